@@ -1,0 +1,52 @@
+"""Time behind one seam: a monotonic clock for durations and a wall clock for people, never mixed."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where a component takes its time from. Both values are integer nanoseconds."""
+
+    def monotonic_ns(self) -> int:
+        """Time that never steps: the only source of durations."""
+
+    def wall_ns(self) -> int:
+        """Time since the epoch, for people. May step."""
+
+
+class SystemClock:
+    """The clock of the machine."""
+
+    __slots__ = ()
+
+    def monotonic_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def wall_ns(self) -> int:
+        return time.time_ns()
+
+
+class ManualClock:
+    """A clock for tests: stands still until told otherwise; the wall clock can step on its own."""
+
+    __slots__ = ("_monotonic_ns", "_offset_ns")
+
+    def __init__(self, wall_s: float = 1_700_000_000.0) -> None:
+        self._monotonic_ns = 0
+        self._offset_ns = round(wall_s * 1e9)
+
+    def monotonic_ns(self) -> int:
+        return self._monotonic_ns
+
+    def wall_ns(self) -> int:
+        return self._monotonic_ns + self._offset_ns
+
+    def advance(self, seconds: float) -> None:
+        """Let *seconds* pass on both clocks."""
+        self._monotonic_ns += round(seconds * 1e9)
+
+    def step_wall(self, seconds: float) -> None:
+        """Step the wall clock, as NTP or an operator does; the monotonic clock stands."""
+        self._offset_ns += round(seconds * 1e9)

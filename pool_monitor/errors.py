@@ -1,0 +1,176 @@
+"""Every error a caller can meet.
+
+    PoolError
+    ├── ConfigError (ValueError)        a setting, file or flag is wrong; nothing was started
+    ├── StartError                      no worker could be started, or the target could not be loaded
+    ├── UnknownOperation (LookupError)  the target has no such operation
+    ├── Rejected                        the call never reached a worker
+    │   ├── PoolSaturated               the queue is full
+    │   ├── QueueTimeout (TimeoutError) the call's deadline passed while it waited
+    │   ├── CircuitOpen                 the breaker is open
+    │   └── PoolClosed                  the pool is closed, or closing
+    ├── OperationError                  the target raised
+    │   └── PayloadError                arguments or result cannot be carried to or from the worker
+    ├── OperationTimeout (TimeoutError) the call's deadline passed while it ran
+    ├── WorkerDied                      the worker ended while the call was on it
+    ├── SessionLost                     strict affinity: the session's worker is gone
+    ├── ProtocolError                   a worker spoke nonsense; it has been replaced
+    └── ConnectError                    no running service could be reached (command line, remote viewers)
+
+Each carries ``category`` (what kind of thing failed: what retries and breakers decide by), ``severity`` and
+``retryable`` (whether the same call can be sent again without having happened twice).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Category = Literal[
+    "configuration", "initialization", "resource", "timeout", "connection", "communication", "session", "operation"
+]
+Severity = Literal["warning", "error", "critical"]
+Outcome = Literal["ok", "error", "timeout", "cancelled", "worker_lost", "rejected"]
+
+
+class PoolError(Exception):
+    """Root of everything this package raises on purpose."""
+
+    category: ClassVar[Category] = "operation"
+    severity: ClassVar[Severity] = "error"
+    retryable: ClassVar[bool] = False
+    outcome: ClassVar[Outcome] = "error"
+    """How a call that ends with this error is counted."""
+
+
+class ConfigError(PoolError, ValueError):
+    """A setting is wrong. The text names the place, the value and the remedy."""
+
+    category = "configuration"
+
+
+class StartError(PoolError):
+    """No worker could be started: the target could not be loaded, or the interpreter did not run.
+
+    ``traceback`` is the worker's traceback as text when the target raised, else None.
+    """
+
+    category = "initialization"
+    severity = "critical"
+
+    def __init__(self, message: str, traceback: str | None = None) -> None:
+        super().__init__(message)
+        self.traceback = traceback
+
+
+class UnknownOperation(PoolError, LookupError):
+    """The target has no public operation of that name. The text lists those it has."""
+
+    category = "configuration"
+
+
+class Rejected(PoolError):
+    """The call was refused before any worker saw it, so sending it again is safe.
+
+    ``pool`` is the pool's name, ``waited_s`` how long the call waited (seconds), ``waiting`` how many calls
+    were in the queue, ``size`` how many workers the pool wants.
+    """
+
+    category = "resource"
+    severity = "warning"
+    retryable = True
+    outcome = "rejected"
+    reason: ClassVar[str] = "rejected"
+    """The word the refusal is counted under."""
+
+    def __init__(self, message: str, *, pool: str, waited_s: float, waiting: int, size: int) -> None:
+        self.pool, self.waited_s, self.waiting, self.size = pool, waited_s, waiting, size
+        super().__init__(
+            f"{message} (pool {pool!r}: waited {waited_s:.3f} s, {waiting} calls waiting for {size} workers)"
+        )
+
+
+class PoolSaturated(Rejected):
+    """The queue is full."""
+
+    reason = "saturated"
+
+
+class QueueTimeout(Rejected, TimeoutError):
+    """The call's deadline passed before a worker was free."""
+
+    reason = "timeout"
+
+
+class CircuitOpen(Rejected):
+    """The pool's circuit breaker is open."""
+
+    reason = "circuit_open"
+
+
+class PoolClosed(Rejected):
+    """The pool is not open: not yet entered, draining, or closed."""
+
+    reason = "closed"
+    retryable = False
+
+
+class OperationError(PoolError):
+    """The target raised. Carries what it raised as text: ``type_name``, ``message``, ``traceback``."""
+
+    def __init__(self, operation: str, type_name: str, message: str, traceback: str = "") -> None:
+        self.operation, self.type_name, self.message, self.traceback = operation, type_name, message, traceback
+        super().__init__(f"{operation}: {type_name}: {message}" if message else f"{operation}: {type_name}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.operation, self.type_name, self.message, self.traceback)
+
+
+class PayloadError(OperationError):
+    """Arguments, result or session data that cannot be carried: not serialisable, or over the frame limit."""
+
+    category = "communication"
+
+
+class OperationTimeout(PoolError, TimeoutError):
+    """The call's deadline passed while a worker was on it. It may have taken effect."""
+
+    category = "timeout"
+    outcome = "timeout"
+
+
+class WorkerDied(PoolError):
+    """The worker ended while the call was on it. The call may have taken effect, so it is sent again only when
+    it is declared idempotent.
+
+    ``worker`` is the slot, ``exit_code`` the process's exit code (negative: the signal's number; None: unknown),
+    ``stderr`` the last lines it wrote there.
+    """
+
+    category = "connection"
+    retryable = True
+    outcome = "worker_lost"
+
+    def __init__(self, message: str, *, worker: str, exit_code: int | None, stderr: str = "") -> None:
+        self.worker, self.exit_code, self.stderr = worker, exit_code, stderr
+        super().__init__(f"{message}\nits last lines on stderr:\n{stderr}" if stderr else message)
+
+
+class SessionLost(PoolError):
+    """The worker that held a strictly bound session is gone."""
+
+    category = "session"
+    outcome = "worker_lost"
+
+
+class ProtocolError(PoolError):
+    """A worker sent what the protocol does not know. That worker has been replaced; the pool goes on."""
+
+    category = "communication"
+    retryable = True
+    outcome = "worker_lost"
+
+
+class ConnectError(PoolError):
+    """No running service could be reached. The text says where it was looked for and what to do."""
+
+    category = "connection"

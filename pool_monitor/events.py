@@ -1,0 +1,292 @@
+"""The catalogue: every event there is, with the unit of each measurement and the meaning of each metadata key.
+
+Docs, schema checks in tests and exporter descriptions are made from this file and nothing else. Names are tuples
+in code and dotted in text. A ``?`` after a unit or type marks a key that is absent when there is nothing to say.
+
+Units: ``ns`` integer nanoseconds (durations and ``monotonic_time`` from the monotonic clock, ``system_time`` from
+the wall clock), ``count`` a number of things, ``bytes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pool_monitor import telemetry
+
+_UNITS: dict[str, tuple[type, ...]] = {"ns": (int,), "count": (int,), "bytes": (int,)}
+_TYPES: dict[str, type] = {"str": str, "int": int}
+
+# Metadata keys that mean the same wherever they appear.
+_POOL = {"pool": "str: the pool's name"}
+_WORKER = {**_POOL, "worker": "str: the slot's id, such as 'summarizers-0'; survives restarts"}
+_PROCESS = {**_WORKER, "pid": "int: the worker's process id"}
+_CALL = {
+    **_POOL,
+    "operation": "str: the operation's name",
+    "call_id": "int: the call's number, unique in this process",
+    "session": "str?: the session's id",
+}
+_ON_WORKER = {"worker": "str?: the slot it ran on; absent when it never reached one"}
+_CALL_TIMES = {
+    "duration": "ns: from the call to its end",
+    "queue_duration": "ns: from the call to its hand-over to a worker (to its end, if it never reached one)",
+    "execution_duration": "ns?: wall time of the operation, measured in the worker",
+    "cpu_duration": "ns?: processor time of the operation, measured in the worker",
+    "attempts": "count: how many times it was handed to a worker",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EventSpec:
+    """One event: its name, when it is emitted, and what its measurements and metadata mean.
+
+    Each key maps to ``"unit: meaning"``. ``event`` is the pre-bound emitter.
+    """
+
+    name: telemetry.EventName
+    meaning: str
+    measurements: Mapping[str, str]
+    metadata: Mapping[str, str]
+    event: telemetry.Event = field(repr=False)
+
+    @property
+    def dotted(self) -> str:
+        return ".".join(self.name)
+
+    def problems(self, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[str]:
+        """What is wrong with one execution, in words: empty when it is as the catalogue says."""
+        found = _problems(self.measurements, measurements, _UNITS)
+        return found + _problems(self.metadata, metadata, {key: (value,) for key, value in _TYPES.items()})
+
+
+def _problems(
+    declared: Mapping[str, str], given: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]
+) -> list[str]:
+    found = [f"undeclared key {key!r}" for key in given.keys() - declared.keys()]
+    for key, text in declared.items():
+        kind = text.partition(":")[0]
+        if key not in given:
+            if not kind.endswith("?"):
+                found.append(f"missing key {key!r}")
+        elif not isinstance(given[key], types[kind.rstrip("?")]) or isinstance(given[key], bool):
+            found.append(f"{key!r} is {given[key]!r}, not {kind}")
+    return found
+
+
+CATALOGUE: dict[telemetry.EventName, EventSpec] = {}
+
+
+def _spec(dotted: str, meaning: str, measurements: Mapping[str, str], metadata: Mapping[str, str]) -> EventSpec:
+    name = tuple(dotted.split("."))
+    spec = EventSpec(name, meaning, measurements, metadata, telemetry.event(name))
+    CATALOGUE[name] = spec
+    return spec
+
+
+# -- the pool -----------------------------------------------------------------------------------------------------
+
+POOL_INIT = _spec(
+    "pool.init",
+    "A pool was entered; its workers are about to start.",
+    {"system_time": "ns: wall clock", "size": "count: how many workers it wants"},
+    {**_POOL, "target": "str: what its workers load"},
+)
+POOL_READY = _spec(
+    "pool.ready",
+    "The workers a pool starts with are ready; calls are accepted.",
+    {"duration": "ns: since pool.init", "workers": "count: how many are ready"},
+    _POOL,
+)
+POOL_RESIZE = _spec(
+    "pool.resize",
+    "A pool was told another size.",
+    {"size_before": "count: workers wanted until now", "size_after": "count: workers wanted from now on"},
+    _POOL,
+)
+POOL_DRAIN = _spec(
+    "pool.drain",
+    "A pool stopped accepting calls and has let the accepted ones end.",
+    {
+        "duration": "ns: how long that took",
+        "finished": "count: calls that ended by themselves",
+        "cancelled": "count: calls that were interrupted when the time was up",
+        "abandoned": "count: of those, calls whose worker had to be killed",
+    },
+    _POOL,
+)
+POOL_TERMINATE = _spec(
+    "pool.terminate",
+    "A pool has closed; no worker of it is left.",
+    {"duration": "ns: since pool.init"},
+    _POOL,
+)
+POOL_ERROR = _spec(
+    "pool.error",
+    "Something went wrong that no single call can be told: a worker that cannot start or that spoke nonsense.",
+    {"system_time": "ns: wall clock"},
+    {
+        **_POOL,
+        "worker": "str?: the slot it happened on",
+        "category": "str: as in errors.py",
+        "severity": "str: warning, error or critical",
+        "reason": "str: what happened",
+    },
+)
+POOL_RECOVERY = _spec(
+    "pool.recovery",
+    "A worker that had died is ready again.",
+    {"duration": "ns: from its death to ready", "attempts": "count: starts it took"},
+    _WORKER,
+)
+POOL_RETRY = _spec(
+    "pool.retry",
+    "An idempotent call whose worker died is sent again.",
+    {"attempt": "count: hand-overs so far"},
+    {**_CALL, "reason": "str: why the attempt before failed"},
+)
+
+# -- workers ------------------------------------------------------------------------------------------------------
+
+WORKER_INIT = _spec(
+    "pool.worker.init",
+    "A worker process is about to be started.",
+    {"system_time": "ns: wall clock", "restarts": "count: processes this slot has had before"},
+    _WORKER,
+)
+WORKER_READY = _spec(
+    "pool.worker.ready",
+    "A worker has loaded the target and can be handed calls.",
+    {"duration": "ns: since pool.worker.init"},
+    {**_PROCESS, "python": "str: its Python version", "codec": "str: the codec both sides settled on"},
+)
+WORKER_TRANSITION = _spec(
+    "pool.worker.transition",
+    "A worker went from one state of the lifecycle table to another.",
+    {"duration": "ns: time spent in the state it left"},
+    {**_WORKER, "from": "str: state left", "to": "str: state entered", "trigger": "str: what caused it"},
+)
+WORKER_CHECKOUT = _spec(
+    "pool.worker.checkout",
+    "A call was handed to a worker.",
+    {"queue_duration": "ns: how long the call had waited", "waiting": "count: calls still in the queue"},
+    {**_CALL, **_WORKER},
+)
+WORKER_CHECKIN = _spec(
+    "pool.worker.checkin",
+    "A worker is done with a call and free again.",
+    {"duration": "ns: since its pool.worker.checkout"},
+    {**_CALL, **_WORKER},
+)
+WORKER_CRASH = _spec(
+    "pool.worker.crash",
+    "A worker process ended though nobody had asked it to.",
+    {"uptime": "ns: how long the process lived"},
+    {
+        **_PROCESS,
+        "exit_code": "int?: its exit code; negative: the number of the signal that ended it; absent when unknown",
+        "reason": "str: the same in words",
+        "operation": "str?: what it was doing",
+        "stderr": "str: the last lines it wrote there",
+    },
+)
+WORKER_TERMINATE = _spec(
+    "pool.worker.terminate",
+    "A worker process that was asked to stop, or killed on purpose, is gone.",
+    {"uptime": "ns: how long the process lived"},
+    {**_PROCESS, "reason": "str: close, resize, timeout, cancel, protocol or start_timeout"},
+)
+WORKER_OUTPUT = _spec(
+    "pool.worker.output",
+    "A worker, or a process it started, wrote a line to stdout or stderr.",
+    {"bytes": "bytes: the line's length before any cut"},
+    {**_WORKER, "stream": "str: stdout or stderr", "text": "str: the line, cut at 8 KiB"},
+)
+
+# -- operations ---------------------------------------------------------------------------------------------------
+
+OPERATION_START = _spec(
+    "pool.operation.start",
+    "A caller asked for an operation. Exactly one pool.operation.stop or .exception follows.",
+    {
+        "system_time": "ns: wall clock",
+        "monotonic_time": "ns: monotonic clock",
+        "waiting": "count: calls queued before it",
+    },
+    _CALL,
+)
+OPERATION_STOP = _spec(
+    "pool.operation.stop",
+    "An operation ended well and its result was delivered.",
+    _CALL_TIMES,
+    {**_CALL, "worker": "str: the slot it ran on"},
+)
+OPERATION_EXCEPTION = _spec(
+    "pool.operation.exception",
+    "A call ended without a result.",
+    _CALL_TIMES,
+    {
+        **_CALL,
+        **_ON_WORKER,
+        "kind": "str: error or cancelled",
+        "outcome": "str: error, timeout, cancelled, worker_lost or rejected",
+        "category": "str: as in errors.py; 'cancelled' when the caller gave up",
+        "error": "str: the type of what went wrong; for the target's own exceptions, theirs",
+        "reason": "str: the error in words",
+    },
+)
+QUEUE_REJECT = _spec(
+    "pool.queue.reject",
+    "A call was refused before any worker saw it.",
+    {"queue_duration": "ns: how long it had waited", "waiting": "count: calls in the queue"},
+    {**_CALL, "reason": "str: saturated, timeout, circuit_open or closed"},
+)
+
+# -- sessions -----------------------------------------------------------------------------------------------------
+
+_SESSION = {**_POOL, "session": "str: the session's id"}
+SESSION_START = _spec(
+    "pool.session.start",
+    "A session was used for the first time.",
+    {"sessions": "count: sessions alive, this one included"},
+    _SESSION,
+)
+SESSION_AFFINITY = _spec(
+    "pool.session.affinity",
+    "A call of a session was handed to a worker.",
+    {"calls": "count: calls of the session so far, this one included"},
+    {
+        **_SESSION,
+        "worker": "str: the slot it got",
+        "result": "str: new (first call), hit (the worker it had last), miss (another, that one being busy) or "
+        "broken (another, that process being gone)",
+    },
+)
+SESSION_EXPIRE = _spec(
+    "pool.session.expire",
+    "A session was dropped: unused for longer than its time to live, or the oldest when there were too many.",
+    {"idle_duration": "ns: time since its last call", "sessions": "count: sessions left"},
+    {**_SESSION, "reason": "str: ttl or limit"},
+)
+SESSION_END = _spec(
+    "pool.session.end",
+    "A session was ended by its owner.",
+    {"calls": "count: calls it made", "sessions": "count: sessions left"},
+    _SESSION,
+)
+
+# -- telemetry itself ---------------------------------------------------------------------------------------------
+
+HANDLER_FAILURE = _spec(
+    "telemetry.handler.failure",
+    "A handler raised and has been detached.",
+    {"monotonic_time": "ns: monotonic clock", "system_time": "ns: wall clock"},
+    {
+        "event_name": "str: the event it was handling, dotted",
+        "handler_id": "str: its id",
+        "kind": "str: the type of what it raised",
+        "reason": "str: what it raised, in words",
+        "stacktrace": "str: where",
+    },
+)

@@ -1,0 +1,224 @@
+"""What every reader sees: immutable values, assembled on request.
+
+Dashboard, exporters, alerts, the command line and remote viewers all read the same `Snapshot`, so two screens can
+never disagree. Times and durations are seconds (float), ratios run from 0 to 1, rates are per second. ``None``
+means *unknown*: no call ended, no worker is there; never zero.
+
+The JSON form is the struct as it stands. `SCHEMA_VERSION` grows only when a field changes its meaning or goes
+away; readers ignore fields they do not know, so adding one is no change.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+SCHEMA_VERSION = 1
+
+PoolState = Literal["new", "starting", "running", "draining", "closed"]
+WorkerState = Literal["initializing", "ready", "busy", "degraded", "terminating", "terminated"]
+
+
+class Distribution(Struct, frozen=True, kw_only=True):
+    """Durations that ended in the window, in seconds.
+
+    ``count``, ``mean`` and ``max`` are exact. Percentiles are nearest-rank, read from a histogram whose relative
+    error is at most 1.1 % (`pool_monitor.metrics.histogram`). All but ``count`` are None when ``count`` is 0.
+    """
+
+    count: int = 0
+    mean: float | None = None
+    max: float | None = None
+    p50: float | None = None
+    p90: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    p999: float | None = None
+
+
+class Bar(Struct, frozen=True):
+    """One bar of a coarse histogram: how many durations lie above the bar before and up to ``upper`` seconds.
+
+    ``upper`` is None for the last, open bar.
+    """
+
+    upper: float | None
+    count: int
+
+
+class Trend(Struct, frozen=True, kw_only=True):
+    """How the window went: one value per step, oldest first, the last one ending at ``end``.
+
+    None marks a step nobody measured (before the monitor started, or while the machine slept).
+    """
+
+    step: float
+    """Seconds per value."""
+    end: float
+    """Wall-clock time of the end of the last step, seconds since the epoch; a multiple of ``step``."""
+    ok: tuple[float | None, ...] = ()
+    """Calls per second that ended well."""
+    errors: tuple[float | None, ...] = ()
+    """Calls per second that failed (error, timeout or worker_lost)."""
+
+
+class CallStats(Struct, frozen=True, kw_only=True):
+    """How the calls went that ended in the window.
+
+    ``calls`` counts every call that was accepted and has ended: ``ok`` + ``errors`` + ``cancelled``. ``errors`` are
+    those that failed: the target raised (or its answer was unusable), ``timeouts`` among them and ``workers_lost``
+    among them. ``rejected`` calls were refused before any worker saw them and stand beside ``calls``.
+    """
+
+    calls: int = 0
+    ok: int = 0
+    errors: int = 0
+    timeouts: int = 0
+    workers_lost: int = 0
+    cancelled: int = 0
+    rejected: int = 0
+    error_ratio: float | None = None
+    """errors / calls; None without calls."""
+    rate: float | None = None
+    """calls per second of the time the window covers; None when it covers none yet."""
+    latency: Distribution = Distribution()
+    """From the call to its end, of calls that ended well."""
+    queue: Distribution = Distribution()
+    """From the call to its hand-over to a worker, of calls that reached one and ended well."""
+    execution: Distribution = Distribution()
+    """In the worker, of calls that ended well."""
+
+
+class OperationView(CallStats, frozen=True, kw_only=True):
+    """One operation of a pool, over all its workers. ``other`` collects what came after the label budget was used up."""
+
+    operation: str
+
+
+class WorkerView(CallStats, frozen=True, kw_only=True):
+    """One slot: its gauges now, and how its calls went in the window.
+
+    From `Pool.workers` only the gauges are set; a Snapshot has both.
+    """
+
+    id: str
+    """The slot's id, such as ``summarizers-0``: stable over restarts."""
+    state: WorkerState
+    state_age: float
+    """Seconds in this state."""
+    pid: int | None
+    """The process, or None while there is none."""
+    age: float | None
+    """Seconds since this process was started."""
+    restarts: int
+    """Processes this slot has had before."""
+    operation: str | None
+    """What it is doing now."""
+    busy_ratio: float | None = None
+    """Share of the window's time spent executing, the call under way included."""
+    last_error: str | None = None
+    """Type of the last thing that went wrong on it, within the longest window."""
+    last_error_age: float | None = None
+    """Seconds since then."""
+
+
+class PoolView(Struct, frozen=True, kw_only=True):
+    """A pool's gauges now: what `Pool.status` returns. ``busy + idle + starting + draining + dead`` = slots."""
+
+    name: str
+    state: PoolState
+    size: int
+    """Workers the pool wants."""
+    busy: int
+    idle: int
+    starting: int
+    """Being started, or waiting for the next try."""
+    draining: int
+    """On their way out."""
+    dead: int
+    """Slots whose process has ended and is not replaced."""
+    waiting: int
+    """Calls in the queue."""
+    queue_limit: int
+    sessions: int
+    """Sessions alive."""
+    restarts: int
+    """Processes started to replace one that had ended, since the pool was entered."""
+    completed: int
+    """Calls that ended, however, since the pool was entered."""
+
+    @property
+    def utilisation(self) -> float | None:
+        """busy / size; None for a pool of no workers."""
+        return self.busy / self.size if self.size else None
+
+
+class PoolDetail(PoolView, frozen=True, kw_only=True):
+    """A pool in a Snapshot: its gauges now and everything that was measured in the window."""
+
+    total: CallStats
+    """All its operations together."""
+    histogram: tuple[Bar, ...] = ()
+    """``total.latency`` in coarse bars with bounds 1-2-5, from the first to the last that is not empty."""
+    trend: Trend
+    operations: dict[str, OperationView]
+    """By operation name."""
+    workers: dict[str, WorkerView]
+    """By slot id, in slot order."""
+
+
+class ServiceView(Struct, frozen=True, kw_only=True):
+    """The process the Snapshot was taken in."""
+
+    name: str
+    pid: int
+    host: str
+    python: str
+    started_at: float
+    """When the monitor was entered, seconds since the epoch."""
+
+
+class MonitorView(Struct, frozen=True, kw_only=True):
+    """The monitor itself: what it holds, and whether its numbers can be trusted."""
+
+    collecting: bool
+    """False once its own handler has been detached because it failed: every number below and above stands still."""
+    events: int
+    """Events taken in since it started."""
+    dropped: int
+    """Events left out (malformed, or after ``collecting`` turned False): above 0, counts are lower bounds."""
+    clamped: int
+    """Durations outside the histogram's range, counted at its edge."""
+    handler_failures: int
+    """Handlers of anybody that were detached because they raised."""
+    series: int
+    """Histogram series in use, and their limit; past it calls are counted under ``other``."""
+    series_limit: int
+    overflowed: int
+    """Events that were counted under ``other``."""
+    memory_bytes: int
+    """Bytes its stores hold now, and the most they can ever hold."""
+    memory_limit_bytes: int
+    viewers: int
+    """Remote viewers attached."""
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """Everything known at one moment about one window."""
+
+    version: int = SCHEMA_VERSION
+    seq: int
+    """Grows with every Snapshot of this monitor."""
+    taken_at: float
+    """Wall-clock time, seconds since the epoch."""
+    uptime: float
+    """Seconds since the monitor was entered, monotonic."""
+    window: str
+    """``1m``, ``5m`` or ``15m``."""
+    window_seconds: float
+    covered_seconds: float
+    """What the window really covers: less than ``window_seconds`` until the monitor has run that long."""
+    service: ServiceView
+    pools: dict[str, PoolDetail]
+    monitor: MonitorView
