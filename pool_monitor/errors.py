@@ -11,6 +11,7 @@
     │   └── PoolClosed                  the pool is closed, or closing
     ├── OperationError                  the target raised
     │   └── PayloadError                arguments or result cannot be carried to or from the worker
+    ├── OperationCancelled              the pool was closed while the call ran
     ├── OperationTimeout (TimeoutError) the call's deadline passed while it ran
     ├── WorkerDied                      the worker ended while the call was on it
     ├── SessionLost                     strict affinity: the session's worker is gone
@@ -60,6 +61,8 @@ class StartError(PoolError):
     def __init__(self, message: str, traceback: str | None = None) -> None:
         super().__init__(message)
         self.traceback = traceback
+        if traceback:
+            self.add_note(f"In the worker:\n{traceback.rstrip()}")
 
 
 class UnknownOperation(PoolError, LookupError):
@@ -120,6 +123,8 @@ class OperationError(PoolError):
     def __init__(self, operation: str, type_name: str, message: str, traceback: str = "") -> None:
         self.operation, self.type_name, self.message, self.traceback = operation, type_name, message, traceback
         super().__init__(f"{operation}: {type_name}: {message}" if message else f"{operation}: {type_name}")
+        if traceback:
+            self.add_note(f"In the worker:\n{traceback.rstrip()}")
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.operation, self.type_name, self.message, self.traceback)
@@ -129,6 +134,14 @@ class PayloadError(OperationError):
     """Arguments, result or session data that cannot be carried: not serialisable, or over the frame limit."""
 
     category = "communication"
+
+
+class OperationCancelled(PoolError):
+    """The pool was closed while the call ran. (A caller that gives up itself gets asyncio.CancelledError.)"""
+
+    category = "resource"
+    severity = "warning"
+    outcome = "cancelled"
 
 
 class OperationTimeout(PoolError, TimeoutError):

@@ -1,0 +1,55 @@
+"""Plain text tools: what a worker of pool_monitor can be made of. Imports nothing of pool_monitor.
+
+Every public method of the class is an operation. Each worker process has one instance of its own, so what is costly
+to load is loaded once, in ``__init__``.
+"""
+
+import re
+import time
+from collections import Counter
+
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+_COMMON = frozenset(
+    "about after all also and any are because been but can could did does each for from had has have her his how "
+    "into its may more most must not one only other our out over she should some such than that the their them "
+    "then there these they this those through two under use was were what when where which while who will with "
+    "would you your".split()
+)
+
+
+class TextTools:
+    def keywords(self, text, limit=5):
+        """The *limit* most frequent words that say something, with their counts."""
+        return [[word, count] for word, count in self._words(text).most_common(limit)]
+
+    def summary(self, text, sentences=3):
+        """The *sentences* that hold most of the text's frequent words, in their own order."""
+        weights = self._words(text)
+        parts = [part.strip() for part in _SENTENCE.split(text) if part.strip()]
+
+        def weight(index):
+            words = _WORD.findall(parts[index].lower())
+            return sum(weights[word] for word in words) / (len(words) + 5)
+
+        best = sorted(sorted(range(len(parts)), key=weight, reverse=True)[:sentences])
+        return " ".join(parts[index] for index in best)
+
+    def generate(self, prompt, words=40, pause=0.02):
+        """A slow talker, as a language model is: yields a text word by word."""
+        heard = _WORD.findall(prompt) or ["silence"]
+        for index in range(words):
+            time.sleep(pause)
+            yield heard[(index * index + index) % len(heard)] + ("." if index == words - 1 else " ")
+
+    def chat(self, text, session=None):
+        """Answers, and remembers within a session how often it was spoken to and about what."""
+        if session is None:
+            return f"You said {len(_WORD.findall(text))} words. I will not remember them."
+        turn = session.data["turns"] = session.data.get("turns", 0) + 1
+        topics = session.data.setdefault("topics", [])
+        topics += [word for word, _ in self.keywords(text, 1) if word not in topics]
+        return f"Turn {turn} with {session.id}; so far: {', '.join(topics) or 'nothing much'}."
+
+    def _words(self, text):
+        return Counter(word for word in _WORD.findall(text.lower()) if word not in _COMMON)

@@ -1,0 +1,163 @@
+"""Settings: frozen, validated where they are made, and refused rather than repaired.
+
+`PoolConfig` is what `Pool(..., **fields)` takes; `MonitorConfig` what `Monitor(..., config=)` takes. `load` reads
+both from one TOML file: its tables ``[pool]``, ``[metrics]`` and ``[service]`` have the fields written here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from pool_monitor.errors import ConfigError
+
+Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class _Validated(Struct, frozen=True, kw_only=True):
+    """A struct whose constructor checks types and ranges, which msgspec alone does only when decoding."""
+
+    def __post_init__(self) -> None:
+        try:
+            msgspec.convert(msgspec.structs.asdict(self), _shape(type(self)))
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{type(self).__name__}: {error}") from None
+
+
+@cache
+def _shape(struct: type[Struct]) -> Any:
+    """The struct as a TypedDict: converting to it checks the fields without running the constructor again."""
+    return TypedDict(struct.__name__, get_type_hints(struct, include_extras=True))  # type: ignore[operator]
+
+
+class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a pool treats its calls and its workers. Times are seconds, sizes bytes."""
+
+    # calls
+    timeout: Seconds = 60.0
+    """One deadline per call, over queue and execution, unless the call brings its own."""
+    queue_limit: Count = 10_000
+    """Most calls that may wait; one more is refused with PoolSaturated."""
+    max_wait: Seconds | None = None
+    """Longest time a call may wait, where its deadline allows more; None: as long as its deadline."""
+    retries: Count = 2
+    """How often an idempotent call is sent again when its worker died."""
+    cancel_grace: Annotated[float, Meta(ge=0)] = 0.2
+    """What a cancelled or timed-out operation gets to end by itself before its worker is killed."""
+
+    # workers
+    python: str | None = None
+    """Interpreter of the workers (3.8 or later); None: the one the service runs in."""
+    env: dict[str, str] = {}
+    """Environment variables added to the service's own."""
+    sys_path: tuple[str, ...] = ()
+    """Directories put in front of the workers' import path."""
+    init_args: tuple[Any, ...] = ()
+    init_kwargs: dict[str, Any] = {}
+    """What the target, if it is a class, is instantiated with in every worker."""
+    codec: Literal["auto", "json", "msgpack", "pickle"] = "auto"
+    """What arguments and results are carried in. ``auto``: msgpack where both sides have it, else JSON. ``pickle``
+    carries any object, and lets a worker run code in the service: only for targets you trust as you do yourself."""
+    frame_limit: Annotated[int, Meta(ge=1024, le=2**32 - 1)] = 64 * 1024 * 1024
+    """Largest message; a call whose arguments or result are larger fails."""
+
+    # lifecycle
+    start_timeout: Seconds = 30.0
+    """How long a worker may take to load the target."""
+    stop_grace: Annotated[float, Meta(ge=0)] = 5.0
+    """How long a worker may take to leave when asked, before SIGTERM to its process group."""
+    kill_grace: Annotated[float, Meta(ge=0)] = 2.0
+    """How long after SIGTERM before SIGKILL."""
+    drain_timeout: Annotated[float, Meta(ge=0)] = 15.0
+    """How long closing the pool lets accepted calls go on."""
+    backoff_min: Seconds = 0.1
+    backoff_max: Seconds = 30.0
+    """Bounds of the pause between failing starts of one worker (decorrelated jitter)."""
+
+    # sessions
+    session_ttl: Seconds = 3600.0
+    """A session unused for this long is dropped."""
+    session_limit: Annotated[int, Meta(ge=1)] = 10_000
+    """Most sessions kept; one more drops the one unused longest."""
+    session_data_limit: Count = 256 * 1024
+    """Largest ``session.data``, encoded."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.backoff_max < self.backoff_min:
+            raise ConfigError(
+                f"PoolConfig: backoff_max={self.backoff_max} is below backoff_min={self.backoff_min}; "
+                "raise the one or lower the other"
+            )
+
+
+class ServiceConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a running monitor is reached from other terminals."""
+
+    socket: bool = True
+    """Open the local Unix socket that ``pool-monitor dashboard`` and ``snapshot`` find."""
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,40}$")] | None = None
+    """What the service is called there; None: the name of its first pool."""
+
+
+class MetricsConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the collector keeps."""
+
+    series_limit: Annotated[int, Meta(ge=3, le=100_000)] = 2_000
+    """Most histograms; an operation on a worker takes three (latency, queue, execution). Past it: ``other``."""
+
+
+class MonitorConfig(_Validated, frozen=True, kw_only=True):
+    """How a monitor watches and is watched."""
+
+    service: ServiceConfig = ServiceConfig()
+    metrics: MetricsConfig = MetricsConfig()
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole configuration file."""
+
+    pool: PoolConfig = PoolConfig()
+    service: ServiceConfig = ServiceConfig()
+    metrics: MetricsConfig = MetricsConfig()
+
+    @property
+    def monitor(self) -> MonitorConfig:
+        return MonitorConfig(service=self.service, metrics=self.metrics)
+
+
+ConfigT = TypeVar("ConfigT", bound=Struct)
+
+
+def build(kind: type[ConfigT], base: ConfigT | None, fields: dict[str, Any]) -> ConfigT:
+    """A *kind* from *base* (or the defaults) with *fields* replaced.
+
+    Raises ConfigError for an unknown field, naming the nearest one there is, and for a bad value.
+    """
+    for name in fields:
+        if name not in kind.__struct_fields__:
+            near = difflib.get_close_matches(name, kind.__struct_fields__, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(kind.__struct_fields__)}"
+            raise ConfigError(f"{kind.__name__} has no field {name!r}; {hint}")
+    return kind(**fields) if base is None else msgspec.structs.replace(base, **fields)
+
+
+def load(path: str | Path) -> Settings:
+    """Read a TOML file. Blocks on the disk. Raises ConfigError naming the file and what is wrong in it."""
+    try:
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    try:
+        return msgspec.convert(tables, Settings)
+    except (msgspec.ValidationError, ConfigError) as error:
+        raise ConfigError(f"{path}: {error}; see the tables [pool], [metrics] and [service]") from error

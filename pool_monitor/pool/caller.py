@@ -1,0 +1,186 @@
+"""How operations are called: `run`, `stream` and `map`, with options of one's own or on behalf of a session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from pool_monitor.errors import ConfigError
+from pool_monitor.pool.calls import STREAM_LOW, Call, Options
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from pool_monitor.pool.dispatcher import Dispatcher
+    from pool_monitor.pool.pool import Pool
+
+
+class Caller:
+    """Calls a pool's operations. `Pool` is one, `Pool.options` makes others, a `Session` is one."""
+
+    def __init__(self, pool: Pool, options: Options) -> None:
+        self._pool = pool
+        self._options = options
+
+    async def run(self, operation: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Run *operation* on a worker and return its result.
+
+        Waits for a free worker. One deadline (``timeout`` of the options, else of the configuration) covers waiting
+        and execution. Cancelling the caller ends the call: still in the queue it leaves no trace; on a worker the
+        operation is interrupted, or its worker killed and replaced after ``cancel_grace``.
+
+        Raises OperationError when the target raised, OperationTimeout, WorkerDied, PayloadError when arguments or
+        result cannot be carried, UnknownOperation, and Rejected (PoolSaturated, QueueTimeout, PoolClosed) when no
+        worker ever saw the call. Arguments are encoded when a worker takes the call: do not change them before.
+        """
+        dispatcher = self._pool._calls()
+        call = dispatcher.admit(operation, args, kwargs, self._options, stream=False)
+        try:
+            return await call.future
+        except asyncio.CancelledError:
+            dispatcher.cancel(call)
+            raise
+
+    async def stream(self, operation: str, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        """Iterate over what a generator *operation* yields, as it yields it.
+
+        The call begins with the first item asked for. Reading slowly makes the worker wait (at most 64 items are
+        held here). Leaving the loop early, or cancelling, interrupts the generator; use ``contextlib.aclosing``
+        where the moment matters. The deadline covers the whole stream. Errors as for `run`; items yielded before
+        an error are delivered first.
+        """
+        dispatcher = self._pool._calls()
+        call = dispatcher.admit(operation, args, kwargs, self._options, stream=True)
+        items = call.items
+        assert items is not None
+        try:
+            while True:
+                while items.buffer:
+                    value = items.buffer.popleft()
+                    items.delivered = True
+                    if len(items.buffer) == STREAM_LOW:
+                        dispatcher.read_on(call)
+                    yield value
+                if call.future.done():
+                    call.future.result()
+                    return
+                await items.changed()
+        finally:
+            _abandon(dispatcher, call)
+
+    async def map(
+        self,
+        operation: str,
+        items: Iterable[Any] | AsyncIterable[Any],
+        /,
+        *,
+        ordered: bool = True,
+        in_flight: int | None = None,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> AsyncGenerator[Any, None]:
+        """Run *operation* once for each of *items*, its only positional argument; iterate over the results.
+
+        At most *in_flight* calls (default: twice the pool's size) are under way or finished and not yet read, so
+        *items* may be endless; it is read as results are. Results come in the order of *items*, or with
+        ``ordered=False`` as they are ready.
+
+        The first error is raised where its result would stand and ends the iteration, or with
+        ``return_exceptions=True`` takes the result's place. Leaving early cancels what is under way.
+        """
+        limit = in_flight if in_flight is not None else 2 * max(1, self._pool.size)
+        if limit < 1:
+            raise ConfigError(f"map(in_flight={in_flight}): needs at least 1")
+        tasks: deque[asyncio.Task[Any]] = deque()
+        try:
+            async with aclosing(_each(items)) as source:
+                more = True
+                while more or tasks:
+                    while more and len(tasks) < limit:
+                        try:
+                            item = await anext(source)
+                        except StopAsyncIteration:
+                            more = False
+                        else:
+                            tasks.append(asyncio.ensure_future(self.run(operation, item, **kwargs)))
+                    if tasks:
+                        task = await _next_done(tasks, ordered=ordered)
+                        error = task.exception()
+                        yield task.result() if error is None or not return_exceptions else error
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Session(Caller):
+    """A caller bound to one session: runs like a pool does. Made by `Pool.session`.
+
+    Leaving its ``async with`` block ends nothing: the session and its data are kept until they were unused for
+    ``session_ttl`` seconds, or until `end`.
+    """
+
+    @property
+    def id(self) -> str:
+        assert self._options.session is not None
+        return self._options.session
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """A copy of what the session's operations have kept; empty before the first call."""
+        state = self._pool._calls().sessions.get(self.id)
+        return {} if state is None else dict(state.data)
+
+    def end(self) -> bool:
+        """Forget the session and its data now. Returns whether there was one."""
+        return self._pool._calls().end_session(self.id)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+def with_options(base: Options, changes: dict[str, Any]) -> Options:
+    """*base* with what is not None in *changes*. Raises ConfigError naming a bad value."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    timeout = given.get("timeout")
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+        raise ConfigError(f"options(timeout={timeout!r}): needs a number of seconds above 0")
+    session = given.get("session")
+    if session is not None and not (isinstance(session, str) and session):
+        raise ConfigError(f"options(session={session!r}): needs a non-empty string")
+    return msgspec.structs.replace(base, **given)
+
+
+def _abandon(dispatcher: Dispatcher, call: Call) -> None:
+    """Nobody reads this stream any more."""
+    dispatcher.cancel(call)
+    if call.future.done() and not call.future.cancelled():
+        call.future.exception()  # an error nobody asked for is not worth asyncio's complaint
+
+
+async def _each(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+
+
+async def _next_done(tasks: deque[asyncio.Task[Any]], *, ordered: bool) -> asyncio.Task[Any]:
+    """Take the next finished task out of *tasks*: the first, or whichever is ready."""
+    waited = [tasks[0]] if ordered else list(tasks)
+    done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    task = next(task for task in waited if task in done)
+    tasks.remove(task)
+    return task

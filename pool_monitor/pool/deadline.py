@@ -1,0 +1,57 @@
+"""Deadlines of many calls on one coarse wheel. No I/O: time is passed in.
+
+Almost every call ends long before its deadline, so what must be cheap is adding and removing: a dictionary entry
+in the bucket of the deadline's tick. Times are seconds of the event loop's clock. A deadline is reported at the
+end of its tick: up to `TICK` late, never early.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Generic, TypeVar
+
+TICK = 0.01
+
+T = TypeVar("T")
+
+
+class DeadlineWheel(Generic[T]):
+    """Things by deadline. Holds one entry per thing and one number per tick in use."""
+
+    __slots__ = ("_buckets", "_ticks")
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, dict[T, None]] = {}
+        self._ticks: list[int] = []  # a heap of the buckets there are, emptied ones included until their time
+
+    def __len__(self) -> int:
+        return sum(map(len, self._buckets.values()))
+
+    def add(self, thing: T, deadline: float) -> int:
+        """Note *thing*; returns the tick to give to `remove`."""
+        tick = int(deadline / TICK) + 1
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            bucket = self._buckets[tick] = {}
+            heapq.heappush(self._ticks, tick)
+        bucket[thing] = None
+        return tick
+
+    def remove(self, thing: T, tick: int) -> None:
+        """Forget *thing*, if it is still noted."""
+        bucket = self._buckets.get(tick)
+        if bucket is not None:
+            bucket.pop(thing, None)
+
+    def expired(self, now: float) -> list[T]:
+        """Take out everything whose deadline has passed, oldest first."""
+        due: list[T] = []
+        while self._ticks and self._ticks[0] * TICK <= now:
+            due += self._buckets.pop(heapq.heappop(self._ticks))
+        return due
+
+    def next_at(self) -> float | None:
+        """When to call `expired` next; None when nothing is noted."""
+        while self._ticks and not self._buckets[self._ticks[0]]:
+            del self._buckets[heapq.heappop(self._ticks)]
+        return self._ticks[0] * TICK if self._ticks else None

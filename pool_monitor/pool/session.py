@@ -1,0 +1,83 @@
+"""Sessions: who they are, what they keep, where they were last. No I/O: time is passed in (seconds, monotonic).
+
+The parent keeps a session's data, so it survives any worker; the worker it was on last is only a preference. Calls
+of one session run one after another: two at once would each start from the same data, and one would be lost.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Any, Generic, NamedTuple, TypeVar
+
+CallT = TypeVar("CallT")
+
+
+class SessionState(Generic[CallT]):
+    """One session."""
+
+    __slots__ = ("active", "calls", "data", "id", "last_used", "pending", "process", "worker")
+
+    def __init__(self, session_id: str, now: float) -> None:
+        self.id = session_id
+        self.data: dict[str, Any] = {}
+        self.calls = 0
+        self.last_used = now
+        self.worker: str | None = None  # the slot it was on last
+        self.process = 0  # which of that slot's processes
+        self.active: CallT | None = None  # the call under way or in the queue
+        self.pending: deque[CallT] = deque()  # calls behind it; they count towards the pool's queue limit
+
+
+class Dropped(NamedTuple):
+    """A session that is no longer kept, and why: ``ttl`` or ``limit``."""
+
+    id: str
+    idle: float
+    reason: str
+
+
+class SessionTable(Generic[CallT]):
+    """All sessions of a pool: at most *limit*, each for *ttl* seconds after its last call.
+
+    A session with a call in it is never dropped; when all have one, the table grows by the newcomer, and shrinks
+    when calls end (calls are bounded by the pool's queue).
+    """
+
+    def __init__(self, ttl: float, limit: int) -> None:
+        self._ttl, self._limit = ttl, limit
+        self._sessions: OrderedDict[str, SessionState[CallT]] = OrderedDict()  # least recently used first
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def get(self, session_id: str) -> SessionState[CallT] | None:
+        return self._sessions.get(session_id)
+
+    def use(self, session_id: str, now: float) -> tuple[SessionState[CallT], bool]:
+        """The session, made if it is not there; and whether it was made now."""
+        session = self._sessions.get(session_id)
+        if session is not None:
+            session.last_used = now
+            self._sessions.move_to_end(session_id)
+            return session, False
+        session = self._sessions[session_id] = SessionState(session_id, now)
+        return session, True
+
+    def end(self, session_id: str) -> SessionState[CallT] | None:
+        """Forget a session. Its calls go on; their data goes nowhere."""
+        return self._sessions.pop(session_id, None)
+
+    def expire(self, now: float) -> list[Dropped]:
+        """Drop what is out of date and what is over the limit."""
+        dropped: list[Dropped] = []
+        over = len(self._sessions) - self._limit
+        for session in self._sessions.values():
+            idle = now - session.last_used
+            if idle < self._ttl and over <= 0:
+                break  # the rest was used later still
+            if session.active is None:
+                dropped.append(Dropped(session.id, idle, "limit" if idle < self._ttl else "ttl"))
+                over -= 1
+        for gone in dropped:
+            del self._sessions[gone.id]
+        return dropped

@@ -1,0 +1,99 @@
+"""What a pool needs of a worker, whatever it is made of.
+
+The pool talks to a `Transport`; the transport tells its `Sink`. Processes are the first kind (process.py); HTTP
+endpoints and remote actors can stand in the same place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+
+class Ready(NamedTuple):
+    """What a worker said of itself once it had loaded the target."""
+
+    pid: int
+    python: str
+    codec: str
+    operations: Mapping[str, str]
+    """Operation name to ``function`` or ``generator``."""
+
+
+class CallTimes(NamedTuple):
+    """Measured in the worker, nanoseconds."""
+
+    execution_ns: int
+    cpu_ns: int
+
+
+class Failure(NamedTuple):
+    """Why a worker could not answer a call: ``kind`` is operation, payload or cancelled."""
+
+    kind: str
+    type_name: str
+    message: str
+    traceback: str
+
+
+class Sink(Protocol):
+    """What a transport reports. Called on the event loop; none of these may block or raise."""
+
+    def replied(self, call_id: int, result: Any, session_data: dict[str, Any] | None, times: CallTimes) -> None:
+        """The operation returned, or its generator ended (``result`` is None then)."""
+
+    def failed(self, call_id: int, failure: Failure, times: CallTimes) -> None:
+        """The operation raised, or its result cannot be carried."""
+
+    def item(self, call_id: int, value: Any) -> None:
+        """The operation's generator yielded."""
+
+    def ponged(self, token: int, call_id: int | None) -> None:
+        """The worker answered a ping; *call_id* is what it is running."""
+
+    def wrote(self, stream: str, text: str, size: int) -> None:
+        """A line on stdout or stderr; *size* is its length in bytes before any cut."""
+
+    def broke(self, reason: str) -> None:
+        """The worker spoke nonsense and is being killed; `gone` follows."""
+
+    def gone(self, exit_code: int | None, stderr: str) -> None:
+        """The worker has ended. Reported once, last, and only for a transport whose start succeeded or failed."""
+
+
+class Transport(Protocol):
+    """One worker, from its start to its end."""
+
+    async def start(self) -> Ready:
+        """Start the worker and wait until it has loaded the target.
+
+        Raises StartError with the target's traceback, or with what is known of why it did not start. After an
+        error or a cancellation call `kill`. Does not time out by itself.
+        """
+
+    def call(
+        self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any], *,
+        stream: bool, session: tuple[str, dict[str, Any]] | None,
+    ) -> None:  # fmt: skip
+        """Hand over a call. Returns at once. Raises PayloadError when it cannot be carried; nothing was sent then."""
+
+    def cancel(self, call_id: int) -> None:
+        """Ask for a call to be interrupted; a reply for it still comes unless the worker ends."""
+
+    def ping(self, token: int) -> None:
+        """Ask for a sign of life, answered while an operation runs."""
+
+    def flow(self, *, paused: bool) -> None:
+        """Stop or go on receiving: back-pressure for a stream nobody reads."""
+
+    async def stop(self, grace: float, kill_grace: float) -> None:
+        """End the worker: ask, then SIGTERM after *grace* seconds, then SIGKILL after *kill_grace* more.
+
+        Returns when it is gone. Cancellation leaves it being stopped; call `kill` then.
+        """
+
+    def kill(self) -> None:
+        """End the worker and whatever it started, now. `gone` follows."""
+
+    def abandon(self) -> None:
+        """End the worker now and do not return before it is gone (milliseconds): for when the event loop is going."""
