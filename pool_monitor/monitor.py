@@ -1,0 +1,226 @@
+"""The Monitor: the one object that sees both sides, and wires them.
+
+It hears the pools through telemetry, pulls their gauges when a Snapshot is asked for, and lets others look. It owns
+its tasks; nothing it does or fails to do reaches the pools.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+
+from pool_monitor.clock import Clock, SystemClock
+from pool_monitor.config import MonitorConfig, load
+from pool_monitor.errors import ConfigError
+from pool_monitor.log import logger
+from pool_monitor.metrics import Collector, detail, parse_window
+from pool_monitor.snapshot import PoolView, ServiceView, Snapshot, WorkerView
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from starlette.applications import Starlette
+
+    from pool_monitor.metrics import Window
+    from pool_monitor.snapshot import PoolDetail
+
+
+T = TypeVar("T")
+
+
+class Monitored(Protocol):
+    """What a monitor needs of a pool besides its events. `Pool` is one."""
+
+    @property
+    def name(self) -> str:
+        """What its events call it, unique among the pools of one monitor."""
+
+    def status(self) -> PoolView:
+        """Its gauges now."""
+
+    def workers(self) -> list[WorkerView]:
+        """The gauges of its slots now."""
+
+
+class Monitor:
+    """Watches one pool or several of this process; while entered it collects, ticks, and can be looked at.
+
+    *config* is a `MonitorConfig`, the path of a TOML file, or None for the defaults. Entering opens the local Unix
+    socket that ``pool-monitor dashboard`` and ``snapshot`` find (unless ``[service] socket = false``); should that
+    fail, the reason is logged, ``address`` stays None and everything else works.
+
+    Raises ConfigError for a bad configuration or two pools of one name. Pools may be entered before or after. All
+    methods belong to the event loop the monitor was entered in, and none of them blocks.
+    """
+
+    def __init__(
+        self,
+        pools: Monitored | Sequence[Monitored],
+        *,
+        config: MonitorConfig | str | Path | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        watched = list(pools) if isinstance(pools, Sequence) else [pools]
+        names = [pool.name for pool in watched]
+        if not watched or len(set(names)) < len(names):
+            raise ConfigError(f"Monitor(pools={names}): needs at least one pool, and a name of its own for each")
+        if config is None:
+            config = MonitorConfig()
+        elif not isinstance(config, MonitorConfig):
+            config = load(config).monitor
+        self.config = config
+        self.address: Path | None = None
+        """The Unix socket it can be reached at, while it can."""
+        self.viewers = 0
+        """Remote viewers attached now."""
+        self._pools = {pool.name: pool for pool in watched}
+        self._clock = clock or SystemClock()
+        self._collector = Collector(names, self._clock, series_limit=config.metrics.series_limit)
+        self._seq = 0
+        self._entered_ns = self._clock.monotonic_ns()
+        self._service = ServiceView(
+            name=config.service.name or names[0],
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            python=platform.python_version(),
+            started_at=self._clock.wall_ns() / 1e9,
+        )
+        self._stack = AsyncExitStack()
+        self._next_tick: asyncio.Future[bool] | None = None
+        self._closing = False
+
+    # -- looking --------------------------------------------------------------------------------------------------
+
+    def snapshot(self, window: str = "5m") -> Snapshot:
+        """Everything known now about the last ``1m``, ``5m`` or ``15m``. Raises ConfigError for another window.
+
+        Counts and distributions are up to the last call that ended; gauges are read now. A pool whose gauges cannot
+        be read is left out.
+        """
+        chosen = parse_window(window)
+        self._seq += 1
+        return Snapshot(
+            seq=self._seq,
+            taken_at=self._clock.wall_ns() / 1e9,
+            uptime=(self._clock.monotonic_ns() - self._entered_ns) / 1e9,
+            window=window,
+            window_seconds=chosen.seconds,
+            covered_seconds=self._collector.covered_seconds(chosen),
+            service=self._service,
+            pools={name: found for name in self._pools if (found := self._detail(name, chosen)) is not None},
+            monitor=self._collector.self_view(self.viewers),
+        )
+
+    def not_ready(self) -> str | None:
+        """Why calls cannot be taken now, in words; None when every pool has a worker and is open."""
+        for name, pool in self._pools.items():
+            status = _guarded(name, pool.status)
+            if status is None:
+                return f"pool {name}: its state is unknown"
+            if status.state != "running":
+                return f"pool {name} is {status.state}"
+            if not status.busy + status.idle:
+                return f"pool {name} has no worker that could take a call"
+        return None
+
+    def asgi(self) -> Starlette:
+        """The read-only HTTP face as an ASGI app, to mount in a service of one's own (see service/app.py)."""
+        from pool_monitor.service.app import make_app
+
+        return make_app(self)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Counts a remote viewer while it is open."""
+        self.viewers += 1
+        try:
+            yield
+        finally:
+            self.viewers -= 1
+
+    async def ticked(self) -> bool:
+        """Wait for the next tick. False, at once, when there will be none: the monitor is closing."""
+        if self._closing:
+            return False
+        if self._next_tick is None:
+            self._next_tick = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(self._next_tick)
+
+    def _detail(self, name: str, window: Window) -> PoolDetail | None:
+        pool = self._pools[name]
+        status, workers = _guarded(name, pool.status), _guarded(name, pool.workers)
+        if status is None or workers is None:
+            return None
+        return detail(status, workers, self._collector.pool_stats(name, window))
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._entered_ns = self._clock.monotonic_ns()
+        self._closing = False
+        async with AsyncExitStack() as stack:
+            self._collector.attach()
+            stack.callback(self._collector.detach)
+            ticker = asyncio.get_running_loop().create_task(self._tick(), name="pool_monitor tick")
+            stack.push_async_callback(_ended, ticker)
+            if self.config.service.socket:
+                await self._open_socket(stack)
+            stack.callback(self._say_goodbye)  # first of all, so that viewers leave before the server waits for them
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _open_socket(self, stack: AsyncExitStack) -> None:
+        from pool_monitor.service.discovery import socket_path
+        from pool_monitor.service.server import serve
+
+        try:
+            path = socket_path(self._service.name)
+            await stack.enter_async_context(serve(self.asgi(), path))
+        except (ConfigError, OSError) as error:
+            logger("monitor").warning("no local socket: dashboards cannot attach", reason=str(error))
+            return
+        self.address = path
+        stack.callback(setattr, self, "address", None)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(self._collector.until_tick())
+            try:
+                self._collector.tick()
+            except Exception:  # noqa: BLE001 - a defect of ours must not end the ticking, or the viewers' updates
+                logger("monitor").exception("tick failed")
+            self._wake(going_on=True)
+
+    def _say_goodbye(self) -> None:
+        self._closing = True
+        self._wake(going_on=False)
+
+    def _wake(self, *, going_on: bool) -> None:
+        waiting, self._next_tick = self._next_tick, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(going_on)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def _guarded(name: str, read: Callable[[], T]) -> T | None:
+    """What a pool says of itself, or None: a pool of somebody else's making may fail, and is left out then."""
+    try:
+        return read()
+    except Exception:  # noqa: BLE001
+        logger("monitor").exception("gauges cannot be read", pool=name)
+        return None

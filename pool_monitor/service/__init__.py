@@ -1,0 +1,1 @@
+"""Ways to a running monitor from outside its process: the ASGI app, the local socket, the client."""

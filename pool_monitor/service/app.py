@@ -1,0 +1,117 @@
+"""The HTTP face of a monitor: one small read-only ASGI app.
+
+Mount it in a Starlette or FastAPI service, or let the monitor serve it on its own Unix socket (server.py); the
+URLs are the same.
+
+    GET /v1/snapshot?window=5m   one Snapshot as JSON
+    GET /v1/stream?window=5m     a Snapshot at every tick, as server-sent events; comments in between as heartbeat
+    GET /livez                   200 while the event loop turns
+    GET /readyz                  200 when every pool can take calls, else 503 and why not
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from pool_monitor.errors import ConfigError
+from pool_monitor.snapshot import Snapshot
+
+HEARTBEAT = 2.0  # seconds of silence after which a stream says that it is alive
+VIEWERS_MAX = 16  # streams at once; each costs an encoding per tick at most
+_encode = msgspec.json.Encoder().encode
+
+
+class Source(Protocol):
+    """What the app needs of a monitor."""
+
+    viewers: int
+
+    def snapshot(self, window: str = "5m") -> Snapshot:
+        """The Snapshot now. Raises ConfigError for a window there is not."""
+
+    def not_ready(self) -> str | None:
+        """Why calls cannot be taken, or None."""
+
+    def watched(self) -> AbstractContextManager[None]:
+        """Counts a viewer while it is open."""
+
+    async def ticked(self) -> bool:
+        """Wait for the next tick. False when there will be none: the monitor is closing."""
+
+
+def make_app(source: Source) -> Starlette:
+    """The app over one monitor."""
+
+    async def snapshot(request: Request) -> Response:
+        try:
+            taken = source.snapshot(_window(request))
+        except ConfigError as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+        return Response(_encode(taken), media_type="application/json")
+
+    async def stream(request: Request) -> Response:
+        window = _window(request)
+        try:
+            first = source.snapshot(window)
+        except ConfigError as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+        if source.viewers >= VIEWERS_MAX:
+            return JSONResponse({"error": f"{VIEWERS_MAX} viewers are attached already"}, status_code=503)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        body = _events(source, window, first)
+        return StreamingResponse(body, media_type="text/event-stream", headers=headers)
+
+    async def livez(_request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_request: Request) -> Response:
+        reason = source.not_ready()
+        return PlainTextResponse(
+            "ok\n" if reason is None else f"{reason}\n", status_code=200 if reason is None else 503
+        )
+
+    return Starlette(
+        routes=[
+            Route("/v1/snapshot", snapshot),
+            Route("/v1/stream", stream),
+            Route("/livez", livez),
+            Route("/readyz", readyz),
+        ]
+    )
+
+
+def _window(request: Request) -> str:
+    return request.query_params.get("window", "5m")
+
+
+async def _events(source: Source, window: str, first: Snapshot) -> AsyncIterator[bytes]:
+    """A Snapshot per tick; a slow reader gets the newest one when it is ready for it, never a backlog.
+
+    Written by hand because sse-starlette (3.7) leaves a polling task on the service's loop after the last viewer
+    has gone, and patches uvicorn's signal handling when imported.
+    """
+    with source.watched():
+        yield _event(first)
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT):
+                    going_on = await source.ticked()
+            except TimeoutError:
+                yield b": heartbeat\n\n"
+                continue
+            if not going_on:
+                return
+            yield _event(source.snapshot(window))
+
+
+def _event(snapshot: Any) -> bytes:
+    return b"event: snapshot\nid: %d\ndata: %b\n\n" % (snapshot.seq, _encode(snapshot))

@@ -1,0 +1,118 @@
+"""Read a running service's Snapshots, over its Unix socket or over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import msgspec
+
+from pool_monitor.errors import ConnectError
+from pool_monitor.service.discovery import Service, runtime_dir, services
+from pool_monitor.snapshot import SCHEMA_VERSION, Snapshot
+
+_TIMEOUT = 5.0  # seconds without a byte after which a service is taken for gone; its heartbeat comes every 2 s
+_decode = msgspec.json.Decoder(Snapshot).decode
+
+
+class Address(NamedTuple):
+    """Where a service is: a Unix socket, or the base of its URLs."""
+
+    label: str
+    socket: Path | None
+    base: str
+
+
+def resolve(address: str | None) -> Address:
+    """What the user wrote, or nothing, as an `Address`: a socket's path, a URL, a service's name or pid.
+
+    Without an address: the only service running here. Raises ConnectError, listing what there is, when that does
+    not settle it.
+    """
+    if address is not None and address.startswith(("http://", "https://")):
+        return Address(address, None, address.rstrip("/"))
+    if address is not None and ("/" in address or address.endswith(".sock")):
+        path = Path(address)
+        if not path.is_socket():
+            raise ConnectError(f"{address}: no socket there; `pool-monitor dashboard` alone looks in {runtime_dir()}")
+        return Address(address, path, "http://localhost")
+    running = services()
+    fitting = [one for one in running if address is None or address in (one.name, str(one.pid), one.path.stem)]
+    if len(fitting) == 1:
+        return Address(fitting[0].name, fitting[0].path, "http://localhost")
+    if not running:
+        raise ConnectError(
+            f"no running service found in {runtime_dir()}; start one with `pool-monitor demo`, or enter a Monitor "
+            "in your service"
+        )
+    known = "\n".join(f"  {one.name}  (pid {one.pid})" for one in running)
+    if fitting:
+        raise ConnectError(f"several services are running; name one, by name or pid:\n{known}")
+    raise ConnectError(f"no service {address!r}; there are\n{known}")
+
+
+@asynccontextmanager
+async def connected(address: Address) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client for one service."""
+    transport = None if address.socket is None else httpx.AsyncHTTPTransport(uds=str(address.socket))
+    async with httpx.AsyncClient(base_url=address.base, transport=transport, timeout=_TIMEOUT, trust_env=False) as http:
+        yield http
+
+
+async def fetch(address: Address, window: str) -> Snapshot:
+    """One Snapshot. Raises ConnectError when the service cannot be reached, or says no."""
+    with _explained(address):
+        async with connected(address) as http:
+            response = await http.get("/v1/snapshot", params={"window": window})
+            _check(response, response.text)
+            return parse(response.content)
+
+
+async def follow(address: Address, window: str) -> AsyncIterator[Snapshot]:
+    """A Snapshot at every tick of the service. Raises ConnectError when the service is gone or says no."""
+    from httpx_sse import aconnect_sse
+
+    with _explained(address):
+        async with (
+            connected(address) as http,
+            aconnect_sse(http, "GET", "/v1/stream", params={"window": window}) as source,
+        ):
+            if source.response.is_error:
+                _check(source.response, (await source.response.aread()).decode(errors="replace"))
+            async for event in source.aiter_sse():
+                if event.event == "snapshot":
+                    yield parse(event.data)
+    raise ConnectError(f"{address.label}: the service has closed")
+
+
+def parse(text: str | bytes) -> Snapshot:
+    """A Snapshot from its JSON. Raises ConnectError for what is none, or is of a newer schema."""
+    try:
+        snapshot = _decode(text)
+    except msgspec.MsgspecError as error:
+        raise ConnectError(f"the answer is no Snapshot: {error}") from error
+    if snapshot.version > SCHEMA_VERSION:
+        raise ConnectError(
+            f"the service speaks snapshot schema {snapshot.version}, this program {SCHEMA_VERSION}: update it"
+        )
+    return snapshot
+
+
+def _check(response: httpx.Response, text: str) -> None:
+    if response.is_error:
+        raise ConnectError(f"the service answered {response.status_code}: {text.strip()[:500]}")
+
+
+@contextmanager
+def _explained(address: Address) -> Iterator[None]:
+    """Turns what httpx raises into a ConnectError that names the service."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise ConnectError(f"{address.label}: {str(error) or type(error).__name__}") from error
+
+
+__all__ = ["Address", "Service", "fetch", "follow", "parse", "resolve"]

@@ -1,0 +1,76 @@
+"""Serve the app on a Unix socket of our own binding, inside somebody else's event loop.
+
+uvicorn's protocol does the HTTP; uvicorn's ``Server`` is left out, because it takes over the process's signal
+handlers, logs as if it were the service, wakes the loop ten times a second, and makes a socket it binds itself
+accessible to every user (0666).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+_GOODBYE = 1.0  # seconds open responses get to end when the server closes
+
+
+@asynccontextmanager
+async def serve(app: ASGIApp, path: Path) -> AsyncIterator[None]:
+    """Serve *app* on *path* (mode 0600) while the block is open; the file is gone afterwards.
+
+    Before leaving the block, make endless responses end by themselves; what is left after a second is cancelled.
+    Raises OSError when the path cannot be bound.
+    """
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="off", ws="none", date_header=False, server_header=False
+    )
+    config.load()
+    state = ServerState()
+
+    def protocol() -> asyncio.Protocol:
+        made: Any = H11Protocol(config=config, server_state=state, app_state={})
+        return made  # type: ignore[no-any-return]
+
+    with _bound(path) as listener:
+        server = await asyncio.get_running_loop().create_unix_server(protocol, sock=listener)
+        try:
+            yield
+        finally:
+            server.close()
+            await _close(state)
+
+
+@contextmanager
+def _bound(path: Path) -> Iterator[socket.socket]:
+    """A socket bound to *path*, which nobody else may use, and which is gone afterwards."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        try:
+            path.chmod(0o600)  # before it listens: nobody can have connected yet
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
+
+
+async def _close(state: ServerState) -> None:
+    """End all connections: idle ones now, busy ones after their response."""
+    for connection in list(state.connections):
+        connection.shutdown()
+    if state.tasks:
+        _, late = await asyncio.wait(set(state.tasks), timeout=_GOODBYE)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+    for connection in list(state.connections):
+        if connection.transport is not None:
+            connection.transport.abort()
