@@ -4,52 +4,59 @@ Every public method of the class is an operation. Each worker process has one in
 to load is loaded once, in ``__init__``.
 """
 
+from __future__ import annotations
+
 import re
 import time
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
-_COMMON = frozenset(
-    "about after all also and any are because been but can could did does each for from had has have her his how "
-    "into its may more most must not one only other our out over she should some such than that the their them "
-    "then there these they this those through two under use was were what when where which while who will with "
-    "would you your".split()
-)
+_COMMON = """
+    about after all also and any are because been but can could did does each for from had has have her his how into
+    its may more most must not one only other our out over she should some such than that the their them then there
+    these they this those through two under use was were what when where which while who will with would you your
+"""
+_COMMON_WORDS = frozenset(_COMMON.split())
 
 
 class TextTools:
-    def keywords(self, text, limit=5):
+    """Keywords, summaries, a slow generator, and a chat that remembers."""
+
+    def keywords(self, text: str, limit: int = 5) -> list[list[Any]]:
         """The *limit* most frequent words that say something, with their counts."""
         return [[word, count] for word, count in self._words(text).most_common(limit)]
 
-    def summary(self, text, sentences=3):
+    def summary(self, text: str, sentences: int = 3) -> str:
         """The *sentences* that hold most of the text's frequent words, in their own order."""
         weights = self._words(text)
         parts = [part.strip() for part in _SENTENCE.split(text) if part.strip()]
 
-        def weight(index):
+        def weight(index: int) -> float:
             words = _WORD.findall(parts[index].lower())
             return sum(weights[word] for word in words) / (len(words) + 5)
 
         best = sorted(sorted(range(len(parts)), key=weight, reverse=True)[:sentences])
         return " ".join(parts[index] for index in best)
 
-    def generate(self, prompt, words=40, pause=0.02):
-        """A slow talker, as a language model is: yields a text word by word."""
+    def generate(self, prompt: str, words: int = 40, pause: float = 0.02) -> Iterator[str]:
+        """A slow talker, as a language model is: yields a text word by word, *pause* seconds apart."""
         heard = _WORD.findall(prompt) or ["silence"]
         for index in range(words):
             time.sleep(pause)
             yield heard[(index * index + index) % len(heard)] + ("." if index == words - 1 else " ")
 
-    def chat(self, text, session=None):
-        """Answers, and remembers within a session how often it was spoken to and about what."""
+    def chat(self, text: str, session: Any = None) -> str:
+        """Answers; within a session it remembers how often it was spoken to, and about what."""
         if session is None:
             return f"You said {len(_WORD.findall(text))} words. I will not remember them."
         turn = session.data["turns"] = session.data.get("turns", 0) + 1
         topics = session.data.setdefault("topics", [])
         topics += [word for word, _ in self.keywords(text, 1) if word not in topics]
+        del topics[:-8]
         return f"Turn {turn} with {session.id}; so far: {', '.join(topics) or 'nothing much'}."
 
-    def _words(self, text):
-        return Counter(word for word in _WORD.findall(text.lower()) if word not in _COMMON)
+    def _words(self, text: str) -> Counter[str]:
+        return Counter(word for word in _WORD.findall(text.lower()) if word not in _COMMON_WORDS)

@@ -4,45 +4,46 @@
         text = await pool.run("summarize", document)
         monitor.snapshot(window="5m").pools["summarizers"].operations["summarize"].latency.p99
 
-This file re-exports the public names and holds nothing else. `Monitor` is imported when it is first asked for: it
-brings numpy, and a service that only runs a pool need not wait for it.
+This file re-exports the public names and holds nothing else. Each is imported when it is first asked for, so that a
+program that only wants the command line's help, or only telemetry, does not wait for the rest.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from pool_monitor import telemetry
-from pool_monitor.config import MonitorConfig, PoolConfig
-from pool_monitor.errors import (
-    CircuitOpen,
-    ConfigError,
-    ConnectError,
-    OperationCancelled,
-    OperationError,
-    OperationTimeout,
-    PayloadError,
-    PoolClosed,
-    PoolError,
-    PoolSaturated,
-    ProtocolError,
-    QueueTimeout,
-    Rejected,
-    SessionLost,
-    StartError,
-    UnknownOperation,
-    WorkerDied,
-)
-from pool_monitor.pool.caller import Caller, Session
-from pool_monitor.pool.pool import DrainResult, Pool
-from pool_monitor.snapshot import PoolView, Snapshot
-
 if TYPE_CHECKING:
+    from pool_monitor import telemetry
+    from pool_monitor.config import MonitorConfig, PoolConfig
+    from pool_monitor.errors import (
+        CircuitOpen,
+        ConfigError,
+        ConnectError,
+        OperationCancelled,
+        OperationError,
+        OperationTimeout,
+        PayloadError,
+        PoolClosed,
+        PoolError,
+        PoolSaturated,
+        ProtocolError,
+        QueueTimeout,
+        Rejected,
+        SessionLost,
+        StartError,
+        UnknownOperation,
+        WorkerDied,
+    )
     from pool_monitor.monitor import Monitor
+    from pool_monitor.pool.caller import Caller, CallResult, Session
+    from pool_monitor.pool.pool import DrainResult, Pool
+    from pool_monitor.snapshot import PoolView, Snapshot
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CallResult",
     "Caller",
     "CircuitOpen",
     "ConfigError",
@@ -72,10 +73,25 @@ __all__ = [
     "telemetry",
 ]
 
+_HOMES = {
+    "monitor": ["Monitor"],
+    "pool.pool": ["DrainResult", "Pool"],
+    "pool.caller": ["CallResult", "Caller", "Session"],
+    "snapshot": ["PoolView", "Snapshot"],
+    "config": ["MonitorConfig", "PoolConfig"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "Monitor":
-        from pool_monitor.monitor import Monitor
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "telemetry":
+        return importlib.import_module("pool_monitor.telemetry")
+    value = getattr(importlib.import_module(f"pool_monitor.{_HOME_OF.get(name, 'errors')}"), name)
+    globals()[name] = value  # asked for once
+    return value
 
-        return Monitor
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
 
-from pool_monitor.errors import ConfigError
+from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.pool.calls import STREAM_LOW, Call, Options
 
 if TYPE_CHECKING:
@@ -18,6 +19,19 @@ if TYPE_CHECKING:
 
     from pool_monitor.pool.dispatcher import Dispatcher
     from pool_monitor.pool.pool import Pool
+
+
+class CallResult(NamedTuple):
+    """How a call ended: what `Caller.try_run` returns."""
+
+    result: Any
+    """What the operation returned; None when it failed."""
+    error: PoolError | None
+    """What went wrong, or None."""
+    worker: str | None
+    """The slot it ran on last; None when it never reached one."""
+    seconds: float
+    """From the call to its end."""
 
 
 class Caller:
@@ -46,6 +60,26 @@ class Caller:
             dispatcher.cancel(call)
             raise
 
+    async def try_run(self, operation: str, /, *args: Any, **kwargs: Any) -> CallResult:
+        """Like `run`, but what goes wrong is returned and not raised, and with it where the call ran and how long it
+        took. Takes a generator operation too: its items come as a list. Cancellation is raised as ever.
+        """
+        dispatcher = self._pool._calls()
+        stream = dispatcher.operations.get(operation) == "generator"
+        started = time.monotonic()
+        call: Call | None = None
+        result: Any = None
+        error: PoolError | None = None
+        try:
+            call = dispatcher.admit(operation, args, kwargs, self._options, stream=stream)
+            async with aclosing(_read(dispatcher, call)) as items:
+                collected = [item async for item in items]
+            result = collected if stream else call.future.result()
+        except PoolError as failure:
+            error = failure
+        worker = None if call is None or call.worker is None else call.worker.id
+        return CallResult(result, error, worker, time.monotonic() - started)
+
     async def stream(self, operation: str, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         """Iterate over what a generator *operation* yields, as it yields it.
 
@@ -56,22 +90,9 @@ class Caller:
         """
         dispatcher = self._pool._calls()
         call = dispatcher.admit(operation, args, kwargs, self._options, stream=True)
-        items = call.items
-        assert items is not None
-        try:
-            while True:
-                while items.buffer:
-                    value = items.buffer.popleft()
-                    items.delivered = True
-                    if len(items.buffer) == STREAM_LOW:
-                        dispatcher.read_on(call)
-                    yield value
-                if call.future.done():
-                    call.future.result()
-                    return
-                await items.changed()
-        finally:
-            _abandon(dispatcher, call)
+        async with aclosing(_read(dispatcher, call)) as items:
+            async for item in items:
+                yield item
 
     async def map(
         self,
@@ -161,11 +182,25 @@ def with_options(base: Options, changes: dict[str, Any]) -> Options:
     return msgspec.structs.replace(base, **given)
 
 
-def _abandon(dispatcher: Dispatcher, call: Call) -> None:
-    """Nobody reads this stream any more."""
-    dispatcher.cancel(call)
-    if call.future.done() and not call.future.cancelled():
-        call.future.exception()  # an error nobody asked for is not worth asyncio's complaint
+async def _read(dispatcher: Dispatcher, call: Call) -> AsyncGenerator[Any, None]:
+    """What a call yields, until it has ended; raises what it ended with. A plain call yields nothing."""
+    items = call.items
+    try:
+        while items is not None:
+            while items.buffer:
+                value = items.buffer.popleft()
+                items.delivered = True
+                if len(items.buffer) == STREAM_LOW:
+                    dispatcher.read_on(call)
+                yield value
+            if call.future.done():
+                break
+            await items.changed()
+        await call.future
+    finally:
+        dispatcher.cancel(call)  # nobody reads on; nothing happens when it has ended
+        if call.future.done() and not call.future.cancelled():
+            call.future.exception()  # an error nobody asked for is not worth asyncio's complaint
 
 
 async def _each(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:

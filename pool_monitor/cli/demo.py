@@ -1,0 +1,86 @@
+"""``pool-monitor demo``: something real to look at, in one command."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+
+import click
+
+from pool_monitor.demo.load import drive
+from pool_monitor.demo.worker import FAULTS
+from pool_monitor.metrics import WINDOWS
+from pool_monitor.monitor import Monitor
+from pool_monitor.pool.pool import Pool
+from pool_monitor.view.report import report
+
+_HEADLESS_SECONDS = 10.0
+
+
+@click.command("demo")
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Leave after S seconds.")
+@click.option("--headless", is_flag=True, help="No dashboard; print a report at the end (after 10 s by default).")
+@click.option("--size", type=click.IntRange(min=1, max=64), default=4, show_default=True, help="Worker processes.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    type=click.Choice(list(FAULTS)),
+    help="What shall go wrong; may be given several times. "
+    + "; ".join(f"{name}: {text}" for name, text in FAULTS.items()),
+)
+def command(duration: float | None, headless: bool, size: int, faults: tuple[str, ...]) -> None:
+    """A pool of real worker processes doing real work on the text that ships with Python.
+
+    Shows the dashboard until q is pressed; `pool-monitor dashboard` in another terminal shows it too.
+    """
+    from pool_monitor.dashboard.terminal import can_run
+
+    if not headless and not can_run():
+        click.echo("no terminal to draw on: going on as with --headless", err=True)
+        headless = True
+    asyncio.run(_demo(duration, headless, size, list(faults)))
+
+
+async def _demo(duration: float | None, headless: bool, size: int, faults: list[str]) -> None:
+    pool = Pool(
+        "pool_monitor.demo.worker:DemoTools", name="demo", size=size, max_size=64, timeout=10.0, init_args=(faults,)
+    )
+    async with pool, Monitor(pool) as monitor:
+        load = asyncio.create_task(drive(pool))
+        try:
+            if headless:
+                await _wait(duration or _HEADLESS_SECONDS)
+            else:
+                await _watch(monitor, duration)
+        finally:
+            load.cancel()
+            await asyncio.wait([load])
+        uptime = monitor.snapshot().uptime
+        window = next((name for name, window in WINDOWS.items() if window.seconds >= uptime), "15m")
+        click.echo(report(monitor.snapshot(window)), nl=False)
+
+
+async def _wait(seconds: float) -> None:
+    """Let *seconds* pass, and say so to whoever waits at a terminal."""
+    if not sys.stderr.isatty():
+        await asyncio.sleep(seconds)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        line = progress.add_task("demo running", total=seconds)
+        for _ in range(int(seconds * 5)):
+            await asyncio.sleep(0.2)
+            progress.advance(line, 0.2)
+
+
+async def _watch(monitor: Monitor, duration: float | None) -> None:
+    from pool_monitor.dashboard.app import run
+    from pool_monitor.dashboard.feed import LocalFeed
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(duration):
+            await run(LocalFeed(monitor.snapshot), title="demo")

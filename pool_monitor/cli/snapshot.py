@@ -1,0 +1,25 @@
+"""``pool-monitor snapshot``: for scripts, cron and the first minute of an incident."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+import msgspec
+
+from pool_monitor.service.client import fetch, resolve
+
+
+@click.command("snapshot")
+@click.argument("address", required=False)
+@click.option("--window", default="5m", show_default=True, help="1m, 5m or 15m.")
+def command(address: str | None, window: str) -> None:
+    """Print one Snapshot of a running service as JSON.
+
+    ADDRESS is a service's name or pid, a socket's path or a URL; without it, the only service running here.
+    The schema is versioned: fields are added, never changed, while "version" stays.
+    """
+    taken = asyncio.run(fetch(resolve(address), window))
+    text = msgspec.json.encode(taken)
+    click.echo(msgspec.json.format(text, indent=2) if sys.stdout.isatty() else text)

@@ -1,0 +1,33 @@
+"""The feed of a service in another process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from pool_monitor.dashboard.feed import Frame, Lost
+from pool_monitor.errors import ConnectError
+from pool_monitor.service.client import follow, resolve
+
+_RETRY = 2.0  # seconds between tries to find the service again
+
+
+class RemoteFeed:
+    """Follows the service at *address* (see `pool_monitor.service.client.resolve`), and finds it again when it was
+    restarted: the address is looked up anew at every try.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self.address = address
+
+    async def frames(self, window: str) -> AsyncIterator[Frame]:
+        """See `Feed.frames`."""
+        while True:
+            try:
+                async with aclosing(follow(resolve(self.address), window)) as snapshots:
+                    async for snapshot in snapshots:
+                        yield snapshot
+            except ConnectError as error:
+                yield Lost(str(error).splitlines()[0], _RETRY)
+            await asyncio.sleep(_RETRY)

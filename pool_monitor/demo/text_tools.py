@@ -1,0 +1,1 @@
+../../examples/text_tools.py

@@ -1,0 +1,64 @@
+"""What the demo's workers load: the text tools of examples/, with faults to order."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pool_monitor.demo.text_tools import TextTools
+
+FAULTS = {
+    "crash": "now and then a worker dies in the middle of an operation",
+    "slow": "now and then an operation takes a second or two",
+    "error": "now and then an operation raises",
+    "leak": "every operation keeps half a megabyte",
+}
+_CHANCE = {"crash": 0.003, "slow": 0.01, "error": 0.03, "leak": 1.0}
+
+
+class DemoTools(TextTools):
+    """The text tools; each operation may go wrong in the ways asked for."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self._faults = faults
+        self._kept: list[bytearray] = []
+        self._random = random.Random()  # noqa: S311
+
+    def keywords(self, text: str, limit: int = 5) -> list[list[Any]]:
+        self._misbehave()
+        return super().keywords(text, limit)
+
+    def summary(self, text: str, sentences: int = 3) -> str:
+        self._misbehave()
+        return super().summary(text, sentences)
+
+    def generate(self, prompt: str, words: int = 40, pause: float = 0.02) -> Iterator[str]:
+        self._misbehave()
+        yield from super().generate(prompt, words, pause)
+
+    def chat(self, text: str, session: Any = None) -> str:
+        self._misbehave()
+        return super().chat(text, session=session)
+
+    def _misbehave(self) -> None:
+        for fault in self._faults:
+            if self._random.random() < _CHANCE[fault]:
+                getattr(self, f"_{fault}")()
+
+    def _crash(self) -> None:
+        sys.stderr.write("demo: the fault 'crash' ends this worker\n")
+        sys.stderr.flush()
+        os._exit(70)
+
+    def _slow(self) -> None:
+        time.sleep(self._random.uniform(1.0, 2.0))
+
+    def _error(self) -> None:
+        raise RuntimeError("the fault 'error' was ordered")
+
+    def _leak(self) -> None:
+        self._kept.append(bytearray(512 * 1024))
