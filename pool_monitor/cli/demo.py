@@ -83,4 +83,4 @@ async def _watch(monitor: Monitor, duration: float | None) -> None:
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(duration):
-            await run(LocalFeed(monitor.snapshot), title="demo")
+            await run(LocalFeed(monitor.snapshot), title="demo", window="1m")

@@ -1,0 +1,55 @@
+# Everything a newcomer needs. Each target sets up what it uses; Python 3.11 or later and make are enough.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint types bench golden ci clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.ready ## A real pool under a real load, with the dashboard (ARGS="--headless --duration 10")
+	@$(BIN)/pool-monitor demo $(ARGS)
+
+test: $(VENV)/.ready-dev ## The tests (ARGS="-k name" for some of them)
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/.ready-dev ## The tests that take long
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.ready-dev ## Style, and the import contract
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: $(VENV)/.ready-dev ## Types
+	@$(BIN)/mypy
+
+bench: $(VENV)/.ready-dev ## Benchmarks, with peers beside us in the same run
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+golden: $(VENV)/.ready-dev ## Draw the golden frames anew; read the diff before you commit it
+	@POOL_MONITOR_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_view_overview.py
+
+ci: lint types test ## What has to pass before a change lands
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "pool_monitor needs Python 3.11 or later; say which: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: $(VENV)/bin/python pyproject.toml
+	@echo "setting up $(VENV) ..." >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/bin/python pyproject.toml
+	@echo "setting up $(VENV) with what the tests need ..." >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.ready

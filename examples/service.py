@@ -1,0 +1,65 @@
+"""A small asyncio service that embeds a pool: a line of text in, its keywords out, over TCP on loopback.
+
+    python examples/service.py            # then, in other terminals:
+    pool-monitor dashboard
+    printf 'the quick brown fox jumps over the quick dog\\n' | nc -q1 127.0.0.1 8765
+
+With --load N it also calls itself N times a second, so that there is something to see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+from pathlib import Path
+
+from pool_monitor import Monitor, Pool, PoolError
+
+HERE = Path(__file__).parent
+
+
+async def serve(port: int, load: float) -> None:
+    target = f"{HERE / 'text_tools.py'}:TextTools"
+    async with Pool(target, name="text", size=2, timeout=5) as pool, Monitor(pool) as monitor:
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.closing(writer):
+                async for line in reader:
+                    try:
+                        said = await pool.run("keywords", line.decode(errors="replace"))
+                    except PoolError as error:  # a call can fail; the service goes on
+                        said = {"error": str(error)}
+                    writer.write(json.dumps(said).encode() + b"\n")
+                    await writer.drain()
+
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with await asyncio.start_server(answer, "127.0.0.1", port):
+            print(f"listening on 127.0.0.1:{port}; dashboards find it at {monitor.address}", flush=True)
+            callers = asyncio.create_task(call_now_and_then(pool, load)) if load else None
+            await stop.wait()
+            if callers:
+                callers.cancel()
+        total = monitor.snapshot("15m").pools["text"].total
+        print(f"{total.calls} calls, p95 {total.latency.p95} s, {total.errors} failed", flush=True)
+
+
+async def call_now_and_then(pool: Pool, per_second: float) -> None:
+    documents = (HERE / "documents.jsonl").read_text(encoding="utf-8").splitlines()
+    while True:
+        for document in documents:
+            with contextlib.suppress(PoolError):
+                await pool.run("summary", document)
+            await asyncio.sleep(1 / per_second)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=8765)
+    parser.add_argument("--load", type=float, default=0.0, metavar="N", help="calls per second to itself")
+    options = parser.parse_args()
+    asyncio.run(serve(options.port, options.load))

@@ -1,0 +1,223 @@
+"""The dashboard in a terminal: a thin Textual app that paints what `Viewer` decides.
+
+Theory of operation: one task iterates the feed and hands each frame to the viewer; keys change the viewer; after
+either the whole page is computed again (a millisecond or two) and only lines that differ from those on the screen
+are painted. A timer repaints when the mode word changes, which is how STALE appears when no frame comes.
+
+Textual is used for what is hard (terminal modes, key parsing, writing without tearing) and kept out of the rest: no
+widgets but one, no style sheet to speak of, no mouse (so that text can be selected as in any terminal).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import TYPE_CHECKING, ClassVar
+
+from anyio import CancelScope
+from rich.segment import Segment
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.events import Resize
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from pool_monitor.dashboard.style import styles
+from pool_monitor.dashboard.terminal import borrowed, glyphs_for, wants_colour
+from pool_monitor.dashboard.viewer import Viewer
+
+if TYPE_CHECKING:
+    from rich.style import Style
+
+    from pool_monitor.dashboard.feed import Feed
+    from pool_monitor.view import Line, Meaning
+
+
+class Page(Widget):
+    """The whole screen: lines, of which only the changed ones are painted again."""
+
+    DEFAULT_CSS = "Page { width: 100%; height: 100%; }"
+
+    def __init__(self, looks: dict[Meaning, Style]) -> None:
+        super().__init__()
+        self._looks = looks
+        self._lines: list[Line] = []
+
+    def show(self, lines: list[Line]) -> None:
+        before, self._lines = self._lines, lines
+        if len(before) != len(lines):
+            self.refresh()
+            return
+        changed = [y for y, (old, new) in enumerate(zip(before, lines, strict=True)) if old != new]
+        if changed:
+            self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
+
+    def render_line(self, y: int) -> Strip:
+        if y >= len(self._lines):
+            return Strip.blank(self.size.width)
+        return Strip(Segment(text, self._looks[meaning]) for text, meaning in self._lines[y])
+
+
+def _key(keys: str, action: str) -> Binding:
+    # With priority: Textual has ideas of its own about Tab and Ctrl-C.
+    return Binding(keys, action, show=False, priority=True)
+
+
+class Dashboard(App[None]):
+    """The app. `run` is the way to use it; tests drive it with Textual's pilot."""
+
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        _key("q,ctrl+c", "quit"),
+        _key("space", "pause"),
+        _key("1", "window('1m')"),
+        _key("2", "window('5m')"),
+        _key("3", "window('15m')"),
+        _key("plus,equals_sign", "longer(1)"),
+        _key("minus", "longer(-1)"),
+        _key("tab,p", "pool"),
+        _key("down,j", "select(1)"),
+        _key("up,k", "select(-1)"),
+        _key("pagedown", "select_page(1)"),
+        _key("pageup", "select_page(-1)"),
+        _key("question_mark", "help"),
+        _key("escape", "leave_help"),
+    ]
+
+    def __init__(self, feed: Feed, *, title: str, interval: float, window: str) -> None:
+        if os.environ.get("NO_COLOR") == "":
+            del os.environ["NO_COLOR"]  # means nothing by its own rules, but Textual would take it for set
+        # Without ansi_color Textual turns the 16 colours into RGB of its own choice: greys under NO_COLOR.
+        super().__init__(ansi_color=True)
+        self.theme = "ansi-dark"
+        self.animation_level = "none"
+        self.title = title
+        self.feed = feed
+        self.failure: BaseException | None = None
+        self.viewer = Viewer(
+            asyncio.get_running_loop().time(),
+            source=title,
+            interval=interval,
+            window=window,
+            glyphs=glyphs_for(os.environ, getattr(sys.__stderr__, "encoding", None) or "ascii"),
+        )
+        self.page = Page(styles(colour=wants_colour(os.environ)))
+        self._following: asyncio.Task[None] | None = None
+        self._one_window = CancelScope()
+        self._room = self.size
+        self._painted_mode = self.viewer.mode(self._now())
+
+    def compose(self) -> ComposeResult:
+        yield self.page
+
+    def on_mount(self) -> None:
+        self.set_interval(min(0.25, self.viewer.interval / 2), self._repaint_if_mode_changed)
+        self._following = asyncio.create_task(self._follow(), name="pool-monitor dashboard feed")
+        self._following.add_done_callback(self._feed_ended)
+
+    async def on_unmount(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait({self._following})
+
+    def on_resize(self, event: Resize) -> None:
+        self._room = event.size  # self.size is still the old one here
+        self.repaint()
+
+    def repaint(self) -> None:
+        now = self._now()
+        self._painted_mode = self.viewer.mode(now)
+        self.page.show(self.viewer.page(self._room, now))
+
+    def action_pause(self) -> None:
+        self.viewer.toggle_pause()
+        self.repaint()
+
+    def action_window(self, window: str) -> None:
+        if self.viewer.choose_window(window):
+            self._one_window.cancel()
+        self.repaint()
+
+    def action_longer(self, step: int) -> None:
+        self.action_window(self.viewer.neighbour_window(step))
+
+    def action_pool(self) -> None:
+        self.viewer.next_pool()
+        self.repaint()
+
+    def action_select(self, step: int) -> None:
+        self.viewer.select(step)
+        self.repaint()
+
+    def action_select_page(self, step: int) -> None:
+        self.viewer.select_page(step, self._room)
+        self.repaint()
+
+    def action_help(self) -> None:
+        self.viewer.helping = not self.viewer.helping
+        self.repaint()
+
+    def action_leave_help(self) -> None:
+        self.viewer.go_back()
+        self.repaint()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _repaint_if_mode_changed(self) -> None:
+        if self.viewer.mode(self._now()) != self._painted_mode:
+            self.repaint()
+
+    async def _follow(self) -> None:
+        """Show what the feed yields. When the window changes, the scope is cancelled and the feed asked again."""
+        while True:
+            with CancelScope() as self._one_window:
+                frames = self.feed.frames(self.viewer.window)
+                try:
+                    async for frame in frames:
+                        self.viewer.receive(frame, self._now())
+                        self.repaint()
+                finally:
+                    if isinstance(frames, AsyncGenerator):
+                        await frames.aclose()
+                await asyncio.Event().wait()  # the feed has nothing more to say: the page will say STALE
+
+    def _feed_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self.failure = task.exception()
+            self.exit()
+
+    def _fatal_error(self) -> None:
+        """Textual calls this after an unexpected exception, to print it. `run` raises it instead."""
+        self._close_messages_no_wait()
+
+
+async def run(feed: Feed, *, title: str = "this process", interval: float = 1.0, window: str = "5m") -> None:
+    """Show the dashboard until the person quits (q, Ctrl-C), SIGTERM or SIGHUP comes, or the caller is cancelled.
+
+    Runs inside the caller's loop and leaves nothing behind in it: no task, no signal handler, and the terminal as
+    it was, whatever ends it. *title* names the source while there is nothing to show, *interval* is how many
+    seconds apart frames should come (after 2.5 of them without one the page says STALE).
+
+    Raises what the feed raised. Ask `can_run` before.
+    """
+    app = Dashboard(feed, title=title, interval=interval, window=window)
+    with borrowed(app.exit):
+        # Textual swallows a cancellation of its own task. So it gets one of its own, and we pass ours on.
+        task = asyncio.create_task(app.run_async(mouse=False), name="pool-monitor dashboard")
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            app.exit()
+            with CancelScope(shield=True):
+                while not task.done():
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.wait({task})
+            raise
+    await task
+    if failure := app.failure or app._exception:
+        raise failure

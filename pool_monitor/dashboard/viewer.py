@@ -1,0 +1,135 @@
+"""What the person at the dashboard has chosen, and what they see because of it. No terminal, no task, no clock."""
+
+from __future__ import annotations
+
+from pool_monitor.dashboard.feed import Frame, Lost
+from pool_monitor.snapshot import Snapshot
+from pool_monitor.view import UNICODE, Glyphs, Line, Mode, help_page, overview, visible_workers, waiting_page
+
+WINDOWS = ("1m", "5m", "15m")
+STALE_AFTER_TICKS = 2.5
+
+
+class Viewer:
+    """The state behind one dashboard. ``now`` is monotonic seconds, from the same clock in every call.
+
+    *source* names where the frames come from, *interval* is how many seconds apart they should arrive.
+    """
+
+    def __init__(self, now: float, *, source: str, interval: float, window: str, glyphs: Glyphs = UNICODE) -> None:
+        self.source, self.interval, self.window, self.glyphs = source, interval, window, glyphs
+        self.paused = False
+        self.helping = False
+        self.selected: str | None = None
+        self._arrived = now
+        self._lost: Lost | None = None
+        self._newest: Snapshot | None = None
+        self._shown: Snapshot | None = None
+        self._behind = 0
+        self._pool: str | None = None
+        self._offset = 0
+
+    def receive(self, frame: Frame, now: float) -> None:
+        """A frame came. While paused it is taken note of, but not shown."""
+        self._arrived = now
+        if isinstance(frame, Lost):
+            self._lost = frame
+            return
+        self._lost, self._newest = None, frame
+        if self.paused:
+            self._behind += 1
+        else:
+            self._shown = frame
+
+    def mode(self, now: float) -> Mode:
+        """How fresh the page is, with whole seconds: two equal modes need no repaint."""
+        age, lost = now - self._arrived, self._lost
+        reason = lost.reason if lost else ""
+        if self.paused:
+            return Mode("PAUSED", behind=self._behind, reason=reason)
+        if lost:
+            return Mode("LOST", seconds=round(max(lost.retry_in - age, 0.0)), reason=reason)
+        return Mode("STALE", seconds=int(age)) if age > STALE_AFTER_TICKS * self.interval else Mode("LIVE")
+
+    def page(self, size: tuple[int, int], now: float) -> list[Line]:
+        """What the screen shows now: exactly *size*."""
+        if self.helping:
+            return help_page(size, glyphs=self.glyphs)
+        mode, snapshot = self.mode(now), self._shown
+        if snapshot is None:
+            return waiting_page(size, self._waiting(mode), mode=mode if mode.old else None, glyphs=self.glyphs)
+        self._scroll(snapshot, size)
+        return overview(
+            snapshot,
+            size,
+            mode=mode,
+            pool=self._pool,
+            offset=self._offset,
+            selected=self.selected,
+            glyphs=self.glyphs,
+        )
+
+    def toggle_pause(self) -> None:
+        """Hold the display, or go back to the newest snapshot. Without any snapshot there is nothing to hold."""
+        self.paused = not self.paused and self._shown is not None
+        if not self.paused:
+            self._shown, self._behind = self._newest, 0
+
+    def choose_window(self, window: str) -> bool:
+        """Look at another window, live. False when it is the present one: no new feed is needed."""
+        if self.paused:
+            self.toggle_pause()
+        changed, self.window = window != self.window, window
+        return changed
+
+    def neighbour_window(self, step: int) -> str:
+        """The window *step* places longer (or shorter), or the last (first) there is."""
+        place = WINDOWS.index(self.window) if self.window in WINDOWS else 1
+        return WINDOWS[min(max(place + step, 0), len(WINDOWS) - 1)]
+
+    def next_pool(self) -> None:
+        """Show the pool after this one; after the last comes the first."""
+        names = list(self._shown.pools) if self._shown else []
+        if len(names) > 1:
+            place = names.index(self._pool) if self._pool in names else 0
+            self._pool, self.selected, self._offset = names[(place + 1) % len(names)], None, 0
+
+    def select(self, step: int) -> None:
+        """Move the selection by *step* workers; the first step selects the topmost visible one."""
+        slots = self._slots()
+        if not slots:
+            return
+        place = slots.index(self.selected) + step if self.selected in slots else self._offset
+        self.selected = slots[min(max(place, 0), len(slots) - 1)]
+
+    def select_page(self, step: int, size: tuple[int, int]) -> None:
+        """Move the selection by *step* screens of workers."""
+        if self._shown is not None:
+            self.select(step * max(visible_workers(self._shown, size, self._pool), 1))
+
+    def go_back(self) -> None:
+        """Leave the help, else drop the selection."""
+        if not self.helping:
+            self.selected, self._offset = None, 0
+        self.helping = False
+
+    def _slots(self) -> list[str]:
+        pools = self._shown.pools if self._shown else {}
+        pool = pools.get(self._pool or "") or next(iter(pools.values()), None)
+        return list(pool.workers) if pool else []
+
+    def _scroll(self, snapshot: Snapshot, size: tuple[int, int]) -> None:
+        """Move the rows just so far that the selected one is among them: the selection follows the worker."""
+        slots = self._slots()
+        rows = max(visible_workers(snapshot, size, self._pool), 1)
+        if self.selected in slots:
+            place = slots.index(self.selected)
+            self._offset = min(max(self._offset, place - rows + 1), place)
+        self._offset = max(0, min(self._offset, len(slots) - rows))
+
+    def _waiting(self, mode: Mode) -> str:
+        if mode.reason:
+            return f"{self.source}: {mode.reason}"
+        if mode.old:
+            return f"no snapshot yet from {self.source}"
+        return f"connecting to {self.source}"

@@ -1,0 +1,93 @@
+"""Base-2 exponential histograms of durations, as pure functions on arrays of counts.
+
+Theory of operation
+-------------------
+A duration of *s* seconds has the index ``ceil(log2(s) * 32) - 1``: index *k* holds ``(b**k, b**(k+1)]`` with
+``b = 2**(1/32)``. That is the OpenTelemetry exponential histogram of scale 5, and with *k* + 1 the Prometheus
+native histogram of schema 5, so counts leave the process without being re-bucketed. `BUCKETS` of them, from
+`FIRST_INDEX` on, reach from 1 µs to 71 minutes: bucket *j* of an array is index ``FIRST_INDEX + j``.
+
+A bucket stands for ``2·lo·hi / (lo + hi)``, which is off by the same share at both of its ends: at most
+``(b - 1) / (b + 1)`` = 1.083 % (`RELATIVE_ERROR`). Two edges differ. The first bucket begins at 0, so below 1 µs
+the error is up to 1.02 µs; the last one has no end, and the caller counts what it takes in as clamped.
+
+Histograms are merged by adding their counts; nothing is lost. Percentiles are never averaged.
+
+Why not log-linear buckets, which are 1 ns cheaper? 28 % of the counts would change buckets on their way to
+Prometheus or OpenTelemetry. Why not a t-digest or KLL? Neither bounds the error of a value in the tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pool_monitor.snapshot import Bar
+
+Ints: TypeAlias = NDArray[np.signedinteger[Any]]
+Floats: TypeAlias = NDArray[np.float64]
+
+SCALE = 5
+BUCKETS = 1024
+BUCKET_BITS = 10
+FIRST_INDEX = -638
+"""Index of bucket 0: the one that holds 1 µs."""
+
+_EDGES: Floats = np.exp2(np.arange(FIRST_INDEX, FIRST_INDEX + BUCKETS + 1) / 2**SCALE)
+ESTIMATES: Floats = 2 * _EDGES[:-1] * _EDGES[1:] / (_EDGES[:-1] + _EDGES[1:])
+"""What a duration in each bucket is taken to be, in seconds."""
+RELATIVE_ERROR: float = (2 ** (1 / 2**SCALE) - 1) / (2 ** (1 / 2**SCALE) + 1)
+"""Largest relative error of an estimate, from 1 µs to `HIGHEST_NS`."""
+SMALLEST_NS: int = int(_EDGES[1] * 1e9)
+"""Upper edge of bucket 0; below it the error is absolute: at most this."""
+HIGHEST_NS: int = int(_EDGES[-1] * 1e9)
+"""Upper edge of the last bucket; what is longer is counted in it all the same, and should be counted as clamped."""
+
+# Bars end at 2 µs, 5 µs, 10 µs ... 2000 s; everything longer is in the open bar. A bucket that crosses the end of a
+# bar is counted where its estimate lies.
+_BAR_ENDS = [float(f"{digit}e{power}") for power in range(-6, 4) for digit in (1, 2, 5)][1:-1]
+_BAR_STARTS: Ints = np.concatenate(([0], np.searchsorted(ESTIMATES, _BAR_ENDS, side="right")))
+
+
+def bucket_of(durations_ns: Ints) -> NDArray[np.intp]:
+    """The bucket of every duration (nanoseconds, not negative); what is out of range goes to the nearest edge."""
+    # Division by 1e9 is correctly rounded, so whole powers of two of a second fall exactly on their edge.
+    indices = np.ceil(np.log2(np.maximum(durations_ns, 1) / 1e9) * 2**SCALE) - 1
+    buckets: NDArray[np.intp] = np.clip(indices - FIRST_INDEX, 0, BUCKETS - 1).astype(np.intp)
+    return buckets
+
+
+def quantiles(counts: Ints, shares: Sequence[float], first: int = 0) -> Floats:
+    """The estimated quantiles of every histogram, in seconds; NaN for an empty one.
+
+    *counts* has shape ``(..., buckets)`` and may be a slice of the buckets that begins at bucket *first*. *shares*
+    lie in (0, 1] and count to the millionth. The answer has shape ``(..., len(shares))``. The quantile *q* of *n*
+    durations is the one of rank ``ceil(q·n)`` (nearest rank): one that occurred, never between two.
+    """
+    width = counts.shape[-1]
+    # All histograms end to end: their counts only grow along the way, so one search finds every rank at once.
+    running = np.cumsum(counts, dtype=np.int64)
+    ends = running[width - 1 :: width]
+    begins = np.concatenate(([0], ends[:-1]))
+    sizes = ends - begins
+    # Whole numbers, because 0.95 * n in floating point lands above an exact rank now and then.
+    millionths = np.array([round(share * 1_000_000) for share in shares])
+    ranks = np.maximum(-(-sizes[:, None] * millionths // 1_000_000), 1)
+    found = np.searchsorted(running, begins[:, None] + ranks) - np.arange(len(ends))[:, None] * width
+    # An empty histogram finds its rank, if at all, in a later one.
+    found = np.clip(found, 0, width - 1)
+    values = np.where(sizes[:, None] > 0, ESTIMATES[first + found], np.nan)
+    return values.reshape(*counts.shape[:-1], len(shares))
+
+
+def bars(counts: Ints) -> tuple[Bar, ...]:
+    """One whole histogram in bars that end at 2 µs, 5 µs, 10 µs ..., from the first to the last not empty."""
+    sums = np.add.reduceat(counts, _BAR_STARTS)
+    used = np.flatnonzero(sums)
+    if not len(used):
+        return ()
+    ends: list[float | None] = [*_BAR_ENDS, None]
+    return tuple(Bar(ends[index], int(sums[index])) for index in range(used[0], used[-1] + 1))

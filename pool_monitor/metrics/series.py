@@ -1,0 +1,149 @@
+"""Which row of the windows a call is counted in, and the label budget that bounds how many rows there are.
+
+A row is one (pool, operation, worker) and holds three series: latency, queue and execution. Names come from
+outside, so there can be any number of them. Once the rows are used up, new names share the row of operation
+`OTHER` on their worker, or on none when even those have run out; rows nothing was counted in for longer than the
+longest window are given away first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pool_monitor.errors import ConfigError
+from pool_monitor.metrics.fold import DISTRIBUTIONS, code_of
+
+Key: TypeAlias = tuple[str, str, str | None]
+"""Pool, operation, worker; worker is None for calls that never reached one."""
+
+OTHER = "other"
+NAME_LIMIT = 200
+"""Longest name that gets a row; what is longer is `OTHER`."""
+ROW_BYTES = 4096
+"""Upper estimate of what one row takes in here: the key, its names, and its place in the layouts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The rows of one pool, in the two orders they are added up in.
+
+    ``rows[starts[i]:starts[i + 1]]`` are the rows of ``names[i]``.
+    """
+
+    operations: Grouping
+    workers: Grouping
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    names: list[str]
+    rows: NDArray[np.intp]
+    starts: NDArray[np.intp]
+
+
+class Registry:
+    """Rows by key. Each pool has one for `OTHER` calls without a worker from the start.
+
+    Raises ConfigError when *series_limit* leaves no room for those.
+    """
+
+    def __init__(self, pools: Iterable[str], series_limit: int) -> None:
+        self.pools = tuple(dict.fromkeys(pools))
+        self.row_limit = series_limit // len(DISTRIBUTIONS)
+        if self.row_limit < len(self.pools):
+            raise ConfigError(
+                f"series_limit={series_limit} is too low for {len(self.pools)} pools; "
+                f"allow at least {len(self.pools) * len(DISTRIBUTIONS)}"
+            )
+        # An eighth of the rows is kept for `other`, so that workers stay apart there too.
+        self._named_limit = self.row_limit - self.row_limit // 8
+        self.codes: dict[Key, int] = {}
+        """The code (`fold.code_of`) of calls that end well, by key. Changed by `admit` and `recycle` only."""
+        self._keys: list[Key | None] = []
+        self._pool_of_rows: list[int] = []
+        self._free: list[int] = []
+        self._layouts: dict[str, Layout] = {}
+        for pool in self.pools:
+            self._add((pool, OTHER, None))
+
+    def __len__(self) -> int:
+        """Rows in use."""
+        return len(self._keys) - len(self._free)
+
+    @property
+    def size(self) -> int:
+        """Rows to make room for: one more than the highest that was ever in use."""
+        return len(self._keys)
+
+    def admit(self, key: Key) -> int | None:
+        """The code of *key*, which gets a row if there is one left for its kind; None if there is not."""
+        code = self.codes.get(key)
+        if code is None:
+            limit = self.row_limit if key[1] == OTHER else self._named_limit
+            code = self._add(key) if len(self) < limit else None
+        return code
+
+    def other(self, key: Key) -> int:
+        """The code of `OTHER` in place of *key*: on its worker if possible."""
+        pool, _operation, worker = key
+        code = self.admit((pool, OTHER, worker))
+        return self.codes[pool, OTHER, None] if code is None else code
+
+    def recycle(self, unused: NDArray[np.bool_]) -> bool:
+        """Give the rows that are *unused* to whoever comes next. Returns whether there were any."""
+        found = [row for row in np.flatnonzero(unused).tolist() if len(self.pools) <= row < self.size]
+        found = [row for row in found if self._keys[row] is not None]
+        for row in found:
+            key = self._keys[row]
+            assert key is not None
+            del self.codes[key]
+            self._keys[row] = None
+        self._free += found
+        self._layouts.clear()
+        return bool(found)
+
+    def pool_of_rows(self) -> NDArray[np.intp]:
+        """The index in ``pools`` of every row's pool. A row in nobody's hands keeps its last one."""
+        return np.array(self._pool_of_rows, np.intp)
+
+    def layout(self, pool: str) -> Layout:
+        """The rows of *pool* by operation and by worker."""
+        layout = self._layouts.get(pool)
+        if layout is None:
+            keys = [(key, row) for row, key in enumerate(self._keys) if key is not None and key[0] == pool]
+            layout = Layout(
+                operations=_grouped((operation, row) for (_pool, operation, _worker), row in keys),
+                workers=_grouped((worker, row) for (_pool, _operation, worker), row in keys if worker is not None),
+            )
+            self._layouts[pool] = layout
+        return layout
+
+    def _add(self, key: Key) -> int:
+        pool = self.pools.index(key[0])
+        if self._free:
+            row = self._free.pop()
+            self._keys[row], self._pool_of_rows[row] = key, pool
+        else:
+            row = len(self._keys)
+            self._keys.append(key)
+            self._pool_of_rows.append(pool)
+        self._layouts.clear()
+        self.codes[key] = code_of(row)
+        return self.codes[key]
+
+
+def _grouped(named_rows: Iterable[tuple[str, int]]) -> Grouping:
+    ordered = sorted(named_rows)
+    starts: dict[str, int] = {}
+    for at, (name, _row) in enumerate(ordered):
+        starts.setdefault(name, at)
+    return Grouping(
+        names=list(starts),
+        rows=np.array([row for _name, row in ordered], np.intp),
+        starts=np.array(list(starts.values()), np.intp),
+    )

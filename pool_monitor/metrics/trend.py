@@ -1,0 +1,75 @@
+"""How a pool's calls went second by second: the chart behind a window."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pool_monitor.metrics.histogram import Ints
+from pool_monitor.metrics.window import SECOND_NS, Window
+from pool_monitor.snapshot import Trend
+
+LENGTH = 1024
+"""Seconds kept: the longest window's 900, its open step, and what makes a round number."""
+_SILENCE = 3
+"""Seconds without a sign of life (three ticks) after which the time between counts as not measured."""
+
+
+class TrendRing:
+    """Calls that ended well and that failed, per second of the monotonic clock, for each of *pools* pools.
+
+    A second counts as measured when it began after the start and the ring was advanced in it, or to within three
+    seconds of it. Holds `bytes_for` its pools, always.
+    """
+
+    def __init__(self, now_ns: int, pools: int) -> None:
+        self._counts = np.zeros((LENGTH, pools, 2), np.int64)
+        self._seconds = np.full(LENGTH, -1)
+        """Which second each entry holds; -1: none."""
+        self._began = -(-now_ns // SECOND_NS)
+        self._latest = now_ns // SECOND_NS
+        self._open_entries(self._latest, self._latest)
+
+    @staticmethod
+    def bytes_for(pools: int) -> int:
+        return LENGTH * (2 * pools + 1) * 8
+
+    @property
+    def nbytes(self) -> int:
+        return self._counts.nbytes + self._seconds.nbytes
+
+    def advance(self, now_ns: int) -> None:
+        second = now_ns // SECOND_NS
+        if second > self._latest:
+            gap = second - self._latest > _SILENCE
+            self._open_entries(second if gap else self._latest + 1, second)
+            self._latest = second
+
+    def add(self, now_ns: int, pools: NDArray[np.intp], ok: Ints, errors: Ints) -> None:
+        """Count calls at *now_ns*, given per row with each row's pool."""
+        self.advance(now_ns)
+        counts = self._counts[self._latest % LENGTH]
+        np.add.at(counts, pools, np.stack((ok, errors), axis=-1))
+
+    def trend(self, pool: int, window: Window, now_ns: int, wall_ns: int) -> Trend:
+        """The steps that were complete at *now_ns*, cut where the wall clock, *wall_ns* then, is a multiple of one."""
+        # Whole seconds between the clocks: a chart shifted by less than one is as good.
+        offset = (wall_ns - now_ns) // SECOND_NS
+        step = window.trend_step
+        end = (now_ns // SECOND_NS + offset) // step * step
+        seconds = np.arange(end - offset - int(window.seconds), end - offset)
+        measured = (self._seconds[seconds % LENGTH] == seconds) & (seconds >= self._began)
+        counts = np.where(measured[:, None], self._counts[seconds % LENGTH, pool], 0)
+        lengths = measured.reshape(-1, step).sum(axis=1)
+        sums = counts.reshape(-1, step, 2).sum(axis=1)
+        rates = [
+            (ok / length, errors / length) if length else (None, None)
+            for (ok, errors), length in zip(sums.tolist(), lengths.tolist(), strict=True)
+        ]
+        ok, errors = zip(*rates, strict=True)
+        return Trend(step=float(step), end=float(end), ok=ok, errors=errors)
+
+    def _open_entries(self, first: int, last: int) -> None:
+        seconds = np.arange(first, last + 1)
+        self._seconds[seconds % LENGTH] = seconds
+        self._counts[seconds % LENGTH] = 0

@@ -1,0 +1,128 @@
+"""The parts of the overview page that are one or two lines high: header, key figures, attention, keys."""
+
+from __future__ import annotations
+
+from pool_monitor.snapshot import Distribution, PoolDetail, Snapshot
+from pool_monitor.view import attention as look
+from pool_monitor.view import boxes, chart
+from pool_monitor.view import format as fmt
+from pool_monitor.view.attention import Level
+from pool_monitor.view.mode import Mode
+from pool_monitor.view.text import Line, Span, clean, cut, fit, fit_line, line_width, spread, width
+
+PRODUCT = "pool-monitor"
+
+
+def header(snapshot: Snapshot, pool: PoolDetail | None, mode: Mode, cells: int) -> Line:
+    """Product, service, pool, process; window, uptime and the mode word. The mode word is never left out."""
+    service = snapshot.service
+    names = [each.name for each in snapshot.pools.values()]
+    here = f"{names.index(pool.name) + 1}/{len(names)} " if pool is not None and len(names) > 1 else ""
+    left = [
+        Span(f" {PRODUCT}", "bar-strong"),
+        Span(f"  {clean(service.name)}", "bar"),
+        Span(f"  pool {here}{clean(pool.name)}" if pool is not None else "", "bar"),
+        Span(f"  pid {service.pid}@{clean(service.host)}", "bar"),
+    ]
+    right = [
+        Span(f"last {clean(snapshot.window)}  ", "bar"),
+        Span(f"up {fmt.age(snapshot.uptime)}  ", "bar"),
+        mode.span(),
+        Span(" ", "bar"),
+    ]
+    # What goes first when it gets narrow: the process, the uptime, the product, the service, the window, the pool.
+    for part, index in ((left, 3), (right, 1), (left, 0), (left, 1), (right, 0), (left, 2)):
+        if line_width(left) + line_width(right) + 2 <= cells:
+            break
+        part[index] = Span("", "bar")
+    return spread([span for span in left if span.text], [span for span in right if span.text], cells, "bar")
+
+
+def kpis(pool: PoolDetail, cells: int) -> list[Line]:
+    """Two lines of key figures: the values, and under each a bar, a sparkline or a second value."""
+    total, latency = pool.total, pool.total.latency
+    number = 6 if cells >= 72 else 4 if cells >= 48 else 3
+    cell = (cells - 1) // number
+    room = cell - 2
+    queue_level, error_level = look.queue_level(pool), look.error_level(total)
+
+    busy = (
+        _figure("BUSY", fmt.count(pool.busy), f"/{fmt.count(pool.size)}", None, cell),
+        [Span(chart.bar(pool.utilisation or 0.0, room), "data")],
+    )
+    queue = (
+        _figure("QUEUE", fmt.count(pool.waiting), f"/{fmt.count(pool.queue_limit)}", queue_level, cell),
+        [Span(chart.bar(pool.waiting / pool.queue_limit if pool.queue_limit else 0.0, room), queue_level or "data")],
+    )
+    out = (
+        _figure("OUT/s", fmt.rate(total.rate), "", None, cell),
+        boxes.ink(chart.spark(chart.means(chart.trend_bins(pool.trend, pool.trend.ok, room))), "data"),
+    )
+    p95 = (
+        _figure("p95", fmt.percentile(latency.p95, latency.count), "", None, cell),
+        [Span(_other_percentiles(latency, room))],
+    )
+    errors = (
+        _figure("ERR", fmt.ratio(total.error_ratio), "", error_level, cell),
+        boxes.ink(chart.spark(chart.means(chart.trend_bins(pool.trend, pool.trend.errors, room))), "bad"),
+    )
+    restarts = (
+        _figure("RESTARTS", fmt.count(pool.restarts), "", None, cell),
+        [Span(cut(fmt.plural(pool.sessions, "session"), room), "dim")],
+    )
+    chosen = [busy, queue, out, p95, errors, restarts] if number == 6 else [busy, queue, p95, errors][:number]
+    values: Line = [Span(" ")]
+    drawings: Line = [Span(" ")]
+    for value, drawing in chosen:
+        values += fit_line(value, cell)
+        drawings += fit_line(drawing, cell)
+    return [values, drawings]
+
+
+def _figure(name: str, text: str, limit: str, level: Level | None, cells: int) -> Line:
+    """A name, its value, and the symbol of its level: never colour alone. The limit goes before a digit is cut off."""
+    symbol = look.SYMBOLS[level] if level else ""
+    if width(f"{name} {text}{limit}{symbol}") >= cells:
+        limit = ""
+    return [Span(f"{name} ", "dim"), Span(text + limit + symbol, level or "strong")]
+
+
+def _other_percentiles(latency: Distribution, cells: int) -> str:
+    p50, p99 = (fmt.percentile(value, latency.count) for value in (latency.p50, latency.p99))
+    both, one = f"p50 {fit(p50, 6)} p99 {p99}", f"p99 {p99}"
+    return both if width(both) <= cells else one if width(one) <= cells else ""
+
+
+def attention(snapshot: Snapshot, pool: PoolDetail | None, mode: Mode, cells: int) -> Line:
+    """What deserves a look, worst first, as much as fits; calm words when nothing does. Always one line, so that
+    the page never jumps.
+    """
+    found = look.notices(snapshot, pool, mode)
+    if not found:
+        if pool is None:
+            return [Span(" waiting for a pool", "dim")]
+        calm = "nothing needs attention" if pool.completed else "no calls yet"
+        return [Span(f" {calm}", "dim")]
+    line: Line = []
+    for index, notice in enumerate(found):
+        text = Span(f" {look.SYMBOLS[notice.level]} {notice.text} ", notice.level)
+        rest = len(found) - index - 1
+        more = Span(f" +{rest + 1} more", "dim")
+        room = cells - line_width(line) - (width(more.text) if rest else 0)
+        if line and width(text.text) > room:
+            return [*line, more]
+        line.append(Span(cut(text.text, max(room, 1)), text.meaning))
+    return line
+
+
+def footer(pools: int, cells: int) -> Line:
+    """The keys, the most wanted first; those that do not fit are left out as a whole."""
+    keys = [("q", "quit"), ("?", "help"), ("space", "pause"), ("1 2 3", "window 1m 5m 15m"), ("↑↓", "workers")]
+    if pools > 1:
+        keys.insert(3, ("tab", "next pool"))
+    line: Line = []
+    for key, word in keys:
+        if line_width(line) + len(key) + len(word) + 3 > cells:
+            break
+        line += [Span(f" {key}", "key"), Span(f" {word} ", "dim")]
+    return line

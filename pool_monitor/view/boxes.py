@@ -1,0 +1,168 @@
+"""The framed charts of the overview page: throughput with its errors, and how latency is spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from pool_monitor.snapshot import Bar, CallStats, Distribution, PoolDetail, Snapshot
+from pool_monitor.view import chart
+from pool_monitor.view import format as fmt
+from pool_monitor.view.text import Line, Meaning, Span, clean, cut_line, fit, fit_line, line_width, width
+
+
+def box(
+    title: Line, body: Sequence[Line], cells: int, *, note: str = "", foot: Sequence[tuple[int, str]] = ()
+) -> list[Line]:
+    """A frame around *body*: a title and a note in its top edge, and words at given columns of its bottom edge."""
+    inner = max(cells - 2, 0)
+    head = cut_line([Span(" "), *title, Span(" ")], inner - 2) if title else []
+    tail = [Span(f" {note} ", "dim")] if note and line_width(head) + width(note) + 6 <= inner else []
+    rule = "─" * (inner - 2 - line_width(head) - line_width(tail))
+    top = [Span("╭─", "frame"), *head, Span(rule, "frame"), *tail, Span("─╮", "frame")]
+    edge = "─" * inner
+    for column, text in foot:
+        edge = edge[:column] + text + edge[column + len(text) :]
+    sides = [[Span("│", "frame"), *fit_line(line, inner), Span("│", "frame")] for line in body]
+    return [top, *sides, [Span(f"╰{edge}╯", "frame")]]
+
+
+_GUTTER = 6
+"""Cells for the axis labels of a chart and its axis."""
+
+
+def throughput(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list[Line]:
+    """Calls that ended well per second as a line, and under it, on the same axis of time, the errors."""
+    trend = pool.trend
+    title = [Span("throughput", "strong"), Span(" ok/s", "dim"), Span(_window(snapshot), "dim")]
+    inner, room = cells - 2, rows - 2
+    if not any(value for value in (*trend.ok, *trend.errors)):
+        return box(title, _explained(snapshot, pool, inner, room), cells)
+    columns = inner - _GUTTER
+    error_rows = 1 if room < 9 else 2 if room < 15 else 3
+    line_rows = room - error_rows
+    highest = max((value for value in trend.ok if value is not None), default=0.0)
+    limit = chart.nice_limit(highest)
+    drawing = chart.line_chart(chart.trend_bins(trend, trend.ok, columns * 2, align=2), line_rows, limit)
+    labels = chart.axis_labels(line_rows, limit, lambda value: f"{value:g}")
+    body = [_row(label, text, "data") for label, text in zip(labels, drawing, strict=True)]
+
+    errors = chart.means(chart.trend_bins(trend, trend.errors, columns))
+    peak = max((value for value in errors if value is not None), default=0.0)
+    bars = chart.columns(errors, error_rows, peak or 1.0)
+    body += [_row("err" if row == error_rows - 1 else None, text, "bad") for row, text in enumerate(bars)]
+    seconds = len(trend.ok) * trend.step
+    half = f" -{fmt.span(seconds / 2)} "
+    foot = [
+        (_GUTTER - 1, f" -{fmt.span(seconds)} "),
+        (_GUTTER + columns // 2 - len(half) // 2, half),
+        (inner - 6, " now "),
+    ]
+    note = f"errors up to {fmt.rate(peak)}/s" if peak else "no errors"
+    return box(title, body, cells, note=note, foot=foot)
+
+
+def _row(label: str | None, text: str, meaning: Meaning) -> Line:
+    axis = "┤" if label is not None else "│"
+    return [Span(f"{label or '':>{_GUTTER - 1}}", "dim"), Span(axis, "frame"), *ink(text, meaning)]
+
+
+def _window(snapshot: Snapshot) -> str:
+    """The window in words, and how much of it there is while the monitor is younger than it."""
+    if snapshot.covered_seconds < snapshot.window_seconds - 1:
+        return f" · {fmt.whole_age(snapshot.covered_seconds)} of {clean(snapshot.window)} so far"
+    return f" · last {clean(snapshot.window)}"
+
+
+def _explained(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list[Line]:
+    """Words in place of a chart of nothing."""
+    if pool.completed:
+        words = [f"no call ended in the last {clean(snapshot.window)}", f"{fmt.plural(pool.completed, 'call')} before"]
+    else:
+        words = ["no calls yet", "the first one that ends is shown here within a second"]
+    lines: list[Line] = [[] for _ in range((rows - len(words)) // 2)]
+    lines += [[Span(fit("", (cells - len(text)) // 2) + text, "dim")] for text in words]
+    return (lines + [[] for _ in range(rows)])[:rows]
+
+
+def latency(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list[Line]:
+    """How the durations of the calls that ended well are spread, with the bars that hold p50, p95 and p99."""
+    spread_out = pool.total.latency
+    inner, room = cells - 2, rows - 2
+    title = [Span("latency", "strong"), Span(_window(snapshot), "dim")]
+    if not pool.histogram or not spread_out.count:
+        return box(title, _explained(snapshot, pool, inner, room), cells)
+    bars = fold_bars(pool.histogram, room)
+    marks = _marks(bars, spread_out)
+    mark_cells = 11 if inner >= 44 else 7
+    drawn = inner - 8 - 1 - 1 - 5 - 1 - mark_cells - 1
+    highest = max(bar.count for bar in bars)
+    everything = sum(bar.count for bar in bars)
+    body: list[Line] = []
+    for index, (bar, mark) in enumerate(zip(bars, marks, strict=True)):
+        lower = bars[index - 1].upper if index else 0.0
+        bound = f">{_bound(lower)}" if bar.upper is None else f"≤{_bound(bar.upper)}"
+        body.append(
+            [
+                Span(f"{bound:>8} ", "dim"),
+                Span(chart.bar(bar.count / highest if highest else 0.0, drawn), "data"),
+                Span(f" {fmt.ratio(bar.count / everything if everything else None):>5}"),
+                Span(f" {fit(mark, mark_cells)}", "strong"),
+            ]
+        )
+    if room - len(body) >= 4:
+        body += [[], *_spread_in_words(pool.total)]
+    body += [[] for _ in range(room - len(body))]
+    return box(title, body, cells, note=f"{fmt.count(spread_out.count)} ok")
+
+
+def _spread_in_words(total: CallStats) -> list[Line]:
+    """What the bars cannot tell, where there is room for it."""
+    everything = total.latency
+    rows = (
+        (("p90", everything.p90), ("p99.9", everything.p999)),
+        (("queue p95", total.queue.p95), ("execution p95", total.execution.p95)),
+        (("mean", everything.mean), ("max", everything.max)),
+    )
+    lines: list[Line] = []
+    for row in rows:
+        line: Line = [Span("  ")]
+        for name, value in row:
+            text = fmt.duration(value) if name in {"mean", "max"} else fmt.percentile(value, everything.count)
+            line += [Span(f"{name} ", "dim"), Span(fit(text, 7))]
+        lines.append(line)
+    return lines
+
+
+def _bound(seconds: float | None) -> str:
+    """A bound of the histogram. They are round numbers: 5ms, not 5.0ms."""
+    return fmt.duration(seconds).replace(".0", "")
+
+
+def fold_bars(bars: Sequence[Bar], most: int) -> list[Bar]:
+    """At most *most* bars: the lighter end is folded into its neighbour until they fit. Every duration stays
+    counted, and every bar stays true to its bound.
+    """
+    folded = list(bars)
+    while len(folded) > max(most, 1):
+        if folded[0].count <= folded[-1].count:
+            folded[:2] = [Bar(folded[1].upper, folded[0].count + folded[1].count)]
+        else:
+            folded[-2:] = [Bar(None, folded[-2].count + folded[-1].count)]
+    return folded
+
+
+def _marks(bars: Sequence[Bar], spread_out: Distribution) -> list[str]:
+    """For every bar the percentiles that lie in it."""
+    marks: list[list[str]] = [[] for _ in bars]
+    few = "~" if spread_out.count < fmt.FEW else ""
+    for name, value in (("p50", spread_out.p50), ("p95", spread_out.p95), ("p99", spread_out.p99)):
+        if value is not None:
+            place = next((i for i, bar in enumerate(bars) if bar.upper is None or value <= bar.upper), len(bars) - 1)
+            marks[place].append(few + name)
+    return [" ".join(names) for names in marks]
+
+
+def ink(text: str, meaning: Meaning) -> Line:
+    """Chart ink, with the marks of gaps dim."""
+    return [Span("".join(run), "dim" if gap else meaning) for gap, run in groupby(text, lambda char: char == "·")]

@@ -1,0 +1,112 @@
+"""Numbers for people: short, of bounded width, with units, and never a made-up zero.
+
+Every function answers `UNKNOWN` for None (and for what is no number): "nobody measured it" must not look like 0.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+
+UNKNOWN = "\N{EN DASH}"
+FEW = 20
+"""Below so many samples a percentile says little: it is marked with ``~``."""
+
+
+def duration(seconds: float | None) -> str:
+    """A measured duration with its unit, at most 6 cells: ``420µs 8.4ms 84ms 1.3s 2m04s 3h05m``.
+
+    Two to three digits: percentiles are known to 1.1 %, more would be invented.
+    """
+    if seconds is None or not isfinite(seconds):
+        return UNKNOWN
+    if seconds <= 0:
+        return "0s"
+    for limit, scale, unit in ((999.5e-6, 1e6, "µs"), (999.5e-3, 1e3, "ms"), (99.5, 1.0, "s")):
+        if seconds < limit:
+            scaled = seconds * scale
+            return f"{scaled:.1f}{unit}" if scaled < 9.95 else f"{scaled:.0f}{unit}"
+    return age(seconds)
+
+
+def percentile(seconds: float | None, samples: int) -> str:
+    """A percentile as `duration`, with ``~`` before it when it stands on fewer than `FEW` samples."""
+    return f"~{duration(seconds)}" if seconds is not None and samples < FEW else duration(seconds)
+
+
+def age(seconds: float | None) -> str:
+    """How long something has lasted, at most 6 cells: ``0.3s 42s 2m04s 3h05m 12d07h``. Rounds down, as clocks do."""
+    if seconds is None or not isfinite(seconds):
+        return UNKNOWN
+    if seconds < 10:
+        return f"{int(max(seconds, 0.0) * 10) / 10:.1f}s"
+    minutes, secs = divmod(int(seconds), 60)
+    hours, mins = divmod(minutes, 60)
+    days, hrs = divmod(hours, 24)
+    if not minutes:
+        return f"{secs}s"
+    if not hours:
+        return f"{minutes}m{secs:02}s"
+    if not days:
+        return f"{hours}h{mins:02}m"
+    return f"{days}d{hrs:02}h" if days < 100 else f"{days}d"
+
+
+def whole_age(seconds: float) -> str:
+    """`age` without tenths: for what is repainted once a second."""
+    return age(seconds) if seconds >= 10 else f"{int(max(seconds, 0.0))}s"
+
+
+def span(seconds: float) -> str:
+    """A length of time that was chosen, not measured: ``30s``, ``5m``, ``1h``; anything uneven as `age`."""
+    for unit, letter in ((3600, "h"), (60, "m"), (1, "s")):
+        if seconds >= unit and seconds % unit == 0 and seconds < 100 * unit:
+            return f"{int(seconds // unit)}{letter}"
+    return age(seconds)
+
+
+def count(number: int | None) -> str:
+    """A count, exact up to 99999, at most 5 cells up to a trillion: ``12840 128k 1.3M``."""
+    if number is None:
+        return UNKNOWN
+    if number < 100_000:
+        return str(number)
+    scaled = float(number)
+    for letter in "kMG":
+        scaled /= 1000
+        if scaled < 9.95:
+            return f"{scaled:.1f}{letter}"
+        if scaled < 999.5:
+            return f"{scaled:.0f}{letter}"
+    return f"{scaled / 1000:.1f}T"
+
+
+def rate(per_second: float | None) -> str:
+    """A rate to three digits, without its unit, at most 5 cells: ``0 <0.01 1.84 11.8 412 1840``."""
+    if per_second is None or not isfinite(per_second):
+        return UNKNOWN
+    if per_second == 0:
+        return "0"
+    if per_second < 0.005:
+        return "<0.01"
+    if per_second < 9.995:
+        return f"{per_second:.2f}"
+    return f"{per_second:.1f}" if per_second < 99.95 else count(round(per_second))
+
+
+def ratio(share: float | None) -> str:
+    """A share of one in percent, at most 5 cells. ``0%`` and ``100%`` are said only when they are exact."""
+    if share is None or not isfinite(share):
+        return UNKNOWN
+    percent = share * 100
+    if percent in {0, 100}:
+        return f"{percent:.0f}%"
+    if percent < 0.05:
+        return "<0.1%"
+    if percent < 9.95:
+        return f"{percent:.1f}%"
+    return ">99%" if 99.5 <= percent < 100 else f"{percent:.0f}%"
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 worker``, ``2 workers``."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,54 @@
+"""Two ways to draw: Unicode, and ASCII for terminals and locales that have nothing else.
+
+Pages are always laid out in Unicode; ASCII is a translation at the very end that keeps every width. So no layout
+code ever asks which set is in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pool_monitor.view.text import Line, Span, width
+
+
+class Glyphs(NamedTuple):
+    """A way to draw. ``table`` says what stands for a character; None means: draw it as it is."""
+
+    name: str
+    table: Mapping[str, str] | None = None
+
+    def draw(self, line: Line) -> Line:
+        """*line* in these glyphs, cell for cell."""
+        table = self.table
+        if table is None:
+            return line
+        return [span if span.text.isascii() else Span(_translate(span.text, table), span.meaning) for span in line]
+
+
+def _translate(text: str, table: Mapping[str, str]) -> str:
+    return "".join(char if char.isascii() else table.get(char) or "?" * width(char) for char in text)
+
+
+def _braille() -> dict[str, str]:
+    """A cell is 2 by 4 dots. Its topmost and lowest dot decide: ``'`` high, ``-`` middle, ``.`` low, ``|`` tall."""
+    rows = (0x09, 0x12, 0x24, 0xC0)  # the bits of each row of dots, from the top
+    cells = {"\u2800": " "}
+    for dots in range(1, 256):
+        lit = [row for row, bits in enumerate(rows) if dots & bits]
+        middle = (lit[0] + lit[-1]) / 2
+        tall = lit[-1] - lit[0] >= 2
+        cells[chr(0x2800 + dots)] = "|" if tall else "'" if middle < 1 else "." if middle > 2 else "-"
+    return cells
+
+
+UNICODE = Glyphs("unicode")
+ASCII = Glyphs(
+    "ascii",
+    _braille()
+    | dict(zip("╭╮╰╯─│┤├┴", "++++-|+++", strict=True))
+    | dict(zip("▁▂▃▄▅▆▇█", "..:-=+*#", strict=True))
+    | dict(zip("▏▎▍▌▋▊▉", "---===#", strict=True))
+    | dict(zip("●○◐◌▲✖‖", "*o+-!x|", strict=True))
+    | dict(zip("…·\N{EN DASH}µ≤↑↓", ".--u<^v", strict=True)),
+)

@@ -1,0 +1,145 @@
+"""The overview page: how a pool is doing, on one screen of any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pool_monitor.snapshot import PoolDetail, Snapshot
+from pool_monitor.view import bars, boxes, tables
+from pool_monitor.view import format as fmt
+from pool_monitor.view.glyphs import UNICODE, Glyphs
+from pool_monitor.view.mode import LIVE, Mode
+from pool_monitor.view.table import rows_shown, table
+from pool_monitor.view.text import Line, Size, Span, cut, fit_line
+
+SMALLEST = Size(40, 8)
+"""Below it there is one line of words instead of a page."""
+_CHARTS_FROM_ROWS = 20
+_SIDE_BY_SIDE_FROM = 100
+"""Columns from which the latency distribution stands beside the throughput."""
+_FRAME_ROWS = 5
+"""Header, two lines of key figures, attention, keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Lines for each part of the page's body, from the top; 0 where a part is left out."""
+
+    charts: int
+    workers: int
+    operations: int
+    gap: int
+    """Blank lines before each table."""
+
+
+def layout(pool: PoolDetail, size: Size) -> Layout:
+    """Share the lines between header and footer out: tables get what they need, charts what is left, within limits."""
+    body = size.height - _FRAME_ROWS
+    workers = 1 + max(1, len(pool.workers))
+    operations = 1 + len(pool.operations) if pool.operations else 0
+    charts = 0
+    if size.height >= _CHARTS_FROM_ROWS:
+        least, most = size.height // 3, size.height // 2
+        charts = min(max(body - workers - operations - 1, least), most)
+    rest = body - charts
+    if workers + operations <= rest:
+        return Layout(charts, workers, operations, gap=1 if workers + operations < rest and operations else 0)
+    # Not everything fits: operations keep a third where that is enough to be of use, workers get the others.
+    reserved = min(operations, max(4, rest // 3)) if rest >= 14 else 0
+    workers = min(workers, rest - reserved)
+    operations = min(operations, rest - workers)
+    if operations < 3:
+        return Layout(charts, rest, 0, gap=0)
+    return Layout(charts, workers, operations, gap=0)
+
+
+def pool_shown(snapshot: Snapshot, pool: str | None) -> PoolDetail | None:
+    """The pool of that name, else the first one; None when there is none."""
+    return snapshot.pools.get(pool or "") or next(iter(snapshot.pools.values()), None)
+
+
+def visible_workers(snapshot: Snapshot, size: tuple[int, int], pool: str | None = None) -> int:
+    """How many worker rows `overview` shows at this size: what a page-down moves by."""
+    shown = pool_shown(snapshot, pool)
+    size = Size(*size)
+    if shown is None or too_small(size):
+        return 0
+    return rows_shown(len(shown.workers), layout(shown, size).workers)
+
+
+def overview(
+    snapshot: Snapshot,
+    size: tuple[int, int],
+    *,
+    mode: Mode = LIVE,
+    pool: str | None = None,
+    offset: int = 0,
+    selected: str | None = None,
+    glyphs: Glyphs = UNICODE,
+) -> list[Line]:
+    """The page for *pool* (the first one if None) in exactly *size* columns and rows.
+
+    *offset* is the first worker row to show, *selected* the slot whose row is highlighted. When *mode* is STALE or
+    LOST, everything but the words that say so is dim.
+    """
+    size = Size(*size)
+    shown = pool_shown(snapshot, pool)
+    if too_small(size):
+        return finish([[Span(_in_words(shown, mode, size), "bad" if mode.old else "plain")]], size, glyphs)
+    lines = [bars.header(snapshot, shown, mode, size.width)]
+    notice = bars.attention(snapshot, shown, mode, size.width)
+    if shown is None:
+        lines += [[], [], notice, *_dimmed(_no_pool(size))]
+    else:
+        figures = bars.kpis(shown, size.width)
+        body = _body(snapshot, shown, size, offset, selected)
+        lines += [*_dimmed(figures), notice, *_dimmed(body)] if mode.old else [*figures, notice, *body]
+    return finish(lines, size, glyphs, footer=bars.footer(len(snapshot.pools), size.width))
+
+
+def _body(snapshot: Snapshot, pool: PoolDetail, size: Size, offset: int, selected: str | None) -> list[Line]:
+    parts = layout(pool, size)
+    lines: list[Line] = []
+    if parts.charts:
+        side = size.width * 3 // 8 if size.width >= _SIDE_BY_SIDE_FROM else 0
+        lines = boxes.throughput(snapshot, pool, size.width - side, parts.charts)
+        if side:
+            right = boxes.latency(snapshot, pool, side, parts.charts)
+            lines = [[*one, *two] for one, two in zip(lines, right, strict=True)]
+    chosen = pool.workers.get(selected or "")
+    workers = list(pool.workers.values())
+    lines += table(tables.WORKERS, workers, size.width, parts.workers, offset=offset, selected=chosen)
+    if not workers:
+        lines.append([Span(" no worker yet", "dim")])
+    lines += [[] for _ in range(parts.gap)]
+    return lines + table(tables.OPERATIONS, tables.operations(pool), size.width, parts.operations)
+
+
+def _no_pool(size: Size) -> list[Line]:
+    words = "no pool yet: this service has a monitor, but no pool has been entered"
+    return [[] for _ in range((size.height - _FRAME_ROWS) // 2)] + [[Span(words.center(size.width))]]
+
+
+def _dimmed(lines: list[Line]) -> list[Line]:
+    return [[Span(text, "dim") for text, _ in line] for line in lines]
+
+
+def too_small(size: Size) -> bool:
+    return size.width < SMALLEST.width or size.height < SMALLEST.height
+
+
+def _in_words(pool: PoolDetail | None, mode: Mode, size: Size) -> str:
+    needs = f"needs {SMALLEST.width}x{SMALLEST.height}, has {size.width}x{size.height}"
+    word = f"{mode.word} " if mode.word != "LIVE" else ""
+    if pool is None:
+        return cut(f"{word}{needs}", size.width)
+    state = f"{fmt.count(pool.busy)}/{fmt.count(pool.size)} busy, {fmt.count(pool.waiting)} waiting"
+    both = f"{word}{state}; {needs}"
+    return both if len(both) <= size.width else cut(f"{word}{needs}", size.width)
+
+
+def finish(lines: list[Line], size: Size, glyphs: Glyphs, footer: Line | None = None) -> list[Line]:
+    """Exactly *size* lines and columns, *footer* on the last one, drawn in *glyphs*."""
+    room = size.height - (footer is not None)
+    page = (lines + [[] for _ in range(room)])[:room] + ([footer] if footer is not None else [])
+    return [glyphs.draw(fit_line(line, size.width)) for line in page[: size.height]]

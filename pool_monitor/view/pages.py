@@ -1,0 +1,59 @@
+"""The pages beside the overview: help, and the one before the first snapshot."""
+
+from __future__ import annotations
+
+from pool_monitor.view import format as fmt
+from pool_monitor.view import tables
+from pool_monitor.view.bars import PRODUCT
+from pool_monitor.view.glyphs import UNICODE, Glyphs
+from pool_monitor.view.mode import Mode
+from pool_monitor.view.overview import finish, too_small
+from pool_monitor.view.text import Line, Size, Span, clean, cut, spread
+
+_KEYS = (
+    ("q  Ctrl-C", "quit"),
+    ("space", "pause the display; recording goes on"),
+    ("1 2 3  + -", "window: 1m, 5m or 15m (goes back to live)"),
+    ("tab  p", "next pool"),
+    ("↑ ↓ j k", "select a worker; PgUp PgDn by pages, Esc none"),
+    ("?  Esc", "this help, and back"),
+)
+_WORDS = (
+    ("OUT/s", "calls that ended per second, however they ended"),
+    ("ERR", "calls that failed / all that ended"),
+    ("p95", "of calls that ended well, from call to end"),
+    ("QUEUE p95", "from call to hand-over to a worker"),
+    ("~", "stands on fewer than 20 calls"),
+    (fmt.UNKNOWN, "unknown: nothing measured yet, never 0"),
+)
+
+
+def help_page(size: tuple[int, int], *, glyphs: Glyphs = UNICODE) -> list[Line]:
+    """Keys, and what the words on the overview mean."""
+    size = Size(*size)
+    states = "  ".join(text for text, _ in tables.STATES.values())
+    lines: list[Line] = [
+        spread([Span(f" {PRODUCT} help", "bar-strong")], [Span("Esc back ", "bar")], size.width, "bar")
+    ]
+    lines += [[], [Span(" KEYS", "head")], *(_entry(name, text) for name, text in _KEYS)]
+    lines += [[], [Span(" NUMBERS", "head")], *(_entry(name, text) for name, text in _WORDS)]
+    lines += [[], [Span(" WORKERS", "head")], [Span(f" {states}")]]
+    lines += [[Span(" ▲", "warn"), Span(" look soon   "), Span("✖", "bad"), Span(" look now")]]
+    return finish(lines, size, glyphs)
+
+
+def _entry(name: str, text: str) -> Line:
+    return [Span(f" {name:<12}", "key"), Span(text)]
+
+
+def waiting_page(size: tuple[int, int], text: str, *, mode: Mode | None = None, glyphs: Glyphs = UNICODE) -> list[Line]:
+    """The page while there is no snapshot yet: what is waited for, and why where that is known."""
+    size = Size(*size)
+    words = cut(clean(text), max(size.width - 2, 0))
+    if too_small(size):
+        return finish([[Span(words)]], size, glyphs)
+    right = [mode.span(), Span(" ", "bar")] if mode is not None else []
+    lines: list[Line] = [spread([Span(f" {PRODUCT}", "bar-strong")], right, size.width, "bar")]
+    lines += [[] for _ in range(size.height // 2 - 1)]
+    lines.append([Span(" " * ((size.width - len(words)) // 2)), Span(words, "bad" if mode else "plain")])
+    return finish(lines, size, glyphs, footer=[Span(" q", "key"), Span(" quit", "dim")])

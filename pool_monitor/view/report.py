@@ -1,0 +1,79 @@
+"""A plain-text report of one Snapshot: for pipes, logs, and the end of a run."""
+
+from __future__ import annotations
+
+from pool_monitor.snapshot import Distribution, PoolDetail, Snapshot
+from pool_monitor.view import format as fmt
+from pool_monitor.view import tables
+from pool_monitor.view.attention import SYMBOLS, notices
+from pool_monitor.view.glyphs import UNICODE, Glyphs
+from pool_monitor.view.mode import LIVE
+from pool_monitor.view.table import table
+from pool_monitor.view.text import Line, Span, clean, plain
+
+
+def report(snapshot: Snapshot, *, width: int = 100, glyphs: Glyphs = UNICODE) -> str:
+    """Totals, percentiles, operations and workers of every pool, in lines of at most *width* columns."""
+    service = snapshot.service
+    lines = _say(
+        f"{clean(service.name)} pid {service.pid}@{clean(service.host)}, Python {clean(service.python)}, "
+        f"up {fmt.age(snapshot.uptime)}"
+    )
+    if not snapshot.pools:
+        lines += _say("no pool yet")
+    for pool in snapshot.pools.values():
+        lines += [[], *_pool(snapshot, pool, width)]
+    monitor = snapshot.monitor
+    lines += [
+        [],
+        *_say(f"monitor: {fmt.plural(monitor.events, 'event')} taken in, {fmt.count(monitor.dropped)} dropped"),
+    ]
+    return plain(glyphs.draw(line) for line in lines)
+
+
+def _pool(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
+    total = pool.total
+    covered = min(snapshot.covered_seconds, snapshot.window_seconds)
+    lines = _say(
+        f"POOL {clean(pool.name)}: {pool.state}, {fmt.plural(pool.size, 'worker')} wanted: {pool.busy} busy, "
+        f"{pool.idle} idle, {pool.starting} starting, {pool.draining} draining, {pool.dead} dead",
+        f"{pool.waiting} waiting of {pool.queue_limit}, {fmt.plural(pool.sessions, 'session')}, "
+        f"{fmt.plural(pool.restarts, 'restart')}, {fmt.plural(pool.completed, 'call')} since the start",
+        f"last {clean(snapshot.window)}, {fmt.whole_age(covered)} of it measured: {fmt.plural(total.calls, 'call')}, "
+        f"{fmt.rate(total.rate)}/s; {total.ok} ok, {total.errors} failed ({fmt.ratio(total.error_ratio)}), "
+        f"{total.cancelled} cancelled",
+        f"among the failed: {fmt.plural(total.timeouts, 'timeout')}, {fmt.plural(total.workers_lost, 'lost worker')}; "
+        f"beside them: {total.rejected} rejected",
+    )
+    lines += _say(*(f"{SYMBOLS[notice.level]} {notice.text}" for notice in notices(snapshot, pool, LIVE)))
+    lines += [[], *_percentiles(pool)]
+    operations = tables.operations(pool)
+    if operations:
+        lines += [[], *table(tables.OPERATIONS, operations, width, len(operations) + 1)]
+    workers = list(pool.workers.values())
+    if workers:
+        lines += [[], *table(tables.WORKERS, workers, width, len(workers) + 1)]
+    return lines
+
+
+def _percentiles(pool: PoolDetail) -> list[Line]:
+    names = ("COUNT", "MEAN", "p50", "p90", "p95", "p99", "p99.9", "MAX")
+    lines = _say(f"{'DURATION':<10}" + "".join(f"{name:>8}" for name in names))
+    total = pool.total
+    for name, stats in (("call", total.latency), ("queue", total.queue), ("execution", total.execution)):
+        lines += _say(f"{name:<10}" + "".join(f"{text:>8}" for text in _values(stats)))
+    return lines
+
+
+def _values(stats: Distribution) -> list[str]:
+    percentiles = (stats.p50, stats.p90, stats.p95, stats.p99, stats.p999)
+    return [
+        fmt.count(stats.count),
+        fmt.duration(stats.mean),
+        *(fmt.percentile(value, stats.count) for value in percentiles),
+        fmt.duration(stats.max),
+    ]
+
+
+def _say(*texts: str) -> list[Line]:
+    return [[Span(f" {text}")] for text in texts]

@@ -1,0 +1,99 @@
+"""Tables with fixed columns: widths come from the page's width, never from the data, so nothing dances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from pool_monitor.view import format as fmt
+from pool_monitor.view.text import Align, Line, Meaning, Span, cut_front, fit, fit_line
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[Row]):
+    """One column: its head, what it shows of a row, and its width in cells.
+
+    ``grow`` is how many cells more it takes when the page has them to spare. ``keep_end`` cuts text at its front.
+    """
+
+    head: str
+    show: Callable[[Row], Span | str]
+    width: int
+    align: Align = "right"
+    grow: int = 0
+    keep_end: bool = False
+
+    def cell(self, row: Row) -> Span:
+        shown = self.show(row)
+        text, meaning = shown if isinstance(shown, Span) else Span(shown)
+        return Span(fit(cut_front(text, self.width) if self.keep_end else text, self.width, self.align), meaning)
+
+
+def columns_for(columns: Sequence[Column[Row]], width: int) -> list[Column[Row]]:
+    """The columns that fit *width*, one blank before each. They are given in the order of their importance: the
+    first that does not fit and all after it are left out. Spare cells go to those that grow, from the left.
+    """
+    spare = width
+    chosen: list[Column[Row]] = []
+    for column in columns:
+        if spare < column.width + 1:
+            break
+        chosen.append(column)
+        spare -= column.width + 1
+    for index, column in enumerate(chosen):
+        more = min(column.grow, spare)
+        chosen[index] = replace(column, width=column.width + more)
+        spare -= more
+    return chosen
+
+
+def rows_shown(total: int, height: int) -> int:
+    """How many of *total* rows a table of *height* lines shows: one line is the head, and where rows are left out,
+    one says so.
+    """
+    room = max(height - 1, 0)
+    return total if total <= room else max(room - 1, 0)
+
+
+def table(
+    columns: Sequence[Column[Row]],
+    rows: Sequence[Row],
+    width: int,
+    height: int,
+    *,
+    offset: int = 0,
+    selected: Row | None = None,
+) -> list[Line]:
+    """The head and as many rows as *height* lines hold, beginning with row *offset* (moved so that no line is
+    wasted), in at most *height* lines.
+    """
+    if height <= 0:
+        return []
+    chosen = columns_for(columns, width - 1)  # one blank at the right edge too
+    shown = rows_shown(len(rows), height)
+    offset = max(0, min(offset, len(rows) - shown))
+    lines = [[Span(" " + fit(column.head, column.width, column.align), "head") for column in chosen]]
+    for row in rows[offset : offset + shown]:
+        line = [Span(" " + text, meaning) for text, meaning in (column.cell(row) for column in chosen)]
+        lines.append(_highlighted(line, width) if row is selected else line)
+    if shown < len(rows) and height > 1:
+        lines.append([Span(" " + _left_out(offset, len(rows) - shown - offset), "dim")])
+    return lines
+
+
+def _highlighted(line: Line, width: int) -> Line:
+    return fit_line([Span(text, "selected") for text, _ in line], width, "selected")
+
+
+def _left_out(above: int, below: int) -> str:
+    if not above:
+        return f"… {fmt.count(below)} more"
+    return f"… {fmt.count(above)} above, {fmt.count(below)} below"
+
+
+def number(text: str, meaning: Meaning = "plain") -> Span:
+    """A number's cell: dim where it is unknown or nothing."""
+    return Span(text, "dim" if text in {fmt.UNKNOWN, "0", "0%"} else meaning)

@@ -1,0 +1,145 @@
+"""Lines of text that know what they mean, and how many terminal cells they take.
+
+A page is a list of lines, a line is a list of spans, a span is text with a *meaning*. What a meaning looks like is
+the business of whoever paints: the dashboard maps it to terminal colours, a report drops it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+Meaning = Literal[
+    "plain",
+    "dim",  # labels, idle things, and every number once it is old
+    "strong",  # the few values to be read first
+    "head",  # column heads
+    "frame",  # borders and axes
+    "data",  # chart ink
+    "warn",  # ▲: look soon
+    "bad",  # ✖: look now
+    "key",  # a key to press
+    "bar",  # the header bar, and the mode word on it:
+    "bar-strong",
+    "bar-warn",
+    "bar-bad",
+    "selected",  # the worker row the cursor is on
+]
+Align = Literal["left", "right"]
+
+
+class Size(NamedTuple):
+    """Columns and rows."""
+
+    width: int
+    height: int
+
+
+class Span(NamedTuple):
+    text: str
+    meaning: Meaning = "plain"
+
+
+Line = list[Span]
+
+# Hexagrams and the like: narrow until Unicode 16, wide since. Terminals of different age disagree.
+_WIDTH_CHANGED = (range(0x2630, 0x2638), range(0x268A, 0x2690), range(0x4DC0, 0x4E00), range(0x1D300, 0x1D377))
+# Fillers and conjoining Jamo: narrow in the tables, zero cells in most terminals.
+_JOINING = (range(0x1160, 0x1200), range(0x3164, 0x3165), range(0xD7B0, 0xD800), range(0xFFA0, 0xFFA1))
+_SKIN_TONES = range(0x1F3FB, 0x1F400)
+
+
+def clean(text: str) -> str:
+    """Foreign text (operation names, error types, host names) made harmless on a terminal.
+
+    Control characters, invisible characters and those whose width terminals disagree on become ``?``, line ends
+    and tabs become blanks. What is left takes exactly `width` cells everywhere.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_harmless, unicodedata.normalize("NFC", text)))
+
+
+def _harmless(char: str) -> str:
+    if char.isspace():
+        return " "
+    code = ord(char)
+    disputed = code in _SKIN_TONES or any(code in codes for codes in (*_WIDTH_CHANGED, *_JOINING))
+    return "?" if disputed or unicodedata.category(char)[0] in "CMZ" else char
+
+
+def width(text: str) -> int:
+    """Cells that `clean` text takes: two for East Asian wide characters, else one."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_char_width, text))
+
+
+def _char_width(char: str) -> int:
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def cut(text: str, cells: int) -> str:
+    """The beginning of *text* in at most *cells* cells, ending in ``…`` when something is missing."""
+    if width(text) <= cells:
+        return text
+    return _head(text, cells - 1) + "…" if cells > 0 else ""
+
+
+def cut_front(text: str, cells: int) -> str:
+    """The end of *text* in at most *cells* cells: slot ids differ at their end."""
+    if width(text) <= cells:
+        return text
+    return "…" + _head(text[::-1], cells - 1)[::-1] if cells > 0 else ""
+
+
+def _head(text: str, cells: int) -> str:
+    taken = 0
+    for index, char in enumerate(text):
+        taken += _char_width(char)
+        if taken > cells:
+            return text[:index]
+    return text
+
+
+def fit(text: str, cells: int, align: Align = "left") -> str:
+    """*text* in exactly *cells* cells: cut, or padded with blanks."""
+    text = cut(text, cells)
+    blanks = " " * (cells - width(text))
+    return blanks + text if align == "right" else text + blanks
+
+
+def line_width(line: Iterable[Span]) -> int:
+    return sum(width(span.text) for span in line)
+
+
+def cut_line(line: Line, cells: int) -> Line:
+    """*line* in at most *cells* cells. Nothing is marked as missing: use it where the layout has made room."""
+    kept: Line = []
+    for text, meaning in line:
+        taken = width(text)
+        if taken > cells:
+            kept.append(Span(_head(text, cells), meaning))
+            break
+        kept.append(Span(text, meaning))
+        cells -= taken
+    return kept
+
+
+def fit_line(line: Line, cells: int, meaning: Meaning = "plain") -> Line:
+    """*line* in exactly *cells* cells, padded with blanks of *meaning*."""
+    line = cut_line(line, cells)
+    missing = cells - line_width(line)
+    return [*line, Span(" " * missing, meaning)] if missing > 0 else line
+
+
+def spread(left: Line, right: Line, cells: int, meaning: Meaning = "plain") -> Line:
+    """*left* and *right* at the two ends of exactly *cells* cells. Where they collide, *right* is kept whole."""
+    right = cut_line(right, cells)
+    return fit_line(left, cells - line_width(right), meaning) + right
+
+
+def plain(lines: Iterable[Line]) -> str:
+    """The lines as text without meaning, trailing blanks trimmed, one line end per line."""
+    return "".join("".join(span.text for span in line).rstrip() + "\n" for line in lines)
