@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types bench golden ci clean
+.PHONY: help demo test test-slow lint types bench golden docs ci clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ bench: $(VENV)/.ready-dev ## Benchmarks, with peers beside us in the same run
 
 golden: $(VENV)/.ready-dev ## Draw the golden frames anew; read the diff before you commit it
 	@POOL_MONITOR_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_view_overview.py
+
+docs: $(VENV)/.ready-dev ## Draw the tables of the docs anew, from the code
+	@$(BIN)/python docs/generate.py
 
 ci: lint types test ## What has to pass before a change lands
 

@@ -27,7 +27,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 __all__ = [
     "CapturedEvent",
@@ -145,9 +145,9 @@ def detach(handler_id: str) -> bool:
 
 def list_handlers(prefix: EventName = ()) -> list[Handler]:
     """The attached handlers of every event whose name starts with *prefix*, in order of attachment per event."""
-    return [
-        handler for name, handlers in _table.items() if name[: len(prefix)] == tuple(prefix) for handler in handlers
-    ]
+    if prefix:
+        _checked(prefix)
+    return [handler for name, handlers in _table.items() if name[: len(prefix)] == prefix for handler in handlers]
 
 
 def execute(event_name: EventName, measurements: Measurements, metadata: Metadata | None = None) -> None:
@@ -182,14 +182,10 @@ class Event:
         return f"<Event {'.'.join(self.name)} {'on' if self.on else 'off'}>"
 
     def rebind(self) -> None:
-        self.on = bool(_table.get(self.name))
-        # With nobody listening the slot holds a C function of two arguments that does nothing.
-        self.emit = self._run if self.on else operator.is_
-
-    def _run(self, measurements: Measurements, metadata: Metadata) -> None:
         handlers = _table.get(self.name)
-        if handlers:
-            _dispatch(handlers, self.name, measurements, metadata)
+        self.on = bool(handlers)
+        # With nobody listening the slot holds a C function of two arguments that does nothing.
+        self.emit = _emitter(self.name, handlers) if handlers else operator.is_
 
 
 def event(name: EventName) -> Event:
@@ -213,7 +209,7 @@ class Span:
         self.metadata: dict[str, Any] = {"span_id": next(_span_ids), **metadata}
         self._started_ns = 0
 
-    def __enter__(self) -> Span:
+    def __enter__(self) -> Self:
         self._started_ns = time.monotonic_ns()
         execute(
             (*self.name, "start"),
@@ -260,13 +256,12 @@ def capture(prefix: EventName = ()) -> Iterator[list[CapturedEvent]]:
 
     Sees events from every thread and task of the process. Mappings are copied as they were at the execution.
     """
-    global _taps
     seen: list[CapturedEvent] = []
 
     def record(name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         seen.append(CapturedEvent(name, dict(measurements), dict(metadata)))
 
-    tap = Handler(f"telemetry.capture-{next(_capture_ids)}", tuple(prefix), record, None)
+    tap = Handler(f"telemetry.capture-{next(_capture_ids)}", _checked(prefix) if prefix else (), record, None)
     with _lock:
         _publish(dict(_table), (*_taps, tap))
     try:
@@ -276,8 +271,11 @@ def capture(prefix: EventName = ()) -> Iterator[list[CapturedEvent]]:
 
 
 def describe(error: BaseException) -> str:
-    """One line that says what *error* is: its type and its text."""
-    text = str(error)
+    """One line that says what *error* is: its type and its text. Never raises, whatever the error does."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - somebody else's __str__
+        text = "(its __str__ failed)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
@@ -312,6 +310,22 @@ def _dispatch(handlers: tuple[Handler, ...], name: EventName, measurements: Meas
             # A handler is synchronous, so a CancelledError out of it is a defect of the handler and no request
             # to the caller's task. KeyboardInterrupt and SystemExit are meant for the whole program: they pass.
             _strike_out(handler, name, error)
+
+
+def _emitter(name: EventName, handlers: tuple[Handler, ...]) -> Callable[[Measurements, Metadata], object]:
+    """What a pre-bound event calls: the handlers are looked up now and not at every event."""
+    if len(handlers) > 1:
+        return lambda measurements, metadata: _dispatch(handlers, name, measurements, metadata)
+    handler = handlers[0]
+    function, config = handler.function, handler.config
+
+    def emit(measurements: Measurements, metadata: Metadata) -> None:
+        try:
+            function(name, measurements, metadata, config)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as in _dispatch
+            _strike_out(handler, name, error)
+
+    return emit
 
 
 def _strike_out(handler: Handler, name: EventName, error: BaseException) -> None:

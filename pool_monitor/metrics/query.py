@@ -41,7 +41,7 @@ class PoolStats(Struct, frozen=True, kw_only=True):
     operations: dict[str, OperationView]
     """Every operation called within the longest window, by name."""
     workers: dict[str, WorkerStats]
-    """Every slot that calls ended on, by id."""
+    """Every slot that calls ended on or that something went wrong on, by id."""
 
 
 class _Sums(NamedTuple):
@@ -94,16 +94,28 @@ def pool_stats(
             for name, values, wanted in zip(operations, of_operation, named.tolist(), strict=True)
             if wanted
         },
-        workers={
-            name: WorkerStats(
-                calls=CallStats(**values),
-                busy_seconds=busy / 1e9,
-                last_error=last_errors[name][0] if name in last_errors else None,
-                last_error_age=last_errors[name][1] if name in last_errors else None,
-            )
-            for name, values, busy in zip(workers, of_worker, busy_ns, strict=True)
-        },
+        workers=_with_errors(
+            {
+                name: WorkerStats(calls=CallStats(**values), busy_seconds=busy / 1e9)
+                for name, values, busy in zip(workers, of_worker, busy_ns, strict=True)
+            },
+            last_errors,
+            covered_s,
+        ),
     )
+
+
+def _with_errors(
+    workers: dict[str, WorkerStats], last_errors: dict[str, tuple[str, float]], covered_s: float
+) -> dict[str, WorkerStats]:
+    for name, (text, age_s) in last_errors.items():
+        worker = workers.get(name) or _without_calls(covered_s)
+        workers[name] = msgspec.structs.replace(worker, last_error=text, last_error_age=age_s)
+    return workers
+
+
+def _without_calls(covered_s: float) -> WorkerStats:
+    return WorkerStats(calls=CallStats(rate=0.0 if covered_s else None))
 
 
 def detail(status: PoolView, workers: Iterable[WorkerView], stats: PoolStats) -> PoolDetail:
@@ -124,9 +136,7 @@ def detail(status: PoolView, workers: Iterable[WorkerView], stats: PoolStats) ->
 
 def _measured(worker: WorkerView, stats: PoolStats) -> WorkerView:
     covered_s = stats.covered_seconds
-    measured = stats.workers.get(worker.id)
-    if measured is None:
-        measured = WorkerStats(calls=CallStats(rate=0.0 if covered_s else None))
+    measured = stats.workers.get(worker.id) or _without_calls(covered_s)
     under_way_s = min(worker.state_age, covered_s) if worker.state == "busy" else 0.0
     return msgspec.structs.replace(
         worker,

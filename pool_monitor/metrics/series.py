@@ -29,21 +29,20 @@ ROW_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """The rows of one pool, in the two orders they are added up in.
-
-    ``rows[starts[i]:starts[i + 1]]`` are the rows of ``names[i]``.
-    """
-
-    operations: Grouping
-    workers: Grouping
-
-
-@dataclass(frozen=True, slots=True)
 class Grouping:
+    """Rows under names: ``rows[starts[i]:starts[i + 1]]`` are those of ``names[i]``."""
+
     names: list[str]
     rows: NDArray[np.intp]
     starts: NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The rows of one pool, in the two orders they are added up in. Those without a worker are in the first only."""
+
+    operations: Grouping
+    workers: Grouping
 
 
 class Registry:
@@ -84,6 +83,8 @@ class Registry:
         """The code of *key*, which gets a row if there is one left for its kind; None if there is not."""
         code = self.codes.get(key)
         if code is None:
+            if max(len(key[1]), len(key[2] or "")) > NAME_LIMIT:
+                return None
             limit = self.row_limit if key[1] == OTHER else self._named_limit
             code = self._add(key) if len(self) < limit else None
         return code

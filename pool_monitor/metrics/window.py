@@ -276,6 +276,7 @@ class Windows:
             if not max(self._stores.values(), key=lambda store: store.pair_bytes).forget_oldest():
                 # The open slots alone are too much. They are interwoven, so they can only go together.
                 self._clear(now_ns)
+                return
 
     def _clear(self, now_ns: int) -> None:
         self._stores = {window.name: WindowStore(window, now_ns) for window in WINDOWS.values()}

@@ -44,7 +44,7 @@ def throughput(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> l
     highest = max((value for value in trend.ok if value is not None), default=0.0)
     limit = chart.nice_limit(highest)
     drawing = chart.line_chart(chart.trend_bins(trend, trend.ok, columns * 2, align=2), line_rows, limit)
-    labels = chart.axis_labels(line_rows, limit, lambda value: f"{value:g}")
+    labels = chart.axis_labels(line_rows, limit, fmt.tick)
     body = [_row(label, text, "data") for label, text in zip(labels, drawing, strict=True)]
 
     errors = chart.means(chart.trend_bins(trend, trend.errors, columns))
@@ -64,7 +64,7 @@ def throughput(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> l
 
 def _row(label: str | None, text: str, meaning: Meaning) -> Line:
     axis = "┤" if label is not None else "│"
-    return [Span(f"{label or '':>{_GUTTER - 1}}", "dim"), Span(axis, "frame"), *ink(text, meaning)]
+    return [Span(fit(label or "", _GUTTER - 1, "right"), "dim"), Span(axis, "frame"), *ink(text, meaning)]
 
 
 def _window(snapshot: Snapshot) -> str:

@@ -61,6 +61,7 @@ def nice_limit(highest: float) -> float:
     """The top of an axis that holds *highest*: 1, 1.5, 2, 3 or 5 times a power of ten, so that it seldom changes."""
     if highest <= 0:
         return 1.0
+    highest = max(highest, 1e-6)  # less would be lost in rounding, and is nothing to anybody
     power = 10.0 ** floor(log10(highest))
     for factor in (1, 1.5, 2, 3, 5, 10):
         if highest <= factor * power * (1 + 1e-9):

@@ -93,6 +93,14 @@ def rate(per_second: float | None) -> str:
     return f"{per_second:.1f}" if per_second < 99.95 else count(round(per_second))
 
 
+def tick(value: float) -> str:
+    """A round number on an axis, as it is up to a thousand: ``0 0.75 20 1.5k 3M``."""
+    for power, letter in ((9, "G"), (6, "M"), (3, "k")):
+        if value >= 10**power:
+            return f"{value / 10**power:g}{letter}"
+    return f"{value:g}"
+
+
 def ratio(share: float | None) -> str:
     """A share of one in percent, at most 5 cells. ``0%`` and ``100%`` are said only when they are exact."""
     if share is None or not isfinite(share):

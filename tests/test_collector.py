@@ -1,0 +1,654 @@
+"""The collector from outside: events go in, the values of a Snapshot come out, on a clock that is told the time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pool_monitor import telemetry
+from pool_monitor.clock import ManualClock
+from pool_monitor.errors import ConfigError
+from pool_monitor.events import OPERATION_EXCEPTION, OPERATION_STOP, WORKER_CRASH
+from pool_monitor.metrics import WINDOWS, Collector, PoolStats, detail
+from pool_monitor.metrics.collector import BUFFER_EVENTS
+from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS
+from pool_monitor.snapshot import CallStats, Distribution, PoolView, WorkerView
+
+MS = 1_000_000
+SHARES = {"p50": 500, "p90": 900, "p95": 950, "p99": 990, "p999": 999}
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def collector(clock: ManualClock):
+    collector = Collector(["p"], clock)
+    collector.attach()
+    yield collector
+    collector.detach()
+
+
+def stop(duration: Any = 10 * MS, queue: Any = MS, execution: Any = 9 * MS, **metadata: Any) -> None:
+    measured = {} if execution is None else {"execution_duration": execution}
+    telemetry.execute(
+        OPERATION_STOP.name,
+        {"duration": duration, "queue_duration": queue, "attempts": 1, **measured},
+        {"pool": "p", "operation": "work", "worker": "p-0", "call_id": 1, **metadata},
+    )
+
+
+def fail(outcome: str = "error", duration: int = 10 * MS, **metadata: Any) -> None:
+    telemetry.execute(
+        OPERATION_EXCEPTION.name,
+        {"duration": duration, "queue_duration": MS, "attempts": 1},
+        {"pool": "p", "operation": "work", "call_id": 1, "outcome": outcome, "error": "ValueError", **metadata},
+    )
+
+
+def crash(**metadata: Any) -> None:
+    metadata = {"pool": "p", "worker": "p-0", "pid": 1, "reason": "killed", "stderr": "", **metadata}
+    telemetry.execute(WORKER_CRASH.name, {"uptime": 1}, metadata)
+
+
+def stats(collector: Collector, window: str = "1m", pool: str = "p") -> PoolStats:
+    return collector.pool_stats(pool, WINDOWS[window])
+
+
+# -- what is counted ----------------------------------------------------------------------------------------------
+
+calls = st.tuples(
+    st.sampled_from(["a", "b"]),
+    st.sampled_from(["p-0", "p-1", None]),
+    st.sampled_from(["ok", "ok", "ok", "ok", "error", "timeout", "worker_lost", "cancelled", "rejected"]),
+    st.one_of(st.integers(0, 10**11), st.sampled_from([0, 999, MS])),
+    st.integers(0, 10**9),
+    st.one_of(st.none(), st.integers(0, 10**11)),
+)
+steps_s = st.one_of(st.floats(0, 2), st.sampled_from([0.0, 1.0, 5.0, 59.5, 60.0, 300.0, 901.0]))
+
+
+@given(st.lists(st.tuples(steps_s, steps_s, st.lists(calls, max_size=20)), min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_statistics_are_those_of_a_list_of_all_calls(history) -> None:
+    """Per pool, operation and worker; a batch counts at the moment its first call ended."""
+    clock = ManualClock()
+    collector = Collector(["p"], clock)
+    collector.attach()
+    seen = []
+    try:
+        for before_s, later_s, batch in history:
+            clock.advance(before_s)
+            at_ns = clock.monotonic_ns()
+            for operation, worker, outcome, *times in batch:
+                if outcome == "ok":
+                    call = (operation, worker or "p-0", outcome, *times)
+                    stop(*times, operation=operation, worker=call[1])
+                else:
+                    call = (operation, worker, outcome, times[0], MS, None)
+                    fail(outcome, times[0], operation=operation, worker=worker)
+                seen.append((at_ns, *call))
+                clock.advance(later_s / 100)  # still the same batch: nobody reads
+            for window in WINDOWS.values():
+                slot_ns = window.slot * 10**9
+                oldest = clock.monotonic_ns() // slot_ns - 59
+                check(collector.pool_stats("p", window), [call[1:] for call in seen if call[0] // slot_ns >= oldest])
+    finally:
+        collector.detach()
+
+
+def check(found: PoolStats, inside: list[tuple]) -> None:
+    check_calls(found.total, inside, found.covered_seconds)
+    assert sum(bar.count for bar in found.histogram) == found.total.ok
+    for operation in {call[0] for call in inside}:
+        check_calls(found.operations[operation], [call for call in inside if call[0] == operation], None)
+    for worker in {call[1] for call in inside if call[1]}:
+        on_worker = [call for call in inside if call[1] == worker]
+        check_calls(found.workers[worker].calls, on_worker, None)
+        busy_ns = sum(max(d - q, 0) if e is None else e for *_, d, q, e in on_worker)
+        assert found.workers[worker].busy_seconds == pytest.approx(busy_ns / 1e9)
+
+
+def check_calls(found: CallStats, inside: list[tuple], covered_s: float | None) -> None:
+    by_outcome = [call[2] for call in inside]
+    errors = sum(by_outcome.count(outcome) for outcome in ("error", "timeout", "worker_lost"))
+    assert found.ok == by_outcome.count("ok")
+    assert found.errors == errors
+    assert found.timeouts == by_outcome.count("timeout")
+    assert found.workers_lost == by_outcome.count("worker_lost")
+    assert found.cancelled == by_outcome.count("cancelled")
+    assert found.rejected == by_outcome.count("rejected")
+    assert found.calls == found.ok + errors + found.cancelled
+    assert found.error_ratio == (errors / found.calls if found.calls else None)
+    if covered_s is not None:
+        assert found.rate == (found.calls / covered_s if covered_s else None)
+    ok = [call for call in inside if call[2] == "ok"]
+    check_distribution(found.latency, [call[3] for call in ok])
+    check_distribution(found.queue, [call[4] for call in ok])
+    check_distribution(found.execution, [call[5] for call in ok if call[5] is not None])
+
+
+def check_distribution(found: Distribution, values: list[int]) -> None:
+    assert found.count == len(values)
+    if not values:
+        assert found == Distribution()
+        return
+    values.sort()
+    assert found.max == values[-1] / 1e9
+    assert found.mean == pytest.approx(sum(values) / len(values) / 1e9, rel=1e-12)
+    for name, per_mille in SHARES.items():
+        exact = values[math.ceil(per_mille * len(values) / 1000) - 1]
+        error = SMALLEST_NS if exact < SMALLEST_NS else exact * RELATIVE_ERROR * (1 + 1e-9)
+        assert abs(getattr(found, name) * 1e9 - exact) <= error
+        assert getattr(found, name) <= found.max
+
+
+def test_no_percentile_lies_above_the_longest_call(collector: Collector) -> None:
+    stop(duration=1_000_001)
+    latency = stats(collector).total.latency
+    assert latency.p50 == latency.p999 == latency.max == latency.mean == 1_000_001 / 1e9
+
+
+def test_without_calls_ratio_and_percentiles_are_unknown_and_the_rate_is_zero(collector, clock) -> None:
+    clock.advance(2)
+    assert CallStats(rate=0.0) == stats(collector).total
+    assert stats(collector).operations == {}
+    assert stats(collector).workers == {}
+    assert stats(collector).histogram == ()
+
+
+def test_before_any_time_has_passed_the_rate_is_unknown(collector: Collector) -> None:
+    stop()
+    assert (stats(collector).total.calls, stats(collector).total.rate) == (1, None)
+
+
+def test_refusals_alone_leave_the_error_ratio_unknown(collector: Collector) -> None:
+    fail("rejected", worker=None)
+    total = stats(collector).total
+    assert (total.calls, total.rejected, total.error_ratio) == (0, 1, None)
+
+
+def test_only_calls_that_ended_well_have_a_latency(collector: Collector) -> None:
+    stop(duration=10 * MS)
+    fail("timeout", duration=60_000 * MS, worker="p-0")
+    assert (stats(collector).total.latency.count, stats(collector).total.latency.max) == (1, 0.01)
+
+
+def test_calls_leave_the_windows_one_after_the_other(collector, clock) -> None:
+    clock.advance(0.5)
+    stop()
+    collector.tick()
+    expected = {59.4: (1, 1, 1), 60: (0, 1, 1), 299: (0, 1, 1), 300: (0, 0, 1), 899: (0, 0, 1), 900: (0, 0, 0)}
+    for at_s, counts in expected.items():
+        clock.advance(at_s - clock.monotonic_ns() / 1e9)
+        assert counts == tuple(stats(collector, name).total.calls for name in WINDOWS)
+
+
+def test_an_operation_keeps_its_place_until_the_longest_window_has_forgotten_it(collector, clock) -> None:
+    stop()
+    clock.advance(400)
+    assert stats(collector).operations["work"].calls == 0
+    clock.advance(600)
+    assert stats(collector).operations == {}
+
+
+def test_without_a_tick_calls_count_when_the_first_of_them_ended(collector, clock) -> None:
+    stop()
+    clock.advance(30)
+    stop()
+    assert stats(collector).total.calls == 2
+    clock.advance(30)
+    assert stats(collector).total.calls == 0
+
+
+def test_calls_after_a_long_silence_are_new(collector, clock) -> None:
+    clock.advance(3000)
+    stop()
+    assert [stats(collector, name).total.calls for name in WINDOWS] == [1, 1, 1]
+
+
+def test_covered_time_runs_from_attaching(clock) -> None:
+    collector = Collector(["p"], clock)
+    clock.advance(100)
+    collector.attach()
+    clock.advance(7.25)
+    assert [collector.covered_seconds(window) for window in WINDOWS.values()] == [7.25] * 3
+    assert stats(collector).covered_seconds == 7.25
+    collector.detach()
+
+
+def test_the_chart_shows_calls_per_second(collector, clock) -> None:
+    for ok, errors in [(3, 0), (2, 1), (0, 0)]:
+        for _ in range(ok):
+            stop()
+        for _ in range(errors):
+            fail(worker="p-0")
+        fail("cancelled", worker="p-0")
+        clock.advance(collector.until_tick())
+        collector.tick()
+    trend = stats(collector).trend
+    assert (trend.ok[-3:], trend.errors[-3:]) == ((3.0, 2.0, 0.0), (0.0, 1.0, 0.0))
+    assert (len(trend.ok), trend.ok[0]) == (60, None)
+    assert trend.end == clock.wall_ns() / 1e9
+
+
+def test_the_chart_survives_a_wall_clock_that_steps(collector, clock) -> None:
+    stop()
+    clock.advance(2)
+    clock.step_wall(-3600.5)
+    trend = stats(collector).trend
+    assert 1.0 in trend.ok
+    assert 0 <= clock.wall_ns() / 1e9 - trend.end < 2
+
+
+@pytest.mark.parametrize("until_s", [0.0, 0.25, 0.999])
+def test_the_next_tick_is_due_at_the_next_full_second(collector, clock, until_s: float) -> None:
+    clock.advance(until_s)
+    assert collector.until_tick() == pytest.approx(1 - until_s)
+
+
+# -- whose events -------------------------------------------------------------------------------------------------
+
+
+def test_calls_of_other_pools_are_nobodys_business(collector: Collector) -> None:
+    stop(pool="q")
+    fail(pool="q", worker="q-0")
+    crash(pool="q", worker="q-0")
+    view = collector.self_view()
+    assert (view.events, view.dropped, view.series) == (0, 0, 3)
+
+
+def test_asking_for_another_pool_is_an_error(collector: Collector) -> None:
+    with pytest.raises(KeyError, match="q"):
+        stats(collector, pool="q")
+
+
+def test_two_collectors_count_the_same_calls_without_disturbing_each_other(collector, clock) -> None:
+    other = Collector(["p", "q"], clock)
+    other.attach()
+    stop()
+    stop(pool="q")
+    assert stats(collector).total.calls == 1
+    assert [stats(other, pool=pool).total.calls for pool in ("p", "q")] == [1, 1]
+    other.detach()
+    stop()
+    assert (stats(collector).total.calls, stats(other).total.calls) == (2, 1)
+    assert (collector.collecting, other.collecting) == (True, False)
+
+
+def test_attaching_again_starts_over(collector, clock) -> None:
+    stop()
+    clock.advance(5)
+    collector.attach()
+    stop()
+    assert (stats(collector).total.calls, stats(collector).covered_seconds) == (1, 0.0)
+
+
+def test_detaching_leaves_no_handler_behind(clock) -> None:
+    before = telemetry.list_handlers()
+    collector = Collector(["p"], clock)
+    collector.attach()
+    collector.detach()
+    collector.detach()
+    assert before == telemetry.list_handlers()
+
+
+# -- odd input ----------------------------------------------------------------------------------------------------
+
+ODD = [
+    {"duration": -1},
+    {"duration": 10**30},
+    {"duration": 10**16},
+    {"duration": 0.5},
+    {"duration": "long"},
+    {"duration": None},
+    {"queue": -5},
+    {"queue": [1]},
+    {"execution": -7},
+    {"execution": "none"},
+    {"operation": None},
+    {"operation": 7},
+    {"operation": ["a"]},
+    {"worker": 3},
+    {"worker": {}},
+    {"pool": []},
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+def test_a_malformed_event_is_dropped_and_counted_and_costs_no_other(collector, odd: dict[str, Any]) -> None:
+    stop()
+    stop(**odd)
+    stop()
+    view = collector.self_view()
+    assert (view.events, view.dropped, stats(collector).total.calls, view.collecting) == (2, 1, 2, True)
+
+
+@pytest.mark.parametrize("missing", ["duration", "queue_duration", "pool", "operation", "worker"])
+def test_an_event_without_a_key_is_dropped_and_counted(collector, missing: str) -> None:
+    measurements = {"duration": 1, "queue_duration": 1}
+    metadata = {"pool": "p", "operation": "work", "worker": "p-0"}
+    measurements.pop(missing, None)
+    metadata.pop(missing, None)
+    telemetry.execute(OPERATION_STOP.name, measurements, metadata)
+    assert (stats(collector).total.calls, collector.self_view().dropped, collector.collecting) == (0, 1, True)
+
+
+@pytest.mark.parametrize("event", [OPERATION_STOP, OPERATION_EXCEPTION, WORKER_CRASH], ids=lambda spec: spec.dotted)
+@pytest.mark.parametrize("junk", [None, 7, "text", {}], ids=repr)
+def test_nonsense_instead_of_an_event_is_dropped_and_counted(collector, event, junk) -> None:
+    event.event.emit(junk, {} if junk is None else junk)
+    assert (collector.self_view().dropped, collector.collecting) == (1, True)
+
+
+@pytest.mark.parametrize("outcome", ["ok", "unheard-of", None, []])
+def test_an_outcome_that_is_none_is_dropped_and_counted(collector, outcome) -> None:
+    fail(outcome, worker="p-0")
+    assert (stats(collector).total.calls, collector.self_view().dropped) == (0, 1)
+
+
+def test_a_duration_beyond_the_histogram_is_clamped_and_its_sum_and_maximum_stay_exact(collector) -> None:
+    stop(duration=5000 * 10**9)
+    total = stats(collector).total
+    assert (total.latency.max, total.latency.mean) == (5000.0, 5000.0)
+    assert 4000 < total.latency.p50 <= 5000
+    assert (collector.self_view().clamped, collector.self_view().dropped) == (1, 0)
+
+
+def test_a_queue_time_of_nothing_is_no_clamping(collector: Collector) -> None:
+    stop(queue=0)
+    assert stats(collector).total.queue.p99 == 0.0
+    assert collector.self_view().clamped == 0
+
+
+# -- watching itself ----------------------------------------------------------------------------------------------
+
+
+def test_its_own_failing_handler_is_noticed(collector, monkeypatch) -> None:
+    def broken(*_args: Any) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(collector, "_admit", broken)
+    stop()
+    view = collector.self_view()
+    assert (view.collecting, view.handler_failures, view.dropped) == (False, 1, 1)
+
+
+def test_somebody_elses_failing_handler_is_counted_and_nothing_more(collector: Collector) -> None:
+    telemetry.attach("broken", OPERATION_STOP.name, lambda *_: 1 / 0)
+    stop()
+    view = collector.self_view()
+    assert (view.collecting, view.handler_failures, view.dropped, view.events) == (True, 1, 0, 1)
+
+
+def test_being_detached_by_somebody_else_is_noticed(collector: Collector) -> None:
+    telemetry.detach(f"{collector.id}.stop")
+    assert not collector.self_view().collecting
+
+
+# -- last errors --------------------------------------------------------------------------------------------------
+
+
+def test_a_slot_remembers_the_last_thing_that_went_wrong_for_as_long_as_the_longest_window(collector, clock) -> None:
+    fail("error", worker="p-0", error="KeyError")
+    clock.advance(10)
+    worker = stats(collector).workers["p-0"]
+    assert (worker.last_error, worker.last_error_age) == ("KeyError", 10.0)
+    clock.advance(891)
+    assert stats(collector).workers["p-0"].last_error is None
+
+
+@pytest.mark.parametrize(
+    ("metadata", "text"),
+    [
+        ({"exit_code": -9}, "crash: signal 9"),
+        ({"exit_code": 3}, "crash: exit code 3"),
+        ({}, "crash: killed"),
+    ],
+)
+def test_a_crash_is_told_in_words_and_not_hidden_by_the_call_that_died_of_it(collector, clock, metadata, text) -> None:
+    stop()
+    crash(**metadata)
+    fail("worker_lost", worker="p-0", error="WorkerDied")
+    assert text == stats(collector).workers["p-0"].last_error
+    clock.advance(2)
+    fail("worker_lost", worker="p-0", error="ProtocolError")
+    assert stats(collector).workers["p-0"].last_error == "ProtocolError"
+
+
+def test_a_slot_that_crashed_before_its_first_call_has_its_error_too(collector: Collector) -> None:
+    crash(exit_code=-11, worker="p-7")
+    worker = stats(collector).workers["p-7"]
+    assert (worker.last_error, worker.calls.calls) == ("crash: signal 11", 0)
+
+
+@pytest.mark.parametrize("outcome", ["cancelled", "rejected"])
+def test_what_is_not_the_slots_fault_is_no_error_of_it(collector, outcome: str) -> None:
+    fail(outcome, worker="p-0")
+    assert stats(collector).workers["p-0"].last_error is None
+
+
+def test_only_so_many_last_errors_are_kept(collector, monkeypatch) -> None:
+    monkeypatch.setattr("pool_monitor.metrics.collector.LAST_ERRORS", 3)
+    for number in [0, 1, 2, 3, 1, 4]:
+        crash(worker=f"p-{number}")
+    assert {"p-3", "p-1", "p-4"} == set(stats(collector).workers)
+
+
+# -- bounds -------------------------------------------------------------------------------------------------------
+
+
+def small(clock: ManualClock, rows: int, **limits: int) -> Collector:
+    collector = Collector(["p"], clock, series_limit=rows * 3, **limits)
+    collector.attach()
+    return collector
+
+
+def test_past_the_label_budget_calls_are_counted_under_other_on_their_worker(clock) -> None:
+    collector = small(clock, rows=32)
+    for number in range(100):
+        stop(operation=f"op{number:03}", worker=f"p-{number % 2}")
+    found, view = stats(collector), collector.self_view()
+    named = [name for name in found.operations if name != "other"]
+    assert len(named) == 27
+    assert 73 == found.operations["other"].calls == view.overflowed
+    assert (found.total.calls, *(found.workers[name].calls.calls for name in ("p-0", "p-1"))) == (100, 50, 50)
+    assert view.series <= view.series_limit == 96
+    collector.detach()
+
+
+def test_when_even_other_has_run_out_of_rows_calls_still_count(clock) -> None:
+    collector = small(clock, rows=16)
+    for number in range(100):
+        stop(operation=f"op{number}", worker=f"p-{number}")
+    assert stats(collector).total.calls == 100
+    assert collector.self_view().series == 48
+    collector.detach()
+
+
+def test_a_budget_of_one_row_counts_everything_under_other(clock) -> None:
+    collector = small(clock, rows=1)
+    stop(worker="p-0")
+    assert {name: view.calls for name, view in stats(collector).operations.items()} == {"other": 1}
+    collector.detach()
+
+
+def test_names_nobody_uses_any_more_make_room_for_new_ones(clock) -> None:
+    collector = small(clock, rows=16)
+    for generation in range(4):
+        for number in range(10):
+            stop(operation=f"op-{generation}-{number}")
+        assert {f"op-{generation}-{number}" for number in range(10)} == set(stats(collector).operations)
+        clock.advance(1000)
+    assert collector.self_view().overflowed == 0
+    collector.detach()
+
+
+def test_a_very_long_name_gets_no_row_of_its_own(collector: Collector) -> None:
+    stop(operation="x" * 1000)
+    stop(operation="y", worker="z" * 1000)
+    assert {"other"} == set(stats(collector).operations)
+    assert collector.self_view().overflowed == 2
+
+
+def test_a_limit_without_room_for_the_pools_is_refused(clock) -> None:
+    with pytest.raises(ConfigError, match="series_limit=5 is too low for 2 pools; allow at least 6"):
+        Collector(["p", "q"], clock, series_limit=5)
+
+
+def test_a_memory_limit_below_what_empty_windows_need_is_refused(clock) -> None:
+    with pytest.raises(ConfigError, match=r"series_limit=2000 needs [\d,]+ bytes but memory_limit=1,000,000"):
+        Collector(["p"], clock, series_limit=2000, memory_limit=1_000_000)
+
+
+@pytest.mark.parametrize("series_limit", [3, 2000, 100_000])
+def test_the_default_memory_limit_fits_every_series_limit(clock, series_limit: int) -> None:
+    limit = Collector(["p"], clock, series_limit=series_limit).memory_limit
+    assert limit == max(64 * 2**20, series_limit * 32 * 2**10)
+
+
+def flood(collector: Collector, clock: ManualClock, seconds: int, per_second: int) -> None:
+    """Calls over 50 rows whose durations spread over two orders of magnitude."""
+    rows = [{"pool": "p", "operation": f"op{n % 10}", "worker": f"p-{n // 10}", "call_id": n} for n in range(50)]
+    rng = np.random.default_rng(seconds)
+    for _ in range(seconds):
+        queue, execution = (rng.lognormal([[11], [17]], 0.8, (2, per_second))).astype(int).tolist()
+        for n in range(per_second):
+            measurements = {
+                "duration": queue[n] + execution[n], "queue_duration": queue[n], "execution_duration": execution[n]
+            }  # fmt: skip
+            OPERATION_STOP.event.emit(measurements, rows[n % 50])
+        clock.advance(1)
+        collector.tick()
+
+
+def test_memory_does_not_grow_with_the_number_of_events(collector, clock) -> None:
+    flood(collector, clock, seconds=960, per_second=300)
+    before = collector.memory_bytes()
+    flood(collector, clock, seconds=1000, per_second=300)
+    assert collector.memory_bytes() == pytest.approx(before, rel=0.02)
+    assert collector.memory_bytes() < collector.memory_limit
+    assert collector.self_view().events == 1960 * 300
+
+
+def test_a_series_at_ten_calls_a_second_stays_below_eighty_kilobytes(collector, clock) -> None:
+    flood(collector, clock, seconds=910, per_second=500)
+    view = collector.self_view()
+    assert view.memory_bytes / view.series < 80_000
+
+
+def test_within_a_small_memory_limit_the_windows_reach_back_less_far_and_say_so(clock) -> None:
+    collector = small(clock, rows=64, memory_limit=11_000_000)
+    for _ in range(40):
+        flood(collector, clock, seconds=20, per_second=500)
+        assert collector.memory_bytes() <= collector.memory_limit
+    covered = stats(collector, "15m").covered_seconds
+    assert 15 <= covered < 780
+    assert stats(collector, "15m").total.calls == round(covered) * 500
+    assert stats(collector, "15m").total.rate == pytest.approx(500)
+    collector.detach()
+
+
+def test_a_full_buffer_is_folded_at_once(collector: Collector) -> None:
+    for _ in range(BUFFER_EVENTS - 1):
+        stop()
+    held = collector.memory_bytes()
+    stop()
+    assert collector.memory_bytes() < held + 3_000_000
+    assert not collector._buffer
+    assert stats(collector).total.calls == BUFFER_EVENTS
+
+
+def test_taking_in_an_event_leaves_nothing_for_the_garbage_collector(collector: Collector) -> None:
+    measurements = {"duration": MS, "queue_duration": MS, "execution_duration": MS}
+    metadata = {"pool": "p", "operation": "work", "worker": "p-0", "call_id": 1}
+    OPERATION_STOP.event.emit(measurements, metadata)
+    gc.collect()
+    gc.disable()
+    try:
+        before = gc.get_count()[0]
+        for _ in range(1000):
+            OPERATION_STOP.event.emit(measurements, metadata)
+        assert gc.get_count()[0] - before < 20
+    finally:
+        gc.enable()
+
+
+# -- merging with the gauges --------------------------------------------------------------------------------------
+
+STATUS = PoolView(
+    name="p", state="running", size=2, busy=1, idle=1, starting=0, draining=0, dead=0, waiting=3, queue_limit=10,
+    sessions=4, restarts=5, completed=6,
+)  # fmt: skip
+
+
+def gauges(number: int, state: str = "ready", state_age: float = 1.0) -> WorkerView:
+    return WorkerView(
+        id=f"p-{number}", state=state, state_age=state_age, pid=number, age=9.0, restarts=0, operation=None
+    )
+
+
+def test_a_pool_in_a_snapshot_has_its_gauges_and_what_was_measured(collector, clock) -> None:
+    stop(worker="p-0")
+    fail(worker="p-0")
+    clock.advance(10)
+    found = detail(STATUS, [gauges(0), gauges(1)], stats(collector))
+    assert (found.name, found.waiting, found.completed) == ("p", 3, 6)
+    assert (found.total.calls, found.operations["work"].errors, sum(bar.count for bar in found.histogram)) == (2, 1, 1)
+    assert list(found.workers) == ["p-0", "p-1"]
+    assert (
+        found.workers["p-0"].calls, found.workers["p-0"].last_error, found.workers["p-0"].last_error_age
+    ) == (2, "ValueError", 10.0)  # fmt: skip
+
+
+def test_a_slot_without_calls_gets_empty_statistics(collector, clock) -> None:
+    clock.advance(10)
+    [worker] = detail(STATUS, [gauges(1)], stats(collector)).workers.values()
+    assert (0, 0.0, 0.0, Distribution()) == (worker.calls, worker.rate, worker.busy_ratio, worker.latency)
+
+
+def test_a_slot_that_is_gone_is_left_out_but_its_calls_stay_in_the_totals(collector: Collector) -> None:
+    stop(worker="p-9")
+    found = detail(STATUS, [gauges(0)], stats(collector))
+    assert (list(found.workers), found.total.calls) == (["p-0"], 1)
+
+
+@pytest.mark.parametrize(
+    ("execution_s", "state", "state_age", "ratio"),
+    [
+        (5.0, "ready", 100.0, 0.5),
+        (0.0, "busy", 2.5, 0.25),
+        (5.0, "busy", 2.5, 0.75),
+        (0.0, "busy", 100.0, 1.0),
+        (9.0, "busy", 9.0, 1.0),
+        (30.0, "ready", 1.0, 1.0),
+    ],
+)
+def test_the_busy_ratio_counts_finished_calls_and_the_one_under_way(
+    collector, clock, execution_s: float, state: str, state_age: float, ratio: float
+) -> None:
+    stop(duration=40 * 10**9, execution=round(execution_s * 1e9))
+    clock.advance(10)
+    [worker] = detail(STATUS, [gauges(0, state, state_age)], stats(collector)).workers.values()
+    assert worker.busy_ratio == pytest.approx(ratio)
+
+
+def test_a_failed_call_kept_its_slot_busy_too(collector, clock) -> None:
+    fail("timeout", duration=4 * 10**9 + MS, worker="p-0")
+    clock.advance(10)
+    [worker] = detail(STATUS, [gauges(0)], stats(collector)).workers.values()
+    assert worker.busy_ratio == pytest.approx(0.4)
+
+
+def test_the_busy_ratio_is_unknown_while_nothing_is_covered(collector: Collector) -> None:
+    [worker] = detail(STATUS, [gauges(0, "busy")], stats(collector)).workers.values()
+    assert worker.busy_ratio is None
