@@ -19,14 +19,17 @@ from pathlib import Path
 from pool_monitor import Monitor, Pool, PoolError
 
 HERE = Path(__file__).parent
+LINE_LIMIT = 1 << 20
 
 
 async def serve(port: int, load: float) -> None:
     target = f"{HERE / 'text_tools.py'}:TextTools"
     async with Pool(target, name="text", size=2, timeout=5) as pool, Monitor(pool) as monitor:
+        clients: set[asyncio.StreamWriter] = set()
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.closing(writer):
+            clients.add(writer)
+            try:
                 async for line in reader:
                     try:
                         said = await pool.run("keywords", line.decode(errors="replace"))
@@ -34,16 +37,27 @@ async def serve(port: int, load: float) -> None:
                         said = {"error": str(error)}
                     writer.write(json.dumps(said).encode() + b"\n")
                     await writer.drain()
+            except ConnectionError:
+                pass  # the client has gone
+            except ValueError:
+                writer.write(b'{"error": "the line is too long"}\n')
+            finally:
+                clients.discard(writer)
+                writer.close()
 
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with await asyncio.start_server(answer, "127.0.0.1", port):
-            print(f"listening on 127.0.0.1:{port}; dashboards find it at {monitor.address}", flush=True)
+        async with await asyncio.start_server(answer, "127.0.0.1", port, limit=LINE_LIMIT) as server:
+            where = server.sockets[0].getsockname()[1]  # with --port 0, the system chose it
+            print(f"listening on 127.0.0.1:{where}; dashboards find it at {monitor.address}", flush=True)
             callers = asyncio.create_task(call_now_and_then(pool, load)) if load else None
             await stop.wait()
             if callers:
                 callers.cancel()
+            server.close()
+            for client in clients:  # from Python 3.12 on, the server waits for them
+                client.close()
         total = monitor.snapshot("15m").pools["text"].total
         print(f"{total.calls} calls, p95 {total.latency.p95} s, {total.errors} failed", flush=True)
 

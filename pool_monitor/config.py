@@ -17,7 +17,9 @@ from msgspec import Meta, Struct
 
 from pool_monitor.errors import ConfigError
 
-Seconds = Annotated[float, Meta(gt=0)]
+_FOREVER = 1e9  # seconds; infinity is refused because no timer can be set to it
+Seconds = Annotated[float, Meta(gt=0, le=_FOREVER)]
+Pause = Annotated[float, Meta(ge=0, le=_FOREVER)]
 Count = Annotated[int, Meta(ge=0)]
 
 
@@ -49,7 +51,7 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Longest time a call may wait, where its deadline allows more; None: as long as its deadline."""
     retries: Count = 2
     """How often an idempotent call is sent again when its worker died."""
-    cancel_grace: Annotated[float, Meta(ge=0)] = 0.2
+    cancel_grace: Pause = 0.2
     """What a cancelled or timed-out operation gets to end by itself before its worker is killed."""
 
     # workers
@@ -71,11 +73,11 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     # lifecycle
     start_timeout: Seconds = 30.0
     """How long a worker may take to load the target."""
-    stop_grace: Annotated[float, Meta(ge=0)] = 5.0
+    stop_grace: Pause = 5.0
     """How long a worker may take to leave when asked, before SIGTERM to its process group."""
-    kill_grace: Annotated[float, Meta(ge=0)] = 2.0
+    kill_grace: Pause = 2.0
     """How long after SIGTERM before SIGKILL."""
-    drain_timeout: Annotated[float, Meta(ge=0)] = 15.0
+    drain_timeout: Pause = 15.0
     """How long closing the pool lets accepted calls go on."""
     backoff_min: Seconds = 0.1
     backoff_max: Seconds = 30.0

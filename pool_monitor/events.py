@@ -195,7 +195,7 @@ WORKER_TERMINATE = _spec(
     "pool.worker.terminate",
     "A worker process that was asked to stop, or killed on purpose, is gone.",
     {"uptime": "ns: how long the process lived"},
-    {**_PROCESS, "reason": "str: close, resize, timeout, cancel, protocol or start_timeout"},
+    {**_PROCESS, "reason": "str: close, resize, timeout, cancel or protocol"},
 )
 WORKER_OUTPUT = _spec(
     "pool.worker.output",

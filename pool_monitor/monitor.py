@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from pool_monitor.clock import Clock, SystemClock
 from pool_monitor.config import MonitorConfig, load
-from pool_monitor.errors import ConfigError
+from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.log import logger
 from pool_monitor.metrics import Collector, detail, parse_window
 from pool_monitor.snapshot import PoolView, ServiceView, Snapshot, WorkerView
+from pool_monitor.telemetry import describe
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -91,7 +92,8 @@ class Monitor:
             python=platform.python_version(),
             started_at=self._clock.wall_ns() / 1e9,
         )
-        self._stack = AsyncExitStack()
+        self._stack: AsyncExitStack | None = None
+        self._unreadable: set[str] = set()  # pools whose gauges failed last time
         self._next_tick: asyncio.Future[bool] | None = None
         self._closing = False
 
@@ -120,7 +122,7 @@ class Monitor:
     def not_ready(self) -> str | None:
         """Why calls cannot be taken now, in words; None when every pool has a worker and is open."""
         for name, pool in self._pools.items():
-            status = _guarded(name, pool.status)
+            status = self._guarded(name, pool.status)
             if status is None:
                 return f"pool {name}: its state is unknown"
             if status.state != "running":
@@ -154,19 +156,31 @@ class Monitor:
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:
         pool = self._pools[name]
-        status, workers = _guarded(name, pool.status), _guarded(name, pool.workers)
-        if status is None or workers is None:
+        gauges = self._guarded(name, lambda: (pool.status(), pool.workers()))
+        return None if gauges is None else detail(*gauges, self._collector.pool_stats(name, window))
+
+    def _guarded(self, name: str, read: Callable[[], T]) -> T | None:
+        """What a pool says of itself, or None: a pool of somebody else's making may fail. Logged when it begins to."""
+        try:
+            found = read()
+        except Exception:  # noqa: BLE001
+            if name not in self._unreadable:
+                logger("monitor").exception("gauges cannot be read", pool=name)
+            self._unreadable.add(name)
             return None
-        return detail(status, workers, self._collector.pool_stats(name, window))
+        self._unreadable.discard(name)
+        return found
 
     # -- life -----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        if self._stack is not None:
+            raise PoolError("the monitor is entered already; leave it first, or make another one")
         self._entered_ns = self._clock.monotonic_ns()
         self._closing = False
         async with AsyncExitStack() as stack:
-            self._collector.attach()
             stack.callback(self._collector.detach)
+            self._collector.attach()
             ticker = asyncio.get_running_loop().create_task(self._tick(), name="pool_monitor tick")
             stack.push_async_callback(_ended, ticker)
             if self.config.service.socket:
@@ -178,7 +192,9 @@ class Monitor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.aclose()
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.aclose()
 
     async def _open_socket(self, stack: AsyncExitStack) -> None:
         from pool_monitor.service.discovery import socket_path
@@ -187,8 +203,8 @@ class Monitor:
         try:
             path = socket_path(self._service.name)
             await stack.enter_async_context(serve(self.asgi(), path))
-        except (ConfigError, OSError) as error:
-            logger("monitor").warning("no local socket: dashboards cannot attach", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the service can do without
+            logger("monitor").warning("no local socket: dashboards cannot attach", reason=describe(error))
             return
         self.address = path
         stack.callback(setattr, self, "address", None)
@@ -215,12 +231,3 @@ class Monitor:
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
-
-
-def _guarded(name: str, read: Callable[[], T]) -> T | None:
-    """What a pool says of itself, or None: a pool of somebody else's making may fail, and is left out then."""
-    try:
-        return read()
-    except Exception:  # noqa: BLE001
-        logger("monitor").exception("gauges cannot be read", pool=name)
-        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import sys
 
 import click
@@ -22,6 +23,15 @@ EXIT_UNREACHABLE = 3
 EXIT_INTERRUPTED = 130
 
 
+WINDOW = click.option("--window", type=click.Choice(["1m", "5m", "15m"]), default="5m", show_default=True)
+"""The option of every command that looks at a window."""
+
+
+def paper() -> int:
+    """How many columns printed text may have here."""
+    return shutil.get_terminal_size((100, 24)).columns
+
+
 class _Lazy(click.Group):
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -38,7 +48,7 @@ class _Lazy(click.Group):
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="pool-monitor")
+@click.version_option(package_name="pool-monitor", message="%(prog)s %(version)s")
 def cli() -> None:
     """Run a pool of external Python and LLM workers, and see how it is doing."""
 
@@ -49,7 +59,7 @@ def main() -> None:
 
     code = 0
     try:
-        code = cli.main(standalone_mode=False) or 0
+        code = cli.main(prog_name="pool-monitor", standalone_mode=False) or 0
     except click.exceptions.Exit as leaving:
         code = leaving.exit_code
     except click.ClickException as error:
@@ -64,7 +74,8 @@ def main() -> None:
     except PoolError as error:
         click.echo(f"Error: {error}", err=True)
         for note in getattr(error, "__notes__", []):
-            click.echo(note, err=True)
+            if "Traceback" in note:  # else it repeats the message
+                click.echo(note, err=True)
         wrong_usage = isinstance(error, ConfigError | StartError | UnknownOperation)
         code = EXIT_USAGE if wrong_usage else EXIT_UNREACHABLE if isinstance(error, ConnectError) else EXIT_FAILED
     sys.exit(code)

@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 
 import click
 
+from pool_monitor.cli import WINDOW, paper
+from pool_monitor.dashboard.terminal import can_run
 from pool_monitor.service.client import fetch, resolve
+from pool_monitor.service.discovery import services
 from pool_monitor.view.report import report
 
 
 @click.command("dashboard")
 @click.argument("address", required=False)
-@click.option("--window", default="5m", show_default=True, help="1m, 5m or 15m.")
+@WINDOW
 def command(address: str | None, window: str) -> None:
     """Watch a running service; ? shows the keys, q leaves. Watching changes nothing in the service.
 
-    ADDRESS is a service's name or pid, a socket's path or a URL; without it, the only service running here. Where
-    there is no terminal, the state is printed once.
+    ADDRESS is a service's name or pid, a socket's path or a URL; without it, the only service running here, or your
+    choice. Where there is no terminal, the state is printed once.
     """
-    asyncio.run(_watch(address, window))
+    asyncio.run(_watch(address or _chosen(), window))
 
 
-async def _watch(address: str | None, window: str) -> None:
-    first = await fetch(resolve(address), window)  # so that a wrong address is an error and no waiting screen
-    from pool_monitor.dashboard.terminal import can_run
+def _chosen() -> str | None:
+    """Which of several services the person at the terminal wants to see."""
+    running = services() if can_run() else []
+    if len(running) < 2:
+        return None
+    for number, one in enumerate(running, 1):
+        click.echo(f"  {number}  {one.id}", err=True)
+    number = click.prompt("Which one", type=click.IntRange(1, len(running)), default=1, err=True)
+    return running[number - 1].id
 
+
+async def _watch(wanted: str | None, window: str) -> None:
+    address = resolve(wanted)
+    first = await fetch(address, window)  # so that a wrong address is an error and no waiting screen
     if not can_run():
-        click.echo(report(first), nl=False)
+        click.echo(report(first, width=paper()), nl=False)
         click.echo("no terminal to draw on: printed once", err=True)
         return
     from pool_monitor.dashboard.app import run
     from pool_monitor.dashboard.remote import RemoteFeed
 
-    await run(RemoteFeed(address), title=first.service.name, window=window)
-    sys.stdout.flush()
+    # By name when none was wanted in particular: the one that is left, should this one go, may be another service.
+    await run(RemoteFeed(wanted or address.label), title=first.service.name, window=window)

@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from pool_monitor.cli import paper
 from pool_monitor.demo.load import drive
 from pool_monitor.demo.worker import FAULTS
 from pool_monitor.metrics import WINDOWS
@@ -21,7 +22,9 @@ _HEADLESS_SECONDS = 10.0
 @click.command("demo")
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Leave after S seconds.")
 @click.option("--headless", is_flag=True, help="No dashboard; print a report at the end (after 10 s by default).")
-@click.option("--size", type=click.IntRange(min=1, max=64), default=4, show_default=True, help="Worker processes.")
+@click.option(
+    "--size", type=click.IntRange(min=1, max=64), default=4, metavar="N", show_default=True, help="Worker processes."
+)
 @click.option(
     "--fault",
     "faults",
@@ -59,7 +62,7 @@ async def _demo(duration: float | None, headless: bool, size: int, faults: list[
             await asyncio.wait([load])
         uptime = monitor.snapshot().uptime
         window = next((name for name, window in WINDOWS.items() if window.seconds >= uptime), "15m")
-        click.echo(report(monitor.snapshot(window)), nl=False)
+        click.echo(report(monitor.snapshot(window), width=paper()), nl=False)
 
 
 async def _wait(seconds: float) -> None:
@@ -72,9 +75,11 @@ async def _wait(seconds: float) -> None:
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         line = progress.add_task("demo running", total=seconds)
-        for _ in range(int(seconds * 5)):
-            await asyncio.sleep(0.2)
-            progress.advance(line, 0.2)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while (left := end - loop.time()) > 0:
+            progress.update(line, completed=seconds - left)
+            await asyncio.sleep(min(0.2, left))
 
 
 async def _watch(monitor: Monitor, duration: float | None) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
@@ -25,24 +24,20 @@ class Job(NamedTuple):
     problem: str | None
 
 
-def numbered_lines(fd: int) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file or pipe that are not blank, with their numbers from 1. Blocks on reading.
+class Answer(NamedTuple):
+    """One line of the output."""
 
-    Reads the descriptor itself: a buffered reader's lock, held by a thread that waits for a line, would break the
-    interpreter's exit.
-    """
-    return ((number, line) for number, line in enumerate(_lines(fd), 1) if line.strip())
+    line: bytes
+    ok: bool
 
 
-def _lines(fd: int) -> Iterator[bytes]:
-    parts: list[bytes] = []
-    while chunk := os.read(fd, 1 << 16):
-        head, *rest = chunk.split(b"\n")
-        parts.append(head)
-        for part in rest:
-            yield b"".join(parts)
-            parts = [part]
-    yield b"".join(parts)
+async def parsed(lines: AsyncIterator[bytes]) -> AsyncIterator[Job]:
+    """The jobs in *lines*; blank ones count as lines, and are passed over."""
+    number = 0
+    async for line in lines:
+        number += 1
+        if line.strip():
+            yield parse(number, line)
 
 
 def parse(number: int, line: bytes) -> Job:
@@ -66,8 +61,8 @@ def parse(number: int, line: bytes) -> Job:
     return Job(number, value.get("id", number), args, kwargs, session, problem)
 
 
-def answer(job: Job, result: CallResult | None) -> bytes:
-    """The line that comes out for *job*; *result* is None when it could not even be asked."""
+def answer(job: Job, result: CallResult | None) -> Answer:
+    """What comes out for *job*; *result* is None when it could not even be asked."""
     if result is None:
         said: dict[str, Any] = {
             "ok": False,
@@ -80,10 +75,10 @@ def answer(job: Job, result: CallResult | None) -> bytes:
     if result is not None:
         said |= {"seconds": round(result.seconds, 6), "worker": result.worker}
     try:
-        return msgspec.json.encode({"id": job.id, **said}) + b"\n"
+        return Answer(msgspec.json.encode({"id": job.id, **said}) + b"\n", said["ok"])
     except Exception as error:  # noqa: BLE001 - a result that came as msgpack or pickle and has no JSON form
         lost = {"type": "PayloadError", "message": f"the result has no JSON form: {error}"}
-        return msgspec.json.encode({"id": job.id, "ok": False, "error": lost}) + b"\n"
+        return Answer(msgspec.json.encode({"id": job.id, "ok": False, "error": lost}) + b"\n", False)
 
 
 def _error(error: Exception) -> dict[str, Any]:
@@ -101,22 +96,24 @@ class Done(NamedTuple):
     failed: int
 
 
-def resume(output: BinaryIO, name: str, jobs: Iterator[Job]) -> Done:
-    """Take the jobs that *output* has answers for off *jobs*, and leave *output* at the end of the last whole line.
+async def resume(output: BinaryIO, name: str, jobs: AsyncIterator[Job]) -> tuple[Done, AsyncIterator[Job]]:
+    """What *output* holds already, and the jobs it has no answers for.
 
     A last line without its end, from a run that was killed, is cut off. Raises ConfigError, before anything is
-    changed, when the output's answers are not those to these jobs.
+    changed, when what is there are not the answers to these jobs.
     """
     count = failed = end = 0
+    cut: Job | None = None
     for line in output:
-        if not line.endswith(b"\n"):
+        job = await anext(jobs, None)
+        if job is not None and _is_cut(line, job):
+            cut = job
             break
-        job = next(jobs, None)
         try:
             said = msgspec.json.decode(line)
-            fits = job is not None and said["id"] == job.id
+            fits = job is not None and said["id"] == job.id and line.endswith(b"\n")
             failed += not said["ok"]
-        except (msgspec.DecodeError, KeyError, TypeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
             fits = False
         if not fits:
             expected = "the input has ended" if job is None else f"an answer with id {job.id!r} should stand there"
@@ -127,5 +124,17 @@ def resume(output: BinaryIO, name: str, jobs: Iterator[Job]) -> Done:
         count += 1
         end += len(line)
     output.truncate(end)
-    output.seek(end)
-    return Done(count, failed)
+    return Done(count, failed), _chained(cut, jobs)
+
+
+def _is_cut(line: bytes, job: Job) -> bool:
+    """Whether it is the beginning of the answer to *job*; not every line without an end is ours to throw away."""
+    begin = msgspec.json.encode({"id": job.id})[:-1] + b',"ok":'
+    return not line.endswith(b"\n") and (line.startswith(begin) or begin.startswith(line))
+
+
+async def _chained(first: Job | None, rest: AsyncIterator[Job]) -> AsyncIterator[Job]:
+    if first is not None:
+        yield first
+    async for job in rest:
+        yield job

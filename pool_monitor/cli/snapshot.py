@@ -8,12 +8,13 @@ import sys
 import click
 import msgspec
 
+from pool_monitor.cli import WINDOW
 from pool_monitor.service.client import fetch, resolve
 
 
 @click.command("snapshot")
 @click.argument("address", required=False)
-@click.option("--window", default="5m", show_default=True, help="1m, 5m or 15m.")
+@WINDOW
 def command(address: str | None, window: str) -> None:
     """Print one Snapshot of a running service as JSON.
 

@@ -15,9 +15,10 @@ FAULTS = {
     "crash": "now and then a worker dies in the middle of an operation",
     "slow": "now and then an operation takes a second or two",
     "error": "now and then an operation raises",
-    "leak": "every operation keeps half a megabyte",
+    "leak": "now and then an operation keeps half a megabyte",
 }
-_CHANCE = {"crash": 0.003, "slow": 0.01, "error": 0.03, "leak": 1.0}
+_CHANCE = {"crash": 0.003, "slow": 0.01, "error": 0.03, "leak": 0.1}
+_LEAK_LIMIT = 512  # pieces of half a megabyte: a demo must not eat the machine it is shown on
 
 
 class DemoTools(TextTools):
@@ -61,4 +62,5 @@ class DemoTools(TextTools):
         raise RuntimeError("the fault 'error' was ordered")
 
     def _leak(self) -> None:
-        self._kept.append(bytearray(512 * 1024))
+        if len(self._kept) < _LEAK_LIMIT:
+            self._kept.append(bytearray(512 * 1024))

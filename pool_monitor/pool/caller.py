@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import math
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -83,10 +84,10 @@ class Caller:
     async def stream(self, operation: str, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         """Iterate over what a generator *operation* yields, as it yields it.
 
-        The call begins with the first item asked for. Reading slowly makes the worker wait (at most 64 items are
-        held here). Leaving the loop early, or cancelling, interrupts the generator; use ``contextlib.aclosing``
-        where the moment matters. The deadline covers the whole stream. Errors as for `run`; items yielded before
-        an error are delivered first.
+        The call begins with the first item asked for. Reading slowly makes the worker wait: 64 items are held here,
+        or, where they are small, as many as arrive in one read of 64 KiB. Leaving the loop early, or cancelling,
+        interrupts the generator; use ``contextlib.aclosing`` where the moment matters. The deadline covers the whole
+        stream. Errors as for `run`; items yielded before an error are delivered first.
         """
         dispatcher = self._pool._calls()
         call = dispatcher.admit(operation, args, kwargs, self._options, stream=True)
@@ -112,31 +113,48 @@ class Caller:
         ``ordered=False`` as they are ready.
 
         The first error is raised where its result would stand and ends the iteration, or with
-        ``return_exceptions=True`` takes the result's place. Leaving early cancels what is under way.
+        ``return_exceptions=True`` takes the result's place; what *items* itself raises comes after all results.
+        Leaving early cancels what is under way.
         """
         limit = in_flight if in_flight is not None else 2 * max(1, self._pool.size)
         if limit < 1:
             raise ConfigError(f"map(in_flight={in_flight}): needs at least 1")
-        tasks: deque[asyncio.Task[Any]] = deque()
-        try:
+        room = asyncio.Semaphore(limit)
+        calls: set[asyncio.Task[Any]] = set()
+        next_up: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
+
+        async def feed() -> None:
             async with aclosing(_each(items)) as source:
-                more = True
-                while more or tasks:
-                    while more and len(tasks) < limit:
-                        try:
-                            item = await anext(source)
-                        except StopAsyncIteration:
-                            more = False
-                        else:
-                            tasks.append(asyncio.ensure_future(self.run(operation, item, **kwargs)))
-                    if tasks:
-                        task = await _next_done(tasks, ordered=ordered)
-                        error = task.exception()
-                        yield task.result() if error is None or not return_exceptions else error
+                while await room.acquire():
+                    try:
+                        item = await anext(source)
+                    except StopAsyncIteration:
+                        return
+                    call = asyncio.ensure_future(self.run(operation, item, **kwargs))
+                    calls.add(call)
+                    if ordered:
+                        next_up.put_nowait(call)
+                    else:
+                        call.add_done_callback(next_up.put_nowait)
+
+        # A task of its own: while the source has nothing to give, results go on coming.
+        feeder: asyncio.Task[Any] = asyncio.ensure_future(feed())
+        feeder.add_done_callback(next_up.put_nowait)
+        try:
+            while calls or not feeder.done():
+                call = await next_up.get()
+                if call is feeder:
+                    continue
+                await asyncio.wait([call])
+                calls.remove(call)
+                error = call.exception()
+                yield call.result() if error is None or not return_exceptions else error
+                room.release()
+            feeder.result()  # raises what *items* raised
         finally:
-            for task in tasks:
+            for task in (feeder, *calls):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(feeder, *calls, return_exceptions=True)
 
 
 class Session(Caller):
@@ -155,7 +173,7 @@ class Session(Caller):
     def data(self) -> dict[str, Any]:
         """A copy of what the session's operations have kept; empty before the first call."""
         state = self._pool._calls().sessions.get(self.id)
-        return {} if state is None else dict(state.data)
+        return {} if state is None else copy.deepcopy(state.data)
 
     def end(self) -> bool:
         """Forget the session and its data now. Returns whether there was one."""
@@ -170,15 +188,28 @@ class Session(Caller):
         return None
 
 
+_OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "timeout": (lambda value: _number(value) and 0 < value < math.inf, "a number of seconds above 0"),
+    "session": (lambda value: isinstance(value, str) and value != "", "a non-empty string"),
+    "idempotent": (lambda value: isinstance(value, bool), "True or False"),
+    "priority": (lambda value: _number(value) and isinstance(value, int), "a whole number"),
+    "key": (lambda value: isinstance(value, str), "a string"),
+    "worker": (lambda value: isinstance(value, str), "the id of a slot, such as 'default-0'"),
+}
+"""What each option of a call may be: a test, and the same in words."""
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def with_options(base: Options, changes: dict[str, Any]) -> Options:
     """*base* with what is not None in *changes*. Raises ConfigError naming a bad value."""
     given = {name: value for name, value in changes.items() if value is not None}
-    timeout = given.get("timeout")
-    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
-        raise ConfigError(f"options(timeout={timeout!r}): needs a number of seconds above 0")
-    session = given.get("session")
-    if session is not None and not (isinstance(session, str) and session):
-        raise ConfigError(f"options(session={session!r}): needs a non-empty string")
+    for name, value in given.items():
+        fits, needed = _OPTIONS[name]
+        if not fits(value):
+            raise ConfigError(f"options({name}={value!r}): needs {needed}")
     return msgspec.structs.replace(base, **given)
 
 
@@ -210,12 +241,3 @@ async def _each(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any
     else:
         for item in items:
             yield item
-
-
-async def _next_done(tasks: deque[asyncio.Task[Any]], *, ordered: bool) -> asyncio.Task[Any]:
-    """Take the next finished task out of *tasks*: the first, or whichever is ready."""
-    waited = [tasks[0]] if ordered else list(tasks)
-    done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-    task = next(task for task in waited if task in done)
-    tasks.remove(task)
-    return task

@@ -11,18 +11,20 @@ import heapq
 from typing import Generic, TypeVar
 
 TICK = 0.01
+_SWEEP = 1024  # buckets below which nobody minds the empty ones
 
 T = TypeVar("T")
 
 
 class DeadlineWheel(Generic[T]):
-    """Things by deadline. Holds one entry per thing and one number per tick in use."""
+    """Things by deadline. Holds one entry per thing, and at most twice as many buckets as are in use, plus 1,024."""
 
-    __slots__ = ("_buckets", "_ticks")
+    __slots__ = ("_buckets", "_sweep_at", "_ticks")
 
     def __init__(self) -> None:
         self._buckets: dict[int, dict[T, None]] = {}
-        self._ticks: list[int] = []  # a heap of the buckets there are, emptied ones included until their time
+        self._ticks: list[int] = []  # a heap of the buckets there are, emptied ones included
+        self._sweep_at = _SWEEP  # so many buckets, and the empty ones go
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))
@@ -32,6 +34,8 @@ class DeadlineWheel(Generic[T]):
         tick = int(deadline / TICK) + 1
         bucket = self._buckets.get(tick)
         if bucket is None:
+            if len(self._ticks) >= self._sweep_at:
+                self._sweep()
             bucket = self._buckets[tick] = {}
             heapq.heappush(self._ticks, tick)
         bucket[thing] = None
@@ -55,3 +59,9 @@ class DeadlineWheel(Generic[T]):
         while self._ticks and not self._buckets[self._ticks[0]]:
             del self._buckets[heapq.heappop(self._ticks)]
         return self._ticks[0] * TICK if self._ticks else None
+
+    def _sweep(self) -> None:
+        """Drop the empty buckets: with deadlines far away their time would come far too late."""
+        self._buckets = {tick: bucket for tick, bucket in self._buckets.items() if bucket}
+        self._ticks = sorted(self._buckets)
+        self._sweep_at = 2 * len(self._ticks) + _SWEEP

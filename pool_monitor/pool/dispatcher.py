@@ -99,9 +99,9 @@ class Dispatcher:
     def admit(
         self, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options, *, stream: bool
     ) -> Call:
-        """Take a call in: hand it to a worker, or queue it. Its future tells its end.
+        """Take a call in: hand it to a worker, queue it, or refuse it. Its future tells its end, a refusal included.
 
-        Raises what a call can be refused with; nothing is left behind then.
+        Raises UnknownOperation for what no worker can do.
         """
         self._check(operation, options, stream=stream)
         call = Call(
@@ -118,10 +118,10 @@ class Dispatcher:
             measurements = {"system_time": time.time_ns(), "monotonic_time": call.started_ns, "waiting": self.waiting}
             _START.emit(measurements, self._about(call))
         self._open[call.id] = call
-        refusal = self._refusal()
+        refusal = self._refusal(call)
         if refusal is not None:
             self._end(call, refusal)
-            raise refusal
+            return call
         self._watch(call, call.deadline if self.config.max_wait is None else self._loop.time() + self.config.max_wait)
         if options.session is None or self._enter_session(call, options.session):
             self._offer(call)
@@ -137,8 +137,10 @@ class Dispatcher:
         self._interrupt(call, asyncio.CancelledError(), "cancel")
 
     def _check(self, operation: str, options: Options, *, stream: bool) -> None:
+        if not self.accepting or not self.operations:
+            return  # refused anyway, or no worker has told yet what there is
         kind = self.operations.get(operation)
-        if kind is None and self.accepting:
+        if kind is None:
             known = ", ".join(sorted(self.operations))
             raise UnknownOperation(f"pool {self.pool!r}: no operation {operation!r}; its target has {known}")
         if kind == "generator" and not stream:
@@ -152,17 +154,23 @@ class Dispatcher:
     def _timeout(self, options: Options) -> float:
         return self.config.timeout if options.timeout is None else options.timeout
 
-    def _refusal(self) -> Rejected | None:
+    def _refusal(self, call: Call) -> Rejected | None:
         if not self.accepting:
-            return self._rejected(PoolClosed, "the pool is not open: it is draining, closed or not yet entered")
-        # The call itself is counted among the waiting already; an idle worker would take it at once.
-        if self.waiting > self.config.queue_limit and not self._idle:
-            return self._rejected(
+            return self.rejected(PoolClosed, "the pool is not open: it is draining, closed or not yet entered")
+        # The call itself is counted among the waiting already.
+        if self.waiting > self.config.queue_limit and not self._can_start(call):
+            return self.rejected(
                 PoolSaturated, "the queue is full: call more slowly, add workers, or raise queue_limit", others=1
             )
         return None
 
-    def _rejected(self, kind: type[Rejected], message: str, call: Call | None = None, *, others: int = 0) -> Rejected:
+    def _can_start(self, call: Call) -> bool:
+        """Whether a worker would take the call at once."""
+        session = self.sessions.get(call.options.session or "")
+        return (session is None or session.active is None) and self._choose(call) is not None
+
+    def rejected(self, kind: type[Rejected], message: str, call: Call | None = None, *, others: int = 0) -> Rejected:
+        """A refusal that says how the pool stands."""
         waited_s = 0.0 if call is None else (time.monotonic_ns() - call.started_ns) / 1e9
         return kind(message, pool=self.pool, waited_s=waited_s, waiting=self.waiting - others, size=self.size)
 
@@ -171,16 +179,17 @@ class Dispatcher:
     def _enter_session(self, call: Call, session_id: str) -> bool:
         """Tie the call to its session. Returns whether it may go on now; else it waits behind the session's others."""
         session, new = self.sessions.use(session_id, self._loop.time())
-        if new:
+        call.session = session
+        first = session.active is None
+        if first:
+            session.active = call
+        else:
+            session.pending.append(call)
+        if new:  # it has a call by now, so that it is not itself what is over the limit
             self.expire_sessions()
             if _SESSION_START.on:
                 _SESSION_START.emit({"sessions": len(self.sessions)}, {"pool": self.pool, "session": session_id})
-        call.session = session
-        if session.active is not None:
-            session.pending.append(call)
-            return False
-        session.active = call
-        return True
+        return first
 
     def _leave_session(self, call: Call) -> None:
         """The call has ended: the next one of its session may go on."""
@@ -190,6 +199,7 @@ class Dispatcher:
         if session.active is not call:
             session.pending.remove(call)
             return
+        self.sessions.left(session, self._loop.time())
         session.active = session.pending.popleft() if session.pending else None
         if session.active is not None:
             self._offer(session.active)
@@ -254,20 +264,22 @@ class Dispatcher:
         return self._waiting if pinned is None else pinned.pinned
 
     def _hand_over(self, call: Call, worker: Worker) -> bool:
-        """Send the call. False when it cannot be carried: then it has ended, and the worker is as free as before."""
+        """Send the call. False when it cannot be carried: then it ends, and the worker is as free as before."""
         assert worker.transport is not None
         session = None if call.session is None else (call.session.id, call.session.data)
+        now_ns = time.monotonic_ns()  # before it is sent: the worker may be done before the next line runs
         try:
             worker.transport.call(
                 call.id, call.operation, call.args, call.kwargs, stream=call.items is not None, session=session
             )
         except PayloadError as error:
-            self._end(call, error)
+            # Not here and now: its end may bring on the next call of its session, which may be no better.
+            self._loop.call_soon(self._end, call, error)
             return False
         del self._idle[worker.id]
         worker.call, call.worker = call, worker
         call.attempts += 1
-        call.sent_ns = time.monotonic_ns()
+        call.sent_ns = now_ns
         call.queue_ns = call.sent_ns - call.started_ns
         call.running = True
         self._running += 1
@@ -328,7 +340,7 @@ class Dispatcher:
         if call is None or call.done:
             return
         repeatable = call.items is None or not (call.items.buffer or call.items.delivered)
-        if call.options.idempotent and repeatable and call.attempts <= self.config.retries and self.accepting:
+        if call.options.idempotent and repeatable and call.attempts <= self.config.retries:
             self._running -= 1
             call.running = False
             if _RETRY.on:
@@ -341,7 +353,7 @@ class Dispatcher:
         """The slot is no more: nobody may go on waiting for it."""
         for call in list(worker.pinned):
             worker.pinned.discard(call)
-            self._end(call, self._rejected(PoolClosed, f"worker {worker.id!r} has been retired", call))
+            self._end(call, self.rejected(PoolClosed, f"worker {worker.id!r} has been retired", call))
 
     def withdraw(self, worker: Worker) -> None:
         """Hand nothing more to this worker."""
@@ -350,6 +362,8 @@ class Dispatcher:
     def _release(self, worker: Worker, call: Call) -> None:
         now_ns = time.monotonic_ns()
         worker.call = None
+        if call.items is not None and worker.transport is not None:
+            worker.transport.flow(paused=False)  # its last items may have come too fast for its reader
         if worker.lifecycle.state is not State.BUSY:
             return  # it is being ended
         self.move(worker, "checkin", now_ns)
@@ -369,7 +383,7 @@ class Dispatcher:
             if call.running:
                 self._interrupt(call, OperationCancelled(f"{call.operation}: the pool was closed meanwhile"), "close")
             else:
-                self._interrupt(call, self._rejected(PoolClosed, "the pool was closed", call), "close")
+                self._interrupt(call, self.rejected(PoolClosed, "the pool was closed", call), "close")
         return len(calls)
 
     async def quiet(self) -> None:
@@ -409,14 +423,17 @@ class Dispatcher:
             self._timer = self._loop.call_at(next_at, self._expire)
 
     def _expire(self) -> None:
-        for call in self._wheel.expired(self._loop.time()):
-            if call.running:
+        now = self._loop.time()
+        for call in self._wheel.expired(now):
+            if not call.running:
+                text = "no worker became free in time: call more slowly, add workers, or give more time"
+                self._interrupt(call, self.rejected(QueueTimeout, text, call), "timeout")
+            elif call.deadline > now:  # it was to wait no longer, and has been handed over within this loop
+                self._watch(call, call.deadline)
+            else:
                 on = call.worker.id if call.worker is not None else "?"
                 text = f"{call.operation} was not done within its timeout of {self._timeout(call.options):g} s, on {on}"
                 self._interrupt(call, OperationTimeout(text), "timeout")
-            else:
-                text = "no worker became free in time: call more slowly, add workers, or give more time"
-                self._interrupt(call, self._rejected(QueueTimeout, text, call), "timeout")
         next_at = self._wheel.next_at()
         self._timer = None if next_at is None else self._loop.call_at(next_at, self._expire)
 

@@ -20,7 +20,7 @@ import anyio
 
 from pool_monitor import events
 from pool_monitor.config import PoolConfig, build
-from pool_monitor.errors import ConfigError, PoolError, ProtocolError, StartError
+from pool_monitor.errors import ConfigError, PoolClosed, PoolError, ProtocolError, StartError
 from pool_monitor.log import logger
 from pool_monitor.pool.caller import Caller, Session, with_options
 from pool_monitor.pool.calls import Options
@@ -90,14 +90,14 @@ class Pool(Caller):
         self.target = target
         self.name = name
         self.min_size = _count("min_size", min_size, 0)
-        self.max_size = _count(
-            "max_size", max_size if max_size is not None else max(size, 4 * (os.cpu_count() or 1)), 1
-        )
+        default_max = max(_count("size", size, 0), 4 * (os.cpu_count() or 1))
+        self.max_size = _count("max_size", default_max if max_size is None else max_size, 1)
         self._size = self._checked_size(size)
         self._state: PoolState = "new"
         self._restarts = 0
         self._entered_ns = 0
         self._dispatcher: Dispatcher | None = None
+        self._launch: Launch | None = None
         self._runner: asyncio.Task[None] | None = None
         self._closing: asyncio.Event | None = None
         self._started: asyncio.Future[None] | None = None
@@ -178,6 +178,7 @@ class Pool(Caller):
         if self._state != "new":
             raise PoolError(f"pool {self.name!r} has been entered already; make another Pool")
         loop = asyncio.get_running_loop()
+        self._launch = self._how_to_launch()
         self._state = "starting"
         self._entered_ns = time.monotonic_ns()
         self._dispatcher = Dispatcher(self.name, self._size, self.config, self._end_worker, self._retire)
@@ -230,10 +231,10 @@ class Pool(Caller):
         with anyio.move_on_after(patience):
             await calls.quiet()
         if calls.open_calls:
-            held_up = [worker for worker in calls.workers.values() if worker.call is not None]
+            held_up = [(worker, worker.call) for worker in calls.workers.values() if worker.call is not None]
             cancelled = calls.interrupt_all()
             await asyncio.sleep(self.config.cancel_grace)
-            abandoned = sum(worker.end_reason == "close" for worker in held_up)
+            abandoned = sum(worker.end_reason == "close" or worker.call is call for worker, call in held_up)
         result = DrainResult(before - cancelled, cancelled, abandoned)
         measurements = {"duration": time.monotonic_ns() - started_ns, **result._asdict()}
         events.POOL_DRAIN.event.emit(measurements, {"pool": self.name})
@@ -241,9 +242,12 @@ class Pool(Caller):
 
     async def resize(self, size: int) -> None:
         """Want *size* workers from now on. Returns at once: more are started, or the surplus retired, idle ones
-        first and busy ones after their call. Raises ConfigError outside ``min_size`` to ``max_size``.
+        first and busy ones after their call. Raises ConfigError outside ``min_size`` to ``max_size``, PoolClosed
+        once the pool drains.
         """
         calls = self._calls()
+        if self._state not in ("starting", "running"):
+            raise calls.rejected(PoolClosed, f"a pool that is {self._state} has no use for another size")
         before, self._size = self._size, self._checked_size(size)
         calls.size = size
         events.POOL_RESIZE.event.emit({"size_before": before, "size_after": size}, {"pool": self.name})
@@ -257,7 +261,8 @@ class Pool(Caller):
 
     def _calls(self) -> Dispatcher:
         if self._dispatcher is None:
-            raise PoolError(f"pool {self.name!r} is not entered yet: use `async with Pool(...) as pool`")
+            text = "the pool is not entered yet: use `async with Pool(...) as pool`"
+            raise PoolClosed(text, pool=self.name, waited_s=0.0, waiting=0, size=self._size)
         return self._dispatcher
 
     def _checked_size(self, size: int) -> int:
@@ -275,13 +280,14 @@ class Pool(Caller):
             async with anyio.create_task_group() as group:
                 self._group = group
                 self._add_slots(self._size)
+                self._note_started()
                 while not self._closing.is_set():
                     with anyio.move_on_after(_HOUSEKEEPING):
                         await self._closing.wait()
                     calls.expire_sessions()
                 calls.accepting = False
+                calls.interrupt_all()  # there are none, unless nobody waited for the pool to drain
                 for worker in list(calls.workers.values()):
-                    worker.wanted = False
                     self._retire(worker)
         finally:
             self._state = "closed"
@@ -338,12 +344,14 @@ class Pool(Caller):
         calls.forget(worker)
         calls.counts["dead"] -= 1
         del calls.workers[worker.id]
+        self._note_started()
 
     async def _live(self, worker: Worker) -> StartError | None:
         """One process from its start to its end. Returns why it could not be started, or None."""
         calls = self._calls()
         line = _Line(self, worker)
-        worker.transport = transport = ProcessTransport(self._launch(), line)
+        assert self._launch is not None
+        worker.transport = transport = ProcessTransport(self._launch, line)
         worker.started_ns, worker.ready, worker.end_reason = time.monotonic_ns(), None, None
         measurements = {"system_time": time.time_ns(), "restarts": worker.processes}
         if worker.processes:
@@ -361,7 +369,6 @@ class Pool(Caller):
                 f"worker {worker.id} had not loaded {self.target!r} after {self.config.start_timeout:g} s; "
                 "raise start_timeout, or see what it does on import"
             )
-            worker.end_reason = "start_timeout"
         except StartError as failure:
             error = failure
         finally:
@@ -388,11 +395,13 @@ class Pool(Caller):
             events.POOL_RECOVERY.event.emit(measurements, about)
         worker.died_ns, worker.starts = None, 0
         calls.ready(worker)
-        if (
-            self._started is not None
-            and not self._started.done()
-            and calls.counts["starting"] + calls.counts["dead"] == 0
-        ):
+        self._note_started()
+
+    def _note_started(self) -> None:
+        """Let `__aenter__` go on once every slot there is has a worker that is ready."""
+        counts = self._calls().counts
+        assert self._started is not None
+        if not self._started.done() and counts["starting"] + counts["dead"] == 0:
             self._started.set_result(None)
 
     def _start_failed(self, worker: Worker, error: StartError) -> None:
@@ -420,10 +429,12 @@ class Pool(Caller):
         self._group.start_soon(worker.transport.stop, self.config.stop_grace, self.config.kill_grace)
 
     def _end_worker(self, worker: Worker, reason: str) -> None:
-        """Kill a worker that does not let go of its call; it is replaced."""
+        """Kill a worker that does not let go of its call, or that spoke nonsense; it is replaced."""
+        calls = self._calls()
         worker.end_reason = reason
-        if worker.lifecycle.state is State.BUSY:
-            self._calls().move(worker, "stop", time.monotonic_ns())
+        calls.withdraw(worker)
+        if worker.lifecycle.state in (State.READY, State.BUSY):
+            calls.move(worker, "stop", time.monotonic_ns())
         if worker.transport is not None:
             worker.transport.kill()
 
@@ -460,7 +471,8 @@ class Pool(Caller):
         worker.broken = None
         calls.lost(worker, broken or died(worker, how, exit_code, stderr))
 
-    def _launch(self) -> Launch:
+    def _how_to_launch(self) -> Launch:
+        """How every worker is started: settled once, so that a restart finds what the first start found."""
         config = self.config
         python = config.python or sys.executable
         return Launch(

@@ -37,7 +37,7 @@ class Dropped(NamedTuple):
 
 
 class SessionTable(Generic[CallT]):
-    """All sessions of a pool: at most *limit*, each for *ttl* seconds after its last call.
+    """All sessions of a pool: at most *limit*, each for *ttl* seconds after the end of its last call.
 
     A session with a call in it is never dropped; when all have one, the table grows by the newcomer, and shrinks
     when calls end (calls are bounded by the pool's queue).
@@ -62,6 +62,12 @@ class SessionTable(Generic[CallT]):
             return session, False
         session = self._sessions[session_id] = SessionState(session_id, now)
         return session, True
+
+    def left(self, session: SessionState[CallT], now: float) -> None:
+        """A call of *session* has ended: it counts as used until now."""
+        session.last_used = now
+        if self._sessions.get(session.id) is session:
+            self._sessions.move_to_end(session.id)
 
     def end(self, session_id: str) -> SessionState[CallT] | None:
         """Forget a session. Its calls go on; their data goes nowhere."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from starlette.applications import Starlette
@@ -24,6 +24,9 @@ from starlette.routing import Route
 
 from pool_monitor.errors import ConfigError
 from pool_monitor.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
 HEARTBEAT = 2.0  # seconds of silence after which a stream says that it is alive
 VIEWERS_MAX = 16  # streams at once; each costs an encoding per tick at most
@@ -66,9 +69,7 @@ def make_app(source: Source) -> Starlette:
             return JSONResponse({"error": str(error)}, status_code=400)
         if source.viewers >= VIEWERS_MAX:
             return JSONResponse({"error": f"{VIEWERS_MAX} viewers are attached already"}, status_code=503)
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        body = _events(source, window, first)
-        return StreamingResponse(body, media_type="text/event-stream", headers=headers)
+        return _Stream(source, window, first)
 
     async def livez(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -93,24 +94,36 @@ def _window(request: Request) -> str:
     return request.query_params.get("window", "5m")
 
 
+class _Stream(StreamingResponse):
+    """A viewer's stream. Counted here and not in its iterator, which may be begun late and be finished later still."""
+
+    def __init__(self, source: Source, window: str, first: Snapshot) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(_events(source, window, first), media_type="text/event-stream", headers=headers)
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._source.watched():
+            await super().__call__(scope, receive, send)
+
+
 async def _events(source: Source, window: str, first: Snapshot) -> AsyncIterator[bytes]:
     """A Snapshot per tick; a slow reader gets the newest one when it is ready for it, never a backlog.
 
     Written by hand because sse-starlette (3.7) leaves a polling task on the service's loop after the last viewer
     has gone, and patches uvicorn's signal handling when imported.
     """
-    with source.watched():
-        yield _event(first)
-        while True:
-            try:
-                async with asyncio.timeout(HEARTBEAT):
-                    going_on = await source.ticked()
-            except TimeoutError:
-                yield b": heartbeat\n\n"
-                continue
-            if not going_on:
-                return
-            yield _event(source.snapshot(window))
+    yield _event(first)
+    while True:
+        try:
+            async with asyncio.timeout(HEARTBEAT):
+                going_on = await source.ticked()
+        except TimeoutError:
+            yield b": heartbeat\n\n"
+            continue
+        if not going_on:
+            return
+        yield _event(source.snapshot(window))
 
 
 def _event(snapshot: Any) -> bytes:

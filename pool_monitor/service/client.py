@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -11,11 +11,18 @@ import httpx
 import msgspec
 
 from pool_monitor.errors import ConnectError
-from pool_monitor.service.discovery import Service, runtime_dir, services
+from pool_monitor.service.discovery import Service, file_name, runtime_dir, services
 from pool_monitor.snapshot import SCHEMA_VERSION, Snapshot
 
 _TIMEOUT = 5.0  # seconds without a byte after which a service is taken for gone; its heartbeat comes every 2 s
 _decode = msgspec.json.Decoder(Snapshot).decode
+
+
+class _Version(msgspec.Struct):
+    version: int
+
+
+_decode_version = msgspec.json.Decoder(_Version).decode
 
 
 class Address(NamedTuple):
@@ -33,6 +40,7 @@ def resolve(address: str | None) -> Address:
     not settle it.
     """
     if address is not None and address.startswith(("http://", "https://")):
+        _check_url(address)
         return Address(address, None, address.rstrip("/"))
     if address is not None and ("/" in address or address.endswith(".sock")):
         path = Path(address)
@@ -40,7 +48,7 @@ def resolve(address: str | None) -> Address:
             raise ConnectError(f"{address}: no socket there; `pool-monitor dashboard` alone looks in {runtime_dir()}")
         return Address(address, path, "http://localhost")
     running = services()
-    fitting = [one for one in running if address is None or address in (one.name, str(one.pid), one.path.stem)]
+    fitting = [one for one in running if address is None or _fits(one, address)]
     if len(fitting) == 1:
         return Address(fitting[0].name, fitting[0].path, "http://localhost")
     if not running:
@@ -48,10 +56,27 @@ def resolve(address: str | None) -> Address:
             f"no running service found in {runtime_dir()}; start one with `pool-monitor demo`, or enter a Monitor "
             "in your service"
         )
-    known = "\n".join(f"  {one.name}  (pid {one.pid})" for one in running)
     if fitting:
-        raise ConnectError(f"several services are running; name one, by name or pid:\n{known}")
-    raise ConnectError(f"no service {address!r}; there are\n{known}")
+        raise ConnectError(f"several services are running; name one:\n{_listed(fitting)}")
+    raise ConnectError(f"no service {address!r}; there are\n{_listed(running)}")
+
+
+def _check_url(address: str) -> None:
+    try:
+        url = httpx.URL(address)
+        if url.host and (url.port or 1) < 1 << 16:
+            return
+    except httpx.InvalidURL:
+        pass
+    raise ConnectError(f"{address}: not a URL of a service, such as http://127.0.0.1:8000/monitor")
+
+
+def _fits(one: Service, address: str) -> bool:
+    return address in (str(one.pid), one.id) or file_name(address) == one.name
+
+
+def _listed(found: list[Service]) -> str:
+    return "\n".join(f"  {one.id}" for one in found)
 
 
 @asynccontextmanager
@@ -71,7 +96,7 @@ async def fetch(address: Address, window: str) -> Snapshot:
             return parse(response.content)
 
 
-async def follow(address: Address, window: str) -> AsyncIterator[Snapshot]:
+async def follow(address: Address, window: str) -> AsyncGenerator[Snapshot, None]:
     """A Snapshot at every tick of the service. Raises ConnectError when the service is gone or says no."""
     from httpx_sse import aconnect_sse
 
@@ -91,14 +116,12 @@ async def follow(address: Address, window: str) -> AsyncIterator[Snapshot]:
 def parse(text: str | bytes) -> Snapshot:
     """A Snapshot from its JSON. Raises ConnectError for what is none, or is of a newer schema."""
     try:
-        snapshot = _decode(text)
-    except msgspec.MsgspecError as error:
+        version = _decode_version(text).version  # first: a newer one may not look like a Snapshot to us at all
+        if version <= SCHEMA_VERSION:
+            return _decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConnectError(f"the answer is no Snapshot: {error}") from error
-    if snapshot.version > SCHEMA_VERSION:
-        raise ConnectError(
-            f"the service speaks snapshot schema {snapshot.version}, this program {SCHEMA_VERSION}: update it"
-        )
-    return snapshot
+    raise ConnectError(f"the service speaks snapshot schema {version}, this program {SCHEMA_VERSION}: update it")
 
 
 def _check(response: httpx.Response, text: str) -> None:
@@ -111,6 +134,10 @@ def _explained(address: Address) -> Iterator[None]:
     """Turns what httpx raises into a ConnectError that names the service."""
     try:
         yield
+    except httpx.TimeoutException as error:
+        raise ConnectError(f"{address.label}: not a word in {_TIMEOUT:g} s; the service hangs or is stopped") from error
+    except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+        raise ConnectError(f"{address.label}: the service has gone: {str(error) or type(error).__name__}") from error
     except httpx.HTTPError as error:
         raise ConnectError(f"{address.label}: {str(error) or type(error).__name__}") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import stat
 import tempfile
 from pathlib import Path
@@ -18,14 +19,20 @@ from pool_monitor.errors import ConfigError
 
 _NAME = re.compile(r"(?P<name>.+)-(?P<pid>\d+)(?:\.\d+)?\.sock")
 _PATH_LIMIT = 103  # bytes a Unix socket's address can hold everywhere, its final zero left out
+_REMEDY = "set POOL_MONITOR_RUNTIME_DIR to a short private directory, or [service] socket = false"
 
 
 class Service(NamedTuple):
-    """A socket that a living process has bound."""
+    """A socket that somebody listens on."""
 
     name: str
     pid: int
     path: Path
+
+    @property
+    def id(self) -> str:
+        """Its name and pid: what tells it from all others."""
+        return self.path.stem
 
 
 def runtime_dir() -> Path:
@@ -44,18 +51,28 @@ def private_dir() -> Path:
     directory = runtime_dir()
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = directory.lstat()
+        _check_private(directory)
     except OSError as error:
         raise ConfigError(f"{directory}: cannot be used for sockets: {error.strerror}; {_REMEDY}") from error
+    return directory
+
+
+def _check_private(directory: Path) -> None:
+    found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise ConfigError(f"{directory}: must be a directory of user {os.geteuid()} with mode 0700; {_REMEDY}")
-    return directory
+
+
+def file_name(service: str) -> str:
+    """A service's name as it stands in the name of its socket."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", service)[:40]
 
 
 def socket_path(service: str) -> Path:
     """A free path for a service of this process. Raises ConfigError when it would be too long for a socket."""
     directory, pid = private_dir(), os.getpid()
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", service)[:40]
+    services()  # clears away what an earlier process of our number left, as happens in containers, where all are 1
+    name = file_name(service)
     path = directory / f"{name}-{pid}.sock"
     copies = 1
     while path.exists():
@@ -66,22 +83,39 @@ def socket_path(service: str) -> Path:
     return path
 
 
-_REMEDY = "set POOL_MONITOR_RUNTIME_DIR to a short private directory, or [service] socket = false"
-
-
 def services() -> list[Service]:
-    """The services running now, by name and pid. Sockets that dead processes left behind are removed."""
-    found = []
+    """The services running now, by name and pid. Sockets that dead processes left behind are removed.
+
+    Raises ConfigError when the directory is not ours alone.
+    """
     directory = runtime_dir()
-    for path in sorted(directory.glob("*.sock")) if directory.is_dir() else []:
+    if not directory.is_dir():
+        return []
+    _check_private(directory)
+    found = []
+    for path in sorted(directory.glob("*.sock")):
         match = _NAME.fullmatch(path.name)
         if match is None:
             continue
-        if _alive(int(match["pid"])):
-            found.append(Service(match["name"], int(match["pid"]), path))
-        else:
+        pid = int(match["pid"])
+        if _listening(path):
+            found.append(Service(match["name"], pid, path))
+        elif pid == os.getpid() or not _alive(pid):  # else it may be just about to listen
             path.unlink(missing_ok=True)
     return found
+
+
+def _listening(path: Path) -> bool:
+    """Whether somebody is behind the socket. A pid cannot tell: it may be another's by now, or of another container."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except BlockingIOError:
+            pass  # so many wait already that it is not even queued
+        except OSError:
+            return False
+    return True
 
 
 def _alive(pid: int) -> bool:

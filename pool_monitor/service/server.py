@@ -2,12 +2,13 @@
 
 uvicorn's protocol does the HTTP; uvicorn's ``Server`` is left out, because it takes over the process's signal
 handlers, logs as if it were the service, wakes the loop ten times a second, and makes a socket it binds itself
-accessible to every user (0666).
+accessible to every user (0666). The loggers called ``uvicorn`` are left alone: they may be the service's own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -31,14 +32,16 @@ async def serve(app: ASGIApp, path: Path) -> AsyncIterator[None]:
     Before leaving the block, make endless responses end by themselves; what is left after a second is cancelled.
     Raises OSError when the path cannot be bound.
     """
+    # Not access_log=False: that would take the handlers off the access log of a service that runs on uvicorn.
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", ws="none", date_header=False, server_header=False
+        app, log_config=None, lifespan="off", ws="none", proxy_headers=False, date_header=False, server_header=False
     )
     config.load()
     state = ServerState()
 
     def protocol() -> asyncio.Protocol:
         made: Any = H11Protocol(config=config, server_state=state, app_state={})
+        made.logger, made.access_log = logging.getLogger("pool_monitor.service"), False
         return made  # type: ignore[no-any-return]
 
     with _bound(path) as listener:
@@ -63,14 +66,17 @@ def _bound(path: Path) -> Iterator[socket.socket]:
 
 
 async def _close(state: ServerState) -> None:
-    """End all connections: idle ones now, busy ones after their response."""
+    """End all connections: idle ones now, busy ones after their response. Cancelled meanwhile: all of them now."""
     for connection in list(state.connections):
         connection.shutdown()
-    if state.tasks:
-        _, late = await asyncio.wait(set(state.tasks), timeout=_GOODBYE)
+    try:
+        if state.tasks:
+            await asyncio.wait(set(state.tasks), timeout=_GOODBYE)
+    finally:
+        late = set(state.tasks)
         for task in late:
             task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
-    for connection in list(state.connections):
-        if connection.transport is not None:
+        for connection in list(state.connections):
             connection.transport.abort()
+        # Also lets the loop close what was aborted.
+        await asyncio.gather(asyncio.sleep(0), *late, return_exceptions=True)

@@ -23,6 +23,7 @@ import asyncio
 import collections
 import contextlib
 import fcntl
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -191,8 +192,12 @@ def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str,
             raise
     found = module
     for part in attribute.split("."):
+        if not hasattr(found, part) and hasattr(found, "__path__"):  # a package need not have imported all its modules
+            name = "%s.%s" % (found.__name__, part)
+            if importlib.util.find_spec(name) is not None:
+                importlib.import_module(name)
         if not hasattr(found, part):
-            public = sorted(name for name in vars(found) if not name.startswith("_"))
+            public = sorted(name for name in dir(found) if not name.startswith("_"))
             raise LookupError("%s has no attribute %r; it has %s" % (where, attribute, ", ".join(public) or "none"))
         found = getattr(found, part)
     return found(*args, **kwargs) if inspect.isclass(found) else found
@@ -201,7 +206,9 @@ def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str,
 def _load_file(path: str) -> Any:
     path = os.path.abspath(path)
     if not os.path.isfile(path):
-        raise LookupError("no file %r" % path)
+        folder = os.path.dirname(path)
+        there = sorted(entry for entry in os.listdir(folder) if entry.endswith(".py")) if os.path.isdir(folder) else []
+        raise LookupError("no file %r; in its directory there are %s" % (path, ", ".join(there) or "no .py files"))
     name = os.path.basename(path)[:-3]
     sys.path.insert(0, os.path.dirname(path))  # so that its neighbours can be imported, as when it is run
     spec = importlib.util.spec_from_file_location(name, path)
@@ -210,6 +217,9 @@ def _load_file(path: str) -> Any:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+_METHODS = (staticmethod, classmethod, functools.partialmethod)  # descriptors that give something to call
 
 
 class Operation:
@@ -238,8 +248,9 @@ def operations_of(target: Any) -> dict[str, Operation]:
         ]
     found = {}
     for name in names:
-        if isinstance(inspect.getattr_static(target, name, None), property):
-            continue  # reading it would run it
+        static = inspect.getattr_static(target, name, None)
+        if hasattr(type(static), "__get__") and not callable(static) and not isinstance(static, _METHODS):
+            continue  # a property of whatever kind: reading it would run it
         value = getattr(target, name, None)
         if callable(value) and not inspect.isclass(value):
             found[name] = Operation(value)
@@ -257,6 +268,8 @@ class Worker:
         self.session_data_limit = 0
         self.loop: asyncio.AbstractEventLoop | None = None
         self.task: asyncio.Task[Any] | None = None  # the asyncio task of a running coroutine operation
+        self.on_loop = False  # asyncio runs it: nothing may be raised there, the task is cancelled instead
+        self.cancelled = False  # while asyncio ran it
         self.call_id: int | None = None  # the call under way
         self.started = (0, 0)  # its wall and processor time then, ns
         self.interruptible = False  # the target's own code is running
@@ -284,7 +297,7 @@ class Worker:
             if not self.operations:
                 raise LookupError("%s has no public functions or methods" % target)
         except BaseException as error:
-            self.send(["error", 0, "operation", *describe(error), [0, 0]])
+            self.channel.send(self.failure(0, "operation", error))
             return False
         self.send(["ready", {name: operation.kind for name, operation in self.operations.items()}])
         return True
@@ -347,10 +360,11 @@ class Worker:
             self.interruptible = before
 
     def cancel(self) -> None:
+        if not self.on_loop:
+            raise OperationCancelled
+        self.cancelled = True
         if self.task is not None and self.loop is not None:
             self.loop.call_soon_threadsafe(self.task.cancel)
-        else:
-            raise OperationCancelled
 
     # calls
 
@@ -363,13 +377,13 @@ class Worker:
         except ParentGone:
             raise
         except (OperationCancelled, asyncio.CancelledError) as error:
-            body = self.failure("cancelled", error)
+            body = self.failure(call_id, "cancelled", error)
         except PayloadError as error:
-            body = self.failure("payload", error)
+            body = self.failure(call_id, "payload", error)
         except BaseException as error:  # SystemExit too: it is the operation that failed, not the worker
-            body = self.failure("operation", error)
+            body = self.failure(call_id, "operation", error)
         self.interruptible = False  # again: the exception may have come before the line that says so
-        self.call_id = self.task = None
+        self.call_id = None
         flush_output()
         self.channel.send(body)
 
@@ -378,7 +392,7 @@ class Worker:
         operation = self.operations.get(name)
         if operation is None:
             raise LookupError("no operation %r; there are %s" % (name, ", ".join(sorted(self.operations))))
-        args, kwargs = self.codec.unpack(payload)
+        args, kwargs = self.unpack("the arguments", payload)
         state = None
         if session is not None and operation.takes_session:
             state = kwargs["session"] = Session(session[0], self.codec.unpack(session[1]))
@@ -391,8 +405,13 @@ class Worker:
         packed = self.pack("the result", result)
         return self.encode("the result", ["end" if stream else "reply", call_id, packed, data, times])
 
-    def failure(self, kind: str, error: BaseException) -> bytes:
-        return self.codec.encode(["error", self.call_id, kind, *describe(error), self.times()])
+    def failure(self, call_id: int, kind: str, error: BaseException) -> bytes:
+        texts, times = describe(error), self.times()
+        body = self.codec.encode(["error", call_id, kind, *texts, times])
+        if len(body) > self.channel.limit:  # a short report rather than none; a character takes 12 bytes at most
+            room = self.channel.limit // 48
+            body = self.codec.encode(["error", call_id, kind, *(text[:room] for text in texts), times])
+        return body
 
     def times(self) -> list[int]:
         return [time.perf_counter_ns() - self.started[0], time.process_time_ns() - self.started[1]]
@@ -411,22 +430,30 @@ class Worker:
             self.interruptible = False
 
     def run_async(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        if self.loop is None:
-            self.loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(self.loop)
-        self.task = self.loop.create_task(coroutine)
+        self.cancelled = False
+        self.on_loop = True
         try:
-            return self.loop.run_until_complete(self.task)
+            if self.loop is None:
+                self.loop = asyncio.new_event_loop()
+                asyncio.set_event_loop(self.loop)
+            self.task = self.loop.create_task(coroutine)
+            if self.cancelled:  # before there was a task
+                self.task.cancel()
+            result = self.loop.run_until_complete(self.task)
         finally:
             self.task = None
+            self.on_loop = False
+        if self.cancelled:  # after the task had ended
+            raise OperationCancelled
+        return result
 
     def run_stream(self, call_id: int, result: Any) -> None:
         """Send every item of a generator; a cancel closes it."""
         if inspect.isasyncgen(result):
             step: Callable[[Any], Any] = _step_async
-            close: Callable[[], Any] | None = result.aclose
+            close: Callable[[Any], Any] = _close_async
         elif hasattr(result, "__next__"):
-            step, close = _step, getattr(result, "close", None)
+            step, close = _step, _close
         else:
             raise PayloadError("it returned a %s, which is no generator: call it with run()" % type(result).__name__)
         try:
@@ -436,10 +463,15 @@ class Worker:
                     return
                 self.channel.send(self.encode("an item", ["item", call_id, self.pack("an item", item)]))
         finally:
-            if close is not None:
-                self.run(close, (), {})
+            self.run(close, (result,), {})
 
     # payloads
+
+    def unpack(self, what: str, packed: Any) -> Any:
+        try:
+            return self.codec.unpack(packed)
+        except Exception as error:
+            raise PayloadError("%s cannot be rebuilt: %s" % (what, _text(error))) from error
 
     def pack(self, what: str, value: Any) -> Any:
         try:
@@ -463,6 +495,8 @@ class Worker:
         return PayloadError("%s cannot be carried as %s: %s" % (what, self.codec.name, _text(error)))
 
     def pack_session(self, data: dict[str, Any]) -> Any:
+        if not isinstance(data, dict):
+            raise PayloadError("session.data is to be a dict, not %r" % type(data).__name__)
         packed = self.pack("session.data", data)
         size = len(self.encode("session.data", packed))
         if size > self.session_data_limit:
@@ -478,6 +512,15 @@ _END = object()
 
 def _step(generator: Any) -> Any:
     return next(generator, _END)
+
+
+def _close(generator: Any) -> None:
+    if hasattr(generator, "close"):  # an iterator that is no generator need not have it
+        generator.close()
+
+
+async def _close_async(generator: Any) -> None:
+    await generator.aclose()
 
 
 async def _step_async(generator: Any) -> Any:

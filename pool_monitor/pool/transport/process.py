@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -94,6 +95,8 @@ class ProcessTransport(asyncio.BufferedProtocol):
         self._write(init)
         match await self._next():
             case ["ready", dict(operations)]:
+                if self._gone.done():  # as soon as it was ready
+                    raise self._never_started()
                 self._receive = self._message
                 return Ready(pid, python, codec.name, operations)
             case ["error", 0, _, str(type_name), str(text), str(traceback), _]:
@@ -102,35 +105,38 @@ class ProcessTransport(asyncio.BufferedProtocol):
                 raise StartError(f"the worker answered init with {other!r:.200}")
 
     def _spawn(self) -> None:
-        ours, theirs = socket.socketpair()
-        line, their_line = socket.socketpair()
-        ours.setblocking(False)
-        self._sockets = [ours, line]
-        _living.add(self)
-        with theirs, their_line:
-            fds = [theirs.fileno(), their_line.fileno()]
-            names = {"POOL_MONITOR_FD": str(fds[0]), "POOL_MONITOR_LIFELINE": str(fds[1])}
-            try:
-                self._process = subprocess.Popen(
-                    [self._launch.python, _CHILD],
-                    env={**os.environ, **self._launch.env, **names},
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    bufsize=0,
-                    pass_fds=fds,
-                    process_group=0,
-                )
-            except OSError as error:
-                self._finish(None)
-                raise StartError(f"cannot run {self._launch.python!r}: {error.strerror or error}") from error
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        self._outputs = [
-            _Output(self._loop, self._process.stdout.fileno(), self._stdout_line),
-            _Output(self._loop, self._process.stderr.fileno(), self._stderr_line),
-        ]
+        try:
+            self._run_child()
+        except (OSError, ValueError) as error:  # no such program, no descriptor left, a NUL in the environment ...
+            self._finish(None)
+            raise StartError(f"cannot run {self._launch.python!r}: {error}") from error
+        assert self._process is not None
+        for pipe, line in ((self._process.stdout, self._stdout_line), (self._process.stderr, self._stderr_line)):
+            assert pipe is not None
+            self._outputs.append(_Output(self._loop, pipe.fileno(), line))
         self._watch(self._process.pid)
+
+    def _run_child(self) -> None:
+        """Start the process with its ends of the channel and the life-line; ours stay in ``_sockets``."""
+        _living.add(self)
+        with contextlib.ExitStack() as theirs:
+            fds = [theirs.enter_context(self._socketpair()).fileno() for _ in range(2)]
+            names = {"POOL_MONITOR_FD": str(fds[0]), "POOL_MONITOR_LIFELINE": str(fds[1])}
+            self._process = subprocess.Popen(
+                [self._launch.python, _CHILD],
+                env={**os.environ, **self._launch.env, **names},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                pass_fds=fds,
+                process_group=0,
+            )
+
+    def _socketpair(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        self._sockets.append(ours)
+        return theirs
 
     async def _next(self) -> Any:
         """The next message of the handshake."""
@@ -221,7 +227,7 @@ class ProcessTransport(asyncio.BufferedProtocol):
         if self._gone.done() or self._process is None:
             return
         if self._process.returncode is None:
-            self.kill()  # it closed the channel and lives on: of no use to anybody
+            self.kill()  # it is about to end; or it closed the channel and lives on, of no use to anybody
         else:
             self._finish(self._process.returncode)
 
@@ -262,6 +268,8 @@ class ProcessTransport(asyncio.BufferedProtocol):
         else:
             self._sink.broke(reason)
         self.kill()
+        if self._transport is not None:
+            self._transport.abort()  # nothing it says from now on is listened to
 
     # -- output ---------------------------------------------------------------------------------------------------
 
@@ -309,11 +317,17 @@ class ProcessTransport(asyncio.BufferedProtocol):
         try:
             self._pidfd = os.pidfd_open(pid)
         except (AttributeError, OSError):  # elsewhere than on Linux: one waiting thread per worker
-            self._loop.run_in_executor(
-                None, lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-            ).add_done_callback(lambda _done: self._exited())
+            threading.Thread(
+                target=self._wait_for, args=(pid,), name=f"pool_monitor waits for {pid}", daemon=True
+            ).start()
         else:
             self._loop.add_reader(self._pidfd, self._exited)
+
+    def _wait_for(self, pid: int) -> None:
+        with contextlib.suppress(ChildProcessError):  # reaped meanwhile, by `abandon`
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(RuntimeError):  # the event loop has closed meanwhile
+            self._loop.call_soon_threadsafe(self._exited)
 
     def _unwatch(self) -> None:
         if self._pidfd is not None:
@@ -324,6 +338,8 @@ class ProcessTransport(asyncio.BufferedProtocol):
     def _exited(self) -> None:
         self._unwatch()
         assert self._process is not None
+        if self._gone.done():
+            return  # `abandon` was quicker than a waiting thread
         self.kill()  # what it started and left in its group; before reaping, while the group's number is surely ours
         self._process.wait()
         if self._disconnected or self._transport is None:
@@ -346,6 +362,7 @@ class ProcessTransport(asyncio.BufferedProtocol):
             for pipe in (self._process.stdout, self._process.stderr):
                 assert pipe is not None
                 pipe.close()
+        _living.discard(self)
         self._gone.set_result(exit_code)
         if self._greeting is not None and not self._greeting.done():
             self._greeting.set_exception(self._never_started())

@@ -1,0 +1,131 @@
+"""Files, pipes and terminals, read and written from an event loop that must go on turning meanwhile.
+
+Pipes and terminals are waited for with the loop's own selector; files on disk are always ready, and the selector
+says so by refusing them. No threads: one that sits in a read cannot be woken when the program is to end. Nor are the
+descriptors made non-blocking: they are shared with whoever else has them open, a shell for example.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import select
+import stat
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from pool_monitor.errors import ConfigError, PoolError
+
+_CHUNK = 1 << 16
+
+
+class Stream(NamedTuple):
+    """One end: a file, a pipe or a terminal."""
+
+    name: str
+    """What to call it in messages."""
+    file: BinaryIO
+    on_disk: bool
+
+    @property
+    def fd(self) -> int:
+        return self.file.fileno()
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.file.isatty()
+
+    @property
+    def path(self) -> Path | None:
+        """Where it can be opened and read once more."""
+        return Path(self.name) if self.on_disk and self.name == self.file.name else None
+
+    @property
+    def readable(self) -> bool:
+        """Whether what is in it already can be read back."""
+        return self.on_disk and self.file.readable()
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Its lines as they come, without their ends; the last one may have had none. Raises PoolError."""
+        parts: list[bytes] = []
+        while chunk := await self._read():
+            head, *rest = chunk.split(b"\n")
+            parts.append(head)
+            for part in rest:
+                yield b"".join(parts)
+                parts = [part]
+        if last := b"".join(parts):
+            yield last
+
+    async def write(self, data: bytes) -> None:
+        """Write all of *data*. A slow reader holds up the caller alone. Raises BrokenPipeError and PoolError."""
+        # A pipe that is ready takes this much without blocking, more perhaps not.
+        step = len(data) if self.on_disk else select.PIPE_BUF
+        view = memoryview(data)
+        try:
+            while view:
+                await _ready(self.fd, to_write=True)
+                view = view[os.write(self.fd, view[:step]) :]
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise PoolError(f"{self.name}: writing failed: {error.strerror}") from error
+
+    async def _read(self) -> bytes:
+        try:
+            await _ready(self.fd)
+            return os.read(self.fd, _CHUNK)
+        except OSError as error:
+            raise PoolError(f"{self.name}: reading failed: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def opened(path: str, *, to_write: bool = False) -> Iterator[Stream]:
+    """Open *path*, or stdin or stdout for ``-``. A file on disk that is written to keeps what it holds, is read from
+    its beginning, and is kept from other runs. Raises ConfigError.
+    """
+    name, file = _open(path, to_write)
+    with file:
+        on_disk = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        if to_write and on_disk and file.readable():
+            _lock(file, name)
+            file.seek(0)
+        yield Stream(name, file, on_disk)
+
+
+def _open(path: str, to_write: bool) -> tuple[str, BinaryIO]:
+    name = path if path != "-" else "stdout" if to_write else "stdin"
+    try:
+        if path == "-":
+            return name, open(int(to_write), "wb" if to_write else "rb", closefd=False)
+        special = Path(path).exists() and not Path(path).is_file()
+        mode = ("wb" if special else "a+b") if to_write else "rb"
+        return path, open(path, mode)  # type: ignore[return-value] # noqa: PTH123 - the caller closes it
+    except OSError as error:
+        raise ConfigError(f"{name}: {error.strerror}") from error
+
+
+def _lock(file: BinaryIO, name: str) -> None:
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError(f"{name}: another run is writing to it") from error
+    except OSError:
+        pass  # a file system without locks
+
+
+async def _ready(fd: int, *, to_write: bool = False) -> None:
+    loop = asyncio.get_running_loop()
+    add, remove = (loop.add_writer, loop.remove_writer) if to_write else (loop.add_reader, loop.remove_reader)
+    woken = asyncio.Event()
+    try:
+        add(fd, woken.set)
+    except PermissionError:  # epoll's word for "always ready"
+        return
+    try:
+        await woken.wait()
+    finally:
+        remove(fd)

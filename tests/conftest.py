@@ -1,0 +1,30 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import settings
+
+from tests.support import Leftovers, eventually
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("pool_monitor", deadline=None)
+settings.load_profile("pool_monitor")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def no_leaks(anyio_backend: str) -> AsyncIterator[None]:
+    """Fails a test that leaves a child process, a task, a descriptor or a telemetry handler behind."""
+    leftovers = Leftovers()
+    yield
+    try:
+        await eventually(lambda: not leftovers.found(), timeout=5.0)
+    except AssertionError:
+        pytest.fail(f"left behind: {leftovers.found()}")

@@ -1,0 +1,202 @@
+"""Snapshots to test with: deterministic, and plausible enough to be shown to people."""
+
+from __future__ import annotations
+
+from math import sin
+from random import Random
+
+from pool_monitor.snapshot import (
+    Bar,
+    CallStats,
+    Distribution,
+    MonitorView,
+    OperationView,
+    PoolDetail,
+    ServiceView,
+    Snapshot,
+    Trend,
+    WorkerView,
+)
+
+START = 1_750_000_000.0
+UPTIME = 724.0
+
+
+def snapshot(tick: int = 0, *, window: str = "5m", pools: tuple[str, ...] = ("text",), workers: int = 4) -> Snapshot:
+    """A service of small language jobs, *tick* seconds after a quiet moment of its life."""
+    seconds = {"1m": 60.0, "5m": 300.0, "15m": 900.0}[window]
+    return Snapshot(
+        seq=724 + tick,
+        taken_at=START + UPTIME + tick,
+        uptime=UPTIME + tick,
+        window=window,
+        window_seconds=seconds,
+        covered_seconds=min(seconds, UPTIME + tick),
+        service=ServiceView(name="articles", pid=4101, host="host-1", python="3.11.7", started_at=START),
+        pools={name: pool(tick, name=name, seconds=seconds, workers=workers) for name in pools},
+        monitor=monitor(),
+    )
+
+
+def empty() -> Snapshot:
+    """Four seconds after the start: workers are there, no call has ended."""
+    trend = Trend(step=1.0, end=START + 4, ok=(None,) * 296 + (0.0,) * 4, errors=(None,) * 296 + (0.0,) * 4)
+    idle = [worker(index, busy=None) for index in range(4)]
+    return Snapshot(
+        seq=4,
+        taken_at=START + 4,
+        uptime=4.0,
+        window="5m",
+        window_seconds=300.0,
+        covered_seconds=4.0,
+        service=ServiceView(name="articles", pid=4101, host="host-1", python="3.11.7", started_at=START),
+        pools={"text": detail("text", trend, CallStats(), (), {}, {view.id: view for view in idle}, waiting=0)},
+        monitor=monitor(),
+    )
+
+
+def monitor() -> MonitorView:
+    return MonitorView(
+        collecting=True,
+        events=21_480,
+        dropped=0,
+        clamped=0,
+        handler_failures=0,
+        series=9,
+        series_limit=512,
+        overflowed=0,
+        memory_bytes=1_843_200,
+        memory_limit_bytes=96_000_000,
+        viewers=1,
+    )
+
+
+def pool(tick: int, *, name: str, seconds: float, workers: int) -> PoolDetail:
+    ok = tuple(_throughput(int(START + UPTIME) + tick - int(seconds) + second) for second in range(int(seconds)))
+    errors = tuple(_errors(int(START + UPTIME) + tick - int(seconds) + second) for second in range(int(seconds)))
+    scale = seconds / 300
+    views = {
+        "chat": operation("chat", 506, 14, 0.61, 2.4, 4.1, scale),
+        "generate": operation("generate", 702, 18, 0.39, 1.3, 2.2, scale),
+        "keywords": operation("keywords", 1348, 2, 0.018, 0.044, 0.083, scale),
+        "summary": operation("summary", 984, 8, 0.12, 0.41, 0.72, scale),
+    }
+    calls, failed = sum(view.calls for view in views.values()), sum(view.errors for view in views.values())
+    total = CallStats(
+        calls=calls,
+        ok=calls - failed,
+        errors=failed,
+        timeouts=sum(view.timeouts for view in views.values()),
+        workers_lost=1,
+        error_ratio=failed / calls,
+        rate=calls / seconds,
+        latency=distribution(calls - failed, 0.084, 1.3, 2.9),
+        queue=distribution(calls - failed, 0.0004, 0.062, 0.18),
+        execution=distribution(calls - failed, 0.081, 1.2, 2.8),
+    )
+    shares = (0.006, 0.05, 0.13, 0.21, 0.17, 0.16, 0.11, 0.087, 0.052, 0.021, 0.004)
+    bounds = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, None)
+    histogram = tuple(Bar(upper, round(share * total.ok)) for upper, share in zip(bounds, shares, strict=True))
+    slots = [worker(index, tick=tick, name=name, scale=scale * 4 / workers) for index in range(workers)]
+    end = START + UPTIME + tick
+    return detail(
+        name, Trend(step=1.0, end=end, ok=ok, errors=errors), total, histogram, views, {view.id: view for view in slots}
+    )
+
+
+def detail(
+    name: str,
+    trend: Trend,
+    total: CallStats,
+    histogram: tuple[Bar, ...],
+    operations: dict[str, OperationView],
+    workers: dict[str, WorkerView],
+    waiting: int = 2,
+) -> PoolDetail:
+    states = [view.state for view in workers.values()]
+    return PoolDetail(
+        name=name,
+        state="running",
+        size=len(workers),
+        busy=states.count("busy"),
+        idle=states.count("ready"),
+        starting=states.count("initializing"),
+        draining=0,
+        dead=0,
+        waiting=waiting if total.calls else 0,
+        queue_limit=64,
+        sessions=12 if total.calls else 0,
+        restarts=1 if total.calls else 0,
+        completed=8_312 if total.calls else 0,
+        total=total,
+        histogram=histogram,
+        trend=trend,
+        operations=operations,
+        workers=workers,
+    )
+
+
+def operation(
+    name: str, calls: int, errors: int, p50: float, p95: float, p99: float, scale: float = 1.0
+) -> OperationView:
+    calls = round(calls * scale)
+    return OperationView(
+        operation=name,
+        calls=calls,
+        ok=calls - errors,
+        errors=errors,
+        timeouts=errors // 3,
+        error_ratio=errors / calls,
+        rate=calls / (300 * scale),
+        latency=distribution(calls - errors, p50, p95, p99),
+        queue=distribution(calls - errors, 0.0004, 0.061, 0.17),
+        execution=distribution(calls - errors, p50 * 0.97, p95 * 0.95, p99 * 0.96),
+    )
+
+
+def distribution(count: int, p50: float, p95: float, p99: float) -> Distribution:
+    return Distribution(
+        count=count, mean=p50 * 1.6, max=p99 * 1.9, p50=p50, p90=p95 * 0.7, p95=p95, p99=p99, p999=p99 * 1.4
+    )
+
+
+_DOING = ("generate", "keywords", None, "chat")
+
+
+def worker(
+    index: int, *, tick: int = 0, name: str = "text", busy: bool | None = True, scale: float = 1.0
+) -> WorkerView:
+    """One of the four kinds of slot, in turn: three busy ones and an idle one, the second restarted a while ago."""
+    kind = index % 4
+    doing = _DOING[kind] if busy else None
+    calls, errors = (round((921, 884, 871, 864)[kind] * scale), (12, 9, 10, 11)[kind]) if busy else (0, 0)
+    return WorkerView(
+        id=f"{name}-{index}",
+        state="busy" if doing else "ready",
+        state_age=(0.84, 0.03, 0.31, 1.92)[kind] + 0.1 * (tick % 7) if busy else 3.2,
+        pid=4110 + index if kind != 1 else 4188,
+        age=(721.0, 402.0, 721.0, 721.0)[kind] + tick if busy else 3.6,
+        restarts=1 if kind == 1 and busy else 0,
+        operation=doing,
+        busy_ratio=(0.83, 0.64, 0.57, 0.91)[kind] if busy else 0.0,
+        last_error=("OperationTimeout", "WorkerDied", None, "RateLimited")[kind] if busy else None,
+        last_error_age=(42.0, 402.0, None, 8.0)[kind] if busy else None,
+        calls=calls,
+        ok=calls - errors,
+        errors=errors,
+        timeouts=errors // 3,
+        error_ratio=errors / calls if calls else None,
+        rate=calls / (300 * scale) if calls else None,
+        latency=distribution(calls - errors, 0.083, 1.3, 2.8) if calls else Distribution(),
+    )
+
+
+def _throughput(second: int) -> float:
+    """Slow waves, a short dip and noise: what a service under steady traffic looks like."""
+    dip = 0.45 if second % 300 in range(118, 131) else 1.0
+    return float(round((11.6 + 3.2 * sin(second / 29) + 1.4 * sin(second / 7)) * dip + Random(second).gauss(0, 1.1)))
+
+
+def _errors(second: int) -> float:
+    busy_moment = second % 300 in range(118, 131)
+    return float(Random(-second).random() < (0.7 if busy_moment else 0.09))

@@ -1,0 +1,103 @@
+"""What several tests need: waiting without sleeping, targets for workers, other interpreters, leftovers."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pool_monitor import Pool, telemetry
+
+TARGETS = Path(__file__).parent / "targets"
+OPS = f"{TARGETS / 'ops.py'}:Ops"
+
+
+async def eventually(predicate: Callable[[], object], timeout: float = 10.0) -> Any:
+    """Wait until *predicate* is true and return what it gave; fail when that takes longer than *timeout* seconds."""
+    end = time.monotonic() + timeout
+    while not (value := predicate()):
+        assert time.monotonic() < end, f"still not so after {timeout} s: {predicate}"
+        await asyncio.sleep(0.005)
+    return value
+
+
+def ops_pool(**fields: Any) -> Pool:
+    """A pool of one worker with the operations of targets/ops.py, impatient enough for tests."""
+    return Pool(OPS, **{"size": 1, "name": "ops", "timeout": 20.0, "cancel_grace": 0.1, **fields})
+
+
+async def running(pool: Pool, operation: str, *args: Any, **options: Any) -> asyncio.Task[Any]:
+    """A task that runs *operation*, at a moment when a worker is on it."""
+    calls = pool._calls()
+    before = set(calls._open)
+    task = asyncio.ensure_future(pool.options(**options).run(operation, *args))
+    await eventually(lambda: task.done() or any(call.running for call in calls._open.values() if call.id not in before))
+    return task
+
+
+async def read(stream: AsyncIterator[Any], into: list[Any] | None = None) -> list[Any]:
+    """All that *stream* gives; *into* has what came before an error."""
+    got = [] if into is None else into
+    async for item in stream:
+        got.append(item)
+    return got
+
+
+def words(events: list[telemetry.CapturedEvent], *, of: str = "") -> list[str]:
+    """The dotted names of *events*, those that start with *of*."""
+    return [dotted for event in events if (dotted := ".".join(event.name)).startswith(of)]
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs: a zombie does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Leftovers:
+    """What of ours is there beyond what was there when this was made."""
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    @staticmethod
+    def _now() -> dict[str, set[Any]]:
+        fds = Path("/proc/self/fd")
+        return {
+            "children": {child.pid for child in psutil.Process().children(recursive=True)},
+            "tasks": {task for task in asyncio.all_tasks() if "TestRunner" not in repr(task.get_coro())},
+            "handlers": {handler.id for handler in telemetry.list_handlers()},
+            "descriptors": {entry.name for entry in fds.iterdir()} if fds.exists() else set(),
+        }
+
+    def found(self) -> dict[str, set[Any]]:
+        now = self._now()
+        return {kind: more for kind in now if (more := now[kind] - self._before[kind])}
+
+
+@cache
+def interpreters() -> dict[str, str]:
+    """Other Pythons of this machine, by version such as ``3.8``: from PATH, and where pyenv keeps them."""
+    names = [f"python3.{minor}" for minor in range(8, 16)]
+    candidates = [path for name in names if (path := shutil.which(name))]
+    candidates += map(str, sorted(Path.home().glob(".pyenv/versions/*/bin/python")))
+    found: dict[str, str] = {}
+    for path in candidates:
+        program = "import sys; print('%d.%d' % sys.version_info[:2])"
+        try:
+            done = subprocess.run([path, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+        except OSError:
+            continue
+        version = done.stdout.strip()
+        if done.returncode == 0 and version.startswith("3.") and int(version[2:]) >= 8:
+            found.setdefault(version, path)
+    return dict(sorted(found.items(), key=lambda item: int(item[0][2:])))

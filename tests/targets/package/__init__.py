@@ -1,0 +1,1 @@
+"""A package that imports none of its modules."""

@@ -1,0 +1,486 @@
+"""The dashboard's behaviour: what keys and frames do. The state alone, then the app with Textual's pilot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from pool_monitor.dashboard import Frame, LocalFeed, Lost
+from pool_monitor.dashboard.app import Dashboard, run
+from pool_monitor.dashboard.style import styles
+from pool_monitor.dashboard.terminal import borrowed, can_run, glyphs_for, wants_colour
+from pool_monitor.dashboard.viewer import Viewer
+from pool_monitor.view import ASCII, UNICODE, Mode, plain
+from tests import samples
+
+SIZE = (80, 24)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+# the state behind the screen
+
+
+def viewer(*frames: Frame, now: float = 100.0) -> Viewer:
+    made = Viewer(now, source="articles", interval=1.0, window="5m")
+    for frame in frames:
+        made.receive(frame, now)
+    return made
+
+
+def screen(made: Viewer, now: float = 100.0, size: tuple[int, int] = SIZE) -> str:
+    return plain(made.page(size, now))
+
+
+def test_before_the_first_frame_it_says_what_it_waits_for() -> None:
+    assert "connecting to articles" in screen(viewer())
+    assert "no snapshot yet from articles" in screen(viewer(), now=104.0)
+    refused = screen(viewer(Lost("connection refused", 4.0)))
+    assert "articles: connection refused" in refused
+    assert "LOST retry 4s" in refused
+
+
+def test_frames_are_live_until_two_and_a_half_are_missing() -> None:
+    made = viewer(samples.snapshot())
+    assert made.mode(102.5) == Mode("LIVE")
+    assert made.mode(102.6) == Mode("STALE", seconds=2)
+    assert "STALE 9s" in screen(made, now=109.2)
+    made.receive(samples.snapshot(9), 110.0)
+    assert made.mode(110.0) == Mode("LIVE")
+
+
+def test_a_lost_source_counts_down_to_the_next_try_and_comes_back() -> None:
+    made = viewer(samples.snapshot(), Lost("gone", 4.0))
+    assert made.mode(100.0) == Mode("LOST", seconds=4, reason="gone")
+    assert made.mode(103.0) == Mode("LOST", seconds=1, reason="gone")
+    assert made.mode(109.0) == Mode("LOST", seconds=0, reason="gone")
+    made.receive(samples.snapshot(9), 110.0)
+    assert made.mode(110.0) == Mode("LIVE")
+
+
+def test_a_pause_holds_the_display_and_counts_what_it_misses() -> None:
+    made = viewer(samples.snapshot())
+    made.toggle_pause()
+    before = screen(made)
+    for tick in (1, 2, 3):
+        made.receive(samples.snapshot(tick), 100.0 + tick)
+    after = screen(made, now=103.0)
+    assert "‖ PAUSED 3 behind" in after
+    assert before.splitlines()[1:] == after.splitlines()[1:]
+    assert "STALE" not in screen(made, now=200.0)
+    made.toggle_pause()
+    assert "up 12m07s  ● LIVE" in screen(made, now=103.0)
+
+
+def test_a_pause_still_tells_that_the_source_is_gone() -> None:
+    made = viewer(samples.snapshot())
+    made.toggle_pause()
+    made.receive(Lost("gone", 4.0), 101.0)
+    assert "PAUSED" in screen(made)
+    assert "connection lost: gone" in screen(made)
+
+
+def test_there_is_nothing_to_pause_before_the_first_snapshot() -> None:
+    made = viewer()
+    made.toggle_pause()
+    made.receive(samples.snapshot(), 101.0)
+    assert "LIVE" in screen(made, now=101.0)
+
+
+def test_choosing_a_window_goes_back_to_live() -> None:
+    made = viewer(samples.snapshot())
+    made.toggle_pause()
+    made.receive(samples.snapshot(1), 101.0)
+    assert made.choose_window("1m")
+    assert not made.choose_window("1m")
+    assert made.mode(101.0) == Mode("LIVE")
+
+
+def test_windows_get_longer_and_shorter_up_to_the_ends() -> None:
+    made = viewer()
+    assert [made.neighbour_window(step) for step in (-9, -1, 0, 1, 9)] == ["1m", "1m", "5m", "15m", "15m"]
+    made.choose_window("15m")
+    assert made.neighbour_window(1) == "15m"
+
+
+def test_pools_take_turns() -> None:
+    made = viewer(samples.snapshot(pools=("text", "vision", "audio")))
+    seen = []
+    for _ in range(4):
+        seen.append(screen(made).splitlines()[0].split("pool ")[1].split()[1])
+        made.next_pool()
+    assert seen == ["text", "vision", "audio", "text"]
+
+
+def test_the_selection_moves_by_worker_and_the_rows_follow() -> None:
+    made = viewer(samples.snapshot(workers=64))
+    made.select(1)
+    assert made.selected == "text-0"
+    for _ in range(20):
+        made.select(1)
+    assert made.selected == "text-20"
+    page = screen(made)
+    assert " text-20 " in page
+    assert " text-0 " not in page
+    made.select(-99)
+    assert made.selected == "text-0"
+    assert " text-0 " in screen(made)
+
+
+def test_a_page_down_moves_by_the_rows_that_are_shown() -> None:
+    made = viewer(samples.snapshot(workers=64))
+    shown = [line.split()[0] for line in screen(made).splitlines() if line.startswith(" text-")]
+    made.select(1)
+    made.select_page(1, SIZE)
+    assert made.selected == f"text-{len(shown)}"
+    made.select_page(99, SIZE)
+    assert made.selected == "text-63"
+    assert " text-63 " in screen(made)
+
+
+def test_the_selection_follows_the_worker_and_survives_its_end() -> None:
+    made = viewer(samples.snapshot(workers=64))
+    made.select(1)
+    made.select(40)
+    screen(made)
+    made.receive(samples.snapshot(workers=2), 101.0)
+    assert "text-1" in screen(made)
+    made.select(1)
+    assert made.selected == "text-0"
+
+
+def test_escape_leaves_the_help_first_and_the_selection_next() -> None:
+    made = viewer(samples.snapshot())
+    made.select(1)
+    made.helping = True
+    assert "KEYS" in screen(made)
+    made.go_back()
+    assert made.selected == "text-0"
+    made.go_back()
+    assert made.selected is None
+
+
+def test_without_a_snapshot_keys_do_no_harm() -> None:
+    made = viewer()
+    made.next_pool()
+    made.select(1)
+    made.select_page(1, SIZE)
+    made.go_back()
+    assert made.selected is None
+
+
+# the terminal
+
+
+@pytest.mark.parametrize(
+    ("environ", "encoding", "glyphs"),
+    [
+        ({}, "utf-8", UNICODE),
+        ({"LANG": "en_US.UTF-8"}, "utf-8", UNICODE),
+        ({"LANG": "de_DE.utf8"}, "utf-8", UNICODE),
+        ({"LANG": "C"}, "utf-8", ASCII),
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, "utf-8", ASCII),
+        ({"LC_CTYPE": "C.UTF-8"}, "utf-8", UNICODE),
+        ({"LANG": "en_US.UTF-8", "LC_ALL": "C"}, "utf-8", ASCII),
+        ({"LANG": "C", "LC_ALL": "C.UTF-8"}, "utf-8", UNICODE),
+        ({"LANG": "en_US.ISO-8859-1"}, "utf-8", ASCII),
+        ({"LANG": "en_US.UTF-8"}, "ascii", ASCII),
+    ],
+)
+def test_glyphs_follow_the_locale(environ: dict[str, str], encoding: str, glyphs: object) -> None:
+    assert glyphs_for(environ, encoding) is glyphs
+
+
+def test_no_color_counts_only_with_a_value() -> None:
+    assert wants_colour({})
+    assert wants_colour({"NO_COLOR": ""})
+    assert not wants_colour({"NO_COLOR": "1"})
+
+
+def test_levels_differ_in_colour_and_need_none() -> None:
+    colourful, colourless = styles(colour=True), styles(colour=False)
+    assert colourful["warn"].color.name == "yellow"
+    assert colourful["bad"].color.name == "red"
+    assert colourful["bar-bad"].color.name == "red"
+    assert colourful["bar-warn"].color.name == "yellow"
+    assert colourful["plain"].color is colourful["strong"].color is colourful["bar-strong"].color is None
+    assert all(style.color is style.bgcolor is None for style in colourless.values())
+    assert colourless.keys() == colourful.keys()
+
+
+def test_a_pipe_is_no_place_for_a_dashboard() -> None:
+    assert not can_run()
+
+
+async def test_borrowed_signals_come_back() -> None:
+    quits = []
+    before = [signal.getsignal(number) for number in (signal.SIGWINCH, signal.SIGTERM, signal.SIGTSTP)]
+    with borrowed(lambda: quits.append(1)):
+        signal.signal(signal.SIGWINCH, signal.SIG_IGN)
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not quits:
+            await asyncio.sleep(0)
+    assert before == [signal.getsignal(number) for number in (signal.SIGWINCH, signal.SIGTERM, signal.SIGTSTP)]
+
+
+async def test_a_host_that_handles_sigterm_keeps_its_handler() -> None:
+    heard: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, lambda: heard.append("host"))
+    try:
+        with borrowed(lambda: heard.append("dashboard")):
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not heard:
+                await asyncio.sleep(0)
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+    assert heard == ["host"]
+
+
+# feeds
+
+
+async def test_a_local_feed_takes_at_once_and_then_every_interval() -> None:
+    windows = []
+
+    def take(window: str) -> samples.Snapshot:
+        windows.append(window)
+        return samples.snapshot(len(windows))
+
+    seen = []
+    async for frame in LocalFeed(take, interval=0.001).frames("1m"):
+        assert not isinstance(frame, Lost)
+        seen.append(frame.seq)
+        if len(seen) == 3:
+            break
+    assert seen == [725, 726, 727]
+    assert windows == ["1m"] * 3
+
+
+class HandFeed:
+    """A feed that is fed by hand, one queue for all windows, and remembers what it was asked for."""
+
+    def __init__(self, *frames: Frame | Exception) -> None:
+        self.windows: list[str] = []
+        self.closed: list[str] = []
+        self.queue: asyncio.Queue[Frame | Exception] = asyncio.Queue()
+        for frame in frames:
+            self.queue.put_nowait(frame)
+
+    async def frames(self, window: str) -> AsyncIterator[Frame]:
+        self.windows.append(window)
+        try:
+            while True:
+                frame = await self.queue.get()
+                if isinstance(frame, Exception):
+                    raise frame
+                yield frame
+        finally:
+            self.closed.append(window)
+
+
+# the app
+
+
+def dashboard(feed: HandFeed, interval: float = 60.0) -> Dashboard:
+    return Dashboard(feed, title="articles", interval=interval, window="5m")
+
+
+def shown(app: Dashboard) -> str:
+    """What Textual would paint now: only public parts of the app, line by line from the widget."""
+    return "\n".join(app.page.render_line(y).text.rstrip() for y in range(app.size.height))
+
+
+async def until(condition: Callable[[], bool], app: Dashboard) -> None:
+    """Let the loop turn until *condition* holds; the test's own time limit catches the case that it never does."""
+    while not condition():
+        await asyncio.sleep(0.001)
+        assert app.is_running, app.failure
+
+
+async def test_a_frame_is_shown_and_the_next_one_replaces_it() -> None:
+    feed = HandFeed(samples.snapshot())
+    app = dashboard(feed)
+    async with app.run_test(size=SIZE):
+        await until(lambda: "up 12m04s  ● LIVE" in shown(app), app)
+        feed.queue.put_nowait(samples.snapshot(30))
+        await until(lambda: "up 12m34s  ● LIVE" in shown(app), app)
+    assert feed.closed == ["5m"]
+
+
+async def test_only_changed_lines_are_painted() -> None:
+    feed = HandFeed(samples.snapshot())
+    app = dashboard(feed)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: "LIVE" in shown(app), app)
+        await pilot.pause()
+        painted: list[int] = []
+        refresh = app.page.refresh
+
+        def counting(*regions: object, **options: bool) -> object:
+            painted.extend(region.y for region in regions)
+            return refresh(*regions, **options)
+
+        app.page.refresh = counting
+        feed.queue.put_nowait(samples.snapshot())
+        await until(feed.queue.empty, app)
+        await pilot.pause()
+        assert painted == []
+        await pilot.press("space")
+        assert painted == [0]
+
+
+async def test_keys_pause_and_go_on() -> None:
+    feed = HandFeed(samples.snapshot())
+    app = dashboard(feed)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: "LIVE" in shown(app), app)
+        await pilot.press("space")
+        feed.queue.put_nowait(samples.snapshot(30))
+        await until(lambda: "PAUSED 1 behind" in shown(app), app)
+        assert "up 12m04s" in shown(app)
+        await pilot.press("space")
+        assert "up 12m34s  ● LIVE" in shown(app)
+
+
+@pytest.mark.parametrize(("key", "window"), [("1", "1m"), ("3", "15m"), ("+", "15m"), ("-", "1m"), ("=", "15m")])
+async def test_a_window_key_asks_the_feed_again(key: str, window: str) -> None:
+    feed = HandFeed(samples.snapshot())
+    app = dashboard(feed)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: "last 5m" in shown(app), app)
+        await pilot.press("2")
+        await pilot.press(key)
+        await until(lambda: feed.windows == ["5m", window], app)
+        assert feed.closed == ["5m"]
+        feed.queue.put_nowait(samples.snapshot(window=window))
+        await until(lambda: f"last {window}" in shown(app), app)
+
+
+async def test_keys_move_the_selection() -> None:
+    app = dashboard(HandFeed(samples.snapshot(workers=64)))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: "LIVE" in shown(app), app)
+        await pilot.press("j", "down", "down", "k", "up", "j")
+        assert app.viewer.selected == "text-1"
+        await pilot.press("pagedown", "pagedown")
+        assert " text-1 " not in shown(app)
+        await pilot.press("pageup", "pageup")
+        assert app.viewer.selected == "text-1"
+        await pilot.press("escape")
+        assert app.viewer.selected is None
+
+
+@pytest.mark.parametrize("key", ["tab", "p"])
+async def test_keys_show_the_next_pool(key: str) -> None:
+    app = dashboard(HandFeed(samples.snapshot(pools=("text", "vision"))))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: "pool 1/2 text" in shown(app), app)
+        await pilot.press(key)
+        assert "pool 2/2 vision" in shown(app)
+
+
+async def test_keys_show_help_and_lead_back() -> None:
+    app = dashboard(HandFeed(samples.snapshot()))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: "LIVE" in shown(app), app)
+        await pilot.press("question_mark")
+        assert "KEYS" in shown(app)
+        await pilot.press("escape")
+        assert "KEYS" not in shown(app)
+        await pilot.press("?", "?")
+        assert "KEYS" not in shown(app)
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+c"])
+async def test_keys_quit(key: str) -> None:
+    app = dashboard(HandFeed(samples.snapshot()))
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press(key)
+        assert not app.is_running
+    assert app.failure is None
+
+
+async def test_the_page_follows_the_size_of_the_screen() -> None:
+    app = dashboard(HandFeed(samples.snapshot()))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: "LIVE" in shown(app), app)
+        for width, height, word in ((30, 5, "needs 40x8"), (120, 40, "─ latency"), (80, 10, "WORKER")):
+            await pilot.resize_terminal(width, height)
+            await until(lambda word=word: word in shown(app), app)
+            assert app.size == (width, height)
+
+
+async def test_a_feed_that_falls_silent_turns_stale_by_itself() -> None:
+    app = dashboard(HandFeed(samples.snapshot()), interval=0.02)
+    async with app.run_test(size=SIZE):
+        await until(lambda: "▲ STALE" in shown(app), app)
+
+
+async def test_a_lost_feed_is_shown_and_so_is_its_return() -> None:
+    feed = HandFeed(Lost("connection refused", 5.0))
+    app = dashboard(feed)
+    async with app.run_test(size=SIZE):
+        await until(lambda: "articles: connection refused" in shown(app), app)
+        feed.queue.put_nowait(samples.snapshot())
+        await until(lambda: "LIVE" in shown(app), app)
+        feed.queue.put_nowait(Lost("connection reset", 5.0))
+        await until(lambda: "connection lost: connection reset" in shown(app), app)
+
+
+async def test_what_the_feed_raises_ends_the_dashboard() -> None:
+    app = dashboard(HandFeed(samples.snapshot(), ValueError("broken feed")))
+    async with app.run_test(size=SIZE):
+        while app.is_running:
+            await asyncio.sleep(0.001)
+    assert str(app.failure) == "broken feed"
+
+
+@pytest.fixture
+def headless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run` without a terminal: Textual's own headless driver in place of the real one."""
+    from textual.drivers.headless_driver import HeadlessDriver
+
+    monkeypatch.setattr(Dashboard, "get_driver_class", lambda self: HeadlessDriver)
+
+
+def leftovers() -> set[asyncio.Task[object]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+@pytest.mark.usefixtures("headless")
+async def test_run_raises_what_the_feed_raised_and_leaves_no_task() -> None:
+    before = leftovers()
+    with pytest.raises(ValueError, match="broken feed"):
+        await run(HandFeed(samples.snapshot(), ValueError("broken feed")))
+    assert leftovers() == before
+
+
+@pytest.mark.usefixtures("headless")
+@pytest.mark.parametrize("turns", [0, 1, 5, 50])
+async def test_run_can_be_cancelled_at_any_time_and_leaves_no_task(turns: int) -> None:
+    before = leftovers()
+    feed = HandFeed(samples.snapshot())
+    task = asyncio.create_task(run(feed))
+    for _ in range(turns):
+        await asyncio.sleep(0.002)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert leftovers() == before
+    assert feed.windows == feed.closed
+
+
+@pytest.mark.usefixtures("headless")
+async def test_run_obeys_a_deadline_of_its_caller() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await run(HandFeed(samples.snapshot()))

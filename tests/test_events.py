@@ -1,0 +1,201 @@
+"""The catalogue and reality, both ways: every event is as it is written there, and everything there happens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pool_monitor import PoolClosed, PoolError, telemetry
+from pool_monitor.events import CATALOGUE, OPERATION_EXCEPTION, WORKER_CRASH, WORKER_TRANSITION
+from pool_monitor.telemetry import CapturedEvent
+from tests.support import eventually, ops_pool, running, words
+
+OURS = {name for name in CATALOGUE if name[0] in {"pool", "telemetry"}}
+
+
+async def eventful_life(folder: Path) -> None:
+    """Everything that can happen to a pool, once."""
+    gate = folder / "gate"
+    pool = ops_pool(name="life", max_size=4, session_limit=2, queue_limit=2, cancel_grace=0.05, retries=1)
+    async with pool:
+        await pool.run("echo", 1)
+        async for _ in pool.stream("count", 3):
+            pass
+        await pool.run("noise")
+        for operation, argument in [("fail", "as asked"), ("echo", object()), ("text", 100_000_000), ("die", 3)]:
+            await pool.try_run(operation, argument)
+        await pool.try_run("kill_self")
+        await pool.try_run("send_garbage")
+        await pool.options(idempotent=True, session="a").run("die_once", str(folder / "once"))
+        await pool.options(timeout=0.05).try_run("sleep", 60)
+        await pool.options(timeout=0.05).try_run("stuck_in_c")
+
+        cancelled = await running(pool, "sleep", 60)
+        cancelled.cancel()
+        await eventually(lambda: pool.status().idle == 1)
+
+        first = await running(pool, "until_exists", str(gate))
+        late = asyncio.ensure_future(pool.options(timeout=0.05).try_run("echo"))
+        queued = asyncio.ensure_future(pool.run("echo"))
+        await eventually(lambda: pool.status().waiting == 2)
+        await pool.session("a").try_run("echo")  # one too many
+        await late
+        queued.cancel()
+        gate.touch()
+        await first
+
+        for session_id in ("a", "b", "c", "a", "a"):
+            await pool.session(session_id).run("remember", "x")
+        pool.session("c").end()
+
+        await pool.resize(2)
+        await eventually(lambda: pool.status().idle == 2)
+        elsewhere = await running(pool, "sleep", 60, worker="life-0")
+        await pool.session("a").run("remember", "y")
+        elsewhere.cancel()
+        await eventually(lambda: pool.status().idle == 2)
+        await pool.resize(1)
+        await eventually(lambda: len(pool.workers()) == 1)
+
+        def broken(*_told: Any) -> None:
+            raise ValueError("broken")
+
+        telemetry.attach("broken", ("pool", "operation", "stop"), broken)
+        await pool.run("echo")
+
+        stuck = await running(pool, "stuck_in_c")
+        assert (await pool.drain(0.05)).abandoned == 1
+        with pytest.raises(PoolError):
+            await stuck
+        with pytest.raises(PoolClosed):
+            await pool.run("echo")
+
+
+@pytest.fixture(scope="module")
+async def lived(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> list[CapturedEvent]:
+    with telemetry.capture() as events:
+        await eventful_life(tmp_path_factory.mktemp("life"))
+    return events
+
+
+async def test_every_event_is_as_the_catalogue_says(lived: list[CapturedEvent]) -> None:
+    problems = {
+        f"{'.'.join(event.name)}: {problem}"
+        for event in lived
+        for problem in (CATALOGUE[event.name].problems(*event[1:]) if event.name in CATALOGUE else ["not catalogued"])
+    }
+    assert problems == set()
+
+
+async def test_everything_in_the_catalogue_happens(lived: list[CapturedEvent]) -> None:
+    assert OURS - {event.name for event in lived} == set()
+
+
+async def test_every_optional_key_is_there_sometimes(lived: list[CapturedEvent]) -> None:
+    for name in OURS:
+        spec, happened = CATALOGUE[name], [event for event in lived if event.name == name]
+        for side, declared in ((1, spec.measurements), (2, spec.metadata)):
+            for key, text in declared.items():
+                if text.partition(":")[0].endswith("?"):
+                    assert any(key in event[side] for event in happened), f"{spec.dotted} never has {key}"
+
+
+async def test_every_start_has_exactly_one_end(lived: list[CapturedEvent]) -> None:
+    starts = Counter(event.metadata["call_id"] for event in lived if event.name == ("pool", "operation", "start"))
+    ends = Counter(
+        event.metadata["call_id"]
+        for event in lived
+        if event.name in {("pool", "operation", "stop"), ("pool", "operation", "exception")}
+    )
+    assert starts == ends
+    assert set(starts.values()) == {1}
+
+
+async def test_checkouts_and_checkins_and_processes_come_in_pairs(lived: list[CapturedEvent]) -> None:
+    count = Counter(words(lived))
+    ready = count["pool.worker.ready"]
+    assert ready == count["pool.worker.crash"] + count["pool.worker.terminate"] == count["pool.worker.init"]
+    held_up_to_the_end = count["pool.worker.checkout"] - count["pool.worker.checkin"]
+    assert 0 < held_up_to_the_end <= ready
+
+
+async def test_words_with_a_closed_meaning_take_every_value_the_catalogue_lists(lived: list[CapturedEvent]) -> None:
+    def seen(dotted: str, key: str) -> set[Any]:
+        return {event.metadata[key] for event in lived if ".".join(event.name) == dotted}
+
+    assert seen("pool.operation.exception", "outcome") == {"error", "timeout", "cancelled", "worker_lost", "rejected"}
+    assert seen("pool.operation.exception", "kind") == {"error", "cancelled"}
+    assert seen("pool.queue.reject", "reason") == {"saturated", "timeout", "closed"}
+    assert seen("pool.worker.terminate", "reason") == {"close", "resize", "timeout", "protocol"}
+    assert seen("pool.session.affinity", "result") == {"new", "hit", "miss", "broken"}
+    assert seen("pool.session.expire", "reason") == {"limit"}  # "ttl": see test_pool.py
+    assert seen("pool.worker.output", "stream") == {"stdout", "stderr"}
+
+
+async def test_two_clocks_are_never_mixed(lived: list[CapturedEvent]) -> None:
+    hour_ns = 3_600 * 10**9
+    for event in lived:
+        for key, value in event.measurements.items():
+            assert value >= 0, (event.name, key)
+            if key == "system_time":
+                assert abs(value - time.time_ns()) < hour_ns
+            elif key == "monotonic_time":
+                assert abs(value - time.monotonic_ns()) < hour_ns
+            elif key.endswith(("duration", "uptime")):
+                assert value < hour_ns
+
+
+async def test_a_calls_times_fit_into_each_other(lived: list[CapturedEvent]) -> None:
+    for event in lived:
+        if event.name[:2] == ("pool", "operation") and event.name[2] != "start":
+            times = event.measurements
+            assert times["queue_duration"] + times.get("execution_duration", 0) <= times["duration"]
+
+
+async def test_a_pools_life_begins_with_init_and_ends_with_terminate(lived: list[CapturedEvent]) -> None:
+    names = words(lived, of="pool.")
+    assert (names[0], names[-1]) == ("pool.init", "pool.terminate")
+    pool_events = [name for name in names if name.count(".") == 1]
+    assert pool_events.index("pool.init") < pool_events.index("pool.ready") < pool_events.index("pool.drain")
+
+
+# -- the catalogue itself -----------------------------------------------------------------------------------------
+
+
+def test_problems_of_an_event_are_told_in_words() -> None:
+    good = {"duration": 1, "queue_duration": 1, "attempts": 1}
+    about = {
+        "pool": "p",
+        "operation": "o",
+        "call_id": 1,
+        "kind": "error",
+        "outcome": "error",
+        "category": "c",
+        "error": "E",
+        "reason": "r",
+    }
+    assert OPERATION_EXCEPTION.problems(good, about) == []
+    assert OPERATION_EXCEPTION.problems({**good, "execution_duration": 5}, {**about, "worker": "w"}) == []
+    assert OPERATION_EXCEPTION.problems({**good, "rows": 1}, about) == ["undeclared key 'rows'"]
+    assert OPERATION_EXCEPTION.problems(good, {**about, "tenant": "a"}) == ["undeclared key 'tenant'"]
+    assert OPERATION_EXCEPTION.problems({"duration": 1, "attempts": 1}, about) == ["missing key 'queue_duration'"]
+    assert OPERATION_EXCEPTION.problems({**good, "duration": 0.5}, about) == ["'duration' is 0.5, not ns"]
+    assert OPERATION_EXCEPTION.problems({**good, "attempts": True}, about) == ["'attempts' is True, not count"]
+    assert OPERATION_EXCEPTION.problems(good, {**about, "call_id": "1"}) == ["'call_id' is '1', not int"]
+    assert "missing key 'pid'" in WORKER_CRASH.problems({"uptime": 1}, {})
+
+
+def test_every_entry_says_what_it_means_and_in_which_unit() -> None:
+    for name, spec in CATALOGUE.items():
+        assert spec.name == name
+        assert spec.meaning.endswith("."), spec.dotted
+        for text in [*spec.measurements.values(), *spec.metadata.values()]:
+            kind, _, meaning = text.partition(": ")
+            assert kind.rstrip("?") in {"ns", "count", "bytes", "str", "int", "float", "bool", "ratio"}, text
+            assert meaning, text
+    assert WORKER_TRANSITION.dotted == "pool.worker.transition"

@@ -1,0 +1,69 @@
+"""However the service ends, no worker and nothing a worker started is left: real processes, ended for real."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.support import OPS, TARGETS, alive, eventually
+
+pytestmark = [
+    pytest.mark.usefixtures("no_leaks"),
+    pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a worker in C code cannot be reached"),
+]
+
+
+async def parent(how: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
+    """A service with workers idle, in Python, asleep, in C code, stubborn, and a process one of them started."""
+    process = subprocess.Popen(
+        [sys.executable, str(TARGETS / "parent.py"), OPS, how],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    return process, json.loads(await asyncio.to_thread(process.stdout.readline))
+
+
+@pytest.mark.parametrize(
+    ("how", "number"),
+    [
+        ("wait", signal.SIGKILL),
+        ("wait", signal.SIGTERM),
+        ("wait", signal.SIGINT),
+        ("return", None),
+        ("leave", None),
+        ("forget the loop", None),
+        ("fork", signal.SIGKILL),
+        ("multiprocessing", signal.SIGKILL),
+    ],
+)
+async def test_nothing_is_left_of_a_service_that_ended_without_closing_its_pool(
+    how: str, number: signal.Signals | None
+) -> None:
+    process, said = await parent(how)
+    try:
+        pids = [*said["workers"], said["company"]]
+        assert len(pids) == 7
+        if number is not None:
+            assert all(map(alive, pids))
+            process.send_signal(number)
+        assert process.stdin is not None
+        process.stdin.close()  # what "forget the loop" waits for
+        await eventually(lambda: process.poll() is not None)
+        await eventually(lambda: not any(map(alive, pids)), timeout=1.0)
+        assert said["fork"] is None or alive(said["fork"])
+    finally:
+        process.kill()
+        if said["fork"] is not None:
+            os.kill(said["fork"], signal.SIGKILL)
+        process.stdin = None
+        process.communicate()

@@ -1,0 +1,110 @@
+"""The queue of waiting calls: priority first, keys in turn, first come first served; never loses or repeats one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from pool_monitor.pool.queue import WaitQueue
+
+
+class Waiter(NamedTuple):
+    id: int
+    priority: int = 0
+    key: str = ""
+
+
+def queue(*waiters: Waiter) -> WaitQueue[Waiter]:
+    made: WaitQueue[Waiter] = WaitQueue()
+    for waiter in waiters:
+        made.push(waiter)
+    return made
+
+
+def drained(waiting: WaitQueue[Waiter]) -> list[int]:
+    return [waiting.pop().id for _ in range(len(waiting))]
+
+
+def test_without_priority_and_key_it_is_first_come_first_served() -> None:
+    assert drained(queue(*map(Waiter, range(5)))) == [0, 1, 2, 3, 4]
+
+
+def test_a_higher_priority_goes_first() -> None:
+    assert drained(queue(Waiter(0), Waiter(1, 5), Waiter(2, -1), Waiter(3, 5))) == [1, 3, 0, 2]
+
+
+def test_one_keys_burst_delays_that_key_only() -> None:
+    burst = [Waiter(number, key="loud") for number in range(4)]
+    assert drained(queue(*burst, Waiter(10, key="quiet"), Waiter(11, key="calm"))) == [0, 10, 11, 1, 2, 3]
+
+
+def test_nobody_waits_is_said_with_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        queue().pop()
+
+
+def test_empty_lines_are_not_kept() -> None:
+    waiting = queue(*(Waiter(number, number, f"key-{number}") for number in range(100)))
+    for number in range(0, 100, 2):
+        assert waiting.discard(Waiter(number, number, f"key-{number}"))
+    drained(waiting)
+    assert waiting._levels == {}
+
+
+class AgainstAModel(RuleBasedStateMachine):
+    """The queue does what the plainest possible list would do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: WaitQueue[Waiter] = WaitQueue()
+        self.model: list[Waiter] = []  # in order of arrival
+        self.turns: dict[int, list[str]] = {}  # per priority: keys in the order of their turns
+        self.number = 0
+
+    @rule(priority=st.integers(-1, 1), key=st.sampled_from(["", "a", "b"]))
+    def push(self, priority: int, key: str) -> None:
+        waiter = Waiter(self.number, priority, key)
+        self.number += 1
+        self.queue.push(waiter)
+        self.model.append(waiter)
+        turns = self.turns.setdefault(priority, [])
+        if key not in turns:
+            turns.append(key)
+
+    @precondition(lambda self: self.model)
+    @rule()
+    def pop(self) -> None:
+        priority = max(waiter.priority for waiter in self.model)
+        key = self.turns[priority].pop(0)
+        expected = next(waiter for waiter in self.model if (waiter.priority, waiter.key) == (priority, key))
+        assert self.queue.pop() == expected
+        self.model.remove(expected)
+        if any((waiter.priority, waiter.key) == (priority, key) for waiter in self.model):
+            self.turns[priority].append(key)
+
+    @precondition(lambda self: self.number)
+    @rule(data=st.data())
+    def discard(self, data: st.DataObject) -> None:
+        number = data.draw(st.integers(0, self.number - 1))
+        waiter = next((waiter for waiter in self.model if waiter.id == number), None)
+        if waiter is None:
+            assert not self.queue.discard(Waiter(number))
+            return
+        assert self.queue.discard(waiter)
+        assert not self.queue.discard(waiter)
+        self.model.remove(waiter)
+        if not any(other[1:] == waiter[1:] for other in self.model):
+            self.turns[waiter.priority].remove(waiter.key)
+
+    @invariant()
+    def holds_the_same(self) -> None:
+        assert len(self.queue) == len(self.model)
+        assert sorted(self.queue) == sorted(self.model)
+
+
+TestAgainstAModel = AgainstAModel.TestCase
+TestAgainstAModel.settings = settings(max_examples=100)

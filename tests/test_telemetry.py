@@ -1,0 +1,481 @@
+"""Telemetry: who hears what, in which order, and that nobody who listens can hurt who speaks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from pool_monitor import telemetry
+from tests.support import words
+
+A, B = ("t", "a"), ("t", "b")
+
+
+@pytest.fixture(autouse=True)
+def nobody_stays_attached() -> Iterator[None]:
+    before = {handler.id for handler in telemetry.list_handlers()}
+    yield
+    for handler in telemetry.list_handlers():
+        if handler.id not in before:
+            telemetry.detach(handler.id)
+
+
+class Heard(list[tuple[Any, ...]]):
+    """A handler that keeps what it was told."""
+
+    def __call__(self, *told: Any) -> None:
+        self.append(told)
+
+
+def broken(*_told: Any) -> None:
+    raise ValueError("broken handler")
+
+
+# -- attach, execute, detach --------------------------------------------------------------------------------------
+
+
+def test_a_handler_hears_exactly_the_event_it_is_attached_to_and_nothing_near() -> None:
+    heard = Heard()
+    telemetry.attach("id", ("t", "a"), heard, {"config": 1})
+    for name in [("t",), ("t", "a", "b"), ("t", "b"), ("a",), ("t", "a")]:
+        telemetry.execute(name, {"count": 1}, {"who": "me"})
+    assert heard == [(("t", "a"), {"count": 1}, {"who": "me"}, {"config": 1})]
+
+
+def test_handlers_run_in_the_caller_before_execute_returns_in_order_of_attachment() -> None:
+    order: list[tuple[str, int]] = []
+    for name in "xyz":
+        telemetry.attach(name, A, lambda *_told, name=name: order.append((name, threading.get_ident())))
+    telemetry.execute(A, {})
+    assert order == [(name, threading.get_ident()) for name in "xyz"]
+
+
+def test_metadata_is_an_empty_mapping_when_none_is_given() -> None:
+    heard = Heard()
+    telemetry.attach("id", A, heard)
+    telemetry.execute(A, {"count": 1})
+    assert heard[0][2] == {}
+
+
+def test_an_id_in_use_is_refused_on_whatever_event() -> None:
+    telemetry.attach("id", A, Heard())
+    with pytest.raises(telemetry.HandlerExists, match="'id'"):
+        telemetry.attach("id", B, Heard())
+
+
+def test_attach_many_attaches_to_all_events_or_to_none() -> None:
+    heard = Heard()
+    telemetry.attach_many("many", [A, B, A], heard)
+    telemetry.execute(A, {})
+    telemetry.execute(B, {})
+    assert [told[0] for told in heard] == [A, B]
+    with pytest.raises(TypeError):
+        telemetry.attach_many("half", [("t", "c"), "t.d"], heard)  # type: ignore[list-item]
+    assert telemetry.list_handlers(("t", "c")) == []
+    with pytest.raises(telemetry.HandlerExists):
+        telemetry.attach_many("many", [("t", "c")], heard)
+    assert telemetry.list_handlers(("t", "c")) == []
+
+
+def test_detach_takes_a_handler_off_every_event_and_says_whether_there_was_one() -> None:
+    heard = Heard()
+    telemetry.attach_many("many", [A, B], heard)
+    assert telemetry.detach("many") is True
+    assert telemetry.detach("many") is False
+    telemetry.execute(A, {})
+    telemetry.execute(B, {})
+    assert heard == []
+    telemetry.attach("many", A, heard)  # the id is free again
+
+
+@pytest.mark.parametrize("name", ["t.a", ["t", "a"], ("t", 1), ("t", ""), (), None])
+def test_what_is_no_event_name_is_refused(name: Any) -> None:
+    for use in (
+        lambda: telemetry.attach("id", name, Heard()),
+        lambda: telemetry.span(name),
+        lambda: telemetry.event(name),
+    ):
+        with pytest.raises((TypeError, ValueError)):
+            use()
+
+
+def test_a_prefix_given_as_text_is_refused_rather_than_matching_nothing() -> None:
+    with pytest.raises(TypeError):
+        telemetry.list_handlers("pool")  # type: ignore[arg-type]
+    with pytest.raises(TypeError), telemetry.capture("pool"):  # type: ignore[arg-type]
+        pass
+
+
+def test_what_cannot_be_called_or_hears_nothing_is_refused() -> None:
+    with pytest.raises(TypeError, match="callable"):
+        telemetry.attach("id", A, "print")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="at least one"):
+        telemetry.attach_many("id", [], Heard())
+
+
+def test_list_handlers_gives_those_of_every_event_below_a_prefix() -> None:
+    heard = Heard()
+    telemetry.attach("one", A, heard, 1)
+    telemetry.attach("two", A, heard, 2)
+    telemetry.attach("three", ("t", "a", "deeper"), heard)
+    telemetry.attach("other", ("tt", "a"), heard)
+    assert [handler.id for handler in telemetry.list_handlers(("t", "a"))] == ["one", "two", "three"]
+    assert telemetry.list_handlers(("t",))[0] == telemetry.Handler("one", A, heard, 1)
+    assert "other" in [handler.id for handler in telemetry.list_handlers()]
+
+
+# -- failing handlers ---------------------------------------------------------------------------------------------
+
+
+def test_a_failing_handler_is_detached_everywhere_and_the_rest_run_and_the_caller_goes_on() -> None:
+    first, last, failures = Heard(), Heard(), Heard()
+    telemetry.attach("first", A, first)
+    telemetry.attach_many("bad", [A, B], broken)
+    telemetry.attach("last", A, last)
+    telemetry.attach("failures", telemetry.HANDLER_FAILURE, failures)
+    telemetry.execute(A, {"count": 1})
+    telemetry.execute(A, {"count": 2})
+    telemetry.execute(B, {})
+    assert [told[1] for told in first] == [told[1] for told in last] == [{"count": 1}, {"count": 2}]
+    [(name, measurements, metadata, _config)] = failures
+    assert name == ("telemetry", "handler", "failure")
+    assert measurements.keys() == {"monotonic_time", "system_time"}
+    assert metadata["event_name"] == "t.a"
+    assert metadata["handler_id"] == "bad"
+    assert metadata["kind"] == "ValueError"
+    assert metadata["reason"] == "ValueError: broken handler"
+    assert "in broken" in metadata["stacktrace"]
+    assert "bad" not in [handler.id for handler in telemetry.list_handlers()]
+
+
+def test_a_failing_failure_handler_ends_with_itself() -> None:
+    failures = Heard()
+    telemetry.attach("bad", A, broken)
+    telemetry.attach("also bad", telemetry.HANDLER_FAILURE, broken)
+    telemetry.attach("failures", telemetry.HANDLER_FAILURE, failures)
+    telemetry.execute(A, {})
+    assert sorted(told[2]["handler_id"] for told in failures) == ["also bad", "bad"]
+    assert [handler.id for handler in telemetry.list_handlers(("telemetry",))] == ["failures"]
+
+
+def test_an_error_whose_text_cannot_be_made_does_not_reach_the_caller() -> None:
+    class Wordless(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    def handler(*_told: Any) -> None:
+        raise Wordless
+
+    failures = Heard()
+    telemetry.attach("failures", telemetry.HANDLER_FAILURE, failures)
+    telemetry.attach("bad", A, handler)
+    telemetry.execute(A, {})
+    assert failures[0][2]["kind"] == "Wordless"
+
+
+def test_a_cancelled_error_out_of_a_handler_is_the_handlers_failure() -> None:
+    def handler(*_told: Any) -> None:
+        raise asyncio.CancelledError
+
+    with telemetry.capture(("telemetry",)) as events:
+        telemetry.attach("bad", A, handler)
+        telemetry.execute(A, {})
+    assert [event.metadata["kind"] for event in events] == ["CancelledError"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_is_meant_for_the_whole_program_passes(error: type[BaseException]) -> None:
+    def handler(*_told: Any) -> None:
+        raise error
+
+    telemetry.attach("id", A, handler)
+    with pytest.raises(error):
+        telemetry.execute(A, {})
+
+
+def test_a_failure_is_logged_and_nothing_is_printed(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    telemetry.attach("bad", A, broken)
+    with caplog.at_level(logging.INFO):
+        telemetry.execute(A, {})
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("pool_monitor.telemetry", "ERROR")
+    assert "handler detached" in record.getMessage()
+    assert "bad" in record.getMessage()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_handlers_may_attach_and_detach_while_they_run() -> None:
+    heard = Heard()
+
+    def once(*_told: Any) -> None:
+        telemetry.detach("once")
+        telemetry.attach("next", A, heard)
+
+    telemetry.attach("once", A, once)
+    telemetry.execute(A, {"count": 1})
+    telemetry.execute(A, {"count": 2})
+    assert [told[1] for told in heard] == [{"count": 2}]
+
+
+# -- spans --------------------------------------------------------------------------------------------------------
+
+
+def test_a_span_that_ends_well_is_a_start_and_a_stop() -> None:
+    before_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+    with telemetry.capture(("op",)) as events, telemetry.span(("op",), {"tenant": "a"}) as span:
+        span.metadata["rows"] = 3
+    start, stop = events
+    assert (start.name, stop.name) == (("op", "start"), ("op", "stop"))
+    assert before_ns <= start.measurements["monotonic_time"] <= time.monotonic_ns()
+    assert wall_ns <= start.measurements["system_time"] <= time.time_ns()
+    assert stop.measurements["duration"] == stop.measurements["monotonic_time"] - start.measurements["monotonic_time"]
+    assert isinstance(stop.measurements["duration"], int)
+    assert start.metadata["tenant"] == "a"
+    assert "rows" not in start.metadata
+    assert stop.metadata == {**start.metadata, "rows": 3}
+
+
+def test_a_span_whose_block_raises_is_a_start_and_an_exception_and_the_error_goes_on() -> None:
+    with (
+        telemetry.capture(("op",)) as events,
+        pytest.raises(ValueError, match="inside"),
+        telemetry.span(("op",), {"tenant": "a"}),
+    ):
+        raise ValueError("inside")
+    assert words(events) == ["op.start", "op.exception"]
+    metadata = events[1].metadata
+    assert (metadata["kind"], metadata["reason"], metadata["tenant"]) == ("error", "ValueError: inside", "a")
+    assert 'raise ValueError("inside")' in metadata["stacktrace"]
+    assert events[1].measurements["duration"] >= 0
+
+
+async def test_a_span_in_a_task_that_is_cancelled_closes_once_as_cancelled() -> None:
+    entered = asyncio.Event()
+
+    async def work() -> None:
+        with telemetry.span(("op",)):
+            entered.set()
+            await asyncio.Event().wait()
+
+    with telemetry.capture(("op",)) as events:
+        task = asyncio.ensure_future(work())
+        await entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert words(events) == ["op.start", "op.exception"]
+    assert events[1].metadata["kind"] == "cancelled"
+
+
+def test_a_span_in_a_generator_that_is_closed_closes_once_as_cancelled() -> None:
+    def work() -> Generator[int]:
+        with telemetry.span(("op",)):
+            yield 1
+
+    with telemetry.capture(("op",)) as events:
+        generator = work()
+        next(generator)
+        generator.close()
+    assert words(events) == ["op.start", "op.exception"]
+    assert events[1].metadata["kind"] == "cancelled"
+
+
+def test_a_metadata_key_cannot_overwrite_the_measured_duration() -> None:
+    with telemetry.capture(("op",)) as events, telemetry.span(("op",), {"duration": -1, "monotonic_time": -1}):
+        pass
+    assert events[1].measurements["duration"] >= 0
+    assert events[1].metadata["duration"] == -1
+
+
+def test_spans_of_one_name_are_told_apart_by_their_id() -> None:
+    with telemetry.capture(("op",)) as events, telemetry.span(("op",)), telemetry.span(("op",)):
+        pass
+    outer, inner, inner_end, outer_end = (event.metadata["span_id"] for event in events)
+    assert (outer, inner) == (outer_end, inner_end)
+    assert outer != inner
+
+
+def test_a_failing_handler_of_the_start_leaves_the_span_whole() -> None:
+    telemetry.attach("bad", ("op", "start"), broken)
+    with telemetry.capture(("op",)) as events, telemetry.span(("op",)):
+        pass
+    assert words(events) == ["op.start", "op.stop"]
+
+
+# -- capture ------------------------------------------------------------------------------------------------------
+
+
+def test_capture_sees_what_starts_with_its_prefix_while_it_is_open() -> None:
+    telemetry.execute(("t", "a"), {})
+    with telemetry.capture(("t",)) as events:
+        for name in [("t",), ("t", "a"), ("tt", "a"), ("u",)]:
+            telemetry.execute(name, {})
+    telemetry.execute(("t", "a"), {})
+    assert [event.name for event in events] == [("t",), ("t", "a")]
+
+
+def test_captures_nest_and_leave_nothing_behind() -> None:
+    table = telemetry._table
+    with telemetry.capture() as outer:
+        with telemetry.capture(("t", "a")) as inner:
+            telemetry.execute(("t", "a"), {"count": 1})
+        telemetry.execute(("t", "a"), {"count": 2})
+    assert [event.measurements["count"] for event in inner] == [1]
+    assert [event.measurements["count"] for event in outer] == [1, 2]
+    assert telemetry._table == table
+    assert telemetry._taps == ()
+
+
+def test_capture_copies_what_it_sees_and_stands_beside_handlers() -> None:
+    heard = Heard()
+    telemetry.attach("id", A, heard)
+    measurements = {"count": 1}
+    with telemetry.capture(("t",)) as events:
+        telemetry.execute(A, measurements)
+        measurements["count"] = 2
+    assert events[0].measurements == {"count": 1}
+    assert len(heard) == 1
+
+
+# -- pre-bound events ---------------------------------------------------------------------------------------------
+
+
+def test_a_pre_bound_event_follows_attach_detach_and_capture() -> None:
+    event = telemetry.event(("t", "bound"))
+    assert telemetry.event(("t", "bound")) is event
+    assert event.on is False
+    event.emit({}, {})  # nobody listens: does nothing
+    heard = Heard()
+    telemetry.attach("id", ("t", "bound"), heard)
+    assert event.on is True
+    event.emit({"count": 1}, {})
+    telemetry.detach("id")
+    assert event.on is False
+    with telemetry.capture(("t",)) as events:
+        assert event.on is True
+        event.emit({"count": 2}, {})
+    assert event.on is False
+    assert [told[1]["count"] for told in heard] == [1]
+    assert [seen.measurements["count"] for seen in events] == [2]
+
+
+def test_a_pre_bound_event_is_off_again_after_its_handler_failed() -> None:
+    event = telemetry.event(("t", "bound"))
+    telemetry.attach("bad", ("t", "bound"), broken)
+    event.emit({}, {})
+    assert event.on is False
+
+
+def test_an_event_nobody_listens_to_touches_neither_measurements_nor_metadata() -> None:
+    class Untouchable(dict[str, Any]):
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("looked into")
+
+        __getitem__ = __len__ = __bool__ = keys = items = __iter__  # type: ignore[assignment]
+
+    telemetry.execute(("t", "unheard"), Untouchable(), Untouchable())
+    telemetry.event(("t", "unheard")).emit(Untouchable(), Untouchable())
+
+
+# -- threads ------------------------------------------------------------------------------------------------------
+
+
+def test_attaching_and_detaching_from_threads_loses_no_event_of_a_handler_that_stays() -> None:
+    heard = Heard()
+    telemetry.attach("stays", A, heard)
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def churn(number: int) -> None:
+        try:
+            while not stop.is_set():
+                telemetry.attach(f"churn-{number}", A, lambda *_told: None)
+                telemetry.detach(f"churn-{number}")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=churn, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for count in range(5_000):
+        telemetry.execute(A, {"count": count})
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert [told[1]["count"] for told in heard] == list(range(5_000))
+    assert [handler.id for handler in telemetry.list_handlers(A)] == ["stays"]
+
+
+# -- against a model ----------------------------------------------------------------------------------------------
+
+NAMES = st.sampled_from([("m",), ("m", "a"), ("m", "b"), ("m", "a", "c")])
+IDS = st.sampled_from(["one", "two", "three"])
+
+
+class HandlerTable(RuleBasedStateMachine):
+    """The table of handlers does what a list of attachments would do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model: list[tuple[str, telemetry.EventName]] = []
+        self.failing: set[str] = set()
+        self.heard: list[tuple[str, telemetry.EventName]] = []
+
+    def handler(self, name: telemetry.EventName, _measurements: Any, _metadata: Any, handler_id: str) -> None:
+        self.heard.append((handler_id, name))
+        if handler_id in self.failing:
+            raise ValueError(handler_id)
+
+    @rule(handler_id=IDS, names=st.lists(NAMES, min_size=1, max_size=3), fails=st.booleans())
+    def attach(self, handler_id: str, names: list[telemetry.EventName], fails: bool) -> None:
+        if any(handler_id == known for known, _ in self.model):
+            with pytest.raises(telemetry.HandlerExists):
+                telemetry.attach_many(handler_id, names, self.handler, handler_id)
+            return
+        telemetry.attach_many(handler_id, names, self.handler, handler_id)
+        self.model += [(handler_id, name) for name in dict.fromkeys(names)]
+        (self.failing.add if fails else self.failing.discard)(handler_id)
+
+    @rule(handler_id=IDS)
+    def detach(self, handler_id: str) -> None:
+        assert telemetry.detach(handler_id) == any(handler_id == known for known, _ in self.model)
+        self.model = [entry for entry in self.model if entry[0] != handler_id]
+
+    @rule(name=NAMES)
+    def execute(self, name: telemetry.EventName) -> None:
+        self.heard.clear()
+        expected = [entry for entry in self.model if entry[1] == name]
+        telemetry.execute(name, {})
+        assert self.heard == expected
+        self.model = [e for e in self.model if not (e[0] in self.failing and (e[0], name) in expected)]
+
+    @rule(name=NAMES, prefix=NAMES)
+    def capture(self, name: telemetry.EventName, prefix: telemetry.EventName) -> None:
+        with telemetry.capture(prefix) as events:
+            self.execute(name)
+        assert [event.name for event in events] == ([name] if name[: len(prefix)] == prefix else [])
+
+    @invariant()
+    def lists_the_model(self) -> None:
+        listed = [(handler.id, handler.event) for handler in telemetry.list_handlers(("m",))]
+        assert sorted(listed) == sorted(self.model)
+
+    def teardown(self) -> None:
+        for handler_id in ("one", "two", "three"):
+            telemetry.detach(handler_id)
+
+
+TestHandlerTable = HandlerTable.TestCase
+TestHandlerTable.settings = settings(max_examples=50, stateful_step_count=25)

@@ -1,0 +1,640 @@
+"""The overview page: right numbers, right words, and never wider or higher than the screen."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from rich.cells import cell_len
+
+from pool_monitor.snapshot import Bar, CallStats, Distribution, PoolDetail, Snapshot, Trend, WorkerView
+from pool_monitor.view import (
+    ASCII,
+    LIVE,
+    UNICODE,
+    Glyphs,
+    Line,
+    Mode,
+    help_page,
+    overview,
+    plain,
+    report,
+    visible_workers,
+    waiting_page,
+)
+from pool_monitor.view import format as fmt
+from pool_monitor.view.attention import Notice, notices
+from pool_monitor.view.boxes import fold_bars
+from pool_monitor.view.overview import layout
+from pool_monitor.view.text import Size
+from tests import golden, samples
+
+DASH = "\N{EN DASH}"
+STALE = Mode("STALE", seconds=3)
+LOST = Mode("LOST", seconds=4, reason="connection refused")
+
+
+def with_pool(snapshot: Snapshot, **changes: Any) -> Snapshot:
+    """The snapshot with its first pool changed; CallStats fields go to its total."""
+    name, pool = next(iter(snapshot.pools.items()))
+    total = {key: changes.pop(key) for key in list(changes) if key in CallStats.__struct_fields__}
+    changed = replace(pool, total=replace(pool.total, **total), **changes)
+    return replace(snapshot, pools={**snapshot.pools, name: changed})
+
+
+def with_worker(snapshot: Snapshot, slot: str, **changes: Any) -> Snapshot:
+    pool = next(iter(snapshot.pools.values()))
+    return with_pool(snapshot, workers={**pool.workers, slot: replace(pool.workers[slot], **changes)})
+
+
+def text(lines: list[Line]) -> str:
+    return plain(lines)
+
+
+def row(page: str, start: str) -> list[str]:
+    """The words of the first line that begins with *start*."""
+    return next(line for line in page.splitlines() if line.split()[:1] == [start]).split()
+
+
+def meanings(lines: list[Line], word: str) -> set[str]:
+    return {meaning for line in lines for span, meaning in line if word in span}
+
+
+# golden pages: what people see
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "options"),
+    [
+        ("overview_80x24", (80, 24), {}),
+        ("overview_120x40", (120, 40), {}),
+        ("overview_200x60", (200, 60), {}),
+        ("overview_narrow_60x15", (60, 15), {}),
+        ("overview_stale_80x24", (80, 24), {"mode": STALE}),
+        ("overview_ascii_80x24", (80, 24), {"glyphs": ASCII}),
+    ],
+)
+def test_the_overview_looks_as_it_did(name: str, size: tuple[int, int], options: dict[str, Any]) -> None:
+    golden.check(f"{name}.txt", text(overview(samples.snapshot(), size, **options)))
+
+
+def test_an_empty_overview_explains_itself() -> None:
+    golden.check("overview_empty_80x24.txt", text(overview(samples.empty(), (80, 24))))
+
+
+def test_a_troubled_overview_says_what_to_look_at() -> None:
+    golden.check("overview_troubled_100x30.txt", text(overview(troubled(), (100, 30), selected="text-3")))
+
+
+def test_help_and_report_look_as_they_did() -> None:
+    golden.check("help_80x24.txt", text(help_page((80, 24))))
+    golden.check("report.txt", report(samples.snapshot()))
+
+
+def troubled() -> Snapshot:
+    snapshot = with_worker(samples.snapshot(), "text-2", state="terminated", pid=None, busy_ratio=None)
+    snapshot = with_worker(snapshot, "text-1", state="initializing", operation=None)
+    return with_pool(
+        snapshot, busy=2, idle=0, starting=1, dead=1, waiting=40, rejected=7, error_ratio=0.123, errors=435
+    )
+
+
+# every size
+
+
+def nasty_text() -> st.SearchStrategy[str]:
+    return st.text(max_size=24) | st.sampled_from(["\x1b[2Jboom", "要約" * 9, "a\nb", "", "🎉" * 12])
+
+
+def seconds() -> st.SearchStrategy[float | None]:
+    return st.none() | st.floats(0, 1e7) | st.floats(0, 1)
+
+
+def counts() -> st.SearchStrategy[int]:
+    return st.integers(0, 30) | st.integers(0, 10**12)
+
+
+distributions = st.builds(Distribution, count=counts(), mean=seconds(), max=seconds(), p50=seconds(), p95=seconds())
+stats: dict[str, st.SearchStrategy[Any]] = {
+    "calls": counts(),
+    "errors": counts(),
+    "rejected": counts(),
+    "error_ratio": st.none() | st.floats(0, 1),
+    "rate": seconds(),
+    "latency": distributions,
+    "queue": distributions,
+}
+worker_views = st.builds(
+    WorkerView,
+    id=nasty_text(),
+    state=st.sampled_from(["initializing", "ready", "busy", "degraded", "terminating", "terminated"]),
+    state_age=st.floats(-1, 1e9),
+    pid=st.none() | counts(),
+    age=seconds(),
+    restarts=counts(),
+    operation=st.none() | nasty_text(),
+    busy_ratio=st.none() | st.floats(0, 1.5),
+    last_error=st.none() | nasty_text(),
+    last_error_age=seconds(),
+    **stats,
+)
+series = st.lists(st.none() | st.floats(0, 1e6), max_size=90).map(tuple)
+trends = st.builds(Trend, step=st.sampled_from([1.0, 3.0]), end=st.just(1.75e9), ok=series, errors=series)
+histograms = st.lists(st.builds(Bar, st.floats(1e-5, 100), counts()), max_size=24).map(
+    lambda bars: (*sorted(bars, key=lambda bar: bar.upper or 0), Bar(None, 3))
+)
+pools = st.builds(
+    PoolDetail,
+    name=nasty_text(),
+    state=st.sampled_from(["new", "starting", "running", "draining", "closed"]),
+    **{name: counts() for name in ("size", "busy", "idle", "starting", "draining", "dead", "waiting", "queue_limit")},
+    **{name: counts() for name in ("sessions", "restarts", "completed")},
+    total=st.builds(CallStats, **stats),
+    histogram=histograms,
+    trend=trends,
+    operations=st.just(samples.snapshot().pools["text"].operations) | st.just({}),
+    workers=st.lists(worker_views, max_size=9).map(lambda views: {view.id: view for view in views}),
+)
+snapshots = st.builds(
+    lambda pools, host, window, covered: replace(
+        samples.snapshot(),
+        pools={pool.name: pool for pool in pools},
+        service=replace(samples.snapshot().service, host=host, name=host),
+        window=window,
+        covered_seconds=covered,
+    ),
+    st.lists(pools, max_size=2),
+    nasty_text(),
+    st.sampled_from(["1m", "5m", "15m"]),
+    st.floats(0, 900),
+)
+sizes = st.tuples(st.integers(1, 220), st.integers(1, 70))
+modes = st.sampled_from([LIVE, STALE, LOST, Mode("PAUSED", behind=12), Mode("LOST", reason="\x1b[2J\n" * 40)])
+glyph_sets = st.sampled_from([UNICODE, ASCII])
+
+
+def assert_fits(lines: list[Line], size: tuple[int, int], glyphs: Glyphs) -> None:
+    assert len(lines) == size[1]
+    for line in lines:
+        drawn = "".join(span.text for span in line)
+        assert cell_len(drawn) <= size[0]
+        assert drawn.isprintable()
+        assert glyphs is UNICODE or drawn.isascii()
+
+
+@settings(max_examples=150, deadline=None)
+@given(snapshots, sizes, modes, glyph_sets, st.integers(-3, 99))
+def test_any_snapshot_fits_any_screen(
+    snapshot: Snapshot, size: tuple[int, int], mode: Mode, glyphs: Glyphs, offset: int
+) -> None:
+    slots = [slot for pool in snapshot.pools.values() for slot in pool.workers]
+    lines = overview(snapshot, size, mode=mode, offset=offset, selected=slots[0] if slots else None, glyphs=glyphs)
+    assert_fits(lines, size, glyphs)
+    assert visible_workers(snapshot, size) <= size[1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes, nasty_text(), modes, glyph_sets)
+def test_help_and_waiting_fit_any_screen(size: tuple[int, int], words: str, mode: Mode, glyphs: Glyphs) -> None:
+    assert_fits(help_page(size, glyphs=glyphs), size, glyphs)
+    assert_fits(waiting_page(size, words, mode=mode, glyphs=glyphs), size, glyphs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(snapshots, glyph_sets)
+def test_any_snapshot_can_be_reported(snapshot: Snapshot, glyphs: Glyphs) -> None:
+    written = report(snapshot, glyphs=glyphs)
+    assert all(line.isprintable() for line in written.split("\n"))
+    assert glyphs is UNICODE or written.isascii()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(8, 70), st.integers(40, 220))
+def test_the_parts_of_the_body_fill_it_and_never_more(workers: int, operations: int, height: int, width: int) -> None:
+    base = samples.snapshot().pools["text"]
+    pool = replace(
+        base,
+        workers={str(i): base.workers["text-0"] for i in range(workers)},
+        operations={str(i): base.operations["chat"] for i in range(operations)},
+    )
+    parts = layout(pool, Size(width, height))
+    assert parts.charts + parts.workers + parts.gap + parts.operations <= height - 5
+    assert parts.workers >= 2 or parts.workers == height - 5 - parts.charts
+    assert (parts.charts > 0) == (height >= 20)
+    assert parts.operations == 0 or parts.operations >= 2
+
+
+# right numbers
+
+
+@given(
+    busy=st.integers(0, 99),
+    size=st.integers(1, 99),
+    waiting=st.integers(0, 999),
+    restarts=st.integers(0, 9999),
+    rate=st.floats(0, 999),
+    p95=st.floats(0, 999),
+    ratio=st.floats(0, 1),
+)
+def test_key_figures_are_the_snapshots(
+    busy: int, size: int, waiting: int, restarts: int, rate: float, p95: float, ratio: float
+) -> None:
+    snapshot = with_pool(
+        samples.snapshot(),
+        busy=busy,
+        size=size,
+        waiting=waiting,
+        queue_limit=999,
+        restarts=restarts,
+        rate=rate,
+        error_ratio=ratio,
+        latency=replace(samples.snapshot().pools["text"].total.latency, p95=p95),
+    )
+    figures = text(overview(snapshot, (140, 24))).splitlines()[1].replace("▲", "").replace("✖", "")
+    assert figures.split() == [
+        *("BUSY", f"{busy}/{size}", "QUEUE", f"{waiting}/999", "OUT/s", fmt.rate(rate)),
+        *("p95", fmt.duration(p95), "ERR", fmt.ratio(ratio), "RESTARTS", str(restarts)),
+    ]
+
+
+def test_a_worker_row_tells_its_worker() -> None:
+    page = text(overview(samples.snapshot(), (200, 60)))
+    bar = "█████"
+    assert row(page, "WORKER") == [
+        *("WORKER", "STATE", "OPERATION", "FOR", "CALLS", "ERR", "BUSY", "p95", "LAST", "ERROR"),
+        *("RESTARTS", "PID", "p99", "TIMEOUTS", "AGE"),
+    ]
+    assert row(page, "text-0") == [
+        *("text-0", "●", "busy", "generate", "0.8s", "921", "12", bar, "83%", "1.3s"),
+        *("OperationTimeout", "42s", "ago", "0", "4110", "2.8s", "4", "12m01s"),
+    ]
+    assert row(page, "text-1")[-7:] == ["6m42s", "ago", "1", "4188", "2.8s", "3", "6m42s"]
+
+
+def test_an_operation_row_tells_its_operation() -> None:
+    page = text(overview(samples.snapshot(), (200, 60)))
+    assert row(page, "summary") == [
+        *("summary", "984", "3.28", "0.8%", "120ms", "410ms", "720ms", "61ms", "389ms", "1.4s", "2", "0", "0"),
+    ]
+
+
+def test_operations_stand_in_an_order_that_numbers_do_not_change() -> None:
+    base = samples.snapshot().pools["text"].operations
+    renamed = {name: replace(base["chat"], operation=name) for name in ("other", "zeta", "alpha")}
+    page = text(overview(with_pool(samples.snapshot(), operations=renamed), (80, 24)))
+    found = [line.split()[0] for line in page.splitlines() if line.startswith((" alpha", " zeta", " other"))]
+    assert found == ["alpha", "zeta", "other"]
+
+
+def test_the_report_has_the_totals_and_all_percentiles() -> None:
+    written = report(samples.snapshot())
+    assert "3540 calls, 11.8/s; 3498 ok, 42 failed (1.2%), 0 cancelled" in written
+    assert row(written, "call") == ["call", "3498", "134ms", "84ms", "910ms", "1.3s", "2.9s", "4.1s", "5.5s"]
+    assert row(written, "queue")[4:] == ["43ms", "62ms", "180ms", "252ms", "342ms"]
+
+
+def test_a_report_names_every_pool_and_the_lack_of_one() -> None:
+    assert "no pool yet" in report(replace(samples.snapshot(), pools={}))
+    written = report(samples.snapshot(pools=("text", "vision")))
+    assert "POOL text:" in written
+    assert "POOL vision:" in written
+
+
+def test_what_nobody_measured_is_unknown_and_not_zero() -> None:
+    page = text(overview(samples.empty(), (80, 24)))
+    figures = page.splitlines()[1]
+    assert f"OUT/s {DASH}" in figures
+    assert f"p95 {DASH}" in figures
+    assert f"ERR {DASH}" in figures
+    assert row(page, "text-0")[-1] == DASH
+    unknown = with_worker(samples.snapshot(), "text-2", busy_ratio=None, pid=None)
+    assert row(text(overview(unknown, (140, 40))), "text-2").count(DASH) == 2
+
+
+def test_percentiles_of_few_calls_are_marked() -> None:
+    few = Distribution(count=7, p50=0.084, p95=1.3, p99=2.9)
+    page = text(overview(with_pool(samples.snapshot(), latency=few), (120, 40)))
+    assert "p95 ~1.3s" in page
+    assert "p99 ~2.9s" in page
+    assert "17% ~p50" in page
+
+
+# charts
+
+
+def test_the_throughput_axis_carries_numbers_that_fall_to_zero_and_times_that_rise_to_now() -> None:
+    page = text(overview(samples.snapshot(), (80, 24)))
+    labels = [float(match) for match in re.findall(r"^│ +([\d.]+)┤", page, re.MULTILINE)]
+    assert labels == [20, 10, 0]
+    times = next(line for line in page.splitlines() if line.startswith("╰"))
+    assert re.findall(r"-?[\dms]+[ms]|now", times) == ["-5m", "-2m30s", "now"]
+
+
+def test_time_that_was_not_measured_is_left_empty_in_line_and_errors() -> None:
+    pool = samples.snapshot().pools["text"]
+    half = replace(pool.trend, ok=(None,) * 150 + pool.trend.ok[150:], errors=(None,) * 150 + pool.trend.errors[150:])
+    lines = text(overview(with_pool(samples.snapshot(), trend=half), (80, 24))).splitlines()
+    chart = [line[7:-1] for line in lines if re.match(r"│ +[\d.]*[┤│]", line)]
+    assert all(set(line[:35]) == {"⠀"} for line in chart)
+    assert any(set(line[37:]) != {"⠀"} for line in chart)
+    errors = next(line for line in lines if "err┤" in line)[7:-1]
+    assert set(errors[:35]) == {"·"}
+    assert "·" not in errors[37:]
+
+
+def test_errors_stand_under_the_second_they_happened_in() -> None:
+    errors = (0.0,) * 150 + (4.0,) + (0.0,) * 149
+    trend = replace(samples.snapshot().pools["text"].trend, errors=errors)
+    lines = text(overview(with_pool(samples.snapshot(), trend=trend), (80, 24))).splitlines()
+    strip = next(line for line in lines if "err┤" in line)[7:-1]
+    assert [index for index, cell in enumerate(strip) if cell != " "] == [len(strip) // 2 - 1]
+
+
+def test_latency_bars_carry_their_share_and_the_percentiles_they_hold() -> None:
+    page = text(overview(samples.snapshot(), (120, 40)))
+    bars = re.findall(r"([≤>]\S+) ([█▏▎▍▌▋▊▉]+) +(\S+%)((?: p\d\d)*)", page)
+    assert [bound for bound, *_ in bars][:4] == ["≤5ms", "≤10ms", "≤20ms", "≤50ms"]
+    assert bars[-1][0] == ">5s"
+    assert {bound: marks.strip() for bound, _, _, marks in bars if marks} == {
+        "≤100ms": "p50",
+        "≤2s": "p95",
+        "≤5s": "p99",
+    }
+    assert {bound: share for bound, _, share, _ in bars}["≤50ms"] == "21%"
+    longest = max(bars, key=lambda found: len(found[1]))
+    assert longest[0] == "≤50ms"
+
+
+@given(st.lists(counts(), min_size=1, max_size=20), st.integers(1, 12))
+def test_folded_bars_still_count_every_call(tallies: list[int], most: int) -> None:
+    bars = [Bar(float(index + 1), tally) for index, tally in enumerate(tallies)]
+    folded = fold_bars(bars, most)
+    assert len(folded) == min(len(bars), most)
+    assert sum(bar.count for bar in folded) == sum(tallies)
+    below = 0
+    for bar in folded:
+        below += bar.count
+        assert bar.upper is None or below == sum(tallies[: int(bar.upper)])
+
+
+def test_no_calls_in_the_window_is_said_instead_of_drawn() -> None:
+    quiet = with_pool(samples.empty(), completed=8312)
+    page = text(overview(quiet, (80, 24)))
+    assert "no call ended in the last 5m" in page
+    assert "8312 calls before" in page
+    assert "no calls yet" in text(overview(samples.empty(), (80, 24)))
+
+
+def test_a_young_window_says_how_much_of_it_there_is() -> None:
+    assert "4s of 5m so far" in text(overview(samples.empty(), (80, 24)))
+    assert "so far" not in text(overview(samples.snapshot(), (80, 24)))
+
+
+# attention
+
+
+def trouble(**changes: Any) -> list[Notice]:
+    snapshot = with_pool(samples.snapshot(), **changes)
+    return notices(snapshot, snapshot.pools["text"], LIVE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, []),
+        ({"error_ratio": 0.0499}, []),
+        ({"error_ratio": 0.05}, [("warn", "5.0% of 3540 calls failed")]),
+        ({"error_ratio": 0.0999}, [("warn", "10% of 3540 calls failed")]),
+        ({"error_ratio": 0.10}, [("bad", "10% of 3540 calls failed")]),
+        ({"error_ratio": 0.5, "calls": 19}, []),
+        ({"error_ratio": 0.5, "calls": 20}, [("bad", "50% of 20 calls failed")]),
+        ({"error_ratio": None, "calls": 0}, []),
+        ({"waiting": 31}, []),
+        ({"waiting": 32}, [("warn", "queue: 32 of 64 places taken")]),
+        ({"waiting": 52}, [("bad", "queue: 52 of 64 places taken")]),
+        ({"waiting": 64}, [("bad", "queue is full: 64 of 64 places taken")]),
+        ({"waiting": 0, "queue_limit": 0}, []),
+        ({"rejected": 1}, [("warn", "1 call rejected in 5m")]),
+        ({"state": "draining"}, [("warn", "pool is draining")]),
+    ],
+)
+def test_what_deserves_a_look_in_the_pool(changes: dict[str, Any], wanted: list[tuple[str, str]]) -> None:
+    assert trouble(**changes) == wanted
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted"),
+    [
+        ("ready", []),
+        ("busy", []),
+        ("terminating", []),
+        ("terminated", [("bad", "1 worker dead: text-2")]),
+        ("degraded", [("warn", "1 worker degraded: text-2")]),
+        ("initializing", [("warn", "1 worker starting: text-2")]),
+    ],
+)
+def test_what_deserves_a_look_among_workers(state: str, wanted: list[tuple[str, str]]) -> None:
+    snapshot = with_worker(samples.snapshot(), "text-2", state=state)
+    assert notices(snapshot, snapshot.pools["text"], LIVE) == wanted
+
+
+def test_many_workers_in_trouble_are_counted_and_the_first_is_named() -> None:
+    snapshot = samples.snapshot()
+    for slot in ("text-0", "text-1", "text-2", "text-3"):
+        snapshot = with_worker(snapshot, slot, state="terminated")
+    assert notices(snapshot, snapshot.pools["text"], LIVE) == [("bad", "4 workers dead: text-0, …")]
+
+
+def test_workers_of_a_starting_or_closed_pool_are_no_news() -> None:
+    starting = with_worker(with_pool(samples.snapshot(), state="starting"), "text-2", state="initializing")
+    assert [notice.text for notice in notices(starting, starting.pools["text"], LIVE)] == ["pool is starting"]
+    closed = with_worker(with_pool(samples.snapshot(), state="closed"), "text-2", state="terminated")
+    assert [notice.text for notice in notices(closed, closed.pools["text"], LIVE)] == ["pool is closed"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"collecting": False}, [("bad", "monitor stopped collecting: numbers stand still")]),
+        ({"dropped": 12}, [("warn", "12 events dropped: counts are lower bounds")]),
+        ({"handler_failures": 1}, [("warn", "1 telemetry handler failed and detached")]),
+    ],
+)
+def test_doubt_about_the_numbers_is_said(changes: dict[str, Any], wanted: list[tuple[str, str]]) -> None:
+    snapshot = samples.snapshot()
+    snapshot = replace(snapshot, monitor=replace(snapshot.monitor, **changes))
+    assert notices(snapshot, snapshot.pools["text"], LIVE) == wanted
+
+
+def test_the_worst_comes_first_and_what_does_not_fit_is_counted() -> None:
+    lines = overview(troubled(), (80, 24))
+    assert text(lines).splitlines()[3].rstrip() == (" ✖ 1 worker dead: text-2  ✖ 12% of 3540 calls failed  +3 more")
+    assert meanings(lines, "worker dead") == {"bad"}
+    wide = overview(troubled(), (200, 24))
+    assert meanings(wide, "worker starting") == {"warn"}
+    levels = [span.text.strip()[0] for span in wide[3] if span.text.strip()]
+    assert levels == ["✖", "✖", "▲", "▲", "▲"]
+
+
+def test_a_level_is_told_by_a_symbol_and_not_by_colour_alone() -> None:
+    figures = text(overview(troubled(), (120, 24))).splitlines()[1]
+    assert "QUEUE 40/64▲" in figures
+    assert "ERR 12%✖" in figures
+    for line in overview(troubled(), (120, 40)):
+        for span, meaning in line:
+            if meaning in {"warn", "bad"} and any(char.isalnum() for char in span):
+                assert any(symbol in span for symbol in "▲✖◐"), span
+
+
+def test_calm_is_said_in_words_and_takes_the_same_place() -> None:
+    calm, tense = (text(overview(each, (80, 24))).splitlines() for each in (samples.snapshot(), troubled()))
+    assert calm[3] == " nothing needs attention"
+    assert calm[4] == tense[4]
+
+
+# freshness
+
+
+@pytest.mark.parametrize(
+    ("mode", "word"),
+    [
+        (LIVE, "● LIVE"),
+        (Mode("PAUSED"), "‖ PAUSED"),
+        (Mode("PAUSED", behind=12), "‖ PAUSED 12 behind"),
+        (Mode("STALE", seconds=3), "▲ STALE 3s"),
+        (Mode("STALE", seconds=125), "▲ STALE 2m05s"),
+        (Mode("LOST", seconds=4), "✖ LOST retry 4s"),
+    ],
+)
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_the_mode_word_is_always_at_the_right_end(mode: Mode, word: str, width: int) -> None:
+    assert text(overview(samples.snapshot(), (width, 24), mode=mode)).splitlines()[0].endswith(f" {word}")
+
+
+@pytest.mark.parametrize("mode", [STALE, LOST])
+def test_old_numbers_never_pass_for_live(mode: Mode) -> None:
+    lines = overview(troubled(), (120, 40), mode=mode, selected="text-3")
+    body = [span for index, line in enumerate(lines[1:-1], start=1) for span in line if index != 3]
+    assert {span.meaning for span in body if span.text.strip()} == {"dim"}
+
+
+def test_the_attention_line_says_why_numbers_are_old() -> None:
+    assert "▲ no snapshot for 3s" in text(overview(samples.snapshot(), (80, 24), mode=STALE)).splitlines()[3]
+    lost = overview(samples.snapshot(), (80, 24), mode=LOST)
+    assert "✖ connection lost: connection refused" in text(lost).splitlines()[3]
+    assert meanings(lost, "LOST") == {"bar-bad"}
+    paused = overview(samples.snapshot(), (80, 24), mode=Mode("PAUSED", reason="gone"))
+    assert "connection lost: gone" in text(paused)
+
+
+def test_a_tiny_screen_says_what_it_needs() -> None:
+    assert text(overview(samples.snapshot(), (60, 7))).splitlines()[0] == "3/4 busy, 2 waiting; needs 40x8, has 60x7"
+    assert text(overview(samples.snapshot(), (38, 6), mode=STALE)).splitlines()[0] == "STALE needs 40x8, has 38x6"
+
+
+# layout
+
+
+@pytest.mark.parametrize(
+    ("size", "throughput", "latency", "figures"),
+    [
+        ((80, 24), True, False, 6),
+        ((99, 24), True, False, 6),
+        ((100, 24), True, True, 6),
+        ((100, 19), False, False, 6),
+        ((71, 24), True, False, 4),
+        ((72, 19), False, False, 6),
+        ((47, 10), False, False, 3),
+    ],
+)
+def test_what_a_screen_shows_depends_on_its_size_alone(
+    size: tuple[int, int], throughput: bool, latency: bool, figures: int
+) -> None:
+    page = text(overview(samples.snapshot(), size))
+    assert ("throughput" in page) == throughput
+    assert ("─ latency" in page) == latency
+    names = ("BUSY", "QUEUE", "OUT/s", "p95", "ERR", "RESTARTS")
+    assert sum(name in page.splitlines()[1] for name in names) == figures
+
+
+def test_columns_stay_where_they_are_whatever_the_data() -> None:
+    pages = [text(overview(samples.snapshot(tick), (120, 40))).splitlines() for tick in range(0, 300, 37)]
+    pages.append(text(overview(troubled(), (120, 40))).splitlines())
+    for one, two in pairwise(pages):
+        for index, line in enumerate(one):
+            if line.startswith((" WORKER", " OPERATION", "╭", "╰")):
+                assert re.sub("up to .*?/s ─", "", line)[:40] == re.sub("up to .*?/s ─", "", two[index])[:40]
+
+
+def test_no_figure_loses_a_digit_on_a_narrow_screen() -> None:
+    crowded = with_pool(samples.snapshot(), waiting=1024, queue_limit=4096, busy=128, size=256)
+    assert row(text(overview(crowded, (40, 10))), "BUSY")[:4] == ["BUSY", "128/256", "QUEUE", "1024"]
+
+
+# many workers, many pools
+
+
+def test_workers_that_do_not_fit_are_counted() -> None:
+    many = samples.snapshot(workers=64)
+    page = text(overview(many, (80, 24)))
+    shown = visible_workers(many, (80, 24))
+    assert len(re.findall(r"^ text-\d+", page, re.MULTILINE)) == shown
+    assert f"… {64 - shown} more" in page
+
+
+def test_scrolling_shows_the_rows_from_the_offset_on() -> None:
+    many = samples.snapshot(workers=64)
+    shown = visible_workers(many, (80, 24))
+    page = text(overview(many, (80, 24), offset=10))
+    assert re.findall(r"^ (text-\d+)", page, re.MULTILINE) == [f"text-{index}" for index in range(10, 10 + shown)]
+    assert f"… 10 above, {64 - 10 - shown} below" in page
+    last = text(overview(many, (80, 24), offset=999))
+    assert re.findall(r"^ (text-\d+)", last, re.MULTILINE)[-1] == "text-63"
+
+
+def test_the_selected_row_is_marked_from_edge_to_edge() -> None:
+    lines = overview(samples.snapshot(), (80, 24), selected="text-3")
+    marked = [line for line in lines if any(span.meaning == "selected" for span in line)]
+    assert len(marked) == 1
+    assert {span.meaning for span in marked[0]} == {"selected"}
+    assert sum(cell_len(span.text) for span in marked[0]) == 80
+
+
+def test_the_pool_is_named_and_counted_when_there_are_several() -> None:
+    two = samples.snapshot(pools=("text", "vision"))
+    assert "pool 2/2 vision" in text(overview(two, (80, 24), pool="vision")).splitlines()[0]
+    assert "vision-0" in text(overview(two, (80, 24), pool="vision"))
+    assert "tab next pool" in text(overview(two, (80, 24)))
+    assert "tab" not in text(overview(samples.snapshot(), (80, 24)))
+
+
+def test_a_pool_that_went_away_gives_way_to_the_first() -> None:
+    assert "text-0" in text(overview(samples.snapshot(), (80, 24), pool="gone"))
+
+
+def test_a_service_without_a_pool_is_explained() -> None:
+    page = text(overview(replace(samples.snapshot(), pools={}), (80, 24)))
+    assert "no pool has been entered" in page
+    assert visible_workers(replace(samples.snapshot(), pools={}), (80, 24)) == 0
+
+
+def test_the_waiting_page_says_what_is_waited_for() -> None:
+    page = waiting_page((80, 24), "connecting to articles")
+    assert "connecting to articles" in text(page)
+    lost = waiting_page((80, 24), "articles: refused", mode=LOST)
+    assert "✖ LOST retry 4s" in text(lost)
+    assert meanings(lost, "refused") == {"bad"}
+
+
+@pytest.mark.parametrize("module", ["pool_monitor.view", "pool_monitor.dashboard.terminal"])
+def test_without_a_terminal_no_terminal_library_is_loaded(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in ('textual', 'rich') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
