@@ -137,7 +137,7 @@ class PayloadError(OperationError):
 
 
 class OperationCancelled(PoolError):
-    """The pool was closed while the call ran. (A caller that gives up itself gets asyncio.CancelledError.)"""
+    """The pool was closed while the call ran. A caller that gives up itself gets asyncio.CancelledError instead."""
 
     category = "resource"
     severity = "warning"

@@ -91,7 +91,7 @@ class CallStats(Struct, frozen=True, kw_only=True):
 
 
 class OperationView(CallStats, frozen=True, kw_only=True):
-    """One operation of a pool, over all its workers. ``other`` collects what came after the label budget was used up."""
+    """One operation of a pool, over all its workers. ``other`` holds those that came when the label budget was spent."""
 
     operation: str
 
@@ -150,7 +150,7 @@ class PoolView(Struct, frozen=True, kw_only=True):
 
     @property
     def utilisation(self) -> float | None:
-        """busy / size; None for a pool of no workers."""
+        """The share of the wanted workers that are busy; None for a pool of none."""
         return self.busy / self.size if self.size else None
 
 

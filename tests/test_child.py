@@ -59,11 +59,17 @@ async def test_a_worker_runs_in_any_python_from_3_8(version: str, tmp_path: Path
 
 
 def test_the_program_imports_only_the_standard_library() -> None:
-    source = Path(child.__file__).read_text()
-    imported = {
-        line.split()[1].partition(".")[0] for line in source.splitlines() if line.startswith(("import ", "from "))
-    }
-    assert imported <= sys.stdlib_module_names | {"__future__"}
+    lines = [line for path in Path(child.__file__).parent.glob("*.py") for line in path.read_text().splitlines()]
+    imported = {line.split()[1] for line in lines if line.startswith(("import ", "from "))}
+    outside = {name.partition(".")[0] for name in imported if not name.startswith(".")}
+    assert outside <= sys.stdlib_module_names | {"__future__"}
+
+
+async def test_a_module_of_the_target_may_have_the_name_of_one_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "codec.py").write_text("NAME = 'mine'\n")
+    (tmp_path / "uses.py").write_text("import codec\nclass Uses:\n    def whose(self): return codec.NAME\n")
+    async with Pool(f"{tmp_path}/uses.py:Uses", size=1) as pool:
+        assert await pool.run("whose") == "mine"
 
 
 async def test_the_directory_of_the_program_is_not_importable_from_the_target(tmp_path: Path) -> None:
@@ -168,7 +174,7 @@ async def test_a_target_that_raises_on_import_is_reported_once_with_its_tracebac
             pass
     assert failure.value.traceback is not None
     assert "in _prepare" in failure.value.traceback
-    assert "child.py" not in failure.value.traceback
+    assert "transport/child" not in failure.value.traceback
     assert "in _prepare" in "".join(failure.value.__notes__)
     names = [".".join(event.name) for event in events]
     assert names.count("pool.worker.init") == 1
@@ -254,7 +260,7 @@ async def test_an_error_says_type_message_and_where_without_our_own_frames() -> 
     error = failure.value
     assert (error.operation, error.type_name, error.message) == ("fail", "ValueError", "broken")
     assert "raise ValueError(text)" in error.traceback
-    assert "child.py" not in error.traceback
+    assert "transport/child" not in error.traceback
     assert error.traceback in error.__notes__[0] + "\n"
     assert (error.category, error.retryable, error.outcome) == ("operation", False, "error")
 

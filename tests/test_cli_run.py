@@ -98,10 +98,13 @@ def test_lines_of_a_session_run_one_after_another(command: Command, tmp_path: Pa
     assert results(sink)[::2] == results(sink)[1::2] == ["a", "ab", "abc", "abcd", "abcde", "abcdef"]
 
 
-def test_waiting_for_a_worker_does_not_count_against_the_timeout(command: Command, tmp_path: Path):
-    calls = [{"args": [number], "kwargs": {"pause": 0.3}} for number in range(4)]
+@pytest.mark.parametrize(("size", "session"), [(1, None), (4, "shared")])
+def test_waiting_for_a_turn_does_not_count_against_the_timeout(
+    size: int, session: str | None, command: Command, tmp_path: Path
+):
+    calls = [{"args": [number], "kwargs": {"pause": 0.3}, "session": session} for number in range(4)]
     source, sink = written(tmp_path / "in", *calls), tmp_path / "out"
-    done = command("run", JOBS, "note", "--input", source, "--output", sink, "--size", 1, "--timeout", 0.8)
+    done = command("run", JOBS, "note", "--input", source, "--output", sink, "--size", size, "--timeout", 0.8)
     assert (done.code, results(sink)) == (0, [0, 1, 2, 3])
 
 
@@ -214,6 +217,22 @@ def test_interrupted_and_started_again_it_finishes_the_rest_and_repeats_nothing(
     assert Counter(map(int, log.read_text().split())) == Counter(range(1, 151))
 
 
+def test_interrupted_it_begins_nothing_but_what_stands_before_what_it_has_begun(
+    pool_monitor: Start, log: Path, tmp_path: Path
+):
+    go, sink = tmp_path / "go", tmp_path / "out"
+    calls = [{"args": [str(go), number], "session": "s" if number < 3 else None} for number in range(1, 12)]
+    source = written(tmp_path / "in", *calls)
+    run = pool_monitor("run", JOBS, "wait_for", "--input", source, "--output", sink, "--size", 2)
+    until(lambda: log.read_text().split() == ["1", "3"])  # the second waits for its session
+    run.send(signal.SIGINT)
+    assert b"finishing" in run.process.stderr.readline()
+    go.touch()
+    assert run.ended().code == 130
+    assert results(sink) == [1, 2, 3]
+    assert log.read_text().split() == ["1", "3", "2"]
+
+
 def test_interrupted_twice_it_leaves_at_once(pool_monitor: Start, log: Path, tmp_path: Path):
     calls = [1, {"args": [str(tmp_path / "never"), 2]}]
     source, sink = written(tmp_path / "in", {"args": [str(ROOT), 1]}, calls[1]), tmp_path / "out"
@@ -236,9 +255,8 @@ def test_interrupted_before_there_is_anything_to_finish(pool_monitor: Start, log
     run.process.stdin.flush()
     until(lambda: lines(tmp_path / "out") == 1)  # and it reads on, in vain
     run.send(signal.SIGINT)
-    done = run.ended()
-    assert done.code == 130
-    assert "Traceback" not in done.err
+    assert run.process.wait(20) == 130, "though its input is still open"
+    assert "Traceback" not in run.ended().err
 
 
 def test_a_worker_killed_in_the_middle_loses_nothing_with_retries(pool_monitor: Start, log: Path, tmp_path: Path):

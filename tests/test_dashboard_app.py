@@ -6,15 +6,16 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from typing import get_args
 
 import pytest
 
 from pool_monitor.dashboard import Frame, LocalFeed, Lost
 from pool_monitor.dashboard.app import Dashboard, run
-from pool_monitor.dashboard.style import styles
-from pool_monitor.dashboard.terminal import borrowed, can_run, glyphs_for, wants_colour
+from pool_monitor.dashboard.style import STYLES
+from pool_monitor.dashboard.terminal import borrowed, can_run, glyphs_for
 from pool_monitor.dashboard.viewer import Viewer
-from pool_monitor.view import ASCII, UNICODE, Mode, plain
+from pool_monitor.view import ASCII, UNICODE, Meaning, Mode, plain
 from tests import samples
 
 SIZE = (80, 24)
@@ -198,37 +199,37 @@ def test_glyphs_follow_the_locale(environ: dict[str, str], encoding: str, glyphs
     assert glyphs_for(environ, encoding) is glyphs
 
 
-def test_no_color_counts_only_with_a_value() -> None:
-    assert wants_colour({})
-    assert wants_colour({"NO_COLOR": ""})
-    assert not wants_colour({"NO_COLOR": "1"})
-
-
-def test_levels_differ_in_colour_and_need_none() -> None:
-    colourful, colourless = styles(colour=True), styles(colour=False)
-    assert colourful["warn"].color.name == "yellow"
-    assert colourful["bad"].color.name == "red"
-    assert colourful["bar-bad"].color.name == "red"
-    assert colourful["bar-warn"].color.name == "yellow"
-    assert colourful["plain"].color is colourful["strong"].color is colourful["bar-strong"].color is None
-    assert all(style.color is style.bgcolor is None for style in colourless.values())
-    assert colourless.keys() == colourful.keys()
+def test_levels_differ_in_colour_and_in_nothing_else() -> None:
+    coloured = {meaning: style.color.name for meaning, style in STYLES.items() if style.color}
+    assert coloured == {
+        "data": "cyan",
+        "key": "cyan",
+        "warn": "yellow",
+        "bar-warn": "yellow",
+        "bad": "red",
+        "bar-bad": "red",
+    }
+    assert all(style.bgcolor is None for style in STYLES.values())
+    assert STYLES.keys() == set(get_args(Meaning))
 
 
 def test_a_pipe_is_no_place_for_a_dashboard() -> None:
     assert not can_run()
 
 
-async def test_borrowed_signals_come_back() -> None:
-    quits = []
+async def test_borrowed_signals_and_task_factory_come_back() -> None:
+    quits: list[int] = []
+    loop = asyncio.get_running_loop()
     before = [signal.getsignal(number) for number in (signal.SIGWINCH, signal.SIGTERM, signal.SIGTSTP)]
     with borrowed(lambda: quits.append(1)):
         signal.signal(signal.SIGWINCH, signal.SIG_IGN)
         signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        loop.set_task_factory(lambda loop, coroutine, **options: asyncio.Task(coroutine, loop=loop, **options))
         os.kill(os.getpid(), signal.SIGTERM)
         while not quits:
             await asyncio.sleep(0)
     assert before == [signal.getsignal(number) for number in (signal.SIGWINCH, signal.SIGTERM, signal.SIGTSTP)]
+    assert loop.get_task_factory() is None
 
 
 async def test_a_host_that_handles_sigterm_keeps_its_handler() -> None:
@@ -246,6 +247,35 @@ async def test_a_host_that_handles_sigterm_keeps_its_handler() -> None:
 
 
 # feeds
+
+
+class FeedClock:
+    """Stands in for asyncio inside the feed: time passes only when the feed sleeps, or the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def get_running_loop(self) -> FeedClock:
+        return self
+
+    def time(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.now += seconds
+
+
+async def test_a_local_feed_keeps_its_beat_and_skips_what_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FeedClock()
+    monkeypatch.setattr("pool_monitor.dashboard.feed.asyncio", clock)
+    frames = LocalFeed(lambda window: samples.snapshot(), interval=1.0).frames("5m")
+    taken = []
+    for busy_for in (0.3, 0.3, 3.5, 0.0, 0.0):
+        await anext(frames)
+        taken.append(clock.now - 1000)
+        clock.now += busy_for
+    assert taken == pytest.approx([0.0, 1.0, 2.0, 5.5, 6.5])
 
 
 async def test_a_local_feed_takes_at_once_and_then_every_interval() -> None:
@@ -462,6 +492,24 @@ async def test_run_raises_what_the_feed_raised_and_leaves_no_task() -> None:
     with pytest.raises(ValueError, match="broken feed"):
         await run(HandFeed(samples.snapshot(), ValueError("broken feed")))
     assert leftovers() == before
+
+
+@pytest.mark.usefixtures("headless")
+@pytest.mark.parametrize("method", ["page", "receive"])
+async def test_run_raises_what_went_wrong_inside_and_prints_nothing(
+    method: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("drawing broke")
+
+    monkeypatch.setattr(Viewer, method, broken)
+    before = leftovers()
+    feed = HandFeed(samples.snapshot())
+    with pytest.raises(RuntimeError, match="drawing broke"):
+        await run(feed)
+    assert capfd.readouterr() == ("", "")
+    assert leftovers() == before
+    assert feed.windows == feed.closed
 
 
 @pytest.mark.usefixtures("headless")

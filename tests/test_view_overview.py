@@ -445,6 +445,23 @@ def test_what_deserves_a_look_among_workers(state: str, wanted: list[tuple[str, 
     assert notices(snapshot, snapshot.pools["text"], LIVE) == wanted
 
 
+@pytest.mark.parametrize(
+    ("state", "words", "meaning"),
+    [
+        ("ready", "○ idle", "dim"),
+        ("busy", "● busy", "plain"),
+        ("initializing", "◐ starting", "warn"),
+        ("degraded", "▲ degraded", "warn"),
+        ("terminating", "◌ draining", "dim"),
+        ("terminated", "✖ dead", "bad"),
+    ],
+)
+def test_a_workers_state_is_a_symbol_a_word_and_a_meaning(state: str, words: str, meaning: str) -> None:
+    lines = overview(with_worker(samples.snapshot(), "text-2", state=state), (80, 24))
+    worker = next(line for line in lines if line[0].text.strip() == "text-2")
+    assert (worker[1].text.strip(), worker[1].meaning) == (words, meaning)
+
+
 def test_many_workers_in_trouble_are_counted_and_the_first_is_named() -> None:
     snapshot = samples.snapshot()
     for slot in ("text-0", "text-1", "text-2", "text-3"):
@@ -518,6 +535,14 @@ def test_the_mode_word_is_always_at_the_right_end(mode: Mode, word: str, width: 
     assert text(overview(samples.snapshot(), (width, 24), mode=mode)).splitlines()[0].endswith(f" {word}")
 
 
+@pytest.mark.parametrize(
+    ("mode", "meaning"),
+    [(LIVE, "bar-strong"), (Mode("PAUSED"), "bar-strong"), (STALE, "bar-warn"), (LOST, "bar-bad")],
+)
+def test_the_mode_word_stands_out_the_more_the_older_the_numbers_may_be(mode: Mode, meaning: str) -> None:
+    assert meanings(overview(samples.snapshot(), (80, 24), mode=mode)[:1], mode.word) == {meaning}
+
+
 @pytest.mark.parametrize("mode", [STALE, LOST])
 def test_old_numbers_never_pass_for_live(mode: Mode) -> None:
     lines = overview(troubled(), (120, 40), mode=mode, selected="text-3")
@@ -529,7 +554,6 @@ def test_the_attention_line_says_why_numbers_are_old() -> None:
     assert "▲ no snapshot for 3s" in text(overview(samples.snapshot(), (80, 24), mode=STALE)).splitlines()[3]
     lost = overview(samples.snapshot(), (80, 24), mode=LOST)
     assert "✖ connection lost: connection refused" in text(lost).splitlines()[3]
-    assert meanings(lost, "LOST") == {"bar-bad"}
     paused = overview(samples.snapshot(), (80, 24), mode=Mode("PAUSED", reason="gone"))
     assert "connection lost: gone" in text(paused)
 

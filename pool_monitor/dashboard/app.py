@@ -26,15 +26,13 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from pool_monitor.dashboard.style import styles
-from pool_monitor.dashboard.terminal import borrowed, glyphs_for, wants_colour
+from pool_monitor.dashboard.style import STYLES
+from pool_monitor.dashboard.terminal import borrowed, glyphs_for
 from pool_monitor.dashboard.viewer import Viewer
 
 if TYPE_CHECKING:
-    from rich.style import Style
-
     from pool_monitor.dashboard.feed import Feed
-    from pool_monitor.view import Line, Meaning
+    from pool_monitor.view import Line
 
 
 class Page(Widget):
@@ -42,9 +40,8 @@ class Page(Widget):
 
     DEFAULT_CSS = "Page { width: 100%; height: 100%; }"
 
-    def __init__(self, looks: dict[Meaning, Style]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._looks = looks
         self._lines: list[Line] = []
 
     def show(self, lines: list[Line]) -> None:
@@ -59,7 +56,7 @@ class Page(Widget):
     def render_line(self, y: int) -> Strip:
         if y >= len(self._lines):
             return Strip.blank(self.size.width)
-        return Strip(Segment(text, self._looks[meaning]) for text, meaning in self._lines[y])
+        return Strip(Segment(text, STYLES[meaning]) for text, meaning in self._lines[y])
 
 
 def _key(keys: str, action: str) -> Binding:
@@ -105,7 +102,7 @@ class Dashboard(App[None]):
             window=window,
             glyphs=glyphs_for(os.environ, getattr(sys.__stderr__, "encoding", None) or "ascii"),
         )
-        self.page = Page(styles(colour=wants_colour(os.environ)))
+        self.page = Page()
         self._following: asyncio.Task[None] | None = None
         self._one_window = CancelScope()
         self._room = self.size

@@ -1,6 +1,7 @@
 """How meanings look on a terminal: attributes first, then the terminal's own 16 colours.
 
-Everything is told by words and symbols before it is told by colour, so leaving the colours out loses nothing.
+Everything is told by words and symbols before it is told by colour, so that under NO_COLOR, where Textual leaves the
+colours out and keeps the attributes, nothing is lost.
 """
 
 from __future__ import annotations
@@ -9,34 +10,20 @@ from rich.style import Style
 
 from pool_monitor.view import Meaning
 
-_ATTRIBUTES: dict[Meaning, Style] = {
+STYLES: dict[Meaning, Style] = {
     "plain": Style(),
     "dim": Style(dim=True),
     "strong": Style(bold=True),
     "head": Style(bold=True),
     "frame": Style(dim=True),
-    "data": Style(),
-    "warn": Style(bold=True),
-    "bad": Style(bold=True),
-    "key": Style(bold=True),
+    "data": Style(color="cyan"),
+    "warn": Style(bold=True, color="yellow"),
+    "bad": Style(bold=True, color="red"),
+    "key": Style(bold=True, color="cyan"),
     "bar": Style(reverse=True),
     "bar-strong": Style(reverse=True, bold=True),
-    "bar-warn": Style(reverse=True, bold=True),
-    "bar-bad": Style(reverse=True, bold=True),
+    "bar-warn": Style(reverse=True, bold=True, color="yellow"),
+    "bar-bad": Style(reverse=True, bold=True, color="red"),
     "selected": Style(reverse=True),
 }
-_COLOURS: dict[Meaning, Style] = {
-    "data": Style(color="cyan"),
-    "warn": Style(color="yellow"),
-    "bad": Style(color="red"),
-    "key": Style(color="cyan"),
-    "bar-warn": Style(color="yellow"),
-    "bar-bad": Style(color="red"),
-}
-
-
-def styles(*, colour: bool) -> dict[Meaning, Style]:
-    """The style of every meaning."""
-    if not colour:
-        return _ATTRIBUTES
-    return {meaning: style + _COLOURS.get(meaning, Style()) for meaning, style in _ATTRIBUTES.items()}
+"""The style of every meaning."""

@@ -24,11 +24,6 @@ def can_run() -> bool:
     return os.environ.get("TERM", "dumb") != "dumb" and threading.current_thread() is threading.main_thread()
 
 
-def wants_colour(environ: Mapping[str, str]) -> bool:
-    """False when NO_COLOR says so. An empty value says nothing (no-color.org)."""
-    return not environ.get("NO_COLOR")
-
-
 def glyphs_for(environ: Mapping[str, str], encoding: str = "utf-8") -> Glyphs:
     """The glyphs for a terminal of this environment, whose stream writes *encoding*.
 

@@ -23,10 +23,11 @@ from typing import Any, NamedTuple
 
 from pool_monitor.errors import PayloadError, StartError
 from pool_monitor.pool.transport.base import CallTimes, Failure, Ready, Sink
-from pool_monitor.pool.transport.child import CODECS, PROTOCOL, Codec
+from pool_monitor.pool.transport.child import PROTOCOL
+from pool_monitor.pool.transport.child.codec import CODECS, Codec
 from pool_monitor.pool.transport.framing import FrameError, FrameReader, frame
 
-_CHILD = str(Path(__file__).with_name("child.py"))
+_CHILD = str(Path(__file__).with_name("child") / "__main__.py")
 _LINE_LIMIT = 8 * 1024  # a longer line of output is cut
 _TAIL_LINES = 20  # of stderr, kept for the report of a crash
 _LAST_BYTES = 0.25  # seconds an ended worker's socket may stay open in a process it left behind
@@ -191,7 +192,7 @@ class ProcessTransport(asyncio.BufferedProtocol):
             self._transport.write(frame(body))
 
     def _urgent(self, message: Any) -> None:
-        """Send to a worker that may be busy: the signal makes it look (see child.py). Ignored by default."""
+        """Send to a worker that may be busy: the signal makes it look (see child/). Ignored by default."""
         self._send(message)
         self._signal(signal.SIGURG, group=False)
 

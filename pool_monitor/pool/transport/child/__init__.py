@@ -1,0 +1,23 @@
+"""The program inside a worker process: loads the target, answers calls, ends itself when the parent goes away.
+
+Standard library only, and any Python from 3.8: the parent starts ``__main__.py`` by its path, in whatever
+interpreter the target needs, where nothing of ours is installed. It speaks protocol v1 (docs/WORKER_PROTOCOL.md) on
+the socket whose descriptor is in ``POOL_MONITOR_FD``; stdin, stdout and stderr belong to the target.
+
+Theory of operation
+-------------------
+One thread. Idle, it blocks in ``recv``. While the target runs nobody reads the socket, so that a call costs no
+hand-over between threads; when the parent has something urgent to say to a busy worker (``ping``, ``cancel``), it
+writes the frame and sends SIGURG, whose default action is to be ignored. Our handler then reads what has arrived,
+answers pings, and turns a ``cancel`` into `OperationCancelled`, raised inside the target at that very place. The
+handler reads only while the target's code runs: never in the middle of a frame that is being sent or received.
+
+Life-line: a second socket (``POOL_MONITOR_LIFELINE``) that never carries a byte. When the parent goes, however it
+goes, the kernel sees the other end close and kills this whole process group at once. That needs nothing from this
+process, so it also works while C code holds the interpreter.
+
+The files: life.py (start and end of the process), worker.py (the messages), target.py (the user's code), channel.py
+(frames), codec.py (payloads; the parent uses it too), report.py (exceptions as text).
+"""
+
+PROTOCOL = 1

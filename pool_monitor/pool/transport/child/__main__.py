@@ -1,0 +1,25 @@
+"""Run by path in the interpreter of the target. Loads its neighbours under a private name, so that nothing of ours
+can be mistaken for a module of the target's, and from their compiled form, which a script is never given.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+
+_PACKAGE = "_pool_monitor_child"
+
+if __name__ == "__main__":
+    here = os.path.dirname(os.path.abspath(__file__))
+    if sys.path and os.path.abspath(sys.path[0]) == here:
+        del sys.path[0]  # put there because this file is run by path: not the target's business
+    spec = importlib.util.spec_from_file_location(
+        _PACKAGE, os.path.join(here, "__init__.py"), submodule_search_locations=[here]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    package = sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    importlib.import_module(_PACKAGE + ".life").main()

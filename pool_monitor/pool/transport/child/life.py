@@ -1,0 +1,51 @@
+"""How a worker process begins, and how it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import signal
+import socket
+import sys
+
+from .channel import ParentGone
+from .worker import Worker, flush_output
+
+
+def tie_life_to(fd: int) -> socket.socket:
+    """Have the kernel kill this process group when the other end of *fd* closes. See the theory of operation."""
+    owner = -os.getpgrp() if os.getpgrp() == os.getpid() else os.getpid()
+    fcntl.fcntl(fd, fcntl.F_SETOWN, owner)
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGKILL)
+    else:  # elsewhere than on Linux SIGIO is ignored by default, and this works only between bytecodes
+        signal.signal(signal.SIGIO, lambda *_: os._exit(1))
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+    lifeline = socket.socket(fileno=fd)
+    try:
+        if lifeline.recv(1, socket.MSG_DONTWAIT) == b"":
+            os._exit(1)  # the parent went before the kernel was told to watch
+    except BlockingIOError:
+        pass
+    return lifeline
+
+
+def main() -> None:
+    """Serve the parent until it says stop or is gone."""
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    fds = [int(os.environ.pop(name)) for name in ("POOL_MONITOR_FD", "POOL_MONITOR_LIFELINE")]
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    lifeline = tie_life_to(fds[1])
+    worker = Worker(socket.socket(fileno=fds[0]))
+    try:
+        if worker.start():
+            worker.serve()
+    except ParentGone:
+        pass
+    finally:
+        flush_output()
+        lifeline.detach()  # stays open until the very end of the process

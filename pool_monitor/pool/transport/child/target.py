@@ -1,0 +1,96 @@
+"""The user's code: finding it, and what of it can be called."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+
+TYPE_CHECKING = False  # as in typing, without its import
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+
+def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Import ``module:attribute`` or ``file.py:attribute``; a class is instantiated."""
+    where, _, attribute = target.rpartition(":")
+    sys.path[:] = path + [entry for entry in sys.path if entry not in path]
+    if where.endswith(".py"):
+        module = _load_file(where)
+    else:
+        try:
+            module = importlib.import_module(where)
+        except ModuleNotFoundError as error:
+            if error.name and (where == error.name or where.startswith(error.name + ".")):
+                raise LookupError(
+                    "no module named %r (looked for %r in %s)" % (error.name, target, ", ".join(sys.path))
+                ) from None
+            raise
+    found = module
+    for part in attribute.split("."):
+        if not hasattr(found, part) and hasattr(found, "__path__"):  # a package need not have imported all its modules
+            name = "%s.%s" % (found.__name__, part)
+            if importlib.util.find_spec(name) is not None:
+                importlib.import_module(name)
+        if not hasattr(found, part):
+            public = sorted(name for name in dir(found) if not name.startswith("_"))
+            raise LookupError("%s has no attribute %r; it has %s" % (where, attribute, ", ".join(public) or "none"))
+        found = getattr(found, part)
+    return found(*args, **kwargs) if inspect.isclass(found) else found
+
+
+def _load_file(path: str) -> Any:
+    path = os.path.abspath(path)
+    if not os.path.isfile(path):
+        folder = os.path.dirname(path)
+        there = sorted(entry for entry in os.listdir(folder) if entry.endswith(".py")) if os.path.isdir(folder) else []
+        raise LookupError("no file %r; in its directory there are %s" % (path, ", ".join(there) or "no .py files"))
+    name = os.path.basename(path)[:-3]
+    sys.path.insert(0, os.path.dirname(path))  # so that its neighbours can be imported, as when it is run
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_METHODS = (staticmethod, classmethod, functools.partialmethod)  # descriptors that give something to call
+
+
+class Operation:
+    """One public function of the target."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        try:
+            parameter = inspect.signature(function).parameters.get("session")
+        except (TypeError, ValueError):  # some builtins have no signature
+            parameter = None
+        self.takes_session = parameter is not None and parameter.kind in (
+            inspect.Parameter.KEYWORD_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        )
+        generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        self.kind = "generator" if generator else "function"
+
+
+def operations_of(target: Any) -> dict[str, Operation]:
+    """The public callables of *target* by name: no classes, and of a module only what was written in it."""
+    names = [name for name in dir(target) if not name.startswith("_")]
+    if inspect.ismodule(target):
+        names = getattr(target, "__all__", None) or [
+            name for name in names if getattr(getattr(target, name), "__module__", None) == target.__name__
+        ]
+    found = {}
+    for name in names:
+        static = inspect.getattr_static(target, name, None)
+        if hasattr(type(static), "__get__") and not callable(static) and not isinstance(static, _METHODS):
+            continue  # a property of whatever kind: reading it would run it
+        value = getattr(target, name, None)
+        if callable(value) and not inspect.isclass(value):
+            found[name] = Operation(value)
+    return found
