@@ -91,7 +91,7 @@ class CallStats(Struct, frozen=True, kw_only=True):
 
 
 class OperationView(CallStats, frozen=True, kw_only=True):
-    """One operation of a pool, over all its workers. ``other`` holds those that came when the label budget was spent."""
+    """One operation of a pool, over all its workers. ``other`` holds what came after the label budget was spent."""
 
     operation: str
 
