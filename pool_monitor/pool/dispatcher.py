@@ -450,19 +450,10 @@ class Dispatcher:
             self._running -= 1
         self.completed += 1
         self._tell(call, error, result)
-        measurements = {
-            "duration": now_ns - call.started_ns,
-            "queue_duration": now_ns - call.started_ns if call.queue_ns is None else call.queue_ns,
-            "attempts": call.attempts,
-        }
-        if times is not None:
-            measurements["execution_duration"] = times.execution_ns
-            measurements["cpu_duration"] = times.cpu_ns
-        if error is None:
-            if _STOP.on:
-                _STOP.emit(measurements, self._about(call, on_worker=True))
-        else:
-            self._report(call, error, measurements)
+        if error is not None:
+            self._report(call, error, _measured(call, now_ns, times))
+        elif _STOP.on:
+            _STOP.emit(_measured(call, now_ns, times), self._about(call, on_worker=True))
         self._leave_session(call)
         if not self._open and self._quiet is not None:
             self._quiet.set_result(None)
@@ -527,6 +518,20 @@ class Dispatcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _measured(call: Call, now_ns: int, times: CallTimes | None) -> dict[str, int]:
+    """The measurements of a call that ends now."""
+    duration = now_ns - call.started_ns
+    measurements = {
+        "duration": duration,
+        "queue_duration": duration if call.queue_ns is None else call.queue_ns,
+        "attempts": call.attempts,
+    }
+    if times is not None:
+        measurements["execution_duration"] = times.execution_ns
+        measurements["cpu_duration"] = times.cpu_ns
+    return measurements
 
 
 def died(worker: Worker, how: str, exit_code: int | None, stderr: str) -> WorkerDied:

@@ -20,6 +20,8 @@ _HISTORY = 32  # transitions a slot remembers
 class State(StrEnum):
     """Where a slot stands; the values are those of `snapshot.WorkerState`."""
 
+    __hash__ = str.__hash__  # Enum's own runs Python code, and every call looks states up six times
+
     INITIALIZING = "initializing"
     READY = "ready"
     BUSY = "busy"
