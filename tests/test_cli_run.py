@@ -102,9 +102,9 @@ def test_lines_of_a_session_run_one_after_another(command: Command, tmp_path: Pa
 def test_waiting_for_a_turn_does_not_count_against_the_timeout(
     size: int, session: str | None, command: Command, tmp_path: Path
 ):
-    calls = [{"args": [number], "kwargs": {"pause": 0.3}, "session": session} for number in range(4)]
+    calls = [{"args": [number], "kwargs": {"pause": 0.2}, "session": session} for number in range(4)]
     source, sink = written(tmp_path / "in", *calls), tmp_path / "out"
-    done = command("run", JOBS, "note", "--input", source, "--output", sink, "--size", size, "--timeout", 0.8)
+    done = command("run", JOBS, "note", "--input", source, "--output", sink, "--size", size, "--timeout", 0.6)
     assert (done.code, results(sink)) == (0, [0, 1, 2, 3])
 
 
@@ -186,7 +186,7 @@ def test_nothing_but_answers_comes_out_on_stdout(pool_monitor: Start):
 # -- interrupted, killed, resumed -------------------------------------------------------------------------------------
 
 
-def begun(pool_monitor: Start, log: Path, tmp_path: Path, *more: object, count: int = 150) -> Program:
+def begun(pool_monitor: Start, log: Path, tmp_path: Path, *more: object, count: int = 100) -> Program:
     """A run over *count* lines that is in the middle of its work."""
     calls = [{"args": [number], "kwargs": {"pause": 0.01}} for number in range(1, count + 1)]
     source, sink = written(tmp_path / "in", *calls), tmp_path / "out"
@@ -210,11 +210,11 @@ def test_interrupted_and_started_again_it_finishes_the_rest_and_repeats_nothing(
     assert done.code == 128 + number
     assert "the same command goes on from here" in done.err
     assert "Traceback" not in done.err
-    assert 10 < lines(tmp_path / "out") == lines(log) < 150, "every line begun was finished, and no other"
+    assert 10 < lines(tmp_path / "out") == lines(log) < 100, "every line begun was finished, and no other"
     assert run.left_over() == []
     assert finished(command, tmp_path) == (0, "", "")
-    assert results(tmp_path / "out") == list(range(1, 151))
-    assert Counter(map(int, log.read_text().split())) == Counter(range(1, 151))
+    assert results(tmp_path / "out") == list(range(1, 101))
+    assert Counter(map(int, log.read_text().split())) == Counter(range(1, 101))
 
 
 def test_interrupted_it_begins_nothing_but_what_stands_before_what_it_has_begun(
@@ -264,7 +264,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing_with_retries(pool_monitor: 
     run.children()[0].kill()
     done = run.ended()
     assert (done.code, done.err) == (0, "")
-    assert results(tmp_path / "out") == list(range(1, 151))
+    assert results(tmp_path / "out") == list(range(1, 101))
     assert run.left_over() == []
 
 
@@ -275,7 +275,7 @@ def test_a_worker_killed_in_the_middle_costs_one_line_without_retries(pool_monit
     failed = [said for said in answers(tmp_path / "out") if not said["ok"]]
     assert [said["error"]["type"] for said in failed] == ["WorkerDied"]
     assert "SIGKILL" in failed[0]["error"]["message"]
-    assert lines(tmp_path / "out") == 150
+    assert lines(tmp_path / "out") == 100
 
 
 def test_killed_itself_it_leaves_no_worker_and_an_output_to_go_on_from(
@@ -288,7 +288,7 @@ def test_killed_itself_it_leaves_no_worker_and_an_output_to_go_on_from(
     sink.write_bytes(sink.read_bytes()[:-20])  # as if it had been killed while it wrote
     whole = lines(sink)
     assert finished(command, tmp_path) == (0, "", "")
-    assert results(sink) == list(range(1, 151))
+    assert results(sink) == list(range(1, 101))
     again = [number for number, times in Counter(log.read_text().split()).items() if times > 1]
     assert all(int(number) > whole for number in again)
 

@@ -56,7 +56,7 @@ def test_every_fault_happens(fault: str, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_headless_it_reports_figures_of_real_calls(pool_monitor: Start, runtime_dir: Path):
-    demo = pool_monitor("demo", "--headless", "--duration", "3", "--size", "2")
+    demo = pool_monitor("demo", "--headless", "--duration", "2", "--size", "2")
     until(lambda: list(runtime_dir.glob("demo-*.sock")))
     demo.children()
     snapshot = json.loads(until(lambda: called(pool_monitor)))
@@ -132,7 +132,7 @@ def test_on_a_terminal_it_shows_real_numbers_and_leaves_it_clean(terminal: Calla
 
 
 def test_its_duration_ends_it_on_a_terminal(terminal: Callable[..., Terminal]):
-    screen = terminal("demo", "--duration", "2", "--size", "1", columns=80, rows=24)
+    screen = terminal("demo", "--duration", "1", "--size", "1", columns=80, rows=24)
     screen.shows("LIVE")
     assert screen.ended() == 0
     screen.assert_clean()

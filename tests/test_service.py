@@ -171,9 +171,9 @@ async def test_more_viewers_than_there_may_be_get_503_and_the_place_of_one_that_
         streams = [await viewer.__aenter__() for viewer in viewers]
         await asyncio.gather(*(anext(stream) for stream in streams))
         assert source.viewers == VIEWERS_MAX
-        response = await http.get("/v1/stream")
-        assert response.status_code == 503
-        assert response.json() == {"error": f"{VIEWERS_MAX} viewers are attached already"}
+        async with http.stream("GET", "/v1/stream") as response:
+            assert response.status_code == 503
+            assert await response.aread() == b'{"error":"%d viewers are attached already"}' % VIEWERS_MAX
         assert (await http.get("/v1/snapshot")).status_code == 200
         await viewers.pop().__aexit__(None, None, None)
         await eventually(lambda: source.viewers < VIEWERS_MAX)
