@@ -728,6 +728,15 @@ async def test_an_idempotent_call_is_sent_again_and_any_other_is_not(pool: Pool,
         await pool.run("die_once", str(tmp_path / "two"))
 
 
+async def test_a_stream_collected_at_the_end_is_begun_anew_when_its_worker_dies(pool: Pool, tmp_path: Path) -> None:
+    for stop in (3, 500):  # fewer items than are held for a slow reader, and more
+        marker = str(tmp_path / str(stop))
+        with telemetry.capture(("pool", "retry")) as retries:
+            got = await pool.options(idempotent=True).try_run("count_and_die_once", stop, marker)
+        assert (got.error, got.result) == (None, list(range(stop)))
+        assert len(retries) == 1
+
+
 async def test_an_idempotent_call_is_given_up_after_its_retries() -> None:
     async with ops_pool(retries=1) as pool:
         with telemetry.capture(("pool",)) as events, pytest.raises(WorkerDied):

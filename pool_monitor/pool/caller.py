@@ -72,12 +72,16 @@ class Caller:
         result: Any = None
         error: PoolError | None = None
         try:
-            call = dispatcher.admit(operation, args, kwargs, self._options, stream=stream)
-            async with aclosing(_read(dispatcher, call)) as items:
-                collected = [item async for item in items]
-            result = collected if stream else call.future.result()
+            call = dispatcher.admit(operation, args, kwargs, self._options, stream=stream, collect=True)
+            result = await call.future
+            if call.items is not None:
+                result = list(call.items.buffer)
         except PoolError as failure:
             error = failure
+        except asyncio.CancelledError:
+            if call is not None:
+                dispatcher.cancel(call)
+            raise
         worker = None if call is None or call.worker is None else call.worker.id
         return CallResult(result, error, worker, time.monotonic() - started)
 
@@ -214,10 +218,11 @@ def with_options(base: Options, changes: dict[str, Any]) -> Options:
 
 
 async def _read(dispatcher: Dispatcher, call: Call) -> AsyncGenerator[Any, None]:
-    """What a call yields, until it has ended; raises what it ended with. A plain call yields nothing."""
+    """What a streaming call yields, until it has ended; raises what it ended with."""
     items = call.items
+    assert items is not None
     try:
-        while items is not None:
+        while True:
             while items.buffer:
                 value = items.buffer.popleft()
                 items.delivered = True
@@ -227,7 +232,7 @@ async def _read(dispatcher: Dispatcher, call: Call) -> AsyncGenerator[Any, None]
             if call.future.done():
                 break
             await items.changed()
-        await call.future
+        call.future.result()
     finally:
         dispatcher.cancel(call)  # nobody reads on; nothing happens when it has ended
         if call.future.done() and not call.future.cancelled():

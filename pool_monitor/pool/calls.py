@@ -93,19 +93,26 @@ class Call:
 class Items:
     """What a stream has yielded and its caller has not read yet. Bounded by back-pressure on the worker."""
 
-    __slots__ = ("_loop", "_waiter", "buffer", "delivered")
+    __slots__ = ("_loop", "_waiter", "buffer", "delivered", "keep")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, keep: bool) -> None:
         self._loop = loop
+        self.keep = keep  # the caller wants them all, at the end: nobody reads before that, so nothing may wait for it
         self._waiter: asyncio.Future[None] | None = None
         self.buffer: deque[Any] = deque()
-        self.delivered = False  # the caller has been given an item: sending the call again would repeat it
+        self.delivered = False  # the caller has been given an item
 
     def put(self, value: Any) -> bool:
         """Add an item. Returns whether the worker should hold on."""
         self.buffer.append(value)
         self.wake()
-        return len(self.buffer) >= STREAM_HIGH
+        return len(self.buffer) >= STREAM_HIGH and not self.keep
+
+    def start_over(self) -> bool:
+        """Forget them, for another try. False when the caller has seen some already."""
+        if not self.delivered:
+            self.buffer.clear()
+        return not self.delivered
 
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

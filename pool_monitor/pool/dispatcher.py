@@ -97,10 +97,18 @@ class Dispatcher:
         return len(self._open)
 
     def admit(
-        self, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options, *, stream: bool
+        self,
+        operation: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Options,
+        *,
+        stream: bool,
+        collect: bool = False,
     ) -> Call:
         """Take a call in: hand it to a worker, queue it, or refuse it. Its future tells its end, a refusal included.
 
+        *stream*: the operation is a generator; *collect*: its items are wanted only when they are all there.
         Raises UnknownOperation for what no worker can do.
         """
         self._check(operation, options, stream=stream)
@@ -110,7 +118,7 @@ class Dispatcher:
             kwargs,
             options,
             future=self._loop.create_future(),
-            items=Items(self._loop) if stream else None,
+            items=Items(self._loop, keep=collect) if stream else None,
             deadline=self._loop.time() + self._timeout(options),
             now_ns=time.monotonic_ns(),
         )
@@ -339,8 +347,8 @@ class Dispatcher:
         call, worker.call = worker.call, None
         if call is None or call.done:
             return
-        repeatable = call.items is None or not (call.items.buffer or call.items.delivered)
-        if call.options.idempotent and repeatable and call.attempts <= self.config.retries:
+        again = call.options.idempotent and call.attempts <= self.config.retries
+        if again and (call.items is None or call.items.start_over()):
             self._running -= 1
             call.running = False
             if _RETRY.on:
