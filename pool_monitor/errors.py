@@ -43,6 +43,12 @@ class PoolError(Exception):
     """How a call that ends with this error is counted."""
 
 
+def _show(error: PoolError, traceback: str | None) -> None:
+    """Have a worker's traceback printed with our own, when it says more than the message does."""
+    if traceback and len(traceback.splitlines()) > 1:
+        error.add_note(f"In the worker:\n{traceback.rstrip()}")
+
+
 class ConfigError(PoolError, ValueError):
     """A setting is wrong. The text names the place, the value and the remedy."""
 
@@ -61,8 +67,7 @@ class StartError(PoolError):
     def __init__(self, message: str, traceback: str | None = None) -> None:
         super().__init__(message)
         self.traceback = traceback
-        if traceback:
-            self.add_note(f"In the worker:\n{traceback.rstrip()}")
+        _show(self, traceback)
 
 
 class UnknownOperation(PoolError, LookupError):
@@ -123,8 +128,7 @@ class OperationError(PoolError):
     def __init__(self, operation: str, type_name: str, message: str, traceback: str = "") -> None:
         self.operation, self.type_name, self.message, self.traceback = operation, type_name, message, traceback
         super().__init__(f"{operation}: {type_name}: {message}" if message else f"{operation}: {type_name}")
-        if traceback:
-            self.add_note(f"In the worker:\n{traceback.rstrip()}")
+        _show(self, traceback)
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.operation, self.type_name, self.message, self.traceback)

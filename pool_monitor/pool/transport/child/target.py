@@ -36,10 +36,17 @@ def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str,
             if importlib.util.find_spec(name) is not None:
                 importlib.import_module(name)
         if not hasattr(found, part):
-            public = sorted(name for name in dir(found) if not name.startswith("_"))
-            raise LookupError("%s has no attribute %r; it has %s" % (where, attribute, ", ".join(public) or "none"))
+            raise LookupError("%s has no attribute %r; it has %s" % (where, attribute, ", ".join(_offers(found))))
         found = getattr(found, part)
     return found(*args, **kwargs) if inspect.isclass(found) else found
+
+
+def _offers(found: Any) -> list[str]:
+    """The public names in *found*: of a module those made in it, unless it only passes on what others made."""
+    public = [name for name in dir(found) if not name.startswith("_")]
+    here = getattr(found, "__name__", None)
+    own = [name for name in public if getattr(getattr(found, name, None), "__module__", None) == here]
+    return (own if inspect.ismodule(found) else []) or public or ["nothing public"]
 
 
 def _load_file(path: str) -> Any:
