@@ -235,8 +235,10 @@ class ProcessTransport(asyncio.BufferedProtocol):
     def _message(self, message: Any) -> None:
         """One message of a worker at work. Raises for one that the protocol does not know."""
         match message:
-            case ["reply" | "end", int(call_id), packed, data, [int(wall), int(cpu), *_]]:
-                self._reply(call_id, packed, data, CallTimes(wall, cpu))
+            # The order matters: a pattern costs what it looks at before it fails, and nearly all are replies. Of
+            # those only the outside is matched, because matching all of it takes longer than decoding it.
+            case ["reply" | "end", call_id, packed, data, times] if _are_times(times) and type(call_id) is int:
+                self._reply(call_id, packed, data, CallTimes(times[0], times[1]))
             case ["item", int(call_id), packed]:
                 self._item(call_id, packed)
             case ["error", int(call_id), str(kind), str(name), str(text), str(trace), [int(wall), int(cpu), *_]]:
@@ -414,6 +416,10 @@ class _Output:
         if self._size:
             self._flush()
         self._loop.remove_reader(self._fd)
+
+
+def _are_times(times: object) -> bool:
+    return type(times) is list and len(times) >= 2 and type(times[0]) is int and type(times[1]) is int
 
 
 def exit_words(code: int | None) -> str:
