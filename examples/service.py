@@ -25,9 +25,15 @@ LINE_LIMIT = 1 << 20
 async def serve(port: int, load: float) -> None:
     target = f"{HERE / 'text_tools.py'}:TextTools"
     async with Pool(target, name="text", size=2, timeout=5) as pool, Monitor(pool) as monitor:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
         clients: set[asyncio.StreamWriter] = set()
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if stop.is_set():  # connected in the last moment
+                writer.close()
+                return
             clients.add(writer)
             try:
                 async for line in reader:
@@ -45,9 +51,6 @@ async def serve(port: int, load: float) -> None:
                 clients.discard(writer)
                 writer.close()
 
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with await asyncio.start_server(answer, "127.0.0.1", port, limit=LINE_LIMIT) as server:
             where = server.sockets[0].getsockname()[1]  # with --port 0, the system chose it
             print(f"listening on 127.0.0.1:{where}; dashboards find it at {monitor.address}", flush=True)
