@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from hypothesis import settings
 
+from tests.programs import command, pool_monitor, program, runtime_dir, terminal  # noqa: F401 - fixtures
 from tests.support import Leftovers, eventually
 
 # How long an example takes says more about the machine than about the code.

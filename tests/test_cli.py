@@ -15,16 +15,8 @@ import pytest
 from pool_monitor import __version__
 from pool_monitor.cli import COMMANDS
 from pool_monitor.snapshot import SCHEMA_VERSION
-from tests import programs
-from tests.programs import DEADLINE_S, ROOT, Done, Program, Terminal, until
+from tests.programs import DEADLINE_S, ROOT, Done, Program, Terminal, answers, until, written
 
-command, pool_monitor, program, runtime_dir, terminal = (
-    programs.command,
-    programs.pool_monitor,
-    programs.program,
-    programs.runtime_dir,
-    programs.terminal,
-)
 Command = Callable[..., Done]
 Start = Callable[..., Program]
 OPS = f"{ROOT / 'tests' / 'targets' / 'ops.py'}:Ops"
@@ -272,7 +264,7 @@ def slow_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str]
     """A run that goes on until the file it waits for is there, and that file."""
     go = tmp_path / "go"
     monkeypatch.setenv("JOBS_LOG", str(tmp_path / "log"))
-    source = programs.written(
+    source = written(
         tmp_path / "in", {"args": [str(ROOT), 1]}, "nonsense", *({"args": [str(go), n]} for n in range(3, 9))
     )
     jobs = f"{ROOT / 'tests' / 'targets' / 'jobs.py'}:Jobs"
@@ -296,7 +288,7 @@ def test_run_shows_the_dashboard_and_after_q_a_progress_bar(
     assert screen.ended() == 1
     screen.shows(r"8 lines: 7 ok, 1 failed in")
     screen.assert_clean()
-    assert programs.answers(tmp_path / "out")[-1]["result"] == 8
+    assert answers(tmp_path / "out")[-1]["result"] == 8
 
 
 def test_run_ends_with_its_work_while_the_dashboard_is_open(

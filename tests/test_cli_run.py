@@ -15,15 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests import programs
 from tests.programs import ROOT, TEXT_TOOLS, Done, Program, answers, until, written
 
-command, pool_monitor, program, runtime_dir = (
-    programs.command,
-    programs.pool_monitor,
-    programs.program,
-    programs.runtime_dir,
-)
 JOBS = f"{ROOT / 'tests' / 'targets' / 'jobs.py'}:Jobs"
 Command = Callable[..., Done]
 Start = Callable[..., Program]

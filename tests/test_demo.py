@@ -12,15 +12,8 @@ import pytest
 
 from pool_monitor.demo.load import documents, rate_at
 from pool_monitor.demo.worker import FAULTS, DemoTools
-from tests import programs
 from tests.programs import DEADLINE_S, Program, Terminal, until
 
-pool_monitor, program, runtime_dir, terminal = (
-    programs.pool_monitor,
-    programs.program,
-    programs.runtime_dir,
-    programs.terminal,
-)
 Start = Callable[..., Program]
 
 

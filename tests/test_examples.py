@@ -14,22 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from tests import programs
-from tests.programs import ROOT, Program, Terminal
+from tests.programs import DEADLINE_S, ROOT, Program, Terminal
 
-pool_monitor, program, runtime_dir, terminal = (
-    programs.pool_monitor,
-    programs.program,
-    programs.runtime_dir,
-    programs.terminal,
-)
 Start = Callable[..., Program]
 README_BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 
 
 def asked(port: int, *lines: bytes) -> list[object]:
     """What the service on *port* answers to *lines*."""
-    with socket.create_connection(("127.0.0.1", port), timeout=programs.DEADLINE_S) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as client:
         answers = client.makefile("rb")
         said = []
         for line in lines:
@@ -83,7 +76,7 @@ def test_the_service_survives_its_clients(service: tuple[Program, int]):
     with socket.create_connection(("127.0.0.1", port)) as rude:
         rude.sendall(b"gone before the answer\n" * 50)
     with socket.create_connection(("127.0.0.1", port)) as rude:
-        rude.settimeout(programs.DEADLINE_S)
+        rude.settimeout(DEADLINE_S)
         rude.sendall(b"x" * (2 << 20))
         assert b"too long" in rude.recv(100)
     assert asked(port, b"\xff\xfe is no text\n", b"\n") == [[["text", 1]], []]

@@ -1,8 +1,8 @@
 """Files, pipes and terminals, read and written from an event loop that must go on turning meanwhile.
 
-Pipes and terminals are waited for with the loop's own selector; files on disk are always ready, and the selector
-says so by refusing them. No threads: one that sits in a read cannot be woken when the program is to end. Nor are the
-descriptors made non-blocking: they are shared with whoever else has them open, a shell for example.
+Pipes and terminals are waited for with the loop's own selector. Files on disk are always ready; of a device that is
+too, the selector says so by refusing it. No threads: one that sits in a read cannot be woken when the program is to
+end. Nor are the descriptors made non-blocking: they are shared with whoever else has them open, a shell for example.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Stream(NamedTuple):
         view = memoryview(data)
         try:
             while view:
-                await _ready(self.fd, to_write=True)
+                if not self.on_disk:
+                    await _ready(self.fd, to_write=True)
                 view = view[os.write(self.fd, view[:step]) :]
         except BrokenPipeError:
             raise
@@ -76,7 +77,8 @@ class Stream(NamedTuple):
 
     async def _read(self) -> bytes:
         try:
-            await _ready(self.fd)
+            if not self.on_disk:
+                await _ready(self.fd)
             return os.read(self.fd, _CHUNK)
         except OSError as error:
             raise PoolError(f"{self.name}: reading failed: {error.strerror}") from error

@@ -63,7 +63,8 @@ class Caller:
 
     async def try_run(self, operation: str, /, *args: Any, **kwargs: Any) -> CallResult:
         """Like `run`, but what goes wrong is returned and not raised, and with it where the call ran and how long it
-        took. Takes a generator operation too: its items come as a list. Cancellation is raised as ever.
+        took. Takes a generator operation too: its items come as a list, all held here until it ends, which only the
+        deadline bounds. Cancellation is raised as ever.
         """
         dispatcher = self._pool._calls()
         stream = dispatcher.operations.get(operation) == "generator"

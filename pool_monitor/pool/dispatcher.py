@@ -28,7 +28,6 @@ from pool_monitor.errors import (
     QueueTimeout,
     Rejected,
     UnknownOperation,
-    WorkerDied,
 )
 from pool_monitor.pool.calls import Call, Items, Options
 from pool_monitor.pool.deadline import DeadlineWheel
@@ -540,10 +539,3 @@ def _measured(call: Call, now_ns: int, times: CallTimes | None) -> dict[str, int
         measurements["execution_duration"] = times.execution_ns
         measurements["cpu_duration"] = times.cpu_ns
     return measurements
-
-
-def died(worker: Worker, how: str, exit_code: int | None, stderr: str) -> WorkerDied:
-    """What a call is told whose worker has ended."""
-    return WorkerDied(
-        f"worker {worker.id} ended meanwhile: {how}", worker=worker.id, exit_code=exit_code, stderr=stderr
-    )

@@ -20,11 +20,11 @@ import anyio
 
 from pool_monitor import events
 from pool_monitor.config import PoolConfig, build
-from pool_monitor.errors import ConfigError, PoolClosed, PoolError, ProtocolError, StartError
+from pool_monitor.errors import ConfigError, PoolClosed, PoolError, ProtocolError, StartError, WorkerDied
 from pool_monitor.log import logger
 from pool_monitor.pool.caller import Caller, Session, with_options
 from pool_monitor.pool.calls import Options
-from pool_monitor.pool.dispatcher import Dispatcher, died
+from pool_monitor.pool.dispatcher import Dispatcher
 from pool_monitor.pool.supervisor import Backoff
 from pool_monitor.pool.transport.process import Launch, ProcessTransport, exit_words, import_path
 from pool_monitor.pool.worker import State, Worker
@@ -469,7 +469,8 @@ class Pool(Caller):
         worker.transport = None
         broken = worker.broken
         worker.broken = None
-        calls.lost(worker, broken or died(worker, how, exit_code, stderr))
+        text = f"worker {worker.id} ended meanwhile: {how}"
+        calls.lost(worker, broken or WorkerDied(text, worker=worker.id, exit_code=exit_code, stderr=stderr))
 
     def _how_to_launch(self) -> Launch:
         """How every worker is started: settled once, so that a restart finds what the first start found."""
@@ -522,16 +523,15 @@ class _Line:
 
 
 def _view(worker: Worker, now_ns: int) -> WorkerView:
-    alive = worker.ready is not None and worker.transport is not None
-    busy_with = worker.call.operation if worker.call is not None else None
+    running = worker.transport is not None
     return WorkerView(
         id=worker.id,
         state=worker.lifecycle.state.value,
         state_age=(now_ns - worker.lifecycle.since_ns) / 1e9,
-        pid=worker.ready.pid if alive and worker.ready is not None else None,
-        age=(now_ns - worker.started_ns) / 1e9 if worker.transport is not None else None,
+        pid=worker.ready.pid if running and worker.ready is not None else None,
+        age=(now_ns - worker.started_ns) / 1e9 if running else None,
         restarts=max(0, worker.processes - 1),
-        operation=busy_with,
+        operation=None if worker.call is None else worker.call.operation,
     )
 
 
