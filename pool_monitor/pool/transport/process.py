@@ -220,9 +220,6 @@ class ProcessTransport(asyncio.BufferedProtocol):
         except Exception as error:  # whatever a decoder raises: what follows cannot be trusted
             raise FrameError(f"a frame that is no {self._codec.name}: {error}") from error
 
-    def eof_received(self) -> bool:
-        return False
-
     def connection_lost(self, _error: Exception | None) -> None:
         self._disconnected = True
         if self._gone.done() or self._process is None:
