@@ -30,6 +30,7 @@ from pool_monitor.pool.transport.framing import FrameError, FrameReader, frame
 _CHILD = str(Path(__file__).with_name("child") / "__main__.py")
 _LINE_LIMIT = 8 * 1024  # a longer line of output is cut
 _TAIL_LINES = 20  # of stderr, kept for the report of a crash
+_LOOK_AGAIN = 0.02  # seconds after which a busy worker is signalled a second time
 _LAST_BYTES = 0.25  # seconds an ended worker's socket may stay open in a process it left behind
 
 
@@ -194,6 +195,11 @@ class ProcessTransport(asyncio.BufferedProtocol):
     def _urgent(self, message: Any) -> None:
         """Send to a worker that may be busy: the signal makes it look (see child/). Ignored by default."""
         self._send(message)
+        self._look()
+        # In the instant before a system call that blocks, a signal goes unseen until that call returns.
+        self._loop.call_later(_LOOK_AGAIN, self._look)
+
+    def _look(self) -> None:
         self._signal(signal.SIGURG, group=False)
 
     # -- receiving (asyncio.BufferedProtocol) ---------------------------------------------------------------------

@@ -76,6 +76,7 @@ class Worker:
         except BaseException as error:
             self.channel.send(self.failure(0, "operation", error))
             return False
+        signal.signal(signal.SIGURG, self.on_urgent)  # before the parent can have anything urgent to say
         self.send(["ready", {name: operation.kind for name, operation in self.operations.items()}])
         return True
 
@@ -91,7 +92,6 @@ class Worker:
 
     def serve(self) -> None:
         """Answer messages until the parent says stop or goes away."""
-        signal.signal(signal.SIGURG, self.on_urgent)
         while True:
             message = self.backlog.popleft() if self.backlog else self.codec.decode(self.receive())
             if message[0] == "call":
@@ -121,20 +121,23 @@ class Worker:
 
     def read_urgent(self) -> None:
         """Read what has arrived while an operation runs. Raises OperationCancelled when that is its end."""
-        self.urgent = False
-        self.interruptible, before = False, self.interruptible
-        try:
-            while True:
-                body = self.channel.receive(socket.MSG_DONTWAIT)
-                if body is None:
-                    return
-                message = self.codec.decode(body)
-                if message[0] == "call":
-                    self.backlog.append(message)
-                else:
-                    self.control(message)
-        finally:
-            self.interruptible = before
+        while self.urgent:  # again, if the next signal came while this one was seen to
+            self.urgent = False
+            self.interruptible, before = False, self.interruptible
+            try:
+                self.drain()
+            finally:
+                self.interruptible = before
+
+    def drain(self) -> None:
+        body = self.channel.receive(socket.MSG_DONTWAIT)
+        while body is not None:
+            message = self.codec.decode(body)
+            if message[0] == "call":
+                self.backlog.append(message)
+            else:
+                self.control(message)
+            body = self.channel.receive(socket.MSG_DONTWAIT)
 
     def cancel(self) -> None:
         if not self.on_loop:
@@ -213,6 +216,7 @@ class Worker:
 
                 self.loop = asyncio.new_event_loop()
                 asyncio.set_event_loop(self.loop)
+                self.wake_by_signal(self.loop)
             self.task = self.loop.create_task(coroutine)
             if self.cancelled:  # before there was a task
                 self.task.cancel()
@@ -223,6 +227,15 @@ class Worker:
         if self.cancelled:  # after the task had ended
             raise OperationCancelled
         return result
+
+    @staticmethod
+    def wake_by_signal(loop: asyncio.AbstractEventLoop) -> None:
+        """A signal that comes just before the loop goes to sleep would be seen to when it wakes: have it wake."""
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        loop.add_reader(reader, os.read, reader, 4096)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def run_stream(self, call_id: int, result: Any) -> None:
         """Send every item of a generator; a cancel closes it."""
