@@ -49,8 +49,15 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Most calls that may wait; one more is refused with PoolSaturated."""
     max_wait: Seconds | None = None
     """Longest time a call may wait, where its deadline allows more; None: as long as its deadline."""
-    retries: Count = 2
-    """How often an idempotent call is sent again when its worker died."""
+    shed: bool = True
+    """Refuse a call at once when its predicted wait and execution would miss its deadline."""
+    retries: Count | None = None
+    """How often an idempotent call that failed is sent again, whatever failed; None: by what failed, as the table in
+    docs/OPERATIONS_PLAYBOOK.md says."""
+    retry_errors: tuple[str, ...] = ()
+    """Type names of the target's own exceptions after which an idempotent call is sent again."""
+    retry_budget: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    """Retries allowed per call made, over time; 0: none, 1: as many as calls."""
     cancel_grace: Pause = 0.2
     """What a cancelled or timed-out operation gets to end by itself before its worker is killed."""
 
@@ -69,6 +76,17 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     carries any object, and lets a worker run code in the service: only for targets you trust as you do yourself."""
     frame_limit: Annotated[int, Meta(ge=1024, le=2**32 - 1)] = 64 * 1024 * 1024
     """Largest message; a call whose arguments or result are larger fails."""
+    concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    """Calls one worker runs at once. Only coroutine operations overlap; any other holds up its worker."""
+    prefetch: Annotated[int, Meta(ge=1, le=64)] = 16
+    """Most calls handed to a worker ahead of time, while operations take less than about a millisecond; 1: none."""
+    command: tuple[str, ...] = ()
+    """Program to run as a worker instead of ours, with its arguments; it speaks docs/WORKER_PROTOCOL.md."""
+    start_method: Literal["auto", "zygote", "exec"] = "auto"
+    """``zygote``: workers are forked by a process that has loaded the interpreter and *preload*; ``exec``: each is
+    started on its own. ``auto``: zygote on Linux, unless *command* is given."""
+    preload: tuple[str, ...] = ()
+    """Modules the zygote imports once for all workers. They must start no thread and touch no GPU on import."""
 
     # lifecycle
     start_timeout: Seconds = 30.0
@@ -81,7 +99,39 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long closing the pool lets accepted calls go on."""
     backoff_min: Seconds = 0.1
     backoff_max: Seconds = 30.0
-    """Bounds of the pause between failing starts of one worker (decorrelated jitter)."""
+    """Bounds of the pause before a worker that keeps ending is started again (decorrelated jitter)."""
+    restart_limit: Count = 3
+    restart_period: Seconds = 5.0
+    """A slot restarted more than *restart_limit* times within *restart_period* is in a crash loop, and pauses."""
+    warmup: Literal["parallel", "sequential", "staged"] = "parallel"
+    """``parallel``: all workers start at once; ``sequential``: one after the other; ``staged``: the pool opens once
+    ``min_size`` workers are ready, the others follow one after the other."""
+
+    # health and recycling
+    health_interval: Seconds = 5.0
+    health_timeout: Seconds = 2.0
+    """How often a worker is asked for a sign of life, and how long it may take to answer."""
+    health_misses: Annotated[int, Meta(ge=1)] = 3
+    """An idle worker that leaves so many unanswered in a row is replaced; a busy one has until its call's deadline."""
+    recycle_calls: Annotated[int, Meta(ge=1)] | None = None
+    recycle_age: Seconds | None = None
+    recycle_rss: Annotated[int, Meta(ge=1)] | None = None
+    """Replace a worker process after so many calls, seconds, or above so many bytes of resident memory."""
+    recycle_jitter: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
+    """Each process's own limits lie within this share of those above, so that not all are due at once."""
+
+    # circuit breaker
+    breaker_failures: Count = 5
+    """Failures of workers in a row that open the breaker; 0: there is no breaker."""
+    breaker_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    breaker_minimum: Annotated[int, Meta(ge=1)] = 20
+    breaker_window: Seconds = 10.0
+    """So large a share of at least *breaker_minimum* calls failing within *breaker_window* opens it too."""
+    breaker_open: Seconds = 60.0
+    """How long calls are refused then, before some are let through on trial."""
+    breaker_trials: Annotated[int, Meta(ge=1)] = 3
+    breaker_successes: Annotated[int, Meta(ge=1)] = 3
+    """Trial calls under way at once, and how many have to end well to close it."""
 
     # sessions
     session_ttl: Seconds = 3600.0
@@ -90,6 +140,9 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Most sessions kept; one more drops the one unused longest."""
     session_data_limit: Count = 256 * 1024
     """Largest ``session.data``, encoded."""
+    affinity: Literal["hint", "strict"] = "hint"
+    """``hint``: a session's calls prefer the worker of its last one; ``strict``: they insist on that process, wait
+    for it, and fail with SessionLost once it is gone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
