@@ -21,10 +21,13 @@ class Ready(NamedTuple):
 
 
 class CallTimes(NamedTuple):
-    """Measured in the worker, nanoseconds."""
+    """Measured in the worker. None: the worker cannot tell."""
 
     execution_ns: int
-    cpu_ns: int
+    cpu_ns: int | None
+    """Of the whole process; None where several calls ran at once."""
+    rss_growth: int | None = None
+    """Bytes by which the call raised the process's peak resident memory."""
 
 
 class Failure(NamedTuple):
@@ -48,8 +51,20 @@ class Sink(Protocol):
     def item(self, call_id: int, value: Any) -> None:
         """The operation's generator yielded."""
 
-    def ponged(self, token: int, call_id: int | None) -> None:
-        """The worker answered a ping; *call_id* is what it is running."""
+    def recalled(self, call_id: int) -> None:
+        """The worker had not begun this call, and never will: it is free to go elsewhere."""
+
+    def ponged(self, token: int, call_id: int | None, rss: int | None) -> None:
+        """The worker answered a ping; *call_id* is what it is running, *rss* its resident memory in bytes."""
+
+    def emitted(self, event: tuple[str, ...], measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
+        """The target emitted a telemetry event."""
+
+    def logged(self, level: str, text: str, fields: dict[str, Any]) -> None:
+        """The target wrote a line to its log."""
+
+    def dropped(self, count: int) -> None:
+        """So many events and log lines of the target could not be sent without blocking it, and are lost."""
 
     def wrote(self, stream: str, text: str, size: int) -> None:
         """A line on stdout or stderr; *size* is its length in bytes before any cut."""
@@ -75,7 +90,20 @@ class Transport(Protocol):
         self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any], *,
         stream: bool, session: tuple[str, dict[str, Any]] | None,
     ) -> None:  # fmt: skip
-        """Hand over a call. Returns at once. Raises PayloadError when it cannot be carried; nothing was sent then."""
+        """Hand over a call. Returns at once. Raises PayloadError when it cannot be carried; nothing was sent then.
+
+        A worker begins its calls in the order they were handed over. While others are unanswered the bytes may leave
+        only at the end of this turn of the event loop, together.
+        """
+
+    @property
+    def begun(self) -> int | None:
+        """How many of the calls handed over so far the worker has begun, whether or not it has answered them; also
+        after its end. None when this worker does not tell: then any of them may have been begun.
+        """
+
+    def recall(self, call_ids: Sequence[int]) -> None:
+        """Ask for calls back that have not been begun: the sink's `recalled` follows for each that had not."""
 
     def cancel(self, call_id: int) -> None:
         """Ask for a call to be interrupted; a reply for it still comes unless the worker ends."""
