@@ -28,7 +28,7 @@ lint: $(VENV)/.ready-dev ## Style, and the import contract
 types: $(VENV)/.ready-dev ## Types
 	@$(BIN)/mypy
 
-bench: $(VENV)/.ready-dev ## Benchmarks, with peers beside us in the same run
+bench: $(VENV)/.ready-bench ## Benchmarks, with peers beside us in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 golden: $(VENV)/.ready-dev ## Draw the golden frames anew; read the diff before you commit it
@@ -56,3 +56,8 @@ $(VENV)/.ready-dev: $(VENV)/bin/python pyproject.toml
 	@echo "setting up $(VENV) with what the tests need ..." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.ready
+
+$(VENV)/.ready-bench: $(VENV)/.ready-dev
+	@echo "setting up $(VENV) with the pools that ours is compared with ..." >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@

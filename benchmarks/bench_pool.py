@@ -8,51 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import statistics
-import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
+from benchmarks.load import CALLERS, WORKERS, Slice, drive, median, ratio
 from benchmarks.targets import echo
 from pool_monitor import Monitor, MonitorConfig, Pool
 from pool_monitor.config import ServiceConfig
 
-WORKERS, CALLERS, ROUNDS = 2, 8, 5
-PAYLOAD = {"id": 17, "name": "a small payload", "values": [1, 2, 3]}
-
-
-class Slice(NamedTuple):
-    """What one pool did in one slice of time."""
-
-    per_second: float
-    p50_us: float
-    p99_us: float
-    parent_cpu_us: float
-
-
-async def drive(call: Callable[[Any], Awaitable[Any]], seconds: float) -> Slice:
-    """CALLERS callers, each calling again as soon as it is answered, for *seconds*."""
-    taken: list[float] = []
-    end = time.perf_counter() + seconds
-
-    async def caller() -> None:
-        while (began := time.perf_counter()) < end:
-            await call(PAYLOAD)
-            taken.append(time.perf_counter() - began)
-
-    cpu, began = time.process_time(), time.perf_counter()
-    await asyncio.gather(*(caller() for _ in range(CALLERS)))
-    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    taken.sort()
-    count = len(taken)
-    return Slice(count / seconds, taken[count // 2] * 1e6, taken[count * 99 // 100] * 1e6, cpu / count * 1e6)
+ROUNDS = 5
 
 
 async def measure(seconds: float) -> dict[str, list[Slice]]:
     loop = asyncio.get_running_loop()
     quiet = MonitorConfig(service=ServiceConfig(socket=False))
-    target = "benchmarks.targets:Echo"
+    target = "benchmarks.targets:Work"
     # Forked before our pools exist, so that it inherits nothing of theirs.
     with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("fork")) as peer:
         await asyncio.gather(*(loop.run_in_executor(peer, echo, 1) for _ in range(WORKERS * 4)))
@@ -77,19 +48,14 @@ async def measure(seconds: float) -> dict[str, list[Slice]]:
 
 def main(seconds: float) -> None:
     slices = asyncio.run(measure(seconds))
-    medians = {
-        name: Slice(*(statistics.median(column) for column in zip(*rows, strict=True))) for name, rows in slices.items()
-    }
+    medians = {name: median(rows) for name, rows in slices.items()}
     base = medians["ProcessPoolExecutor"]
     print(f"\nround trips, {WORKERS} workers, {CALLERS} callers, median of {ROUNDS} slices of {seconds:g} s")
     print(f"{'':26}{'calls/s':>10}{'ratio':>8}{'p50 us':>9}{'p99 us':>9}{'parent CPU us/call':>20}")
     for name, row in medians.items():
-        ratio = row.per_second / base.per_second
+        times = row.per_second / base.per_second
         print(
-            f"{name:26}{row.per_second:10,.0f}{ratio:8.2f}{row.p50_us:9.0f}{row.p99_us:9.0f}{row.parent_cpu_us:20.1f}"
+            f"{name:26}{row.per_second:10,.0f}{times:8.2f}{row.p50_us:9.0f}{row.p99_us:9.0f}{row.parent_cpu_us:20.1f}"
         )
-    kept = [
-        b.per_second / a.per_second
-        for a, b in zip(slices["pool_monitor"], slices["pool_monitor, monitored"], strict=True)
-    ]
-    print(f"monitored / not monitored: {statistics.median(kept):.3f} (median of the rounds' ratios)")
+    kept = ratio(slices["pool_monitor, monitored"], slices["pool_monitor"])
+    print(f"monitored / not monitored: {kept:.3f} (median of the rounds' ratios)")

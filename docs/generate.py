@@ -9,25 +9,46 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from pool_monitor import config
 from pool_monitor.config import PoolConfig
 from pool_monitor.events import CATALOGUE
+from pool_monitor.pool import breaker as breakers
+from pool_monitor.pool.retry import RETRIES
 from pool_monitor.pool.worker import TRANSITIONS
 
+StateT = TypeVar("StateT", bound=StrEnum)
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(<!-- (generated|golden): (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def lifecycle() -> str:
-    """The table of transitions as a Mermaid diagram."""
+    """The table of a worker's transitions as a Mermaid diagram."""
+    return _diagram(TRANSITIONS, "terminated")
+
+
+def breaker() -> str:
+    """The table of the circuit breaker as a Mermaid diagram."""
+    return _diagram(breakers.TRANSITIONS, "closed")
+
+
+def _diagram(table: Mapping[StateT, Mapping[str, StateT]], first: str) -> str:
     arrows = [
         f"    {state.value} --> {after.value}: {trigger}"
-        for state, moves in TRANSITIONS.items()
+        for state, moves in table.items()
         for trigger, after in moves.items()
     ]
-    return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> terminated", *arrows, "```"])
+    return "\n".join(["```mermaid", "stateDiagram-v2", f"    [*] --> {first}", *arrows, "```"])
+
+
+def retries() -> str:
+    """What is sent again, by category."""
+    rows = [f"| {category} | {times} | {style if times else ''} |" for category, (times, style) in RETRIES.items()]
+    return "\n".join(["| category | times | how |", "|---|---|---|", *rows])
 
 
 def pool_config() -> str:
@@ -71,7 +92,7 @@ def _drawn(match: re.Match[str]) -> str:
     return f"{start}{GENERATED[name]()}\n{end}"
 
 
-GENERATED = {"lifecycle": lifecycle, "pool_config": pool_config, "events": events}
+GENERATED = {"breaker": breaker, "retries": retries, "lifecycle": lifecycle, "pool_config": pool_config, "events": events}
 
 
 def out_of_date() -> dict[Path, str]:

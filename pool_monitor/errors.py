@@ -5,7 +5,7 @@
     ├── StartError                      no worker could be started, or the target could not be loaded
     ├── UnknownOperation (LookupError)  the target has no such operation
     ├── Rejected                        the call never reached a worker
-    │   ├── PoolSaturated               the queue is full
+    │   ├── PoolSaturated               the queue is full, or the call would miss its deadline in it
     │   ├── QueueTimeout (TimeoutError) the call's deadline passed while it waited
     │   ├── CircuitOpen                 the breaker is open
     │   └── PoolClosed                  the pool is closed, or closing
@@ -80,25 +80,40 @@ class Rejected(PoolError):
     """The call was refused before any worker saw it, so sending it again is safe.
 
     ``pool`` is the pool's name, ``waited_s`` how long the call waited (seconds), ``waiting`` how many calls
-    were in the queue, ``size`` how many workers the pool wants.
+    were in the queue, ``size`` how many workers the pool wants; ``reason`` is the word the refusal is counted under,
+    ``retry_after_s`` in how many seconds it may be worth another try, None where that is not known.
     """
 
     category = "resource"
     severity = "warning"
     retryable = True
     outcome = "rejected"
-    reason: ClassVar[str] = "rejected"
-    """The word the refusal is counted under."""
+    reason: str = "rejected"
 
-    def __init__(self, message: str, *, pool: str, waited_s: float, waiting: int, size: int) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        pool: str,
+        waited_s: float,
+        waiting: int,
+        size: int,
+        reason: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
         self.pool, self.waited_s, self.waiting, self.size = pool, waited_s, waiting, size
+        self.retry_after_s = retry_after_s
+        if reason is not None:
+            self.reason = reason
         super().__init__(
             f"{message} (pool {pool!r}: waited {waited_s:.3f} s, {waiting} calls waiting for {size} workers)"
         )
 
 
 class PoolSaturated(Rejected):
-    """The queue is full."""
+    """The pool has more to do than it can: the queue is full (``reason`` saturated), or the predicted wait and
+    execution would miss the call's deadline (``reason`` deadline).
+    """
 
     reason = "saturated"
 
@@ -110,7 +125,7 @@ class QueueTimeout(Rejected, TimeoutError):
 
 
 class CircuitOpen(Rejected):
-    """The pool's circuit breaker is open."""
+    """Workers kept failing, so the pool's circuit breaker is open; ``retry_after_s`` says for how long."""
 
     reason = "circuit_open"
 
@@ -173,9 +188,12 @@ class WorkerDied(PoolError):
 
 
 class SessionLost(PoolError):
-    """The worker that held a strictly bound session is gone."""
+    """The process a session with strict affinity was bound to is gone. Told once: the session's next call binds it
+    to another. What is in ``session.data`` is kept; what the target kept itself is lost.
+    """
 
     category = "session"
+    retryable = True
     outcome = "worker_lost"
 
 

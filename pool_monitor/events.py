@@ -4,7 +4,7 @@ Docs, schema checks in tests and exporter descriptions are made from this file a
 in code and dotted in text. A ``?`` after a unit or type marks a key that is absent when there is nothing to say.
 
 Units: ``ns`` integer nanoseconds (durations and ``monotonic_time`` from the monotonic clock, ``system_time`` from
-the wall clock), ``count`` a number of things, ``bytes``.
+the wall clock; a few durations are signed, and say so), ``count`` a number of things, ``bytes``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from pool_monitor import telemetry
 
 _UNITS: dict[str, tuple[type, ...]] = {"ns": (int,), "count": (int,), "bytes": (int,)}
-_TYPES: dict[str, type] = {"str": str, "int": int}
+_TYPES: dict[str, type] = {"str": str, "int": int, "dict": dict}
 
 # Metadata keys that mean the same wherever they appear.
 _POOL = {"pool": "str: the pool's name"}
@@ -33,7 +33,9 @@ _CALL_TIMES = {
     "duration": "ns: from the call to its end",
     "queue_duration": "ns: from the call to its hand-over to a worker (to its end, if it never reached one)",
     "execution_duration": "ns?: wall time of the operation, measured in the worker",
-    "cpu_duration": "ns?: processor time of the operation, measured in the worker",
+    "transport_duration": "ns?: the rest of duration: encoding, the way there and back, decoding",
+    "cpu_duration": "ns?: processor time of the operation, measured in the worker; absent where calls overlap in it",
+    "rss_growth": "bytes?: by how much it raised the worker's peak resident memory, measured there",
     "attempts": "count: how many times it was handed to a worker",
 }
 
@@ -105,6 +107,30 @@ POOL_RESIZE = _spec(
     {"size_before": "count: workers wanted until now", "size_after": "count: workers wanted from now on"},
     _POOL,
 )
+POOL_WARMUP = _spec(
+    "pool.warmup",
+    "Every worker a pool starts with has been ready once.",
+    {"duration": "ns: since pool.init", "workers": "count: how many there are"},
+    {**_POOL, "mode": "str: parallel, sequential or staged"},
+)
+POOL_PAUSE = _spec(
+    "pool.pause",
+    "A pool stopped handing calls to workers; calls are accepted and wait.",
+    {"waiting": "count: calls in the queue"},
+    _POOL,
+)
+POOL_RESUME = _spec(
+    "pool.resume",
+    "A paused pool hands calls to workers again.",
+    {"duration": "ns: how long it was paused", "waiting": "count: calls in the queue"},
+    _POOL,
+)
+POOL_RESTART = _spec(
+    "pool.restart",
+    "Every worker of a pool was replaced, one after the other.",
+    {"duration": "ns: how long that took", "workers": "count: how many were replaced"},
+    _POOL,
+)
 POOL_DRAIN = _spec(
     "pool.drain",
     "A pool stopped accepting calls and has let the accepted ones end.",
@@ -142,9 +168,20 @@ POOL_RECOVERY = _spec(
 )
 POOL_RETRY = _spec(
     "pool.retry",
-    "An idempotent call whose worker died is sent again.",
-    {"attempt": "count: hand-overs so far"},
-    {**_CALL, "reason": "str: why the attempt before failed"},
+    "An idempotent call that failed will be sent again.",
+    {"attempt": "count: hand-overs so far", "pause_duration": "ns: how long it waits before that"},
+    {**_CALL, "category": "str: of what failed, as in errors.py", "reason": "str: why the attempt before failed"},
+)
+BREAKER_TRANSITION = _spec(
+    "pool.breaker.transition",
+    "A pool's circuit breaker went from one state to another.",
+    {"system_time": "ns: wall clock"},
+    {
+        **_POOL,
+        "from": "str: closed, open or half_open",
+        "to": "str: the same",
+        "trigger": "str: what caused it: failures, ratio, elapsed, trial_failed or trials_succeeded",
+    },
 )
 
 # -- workers ------------------------------------------------------------------------------------------------------
@@ -170,12 +207,17 @@ WORKER_TRANSITION = _spec(
 WORKER_CHECKOUT = _spec(
     "pool.worker.checkout",
     "A call was handed to a worker.",
-    {"queue_duration": "ns: how long the call had waited", "waiting": "count: calls still in the queue"},
+    {
+        "queue_duration": "ns: how long the call had waited",
+        "relative_duration": "ns: signed: above 0, how long the call waited for a worker; below, how long the worker "
+        "had waited for a call",
+        "waiting": "count: calls still in the queue",
+    },
     {**_CALL, **_WORKER},
 )
 WORKER_CHECKIN = _spec(
     "pool.worker.checkin",
-    "A worker is done with a call and free again.",
+    "A worker is done with a call: it answered, or gave it back without having begun it.",
     {"duration": "ns: since its pool.worker.checkout"},
     {**_CALL, **_WORKER},
 )
@@ -191,17 +233,66 @@ WORKER_CRASH = _spec(
         "stderr": "str: the last lines it wrote there",
     },
 )
+WORKER_CRASH_LOOP = _spec(
+    "pool.worker.crash_loop",
+    "A slot's workers end more often than the restart limit allows, or no longer do. While they do, each start is "
+    "preceded by a pause.",
+    {"pause_duration": "ns: before the next start; 0 when it is over"},
+    {**_WORKER, "state": "str: entered, or left"},
+)
+WORKER_HEALTH_CHECK = _spec(
+    "pool.worker.health_check",
+    "A worker was asked for a sign of life, and answered or did not.",
+    {
+        "duration": "ns?: how long the answer took; absent when it is late",
+        "missed": "count: answers missing in a row",
+        "rss": "bytes?: its resident memory, as it says",
+    },
+    {
+        **_PROCESS,
+        "verdict": "str: responsive; busy (computes, and does not answer); stuck (neither); or unresponsive "
+        "(idle, and does not answer)",
+    },
+)
+WORKER_RECYCLE = _spec(
+    "pool.worker.recycle",
+    "A worker process has done enough; the next one has taken its place, ready.",
+    {
+        "uptime": "ns: how long the process lived",
+        "duration": "ns: from the decision to the change",
+        "calls": "count: calls it answered",
+    },
+    {**_PROCESS, "reason": "str: calls, age, rss or restart"},
+)
 WORKER_TERMINATE = _spec(
     "pool.worker.terminate",
     "A worker process that was asked to stop, or killed on purpose, is gone.",
     {"uptime": "ns: how long the process lived"},
-    {**_PROCESS, "reason": "str: close, resize, timeout, cancel or protocol"},
+    {**_PROCESS, "reason": "str: close, resize, recycle, timeout, cancel, health or protocol"},
 )
 WORKER_OUTPUT = _spec(
     "pool.worker.output",
     "A worker, or a process it started, wrote a line to stdout or stderr.",
     {"bytes": "bytes: the line's length before any cut"},
     {**_WORKER, "stream": "str: stdout or stderr", "text": "str: the line, cut at 8 KiB"},
+)
+
+WORKER_LOG = _spec(
+    "pool.worker.log",
+    "A target wrote a line to the log it was given.",
+    {"system_time": "ns: wall clock, when it arrived"},
+    {
+        **_WORKER,
+        "level": "str: as the target says, such as warning",
+        "text": "str: the line",
+        "fields": "dict: what else the target said",
+    },
+)
+WORKER_DROP = _spec(
+    "pool.worker.drop",
+    "Events and log lines of a target were lost, because sending them would have made it wait.",
+    {"count": "count: how many"},
+    _WORKER,
 )
 
 # -- operations ---------------------------------------------------------------------------------------------------
@@ -240,7 +331,7 @@ QUEUE_REJECT = _spec(
     "pool.queue.reject",
     "A call was refused before any worker saw it.",
     {"queue_duration": "ns: how long it had waited", "waiting": "count: calls in the queue"},
-    {**_CALL, "reason": "str: saturated, timeout, circuit_open or closed"},
+    {**_CALL, "reason": "str: saturated, deadline, timeout, circuit_open or closed"},
 )
 
 # -- sessions -----------------------------------------------------------------------------------------------------
@@ -268,6 +359,12 @@ SESSION_EXPIRE = _spec(
     "A session was dropped: unused for longer than its time to live, or the oldest when there were too many.",
     {"idle_duration": "ns: time since its last call", "sessions": "count: sessions left"},
     {**_SESSION, "reason": "str: ttl or limit"},
+)
+SESSION_LIMIT = _spec(
+    "pool.session.limit",
+    "A pool keeps four fifths of the sessions it may; past the limit the one unused longest is dropped.",
+    {"sessions": "count: sessions alive", "limit": "count: how many may be"},
+    _POOL,
 )
 SESSION_END = _spec(
     "pool.session.end",

@@ -16,7 +16,9 @@ from msgspec import Struct
 
 SCHEMA_VERSION = 1
 
-PoolState = Literal["new", "starting", "running", "draining", "closed"]
+PoolState = Literal["new", "starting", "running", "paused", "draining", "closed"]
+Breaker = Literal["closed", "open", "half_open"]
+Health = Literal["responsive", "busy", "stuck", "unresponsive"]
 WorkerState = Literal["initializing", "ready", "busy", "degraded", "terminating", "terminated"]
 
 
@@ -115,6 +117,14 @@ class WorkerView(CallStats, frozen=True, kw_only=True):
     """Processes this slot has had before."""
     operation: str | None
     """What it is doing now."""
+    calls_held: int = 0
+    """Calls it has been handed and not answered: more than one where it runs several at once, or has some ahead."""
+    health: Health | None = None
+    """How it answered when it was asked for a sign of life; None: not asked yet."""
+    rss: int | None = None
+    """Bytes of resident memory, as it said last."""
+    crash_loop: bool = False
+    """Its processes end more often than the restart limit allows, and are started after a pause."""
     busy_ratio: float | None = None
     """Share of the window's time spent executing, the call under way included."""
     last_error: str | None = None
@@ -147,6 +157,14 @@ class PoolView(Struct, frozen=True, kw_only=True):
     """Processes started to replace one that had ended, since the pool was entered."""
     completed: int
     """Calls that ended, however, since the pool was entered."""
+    crash_loops: int = 0
+    """Slots in a crash loop."""
+    breaker: Breaker | None = None
+    """The circuit breaker; None: there is none."""
+    refusals: dict[str, int] = {}
+    """Calls refused since the pool was entered, by reason."""
+    relative_time: float | None = None
+    """Mean over the latest hand-overs, in seconds: above 0 calls waited for workers, below workers for calls."""
 
     @property
     def utilisation(self) -> float | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_monitor.pool.transport.framing import FrameError, FrameReader, frame
+from pool_monitor.pool.transport.child.framing import HEADER, FrameError, FrameReader, frame
 
 LIMIT = 300_000
 
@@ -77,8 +77,39 @@ def test_a_frame_without_a_body_is_refused() -> None:
         feed(FrameReader(1024), frame(b"good") + struct.pack(">I", 0))
 
 
-def test_a_large_frame_does_not_keep_its_memory() -> None:
+def test_large_frames_use_the_same_memory_again() -> None:
+    reader = FrameReader(1 << 24)
+    feed(reader, frame(body(1 << 20)))
+    view = reader._view
+    for size in (1 << 20, 1000, 1 << 19, 1 << 20):
+        assert feed(reader, frame(body(size))) == [body(size)]
+        assert reader._view is view
+
+
+def test_the_memory_of_a_large_frame_is_given_back_when_it_is_not_needed() -> None:
     reader = FrameReader(1 << 24)
     assert feed(reader, frame(body(1 << 23))) == [body(1 << 23)]
-    assert feed(reader, frame(b"small")) == [b"small"]
-    assert len(reader._view) == 64 * 1024
+    assert reader.spare
+    for _ in range(100):
+        assert feed(reader, frame(b"small")) == [b"small"]
+    assert not reader.spare
+    feed(reader, frame(body(1 << 20)))
+    reader.space()
+    reader.give_back()
+    assert not reader.spare
+    assert feed(reader, frame(body(1 << 20))) == [body(1 << 20)]
+
+
+def test_what_has_been_received_of_a_frame_is_never_given_back() -> None:
+    reader = FrameReader(1 << 24)
+    data = frame(body(1 << 20))
+    assert feed(reader, data[:-10]) == []
+    reader.give_back()
+    assert feed(reader, data[-10:]) == [body(1 << 20)]
+
+
+def test_a_reader_holds_no_more_than_a_frame_of_the_limit_and_a_little() -> None:
+    reader = FrameReader(LIMIT)
+    for size in (70_000, 150_000, LIMIT - 1, LIMIT):
+        feed(reader, frame(body(size)))
+        assert len(reader._view) <= LIMIT + HEADER

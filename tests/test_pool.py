@@ -522,7 +522,7 @@ async def test_a_session_goes_elsewhere_when_its_worker_is_busy() -> None:
     async with ops_pool(size=2) as pool:
         session = pool.session("s")
         await session.run("remember", "a")
-        last = pool._calls().sessions.get("s")
+        last = pool._calls().sessions.table.get("s")
         assert last is not None
         busy = await running(pool, "sleep", 60, worker=last.worker)
         with telemetry.capture(("pool", "session", "affinity")) as events:
@@ -1289,7 +1289,14 @@ async def test_in_chaos_every_call_ends_exactly_once_with_its_own_result_or_a_kn
             assert pool.status().waiting == 0
             assert pool.status().restarts > 5
     outcomes = Counter(result if isinstance(result, bool) else type(result).__name__ for result in results)
-    assert outcomes.keys() <= {True, "WorkerDied", "TimeoutError", "OperationTimeout", "QueueTimeout"}, outcomes
+    assert outcomes.keys() <= {
+        True,
+        "WorkerDied",
+        "TimeoutError",
+        "OperationTimeout",
+        "QueueTimeout",
+        "PoolSaturated",
+    }, outcomes
     assert outcomes[True] > 300
     assert [result for result in results if isinstance(result, WorkerDied) and result.exit_code != -9] == []
     per_call: dict[int, list[str]] = {}

@@ -42,6 +42,44 @@ def test_one_keys_burst_delays_that_key_only() -> None:
     assert drained(queue(*burst, Waiter(10, key="quiet"), Waiter(11, key="calm"))) == [0, 10, 11, 1, 2, 3]
 
 
+def test_a_call_that_comes_back_is_the_next_one_of_its_priority() -> None:
+    waiting = queue(Waiter(0), Waiter(1, key="a"), Waiter(2, key="a"), Waiter(3, 5))
+    waiting.push_front(Waiter(4, key="a"))
+    waiting.push_front(Waiter(5, key="new"))
+    assert drained(waiting) == [3, 5, 4, 0, 1, 2]
+
+
+def test_calls_that_come_back_last_first_stand_as_before() -> None:
+    waiting = queue(*map(Waiter, range(5)))
+    taken = [waiting.pop() for _ in range(3)]
+    for waiter in reversed(taken):
+        waiting.push_front(waiter)
+    assert drained(waiting) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("waiter", "ahead"),
+    [
+        (Waiter(9), 2 + 6),  # all of higher priority, and its own line
+        (Waiter(9, 5), 2),
+        (Waiter(9, 9), 0),
+        (Waiter(9, -1), 8 + 1),
+        (Waiter(9, -2), 9),
+        (Waiter(9, 3), 2),
+    ],
+)
+def test_who_is_ahead_without_keys_is_known_exactly(waiter: Waiter, ahead: int) -> None:
+    waiting = queue(*map(Waiter, range(6)), Waiter(6, 5), Waiter(7, 5), Waiter(8, -1))
+    assert waiting.ahead(waiter) == ahead
+
+
+def test_a_quiet_key_is_not_behind_the_whole_burst_of_a_loud_one() -> None:
+    waiting = queue(*(Waiter(number, key="loud") for number in range(100)), Waiter(100, key="calm"))
+    assert waiting.ahead(Waiter(200, key="quiet")) == 2
+    assert waiting.ahead(Waiter(200, key="calm")) == 3
+    assert waiting.ahead(Waiter(200, key="loud")) == 101
+
+
 def test_nobody_waits_is_said_with_a_key_error() -> None:
     with pytest.raises(KeyError):
         queue().pop()
@@ -74,6 +112,33 @@ class AgainstAModel(RuleBasedStateMachine):
         turns = self.turns.setdefault(priority, [])
         if key not in turns:
             turns.append(key)
+
+    @rule(priority=st.integers(-1, 1), key=st.sampled_from(["", "a", "b", "c"]))
+    def push_front(self, priority: int, key: str) -> None:
+        waiter = Waiter(self.number, priority, key)
+        self.number += 1
+        self.queue.push_front(waiter)
+        self.model.insert(0, waiter)
+        turns = self.turns.setdefault(priority, [])
+        if key in turns:
+            turns.remove(key)
+        turns.insert(0, key)
+
+    @rule(priority=st.integers(-2, 2), key=st.sampled_from(["", "a", "b", "c", "d"]))
+    def ahead(self, priority: int, key: str) -> None:
+        waiter = Waiter(10**6, priority, key)
+        told = self.queue.ahead(waiter)
+        copy = queue()
+        for level, turns in self.turns.items():
+            for name in turns:  # in the order of their turns
+                for waiting in self.model:
+                    if (waiting.priority, waiting.key) == (level, name):
+                        copy.push(waiting)
+        copy.push(waiter)
+        served = drained(copy).index(waiter.id)
+        assert served <= told <= len(self.model)
+        if all(waiting.key == key for waiting in self.model if waiting.priority == priority):
+            assert told == served
 
     @precondition(lambda self: self.model)
     @rule()

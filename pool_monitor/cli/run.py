@@ -80,7 +80,9 @@ def command(
     from pool_monitor.dashboard.terminal import can_run
 
     settings = load(settings_file) if settings_file else Settings()
-    changes: dict[str, Any] = {"retries": retries} | ({"timeout": timeout} if timeout is not None else {})
+    # A batch goes on whatever its workers do: every line is to have been tried.
+    changes: dict[str, Any] = {"retries": retries, "retry_budget": 1.0, "breaker_failures": 0}
+    changes |= {"timeout": timeout} if timeout is not None else {}
     name = re.sub(r"\W+", "-", target.rpartition(":")[2]).lower() or "run"
     pool = Pool(target, name=name, size=size, max_size=max(size, 64), config=settings.pool, **changes)
     # A person who types the lines needs the terminal.

@@ -177,12 +177,12 @@ class Session(Caller):
     @property
     def data(self) -> dict[str, Any]:
         """A copy of what the session's operations have kept; empty before the first call."""
-        state = self._pool._calls().sessions.get(self.id)
+        state = self._pool._calls().sessions.table.get(self.id)
         return {} if state is None else copy.deepcopy(state.data)
 
     def end(self) -> bool:
         """Forget the session and its data now. Returns whether there was one."""
-        return self._pool._calls().end_session(self.id)
+        return self._pool._calls().sessions.end(self.id)
 
     async def __aenter__(self) -> Self:
         return self
@@ -200,6 +200,7 @@ _OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "priority": (lambda value: _number(value) and isinstance(value, int), "a whole number"),
     "key": (lambda value: isinstance(value, str), "a string"),
     "worker": (lambda value: isinstance(value, str), "the id of a slot, such as 'default-0'"),
+    "affinity": (lambda value: value in ("hint", "strict"), "'hint' or 'strict'"),
 }
 """What each option of a call may be: a test, and the same in words."""
 

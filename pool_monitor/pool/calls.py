@@ -29,6 +29,7 @@ class Options(Struct, frozen=True, kw_only=True):
     priority: int = 0
     key: str = ""
     worker: str | None = None
+    affinity: str | None = None
 
 
 class Call:
@@ -43,6 +44,7 @@ class Call:
         "id",
         "items",
         "kwargs",
+        "nth",
         "operation",
         "options",
         "queue_ns",
@@ -51,6 +53,7 @@ class Call:
         "session",
         "started_ns",
         "tick",
+        "trial",
         "worker",
     )
 
@@ -73,8 +76,10 @@ class Call:
         self.deadline = deadline  # event loop time
         self.tick = 0  # where the deadline wheel has it
         self.started_ns = now_ns
-        self.queue_ns: int | None = None  # how long it waited for its last hand-over
+        self.queue_ns: int | None = None  # how long it waited for its last worker to be free
         self.sent_ns = 0  # when that was
+        self.nth = 0  # of the calls handed to that worker's process
+        self.trial = False  # let through by a breaker that is half open
         self.session: SessionState[Call] | None = None
         self.worker: Worker | None = None  # where it is now, or was last
         self.attempts = 0

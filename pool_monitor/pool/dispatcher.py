@@ -1,18 +1,20 @@
 """Calls meet workers: admission, the queue, hand-over, deadlines, and each call's one end.
 
 Everything here is synchronous and runs on the event loop, between two awaits of anybody: there is no moment at
-which a call is half handed over. `Pool` owns the workers' lives and tells this object when one is free or gone;
-this object tells `Pool` when a worker has to be killed.
+which a call is half handed over. `slots.Slots` owns the workers' lives and tells this object when one is free or
+gone; this object tells it (`Wardens`) when a worker has to be killed, or is idle and not to be used any more.
 
-A call that has ended for its caller (timed out, cancelled) may still hold up its worker: ``worker.call`` stays set
-until the worker answers or ends, so that nobody else is handed to it and its late answer can reach nobody.
+A call that has ended for its caller (timed out, cancelled) may still hold up its worker: it stays in
+``worker.calls`` until the worker answers or ends, so that its late answer can reach nobody.
+
+While operations are short, a sequential worker is handed several calls ahead of time (`prefetch`). It begins them in
+order and lets us see how far it has come, so those it has not begun are taken back when it dies or is held up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,63 +29,76 @@ from pool_monitor.errors import (
     PoolSaturated,
     QueueTimeout,
     Rejected,
+    SessionLost,
     UnknownOperation,
 )
+from pool_monitor.pool import prefetch, told
 from pool_monitor.pool.calls import Call, Items, Options
 from pool_monitor.pool.deadline import DeadlineWheel
+from pool_monitor.pool.gate import SLOWLY, Gate
 from pool_monitor.pool.queue import WaitQueue
-from pool_monitor.pool.session import SessionTable
-from pool_monitor.pool.worker import COUNTED_AS, State, Worker
+from pool_monitor.pool.retry import RetryBudget, RetryPolicy
+from pool_monitor.pool.roster import Roster
+from pool_monitor.pool.sessions import Sessions
+from pool_monitor.pool.worker import State, Wardens, Worker
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
     from pool_monitor.pool.transport.base import CallTimes, Failure
 
 _START = events.OPERATION_START.event
-_STOP = events.OPERATION_STOP.event
-_EXCEPTION = events.OPERATION_EXCEPTION.event
-_REJECT = events.QUEUE_REJECT.event
 _RETRY = events.POOL_RETRY.event
 _CHECKOUT = events.WORKER_CHECKOUT.event
 _CHECKIN = events.WORKER_CHECKIN.event
-_TRANSITION = events.WORKER_TRANSITION.event
-_SESSION_START = events.SESSION_START.event
-_SESSION_AFFINITY = events.SESSION_AFFINITY.event
-_SESSION_EXPIRE = events.SESSION_EXPIRE.event
-_SESSION_END = events.SESSION_END.event
+
+_HELD_UP = 0.005  # seconds after which calls handed ahead are taken back from a worker that does not get to them
+_WEIGHT = 0.05  # of the latest hand-over in the mean of relative times
+_LOOK_EVERY = 32  # calls that ended, or have to wait, between two looks at how far ahead to hand over
 
 
 class Dispatcher:
-    """The calls and the free workers of one pool. Holds at most ``queue_limit`` waiting calls."""
+    """The calls of one pool. Holds at most ``queue_limit`` waiting calls."""
 
     def __init__(
         self,
         pool: str,
         size: int,
         config: PoolConfig,
-        kill: Callable[[Worker, str], None],
-        freed: Callable[[Worker], None],
+        wardens: Wardens,
+        *,
+        now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.pool = pool
-        self.size = size  # workers wanted; only for the text of refusals
         self.config = config
         self.accepting = False
+        self.paused = False
         self.operations: Mapping[str, str] = {}
-        self.workers: dict[str, Worker] = {}  # every slot, by id
-        self.counts: Counter[str] = Counter()  # slots by counted state
         self.completed = 0
-        self.sessions: SessionTable[Call] = SessionTable(config.session_ttl, config.session_limit)
+        self.relative_s: float | None = None  # mean of the latest hand-overs; above 0: calls waited for workers
+        self.roster = Roster(pool, config.concurrency)
+        self.sessions = Sessions(
+            self.roster, ttl=config.session_ttl, limit=config.session_limit, strict=config.affinity == "strict"
+        )
+        self.gate = Gate(pool, size, config, now_ns)
+        self._wardens = wardens
         self._loop = asyncio.get_running_loop()
-        self._kill, self._freed = kill, freed
-        self._idle: OrderedDict[str, Worker] = OrderedDict()  # the last one in is the next one out: warm caches
+        self._now_ns = now_ns
         self._waiting: WaitQueue[Call] = WaitQueue()
         self._open: dict[int, Call] = {}  # calls that have not ended
         self._running = 0  # of those, calls that are on a worker
         self._wheel: DeadlineWheel[Call] = DeadlineWheel()
         self._timer: asyncio.TimerHandle | None = None
+        self._relief: asyncio.TimerHandle | None = None
         self._quiet: asyncio.Future[None] | None = None  # set while somebody waits for the last call to end
+        self._budget = RetryBudget(config.retry_budget)
+        self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self._budget)
 
     # -- what callers ask -----------------------------------------------------------------------------------------
+
+    @property
+    def workers(self) -> dict[str, Worker]:
+        """Every slot, by id."""
+        return self.roster.workers
 
     @property
     def waiting(self) -> int:
@@ -111,6 +126,7 @@ class Dispatcher:
         Raises UnknownOperation for what no worker can do.
         """
         self._check(operation, options, stream=stream)
+        now = self._loop.time()
         call = Call(
             operation,
             args,
@@ -118,19 +134,19 @@ class Dispatcher:
             options,
             future=self._loop.create_future(),
             items=Items(self._loop, keep=collect) if stream else None,
-            deadline=self._loop.time() + self._timeout(options),
-            now_ns=time.monotonic_ns(),
+            deadline=now + self._timeout(options),
+            now_ns=self._now_ns(),
         )
         if _START.on:
-            measurements = {"system_time": time.time_ns(), "monotonic_time": call.started_ns, "waiting": self.waiting}
-            _START.emit(measurements, self._about(call))
+            told.started(self.pool, call, self.waiting, time.time_ns())
         self._open[call.id] = call
-        refusal = self._refusal(call)
+        refusal = self._refusal(call, now)
         if refusal is not None:
             self._end(call, refusal)
             return call
-        self._watch(call, call.deadline if self.config.max_wait is None else self._loop.time() + self.config.max_wait)
-        if options.session is None or self._enter_session(call, options.session):
+        self._budget.earn()
+        self._watch(call, call.deadline if self.config.max_wait is None else now + self.config.max_wait)
+        if options.session is None or self.sessions.enter(call, options.session, now):
             self._offer(call)
         return call
 
@@ -161,7 +177,9 @@ class Dispatcher:
     def _timeout(self, options: Options) -> float:
         return self.config.timeout if options.timeout is None else options.timeout
 
-    def _refusal(self, call: Call) -> Rejected | None:
+    # -- refusals -------------------------------------------------------------------------------------------------
+
+    def _refusal(self, call: Call, now: float) -> Rejected | None:
         if not self.accepting:
             return self.rejected(PoolClosed, "the pool is not open: it is draining, closed or not yet entered")
         # The call itself is counted among the waiting already.
@@ -169,153 +187,161 @@ class Dispatcher:
             return self.rejected(
                 PoolSaturated, "the queue is full: call more slowly, add workers, or raise queue_limit", others=1
             )
-        return None
+        return self.gate.closed(call, now, self.waiting - 1)
 
     def _can_start(self, call: Call) -> bool:
         """Whether a worker would take the call at once."""
-        session = self.sessions.get(call.options.session or "")
+        session = self.sessions.table.get(call.options.session or "")
         return (session is None or session.active is None) and self._choose(call) is not None
+
+    def _hopeless(self, call: Call) -> Rejected | None:
+        """A refusal of a call that has to wait and would miss its deadline, as far as can be known."""
+        if call.attempts or call.options.worker is not None or self.paused:
+            return None
+        ahead = self._waiting.ahead(call) + max(0, self._running - self.roster.counts["busy"])
+        left = call.deadline - self._loop.time()
+        return self.gate.hopeless(call, left, ahead, self.roster.capacity, self.waiting - 1)
 
     def rejected(self, kind: type[Rejected], message: str, call: Call | None = None, *, others: int = 0) -> Rejected:
         """A refusal that says how the pool stands."""
-        waited_s = 0.0 if call is None else (time.monotonic_ns() - call.started_ns) / 1e9
-        return kind(message, pool=self.pool, waited_s=waited_s, waiting=self.waiting - others, size=self.size)
-
-    # -- sessions -------------------------------------------------------------------------------------------------
-
-    def _enter_session(self, call: Call, session_id: str) -> bool:
-        """Tie the call to its session. Returns whether it may go on now; else it waits behind the session's others."""
-        session, new = self.sessions.use(session_id, self._loop.time())
-        call.session = session
-        first = session.active is None
-        if first:
-            session.active = call
-        else:
-            session.pending.append(call)
-        if new:  # it has a call by now, so that it is not itself what is over the limit
-            self.expire_sessions()
-            if _SESSION_START.on:
-                _SESSION_START.emit({"sessions": len(self.sessions)}, {"pool": self.pool, "session": session_id})
-        return first
-
-    def _leave_session(self, call: Call) -> None:
-        """The call has ended: the next one of its session may go on."""
-        session = call.session
-        if session is None:
-            return
-        if session.active is not call:
-            session.pending.remove(call)
-            return
-        self.sessions.left(session, self._loop.time())
-        session.active = session.pending.popleft() if session.pending else None
-        if session.active is not None:
-            self._offer(session.active)
-
-    def expire_sessions(self) -> None:
-        """Drop sessions that are out of date or over the limit."""
-        for dropped in self.sessions.expire(self._loop.time()):
-            if _SESSION_EXPIRE.on:
-                _SESSION_EXPIRE.emit(
-                    {"idle_duration": round(dropped.idle * 1e9), "sessions": len(self.sessions)},
-                    {"pool": self.pool, "session": dropped.id, "reason": dropped.reason},
-                )
-
-    def end_session(self, session_id: str) -> bool:
-        """Forget a session and its data; calls under way go on. Returns whether there was one."""
-        session = self.sessions.end(session_id)
-        if session is not None and _SESSION_END.on:
-            _SESSION_END.emit(
-                {"calls": session.calls, "sessions": len(self.sessions)}, {"pool": self.pool, "session": session_id}
-            )
-        return session is not None
-
-    def _note_affinity(self, call: Call, worker: Worker) -> None:
-        session = call.session
-        if session is None:
-            return
-        here = (worker.id, worker.processes)
-        before = (session.worker, session.process)
-        session.calls += 1
-        session.worker, session.process = here
-        if _SESSION_AFFINITY.on:
-            last = self.workers.get(before[0] or "")
-            alive = last is not None and last.processes == before[1] and last.lifecycle.state is not State.TERMINATED
-            result = "new" if before[0] is None else "hit" if here == before else "miss" if alive else "broken"
-            metadata = {"pool": self.pool, "session": session.id, "worker": worker.id, "result": result}
-            _SESSION_AFFINITY.emit({"calls": session.calls}, metadata)
+        return self.gate.rejected(kind, message, self.waiting - others, call)
 
     # -- hand-over ------------------------------------------------------------------------------------------------
 
-    def _offer(self, call: Call) -> None:
+    def _offer(self, call: Call, *, front: bool = False) -> None:
         """Give the call to a free worker, or let it wait."""
+        if call.session is not None and self.sessions.lost(call):
+            text = f"the worker that session {call.options.session!r} was bound to is gone; its next call begins anew"
+            self._fail(call, SessionLost(text))
+            return
         worker = self._choose(call)
-        if worker is None:
+        if worker is not None:
+            if not self._hand_over(call, worker):
+                self._feed(worker)
+            return
+        refusal = None if front else self._hopeless(call)
+        if refusal is not None:
+            self._end(call, refusal)
+        elif front:
+            self._line(call).push_front(call)
+        else:
             self._line(call).push(call)
-        elif not self._hand_over(call, worker):
-            self._feed(worker)
+            if not len(self._waiting) % _LOOK_EVERY:
+                self._look_ahead()
 
     def _choose(self, call: Call) -> Worker | None:
-        if call.options.worker is not None:
-            return self._idle.get(call.options.worker)
-        if not self._idle:
+        if self.paused:
             return None
-        if call.session is not None and call.session.worker is not None:
-            known = self._idle.get(call.session.worker)
-            if known is not None:
-                return known
-        return next(reversed(self._idle.values()))
+        session = call.session
+        if call.options.worker is not None:
+            return self.roster.free(call.options.worker)
+        if session is None or session.worker is None:
+            return self.roster.choose(None)
+        if self.sessions.is_strict(call):
+            return self.roster.free(session.worker)
+        return self.roster.choose(session.worker)
 
     def _line(self, call: Call) -> WaitQueue[Call]:
         """Where the call waits."""
-        pinned = self.workers.get(call.options.worker or "")
+        wanted = call.options.worker
+        if wanted is None and call.session is not None and self.sessions.is_strict(call):
+            wanted = call.session.worker
+        pinned = self.workers.get(wanted or "")
         return self._waiting if pinned is None else pinned.pinned
 
     def _hand_over(self, call: Call, worker: Worker) -> bool:
         """Send the call. False when it cannot be carried: then it ends, and the worker is as free as before."""
-        assert worker.transport is not None
-        session = None if call.session is None else (call.session.id, call.session.data)
-        now_ns = time.monotonic_ns()  # before it is sent: the worker may be done before the next line runs
+        transport, process = worker.transport, worker.process
+        assert transport is not None
+        assert process is not None
+        now_ns = self._now_ns()  # before it is sent: the worker may be done before the next line runs
         try:
-            worker.transport.call(
-                call.id, call.operation, call.args, call.kwargs, stream=call.items is not None, session=session
+            transport.call(
+                call.id,
+                call.operation,
+                call.args,
+                call.kwargs,
+                stream=call.items is not None,
+                session=None if call.session is None else self.sessions.carried(call),
             )
         except PayloadError as error:
             # Not here and now: its end may bring on the next call of its session, which may be no better.
             self._loop.call_soon(self._end, call, error)
             return False
-        del self._idle[worker.id]
-        worker.call, call.worker = call, worker
+        process.handed += 1
+        call.nth = process.handed
+        call.worker = worker
         call.attempts += 1
         call.sent_ns = now_ns
-        call.queue_ns = call.sent_ns - call.started_ns
+        call.queue_ns = now_ns - call.started_ns
         call.running = True
         self._running += 1
         if self.config.max_wait is not None:  # until here the wheel held how long it may wait
             self._wheel.remove(call, call.tick)
             self._watch(call, call.deadline)
-        self.move(worker, "checkout", call.sent_ns)
+        ahead = len(worker.calls)
+        worker.calls[call.id] = call
+        if not ahead:
+            idle_ns = call.started_ns - worker.lifecycle.since_ns
+            relative_ns = -idle_ns if idle_ns > 0 else call.queue_ns
+            self.roster.move(worker, "checkout", now_ns)
+        else:
+            relative_ns = call.queue_ns
+            if self._relief is None and self.roster.concurrency == 1:
+                self._relief = self._loop.call_later(_HELD_UP, self._relieve)
+        self.roster.changed(worker)
+        mean, relative = self.relative_s, relative_ns / 1e9
+        self.relative_s = relative if mean is None else mean + _WEIGHT * (relative - mean)
         if _CHECKOUT.on:
-            measurements = {"queue_duration": call.queue_ns, "waiting": self.waiting}
-            _CHECKOUT.emit(measurements, {**self._about(call), "worker": worker.id})
-        self._note_affinity(call, worker)
+            told.checked_out(self.pool, call, worker, self.waiting, relative_ns)
+        if call.session is not None:
+            self.sessions.note(call, worker)
         return True
 
     def _feed(self, worker: Worker) -> None:
-        """Give a free worker the next call that waits, if any."""
-        while worker.id in self._idle and (worker.pinned or self._waiting):
-            self._hand_over(worker.pinned.pop() if worker.pinned else self._waiting.pop(), worker)
+        """Give a free worker the next calls that wait, if any."""
+        free, pinned, waiting = self.roster.free, worker.pinned, self._waiting
+        while (pinned or waiting) and not self.paused and free(worker.id) is not None:
+            call = pinned.pop() if pinned else waiting.pop()
+            if self.gate.too_late(call, call.deadline - self._loop.time()):
+                text = f"too little time is left to execute it: {SLOWLY}"
+                self._end(call, self.rejected(QueueTimeout, text, call))
+            else:
+                self._hand_over(call, worker)
+
+    def resume(self) -> None:
+        """Hand over what waits."""
+        self.paused = False
+        for worker in self.roster.idle():
+            self._feed(worker)
+
+    def _relieve(self) -> None:
+        """Take back what a held up worker has not begun, so that others can do it."""
+        self._relief = None
+        held_up = self._now_ns() - round(_HELD_UP / 2 * 1e9)
+        more = False
+        for worker in self.workers.values():
+            first = worker.call
+            if first is None or len(worker.calls) < 2 or worker.transport is None:
+                continue
+            more = True
+            if first.sent_ns < held_up:
+                worker.transport.recall([call.id for call in worker.calls.values() if not _begun(call, worker)])
+        if more:
+            self._relief = self._loop.call_later(_HELD_UP, self._relieve)
 
     # -- what workers tell ----------------------------------------------------------------------------------------
 
     def ready(self, worker: Worker) -> None:
-        """A worker has loaded the target."""
-        self._idle[worker.id] = worker
+        """A worker can be handed calls: it has loaded the target, or is well again."""
+        worker.tells = worker.transport is not None and worker.transport.begun is not None
+        self.roster.offer(worker)
         self._feed(worker)
 
     def replied(self, worker: Worker, call_id: int, result: Any, data: dict[str, Any] | None, times: CallTimes) -> None:
         """The worker's operation returned, or its stream ended."""
-        call = worker.call
-        if call is None or call.id != call_id:
+        call = worker.calls.get(call_id)
+        if call is None:
             return
         if not call.done:
             if call.session is not None and data is not None:
@@ -325,36 +351,52 @@ class Dispatcher:
 
     def failed(self, worker: Worker, call_id: int, failure: Failure, times: CallTimes) -> None:
         """The worker's operation raised, or what it gave cannot be carried."""
-        call = worker.call
-        if call is None or call.id != call_id:
+        call = worker.calls.get(call_id)
+        if call is None:
             return
         kind = PayloadError if failure.kind == "payload" else OperationError
-        self._end(call, kind(call.operation, failure.type_name, failure.message, failure.traceback), None, times)
+        error = kind(call.operation, failure.type_name, failure.message, failure.traceback)
+        if not call.done:
+            self._fail(call, error, times)
         self._release(worker, call)
 
     def item(self, worker: Worker, call_id: int, value: Any) -> None:
         """The worker's generator yielded."""
-        call = worker.call
-        if call is None or call.id != call_id or call.done or call.items is None:
+        call = worker.calls.get(call_id)
+        if call is None or call.done or call.items is None:
             return
         if call.items.put(value) and worker.transport is not None:
             worker.transport.flow(paused=True)
 
-    def lost(self, worker: Worker, error: PoolError) -> None:
-        """The worker has ended; *error* is what its call is told."""
-        self._idle.pop(worker.id, None)
-        call, worker.call = worker.call, None
-        if call is None or call.done:
+    def recalled(self, worker: Worker, call_id: int) -> None:
+        """The worker will not begin this call: it is free to go elsewhere."""
+        call = worker.calls.pop(call_id, None)
+        if call is None:
             return
-        again = call.options.idempotent and call.attempts <= self.config.retries
-        if again and (call.items is None or call.items.start_over()):
-            self._running -= 1
-            call.running = False
-            if _RETRY.on:
-                _RETRY.emit({"attempt": call.attempts}, {**self._about(call), "reason": str(error)})
-            self._offer(call)
-        else:
-            self._end(call, error)
+        if _CHECKIN.on:
+            told.checked_in(self.pool, call, worker, self._now_ns())
+        self._freed(worker)
+        if not call.done:
+            self._take_back(call)
+
+    def lost(self, worker: Worker, error: PoolError) -> None:
+        """The worker has ended; *error* is what the calls it had begun are told."""
+        self.roster.withdraw(worker)
+        calls = list(worker.calls.values())
+        worker.calls.clear()
+        begun = [call for call in calls if _begun(call, worker)]
+        worker.transport = None
+        for call in reversed(calls[len(begun) :]):  # the last first, since each goes to the front
+            if not call.done:
+                self._take_back(call)
+        now_ns = self._now_ns()
+        for call in begun:
+            self.gate.times.add(call.operation, (now_ns - call.sent_ns) / 1e9)  # it held its worker all the same
+            if not call.done:
+                self._fail(call, error)
+        for call in list(worker.pinned):  # bound to this process, not merely to this slot
+            if call.options.worker is None and worker.pinned.discard(call):
+                self._offer(call)
 
     def forget(self, worker: Worker) -> None:
         """The slot is no more: nobody may go on waiting for it."""
@@ -362,26 +404,67 @@ class Dispatcher:
             worker.pinned.discard(call)
             self._end(call, self.rejected(PoolClosed, f"worker {worker.id!r} has been retired", call))
 
-    def withdraw(self, worker: Worker) -> None:
-        """Hand nothing more to this worker."""
-        self._idle.pop(worker.id, None)
+    def _take_back(self, call: Call) -> None:
+        """A call that was handed over and never begun goes on as if it had not been."""
+        self._running -= 1
+        call.running = False
+        call.attempts -= 1
+        call.queue_ns = None
+        self._offer(call, front=True)
 
     def _release(self, worker: Worker, call: Call) -> None:
-        now_ns = time.monotonic_ns()
-        worker.call = None
+        """The worker has answered this call."""
+        now_ns = self._now_ns()
+        calls, process = worker.calls, worker.process
+        calls.pop(call.id, None)
+        self.gate.times.add(call.operation, (now_ns - call.sent_ns) / 1e9)
         if call.items is not None and worker.transport is not None:
             worker.transport.flow(paused=False)  # its last items may have come too fast for its reader
+        if _CHECKIN.on and worker.lifecycle.state is State.BUSY:
+            told.checked_in(self.pool, call, worker, now_ns)
+        if calls and self.roster.concurrency == 1:  # the next one has the worker from now on
+            following = next(iter(calls.values()))
+            following.sent_ns = now_ns
+            following.queue_ns = now_ns - following.started_ns
+        if process is not None:
+            process.served += 1
+            if process.served == process.limits.calls:
+                self._wardens.worn(worker)
+        self._freed(worker)
+
+    def _freed(self, worker: Worker) -> None:
+        """The worker has one call less."""
         if worker.lifecycle.state is not State.BUSY:
             return  # it is being ended
-        self.move(worker, "checkin", now_ns)
-        if _CHECKIN.on:
-            _CHECKIN.emit({"duration": now_ns - call.sent_ns}, {**self._about(call), "worker": worker.id})
-        if worker.wanted:
-            self.ready(worker)
-        else:
-            self._freed(worker)
+        if not worker.calls:
+            self.roster.move(worker, "checkin", self._now_ns())
+            if not worker.open:
+                self._wardens.idle(worker)
+                return
+        self.roster.changed(worker)
+        if worker.open:
+            self._feed(worker)
 
     # -- ends -----------------------------------------------------------------------------------------------------
+
+    def _fail(self, call: Call, error: PoolError, times: CallTimes | None = None) -> None:
+        """An attempt has failed: send the call again if it may be, else end it."""
+        if call.options.idempotent and (call.items is None or call.items.start_over()):
+            pause = self._retries.decide(error, max(1, call.attempts), call.deadline - self._loop.time())
+            if pause is not None:
+                self.gate.failed(call, error, self._now_ns())
+                if call.running:
+                    self._running -= 1
+                    call.running = False
+                if _RETRY.on:
+                    told.retried(self.pool, call, error, pause)
+                self._loop.call_later(pause, self._again, call)
+                return
+        self._end(call, error, None, times)
+
+    def _again(self, call: Call) -> None:
+        if not call.done:
+            self._offer(call)
 
     def interrupt_all(self) -> int:
         """End every call that has not ended: the pool is closing. Returns how many there were."""
@@ -418,8 +501,12 @@ class Dispatcher:
         self._loop.call_later(self.config.cancel_grace, self._lose_patience, worker, call, reason)
 
     def _lose_patience(self, worker: Worker, call: Call, reason: str) -> None:
-        if worker.call is call:
-            self._kill(worker, reason)
+        if worker.calls.get(call.id) is not call:
+            return
+        if _begun(call, worker):
+            self._wardens.kill(worker, reason)
+        else:  # it stands behind another one, which has a deadline of its own
+            self._loop.call_later(self.config.cancel_grace, self._lose_patience, worker, call, reason)
 
     def _watch(self, call: Call, deadline: float) -> None:
         call.tick = self._wheel.add(call, min(deadline, call.deadline))
@@ -432,13 +519,14 @@ class Dispatcher:
     def _expire(self) -> None:
         now = self._loop.time()
         for call in self._wheel.expired(now):
-            if not call.running:
-                text = "no worker became free in time: call more slowly, add workers, or give more time"
+            worker = call.worker
+            if not call.running or (worker is not None and not _begun(call, worker)):
+                text = f"no worker became free in time: {SLOWLY}"
                 self._interrupt(call, self.rejected(QueueTimeout, text, call), "timeout")
             elif call.deadline > now:  # it was to wait no longer, and has been handed over within this loop
                 self._watch(call, call.deadline)
             else:
-                on = call.worker.id if call.worker is not None else "?"
+                on = worker.id if worker is not None else "?"
                 text = f"{call.operation} was not done within its timeout of {self._timeout(call.options):g} s, on {on}"
                 self._interrupt(call, OperationTimeout(text), "timeout")
         next_at = self._wheel.next_at()
@@ -449,19 +537,22 @@ class Dispatcher:
         if call.done:
             return
         call.done = True
-        now_ns = time.monotonic_ns()
+        now_ns = self._now_ns()
         del self._open[call.id]
         self._wheel.remove(call, call.tick)
+        self.gate.ended(call, error, now_ns)
         if call.running:
             call.running = False
             self._running -= 1
         self.completed += 1
+        if not self.completed % _LOOK_EVERY:
+            self._look_ahead()
         self._tell(call, error, result)
-        if error is not None:
-            self._report(call, error, _measured(call, now_ns, times))
-        elif _STOP.on:
-            _STOP.emit(_measured(call, now_ns, times), self._about(call, on_worker=True))
-        self._leave_session(call)
+        told.ended(self.pool, call, error, times, now_ns)
+        if call.session is not None:
+            following = self.sessions.leave(call, self._loop.time())
+            if following is not None:
+                self._offer(following)
         if not self._open and self._quiet is not None:
             self._quiet.set_result(None)
             self._quiet = None
@@ -478,64 +569,22 @@ class Dispatcher:
         if call.items is not None:
             call.items.wake()
 
-    def _report(self, call: Call, error: BaseException, measurements: dict[str, int]) -> None:
-        if isinstance(error, Rejected) and _REJECT.on:
-            _REJECT.emit(
-                {"queue_duration": measurements["queue_duration"], "waiting": error.waiting},
-                {**self._about(call), "reason": error.reason},
-            )
-        if _EXCEPTION.on:
-            outcome = error.outcome if isinstance(error, PoolError) else "cancelled"
-            about = self._about(call, on_worker=True)
-            about["kind"] = "cancelled" if outcome == "cancelled" else "error"
-            about["outcome"] = outcome
-            about["category"] = error.category if isinstance(error, PoolError) else "cancelled"
-            about["error"] = error.type_name if isinstance(error, OperationError) else type(error).__name__
-            about["reason"] = str(error) or type(error).__name__
-            _EXCEPTION.emit(measurements, about)
-
-    # -- shared ---------------------------------------------------------------------------------------------------
-
-    def move(self, worker: Worker, trigger: str, now_ns: int) -> None:
-        """A worker follows the lifecycle table."""
-        since_ns = worker.lifecycle.since_ns
-        moved = worker.lifecycle.step(trigger, now_ns)
-        self.counts[COUNTED_AS[moved.before]] -= 1
-        self.counts[COUNTED_AS[moved.after]] += 1
-        if _TRANSITION.on:
-            metadata = {
-                "pool": self.pool,
-                "worker": worker.id,
-                "from": moved.before.value,
-                "to": moved.after.value,
-                "trigger": trigger,
-            }
-            _TRANSITION.emit({"duration": now_ns - since_ns}, metadata)
-
-    def _about(self, call: Call, *, on_worker: bool = False) -> dict[str, Any]:
-        about: dict[str, Any] = {"pool": self.pool, "operation": call.operation, "call_id": call.id}
-        if call.options.session is not None:
-            about["session"] = call.options.session
-        if on_worker and call.worker is not None:
-            about["worker"] = call.worker.id
-        return about
+    def _look_ahead(self) -> None:
+        """Decide anew how many calls a sequential worker may be handed."""
+        roster, config = self.roster, self.config
+        if config.concurrency == 1 and config.prefetch > 1:
+            workers = max(1, roster.counts["busy"] + roster.counts["idle"])
+            roster.depth = prefetch.depth(self.gate.times.mean, config.prefetch, len(self._open), workers)
 
     def close(self) -> None:
-        """Nothing more will happen: stop the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Nothing more will happen: stop the timers."""
+        for timer in (self._timer, self._relief):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._relief = None
 
 
-def _measured(call: Call, now_ns: int, times: CallTimes | None) -> dict[str, int]:
-    """The measurements of a call that ends now."""
-    duration = now_ns - call.started_ns
-    measurements = {
-        "duration": duration,
-        "queue_duration": duration if call.queue_ns is None else call.queue_ns,
-        "attempts": call.attempts,
-    }
-    if times is not None:
-        measurements["execution_duration"] = times.execution_ns
-        measurements["cpu_duration"] = times.cpu_ns
-    return measurements
+def _begun(call: Call, worker: Worker) -> bool:
+    """Whether the worker may have begun this call."""
+    begun = None if worker.transport is None else worker.transport.begun
+    return begun is None or call.nth <= begun

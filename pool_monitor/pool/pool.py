@@ -2,10 +2,9 @@
 
 Theory of operation
 -------------------
-A pool is a number of slots, each kept by one task (`Pool._keep`): start a process, wait until it has gone, start
-the next. The tasks run in a group of their own, inside one runner task, so that a pool may be entered and left in
-different tasks, and so that a cancelled caller cannot take the workers with it. Calls never touch those tasks: they
-are handed over by the `Dispatcher`, synchronously.
+A pool is a number of slots, each kept by one task of `Slots`. The tasks run in a group of their own, inside one runner
+task, so that a pool may be entered and left in different tasks, and so that a cancelled caller cannot take the workers
+with it. Calls never touch those tasks: they are handed over by the `Dispatcher`, synchronously.
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ import anyio
 
 from pool_monitor import events
 from pool_monitor.config import PoolConfig, build
-from pool_monitor.errors import ConfigError, PoolClosed, PoolError, ProtocolError, StartError, WorkerDied
+from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError
 from pool_monitor.log import logger
 from pool_monitor.pool.caller import Caller, Session, with_options
 from pool_monitor.pool.calls import Options
-from pool_monitor.pool.dispatcher import Dispatcher
-from pool_monitor.pool.supervisor import Backoff
-from pool_monitor.pool.transport.process import Launch, ProcessTransport, exit_words, import_path
+from pool_monitor.pool.slots import Slots
+from pool_monitor.pool.transport.launch import Launch, Launcher, import_path
+from pool_monitor.pool.transport.process import ProcessTransport
 from pool_monitor.pool.worker import State, Worker
 from pool_monitor.snapshot import PoolState, PoolView, WorkerView
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from pool_monitor.pool.transport.base import CallTimes, Failure
+    from pool_monitor.pool.dispatcher import Dispatcher
+    from pool_monitor.pool.transport.base import Sink
 
-_HOUSEKEEPING = 60.0  # seconds between looks for sessions that are out of date
-_OUTPUT = events.WORKER_OUTPUT.event
+_HOUSEKEEPING = 60.0  # most seconds between looks at sessions that are out of date
 _CODECS = {"auto": ["msgpack", "json"]}
 
 
@@ -58,9 +57,10 @@ class Pool(Caller):
     once per worker, or a module-like namespace of functions. Its public methods or functions are the operations.
     Every further keyword is a field of `PoolConfig`.
 
-    Use as ``async with Pool(...) as pool``. Entering starts the workers and returns when all are ready; it raises
-    StartError, with the target's traceback, when one cannot be started. Leaving lets accepted calls end
-    (``drain_timeout``), or interrupts them when the block raised, and returns when no worker process is left.
+    Use as ``async with Pool(...) as pool``. Entering starts the workers and returns when all are ready (``min_size``
+    of them with ``warmup="staged"``); it raises StartError, with the target's traceback, when one cannot be started.
+    Leaving lets accepted calls end (``drain_timeout``), or interrupts them when the block raised, and returns when no
+    worker process is left.
 
     Raises ConfigError for a bad argument; nothing is started before the pool is entered. All methods belong to the
     event loop the pool was entered in.
@@ -94,17 +94,18 @@ class Pool(Caller):
         self.max_size = _count("max_size", default_max if max_size is None else max_size, 1)
         self._size = self._checked_size(size)
         self._state: PoolState = "new"
-        self._restarts = 0
         self._entered_ns = 0
-        self._dispatcher: Dispatcher | None = None
+        self._paused_ns = 0
+        self._warm = False
+        self._slots: Slots | None = None
         self._launch: Launch | None = None
+        self._launcher: Launcher | None = None
         self._runner: asyncio.Task[None] | None = None
         self._closing: asyncio.Event | None = None
         self._started: asyncio.Future[None] | None = None
-        self._group: anyio.abc.TaskGroup | None = None
 
     def __repr__(self) -> str:
-        if self._dispatcher is None:
+        if self._slots is None:
             return f"<Pool {self.name!r} [{self._state}]>"
         view = self.status()
         return (
@@ -128,28 +129,32 @@ class Pool(Caller):
         priority: int | None = None,
         key: str | None = None,
         worker: str | None = None,
+        affinity: str | None = None,
     ) -> Caller:
         """A light caller with the same `run`, `stream` and `map`, and options of its own. Costs nothing to make.
 
         *timeout*: seconds for queue and execution together. *session*: on behalf of that session. *idempotent*:
-        running it twice does no harm, so it may be sent again when its worker died. *priority*: higher goes first.
-        *key*: calls of different keys take turns in the queue. *worker*: only on that slot.
+        running it twice does no harm, so it may be sent again when it failed and not through itself. *priority*: higher
+        goes first. *key*: calls of different keys take turns in the queue. *worker*: only on that slot. *affinity*:
+        ``hint`` or ``strict``, what the session's worker means, as in `PoolConfig.affinity`.
         """
-        changes = {"timeout": timeout, "session": session, "idempotent": idempotent}
-        return Caller(
-            self, with_options(self._options, {**changes, "priority": priority, "key": key, "worker": worker})
-        )
+        changes = {"timeout": timeout, "session": session, "idempotent": idempotent, "priority": priority}
+        changes |= {"key": key, "worker": worker, "affinity": affinity}
+        return Caller(self, with_options(self._options, changes))
 
-    def session(self, session_id: str) -> Session:
-        """A caller on behalf of one session: its operations share ``session.data`` and prefer the same worker."""
-        return Session(self, with_options(self._options, {"session": session_id}))
+    def session(self, session_id: str, *, affinity: str | None = None) -> Session:
+        """A caller on behalf of one session: its operations share ``session.data`` and prefer the same worker, or with
+        ``affinity="strict"`` insist on the same process, and raise SessionLost, once, when it is gone.
+        """
+        return Session(self, with_options(self._options, {"session": session_id, "affinity": affinity}))
 
     # -- views ----------------------------------------------------------------------------------------------------
 
     def status(self) -> PoolView:
-        """The pool's gauges now. O(1), synchronous, never raises."""
-        calls = self._dispatcher
-        count = {} if calls is None else calls.counts
+        """The pool's gauges now. Synchronous, never raises, and independent of the number of calls."""
+        calls = None if self._slots is None else self._slots.calls
+        count = {} if calls is None else calls.roster.counts
+        breaker = None if calls is None else calls.gate.breaker
         return PoolView(
             name=self.name,
             state=self._state,
@@ -162,14 +167,18 @@ class Pool(Caller):
             waiting=0 if calls is None else calls.waiting,
             queue_limit=self.config.queue_limit,
             sessions=0 if calls is None else len(calls.sessions),
-            restarts=self._restarts,
+            restarts=0 if self._slots is None else self._slots.restarts,
             completed=0 if calls is None else calls.completed,
+            crash_loops=0 if self._slots is None else sum(w.crash_loop for w in self._slots.workers.values()),
+            breaker=None if breaker is None else breaker.state.value,
+            refusals={} if calls is None else dict(calls.gate.refusals),
+            relative_time=None if calls is None else calls.relative_s,
         )
 
     def workers(self) -> list[WorkerView]:
         """The gauges of every slot now, in slot order. Synchronous; statistics of calls are left empty."""
         now_ns = time.monotonic_ns()
-        slots = [] if self._dispatcher is None else self._dispatcher.workers.values()
+        slots = [] if self._slots is None else self._slots.workers.values()
         return [_view(worker, now_ns) for worker in sorted(slots, key=lambda worker: worker.index)]
 
     # -- life -----------------------------------------------------------------------------------------------------
@@ -179,9 +188,10 @@ class Pool(Caller):
             raise PoolError(f"pool {self.name!r} has been entered already; make another Pool")
         loop = asyncio.get_running_loop()
         self._launch = self._how_to_launch()
+        self._launcher = Launcher(self._launch, self._fell_back)
         self._state = "starting"
         self._entered_ns = time.monotonic_ns()
-        self._dispatcher = Dispatcher(self.name, self._size, self.config, self._end_worker, self._retire)
+        self._slots = Slots(self.name, self.target, self._size, self.config, self._make_transport, self._changed)
         self._closing = asyncio.Event()
         self._started = loop.create_future()
         events.POOL_INIT.event.emit(
@@ -196,8 +206,10 @@ class Pool(Caller):
             await self._runner
             raise
         self._state = "running"
-        self._dispatcher.accepting = True
-        measurements = {"duration": time.monotonic_ns() - self._entered_ns, "workers": self._size}
+        calls = self._slots.calls
+        calls.accepting = True
+        workers = calls.roster.counts["idle"]
+        measurements = {"duration": time.monotonic_ns() - self._entered_ns, "workers": workers}
         events.POOL_READY.event.emit(measurements, {"pool": self.name})
         return self
 
@@ -207,7 +219,7 @@ class Pool(Caller):
         assert self._closing is not None
         assert self._runner is not None
         try:
-            if self._state == "running":
+            if self._state in ("running", "paused"):
                 await self.drain(self.config.drain_timeout if error is None else 0.0)
         finally:
             self._closing.set()
@@ -224,17 +236,20 @@ class Pool(Caller):
         patience = self.config.drain_timeout if timeout is None else timeout
         started_ns = time.monotonic_ns()
         before = calls.open_calls
-        if self._state == "running":
+        if self._state in ("running", "paused"):
             self._state = "draining"
         calls.accepting = False
+        calls.resume()
         cancelled, abandoned = 0, 0
         with anyio.move_on_after(patience):
             await calls.quiet()
         if calls.open_calls:
-            held_up = [(worker, worker.call) for worker in calls.workers.values() if worker.call is not None]
+            held_up = [(worker, worker.process, set(worker.calls)) for worker in calls.workers.values() if worker.calls]
             cancelled = calls.interrupt_all()
             await asyncio.sleep(self.config.cancel_grace)
-            abandoned = sum(worker.end_reason == "close" or worker.call is call for worker, call in held_up)
+            for worker, process, held in held_up:
+                killed = process is not None and process.end_reason == "close"
+                abandoned += len(held if killed else held & worker.calls.keys())
         result = DrainResult(before - cancelled, cancelled, abandoned)
         measurements = {"duration": time.monotonic_ns() - started_ns, **result._asdict()}
         events.POOL_DRAIN.event.emit(measurements, {"pool": self.name})
@@ -245,25 +260,71 @@ class Pool(Caller):
         first and busy ones after their call. Raises ConfigError outside ``min_size`` to ``max_size``, PoolClosed
         once the pool drains.
         """
-        calls = self._calls()
-        if self._state not in ("starting", "running"):
-            raise calls.rejected(PoolClosed, f"a pool that is {self._state} has no use for another size")
+        calls, slots = self._calls(), self._slots
+        assert slots is not None
+        self._must_be_open("another size")
         before, self._size = self._size, self._checked_size(size)
-        calls.size = size
+        slots.resized(size)
         events.POOL_RESIZE.event.emit({"size_before": before, "size_after": size}, {"pool": self.name})
         wanted = [worker for worker in calls.workers.values() if worker.wanted]
         surplus = sorted(wanted, key=lambda worker: (worker.lifecycle.state is State.BUSY, -worker.index))
         for worker in surplus[: max(0, len(wanted) - size)]:
             worker.wanted = False
+            calls.roster.withdraw(worker)
             if worker.lifecycle.state is not State.BUSY:
-                self._retire(worker)
-        self._add_slots(size - len(wanted))
+                slots.retire(worker)
+        slots.add(size - len(wanted))
+
+    async def pause(self) -> None:
+        """Hand nothing more to workers from now on; what they run goes on, and calls are accepted and wait for as long
+        as their deadlines let them. Returns at once; does nothing when paused already. Raises PoolClosed once the
+        pool drains.
+        """
+        calls = self._calls()
+        self._must_be_open("pausing")
+        if self._state == "running":
+            self._state = "paused"
+            self._paused_ns = time.monotonic_ns()
+            calls.paused = True
+            events.POOL_PAUSE.event.emit({"waiting": calls.waiting}, {"pool": self.name})
+
+    async def resume(self) -> None:
+        """End a `pause`: what waits is handed over, in order. Returns at once; does nothing when not paused."""
+        calls = self._calls()
+        if self._state == "paused":
+            self._state = "running"
+            measurements = {"duration": time.monotonic_ns() - self._paused_ns, "waiting": calls.waiting}
+            events.POOL_RESUME.event.emit(measurements, {"pool": self.name})
+            calls.resume()
+
+    async def restart(self) -> None:
+        """Replace every worker process, one after the other, each only once the next one is ready and its calls have
+        ended: no call fails, and there is never a worker less. Returns when all are replaced. Raises StartError, with
+        the rest as it was, when a fresh one cannot be started; PoolClosed once the pool drains. Cancelling stops
+        between two.
+        """
+        calls, slots = self._calls(), self._slots
+        assert slots is not None
+        self._must_be_open("a restart")
+        began_ns, replaced = time.monotonic_ns(), 0
+        for worker in sorted(calls.workers.values(), key=lambda worker: worker.index):
+            before = worker.process
+            error = await slots.recycle(worker, "restart")
+            if error is not None:
+                raise error
+            replaced += worker.process is not before
+        measurements = {"duration": time.monotonic_ns() - began_ns, "workers": replaced}
+        events.POOL_RESTART.event.emit(measurements, {"pool": self.name})
+
+    def _must_be_open(self, what: str) -> None:
+        if self._state not in ("starting", "running", "paused"):
+            raise self._calls().rejected(PoolClosed, f"a pool that is {self._state} has no use for {what}")
 
     def _calls(self) -> Dispatcher:
-        if self._dispatcher is None:
+        if self._slots is None:
             text = "the pool is not entered yet: use `async with Pool(...) as pool`"
             raise PoolClosed(text, pool=self.name, waited_s=0.0, waiting=0, size=self._size)
-        return self._dispatcher
+        return self._slots.calls
 
     def _checked_size(self, size: int) -> int:
         if not self.min_size <= _count("size", size, 0) <= self.max_size:
@@ -274,35 +335,38 @@ class Pool(Caller):
 
     async def _main(self) -> None:
         """Keep the slots filled until closing."""
-        assert self._closing is not None
-        calls = self._calls()
+        closing, slots, launcher = self._closing, self._slots, self._launcher
+        assert closing is not None
+        assert slots is not None
+        assert launcher is not None
+        calls, config = slots.calls, self.config
+        step = min(_HOUSEKEEPING, config.health_interval / 2, config.health_timeout / 2)
+        loop = asyncio.get_running_loop()
         try:
             async with anyio.create_task_group() as group:
-                self._group = group
-                self._add_slots(self._size)
-                self._note_started()
-                while not self._closing.is_set():
-                    with anyio.move_on_after(_HOUSEKEEPING):
-                        await self._closing.wait()
-                    calls.expire_sessions()
+                slots.open(group)
+                slots.add(self._size)
+                self._changed()
+                while not closing.is_set():
+                    calls.sessions.expire(loop.time())
+                    slots.look_after(loop.time())
+                    with anyio.move_on_after(step):
+                        await closing.wait()
+                slots.closing = True
                 calls.accepting = False
                 calls.interrupt_all()  # there are none, unless nobody waited for the pool to drain
-                for worker in list(calls.workers.values()):
-                    self._retire(worker)
+                for worker in list(slots.workers.values()):
+                    slots.retire(worker)
+            await launcher.close()
         finally:
             self._state = "closed"
-            self._abort()
+            calls.accepting = False
+            # Whatever is left, on whatever way out: no call may hang, no process stay.
+            calls.interrupt_all()
+            calls.close()
+            slots.abort()
+            launcher.abandon()
             events.POOL_TERMINATE.event.emit({"duration": time.monotonic_ns() - self._entered_ns}, {"pool": self.name})
-
-    def _abort(self) -> None:
-        """Whatever is left, on whatever way out: no call may hang, no process stay."""
-        calls = self._calls()
-        calls.accepting = False
-        calls.interrupt_all()
-        calls.close()
-        for worker in list(calls.workers.values()):
-            if worker.transport is not None:
-                worker.transport.abandon()
 
     def _runner_ended(self, runner: asyncio.Task[None]) -> None:
         """The runner must not end by itself; should it, nobody may wait for ever, and it must be heard of."""
@@ -315,162 +379,33 @@ class Pool(Caller):
         if self._started is not None and not self._started.done():
             self._started.set_exception(error or PoolError(f"pool {self.name!r} was closed before it was ready"))
 
-    # -- slots ----------------------------------------------------------------------------------------------------
-
-    def _add_slots(self, count: int) -> None:
-        assert self._group is not None
-        calls = self._calls()
-        index = 0
-        for _ in range(count):
-            while f"{self.name}-{index}" in calls.workers:
-                index += 1
-            worker = Worker(self.name, index, time.monotonic_ns())
-            calls.workers[worker.id] = worker
-            calls.counts["dead"] += 1
-            self._group.start_soon(self._keep, worker, name=f"pool {self.name} slot {index}")
-
-    async def _keep(self, worker: Worker) -> None:
-        """One slot's whole life: a process after the other, until it is no longer wanted."""
-        backoff = Backoff(self.config.backoff_min, self.config.backoff_max)
-        calls = self._calls()
-        while worker.wanted:
-            error = await self._live(worker)
-            if error is None:
-                backoff.reset()
-            elif worker.wanted:
-                self._start_failed(worker, error)
-                with anyio.move_on_after(backoff.next()):
-                    await worker.unwanted.wait()
-        calls.forget(worker)
-        calls.counts["dead"] -= 1
-        del calls.workers[worker.id]
-        self._note_started()
-
-    async def _live(self, worker: Worker) -> StartError | None:
-        """One process from its start to its end. Returns why it could not be started, or None."""
-        calls = self._calls()
-        line = _Line(self, worker)
-        assert self._launch is not None
-        worker.transport = transport = ProcessTransport(self._launch, line)
-        worker.started_ns, worker.ready, worker.end_reason = time.monotonic_ns(), None, None
-        measurements = {"system_time": time.time_ns(), "restarts": worker.processes}
-        if worker.processes:
-            self._restarts += 1
-        worker.processes += 1
-        worker.starts += 1
-        calls.move(worker, "start", worker.started_ns)
-        events.WORKER_INIT.event.emit(measurements, {"pool": self.name, "worker": worker.id})
-        error: StartError | None = None
-        try:
-            async with asyncio.timeout(self.config.start_timeout):
-                worker.ready = await transport.start()
-        except TimeoutError:
-            error = StartError(
-                f"worker {worker.id} had not loaded {self.target!r} after {self.config.start_timeout:g} s; "
-                "raise start_timeout, or see what it does on import"
-            )
-        except StartError as failure:
-            error = failure
-        finally:
-            if worker.ready is None:
-                transport.kill()
-        if error is None and worker.lifecycle.state is State.INITIALIZING:
-            self._loaded(worker)
-        await line.ended.wait()
-        return error
-
-    def _loaded(self, worker: Worker) -> None:
-        calls, ready = self._calls(), worker.ready
-        assert ready is not None
-        now_ns = time.monotonic_ns()
-        calls.operations = ready.operations
-        calls.move(worker, "loaded", now_ns)
-        about = {"pool": self.name, "worker": worker.id}
-        events.WORKER_READY.event.emit(
-            {"duration": now_ns - worker.started_ns},
-            {**about, "pid": ready.pid, "python": ready.python, "codec": ready.codec},
-        )
-        if worker.died_ns is not None:
-            measurements = {"duration": now_ns - worker.died_ns, "attempts": worker.starts}
-            events.POOL_RECOVERY.event.emit(measurements, about)
-        worker.died_ns, worker.starts = None, 0
-        calls.ready(worker)
-        self._note_started()
-
-    def _note_started(self) -> None:
-        """Let `__aenter__` go on once every slot there is has a worker that is ready."""
-        counts = self._calls().counts
+    def _changed(self, error: StartError | None = None) -> None:
+        """A worker has become ready, has gone for good, or could not be started."""
         assert self._started is not None
-        if not self._started.done() and counts["starting"] + counts["dead"] == 0:
-            self._started.set_result(None)
-
-    def _start_failed(self, worker: Worker, error: StartError) -> None:
-        self._report(worker, error)
-        if self._started is not None and not self._started.done():
-            self._started.set_exception(error)
-
-    def _report(self, worker: Worker, error: PoolError) -> None:
-        """An error no call can be told."""
-        about = {"pool": self.name, "worker": worker.id, "category": error.category, "severity": error.severity}
-        events.POOL_ERROR.event.emit({"system_time": time.time_ns()}, {**about, "reason": str(error)})
-        logger("pool").warning("worker failed", reason=str(error), **about)
-
-    def _retire(self, worker: Worker) -> None:
-        """End a slot that is no longer wanted, gently; its keeper sees to the rest."""
-        worker.wanted = False
-        worker.unwanted.set()
-        if worker.lifecycle.state in (State.TERMINATING, State.TERMINATED) or worker.transport is None:
+        slots = self._slots
+        if slots is None:
             return
-        calls = self._calls()
-        calls.withdraw(worker)
-        worker.end_reason = "close" if self._closing is not None and self._closing.is_set() else "resize"
-        calls.move(worker, "stop", time.monotonic_ns())
-        assert self._group is not None
-        self._group.start_soon(worker.transport.stop, self.config.stop_grace, self.config.kill_grace)
+        counts = slots.calls.roster.counts
+        missing = counts["starting"] + counts["dead"]
+        if not self._started.done():
+            if error is not None:
+                self._started.set_exception(error)
+            elif not missing or (self.config.warmup == "staged" and counts["idle"] >= min(self.min_size, self._size)):
+                self._started.set_result(None)
+        if not missing and not self._warm and error is None:
+            self._warm = True
+            measurements = {"duration": time.monotonic_ns() - self._entered_ns, "workers": counts["idle"]}
+            measurements["workers"] += counts["busy"]
+            events.POOL_WARMUP.event.emit(measurements, {"pool": self.name, "mode": self.config.warmup})
 
-    def _end_worker(self, worker: Worker, reason: str) -> None:
-        """Kill a worker that does not let go of its call, or that spoke nonsense; it is replaced."""
-        calls = self._calls()
-        worker.end_reason = reason
-        calls.withdraw(worker)
-        if worker.lifecycle.state in (State.READY, State.BUSY):
-            calls.move(worker, "stop", time.monotonic_ns())
-        if worker.transport is not None:
-            worker.transport.kill()
+    def _fell_back(self, reason: str) -> None:
+        """Workers are started one by one, though they were meant to be forked."""
+        about = {"pool": self.name, "category": "initialization", "severity": "warning", "reason": reason}
+        events.POOL_ERROR.event.emit({"system_time": time.time_ns()}, about)
 
-    def _broke(self, worker: Worker, reason: str) -> None:
-        """The worker spoke nonsense and is being killed."""
-        error = ProtocolError(f"worker {worker.id} broke the protocol: {reason}")
-        worker.broken = error
-        self._report(worker, error)
-        self._end_worker(worker, "protocol")
-
-    def _gone(self, worker: Worker, exit_code: int | None, stderr: str) -> None:
-        """The slot's process has ended, as asked or not."""
-        calls = self._calls()
-        now_ns = time.monotonic_ns()
-        how = exit_words(exit_code)
-        was_ready, call = worker.ready, worker.call
-        calls.move(worker, "exited", now_ns)
-        about: dict[str, Any] = {"pool": self.name, "worker": worker.id}
-        if was_ready is not None:
-            about["pid"] = was_ready.pid
-            uptime = {"uptime": now_ns - worker.started_ns}
-            if worker.end_reason is not None:
-                events.WORKER_TERMINATE.event.emit(uptime, {**about, "reason": worker.end_reason})
-            else:
-                about |= {"reason": how, "stderr": stderr}
-                if exit_code is not None:
-                    about["exit_code"] = exit_code
-                if call is not None:
-                    about["operation"] = call.operation
-                events.WORKER_CRASH.event.emit(uptime, about)
-            worker.died_ns = now_ns if worker.died_ns is None else worker.died_ns
-        worker.transport = None
-        broken = worker.broken
-        worker.broken = None
-        text = f"worker {worker.id} ended meanwhile: {how}"
-        calls.lost(worker, broken or WorkerDied(text, worker=worker.id, exit_code=exit_code, stderr=stderr))
+    def _make_transport(self, sink: Sink) -> ProcessTransport:
+        assert self._launch is not None
+        return ProcessTransport(self._launch, sink, self._launcher)
 
     def _how_to_launch(self) -> Launch:
         """How every worker is started: settled once, so that a restart finds what the first start found."""
@@ -485,53 +420,27 @@ class Pool(Caller):
             codecs=_CODECS.get(config.codec, [config.codec]),
             frame_limit=config.frame_limit,
             session_data_limit=config.session_data_limit,
+            concurrency=config.concurrency,
+            command=config.command,
+            start_method=config.start_method,
+            preload=config.preload,
         )
 
 
-class _Line:
-    """What one process of a slot reports: the transport's `Sink`."""
-
-    def __init__(self, pool: Pool, worker: Worker) -> None:
-        self._pool, self._worker, self._calls = pool, worker, pool._calls()
-        self.ended = asyncio.Event()
-
-    def replied(self, call_id: int, result: Any, session_data: dict[str, Any] | None, times: CallTimes) -> None:
-        self._calls.replied(self._worker, call_id, result, session_data, times)
-
-    def failed(self, call_id: int, failure: Failure, times: CallTimes) -> None:
-        self._calls.failed(self._worker, call_id, failure, times)
-
-    def item(self, call_id: int, value: Any) -> None:
-        self._calls.item(self._worker, call_id, value)
-
-    def ponged(self, token: int, call_id: int | None) -> None:
-        """Nobody asks yet."""
-
-    def wrote(self, stream: str, text: str, size: int) -> None:
-        if _OUTPUT.on:
-            metadata = {"pool": self._pool.name, "worker": self._worker.id, "stream": stream, "text": text}
-            _OUTPUT.emit({"bytes": size}, metadata)
-
-    def broke(self, reason: str) -> None:
-        self._pool._broke(self._worker, reason)
-
-    def gone(self, exit_code: int | None, stderr: str) -> None:
-        try:
-            self._pool._gone(self._worker, exit_code, stderr)
-        finally:
-            self.ended.set()
-
-
 def _view(worker: Worker, now_ns: int) -> WorkerView:
-    running = worker.transport is not None
+    process, call = worker.process, worker.call
     return WorkerView(
         id=worker.id,
         state=worker.lifecycle.state.value,
         state_age=(now_ns - worker.lifecycle.since_ns) / 1e9,
-        pid=worker.ready.pid if running and worker.ready is not None else None,
-        age=(now_ns - worker.started_ns) / 1e9 if running else None,
+        pid=None if process is None or process.ready is None else process.ready.pid,
+        age=None if process is None else (now_ns - process.started_ns) / 1e9,
         restarts=max(0, worker.processes - 1),
-        operation=None if worker.call is None else worker.call.operation,
+        operation=None if call is None else call.operation,
+        calls_held=len(worker.calls),
+        health=None if process is None or process.verdict is None else process.verdict.value,
+        rss=None if process is None else process.rss,
+        crash_loop=worker.crash_loop,
     )
 
 

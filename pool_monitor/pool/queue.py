@@ -25,8 +25,18 @@ class Waiting(Protocol):
 CallT = TypeVar("CallT", bound=Waiting)
 
 
+class _Level(Generic[CallT]):
+    """The calls of one priority: a line per key, in the order of their turns."""
+
+    __slots__ = ("lines", "size")
+
+    def __init__(self) -> None:
+        self.lines: OrderedDict[str, OrderedDict[int, CallT]] = OrderedDict()
+        self.size = 0
+
+
 class WaitQueue(Generic[CallT]):
-    """Waiting calls. ``push``, ``pop`` and ``discard`` are O(1) but for the number of priorities in use.
+    """Waiting calls. Every method is O(1) but for the number of priorities in use.
 
     Bounded by its owner, which looks at ``len`` before it pushes.
     """
@@ -34,45 +44,73 @@ class WaitQueue(Generic[CallT]):
     __slots__ = ("_levels", "_size")
 
     def __init__(self) -> None:
-        self._levels: dict[int, OrderedDict[str, OrderedDict[int, CallT]]] = {}
+        self._levels: dict[int, _Level[CallT]] = {}
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[CallT]:
-        return (call for level in self._levels.values() for line in level.values() for call in line.values())
+        return (call for level in self._levels.values() for line in level.lines.values() for call in line.values())
 
     def push(self, call: CallT) -> None:
         """Put *call* at the end of its line."""
-        level = self._levels.setdefault(call.priority, OrderedDict())
-        level.setdefault(call.key, OrderedDict())[call.id] = call
+        level = self._levels.get(call.priority)
+        if level is None:
+            level = self._levels[call.priority] = _Level()
+        line = level.lines.get(call.key)
+        if line is None:
+            line = level.lines[call.key] = OrderedDict()
+        line[call.id] = call
+        level.size += 1
         self._size += 1
+
+    def push_front(self, call: CallT) -> None:
+        """Put *call*, which was popped and comes back, at the front of its line, and let its key be next."""
+        self.push(call)
+        lines = self._levels[call.priority].lines
+        lines[call.key].move_to_end(call.id, last=False)
+        lines.move_to_end(call.key, last=False)
+
+    def ahead(self, call: CallT) -> int:
+        """How many of those that wait now would be served before *call* if it were pushed now: never too low, and
+        exact where its priority has no key but its own.
+        """
+        before = sum(level.size for priority, level in self._levels.items() if priority > call.priority)
+        level = self._levels.get(call.priority)
+        if level is None:
+            return before
+        own = level.lines.get(call.key)
+        mine = 0 if own is None else len(own)
+        others = len(level.lines) - (own is not None)
+        return before + min(level.size, mine + (mine + 1) * others)  # as many turns for each other key as for its own
 
     def pop(self) -> CallT:
         """The next call: of the highest priority, the key whose turn it is. Raises KeyError when nobody waits."""
-        priority = max(self._levels) if len(self._levels) > 1 else next(iter(self._levels), 0)
-        level = self._levels[priority]
-        key, line = next(iter(level.items()))
+        levels = self._levels
+        priority = max(levels) if len(levels) > 1 else next(iter(levels), 0)
+        level = levels[priority]
+        key, line = next(iter(level.lines.items()))
         _, call = line.popitem(last=False)
-        self._size -= 1
-        level.move_to_end(key)
-        self._tidy(call)
+        if line:
+            level.lines.move_to_end(key)
+        self._gone(priority, key, level, line)
         return call
 
     def discard(self, call: CallT) -> bool:
         """Take *call* out, wherever it stands. Returns whether it was there."""
-        line = self._levels.get(call.priority, OrderedDict()).get(call.key)
-        if line is None or line.pop(call.id, None) is None:
+        level = self._levels.get(call.priority)
+        line = None if level is None else level.lines.get(call.key)
+        if level is None or line is None or line.pop(call.id, None) is None:
             return False
-        self._size -= 1
-        self._tidy(call)
+        self._gone(call.priority, call.key, level, line)
         return True
 
-    def _tidy(self, call: CallT) -> None:
-        """Drop empty lines and levels, so that keys cannot pile up."""
-        level = self._levels[call.priority]
-        if not level[call.key]:
-            del level[call.key]
-        if not level:
-            del self._levels[call.priority]
+    def _gone(self, priority: int, key: str, level: _Level[CallT], line: OrderedDict[int, CallT]) -> None:
+        """A call was taken out: drop its line and its level if they are empty, so that keys cannot pile up."""
+        self._size -= 1
+        level.size -= 1
+        if not line:
+            del level.lines[key]
+            if not level.lines:
+                del self._levels[priority]

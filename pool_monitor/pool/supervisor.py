@@ -3,6 +3,35 @@
 from __future__ import annotations
 
 import random
+from collections import deque
+
+
+class RestartIntensity:
+    """How many restarts within how many seconds are too many, counted as OTP's supervisors count.
+
+    Keeps at most *limit* + 1 times: whether there were more makes no difference.
+    """
+
+    __slots__ = ("_times", "limit", "period")
+
+    def __init__(self, limit: int, period: float) -> None:
+        self.limit, self.period = limit, period
+        self._times: deque[float] = deque(maxlen=limit + 1)
+
+    def record(self, now: float) -> bool:
+        """Count a restart. False when it is one too many; one exactly *period* seconds ago still counts."""
+        self._forget(now)
+        self._times.append(now)
+        return len(self._times) <= self.limit
+
+    def calm(self, now: float) -> bool:
+        """Whether no restart lies within the period."""
+        self._forget(now)
+        return not self._times
+
+    def _forget(self, now: float) -> None:
+        while self._times and self._times[0] < now - self.period:
+            self._times.popleft()
 
 
 class Backoff:

@@ -1,17 +1,21 @@
-"""A worker as the pool sees it: a slot, the table of its states, and the process that fills it at the moment."""
+"""A worker as the pool sees it: a slot, the table of its states, and the processes that fill it in turn."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pool_monitor.pool.queue import WaitQueue
+from pool_monitor.pool.supervisor import Backoff, RestartIntensity
 
 if TYPE_CHECKING:
+    from pool_monitor.config import PoolConfig
     from pool_monitor.errors import ProtocolError
     from pool_monitor.pool.calls import Call
+    from pool_monitor.pool.health import Health, Verdict
+    from pool_monitor.pool.recycle import RecycleLimits
     from pool_monitor.pool.transport.base import Ready, Transport
 
 _HISTORY = 32  # transitions a slot remembers
@@ -34,12 +38,18 @@ TRANSITIONS: dict[State, dict[str, State]] = {
     State.INITIALIZING: {"loaded": State.READY, "stop": State.TERMINATING, "exited": State.TERMINATED},
     State.READY: {
         "checkout": State.BUSY,
+        "recycle": State.READY,
         "degrade": State.DEGRADED,
         "stop": State.TERMINATING,
         "exited": State.TERMINATED,
     },
     State.BUSY: {"checkin": State.READY, "stop": State.TERMINATING, "exited": State.TERMINATED},
-    State.DEGRADED: {"recover": State.READY, "stop": State.TERMINATING, "exited": State.TERMINATED},
+    State.DEGRADED: {
+        "recover": State.READY,
+        "recycle": State.READY,
+        "stop": State.TERMINATING,
+        "exited": State.TERMINATED,
+    },
     State.TERMINATING: {"exited": State.TERMINATED},
     State.TERMINATED: {"start": State.INITIALIZING},
 }
@@ -90,28 +100,85 @@ class Lifecycle:
         return moved
 
 
+class Process:
+    """One process of a slot, from its start to its end. Plain state: the pool changes it, on the event loop."""
+
+    __slots__ = (
+        "broken",
+        "end_reason",
+        "handed",
+        "health",
+        "limits",
+        "number",
+        "ready",
+        "rss",
+        "served",
+        "started_ns",
+        "transport",
+        "verdict",
+    )
+
+    def __init__(self, number: int, now_ns: int, health: Health, limits: RecycleLimits) -> None:
+        self.number = number  # which of its slot's processes
+        self.started_ns = now_ns
+        self.health, self.limits = health, limits
+        self.transport: Transport | None = None  # None before it is made, and once the process is gone
+        self.ready: Ready | None = None
+        self.handed = 0  # calls handed to it
+        self.served = 0  # calls it has answered
+        self.rss: int | None = None  # bytes, as it said last
+        self.verdict: Verdict | None = None  # how it answered, last time it was looked at
+        self.end_reason: str | None = None  # why it is being ended, if we end it
+        self.broken: ProtocolError | None = None  # what its calls are told when it spoke nonsense
+
+
 class Worker:
     """One slot of a pool. The slot's id is stable; processes come and go.
 
     Plain state: the pool changes it, on the event loop.
     """
 
-    def __init__(self, pool: str, index: int, now_ns: int) -> None:
+    def __init__(self, pool: str, index: int, now_ns: int, config: PoolConfig) -> None:
         self.id = f"{pool}-{index}"
         self.index = index
         self.lifecycle = Lifecycle(now_ns)
         self.wanted = True  # False: not to be replaced when it ends
         self.unwanted = asyncio.Event()  # set to wake a keeper that pauses between two tries
-        self.transport: Transport | None = None
-        self.ready: Ready | None = None
-        self.call: Call | None = None  # what it is running; a call that has ended may still hold it up
+        self.process: Process | None = None  # the present one, starting or started
+        self.transport: Transport | None = None  # its; None unless it can be handed calls
+        self.successor: Process | None = None  # takes its place as soon as it is ready and the slot is idle
+        self.recycling = False
+        self.vacant = asyncio.Event()  # the present process has gone
+        self.settled = asyncio.Event()  # the calls it had are done with, one way or another
+        self.intensity = RestartIntensity(config.restart_limit, config.restart_period)
+        self.backoff = Backoff(config.backoff_min, config.backoff_max)
+        self.last_end = (False, 0)  # of the last process that went: whether we had asked it to, and calls it answered
+        self.open = False  # may be handed calls
+        self.tells = False  # how far it has come with its calls, so that it may be handed some ahead of time
+        self.calls: dict[int, Call] = {}  # in the order handed over; one that has ended may still hold the slot up
         self.pinned: WaitQueue[Call] = WaitQueue()  # calls that insist on this slot
         self.processes = 0  # how many it has had, the present one included
-        self.started_ns = now_ns  # of the present process
-        self.died_ns: int | None = None  # of the last crash nobody has recovered from yet
+        self.died_ns: int | None = None  # of the last death nobody has recovered from yet
         self.starts = 0  # tries since then
-        self.end_reason: str | None = None  # why the process is being ended, if we end it
-        self.broken: ProtocolError | None = None  # what its call is told when it spoke nonsense
+        self.crash_loop = False  # restarted more often than the limit allows; pauses before the next try
+
+    @property
+    def call(self) -> Call | None:
+        """What it is running: the first of its calls."""
+        return next(iter(self.calls.values()), None)
 
     def __repr__(self) -> str:
         return f"<Worker {self.id} {self.lifecycle.state.value}>"
+
+
+class Wardens(Protocol):
+    """Who owns the workers' lives, as the dispatcher sees them."""
+
+    def kill(self, worker: Worker, reason: str) -> None:
+        """It does not let go of its call: end it, now."""
+
+    def idle(self, worker: Worker) -> None:
+        """It has become idle and is not offered calls any more."""
+
+    def worn(self, worker: Worker) -> None:
+        """It has served as many calls as its process may."""

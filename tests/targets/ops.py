@@ -58,6 +58,25 @@ class Ops:
             await asyncio.sleep(0)
             yield number
 
+    async def meet(self, others):
+        """Return once that many calls are here at the same time."""
+        self.here = getattr(self, "here", 0) + 1
+        while self.here < others:
+            await asyncio.sleep(0.001)
+        return self.here
+
+    def tell(self, number, telemetry):
+        telemetry.execute(("ops", "told"), {"number": number}, {"what": "a number"})
+        telemetry.log("warning", "told a number", number=number)
+
+    def tell_much(self, times, telemetry):
+        for _ in range(times):
+            telemetry.log("info", "x" * 4000)
+
+    def hold(self, size):
+        """Keep that many bytes of memory for good."""
+        self.held = [*getattr(self, "held", []), bytearray(os.urandom(1)) * size]
+
     def list_iterator(self, stop):
         return iter(range(stop))
 
@@ -185,6 +204,12 @@ class Ops:
         sys.stderr.flush()
         os._exit(code)
 
+    def fail_once(self, path):
+        if not os.path.exists(path):
+            open(path, "w").close()
+            raise KeyError("the first time")
+        return "done"
+
     def die_once(self, path):
         """Dies the first time it is run."""
         if not os.path.exists(path):
@@ -199,14 +224,14 @@ class Ops:
     def reply_and_die(self, value):
         """Its answer is on the way when the process ends."""
         worker = signal.getsignal(signal.SIGURG).__self__
-        worker.channel.send(worker.codec.encode(["reply", worker.call_id, worker.codec.pack(value), None, [1, 1]]))
+        worker.channel.send(worker.codec.encode(["reply", worker.call_id, worker.codec.pack(value), None, [1, 1, None]]))
         os._exit(0)
 
     def burst(self, stop):
         """A generator whose items and end arrive all at once."""
         worker = signal.getsignal(signal.SIGURG).__self__
         messages = [["item", worker.call_id, number] for number in range(stop)]
-        messages.append(["end", worker.call_id, None, None, [1, 1]])
+        messages.append(["end", worker.call_id, None, None, [1, 1, None]])
         bodies = [worker.codec.encode(message) for message in messages]
         worker.channel.sock.sendall(b"".join(struct.pack(">I", len(body)) + body for body in bodies))
         return
@@ -241,7 +266,7 @@ class Ops:
     def send_stranger(self):
         """An answer to a call nobody made, then the right one."""
         worker = signal.getsignal(signal.SIGURG).__self__
-        worker.channel.send(worker.codec.encode(["reply", 1 << 40, worker.codec.pack("wrong"), None, [1, 1]]))
+        worker.channel.send(worker.codec.encode(["reply", 1 << 40, worker.codec.pack("wrong"), None, [1, 1, None]]))
         return "right"
 
     def nonsense_when_idle(self):

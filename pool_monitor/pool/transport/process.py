@@ -9,59 +9,58 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
-import subprocess
-import sys
-import threading
-import weakref
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from pool_monitor.errors import PayloadError, StartError
 from pool_monitor.pool.transport.base import CallTimes, Failure, Ready, Sink
 from pool_monitor.pool.transport.child import PROTOCOL
 from pool_monitor.pool.transport.child.codec import CODECS, Codec
-from pool_monitor.pool.transport.framing import FrameError, FrameReader, frame
+from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
+from pool_monitor.pool.transport.child.shared import LEND_FROM
+from pool_monitor.pool.transport.child.telemetry import LEVELS, OURS
+from pool_monitor.pool.transport.launch import Launch, Launcher, import_path
+from pool_monitor.pool.transport.output import Output
+from pool_monitor.pool.transport.shared import SharedFile
+from pool_monitor.pool.transport.spawn import Process, exit_words, socketpair
+from pool_monitor.pool.transport.wire import Wire
+from pool_monitor.pool.transport.zygote import ZygoteGoneError
 
-_CHILD = str(Path(__file__).with_name("child") / "__main__.py")
-_LINE_LIMIT = 8 * 1024  # a longer line of output is cut
+__all__ = ["Launch", "ProcessTransport", "exit_words", "import_path"]
+
 _TAIL_LINES = 20  # of stderr, kept for the report of a crash
 _LOOK_AGAIN = 0.02  # seconds after which a busy worker is signalled a second time
+_SOCKETS = ("POOL_MONITOR_FD", "POOL_MONITOR_LIFELINE")  # in this order in ``_sockets``
+_TIDY_AFTER = 1.0  # seconds without a large message, after which the memory for them is given back
+_FROM_CONSTRUCTORS = ("event", "log", "dropped", "returned")  # what may come before a worker is ready
 _LAST_BYTES = 0.25  # seconds an ended worker's socket may stay open in a process it left behind
 
 
-class Launch(NamedTuple):
-    """How to start the workers of a pool."""
-
-    target: str
-    python: str
-    path: list[str]
-    env: Mapping[str, str]
-    init: tuple[Sequence[Any], Mapping[str, Any]]
-    codecs: list[str]
-    frame_limit: int
-    session_data_limit: int
-
-
-class ProcessTransport(asyncio.BufferedProtocol):
+class ProcessTransport:
     """One worker process. A `Transport`; what happens to it is told to *sink*."""
 
-    def __init__(self, launch: Launch, sink: Sink) -> None:
+    def __init__(self, launch: Launch, sink: Sink, launcher: Launcher | None = None) -> None:
         self._launch = launch
+        self._launcher = launcher or Launcher(launch._replace(start_method="exec"))
         self._sink = sink
         self._loop = asyncio.get_running_loop()
         self._codec: Codec = CODECS["json"]()
         self._reader = FrameReader(launch.frame_limit)
-        self._transport: asyncio.Transport | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._transport: Wire | None = None
+        self._shared: SharedFile | None = None  # until the worker has ended, or says that it makes no use of it
+        self._begun: int | None = None  # what the shared memory said last
+        self._unanswered: set[int] = set()  # calls handed over
+        self._tidying: asyncio.TimerHandle | None = None
+        self._large = False  # a large message came or went since it was last looked at
+        self._launching: asyncio.Task[None] | None = None
+        self._process: Process | None = None
+        self._killed = False
         self._sockets: list[socket.socket] = []  # our ends: the channel and the life-line
-        self._outputs: list[_Output] = []
+        self._outputs: list[Output] = []
         self._stderr: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._pidfd: int | None = None
         self._greeting: asyncio.Future[Any] | None = None  # what the handshake waits for
         self._gone: asyncio.Future[int | None] = self._loop.create_future()
         self._disconnected = False
@@ -71,9 +70,8 @@ class ProcessTransport(asyncio.BufferedProtocol):
 
     async def start(self) -> Ready:
         launch = self._launch
-        self._spawn()
-        # A StreamReader would halve the rate of small calls; this class is the protocol.
-        await self._loop.create_unix_connection(lambda: self, sock=self._sockets[0])
+        await self._begin()
+        self._transport = Wire(self._sockets[0], self._reader, self._received, self._connection_lost)
         self._send(
             {
                 "type": "hello",
@@ -89,9 +87,12 @@ class ProcessTransport(asyncio.BufferedProtocol):
         except (KeyError, TypeError, ValueError) as error:
             raise StartError(f"the worker answered the handshake with {hello!r:.200}") from error
         self._codec = codec
+        if hello.get("shared") is not True:
+            self._forget_shared()
         args, kwargs = launch.init
+        options = {"concurrency": launch.concurrency}
         try:
-            init = codec.encode(["init", launch.target, launch.path, codec.pack([list(args), dict(kwargs)])])
+            init = codec.encode(["init", launch.target, launch.path, codec.pack([list(args), dict(kwargs)]), options])
         except Exception as error:  # whatever an encoder raises for what it cannot carry
             raise StartError(f"init_args and init_kwargs cannot be carried as {codec.name}: {error}") from error
         self._write(init)
@@ -106,39 +107,70 @@ class ProcessTransport(asyncio.BufferedProtocol):
             case other:
                 raise StartError(f"the worker answered init with {other!r:.200}")
 
-    def _spawn(self) -> None:
+    async def _begin(self) -> None:
+        """Have the process started, unless `kill` comes first."""
+        self._launching = self._loop.create_task(self._launched())
+        if self._killed:
+            self._launching.cancel()
         try:
-            self._run_child()
-        except (OSError, ValueError) as error:  # no such program, no descriptor left, a NUL in the environment ...
-            self._finish(None)
-            raise StartError(f"cannot run {self._launch.python!r}: {error}") from error
-        assert self._process is not None
-        for pipe, line in ((self._process.stdout, self._stdout_line), (self._process.stderr, self._stderr_line)):
-            assert pipe is not None
-            self._outputs.append(_Output(self._loop, pipe.fileno(), line))
-        self._watch(self._process.pid)
+            await self._launching
+        except BaseException as error:
+            if self._process is None:
+                self._finish(None)
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and self._killed and not (task and task.cancelling()):
+                raise StartError("the worker was ended before it was ready") from None
+            raise
+        if self._gone.done():
+            raise self._never_started()
 
-    def _run_child(self) -> None:
+    async def _launched(self) -> None:
         """Start the process with its ends of the channel and the life-line; ours stay in ``_sockets``."""
-        _living.add(self)
+        try:
+            process = self._process = await self._launch_once()
+        except ZygoteGoneError:
+            for sock in self._sockets:
+                sock.close()  # the end of a worker there may be
+            self._sockets.clear()
+            process = self._process = await self._launch_once()
+        process.on_end = self._ended
+        for fd, line in ((process.stdout, self._stdout_line), (process.stderr, self._stderr_line)):
+            self._outputs.append(Output(self._loop, fd, line))
+        if process.ended:  # already
+            self._ended()
+
+    async def _launch_once(self) -> Process:
         with contextlib.ExitStack() as theirs:
-            fds = [theirs.enter_context(self._socketpair()).fileno() for _ in range(2)]
-            names = {"POOL_MONITOR_FD": str(fds[0]), "POOL_MONITOR_LIFELINE": str(fds[1])}
-            self._process = subprocess.Popen(
-                [self._launch.python, _CHILD],
-                env={**os.environ, **self._launch.env, **names},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                pass_fds=fds,
-                process_group=0,
-            )
+            try:
+                fds = {name: theirs.enter_context(self._socketpair()).fileno() for name in _SOCKETS}
+            except OSError as error:  # no descriptor left
+                raise StartError(f"cannot start a worker: {error}") from error
+            fds |= theirs.enter_context(self._share())
+            return await self._launcher.start(fds)
 
     def _socketpair(self) -> socket.socket:
-        ours, theirs = socket.socketpair()
+        ours, theirs = socketpair()
         self._sockets.append(ours)
         return theirs
+
+    @contextlib.contextmanager
+    def _share(self) -> Iterator[dict[str, int]]:
+        """The descriptor of the memory the worker is to share with us, if there can be one."""
+        self._forget_shared()
+        try:
+            self._shared = shared = SharedFile(self._launch.frame_limit)
+        except OSError:  # no room, no descriptor left: it also works without
+            yield {}
+            return
+        try:
+            yield {"POOL_MONITOR_SHARED": shared.fd}
+        finally:
+            shared.close_fd()
+
+    def _forget_shared(self) -> None:
+        if self._shared is not None:
+            self._shared.close()
+            self._shared = None
 
     async def _next(self) -> Any:
         """The next message of the handshake."""
@@ -148,7 +180,9 @@ class ProcessTransport(asyncio.BufferedProtocol):
         return await self._greeting
 
     def _greeted(self, message: Any) -> None:
-        if self._greeting is not None and not self._greeting.done():
+        if type(message) is list and message and message[0] in _FROM_CONSTRUCTORS:
+            self._message(message)
+        elif self._greeting is not None and not self._greeting.done():
             self._greeting.set_result(message)
 
     def _never_started(self) -> StartError:
@@ -173,7 +207,24 @@ class ProcessTransport(asyncio.BufferedProtocol):
         if len(body) > self._launch.frame_limit:
             text = f"the arguments take {len(body)} bytes, over the frame limit of {self._launch.frame_limit}"
             raise PayloadError(operation, "PayloadError", f"{text}; raise frame_limit or send less")
-        self._write(body)
+        if len(body) >= LEND_FROM:
+            body = self._lent(body)
+        unanswered = self._unanswered
+        if self._transport is not None:
+            (self._transport.join if unanswered else self._transport.send)(body)
+        unanswered.add(call_id)
+
+    @property
+    def begun(self) -> int | None:
+        return self._begun if self._shared is None else self._shared.memory.begun
+
+    def recall(self, call_ids: Sequence[int]) -> None:
+        if self._shared is None:
+            return  # it never had one that it had not begun
+        if call_ids:
+            self._urgent(["recall", list(call_ids)])
+        elif self._shared.memory.held_back():
+            self._look()  # it may be busy longer than it thought, with answers in its outbox
 
     def cancel(self, call_id: int) -> None:
         self._urgent(["cancel", call_id])
@@ -182,15 +233,22 @@ class ProcessTransport(asyncio.BufferedProtocol):
         self._urgent(["ping", token])
 
     def flow(self, *, paused: bool) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            (self._transport.pause_reading if paused else self._transport.resume_reading)()
+        if self._transport is not None:
+            (self._transport.pause if paused else self._transport.resume)()
 
     def _send(self, message: Any) -> None:
         self._write(self._codec.encode(message))
 
     def _write(self, body: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frame(body))
+        if self._transport is not None:
+            self._transport.send(body)
+
+    def _lent(self, body: bytes) -> bytes:
+        """The message that lends *body*, or *body* when it cannot be lent now."""
+        self._note_large()
+        if self._shared is None or not self._shared.memory.lend((body,), len(body)):
+            return body
+        return self._codec.encode(["lent", len(body)])
 
     def _urgent(self, message: Any) -> None:
         """Send to a worker that may be busy: the signal makes it look (see child/). Ignored by default."""
@@ -202,18 +260,11 @@ class ProcessTransport(asyncio.BufferedProtocol):
     def _look(self) -> None:
         self._signal(signal.SIGURG, group=False)
 
-    # -- receiving (asyncio.BufferedProtocol) ---------------------------------------------------------------------
+    # -- receiving ------------------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def get_buffer(self, _sizehint: int) -> memoryview:
-        return self._reader.space()
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def _received(self, count: int) -> None:
         try:
-            for body in self._reader.received(nbytes):
+            for body in self._reader.received(count):
                 self._receive(self._decode(body))
                 if self._disconnected:
                     return
@@ -226,32 +277,92 @@ class ProcessTransport(asyncio.BufferedProtocol):
         except Exception as error:  # whatever a decoder raises: what follows cannot be trusted
             raise FrameError(f"a frame that is no {self._codec.name}: {error}") from error
 
-    def connection_lost(self, _error: Exception | None) -> None:
+    def _connection_lost(self) -> None:
+        if not self._disconnected:
+            self._empty_outbox()
         self._disconnected = True
         if self._gone.done() or self._process is None:
             return
-        if self._process.returncode is None:
+        if not self._process.ended:
             self.kill()  # it is about to end; or it closed the channel and lives on, of no use to anybody
         else:
             self._finish(self._process.returncode)
+
+    def _empty_outbox(self) -> None:
+        """Take the answers that the worker held back and came to send no more. Some may have come twice."""
+        if self._shared is None or self._receive != self._message:
+            return
+        reader = FrameReader(self._launch.frame_limit)
+        held = self._shared.memory.held_back()
+        reader.space()[: len(held)] = held
+        with contextlib.suppress(FrameError):  # it may have ended because it writes where it should not
+            for body in reader.received(len(held)):
+                message = self._decode(body)
+                if type(message) is list and len(message) > 1 and message[1] in self._unanswered:
+                    self._message(message)
 
     def _message(self, message: Any) -> None:
         """One message of a worker at work. Raises for one that the protocol does not know."""
         match message:
             # The order matters: a pattern costs what it looks at before it fails, and nearly all are replies. Of
             # those only the outside is matched, because matching all of it takes longer than decoding it.
-            case ["reply" | "end", call_id, packed, data, times] if _are_times(times) and type(call_id) is int:
-                self._reply(call_id, packed, data, CallTimes(times[0], times[1]))
+            case ["reply" | "end", call_id, packed, data, times] if type(call_id) is int:
+                self._reply(call_id, packed, data, _times(times))
             case ["item", int(call_id), packed]:
                 self._item(call_id, packed)
-            case ["error", int(call_id), str(kind), str(name), str(text), str(trace), [int(wall), int(cpu), *_]]:
-                self._sink.failed(call_id, Failure(kind, name, text, trace), CallTimes(wall, cpu))
-            case ["pong", int(token), int() | None as call_id]:
-                self._sink.ponged(token, call_id)
+            case ["error", int(call_id), str(kind), str(name), str(text), str(trace), times]:
+                self._unanswered.discard(call_id)
+                self._sink.failed(call_id, Failure(kind, name, text, trace), _times(times))
+            case ["pong", int(token), int() | None as call_id, int() | None as rss]:
+                self._sink.ponged(token, call_id, rss)
+            case ["recalled", int(call_id)]:
+                self._unanswered.discard(call_id)
+                self._sink.recalled(call_id)
+            case ["lent", int(length)] if self._shared is not None:
+                self._borrow(length)
+            case ["returned"] if self._shared is not None:
+                self._shared.memory.returned()
+            case ["event", [str(), *_] as event, dict(numbers), dict(about)] if _is_event(event, numbers):
+                self._sink.emitted(tuple(event), numbers, about)
+            case ["log", str(level), str(text), dict(fields)] if level in LEVELS:
+                self._sink.logged(level, text, fields)
+            case ["dropped", int(count)] if count > 0 and count is not True:
+                self._sink.dropped(count)
             case other:
                 raise FrameError(f"unknown message {other!r:.200}")
 
+    def _borrow(self, length: int) -> None:
+        """Read the message that the worker lends, and give it back."""
+        assert self._shared is not None
+        self._note_large()
+        try:
+            body = self._shared.memory.borrowed(length)
+        except ValueError as error:
+            raise FrameError(str(error)) from error
+        message = self._decode(body)
+        self._send(["returned"])
+        if type(message) is list and message and message[0] in ("lent", "returned"):
+            raise FrameError("a message about lending, lent")
+        self._message(message)
+
+    def _note_large(self) -> None:
+        self._large = True
+        if self._tidying is None:
+            self._tidying = self._loop.call_later(_TIDY_AFTER, self._tidy)
+
+    def _tidy(self) -> None:
+        """Give back the memory for large messages, when there were none for a while."""
+        self._tidying = None
+        if self._large:
+            self._large = False
+            self._tidying = self._loop.call_later(_TIDY_AFTER, self._tidy)
+            return
+        self._reader.give_back()
+        if self._shared is not None:
+            self._shared.memory.give_back()
+
     def _reply(self, call_id: int, packed: Any, data: Any, times: CallTimes) -> None:
+        self._unanswered.discard(call_id)
         try:
             result, state = self._codec.unpack(packed), None if data is None else self._codec.unpack(data)
         except Exception as error:  # noqa: BLE001 - a pickle that cannot be rebuilt here: only that call fails
@@ -302,52 +413,25 @@ class ProcessTransport(asyncio.BufferedProtocol):
         await asyncio.shield(self._gone)
 
     def kill(self) -> None:
+        self._killed = True
         self._signal(signal.SIGKILL, group=True)
+        if self._process is None and self._launching is not None:
+            self._launching.cancel()
 
     def abandon(self) -> None:
         self.kill()
         if self._process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel: nobody can help it
-                self._process.wait(1.0)
-            self._unwatch()
-            self._finish(self._process.returncode)
+            self._process.wait(1.0)
+        if self._launching is not None:
+            self._finish(None if self._process is None else self._process.returncode)
 
     def _signal(self, number: signal.Signals, *, group: bool) -> None:
-        # Its number cannot have been given to another process: it is ours to reap, and not yet reaped.
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                (os.killpg if group else os.kill)(self._process.pid, number)
+        if self._process is not None:
+            self._process.signal(number, group=group)
 
-    def _watch(self, pid: int) -> None:
-        """Arrange for `_exited` to run when the process has ended."""
-        try:
-            self._pidfd = os.pidfd_open(pid)
-        except (AttributeError, OSError):  # elsewhere than on Linux: one waiting thread per worker
-            threading.Thread(
-                target=self._wait_for, args=(pid,), name=f"pool_monitor waits for {pid}", daemon=True
-            ).start()
-        else:
-            self._loop.add_reader(self._pidfd, self._exited)
-
-    def _wait_for(self, pid: int) -> None:
-        with contextlib.suppress(ChildProcessError):  # reaped meanwhile, by `abandon`
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        with contextlib.suppress(RuntimeError):  # the event loop has closed meanwhile
-            self._loop.call_soon_threadsafe(self._exited)
-
-    def _unwatch(self) -> None:
-        if self._pidfd is not None:
-            self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = None
-
-    def _exited(self) -> None:
-        self._unwatch()
+    def _ended(self) -> None:
+        """The process has ended and is reaped."""
         assert self._process is not None
-        if self._gone.done():
-            return  # `abandon` was quicker than a waiting thread
-        self.kill()  # what it started and left in its group; before reaping, while the group's number is surely ours
-        self._process.wait()
         if self._disconnected or self._transport is None:
             self._finish(self._process.returncode)
         else:  # answers it gave before it ended are still to be read
@@ -364,97 +448,28 @@ class ProcessTransport(asyncio.BufferedProtocol):
             self._transport.abort()
         for sock in self._sockets:
             sock.close()
-        if self._process is not None:
-            for pipe in (self._process.stdout, self._process.stderr):
-                assert pipe is not None
-                pipe.close()
-        _living.discard(self)
+        self._begun = self.begun
+        self._forget_shared()
+        if self._tidying is not None:
+            self._tidying.cancel()
         self._gone.set_result(exit_code)
         if self._greeting is not None and not self._greeting.done():
             self._greeting.set_exception(self._never_started())
         self._sink.gone(exit_code, "\n".join(self._stderr))
 
 
-class _Output:
-    """Lines from one pipe of a worker, read as they come so that it never blocks on writing."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, line: Callable[[str, int], None]) -> None:
-        self._loop, self._fd, self._line = loop, fd, line
-        self._partial = bytearray()
-        self._size = 0  # of the partial line, cut or not
-        os.set_blocking(fd, False)
-        loop.add_reader(fd, self._read)
-
-    def _read(self) -> bool:
-        """Take in what is there, at most 16 KiB so that a chatty worker cannot keep the loop."""
-        try:
-            data = os.read(self._fd, 16 * 1024)
-        except BlockingIOError:
-            return False
-        if not data:
-            self._loop.remove_reader(self._fd)
-            return False
-        *whole, rest = data.split(b"\n")
-        for part in whole:
-            self._add(part)
-            self._flush()
-        self._add(rest)
-        return True
-
-    def _add(self, part: bytes) -> None:
-        self._size += len(part)
-        self._partial += part[: _LINE_LIMIT - len(self._partial)]
-
-    def _flush(self) -> None:
-        text, size = self._partial.decode("utf-8", "replace").rstrip("\r"), self._size
-        self._partial.clear()
-        self._size = 0
-        self._line(text, size)
-
-    def close(self) -> None:
-        """Read what is left (bounded: a process left behind may hold the pipe and go on writing) and stop."""
-        for _ in range(64):
-            if not self._read():
-                break
-        if self._size:
-            self._flush()
-        self._loop.remove_reader(self._fd)
+def _times(times: Any) -> CallTimes:
+    """Raises FrameError for what is none."""
+    if type(times) is list and len(times) == 3:
+        wall, cpu, growth = times
+        if type(wall) is int and (cpu is None or type(cpu) is int) and (growth is None or type(growth) is int):
+            return CallTimes(wall, cpu, growth)
+    raise FrameError(f"no times: {times!r:.200}")
 
 
-def _are_times(times: object) -> bool:
-    return type(times) is list and len(times) >= 2 and type(times[0]) is int and type(times[1]) is int
-
-
-def exit_words(code: int | None) -> str:
-    """An exit code in words: ``exit code 1``, ``signal 9 (SIGKILL)``."""
-    if code is None:
-        return "no exit code"
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"signal {-code} ({signal.Signals(-code).name})"
-    except ValueError:
-        return f"signal {-code}"
-
-
-# A process forked off the service without exec (multiprocessing, say) would keep our ends of the sockets open, and
-# workers would outlive the service as long as that process lives: it closes its copies.
-_living: weakref.WeakSet[ProcessTransport] = weakref.WeakSet()
-
-
-def _close_copies() -> None:
-    for transport in list(_living):
-        for sock in transport._sockets:
-            sock.close()
-    _living.clear()
-
-
-os.register_at_fork(after_in_child=_close_copies)
-
-
-def import_path(python: str, additions: Sequence[str]) -> list[str]:
-    """What goes in front of a worker's import path: *additions*, the working directory and, in the service's own
-    interpreter, whatever the service itself can import from.
-    """
-    inherited = [entry for entry in sys.path if entry] if python == sys.executable else []
-    return list(dict.fromkeys([*(str(Path(entry).resolve()) for entry in additions), str(Path.cwd()), *inherited]))
+def _is_event(event: list[Any], measurements: dict[Any, Any]) -> bool:
+    return (
+        event[0] not in OURS
+        and all(type(part) is str and part for part in event)
+        and all(type(key) is str and type(value) in (int, float) for key, value in measurements.items())
+    )

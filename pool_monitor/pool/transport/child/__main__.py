@@ -1,5 +1,6 @@
-"""Run by path in the interpreter of the target. Loads its neighbours under a private name, so that nothing of ours
-can be mistaken for a module of the target's, and from their compiled form, which a script is never given.
+"""Run by path in the interpreter of the target, as a worker or as a zygote. Loads its neighbours under a private
+name, so that nothing of ours can be mistaken for a module of the target's, and from their compiled form, which a
+script is never given.
 """
 
 from __future__ import annotations
@@ -22,4 +23,8 @@ if __name__ == "__main__":
     assert spec.loader is not None
     package = sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
-    importlib.import_module(_PACKAGE + ".life").main()
+    life = importlib.import_module(_PACKAGE + ".life")
+    life.print_by_lines()
+    # What goes on after the fork is a worker, in every respect as if it had been started alone.
+    if "POOL_MONITOR_ZYGOTE" not in os.environ or importlib.import_module(_PACKAGE + ".zygote").main():
+        life.main()

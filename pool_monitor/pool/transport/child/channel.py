@@ -1,15 +1,24 @@
-"""Frames on a blocking socket: the worker's half of the wire."""
+"""Frames on a socket: the worker's half of the wire."""
 
 from __future__ import annotations
 
-import struct
+import _thread
+import collections
+import select
+import socket
 import sys
+
+from .framing import LENGTH, FrameError, FrameReader, frame
+from .shared import LEND_FROM
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    import socket
+    from typing import Deque, Sequence
 
-_LENGTH = struct.Struct(">I")
+    from .shared import Buffer, Shared
+
+_SPARE = 64 * 1024  # bytes that may wait for room in the socket before what need not be sent is dropped
+_IDLE_MS = 1000  # after which memory that only large messages need is given back
 
 
 class ParentGone(Exception):
@@ -17,44 +26,174 @@ class ParentGone(Exception):
 
 
 class Channel:
-    """Frames on a blocking socket: a 4-byte big-endian length and a body."""
+    """Frames on a blocking socket. Received by one thread; sent by any.
+
+    Answers may be held back while more calls wait, to be sent together. They lie in the shared outbox then, where
+    the parent finds them should this process end first.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.limit = 1 << 20  # until the handshake settles it
-        self.buffer = bytearray(64 * 1024)
-        self.filled = 0
+        self.reader = FrameReader(1 << 20)  # until the handshake settles the limit
+        self.frames: Deque[memoryview] = collections.deque()  # received, and not yet taken
+        self.shared: Shared | None = None
+        self.held = 0  # bytes in the outbox
+        self._unsent: Deque[memoryview] = collections.deque()  # waits for room; of the first, part may have gone
+        self.waiting = 0  # bytes of these
+        self._counting = _thread.RLock()  # of the two above, held for no longer than that takes
+        self._sending = _thread.allocate_lock()
 
-    def receive(self, flags: int = 0) -> bytes | None:
-        """The next frame's body. With MSG_DONTWAIT: None when no whole frame has arrived yet."""
-        while True:
-            if self.filled >= 4:
-                (length,) = _LENGTH.unpack_from(self.buffer)
-                if length > self.limit:
-                    sys.exit("pool_monitor: a frame of %d bytes is over the limit of %d" % (length, self.limit))
-                end = 4 + length
-                if self.filled >= end:
-                    body = bytes(memoryview(self.buffer)[4:end])
-                    self.buffer[: self.filled - end] = self.buffer[end : self.filled]
-                    self.filled -= end
-                    if not self.filled and len(self.buffer) > 1 << 20:
-                        self.buffer = bytearray(64 * 1024)  # one large call does not keep its memory
-                    return body
-                if len(self.buffer) < end:
-                    self.buffer.extend(bytes(end - len(self.buffer)))
-            try:
-                with memoryview(self.buffer) as view:
-                    count = self.sock.recv_into(view[self.filled :], 0, flags)
-            except BlockingIOError:
+    def leave(self) -> None:
+        """Send what is held back, and leave the socket open until the very end of the process: the parent takes its
+        end for ours.
+        """
+        self.flush()
+        self.push()
+        self.sock.detach()
+
+    # receiving
+
+    @property
+    def limit(self) -> int:
+        return self.reader.limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self.reader.limit = limit
+
+    def receive(self) -> memoryview:
+        """The next frame's body, good until the next call."""
+        while not self.frames:
+            if self.held:
+                self.flush()
+            if self._unsent and not self.push():
+                self._wait(select.POLLIN | select.POLLOUT, None)
+                self.push()
+                self._read(socket.MSG_DONTWAIT)
+                continue
+            if self._has_spare() and not self._wait(select.POLLIN, _IDLE_MS):
+                self.tidy()
+            self._read(0)
+        return self.frames.popleft()
+
+    def receive_now(self) -> memoryview | None:
+        """The same, but None when no whole frame has arrived yet."""
+        while not self.frames:
+            if not self._read(socket.MSG_DONTWAIT):
                 return None
-            except ConnectionError:
-                raise ParentGone from None
-            if not count:
-                raise ParentGone
-            self.filled += count
+        return self.frames.popleft()
 
-    def send(self, body: bytes) -> None:
+    def _read(self, flags: int) -> bool:
         try:
-            self.sock.sendall(_LENGTH.pack(len(body)) + body)
+            count = self.sock.recv_into(self.reader.space(), 0, flags)
+        except BlockingIOError:
+            return False
         except ConnectionError:
             raise ParentGone from None
+        if not count:
+            raise ParentGone
+        try:
+            self.frames.extend(self.reader.received(count))
+        except FrameError as error:
+            sys.exit("pool_monitor: %s" % error)
+        return True
+
+    def _wait(self, events: int, milliseconds: int | None) -> bool:
+        poll = select.poll()
+        poll.register(self.sock, events)
+        return bool(poll.poll(milliseconds))
+
+    def _has_spare(self) -> bool:
+        return self.reader.spare or (self.shared is not None and self.shared.touched > 0)
+
+    def tidy(self) -> None:
+        """Give back memory that only large messages need."""
+        self.reader.give_back()
+        if self.shared is not None:
+            self.shared.give_back()
+
+    # sending
+
+    def send(self, body: bytes) -> None:
+        """Send a frame, after all that waits. Blocks until there is room."""
+        self._send_all((frame(body),) if len(body) < LEND_FROM else (LENGTH.pack(len(body)), body))
+
+    def hold(self, body: bytes) -> bool:
+        """Keep an answer in the outbox, to be sent later. False when it does not fit or there is none."""
+        shared = self.shared
+        if shared is None:
+            return False
+        data = frame(body)
+        end = self.held + len(data)
+        if end > len(shared.outbox):
+            return False
+        shared.outbox[self.held : end] = data
+        shared.counters[1] = self.held = end
+        return True
+
+    def flush(self) -> None:
+        """Send what is held back."""
+        if self.held:
+            self._send_all(())
+
+    def _send_all(self, parts: Sequence[Buffer]) -> None:
+        with self._sending:
+            try:
+                while self._unsent:
+                    self._blocked_by(self._unsent[0])
+                if self.held:
+                    assert self.shared is not None
+                    self.sock.sendall(self.shared.outbox[: self.held])
+                    self.shared.counters[1] = self.held = 0
+                for part in parts:
+                    self.sock.sendall(part)
+            except ConnectionError:
+                raise ParentGone from None
+        if self._unsent:
+            self.push()
+
+    def _blocked_by(self, data: memoryview) -> None:
+        self.sock.sendall(data)
+        with self._counting:
+            self._unsent.popleft()
+            self.waiting -= len(data)
+
+    # sending without ever blocking, from any thread
+
+    def offer(self, body: bytes, *, must: bool = False) -> bool:
+        """Send a frame as soon as there is room for it. False when too much waits already, unless it *must* go."""
+        data = memoryview(frame(body))
+        with self._counting:
+            if self.waiting + len(data) > _SPARE and not must:
+                return False
+            self._unsent.append(data)
+            self.waiting += len(data)
+        self.push()
+        return True
+
+    def push(self) -> bool:
+        """Send what waits as far as there is room. Whether nothing waits any more."""
+        while self._unsent and self._sending.acquire(False):
+            try:
+                if not self._push():
+                    break
+            finally:
+                self._sending.release()
+        return not self._unsent
+
+    def _push(self) -> bool:
+        while self._unsent:
+            data = self._unsent[0]
+            try:
+                count = self.sock.send(data, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except OSError:  # the parent is gone: whoever reads will see
+                count = len(data)
+            with self._counting:
+                if count == len(data):
+                    self._unsent.popleft()
+                else:
+                    self._unsent[0] = data[count:]
+                self.waiting -= count
+        return True

@@ -31,11 +31,15 @@ def tie_life_to(fd: int) -> socket.socket:
     return lifeline
 
 
-def main() -> None:
-    """Serve the parent until it says stop or is gone."""
+def print_by_lines() -> None:
+    """Have what the target prints leave line by line, whatever it is."""
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
         stream.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+def main() -> None:
+    """Serve the parent until it says stop or is gone."""
     fds = [int(os.environ.pop(name)) for name in ("POOL_MONITOR_FD", "POOL_MONITOR_LIFELINE")]
     for fd in fds:
         os.set_inheritable(fd, False)

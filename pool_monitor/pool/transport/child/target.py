@@ -6,6 +6,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import math
 import os
 import sys
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
 
-def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """Import ``module:attribute`` or ``file.py:attribute``; a class is instantiated."""
+def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str, Any], telemetry: Any = None) -> Any:
+    """Import ``module:attribute`` or ``file.py:attribute``; a class is instantiated, with *telemetry* if it asks."""
     where, _, attribute = target.rpartition(":")
     sys.path[:] = path + [entry for entry in sys.path if entry not in path]
     if where.endswith(".py"):
@@ -38,7 +39,11 @@ def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str,
         if not hasattr(found, part):
             raise LookupError("%s has no attribute %r; it has %s" % (where, attribute, ", ".join(_offers(found))))
         found = getattr(found, part)
-    return found(*args, **kwargs) if inspect.isclass(found) else found
+    if not inspect.isclass(found):
+        return found
+    if "telemetry" not in kwargs and takes(found, "telemetry"):
+        kwargs = dict(kwargs, telemetry=telemetry)
+    return found(*args, **kwargs)
 
 
 def _offers(found: Any) -> list[str]:
@@ -65,6 +70,18 @@ def _load_file(path: str) -> Any:
     return module
 
 
+def takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether it declares a parameter of that name that can be given as a keyword."""
+    try:
+        parameter = inspect.signature(function).parameters.get(name)
+    except (TypeError, ValueError):  # some builtins have no signature
+        return False
+    return parameter is not None and parameter.kind in (
+        inspect.Parameter.KEYWORD_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    )
+
+
 _METHODS = (staticmethod, classmethod, functools.partialmethod)  # descriptors that give something to call
 
 
@@ -73,14 +90,9 @@ class Operation:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        try:
-            parameter = inspect.signature(function).parameters.get("session")
-        except (TypeError, ValueError):  # some builtins have no signature
-            parameter = None
-        self.takes_session = parameter is not None and parameter.kind in (
-            inspect.Parameter.KEYWORD_ONLY,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        )
+        self.takes_session = takes(function, "session")
+        self.takes_telemetry = takes(function, "telemetry")
+        self.mean_ns = math.inf  # running mean of how long it takes, once it is known
         generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
         self.kind = "generator" if generator else "function"
 

@@ -5,24 +5,32 @@ from __future__ import annotations
 import collections
 import inspect
 import json
+import math
 import os
 import signal
-import socket
 import sys
+import threading
 import time
 
 from . import PROTOCOL
 from .channel import Channel, ParentGone
 from .codec import PayloadError, first_codec, json_codec
+from .memory import Peak, resident
 from .report import describe, text_of
+from .shared import LEND_FROM, Shared
 from .target import load_target, operations_of
+from .telemetry import Telemetry
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
     import asyncio
-    from typing import Any, Callable, Coroutine
+    import socket
+    from typing import Any, Callable, Coroutine, Deque, Dict, List, Optional, Tuple
 
     from .target import Operation
+
+_LONG_NS = 100_000  # an operation expected to take longer does not begin before the answers held back are sent
+_WEIGHT = 0.1  # of the latest call in an operation's running mean
 
 
 class OperationCancelled(BaseException):
@@ -38,81 +46,152 @@ class Session:
 
 
 class Worker:
+    """One call at a time, in the main thread."""
+
     def __init__(self, sock: socket.socket) -> None:
         self.channel = Channel(sock)
         self.codec = json_codec()
-        self.operations: dict[str, Operation] = {}
+        self.operations: Dict[str, Operation] = {}
         self.session_data_limit = 0
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.task: asyncio.Task[Any] | None = None  # the asyncio task of a running coroutine operation
+        self.shared: Optional[Shared] = None
+        self.telemetry: Optional[Telemetry] = None
+        self.peak: Optional[Peak] = None  # None until the target is loaded
+        self.main_thread = threading.get_ident()
+        self.loop: Optional[asyncio.AbstractEventLoop] = None
+        self.task: Optional[asyncio.Task[Any]] = None  # the asyncio task of a running coroutine operation
         self.on_loop = False  # asyncio runs it: nothing may be raised there, the task is cancelled instead
         self.cancelled = False  # while asyncio ran it
-        self.call_id: int | None = None  # the call under way
+        self.received = 0  # calls
+        self.call_id: Optional[int] = None  # the call under way
         self.started = (0, 0)  # its wall and processor time then, ns
         self.interruptible = False  # the target's own code is running
         self.urgent = False  # SIGURG came while it was not
-        self.backlog: collections.deque[list[Any]] = collections.deque()  # messages read while an operation ran
+        self.deputy: Worker = self  # who does the work: another one when calls run beside each other
+        self.backlog: Deque[Tuple[int, List[Any]]] = collections.deque()  # which call it is, and its message
 
     # handshake
 
     def start(self) -> bool:
         """Shake hands and load the target. Returns False when the target could not be loaded."""
-        hello = json.loads(self.receive())
+        hello = json.loads(bytes(self.channel.receive()))
         if PROTOCOL not in hello["protocols"]:
             sys.exit("pool_monitor: the pool speaks protocols %s, this worker %d" % (hello["protocols"], PROTOCOL))
         codec = first_codec(hello["codecs"])
         self.channel.limit = hello["frame_limit"]
         self.session_data_limit = hello["session_data_limit"]
+        self.shared = self.channel.shared = map_shared(hello["frame_limit"])
         answer = {"type": "hello", "protocol": PROTOCOL, "codec": codec.name, "pid": os.getpid()}
         answer["python"] = ".".join(map(str, sys.version_info[:3]))
+        answer["shared"] = self.shared is not None
         self.send(answer)
         self.codec = codec
-        _, target, path, init = self.codec.decode(self.receive())
+        message = self.codec.decode(self.channel.receive())
+        if message[0] == "lent":
+            message = self.borrow(message[1])
+        concurrency = message[4].get("concurrency", 1) if len(message) > 4 else 1
+        if concurrency > 1:
+            from .concurrent import ConcurrentWorker  # with asyncio: a third of a worker's start
+
+            self.deputy = ConcurrentWorker(self, concurrency)
+        return self.deputy.load(*message[1:4])
+
+    def load(self, target: str, path: List[str], init: Any) -> bool:
+        self.telemetry = Telemetry(self.channel, self.codec, self.quietly)
         try:
             args, kwargs = self.codec.unpack(init)
-            self.operations = operations_of(load_target(target, path, args, kwargs))
+            self.operations = operations_of(load_target(target, path, args, kwargs, self.telemetry))
             if not self.operations:
                 raise LookupError("%s has no public functions or methods" % target)
         except BaseException as error:
-            self.channel.send(self.failure(0, "operation", error))
+            self.channel.send(self.failure(0, "operation", error, [0, 0, None]))
             return False
+        self.peak = Peak()
         signal.signal(signal.SIGURG, self.on_urgent)  # before the parent can have anything urgent to say
         self.send(["ready", {name: operation.kind for name, operation in self.operations.items()}])
         return True
 
-    def receive(self) -> bytes:
-        body = self.channel.receive()
-        assert body is not None  # it blocks
-        return body
-
     def send(self, message: Any) -> None:
-        self.channel.send(self.codec.encode(message))
+        self.post(self.codec.encode(message))
+
+    def post(self, body: bytes) -> None:
+        """Send an encoded message, in the socket or through the shared memory."""
+        self.channel.send(self.lent(body) if len(body) >= LEND_FROM else body)
+
+    def lent(self, body: bytes) -> bytes:
+        """The message that lends *body*, or *body* when it cannot be lent now."""
+        if self.shared is None or not self.shared.lend((body,), len(body)):
+            return body
+        return self.codec.encode(["lent", len(body)])
+
+    def borrow(self, length: int) -> Any:
+        """The message the parent lends."""
+        assert self.shared is not None
+        message = self.codec.decode(self.shared.borrowed(length))
+        self.channel.send(self.codec.encode(["returned"]))
+        return message
 
     # messages
 
     def serve(self) -> None:
         """Answer messages until the parent says stop or goes away."""
+        if self.deputy is not self:
+            self.deputy.serve()
+            return
+        backlog, receive, decode = self.backlog, self.channel.receive, self.codec.decode
         while True:
-            message = self.backlog.popleft() if self.backlog else self.codec.decode(self.receive())
+            if backlog:
+                number, message = backlog.popleft()
+            else:
+                number, message = 0, decode(receive())
             if message[0] == "call":
-                self.call(*message[1:])
+                if not number:
+                    self.received = number = self.received + 1
+                self.call(number, *message[1:])
             else:
                 self.control(message)
 
-    def control(self, message: list[Any]) -> None:
+    def control(self, message: List[Any]) -> None:
         kind = message[0]
         if kind == "ping":
-            self.send(["pong", message[1], self.call_id])
+            self.send(["pong", message[1], self.running(), resident()])
         elif kind == "cancel":
-            if message[1] == self.call_id:
-                self.cancel()
+            self.cancel(message[1])
+        elif kind == "recall":
+            for call_id in message[1]:
+                if self.take_back(call_id):
+                    self.send(["recalled", call_id])
+        elif kind == "lent":
+            self.keep(self.borrow(message[1]))
+        elif kind == "returned":
+            if self.shared is not None:
+                self.shared.returned()
         elif kind == "stop":
-            if self.call_id is not None:
-                self.backlog.append(message)
-            else:
-                raise ParentGone
+            self.stop(message)
         else:
             sys.exit("pool_monitor: unknown message %r" % (kind,))
+
+    def keep(self, message: List[Any]) -> None:
+        """Put a call at the end of the backlog."""
+        self.received += 1
+        self.backlog.append((self.received, message))
+
+    def take_back(self, call_id: int) -> bool:
+        """Take a call that has not begun out of the backlog."""
+        for entry in self.backlog:
+            if entry[0] and entry[1][1] == call_id:
+                self.backlog.remove(entry)
+                return True
+        return False
+
+    def running(self) -> Optional[int]:
+        return self.call_id
+
+    def stop(self, message: List[Any]) -> None:
+        if self.call_id is not None:
+            self.backlog.append((0, message))
+        else:
+            self.channel.leave()
+            raise ParentGone
 
     def on_urgent(self, _signal: int, _frame: Any) -> None:
         self.urgent = True
@@ -125,21 +204,40 @@ class Worker:
             self.urgent = False
             self.interruptible, before = False, self.interruptible
             try:
+                self.channel.flush()
                 self.drain()
             finally:
                 self.interruptible = before
 
     def drain(self) -> None:
-        body = self.channel.receive(socket.MSG_DONTWAIT)
+        channel, decode = self.channel, self.codec.decode
+        body = channel.receive_now()
         while body is not None:
-            message = self.codec.decode(body)
+            message = decode(body)
             if message[0] == "call":
-                self.backlog.append(message)
+                self.keep(message)
             else:
                 self.control(message)
-            body = self.channel.receive(socket.MSG_DONTWAIT)
+            body = channel.receive_now()
 
-    def cancel(self) -> None:
+    def quietly(self, action: Callable[[], None]) -> None:
+        """Run *action*, which uses the channel, from within the target's code."""
+        if threading.get_ident() != self.main_thread or not self.interruptible:
+            action()
+            return
+        self.interruptible = False
+        try:
+            action()
+        finally:
+            self.interruptible = True
+        if self.urgent:
+            self.read_urgent()
+
+    def cancel(self, call_id: int) -> None:
+        if call_id != self.call_id:
+            if self.take_back(call_id):
+                self.post(self.failure(call_id, "cancelled", OperationCancelled(), [0, 0, None]))
+            return
         if not self.on_loop:
             raise OperationCancelled
         self.cancelled = True
@@ -148,51 +246,83 @@ class Worker:
 
     # calls
 
-    def call(self, call_id: int, name: str, payload: Any, stream: bool, session: list[Any] | None) -> None:
+    def call(self, number: int, call_id: int, name: str, payload: Any, stream: bool, session: Any) -> None:
         """Run one operation and send exactly one of ``reply``, ``end`` and ``error``."""
+        channel, shared = self.channel, self.shared
+        operation = self.operations.get(name)
+        if channel.held and (operation is None or stream or operation.mean_ns > _LONG_NS):
+            channel.flush()
         self.call_id = call_id
+        if shared is not None:
+            shared.counters[0] = number
         self.started = time.perf_counter_ns(), time.process_time_ns()
         try:
-            body = self.answer(call_id, name, payload, stream, session)
+            body = self.answer(call_id, operation, name, payload, stream, session)
         except ParentGone:
             raise
         except PayloadError as error:
-            body = self.failure(call_id, "payload", error)
+            body = self.failure(call_id, "payload", error, self.times())
         except BaseException as error:  # SystemExit too: it is the operation that failed, not the worker
-            body = self.failure(call_id, "cancelled" if _is_cancellation(error) else "operation", error)
+            kind = "cancelled" if is_cancellation(error) else "operation"
+            body = self.failure(call_id, kind, error, self.times())
         self.interruptible = False  # again: the exception may have come before the line that says so
         self.call_id = None
         flush_output()
-        self.channel.send(body)
+        if len(body) >= LEND_FROM:
+            self.post(body)
+        elif not (channel.frames or self.backlog) or self.urgent:
+            if channel.held and channel.hold(body):
+                channel.flush()
+            else:
+                channel.send(body)
+        elif not channel.hold(body):
+            channel.send(body)
+        if self.telemetry is not None:
+            self.telemetry.settle()
 
-    def answer(self, call_id: int, name: str, payload: Any, stream: bool, session: list[Any] | None) -> bytes:
+    def answer(
+        self, call_id: int, operation: Optional[Operation], name: str, payload: Any, stream: bool, session: Any
+    ) -> bytes:
         """Run the operation; the encoded ``reply`` or ``end``."""
-        operation = self.operations.get(name)
         if operation is None:
-            raise LookupError("no operation %r; there are %s" % (name, ", ".join(sorted(self.operations))))
-        args, kwargs = self.unpack("the arguments", payload)
-        state = None
-        if session is not None and operation.takes_session:
-            state = kwargs["session"] = Session(session[0], self.codec.unpack(session[1]))
+            raise self.unknown(name)
+        args, kwargs, state = self.arguments(operation, payload, session)
         result = self.run(operation.function, args, kwargs)
         if stream:
             self.run_stream(call_id, result)
             result = None
         times = self.times()
+        mean = operation.mean_ns
+        operation.mean_ns = times[0] if mean == math.inf else mean + _WEIGHT * (times[0] - mean)
         data = None if state is None else self.pack_session(state.data)
         packed = self.pack("the result", result)
         return self.encode("the result", ["end" if stream else "reply", call_id, packed, data, times])
 
-    def failure(self, call_id: int, kind: str, error: BaseException) -> bytes:
-        texts, times = describe(error), self.times()
+    def unknown(self, name: str) -> LookupError:
+        return LookupError("no operation %r; there are %s" % (name, ", ".join(sorted(self.operations))))
+
+    def arguments(self, operation: Operation, payload: Any, session: Any) -> Tuple[Any, Dict[str, Any], Any]:
+        """What to call it with, and the `Session` if it takes one."""
+        args, kwargs = self.unpack("the arguments", payload)
+        state = None
+        if session is not None and operation.takes_session:
+            state = kwargs["session"] = Session(session[0], self.codec.unpack(session[1]))
+        if operation.takes_telemetry:
+            kwargs.setdefault("telemetry", self.telemetry)
+        return args, kwargs, state
+
+    def failure(self, call_id: int, kind: str, error: BaseException, times: List[Any]) -> bytes:
+        texts = describe(error)
         body = self.codec.encode(["error", call_id, kind, *texts, times])
         if len(body) > self.channel.limit:  # a short report rather than none; a character takes 12 bytes at most
             room = self.channel.limit // 48
             body = self.codec.encode(["error", call_id, kind, *(text[:room] for text in texts), times])
         return body
 
-    def times(self) -> list[int]:
-        return [time.perf_counter_ns() - self.started[0], time.process_time_ns() - self.started[1]]
+    def times(self) -> List[Any]:
+        wall, cpu = self.started
+        wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
+        return [wall, cpu, None if self.peak is None else self.peak.growth(wall)]
 
     def run(self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
         """The target's code, and nothing else, is interruptible."""
@@ -251,7 +381,7 @@ class Worker:
                 item = self.run(step, (result,), {})
                 if item is _END:
                     return
-                self.channel.send(self.encode("an item", ["item", call_id, self.pack("an item", item)]))
+                self.post(self.encode("an item", ["item", call_id, self.pack("an item", item)]))
         finally:
             self.run(close, (result,), {})
 
@@ -297,7 +427,7 @@ class Worker:
         return packed
 
 
-def _is_cancellation(error: BaseException) -> bool:
+def is_cancellation(error: BaseException) -> bool:
     asyncio = sys.modules.get("asyncio")
     return isinstance(error, OperationCancelled) or (asyncio is not None and isinstance(error, asyncio.CancelledError))
 
@@ -331,3 +461,17 @@ def flush_output() -> None:
             stream.flush()
         except (AttributeError, ValueError, OSError):  # the target may have replaced or closed it
             pass
+
+
+def map_shared(frame_limit: int) -> Optional[Shared]:
+    """The memory shared with the parent, if it gave us any and this system can map it."""
+    number = os.environ.pop("POOL_MONITOR_SHARED", "")
+    if not number:
+        return None
+    fd = int(number)
+    try:
+        return Shared(fd, frame_limit, False)
+    except (OSError, ValueError):
+        return None
+    finally:
+        os.close(fd)

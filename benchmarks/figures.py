@@ -1,0 +1,216 @@
+"""Tables from what the benchmark of the peers measured. Nothing here measures."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar
+
+from benchmarks.load import WORKERS, Slice, median
+from benchmarks.peers import BASE
+from benchmarks.runner import Orphans, Trouble
+from benchmarks.scenarios import PATIENCE_S, Loss, Served
+from benchmarks.tables import Table
+
+MORE_WORKERS = 6
+NONE = "-"
+
+Result = TypeVar("Result")
+Results = dict[str, list[Result | Trouble]]
+
+
+class Speed(NamedTuple):
+    """The slices of one pool, in the order of the rounds."""
+
+    slices: list[Slice]
+    others: list[float]
+    """How many processors were busy with anything else during each."""
+
+    def quiet(self) -> list[int]:
+        """Which slices count: the half that was disturbed least."""
+        order = sorted(range(len(self.slices)), key=self.others.__getitem__)
+        return order[: (len(order) + 1) // 2]
+
+    def middle(self) -> Slice:
+        return median(self.slices[number] for number in self.quiet())
+
+
+def milliseconds(values: Sequence[float | str]) -> str:
+    """The median; words instead of numbers, and how often, where there are any."""
+    numbers = [value for value in values if not isinstance(value, str)]
+    words = Counter(value for value in values if isinstance(value, str))
+    said = ", ".join(f"{word} {count} of {len(values)}" for word, count in words.items())
+    if not numbers:
+        return next(iter(words)) if len(words) == 1 else said
+    middle = statistics.median(numbers)
+    figure = f"{middle:.1f}" if middle < 100 else f"{middle:,.0f}"
+    return f"{figure} ({said})" if said else figure
+
+
+def reached(result: Served | Trouble, ms: float | None) -> float | str:
+    if isinstance(result, Trouble):
+        return result
+    if ms is not None:
+        return ms
+    return "hangs" if result.silent else "never"
+
+
+def first(result: Served | Trouble) -> float | str:
+    return reached(result, None if isinstance(result, Trouble) else result.first_ms)
+
+
+def full(result: Served | Trouble) -> float | str:
+    return reached(result, None if isinstance(result, Trouble) else result.full_ms)
+
+
+def times(value: float | str, base: float | str) -> str:
+    """*value* in multiples of *base*, where both are numbers."""
+    return NONE if isinstance(value, str) or isinstance(base, str) else f"{value / base:.2f}"
+
+
+def middle(values: Iterable[float | str]) -> float | str:
+    numbers = [value for value in values if not isinstance(value, str)]
+    return statistics.median(numbers) if numbers else NONE
+
+
+def share(count: int, total: int) -> str:
+    return {0: "no", total: "yes"}.get(count, f"{count} of {total}")
+
+
+def most(words: Iterable[str]) -> str:
+    """What was said most often."""
+    return Counter(words).most_common(1)[0][0]
+
+
+def complaints(results: list[Served | Trouble]) -> str:
+    """What callers got instead of answers while a pool recovered."""
+    said = []
+    for result in results:
+        if isinstance(result, Trouble):
+            said.append(str(result))
+            continue
+        names = ", ".join(result.errors)
+        if result.first_ms is None and result.errors:
+            said.append(f"{names} at every call")
+        elif result.silent:
+            said.append("no answer")
+        else:
+            count = sum(result.errors.values())
+            said.append(f"{count} x {names}" if count else "nothing")
+    return most(said)
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+def speed_table(title: str, more: str, results: dict[str, Speed | Trouble], missing: Iterable[str]) -> Table:
+    base = results.get(BASE)
+    rows: list[list[str]] = []
+    others: list[float] = []
+    for label, speed in results.items():
+        if isinstance(speed, Trouble):
+            rows.append([label, str(speed), *[NONE] * 4])
+            continue
+        row = speed.middle()
+        others += [speed.others[number] for number in speed.quiet()]
+        against = times(row.per_second, base.middle().per_second if isinstance(base, Speed) else NONE)
+        figures = [f"{row.per_second:,.0f}", against, *(f"{us:,.0f}" for us in (row.p50_us, row.p99_us))]
+        rows.append([label, *figures, f"{row.parent_cpu_us:,.1f}"])
+    about = (
+        f"{WORKERS} workers; median of the half of the slices that was disturbed least: other processes then used"
+        f" {statistics.median(others or [0.0]):.2f} processors.{more}"
+    )
+    head = ["", "calls/s", "ratio", "p50 µs", "p99 µs", "parent CPU µs/call"]
+    return with_missing(Table(title, about, head, rows), missing)
+
+
+def cold_table(few: Results[Served], more: Results[Served], missing: Iterable[str]) -> Table:
+    rows = []
+    base = middle(map(first, few[BASE]))
+    for label, results in few.items():
+        two, six = middle(map(full, results)), middle(map(full, more[label]))
+        each: list[float | str] = [NONE]
+        if not isinstance(two, str) and not isinstance(six, str):
+            each = [(six - two) / (MORE_WORKERS - WORKERS)]
+        firsts = [first(result) for result in results]
+        figures = [milliseconds(firsts), times(middle(firsts), base), milliseconds([full(one) for one in results])]
+        rows.append([label, *figures, milliseconds(each)])
+    head = ["", "first answer ms", "ratio", f"{WORKERS} workers ms", "each further worker ms"]
+    about = (
+        f"From making the pool to the first answer, and to an answer of each of {WORKERS} workers; a further worker is"
+        f" the difference to {MORE_WORKERS} workers, shared out. Imports of the pool's package are not in it."
+        f" Median of {len(few[BASE])}. Ratio: the first answer; less is better."
+    )
+    return with_missing(Table("cold start", about, head, rows), missing)
+
+
+def idle_table(results: Results[Served], missing: Iterable[str]) -> Table:
+    rows = [
+        [
+            label,
+            milliseconds([first(result) for result in served]),
+            milliseconds([full(result) for result in served]),
+            complaints(served),
+            share(sum(not isinstance(full(result), str) for result in served), len(served)),
+        ]
+        for label, served in results.items()
+    ]
+    head = ["", "next answer ms", "both workers answer ms", "callers meanwhile get", "survives"]
+    about = (
+        f"{WORKERS} callers go on calling from the moment of the kill. Median of {len(results[BASE])}; never and hangs:"
+        f" within {PATIENCE_S:g} s. No ratios: ProcessPoolExecutor does not recover."
+    )
+    return with_missing(Table("kill -9 of an idle worker", about, head, rows), missing)
+
+
+def busy_table(results: Results[Loss], missing: Iterable[str]) -> Table:
+    rows = []
+    for label, losses in results.items():
+        losses_known = [loss for loss in losses if isinstance(loss, Loss)]
+        if not losses_known:
+            rows.append([label, str(losses[0]), *[NONE] * 3])
+            continue
+        loss = losses_known[0]
+        gets = "no answer" if loss.error is None else loss.error or "its result: it ran again"
+        seen = NONE if loss.seen_ms is None else milliseconds([loss.seen_ms])
+        after = full(loss.after)
+        afterwards = "serves" if not isinstance(after, str) else "hangs" if loss.after.silent else "broken"
+        rows.append([label, gets, seen, f"{loss.others_lost} of {loss.others}", afterwards])
+    about = (
+        f"Both workers busy and {2 * WORKERS} calls waiting. No answer: within {PATIENCE_S:g} s. Afterwards: whether"
+        f" both workers answer. No ratios: ProcessPoolExecutor does not recover."
+    )
+    head = ["", "its caller gets", "after ms", "other calls lost", "afterwards"]
+    return with_missing(Table("kill -9 of a busy worker", about, head, rows), missing)
+
+
+def cancel_table(results: Results[Served], missing: Iterable[str]) -> Table:
+    def again(result: Served | Trouble) -> float | str:
+        return full(result) if isinstance(result, Trouble) or result.full_ms is not None else "no"
+
+    rows = [[label, milliseconds([again(result) for result in served])] for label, served in results.items()]
+    about = (
+        "The task that awaits an endless Python loop is cancelled: until its worker, or one in its place, answers."
+        f" Median of {len(results[BASE])}. No ratios: ProcessPoolExecutor lets it run on."
+    )
+    return with_missing(Table("cancel of a busy loop", about, ["", "both workers answer ms"], rows), missing)
+
+
+def orphan_table(results: Results[Orphans], missing: Iterable[str]) -> Table:
+    rows = []
+    for label, (result, *_) in results.items():
+        if isinstance(result, Trouble):
+            rows.append([label, str(result), NONE, NONE])
+            continue
+        others = f"{result.others_left} of {result.others}" if result.others else NONE
+        gone = NONE if result.gone_ms is None else milliseconds([result.gone_ms])
+        rows.append([label, f"{result.workers_left} of {result.workers}", others, gone])
+    about = "One worker in an endless Python loop, the other idle; what is still there 1 s after the kill."
+    head = ["", "workers left", "helpers left", "all gone after ms"]
+    return with_missing(Table("kill -9 of the parent", about, head, rows), missing)
+
+
+def with_missing(table: Table, missing: Iterable[str]) -> Table:
+    blank = [NONE] * (len(table.head) - 2)
+    return table._replace(rows=[*table.rows, *([label, "not installed", *blank] for label in missing)])

@@ -1,0 +1,293 @@
+"""Process pools by one face: start, call, close. Ours is one of them.
+
+Each is set up the way its own documentation tells an asyncio service to, with as many workers as it is asked for.
+Only the package that is used is imported, and before anything is timed: in the constructor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import multiprocessing
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+from benchmarks import targets
+
+
+class Peer(ABC):
+    """A pool of processes, used from one event loop."""
+
+    label: ClassVar[str]
+    package: ClassVar[str | None] = None
+    """What has to be installed; None: nothing beside ourselves."""
+
+    @classmethod
+    def installed(cls) -> bool:
+        return cls.package is None or find_spec(cls.package) is not None
+
+    @abstractmethod
+    async def start(self, size: int) -> None:
+        """Set up a pool of *size* workers. They need not be there yet."""
+
+    @abstractmethod
+    def call(self, operation: str, *args: Any) -> Awaitable[Any]:
+        """Run the function of that name in `targets` in one of the workers."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End the pool. Nothing of it is left soon after."""
+
+
+class Ours(Peer):
+    label = "pool_monitor"
+    fields: ClassVar[dict[str, Any]] = {}
+    monitored: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        import pool_monitor
+        from pool_monitor.config import ServiceConfig
+
+        self._make, self._monitor = pool_monitor.Pool, pool_monitor.Monitor
+        self._quiet = pool_monitor.MonitorConfig(service=ServiceConfig(socket=False))
+        self._open = contextlib.AsyncExitStack()
+
+    async def start(self, size: int) -> None:
+        pool = self._make("benchmarks.targets:Work", size=size, max_size=size, **self.fields)
+        self._pool = await self._open.enter_async_context(pool)
+        if self.monitored:
+            await self._open.enter_async_context(self._monitor(pool, config=self._quiet))
+
+    def call(self, operation: str, *args: Any) -> Awaitable[Any]:
+        return self._pool.run(operation, *args)
+
+    async def close(self) -> None:
+        await self._open.aclose()
+
+
+class OursOneInFlight(Ours):
+    label = "pool_monitor, prefetch=1"
+    fields: ClassVar[dict[str, Any]] = {"prefetch": 1}
+
+
+class OursMonitored(Ours):
+    label = "pool_monitor, monitored"
+    monitored = True
+
+
+class OfExecutor(Peer):
+    """What is driven through ``loop.run_in_executor``."""
+
+    _executor: Executor
+
+    def call(self, operation: str, *args: Any) -> Awaitable[Any]:
+        return self._loop.run_in_executor(self._executor, getattr(targets, operation), *args)
+
+    async def start(self, size: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._executor = self.make(size)
+
+    @abstractmethod
+    def make(self, size: int) -> Executor: ...
+
+    async def close(self) -> None:
+        self._executor.shutdown()
+
+
+class Standard(OfExecutor):
+    label = "ProcessPoolExecutor"
+
+    def make(self, size: int) -> Executor:
+        return ProcessPoolExecutor(size, mp_context=multiprocessing.get_context("fork"))
+
+
+class Loky(OfExecutor):
+    label = package = "loky"
+
+    def __init__(self) -> None:
+        import loky
+
+        self._reusable = loky.get_reusable_executor
+
+    def make(self, size: int) -> Executor:
+        self._size = size
+        executor: Executor = self._reusable(max_workers=size, timeout=600)
+        return executor
+
+    def call(self, operation: str, *args: Any) -> Awaitable[Any]:
+        try:
+            return super().call(operation, *args)
+        except BrokenExecutor:
+            self._executor = self.make(self._size)  # as its users do: a new one in the place of a broken one
+            raise
+
+
+class OfMultiprocessing(Peer):
+    """multiprocessing.Pool, and the fork of it that Celery uses."""
+
+    _module: ClassVar[str]
+
+    def __init__(self) -> None:
+        self._context: Any = importlib.import_module(self._module).get_context("fork")
+
+    async def start(self, size: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pool = self._context.Pool(size)
+
+    def call(self, operation: str, *args: Any) -> Awaitable[Any]:
+        loop, answer = self._loop, self._loop.create_future()
+
+        def settle(value: Any, error: BaseException | None = None) -> None:
+            if answer.done():
+                return
+            if error is None:
+                answer.set_result(value)
+            else:
+                answer.set_exception(error)
+
+        self._pool.apply_async(
+            getattr(targets, operation),
+            args,
+            callback=lambda value: loop.call_soon_threadsafe(settle, value),
+            error_callback=lambda error: loop.call_soon_threadsafe(settle, None, error),
+        )
+        return answer
+
+    async def close(self) -> None:
+        self._pool.close()
+        self._pool.join()
+
+
+class Multiprocessing(OfMultiprocessing):
+    label, _module = "multiprocessing.Pool", "multiprocessing"
+
+
+class Billiard(OfMultiprocessing):
+    label = package = _module = "billiard"
+
+
+class Pebble(Peer):
+    label = package = "pebble"
+
+    def __init__(self) -> None:
+        import pebble
+
+        self._kind = pebble.ProcessPool
+
+    async def start(self, size: int) -> None:
+        self._pool: Any = self._kind(max_workers=size, context=multiprocessing.get_context("fork"))
+
+    def call(self, operation: str, *args: Any) -> Awaitable[Any]:
+        return asyncio.wrap_future(self._pool.schedule(getattr(targets, operation), args=args))
+
+    async def close(self) -> None:
+        self._pool.close()
+        self._pool.join()
+
+
+class Anyio(Peer):
+    label, package = "anyio.to_process", "anyio"
+
+    def __init__(self) -> None:
+        import anyio
+        import anyio.to_process
+
+        self._run, self._limiter = anyio.to_process.run_sync, anyio.CapacityLimiter
+
+    async def start(self, size: int) -> None:
+        self._limit = self._limiter(size)  # workers come when they are needed
+
+    def call(self, operation: str, *args: Any) -> Awaitable[Any]:
+        return self._run(getattr(targets, operation), *args, cancellable=True, limiter=self._limit)
+
+    async def close(self) -> None:
+        """Nothing to do: the workers end with the event loop."""
+
+
+class Aiomisc(Peer):
+    label, package = "aiomisc.WorkerPool", "aiomisc"
+
+    def __init__(self) -> None:
+        import aiomisc
+
+        self._kind = aiomisc.WorkerPool
+
+    async def start(self, size: int) -> None:
+        self._pool: Any = self._kind(size)
+        await self._pool.start()
+
+    def call(self, operation: str, *args: Any) -> Awaitable[Any]:
+        answer: Awaitable[Any] = self._pool.create_task(getattr(targets, operation), *args)
+        return answer
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+
+class Ray(Peer):
+    """Tasks, as many at once as workers."""
+
+    label, package = "Ray", "ray"
+
+    def __init__(self) -> None:
+        import ray
+
+        self._ray = ray
+
+    async def start(self, size: int) -> None:
+        self._ray.init(num_cpus=size, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        self._remote = {
+            name: self._ray.remote(max_retries=0)(getattr(targets, name)) for name in ("echo", "hold", "spin")
+        }
+
+    async def call(self, operation: str, *args: Any) -> Any:
+        ref = self._remote[operation].remote(*args)
+        try:
+            return await ref
+        except asyncio.CancelledError:
+            self._ray.cancel(ref, force=True)
+            raise
+
+    async def close(self) -> None:
+        self._ray.shutdown()
+
+
+class Dask(Peer):
+    label, package = "Dask", "distributed"
+
+    def __init__(self) -> None:
+        import distributed
+
+        self._distributed = distributed
+
+    async def start(self, size: int) -> None:
+        cluster = self._distributed.LocalCluster(
+            n_workers=size, threads_per_worker=1, asynchronous=True, dashboard_address=None, silence_logs=50
+        )
+        self._cluster = await cluster
+        self._client = await self._distributed.Client(self._cluster, asynchronous=True)
+
+    async def call(self, operation: str, *args: Any) -> Any:
+        future = self._client.submit(getattr(targets, operation), *args, pure=False)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            await future.cancel(force=True)
+            raise
+
+    async def close(self) -> None:
+        await self._client.close()
+        await self._cluster.close()
+
+
+BASE = Standard.label
+VARIANTS: dict[str, type[Peer]] = {kind.label: kind for kind in (OursOneInFlight, OursMonitored)}
+"""Ours in other ways, where that makes a difference."""
+PEERS: dict[str, type[Peer]] = {
+    kind.label: kind for kind in (Standard, Multiprocessing, Billiard, Pebble, Loky, Anyio, Aiomisc, Ray, Dask, Ours)
+}
+ALL = {**PEERS, **VARIANTS}

@@ -1,0 +1,212 @@
+"""Starts the processes of a benchmark, asks them, and ends whatever they leave behind.
+
+Every process carries a mark in its environment, which its own children inherit, however deep and whoever adopts them.
+So what belongs to a run can be found, and ended by its pid, without touching anything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+import msgspec
+import psutil
+
+ROOT = Path(__file__).parent.parent
+MARK = "POOL_MONITOR_BENCHMARK"
+PROGRAM = "from benchmarks.scenarios import main; main()"
+START_S = 30.0
+
+Result = TypeVar("Result")
+
+
+class Trouble(str):
+    """What went wrong instead of a result, in a few words."""
+
+    __slots__ = ()
+
+
+class Orphans(NamedTuple):
+    """What was left of a pool after its parent had been killed."""
+
+    workers: int
+    workers_left: int
+    others: int
+    others_left: int
+    gone_ms: float | None
+    """Until nothing was left; None: something was."""
+
+
+class Runner:
+    """The processes of one run. Leaving it ends all that are left, and removes their files."""
+
+    def __init__(self) -> None:
+        self._mark = secrets.token_hex(8)
+        self._count = 0
+        self._files = tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        end(self._mark)
+        self._files.cleanup()
+
+    def start(self, label: str, scenario: str, size: int) -> Child:
+        """Begin *scenario* (see scenarios.py) with the pool *label* in a new process."""
+        self._count += 1
+        return Child([label, scenario, str(size)], f"{self._mark}.{self._count}.", self._files.name)
+
+    def ask(self, label: str, scenario: str, size: int, kind: type[Result], timeout: float) -> Result | Trouble:
+        """The one result of *scenario*; nothing of it is left afterwards."""
+        child = self.start(label, scenario, size)
+        try:
+            return child.read(kind, timeout)
+        finally:
+            child.end()
+
+    def left(self) -> list[psutil.Process]:
+        """What is running of this run."""
+        return marked(self._mark)
+
+
+class Child:
+    """The parent of one pool."""
+
+    def __init__(self, arguments: list[str], mark: str, directory: str) -> None:
+        self._mark = mark
+        self._errors = Path(directory, f"{mark}errors")
+        with self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, *arguments],
+                cwd=ROOT,
+                env={**os.environ, MARK: mark, "TMPDIR": directory},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """How it ended; None: it has not."""
+        return self._process.poll()
+
+    def write(self, message: Any) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(msgspec.json.encode(message) + b"\n")
+            self._process.stdin.flush()
+
+    def read(self, kind: type[Result], timeout: float) -> Result | Trouble:
+        """The next result. That nobody will write one is not seen by the pipe's end: forked workers hold it too."""
+        assert self._process.stdout is not None
+        end_s = time.monotonic() + timeout
+        while not select.select([self._process.stdout], [], [], 0.05)[0]:
+            if self._process.poll() is not None:
+                return self._failed()
+            if time.monotonic() > end_s:
+                return Trouble("hangs")
+        line = self._process.stdout.readline()
+        return msgspec.json.decode(line, type=kind) if line else self._failed()
+
+    def others(self) -> Callable[[], float]:
+        """Ask what it returns later how many processors were busy meanwhile with anything but this child and us."""
+        mine = [psutil.Process(), *marked(self._mark)]
+
+        def used() -> tuple[float, float, float]:
+            now, total = time.monotonic(), psutil.cpu_times()
+            own = sum(sum(process.cpu_times()[:2]) for process in mine if alive(process))
+            return now, total.idle + getattr(total, "iowait", 0.0), own
+
+        began, idle, own = used()
+
+        def since() -> float:
+            now, idle_now, own_now = used()
+            busy = (os.cpu_count() or 1) - (idle_now - idle + own_now - own) / (now - began)
+            return max(0.0, busy)
+
+        return since
+
+    def finish(self, patience: float = 5.0) -> list[psutil.Process]:
+        """Let it end in its own time. Returns what is left of it after *patience* seconds, and ends that."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        end_s = time.monotonic() + patience
+        while (left := marked(self._mark)) and time.monotonic() < end_s:
+            self._process.poll()
+            time.sleep(0.01)
+        self.end()
+        return left
+
+    def kill_parent(self, pids: list[int], patience: float = 1.0) -> Orphans:
+        """SIGKILL for the parent of the workers *pids*; *patience* seconds for what it leaves."""
+        family = [process for process in marked(self._mark) if process.pid != self.pid]
+        began = time.monotonic()
+        self._process.kill()
+        self._process.wait()
+        left, gone_ms = family, None
+        while left and time.monotonic() - began < patience:
+            left = [process for process in left if alive(process)]
+            time.sleep(0.001)
+        if not left and not marked(self._mark):
+            gone_ms = (time.monotonic() - began) * 1e3
+        left = marked(self._mark)
+        workers_left = sum(process.pid in pids for process in left)
+        return Orphans(len(pids), workers_left, len(family) - len(pids), len(left) - workers_left, gone_ms)
+
+    def end(self) -> None:
+        """End it and everything it started, now."""
+        self._process.kill()
+        self._process.wait()
+        end(self._mark)
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+    def _failed(self) -> Trouble:
+        words = self._errors.read_text(errors="replace").strip().splitlines()
+        return Trouble(f"failed: {words[-1] if words else 'said nothing'}"[:80])
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """The running processes whose mark begins with *mark*."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK, "").startswith(mark) and alive(process):
+                found.append(process)
+    return found
+
+
+def end(mark: str) -> None:
+    """SIGKILL for all marked ones, and for what they have started meanwhile; returns when none runs."""
+    end_s = time.monotonic() + 5.0
+    while (left := marked(mark)) and time.monotonic() < end_s:
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        time.sleep(0.005)

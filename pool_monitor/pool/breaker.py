@@ -1,0 +1,148 @@
+"""When a pool stops trying. No I/O: time is passed in (seconds, monotonic).
+
+A closed breaker lets every call through and watches how they end. After too many failures it opens: calls are
+refused at once for a while, so that workers which cannot do anything but fail are left alone. Then it lets a few
+through on trial, and what becomes of those decides whether it closes or opens again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+
+_BUCKETS = 10  # the window's grain: it covers the last 90 to 100 per cent of its seconds
+
+
+class BreakerState(StrEnum):
+    """What a breaker does with calls."""
+
+    __hash__ = str.__hash__  # as that of a worker's State: looked up for every call
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+TRANSITIONS: dict[BreakerState, dict[str, BreakerState]] = {
+    BreakerState.CLOSED: {"failures": BreakerState.OPEN, "ratio": BreakerState.OPEN},
+    BreakerState.OPEN: {"elapsed": BreakerState.HALF_OPEN},
+    BreakerState.HALF_OPEN: {"trials_succeeded": BreakerState.CLOSED, "trial_failed": BreakerState.OPEN},
+}
+"""``state -> trigger -> state``."""
+
+Changed = Callable[[BreakerState, BreakerState, str, float], None]
+"""Told of each transition: state before, state after, trigger, time."""
+
+
+class Breaker:
+    """A circuit breaker. Whoever asked `allow` and got yes must say once how it went, with `ended`.
+
+    Opens after *failures* in a row, or when a failure makes it at least *ratio* of at least *minimum* calls ended
+    within *window* seconds. After *open_for* seconds up to *trials* calls at a time are let through: *successes*
+    good ones close it, one bad one opens it again.
+    """
+
+    __slots__ = (
+        "_calls", "_failed", "_good", "_marks", "_next_bucket", "_row", "_tick", "_under_way", "_until", "_width",
+        "changed", "failures", "minimum", "open_for", "ratio", "state", "successes", "trials",
+    )  # fmt: skip
+
+    def __init__(
+        self, failures: int, ratio: float, minimum: int, window: float, open_for: float, trials: int, successes: int
+    ) -> None:
+        self.failures, self.ratio, self.minimum = failures, ratio, minimum
+        self.open_for, self.trials, self.successes = open_for, trials, successes
+        self.state = BreakerState.CLOSED
+        self.changed: Changed | None = None
+        self._row = 0  # failures in a row
+        self._calls = self._failed = 0  # ended while closed, ever
+        self._marks: deque[tuple[int, int]] = deque(
+            [(0, 0)] * _BUCKETS, maxlen=_BUCKETS
+        )  # those at each bucket's start
+        self._width = window / _BUCKETS
+        self._tick = 0  # the present bucket
+        self._next_bucket = 0.0  # when the next one begins
+        self._until = 0.0  # end of the refusals
+        self._under_way = 0  # trial calls
+        self._good = 0  # of this half-open time
+
+    def allow(self, now: float) -> bool:
+        """Whether a call may go on. It is a trial when the state is half-open afterwards."""
+        if self.state is BreakerState.CLOSED:
+            return True
+        if self.state is BreakerState.OPEN:
+            if now < self._until:
+                return False
+            self._step("elapsed", now)
+        if self._under_way >= self.trials:
+            return False
+        self._under_way += 1
+        return True
+
+    def ended(self, ok: bool | None, now: float, trial: bool) -> None:
+        """A call that was let through has ended; *ok* None: in a way that tells nothing. *trial*: as `allow` says.
+
+        What counts is the state at its end: nothing while open, and trials alone while half-open.
+        """
+        if trial:
+            self._under_way -= 1
+        if ok is None:
+            return
+        if self.state is BreakerState.CLOSED:
+            if now >= self._next_bucket:
+                self._turn(now)
+            self._calls += 1
+            if ok:
+                self._row = 0
+            else:
+                self._count_failure(now)
+        elif trial and self.state is BreakerState.HALF_OPEN:
+            self._judge_trial(ok, now)
+
+    def failed(self, now: float) -> None:
+        """A failure that belongs to no call, such as a worker that cannot start."""
+        if self.state is BreakerState.CLOSED:
+            self.ended(False, now, trial=False)
+        elif self.state is BreakerState.HALF_OPEN:
+            self._judge_trial(False, now)
+
+    def retry_after(self, now: float) -> float:
+        """Seconds until calls are let through again; 0 when they are."""
+        return max(0.0, self._until - now) if self.state is BreakerState.OPEN else 0.0
+
+    def _turn(self, now: float) -> None:
+        """Time has come to another bucket: every mark moves on."""
+        tick = int(now / self._width)
+        self._marks.extend([(self._calls, self._failed)] * min(tick - self._tick, _BUCKETS))
+        self._tick = tick
+        self._next_bucket = (tick + 1) * self._width
+
+    def _count_failure(self, now: float) -> None:
+        self._failed += 1
+        self._row += 1
+        if self._row >= self.failures:
+            self._step("failures", now)
+            return
+        calls_before, failed_before = self._marks[0]
+        calls = self._calls - calls_before
+        if calls >= self.minimum and self._failed - failed_before >= self.ratio * calls:
+            self._step("ratio", now)
+
+    def _judge_trial(self, ok: bool, now: float) -> None:
+        if not ok:
+            self._step("trial_failed", now)
+            return
+        self._good += 1
+        if self._good >= self.successes:
+            self._step("trials_succeeded", now)
+
+    def _step(self, trigger: str, now: float) -> None:
+        before, self.state = self.state, TRANSITIONS[self.state][trigger]
+        self._good = self._row = 0
+        if self.state is BreakerState.OPEN:
+            self._until = now + self.open_for
+        elif self.state is BreakerState.CLOSED:  # what was before tells nothing of now
+            self._marks.extend([(self._calls, self._failed)] * _BUCKETS)
+        if self.changed is not None:
+            self.changed(before, self.state, trigger, now)

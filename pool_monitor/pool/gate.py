@@ -1,0 +1,145 @@
+"""Which calls are refused, and why: the circuit breaker, what the past says of waits, and the words for it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pool_monitor import events
+from pool_monitor.errors import CircuitOpen, OperationError, OperationTimeout, PoolError, PoolSaturated, Rejected
+from pool_monitor.pool.admission import ServiceTimes
+from pool_monitor.pool.breaker import Breaker, BreakerState
+
+if TYPE_CHECKING:
+    from pool_monitor.config import PoolConfig
+    from pool_monitor.pool.calls import Call
+
+SLOWLY = "call more slowly, add workers, or give more time"
+_FAILURES = frozenset({"initialization", "connection", "communication"})  # categories that speak of workers
+
+
+class Gate:
+    """Decides about refusals, from how earlier calls went. Knows no queue and no workers: it is told."""
+
+    def __init__(self, pool: str, size: int, config: PoolConfig, now_ns: Callable[[], int]) -> None:
+        self.pool = pool
+        self.size = size  # workers wanted; only for the text of refusals
+        self.refusals: Counter[str] = Counter()  # by reason
+        self.times = ServiceTimes()
+        self.breaker = _breaker(pool, config)
+        self._shed = config.shed
+        self._now_ns = now_ns
+        self._failed_ns = 0  # when the breaker was told of a failure last
+
+    # -- before a call --------------------------------------------------------------------------------------------
+
+    def closed(self, call: Call, now: float, waiting: int) -> Rejected | None:
+        """A refusal while the breaker is open."""
+        if self.breaker is None:
+            return None
+        if self.breaker.allow(now):
+            call.trial = self.breaker.state is BreakerState.HALF_OPEN
+            return None
+        again = self.breaker.retry_after(now)
+        text = (
+            f"workers kept failing, so calls are refused for {again:.1f} s more: see why they fail "
+            "(pool.worker.crash, pool.error), call again later, or set breaker_failures=0"
+        )
+        return self.rejected(CircuitOpen, text, waiting, retry_after_s=again)
+
+    def hopeless(self, call: Call, left: float, ahead: int, capacity: int, waiting: int) -> Rejected | None:
+        """A refusal of a call that has to wait behind *ahead* others and would miss its deadline in *left* seconds."""
+        if not self._shed or not self.times.misses(ahead, capacity, call.operation, left):
+            return None
+        predicted = self.times.predict(ahead, capacity, call.operation)
+        assert predicted is not None
+        wait, total = predicted
+        text = (
+            f"it would miss its deadline: {left:.3f} s are left, and about {wait:.3f} s of waiting and "
+            f"{total - wait:.3f} s of execution are to be expected: {SLOWLY}"
+        )
+        return self.rejected(
+            PoolSaturated, text, waiting, call, reason="deadline", retry_after_s=max(0.0, total - left)
+        )
+
+    def too_late(self, call: Call, left: float) -> bool:
+        """Whether *left* seconds are so few that executing it would only keep a worker busy for nobody."""
+        mean = self.times.mean_of(call.operation) if self._shed else None
+        return mean is not None and left < mean / 2
+
+    def rejected(
+        self,
+        kind: type[Rejected],
+        message: str,
+        waiting: int,
+        call: Call | None = None,
+        *,
+        reason: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> Rejected:
+        """A refusal that says how the pool stands, *waiting* calls being in its queue."""
+        return kind(
+            message,
+            pool=self.pool,
+            waited_s=0.0 if call is None else (self._now_ns() - call.started_ns) / 1e9,
+            waiting=waiting,
+            size=self.size,
+            reason=reason,
+            retry_after_s=retry_after_s,
+        )
+
+    # -- after it -------------------------------------------------------------------------------------------------
+
+    def ended(self, call: Call, error: BaseException | None, now_ns: int) -> None:
+        """A call has ended for good."""
+        if isinstance(error, Rejected):
+            self.refusals[error.reason] += 1
+        breaker = self.breaker
+        if breaker is None:
+            return
+        if error is None or (isinstance(error, OperationError) and call.attempts):  # a worker answered, whatever
+            breaker.ended(True, now_ns / 1e9, trial=call.trial)
+        elif isinstance(error, PoolError) and not isinstance(error, OperationError) and error.category in _FAILURES:
+            self.failed(call, error, now_ns)
+        elif call.trial:
+            breaker.ended(False if isinstance(error, OperationTimeout) else None, now_ns / 1e9, trial=True)
+
+    def failed(self, call: Call, error: PoolError, now_ns: int) -> None:
+        """An attempt has failed. Workers that died together are one failure: only a call that was sent after the
+        last failure says something new.
+        """
+        breaker = self.breaker
+        if breaker is None or error.category not in _FAILURES or isinstance(error, OperationError):
+            return
+        if call.trial or call.sent_ns > self._failed_ns:
+            self._failed_ns = now_ns
+            breaker.ended(False, now_ns / 1e9, trial=call.trial)
+            call.trial = False
+
+    def start_failed(self) -> None:
+        """A worker could not be started."""
+        if self.breaker is not None:
+            self.breaker.failed(self._now_ns() / 1e9)
+
+
+def _breaker(pool: str, config: PoolConfig) -> Breaker | None:
+    if not config.breaker_failures:
+        return None
+    breaker = Breaker(
+        config.breaker_failures,
+        config.breaker_ratio,
+        config.breaker_minimum,
+        config.breaker_window,
+        config.breaker_open,
+        config.breaker_trials,
+        config.breaker_successes,
+    )
+
+    def changed(before: BreakerState, after: BreakerState, trigger: str, _now: float) -> None:
+        metadata = {"pool": pool, "from": before.value, "to": after.value, "trigger": trigger}
+        events.BREAKER_TRANSITION.event.emit({"system_time": time.time_ns()}, metadata)
+
+    breaker.changed = changed
+    return breaker

@@ -1,0 +1,97 @@
+"""Whether a worker lives. No I/O: time is passed in (seconds, monotonic).
+
+Workers answer pings while an operation runs, but not while it is in C code that keeps the interpreter to itself. So
+silence alone condemns nobody who is at work: a call has until its deadline, and that is what ends it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What a worker's answers, or their absence, say about it.
+
+    =============  ========================  =======================  ============================================
+    verdict        pings                     the worker               what follows
+    =============  ========================  =======================  ============================================
+    RESPONSIVE     answered, or not late     idle or busy             nothing
+    RESPONSIVE     fewer than *misses* late  idle                     it is asked again
+    UNRESPONSIVE   *misses* late in a row    idle all the while       it is to be replaced
+    BUSY           one or more late          busy, computing          nothing: its call has a deadline
+    STUCK          one or more late          busy, not computing      to be shown; its call's deadline ends it
+    =============  ========================  =======================  ============================================
+    """
+
+    RESPONSIVE = "responsive"
+    BUSY = "busy"
+    STUCK = "stuck"
+    UNRESPONSIVE = "unresponsive"
+
+
+class Health:
+    """The pings of one worker process: one every *interval* seconds, late when unanswered after *timeout*."""
+
+    __slots__ = (
+        "_answered", "_asked_at", "_cpu", "_excused", "_late", "_still_since", "_token",
+        "interval", "late", "misses", "timeout",
+    )  # fmt: skip
+
+    def __init__(self, interval: float, timeout: float, misses: int) -> None:
+        self.interval, self.timeout, self.misses = interval, timeout, misses
+        self.late = 0  # pings in a row that came to be late
+        self._excused = 0  # of those, the ones up to the last time it was seen at work
+        self._token = self._answered = 0  # the last ping sent, and the newest that was answered
+        self._asked_at: float | None = None  # when the last one was sent
+        self._late = False  # whether that one has been counted as late
+        self._cpu = 0.0  # processor time when it was last seen to move
+        self._still_since: float | None = None  # when that was; None while there is nothing to wonder about
+
+    @property
+    def suspect(self) -> bool:
+        """Whether a ping is late that an idle worker should have answered."""
+        return self.late > self._excused
+
+    def due(self, now: float) -> bool:
+        """Whether to send a ping: the first at once, and none while the last may still be answered in time."""
+        if self._asked_at is None:
+            return True
+        least = self.interval if self._answered == self._token else max(self.interval, self.timeout)
+        return now - self._asked_at >= least
+
+    def ask(self, now: float) -> int:
+        """A ping is sent now: its token."""
+        self._look(now)
+        self._token += 1
+        self._asked_at, self._late = now, False
+        return self._token
+
+    def answered(self, token: int, now: float) -> float | None:
+        """A ping came back: seconds it took, None when it is not the last one. Any that was not known clears the
+        worker, however late it is.
+        """
+        if not self._answered < token <= self._token or self._asked_at is None:
+            return None
+        self._answered = token
+        self.late = self._excused = 0
+        return now - self._asked_at if token == self._token else None
+
+    def verdict(self, now: float, busy: bool, cpu: float | None) -> Verdict:
+        """How the worker is. *busy*: a call is on it; *cpu*: seconds of processor time its process has used, None if
+        that is not known (then it counts as computing).
+        """
+        self._look(now)
+        if not self.late or not busy:
+            self._still_since = None
+            return Verdict.UNRESPONSIVE if self.late - self._excused >= self.misses else Verdict.RESPONSIVE
+        self._excused = self.late
+        if cpu is None or self._still_since is None or cpu > self._cpu:
+            self._still_since, self._cpu = now, cpu or 0.0
+        return Verdict.STUCK if now - self._still_since >= self.timeout else Verdict.BUSY
+
+    def _look(self, now: float) -> None:
+        """Count the last ping if it has come to be late."""
+        open_ = self._asked_at is not None and self._answered != self._token and not self._late
+        if open_ and self._asked_at is not None and now - self._asked_at >= self.timeout:
+            self._late = True
+            self.late += 1

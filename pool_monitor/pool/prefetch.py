@@ -1,0 +1,27 @@
+"""How many calls a worker may be handed ahead of time. No I/O, no clock: durations are seconds.
+
+A worker that has its next call already does not stand idle while its answer travels. That gain is a fixed time per
+call, so it is worth something only for short operations; and what is handed over is out of the queue's order, so
+it must be little.
+"""
+
+from __future__ import annotations
+
+import math
+
+_AHEAD = 0.001  # what is handed to a worker takes about so long at most, unless it is one call
+
+
+def depth(mean: float | None, limit: int, waiting: int, workers: int) -> int:
+    """How many calls a worker may hold, the one it runs included: 1 to *limit*.
+
+    *mean*: how long a call holds its worker, None if not known. *waiting*: calls that have not ended, those that
+    were handed over included, so that handing one over does not change the answer. No worker is given more than its
+    share of them.
+    """
+    if mean is None or mean >= _AHEAD or waiting <= workers or workers <= 0:
+        return 1
+    share = -(-waiting // workers)
+    if share > limit:
+        share = limit
+    return share if share * mean <= _AHEAD else math.ceil(_AHEAD / mean)

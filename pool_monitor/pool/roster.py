@@ -1,0 +1,112 @@
+"""The slots of a pool: all of them, how many are in which state, and which can take a call."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+
+from pool_monitor import events
+from pool_monitor.pool.worker import COUNTED_AS, State, Worker
+
+_TRANSITION = events.WORKER_TRANSITION.event
+
+
+class Roster:
+    """Every slot by id. What `move` and the hand-over methods do keeps the counts and the free ones right."""
+
+    def __init__(self, pool: str, concurrency: int) -> None:
+        self.pool = pool
+        self.concurrency = concurrency
+        self.depth = concurrency  # calls a worker may hold; more than one of a sequential worker's are handed ahead
+        self.workers: dict[str, Worker] = {}
+        self.counts: Counter[str] = Counter()
+        self._idle: OrderedDict[str, Worker] = OrderedDict()  # the last one in is the next one out: warm caches
+        self._room: OrderedDict[str, Worker] = OrderedDict()  # has calls and can take another; these take turns
+
+    def add(self, worker: Worker) -> None:
+        """A new slot, with no process yet."""
+        self.workers[worker.id] = worker
+        self.counts[COUNTED_AS[worker.lifecycle.state]] += 1
+
+    def drop(self, worker: Worker) -> None:
+        """The slot is no more."""
+        self.counts[COUNTED_AS[worker.lifecycle.state]] -= 1
+        del self.workers[worker.id]
+
+    @property
+    def capacity(self) -> int:
+        """Calls that can run at once on the workers there are."""
+        return (self.counts["busy"] + self.counts["idle"]) * self.concurrency
+
+    # -- who can take a call --------------------------------------------------------------------------------------
+
+    def choose(self, preferred: str | None) -> Worker | None:
+        """A worker for a call: an idle one, the preferred one if that is idle; else one that has room."""
+        if self._idle:
+            known = self._idle.get(preferred) if preferred is not None else None
+            return known or next(reversed(self._idle.values()))
+        if self._room:
+            known = self._room.get(preferred) if preferred is not None else None
+            return known or next(iter(self._room.values()))
+        return None
+
+    def free(self, worker_id: str) -> Worker | None:
+        """That worker, if it can take a call."""
+        return self._idle.get(worker_id) or self._room.get(worker_id)
+
+    def idle(self) -> list[Worker]:
+        return list(self._idle.values())
+
+    def offer(self, worker: Worker) -> None:
+        """It may be handed calls from now on."""
+        worker.open = True
+        self.changed(worker)
+
+    def withdraw(self, worker: Worker) -> None:
+        """Hand nothing more to it."""
+        worker.open = False
+        self.changed(worker)
+
+    def changed(self, worker: Worker) -> None:
+        """Its calls, or whether it may have any, have changed."""
+        held, key = len(worker.calls), worker.id
+        if not held:
+            self._room.pop(key, None)
+            if worker.open:
+                self._idle[key] = worker
+            else:
+                self._idle.pop(key, None)
+            return
+        self._idle.pop(key, None)
+        if worker.open and held < (self.depth if worker.tells else self.concurrency):
+            self._room[key] = worker
+            self._room.move_to_end(key)
+        else:
+            self._room.pop(key, None)
+
+    # -- states ---------------------------------------------------------------------------------------------------
+
+    def move(self, worker: Worker, trigger: str, now_ns: int) -> None:
+        """A worker follows the lifecycle table."""
+        since_ns = worker.lifecycle.since_ns
+        moved = worker.lifecycle.step(trigger, now_ns)
+        self.counts[COUNTED_AS[moved.before]] -= 1
+        self.counts[COUNTED_AS[moved.after]] += 1
+        if _TRANSITION.on:
+            metadata = {
+                "pool": self.pool,
+                "worker": worker.id,
+                "from": moved.before.value,
+                "to": moved.after.value,
+                "trigger": trigger,
+            }
+            _TRANSITION.emit({"duration": now_ns - since_ns}, metadata)
+
+    def alive(self, worker_id: str, process: int) -> bool:
+        """Whether that process of that slot is there."""
+        worker = self.workers.get(worker_id)
+        return (
+            worker is not None
+            and worker.process is not None
+            and worker.process.number == process
+            and worker.lifecycle.state is not State.TERMINATED
+        )

@@ -1,0 +1,127 @@
+"""Sessions at work: which call of a session may go on, where it should run, and what is told of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pool_monitor import events
+from pool_monitor.pool.calls import Call
+from pool_monitor.pool.roster import Roster
+from pool_monitor.pool.session import SessionState, SessionTable
+from pool_monitor.pool.worker import Worker
+
+_START = events.SESSION_START.event
+_AFFINITY = events.SESSION_AFFINITY.event
+_EXPIRE = events.SESSION_EXPIRE.event
+_END = events.SESSION_END.event
+_LIMIT = events.SESSION_LIMIT.event
+
+_NEARLY = 0.8  # of the limit, at which it is told
+_FAR_ENOUGH = 0.7  # and below which it may be told again
+
+
+class Sessions:
+    """A pool's sessions. Calls of one session run one after another, in the order they were made."""
+
+    def __init__(self, roster: Roster, *, ttl: float, limit: int, strict: bool) -> None:
+        self.table: SessionTable[Call] = SessionTable(ttl, limit)
+        self._roster = roster
+        self._pool = roster.pool
+        self._limit = limit
+        self._strict = strict
+        self._told = False  # that the limit is near
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def enter(self, call: Call, session_id: str, now: float) -> bool:
+        """Tie the call to its session. Returns whether it may go on now; else it waits behind the session's others."""
+        session, new = self.table.use(session_id, now)
+        call.session = session
+        first = session.active is None
+        if first:
+            session.active = call
+        else:
+            session.pending.append(call)
+        if new:  # it has a call by now, so that it is not itself what is over the limit
+            self.expire(now)
+            self._look_at_limit()
+            if _START.on:
+                _START.emit({"sessions": len(self.table)}, {"pool": self._pool, "session": session_id})
+        return first
+
+    def leave(self, call: Call, now: float) -> Call | None:
+        """The call has ended. The next one of its session that may go on now, if any."""
+        session = call.session
+        if session is None:
+            return None
+        if session.active is not call:
+            session.pending.remove(call)
+            return None
+        self.table.left(session, now)
+        session.active = session.pending.popleft() if session.pending else None
+        return session.active
+
+    def is_strict(self, call: Call) -> bool:
+        """Whether the call insists on the process its session was on."""
+        return call.session is not None and (
+            self._strict if call.options.affinity is None else call.options.affinity == "strict"
+        )
+
+    def lost(self, call: Call) -> bool:
+        """Whether the call insists on a process that is gone. The session is free to begin anew then."""
+        session = call.session
+        if session is None or session.worker is None or not self.is_strict(call):
+            return False
+        if self._roster.alive(session.worker, session.process):
+            return False
+        session.worker = None
+        return True
+
+    def note(self, call: Call, worker: Worker) -> None:
+        """The call was handed to *worker*."""
+        session = call.session
+        if session is None or worker.process is None:
+            return
+        before, here = (session.worker, session.process), (worker.id, worker.process.number)
+        session.calls += 1
+        session.worker, session.process = here
+        if _AFFINITY.on:
+            metadata = {"pool": self._pool, "session": session.id, "worker": worker.id}
+            metadata["result"] = self._result(before, here)
+            _AFFINITY.emit({"calls": session.calls}, metadata)
+
+    def _result(self, before: tuple[str | None, int], here: tuple[str, int]) -> str:
+        if before[0] is None:
+            return "new"
+        if before == here:
+            return "hit"
+        return "miss" if self._roster.alive(before[0], before[1]) else "broken"
+
+    def expire(self, now: float) -> None:
+        """Drop sessions that are out of date or over the limit."""
+        for dropped in self.table.expire(now):
+            if _EXPIRE.on:
+                measurements = {"idle_duration": round(dropped.idle * 1e9), "sessions": len(self.table)}
+                _EXPIRE.emit(measurements, {"pool": self._pool, "session": dropped.id, "reason": dropped.reason})
+
+    def end(self, session_id: str) -> bool:
+        """Forget a session and its data; calls under way go on. Returns whether there was one."""
+        session = self.table.end(session_id)
+        if session is not None and _END.on:
+            about = {"pool": self._pool, "session": session_id}
+            _END.emit({"calls": session.calls, "sessions": len(self.table)}, about)
+        return session is not None
+
+    def carried(self, call: Call) -> tuple[str, dict[str, Any]] | None:
+        """What goes with the call."""
+        session: SessionState[Call] | None = call.session
+        return None if session is None else (session.id, session.data)
+
+    def _look_at_limit(self) -> None:
+        if len(self.table) >= _NEARLY * self._limit:
+            if not self._told:
+                self._told = True
+                _LIMIT.emit({"sessions": len(self.table), "limit": self._limit}, {"pool": self._pool})
+        elif self._told and len(self.table) < _FAR_ENOUGH * self._limit:
+            self._told = False

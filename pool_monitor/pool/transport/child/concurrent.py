@@ -1,0 +1,246 @@
+"""Several calls at once: a worker whose main thread runs an asyncio loop.
+
+Every call is a task. Coroutines and asynchronous generators run beside each other; a function that is no coroutine,
+and each step of a generator that is none, holds up all others while it runs. Nothing blocks on a full socket: what
+does not fit waits, and streams wait with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import time
+
+from .channel import ParentGone
+from .codec import PayloadError
+from .shared import LEND_FROM
+from .worker import OperationCancelled, Worker, flush_output, is_cancellation
+
+TYPE_CHECKING = False  # as in typing, without its import
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional
+
+_UNSENT = 64 * 1024  # bytes that wait for room in the socket, beyond which streams wait too
+_END = object()
+
+
+class Running:
+    """A call under way."""
+
+    def __init__(self, call_id: int) -> None:
+        self.id = call_id
+        self.started = time.perf_counter_ns()
+        self.cancelled = False
+        self.answered = False
+
+    def times(self) -> List[Any]:
+        return [time.perf_counter_ns() - self.started, None, None]
+
+
+class ConcurrentWorker(Worker):
+    def __init__(self, worker: Worker, concurrency: int) -> None:
+        self.__dict__.update(worker.__dict__)
+        self.deputy = self
+        self.concurrency = concurrency
+        self.tasks: Dict[int, asyncio.Task[None]] = {}  # of the calls under way, in the order they began
+        self.calls: Dict[int, Running] = {}
+        self.sync: Optional[int] = None  # the call whose function, which is no coroutine, is running
+        self.stopping = False
+        self.roomy: Optional[asyncio.Future[None]] = None  # set while the socket is full
+        self.finished: Optional[asyncio.Future[None]] = None
+
+    def serve(self) -> None:
+        self.loop = loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        self.wake_by_signal(loop)
+        self.finished = loop.create_future()
+        loop.add_reader(self.channel.sock.fileno(), self.ours, self.readable)
+        loop.call_soon(self.ours, self.readable)  # what came with the handshake
+        self.interruptible = True  # but for where we use the channel
+        try:
+            if self.urgent:
+                self.read_urgent()
+            loop.run_until_complete(self.finished)
+        finally:
+            self.interruptible = False
+
+    def ours(self, action: Callable[[], Any]) -> None:
+        """Run *action*, which uses the channel, undisturbed by signals; the parent's end ends the loop."""
+        try:
+            self.quietly(action)
+        except ParentGone:
+            self.finish()
+
+    def quietly(self, action: Callable[[], Any]) -> None:
+        super().quietly(action)
+        self.see_off()
+
+    def finish(self) -> None:
+        assert self.finished is not None
+        if not self.finished.done():
+            self.finished.set_exception(ParentGone())
+
+    # messages
+
+    def readable(self) -> None:
+        self.drain()
+        self.begin()
+
+    def read_urgent(self) -> None:
+        """In the signal's handler, which may not touch the loop's own state."""
+        assert self.loop is not None
+        try:
+            super().read_urgent()
+        except ParentGone:
+            self.loop.call_soon_threadsafe(self.finish)
+        finally:
+            self.loop.call_soon_threadsafe(self.ours, self.readable)
+
+    def running(self) -> Optional[int]:
+        if self.sync is not None:
+            return self.sync
+        current = asyncio.current_task(self.loop)
+        return next((call_id for call_id, task in self.tasks.items() if task is current), next(iter(self.calls), None))
+
+    def stop(self, _message: List[Any]) -> None:
+        self.stopping = True
+
+    def cancel(self, call_id: int) -> None:
+        assert self.loop is not None
+        if call_id == self.sync:
+            raise OperationCancelled
+        if call_id in self.tasks:
+            self.loop.call_soon_threadsafe(self.cancel_task, call_id)
+        elif self.take_back(call_id):
+            self.post(self.failure(call_id, "cancelled", OperationCancelled(), [0, 0, None]))
+
+    def cancel_task(self, call_id: int) -> None:
+        if call_id in self.tasks:
+            self.calls[call_id].cancelled = True
+            self.tasks[call_id].cancel()
+
+    # calls
+
+    def begin(self) -> None:
+        """Begin calls of the backlog, in order, as many as may run at once."""
+        assert self.loop is not None
+        while self.backlog and len(self.tasks) < self.concurrency:
+            number, message = self.backlog.popleft()
+            if self.shared is not None:
+                self.shared.counters[0] = number
+            running = self.calls[message[1]] = Running(message[1])
+            task = self.tasks[running.id] = self.loop.create_task(self.perform(running, *message[2:6]))
+            task.add_done_callback(functools.partial(self.ended, running))
+        if self.stopping and not self.tasks and not self.backlog and not self.channel.waiting:
+            self.channel.leave()
+            self.finish()
+
+    def ended(self, running: Running, _task: asyncio.Task[None]) -> None:
+        """A call's task is done; one that was cancelled before its first step has not answered yet."""
+        del self.tasks[running.id], self.calls[running.id]
+        if not running.answered:
+            self.answer_with(running, self.failure(running.id, "cancelled", OperationCancelled(), running.times()))
+        self.begin()
+
+    async def perform(self, running: Running, name: str, payload: Any, stream: bool, session: Any) -> None:
+        running.started = time.perf_counter_ns()
+        try:
+            body = await self.outcome(running, name, payload, stream, session)
+        except PayloadError as error:
+            body = self.failure(running.id, "payload", error, running.times())
+        except BaseException as error:
+            kind = "cancelled" if is_cancellation(error) else "operation"
+            body = self.failure(running.id, kind, error, running.times())
+        self.answer_with(running, body)
+
+    async def outcome(self, running: Running, name: str, payload: Any, stream: bool, session: Any) -> bytes:
+        """Run the operation; the encoded ``reply`` or ``end``."""
+        operation = self.operations.get(name)
+        if operation is None:
+            raise self.unknown(name)
+        args, kwargs, state = self.arguments(operation, payload, session)
+        result = self.run_sync(running, operation.function, *args, **kwargs)
+        if inspect.iscoroutine(result):
+            result = await result
+        if stream:
+            await self.stream(running, result)
+            result = None
+        if running.cancelled:  # and would not hear of it
+            raise OperationCancelled
+        times = running.times()
+        data = None if state is None else self.pack_session(state.data)
+        packed = self.pack("the result", result)
+        return self.encode("the result", ["end" if stream else "reply", running.id, packed, data, times])
+
+    def run_sync(self, running: Running, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            self.sync = running.id
+            return function(*args, **kwargs)
+        finally:
+            self.sync = None
+
+    async def stream(self, running: Running, result: Any) -> None:
+        asynchronous = inspect.isasyncgen(result)
+        if not asynchronous and not hasattr(result, "__next__"):
+            raise PayloadError("it returned a %s, which is no generator: call it with run()" % type(result).__name__)
+        try:
+            while True:
+                if asynchronous:
+                    try:
+                        item = await result.__anext__()
+                    except StopAsyncIteration:
+                        return
+                else:
+                    item = self.run_sync(running, next, result, _END)
+                    if item is _END:
+                        return
+                body = self.encode("an item", ["item", running.id, self.pack("an item", item)])
+                self.ours(functools.partial(self.post, body))
+                await self.room()
+        finally:
+            if asynchronous:
+                await result.aclose()
+            elif hasattr(result, "close"):
+                self.run_sync(running, result.close)
+
+    # sending
+
+    def post(self, body: bytes) -> None:
+        self.channel.offer(self.lent(body) if len(body) >= LEND_FROM else body, must=True)
+        self.see_off()
+
+    def see_off(self) -> None:
+        """Have what waits for room sent when there is some."""
+        if self.channel.waiting and self.roomy is None:
+            assert self.loop is not None
+            self.loop.call_soon_threadsafe(self.wait_for_room)
+
+    def answer_with(self, running: Running, body: bytes) -> None:
+        running.answered = True
+        flush_output()
+        self.ours(functools.partial(self.post, body))
+        if self.telemetry is not None:
+            self.quietly(self.telemetry.settle)
+
+    def wait_for_room(self) -> None:
+        if self.roomy is None and self.channel.waiting:
+            assert self.loop is not None
+            self.roomy = self.loop.create_future()
+            self.loop.add_writer(self.channel.sock.fileno(), self.ours, self.go_on_sending)
+
+    def go_on_sending(self) -> None:
+        if self.channel.push() and self.roomy is not None:
+            assert self.loop is not None
+            self.loop.remove_writer(self.channel.sock.fileno())
+            self.roomy.set_result(None)
+            self.roomy = None
+            if self.telemetry is not None:
+                self.telemetry.settle()
+            self.begin()  # to stop, if that is what is waited for
+
+    async def room(self) -> None:
+        """Let others have their turn, and wait while the parent takes nothing."""
+        await asyncio.sleep(0)
+        while self.channel.waiting > _UNSENT and self.roomy is not None:
+            await asyncio.shield(self.roomy)

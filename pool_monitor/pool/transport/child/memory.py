@@ -1,0 +1,82 @@
+"""How much memory this process takes, cheaply."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+
+TYPE_CHECKING = False  # as in typing, without its import
+if TYPE_CHECKING:
+    from typing import Optional
+
+_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+_WORTH_ASKING_NS = 100_000  # a shorter call cannot take much memory; the next longer one is told of it
+
+
+def resident() -> Optional[int]:
+    """Bytes of memory this process has now; its peak where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return _max_rss() * _UNIT
+
+
+class Peak:
+    """The most memory this process has had, as it grows.
+
+    After exec the system goes on counting ``ru_maxrss`` from what the process that started this one had, so until we
+    have grown beyond that it says nothing, and the slower ``VmHWM`` is asked after the longer calls.
+    """
+
+    def __init__(self) -> None:
+        self._highest = self._inherited = _max_rss()
+        self._status: Optional[int] = None  # open while it is asked instead
+        self._unknown = False
+        try:
+            self._status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+            own = self._own()
+        except (OSError, ValueError):
+            own = self._highest
+        if own < self._inherited * 0.9:
+            self._highest = own
+        else:
+            self._close()
+
+    def growth(self, wall_ns: int) -> Optional[int]:
+        """Bytes by which the peak has grown since this was asked last; *wall_ns*: for how long the call ran."""
+        if self._unknown:
+            return None
+        if self._status is None:
+            peak = _max_rss()
+        elif wall_ns < _WORTH_ASKING_NS:
+            return 0
+        else:
+            try:
+                peak = self._own()
+            except (OSError, ValueError):  # the target has closed it: what has its number now is not ours
+                self._status, self._unknown = None, True
+                return None
+            if peak > self._inherited:
+                self._close()
+        if peak <= self._highest:
+            return 0
+        grown, self._highest = peak - self._highest, peak
+        return grown * _UNIT
+
+    def _own(self) -> int:
+        """VmHWM, in KiB. Raises OSError, ValueError."""
+        assert self._status is not None
+        text = os.pread(self._status, 4096, 0)
+        at = text.index(b"VmHWM:") + 6
+        return int(text[at : text.index(b"kB", at)])
+
+    def _close(self) -> None:
+        if self._status is not None:
+            os.close(self._status)
+            self._status = None
+
+
+def _max_rss() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,111 @@
+"""What a target tells the pool's telemetry: events and log lines, sent without ever holding up the target."""
+
+from __future__ import annotations
+
+import _thread
+
+TYPE_CHECKING = False  # as in typing, without its import
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, Optional, Sequence, Union
+
+    from .channel import Channel
+    from .codec import Codec
+
+_FRAME_LIMIT = 8 * 1024  # bytes one event or line may take
+OURS = frozenset({"pool", "resource", "alert", "tuning", "monitor", "llm", "telemetry"})
+"""First parts of the names of the pool's own events."""
+LEVELS = ("debug", "info", "warning", "error", "critical")
+_DEPTH = 32
+
+
+class Telemetry:
+    """What an operation or a class with a keyword parameter named ``telemetry`` receives.
+
+    Both methods return at once and may be called from any thread. What cannot be sent without waiting is dropped
+    and counted: at most 64 KiB wait for the pool to read them, and one event or line takes 8 KiB at most.
+    """
+
+    def __init__(self, channel: Channel, codec: Codec, quietly: Callable[[Callable[[], None]], None]) -> None:
+        self._channel, self._codec, self._quietly = channel, codec, quietly
+        self._dropped = 0
+        self._counting = _thread.RLock()
+
+    def execute(
+        self,
+        event: Union[str, Sequence[str]],
+        measurements: Dict[str, Union[int, float]],
+        metadata: Optional[Dict[str, Any]] = None,
+    ) -> None:
+        """Emit *event*: its name as ``"cache.hit"`` or ``("cache", "hit")``, numbers, and whatever else is known.
+
+        Raises ValueError for a name that is none or is one of the pool's own, for a measurement that is no finite
+        number, and for metadata that no JSON could hold.
+        """
+        name = event.split(".") if isinstance(event, str) else list(event) if isinstance(event, (list, tuple)) else []
+        if not name or not all(isinstance(part, str) and part for part in name):
+            raise ValueError("telemetry: an event's name is like 'cache.hit' or ('cache', 'hit'), not %r" % (event,))
+        if name[0] in OURS:
+            raise ValueError(
+                "telemetry: names that begin with %r are the pool's own: call it 'my.%s' or the like"
+                % (name[0], ".".join(name))
+            )
+        if not isinstance(measurements, dict):
+            raise ValueError("telemetry: measurements are a dict of numbers, not %r" % (measurements,))
+        for key, value in measurements.items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and value - value == 0
+            if not isinstance(key, str) or not number:
+                raise ValueError("telemetry: measurement %r is to be a finite number, not %r" % (key, value))
+        self._tell(["event", plain(name), plain(measurements), _fields("metadata", metadata or {})])
+
+    def log(self, level: str, text: str, **fields: Any) -> None:
+        """Write a line to the pool's log; *level* is debug, info, warning, error or critical.
+
+        Raises ValueError for another level, a text that is none, and fields that no JSON could hold.
+        """
+        if level not in LEVELS:
+            raise ValueError("telemetry: a level is one of %s, not %r" % (", ".join(LEVELS), level))
+        if not isinstance(text, str):
+            raise ValueError("telemetry: a line's text is a str, not %r" % (text,))
+        self._tell(["log", level, plain(text), _fields("fields", fields)])
+
+    def _tell(self, message: Any) -> None:
+        try:
+            body = self._codec.encode(message)
+        except Exception as error:
+            raise ValueError("telemetry: this cannot be carried as %s: %s" % (self._codec.name, error)) from error
+        self._quietly(lambda: self._offer(body))
+
+    def _offer(self, body: bytes) -> None:
+        with self._counting:
+            self.settle()
+            if self._dropped or len(body) > _FRAME_LIMIT or not self._channel.offer(body):
+                self._dropped += 1
+
+    def settle(self) -> None:
+        """Tell how many were dropped, if there is room for that now."""
+        if self._dropped:
+            with self._counting:
+                if self._channel.offer(self._codec.encode(["dropped", self._dropped])):
+                    self._dropped = 0
+
+
+def _fields(what: str, value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError("telemetry: %s are a dict, not %r" % (what, value))
+    return plain(value)
+
+
+def plain(value: Any, depth: int = _DEPTH) -> Any:
+    """A copy of *value* as JSON would have it. Raises ValueError when it could not."""
+    if isinstance(value, str):
+        # Lone surrogates have no UTF-8 form.
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float) and value - value == 0:
+        return value
+    if depth and isinstance(value, (list, tuple)):
+        return [plain(item, depth - 1) for item in value]
+    if depth and isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {plain(key): plain(item, depth - 1) for key, item in value.items()}
+    raise ValueError("telemetry: %.200r is nothing JSON could hold" % (value,))

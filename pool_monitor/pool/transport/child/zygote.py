@@ -1,0 +1,186 @@
+"""The process that workers are forked off: it has loaded what they all need, and runs nothing of the target.
+
+It answers packets on the socket in ``POOL_MONITOR_ZYGOTE``, one at a time, each a JSON list:
+
+    ["load", path, codecs, modules]     "ready", or "failed", module, type, text, traceback; or "threads", null, why
+    ["fork", id, [names]]               "forked", id, pid; or "refused", id, why; or "threads", id, why
+    ["reap", [pids]]                    "reaped", [[pid, status or null], ...]
+
+With ``fork`` come the descriptors of those names, then stdout and stderr. A worker that has ended stays a zombie until
+``reap``: the other side first kills what it left in its process group, while nobody else can have the number.
+
+Forking is safe because there is one thread. Should a preloaded module have started another, it says so instead.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import traceback  # noqa: F401 - a worker needs it when something fails
+import warnings
+
+from .codec import first_codec
+from .life import tie_life_to
+from .report import describe
+from .worker import flush_output
+
+TYPE_CHECKING = False  # as in typing, without its import
+if TYPE_CHECKING:
+    from typing import Any
+
+_LOAD_SIZE = 1 << 20  # more than a socket takes at once
+_REQUEST_SIZE = 4096
+_FDS_SIZE = socket.CMSG_SPACE(16 * array.array("i").itemsize)
+
+
+def main() -> bool:
+    """Serve the parent until it goes. True in each worker, which has the descriptors it was sent; False: there can
+    be no workers, and the parent knows why.
+    """
+    control, lifeline = (int(os.environ.pop(name)) for name in ("POOL_MONITOR_ZYGOTE", "POOL_MONITOR_LIFELINE"))
+    os.set_inheritable(control, False)
+    os.set_inheritable(lifeline, False)
+    zygote = Zygote(socket.socket(fileno=control), tie_life_to(lifeline))
+    return zygote.load(*zygote.hear(_LOAD_SIZE)[1:]) and zygote.serve()
+
+
+class Zygote:
+    def __init__(self, control: socket.socket, lifeline: socket.socket) -> None:
+        self.control = control
+        self.lifeline = lifeline
+        self.fds: list[int] = []  # that came with the request
+
+    def load(self, path: list[str], codecs: list[str], modules: list[str]) -> bool:
+        with contextlib.suppress(BaseException):  # its workers will say so, as one started alone does
+            first_codec(codecs)
+        sys.path[:] = path + [entry for entry in sys.path if entry not in path]
+        for name in modules:
+            try:
+                importlib.import_module(name)
+            except BaseException as error:  # SystemExit too
+                kind, text, trace = describe(error)
+                self.say("failed", name, kind[:256], text[:1024], trace[-8192:])  # it must go in one packet
+                return False
+            if threads() and not lone_after_fork():
+                self.say("threads", None, "%s starts %s when it is imported" % (name, threads()))
+                return False
+        # Were it ignored, the kernel would reap workers by itself, and could give their numbers away.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        gc.collect()
+        gc.freeze()  # what is there now is not looked through again, and so stays shared with every worker
+        self.say("ready")
+        return True
+
+    def serve(self) -> bool:
+        """True in a worker. In the zygote it never returns."""
+        while True:
+            request = self.hear(_REQUEST_SIZE)
+            if request[0] == "reap":
+                self.say("reaped", [[pid, reap(pid)] for pid in request[1]])
+            elif self.fork(*request[1:]):
+                return True
+
+    def fork(self, request: int, names: list[str]) -> bool:
+        """Fork a worker. True in the worker."""
+        if len(self.fds) != len(names) + 2:
+            self.say("refused", request, "no room for its descriptors")
+        elif threads():
+            self.say("threads", request, "a preloaded module has started %s" % threads())
+        else:
+            flush_output()  # or the worker would print it again
+            try:
+                pid = os.fork()
+            except OSError as error:
+                self.say("refused", request, str(error))
+            else:
+                if not pid:
+                    self.become_worker(names)
+                    return True
+                with contextlib.suppress(OSError):  # it has ended already
+                    os.setpgid(pid, pid)  # it does so too; but when its number is told, the group must be there
+                self.say("forked", request, pid)
+        self.close_fds()
+        return False
+
+    def become_worker(self, names: list[str]) -> None:
+        os.setpgid(0, 0)
+        self.control.close()
+        self.lifeline.close()
+        *fds, stdout, stderr = self.fds
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        os.close(stdout)
+        os.close(stderr)
+        for name, fd in zip(names, fds):  # noqa: B905 - Python 3.8
+            os.environ[name] = str(fd)
+        numpy_random = sys.modules.get("numpy.random")
+        if numpy_random is not None:  # the standard library's is seeded anew by itself
+            numpy_random.seed()
+
+    def hear(self, size: int) -> list[Any]:
+        """The next request; the descriptors that came with it are in ``fds``."""
+        data, ancillary, _, _ = self.control.recvmsg(size, _FDS_SIZE, socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            os._exit(0)  # the parent has closed its end
+        fds = array.array("i")
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds.frombytes(content[: len(content) // fds.itemsize * fds.itemsize])
+        self.fds = fds.tolist()
+        request: list[Any] = json.loads(data)
+        return request
+
+    def say(self, *answer: Any) -> None:
+        try:
+            self.control.send(json.dumps(answer).encode())
+        except OSError:
+            os._exit(0)  # the parent is gone
+
+    def close_fds(self) -> None:
+        for fd in self.fds:
+            os.close(fd)
+        self.fds = []
+
+
+def reap(pid: int) -> int | None:
+    """How a worker that has ended did, as ``wait`` gives it."""
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:
+        return None
+
+
+def threads() -> str:
+    """The threads there are beside this one, in words."""
+    threading = sys.modules.get("threading")
+    named = [] if threading is None else [thread.name for thread in threading.enumerate()][1:]
+    try:
+        count = len(os.listdir("/proc/self/task")) - 1
+    except OSError:
+        count = len(named)
+    if not count:
+        return ""
+    return "threads (%s)" % ", ".join(named or ["%d of a library's own" % count])
+
+
+def lone_after_fork() -> bool:
+    """Whether there is one thread once a fork has been tried. Libraries for numbers start threads of their own when
+    they are imported, and some of them (OpenBLAS) end these before every fork.
+    """
+    threading = sys.modules.get("threading")
+    if threading is not None and threading.active_count() > 1:
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there are threads is known
+        pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return not threads()

@@ -1,0 +1,56 @@
+"""What a process prints, as lines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+_LINE_LIMIT = 8 * 1024  # a longer line of output is cut
+
+
+class Output:
+    """Lines from one pipe of a process, read as they come so that it never blocks on writing. Owns the pipe's end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, line: Callable[[str, int], None]) -> None:
+        self._loop, self._fd, self._line = loop, fd, line
+        self._partial = bytearray()
+        self._size = 0  # of the partial line, cut or not
+        os.set_blocking(fd, False)
+        loop.add_reader(fd, self._read)
+
+    def _read(self) -> bool:
+        """Take in what is there, at most 16 KiB so that a chatty process cannot keep the loop."""
+        try:
+            data = os.read(self._fd, 16 * 1024)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._loop.remove_reader(self._fd)
+            return False
+        *whole, rest = data.split(b"\n")
+        for part in whole:
+            self._add(part)
+            self._flush()
+        self._add(rest)
+        return True
+
+    def _add(self, part: bytes) -> None:
+        self._size += len(part)
+        self._partial += part[: _LINE_LIMIT - len(self._partial)]
+
+    def _flush(self) -> None:
+        text, size = self._partial.decode("utf-8", "replace").rstrip("\r"), self._size
+        self._partial.clear()
+        self._size = 0
+        self._line(text, size)
+
+    def close(self) -> None:
+        """Read what is left (bounded: a process left behind may hold the pipe and go on writing) and stop."""
+        for _ in range(64):
+            if not self._read():
+                break
+        if self._size:
+            self._flush()
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)

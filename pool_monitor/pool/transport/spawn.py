@@ -1,0 +1,192 @@
+"""Processes of this machine: started by exec, watched, signalled and reaped without threads or polling.
+
+Each leads a process group of its own, so that what it starts can be ended with it. A process descriptor tells when
+it has ended. Its number is held until it is reaped, and nothing is sent to the number after that, so that a signal
+can never reach a stranger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+OutputPipes = tuple[int, int]  # the ends that belong together of a pipe for stdout and one for stderr
+
+
+class Process:
+    """A process from its start until it is reaped. Made on the event loop that watches it.
+
+    When it has ended, what is left of its group is killed, it is reaped, and `on_end` is called once.
+    """
+
+    def __init__(self, pid: int, outputs: OutputPipes) -> None:
+        self.pid = pid
+        self.stdout, self.stderr = outputs  # whoever holds the process closes them
+        self.returncode: int | None = None  # negative: the signal that ended it; None after its end: nobody can tell
+        self.ended = False  # and reaped
+        self.on_end: Callable[[], None] = _nothing
+        self._numbered = True  # the number is this process's
+        self._loop = asyncio.get_running_loop()
+        self._pidfd = self._open_pidfd()
+        if self._pidfd is not None:
+            self._loop.add_reader(self._pidfd, self._exited)
+
+    def signal(self, number: signal.Signals, *, group: bool) -> None:
+        """Send a signal to the process or to its whole group. Does nothing once it has ended and been reaped."""
+        if self._numbered:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if group:
+                    os.killpg(self.pid, number)
+                elif self._pidfd is not None:
+                    signal.pidfd_send_signal(self._pidfd, number)
+                else:
+                    os.kill(self.pid, number)
+
+    def wait(self, timeout: float) -> None:
+        """Block until it is reaped, at most *timeout* seconds. `on_end` is not called any more."""
+        self.on_end = _nothing
+        if self._pidfd is not None and self._numbered:
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            if not poll.poll(timeout * 1000):
+                return  # stuck in the kernel: nobody can help it
+            self._over()
+        if not self.ended:
+            self._reap_now(timeout)
+
+    def _open_pidfd(self) -> int | None:
+        return os.pidfd_open(self.pid)
+
+    def _exited(self) -> None:
+        if self._numbered:  # `wait` may have been quicker than a waiting thread
+            self._over()
+            self._reap()
+
+    def _over(self) -> None:
+        """It has ended: kill what it left in its group, while the group's number is surely its own."""
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+        self.signal(signal.SIGKILL, group=True)
+        self._numbered = False
+
+    def _reaped(self, returncode: int | None) -> None:
+        if not self.ended:
+            self.ended, self.returncode = True, returncode
+            if self._pidfd is not None:
+                os.close(self._pidfd)
+                self._pidfd = None
+            self.on_end()
+
+    def _reap(self) -> None:
+        """It has ended: have `_reaped` called with its exit code, now or later."""
+        raise NotImplementedError
+
+    def _reap_now(self, timeout: float) -> None:
+        """It has ended: the same, before this returns, unless that takes longer than *timeout* seconds."""
+        raise NotImplementedError
+
+
+class Child(Process):
+    """A process that is our own child."""
+
+    def __init__(self, process: subprocess.Popen[bytes], outputs: OutputPipes) -> None:
+        self._process = process
+        super().__init__(process.pid, outputs)
+
+    def _open_pidfd(self) -> int | None:
+        try:
+            return super()._open_pidfd()
+        except (AttributeError, OSError):  # elsewhere than on Linux: one waiting thread per process
+            name = f"pool_monitor waits for {self.pid}"
+            threading.Thread(target=self._wait_for, name=name, daemon=True).start()
+            return None
+
+    def _wait_for(self) -> None:
+        with contextlib.suppress(ChildProcessError):  # reaped meanwhile, by `wait`
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(RuntimeError):  # the event loop has closed meanwhile
+            self._loop.call_soon_threadsafe(self._exited)
+
+    def _reap(self) -> None:
+        self._reaped(self._process.wait())
+
+    def _reap_now(self, timeout: float) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._reaped(self._process.wait(timeout))
+
+
+def spawn(command: Sequence[str], env: Mapping[str, str], fds: Mapping[str, int]) -> Child:
+    """Run *command* with our environment, *env*, and the descriptors *fds*, whose numbers are told in variables of
+    those names. Its stdin is empty. Raises OSError, and ValueError for what cannot be an argument or a variable.
+    """
+    names = {name: str(fd) for name, fd in fds.items()}
+    with output_pipes() as (ours, theirs):
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **env, **names},
+            stdin=subprocess.DEVNULL,
+            stdout=theirs[0],
+            stderr=theirs[1],
+            pass_fds=list(fds.values()),
+            process_group=0,
+        )
+        return Child(process, ours)
+
+
+@contextlib.contextmanager
+def output_pipes() -> Iterator[tuple[OutputPipes, OutputPipes]]:
+    """Two pipes, as the ends we read and the ends the process writes. The latter are closed at the end, and after an
+    error the former too.
+    """
+    with contextlib.ExitStack() as all_ends, contextlib.ExitStack() as theirs:
+        pairs = []
+        for _ in range(2):
+            pairs.append(os.pipe())
+            all_ends.callback(os.close, pairs[-1][0])
+            theirs.callback(os.close, pairs[-1][1])
+        yield (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
+        all_ends.pop_all()
+
+
+def _nothing() -> None:
+    pass
+
+
+def exit_words(code: int | None) -> str:
+    """An exit code in words: ``exit code 1``, ``signal 9 (SIGKILL)``."""
+    if code is None:
+        return "no exit code"
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"signal {-code}"
+
+
+# A process forked off the service without exec (multiprocessing, say) would keep our ends of these sockets open, and
+# workers would outlive the service as long as that process lives: it closes its copies.
+_ours_alone: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+
+def socketpair(kind: int = socket.SOCK_STREAM) -> tuple[socket.socket, socket.socket]:
+    """Our end and a process's. Ours stays with this process alone, also when it forks."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    _ours_alone.add(ours)
+    return ours, theirs
+
+
+def _close_copies() -> None:
+    for sock in list(_ours_alone):
+        sock.close()
+
+
+os.register_at_fork(after_in_child=_close_copies)

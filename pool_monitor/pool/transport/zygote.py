@@ -1,0 +1,322 @@
+"""A pool's zygote, seen from the service: the process that its workers are forked off (child/zygote.py is its inside).
+
+A worker is the zygote's child, so only the zygote can reap it; that it has ended we see by ourselves, and then kill
+what is left of its group and ask for the reaping. Its life is tied to ours, not to the zygote's: when that dies, its
+workers go on, and the pool begins another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import os
+import select
+import signal
+import socket
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pool_monitor.errors import StartError
+from pool_monitor.log import logger
+from pool_monitor.pool.transport.output import Output
+from pool_monitor.pool.transport.spawn import OutputPipes, Process, exit_words, output_pipes, socketpair, spawn
+
+_PACKET = 120 * 1024  # no answer is longer, and memory below 128 KiB is cheap
+_AT_ONCE = 16  # forks asked for and not answered: what the socket holds in any case
+_REAPED_AT_ONCE = 64
+_PATIENCE = 10.0  # seconds without an answer after which a zygote is of no use; it takes milliseconds
+_LAST_REAPS = 1.0  # seconds for workers whose start was cancelled to end before the zygote does
+_TAIL_LINES = 20  # of stderr, kept for the report of a failure
+
+
+class ZygoteGoneError(StartError):
+    """The zygote ended when it had been asked for a worker. There may be one: the descriptors it was to have must be
+    closed, not used again.
+    """
+
+
+class NotAloneError(Exception):
+    """A preloaded module has started a thread, so that forking would not be safe. No worker was forked."""
+
+
+class Forked(Process):
+    """A worker forked off a zygote. Raises OSError where it cannot be watched."""
+
+    def __init__(self, zygote: Zygote, pid: int, outputs: OutputPipes) -> None:
+        self._zygote = zygote
+        super().__init__(pid, outputs)
+
+    def _reap(self) -> None:
+        self._zygote._reap(self)
+
+    def _reap_now(self, timeout: float) -> None:
+        self._zygote._reap_now(self, timeout)
+
+    def _orphan_reaped(self) -> None:
+        """The zygote is gone: whoever it was handed to has reaped it, and can be us when we are PID 1."""
+        code = None
+        if self._pidfd is not None:
+            with contextlib.suppress(OSError):
+                done = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+                if done is not None:
+                    code = done.si_status if done.si_code == os.CLD_EXITED else -done.si_status
+        self._reaped(code)
+
+
+class Zygote:
+    """Started where it is made, on a running event loop. Raises OSError or ValueError when it cannot be run."""
+
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], *,
+        path: Sequence[str], codecs: Sequence[str], preload: Sequence[str],
+    ) -> None:  # fmt: skip
+        self._loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+        self.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())  # seen, if by nobody else
+        self.usable = True  # may be asked for workers
+        self._forks: dict[int, tuple[asyncio.Future[Forked], OutputPipes]] = {}
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._ids = itertools.count(1)
+        self._workers: set[Forked] = set()  # and not reaped
+        self._dead: dict[int, Forked | None] = {}  # those that have ended, until they are reaped
+        self._reaping = False  # it has been asked to, and has not answered
+        self._quiet = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._stderr: deque[str] = deque(maxlen=_TAIL_LINES)
+        with contextlib.ExitStack() as stack, contextlib.ExitStack() as theirs:
+            self._control, control = socketpair(socket.SOCK_SEQPACKET)
+            stack.enter_context(self._control)
+            theirs.enter_context(control)
+            self._lifeline, lifeline = socketpair()
+            stack.enter_context(self._lifeline)
+            theirs.enter_context(lifeline)
+            fds = {"POOL_MONITOR_ZYGOTE": control.fileno(), "POOL_MONITOR_LIFELINE": lifeline.fileno()}
+            self._process = spawn(command, env, fds)
+            stack.pop_all()
+        self._process.on_end = self._ended
+        self._outputs = [
+            Output(self._loop, self._process.stdout, self._wrote_out),
+            Output(self._loop, self._process.stderr, self._wrote_error),
+        ]
+        self._control.setblocking(False)
+        self._loop.add_reader(self._control.fileno(), self._read)
+        self._say("load", list(path), list(codecs), list(preload))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    # -- what is asked of it --------------------------------------------------------------------------------------
+
+    async def fork(self, fds: Mapping[str, int]) -> Forked:
+        """A new worker with the descriptors *fds*, their numbers in variables of those names.
+
+        Raises StartError, ZygoteGoneError and NotAloneError. Cancellation ends the worker.
+        """
+        async with self._slots:
+            if not self.usable:
+                raise ZygoteGoneError("the zygote ended")
+            request = next(self._ids)
+            answer: asyncio.Future[Forked] = self._loop.create_future()
+            try:
+                with output_pipes() as (ours, theirs):
+                    self._say("fork", request, list(fds), fds=[*fds.values(), *theirs])
+                    self._forks[request] = answer, ours
+                    self._wait_no_longer_than(_PATIENCE)
+                    return await answer
+            except asyncio.CancelledError:
+                if answer.done() and not answer.cancelled() and not answer.exception():
+                    answer.result().signal(signal.SIGKILL, group=True)  # it came when nobody waited any more
+                raise
+            except ConnectionError:
+                self.kill()  # it is about to be seen
+                raise ZygoteGoneError("the zygote ended") from None
+            except OSError as error:  # no descriptor left, or too many under way
+                raise StartError(f"cannot fork a worker: {error}") from error
+
+    async def close(self) -> None:
+        """End it, after the workers whose start was cancelled. Returns when it is gone."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_REAPS):
+                while self._workers or self._forks:
+                    self._quiet.clear()
+                    await self._quiet.wait()
+        self.kill()
+        while not self._process.ended:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    def abandon(self) -> None:
+        """End it and all its workers now, and do not return before they are gone (milliseconds)."""
+        for worker in list(self._workers):
+            worker.signal(signal.SIGKILL, group=True)
+        for worker in list(self._workers):
+            worker.wait(_LAST_REAPS)
+        self.kill()
+        self._process.wait(_LAST_REAPS)
+        self._ended()
+
+    def kill(self) -> None:
+        self.usable = False
+        self._process.signal(signal.SIGKILL, group=True)
+
+    def _reap(self, worker: Forked) -> None:
+        self._dead[worker.pid] = worker
+        if self._process.ended:
+            self._reaped(worker.pid, None)
+        else:
+            self._reap_more()
+
+    def _reap_more(self) -> None:
+        if self._dead and not self._reaping:
+            self._reaping = True
+            with contextlib.suppress(OSError):  # it has ended, as will be seen
+                self._say("reap", list(itertools.islice(self._dead, _REAPED_AT_ONCE)))
+            self._wait_no_longer_than(_PATIENCE)
+
+    def _reap_now(self, worker: Forked, timeout: float) -> None:
+        self._reap(worker)
+        poll = select.poll()
+        while not worker.ended and self._control.fileno() >= 0:
+            poll.register(self._control, select.POLLIN)
+            if not poll.poll(timeout * 1000):
+                return
+            self._read()
+
+    def _say(self, *request: Any, fds: Sequence[int] = ()) -> None:
+        socket.send_fds(self._control, [json.dumps(request).encode()], fds)
+
+    def _wait_no_longer_than(self, patience: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if patience is None else self._loop.call_later(patience, self.kill)
+
+    # -- what it answers ------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        while True:
+            try:
+                packet = self._control.recv(_PACKET)
+            except BlockingIOError:
+                break
+            except ConnectionResetError:  # it ended with requests unread: said once, and before its last answers
+                continue
+            except OSError:
+                packet = b""
+            if not packet:
+                self._loop.remove_reader(self._control.fileno())
+                self._control.close()
+                self.kill()
+                return
+            try:
+                self._answered(json.loads(packet))
+            except (ValueError, KeyError, TypeError):  # something else than ours runs there
+                self._settle(StartError(f"the zygote answered {packet!r:.200}"))
+                self.kill()
+                return
+        self._wait_no_longer_than(_PATIENCE if self._forks or self._reaping else None)
+
+    def _answered(self, answer: Any) -> None:
+        match answer:
+            case ["ready"]:
+                self._settle(None)
+            case ["failed", module, type_name, text, traceback]:
+                self._settle(StartError(f"cannot preload {module!r}: {type_name}: {text}", traceback))
+            case ["threads", None, why]:
+                self._settle(NotAloneError(why))
+            case ["threads", request, why]:
+                self.usable = False
+                self._refuse(request, NotAloneError(why))
+            case ["refused", request, why]:
+                self._refuse(request, StartError(f"cannot fork a worker: {why}"))
+            case ["forked", request, pid]:
+                self._forked(request, pid)
+            case ["reaped", ended]:
+                self._reaping = False
+                for pid, status in ended:
+                    self._reaped(pid, None if status is None else os.waitstatus_to_exitcode(status))
+                self._reap_more()
+            case other:
+                raise ValueError(other)
+
+    def _settle(self, error: Exception | None) -> None:
+        if not self.ready.done():
+            if error is None:
+                self.ready.set_result(None)
+            else:
+                self.ready.set_exception(error)
+                self.kill()
+
+    def _forked(self, request: int, pid: int) -> None:
+        answer, outputs = self._forks.pop(request)
+        try:
+            worker = Forked(self, pid, outputs)
+        except OSError as error:
+            os.killpg(pid, signal.SIGKILL)  # the number is its own: it is not reaped yet
+            self._forks[request] = answer, outputs
+            self._refuse(request, StartError(f"cannot watch a worker: {error}"))
+            self._dead[pid] = None
+            self._reap_more()
+            return
+        self._workers.add(worker)
+        if answer.done():  # cancelled
+            worker.signal(signal.SIGKILL, group=True)
+        else:
+            answer.set_result(worker)
+
+    def _refuse(self, request: int, error: Exception) -> None:
+        answer, _outputs = self._forks.pop(request)
+        if not answer.done():
+            answer.set_exception(error)
+        self._quiet.set()
+
+    def _reaped(self, pid: int, code: int | None) -> None:
+        worker = self._dead.pop(pid)
+        if worker is not None:
+            self._workers.discard(worker)
+            if self._process.ended:
+                worker._orphan_reaped()
+            else:
+                worker._reaped(code)
+        self._quiet.set()
+
+    # -- its end --------------------------------------------------------------------------------------------------
+
+    def _ended(self) -> None:
+        """It is gone: what it was asked and has not done it will not do."""
+        self.usable = False
+        if self._control.fileno() >= 0:
+            self._read()  # what it had answered
+        self._wait_no_longer_than(None)
+        for output in self._outputs:
+            output.close()
+        self._outputs = []
+        if self._control.fileno() >= 0:
+            self._loop.remove_reader(self._control.fileno())
+        self._control.close()
+        self._lifeline.close()
+        how = f"({exit_words(self._process.returncode)})"
+        if self._stderr:
+            how += "; its last lines on stderr:\n" + "\n".join(self._stderr)
+        self._settle(StartError(f"the zygote ended before it was ready {how}"))
+        for request in list(self._forks):
+            self._refuse(request, ZygoteGoneError(f"the zygote ended when it was to fork a worker {how}"))
+        for pid in list(self._dead):
+            self._reaped(pid, None)
+        self._quiet.set()
+
+    def _wrote_out(self, text: str, _size: int) -> None:
+        self._log("stdout", text)
+
+    def _wrote_error(self, text: str, _size: int) -> None:
+        self._stderr.append(text)
+        self._log("stderr", text)
+
+    @staticmethod
+    def _log(stream: str, text: str) -> None:
+        if logging.getLogger("pool_monitor.pool").isEnabledFor(logging.INFO):  # logger() is dear the first time
+            logger("pool").info("a preloaded module wrote", stream=stream, text=text)

@@ -1,0 +1,150 @@
+"""Workers made of nothing, for tests of the dispatcher alone: they do what the test says, when it says so."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pool_monitor.config import PoolConfig
+from pool_monitor.errors import WorkerDied
+from pool_monitor.pool.dispatcher import Dispatcher
+from pool_monitor.pool.health import Health
+from pool_monitor.pool.recycle import RecycleLimits
+from pool_monitor.pool.transport.base import CallTimes, Failure, Ready
+from pool_monitor.pool.worker import Process, State, Worker
+
+TIMES = CallTimes(1000, 1000, 0)
+
+
+class FakeTransport:
+    """A worker at the level of messages: holds the calls it was handed until it is told what to do with them."""
+
+    def __init__(self, *, tells: bool = True) -> None:
+        self.handed: list[tuple[int, Sequence[Any]]] = []  # not answered, in order: id and arguments
+        self.received = 0
+        self._begun = 0  # ordinal of the last call begun
+        self._tells = tells
+        self.cancelled: set[int] = set()
+        self.wanted_back: list[int] = []
+        self.on_call: Callable[[], None] = lambda: None
+        self.on_cancel: Callable[[int], None] = lambda _id: None
+
+    @property
+    def begun(self) -> int | None:
+        return self._begun if self._tells else None
+
+    def call(
+        self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any], *,
+        stream: bool, session: tuple[str, dict[str, Any]] | None,
+    ) -> None:  # fmt: skip
+        assert not stream
+        self.handed.append((call_id, args))
+        self.received += 1
+        self.on_call()
+
+    def begin(self) -> None:
+        """The first call is under way."""
+        self._begun = self.received - len(self.handed) + 1
+
+    @property
+    def working(self) -> bool:
+        return bool(self.handed) and self._begun > self.received - len(self.handed)
+
+    def recall(self, call_ids: Sequence[int]) -> None:
+        self.wanted_back += call_ids
+
+    def cancel(self, call_id: int) -> None:
+        self.cancelled.add(call_id)
+        self.on_cancel(call_id)
+
+    def ping(self, token: int) -> None: ...
+
+    def flow(self, *, paused: bool) -> None: ...
+
+
+class FakePool:
+    """A dispatcher and its workers. A `Wardens`; must be made on a running event loop."""
+
+    def __init__(self, size: int, config: PoolConfig | None = None, *, now_ns: Callable[[], int]) -> None:
+        self.config = config or PoolConfig()
+        self.now_ns = now_ns
+        self.calls = Dispatcher("fake", size, self.config, self, now_ns=now_ns)
+        self.calls.accepting = True
+        self.calls.operations = {"work": "function"}
+        self.numbers = iter(range(10**9))
+        self.killed: list[Worker] = []
+        for _ in range(size):
+            self.start(self.add())
+
+    def add(self) -> Worker:
+        worker = Worker("fake", next(self.numbers), self.now_ns(), self.config)
+        self.calls.roster.add(worker)
+        return worker
+
+    def start(self, worker: Worker) -> FakeTransport:
+        """A fresh process for a slot that has none."""
+        config = self.config
+        worker.processes += 1
+        health = Health(config.health_interval, config.health_timeout, config.health_misses)
+        limits = RecycleLimits.draw(config, random.Random(0))
+        process = worker.process = Process(worker.processes, self.now_ns(), health, limits)
+        transport = FakeTransport()
+        process.transport = transport  # type: ignore[assignment] - as much of one as the dispatcher needs
+        process.ready = Ready(1, "3.11.7", "json", self.calls.operations)
+        self.calls.roster.move(worker, "start", self.now_ns())
+        self.calls.roster.move(worker, "loaded", self.now_ns())
+        worker.transport = process.transport
+        self.calls.ready(worker)
+        return transport
+
+    @staticmethod
+    def transport(worker: Worker) -> FakeTransport:
+        transport = worker.transport
+        assert isinstance(transport, FakeTransport)
+        return transport
+
+    def reply(self, worker: Worker, result: Any = None, data: dict[str, Any] | None = None) -> None:
+        """The worker answers the call it has begun."""
+        call_id, _ = self.transport(worker).handed.pop(0)
+        self.calls.replied(worker, call_id, result, data, TIMES)
+
+    def fail(self, worker: Worker, type_name: str = "ValueError") -> None:
+        call_id, _ = self.transport(worker).handed.pop(0)
+        self.calls.failed(worker, call_id, Failure("operation", type_name, "as asked", ""), TIMES)
+
+    def give_back(self, worker: Worker) -> None:
+        """The worker does what `recall` asked for, as far as it still can."""
+        transport = self.transport(worker)
+        wanted, transport.wanted_back = transport.wanted_back, []
+        held = [call_id for call_id, _ in transport.handed]
+        for call_id in wanted:
+            if call_id in held and (held.index(call_id) > 0 or not transport.working):
+                transport.handed = [entry for entry in transport.handed if entry[0] != call_id]
+                self.calls.recalled(worker, call_id)
+
+    def die(self, worker: Worker) -> None:
+        """Its process is gone."""
+        self.calls.roster.move(worker, "exited", self.now_ns())
+        self.calls.lost(worker, WorkerDied("gone", worker=worker.id, exit_code=-9))
+        worker.process = None
+
+    def forget(self, worker: Worker) -> None:
+        """The slot of a worker without a process goes."""
+        self.calls.forget(worker)
+        self.calls.roster.drop(worker)
+
+    def running(self) -> list[Worker]:
+        return [worker for worker in self.calls.workers.values() if worker.transport is not None]
+
+    # -- Wardens --------------------------------------------------------------------------------------------------
+
+    def kill(self, worker: Worker, reason: str) -> None:
+        if worker.lifecycle.state in (State.READY, State.BUSY):
+            self.calls.roster.withdraw(worker)
+            self.calls.roster.move(worker, "stop", self.now_ns())
+            self.killed.append(worker)
+
+    def idle(self, worker: Worker) -> None: ...
+
+    def worn(self, worker: Worker) -> None: ...

@@ -1,0 +1,270 @@
+"""The circuit breaker: every state meets everything that can happen, and it never lets more through than it says."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from pool_monitor.pool.breaker import TRANSITIONS, Breaker, BreakerState
+
+CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
+Steps = list[tuple[BreakerState, BreakerState, str, float]]
+
+
+def made(**fields: float) -> tuple[Breaker, Steps]:
+    """A breaker with the defaults of the settings, and the list of its transitions to come."""
+    given = {
+        "failures": 5, "ratio": 0.5, "minimum": 20, "window": 10.0, "open_for": 60.0, "trials": 3, "successes": 3,
+        **fields,
+    }  # fmt: skip
+    breaker, steps = Breaker(**given), []  # type: ignore[arg-type]
+    breaker.changed = lambda before, after, trigger, now: steps.append((before, after, trigger, now))
+    return breaker, steps
+
+
+def opened(**fields: float) -> tuple[Breaker, Steps]:
+    """One that opened at 0."""
+    breaker, steps = made(**{"failures": 1, **fields})
+    breaker.failed(0)
+    assert breaker.state is OPEN
+    steps.clear()
+    return breaker, steps
+
+
+def half_open(**fields: float) -> tuple[Breaker, Steps]:
+    """One that let its first trial call through at 60."""
+    breaker, steps = opened(**fields)
+    assert breaker.allow(60)
+    assert breaker.state is HALF_OPEN
+    steps.clear()
+    return breaker, steps
+
+
+def test_the_table_has_no_dead_end() -> None:
+    assert set(TRANSITIONS) == set(BreakerState)
+    assert {after for row in TRANSITIONS.values() for after in row.values()} == set(BreakerState)
+
+
+def test_failures_in_a_row_open_it_and_a_success_between_them_does_not_let_them_count() -> None:
+    breaker, steps = made(failures=3)
+    for ok in (False, False, True, False, False):
+        breaker.ended(ok, 1.0, trial=False)
+    assert breaker.state is CLOSED
+    breaker.ended(False, 2.0, trial=False)
+    assert steps == [(CLOSED, OPEN, "failures", 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("endings", "opens"),
+    [
+        ("+-" * 9 + "+", False),  # 9 of 19
+        ("+-" * 10, True),  # 10 of 20
+        ("++-" * 20, False),  # a third
+        ("+" * 10 + "+-" * 20, False),  # 20 of 50
+        ("+--" * 6 + "+", False),  # two thirds, but of 19
+        ("+--" * 6 + "+-", True),
+    ],
+)
+def test_a_share_of_enough_calls_opens_it(endings: str, opens: bool) -> None:
+    breaker, steps = made()
+    for ending in endings:
+        breaker.ended(ending == "+", 5.0, trial=False)
+    assert [step[2] for step in steps] == (["ratio"] if opens else [])
+
+
+def test_what_ended_before_the_window_does_not_count() -> None:
+    breaker, _ = made(failures=100, minimum=4)
+    for now in (0.0, 0.1, 0.2):
+        breaker.ended(False, now, trial=False)
+    breaker.ended(False, 10.1, trial=False)
+    assert breaker.state is CLOSED
+    for now in (10.2, 10.3, 10.4):
+        breaker.ended(False, now, trial=False)
+    assert breaker.state is OPEN
+
+
+def test_an_ending_that_tells_nothing_counts_for_nothing() -> None:
+    breaker, _ = made(failures=2)
+    for ok in (False, None, False):
+        breaker.ended(ok, 0, trial=False)
+    assert breaker.state is OPEN
+
+
+def test_failures_without_a_call_count_like_those_with_one() -> None:
+    breaker, steps = made(failures=3)
+    breaker.failed(1)
+    breaker.ended(False, 1, trial=False)
+    breaker.failed(2)
+    breaker.failed(2)  # while open nothing counts
+    assert steps == [(CLOSED, OPEN, "failures", 2)]
+
+
+def test_while_open_calls_are_refused_and_told_how_long() -> None:
+    breaker, _ = opened()
+    assert (breaker.retry_after(0), breaker.retry_after(45), breaker.retry_after(61)) == (60, 15, 0)
+    assert not breaker.allow(59.9)
+    breaker.ended(True, 59.9, trial=False)  # from before it opened
+    breaker.ended(False, 59.9, trial=False)
+    assert breaker.state is OPEN
+    assert breaker.allow(60)
+    assert breaker.retry_after(60) == 0
+    assert made()[0].retry_after(0) == 0
+
+
+def test_on_trial_only_so_many_are_let_through_at_once() -> None:
+    breaker, steps = opened(trials=3)
+    assert [breaker.allow(60) for _ in range(5)] == [True, True, True, False, False]
+    assert steps == [(OPEN, HALF_OPEN, "elapsed", 60)]
+    breaker.ended(None, 61, trial=True)
+    assert [breaker.allow(61), breaker.allow(61)] == [True, False]
+    assert breaker.state is HALF_OPEN
+
+
+def test_enough_good_trials_close_it() -> None:
+    breaker, steps = half_open(trials=1, successes=3)
+    for now in (61, 62, 63):
+        breaker.ended(True, now, trial=True)
+        assert breaker.allow(now)
+    assert steps == [(HALF_OPEN, CLOSED, "trials_succeeded", 63)]
+
+
+def test_one_bad_trial_opens_it_again_for_as_long() -> None:
+    breaker, steps = half_open()
+    breaker.ended(True, 61, trial=True)
+    assert breaker.allow(61)
+    breaker.ended(False, 62, trial=True)
+    assert steps == [(HALF_OPEN, OPEN, "trial_failed", 62)]
+    assert not breaker.allow(121)
+    assert breaker.allow(122)
+    for _ in range(2):  # the good one of last time does not count
+        breaker.ended(True, 123, trial=True)
+        assert breaker.allow(123)
+    assert breaker.state is HALF_OPEN
+
+
+def test_a_worker_that_cannot_start_ends_the_trial() -> None:
+    breaker, _ = half_open()
+    breaker.failed(61)
+    assert breaker.state is OPEN
+
+
+def test_calls_from_before_decide_nothing_on_trial() -> None:
+    breaker, _ = half_open(successes=1)
+    breaker.ended(True, 61, trial=False)
+    breaker.ended(False, 61, trial=False)
+    assert breaker.state is HALF_OPEN
+
+
+def test_a_trial_that_outlives_the_trial_frees_its_place_whatever_it_says() -> None:
+    breaker, _ = opened(trials=2)
+    assert breaker.allow(60)
+    assert breaker.allow(60)
+    breaker.ended(False, 61, trial=True)
+    breaker.ended(True, 62, trial=True)  # open: nothing but the place
+    assert breaker.state is OPEN
+    assert [breaker.allow(121) for _ in range(3)] == [True, True, False]
+
+
+def test_once_closed_nothing_of_the_past_is_held_against_it() -> None:
+    breaker, steps = made(failures=100, minimum=4, successes=1, open_for=1.0)
+    for _ in range(4):
+        breaker.ended(False, 0.5, trial=False)
+    assert breaker.allow(1.5)
+    breaker.ended(True, 1.6, trial=True)
+    assert breaker.state is CLOSED
+    steps.clear()
+    for _ in range(3):
+        breaker.ended(False, 1.7, trial=False)
+    assert steps == []
+    breaker.ended(False, 1.7, trial=False)
+    assert [step[2] for step in steps] == ["ratio"]
+
+
+class AgainstAModel(RuleBasedStateMachine):
+    """It does what a list of everything that ended says; times lie in the middle of the window's buckets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.breaker, self.steps = made(failures=4, minimum=6, window=10.0, open_for=7.0, trials=2, successes=3)
+        self.now = 0.5
+        self.ended: list[tuple[float, bool]] = []  # while closed, since it was
+        self.row = self.good = self.under_way = 0
+        self.state, self.until = CLOSED, 0.0
+
+    def step(self, state: BreakerState) -> None:
+        self.state = state
+        self.ended, self.row, self.good = [], 0, 0
+        if state is OPEN:
+            self.until = self.now + 7.0
+
+    @rule(seconds=st.integers(1, 12))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule()
+    def allow(self) -> None:
+        if self.state is OPEN and self.now >= self.until:
+            self.step(HALF_OPEN)
+            expected = self.under_way < 2
+        else:
+            expected = self.state is CLOSED or (self.state is HALF_OPEN and self.under_way < 2)
+        assert self.breaker.allow(self.now) == expected
+        self.under_way += expected and self.state is HALF_OPEN
+
+    @rule(ok=st.sampled_from([True, False, False, None]), belongs=st.booleans())
+    def plain_end(self, ok: bool | None, belongs: bool) -> None:
+        if belongs or ok is not False:
+            self.breaker.ended(ok, self.now, trial=False)
+        else:
+            self.breaker.failed(self.now)
+        if ok is not None and self.state is CLOSED:
+            self.closed_end(ok)
+        elif ok is False and not belongs and self.state is HALF_OPEN:
+            self.step(OPEN)
+
+    @precondition(lambda self: self.under_way)
+    @rule(ok=st.sampled_from([True, True, False, None]))
+    def trial_end(self, ok: bool | None) -> None:
+        self.breaker.ended(ok, self.now, trial=True)
+        self.under_way -= 1
+        if ok is None or self.state is OPEN:
+            return
+        if self.state is CLOSED:
+            self.closed_end(ok)
+        elif not ok:
+            self.step(OPEN)
+        else:
+            self.good += 1
+            if self.good == 3:
+                self.step(CLOSED)
+
+    def closed_end(self, ok: bool) -> None:
+        self.ended.append((self.now, ok))
+        self.row = 0 if ok else self.row + 1
+        recent = [good for at, good in self.ended if at > self.now - 10]
+        if not ok and (self.row >= 4 or (len(recent) >= 6 and recent.count(False) * 2 >= len(recent))):
+            self.step(OPEN)
+
+    @invariant()
+    def agrees(self) -> None:
+        assert self.breaker.state is self.state
+        assert self.breaker.retry_after(self.now) == (max(0, self.until - self.now) if self.state is OPEN else 0)
+
+    @invariant()
+    def told_of_every_step(self) -> None:
+        states = [CLOSED, *(after for _, after, _, _ in self.steps)]
+        assert states == [*(before for before, _, _, _ in self.steps), self.state]
+        assert all(TRANSITIONS[before][trigger] is after for before, after, trigger, _ in self.steps)
+
+    @invariant()
+    def keeps_little(self) -> None:
+        assert isinstance(self.breaker._marks, deque)
+        assert len(self.breaker._marks) == self.breaker._marks.maxlen == 10
+
+
+TestAgainstAModel = AgainstAModel.TestCase
+TestAgainstAModel.settings = settings(max_examples=200, stateful_step_count=60)

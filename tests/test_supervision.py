@@ -1,0 +1,630 @@
+"""What a pool does about workers that die, hang or have done enough, and about calls that would come too late."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pool_monitor import CircuitOpen, OperationError, Pool, PoolClosed, PoolSaturated, WorkerDied, telemetry
+from pool_monitor.errors import ConfigError, PayloadError, SessionLost
+from tests.support import eventually, ops_pool, running, words
+
+
+def pid_of(pool: Pool, slot: int = 0) -> int:
+    pid = pool.workers()[slot].pid
+    assert pid is not None
+    return pid
+
+
+async def killed(pool: Pool, slot: int = 0) -> None:
+    """Kill that slot's worker and wait until another one is there."""
+    before = pid_of(pool, slot)
+    os.kill(before, signal.SIGKILL)
+    await eventually(lambda: pool.workers()[slot].pid not in (None, before) and not pool.status().starting)
+
+
+def metadata(events: list[telemetry.CapturedEvent], key: str, of: str = "") -> list[Any]:
+    return [event.metadata[key] for event in events if ".".join(event.name).startswith(of)]
+
+
+# -- restarts -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_slot_that_is_restarted_too_often_is_in_a_crash_loop_and_comes_back_all_the_same() -> None:
+    with telemetry.capture(("pool", "worker", "crash_loop")) as events:
+        async with ops_pool(restart_limit=2, restart_period=60, backoff_min=0.01, backoff_max=0.02) as pool:
+            for _ in range(2):
+                await killed(pool)
+            assert pool.status().crash_loops == 0
+            for _ in range(3):
+                await killed(pool)
+            assert pool.status().crash_loops == 1
+            assert pool.workers()[0].crash_loop
+            assert await pool.run("echo", 1) == 1
+    assert metadata(events, "state") == ["entered"]
+    assert events[0].measurements["pause_duration"] >= 10_000_000
+
+
+async def test_a_crash_loop_is_over_when_a_worker_has_lived_for_the_period() -> None:
+    with telemetry.capture(("pool", "worker", "crash_loop")) as events:
+        async with ops_pool(
+            restart_limit=0, restart_period=0.3, backoff_min=0.01, backoff_max=0.01, health_interval=0.05
+        ) as pool:
+            await killed(pool)
+            assert pool.workers()[0].crash_loop
+            await eventually(lambda: not pool.workers()[0].crash_loop)
+    assert metadata(events, "state") == ["entered", "left"]
+
+
+async def test_a_worker_that_was_ended_on_purpose_is_no_sign_of_a_crash_loop() -> None:
+    async with ops_pool(restart_limit=0, restart_period=60, timeout=0.05, cancel_grace=0.0) as pool:
+        for _ in range(2):
+            await pool.try_run("stuck_in_c")
+            await eventually(lambda: pool.status().idle == 1)
+        assert pool.status().restarts == 2
+        assert pool.status().crash_loops == 0
+
+
+# -- circuit breaker ----------------------------------------------------------------------------------------------
+
+
+async def test_workers_that_keep_dying_open_the_breaker_and_good_trials_close_it() -> None:
+    with telemetry.capture(("pool", "breaker")) as events:
+        async with ops_pool(breaker_failures=2, breaker_open=0.2, breaker_trials=1, breaker_successes=2) as pool:
+            assert pool.status().breaker == "closed"
+            for _ in range(2):
+                with pytest.raises(WorkerDied):
+                    await pool.run("kill_self")
+            with pytest.raises(CircuitOpen, match="breaker_failures=0") as caught:
+                await pool.run("echo")
+            assert 0 < (caught.value.retry_after_s or 0) <= 0.2
+            assert (pool.status().breaker, pool.status().refusals) == ("open", {"circuit_open": 1})
+
+            async def let_through() -> bool:
+                return (await pool.try_run("echo")).error is None
+
+            while not await let_through():
+                await asyncio.sleep(0.01)
+            assert pool.status().breaker == "half_open"
+            assert await let_through()
+            assert pool.status().breaker == "closed"
+    assert metadata(events, "trigger") == ["failures", "elapsed", "trials_succeeded"]
+
+
+async def test_a_trial_that_fails_opens_the_breaker_again_and_a_cancelled_one_gives_its_place_back() -> None:
+    async with ops_pool(breaker_failures=1, breaker_open=0.05, breaker_trials=1) as pool:
+        await pool.try_run("kill_self")
+        assert pool.status().breaker == "open"
+        await asyncio.sleep(0.06)
+        trial = await running(pool, "sleep", 60)
+        with pytest.raises(CircuitOpen):
+            await pool.run("echo")
+        trial.cancel()
+        await eventually(lambda: pool.status().idle == 1)
+        with pytest.raises(WorkerDied):
+            await pool.run("kill_self")
+        assert pool.status().breaker == "open"
+
+
+async def test_workers_that_die_together_are_one_failure() -> None:
+    async with ops_pool(size=3, breaker_failures=2) as pool:
+        calls = [await running(pool, "sleep", 60) for _ in range(3)]
+        for slot in range(3):
+            os.kill(pid_of(pool, slot), signal.SIGKILL)
+        assert [type(error) for error in await asyncio.gather(*calls, return_exceptions=True)] == [WorkerDied] * 3
+        assert pool.status().breaker == "closed"
+
+
+async def test_errors_of_the_target_and_bad_arguments_do_not_open_the_breaker() -> None:
+    async with ops_pool(breaker_failures=1, breaker_minimum=1) as pool:
+        for _ in range(3):
+            with pytest.raises(OperationError):
+                await pool.run("fail", "as asked")
+            with pytest.raises(PayloadError):
+                await pool.run("echo", object())
+        assert pool.status().breaker == "closed"
+
+
+async def test_without_a_breaker_nothing_is_refused() -> None:
+    async with ops_pool(breaker_failures=0) as pool:
+        assert pool.status().breaker is None
+        for _ in range(6):
+            await pool.try_run("kill_self")
+        assert await pool.run("echo", 1) == 1
+
+
+# -- retries ------------------------------------------------------------------------------------------------------
+
+
+async def test_an_idempotent_call_is_sent_again_after_an_error_that_was_named(tmp_path: Path) -> None:
+    async with ops_pool(retry_errors=("KeyError",)) as pool:
+        with telemetry.capture(("pool", "retry")) as events:
+            assert await pool.options(idempotent=True).run("fail_once", str(tmp_path / "once")) == "done"
+        assert metadata(events, "category") == ["operation"]
+        with pytest.raises(OperationError):
+            await pool.run("fail_once", str(tmp_path / "again"))
+
+
+async def test_an_error_that_was_not_named_is_final(tmp_path: Path) -> None:
+    async with ops_pool() as pool:
+        with pytest.raises(OperationError):
+            await pool.options(idempotent=True).run("fail_once", str(tmp_path / "once"))
+
+
+async def test_a_worker_that_always_dies_costs_as_many_tries_as_the_table_says() -> None:
+    async with ops_pool(breaker_failures=0) as pool:
+        with telemetry.capture(("pool",)) as events, pytest.raises(WorkerDied):
+            await pool.options(idempotent=True).run("kill_self")
+        assert words(events).count("pool.retry") == 2
+        ends = [event for event in events if event.name == ("pool", "operation", "exception")]
+        assert [event.measurements["attempts"] for event in ends] == [3]
+
+
+async def test_no_call_is_sent_again_when_the_budget_says_none(tmp_path: Path) -> None:
+    async with ops_pool(retry_budget=0) as pool:
+        with pytest.raises(WorkerDied):
+            await pool.options(idempotent=True).run("die_once", str(tmp_path / "once"))
+
+
+async def test_a_call_cancelled_between_two_tries_is_over() -> None:
+    async with ops_pool(breaker_failures=0) as pool:
+        with telemetry.capture(("pool", "worker", "checkout")) as events:
+            call = asyncio.ensure_future(pool.options(idempotent=True).run("kill_self"))
+            with telemetry.capture(("pool", "retry")) as retries:
+                await eventually(lambda: retries)
+                call.cancel()
+            await eventually(lambda: pool.status().idle == 1)
+            assert await pool.run("echo", 1) == 1
+    assert len(events) == 2
+
+
+# -- sessions -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_strict_session_waits_for_its_process_though_others_are_idle() -> None:
+    async with ops_pool(size=2) as pool:
+        session = pool.session("s", affinity="strict")
+        pid = await session.run("pid")
+        slot = next(worker.id for worker in pool.workers() if worker.pid == pid)
+        busy = await running(pool, "sleep", 60, worker=slot)
+        call = asyncio.ensure_future(session.run("pid"))
+        await eventually(lambda: pool.status().waiting == 1)
+        busy.cancel()
+        assert await call == pid
+
+
+async def test_a_strict_session_is_told_once_that_its_process_is_gone_and_begins_anew_with_its_data() -> None:
+    async with ops_pool(size=2, affinity="strict") as pool:
+        session = pool.session("s")
+        await session.run("remember", "a")
+        slot = pool._calls().sessions.table.get("s")
+        assert slot is not None
+        assert slot.worker is not None
+        await killed(pool, int(slot.worker[-1]))
+        with pytest.raises(SessionLost, match="'s'"):
+            await session.run("remember", "b")
+        assert await session.run("remember", "c") == ["a", "c"]
+
+
+async def test_calls_of_a_strict_session_that_wait_for_a_process_fail_when_it_dies() -> None:
+    async with ops_pool(size=2, breaker_failures=0) as pool:
+        session = pool.session("s", affinity="strict")
+        pid = await session.run("pid")
+        slot = next(worker.id for worker in pool.workers() if worker.pid == pid)
+        busy = await running(pool, "sleep", 60, worker=slot)
+        waiting = asyncio.ensure_future(session.run("pid"))
+        await eventually(lambda: pool.status().waiting == 1)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(SessionLost):
+            await waiting
+        with pytest.raises(WorkerDied):
+            await busy
+
+
+async def test_an_idempotent_call_of_a_strict_session_goes_to_another_process_by_itself() -> None:
+    async with ops_pool() as pool:
+        session = pool.options(session="s", affinity="strict", idempotent=True)
+        pid = await session.run("pid")
+        await killed(pool)
+        assert await session.run("pid") != pid
+
+
+async def test_a_wrong_affinity_is_refused() -> None:
+    async with ops_pool() as pool:
+        with pytest.raises(ConfigError, match=r"affinity='loose'.*'hint' or 'strict'"):
+            pool.session("s", affinity="loose")
+
+
+# -- pause, resume, restart, recycling, warm-up -------------------------------------------------------------------
+
+
+async def test_a_paused_pool_accepts_calls_and_runs_them_when_it_is_resumed() -> None:
+    with telemetry.capture(("pool",)) as events:
+        async with ops_pool() as pool:
+            await pool.pause()
+            await pool.pause()
+            calls = [asyncio.ensure_future(pool.run("echo", number)) for number in range(3)]
+            await eventually(lambda: pool.status().waiting == 3)
+            assert (pool.status().state, pool.status().idle) == ("paused", 1)
+            await pool.resume()
+            assert await asyncio.gather(*calls) == [0, 1, 2]
+            assert pool.status().state == "running"
+            await pool.pause()
+            left = asyncio.ensure_future(pool.run("echo", "left"))
+            await eventually(lambda: pool.status().waiting == 1)
+        assert await left == "left"  # a pool that closes lets what it accepted end
+        with pytest.raises(PoolClosed):
+            await pool.pause()
+    assert [name for name in words(events) if name in ("pool.pause", "pool.resume")] == [
+        "pool.pause",
+        "pool.resume",
+        "pool.pause",
+    ]
+
+
+def watch_capacity(pool: Pool, size: int) -> list[str]:
+    """Notes whatever contradicts that there are *size* slots, all of them ready or busy."""
+    seen: list[str] = []
+
+    def look(*_event: Any) -> None:
+        view = pool.status()
+        if view.idle + view.busy != size or view.starting + view.draining + view.dead:
+            seen.append(repr(view))
+
+    telemetry.attach(f"watch-{id(seen)}", ("pool", "worker", "transition"), look)
+    return seen
+
+
+async def test_a_rolling_restart_replaces_every_process_and_no_call_notices() -> None:
+    async with ops_pool(size=3) as pool:
+        before = {worker.pid for worker in pool.workers()}
+        seen = watch_capacity(pool, 3)
+        going = True
+
+        async def calls() -> int:
+            count = 0
+            while going:
+                assert await pool.run("echo", count) == count
+                count += 1
+            return count
+
+        callers = [asyncio.ensure_future(calls()) for _ in range(6)]
+        with telemetry.capture(("pool", "worker")) as events:
+            await pool.restart()
+        going = False
+        assert min(await asyncio.gather(*callers)) > 0
+        telemetry.detach(f"watch-{id(seen)}")
+        after = {worker.pid for worker in pool.workers()}
+        assert before.isdisjoint(after)
+        assert seen == []
+        assert metadata(events, "reason", "pool.worker.recycle") == ["restart"] * 3
+        assert pool.status().restarts == 0
+        await eventually(lambda: not any(map(_exists, before)))
+
+
+def _exists(pid: int | None) -> bool:
+    try:
+        os.kill(pid or 0, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_a_busy_worker_is_replaced_when_its_call_has_ended(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    async with ops_pool() as pool:
+        pid = pid_of(pool)
+        call = await running(pool, "until_exists", str(gate), "done")
+        restart = asyncio.ensure_future(pool.restart())
+        waiting = asyncio.ensure_future(pool.run("pid"))
+        await eventually(lambda: pool._calls().workers["ops-0"].successor)
+        await eventually(lambda: not pool._calls().workers["ops-0"].open)
+        assert pid_of(pool) == pid
+        gate.touch()
+        assert await call == "done"
+        await restart
+        assert await waiting == pid_of(pool) != pid
+
+
+async def test_a_successor_takes_over_when_the_worker_it_was_to_replace_dies(tmp_path: Path) -> None:
+    async with ops_pool() as pool:
+        busy = await running(pool, "until_exists", str(tmp_path / "never"), "done")
+        restart = asyncio.ensure_future(pool.restart())
+        worker = pool._calls().workers["ops-0"]
+        await eventually(lambda: worker.successor is not None and not worker.open)
+        assert worker.successor is not None
+        successor = worker.successor.ready
+        assert successor is not None
+        os.kill(pid_of(pool), signal.SIGKILL)
+        with pytest.raises(WorkerDied):
+            await busy
+        await restart
+        assert await pool.run("pid") == successor.pid
+
+
+async def test_a_restart_that_is_cancelled_leaves_the_pool_as_it_was() -> None:
+    async with ops_pool() as pool:
+        pid = pid_of(pool)
+        busy = await running(pool, "sleep", 60)
+        restart = asyncio.ensure_future(pool.restart())
+        worker = pool._calls().workers["ops-0"]
+        await eventually(lambda: worker.successor is not None and not worker.open)
+        restart.cancel()
+        await asyncio.wait([restart])
+        busy.cancel()
+        assert await pool.run("pid") == pid
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"), [({"recycle_calls": 5}, "calls"), ({"recycle_age": 0.2}, "age"), ({"recycle_rss": 1}, "rss")]
+)
+async def test_a_process_that_has_done_enough_is_replaced(limit: dict[str, Any], reason: str) -> None:
+    async with ops_pool(health_interval=0.05, recycle_jitter=0, **limit) as pool:
+        with telemetry.capture(("pool", "worker", "recycle")) as events:
+            pid = await pool.run("pid")
+            for _ in range(4):
+                await pool.run("echo")
+            await eventually(lambda: pid_of(pool) != pid)
+            assert await pool.run("echo", 1) == 1
+    assert events[0].metadata["reason"] == reason
+    assert events[0].measurements["calls"] >= 0
+
+
+async def test_a_sequential_warm_up_starts_one_worker_after_the_other() -> None:
+    with telemetry.capture(("pool",)) as events:
+        async with ops_pool(size=3, warmup="sequential") as pool:
+            assert pool.status().idle == 3
+    names = [name for name in words(events) if name in ("pool.worker.init", "pool.worker.ready", "pool.warmup")]
+    assert names == ["pool.worker.init", "pool.worker.ready"] * 3 + ["pool.warmup"]
+
+
+async def test_a_staged_warm_up_opens_the_pool_as_soon_as_the_fewest_are_ready() -> None:
+    with telemetry.capture(("pool",)) as events:
+        async with ops_pool(size=3, min_size=1, warmup="staged") as pool:
+            assert await pool.run("echo", 1) == 1
+            await eventually(lambda: pool.status().idle == 3)
+    names = [name for name in words(events) if name in ("pool.ready", "pool.worker.ready", "pool.warmup")]
+    assert names.index("pool.ready") < names.index("pool.warmup")
+    assert names[:2] == ["pool.worker.ready", "pool.ready"]
+    assert next(event for event in events if event.name == ("pool", "warmup")).metadata["mode"] == "staged"
+
+
+# -- overload -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_call_that_would_miss_its_deadline_is_refused_at_once_and_told_why() -> None:
+    async with ops_pool() as pool:
+        for _ in range(25):
+            await pool.run("sleep", 0.01)
+        calls = [asyncio.ensure_future(pool.options(timeout=0.15).try_run("sleep", 0.01)) for _ in range(60)]
+        results = await asyncio.gather(*calls)
+        refused = [result.error for result in results if isinstance(result.error, PoolSaturated)]
+        assert len(refused) > 30
+        assert {error.reason for error in refused} == {"deadline"}
+        assert all(error.waited_s < 0.05 and error.retry_after_s is not None for error in refused)
+        assert "would miss its deadline" in str(refused[0])
+        assert "pool 'ops'" in str(refused[0])
+        assert pool.status().refusals["deadline"] == len(refused)
+        assert sum(result.error is None for result in results) >= 3
+        assert await pool.run("echo", "patient") == "patient"
+
+
+async def test_a_pool_told_not_to_shed_lets_calls_wait() -> None:
+    async with ops_pool(shed=False) as pool:
+        for _ in range(25):
+            await pool.run("sleep", 0.01)
+        calls = [asyncio.ensure_future(pool.options(timeout=0.1).try_run("sleep", 0.01)) for _ in range(40)]
+        kinds = Counter(type(result.error).__name__ for result in await asyncio.gather(*calls))
+        assert kinds["PoolSaturated"] == 0
+        assert kinds["QueueTimeout"] > 20
+
+
+async def test_a_burst_of_five_thousand_calls_with_the_default_deadline_all_succeed() -> None:
+    async with ops_pool(size=2, timeout=60.0) as pool:
+        assert await asyncio.gather(*(pool.run("echo", number) for number in range(5000))) == list(range(5000))
+
+
+async def test_relative_time_tells_who_waited_for_whom() -> None:
+    async with ops_pool() as pool:
+        assert pool.status().relative_time is None
+        for _ in range(3):
+            await asyncio.sleep(0.02)
+            await pool.run("echo")
+        assert (pool.status().relative_time or 0) < 0
+        await asyncio.gather(*(pool.run("sleep", 0.02) for _ in range(10)))
+        assert (pool.status().relative_time or 0) > 0
+
+
+# -- health -------------------------------------------------------------------------------------------------------
+
+IMPATIENT = {"health_interval": 0.1, "health_timeout": 0.1, "health_misses": 2}
+
+
+async def test_a_worker_says_how_it_is_and_how_much_memory_it_has() -> None:
+    async with ops_pool(**IMPATIENT) as pool:
+        await eventually(lambda: pool.workers()[0].health == "responsive")
+        assert (pool.workers()[0].rss or 0) > 1_000_000
+
+
+async def test_an_idle_worker_that_does_not_answer_is_left_alone_then_replaced() -> None:
+    async with ops_pool(**IMPATIENT) as pool:
+        with telemetry.capture(("pool",)) as events:
+            pid = pid_of(pool)
+            os.kill(pid, signal.SIGSTOP)
+            await eventually(lambda: pool.workers()[0].state == "degraded")
+            assert await pool.run("pid") != pid
+    assert metadata(events, "reason", "pool.worker.terminate")[:1] == ["health"]
+    assert "unresponsive" in metadata(events, "verdict", "pool.worker.health_check")
+
+
+async def test_a_worker_that_answers_again_is_used_again() -> None:
+    async with ops_pool(**{**IMPATIENT, "health_misses": 100}) as pool:
+        pid = pid_of(pool)
+        os.kill(pid, signal.SIGSTOP)
+        await eventually(lambda: pool.workers()[0].state == "degraded")
+        call = asyncio.ensure_future(pool.run("pid"))
+        os.kill(pid, signal.SIGCONT)
+        assert await call == pid
+
+
+async def test_a_worker_that_computes_without_answering_is_busy_and_one_that_does_neither_is_stuck() -> None:
+    async with ops_pool(**IMPATIENT) as pool:
+        pid = pid_of(pool)
+        call = await running(pool, "stuck_in_c")
+        await eventually(lambda: pool.workers()[0].health == "busy")
+        os.kill(pid, signal.SIGSTOP)
+        await eventually(lambda: pool.workers()[0].health == "stuck")
+        assert pid_of(pool) == pid
+        assert not call.done()
+        call.cancel()
+        await eventually(lambda: pool.status().idle == 1)
+
+
+async def test_a_worker_that_runs_python_code_for_long_is_responsive() -> None:
+    async with ops_pool(**IMPATIENT) as pool:
+        with telemetry.capture(("pool", "worker", "health_check")) as events:
+            call = await running(pool, "spin")
+            await eventually(lambda: len(events) >= 3)
+            call.cancel()
+    assert set(metadata(events, "verdict")) == {"responsive"}
+
+
+# -- several calls on one worker ----------------------------------------------------------------------------------
+
+
+async def quick_calls(pool: Pool) -> None:
+    """Let the pool find out that its operations are short."""
+    for _ in range(5):
+        await asyncio.gather(*(pool.run("echo", number) for number in range(100)))
+
+
+async def test_a_call_that_kills_its_worker_takes_no_other_along_though_they_were_handed_over_together() -> None:
+    async with ops_pool(size=2, breaker_failures=0) as pool:
+        await quick_calls(pool)
+        for _ in range(5):
+            calls = [pool.run("echo", number) for number in range(20)]
+            deadly = asyncio.ensure_future(pool.run("kill_self"))
+            calls += [pool.run("echo", number) for number in range(20, 40)]
+            assert await asyncio.gather(*calls) == list(range(40))
+            with pytest.raises(WorkerDied):
+                await deadly
+            await eventually(lambda: pool.status().idle == 2)
+
+
+async def test_calls_handed_ahead_do_not_wait_behind_a_long_one() -> None:
+    async with ops_pool(size=2) as pool:
+        await quick_calls(pool)
+        calls = [asyncio.ensure_future(pool.run("sleep", 60))]
+        calls += [asyncio.ensure_future(pool.run("echo", number)) for number in range(40)]
+        assert await asyncio.gather(*calls[1:]) == list(range(40))
+        assert not calls[0].done()
+        calls[0].cancel()
+
+
+async def test_calls_handed_ahead_do_not_wait_behind_one_that_holds_the_interpreter() -> None:
+    async with ops_pool(size=2, timeout=1.0) as pool:
+        await quick_calls(pool)
+        stuck = asyncio.ensure_future(pool.try_run("stuck_in_c"))
+        calls = [asyncio.ensure_future(pool.options(timeout=20).run("echo", number)) for number in range(40)]
+        assert await asyncio.gather(*calls) == list(range(40))
+        await stuck
+
+
+async def test_a_call_handed_ahead_can_be_cancelled_and_time_out() -> None:
+    async with ops_pool(size=1) as pool:
+        await quick_calls(pool)
+        calls = [asyncio.ensure_future(pool.run("echo", number)) for number in range(50)]
+        late = asyncio.ensure_future(pool.options(timeout=0.02).try_run("sleep", 60))
+        await asyncio.sleep(0)
+        for call in calls[::2]:
+            call.cancel()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert results[1::2] == list(range(1, 50, 2))
+        assert all(isinstance(result, asyncio.CancelledError | int) for result in results)
+        assert (await late).error is not None
+        assert await pool.run("echo", "on") == "on"
+
+
+async def test_with_prefetch_of_one_a_worker_has_one_call_at_a_time() -> None:
+    async with ops_pool(prefetch=1) as pool:
+        most = 0
+
+        def look(*_event: Any) -> None:
+            nonlocal most
+            most = max(most, pool.workers()[0].calls_held)
+
+        telemetry.attach("look", ("pool", "worker", "checkout"), look)
+        await quick_calls(pool)
+        telemetry.detach("look")
+        assert most == 1
+
+
+async def test_coroutine_operations_share_a_worker_as_far_as_its_concurrency_allows() -> None:
+    async with ops_pool(concurrency=5) as pool:
+        assert await asyncio.gather(*(pool.run("meet", 5) for _ in range(5))) == [5] * 5
+        assert pool.workers()[0].state == "ready"
+
+
+async def test_cancelling_one_of_several_calls_on_a_worker_leaves_the_others_alone() -> None:
+    async with ops_pool(concurrency=3) as pool:
+        one, other = [await running(pool, "later", number, 60) for number in range(2)]
+        one.cancel()
+        await asyncio.wait([one])
+        await eventually(lambda: pool.workers()[0].calls_held == 1)
+        assert await pool.run("echo", 1) == 1
+        assert not other.done()
+        other.cancel()
+
+
+async def test_several_calls_on_a_worker_that_dies_are_all_told() -> None:
+    async with ops_pool(concurrency=3) as pool:
+        calls = [await running(pool, "later", number, 60) for number in range(3)]
+        os.kill(pid_of(pool), signal.SIGKILL)
+        assert [type(error) for error in await asyncio.gather(*calls, return_exceptions=True)] == [WorkerDied] * 3
+        assert await pool.run("echo", 1) == 1
+
+
+# -- what targets tell --------------------------------------------------------------------------------------------
+
+
+async def test_what_a_target_tells_arrives_with_the_name_of_its_pool_and_worker() -> None:
+    async with ops_pool() as pool:
+        with telemetry.capture() as events:
+            await pool.run("tell", 7)
+    told = next(event for event in events if event.name == ("ops", "told"))
+    assert told.measurements == {"number": 7}
+    assert told.metadata == {"what": "a number", "pool": "ops", "worker": "ops-0"}
+    line = next(event for event in events if event.name == ("pool", "worker", "log"))
+    assert (line.metadata["level"], line.metadata["text"]) == ("warning", "told a number")
+    assert line.metadata["fields"] == {"number": 7}
+
+
+async def test_what_cannot_be_sent_without_waiting_is_dropped_and_counted() -> None:
+    async with ops_pool() as pool:
+        with telemetry.capture(("pool", "worker")) as events:
+            call = asyncio.ensure_future(pool.run("tell_much", 5000))
+            await call
+            await pool.run("echo")
+    dropped = sum(event.measurements["count"] for event in events if event.name[-1] == "drop")
+    arrived = words(events).count("pool.worker.log")
+    assert arrived + dropped == 5000
+
+
+async def test_a_call_says_by_how_much_it_raised_the_peak_of_its_workers_memory() -> None:
+    async with ops_pool() as pool:
+        with telemetry.capture(("pool", "operation", "stop")) as events:
+            await pool.run("hold", 50_000_000)
+            await pool.run("echo")
+    grown = [event.measurements["rss_growth"] for event in events]
+    assert grown[0] > 40_000_000
+    assert grown[1] < 5_000_000
+    for event in events:
+        times = event.measurements
+        parts = times["queue_duration"] + times["transport_duration"] + times["execution_duration"]
+        assert parts == times["duration"]
