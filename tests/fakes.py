@@ -63,6 +63,20 @@ class FakeTransport:
     def flow(self, *, paused: bool) -> None: ...
 
 
+def fill(calls: Dispatcher, worker: Worker, transport: Any, now_ns: int) -> None:
+    """A fresh process, ready, for a slot that has none. *transport*: as much of one as the dispatcher needs."""
+    config = calls.config
+    worker.processes += 1
+    health = Health(config.health_interval, config.health_timeout, config.health_misses)
+    limits = RecycleLimits.draw(config, random.Random(0))
+    process = worker.process = Process(worker.processes, now_ns, health, limits)
+    process.ready = Ready(1, "3.11.7", "json", calls.operations)
+    process.transport = worker.transport = transport
+    calls.roster.move(worker, "start", now_ns)
+    calls.roster.move(worker, "loaded", now_ns)
+    calls.ready(worker)
+
+
 class FakePool:
     """A dispatcher and its workers. A `Wardens`; must be made on a running event loop."""
 
@@ -82,21 +96,9 @@ class FakePool:
         self.calls.roster.add(worker)
         return worker
 
-    def start(self, worker: Worker) -> FakeTransport:
+    def start(self, worker: Worker) -> None:
         """A fresh process for a slot that has none."""
-        config = self.config
-        worker.processes += 1
-        health = Health(config.health_interval, config.health_timeout, config.health_misses)
-        limits = RecycleLimits.draw(config, random.Random(0))
-        process = worker.process = Process(worker.processes, self.now_ns(), health, limits)
-        transport = FakeTransport()
-        process.transport = transport  # type: ignore[assignment] - as much of one as the dispatcher needs
-        process.ready = Ready(1, "3.11.7", "json", self.calls.operations)
-        self.calls.roster.move(worker, "start", self.now_ns())
-        self.calls.roster.move(worker, "loaded", self.now_ns())
-        worker.transport = process.transport
-        self.calls.ready(worker)
-        return transport
+        fill(self.calls, worker, FakeTransport(), self.now_ns())
 
     @staticmethod
     def transport(worker: Worker) -> FakeTransport:

@@ -70,10 +70,14 @@ class Program:
         return self.process.pid
 
     def children(self) -> list[psutil.Process]:
-        """Its workers, which are remembered for `left_over`."""
+        """All it has started, which is remembered for `left_over`."""
         found = psutil.Process(self.pid).children(recursive=True)
         self.family.update(found)
         return found
+
+    def workers(self) -> list[psutil.Process]:
+        """Those of them that are workers, not the zygote they were forked off."""
+        return [child for child in self.children() if not child.children()]
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

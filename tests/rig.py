@@ -6,7 +6,6 @@ An operation's first argument is how many seconds it takes.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,13 +14,10 @@ from pool_monitor.config import PoolConfig
 from pool_monitor.errors import WorkerDied
 from pool_monitor.pool.calls import Call, Options
 from pool_monitor.pool.dispatcher import Dispatcher
-from pool_monitor.pool.health import Health
-from pool_monitor.pool.recycle import RecycleLimits
-from pool_monitor.pool.transport.base import CallTimes, Failure
+from pool_monitor.pool.transport.base import Failure
 from pool_monitor.pool.worker import Process, Worker
+from tests.fakes import TIMES, fill
 from tests.virtual import clock
-
-TIMES = CallTimes(1, 1)
 
 
 class FakeTransport:
@@ -102,16 +98,9 @@ class Rig:
             self._fill(worker)
 
     def _fill(self, worker: Worker) -> None:
-        now_ns = clock().time_ns()
-        worker.processes += 1
-        limits = RecycleLimits.draw(self.config, random.Random(1))
-        process = worker.process = Process(worker.processes, now_ns, Health(5.0, 2.0, 3), limits)
         transport = FakeTransport(self.dispatcher, worker, self._stubborn)
         self.transports.append(transport)
-        process.transport = worker.transport = transport  # type: ignore[assignment]
-        self.dispatcher.roster.move(worker, "start", now_ns)
-        self.dispatcher.roster.move(worker, "loaded", now_ns)
-        self.dispatcher.ready(worker)
+        fill(self.dispatcher, worker, transport, clock().time_ns())
 
     def call(self, seconds: float, **options: Any) -> Call:
         """Make a call; how it ends is counted."""

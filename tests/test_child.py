@@ -143,7 +143,8 @@ async def test_a_worker_has_the_services_directory_and_environment_and_what_is_a
     async with ops_pool(env={"POOL_TEST_ADDED": "too"}) as pool:
         assert await pool.run("directory") == str(tmp_path)
         names = ["POOL_TEST_INHERITED", "POOL_TEST_ADDED", "POOL_MONITOR_FD", "POOL_MONITOR_LIFELINE"]
-        assert [await pool.run("environment", name) for name in names] == ["yes", "too", None, None]
+        names.append("POOL_MONITOR_SHARED")
+        assert [await pool.run("environment", name) for name in names] == ["yes", "too", None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -378,7 +379,7 @@ async def test_a_program_that_is_no_worker_is_a_start_error(
     tmp_path: Path, answer: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(StartError, match=complaint):
-        async with Pool(OPS, size=1, python=fake_worker(tmp_path, **answer)):
+        async with Pool(OPS, size=1, python=fake_worker(tmp_path, **answer), start_method="exec"):
             pass
 
 
@@ -390,7 +391,7 @@ async def test_an_interpreter_that_does_not_run_is_a_start_error(tmp_path: Path)
         async with Pool(OPS, size=1, python=str(tmp_path)):
             pass
     with pytest.raises(StartError, match=r"the worker ended before it was ready \(exit code 1\)"):
-        async with Pool(OPS, size=1, python="/bin/false"):
+        async with Pool(OPS, size=1, python="/bin/false", start_method="exec"):
             pass
     with pytest.raises(StartError, match="embedded null byte"):
         async with Pool(OPS, size=1, env={"A": "\0"}):

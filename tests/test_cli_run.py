@@ -185,7 +185,7 @@ def begun(pool_monitor: Start, log: Path, tmp_path: Path, *more: object, count: 
     source, sink = written(tmp_path / "in", *calls), tmp_path / "out"
     run = pool_monitor("run", JOBS, "note", "--input", source, "--output", sink, "--size", 2, *more)
     until(lambda: lines(log) > 20 and lines(sink) > 10)
-    assert len(run.children()) == 2
+    assert len(run.workers()) == 2
     return run
 
 
@@ -255,7 +255,7 @@ def test_interrupted_before_there_is_anything_to_finish(pool_monitor: Start, log
 
 def test_a_worker_killed_in_the_middle_loses_nothing_with_retries(pool_monitor: Start, log: Path, tmp_path: Path):
     run = begun(pool_monitor, log, tmp_path, "--retries", 1)
-    run.children()[0].kill()
+    run.workers()[0].kill()
     done = run.ended()
     assert (done.code, done.err) == (0, "")
     assert results(tmp_path / "out") == list(range(1, 101))
@@ -264,7 +264,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing_with_retries(pool_monitor: 
 
 def test_a_worker_killed_in_the_middle_costs_one_line_without_retries(pool_monitor: Start, log: Path, tmp_path: Path):
     run = begun(pool_monitor, log, tmp_path)
-    run.children()[0].kill()
+    run.workers()[0].kill()
     assert run.ended().code == 1
     failed = [said for said in answers(tmp_path / "out") if not said["ok"]]
     assert [said["error"]["type"] for said in failed] == ["WorkerDied"]

@@ -50,7 +50,7 @@ def test_the_service_answers_is_seen_and_ends_without_leftovers(
     running, port = service
     (first,) = asked(port, b"the quick brown fox jumps over the quick dog\n")
     assert first == [["quick", 2], ["brown", 1], ["fox", 1], ["jumps", 1], ["dog", 1]]
-    assert len(running.children()) == 2
+    assert len(running.workers()) == 2
 
     seen = json.loads(pool_monitor("snapshot", "text").ended().out)
     assert seen["pools"]["text"]["operations"]["keywords"]["calls"] == 1

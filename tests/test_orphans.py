@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.support import OPS, TARGETS, alive, eventually
@@ -67,3 +69,28 @@ async def test_nothing_is_left_of_a_service_that_ended_without_closing_its_pool(
             os.kill(said["fork"], signal.SIGKILL)
         process.stdin = None
         process.communicate()
+
+
+WORST = [("stuck_in_c",), ("hash_in_c",), ("stop",), ("stubborn",), ("deaf", "spin")]
+"""What its operations are at, each beside a process of its own, when a service is killed."""
+
+
+@pytest.mark.parametrize("start_method", ["exec", "zygote"])
+async def test_what_operations_had_started_goes_with_a_service_that_was_killed_whatever_they_were_at(
+    start_method: str, tmp_path: Path
+) -> None:
+    paths = [tmp_path / kind[0] for kind in WORST]
+    calls = [["act", 0, "company", str(path), *kind] for path, kind in zip(paths, WORST, strict=True)]
+    fields = json.dumps({"start_method": start_method})
+    arguments = [f"{TARGETS / 'faults.py'}:Faults", fields, *map(json.dumps, calls)]
+    process = subprocess.Popen([sys.executable, str(TARGETS / "service.py"), *arguments], stdout=subprocess.DEVNULL)
+    try:
+        await eventually(lambda: all(path.exists() for path in paths))
+        pids = {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
+        assert len(pids) >= 2 * len(WORST)
+        assert {int(path.read_text()) for path in paths} <= pids
+        process.kill()
+        await eventually(lambda: not any(map(alive, pids)), timeout=2.0)
+    finally:
+        process.kill()
+        process.wait()

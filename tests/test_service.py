@@ -218,9 +218,9 @@ async def test_readiness_follows_the_pool():
         async with pool:
             assert await ready() == (200, "ok")
             await pool.resize(1)
-            pool._dispatcher.counts["idle"] -= 1  # as while its only worker is being replaced
+            pool._calls().roster.counts["idle"] -= 1  # as while its only worker is being replaced
             assert await ready() == (503, "pool ops has no worker that could take a call")
-            pool._dispatcher.counts["idle"] += 1
+            pool._calls().roster.counts["idle"] += 1
             task = await running(pool, "later", 1, 30)
             assert await ready() == (200, "ok"), "busy is no reason"
             draining = asyncio.create_task(pool.drain(timeout=30))

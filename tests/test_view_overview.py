@@ -423,6 +423,13 @@ def trouble(**changes: Any) -> list[Notice]:
         ({"waiting": 0, "queue_limit": 0}, []),
         ({"rejected": 1}, [("warn", "1 call rejected in 5m")]),
         ({"state": "draining"}, [("warn", "pool is draining")]),
+        ({"state": "paused"}, [("warn", "pool is paused")]),
+        ({"breaker": "closed"}, []),
+        ({"breaker": "open"}, [("bad", "circuit breaker is open: calls are refused")]),
+        (
+            {"breaker": "half_open"},
+            [("warn", "circuit breaker is half open: a few calls are let through on trial")],
+        ),
     ],
 )
 def test_what_deserves_a_look_in_the_pool(changes: dict[str, Any], wanted: list[tuple[str, str]]) -> None:
@@ -442,6 +449,19 @@ def test_what_deserves_a_look_in_the_pool(changes: dict[str, Any], wanted: list[
 )
 def test_what_deserves_a_look_among_workers(state: str, wanted: list[tuple[str, str]]) -> None:
     snapshot = with_worker(samples.snapshot(), "text-2", state=state)
+    assert notices(snapshot, snapshot.pools["text"], LIVE) == wanted
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ({"health": "busy"}, []),
+        ({"health": "stuck"}, [("warn", "text-2 neither answers nor computes")]),
+        ({"crash_loop": True}, [("bad", "text-2 ends again and again, and is started after a pause each time")]),
+    ],
+)
+def test_a_worker_that_is_stuck_or_in_a_crash_loop_deserves_a_look(change: dict[str, Any], wanted: list[Any]) -> None:
+    snapshot = with_worker(samples.snapshot(), "text-2", **change)
     assert notices(snapshot, snapshot.pools["text"], LIVE) == wanted
 
 

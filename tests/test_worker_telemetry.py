@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pool_monitor import events
 from pool_monitor.pool.transport.child.channel import Channel
 from pool_monitor.pool.transport.child.codec import CODECS
 from pool_monitor.pool.transport.child.telemetry import OURS, Telemetry
@@ -200,6 +201,7 @@ async def test_coroutines_tell_while_others_run() -> None:
         ["pong", 1],
         ["reply", 1, None, None, [1]],
         ["reply", 1, None, None, [1, "2", None]],
+        ["reply", 1, None, None, [1, 2, "3"]],
     ],
 )
 async def test_malformed_messages_cost_the_worker(message: list[Any]) -> None:
@@ -211,8 +213,6 @@ async def test_malformed_messages_cost_the_worker(message: list[Any]) -> None:
 
 
 def test_the_names_of_the_pools_own_events_are_all_refused() -> None:
-    from pool_monitor import events  # noqa: PLC0415
-
     assert {name[0] for name in events.CATALOGUE} <= OURS
 
 

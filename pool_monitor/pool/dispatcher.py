@@ -14,6 +14,7 @@ order and lets us see how far it has come, so those it has not begun are taken b
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -47,12 +48,13 @@ if TYPE_CHECKING:
     from pool_monitor.pool.transport.base import CallTimes, Failure
 
 _START = events.OPERATION_START.event
+_STOP = events.OPERATION_STOP.event
 _RETRY = events.POOL_RETRY.event
 _CHECKOUT = events.WORKER_CHECKOUT.event
 _CHECKIN = events.WORKER_CHECKIN.event
 
 _HELD_UP = 0.005  # seconds after which calls handed ahead are taken back from a worker that does not get to them
-_WEIGHT = 0.05  # of the latest hand-over in the mean of relative times
+_WEIGHT = 0.05  # of the latest call in means
 _LOOK_EVERY = 32  # calls that ended, or have to wait, between two looks at how far ahead to hand over
 
 
@@ -88,6 +90,8 @@ class Dispatcher:
         self._running = 0  # of those, calls that are on a worker
         self._wheel: DeadlineWheel[Call] = DeadlineWheel()
         self._timer: asyncio.TimerHandle | None = None
+        self._wake_at = math.inf  # when it is due
+        self._execution_ns = 0.0  # mean, of the latest calls
         self._relief: asyncio.TimerHandle | None = None
         self._quiet: asyncio.Future[None] | None = None  # set while somebody waits for the last call to end
         self._budget = RetryBudget(config.retry_budget)
@@ -125,7 +129,8 @@ class Dispatcher:
         *stream*: the operation is a generator; *collect*: its items are wanted only when they are all there.
         Raises UnknownOperation for what no worker can do.
         """
-        self._check(operation, options, stream=stream)
+        if stream or options.worker is not None or self.operations.get(operation) != "function":
+            self._check(operation, options, stream=stream)
         now = self._loop.time()
         call = Call(
             operation,
@@ -134,16 +139,17 @@ class Dispatcher:
             options,
             future=self._loop.create_future(),
             items=Items(self._loop, keep=collect) if stream else None,
-            deadline=now + self._timeout(options),
+            deadline=now + (self.config.timeout if options.timeout is None else options.timeout),
             now_ns=self._now_ns(),
         )
         if _START.on:
             told.started(self.pool, call, self.waiting, time.time_ns())
         self._open[call.id] = call
-        refusal = self._refusal(call, now)
-        if refusal is not None:
-            self._end(call, refusal)
-            return call
+        if not self.accepting or self.gate.shut or self.waiting > self.config.queue_limit:
+            refusal = self._refusal(call, now)
+            if refusal is not None:
+                self._end(call, refusal)
+                return call
         self._budget.earn()
         self._watch(call, call.deadline if self.config.max_wait is None else now + self.config.max_wait)
         if options.session is None or self.sessions.enter(call, options.session, now):
@@ -173,9 +179,6 @@ class Dispatcher:
         if options.worker is not None and options.worker not in self.workers:
             known = ", ".join(self.workers)
             raise UnknownOperation(f"pool {self.pool!r}: no worker {options.worker!r}; there are {known}")
-
-    def _timeout(self, options: Options) -> float:
-        return self.config.timeout if options.timeout is None else options.timeout
 
     # -- refusals -------------------------------------------------------------------------------------------------
 
@@ -326,7 +329,8 @@ class Dispatcher:
                 continue
             more = True
             if first.sent_ns < held_up:
-                worker.transport.recall([call.id for call in worker.calls.values() if not _begun(call, worker)])
+                self._execution_ns = max(self._execution_ns, _HELD_UP * 1e9)  # hand over no more ahead for a while
+                worker.transport.recall([call.id for call in worker.calls.values() if not worker.has_begun(call)])
         if more:
             self._relief = self._loop.call_later(_HELD_UP, self._relieve)
 
@@ -346,6 +350,7 @@ class Dispatcher:
         if not call.done:
             if call.session is not None and data is not None:
                 call.session.data = data
+            self._execution_ns += _WEIGHT * (times.execution_ns - self._execution_ns)
             self._end(call, None, result, times)
         self._release(worker, call)
 
@@ -384,7 +389,7 @@ class Dispatcher:
         self.roster.withdraw(worker)
         calls = list(worker.calls.values())
         worker.calls.clear()
-        begun = [call for call in calls if _begun(call, worker)]
+        begun = [call for call in calls if worker.has_begun(call)]
         worker.transport = None
         for call in reversed(calls[len(begun) :]):  # the last first, since each goes to the front
             if not call.done:
@@ -442,7 +447,7 @@ class Dispatcher:
                 self._wardens.idle(worker)
                 return
         self.roster.changed(worker)
-        if worker.open:
+        if worker.open and (self._waiting or worker.pinned):
             self._feed(worker)
 
     # -- ends -----------------------------------------------------------------------------------------------------
@@ -503,34 +508,39 @@ class Dispatcher:
     def _lose_patience(self, worker: Worker, call: Call, reason: str) -> None:
         if worker.calls.get(call.id) is not call:
             return
-        if _begun(call, worker):
+        if worker.has_begun(call):
             self._wardens.kill(worker, reason)
         else:  # it stands behind another one, which has a deadline of its own
             self._loop.call_later(self.config.cancel_grace, self._lose_patience, worker, call, reason)
 
     def _watch(self, call: Call, deadline: float) -> None:
         call.tick = self._wheel.add(call, min(deadline, call.deadline))
+        if deadline < self._wake_at:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Have `_expire` called at the next deadline."""
+        if self._timer is not None:
+            self._timer.cancel()
         next_at = self._wheel.next_at()
-        if next_at is not None and (self._timer is None or next_at < self._timer.when()):
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_at(next_at, self._expire)
+        self._wake_at = math.inf if next_at is None else next_at
+        self._timer = None if next_at is None else self._loop.call_at(next_at, self._expire)
 
     def _expire(self) -> None:
         now = self._loop.time()
         for call in self._wheel.expired(now):
             worker = call.worker
-            if not call.running or (worker is not None and not _begun(call, worker)):
+            if not call.running or (worker is not None and not worker.has_begun(call)):
                 text = f"no worker became free in time: {SLOWLY}"
                 self._interrupt(call, self.rejected(QueueTimeout, text, call), "timeout")
             elif call.deadline > now:  # it was to wait no longer, and has been handed over within this loop
                 self._watch(call, call.deadline)
             else:
                 on = worker.id if worker is not None else "?"
-                text = f"{call.operation} was not done within its timeout of {self._timeout(call.options):g} s, on {on}"
+                timeout = self.config.timeout if call.options.timeout is None else call.options.timeout
+                text = f"{call.operation} was not done within its timeout of {timeout:g} s, on {on}"
                 self._interrupt(call, OperationTimeout(text), "timeout")
-        next_at = self._wheel.next_at()
-        self._timer = None if next_at is None else self._loop.call_at(next_at, self._expire)
+        self._set_timer()
 
     def _end(self, call: Call, error: BaseException | None, result: Any = None, times: CallTimes | None = None) -> None:
         """The one end of a call. Does nothing the second time."""
@@ -548,7 +558,8 @@ class Dispatcher:
         if not self.completed % _LOOK_EVERY:
             self._look_ahead()
         self._tell(call, error, result)
-        told.ended(self.pool, call, error, times, now_ns)
+        if error is not None or _STOP.on:
+            told.ended(self.pool, call, error, times, now_ns)
         if call.session is not None:
             following = self.sessions.leave(call, self._loop.time())
             if following is not None:
@@ -574,7 +585,8 @@ class Dispatcher:
         roster, config = self.roster, self.config
         if config.concurrency == 1 and config.prefetch > 1:
             workers = max(1, roster.counts["busy"] + roster.counts["idle"])
-            roster.depth = prefetch.depth(self.gate.times.mean, config.prefetch, len(self._open), workers)
+            mean = self._execution_ns / 1e9 if self.completed >= _LOOK_EVERY else None
+            roster.depth = prefetch.depth(mean, config.prefetch, len(self._open), workers)
 
     def close(self) -> None:
         """Nothing more will happen: stop the timers."""
@@ -582,9 +594,3 @@ class Dispatcher:
             if timer is not None:
                 timer.cancel()
         self._timer = self._relief = None
-
-
-def _begun(call: Call, worker: Worker) -> bool:
-    """Whether the worker may have begun this call."""
-    begun = None if worker.transport is None else worker.transport.begun
-    return begun is None or call.nth <= begun

@@ -33,6 +33,11 @@ class Gate:
         self._now_ns = now_ns
         self._failed_ns = 0  # when the breaker was told of a failure last
 
+    @property
+    def shut(self) -> bool:
+        """Whether calls may have to be refused as things are: cheaper than asking `closed`."""
+        return self.breaker is not None and self.breaker.state is not BreakerState.CLOSED
+
     # -- before a call --------------------------------------------------------------------------------------------
 
     def closed(self, call: Call, now: float, waiting: int) -> Rejected | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 
 from pool_monitor import events
 from pool_monitor.pool.worker import COUNTED_AS, State, Worker
@@ -18,7 +18,7 @@ class Roster:
         self.concurrency = concurrency
         self.depth = concurrency  # calls a worker may hold; more than one of a sequential worker's are handed ahead
         self.workers: dict[str, Worker] = {}
-        self.counts: Counter[str] = Counter()
+        self.counts = dict.fromkeys(COUNTED_AS.values(), 0)
         self._idle: OrderedDict[str, Worker] = OrderedDict()  # the last one in is the next one out: warm caches
         self._room: OrderedDict[str, Worker] = OrderedDict()  # has calls and can take another; these take turns
 

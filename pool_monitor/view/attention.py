@@ -69,6 +69,10 @@ def _about_the_monitor(snapshot: Snapshot) -> Iterable[Notice]:
 def _about_the_pool(pool: PoolDetail) -> Iterable[Notice]:
     if pool.state != "running":
         yield Notice("warn", f"pool is {pool.state}")
+    if pool.breaker == "open":
+        yield Notice("bad", "circuit breaker is open: calls are refused")
+    elif pool.breaker == "half_open":
+        yield Notice("warn", "circuit breaker is half open: a few calls are let through on trial")
 
 
 def _about_workers(pool: PoolDetail) -> Iterable[Notice]:
@@ -82,6 +86,11 @@ def _about_workers(pool: PoolDetail) -> Iterable[Notice]:
         if slots and not (pool.state == "closed" or (pool.state == "starting" and state == "initializing")):
             named = ", ".join(slots) if len(slots) <= NAMES_MAX else f"{slots[0]}, …"
             yield Notice(level, f"{fmt.plural(len(slots), 'worker')} {word}: {named}")
+    for worker in pool.workers.values():
+        if worker.crash_loop:
+            yield Notice("bad", f"{clean(worker.id)} ends again and again, and is started after a pause each time")
+        if worker.health == "stuck":
+            yield Notice("warn", f"{clean(worker.id)} neither answers nor computes")
 
 
 def _about_calls(snapshot: Snapshot, pool: PoolDetail) -> Iterable[Notice]:

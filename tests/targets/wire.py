@@ -18,7 +18,7 @@ class Wire:
     def sleep(self, seconds):
         time.sleep(seconds)
 
-    def until_exists(self, path):
+    def until_exists(self, path, data=None):
         while not os.path.exists(path):
             time.sleep(0.002)
         return path
@@ -29,7 +29,7 @@ class Wire:
     def fail(self):
         raise ValueError("as asked")
 
-    def perhaps(self, what=None):
+    def perhaps(self, what=None, data=None):
         """Quick nearly always; may be the end of the process."""
         if what == "exit":
             os._exit(3)

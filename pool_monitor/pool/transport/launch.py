@@ -44,6 +44,7 @@ class Launcher:
         self._launch = launch
         self._fell_back = fell_back
         self._zygote: Zygote | None = None
+        self._zygotes: list[Zygote] = []  # with the former ones that have not ended yet
         self._waiting = 0  # starts that wait for the zygote to be ready
         self._closed = self._fallen = False
         wanted, hindrance = launch.start_method, _hindrance(launch)
@@ -72,24 +73,25 @@ class Launcher:
     async def close(self) -> None:
         """End the zygote and return when it is gone. No more workers can be started."""
         self._closed = True
-        if self._zygote is not None:
-            try:
-                await self._zygote.close()
-            except asyncio.CancelledError:
-                self.abandon()
-                raise
+        try:
+            for zygote in self._zygotes:
+                await zygote.close()
+        except asyncio.CancelledError:
+            self.abandon()
+            raise
 
     def abandon(self) -> None:
         """As `close`, for when the event loop is going: blocks (milliseconds)."""
         self._closed = True
-        if self._zygote is not None:
-            self._zygote.abandon()
+        for zygote in self._zygotes:
+            zygote.abandon()
 
     async def _ready_zygote(self) -> Zygote:
         if self._closed:
             raise StartError("the pool is closed")
         if self._zygote is None or not self._zygote.usable:
             self._zygote = self._new_zygote()
+            self._zygotes = [*(former for former in self._zygotes if not former.ended), self._zygote]
         zygote = self._zygote
         self._waiting += 1
         try:

@@ -13,14 +13,13 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pool_monitor.errors import PayloadError, StartError
 from pool_monitor.pool.transport.base import CallTimes, Failure, Ready, Sink
 from pool_monitor.pool.transport.child import PROTOCOL
-from pool_monitor.pool.transport.child.codec import CODECS, Codec
+from pool_monitor.pool.transport.child.codec import CODECS, LARGE, Codec
 from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
-from pool_monitor.pool.transport.child.shared import LEND_FROM
 from pool_monitor.pool.transport.child.telemetry import LEVELS, OURS
 from pool_monitor.pool.transport.launch import Launch, Launcher, import_path
 from pool_monitor.pool.transport.output import Output
@@ -29,6 +28,9 @@ from pool_monitor.pool.transport.spawn import Process, exit_words, socketpair
 from pool_monitor.pool.transport.wire import Wire
 from pool_monitor.pool.transport.zygote import ZygoteGoneError
 
+if TYPE_CHECKING:
+    from pool_monitor.pool.transport.child.codec import Buffer
+
 __all__ = ["Launch", "ProcessTransport", "exit_words", "import_path"]
 
 _TAIL_LINES = 20  # of stderr, kept for the report of a crash
@@ -36,6 +38,7 @@ _LOOK_AGAIN = 0.02  # seconds after which a busy worker is signalled a second ti
 _SOCKETS = ("POOL_MONITOR_FD", "POOL_MONITOR_LIFELINE")  # in this order in ``_sockets``
 _TIDY_AFTER = 1.0  # seconds without a large message, after which the memory for them is given back
 _FROM_CONSTRUCTORS = ("event", "log", "dropped", "returned")  # what may come before a worker is ready
+_ANSWERS = ("reply", "end", "error")
 _LAST_BYTES = 0.25  # seconds an ended worker's socket may stay open in a process it left behind
 
 
@@ -198,20 +201,30 @@ class ProcessTransport:
         stream: bool, session: tuple[str, dict[str, Any]] | None,
     ) -> None:  # fmt: skip
         codec = self._codec
+        pieces: Sequence[Buffer] = ()
         try:
             state = None if session is None else [session[0], codec.pack(session[1])]
-            body = codec.encode(["call", call_id, operation, codec.pack([args, kwargs]), stream, state])
+            message = ["call", call_id, operation, codec.pack([args, kwargs]), stream, state]
+            for value in args:
+                if type(value) is bytes and len(value) >= LARGE:
+                    pieces = codec.pieces(message)
+                    break
+            body = b"" if pieces else codec.encode(message)
         except Exception as error:  # whatever an encoder raises for what it cannot carry
             text = f"the arguments cannot be carried as {codec.name}: {error}"
             raise PayloadError(operation, type(error).__name__, text) from error
-        if len(body) > self._launch.frame_limit:
-            text = f"the arguments take {len(body)} bytes, over the frame limit of {self._launch.frame_limit}"
+        size = sum(map(len, pieces)) if pieces else len(body)
+        if size > self._launch.frame_limit:
+            text = f"the arguments take {size} bytes, over the frame limit of {self._launch.frame_limit}"
             raise PayloadError(operation, "PayloadError", f"{text}; raise frame_limit or send less")
-        if len(body) >= LEND_FROM:
-            body = self._lent(body)
-        unanswered = self._unanswered
-        if self._transport is not None:
-            (self._transport.join if unanswered else self._transport.send)(body)
+        unanswered, wire = self._unanswered, self._transport
+        if wire is not None:
+            if size >= LARGE:
+                self._send_large(pieces or (body,), size)
+            elif unanswered:
+                wire.join(body)
+            else:
+                wire.send(body)
         unanswered.add(call_id)
 
     @property
@@ -243,12 +256,13 @@ class ProcessTransport:
         if self._transport is not None:
             self._transport.send(body)
 
-    def _lent(self, body: bytes) -> bytes:
-        """The message that lends *body*, or *body* when it cannot be lent now."""
+    def _send_large(self, pieces: Sequence[Buffer], size: int) -> None:
+        assert self._transport is not None
         self._note_large()
-        if self._shared is None or not self._shared.memory.lend((body,), len(body)):
-            return body
-        return self._codec.encode(["lent", len(body)])
+        if self._shared is not None and self._shared.memory.lend(pieces, size):
+            self._send(["lent", size])
+        else:
+            self._transport.send_pieces(pieces, size)
 
     def _urgent(self, message: Any) -> None:
         """Send to a worker that may be busy: the signal makes it look (see child/). Ignored by default."""
@@ -298,7 +312,8 @@ class ProcessTransport:
         with contextlib.suppress(FrameError):  # it may have ended because it writes where it should not
             for body in reader.received(len(held)):
                 message = self._decode(body)
-                if type(message) is list and len(message) > 1 and message[1] in self._unanswered:
+                answer = type(message) is list and len(message) > 1 and message[0] in _ANSWERS
+                if answer and message[1] in self._unanswered:
                     self._message(message)
 
     def _message(self, message: Any) -> None:
@@ -340,7 +355,8 @@ class ProcessTransport:
         except ValueError as error:
             raise FrameError(str(error)) from error
         message = self._decode(body)
-        self._send(["returned"])
+        if self._transport is not None:
+            self._transport.join(self._codec.encode(["returned"]))  # with the next call, if there is one this turn
         if type(message) is list and message and message[0] in ("lent", "returned"):
             raise FrameError("a message about lending, lent")
         self._message(message)
@@ -460,8 +476,8 @@ class ProcessTransport:
 
 def _times(times: Any) -> CallTimes:
     """Raises FrameError for what is none."""
-    if type(times) is list and len(times) == 3:
-        wall, cpu, growth = times
+    if type(times) is list and len(times) >= 2:
+        wall, cpu, growth = times[0], times[1], times[2] if len(times) > 2 else None
         if type(wall) is int and (cpu is None or type(cpu) is int) and (growth is None or type(growth) is int):
             return CallTimes(wall, cpu, growth)
     raise FrameError(f"no times: {times!r:.200}")

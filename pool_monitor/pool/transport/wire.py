@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from pool_monitor.pool.transport.child.framing import LENGTH, FrameReader
-from pool_monitor.pool.transport.child.shared import LEND_FROM
+
+if TYPE_CHECKING:
+    from pool_monitor.pool.transport.child.codec import Buffer
 
 _BUFFER = 1 << 20  # bytes the socket may hold each way, as far as the system lets us
 _PIECES = 64  # handed to the system in one call
@@ -42,17 +45,19 @@ class Wire:
     def send(self, body: bytes) -> None:
         """Send a frame now, after all that was joined."""
         if self._joined:
+            self._joined.append(LENGTH.pack(len(body)) + body)
             self._flush()
-        if len(body) < LEND_FROM:
-            self._put(LENGTH.pack(len(body)) + body)
         else:
-            self._put(LENGTH.pack(len(body)), body)
+            self._put(LENGTH.pack(len(body)) + body)
+
+    def send_pieces(self, pieces: Sequence[Buffer], size: int) -> None:
+        """Send a frame whose body is *size* bytes, in pieces that are not joined."""
+        if self._joined:
+            self._flush()
+        self._put(LENGTH.pack(size), *pieces)
 
     def join(self, body: bytes) -> None:
         """Send a frame at the end of this turn of the event loop, together with others."""
-        if len(body) >= LEND_FROM:
-            self.send(body)
-            return
         if not self._joined:
             self._loop.call_soon(self._flush)
         self._joined.append(LENGTH.pack(len(body)) + body)
@@ -63,7 +68,7 @@ class Wire:
             self._joined.clear()
             self._put(data)
 
-    def _put(self, *pieces: bytes) -> None:
+    def _put(self, *pieces: Buffer) -> None:
         if self._unsent:
             self._unsent.extend(map(memoryview, pieces))
             return

@@ -89,12 +89,14 @@ class Zygote:
         self._stderr: deque[str] = deque(maxlen=_TAIL_LINES)
         with contextlib.ExitStack() as stack, contextlib.ExitStack() as theirs:
             self._control, control = socketpair(socket.SOCK_SEQPACKET)
+            self._control.setblocking(False)
             stack.enter_context(self._control)
             theirs.enter_context(control)
             self._lifeline, lifeline = socketpair()
             stack.enter_context(self._lifeline)
             theirs.enter_context(lifeline)
             fds = {"POOL_MONITOR_ZYGOTE": control.fileno(), "POOL_MONITOR_LIFELINE": lifeline.fileno()}
+            self._say("load", list(path), list(codecs), list(preload))  # before it can have ended
             self._process = spawn(command, env, fds)
             stack.pop_all()
         self._process.on_end = self._ended
@@ -102,13 +104,16 @@ class Zygote:
             Output(self._loop, self._process.stdout, self._wrote_out),
             Output(self._loop, self._process.stderr, self._wrote_error),
         ]
-        self._control.setblocking(False)
         self._loop.add_reader(self._control.fileno(), self._read)
-        self._say("load", list(path), list(codecs), list(preload))
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """It is gone, and so are the workers whose start was cancelled; others may live on."""
+        return self._process.ended and not self._dead
 
     # -- what is asked of it --------------------------------------------------------------------------------------
 

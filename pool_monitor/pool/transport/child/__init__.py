@@ -6,18 +6,25 @@ the socket whose descriptor is in ``POOL_MONITOR_FD``; stdin, stdout and stderr 
 
 Theory of operation
 -------------------
-One thread. Idle, it blocks in ``recv``. While the target runs nobody reads the socket, so that a call costs no
+One thread, unless several calls may run at once (concurrent.py). Idle, it blocks in ``recv``. While the target runs nobody reads the socket, so that a call costs no
 hand-over between threads; when the parent has something urgent to say to a busy worker (``ping``, ``cancel``), it
 writes the frame and sends SIGURG, whose default action is to be ignored. Our handler then reads what has arrived,
-answers pings, and turns a ``cancel`` into `OperationCancelled`, raised inside the target at that very place. The
-handler reads only while the target's code runs: never in the middle of a frame that is being sent or received.
+answers pings, gives back calls that have not begun, and turns a ``cancel`` into `OperationCancelled`, raised inside
+the target at that very place. The handler reads only while the target's code runs: never in the middle of a frame
+that is being sent or received. (``interruptible``, in worker.py; what the target's telemetry sends is kept from the
+handler in the same way, and from other threads by a lock that nobody waits for while the socket is full.)
+
+Answers to short operations are held back while more calls wait, in memory that the parent can read after our death
+(shared.py): with that, several cost one system call, and none is lost.
 
 Life-line: a second socket (``POOL_MONITOR_LIFELINE``) that never carries a byte. When the parent goes, however it
 goes, the kernel sees the other end close and kills this whole process group at once. That needs nothing from this
 process, so it also works while C code holds the interpreter.
 
-The files: life.py (start and end of the process), worker.py (the messages), target.py (the user's code), channel.py
-(frames), codec.py (payloads; the parent uses it too), report.py (exceptions as text).
+The files: life.py (start and end of the process), zygote.py (the process workers are forked off), worker.py (the
+messages), concurrent.py (several calls at once), target.py (the user's code), telemetry.py (what it tells), channel.py
+(the socket), report.py (exceptions as text), memory.py (how much is taken). The parent uses framing.py (frames),
+codec.py (payloads) and shared.py (shared memory) too.
 """
 
 PROTOCOL = 1

@@ -9,16 +9,17 @@ import socket
 import sys
 
 from .framing import LENGTH, FrameError, FrameReader, frame
-from .shared import LEND_FROM
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
     from typing import Deque, Sequence
 
-    from .shared import Buffer, Shared
+    from .codec import Buffer
+    from .shared import Shared
 
 _SPARE = 64 * 1024  # bytes that may wait for room in the socket before what need not be sent is dropped
 _IDLE_MS = 1000  # after which memory that only large messages need is given back
+_UNNEEDED = 64  # times a message was waited for without a large one between, after which it is too
 
 
 class ParentGone(Exception):
@@ -38,6 +39,7 @@ class Channel:
         self.frames: Deque[memoryview] = collections.deque()  # received, and not yet taken
         self.shared: Shared | None = None
         self.held = 0  # bytes in the outbox
+        self.unneeded = 0  # times it waited for a message since the last large one
         self._unsent: Deque[memoryview] = collections.deque()  # waits for room; of the first, part may have gone
         self.waiting = 0  # bytes of these
         self._counting = _thread.RLock()  # of the two above, held for no longer than that takes
@@ -71,8 +73,10 @@ class Channel:
                 self.push()
                 self._read(socket.MSG_DONTWAIT)
                 continue
-            if self._has_spare() and not self._wait(select.POLLIN, _IDLE_MS):
-                self.tidy()
+            if self._has_spare():
+                self.unneeded += 1
+                if self.unneeded > _UNNEEDED or not self._wait(select.POLLIN, _IDLE_MS):
+                    self.tidy()
             self._read(0)
         return self.frames.popleft()
 
@@ -108,6 +112,7 @@ class Channel:
 
     def tidy(self) -> None:
         """Give back memory that only large messages need."""
+        self.unneeded = 0
         self.reader.give_back()
         if self.shared is not None:
             self.shared.give_back()
@@ -116,7 +121,11 @@ class Channel:
 
     def send(self, body: bytes) -> None:
         """Send a frame, after all that waits. Blocks until there is room."""
-        self._send_all((frame(body),) if len(body) < LEND_FROM else (LENGTH.pack(len(body)), body))
+        self._send_all((frame(body),))
+
+    def send_pieces(self, pieces: Sequence[Buffer], size: int) -> None:
+        """The same for a large body of *size* bytes, without joining its pieces."""
+        self._send_all((LENGTH.pack(size), *pieces))
 
     def hold(self, body: bytes) -> bool:
         """Keep an answer in the outbox, to be sent later. False when it does not fit or there is none."""
@@ -136,7 +145,7 @@ class Channel:
         if self.held:
             self._send_all(())
 
-    def _send_all(self, parts: Sequence[Buffer]) -> None:
+    def _send_all(self, pieces: Sequence[Buffer]) -> None:
         with self._sending:
             try:
                 while self._unsent:
@@ -145,8 +154,8 @@ class Channel:
                     assert self.shared is not None
                     self.sock.sendall(self.shared.outbox[: self.held])
                     self.shared.counters[1] = self.held = 0
-                for part in parts:
-                    self.sock.sendall(part)
+                for piece in pieces:
+                    self.sock.sendall(piece)
             except ConnectionError:
                 raise ParentGone from None
         if self._unsent:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import importlib
 import json
+import struct
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, List, Sequence, Union
+
+    Buffer = Union[bytes, bytearray, memoryview]
+
+LARGE = 128 * 1024
+"""Bytes from which on a value is sent from where it lies, and a message is worth lending."""
 
 
 class PayloadError(Exception):
@@ -28,8 +34,18 @@ class Codec:
         decode: Callable[[Any], Any],
         pack: Callable[[Any], Any] = _same,
         unpack: Callable[[Any], Any] = _same,
+        pieces: Callable[[Any], Sequence[Buffer]] | None = None,
     ) -> None:
         self.name, self.encode, self.decode, self.pack, self.unpack = name, encode, decode, pack, unpack
+        self._pieces = pieces
+
+    def pieces(self, message: Any) -> Sequence[Buffer]:
+        """What `encode` gives, in pieces, large values of bytes being pieces of their own, not copied."""
+        return (self.encode(message),) if self._pieces is None else self._pieces(message)
+
+    def splits(self, value: Any) -> bool:
+        """Whether `pieces` would save copying *value*."""
+        return type(value) is bytes and len(value) >= LARGE and self._pieces is not None
 
 
 def json_codec() -> Codec:
@@ -41,10 +57,46 @@ def msgpack_codec() -> Codec:
     try:
         from msgspec.msgpack import Decoder, Encoder
 
-        return Codec("msgpack", Encoder().encode, Decoder().decode)
+        encode, decode = Encoder().encode, Decoder().decode
     except ImportError:
         msgpack = importlib.import_module("msgpack")
-        return Codec("msgpack", msgpack.packb, lambda body: msgpack.unpackb(body, strict_map_key=False))
+        encode = msgpack.packb
+
+        def decode(body: Any) -> Any:
+            return msgpack.unpackb(body, strict_map_key=False)
+
+    def pieces(message: Any) -> Sequence[Buffer]:
+        return msgpack_pieces(message, encode)
+
+    return Codec("msgpack", encode, decode, pieces=pieces)
+
+
+_ARRAY = struct.Struct(">BI")  # the longest form of an array's and of a byte string's beginning
+_DEPTH = 3  # of the arguments in a message
+
+
+def msgpack_pieces(message: Any, encode: Callable[[Any], bytes]) -> List[Buffer]:
+    """The encoded message in pieces, its large values of bytes being pieces of their own."""
+    found: List[Buffer] = []
+    small = bytearray()
+
+    def add(value: Any, depth: int) -> None:
+        nonlocal small
+        if type(value) is bytes and len(value) >= LARGE:
+            small += _ARRAY.pack(0xC6, len(value))
+            found.extend((small, value))
+            small = bytearray()
+        elif depth and type(value) in (list, tuple):
+            small += _ARRAY.pack(0xDD, len(value))
+            for item in value:
+                add(item, depth - 1)
+        else:
+            small += encode(value)
+
+    add(message, _DEPTH)
+    if small:
+        found.append(small)
+    return found
 
 
 def pickle_codec() -> Codec:

@@ -14,12 +14,14 @@ import time
 
 from .channel import ParentGone
 from .codec import PayloadError
-from .shared import LEND_FROM
 from .worker import OperationCancelled, Worker, flush_output, is_cancellation
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, List, Optional
+    from typing import Any, Callable, Dict, List, Optional, Sequence
+
+    from .codec import Buffer
+    from .worker import Body
 
 _UNSENT = 64 * 1024  # bytes that wait for room in the socket, beyond which streams wait too
 _END = object()
@@ -154,7 +156,7 @@ class ConcurrentWorker(Worker):
             body = self.failure(running.id, kind, error, running.times())
         self.answer_with(running, body)
 
-    async def outcome(self, running: Running, name: str, payload: Any, stream: bool, session: Any) -> bytes:
+    async def outcome(self, running: Running, name: str, payload: Any, stream: bool, session: Any) -> Body:
         """Run the operation; the encoded ``reply`` or ``end``."""
         operation = self.operations.get(name)
         if operation is None:
@@ -171,7 +173,8 @@ class ConcurrentWorker(Worker):
         times = running.times()
         data = None if state is None else self.pack_session(state.data)
         packed = self.pack("the result", result)
-        return self.encode("the result", ["end" if stream else "reply", running.id, packed, data, times])
+        message = ["end" if stream else "reply", running.id, packed, data, times]
+        return self.encode("the result", message, self.codec.splits(packed))
 
     def run_sync(self, running: Running, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
@@ -195,8 +198,7 @@ class ConcurrentWorker(Worker):
                     item = self.run_sync(running, next, result, _END)
                     if item is _END:
                         return
-                body = self.encode("an item", ["item", running.id, self.pack("an item", item)])
-                self.ours(functools.partial(self.post, body))
+                self.ours(functools.partial(self.post, self.item(running.id, item)))
                 await self.room()
         finally:
             if asynchronous:
@@ -206,9 +208,15 @@ class ConcurrentWorker(Worker):
 
     # sending
 
-    def post(self, body: bytes) -> None:
-        self.channel.offer(self.lent(body) if len(body) >= LEND_FROM else body, must=True)
+    def give_back(self, body: bytes) -> None:
+        self.put(body)
+
+    def put(self, body: bytes) -> None:
+        self.channel.offer(body, must=True)
         self.see_off()
+
+    def put_large(self, pieces: Sequence[Buffer], _size: int) -> None:
+        self.put(b"".join(pieces))
 
     def see_off(self) -> None:
         """Have what waits for room sent when there is some."""
@@ -216,7 +224,7 @@ class ConcurrentWorker(Worker):
             assert self.loop is not None
             self.loop.call_soon_threadsafe(self.wait_for_room)
 
-    def answer_with(self, running: Running, body: bytes) -> None:
+    def answer_with(self, running: Running, body: Body) -> None:
         running.answered = True
         flush_output()
         self.ours(functools.partial(self.post, body))

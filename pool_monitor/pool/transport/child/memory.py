@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Optional
 
 _UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+_BLOCK_LIMIT = 16 << 20
 _WORTH_ASKING_NS = 100_000  # a shorter call cannot take much memory; the next longer one is told of it
 
 
@@ -21,6 +22,15 @@ def resident() -> Optional[int]:
             return int(file.read().split()[1]) * resource.getpagesize()
     except (OSError, ValueError, IndexError):
         return _max_rss() * _UNIT
+
+
+def expect_large(size: int) -> None:
+    """Have the C library keep the memory of a few blocks of *size* bytes for the next ones of that size.
+
+    glibc returns freed memory to the system when there is more of it than twice the largest block it has seen freed,
+    and getting it anew takes longer than copying it. This block is never touched, so it costs next to nothing.
+    """
+    bytes(min(4 * size, _BLOCK_LIMIT))
 
 
 class Peak:

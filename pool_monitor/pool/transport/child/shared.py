@@ -12,15 +12,13 @@ import sys
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    from typing import Sequence, Union
+    from typing import Sequence
 
-    Buffer = Union[bytes, bytearray, memoryview]
+    from .codec import Buffer
 
 _PAGE = 4096
 _OUTBOX_END = 65536
 _AREA_LIMIT = 8 << 20
-LEND_FROM = 128 * 1024
-"""Bytes from which on a message is worth lending: below, one system call carries it as fast."""
 
 
 def area_size(frame_limit: int) -> int:
@@ -65,14 +63,14 @@ class Shared:
 
     # lending
 
-    def lend(self, parts: Sequence[Buffer], size: int) -> bool:
+    def lend(self, pieces: Sequence[Buffer], size: int) -> bool:
         """Put a message of *size* bytes into our area. False when that is lent already, or too small."""
         if self.lent or size > len(self._mine):
             return False
         at = 0
-        for part in parts:
-            self._mine[at : at + len(part)] = part
-            at += len(part)
+        for piece in pieces:
+            self._mine[at : at + len(piece)] = piece
+            at += len(piece)
         self.lent = True
         self._touched = max(self._touched, size)
         return True

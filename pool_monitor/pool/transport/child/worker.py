@@ -14,10 +14,10 @@ import time
 
 from . import PROTOCOL
 from .channel import Channel, ParentGone
-from .codec import PayloadError, first_codec, json_codec
-from .memory import Peak, resident
+from .codec import LARGE, PayloadError, first_codec, json_codec
+from .memory import Peak, expect_large, resident
 from .report import describe, text_of
-from .shared import LEND_FROM, Shared
+from .shared import Shared
 from .target import load_target, operations_of
 from .telemetry import Telemetry
 
@@ -25,9 +25,12 @@ TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
     import asyncio
     import socket
-    from typing import Any, Callable, Coroutine, Deque, Dict, List, Optional, Tuple
+    from typing import Any, Callable, Coroutine, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
+    from .codec import Buffer
     from .target import Operation
+
+    Body = Union[bytes, Sequence[Buffer]]  # an encoded message, in pieces when it is large
 
 _LONG_NS = 100_000  # an operation expected to take longer does not begin before the answers held back are sent
 _WEIGHT = 0.1  # of the latest call in an operation's running mean
@@ -64,6 +67,7 @@ class Worker:
         self.received = 0  # calls
         self.call_id: Optional[int] = None  # the call under way
         self.started = (0, 0)  # its wall and processor time then, ns
+        self.largest = 0  # message the parent has lent, bytes
         self.interruptible = False  # the target's own code is running
         self.urgent = False  # SIGURG came while it was not
         self.deputy: Worker = self  # who does the work: another one when calls run beside each other
@@ -86,8 +90,6 @@ class Worker:
         self.send(answer)
         self.codec = codec
         message = self.codec.decode(self.channel.receive())
-        if message[0] == "lent":
-            message = self.borrow(message[1])
         concurrency = message[4].get("concurrency", 1) if len(message) > 4 else 1
         if concurrency > 1:
             from .concurrent import ConcurrentWorker  # with asyncio: a third of a worker's start
@@ -113,22 +115,42 @@ class Worker:
     def send(self, message: Any) -> None:
         self.post(self.codec.encode(message))
 
-    def post(self, body: bytes) -> None:
+    def post(self, body: Body) -> None:
         """Send an encoded message, in the socket or through the shared memory."""
-        self.channel.send(self.lent(body) if len(body) >= LEND_FROM else body)
+        if type(body) is bytes and len(body) < LARGE:
+            self.put(body)
+            return
+        self.channel.unneeded = 0
+        pieces = (body,) if isinstance(body, bytes) else body
+        size = sum(map(len, pieces))
+        if self.shared is not None and self.shared.lend(pieces, size):
+            self.put(self.codec.encode(["lent", size]))
+        else:
+            self.put_large(pieces, size)
 
-    def lent(self, body: bytes) -> bytes:
-        """The message that lends *body*, or *body* when it cannot be lent now."""
-        if self.shared is None or not self.shared.lend((body,), len(body)):
-            return body
-        return self.codec.encode(["lent", len(body)])
+    def put(self, body: bytes) -> None:
+        if self.channel.held and self.channel.hold(body):
+            self.channel.flush()
+        else:
+            self.channel.send(body)
+
+    def put_large(self, pieces: Sequence[Buffer], size: int) -> None:
+        self.channel.send_pieces(pieces, size)
 
     def borrow(self, length: int) -> Any:
         """The message the parent lends."""
         assert self.shared is not None
+        self.channel.unneeded = 0
+        if length > self.largest:
+            self.largest = length
+            expect_large(length)
         message = self.codec.decode(self.shared.borrowed(length))
-        self.channel.send(self.codec.encode(["returned"]))
+        self.give_back(self.codec.encode(["returned"]))
         return message
+
+    def give_back(self, body: bytes) -> None:
+        if not self.channel.hold(body):  # it leaves with the answer if that comes soon
+            self.put(body)
 
     # messages
 
@@ -206,6 +228,7 @@ class Worker:
             try:
                 self.channel.flush()
                 self.drain()
+                self.channel.flush()
             finally:
                 self.interruptible = before
 
@@ -268,13 +291,10 @@ class Worker:
         self.interruptible = False  # again: the exception may have come before the line that says so
         self.call_id = None
         flush_output()
-        if len(body) >= LEND_FROM:
+        if type(body) is not bytes or len(body) >= LARGE:
             self.post(body)
         elif not (channel.frames or self.backlog) or self.urgent:
-            if channel.held and channel.hold(body):
-                channel.flush()
-            else:
-                channel.send(body)
+            self.put(body)
         elif not channel.hold(body):
             channel.send(body)
         if self.telemetry is not None:
@@ -282,7 +302,7 @@ class Worker:
 
     def answer(
         self, call_id: int, operation: Optional[Operation], name: str, payload: Any, stream: bool, session: Any
-    ) -> bytes:
+    ) -> Body:
         """Run the operation; the encoded ``reply`` or ``end``."""
         if operation is None:
             raise self.unknown(name)
@@ -296,7 +316,8 @@ class Worker:
         operation.mean_ns = times[0] if mean == math.inf else mean + _WEIGHT * (times[0] - mean)
         data = None if state is None else self.pack_session(state.data)
         packed = self.pack("the result", result)
-        return self.encode("the result", ["end" if stream else "reply", call_id, packed, data, times])
+        message = ["end" if stream else "reply", call_id, packed, data, times]
+        return self.encode("the result", message, self.codec.splits(packed))
 
     def unknown(self, name: str) -> LookupError:
         return LookupError("no operation %r; there are %s" % (name, ", ".join(sorted(self.operations))))
@@ -381,7 +402,7 @@ class Worker:
                 item = self.run(step, (result,), {})
                 if item is _END:
                     return
-                self.post(self.encode("an item", ["item", call_id, self.pack("an item", item)]))
+                self.post(self.item(call_id, item))
         finally:
             self.run(close, (result,), {})
 
@@ -399,15 +420,20 @@ class Worker:
         except Exception as error:
             raise self.not_carried(what, error) from error
 
-    def encode(self, what: str, message: Any) -> bytes:
+    def item(self, call_id: int, value: Any) -> Body:
+        packed = self.pack("an item", value)
+        return self.encode("an item", ["item", call_id, packed], self.codec.splits(packed))
+
+    def encode(self, what: str, message: Any, in_pieces: bool = False) -> Body:
         try:
-            body = self.codec.encode(message)
+            body: Body = self.codec.pieces(message) if in_pieces else self.codec.encode(message)
         except Exception as error:
             raise self.not_carried(what, error) from error
-        if len(body) > self.channel.limit:
+        size = sum(map(len, body)) if in_pieces else len(body)  # type: ignore[arg-type]
+        if size > self.channel.limit:
             raise PayloadError(
                 "%s takes %d bytes, over the frame limit of %d; raise frame_limit or return less"
-                % (what, len(body), self.channel.limit)
+                % (what, size, self.channel.limit)
             )
         return body
 
