@@ -92,7 +92,13 @@ def _drawn(match: re.Match[str]) -> str:
     return f"{start}{GENERATED[name]()}\n{end}"
 
 
-GENERATED = {"breaker": breaker, "retries": retries, "lifecycle": lifecycle, "pool_config": pool_config, "events": events}
+GENERATED = {
+    "breaker": breaker,
+    "retries": retries,
+    "lifecycle": lifecycle,
+    "pool_config": pool_config,
+    "events": events,
+}
 
 
 def out_of_date() -> dict[Path, str]:

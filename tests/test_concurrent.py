@@ -144,18 +144,41 @@ async def test_streams_pass_beside_each_other_and_are_closed_by_a_cancel(tmp_pat
         await eventually(lambda: endless in line.record.answered())
 
 
+async def test_a_stream_that_never_waits_is_closed_by_a_cancel_too(tmp_path: Path) -> None:
+    async with beside() as line:
+        call_id = line.call("produce_at_once", str(tmp_path / "closed"), stream=True)
+        await eventually(lambda: line.record.of("item"))
+        line.transport.cancel(call_id)
+        await eventually(lambda: call_id in line.record.answered())
+        assert (tmp_path / "closed").exists(), "before the answer"
+
+
 async def test_a_parent_that_does_not_read_holds_up_streams_and_nobody_else(tmp_path: Path) -> None:
     async with beside() as line:
         line.transport.flow(paused=True)
-        stream = line.call("produce", 3000, 10_000, stream=True)
-        touch = line.call("touch", str(tmp_path / "touched"))
-        waiting = line.call("wait_for", str(tmp_path / "go"))
-        await eventually((tmp_path / "touched").exists)
-        (tmp_path / "go").touch()
+        stream = line.call("produce_and_count", 3000, 10_000, stream=True)
+        counts = [-1, 0]
+        while counts[-1] != counts[-2] or not counts[-1]:
+            note = tmp_path / str(len(counts))
+            line.call("note_produced", str(note))
+            await eventually(lambda note=note: note.exists() and note.read_text())
+            counts.append(int(note.read_text()))
+        assert counts[-1] < 1000, "what is produced waits in the worker's memory"
         line.transport.flow(paused=False)
-        await eventually(lambda: len(line.record.answered()) == 3)
+        await eventually(lambda: len(line.record.answered()) == line.last)
         assert sum(told[0] == stream for told in line.record.of("item")) == 3000
-        assert set(line.record.answered()) == {stream, touch, waiting}
+
+
+async def test_answers_that_find_no_room_in_the_socket_follow_in_pieces() -> None:
+    async with beside() as line:
+        line.transport.flow(paused=True)
+        calls = [line.call("fill", 900_000 + number) for number in range(10)]
+        await eventually(lambda: line.transport.begun == 10)
+        line.transport.ping(1)
+        line.transport.flow(paused=False)
+        await eventually(lambda: len(line.record.answered()) == 10)
+        assert sorted(map(len, line.record.results().values())) == list(range(900_000, 900_010))
+        assert line.record.answered() == calls
 
 
 async def test_large_answers_pass_beside_each_other() -> None:

@@ -62,14 +62,11 @@ class Fault(NamedTuple):
     """How its worker's process ended: crash, or the reason in ``pool.worker.terminate``; ?: maybe; None: it did not."""
     timeout: float | None = None
     codecs: tuple[str, ...] = ("auto",)
-    not_yet: str = ""
-    """Why it is not so yet."""
+    alone: bool = False
+    """Only calls that were not handed to its worker together with it are safe from it."""
 
     def __str__(self) -> str:
         return "-".join([self.name, *map(str, self.more)])[:40]
-
-    def marks(self) -> list[Any]:
-        return [pytest.mark.xfail(reason=self.not_yet, run=self.name != "fork", strict=False)] if self.not_yet else []
 
 
 def died(code: int, stderr: str = "") -> dict[str, Any]:
@@ -89,9 +86,6 @@ def not_carried(says: str, *codecs: str) -> dict[str, Any]:
 
 
 # Why something is not so yet.
-FLUSH = "a worker dies of a stdout that cannot be flushed"
-REPORT = "a worker dies of a failure while it reports one"
-SWALLOWED = "with nonsense, good answers are lost that came in the same read, wait in the outbox, or follow"
 
 LATE: dict[str, Any] = {
     "error": OperationTimeout,
@@ -106,7 +100,7 @@ NONSENSE: dict[str, Any] = {
     "about": {"category": "communication", "retryable": True},
     "ended": "protocol",
     "codecs": CODECS,
-    "not_yet": SWALLOWED,
+    "alone": True,
 }
 PART = b"\x00\x00\x00\x64xxxx".hex()  # of a frame
 
@@ -124,8 +118,8 @@ TABLE = [
     Fault("interrupt", **raised("KeyboardInterrupt", "")),
     Fault("two_arguments", **raised("TwoArguments", "one"), codecs=CODECS),
     Fault("wordless", **raised("Wordless", "(its __str__ failed)")),
-    Fault("rudely_wordless", **raised("RudelyWordless", "(its __str__ failed)"), not_yet=REPORT),
-    Fault("nameless", **raised("Nameless"), not_yet=REPORT),
+    Fault("rudely_wordless", **raised("RudelyWordless", "(its __str__ failed)")),
+    Fault("nameless", **raised("Nameless")),
     Fault("recurse", **raised("RecursionError")),
     Fault("no_memory", **raised("MemoryError")),
     Fault("no_descriptors", **raised("OSError")),
@@ -161,12 +155,12 @@ TABLE = [
     # it only disarranges the furniture
     Fault("noise"),
     Fault("close_standard"),
-    Fault("no_stdout", not_yet=FLUSH),
-    Fault("flush_fails", not_yet=FLUSH),
+    Fault("no_stdout"),
+    Fault("flush_fails"),
     Fault("deaf"),
     Fault("thread"),
     Fault("lose_the_way"),
-    Fault("fork", not_yet="a fork of a worker answers for it, and takes calls from it"),
+    Fault("fork"),
 ]
 
 
@@ -178,7 +172,6 @@ def rows() -> list[Any]:
             codec,
             method,
             id=f"{fault}-{codec}-{method}",
-            marks=fault.marks() if method == "zygote" else [],
         )
         for fault in TABLE
         for codec in fault.codecs
@@ -221,7 +214,8 @@ async def among_others(pool: Pool, call: Awaitable[Any], others: int = MANY, pla
 
 @pytest.mark.parametrize(("fault", "codec", "start_method"), rows())
 async def test_one_call_goes_wrong_and_the_others_do_not_notice(fault: Fault, codec: str, start_method: str) -> None:
-    async with faults_pool(codec=codec, start_method=start_method) as (pool, witness):
+    ahead = 1 if fault.alone else 16
+    async with faults_pool(codec=codec, start_method=start_method, prefetch=ahead) as (pool, witness):
         before = await warmed_up(pool)
         call = pool.options(timeout=fault.timeout).run("act", "mine", fault.name, *fault.more)
         result = await among_others(pool, call, FEW if start_method == "exec" else MANY)
@@ -258,7 +252,6 @@ async def test_what_a_worker_writes_is_told_line_by_line_and_is_never_taken_for_
     [
         (("exit", 3), WorkerDied),
         (("signal", 9), WorkerDied),
-        pytest.param(("say", "00000000"), ProtocolError, marks=pytest.mark.xfail(reason=SWALLOWED, strict=False)),
         (("say", PART, "exit", 0), WorkerDied),
     ],
 )
@@ -289,17 +282,25 @@ STREAM_FAULTS = [
         ProtocolError,
         "an item cannot be rebuilt: boom",
         ended="protocol",
-        not_yet=SWALLOWED,
     ),
-    Fault("say", ("00000000",), ProtocolError, "without a body", ended="protocol", not_yet=SWALLOWED),
+    Fault("say", ("00000000",), ProtocolError, "without a body", ended="protocol", alone=True),
     Fault("stuck_in_c", (), OperationTimeout, "not done within", ended="timeout", timeout=0.2),
 ]
 
 
-@pytest.mark.parametrize("fault", [pytest.param(fault, id=str(fault), marks=fault.marks()) for fault in STREAM_FAULTS])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(
+            fault,
+            id=str(fault),
+        )
+        for fault in STREAM_FAULTS
+    ],
+)
 async def test_a_stream_that_goes_wrong_has_given_its_items_and_costs_no_other_call(fault: Fault) -> None:
     operation = "items_later" if fault.name in ("interrupt", "thing") else "items"
-    async with faults_pool(codec="pickle") as (pool, witness):
+    async with faults_pool(codec="pickle", prefetch=1 if fault.alone else 16) as (pool, witness):
         before = await warmed_up(pool)
         got: list[int] = []
         stream = pool.options(timeout=fault.timeout).stream(operation, 5, fault.name, *fault.more)
@@ -381,7 +382,6 @@ async def test_an_idle_worker_that_is_killed_costs_at_most_the_call_it_was_hande
         await well_again(pool, before)
 
 
-@pytest.mark.xfail(reason="a worker that hangs before it begins a call is waited for, for ever", run=False)
 @pytest.mark.parametrize("start_method", START_METHODS)
 async def test_a_worker_that_was_stopped_costs_the_call_that_cannot_wait_for_it(start_method: str) -> None:
     async with faults_pool(start_method=start_method) as (pool, witness):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,17 @@ async def test_threads_of_the_target_and_the_signal_handler_disturb_no_frame() -
             numbers = [told[1]["number"] for told in record.of("emitted") if told[1].get("thread") == thread]
             assert numbers == sorted(numbers)
         assert not record.of("broke")
+
+
+async def test_pings_come_through_wherever_in_telling_they_meet_the_target() -> None:
+    async with telling() as line:
+        line.call("tell_for_ever")
+        for token in range(400):
+            line.transport.ping(token)
+            await asyncio.sleep(0)
+        await eventually(lambda: len(line.record.of("ponged")) == 400)
+        line.transport.cancel(line.last)
+        await eventually(lambda: line.record.of("failed"))
 
 
 async def test_an_operation_that_only_tells_can_be_cancelled() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -506,6 +507,34 @@ async def test_a_start_given_up_as_its_worker_is_forked_leaves_nothing(
     worker.transport.kill()
     await eventually(lambda: pids and not psutil.pid_exists(pids[0]))
     assert len(worker.of("gone")) == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_worker_nobody_waits_for_any_more_is_ended_even_while_its_life_line_is_held(
+    when: str, launchers: Launchers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = launchers()
+    forked = Zygote._forked
+    pids: list[int] = []
+
+    def forked_and_cancelled(self: Zygote, request: int, pid: int) -> None:
+        pids.append(pid)
+        if when == "before":
+            start.cancel()
+        forked(self, request, pid)
+        if when == "after":
+            start.cancel()
+
+    monkeypatch.setattr(Zygote, "_forked", forked_and_cancelled)
+    with contextlib.ExitStack() as ours:
+        fds = {}
+        for name in ("POOL_MONITOR_FD", "POOL_MONITOR_LIFELINE"):
+            theirs, _kept = map(ours.enter_context, socket.socketpair())
+            fds[name] = theirs.fileno()
+        start = asyncio.ensure_future(launcher.start(fds))
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        await eventually(lambda: pids and not psutil.pid_exists(pids[0]))
 
 
 async def test_who_gives_up_on_a_stuck_zygote_does_not_leave_it_to_the_next(

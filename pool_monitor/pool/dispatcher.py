@@ -508,7 +508,7 @@ class Dispatcher:
     def _lose_patience(self, worker: Worker, call: Call, reason: str) -> None:
         if worker.calls.get(call.id) is not call:
             return
-        if worker.has_begun(call):
+        if worker.call is call or worker.has_begun(call):
             self._wardens.kill(worker, reason)
         else:  # it stands behind another one, which has a deadline of its own
             self._loop.call_later(self.config.cancel_grace, self._lose_patience, worker, call, reason)

@@ -137,6 +137,8 @@ class Faults:
 
     def _begun(self, value, path, fault, *more):
         """Leaves this process's number in the file *path*; then the fault."""
+        if fault == "hash_in_c":
+            import hashlib  # noqa: F401 - an import can be interrupted
         leave(path, os.getpid())
         return self.act(value, fault, *more)
 
@@ -332,6 +334,7 @@ class Faults:
 
     def _fork(self, value):
         """Two processes return from here."""
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the second
         os.fork()
         return value
 

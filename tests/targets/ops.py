@@ -224,7 +224,9 @@ class Ops:
     def reply_and_die(self, value):
         """Its answer is on the way when the process ends."""
         worker = signal.getsignal(signal.SIGURG).__self__
-        worker.channel.send(worker.codec.encode(["reply", worker.call_id, worker.codec.pack(value), None, [1, 1, None]]))
+        worker.channel.send(
+            worker.codec.encode(["reply", worker.call_id, worker.codec.pack(value), None, [1, 1, None]])
+        )
         os._exit(0)
 
     def burst(self, stop):

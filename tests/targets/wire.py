@@ -56,7 +56,26 @@ class Wire:
         for _ in range(count):
             yield "x" * size
 
+    produced = 0
+
+    def produce_and_count(self, count, size):
+        for _ in range(count):
+            self.produced += 1
+            yield "x" * size
+
+    def note_produced(self, path):
+        with open(path, "w") as file:
+            file.write(str(self.produced))
+
     # for asyncio
+
+    async def produce_at_once(self, path):
+        try:
+            while True:
+                yield 1
+        finally:
+            await asyncio.sleep(0.05)
+            open(path, "w").close()
 
     async def later(self, value=None, seconds=0.0):
         await asyncio.sleep(seconds)

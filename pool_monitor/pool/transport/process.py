@@ -12,7 +12,7 @@ import contextlib
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor.errors import PayloadError, StartError
@@ -39,6 +39,7 @@ _SOCKETS = ("POOL_MONITOR_FD", "POOL_MONITOR_LIFELINE")  # in this order in ``_s
 _TIDY_AFTER = 1.0  # seconds without a large message, after which the memory for them is given back
 _FROM_CONSTRUCTORS = ("event", "log", "dropped", "returned")  # what may come before a worker is ready
 _ANSWERS = ("reply", "end", "error")
+_UNREADABLE = (Exception, SystemExit, asyncio.CancelledError)  # all that decoding what a worker sent can raise
 _LAST_BYTES = 0.25  # seconds an ended worker's socket may stay open in a process it left behind
 
 
@@ -55,7 +56,8 @@ class ProcessTransport:
         self._transport: Wire | None = None
         self._shared: SharedFile | None = None  # until the worker has ended, or says that it makes no use of it
         self._begun: int | None = None  # what the shared memory said last
-        self._unanswered: set[int] = set()  # calls handed over
+        self._unanswered: dict[int, None] = {}  # calls handed over, in this order
+        self._broken = False  # it spoke nonsense: what else it says is taken only as far as it can be trusted
         self._tidying: asyncio.TimerHandle | None = None
         self._large = False  # a large message came or went since it was last looked at
         self._launching: asyncio.Task[None] | None = None
@@ -225,7 +227,7 @@ class ProcessTransport:
                 wire.join(body)
             else:
                 wire.send(body)
-        unanswered.add(call_id)
+        unanswered[call_id] = None
 
     @property
     def begun(self) -> int | None:
@@ -277,18 +279,28 @@ class ProcessTransport:
     # -- receiving ------------------------------------------------------------------------------------------------
 
     def _received(self, count: int) -> None:
+        broken: FrameError | None = None
         try:
-            for body in self._reader.received(count):
-                self._receive(self._decode(body))
-                if self._disconnected:
-                    return
+            bodies: Sequence[memoryview] = self._reader.received(count)
         except FrameError as error:
-            self._break(str(error))
+            bodies, broken = error.before, error
+        for index, body in enumerate(bodies):
+            if self._broken:
+                self._salvage(bodies[index:])
+                break
+            try:
+                self._receive(self._decode(body))
+            except FrameError as error:
+                self._break(str(error))
+            if self._disconnected:
+                return
+        if broken is not None:
+            self._break(str(broken), readable=False)
 
     def _decode(self, body: memoryview) -> Any:
         try:
             return self._codec.decode(body)
-        except Exception as error:  # whatever a decoder raises: what follows cannot be trusted
+        except _UNREADABLE as error:  # what follows cannot be trusted
             raise FrameError(f"a frame that is no {self._codec.name}: {error}") from error
 
     def _connection_lost(self) -> None:
@@ -309,8 +321,16 @@ class ProcessTransport:
         reader = FrameReader(self._launch.frame_limit)
         held = self._shared.memory.held_back()
         reader.space()[: len(held)] = held
-        with contextlib.suppress(FrameError):  # it may have ended because it writes where it should not
-            for body in reader.received(len(held)):
+        try:
+            bodies: Sequence[memoryview] = reader.received(len(held))
+        except FrameError as error:  # it may have ended because it writes where it should not
+            bodies = error.before
+        self._salvage(bodies)
+
+    def _salvage(self, bodies: Iterable[memoryview]) -> None:
+        """Take the answers among these: they are of other calls than the one that went wrong."""
+        for body in bodies:
+            with contextlib.suppress(FrameError):
                 message = self._decode(body)
                 answer = type(message) is list and len(message) > 1 and message[0] in _ANSWERS
                 if answer and message[1] in self._unanswered:
@@ -326,12 +346,12 @@ class ProcessTransport:
             case ["item", int(call_id), packed]:
                 self._item(call_id, packed)
             case ["error", int(call_id), str(kind), str(name), str(text), str(trace), times]:
-                self._unanswered.discard(call_id)
+                self._unanswered.pop(call_id, None)
                 self._sink.failed(call_id, Failure(kind, name, text, trace), _times(times))
             case ["pong", int(token), int() | None as call_id, int() | None as rss]:
                 self._sink.ponged(token, call_id, rss)
             case ["recalled", int(call_id)]:
-                self._unanswered.discard(call_id)
+                self._unanswered.pop(call_id, None)
                 self._sink.recalled(call_id)
             case ["lent", int(length)] if self._shared is not None:
                 self._borrow(length)
@@ -378,10 +398,10 @@ class ProcessTransport:
             self._shared.memory.give_back()
 
     def _reply(self, call_id: int, packed: Any, data: Any, times: CallTimes) -> None:
-        self._unanswered.discard(call_id)
+        self._unanswered.pop(call_id, None)
         try:
             result, state = self._codec.unpack(packed), None if data is None else self._codec.unpack(data)
-        except Exception as error:  # noqa: BLE001 - a pickle that cannot be rebuilt here: only that call fails
+        except _UNREADABLE as error:  # a pickle that cannot be rebuilt here: only that call fails
             text = f"the result cannot be rebuilt: {error}"
             self._sink.failed(call_id, Failure("payload", type(error).__name__, text, ""), times)
         else:
@@ -390,16 +410,26 @@ class ProcessTransport:
     def _item(self, call_id: int, packed: Any) -> None:
         try:
             value = self._codec.unpack(packed)
-        except Exception as error:  # as above, but there is no way to go on with the stream
+        except _UNREADABLE as error:  # as above, but there is no way to go on with the stream
             raise FrameError(f"an item cannot be rebuilt: {error}") from error
         self._sink.item(call_id, value)
 
-    def _break(self, reason: str) -> None:
+    def _break(self, reason: str, *, readable: bool = True) -> None:
+        """It spoke nonsense, and is ended. Answers to other calls than the one under way are taken, as long as what
+        it says is *readable*: where one frame ends and the next begins is known.
+        """
+        if not self._broken and self._receive == self._message:
+            self._broken = True
+            self._unanswered.pop(next(iter(self._unanswered), 0), None)
+            self._sink.broke(reason)
+            self.kill()
+            if readable:
+                return
+        if self._broken:
+            self._empty_outbox()
         self._disconnected = True
         if self._greeting is not None and not self._greeting.done():
             self._greeting.set_exception(StartError(f"the worker broke the protocol: {reason}"))
-        else:
-            self._sink.broke(reason)
         self.kill()
         if self._transport is not None:
             self._transport.abort()  # nothing it says from now on is listened to

@@ -6,9 +6,10 @@ the socket whose descriptor is in ``POOL_MONITOR_FD``; stdin, stdout and stderr 
 
 Theory of operation
 -------------------
-One thread, unless several calls may run at once (concurrent.py). Idle, it blocks in ``recv``. While the target runs nobody reads the socket, so that a call costs no
-hand-over between threads; when the parent has something urgent to say to a busy worker (``ping``, ``cancel``), it
-writes the frame and sends SIGURG, whose default action is to be ignored. Our handler then reads what has arrived,
+One thread, and one call at a time unless the worker is told otherwise (concurrent.py). Idle, it blocks in ``recv``.
+While the target runs nobody reads the socket, so that a call costs no hand-over between threads; when the parent has
+something urgent to say to a busy worker (``ping``, ``cancel``, ``recall``), it writes the frame and sends SIGURG,
+whose default action is to be ignored. Our handler then reads what has arrived,
 answers pings, gives back calls that have not begun, and turns a ``cancel`` into `OperationCancelled`, raised inside
 the target at that very place. The handler reads only while the target's code runs: never in the middle of a frame
 that is being sent or received. (``interruptible``, in worker.py; what the target's telemetry sends is kept from the

@@ -92,7 +92,7 @@ class Channel:
             count = self.sock.recv_into(self.reader.space(), 0, flags)
         except BlockingIOError:
             return False
-        except ConnectionError:
+        except OSError:  # the parent's end is closed; or the target closed ours
             raise ParentGone from None
         if not count:
             raise ParentGone
@@ -156,7 +156,7 @@ class Channel:
                     self.shared.counters[1] = self.held = 0
                 for piece in pieces:
                     self.sock.sendall(piece)
-            except ConnectionError:
+            except OSError:
                 raise ParentGone from None
         if self._unsent:
             self.push()

@@ -34,7 +34,6 @@ class Running:
         self.id = call_id
         self.started = time.perf_counter_ns()
         self.cancelled = False
-        self.answered = False
 
     def times(self) -> List[Any]:
         return [time.perf_counter_ns() - self.started, None, None]
@@ -118,6 +117,7 @@ class ConcurrentWorker(Worker):
             self.post(self.failure(call_id, "cancelled", OperationCancelled(), [0, 0, None]))
 
     def cancel_task(self, call_id: int) -> None:
+        """Called by the loop, and so after the task's first step: it sees to its answer."""
         if call_id in self.tasks:
             self.calls[call_id].cancelled = True
             self.tasks[call_id].cancel()
@@ -139,10 +139,7 @@ class ConcurrentWorker(Worker):
             self.finish()
 
     def ended(self, running: Running, _task: asyncio.Task[None]) -> None:
-        """A call's task is done; one that was cancelled before its first step has not answered yet."""
         del self.tasks[running.id], self.calls[running.id]
-        if not running.answered:
-            self.answer_with(running, self.failure(running.id, "cancelled", OperationCancelled(), running.times()))
         self.begin()
 
     async def perform(self, running: Running, name: str, payload: Any, stream: bool, session: Any) -> None:
@@ -154,7 +151,7 @@ class ConcurrentWorker(Worker):
         except BaseException as error:
             kind = "cancelled" if is_cancellation(error) else "operation"
             body = self.failure(running.id, kind, error, running.times())
-        self.answer_with(running, body)
+        self.answer_with(body)
 
     async def outcome(self, running: Running, name: str, payload: Any, stream: bool, session: Any) -> Body:
         """Run the operation; the encoded ``reply`` or ``end``."""
@@ -224,8 +221,7 @@ class ConcurrentWorker(Worker):
             assert self.loop is not None
             self.loop.call_soon_threadsafe(self.wait_for_room)
 
-    def answer_with(self, running: Running, body: Body) -> None:
-        running.answered = True
+    def answer_with(self, body: Body) -> None:
         flush_output()
         self.ours(functools.partial(self.post, body))
         if self.telemetry is not None:

@@ -10,7 +10,7 @@ import struct
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    from typing import List
+    from typing import List, Sequence
 
 LENGTH = struct.Struct(">I")
 HEADER = LENGTH.size
@@ -19,7 +19,13 @@ _KEPT = 64  # times bytes came without needing the large buffer, after which it 
 
 
 class FrameError(Exception):
-    """The other side announced a frame that cannot be: nothing after it can be trusted."""
+    """The other side announced a frame that cannot be: nothing after it can be trusted. *before*: the whole ones that
+    came with it and before it.
+    """
+
+    def __init__(self, reason: str, before: Sequence[memoryview] = ()) -> None:
+        super().__init__(reason)
+        self.before = before
 
 
 def frame(body: bytes) -> bytes:
@@ -83,14 +89,14 @@ class FrameReader:
         """
         end = self._end = self._end + count
         start, need, view = self._start, self._need, self._view
-        frames = []
+        frames: List[memoryview] = []
         while end - start >= need:
             if need == HEADER:
                 (length,) = LENGTH.unpack_from(view, start)
                 if not length:
-                    raise FrameError("a frame without a body")
+                    raise FrameError("a frame without a body", frames)
                 if length > self.limit:
-                    raise FrameError("a frame of %d bytes is over the limit of %d" % (length, self.limit))
+                    raise FrameError("a frame of %d bytes is over the limit of %d" % (length, self.limit), frames)
                 need += length
             else:
                 frames.append(view[start + HEADER : start + need])

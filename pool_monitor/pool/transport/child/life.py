@@ -45,6 +45,7 @@ def main() -> None:
         os.set_inheritable(fd, False)
     lifeline = tie_life_to(fds[1])
     worker = Worker(socket.socket(fileno=fds[0]))
+    os.register_at_fork(after_in_child=worker.channel.sock.close)  # what the target forks off is no worker
     try:
         if worker.start():
             worker.serve()
@@ -52,4 +53,5 @@ def main() -> None:
         pass
     finally:
         flush_output()
-        lifeline.detach()  # stays open until the very end of the process
+        for sock in (lifeline, worker.channel.sock):
+            sock.detach()  # stays open until the very end of the process: the parent takes its end for ours

@@ -7,27 +7,35 @@ import os
 from .codec import PayloadError
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
+_NAME = type.__dict__["__name__"]  # whatever a metaclass of the target says about it
 _TEXT_LIMIT = 64 * 1024  # most characters of a message or traceback that go back
 
 
 def describe(error: BaseException) -> list[str]:
     """An exception as type name, message and traceback, without our own frames."""
     if isinstance(error, PayloadError):
-        return [type(error.__cause__ or error).__name__, text_of(error), ""]
+        return [_name_of(error.__cause__ or error), text_of(error), ""]
     trace = error.__traceback__
     while trace is not None and os.path.dirname(trace.tb_frame.f_code.co_filename) == _HERE:
         trace = trace.tb_next
     import traceback  # most calls never need it
 
-    lines = "".join(traceback.format_exception(type(error), error, trace))
-    return [type(error).__name__, text_of(error), _clean(lines[-_TEXT_LIMIT:])]
+    try:
+        lines = "".join(traceback.format_exception(type(error), error, trace))
+    except BaseException:
+        lines = ""
+    return [_name_of(error), text_of(error), _clean(lines[-_TEXT_LIMIT:])]
+
+
+def _name_of(error: BaseException) -> str:
+    return str(_NAME.__get__(type(error)))
 
 
 def text_of(error: BaseException) -> str:
     """What it says, whatever it does when asked."""
     try:
         return _clean(str(error)[:_TEXT_LIMIT])
-    except Exception:
+    except BaseException:
         return "(its __str__ failed)"
 
 

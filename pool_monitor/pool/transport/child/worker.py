@@ -60,6 +60,7 @@ class Worker:
         self.telemetry: Optional[Telemetry] = None
         self.peak: Optional[Peak] = None  # None until the target is loaded
         self.main_thread = threading.get_ident()
+        self.pid = os.getpid()
         self.loop: Optional[asyncio.AbstractEventLoop] = None
         self.task: Optional[asyncio.Task[Any]] = None  # the asyncio task of a running coroutine operation
         self.on_loop = False  # asyncio runs it: nothing may be raised there, the task is cancelled instead
@@ -289,6 +290,8 @@ class Worker:
             kind = "cancelled" if is_cancellation(error) else "operation"
             body = self.failure(call_id, kind, error, self.times())
         self.interruptible = False  # again: the exception may have come before the line that says so
+        if os.getpid() != self.pid:
+            os._exit(0)  # a copy that the operation forked off: the answer is the original's to give
         self.call_id = None
         flush_output()
         if type(body) is not bytes or len(body) >= LARGE:
@@ -482,10 +485,10 @@ async def _step_async(generator: Any) -> Any:
 
 
 def flush_output() -> None:
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
         try:  # noqa: SIM105 - at every call, where a context manager would cost half as much again
-            stream.flush()
-        except (AttributeError, ValueError, OSError):  # the target may have replaced or closed it
+            getattr(sys, name).flush()
+        except BaseException:  # noqa: S110 - the target may have replaced, closed or deleted it
             pass
 
 
