@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+JOBS   ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint types bench golden docs ci clean
@@ -14,8 +15,8 @@ help: ## What can be made
 demo: $(VENV)/.ready ## A real pool under a real load, with the dashboard (ARGS="--headless --duration 10")
 	@$(BIN)/pool-monitor demo $(ARGS)
 
-test: $(VENV)/.ready-dev ## The tests (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.ready-dev ## The tests (ARGS="-k name" for some of them, JOBS=0 for one at a time)
+	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 test-slow: $(VENV)/.ready-dev ## The tests that take long
 	@$(BIN)/python -m pytest -m slow $(ARGS)
