@@ -65,7 +65,8 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     python: str | None = None
     """Interpreter of the workers (3.8 or later); None: the one the service runs in."""
     env: dict[str, str] = {}
-    """Environment variables added to the service's own."""
+    """Environment variables added to the service's own. From a zygote, workers get the environment, directory and
+    limits that the service had when the zygote was started: when the pool was opened, or after the last one ended."""
     sys_path: tuple[str, ...] = ()
     """Directories put in front of the workers' import path."""
     init_args: tuple[Any, ...] = ()
@@ -86,7 +87,8 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """``zygote``: workers are forked by a process that has loaded the interpreter and *preload*; ``exec``: each is
     started on its own. ``auto``: zygote on Linux, unless *command* is given."""
     preload: tuple[str, ...] = ()
-    """Modules the zygote imports once for all workers. They must start no thread and touch no GPU on import."""
+    """Modules the zygote imports once for all workers (``asyncio`` is worth it where operations are coroutines). They
+    must start no thread and touch no GPU on import."""
 
     # lifecycle
     start_timeout: Seconds = 30.0
