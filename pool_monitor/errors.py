@@ -175,15 +175,19 @@ class WorkerDied(PoolError):
     it is declared idempotent.
 
     ``worker`` is the slot, ``exit_code`` the process's exit code (negative: the signal's number; None: unknown),
-    ``stderr`` the last lines it wrote there.
+    ``stderr`` the last lines it wrote there. ``reason`` is None when it ended by itself; otherwise why the pool ended
+    it (``timeout``, ``cancel``, ``health`` ...): with ``concurrency`` above 1, another call that did not let go takes
+    those beside it along.
     """
 
     category = "connection"
     retryable = True
     outcome = "worker_lost"
 
-    def __init__(self, message: str, *, worker: str, exit_code: int | None, stderr: str = "") -> None:
-        self.worker, self.exit_code, self.stderr = worker, exit_code, stderr
+    def __init__(
+        self, message: str, *, worker: str, exit_code: int | None, stderr: str = "", reason: str | None = None
+    ) -> None:
+        self.worker, self.exit_code, self.stderr, self.reason = worker, exit_code, stderr, reason
         super().__init__(f"{message}\nits last lines on stderr:\n{stderr}" if stderr else message)
 
 

@@ -180,7 +180,7 @@ BREAKER_TRANSITION = _spec(
         **_POOL,
         "from": "str: closed, open or half_open",
         "to": "str: the same",
-        "trigger": "str: what caused it: failures, ratio, elapsed, trial_failed or trials_succeeded",
+        "trigger": "str: what caused it: failures, ratio, elapsed, worker_started, trial_failed or trials_succeeded",
     },
 )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from pool_monitor.config import PoolConfig
@@ -27,6 +28,8 @@ class FakeTransport:
         self._tells = tells
         self.cancelled: set[int] = set()
         self.wanted_back: list[int] = []
+        self.flows: list[bool] = []  # whether it was to be read no more, each time that was said
+        self.holds: list[tuple[int, bool]] = []  # the same of single streams
         self.on_call: Callable[[], None] = lambda: None
         self.on_cancel: Callable[[int], None] = lambda _id: None
 
@@ -38,7 +41,6 @@ class FakeTransport:
         self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any], *,
         stream: bool, session: tuple[str, dict[str, Any]] | None,
     ) -> None:  # fmt: skip
-        assert not stream
         self.handed.append((call_id, args))
         self.received += 1
         self.on_call()
@@ -60,11 +62,15 @@ class FakeTransport:
 
     def ping(self, token: int) -> None: ...
 
-    def flow(self, *, paused: bool) -> None: ...
+    def flow(self, *, paused: bool) -> None:
+        self.flows.append(paused)
+
+    def hold(self, call_id: int, *, held: bool) -> None:
+        self.holds.append((call_id, held))
 
 
-def fill(calls: Dispatcher, worker: Worker, transport: Any, now_ns: int) -> None:
-    """A fresh process, ready, for a slot that has none. *transport*: as much of one as the dispatcher needs."""
+def _settle(calls: Dispatcher, worker: Worker, transport: Any, now_ns: int) -> None:
+    """The slot has another process from now on."""
     config = calls.config
     worker.processes += 1
     health = Health(config.health_interval, config.health_timeout, config.health_misses)
@@ -72,6 +78,11 @@ def fill(calls: Dispatcher, worker: Worker, transport: Any, now_ns: int) -> None
     process = worker.process = Process(worker.processes, now_ns, health, limits)
     process.ready = Ready(1, "3.11.7", "json", calls.operations)
     process.transport = worker.transport = transport
+
+
+def fill(calls: Dispatcher, worker: Worker, transport: Any, now_ns: int) -> None:
+    """A fresh process, ready, for a slot that has none. *transport*: as much of one as the dispatcher needs."""
+    _settle(calls, worker, transport, now_ns)
     calls.roster.move(worker, "start", now_ns)
     calls.roster.move(worker, "loaded", now_ns)
     calls.ready(worker)
@@ -86,7 +97,7 @@ class FakePool:
         self.calls = Dispatcher("fake", size, self.config, self, now_ns=now_ns)
         self.calls.accepting = True
         self.calls.operations = {"work": "function"}
-        self.numbers = iter(range(10**9))
+        self.numbers: Iterator[int] = iter(range(10**9))
         self.killed: list[Worker] = []
         for _ in range(size):
             self.start(self.add())
@@ -99,6 +110,12 @@ class FakePool:
     def start(self, worker: Worker) -> None:
         """A fresh process for a slot that has none."""
         fill(self.calls, worker, FakeTransport(), self.now_ns())
+
+    def renew(self, worker: Worker) -> None:
+        """A fresh process takes over the slot of an idle worker."""
+        _settle(self.calls, worker, FakeTransport(), self.now_ns())
+        self.calls.roster.move(worker, "recycle", self.now_ns())
+        self.calls.ready(worker)
 
     @staticmethod
     def transport(worker: Worker) -> FakeTransport:
@@ -128,20 +145,21 @@ class FakePool:
     def die(self, worker: Worker) -> None:
         """Its process is gone."""
         self.calls.roster.move(worker, "exited", self.now_ns())
-        self.calls.lost(worker, WorkerDied("gone", worker=worker.id, exit_code=-9))
+        self.calls.lost(worker, lambda call: WorkerDied("gone", worker=worker.id, exit_code=-9))
         worker.process = None
 
     def forget(self, worker: Worker) -> None:
-        """The slot of a worker without a process goes."""
+        """The slot of a worker without a process goes; the next one that is added gets its number."""
         self.calls.forget(worker)
         self.calls.roster.drop(worker)
+        self.numbers = chain([worker.index], self.numbers)
 
     def running(self) -> list[Worker]:
         return [worker for worker in self.calls.workers.values() if worker.transport is not None]
 
     # -- Wardens --------------------------------------------------------------------------------------------------
 
-    def kill(self, worker: Worker, reason: str) -> None:
+    def kill(self, worker: Worker, reason: str, culprit: str) -> None:
         if worker.lifecycle.state in (State.READY, State.BUSY):
             self.calls.roster.withdraw(worker)
             self.calls.roster.move(worker, "stop", self.now_ns())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pool_monitor.pool.admission import ServiceTimes
-from pool_monitor.pool.queue import WaitQueue
+from pool_monitor.pool.queue import Ahead, WaitQueue
 
 WORKERS = 10
 SERVICE = 0.02
@@ -27,6 +27,7 @@ class Arrival(NamedTuple):
     takes: float
     priority: int = 0
     key: str = ""
+    expects: tuple[float, float] = (0.0, 0.0)
 
 
 class Ended(NamedTuple):
@@ -48,15 +49,16 @@ class Ended(NamedTuple):
         return self.in_time / self.calls
 
 
-Admit = Callable[[int, ServiceTimes], bool]
+Admit = Callable[[Ahead, ServiceTimes], bool]
 """Whether to let a call wait behind so many others."""
 
 
-def by_prediction(ahead: int, times: ServiceTimes) -> bool:
-    return not times.misses(ahead, WORKERS, "op", DEADLINE)
+def by_prediction(ahead: Ahead, times: ServiceTimes) -> bool:
+    outlook = times.outlook(ahead, 0, WORKERS, "op")
+    return outlook is None or outlook.total <= DEADLINE
 
 
-def everybody(ahead: int, times: ServiceTimes) -> bool:
+def everybody(ahead: Ahead, times: ServiceTimes) -> bool:
     return True
 
 
@@ -118,7 +120,7 @@ def simulate(calls: list[Arrival], admit: Admit, times: ServiceTimes, stall: tup
         if len(serving) < WORKERS:
             serve(call, call.at)
         elif admit(waiting.ahead(call), times):
-            waiting.push(call)
+            waiting.push(call._replace(expects=times.expects("op")))
         else:
             refused += 1
     finish_until(float("inf"))

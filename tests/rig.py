@@ -74,6 +74,9 @@ class FakeTransport:
     def flow(self, *, paused: bool) -> None:
         pass
 
+    def hold(self, call_id: int, *, held: bool) -> None:
+        pass
+
     def kill(self) -> None:
         self.dead = True
         if self._running is not None:
@@ -119,13 +122,13 @@ class Rig:
         transport.kill()
         self.dispatcher.roster.withdraw(worker)
         self.dispatcher.roster.move(worker, "exited", clock().time_ns())
-        self.dispatcher.lost(worker, WorkerDied("killed", worker=worker.id, exit_code=-9))
+        self.dispatcher.lost(worker, lambda call: WorkerDied("killed", worker=worker.id, exit_code=-9))
         worker.process = None
         clock().call_later(self.restart_after, self._fill, worker)
 
     # What the dispatcher asks of whoever owns the workers.
 
-    def kill(self, worker: Worker, reason: str) -> None:
+    def kill(self, worker: Worker, reason: str, culprit: str) -> None:
         worker.transport.kill()  # type: ignore[union-attr]
         clock().call_soon(self._killed, worker, worker.process)
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_monitor.pool.admission import ServiceTimes
+from pool_monitor.pool.admission import Outlook, ServiceTimes
+from pool_monitor.pool.queue import Ahead
 from tests import overload
 from tests.overload import Ended, arrivals, by_prediction, everybody, simulate, steady
 
@@ -24,17 +25,28 @@ def times(*durations: float, operation: str = "op") -> ServiceTimes:
     return made
 
 
+def outlook(made: ServiceTimes, ahead: int, capacity: int, operation: str = "op") -> Outlook | None:
+    """With so many others of "op" before it."""
+    mean, variance = made.expects("op")
+    return made.outlook(Ahead(ahead, ahead * mean, ahead * variance), 0, capacity, operation)
+
+
+def misses(made: ServiceTimes, ahead: int, capacity: int, operation: str, left: float) -> bool:
+    told = outlook(made, ahead, capacity, operation)
+    return told is not None and told.total > left
+
+
 def alike(seconds: float, count: int = 100) -> ServiceTimes:
     return times(*[seconds] * count)
 
 
 def test_nothing_is_said_and_nobody_refused_before_twenty_calls_have_ended() -> None:
     few = alike(10.0, 19)
-    assert (few.mean, few.mean_of("op"), few.predict(5, 2, "op")) == (None, None, None)
-    assert not few.misses(1000, 1, "op", 0.1)
+    assert (few.mean, few.mean_of("op"), outlook(few, 5, 2)) == (None, None, None)
+    assert not misses(few, 1000, 1, "op", 0.1)
     few.add("op", 10.0)
     assert few.mean == pytest.approx(10)
-    assert few.misses(1000, 1, "op", 0.1)
+    assert misses(few, 1000, 1, "op", 0.1)
 
 
 @given(st.lists(DURATIONS, min_size=20, max_size=20))
@@ -78,13 +90,13 @@ def test_an_operation_too_many_is_known_by_the_others() -> None:
 
 @pytest.mark.parametrize(
     ("ahead", "capacity", "expected"),
-    [(0, 1, (0.1, 0.2)), (9, 1, (1.0, 1.1)), (9, 5, (0.2, 0.3)), (9, 0, None)],
+    [(0, 1, (0.1, 0.1)), (9, 1, (1.0, 0.1)), (9, 5, (0.2, 0.1)), (9, 0, None)],
 )
 def test_the_wait_is_that_of_all_before_it_shared_by_the_workers(
     ahead: int, capacity: int, expected: tuple[float, float] | None
 ) -> None:
-    predicted = alike(0.1).predict(ahead, capacity, "op")
-    assert predicted == (None if expected is None else pytest.approx(expected))
+    told = outlook(alike(0.1), ahead, capacity)
+    assert told == (None if expected is None else pytest.approx((*expected, 0.0)))
 
 
 @pytest.mark.parametrize(
@@ -103,27 +115,36 @@ def test_the_wait_is_that_of_all_before_it_shared_by_the_workers(
 def test_calls_that_always_take_alike_are_refused_to_the_point(
     ahead: int, capacity: int, time_left: float, refused: bool
 ) -> None:
-    assert alike(0.1).misses(ahead, capacity, "op", time_left) == refused
+    assert misses(alike(0.1), ahead, capacity, "op", time_left) == refused
 
 
 def test_a_slow_operation_waits_like_the_others_and_takes_longer() -> None:
     made = alike(0.01)
     for number in range(3000):
         made.add("op" if number % 100 else "slow", 0.01 if number % 100 else 1.0)
-    assert made.misses(0, 2, "slow", 0.9)
-    assert not made.misses(0, 2, "op", 0.9)
+    assert misses(made, 0, 2, "slow", 0.9)
+    assert not misses(made, 0, 2, "op", 0.9)
 
 
 @pytest.mark.parametrize("durations", [[0.01], [0.002, 0.018], [0.001] * 9 + [0.091]])
 def test_a_long_burst_that_will_make_it_is_not_refused(durations: list[float]) -> None:
     made = times(*durations * 100)
-    assert not any(made.misses(ahead, 4, "op", 60.0) for ahead in range(5000))
+    assert not any(misses(made, ahead, 4, "op", 60.0) for ahead in range(5000))
+
+
+def test_a_burst_of_quick_calls_is_not_taken_for_the_slow_ones_there_were_before() -> None:
+    made = ServiceTimes()
+    for number in range(300):
+        made.add("op" if number % 10 else "slow", 0.005 if number % 10 else 0.2)
+    assert not any(misses(made, ahead, 2, "op", 1.0) for ahead in range(200))
+    slow = made.expects("slow")
+    assert made.outlook(Ahead(20, 20 * slow[0], 20 * slow[1]), 0, 2, "op").wait > 2.0  # type: ignore[union-attr]
 
 
 def test_the_less_calls_are_alike_the_more_room_is_left() -> None:
     left = 1.5
-    assert not alike(0.1).misses(9, 1, "op", left)
-    assert times(*[0.05, 0.15] * 50).misses(9, 1, "op", left)
+    assert not misses(alike(0.1), 9, 1, "op", left)
+    assert misses(times(*[0.05, 0.15] * 50), 9, 1, "op", left)
 
 
 @given(
@@ -136,13 +157,14 @@ def test_fewer_ahead_and_more_time_are_never_worse(
     durations: list[float], ahead: int, capacity: int, time_left: float
 ) -> None:
     made = times(*durations)
-    predicted = made.predict(ahead, capacity, "op")
-    assert predicted is not None
-    if predicted[1] > time_left * (1 + 1e-9):
-        assert made.misses(ahead, capacity, "op", time_left)
-    if not made.misses(ahead, capacity, "op", time_left):
-        assert not made.misses(ahead // 2, capacity, "op", time_left)
-        assert not made.misses(ahead, capacity, "op", time_left * 2)
+    told = outlook(made, ahead, capacity)
+    assert told is not None
+    assert min(told) >= 0
+    if told.wait + told.execution > time_left * (1 + 1e-9):
+        assert misses(made, ahead, capacity, "op", time_left)
+    if not misses(made, ahead, capacity, "op", time_left):
+        assert not misses(made, ahead // 2, capacity, "op", time_left)
+        assert not misses(made, ahead, capacity, "op", time_left * 2)
 
 
 # -- a pool under overload, simulated -----------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""The dispatcher under every order of events: calls, answers, deaths, cancellations, time, in any mixture."""
+"""The dispatcher under every order of events: calls, answers, deaths, cancellations, time, in any mixture.
+
+Below that, orders of events that once went wrong, one by one.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,30 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pool_monitor import telemetry
 from pool_monitor.config import PoolConfig
-from pool_monitor.pool.calls import Call, Options
+from pool_monitor.errors import CircuitOpen, StartError
+from pool_monitor.pool.calls import STREAM_HIGH, Call, Options
+from pool_monitor.pool.deadline import TICK
 from pool_monitor.pool.worker import State, Worker
 from tests.fakes import FakePool
-from tests.virtual import VirtualLoop
+from tests.virtual import VirtualLoop, clock, run
 
 KNOWN = {"ok", "OperationError", "OperationTimeout", "QueueTimeout", "WorkerDied", "PoolSaturated", "PoolClosed"}
 KNOWN |= {"SessionLost", "CancelledError", "CircuitOpen", "OperationCancelled"}
+
+
+def end_of(call: Call) -> str:
+    """How a call ended, in a word."""
+    if call.future.cancelled():
+        return "CancelledError"
+    error = call.future.exception()
+    return "ok" if error is None else type(error).__name__
 
 
 class Calls(RuleBasedStateMachine):
@@ -46,7 +60,7 @@ class Calls(RuleBasedStateMachine):
         queue_limit=st.sampled_from([0, 2, 1000]),
         depth=st.integers(1, 4),
         breaker=st.sampled_from([0, 3]),
-        max_wait=st.sampled_from([None, 0.5]),
+        max_wait=st.sampled_from([None, 0.5, 60.0]),
     )
     def enter(self, size: int, queue_limit: int, depth: int, breaker: int, max_wait: float | None) -> None:
         config = PoolConfig(
@@ -93,10 +107,8 @@ class Calls(RuleBasedStateMachine):
         )
         assert starts == ends == Counter(call.id for call in self.made)
         for call in self.made:
-            error = None if call.future.cancelled() else call.future.exception()
-            kind = "CancelledError" if call.future.cancelled() else "ok" if error is None else type(error).__name__
-            assert kind in KNOWN
-            if kind == "ok":
+            assert end_of(call) in KNOWN
+            if end_of(call) == "ok":
                 assert call.future.result() == ("did", call.args[0])
 
     # -- callers --------------------------------------------------------------------------------------------------
@@ -191,6 +203,13 @@ class Calls(RuleBasedStateMachine):
                 self.do(lambda worker=worker: self.pool.start(worker))
                 return
 
+    @rule(data=st.data())
+    def recycle(self, data: st.DataObject) -> None:
+        idle = [worker for worker in self.pool.running() if worker.lifecycle.state is State.READY]
+        if idle:
+            worker = data.draw(st.sampled_from(idle))
+            self.do(lambda: self.pool.renew(worker))
+
     @precondition(lambda self: len(self.calls.workers) < 5)
     @rule()
     def grow(self) -> None:
@@ -250,11 +269,400 @@ class Calls(RuleBasedStateMachine):
 
     @invariant()
     def nobody_waits_while_somebody_is_free(self) -> None:
-        if hasattr(self, "pool") and not self.calls.paused and self.calls.roster.idle():
+        if hasattr(self, "pool") and not self.calls.paused and self.calls.roster._idle:
             assert not self.calls._waiting
+
+    @invariant()
+    def no_deadline_is_forgotten(self) -> None:
+        if hasattr(self, "pool") and self.calls.open_calls:
+            deadlines = self.calls._deadlines
+            assert deadlines._timer is not None
+            assert deadlines._wake_at <= min(call.deadline for call in self.made if not call.done) + TICK + 1e-9
+
+    @invariant()
+    def a_session_has_no_ended_call_in_it(self) -> None:
+        if hasattr(self, "pool"):
+            for session in self.calls.sessions.table._sessions.values():
+                assert session.active is not None or not session.pending
+                assert not any(call.done for call in (session.active, *session.pending) if call is not None)
+
+    @invariant()
+    def those_on_trial_are_counted(self) -> None:
+        if hasattr(self, "pool") and self.calls.gate.breaker is not None:
+            assert self.calls.gate.breaker._under_way == sum(call.trial for call in self.made if not call.done)
 
 
 TestCalls = Calls.TestCase
 TestCalls.settings = settings(
     max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+# -- one by one ---------------------------------------------------------------------------------------------------
+
+
+def made(size: int, **fields: Any) -> FakePool:
+    """A pool of workers made of nothing, on virtual time."""
+    config = PoolConfig(**{"timeout": 100.0, "shed": False, **fields})
+    return FakePool(size, config, now_ns=clock().time_ns)
+
+
+def go(pool: FakePool, *, stream: bool = False, **options: Any) -> Call:
+    """Make a call; how it ends concerns nobody but `end_of`."""
+    call = pool.calls.admit("work", (), {}, Options(**options), stream=stream)
+    call.future.add_done_callback(lambda future: future.cancelled() or future.exception())
+    return call
+
+
+async def turns() -> None:
+    """What was put off to the next turns of the loop has happened."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def done(pool: FakePool, call: Call) -> None:
+    """Its worker begins the call, which is its first, and answers it."""
+    worker = call.worker
+    assert worker is not None
+    pool.transport(worker).begin()
+    pool.reply(worker)
+    assert end_of(call) == "ok"
+
+
+def gone(pool: FakePool, worker: Worker) -> None:
+    """The worker dies in its call, and its slot is not wanted any more."""
+    pool.transport(worker).begin()
+    pool.die(worker)
+    pool.forget(worker)
+
+
+def test_calls_for_a_slot_that_is_gone_are_refused_though_others_are_idle() -> None:
+    async def main() -> tuple[list[str], list[Any]]:
+        pool = made(2)
+        other, slot = pool.running()
+        calls = [go(pool, session="s", worker=slot.id) for _ in range(3)]
+        gone(pool, slot)
+        await turns()
+        return [end_of(call) for call in calls], pool.transport(other).handed
+
+    assert run(main()) == (["WorkerDied", "PoolClosed", "PoolClosed"], [])
+
+
+def test_a_call_between_two_tries_whose_slot_has_gone_is_refused_though_others_are_idle() -> None:
+    async def main() -> tuple[bool, str, list[Any]]:
+        pool = made(2)
+        other, slot = pool.running()
+        call = go(pool, idempotent=True, worker=slot.id)
+        gone(pool, slot)
+        before = call.done
+        await asyncio.sleep(5)
+        return before, end_of(call), pool.transport(other).handed
+
+    assert run(main()) == (False, "PoolClosed", [])
+
+
+def test_a_call_that_has_ended_is_not_handed_over_when_its_slot_comes_back() -> None:
+    async def main() -> tuple[list[Any], int]:
+        pool = made(2)
+        _, slot = pool.running()
+        call = go(pool, idempotent=True, worker=slot.id)
+        go(pool)  # the other one is busy
+        gone(pool, slot)
+        await asyncio.sleep(5)
+        again = pool.add()
+        assert again.id == slot.id
+        pool.calls.cancel(call)
+        pool.start(again)
+        return pool.transport(again).handed, pool.calls.waiting
+
+    assert run(main()) == ([], 0)
+
+
+def test_a_strict_session_is_told_when_its_worker_was_recycled_while_its_call_waited() -> None:
+    async def main() -> tuple[str, list[Any], str]:
+        pool = made(1, affinity="strict")
+        (worker,) = pool.running()
+        done(pool, go(pool, session="s"))
+        blocking, waiting = go(pool), go(pool, session="s")
+        pool.calls.roster.withdraw(worker)
+        done(pool, blocking)
+        pool.renew(worker)
+        await turns()
+        handed = pool.transport(worker).handed
+        lost = end_of(waiting)
+        anew = go(pool, session="s")
+        done(pool, anew)
+        return lost, handed, end_of(anew)
+
+    assert run(main()) == ("SessionLost", [], "ok")
+
+
+def test_a_strict_session_is_told_when_its_slot_has_gone_and_come_back() -> None:
+    async def main() -> tuple[str, str]:
+        pool = made(2, affinity="strict")
+        first = go(pool, session="s")
+        slot = first.worker
+        assert slot is not None
+        done(pool, first)
+        pool.die(slot)
+        pool.forget(slot)
+        again = pool.add()
+        assert again.id == slot.id
+        pool.start(again)
+        lost, anew = go(pool, session="s"), go(pool, session="s")
+        done(pool, anew)
+        return end_of(lost), end_of(anew)
+
+    assert run(main()) == ("SessionLost", "ok")
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["taken back", "its worker dies"])
+def test_a_call_that_was_not_begun_binds_a_strict_session_to_nobody(dies: bool) -> None:
+    async def main() -> bool:
+        pool = made(2, affinity="strict")
+        pool.calls.roster.depth = 4
+        for worker in pool.running():
+            go(pool)
+            pool.transport(worker).begin()
+        for worker in pool.running():
+            pool.transport(worker).begin()
+        call = go(pool, session="s")  # handed ahead
+        first = call.worker
+        assert first is not None
+        (other,) = [worker for worker in pool.running() if worker is not first]
+        pool.reply(other)
+        if dies:
+            pool.die(first)
+        else:
+            await asyncio.sleep(0.1)
+            pool.give_back(first)
+        return call.running and call.worker is other
+
+    assert run(main())
+
+
+def test_without_a_queue_a_call_whose_strict_session_has_a_busy_worker_is_refused_though_another_is_idle() -> None:
+    async def main() -> tuple[str, int]:
+        pool = made(2, affinity="strict", queue_limit=0)
+        for session in ("one", "other"):  # both on the worker that was idle last
+            done(pool, go(pool, session=session))
+        go(pool, session="one")
+        refused = go(pool, session="other")
+        return end_of(refused), pool.calls.waiting
+
+    assert run(main()) == ("PoolSaturated", 0)
+
+
+def test_calls_of_a_session_made_together_stay_on_its_worker() -> None:
+    async def main() -> int:
+        pool = made(3, prefetch=1)
+        calls, on = [go(pool, session="s") for _ in range(6)], set()
+        for call in calls:
+            done(pool, call)
+            on.add(call.worker)
+            await turns()
+        return len(on)
+
+    assert run(main()) == 1
+
+
+def test_calls_of_a_session_that_are_late_together_are_not_begun_only_to_be_interrupted() -> None:
+    async def main() -> list[tuple[str, int]]:
+        pool = made(3, timeout=1.0)
+        calls = [go(pool, session="s") for _ in range(3)]
+        await asyncio.sleep(1.1)
+        return [(end_of(call), call.attempts) for call in calls]
+
+    assert run(main()) == [("OperationTimeout", 1), ("QueueTimeout", 0), ("QueueTimeout", 0)]
+
+
+def test_a_pool_that_closes_hands_over_none_of_what_waits() -> None:
+    async def main() -> list[tuple[str, int]]:
+        pool = made(4)
+        calls = [go(pool, session="s") for _ in range(3)]
+        assert pool.calls.interrupt_all() == 3
+        await turns()
+        return [(end_of(call), call.attempts) for call in calls]
+
+    assert run(main()) == [("OperationCancelled", 1), ("PoolClosed", 0), ("PoolClosed", 0)]
+
+
+def test_what_is_taken_back_keeps_its_order_and_is_not_handed_to_the_same_worker_again() -> None:
+    async def main() -> tuple[bool, int, list[Any]]:
+        pool = made(1)
+        pool.calls.roster.depth = 4
+        (worker,) = pool.running()
+        calls = [go(pool) for _ in range(6)]
+        transport = pool.transport(worker)
+        transport.begin()
+        await asyncio.sleep(0.1)
+        pool.give_back(worker)
+        in_order = list(pool.calls._waiting) == calls[1:]
+        await asyncio.sleep(0.1)
+        return in_order, len(transport.handed), transport.wanted_back
+
+    assert run(main()) == (True, 1, [])
+
+
+def test_a_call_handed_ahead_that_is_late_is_not_told_that_no_worker_ever_saw_it() -> None:
+    async def main() -> str:
+        pool = made(1)
+        pool.calls.roster.depth = 2
+        (worker,) = pool.running()
+        go(pool)
+        pool.transport(worker).begin()
+        ahead = go(pool, timeout=1.0)
+        assert ahead.running
+        await asyncio.sleep(1.1)
+        return end_of(ahead)
+
+    assert run(main()) == "OperationTimeout"
+
+
+def test_resuming_hands_calls_to_busy_workers_that_have_room() -> None:
+    async def main() -> list[bool]:
+        pool = made(1, concurrency=3)
+        go(pool)
+        pool.calls.paused = True
+        calls = [go(pool) for _ in range(3)]
+        assert not any(call.running for call in calls)
+        pool.calls.resume()
+        return [call.running for call in calls]
+
+    assert run(main()) == [True, True, False]
+
+
+def test_with_no_patience_at_all_the_loop_is_not_kept_busy_by_a_cancelled_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        pool = made(1, cancel_grace=0.0)
+        pool.calls.roster.depth = 2
+        (worker,) = pool.running()
+        go(pool)
+        pool.transport(worker).begin()
+        ahead, looks = go(pool), 0
+        look = pool.calls._lose_patience
+
+        def counted(*about: Any) -> None:
+            nonlocal looks
+            looks += 1
+            assert looks < 1000, "time does not get on"
+            look(*about)
+
+        monkeypatch.setattr(pool.calls, "_lose_patience", counted)
+        pool.calls.cancel(ahead)
+        await asyncio.sleep(1)
+        assert looks > 1
+        assert not pool.killed, "another one's call is under way"
+
+    run(main())
+
+
+def test_while_calls_are_on_trial_nobody_is_told_when_to_come_again() -> None:
+    async def main() -> tuple[str, CircuitOpen]:
+        pool = made(1, breaker_failures=1, breaker_open=1.0, breaker_trials=1)
+        (worker,) = pool.running()
+        await asyncio.sleep(1)
+        go(pool)
+        pool.transport(worker).begin()
+        pool.die(worker)
+        pool.start(worker)
+        await asyncio.sleep(1.1)
+        assert go(pool).trial
+        error = go(pool).future.exception()
+        assert isinstance(error, CircuitOpen)
+        return str(pool.calls.gate.breaker and pool.calls.gate.breaker.state), error
+
+    state, error = run(main())
+    assert state == "half_open"
+    assert error.retry_after_s is None
+    assert "until those on trial have ended" in str(error)
+
+
+def test_a_call_made_while_a_worker_is_checked_out_goes_to_another() -> None:
+    async def main() -> list[int]:
+        pool, once = made(2, prefetch=1), [1]
+
+        def handler(_name: object, _measurements: object, about: Any, _config: object) -> None:
+            if about["trigger"] == "checkout" and once:
+                once.clear()
+                go(pool)
+
+        telemetry.attach("eager", ("pool", "worker", "transition"), handler)
+        try:
+            go(pool)
+        finally:
+            telemetry.detach("eager")
+        return [len(worker.calls) for worker in pool.running()]
+
+    assert run(main()) == [1, 1]
+
+
+def test_where_calls_run_beside_each_other_a_stream_nobody_reads_is_held_up_alone() -> None:
+    async def main() -> tuple[int, list[tuple[int, bool]], list[bool]]:
+        pool = made(1, concurrency=2)
+        (worker,) = pool.running()
+        call = go(pool, stream=True)
+        for number in range(2 * STREAM_HIGH):
+            pool.calls.item(worker, call.id, number)
+        pool.calls.read_on(call)
+        pool.calls.read_on(call)
+        pool.reply(worker)
+        transport = pool.transport(worker)
+        return call.id, transport.holds, transport.flows
+
+    call_id, holds, flows = run(main())
+    assert holds == [(call_id, True), (call_id, False)]
+    assert flows == []
+
+
+def test_a_stream_nobody_reads_is_let_go_on_when_it_is_cancelled() -> None:
+    async def main() -> tuple[int, list[tuple[int, bool]], set[int]]:
+        pool = made(1, concurrency=2)
+        (worker,) = pool.running()
+        call = go(pool, stream=True)
+        for number in range(STREAM_HIGH):
+            pool.calls.item(worker, call.id, number)
+        pool.calls.cancel(call)
+        transport = pool.transport(worker)
+        return call.id, transport.holds, transport.cancelled
+
+    call_id, holds, cancelled = run(main())
+    assert holds == [(call_id, True), (call_id, False)]
+    assert cancelled == {call_id}
+
+
+def test_a_refusal_of_a_pool_that_is_not_open_does_not_count_itself_among_the_waiting() -> None:
+    async def main() -> str:
+        pool = made(1)
+        pool.calls.accepting = False
+        return str(go(pool).future.exception())
+
+    assert "0 calls waiting" in run(main())
+
+
+def test_a_call_that_waited_in_vain_is_told_why() -> None:
+    async def main() -> list[str]:
+        pool, told = made(1, timeout=1.0), []
+
+        async def late() -> str:
+            call = go(pool)
+            await asyncio.wait([call.future])
+            assert end_of(call) == "QueueTimeout"
+            return str(call.future.exception())
+
+        pool.calls.paused = True
+        told.append(await late())
+        pool.calls.resume()
+        go(pool, timeout=50.0)
+        told.append(await late())
+        pool.die(pool.running()[0])
+        told.append(await late())
+        pool.calls.gate.start_failed(StartError("no licence left"))
+        told.append(await late())
+        return told
+
+    paused, busy, nobody, failed = run(main())
+    assert "the pool is paused: call resume()" in paused
+    assert "no worker became free in time" in busy
+    assert "there is no worker (" in nobody
+    assert "there is no worker, since the last one could not start: no licence left" in failed

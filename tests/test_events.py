@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pool_monitor import CircuitOpen, PoolClosed, PoolError, telemetry
+from pool_monitor import CircuitOpen, Pool, PoolClosed, PoolError, telemetry
 from pool_monitor.events import CATALOGUE, OPERATION_EXCEPTION, WORKER_CRASH, WORKER_TRANSITION
 from pool_monitor.telemetry import CapturedEvent
 from tests.support import eventually, ops_pool, running, words
@@ -26,7 +26,7 @@ async def troubled_life() -> None:
     impatient = {"health_interval": 0.05, "health_timeout": 0.05, "health_misses": 2}
     pool = ops_pool(
         name="trouble", restart_limit=0, restart_period=0.3, backoff_min=0.01, backoff_max=0.01, recycle_calls=20,
-        recycle_jitter=0, breaker_failures=2, breaker_open=0.05, breaker_trials=1, breaker_successes=1, **impatient,
+        recycle_jitter=0, breaker_failures=2, breaker_open=0.5, breaker_trials=1, breaker_successes=1, **impatient,
     )  # fmt: skip
     async with pool:
         await pool.run("tell", 1)
@@ -49,12 +49,30 @@ async def troubled_life() -> None:
         await eventually(lambda: pool.workers()[0].health == "unresponsive" or pool.status().starting)
         await eventually(lambda: pool.status().idle == 1)
 
-        while (await pool.try_run("kill_self")).error.__class__ is not CircuitOpen:
-            await eventually(lambda: pool.status().idle == 1)
+        while pool.status().breaker != "open":
+            await pool.try_run("kill_self")
+        assert isinstance((await pool.try_run("echo")).error, CircuitOpen)
         await eventually(lambda: pool.status().idle == 1)
         while (await pool.try_run("echo")).error is not None:
             await asyncio.sleep(0.01)
         await eventually(lambda: not pool.workers()[0].crash_loop)
+
+
+async def interrupted_life(folder: Path) -> None:
+    """A pool whose workers cannot be started for a while."""
+    away = folder / "away"
+    target = folder / "depends.py"
+    target.write_text(
+        f"import pathlib\nassert not pathlib.Path({str(away)!r}).exists()\n\nclass Ops:\n    def echo(self): pass\n"
+    )
+    fields: dict[str, Any] = {"backoff_min": 0.01, "backoff_max": 0.01, "breaker_failures": 2}
+    async with Pool(f"{target}:Ops", size=1, name="interrupted", **fields) as pool:
+        away.touch()
+        os.kill(pool.workers()[0].pid or 0, signal.SIGKILL)
+        await eventually(lambda: pool.status().breaker == "open")
+        away.unlink()
+        await eventually(lambda: pool.status().breaker == "half_open")
+        await pool.run("echo")
 
 
 async def eventful_life(folder: Path) -> None:
@@ -120,6 +138,7 @@ async def lived(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) ->
     with telemetry.capture() as events:
         await eventful_life(tmp_path_factory.mktemp("life"))
         await troubled_life()
+        await interrupted_life(tmp_path_factory.mktemp("interrupted"))
     return events
 
 
@@ -160,7 +179,9 @@ async def test_every_start_has_exactly_one_end(lived: list[CapturedEvent]) -> No
 async def test_checkouts_and_checkins_and_processes_come_in_pairs(lived: list[CapturedEvent]) -> None:
     count = Counter(words(lived))
     ready = count["pool.worker.ready"]
-    assert ready == count["pool.worker.crash"] + count["pool.worker.terminate"] == count["pool.worker.init"]
+    assert ready == count["pool.worker.crash"] + count["pool.worker.terminate"]
+    errors = [event.metadata for event in lived if event.name == ("pool", "error")]
+    assert count["pool.worker.init"] == ready + sum(error["category"] == "initialization" for error in errors)
     held_up_to_the_end = count["pool.worker.checkout"] - count["pool.worker.checkin"]
     assert 0 < held_up_to_the_end <= ready
 

@@ -85,13 +85,11 @@ def not_carried(says: str, *codecs: str) -> dict[str, Any]:
     return {"error": PayloadError, "says": f"the result {says}", "about": about, "codecs": codecs}
 
 
-# Why something is not so yet.
-
 LATE: dict[str, Any] = {
     "error": OperationTimeout,
-    "says": r"act was not done within its timeout of 0\.2 s, on watched-\d",
+    "says": r"act was not done within its timeout of 0\.5 s, on watched-\d",
     "about": {"category": "timeout", "retryable": False},
-    "timeout": 0.2,
+    "timeout": 0.5,
 }
 KILLED: dict[str, Any] = {**LATE, "ended": "timeout"}
 NONSENSE: dict[str, Any] = {
@@ -284,7 +282,7 @@ STREAM_FAULTS = [
         ended="protocol",
     ),
     Fault("say", ("00000000",), ProtocolError, "without a body", ended="protocol", alone=True),
-    Fault("stuck_in_c", (), OperationTimeout, "not done within", ended="timeout", timeout=0.2),
+    Fault("stuck_in_c", (), OperationTimeout, "not done within", ended="timeout", timeout=0.5),
 ]
 
 
@@ -461,7 +459,7 @@ async def test_wherever_it_is_a_call_that_is_given_up_ends_alone(moment: Moment,
         before = await warmed_up(pool)
         pids = [worker.pid for worker in pool.workers()]
         begun = tmp_path / "begun"
-        call = asyncio.ensure_future(call_at(pool, moment, begun, 0.2 if how == "late" else None))
+        call = asyncio.ensure_future(call_at(pool, moment, begun, 0.5 if how == "late" else None))
         ending = asyncio.ensure_future(among_others(pool, call))
         await number_in(begun)
         if how == "cancelled":

@@ -879,7 +879,6 @@ async def test_a_pool_that_cannot_start_leaves_nothing_behind(tmp_path: Path) ->
         Pool(f"{TARGETS}/raises.py:Ops", size=2),
         Pool(OPS, size=2, python="/no/such/python"),
         Pool(OPS, size=2, python="/bin/false"),
-        Pool(OPS, size=2, env={"A": "\0"}),
         Pool(OPS, size=2, init_args=(1,)),
         Pool(f"{tmp_path}/slow.py:X", size=2, start_timeout=0.2, kill_grace=0.1),
     ]

@@ -16,6 +16,7 @@ class Waiter(NamedTuple):
     id: int
     priority: int = 0
     key: str = ""
+    expects: tuple[float, float] = (0.0, 0.0)
 
 
 def queue(*waiters: Waiter) -> WaitQueue[Waiter]:
@@ -70,14 +71,31 @@ def test_calls_that_come_back_last_first_stand_as_before() -> None:
 )
 def test_who_is_ahead_without_keys_is_known_exactly(waiter: Waiter, ahead: int) -> None:
     waiting = queue(*map(Waiter, range(6)), Waiter(6, 5), Waiter(7, 5), Waiter(8, -1))
-    assert waiting.ahead(waiter) == ahead
+    assert waiting.ahead(waiter).calls == ahead
+
+
+def test_what_those_ahead_expect_is_added_up() -> None:
+    slow, quick = (1.0, 0.5), (0.25, 0.0)
+    waiting = queue(
+        Waiter(0, 5, expects=quick), Waiter(1, expects=slow), Waiter(2, expects=quick), Waiter(3, -1, "", slow)
+    )
+    assert waiting.ahead(Waiter(9, 5)) == (1, 0.25, 0.0)
+    assert waiting.ahead(Waiter(9)) == (3, 1.5, 0.5)
+    assert waiting.ahead(Waiter(9, key="other")) == (2, 0.25 + 1.25 / 2, 0.5 / 2), (
+        "as many turns as its own: half of them"
+    )
+    waiting.pop()
+    waiting.discard(Waiter(1, expects=slow))
+    assert waiting.ahead(Waiter(9)) == (1, 0.25, 0.0)
+    waiting.push_front(Waiter(4, expects=slow))
+    assert waiting.ahead(Waiter(9, -1)) == (3, 2.25, 1.0)
 
 
 def test_a_quiet_key_is_not_behind_the_whole_burst_of_a_loud_one() -> None:
     waiting = queue(*(Waiter(number, key="loud") for number in range(100)), Waiter(100, key="calm"))
-    assert waiting.ahead(Waiter(200, key="quiet")) == 2
-    assert waiting.ahead(Waiter(200, key="calm")) == 3
-    assert waiting.ahead(Waiter(200, key="loud")) == 101
+    assert waiting.ahead(Waiter(200, key="quiet")).calls == 2
+    assert waiting.ahead(Waiter(200, key="calm")).calls == 3
+    assert waiting.ahead(Waiter(200, key="loud")).calls == 101
 
 
 def test_nobody_waits_is_said_with_a_key_error() -> None:
@@ -127,7 +145,7 @@ class AgainstAModel(RuleBasedStateMachine):
     @rule(priority=st.integers(-2, 2), key=st.sampled_from(["", "a", "b", "c", "d"]))
     def ahead(self, priority: int, key: str) -> None:
         waiter = Waiter(10**6, priority, key)
-        told = self.queue.ahead(waiter)
+        told = self.queue.ahead(waiter).calls
         copy = queue()
         for level, turns in self.turns.items():
             for name in turns:  # in the order of their turns

@@ -7,6 +7,9 @@ can do something else meanwhile, and no worker is kept busy with an answer nobod
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
+
+from pool_monitor.pool.queue import Ahead
 
 _WEIGHT = 0.05  # of the newest duration
 _UNSURE = _WEIGHT / (2 - _WEIGHT)  # variance of a mean so weighted, for durations of variance 1
@@ -14,6 +17,19 @@ _PLAIN = 20  # so many weigh alike, and fewer say nothing
 _OWN = 30  # durations of one operation that make it known by itself
 _OPERATIONS = 256
 _MARGIN = 2.5  # standard deviations; tests/test_admission.py shows what comes of it
+
+
+class Outlook(NamedTuple):
+    """What a call that has to wait can expect, in seconds."""
+
+    wait: float
+    execution: float
+    margin: float
+    """By so much both together may well take longer."""
+
+    @property
+    def total(self) -> float:
+        return self.wait + self.execution + self.margin
 
 
 class _Moments:
@@ -73,26 +89,25 @@ class ServiceTimes:
             return own
         return self._all if self._all.count >= _PLAIN else None
 
-    def predict(self, ahead: int, capacity: int, operation: str) -> tuple[float, float] | None:
-        """The mean wait of a call with *ahead* others before it where *capacity* run at once, and the mean time to
-        its end. None when nothing can be said.
-        """
-        own = self._of(operation)
-        if own is None or capacity <= 0:
-            return None
-        wait = (ahead + 1) * self._all.mean / capacity
-        return wait, wait + own.mean
+    def expects(self, operation: str) -> tuple[float, float]:
+        """Mean and variance of how long a call of *operation* will hold its worker; zeros while nobody knows."""
+        moments = self._of(operation)
+        return (0.0, 0.0) if moments is None else (moments.mean, moments.variance)
 
-    def misses(self, ahead: int, capacity: int, operation: str, time_left: float) -> bool:
-        """Whether a call that has to wait would hardly end within *time_left*. False when nothing can be said.
+    def outlook(self, ahead: Ahead, handed: int, capacity: int, operation: str) -> Outlook | None:
+        """Of a call that waits behind those *ahead*, and *handed* more that workers hold and have not begun, where
+        *capacity* run at once. None when nothing can be said.
 
         Not to be asked while a worker is free: somebody has to find out whether calls still take as long as they did.
         """
         own = self._of(operation)
         if own is None or capacity <= 0:
-            return False
-        general, turns = self._all, (ahead + 1) / capacity
-        left = time_left - turns * general.mean - own.mean
-        # How far off the wait may be: its calls take more or less than their mean, and the mean is an estimate.
-        variance = general.variance * (ahead / (capacity * capacity) + turns * turns * _UNSURE) + own.variance
-        return left < self._margin * math.sqrt(variance)
+            return None
+        general, more = self._all, handed + 1  # one: until the first of those that run ends
+        wait = (ahead.seconds + more * general.mean) / capacity
+        # How far off the wait may be: its calls take more or less than their means, and the means are estimates.
+        variance = max(0.0, ahead.variance)  # a sum that was added to and taken from
+        apart = variance + handed * general.variance
+        astray = math.sqrt(ahead.calls * variance) + more * math.sqrt(general.variance)
+        off = math.sqrt((apart + _UNSURE * astray * astray) / (capacity * capacity) + own.variance)
+        return Outlook(wait, own.mean, self._margin * off)

@@ -26,7 +26,7 @@ class BreakerState(StrEnum):
 
 TRANSITIONS: dict[BreakerState, dict[str, BreakerState]] = {
     BreakerState.CLOSED: {"failures": BreakerState.OPEN, "ratio": BreakerState.OPEN},
-    BreakerState.OPEN: {"elapsed": BreakerState.HALF_OPEN},
+    BreakerState.OPEN: {"elapsed": BreakerState.HALF_OPEN, "worker_started": BreakerState.HALF_OPEN},
     BreakerState.HALF_OPEN: {"trials_succeeded": BreakerState.CLOSED, "trial_failed": BreakerState.OPEN},
 }
 """``state -> trigger -> state``."""
@@ -44,7 +44,8 @@ class Breaker:
     """
 
     __slots__ = (
-        "_calls", "_failed", "_good", "_marks", "_next_bucket", "_row", "_tick", "_under_way", "_until", "_width",
+        "_by_start", "_calls", "_failed", "_good", "_marks", "_next_bucket", "_row", "_tick", "_under_way", "_until",
+        "_width",
         "changed", "failures", "minimum", "open_for", "ratio", "state", "successes", "trials",
     )  # fmt: skip
 
@@ -66,6 +67,7 @@ class Breaker:
         self._until = 0.0  # end of the refusals
         self._under_way = 0  # trial calls
         self._good = 0  # of this half-open time
+        self._by_start = False  # a worker that could not start has opened it
 
     def allow(self, now: float) -> bool:
         """Whether a call may go on. It is a trial when the state is half-open afterwards."""
@@ -101,14 +103,24 @@ class Breaker:
             self._judge_trial(ok, now)
 
     def failed(self, now: float) -> None:
-        """A failure that belongs to no call, such as a worker that cannot start."""
+        """A worker could not be started: a failure that belongs to no call."""
+        if self.state is BreakerState.OPEN:
+            return
         if self.state is BreakerState.CLOSED:
             self.ended(False, now, trial=False)
-        elif self.state is BreakerState.HALF_OPEN:
+        else:
             self._judge_trial(False, now)
+        self._by_start = self.state is not BreakerState.CLOSED
 
-    def retry_after(self, now: float) -> float:
-        """Seconds until calls are let through again; 0 when they are."""
+    def started(self, now: float) -> None:
+        """A worker could be started. Where the contrary has opened it, trials need not wait any longer."""
+        if self.state is BreakerState.OPEN and self._by_start:
+            self._step("worker_started", now)
+
+    def retry_after(self, now: float) -> float | None:
+        """Seconds until calls are let through again; None when that depends on those on trial."""
+        if self.state is BreakerState.HALF_OPEN:
+            return None
         return max(0.0, self._until - now) if self.state is BreakerState.OPEN else 0.0
 
     def _turn(self, now: float) -> None:
@@ -140,6 +152,7 @@ class Breaker:
     def _step(self, trigger: str, now: float) -> None:
         before, self.state = self.state, TRANSITIONS[self.state][trigger]
         self._good = self._row = 0
+        self._by_start = False
         if self.state is BreakerState.OPEN:
             self._until = now + self.open_for
         elif self.state is BreakerState.CLOSED:  # what was before tells nothing of now

@@ -66,13 +66,13 @@ class Caller:
         took. Takes a generator operation too: its items come as a list, all held here until it ends, which only the
         deadline bounds. Cancellation is raised as ever.
         """
-        dispatcher = self._pool._calls()
-        stream = dispatcher.operations.get(operation) == "generator"
         started = time.monotonic()
         call: Call | None = None
         result: Any = None
         error: PoolError | None = None
         try:
+            dispatcher = self._pool._calls()
+            stream = dispatcher.operations.get(operation) == "generator"
             call = dispatcher.admit(operation, args, kwargs, self._options, stream=stream, collect=True)
             result = await call.future
             if call.items is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 if TYPE_CHECKING:
+    from pool_monitor.pool.queue import WaitQueue
     from pool_monitor.pool.session import SessionState
     from pool_monitor.pool.worker import Worker
 
@@ -40,10 +41,12 @@ class Call:
         "attempts",
         "deadline",
         "done",
+        "expects",
         "future",
         "id",
         "items",
         "kwargs",
+        "line",
         "nth",
         "operation",
         "options",
@@ -75,9 +78,11 @@ class Call:
         self.items = items  # a stream's; None for a plain call
         self.deadline = deadline  # event loop time
         self.tick = 0  # where the deadline wheel has it
+        self.line: WaitQueue[Call] | None = None  # where it stands, or stood last
         self.started_ns = now_ns
         self.queue_ns: int | None = None  # how long it waited for its last worker to be free
         self.sent_ns = 0  # when that was
+        self.expects = (0.0, 0.0)  # mean and variance of how long it will hold its worker, while it waits
         self.nth = 0  # of the calls handed to that worker's process
         self.trial = False  # let through by a breaker that is half open
         self.session: SessionState[Call] | None = None
@@ -85,6 +90,18 @@ class Call:
         self.attempts = 0
         self.running = False  # on a worker, and not done
         self.done = False
+
+    def tell(self, error: BaseException | None, result: Any) -> None:
+        """Wake the caller."""
+        if not self.future.done():  # it is when the caller was cancelled
+            if error is None:
+                self.future.set_result(result)
+            elif isinstance(error, asyncio.CancelledError):
+                self.future.cancel()
+            else:
+                self.future.set_exception(error)
+        if self.items is not None:
+            self.items.wake()
 
     @property
     def priority(self) -> int:
@@ -98,7 +115,7 @@ class Call:
 class Items:
     """What a stream has yielded and its caller has not read yet. Bounded by back-pressure on the worker."""
 
-    __slots__ = ("_loop", "_waiter", "buffer", "delivered", "keep")
+    __slots__ = ("_loop", "_waiter", "buffer", "delivered", "held", "keep")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, keep: bool) -> None:
         self._loop = loop
@@ -106,6 +123,7 @@ class Items:
         self._waiter: asyncio.Future[None] | None = None
         self.buffer: deque[Any] = deque()
         self.delivered = False  # the caller has been given an item
+        self.held = False  # its worker was told to hold on
 
     def put(self, value: Any) -> bool:
         """Add an item. Returns whether the worker should hold on."""

@@ -31,16 +31,15 @@ from pool_monitor.errors import (
     QueueTimeout,
     Rejected,
     SessionLost,
-    UnknownOperation,
 )
 from pool_monitor.pool import prefetch, told
 from pool_monitor.pool.calls import Call, Items, Options
-from pool_monitor.pool.deadline import DeadlineWheel
 from pool_monitor.pool.gate import SLOWLY, Gate
 from pool_monitor.pool.queue import WaitQueue
 from pool_monitor.pool.retry import RetryBudget, RetryPolicy
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.sessions import Sessions
+from pool_monitor.pool.timer import DeadlineTimer
 from pool_monitor.pool.worker import State, Wardens, Worker
 
 if TYPE_CHECKING:
@@ -88,9 +87,7 @@ class Dispatcher:
         self._waiting: WaitQueue[Call] = WaitQueue()
         self._open: dict[int, Call] = {}  # calls that have not ended
         self._running = 0  # of those, calls that are on a worker
-        self._wheel: DeadlineWheel[Call] = DeadlineWheel()
-        self._timer: asyncio.TimerHandle | None = None
-        self._wake_at = math.inf  # when it is due
+        self._deadlines: DeadlineTimer[Call] = DeadlineTimer(self._loop, self._expire)
         self._execution_ns = 0.0  # mean, of the latest calls
         self._relief: asyncio.TimerHandle | None = None
         self._quiet: asyncio.Future[None] | None = None  # set while somebody waits for the last call to end
@@ -129,8 +126,11 @@ class Dispatcher:
         *stream*: the operation is a generator; *collect*: its items are wanted only when they are all there.
         Raises UnknownOperation for what no worker can do.
         """
-        if stream or options.worker is not None or self.operations.get(operation) != "function":
-            self._check(operation, options, stream=stream)
+        plain = not stream and options.worker is None and self.operations.get(operation) == "function"
+        if (
+            not plain and self.accepting and self.operations
+        ):  # without: refused anyway, or nobody has told what there is
+            self.gate.check(operation, options, self.operations, self.workers, stream)
         now = self._loop.time()
         call = Call(
             operation,
@@ -151,40 +151,28 @@ class Dispatcher:
                 self._end(call, refusal)
                 return call
         self._budget.earn()
-        self._watch(call, call.deadline if self.config.max_wait is None else now + self.config.max_wait)
+        patience = math.inf if self.config.max_wait is None else now + self.config.max_wait
+        call.tick = self._deadlines.add(call, min(call.deadline, patience))
         if options.session is None or self.sessions.enter(call, options.session, now):
             self._offer(call)
         return call
 
     def read_on(self, call: Call) -> None:
         """The caller has caught up with its stream."""
-        if call.running and call.worker is not None and call.worker.transport is not None:
-            call.worker.transport.flow(paused=False)
+        if call.running and call.worker is not None:
+            self._hold(call.worker, call, False)
 
     def cancel(self, call: Call) -> None:
         """The caller gave up. Does nothing when the call has ended."""
         self._interrupt(call, asyncio.CancelledError(), "cancel")
 
-    def _check(self, operation: str, options: Options, *, stream: bool) -> None:
-        if not self.accepting or not self.operations:
-            return  # refused anyway, or no worker has told yet what there is
-        kind = self.operations.get(operation)
-        if kind is None:
-            known = ", ".join(sorted(self.operations))
-            raise UnknownOperation(f"pool {self.pool!r}: no operation {operation!r}; its target has {known}")
-        if kind == "generator" and not stream:
-            raise UnknownOperation(
-                f"pool {self.pool!r}: {operation!r} is a generator; iterate over stream({operation!r}, ...)"
-            )
-        if options.worker is not None and options.worker not in self.workers:
-            known = ", ".join(self.workers)
-            raise UnknownOperation(f"pool {self.pool!r}: no worker {options.worker!r}; there are {known}")
-
     # -- refusals -------------------------------------------------------------------------------------------------
 
     def _refusal(self, call: Call, now: float) -> Rejected | None:
         if not self.accepting:
-            return self.rejected(PoolClosed, "the pool is not open: it is draining, closed or not yet entered")
+            return self.rejected(
+                PoolClosed, "the pool is not open: it is draining, closed or not yet entered", others=1
+            )
         # The call itself is counted among the waiting already.
         if self.waiting > self.config.queue_limit and not self._can_start(call):
             return self.rejected(
@@ -195,15 +183,24 @@ class Dispatcher:
     def _can_start(self, call: Call) -> bool:
         """Whether a worker would take the call at once."""
         session = self.sessions.table.get(call.options.session or "")
-        return (session is None or session.active is None) and self._choose(call) is not None
+        if session is None:
+            return self._choose(call) is not None
+        if session.active is not None:
+            return False
+        call.session = session
+        try:
+            return self._choose(call) is not None
+        finally:
+            call.session = None
 
     def _hopeless(self, call: Call) -> Rejected | None:
         """A refusal of a call that has to wait and would miss its deadline, as far as can be known."""
         if call.attempts or call.options.worker is not None or self.paused:
             return None
-        ahead = self._waiting.ahead(call) + max(0, self._running - self.roster.counts["busy"])
+        ahead, roster = self._waiting.ahead(call), self.roster
+        handed = max(0, self._running - roster.counts["busy"] * roster.concurrency)
         left = call.deadline - self._loop.time()
-        return self.gate.hopeless(call, left, ahead, self.roster.capacity, self.waiting - 1)
+        return self.gate.hopeless(call, left, ahead, handed, roster.capacity, self.waiting - 1)
 
     def rejected(self, kind: type[Rejected], message: str, call: Call | None = None, *, others: int = 0) -> Rejected:
         """A refusal that says how the pool stands."""
@@ -213,9 +210,10 @@ class Dispatcher:
 
     def _offer(self, call: Call, *, front: bool = False) -> None:
         """Give the call to a free worker, or let it wait."""
-        if call.session is not None and self.sessions.lost(call):
-            text = f"the worker that session {call.options.session!r} was bound to is gone; its next call begins anew"
-            self._fail(call, SessionLost(text))
+        if self._is_lost(call):
+            return
+        if call.options.worker is not None and call.options.worker not in self.workers:
+            self._end(call, self.rejected(PoolClosed, f"worker {call.options.worker!r} has been retired", call))
             return
         worker = self._choose(call)
         if worker is not None:
@@ -225,12 +223,23 @@ class Dispatcher:
         refusal = None if front else self._hopeless(call)
         if refusal is not None:
             self._end(call, refusal)
-        elif front:
-            self._line(call).push_front(call)
+            return
+        call.expects = self.gate.times.expects(call.operation)
+        call.line = self._line(call)
+        if front:
+            call.line.push_front(call)
         else:
-            self._line(call).push(call)
+            call.line.push(call)
             if not len(self._waiting) % _LOOK_EVERY:
                 self._look_ahead()
+
+    def _is_lost(self, call: Call) -> bool:
+        """Whether the call insists on a process that is gone; then it has failed."""
+        lost = call.session is not None and self.sessions.lost(call)
+        if lost:
+            text = f"the worker that session {call.options.session!r} was bound to is gone; its next call begins anew"
+            self._fail(call, SessionLost(text))
+        return lost
 
     def _choose(self, call: Call) -> Worker | None:
         if self.paused:
@@ -279,20 +288,21 @@ class Dispatcher:
         call.queue_ns = now_ns - call.started_ns
         call.running = True
         self._running += 1
-        if self.config.max_wait is not None:  # until here the wheel held how long it may wait
-            self._wheel.remove(call, call.tick)
-            self._watch(call, call.deadline)
+        if self.config.max_wait is not None:  # until here it was noted how long it may wait
+            self._deadlines.remove(call, call.tick)
+            call.tick = self._deadlines.add(call, call.deadline)
         ahead = len(worker.calls)
         worker.calls[call.id] = call
         if not ahead:
             idle_ns = call.started_ns - worker.lifecycle.since_ns
             relative_ns = -idle_ns if idle_ns > 0 else call.queue_ns
+            self.roster.changed(worker)  # before anybody hears of it
             self.roster.move(worker, "checkout", now_ns)
         else:
             relative_ns = call.queue_ns
+            self.roster.changed(worker)
             if self._relief is None and self.roster.concurrency == 1:
                 self._relief = self._loop.call_later(_HELD_UP, self._relieve)
-        self.roster.changed(worker)
         mean, relative = self.relative_s, relative_ns / 1e9
         self.relative_s = relative if mean is None else mean + _WEIGHT * (relative - mean)
         if _CHECKOUT.on:
@@ -306,6 +316,8 @@ class Dispatcher:
         free, pinned, waiting = self.roster.free, worker.pinned, self._waiting
         while (pinned or waiting) and not self.paused and free(worker.id) is not None:
             call = pinned.pop() if pinned else waiting.pop()
+            if self._is_lost(call):  # another process fills the slot by now
+                continue
             if self.gate.too_late(call, call.deadline - self._loop.time()):
                 text = f"too little time is left to execute it: {SLOWLY}"
                 self._end(call, self.rejected(QueueTimeout, text, call))
@@ -315,7 +327,7 @@ class Dispatcher:
     def resume(self) -> None:
         """Hand over what waits."""
         self.paused = False
-        for worker in self.roster.idle():
+        for worker in list(self.workers.values()):
             self._feed(worker)
 
     def _relieve(self) -> None:
@@ -330,7 +342,11 @@ class Dispatcher:
             more = True
             if first.sent_ns < held_up:
                 self._execution_ns = max(self._execution_ns, _HELD_UP * 1e9)  # hand over no more ahead for a while
-                worker.transport.recall([call.id for call in worker.calls.values() if not worker.has_begun(call)])
+                self.roster.depth = 1
+                if first.items is not None:  # what it gives back lies behind items nobody reads
+                    worker.transport.flow(paused=False)
+                # The last first, since each goes to the front.
+                worker.transport.recall([c.id for c in reversed(worker.calls.values()) if not worker.has_begun(c)])
         if more:
             self._relief = self._loop.call_later(_HELD_UP, self._relieve)
 
@@ -370,8 +386,19 @@ class Dispatcher:
         call = worker.calls.get(call_id)
         if call is None or call.done or call.items is None:
             return
-        if call.items.put(value) and worker.transport is not None:
-            worker.transport.flow(paused=True)
+        if call.items.put(value):
+            self._hold(worker, call, True)
+
+    def _hold(self, worker: Worker, call: Call, held: bool) -> None:
+        """Have the call's stream stand still, because nobody reads it, or go on."""
+        transport, items = worker.transport, call.items
+        if transport is None or items is None:
+            return
+        if self.roster.concurrency == 1:
+            transport.flow(paused=held)
+        elif held is not items.held:  # what its other calls answer has to come through
+            items.held = held
+            transport.hold(call.id, held=held)
 
     def recalled(self, worker: Worker, call_id: int) -> None:
         """The worker will not begin this call: it is free to go elsewhere."""
@@ -384,8 +411,8 @@ class Dispatcher:
         if not call.done:
             self._take_back(call)
 
-    def lost(self, worker: Worker, error: PoolError) -> None:
-        """The worker has ended; *error* is what the calls it had begun are told."""
+    def lost(self, worker: Worker, told: Callable[[Call], PoolError]) -> None:
+        """The worker has ended; *told* makes what a call that it had begun is told."""
         self.roster.withdraw(worker)
         calls = list(worker.calls.values())
         worker.calls.clear()
@@ -398,7 +425,7 @@ class Dispatcher:
         for call in begun:
             self.gate.times.add(call.operation, (now_ns - call.sent_ns) / 1e9)  # it held its worker all the same
             if not call.done:
-                self._fail(call, error)
+                self._fail(call, told(call))
         for call in list(worker.pinned):  # bound to this process, not merely to this slot
             if call.options.worker is None and worker.pinned.discard(call):
                 self._offer(call)
@@ -415,6 +442,7 @@ class Dispatcher:
         call.running = False
         call.attempts -= 1
         call.queue_ns = None
+        self.sessions.take_back(call)
         self._offer(call, front=True)
 
     def _release(self, worker: Worker, call: Call) -> None:
@@ -423,7 +451,7 @@ class Dispatcher:
         calls, process = worker.calls, worker.process
         calls.pop(call.id, None)
         self.gate.times.add(call.operation, (now_ns - call.sent_ns) / 1e9)
-        if call.items is not None and worker.transport is not None:
+        if call.items is not None and worker.transport is not None and self.roster.concurrency == 1:
             worker.transport.flow(paused=False)  # its last items may have come too fast for its reader
         if _CHECKIN.on and worker.lifecycle.state is State.BUSY:
             told.checked_in(self.pool, call, worker, now_ns)
@@ -493,7 +521,8 @@ class Dispatcher:
         if call.done:
             return
         if not call.running:
-            self._line(call).discard(call)
+            if call.line is not None:
+                call.line.discard(call)
             self._end(call, error)
             return
         self._end(call, error)
@@ -502,45 +531,32 @@ class Dispatcher:
         assert worker.transport is not None
         worker.transport.cancel(call.id)
         if call.items is not None:
-            worker.transport.flow(paused=False)
+            self._hold(worker, call, False)
         self._loop.call_later(self.config.cancel_grace, self._lose_patience, worker, call, reason)
 
     def _lose_patience(self, worker: Worker, call: Call, reason: str) -> None:
         if worker.calls.get(call.id) is not call:
             return
         if worker.call is call or worker.has_begun(call):
-            self._wardens.kill(worker, reason)
+            self._wardens.kill(worker, reason, call.operation)
         else:  # it stands behind another one, which has a deadline of its own
-            self._loop.call_later(self.config.cancel_grace, self._lose_patience, worker, call, reason)
+            again = max(self.config.cancel_grace, _HELD_UP)
+            self._loop.call_later(again, self._lose_patience, worker, call, reason)
 
-    def _watch(self, call: Call, deadline: float) -> None:
-        call.tick = self._wheel.add(call, min(deadline, call.deadline))
-        if deadline < self._wake_at:
-            self._set_timer()
-
-    def _set_timer(self) -> None:
-        """Have `_expire` called at the next deadline."""
-        if self._timer is not None:
-            self._timer.cancel()
-        next_at = self._wheel.next_at()
-        self._wake_at = math.inf if next_at is None else next_at
-        self._timer = None if next_at is None else self._loop.call_at(next_at, self._expire)
-
-    def _expire(self) -> None:
+    def _expire(self, calls: list[Call]) -> None:
         now = self._loop.time()
-        for call in self._wheel.expired(now):
+        for call in calls:
             worker = call.worker
-            if not call.running or (worker is not None and not worker.has_begun(call)):
-                text = f"no worker became free in time: {SLOWLY}"
+            if not call.running:
+                text = self.gate.nobody(self.paused, self.roster.capacity)
                 self._interrupt(call, self.rejected(QueueTimeout, text, call), "timeout")
             elif call.deadline > now:  # it was to wait no longer, and has been handed over within this loop
-                self._watch(call, call.deadline)
+                call.tick = self._deadlines.add(call, call.deadline)
             else:
                 on = worker.id if worker is not None else "?"
                 timeout = self.config.timeout if call.options.timeout is None else call.options.timeout
                 text = f"{call.operation} was not done within its timeout of {timeout:g} s, on {on}"
                 self._interrupt(call, OperationTimeout(text), "timeout")
-        self._set_timer()
 
     def _end(self, call: Call, error: BaseException | None, result: Any = None, times: CallTimes | None = None) -> None:
         """The one end of a call. Does nothing the second time."""
@@ -549,7 +565,7 @@ class Dispatcher:
         call.done = True
         now_ns = self._now_ns()
         del self._open[call.id]
-        self._wheel.remove(call, call.tick)
+        self._deadlines.remove(call, call.tick)
         self.gate.ended(call, error, now_ns)
         if call.running:
             call.running = False
@@ -557,28 +573,16 @@ class Dispatcher:
         self.completed += 1
         if not self.completed % _LOOK_EVERY:
             self._look_ahead()
-        self._tell(call, error, result)
+        call.tell(error, result)
         if error is not None or _STOP.on:
             told.ended(self.pool, call, error, times, now_ns)
         if call.session is not None:
             following = self.sessions.leave(call, self._loop.time())
-            if following is not None:
-                self._offer(following)
+            if following is not None:  # soon: by then its worker is free, and what ends with this one has ended
+                self._loop.call_soon(self._again, following)
         if not self._open and self._quiet is not None:
             self._quiet.set_result(None)
             self._quiet = None
-
-    @staticmethod
-    def _tell(call: Call, error: BaseException | None, result: Any) -> None:
-        if not call.future.done():  # it is when the caller was cancelled
-            if error is None:
-                call.future.set_result(result)
-            elif isinstance(error, asyncio.CancelledError):
-                call.future.cancel()
-            else:
-                call.future.set_exception(error)
-        if call.items is not None:
-            call.items.wake()
 
     def _look_ahead(self) -> None:
         """Decide anew how many calls a sequential worker may be handed."""
@@ -590,7 +594,7 @@ class Dispatcher:
 
     def close(self) -> None:
         """Nothing more will happen: stop the timers."""
-        for timer in (self._timer, self._relief):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._relief = None
+        self._deadlines.close()
+        if self._relief is not None:
+            self._relief.cancel()
+            self._relief = None

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pool_monitor import events
-from pool_monitor.errors import CircuitOpen, OperationError, OperationTimeout, PoolError, PoolSaturated, Rejected
+from pool_monitor.errors import (
+    CircuitOpen,
+    OperationError,
+    OperationTimeout,
+    PoolError,
+    PoolSaturated,
+    Rejected,
+    StartError,
+    UnknownOperation,
+    WorkerDied,
+)
+from pool_monitor.log import logger
 from pool_monitor.pool.admission import ServiceTimes
 from pool_monitor.pool.breaker import Breaker, BreakerState
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
-    from pool_monitor.pool.calls import Call
+    from pool_monitor.pool.calls import Call, Options
+    from pool_monitor.pool.queue import Ahead
 
 SLOWLY = "call more slowly, add workers, or give more time"
 _FAILURES = frozenset({"initialization", "connection", "communication"})  # categories that speak of workers
@@ -32,6 +44,7 @@ class Gate:
         self._shed = config.shed
         self._now_ns = now_ns
         self._failed_ns = 0  # when the breaker was told of a failure last
+        self.start_error: StartError | None = None  # of the last start, if that failed
 
     @property
     def shut(self) -> bool:
@@ -39,6 +52,27 @@ class Gate:
         return self.breaker is not None and self.breaker.state is not BreakerState.CLOSED
 
     # -- before a call --------------------------------------------------------------------------------------------
+
+    def check(
+        self,
+        operation: str,
+        options: Options,
+        operations: Mapping[str, str],
+        workers: Mapping[str, object],
+        stream: bool,
+    ) -> None:
+        """Raise UnknownOperation for what no worker can do."""
+        kind = operations.get(operation)
+        if kind is None:
+            known = ", ".join(sorted(operations))
+            raise UnknownOperation(f"pool {self.pool!r}: no operation {operation!r}; its target has {known}")
+        if kind == "generator" and not stream:
+            raise UnknownOperation(
+                f"pool {self.pool!r}: {operation!r} is a generator; iterate over stream({operation!r}, ...)"
+            )
+        if options.worker is not None and options.worker not in workers:
+            known = ", ".join(workers)
+            raise UnknownOperation(f"pool {self.pool!r}: no worker {options.worker!r}; there are {known}")
 
     def closed(self, call: Call, now: float, waiting: int) -> Rejected | None:
         """A refusal while the breaker is open."""
@@ -48,26 +82,34 @@ class Gate:
             call.trial = self.breaker.state is BreakerState.HALF_OPEN
             return None
         again = self.breaker.retry_after(now)
+        until = "until those on trial have ended" if again is None else f"for {again:.1f} s more"
         text = (
-            f"workers kept failing, so calls are refused for {again:.1f} s more: see why they fail "
+            f"workers kept failing, so calls are refused {until}: see why they fail "
             "(pool.worker.crash, pool.error), call again later, or set breaker_failures=0"
         )
         return self.rejected(CircuitOpen, text, waiting, retry_after_s=again)
 
-    def hopeless(self, call: Call, left: float, ahead: int, capacity: int, waiting: int) -> Rejected | None:
-        """A refusal of a call that has to wait behind *ahead* others and would miss its deadline in *left* seconds."""
-        if not self._shed or not self.times.misses(ahead, capacity, call.operation, left):
+    def hopeless(
+        self, call: Call, left: float, ahead: Ahead, handed: int, capacity: int, waiting: int
+    ) -> Rejected | None:
+        """A refusal of a call that has to wait behind those *ahead* and would miss its deadline in *left* seconds."""
+        outlook = self.times.outlook(ahead, handed, capacity, call.operation) if self._shed else None
+        if outlook is None or outlook.total <= left:
             return None
-        predicted = self.times.predict(ahead, capacity, call.operation)
-        assert predicted is not None
-        wait, total = predicted
         text = (
-            f"it would miss its deadline: {left:.3f} s are left, and about {wait:.3f} s of waiting and "
-            f"{total - wait:.3f} s of execution are to be expected: {SLOWLY}"
+            f"it would hardly make its deadline: {left:.3f} s are left, and about {outlook.wait:.3f} s of waiting and "
+            f"{outlook.execution:.3f} s of execution are to be expected, give or take {outlook.margin:.3f} s: {SLOWLY}"
         )
-        return self.rejected(
-            PoolSaturated, text, waiting, call, reason="deadline", retry_after_s=max(0.0, total - left)
-        )
+        return self.rejected(PoolSaturated, text, waiting, call, reason="deadline", retry_after_s=outlook.total - left)
+
+    def nobody(self, paused: bool, capacity: int) -> str:
+        """Why a call was not handed over in time."""
+        if paused:
+            return "the pool is paused: call resume()"
+        if capacity:
+            return f"no worker became free in time: {SLOWLY}"
+        why = "" if self.start_error is None else f", since the last one could not start: {self.start_error}"
+        return f"there is no worker{why}"
 
     def too_late(self, call: Call, left: float) -> bool:
         """Whether *left* seconds are so few that executing it would only keep a worker busy for nobody."""
@@ -106,7 +148,7 @@ class Gate:
             return
         if error is None or (isinstance(error, OperationError) and call.attempts):  # a worker answered, whatever
             breaker.ended(True, now_ns / 1e9, trial=call.trial)
-        elif isinstance(error, PoolError) and not isinstance(error, OperationError) and error.category in _FAILURES:
+        elif isinstance(error, PoolError) and _speaks_of_workers(error):
             self.failed(call, error, now_ns)
         elif call.trial:
             breaker.ended(False if isinstance(error, OperationTimeout) else None, now_ns / 1e9, trial=True)
@@ -116,17 +158,31 @@ class Gate:
         last failure says something new.
         """
         breaker = self.breaker
-        if breaker is None or error.category not in _FAILURES or isinstance(error, OperationError):
+        if breaker is None or not _speaks_of_workers(error):
             return
         if call.trial or call.sent_ns > self._failed_ns:
             self._failed_ns = now_ns
             breaker.ended(False, now_ns / 1e9, trial=call.trial)
             call.trial = False
 
-    def start_failed(self) -> None:
+    def start_failed(self, error: StartError) -> None:
         """A worker could not be started."""
+        self.start_error = error
         if self.breaker is not None:
             self.breaker.failed(self._now_ns() / 1e9)
+
+    def started(self) -> None:
+        """A worker is ready."""
+        self.start_error = None
+        if self.breaker is not None:
+            self.breaker.started(self._now_ns() / 1e9)
+
+
+def _speaks_of_workers(error: PoolError) -> bool:
+    """Whether it says that workers fail: not what the target raises, nor the end of a worker that the pool ended."""
+    if isinstance(error, OperationError) or (isinstance(error, WorkerDied) and error.reason is not None):
+        return False
+    return error.category in _FAILURES
 
 
 def _breaker(pool: str, config: PoolConfig) -> Breaker | None:
@@ -145,6 +201,7 @@ def _breaker(pool: str, config: PoolConfig) -> Breaker | None:
     def changed(before: BreakerState, after: BreakerState, trigger: str, _now: float) -> None:
         metadata = {"pool": pool, "from": before.value, "to": after.value, "trigger": trigger}
         events.BREAKER_TRANSITION.event.emit({"system_time": time.time_ns()}, metadata)
+        logger("pool").warning("circuit breaker", **metadata)
 
     breaker.changed = changed
     return breaker

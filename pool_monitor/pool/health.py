@@ -77,7 +77,7 @@ class Health:
         return now - self._asked_at if token == self._token else None
 
     def verdict(self, now: float, busy: bool, cpu: float | None) -> Verdict:
-        """How the worker is. *busy*: a call is on it; *cpu*: seconds of processor time its process has used, None if
+        """How the worker is. *busy*: it has begun a call; *cpu*: seconds of processor time its process has used, None if
         that is not known (then it counts as computing).
         """
         self._look(now)

@@ -205,8 +205,12 @@ class Pool(Caller):
             self._closing.set()
             await self._runner
             raise
-        self._state = "running"
         calls = self._slots.calls
+        if self._state != "starting":  # drained meanwhile
+            self._closing.set()
+            await self._runner
+            raise calls.rejected(PoolClosed, "the pool was drained before it was ready")
+        self._state = "paused" if calls.paused else "running"
         calls.accepting = True
         workers = calls.roster.counts["idle"]
         measurements = {"duration": time.monotonic_ns() - self._entered_ns, "workers": workers}
@@ -219,7 +223,7 @@ class Pool(Caller):
         assert self._closing is not None
         assert self._runner is not None
         try:
-            if self._state in ("running", "paused"):
+            if self._state in ("running", "paused") or self._calls().open_calls:  # drained by somebody else meanwhile
                 await self.drain(self.config.drain_timeout if error is None else 0.0)
         finally:
             self._closing.set()
@@ -236,7 +240,9 @@ class Pool(Caller):
         patience = self.config.drain_timeout if timeout is None else timeout
         started_ns = time.monotonic_ns()
         before = calls.open_calls
-        if self._state in ("running", "paused"):
+        if self._state == "starting" and self._closing is not None:
+            self._closing.set()
+        if self._state in ("starting", "running", "paused"):
             self._state = "draining"
         calls.accepting = False
         calls.resume()
@@ -267,7 +273,7 @@ class Pool(Caller):
         slots.resized(size)
         events.POOL_RESIZE.event.emit({"size_before": before, "size_after": size}, {"pool": self.name})
         wanted = [worker for worker in calls.workers.values() if worker.wanted]
-        surplus = sorted(wanted, key=lambda worker: (worker.lifecycle.state is State.BUSY, -worker.index))
+        surplus = sorted(wanted, key=lambda worker: (_RETIRED_FIRST.index(worker.lifecycle.state), -worker.index))
         for worker in surplus[: max(0, len(wanted) - size)]:
             worker.wanted = False
             calls.roster.withdraw(worker)
@@ -282,8 +288,8 @@ class Pool(Caller):
         """
         calls = self._calls()
         self._must_be_open("pausing")
-        if self._state == "running":
-            self._state = "paused"
+        if not calls.paused:
+            self._state = "paused" if self._state == "running" else self._state
             self._paused_ns = time.monotonic_ns()
             calls.paused = True
             events.POOL_PAUSE.event.emit({"waiting": calls.waiting}, {"pool": self.name})
@@ -291,8 +297,8 @@ class Pool(Caller):
     async def resume(self) -> None:
         """End a `pause`: what waits is handed over, in order. Returns at once; does nothing when not paused."""
         calls = self._calls()
-        if self._state == "paused":
-            self._state = "running"
+        if calls.paused:
+            self._state = "running" if self._state == "paused" else self._state
             measurements = {"duration": time.monotonic_ns() - self._paused_ns, "waiting": calls.waiting}
             events.POOL_RESUME.event.emit(measurements, {"pool": self.name})
             calls.resume()
@@ -309,7 +315,7 @@ class Pool(Caller):
         began_ns, replaced = time.monotonic_ns(), 0
         for worker in sorted(calls.workers.values(), key=lambda worker: worker.index):
             before = worker.process
-            error = await slots.recycle(worker, "restart")
+            error = await slots.recycle(worker, before, "restart")
             if error is not None:
                 raise error
             replaced += worker.process is not before
@@ -392,7 +398,9 @@ class Pool(Caller):
                 self._started.set_exception(error)
             elif not missing or (self.config.warmup == "staged" and counts["idle"] >= min(self.min_size, self._size)):
                 self._started.set_result(None)
-        if not missing and not self._warm and error is None:
+        started = self._started
+        opened = started.done() and not started.cancelled() and started.exception() is None
+        if opened and not missing and not self._warm:
             self._warm = True
             measurements = {"duration": time.monotonic_ns() - self._entered_ns, "workers": counts["idle"]}
             measurements["workers"] += counts["busy"]
@@ -427,6 +435,16 @@ class Pool(Caller):
         )
 
 
+_RETIRED_FIRST = (
+    State.TERMINATED,
+    State.TERMINATING,
+    State.INITIALIZING,
+    State.DEGRADED,
+    State.READY,
+    State.BUSY,
+)
+
+
 def _view(worker: Worker, now_ns: int) -> WorkerView:
     process, call = worker.process, worker.call
     return WorkerView(
@@ -435,7 +453,7 @@ def _view(worker: Worker, now_ns: int) -> WorkerView:
         state_age=(now_ns - worker.lifecycle.since_ns) / 1e9,
         pid=None if process is None or process.ready is None else process.ready.pid,
         age=None if process is None else (now_ns - process.started_ns) / 1e9,
-        restarts=max(0, worker.processes - 1),
+        restarts=worker.restarts,
         operation=None if call is None else call.operation,
         calls_held=len(worker.calls),
         health=None if process is None or process.verdict is None else process.verdict.value,

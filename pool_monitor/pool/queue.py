@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 
 class Waiting(Protocol):
@@ -20,6 +20,19 @@ class Waiting(Protocol):
     def priority(self) -> int: ...
     @property
     def key(self) -> str: ...
+    @property
+    def expects(self) -> tuple[float, float]:
+        """How long it will hold its worker: mean (seconds) and variance. Does not change while it waits."""
+        ...
+
+
+class Ahead(NamedTuple):
+    """Those that would be served before a call."""
+
+    calls: int
+    seconds: float
+    """They are expected to hold their workers, all together."""
+    variance: float
 
 
 CallT = TypeVar("CallT", bound=Waiting)
@@ -28,11 +41,12 @@ CallT = TypeVar("CallT", bound=Waiting)
 class _Level(Generic[CallT]):
     """The calls of one priority: a line per key, in the order of their turns."""
 
-    __slots__ = ("lines", "size")
+    __slots__ = ("lines", "seconds", "size", "variance")
 
     def __init__(self) -> None:
         self.lines: OrderedDict[str, OrderedDict[int, CallT]] = OrderedDict()
         self.size = 0
+        self.seconds = self.variance = 0.0  # sums of what its calls expect
 
 
 class WaitQueue(Generic[CallT]):
@@ -62,6 +76,9 @@ class WaitQueue(Generic[CallT]):
         if line is None:
             line = level.lines[call.key] = OrderedDict()
         line[call.id] = call
+        seconds, variance = call.expects
+        level.seconds += seconds
+        level.variance += variance
         level.size += 1
         self._size += 1
 
@@ -72,18 +89,26 @@ class WaitQueue(Generic[CallT]):
         lines[call.key].move_to_end(call.id, last=False)
         lines.move_to_end(call.key, last=False)
 
-    def ahead(self, call: CallT) -> int:
-        """How many of those that wait now would be served before *call* if it were pushed now: never too low, and
-        exact where its priority has no key but its own.
+    def ahead(self, call: CallT) -> Ahead:
+        """Those that wait now and would be served before *call* if it were pushed now: never too few, and exact where
+        its priority has no key but its own.
         """
-        before = sum(level.size for priority, level in self._levels.items() if priority > call.priority)
-        level = self._levels.get(call.priority)
-        if level is None:
-            return before
-        own = level.lines.get(call.key)
-        mine = 0 if own is None else len(own)
-        others = len(level.lines) - (own is not None)
-        return before + min(level.size, mine + (mine + 1) * others)  # as many turns for each other key as for its own
+        calls, seconds, variance = 0, 0.0, 0.0
+        for priority, level in self._levels.items():
+            if priority > call.priority:
+                calls += level.size
+                seconds += level.seconds
+                variance += level.variance
+            elif priority == call.priority:
+                own = level.lines.get(call.key)
+                mine = 0 if own is None else len(own)
+                others = len(level.lines) - (own is not None)
+                before = min(level.size, mine + (mine + 1) * others)  # as many turns for each other key as for its own
+                share = before / level.size
+                calls += before
+                seconds += share * level.seconds
+                variance += share * level.variance
+        return Ahead(calls, seconds, variance)
 
     def pop(self) -> CallT:
         """The next call: of the highest priority, the key whose turn it is. Raises KeyError when nobody waits."""
@@ -94,7 +119,7 @@ class WaitQueue(Generic[CallT]):
         _, call = line.popitem(last=False)
         if line:
             level.lines.move_to_end(key)
-        self._gone(priority, key, level, line)
+        self._gone(call, level, line)
         return call
 
     def discard(self, call: CallT) -> bool:
@@ -103,14 +128,17 @@ class WaitQueue(Generic[CallT]):
         line = None if level is None else level.lines.get(call.key)
         if level is None or line is None or line.pop(call.id, None) is None:
             return False
-        self._gone(call.priority, call.key, level, line)
+        self._gone(call, level, line)
         return True
 
-    def _gone(self, priority: int, key: str, level: _Level[CallT], line: OrderedDict[int, CallT]) -> None:
-        """A call was taken out: drop its line and its level if they are empty, so that keys cannot pile up."""
-        self._size -= 1
+    def _gone(self, call: CallT, level: _Level[CallT], line: OrderedDict[int, CallT]) -> None:
+        """*call* was taken out: drop its line and its level if they are empty, so that keys cannot pile up."""
+        seconds, variance = call.expects
+        level.seconds -= seconds
+        level.variance -= variance
         level.size -= 1
+        self._size -= 1
         if not line:
-            del level.lines[key]
+            del level.lines[call.key]
             if not level.lines:
-                del self._levels[priority]
+                del self._levels[call.priority]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from pool_monitor import events
-from pool_monitor.pool.worker import COUNTED_AS, State, Worker
+from pool_monitor.pool.worker import COUNTED_AS, Process, State, Worker
 
 _TRANSITION = events.WORKER_TRANSITION.event
 
@@ -53,9 +53,6 @@ class Roster:
         """That worker, if it can take a call."""
         return self._idle.get(worker_id) or self._room.get(worker_id)
 
-    def idle(self) -> list[Worker]:
-        return list(self._idle.values())
-
     def offer(self, worker: Worker) -> None:
         """It may be handed calls from now on."""
         worker.open = True
@@ -101,12 +98,12 @@ class Roster:
             }
             _TRANSITION.emit({"duration": now_ns - since_ns}, metadata)
 
-    def alive(self, worker_id: str, process: int) -> bool:
+    def alive(self, worker_id: str, process: Process | None) -> bool:
         """Whether that process of that slot is there."""
         worker = self.workers.get(worker_id)
         return (
             worker is not None
             and worker.process is not None
-            and worker.process.number == process
+            and worker.process is process
             and worker.lifecycle.state is not State.TERMINATED
         )

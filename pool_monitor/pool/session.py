@@ -7,7 +7,10 @@ of one session run one after another: two at once would each start from the same
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from pool_monitor.pool.worker import Process
 
 CallT = TypeVar("CallT")
 
@@ -15,7 +18,7 @@ CallT = TypeVar("CallT")
 class SessionState(Generic[CallT]):
     """One session."""
 
-    __slots__ = ("active", "calls", "data", "id", "last_used", "pending", "process", "worker")
+    __slots__ = ("active", "calls", "data", "former", "id", "last_used", "pending", "process", "worker")
 
     def __init__(self, session_id: str, now: float) -> None:
         self.id = session_id
@@ -23,7 +26,8 @@ class SessionState(Generic[CallT]):
         self.calls = 0
         self.last_used = now
         self.worker: str | None = None  # the slot it was on last
-        self.process = 0  # which of that slot's processes
+        self.process: Process | None = None  # which of that slot's processes
+        self.former: tuple[str | None, Process | None] = (None, None)  # both, before the latest call was handed over
         self.active: CallT | None = None  # the call under way or in the queue
         self.pending: deque[CallT] = deque()  # calls behind it; they count towards the pool's queue limit
 

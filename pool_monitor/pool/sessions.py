@@ -8,7 +8,7 @@ from pool_monitor import events
 from pool_monitor.pool.calls import Call
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.session import SessionState, SessionTable
-from pool_monitor.pool.worker import Worker
+from pool_monitor.pool.worker import Process, Worker
 
 _START = events.SESSION_START.event
 _AFFINITY = events.SESSION_AFFINITY.event
@@ -60,6 +60,8 @@ class Sessions:
             return None
         self.table.left(session, now)
         session.active = session.pending.popleft() if session.pending else None
+        if session.active is None and not session.calls and self.table.get(session.id) is session:
+            self.end(session.id)  # no worker ever saw a call of it: it shall not push out others
         return session.active
 
     def is_strict(self, call: Call) -> bool:
@@ -83,15 +85,23 @@ class Sessions:
         session = call.session
         if session is None or worker.process is None:
             return
-        before, here = (session.worker, session.process), (worker.id, worker.process.number)
+        before, here = (session.worker, session.process), (worker.id, worker.process)
         session.calls += 1
+        session.former = before
         session.worker, session.process = here
         if _AFFINITY.on:
             metadata = {"pool": self._pool, "session": session.id, "worker": worker.id}
             metadata["result"] = self._result(before, here)
             _AFFINITY.emit({"calls": session.calls}, metadata)
 
-    def _result(self, before: tuple[str | None, int], here: tuple[str, int]) -> str:
+    def take_back(self, call: Call) -> None:
+        """The call was handed over and not begun: it binds its session to nobody."""
+        session = call.session
+        if session is not None:
+            session.calls -= 1
+            session.worker, session.process = session.former
+
+    def _result(self, before: tuple[str | None, Process | None], here: tuple[str, Process]) -> str:
         if before[0] is None:
             return "new"
         if before == here:

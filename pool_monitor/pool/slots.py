@@ -33,11 +33,21 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from pool_monitor.config import PoolConfig
+    from pool_monitor.pool.calls import Call
     from pool_monitor.pool.transport.base import CallTimes, Failure, Sink, Transport
 
 _OUTPUT = events.WORKER_OUTPUT.event
 _AT_ONCE = 16  # processes started at the same time by a parallel warm-up: more would only wait for each other
 _ALIVE = (State.READY, State.BUSY, State.DEGRADED)
+_ENDED = {
+    "timeout": "it was killed because {} was not done in time and did not let go",
+    "cancel": "it was killed because {} was cancelled and did not let go",
+    "close": "the pool was closed",
+    "health": "it was killed because it did not answer",
+    "resize": "the pool was made smaller",
+    "recycle": "it was replaced",
+}
+"""Why a process was ended, in words; with the operation that was the reason."""
 
 
 class Slots:
@@ -83,8 +93,9 @@ class Slots:
         self._intensity = RestartIntensity(2 * size, max(1, size))
 
     def add(self, count: int) -> None:
-        """That many slots more."""
-        assert self._group is not None
+        """That many slots more. Before `open` it does nothing: whoever opens adds as many as are wanted then."""
+        if self._group is None:
+            return
         index = 0
         for _ in range(count):
             while f"{self.pool}-{index}" in self.workers:
@@ -154,6 +165,7 @@ class Slots:
         worker.crash_loop = pause is not None
         metadata = {"pool": self.pool, "worker": worker.id, "state": "entered" if worker.crash_loop else "left"}
         events.WORKER_CRASH_LOOP.event.emit({"pause_duration": round((pause or 0.0) * 1e9)}, metadata)
+        logger("pool").warning("crash loop", **metadata)
 
     async def _start(self, worker: Worker) -> StartError | None:
         """Fill a vacant slot. Returns why that failed, or None."""
@@ -161,6 +173,7 @@ class Slots:
             return None
         worker.vacant.clear()
         if worker.processes:
+            worker.restarts += 1
             self.restarts += 1
         worker.starts += 1
         now_ns = time.monotonic_ns()
@@ -177,7 +190,7 @@ class Slots:
             await worker.vacant.wait()
             if worker.wanted:
                 self._report(worker, error)
-                self.calls.gate.start_failed()
+                self.calls.gate.start_failed(error)
                 self._changed(error)
         elif worker.lifecycle.state is State.INITIALIZING:
             self._loaded(worker)
@@ -195,7 +208,7 @@ class Slots:
     async def _launch(self, worker: Worker, process: Process) -> StartError | None:
         """Start a process and wait until it has loaded the target. Returns why that failed, or None."""
         about: dict[str, Any] = {"pool": self.pool, "worker": worker.id}
-        measurements = {"system_time": time.time_ns(), "restarts": process.number - 1}
+        measurements = {"system_time": time.time_ns(), "restarts": worker.restarts}
         events.WORKER_INIT.event.emit(measurements, about)
         process.transport = transport = self._make(Line(self, worker, process))
         try:
@@ -211,8 +224,9 @@ class Slots:
         finally:
             if process.ready is None:
                 transport.kill()
+        process.ready_ns = time.monotonic_ns()
         events.WORKER_READY.event.emit(
-            {"duration": time.monotonic_ns() - process.started_ns},
+            {"duration": process.ready_ns - process.started_ns},
             {**about, "pid": ready.pid, "python": ready.python, "codec": ready.codec},
         )
         return None
@@ -230,15 +244,17 @@ class Slots:
             measurements = {"duration": now_ns - worker.died_ns, "attempts": worker.starts}
             events.POOL_RECOVERY.event.emit(measurements, {"pool": self.pool, "worker": worker.id})
         worker.died_ns, worker.starts = None, 0
+        self.calls.gate.started()
         self.calls.ready(worker)
         self._changed(None)
 
     # -- ends -----------------------------------------------------------------------------------------------------
 
-    def kill(self, worker: Worker, reason: str) -> None:
+    def kill(self, worker: Worker, reason: str, culprit: str = "") -> None:
         """End the slot's process now; the next one is started."""
         process = worker.process
         if process is not None and process.transport is not None:
+            process.culprit = culprit
             self._withdraw(worker, reason)
             process.transport.kill()
 
@@ -283,18 +299,26 @@ class Slots:
                 if call is not None:
                     about["operation"] = call.operation
                 events.WORKER_CRASH.event.emit(uptime, about)
+                logger("pool").warning("worker crashed", **about)
         if current:
             if process.ready is not None and worker.died_ns is None:
                 worker.died_ns = now_ns
-            text = f"worker {worker.id} ended meanwhile: {how}"
-            error = process.broken or WorkerDied(text, worker=worker.id, exit_code=exit_code, stderr=stderr)
-            self._vacated(worker, process, error, now_ns)
+            self._vacated(worker, process, exit_code, stderr, now_ns)
 
-    def _vacated(self, worker: Worker, process: Process, error: PoolError, now_ns: int) -> None:
+    def _vacated(self, worker: Worker, process: Process, exit_code: int | None, stderr: str, now_ns: int) -> None:
+        reason = process.end_reason
+        how = exit_words(exit_code) if reason is None else _ENDED.get(reason, reason).format(process.culprit)
+
+        def told(call: Call) -> PoolError:
+            if process.broken is not None:
+                return ProtocolError(f"{call.operation}: {process.broken}")
+            text = f"{call.operation}: worker {worker.id} ended meanwhile: {how}"
+            return WorkerDied(text, worker=worker.id, exit_code=exit_code, stderr=stderr, reason=reason)
+
         self.calls.roster.move(worker, "exited", now_ns)
         worker.last_end = (process.end_reason not in (None, "protocol"), process.served)
         try:
-            self.calls.lost(worker, error)
+            self.calls.lost(worker, told)
         finally:
             worker.process = None
             worker.settled.set()
@@ -321,49 +345,62 @@ class Slots:
     def _recycle_soon(self, worker: Worker, reason: str) -> None:
         if not worker.recycling and self._group is not None and worker.wanted and not self.closing:
             worker.recycling = True
-            self._group.start_soon(self.recycle, worker, reason, name=f"pool {self.pool} recycles {worker.id}")
+            name = f"pool {self.pool} recycles {worker.id}"
+            self._group.start_soon(self._recycle_unasked, worker, worker.process, reason, name=name)
 
-    async def recycle(self, worker: Worker, reason: str) -> StartError | None:
-        """Replace the slot's process by a fresh one: started first, changed when the slot is idle, so that there is
-        never a worker less. One slot at a time. Returns why the fresh one could not be started, or None.
-        """
+    async def _recycle_unasked(self, worker: Worker, process: Process | None, reason: str) -> None:
         try:
-            async with self._one_at_a_time:
-                return await self._recycle(worker, reason)
+            if await self.recycle(worker, process, reason) is not None:
+                with anyio.move_on_after(worker.backoff.next()):  # before it is found to be due again
+                    await worker.unwanted.wait()
         finally:
             worker.recycling = False
 
-    async def _recycle(self, worker: Worker, reason: str) -> StartError | None:
-        old, began_ns = worker.process, time.monotonic_ns()
-        if old is None or not worker.wanted or worker.lifecycle.state not in _ALIVE:
+    async def recycle(self, worker: Worker, old: Process | None, reason: str) -> StartError | None:
+        """Replace *old*, the slot's process, by a fresh one: started first, changed when the slot is idle, so that
+        there is never a worker less. One slot at a time. Returns why the fresh one could not be started, or None.
+        """
+        async with self._one_at_a_time:
+            return await self._recycle(worker, old, reason)
+
+    async def _recycle(self, worker: Worker, old: Process | None, reason: str) -> StartError | None:
+        began_ns = time.monotonic_ns()
+        if old is None or worker.process is not old or not worker.wanted or worker.lifecycle.state not in _ALIVE:
             return None  # it has gone already, or never came to be
         successor = worker.successor = self._process(worker)
         try:
             error = await self._launch(worker, successor)
-            if error is not None:
+            if error is not None and worker.wanted:
                 self._report(worker, error)
                 return error
+            if error is not None:
+                return None  # nor is the slot wanted any more
             worker.settled.clear()
             self.calls.roster.withdraw(worker)
             while worker.calls and worker.process is old and worker.wanted:
                 await worker.settled.wait()
                 worker.settled.clear()
+            if successor.transport is None:
+                return StartError(f"the fresh process of worker {worker.id} ended before it was needed")
             if worker.process is old and worker.wanted and worker.lifecycle.state in (State.READY, State.DEGRADED):
                 self._change(worker, old, successor, reason, began_ns)
         finally:
             left_over = successor.ready is not None and worker.process is None and worker.wanted
             if worker.successor is successor and not left_over:  # else the vacant slot is filled with it
                 worker.successor = None
-                if worker.process is not successor and successor.transport is not None:  # nobody has use for it
-                    successor.end_reason = "recycle"
-                    successor.transport.kill()
-                    if worker.process is old and worker.lifecycle.state in (State.READY, State.BUSY):
+                if worker.process is not successor:  # nobody has use for it
+                    if successor.transport is not None:
+                        successor.end_reason = "recycle"
+                        successor.transport.kill()
+                    if worker.process is old and worker.wanted and worker.lifecycle.state in (State.READY, State.BUSY):
                         self.calls.ready(worker)  # as it was before
         return None
 
     def _change(self, worker: Worker, old: Process, new: Process, reason: str, began_ns: int) -> None:
         """From one event to the next, another process fills the slot."""
         assert old.ready is not None
+        assert new.ready is not None
+        self.calls.operations = new.ready.operations
         now_ns = time.monotonic_ns()
         worker.process, worker.transport = new, new.transport
         self.calls.roster.move(worker, "recycle", now_ns)
@@ -375,9 +412,7 @@ class Slots:
         if old.transport is not None:
             self._stop(old)
         if new.transport is None:  # it ended in this very moment
-            self._vacated(
-                worker, new, WorkerDied(f"worker {worker.id} ended", worker=worker.id, exit_code=None), now_ns
-            )
+            self._vacated(worker, new, None, "", now_ns)
         else:
             self.calls.ready(worker)
 
@@ -386,25 +421,29 @@ class Slots:
     def look_after(self, now: float) -> None:
         """See how every worker is; to be called a few times per health interval."""
         for worker in list(self.workers.values()):
-            if worker.crash_loop and worker.lifecycle.state in _ALIVE and worker.intensity.calm(now):
-                self._crash_loop(worker, None)
             process = worker.process
+            if worker.crash_loop and process is not None and worker.lifecycle.state in _ALIVE:
+                lived = (time.monotonic_ns() - process.ready_ns) / 1e9
+                if lived > self.config.restart_period:
+                    self._crash_loop(worker, None)
             if process is not None and worker.transport is not None and worker.lifecycle.state in _ALIVE:
                 self._look_at(worker, process, now)
 
     def _look_at(self, worker: Worker, process: Process, now: float) -> None:
-        health, busy = process.health, bool(worker.calls)
+        health, first = process.health, worker.call
+        busy = first is not None and worker.has_begun(first)
         late = health.late
         assert process.ready is not None
         assert worker.transport is not None
         verdict = health.verdict(now, busy, _processor_time(process.ready.pid) if late and busy else None)
-        if health.late > late or verdict is not process.verdict:
+        known = process.verdict is not None or health.late > 0  # before the first answer nobody can say
+        if known and (health.late > late or verdict is not process.verdict):
             process.verdict = verdict
             if health.late:
                 self._tell_health(worker, process, None)
         if verdict is Verdict.UNRESPONSIVE:
             text = f"worker {worker.id} is idle and has not answered {health.late} times"
-            self._report(worker, PoolError(text))
+            self._report(worker, WorkerDied(text, worker=worker.id, exit_code=None, reason="health"))
             self.kill(worker, "health")
             return
         if health.suspect and not busy and worker.lifecycle.state is State.READY:

@@ -20,18 +20,10 @@ class RestartIntensity:
 
     def record(self, now: float) -> bool:
         """Count a restart. False when it is one too many; one exactly *period* seconds ago still counts."""
-        self._forget(now)
-        self._times.append(now)
-        return len(self._times) <= self.limit
-
-    def calm(self, now: float) -> bool:
-        """Whether no restart lies within the period."""
-        self._forget(now)
-        return not self._times
-
-    def _forget(self, now: float) -> None:
         while self._times and self._times[0] < now - self.period:
             self._times.popleft()
+        self._times.append(now)
+        return len(self._times) <= self.limit
 
 
 class Backoff:

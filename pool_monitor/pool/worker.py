@@ -105,12 +105,14 @@ class Process:
 
     __slots__ = (
         "broken",
+        "culprit",
         "end_reason",
         "handed",
         "health",
         "limits",
         "number",
         "ready",
+        "ready_ns",
         "rss",
         "served",
         "started_ns",
@@ -124,11 +126,13 @@ class Process:
         self.health, self.limits = health, limits
         self.transport: Transport | None = None  # None before it is made, and once the process is gone
         self.ready: Ready | None = None
+        self.ready_ns = 0  # since when
         self.handed = 0  # calls handed to it
         self.served = 0  # calls it has answered
         self.rss: int | None = None  # bytes, as it said last
         self.verdict: Verdict | None = None  # how it answered, last time it was looked at
         self.end_reason: str | None = None  # why it is being ended, if we end it
+        self.culprit = ""  # the operation that is the reason
         self.broken: ProtocolError | None = None  # what its calls are told when it spoke nonsense
 
 
@@ -158,6 +162,7 @@ class Worker:
         self.calls: dict[int, Call] = {}  # in the order handed over; one that has ended may still hold the slot up
         self.pinned: WaitQueue[Call] = WaitQueue()  # calls that insist on this slot
         self.processes = 0  # how many it has had, the present one included
+        self.restarts = 0  # of those, how many were started because the one before had gone
         self.died_ns: int | None = None  # of the last death nobody has recovered from yet
         self.starts = 0  # tries since then
         self.crash_loop = False  # restarted more often than the limit allows; pauses before the next try
@@ -179,8 +184,8 @@ class Worker:
 class Wardens(Protocol):
     """Who owns the workers' lives, as the dispatcher sees them."""
 
-    def kill(self, worker: Worker, reason: str) -> None:
-        """It does not let go of its call: end it, now."""
+    def kill(self, worker: Worker, reason: str, culprit: str) -> None:
+        """It does not let go of *culprit*, an operation: end it, now."""
 
     def idle(self, worker: Worker) -> None:
         """It has become idle and is not offered calls any more."""

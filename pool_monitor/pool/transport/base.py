@@ -15,6 +15,7 @@ class Ready(NamedTuple):
 
     pid: int
     python: str
+    """The interpreter's version; of a worker in another language, that and its version."""
     codec: str
     operations: Mapping[str, str]
     """Operation name to ``function`` or ``generator``."""
@@ -98,12 +99,16 @@ class Transport(Protocol):
 
     @property
     def begun(self) -> int | None:
-        """How many of the calls handed over so far the worker has begun, whether or not it has answered them; also
-        after its end. None when this worker does not tell: then any of them may have been begun.
+        """The ordinal of the call begun last, calls being counted from 1 in the order handed over, those taken back
+        too. 0 before the first; also told after the worker's end. None for a worker that does not tell: then any call
+        it was handed may have been begun.
         """
 
     def recall(self, call_ids: Sequence[int]) -> None:
-        """Ask for calls back that have not been begun: the sink's `recalled` follows for each that had not."""
+        """Ask for calls back that have not been begun: the sink's `recalled` follows for each that had not. With none
+        of them: have the answers sent that the worker may hold back. Does nothing for a worker that does not tell what
+        it has begun.
+        """
 
     def cancel(self, call_id: int) -> None:
         """Ask for a call to be interrupted; a reply for it still comes unless the worker ends."""
@@ -112,7 +117,12 @@ class Transport(Protocol):
         """Ask for a sign of life, answered while an operation runs."""
 
     def flow(self, *, paused: bool) -> None:
-        """Stop or go on receiving: back-pressure for a stream nobody reads."""
+        """Stop or go on receiving: back-pressure for a stream nobody reads, of a worker that runs one call at once."""
+
+    def hold(self, call_id: int, *, held: bool) -> None:
+        """Have a stream stand still, or go on, beside the other calls of its worker, which runs several at once.
+        What it has sent already still comes.
+        """
 
     async def stop(self, grace: float, kill_grace: float) -> None:
         """End the worker: ask, then SIGTERM after *grace* seconds, then SIGKILL after *kill_grace* more.

@@ -251,6 +251,9 @@ class ProcessTransport:
         if self._transport is not None:
             (self._transport.pause if paused else self._transport.resume)()
 
+    def hold(self, call_id: int, *, held: bool) -> None:
+        self._send(["pause" if held else "resume", call_id])
+
     def _send(self, message: Any) -> None:
         self._write(self._codec.encode(message))
 

@@ -34,6 +34,7 @@ class Running:
         self.id = call_id
         self.started = time.perf_counter_ns()
         self.cancelled = False
+        self.paused: Optional[asyncio.Future[None]] = None  # set while nobody reads its items
 
     def times(self) -> List[Any]:
         return [time.perf_counter_ns() - self.started, None, None]
@@ -106,6 +107,23 @@ class ConcurrentWorker(Worker):
 
     def stop(self, _message: List[Any]) -> None:
         self.stopping = True
+
+    def control(self, message: List[Any]) -> None:
+        if message[0] in ("pause", "resume"):
+            assert self.loop is not None
+            self.loop.call_soon_threadsafe(self.hold, message[1], message[0] == "pause")
+        else:
+            super().control(message)
+
+    def hold(self, call_id: int, held: bool) -> None:
+        """Have a stream stand still, or go on."""
+        running = self.calls.get(call_id)
+        if running is None or held == (running.paused is not None):
+            return
+        assert self.loop is not None
+        paused, running.paused = running.paused, self.loop.create_future() if held else None
+        if paused is not None and not paused.done():
+            paused.set_result(None)
 
     def cancel(self, call_id: int) -> None:
         assert self.loop is not None
@@ -196,7 +214,7 @@ class ConcurrentWorker(Worker):
                     if item is _END:
                         return
                 self.ours(functools.partial(self.post, self.item(running.id, item)))
-                await self.room()
+                await self.room(running)
         finally:
             if asynchronous:
                 await result.aclose()
@@ -243,8 +261,10 @@ class ConcurrentWorker(Worker):
                 self.telemetry.settle()
             self.begin()  # to stop, if that is what is waited for
 
-    async def room(self) -> None:
-        """Let others have their turn, and wait while the parent takes nothing."""
+    async def room(self, running: Running) -> None:
+        """Let others have their turn, and wait while the parent takes nothing, or nobody reads."""
         await asyncio.sleep(0)
+        while running.paused is not None:
+            await running.paused
         while self.channel.waiting > _UNSENT and self.roomy is not None:
             await asyncio.shield(self.roomy)
