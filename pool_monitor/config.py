@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from functools import cache
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
 
 from pool_monitor.errors import ConfigError
+from pool_monitor.fields import FOREVER, TOML, hints, misfit
 
-_FOREVER = 1e9  # seconds; infinity is refused because no timer can be set to it
-Seconds = Annotated[float, Meta(gt=0, le=_FOREVER)]
-Pause = Annotated[float, Meta(ge=0, le=_FOREVER)]
+Seconds = Annotated[float, Meta(gt=0, le=FOREVER)]
+Pause = Annotated[float, Meta(ge=0, le=FOREVER)]
 Count = Annotated[int, Meta(ge=0)]
 
 
@@ -27,20 +27,31 @@ class _Validated(Struct, frozen=True, kw_only=True):
     """A struct whose constructor checks types and ranges, which msgspec alone does only when decoding."""
 
     def __post_init__(self) -> None:
-        try:
-            msgspec.convert(msgspec.structs.asdict(self), _shape(type(self)))
-        except msgspec.ValidationError as error:
-            raise ConfigError(f"{type(self).__name__}: {error}") from None
-
-
-@cache
-def _shape(struct: type[Struct]) -> Any:
-    """The struct as a TypedDict: converting to it checks the fields without running the constructor again."""
-    return TypedDict(struct.__name__, get_type_hints(struct, include_extras=True))  # type: ignore[operator]
+        wrong = misfit(type(self), msgspec.structs.asdict(self))
+        if wrong:
+            raise ConfigError(f"{type(self).__name__}: {wrong}")
+        for name, hint in hints(type(self)).items():
+            if get_origin(hint) is tuple:  # a list will do, but whoever gave it can still change it
+                msgspec.structs.force_setattr(self, name, tuple(getattr(self, name)))
 
 
 class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a pool treats its calls and its workers. Times are seconds, sizes bytes."""
+    """How a pool treats its calls and its workers. Times are seconds, sizes bytes.
+
+    Fields are given as keywords of `Pool`, or in the table ``[pool]`` of a TOML file (`load`). Each is described where
+    it stands in pool_monitor/config.py, and with its default in a table in docs/MONITORING_GUIDE.md.
+
+    Calls: timeout, queue_limit, max_wait, shed, retries, retry_errors, retry_budget, cancel_grace.
+    Workers: python, env, sys_path, init_args, init_kwargs, codec, frame_limit, concurrency, prefetch, command,
+    start_method, preload.
+    Lifecycle: start_timeout, stop_grace, kill_grace, drain_timeout, backoff_min, backoff_max, restart_limit,
+    restart_period, warmup.
+    Health and recycling: health_interval, health_timeout, health_misses, recycle_calls, recycle_age, recycle_rss,
+    recycle_jitter.
+    Circuit breaker: breaker_failures, breaker_ratio, breaker_minimum, breaker_window, breaker_open, breaker_trials,
+    breaker_successes.
+    Sessions: session_ttl, session_limit, session_data_limit, affinity.
+    """
 
     # calls
     timeout: Seconds = 60.0
@@ -62,7 +73,7 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What a cancelled or timed-out operation gets to end by itself before its worker is killed."""
 
     # workers
-    python: str | None = None
+    python: Annotated[str, Meta(min_length=1)] | None = None
     """Interpreter of the workers (3.8 or later); None: the one the service runs in."""
     env: dict[str, str] = {}
     """Environment variables added to the service's own. From a zygote, workers get the environment, directory and
@@ -74,7 +85,8 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What the target, if it is a class, is instantiated with in every worker."""
     codec: Literal["auto", "json", "msgpack", "pickle"] = "auto"
     """What arguments and results are carried in. ``auto``: msgpack where both sides have it, else JSON. ``pickle``
-    carries any object, and lets a worker run code in the service: only for targets you trust as you do yourself."""
+    carries any object, and lets a worker run code in the service: only for targets you trust as you do yourself. What
+    arrives as what: the table What travels in docs/MONITORING_GUIDE.md."""
     frame_limit: Annotated[int, Meta(ge=1024, le=2**32 - 1)] = 64 * 1024 * 1024
     """Largest message; a call whose arguments or result are larger fails."""
     concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 1
@@ -153,6 +165,12 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"PoolConfig: backoff_max={self.backoff_max} is below backoff_min={self.backoff_min}; "
                 "raise the one or lower the other"
             )
+        for name, value in self.env.items():
+            if not name or set(name) & {"=", "\0"} or "\0" in value:
+                raise ConfigError(
+                    f"PoolConfig: env[{name!r}]: needs a name that is not empty and has no '=' in it, and no NUL in "
+                    "name or value"
+                )
 
 
 class ServiceConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -191,17 +209,24 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 ConfigT = TypeVar("ConfigT", bound=Struct)
+_OF_POOL = ("target", "name", "size", "min_size", "max_size")  # arguments of Pool that are no fields
 
 
 def build(kind: type[ConfigT], base: ConfigT | None, fields: dict[str, Any]) -> ConfigT:
     """A *kind* from *base* (or the defaults) with *fields* replaced.
 
-    Raises ConfigError for an unknown field, naming the nearest one there is, and for a bad value.
+    Raises ConfigError for an unknown field, naming the nearest one there is, for a bad value, and for a *base* that
+    is something else.
     """
+    if base is not None and not isinstance(base, kind):
+        raise ConfigError(
+            f"config={base!r:.80}: needs a {kind.__name__}, or None; its fields can be given as keywords too, and "
+            "pool_monitor.config.load reads a TOML file"
+        )
+    names = kind.__struct_fields__
     for name in fields:
-        if name not in kind.__struct_fields__:
-            near = difflib.get_close_matches(name, kind.__struct_fields__, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(kind.__struct_fields__)}"
+        if name not in names:
+            hint = _nearest(name, names, _OF_POOL if kind is PoolConfig else ())
             raise ConfigError(f"{kind.__name__} has no field {name!r}; {hint}")
     return kind(**fields) if base is None else msgspec.structs.replace(base, **fields)
 
@@ -214,7 +239,33 @@ def load(path: str | Path) -> Settings:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    kinds = hints(Settings)
+    for name, table in tables.items():
+        if name not in kinds or not isinstance(table, dict):
+            homes = [home for home, kind in kinds.items() if name in kind.__struct_fields__]
+            hint = f"it belongs into the table [{homes[0]}]" if homes else _nearest(name, kinds)
+            hint = f"it is a table: [{name}]" if name in kinds else hint
+            raise ConfigError(f"{path}: there is no {'table' if isinstance(table, dict) else 'key'} {name!r}; {hint}")
+    return Settings(**{name: _from_table(path, name, kinds[name], table) for name, table in tables.items()})
+
+
+def _from_table(path: str | Path, where: str, kind: type[ConfigT], table: dict[str, Any]) -> ConfigT:
+    place = f"{path}: [{where}]"
+    for name in table:
+        if name not in kind.__struct_fields__:
+            hint = _nearest(name, kind.__struct_fields__)
+            if kind is PoolConfig and name in _OF_POOL:
+                hint = f"it is an argument of Pool: Pool(target, {name}=..., config=settings.pool)"
+            raise ConfigError(f"{place} has no field {name!r}; {hint}")
+    wrong = misfit(kind, table, TOML)
+    if wrong:
+        raise ConfigError(f"{path}: {where}.{wrong}")
     try:
-        return msgspec.convert(tables, Settings)
-    except (msgspec.ValidationError, ConfigError) as error:
-        raise ConfigError(f"{path}: {error}; see the tables [pool], [metrics] and [service]") from error
+        return kind(**table)
+    except ConfigError as error:  # values that contradict each other
+        raise ConfigError(f"{place} {str(error).removeprefix(f'{kind.__name__}: ')}") from None
+
+
+def _nearest(name: str, names: Iterable[str], more: Iterable[str] = ()) -> str:
+    near = difflib.get_close_matches(name, [*names, *more], n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"

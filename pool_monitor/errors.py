@@ -150,7 +150,9 @@ class OperationError(PoolError):
 
 
 class PayloadError(OperationError):
-    """Arguments, result or session data that cannot be carried: not serialisable, or over the frame limit."""
+    """Arguments, result or session data that cannot be carried: nothing the codec has a form for, or over the frame
+    limit. The text says what to do. What each codec carries: docs/MONITORING_GUIDE.md, "What travels".
+    """
 
     category = "communication"
 

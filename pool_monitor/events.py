@@ -189,7 +189,7 @@ BREAKER_TRANSITION = _spec(
 WORKER_INIT = _spec(
     "pool.worker.init",
     "A worker process is about to be started.",
-    {"system_time": "ns: wall clock", "restarts": "count: processes this slot has had before"},
+    {"system_time": "ns: wall clock", "restarts": "count: of the slot, those because a process had gone"},
     _WORKER,
 )
 WORKER_READY = _spec(
@@ -250,8 +250,8 @@ WORKER_HEALTH_CHECK = _spec(
     },
     {
         **_PROCESS,
-        "verdict": "str: responsive; busy (computes, and does not answer); stuck (neither); or unresponsive "
-        "(idle, and does not answer)",
+        "verdict": "str: responsive; late (idle, and does not answer); unresponsive (the same, too often in a row); "
+        "busy (computes, and does not answer); or stuck (neither)",
     },
 )
 WORKER_RECYCLE = _spec(

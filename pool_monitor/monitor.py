@@ -56,8 +56,8 @@ class Monitor:
     socket that ``pool-monitor dashboard`` and ``snapshot`` find (unless ``[service] socket = false``); should that
     fail, the reason is logged, ``address`` stays None and everything else works.
 
-    Raises ConfigError for a bad configuration or two pools of one name. Pools may be entered before or after. All
-    methods belong to the event loop the monitor was entered in, and none of them blocks.
+    Raises ConfigError for a bad configuration or two pools of one name, TypeError for what is no pool. Pools may be
+    entered before or after. All methods belong to the event loop the monitor was entered in, and none of them blocks.
     """
 
     def __init__(
@@ -67,14 +67,21 @@ class Monitor:
         config: MonitorConfig | str | Path | None = None,
         clock: Clock | None = None,
     ) -> None:
-        watched = list(pools) if isinstance(pools, Sequence) else [pools]
+        watched = list(pools) if isinstance(pools, Sequence) and not isinstance(pools, str) else [pools]
+        for pool in watched:
+            if not all(hasattr(pool, name) for name in ("name", "status", "workers")):
+                raise TypeError(f"Monitor({pool!r:.80}): needs a Pool, or a sequence of them")
         names = [pool.name for pool in watched]
         if not watched or len(set(names)) < len(names):
             raise ConfigError(f"Monitor(pools={names}): needs at least one pool, and a name of its own for each")
         if config is None:
             config = MonitorConfig()
-        elif not isinstance(config, MonitorConfig):
+        elif isinstance(config, str | Path):
             config = load(config).monitor
+        elif not isinstance(config, MonitorConfig):
+            raise ConfigError(
+                f"Monitor(config={config!r:.80}): needs a MonitorConfig, the path of a TOML file, or None"
+            )
         self.config = config
         self.address: Path | None = None
         """The Unix socket it can be reached at, while it can."""

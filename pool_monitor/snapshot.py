@@ -15,10 +15,13 @@ from typing import Literal
 from msgspec import Struct
 
 SCHEMA_VERSION = 1
+CRASHED = "crash: "
+START_FAILED = "start: "
+"""How ``last_error`` of a worker begins when its process died, and when one could not be started: why stands behind."""
 
 PoolState = Literal["new", "starting", "running", "paused", "draining", "closed"]
 Breaker = Literal["closed", "open", "half_open"]
-Health = Literal["responsive", "busy", "stuck", "unresponsive"]
+Health = Literal["responsive", "late", "busy", "stuck", "unresponsive"]
 WorkerState = Literal["initializing", "ready", "busy", "degraded", "terminating", "terminated"]
 
 
@@ -52,7 +55,8 @@ class Bar(Struct, frozen=True):
 class Trend(Struct, frozen=True, kw_only=True):
     """How the window went: one value per step, oldest first, the last one ending at ``end``.
 
-    None marks a step nobody measured (before the monitor started, or while the machine slept).
+    None marks a step nobody measured (before the monitor started, or while the machine slept). The second in which
+    measuring began counts as a whole one: its calls are there, and one of them is never drawn as a hundred a second.
     """
 
     step: float
@@ -114,7 +118,7 @@ class WorkerView(CallStats, frozen=True, kw_only=True):
     age: float | None
     """Seconds since this process was started."""
     restarts: int
-    """Processes this slot has had before."""
+    """Processes started on it because the one before had ended unplanned; recycling is no such end."""
     operation: str | None
     """What it is doing now."""
     calls_held: int = 0
@@ -128,7 +132,9 @@ class WorkerView(CallStats, frozen=True, kw_only=True):
     busy_ratio: float | None = None
     """Share of the window's time spent executing, the call under way included."""
     last_error: str | None = None
-    """Type of the last thing that went wrong on it, within the longest window."""
+    """What went wrong on it last, within the longest window: the type of a call's error, or a few words after
+    `CRASHED` or `START_FAILED`.
+    """
     last_error_age: float | None = None
     """Seconds since then."""
 
@@ -154,7 +160,7 @@ class PoolView(Struct, frozen=True, kw_only=True):
     sessions: int
     """Sessions alive."""
     restarts: int
-    """Processes started to replace one that had ended, since the pool was entered."""
+    """Processes started because one had ended unplanned, since the pool was entered; recycling is no such end."""
     completed: int
     """Calls that ended, however, since the pool was entered."""
     crash_loops: int = 0
@@ -180,6 +186,12 @@ class PoolDetail(PoolView, frozen=True, kw_only=True):
     histogram: tuple[Bar, ...] = ()
     """``total.latency`` in coarse bars with bounds 1-2-5, from the first to the last that is not empty."""
     trend: Trend
+    deaths: int = 0
+    """Worker processes that ended in the window though nobody wanted them to: crashed, or did not answer or spoke
+    nonsense and were killed for it.
+    """
+    last_death: str | None = None
+    """What the latest of them died of, such as ``signal 9``; None when there was none."""
     operations: dict[str, OperationView]
     """By operation name."""
     workers: dict[str, WorkerView]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from contextlib import aclosing
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pool_monitor import OperationError, PayloadError, Pool, StartError, WorkerDied, telemetry
 from pool_monitor.pool.transport import child
+from pool_monitor.pool.transport.child.codec import CODECS
 from tests.support import OPS, TARGETS, eventually, interpreters, ops_pool, running
+from tests.transports import started
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -113,6 +119,24 @@ async def test_of_a_module_only_the_functions_written_in_it_are_operations() -> 
         assert await pool.run("triple", 2) == await pool.run("triple_later", 2) == 6
 
 
+async def test_a_module_or_a_file_as_such_is_a_target() -> None:
+    for target, operation, result in ((str(PLAIN), "double", 4), ("package.tools", "triple", 6)):
+        async with started(target=target, path=[str(TARGETS)]) as line:
+            assert await line.run(operation, 2) == result
+        async with Pool(target, size=1, sys_path=(str(TARGETS),)) as pool:
+            assert await pool.run(operation, 2) == result
+
+
+async def test_of_a_module_without_functions_a_class_is_pointed_out(tmp_path: Path) -> None:
+    (tmp_path / "tool.py").write_text("class Tool:\n    def use(self): pass\n")
+    for target in (f"{tmp_path}/tool.py", "tool"):
+        with pytest.raises(
+            StartError, match=f"{target} has no public functions; for its class Tool, say '{target}:Tool'$"
+        ):
+            async with started(target=target, path=[str(tmp_path)]):
+                pass
+
+
 async def test_a_target_with_all_names_offers_those(tmp_path: Path) -> None:
     package = tmp_path / "pack"
     package.mkdir()
@@ -155,12 +179,16 @@ async def test_a_worker_has_the_services_directory_and_environment_and_what_is_a
         ("package.needs:Thing", r"ModuleNotFoundError: No module named 'no_such_dependency'"),
         ("package:needs", r"ModuleNotFoundError: No module named 'no_such_dependency'"),
         ("package:none", r"package has no attribute 'none'; it has"),
+        ("package.tools.triple", r"no module named 'package\.tools\.triple' .*; a name in a module follows a colon$"),
         (f"{TARGETS}/missing.py:Thing", r"no file '.*missing\.py'; in its directory there are .*plain\.py"),
         (f"{TARGETS}/nowhere/missing.py:Thing", r"no file '.*missing\.py'; in its directory there are no \.py files"),
         (f"{PLAIN}:Missing", r"plain\.py has no attribute 'Missing'; it has .*Kept.*double"),
         (f"{PLAIN}:Kept.missing", r"has no attribute 'Kept\.missing'; it has .*value"),
         (f"{PLAIN}:Empty", r"plain\.py:Empty has no public functions or methods"),
-        (f"{PLAIN}:double", r"plain\.py:double has no public functions or methods"),
+        (f"{PLAIN}:double", r"plain\.py:double is a function, and a target is .*; for all .* say '.*/plain\.py'$"),
+        (f"{PLAIN}:made.value", r"made\.value is a function, and a target is a class, an object or a module"),
+        (f"{PLAIN}:number", r"plain\.py:number is a int, and a target is a class, an object or a module"),
+        (f"{PLAIN}:READ", r"plain\.py:READ is a list, and a target is"),
     ],
 )
 async def test_a_target_that_is_not_there_is_named_with_what_is(target: str, complaint: str) -> None:
@@ -346,6 +374,86 @@ async def test_hooks_at_exit_run_when_a_worker_is_asked_to_stop(tmp_path: Path) 
     assert (tmp_path / "tidied").exists()
 
 
+# -- codecs -------------------------------------------------------------------------------------------------------
+
+
+def values_pool(**fields: Any) -> Pool:
+    return Pool("targets:values", size=1, sys_path=(str(TARGETS.parent),), **fields)
+
+
+@pytest.mark.parametrize(
+    "value", [{1: "a"}, {"a": [{"b": {2.5: 0}}]}, ({True: 1},), {None: 1}, {-1e99: 1}, {(1, 2): 3}]
+)
+async def test_json_refuses_keys_that_it_would_make_strings_of(value: Any) -> None:
+    refusal = r"cannot be carried as json: .*key.*; convert it, use codec='pickle', or"
+    async with values_pool(codec="json") as pool:
+        with pytest.raises(PayloadError, match=f"the arguments {refusal}"):
+            await pool.run("echo", value)
+        with pytest.raises(PayloadError, match=f"the result {refusal}"):
+            await pool.run("value", repr(value))
+        with pytest.raises(PayloadError, match=f"an item {refusal}"):
+            async for _ in pool.stream("values", repr(value)):
+                pass
+        assert pool.status().restarts == 0
+
+
+def test_json_takes_every_key_that_is_a_string() -> None:
+    codec = CODECS["json"]()
+    for key in ("", "1", "-1.5e99", "true", "null", 'a "1":', '"', "\\", '1"', "1\\", "\ud83d"):
+        message = ["call", {key: {"2": "3"}}, f'"{key}":']
+        assert codec.decode(codec.encode(message)) == message
+
+
+KEYS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+
+
+@given(st.recursive(KEYS, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=20))
+def test_json_gives_back_what_it_takes(value: Any) -> None:
+    codec = CODECS["json"]()
+    try:
+        body = codec.encode(value)
+    except (TypeError, ValueError):
+        return
+    assert codec.decode(body) == value
+
+
+@pytest.mark.parametrize(
+    ("codec", "value"), [("json", b"raw"), ("json", math.nan), ("json", {1}), ("msgpack", 2**64), ("msgpack", "\ud83d")]
+)
+async def test_what_cannot_be_carried_comes_back_with_the_remedy(codec: str, value: Any) -> None:
+    async with values_pool(codec=codec) as pool:
+        for operation, given_ in (("echo", value), ("value", ascii(value))):
+            with pytest.raises(PayloadError, match=rf"cannot be carried as {codec}: .*; convert it, .*codec='pickle'"):
+                await pool.run(operation, given_)
+
+
+async def test_a_worker_without_the_codec_that_was_asked_for_says_what_to_do() -> None:
+    python = next((one for one in interpreters().values() if not has_msgpack(one)), None)
+    if python is None:
+        pytest.skip("every Python of this machine has msgpack")
+    for method in ("exec", "zygote"):
+        with pytest.raises(
+            StartError, match=f"{python} has no msgpack: install it there, or leave .* at 'auto'"
+        ) as failure:
+            async with ops_pool(codec="msgpack", python=python, start_method=method):
+                pass
+        assert "Traceback" not in str(failure.value)
+
+
+def test_the_package_msgpack_gives_what_msgspec_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("msgpack")
+    ours = CODECS["msgpack"]()
+    monkeypatch.setitem(sys.modules, "msgspec.msgpack", None)
+    theirs = CODECS["msgpack"]()
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=timezone(timedelta(hours=1)))
+    for value in (None, [1, (2.5, "ä")], {1: b"raw", None: bytearray(b"raw")}, {(1, (2, "b")): 3}, moment):
+        assert (
+            theirs.decode(theirs.encode(value)) == ours.decode(ours.encode(value)) == ours.decode(theirs.encode(value))
+        )
+    with pytest.raises(TypeError, match=r"; convert it, or use codec='pickle'$"):
+        theirs.encode({1, 2})
+
+
 # -- the handshake, from the other side ---------------------------------------------------------------------------
 
 
@@ -384,17 +492,33 @@ async def test_a_program_that_is_no_worker_is_a_start_error(
 
 
 async def test_an_interpreter_that_does_not_run_is_a_start_error(tmp_path: Path) -> None:
-    with pytest.raises(StartError, match=r"cannot run '/no/such/python'.*No such file"):
+    needed = "python= needs a Python interpreter of version 3.8 or later, by its path or by its name on PATH"
+    with pytest.raises(StartError, match=rf"cannot run '/no/such/python': No such file or directory; {needed}$"):
         async with Pool(OPS, size=2, python="/no/such/python"):
             pass
-    with pytest.raises(StartError, match="cannot run"):
+    with pytest.raises(StartError, match=rf"cannot run '{tmp_path}': Permission denied; {needed}$"):
         async with Pool(OPS, size=1, python=str(tmp_path)):
             pass
-    with pytest.raises(StartError, match=r"the worker ended before it was ready \(exit code 1\)"):
+    with pytest.raises(StartError, match=r"cannot run '/no/program': No such file .*; command= needs a program, by"):
+        async with Pool(OPS, size=1, command=("/no/program", "--fast")):
+            pass
+    with pytest.raises(
+        StartError, match=r"interpreter '/bin/true' ended before it was ready \(exit code 0\); python= needs"
+    ):
+        async with Pool(OPS, size=1, python="/bin/true"):
+            pass
+    with pytest.raises(
+        StartError, match=r"worker, '/bin/false', ended before it was ready \(exit code 1\); python= needs"
+    ):
         async with Pool(OPS, size=1, python="/bin/false", start_method="exec"):
             pass
-    with pytest.raises(StartError, match="embedded null byte"):
-        async with Pool(OPS, size=1, env={"A": "\0"}):
+    with pytest.raises(
+        StartError, match=r"worker, '/bin/true', ended .* \(exit code 0\); command= needs a program that"
+    ):
+        async with Pool(OPS, size=1, command=("/bin/true",)):
+            pass
+    with pytest.raises(StartError, match=r"cannot run 'a\\x00b': embedded null byte$"):
+        async with Pool(OPS, size=1, python="a\0b"):
             pass
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pool_monitor import telemetry
 from pool_monitor.clock import ManualClock
 from pool_monitor.errors import ConfigError
-from pool_monitor.events import OPERATION_EXCEPTION, OPERATION_STOP, WORKER_CRASH
+from pool_monitor.events import OPERATION_EXCEPTION, OPERATION_STOP, POOL_ERROR, WORKER_CRASH, WORKER_TERMINATE
 from pool_monitor.metrics import WINDOWS, Collector, PoolStats, detail
 from pool_monitor.metrics.collector import BUFFER_EVENTS
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS
@@ -58,6 +58,16 @@ def fail(outcome: str = "error", duration: int = 10 * MS, **metadata: Any) -> No
 def crash(**metadata: Any) -> None:
     metadata = {"pool": "p", "worker": "p-0", "pid": 1, "reason": "killed", "stderr": "", **metadata}
     telemetry.execute(WORKER_CRASH.name, {"uptime": 1}, metadata)
+
+
+def error(reason: str = "cannot load 'm:T': ValueError: no", category: str = "initialization", **metadata: Any) -> None:
+    metadata = {"pool": "p", "worker": "p-0", "severity": "critical", **metadata}
+    telemetry.execute(POOL_ERROR.name, {"system_time": 1}, {**metadata, "category": category, "reason": reason})
+
+
+def end(reason: str, **metadata: Any) -> None:
+    metadata = {"pool": "p", "worker": "p-0", "pid": 1, "reason": reason, **metadata}
+    telemetry.execute(WORKER_TERMINATE.name, {"uptime": 1}, metadata)
 
 
 def stats(collector: Collector, window: str = "1m", pool: str = "p") -> PoolStats:
@@ -241,6 +251,23 @@ def test_the_chart_shows_calls_per_second(collector, clock) -> None:
     assert trend.end == clock.wall_ns() / 1e9
 
 
+def test_calls_of_the_second_in_which_it_was_attached_are_in_the_chart(clock) -> None:
+    clock.advance(2.75)
+    collector = Collector(["p"], clock)
+    collector.attach()
+    stop()
+    stop()
+    fail(worker="p-0")
+    clock.advance(collector.until_tick())
+    collector.tick()
+    for window in ("1m", "5m"):
+        trend = stats(collector, window).trend
+        assert (trend.ok[-2:], trend.errors[-2:]) == ((None, 2.0), (None, 1.0))
+    clock.advance(3)
+    assert sum(bool(value) for value in stats(collector, "15m").trend.ok) == 1
+    collector.detach()
+
+
 def test_the_chart_survives_a_wall_clock_that_steps(collector, clock) -> None:
     stop()
     clock.advance(2)
@@ -343,7 +370,11 @@ def test_an_event_without_a_key_is_dropped_and_counted(collector, missing: str) 
     assert (stats(collector).total.calls, collector.self_view().dropped, collector.collecting) == (0, 1, True)
 
 
-@pytest.mark.parametrize("event", [OPERATION_STOP, OPERATION_EXCEPTION, WORKER_CRASH], ids=lambda spec: spec.dotted)
+@pytest.mark.parametrize(
+    "event",
+    [OPERATION_STOP, OPERATION_EXCEPTION, WORKER_CRASH, WORKER_TERMINATE, POOL_ERROR],
+    ids=lambda spec: spec.dotted,
+)
 @pytest.mark.parametrize("junk", [None, 7, "text", {}], ids=repr)
 def test_nonsense_instead_of_an_event_is_dropped_and_counted(collector, event, junk) -> None:
     event.event.emit(junk, {} if junk is None else junk)
@@ -429,6 +460,90 @@ def test_a_slot_that_crashed_before_its_first_call_has_its_error_too(collector: 
     crash(exit_code=-11, worker="p-7")
     worker = stats(collector).workers["p-7"]
     assert (worker.last_error, worker.calls.calls) == ("crash: signal 11", 0)
+
+
+STDERR = "its last lines on stderr:\nfirst\n no licence \n"
+
+
+@pytest.mark.parametrize(
+    ("reason", "category", "text"),
+    [
+        ("cannot load 'm:T': RuntimeError: lic", "initialization", "start: RuntimeError: lic"),
+        ("cannot load 'm:T': ValueError: a: 'b': c\nmore", "initialization", "start: ValueError: a: 'b': c"),
+        ('cannot load "it\'s:T": KeyError', "initialization", "start: KeyError"),
+        (
+            f"the worker ended before it was ready (exit code 9); {STDERR}",
+            "initialization",
+            "start: exit code 9: no licence",
+        ),
+        (
+            "the worker ended before it was ready (signal 9 (SIGKILL))",
+            "initialization",
+            "start: signal 9 (SIGKILL)",
+        ),
+        ("worker p-0 had not loaded 'm' after 3 s", "initialization", "start: had not loaded 'm' after 3 s"),
+        ("cannot start a worker: no memory", "initialization", "start: cannot start a worker: no memory"),
+        ("", "initialization", "start: unknown"),
+        ("worker p-0 broke the protocol: eh?", "communication", "broke the protocol: eh?"),
+        ("x" * 1000, "operation", "x" * 80),
+    ],
+)
+def test_why_a_worker_cannot_start_or_was_killed_is_told_in_few_words(collector, reason, category, text) -> None:
+    crash(exit_code=3)
+    error(reason, category)
+    assert stats(collector).workers["p-0"].last_error == text
+
+
+def test_the_call_that_was_lost_with_a_worker_does_not_hide_why(collector, clock) -> None:
+    error("worker p-0 broke the protocol: eh?", "communication")
+    fail("worker_lost", worker="p-0", error="ProtocolError")
+    assert stats(collector).workers["p-0"].last_error == "broke the protocol: eh?"
+    fail("error", worker="p-0", error="KeyError")
+    fail("worker_lost", worker="p-0", error="ProtocolError")
+    assert stats(collector).workers["p-0"].last_error == "ProtocolError"
+
+
+def test_trouble_of_no_slot_and_of_other_pools_is_nobodys_last_error(collector: Collector) -> None:
+    error(worker=None)
+    error(pool="q", worker="q-0")
+    assert stats(collector).workers == {}
+    assert collector.self_view().dropped == 0
+
+
+def test_workers_that_died_are_counted_as_long_as_the_window_reaches(collector, clock) -> None:
+    clock.advance(0.5)
+    crash()
+    clock.advance(2)
+    end("health")
+    end("protocol")
+    crash(worker="p-1", exit_code=-9)
+    for reason in ("close", "resize", "recycle", "timeout", "cancel"):
+        end(reason)
+    crash(pool="q", worker="q-0")
+    end("health", pool="q", worker="q-0")
+    fail(worker="p-1")
+    assert stats(collector).last_death == "signal 9"
+    assert [stats(collector, name).deaths for name in WINDOWS] == [4, 4, 4]
+    clock.advance(58.4)  # the second of the first one leaves the shortest window
+    assert [stats(collector, name).deaths for name in WINDOWS] == [3, 4, 4]
+    clock.advance(900)
+    assert [stats(collector, name).deaths for name in WINDOWS] == [0, 0, 0]
+    assert stats(collector).last_death is None
+
+
+@pytest.mark.parametrize(("reason", "text"), [("health", "did not answer"), ("protocol", "spoke nonsense")])
+def test_a_worker_that_had_to_be_killed_died_too(collector: Collector, reason: str, text: str) -> None:
+    end(reason)
+    assert (stats(collector).deaths, stats(collector).last_death) == (1, text)
+
+
+def test_a_death_leaves_the_calls_before_it_in_their_second(collector, clock) -> None:
+    clock.advance(0.9)
+    stop()
+    clock.advance(0.2)
+    crash()
+    collector.tick()
+    assert stats(collector).trend.ok[-1] == 1.0
 
 
 @pytest.mark.parametrize("outcome", ["cancelled", "rejected"])
@@ -600,9 +715,11 @@ def gauges(number: int, state: str = "ready", state_age: float = 1.0) -> WorkerV
 def test_a_pool_in_a_snapshot_has_its_gauges_and_what_was_measured(collector, clock) -> None:
     stop(worker="p-0")
     fail(worker="p-0")
+    crash(worker="p-1")
     clock.advance(10)
     found = detail(STATUS, [gauges(0), gauges(1)], stats(collector))
     assert (found.name, found.waiting, found.completed) == ("p", 3, 6)
+    assert (found.deaths, found.last_death) == (1, "killed")
     assert (found.total.calls, found.operations["work"].errors, sum(bar.count for bar in found.histogram)) == (2, 1, 1)
     assert list(found.workers) == ["p-0", "p-1"]
     assert (

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pool_monitor import ConfigError, MonitorConfig, Pool, PoolConfig
-from pool_monitor.config import Settings, build, load
+from pool_monitor import ConfigError, Monitor, MonitorConfig, Pool, PoolConfig
+from pool_monitor.config import MetricsConfig, ServiceConfig, Settings, build, load
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,113 @@ def test_a_bad_value_is_refused_naming_its_field(field: str, value: Any) -> None
         build(PoolConfig, PoolConfig(), {field: value})
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("timeout", -1, "timeout=-1: needs a number above 0"),
+        ("timeout", "5", "timeout='5': needs a number above 0"),
+        ("timeout", math.inf, "timeout=inf: needs a number above 0, at most 1000000000"),
+        ("cancel_grace", -1, "cancel_grace=-1: needs a number, at least 0"),
+        ("retry_budget", 2, "retry_budget=2: needs a number from 0 to 1"),
+        ("recycle_jitter", 1, "recycle_jitter=1: needs a number from 0 to 0.5"),
+        ("breaker_ratio", 0, "breaker_ratio=0: needs a number above 0, at most 1"),
+        ("queue_limit", 1.5, "queue_limit=1.5: needs a whole number, at least 0"),
+        ("frame_limit", 10, "frame_limit=10: needs a whole number from 1024 to 4294967295"),
+        ("retries", "two", "retries='two': needs a whole number, at least 0, or None"),
+        ("shed", "yes", "shed='yes': needs True or False"),
+        ("python", "", "python='': needs a non-empty string, or None"),
+        ("start_method", "fork", "start_method='fork': needs one of 'auto', 'zygote', 'exec'"),
+        ("codec", None, "codec=None: needs one of 'auto', 'json', 'msgpack', 'pickle'"),
+        ("preload", "numpy", "preload='numpy': needs a sequence of strings, such as ('numpy',)"),
+        (
+            "command",
+            "worker --fast",
+            "command='worker --fast': needs a sequence of strings, such as ('worker', '--fast')",
+        ),
+        ("sys_path", 5, "sys_path=5: needs a sequence of strings"),
+        ("init_args", "ab", "init_args='ab': needs a sequence, such as ('ab',)"),
+        ("retry_errors", ["A", ValueError], "retry_errors[1]=<class 'ValueError'>: needs a string"),
+        ("env", ["A"], "env=['A']: needs a dict with strings as keys and values"),
+        ("env", {"A": "a", "B": 1}, "env['B']=1: needs a string"),
+        ("env", {1: "a"}, "a key of env=1: needs a string"),
+        ("init_kwargs", [1], "init_kwargs=[1]: needs a dict with strings as keys"),
+    ],
+)
+def test_a_complaint_names_the_field_the_value_and_what_it_needs(field: str, value: Any, words: str) -> None:
+    with pytest.raises(ConfigError) as failure:
+        PoolConfig(**{field: value})
+    assert str(failure.value) == f"PoolConfig: {words}"
+
+
+def test_a_long_value_is_cut_in_a_complaint() -> None:
+    with pytest.raises(ConfigError) as failure:
+        PoolConfig(timeout="x" * 1000)  # type: ignore[arg-type]
+    assert len(str(failure.value)) < 150
+
+
+@pytest.mark.parametrize("env", [{"A=B": "c"}, {"": "c"}, {"A\0": "c"}, {"A": "\0"}])
+def test_variables_that_no_environment_can_have_are_refused(env: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"env\[.*needs a name that is not empty and has no '='.*no NUL"):
+        PoolConfig(env=env)
+
+
+def test_all_kinds_of_settings_complain_alike() -> None:
+    with pytest.raises(ConfigError, match=r"^ServiceConfig: name='a b': needs a string that matches .*, or None$"):
+        ServiceConfig(name="a b")
+    with pytest.raises(ConfigError, match=r"^MetricsConfig: series_limit=1: needs a whole number from 3 to 100000$"):
+        MetricsConfig(series_limit=1)
+    with pytest.raises(ConfigError, match=r"^MonitorConfig: service=\{'socket': False\}: needs a ServiceConfig$"):
+        MonitorConfig(service={"socket": False})  # type: ignore[arg-type]
+
+
+def test_a_list_will_do_for_a_sequence_and_is_not_shared() -> None:
+    path = ["lib"]
+    config = PoolConfig(sys_path=path)  # type: ignore[arg-type]
+    path.append("more")
+    assert config == PoolConfig(sys_path=("lib",))
+
+
+@pytest.mark.parametrize("config", [{}, "pool.toml", MonitorConfig(), 5])
+def test_what_is_no_configuration_of_a_pool_is_refused_as_such(config: Any) -> None:
+    with pytest.raises(ConfigError, match=r"config=.*: needs a PoolConfig, or None; .*pool_monitor\.config\.load"):
+        Pool("m:a", config=config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"size": "4"}, r"Pool(size='4'): needs a whole number from min_size=1 to max_size=8"),
+        ({"size": 2.5, "min_size": 2}, r"Pool(size=2.5): needs a whole number from min_size=2 to max_size=8"),
+        ({"size": 0}, r"Pool(size=0): must lie from min_size=1 to max_size=8"),
+        ({"min_size": 5}, r"Pool(size=4): must lie from min_size=5 to max_size=8; where no size is given it is 4"),
+        ({"max_size": 3}, r"Pool(size=4): must lie from min_size=1 to max_size=3; where no size is given it is 4"),
+    ],
+)
+def test_a_size_out_of_bounds_is_refused_with_the_bounds(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as failure:
+        Pool("m:a", **{"max_size": 8, **arguments})
+    assert str(failure.value) == words
+
+
+@pytest.mark.parametrize("target", ["module", "package.module", "file.py", "a dir/file.py", "m:a", "a dir/file.py:A.b"])
+def test_a_target_is_a_module_a_file_or_something_in_one(target: str) -> None:
+    assert Pool(target).target == target
+
+
+def test_what_is_no_pool_and_no_configuration_of_a_monitor_is_refused_as_such() -> None:
+    for pools in ("x", None, 5, [None], [Pool("m:a"), "x"]):
+        with pytest.raises(TypeError, match=r"^Monitor\(.*\): needs a Pool, or a sequence of them$"):
+            Monitor(pools)  # type: ignore[arg-type]
+    for config in ({}, 5, PoolConfig()):
+        with pytest.raises(ConfigError, match=r"Monitor\(config=.*\): needs a MonitorConfig, the path of a TOML file"):
+            Monitor(Pool("m:a"), config=config)  # type: ignore[arg-type]
+
+
+def test_the_docstring_names_every_field() -> None:
+    text = str(PoolConfig.__doc__)
+    assert [name for name in PoolConfig.__struct_fields__ if f" {name}," not in text and f" {name}." not in text] == []
+
+
 def test_values_that_contradict_each_other_are_refused_with_the_remedy() -> None:
     with pytest.raises(ConfigError, match=r"backoff_max=1.*backoff_min=2.*raise the one or lower the other"):
         PoolConfig(backoff_min=2, backoff_max=1)
@@ -60,6 +167,8 @@ def test_an_unknown_field_is_refused_naming_the_nearest() -> None:
         build(PoolConfig, None, {"time_out": 5})
     with pytest.raises(ConfigError, match=r"there are timeout, queue_limit"):
         build(PoolConfig, None, {"xyzzy": 5})
+    with pytest.raises(ConfigError, match=r"'min_sice'; did you mean 'min_size'"):
+        Pool("m:a", min_sice=5)
 
 
 def test_fields_change_a_given_configuration_and_leave_it_as_it_was() -> None:
@@ -72,7 +181,10 @@ def test_fields_change_a_given_configuration_and_leave_it_as_it_was() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"target": "no_colon"},
+        {"target": ""},
+        {"target": "."},
+        {"target": "two words"},
+        {"target": "module."},
         {"target": ":attribute"},
         {"target": "module:"},
         {"target": 5},
@@ -137,18 +249,27 @@ def test_a_file_sets_what_it_names_and_leaves_the_rest(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("[pool", "not valid TOML"),
-        ("[pool]\ntimeout = 'soon'", r"timeout"),
-        ("[pool]\ntimeout = -1", r"timeout"),
-        ("[pool]\ntime_out = 5", r"time_out"),
-        ("[pools]\n", r"pools"),
-        ("[service]\nname = 'a/b'", r"name"),
-        ("[pool]\nbackoff_min = 50", r"backoff_max"),
+        ("[pool]\ntimeout = 'soon'", r'pool\.timeout="soon": needs a number above 0$'),
+        ("[pool]\ntimeout = -1", r"pool\.timeout=-1: needs a number above 0$"),
+        ("[pool]\nshed = 'no'", r'pool\.shed="no": needs true or false$'),
+        ("[pool]\npreload = 'json'", r'pool\.preload="json": needs an array of strings, such as \["json"\]$'),
+        ("[pool]\nenv = 2026-01-02", r'pool\.env="2026-01-02": needs a table with strings as keys and values$'),
+        ("[pool.env]\nA = 1", r"pool\.env\['A'\]=1: needs a string$"),
+        ("[pool]\nretries = 'two'", r'pool\.retries="two": needs a whole number, at least 0$'),
+        ("[pool]\ntime_out = 5", r"\[pool\] has no field 'time_out'; did you mean 'timeout'\?"),
+        ("[pool]\nsize = 5", r"\[pool\] has no field 'size'; it is an argument of Pool"),
+        ("[metrics]\nxyzzy = 5", r"\[metrics\] has no field 'xyzzy'; there are series_limit$"),
+        ("[pools]\n", r"there is no table 'pools'; did you mean 'pool'\?"),
+        ("timeout = 3", r"there is no key 'timeout'; it belongs into the table \[pool\]$"),
+        ("pool = 3", r"there is no key 'pool'; it is a table: \[pool\]$"),
+        ("[service]\nname = 'a/b'", r'service\.name="a/b": needs a string that matches'),
+        ("[pool]\nbackoff_min = 50", r"\[pool\] backoff_max=30.0 is below backoff_min=50"),
     ],
 )
 def test_a_bad_file_is_refused_naming_the_file_and_what_is_wrong(tmp_path: Path, text: str, complaint: str) -> None:
     file = tmp_path / "bad.toml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match=rf"bad\.toml: .*{complaint}"):
+    with pytest.raises(ConfigError, match=rf"bad\.toml: {complaint}"):
         load(file)
 
 

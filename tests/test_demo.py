@@ -100,13 +100,16 @@ def test_killed_it_leaves_no_worker(pool_monitor: Start, runtime_dir: Path):
     until(lambda: not demo.left_over())
 
 
-def test_ctrl_c_ends_it_headless(pool_monitor: Start, runtime_dir: Path):
+def test_ctrl_c_ends_it_headless_with_a_report_of_what_was_seen(pool_monitor: Start, runtime_dir: Path):
     demo = pool_monitor("demo", "--headless", "--duration", "60", "--size", "1")
     until(lambda: list(runtime_dir.glob("demo-*.sock")))
+    until(lambda: called(pool_monitor))
     demo.children()
     demo.send(signal.SIGINT)
     done = demo.ended()
     assert (done.code, done.err.strip()) == (130, "interrupted")
+    assert f"pid {demo.pid}" in done.out
+    assert re.search(r"^ *(?:keywords|summary|chat|generate) +\d+", done.out, re.MULTILINE), done.out
     assert demo.left_over() == []
 
 

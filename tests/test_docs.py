@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pool_monitor import PayloadError, Pool, WorkerDied, telemetry
+from tests.support import eventually, ops_pool
+from tests.targets import values
 
 ROOT = Path(__file__).parent.parent
+GUIDE = (ROOT / "docs" / "MONITORING_GUIDE.md").read_text()
+CODECS = ("msgpack", "json", "pickle")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
 
 
 def test_tables_and_frames_in_the_docs_are_drawn_from_the_code():
@@ -20,3 +36,69 @@ def test_every_relative_link_in_the_docs_leads_somewhere():
     for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
             assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+# -- what the guide says ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=range(1, len(blocks("python")) + 1))
+def test_the_code_in_the_guide_runs(code: str, tmp_path: Path):
+    (tmp_path / "pool-monitor.toml").write_text(blocks("toml")[0])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=40, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+async def test_the_alarms_of_the_guide_tell_of_crashes_crash_loops_and_the_breaker(caplog: pytest.LogCaptureFixture):
+    [code] = [block for block in blocks("python") if "ALARMS" in block]
+    caplog.set_level(logging.DEBUG, "my_service.pool")
+    try:
+        exec(code, {})
+        async with ops_pool(restart_limit=0, breaker_failures=1, backoff_max=0.1) as pool:
+            with pytest.raises(WorkerDied):
+                await pool.run("die")
+            await eventually(lambda: "crash loop" in caplog.text)
+    finally:
+        telemetry.detach("alarm")
+        telemetry.detach("trace")
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "worker ops-0 ended by itself: exit code 3" in said
+    assert "worker ops-0 keeps ending: crash loop entered" in said
+    assert "circuit breaker of ops: closed to open (failures)" in said
+    assert any(record.getMessage().startswith("pool.operation.start {") for record in caplog.records)
+
+
+def travels() -> list[list[str]]:
+    """The rows of the table, as what stands in backticks or is said instead."""
+    table = GUIDE.partition("## What travels")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines() if row.startswith("| ")]
+    assert rows[0] == ["sent", *(f"`{codec}`" for codec in CODECS)]
+    return [[cell.split("`")[1] if "`" in cell else cell for cell in row] for row in rows[1:]]
+
+
+@pytest.fixture(scope="module")
+async def pools(anyio_backend: str) -> Any:
+    """A pool for each codec, whose workers can make every value too."""
+    path = (str(ROOT / "tests"), str(ROOT))
+    opened = {codec: Pool("tests.targets:values", size=1, name=codec, codec=codec, sys_path=path) for codec in CODECS}
+    async with opened["msgpack"], opened["json"], opened["pickle"]:
+        yield opened
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("row", travels(), ids=lambda row: row[0])
+async def test_values_travel_as_the_guide_says(row: list[str], codec: str, pools: dict[str, Pool]):
+    sent, word = row[0], row[1 + CODECS.index(codec)]
+    pool, value = pools[codec], values.value(row[0])
+    if word == "refused":
+        with pytest.raises(PayloadError, match="the arguments cannot be carried"):
+            await pool.run("echo", value)
+        with pytest.raises(PayloadError, match="the result cannot be carried"):
+            await pool.run("value", sent)
+        return
+    arrived = values.value(sent if word == "same" else word)
+    assert await pool.run("seen", value) == repr(arrived), "there"
+    back = await pool.run("value", sent)
+    assert (type(back), back) == (type(arrived), arrived), "and back"

@@ -201,7 +201,7 @@ async def test_words_with_a_closed_meaning_take_every_value_the_catalogue_lists(
     assert seen("pool.worker.terminate", "reason") == {
         "close", "resize", "recycle", "timeout", "cancel", "health", "protocol"
     }  # fmt: skip
-    assert seen("pool.worker.health_check", "verdict") == {"responsive", "busy", "stuck", "unresponsive"}
+    assert seen("pool.worker.health_check", "verdict") == {"responsive", "late", "busy", "stuck", "unresponsive"}
     assert seen("pool.worker.recycle", "reason") == {"restart", "calls"}  # "age", "rss": see test_supervision.py
     assert seen("pool.worker.crash_loop", "state") == {"entered", "left"}
     assert seen("pool.session.affinity", "result") == {"new", "hit", "miss", "broken"}

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pool_monitor.pool.health import Health, Verdict
 
-RESPONSIVE, BUSY, STUCK, UNRESPONSIVE = Verdict.RESPONSIVE, Verdict.BUSY, Verdict.STUCK, Verdict.UNRESPONSIVE
+RESPONSIVE, LATE, UNRESPONSIVE = Verdict.RESPONSIVE, Verdict.LATE, Verdict.UNRESPONSIVE
+BUSY, STUCK = Verdict.BUSY, Verdict.STUCK
 
 
 def made(interval: float = 5.0, timeout: float = 2.0, misses: int = 3) -> Health:
@@ -66,8 +67,8 @@ def test_an_answer_tells_how_long_it_took() -> None:
     [
         (0, False, 1.0, RESPONSIVE),
         (0, True, 1.0, RESPONSIVE),
-        (1, False, 1.0, RESPONSIVE),
-        (2, False, None, RESPONSIVE),
+        (1, False, 1.0, LATE),
+        (2, False, None, LATE),
         (3, False, 1.0, UNRESPONSIVE),
         (3, False, None, UNRESPONSIVE),
         (4, False, 1.0, UNRESPONSIVE),
@@ -89,7 +90,7 @@ def test_a_ping_is_late_from_its_time_out_on() -> None:
 
 def test_one_ping_is_one_miss_however_often_it_is_looked_at() -> None:
     health = silent(1)
-    assert {health.verdict(now, busy=False, cpu=None) for now in range(2, 100)} == {RESPONSIVE}
+    assert {health.verdict(now, busy=False, cpu=None) for now in range(2, 100)} == {LATE}
     assert health.late == 1
 
 
@@ -128,7 +129,7 @@ def test_pings_missed_at_work_are_not_held_against_it_when_it_is_idle_again() ->
     assert health.verdict(12.1, busy=False, cpu=1.0) is RESPONSIVE
     for now in (15, 20):
         health.ask(now)
-        assert health.verdict(now + 2, busy=False, cpu=1.0) is RESPONSIVE
+        assert health.verdict(now + 2, busy=False, cpu=1.0) is LATE
     health.ask(25)
     assert health.verdict(27, busy=False, cpu=1.0) is UNRESPONSIVE
 
@@ -168,7 +169,7 @@ def test_whoever_is_at_work_or_answered_lately_is_never_replaced(
             cleared = now
             assert verdict in (RESPONSIVE, BUSY)
         else:
-            assert verdict in (RESPONSIVE, UNRESPONSIVE)
+            assert verdict in (RESPONSIVE, LATE, UNRESPONSIVE)
         if verdict is UNRESPONSIVE:  # so many have become late since anything spoke for it
             assert sum(at + timeout <= now + 1e-9 and at + timeout >= cleared - 1e-9 for at in asked) >= misses
     assert all(later - earlier >= min(interval, timeout) for earlier, later in pairwise(asked))

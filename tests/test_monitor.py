@@ -14,9 +14,10 @@ import pytest
 
 from pool_monitor import Monitor, Pool, PoolError, telemetry
 from pool_monitor.config import MonitorConfig, ServiceConfig
-from pool_monitor.errors import ConfigError, ConnectError, OperationError, OperationTimeout
+from pool_monitor.errors import ConfigError, ConnectError, OperationError, OperationTimeout, WorkerDied
 from pool_monitor.service.client import Address, fetch, follow
 from pool_monitor.snapshot import PoolView, Snapshot, WorkerView
+from pool_monitor.view import overview, plain
 from tests.programs import runtime_dir
 from tests.support import Leftovers, eventually, ops_pool, running
 
@@ -91,6 +92,45 @@ async def test_snapshot_has_what_it_promises():
         assert (snap.pools["texts"].size, snap.pools["texts"].state, snap.service.pid) == (2, "running", os.getpid())
         assert (snap.window, snap.window_seconds, snap.service.name) == ("1m", 60.0, "texts")
         assert monitor.snapshot().seq > snap.seq
+
+
+LICENCE = """
+import os, sys
+if os.path.exists({flag!r}):
+    {fault}
+
+class Target:
+    def die(self):
+        os._exit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+        ("sys.exit('no licence')", "SystemExit: no licence"),
+        ("sys.stderr.write('no licence\\n'); sys.stderr.flush(); os._exit(9)", "exit code 9: no licence"),
+    ],
+)
+async def test_a_worker_that_can_start_no_more_says_why(tmp_path, fault, reason):
+    flag, target = tmp_path / "flag", tmp_path / "target.py"
+    target.write_text(LICENCE.format(flag=str(flag), fault=fault))
+    async with Pool(f"{target}:Target", name="lic", size=1) as pool, Monitor(pool, config=NO_SOCKET) as monitor:
+        flag.touch()
+        with suppress(WorkerDied):
+            await pool.run("die")
+
+        def told() -> str | None:
+            return monitor.snapshot().pools["lic"].workers["lic-0"].last_error
+
+        await eventually(lambda: (told() or "").startswith("start: "))
+        assert told() == f"start: {reason}"
+        snap = monitor.snapshot()
+        assert snap.pools["lic"].deaths == 1  # what has never been ready has not died
+        await eventually(lambda: monitor.snapshot().pools["lic"].dead)
+        attention = plain(overview(monitor.snapshot(), (80, 24))).splitlines()[3]
+        assert attention.startswith(f" ✖ lic-0 cannot start: {reason} ")
 
 
 async def test_what_is_unknown_is_none_and_never_zero():

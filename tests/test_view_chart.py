@@ -255,6 +255,24 @@ def test_counts_are_exact_while_they_are_short(number: int | None, text: str) ->
 
 
 @pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (None, DASH),
+        (0, "0B"),
+        (812 * 1024, "812K"),
+        (1023 * 1024, "1.0M"),
+        (46 * 2**20, "46.0M"),
+        (50_594_906, "48.3M"),
+        (128 * 2**20, "128M"),
+        (5 * 2**30 // 2, "2.5G"),
+        (10**16, "9095T"),
+    ],
+)
+def test_sizes_are_short_and_grow_visibly(number: int | None, text: str) -> None:
+    assert fmt.size(number) == text
+
+
+@pytest.mark.parametrize(
     ("per_second", "text"),
     [(None, DASH), (0.0, "0"), (0.003, "<0.01"), (1.84, "1.84"), (11.8, "11.8"), (412.3, "412"), (128_400.0, "128k")],
 )

@@ -268,14 +268,44 @@ def test_a_worker_row_tells_its_worker() -> None:
     page = text(overview(samples.snapshot(), (200, 60)))
     bar = "█████"
     assert row(page, "WORKER") == [
-        *("WORKER", "STATE", "OPERATION", "FOR", "CALLS", "ERR", "BUSY", "p95", "LAST", "ERROR"),
-        *("RESTARTS", "PID", "p99", "TIMEOUTS", "AGE"),
+        *("WORKER", "STATE", "OPERATION", "FOR", "CALLS", "ERR", "BUSY", "p95", "RESTARTS", "LAST", "ERROR"),
+        *("RSS", "PID", "p99", "TIMEOUTS", "AGE"),
     ]
     assert row(page, "text-0") == [
         *("text-0", "●", "busy", "generate", "0.8s", "921", "12", bar, "83%", "1.3s"),
-        *("OperationTimeout", "42s", "ago", "0", "4110", "2.8s", "4", "12m01s"),
+        *("0", "OperationTimeout", "42s", "ago", DASH, "4110", "2.8s", "4", "12m01s"),
     ]
-    assert row(page, "text-1")[-7:] == ["6m42s", "ago", "1", "4188", "2.8s", "3", "6m42s"]
+    assert row(page, "text-1")[-10:] == ["1.3s", "1", "WorkerDied", "6m42s", "ago", DASH, "4188", "2.8s", "3", "6m42s"]
+
+
+def test_a_workers_memory_is_told_from_120_columns_on() -> None:
+    page = text(overview(with_worker(samples.snapshot(), "text-1", rss=128 * 2**20), (120, 40)))
+    assert row(page, "WORKER")[-2:] == ["RSS", "PID"]
+    assert row(page, "text-1")[-2:] == ["128M", "4188"]
+    assert row(page, "text-0")[-2:] == [DASH, "4110"]
+
+
+def test_80_columns_have_room_for_restarts_and_cut_no_number() -> None:
+    few = Distribution(count=3, p50=0.0005, p95=0.000504, p99=0.0006)
+    hardly = with_worker(samples.snapshot(), "text-1", busy_ratio=0.0001, restarts=12, latency=few)
+    page = text(overview(hardly, (80, 24)))
+    assert row(page, "WORKER")[-3:] == ["BUSY", "p95", "RESTARTS"]
+    assert row(page, "text-1")[-3:] == ["<0.1%", "~504µs", "12"]
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160, 200])
+def test_a_share_of_next_to_nothing_is_never_cut(width: int) -> None:
+    snapshot = with_worker(samples.snapshot(), "text-1", busy_ratio=0.0001)
+    assert "<0.1%" in row(text(overview(snapshot, (width, 40))), "text-1")
+
+
+def test_of_a_long_error_rather_its_end_is_cut_than_its_age() -> None:
+    error = "start: RuntimeError: no licence server answered"
+    snapshot = with_worker(samples.snapshot(), "text-1", last_error=error, last_error_age=6.0)
+    assert "start: RuntimeError… 6s" in text(overview(snapshot, (100, 30)))
+    assert f"{error} 6s " in text(overview(snapshot, (200, 60)))
+    short = with_worker(samples.snapshot(), "text-1", last_error="KeyError", last_error_age=6.0)
+    assert "KeyError 6s ago" in text(overview(short, (100, 30)))
 
 
 def test_an_operation_row_tells_its_operation() -> None:
@@ -313,9 +343,9 @@ def test_what_nobody_measured_is_unknown_and_not_zero() -> None:
     assert f"OUT/s {DASH}" in figures
     assert f"p95 {DASH}" in figures
     assert f"ERR {DASH}" in figures
-    assert row(page, "text-0")[-1] == DASH
-    unknown = with_worker(samples.snapshot(), "text-2", busy_ratio=None, pid=None)
-    assert row(text(overview(unknown, (140, 40))), "text-2").count(DASH) == 2
+    assert row(page, "text-0")[-2:] == [DASH, "0"]
+    unknown = with_worker(samples.snapshot(), "text-2", busy_ratio=None, pid=None, rss=None)
+    assert row(text(overview(unknown, (140, 40))), "text-2").count(DASH) == 3
 
 
 def test_percentiles_of_few_calls_are_marked() -> None:
@@ -324,6 +354,17 @@ def test_percentiles_of_few_calls_are_marked() -> None:
     assert "p95 ~1.3s" in page
     assert "p99 ~2.9s" in page
     assert "17% ~p50" in page
+
+
+@pytest.mark.parametrize(
+    ("width", "count", "mark"),
+    [(120, 7, "~p50-99"), (140, 20, "p50 p95 p99"), (100, 7, "~p50-99"), (100, 20, "p50-99")],
+)
+def test_percentiles_that_share_a_bar_are_all_named(width: int, count: int, mark: str) -> None:
+    same = Distribution(count=count, p50=0.003, p95=0.003, p99=0.003)
+    page = text(overview(with_pool(samples.snapshot(), latency=same, histogram=(Bar(0.005, count),)), (width, 40)))
+    assert re.search(r"100% (\S+(?: p\d\d)*) *│", page)[1] == mark
+    assert "~" in mark or count == 20
 
 
 # charts
@@ -392,6 +433,40 @@ def test_no_calls_in_the_window_is_said_instead_of_drawn() -> None:
     assert "no calls yet" in text(overview(samples.empty(), (80, 24)))
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"calls": 3, "ok": 3, "completed": 3}, ["3 calls ended in the last 5m", "this chart has them in a moment"]),
+        ({"calls": 2, "errors": 2, "completed": 2}, ["no call ended well in the last 5m", "2 failed"]),
+        (
+            {"calls": 2, "cancelled": 2, "completed": 9},
+            ["no call ended well in the last 5m", "2 cancelled, 7 calls before"],
+        ),
+        ({"rejected": 5, "completed": 5, "refusals": {"closed": 5}}, ["no call ended in the last 5m", "5 refused "]),
+        ({"completed": 8, "refusals": {"closed": 6, "timeout": 1}}, ["no call ended in the last 5m", " 1 call before"]),
+        ({"completed": 7, "refusals": {"closed": 7}}, ["no call ended in the last 5m"]),
+    ],
+)
+def test_a_chart_without_ink_says_what_the_tables_say(changes: dict[str, Any], said: list[str]) -> None:
+    page = text(overview(with_pool(samples.empty(), **changes), (120, 40)))
+    throughput, latency = (
+        "\n".join(part) for part in zip(*(line.split("││") for line in page.splitlines() if "││" in line), strict=True)
+    )
+    for words in said:
+        assert words in throughput
+        assert words in latency
+    if not any("before" in words for words in said):
+        assert "before" not in page
+    assert "no calls yet" not in throughput
+
+
+def test_a_window_of_failures_alone_has_errors_to_draw_and_no_latency() -> None:
+    failed = with_pool(samples.snapshot(), histogram=(), latency=Distribution(), ok=0, calls=42, completed=42)
+    page = text(overview(failed, (120, 40)))
+    assert "no call ended well in the last 5m" in page
+    assert "errors up to" in page
+
+
 def test_a_young_window_says_how_much_of_it_there_is() -> None:
     assert "4s of 5m so far" in text(overview(samples.empty(), (80, 24)))
     assert "so far" not in text(overview(samples.snapshot(), (80, 24)))
@@ -409,12 +484,25 @@ def trouble(**changes: Any) -> list[Notice]:
     ("changes", "wanted"),
     [
         ({}, []),
-        ({"error_ratio": 0.0499}, []),
-        ({"error_ratio": 0.05}, [("warn", "5.0% of 3540 calls failed")]),
+        ({"error_ratio": 0.0199}, []),
+        ({"error_ratio": 0.02}, [("warn", "2.0% of 3540 calls failed")]),
         ({"error_ratio": 0.0999}, [("warn", "10% of 3540 calls failed")]),
         ({"error_ratio": 0.10}, [("bad", "10% of 3540 calls failed")]),
-        ({"error_ratio": 0.5, "calls": 19}, []),
-        ({"error_ratio": 0.5, "calls": 20}, [("bad", "50% of 20 calls failed")]),
+        ({"error_ratio": 0.5, "calls": 4, "errors": 2}, []),
+        ({"error_ratio": 0.6, "calls": 5, "errors": 3}, [("bad", "60% of 5 calls failed")]),
+        ({"deaths": 1}, [("warn", "1 worker died in the last 5m")]),
+        (
+            {"deaths": 7, "last_death": "exit\ncode 70"},
+            [("warn", "7 workers died in the last 5m: exit code 70")],
+        ),
+        (
+            {"deaths": 7, "error_ratio": 0.05},
+            [("warn", "7 workers died in the last 5m"), ("warn", "5.0% of 3540 calls failed")],
+        ),
+        ({"deaths": 7}, [("warn", "7 workers died in the last 5m")]),
+        ({"deaths": 8}, [("bad", "8 workers died in the last 5m")]),
+        ({"deaths": 2, "size": 1}, [("bad", "2 workers died in the last 5m")]),
+        ({"deaths": 2, "size": 0}, [("bad", "2 workers died in the last 5m")]),
         ({"error_ratio": None, "calls": 0}, []),
         ({"waiting": 31}, []),
         ({"waiting": 32}, [("warn", "queue: 32 of 64 places taken")]),
@@ -443,7 +531,7 @@ def test_what_deserves_a_look_in_the_pool(changes: dict[str, Any], wanted: list[
         ("busy", []),
         ("terminating", []),
         ("terminated", [("bad", "1 worker dead: text-2")]),
-        ("degraded", [("warn", "1 worker degraded: text-2")]),
+        ("degraded", [("warn", "1 worker degraded, not answering: text-2")]),
         ("initializing", [("warn", "1 worker starting: text-2")]),
     ],
 )
@@ -457,7 +545,19 @@ def test_what_deserves_a_look_among_workers(state: str, wanted: list[tuple[str, 
     [
         ({"health": "busy"}, []),
         ({"health": "stuck"}, [("warn", "text-2 neither answers nor computes")]),
-        ({"crash_loop": True}, [("bad", "text-2 ends again and again, and is started after a pause each time")]),
+        ({"crash_loop": True}, [("bad", "text-2 is in a crash loop")]),
+        ({"crash_loop": True, "last_error": "KeyError"}, [("bad", "text-2 is in a crash loop")]),
+        ({"crash_loop": True, "last_error": "crash: signal 9"}, [("bad", "text-2 is in a crash loop: signal 9")]),
+        ({"crash_loop": True, "last_error": "start: OSError: no"}, [("bad", "text-2 is in a crash loop: OSError: no")]),
+        (
+            {"crash_loop": True, "state": "terminated", "last_error": "crash: signal 9"},
+            [("bad", "text-2 is in a crash loop: signal 9")],
+        ),
+        ({"state": "terminated", "last_error": "start: OSError: no"}, [("bad", "text-2 cannot start: OSError: no")]),
+        ({"state": "initializing", "last_error": "start: OSError: no"}, [("bad", "text-2 cannot start: OSError: no")]),
+        ({"state": "ready", "last_error": "start: OSError: no"}, []),
+        ({"state": "terminated", "last_error": "crash: signal 9"}, [("bad", "1 worker dead: text-2")]),
+        ({"state": "initializing", "last_error": "KeyError"}, [("warn", "1 worker starting: text-2")]),
     ],
 )
 def test_a_worker_that_is_stuck_or_in_a_crash_loop_deserves_a_look(change: dict[str, Any], wanted: list[Any]) -> None:
@@ -487,6 +587,36 @@ def test_many_workers_in_trouble_are_counted_and_the_first_is_named() -> None:
     for slot in ("text-0", "text-1", "text-2", "text-3"):
         snapshot = with_worker(snapshot, slot, state="terminated")
     assert notices(snapshot, snapshot.pools["text"], LIVE) == [("bad", "4 workers dead: text-0, …")]
+
+
+def failing() -> Snapshot:
+    """Nothing starts any more, and everything that comes of it."""
+    snapshot = with_pool(
+        samples.snapshot(), breaker="open", rejected=99, error_ratio=0.3, errors=900, deaths=9, waiting=64, busy=0
+    )
+    for index, slot in enumerate(snapshot.pools["text"].workers):
+        changes = {"last_error": f"start: OSError: no lic {index}", "last_error_age": abs(index - 2) + 0.5}
+        snapshot = with_worker(
+            snapshot, slot, state=("terminated", "initializing")[index % 2], crash_loop=True, **changes
+        )
+    return snapshot
+
+
+def test_why_workers_cannot_start_is_read_at_80_columns_before_all_that_comes_of_it() -> None:
+    line = text(overview(failing(), (80, 24))).splitlines()[3]
+    assert line.startswith(" ✖ 4 workers cannot start: OSError: no lic 2  ✖ circuit breaker is")
+    assert line.endswith("… +4 more")
+
+
+def test_the_reason_is_begun_even_behind_words_that_are_worse() -> None:
+    lost = Mode("LOST", seconds=4, reason="connection refused")
+    line = text(overview(failing(), (80, 24), mode=lost)).splitlines()[3]
+    assert line.startswith(" ✖ connection lost: connection refused  ✖ 4 workers cannot start: OSErr… +5 more")
+    last = text(overview(with_pool(samples.snapshot(), state="paused"), (80, 24), mode=lost)).splitlines()[3]
+    assert last == " ✖ connection lost: connection refused  ▲ pool is paused"
+    doubtful = replace(samples.snapshot(), monitor=replace(samples.snapshot().monitor, dropped=12))
+    last = text(overview(doubtful, (80, 24), mode=lost)).splitlines()[3]
+    assert last == " ✖ connection lost: connection refused  +1 more"
 
 
 def test_workers_of_a_starting_or_closed_pool_are_no_news() -> None:
@@ -649,6 +779,33 @@ def test_the_selected_row_is_marked_from_edge_to_edge() -> None:
     assert len(marked) == 1
     assert {span.meaning for span in marked[0]} == {"selected"}
     assert sum(cell_len(span.text) for span in marked[0]) == 80
+
+
+def test_of_the_selected_worker_the_last_line_tells_what_its_row_has_no_room_for() -> None:
+    snapshot = with_worker(
+        samples.snapshot(), "text-1", rss=48_234_496, health="responsive", last_error="crash: signal 9"
+    )
+    lines = text(overview(snapshot, (80, 24), selected="text-1")).splitlines()
+    assert lines[-1] == " text-1  crash: signal 9 6m42s ago  1 restart  rss 46.0M  pid 4188  up 6m42s"
+    wide = text(overview(snapshot, (120, 24), selected="text-1")).splitlines()
+    assert wide[-1].endswith("up 6m42s  responsive")
+    assert text(overview(snapshot, (80, 24))).splitlines()[-1].startswith(" q quit")
+    assert text(overview(snapshot, (80, 24), selected="gone")).splitlines()[-1].startswith(" q quit")
+
+
+def test_of_a_selected_worker_a_long_error_leaves_room_for_its_restarts() -> None:
+    snapshot = with_worker(samples.snapshot(), "text-1", last_error="start: " + "x" * 73)
+    last = text(overview(snapshot, (80, 24), selected="text-1")).splitlines()[-1]
+    assert last.endswith(f"xx… 6m42s  1 restart  rss {DASH}")
+    stuck = with_worker(samples.snapshot(), "text-2", state="degraded", health="responsive")
+    assert text(overview(stuck, (80, 24), selected="text-2")).splitlines()[-1].endswith("not answering")
+
+
+def test_what_is_told_of_a_selected_worker_never_passes_for_live() -> None:
+    assert {span.meaning for span in overview(samples.snapshot(), (80, 24), mode=STALE, selected="text-1")[-1]} <= {
+        "dim",
+        "plain",
+    }
 
 
 def test_the_pool_is_named_and_counted_when_there_are_several() -> None:

@@ -377,6 +377,8 @@ async def test_a_start_that_meets_a_dying_zygote_finds_another(launchers: Launch
     for _ in range(20):
         await launchers.start(launcher)
         os.kill(pid_of_zygote(launcher), signal.SIGKILL)  # nobody has seen it end when the next one starts
+    assert launchers.reasons
+    assert all(reason.startswith("the zygote, which forks the workers, ended (") for reason in launchers.reasons)
 
 
 async def test_a_zygote_that_does_not_answer_is_replaced(launchers: Launchers, monkeypatch: pytest.MonkeyPatch) -> None:

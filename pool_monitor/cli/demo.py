@@ -57,12 +57,12 @@ async def _demo(duration: float | None, headless: bool, size: int, faults: list[
                 await _wait(duration or _HEADLESS_SECONDS)
             else:
                 await _watch(monitor, duration)
-        finally:
+        finally:  # after Ctrl-C too: what was seen until then is what was asked for
             load.cancel()
             await asyncio.wait([load])
-        uptime = monitor.snapshot().uptime
-        window = next((name for name, window in WINDOWS.items() if window.seconds >= uptime), "15m")
-        click.echo(report(monitor.snapshot(window), width=paper()), nl=False)
+            uptime = monitor.snapshot().uptime
+            window = next((name for name, window in WINDOWS.items() if window.seconds >= uptime), "15m")
+            click.echo(report(monitor.snapshot(window), width=paper()), nl=False)
 
 
 async def _wait(seconds: float) -> None:

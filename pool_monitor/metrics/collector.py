@@ -19,19 +19,27 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from pool_monitor import telemetry
 from pool_monitor.clock import Clock
 from pool_monitor.errors import ConfigError
-from pool_monitor.events import HANDLER_FAILURE, OPERATION_EXCEPTION, OPERATION_STOP, WORKER_CRASH, EventSpec
-from pool_monitor.metrics import query
+from pool_monitor.events import (
+    HANDLER_FAILURE,
+    OPERATION_EXCEPTION,
+    OPERATION_STOP,
+    POOL_ERROR,
+    WORKER_CRASH,
+    WORKER_TERMINATE,
+    EventSpec,
+)
+from pool_monitor.metrics import query, words
 from pool_monitor.metrics.fold import ABSENT, DISTRIBUTIONS, FAILED, OUTCOMES, RECORD, fold
 from pool_monitor.metrics.query import PoolStats
 from pool_monitor.metrics.series import ROW_BYTES, Key, Registry
 from pool_monitor.metrics.trend import TrendRing
 from pool_monitor.metrics.window import LONGEST, SECOND_NS, Window, Windows
-from pool_monitor.snapshot import MonitorView
+from pool_monitor.snapshot import CRASHED, MonitorView
 from pool_monitor.telemetry import EventName, HandlerFunction, Measurements, Metadata
 
 BUFFER_EVENTS = 8192
@@ -42,8 +50,9 @@ MEMORY_PER_SERIES = 32 * 1024
 LAST_ERRORS = 4096
 """Slots whose last error is remembered: far more than a machine can run."""
 _TEXT_LIMIT = 80
+_UNWANTED_ENDS = {"health": "did not answer", "protocol": "spoke nonsense"}
+"""Why a worker was killed that nobody wanted to end, in words: it counts as dead like one that crashed."""
 
-_CRASH = "crash: "
 _FULL = BUFFER_EVENTS * RECORD
 _FAILURES = {outcome: number for number, outcome in enumerate(OUTCOMES) if outcome != "ok"}
 _FAILED = range(len(OUTCOMES))[FAILED]
@@ -86,7 +95,8 @@ class Collector:
         self._codes = self._registry.codes
         self._buffer: list[Any] = []
         self._stamp_ns = 0
-        self._last_errors: dict[tuple[str, str], tuple[str, int]] = {}
+        self._last_errors: dict[tuple[str, str], _LastError] = {}
+        self._last_deaths: dict[str, str] = {}
         self._recycled_at_ns: int | None = None
         self._events = self._dropped = self._clamped = self._overflowed = self._handler_failures = 0
         self._start()
@@ -95,6 +105,7 @@ class Collector:
         now_ns = self._clock.monotonic_ns()
         self._buffer.clear()
         self._last_errors.clear()
+        self._last_deaths.clear()
         self._trend = TrendRing(now_ns, len(self._registry.pools))
         self._windows = Windows(now_ns, self._registry.row_limit, self._windows_limit)
 
@@ -130,6 +141,8 @@ class Collector:
             f"{self.id}.stop": (OPERATION_STOP, self._on_stop),
             f"{self.id}.exception": (OPERATION_EXCEPTION, self._on_exception),
             f"{self.id}.crash": (WORKER_CRASH, self._on_crash),
+            f"{self.id}.terminate": (WORKER_TERMINATE, self._on_terminate),
+            f"{self.id}.error": (POOL_ERROR, self._on_error),
             f"{self.id}.failure": (HANDLER_FAILURE, self._on_handler_failure),
         }
 
@@ -140,12 +153,15 @@ class Collector:
         if pool not in self._registry.pools:
             raise KeyError(pool)
         now_ns = self._catch_up()
+        index, covered_ns = self._registry.pools.index(pool), self._windows[window].covered_ns(now_ns)
         return query.pool_stats(
             store=self._windows[window],
             layout=self._registry.layout(pool),
             known=self._windows.used(),
-            trend=self._trend.trend(self._registry.pools.index(pool), window, now_ns, self._clock.wall_ns()),
-            covered_s=self._windows[window].covered_ns(now_ns) / SECOND_NS,
+            trend=self._trend.trend(index, window, now_ns, self._clock.wall_ns()),
+            deaths=self._trend.deaths(index, now_ns - covered_ns, now_ns),
+            last_death=self._last_deaths.get(pool),
+            covered_s=covered_ns / SECOND_NS,
             last_errors=self._errors_of(pool, now_ns),
         )
 
@@ -185,8 +201,8 @@ class Collector:
     def _errors_of(self, pool: str, now_ns: int) -> dict[str, tuple[str, float]]:
         """The last error of every slot of *pool* and its age in seconds, those within the longest window."""
         ages = {
-            worker: (text, (now_ns - at_ns) / SECOND_NS)
-            for (of_pool, worker), (text, at_ns) in self._last_errors.items()
+            worker: (error.text, (now_ns - error.at_ns) / SECOND_NS)
+            for (of_pool, worker), error in self._last_errors.items()
             if of_pool == pool
         }
         return {worker: (text, age_s) for worker, (text, age_s) in ages.items() if age_s <= LONGEST.seconds}
@@ -289,36 +305,63 @@ class Collector:
 
     def _on_crash(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
-            pool, worker, text = metadata["pool"], metadata["worker"], _crash_in_words(metadata)
+            pool, worker, text = metadata["pool"], metadata["worker"], words.crash(metadata)
         except Exception:  # noqa: BLE001 - as above
             self._dropped += 1
             return
-        if pool in self._registry.pools and isinstance(worker, str):
-            self._note_error(pool, worker, text, self._clock.monotonic_ns())
+        if pool in self._registry.pools:
+            self._note_death(pool, text)
+            self._note_error(pool, worker, CRASHED + text, of_process=True)
+
+    def _on_terminate(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
+        try:
+            pool, text = metadata["pool"], _UNWANTED_ENDS.get(metadata["reason"])
+        except Exception:  # noqa: BLE001 - as above
+            self._dropped += 1
+            return
+        if text is not None and pool in self._registry.pools:
+            self._note_death(pool, text)
+
+    def _on_error(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
+        try:
+            pool, worker, text = metadata["pool"], metadata.get("worker"), words.trouble(metadata)
+        except Exception:  # noqa: BLE001 - as above
+            self._dropped += 1
+            return
+        if pool in self._registry.pools:
+            self._note_error(pool, worker, text, of_process=True)
 
     def _on_handler_failure(self, _name: EventName, _m: Measurements, metadata: Metadata, _config: Any) -> None:
         self._handler_failures += 1
         if metadata.get("handler_id") in self._handlers():
             self._dropped += 1
 
-    # -- last errors ----------------------------------------------------------------------------------------------
+    # -- what goes wrong on a slot ---------------------------------------------------------------------------------
+
+    def _note_death(self, pool: str, text: str) -> None:
+        self._last_deaths[pool] = text[:_TEXT_LIMIT]
+        now_ns = self._catch_up()  # what is buffered ended before
+        self._trend.died(now_ns, self._registry.pools.index(pool))
 
     def _note_failure(self, pool: str, worker: str, metadata: Metadata, now_ns: int) -> None:
-        text, at_ns = self._last_errors.get((pool, worker), ("", 0))
-        if metadata["outcome"] == "worker_lost" and text.startswith(_CRASH) and now_ns - at_ns < SECOND_NS:
-            return  # the call that died with the worker says less than the crash it died of
+        last = self._last_errors.get((pool, worker))
+        if metadata["outcome"] == "worker_lost" and last and last.of_process and now_ns - last.at_ns < SECOND_NS:
+            return  # the call that died with the worker says less than what the worker died of
         error = metadata.get("error")
-        self._note_error(pool, worker, error if isinstance(error, str) else metadata["outcome"], now_ns)
+        self._note_error(pool, worker, error if isinstance(error, str) else metadata["outcome"], of_process=False)
 
-    def _note_error(self, pool: str, worker: str, text: str, now_ns: int) -> None:
+    def _note_error(self, pool: str, worker: Any, text: str, *, of_process: bool) -> None:
+        if not isinstance(worker, str):
+            return
         self._last_errors.pop((pool, worker), None)
-        self._last_errors[pool, worker] = (text[:_TEXT_LIMIT], now_ns)
+        self._last_errors[pool, worker] = _LastError(text[:_TEXT_LIMIT], self._clock.monotonic_ns(), of_process)
         if len(self._last_errors) > LAST_ERRORS:
             del self._last_errors[next(iter(self._last_errors))]
 
 
-def _crash_in_words(metadata: Metadata) -> str:
-    exit_code = metadata.get("exit_code")
-    if not isinstance(exit_code, int):
-        return f"{_CRASH}{metadata['reason']}"
-    return f"{_CRASH}signal {-exit_code}" if exit_code < 0 else f"{_CRASH}exit code {exit_code}"
+class _LastError(NamedTuple):
+    """What went wrong on a slot last: a call of it, or its process."""
+
+    text: str
+    at_ns: int
+    of_process: bool

@@ -38,6 +38,8 @@ class PoolStats(Struct, frozen=True, kw_only=True):
     total: CallStats
     histogram: tuple[Bar, ...]
     trend: Trend
+    deaths: int
+    last_death: str | None
     operations: dict[str, OperationView]
     """Every operation called within the longest window, by name."""
     workers: dict[str, WorkerStats]
@@ -57,13 +59,16 @@ def pool_stats(
     layout: Layout,
     known: NDArray[np.bool_],
     trend: Trend,
+    deaths: int,
+    last_death: str | None,
     covered_s: float,
     last_errors: dict[str, tuple[str, float]],
 ) -> PoolStats:
     """One pool in the window of *store*, which covers *covered_s* seconds.
 
-    *known* says of every row whether its operation is worth naming. *last_errors* has the text and the age in
-    seconds of what last went wrong, by slot.
+    *known* says of every row whether its operation is worth naming, *deaths* how many workers died in the window, and
+    *last_death* of what the last one did. *last_errors* has the text and the age in seconds of what last went wrong,
+    by slot.
     """
     by_operation, by_worker = (_added_up(store, grouping) for grouping in (layout.operations, layout.workers))
     total = _Sums(
@@ -89,6 +94,8 @@ def pool_stats(
         total=CallStats(**fields[0]),
         histogram=bars(total.counts[0, 0]),
         trend=trend,
+        deaths=deaths,
+        last_death=last_death if deaths else None,
         operations={
             name: OperationView(operation=name, **values)
             for name, values, wanted in zip(operations, of_operation, named.tolist(), strict=True)
@@ -129,6 +136,8 @@ def detail(status: PoolView, workers: Iterable[WorkerView], stats: PoolStats) ->
         total=stats.total,
         histogram=stats.histogram,
         trend=stats.trend,
+        deaths=stats.deaths,
+        last_death=stats.last_death,
         operations=stats.operations,
         workers={worker.id: _measured(worker, stats) for worker in workers},
     )

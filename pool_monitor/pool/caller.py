@@ -49,9 +49,14 @@ class Caller:
         and execution. Cancelling the caller ends the call: still in the queue it leaves no trace; on a worker the
         operation is interrupted, or its worker killed and replaced after ``cancel_grace``.
 
-        Raises OperationError when the target raised, OperationTimeout, WorkerDied, PayloadError when arguments or
-        result cannot be carried, UnknownOperation, and Rejected (PoolSaturated, QueueTimeout, PoolClosed) when no
-        worker ever saw the call. Arguments are encoded when a worker takes the call: do not change them before.
+        Arguments are encoded when a worker takes the call: do not change them before. Not everything arrives as it
+        was sent: except with ``codec="pickle"`` tuples become lists, for one. What does is in docs/MONITORING_GUIDE.md,
+        "What travels".
+
+        Raises OperationError when the target raised; PayloadError when arguments or result cannot be carried;
+        OperationTimeout; WorkerDied; ProtocolError when the worker spoke nonsense; SessionLost when the process that
+        a session insists on is gone; OperationCancelled when the pool was closed meanwhile; UnknownOperation; and
+        Rejected (PoolSaturated, QueueTimeout, CircuitOpen, PoolClosed) when no worker ever saw the call.
         """
         dispatcher = self._pool._calls()
         call = dispatcher.admit(operation, args, kwargs, self._options, stream=False)

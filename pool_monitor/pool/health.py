@@ -16,7 +16,7 @@ class Verdict(StrEnum):
     verdict        pings                     the worker               what follows
     =============  ========================  =======================  ============================================
     RESPONSIVE     answered, or not late     idle or busy             nothing
-    RESPONSIVE     fewer than *misses* late  idle                     it is asked again
+    LATE           fewer than *misses* late  idle                     it gets no calls, and is asked again
     UNRESPONSIVE   *misses* late in a row    idle all the while       it is to be replaced
     BUSY           one or more late          busy, computing          nothing: its call has a deadline
     STUCK          one or more late          busy, not computing      to be shown; its call's deadline ends it
@@ -24,6 +24,7 @@ class Verdict(StrEnum):
     """
 
     RESPONSIVE = "responsive"
+    LATE = "late"
     BUSY = "busy"
     STUCK = "stuck"
     UNRESPONSIVE = "unresponsive"
@@ -77,13 +78,15 @@ class Health:
         return now - self._asked_at if token == self._token else None
 
     def verdict(self, now: float, busy: bool, cpu: float | None) -> Verdict:
-        """How the worker is. *busy*: it has begun a call; *cpu*: seconds of processor time its process has used, None if
-        that is not known (then it counts as computing).
+        """How the worker is. *busy*: it has begun a call; *cpu*: seconds of processor time its process has used, None
+        if that is not known (then it counts as computing).
         """
         self._look(now)
         if not self.late or not busy:
             self._still_since = None
-            return Verdict.UNRESPONSIVE if self.late - self._excused >= self.misses else Verdict.RESPONSIVE
+            if not self.suspect:
+                return Verdict.RESPONSIVE
+            return Verdict.UNRESPONSIVE if self.late - self._excused >= self.misses else Verdict.LATE
         self._excused = self.late
         if cpu is None or self._still_since is None or cpu > self._cpu:
             self._still_since, self._cpu = now, cpu or 0.0

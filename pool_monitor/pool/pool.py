@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 _HOUSEKEEPING = 60.0  # most seconds between looks at sessions that are out of date
 _CODECS = {"auto": ["msgpack", "json"]}
+_SIZE = 4
+_TARGET = re.compile(r"(?s:.+:.+|.+\.py|\w+(\.\w+)*)")  # loaded by child/target.py, which says what is not there
 
 
 class DrainResult(NamedTuple):
@@ -54,8 +57,11 @@ class Pool(Caller):
     """A pool of worker processes that load *target* and run its operations.
 
     *target* is ``"module:attribute"`` or ``"path/to/file.py:attribute"``; the attribute is a class, instantiated
-    once per worker, or a module-like namespace of functions. Its public methods or functions are the operations.
-    Every further keyword is a field of `PoolConfig`.
+    once per worker, or a module-like namespace of functions. Its public methods or functions are the operations. For
+    the functions of a module, *target* is ``"package.module"`` or ``"path/to/file.py"`` alone.
+    *name* is what events, snapshots and its workers (``name-0``) are known by. *size* is how many workers it has until
+    `resize` is told otherwise, which may go from *min_size* to *max_size* (None: 4 per processor, and never less than
+    *size*). *config* is a `PoolConfig` (None: the defaults); every further keyword is a field of it, and wins.
 
     Use as ``async with Pool(...) as pool``. Entering starts the workers and returns when all are ready (``min_size``
     of them with ``warmup="staged"``); it raises StartError, with the target's traceback, when one cannot be started.
@@ -71,7 +77,7 @@ class Pool(Caller):
         target: str,
         *,
         name: str = "default",
-        size: int = 4,
+        size: int = _SIZE,
         min_size: int = 1,
         max_size: int | None = None,
         config: PoolConfig | None = None,
@@ -79,19 +85,19 @@ class Pool(Caller):
     ) -> None:
         super().__init__(self, Options())
         self.config = build(PoolConfig, config, fields)
-        where, colon, attribute = target.rpartition(":") if isinstance(target, str) else ("", "", "")
-        if not (where and colon and attribute):
+        if not isinstance(target, str) or not _TARGET.fullmatch(target):
             raise ConfigError(
-                f"Pool(target={target!r}): needs 'module:attribute' or 'path/to/file.py:attribute', "
-                "such as 'my_service.workers:Summarizer'"
+                f"Pool(target={target!r}): needs 'module:attribute' or 'path/to/file.py:attribute', such as "
+                "'my_service.workers:Summarizer', or for the functions of a module 'module' or 'path/to/file.py'"
             )
         if not isinstance(name, str) or not name or not name.isprintable():
             raise ConfigError(f"Pool(name={name!r}): needs a non-empty printable string")
         self.target = target
         self.name = name
         self.min_size = _count("min_size", min_size, 0)
-        default_max = max(_count("size", size, 0), 4 * (os.cpu_count() or 1))
-        self.max_size = _count("max_size", default_max if max_size is None else max_size, 1)
+        if max_size is None:
+            max_size = max(4 * (os.cpu_count() or 1), size if isinstance(size, int) else 0)
+        self.max_size = _count("max_size", max_size, 1)
         self._size = self._checked_size(size)
         self._state: PoolState = "new"
         self._entered_ns = 0
@@ -188,7 +194,7 @@ class Pool(Caller):
             raise PoolError(f"pool {self.name!r} has been entered already; make another Pool")
         loop = asyncio.get_running_loop()
         self._launch = self._how_to_launch()
-        self._launcher = Launcher(self._launch, self._fell_back)
+        self._launcher = Launcher(self._launch, self._warn)
         self._state = "starting"
         self._entered_ns = time.monotonic_ns()
         self._slots = Slots(self.name, self.target, self._size, self.config, self._make_transport, self._changed)
@@ -333,8 +339,12 @@ class Pool(Caller):
         return self._slots.calls
 
     def _checked_size(self, size: int) -> int:
-        if not self.min_size <= _count("size", size, 0) <= self.max_size:
-            raise ConfigError(f"Pool(size={size}): must lie from min_size={self.min_size} to max_size={self.max_size}")
+        bounds = f"from min_size={self.min_size} to max_size={self.max_size}"
+        if not isinstance(size, int) or isinstance(size, bool):
+            raise ConfigError(f"Pool(size={size!r}): needs a whole number {bounds}")
+        if not self.min_size <= size <= self.max_size:
+            hint = f"; where no size is given it is {_SIZE}" if size == _SIZE else ""
+            raise ConfigError(f"Pool(size={size}): must lie {bounds}{hint}")
         return size
 
     # -- the runner -----------------------------------------------------------------------------------------------
@@ -406,8 +416,8 @@ class Pool(Caller):
             measurements["workers"] += counts["busy"]
             events.POOL_WARMUP.event.emit(measurements, {"pool": self.name, "mode": self.config.warmup})
 
-    def _fell_back(self, reason: str) -> None:
-        """Workers are started one by one, though they were meant to be forked."""
+    def _warn(self, reason: str) -> None:
+        """Something is not as it should be with how workers are started."""
         about = {"pool": self.name, "category": "initialization", "severity": "warning", "reason": reason}
         events.POOL_ERROR.event.emit({"system_time": time.time_ns()}, about)
 

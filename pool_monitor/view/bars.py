@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from pool_monitor.snapshot import Distribution, PoolDetail, Snapshot
+from pool_monitor.snapshot import Distribution, PoolDetail, Snapshot, WorkerView
 from pool_monitor.view import attention as look
 from pool_monitor.view import boxes, chart
 from pool_monitor.view import format as fmt
 from pool_monitor.view.attention import Level
 from pool_monitor.view.mode import Mode
+from pool_monitor.view.tables import error_in_words
 from pool_monitor.view.text import Line, Span, clean, cut, fit, fit_line, line_width, spread, width
 
 PRODUCT = "pool-monitor"
+_WORTH_CUTTING = 24
+"""Cells from which the beginning of a notice tells something."""
 
 
 def header(snapshot: Snapshot, pool: PoolDetail | None, mode: Mode, cells: int) -> Line:
@@ -95,7 +98,7 @@ def _other_percentiles(latency: Distribution, cells: int) -> str:
 
 def attention(snapshot: Snapshot, pool: PoolDetail | None, mode: Mode, cells: int) -> Line:
     """What deserves a look, worst first, as much as fits; calm words when nothing does. Always one line, so that
-    the page never jumps.
+    the page never jumps. What deserves it now is cut rather than left out.
     """
     found = look.notices(snapshot, pool, mode)
     if not found:
@@ -110,8 +113,27 @@ def attention(snapshot: Snapshot, pool: PoolDetail | None, mode: Mode, cells: in
         more = Span(f" +{rest + 1} more", "dim")
         room = cells - line_width(line) - (width(more.text) if rest else 0)
         if line and width(text.text) > room:
-            return [*line, more]
+            if notice.level != "bad" or room < _WORTH_CUTTING:
+                return [*line, more]
+            more = Span(f" +{rest} more" if rest else "", "dim")
+            return [*line, Span(cut(text.text, room), text.meaning), more]
         line.append(Span(cut(text.text, max(room, 1)), text.meaning))
+    return line
+
+
+def about_worker(worker: WorkerView, cells: int) -> Line:
+    """One worker in words: what its row has no room for, as much as fits."""
+    health = "not answering" if worker.state == "degraded" else worker.health
+    name = Span(f" {clean(worker.id)} ", "strong")
+    counts = [Span(f" {fmt.plural(worker.restarts, 'restart')} "), Span(f" rss {fmt.size(worker.rss)} ")]
+    error = error_in_words(worker, cells - line_width([name, *counts]) - 2)
+    line = [name, Span(f" {error} ") if error else Span(" no error ", "dim"), *counts]
+    line.append(Span(f" pid {fmt.UNKNOWN if worker.pid is None else worker.pid} "))
+    line.append(Span(f" up {fmt.age(worker.age)} "))
+    if health:
+        line.append(Span(f" {health} "))
+    while len(line) > 1 and line_width(line) > cells:
+        line.pop()
     return line
 
 

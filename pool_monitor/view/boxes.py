@@ -75,9 +75,21 @@ def _window(snapshot: Snapshot) -> str:
 
 
 def _explained(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list[Line]:
-    """Words in place of a chart of nothing."""
-    if pool.completed:
-        words = [f"no call ended in the last {clean(snapshot.window)}", f"{fmt.plural(pool.completed, 'call')} before"]
+    """Words in place of a chart of nothing. They are about the same calls as the tables: charts are made of whole
+    steps, so that the latest calls may be in those and not yet in the chart.
+    """
+    total, window = pool.total, clean(snapshot.window)
+    before = pool.completed - sum(pool.refusals.values()) - total.calls
+    counts = ((total.errors, "failed"), (total.cancelled, "cancelled"), (total.rejected, "refused"))
+    parts = [f"{fmt.count(number)} {word}" for number, word in counts if number]
+    if before > 0:
+        parts.append(f"{fmt.plural(before, 'call')} before")
+    if total.ok:
+        words = [f"{fmt.plural(total.calls, 'call')} ended in the last {window}", "this chart has them in a moment"]
+    elif total.calls:
+        words = [f"no call ended well in the last {window}", ", ".join(parts)]
+    elif parts or pool.completed:
+        words = [f"no call ended in the last {window}", ", ".join(parts)]
     else:
         words = ["no calls yet", "the first one that ends is shown here within a second"]
     lines: list[Line] = [[] for _ in range((rows - len(words)) // 2)]
@@ -93,8 +105,9 @@ def latency(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list
     if not pool.histogram or not spread_out.count:
         return box(title, _explained(snapshot, pool, inner, room), cells)
     bars = fold_bars(pool.histogram, room)
-    marks = _marks(bars, spread_out)
+    marked = _marks(bars, spread_out)
     mark_cells = 11 if inner >= 44 else 7
+    marks = [_mark(names, spread_out.count, mark_cells) for names in marked]
     drawn = inner - 8 - 1 - 1 - 5 - 1 - mark_cells - 1
     highest = max(bar.count for bar in bars)
     everything = sum(bar.count for bar in bars)
@@ -152,15 +165,21 @@ def fold_bars(bars: Sequence[Bar], most: int) -> list[Bar]:
     return folded
 
 
-def _marks(bars: Sequence[Bar], spread_out: Distribution) -> list[str]:
-    """For every bar the percentiles that lie in it."""
+def _marks(bars: Sequence[Bar], spread_out: Distribution) -> list[list[str]]:
+    """For every bar the percentiles that lie in it, in ascending order."""
     marks: list[list[str]] = [[] for _ in bars]
-    few = "~" if spread_out.count < fmt.FEW else ""
     for name, value in (("p50", spread_out.p50), ("p95", spread_out.p95), ("p99", spread_out.p99)):
         if value is not None:
             place = next((i for i, bar in enumerate(bars) if bar.upper is None or value <= bar.upper), len(bars) - 1)
-            marks[place].append(few + name)
-    return [" ".join(names) for names in marks]
+            marks[place].append(name)
+    return marks
+
+
+def _mark(names: Sequence[str], samples: int, cells: int) -> str:
+    """The percentiles of one bar side by side, or from the first to the last where that is too much."""
+    few = "~" if samples < fmt.FEW else ""
+    side_by_side = " ".join(few + name for name in names)
+    return side_by_side if width(side_by_side) <= cells else f"{few}{names[0]}-{names[-1].removeprefix('p')}"
 
 
 def ink(text: str, meaning: Meaning) -> Line:

@@ -80,6 +80,18 @@ def count(number: int | None) -> str:
     return f"{scaled / 1000:.1f}T"
 
 
+def size(number: int | None) -> str:
+    """Bytes in powers of 1024, at most 6 cells: ``812K 48.3M 1.2G``."""
+    if number is None:
+        return UNKNOWN
+    scaled = float(number)
+    for letter in "BKMGT":
+        if scaled < 999.5 or letter == "T":
+            break
+        scaled /= 1024
+    return f"{scaled:.1f}{letter}" if scaled < 99.95 and letter not in "BK" else f"{scaled:.0f}{letter}"
+
+
 def rate(per_second: float | None) -> str:
     """A rate to three digits, without its unit, at most 5 cells: ``0 <0.01 1.84 11.8 412 1840``."""
     if per_second is None or not isfinite(per_second):

@@ -79,8 +79,8 @@ def overview(
 ) -> list[Line]:
     """The page for *pool* (the first one if None) in exactly *size* columns and rows.
 
-    *offset* is the first worker row to show, *selected* the slot whose row is highlighted. When *mode* is STALE or
-    LOST, everything but the words that say so is dim.
+    *offset* is the first worker row to show, *selected* the slot whose row is highlighted and of which more is told
+    in the last line. When *mode* is STALE or LOST, everything but the words that say so is dim.
     """
     size = Size(*size)
     shown = pool_shown(snapshot, pool)
@@ -94,7 +94,16 @@ def overview(
         figures = bars.kpis(shown, size.width)
         body = _body(snapshot, shown, size, offset, selected)
         lines += [*_dimmed(figures), notice, *_dimmed(body)] if mode.old else [*figures, notice, *body]
-    return finish(lines, size, glyphs, footer=bars.footer(len(snapshot.pools), size.width))
+    return finish(lines, size, glyphs, footer=_footer(snapshot, shown, size, mode, selected))
+
+
+def _footer(snapshot: Snapshot, pool: PoolDetail | None, size: Size, mode: Mode, selected: str | None) -> Line:
+    """The keys, or more about the selected worker."""
+    chosen = pool.workers.get(selected or "") if pool is not None else None
+    if chosen is None:
+        return bars.footer(len(snapshot.pools), size.width)
+    [line] = _dimmed([bars.about_worker(chosen, size.width)]) if mode.old else [bars.about_worker(chosen, size.width)]
+    return line
 
 
 def _body(snapshot: Snapshot, pool: PoolDetail, size: Size, offset: int, selected: str | None) -> list[Line]:

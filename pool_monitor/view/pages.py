@@ -15,7 +15,7 @@ _KEYS = (
     ("space", "pause the display; recording goes on"),
     ("1 2 3  + -", "window: 1m, 5m or 15m (goes back to live)"),
     ("tab  p", "next pool"),
-    ("↑ ↓ j k", "select a worker; PgUp PgDn by pages, Esc none"),
+    ("↑ ↓ j k", "select a worker: the last line tells more; PgUp PgDn, Esc none"),
     ("?  Esc", "this help, and back"),
 )
 _WORDS = (
@@ -23,6 +23,7 @@ _WORDS = (
     ("ERR", "calls that failed / all that ended"),
     ("p95", "of calls that ended well, from call to end"),
     ("QUEUE p95", "from call to hand-over to a worker"),
+    ("RESTARTS", "workers started because one had ended unplanned"),
     ("~", "stands on fewer than 20 calls"),
     (fmt.UNKNOWN, "unknown: nothing measured yet, never 0"),
 )

@@ -17,6 +17,7 @@ class Column(Generic[Row]):
     """One column: its head, what it shows of a row, and its width in cells.
 
     ``grow`` is how many cells more it takes when the page has them to spare. ``keep_end`` cuts text at its front.
+    ``within`` is asked in place of ``show`` and told how many cells there are.
     """
 
     head: str
@@ -25,9 +26,10 @@ class Column(Generic[Row]):
     align: Align = "right"
     grow: int = 0
     keep_end: bool = False
+    within: Callable[[Row, int], Span | str] | None = None
 
     def cell(self, row: Row) -> Span:
-        shown = self.show(row)
+        shown = self.show(row) if self.within is None else self.within(row, self.width)
         text, meaning = shown if isinstance(shown, Span) else Span(shown)
         return Span(fit(cut_front(text, self.width) if self.keep_end else text, self.width, self.align), meaning)
 

@@ -6,7 +6,7 @@ from pool_monitor.snapshot import OperationView, PoolDetail, WorkerState, Worker
 from pool_monitor.view import chart
 from pool_monitor.view import format as fmt
 from pool_monitor.view.table import Column, number
-from pool_monitor.view.text import Meaning, Span, clean
+from pool_monitor.view.text import Meaning, Span, clean, cut, width
 
 STATES: dict[WorkerState, tuple[str, Meaning]] = {
     "busy": ("● busy", "plain"),
@@ -19,21 +19,36 @@ STATES: dict[WorkerState, tuple[str, Meaning]] = {
 """Symbol, word and meaning of every worker state."""
 
 _BUSY_BAR = 6
+_PERCENT = 5
+_MUCH = 1000
+"""Cells, where there are as many as wanted."""
 
 
 def _state(worker: WorkerView) -> Span:
     return Span(*STATES[worker.state])
 
 
-def _busy_share(worker: WorkerView) -> Span:
+def _busy_share(worker: WorkerView, cells: int = _PERCENT) -> Span:
+    """In percent, and as a bar where there is room for one."""
     share = worker.busy_ratio
-    return Span(f"{chart.bar(share or 0.0, _BUSY_BAR)} {fmt.ratio(share):>4}", "dim" if share is None else "data")
+    bar = f"{chart.bar(share or 0.0, _BUSY_BAR)} " if cells > _BUSY_BAR + _PERCENT else ""
+    return Span(f"{bar}{fmt.ratio(share):>{_PERCENT}}", "dim" if share is None else "data")
 
 
-def _last_error(worker: WorkerView) -> Span:
+def error_in_words(worker: WorkerView, cells: int = _MUCH) -> str:
+    """A worker's last error and how long ago that was, in at most *cells* cells: rather less of what it was than
+    nothing of when. Empty when there was none.
+    """
     if worker.last_error is None:
-        return Span("")
-    return Span(f"{clean(worker.last_error)} {fmt.whole_age(worker.last_error_age or 0.0)} ago", "dim")
+        return ""
+    text, ago = clean(worker.last_error), f" {fmt.whole_age(worker.last_error_age or 0.0)}"
+    if width(text + ago) + 4 <= cells:
+        return f"{text}{ago} ago"
+    return cut(text, cells - len(ago)) + ago
+
+
+def _last_error(worker: WorkerView, cells: int = _MUCH) -> Span:
+    return Span(error_in_words(worker, cells), "dim")
 
 
 def _p95(stats: WorkerView | OperationView) -> Span:
@@ -47,10 +62,11 @@ WORKERS: tuple[Column[WorkerView], ...] = (
     Column("FOR", lambda worker: fmt.age(worker.state_age), 6),
     Column("CALLS", lambda worker: number(fmt.count(worker.calls)), 5),
     Column("ERR", lambda worker: number(fmt.count(worker.errors)), 5),
-    Column("BUSY", _busy_share, _BUSY_BAR + 5, "left"),
+    Column("BUSY", _busy_share, _PERCENT, grow=_BUSY_BAR + 1, within=_busy_share),
     Column("p95", _p95, 6),
-    Column("LAST ERROR", _last_error, 26, "left", grow=24),
     Column("RESTARTS", lambda worker: number(fmt.count(worker.restarts)), 8),
+    Column("LAST ERROR", _last_error, 23, "left", grow=27, within=_last_error),
+    Column("RSS", lambda worker: number(fmt.size(worker.rss)), 6),
     Column("PID", lambda worker: number(fmt.UNKNOWN if worker.pid is None else str(worker.pid)), 8),
     Column("p99", lambda worker: number(fmt.percentile(worker.latency.p99, worker.latency.count)), 6),
     Column("TIMEOUTS", lambda worker: number(fmt.count(worker.timeouts)), 8),

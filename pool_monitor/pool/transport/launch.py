@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from pool_monitor.pool.transport.spawn import Process, spawn
 from pool_monitor.pool.transport.zygote import NotAloneError, Zygote
 
 _CHILD = str(Path(__file__).with_name("child") / "__main__.py")
+_NO_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR)
 
 
 class Launch(NamedTuple):
@@ -37,12 +39,13 @@ class Launch(NamedTuple):
 class Launcher:
     """Starts the worker processes of one pool. Must be closed, or abandoned, after its workers.
 
-    *fell_back* is called, at most once, with the reason why workers are not forked although they were meant to be.
+    *warn* is called with what the pool should know of: a zygote has ended, and another is started; workers are not
+    forked although they were meant to be (once).
     """
 
-    def __init__(self, launch: Launch, fell_back: Callable[[str], object] = lambda _reason: None) -> None:
+    def __init__(self, launch: Launch, warn: Callable[[str], object] = lambda _reason: None) -> None:
         self._launch = launch
-        self._fell_back = fell_back
+        self._warn = warn
         self._zygote: Zygote | None = None
         self._zygotes: list[Zygote] = []  # with the former ones that have not ended yet
         self._waiting = 0  # starts that wait for the zygote to be ready
@@ -51,6 +54,14 @@ class Launcher:
         self.method = "exec" if wanted == "exec" or hindrance else "zygote"
         if wanted == "zygote" and hindrance:
             self._fall_back(hindrance)
+
+    @property
+    def program(self) -> tuple[str, str]:
+        """What a worker is made of: the program, and what it has to be, in words."""
+        if self._launch.command:
+            return self._launch.command[0], "command= needs a program that speaks docs/WORKER_PROTOCOL.md"
+        needed = "python= needs a Python interpreter of version 3.8 or later, and the target may not end it on import"
+        return self._launch.python, needed
 
     @property
     def zygote_pid(self) -> int | None:
@@ -89,10 +100,12 @@ class Launcher:
     async def _ready_zygote(self) -> Zygote:
         if self._closed:
             raise StartError("the pool is closed")
-        if self._zygote is None or not self._zygote.usable:
-            self._zygote = self._new_zygote()
-            self._zygotes = [*(former for former in self._zygotes if not former.ended), self._zygote]
         zygote = self._zygote
+        if zygote is None or not zygote.usable:
+            if zygote is not None and zygote.ready.done() and not zygote.ready.exception():
+                self._warn(f"the zygote, which forks the workers, ended ({zygote.how_it_ended}): another is started")
+            zygote = self._zygote = self._new_zygote()
+            self._zygotes = [*(former for former in self._zygotes if not former.ended), zygote]
         self._waiting += 1
         try:
             await asyncio.shield(zygote.ready)
@@ -118,14 +131,23 @@ class Launcher:
             raise self._cannot_run(error) from error
 
     def _cannot_run(self, error: Exception) -> StartError:
-        """No such program, no descriptor left, a NUL in the environment ..."""
-        return StartError(f"cannot run {(self._launch.command or [self._launch.python])[0]!r}: {error}")
+        """No such program, no descriptor left, a NUL in an argument ..."""
+        command = self._launch.command
+        program, setting, needed = (
+            (command[0], "command=", "a program")
+            if command
+            else (self._launch.python, "python=", "a Python interpreter of version 3.8 or later")
+        )
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        if isinstance(error, OSError) and error.errno in _NO_PROGRAM:
+            why += f"; {setting} needs {needed}, by its path or by its name on PATH"
+        return StartError(f"cannot run {program!r}: {why}")
 
     def _fall_back(self, reason: str) -> None:
         if not self._fallen:  # several starts can learn of it
             self.method, self._fallen = "exec", True
             logger("pool").warning("workers are started one by one, without a zygote", reason=reason)
-            self._fell_back(reason)
+            self._warn(reason)
 
 
 def _hindrance(launch: Launch) -> str | None:

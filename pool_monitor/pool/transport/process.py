@@ -192,9 +192,10 @@ class ProcessTransport:
 
     def _never_started(self) -> StartError:
         code = self._gone.result() if self._gone.done() else None
-        how = f"the worker ended before it was ready ({exit_words(code)})"
+        program, needed = self._launcher.program
+        how = f"the worker, {program!r}, ended before it was ready ({exit_words(code)})"
         tail = "\n".join(self._stderr)
-        return StartError(f"{how}; its last lines on stderr:\n{tail}" if tail else how)
+        return StartError(f"{how}; its last lines on stderr:\n{tail}" if tail else f"{how}; {needed}")
 
     # -- sending --------------------------------------------------------------------------------------------------
 

@@ -75,6 +75,7 @@ class Zygote:
         path: Sequence[str], codecs: Sequence[str], preload: Sequence[str],
     ) -> None:  # fmt: skip
         self._loop = asyncio.get_running_loop()
+        self._program = command[0]
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())  # seen, if by nobody else
         self.usable = True  # may be asked for workers
@@ -109,6 +110,10 @@ class Zygote:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def how_it_ended(self) -> str:
+        return exit_words(self._process.returncode)
 
     @property
     def ended(self) -> bool:
@@ -307,9 +312,12 @@ class Zygote:
         how = f"({exit_words(self._process.returncode)})"
         if self._stderr:
             how += "; its last lines on stderr:\n" + "\n".join(self._stderr)
-        self._settle(StartError(f"the zygote ended before it was ready {how}"))
+        else:
+            how += "; python= needs a Python interpreter of version 3.8 or later, which what preload= names may not end"
+        program = f"the workers' interpreter {self._program!r}"
+        self._settle(StartError(f"{program} ended before it was ready {how}"))
         for request in list(self._forks):
-            self._refuse(request, ZygoteGoneError(f"the zygote ended when it was to fork a worker {how}"))
+            self._refuse(request, ZygoteGoneError(f"{program} ended when it was to fork a worker {how}"))
         for pid in list(self._dead):
             self._reaped(pid, None)
         self._quiet.set()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
+import re
 import struct
+import sys
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, Sequence, Union
+    from typing import Any, Callable, List, Sequence, Tuple, Union
 
     Buffer = Union[bytes, bytearray, memoryview]
 
@@ -48,27 +51,86 @@ class Codec:
         return type(value) is bytes and len(value) >= LARGE and self._pieces is not None
 
 
+def with_remedy(encode: Callable[[Any], bytes], remedy: str) -> Callable[[Any], bytes]:
+    """*encode*, whose errors say what to do about them too."""
+
+    def encoded(message: Any) -> bytes:
+        try:
+            return encode(message)
+        except UnicodeEncodeError as error:
+            error.reason += "; " + remedy
+            raise
+        except (TypeError, ValueError, OverflowError) as error:
+            error.args = ("%s; %s" % (error, remedy),)
+            raise
+
+    return encoded
+
+
+# What a key that was no string looks like when it has become one. Strings may look like that too.
+_MAY_BE_A_KEY = re.compile(r'"(?:-?\d[^"\\]*|true|false|null)":').search
+
+
 def json_codec() -> Codec:
     encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-    return Codec("json", lambda message: encoder.encode(message).encode(), lambda body: json.loads(bytes(body)))
+
+    def encode(message: Any) -> bytes:
+        text = encoder.encode(message)
+        if _MAY_BE_A_KEY(text):  # a look at the text costs a quarter of a look at every value
+            only_string_keys(message)
+        return text.encode()
+
+    remedy = "convert it, use codec='pickle', or codec='auto' with msgpack installed for the workers' Python"
+    return Codec("json", with_remedy(encode, remedy), lambda body: json.loads(bytes(body)))
+
+
+def only_string_keys(message: Any) -> None:
+    """Raises TypeError for another key in any dict: JSON would silently make a string of it."""
+    containers = [message]
+    while containers:
+        value = containers.pop()
+        if isinstance(value, dict):
+            for key in value:
+                if not isinstance(key, str):
+                    raise TypeError("a dict has the key %.80r, and JSON has only strings as keys" % (key,))
+            value = value.values()
+        containers += [item for item in value if isinstance(item, (dict, list, tuple))]
 
 
 def msgpack_codec() -> Codec:
     try:
         from msgspec.msgpack import Decoder, Encoder
 
-        encode, decode = Encoder().encode, Decoder().decode
+        plain, decode = Encoder().encode, Decoder().decode
     except ImportError:
-        msgpack = importlib.import_module("msgpack")
-        encode = msgpack.packb
-
-        def decode(body: Any) -> Any:
-            return msgpack.unpackb(body, strict_map_key=False)
+        plain, decode = msgpack_package()
+    encode = with_remedy(plain, "convert it, or use codec='pickle'")
 
     def pieces(message: Any) -> Sequence[Buffer]:
         return msgpack_pieces(message, encode)
 
     return Codec("msgpack", encode, decode, pieces=pieces)
+
+
+def msgpack_package() -> Tuple[Callable[[Any], bytes], Callable[[Any], Any]]:
+    """What the package msgpack has for it, set to give what msgspec gives."""
+    msgpack = importlib.import_module("msgpack")
+    options = {"strict_map_key": False, "timestamp": 3}
+
+    def with_keys(pairs: Any) -> Any:
+        return {_hashable(key): value for key, value in pairs}
+
+    def decode(body: Any) -> Any:
+        try:
+            return msgpack.unpackb(body, **options)
+        except TypeError:  # a list cannot be a key
+            return msgpack.unpackb(body, object_pairs_hook=with_keys, **options)
+
+    return functools.partial(msgpack.packb, datetime=True), decode
+
+
+def _hashable(key: Any) -> Any:
+    return tuple(map(_hashable, key)) if isinstance(key, list) else key
 
 
 _ARRAY = struct.Struct(">BI")  # the longest form of an array's and of a byte string's beginning
@@ -113,10 +175,13 @@ CODECS = {"json": json_codec, "msgpack": msgpack_codec, "pickle": pickle_codec}
 
 
 def first_codec(names: list[str]) -> Codec:
-    """The first of *names* that this interpreter has. Raises PayloadError when there is none."""
+    """The first of *names* that this interpreter has. Ends the process, saying why, when there is none."""
     for name in names:
         try:
             return CODECS[name]()
         except (KeyError, ImportError):
             continue
-    raise PayloadError("no codec in common: the pool offers %s" % ", ".join(names))
+    sys.exit(
+        "pool_monitor: %s has no %s: install it there, or leave the pool's codec at 'auto'"
+        % (sys.executable, " or ".join(names))
+    )

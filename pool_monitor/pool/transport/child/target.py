@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 
 def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str, Any], telemetry: Any = None) -> Any:
-    """Import ``module:attribute`` or ``file.py:attribute``; a class is instantiated, with *telemetry* if it asks."""
-    where, _, attribute = target.rpartition(":")
+    """Import ``module:attribute`` or ``file.py:attribute``, or a module or file as such; a class is instantiated, with
+    *telemetry* if it asks. Raises LookupError for what is not there or can have no operations.
+    """
+    where, colon, attribute = target.rpartition(":")
+    if not colon or attribute.endswith(".py"):
+        where, attribute = target, ""
     sys.path[:] = path + [entry for entry in sys.path if entry not in path]
     if where.endswith(".py"):
         module = _load_file(where)
@@ -27,11 +31,12 @@ def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str,
         except ModuleNotFoundError as error:
             if error.name and (where == error.name or where.startswith(error.name + ".")):
                 raise LookupError(
-                    "no module named %r (looked for %r in %s)" % (error.name, target, ", ".join(sys.path))
+                    "no module named %r (looked for %r in %s)%s"
+                    % (error.name, target, ", ".join(sys.path), "" if colon else "; a name in a module follows a colon")
                 ) from None
             raise
     found = module
-    for part in attribute.split("."):
+    for part in filter(None, attribute.split(".")):
         if not hasattr(found, part) and hasattr(found, "__path__"):  # a package need not have imported all its modules
             name = "%s.%s" % (found.__name__, part)
             if importlib.util.find_spec(name) is not None:
@@ -40,10 +45,25 @@ def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str,
             raise LookupError("%s has no attribute %r; it has %s" % (where, attribute, ", ".join(_offers(found))))
         found = getattr(found, part)
     if not inspect.isclass(found):
-        return found
+        return _usable(found, target, where)
     if "telemetry" not in kwargs and takes(found, "telemetry"):
         kwargs = dict(kwargs, telemetry=telemetry)
     return found(*args, **kwargs)
+
+
+def _usable(found: Any, target: str, where: str) -> Any:
+    """*found*, when it can have operations."""
+    needed = "and a target is a class, an object or a module, whose public methods or functions are called"
+    if inspect.ismodule(found):
+        if not operations_of(found):
+            classes = [name for name in _offers(found) if inspect.isclass(getattr(found, name, None))]
+            hint = "; for its class %s, say '%s:%s'" % (classes[0], where, classes[0]) if classes else ""
+            raise LookupError("%s has no public functions%s" % (target, hint if where == target else ""))
+    elif inspect.isroutine(found):
+        raise LookupError("%s is a function, %s; for all functions of its module, say %r" % (target, needed, where))
+    elif type(found).__module__ == "builtins":
+        raise LookupError("%s is a %s, %s" % (target, type(found).__name__, needed))
+    return found
 
 
 def _offers(found: Any) -> list[str]:

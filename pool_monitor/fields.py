@@ -1,0 +1,110 @@
+"""What is wrong with a setting, in words: the field, the value, and what it needs, read off its annotation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+FOREVER = 1e9
+"""Most seconds; infinity is refused because no timer can be set to it."""
+
+
+class Speech(NamedTuple):
+    """How things are called where the value was written."""
+
+    show: Callable[[Any], str]
+    sequence: str
+    mapping: str
+    simple: Mapping[Any, str]
+
+
+PYTHON = Speech(
+    repr,
+    "a sequence",
+    "a dict",
+    {int: "a whole number", float: "a number", str: "a string", bool: "True or False", NoneType: "None"},
+)
+TOML = Speech(
+    partial(json.dumps, ensure_ascii=False, default=str),
+    "an array",
+    "a table",
+    {int: "a whole number", float: "a number", str: "a string", bool: "true or false"},
+)
+
+
+def misfit(kind: type[Struct], values: Mapping[str, Any], speech: Speech = PYTHON) -> str | None:
+    """What is wrong with *values* as fields of *kind*: field, value and remedy. None when each fits by itself."""
+    known = hints(kind)
+    wrongs = (_wrong(name, value, known[name], speech) for name, value in values.items())
+    return next(filter(None, wrongs), None)
+
+
+@cache
+def hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _wrong(place: str, value: Any, hint: Any, speech: Speech) -> str | None:
+    """The innermost of what does not fit: one string of many, not all of them."""
+    kind, inner = get_origin(hint), get_args(hint)
+    inside: list[str | None] = []
+    if kind is tuple and isinstance(value, list | tuple):
+        inside = [_wrong(f"{place}[{index}]", item, inner[0], speech) for index, item in enumerate(value)]
+    elif kind is dict and isinstance(value, dict):
+        inside = [_wrong(f"a key of {place}", key, inner[0], speech) for key in value]
+        inside += [_wrong(f"{place}[{key!r}]", item, inner[1], speech) for key, item in value.items()]
+    elif not _fits(value, hint):
+        return f"{place}={speech.show(value):.80}: needs {_needs(value, hint, speech)}"
+    return next(filter(None, inside), None)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint is Any:
+        return True
+    if isinstance(hint, type) and issubclass(hint, Struct):  # a dict would do for msgspec
+        return isinstance(value, hint)
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _needs(value: Any, hint: Any, speech: Speech) -> str:
+    """What *hint* takes, in words, with an example where *value* suggests one."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        return _within(value, inner[1], _needs(value, inner[0], speech))
+    if kind in (Union, UnionType):  # TOML has no null
+        return ", or ".join(_needs(value, one, speech) for one in inner if one is not NoneType or one in speech.simple)
+    if kind is Literal:
+        return f"one of {', '.join(map(speech.show, inner))}"
+    if kind is tuple:
+        example = f", such as {speech.show(tuple(value.split()))}" if isinstance(value, str) and value.split() else ""
+        return speech.sequence + (" of strings" if inner[0] is str else "") + example
+    if kind is dict:
+        return f"{speech.mapping} with strings as keys" + (" and values" if inner[1] is str else "")
+    return speech.simple.get(hint) or f"a {hint.__name__}"
+
+
+def _within(value: Any, meta: Meta, noun: str) -> str:
+    """*noun* with the bounds it has."""
+    if meta.pattern is not None:
+        return f"{noun} that matches {meta.pattern}"
+    if meta.min_length is not None:
+        return noun.replace("a ", "a non-empty ")
+    most = meta.le
+    if most == FOREVER and not (isinstance(value, float | int) and value > most):
+        most = None  # nobody needs to be told
+    if meta.ge is not None and most is not None:
+        return f"{noun} from {meta.ge:.12g} to {most:.12g}"
+    bounds = [f"above {meta.gt:.12g}"] if meta.gt is not None else []
+    bounds += [f"at least {meta.ge:.12g}"] if meta.ge is not None else []
+    bounds += [f"at most {most:.12g}"] if most is not None else []
+    return f"{noun}{', ' if meta.gt is None else ' '}{', '.join(bounds)}"
