@@ -457,16 +457,18 @@ def test_the_package_msgpack_gives_what_msgspec_gives(monkeypatch: pytest.Monkey
 # -- the handshake, from the other side ---------------------------------------------------------------------------
 
 
-def fake_worker(folder: Path, *, hello: dict[str, Any] | None = None, body: bytes | None = None) -> str:
+def fake_worker(
+    folder: Path, *, hello: dict[str, Any] | None = None, body: bytes | None = None, then: Any = None
+) -> str:
     """A program that stands where the interpreter should and answers the handshake in its own way."""
-    answer = body if body is not None else json.dumps(hello).encode()
+    answers = [body if body is not None else json.dumps(hello).encode(), json.dumps(then).encode()]
     program = folder / "fake"
     program.write_text(
         f"#!{sys.executable}\nimport os, socket, struct, time\n"
         "channel = socket.socket(fileno=int(os.environ['POOL_MONITOR_FD']))\n"
-        "channel.recv(65536)\n"
-        f"answer = {answer!r}\n"
-        "channel.sendall(struct.pack('>I', len(answer)) + answer)\n"
+        f"for answer in {answers!r}:\n"
+        "    channel.recv(65536)\n"
+        "    channel.sendall(struct.pack('>I', len(answer)) + answer)\n"
         "time.sleep(60)\n"
     )
     program.chmod(0o755)
@@ -477,8 +479,8 @@ def fake_worker(folder: Path, *, hello: dict[str, Any] | None = None, body: byte
     ("answer", "complaint"),
     [
         ({"hello": {"type": "hello"}}, r"answered the handshake with \{'type': 'hello'\}"),
-        ({"hello": {"codec": "yaml", "pid": 1, "python": "3"}}, r"answered the handshake with"),
-        ({"hello": {"codec": "json", "pid": "x", "python": "3"}}, r"answered the handshake with"),
+        ({"hello": {"codec": "yaml", "python": "3"}}, r"answered the handshake with"),
+        ({"hello": {"codec": "json"}}, r"answered the handshake with"),
         ({"body": b"HTTP/1.1 400 Bad Request"}, r"broke the protocol: a frame that is no json"),
         ({"body": b""}, r"broke the protocol: a frame without a body"),
     ],
@@ -488,6 +490,14 @@ async def test_a_program_that_is_no_worker_is_a_start_error(
 ) -> None:
     with pytest.raises(StartError, match=complaint):
         async with Pool(OPS, size=1, python=fake_worker(tmp_path, **answer), start_method="exec"):
+            pass
+
+
+@pytest.mark.parametrize("operations", [{}, {"echo": "procedure"}])
+async def test_a_worker_without_operations_is_a_start_error(tmp_path: Path, operations: dict[str, str]) -> None:
+    python = fake_worker(tmp_path, hello={"codec": "json", "python": "3"}, then=["ready", operations])
+    with pytest.raises(StartError, match=r"answered init with \['ready', "):
+        async with Pool(OPS, size=1, python=python, start_method="exec"):
             pass
 
 

@@ -120,6 +120,13 @@ async def test_one_event_takes_8_kib_at_most_and_a_larger_one_is_counted() -> No
         assert line.record.of("dropped") == [[1]]
 
 
+async def test_under_a_small_frame_limit_an_event_over_it_is_counted_and_costs_nothing_else(tmp_path: Path) -> None:
+    async with telling(frame_limit=1024) as line:
+        await line.run("tell_much", 1, 1_200, str(tmp_path / "done"))
+        await eventually(lambda: line.record.of("dropped"))
+        assert not line.record.of("broke")
+
+
 @pytest.mark.parametrize("concurrency", [1, 10])
 async def test_nobody_is_held_up_by_a_parent_that_does_not_read_and_what_is_lost_is_counted(
     concurrency: int, tmp_path: Path
@@ -214,6 +221,10 @@ async def test_coroutines_tell_while_others_run() -> None:
         ["reply", 1, None, None, [1]],
         ["reply", 1, None, None, [1, "2", None]],
         ["reply", 1, None, None, [1, 2, "3"]],
+        ["reply", 1, None, None, [-1, 2, 3]],
+        ["reply", 1, None, None, [1, 2**63, 3]],
+        ["reply", 1, None, [1], [1, 2, 3]],  # session data is a dict
+        ["event", ["a"], {"n": float("inf")}, {}],
     ],
 )
 async def test_malformed_messages_cost_the_worker(message: list[Any]) -> None:

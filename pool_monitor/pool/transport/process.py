@@ -39,6 +39,8 @@ _SOCKETS = ("POOL_MONITOR_FD", "POOL_MONITOR_LIFELINE")  # in this order in ``_s
 _TIDY_AFTER = 1.0  # seconds without a large message, after which the memory for them is given back
 _FROM_CONSTRUCTORS = ("event", "log", "dropped", "returned")  # what may come before a worker is ready
 _ANSWERS = ("reply", "end", "error")
+_KINDS = {"function", "generator"}
+_LONGEST = 2**63  # nanoseconds and bytes below it are believed
 _UNREADABLE = (Exception, SystemExit, asyncio.CancelledError)  # all that decoding what a worker sent can raise
 _LAST_BYTES = 0.25  # seconds an ended worker's socket may stay open in a process it left behind
 
@@ -88,7 +90,7 @@ class ProcessTransport:
         )
         hello = await self._next()
         try:
-            codec, pid, python = CODECS[hello["codec"]](), int(hello["pid"]), str(hello["python"])
+            codec, python = CODECS[hello["codec"]](), str(hello["python"])
         except (KeyError, TypeError, ValueError) as error:
             raise StartError(f"the worker answered the handshake with {hello!r:.200}") from error
         self._codec = codec
@@ -102,11 +104,12 @@ class ProcessTransport:
             raise StartError(f"init_args and init_kwargs cannot be carried as {codec.name}: {error}") from error
         self._write(init)
         match await self._next():
-            case ["ready", dict(operations)]:
+            case ["ready", dict(operations)] if operations and set(operations.values()) <= _KINDS:
                 if self._gone.done():  # as soon as it was ready
                     raise self._never_started()
                 self._receive = self._message
-                return Ready(pid, python, codec.name, operations)
+                assert self._process is not None
+                return Ready(self._process.pid, python, codec.name, operations)
             case ["error", 0, _, str(type_name), str(text), str(traceback), _]:
                 raise StartError(f"cannot load {launch.target!r}: {type_name}: {text}", traceback)
             case other:
@@ -402,13 +405,16 @@ class ProcessTransport:
             self._shared.memory.give_back()
 
     def _reply(self, call_id: int, packed: Any, data: Any, times: CallTimes) -> None:
-        self._unanswered.pop(call_id, None)
         try:
             result, state = self._codec.unpack(packed), None if data is None else self._codec.unpack(data)
         except _UNREADABLE as error:  # a pickle that cannot be rebuilt here: only that call fails
+            self._unanswered.pop(call_id, None)
             text = f"the result cannot be rebuilt: {error}"
             self._sink.failed(call_id, Failure("payload", type(error).__name__, text, ""), times)
         else:
+            if state is not None and type(state) is not dict:
+                raise FrameError(f"session data that is no dict: {state!r:.200}")
+            self._unanswered.pop(call_id, None)
             self._sink.replied(call_id, result, state, times)
 
     def _item(self, call_id: int, packed: Any) -> None:
@@ -512,9 +518,13 @@ def _times(times: Any) -> CallTimes:
     """Raises FrameError for what is none."""
     if type(times) is list and len(times) >= 2:
         wall, cpu, growth = times[0], times[1], times[2] if len(times) > 2 else None
-        if type(wall) is int and (cpu is None or type(cpu) is int) and (growth is None or type(growth) is int):
+        if _is_amount(wall) and (cpu is None or _is_amount(cpu)) and (growth is None or _is_amount(growth)):
             return CallTimes(wall, cpu, growth)
     raise FrameError(f"no times: {times!r:.200}")
+
+
+def _is_amount(number: Any) -> bool:
+    return type(number) is int and 0 <= number < _LONGEST
 
 
 def _is_event(event: list[Any], measurements: dict[Any, Any]) -> bool:
@@ -522,4 +532,5 @@ def _is_event(event: list[Any], measurements: dict[Any, Any]) -> bool:
         event[0] not in OURS
         and all(type(part) is str and part for part in event)
         and all(type(key) is str and type(value) in (int, float) for key, value in measurements.items())
+        and all(value - value == 0 for value in measurements.values())  # nor infinite, nor no number
     )

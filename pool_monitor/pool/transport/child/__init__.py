@@ -9,11 +9,11 @@ Theory of operation
 One thread, and one call at a time unless the worker is told otherwise (concurrent.py). Idle, it blocks in ``recv``.
 While the target runs nobody reads the socket, so that a call costs no hand-over between threads; when the parent has
 something urgent to say to a busy worker (``ping``, ``cancel``, ``recall``), it writes the frame and sends SIGURG,
-whose default action is to be ignored. Our handler then reads what has arrived,
-answers pings, gives back calls that have not begun, and turns a ``cancel`` into `OperationCancelled`, raised inside
-the target at that very place. The handler reads only while the target's code runs: never in the middle of a frame
-that is being sent or received. (``interruptible``, in worker.py; what the target's telemetry sends is kept from the
-handler in the same way, and from other threads by a lock that nobody waits for while the socket is full.)
+whose default action is to be ignored. Our handler then reads what has arrived, answers pings, gives back calls that
+have not begun, and turns a ``cancel`` into `OperationCancelled`, raised inside the target at that very place. The
+handler reads only while the target's code runs: never in the middle of a frame that is being sent or received.
+(``interruptible``, in worker.py; what the target's telemetry sends is kept from the handler in the same way, and from
+other threads by a lock that nobody waits for while the socket is full.)
 
 Answers to short operations are held back while more calls wait, in memory that the parent can read after our death
 (shared.py): with that, several cost one system call, and none is lost.
@@ -25,7 +25,7 @@ process, so it also works while C code holds the interpreter.
 The files: life.py (start and end of the process), zygote.py (the process workers are forked off), worker.py (the
 messages), concurrent.py (several calls at once), target.py (the user's code), telemetry.py (what it tells), channel.py
 (the socket), report.py (exceptions as text), memory.py (how much is taken). The parent uses framing.py (frames),
-codec.py (payloads) and shared.py (shared memory) too.
+codec.py (payloads), shared.py (shared memory) and the names in telemetry.py too.
 """
 
 PROTOCOL = 1

@@ -78,7 +78,7 @@ class Telemetry:
     def _offer(self, body: bytes) -> None:
         with self._counting:
             self.settle()
-            if self._dropped or len(body) > _FRAME_LIMIT or not self._channel.offer(body):
+            if self._dropped or len(body) > min(_FRAME_LIMIT, self._channel.limit) or not self._channel.offer(body):
                 self._dropped += 1
 
     def settle(self) -> None:

@@ -85,7 +85,7 @@ class Worker:
         self.channel.limit = hello["frame_limit"]
         self.session_data_limit = hello["session_data_limit"]
         self.shared = self.channel.shared = map_shared(hello["frame_limit"])
-        answer = {"type": "hello", "protocol": PROTOCOL, "codec": codec.name, "pid": os.getpid()}
+        answer = {"type": "hello", "protocol": PROTOCOL, "codec": codec.name}
         answer["python"] = ".".join(map(str, sys.version_info[:3]))
         answer["shared"] = self.shared is not None
         self.send(answer)
