@@ -35,6 +35,14 @@ def opened(**fields: float) -> tuple[Breaker, Steps]:
     return breaker, steps
 
 
+def opened_by_calls(**fields: float) -> tuple[Breaker, Steps]:
+    """The same, where no worker had failed to start."""
+    breaker, steps = made(**{"failures": 1, **fields})
+    breaker.ended(False, 0, trial=False)
+    assert breaker.state is OPEN
+    return breaker, steps
+
+
 def half_open(**fields: float) -> tuple[Breaker, Steps]:
     """One that let its first trial call through at 60."""
     breaker, steps = opened(**fields)
@@ -152,6 +160,31 @@ def test_a_worker_that_cannot_start_ends_the_trial() -> None:
     assert breaker.state is OPEN
 
 
+def test_where_workers_could_not_start_trials_begin_as_soon_as_one_could() -> None:
+    breaker, steps = made(failures=2, trials=1)
+    for now in (1, 2, 3):
+        breaker.failed(now)
+    breaker.started(4)
+    breaker.started(4)
+    assert steps == [(CLOSED, OPEN, "failures", 2), (OPEN, HALF_OPEN, "worker_started", 4)]
+    assert [breaker.allow(4), breaker.allow(4)] == [True, False]
+    breaker.failed(5)  # nor can the next one
+    breaker.started(6)
+    assert [step[2] for step in steps[2:]] == ["trial_failed", "worker_started"]
+
+
+def test_where_calls_failed_a_worker_that_starts_proves_nothing() -> None:
+    breaker, _ = opened_by_calls()
+    breaker.failed(1)  # while open it counts for nothing
+    breaker.started(2)
+    assert breaker.state is OPEN
+    breaker, _ = half_open()
+    breaker.ended(False, 61, trial=True)
+    breaker.started(62)
+    assert breaker.state is OPEN, "it was a call that opened it this time"
+    assert not breaker.allow(62)
+
+
 def test_calls_from_before_decide_nothing_on_trial() -> None:
     breaker, _ = half_open(successes=1)
     breaker.ended(True, 61, trial=False)
@@ -194,10 +227,12 @@ class AgainstAModel(RuleBasedStateMachine):
         self.ended: list[tuple[float, bool]] = []  # while closed, since it was
         self.row = self.good = self.under_way = 0
         self.state, self.until = CLOSED, 0.0
+        self.by_start = False  # what opened it was a worker that could not start
 
     def step(self, state: BreakerState) -> None:
         self.state = state
         self.ended, self.row, self.good = [], 0, 0
+        self.by_start = False
         if state is OPEN:
             self.until = self.now + 7.0
 
@@ -221,10 +256,19 @@ class AgainstAModel(RuleBasedStateMachine):
             self.breaker.ended(ok, self.now, trial=False)
         else:
             self.breaker.failed(self.now)
+        before = self.state
         if ok is not None and self.state is CLOSED:
             self.closed_end(ok)
         elif ok is False and not belongs and self.state is HALF_OPEN:
             self.step(OPEN)
+        if ok is False and not belongs and before is not OPEN:
+            self.by_start = self.state is OPEN
+
+    @rule()
+    def worker_starts(self) -> None:
+        self.breaker.started(self.now)
+        if self.state is OPEN and self.by_start:
+            self.step(HALF_OPEN)
 
     @precondition(lambda self: self.under_way)
     @rule(ok=st.sampled_from([True, True, False, None]))

@@ -169,6 +169,54 @@ async def test_a_parent_that_does_not_read_holds_up_streams_and_nobody_else(tmp_
         assert sum(told[0] == stream for told in line.record.of("item")) == 3000
 
 
+@pytest.mark.parametrize("operation", ["produce_later", "produce"])
+async def test_a_stream_that_is_held_stands_still_and_nothing_else_does(operation: str) -> None:
+    async with beside() as line:
+
+        def items() -> int:
+            return sum(told[0] == stream for told in line.record.of("item"))
+
+        stream = line.call(operation, 10**6, stream=True)
+        await eventually(items)
+        line.transport.hold(stream, held=True)
+        other = line.call("produce_later", 30, stream=True)
+        await line.run("echo")  # by now it has heard of it
+        before = items()
+        for number in range(20):  # each time, everything that may go on does
+            assert await line.run("later", number) == number
+        assert items() == before
+        await eventually(lambda: other in line.record.answered())
+        line.transport.hold(stream, held=False)
+        await eventually(lambda: items() > before + 10)
+        line.transport.hold(stream, held=True)
+        line.transport.cancel(stream)
+        await eventually(lambda: stream in line.record.answered())
+        assert line.record.of("failed")[0][1].kind == "cancelled"
+
+
+async def test_a_stream_that_is_held_is_closed_by_a_cancel(tmp_path: Path) -> None:
+    async with beside() as line:
+        stream = line.call("produce_later", 10**6, str(tmp_path / "closed"), stream=True)
+        await eventually(lambda: line.record.of("item"))
+        line.transport.hold(stream, held=True)
+        await line.run("echo")
+        line.transport.cancel(stream)
+        line.transport.hold(stream, held=False)
+        await eventually(lambda: stream in line.record.answered())
+        assert (tmp_path / "closed").exists(), "before the answer"
+
+
+async def test_holding_what_has_ended_or_never_was_disturbs_nobody() -> None:
+    async with beside() as line:
+        stream = line.call("produce_later", 3, stream=True)
+        await eventually(lambda: stream in line.record.answered())
+        for held in (True, False):
+            line.transport.hold(stream, held=held)
+            line.transport.hold(10**6, held=held)
+        assert await line.run("echo", 1) == 1
+    assert line.record.of("wrote") == [], "no complaint either"
+
+
 async def test_answers_that_find_no_room_in_the_socket_follow_in_pieces() -> None:
     async with beside() as line:
         line.transport.flow(paused=True)

@@ -666,3 +666,23 @@ def test_a_call_that_waited_in_vain_is_told_why() -> None:
     assert "no worker became free in time" in busy
     assert "there is no worker (" in nobody
     assert "there is no worker, since the last one could not start: no licence left" in failed
+
+
+def test_a_stream_that_is_begun_anew_is_held_up_anew() -> None:
+    async def main() -> tuple[int, list[tuple[int, bool]]]:
+        pool = made(1, concurrency=2)
+        (worker,) = pool.running()
+        call = go(pool, stream=True, idempotent=True)
+        pool.transport(worker).begin()
+        for number in range(STREAM_HIGH):
+            pool.calls.item(worker, call.id, number)
+        pool.die(worker)
+        pool.start(worker)
+        await asyncio.sleep(5)
+        assert call.running
+        for number in range(STREAM_HIGH):
+            pool.calls.item(worker, call.id, number)
+        return call.id, pool.transport(worker).holds
+
+    call_id, holds = run(main())
+    assert holds == [(call_id, True)]

@@ -137,6 +137,50 @@ def test_what_a_dead_worker_had_not_begun_goes_on_in_order_and_before_the_others
     assert run(main()) == (["lost"] + ["ok"] * 5, [1, 2, 3, 4, 5])
 
 
+def test_a_thousand_calls_of_one_session_can_come_too_late_at_once() -> None:
+    async def main() -> Counter[str]:
+        rig = Rig(1, timeout=50.0)
+        for _ in range(30):  # so that it knows how long they take
+            await rig.call(0.1).future
+        rig.call(2.0)
+        late = [rig.call(0.1, session="s", timeout=1.0) for _ in range(1000)]
+        await asyncio.wait([call.future for call in late])
+        assert rig.dispatcher.waiting == 0
+        return rig.ends
+
+    assert run(main()) == Counter(ok=30, QueueTimeout=1000)
+
+
+def test_a_call_that_may_wait_longer_than_it_has_time_still_ends_at_its_deadline() -> None:
+    async def main() -> float:
+        rig = Rig(1, max_wait=60.0, timeout=50.0, shed=False)
+        rig.call(40.0)
+        late = rig.call(1.0, timeout=1.0)
+        await asyncio.wait([late.future])
+        return clock().time()
+
+    assert run(main()) == pytest.approx(1.0, abs=0.011)
+
+
+def test_calls_that_are_refused_do_not_push_sessions_out() -> None:
+    async def main() -> tuple[int, object]:
+        rig = Rig(1, session_limit=100, timeout=50.0)
+        for _ in range(30):  # so that it knows how long they take
+            await rig.call(0.1).future
+        kept = rig.call(0.1, session="kept")
+        await kept.future
+        rig.call(10.0)
+        for number in range(300):
+            rig.call(0.1, session=f"refused {number}", timeout=0.01)
+        await asyncio.sleep(1)
+        assert rig.ends["PoolSaturated"] == 300
+        return len(rig.dispatcher.sessions), rig.dispatcher.sessions.table.get("kept")
+
+    sessions, kept = run(main())
+    assert sessions == 1
+    assert kept is not None
+
+
 @settings(max_examples=100)
 @given(
     st.lists(

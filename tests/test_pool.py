@@ -238,6 +238,12 @@ async def test_try_run_returns_what_went_wrong(pool: Pool) -> None:
     assert late.seconds >= 0.05
 
 
+async def test_try_run_on_a_pool_that_is_not_entered_returns_the_error() -> None:
+    result = await ops_pool().try_run("echo")
+    assert isinstance(result.error, PoolClosed)
+    assert (result.result, result.worker) == (None, None)
+
+
 # -- operations and options ---------------------------------------------------------------------------------------
 
 
@@ -890,6 +896,14 @@ async def test_a_pool_that_cannot_start_leaves_nothing_behind(tmp_path: Path) ->
         await eventually(lambda: not leftovers.found())
 
 
+async def test_a_pool_that_cannot_start_tells_of_no_warm_up() -> None:
+    with telemetry.capture(("pool",)) as events, pytest.raises(StartError):
+        async with ops_pool(size=2, init_args=(1,)):
+            pass
+    assert "pool.terminate" in words(events)
+    assert "pool.warmup" not in words(events)
+
+
 async def test_a_pool_without_descriptors_left_says_so_and_survives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
@@ -946,6 +960,19 @@ async def test_a_worker_that_dies_while_it_starts_is_started_again(tmp_path: Pat
         assert recovery.measurements["attempts"] == 2
 
 
+async def test_a_pool_whose_zygote_is_not_ready_yet_is_left_at_once(no_leaks: None, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    (tmp_path / "heavy.py").write_text(f"import time\nopen({str(begun)!r}, 'w').close()\ntime.sleep(3)\n")
+    pool = ops_pool(start_method="zygote", sys_path=(str(tmp_path),), preload=("heavy",), kill_grace=0.01)
+    entering = asyncio.ensure_future(pool.__aenter__())
+    while not begun.exists():
+        await asyncio.sleep(0.005)
+    entering.cancel()
+    async with asyncio.timeout(20):
+        await asyncio.wait([entering])
+    assert pool.status().state == "closed"
+
+
 @pytest.mark.parametrize("turns", [0, 1, 2, 5, 20, 100])
 async def test_entering_can_be_cancelled_at_any_moment(turns: int) -> None:
     pool = ops_pool(size=2)
@@ -957,6 +984,43 @@ async def test_entering_can_be_cancelled_at_any_moment(turns: int) -> None:
         await task
         await pool.__aexit__(None, None, None)  # it was quicker
     assert pool.status().state == ("closed" if turns else "new")
+
+
+@pytest.mark.parametrize("turns", [1, 20])
+async def test_a_pool_that_is_drained_while_it_is_entered_does_not_open(turns: int) -> None:
+    pool = ops_pool()
+    entering = asyncio.ensure_future(pool.__aenter__())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    assert pool.status().state == "starting"
+    assert await pool.drain() == (0, 0, 0)
+    with pytest.raises(PoolClosed, match="drained before it was ready"):
+        await entering
+    assert pool.status().state == "closed"
+
+
+async def test_a_pool_can_be_resized_as_soon_as_it_is_being_entered() -> None:
+    pool = ops_pool(max_size=2)
+    entering = asyncio.ensure_future(pool.__aenter__())
+    await asyncio.sleep(0)
+    await pool.resize(2)
+    await entering
+    await eventually(lambda: pool.status().idle == 2)
+    await pool.__aexit__(None, None, None)
+
+
+async def test_a_pool_that_is_paused_while_it_is_entered_is_paused_until_it_is_resumed() -> None:
+    pool = ops_pool()
+    entering = asyncio.ensure_future(pool.__aenter__())
+    await asyncio.sleep(0)
+    await pool.pause()
+    await entering
+    assert pool.status().state == "paused"
+    call = asyncio.ensure_future(pool.run("echo", 1))
+    await eventually(lambda: pool.status().waiting == 1)
+    await pool.resume()
+    assert await call == 1
+    await pool.__aexit__(None, None, None)
 
 
 async def test_a_pool_may_have_no_workers_at_first() -> None:
@@ -1096,6 +1160,20 @@ async def test_leaving_the_block_lets_calls_end() -> None:
     async with ops_pool() as pool:
         task = await running(pool, "sleep", 0.3)
     assert await task == 0.3
+
+
+async def test_leaving_while_the_pool_drains_lets_calls_end(pool: Pool, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    call = await running(pool, "until_exists", str(gate), "done")
+    drain = asyncio.ensure_future(pool.drain())
+    await eventually(lambda: pool.status().state == "draining")
+    leave = asyncio.ensure_future(pool.__aexit__(None, None, None))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    gate.touch()
+    assert await call == "done"
+    assert await drain == (1, 0, 0)
+    await leave
 
 
 async def test_an_exception_in_the_block_interrupts_calls_and_goes_on() -> None:

@@ -6,14 +6,27 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pool_monitor import CircuitOpen, OperationError, Pool, PoolClosed, PoolSaturated, WorkerDied, telemetry
+from pool_monitor import (
+    CircuitOpen,
+    OperationError,
+    OperationTimeout,
+    Pool,
+    PoolClosed,
+    PoolSaturated,
+    StartError,
+    WorkerDied,
+    telemetry,
+)
 from pool_monitor.errors import ConfigError, PayloadError, SessionLost
-from tests.support import eventually, ops_pool, running, words
+from pool_monitor.pool.calls import STREAM_HIGH
+from pool_monitor.pool.worker import Worker
+from tests.support import eventually, ops_pool, read, running, words
 
 
 def pid_of(pool: Pool, slot: int = 0) -> int:
@@ -31,6 +44,25 @@ async def killed(pool: Pool, slot: int = 0) -> None:
 
 def metadata(events: list[telemetry.CapturedEvent], key: str, of: str = "") -> list[Any]:
     return [event.metadata[key] for event in events if ".".join(event.name).startswith(of)]
+
+
+def slot(pool: Pool, number: int = 0) -> Worker:
+    return pool._calls().workers[f"{pool.name}-{number}"]
+
+
+def licensed(folder: Path) -> tuple[str, Path]:
+    """A target that loads as long as there is no file at that path."""
+    revoked = folder / "revoked"
+    (folder / "licensed.py").write_text(
+        "import os\n"
+        "class Licensed:\n"
+        "    def __init__(self):\n"
+        f"        if os.path.exists({str(revoked)!r}):\n"
+        "            raise RuntimeError('no licence left')\n"
+        "    def echo(self, value):\n"
+        "        return value\n"
+    )
+    return f"{folder / 'licensed.py'}:Licensed", revoked
 
 
 # -- restarts -----------------------------------------------------------------------------------------------------
@@ -60,6 +92,23 @@ async def test_a_crash_loop_is_over_when_a_worker_has_lived_for_the_period() -> 
             assert pool.workers()[0].crash_loop
             await eventually(lambda: not pool.workers()[0].crash_loop)
     assert metadata(events, "state") == ["entered", "left"]
+
+
+async def test_a_crash_loop_is_not_over_before_a_process_has_lived_for_the_period() -> None:
+    async with ops_pool(restart_limit=0, restart_period=60, backoff_min=0.01, backoff_max=0.01) as pool:
+        await killed(pool)
+        worker, slots = slot(pool), pool._slots
+        assert slots is not None
+        assert worker.process is not None
+        assert worker.crash_loop
+        times = worker.intensity._times
+        for _ in range(len(times)):  # as if it had taken that long to start
+            times.append(times.popleft() - 1000)
+        slots.look_after(asyncio.get_running_loop().time())
+        assert worker.crash_loop
+        worker.process.ready_ns -= 61 * 10**9
+        slots.look_after(asyncio.get_running_loop().time())
+        assert not worker.crash_loop
 
 
 async def test_a_worker_that_was_ended_on_purpose_is_no_sign_of_a_crash_loop() -> None:
@@ -95,6 +144,41 @@ async def test_workers_that_keep_dying_open_the_breaker_and_good_trials_close_it
             assert await let_through()
             assert pool.status().breaker == "closed"
     assert metadata(events, "trigger") == ["failures", "elapsed", "trials_succeeded"]
+
+
+async def test_a_breaker_that_failed_starts_have_opened_lets_calls_through_when_a_worker_is_there(
+    tmp_path: Path,
+) -> None:
+    target, revoked = licensed(tmp_path)
+    settings = {"breaker_failures": 2, "breaker_open": 1000.0, "backoff_min": 0.01, "backoff_max": 0.02}
+    with telemetry.capture(("pool", "breaker")) as events:
+        async with Pool(target, size=1, **settings) as pool:
+            revoked.touch()
+            os.kill(pid_of(pool), signal.SIGKILL)
+            await eventually(lambda: pool.status().breaker == "open")
+            with pytest.raises(CircuitOpen):
+                await pool.run("echo", 1)
+            revoked.unlink()
+            await eventually(lambda: pool.status().idle == 1)
+            assert await pool.run("echo", 1) == 1
+    assert metadata(events, "trigger") == ["failures", "worker_started"]
+
+
+@pytest.mark.parametrize("reason", ["timeout", "cancel"])
+async def test_who_is_beside_a_call_that_does_not_let_go_is_told_so_and_the_breaker_is_not(reason: str) -> None:
+    async with ops_pool(concurrency=8, breaker_failures=1) as pool:
+        beside = [await running(pool, "later", number, 60) for number in range(2)]
+        culprit = await running(pool, "stuck_in_c", timeout=0.2 if reason == "timeout" else 20.0)
+        if reason == "cancel":
+            culprit.cancel()
+        [end] = await asyncio.gather(culprit, return_exceptions=True)
+        assert isinstance(end, OperationTimeout if reason == "timeout" else asyncio.CancelledError)
+        for error in await asyncio.gather(*beside, return_exceptions=True):
+            assert isinstance(error, WorkerDied)
+            assert error.reason == reason
+            assert "later: worker ops-0 ended meanwhile: it was killed because stuck_in_c" in str(error)
+        assert pool.status().breaker == "closed"
+        await eventually(lambda: pool.status().idle == 1)
 
 
 async def test_a_trial_that_fails_opens_the_breaker_again_and_a_cancelled_one_gives_its_place_back() -> None:
@@ -306,6 +390,8 @@ async def test_a_rolling_restart_replaces_every_process_and_no_call_notices() ->
         assert metadata(events, "reason", "pool.worker.recycle") == ["restart"] * 3
         assert pool.status().restarts == 0
         await eventually(lambda: not any(map(_exists, before)))
+        await killed(pool, 1)
+        assert [worker.restarts for worker in pool.workers()] == [0, 1, 0]
 
 
 def _exists(pid: int | None) -> bool:
@@ -359,6 +445,113 @@ async def test_a_restart_that_is_cancelled_leaves_the_pool_as_it_was() -> None:
         await asyncio.wait([restart])
         busy.cancel()
         assert await pool.run("pid") == pid
+
+
+async def test_a_successor_that_dies_before_it_is_needed_costs_nobody_a_worker(tmp_path: Path) -> None:
+    async with ops_pool() as pool:
+        pid, worker = pid_of(pool), slot(pool)
+        busy = await running(pool, "until_exists", str(tmp_path / "gate"))
+        restart = asyncio.ensure_future(pool.restart())
+        await eventually(lambda: worker.successor is not None and worker.successor.ready and not worker.open)
+        assert worker.successor is not None
+        assert worker.successor.ready is not None
+        successor = worker.successor
+        os.kill(worker.successor.ready.pid, signal.SIGKILL)
+        await eventually(lambda: successor.transport is None)
+        (tmp_path / "gate").touch()
+        await busy
+        with pytest.raises(StartError, match="ops-0 ended before it was needed"):
+            await restart
+        assert await pool.run("pid") == pid
+
+
+async def test_a_surplus_worker_is_not_used_again_when_its_replacement_is_called_off(tmp_path: Path) -> None:
+    async with ops_pool(size=1, min_size=0) as pool:
+        worker = slot(pool)
+        busy = await running(pool, "until_exists", str(tmp_path / "gate"))
+        restart = asyncio.ensure_future(pool.restart())
+        await eventually(lambda: worker.successor is not None)  # and is being started
+        await pool.resize(0)
+        await restart
+        assert not worker.open
+        (tmp_path / "gate").touch()
+        await busy
+        await eventually(lambda: not pool.workers())
+
+
+async def test_a_restart_passes_over_workers_that_are_retired_meanwhile() -> None:
+    async with ops_pool(size=3) as pool:
+        with telemetry.capture(("pool", "error")) as errors:
+            restart = asyncio.ensure_future(pool.restart())
+            worker = slot(pool, 1)
+            await eventually(lambda: worker.successor is not None)
+            await pool.resize(1)
+            await restart
+        assert errors == []
+
+
+async def test_a_restart_that_meets_the_end_of_the_pool_is_no_error() -> None:
+    with telemetry.capture(("pool", "error")) as errors:
+        async with ops_pool(size=1) as pool:
+            restart = asyncio.ensure_future(pool.restart())
+            worker = slot(pool)
+            await eventually(lambda: worker.successor is not None)
+        await restart
+    assert errors == []
+
+
+async def test_after_a_restart_with_new_code_its_operations_are_known(tmp_path: Path) -> None:
+    target = tmp_path / "changing.py"
+    target.write_text("class Changing:\n    def old(self):\n        return 1\n")
+    async with Pool(f"{target}:Changing", size=1) as pool:
+        assert await pool.run("old") == 1
+        target.write_text("class Changing:\n    def another(self):\n        return 'more than before'\n")
+        await pool.restart()
+        assert await pool.run("another") == "more than before"
+
+
+async def test_a_process_that_has_gone_before_its_turn_to_be_recycled_is_not_replaced_again() -> None:
+    async with ops_pool(recycle_calls=2, recycle_jitter=0) as pool:
+        slots, worker = pool._slots, slot(pool)
+        assert slots is not None
+        with telemetry.capture(("pool", "worker", "recycle")) as events:
+            async with slots._one_at_a_time:  # as if another one were being replaced
+                for _ in range(2):
+                    await pool.run("echo")
+                assert worker.recycling
+                await killed(pool)
+                pid = pid_of(pool)
+            await eventually(lambda: not worker.recycling)
+        assert events == []
+        assert await pool.run("pid") == pid
+
+
+async def test_a_recycling_that_fails_is_not_tried_again_at_once(tmp_path: Path) -> None:
+    target, revoked = licensed(tmp_path)
+    often = {"health_interval": 0.02, "recycle_age": 0.01, "recycle_jitter": 0.0}
+    async with Pool(target, size=1, backoff_min=60.0, backoff_max=60.0, **often) as pool:
+        revoked.touch()
+        with telemetry.capture(("pool",)) as events:
+
+            def since_the_failure(name: str) -> int:
+                names = words(events)
+                return names[names.index("pool.error") :].count(name) if "pool.error" in names else 0
+
+            await eventually(lambda: since_the_failure("pool.worker.health_check") >= 4)
+            assert since_the_failure("pool.worker.init") == 0
+        assert await pool.run("echo", 1) == 1
+
+
+async def test_workers_that_cannot_start_are_the_first_to_be_retired(tmp_path: Path) -> None:
+    target, revoked = licensed(tmp_path)
+    async with Pool(target, size=2, backoff_min=60.0, backoff_max=60.0) as pool:
+        revoked.touch()
+        with telemetry.capture(("pool", "error")) as errors:
+            os.kill(pid_of(pool, 0), signal.SIGKILL)
+            await eventually(lambda: errors)
+        await pool.resize(1)
+        await eventually(lambda: len(pool.workers()) == 1)
+        assert [(worker.id, worker.state) for worker in pool.workers()] == [("default-1", "ready")]
 
 
 @pytest.mark.parametrize(
@@ -453,6 +646,27 @@ async def test_a_worker_says_how_it_is_and_how_much_memory_it_has() -> None:
         assert (pool.workers()[0].rss or 0) > 1_000_000
 
 
+async def test_of_a_worker_that_has_not_answered_yet_nobody_says_how_it_is() -> None:
+    async with ops_pool(health_interval=60.0) as pool:
+        slots = pool._slots
+        assert slots is not None
+        slots.look_after(asyncio.get_running_loop().time())
+        seen = pool.workers()[0]
+        assert (seen.health, seen.rss) == (None, None)
+        await eventually(lambda: pool.workers()[0].health == "responsive")
+
+
+async def test_a_call_that_a_stopped_worker_has_not_begun_is_done_by_another() -> None:
+    async with ops_pool(size=2, **IMPATIENT) as pool:
+        session = pool.session("s")
+        pid = await session.run("pid")
+        os.kill(pid, signal.SIGSTOP)
+        call = await running(pool, "pid", session="s")
+        assert [worker.calls_held for worker in pool.workers() if worker.pid == pid] == [1]
+        assert await call != pid
+        await eventually(lambda: pool.status().idle == 2)
+
+
 async def test_an_idle_worker_that_does_not_answer_is_left_alone_then_replaced() -> None:
     async with ops_pool(**IMPATIENT) as pool:
         with telemetry.capture(("pool",)) as events:
@@ -537,6 +751,22 @@ async def test_calls_handed_ahead_do_not_wait_behind_one_that_holds_the_interpre
         await stuck
 
 
+async def test_calls_handed_ahead_do_not_wait_behind_a_stream_nobody_reads() -> None:
+    async with ops_pool(size=2) as pool:
+        await quick_calls(pool)
+        async with aclosing(pool.stream("count_forever", size=2000)) as items:
+            await anext(items)
+            [stream] = pool._calls()._open.values()
+            buffer = await eventually(lambda: stream.items and stream.items.buffer)
+            await eventually(lambda: len(buffer) >= STREAM_HIGH)
+            pool._calls().roster.depth = 4
+            calls = [asyncio.ensure_future(pool.options(timeout=5).run("echo", number)) for number in range(6)]
+            await asyncio.sleep(0)
+            assert stream.worker is not None
+            assert len(stream.worker.calls) == 4
+            assert await asyncio.gather(*calls) == list(range(6))
+
+
 async def test_a_call_handed_ahead_can_be_cancelled_and_time_out() -> None:
     async with ops_pool(size=1) as pool:
         await quick_calls(pool)
@@ -581,6 +811,44 @@ async def test_cancelling_one_of_several_calls_on_a_worker_leaves_the_others_alo
         assert await pool.run("echo", 1) == 1
         assert not other.done()
         other.cancel()
+
+
+async def test_a_stream_nobody_reads_stands_still_and_holds_up_no_other_call_of_its_worker() -> None:
+    async with ops_pool(concurrency=2) as pool, aclosing(pool.stream("count_later", 5000)) as items:
+        assert await anext(items) == 0
+        [call] = pool._calls()._open.values()
+        assert call.items is not None
+        buffer, other = call.items.buffer, pool.options(timeout=5)
+        await eventually(lambda: len(buffer) >= STREAM_HIGH)
+        assert await other.run("later", "other") == "other"
+        before = len(buffer)
+        for number in range(10):
+            assert await other.run("later", number) == number
+        assert len(buffer) == before <= STREAM_HIGH + 64 * 1024 // 8
+        assert await read(items) == list(range(1, 5000))
+
+
+async def test_leaving_a_stream_that_stands_still_closes_it(tmp_path: Path) -> None:
+    async with ops_pool(concurrency=2) as pool:
+        pid = await pool.run("pid")
+        async with aclosing(pool.stream("count_forever_later", str(tmp_path / "closed"))) as items:
+            assert await anext(items) == 0
+            [call] = pool._calls()._open.values()
+            await eventually(lambda: call.items is not None and call.items.held)
+        await eventually((tmp_path / "closed").exists)
+        await eventually(lambda: pool.status().idle == 1)
+        assert await pool.run("pid") == pid
+
+
+async def test_each_call_of_a_worker_that_dies_gets_an_error_of_its_own() -> None:
+    async with ops_pool(concurrency=2) as pool:
+        calls = [await running(pool, "later", 1, 60), await running(pool, "meet", 9)]
+        os.kill(pid_of(pool), signal.SIGKILL)
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert [str(error).split(":")[0] for error in errors] == ["later", "meet"]
+        assert errors[0] is not errors[1]
+        assert [error.reason for error in errors if isinstance(error, WorkerDied)] == [None, None]
+        await eventually(lambda: pool.status().idle == 1)
 
 
 async def test_several_calls_on_a_worker_that_dies_are_all_told() -> None:

@@ -190,11 +190,11 @@ def test_the_second_under_way_is_not_drawn() -> None:
 
 
 def test_what_came_before_the_start_was_not_measured() -> None:
-    """Nor was the second it fell into, which would look like a dip."""
+    """The second it fell into counts as it is: a rate over what is left of it could be a spike nobody saw."""
     ring = ring_of([(3, 2, 0), (4, 2, 1)], start_ns=2 * SECOND_NS + 1)
     trend = ring.trend(0, WINDOWS["1m"], 5 * SECOND_NS, WALL_NS)
-    assert trend.ok[-4:] == (None, None, 2.0, 2.0)
-    assert trend.errors[-4:] == (None, None, 0.0, 1.0)
+    assert trend.ok[-4:] == (None, 0.0, 2.0, 2.0)
+    assert trend.errors[-4:] == (None, 0.0, 0.0, 1.0)
 
 
 def test_short_silence_is_no_calls_and_long_silence_is_not_measured() -> None:

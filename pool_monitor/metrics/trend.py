@@ -13,6 +13,8 @@ LENGTH = 1024
 """Seconds kept: the longest window's 900, its open step, and what makes a round number."""
 _DEATHS = 2
 """Column of the counts, after the calls that ended well and those that failed."""
+_NONE = np.iinfo(np.int64).min
+"""No second: those before the machine was started are negative."""
 _SILENCE = 3
 """Seconds without a sign of life (three ticks) after which the time between counts as not measured."""
 
@@ -28,8 +30,8 @@ class TrendRing:
 
     def __init__(self, now_ns: int, pools: int) -> None:
         self._counts = np.zeros((LENGTH, pools, 3), np.int64)
-        self._seconds = np.full(LENGTH, -1)
-        """Which second each entry holds; -1: none."""
+        self._seconds = np.full(LENGTH, _NONE)
+        """Which second each entry holds."""
         self._latest = now_ns // SECOND_NS
         self._open_entries(self._latest, self._latest)
 

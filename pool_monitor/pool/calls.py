@@ -135,6 +135,7 @@ class Items:
         """Forget them, for another try. False when the caller has seen some already."""
         if not self.delivered:
             self.buffer.clear()
+            self.held = False
         return not self.delivered
 
     def wake(self) -> None:

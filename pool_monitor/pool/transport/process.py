@@ -456,7 +456,9 @@ class ProcessTransport:
     # -- end ------------------------------------------------------------------------------------------------------
 
     async def stop(self, grace: float, kill_grace: float) -> None:
-        if self._receive == self._message:
+        if self._process is None:  # nor has it come into being: there is nobody a signal could reach
+            self.kill()
+        elif self._receive == self._message:
             self._send(["stop"])
         else:
             grace = 0.0  # it has not come so far as to understand
