@@ -1,8 +1,8 @@
 """Our log lines: structured with structlog, through the standard library's logging, quiet unless the service asks.
 
 Nothing is ever printed: lines go to the loggers below ``pool_monitor``, which have a NullHandler, so an application
-that configured no logging sees nothing and one that did decides where they go. structlog costs tens of
-milliseconds to import, hence the import inside.
+that configured no logging sees nothing and one that did decides where they go. structlog takes tens of milliseconds to
+import: only who has a handler pays for it, and with `prepare` not in the middle of a crash.
 """
 
 from __future__ import annotations
@@ -15,9 +15,41 @@ _ROOT = "pool_monitor"
 logging.getLogger(_ROOT).addHandler(logging.NullHandler())
 
 
-@cache
+class _Nobody:
+    """Where lines go when nobody listens."""
+
+    def info(self, event: str, **fields: Any) -> None: ...
+
+    warning = error = exception = info
+
+
+_NOBODY = _Nobody()
+
+
 def logger(area: str) -> Any:
-    """The structlog logger of one area of the package (``telemetry``, ``pool``, ``monitor`` ...)."""
+    """The logger of one area of the package (``telemetry``, ``pool``, ``monitor``), with structlog's methods ``info``,
+    ``warning``, ``error`` and ``exception``.
+    """
+    return _structured(area) if heard(area) else _NOBODY
+
+
+def heard(area: str) -> bool:
+    """Whether the application has a handler that lines of *area* would come to."""
+    log: logging.Logger | None = logging.getLogger(f"{_ROOT}.{area}")
+    while log is not None:
+        if any(not isinstance(handler, logging.NullHandler) for handler in log.handlers):
+            return True
+        log = log.parent if log.propagate else None
+    return False
+
+
+def prepare(area: str) -> None:
+    """Have what `logger` needs imported, if it is going to."""
+    logger(area)
+
+
+@cache
+def _structured(area: str) -> Any:
     import structlog
 
     return structlog.wrap_logger(

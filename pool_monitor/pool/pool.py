@@ -21,7 +21,7 @@ import anyio
 from pool_monitor import events
 from pool_monitor.config import PoolConfig, build
 from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError
-from pool_monitor.log import logger
+from pool_monitor.log import logger, prepare
 from pool_monitor.pool.caller import Caller, Session, with_options
 from pool_monitor.pool.calls import Options
 from pool_monitor.pool.slots import Slots
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pool_monitor.pool.dispatcher import Dispatcher
     from pool_monitor.pool.transport.base import Sink
 
+_STARTING = 0.005  # seconds after which workers have been started and the event loop has nothing else to do
 _HOUSEKEEPING = 60.0  # most seconds between looks at sessions that are out of date
 _CODECS = {"auto": ["msgpack", "json"]}
 _SIZE = 4
@@ -205,6 +206,7 @@ class Pool(Caller):
         )
         self._runner = loop.create_task(self._main(), name=f"pool {self.name}")
         self._runner.add_done_callback(self._runner_ended)
+        loop.call_later(_STARTING, prepare, "pool")
         try:
             await asyncio.shield(self._started)
         except BaseException:

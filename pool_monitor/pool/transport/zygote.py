@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import logging
 import os
 import select
 import signal
@@ -331,5 +330,4 @@ class Zygote:
 
     @staticmethod
     def _log(stream: str, text: str) -> None:
-        if logging.getLogger("pool_monitor.pool").isEnabledFor(logging.INFO):  # logger() is dear the first time
-            logger("pool").info("a preloaded module wrote", stream=stream, text=text)
+        logger("pool").info("a preloaded module wrote", stream=stream, text=text)
