@@ -17,7 +17,7 @@ FAULTS = {
     "error": "now and then an operation raises",
     "leak": "now and then an operation keeps half a megabyte",
 }
-_CHANCE = {"crash": 0.003, "slow": 0.01, "error": 0.03, "leak": 0.1}
+_CHANCE = {"crash": 0.006, "slow": 0.01, "error": 0.03, "leak": 0.1}
 _LEAK_LIMIT = 512  # pieces of half a megabyte: a demo must not eat the machine it is shown on
 
 
