@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,6 +14,10 @@ from tests.support import Leftovers, eventually
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("pool_monitor", deadline=None)
 settings.load_profile("pool_monitor")
+
+# A shell that starts this in the background, or under nohup, has it ignore these, and so would all programs under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
