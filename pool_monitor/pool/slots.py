@@ -531,6 +531,6 @@ def _processor_time(pid: int) -> float | None:
 
     try:
         times = psutil.Process(pid).cpu_times()
-    except (psutil.Error, ValueError):
+    except psutil.Error:
         return None
     return float(times.user + times.system)
