@@ -50,7 +50,7 @@ def test_every_fault_happens(fault: str, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_headless_it_reports_figures_of_real_calls(pool_monitor: Start, runtime_dir: Path):
-    demo = pool_monitor("demo", "--headless", "--duration", "2", "--size", "2")
+    demo = pool_monitor("demo", "--headless", "--duration", "5", "--size", "2")
     until(lambda: list(runtime_dir.glob("demo-*.sock")))
     demo.children()
     snapshot = json.loads(until(lambda: called(pool_monitor)))
