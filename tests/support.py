@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from pool_monitor import Pool, telemetry
 
@@ -82,6 +83,13 @@ class Leftovers:
     def found(self) -> dict[str, set[Any]]:
         now = self._now()
         return {kind: more for kind in now if (more := now[kind] - self._before[kind])}
+
+
+def interpreter(version: str) -> str:
+    """The Python of that version; skips the test where there is none."""
+    if version not in interpreters():
+        pytest.skip(f"no Python {version} on this machine")
+    return interpreters()[version]
 
 
 @cache

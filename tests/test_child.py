@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pool_monitor import OperationError, PayloadError, Pool, StartError, WorkerDied, telemetry
 from pool_monitor.pool.transport import child
 from pool_monitor.pool.transport.child.codec import CODECS
-from tests.support import OPS, TARGETS, eventually, interpreters, ops_pool, running
+from tests.support import OPS, TARGETS, eventually, interpreter, interpreters, ops_pool, running
 from tests.transports import started
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -36,9 +36,7 @@ def has_msgpack(python: str) -> bool:
 
 @pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
 async def test_a_worker_runs_in_any_python_from_3_8(version: str, tmp_path: Path) -> None:
-    python = interpreters().get(version)
-    if python is None:
-        pytest.skip(f"no Python {version} on this machine")
+    python = interpreter(version)
     with telemetry.capture(("pool", "worker")) as events:
         async with ops_pool(python=python) as pool:
             assert await pool.run("python") == version

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import TARGETS, eventually, interpreters
+from tests.support import TARGETS, eventually, interpreter
 from tests.transports import Line, started
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -270,9 +270,7 @@ async def test_a_stop_waits_for_the_calls_before_it() -> None:
 
 @pytest.mark.parametrize("version", ["3.8", "3.9", "3.12", "3.13"])
 async def test_it_runs_in_any_python_from_3_8(version: str, tmp_path: Path) -> None:
-    python = interpreters().get(version)
-    if python is None:
-        pytest.skip(f"no Python {version} on this machine")
+    python = interpreter(version)
     async with beside(python=python, path=[]) as line:
         waiting = await waits(line, tmp_path / "go")
         assert await line.run("echo", 5) == 5

@@ -15,7 +15,7 @@ from pool_monitor.pool.transport import process, shared
 from pool_monitor.pool.transport.child.codec import CODECS, LARGE
 from pool_monitor.pool.transport.child.shared import Shared, area_size
 from pool_monitor.pool.transport.shared import SharedFile
-from tests.support import TARGETS, eventually, interpreters
+from tests.support import TARGETS, eventually, interpreter
 from tests.transports import Line, started
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -243,9 +243,7 @@ async def test_a_file_that_is_too_short_is_not_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["3.8", "3.13"])
 async def test_any_python_from_3_8_lends(version: str) -> None:
-    python = interpreters().get(version)
-    if python is None:
-        pytest.skip(f"no Python {version} on this machine")
+    python = interpreter(version)
     async with wire(python=python, path=[]) as line:
         watch = Watch(line)
         assert await line.run("echo", "x" * MIB) == "x" * MIB

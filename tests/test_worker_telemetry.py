@@ -13,7 +13,7 @@ from pool_monitor import events
 from pool_monitor.pool.transport.child.channel import Channel
 from pool_monitor.pool.transport.child.codec import CODECS
 from pool_monitor.pool.transport.child.telemetry import OURS, Telemetry
-from tests.support import TARGETS, eventually, interpreters
+from tests.support import TARGETS, eventually, interpreter
 from tests.transports import Line, started
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -241,9 +241,7 @@ def test_the_names_of_the_pools_own_events_are_all_refused() -> None:
 
 @pytest.mark.parametrize("version", ["3.8", "3.13"])
 async def test_it_runs_in_any_python_from_3_8(version: str) -> None:
-    python = interpreters().get(version)
-    if python is None:
-        pytest.skip(f"no Python {version} on this machine")
+    python = interpreter(version)
     async with telling(python=python, path=[]) as line:
         await line.run("tell_from_threads", 2, 100)
         await all_told(line, 201)

@@ -22,7 +22,7 @@ from pool_monitor.pool.transport import zygote as zygote_module
 from pool_monitor.pool.transport.launch import Launch, Launcher, import_path
 from pool_monitor.pool.transport.process import ProcessTransport
 from pool_monitor.pool.transport.zygote import Zygote
-from tests.support import OPS, TARGETS, alive, eventually, interpreters
+from tests.support import OPS, TARGETS, alive, eventually, interpreter
 
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),
@@ -161,9 +161,7 @@ async def test_workers_draw_different_random_numbers(launchers: Launchers) -> No
 
 @pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
 async def test_a_zygote_runs_in_any_python_from_3_8(version: str, launchers: Launchers) -> None:
-    python = interpreters().get(version)
-    if python is None:
-        pytest.skip(f"no Python {version} on this machine")
+    python = interpreter(version)
     launcher = launchers(OPS, python=python)
     first, second = [await launchers.start(launcher) for _ in range(2)]
     assert await first.ask("python") == await second.ask("python") == version

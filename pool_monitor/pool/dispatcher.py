@@ -44,6 +44,7 @@ from pool_monitor.pool.worker import State, Wardens, Worker
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
+    from pool_monitor.pool.session import SessionState
     from pool_monitor.pool.transport.base import CallTimes, Failure
 
 _START = events.OPERATION_START.event
@@ -127,9 +128,7 @@ class Dispatcher:
         Raises UnknownOperation for what no worker can do.
         """
         plain = not stream and options.worker is None and self.operations.get(operation) == "function"
-        if (
-            not plain and self.accepting and self.operations
-        ):  # without: refused anyway, or nobody has told what there is
+        if not plain and self.accepting and self.operations:  # else refused anyway, or nobody has told what there is
             self.gate.check(operation, options, self.operations, self.workers, stream)
         now = self._loop.time()
         call = Call(
@@ -183,15 +182,7 @@ class Dispatcher:
     def _can_start(self, call: Call) -> bool:
         """Whether a worker would take the call at once."""
         session = self.sessions.table.get(call.options.session or "")
-        if session is None:
-            return self._choose(call) is not None
-        if session.active is not None:
-            return False
-        call.session = session
-        try:
-            return self._choose(call) is not None
-        finally:
-            call.session = None
+        return (session is None or session.active is None) and self._choose(call.options, session) is not None
 
     def _hopeless(self, call: Call) -> Rejected | None:
         """A refusal of a call that has to wait and would miss its deadline, as far as can be known."""
@@ -215,7 +206,7 @@ class Dispatcher:
         if call.options.worker is not None and call.options.worker not in self.workers:
             self._end(call, self.rejected(PoolClosed, f"worker {call.options.worker!r} has been retired", call))
             return
-        worker = self._choose(call)
+        worker = self._choose(call.options, call.session)
         if worker is not None:
             if not self._hand_over(call, worker):
                 self._feed(worker)
@@ -241,22 +232,21 @@ class Dispatcher:
             self._fail(call, SessionLost(text))
         return lost
 
-    def _choose(self, call: Call) -> Worker | None:
+    def _choose(self, options: Options, session: SessionState[Call] | None) -> Worker | None:
         if self.paused:
             return None
-        session = call.session
-        if call.options.worker is not None:
-            return self.roster.free(call.options.worker)
+        if options.worker is not None:
+            return self.roster.free(options.worker)
         if session is None or session.worker is None:
             return self.roster.choose(None)
-        if self.sessions.is_strict(call):
+        if self.sessions.is_strict(options):
             return self.roster.free(session.worker)
         return self.roster.choose(session.worker)
 
     def _line(self, call: Call) -> WaitQueue[Call]:
         """Where the call waits."""
         wanted = call.options.worker
-        if wanted is None and call.session is not None and self.sessions.is_strict(call):
+        if wanted is None and call.session is not None and self.sessions.is_strict(call.options):
             wanted = call.session.worker
         pinned = self.workers.get(wanted or "")
         return self._waiting if pinned is None else pinned.pinned
@@ -411,8 +401,8 @@ class Dispatcher:
         if not call.done:
             self._take_back(call)
 
-    def lost(self, worker: Worker, told: Callable[[Call], PoolError]) -> None:
-        """The worker has ended; *told* makes what a call that it had begun is told."""
+    def lost(self, worker: Worker, error_for: Callable[[Call], PoolError]) -> None:
+        """The worker has ended; *error_for* makes what a call that it had begun is told."""
         self.roster.withdraw(worker)
         calls = list(worker.calls.values())
         worker.calls.clear()
@@ -425,7 +415,7 @@ class Dispatcher:
         for call in begun:
             self.gate.times.add(call.operation, (now_ns - call.sent_ns) / 1e9)  # it held its worker all the same
             if not call.done:
-                self._fail(call, told(call))
+                self._fail(call, error_for(call))
         for call in list(worker.pinned):  # bound to this process, not merely to this slot
             if call.options.worker is None and worker.pinned.discard(call):
                 self._offer(call)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pool_monitor import events
-from pool_monitor.pool.calls import Call
+from pool_monitor.pool.calls import Call, Options
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.session import SessionState, SessionTable
 from pool_monitor.pool.worker import Process, Worker
@@ -64,16 +64,14 @@ class Sessions:
             self.end(session.id)  # no worker ever saw a call of it: it shall not push out others
         return session.active
 
-    def is_strict(self, call: Call) -> bool:
-        """Whether the call insists on the process its session was on."""
-        return call.session is not None and (
-            self._strict if call.options.affinity is None else call.options.affinity == "strict"
-        )
+    def is_strict(self, options: Options) -> bool:
+        """Whether a call of a session insists on the process that its session was on."""
+        return self._strict if options.affinity is None else options.affinity == "strict"
 
     def lost(self, call: Call) -> bool:
         """Whether the call insists on a process that is gone. The session is free to begin anew then."""
         session = call.session
-        if session is None or session.worker is None or not self.is_strict(call):
+        if session is None or session.worker is None or not self.is_strict(call.options):
             return False
         if self._roster.alive(session.worker, session.process):
             return False

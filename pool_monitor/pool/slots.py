@@ -309,7 +309,7 @@ class Slots:
         reason = process.end_reason
         how = exit_words(exit_code) if reason is None else _ENDED.get(reason, reason).format(process.culprit)
 
-        def told(call: Call) -> PoolError:
+        def error_for(call: Call) -> PoolError:
             if process.broken is not None:
                 return ProtocolError(f"{call.operation}: {process.broken}")
             text = f"{call.operation}: worker {worker.id} ended meanwhile: {how}"
@@ -318,7 +318,7 @@ class Slots:
         self.calls.roster.move(worker, "exited", now_ns)
         worker.last_end = (process.end_reason not in (None, "protocol"), process.served)
         try:
-            self.calls.lost(worker, told)
+            self.calls.lost(worker, error_for)
         finally:
             worker.process = None
             worker.settled.set()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pool_monitor.errors import StartError
 from pool_monitor.log import logger
 from pool_monitor.pool.transport.spawn import Process, spawn
-from pool_monitor.pool.transport.zygote import NotAloneError, Zygote
+from pool_monitor.pool.transport.zygote import PYTHON_NEEDED, NotAloneError, Zygote
 
 _CHILD = str(Path(__file__).with_name("child") / "__main__.py")
 _NO_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR)
@@ -60,8 +60,7 @@ class Launcher:
         """What a worker is made of: the program, and what it has to be, in words."""
         if self._launch.command:
             return self._launch.command[0], "command= needs a program that speaks docs/WORKER_PROTOCOL.md"
-        needed = "python= needs a Python interpreter of version 3.8 or later, and the target may not end it on import"
-        return self._launch.python, needed
+        return self._launch.python, f"{PYTHON_NEEDED}, and the target may not end it on import"
 
     @property
     def zygote_pid(self) -> int | None:
@@ -132,15 +131,11 @@ class Launcher:
 
     def _cannot_run(self, error: Exception) -> StartError:
         """No such program, no descriptor left, a NUL in an argument ..."""
-        command = self._launch.command
-        program, setting, needed = (
-            (command[0], "command=", "a program")
-            if command
-            else (self._launch.python, "python=", "a Python interpreter of version 3.8 or later")
-        )
+        program, _ = self.program
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         if isinstance(error, OSError) and error.errno in _NO_PROGRAM:
-            why += f"; {setting} needs {needed}, by its path or by its name on PATH"
+            needed = "command= needs a program" if self._launch.command else PYTHON_NEEDED
+            why += f"; {needed}, by its path or by its name on PATH"
         return StartError(f"cannot run {program!r}: {why}")
 
     def _fall_back(self, reason: str) -> None:

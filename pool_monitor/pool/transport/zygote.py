@@ -32,6 +32,9 @@ _LAST_REAPS = 1.0  # seconds for workers whose start was cancelled to end before
 _TAIL_LINES = 20  # of stderr, kept for the report of a failure
 
 
+PYTHON_NEEDED = "python= needs a Python interpreter of version 3.8 or later"
+
+
 class ZygoteGoneError(StartError):
     """The zygote ended when it had been asked for a worker. There may be one: the descriptors it was to have must be
     closed, not used again.
@@ -312,7 +315,7 @@ class Zygote:
         if self._stderr:
             how += "; its last lines on stderr:\n" + "\n".join(self._stderr)
         else:
-            how += "; python= needs a Python interpreter of version 3.8 or later, which what preload= names may not end"
+            how += f"; {PYTHON_NEEDED}, which what preload= names may not end"
         program = f"the workers' interpreter {self._program!r}"
         self._settle(StartError(f"{program} ended before it was ready {how}"))
         for request in list(self._forks):
