@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from pool_monitor.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from pool_monitor import telemetry
     from pool_monitor.config import MonitorConfig, PoolConfig
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         Rejected,
         SessionLost,
         StartError,
+        UnknownName,
         UnknownOperation,
         WorkerDied,
     )
@@ -39,8 +42,6 @@ if TYPE_CHECKING:
     from pool_monitor.pool.caller import Caller, CallResult, Session
     from pool_monitor.pool.pool import DrainResult, Pool
     from pool_monitor.snapshot import PoolView, Snapshot
-
-__version__ = "0.1.0"
 
 __all__ = [
     "CallResult",
@@ -68,6 +69,7 @@ __all__ = [
     "SessionLost",
     "Snapshot",
     "StartError",
+    "UnknownName",
     "UnknownOperation",
     "WorkerDied",
     "telemetry",

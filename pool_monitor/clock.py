@@ -28,6 +28,40 @@ class SystemClock:
         return time.time_ns()
 
 
+class WakefulClock(SystemClock):
+    """The clock of the machine, whose monotonic time also goes on while the machine is suspended.
+
+    For windows: what happened before an hour of sleep is not in the last five minutes. Not for time-outs.
+    """
+
+    __slots__ = ()
+
+    def monotonic_ns(self) -> int:
+        return time.clock_gettime_ns(_WAKEFUL)
+
+
+_WAKEFUL = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # macOS has no such clock under this name
+
+
+class SteadyClock:
+    """A clock that is set by the wall clock once and then goes by the monotonic one, so that it never steps."""
+
+    __slots__ = ("_monotonic_ns", "_offset_ns", "wall_ns")
+
+    def __init__(self, clock: Clock) -> None:
+        self._monotonic_ns = clock.monotonic_ns
+        self.wall_ns = clock.wall_ns
+        self.set()
+
+    def set(self) -> None:
+        """Set it anew."""
+        self._offset_ns = self.wall_ns() - self._monotonic_ns()
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the epoch, as the wall clock counted them when this one was set."""
+        return self._monotonic_ns() + self._offset_ns
+
+
 class ManualClock:
     """A clock for tests: stands still until told otherwise; the wall clock can step on its own."""
 

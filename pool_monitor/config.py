@@ -1,16 +1,18 @@
 """Settings: frozen, validated where they are made, and refused rather than repaired.
 
 `PoolConfig` is what `Pool(..., **fields)` takes; `MonitorConfig` what `Monitor(..., config=)` takes. `load` reads
-both from one TOML file: its tables ``[pool]``, ``[metrics]`` and ``[service]`` have the fields written here.
+both from one TOML file: its tables ``[pool]``, ``[service]``, ``[metrics]``, ``[telemetry]``, ``[history]`` and
+``[otlp]`` have the fields written here.
 """
 
 from __future__ import annotations
 
 import difflib
+import itertools
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -21,6 +23,8 @@ from pool_monitor.fields import FOREVER, TOML, hints, misfit
 Seconds = Annotated[float, Meta(gt=0, le=FOREVER)]
 Pause = Annotated[float, Meta(ge=0, le=FOREVER)]
 Count = Annotated[int, Meta(ge=0)]
+Pattern = Annotated[str, Meta(min_length=1)]
+MIB = 1024 * 1024
 
 
 class _Validated(Struct, frozen=True, kw_only=True):
@@ -189,11 +193,90 @@ class MetricsConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields
     """Most histograms; an operation on a worker takes three (latency, queue, execution). Past it: ``other``."""
 
 
+class Tier(NamedTuple):
+    """Slots of *step* seconds, kept for *retention* seconds."""
+
+    step: int
+    retention: int
+
+
+DEFAULT_TIERS = (Tier(1, 15 * 60), Tier(10, 6 * 3600), Tier(60, 7 * 86_400), Tier(3600, 365 * 86_400))
+
+
+class HistoryConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept on disk. Times are seconds, sizes bytes."""
+
+    path: Annotated[str, Meta(min_length=1)] | None = None
+    """The SQLite file, such as ``var/text.db``; None: no history is kept."""
+    tiers: tuple[tuple[int, int], ...] = DEFAULT_TIERS
+    """Pairs of step and retention in seconds, the finest first. Each step is a multiple of the one before, and is kept
+    at least as long. Steps of a file that exists cannot be changed; retentions can."""
+    flush_interval: Seconds = 1.0
+    """How often what was put is written: what a killed process loses at most."""
+    size_limit: Annotated[int, Meta(ge=MIB)] = 256 * MIB
+    """Largest size of the file and its log. Past it the oldest blocks of the tier that takes up most go."""
+    memory_limit: Annotated[int, Meta(ge=MIB)] = 32 * MIB
+    """What is held in memory at most while the file cannot be written. Past it the oldest blocks are dropped."""
+    synchronous: Literal["normal", "full"] = "normal"
+    """``normal``: a killed process loses nothing that was flushed, a power failure may lose the last seconds; ``full``:
+    neither does, at the price of the disk's own latency for every flush. Neither can damage the file."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for tier in self.tiers:
+            if len(tier) != 2 or not 1 <= tier[0] <= tier[1]:
+                raise ConfigError(
+                    f"HistoryConfig: tiers: {list(tier)} needs to be a step and a retention in whole seconds, the "
+                    "retention not below the step, such as [10, 21600]"
+                )
+        for finer, coarser in itertools.pairwise(self.tiers):
+            if coarser[0] <= finer[0] or coarser[0] % finer[0]:
+                raise ConfigError(
+                    f"HistoryConfig: tiers: step {coarser[0]} needs to be a multiple of {finer[0]}, the one before"
+                )
+            if coarser[1] < max(finer[1], coarser[0]):
+                raise ConfigError(
+                    f"HistoryConfig: tiers: slots of {coarser[0]} s are kept for {coarser[1]} s, those of {finer[0]} s "
+                    f"for {finer[1]} s; keep coarser ones at least as long"
+                )
+        if not self.tiers:
+            raise ConfigError("HistoryConfig: tiers: needs at least one, such as [[1, 900]]")
+        msgspec.structs.force_setattr(self, "tiers", tuple(Tier(*tier) for tier in self.tiers))
+
+
+class TelemetryConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which events are told while the monitor is entered, to all handlers of the process: `telemetry.configure`.
+
+    Patterns are dotted names such as ``pool.worker.checkout``, or with wildcards, ``pool.worker.*``.
+    """
+
+    allow: tuple[Pattern, ...] = ("*",)
+    deny: tuple[Pattern, ...] = ()
+    """An event is told when one of *allow* matches and none of *deny*."""
+    sample: dict[Pattern, Annotated[int, Meta(ge=1, le=1_000_000)]] = {}
+    """Of events that match, one in so many is told, chosen at random; counts are corrected for it."""
+
+
+class OtlpConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where metrics are sent to by OTLP over HTTP; needs ``pip install 'pool-monitor[otlp]'``."""
+
+    endpoint: Annotated[str, Meta(pattern=r"^https?://")] | None = None
+    """Such as ``http://127.0.0.1:4318``; None: nowhere."""
+    interval: Seconds = 10.0
+    timeout: Seconds = 10.0
+    """For one push, from connecting to the last byte of the answer."""
+    headers: dict[str, str] = {}
+    """Sent along, such as an authorization."""
+
+
 class MonitorConfig(_Validated, frozen=True, kw_only=True):
     """How a monitor watches and is watched."""
 
     service: ServiceConfig = ServiceConfig()
     metrics: MetricsConfig = MetricsConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+    history: HistoryConfig = HistoryConfig()
+    otlp: OtlpConfig = OtlpConfig()
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -202,10 +285,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pool: PoolConfig = PoolConfig()
     service: ServiceConfig = ServiceConfig()
     metrics: MetricsConfig = MetricsConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+    history: HistoryConfig = HistoryConfig()
+    otlp: OtlpConfig = OtlpConfig()
 
     @property
     def monitor(self) -> MonitorConfig:
-        return MonitorConfig(service=self.service, metrics=self.metrics)
+        fields = {name: getattr(self, name) for name in MonitorConfig.__struct_fields__}
+        return MonitorConfig(**fields)
 
 
 ConfigT = TypeVar("ConfigT", bound=Struct)

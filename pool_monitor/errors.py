@@ -2,6 +2,7 @@
 
     PoolError
     ├── ConfigError (ValueError)        a setting, file or flag is wrong; nothing was started
+    ├── UnknownName (LookupError)       nothing of that name has been measured
     ├── StartError                      no worker could be started, or the target could not be loaded
     ├── UnknownOperation (LookupError)  the target has no such operation
     ├── Rejected                        the call never reached a worker
@@ -51,6 +52,12 @@ def _show(error: PoolError, traceback: str | None) -> None:
 
 class ConfigError(PoolError, ValueError):
     """A setting is wrong. The text names the place, the value and the remedy."""
+
+    category = "configuration"
+
+
+class UnknownName(PoolError, LookupError):
+    """A question about a pool, operation or worker that nothing was measured of. The text lists those there are."""
 
     category = "configuration"
 

@@ -15,6 +15,9 @@ from typing import Any
 
 from pool_monitor import telemetry
 
+ABSENT = -(2**63)
+"""In a lane: a number that was not measured, where a mapping leaves the key out. Smaller than any measurement."""
+
 _UNITS: dict[str, tuple[type, ...]] = {"ns": (int,), "count": (int,), "bytes": (int,)}
 _TYPES: dict[str, type] = {"str": str, "int": int, "dict": dict}
 
@@ -27,6 +30,7 @@ _CALL = {
     "operation": "str: the operation's name",
     "call_id": "int: the call's number, unique in this process",
     "session": "str?: the session's id",
+    "session_kind": "str: none, hint or strict: what the call's session, if any, wants of its worker",
 }
 _ON_WORKER = {"worker": "str?: the slot it ran on; absent when it never reached one"}
 _CALL_TIMES = {
@@ -44,7 +48,9 @@ _CALL_TIMES = {
 class EventSpec:
     """One event: its name, when it is emitted, and what its measurements and metadata mean.
 
-    Each key maps to ``"unit: meaning"``. ``event`` is the pre-bound emitter.
+    Each key maps to ``"unit: meaning"``. ``event`` is the pre-bound emitter. ``labels`` (keys of the metadata) and
+    ``numbers`` (of the measurements) are its lane, for handlers attached with ``bind``, in this order; most events
+    have none. All labels are strings; a number that was not measured is `ABSENT`.
     """
 
     name: telemetry.EventName
@@ -52,6 +58,8 @@ class EventSpec:
     measurements: Mapping[str, str]
     metadata: Mapping[str, str]
     event: telemetry.Event = field(repr=False)
+    labels: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
 
     @property
     def dotted(self) -> str:
@@ -80,9 +88,17 @@ def _problems(
 CATALOGUE: dict[telemetry.EventName, EventSpec] = {}
 
 
-def _spec(dotted: str, meaning: str, measurements: Mapping[str, str], metadata: Mapping[str, str]) -> EventSpec:
+def _spec(
+    dotted: str,
+    meaning: str,
+    measurements: Mapping[str, str],
+    metadata: Mapping[str, str],
+    *,
+    labels: tuple[str, ...] = (),
+    numbers: tuple[str, ...] = (),
+) -> EventSpec:
     name = tuple(dotted.split("."))
-    spec = EventSpec(name, meaning, measurements, metadata, telemetry.event(name))
+    spec = EventSpec(name, meaning, measurements, metadata, telemetry.event(name), labels, numbers)
     CATALOGUE[name] = spec
     return spec
 
@@ -312,6 +328,8 @@ OPERATION_STOP = _spec(
     "An operation ended well and its result was delivered.",
     _CALL_TIMES,
     {**_CALL, "worker": "str: the slot it ran on"},
+    labels=("pool", "operation", "worker", "session_kind"),
+    numbers=("duration", "queue_duration", "execution_duration"),
 )
 OPERATION_EXCEPTION = _spec(
     "pool.operation.exception",
@@ -385,5 +403,15 @@ HANDLER_FAILURE = _spec(
         "kind": "str: the type of what it raised",
         "reason": "str: what it raised, in words",
         "stacktrace": "str: where",
+    },
+)
+TELEMETRY_FILTER = _spec(
+    "telemetry.filter",
+    "Other events are told from now on: the filters that take effect right after this one.",
+    {"system_time": "ns: wall clock"},
+    {
+        "allow": "str: patterns of dotted names, one of which has to match; '*' for all",
+        "deny": "str: patterns none of which may match; empty when there are none",
+        "sample": "str: of which events one execution in how many is told, as pattern=number",
     },
 )

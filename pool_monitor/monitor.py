@@ -15,11 +15,14 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from pool_monitor.clock import Clock, SystemClock
-from pool_monitor.config import MonitorConfig, load
+import msgspec
+
+from pool_monitor import telemetry
+from pool_monitor.clock import Clock, WakefulClock
+from pool_monitor.config import MonitorConfig, TelemetryConfig, load
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.log import logger
-from pool_monitor.metrics import Collector, detail, parse_window
+from pool_monitor.metrics import Collector, Metrics, detail, parse_window
 from pool_monitor.snapshot import PoolView, ServiceView, Snapshot, WorkerView
 from pool_monitor.telemetry import describe
 
@@ -88,8 +91,10 @@ class Monitor:
         self.viewers = 0
         """Remote viewers attached now."""
         self._pools = {pool.name: pool for pool in watched}
-        self._clock = clock or SystemClock()
+        self._clock = clock or WakefulClock()
         self._collector = Collector(names, self._clock, series_limit=config.metrics.series_limit)
+        self.metrics = Metrics(self._collector, self.snapshot)
+        """Questions about the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
         self._seq = 0
         self._entered_ns = self._clock.monotonic_ns()
         self._service = ServiceView(
@@ -107,7 +112,7 @@ class Monitor:
     # -- looking --------------------------------------------------------------------------------------------------
 
     def snapshot(self, window: str = "5m") -> Snapshot:
-        """Everything known now about the last ``1m``, ``5m`` or ``15m``. Raises ConfigError for another window.
+        """Everything known now about the last ``1m``, ``5m``, ``15m`` or ``1h``. Raises ConfigError for another window.
 
         Counts and distributions are up to the last call that ended; gauges are read now. A pool whose gauges cannot
         be read is left out.
@@ -186,6 +191,10 @@ class Monitor:
         self._entered_ns = self._clock.monotonic_ns()
         self._closing = False
         async with AsyncExitStack() as stack:
+            if self.config.telemetry != TelemetryConfig():
+                before = telemetry.filters()
+                telemetry.configure(**msgspec.structs.asdict(self.config.telemetry))
+                stack.callback(telemetry.configure, before.allow, before.deny, before.sample)
             stack.callback(self._collector.detach)
             self._collector.attach()
             ticker = asyncio.get_running_loop().create_task(self._tick(), name="pool_monitor tick")
@@ -221,6 +230,10 @@ class Monitor:
             await asyncio.sleep(self._collector.until_tick())
             try:
                 self._collector.tick()
+                for name, pool in self._pools.items():
+                    status = self._guarded(name, pool.status)
+                    if status is not None:
+                        self._collector.sample(status)
             except Exception:  # noqa: BLE001 - a defect of ours must not end the ticking, or the viewers' updates
                 logger("monitor").exception("tick failed")
             self._wake(going_on=True)

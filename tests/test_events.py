@@ -13,7 +13,18 @@ from typing import Any
 import pytest
 
 from pool_monitor import CircuitOpen, Pool, PoolClosed, PoolError, telemetry
-from pool_monitor.events import CATALOGUE, OPERATION_EXCEPTION, WORKER_CRASH, WORKER_TRANSITION
+from pool_monitor.config import PoolConfig
+from pool_monitor.events import (
+    ABSENT,
+    CATALOGUE,
+    OPERATION_EXCEPTION,
+    OPERATION_STOP,
+    WORKER_CRASH,
+    WORKER_TRANSITION,
+)
+from pool_monitor.pool import told
+from pool_monitor.pool.calls import Call, Options
+from pool_monitor.pool.worker import Worker
 from pool_monitor.telemetry import CapturedEvent
 from tests.support import eventually, ops_pool, running, words
 
@@ -138,6 +149,7 @@ async def lived(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) ->
     with telemetry.capture() as events:
         await eventful_life(tmp_path_factory.mktemp("life"))
         await troubled_life()
+        telemetry.configure()
         await interrupted_life(tmp_path_factory.mktemp("interrupted"))
     return events
 
@@ -207,6 +219,7 @@ async def test_words_with_a_closed_meaning_take_every_value_the_catalogue_lists(
     assert seen("pool.session.affinity", "result") == {"new", "hit", "miss", "broken"}
     assert seen("pool.session.expire", "reason") == {"limit"}  # "ttl": see test_pool.py
     assert seen("pool.worker.output", "stream") == {"stdout", "stderr"}
+    assert seen("pool.operation.start", "session_kind") == {"none", "hint"}  # "strict": see the lane of a call
 
 
 async def test_two_clocks_are_never_mixed(lived: list[CapturedEvent]) -> None:
@@ -236,6 +249,89 @@ async def test_a_pools_life_begins_with_init_and_ends_with_terminate(lived: list
     assert pool_events.index("pool.init") < pool_events.index("pool.ready") < pool_events.index("pool.drain")
 
 
+# -- lanes --------------------------------------------------------------------------------------------------------
+
+
+class Lane:
+    """A handler of pool.operation.stop that wants only the numbers, and must not be told in another way."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
+
+    def __enter__(self) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
+        telemetry.attach("lane", OPERATION_STOP.name, self.mapped, bind=self.bind)
+        return self.told
+
+    def __exit__(self, *_error: object) -> None:
+        assert telemetry.detach("lane")  # it has not been struck out
+
+    def bind(self, *labels: str) -> Any:
+        return lambda *numbers: self.told.append((labels, numbers))
+
+    def mapped(self, *_told: Any) -> None:
+        raise AssertionError("told by mappings")
+
+
+@pytest.mark.parametrize("default", ["hint", "strict"])
+async def test_the_lane_of_a_call_says_what_its_mappings_say(default: str) -> None:
+    with telemetry.capture(OPERATION_STOP.name) as events, Lane() as by_lane:
+        async with ops_pool(affinity=default) as pool:
+            await pool.run("echo", 1)
+            await pool.session("a").run("remember", 1)
+            for affinity in ("hint", "strict"):
+                await pool.session("b", affinity=affinity).run("remember", 1)
+                await pool.options(affinity=affinity).run("echo", 1)
+    by_mappings = [
+        (
+            tuple(event.metadata[label] for label in OPERATION_STOP.labels),
+            tuple(event.measurements.get(number, ABSENT) for number in OPERATION_STOP.numbers),
+        )
+        for event in events
+    ]
+    assert by_lane == by_mappings
+    assert [labels for labels, _ in by_lane] == [
+        ("ops", operation, "ops-0", kind)
+        for operation, kind in [
+            ("echo", "none"),
+            ("remember", default),
+            ("remember", "hint"),
+            ("echo", "none"),
+            ("remember", "strict"),
+            ("echo", "none"),
+        ]
+    ]
+
+
+async def test_a_lane_that_fails_does_not_reach_the_pool() -> None:
+    def bind(*_labels: str) -> Any:
+        return lambda: "takes no numbers"
+
+    telemetry.attach("bad", OPERATION_STOP.name, lambda *_told: None, bind=bind)
+    with telemetry.capture() as events:
+        async with ops_pool() as pool:
+            assert await pool.run("echo", 1) == 1
+    names = words(events)
+    assert names.index("telemetry.handler.failure") < names.index("pool.operation.stop")
+    assert "bad" not in {handler.id for handler in telemetry.list_handlers()}
+
+
+async def test_what_was_not_measured_is_absent_in_the_lane_too() -> None:
+    future = asyncio.get_running_loop().create_future()
+    call = Call("echo", (), {}, Options(), future=future, items=None, deadline=0.0, now_ns=100)
+    call.worker, call.queue_ns = Worker("p", 0, 100, PoolConfig()), 20
+    with Lane() as by_lane:
+        told.ended("p", call, None, None, 150)
+    assert by_lane == [(("p", "echo", "p-0", "none"), (50, 20, ABSENT))]
+
+
+def test_lanes_are_made_of_declared_keys_that_are_always_there_or_may_be_absent() -> None:
+    for spec in CATALOGUE.values():
+        assert bool(spec.labels) == bool(spec.numbers), spec.dotted
+        assert all(spec.metadata[label].startswith("str: ") for label in spec.labels), spec.dotted
+        assert all(number in spec.measurements for number in spec.numbers), spec.dotted
+    assert OPERATION_STOP.labels
+
+
 # -- the catalogue itself -----------------------------------------------------------------------------------------
 
 
@@ -245,6 +341,7 @@ def test_problems_of_an_event_are_told_in_words() -> None:
         "pool": "p",
         "operation": "o",
         "call_id": 1,
+        "session_kind": "none",
         "kind": "error",
         "outcome": "error",
         "category": "c",

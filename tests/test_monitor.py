@@ -160,7 +160,7 @@ async def test_percentiles_agree_with_the_durations_of_the_same_run():
             assert getattr(found, name) == pytest.approx(nearest, rel=ERROR, abs=1e-6), (part, name)
 
 
-@pytest.mark.parametrize("window", ["2m", "", "5", "5M", "1h", None, 5])
+@pytest.mark.parametrize("window", ["2m", "", "5", "5M", "2h", None, 5])
 def test_another_window_is_a_config_error_that_names_those_there_are(window):
     with pytest.raises(ConfigError, match=r"1m.*5m.*15m"):
         Monitor(Gauges()).snapshot(window)

@@ -388,6 +388,159 @@ def test_an_event_nobody_listens_to_touches_neither_measurements_nor_metadata() 
     telemetry.event(("t", "unheard")).emit(Untouchable(), Untouchable())
 
 
+# -- the lane: numbers without mappings ---------------------------------------------------------------------------
+
+LANE = ("t", "lane")
+
+
+def tell(labels: tuple[str, ...], *numbers: int) -> None:
+    """What an emitter does that knows the lane of its event."""
+    event = telemetry.event(LANE)
+    series = event.series
+    if series is not None:
+        try:
+            series[labels](*numbers)
+        except telemetry.FAILURES as error:
+            series.failed(error)
+    if event.mapped:
+        event.emit_mapped(dict(zip(("a", "b"), numbers, strict=True)), {"labels": labels})
+
+
+class Lane:
+    """A handler with a lane: keeps what it was told, in either way, and which labels it was bound to."""
+
+    def __init__(self, handler_id: str = "lane") -> None:
+        self.bound: list[tuple[str, ...]] = []
+        self.numbers: list[tuple[Any, ...]] = []
+        self.mappings = Heard()
+        telemetry.attach(handler_id, LANE, self.mappings, bind=self.bind)
+
+    def bind(self, *labels: str) -> Any:
+        self.bound.append(labels)
+        return lambda *numbers: self.numbers.append((labels, numbers))
+
+
+def test_an_emitter_that_knows_the_lane_tells_each_handler_once() -> None:
+    before, lane, after = Heard(), Lane(), Heard()
+    telemetry.attach("before", LANE, before)
+    telemetry.attach("after", LANE, after)
+    tell(("x",), 1, 2)
+    assert lane.numbers == [(("x",), (1, 2))]
+    assert lane.mappings == []
+    assert before == after == [(LANE, {"a": 1, "b": 2}, {"labels": ("x",)}, None)]
+
+
+def test_a_handler_with_a_lane_hears_plain_events_like_any_other() -> None:
+    lane = Lane()
+    telemetry.execute(LANE, {"a": 1}, {"by": "execute"})
+    telemetry.event(LANE).emit({"a": 2}, {"by": "emit"})
+    assert [told[2]["by"] for told in lane.mappings] == ["execute", "emit"]
+    assert lane.numbers == []
+
+
+def test_no_mappings_are_needed_while_all_who_listen_have_a_lane() -> None:
+    event = telemetry.event(LANE)
+    assert (event.on, event.series, event.mapped) == (False, None, False)
+    lane = Lane()
+    assert (event.on, event.mapped) == (True, False)
+    with telemetry.capture(LANE) as events:
+        assert event.mapped
+        tell(("x",), 1, 2)
+    assert (len(lane.numbers), len(events)) == (1, 1)
+    telemetry.detach("lane")
+    assert (event.on, event.series, event.mapped) == (False, None, False)
+    telemetry.attach("plain", LANE, Heard())
+    assert (event.on, event.series, event.mapped) == (True, None, True)
+
+
+def test_labels_are_bound_once_and_anew_when_others_come_or_go() -> None:
+    lane = Lane()
+    for _ in range(3):
+        tell(("x",), 1, 2)
+        tell(("y",), 3, 4)
+    assert lane.bound == [("x",), ("y",)]
+    second = Lane("second")
+    tell(("x",), 1, 2)
+    tell(("x",), 1, 2)
+    assert lane.bound == [("x",), ("y",), ("x",)]
+    assert second.bound == [("x",)]
+    assert second.numbers == [(("x",), (1, 2))] * 2
+    assert len(lane.numbers) == 8
+
+
+def test_a_series_forgets_its_labels_rather_than_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "SERIES_LIMIT", 3)
+    lane = Lane()
+    for label in ["1", "2", "3", "4", "1"]:
+        tell((label,), 1, 2)
+        assert len(telemetry.event(LANE).series or ()) <= 3
+    assert lane.bound == [("1",), ("2",), ("3",), ("4",), ("1",)]
+    assert len(lane.numbers) == 5
+
+
+def failing_bind(*_labels: str) -> Any:
+    raise ValueError("broken handler")
+
+
+@pytest.mark.parametrize("others", [[], ["before"], ["after"], ["before", "after"]])
+@pytest.mark.parametrize(
+    "bind",
+    [failing_bind, lambda *_labels: broken, lambda *_labels: None],
+    ids=["bind raises", "record raises", "record cannot be called"],
+)
+def test_a_failing_lane_is_struck_out_and_the_rest_hear_and_the_caller_goes_on(bind: Any, others: list[str]) -> None:
+    lanes = [Lane("before")] if "before" in others else []
+    telemetry.attach("plain", LANE, plain := Heard())
+    telemetry.attach("bad", LANE, Heard(), bind=bind)
+    lanes += [Lane("after")] if "after" in others else []
+    with telemetry.capture(telemetry.HANDLER_FAILURE) as failures:
+        tell(("x",), 1, 2)
+        tell(("x",), 3, 4)
+    assert [(event.metadata["handler_id"], event.metadata["event_name"]) for event in failures] == [("bad", "t.lane")]
+    assert [handler.id for handler in telemetry.list_handlers(LANE)] == sorted(["plain", *others], key=order)
+    for lane in lanes:
+        assert lane.numbers == [(("x",), (1, 2)), (("x",), (3, 4))]
+    assert [told[1] for told in plain] == [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
+
+
+def order(handler_id: str) -> int:
+    return ["before", "plain", "after"].index(handler_id)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_cancelled_error_out_of_a_record_is_the_handlers_failure_and_an_interrupt_passes(lanes: int) -> None:
+    def raising(error: type[BaseException]) -> Any:
+        def record(*_numbers: int) -> None:
+            raise error
+
+        return lambda *_labels: record
+
+    for number in range(lanes):
+        telemetry.attach(f"cancels-{number}", LANE, Heard(), bind=raising(asyncio.CancelledError))
+    tell(("x",), 1, 2)
+    assert telemetry.list_handlers(LANE) == []
+    for number in range(lanes):
+        telemetry.attach(f"interrupts-{number}", LANE, Heard(), bind=raising(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        tell(("x",), 1, 2)
+    assert len(telemetry.list_handlers(LANE)) == lanes
+
+
+def test_each_of_several_failing_lanes_is_struck_out_for_its_own_failure() -> None:
+    telemetry.attach("bad bind", LANE, Heard(), bind=failing_bind)
+    telemetry.attach("bad record", LANE, Heard(), bind=lambda *_labels: broken)
+    with telemetry.capture(telemetry.HANDLER_FAILURE) as failures:
+        tell(("x",), 1, 2)
+    assert [event.metadata["handler_id"] for event in failures] == ["bad bind", "bad record"]
+    assert telemetry.list_handlers(LANE) == []
+
+
+def test_a_bind_that_cannot_be_called_is_refused() -> None:
+    with pytest.raises(TypeError, match="bind of handler 'id' needs a callable, not 'record'"):
+        telemetry.attach("id", LANE, Heard(), bind="record")  # type: ignore[arg-type]
+    assert telemetry.list_handlers(LANE) == []
+
+
 # -- threads ------------------------------------------------------------------------------------------------------
 
 

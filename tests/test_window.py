@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import WINDOWS, Window, parse_window
-from pool_monitor.metrics.fold import ABSENT, BUSY, DISTRIBUTIONS, OUTCOMES, SUMS, code_of, fold
-from pool_monitor.metrics.histogram import BUCKETS, RELATIVE_ERROR, SMALLEST_NS, quantiles
+from pool_monitor.metrics.block import Block, merge
+from pool_monitor.metrics.fold import ABSENT, BUSY, DISTRIBUTIONS, OUTCOMES, SECONDS, SUMS, code_of, fold
+from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS, quantiles
+from pool_monitor.metrics.query import rows_of
+from pool_monitor.metrics.stats import grouped
 from pool_monitor.metrics.trend import TrendRing
-from pool_monitor.metrics.window import SECOND_NS, SLOTS, Windows
+from pool_monitor.metrics.window import SECOND_NS, Windows
 
 SHARES = (0.5, 0.9, 0.95, 0.99, 0.999)
 PLENTY = 64 * 1024 * 1024
@@ -33,12 +36,17 @@ steps_s = st.one_of(
 histories = st.lists(st.tuples(steps_s, st.lists(calls, max_size=30)), min_size=1, max_size=25)
 
 
+ROWS = 8
+
+
 class Ledger:
     """The same windows, kept as a list of calls and computed by definition."""
 
     def __init__(self, now_ns: int, limit: int = PLENTY) -> None:
-        self.windows = Windows(now_ns, row_limit=8, limit_bytes=limit)
-        self.windows.grow(5)
+        self.closed: list[tuple[int, Block]] = []
+        self.windows = Windows(
+            now_ns, ROWS, pools=1, limit_bytes=limit, closed=lambda second, block: self.closed.append((second, block))
+        )
         self.calls: list[tuple[int, tuple[int, str, int, int, int]]] = []
         self.now_ns = now_ns
 
@@ -47,39 +55,49 @@ class Ledger:
         self.windows.advance(self.now_ns)
         if batch:
             buffer = [number for row, outcome, *times in batch for number in (code_of(row, outcome), *times)]
-            self.windows.add(self.now_ns, fold(buffer, 5))
+            self.windows.add(self.now_ns, fold(buffer, np.zeros(5, np.intp), 1))
         self.calls += [(self.now_ns, call) for call in batch]
 
-    def inside(self, window: Window, row: int) -> list[tuple[str, int, int, int]]:
-        """By definition: the open slot and the 59 before it, unless slots had to leave early."""
+    def inside(self, window: Window) -> list[tuple[int, str, int, int, int]]:
+        """By definition: the open slot and those before it, unless slots had to leave early."""
         slot_ns = window.slot * SECOND_NS
-        first = max(self.now_ns // slot_ns - SLOTS + 1, self.windows[window].first)
-        return [call[1:] for at_ns, call in self.calls if at_ns // slot_ns >= first and call[0] == row]
+        first = max(self.now_ns // slot_ns - window.slots + 1, self.windows[window].first)
+        return [call for at_ns, call in self.calls if at_ns // slot_ns >= first]
 
     def check(self) -> None:
         for window in WINDOWS.values():
-            store = self.windows[window]
-            counts = store.running.reshape(-1, len(DISTRIBUTIONS), BUCKETS)
-            maxima = store.maxima()
-            for row in range(5):
-                inside = self.inside(window, row)
-                outcomes = [sum(outcome == name for outcome, *_ in inside) for name in OUTCOMES]
-                assert outcomes == store.tallies[row, : len(OUTCOMES)].tolist()
-                busy = [max(d - q, 0) if e == ABSENT else e for _, d, q, e in inside]
-                assert sum(busy) == store.tallies[row, BUSY]
-                ok = [times for outcome, *times in inside if outcome == "ok"]
-                for index in range(len(DISTRIBUTIONS)):
-                    values = sorted(times[index] for times in ok if times[index] != ABSENT)
-                    assert len(values) == counts[row, index].sum()
-                    assert sum(values) == store.tallies[row, SUMS][index]
-                    assert max(values, default=0) == maxima[row, index]
-                    check_quantiles(values, counts[row, index])
+            inside = self.inside(window)
+            check_rows(rows_of(self.windows, window, np.arange(ROWS)), inside)
+            check_rows(grouped([(self.windows.block(window), np.arange(ROWS))], ROWS), inside)
+        # Nothing that has closed is lost, however little of it the windows still hold.
+        every = merge([block for _, block in self.closed] + [self.windows.open.block()])
+        check_rows(grouped([(every, np.arange(ROWS))], ROWS), [call for _, call in self.calls])
+        totals = merge([self.windows.totals.block(np.arange(1, self.windows.pages.size), self.windows.open.highest)])
+        everything = sum(block.tallies.sum(axis=0) for _, block in self.closed)
+        assert np.array_equal(totals.tallies.sum(axis=0), np.zeros(totals.tallies.shape[1]) + everything)
 
 
-def check_quantiles(values: list[int], counts: np.ndarray) -> None:
+def check_rows(found, inside: list[tuple[int, str, int, int, int]]) -> None:
+    """Every row of *found* has what the calls *inside* of it add up to."""
+    for row in range(ROWS):
+        calls_of_row = [call[1:] for call in inside if call[0] == row]
+        outcomes = [sum(outcome == name for outcome, *_ in calls_of_row) for name in OUTCOMES]
+        assert outcomes == found.tallies[row, : len(OUTCOMES)].tolist()
+        busy = [max(d - q, 0) if e == ABSENT else e for _, d, q, e in calls_of_row]
+        assert sum(busy) == found.tallies[row, BUSY]
+        ok = [times for outcome, *times in calls_of_row if outcome == "ok"]
+        for index in range(len(DISTRIBUTIONS)):
+            values = sorted(times[index] for times in ok if times[index] != ABSENT)
+            assert len(values) == found.counts[row, index].sum()
+            assert sum(values) == found.tallies[row, SUMS][index]
+            assert max(values, default=0) == found.maxima[row, index]
+            check_quantiles(values, found.counts[row, index], found.first)
+
+
+def check_quantiles(values: list[int], counts: np.ndarray, first: int) -> None:
     if not values:
         return
-    for share, estimate in zip(SHARES, quantiles(counts, SHARES), strict=True):
+    for share, estimate in zip(SHARES, quantiles(counts, SHARES, first), strict=True):
         exact = values[math.ceil(round(share * 1000) * len(values) / 1000) - 1]
         error = max(exact * RELATIVE_ERROR * (1 + 1e-9), SMALLEST_NS if exact < SMALLEST_NS else 0)
         assert abs(estimate * 1e9 - exact) <= error
@@ -98,7 +116,7 @@ def test_every_window_holds_exactly_what_happened_in_it(start_ns: int, history) 
 @given(histories, st.integers(1, 20_000))
 @settings(max_examples=60, deadline=None)
 def test_a_window_that_had_to_forget_early_is_exact_for_the_time_it_still_covers(history, room: int) -> None:
-    ledger = Ledger(0, Windows.fixed_bytes(8) + room)
+    ledger = Ledger(0, Windows.most_fixed_bytes(ROWS, 1) + room)
     for after_s, batch in history:
         before = {name: ledger.windows[window].since_ns for name, window in WINDOWS.items()}
         ledger.add(after_s, batch)
@@ -109,20 +127,21 @@ def test_a_window_that_had_to_forget_early_is_exact_for_the_time_it_still_covers
 
 
 def test_when_not_even_the_open_slots_fit_in_the_windows_start_afresh() -> None:
-    ledger = Ledger(0, Windows.fixed_bytes(8) + 100)
+    ledger = Ledger(0)
+    ledger.windows.limit_bytes = ledger.windows.nbytes + 100
     ledger.add(0.5, [(0, "ok", value, value, value) for value in range(1_000, 10**9, 10**6)])
     ledger.add(1.0, [])
     assert not ledger.windows.used().any()
-    assert ledger.windows.nbytes <= ledger.windows.limit_bytes
-    assert [ledger.windows[window].covered_ns(ledger.now_ns) for window in WINDOWS.values()] == [0, 0, 0]
+    assert not any(store.block_bytes for store in ledger.windows.stores())
+    assert [ledger.windows[window].covered_ns(ledger.now_ns) for window in WINDOWS.values()] == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("name", ["1m", "5m", "15m"])
+@pytest.mark.parametrize("name", list(WINDOWS))
 def test_a_window_covers_its_length_at_most_and_one_slot_less_at_least(name: str) -> None:
     window = WINDOWS[name]
-    windows = Windows(123_456_789, row_limit=4, limit_bytes=PLENTY)
+    windows = Windows(123_456_789, rows=4, pools=1, limit_bytes=PLENTY)
     covered = []
-    for now_ns in range(123_456_789, 2000 * SECOND_NS, 777_777_777):
+    for now_ns in range(123_456_789, 5000 * SECOND_NS, 777_777_777):
         windows.advance(now_ns)
         covered.append(windows[window].covered_ns(now_ns) / 1e9)
     assert covered[0] == 0
@@ -139,23 +158,54 @@ def test_after_a_long_gap_the_windows_are_empty_and_cover_the_gap() -> None:
     assert ledger.windows[WINDOWS["15m"]].covered_ns(ledger.now_ns) >= 885 * SECOND_NS
 
 
-def test_growing_keeps_what_was_counted() -> None:
+def test_a_second_says_how_much_of_it_was_measured_and_a_long_silence_was_not() -> None:
     ledger = Ledger(0)
-    ledger.add(1, [(0, "ok", 10**6, 10**3, 10**6)])
-    ledger.windows.grow(8)
-    ledger.add(1, [(4, "ok", 10**6, 10**3, 10**6)])
+    for after_s in (1, 3, 60, 1):
+        ledger.add(after_s, [])
+    assert [(second, int(block.pool_sums[0, SECONDS])) for second, block in ledger.closed] == [
+        (0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (64, 1)
+    ]  # fmt: skip
+
+
+def test_merging_the_seconds_of_a_slot_is_spread_over_the_seconds_after_it() -> None:
+    """All at once on the full minute would be a pause that people notice."""
+    ledger = Ledger(0)
+    most = 0
+    for _ in range(400):
+        before = {id(block) for store in ledger.windows.stores() for block in store.blocks()}
+        ledger.add(1, [(0, "ok", 10**6, 10**3, 10**6)])
+        after = {id(block) for store in ledger.windows.stores() for block in store.blocks()}
+        closed = {id(block) for _, block in ledger.closed}
+        most = max(most, len(after - before - closed))
+    assert most == 1
+    held = [len(blocks) for store in ledger.windows.stores() for blocks in store.slots.values()]
+    assert max(held) <= 12
+    assert sum(held) < 60 + 2 * (60 + 40 + 7)
+
+
+def test_rows_given_back_leave_no_trace_of_whoever_had_them() -> None:
+    ledger = Ledger(0)
+    ledger.add(1, [(0, "ok", 10**6, 10**3, 10**6), (1, "ok", 10**7, 10**4, 10**5)])
+    ledger.add(4000, [])
+    used = ledger.windows.pages.used
+    ledger.windows.recycle([0, 1])
+    assert ledger.windows.pages.used == used - 6
+    ledger.calls.clear()
+    ledger.closed.clear()
+    ledger.add(1, [(1, "ok", 10**9, 10**8, 10**9)])
+    ledger.add(1, [])
+    ledger.windows.totals.pool_sums[:] = 0
     ledger.check()
-    assert ledger.windows.used()[:8].tolist() == [True, False, False, False, True, False, False, False]
 
 
 def test_a_window_is_found_by_its_name() -> None:
     assert WINDOWS["5m"] is parse_window("5m")
-    assert [window.seconds for window in WINDOWS.values()] == [60, 300, 900]
+    assert [window.seconds for window in WINDOWS.values()] == [60, 300, 900, 3600]
 
 
-@pytest.mark.parametrize("name", ["5 m", "", "1h", None, ["1m"]])
+@pytest.mark.parametrize("name", ["5 m", "", "2h", None, ["1m"]])
 def test_an_unknown_window_is_refused_with_the_choices(name) -> None:
-    with pytest.raises(ConfigError, match=r"there is no window .*; choose one of 1m, 5m, 15m") as raised:
+    with pytest.raises(ConfigError, match=r"there is no window .*; choose one of 1m, 5m, 15m, 1h") as raised:
         parse_window(name)
     assert repr(name) in str(raised.value)
 
@@ -172,13 +222,13 @@ def ring_of(seconds: list[tuple[int, int, int]], start_ns: int = 0) -> TrendRing
     return ring
 
 
-@pytest.mark.parametrize(("name", "step", "values"), [("1m", 1, 60), ("5m", 1, 300), ("15m", 3, 300)])
+@pytest.mark.parametrize(("name", "step", "values"), [("1m", 1, 60), ("5m", 1, 300), ("15m", 3, 300), ("1h", 12, 300)])
 def test_a_chart_has_the_agreed_steps_and_ends_at_a_multiple_of_one(name: str, step: int, values: int) -> None:
-    ring = ring_of([(second, second, 1) for second in range(2000)])
-    trend = ring.trend(0, WINDOWS[name], 2000 * SECOND_NS, WALL_NS + 2000 * SECOND_NS)
+    ring = ring_of([(second, second, 1) for second in range(5000)])
+    trend = ring.trend(0, WINDOWS[name], 5000 * SECOND_NS, WALL_NS + 5000 * SECOND_NS)
     assert (step, values, values) == (trend.step, len(trend.ok), len(trend.errors))
     assert trend.end % step == 0
-    assert 0 <= (WALL_NS / 1e9 + 2000) - trend.end < step + 1
+    assert 0 <= (WALL_NS / 1e9 + 5000) - trend.end < step + 1
     assert {1.0} == set(trend.errors)
     last_second = round(trend.end) - 1_700_000_000 - 1
     assert trend.ok[-1] == pytest.approx(last_second - (step - 1) / 2)

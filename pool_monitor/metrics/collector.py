@@ -3,13 +3,18 @@
 Theory of operation
 -------------------
 A handler puts four numbers per call into one plain list and returns: no clock is read, no lock taken, nothing the
-garbage collector tracks is made. The list is folded into the windows in bulk: on every tick (once a second), on every
-read, and when it is full.
+garbage collector tracks is made. Of calls that end well only the numbers are asked for (`telemetry.attach` with
+*bind*), so no mapping is made for them at all. The list is folded into the windows in bulk: on every tick (once a
+second), on every read, and when it is full.
 
 Everything folded at once counts at one moment: when the first call of it ended, the only one the clock is read for.
 So a call is never counted later than it ended, and earlier by less than the time between two folds: it may leave a
-window up to a tick too soon, and never stays too long. With ticks right after each full second (`until_tick`) the
-seconds of the chart are true ones.
+window up to a tick too soon, and never stays too long.
+
+Time in here begins as that of the wall clock and never steps (`SteadyClock`): slots begin on full minutes of the
+wall clock, and go on doing so while nobody sets it.
+
+When a filter thins out an event (`telemetry.configure`), what is heard of it counts as many times as its weight says.
 
 It is used from one thread, that of the event loop its pools run on. Nothing in here waits, blocks or does I/O.
 """
@@ -18,37 +23,57 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from pool_monitor import telemetry
-from pool_monitor.clock import Clock
+from pool_monitor.clock import Clock, SteadyClock
 from pool_monitor.errors import ConfigError
 from pool_monitor.events import (
+    ABSENT,
     HANDLER_FAILURE,
     OPERATION_EXCEPTION,
     OPERATION_STOP,
     POOL_ERROR,
+    TELEMETRY_FILTER,
     WORKER_CRASH,
     WORKER_TERMINATE,
     EventSpec,
 )
 from pool_monitor.metrics import query, words
-from pool_monitor.metrics.fold import ABSENT, DISTRIBUTIONS, FAILED, OUTCOMES, RECORD, fold
+from pool_monitor.metrics.block import CHUNK, Block
+from pool_monitor.metrics.fold import (
+    CATEGORY_CODES,
+    DEATHS,
+    DISTRIBUTIONS,
+    FAILED,
+    GAUGES,
+    KIND_CODES,
+    OUTCOMES,
+    PEAKED,
+    RECORD,
+    SAMPLED,
+    SAMPLES,
+    SUMS,
+    fold,
+)
 from pool_monitor.metrics.query import PoolStats
-from pool_monitor.metrics.series import ROW_BYTES, Key, Registry
+from pool_monitor.metrics.recorded import Part, Recorded, Totals
+from pool_monitor.metrics.series import ROW_BYTES, Key, Names, Registry
 from pool_monitor.metrics.trend import TrendRing
 from pool_monitor.metrics.window import LONGEST, SECOND_NS, Window, Windows
-from pool_monitor.snapshot import CRASHED, MonitorView
+from pool_monitor.snapshot import CRASHED, MonitorView, PoolView
 from pool_monitor.telemetry import EventName, HandlerFunction, Measurements, Metadata
 
-BUFFER_EVENTS = 8192
+BUFFER_EVENTS = 4096
 """Calls buffered at most: folding that many at once takes well under a millisecond and stays in the cache."""
 MEMORY_LIMIT = 64 * 1024 * 1024
 MEMORY_PER_SERIES = 32 * 1024
 """What the limit grows by per series when more are allowed than fit into `MEMORY_LIMIT`."""
-LAST_ERRORS = 4096
-"""Slots whose last error is remembered: far more than a machine can run."""
+LAST_ERRORS = 1024
+"""Slots whose last error is remembered: more than a machine can run."""
 _TEXT_LIMIT = 80
 _UNWANTED_ENDS = {"health": "did not answer", "protocol": "spoke nonsense"}
 """Why a worker was killed that nobody wanted to end, in words: it counts as dead like one that crashed."""
@@ -56,6 +81,7 @@ _UNWANTED_ENDS = {"health": "did not answer", "protocol": "spoke nonsense"}
 _FULL = BUFFER_EVENTS * RECORD
 _FAILURES = {outcome: number for number, outcome in enumerate(OUTCOMES) if outcome != "ok"}
 _FAILED = range(len(OUTCOMES))[FAILED]
+_OTHER_CATEGORY = CATEGORY_CODES["other"]
 _INTS_BYTES = (RECORD - 1) * 32
 """The integers of one record, all but its code."""
 _BUFFER_BYTES = BUFFER_EVENTS * (RECORD * 8 * 9 // 8 + _INTS_BYTES) + 1024  # a list allots an eighth ahead
@@ -76,16 +102,16 @@ class Collector:
         self, pools: Iterable[str], clock: Clock, series_limit: int = 2000, memory_limit: int | None = None
     ) -> None:
         self.id = f"pool_monitor.collector-{next(_numbers)}"
-        self._clock = clock
+        self._clock = SteadyClock(clock)
         self._registry = Registry(pools, series_limit)
         self.series_limit = series_limit
         self.memory_limit = (
             max(MEMORY_LIMIT, series_limit * MEMORY_PER_SERIES) if memory_limit is None else memory_limit
         )
 
-        fixed = _BUFFER_BYTES + LAST_ERRORS * _ERROR_BYTES + TrendRing.bytes_for(len(self._registry.pools))
-        fixed += self._registry.row_limit * ROW_BYTES
-        needed = fixed + Windows.fixed_bytes(self._registry.row_limit)
+        rows, number = self._registry.row_limit, len(self._registry.pools)
+        fixed = _BUFFER_BYTES + LAST_ERRORS * _ERROR_BYTES + TrendRing.bytes_for(number) + rows * ROW_BYTES
+        needed = fixed + Windows.most_fixed_bytes(rows, number)
         if needed > self.memory_limit:
             raise ConfigError(
                 f"series_limit={series_limit} needs {needed:,} bytes but memory_limit={self.memory_limit:,}; "
@@ -98,16 +124,23 @@ class Collector:
         self._last_errors: dict[tuple[str, str], _LastError] = {}
         self._last_deaths: dict[str, str] = {}
         self._recycled_at_ns: int | None = None
+        self._listener: Callable[[int, Block, Names], object] | None = None
         self._events = self._dropped = self._clamped = self._overflowed = self._handler_failures = 0
         self._start()
 
     def _start(self) -> None:
-        now_ns = self._clock.monotonic_ns()
+        self._clock.set()
+        now_ns = self._clock.now_ns()
+        self._since_ns = now_ns
+        self._sampled_at: dict[str, int] = {}
+        self._weights: tuple[int, int] | None = None  # to be asked for
         self._buffer.clear()
         self._last_errors.clear()
         self._last_deaths.clear()
         self._trend = TrendRing(now_ns, len(self._registry.pools))
-        self._windows = Windows(now_ns, self._registry.row_limit, self._windows_limit)
+        self._windows = Windows(
+            now_ns, self._registry.row_limit, len(self._registry.pools), self._windows_limit, self._on_closed
+        )
 
     # -- lifecycle ------------------------------------------------------------------------------------------------
 
@@ -116,7 +149,7 @@ class Collector:
         self.detach()
         self._start()
         for handler_id, (spec, function) in self._handlers().items():
-            telemetry.attach(handler_id, spec.name, function)
+            telemetry.attach(handler_id, spec.name, function, bind=self._bind if spec is OPERATION_STOP else None)
 
     def detach(self) -> None:
         """Stop listening. What was counted can still be read. Does nothing when it does not listen."""
@@ -133,8 +166,34 @@ class Collector:
         self._catch_up()
 
     def until_tick(self) -> float:
-        """Seconds to the next full second of the monotonic clock."""
-        return (SECOND_NS - self._clock.monotonic_ns() % SECOND_NS) / SECOND_NS
+        """Seconds to the next full second of its clock."""
+        return (SECOND_NS - self._clock.now_ns() % SECOND_NS) / SECOND_NS
+
+    def sample(self, status: PoolView) -> None:
+        """Remember a pool's gauges for their course over time; once a second is as often as they are kept."""
+        self._catch_up()
+        if status.name not in self._registry.pools or self._sampled_at.get(status.name) == self._windows.second:
+            return
+        self._sampled_at[status.name] = self._windows.second
+        pool, opened = self._registry.pools.index(status.name), self._windows.open
+        opened.sums.pool_sums[pool, SAMPLES] += 1
+        opened.sums.pool_sums[pool, SAMPLED] += [getattr(status, gauge) for gauge in GAUGES]
+        peaks = opened.highest.peaks
+        peaks[pool] = [max(high, getattr(status, gauge)) for high, gauge in zip(peaks[pool], PEAKED, strict=True)]
+
+    def on_second(self, listener: Callable[[int, Block, Names], object] | None) -> None:
+        """Have *listener* told every second that closes: its start on the wall clock (whole seconds), what was
+        counted in it, and whose numbers those are. One listener; None: nobody.
+        """
+        self._listener = listener
+
+    def _on_closed(self, second: int, block: Block) -> None:
+        if self._listener is not None:
+            self._listener(second + self._drift_s(), block, self._registry.names())
+
+    def _drift_s(self) -> int:
+        """By how many seconds the wall clock has been set ahead since the beginning."""
+        return round((self._clock.wall_ns() - self._clock.now_ns()) / SECOND_NS)
 
     def _handlers(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
         return {
@@ -144,6 +203,7 @@ class Collector:
             f"{self.id}.terminate": (WORKER_TERMINATE, self._on_terminate),
             f"{self.id}.error": (POOL_ERROR, self._on_error),
             f"{self.id}.failure": (HANDLER_FAILURE, self._on_handler_failure),
+            f"{self.id}.filter": (TELEMETRY_FILTER, self._on_filter),
         }
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -153,17 +213,57 @@ class Collector:
         if pool not in self._registry.pools:
             raise KeyError(pool)
         now_ns = self._catch_up()
-        index, covered_ns = self._registry.pools.index(pool), self._windows[window].covered_ns(now_ns)
+        index, store = self._registry.pools.index(pool), self._windows[window]
         return query.pool_stats(
-            store=self._windows[window],
+            windows=self._windows,
+            window=window,
             layout=self._registry.layout(pool),
-            known=self._windows.used(),
             trend=self._trend.trend(index, window, now_ns, self._clock.wall_ns()),
-            deaths=self._trend.deaths(index, now_ns - covered_ns, now_ns),
+            deaths=int((store.running.pool_sums + self._windows.open.sums.pool_sums)[index, DEATHS]),
             last_death=self._last_deaths.get(pool),
-            covered_s=covered_ns / SECOND_NS,
+            covered_s=store.covered_ns(now_ns) / SECOND_NS,
             last_errors=self._errors_of(pool, now_ns),
         )
+
+    def block(self, window: Window) -> tuple[Block, Names]:
+        """Everything *window* covers, up to now, and whose numbers it holds."""
+        self._catch_up()
+        return self._windows.block(window), self._registry.names()
+
+    def recorded(self, window: Window) -> Recorded:
+        """Everything *window* covers, up to now, slot by slot."""
+        self._catch_up()
+        store, drift_s = self._windows[window], self._drift_s()
+        parts = [
+            Part(slot * window.slot + drift_s, window.slot, block)
+            for slot, blocks in store.slots.items()
+            for block in blocks
+        ]
+        parts.append(Part(store.open * window.slot + drift_s, window.slot, self._windows.open_block()))
+        return Recorded(self._registry.names(), parts)
+
+    def totals(self) -> Totals:
+        """Everything counted since it was attached."""
+        now_ns = self._catch_up()
+        sums, opened, pages = self._windows.totals, self._windows.open.sums, self._windows.pages
+        rows = np.array(self._registry.rows(), np.intp)
+        span = pages.span(rows)
+        tallies = sums.tallies[rows] + opened.tallies[rows]
+        names = self._registry.names()
+        return Totals(
+            since=self._since_ns / 1e9 + self._drift_s(),
+            at=now_ns / 1e9 + self._drift_s(),
+            names=Names(tuple(names.rows[row] for row in rows), names.pools),
+            outcomes=tallies[:, : len(OUTCOMES)],
+            sums=tallies[:, SUMS],
+            counts=pages.dense(sums.counts, rows, span) + pages.dense(opened.counts, rows, span),
+            first=span.start * CHUNK,
+            pool_sums=sums.pool_sums + opened.pool_sums,
+        )
+
+    def wall_s(self) -> float:
+        """The wall clock, in seconds."""
+        return self._clock.wall_ns() / SECOND_NS
 
     def covered_seconds(self, window: Window) -> float:
         """How far back from now *window* reaches."""
@@ -185,6 +285,11 @@ class Collector:
             memory_bytes=self.memory_bytes(),
             memory_limit_bytes=self.memory_limit,
             viewers=viewers,
+            weights={
+                spec.dotted: weight
+                for spec, _function in self._handlers().values()
+                if (weight := telemetry.weight(spec.name)) != 1
+            },
         )
 
     def memory_bytes(self) -> int:
@@ -211,9 +316,8 @@ class Collector:
 
     def _catch_up(self) -> int:
         """Bring windows and chart to now. Returns now, monotonic ns."""
-        now_ns = self._clock.monotonic_ns()
+        now_ns = self._clock.now_ns()
         self._fold()
-        self._windows.grow(self._registry.size)
         self._windows.advance(now_ns)
         self._trend.advance(now_ns)
         return now_ns
@@ -221,8 +325,10 @@ class Collector:
     def _fold(self) -> None:
         if not self._buffer:
             return
+        if self._weights is None:
+            self._weights = _weights()
         try:
-            batch = fold(self._buffer, self._registry.size)
+            batch = fold(self._buffer, self._registry.pool_of_rows(), len(self._registry.pools), self._weights)
         finally:
             self._buffer.clear()
         self._events += batch.events
@@ -250,58 +356,75 @@ class Collector:
 
     def _recycle(self) -> bool:
         """Free the rows nobody uses. Looks for them once a second at most: it is asked at every call that overflows."""
-        now_ns = self._clock.monotonic_ns()
+        now_ns = self._clock.now_ns()
         if self._recycled_at_ns is not None and now_ns - self._recycled_at_ns < SECOND_NS:
             return False
         self._recycled_at_ns = now_ns
         self._catch_up()  # what is buffered refers to rows by number
-        return self._registry.recycle(~self._windows.used())
+        rows = self._registry.recycle(~self._windows.used())
+        self._windows.recycle(rows)
+        return bool(rows)
 
     # -- handlers -------------------------------------------------------------------------------------------------
 
-    def _on_stop(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
-        buffer = self._buffer
-        try:
-            key = (metadata["pool"], metadata["operation"], metadata["worker"])
-            code = self._codes.get(key)
-            duration, queue = measurements["duration"], measurements["queue_duration"]
-            execution = measurements.get("execution_duration", ABSENT)
-        except Exception:  # noqa: BLE001 - whatever is odd about an event, it is one to leave out
-            self._dropped += 1
-            return
+    def _bind(self, pool: str, operation: str, worker: str, session_kind: str) -> Callable[[int, int, int], object]:
+        """What is told the numbers of the calls that end well, of one kind: `_count`, with all that is known bound."""
+        key = (pool, operation, worker)
+        kind = KIND_CODES.get(session_kind, 0)
+        codes, buffer, extend, now_ns = self._codes, self._buffer, self._buffer.extend, self._clock.now_ns
+
+        def record(duration: int, queue: int, execution: int) -> None:
+            code = codes.get(key)
+            if code is None:
+                code = self._admit(key)
+                if code is None:
+                    return
+            if not buffer:
+                self._stamp_ns = now_ns()
+            extend((code + kind, duration, queue, execution))
+            if len(buffer) >= _FULL:
+                self._fold()
+
+        return record
+
+    def _count(self, key: Key, more: int, measurements: Measurements) -> bool:
+        """Buffer a call of *key*, with *more* added to its code. Returns whether it is one to count."""
+        code = self._codes.get(key)
+        numbers = (
+            measurements["duration"], measurements["queue_duration"], measurements.get("execution_duration", ABSENT)
+        )  # fmt: skip
         if code is None:
             code = self._admit(key)
             if code is None:
-                return
-        if not buffer:
-            self._stamp_ns = self._clock.monotonic_ns()
-        buffer += (code, duration, queue, execution)
-        if len(buffer) >= _FULL:
+                return False
+        if not self._buffer:
+            self._stamp_ns = self._clock.now_ns()
+        self._buffer += (code + more, *numbers)
+        if len(self._buffer) >= _FULL:
             self._fold()
+        return True
+
+    def _on_stop(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
+        try:
+            key = (metadata["pool"], metadata["operation"], metadata["worker"])
+            self._count(key, KIND_CODES.get(metadata.get("session_kind", "none"), 0), measurements)
+        except Exception:  # noqa: BLE001 - whatever is odd about an event, it is one to leave out
+            self._dropped += 1
 
     def _on_exception(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
-        buffer = self._buffer
         try:
             key = (metadata["pool"], metadata["operation"], metadata.get("worker"))
-            code = self._codes.get(key)
             outcome = _FAILURES[metadata["outcome"]]
-            duration, queue = measurements["duration"], measurements["queue_duration"]
-            execution = measurements.get("execution_duration", ABSENT)
+            failed = outcome in _FAILED
+            more = outcome + KIND_CODES.get(metadata.get("session_kind", "none"), 0)
+            if failed:
+                more += CATEGORY_CODES.get(metadata.get("category", "other"), _OTHER_CATEGORY)
+            counted = self._count(key, more, measurements)
         except Exception:  # noqa: BLE001 - as above
             self._dropped += 1
             return
-        if code is None:
-            code = self._admit(key)
-            if code is None:
-                return
-        now_ns = self._clock.monotonic_ns()
-        if not buffer:
-            self._stamp_ns = now_ns
-        buffer += (code + outcome, duration, queue, execution)
-        if len(buffer) >= _FULL:
-            self._fold()
-        if outcome in _FAILED and key[2] is not None:
-            self._note_failure(key[0], key[2], metadata, now_ns)
+        if counted and failed and key[2] is not None:
+            self._note_failure(key[0], key[2], metadata)
 
     def _on_crash(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
@@ -331,6 +454,10 @@ class Collector:
         if pool in self._registry.pools:
             self._note_error(pool, worker, text, of_process=True)
 
+    def _on_filter(self, _name: EventName, _m: Measurements, _metadata: Metadata, _config: Any) -> None:
+        self._catch_up()  # what is buffered was heard under the filter that goes
+        self._weights = None
+
     def _on_handler_failure(self, _name: EventName, _m: Measurements, metadata: Metadata, _config: Any) -> None:
         self._handler_failures += 1
         if metadata.get("handler_id") in self._handlers():
@@ -341,9 +468,10 @@ class Collector:
     def _note_death(self, pool: str, text: str) -> None:
         self._last_deaths[pool] = text[:_TEXT_LIMIT]
         now_ns = self._catch_up()  # what is buffered ended before
-        self._trend.died(now_ns, self._registry.pools.index(pool))
+        self._windows.note(now_ns, self._registry.pools.index(pool), DEATHS)
 
-    def _note_failure(self, pool: str, worker: str, metadata: Metadata, now_ns: int) -> None:
+    def _note_failure(self, pool: str, worker: str, metadata: Metadata) -> None:
+        now_ns = self._clock.now_ns()
         last = self._last_errors.get((pool, worker))
         if metadata["outcome"] == "worker_lost" and last and last.of_process and now_ns - last.at_ns < SECOND_NS:
             return  # the call that died with the worker says less than what the worker died of
@@ -354,7 +482,7 @@ class Collector:
         if not isinstance(worker, str):
             return
         self._last_errors.pop((pool, worker), None)
-        self._last_errors[pool, worker] = _LastError(text[:_TEXT_LIMIT], self._clock.monotonic_ns(), of_process)
+        self._last_errors[pool, worker] = _LastError(text[:_TEXT_LIMIT], self._clock.now_ns(), of_process)
         if len(self._last_errors) > LAST_ERRORS:
             del self._last_errors[next(iter(self._last_errors))]
 
@@ -365,3 +493,8 @@ class _LastError(NamedTuple):
     text: str
     at_ns: int
     of_process: bool
+
+
+def _weights() -> tuple[int, int]:
+    """What one heard event stands for: of calls that ended well, and of the others."""
+    return telemetry.weight(OPERATION_STOP.name), telemetry.weight(OPERATION_EXCEPTION.name)

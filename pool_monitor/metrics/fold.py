@@ -2,30 +2,35 @@
 
 A record is four whole numbers in a plain list: the call's code (`code_of`), its ``duration``, ``queue_duration`` and
 ``execution_duration`` in nanoseconds, the last one `ABSENT` when it was not measured. A row is one series of
-calls (`pool_monitor.metrics.series`) and has `DISTRIBUTIONS` histograms, `TALLIES` sums and three maxima.
+calls (`pool_monitor.metrics.series`) and has `DISTRIBUTIONS` histograms, `TALLIES` sums and three maxima; a pool has
+`POOL_SUMS` sums and `PEAKS` maxima of what is not told apart by row.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pool_monitor.errors import Category
+from pool_monitor.events import ABSENT
 from pool_monitor.metrics.histogram import BUCKET_BITS, HIGHEST_NS, Ints, bucket_of
 
 RECORD = 4
 """Numbers per record."""
-ABSENT = -(2**63)
 LONGEST_NS = 10**15
 """Eleven days. A longer duration is no measurement but a mistake: it would spoil the exact sums."""
 
 DISTRIBUTIONS = ("latency", "queue", "execution")
 OUTCOMES = ("ok", "error", "timeout", "worker_lost", "cancelled", "rejected")
-OUTCOME_BITS = 3
 FAILED = slice(1, 4)
 """The outcomes that are errors."""
+SESSION_KINDS = ("none", "hint", "strict")
+"""Of a call's session: it has none, or what its worker means to it."""
+CATEGORIES = (*get_args(Category), "other")
+"""Of what failed, as in errors.py; ``other`` is what an emitter calls anything else."""
 
 # The columns of the tallies: calls per outcome, then sums in ns.
 TALLIES = len(OUTCOMES) + 4
@@ -33,6 +38,29 @@ SUMS = slice(len(OUTCOMES), len(OUTCOMES) + 3)
 """Sums of `DISTRIBUTIONS`, over calls that ended well."""
 BUSY = len(OUTCOMES) + 3
 """Time on the worker, over all calls, however they ended."""
+
+# The columns of a pool's sums.
+GAUGES = ("size", "busy", "idle", "starting", "waiting", "sessions")
+"""Gauges that are sampled, once a second at most: their sums, to be divided by `SAMPLES`."""
+BY_SESSION_KIND = slice(0, len(SESSION_KINDS) * len(OUTCOMES))
+"""Calls per session kind and outcome."""
+BY_CATEGORY = slice(BY_SESSION_KIND.stop, BY_SESSION_KIND.stop + len(CATEGORIES))
+"""Calls that failed (`FAILED`), per category."""
+DEATHS, SECONDS, SAMPLES = range(BY_CATEGORY.stop, BY_CATEGORY.stop + 3)
+"""Workers that died; seconds measured; how often the gauges were sampled."""
+SAMPLED = slice(SAMPLES + 1, SAMPLES + 1 + len(GAUGES))
+POOL_SUMS = SAMPLED.stop
+PEAKED = ("busy", "waiting")
+"""Gauges whose highest sample is kept."""
+PEAKS = len(PEAKED)
+
+# A code: the row, then the category of what failed, the session kind, the outcome.
+_OUTCOME_BITS, _KIND_BITS, _CATEGORY_BITS = 3, 2, 4
+_ROW_SHIFT = _OUTCOME_BITS + _KIND_BITS + _CATEGORY_BITS
+KIND_CODES = {kind: number << _OUTCOME_BITS for number, kind in enumerate(SESSION_KINDS)}
+"""What a session kind adds to a code."""
+CATEGORY_CODES = {name: number << (_OUTCOME_BITS + _KIND_BITS) for number, name in enumerate(CATEGORIES)}
+"""What a category adds to a code."""
 
 
 class Batch(NamedTuple):
@@ -44,46 +72,46 @@ class Batch(NamedTuple):
     """Shape (rows, TALLIES)."""
     maxima: NDArray[np.int64]
     """Shape (rows, 3): longest of each distribution, ns."""
+    pool_sums: NDArray[np.int64]
+    """Shape (pools, POOL_SUMS)."""
     events: int
     dropped: int
     clamped: int
 
 
 def code_of(row: int, outcome: str = "ok") -> int:
-    """A row and an outcome in one number."""
-    return (row << OUTCOME_BITS) + OUTCOMES.index(outcome)
+    """A row and an outcome in one number, for a call without a session; see `KIND_CODES` and `CATEGORY_CODES`."""
+    return (row << _ROW_SHIFT) + OUTCOMES.index(outcome)
 
 
-def fold(buffer: list[Any], rows: int) -> Batch:
-    """The records in *buffer* as one batch over rows ``0 .. rows-1``.
+def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights: tuple[int, int] = (1, 1)) -> Batch:
+    """The records in *buffer* as one batch over the rows that *pool_of_rows* has, of so many *pools*.
 
-    A duration that is no whole number, negative or longer than `LONGEST_NS` drops its record. One longer than the
-    histogram reaches (`HIGHEST_NS`) is clamped: counted in the last bucket, exact in sum and maximum.
+    *weights* is how many calls a record stands for: one of a call that ended well, and any other. A duration that is
+    no whole number, negative or longer than `LONGEST_NS` drops its record. One longer than the histogram reaches
+    (`HIGHEST_NS`) is clamped: counted in the last bucket, exact in sum and maximum.
     """
     records = _records(buffer)
-    codes, duration, queue, execution = np.ascontiguousarray(records.T)
-    measured = execution != ABSENT
-    execution = np.where(measured, execution, 0)
-    lowest = np.minimum(np.minimum(duration, queue), execution)
-    highest = np.maximum(np.maximum(duration, queue), execution)
-    sane = (lowest >= 0) & (highest <= LONGEST_NS)
-    if not sane.all():
-        codes, duration, queue, execution, measured = (
-            column[sane] for column in (codes, duration, queue, execution, measured)
-        )
-    row, outcome = codes >> OUTCOME_BITS, codes & ((1 << OUTCOME_BITS) - 1)
+    dropped = len(buffer) // RECORD - len(records)
+    if weights != (1, 1):
+        records = np.repeat(records, np.where(records[:, 0] & ((1 << _OUTCOME_BITS) - 1) == 0, *weights), axis=0)
+    codes, times, measured, insane = _checked(records)
+    rows = len(pool_of_rows)
+    row, outcome = codes >> _ROW_SHIFT, codes & ((1 << _OUTCOME_BITS) - 1)
 
     tallies = np.zeros((rows, TALLIES), np.int64)
-    flat = tallies.reshape(-1)
-    np.add.at(flat, row * TALLIES + outcome, np.int64(1))
+    flat, columns = tallies.reshape(-1), row * TALLIES
+    np.add.at(flat, columns + outcome, np.int64(1))
     # What was not measured in the worker is taken from outside: all the time since the hand-over.
-    np.add.at(flat, row * TALLIES + BUSY, np.where(measured, execution, np.maximum(duration - queue, 0)))
+    outside = np.maximum(times[:, 0] - times[:, 1], 0)
+    np.add.at(flat, columns + BUSY, np.where(measured, times[:, 2], outside))
 
-    ended_well = outcome == 0
-    executed = ended_well & measured
-    series = len(DISTRIBUTIONS) * row
-    series = np.concatenate((series[ended_well], series[ended_well] + 1, series[executed] + 2))
-    times = np.concatenate((duration[ended_well], queue[ended_well], execution[executed]))
+    series = row[:, None] * len(DISTRIBUTIONS) + np.arange(len(DISTRIBUTIONS))
+    if outcome.any() or not measured.all():
+        counted = np.repeat(outcome[:, None] == 0, len(DISTRIBUTIONS), axis=1)
+        counted[:, 2] &= measured
+        series, times = series[counted], times[counted]
+    series, times = series.reshape(-1), times.reshape(-1)
     sums, maxima = np.zeros((2, rows * len(DISTRIBUTIONS)), np.int64)
     np.add.at(sums, series, times)
     np.maximum.at(maxima, series, times)
@@ -92,10 +120,37 @@ def fold(buffer: list[Any], rows: int) -> Batch:
         keys=(series << BUCKET_BITS) + bucket_of(times),
         tallies=tallies,
         maxima=maxima.reshape(rows, -1),
+        pool_sums=_pool_sums(codes, pool_of_rows[row], pools),
         events=len(codes),
-        dropped=len(buffer) // RECORD - len(codes),
+        dropped=dropped + insane,
         clamped=int(np.count_nonzero(times > HIGHEST_NS)),
     )
+
+
+def _checked(records: Ints) -> tuple[Ints, Ints, NDArray[np.bool_], int]:
+    """Codes, times (shape (records, 3)), whether the execution was measured, and how many had to be dropped."""
+    codes, times = np.ascontiguousarray(records[:, 0]), np.ascontiguousarray(records[:, 1:])
+    measured = np.asarray(times[:, 2] != ABSENT)
+    if not measured.all():
+        times = times.copy()  # the memory of a single record is that of bytes, which cannot be written
+        times[~measured, 2] = 0
+    if not len(times) or (times.min() >= 0 and times.max() <= LONGEST_NS):
+        return codes, times, measured, 0
+    sane = ((times >= 0) & (times <= LONGEST_NS)).all(axis=1)
+    return codes[sane], times[sane], measured[sane], len(records) - int(np.count_nonzero(sane))
+
+
+def _pool_sums(codes: Ints, pool: NDArray[np.intp], pools: int) -> NDArray[np.int64]:
+    """What is told apart by session kind and by category."""
+    outcome = codes & ((1 << _OUTCOME_BITS) - 1)
+    kind = (codes >> _OUTCOME_BITS) & ((1 << _KIND_BITS) - 1)
+    sums = np.zeros(pools * POOL_SUMS, np.int64)
+    np.add.at(sums, pool * POOL_SUMS + kind * len(OUTCOMES) + outcome, np.int64(1))
+    failed = np.flatnonzero((outcome >= FAILED.start) & (outcome < FAILED.stop))
+    if len(failed):
+        category = (codes[failed] >> (_OUTCOME_BITS + _KIND_BITS)) & ((1 << _CATEGORY_BITS) - 1)
+        np.add.at(sums, pool[failed] * POOL_SUMS + BY_CATEGORY.start + category, np.int64(1))
+    return sums.reshape(pools, POOL_SUMS)
 
 
 def _records(buffer: list[Any]) -> Ints:

@@ -83,9 +83,14 @@ def quantiles(counts: Ints, shares: Sequence[float], first: int = 0) -> Floats:
     return values.reshape(*counts.shape[:-1], len(shares))
 
 
-def bars(counts: Ints) -> tuple[Bar, ...]:
-    """One whole histogram in bars that end at 2 µs, 5 µs, 10 µs ..., from the first to the last not empty."""
-    sums = np.add.reduceat(counts, _BAR_STARTS)
+def bars(counts: Ints, first: int = 0) -> tuple[Bar, ...]:
+    """One histogram in bars that end at 2 µs, 5 µs, 10 µs ..., from the first to the last not empty.
+
+    *counts* may be a slice of the buckets that begins at bucket *first*.
+    """
+    whole = np.zeros(BUCKETS, np.int64)
+    whole[first : first + len(counts)] = counts
+    sums = np.add.reduceat(whole, _BAR_STARTS)
     used = np.flatnonzero(sums)
     if not len(used):
         return ()

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
-from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from pool_monitor.metrics.fold import BUSY, DISTRIBUTIONS, OUTCOMES, SUMS
-from pool_monitor.metrics.histogram import BUCKETS, Floats, Ints, bars, quantiles
+from pool_monitor.metrics.block import CHUNK
+from pool_monitor.metrics.fold import BUSY
+from pool_monitor.metrics.histogram import bars
 from pool_monitor.metrics.series import Grouping, Layout
-from pool_monitor.metrics.window import WindowStore
-from pool_monitor.snapshot import Bar, CallStats, Distribution, OperationView, PoolDetail, PoolView, Trend, WorkerView
-
-_SHARES = (0.5, 0.9, 0.95, 0.99, 0.999)
-_EMPTY = Distribution()
+from pool_monitor.metrics.stats import Grouped, call_fields
+from pool_monitor.metrics.window import Window, Windows
+from pool_monitor.snapshot import Bar, CallStats, OperationView, PoolDetail, PoolView, Trend, WorkerView
 
 
 class WorkerStats(Struct, frozen=True, kw_only=True):
@@ -46,60 +43,51 @@ class PoolStats(Struct, frozen=True, kw_only=True):
     """Every slot that calls ended on or that something went wrong on, by id."""
 
 
-class _Sums(NamedTuple):
-    """Rows added up into groups: the first axis of each."""
-
-    counts: Ints
-    tallies: Ints
-    maxima: Ints
-
-
 def pool_stats(
-    store: WindowStore,
+    windows: Windows,
+    window: Window,
     layout: Layout,
-    known: NDArray[np.bool_],
     trend: Trend,
     deaths: int,
     last_death: str | None,
     covered_s: float,
     last_errors: dict[str, tuple[str, float]],
 ) -> PoolStats:
-    """One pool in the window of *store*, which covers *covered_s* seconds.
+    """One pool in *window*, which covers *covered_s* seconds.
 
-    *known* says of every row whether its operation is worth naming, *deaths* how many workers died in the window, and
-    *last_death* of what the last one did. *last_errors* has the text and the age in seconds of what last went wrong,
-    by slot.
+    *deaths* is how many workers died in the window, *last_death* of what the last one did. *last_errors* has the text
+    and the age in seconds of what last went wrong, by slot.
     """
-    by_operation, by_worker = (_added_up(store, grouping) for grouping in (layout.operations, layout.workers))
-    total = _Sums(
+    rows = rows_of(windows, window, layout.rows)
+    by_operation, by_worker = (_added_up(rows, grouping) for grouping in (layout.operations, layout.workers))
+    total = by_operation._replace(
         counts=by_operation.counts.sum(axis=0, keepdims=True),
         tallies=by_operation.tallies.sum(axis=0, keepdims=True),
         maxima=by_operation.maxima.max(axis=0, keepdims=True),
     )
     parts = (total, by_operation, by_worker)
-    fields = _call_fields(
-        _Sums(
-            counts=np.concatenate([part.counts for part in parts]),
-            tallies=np.concatenate([part.tallies for part in parts]),
-            maxima=np.concatenate([part.maxima for part in parts]),
-        ),
-        covered_s,
+    every = Grouped(
+        counts=np.concatenate([part.counts for part in parts]),
+        tallies=np.concatenate([part.tallies for part in parts]),
+        maxima=np.concatenate([part.maxima for part in parts]),
+        first=rows.first,
     )
+    fields = call_fields(every, [covered_s] * len(every.tallies))
     operations, workers = layout.operations.names, layout.workers.names
     of_operation, of_worker = fields[1 : 1 + len(operations)], fields[1 + len(operations) :]
-    named = np.logical_or.reduceat(known[layout.operations.rows], layout.operations.starts)
+    known = windows.used()[layout.rows]
     busy_ns = by_worker.tallies[:, BUSY].tolist()
     return PoolStats(
         covered_seconds=covered_s,
         total=CallStats(**fields[0]),
-        histogram=bars(total.counts[0, 0]),
+        histogram=bars(total.counts[0, 0], rows.first),
         trend=trend,
         deaths=deaths,
         last_death=last_death if deaths else None,
         operations={
             name: OperationView(operation=name, **values)
-            for name, values, wanted in zip(operations, of_operation, named.tolist(), strict=True)
-            if wanted
+            for name, values, places in zip(operations, of_operation, layout.operations.places, strict=True)
+            if known[places].any()
         },
         workers=_with_errors(
             {
@@ -156,66 +144,27 @@ def _measured(worker: WorkerView, stats: PoolStats) -> WorkerView:
     )
 
 
-def _added_up(store: WindowStore, grouping: Grouping) -> _Sums:
-    """The rows of *store* per group."""
-    rows, starts = grouping.rows, grouping.starts
-    histograms = store.running.reshape(-1, len(DISTRIBUTIONS) * BUCKETS)[rows]
-    counts = np.empty((len(starts), histograms.shape[1]), np.int32)
-    # A loop, because np.add.reduceat takes over ten times as long on wide rows.
-    for group, (begin, end) in enumerate(pairwise([*starts.tolist(), len(rows)])):
-        np.add.reduce(histograms[begin:end], axis=0, dtype=np.int32, out=counts[group])
-    return _Sums(
-        counts=counts.reshape(-1, len(DISTRIBUTIONS), BUCKETS),
-        tallies=np.add.reduceat(store.tallies[rows], starts),
-        maxima=np.maximum.reduceat(store.maxima()[rows], starts),
+def rows_of(windows: Windows, window: Window, rows: NDArray[np.intp]) -> Grouped:
+    """*rows* in *window*, each a group of its own."""
+    store, pages = windows[window], windows.pages
+    sums, open_sums = store.running, windows.open.sums
+    span = pages.span(rows)
+    return Grouped(
+        counts=pages.dense(sums.counts, rows, span) + pages.dense(open_sums.counts, rows, span),
+        tallies=sums.tallies[rows] + open_sums.tallies[rows],
+        maxima=np.maximum(store.highest().maxima[rows], windows.open.highest.maxima[rows]),
+        first=span.start * CHUNK,
     )
 
 
-def _call_fields(sums: _Sums, covered_s: float) -> list[dict[str, Any]]:
-    """The fields of a CallStats for each group."""
-    outcomes = sums.tallies[:, : len(OUTCOMES)].tolist()
-    return [
-        {**_outcome_fields(*counts, covered_s=covered_s), **dict(zip(DISTRIBUTIONS, distributions, strict=True))}
-        for counts, distributions in zip(outcomes, _distributions(sums), strict=True)
-    ]
-
-
-def _outcome_fields(
-    ok: int, error: int, timeout: int, worker_lost: int, cancelled: int, rejected: int, *, covered_s: float
-) -> dict[str, Any]:
-    errors = error + timeout + worker_lost
-    calls = ok + errors + cancelled
-    return {
-        "calls": calls,
-        "ok": ok,
-        "errors": errors,
-        "timeouts": timeout,
-        "workers_lost": worker_lost,
-        "cancelled": cancelled,
-        "rejected": rejected,
-        "error_ratio": errors / calls if calls else None,
-        "rate": calls / covered_s if covered_s else None,
-    }
-
-
-def _distributions(sums: _Sums) -> list[list[Distribution]]:
-    """Latency, queue and execution of each group."""
-    used = np.flatnonzero(sums.counts.any(axis=(0, 1)))
-    first, last = (int(used[0]), int(used[-1])) if len(used) else (0, 0)
-    counts = sums.counts[..., first : last + 1]
-    sizes = counts.sum(axis=-1)
-    maxima_s = sums.maxima / 1e9
-    means_s = sums.tallies[:, SUMS] / np.maximum(sizes, 1) / 1e9
-    # An estimate may lie above the longest duration there was; that one is known exactly.
-    percentiles_s: Floats = np.minimum(quantiles(counts, _SHARES, first), maxima_s[..., None])
-    return [
-        [_distribution(*values) for values in zip(*group, strict=True)]
-        for group in zip(sizes.tolist(), means_s.tolist(), maxima_s.tolist(), percentiles_s.tolist(), strict=True)
-    ]
-
-
-def _distribution(count: int, mean: float, longest: float, percentiles: list[float]) -> Distribution:
-    if not count:
-        return _EMPTY
-    p50, p90, p95, p99, p999 = percentiles
-    return Distribution(count=count, mean=mean, max=longest, p50=p50, p90=p90, p95=p95, p99=p99, p999=p999)
+def _added_up(rows: Grouped, grouping: Grouping) -> Grouped:
+    """*rows* per group."""
+    groups = len(grouping.names)
+    counts = np.empty((groups, *rows.counts.shape[1:]), rows.counts.dtype)
+    tallies, maxima = (np.empty((groups, array.shape[1]), np.int64) for array in (rows.tallies, rows.maxima))
+    # A loop, because np.add.reduceat takes over ten times as long on wide rows.
+    for group, places in enumerate(grouping.places):
+        np.add.reduce(rows.counts[places], axis=0, out=counts[group])
+        np.add.reduce(rows.tallies[places], axis=0, out=tallies[group])
+        np.maximum.reduce(rows.maxima[places], axis=0, out=maxima[group])
+    return Grouped(counts, tallies, maxima, rows.first)

@@ -9,8 +9,7 @@ longest window are given away first.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,26 +20,32 @@ from pool_monitor.metrics.fold import DISTRIBUTIONS, code_of
 Key: TypeAlias = tuple[str, str, str | None]
 """Pool, operation, worker; worker is None for calls that never reached one."""
 
+
+class Names(NamedTuple):
+    """Whose numbers they are: row *r* of a block is ``rows[r]``, pool *p* is ``pools[p]``."""
+
+    rows: tuple[Key, ...]
+    pools: tuple[str, ...]
+
+
 OTHER = "other"
 NAME_LIMIT = 200
 """Longest name that gets a row; what is longer is `OTHER`."""
-ROW_BYTES = 4096
+ROW_BYTES = 1536
 """Upper estimate of what one row takes in here: the key, its names, and its place in the layouts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grouping:
-    """Rows under names: ``rows[starts[i]:starts[i + 1]]`` are those of ``names[i]``."""
+class Grouping(NamedTuple):
+    """Rows under names: those of ``names[i]`` stand at ``places[i]`` in `Layout.rows`."""
 
     names: list[str]
+    places: list[NDArray[np.intp] | slice]
+
+
+class Layout(NamedTuple):
+    """The rows of one pool, by operation and by worker. Those without a worker are in the first only."""
+
     rows: NDArray[np.intp]
-    starts: NDArray[np.intp]
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The rows of one pool, in the two orders they are added up in. Those without a worker are in the first only."""
-
     operations: Grouping
     workers: Grouping
 
@@ -95,8 +100,8 @@ class Registry:
         code = self.admit((pool, OTHER, worker))
         return self.codes[pool, OTHER, None] if code is None else code
 
-    def recycle(self, unused: NDArray[np.bool_]) -> bool:
-        """Give the rows that are *unused* to whoever comes next. Returns whether there were any."""
+    def recycle(self, unused: NDArray[np.bool_]) -> list[int]:
+        """Give the rows that are *unused* to whoever comes next. Returns which."""
         found = [row for row in np.flatnonzero(unused).tolist() if len(self.pools) <= row < self.size]
         found = [row for row in found if self._keys[row] is not None]
         for row in found:
@@ -106,7 +111,7 @@ class Registry:
             self._keys[row] = None
         self._free += found
         self._layouts.clear()
-        return bool(found)
+        return found
 
     def pool_of_rows(self) -> NDArray[np.intp]:
         """The index in ``pools`` of every row's pool. A row in nobody's hands keeps its last one."""
@@ -117,12 +122,22 @@ class Registry:
         layout = self._layouts.get(pool)
         if layout is None:
             keys = [(key, row) for row, key in enumerate(self._keys) if key is not None and key[0] == pool]
+            keys.sort(key=lambda keyed: keyed[0][1])
             layout = Layout(
-                operations=_grouped((operation, row) for (_pool, operation, _worker), row in keys),
-                workers=_grouped((worker, row) for (_pool, _operation, worker), row in keys if worker is not None),
+                rows=np.array([row for _key, row in keys], np.intp),
+                operations=_grouped(operation for (_pool, operation, _worker), _row in keys),
+                workers=_grouped(worker for (_pool, _operation, worker), _row in keys),
             )
             self._layouts[pool] = layout
         return layout
+
+    def rows(self) -> list[int]:
+        """The rows in use."""
+        return [row for row, key in enumerate(self._keys) if key is not None]
+
+    def names(self) -> Names:
+        """Whose every row is. Rows in nobody's hands belong to a pool without a name."""
+        return Names(tuple(key or ("", OTHER, None) for key in self._keys), self.pools)
 
     def _add(self, key: Key) -> int:
         pool = self.pools.index(key[0])
@@ -138,13 +153,16 @@ class Registry:
         return self.codes[key]
 
 
-def _grouped(named_rows: Iterable[tuple[str, int]]) -> Grouping:
-    ordered = sorted(named_rows)
-    starts: dict[str, int] = {}
-    for at, (name, _row) in enumerate(ordered):
-        starts.setdefault(name, at)
+def _grouped(names: Iterable[str | None]) -> Grouping:
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        if name is not None:
+            places.setdefault(name, []).append(place)
+    # A slice where possible: it is read in place.
     return Grouping(
-        names=list(starts),
-        rows=np.array([row for _name, row in ordered], np.intp),
-        starts=np.array(list(starts.values()), np.intp),
+        names=sorted(places),
+        places=[
+            slice(found[0], found[-1] + 1) if found[-1] - found[0] < len(found) else np.array(found, np.intp)
+            for found in (places[name] for name in sorted(places))
+        ],
     )

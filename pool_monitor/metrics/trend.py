@@ -6,22 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.metrics.histogram import Ints
-from pool_monitor.metrics.window import SECOND_NS, Window
+from pool_monitor.metrics.window import SECOND_NS, SILENCE, Window
 from pool_monitor.snapshot import Trend
 
-LENGTH = 1024
-"""Seconds kept: the longest window's 900, its open step, and what makes a round number."""
-_DEATHS = 2
-"""Column of the counts, after the calls that ended well and those that failed."""
+LENGTH = 4096
+"""Seconds kept: the longest window's 3600, its open step, and what makes a round number."""
 _NONE = np.iinfo(np.int64).min
 """No second: those before the machine was started are negative."""
-_SILENCE = 3
-"""Seconds without a sign of life (three ticks) after which the time between counts as not measured."""
 
 
 class TrendRing:
-    """Calls that ended well and that failed, and workers that died, per second of the monotonic clock, for each of
-    *pools* pools.
+    """Calls that ended well and that failed, per second of the collector's clock, for each of *pools* pools.
 
     A second counts as measured when it is the one of the start or a later one, and the ring was advanced in it, or to
     within three seconds of it. The first counts as a whole second too, though only its end was measured: a rate over
@@ -29,7 +24,7 @@ class TrendRing:
     """
 
     def __init__(self, now_ns: int, pools: int) -> None:
-        self._counts = np.zeros((LENGTH, pools, 3), np.int64)
+        self._counts = np.zeros((LENGTH, pools, 2), np.int64)
         self._seconds = np.full(LENGTH, _NONE)
         """Which second each entry holds."""
         self._latest = now_ns // SECOND_NS
@@ -37,7 +32,7 @@ class TrendRing:
 
     @staticmethod
     def bytes_for(pools: int) -> int:
-        return LENGTH * (3 * pools + 1) * 8
+        return LENGTH * (2 * pools + 1) * 8
 
     @property
     def nbytes(self) -> int:
@@ -46,7 +41,7 @@ class TrendRing:
     def advance(self, now_ns: int) -> None:
         second = now_ns // SECOND_NS
         if second > self._latest:
-            gap = second - self._latest > _SILENCE
+            gap = second - self._latest > SILENCE
             self._open_entries(second if gap else self._latest + 1, second)
             self._latest = second
 
@@ -54,19 +49,7 @@ class TrendRing:
         """Count calls at *now_ns*, given per row with each row's pool."""
         self.advance(now_ns)
         counts = self._counts[self._latest % LENGTH]
-        np.add.at(counts[:, :2], pools, np.stack((ok, errors), axis=-1))
-
-    def died(self, now_ns: int, pool: int) -> None:
-        """Count a worker's death at *now_ns*."""
-        self.advance(now_ns)
-        self._counts[self._latest % LENGTH, pool, _DEATHS] += 1
-
-    def deaths(self, pool: int, since_ns: int, now_ns: int) -> int:
-        """Workers that died from the second of *since_ns* on."""
-        now = now_ns // SECOND_NS
-        seconds = np.arange(max(since_ns // SECOND_NS, now - LENGTH + 1), now + 1)
-        known = self._seconds[seconds % LENGTH] == seconds
-        return int(self._counts[seconds[known] % LENGTH, pool, _DEATHS].sum())
+        np.add.at(counts, pools, np.stack((ok, errors), axis=-1))
 
     def trend(self, pool: int, window: Window, now_ns: int, wall_ns: int) -> Trend:
         """The steps that were complete at *now_ns*, cut where the wall clock, *wall_ns* then, is a multiple of one."""
@@ -76,7 +59,7 @@ class TrendRing:
         end = (now_ns // SECOND_NS + offset) // step * step
         seconds = np.arange(end - offset - int(window.seconds), end - offset)
         measured = self._seconds[seconds % LENGTH] == seconds
-        counts = np.where(measured[:, None], self._counts[seconds % LENGTH, pool, :_DEATHS], 0)
+        counts = np.where(measured[:, None], self._counts[seconds % LENGTH, pool], 0)
         lengths = measured.reshape(-1, step).sum(axis=1)
         sums = counts.reshape(-1, step, 2).sum(axis=1)
         rates = [

@@ -1,57 +1,73 @@
-"""Sliding windows: what happened in the last 1, 5 and 15 minutes, exactly, at a bounded price.
+"""Sliding windows: what happened in the last 1, 5 and 15 minutes and the last hour, exactly, at a bounded price.
 
 Theory of operation
 -------------------
-Monotonic time is cut into slots on a fixed grid: 1 s for ``1m``, 5 s for ``5m``, 15 s for ``15m``. A window is the
-open slot and the 59 before it, so it never reaches back further than its name says and falls short of that by at
-most one slot. It keeps *running* sums, which a reader takes as they are, and per slot what has to be subtracted
-again when the slot leaves: histograms as sparse pairs, the rest as rows of a ring.
+Time is cut into slots on a fixed grid: 1 s for ``1m``, 5 s for ``5m``, 10 s for ``15m``, 60 s for ``1h``. A window is
+the open slot and as many before it as make up its name, so it never reaches back further than that and falls short
+of it by at most one slot. It keeps *running* sums, which a reader takes as they are, and per slot, as blocks
+(`pool_monitor.metrics.block`), what has to be subtracted again when the slot leaves.
 
-Slots nest, so only the open second is kept densely. When it closes its histograms become pairs of key and count and
-are handed on: five closed seconds make a closed slot of ``5m``, three of those one of ``15m``. The running sums of
-all three are up to date all the time.
+Everything is counted into the open second, densely and once. When that second closes it becomes a block, is added to
+the running sums of all windows and to the totals, and is laid into the open slot of each. So the price of an event
+does not depend on the number of windows, and the price of a second depends on the buckets used in it.
+
+The seconds of a closed slot are merged into one block some time later, one slot per second of the clock at most and
+finer slots first, so that coarser ones have fewer blocks to merge: nothing depends on it but memory, and merging all
+of them on the full minute would make a pause that people notice.
 
 Memory is bounded by `Windows.limit_bytes`. When the slots need more (many series, all busy), the oldest slots of the
 window that holds the most leave early; what is left stays exact, and `Windows.covered_ns` tells how far it reaches.
 
-Why not a dense ring of histograms? 450 KB per series against 20 to 80. Why not a list of raw durations? It grows
-with the rate, and answering costs a sort.
+Why not a dense ring of histograms? 450 KB per series and window against some 10. Why not a list of raw durations? It
+grows with the rate, and answering costs a sort. Why not merge the slots when asked? 60 merges per window and answer,
+where a dashboard asks every second; and an answer would take the longer the busier the pool.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.errors import ConfigError
-from pool_monitor.metrics.fold import DISTRIBUTIONS, TALLIES, Batch
-from pool_monitor.metrics.histogram import BUCKET_BITS, BUCKETS
+from pool_monitor.metrics.block import CHUNK, Block, Cells, merge
+from pool_monitor.metrics.fold import DISTRIBUTIONS, PEAKS, POOL_SUMS, SECONDS, TALLIES, Batch
+from pool_monitor.metrics.histogram import BUCKETS
+from pool_monitor.metrics.pages import Pages, reserved
 
 SECOND_NS = 1_000_000_000
-SLOTS = 60
+SILENCE = 3
+"""Seconds without a sign of life (three ticks) after which the time between counts as not measured."""
 KEYS_PER_ROW = len(DISTRIBUTIONS) * BUCKETS
-_FIRST_ROWS = 16
-_ONE = np.int32(1)  # a plain 1 would cost fifty times as much: np.add.at is fast for equal types only
+_MERGED_CELLS = 100_000
+"""Buckets in use merged at once, where two blocks do not have more: about a millisecond."""
+_BLOCK_BYTES = 2048
+"""Upper estimate of what a block takes beside its numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A length of time numbers are asked for, with the grain of its slots and of its chart (`trend_step`), in s."""
+    """A length of time numbers are asked for: so many slots of so many seconds. `trend_step` is the grain of its
+    chart, in s.
+    """
 
     name: str
     slot: int
+    slots: int
     trend_step: int
 
     @property
     def seconds(self) -> float:
-        return float(self.slot * SLOTS)
+        return float(self.slot * self.slots)
 
 
 WINDOWS: dict[str, Window] = {
-    window.name: window for window in (Window("1m", 1, 1), Window("5m", 5, 1), Window("15m", 15, 3))
+    window.name: window
+    for window in (Window("1m", 1, 60, 1), Window("5m", 5, 60, 1), Window("15m", 10, 90, 3), Window("1h", 60, 60, 12))
 }
 LONGEST = list(WINDOWS.values())[-1]
 
@@ -64,33 +80,105 @@ def parse_window(name: str) -> Window:
         raise ConfigError(f"there is no window {name!r}; choose one of {', '.join(WINDOWS)}") from None
 
 
-class Pairs(NamedTuple):
-    """A sparse histogram of every series: three to four bytes per bucket in use."""
+class Size(NamedTuple):
+    """What windows are made for: at most so many rows, of so many pools."""
 
-    lengths: NDArray[np.uint16]
-    """How many buckets each series uses."""
-    buckets: NDArray[np.uint16]
-    """Which ones: those of the first series in ascending order, then those of the next."""
-    counts: NDArray[np.unsignedinteger]
-    """How much is in each, in the smallest type that holds them all."""
+    rows: int
+    pools: int
+
+
+class Highest(NamedTuple):
+    """The parts of a block that cannot be subtracted: longest durations by row, highest gauges by pool."""
+
+    maxima: NDArray[np.int64]
+    peaks: NDArray[np.int64]
 
     @classmethod
-    def pack(cls, keys: NDArray[np.intp], counts: NDArray[np.int32]) -> Pairs:
-        """From distinct *keys* in ascending order."""
-        return cls(
-            lengths=np.bincount(keys >> BUCKET_BITS).astype(np.uint16),
-            buckets=(keys & (BUCKETS - 1)).astype(np.uint16),
-            counts=counts.astype(np.min_scalar_type(int(counts.max(initial=0)))),
+    def none(cls, size: Size) -> Highest:
+        return cls(np.zeros((size.rows, len(DISTRIBUTIONS)), np.int64), np.zeros((size.pools, PEAKS), np.int64))
+
+    def raise_to(self, block: Block) -> None:
+        self.maxima[block.rows] = np.maximum(self.maxima[block.rows], block.maxima)
+        self.peaks[block.pools] = np.maximum(self.peaks[block.pools], block.pool_peaks)
+
+
+class Sums:
+    """The parts of a block, densely: of every row and pool, zero where nothing was counted."""
+
+    def __init__(self, pages: Pages, size: Size, histogram_type: type[np.signedinteger] = np.int32) -> None:
+        self.pages = pages
+        self.counts: NDArray[np.signedinteger] = reserved((pages.capacity * CHUNK,), histogram_type)
+        """Histograms, by page."""
+        self.tallies: NDArray[np.int64] = reserved((size.rows, TALLIES), np.int64)
+        self.pool_sums = np.zeros((size.pools, POOL_SUMS), np.int64)
+
+    @staticmethod
+    def fixed_bytes(size: Size) -> int:
+        """Bytes held whatever happens, but for the pages."""
+        return size.rows * TALLIES * 8 + size.pools * POOL_SUMS * 8
+
+    def add(self, block: Block, places: NDArray[np.intp]) -> None:
+        """Add *block*, whose cells count at *places*."""
+        np.add.at(self.counts, places, block.cells.counts.astype(self.counts.dtype))  # fast for equal types only
+        self.tallies[block.rows] += block.tallies
+        self.pool_sums[block.pools] += block.pool_sums
+
+    def subtract(self, block: Block, places: NDArray[np.intp]) -> None:
+        """Take *block* out again."""
+        np.subtract.at(self.counts, places, block.cells.counts.astype(self.counts.dtype))
+        self.tallies[block.rows] -= block.tallies
+        self.pool_sums[block.pools] -= block.pool_sums
+
+    def block(self, pages: NDArray[np.intp], highest: Highest) -> Block:
+        """A copy in the other form. *pages* are those with anything in them."""
+        pages = pages[np.argsort(self.pages.chunks[pages])]
+        rows = np.flatnonzero(self.tallies.any(axis=1))
+        return Block(
+            rows=rows,
+            tallies=self.tallies[rows],
+            maxima=highest.maxima[rows],
+            cells=Cells.pack(self.pages.chunks[pages], self.counts.reshape(-1, CHUNK)[pages]),
+            pools=np.arange(len(self.pool_sums)),
+            pool_sums=self.pool_sums.copy(),
+            pool_peaks=highest.peaks.copy(),
         )
 
-    @property
-    def keys(self) -> NDArray[np.intp]:
-        series = np.repeat(np.arange(len(self.lengths)), self.lengths)
-        return (series << BUCKET_BITS) + self.buckets.astype(np.intp)
 
-    @property
-    def nbytes(self) -> int:
-        return self.lengths.nbytes + self.buckets.nbytes + self.counts.nbytes
+class OpenSecond:
+    """What has been counted since the last full second."""
+
+    def __init__(self, pages: Pages, size: Size) -> None:
+        self._pages, self._size = pages, size
+        self._touched: NDArray[np.bool_] = reserved((pages.capacity,), np.bool_)
+        self.sums = Sums(pages, size)
+        self.highest = Highest.none(size)
+
+    def add(self, batch: Batch) -> None:
+        places = self._pages.places(batch.keys)
+        np.add.at(self.sums.counts, places, np.int32(1))  # a plain 1 costs fifty times as much
+        self._touched[places // CHUNK] = True
+        rows = len(batch.tallies)
+        self.sums.tallies[:rows] += batch.tallies
+        self.sums.pool_sums += batch.pool_sums
+        np.maximum(self.highest.maxima[:rows], batch.maxima, out=self.highest.maxima[:rows])
+
+    def close(self) -> Block:
+        """All of it, as a block. It is empty after that."""
+        block, pages = self.block(), self._pages_used()
+        self.sums.counts.reshape(-1, CHUNK)[pages] = 0
+        self._touched[pages] = False
+        self.sums.tallies[block.rows] = 0
+        self.highest.maxima[block.rows] = 0
+        self.sums.pool_sums[:] = 0
+        self.highest.peaks[:] = 0
+        return block
+
+    def block(self) -> Block:
+        """All of it, so far."""
+        return self.sums.block(self._pages_used(), self.highest)
+
+    def _pages_used(self) -> NDArray[np.intp]:
+        return np.flatnonzero(self._touched[: self._pages.size])
 
 
 class WindowStore:
@@ -100,196 +188,207 @@ class WindowStore:
     the sums and the one being filled.
     """
 
-    def __init__(self, window: Window, now_ns: int) -> None:
+    def __init__(self, window: Window, pages: Pages, size: Size, now_ns: int) -> None:
         self.window = window
         self.slot_ns = window.slot * SECOND_NS
         self.since_ns = now_ns
         self.first = self.open = now_ns // self.slot_ns
-        self.running = np.zeros(0, np.int32)
-        """Histogram counts by key."""
-        self.tallies = np.zeros((0, TALLIES), np.int64)
-        self._slot_tallies = np.zeros((SLOTS, 0, TALLIES), np.int64)
-        self._slot_maxima = np.zeros((SLOTS, 0, len(DISTRIBUTIONS)), np.int64)
-        self._slot_pairs: list[Pairs | None] = [None] * SLOTS
-        self.pieces: list[Pairs] = []
-        """What has been handed on to the open slot so far."""
-        self.pair_bytes = 0
+        self.running = Sums(pages, size)
+        self.slots: dict[int, list[Block]] = {}
+        """Blocks by slot, in order of time."""
+        self.block_bytes = 0
+        self._pages, self._size = pages, size
+        self._highest: Highest | None = None
 
-    @staticmethod
-    def fixed_bytes(rows: int) -> int:
-        """Bytes held for *rows* rows, whatever happens in them."""
-        histograms = rows * KEYS_PER_ROW * 4
-        return histograms + rows * (TALLIES * (SLOTS + 1) + len(DISTRIBUTIONS) * SLOTS) * 8
+    def count(self, block: Block, places: NDArray[np.intp]) -> None:
+        """Count *block*, whose cells count at *places*, in the open slot."""
+        self.running.add(block, places)
+        self.slots.setdefault(self.open, []).append(block)
+        self.block_bytes += _held(block)
+        self._highest = None
 
-    def grow(self, rows: int) -> None:
-        """Make room for *rows* rows."""
-        self.running = _grown(self.running, rows * KEYS_PER_ROW, axis=0)
-        self.tallies = _grown(self.tallies, rows, axis=0)
-        self._slot_tallies = _grown(self._slot_tallies, rows, axis=1)
-        self._slot_maxima = _grown(self._slot_maxima, rows, axis=1)
-
-    def add(self, batch: Batch) -> None:
-        """Count *batch* in the open slot. Its histograms have to be handed on as a piece later."""
-        rows = len(batch.tallies)
-        at = self.open % SLOTS
-        np.add.at(self.running, batch.keys, _ONE)
-        self.tallies[:rows] += batch.tallies
-        self._slot_tallies[at, :rows] += batch.tallies
-        np.maximum(self._slot_maxima[at, :rows], batch.maxima, out=self._slot_maxima[at, :rows])
-
-    def hand_on(self, piece: Pairs) -> None:
-        """Remember what was added to the open slot; the sums have it already."""
-        self.pieces.append(piece)
-        self.pair_bytes += piece.nbytes
-
-    def close(self, slot: int, pairs: Pairs | None) -> None:
-        """Go on to *slot*. *pairs* is all that the one open until now holds."""
-        self.pair_bytes -= sum(piece.nbytes for piece in self.pieces)
-        self.pieces = []
-        self._slot_pairs[self.open % SLOTS] = pairs
-        self.pair_bytes += pairs.nbytes if pairs else 0
-        self._forget_before(slot - SLOTS + 1)
+    def go_on(self, slot: int) -> None:
+        """Make *slot* the open one, and let those that are too old for it leave."""
+        self._forget_before(slot - self.window.slots + 1)
         self.open = slot
 
+    def to_merge(self) -> list[Block]:
+        """Blocks of one closed slot that could be one: some of the first that has several; none if no slot has."""
+        for slot, blocks in self.slots.items():
+            if len(blocks) > 1 and slot < self.open:
+                cells = itertools.accumulate(len(block.cells.offsets) for block in blocks)
+                return blocks[: max(2, sum(number <= _MERGED_CELLS for number in cells))]
+        return []
+
+    def replace(self, some: list[Block], merged: Block) -> None:
+        """Put *merged* in the place of *some*, if they are all in one slot."""
+        gone = {id(block) for block in some}
+        for slot, blocks in self.slots.items():
+            kept = [block for block in blocks if id(block) not in gone]
+            if len(kept) < len(blocks):
+                if len(kept) + len(some) == len(blocks):
+                    self.slots[slot] = [*kept, merged] if slot == self.open else [merged, *kept]
+                    self.block_bytes += _held(merged) - sum(map(_held, some))
+                return
+
     def forget_oldest(self) -> bool:
-        """Let the oldest closed slot that holds pairs go before its time. Returns whether there was one."""
-        for slot in range(self.first, self.open):
-            if self._slot_pairs[slot % SLOTS] is not None:
-                self._forget_before(slot + 1)
-                return True
-        return False
+        """Let the oldest closed slot that holds anything go before its time. Returns whether there was one."""
+        oldest = next(iter(self.slots), self.open)
+        if oldest == self.open:
+            return False
+        self._forget_before(oldest + 1)
+        return True
 
     def covered_ns(self, now_ns: int) -> int:
         """How far back from *now_ns* the sums reach."""
         return now_ns - max(self.since_ns, self.first * self.slot_ns)
 
-    def maxima(self) -> NDArray[np.int64]:
-        """Longest durations, ns: shape (rows, distributions)."""
-        longest: NDArray[np.int64] = self._slot_maxima.max(axis=0)
-        return longest
+    def highest(self) -> Highest:
+        """Of all slots, without the open second."""
+        if self._highest is None:
+            self._highest = Highest.none(self._size)
+            for block in self.blocks():
+                self._highest.raise_to(block)
+        return self._highest
+
+    def blocks(self) -> Iterator[Block]:
+        for blocks in self.slots.values():
+            yield from blocks
 
     def _forget_before(self, slot: int) -> None:
         """Take every slot before *slot* out of the sums."""
-        for gone in range(self.first, min(slot, self.open + 1)):
-            at = gone % SLOTS
-            pairs = self._slot_pairs[at]
-            if pairs is not None:
-                self.running[pairs.keys] -= pairs.counts
-                self.pair_bytes -= pairs.nbytes
-                self._slot_pairs[at] = None
-            self.tallies -= self._slot_tallies[at]
-            self._slot_tallies[at] = 0
-            self._slot_maxima[at] = 0
+        while (oldest := next(iter(self.slots), slot)) < slot:
+            for block in self.slots.pop(oldest):
+                self.running.subtract(block, self._pages.places_of(block.cells))
+                self.block_bytes -= _held(block)
+            self._highest = None
         self.first = max(self.first, slot)
 
 
 class Windows:
-    """All windows together, over at most *row_limit* rows, in at most *limit_bytes*.
+    """All windows together, over at most *rows* rows of *pools* pools, in at most *limit_bytes*.
 
-    The limit has to be above `fixed_bytes`. Time never goes back: each call's *now_ns* is at least the one before.
+    The limit has to be above `most_fixed_bytes`. Time never goes back: each call's *now_ns* is at least the one
+    before. *closed* is told every second that has closed: its number and its block.
     """
 
-    def __init__(self, now_ns: int, row_limit: int, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        now_ns: int,
+        rows: int,
+        pools: int,
+        limit_bytes: int,
+        closed: Callable[[int, Block], object] = lambda _second, _block: None,
+    ) -> None:
         self.limit_bytes = limit_bytes
-        self.rows = 0
-        self._row_limit = row_limit
+        self.size = Size(rows, pools)
+        self.pages = Pages(rows)
+        self.totals = Sums(self.pages, self.size, np.int64)
+        """All seconds that have closed since the beginning."""
+        self.open = OpenSecond(self.pages, self.size)
+        self.second = now_ns // SECOND_NS
+        """The open one."""
+        self._closed = closed
         self._stores: dict[str, WindowStore]
-        self._open_second: NDArray[np.int32]
-        """Histogram counts of the open second by key."""
-        self._second_is_empty: bool
         self._clear(now_ns)
 
     @staticmethod
-    def fixed_bytes(rows: int) -> int:
-        """Bytes held for *rows* rows with nothing in them."""
-        return len(WINDOWS) * WindowStore.fixed_bytes(rows) + rows * KEYS_PER_ROW * 4
+    def most_fixed_bytes(rows: int, pools: int) -> int:
+        """Bytes held when every row uses all of its buckets, but for the slots."""
+        return _fixed_bytes(Size(rows, pools)) + (1 + rows * KEYS_PER_ROW // CHUNK) * _PAGE_BYTES
+
+    def stores(self) -> Iterable[WindowStore]:
+        return self._stores.values()
 
     def __getitem__(self, window: Window) -> WindowStore:
         return self._stores[window.name]
 
     @property
     def nbytes(self) -> int:
-        """Bytes held now; pairs that two windows share are counted in both."""
-        return self.fixed_bytes(self.rows) + sum(store.pair_bytes for store in self._stores.values())
-
-    def grow(self, rows: int) -> None:
-        """Make room for *rows* rows and some more: a quarter, because doubling would leave megabytes unused."""
-        if rows > self.rows:
-            self.rows = min(max(rows + rows // 4, _FIRST_ROWS), self._row_limit)
-            self._open_second = _grown(self._open_second, self.rows * KEYS_PER_ROW, axis=0)
-            for store in self._stores.values():
-                store.grow(self.rows)
+        """Bytes held now; blocks that two windows share are counted in both."""
+        blocks = sum(store.block_bytes for store in self._stores.values())
+        return _fixed_bytes(self.size) + self.pages.size * _PAGE_BYTES + blocks
 
     def add(self, now_ns: int, batch: Batch) -> None:
         """Count *batch* at *now_ns*."""
-        self.grow(len(batch.tallies))
         self.advance(now_ns)
-        for store in self._stores.values():
-            store.add(batch)
-        np.add.at(self._open_second, batch.keys, _ONE)
-        self._second_is_empty = self._second_is_empty and not len(batch.keys)
+        self.open.add(batch)
+
+    def note(self, now_ns: int, pool: int, column: int) -> None:
+        """Count one in a column of a pool's sums at *now_ns*."""
+        self.advance(now_ns)
+        self.open.sums.pool_sums[pool, column] += 1
 
     def advance(self, now_ns: int) -> None:
-        """Let slots that have become too old leave."""
-        second, *coarser = self._stores.values()
-        if now_ns // second.slot_ns <= second.open:
+        """Close what is over, let slots that have become too old leave, and do a little of the merging."""
+        second = now_ns // SECOND_NS
+        if second <= self.second:
             return
-        closed = None if self._second_is_empty else self._drained()
-        self._second_is_empty = True
-        second.close(now_ns // second.slot_ns, closed)
-        for store in coarser:
-            if closed is not None:
-                store.hand_on(closed)
-            slot = now_ns // store.slot_ns
-            if slot <= store.open:
-                break
-            closed = self._merged(store.pieces)
-            store.close(slot, closed)
+        silent = second - self.second > SILENCE
+        for over in range(self.second, self.second + 1 if silent else second):
+            self._close(over)
+        self.second = second
+        for store in self._stores.values():
+            store.go_on(now_ns // store.slot_ns)
+        self._merge_some()
         self._keep_within_limit(now_ns)
 
+    def recycle(self, rows: list[int]) -> None:
+        """Forget the totals of *rows*, in which no window counts anything, and give their pages back."""
+        self.totals.counts.reshape(-1, CHUNK)[self.pages.release(rows)] = 0
+        self.totals.tallies[rows] = 0
+
+    def block(self, window: Window) -> Block:
+        """All that *window* covers, the open second included."""
+        store = self._stores[window.name]
+        return merge([store.running.block(np.arange(1, self.pages.size), store.highest()), self.open.block()])
+
+    def open_block(self) -> Block:
+        """All that has been counted since the last full second."""
+        return self.open.block()
+
     def used(self) -> NDArray[np.bool_]:
-        """Which rows any window holds anything of."""
-        used = np.zeros(self.rows, bool)
+        """Of each row: whether anything was counted in it within the longest window."""
+        longest = self._stores[LONGEST.name].running.tallies
+        return np.asarray((longest + self.open.sums.tallies).any(axis=1), np.bool_)
+
+    def _close(self, second: int) -> None:
+        self.open.sums.pool_sums[:, SECONDS] += 1
+        block = self.open.close()
+        places = self.pages.places_of(block.cells)
         for store in self._stores.values():
-            used |= store.tallies.any(axis=1)
-        return used
+            store.go_on(second * SECOND_NS // store.slot_ns)
+            store.count(block, places)
+        self.totals.add(block, places)
+        self._closed(second, block)
 
-    def _merged(self, pieces: list[Pairs]) -> Pairs | None:
-        """All *pieces* as one. Only while the open second is empty: its place serves as scratch paper."""
-        if len(pieces) < 2:
-            return pieces[0] if pieces else None
-        for piece in pieces:
-            self._open_second[piece.keys] += piece.counts
-        return self._drained()
-
-    def _drained(self) -> Pairs:
-        """What the open second holds, which is empty after that."""
-        # Comparing first is five times as fast as np.flatnonzero of numbers, and a scan several times as fast as
-        # sorting the keys of a busy second.
-        keys = np.flatnonzero(self._open_second != 0)
-        pairs = Pairs.pack(keys, self._open_second[keys])
-        self._open_second[keys] = 0
-        return pairs
+    def _merge_some(self) -> None:
+        """Merge blocks of one slot. Coarser slots hold the same ones, and get the merged one too."""
+        some = next(filter(None, (store.to_merge() for store in self._stores.values())), None)
+        if some:
+            merged = merge(some)
+            for store in self._stores.values():
+                store.replace(some, merged)
 
     def _keep_within_limit(self, now_ns: int) -> None:
         while self.nbytes > self.limit_bytes:
-            if not max(self._stores.values(), key=lambda store: store.pair_bytes).forget_oldest():
-                # The open slots alone are too much. They are interwoven, so they can only go together.
-                self._clear(now_ns)
+            if not max(self._stores.values(), key=lambda store: store.block_bytes).forget_oldest():
+                self._clear(now_ns)  # the open slots alone are too much
                 return
 
     def _clear(self, now_ns: int) -> None:
-        self._stores = {window.name: WindowStore(window, now_ns) for window in WINDOWS.values()}
-        for store in self._stores.values():
-            store.grow(self.rows)
-        self._open_second = np.zeros(self.rows * KEYS_PER_ROW, np.int32)
-        self._second_is_empty = True
+        self._stores = {window.name: WindowStore(window, self.pages, self.size, now_ns) for window in WINDOWS.values()}
 
 
-def _grown(array: NDArray[Any], size: int, axis: int) -> NDArray[Any]:
-    """A copy of *array* with *size* entries along *axis*, the new ones zero."""
-    shape = list(array.shape)
-    shape[axis] = size
-    grown = np.zeros(shape, array.dtype)
-    grown[tuple(slice(length) for length in array.shape)] = array
-    return grown
+_PAGE_BYTES = CHUNK * (4 * len(WINDOWS) + 4 + 8) + 8 + 1
+"""Of a page: its counts in every window, the open second and the totals, its chunk, whether it was touched."""
+
+
+def _held(block: Block) -> int:
+    return block.nbytes + _BLOCK_BYTES
+
+
+def _fixed_bytes(size: Size) -> int:
+    sums = (len(WINDOWS) + 2) * Sums.fixed_bytes(size)
+    highest = (len(WINDOWS) + 1) * (size.rows * len(DISTRIBUTIONS) + size.pools * PEAKS) * 8
+    return sums + highest + size.rows * KEYS_PER_ROW // CHUNK * 4

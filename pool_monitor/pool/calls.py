@@ -54,6 +54,7 @@ class Call:
         "running",
         "sent_ns",
         "session",
+        "session_kind",
         "started_ns",
         "tick",
         "trial",
@@ -86,6 +87,7 @@ class Call:
         self.nth = 0  # of the calls handed to that worker's process
         self.trial = False  # let through by a breaker that is half open
         self.session: SessionState[Call] | None = None
+        self.session_kind = "none"  # else what it wants of the session's worker: hint or strict
         self.worker: Worker | None = None  # where it is now, or was last
         self.attempts = 0
         self.running = False  # on a worker, and not done

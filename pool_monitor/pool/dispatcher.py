@@ -141,6 +141,8 @@ class Dispatcher:
             deadline=now + (self.config.timeout if options.timeout is None else options.timeout),
             now_ns=self._now_ns(),
         )
+        if options.session is not None:
+            call.session_kind = options.affinity or self.config.affinity
         if _START.on:
             told.started(self.pool, call, self.waiting, time.time_ns())
         self._open[call.id] = call

@@ -6,9 +6,11 @@ from typing import Any
 
 from pool_monitor import events
 from pool_monitor.errors import OperationError, PoolError, Rejected
+from pool_monitor.events import ABSENT
 from pool_monitor.pool.calls import Call
 from pool_monitor.pool.transport.base import CallTimes
 from pool_monitor.pool.worker import Worker
+from pool_monitor.telemetry import FAILURES
 
 _START = events.OPERATION_START.event
 _STOP = events.OPERATION_STOP.event
@@ -21,19 +23,28 @@ _CHECKIN = events.WORKER_CHECKIN.event
 
 def started(pool: str, call: Call, waiting: int, system_ns: int) -> None:
     """A caller asked for it."""
+    skip = _START.skip
+    if skip is not None and skip():
+        return
     measurements = {"system_time": system_ns, "monotonic_time": call.started_ns, "waiting": waiting}
-    _START.emit(measurements, _about(pool, call))
+    _START.emit_all(measurements, _about(pool, call))
 
 
 def checked_out(pool: str, call: Call, worker: Worker, waiting: int, relative_ns: int) -> None:
     """It was handed to a worker."""
+    skip = _CHECKOUT.skip
+    if skip is not None and skip():
+        return
     measurements = {"queue_duration": call.queue_ns or 0, "relative_duration": relative_ns, "waiting": waiting}
-    _CHECKOUT.emit(measurements, {**_about(pool, call), "worker": worker.id})
+    _CHECKOUT.emit_all(measurements, {**_about(pool, call), "worker": worker.id})
 
 
 def checked_in(pool: str, call: Call, worker: Worker, now_ns: int) -> None:
     """The worker is done with it."""
-    _CHECKIN.emit({"duration": now_ns - call.sent_ns}, {**_about(pool, call), "worker": worker.id})
+    skip = _CHECKIN.skip
+    if skip is not None and skip():
+        return
+    _CHECKIN.emit_all({"duration": now_ns - call.sent_ns}, {**_about(pool, call), "worker": worker.id})
 
 
 def retried(pool: str, call: Call, error: PoolError, pause: float) -> None:
@@ -43,11 +54,28 @@ def retried(pool: str, call: Call, error: PoolError, pause: float) -> None:
 
 
 def ended(pool: str, call: Call, error: BaseException | None, times: CallTimes | None, now_ns: int) -> None:
-    """It has ended."""
-    if error is None:
-        if _STOP.on:
-            _STOP.emit(_measured(call, now_ns, times), _about(pool, call, on_worker=True))
+    """It has ended. A call that ended well was on a worker; ask whether anybody listens before telling its end."""
+    if error is not None:
+        _failed(pool, call, error, times, now_ns)
         return
+    skip = _STOP.skip
+    if skip is not None and skip():
+        return
+    series = _STOP.series
+    if series is not None:
+        worker = call.worker
+        assert worker is not None
+        try:
+            series[pool, call.operation, worker.id, call.session_kind](
+                now_ns - call.started_ns, call.queue_ns, ABSENT if times is None else times.execution_ns
+            )
+        except FAILURES as failure:
+            series.failed(failure)
+    if _STOP.mapped:
+        _STOP.emit_mapped(_measured(call, now_ns, times), _about(pool, call, on_worker=True))
+
+
+def _failed(pool: str, call: Call, error: BaseException, times: CallTimes | None, now_ns: int) -> None:
     measurements = _measured(call, now_ns, times)
     if isinstance(error, Rejected) and _REJECT.on:
         _REJECT.emit(
@@ -67,6 +95,7 @@ def ended(pool: str, call: Call, error: BaseException | None, times: CallTimes |
 
 def _about(pool: str, call: Call, *, on_worker: bool = False) -> dict[str, Any]:
     about: dict[str, Any] = {"pool": pool, "operation": call.operation, "call_id": call.id}
+    about["session_kind"] = call.session_kind
     if call.options.session is not None:
         about["session"] = call.options.session
     if on_worker and call.worker is not None:

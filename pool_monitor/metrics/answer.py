@@ -1,0 +1,271 @@
+"""Answers to questions about what was recorded, whatever its age: pure functions from blocks to values."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pool_monitor.errors import ConfigError
+from pool_monitor.metrics.block import Block
+from pool_monitor.metrics.fold import (
+    BUSY,
+    BY_CATEGORY,
+    BY_SESSION_KIND,
+    CATEGORIES,
+    DEATHS,
+    FAILED,
+    GAUGES,
+    OUTCOMES,
+    PEAKED,
+    PEAKS,
+    POOL_SUMS,
+    SAMPLED,
+    SAMPLES,
+    SECONDS,
+    SESSION_KINDS,
+)
+from pool_monitor.metrics.histogram import Ints
+from pool_monitor.metrics.recorded import Recorded
+from pool_monitor.metrics.series import Key, Names
+from pool_monitor.metrics.stats import call_fields, grouped
+from pool_monitor.snapshot import CallStats, ErrorRate, OperationView, Point, PoolSummary, Range, Summary
+
+POINTS = 4000
+"""Most points of a range."""
+BY = ("operation", "worker", "category", "session_kind")
+_CALLED = ("ok", "error", "timeout", "worker_lost", "cancelled")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Span(NamedTuple):
+    """Whole steps of time, in seconds since the epoch."""
+
+    start: int
+    end: int
+    step: int
+
+    @property
+    def steps(self) -> int:
+        return (self.end - self.start) // self.step
+
+
+class Selection(NamedTuple):
+    """Which calls a question is about; None: whichever."""
+
+    pool: str | None = None
+    operation: str | None = None
+    worker: str | None = None
+
+    def rows(self, names: Names) -> NDArray[np.bool_]:
+        """Of every row: whether it is meant."""
+        wanted = [
+            all(asked is None or asked == name for asked, name in zip(self, key, strict=True)) for key in names.rows
+        ]
+        return np.array(wanted, np.bool_)
+
+
+# -- questions ----------------------------------------------------------------------------------------------------
+
+
+def seconds_of(text: Any, what: str = "step") -> int:
+    """A length of time in whole seconds, from ``"10s"``, ``"5m"``, ``"1h"``, ``"7d"`` or a number of seconds.
+
+    Raises ConfigError for anything else, and for less than a second.
+    """
+    if isinstance(text, str) and text[:-1].isdecimal() and text[-1] in _UNITS:
+        seconds = float(text[:-1]) * _UNITS[text[-1]]
+    elif isinstance(text, int | float) and not isinstance(text, bool):
+        seconds = float(text)
+    else:
+        seconds = math.nan
+    if not (1 <= seconds < 1e10 and seconds.is_integer()):
+        raise ConfigError(f"{what}={text!r}: needs whole seconds, at least one: such as '10s', '5m', '1h' or 10")
+    return int(seconds)
+
+
+def span(start: Any, end: Any, step: Any) -> Span:
+    """Whole steps that hold everything from *start* to *end*, cut at multiples of *step*.
+
+    Times are seconds since the epoch, or datetimes that know their time zone. Raises ConfigError for what is no time,
+    for an end not after the start, and for more than `POINTS` steps.
+    """
+    seconds = seconds_of(step)
+    first, last = _instant(start, "start"), _instant(end, "end")
+    if last <= first:
+        raise ConfigError(f"range(start={start!r}, end={end!r}): needs an end after the start")
+    found = Span(math.floor(first / seconds) * seconds, math.ceil(last / seconds) * seconds, seconds)
+    if found.steps > POINTS:
+        raise ConfigError(
+            f"range(..., step={step!r}) would have {found.steps:,} points, more than {POINTS:,}; "
+            f"ask for a step of at least {math.ceil((last - first) / POINTS)} s, or for less time"
+        )
+    return found
+
+
+def _instant(when: Any, what: str) -> float:
+    if isinstance(when, datetime):
+        if when.tzinfo is None:
+            raise ConfigError(f"{what}={when!r}: needs a time zone, such as datetime.now(timezone.utc)")
+        return when.timestamp()
+    if isinstance(when, int | float) and not isinstance(when, bool) and math.isfinite(when) and abs(when) < 1e11:
+        return float(when)
+    raise ConfigError(f"{what}={when!r}: needs seconds since the epoch, such as time.time(), or a datetime")
+
+
+# -- answers ------------------------------------------------------------------------------------------------------
+
+
+def ranged(recorded: Recorded, asked: Span, selection: Selection) -> Range:
+    """How the calls of *selection* went, step by step."""
+    step_of = [(part.start - asked.start) // asked.step for part in recorded.parts]
+    inside = [(part, step) for part, step in zip(recorded.parts, step_of, strict=True) if 0 <= step < asked.steps]
+    wanted = selection.rows(recorded.names)
+    groups = grouped([(part.block, np.where(wanted, step, -1)) for part, step in inside], asked.steps)
+    names = recorded.names.pools
+    chosen = [number for number, name in enumerate(names) if selection.pool in (None, name)]
+    pools = _pools([(part.block, step) for part, step in inside], asked.steps, chosen, len(names))
+    of_pools = selection.operation is None and selection.worker is None
+    covered_s = pools.covered_s()
+    return Range(
+        start=float(asked.start),
+        end=float(asked.end),
+        step=float(asked.step),
+        pool=selection.pool,
+        operation=selection.operation,
+        worker=selection.worker,
+        points=tuple(
+            Point(
+                start=float(asked.start + step * asked.step),
+                covered_seconds=covered_s[step],
+                **fields,
+                **(pools.gauges(step) if of_pools else {}),
+            )
+            for step, fields in enumerate(call_fields(groups, covered_s))
+        ),
+    )
+
+
+def error_rates(block: Block, names: Names, by: str, pool: str | None = None) -> dict[str, ErrorRate]:
+    """How many calls failed, by what. Raises ConfigError when *by* is none of `BY`."""
+    if by in ("operation", "worker"):
+        at = BY.index(by) + 1
+        found: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(len(OUTCOMES), np.int64))
+        for row, tallies in zip(block.rows.tolist(), block.tallies, strict=True):
+            name = names.rows[row][at]
+            if name is not None and pool in (None, names.rows[row][0]):
+                found[name] += tallies[: len(OUTCOMES)]
+        return {name: _error_rate(found[name]) for name in sorted(found)}
+    if by not in BY:
+        raise ConfigError(f"error_rates(by={by!r}): choose one of {', '.join(BY)}")
+    chosen = [pool in (None, names.pools[number]) for number in block.pools.tolist()]
+    sums = block.pool_sums[chosen].sum(axis=0)
+    return _by_category(sums) if by == "category" else _by_session_kind(sums)
+
+
+def summary(block: Block, names: Names, start: float, end: float) -> Summary:
+    """How every pool did, in everything counted in *block*; *start* and *end* are when that was."""
+    return Summary(
+        start=start,
+        end=end,
+        pools={names.pools[number]: _pool_summary(block, names, number) for number in block.pools.tolist()},
+    )
+
+
+def _pool_summary(block: Block, names: Names, number: int) -> PoolSummary:
+    pool, pools = names.pools[number], _pools([(block, 0)], 1, [number], len(names.pools))
+    covered_s, sums = pools.covered_s()[0], pools.sums[0]
+    total = _stats(block, names, pool, covered_s, lambda _key: "total")
+    operations = _stats(block, names, pool, covered_s, lambda key: key[1])
+    workers = _stats(block, names, pool, covered_s, lambda key: key[2])
+    busy_s = {name: busy for name, (_fields, busy) in operations.items()}
+    gauges = pools.gauges(0)
+    return PoolSummary(
+        covered_seconds=covered_s,
+        total=CallStats(**total["total"][0]) if total else CallStats(rate=0.0 if covered_s else None),
+        operations={
+            name: OperationView(operation=name, **operations[name][0])
+            for name in sorted(operations, key=lambda name: (-busy_s[name], name))
+        },
+        workers={name: CallStats(**fields) for name, (fields, _busy) in workers.items()},
+        by_category=_by_category(sums),
+        by_session_kind=_by_session_kind(sums),
+        busy_seconds=sum(busy_s.values()),
+        utilisation=gauges["busy"] / gauges["size"] if gauges["size"] else None,
+        **gauges,
+    )
+
+
+def _stats(
+    block: Block, names: Names, pool: str, covered_s: float, name_of: Callable[[Key], str | None]
+) -> dict[str, tuple[dict[str, Any], float]]:
+    """The fields of a `CallStats` and the seconds on workers, of the rows of *pool* under each name."""
+    called: dict[str, int] = {}
+    group = np.full(len(names.rows), -1)
+    for row in block.rows.tolist():
+        name = name_of(names.rows[row]) if names.rows[row][0] == pool else None
+        if name is not None:
+            group[row] = called.setdefault(name, len(called))
+    groups = grouped([(block, group)], len(called))
+    busy_s = (groups.tallies[:, BUSY] / 1e9).tolist()
+    fields = call_fields(groups, [covered_s] * len(called))
+    return {name: (fields[at], busy_s[at]) for name, at in sorted(called.items())}
+
+
+class _Pools(NamedTuple):
+    """What is counted by pool, per group: each group holds all pools of a selection."""
+
+    sums: Ints
+    peaks: Ints
+    pools: int
+    """How many those are."""
+
+    def covered_s(self) -> list[float]:
+        """Seconds measured, per group."""
+        seconds: list[float] = (self.sums[:, SECONDS] / self.pools).tolist()
+        return seconds
+
+    def gauges(self, group: int) -> dict[str, Any]:
+        """The fields of a `Point` that are no calls."""
+        sums, peaks = self.sums[group].tolist(), self.peaks[group].tolist()
+        samples = sums[SAMPLES] / self.pools
+        mean = {gauge: total / samples if samples else None for gauge, total in zip(GAUGES, sums[SAMPLED], strict=True)}
+        # Two pools need not have been at their highest at one time.
+        known = samples and self.pools == 1
+        highest = {f"{gauge}_max": peak if known else None for gauge, peak in zip(PEAKED, peaks, strict=True)}
+        return {"deaths": sums[DEATHS], **{gauge: mean[gauge] for gauge in ("size", "busy", "waiting")}, **highest}
+
+
+def _pools(parts: Iterable[tuple[Block, int]], groups: int, chosen: list[int], pools: int) -> _Pools:
+    """What the *chosen* ones of so many pools add to each group."""
+    sums = np.zeros((groups, pools, POOL_SUMS), np.int64)
+    peaks = np.zeros((groups, pools, PEAKS), np.int64)
+    for block, group in parts:
+        sums[group, block.pools] += block.pool_sums
+        peaks[group, block.pools] = np.maximum(peaks[group, block.pools], block.pool_peaks)
+    return _Pools(sums[:, chosen].sum(axis=1), peaks[:, chosen].sum(axis=1), max(len(chosen), 1))
+
+
+def _error_rate(outcomes: Ints) -> ErrorRate:
+    errors = int(outcomes[FAILED].sum())
+    return _rate(int(outcomes[: len(_CALLED)].sum()), errors)
+
+
+def _rate(calls: int, errors: int) -> ErrorRate:
+    return ErrorRate(calls=calls, errors=errors, error_ratio=errors / calls if calls else None)
+
+
+def _by_category(sums: Ints) -> dict[str, ErrorRate]:
+    calls = sum(rate.calls for rate in _by_session_kind(sums).values())
+    errors = dict(zip(CATEGORIES, sums[BY_CATEGORY].tolist(), strict=True))
+    return {name: _rate(calls, errors[name]) for name in sorted(errors, key=lambda name: -errors[name]) if errors[name]}
+
+
+def _by_session_kind(sums: Ints) -> dict[str, ErrorRate]:
+    outcomes = sums[BY_SESSION_KIND].reshape(len(SESSION_KINDS), len(OUTCOMES))
+    return {kind: _error_rate(row) for kind, row in zip(SESSION_KINDS, outcomes, strict=True) if row.any()}

@@ -1,0 +1,113 @@
+"""Questions to what is in memory: `Monitor.metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from pool_monitor.errors import ConfigError, UnknownName
+from pool_monitor.metrics import answer
+from pool_monitor.metrics.answer import Selection, Span
+from pool_monitor.metrics.collector import Collector
+from pool_monitor.metrics.recorded import Names, Totals
+from pool_monitor.metrics.window import WINDOWS, Window, parse_window
+from pool_monitor.snapshot import ErrorRate, Range, Snapshot, Summary, WorkerView
+
+
+class Metrics:
+    """What was measured within the last hour, in whatever cut is asked for. Times are seconds, ratios from 0 to 1.
+
+    Nothing here blocks or waits; an answer is up to the last call that ended, and immutable. For what is longer ago
+    there is `Monitor.history`. Questions that cannot be answered raise ConfigError (a step, window or time that does
+    not fit, naming what would) or UnknownName (a pool, operation or worker that nothing was measured of).
+    """
+
+    def __init__(self, collector: Collector, snapshot: Callable[[str], Snapshot]) -> None:
+        self._collector = collector
+        self._snapshot = snapshot
+
+    def range(
+        self,
+        start: float | datetime,
+        end: float | datetime | None = None,
+        step: str | float = "10s",
+        *,
+        pool: str | None = None,
+        operation: str | None = None,
+        worker: str | None = None,
+    ) -> Range:
+        """How calls went from *start* to *end* (now, if None), one `Point` per *step*.
+
+        Steps of any multiple of 1 s are there for the last minute, of 5 s for the last 5 minutes, of 10 s for 15
+        minutes, of 60 s for an hour; counts, means and percentiles of every step are those of its own calls. Steps
+        begin at multiples of *step*, the first at or before *start*. *pool*, *operation* and *worker* narrow it down.
+        """
+        now_s = self._collector.wall_s()
+        asked = answer.span(start, now_s if end is None else end, step)
+        recorded = self._collector.recorded(_finest(asked, now_s))
+        selection = Selection(pool, operation, worker)
+        known(recorded.names, selection)
+        return answer.ranged(recorded, asked, selection)
+
+    def worker(self, worker_id: str, window: str = "5m") -> WorkerView:
+        """One slot by its id, such as ``summarizers-1``: its gauges now, its calls in *window*."""
+        pools = self._snapshot(window).pools.values()
+        for pool in pools:
+            if worker_id in pool.workers:
+                return pool.workers[worker_id]
+        raise _unknown("worker", worker_id, (name for pool in pools for name in pool.workers))
+
+    def error_rates(
+        self, by: str = "operation", window: str = "5m", *, pool: str | None = None
+    ) -> dict[str, ErrorRate]:
+        """How many calls failed in *window*, by ``operation``, ``worker``, ``category`` or ``session_kind``.
+
+        A category's errors are a share of all calls. Operations of one name in several pools are added up, unless
+        *pool* says which one is meant. What saw no call is not in the answer.
+        """
+        block, names = self._collector.block(parse_window(window))
+        known(names, Selection(pool))
+        return answer.error_rates(block, names, by, pool)
+
+    def summary(self, window: str = "15m") -> Summary:
+        """How every pool did in *window*: totals, operations, workers, errors by category, gauges."""
+        chosen = parse_window(window)
+        block, names = self._collector.block(chosen)
+        end = self._collector.wall_s()
+        return answer.summary(block, names, end - self._collector.covered_seconds(chosen), end)
+
+    def totals(self) -> Totals:
+        """Everything counted since the monitor was entered, with whole histograms: what exporters are made from."""
+        return self._collector.totals()
+
+
+def _finest(asked: Span, now_s: float) -> Window:
+    """The window whose slots make up the steps and that reaches back to the first of them."""
+    fitting = [window for window in WINDOWS.values() if asked.step % window.slot == 0]
+    for window in fitting:
+        if asked.start > now_s - window.seconds - window.slot - asked.step:
+            return window
+    kept = ", ".join(f"{window.slot} s for {window.name}" for window in WINDOWS.values())
+    raise ConfigError(
+        f"range(start={asked.start}, step={asked.step}): memory keeps steps of {kept} (and multiples of them); ask for "
+        "a larger step or a later start, or let [store] keep a history and ask monitor.history"
+    )
+
+
+def known(names: Names, selection: Selection) -> None:
+    """Raise UnknownName when *selection* names what there is nothing of."""
+    columns: tuple[tuple[str, str | None, Iterable[Any]], ...] = (
+        ("pool", selection.pool, names.pools),
+        ("operation", selection.operation, (key[1] for key in names.rows)),
+        ("worker", selection.worker, (key[2] for key in names.rows)),
+    )
+    for what, asked, there in columns:
+        if asked is not None and asked not in (found := set(there)):
+            raise _unknown(what, asked, found)
+
+
+def _unknown(what: str, asked: str, there: Iterable[str | None]) -> UnknownName:
+    found = sorted({name for name in there if name is not None})
+    shown = ", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
+    return UnknownName(f"nothing has been measured of {what} {asked!r}; there is {shown or 'nothing yet'}")

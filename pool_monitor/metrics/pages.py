@@ -1,0 +1,92 @@
+"""Where the histograms in memory lie: in pages, which a series gets for the buckets it uses and no others.
+
+A series has 16 chunks of 64 buckets (`pool_monitor.metrics.block`) and rarely uses more than four: its durations lie
+within some octaves. So chunks are given pages when something first falls into them, and every array of counts (one
+per window, the open second, the totals) is laid out by page. Page 0 belongs to nobody and stays empty: it is what
+chunks without a page are read from.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pool_monitor.metrics.block import CHUNK, CHUNK_BITS, CHUNKS, ROW_CHUNKS, Cells
+from pool_monitor.metrics.fold import DISTRIBUTIONS
+
+
+def reserved(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Zeros that take up memory only where something has been written.
+
+    So the arrays can have their final size from the start, and never have to be copied into larger ones. np.zeros
+    promises as much, but asks the system for huge pages, of which the first number written takes up 2 MB.
+    """
+    kind = np.dtype(dtype)
+    size = math.prod(shape)
+    memory = mmap.mmap(-1, max(size * kind.itemsize, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, kind, count=size).reshape(shape)
+
+
+class Pages:
+    """Which chunk has which page. Holds at most one page per chunk of *rows* rows."""
+
+    def __init__(self, rows: int) -> None:
+        self.capacity = 1 + rows * ROW_CHUNKS
+        self.table: NDArray[np.int32] = reserved((rows, len(DISTRIBUTIONS), CHUNKS), np.int32)
+        """The page of every chunk; 0: it has none."""
+        self.chunks: NDArray[np.int64] = reserved((self.capacity,), np.int64)
+        """Whose page it is."""
+        self.size = 1
+        """One more than the highest page that was ever in use."""
+        self._free: list[int] = []
+
+    @property
+    def used(self) -> int:
+        return self.size - 1 - len(self._free)
+
+    def places(self, keys: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Where each key counts in a flat array laid out by page. Chunks that have no page get one."""
+        chunks = keys >> CHUNK_BITS
+        table = self.table.reshape(-1)
+        pages = table[chunks]
+        if not pages.all():
+            for chunk in np.unique(chunks[pages == 0]).tolist():
+                self._give(chunk)
+            pages = table[chunks]
+        places: NDArray[np.intp] = pages.astype(np.intp) * CHUNK + (keys & (CHUNK - 1))
+        return places
+
+    def places_of(self, cells: Cells) -> NDArray[np.intp]:
+        """Where the buckets of *cells* count; their chunks have pages."""
+        return cells.places(self.table.reshape(-1)[cells.chunks])
+
+    def release(self, rows: list[int]) -> NDArray[np.int32]:
+        """Take the pages of *rows* back. Returns them; before the next `places` they have to be emptied everywhere."""
+        pages = self.table[rows]
+        taken: NDArray[np.int32] = pages[pages > 0]
+        self.table[rows] = 0
+        self._free += taken.tolist()
+        return taken
+
+    def span(self, rows: NDArray[np.intp]) -> slice:
+        """The chunks that any of *rows* has a page for, and those between them."""
+        used = np.flatnonzero(self.table[rows].any(axis=(0, 1)))
+        return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
+
+    def dense(self, counts: NDArray[Any], rows: NDArray[np.intp], span: slice) -> NDArray[Any]:
+        """The histograms of *rows* in *counts* (flat, by page): shape (rows, DISTRIBUTIONS, buckets of *span*)."""
+        found: NDArray[Any] = counts.reshape(-1, CHUNK)[self.table[rows][:, :, span]]
+        return found.reshape(len(rows), len(DISTRIBUTIONS), -1)
+
+    def _give(self, chunk: int) -> None:
+        if self._free:
+            page = self._free.pop()
+        else:
+            page = self.size
+            self.size += 1
+        self.chunks[page] = chunk
+        self.table.reshape(-1)[chunk] = page

@@ -1,0 +1,76 @@
+"""What was recorded: blocks, when they are from, and whose numbers they hold.
+
+Both stores, the windows in memory and the history on disk, answer a question with one of these, so that a question
+is answered by the same code whatever its age (`pool_monitor.metrics.answer`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pool_monitor.metrics.block import Block
+from pool_monitor.metrics.series import Names
+
+__all__ = ["Names", "Part", "Recorded", "Totals"]
+
+
+class Part(NamedTuple):
+    """What was counted in one slot of time."""
+
+    start: int
+    """Wall-clock time the slot begins at, whole seconds since the epoch."""
+    length: int
+    """Seconds the slot has. How many of them were measured is in the block (`fold.SECONDS`)."""
+    block: Block
+
+
+class Recorded(NamedTuple):
+    """Blocks of any number of slots, not necessarily in order; slots may occur more than once, and then add up."""
+
+    names: Names
+    parts: list[Part]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Everything counted since the monitor was entered: what exporters make counters and histograms from.
+
+    Arrays are not to be changed. Bucket *j* of ``counts`` is the base-2 exponential bucket of scale 5 with index
+    ``FIRST_INDEX + first + j`` (`pool_monitor.metrics.histogram`): it holds ``(2**(index/32), 2**((index+1)/32)]``
+    seconds. Counts only grow, and a worker's restart is not seen in them. A row that nothing was counted in for
+    longer than the longest window may be given away when rows run out; it is missing here from then on.
+    """
+
+    since: float
+    """When counting began, seconds since the epoch."""
+    at: float
+    """Now, seconds since the epoch."""
+    names: Names
+    outcomes: NDArray[np.int64]
+    """Calls, shape (rows, `fold.OUTCOMES`)."""
+    sums: NDArray[np.int64]
+    """Sums of durations in ns, shape (rows, `fold.DISTRIBUTIONS`), of calls that ended well."""
+    counts: NDArray[np.int64]
+    """Shape (rows, `fold.DISTRIBUTIONS`, buckets), of calls that ended well."""
+    first: int
+    pool_sums: NDArray[np.int64]
+    """Shape (pools, `fold.POOL_SUMS`): errors by category, deaths, calls by session kind."""
+
+    def by_operation(self) -> Totals:
+        """The same with all workers of an operation added up: their names have worker None."""
+        keys = sorted({(pool, operation) for pool, operation, _worker in self.names.rows})
+        place = {key: number for number, key in enumerate(keys)}
+        at = np.array([place[pool, operation] for pool, operation, _worker in self.names.rows], np.intp)
+        outcomes, sums, counts = (
+            np.zeros((len(keys), *array.shape[1:]), np.int64) for array in (self.outcomes, self.sums, self.counts)
+        )
+        np.add.at(outcomes, at, self.outcomes)
+        np.add.at(sums, at, self.sums)
+        for row, group in enumerate(at.tolist()):  # np.add.at takes ten times as long on wide rows
+            counts[group] += self.counts[row]
+        names = Names(tuple((pool, operation, None) for pool, operation in keys), self.names.pools)
+        return Totals(self.since, self.at, names, outcomes, sums, counts, self.first, self.pool_sums)

@@ -1,0 +1,99 @@
+"""From sums and histograms to the fields of a `CallStats`, for any number of groups at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pool_monitor.metrics.block import CHUNK, CHUNK_BITS, CHUNKS, Block
+from pool_monitor.metrics.fold import DISTRIBUTIONS, OUTCOMES, SUMS, TALLIES
+from pool_monitor.metrics.histogram import Floats, Ints, quantiles
+from pool_monitor.snapshot import Distribution
+
+SHARES = (0.5, 0.9, 0.95, 0.99, 0.999)
+_EMPTY = Distribution()
+
+
+class Grouped(NamedTuple):
+    """Rows added up into groups: the first axis of each."""
+
+    counts: Ints
+    """Shape (groups, DISTRIBUTIONS, buckets), from bucket *first* on."""
+    tallies: Ints
+    maxima: Ints
+    first: int = 0
+
+
+def grouped(parts: Sequence[tuple[Block, Ints]], groups: int) -> Grouped:
+    """The rows of blocks per group. Beside each block stands the group of every row it can have; -1: left out."""
+    tallies = np.zeros((groups, TALLIES), np.int64)
+    maxima = np.zeros((groups, len(DISTRIBUTIONS)), np.int64)
+    used = [np.unique(block.cells.chunks % CHUNKS) for block, _ in parts]
+    every = np.concatenate(used) if used else np.zeros(0, np.int64)
+    low, high = (int(every.min()), int(every.max()) + 1) if len(every) else (0, 1)
+    width = high - low
+    counts = np.zeros(groups * len(DISTRIBUTIONS) * width * CHUNK, np.int64)
+    for block, group_of_rows in parts:
+        group = group_of_rows[block.rows]
+        wanted = group >= 0
+        np.add.at(tallies, group[wanted], block.tallies[wanted])
+        np.maximum.at(maxima, group[wanted], block.maxima[wanted])
+        series, chunk = np.divmod(block.cells.chunks, CHUNKS)
+        row, distribution = np.divmod(series, len(DISTRIBUTIONS))
+        group = group_of_rows[row]
+        places = block.cells.places((group * len(DISTRIBUTIONS) + distribution) * width + chunk - low)
+        wanted = np.repeat(group >= 0, block.cells.lengths)
+        np.add.at(counts, places[wanted], block.cells.counts[wanted].astype(np.int64))
+    return Grouped(counts.reshape(groups, len(DISTRIBUTIONS), width * CHUNK), tallies, maxima, first=low << CHUNK_BITS)
+
+
+def call_fields(groups: Grouped, covered_s: Sequence[float]) -> list[dict[str, Any]]:
+    """The fields of a `CallStats` for each group, of which so many seconds were measured."""
+    outcomes = groups.tallies[:, : len(OUTCOMES)].tolist()
+    return [
+        {**_outcome_fields(*counts, covered_s=seconds), **dict(zip(DISTRIBUTIONS, distributions, strict=True))}
+        for counts, seconds, distributions in zip(outcomes, covered_s, _distributions(groups), strict=True)
+    ]
+
+
+def _outcome_fields(
+    ok: int, error: int, timeout: int, worker_lost: int, cancelled: int, rejected: int, *, covered_s: float
+) -> dict[str, Any]:
+    errors = error + timeout + worker_lost
+    calls = ok + errors + cancelled
+    return {
+        "calls": calls,
+        "ok": ok,
+        "errors": errors,
+        "timeouts": timeout,
+        "workers_lost": worker_lost,
+        "cancelled": cancelled,
+        "rejected": rejected,
+        "error_ratio": errors / calls if calls else None,
+        "rate": calls / covered_s if covered_s else None,
+    }
+
+
+def _distributions(groups: Grouped) -> list[list[Distribution]]:
+    """Latency, queue and execution of each group."""
+    used = np.flatnonzero(groups.counts.any(axis=(0, 1)))
+    first, last = (int(used[0]), int(used[-1])) if len(used) else (0, 0)
+    counts = groups.counts[..., first : last + 1]
+    sizes = counts.sum(axis=-1)
+    maxima_s = groups.maxima / 1e9
+    means_s = groups.tallies[:, SUMS] / np.maximum(sizes, 1) / 1e9
+    # An estimate may lie above the longest duration there was; that one is known exactly.
+    percentiles_s: Floats = np.minimum(quantiles(counts, SHARES, groups.first + first), maxima_s[..., None])
+    return [
+        [_distribution(*values) for values in zip(*group, strict=True)]
+        for group in zip(sizes.tolist(), means_s.tolist(), maxima_s.tolist(), percentiles_s.tolist(), strict=True)
+    ]
+
+
+def _distribution(count: int, mean: float, longest: float, percentiles: list[float]) -> Distribution:
+    if not count:
+        return _EMPTY
+    p50, p90, p95, p99, p999 = percentiles
+    return Distribution(count=count, mean=mean, max=longest, p50=p50, p90=p90, p95=p95, p99=p99, p999=p999)
