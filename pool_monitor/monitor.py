@@ -229,7 +229,8 @@ class Monitor:
         while True:
             await asyncio.sleep(self._collector.until_tick())
             try:
-                self._collector.tick()
+                for _ in self._collector.ticking():
+                    await asyncio.sleep(0)  # let others go first
                 for name, pool in self._pools.items():
                     status = self._guarded(name, pool.status)
                     if status is not None:

@@ -44,6 +44,7 @@ class Ledger:
 
     def __init__(self, now_ns: int, limit: int = PLENTY) -> None:
         self.closed: list[tuple[int, Block]] = []
+        self.tidy = False
         self.windows = Windows(
             now_ns, ROWS, pools=1, limit_bytes=limit, closed=lambda second, block: self.closed.append((second, block))
         )
@@ -57,6 +58,9 @@ class Ledger:
             buffer = [number for row, outcome, *times in batch for number in (code_of(row, outcome), *times)]
             self.windows.add(self.now_ns, fold(buffer, np.zeros(5, np.intp), 1))
         self.calls += [(self.now_ns, call) for call in batch]
+        if self.tidy:
+            for _ in self.windows.tidy():
+                pass
 
     def inside(self, window: Window) -> list[tuple[int, str, int, int, int]]:
         """By definition: the open slot and those before it, unless slots had to leave early."""
@@ -104,10 +108,11 @@ def check_quantiles(values: list[int], counts: np.ndarray, first: int) -> None:
 
 
 @given(st.integers(0, 10**13), histories)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_window_holds_exactly_what_happened_in_it(start_ns: int, history) -> None:
-    """Counts, sums, maxima and all percentiles, across slot edges, expiry and long gaps."""
+    """Counts, sums, maxima and all percentiles, across slot edges, expiry, roll-ups and long gaps."""
     ledger = Ledger(start_ns)
+    ledger.tidy = bool(start_ns % 2)
     for after_s, batch in history:
         ledger.add(after_s, batch)
         ledger.check()
@@ -167,20 +172,30 @@ def test_a_second_says_how_much_of_it_was_measured_and_a_long_silence_was_not() 
     ]  # fmt: skip
 
 
-def test_merging_the_seconds_of_a_slot_is_spread_over_the_seconds_after_it() -> None:
-    """All at once on the full minute would be a pause that people notice."""
-    ledger = Ledger(0)
-    most = 0
-    for _ in range(400):
-        before = {id(block) for store in ledger.windows.stores() for block in store.blocks()}
+def test_tidying_up_merges_every_closed_slot_in_small_steps() -> None:
+    ledger = Ledger(60 * 10**9)
+    for _ in range(3700):
         ledger.add(1, [(0, "ok", 10**6, 10**3, 10**6)])
-        after = {id(block) for store in ledger.windows.stores() for block in store.blocks()}
-        closed = {id(block) for _, block in ledger.closed}
-        most = max(most, len(after - before - closed))
-    assert most == 1
-    held = [len(blocks) for store in ledger.windows.stores() for blocks in store.slots.values()]
-    assert max(held) <= 12
-    assert sum(held) < 60 + 2 * (60 + 40 + 7)
+        steps = sum(1 for _ in ledger.windows.tidy())
+        assert steps <= (5 + 2) + (2 + 2) + (6 + 2)  # a step per block, one before and one after them
+    for store in ledger.windows.stores():
+        assert {len(blocks) for slot, blocks in store.slots.items() if slot < store.open} == {1}
+        assert store.window.slots - 1 <= len(store.slots) <= store.window.slots
+    ledger.check()
+
+
+@given(histories, st.data())
+@settings(max_examples=40, deadline=None)
+def test_whatever_happens_while_tidying_up_nothing_is_lost(history, data) -> None:
+    ledger = Ledger(0, Windows.most_fixed_bytes(ROWS, 1) + data.draw(st.sampled_from([10_000, PLENTY])))
+    tidying = ledger.windows.tidy()
+    for after_s, batch in history:
+        ledger.add(after_s, batch)
+        for _ in range(data.draw(st.integers(0, 9))):
+            if next(tidying, tidying) is tidying:
+                tidying = ledger.windows.tidy()
+    for window in WINDOWS.values():
+        check_rows(rows_of(ledger.windows, window, np.arange(ROWS)), ledger.inside(window))
 
 
 def test_rows_given_back_leave_no_trace_of_whoever_had_them() -> None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -162,8 +162,15 @@ class Collector:
         return self._handlers().keys() <= {handler.id for handler in telemetry.list_handlers()}
 
     def tick(self) -> None:
-        """Fold what is buffered and let old slots go. To be called once a second, best when `until_tick` says."""
+        """Fold what is buffered, let old slots go, tidy up. To be called once a second, best when `until_tick` says."""
+        for _ in self.ticking():
+            pass
+
+    def ticking(self) -> Iterator[None]:
+        """`tick` in steps: the first brings everything up to now; the others, all of them short, can wait."""
         self._catch_up()
+        yield
+        yield from self._windows.tidy()
 
     def until_tick(self) -> float:
         """Seconds to the next full second of its clock."""

@@ -91,7 +91,7 @@ def _finest(asked: Span, now_s: float) -> Window:
     kept = ", ".join(f"{window.slot} s for {window.name}" for window in WINDOWS.values())
     raise ConfigError(
         f"range(start={asked.start}, step={asked.step}): memory keeps steps of {kept} (and multiples of them); ask for "
-        "a larger step or a later start, or let [store] keep a history and ask monitor.history"
+        "a larger step or a later start, or let [history] keep more and ask monitor.history"
     )
 
 

@@ -101,9 +101,16 @@ class Registry:
         return self.codes[pool, OTHER, None] if code is None else code
 
     def recycle(self, unused: NDArray[np.bool_]) -> list[int]:
-        """Give the rows that are *unused* to whoever comes next. Returns which."""
-        found = [row for row in np.flatnonzero(unused).tolist() if len(self.pools) <= row < self.size]
-        found = [row for row in found if self._keys[row] is not None]
+        """Give rows that are *unused* to whoever comes next. Returns which.
+
+        An operation's rows go together, so that its totals over all workers never go down.
+        """
+        alive = {key[:2] for row, key in enumerate(self._keys) if key is not None and not unused[row]}
+        found = [
+            row
+            for row, key in enumerate(self._keys)
+            if row >= len(self.pools) and key is not None and key[:2] not in alive
+        ]
         for row in found:
             key = self._keys[row]
             assert key is not None

@@ -11,9 +11,8 @@ Everything is counted into the open second, densely and once. When that second c
 the running sums of all windows and to the totals, and is laid into the open slot of each. So the price of an event
 does not depend on the number of windows, and the price of a second depends on the buckets used in it.
 
-The seconds of a closed slot are merged into one block some time later, one slot per second of the clock at most and
-finer slots first, so that coarser ones have fewer blocks to merge: nothing depends on it but memory, and merging all
-of them on the full minute would make a pause that people notice.
+The seconds of a closed slot are merged into one block some time later (`Windows.tidy`): nothing depends on it but
+memory, so it is done in steps between which the event loop can go on.
 
 Memory is bounded by `Windows.limit_bytes`. When the slots need more (many series, all busy), the oldest slots of the
 window that holds the most leave early; what is left stays exact, and `Windows.covered_ns` tells how far it reaches.
@@ -25,7 +24,6 @@ where a dashboard asks every second; and an answer would take the longer the bus
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -34,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.errors import ConfigError
-from pool_monitor.metrics.block import CHUNK, Block, Cells, merge
+from pool_monitor.metrics.block import CHUNK, Block, Cells, merge, merging
 from pool_monitor.metrics.fold import DISTRIBUTIONS, PEAKS, POOL_SUMS, SECONDS, TALLIES, Batch
 from pool_monitor.metrics.histogram import BUCKETS
 from pool_monitor.metrics.pages import Pages, reserved
@@ -43,8 +41,6 @@ SECOND_NS = 1_000_000_000
 SILENCE = 3
 """Seconds without a sign of life (three ticks) after which the time between counts as not measured."""
 KEYS_PER_ROW = len(DISTRIBUTIONS) * BUCKETS
-_MERGED_CELLS = 100_000
-"""Buckets in use merged at once, where two blocks do not have more: about a millisecond."""
 _BLOCK_BYTES = 2048
 """Upper estimate of what a block takes beside its numbers."""
 
@@ -213,12 +209,8 @@ class WindowStore:
         self.open = slot
 
     def to_merge(self) -> list[Block]:
-        """Blocks of one closed slot that could be one: some of the first that has several; none if no slot has."""
-        for slot, blocks in self.slots.items():
-            if len(blocks) > 1 and slot < self.open:
-                cells = itertools.accumulate(len(block.cells.offsets) for block in blocks)
-                return blocks[: max(2, sum(number <= _MERGED_CELLS for number in cells))]
-        return []
+        """The blocks of the first closed slot that has several; none if no slot has."""
+        return next((blocks for slot, blocks in self.slots.items() if len(blocks) > 1 and slot < self.open), [])
 
     def replace(self, some: list[Block], merged: Block) -> None:
         """Put *merged* in the place of *some*, if they are all in one slot."""
@@ -320,7 +312,7 @@ class Windows:
         self.open.sums.pool_sums[pool, column] += 1
 
     def advance(self, now_ns: int) -> None:
-        """Close what is over, let slots that have become too old leave, and do a little of the merging."""
+        """Close what is over, and let slots that have become too old leave."""
         second = now_ns // SECOND_NS
         if second <= self.second:
             return
@@ -330,8 +322,19 @@ class Windows:
         self.second = second
         for store in self._stores.values():
             store.go_on(now_ns // store.slot_ns)
-        self._merge_some()
         self._keep_within_limit(now_ns)
+
+    def tidy(self) -> Iterator[None]:
+        """Merge the blocks of closed slots, in steps; anything may happen between two of them.
+
+        Finer slots come first. Coarser ones hold the same blocks, and get the merged one too.
+        """
+        while some := next(filter(None, (store.to_merge() for store in self._stores.values())), None):
+            some = list(some)
+            merged = yield from merging(some)
+            for store in self._stores.values():
+                store.replace(some, merged)
+            yield
 
     def recycle(self, rows: list[int]) -> None:
         """Forget the totals of *rows*, in which no window counts anything, and give their pages back."""
@@ -361,14 +364,6 @@ class Windows:
             store.count(block, places)
         self.totals.add(block, places)
         self._closed(second, block)
-
-    def _merge_some(self) -> None:
-        """Merge blocks of one slot. Coarser slots hold the same ones, and get the merged one too."""
-        some = next(filter(None, (store.to_merge() for store in self._stores.values())), None)
-        if some:
-            merged = merge(some)
-            for store in self._stores.values():
-                store.replace(some, merged)
 
     def _keep_within_limit(self, now_ns: int) -> None:
         while self.nbytes > self.limit_bytes:
