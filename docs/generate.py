@@ -14,8 +14,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+from msgspec import Struct
+
 from pool_monitor import config
-from pool_monitor.config import PoolConfig
+from pool_monitor.config import MonitorConfig, PoolConfig
 from pool_monitor.events import CATALOGUE
 from pool_monitor.pool import breaker as breakers
 from pool_monitor.pool.retry import RETRIES
@@ -53,9 +55,19 @@ def retries() -> str:
 
 def pool_config() -> str:
     """The fields of PoolConfig with their defaults and docstrings."""
-    docs = _field_docs(Path(config.__file__), "PoolConfig")
-    defaults = PoolConfig()
-    rows = [f"| `{name}` | `{getattr(defaults, name)!r}` | {docs[name]} |" for name in PoolConfig.__struct_fields__]
+    return _fields(PoolConfig())
+
+
+def monitor_config() -> str:
+    """The tables of MonitorConfig, likewise."""
+    defaults = MonitorConfig()
+    tables = {name: getattr(defaults, name) for name in MonitorConfig.__struct_fields__}
+    return "\n\n".join(f"### `[{name}]`\n\n{_fields(table)}" for name, table in tables.items())
+
+
+def _fields(defaults: Struct) -> str:
+    docs = _field_docs(Path(config.__file__), type(defaults).__name__)
+    rows = [f"| `{name}` | `{getattr(defaults, name)!r}` | {docs[name]} |" for name in defaults.__struct_fields__]
     return "\n".join(["| field | default | meaning |", "|---|---|---|", *rows])
 
 
@@ -97,6 +109,7 @@ GENERATED = {
     "retries": retries,
     "lifecycle": lifecycle,
     "pool_config": pool_config,
+    "monitor_config": monitor_config,
     "events": events,
 }
 

@@ -415,3 +415,17 @@ TELEMETRY_FILTER = _spec(
         "sample": "str: of which events one execution in how many is told, as pattern=number",
     },
 )
+
+# -- the monitor itself -------------------------------------------------------------------------------------------
+
+MONITOR_DEGRADE = _spec(
+    "monitor.degrade",
+    "A part of a monitor can do less than it should, or is well again. The pools are not touched by it.",
+    {"system_time": "ns: wall clock"},
+    {
+        "service": "str: the monitor's service name",
+        "part": "str: history or otlp",
+        "state": "str: degraded or recovered",
+        "reason": "str: why, in words; of a recovery, what is well again",
+    },
+)

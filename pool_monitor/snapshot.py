@@ -209,6 +209,35 @@ class ServiceView(Struct, frozen=True, kw_only=True):
     """When the monitor was entered, seconds since the epoch."""
 
 
+class HistoryView(Struct, frozen=True, kw_only=True):
+    """The history on disk."""
+
+    path: str
+    degraded: str | None
+    """Why it cannot be written now, in words; what is counted meanwhile waits in memory. None: it can."""
+    held: int
+    """Seconds that wait to be written."""
+    dropped: int
+    """Seconds that were given up because there was no room for them in memory."""
+    file_bytes: int | None
+    """Of the file and its log; None: not known yet."""
+    size_limit: int
+    flush_seconds: float | None
+    """What the last flush took, in its own thread; None before the first."""
+
+
+class OtlpView(Struct, frozen=True, kw_only=True):
+    """What is sent to an OTLP receiver."""
+
+    endpoint: str
+    exported: int
+    """Pushes that were taken."""
+    failed: int
+    """Pushes that were not, retries included; the next one carries everything."""
+    last_error: str | None
+    """Why the last push failed; None when it did not."""
+
+
 class MonitorView(Struct, frozen=True, kw_only=True):
     """The monitor itself: what it holds, and whether its numbers can be trusted."""
 
@@ -232,6 +261,10 @@ class MonitorView(Struct, frozen=True, kw_only=True):
     memory_limit_bytes: int
     viewers: int
     """Remote viewers attached."""
+    history: HistoryView | None = None
+    """None: none is kept."""
+    otlp: OtlpView | None = None
+    """None: nothing is sent."""
     weights: dict[str, int] = {}
     """Events it counts that a filter thins out: how many one that is heard stands for, and was counted as; 0: none is
     heard, so what is counted from them stands still.

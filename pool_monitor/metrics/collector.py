@@ -194,6 +194,11 @@ class Collector:
         """
         self._listener = listener
 
+    def finish(self) -> None:
+        """Close the second under way too, so that the listener is told of it."""
+        self._catch_up()
+        self._windows.close_second()
+
     def _on_closed(self, second: int, block: Block) -> None:
         if self._listener is not None:
             self._listener(second + self._drift_s(), block, self._registry.names())

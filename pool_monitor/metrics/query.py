@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
@@ -10,9 +10,9 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from pool_monitor.metrics.block import CHUNK
-from pool_monitor.metrics.fold import BUSY
+from pool_monitor.metrics.fold import BUSY, DISTRIBUTIONS, TALLIES
 from pool_monitor.metrics.histogram import bars
-from pool_monitor.metrics.series import Grouping, Layout
+from pool_monitor.metrics.series import Layout, Places
 from pool_monitor.metrics.stats import Grouped, call_fields
 from pool_monitor.metrics.window import Window, Windows
 from pool_monitor.snapshot import Bar, CallStats, OperationView, PoolDetail, PoolView, Trend, WorkerView
@@ -58,10 +58,12 @@ def pool_stats(
     *deaths* is how many workers died in the window, *last_death* of what the last one did. *last_errors* has the text
     and the age in seconds of what last went wrong, by slot.
     """
-    rows = rows_of(windows, window, layout.rows)
-    by_operation, by_worker = (_added_up(rows, grouping) for grouping in (layout.operations, layout.workers))
+    operations, workers = layout.operations, layout.workers
+    by_operation, by_worker = (
+        added_up(windows, window, layout.rows, grouping.places) for grouping in (operations, workers)
+    )
     total = by_operation._replace(
-        counts=by_operation.counts.sum(axis=0, keepdims=True),
+        counts=by_operation.counts.sum(axis=0, keepdims=True, dtype=np.int32),
         tallies=by_operation.tallies.sum(axis=0, keepdims=True),
         maxima=by_operation.maxima.max(axis=0, keepdims=True),
     )
@@ -70,29 +72,28 @@ def pool_stats(
         counts=np.concatenate([part.counts for part in parts]),
         tallies=np.concatenate([part.tallies for part in parts]),
         maxima=np.concatenate([part.maxima for part in parts]),
-        first=rows.first,
+        first=total.first,
     )
     fields = call_fields(every, [covered_s] * len(every.tallies))
-    operations, workers = layout.operations.names, layout.workers.names
-    of_operation, of_worker = fields[1 : 1 + len(operations)], fields[1 + len(operations) :]
+    of_operation, of_worker = fields[1 : 1 + len(operations.names)], fields[1 + len(operations.names) :]
     known = windows.used()[layout.rows]
     busy_ns = by_worker.tallies[:, BUSY].tolist()
     return PoolStats(
         covered_seconds=covered_s,
         total=CallStats(**fields[0]),
-        histogram=bars(total.counts[0, 0], rows.first),
+        histogram=bars(total.counts[0, 0], total.first),
         trend=trend,
         deaths=deaths,
         last_death=last_death if deaths else None,
         operations={
             name: OperationView(operation=name, **values)
-            for name, values, places in zip(operations, of_operation, layout.operations.places, strict=True)
+            for name, values, places in zip(operations.names, of_operation, operations.places, strict=True)
             if known[places].any()
         },
         workers=_with_errors(
             {
                 name: WorkerStats(calls=CallStats(**values), busy_seconds=busy / 1e9)
-                for name, values, busy in zip(workers, of_worker, busy_ns, strict=True)
+                for name, values, busy in zip(workers.names, of_worker, busy_ns, strict=True)
             },
             last_errors,
             covered_s,
@@ -144,27 +145,18 @@ def _measured(worker: WorkerView, stats: PoolStats) -> WorkerView:
     )
 
 
-def rows_of(windows: Windows, window: Window, rows: NDArray[np.intp]) -> Grouped:
-    """*rows* in *window*, each a group of its own."""
-    store, pages = windows[window], windows.pages
-    sums, open_sums = store.running, windows.open.sums
-    span = pages.span(rows)
-    return Grouped(
-        counts=pages.dense(sums.counts, rows, span) + pages.dense(open_sums.counts, rows, span),
-        tallies=sums.tallies[rows] + open_sums.tallies[rows],
-        maxima=np.maximum(store.highest().maxima[rows], windows.open.highest.maxima[rows]),
-        first=span.start * CHUNK,
-    )
-
-
-def _added_up(rows: Grouped, grouping: Grouping) -> Grouped:
-    """*rows* per group."""
-    groups = len(grouping.names)
-    counts = np.empty((groups, *rows.counts.shape[1:]), rows.counts.dtype)
-    tallies, maxima = (np.empty((groups, array.shape[1]), np.int64) for array in (rows.tallies, rows.maxima))
-    # A loop, because np.add.reduceat takes over ten times as long on wide rows.
-    for group, places in enumerate(grouping.places):
-        np.add.reduce(rows.counts[places], axis=0, out=counts[group])
-        np.add.reduce(rows.tallies[places], axis=0, out=tallies[group])
-        np.maximum.reduce(rows.maxima[places], axis=0, out=maxima[group])
-    return Grouped(counts, tallies, maxima, rows.first)
+def added_up(windows: Windows, window: Window, rows: NDArray[np.intp], places: Sequence[Places]) -> Grouped:
+    """What *window* has of *rows*, per group: those of a group stand at its *places*."""
+    store, pages, opened = windows[window], windows.pages, windows.open
+    span, groups = pages.span(rows), len(places)
+    counts = np.zeros((groups, len(DISTRIBUTIONS), (span.stop - span.start) * CHUNK), np.int32)
+    tallies, maxima = np.zeros((groups, TALLIES), np.int64), np.zeros((groups, len(DISTRIBUTIONS)), np.int64)
+    highest = np.maximum(store.highest().maxima[rows], opened.highest.maxima[rows])
+    # Group by group, because the histograms of all rows together are megabytes, which the system has to find anew at
+    # every look; and np.add.reduceat takes over ten times as long on wide rows.
+    for group, there in enumerate(places):
+        for sums in (store.running, opened.sums):
+            counts[group] += np.add.reduce(pages.dense(sums.counts, rows[there], span), axis=0, dtype=np.int32)
+            tallies[group] += sums.tallies[rows[there]].sum(axis=0)
+        maxima[group] = highest[there].max(axis=0)
+    return Grouped(counts, tallies, maxima, first=span.start * CHUNK)

@@ -35,11 +35,14 @@ ROW_BYTES = 1536
 """Upper estimate of what one row takes in here: the key, its names, and its place in the layouts."""
 
 
+Places: TypeAlias = NDArray[np.intp] | slice
+
+
 class Grouping(NamedTuple):
     """Rows under names: those of ``names[i]`` stand at ``places[i]`` in `Layout.rows`."""
 
     names: list[str]
-    places: list[NDArray[np.intp] | slice]
+    places: list[Places]
 
 
 class Layout(NamedTuple):
@@ -72,6 +75,7 @@ class Registry:
         self._pool_of_rows: list[int] = []
         self._free: list[int] = []
         self._layouts: dict[str, Layout] = {}
+        self._names: Names | None = None
         for pool in self.pools:
             self._add((pool, OTHER, None))
 
@@ -117,7 +121,7 @@ class Registry:
             del self.codes[key]
             self._keys[row] = None
         self._free += found
-        self._layouts.clear()
+        self._changed()
         return found
 
     def pool_of_rows(self) -> NDArray[np.intp]:
@@ -144,7 +148,9 @@ class Registry:
 
     def names(self) -> Names:
         """Whose every row is. Rows in nobody's hands belong to a pool without a name."""
-        return Names(tuple(key or ("", OTHER, None) for key in self._keys), self.pools)
+        if self._names is None:
+            self._names = Names(tuple(key or ("", OTHER, None) for key in self._keys), self.pools)
+        return self._names
 
     def _add(self, key: Key) -> int:
         pool = self.pools.index(key[0])
@@ -155,9 +161,13 @@ class Registry:
             row = len(self._keys)
             self._keys.append(key)
             self._pool_of_rows.append(pool)
-        self._layouts.clear()
+        self._changed()
         self.codes[key] = code_of(row)
         return self.codes[key]
+
+    def _changed(self) -> None:
+        self._layouts.clear()
+        self._names = None
 
 
 def _grouped(names: Iterable[str | None]) -> Grouping:

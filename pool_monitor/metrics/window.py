@@ -324,6 +324,10 @@ class Windows:
             store.go_on(now_ns // store.slot_ns)
         self._keep_within_limit(now_ns)
 
+    def close_second(self) -> None:
+        """Close the open second early. What is counted in the rest of it will be a second block of it."""
+        self._close(self.second)
+
     def tidy(self) -> Iterator[None]:
         """Merge the blocks of closed slots, in steps; anything may happen between two of them.
 
