@@ -593,6 +593,41 @@ def test_past_the_label_budget_calls_are_counted_under_other_on_their_worker(clo
     collector.detach()
 
 
+def by_lane(worker: str = "p-0", operation: str = "work", pool: str = "p") -> None:
+    series = OPERATION_STOP.event.series
+    assert series is not None
+    series[pool, operation, worker, "none"](10 * MS, MS, 9 * MS)
+
+
+def test_past_the_label_budget_calls_told_by_numbers_alone_are_counted_likewise(clock) -> None:
+    collector = small(clock, rows=32)
+    for _ in range(2):
+        for number in range(100):
+            by_lane(operation=f"op{number:03}", worker=f"p-{number % 2}")
+    by_lane(pool="somebody else's")
+    found, view = stats(collector), collector.self_view()
+    assert (found.total.calls, view.events, view.overflowed, view.dropped) == (200, 200, 146, 0)
+    assert found.operations["op000"].calls == 2
+    assert found.operations["other"].calls == 146
+    collector.detach()
+
+
+def test_numbers_bound_to_a_row_that_was_given_away_are_bound_anew(clock) -> None:
+    collector = small(clock, rows=16)
+    by_lane(operation="old")
+    collector.tick()
+    clock.advance(4000)
+    for number in range(13):
+        by_lane(operation=f"new{number}")
+    by_lane(operation="old")
+    found = stats(collector)
+    assert {name: view.calls for name, view in found.operations.items() if name.startswith("new")} == {
+        f"new{number}": 1 for number in range(13)
+    }
+    assert (found.operations["other"].calls, found.total.calls) == (1, 14)
+    collector.detach()
+
+
 def test_when_even_other_has_run_out_of_rows_calls_still_count(clock) -> None:
     collector = small(clock, rows=16)
     for number in range(100):

@@ -89,21 +89,21 @@ def seconds_of(text: Any, what: str = "step") -> int:
     return int(seconds)
 
 
-def span(start: Any, end: Any, step: Any) -> Span:
+def span(start: Any, end: Any, step: Any, limit: int | None = POINTS) -> Span:
     """Whole steps that hold everything from *start* to *end*, cut at multiples of *step*.
 
     Times are seconds since the epoch, or datetimes that know their time zone. Raises ConfigError for what is no time,
-    for an end not after the start, and for more than `POINTS` steps.
+    for an end not after the start, and for more than *limit* steps.
     """
     seconds = seconds_of(step)
     first, last = _instant(start, "start"), _instant(end, "end")
     if last <= first:
         raise ConfigError(f"range(start={start!r}, end={end!r}): needs an end after the start")
     found = Span(math.floor(first / seconds) * seconds, math.ceil(last / seconds) * seconds, seconds)
-    if found.steps > POINTS:
+    if limit is not None and found.steps > limit:
         raise ConfigError(
-            f"range(..., step={step!r}) would have {found.steps:,} points, more than {POINTS:,}; "
-            f"ask for a step of at least {math.ceil((last - first) / POINTS)} s, or for less time"
+            f"range(..., step={step!r}) would have {found.steps:,} points, more than {limit:,}; "
+            f"ask for a step of at least {math.ceil((last - first) / limit)} s, or for less time"
         )
     return found
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -137,7 +138,7 @@ class Collector:
         self._buffer.clear()
         self._last_errors.clear()
         self._last_deaths.clear()
-        self._trend = TrendRing(now_ns, len(self._registry.pools))
+        self._trend = TrendRing(len(self._registry.pools))
         self._windows = Windows(
             now_ns, self._registry.row_limit, len(self._registry.pools), self._windows_limit, self._on_closed
         )
@@ -200,6 +201,7 @@ class Collector:
         self._windows.close_second()
 
     def _on_closed(self, second: int, block: Block) -> None:
+        self._trend.add(second, block.pool_sums)
         if self._listener is not None:
             self._listener(second + self._drift_s(), block, self._registry.names())
 
@@ -331,7 +333,6 @@ class Collector:
         now_ns = self._clock.now_ns()
         self._fold()
         self._windows.advance(now_ns)
-        self._trend.advance(now_ns)
         return now_ns
 
     def _fold(self) -> None:
@@ -347,23 +348,25 @@ class Collector:
         self._dropped += batch.dropped
         self._clamped += batch.clamped
         self._windows.add(self._stamp_ns, batch)
-        ok, errors = batch.tallies[:, 0], batch.tallies[:, FAILED].sum(axis=1)
-        self._trend.add(self._stamp_ns, self._registry.pool_of_rows(), ok, errors)
 
     def _admit(self, key: Key) -> int | None:
-        """The code for calls of a *key* not seen before; None when they are not to be counted."""
-        pool, operation, worker = key
-        if pool not in self._registry.pools:
+        """The code for a call of a *key* not seen before; None when it is not to be counted."""
+        if key[0] not in self._registry.pools:
             return None
-        if not (isinstance(operation, str) and (worker is None or isinstance(worker, str))):
+        if not _is_key(key):
             self._dropped += 1
             return None
-        code = self._registry.admit(key)
-        if code is None and self._recycle():
-            code = self._registry.admit(key)
+        code = self._row_for(key)
         if code is None:
             self._overflowed += 1
             code = self._registry.other(key)
+        return code
+
+    def _row_for(self, key: Key) -> int | None:
+        """The code of a *key* of ours, which gets a row if there is one; None when there is none left."""
+        code = self._registry.admit(key)
+        if code is None and self._recycle():
+            code = self._registry.admit(key)
         return code
 
     def _recycle(self) -> bool:
@@ -375,43 +378,40 @@ class Collector:
         self._catch_up()  # what is buffered refers to rows by number
         rows = self._registry.recycle(~self._windows.used())
         self._windows.recycle(rows)
+        if rows and OPERATION_STOP.event.series is not None:
+            OPERATION_STOP.event.series.clear()  # what is bound to those rows is not any more
         return bool(rows)
 
     # -- handlers -------------------------------------------------------------------------------------------------
 
     def _bind(self, pool: str, operation: str, worker: str, session_kind: str) -> Callable[[int, int, int], object]:
         """What is told the numbers of the calls that end well, of one kind: `_count`, with all that is known bound."""
-        key = (pool, operation, worker)
-        kind = KIND_CODES.get(session_kind, 0)
-        codes, buffer, extend, now_ns = self._codes, self._buffer, self._buffer.extend, self._clock.now_ns
+        key, kind = (pool, operation, worker), KIND_CODES.get(session_kind, 0)
+        row_code = self._row_for(key) if pool in self._registry.pools and _is_key(key) else None
+        if row_code is None:
+            return partial(self._count, key, kind)  # not ours, or without a row so far: nothing to bind
+        code = row_code + kind
+        buffer, extend, now_ns = self._buffer, self._buffer.extend, self._clock.now_ns
 
         def record(duration: int, queue: int, execution: int) -> None:
-            code = codes.get(key)
-            if code is None:
-                code = self._admit(key)
-                if code is None:
-                    return
             if not buffer:
                 self._stamp_ns = now_ns()
-            extend((code + kind, duration, queue, execution))
+            extend((code, duration, queue, execution))
             if len(buffer) >= _FULL:
                 self._fold()
 
         return record
 
-    def _count(self, key: Key, more: int, measurements: Measurements) -> bool:
+    def _count(self, key: Key, more: int, duration: Any, queue: Any, execution: Any) -> bool:
         """Buffer a call of *key*, with *more* added to its code. Returns whether it is one to count."""
         code = self._codes.get(key)
-        numbers = (
-            measurements["duration"], measurements["queue_duration"], measurements.get("execution_duration", ABSENT)
-        )  # fmt: skip
         if code is None:
             code = self._admit(key)
             if code is None:
                 return False
         if not self._buffer:
             self._stamp_ns = self._clock.now_ns()
-        self._buffer += (code + more, *numbers)
+        self._buffer += (code + more, duration, queue, execution)
         if len(self._buffer) >= _FULL:
             self._fold()
         return True
@@ -419,7 +419,7 @@ class Collector:
     def _on_stop(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
             key = (metadata["pool"], metadata["operation"], metadata["worker"])
-            self._count(key, KIND_CODES.get(metadata.get("session_kind", "none"), 0), measurements)
+            self._count(key, KIND_CODES.get(metadata.get("session_kind", "none"), 0), *_numbers_of(measurements))
         except Exception:  # noqa: BLE001 - whatever is odd about an event, it is one to leave out
             self._dropped += 1
 
@@ -431,7 +431,7 @@ class Collector:
             more = outcome + KIND_CODES.get(metadata.get("session_kind", "none"), 0)
             if failed:
                 more += CATEGORY_CODES.get(metadata.get("category", "other"), _OTHER_CATEGORY)
-            counted = self._count(key, more, measurements)
+            counted = self._count(key, more, *_numbers_of(measurements))
         except Exception:  # noqa: BLE001 - as above
             self._dropped += 1
             return
@@ -505,6 +505,16 @@ class _LastError(NamedTuple):
     text: str
     at_ns: int
     of_process: bool
+
+
+def _is_key(key: tuple[Any, Any, Any]) -> bool:
+    _pool, operation, worker = key
+    return isinstance(operation, str) and (worker is None or isinstance(worker, str))
+
+
+def _numbers_of(measurements: Measurements) -> tuple[Any, Any, Any]:
+    """What `_bind` is told, from the mapping."""
+    return measurements["duration"], measurements["queue_duration"], measurements.get("execution_duration", ABSENT)
 
 
 def _weights() -> tuple[int, int]:

@@ -76,6 +76,7 @@ class Registry:
         self._free: list[int] = []
         self._layouts: dict[str, Layout] = {}
         self._names: Names | None = None
+        self._pools_by_row: NDArray[np.intp] | None = None
         for pool in self.pools:
             self._add((pool, OTHER, None))
 
@@ -126,7 +127,9 @@ class Registry:
 
     def pool_of_rows(self) -> NDArray[np.intp]:
         """The index in ``pools`` of every row's pool. A row in nobody's hands keeps its last one."""
-        return np.array(self._pool_of_rows, np.intp)
+        if self._pools_by_row is None:
+            self._pools_by_row = np.array(self._pool_of_rows, np.intp)
+        return self._pools_by_row
 
     def layout(self, pool: str) -> Layout:
         """The rows of *pool* by operation and by worker."""
@@ -167,7 +170,7 @@ class Registry:
 
     def _changed(self) -> None:
         self._layouts.clear()
-        self._names = None
+        self._names = self._pools_by_row = None
 
 
 def _grouped(names: Iterable[str | None]) -> Grouping:
