@@ -39,7 +39,7 @@ FORMAT = 1
 
 
 class Cells(NamedTuple):
-    """Sparse histograms: distinct chunks, ascending, none of them empty."""
+    """Sparse histograms: distinct chunks in any order, none of them empty."""
 
     chunks: NDArray[np.int64]
     lengths: NDArray[np.uint8]
@@ -51,7 +51,7 @@ class Cells(NamedTuple):
 
     @classmethod
     def pack(cls, chunks: Ints, dense: Ints) -> Self:
-        """From ascending *chunks* and their counts, shape (chunks, CHUNK). Chunks that are empty are left out."""
+        """From distinct *chunks* and their counts, shape (chunks, CHUNK). Chunks that are empty are left out."""
         at = np.flatnonzero(dense != 0)  # comparing first is five times as fast
         counts = dense.reshape(-1)[at]
         lengths = np.bincount(at >> CHUNK_BITS, minlength=len(chunks))

@@ -127,7 +127,6 @@ class Sums:
 
     def block(self, pages: NDArray[np.intp], highest: Highest) -> Block:
         """A copy in the other form. *pages* are those with anything in them."""
-        pages = pages[np.argsort(self.pages.chunks[pages])]
         rows = np.flatnonzero(self.tallies.any(axis=1))
         return Block(
             rows=rows,
@@ -160,7 +159,8 @@ class OpenSecond:
 
     def close(self) -> Block:
         """All of it, as a block. It is empty after that."""
-        block, pages = self.block(), self._pages_used()
+        pages = self._pages_used()
+        block = self.sums.block(pages, self.highest)
         self.sums.counts.reshape(-1, CHUNK)[pages] = 0
         self._touched[pages] = False
         self.sums.tallies[block.rows] = 0
