@@ -208,7 +208,7 @@ class HistoryConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields
 
     path: Annotated[str, Meta(min_length=1)] | None = None
     """The SQLite file, such as ``var/text.db``; None: no history is kept."""
-    tiers: tuple[tuple[int, int], ...] = DEFAULT_TIERS
+    tiers: tuple[Tier, ...] = DEFAULT_TIERS
     """Pairs of step and retention in seconds, the finest first. Each step is a multiple of the one before, and is kept
     at least as long. Steps of a file that exists cannot be changed; retentions can."""
     flush_interval: Seconds = 1.0

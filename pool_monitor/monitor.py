@@ -12,18 +12,21 @@ import platform
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from pool_monitor import telemetry
 from pool_monitor.clock import Clock, WakefulClock
 from pool_monitor.config import MonitorConfig, TelemetryConfig, load
 from pool_monitor.errors import ConfigError, PoolError
+from pool_monitor.events import MONITOR_DEGRADE
 from pool_monitor.log import logger
 from pool_monitor.metrics import Collector, Metrics, detail, parse_window
-from pool_monitor.snapshot import PoolView, ServiceView, Snapshot, WorkerView
+from pool_monitor.snapshot import HistoryView, MonitorView, OtlpView, PoolView, ServiceView, Snapshot, WorkerView
 from pool_monitor.telemetry import describe
 
 if TYPE_CHECKING:
@@ -31,11 +34,14 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from pool_monitor.export.otlp import OtlpExporter
     from pool_monitor.metrics import Window
     from pool_monitor.snapshot import PoolDetail
+    from pool_monitor.storage import HistoryMetrics
 
 
 T = TypeVar("T")
+StructT = TypeVar("StructT", bound=Struct)
 
 
 class Monitored(Protocol):
@@ -86,6 +92,8 @@ class Monitor:
                 f"Monitor(config={config!r:.80}): needs a MonitorConfig, the path of a TOML file, or None"
             )
         self.config = config
+        self.history: HistoryMetrics | None = None
+        """Questions about what is on disk, while the monitor is entered and [history] has a path."""
         self.address: Path | None = None
         """The Unix socket it can be reached at, while it can."""
         self.viewers = 0
@@ -104,6 +112,7 @@ class Monitor:
             python=platform.python_version(),
             started_at=self._clock.wall_ns() / 1e9,
         )
+        self._exporter: OtlpExporter | None = None
         self._stack: AsyncExitStack | None = None
         self._unreadable: set[str] = set()  # pools whose gauges failed last time
         self._next_tick: asyncio.Future[bool] | None = None
@@ -128,8 +137,14 @@ class Monitor:
             covered_seconds=self._collector.covered_seconds(chosen),
             service=self._service,
             pools={name: found for name in self._pools if (found := self._detail(name, chosen)) is not None},
-            monitor=self._collector.self_view(self.viewers),
+            monitor=self._self_view(),
         )
+
+    def _self_view(self) -> MonitorView:
+        view = self._collector.self_view(self.viewers)
+        history = None if self.history is None else _copied(HistoryView, self.history.stats())
+        otlp = None if self._exporter is None else _copied(OtlpView, self._exporter)
+        return msgspec.structs.replace(view, history=history, otlp=otlp)
 
     def not_ready(self) -> str | None:
         """Why calls cannot be taken now, in words; None when every pool has a worker and is open."""
@@ -195,8 +210,11 @@ class Monitor:
                 before = telemetry.filters()
                 telemetry.configure(**msgspec.structs.asdict(self.config.telemetry))
                 stack.callback(telemetry.configure, before.allow, before.deny, before.sample)
+            await self._open_history(stack)
             stack.callback(self._collector.detach)
             self._collector.attach()
+            stack.callback(self._collector.finish)
+            self._start_export(stack)
             ticker = asyncio.get_running_loop().create_task(self._tick(), name="pool_monitor tick")
             stack.push_async_callback(_ended, ticker)
             if self.config.service.socket:
@@ -211,6 +229,43 @@ class Monitor:
         stack, self._stack = self._stack, None
         if stack is not None:
             await stack.aclose()
+
+    def _start_export(self, stack: AsyncExitStack) -> None:
+        config = self.config.otlp
+        if config.endpoint is None:
+            return
+        from pool_monitor.export.otlp import OtlpExporter
+
+        self._exporter = OtlpExporter(
+            config.endpoint, interval=config.interval, timeout=config.timeout, headers=config.headers
+        )
+        pushing = self._exporter.run(lambda: (self.snapshot(), self.metrics.totals()))
+        task = asyncio.get_running_loop().create_task(pushing, name="pool_monitor otlp")
+        stack.push_async_callback(_ended, task)
+
+    async def _open_history(self, stack: AsyncExitStack) -> None:
+        config = self.config.history
+        if config.path is None:
+            return
+        from pool_monitor.storage import History, HistoryMetrics
+
+        history = await History.open(
+            config.path,
+            config,
+            clock=self._clock,
+            on_degrade=partial(self._degraded, "history", "degraded"),
+            on_recover=partial(self._degraded, "history", "recovered", f"{config.path} is written again"),
+        )
+        stack.push_async_callback(history.close)
+        stack.callback(setattr, self, "history", None)
+        self.history = HistoryMetrics(history, self._clock)
+        stack.callback(self._collector.on_second, None)
+        self._collector.on_second(lambda start, block, names: history.put(start, 1, block, names))
+
+    def _degraded(self, part: str, state: str, reason: str) -> None:
+        about = {"service": self._service.name, "part": part, "state": state, "reason": reason}
+        MONITOR_DEGRADE.event.emit({"system_time": self._clock.wall_ns()}, about)
+        logger("monitor").warning(f"{part} {state}", reason=reason)
 
     async def _open_socket(self, stack: AsyncExitStack) -> None:
         from pool_monitor.service.discovery import socket_path
@@ -247,6 +302,11 @@ class Monitor:
         waiting, self._next_tick = self._next_tick, None
         if waiting is not None and not waiting.done():
             waiting.set_result(going_on)
+
+
+def _copied(kind: type[StructT], source: object) -> StructT:
+    """A *kind* with the fields that *source* has of it."""
+    return kind(**{name: getattr(source, name) for name in kind.__struct_fields__})
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -5,6 +5,11 @@ URLs are the same.
 
     GET /v1/snapshot?window=5m   one Snapshot as JSON
     GET /v1/stream?window=5m     a Snapshot at every tick, as server-sent events; comments in between as heartbeat
+    GET /v1/summary?window=15m   a Summary as JSON
+    GET /v1/range?start=&end=&step=10s&pool=&operation=&worker=
+                                 a Range as JSON, from memory or, where that does not reach, from the history;
+                                 start and end in seconds since the epoch
+    GET /metrics                 everything counted since the monitor was entered, for Prometheus
     GET /livez                   200 while the event loop turns
     GET /readyz                  200 when every pool can take calls, else 503 and why not
 """
@@ -12,7 +17,7 @@ URLs are the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,11 +27,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from pool_monitor.errors import ConfigError
+from pool_monitor.errors import ConfigError, UnknownName
+from pool_monitor.export import prometheus
+from pool_monitor.metrics import Metrics
 from pool_monitor.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
+
+    from pool_monitor.storage import HistoryMetrics
 
 HEARTBEAT = 2.0  # seconds of silence after which a stream says that it is alive
 VIEWERS_MAX = 16  # streams at once; each costs an encoding per tick at most
@@ -37,6 +46,8 @@ class Source(Protocol):
     """What the app needs of a monitor."""
 
     viewers: int
+    metrics: Metrics
+    history: HistoryMetrics | None
 
     def snapshot(self, window: str = "5m") -> Snapshot:
         """The Snapshot now. Raises ConfigError for a window there is not."""
@@ -55,21 +66,35 @@ def make_app(source: Source) -> Starlette:
     """The app over one monitor."""
 
     async def snapshot(request: Request) -> Response:
-        try:
-            taken = source.snapshot(_window(request))
-        except ConfigError as error:
-            return JSONResponse({"error": str(error)}, status_code=400)
-        return Response(_encode(taken), media_type="application/json")
+        return _json(source.snapshot(_window(request)))
 
     async def stream(request: Request) -> Response:
         window = _window(request)
-        try:
-            first = source.snapshot(window)
-        except ConfigError as error:
-            return JSONResponse({"error": str(error)}, status_code=400)
+        first = source.snapshot(window)
         if source.viewers >= VIEWERS_MAX:
             return JSONResponse({"error": f"{VIEWERS_MAX} viewers are attached already"}, status_code=503)
         return _Stream(source, window, first)
+
+    async def summary(request: Request) -> Response:
+        return _json(source.metrics.summary(request.query_params.get("window", "15m")))
+
+    async def over_time(request: Request) -> Response:
+        asked = dict(request.query_params)
+        start, end = (_number(asked, name) for name in ("start", "end"))
+        if start is None:
+            raise ConfigError("start is missing: where the range begins, in seconds since the epoch")
+        step, selection = asked.get("step", "10s"), {name: asked.get(name) for name in ("pool", "operation", "worker")}
+        try:
+            return _json(source.metrics.range(start, end, step, **selection))
+        except ConfigError:
+            if source.history is None:
+                raise
+            return _json(await source.history.range(start, end, step, **selection))
+
+    async def metrics(request: Request) -> Response:
+        kind = prometheus.negotiate(request.headers.get("accept"))
+        page = prometheus.render(source.snapshot(), source.metrics.totals(), kind)
+        return Response(page, headers={"Content-Type": kind})  # with media_type, its charset might stand twice
 
     async def livez(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -84,10 +109,30 @@ def make_app(source: Source) -> Starlette:
         routes=[
             Route("/v1/snapshot", snapshot),
             Route("/v1/stream", stream),
+            Route("/v1/summary", summary),
+            Route("/v1/range", over_time),
+            Route("/metrics", metrics),
             Route("/livez", livez),
             Route("/readyz", readyz),
-        ]
+        ],
+        exception_handlers={ConfigError: _refused(400), UnknownName: _refused(404)},
     )
+
+
+def _refused(status: int) -> Callable[[Request, Exception], Response]:
+    return lambda _request, error: JSONResponse({"error": str(error)}, status_code=status)
+
+
+def _json(value: Any) -> Response:
+    return Response(_encode(value), media_type="application/json")
+
+
+def _number(asked: dict[str, str], name: str) -> float | None:
+    text = asked.get(name)
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        raise ConfigError(f"{name}={text!r}: needs seconds since the epoch") from None
 
 
 def _window(request: Request) -> str:

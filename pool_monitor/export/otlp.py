@@ -1,0 +1,302 @@
+"""Push metrics to an OTLP receiver, over HTTP, every few seconds.
+
+Every push carries everything since the monitor was entered (otlp_request.py), so there is no queue: what one push
+could not deliver the next one does. At most one request is under way. Nothing of what may happen to it reaches the
+service: it is counted, and logged once per outage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import ssl
+import time
+import zlib
+from collections.abc import Callable, Generator, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple, NoReturn
+
+import anyio
+import httpx
+
+import pool_monitor
+from pool_monitor.errors import ConfigError
+from pool_monitor.export.otlp_request import Attribute, Proto, encoding
+from pool_monitor.log import logger
+from pool_monitor.metrics.recorded import Totals
+from pool_monitor.snapshot import Snapshot
+from pool_monitor.telemetry import describe
+
+_PATH = "/v1/metrics"
+_TOKEN, _VALUE = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"), re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_RETRYABLE = (429, 502, 503, 504)
+_BACKOFF_FIRST, _BACKOFF_LAST = 1.0, 60.0
+_RETRY_AFTER_MAX = 3600.0
+"""Longest pause in seconds that a receiver can ask for."""
+_ANSWER_MAX = 64 * 1024
+"""Bytes that are read of an answer."""
+_EXCERPT = 200
+"""Characters of it that are told."""
+_GOODBYE = 2.0
+"""Seconds the last push may take: somebody waits for the service to end."""
+_COMPRESSED_AT_ONCE = 128 * 1024
+"""Bytes: about a millisecond's work."""
+
+
+class Verdict(NamedTuple):
+    """What became of a push."""
+
+    error: str | None = None
+    """None: it was accepted."""
+    retryable: bool = False
+    retry_after: float | None = None
+    """Seconds the receiver asked to be left alone for."""
+    rejected: int = 0
+    """Data points it did not take, though it accepted the push."""
+    reason: str = ""
+    """Why it did not."""
+
+
+class OtlpExporter:
+    """Pushes to *endpoint* every *interval* seconds while `run` runs.
+
+    *endpoint* is the URL of a receiver: its base, such as ``http://127.0.0.1:4318``, or with ``/v1/metrics`` at its
+    end. *headers* go with every push; they are where credentials belong. A push may take *timeout* seconds from the
+    first byte to the last. *resource_attributes* are added to what is known of the service, and replace it where they
+    have the same name. *ssl_context* is for receivers whose certificate is not signed by one of the usual authorities.
+    Neither redirects nor proxies of the environment are followed.
+
+    Raises ConfigError for a bad setting, and where opentelemetry-proto is not installed.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        interval: float = 10.0,
+        timeout: float = 10.0,
+        headers: Mapping[str, str] | None = None,
+        resource_attributes: Mapping[str, Attribute] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        for name, value in (("interval", interval), ("timeout", timeout)):
+            if not 0 < value < float("inf"):
+                raise ConfigError(f"OtlpExporter({name}={value!r}): needs seconds above 0")
+        self._url = _url(endpoint)
+        self.endpoint = str(self._url.copy_with(query=None))
+        """Where it pushes to, without what may be secret of it."""
+        self.interval, self.timeout = interval, timeout
+        self.exported = 0
+        """Pushes that were accepted."""
+        self.failed = 0
+        """Pushes that were not."""
+        self.rejected = 0
+        """Data points that were not, of pushes that were."""
+        self.last_error: str | None = None
+        """Why the latest push failed; None when it did not."""
+        self._headers = _headers(headers or {})
+        self._secrets = _secrets(self._url, headers or {})
+        self._proto = Proto()
+        self._resource_attributes = dict(resource_attributes or {})
+        try:
+            self._proto.attributes(self._resource_attributes)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"OtlpExporter(resource_attributes=...): {error}") from error
+        # The usual authorities take 40 ms to load.
+        nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._ssl_context = ssl_context or (
+            httpx.create_ssl_context(trust_env=False) if self._url.scheme == "https" else nobody
+        )
+        self._failures = 0  # in a row
+        self._rejecting = False
+        self._not_before = 0.0
+
+    async def run(self, source: Callable[[], tuple[Snapshot, Totals]]) -> NoReturn:
+        """Push what *source* returns, at once and then again and again, until cancelled.
+
+        Raises nothing but the cancellation, and that after one last push, which gets two seconds at most; it is left
+        out when the receiver asked to be left alone for now.
+        """
+        # The transport alone: httpx's client would write the URL of every push to the service's log.
+        transport = httpx.AsyncHTTPTransport(
+            verify=self._ssl_context, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
+        )
+        loop = asyncio.get_running_loop()
+        async with transport:
+            try:
+                while True:
+                    began = loop.time()
+                    verdict = await self._push(transport, source, self.timeout)
+                    pause = self._pause(verdict)
+                    if verdict.error is None:
+                        pause -= loop.time() - began
+                    elif verdict.retry_after is not None:
+                        self._not_before = loop.time() + pause
+                    await asyncio.sleep(max(pause, 0.0))
+            except asyncio.CancelledError:
+                if loop.time() >= self._not_before:
+                    with anyio.CancelScope(shield=True):
+                        await self._push(transport, source, min(self.timeout, _GOODBYE))
+                raise
+
+    def _pause(self, verdict: Verdict) -> float:
+        """Seconds to the next push."""
+        if not verdict.retryable:
+            return self.interval
+        backoff = pause_after(self._failures, random.random())  # noqa: S311 - spreads load, hides nothing
+        return max(backoff, verdict.retry_after or 0.0)
+
+    async def _push(
+        self, transport: httpx.AsyncHTTPTransport, source: Callable[[], tuple[Snapshot, Totals]], timeout: float
+    ) -> Verdict:
+        try:
+            async with asyncio.timeout(timeout):  # not httpx's, which begins anew with every byte
+                body = await _in_turns(self._body(*source()))
+                verdict = await self._post(transport, body)
+        except TimeoutError:
+            verdict = Verdict(f"not done within {timeout:g} s", retryable=True)
+        except httpx.TransportError as error:
+            verdict = Verdict(describe(error), retryable=True)
+        except Exception as error:  # noqa: BLE001 - a defect of ours must not end the pushes
+            verdict = Verdict(describe(error))
+        self._take_note(verdict)
+        return verdict
+
+    def _body(self, snapshot: Snapshot, totals: Totals) -> Generator[None, None, bytes]:
+        encoded = yield from encoding(snapshot, totals, self._resource_attributes)
+        # Level 1 takes a third of the time of the default, for 5 % more bytes.
+        packer = zlib.compressobj(level=1, wbits=31)
+        packed = []
+        for start in range(0, len(encoded), _COMPRESSED_AT_ONCE):
+            packed.append(packer.compress(encoded[start : start + _COMPRESSED_AT_ONCE]))
+            yield
+        return b"".join((*packed, packer.flush()))
+
+    async def _post(self, transport: httpx.AsyncHTTPTransport, body: bytes) -> Verdict:
+        request = httpx.Request("POST", self._url, headers=self._headers, content=body)
+        response = await transport.handle_async_request(request)
+        try:
+            answer = b""
+            async for chunk in response.stream:  # type: ignore[union-attr]
+                answer += chunk
+                if len(answer) > _ANSWER_MAX:
+                    break
+        finally:
+            await response.aclose()
+        return self._judge(response.status_code, response.headers, answer, time.time())
+
+    def _judge(self, status: int, headers: Mapping[str, str], answer: bytes, now: float) -> Verdict:
+        """What an answer means, given at *now*, in seconds since the epoch."""
+        if not 200 <= status < 300:
+            text = self._excerpt(answer)
+            return Verdict(
+                f"the receiver answered {status}{f': {text}' if text else ''}",
+                retryable=status in _RETRYABLE,
+                retry_after=_seconds(headers.get("retry-after"), now) if status in _RETRYABLE else None,
+            )
+        if len(answer) > _ANSWER_MAX:
+            return Verdict(f"no OTLP receiver answers there, but something that says more than {_ANSWER_MAX} bytes")
+        if answer[:1] == b"{":
+            return Verdict()  # JSON: against the rules, and meant well
+        try:
+            partial = self._proto.Response.FromString(answer).partial_success
+        except self._proto.DecodeError:
+            return Verdict(f"no OTLP receiver answers there, but something that says {self._excerpt(answer)!r}")
+        return Verdict(rejected=partial.rejected_data_points, reason=partial.error_message[:_EXCERPT])
+
+    def _excerpt(self, answer: bytes) -> str:
+        text = "".join(char if char.isprintable() else " " for char in answer[:_ANSWER_MAX].decode(errors="replace"))
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return " ".join(text.split())[:_EXCERPT]
+
+    def _take_note(self, verdict: Verdict) -> None:
+        self.last_error = verdict.error
+        if verdict.error is not None:
+            self.failed += 1
+            self._failures += 1
+            if self._failures == 1:
+                logger("export").warning("OTLP push failed", endpoint=self.endpoint, reason=verdict.error)
+            return
+        if self._failures:
+            logger("export").info("OTLP pushes arrive again", endpoint=self.endpoint, failed=self._failures)
+        self._failures = 0
+        self.exported += 1
+        self.rejected += verdict.rejected
+        if verdict.rejected and not self._rejecting:
+            logger("export").warning(
+                "OTLP receiver rejects some of it",
+                endpoint=self.endpoint, data_points=verdict.rejected, reason=verdict.reason,
+            )  # fmt: skip
+        self._rejecting = verdict.rejected > 0
+
+
+def pause_after(failures: int, chance: float) -> float:
+    """Seconds until the next try after so many *failures* in a row, *chance* being anything from 0 to 1."""
+    longest = min(_BACKOFF_FIRST * 2.0 ** min(failures - 1, 16), _BACKOFF_LAST)
+    return longest * (0.5 + chance / 2)
+
+
+async def _in_turns(steps: Generator[None, None, bytes]) -> bytes:
+    """What *steps* come to, with a turn of the event loop between them."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return bytes(done.value)
+        await asyncio.sleep(0)
+
+
+def _seconds(retry_after: str | None, now: float) -> float | None:
+    """What ``Retry-After`` asks for: seconds, or a date. None for nonsense."""
+    if retry_after is None:
+        return None
+    try:
+        seconds = float(retry_after) if retry_after.strip().isdecimal() else _date(retry_after) - now
+    except (ValueError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), _RETRY_AFTER_MAX)
+
+
+def _date(text: str) -> float:
+    when = parsedate_to_datetime(text)
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+def _url(endpoint: str) -> httpx.URL:
+    try:
+        url = httpx.URL(endpoint)
+        usable = url.scheme in ("http", "https") and bool(url.host) and (url.port or 1) < 1 << 16
+    except (TypeError, httpx.InvalidURL):
+        usable = False
+    if not usable:
+        raise ConfigError(f"OtlpExporter({endpoint!r}): needs a URL such as http://127.0.0.1:4318")
+    if url.userinfo:
+        raise ConfigError(f"OtlpExporter(): credentials do not belong in the URL of {url.host}; give them in headers")
+    path = url.path.rstrip("/")
+    return url.copy_with(path=path if path.endswith(_PATH) else path + _PATH, fragment=None)
+
+
+def _secrets(url: httpx.URL, headers: Mapping[str, str]) -> list[str]:
+    """What must not be told when the receiver repeats it: all but the shortest of what it was sent."""
+    sent = [part for value in headers.values() for part in (value, *value.split())]
+    return [text for text in (*sent, *url.params.values()) if len(text) > 3]
+
+
+def _headers(given: Mapping[str, str]) -> httpx.Headers:
+    for name, value in given.items():
+        # The value is not shown: it may be a secret. That a file ended with a newline is what is wrong most often.
+        if not _TOKEN.fullmatch(str(name)) or not isinstance(value, str) or not _VALUE.fullmatch(value):
+            raise ConfigError(
+                f"OtlpExporter(headers=...): {name!r} needs a value of printable ASCII without spaces at its ends"
+            )
+    headers = httpx.Headers(given)
+    headers["Content-Type"] = "application/x-protobuf"
+    headers["Content-Encoding"] = "gzip"
+    headers.setdefault("User-Agent", f"pool_monitor/{pool_monitor.__version__}")
+    return headers
+
+
+__all__ = ["OtlpExporter"]

@@ -1,0 +1,198 @@
+"""OTLP metrics: an ExportMetricsServiceRequest with every metric that Prometheus is told of (prometheus_families.py).
+
+Names are the same too, once a backend has made Prometheus names of them: ``pool_monitor.calls`` becomes
+``pool_monitor_calls_total``, ``pool_monitor.call_latency`` with unit ``s`` ``pool_monitor_call_latency_seconds``.
+Attributes are called ``pool.name``, ``pool.operation``, ``pool.worker``, ``pool.outcome`` and so on.
+
+Counters and histograms are cumulative: a push that is lost takes nothing with it. Percentiles of the window are left
+out, because a backend makes them of the histograms, over any time. Those are exponential histograms of scale 5, bucket
+by bucket our own. Our first bucket begins at 0, so it is their zero bucket: ``zero_threshold`` is its upper edge. The
+last one has no end: durations longer than 71 minutes are in it, and ``pool_monitor.durations_clamped`` counts them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Generator, Iterable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+import pool_monitor
+from pool_monitor.errors import ConfigError
+from pool_monitor.export.prometheus_families import PREFIX, Family, Histograms, Labels, families
+from pool_monitor.metrics.histogram import FIRST_INDEX, SCALE
+from pool_monitor.metrics.recorded import Totals
+from pool_monitor.snapshot import ServiceView, Snapshot
+
+Attribute: TypeAlias = str | bool | int | float
+
+ZERO_THRESHOLD: float = 2 ** ((FIRST_INDEX + 1) / 2**SCALE)
+"""Upper edge of our first bucket, in seconds."""
+
+_CUMULATIVE = 2
+_LEFT_OUT = ("start_time_seconds", "service_info")
+"""What the resource and the points themselves say."""
+_SINCE_UNKNOWN = ("restarts_total", "completed_calls_total", "refusals_total", "worker_restarts_total")
+"""Counters of the pool's, which may have been entered before the monitor."""
+_ATTRIBUTES = {"pool": "pool.name", "session": "pool.session.kind", "category": "error.type"}
+"""What labels are called here that are not ``pool.`` and their name."""
+_SUFFIXES = {"_seconds": "s", "_bytes": "By", "_ratio": "1"}
+_THINGS = (
+    *((word, "{call}") for word in ("calls", "errors", "refusals")),
+    *((word, "{process}") for word in ("deaths", "restarts")),
+    *((f"{thing}s", f"{{{thing}}}") for thing in ("worker", "session", "event", "duration", "viewer")),
+    ("crash_loops", "{worker}"),
+    ("series", "{series}"),
+)
+"""What is counted, by a word in the name; the first one counts."""
+_STEP_US, _NUMBER_US, _HISTOGRAM_US = 2_000, 4, 22
+"""What is done at a time, and what a point takes of it."""
+
+
+def encode(snapshot: Snapshot, totals: Totals, resource_attributes: Mapping[str, Attribute] | None = None) -> bytes:
+    """The request. Raises ConfigError where opentelemetry-proto is not installed."""
+    steps = encoding(snapshot, totals, resource_attributes)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return bytes(done.value)
+
+
+def encoding(
+    snapshot: Snapshot, totals: Totals, resource_attributes: Mapping[str, Attribute] | None = None
+) -> Generator[None, None, bytes]:
+    """`encode` in steps of a few milliseconds, for an event loop that has something else to do between them."""
+    proto = Proto()
+    request = proto.Request()
+    of_resource = request.resource_metrics.add()
+    of_resource.resource.attributes.extend(proto.attributes(resource(snapshot.service, resource_attributes or {})))
+    of_scope = of_resource.scope_metrics.add()
+    of_scope.scope.name, of_scope.scope.version = "pool_monitor", pool_monitor.__version__
+    times = {"time_unix_nano": _ns(max(totals.at, totals.since)), "start_time_unix_nano": _ns(totals.since)}
+    spent = 0
+    for family in families(snapshot, totals):
+        name = family.name.removeprefix(PREFIX)
+        if not _wanted(name, family):
+            continue
+        metric = of_scope.metrics.add(description=family.help, **_named(name))
+        if isinstance(family, Histograms):
+            costs = _histogram_points(proto, metric, family, times)
+        else:
+            costs = _number_points(proto, metric, family, times)
+        for cost in costs:
+            spent += cost
+            if spent > _STEP_US:
+                yield
+                spent = 0
+    yield
+    return bytes(request.SerializeToString())
+
+
+def _wanted(name: str, family: Family | Histograms) -> bool:
+    """Whether it says anything, and anything new."""
+    if isinstance(family, Histograms):
+        return bool(family.labels)
+    known = any(number is not None for _labels, numbers in family.series for number in numbers)
+    return known and name not in _LEFT_OUT and family.label != "percentile"
+
+
+def resource(service: ServiceView, more: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    """The attributes of the resource: what is known of the service, and *more*, which has the last word."""
+    return {
+        "service.name": service.name,
+        # Two processes must never write the same series, so the service's name alone is not enough.
+        "service.instance.id": f"{service.host}-{service.pid}",
+        "host.name": service.host,
+        "process.pid": service.pid,
+        "process.runtime.version": service.python,
+        **more,
+    }
+
+
+class Proto:
+    """What we need of opentelemetry-proto, which is imported when the first one is made.
+
+    Raises ConfigError where it is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            common = importlib.import_module("opentelemetry.proto.common.v1.common_pb2")
+            service = importlib.import_module("opentelemetry.proto.collector.metrics.v1.metrics_service_pb2")
+            self.DecodeError = importlib.import_module("google.protobuf.message").DecodeError
+        except ImportError as error:
+            raise ConfigError(
+                f"OTLP needs opentelemetry-proto ({error}); install it with: pip install 'pool-monitor[otlp]'"
+            ) from error
+        self._pair, self._value = common.KeyValue, common.AnyValue
+        self.Request, self.Response = service.ExportMetricsServiceRequest, service.ExportMetricsServiceResponse
+
+    def attributes(self, pairs: Mapping[str, Attribute]) -> list[Any]:
+        return [self._pair(key=key, value=self._any(value)) for key, value in pairs.items()]
+
+    def of_labels(self, labels: Iterable[tuple[str, str]]) -> list[Any]:
+        return self.attributes({_ATTRIBUTES.get(name, f"pool.{name}"): value for name, value in labels})
+
+    def _any(self, value: Attribute) -> Any:
+        kinds = {bool: "bool_value", int: "int_value", float: "double_value"}
+        return self._value(**{kinds.get(type(value), "string_value"): value})
+
+
+def _named(name: str) -> dict[str, str]:
+    """Name and unit of a metric, from what Prometheus calls it."""
+    name = name.removesuffix("_total")
+    for suffix, unit in _SUFFIXES.items():
+        if name.endswith(suffix):
+            return {"name": f"pool_monitor.{name.removesuffix(suffix)}", "unit": unit}
+    unit = next((unit for word, unit in _THINGS if word in name), "")
+    return {"name": f"pool_monitor.{name}", "unit": unit}
+
+
+def _number_points(proto: Proto, metric: Any, family: Family, times: dict[str, int]) -> Generator[int, None, None]:
+    if family.is_counter:
+        metric.sum.is_monotonic, metric.sum.aggregation_temporality = True, _CUMULATIVE
+        points = metric.sum.data_points
+        if family.name.removeprefix(PREFIX) in _SINCE_UNKNOWN:
+            times = {"time_unix_nano": times["time_unix_nano"]}
+    else:
+        points, times = metric.gauge.data_points, {"time_unix_nano": times["time_unix_nano"]}
+    told_apart: list[Labels] = [((family.label, value),) if family.label else () for value in family.values]
+    by_value = [proto.of_labels(labels) for labels in told_apart]
+    for labels, numbers in family.series:
+        shared = proto.of_labels(labels)
+        for own, number in zip(by_value, numbers, strict=True):
+            if number is not None:
+                kind = "as_int" if isinstance(number, int) else "as_double"
+                points.add(attributes=[*shared, *own], **{kind: number}, **times)
+        yield _NUMBER_US * len(numbers)
+
+
+def _histogram_points(
+    proto: Proto, metric: Any, family: Histograms, times: dict[str, int]
+) -> Generator[int, None, None]:
+    metric.exponential_histogram.aggregation_temporality = _CUMULATIVE
+    points = metric.exponential_histogram.data_points
+    for labels, counts, total in zip(family.labels, family.counts, family.sums, strict=True):
+        used = np.flatnonzero(counts)
+        point = points.add(
+            attributes=proto.of_labels(labels),
+            count=int(counts.sum()),
+            sum=total,
+            scale=SCALE,
+            zero_threshold=ZERO_THRESHOLD,
+            **times,
+        )
+        if family.first == 0:
+            point.zero_count = int(counts[0])
+            used = used[used > 0]
+        if len(used):
+            start, end = int(used[0]), int(used[-1]) + 1
+            point.positive.offset = FIRST_INDEX + family.first + start
+            point.positive.bucket_counts.extend(counts[start:end].tolist())
+        yield _HISTOGRAM_US
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1e9)

@@ -1,0 +1,307 @@
+"""What Prometheus is told: every metric, its labels, and where its numbers come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pool_monitor.metrics.fold import BY_CATEGORY, BY_SESSION_KIND, CATEGORIES, DEATHS, OUTCOMES, SESSION_KINDS
+from pool_monitor.metrics.histogram import FIRST_INDEX, SCALE
+from pool_monitor.metrics.recorded import Totals
+from pool_monitor.snapshot import Breaker, CallStats, Distribution, Health, PoolDetail, PoolState, Snapshot
+
+Labels: TypeAlias = tuple[tuple[str, str], ...]
+Number: TypeAlias = float | None
+"""None is unknown, and is left out."""
+
+PREFIX = "pool_monitor_"
+REASONS = ("saturated", "deadline", "timeout", "circuit_open", "closed")
+"""Reasons of refusals that are told from the start: a counter that begins at 1 hides its first increase."""
+STATES = ("busy", "idle", "starting", "draining", "dead")
+PERCENTILES = ("50", "90", "95", "99", "99.9", "100")
+
+BOUND_EXPONENTS = (-14, -12, *range(-10, 7), 8, 10)
+BOUNDS = tuple(2.0**exponent for exponent in BOUND_EXPONENTS)
+"""Upper bounds of classic buckets, in seconds: 61 µs to 17 minutes, every octave from 1 ms to 64 s.
+
+Powers of two are edges of our own buckets too, so these counts are exact. All series have all of them at all times:
+a bound that appeared later would break ``rate()``.
+"""
+
+
+class Family(NamedTuple):
+    """One metric. Each of its series is labels and a number for every one of *values*, which *label* tells apart."""
+
+    name: str
+    help: str
+    series: list[tuple[Labels, Sequence[Number]]]
+    label: str
+    """Empty when there is one number per series."""
+    values: tuple[str, ...]
+
+    @property
+    def is_counter(self) -> bool:
+        return self.name.endswith("_total")
+
+
+@dataclass(frozen=True, slots=True)
+class Histograms:
+    """One metric of histograms that only grow."""
+
+    name: str
+    help: str
+    labels: list[Labels]
+    counts: NDArray[np.int64]
+    """Shape (series, buckets); bucket *j* is index ``FIRST_INDEX + first + j`` (`pool_monitor.metrics.histogram`)."""
+    first: int
+    sums: list[float]
+    """Seconds."""
+
+    def sizes(self) -> list[int]:
+        """How many durations each has."""
+        sizes: list[int] = self.counts.sum(axis=1).tolist()
+        return sizes
+
+    def cumulative(self) -> list[list[int]]:
+        """How many durations of each are up to each of `BOUNDS`."""
+        ends = [(exponent << SCALE) - FIRST_INDEX - self.first for exponent in BOUND_EXPONENTS]
+        cuts = [0, *(min(max(end, 0), self.counts.shape[1]) for end in ends)]
+        between = [self.counts[:, start:end].sum(axis=1) for start, end in pairwise(cuts)]
+        running: list[list[int]] = np.cumsum(between, axis=0).T.tolist()
+        return running
+
+
+def families(snapshot: Snapshot, totals: Totals) -> Iterator[Family | Histograms]:
+    """Every metric there is, also those without a series now."""
+    yield from _counted(totals)
+    yield from _distributions(totals.by_operation())
+    yield from _windowed(snapshot)
+    yield from _pools(list(snapshot.pools.values()))
+    yield from _workers(snapshot)
+    yield from _monitor(snapshot)
+
+
+def labels(**pairs: str | None) -> Labels:
+    """Those that are not None. Half a surrogate pair, which has no place in UTF-8, is spelt out."""
+    return tuple(
+        (name, value.encode("utf-8", "backslashreplace").decode()) for name, value in pairs.items() if value is not None
+    )
+
+
+def _family(
+    name: str,
+    text: str,
+    series: Iterable[tuple[Labels, Sequence[Number]]],
+    label: str = "",
+    values: tuple[str, ...] = ("",),
+) -> Family:
+    return Family(PREFIX + name, text, list(series), label, values)
+
+
+def _read(attribute: str, name: str, text: str, owners: Iterable[tuple[Labels, object]]) -> Family:
+    """One number of each owner: an attribute of it."""
+    read = ((of, getattr(owner, attribute)) for of, owner in owners)
+    return _family(name, text, ((of, [None if value is None else +value]) for of, value in read))  # +True is 1
+
+
+# -- since the monitor was entered ------------------------------------------------------------------------------------
+
+
+def _counted(totals: Totals) -> Iterator[Family]:
+    calls = zip(totals.names.rows, totals.outcomes.tolist(), strict=True)
+    yield _family(
+        "calls_total",
+        "Calls that ended, by outcome; without a worker those that never reached one.",
+        ((labels(pool=pool, operation=name, worker=worker), counts) for (pool, name, worker), counts in calls),
+        "outcome",
+        OUTCOMES,
+    )
+    pools = [labels(pool=pool) for pool in totals.names.pools]
+    by_kind = totals.pool_sums[:, BY_SESSION_KIND].reshape(len(pools), len(SESSION_KINDS), len(OUTCOMES))
+    yield _family(
+        "session_calls_total",
+        "Calls that ended, by what their session's worker means to it.",
+        (
+            ((*pool, ("session", kind)), counts)
+            for pool, kinds in zip(pools, by_kind.tolist(), strict=True)
+            for kind, counts in zip(SESSION_KINDS, kinds, strict=True)
+        ),
+        "outcome",
+        OUTCOMES,
+    )
+    yield _family(
+        "errors_total",
+        "Calls that failed, by what kind of thing failed.",
+        zip(pools, totals.pool_sums[:, BY_CATEGORY].tolist(), strict=True),
+        "category",
+        CATEGORIES,
+    )
+    yield _family(
+        "worker_deaths_total",
+        "Worker processes that ended though nobody wanted them to.",
+        zip(pools, totals.pool_sums[:, DEATHS, None].tolist(), strict=True),
+    )
+
+
+_DISTRIBUTIONS = {
+    "latency": "From the call to its end, of calls that ended well.",
+    "queue": "From the call to its hand-over to a worker, of calls that ended well.",
+    "execution": "In the worker, of calls that ended well.",
+}
+"""`pool_monitor.metrics.fold.DISTRIBUTIONS` in words."""
+
+
+def _distributions(operations: Totals) -> Iterator[Histograms]:
+    owners = [labels(pool=pool, operation=operation) for pool, operation, _worker in operations.names.rows]
+    for number, (name, text) in enumerate(_DISTRIBUTIONS.items()):
+        sums = (operations.sums[:, number] / 1e9).tolist()
+        yield Histograms(
+            f"{PREFIX}call_{name}_seconds", text, owners, operations.counts[:, number], operations.first, sums
+        )
+
+
+# -- in the window ----------------------------------------------------------------------------------------------------
+
+
+def _windowed(snapshot: Snapshot) -> Iterator[Family]:
+    window, pools = snapshot.window, snapshot.pools.values()
+    operations: list[tuple[Labels, CallStats]] = [
+        (labels(pool=pool.name, operation=view.operation, window=window), view)
+        for pool in pools
+        for view in pool.operations.values()
+    ]
+    totals = [(labels(pool=pool.name, window=window), pool.total) for pool in pools]
+    for prefix, whose, owners in (("window", "an operation", operations), ("pool_window", "a pool", totals)):
+        for name, text in _DISTRIBUTIONS.items():
+            yield _family(
+                f"{prefix}_{name}_seconds",
+                f"Percentiles of {whose} over the window; 100 is the longest. {text}",
+                ((owner, _percentiles(getattr(stats, name))) for owner, stats in owners),
+                # Not "quantile": that label is reserved for summaries, whose counts never shrink.
+                "percentile",
+                PERCENTILES,
+            )
+    yield _read(
+        "covered_seconds",
+        "window_covered_seconds",
+        "What the window really covers: less than its length until the monitor has run that long.",
+        [(labels(window=window), snapshot)],
+    )
+
+
+def _percentiles(stats: Distribution) -> tuple[Number, ...]:
+    return stats.p50, stats.p90, stats.p95, stats.p99, stats.p999, stats.max
+
+
+# -- now --------------------------------------------------------------------------------------------------------------
+
+_POOL = (
+    ("size", "workers_wanted", "Workers the pool wants."),
+    ("crash_loops", "crash_loops", "Workers in a crash loop."),
+    ("waiting", "waiting_calls", "Calls in the queue."),
+    ("queue_limit", "waiting_calls_limit", "Calls the queue has room for."),
+    ("sessions", "sessions", "Sessions alive."),
+    (
+        "relative_time",
+        "relative_time_seconds",
+        "Mean over the latest hand-overs: above 0 calls waited for workers, below workers for calls.",
+    ),
+    ("restarts", "restarts_total", "Processes started because one had ended unplanned, since the pool was entered."),
+    ("completed", "completed_calls_total", "Calls that ended, however, since the pool was entered."),
+)
+
+
+def _pools(pools: list[PoolDetail]) -> Iterator[Family]:
+    owners = [(labels(pool=pool.name), pool) for pool in pools]
+    for attribute, name, text in _POOL:
+        yield _read(attribute, name, text, owners)
+    yield _family(
+        "workers",
+        "Workers by state.",
+        ((owner, [getattr(pool, state) for state in STATES]) for owner, pool in owners),
+        "state",
+        STATES,
+    )
+    healths = [(owner, [worker.health for worker in pool.workers.values()]) for owner, pool in owners]
+    yield _family(
+        "workers_by_health",
+        "Workers by how they answered when they were asked for a sign of life.",
+        ((owner, [found.count(health) for health in get_args(Health)]) for owner, found in healths),
+        "health",
+        get_args(Health),
+    )
+    for attribute, name, text, states in (
+        ("state", "pool_state", "1 for the state the pool is in.", get_args(PoolState)),
+        ("breaker", "breaker_state", "1 for the state the circuit breaker is in, if there is one.", get_args(Breaker)),
+    ):
+        found = [(owner, state) for owner, pool in owners if (state := getattr(pool, attribute)) is not None]
+        yield _family(
+            name, text, ((owner, [int(each == state) for each in states]) for owner, state in found), "state", states
+        )
+    yield _family(
+        "refusals_total",
+        "Calls refused before any worker saw them, since the pool was entered.",
+        (
+            ((*owner, *labels(reason=reason)), [count])
+            for owner, pool in owners
+            for reason, count in {**dict.fromkeys(REASONS, 0), **pool.refusals}.items()
+        ),
+    )
+
+
+_WORKER = (
+    (
+        "restarts",
+        "worker_restarts_total",
+        "Processes started on a worker's slot because one had ended unplanned, since the pool was entered.",
+    ),
+    ("rss", "worker_memory_bytes", "Resident memory, as the worker said last."),
+    ("calls_held", "worker_calls_held", "Calls the worker has been handed and not answered."),
+)
+
+
+def _workers(snapshot: Snapshot) -> Iterator[Family]:
+    owners = [
+        (labels(pool=pool.name, worker=worker.id), worker)
+        for pool in snapshot.pools.values()
+        for worker in pool.workers.values()
+    ]
+    for attribute, name, text in _WORKER:
+        yield _read(attribute, name, text, owners)
+    yield _read(
+        "busy_ratio",
+        "worker_busy_ratio",
+        "Share of the window's time the worker spent executing.",
+        (((*owner, ("window", snapshot.window)), worker) for owner, worker in owners),
+    )
+
+
+# -- the monitor itself -----------------------------------------------------------------------------------------------
+
+_MONITOR = (
+    ("collecting", "collecting", "0 once the monitor's own handler has been detached: every number stands still."),
+    ("events", "events_total", "Events taken in."),
+    ("dropped", "events_dropped_total", "Events left out: above 0, counts are lower bounds."),
+    ("overflowed", "events_overflowed_total", "Events counted under the operation other for want of series."),
+    ("clamped", "durations_clamped_total", "Durations counted at the edge of the histograms."),
+    ("handler_failures", "handler_failures_total", "Telemetry handlers of anybody that were detached: they raised."),
+    ("series", "series", "Histogram series in use."),
+    ("series_limit", "series_limit", "Histogram series there can be."),
+    ("memory_bytes", "memory_bytes", "What the monitor's stores hold."),
+    ("memory_limit_bytes", "memory_limit_bytes", "What the monitor's stores can ever hold."),
+    ("viewers", "viewers", "Remote viewers attached."),
+)
+
+
+def _monitor(snapshot: Snapshot) -> Iterator[Family]:
+    for attribute, name, text in _MONITOR:
+        yield _read(attribute, name, text, [((), snapshot.monitor)])
+    service = snapshot.service
+    yield _read("started_at", "start_time_seconds", "When the monitor was entered, since the epoch.", [((), service)])
+    about = labels(service=service.name, python=service.python)
+    yield _family("service_info", "The service that is monitored.", [(about, [1])])

@@ -1,0 +1,188 @@
+"""`Totals` as JSON, without loss: what others need to add up the histograms of several processes, or of several days.
+
+Durations are whole nanoseconds. A histogram names the index of its first bucket in the base-2 exponential histogram
+of scale 5 (`pool_monitor.metrics.histogram`) and has the counts from there to the last bucket in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from pool_monitor.export.tabular import SCHEMA, listed
+from pool_monitor.metrics.fold import (
+    BY_CATEGORY,
+    BY_SESSION_KIND,
+    CATEGORIES,
+    DEATHS,
+    DISTRIBUTIONS,
+    GAUGES,
+    OUTCOMES,
+    POOL_SUMS,
+    SAMPLED,
+    SAMPLES,
+    SECONDS,
+    SESSION_KINDS,
+)
+from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, SCALE, Ints
+from pool_monitor.metrics.recorded import Totals
+from pool_monitor.metrics.series import Key, Names
+
+
+class Histogram(Struct, frozen=True, kw_only=True):
+    """Durations of calls that ended well."""
+
+    sum_ns: int
+    offset: int
+    """Index of the first bucket: index *k* holds ``(2**(k/32), 2**((k+1)/32)]`` seconds."""
+    counts: list[int]
+
+
+class SeriesTotals(Struct, frozen=True, kw_only=True):
+    """One operation on one worker; worker is None for calls that never reached one."""
+
+    pool: str
+    operation: str
+    worker: str | None
+    outcomes: dict[str, int]
+    latency: Histogram
+    queue: Histogram
+    execution: Histogram
+
+
+class PoolTotals(Struct, frozen=True, kw_only=True):
+    """What is counted by pool."""
+
+    pool: str
+    calls: dict[str, dict[str, int]]
+    """By session kind and outcome."""
+    errors: dict[str, int]
+    """By category."""
+    deaths: int
+    seconds: int
+    """How many were measured."""
+    samples: int
+    """How often the gauges were sampled."""
+    sampled: dict[str, int]
+    """Sums of those samples."""
+
+
+class TotalsForm(Struct, frozen=True, kw_only=True):
+    """The whole object. ``since`` and ``at`` are seconds since the epoch."""
+
+    schema: int
+    scale: int
+    since: float
+    at: float
+    pools: list[PoolTotals]
+    rows: list[SeriesTotals]
+
+
+_decode = msgspec.json.Decoder(TotalsForm).decode
+
+
+def encode(totals: Totals) -> Iterator[bytes]:
+    """The object, piece by piece."""
+    head = {"schema": SCHEMA, "scale": SCALE, "since": totals.since, "at": totals.at}
+    pools = zip(totals.names.pools, totals.pool_sums.tolist(), strict=True)
+    yield msgspec.json.encode(head)[:-1] + b',"pools":['
+    yield from listed(_pool_form(pool, sums) for pool, sums in pools)
+    yield b'],"rows":['
+    yield from listed(_series_form(totals, row, key) for row, key in enumerate(totals.names.rows))
+    yield b"]}\n"
+
+
+def decode(body: bytes) -> Totals:
+    """What `encode` made. Raises ValueError for anything else."""
+    try:
+        form = _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValueError(f"no totals: {error}") from error
+    if (form.schema, form.scale) != (SCHEMA, SCALE):
+        raise ValueError(f"totals of schema {form.schema}, scale {form.scale}: this version reads {SCHEMA}, {SCALE}")
+    histograms: list[Histogram] = [getattr(row, name) for row in form.rows for name in DISTRIBUTIONS]
+    return Totals(
+        since=form.since,
+        at=form.at,
+        names=Names(
+            tuple((row.pool, row.operation, row.worker) for row in form.rows), tuple(pool.pool for pool in form.pools)
+        ),
+        outcomes=_table([_in_order(row.outcomes, OUTCOMES) for row in form.rows], len(OUTCOMES)),
+        sums=_table([histogram.sum_ns for histogram in histograms], len(DISTRIBUTIONS)),
+        counts=_dense(histograms).reshape(-1, len(DISTRIBUTIONS), BUCKETS),
+        first=0,
+        pool_sums=_table([_pool_sums(pool) for pool in form.pools], POOL_SUMS),
+    )
+
+
+def _series_form(totals: Totals, row: int, key: Key) -> SeriesTotals:
+    latency, queue, execution = (
+        _histogram_form(int(totals.sums[row, number]), totals.counts[row, number], totals.first)
+        for number in range(len(DISTRIBUTIONS))
+    )
+    pool, operation, worker = key
+    return SeriesTotals(
+        pool=pool,
+        operation=operation,
+        worker=worker,
+        outcomes=_named(OUTCOMES, totals.outcomes[row].tolist()),
+        latency=latency,
+        queue=queue,
+        execution=execution,
+    )
+
+
+def _histogram_form(sum_ns: int, counts: Ints, first: int) -> Histogram:
+    used = np.flatnonzero(counts)
+    start, end = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
+    return Histogram(sum_ns=sum_ns, offset=FIRST_INDEX + first + start, counts=counts[start:end].tolist())
+
+
+def _dense(histograms: list[Histogram]) -> NDArray[np.int64]:
+    dense = np.zeros((len(histograms), BUCKETS), np.int64)
+    for counts, histogram in zip(dense, histograms, strict=True):
+        start, length = histogram.offset - FIRST_INDEX, len(histogram.counts)
+        if not 0 <= start <= BUCKETS - length:
+            raise ValueError(f"no totals: {length} buckets from index {histogram.offset} on are not all ours")
+        counts[start : start + length] = histogram.counts
+    return dense
+
+
+def _pool_form(pool: str, sums: list[int]) -> PoolTotals:
+    by_kind = _table(sums[BY_SESSION_KIND], len(OUTCOMES)).tolist()
+    return PoolTotals(
+        pool=pool,
+        calls={kind: _named(OUTCOMES, counts) for kind, counts in zip(SESSION_KINDS, by_kind, strict=True)},
+        errors=_named(CATEGORIES, sums[BY_CATEGORY]),
+        deaths=sums[DEATHS],
+        seconds=sums[SECONDS],
+        samples=sums[SAMPLES],
+        sampled=_named(GAUGES, sums[SAMPLED]),
+    )
+
+
+def _pool_sums(form: PoolTotals) -> list[int]:
+    sums = [0] * POOL_SUMS
+    by_kind = (_in_order(form.calls.get(kind, {}), OUTCOMES) for kind in SESSION_KINDS)
+    sums[BY_SESSION_KIND] = [count for counts in by_kind for count in counts]
+    sums[BY_CATEGORY] = _in_order(form.errors, CATEGORIES)
+    sums[DEATHS], sums[SECONDS], sums[SAMPLES] = form.deaths, form.seconds, form.samples
+    sums[SAMPLED] = _in_order(form.sampled, GAUGES)
+    return sums
+
+
+def _named(names: Iterable[str], numbers: Iterable[int]) -> dict[str, int]:
+    return dict(zip(names, numbers, strict=True))
+
+
+def _in_order(numbers: Mapping[str, int], names: Iterable[str]) -> list[int]:
+    return [numbers.get(name, 0) for name in names]
+
+
+def _table(numbers: Any, columns: int) -> NDArray[np.int64]:
+    return np.array(numbers, np.int64).reshape(-1, columns)

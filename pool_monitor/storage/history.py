@@ -1,0 +1,322 @@
+"""The history as its owner sees it: put a block, and a flush later it is on disk, or it is said why not.
+
+Nothing here waits for a disk on the event loop, and nothing that goes wrong reaches the owner: one task writes the
+file, in the thread of an aiosqlite connection. When that fails the history is *degraded*: blocks are held in memory,
+the file is tried again with growing pauses, and the owner is told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Self, TypeVar, cast
+
+import aiosqlite
+
+from pool_monitor.clock import Clock, SystemClock
+from pool_monitor.config import HistoryConfig
+from pool_monitor.errors import ConfigError
+from pool_monitor.log import logger
+from pool_monitor.metrics.block import Block
+from pool_monitor.metrics.recorded import Names, Recorded
+from pool_monitor.storage.reader import Reader, joined
+from pool_monitor.storage.schema import reason
+from pool_monitor.storage.store import Slot, Store, Usage
+
+RETRY_MAX_S = 60.0
+"""Longest pause before a file that could not be written is tried again."""
+CLOSE_MAX_S = 10.0
+"""How long closing waits for a disk that does not answer."""
+WRITTEN_AT_ONCE = 32
+"""Blocks per transaction when many are held."""
+_EXPECTED = (sqlite3.Error, OSError, ConfigError)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryStats:
+    """How a history is doing."""
+
+    path: str
+    degraded: str | None
+    """Why the file cannot be written; None while it can."""
+    held: int
+    """Blocks in memory that are not in the file."""
+    held_bytes: int
+    dropped: int
+    """Blocks that were given up: memory had no room for them, or they could not be written at all."""
+    damaged: int
+    """Blocks of the file that turned out unreadable when they were rolled up."""
+    file_bytes: int | None
+    """Of the file and its log after the last flush; None before the first."""
+    size_limit: int
+    blocks: dict[int, int] = field(default_factory=dict)
+    """Blocks in the file by the step of their tier, in seconds."""
+    flush_seconds: float | None = None
+    """What the last transaction of blocks took; None before the first."""
+
+
+class History:
+    """Writes what was counted to a file. Made by `open`; its methods belong to the event loop it was opened in.
+
+    No method raises for what is wrong with the file or the disk, but `read` and `extent`, which have to answer. What
+    is held in memory is bounded by ``memory_limit``, the file and its log by ``size_limit`` (`HistoryConfig`).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: HistoryConfig,
+        clock: Clock,
+        on_degrade: Callable[[str], object],
+        on_recover: Callable[[], object],
+    ) -> None:
+        self.path, self.config = path, config
+        self._clock, self._on_degrade, self._on_recover = clock, on_degrade, on_recover
+        self._held: deque[Slot] = deque()
+        self._held_bytes = 0  # with those that are being written
+        self._dropped = self._damaged = 0
+        self._usage: Usage | None = None
+        self._flush_s: float | None = None
+        self._degraded: str | None = None
+        self._failures = 0
+        self._connection: _Connection | None = None
+        self._file = asyncio.Lock()  # while it is written or read, so that nothing is seen both there and in memory
+        self._wake = asyncio.Event()
+        self._flushed: list[asyncio.Future[bool]] = []
+        self._closing = self._hung = False
+        self._task = asyncio.get_running_loop().create_task(self._keep(), name="pool_monitor history")
+
+    @classmethod
+    async def open(
+        cls,
+        path: str | Path,
+        config: HistoryConfig | None = None,
+        *,
+        clock: Clock | None = None,
+        on_degrade: Callable[[str], object] = lambda _reason: None,
+        on_recover: Callable[[], object] = lambda: None,
+    ) -> Self:
+        """A history in the file *path*, which is made if need be, readable by us alone.
+
+        Never raises for what is wrong with the file: it is then degraded from the start. *on_degrade* is called, with
+        the reason in words, when the file can no longer be written, *on_recover* when it can again; neither may raise.
+        """
+        history = cls(Path(path), config or HistoryConfig(), clock or SystemClock(), on_degrade, on_recover)
+        try:
+            await history.flush()
+        except BaseException:
+            history._task.cancel()
+            raise
+        return history
+
+    @property
+    def degraded(self) -> str | None:
+        """Why the file cannot be written; None while it can."""
+        return self._degraded
+
+    def put(self, start: int, length: int, block: Block, names: Names) -> None:
+        """Have *block* written: what was counted in *length* seconds from *start* on (wall clock). Never blocks.
+
+        *names* says whose numbers it holds. Neither may be changed afterwards.
+        """
+        if len(block.rows) or len(block.pools):
+            slot = Slot(start, length, block, names)
+            self._held.append(slot)
+            self._held_bytes += slot.nbytes
+            self._trim()
+
+    async def flush(self) -> bool:
+        """Write all that was put until now. Returns whether it is in the file."""
+        if self._task.done():
+            return False
+        flushed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._flushed.append(flushed)
+        self._wake.set()
+        return await flushed
+
+    async def read(self, start: int, end: int, step: int) -> Recorded:
+        """As `Reader.read`, and what is not in the file yet. While degraded, what is in memory if there is no more."""
+        async with self._file:
+            held = [slot for slot in self._held if start <= slot.start < end]
+            return await asyncio.to_thread(self._read, partial(Reader.read, start=start, end=end, step=step), held)
+
+    async def extent(self) -> tuple[int, int] | None:
+        """As `Reader.extent`, and what is not in the file yet."""
+        async with self._file:
+            held = [(slot.start, slot.start + slot.length) for slot in self._held]
+            in_file = await asyncio.to_thread(self._ask, Reader.extent, None)
+        ends = [*held, in_file] if in_file else held
+        return (min(first for first, _last in ends), max(last for _first, last in ends)) if ends else None
+
+    def stats(self) -> HistoryStats:
+        usage = self._usage
+        return HistoryStats(
+            path=str(self.path),
+            degraded=self._degraded,
+            held=len(self._held),
+            held_bytes=self._held_bytes,
+            dropped=self._dropped,
+            damaged=self._damaged + (self._connection.store.damaged if self._connection else 0),
+            file_bytes=usage.file_bytes if usage else None,
+            size_limit=self.config.size_limit,
+            blocks=dict(usage.blocks) if usage else {},
+            flush_seconds=self._flush_s,
+        )
+
+    async def close(self) -> None:
+        """Write what is held and close the file. Waits at most `CLOSE_MAX_S` for a disk that does not answer."""
+        self._closing = True
+        self._wake.set()
+        await asyncio.wait([self._task], timeout=CLOSE_MAX_S)
+        if not self._task.done():
+            self._hung = True
+            self._task.cancel()
+            self._tell(f"{self.path}: the disk has not answered for {CLOSE_MAX_S:.0f} s")
+        self._dropped += len(self._held)
+        self._held.clear()
+        self._held_bytes = 0
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        last = False
+        try:
+            while not last:
+                await self._pause()
+                last = self._closing
+                flushed, self._flushed = self._flushed, []
+                written = False
+                try:
+                    async with self._file:
+                        written = await self._write()
+                finally:
+                    _answer(flushed, written)
+        finally:
+            await self._disconnect()
+            _answer(self._flushed, False)
+
+    async def _pause(self) -> None:
+        """Wait until it is time to write, or somebody asks for it."""
+        if not self._closing:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval()):
+                    await self._wake.wait()
+        self._wake.clear()
+
+    def _interval(self) -> float:
+        interval = self.config.flush_interval
+        return max(interval, min(interval * 2**self._failures, RETRY_MAX_S)) if self._failures else interval
+
+    async def _write(self) -> bool:
+        """Write what is held and put the file in order. Returns whether all of that was done."""
+        batch: list[Slot] = []
+        try:
+            if self._connection is None:
+                connection = _Connection(self.path, self.config)
+                await connection
+                self._connection = connection
+            store, run = self._connection.store, self._connection.run
+            while self._held:
+                batch = [self._held.popleft() for _ in range(min(len(self._held), WRITTEN_AT_ONCE))]
+                began = self._clock.monotonic_ns()
+                await run(partial(store.write, batch, self._now()))
+                self._flush_s = (self._clock.monotonic_ns() - began) / 1e9
+                self._held_bytes -= sum(slot.nbytes for slot in batch)
+                batch = []
+            await run(partial(store.tidy, self._now()))
+            self._usage = await run(store.usage)
+        except _EXPECTED as error:
+            self._held.extendleft(reversed(batch))
+            self._trim()
+            await self._degrade(error)
+            return False
+        except Exception as error:  # noqa: BLE001 - a defect of ours, which the same blocks would meet again
+            logger("storage").exception("blocks could not be written", blocks=len(batch))
+            self._dropped += len(batch)
+            self._held_bytes -= sum(slot.nbytes for slot in batch)
+            await self._degrade(error)
+            return False
+        self._failures = 0
+        if self._degraded is not None:
+            self._degraded = None
+            self._on_recover()
+        return True
+
+    def _now(self) -> int:
+        return self._clock.wall_ns() // 1_000_000_000
+
+    def _trim(self) -> None:
+        """Drop the oldest of what is held until it is within its bound; one is always kept."""
+        while self._held_bytes > self.config.memory_limit and len(self._held) > 1:
+            self._held_bytes -= self._held.popleft().nbytes
+            self._dropped += 1
+
+    async def _degrade(self, error: Exception) -> None:
+        await self._disconnect()
+        self._failures += 1
+        self._tell(reason(self.path, error))
+
+    def _tell(self, why: str) -> None:
+        before, self._degraded = self._degraded, why
+        if before is None:
+            self._on_degrade(why)
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        self._damaged += connection.store.damaged
+        if self._hung:
+            connection.stop()  # when its thread comes round to it
+            return
+        with suppress(*_EXPECTED):
+            await connection.close()
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def _read(self, question: Callable[[Reader], Recorded], held: list[Slot]) -> Recorded:
+        return joined(self._ask(question, Recorded(Names((), ()), [])), held)
+
+    def _ask(self, question: Callable[[Reader], T], otherwise: T) -> T:
+        """The file's answer, or *otherwise* when the history is degraded and there is no file to read."""
+        try:
+            reader = Reader(self.path)
+        except ConfigError:
+            if self._degraded is None:
+                raise
+            return otherwise
+        with reader:
+            return question(reader)
+
+
+class _Connection(aiosqlite.Connection):
+    """A connection whose thread also runs what is not one statement but many, so that a turn costs one hand-over."""
+
+    store: Store
+
+    def __init__(self, path: Path, config: HistoryConfig) -> None:
+        super().__init__(partial(self._open, path, config), iter_chunk_size=64)
+        self._thread.daemon = True  # a program that forgets to close the history can end all the same
+
+    async def run(self, job: Callable[[], T]) -> T:
+        """What *job* returns. It runs to its end even when the caller is cancelled."""
+        result: T = await self._execute(job)  # type: ignore[no-untyped-call]
+        return result
+
+    def _open(self, path: Path, config: HistoryConfig) -> sqlite3.Connection:
+        self.store = Store(path, config)
+        return cast(sqlite3.Connection, self.store)  # it is only ever closed, and that the store does in full
+
+
+def _answer(waiting: list[asyncio.Future[bool]], written: bool) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_result(written)

@@ -1,0 +1,59 @@
+"""One writer per file: an advisory lock beside it, which the system takes back when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from pool_monitor.errors import ConfigError
+
+
+class Lock:
+    """Holds ``NAME.lock`` until it is released. Raises ConfigError, naming the holder, when somebody has it.
+
+    Not the database itself: closing any descriptor of it would drop the locks that SQLite holds in this process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(path.name + ".lock")
+        self._file: BinaryIO | None = None
+        while self._file is None:
+            file = open(self._path, "ab+", opener=_private)  # noqa: SIM115 - held open is what it is for
+            try:
+                _take(file, path)
+                if self._is(file):  # else whoever had it has just removed it
+                    self._file = file
+            finally:
+                if self._file is None:
+                    file.close()
+
+    def release(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with file:
+                if self._is(file):
+                    self._path.unlink()
+
+    def _is(self, file: BinaryIO) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(file.fileno()))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _take(file: BinaryIO, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read(20).decode("ascii", "replace").strip() or "unknown"
+        raise ConfigError(f"{path}: process {holder} writes to it; give each process a file of its own") from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n".encode())
+    file.flush()

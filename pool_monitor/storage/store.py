@@ -1,0 +1,331 @@
+"""The writer's side of the file, without tasks or clocks: every method is one transaction, told what time it is.
+
+Theory of operation
+-------------------
+A row of ``blocks`` is one slot of one tier with all series in it, because a transaction of one row costs a tenth of a
+millisecond, and one of two thousand rows ten. What is put goes to the finest tier. From there *rolling up* makes each
+coarser tier out of the next finer one, and nothing else does: the finer blocks that came after the last one rolled up
+form runs that begin in the same coarse slot; each run but the newest is merged into one block, and the mark moves on,
+in one transaction. So what a tier has is a function of the file alone. Wherever a process was killed, the next one
+goes on from the mark: nothing is counted twice, nothing is left out.
+
+Everything that was ever counted, and has not expired, is therefore exactly once in *a tier and what of the finer
+ones is not rolled up into it yet*. That is how it is read (`pool_monitor.storage.reader`).
+
+Blocks go by the wall clock, and are in the order they came. A clock that steps back makes slots that were there
+before: they are rows of their own, and add up when they are read.
+
+All of this runs in a thread beside the event loop. Between two pieces of work it lets go of the interpreter
+(`_breathe`), so that the loop never waits for longer than one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from pool_monitor.config import HistoryConfig, Tier
+from pool_monitor.metrics.block import Block, merging
+from pool_monitor.metrics.recorded import Names
+from pool_monitor.storage.lock import Lock
+from pool_monitor.storage.schema import log_limit, number, open_for_writing, pragma, transaction
+
+ROLLED_AT_ONCE = 128
+"""Blocks of a tier that one turn rolls up at most."""
+DELETED_AT_ONCE = 64
+"""Blocks of a tier that one turn deletes at most: what an outlived file holds goes in the course of an hour."""
+MERGED_AT_ONCE = 8
+NAMES_KNOWN = 20_000
+"""Numbers of names that are remembered; further ones are looked up again."""
+HOUR = 3600
+_ALL = 2**63 - 1
+
+Key: TypeAlias = tuple[str, str | None, str | None]
+"""Pool, operation, worker; a pool itself has no operation."""
+
+_breathe: Callable[[], None] = lambda: time.sleep(0)  # noqa: E731 - gives the interpreter to whoever waits for it
+
+
+class Slot(NamedTuple):
+    """A block to be written."""
+
+    start: int
+    length: int
+    block: Block
+    names: Names
+
+    @property
+    def nbytes(self) -> int:
+        return self.block.nbytes + 8 * len(self.names.rows)
+
+
+class Usage(NamedTuple):
+    """What the file takes up."""
+
+    file_bytes: int
+    """Of the file and its log."""
+    blocks: dict[int, int]
+    """Blocks by the step of their tier."""
+
+
+class Store:
+    """The file, open for writing by us alone. After any error it is to be closed, and opened again.
+
+    Raises ConfigError for a file that is not ours to write, sqlite3.Error and OSError for what goes wrong. Bounds: the
+    file and its log stay below ``size_limit``, but for one block.
+    """
+
+    def __init__(self, path: Path, config: HistoryConfig) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path, self._config, self._tiers = path, config, config.tiers
+        self._lock = Lock(path)
+        try:
+            self.connection = open_for_writing(path, config)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._identity = path.stat()
+        self._page = number(self.connection, "page_size")
+        self._known: dict[Key, int] = {}
+        self._known_hour = 0
+        self._forgot_hour = 0
+        self._overdue = True
+        self.damaged = 0
+        """Blocks that turned out unreadable when they were to be rolled up."""
+        self._blocks: dict[int, int] = defaultdict(int)
+        self._bytes: dict[int, int] = defaultdict(int)
+        for step, blocks, size in self._all("SELECT step, count(*), sum(length(body)) FROM blocks GROUP BY step"):
+            self._blocks[step], self._bytes[step] = blocks, size
+
+    def close(self) -> None:
+        try:
+            self.connection.close()
+        finally:
+            self._lock.release()
+
+    def write(self, slots: Sequence[Slot], now: int) -> None:
+        """Add *slots* to the finest tier, in their order."""
+        if not os.path.samestat(self._path.stat(), self._identity):
+            raise OSError(f"{self._path} is another file now")
+        self._check_log()
+        finest = self._tiers[0].step
+        with transaction(self.connection):
+            for slot in slots:
+                self._insert(finest, slot.start, slot.length, self._numbered(slot), now)
+                _breathe()
+
+    def tidy(self, now: int) -> None:
+        """Roll up what is complete, delete what has expired, give back what is free; a bounded part of it."""
+        with transaction(self.connection):
+            rolled = [self._roll_up(finer, coarser, now) for finer, coarser in pairwise(self._tiers)]
+            if any(rolled) or self._overdue:
+                self._overdue = self._expire(now)
+            if now // HOUR != self._forgot_hour:
+                self._forgot_hour = now // HOUR
+                self._forget_names()
+        free, pages = number(self.connection, "freelist_count"), number(self.connection, "page_count")
+        full = pages * self._page > self._config.size_limit - log_limit(self._config)
+        if free > max(pages // 4, 256) or (free and full):
+            # As a script, because as a statement it would stop after one page: each is a row without columns.
+            self.connection.executescript("PRAGMA incremental_vacuum(256)")
+
+    def usage(self) -> Usage:
+        # What has been written to the log alone, or was cut off there, the file does not show yet.
+        size = max(number(self.connection, "page_count") * self._page, self._path.stat().st_size)
+        return Usage(size + self._log_bytes(), {tier.step: self._blocks[tier.step] for tier in self._tiers})
+
+    # -- rolling up -----------------------------------------------------------------------------------------------
+
+    def _roll_up(self, finer: Tier, coarser: Tier, now: int) -> bool:
+        """Make blocks of the *coarser* tier of all runs that are complete. Returns whether there were any."""
+        waiting = self._all(
+            "SELECT id, start FROM blocks WHERE step = ? AND id > ? ORDER BY id LIMIT ?",
+            (finer.step, self._rolled(coarser), ROLLED_AT_ONCE),
+        )
+        runs = [
+            (start, [number for number, _start in run])
+            for start, run in groupby(waiting, lambda row: row[1] // coarser.step * coarser.step)
+        ]
+        if len(waiting) < ROLLED_AT_ONCE:  # else the newest run may be cut in two, which adds up all the same
+            runs = runs[:-1]
+        for start, numbers in runs:
+            block = self._merged(numbers)
+            if block is not None:
+                self._insert(coarser.step, start, coarser.step, block, now)
+            self._do("UPDATE tiers SET rolled = ? WHERE step = ?", (numbers[-1], coarser.step))
+        return bool(runs)
+
+    def _rolled(self, coarser: Tier) -> int:
+        [[rolled]] = self._all("SELECT rolled FROM tiers WHERE step = ?", (coarser.step,))
+        return int(rolled)
+
+    def _merged(self, numbers: Sequence[int]) -> Block | None:
+        """The blocks of these *numbers* as one; None when none of them can be read."""
+        merged: list[Block] = []
+        for at, number_ in enumerate(numbers, 1):
+            [[body]] = self._all("SELECT body FROM blocks WHERE id = ?", (number_,))
+            try:
+                merged.append(unpacked(body))
+            except ValueError:
+                self.damaged += 1
+            if len(merged) > MERGED_AT_ONCE or at == len(numbers):
+                merged = [_merge(merged)] if merged else []
+            _breathe()
+        return merged[0] if merged else None
+
+    # -- bounds ---------------------------------------------------------------------------------------------------
+
+    def _expire(self, now: int) -> bool:
+        """Delete what its tier keeps no longer. Returns whether there may be more."""
+        counts = []
+        for tier, rolled in self._marked():
+            expired = self._all(
+                "SELECT id, start + length, length(body) FROM blocks "
+                "WHERE step = ? AND start + length <= ? AND start < ? AND id <= ? ORDER BY start LIMIT ?",
+                (tier.step, now - tier.retention, now - tier.retention, rolled, DELETED_AT_ONCE),
+            )
+            self._delete(tier, expired, now)
+            counts.append(len(expired))
+        return DELETED_AT_ONCE in counts
+
+    def _make_room(self, size: int, now: int) -> None:
+        """Delete the oldest blocks of the tier that takes up most until *size* more bytes fit in."""
+        for _turn in range(4):
+            used = number(self.connection, "page_count") - number(self.connection, "freelist_count")
+            log = max(self._log_bytes(), log_limit(self._config))
+            missing = used * self._page + log + size - self._config.size_limit
+            if missing <= 0:
+                return
+            by_size = sorted(self._marked(), key=lambda found: -self._bytes[found[0].step])
+            # What is not rolled up yet would be lost to all tiers, so it goes only when there is nothing else.
+            for tier, rolled in (*by_size, *((tier, _ALL) for tier, _rolled in by_size)):
+                oldest = self._all(
+                    "SELECT id, start + length, length(body) FROM blocks "
+                    "WHERE step = ? AND id <= ? ORDER BY id LIMIT ?",
+                    (tier.step, rolled, DELETED_AT_ONCE),
+                )
+                if oldest:
+                    break
+            freed = 0
+            for count, (_number, _end, length) in enumerate(oldest, 1):
+                freed += length
+                if freed >= missing:
+                    oldest = oldest[:count]
+                    break
+            self._delete(tier, oldest, now)
+
+    def _marked(self) -> list[tuple[Tier, int]]:
+        """The tiers, and the last block of each that is rolled up into the next one."""
+        return list(zip(self._tiers, [*map(self._rolled, self._tiers[1:]), _ALL], strict=True))
+
+    def _delete(self, tier: Tier, blocks: Sequence[tuple[int, int, int]], now: int) -> None:
+        """Delete *blocks* (number, end, size) of *tier*, and note until when it is incomplete from then on."""
+        self.connection.executemany("DELETE FROM blocks WHERE id = ?", [(block[0],) for block in blocks])
+        self._blocks[tier.step] -= len(blocks)
+        self._bytes[tier.step] -= sum(size for _number, _end, size in blocks)
+        # A clock that was ahead for a while must not make all that came after it look incomplete.
+        ends = [end for _number, end, _size in blocks if end <= now]
+        if ends:
+            self._do("UPDATE tiers SET gone = max(gone, ?) WHERE step = ?", (max(ends), tier.step))
+
+    def _check_log(self) -> None:
+        """Raises OSError when the log has outgrown its share and cannot be moved into the file."""
+        if self._log_bytes() > log_limit(self._config):
+            pragma(self.connection, "wal_checkpoint(TRUNCATE)")
+            if self._log_bytes() > log_limit(self._config):
+                raise OSError(f"a program that reads {self._path} keeps its log from being cleared; end that program")
+
+    def _log_bytes(self) -> int:
+        try:
+            return self._path.with_name(self._path.name + "-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _insert(self, step: int, start: int, length: int, block: Block, now: int) -> None:
+        body = packed(block)
+        self._make_room(len(body), now)
+        self._do("INSERT INTO blocks (step, start, length, body) VALUES (?, ?, ?, ?)", (step, start, length, body))
+        self._blocks[step] += 1
+        self._bytes[step] += len(body)
+
+    # -- names ----------------------------------------------------------------------------------------------------
+
+    def _numbered(self, slot: Slot) -> Block:
+        """The block of *slot* with the numbers that its names have in the file."""
+        block, names = slot.block, slot.names
+        if self._known_hour != slot.start // HOUR or len(self._known) > NAMES_KNOWN:
+            self._known.clear()  # so that all are seen to be in use, once an hour
+            self._known_hour = slot.start // HOUR
+        rows, pools = np.zeros(len(names.rows), np.int64), np.zeros(len(names.pools), np.int64)
+        rows[block.rows] = self._numbers([names.rows[row] for row in block.rows.tolist()], slot.start)
+        pools[block.pools] = self._numbers([(names.pools[pool], None, None) for pool in block.pools.tolist()],
+                                           slot.start)  # fmt: skip
+        return block.renumbered(rows, pools)
+
+    def _numbers(self, keys: Sequence[Key], start: int) -> list[int]:
+        known = self._known
+        for key in keys:
+            if key not in known:
+                known[key] = self._learned(key, start)
+        return [known[key] for key in keys]
+
+    def _learned(self, key: Key, start: int) -> int:
+        # Not every str can be stored: a lone surrogate has no UTF-8 form.
+        values = tuple(part and part.encode("utf-8", "backslashreplace").decode() for part in key)
+        found = self._all("SELECT id FROM names WHERE pool = ? AND operation IS ? AND worker IS ?", values)
+        if found:
+            self._do("UPDATE names SET seen = max(seen, ?) WHERE id = ?", (start, found[0][0]))
+            return int(found[0][0])
+        added = self._do("INSERT INTO names (pool, operation, worker, seen) VALUES (?, ?, ?, ?)", (*values, start))
+        assert added.lastrowid is not None
+        return added.lastrowid
+
+    def _forget_names(self) -> None:
+        """Delete the names that no block has: those last seen, to the hour, before the oldest block there is."""
+        firsts = [self._all("SELECT min(start) FROM blocks WHERE step = ?", (tier.step,)) for tier in self._tiers]
+        found = [start for [[start]] in firsts if start is not None]
+        if found:
+            self._do("DELETE FROM names WHERE seen < ?", (min(found) - HOUR,))
+            self._known.clear()
+
+    # -- SQL ------------------------------------------------------------------------------------------------------
+
+    def _all(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        return self.connection.execute(sql, values).fetchall()
+
+    def _do(self, sql: str, values: Sequence[object]) -> sqlite3.Cursor:
+        return self.connection.execute(sql, values)
+
+
+def _merge(blocks: Sequence[Block]) -> Block:
+    steps = merging(blocks)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            merged: Block = done.value
+            return merged
+        _breathe()
+
+
+def packed(block: Block) -> bytes:
+    """A block as it stands in the file."""
+    # Level 1: the higher ones save a tenth of the size for three times the time.
+    return zlib.compress(block.encode(), 1)
+
+
+def unpacked(body: bytes) -> Block:
+    """What `packed` made. Raises ValueError for anything else."""
+    try:
+        return Block.decode(zlib.decompress(body))
+    except zlib.error as error:
+        raise ValueError(str(error)) from error

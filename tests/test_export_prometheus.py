@@ -1,0 +1,583 @@
+"""The Prometheus page: read by other people's parsers, and by a Prometheus, every number is the one we counted."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_text
+
+from pool_monitor.export.prometheus import OPENMETRICS, PROTOBUF, TEXT, negotiate, render
+from pool_monitor.export.prometheus_families import BOUNDS
+from pool_monitor.metrics.fold import (
+    BY_CATEGORY,
+    BY_SESSION_KIND,
+    CATEGORIES,
+    DEATHS,
+    DISTRIBUTIONS,
+    OUTCOMES,
+    POOL_SUMS,
+    SESSION_KINDS,
+)
+from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, SMALLEST_NS, bucket_of
+from pool_monitor.metrics.recorded import Names, Totals
+from pool_monitor.metrics.series import Key
+from pool_monitor.snapshot import Snapshot
+from tests import samples
+from tests.prometheus_protobuf import native_buckets, read_protobuf
+from tests.support import eventually
+
+Page = dict[tuple[str, frozenset[tuple[str, str]]], float]
+"""Samples: by name and labels."""
+
+RATIO = 2 ** (1 / 32)
+"""From one edge of a bucket to the next."""
+STATES = ("busy", "idle", "starting", "draining", "dead")
+PERCENTILES = {"50": "p50", "90": "p90", "95": "p95", "99": "p99", "99.9": "p999", "100": "max"}
+
+
+def sample(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    return f"pool_monitor_{name}", frozenset(labels.items())
+
+
+def totals(durations: dict[Key, tuple[list[int], list[int], list[int]]], pools: tuple[str, ...] = ("text",)) -> Totals:
+    """What a monitor holds after calls of these durations (latency, queue, execution, in ns), and others that failed.
+
+    No two of its other numbers are the same.
+    """
+    shape = (len(durations), len(DISTRIBUTIONS))
+    counts, sums = np.zeros((*shape, BUCKETS), np.int64), np.zeros(shape, np.int64)
+    for row, of_row in enumerate(durations.values()):
+        for number, values in enumerate(of_row):
+            counts[row, number] = np.bincount(bucket_of(np.array(values, np.int64)), minlength=BUCKETS)
+            sums[row, number] = sum(values)
+    outcomes = np.arange(1, shape[0] * len(OUTCOMES) + 1, dtype=np.int64).reshape(-1, len(OUTCOMES))
+    pool_sums = 1000 + np.arange(len(pools) * POOL_SUMS, dtype=np.int64).reshape(-1, POOL_SUMS)
+    names = Names(tuple(durations), pools)
+    return Totals(samples.START, samples.START + samples.UPTIME, names, outcomes, sums, counts, 0, pool_sums)
+
+
+def some_totals() -> Totals:
+    rng = np.random.default_rng(7)
+
+    def draw(count: int) -> tuple[list[int], list[int], list[int]]:
+        latency, queue, execution = (
+            (rng.lognormal(mean, 2, count) * 1e9).astype(int).tolist() for mean in (-4, -9, -5)
+        )
+        return latency, queue, execution
+
+    return totals(
+        {
+            ("text", "chat", "text-0"): draw(900),
+            ("text", "chat", "text-1"): draw(40),
+            ("text", "chat", None): ([], [], []),
+            ("text", "summary", "text-1"): draw(5),
+            ("images", "scale", "images-0"): draw(1),
+        },
+        ("text", "images"),
+    )
+
+
+def some_snapshot() -> Snapshot:
+    """One in which everything is known that can be, and no two numbers of a kind are the same."""
+    snapshot = samples.snapshot(pools=("text", "images"))
+    text = snapshot.pools["text"]
+    workers = {
+        slot: msgspec.structs.replace(worker, rss=50_000_000 + number, calls_held=number, health=health)
+        for number, ((slot, worker), health) in enumerate(
+            zip(text.workers.items(), ("responsive", "responsive", "stuck", None), strict=True)
+        )
+    }
+    text = msgspec.structs.replace(
+        text,
+        draining=6,
+        dead=7,
+        starting=8,
+        crash_loops=9,
+        breaker="half_open",
+        refusals={"saturated": 31, "of_tomorrow": 32},
+        relative_time=-0.25,
+        workers=workers,
+    )
+    numbers = (2, 5, 3, 4, 11, 510, 6000, 70_000, 17)
+    names = ("dropped", "clamped", "handler_failures", "overflowed", "series", "series_limit", "memory_bytes")
+    monitor = msgspec.structs.replace(
+        snapshot.monitor, **dict(zip((*names, "memory_limit_bytes", "viewers"), numbers, strict=True))
+    )
+    return msgspec.structs.replace(snapshot, pools={**snapshot.pools, "text": text}, monitor=monitor)
+
+
+def expected(snapshot: Snapshot, totals: Totals) -> Page:
+    """Every sample there has to be, except those of histograms."""
+    page: Page = {}
+    for (pool, operation, worker), counts in zip(totals.names.rows, totals.outcomes.tolist(), strict=True):
+        of_worker = {} if worker is None else {"worker": worker}
+        for outcome, count in zip(OUTCOMES, counts, strict=True):
+            page[sample("calls_total", pool=pool, operation=operation, outcome=outcome, **of_worker)] = count
+    for pool, sums in zip(totals.names.pools, totals.pool_sums.tolist(), strict=True):
+        by_kind = iter(sums[BY_SESSION_KIND])
+        for kind in SESSION_KINDS:
+            for outcome in OUTCOMES:
+                page[sample("session_calls_total", pool=pool, session=kind, outcome=outcome)] = next(by_kind)
+        for category, count in zip(CATEGORIES, sums[BY_CATEGORY], strict=True):
+            page[sample("errors_total", pool=pool, category=category)] = count
+        page[sample("worker_deaths_total", pool=pool)] = sums[DEATHS]
+    for pool in snapshot.pools.values():
+        page |= _of_pool(pool, snapshot.window)
+    page[sample("window_covered_seconds", window=snapshot.window)] = snapshot.covered_seconds
+    monitor = snapshot.monitor
+    page |= {
+        sample("collecting"): 1,
+        sample("events_total"): monitor.events,
+        sample("events_dropped_total"): monitor.dropped,
+        sample("events_overflowed_total"): monitor.overflowed,
+        sample("durations_clamped_total"): monitor.clamped,
+        sample("handler_failures_total"): monitor.handler_failures,
+        sample("series"): monitor.series,
+        sample("series_limit"): monitor.series_limit,
+        sample("memory_bytes"): monitor.memory_bytes,
+        sample("memory_limit_bytes"): monitor.memory_limit_bytes,
+        sample("viewers"): monitor.viewers,
+        sample("start_time_seconds"): snapshot.service.started_at,
+        sample("service_info", service="articles", python="3.11.7"): 1,
+    }
+    return page
+
+
+def _of_pool(pool: Any, window: str) -> Page:
+    name, page = pool.name, {}
+    for state in STATES:
+        page[sample("workers", pool=name, state=state)] = getattr(pool, state)
+    healths = [worker.health for worker in pool.workers.values()]
+    for health in ("responsive", "late", "busy", "stuck", "unresponsive"):
+        page[sample("workers_by_health", pool=name, health=health)] = healths.count(health)
+    for state in ("new", "starting", "running", "paused", "draining", "closed"):
+        page[sample("pool_state", pool=name, state=state)] = state == pool.state
+    for state in ("closed", "open", "half_open") if pool.breaker else ():
+        page[sample("breaker_state", pool=name, state=state)] = state == pool.breaker
+    for reason in {"saturated", "deadline", "timeout", "circuit_open", "closed", *pool.refusals}:
+        page[sample("refusals_total", pool=name, reason=reason)] = pool.refusals.get(reason, 0)
+    page |= {
+        sample("workers_wanted", pool=name): pool.size,
+        sample("crash_loops", pool=name): pool.crash_loops,
+        sample("waiting_calls", pool=name): pool.waiting,
+        sample("waiting_calls_limit", pool=name): pool.queue_limit,
+        sample("sessions", pool=name): pool.sessions,
+        sample("relative_time_seconds", pool=name): pool.relative_time,
+        sample("restarts_total", pool=name): pool.restarts,
+        sample("completed_calls_total", pool=name): pool.completed,
+    }
+    for worker in pool.workers.values():
+        of_worker = {"pool": name, "worker": worker.id}
+        page[sample("worker_restarts_total", **of_worker)] = worker.restarts
+        page[sample("worker_memory_bytes", **of_worker)] = worker.rss
+        page[sample("worker_calls_held", **of_worker)] = worker.calls_held
+        page[sample("worker_busy_ratio", **of_worker, window=window)] = worker.busy_ratio
+    for distribution in DISTRIBUTIONS:
+        for percentile, field in PERCENTILES.items():
+            labels = {"pool": name, "window": window, "percentile": percentile}
+            page[sample(f"pool_window_{distribution}_seconds", **labels)] = getattr(
+                getattr(pool.total, distribution), field
+            )
+            for operation, view in pool.operations.items():
+                page[sample(f"window_{distribution}_seconds", operation=operation, **labels)] = getattr(
+                    getattr(view, distribution), field
+                )
+    return {key: value for key, value in page.items() if value is not None}
+
+
+def of_histograms(totals: Totals) -> Page:
+    """Every sample of histograms, worked out bucket by bucket."""
+    page: Page = {}
+    operations = totals.by_operation()
+    edges = [2 ** ((index - 637) / 32) for index in range(BUCKETS)]  # upper ones
+    for row, (pool, operation, _worker) in enumerate(operations.names.rows):
+        for number, distribution in enumerate(DISTRIBUTIONS):
+            name, labels = f"call_{distribution}_seconds", {"pool": pool, "operation": operation}
+            running = list(accumulate(operations.counts[row, number].tolist()))
+            for bound in BOUNDS:
+                page[sample(f"{name}_bucket", **labels, le=repr(bound))] = running[edges.index(bound)]
+            page[sample(f"{name}_bucket", **labels, le="+Inf")] = running[-1]
+            page[sample(f"{name}_count", **labels)] = running[-1]
+            page[sample(f"{name}_sum", **labels)] = int(operations.sums[row, number]) / 1e9
+    return page
+
+
+def samples_of(families: Any) -> Page:
+    """What a parser found, which must not have found anything twice."""
+    found = [(each.name, frozenset(each.labels.items()), each.value) for family in families for each in family.samples]
+    page = {(name, labels): value for name, labels, value in found}
+    assert len(page) == len(found)
+    return page
+
+
+# -- the numbers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content_type", "read"),
+    [
+        (TEXT, lambda page: samples_of(read_text(page.decode()))),
+        (OPENMETRICS, lambda page: samples_of(read_openmetrics(page.decode()))),
+        (PROTOBUF, read_protobuf),
+    ],
+    ids=["text", "openmetrics", "protobuf"],
+)
+def test_every_number_arrives_under_its_name_and_labels_and_there_is_no_other(
+    content_type: str, read: Callable[[bytes], Page]
+):
+    snapshot, counted = some_snapshot(), some_totals()
+    assert read(render(snapshot, counted, content_type)) == expected(snapshot, counted) | of_histograms(counted)
+
+
+def test_a_metric_is_a_counter_a_gauge_or_a_histogram_and_says_what_it_is():
+    found = list(read_text(render(some_snapshot(), some_totals()).decode()))
+    kinds = {family.name: family.type for family in found}
+    assert {kind for name, kind in kinds.items() if re.fullmatch("pool_monitor_call_[a-z]+_seconds", name)} == {
+        "histogram"
+    }
+    counters = {name for name, kind in kinds.items() if kind == "counter"}
+    assert {f"pool_monitor_{name}" for name in ("calls", "errors", "refusals", "worker_deaths", "events")} <= counters
+    assert all(family.documentation.endswith(".") for family in found)
+
+
+@pytest.mark.parametrize("content_type", [TEXT, OPENMETRICS, PROTOBUF])
+def test_what_is_unknown_is_left_out(content_type: str):
+    nothing = totals({}, ("text",))
+    page = render(samples.empty(), nothing, content_type)
+    found = read_protobuf(page) if content_type == PROTOBUF else samples_of(read_text(page.decode()))
+    assert found == expected(samples.empty(), nothing)
+    absent = ("worker_memory_bytes", "window_latency", "breaker_state", "relative_time_seconds", "nan", "None")
+    assert not [word for word in absent if word.encode() in page]
+
+
+def test_a_page_names_no_process_and_carries_no_timestamp():
+    page = render(some_snapshot(), some_totals()).decode()
+    assert not [pid for pid in ("4101", "4110", "4188") if re.search(rf"\b{pid}\b", page)]
+    lines = [line for line in page.splitlines() if not line.startswith("#")]
+    assert not [line for line in lines if not re.fullmatch(r"\w+(\{.*\})? [^ ]+", line)]
+
+
+def test_all_histograms_have_the_same_bounds_whatever_they_hold():
+    bounds: dict[tuple[str, Any], list[str]] = {}
+    counted = totals({("p", "none", "w"): ([], [], []), ("p", "long", "w"): ([10**13], [1], [10**9])}, ("p",))
+    for family in read_text(render(samples.snapshot(), counted).decode()):
+        for each in family.samples:
+            if each.name.endswith("_bucket"):
+                bounds.setdefault((each.name, each.labels["operation"]), []).append(each.labels["le"])
+    assert len(bounds) == 2 * len(DISTRIBUTIONS)
+    assert {tuple(found) for found in bounds.values()} == {(*map(repr, BOUNDS), "+Inf")}
+
+
+def test_the_bounds_are_those_that_dashboards_were_made_with():
+    assert BOUNDS[:6] == (2**-14, 2**-12, 2**-10, 2**-9, 2**-8, 2**-7)
+    assert BOUNDS[6:] == (2**-6, 2**-5, 2**-4, 2**-3, 2**-2, 2**-1, 1, 2, 4, 8, 16, 32, 64, 256, 1024)
+
+
+@pytest.mark.parametrize("content_type", [TEXT, PROTOBUF])
+def test_where_the_buckets_in_use_begin_and_end_changes_nothing(content_type: str):
+    whole = totals({("text", "chat", "text-0"): ([3_000, 10**6, 10**7, 10**7], [10**6], [10**8])})
+    used = np.flatnonzero(whole.counts.any(axis=(0, 1)))
+    trimmed = replace(whole, counts=whole.counts[..., used[0] : used[-1] + 1], first=int(used[0]))
+    assert render(samples.snapshot(), trimmed, content_type) == render(samples.snapshot(), whole, content_type)
+
+
+def _drawn(seed: int, shape: str, count: int) -> list[int]:
+    rng = np.random.default_rng(seed)
+    seconds = {
+        "heavy-tailed": lambda: 0.0005 * (1 + rng.pareto(0.9, count)),
+        "bimodal": lambda: np.where(rng.random(count) < 0.95, rng.normal(1e-4, 1e-5, count), rng.normal(60, 9, count)),
+        "tiny": lambda: rng.exponential(1e-6, count),
+    }[shape]()
+    return np.clip(seconds * 1e9, 0, HIGHEST_NS).astype(int).tolist()
+
+
+_edges = [round(bound * 1e9) for bound in BOUNDS]
+streams = st.one_of(
+    st.lists(st.one_of(st.integers(0, HIGHEST_NS), st.sampled_from([n + d for n in _edges for d in (-1, 0, 1)]))),
+    st.builds(lambda value, count: [value] * count, st.integers(0, HIGHEST_NS), st.integers(1, 300)),
+    st.builds(
+        _drawn, st.integers(0, 2**32), st.sampled_from(["heavy-tailed", "bimodal", "tiny"]), st.integers(1, 2000)
+    ),
+)
+
+
+@given(streams)
+@settings(max_examples=150)
+def test_each_classic_bucket_holds_exactly_the_durations_up_to_its_bound(values: list[int]):
+    page = render(samples.empty(), totals({("text", "chat", "text-0"): (values, [], [])}))
+    ordered = sorted(values)
+    found = {
+        float(each.labels["le"]): each.value
+        for family in read_text(page.decode())
+        for each in family.samples
+        if each.name == "pool_monitor_call_latency_seconds_bucket"
+    }
+    exact = {bound: bisect.bisect_right(ordered, Fraction(bound) * 10**9) for bound in BOUNDS}
+    assert found == {**exact, math.inf: len(values)}
+
+
+@given(streams.filter(bool))
+@settings(max_examples=150)
+def test_a_quantile_of_the_native_buckets_is_within_their_error_of_the_exact_one(values: list[int]):
+    page = render(samples.empty(), totals({("text", "chat", "text-0"): ([], [], values)}), PROTOBUF)
+    size, buckets = native_buckets(page, "execution", "chat")
+    assert size == sum(count for _low, _high, count in buckets) == len(values)
+    assert all(count > 0 for _low, _high, count in buckets)
+    for share in ("0.01", "0.5", "0.9", "0.99", "0.999", "1"):
+        rank = math.ceil(Fraction(share) * len(values))
+        exact = sorted(values)[rank - 1] / 1e9
+        running = accumulate(count for _low, _high, count in buckets)
+        low, high = next(bucket[:2] for bucket, reached in zip(buckets, running, strict=True) if reached >= rank)
+        if exact * 1e9 > SMALLEST_NS:
+            assert abs(2 * low * high / (low + high) - exact) <= exact * RELATIVE_ERROR * (1 + 1e-9)
+        else:
+            assert (low, high) == (0.0, 2 ** (-637 / 32))  # the zero bucket
+
+
+def test_native_histograms_side_by_side_stay_apart_however_much_they_hold():
+    held = {"a": {0: 4, 100: 10**15, 101: 3}, "b": {102: 1, 103: 2**40}, "c": {}, "d": {103: 300, 1023: 2}}
+    counted = totals({("text", name, None): ([], [], []) for name in held})
+    for row, buckets in enumerate(held.values()):
+        for bucket, count in buckets.items():
+            counted.counts[row, 1, bucket] = count
+    page = render(samples.empty(), counted, PROTOBUF)
+    edges = [0.0, *(2 ** ((index - 637) / 32) for index in range(BUCKETS))]
+    for name, buckets in held.items():
+        exact = [(edges[bucket], edges[bucket + 1], count) for bucket, count in buckets.items()]
+        assert native_buckets(page, "queue", name) == (sum(buckets.values()), exact)
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+# No lone surrogates here: they have a test of their own.
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
+awkward = st.one_of(names, st.lists(st.sampled_from(list('\\"\n{}=,%# é\r\x85\u2028')), min_size=1).map("".join))
+
+
+@given(st.tuples(awkward, awkward, awkward))
+@settings(max_examples=60)
+def test_any_name_comes_out_as_it_went_in(name: tuple[str, str, str]):
+    pool, operation, worker = name
+    counted = totals({(pool, operation, worker): ([10**6], [10**3], [10**6])}, (pool,))
+    snapshot = samples.snapshot(pools=(pool,))
+    exact = expected(snapshot, counted) | of_histograms(counted)
+    assert samples_of(read_text(render(snapshot, counted).decode())) == exact
+    assert samples_of(read_openmetrics(render(snapshot, counted, OPENMETRICS).decode())) == exact
+    assert read_protobuf(render(snapshot, counted, PROTOBUF)) == exact
+
+
+@pytest.mark.parametrize("content_type", [TEXT, OPENMETRICS, PROTOBUF])
+def test_half_a_surrogate_pair_does_not_spoil_the_page(content_type: str):
+    counted = totals({("text", name, None): ([], [], []) for name in ("\ud800", "\ud801")})
+    page = render(samples.empty(), counted, content_type)
+    found = read_protobuf(page) if content_type == PROTOBUF else samples_of(read_text(page.decode()))
+    assert found[sample("calls_total", pool="text", operation=r"\ud800", outcome="ok")] == 1
+    assert found[sample("calls_total", pool="text", operation=r"\ud801", outcome="ok")] == 7
+
+
+# -- what is asked for ------------------------------------------------------------------------------------------------
+
+PROMETHEUS_2 = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_2_NATIVE = (
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,"
+    "application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (None, TEXT),
+        ("", TEXT),
+        ("*/*", TEXT),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", TEXT),
+        ("application/json", TEXT),
+        (PROMETHEUS_2, OPENMETRICS),
+        (PROMETHEUS_2_NATIVE, PROTOBUF),
+        (PROMETHEUS_3, OPENMETRICS),
+        ("Application/OpenMetrics-Text", OPENMETRICS),
+        ("application/openmetrics-text; version=0.0.1", TEXT),
+        ("text/plain;version=0.0.4;q=0.2, application/openmetrics-text; version=1.0.0; q=0.3", OPENMETRICS),
+        ("text/plain, application/openmetrics-text", TEXT),
+        ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text", TEXT),
+        ("application/vnd.google.protobuf;proto=other.Message;encoding=delimited", TEXT),
+        ("application/openmetrics-text;q=0", TEXT),
+        ("application/openmetrics-text;q=high, ;;=,", TEXT),
+    ],
+)
+def test_the_form_is_the_one_the_accept_header_likes_best(accept: str | None, content_type: str):
+    assert negotiate(accept) == content_type
+
+
+# -- Prometheus itself ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on this machine")
+@pytest.mark.parametrize("snapshot", [some_snapshot(), samples.empty()], ids=["full", "empty"])
+def test_promtool_has_nothing_to_object_to(snapshot: Snapshot):
+    odd = totals({('"pool"\n', "a\\b", "é\0\r%"): ([1], [2], [3])}, ('"pool"\n',))
+    for counted in (some_totals(), odd, totals({})):
+        done = subprocess.run(
+            ["promtool", "check", "metrics"], input=render(snapshot, counted), capture_output=True, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@contextmanager
+def served(page_for: Callable[[str, str | None], tuple[bytes, str]]) -> Iterator[int]:
+    """A server on loopback that answers with the page and content type for a path and an Accept header; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            page, content_type = page_for(self.path, self.headers["Accept"])
+            self.send_response(200)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+CONFIGURATION = """
+global: {{scrape_interval: 100ms, scrape_timeout: 100ms}}
+scrape_configs:
+- job_name: protobuf
+  static_configs: [targets: ["127.0.0.1:{port}"]]
+- job_name: openmetrics
+  metrics_path: /openmetrics
+  static_configs: [targets: ["127.0.0.1:{port}"]]
+- job_name: text
+  metrics_path: /text
+  static_configs: [targets: ["127.0.0.1:{port}"]]
+"""
+
+
+@contextmanager
+def prometheus(directory: Path, port: int) -> Iterator[Callable[[], httpx.Client | None]]:
+    """A Prometheus that scrapes what is served at *port*. Gives a client of its API as soon as there is one."""
+    (directory / "prometheus.yml").write_text(CONFIGURATION.format(port=port))
+    log = directory / "log"
+    command = [
+        "prometheus",
+        "--enable-feature=native-histograms",
+        f"--config.file={directory / 'prometheus.yml'}",
+        f"--storage.tsdb.path={directory / 'data'}",
+        "--web.listen-address=127.0.0.1:0",
+    ]
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+        try:
+
+            def client() -> httpx.Client | None:
+                assert process.poll() is None, log.read_text()
+                listening = re.search(r'msg="Listening on" address=(\S+)', log.read_text())
+                return httpx.Client(base_url=f"http://{listening[1]}/api/v1/") if listening else None
+
+            yield client
+        finally:
+            process.terminate()
+
+
+def asked(api: httpx.Client, query: str) -> dict[frozenset[tuple[str, str]], float]:
+    """An instant query's answer, by labels."""
+    answer = api.get("query", params={"query": query}).json()
+    assert answer["status"] == "success", answer
+    own = ("__name__", "instance", "job")
+    return {
+        frozenset((name, value) for name, value in each["metric"].items() if name not in own): float(each["value"][1])
+        for each in answer["data"]["result"]
+    }
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus on this machine")
+async def test_a_prometheus_has_the_numbers_we_have_and_true_quantiles(tmp_path: Path):
+    rng = np.random.default_rng(3)
+    durations = {
+        "heavy": (rng.pareto(1.1, 5000) * 1e6).astype(int).tolist(),
+        "constant": [250_000_000] * 77,
+        "never": [],
+    }
+    snapshot = some_snapshot()
+    counted = totals({("text", name, "text-0"): (values, values, values) for name, values in durations.items()})
+    pages = {content_type: render(snapshot, counted, content_type) for content_type in (TEXT, OPENMETRICS, PROTOBUF)}
+
+    def page_for(path: str, accept: str | None) -> tuple[bytes, str]:
+        content_type = {"/text": TEXT, "/openmetrics": OPENMETRICS}.get(path) or negotiate(accept)
+        return pages[content_type], content_type
+
+    with served(page_for) as port, prometheus(tmp_path, port) as started, await eventually(started) as api:
+        # The last metric of a page: when it is there, all are.
+        for job in ("text", "openmetrics", "protobuf"):
+            last = f'pool_monitor_service_info{{job="{job}"}}'
+            await eventually(lambda last=last: asked(api, last), timeout=20.0)
+
+        classic = expected(snapshot, counted) | of_histograms(counted)
+        for job in ("text", "openmetrics"):
+            assert _series(api, job) == classic
+        assert _series(api, "protobuf") == expected(snapshot, counted)
+
+        latency = 'pool_monitor_call_latency_seconds{job="protobuf"}'
+        sizes, sums = asked(api, f"histogram_count({latency})"), asked(api, f"histogram_sum({latency})")
+        for name, values in durations.items():
+            of = sample("", pool="text", operation=name)[1]
+            assert sizes[of] == len(values)
+            assert sums[of] == sum(values) / 1e9
+        for share in ("0.5", "0.9", "0.99", "0.999"):
+            found = asked(api, f"histogram_quantile({share}, {latency})")
+            for name, values in durations.items():
+                quantile = found[sample("", pool="text", operation=name)[1]]
+                if values:
+                    exact = sorted(values)[math.ceil(Fraction(share) * len(values)) - 1] / 1e9
+                    assert exact / RATIO <= quantile <= exact * RATIO
+                else:
+                    assert math.isnan(quantile)
+
+
+def _series(api: httpx.Client, job: str) -> Page:
+    """Everything of ours that Prometheus holds as plain numbers."""
+    answer = api.get("query", params={"query": f'{{__name__=~"pool_monitor_.+", job="{job}"}}'}).json()
+    page: Page = {}
+    for each in answer["data"]["result"]:
+        labels = {name: value for name, value in each["metric"].items() if name not in ("instance", "job")}
+        if "value" in each:
+            page[labels.pop("__name__"), frozenset(labels.items())] = float(each["value"][1])
+    return page
