@@ -599,6 +599,17 @@ def by_lane(worker: str = "p-0", operation: str = "work", pool: str = "p") -> No
     series[pool, operation, worker, "none"](10 * MS, MS, 9 * MS)
 
 
+@pytest.mark.parametrize("odd", [-1, math.nan, math.inf, 1.5, "long", None, 10**15 + 1, 2**63, True, [1]])
+def test_odd_numbers_are_dropped_counted_and_spoil_nothing(collector: Collector, odd: Any) -> None:
+    series = OPERATION_STOP.event.series
+    assert series is not None
+    for numbers in ((odd, MS, MS), (MS, odd, MS), (MS, MS, odd), (3 * MS, MS, 2 * MS)):
+        series["p", "work", "p-0", "none"](*numbers)
+    found, view = stats(collector).total, collector.self_view()
+    good = 4 if odd is True else 1  # a truth is a whole number to Python, and to struct
+    assert (found.calls, found.latency.max, view.dropped) == (good, 0.003, 4 - good)
+
+
 def test_past_the_label_budget_calls_told_by_numbers_alone_are_counted_likewise(clock) -> None:
     collector = small(clock, rows=32)
     for _ in range(2):
@@ -729,16 +740,24 @@ def test_a_full_buffer_is_folded_at_once(collector: Collector) -> None:
     assert stats(collector).total.calls == BUFFER_EVENTS
 
 
-def test_taking_in_an_event_leaves_nothing_for_the_garbage_collector(collector: Collector) -> None:
+@pytest.mark.parametrize("by_numbers", [True, False])
+def test_taking_in_an_event_leaves_nothing_for_the_garbage_collector(collector: Collector, by_numbers: bool) -> None:
     measurements = {"duration": MS, "queue_duration": MS, "execution_duration": MS}
     metadata = {"pool": "p", "operation": "work", "worker": "p-0", "call_id": 1}
-    OPERATION_STOP.event.emit(measurements, metadata)
+
+    def tell() -> None:
+        if by_numbers:
+            by_lane()
+        else:
+            OPERATION_STOP.event.emit(measurements, metadata)
+
+    tell()
     gc.collect()
     gc.disable()
     try:
         before = gc.get_count()[0]
         for _ in range(1000):
-            OPERATION_STOP.event.emit(measurements, metadata)
+            tell()
         assert gc.get_count()[0] - before < 20
     finally:
         gc.enable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool_monitor import telemetry
-from pool_monitor.clock import ManualClock
+from pool_monitor.clock import ManualClock, SteadyClock, WakefulClock
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.events import OPERATION_EXCEPTION, OPERATION_STOP, WORKER_CRASH
 from pool_monitor.metrics import WINDOWS, Collector, Metrics
@@ -380,3 +381,15 @@ def test_an_event_that_is_thinned_out_counts_as_often_as_its_weight_says(rig) ->
     rig.ok()
     assert rig.metrics.summary("1m").pools["p"].total.ok == found.ok + 1
     assert rig.collector.self_view().weights == {}
+
+
+def test_the_time_of_windows_goes_on_while_the_machine_sleeps_and_never_steps() -> None:
+    clock = WakefulClock()
+    assert clock.monotonic_ns() >= time.monotonic_ns()  # by as much as the machine has slept since it was started
+    manual = ManualClock(START)
+    steady = SteadyClock(manual)
+    manual.step_wall(-3600)
+    manual.advance(1)
+    assert steady.now_ns() == (START + 1) * 10**9
+    steady.set()
+    assert steady.now_ns() == (START - 3599) * 10**9
