@@ -263,7 +263,7 @@ class OtlpConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     endpoint: Annotated[str, Meta(pattern=r"^https?://")] | None = None
     """Such as ``http://127.0.0.1:4318``; None: nowhere."""
     interval: Seconds = 10.0
-    """From one push to the next."""
+    """Pause between pushes."""
     timeout: Seconds = 10.0
     """For one push, from connecting to the last byte of the answer."""
     headers: dict[str, str] = {}

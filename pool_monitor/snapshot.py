@@ -234,6 +234,8 @@ class OtlpView(Struct, frozen=True, kw_only=True):
     """Pushes that were taken."""
     failed: int
     """Pushes that were not, retries included; the next one carries everything."""
+    rejected: int
+    """Data points that were not taken of pushes that were."""
     last_error: str | None
     """Why the last push failed; None when it did not."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import TypeAlias
 
 import numpy as np
@@ -39,6 +41,22 @@ streams = st.one_of(
 """Durations of every shape: few, constant, heavy-tailed, bimodal; all within the range of the histogram."""
 tiny = st.lists(st.integers(0, 2_000), min_size=1, max_size=50)
 """Durations at the lower end of the range and below it."""
+
+
+SHARES = (0.001, 0.25, 0.5, 0.9, 0.99, 0.999, 1.0)
+
+
+def nearest_rank(values: list[int], share: float) -> int:
+    """The exact quantile."""
+    return sorted(values)[rank_of(share, len(values)) - 1]
+
+
+def rank_of(share: float, count: int) -> int:
+    return math.ceil(Fraction(str(share)) * count)
+
+
+def counts_of(values_ns: list[int]) -> np.ndarray:
+    return np.bincount(bucket_of(np.array(values_ns, np.int64)), minlength=BUCKETS)
 
 
 def totals(
@@ -98,6 +116,6 @@ def _counted(durations: Mapping[Key, Durations]) -> tuple[np.ndarray, np.ndarray
     counts, (sums, maxima) = np.zeros((*shape, BUCKETS), np.int64), np.zeros((2, *shape), np.int64)
     for row, of_row in enumerate(durations.values()):
         for number, values in enumerate(of_row):
-            counts[row, number] = np.bincount(bucket_of(np.array(values, np.int64)), minlength=BUCKETS)
+            counts[row, number] = counts_of(values)
             sums[row, number], maxima[row, number] = sum(values), max(values, default=0)
     return counts, sums, maxima

@@ -7,6 +7,7 @@ import gc
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -671,6 +672,19 @@ def test_a_very_long_name_gets_no_row_of_its_own(collector: Collector) -> None:
     stop(operation="y", worker="z" * 1000)
     assert {"other"} == set(stats(collector).operations)
     assert collector.self_view().overflowed == 2
+
+
+def test_what_has_no_utf8_form_reaches_no_reader(collector: Collector) -> None:
+    """A half surrogate, as os.fsdecode makes of odd bytes, would make every answer unencodable."""
+    stop(operation="caf\udce9")
+    stop(operation="café", worker="\udce9")
+    fail("error", worker="p-0", error="Err\udce9r")
+    fail("error", worker="\udce9")
+    crash(worker="p-1", exit_code=None, reason="\udce9")
+    found = stats(collector)
+    msgspec.json.encode(found)
+    assert (found.total.calls, set(found.operations), found.last_death) == (4, {"other", "work"}, "\\udce9")
+    assert found.workers["p-0"].last_error == "Err\\udce9r"
 
 
 def test_a_limit_without_room_for_the_pools_is_refused(clock) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,26 +14,16 @@ from hdrh.log import HistogramLogReader
 from hypothesis import given, settings
 
 from pool_monitor.export import hdr
-from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, SMALLEST_NS, bucket_of, quantiles
+from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, SMALLEST_NS, quantiles
 from pool_monitor.metrics.recorded import Recorded, Totals
 from tests import samples
-from tests.recordings import SUMMARY, recorded, streams, tiny, totals
-
-SHARES = (0.001, 0.25, 0.5, 0.9, 0.99, 0.999, 1.0)
-
-
-def counts_of(values_ns: list[int]) -> np.ndarray:
-    return np.bincount(bucket_of(np.array(values_ns)), minlength=BUCKETS)
-
-
-def nearest_rank(values: list[int], share: float) -> int:
-    return sorted(values)[math.ceil(Fraction(str(share)) * len(values)) - 1]
+from tests.recordings import SHARES, SUMMARY, counts_of, nearest_rank, rank_of, recorded, streams, tiny, totals
 
 
 def read_back(histogram: Any, shares: Sequence[float]) -> list[int]:
     """The values of those ranks as tools give them; hdrh itself rounds a rank that lies between two, others do not."""
     running = np.cumsum(np.frombuffer(histogram.counts, np.uint64))
-    ranks = [math.ceil(Fraction(str(share)) * histogram.get_total_count()) for share in shares]
+    ranks = [rank_of(share, histogram.get_total_count()) for share in shares]
     values = [histogram.get_value_from_index(index) for index in np.searchsorted(running, ranks).tolist()]
     return [histogram.get_highest_equivalent_value(value) for value in values]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
-import math
+import shutil
+import ssl
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import httpx
@@ -24,19 +25,18 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.export import otlp, otlp_request
 from pool_monitor.export.otlp import OtlpExporter, pause_after
 from pool_monitor.export.otlp_request import ZERO_THRESHOLD, encode, encoding
-from pool_monitor.export.prometheus_families import families
+from pool_monitor.export.families import families
 from pool_monitor.metrics.fold import BY_CATEGORY, CATEGORIES, DEATHS, OUTCOMES
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, HIGHEST_NS, RELATIVE_ERROR, SCALE, bucket_of
 from pool_monitor.metrics.recorded import Totals
 from pool_monitor.snapshot import Snapshot
 from tests import samples
-from tests.recordings import SUMMARY, streams, tiny, totals
+from tests.recordings import SHARES, SUMMARY, nearest_rank, rank_of, streams, tiny, totals
 from tests.support import eventually
 
 service = pytest.importorskip("opentelemetry.proto.collector.metrics.v1.metrics_service_pb2")
 
 CHAT = ("text", "chat", "text-1")
-SHARES = (0.001, 0.25, 0.5, 0.9, 0.99, 0.999, 1.0)
 SECOND = 10**9
 
 
@@ -74,7 +74,7 @@ def numbers(metric: Any) -> dict[tuple[str, ...], float]:
 
 def bounds(point: Any, share: float) -> tuple[float, float]:
     """Between which edges, in seconds, the value of that rank lies, as the data model has it."""
-    rank, seen, base = math.ceil(Fraction(str(share)) * point.count), point.zero_count, 2 ** (2**-point.scale)
+    rank, seen, base = rank_of(share, point.count), point.zero_count, 2 ** (2**-point.scale)
     if seen >= rank:
         return 0.0, point.zero_threshold
     for place, count in enumerate(point.positive.bucket_counts):
@@ -98,7 +98,7 @@ def test_percentiles_of_what_is_received_are_within_the_stated_error(values: lis
     assert point.count == len(values) == point.zero_count + sum(point.positive.bucket_counts)
     assert point.sum == pytest.approx(sum(values) / 1e9)
     for share in SHARES:
-        exact = sorted(values)[math.ceil(Fraction(str(share)) * len(values)) - 1] / 1e9
+        exact = nearest_rank(values, share) / 1e9
         low, high = bounds(point, share)
         assert low * (1 - 1e-9) < exact <= high * (1 + 1e-9)
         if low:
@@ -415,6 +415,21 @@ async def test_pushes_follow_one_another_and_never_overlap() -> None:
     assert receiver.most_under_way == 1
 
 
+async def test_no_connection_is_kept_between_pushes() -> None:
+    ended = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        await reader.read()
+        ended.set()
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1") as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with pushing(OtlpExporter(url, interval=600)):
+            await eventually(ended.is_set)
+
+
 async def test_what_a_failed_push_had_is_in_the_next_one(impatient, said) -> None:
     told = iter(range(1, 100))
 
@@ -573,8 +588,9 @@ async def test_a_defect_in_the_source_is_a_failed_push_and_no_more(said) -> None
 # -- pushes: when, and the end -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("asked", ["120", format_datetime(datetime.now(UTC) + timedelta(seconds=125), usegmt=True)])
-async def test_retry_after_is_honoured_to_the_end(asked, impatient) -> None:
+@pytest.mark.parametrize("as_date", [False, True])
+async def test_retry_after_is_honoured_to_the_end(as_date, impatient) -> None:
+    asked = format_datetime(datetime.now(UTC) + timedelta(seconds=125), usegmt=True) if as_date else "120"
     async with receiving(answer("503 Unavailable", retry_after=asked)) as receiver:
         exporter = OtlpExporter(receiver.url, interval=0.001)
         async with pushing(exporter):
@@ -667,6 +683,27 @@ async def test_cancelled_by_a_task_group_it_has_its_last_push_too() -> None:
             await eventually(lambda: exporter.exported)
             group.cancel_scope.cancel()
         assert exporter.exported == 2
+
+
+async def test_certificates_are_checked_and_ones_own_can_be_trusted(tmp_path, impatient) -> None:
+    openssl = shutil.which("openssl") or pytest.skip("openssl is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-keyout", key, "-out", certificate, "-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True)
+    mine = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    mine.load_cert_chain(certificate, key)
+    receiver = Receiver()
+    async with await asyncio.start_server(receiver.talk, "127.0.0.1", ssl=mine) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        suspicious = OtlpExporter(url, interval=600)
+        async with pushing(suspicious):
+            await eventually(lambda: suspicious.failed)
+        assert "certificate" in suspicious.last_error.lower()
+        assert receiver.pushed == []
+        trusting = OtlpExporter(url, interval=600, ssl_context=ssl.create_default_context(cafile=str(certificate)))
+        async with pushing(trusting):
+            await eventually(lambda: trusting.exported)
 
 
 # -- settings, and secrets -------------------------------------------------------------------------------------------

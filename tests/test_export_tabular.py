@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable
-from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -22,7 +20,7 @@ from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, RELATIVE_ERROR,
 from pool_monitor.metrics.recorded import Totals
 from pool_monitor.snapshot import Bar, CallStats, Distribution, PoolView, Trend, WorkerView
 from tests import samples
-from tests.recordings import SUMMARY, recorded, streams, tiny, totals
+from tests.recordings import SUMMARY, nearest_rank, recorded, streams, tiny, totals
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 MS = 1_000_000
@@ -30,10 +28,6 @@ MS = 1_000_000
 
 def table(pieces: Iterable[bytes]) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(b"".join(pieces).decode(), newline="")))
-
-
-def nearest_rank(values: list[int], share: float) -> int:
-    return sorted(values)[math.ceil(Fraction(str(share)) * len(values)) - 1]
 
 
 class Named(msgspec.Struct, frozen=True):

@@ -21,13 +21,13 @@ from typing import NamedTuple, NoReturn
 import anyio
 import httpx
 
-import pool_monitor
 from pool_monitor.errors import ConfigError
 from pool_monitor.export.otlp_request import Attribute, Proto, encoding
 from pool_monitor.log import logger
 from pool_monitor.metrics.recorded import Totals
 from pool_monitor.snapshot import Snapshot
 from pool_monitor.telemetry import describe
+from pool_monitor.version import __version__
 
 _PATH = "/v1/metrics"
 _TOKEN, _VALUE = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"), re.compile(r"[!-~](?:[ -~]*[!-~])?")
@@ -60,7 +60,7 @@ class Verdict(NamedTuple):
 
 
 class OtlpExporter:
-    """Pushes to *endpoint* every *interval* seconds while `run` runs.
+    """Pushes to *endpoint*, with pauses of *interval* seconds, while `run` runs.
 
     *endpoint* is the URL of a receiver: its base, such as ``http://127.0.0.1:4318``, or with ``/v1/metrics`` at its
     end. *headers* go with every push; they are where credentials belong. A push may take *timeout* seconds from the
@@ -127,14 +127,11 @@ class OtlpExporter:
         async with transport:
             try:
                 while True:
-                    began = loop.time()
                     verdict = await self._push(transport, source, self.timeout)
                     pause = self._pause(verdict)
-                    if verdict.error is None:
-                        pause -= loop.time() - began
-                    elif verdict.retry_after is not None:
+                    if verdict.retry_after is not None:
                         self._not_before = loop.time() + pause
-                    await asyncio.sleep(max(pause, 0.0))
+                    await asyncio.sleep(pause)
             except asyncio.CancelledError:
                 if loop.time() >= self._not_before:
                     with anyio.CancelScope(shield=True):
@@ -295,7 +292,7 @@ def _headers(given: Mapping[str, str]) -> httpx.Headers:
     headers = httpx.Headers(given)
     headers["Content-Type"] = "application/x-protobuf"
     headers["Content-Encoding"] = "gzip"
-    headers.setdefault("User-Agent", f"pool_monitor/{pool_monitor.__version__}")
+    headers.setdefault("User-Agent", f"pool_monitor/{__version__}")
     return headers
 
 

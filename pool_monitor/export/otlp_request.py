@@ -1,4 +1,4 @@
-"""OTLP metrics: an ExportMetricsServiceRequest with every metric that Prometheus is told of (prometheus_families.py).
+"""OTLP metrics: an ExportMetricsServiceRequest with every metric that Prometheus is told of (families.py).
 
 Names are the same too, once a backend has made Prometheus names of them: ``pool_monitor.calls`` becomes
 ``pool_monitor_calls_total``, ``pool_monitor.call_latency`` with unit ``s`` ``pool_monitor_call_latency_seconds``.
@@ -18,12 +18,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-import pool_monitor
 from pool_monitor.errors import ConfigError
-from pool_monitor.export.prometheus_families import PREFIX, Family, Histograms, Labels, families
+from pool_monitor.export.families import PREFIX, Family, Histograms, Labels, families
 from pool_monitor.metrics.histogram import FIRST_INDEX, SCALE
 from pool_monitor.metrics.recorded import Totals
 from pool_monitor.snapshot import ServiceView, Snapshot
+from pool_monitor.version import __version__
 
 Attribute: TypeAlias = str | bool | int | float
 
@@ -69,7 +69,7 @@ def encoding(
     of_resource = request.resource_metrics.add()
     of_resource.resource.attributes.extend(proto.attributes(resource(snapshot.service, resource_attributes or {})))
     of_scope = of_resource.scope_metrics.add()
-    of_scope.scope.name, of_scope.scope.version = "pool_monitor", pool_monitor.__version__
+    of_scope.scope.name, of_scope.scope.version = "pool_monitor", __version__
     times = {"time_unix_nano": _ns(max(totals.at, totals.since)), "start_time_unix_nano": _ns(totals.since)}
     spent = 0
     for family in families(snapshot, totals):

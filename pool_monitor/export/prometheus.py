@@ -20,7 +20,7 @@ unknown is left out; NaN is never written.
 from __future__ import annotations
 
 from pool_monitor.export import prometheus_protobuf, prometheus_text
-from pool_monitor.export.prometheus_families import families
+from pool_monitor.export.families import families
 from pool_monitor.metrics.recorded import Totals
 from pool_monitor.snapshot import Snapshot
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pool_monitor.export.prometheus_families import BOUNDS, Family, Histograms, Labels
+from pool_monitor.export.families import BOUNDS, Family, Histograms, Labels
 
 # All lines of a series are one template, made once per metric: its labels are put in place of the marks, its numbers
 # by the % operator. That takes 60 % of the time of going line by line.

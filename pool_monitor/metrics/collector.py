@@ -62,7 +62,7 @@ from pool_monitor.metrics.fold import (
 )
 from pool_monitor.metrics.query import PoolStats
 from pool_monitor.metrics.recorded import Part, Recorded, Totals
-from pool_monitor.metrics.series import ROW_BYTES, Key, Names, Registry
+from pool_monitor.metrics.series import ROW_BYTES, Key, Names, Registry, can_be_told
 from pool_monitor.metrics.trend import TrendRing
 from pool_monitor.metrics.window import LONGEST, SECOND_NS, Window, Windows
 from pool_monitor.snapshot import CRASHED, MonitorView, PoolView
@@ -258,15 +258,15 @@ class Collector:
 
     def totals(self) -> Totals:
         """Everything counted since it was attached."""
-        now_ns = self._catch_up()
+        self._catch_up()
         sums, opened, pages = self._windows.totals, self._windows.open.sums, self._windows.pages
         rows = np.array(self._registry.rows(), np.intp)
         span = pages.span(rows)
         tallies = sums.tallies[rows] + opened.tallies[rows]
         names = self._registry.names()
         return Totals(
-            since=self._since_ns / 1e9 + self._drift_s(),
-            at=now_ns / 1e9 + self._drift_s(),
+            since=self._since_ns / SECOND_NS,
+            at=self.wall_s(),
             names=Names(tuple(names.rows[row] for row in rows), names.pools),
             outcomes=tallies[:, : len(OUTCOMES)],
             sums=tallies[:, SUMS],
@@ -478,7 +478,7 @@ class Collector:
     # -- what goes wrong on a slot ---------------------------------------------------------------------------------
 
     def _note_death(self, pool: str, text: str) -> None:
-        self._last_deaths[pool] = text[:_TEXT_LIMIT]
+        self._last_deaths[pool] = _told(text)
         now_ns = self._catch_up()  # what is buffered ended before
         self._windows.note(now_ns, self._registry.pools.index(pool), DEATHS)
 
@@ -491,10 +491,10 @@ class Collector:
         self._note_error(pool, worker, error if isinstance(error, str) else metadata["outcome"], of_process=False)
 
     def _note_error(self, pool: str, worker: Any, text: str, *, of_process: bool) -> None:
-        if not isinstance(worker, str):
+        if not isinstance(worker, str) or not can_be_told(worker):
             return
         self._last_errors.pop((pool, worker), None)
-        self._last_errors[pool, worker] = _LastError(text[:_TEXT_LIMIT], self._clock.now_ns(), of_process)
+        self._last_errors[pool, worker] = _LastError(_told(text), self._clock.now_ns(), of_process)
         if len(self._last_errors) > LAST_ERRORS:
             del self._last_errors[next(iter(self._last_errors))]
 
@@ -505,6 +505,11 @@ class _LastError(NamedTuple):
     text: str
     at_ns: int
     of_process: bool
+
+
+def _told(text: str) -> str:
+    """As much of *text* as there is room for, without what no reader could decode: half surrogates, spelt out."""
+    return text[:_TEXT_LIMIT].encode("utf-8", "backslashreplace").decode()
 
 
 def _is_key(key: tuple[Any, Any, Any]) -> bool:

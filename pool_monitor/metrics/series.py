@@ -30,7 +30,7 @@ class Names(NamedTuple):
 
 OTHER = "other"
 NAME_LIMIT = 200
-"""Longest name that gets a row; what is longer is `OTHER`."""
+"""Longest name that gets a row; what is longer, or has no UTF-8 form, is `OTHER`."""
 ROW_BYTES = 1536
 """Upper estimate of what one row takes in here: the key, its names, and its place in the layouts."""
 
@@ -51,6 +51,11 @@ class Layout(NamedTuple):
     rows: NDArray[np.intp]
     operations: Grouping
     workers: Grouping
+
+
+def can_be_told(name: str) -> bool:
+    """Whether a name from outside can stand in an answer: not too long, and with a UTF-8 form."""
+    return len(name) <= NAME_LIMIT and (name.isascii() or name.encode("utf-8", "ignore").decode() == name)
 
 
 class Registry:
@@ -93,7 +98,7 @@ class Registry:
         """The code of *key*, which gets a row if there is one left for its kind; None if there is not."""
         code = self.codes.get(key)
         if code is None:
-            if max(len(key[1]), len(key[2] or "")) > NAME_LIMIT:
+            if not (can_be_told(key[1]) and can_be_told(key[2] or "")):
                 return None
             limit = self.row_limit if key[1] == OTHER else self._named_limit
             code = self._add(key) if len(self) < limit else None

@@ -1,4 +1,4 @@
-"""What Prometheus is told: every metric, its labels, and where its numbers come from."""
+"""What the monitor exports: metrics, their labels, and where their numbers come from; for Prometheus and OTLP alike."""
 
 from __future__ import annotations
 
