@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from benchmarks import bench_peers, bench_pool, bench_telemetry
+from benchmarks import bench_metrics, bench_peers, bench_pool, bench_telemetry
 
 
 def pool(options: argparse.Namespace) -> None:
@@ -17,11 +17,24 @@ def peers(options: argparse.Namespace) -> None:
     bench_peers.main(seconds, options.only, as_markdown=options.markdown)
 
 
+def metrics(options: argparse.Namespace) -> None:
+    bench_metrics.main(options.only, as_markdown=options.markdown)
+
+
 def telemetry(_options: argparse.Namespace) -> None:
     bench_telemetry.main()
 
 
-BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {"telemetry": telemetry, "pool": pool, "peers": peers}
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "telemetry": telemetry,
+    "pool": pool,
+    "peers": peers,
+    "metrics": metrics,
+}
+CHOOSERS: dict[str, Callable[[Sequence[str] | None], Sequence[str]]] = {
+    "peers": bench_peers.chosen,
+    "metrics": bench_metrics.chosen,
+}
 
 
 def main() -> None:
@@ -30,17 +43,21 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, help=f"per slice of a pool benchmark (pool: 1.5, peers: {bench_peers.SECONDS:g})"
     )
-    parser.add_argument("--only", nargs="+", metavar="PEER", help="peers: those whose names begin like this")
-    parser.add_argument("--markdown", action="store_true", help="peers: the tables as they stand in README.md")
+    parser.add_argument("--only", nargs="+", metavar="BEGINNING", help="peers: those pools; metrics: those tables")
+    parser.add_argument("--markdown", action="store_true", help="peers, metrics: the tables as they stand in README.md")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    names = options.names or list(BENCHMARKS)
+    if options.only and not (len(names) == 1 and names[0] in CHOOSERS):
+        parser.error(f"--only needs one of {', '.join(CHOOSERS)} before it")
     try:
-        bench_peers.chosen(options.only)
+        for name in CHOOSERS.keys() & set(names):
+            CHOOSERS[name](options.only)
     except ValueError as error:
         parser.error(str(error))
-    for name in options.names or BENCHMARKS:
+    for name in names:
         BENCHMARKS[name](options)
 
 

@@ -6,8 +6,6 @@ asked in turns, each round beginning with another one, so that whatever else the
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +29,7 @@ from benchmarks.peers import ALL, BASE, PEERS, Ours, OursMonitored
 from benchmarks.runner import START_S, Child, Orphans, Runner, Trouble
 from benchmarks.scenarios import PATIENCE_S, Load, Loss, Served
 from benchmarks.tables import Table
+from benchmarks.turns import in_turns
 
 SECONDS = 0.25
 SPEED_ROUNDS, ROUNDS = 12, 3
@@ -67,18 +66,6 @@ def parted(labels: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 # -- measuring --------------------------------------------------------------------------------------------------------
-
-
-def in_turns(items: Sequence[Result], rounds: int, what: str) -> Iterator[tuple[int, Result]]:
-    """Every item in every round, each round beginning with another one; tells a person how far it is."""
-    for number in range(rounds):
-        first = number % len(items)
-        if sys.stderr.isatty():
-            print(f"\r\x1b[K{what}, round {number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
-        for item in [*items[first:], *items[:first]]:
-            yield number, item
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def speeds(runner: Runner, turns: list[Turn], seconds: float, rounds: int) -> dict[Turn, Speed | Trouble]:
@@ -172,14 +159,6 @@ def all_tables(runner: Runner, labels: list[str], seconds: float, rounds: int, f
     yield orphan_table(orphaned(runner, pools), missing)
 
 
-def machine() -> str:
-    load = os.getloadavg()[0]
-    return (
-        f"{os.cpu_count()} processors (load before: {load:.1f}), {platform.system()} {platform.release()}, "
-        f"{platform.python_implementation()} {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
-    )
-
-
 def main(
     seconds: float = SECONDS,
     only: Sequence[str] | None = None,
@@ -190,11 +169,8 @@ def main(
 ) -> None:
     labels = chosen(only)
     began = time.monotonic()
-    render = tables.markdown if as_markdown else tables.text
-    print(f"\n{machine()}\n", flush=True)
     with Runner() as runner:
-        for table in all_tables(runner, labels, seconds, rounds, few):
-            print(render(table), end="\n\n", flush=True)
+        tables.show(all_tables(runner, labels, seconds, rounds, few), as_markdown=as_markdown)
         left = runner.left()
     took = time.monotonic() - began
     print(f"{took:.0f} s; left behind: {', '.join(map(str, left)) or 'nothing'}", file=sys.stderr)

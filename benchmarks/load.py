@@ -22,19 +22,29 @@ class Slice(NamedTuple):
 
 
 async def drive(
-    call: Callable[[Any], Awaitable[Any]], seconds: float, *, payload: Any = PAYLOAD, callers: int = CALLERS
+    call: Callable[[Any], Awaitable[Any]],
+    seconds: float,
+    *,
+    payload: Any = PAYLOAD,
+    callers: int = CALLERS,
+    then: Callable[[], object] = lambda: None,
 ) -> Slice:
-    """So many *callers*, each calling again as soon as it is answered, for *seconds*."""
+    """So many *callers*, each calling again as soon as it is answered, for *seconds*; *then* counts too."""
     taken: list[float] = []
     end = time.perf_counter() + seconds
 
     async def caller() -> None:
-        while (began := time.perf_counter()) < end:
+        began = time.perf_counter()
+        while True:
             await call(payload)
-            taken.append(time.perf_counter() - began)
+            began, before = time.perf_counter(), began
+            taken.append(began - before)
+            if began >= end:
+                return
 
     cpu, began = time.process_time(), time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(callers)))
+    then()
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     taken.sort()
     count = len(taken)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import textwrap
+import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -32,3 +36,19 @@ def markdown(table: Table) -> str:
     rows = [table.head, ["---", *["---:"] * (len(table.head) - 1)], *table.rows]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join([f"### {table.title}", "", table.about, "", *lines])
+
+
+def show(tables: Iterable[Table], *, as_markdown: bool) -> None:
+    """Print what machine this is, then the tables, one after the other as they are measured."""
+    render = markdown if as_markdown else text
+    print(f"\n{machine()}\n", flush=True)
+    for table in tables:
+        print(render(table), end="\n\n", flush=True)
+
+
+def machine() -> str:
+    load = os.getloadavg()[0]
+    return (
+        f"{os.cpu_count()} processors (load before: {load:.1f}), {platform.system()} {platform.release()}, "
+        f"{platform.python_implementation()} {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
+    )

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sin
 from random import Random
+
+from msgspec.structs import replace
 
 from pool_monitor.snapshot import (
     Bar,
     CallStats,
     Distribution,
+    ErrorRate,
     MonitorView,
     OperationView,
+    Point,
     PoolDetail,
+    PoolSummary,
+    Range,
     ServiceView,
     Snapshot,
+    Summary,
     Trend,
     WorkerView,
 )
 
 START = 1_750_000_000.0
 UPTIME = 724.0
+STEPS = {"1m": (60, 1), "5m": (300, 1), "15m": (300, 3), "1h": (300, 12)}
+"""How many values the chart of each window has, and how many seconds each of them stands for."""
 
 
 def snapshot(tick: int = 0, *, window: str = "5m", pools: tuple[str, ...] = ("text",), workers: int = 4) -> Snapshot:
     """A service of small language jobs, *tick* seconds after a quiet moment of its life."""
-    seconds = {"1m": 60.0, "5m": 300.0, "15m": 900.0}[window]
+    values, step = STEPS[window]
+    seconds = float(values * step)
     return Snapshot(
         seq=724 + tick,
         taken_at=START + UPTIME + tick,
@@ -33,7 +44,7 @@ def snapshot(tick: int = 0, *, window: str = "5m", pools: tuple[str, ...] = ("te
         window_seconds=seconds,
         covered_seconds=min(seconds, UPTIME + tick),
         service=ServiceView(name="articles", pid=4101, host="host-1", python="3.11.7", started_at=START),
-        pools={name: pool(tick, name=name, seconds=seconds, workers=workers) for name in pools},
+        pools={name: pool(tick, name=name, window=window, workers=workers) for name in pools},
         monitor=monitor(),
     )
 
@@ -71,9 +82,9 @@ def monitor() -> MonitorView:
     )
 
 
-def pool(tick: int, *, name: str, seconds: float, workers: int) -> PoolDetail:
-    ok = tuple(_throughput(int(START + UPTIME) + tick - int(seconds) + second) for second in range(int(seconds)))
-    errors = tuple(_errors(int(START + UPTIME) + tick - int(seconds) + second) for second in range(int(seconds)))
+def pool(tick: int, *, name: str, window: str, workers: int) -> PoolDetail:
+    values, step = STEPS[window]
+    seconds = values * step
     scale = seconds / 300
     views = {
         "chat": operation("chat", 506, 14, 0.61, 2.4, 4.1, scale),
@@ -98,10 +109,26 @@ def pool(tick: int, *, name: str, seconds: float, workers: int) -> PoolDetail:
     bounds = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, None)
     histogram = tuple(Bar(upper, round(share * total.ok)) for upper, share in zip(bounds, shares, strict=True))
     slots = [worker(index, tick=tick, name=name, scale=scale * 4 / workers) for index in range(workers)]
-    end = START + UPTIME + tick
-    return detail(
-        name, Trend(step=1.0, end=end, ok=ok, errors=errors), total, histogram, views, {view.id: view for view in slots}
+    drawn = trend(int(START + UPTIME) + tick, window)
+    return detail(name, drawn, total, histogram, views, {view.id: view for view in slots})
+
+
+def trend(now: int, window: str) -> Trend:
+    values, step = STEPS[window]
+    end = now // step * step
+    starts = range(end - values * step, end, step)
+    return Trend(
+        step=float(step),
+        end=float(end),
+        ok=tuple(_mean(_throughput, start, step) for start in starts),
+        errors=tuple(_mean(_errors, start, step) for start in starts),
     )
+
+
+def _mean(of: Callable[[int], float], start: int, step: int) -> float | None:
+    if start < START:
+        return None
+    return sum(of(second) for second in range(start, start + step)) / step
 
 
 def detail(
@@ -188,6 +215,83 @@ def worker(
         error_ratio=errors / calls if calls else None,
         rate=calls / (300 * scale) if calls else None,
         latency=distribution(calls - errors, 0.083, 1.3, 2.8) if calls else Distribution(),
+    )
+
+
+def summary(*names: str) -> Summary:
+    """The quarter of an hour up to `START` + 3600, of pools of these names (``text`` if none), with a bad minute."""
+    return Summary(
+        start=START + 2700, end=START + 3600, pools={name: pool_summary(name) for name in names or ("text",)}
+    )
+
+
+def pool_summary(name: str) -> PoolSummary:
+    quiet = pool(0, name=name, window="15m", workers=4)
+    by_time = sorted(quiet.operations.values(), key=lambda view: -view.calls * (view.execution.mean or 0))
+    total = replace(
+        quiet.total, errors=126, workers_lost=3, ok=quiet.total.calls - 126, error_ratio=126 / quiet.total.calls
+    )
+    return PoolSummary(
+        covered_seconds=840.0,
+        total=total,
+        operations={view.operation: view for view in by_time},
+        workers={
+            slot: CallStats(**{field: getattr(view, field) for field in CallStats.__struct_fields__})
+            for slot, view in quiet.workers.items()
+        },
+        by_category={
+            category: ErrorRate(calls=total.calls, errors=errors, error_ratio=errors / total.calls)
+            for category, errors in (("operation", 111), ("timeout", 12), ("connection", 3))
+        },
+        by_session_kind={
+            "none": ErrorRate(calls=total.calls - 506, errors=100, error_ratio=100 / (total.calls - 506)),
+            "hint": ErrorRate(calls=506, errors=26, error_ratio=26 / 506),
+        },
+        busy_seconds=2412.0,
+        utilisation=0.7178,
+        deaths=3,
+        size=4.0,
+        busy=2.8714,
+        busy_max=4,
+        waiting=0.41,
+        waiting_max=31,
+    )
+
+
+def course(name: str = "text", *, step: int = 10, number: int = 90) -> Range:
+    """How `summary` went: the third minute from the end is bad, one early on was not measured."""
+    end = int(START) + 3600
+    starts = range(end - number * step, end, step)
+    points = (point(start, step, gap=start // 60 == starts[0] // 60 + 2, bad=end - 180 <= start < end - 120)
+              for start in starts)  # fmt: skip
+    return Range(
+        start=float(starts[0]), end=float(end), step=float(step), pool=name, operation=None, worker=None,
+        points=tuple(points),
+    )  # fmt: skip
+
+
+def point(start: int, step: int = 10, *, gap: bool = False, bad: bool = False) -> Point:
+    if gap:
+        return Point(start=float(start), covered_seconds=0.0, deaths=0)
+    some = range(start, start + step, max(step // 10, 1))
+    ok = round(sum(map(_throughput, some)) * step / len(some) * (0.4 if bad else 1.0))
+    errors = round(step * 1.9 + start // step % 3) if bad else 0
+    slow = 3.0 if bad else 1.0 + start // step % 7 / 10
+    return Point(
+        start=float(start),
+        covered_seconds=float(step),
+        calls=ok + errors,
+        ok=ok,
+        errors=errors,
+        error_ratio=errors / (ok + errors),
+        rate=(ok + errors) / step,
+        latency=distribution(ok, 0.084, 0.6 * slow, 1.7 * slow),
+        deaths=1 + start // step % 2 if bad and start // step % 3 == 0 else 0,
+        size=4.0,
+        busy=3.9 if bad else 2.8,
+        busy_max=4,
+        waiting=12.0 if bad else 0.1,
+        waiting_max=25 + start // step % 7 if bad else 1,
     )
 
 

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
-from benchmarks import bench_peers, figures, tables
+from benchmarks import (
+    bench_metrics,
+    bench_peers,
+    calls,
+    figures,
+    metrics_blocking,
+    metrics_designs,
+    metrics_memory,
+    metrics_peers,
+    metrics_pool,
+    metrics_queries,
+    metrics_steady,
+    metrics_store,
+    tables,
+    turns,
+)
+from benchmarks.__main__ import main as command
 from benchmarks.figures import Speed
-from benchmarks.load import PAYLOAD, Slice
+from benchmarks.load import PAYLOAD, Slice, drive
 from benchmarks.peers import ALL, BASE, PEERS, Ours, Peer, Standard
 from benchmarks.runner import Orphans, Runner, Trouble
 from benchmarks.scenarios import Load, Loss, Served
+from benchmarks.tables import Table
+from benchmarks.turns import Turn
+from pool_monitor.clock import ManualClock
+from pool_monitor.metrics import WINDOWS, Collector
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found by their environment")
 OURS = Ours.label
@@ -74,6 +97,16 @@ class TestRunner:
         assert 0.0 <= others() <= (os.cpu_count() or 1)
         assert child.finish() == []
         assert child.code == 0
+
+    async def test_every_caller_calls_once_however_short_the_slice(self):
+        made: list[object] = []
+
+        async def call(payload: object) -> None:
+            made.append(payload)
+
+        done = await drive(call, 0.0, payload="x", callers=3, then=lambda: made.append("then"))
+        assert made == ["x", "x", "x", "then"]
+        assert done.per_second > 0
 
     def test_one_that_does_not_answer_hangs_and_is_ended(self, runner: Runner):
         child = runner.start(BASE, "serve", 2)
@@ -207,6 +240,199 @@ class TestTables:
     def test_orphans_are_counted_workers_and_helpers_apart(self):
         results = {BASE: [Orphans(2, 2, 1, 1, None)], OURS: [Orphans(2, 0, 0, 0, 7.0)]}
         assert figures.orphan_table(results, []).rows == [[BASE, "2 of 2", "1 of 1", "-"], [OURS, "0 of 2", "-", "7.0"]]
+
+
+class TestTurns:
+    def test_every_round_begins_with_another_one(self):
+        assert list(turns.in_turns("abc", 2, "")) == [(0, "a"), (0, "b"), (0, "c"), (1, "b"), (1, "c"), (1, "a")]
+
+    def test_each_is_settled_and_measured_while_it_is_ready(self):
+        seen: list[str] = []
+
+        @contextmanager
+        def ready() -> Iterator[None]:
+            seen.append("ready")
+            yield
+            seen.append("over")
+
+        def noted(what: str) -> Callable[..., None]:
+            return lambda *_work: seen.append(what)
+
+        turn = Turn(noted("run"), noted("loop"), "x", noted("settle"), ready)
+        assert [len(costs) for costs in turns.warm({"a": turn}, 1, "").values()] == [1]
+        assert seen == ["ready", "run", "settle", "loop", "run", "settle", "over"]
+        seen.clear()
+        assert [len(costs) for costs in turns.cold({"a": turn}, 1, "", singles=2).values()] == [1]
+        assert seen == ["ready", "run", "settle", "run", "run", "loop", "loop", "settle", "over"]
+
+    def test_a_ratio_is_that_of_the_middle_round(self):
+        assert turns.ratio([10.0, 30.0, 90.0], [10.0, 10.0, 10.0]) == 3.0
+
+    def test_an_interval_gets_narrower_with_more_rounds(self):
+        assert turns.interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
+        low, high = turns.interval([float(value) for value in range(101)])
+        assert (low, high) == (40.0, 60.0)
+
+    def test_a_percentile_is_one_of_the_values(self):
+        values = [float(value) for value in range(1, 101)]
+        assert [turns.percentile(values, share) for share in (0.5, 0.99, 1.0)] == [50.0, 99.0, 100.0]
+        assert turns.percentile([7.0], 0.5) == 7.0
+
+
+class TestMetrics:
+    """Each table, in a tiny version: whether it can be made, never what it says."""
+
+    def test_an_hour_fills_every_window_with_calls_of_every_operation(self):
+        with calls.an_hour(calls.rows_of(6, workers=2), 3) as hour:
+            stats = {name: hour.collector.pool_stats(calls.POOL, window) for name, window in WINDOWS.items()}
+            assert hour.collector.self_view().overflowed == 0
+            assert hour.series == 6
+        for name, window in WINDOWS.items():
+            assert stats[name].covered_seconds >= window.seconds - window.slot
+            assert stats[name].total.ok == pytest.approx(3 * stats[name].covered_seconds, rel=0.05)
+            assert stats[name].workers.keys() == {"bench-0", "bench-1"}
+
+    def test_a_collector_tells_apart_as_many_operations_as_there_is_room_for(self):
+        rows = calls.rows_of(2100)
+        collector = Collector([calls.POOL], ManualClock(), series_limit=calls.room_for(rows))
+        with calls.attached(collector):
+            calls.tell([calls.done([row], 1)[0] for row in rows])
+            assert collector.self_view().overflowed == 0
+
+    def test_what_is_told_are_calls_with_three_durations(self):
+        one = calls.done([("work", "bench-0")], 1)[0]
+        latency, queue, execution = one.seconds
+        assert latency == pytest.approx(queue + execution)
+        assert one.row == ("work", "bench-0")
+
+    @pytest.mark.parametrize("name", metrics_designs.DESIGNS)
+    def test_every_design_counts_every_duration(self, name: str):
+        rows = calls.rows_of(9)
+        design = metrics_designs.DESIGNS[name](rows)
+        with calls.attached(design):
+            for _ in range(2):
+                calls.tell(calls.done(rows, 20))
+                design.fold()
+            assert design.counted() == 2 * 3 * 20
+
+    def test_every_peer_counts_every_duration(self):
+        work = calls.done(calls.rows_of(9), 20)
+        prometheus = pytest.importorskip("prometheus_client")
+        peer = metrics_peers.Prometheus()
+        for turn in (peer.three_histograms(work), peer.with_labels(work), peer.one_histogram(work)):
+            turn.loop(turn.work)
+            turn.run(turn.work)
+        page = prometheus.generate_latest(peer.registry).decode().splitlines()
+
+        def total(beginning: str) -> float:
+            return sum(float(line.split()[-1]) for line in page if line.startswith(beginning))
+
+        assert [total(f"{name}_seconds_count") for name in ("latency", "queue", "execution")] == [60.0, 40.0, 40.0]
+        assert total("calls_total") == 60.0
+        assert total("under_way") == 0.0
+
+    @pytest.mark.parametrize("exponential", [False, True])
+    def test_opentelemetry_counts_every_duration(self, exponential: bool):
+        pytest.importorskip("opentelemetry.sdk.metrics")
+        peer = metrics_peers.OpenTelemetry(exponential=exponential)
+        turn = peer.three_histograms(calls.done(calls.rows_of(9), 20))
+        turn.run(turn.work)
+        data = peer.reader.get_metrics_data()
+        metrics = data.resource_metrics[0].scope_metrics[0].metrics
+        counted = {metric.name: sum(_points(metric)) for metric in metrics}
+        assert counted == {"latency": 20, "queue": 20, "execution": 20, "calls": 20}
+        kinds = {type(metric.data).__name__ for metric in metrics}
+        assert kinds == {"Sum", "ExponentialHistogram" if exponential else "Histogram"}
+
+    def test_telling_is_compared_hot_scattered_and_cold(self):
+        table = metrics_blocking.table(rounds=1, calls=3)
+        assert {metrics_blocking.OURS, "pool_monitor, nobody listens"} <= names(table)
+
+    def test_what_is_not_installed_is_listed_as_that(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(metrics_peers, "MODULES", dict.fromkeys(metrics_peers.MODULES, "a_package_that_nobody_has"))
+        assert [row for row in metrics_blocking.table(1, 3).rows if row[1] == "not installed"] == [
+            [package, "not installed", *"-----"] for package in metrics_peers.MODULES
+        ]
+        with calls.an_hour(calls.rows_of(3), 2) as hour:
+            steady = [metrics_steady.measure(hour, 2)]
+        assert metrics_steady.cost_table(steady).rows[0][-2] == "not installed"
+        rows = metrics_queries.table(1, sizes=(3, 6), fleet=(1, 1)).rows
+        assert [row[-1] for row in rows if row[3] == metrics_peers.PROMETHEUS] == ["not installed"]
+
+    def test_the_designs_are_compared_at_every_number_of_series(self):
+        assert names(metrics_designs.table(rounds=1, calls=3)) == set(metrics_designs.DESIGNS)
+
+    def test_all_in_is_what_telling_folding_and_ticks_take(self):
+        [steady] = metrics_steady.measured([(3, 2)], seconds=3)
+        assert steady.all_in == steady.telling + steady.folding + steady.ticks
+        assert (steady.series, steady.per_second, len(steady.folds)) == (3, 2, 3)
+        assert len(steady.steps) >= 3
+        assert names(metrics_steady.cost_table([steady])) == {"3 series, 2 calls/s"}
+        assert names(metrics_steady.pause_table([steady])) == {"3 series, 2 calls/s"}
+
+    def test_answers_are_asked_for(self):
+        table = metrics_queries.table(1, sizes=(3, 6), fleet=(2, 2))
+        assert {"Snapshot, 2 workers x 2 operations", "all percentiles, 6 series x 3 windows"} <= names(table)
+        assert "a page for Prometheus, 6 series" in names(table)
+
+    def test_memory_is_that_of_a_process_of_its_own(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(metrics_memory, "installed", lambda _package: False)
+        table = metrics_memory.table([(3, 1)])
+        [ours, *rest] = table.rows
+        assert ours[0] == "pool_monitor, 3 series, 1 a second of each"
+        assert float(ours[2]) > 0
+        assert [row[1] for row in rest] == ["not installed"] * len(metrics_peers.MODULES)
+
+    def test_the_memory_of_a_peer_is_measured(self):
+        pytest.importorskip("prometheus_client")
+        assert metrics_memory.measure(metrics_peers.PROMETHEUS, 6, 0).series == 6
+
+    def test_a_pool_is_measured_with_and_without_a_monitor(self):
+        table = metrics_pool.table(rounds=2, seconds=0.02)
+        assert names(table) == {metrics_pool.BARE, metrics_pool.AGAIN, metrics_pool.WATCHED}
+
+    def test_a_history_is_written_second_by_second(self):
+        flushes, busy, idle = asyncio.run(metrics_store.measure(6, 3))
+        assert len(flushes) == 3
+        assert busy
+        assert idle
+        assert len(metrics_store.table(6, 2).rows) == 3
+
+    def test_tables_are_chosen_by_beginnings(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(bench_metrics, "MADE", {"one": lambda: [Table("first", "", ["a"], [["b"]])], "two": list})
+        assert bench_metrics.chosen(None) == ["one", "two"]
+        assert bench_metrics.chosen(["t"]) == ["two"]
+        monkeypatch.setattr(sys, "argv", ["benchmarks", "metrics", "--only", "o", "--markdown"])
+        command()
+        assert "### first" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            (["metrics", "--only", "nothing"], "no table 'nothing'; there are blocking, "),
+            (["peers", "--only", "nothing"], "no peer 'nothing'; there are "),
+            (["--only", "blocking"], "--only needs one of peers, metrics before it"),
+            (["nothing"], "no benchmark nothing; there are telemetry, "),
+        ],
+    )
+    def test_what_there_is_not_is_refused_before_anything_is_measured(
+        self, given: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(sys, "argv", ["benchmarks", *given])
+        with pytest.raises(SystemExit):
+            command()
+        assert said in capsys.readouterr().err
+
+
+def names(table: Table) -> set[str]:
+    """What its rows are about; every row is as long as the head."""
+    assert {len(row) for row in table.rows} == {len(table.head)}
+    return {row[0] for row in table.rows}
+
+
+def _points(metric: Any) -> list[int]:
+    points = metric.data.data_points
+    return [point.count if hasattr(point, "count") else point.value for point in points]
 
 
 @pytest.mark.slow

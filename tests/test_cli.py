@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import signal
@@ -25,15 +27,17 @@ HEAVY = ("numpy", "textual", "httpx", "uvicorn", "starlette", "structlog", "rich
 SERVICE = f"""
 import asyncio, sys
 from pool_monitor import Monitor, Pool
+from pool_monitor.config import HistoryConfig, MonitorConfig
 
-async def main(name, calls):
-    async with Pool({OPS!r}, name=name, size=1) as pool, Monitor(pool) as monitor:
+async def main(name, calls, path=None):
+    config = MonitorConfig(history=HistoryConfig(path=path, flush_interval=0.05))
+    async with Pool({OPS!r}, name=name, size=1) as pool, Monitor(pool, config=config) as monitor:
         for number in range(calls):
             await pool.run("echo", number)
         print(monitor.address, flush=True)
         await asyncio.Event().wait()
 
-asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))
 """
 
 
@@ -41,8 +45,8 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 def service(program: Start) -> Callable[..., Program]:
     """Starts a small service with a monitor, which has answered some calls."""
 
-    def start(name: str = "small", calls: int = 3) -> Program:
-        one = program("-c", SERVICE, name, str(calls))
+    def start(name: str = "small", calls: int = 3, history: Path | None = None) -> Program:
+        one = program("-c", SERVICE, name, str(calls), *(() if history is None else (str(history),)))
         assert one.process.stdout is not None
         one.address = one.process.stdout.readline().decode().strip()  # type: ignore[attr-defined]
         return one
@@ -88,7 +92,7 @@ def test_version(command: Command):
     [
         (("frobnicate",), "No such command 'frobnicate'"),
         (("run",), "Missing argument 'TARGET'"),
-        (("snapshot", "--window", "2h"), "'1m', '5m', '15m'"),
+        (("snapshot", "--window", "2h"), "'1m', '5m', '15m', '1h'"),
         (("dashboard", "a", "b"), "unexpected extra argument"),
         (("demo", "--duration", "0"), "--duration"),
         (("demo", "--fault", "fire"), "'crash', 'slow', 'error', 'leak'"),
@@ -116,10 +120,10 @@ def test_the_script_and_the_module_are_the_same_program(pool_monitor: Start):
 def test_snapshot_prints_json_of_a_versioned_schema(service: Callable[..., Program], pool_monitor: Start):
     running = service()
     for address in ((), ("small",), (str(running.pid),), (running.address,)):  # type: ignore[attr-defined]
-        done = pool_monitor("snapshot", *address, "--window", "15m").ended()
+        done = pool_monitor("snapshot", *address, "--window", "1h").ended()
         taken = json.loads(done.out)
         assert (done.code, done.err, done.out.count("\n")) == (0, "", 1)
-        assert (taken["version"], taken["window"], taken["service"]["pid"]) == (SCHEMA_VERSION, "15m", running.pid)
+        assert (taken["version"], taken["window"], taken["service"]["pid"]) == (SCHEMA_VERSION, "1h", running.pid)
         assert taken["pools"]["small"]["operations"]["echo"]["calls"] == 3
 
 
@@ -131,7 +135,59 @@ def test_dashboard_without_a_terminal_prints_the_state_once(service: Callable[..
     assert "echo" in done.out
 
 
-@pytest.mark.parametrize("name", ["snapshot", "dashboard"])
+def test_report_says_what_happened_in_a_running_service(
+    service: Callable[..., Program], command: Command, pool_monitor: Start
+):
+    running = service()
+    until(lambda: calls_by_step(command("report", "--format", "csv")) == 3)  # once their second is over
+    for address in ((), ("small",), (str(running.pid),), (running.address,)):  # type: ignore[attr-defined]
+        done = pool_monitor("report", *address, "--format", "json").ended()
+        found = json.loads(done.out)
+        assert (done.code, done.err) == (0, "")
+        assert re.match(rf"small, pid {running.pid}@", found["source"])
+        assert found["summary"]["pools"]["small"]["operations"]["echo"]["calls"] == 3
+        course = found["courses"]["small"]
+        assert sum(point["calls"] for point in course["points"]) == 3
+        assert int(found["summary"]["start"]) == course["start"]
+        assert int(found["summary"]["end"]) <= course["end"]
+    for form, pattern in (("text", r"^ echo +3 "), ("md", r"^\| echo \| 3 \|")):
+        done = command("report", "--window", "1m", "--format", form)
+        assert (done.code, done.err) == (0, "")
+        assert re.search(pattern, done.out, re.MULTILINE), done.out
+        assert "throughput" in done.out
+
+
+def calls_by_step(done: Done) -> int:
+    """How many calls the rows of a CSV count, all together."""
+    return sum(int(row["calls"]) for row in csv.DictReader(io.StringIO(done.out, newline="")))
+
+
+def test_a_running_service_reports_on_its_windows_and_names_its_history_for_all_else(
+    service: Callable[..., Program], command: Command, tmp_path: Path
+):
+    service("a")
+    service("b", history=tmp_path / "b.db")
+    assert command("report", "a", "--since", "15m").code == 0
+    for options in (("--since", "24h"), ("--start", "2026-01-01"), ("--end", "2026-01-01")):
+        done = command("report", "a", *options)
+        assert (done.code, done.out) == (2, "")
+        assert "the last 1m, 5m, 15m, 1h; other times are in a history, and it keeps none" in done.err
+    assert f"in its history: report on {tmp_path}/b.db" in command("report", "b", "--since", "24h").err
+
+
+def test_what_a_killed_service_wrote_down_can_be_reported_on(
+    service: Callable[..., Program], command: Command, tmp_path: Path
+):
+    history = tmp_path / "small.db"
+    running = service(history=history)
+    until(lambda: calls_by_step(command("report", history, "--format", "csv")) == 3)  # while it runs
+    running.process.kill()
+    running.process.wait(DEADLINE_S)
+    assert calls_by_step(command("report", history, "--format", "csv")) == 3
+    assert "3 calls, " in command("report", history).out
+
+
+@pytest.mark.parametrize("name", ["snapshot", "dashboard", "report"])
 def test_where_nothing_runs_it_is_exit_code_3_with_a_remedy(name: str, command: Command, runtime_dir: Path):
     done = command(name)
     assert (done.code, done.out) == (3, "")
@@ -140,7 +196,7 @@ def test_where_nothing_runs_it_is_exit_code_3_with_a_remedy(name: str, command: 
     assert (done.code, "/nowhere.sock: no socket there" in done.err) == (3, True)
 
 
-@pytest.mark.parametrize("name", ["snapshot", "dashboard"])
+@pytest.mark.parametrize("name", ["snapshot", "dashboard", "report"])
 def test_where_several_run_the_error_lists_them(name: str, service: Callable[..., Program], command: Command):
     pids = [service("a").pid, service("b").pid]
     done = command(name)
@@ -172,7 +228,7 @@ def test_viewers_coming_and_going_leave_nothing_in_the_service(
     running = service()
     fds = Path(f"/proc/{running.pid}/fd")
     before = len(list(fds.iterdir()))
-    for name in ("snapshot", "dashboard"):
+    for name in ("snapshot", "dashboard", "report"):
         for _ in range(3):
             assert command(name).code == 0
     until(lambda: len(list(fds.iterdir())) == before)
@@ -253,7 +309,7 @@ def test_snapshot_on_a_terminal_is_indented(service: Callable[..., Program], ter
     service()
     screen = terminal("snapshot")
     assert screen.ended() == 0
-    screen.shows(r'\n    "viewers": 0\n  }\n}')
+    screen.shows(r'\n    "viewers": 0,?\n(    .*\n)*  }\n}')
 
 
 # -- run on a terminal ------------------------------------------------------------------------------------------------

@@ -106,9 +106,11 @@ def test_choosing_a_window_goes_back_to_live() -> None:
 
 def test_windows_get_longer_and_shorter_up_to_the_ends() -> None:
     made = viewer()
-    assert [made.neighbour_window(step) for step in (-9, -1, 0, 1, 9)] == ["1m", "1m", "5m", "15m", "15m"]
+    assert [made.neighbour_window(step) for step in (-9, -1, 0, 1, 9)] == ["1m", "1m", "5m", "15m", "1h"]
     made.choose_window("15m")
-    assert made.neighbour_window(1) == "15m"
+    assert made.neighbour_window(1) == "1h"
+    made.choose_window("1h")
+    assert made.neighbour_window(1) == "1h"
 
 
 def test_pools_take_turns() -> None:
@@ -381,7 +383,9 @@ async def test_keys_pause_and_go_on() -> None:
         assert "up 12m34s  ● LIVE" in shown(app)
 
 
-@pytest.mark.parametrize(("key", "window"), [("1", "1m"), ("3", "15m"), ("+", "15m"), ("-", "1m"), ("=", "15m")])
+@pytest.mark.parametrize(
+    ("key", "window"), [("1", "1m"), ("3", "15m"), ("4", "1h"), ("+", "15m"), ("-", "1m"), ("=", "15m")]
+)
 async def test_a_window_key_asks_the_feed_again(key: str, window: str) -> None:
     feed = HandFeed(samples.snapshot())
     app = dashboard(feed)

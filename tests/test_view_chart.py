@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, tzinfo
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from rich.cells import cell_len
 from pool_monitor.view import ASCII, Span, chart
 from pool_monitor.view import format as fmt
 from pool_monitor.view.chart import Bin, axis_labels, bar, bins, columns, line_chart, nice_limit, spark
-from pool_monitor.view.text import clean, cut, cut_front, cut_line, fit, line_width, spread, width
+from pool_monitor.view.text import clean, cut, cut_front, cut_line, fit, line_width, spread, width, wrap
 
 DASH = "\N{EN DASH}"
 rates = st.one_of(st.none(), st.floats(0, 1e6))
@@ -214,6 +216,62 @@ def test_durations_and_ages_are_short_whatever_they_are(seconds: float) -> None:
 )
 def test_ages_round_down_like_clocks(seconds: float | None, text: str) -> None:
     assert fmt.age(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("zone", "text"),
+    [
+        (UTC, "2026-03-29 00:59:30+00:00"),
+        (ZoneInfo("Europe/Berlin"), "2026-03-29 01:59:30+01:00"),
+        (ZoneInfo("Asia/Kolkata"), "2026-03-29 06:29:30+05:30"),
+    ],
+)
+def test_a_moment_names_its_zone_and_can_be_read_back(zone: tzinfo, text: str) -> None:
+    assert fmt.moment(1_774_745_970.7, zone) == text
+    assert datetime.fromisoformat(text).timestamp() == 1_774_745_970
+
+
+@pytest.mark.parametrize(
+    ("length", "grain", "text"),
+    [
+        (600, 1, "01:59:30"),
+        (86_400, 90, "01:59:30"),
+        (86_400, 60, "01:59"),
+        (86_460, 60, "03-29 01:59"),
+        (86_460, 10, "03-29 01:59:30"),
+        (1e7, 86_400, "2026-03-29"),
+    ],
+)
+def test_a_moment_among_others_says_what_tells_it_from_them(length: float, grain: float, text: str) -> None:
+    assert fmt.clock(1_774_745_970.0, length, grain, ZoneInfo("Europe/Berlin")) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, DASH), (0.0, "0"), (4.0, "4"), (2.8714, "2.87"), (0.001, "<0.01"), (12.04, "12.0")]
+)
+def test_a_mean_is_whole_only_when_it_is(value: float | None, text: str) -> None:
+    assert fmt.mean(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.005, "5ms"), (0.0075, "7.5ms"), (1.0, "1s"), (10.0, "10s"), (0, "0s")]
+)
+def test_bounds_are_round(seconds: float, text: str) -> None:
+    assert fmt.bound(seconds) == text
+
+
+@given(st.text(st.sampled_from("ab 要|")), st.integers(4, 30))
+def test_wrapped_text_fits_and_short_text_is_left_alone(words: str, cells: int) -> None:
+    words = words.strip()
+    lines = wrap(words, cells)
+    assert all(width(line) <= cells for line in lines)
+    assert width(words) > cells or lines == [words]
+
+
+def test_wrapped_text_loses_no_word_that_fits() -> None:
+    assert wrap("one two three four five", 12) == ["one two", "  three four", "  five"]
+    assert wrap("an interminable word", 8) == ["an", "  inter…", "  word"]
+    assert wrap("", 8) == [""]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(60, "1m"), (300, "5m"), (900, "15m"), (150, "2m30s"), (3600, "1h")])

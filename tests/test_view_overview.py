@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.cells import cell_len
 
-from pool_monitor.snapshot import Bar, CallStats, Distribution, PoolDetail, Snapshot, Trend, WorkerView
+from pool_monitor import metrics
+from pool_monitor.snapshot import Bar, CallStats, Distribution, HistoryView, PoolDetail, Snapshot, Trend, WorkerView
 from pool_monitor.view import (
     ASCII,
     LIVE,
     UNICODE,
+    WINDOWS,
     Glyphs,
     Line,
     Mode,
@@ -146,7 +148,7 @@ worker_views = st.builds(
     **stats,
 )
 series = st.lists(st.none() | st.floats(0, 1e6), max_size=90).map(tuple)
-trends = st.builds(Trend, step=st.sampled_from([1.0, 3.0]), end=st.just(1.75e9), ok=series, errors=series)
+trends = st.builds(Trend, step=st.sampled_from([1.0, 3.0, 12.0]), end=st.just(1.75e9), ok=series, errors=series)
 histograms = st.lists(st.builds(Bar, st.floats(1e-5, 100), counts()), max_size=24).map(
     lambda bars: (*sorted(bars, key=lambda bar: bar.upper or 0), Bar(None, 3))
 )
@@ -172,8 +174,8 @@ snapshots = st.builds(
     ),
     st.lists(pools, max_size=2),
     nasty_text(),
-    st.sampled_from(["1m", "5m", "15m"]),
-    st.floats(0, 900),
+    st.sampled_from(WINDOWS),
+    st.floats(0, 3600),
 )
 sizes = st.tuples(st.integers(1, 220), st.integers(1, 70))
 modes = st.sampled_from([LIVE, STALE, LOST, Mode("PAUSED", behind=12), Mode("LOST", reason="\x1b[2J\n" * 40)])
@@ -378,6 +380,27 @@ def test_the_throughput_axis_carries_numbers_that_fall_to_zero_and_times_that_ri
     assert re.findall(r"-?[\dms]+[ms]|now", times) == ["-5m", "-2m30s", "now"]
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+def test_an_hour_has_its_times_at_its_axis_and_none_of_its_values_is_lost(size: tuple[int, int]) -> None:
+    snapshot = replace(samples.snapshot(window="1h"), uptime=9e4, covered_seconds=3580.0)
+    trend = samples.trend(int(snapshot.taken_at), "1h")
+    spike = replace(trend, ok=tuple(50.0 if index == 137 else 1.0 for index in range(300)))
+    lines = text(overview(with_pool(snapshot, trend=spike), size)).splitlines()
+    times = next(line for line in lines if line.startswith("╰"))
+    assert re.findall(r"-[\dmhs]+|now", times.partition("╯")[0]) == ["-1h", "-30m", "now"]
+    assert "last 1h" in lines[0]
+    assert "· last 1h ─" in text(overview(snapshot, size))
+    [top] = [line for line in lines if re.match(r"│ +50┤", line)]
+    assert len(top.partition("┤")[2].partition("│")[0].replace("⠀", "")) == 1
+
+
+@pytest.mark.parametrize("pools", [("text",), ("text", "vision")])
+def test_all_keys_have_room_in_80_columns(pools: tuple[str, ...]) -> None:
+    last = text(overview(samples.snapshot(pools=pools), (80, 24))).splitlines()[-1]
+    assert "1-4 window 1m 5m 15m 1h" in last
+    assert last.endswith("↑↓ workers")
+
+
 def test_time_that_was_not_measured_is_left_empty_in_line_and_errors() -> None:
     pool = samples.snapshot().pools["text"]
     half = replace(pool.trend, ok=(None,) * 150 + pool.trend.ok[150:], errors=(None,) * 150 + pool.trend.errors[150:])
@@ -470,6 +493,19 @@ def test_a_window_of_failures_alone_has_errors_to_draw_and_no_latency() -> None:
 def test_a_young_window_says_how_much_of_it_there_is() -> None:
     assert "4s of 5m so far" in text(overview(samples.empty(), (80, 24)))
     assert "so far" not in text(overview(samples.snapshot(), (80, 24)))
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_window_that_slides_by_slots_is_not_taken_for_a_young_one(window: str) -> None:
+    slot = metrics.WINDOWS[window].slot
+    snapshot = samples.snapshot(window=window)
+    whole = replace(snapshot, uptime=9e4, covered_seconds=snapshot.window_seconds - slot)
+    assert f"· last {window} ─" in text(overview(whole, (80, 24)))
+    assert "so far" in text(overview(replace(whole, covered_seconds=whole.covered_seconds - 2 * slot), (80, 24)))
+
+
+def test_the_windows_to_choose_from_are_those_there_are() -> None:
+    assert list(metrics.WINDOWS) == list(WINDOWS)
 
 
 # attention
@@ -626,12 +662,25 @@ def test_workers_of_a_starting_or_closed_pool_are_no_news() -> None:
     assert [notice.text for notice in notices(closed, closed.pools["text"], LIVE)] == ["pool is closed"]
 
 
+def history(degraded: str | None) -> HistoryView:
+    return HistoryView(
+        path="text.db", degraded=degraded, held=0, dropped=0, file_bytes=None, size_limit=1, flush_seconds=None
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "wanted"),
     [
         ({"collecting": False}, [("bad", "monitor stopped collecting: numbers stand still")]),
         ({"dropped": 12}, [("warn", "12 events dropped: counts are lower bounds")]),
         ({"handler_failures": 1}, [("warn", "1 telemetry handler failed and detached")]),
+        ({"weights": {"pool.worker.crash": 1, "pool.operation.stop": 10}}, []),
+        (
+            {"weights": {"pool.worker.crash": 0, "pool.error": 0}},
+            [("warn", "filtered out, and counted as nothing: pool.worker.crash, pool.error")],
+        ),
+        ({"history": history(None)}, []),
+        ({"history": history("disk full")}, [("warn", "the history is not written: disk full")]),
     ],
 )
 def test_doubt_about_the_numbers_is_said(changes: dict[str, Any], wanted: list[tuple[str, str]]) -> None:
@@ -812,7 +861,7 @@ def test_the_pool_is_named_and_counted_when_there_are_several() -> None:
     two = samples.snapshot(pools=("text", "vision"))
     assert "pool 2/2 vision" in text(overview(two, (80, 24), pool="vision")).splitlines()[0]
     assert "vision-0" in text(overview(two, (80, 24), pool="vision"))
-    assert "tab next pool" in text(overview(two, (80, 24)))
+    assert "tab pool" in text(overview(two, (80, 24)))
     assert "tab" not in text(overview(samples.snapshot(), (80, 24)))
 
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "run": "Run an operation over the lines of a file.",
     "dashboard": "Watch a running service.",
     "snapshot": "Print what a running service knows, as JSON.",
+    "report": "Tell what happened, from a running service or a history.",
 }
 """Command -> what its help says in one line; the module of the same name defines it as ``command``."""
 
@@ -21,10 +22,6 @@ EXIT_FAILED = 1  # some operations failed, or a check found something
 EXIT_USAGE = 2  # usage or configuration
 EXIT_UNREACHABLE = 3
 EXIT_INTERRUPTED = 130
-
-
-WINDOW = click.option("--window", type=click.Choice(["1m", "5m", "15m"]), default="5m", show_default=True)
-"""The option of every command that looks at a window."""
 
 
 def paper() -> int:

@@ -6,7 +6,8 @@ import asyncio
 
 import click
 
-from pool_monitor.cli import WINDOW, paper
+from pool_monitor.cli import paper
+from pool_monitor.cli.options import WINDOW
 from pool_monitor.dashboard.terminal import can_run
 from pool_monitor.service.client import fetch, resolve
 from pool_monitor.service.discovery import services

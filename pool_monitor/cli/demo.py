@@ -17,6 +17,7 @@ from pool_monitor.pool.pool import Pool
 from pool_monitor.view.report import report
 
 _HEADLESS_SECONDS = 10.0
+_LONGEST = list(WINDOWS)[-1]
 
 
 @click.command("demo")
@@ -61,7 +62,7 @@ async def _demo(duration: float | None, headless: bool, size: int, faults: list[
             load.cancel()
             await asyncio.wait([load])
             uptime = monitor.snapshot().uptime
-            window = next((name for name, window in WINDOWS.items() if window.seconds >= uptime), "15m")
+            window = next((name for name, window in WINDOWS.items() if window.seconds >= uptime), _LONGEST)
             click.echo(report(monitor.snapshot(window), width=paper()), nl=False)
 
 

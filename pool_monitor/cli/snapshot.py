@@ -8,7 +8,7 @@ import sys
 import click
 import msgspec
 
-from pool_monitor.cli import WINDOW
+from pool_monitor.cli.options import WINDOW
 from pool_monitor.service.client import fetch, resolve
 
 

@@ -29,6 +29,7 @@ from textual.widget import Widget
 from pool_monitor.dashboard.style import STYLES
 from pool_monitor.dashboard.terminal import borrowed, glyphs_for
 from pool_monitor.dashboard.viewer import Viewer
+from pool_monitor.view import WINDOWS
 
 if TYPE_CHECKING:
     from pool_monitor.dashboard.feed import Feed
@@ -71,9 +72,7 @@ class Dashboard(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         _key("q,ctrl+c", "quit"),
         _key("space", "pause"),
-        _key("1", "window('1m')"),
-        _key("2", "window('5m')"),
-        _key("3", "window('15m')"),
+        *(_key(str(number), f"window('{name}')") for number, name in enumerate(WINDOWS, 1)),
         _key("plus,equals_sign", "longer(1)"),
         _key("minus", "longer(-1)"),
         _key("tab,p", "pool"),

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from pool_monitor.dashboard.feed import Frame, Lost
 from pool_monitor.snapshot import Snapshot
-from pool_monitor.view import UNICODE, Glyphs, Line, Mode, help_page, overview, visible_workers, waiting_page
+from pool_monitor.view import (
+    UNICODE,
+    WINDOWS,
+    Glyphs,
+    Line,
+    Mode,
+    help_page,
+    overview,
+    visible_workers,
+    waiting_page,
+)
 
-WINDOWS = ("1m", "5m", "15m")
 STALE_AFTER_TICKS = 2.5
 
 

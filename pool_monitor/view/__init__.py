@@ -3,6 +3,7 @@
 The same lines are shown by the dashboard, printed as reports and compared with golden files in tests.
 """
 
+from pool_monitor.view.bars import WINDOWS
 from pool_monitor.view.glyphs import ASCII, UNICODE, Glyphs
 from pool_monitor.view.mode import LIVE, Mode
 from pool_monitor.view.overview import overview, visible_workers
@@ -14,6 +15,7 @@ __all__ = [
     "ASCII",
     "LIVE",
     "UNICODE",
+    "WINDOWS",
     "Glyphs",
     "Line",
     "Meaning",

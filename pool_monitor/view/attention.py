@@ -1,4 +1,4 @@
-"""What deserves a look, worst first. Pure rules on one Snapshot; the thresholds are here and nowhere else."""
+"""What deserves a look, worst first. Pure rules on one Snapshot or Summary; all thresholds are here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pool_monitor.snapshot import (
     START_FAILED,
     CallStats,
     PoolDetail,
+    PoolSummary,
     Snapshot,
     WorkerState,
     WorkerView,
@@ -58,9 +59,9 @@ def queue_level(pool: PoolDetail) -> Level | None:
     return _level("waiting", pool.waiting / pool.queue_limit) if pool.queue_limit else None
 
 
-def deaths_level(pool: PoolDetail) -> Level | None:
-    """How bad it is that workers died in the window."""
-    return _level("died", pool.deaths / max(pool.size, 1)) if pool.deaths else None
+def deaths_level(deaths: int, size: float) -> Level | None:
+    """How bad it is that so many workers died in a pool of that size."""
+    return _level("died", deaths / max(size, 1)) if deaths else None
 
 
 def _level(of: Literal["failed", "died", "waiting"], value: float) -> Level | None:
@@ -83,6 +84,23 @@ def notices(snapshot: Snapshot, pool: PoolDetail | None, mode: Mode) -> list[Not
     return sorted(found, key=lambda notice: notice.level != "bad")
 
 
+def looking_back(pool: PoolSummary) -> list[Notice]:
+    """What deserved a look over a stretch of time, worst first."""
+    total, found = pool.total, []
+    if level := deaths_level(pool.deaths, pool.size or 0):
+        found.append(Notice(level, f"{fmt.plural(pool.deaths, 'worker')} died"))
+    if level := error_level(total):
+        most = next(iter(pool.by_category), None)
+        found.append(Notice(level, f"{_failed(total)}{f', mostly with category {clean(most)}' if most else ''}"))
+    if total.rejected:
+        found.append(Notice("warn", f"{fmt.plural(total.rejected, 'call')} rejected"))
+    return sorted(found, key=lambda notice: notice.level != "bad")
+
+
+def _failed(total: CallStats) -> str:
+    return f"{fmt.ratio(total.error_ratio)} of {fmt.plural(total.calls, 'call')} failed"
+
+
 def _about_the_view(mode: Mode) -> Iterable[Notice]:
     if mode.reason:
         yield Notice("bad", f"connection lost: {clean(mode.reason)}")
@@ -98,6 +116,11 @@ def _about_the_monitor(snapshot: Snapshot) -> Iterable[Notice]:
         yield Notice("warn", f"{fmt.plural(monitor.dropped, 'event')} dropped: counts are lower bounds")
     if monitor.handler_failures:
         yield Notice("warn", f"{fmt.plural(monitor.handler_failures, 'telemetry handler')} failed and detached")
+    silent = [clean(event) for event, weight in monitor.weights.items() if not weight]
+    if silent:
+        yield Notice("warn", f"filtered out, and counted as nothing: {', '.join(silent)}")
+    if monitor.history is not None and monitor.history.degraded is not None:
+        yield Notice("warn", f"the history is not written: {clean(monitor.history.degraded)}")
 
 
 def _about_the_pool(pool: PoolDetail) -> Iterable[Notice]:
@@ -161,11 +184,11 @@ def _about_workers(pool: PoolDetail) -> Iterable[Notice]:
 
 def _about_calls(snapshot: Snapshot, pool: PoolDetail) -> Iterable[Notice]:
     total = pool.total
-    if level := deaths_level(pool):
+    if level := deaths_level(pool.deaths, pool.size):
         text = f"{fmt.plural(pool.deaths, 'worker')} died in the last {clean(snapshot.window)}"
         yield Notice(level, f"{text}: {clean(pool.last_death)}" if pool.last_death else text)
     if level := error_level(total):
-        yield Notice(level, f"{fmt.ratio(total.error_ratio)} of {fmt.plural(total.calls, 'call')} failed")
+        yield Notice(level, _failed(total))
     if level := queue_level(pool):
         full = " is full" if pool.waiting >= pool.queue_limit else ""
         yield Notice(level, f"queue{full}: {fmt.count(pool.waiting)} of {fmt.count(pool.queue_limit)} places taken")

@@ -12,6 +12,8 @@ from pool_monitor.view.tables import error_in_words
 from pool_monitor.view.text import Line, Span, clean, cut, fit, fit_line, line_width, spread, width
 
 PRODUCT = "pool-monitor"
+WINDOWS = ("1m", "5m", "15m", "1h")
+"""The windows there are, the shortest first: key 1 shows the first of them."""
 _WORTH_CUTTING = 24
 """Cells from which the beginning of a notice tells something."""
 
@@ -139,9 +141,10 @@ def about_worker(worker: WorkerView, cells: int) -> Line:
 
 def footer(pools: int, cells: int) -> Line:
     """The keys, the most wanted first; those that do not fit are left out as a whole."""
-    keys = [("q", "quit"), ("?", "help"), ("space", "pause"), ("1 2 3", "window 1m 5m 15m"), ("↑↓", "workers")]
+    windows = (f"1-{len(WINDOWS)}", f"window {' '.join(WINDOWS)}")
+    keys = [("q", "quit"), ("?", "help"), ("space", "pause"), windows, ("↑↓", "workers")]
     if pools > 1:
-        keys.insert(3, ("tab", "next pool"))
+        keys.insert(3, ("tab", "pool"))
     line: Line = []
     for key, word in keys:
         if line_width(line) + len(key) + len(word) + 3 > cells:

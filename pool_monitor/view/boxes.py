@@ -27,7 +27,9 @@ def box(
     return [top, *sides, [Span(f"╰{edge}╯", "frame")]]
 
 
-_GUTTER = 6
+_WHOLE = 0.98
+"""From this share on a window counts as whole: one that slides by slots falls short of its name by up to one."""
+GUTTER = 6
 """Cells for the axis labels of a chart and its axis."""
 
 
@@ -38,38 +40,47 @@ def throughput(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> l
     inner, room = cells - 2, rows - 2
     if not any(value for value in (*trend.ok, *trend.errors)):
         return box(title, _explained(snapshot, pool, inner, room), cells)
-    columns = inner - _GUTTER
+    columns = inner - GUTTER
     error_rows = 1 if room < 9 else 2 if room < 15 else 3
     line_rows = room - error_rows
-    highest = max((value for value in trend.ok if value is not None), default=0.0)
-    limit = chart.nice_limit(highest)
-    drawing = chart.line_chart(chart.trend_bins(trend, trend.ok, columns * 2, align=2), line_rows, limit)
-    labels = chart.axis_labels(line_rows, limit, fmt.tick)
-    body = [_row(label, text, "data") for label, text in zip(labels, drawing, strict=True)]
-
+    limit = chart.nice_limit(max((value for value in trend.ok if value is not None), default=0.0))
+    body = plot(chart.trend_bins(trend, trend.ok, columns * 2, align=2), line_rows, limit, fmt.tick)
     errors = chart.means(chart.trend_bins(trend, trend.errors, columns))
     peak = max((value for value in errors if value is not None), default=0.0)
-    bars = chart.columns(errors, error_rows, peak or 1.0)
-    body += [_row("err" if row == error_rows - 1 else None, text, "bad") for row, text in enumerate(bars)]
+    body += error_bars(errors, error_rows, peak)
     seconds = len(trend.ok) * trend.step
-    half = f" -{fmt.span(seconds / 2)} "
-    foot = [
-        (_GUTTER - 1, f" -{fmt.span(seconds)} "),
-        (_GUTTER + columns // 2 - len(half) // 2, half),
-        (inner - 6, " now "),
-    ]
+    foot = time_axis(inner, f"-{fmt.span(seconds)}", f"-{fmt.span(seconds / 2)}", "now")
     note = f"errors up to {fmt.rate(peak)}/s" if peak else "no errors"
     return box(title, body, cells, note=note, foot=foot)
 
 
+def plot(points: Sequence[chart.Bin | None], rows: int, limit: float, label: chart.Label) -> list[Line]:
+    """A line chart of *points*, two per cell, in *rows* rows, and what stands at its axis."""
+    labels, drawing = chart.axis_labels(rows, limit, label), chart.line_chart(points, rows, limit)
+    return [_row(text, drawn, "data") for text, drawn in zip(labels, drawing, strict=True)]
+
+
+def error_bars(errors: chart.Values, rows: int, peak: float) -> list[Line]:
+    """Bars of *errors*, one per cell, as high as their *peak*."""
+    bars = chart.columns(errors, rows, peak or 1.0)
+    return [_row("err" if row == rows - 1 else None, drawn, "bad") for row, drawn in enumerate(bars)]
+
+
+def time_axis(inner: int, first: str, half: str, last: str) -> list[tuple[int, str]]:
+    """What stands in the bottom edge of a box of a chart with *inner* cells: the times of its columns."""
+    columns = inner - GUTTER
+    half, last = f" {half} ", f" {last} "
+    return [(GUTTER - 1, f" {first} "), (GUTTER + columns // 2 - len(half) // 2, half), (inner - len(last) - 1, last)]
+
+
 def _row(label: str | None, text: str, meaning: Meaning) -> Line:
     axis = "┤" if label is not None else "│"
-    return [Span(fit(label or "", _GUTTER - 1, "right"), "dim"), Span(axis, "frame"), *ink(text, meaning)]
+    return [Span(fit(label or "", GUTTER - 1, "right"), "dim"), Span(axis, "frame"), *ink(text, meaning)]
 
 
 def _window(snapshot: Snapshot) -> str:
     """The window in words, and how much of it there is while the monitor is younger than it."""
-    if snapshot.covered_seconds < snapshot.window_seconds - 1:
+    if snapshot.covered_seconds < snapshot.window_seconds * _WHOLE:
         return f" · {fmt.whole_age(snapshot.covered_seconds)} of {clean(snapshot.window)} so far"
     return f" · last {clean(snapshot.window)}"
 
@@ -114,7 +125,7 @@ def latency(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list
     body: list[Line] = []
     for index, (bar, mark) in enumerate(zip(bars, marks, strict=True)):
         lower = bars[index - 1].upper if index else 0.0
-        bound = f">{_bound(lower)}" if bar.upper is None else f"≤{_bound(bar.upper)}"
+        bound = f">{fmt.bound(lower)}" if bar.upper is None else f"≤{fmt.bound(bar.upper)}"
         body.append(
             [
                 Span(f"{bound:>8} ", "dim"),
@@ -145,11 +156,6 @@ def _spread_in_words(total: CallStats) -> list[Line]:
             line += [Span(f"{name} ", "dim"), Span(fit(text, 7))]
         lines.append(line)
     return lines
-
-
-def _bound(seconds: float | None) -> str:
-    """A bound of the histogram. They are round numbers: 5ms, not 5.0ms."""
-    return fmt.duration(seconds).replace(".0", "")
 
 
 def fold_bars(bars: Sequence[Bar], most: int) -> list[Bar]:

@@ -5,6 +5,7 @@ Every function answers `UNKNOWN` for None (and for what is no number): "nobody m
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, tzinfo
 from math import isfinite
 
 UNKNOWN = "\N{EN DASH}"
@@ -26,6 +27,11 @@ def duration(seconds: float | None) -> str:
             scaled = seconds * scale
             return f"{scaled:.1f}{unit}" if scaled < 9.95 else f"{scaled:.0f}{unit}"
     return age(seconds)
+
+
+def bound(seconds: float | None) -> str:
+    """A bound of a histogram or an axis. They are round numbers: ``5ms``, not ``5.0ms``."""
+    return duration(seconds).replace(".0", "")
 
 
 def percentile(seconds: float | None, samples: int) -> str:
@@ -62,6 +68,30 @@ def span(seconds: float) -> str:
         if seconds >= unit and seconds % unit == 0 and seconds < 100 * unit:
             return f"{int(seconds // unit)}{letter}"
     return age(seconds)
+
+
+def moment(at: float, zone: tzinfo | None = None) -> str:
+    """A point in time, as ISO 8601 has it: ``2026-03-01 02:59:30+01:00``. In the machine's own zone, if None."""
+    return _local(at, zone).isoformat(" ", "seconds")
+
+
+def clock(at: float, length: float, grain: float, zone: tzinfo | None = None) -> str:
+    """A point in time among others, *grain* seconds apart and all within *length* seconds: ``02:59:30``, ``02:59``,
+    ``03-01 02:59`` or ``2026-03-01``.
+    """
+    if grain % 86_400 == 0:
+        return f"{_local(at, zone):%Y-%m-%d}"
+    day = "" if length <= 86_400 else "%m-%d "
+    return _local(at, zone).strftime(f"{day}%H:%M{':%S' if grain % 60 else ''}")
+
+
+def _local(at: float, zone: tzinfo | None) -> datetime:
+    return datetime.fromtimestamp(at, UTC).astimezone(zone)
+
+
+def mean(value: float | None) -> str:
+    """The mean of whole numbers: as `rate`, but a whole one without decimals."""
+    return str(int(value)) if value is not None and value == int(value) else rate(value)
 
 
 def count(number: int | None) -> str:

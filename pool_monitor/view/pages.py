@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pool_monitor.view import format as fmt
 from pool_monitor.view import tables
-from pool_monitor.view.bars import PRODUCT
+from pool_monitor.view.bars import PRODUCT, WINDOWS
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.mode import Mode
 from pool_monitor.view.overview import finish, too_small
@@ -13,7 +13,7 @@ from pool_monitor.view.text import Line, Size, Span, clean, cut, spread
 _KEYS = (
     ("q  Ctrl-C", "quit"),
     ("space", "pause the display; recording goes on"),
-    ("1 2 3  + -", "window: 1m, 5m or 15m (goes back to live)"),
+    (f"1-{len(WINDOWS)}  + -", f"window: {', '.join(WINDOWS[:-1])} or {WINDOWS[-1]} (goes back to live)"),
     ("tab  p", "next pool"),
     ("↑ ↓ j k", "select a worker: the last line tells more; PgUp PgDn, Esc none"),
     ("?  Esc", "this help, and back"),

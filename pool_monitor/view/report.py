@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pool_monitor.snapshot import Distribution, PoolDetail, Snapshot
+from pool_monitor.snapshot import CallStats, PoolDetail, Snapshot
 from pool_monitor.view import format as fmt
 from pool_monitor.view import tables
 from pool_monitor.view.attention import SYMBOLS, notices
@@ -39,14 +39,11 @@ def _pool(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
         f"{pool.idle} idle, {pool.starting} starting, {pool.draining} draining, {pool.dead} dead",
         f"{pool.waiting} waiting of {pool.queue_limit}, {fmt.plural(pool.sessions, 'session')}, "
         f"{fmt.plural(pool.restarts, 'restart')}, {fmt.plural(pool.completed, 'call')} since the start",
-        f"last {clean(snapshot.window)}, {fmt.whole_age(covered)} of it measured: {fmt.plural(total.calls, 'call')}, "
-        f"{fmt.rate(total.rate)}/s; {total.ok} ok, {total.errors} failed ({fmt.ratio(total.error_ratio)}), "
-        f"{total.cancelled} cancelled",
-        f"among the failed: {fmt.plural(total.timeouts, 'timeout')}, {fmt.plural(total.workers_lost, 'lost worker')}; "
-        f"beside them: {total.rejected} rejected",
+        f"last {clean(snapshot.window)}, {fmt.whole_age(covered)} of it measured: {outcomes(total)}",
+        among_them(total),
     )
     lines += _say(*(f"{SYMBOLS[notice.level]} {notice.text}" for notice in notices(snapshot, pool, LIVE)))
-    lines += [[], *_percentiles(pool)]
+    lines += [[], *table(tables.DURATIONS, tables.durations(total), width, 4)]
     operations = tables.operations(pool)
     if operations:
         lines += [[], *table(tables.OPERATIONS, operations, width, len(operations) + 1)]
@@ -56,23 +53,20 @@ def _pool(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
     return lines
 
 
-def _percentiles(pool: PoolDetail) -> list[Line]:
-    names = ("COUNT", "MEAN", "p50", "p90", "p95", "p99", "p99.9", "MAX")
-    lines = _say(f"{'DURATION':<10}" + "".join(f"{name:>8}" for name in names))
-    total = pool.total
-    for name, stats in (("call", total.latency), ("queue", total.queue), ("execution", total.execution)):
-        lines += _say(f"{name:<10}" + "".join(f"{text:>8}" for text in _values(stats)))
-    return lines
+def outcomes(total: CallStats) -> str:
+    """How many calls ended, and how, in words."""
+    return (
+        f"{fmt.plural(total.calls, 'call')}, {fmt.rate(total.rate)}/s; {total.ok} ok, {total.errors} failed "
+        f"({fmt.ratio(total.error_ratio)}), {total.cancelled} cancelled"
+    )
 
 
-def _values(stats: Distribution) -> list[str]:
-    percentiles = (stats.p50, stats.p90, stats.p95, stats.p99, stats.p999)
-    return [
-        fmt.count(stats.count),
-        fmt.duration(stats.mean),
-        *(fmt.percentile(value, stats.count) for value in percentiles),
-        fmt.duration(stats.max),
-    ]
+def among_them(total: CallStats) -> str:
+    """What `outcomes` does not tell."""
+    return (
+        f"among the failed: {fmt.plural(total.timeouts, 'timeout')}, {fmt.plural(total.workers_lost, 'lost worker')}; "
+        f"beside them: {total.rejected} rejected"
+    )
 
 
 def _say(*texts: str) -> list[Line]:

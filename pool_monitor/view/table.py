@@ -28,10 +28,18 @@ class Column(Generic[Row]):
     keep_end: bool = False
     within: Callable[[Row, int], Span | str] | None = None
 
+    def content(self, row: Row) -> Span:
+        """All that there is to show of *row*, however wide."""
+        return _span(self.show(row))
+
     def cell(self, row: Row) -> Span:
-        shown = self.show(row) if self.within is None else self.within(row, self.width)
-        text, meaning = shown if isinstance(shown, Span) else Span(shown)
+        """The same in the column's width."""
+        text, meaning = self.content(row) if self.within is None else _span(self.within(row, self.width))
         return Span(fit(cut_front(text, self.width) if self.keep_end else text, self.width, self.align), meaning)
+
+
+def _span(shown: Span | str) -> Span:
+    return shown if isinstance(shown, Span) else Span(shown)
 
 
 def columns_for(columns: Sequence[Column[Row]], width: int) -> list[Column[Row]]:

@@ -1,11 +1,13 @@
-"""The two tables of the overview: who works, and on what."""
+"""The tables: who works, on what, and how long it takes."""
 
 from __future__ import annotations
 
-from pool_monitor.snapshot import OperationView, PoolDetail, WorkerState, WorkerView
+from collections.abc import Callable
+
+from pool_monitor.snapshot import CallStats, Distribution, OperationView, PoolDetail, WorkerState, WorkerView
 from pool_monitor.view import chart
 from pool_monitor.view import format as fmt
-from pool_monitor.view.table import Column, number
+from pool_monitor.view.table import Column, Row, number
 from pool_monitor.view.text import Meaning, Span, clean, cut, width
 
 STATES: dict[WorkerState, tuple[str, Meaning]] = {
@@ -51,10 +53,6 @@ def _last_error(worker: WorkerView, cells: int = _MUCH) -> Span:
     return Span(error_in_words(worker, cells), "dim")
 
 
-def _p95(stats: WorkerView | OperationView) -> Span:
-    return number(fmt.percentile(stats.latency.p95, stats.latency.count))
-
-
 WORKERS: tuple[Column[WorkerView], ...] = (
     Column("WORKER", lambda worker: clean(worker.id), 10, "left", grow=6, keep_end=True),
     Column("STATE", _state, 10, "left"),
@@ -63,7 +61,7 @@ WORKERS: tuple[Column[WorkerView], ...] = (
     Column("CALLS", lambda worker: number(fmt.count(worker.calls)), 5),
     Column("ERR", lambda worker: number(fmt.count(worker.errors)), 5),
     Column("BUSY", _busy_share, _PERCENT, grow=_BUSY_BAR + 1, within=_busy_share),
-    Column("p95", _p95, 6),
+    Column("p95", lambda worker: number(fmt.percentile(worker.latency.p95, worker.latency.count)), 6),
     Column("RESTARTS", lambda worker: number(fmt.count(worker.restarts)), 8),
     Column("LAST ERROR", _last_error, 23, "left", grow=27, within=_last_error),
     Column("RSS", lambda worker: number(fmt.size(worker.rss)), 6),
@@ -73,21 +71,58 @@ WORKERS: tuple[Column[WorkerView], ...] = (
     Column("AGE", lambda worker: number(fmt.age(worker.age)), 6),
 )
 
+
+def how_calls_went(stats: Callable[[Row], CallStats]) -> tuple[Column[Row], ...]:
+    """The columns of a `CallStats`, which *stats* finds in a row."""
+
+    def percentile(of: str, share: str) -> Callable[[Row], Span]:
+        def show(row: Row) -> Span:
+            spread: Distribution = getattr(stats(row), of)
+            return number(fmt.percentile(getattr(spread, share), spread.count))
+
+        return show
+
+    return (
+        Column("CALLS", lambda row: number(fmt.count(stats(row).calls)), 6),
+        Column("RATE/s", lambda row: number(fmt.rate(stats(row).rate)), 6),
+        Column("ERR", lambda row: number(fmt.ratio(stats(row).error_ratio)), 5),
+        Column("p50", percentile("latency", "p50"), 6),
+        Column("p95", percentile("latency", "p95"), 6),
+        Column("p99", percentile("latency", "p99"), 6),
+        Column("QUEUE p95", percentile("queue", "p95"), 9),
+        Column("EXEC p95", percentile("execution", "p95"), 8),
+        Column("MAX", lambda row: number(fmt.duration(stats(row).latency.max)), 6),
+        Column("TIMEOUTS", lambda row: number(fmt.count(stats(row).timeouts)), 8),
+        Column("CANCELLED", lambda row: number(fmt.count(stats(row).cancelled)), 9),
+        Column("REJECTED", lambda row: number(fmt.count(stats(row).rejected)), 8),
+    )
+
+
+def _itself(operation: OperationView) -> CallStats:
+    return operation
+
+
 OPERATIONS: tuple[Column[OperationView], ...] = (
     Column("OPERATION", lambda operation: clean(operation.operation), 14, "left", grow=19),
-    Column("CALLS", lambda operation: number(fmt.count(operation.calls)), 6),
-    Column("RATE/s", lambda operation: number(fmt.rate(operation.rate)), 6),
-    Column("ERR", lambda operation: number(fmt.ratio(operation.error_ratio)), 5),
-    Column("p50", lambda operation: number(fmt.percentile(operation.latency.p50, operation.latency.count)), 6),
-    Column("p95", _p95, 6),
-    Column("p99", lambda operation: number(fmt.percentile(operation.latency.p99, operation.latency.count)), 6),
-    Column("QUEUE p95", lambda operation: number(fmt.percentile(operation.queue.p95, operation.queue.count)), 9),
-    Column("EXEC p95", lambda operation: number(fmt.percentile(operation.execution.p95, operation.execution.count)), 8),
-    Column("MAX", lambda operation: number(fmt.duration(operation.latency.max)), 6),
-    Column("TIMEOUTS", lambda operation: number(fmt.count(operation.timeouts)), 8),
-    Column("CANCELLED", lambda operation: number(fmt.count(operation.cancelled)), 9),
-    Column("REJECTED", lambda operation: number(fmt.count(operation.rejected)), 8),
+    *how_calls_went(_itself),
 )
+
+DURATIONS: tuple[Column[tuple[str, Distribution]], ...] = (
+    Column("DURATION", lambda row: row[0], 10, "left"),
+    Column("COUNT", lambda row: fmt.count(row[1].count), 7),
+    Column("MEAN", lambda row: fmt.duration(row[1].mean), 7),
+    Column("p50", lambda row: fmt.percentile(row[1].p50, row[1].count), 7),
+    Column("p90", lambda row: fmt.percentile(row[1].p90, row[1].count), 7),
+    Column("p95", lambda row: fmt.percentile(row[1].p95, row[1].count), 7),
+    Column("p99", lambda row: fmt.percentile(row[1].p99, row[1].count), 7),
+    Column("p99.9", lambda row: fmt.percentile(row[1].p999, row[1].count), 7),
+    Column("MAX", lambda row: fmt.duration(row[1].max), 7),
+)
+
+
+def durations(stats: CallStats) -> list[tuple[str, Distribution]]:
+    """The rows of `DURATIONS`."""
+    return [("call", stats.latency), ("queue", stats.queue), ("execution", stats.execution)]
 
 
 def operations(pool: PoolDetail) -> list[OperationView]:

@@ -110,6 +110,17 @@ def fit(text: str, cells: int, align: Align = "left") -> str:
     return blanks + text if align == "right" else text + blanks
 
 
+def wrap(text: str, cells: int) -> list[str]:
+    """*text* in lines of at most *cells* cells, broken at blanks; all but the first are set in by two."""
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and width(lines[-1]) + 1 + width(word) > cells:
+            lines.append(f"  {cut(word, cells - 2)}")
+        else:
+            lines[-1] += f" {word}" if lines[-1] else cut(word, cells)
+    return lines
+
+
 def line_width(line: Iterable[Span]) -> int:
     return sum(width(span.text) for span in line)
 

@@ -1,0 +1,168 @@
+"""Calls that have ended, as a pool tells of them, and a collector with an hour of them behind it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle, islice
+from typing import Any, NamedTuple, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pool_monitor.clock import ManualClock
+from pool_monitor.metrics import Collector
+from pool_monitor.metrics.fold import DISTRIBUTIONS, Batch, code_of, fold
+from pool_monitor.pool import told
+from pool_monitor.pool.calls import Call, Options
+from pool_monitor.pool.transport.base import CallTimes
+from pool_monitor.pool.worker import Worker
+
+POOL = "bench"
+NOW_NS = 10**15
+PAST = ((60, 46, 3), (1, 960, 20))
+"""How an hour goes by, as length of a step in seconds, steps, different ones among them: first minutes whose calls all
+end in one second, because a slot of a minute does not know better, then single seconds for longer than the slots of
+any finer window reach back."""
+MOST_CALLS = 250_000
+"""Made up for a minute at most: more of them would hardly use more buckets."""
+SERIES_LIMIT, MEMORY_LIMIT = 2000, 1 << 30
+"""The first is a monitor's default; the second is none, to see what would be needed."""
+
+Row = tuple[str, str]
+"""An operation and a worker: three series."""
+
+
+class Done(NamedTuple):
+    """A call that ended well, at `NOW_NS`."""
+
+    call: Call
+    times: CallTimes
+
+    @property
+    def row(self) -> Row:
+        return self.call.operation, cast(Worker, self.call.worker).id
+
+    @property
+    def seconds(self) -> tuple[float, float, float]:
+        """Latency, queue, execution."""
+        latency_ns = NOW_NS - self.call.started_ns
+        return latency_ns / 1e9, (self.call.queue_ns or 0) / 1e9, self.times.execution_ns / 1e9
+
+
+class _OnWorker:
+    """All that is asked of a call's worker when it ends."""
+
+    __slots__ = ("id",)
+
+    def __init__(self, name: str) -> None:
+        self.id = name
+
+
+def rows_of(series: int, workers: int = 1) -> list[Row]:
+    """The rows that *series* are, operations on so many *workers*."""
+    count = -(-series // len(DISTRIBUTIONS))
+    return [(f"operation_{number // workers}", f"{POOL}-{number % workers}") for number in range(count)]
+
+
+def room_for(rows: Sequence[Row]) -> int:
+    """The series limit that lets all *rows* be told apart: an eighth is kept for what comes when it is reached."""
+    return max(SERIES_LIMIT, (len(rows) * 8 // 7 + 2) * len(DISTRIBUTIONS))
+
+
+def done(rows: Sequence[Row], count: int, seed: int = 1) -> list[Done]:
+    """*count* calls of *rows*, in no order."""
+    chance, options, nobody = random.Random(seed), Options(), cast(Any, None)
+    workers = {worker: cast(Worker, _OnWorker(worker)) for _, worker in rows}
+    found = []
+    for queue_ns, execution_ns in _durations_ns(count, seed).tolist():
+        operation, worker = chance.choice(rows)
+        call = Call(operation, (), {}, options, future=nobody, items=None, deadline=0.0, now_ns=NOW_NS)
+        call.started_ns = NOW_NS - queue_ns - execution_ns
+        call.queue_ns, call.worker, call.attempts = queue_ns, workers[worker], 1
+        found.append(Done(call, CallTimes(execution_ns, execution_ns)))
+    return found
+
+
+def tell(work: Sequence[Done]) -> None:
+    """What the pool does when calls have ended well."""
+    ended = told.ended
+    for call, times in work:
+        ended(POOL, call, None, times, NOW_NS)
+
+
+def tell_nothing(work: Sequence[Done]) -> None:
+    for _call, _times in work:
+        pass
+
+
+def _durations_ns(count: int, seed: int) -> NDArray[np.int64]:
+    """Waiting (60 µs in the middle) and execution (24 ms), both with a long tail; shape (count, 2)."""
+    return np.random.default_rng(seed).lognormal([11.0, 17.0], 0.8, (count, 2)).astype(np.int64)
+
+
+class Hour(NamedTuple):
+    """A collector all of whose windows are full."""
+
+    collector: Collector
+    clock: ManualClock
+    rows: list[Row]
+    per_second: int
+    """Calls that it was told of."""
+
+    @property
+    def series(self) -> int:
+        return len(self.rows) * len(DISTRIBUTIONS)
+
+
+class Listener(Protocol):
+    """Hears of calls while it is attached."""
+
+    def attach(self) -> None: ...
+
+    def detach(self) -> object: ...
+
+
+@contextmanager
+def attached(listener: Listener) -> Iterator[None]:
+    listener.attach()
+    try:
+        yield
+    finally:
+        listener.detach()
+
+
+@contextmanager
+def an_hour(rows: list[Row], per_second: int) -> Iterator[Hour]:
+    """A collector with an hour of calls behind it, *per_second* of them, that listens while this is open."""
+    clock = ManualClock()
+    collector = Collector([POOL], clock, series_limit=room_for(rows), memory_limit=MEMORY_LIMIT)
+    with attached(collector):
+        grow_old(collector, clock, rows, per_second)
+        yield Hour(collector, clock, rows, per_second)
+
+
+def grow_old(collector: Collector, clock: ManualClock, rows: list[Row], per_second: int) -> None:
+    """Let a little more than an hour go by.
+
+    Its calls are put straight into the windows: telling them one by one would take longer than the benchmark.
+    """
+    for row in rows:
+        tell(done([row], 1))
+    numbers = {key[1:]: number for number, key in enumerate(collector.totals().names.rows)}
+    codes = [code_of(numbers[row]) for row in rows]
+    for seconds, steps, variety in PAST:
+        calls = min(per_second * seconds, MOST_CALLS)
+        some = [_batch(codes, len(numbers), calls, seed) for seed in range(variety)]
+        for batch in islice(cycle(some), steps):
+            collector._windows.add(round(collector.wall_s() * 1e9), batch)
+            clock.advance(seconds)
+            collector.tick()
+
+
+def _batch(codes: list[int], rows: int, calls: int, seed: int) -> Batch:
+    queue, execution = _durations_ns(calls, seed).T
+    code = np.random.default_rng(seed).choice(codes, calls)
+    records = np.stack((code, queue + execution, queue, execution), axis=1)
+    return fold(records.reshape(-1).tolist(), np.zeros(rows, np.intp), 1)

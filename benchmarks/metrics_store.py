@@ -1,0 +1,96 @@
+"""What keeping a history costs: the writing of a second, and how long the event loop is kept from its work by it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from benchmarks.calls import POOL, attached, done, room_for, rows_of, tell
+from benchmarks.tables import Table
+from benchmarks.turns import percentile
+from pool_monitor.clock import ManualClock
+from pool_monitor.metrics import Collector
+from pool_monitor.metrics.block import Block
+from pool_monitor.metrics.recorded import Names
+from pool_monitor.storage import History
+
+SERIES, SECONDS, REST_S = 2000, 130, 0.02
+BEAT_S = 0.0005
+
+
+def blocks(series: int, seconds: int) -> list[tuple[int, Block, Names]]:
+    """What a collector says of so many seconds in which every operation was called about once."""
+    found: list[tuple[int, Block, Names]] = []
+    clock, rows = ManualClock(), rows_of(series)
+    collector = Collector([POOL], clock, series_limit=room_for(rows))
+    collector.on_second(lambda start, block, names: found.append((start, block, names)))
+    work = [done([row], 1)[0] for row in rows]
+    with attached(collector):
+        for _ in range(seconds):
+            tell(work)
+            clock.advance(1)
+            collector.tick()
+    return found
+
+
+async def measure(series: int, seconds: int) -> tuple[list[float], list[float], list[float]]:
+    """ms: each flush; how late the event loop was at every beat meanwhile; and while nothing was to be done."""
+    flushes: list[float] = []
+    busy: list[float] = []
+    idle: list[float] = []
+    clock = ManualClock()
+    with tempfile.TemporaryDirectory() as folder:
+        history = await History.open(Path(folder) / "history.db", clock=clock)
+        try:
+            for start, block, names in blocks(series, seconds):
+                clock.advance(1)
+                history.put(start, 1, block, names)
+                await _beating(idle, lambda: asyncio.sleep(REST_S))
+                began = time.perf_counter_ns()
+                await _beating(busy, history.flush)
+                flushes.append((time.perf_counter_ns() - began) / 1e6)
+            if history.degraded is not None:
+                raise OSError(history.degraded)
+        finally:
+            await history.close()
+    return flushes, busy, idle
+
+
+async def _beating(late_ms: list[float], work: Callable[[], Awaitable[object]]) -> None:
+    """Do *work* while a task looks how long after its time it gets to run."""
+
+    async def beat() -> None:
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(BEAT_S)
+            late_ms.append((time.perf_counter() - began - BEAT_S) * 1e3)
+
+    beating = asyncio.ensure_future(beat())
+    try:
+        await asyncio.sleep(0)
+        await work()
+    finally:
+        beating.cancel()
+        with suppress(asyncio.CancelledError):
+            await beating
+
+
+def table(series: int = SERIES, seconds: int = SECONDS) -> Table:
+    flushes, busy, idle = asyncio.run(measure(series, seconds))
+    named = {
+        "a flush": flushes,
+        "the event loop late, while one is written": busy,
+        "the event loop late, while nothing happens": idle,
+    }
+    return Table(
+        "history",
+        f"Writing {seconds} seconds in which all of {len(rows_of(series))} operations were called, one second at a "
+        "time, with what is rolled up and deleted meanwhile; ms of real time. The event loop is asked every "
+        f"{BEAT_S * 1e3:g} ms; what it is late by while nothing happens is the machine's.",
+        ["", "p50 ms", "p99 ms", "longest ms"],
+        [[name, *(f"{percentile(ms, share):.2f}" for share in (0.5, 0.99, 1.0))] for name, ms in named.items()],
+    )

@@ -1,0 +1,98 @@
+"""``pool-monitor report``: what happened, for the minutes after an incident and for whoever was not there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from datetime import datetime
+
+import click
+import msgspec
+
+from pool_monitor.cli import paper
+from pool_monitor.cli.sources import Answer, Asked, Step, from_service, from_store, is_store
+from pool_monitor.dashboard.terminal import glyphs_for
+from pool_monitor.export.tabular import to_csv
+from pool_monitor.metrics import WINDOWS
+from pool_monitor.metrics.answer import seconds_of
+from pool_monitor.view import postmortem
+
+
+def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    try:
+        return None if value is None else datetime.fromisoformat(value).astimezone().timestamp()
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"{value!r}: needs a date and a time, such as '2026-03-01 02:30' or 2026-03-01T01:30Z"
+        ) from None
+
+
+@click.command("report")
+@click.argument("source", required=False, metavar="[ADDRESS|STORE.db]")
+@click.option("--format", "form", type=click.Choice(["text", "md", "json", "csv"]), default="text", show_default=True)
+@click.option("--window", type=click.Choice(list(WINDOWS)), help="How far to look back.")
+@click.option("--since", metavar="24h", help="The same, of a history: any length of time, such as 90m or 7d.")
+@click.option(
+    "--start", callback=_moment, metavar="TIME", help="From when on; ISO 8601, local time if it names no zone."
+)
+@click.option("--end", callback=_moment, metavar="TIME", help="Until when; if not given, the end of what there is.")
+@click.option("--step", metavar="10s", help="How finely to tell how it went.")
+def command(
+    source: str | None,
+    form: str,
+    window: str | None,
+    since: str | None,
+    start: float | None,
+    end: float | None,
+    step: str | None,
+) -> None:
+    """Say what happened: calls, errors, latencies, by operation and worker, and when it was at its worst.
+
+    ADDRESS is a running service: its name or pid, a socket's path or a URL; without it, the only one running here.
+    It tells of a window, 15m by default. STORE.db is the file of a history, whether its process still runs or not; of
+    that, the last 24 hours there are, or what --since, --start and --end say.
+
+    json has all that is known, versioned; csv one row per operation and step that was measured, times in seconds
+    since the epoch.
+    """
+    if sum(given is not None for given in (window, since, start)) > 1:
+        raise click.UsageError("--window, --since and --start each say where to begin: give one of them")
+    if start is not None and end is not None and end <= start:
+        raise click.UsageError("--end must be after --start")
+    back = WINDOWS[window].seconds if window else seconds_of(since, "--since") if since is not None else None
+    asked = Asked(
+        since=None if back is None else int(back),
+        start=start,
+        end=end,
+        step=None if step is None else seconds_of(step, "--step"),
+        by_operation=form == "csv",
+    )
+    if source is not None and is_store(source):
+        found = from_store(source, asked)
+    else:
+        found = asyncio.run(from_service(source, asked))
+    _FORMATS[form](found)
+
+
+def _text(found: Answer) -> None:
+    glyphs = glyphs_for(os.environ, sys.stdout.encoding or "utf-8")
+    click.echo(postmortem.text(found.report, width=paper(), glyphs=glyphs), nl=False)
+
+
+def _markdown(found: Answer) -> None:
+    click.echo(postmortem.markdown(found.report), nl=False)
+
+
+def _json(found: Answer) -> None:
+    text = msgspec.json.encode(found.report)
+    click.echo(msgspec.json.format(text, indent=2) if sys.stdout.isatty() else text)
+
+
+def _csv(found: Answer) -> None:
+    for piece in to_csv(Step, found.steps):
+        click.echo(piece, nl=False)
+
+
+_FORMATS: dict[str, Callable[[Answer], None]] = {"text": _text, "md": _markdown, "json": _json, "csv": _csv}
