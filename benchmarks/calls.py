@@ -18,6 +18,7 @@ from pool_monitor.pool import told
 from pool_monitor.pool.calls import Call, Options
 from pool_monitor.pool.transport.base import CallTimes
 from pool_monitor.pool.worker import Worker
+from pool_monitor.telemetry import Record, Series
 
 POOL = "bench"
 NOW_NS = 10**15
@@ -54,10 +55,10 @@ class Done(NamedTuple):
 class _OnWorker:
     """All that is asked of a call's worker when it ends."""
 
-    __slots__ = ("id",)
-
     def __init__(self, name: str) -> None:
         self.id = name
+        self.records: dict[str, dict[str, Record]] = {}
+        self.records_of: Series | None = None
 
 
 def rows_of(series: int, workers: int = 1) -> list[Row]:

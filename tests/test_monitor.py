@@ -289,13 +289,13 @@ async def test_a_pool_whose_gauges_fail_is_left_out_and_complained_of_once(caplo
 
 async def test_a_failing_tick_is_logged_and_the_ticking_goes_on(monkeypatch, caplog):
     async with ops_pool() as pool, Monitor(pool, config=NO_SOCKET) as monitor:
-        whole = monitor._collector.tick
+        whole = monitor._collector.ticking
         monkeypatch.setattr(monitor._collector, "until_tick", lambda: 0.001)
-        monkeypatch.setattr(monitor._collector, "tick", lambda: 1 / 0)
+        monkeypatch.setattr(monitor._collector, "ticking", lambda: 1 / 0)
         assert await monitor.ticked()
         assert "tick failed" in caplog.text
         assert await pool.run("echo", 1) == 1
-        monkeypatch.setattr(monitor._collector, "tick", whole)
+        monkeypatch.setattr(monitor._collector, "ticking", whole)
         assert await monitor.ticked()
         assert monitor.snapshot().pools["ops"].total.calls == 1
 

@@ -26,6 +26,7 @@ from pool_monitor.metrics.fold import (
 )
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS, quantiles
 from pool_monitor.metrics.query import added_up
+from pool_monitor.metrics.series import Grouping
 from pool_monitor.metrics.stats import grouped
 from pool_monitor.metrics.trend import TrendRing
 from pool_monitor.metrics.window import SECOND_NS, Windows
@@ -48,7 +49,7 @@ histories = st.lists(st.tuples(steps_s, st.lists(calls, max_size=30)), min_size=
 
 
 ROWS = 8
-EACH = [slice(row, row + 1) for row in range(ROWS)]
+EACH = Grouping([str(row) for row in range(ROWS)], list(range(ROWS)))
 
 
 class Ledger:
@@ -83,7 +84,7 @@ class Ledger:
     def check(self) -> None:
         for window in WINDOWS.values():
             inside = self.inside(window)
-            check_rows(added_up(self.windows, window, np.arange(ROWS), EACH), inside)
+            check_rows(*added_up(self.windows, window, np.arange(ROWS), EACH), inside)
             check_rows(grouped([(self.windows.block(window), np.arange(ROWS))], ROWS), inside)
         # Nothing that has closed is lost, however little of it the windows still hold.
         every = merge([block for _, block in self.closed] + [self.windows.open.block()])
@@ -207,7 +208,7 @@ def test_whatever_happens_while_tidying_up_nothing_is_lost(history, data) -> Non
             if next(tidying, tidying) is tidying:
                 tidying = ledger.windows.tidy()
     for window in WINDOWS.values():
-        check_rows(added_up(ledger.windows, window, np.arange(ROWS), EACH), ledger.inside(window))
+        check_rows(*added_up(ledger.windows, window, np.arange(ROWS), EACH), ledger.inside(window))
 
 
 def test_rows_given_back_leave_no_trace_of_whoever_had_them() -> None:

@@ -378,8 +378,8 @@ class Collector:
         self._catch_up()  # what is buffered refers to rows by number
         rows = self._registry.recycle(~self._windows.used())
         self._windows.recycle(rows)
-        if rows and OPERATION_STOP.event.series is not None:
-            OPERATION_STOP.event.series.clear()  # what is bound to those rows is not any more
+        if rows:
+            OPERATION_STOP.event.rebind()  # what was bound to those rows is not any more
         return bool(rows)
 
     # -- handlers -------------------------------------------------------------------------------------------------

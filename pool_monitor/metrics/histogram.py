@@ -46,6 +46,9 @@ SMALLEST_NS: int = int(_EDGES[1] * 1e9)
 HIGHEST_NS: int = int(_EDGES[-1] * 1e9)
 """Upper edge of the last bucket; what is longer is counted in it all the same, and should be counted as clamped."""
 
+_AT_ONCE = 65_536
+"""Counts that quantiles are taken of at once: what fits into the cache."""
+
 # Bars end at 2 µs, 5 µs, 10 µs ... 2000 s; everything longer is in the open bar. A bucket that crosses the end of a
 # bar is counted where its estimate lies.
 _BAR_ENDS = [float(f"{digit}e{power}") for power in range(-6, 4) for digit in (1, 2, 5)][1:-1]
@@ -68,6 +71,10 @@ def quantiles(counts: Ints, shares: Sequence[float], first: int = 0) -> Floats:
     durations is the one of rank ``ceil(q·n)`` (nearest rank): one that occurred, never between two.
     """
     width = counts.shape[-1]
+    if counts.size > _AT_ONCE and counts.size > width:
+        every, some = counts.reshape(-1, width), max(_AT_ONCE // width, 1)
+        pieces = [quantiles(every[at : at + some], shares, first) for at in range(0, len(every), some)]
+        return np.concatenate(pieces).reshape(*counts.shape[:-1], len(shares))
     # All histograms end to end: their counts only grow along the way, so one search finds every rank at once.
     running = np.cumsum(counts, dtype=np.int64)
     ends = running[width - 1 :: width]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 import numpy as np
@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from pool_monitor.metrics.block import CHUNK
 from pool_monitor.metrics.fold import BUSY, DISTRIBUTIONS, TALLIES
-from pool_monitor.metrics.histogram import bars
-from pool_monitor.metrics.series import Layout, Places
+from pool_monitor.metrics.histogram import Ints, bars
+from pool_monitor.metrics.series import Grouping, Layout
 from pool_monitor.metrics.stats import Grouped, call_fields
 from pool_monitor.metrics.window import Window, Windows
 from pool_monitor.snapshot import Bar, CallStats, OperationView, PoolDetail, PoolView, Trend, WorkerView
+
+_ROWS_AT_ONCE = 64
 
 
 class WorkerStats(Struct, frozen=True, kw_only=True):
@@ -59,9 +61,7 @@ def pool_stats(
     and the age in seconds of what last went wrong, by slot.
     """
     operations, workers = layout.operations, layout.workers
-    by_operation, by_worker = (
-        added_up(windows, window, layout.rows, grouping.places) for grouping in (operations, workers)
-    )
+    by_operation, by_worker = added_up(windows, window, layout.rows, operations, workers)
     total = by_operation._replace(
         counts=by_operation.counts.sum(axis=0, keepdims=True, dtype=np.int32),
         tallies=by_operation.tallies.sum(axis=0, keepdims=True),
@@ -76,7 +76,7 @@ def pool_stats(
     )
     fields = call_fields(every, [covered_s] * len(every.tallies))
     of_operation, of_worker = fields[1 : 1 + len(operations.names)], fields[1 + len(operations.names) :]
-    known = windows.used()[layout.rows]
+    known = {group for group, used in zip(operations.groups, windows.used()[layout.rows].tolist(), strict=True) if used}
     busy_ns = by_worker.tallies[:, BUSY].tolist()
     return PoolStats(
         covered_seconds=covered_s,
@@ -87,8 +87,8 @@ def pool_stats(
         last_death=last_death if deaths else None,
         operations={
             name: OperationView(operation=name, **values)
-            for name, values, places in zip(operations.names, of_operation, operations.places, strict=True)
-            if known[places].any()
+            for group, (name, values) in enumerate(zip(operations.names, of_operation, strict=True))
+            if group in known
         },
         workers=_with_errors(
             {
@@ -145,18 +145,36 @@ def _measured(worker: WorkerView, stats: PoolStats) -> WorkerView:
     )
 
 
-def added_up(windows: Windows, window: Window, rows: NDArray[np.intp], places: Sequence[Places]) -> Grouped:
-    """What *window* has of *rows*, per group: those of a group stand at its *places*."""
+def added_up(windows: Windows, window: Window, rows: NDArray[np.intp], *groupings: Grouping) -> list[Grouped]:
+    """What *window* has of *rows*, added up by each of *groupings*."""
     store, pages, opened = windows[window], windows.pages, windows.open
-    span, groups = pages.span(rows), len(places)
-    counts = np.zeros((groups, len(DISTRIBUTIONS), (span.stop - span.start) * CHUNK), np.int32)
-    tallies, maxima = np.zeros((groups, TALLIES), np.int64), np.zeros((groups, len(DISTRIBUTIONS)), np.int64)
-    highest = np.maximum(store.highest().maxima[rows], opened.highest.maxima[rows])
-    # Group by group, because the histograms of all rows together are megabytes, which the system has to find anew at
-    # every look; and np.add.reduceat takes over ten times as long on wide rows.
-    for group, there in enumerate(places):
-        for sums in (store.running, opened.sums):
-            counts[group] += np.add.reduce(pages.dense(sums.counts, rows[there], span), axis=0, dtype=np.int32)
-            tallies[group] += sums.tallies[rows[there]].sum(axis=0)
-        maxima[group] = highest[there].max(axis=0)
-    return Grouped(counts, tallies, maxima, first=span.start * CHUNK)
+    span = pages.span(rows)
+    tallies = store.running.tallies[rows] + opened.sums.tallies[rows]
+    maxima = np.maximum(store.highest().maxima[rows], opened.highest.maxima[rows])
+    found = [_by_group(tallies, maxima, span, grouping) for grouping in groupings]
+    # Some rows at a time, because the histograms of all of them are megabytes, which the system has to find anew at
+    # every look; and row by row, because np.add.at and np.add.reduceat take over ten times as long on wide rows.
+    for at in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[at : at + _ROWS_AT_ONCE]
+        dense = pages.dense(store.running.counts, some, span)
+        dense += pages.dense(opened.sums.counts, some, span)
+        for grouping, grouped in zip(groupings, found, strict=True):
+            counts = grouped.counts
+            for row, group in zip(dense, grouping.groups[at : at + _ROWS_AT_ONCE], strict=True):
+                if group >= 0:
+                    counts[group] += row
+    return found
+
+
+def _by_group(tallies: Ints, maxima: Ints, span: slice, grouping: Grouping) -> Grouped:
+    """Sums and maxima of rows per group, and the histograms still empty."""
+    groups = np.array(grouping.groups, np.intp)
+    grouped = Grouped(
+        counts=np.zeros((len(grouping.names), len(DISTRIBUTIONS), (span.stop - span.start) * CHUNK), np.int32),
+        tallies=np.zeros((len(grouping.names), TALLIES), np.int64),
+        maxima=np.zeros((len(grouping.names), len(DISTRIBUTIONS)), np.int64),
+        first=span.start * CHUNK,
+    )
+    np.add.at(grouped.tallies, groups[groups >= 0], tallies[groups >= 0])
+    np.maximum.at(grouped.maxima, groups[groups >= 0], maxima[groups >= 0])
+    return grouped

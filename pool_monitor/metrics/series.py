@@ -35,14 +35,11 @@ ROW_BYTES = 1536
 """Upper estimate of what one row takes in here: the key, its names, and its place in the layouts."""
 
 
-Places: TypeAlias = NDArray[np.intp] | slice
-
-
 class Grouping(NamedTuple):
-    """Rows under names: those of ``names[i]`` stand at ``places[i]`` in `Layout.rows`."""
+    """Rows under names: the row at each place of `Layout.rows` belongs to ``names[groups[place]]``; -1: to none."""
 
     names: list[str]
-    places: list[Places]
+    groups: list[int]
 
 
 class Layout(NamedTuple):
@@ -141,11 +138,10 @@ class Registry:
         layout = self._layouts.get(pool)
         if layout is None:
             keys = [(key, row) for row, key in enumerate(self._keys) if key is not None and key[0] == pool]
-            keys.sort(key=lambda keyed: keyed[0][1])
             layout = Layout(
                 rows=np.array([row for _key, row in keys], np.intp),
-                operations=_grouped(operation for (_pool, operation, _worker), _row in keys),
-                workers=_grouped(worker for (_pool, _operation, worker), _row in keys),
+                operations=_grouped([operation for (_pool, operation, _worker), _row in keys]),
+                workers=_grouped([worker for (_pool, _operation, worker), _row in keys]),
             )
             self._layouts[pool] = layout
         return layout
@@ -178,16 +174,7 @@ class Registry:
         self._names = self._pools_by_row = None
 
 
-def _grouped(names: Iterable[str | None]) -> Grouping:
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        if name is not None:
-            places.setdefault(name, []).append(place)
-    # A slice where possible: it is read in place.
-    return Grouping(
-        names=sorted(places),
-        places=[
-            slice(found[0], found[-1] + 1) if found[-1] - found[0] < len(found) else np.array(found, np.intp)
-            for found in (places[name] for name in sorted(places))
-        ],
-    )
+def _grouped(names: list[str | None]) -> Grouping:
+    every = sorted({name for name in names if name is not None})
+    number: dict[str | None, int] = {name: group for group, name in enumerate(every)}
+    return Grouping(every, [number.get(name, -1) for name in names])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pool_monitor.pool.health import Health, Verdict
     from pool_monitor.pool.recycle import RecycleLimits
     from pool_monitor.pool.transport.base import Ready, Transport
+    from pool_monitor.telemetry import Record, Series
 
 _HISTORY = 32  # transitions a slot remembers
 
@@ -160,6 +161,8 @@ class Worker:
         self.open = False  # may be handed calls
         self.tells = False  # how far it has come with its calls, so that it may be handed some ahead of time
         self.calls: dict[int, Call] = {}  # in the order handed over; one that has ended may still hold the slot up
+        self.records: dict[str, dict[str, Record]] = {}  # of its calls that end well, by session kind and operation
+        self.records_of: Series | None = None  # where they are from; another one: they are to be had anew
         self.pinned: WaitQueue[Call] = WaitQueue()  # calls that insist on this slot
         self.processes = 0  # how many it has had, the present one included
         self.restarts = 0  # of those, how many were started because the one before had gone
