@@ -118,6 +118,27 @@ def test_json_has_the_summary_and_the_course_of_every_pool(store: Path, command:
     assert slow == list(range(120, 180, 5))
 
 
+def test_hlog_is_read_by_the_hdrhistogram_tools(store: Path, command: Command, tmp_path: Path) -> None:
+    from hdrh.histogram import HdrHistogram
+    from hdrh.log import HistogramLogReader
+
+    path = tmp_path / "text.hlog"
+    path.write_text(command("report", store, "--format", "hlog", "--step", "1m").out)
+    counted = sum(int(row["ok"]) for row in rows(command("report", store, "--format", "csv")))
+    reader = HistogramLogReader(str(path), HdrHistogram(1, 10**13, 3))
+    found = 0
+    while (histogram := reader.get_next_interval_histogram()) is not None:
+        if histogram.get_tag().endswith("/latency"):
+            found += histogram.get_total_count()
+    reader.close()
+    assert found == counted > 0
+
+
+def test_hlog_of_a_running_service_is_refused_with_the_remedy(command: Command) -> None:
+    done = command("report", "http://127.0.0.1:9", "--format", "hlog")
+    assert (done.code, "name one" in done.err) == (2, True)
+
+
 def test_csv_has_a_row_per_operation_and_step_that_was_measured(store: Path, command: Command) -> None:
     found = rows(command("report", store, "--format", "csv", "--step", "1m"))
     counted = {(row["pool"], row["operation"], float(row["start"]) - T0): int(row["calls"]) for row in found}
@@ -289,7 +310,7 @@ def test_blocks_that_cannot_be_read_are_a_doubt(store: Path, tmp_path: Path, com
         (("--since", "1h", "--start", "2025-06-15"), "give one of them"),
         (("--since", "1h", "--window", "5m"), "give one of them"),
         (("--window", "2h"), "'1m', '5m', '15m', '1h'"),
-        (("--format", "html"), "'text', 'md', 'json', 'csv'"),
+        (("--format", "html"), "'text', 'md', 'json', 'csv', 'hlog'"),
     ],
 )
 def test_wrong_usage_says_what_would_be_right(

@@ -14,10 +14,14 @@ import msgspec
 from pool_monitor.cli import paper
 from pool_monitor.cli.sources import Answer, Asked, Step, from_service, from_store, is_store
 from pool_monitor.dashboard.terminal import glyphs_for
+from pool_monitor.export import hdr
 from pool_monitor.export.tabular import to_csv
 from pool_monitor.metrics import WINDOWS
 from pool_monitor.metrics.answer import seconds_of
 from pool_monitor.view import postmortem
+
+
+FORMATS = ["text", "md", "json", "csv", "hlog"]
 
 
 def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
@@ -31,7 +35,7 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 
 @click.command("report")
 @click.argument("source", required=False, metavar="[ADDRESS|STORE.db]")
-@click.option("--format", "form", type=click.Choice(["text", "md", "json", "csv"]), default="text", show_default=True)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option("--window", type=click.Choice(list(WINDOWS)), help="How far to look back.")
 @click.option("--since", metavar="24h", help="The same, of a history: any length of time, such as 90m or 7d.")
 @click.option(
@@ -55,7 +59,7 @@ def command(
     that, the last 24 hours there are, or what --since, --start and --end say.
 
     json has all that is known, versioned; csv one row per operation and step that was measured, times in seconds
-    since the epoch.
+    since the epoch; hlog, of a history, is a log that the HdrHistogram tools read.
     """
     if sum(given is not None for given in (window, since, start)) > 1:
         raise click.UsageError("--window, --since and --start each say where to begin: give one of them")
@@ -69,6 +73,8 @@ def command(
         step=None if step is None else seconds_of(step, "--step"),
         by_operation=form == "csv",
     )
+    if form == "hlog" and (source is None or not is_store(source)):
+        raise click.UsageError("--format hlog needs whole histograms, which a history file has: name one")
     if source is not None and is_store(source):
         found = from_store(source, asked)
     else:
@@ -95,4 +101,12 @@ def _csv(found: Answer) -> None:
         click.echo(piece, nl=False)
 
 
-_FORMATS: dict[str, Callable[[Answer], None]] = {"text": _text, "md": _markdown, "json": _json, "csv": _csv}
+def _hlog(found: Answer) -> None:
+    assert found.recorded is not None
+    for piece in hdr.log(found.recorded):
+        click.echo(piece, nl=False)
+
+
+_FORMATS: dict[str, Callable[[Answer], None]] = {
+    "text": _text, "md": _markdown, "json": _json, "csv": _csv, "hlog": _hlog
+}  # fmt: skip

@@ -56,6 +56,8 @@ class Answer(NamedTuple):
     report: Report
     steps: list[Step]
     """Of every operation, those that were measured. Empty unless asked for."""
+    recorded: Recorded | None
+    """With whole histograms, a block per step; None: from a running service, which tells percentiles only."""
 
 
 # -- from a running service -------------------------------------------------------------------------------------------
@@ -83,6 +85,7 @@ async def from_service(address: str | None, asked: Asked) -> Answer:
             courses=courses,
         ),
         steps,
+        None,
     )
 
 
@@ -146,6 +149,7 @@ def from_store(path: str, asked: Asked) -> Answer:
             courses={name: answer.ranged(recorded, span, Selection(name)) for name in summary.pools},
         ),
         list(_steps_of_all(recorded, span, summary)) if asked.by_operation else [],
+        recorded,
     )
 
 
