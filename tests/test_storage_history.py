@@ -20,7 +20,7 @@ import pytest
 from pool_monitor.clock import ManualClock
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import empty
-from pool_monitor.storage import History, HistoryConfig, Reader, history, schema
+from pool_monitor.storage import History, HistoryConfig, Reader, history, lock, schema
 from tests import stores
 from tests.programs import ROOT, Program
 from tests.stores import NAMES, SMALL, T0, calls, everything, history_file, marks, writing
@@ -102,6 +102,7 @@ async def test_closing_writes_what_is_held_and_leaves_one_file(owner: Owner) -> 
     assert marks_in(owner.path) == owner.put_marks
     owner.put(made)
     assert not await made.flush()  # it is closed
+    assert (made.stats().held, made.stats().dropped) == (0, 1)
     await made.close()
 
 
@@ -186,7 +187,7 @@ async def full(opened: History, _tidy_up: ExitStack) -> Mend:
     assert connection is not None
 
     def fill() -> None:
-        pages = schema.number(connection.store.connection, "page_count")
+        pages = schema.figure(connection.store.connection, "page_count")
         schema.pragma(connection.store.connection, f"max_page_count = {pages}")
 
     await connection.run(fill)
@@ -220,7 +221,7 @@ async def replaced(opened: History, _tidy_up: ExitStack) -> Mend:
         (full, "database or disk is full; free space on the disk"),
         (locked, "database is locked; another program holds it locked"),
         (deleted, "Not a directory"),
-        (replaced, "is another file now"),
+        (replaced, "another file is in its place now"),
     ],
 )
 async def test_what_cannot_be_written_is_held_and_written_when_it_can(
@@ -246,6 +247,7 @@ async def test_what_cannot_be_written_is_held_and_written_when_it_can(
             assert opened.degraded is not None
             assert opened.stats().degraded == opened.degraded
             assert opened.stats().held == 6 * tries
+            assert [slot.start - T0 for slot in opened._held][:5] == list(range(9, 14))  # still in their order
             assert opened.stats().dropped == 0
         mend()
         assert await opened.flush()
@@ -256,11 +258,20 @@ async def test_what_cannot_be_written_is_held_and_written_when_it_can(
     assert marks_in(owner.path) == owner.put_marks - lost
 
 
-async def test_a_damaged_file_is_left_alone_until_it_is_moved_away(owner: Owner) -> None:
-    path = history_file(owner.path, range(500))
+def damage(path: Path, *tables: str) -> None:
+    """Write over the first page of each of *tables*."""
+    with closing(sqlite3.connect(path)) as connection:
+        pages = dict(connection.execute("SELECT name, rootpage FROM sqlite_master").fetchall())
     with path.open("r+b") as file:
-        file.seek(8192)
-        file.write(b"\xa5" * (path.stat().st_size - 8192))
+        for table in tables:
+            file.seek(4096 * (pages[table] - 1))
+            file.write(b"\xa5" * 4096)
+
+
+@pytest.mark.parametrize("table", ["tiers", "blocks"])
+async def test_a_damaged_file_is_left_alone_until_it_is_moved_away(owner: Owner, table: str) -> None:
+    path = history_file(owner.path, range(500))
+    damage(path, table)
     as_found = path.read_bytes()
     made = await owner.open()
     owner.put(made, 3)
@@ -339,6 +350,23 @@ async def test_a_defect_costs_the_blocks_it_met_and_no_more(owner: Owner, opened
     assert marks_in(owner.path) == owner.put_marks
 
 
+async def test_blocks_of_the_file_that_cannot_be_read_are_counted(owner: Owner) -> None:
+    history_file(owner.path, range(3))
+    with closing(sqlite3.connect(owner.path)) as connection, connection:
+        connection.execute("UPDATE blocks SET body = zeroblob(9) WHERE start = ?", (T0 + 1,))
+    made = await owner.open()
+    opening = made._connection
+    assert opening is not None
+    owner.put(made, 20)
+    assert await made.flush()
+    assert made.stats().damaged == 1
+    opening.store.write = None  # type: ignore[assignment, method-assign]
+    owner.put(made)
+    assert not await made.flush()
+    assert made.stats().damaged == 1  # of whichever connection
+    await made.close()
+
+
 async def test_a_disk_that_does_not_answer_does_not_keep_the_owner_from_ending(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,8 +379,32 @@ async def test_a_disk_that_does_not_answer_does_not_keep_the_owner_from_ending(
     owner.put(made, 3)
     await made.close()
     assert owner.told == [f"{owner.path}: the disk has not answered for 0 s"]
+    await eventually(made._task.done)  # so that the loop can be closed, too
     answers.set()
     await eventually(lambda: not connection._thread.is_alive())
+
+
+async def test_one_that_is_given_up_while_it_is_opened_leaves_the_file_to_others(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, opening, make = threading.Event(), threading.Event(), history.Store
+
+    def slow(*arguments: Any) -> history.Store:
+        opening.set()
+        answers.wait(20)
+        return make(*arguments)
+
+    monkeypatch.setattr(history, "Store", slow)
+    given_up = asyncio.ensure_future(owner.open())
+    await eventually(opening.is_set)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    answers.set()
+    await eventually(lambda: not [thread for thread in threading.enumerate() if "_connection_worker" in thread.name])
+    made = await owner.open()
+    assert owner.told == []
+    await made.close()
 
 
 @contextmanager
@@ -447,6 +499,26 @@ async def test_a_writer_that_was_killed_keeps_nobody_out(tmp_path: Path) -> None
         assert nursery.wait(10) == 0
     assert await made.flush()
     await made.close()
+
+
+def test_a_lock_that_its_last_holder_removes_at_this_moment_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, take, taken = tmp_path / "history.db.lock", lock._take, []
+
+    def removed_meanwhile(*arguments: Any) -> None:
+        take(*arguments)
+        if not taken:
+            file.unlink()
+        taken.append(arguments)
+
+    monkeypatch.setattr(lock, "_take", removed_meanwhile)
+    with closing(lock.Lock(tmp_path / "history.db")):
+        assert len(taken) == 2
+        assert file.read_text() == f"{os.getpid()}\n"
+        with pytest.raises(ConfigError, match="give each process a file of its own"):
+            lock.Lock(tmp_path / "history.db")
+    assert not file.exists()
 
 
 def made_by_hand(path: Path, *statements: str) -> Path:
@@ -625,8 +697,6 @@ def test_what_cannot_be_read_is_refused_in_words(tmp_path: Path, make: Callable[
 
 def test_damage_found_while_reading_is_told_in_words(tmp_path: Path) -> None:
     path = history_file(tmp_path / "history.db", range(500))
-    with path.open("r+b") as file:
-        file.seek(8192)
-        file.write(b"\xa5" * (path.stat().st_size - 8192))
+    damage(path, "blocks")
     with pytest.raises(ConfigError, match="it is damaged"):
         marks_in(path)

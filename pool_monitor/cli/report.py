@@ -20,7 +20,6 @@ from pool_monitor.metrics import WINDOWS
 from pool_monitor.metrics.answer import seconds_of
 from pool_monitor.view import postmortem
 
-
 FORMATS = ["text", "md", "json", "csv", "hlog"]
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import aiosqlite
 
@@ -78,7 +78,7 @@ class History:
         on_degrade: Callable[[str], object],
         on_recover: Callable[[], object],
     ) -> None:
-        self.path, self.config = path, config
+        self.path, self.config = path.absolute(), config
         self._clock, self._on_degrade, self._on_recover = clock, on_degrade, on_recover
         self._held: deque[Slot] = deque()
         self._held_bytes = 0  # with those that are being written
@@ -125,9 +125,11 @@ class History:
     def put(self, start: int, length: int, block: Block, names: Names) -> None:
         """Have *block* written: what was counted in *length* seconds from *start* on (wall clock). Never blocks.
 
-        *names* says whose numbers it holds. Neither may be changed afterwards.
+        *names* says whose numbers it holds. Neither may be changed afterwards. Once it is closed, blocks are dropped.
         """
-        if len(block.rows) or len(block.pools):
+        if self._closing:
+            self._dropped += 1
+        elif len(block.rows) or len(block.pools):
             slot = Slot(start, length, block, names)
             self._held.append(slot)
             self._held_bytes += slot.nbytes
@@ -220,9 +222,7 @@ class History:
         batch: list[Slot] = []
         try:
             if self._connection is None:
-                connection = _Connection(self.path, self.config)
-                await connection
-                self._connection = connection
+                self._connection = await _connected(self.path, self.config)
             store, run = self._connection.store, self._connection.run
             while self._held:
                 batch = [self._held.popleft() for _ in range(min(len(self._held), WRITTEN_AT_ONCE))]
@@ -301,6 +301,7 @@ class _Connection(aiosqlite.Connection):
     """A connection whose thread also runs what is not one statement but many, so that a turn costs one hand-over."""
 
     store: Store
+    stopped: asyncio.Future[Any] | None = None
 
     def __init__(self, path: Path, config: HistoryConfig) -> None:
         super().__init__(partial(self._open, path, config), iter_chunk_size=64)
@@ -311,9 +312,28 @@ class _Connection(aiosqlite.Connection):
         result: T = await self._execute(job)  # type: ignore[no-untyped-call]
         return result
 
+    def stop(self) -> asyncio.Future[Any] | None:
+        self.stopped = super().stop()
+        return self.stopped
+
     def _open(self, path: Path, config: HistoryConfig) -> sqlite3.Connection:
         self.store = Store(path, config)
-        return cast(sqlite3.Connection, self.store)  # it is only ever closed, and that the store does in full
+        # What aiosqlite does with it is to close it, and that the store does in full. It is set here already so that
+        # it is closed also when whoever opens it has given up meanwhile.
+        self._connection = cast(sqlite3.Connection, self.store)
+        return self._connection
+
+
+async def _connected(path: Path, config: HistoryConfig) -> _Connection:
+    connection = _Connection(path, config)
+    try:
+        await connection
+    except BaseException:
+        # aiosqlite has stopped its thread, and does not wait until it has; the loop might be closed before.
+        if connection.stopped is not None:
+            await asyncio.wait([connection.stopped], timeout=CLOSE_MAX_S)
+        raise
+    return connection
 
 
 def _answer(waiting: list[asyncio.Future[bool]], written: bool) -> None:

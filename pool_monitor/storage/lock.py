@@ -11,7 +11,7 @@ from pool_monitor.errors import ConfigError
 
 
 class Lock:
-    """Holds ``NAME.lock`` until it is released. Raises ConfigError, naming the holder, when somebody has it.
+    """Holds ``NAME.lock`` until it is closed. Raises ConfigError, naming the holder, when somebody has it.
 
     Not the database itself: closing any descriptor of it would drop the locks that SQLite holds in this process.
     """
@@ -29,7 +29,7 @@ class Lock:
                 if self._file is None:
                     file.close()
 
-    def release(self) -> None:
+    def close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             with file:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.recorded import Names, Part, Recorded
 from pool_monitor.storage.schema import BUSY_S, check_current, check_header, reason, transaction
-from pool_monitor.storage.store import Slot, unpacked
+from pool_monitor.storage.store import Slot, breathe, unpacked
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -160,7 +159,7 @@ class Reader:
                 parts.append(Part(start, length, unpacked(body)))
             except ValueError:
                 self.damaged += 1
-            time.sleep(0)  # whoever waits for the interpreter gets it now
+            breathe()
         # Numbers of a file have gaps, and whoever answers has arrays as long as there are numbers.
         rows = _used(part.block.rows for part in parts)
         pools = _used(part.block.pools for part in parts)

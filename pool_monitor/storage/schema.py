@@ -75,7 +75,7 @@ def pragma(connection: sqlite3.Connection, text: str) -> int | str | None:
     return rows[0][0] if rows else None
 
 
-def number(connection: sqlite3.Connection, name: str) -> int:
+def figure(connection: sqlite3.Connection, name: str) -> int:
     """The value of a pragma that is a whole number."""
     value = pragma(connection, name)
     assert isinstance(value, int)
@@ -84,7 +84,7 @@ def number(connection: sqlite3.Connection, name: str) -> int:
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:
     """The version of a file of ours; 0 for an empty one. Raises ConfigError when it is somebody else's, or newer."""
-    application, version = number(connection, "application_id"), number(connection, "user_version")
+    application, version = figure(connection, "application_id"), figure(connection, "user_version")
     [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION and (application or version or tables):
         raise ConfigError(f"{path}: is a database of another program; use another file for the history")
@@ -115,12 +115,11 @@ def check_header(path: Path) -> None:
 
 
 def open_for_writing(path: Path, config: HistoryConfig) -> sqlite3.Connection:
-    """Open *path*, or make it, and bring it up to date.
+    """Open *path*, or make it in a directory that is there, and bring it up to date.
 
     Raises ConfigError for a file that is not ours, too new, or has other tiers; it is left as it was. The caller
     sees to it that there is only one writer.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite's files beside it get its mode
     check_header(path)
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
@@ -131,7 +130,7 @@ def open_for_writing(path: Path, config: HistoryConfig) -> sqlite3.Connection:
         if pragma(connection, "journal_mode = WAL") != "wal":
             raise ConfigError(f"{path}: its file system has no shared memory; put the history on a local disk")
         pragma(connection, f"synchronous = {config.synchronous}")
-        log_pages = max(8, min(LOG_PAGES, log_limit(config) // 4 // number(connection, "page_size")))
+        log_pages = max(8, min(LOG_PAGES, log_limit(config) // 4 // figure(connection, "page_size")))
         pragma(connection, f"wal_autocheckpoint = {log_pages}")
         pragma(connection, f"journal_size_limit = {log_limit(config) // 2}")
         with transaction(connection):
@@ -166,12 +165,11 @@ def _settle_tiers(connection: sqlite3.Connection, path: Path, config: HistoryCon
             f"{path}: has slots of {there} s, and {wanted} s are configured; the steps of a file cannot be changed: "
             "configure those it has, or another file"
         )
-    if found != kept:  # else nothing is written, in case that it turns out to be damaged
-        connection.executemany(
-            "INSERT INTO tiers (step, retention) VALUES (?, ?) "
-            "ON CONFLICT (step) DO UPDATE SET retention = excluded.retention",
-            kept.items(),
-        )
+    connection.executemany(
+        "INSERT INTO tiers (step, retention) VALUES (?, ?) "
+        "ON CONFLICT (step) DO UPDATE SET retention = excluded.retention",
+        kept.items(),
+    )
 
 
 def reason(path: Path, error: BaseException) -> str:

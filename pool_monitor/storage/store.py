@@ -16,7 +16,7 @@ Blocks go by the wall clock, and are in the order they came. A clock that steps 
 before: they are rows of their own, and add up when they are read.
 
 All of this runs in a thread beside the event loop. Between two pieces of work it lets go of the interpreter
-(`_breathe`), so that the loop never waits for longer than one of them.
+(`breathe`), so that the loop never waits for longer than one of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import sqlite3
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -37,7 +38,7 @@ from pool_monitor.config import HistoryConfig, Tier
 from pool_monitor.metrics.block import Block, merging
 from pool_monitor.metrics.recorded import Names
 from pool_monitor.storage.lock import Lock
-from pool_monitor.storage.schema import log_limit, number, open_for_writing, pragma, transaction
+from pool_monitor.storage.schema import figure, log_limit, open_for_writing, pragma, transaction
 
 ROLLED_AT_ONCE = 128
 """Blocks of a tier that one turn rolls up at most."""
@@ -51,8 +52,6 @@ _ALL = 2**63 - 1
 
 Key: TypeAlias = tuple[str, str | None, str | None]
 """Pool, operation, worker; a pool itself has no operation."""
-
-_breathe: Callable[[], None] = lambda: time.sleep(0)  # noqa: E731 - gives the interpreter to whoever waits for it
 
 
 class Slot(NamedTuple):
@@ -87,41 +86,36 @@ class Store:
     def __init__(self, path: Path, config: HistoryConfig) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path, self._config, self._tiers = path, config, config.tiers
-        self._lock = Lock(path)
-        try:
-            self.connection = open_for_writing(path, config)
-        except BaseException:
-            self._lock.release()
-            raise
-        self._identity = path.stat()
-        self._page = number(self.connection, "page_size")
+        self._blocks: dict[int, int] = defaultdict(int)
+        self._bytes: dict[int, int] = defaultdict(int)
+        with ExitStack() as stack:
+            stack.enter_context(closing(Lock(path)))
+            self.connection = stack.enter_context(closing(open_for_writing(path, config)))
+            for step, blocks, size in self._all("SELECT step, count(*), sum(length(body)) FROM blocks GROUP BY step"):
+                self._blocks[step], self._bytes[step] = blocks, size
+            self._identity = path.stat()
+            self._open = stack.pop_all()
+        self._page = figure(self.connection, "page_size")
         self._known: dict[Key, int] = {}
         self._known_hour = 0
         self._forgot_hour = 0
         self._overdue = True
         self.damaged = 0
         """Blocks that turned out unreadable when they were to be rolled up."""
-        self._blocks: dict[int, int] = defaultdict(int)
-        self._bytes: dict[int, int] = defaultdict(int)
-        for step, blocks, size in self._all("SELECT step, count(*), sum(length(body)) FROM blocks GROUP BY step"):
-            self._blocks[step], self._bytes[step] = blocks, size
 
     def close(self) -> None:
-        try:
-            self.connection.close()
-        finally:
-            self._lock.release()
+        self._open.close()
 
     def write(self, slots: Sequence[Slot], now: int) -> None:
         """Add *slots* to the finest tier, in their order."""
         if not os.path.samestat(self._path.stat(), self._identity):
-            raise OSError(f"{self._path} is another file now")
+            raise OSError("another file is in its place now")
         self._check_log()
         finest = self._tiers[0].step
         with transaction(self.connection):
             for slot in slots:
                 self._insert(finest, slot.start, slot.length, self._numbered(slot), now)
-                _breathe()
+                breathe()
 
     def tidy(self, now: int) -> None:
         """Roll up what is complete, delete what has expired, give back what is free; a bounded part of it."""
@@ -132,7 +126,7 @@ class Store:
             if now // HOUR != self._forgot_hour:
                 self._forgot_hour = now // HOUR
                 self._forget_names()
-        free, pages = number(self.connection, "freelist_count"), number(self.connection, "page_count")
+        free, pages = figure(self.connection, "freelist_count"), figure(self.connection, "page_count")
         full = pages * self._page > self._config.size_limit - log_limit(self._config)
         if free > max(pages // 4, 256) or (free and full):
             # As a script, because as a statement it would stop after one page: each is a row without columns.
@@ -140,7 +134,7 @@ class Store:
 
     def usage(self) -> Usage:
         # What has been written to the log alone, or was cut off there, the file does not show yet.
-        size = max(number(self.connection, "page_count") * self._page, self._path.stat().st_size)
+        size = max(figure(self.connection, "page_count") * self._page, self._path.stat().st_size)
         return Usage(size + self._log_bytes(), {tier.step: self._blocks[tier.step] for tier in self._tiers})
 
     # -- rolling up -----------------------------------------------------------------------------------------------
@@ -171,15 +165,15 @@ class Store:
     def _merged(self, numbers: Sequence[int]) -> Block | None:
         """The blocks of these *numbers* as one; None when none of them can be read."""
         merged: list[Block] = []
-        for at, number_ in enumerate(numbers, 1):
-            [[body]] = self._all("SELECT body FROM blocks WHERE id = ?", (number_,))
+        for at, number in enumerate(numbers, 1):
+            [[body]] = self._all("SELECT body FROM blocks WHERE id = ?", (number,))
             try:
                 merged.append(unpacked(body))
             except ValueError:
                 self.damaged += 1
             if len(merged) > MERGED_AT_ONCE or at == len(numbers):
                 merged = [_merge(merged)] if merged else []
-            _breathe()
+            breathe()
         return merged[0] if merged else None
 
     # -- bounds ---------------------------------------------------------------------------------------------------
@@ -190,8 +184,8 @@ class Store:
         for tier, rolled in self._marked():
             expired = self._all(
                 "SELECT id, start + length, length(body) FROM blocks "
-                "WHERE step = ? AND start + length <= ? AND start < ? AND id <= ? ORDER BY start LIMIT ?",
-                (tier.step, now - tier.retention, now - tier.retention, rolled, DELETED_AT_ONCE),
+                "WHERE step = ?1 AND start + length <= ?2 AND start < ?2 AND id <= ?3 ORDER BY start LIMIT ?4",
+                (tier.step, now - tier.retention, rolled, DELETED_AT_ONCE),
             )
             self._delete(tier, expired, now)
             counts.append(len(expired))
@@ -200,7 +194,7 @@ class Store:
     def _make_room(self, size: int, now: int) -> None:
         """Delete the oldest blocks of the tier that takes up most until *size* more bytes fit in."""
         for _turn in range(4):
-            used = number(self.connection, "page_count") - number(self.connection, "freelist_count")
+            used = figure(self.connection, "page_count") - figure(self.connection, "freelist_count")
             log = max(self._log_bytes(), log_limit(self._config))
             missing = used * self._page + log + size - self._config.size_limit
             if missing <= 0:
@@ -242,7 +236,7 @@ class Store:
         if self._log_bytes() > log_limit(self._config):
             pragma(self.connection, "wal_checkpoint(TRUNCATE)")
             if self._log_bytes() > log_limit(self._config):
-                raise OSError(f"a program that reads {self._path} keeps its log from being cleared; end that program")
+                raise OSError("a program that reads it keeps its log from being cleared; end that program")
 
     def _log_bytes(self) -> int:
         try:
@@ -267,8 +261,8 @@ class Store:
             self._known_hour = slot.start // HOUR
         rows, pools = np.zeros(len(names.rows), np.int64), np.zeros(len(names.pools), np.int64)
         rows[block.rows] = self._numbers([names.rows[row] for row in block.rows.tolist()], slot.start)
-        pools[block.pools] = self._numbers([(names.pools[pool], None, None) for pool in block.pools.tolist()],
-                                           slot.start)  # fmt: skip
+        pool_keys = [(names.pools[pool], None, None) for pool in block.pools.tolist()]
+        pools[block.pools] = self._numbers(pool_keys, slot.start)
         return block.renumbered(rows, pools)
 
     def _numbers(self, keys: Sequence[Key], start: int) -> list[int]:
@@ -306,6 +300,11 @@ class Store:
         return self.connection.execute(sql, values)
 
 
+def breathe() -> None:
+    """Give the interpreter to whoever waits for it."""
+    time.sleep(0)
+
+
 def _merge(blocks: Sequence[Block]) -> Block:
     steps = merging(blocks)
     while True:
@@ -314,7 +313,7 @@ def _merge(blocks: Sequence[Block]) -> Block:
         except StopIteration as done:
             merged: Block = done.value
             return merged
-        _breathe()
+        breathe()
 
 
 def packed(block: Block) -> bytes:
