@@ -72,7 +72,10 @@ def test_the_emit_side_never_loads_the_read_side(module: str):
     assert not modules & (HEAVY - {"anyio", "msgspec"})
 
 
-@pytest.mark.parametrize("module", ["metrics", "storage", "export.prometheus", "service.app", "service.client", "view", "dashboard.app"])
+READERS = ["metrics", "storage", "export.prometheus", "service.app", "service.client", "view", "dashboard.app"]
+
+
+@pytest.mark.parametrize("module", READERS)
 def test_the_read_side_never_loads_pools(module: str):
     modules, _ = loaded(f"pool_monitor.{module}")
     assert not [name for name in modules if name.startswith("pool_monitor.pool")]

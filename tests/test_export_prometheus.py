@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from pool_monitor.export.prometheus import OPENMETRICS, PROTOBUF, TEXT, negotiate, render
 from pool_monitor.export.families import BOUNDS
+from pool_monitor.export.prometheus import OPENMETRICS, PROTOBUF, TEXT, negotiate, render
 from pool_monitor.metrics.fold import (
     BY_CATEGORY,
     BY_SESSION_KIND,

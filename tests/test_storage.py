@@ -276,23 +276,37 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.exists())
 
 
+LIMITED = HistoryConfig(tiers=((1, EVER), (4, EVER), (16, EVER)), size_limit=8 * MIB)
+
+
 def test_the_file_and_its_log_stay_below_the_limit_and_the_newest_is_there(tmp_path: Path) -> None:
-    path, limit = tmp_path / "history.db", 8 * MIB
+    path = tmp_path / "history.db"
     filled = []
-    with writing(path, HistoryConfig(tiers=ALL_KEPT.tiers, size_limit=limit)) as made:
+    with writing(path, LIMITED) as made:
         for number in range(70):
             slot = fat(number)
             made.write([slot], slot.start + 1)
             made.tidy(slot.start + 1)
-            assert size_of(path) <= made.usage().file_bytes <= limit
+            assert size_of(path) <= made.usage().file_bytes <= LIMITED.size_limit
             filled.append(size_of(path))
-    assert max(filled) > limit * 0.7
+    assert max(filled) > LIMITED.size_limit * 0.7
     with Reader(path) as found:
-        finest, coarse, minutes, _hours = found.tiers()
+        finest, middle, coarsest = found.tiers()
         assert starts(found.read(finest.since, T0 + 70, 1))[-1] == 69
-        assert finest.since > T0
-        assert coarse.since == minutes.since == 0  # the tier that takes up most goes first
-        assert min(starts(found.read(T0, T0 + 60, 60))) == 0
+        assert finest.since > max(middle.since, T0)  # the tier that takes up most goes first
+        assert coarsest.since == 0
+        assert min(starts(everything(found, 16))) == 0
+
+
+def test_a_clock_that_was_ahead_for_a_while_leaves_what_comes_after_it_readable(tmp_path: Path) -> None:
+    path, day = tmp_path / "history.db", 86_400
+    with writing(path, LIMITED) as made:
+        for number in [*range(day, day + 30), *range(40)]:
+            made.write([fat(number)], T0 + number + 1)
+            made.tidy(T0 + number + 1)
+    with Reader(path) as found:
+        assert rows_in(path)[1] < 40
+        assert starts(found.read(found.tiers()[0].since, T0 + 40, 1))[-1] == 39
 
 
 def test_a_lower_limit_shrinks_the_file(tmp_path: Path) -> None:
@@ -372,6 +386,14 @@ def test_a_name_is_kept_as_long_as_blocks_that_were_held_for_hours_before_they_w
         recorded = everything(found, 60)
         assert min(starts(recorded)) > 4 * hour
         assert set(recorded.names.rows) == set(NAMES.rows[:2])
+
+
+def test_a_file_whose_names_are_gone_is_damaged(tmp_path: Path) -> None:
+    path = history_file(tmp_path / "history.db", range(9))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM names")
+    with Reader(path) as found, pytest.raises(ConfigError, match="it is damaged: names are missing"):
+        found.read(T0, T0 + 16, 16)
 
 
 def test_rows_that_changed_hands_are_kept_apart(tmp_path: Path) -> None:

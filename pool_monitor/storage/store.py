@@ -115,6 +115,8 @@ class Store:
         with transaction(self.connection):
             for slot in slots:
                 self._insert(finest, slot.start, slot.length, self._numbered(slot), now)
+                # Deleted while the clock was ahead: as of now, all is there again.
+                self._do("UPDATE tiers SET gone = ?1 WHERE gone > ?1", (slot.start,))
                 breathe()
 
     def tidy(self, now: int) -> None:
@@ -226,7 +228,7 @@ class Store:
         self.connection.executemany("DELETE FROM blocks WHERE id = ?", [(block[0],) for block in blocks])
         self._blocks[tier.step] -= len(blocks)
         self._bytes[tier.step] -= sum(size for _number, _end, size in blocks)
-        # A clock that was ahead for a while must not make all that came after it look incomplete.
+        # What a clock wrote that was ahead for a while must not make all that came after it look incomplete.
         ends = [end for _number, end, _size in blocks if end <= now]
         if ends:
             self._do("UPDATE tiers SET gone = max(gone, ?) WHERE step = ?", (max(ends), tier.step))
