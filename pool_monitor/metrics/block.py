@@ -17,7 +17,7 @@ tables for those on disk (`Block.renumbered` goes from one to the other).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -159,8 +159,11 @@ def empty() -> Block:
     )
 
 
-def merge(blocks: Sequence[Block]) -> Block:
-    """*blocks* as one: sums and counts added, the larger of maxima and peaks. Their rows need not ascend."""
+def merge(blocks: Sequence[Block], between: Callable[[], object] = lambda: None) -> Block:
+    """*blocks* as one: sums and counts added, the larger of maxima and peaks. Their rows need not ascend.
+
+    *between* is called after every step of `merging`.
+    """
     steps = merging(blocks)
     while True:
         try:
@@ -168,6 +171,7 @@ def merge(blocks: Sequence[Block]) -> Block:
         except StopIteration as done:
             merged: Block = done.value
             return merged
+        between()
 
 
 def merging(blocks: Sequence[Block]) -> Generator[None, None, Block]:

@@ -143,7 +143,7 @@ class OpenSecond:
     """What has been counted since the last full second."""
 
     def __init__(self, pages: Pages, size: Size) -> None:
-        self._pages, self._size = pages, size
+        self._pages = pages
         self._touched: NDArray[np.bool_] = reserved((pages.capacity,), np.bool_)
         self.sums = Sums(pages, size)
         self.highest = Highest.none(size)
