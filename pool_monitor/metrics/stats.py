@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pool_monitor.metrics.block import CHUNK, CHUNK_BITS, CHUNKS, Block
+from pool_monitor.metrics.block import CHUNK, CHUNK_BITS, CHUNKS, ROW_CHUNKS, Block
 from pool_monitor.metrics.fold import DISTRIBUTIONS, OUTCOMES, SUMS, TALLIES
 from pool_monitor.metrics.histogram import Floats, Ints, quantiles
 from pool_monitor.snapshot import Distribution
@@ -30,9 +30,8 @@ def grouped(parts: Sequence[tuple[Block, Ints]], groups: int) -> Grouped:
     """The rows of blocks per group. Beside each block stands the group of every row it can have; -1: left out."""
     tallies = np.zeros((groups, TALLIES), np.int64)
     maxima = np.zeros((groups, len(DISTRIBUTIONS)), np.int64)
-    used = [np.unique(block.cells.chunks % CHUNKS) for block, _ in parts]
-    every = np.concatenate(used) if used else np.zeros(0, np.int64)
-    low, high = (int(every.min()), int(every.max()) + 1) if len(every) else (0, 1)
+    used = [block.cells.chunks % CHUNKS for block, _ in parts if len(block.cells.chunks)]
+    low, high = (min(int(some.min()) for some in used), max(int(some.max()) for some in used) + 1) if used else (0, 1)
     width = high - low
     counts = np.zeros(groups * len(DISTRIBUTIONS) * width * CHUNK, np.int64)
     for block, group_of_rows in parts:
@@ -40,12 +39,15 @@ def grouped(parts: Sequence[tuple[Block, Ints]], groups: int) -> Grouped:
         wanted = group >= 0
         np.add.at(tallies, group[wanted], block.tallies[wanted])
         np.maximum.at(maxima, group[wanted], block.maxima[wanted])
-        series, chunk = np.divmod(block.cells.chunks, CHUNKS)
-        row, distribution = np.divmod(series, len(DISTRIBUTIONS))
+        cells = block.cells
+        row, part = np.divmod(cells.chunks, ROW_CHUNKS)
         group = group_of_rows[row]
-        places = block.cells.places((group * len(DISTRIBUTIONS) + distribution) * width + chunk - low)
-        wanted = np.repeat(group >= 0, block.cells.lengths)
-        np.add.at(counts, places[wanted], block.cells.counts[wanted].astype(np.int64))
+        places = cells.places((group * len(DISTRIBUTIONS) + part // CHUNKS) * width + part % CHUNKS - low)
+        added = cells.counts.astype(np.int64)
+        if not wanted.all():
+            inside = np.repeat(group >= 0, cells.lengths)
+            places, added = places[inside], added[inside]
+        np.add.at(counts, places, added)
     return Grouped(counts.reshape(groups, len(DISTRIBUTIONS), width * CHUNK), tallies, maxima, first=low << CHUNK_BITS)
 
 
