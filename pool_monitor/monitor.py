@@ -214,6 +214,9 @@ class Monitor:
             stack.callback(self._collector.detach)
             self._collector.attach()
             stack.callback(self._collector.finish)
+            # Adapters tell what they have kept back when they are asked: before the first tick, and for the last time.
+            self._sample()
+            stack.callback(self._sample)
             self._start_export(stack)
             ticker = asyncio.get_running_loop().create_task(self._tick(), name="pool_monitor tick")
             stack.push_async_callback(_ended, ticker)
@@ -286,13 +289,16 @@ class Monitor:
             try:
                 for _ in self._collector.ticking():
                     await asyncio.sleep(0)  # let others go first
-                for name, pool in self._pools.items():
-                    status = self._guarded(name, pool.status)
-                    if status is not None:
-                        self._collector.sample(status)
+                self._sample()
             except Exception:  # noqa: BLE001 - a defect of ours must not end the ticking, or the viewers' updates
                 logger("monitor").exception("tick failed")
             self._wake(going_on=True)
+
+    def _sample(self) -> None:
+        for name, pool in self._pools.items():
+            status = self._guarded(name, pool.status)
+            if status is not None:
+                self._collector.sample(status)
 
     def _say_goodbye(self) -> None:
         self._closing = True

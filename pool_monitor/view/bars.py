@@ -56,7 +56,13 @@ def kpis(pool: PoolDetail, cells: int) -> list[Line]:
         [Span(chart.bar(pool.utilisation or 0.0, room), "data")],
     )
     queue = (
-        _figure("QUEUE", fmt.count(pool.waiting), f"/{fmt.count(pool.queue_limit)}", queue_level, cell),
+        _figure(
+            "QUEUE",
+            fmt.count(pool.waiting),
+            f"/{fmt.count(pool.queue_limit)}" if pool.queue_limit else "",
+            queue_level,
+            cell,
+        ),
         [Span(chart.bar(pool.waiting / pool.queue_limit if pool.queue_limit else 0.0, room), queue_level or "data")],
     )
     out = (

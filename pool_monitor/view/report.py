@@ -37,7 +37,7 @@ def _pool(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
     lines = _say(
         f"POOL {clean(pool.name)}: {pool.state}, {fmt.plural(pool.size, 'worker')} wanted: {pool.busy} busy, "
         f"{pool.idle} idle, {pool.starting} starting, {pool.draining} draining, {pool.dead} dead",
-        f"{pool.waiting} waiting of {pool.queue_limit}, {fmt.plural(pool.sessions, 'session')}, "
+        f"{pool.waiting} waiting{f' of {pool.queue_limit}' if pool.queue_limit else ''}, {fmt.plural(pool.sessions, 'session')}, "
         f"{fmt.plural(pool.restarts, 'restart')}, {fmt.plural(pool.completed, 'call')} since the start",
         f"last {clean(snapshot.window)}, {fmt.whole_age(covered)} of it measured: {outcomes(total)}",
         among_them(total),

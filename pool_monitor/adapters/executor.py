@@ -1,0 +1,224 @@
+"""`MonitoredExecutor`: any ``concurrent.futures.Executor``, with its calls told and its gauges readable.
+
+Theory of operation
+-------------------
+What is submitted to the executor is not the function but a `_Task`, with the function as its first argument. In this
+process it stamps the beginning and the end itself. Pickled on its way to another one, it becomes a `there.Away`, which
+brings the stamps back with the answer; whoever submitted gets a future of ours then, into which the answer is put
+without them. A ThreadPoolExecutor never pickles, so its own futures are handed out: that saves half the cost.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from itertools import islice, repeat
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from pool_monitor.adapters import there
+from pool_monitor.adapters.ledger import Call, Ledger, checked, operation_of
+from pool_monitor.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pool_monitor.errors import Outcome
+    from pool_monitor.snapshot import PoolView, WorkerView
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class MonitoredExecutor(Executor):
+    """*executor*, for a Monitor to watch under *name*. Use it wherever you used that one: it is an Executor itself.
+
+    Results, exceptions and cancellation are those of *executor*. Operations are called as their functions are
+    (``__name__``). Workers are slots ``name-0`` ..., given to its threads or processes as they show up, and shared
+    when there are more than 64. *size* is how many workers it has, where *executor* does not say (``_max_workers``);
+    without either, as many as were seen. Its processes have to be able to import this package. Times are taken where
+    the call runs; on another machine, whose clock says nothing here, all but the execution counts as waiting.
+
+    Events are told in the thread of the event loop that runs where this is made, used or looked at, else where they
+    happen. Safe from any thread. Raises TypeError for what is no Executor, ConfigError for one that is monitored
+    already and for a bad name or size.
+    """
+
+    def __init__(self, executor: Executor, *, name: str, size: int | None = None) -> None:
+        if not isinstance(executor, Executor):
+            raise TypeError(
+                f"MonitoredExecutor({executor!r:.80}): needs a concurrent.futures.Executor, such as a "
+                "ThreadPoolExecutor; for async callables there is MonitoredCalls"
+            )
+        if isinstance(executor, MonitoredExecutor):
+            raise ConfigError(
+                f"MonitoredExecutor({executor!r:.80}): is monitored already; give that one to the Monitor"
+            )
+        checked("MonitoredExecutor", name, ("size", size))
+        self.executor = executor
+        """The one that runs the calls."""
+        # Of a subclass nobody knows what it does to a call on its way.
+        self._own_futures = type(executor) is ThreadPoolExecutor
+        self._ledger = Ledger(name, lambda: size or _max_workers(executor), shows=self._own_futures)
+
+    def __repr__(self) -> str:
+        view = self.status()
+        return (
+            f"<MonitoredExecutor {view.name!r} [{view.state} | {view.busy} busy, {view.idle} idle of {view.size}, "
+            f"{view.waiting} waiting]>"
+        )
+
+    @property
+    def name(self) -> str:
+        """What events and snapshots call it."""
+        return self._ledger.name
+
+    def status(self) -> PoolView:
+        """Its gauges now. Of workers that are processes, as many count as busy as there are calls for.
+
+        ``queue_limit``, ``sessions`` and ``restarts`` are 0, because there are none or nobody tells. Once its workers
+        have died and it takes no more calls, or is shut down, it is ``closed``.
+        """
+        return self._ledger.status()
+
+    def workers(self) -> list[WorkerView]:
+        """The gauges of the slots that have had a call. Which processes are busy nobody tells: those are said to be
+        that were not heard of for longest, with the calls that were submitted first.
+        """
+        return self._ledger.workers()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """As that of the executor."""
+        task = _Task(operation_of(fn, args), self._ledger)
+        self._ledger.start(task)
+        try:
+            future = self.executor.submit(task, fn, *args, **kwargs)
+        except BaseException as error:
+            self._not_accepted(task, error)
+            raise
+        if self._own_futures:
+            future.add_done_callback(task.settled)
+            return future
+        return _Relayed(task, future)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        **options: Any,
+    ) -> Iterator[T]:
+        """As that of the executor. Where it heeds *chunksize*, every chunk is one call."""
+        if type(self.executor).map is Executor.map or chunksize == 1:
+            return super().map(fn, *iterables, timeout=timeout, **options)
+        if chunksize < 1:
+            raise ValueError(f"chunksize={chunksize}: needs to be at least 1")
+        chunks = _chunks(zip(*iterables, strict=False), chunksize)
+        return _flat(super().map(there.run_chunk, repeat(fn), chunks, timeout=timeout, **options))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False, **options: Any) -> None:
+        """As that of the executor, which may know further *options*."""
+        self._ledger.closing = True
+        if cancel_futures:
+            options["cancel_futures"] = True
+        self.executor.shutdown(wait, **options)
+        self._ledger.catch_up()
+
+    def _not_accepted(self, task: _Task, error: BaseException) -> None:
+        if isinstance(error, RuntimeError):  # as all of the standard library's: it is shut down, or broken
+            self._ledger.refuse(task, error, "closed")
+        elif isinstance(error, queue.Full):
+            self._ledger.refuse(task, error, "saturated")
+        else:
+            self._ledger.end(task, error, "error" if isinstance(error, Exception) else "cancelled")
+
+
+class _Task(Call):
+    """A call, and what is submitted in place of its function."""
+
+    __slots__ = ("ledger",)
+
+    def __init__(self, operation: str, ledger: Ledger) -> None:
+        super().__init__(operation)
+        self.ledger = ledger
+
+    def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        self.ledger.begin(self, threading.get_ident())
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            self.ledger.end(self, error, "error")
+            raise
+        self.ledger.end(self)
+        return result
+
+    def __reduce__(self) -> tuple[type[there.Away], tuple[()]]:
+        self.attempts = 1  # it is being handed to a process
+        return there.Away, ()
+
+    def settled(self, future: Future[Any]) -> None:
+        """Its future is done. If the call was begun here, it has ended already."""
+        if self.begun_ns is None:
+            if future.cancelled():
+                self.ledger.end(self, CancelledError(), "cancelled")
+            elif (error := future.exception()) is not None:
+                self.failed(error, None)
+            else:
+                self.ledger.end(self)
+
+    def failed(self, error: BaseException, ran: there.Ran | None) -> None:
+        """It has ended with *error*: the function's, if *ran* says that it ran."""
+        lost = ran is None and isinstance(error, BrokenExecutor)
+        outcome: Outcome = "worker_lost" if lost else "error"
+        self.ledger.end(self, error, outcome, ran)
+
+
+class _Relayed(Future[T]):
+    """The future of a call that may run elsewhere: gets what the executor's own has, without what came along."""
+
+    def __init__(self, task: _Task, future: Future[Any]) -> None:
+        super().__init__()
+        self._task = task
+        self._future: Future[Any] | None = future
+        future.add_done_callback(self._settle)
+
+    def cancel(self) -> bool:
+        future = self._future
+        return super().cancel() if future is None else future.cancel()
+
+    def running(self) -> bool:
+        future = self._future
+        return super().running() if future is None else future.running()
+
+    def _settle(self, future: Future[Any]) -> None:
+        self._future = None  # it refers to this one
+        if future.cancelled():
+            self._task.settled(future)
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        elif (error := future.exception()) is not None:
+            self._task.failed(error, there.taken_from(error))
+            self.set_exception(error)
+        else:
+            result, ran = future.result(), None
+            if isinstance(result, there.Answer):
+                result, ran = result.result, there.Ran(*result.ran)
+            self._task.ledger.end(self._task, ran=ran)
+            self.set_result(result)
+
+
+def _max_workers(executor: Executor) -> int | None:
+    size = getattr(executor, "_max_workers", None)
+    return size if isinstance(size, int) else None
+
+
+def _chunks(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
+    while chunk := list(islice(items, size)):
+        yield chunk
+
+
+def _flat(chunks: Iterable[list[T]]) -> Iterator[T]:
+    for chunk in chunks:
+        chunk.reverse()
+        while chunk:
+            yield chunk.pop()  # nothing that was handed out is held any longer
