@@ -801,6 +801,11 @@ def test_no_figure_loses_a_digit_on_a_narrow_screen() -> None:
     assert row(text(overview(crowded, (40, 10))), "BUSY")[:4] == ["BUSY", "128/256", "QUEUE", "1024"]
 
 
+def test_a_queue_without_a_limit_is_drawn_without_one() -> None:
+    open_ended = with_pool(samples.snapshot(), waiting=3, queue_limit=0)
+    assert row(text(overview(open_ended, (120, 40))), "BUSY")[2:4] == ["QUEUE", "3"]
+
+
 # many workers, many pools
 
 

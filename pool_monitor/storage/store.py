@@ -80,7 +80,7 @@ class Store:
     """The file, open for writing by us alone. After any error it is to be closed, and opened again.
 
     Raises ConfigError for a file that is not ours to write, sqlite3.Error and OSError for what goes wrong. Bounds: the
-    file and its log stay below ``size_limit``, but for one block.
+    file and its log stay below ``size_limit``, but for what one transaction adds to the log.
     """
 
     def __init__(self, path: Path, config: HistoryConfig) -> None:
@@ -116,7 +116,7 @@ class Store:
             for slot in slots:
                 self._insert(finest, slot.start, slot.length, self._numbered(slot), now)
                 # Deleted while the clock was ahead: as of now, all is there again.
-                self._do("UPDATE tiers SET gone = ?1 WHERE gone > ?1", (slot.start,))
+                self._do("UPDATE tiers SET gone = ? WHERE gone > ?", (slot.start, slot.start))
                 breathe()
 
     def tidy(self, now: int) -> None:
@@ -184,10 +184,11 @@ class Store:
         """Delete what its tier keeps no longer. Returns whether there may be more."""
         counts = []
         for tier, rolled in self._marked():
+            oldest = now - tier.retention
             expired = self._all(
                 "SELECT id, start + length, length(body) FROM blocks "
-                "WHERE step = ?1 AND start + length <= ?2 AND start < ?2 AND id <= ?3 ORDER BY start LIMIT ?4",
-                (tier.step, now - tier.retention, rolled, DELETED_AT_ONCE),
+                "WHERE step = ? AND start <= ? AND start + length <= ? AND id <= ? ORDER BY start LIMIT ?",
+                (tier.step, oldest, oldest, rolled, DELETED_AT_ONCE),
             )
             self._delete(tier, expired, now)
             counts.append(len(expired))

@@ -34,10 +34,11 @@ def report(snapshot: Snapshot, *, width: int = 100, glyphs: Glyphs = UNICODE) ->
 def _pool(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
     total = pool.total
     covered = min(snapshot.covered_seconds, snapshot.window_seconds)
+    limit = f" of {pool.queue_limit}" if pool.queue_limit else ""
     lines = _say(
         f"POOL {clean(pool.name)}: {pool.state}, {fmt.plural(pool.size, 'worker')} wanted: {pool.busy} busy, "
         f"{pool.idle} idle, {pool.starting} starting, {pool.draining} draining, {pool.dead} dead",
-        f"{pool.waiting} waiting{f' of {pool.queue_limit}' if pool.queue_limit else ''}, {fmt.plural(pool.sessions, 'session')}, "
+        f"{pool.waiting} waiting{limit}, {fmt.plural(pool.sessions, 'session')}, "
         f"{fmt.plural(pool.restarts, 'restart')}, {fmt.plural(pool.completed, 'call')} since the start",
         f"last {clean(snapshot.window)}, {fmt.whole_age(covered)} of it measured: {outcomes(total)}",
         among_them(total),
