@@ -213,7 +213,7 @@ class HistoryConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields
     at least as long. Steps of a file that exists cannot be changed; retentions can."""
     flush_interval: Seconds = 1.0
     """How often what was put is written: what a killed process loses at most."""
-    size_limit: Annotated[int, Meta(ge=MIB)] = 256 * MIB
+    size_limit: Annotated[int, Meta(ge=8 * MIB)] = 256 * MIB
     """Largest size of the file and its log. Past it the oldest blocks of the tier that takes up most go."""
     memory_limit: Annotated[int, Meta(ge=MIB)] = 32 * MIB
     """What is held in memory at most while the file cannot be written. Past it the oldest blocks are dropped."""

@@ -90,6 +90,8 @@ def _needs(value: Any, hint: Any, speech: Speech) -> str:
         return speech.sequence + (" of strings" if inner[0] is str else "") + example
     if kind is dict:
         return f"{speech.mapping} with strings as keys" + (" and values" if inner[1] is str else "")
+    if hasattr(hint, "_fields"):
+        return f"{speech.sequence} of {' and '.join(hint._fields)}"
     return speech.simple.get(hint) or f"a {hint.__name__}"
 
 

@@ -95,11 +95,14 @@ class Block(NamedTuple):
 
     def renumbered(self, rows: Ints, pools: Ints) -> Block:
         """The same with other numbers: row *r* becomes ``rows[r]``, pool *p* ``pools[p]``, each distinct."""
-        series, part = np.divmod(self.cells.chunks, ROW_CHUNKS)
-        chunks = rows[series] * ROW_CHUNKS + part
-        return merge(
-            [self._replace(rows=rows[self.rows], pools=pools[self.pools], cells=self.cells._replace(chunks=chunks))]
+        row, part = np.divmod(self.cells.chunks, ROW_CHUNKS)
+        block = self._replace(
+            rows=rows[self.rows],
+            pools=pools[self.pools],
+            cells=self.cells._replace(chunks=rows[row] * ROW_CHUNKS + part),
         )
+        ascending = all((numbers[1:] > numbers[:-1]).all() for numbers in (block.rows, block.pools))
+        return block if ascending else merge([block])
 
     def encode(self) -> bytes:
         """As bytes, for `decode`. Not compressed: columns of small numbers, which zlib halves or better."""

@@ -35,7 +35,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from pool_monitor.config import HistoryConfig, Tier
-from pool_monitor.metrics.block import Block, merging
+from pool_monitor.metrics.block import Block, merge
 from pool_monitor.metrics.recorded import Names
 from pool_monitor.storage.lock import Lock
 from pool_monitor.storage.schema import figure, log_limit, open_for_writing, pragma, transaction
@@ -174,7 +174,7 @@ class Store:
             except ValueError:
                 self.damaged += 1
             if len(merged) > MERGED_AT_ONCE or at == len(numbers):
-                merged = [_merge(merged)] if merged else []
+                merged = [merge(merged, breathe)] if merged else []
             breathe()
         return merged[0] if merged else None
 
@@ -306,17 +306,6 @@ class Store:
 def breathe() -> None:
     """Give the interpreter to whoever waits for it."""
     time.sleep(0)
-
-
-def _merge(blocks: Sequence[Block]) -> Block:
-    steps = merging(blocks)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            merged: Block = done.value
-            return merged
-        breathe()
 
 
 def packed(block: Block) -> bytes:
