@@ -392,7 +392,7 @@ class TestMetrics:
         assert names(table) == {metrics_pool.BARE, metrics_pool.AGAIN, metrics_pool.WATCHED}
 
     def test_a_history_is_written_second_by_second(self):
-        flushes, busy, idle = asyncio.run(metrics_store.measure(6, 3))
+        written, flushes, busy, idle = asyncio.run(metrics_store.measure(6, 3))
         assert len(flushes) == 3
         assert busy
         assert idle
