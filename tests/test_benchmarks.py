@@ -396,7 +396,8 @@ class TestMetrics:
         assert len(flushes) == 3
         assert busy
         assert idle
-        assert len(metrics_store.table(6, 2).rows) == 3
+        assert len(written) == 3
+        assert len(metrics_store.table(6, 2).rows) == 4
 
     def test_tables_are_chosen_by_beginnings(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(bench_metrics, "MADE", {"one": lambda: [Table("first", "", ["a"], [["b"]])], "two": list})
