@@ -89,10 +89,10 @@ async def connected(address: Address) -> AsyncIterator[httpx.AsyncClient]:
 
 async def fetch(address: Address, window: str) -> Snapshot:
     """One Snapshot. Raises ConnectError when the service cannot be reached, or says no."""
-    with _explained(address):
+    with explained(address):
         async with connected(address) as http:
             response = await http.get("/v1/snapshot", params={"window": window})
-            _check(response, response.text)
+            check_status(response, response.text)
             return parse(response.content)
 
 
@@ -100,13 +100,13 @@ async def follow(address: Address, window: str) -> AsyncGenerator[Snapshot, None
     """A Snapshot at every tick of the service. Raises ConnectError when the service is gone or says no."""
     from httpx_sse import aconnect_sse
 
-    with _explained(address):
+    with explained(address):
         async with (
             connected(address) as http,
             aconnect_sse(http, "GET", "/v1/stream", params={"window": window}) as source,
         ):
             if source.response.is_error:
-                _check(source.response, (await source.response.aread()).decode(errors="replace"))
+                check_status(source.response, (await source.response.aread()).decode(errors="replace"))
             async for event in source.aiter_sse():
                 if event.event == "snapshot":
                     yield parse(event.data)
@@ -124,13 +124,13 @@ def parse(text: str | bytes) -> Snapshot:
     raise ConnectError(f"the service speaks snapshot schema {version}, this program {SCHEMA_VERSION}: update it")
 
 
-def _check(response: httpx.Response, text: str) -> None:
+def check_status(response: httpx.Response, text: str) -> None:
     if response.is_error:
         raise ConnectError(f"the service answered {response.status_code}: {text.strip()[:500]}")
 
 
 @contextmanager
-def _explained(address: Address) -> Iterator[None]:
+def explained(address: Address) -> Iterator[None]:
     """Turns what httpx raises into a ConnectError that names the service."""
     try:
         yield

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 
 from pool_monitor.errors import ConfigError, ConnectError
-from pool_monitor.service.client import Address, _check, _explained, connected, parse
+from pool_monitor.service.client import Address, check_status, connected, explained, parse
 from pool_monitor.snapshot import Range, Snapshot, Summary
 
 T = TypeVar("T")
@@ -41,14 +41,14 @@ class Questions:
         )
         if response.status_code == httpx.codes.BAD_REQUEST:
             raise ConfigError(_decoded(response.content, dict[str, str])["error"])
-        _check(response, response.text)
+        check_status(response, response.text)
         return response.content
 
 
 @asynccontextmanager
 async def asking(address: Address) -> AsyncIterator[Questions]:
     """A connection for `Questions`."""
-    with _explained(address):
+    with explained(address):
         async with connected(address) as http:
             yield Questions(http)
 
