@@ -384,6 +384,28 @@ async def test_a_disk_that_does_not_answer_does_not_keep_the_owner_from_ending(
     await eventually(lambda: not connection._thread.is_alive())
 
 
+async def test_a_disk_that_does_not_answer_does_not_keep_the_owner_from_beginning(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, make = threading.Event(), history.Store
+
+    def slow(*arguments: Any) -> history.Store:
+        answers.wait(20)
+        return make(*arguments)
+
+    monkeypatch.setattr(history, "OPEN_MAX_S", 0.05)
+    monkeypatch.setattr(history, "Store", slow)
+    made = await owner.open()
+    assert owner.told == [f"{owner.path}: the disk has not answered for 0 s"]
+    owner.put(made, 3)
+    assert made.degraded is not None
+    answers.set()
+    assert await made.flush()
+    assert made.degraded is None
+    assert made.stats().held == 0
+    await made.close()
+
+
 async def test_one_that_is_given_up_while_it_is_opened_leaves_the_file_to_others(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,8 @@ from pool_monitor.storage.store import Slot, Store, Usage
 
 RETRY_MAX_S = 60.0
 """Longest pause before a file that could not be written is tried again."""
+OPEN_MAX_S = 5.0
+"""How long opening waits for a disk that does not answer: the owner begins without it then."""
 CLOSE_MAX_S = 10.0
 """How long closing waits for a disk that does not answer."""
 WRITTEN_AT_ONCE = 32
@@ -106,12 +108,16 @@ class History:
     ) -> Self:
         """A history in the file *path*, which is made if need be, readable by us alone.
 
-        Never raises for what is wrong with the file: it is then degraded from the start. *on_degrade* is called, with
-        the reason in words, when the file can no longer be written, *on_recover* when it can again; neither may raise.
+        Never raises for what is wrong with the file, and waits for it `OPEN_MAX_S` at most: it is then degraded from
+        the start. *on_degrade* is called, with the reason in words, when the file can no longer be written, *on_recover*
+        when it can again; neither may raise.
         """
         history = cls(Path(path), config or HistoryConfig(), clock or SystemClock(), on_degrade, on_recover)
         try:
-            await history.flush()
+            async with asyncio.timeout(OPEN_MAX_S):
+                await history.flush()
+        except TimeoutError:
+            history._tell(f"{path}: the disk has not answered for {OPEN_MAX_S:.0f} s")
         except BaseException:
             history._task.cancel()
             raise
