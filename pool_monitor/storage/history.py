@@ -109,8 +109,8 @@ class History:
         """A history in the file *path*, which is made if need be, readable by us alone.
 
         Never raises for what is wrong with the file, and waits for it `OPEN_MAX_S` at most: it is then degraded from
-        the start. *on_degrade* is called, with the reason in words, when the file can no longer be written, *on_recover*
-        when it can again; neither may raise.
+        the start. *on_degrade* is called, with the reason in words, when the file can no longer be written,
+        *on_recover* when it can again; neither may raise.
         """
         history = cls(Path(path), config or HistoryConfig(), clock or SystemClock(), on_degrade, on_recover)
         try:
