@@ -48,7 +48,7 @@ def block(durations: Mapping[int, Sequence[int]], *, pools: Sequence[int] = (0,)
     dense = np.zeros((len(chunks), CHUNK), np.int64)
     dense[at_chunk, places & (CHUNK - 1)] = counts
     sums = np.full((len(pools), POOL_SUMS), mark)
-    sums[:, fold.SECONDS] = 1
+    sums[:, fold.MEASURED] = 10**9
     peaks = np.full((len(pools), PEAKS), mark)
     return Block(rows, tallies, maxima, Cells.pack(chunks, dense), np.array(pools, np.int64), sums, peaks)
 

@@ -17,9 +17,9 @@ from pool_monitor.metrics.fold import (
     BUSY,
     BY_SESSION_KIND,
     DISTRIBUTIONS,
+    MEASURED,
     OUTCOMES,
     POOL_SUMS,
-    SECONDS,
     SUMS,
     code_of,
     fold,
@@ -180,7 +180,7 @@ def test_a_second_says_how_much_of_it_was_measured_and_a_long_silence_was_not() 
     ledger = Ledger(0)
     for after_s in (1, 3, 60, 1):
         ledger.add(after_s, [])
-    assert [(second, int(block.pool_sums[0, SECONDS])) for second, block in ledger.closed] == [
+    assert [(second, block.pool_sums[0, MEASURED] / 1e9) for second, block in ledger.closed] == [
         (0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (64, 1)
     ]  # fmt: skip
 

@@ -24,7 +24,7 @@ import numpy as np
 from msgspec import Struct
 
 from pool_monitor.fields import hints
-from pool_monitor.metrics.fold import DISTRIBUTIONS, OUTCOMES, SECONDS, SUMS, TALLIES
+from pool_monitor.metrics.fold import DISTRIBUTIONS, MEASURED, OUTCOMES, SUMS, TALLIES
 from pool_monitor.metrics.recorded import Part, Recorded, Totals
 from pool_monitor.metrics.series import Key
 from pool_monitor.metrics.stats import Grouped, call_fields, grouped
@@ -85,8 +85,8 @@ def _rows_of_history(recorded: Recorded) -> Iterator[Row]:
         group[called] = np.arange(len(called))
         measured = np.zeros(len(recorded.names.pools), np.int64)
         for block in blocks:
-            measured[block.pools] += block.pool_sums[:, SECONDS]
-        seconds = dict(zip(recorded.names.pools, measured.tolist(), strict=True))
+            measured[block.pools] += block.pool_sums[:, MEASURED]
+        seconds = dict(zip(recorded.names.pools, (measured / 1e9).tolist(), strict=True))
         keys = [recorded.names.rows[row] for row in called.tolist()]
         groups = grouped([(block, group) for block in blocks], len(called))
         yield from _rows(groups, keys, start, [seconds[pool] for pool, _operation, _worker in keys])

@@ -22,11 +22,11 @@ from pool_monitor.metrics.fold import (
     DEATHS,
     DISTRIBUTIONS,
     GAUGES,
+    MEASURED,
     OUTCOMES,
     POOL_SUMS,
     SAMPLED,
     SAMPLES,
-    SECONDS,
     SESSION_KINDS,
 )
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, SCALE, Ints
@@ -64,7 +64,7 @@ class PoolTotals(Struct, frozen=True, kw_only=True):
     errors: dict[str, int]
     """By category."""
     deaths: int
-    seconds: int
+    measured_ns: int
     """How many were measured."""
     samples: int
     """How often the gauges were sampled."""
@@ -160,7 +160,7 @@ def _pool_form(pool: str, sums: list[int]) -> PoolTotals:
         calls={kind: _named(OUTCOMES, counts) for kind, counts in zip(SESSION_KINDS, by_kind, strict=True)},
         errors=_named(CATEGORIES, sums[BY_CATEGORY]),
         deaths=sums[DEATHS],
-        seconds=sums[SECONDS],
+        measured_ns=sums[MEASURED],
         samples=sums[SAMPLES],
         sampled=_named(GAUGES, sums[SAMPLED]),
     )
@@ -171,7 +171,7 @@ def _pool_sums(form: PoolTotals) -> list[int]:
     by_kind = (_in_order(form.calls.get(kind, {}), OUTCOMES) for kind in SESSION_KINDS)
     sums[BY_SESSION_KIND] = [count for counts in by_kind for count in counts]
     sums[BY_CATEGORY] = _in_order(form.errors, CATEGORIES)
-    sums[DEATHS], sums[SECONDS], sums[SAMPLES] = form.deaths, form.seconds, form.samples
+    sums[DEATHS], sums[MEASURED], sums[SAMPLES] = form.deaths, form.measured_ns, form.samples
     sums[SAMPLED] = _in_order(form.sampled, GAUGES)
     return sums
 

@@ -21,13 +21,13 @@ from pool_monitor.metrics.fold import (
     DEATHS,
     FAILED,
     GAUGES,
+    MEASURED,
     OUTCOMES,
     PEAKED,
     PEAKS,
     POOL_SUMS,
     SAMPLED,
     SAMPLES,
-    SECONDS,
     SESSION_KINDS,
 )
 from pool_monitor.metrics.histogram import Ints
@@ -103,7 +103,7 @@ def span(start: Any, end: Any, step: Any, limit: int | None = POINTS) -> Span:
     if limit is not None and found.steps > limit:
         raise ConfigError(
             f"range(..., step={step!r}) would have {found.steps:,} points, more than {limit:,}; "
-            f"ask for a step of at least {math.ceil((last - first) / limit)} s, or for less time"
+            f"ask for a step of at least {math.ceil((last - first) / (limit - 1))} s, or for less time"
         )
     return found
 
@@ -227,7 +227,7 @@ class _Pools(NamedTuple):
 
     def covered_s(self) -> list[float]:
         """Seconds measured, per group."""
-        seconds: list[float] = (self.sums[:, SECONDS] / self.pools).tolist()
+        seconds: list[float] = (self.sums[:, MEASURED] / self.pools / 1e9).tolist()
         return seconds
 
     def gauges(self, group: int) -> dict[str, Any]:

@@ -134,6 +134,7 @@ class Collector:
         now_ns = self._clock.now_ns()
         self._since_ns = now_ns
         self._sampled_at: dict[str, int] = {}
+        self._recycled_at_ns = None
         self._weights: tuple[int, int] | None = None  # to be asked for
         self._buffer.clear()
         self._last_errors.clear()
@@ -197,8 +198,7 @@ class Collector:
 
     def finish(self) -> None:
         """Close the second under way too, so that the listener is told of it."""
-        self._catch_up()
-        self._windows.close_second()
+        self._windows.close_second(self._catch_up())
 
     def _on_closed(self, second: int, block: Block) -> None:
         self._trend.add(second, block.pool_sums)
@@ -253,7 +253,9 @@ class Collector:
             for slot, blocks in store.slots.items()
             for block in blocks
         ]
-        parts.append(Part(store.open * window.slot + drift_s, window.slot, self._windows.open_block()))
+        # A wall clock that is ahead by a fraction of a second must not put what happens now into the future.
+        started = min(store.open * window.slot + drift_s, int(self.wall_s()))
+        parts.append(Part(started, window.slot, self._windows.open_block()))
         return Recorded(self._registry.names(), parts)
 
     def totals(self) -> Totals:
@@ -274,6 +276,18 @@ class Collector:
             first=span.start * CHUNK,
             pool_sums=sums.pool_sums + opened.pool_sums,
         )
+
+    def reach(self, window: Window) -> tuple[float, bool]:
+        """Since when *window* has everything, in seconds since the epoch; and whether nothing was counted before."""
+        self._catch_up()
+        store = self._windows[window]
+        first_ns = max(store.since_ns, store.first * store.slot_ns)
+        return first_ns / SECOND_NS + self._drift_s(), first_ns == self._since_ns
+
+    @property
+    def since_s(self) -> float:
+        """When counting began, in seconds since the epoch."""
+        return self._since_ns / SECOND_NS + self._drift_s()
 
     def wall_s(self) -> float:
         """The wall clock, in seconds."""
@@ -445,7 +459,7 @@ class Collector:
             self._dropped += 1
             return
         if pool in self._registry.pools:
-            self._note_death(pool, text)
+            self._note_death(pool, text, telemetry.weight(WORKER_CRASH.name))
             self._note_error(pool, worker, CRASHED + text, of_process=True)
 
     def _on_terminate(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
@@ -455,7 +469,7 @@ class Collector:
             self._dropped += 1
             return
         if text is not None and pool in self._registry.pools:
-            self._note_death(pool, text)
+            self._note_death(pool, text, telemetry.weight(WORKER_TERMINATE.name))
 
     def _on_error(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
@@ -477,10 +491,10 @@ class Collector:
 
     # -- what goes wrong on a slot ---------------------------------------------------------------------------------
 
-    def _note_death(self, pool: str, text: str) -> None:
+    def _note_death(self, pool: str, text: str, times: int) -> None:
         self._last_deaths[pool] = _told(text)
         now_ns = self._catch_up()  # what is buffered ended before
-        self._windows.note(now_ns, self._registry.pools.index(pool), DEATHS)
+        self._windows.note(now_ns, self._registry.pools.index(pool), DEATHS, times)
 
     def _note_failure(self, pool: str, worker: str, metadata: Metadata) -> None:
         now_ns = self._clock.now_ns()

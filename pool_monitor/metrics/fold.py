@@ -46,8 +46,8 @@ BY_SESSION_KIND = slice(0, len(SESSION_KINDS) * len(OUTCOMES))
 """Calls per session kind and outcome."""
 BY_CATEGORY = slice(BY_SESSION_KIND.stop, BY_SESSION_KIND.stop + len(CATEGORIES))
 """Calls that failed (`FAILED`), per category."""
-DEATHS, SECONDS, SAMPLES = range(BY_CATEGORY.stop, BY_CATEGORY.stop + 3)
-"""Workers that died; seconds measured; how often the gauges were sampled."""
+DEATHS, MEASURED, SAMPLES = range(BY_CATEGORY.stop, BY_CATEGORY.stop + 3)
+"""Workers that died; ns measured; how often the gauges were sampled."""
 SAMPLED = slice(SAMPLES + 1, SAMPLES + 1 + len(GAUGES))
 POOL_SUMS = SAMPLED.stop
 PEAKED = ("busy", "waiting")
@@ -68,6 +68,8 @@ class Batch(NamedTuple):
 
     keys: NDArray[np.intp]
     """One per duration: ``(row * len(DISTRIBUTIONS) + distribution) * BUCKETS + bucket``."""
+    weight: int
+    """How many durations each of them stands for."""
     tallies: NDArray[np.int64]
     """Shape (rows, TALLIES)."""
     maxima: NDArray[np.int64]
@@ -93,37 +95,41 @@ def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights:
     """
     records = _records(buffer)
     dropped = len(buffer) // RECORD - len(records)
-    if weights != (1, 1):
-        records = np.repeat(records, np.where(records[:, 0] & ((1 << _OUTCOME_BITS) - 1) == 0, *weights), axis=0)
     codes, times, measured, insane = _checked(records)
     rows = len(pool_of_rows)
     row, outcome = codes >> _ROW_SHIFT, codes & ((1 << _OUTCOME_BITS) - 1)
 
+    ended_well = outcome == 0
+    # One number for all where it can be: a whole array of ones takes twice as long.
+    weight: Any = np.int64(1) if weights == (1, 1) else np.where(ended_well, *weights).astype(np.int64)
+
     tallies = np.zeros((rows, TALLIES), np.int64)
     flat, columns = tallies.reshape(-1), row * TALLIES
-    np.add.at(flat, columns + outcome, np.int64(1))
+    np.add.at(flat, columns + outcome, weight)
     # What was not measured in the worker is taken from outside: all the time since the hand-over.
     outside = np.maximum(times[:, 0] - times[:, 1], 0)
-    np.add.at(flat, columns + BUSY, np.where(measured, times[:, 2], outside))
+    np.add.at(flat, columns + BUSY, np.where(measured, times[:, 2], outside) * weight)
 
     series = row[:, None] * len(DISTRIBUTIONS) + np.arange(len(DISTRIBUTIONS))
-    if outcome.any() or not measured.all():
-        counted = np.repeat(outcome[:, None] == 0, len(DISTRIBUTIONS), axis=1)
+    if not (ended_well.all() and measured.all()):
+        counted = np.repeat(ended_well[:, None], len(DISTRIBUTIONS), axis=1)
         counted[:, 2] &= measured
         series, times = series[counted], times[counted]
     series, times = series.reshape(-1), times.reshape(-1)
+    each = weights[0]  # only calls that ended well have durations
     sums, maxima = np.zeros((2, rows * len(DISTRIBUTIONS)), np.int64)
-    np.add.at(sums, series, times)
+    np.add.at(sums, series, times * each)
     np.maximum.at(maxima, series, times)
     tallies[:, SUMS] = sums.reshape(rows, -1)
     return Batch(
         keys=(series << BUCKET_BITS) + bucket_of(times),
+        weight=each,
         tallies=tallies,
         maxima=maxima.reshape(rows, -1),
-        pool_sums=_pool_sums(codes, pool_of_rows[row], pools),
-        events=len(codes),
+        pool_sums=_pool_sums(codes, pool_of_rows[row], pools, weight),
+        events=int(np.broadcast_to(weight, len(codes)).sum()),
         dropped=dropped + insane,
-        clamped=int(np.count_nonzero(times > HIGHEST_NS)),
+        clamped=int(np.count_nonzero(times > HIGHEST_NS)) * each,
     )
 
 
@@ -140,16 +146,17 @@ def _checked(records: Ints) -> tuple[Ints, Ints, NDArray[np.bool_], int]:
     return codes[sane], times[sane], measured[sane], len(records) - int(np.count_nonzero(sane))
 
 
-def _pool_sums(codes: Ints, pool: NDArray[np.intp], pools: int) -> NDArray[np.int64]:
+def _pool_sums(codes: Ints, pool: NDArray[np.intp], pools: int, weight: Any) -> NDArray[np.int64]:
     """What is told apart by session kind and by category."""
     outcome = codes & ((1 << _OUTCOME_BITS) - 1)
     kind = (codes >> _OUTCOME_BITS) & ((1 << _KIND_BITS) - 1)
     sums = np.zeros(pools * POOL_SUMS, np.int64)
-    np.add.at(sums, pool * POOL_SUMS + kind * len(OUTCOMES) + outcome, np.int64(1))
+    np.add.at(sums, pool * POOL_SUMS + kind * len(OUTCOMES) + outcome, weight)
     failed = np.flatnonzero((outcome >= FAILED.start) & (outcome < FAILED.stop))
     if len(failed):
         category = (codes[failed] >> (_OUTCOME_BITS + _KIND_BITS)) & ((1 << _CATEGORY_BITS) - 1)
-        np.add.at(sums, pool[failed] * POOL_SUMS + BY_CATEGORY.start + category, np.int64(1))
+        heavy = weight[failed] if np.ndim(weight) else weight
+        np.add.at(sums, pool[failed] * POOL_SUMS + BY_CATEGORY.start + category, heavy)
     return sums.reshape(pools, POOL_SUMS)
 
 

@@ -45,10 +45,15 @@ class Metrics:
         """
         now_s = self._collector.wall_s()
         asked = answer.span(start, now_s if end is None else end, step)
-        recorded = self._collector.recorded(_finest(asked, now_s))
+        recorded = self._collector.recorded(self._finest(asked, now_s))
         selection = Selection(pool, operation, worker)
         known(recorded.names, selection)
         return answer.ranged(recorded, asked, selection)
+
+    @property
+    def since(self) -> float:
+        """When measuring began, in seconds since the epoch."""
+        return self._collector.since_s
 
     def worker(self, worker_id: str, window: str = "5m") -> WorkerView:
         """One slot by its id, such as ``summarizers-1``: its gauges now, its calls in *window*."""
@@ -81,18 +86,25 @@ class Metrics:
         """Everything counted since the monitor was entered, with whole histograms: what exporters are made from."""
         return self._collector.totals()
 
-
-def _finest(asked: Span, now_s: float) -> Window:
-    """The window whose slots make up the steps and that reaches back to the first of them."""
-    fitting = [window for window in WINDOWS.values() if asked.step % window.slot == 0]
-    for window in fitting:
-        if asked.start > now_s - window.seconds - window.slot - asked.step:
-            return window
-    kept = ", ".join(f"{window.slot} s for {window.name}" for window in WINDOWS.values())
-    raise ConfigError(
-        f"range(start={asked.start}, step={asked.step}): memory keeps steps of {kept} (and multiples of them); ask for "
-        "a larger step or a later start, or let [history] keep more and ask monitor.history"
-    )
+    def _finest(self, asked: Span, now_s: float) -> Window:
+        """The window whose slots make up the steps and that reaches back to the first of them, or nearly."""
+        fitting = [
+            window
+            for window in WINDOWS.values()
+            if asked.step % window.slot == 0 and asked.start + asked.step > now_s - window.seconds
+        ]
+        if not fitting:
+            kept = ", ".join(f"{window.slot} s for {window.name}" for window in WINDOWS.values())
+            raise ConfigError(
+                f"range(start={asked.start}, step={asked.step}): memory keeps steps of {kept} (and multiples of them); "
+                "ask for a larger step or a later start, or let [history] keep more and ask monitor.history"
+            )
+        reaches = {window.name: self._collector.reach(window) for window in fitting}
+        for window in fitting:
+            since, everything = reaches[window.name]
+            if everything or since <= asked.start:
+                return window
+        return min(fitting, key=lambda window: reaches[window.name][0])
 
 
 def known(names: Names, selection: Selection) -> None:

@@ -24,7 +24,7 @@ class Part(NamedTuple):
     start: int
     """Wall-clock time the slot begins at, whole seconds since the epoch."""
     length: int
-    """Seconds the slot has. How many of them were measured is in the block (`fold.SECONDS`)."""
+    """Seconds the slot has. How much of it was measured is in the block (`fold.MEASURED`)."""
     block: Block
 
 

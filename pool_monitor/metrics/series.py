@@ -113,6 +113,7 @@ class Registry:
         An operation's rows go together, so that its totals over all workers never go down.
         """
         alive = {key[:2] for row, key in enumerate(self._keys) if key is not None and not unused[row]}
+        alive |= {(pool, OTHER) for pool in self.pools}
         found = [
             row
             for row, key in enumerate(self._keys)

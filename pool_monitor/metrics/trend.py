@@ -39,9 +39,10 @@ class TrendRing:
         """Take in the sums of a second that has closed (`pool_monitor.metrics.fold`), shape (pools, POOL_SUMS)."""
         outcomes = pool_sums[:, BY_SESSION_KIND].reshape(-1, len(SESSION_KINDS), len(OUTCOMES)).sum(axis=1)
         at = second % LENGTH
-        self._seconds[at] = second
-        self._counts[at, :, 0] = outcomes[:, 0]
-        self._counts[at, :, 1] = outcomes[:, FAILED].sum(axis=1)
+        if self._seconds[at] != second:  # else it was closed early, and this is the rest of it
+            self._seconds[at], self._counts[at] = second, 0
+        self._counts[at, :, 0] += outcomes[:, 0]
+        self._counts[at, :, 1] += outcomes[:, FAILED].sum(axis=1)
 
     def trend(self, pool: int, window: Window, now_ns: int, wall_ns: int) -> Trend:
         """The steps that were complete at *now_ns*, cut where the wall clock, *wall_ns* then, is a multiple of one."""

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import CHUNK, Block, Cells, merge, merging
-from pool_monitor.metrics.fold import DISTRIBUTIONS, PEAKS, POOL_SUMS, SECONDS, TALLIES, Batch
+from pool_monitor.metrics.fold import DISTRIBUTIONS, MEASURED, PEAKS, POOL_SUMS, TALLIES, Batch
 from pool_monitor.metrics.histogram import BUCKETS
 from pool_monitor.metrics.pages import Pages, reserved
 
@@ -150,7 +150,7 @@ class OpenSecond:
 
     def add(self, batch: Batch) -> None:
         places = self._pages.places(batch.keys)
-        np.add.at(self.sums.counts, places, np.int32(1))  # a plain 1 costs fifty times as much
+        np.add.at(self.sums.counts, places, np.int32(batch.weight))  # a plain 1 costs fifty times as much
         self._touched[places // CHUNK] = True
         rows = len(batch.tallies)
         self.sums.tallies[:rows] += batch.tallies
@@ -280,6 +280,8 @@ class Windows:
         self.open = OpenSecond(self.pages, self.size)
         self.second = now_ns // SECOND_NS
         """The open one."""
+        self._measured_ns = now_ns
+        """Until when it is noted that time was measured."""
         self._closed = closed
         self._stores: dict[str, WindowStore]
         self._clear(now_ns)
@@ -304,29 +306,37 @@ class Windows:
     def add(self, now_ns: int, batch: Batch) -> None:
         """Count *batch* at *now_ns*."""
         self.advance(now_ns)
+        pages = self.pages.size
         self.open.add(batch)
+        if self.pages.size > pages:
+            self._keep_within_limit(now_ns)
 
-    def note(self, now_ns: int, pool: int, column: int) -> None:
-        """Count one in a column of a pool's sums at *now_ns*."""
+    def note(self, now_ns: int, pool: int, column: int, times: int = 1) -> None:
+        """Count something in a column of a pool's sums at *now_ns*."""
         self.advance(now_ns)
-        self.open.sums.pool_sums[pool, column] += 1
+        self.open.sums.pool_sums[pool, column] += times
 
     def advance(self, now_ns: int) -> None:
-        """Close what is over, and let slots that have become too old leave."""
+        """Close what is over, let slots that have become too old leave, and note that time has been measured."""
         second = now_ns // SECOND_NS
-        if second <= self.second:
-            return
-        silent = second - self.second > SILENCE
-        for over in range(self.second, self.second + 1 if silent else second):
-            self._close(over)
-        self.second = second
-        for store in self._stores.values():
-            store.go_on(now_ns // store.slot_ns)
-        self._keep_within_limit(now_ns)
+        if second > self.second:
+            silent = second - self.second > SILENCE
+            for over in range(self.second, self.second + 1 if silent else second):
+                self._measure((over + 1) * SECOND_NS)
+                self._close(over)
+            self.second = second
+            if silent:
+                self._measured_ns = second * SECOND_NS
+            for store in self._stores.values():
+                store.go_on(now_ns // store.slot_ns)
+            self._keep_within_limit(now_ns)
+        self._measure(now_ns)
 
-    def close_second(self) -> None:
-        """Close the open second early. What is counted in the rest of it will be a second block of it."""
+    def close_second(self, now_ns: int) -> None:
+        """Close the open second at *now_ns*. What is counted in the rest of it will be a second block of it."""
+        self.advance(now_ns)
         self._close(self.second)
+        self._keep_within_limit(now_ns)
 
     def tidy(self) -> Iterator[None]:
         """Merge the blocks of closed slots, in steps; anything may happen between two of them.
@@ -355,12 +365,13 @@ class Windows:
         return self.open.block()
 
     def used(self) -> NDArray[np.bool_]:
-        """Of each row: whether anything was counted in it within the longest window."""
-        longest = self._stores[LONGEST.name].running.tallies
-        return np.asarray((longest + self.open.sums.tallies).any(axis=1), np.bool_)
+        """Of each row: whether any window counts anything in it. The longest one may have had to let go of more."""
+        used = self.open.sums.tallies.any(axis=1)
+        for store in self._stores.values():
+            used = used | store.running.tallies.any(axis=1)
+        return np.asarray(used, np.bool_)
 
     def _close(self, second: int) -> None:
-        self.open.sums.pool_sums[:, SECONDS] += 1
         block = self.open.close()
         places = self.pages.places_of(block.cells)
         for store in self._stores.values():
@@ -368,6 +379,10 @@ class Windows:
             store.count(block, places)
         self.totals.add(block, places)
         self._closed(second, block)
+
+    def _measure(self, until_ns: int) -> None:
+        self.open.sums.pool_sums[:, MEASURED] += until_ns - self._measured_ns
+        self._measured_ns = until_ns
 
     def _keep_within_limit(self, now_ns: int) -> None:
         while self.nbytes > self.limit_bytes:

@@ -12,6 +12,8 @@ from pool_monitor.pool.transport.base import CallTimes
 from pool_monitor.pool.worker import Worker
 from pool_monitor.telemetry import FAILURES
 
+_RECORDS = 1000  # operations of a worker whose record is kept: more than targets have, were names not to end
+
 _START = events.OPERATION_START.event
 _STOP = events.OPERATION_STOP.event
 _EXCEPTION = events.OPERATION_EXCEPTION.event
@@ -73,6 +75,8 @@ def ended(pool: str, call: Call, error: BaseException | None, times: CallTimes |
         try:
             record = records.get(call.operation)
             if record is None:
+                if len(records) >= _RECORDS:
+                    records.clear()
                 record = records[call.operation] = series[pool, call.operation, worker.id, call.session_kind]
             record(now_ns - call.started_ns, call.queue_ns, ABSENT if times is None else times.execution_ns)
         except FAILURES as failure:

@@ -30,7 +30,7 @@ from starlette.routing import Route
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.export import prometheus
 from pool_monitor.metrics import Metrics
-from pool_monitor.snapshot import Snapshot
+from pool_monitor.snapshot import Range, Snapshot
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -83,13 +83,8 @@ def make_app(source: Source) -> Starlette:
         start, end = (_number(asked, name) for name in ("start", "end"))
         if start is None:
             raise ConfigError("start is missing: where the range begins, in seconds since the epoch")
-        step, selection = asked.get("step", "10s"), {name: asked.get(name) for name in ("pool", "operation", "worker")}
-        try:
-            return _json(source.metrics.range(start, end, step, **selection))
-        except ConfigError:
-            if source.history is None:
-                raise
-            return _json(await source.history.range(start, end, step, **selection))
+        selection = {name: asked.get(name) for name in ("pool", "operation", "worker")}
+        return _json(await _range(source, start, end, asked.get("step", "10s"), selection))
 
     async def metrics(request: Request) -> Response:
         kind = prometheus.negotiate(request.headers.get("accept"))
@@ -117,6 +112,18 @@ def make_app(source: Source) -> Starlette:
         ],
         exception_handlers={ConfigError: _refused(400), UnknownName: _refused(404)},
     )
+
+
+async def _range(source: Source, start: float, end: float | None, step: str, selection: dict[str, str | None]) -> Range:
+    """From memory where that has all of it, else from the history, if there is one."""
+    history = source.history
+    if history is None or start >= source.metrics.since:
+        try:
+            return source.metrics.range(start, end, step, **selection)
+        except (ConfigError, UnknownName):
+            if history is None:
+                raise
+    return await history.range(start, end, step, **selection)
 
 
 def _refused(status: int) -> Callable[[Request, Exception], Response]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 from pool_monitor.clock import Clock
+from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import answer, known
 from pool_monitor.metrics.answer import Selection, Span
 from pool_monitor.metrics.block import Block, merge
@@ -55,10 +57,13 @@ class HistoryMetrics:
 
         return await self._ask(asked, answered)
 
-    async def summary(self, start: float | datetime, end: float | datetime | None = None) -> Summary:
-        """How every pool did from *start* to *end* (now, if None), cut at whole slots, as `Metrics.summary`."""
-        asked = await self._whole(start, end)
-        return await self._ask(asked, lambda recorded: answer.summary(*_merged(recorded), asked.start, asked.end))
+    async def summary(self, start: float | datetime = 0.0, end: float | datetime | None = None) -> Summary:
+        """How every pool did from *start* (0: the beginning) to *end* (now, if None), cut at whole slots, as
+        `Metrics.summary`.
+        """
+        return await self._ask_whole(
+            start, end, lambda asked, recorded: answer.summary(*_merged(recorded), asked.start, asked.end)
+        )
 
     async def error_rates(
         self,
@@ -70,11 +75,11 @@ class HistoryMetrics:
     ) -> dict[str, ErrorRate]:
         """How many calls failed from *start* (0: the beginning) to *end* (now, if None), as `Metrics.error_rates`."""
 
-        def answered(recorded: Recorded) -> dict[str, ErrorRate]:
+        def answered(_asked: Span, recorded: Recorded) -> dict[str, ErrorRate]:
             known(recorded.names, Selection(pool))
             return answer.error_rates(*_merged(recorded), by, pool)
 
-        return await self._ask(await self._whole(start, end), answered)
+        return await self._ask_whole(start, end, answered)
 
     async def extent(self) -> tuple[int, int] | None:
         """From when to when there is anything, in seconds since the epoch; None when there is nothing."""
@@ -88,15 +93,26 @@ class HistoryMetrics:
         recorded = await self._history.read(asked.start, asked.end, asked.step)
         return await asyncio.to_thread(answered, recorded)
 
-    async def _whole(self, start: float | datetime, end: float | datetime | None) -> Span:
-        """From *start* to *end*, cut at whole slots of the coarsest tier that cuts off little."""
+    async def _ask_whole(
+        self,
+        start: float | datetime,
+        end: float | datetime | None,
+        answered: Callable[[Span, Recorded], T],
+    ) -> T:
+        """From *start* to *end*, cut at whole slots: as large ones as cut off little, or the finest still kept."""
         extent = await self._history.extent()
-        now = self._now()
-        exact = answer.span(start, now if end is None else end, 1, limit=None)
+        exact = answer.span(start, self._now() if end is None else end, 1, limit=None)
         first = max(exact.start, extent[0]) if extent else exact.start
         steps = [tier.step for tier in self._history.config.tiers]
-        step = max((step for step in steps if step * _EDGE <= exact.end - first), default=steps[0])
-        return answer.span(min(first, exact.end - 1), exact.end, step, limit=None)
+        fitting = [step for step in steps if step * _EDGE <= exact.end - first]
+        for step in steps[max(len(fitting) - 1, 0) :]:
+            asked = answer.span(min(first, exact.end - 1), exact.end, step, limit=None)
+            try:
+                return await self._ask(asked, partial(answered, asked))
+            except ConfigError:  # of that time only larger slots are kept
+                if step == steps[-1]:
+                    raise
+        raise AssertionError("there is always a tier")
 
     def _now(self) -> float:
         return self._clock.wall_ns() / 1e9
