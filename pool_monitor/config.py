@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -207,7 +208,7 @@ class HistoryConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields
     """What is kept on disk. Times are seconds, sizes bytes."""
 
     path: Annotated[str, Meta(min_length=1)] | None = None
-    """The SQLite file, such as ``var/text.db``; None: no history is kept."""
+    """The SQLite file, such as ``var/text.db``, from the working directory; None: no history is kept."""
     tiers: tuple[Tier, ...] = DEFAULT_TIERS
     """Pairs of step and retention in seconds, the finest first. Each step is a multiple of the one before, and is kept
     at least as long. Steps of a file that exists cannot be changed; retentions can."""
@@ -222,6 +223,8 @@ class HistoryConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields
     neither does, at the price of the disk's own latency for every flush. Neither can damage the file."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.path, os.PathLike):
+            msgspec.structs.force_setattr(self, "path", os.fspath(self.path))
         super().__post_init__()
         for tier in self.tiers:
             if len(tier) != 2 or not 1 <= tier[0] <= tier[1]:

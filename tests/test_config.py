@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pool_monitor import ConfigError, Monitor, MonitorConfig, Pool, PoolConfig
-from pool_monitor.config import MetricsConfig, ServiceConfig, Settings, build, load
+from pool_monitor.config import HistoryConfig, MetricsConfig, ServiceConfig, Settings, build, load
 
 
 @pytest.mark.parametrize(
@@ -229,6 +229,10 @@ def test_a_bad_option_is_refused_naming_it(option: str, value: Any) -> None:
 
 
 # -- the file -----------------------------------------------------------------------------------------------------
+
+
+def test_the_path_of_a_history_may_be_a_path() -> None:
+    assert HistoryConfig(path=Path("var/x.db")).path == "var/x.db"
 
 
 def test_a_file_sets_what_it_names_and_leaves_the_rest(tmp_path: Path) -> None:

@@ -315,6 +315,17 @@ async def test_a_lane_that_fails_does_not_reach_the_pool() -> None:
     assert "bad" not in {handler.id for handler in telemetry.list_handlers()}
 
 
+async def test_names_without_end_do_not_fill_up_what_a_worker_remembers() -> None:
+    future = asyncio.get_running_loop().create_future()
+    worker = Worker("p", 0, 100, PoolConfig())
+    with Lane():
+        for number in range(3000):
+            call = Call(f"op{number}", (), {}, Options(), future=future, items=None, deadline=0.0, now_ns=100)
+            call.worker, call.queue_ns = worker, 20
+            told.ended("p", call, None, None, 150)
+    assert 0 < sum(map(len, worker.records.values())) <= 1000
+
+
 async def test_what_was_not_measured_is_absent_in_the_lane_too() -> None:
     future = asyncio.get_running_loop().create_future()
     call = Call("echo", (), {}, Options(), future=future, items=None, deadline=0.0, now_ns=100)

@@ -149,6 +149,39 @@ def test_a_range_knows_what_was_not_measured(rig) -> None:
     assert [point.latency.p99 is None for point in found.points] == [True, True, True, True, False]
 
 
+def test_a_range_reaches_back_as_far_as_it_was_asked_for_whatever_its_step(rig) -> None:
+    for _ in range(1200):
+        rig.ok()
+        rig.ok()
+        rig.go(1)
+    for back, step in ((300, 300), (900, 900), (65, 10), (60, 60), (300, 60)):
+        found = rig.metrics.range(rig.now - back, step=step)
+        assert [point.calls for point in found.points if point.start + step <= rig.now] == [2 * step] * len(
+            [point for point in found.points if point.start + step <= rig.now]
+        )
+
+
+def test_the_rate_of_a_step_under_way_is_one_over_the_time_that_has_passed(rig) -> None:
+    for _ in range(17):
+        rig.ok()
+        rig.clock.advance(0.1)
+    found = rig.metrics.range(START, step=10).points[-1]
+    assert (found.calls, found.covered_seconds, found.rate) == (17, pytest.approx(1.7), pytest.approx(10))
+    assert rig.metrics.summary("1m").pools["p"].total.rate == pytest.approx(10)
+
+
+def test_without_a_step_a_range_has_the_finest_there_is(rig) -> None:
+    rig.go(100)
+    assert [rig.metrics.range(rig.now - back).step for back in (30, 200, 600, 2000)] == [1, 5, 10, 60]
+
+
+def test_a_fraction_of_a_second_between_the_clocks_hides_nothing(rig) -> None:
+    rig.go(5)
+    rig.clock.step_wall(0.6)
+    rig.ok()
+    assert sum(point.calls for point in rig.metrics.range(rig.now - 5, step=1).points) == 1
+
+
 def test_a_range_of_one_pool_carries_its_gauges_and_deaths(rig) -> None:
     for second in range(20):
         rig.collector.sample(status(size=4, busy=second % 4, waiting=second))
@@ -222,7 +255,7 @@ def test_when_the_wall_clock_is_set_ahead_the_past_moves_with_it(rig) -> None:
         ({"start": START, "step": 1.5}, "step=1.5: needs whole seconds"),
         ({"start": START, "step": "10 s"}, "step='10 s'"),
         ({"start": START, "step": "tens"}, "step='tens'"),
-        ({"start": START, "step": None}, "step=None"),
+        ({"start": START - 7200}, "60 s for 1h .* monitor.history"),
         ({"start": START, "step": math.nan}, "step=nan"),
         ({"start": START - 10**6, "step": 1}, "1,000,010 points, more than 4,000; ask for a step of at least 25"),
         ({"start": START - 120, "step": 1}, "memory keeps steps of 1 s for 1m, 5 s for 5m"),
@@ -362,6 +395,38 @@ def test_the_total_of_an_operation_never_goes_down_when_rows_run_out(rig) -> Non
     found = {key[1]: int(row.sum()) for key, row in zip(totals.names.rows, totals.outcomes, strict=True)}
     assert (found["work"], "gone" in found) == (3, False)
     assert rig.collector.self_view().overflowed > 0
+
+
+def test_the_total_of_other_never_goes_down(rig) -> None:
+    rig.collector.detach()
+    rig.collector = Collector(["p"], rig.clock, series_limit=48)
+    rig.collector.attach()
+    metrics = Metrics(rig.collector, lambda window: pytest.fail("no snapshot needed"))
+
+    def others() -> int:
+        totals = metrics.totals().by_operation()
+        return int(totals.outcomes[totals.names.rows.index(("p", "other", None))].sum())
+
+    for number in range(100):
+        rig.ok(operation=f"op-{number}", worker=f"p-{number % 2}")
+    before = others()
+    rig.go(4000)
+    rig.ok(operation="one more")
+    assert before > 50
+    assert others() >= before
+
+
+def test_deaths_are_corrected_for_a_filter_too(rig) -> None:
+    telemetry.configure(sample={"pool.worker.*": 10})
+    try:
+        metadata = {"pool": "p", "worker": "p-0", "pid": 1, "reason": "killed", "stderr": ""}
+        for _ in range(1000):
+            telemetry.execute(WORKER_CRASH.name, {"uptime": 1}, metadata)
+    finally:
+        telemetry.configure()
+    deaths = rig.metrics.range(START, START + 10, pool="p").points[0].deaths
+    assert deaths % 10 == 0
+    assert 600 < deaths < 1500
 
 
 def test_an_event_that_is_thinned_out_counts_as_often_as_its_weight_says(rig) -> None:

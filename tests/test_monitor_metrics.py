@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -12,17 +16,20 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from prometheus_client.parser import text_string_to_metric_families
 
 from pool_monitor import ConfigError, Monitor, Pool, UnknownName, telemetry
+from pool_monitor.clock import ManualClock
 from pool_monitor.config import HistoryConfig, MonitorConfig, OtlpConfig, ServiceConfig, TelemetryConfig
 from pool_monitor.events import CATALOGUE
+from pool_monitor.metrics.recorded import Names, Recorded
 from pool_monitor.service.client import connected
 from pool_monitor.snapshot import Range, Summary
-from pool_monitor.storage import Reader
+from pool_monitor.storage import HistoryMetrics, Reader
 from tests.programs import runtime_dir
 from tests.support import eventually, ops_pool
 from tests.test_monitor import Gauges, at
 
 __all__ = ["runtime_dir"]
 pytestmark = pytest.mark.usefixtures("runtime_dir", "no_leaks")
+ROOT = Path(__file__).parent.parent
 QUIET = ServiceConfig(socket=False)
 
 
@@ -171,6 +178,81 @@ async def test_a_question_memory_cannot_answer_is_answered_over_the_socket_from_
         asked = {"start": time.time() - 86_400, "step": "1h", "pool": "other"}
         found = msgspec.json.decode((await http.get("/v1/range", params=asked)).content, type=Range)
         assert sum(point.calls for point in found.points) == 1
+
+
+async def test_a_question_about_before_a_restart_is_answered_over_the_socket_from_the_history(tmp_path: Path):
+    began = time.time()
+    config = MonitorConfig(history=HistoryConfig(path=str(tmp_path / "other.db")))
+    for operation in ("before", "after"):
+        gauges = Gauges()
+        async with Monitor(gauges, config=config) as monitor:
+            gauges.call(operation=operation)
+            await eventually(lambda: monitor.snapshot().uptime > 1.2)
+            if operation == "after":
+                async with connected(at(monitor)) as http:
+                    asked = {"start": began - 60, "step": "1m"}
+                    found = msgspec.json.decode((await http.get("/v1/range", params=asked)).content, type=Range)
+                    assert sum(point.calls for point in found.points) == 2
+                    asked |= {"operation": "before"}
+                    found = msgspec.json.decode((await http.get("/v1/range", params=asked)).content, type=Range)
+                    assert sum(point.calls for point in found.points) == 1
+
+
+async def test_a_summary_of_a_time_of_which_only_coarser_slots_are_left_is_made_of_those():
+    class Kept:
+        """A history that keeps nothing finer than minutes."""
+
+        config = HistoryConfig()
+        asked: ClassVar[list[int]] = []
+
+        async def extent(self) -> tuple[int, int]:
+            return 0, 10**6
+
+        async def read(self, start: int, end: int, step: int) -> Recorded:
+            self.asked.append(step)
+            if step < 60:
+                raise ConfigError("only minutes are kept")
+            return Recorded(Names((), ()), [])
+
+    found = await HistoryMetrics(Kept(), ManualClock()).summary(60_010, 60_290)
+    assert (found.start, found.end, Kept.asked) == (60_000, 60_300, [1, 10, 60])
+
+
+async def test_a_child_that_outlives_a_killed_service_holds_neither_its_lock_nor_its_socket(tmp_path: Path):
+    """A ProcessPoolExecutor's worker, forked off the service, goes on when the service is killed."""
+    path = tmp_path / "other.db"
+    code = f"""
+import asyncio, os, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from tests.test_monitor import Gauges
+from pool_monitor import Monitor
+from pool_monitor.config import HistoryConfig, MonitorConfig
+
+async def main():
+    async with Monitor(Gauges(), config=MonitorConfig(history=HistoryConfig(path={str(path)!r}))) as monitor:
+        child = os.fork()
+        if not child:
+            time.sleep(30)
+            os._exit(0)
+        print(child, monitor.address, flush=True)
+        await asyncio.sleep(30)
+
+asyncio.run(main())
+"""
+    service = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "ignore", "-c", code, stdout=asyncio.subprocess.PIPE
+    )
+    child, address = (await service.stdout.readline()).decode().split()
+    try:
+        service.kill()
+        await service.wait()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_unix_connection(address)
+        async with Monitor(Gauges(), config=with_history(path)) as monitor:
+            assert monitor.snapshot().monitor.history.degraded is None
+    finally:
+        os.kill(int(child), signal.SIGKILL)
+        service._transport.close()
 
 
 async def test_a_history_that_cannot_be_written_is_told_of_and_the_pool_does_not_notice(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import sqlite3
@@ -406,6 +407,17 @@ async def test_a_disk_that_does_not_answer_does_not_keep_the_owner_from_beginnin
     await made.close()
 
 
+async def test_what_could_not_be_written_to_the_end_is_logged(
+    owner: Owner, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no directory")
+    made = await history.History.open(tmp_path / "file" / "x.db")
+    owner.put(made, 3)
+    with caplog.at_level(logging.WARNING):
+        await made.close()
+    assert "history left unwritten" in caplog.text
+
+
 async def test_one_that_is_given_up_while_it_is_opened_leaves_the_file_to_others(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -704,7 +716,7 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     ("make", "said"),
     [
         (lambda path: None, "there is no such file; a monitor with a history makes it"),
-        (lambda path: path.mkdir(), "there is no such file"),
+        (lambda path: path.mkdir(), "is a directory; name the file in it"),
         (lambda path: path.write_text("dear diary"), "is no history, but a file of another kind"),
         (lambda path: path.write_bytes(schema._MAGIC + b"?" * 9000), "it is damaged"),
         (lambda path: made_by_hand(path, "CREATE TABLE bookmarks (url)"), "is a database of another program"),

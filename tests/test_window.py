@@ -211,6 +211,47 @@ def test_whatever_happens_while_tidying_up_nothing_is_lost(history, data) -> Non
         check_rows(*added_up(ledger.windows, window, np.arange(ROWS), EACH), ledger.inside(window))
 
 
+def test_a_row_is_in_use_as_long_as_any_window_counts_something_in_it() -> None:
+    """Short of memory the longest window may have to let go of more than a shorter one: pages must not change hands."""
+    ledger = Ledger(0)
+    ledger.add(1, [(0, "ok", 10**6, 10**3, 10**6)])
+    ledger.add(130, [])
+    while ledger.windows[WINDOWS["1h"]].forget_oldest():
+        pass
+    assert not ledger.windows[WINDOWS["1h"]].running.tallies.any()
+    assert ledger.windows.used()[0]
+
+
+def test_memory_is_within_its_limit_also_within_a_second() -> None:
+    ledger = Ledger(0)
+    for _ in range(70):
+        ledger.add(1, [(0, "ok", 10**6, 10**3, 10**6)])
+    ledger.windows.limit_bytes = ledger.windows.nbytes
+    ledger.add(0, [(row, "ok", 10**9, 10**8, 10**7) for row in range(5)])
+    assert ledger.windows.nbytes <= ledger.windows.limit_bytes
+    ledger.windows.close_second(ledger.now_ns)
+    assert ledger.windows.nbytes <= ledger.windows.limit_bytes
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (1000, 1), (1, 7), (1_000_000, 1_000_000)])
+def test_a_record_counts_as_often_as_its_weight_says_without_being_copied(weights: tuple[int, int]) -> None:
+    records = [code_of(0), 4 * 10**6, 10**6, 3 * 10**6, code_of(0, "error"), 10**6, 10**6, ABSENT]
+    batch = fold(records, np.zeros(1, np.intp), 1, weights)
+    well, other = weights
+    assert (len(batch.keys), batch.weight, batch.events) == (3, well, well + other)
+    assert batch.tallies[0, : len(OUTCOMES)].tolist() == [well, other, 0, 0, 0, 0]
+    assert batch.tallies[0, SUMS].tolist() == [well * 4 * 10**6, well * 10**6, well * 3 * 10**6]
+    assert batch.tallies[0, BUSY] == well * 3 * 10**6
+    assert batch.pool_sums[0, BY_SESSION_KIND].tolist()[:2] == [well, other]
+    assert batch.maxima[0].tolist() == [4 * 10**6, 10**6, 3 * 10**6]
+
+
+def test_a_second_that_is_closed_early_and_again_is_drawn_whole() -> None:
+    ring = ring_of([(2, 5, 0), (2, 7, 1), (3, 0, 0)])
+    trend = ring.trend(0, WINDOWS["1m"], 4 * SECOND_NS, WALL_NS)
+    assert (trend.ok[-2], trend.errors[-2]) == (12.0, 1.0)
+
+
 def test_rows_given_back_leave_no_trace_of_whoever_had_them() -> None:
     ledger = Ledger(0)
     ledger.add(1, [(0, "ok", 10**6, 10**3, 10**6), (1, "ok", 10**7, 10**4, 10**5)])

@@ -96,7 +96,7 @@ def span(start: Any, end: Any, step: Any, limit: int | None = POINTS) -> Span:
     for an end not after the start, and for more than *limit* steps.
     """
     seconds = seconds_of(step)
-    first, last = _instant(start, "start"), _instant(end, "end")
+    first, last = instant(start, "start"), instant(end, "end")
     if last <= first:
         raise ConfigError(f"range(start={start!r}, end={end!r}): needs an end after the start")
     found = Span(math.floor(first / seconds) * seconds, math.ceil(last / seconds) * seconds, seconds)
@@ -108,7 +108,8 @@ def span(start: Any, end: Any, step: Any, limit: int | None = POINTS) -> Span:
     return found
 
 
-def _instant(when: Any, what: str) -> float:
+def instant(when: Any, what: str) -> float:
+    """A moment in seconds since the epoch, from that or a datetime with a zone; ConfigError for anything else."""
     if isinstance(when, datetime):
         if when.tzinfo is None:
             raise ConfigError(f"{what}={when!r}: needs a time zone, such as datetime.now(timezone.utc)")

@@ -11,7 +11,7 @@ from pool_monitor.metrics import answer
 from pool_monitor.metrics.answer import Selection, Span
 from pool_monitor.metrics.collector import Collector
 from pool_monitor.metrics.recorded import Names, Totals
-from pool_monitor.metrics.window import WINDOWS, Window, parse_window
+from pool_monitor.metrics.window import LONGEST, WINDOWS, Window, parse_window
 from pool_monitor.snapshot import ErrorRate, Range, Snapshot, Summary, WorkerView
 
 
@@ -31,19 +31,23 @@ class Metrics:
         self,
         start: float | datetime,
         end: float | datetime | None = None,
-        step: str | float = "10s",
+        step: str | float | None = None,
         *,
         pool: str | None = None,
         operation: str | None = None,
         worker: str | None = None,
     ) -> Range:
-        """How calls went from *start* to *end* (now, if None), one `Point` per *step*.
+        """How calls went from *start* to *end* (now, if None), one `Point` per *step* (None: the finest there is).
 
         Steps of any multiple of 1 s are there for the last minute, of 5 s for the last 5 minutes, of 10 s for 15
         minutes, of 60 s for an hour; counts, means and percentiles of every step are those of its own calls. Steps
         begin at multiples of *step*, the first at or before *start*. *pool*, *operation* and *worker* narrow it down.
         """
         now_s = self._collector.wall_s()
+        if step is None:
+            first = answer.instant(start, "start")
+            reaching = (window.slot for window in WINDOWS.values() if first > now_s - window.seconds)
+            step = next(reaching, LONGEST.slot)
         asked = answer.span(start, now_s if end is None else end, step)
         recorded = self._collector.recorded(self._finest(asked, now_s))
         selection = Selection(pool, operation, worker)

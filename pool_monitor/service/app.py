@@ -6,7 +6,7 @@ URLs are the same.
     GET /v1/snapshot?window=5m   one Snapshot as JSON
     GET /v1/stream?window=5m     a Snapshot at every tick, as server-sent events; comments in between as heartbeat
     GET /v1/summary?window=15m   a Summary as JSON
-    GET /v1/range?start=&end=&step=10s&pool=&operation=&worker=
+    GET /v1/range?start=&end=&step=&pool=&operation=&worker=
                                  a Range as JSON, from memory or, where that does not reach, from the history;
                                  start and end in seconds since the epoch
     GET /metrics                 everything counted since the monitor was entered, for Prometheus
@@ -84,7 +84,7 @@ def make_app(source: Source) -> Starlette:
         if start is None:
             raise ConfigError("start is missing: where the range begins, in seconds since the epoch")
         selection = {name: asked.get(name) for name in ("pool", "operation", "worker")}
-        return _json(await _range(source, start, end, asked.get("step", "10s"), selection))
+        return _json(await _range(source, start, end, asked.get("step"), selection))
 
     async def metrics(request: Request) -> Response:
         kind = prometheus.negotiate(request.headers.get("accept"))
@@ -114,7 +114,9 @@ def make_app(source: Source) -> Starlette:
     )
 
 
-async def _range(source: Source, start: float, end: float | None, step: str, selection: dict[str, str | None]) -> Range:
+async def _range(
+    source: Source, start: float, end: float | None, step: str | None, selection: dict[str, str | None]
+) -> Range:
     """From memory where that has all of it, else from the history, if there is one."""
     history = source.history
     if history is None or start >= source.metrics.since:
@@ -123,7 +125,7 @@ async def _range(source: Source, start: float, end: float | None, step: str, sel
         except (ConfigError, UnknownName):
             if history is None:
                 raise
-    return await history.range(start, end, step, **selection)
+    return await history.range(start, end, step or "1m", **selection)
 
 
 def _refused(status: int) -> Callable[[Request, Exception], Response]:

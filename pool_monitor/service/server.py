@@ -19,6 +19,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from pool_monitor.forks import keep_from_children
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
@@ -59,6 +61,7 @@ def _bound(path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
         try:
+            keep_from_children(listener)
             path.chmod(0o600)  # before it listens: nobody can have connected yet
             yield listener
         finally:

@@ -188,6 +188,8 @@ class History:
             self._hung = True
             self._task.cancel()
             self._tell(f"{self.path}: the disk has not answered for {CLOSE_MAX_S:.0f} s")
+        if self._held:
+            logger("storage").warning("history left unwritten", seconds=len(self._held), reason=self._degraded)
         self._dropped += len(self._held)
         self._held.clear()
         self._held_bytes = 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pool_monitor.errors import ConfigError
+from pool_monitor.forks import keep_from_children
 
 
 class Lock:
@@ -24,6 +25,7 @@ class Lock:
             try:
                 _take(file, path)
                 if self._is(file):  # else whoever had it has just removed it
+                    keep_from_children(file)
                     self._file = file
             finally:
                 if self._file is None:

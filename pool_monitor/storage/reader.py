@@ -254,6 +254,8 @@ def _when(seconds: int) -> str:
 
 def _open(path: Path, stack: ExitStack) -> sqlite3.Connection:
     """A connection that can read *path*, which *stack* closes."""
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a directory; name the file in it")
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file; a monitor with a history makes it")
     check_header(path)
