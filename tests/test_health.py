@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pool_monitor.pool.health import Health, Verdict
@@ -149,6 +149,7 @@ def test_an_answer_ends_the_indulgence_for_pings_missed_at_work() -> None:
     st.integers(1, 4),
     st.lists(st.tuples(st.floats(0, 5), st.sampled_from(["look", "busy", "answer", "old answer"])), max_size=60),
 )
+@example(interval=2.0, timeout=0.5, misses=1, steps=[(0.0, "look"), (2.0, "look"), (1.0, "old answer")])
 def test_whoever_is_at_work_or_answered_lately_is_never_replaced(
     interval: float, timeout: float, misses: int, steps: list[tuple[float, str]]
 ) -> None:

@@ -73,6 +73,7 @@ class Health:
         """
         if not self._answered < token <= self._token or self._asked_at is None:
             return None
+        self._look(now)  # what has come to be late until now is cleared too, and not counted after that
         self._answered = token
         self.late = self._excused = 0
         return now - self._asked_at if token == self._token else None
