@@ -15,6 +15,9 @@ from typing import Any
 
 from pool_monitor import telemetry
 
+SESSION_KINDS = ("none", "hint", "strict")
+"""What a call's session wants of its worker, as ``session_kind`` says it; ``none``: it has no session."""
+
 ABSENT = -(2**63)
 """In a lane: a number that was not measured, where a mapping leaves the key out. Smaller than any measurement."""
 

@@ -23,9 +23,11 @@ Durations: TypeAlias = tuple[list[int], list[int], list[int]]
 SUMMARY: Key = ("text", "summary", "text-0")
 
 
-def _drawn(seed: int, shape: str, n: int) -> list[int]:
+def drawn(seed: int, shape: str, n: int) -> list[int]:
+    """So many durations of a shape, in ns."""
     rng = np.random.default_rng(seed)
     seconds = {
+        "lognormal": lambda: rng.lognormal(-4, 1.5, n),
         "heavy-tailed": lambda: 0.001 * (1 + rng.pareto(1.1, n)),
         "bimodal": lambda: np.where(rng.random(n) < 0.95, rng.normal(1e-4, 1e-5, n), rng.normal(0.05, 0.01, n)),
     }[shape]()
@@ -36,7 +38,7 @@ _durations = st.integers(1_000, HIGHEST_NS)
 streams = st.one_of(
     st.lists(_durations, min_size=1, max_size=5),
     st.builds(lambda value, n: [value] * n, _durations, st.integers(1, 300)),
-    st.builds(_drawn, st.integers(0, 2**32), st.sampled_from(["heavy-tailed", "bimodal"]), st.integers(1, 2000)),
+    st.builds(drawn, st.integers(0, 2**32), st.sampled_from(["heavy-tailed", "bimodal"]), st.integers(1, 2000)),
 )
 """Durations of every shape: few, constant, heavy-tailed, bimodal; all within the range of the histogram."""
 tiny = st.lists(st.integers(0, 2_000), min_size=1, max_size=50)

@@ -16,7 +16,7 @@ import numpy as np
 
 from pool_monitor.clock import ManualClock
 from pool_monitor.metrics import fold
-from pool_monitor.metrics.block import CHUNK, CHUNK_BITS, Block, Cells, empty, merge
+from pool_monitor.metrics.block import CHUNK, CHUNK_BITS, Block, Cells, merge
 from pool_monitor.metrics.fold import BUSY, DISTRIBUTIONS, PEAKS, POOL_SUMS, SUMS, TALLIES
 from pool_monitor.metrics.histogram import BUCKETS, bucket_of
 from pool_monitor.metrics.recorded import Names, Recorded
@@ -64,7 +64,7 @@ def fat(number: int, rows: int = 4000) -> Slot:
     noise[:, BUSY] = 0
     names = Names(tuple(("text", f"operation {row}", None) for row in range(rows)), ())
     maxima = np.zeros((rows, len(DISTRIBUTIONS)), np.int64)
-    return Slot(T0 + number, 1, empty()._replace(rows=np.arange(rows), tallies=noise, maxima=maxima), names)
+    return Slot(T0 + number, 1, merge([])._replace(rows=np.arange(rows), tallies=noise, maxima=maxima), names)
 
 
 def write(store: Store, numbers: Iterable[int], *, now: int | None = None) -> None:

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
+from pool_monitor.events import SESSION_KINDS
 from pool_monitor.export.families import BOUNDS
 from pool_monitor.export.prometheus import OPENMETRICS, PROTOBUF, TEXT, negotiate, render
 from pool_monitor.metrics.fold import (
@@ -36,7 +37,6 @@ from pool_monitor.metrics.fold import (
     DISTRIBUTIONS,
     OUTCOMES,
     POOL_SUMS,
-    SESSION_KINDS,
 )
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, SMALLEST_NS, bucket_of
 from pool_monitor.metrics.recorded import Names, Totals

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from pool_monitor.events import SESSION_KINDS
 from pool_monitor.export import tabular, totals_json
 from pool_monitor.export.tabular import Row, rows, to_csv, to_json
-from pool_monitor.metrics.fold import CATEGORIES, DISTRIBUTIONS, OUTCOMES, SESSION_KINDS
+from pool_monitor.metrics.fold import CATEGORIES, DISTRIBUTIONS, OUTCOMES
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, RELATIVE_ERROR, SMALLEST_NS
 from pool_monitor.metrics.recorded import Totals
 from pool_monitor.snapshot import Bar, CallStats, Distribution, PoolView, Trend, WorkerView

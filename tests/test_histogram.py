@@ -14,18 +14,9 @@ from hypothesis import strategies as st
 from pool_monitor.metrics import histogram
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, HIGHEST_NS, RELATIVE_ERROR, SCALE
 from pool_monitor.snapshot import Bar
+from tests.recordings import drawn
 
 SHARES = (0.001, 0.25, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
-
-
-def _draw(seed: int, shape: str, n: int) -> list[int]:
-    rng = np.random.default_rng(seed)
-    seconds = {
-        "lognormal": lambda: rng.lognormal(-4, 1.5, n),
-        "pareto": lambda: 0.001 * (1 + rng.pareto(1.1, n)),
-        "bimodal": lambda: np.where(rng.random(n) < 0.95, rng.normal(1e-4, 1e-5, n), rng.normal(0.05, 0.01, n)),
-    }[shape]()
-    return np.clip(seconds * 1e9, 1_000, HIGHEST_NS).astype(int).tolist()
 
 
 durations = st.integers(1_000, HIGHEST_NS)
@@ -34,9 +25,9 @@ streams = st.one_of(
     st.lists(durations, min_size=1, max_size=400),
     st.builds(lambda value, n: [value] * n, durations, st.integers(1, 300)),
     st.builds(
-        _draw,
+        drawn,
         st.integers(0, 2**32),
-        st.sampled_from(["lognormal", "pareto", "bimodal"]),
+        st.sampled_from(["lognormal", "heavy-tailed", "bimodal"]),
         st.integers(1, 3000),
     ),
 )
@@ -78,7 +69,7 @@ def test_many_histograms_at_once_give_what_each_gives_alone(parts: list[list[int
 
 
 def test_quantiles_of_a_slice_of_the_buckets_are_those_of_the_whole() -> None:
-    counts = counts_of(_draw(7, "lognormal", 500))
+    counts = counts_of(drawn(7, "lognormal", 500))
     first = int(np.flatnonzero(counts)[0])
     np.testing.assert_array_equal(
         histogram.quantiles(counts, SHARES), histogram.quantiles(counts[first:], SHARES, first)

@@ -20,7 +20,7 @@ import pytest
 
 from pool_monitor.clock import ManualClock
 from pool_monitor.errors import ConfigError
-from pool_monitor.metrics.block import empty
+from pool_monitor.metrics.block import merge
 from pool_monitor.storage import History, HistoryConfig, Reader, history, lock, schema
 from tests import stores
 from tests.programs import ROOT, Program
@@ -131,7 +131,7 @@ async def test_a_question_asked_while_blocks_are_written_counts_them_once(owner:
 
 
 async def test_a_second_in_which_nothing_was_counted_is_not_kept(opened: History) -> None:
-    opened.put(T0, 1, empty(), NAMES)
+    opened.put(T0, 1, merge([]), NAMES)
     assert opened.stats().held == 0
 
 

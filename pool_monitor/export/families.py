@@ -10,7 +10,8 @@ from typing import NamedTuple, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.metrics.fold import BY_CATEGORY, BY_SESSION_KIND, CATEGORIES, DEATHS, OUTCOMES, SESSION_KINDS
+from pool_monitor.events import SESSION_KINDS
+from pool_monitor.metrics.fold import BY_CATEGORY, CATEGORIES, DEATHS, OUTCOMES, by_session_kind
 from pool_monitor.metrics.histogram import FIRST_INDEX, SCALE
 from pool_monitor.metrics.recorded import Totals
 from pool_monitor.snapshot import Breaker, CallStats, Distribution, Health, PoolDetail, PoolState, Snapshot
@@ -122,7 +123,7 @@ def _counted(totals: Totals) -> Iterator[Family]:
         OUTCOMES,
     )
     pools = [labels(pool=pool) for pool in totals.names.pools]
-    by_kind = totals.pool_sums[:, BY_SESSION_KIND].reshape(len(pools), len(SESSION_KINDS), len(OUTCOMES))
+    by_kind = by_session_kind(totals.pool_sums)
     yield _family(
         "session_calls_total",
         "Calls that ended, by what their session's worker means to it.",

@@ -14,6 +14,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from pool_monitor.events import SESSION_KINDS
 from pool_monitor.export.tabular import SCHEMA, listed
 from pool_monitor.metrics.fold import (
     BY_CATEGORY,
@@ -27,7 +28,6 @@ from pool_monitor.metrics.fold import (
     POOL_SUMS,
     SAMPLED,
     SAMPLES,
-    SESSION_KINDS,
 )
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, SCALE, Ints
 from pool_monitor.metrics.recorded import Totals

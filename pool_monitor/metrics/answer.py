@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.errors import ConfigError
+from pool_monitor.events import SESSION_KINDS
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.fold import (
+    ACCEPTED,
     BUSY,
     BY_CATEGORY,
-    BY_SESSION_KIND,
     CATEGORIES,
     DEATHS,
     FAILED,
@@ -28,7 +29,7 @@ from pool_monitor.metrics.fold import (
     POOL_SUMS,
     SAMPLED,
     SAMPLES,
-    SESSION_KINDS,
+    by_session_kind,
 )
 from pool_monitor.metrics.histogram import Ints
 from pool_monitor.metrics.recorded import Recorded
@@ -39,7 +40,6 @@ from pool_monitor.snapshot import CallStats, ErrorRate, OperationView, Point, Po
 POINTS = 4000
 """Most points of a range."""
 BY = ("operation", "worker", "category", "session_kind")
-_CALLED = ("ok", "error", "timeout", "worker_lost", "cancelled")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -254,7 +254,7 @@ def _pools(parts: Iterable[tuple[Block, int]], groups: int, chosen: list[int], p
 
 def _error_rate(outcomes: Ints) -> ErrorRate:
     errors = int(outcomes[FAILED].sum())
-    return _rate(int(outcomes[: len(_CALLED)].sum()), errors)
+    return _rate(int(outcomes[ACCEPTED].sum()), errors)
 
 
 def _rate(calls: int, errors: int) -> ErrorRate:
@@ -268,5 +268,5 @@ def _by_category(sums: Ints) -> dict[str, ErrorRate]:
 
 
 def _by_session_kind(sums: Ints) -> dict[str, ErrorRate]:
-    outcomes = sums[BY_SESSION_KIND].reshape(len(SESSION_KINDS), len(OUTCOMES))
+    outcomes = by_session_kind(sums)
     return {kind: _error_rate(row) for kind, row in zip(SESSION_KINDS, outcomes, strict=True) if row.any()}

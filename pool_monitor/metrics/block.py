@@ -148,20 +148,6 @@ def _narrowed(array: NDArray[Any]) -> NDArray[Any]:
     return array.astype(np.promote_types(np.min_scalar_type(low), np.min_scalar_type(high)))
 
 
-def empty() -> Block:
-    """A block in which nothing was counted."""
-    none = np.zeros(0, np.int64)
-    return Block(
-        rows=none,
-        tallies=np.zeros((0, TALLIES), np.int64),
-        maxima=np.zeros((0, len(DISTRIBUTIONS)), np.int64),
-        cells=Cells(none, none.astype(np.uint8), none.astype(np.uint8), none.astype(np.uint8)),
-        pools=none,
-        pool_sums=np.zeros((0, POOL_SUMS), np.int64),
-        pool_peaks=np.zeros((0, PEAKS), np.int64),
-    )
-
-
 def merge(blocks: Sequence[Block], between: Callable[[], object] = lambda: None) -> Block:
     """*blocks* as one: sums and counts added, the larger of maxima and peaks. Their rows need not ascend.
 

@@ -255,7 +255,7 @@ class Collector:
         ]
         # A wall clock that is ahead by a fraction of a second must not put what happens now into the future.
         started = min(store.open * window.slot + drift_s, int(self.wall_s()))
-        parts.append(Part(started, window.slot, self._windows.open_block()))
+        parts.append(Part(started, window.slot, self._windows.open.block()))
         return Recorded(self._registry.names(), parts)
 
     def totals(self) -> Totals:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.errors import Category
-from pool_monitor.events import ABSENT
+from pool_monitor.events import ABSENT, SESSION_KINDS
 from pool_monitor.metrics.histogram import BUCKET_BITS, HIGHEST_NS, Ints, bucket_of
 
 RECORD = 4
@@ -27,8 +27,8 @@ DISTRIBUTIONS = ("latency", "queue", "execution")
 OUTCOMES = ("ok", "error", "timeout", "worker_lost", "cancelled", "rejected")
 FAILED = slice(1, 4)
 """The outcomes that are errors."""
-SESSION_KINDS = ("none", "hint", "strict")
-"""Of a call's session: it has none, or what its worker means to it."""
+ACCEPTED = slice(0, 5)
+"""All but ``rejected``."""
 CATEGORIES = (*get_args(Category), "other")
 """Of what failed, as in errors.py; ``other`` is what an emitter calls anything else."""
 
@@ -79,6 +79,11 @@ class Batch(NamedTuple):
     events: int
     dropped: int
     clamped: int
+
+
+def by_session_kind(pool_sums: Ints) -> Ints:
+    """The calls of pools per session kind and outcome: shape (..., SESSION_KINDS, OUTCOMES)."""
+    return pool_sums[..., BY_SESSION_KIND].reshape(*pool_sums.shape[:-1], len(SESSION_KINDS), len(OUTCOMES))
 
 
 def code_of(row: int, outcome: str = "ok") -> int:
@@ -155,8 +160,9 @@ def _pool_sums(codes: Ints, pool: NDArray[np.intp], pools: int, weight: Any) -> 
     failed = np.flatnonzero((outcome >= FAILED.start) & (outcome < FAILED.stop))
     if len(failed):
         category = (codes[failed] >> (_OUTCOME_BITS + _KIND_BITS)) & ((1 << _CATEGORY_BITS) - 1)
-        heavy = weight[failed] if np.ndim(weight) else weight
-        np.add.at(sums, pool[failed] * POOL_SUMS + BY_CATEGORY.start + category, heavy)
+        np.add.at(
+            sums, pool[failed] * POOL_SUMS + BY_CATEGORY.start + category, np.broadcast_to(weight, codes.shape)[failed]
+        )
     return sums.reshape(pools, POOL_SUMS)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pool_monitor.metrics.fold import BY_SESSION_KIND, FAILED, OUTCOMES, SESSION_KINDS
+from pool_monitor.metrics.fold import FAILED, by_session_kind
 from pool_monitor.metrics.histogram import Ints
 from pool_monitor.metrics.window import SECOND_NS, Window
 from pool_monitor.snapshot import Trend
@@ -37,7 +37,7 @@ class TrendRing:
 
     def add(self, second: int, pool_sums: Ints) -> None:
         """Take in the sums of a second that has closed (`pool_monitor.metrics.fold`), shape (pools, POOL_SUMS)."""
-        outcomes = pool_sums[:, BY_SESSION_KIND].reshape(-1, len(SESSION_KINDS), len(OUTCOMES)).sum(axis=1)
+        outcomes = by_session_kind(pool_sums).sum(axis=1)
         at = second % LENGTH
         if self._seconds[at] != second:  # else it was closed early, and this is the rest of it
             self._seconds[at], self._counts[at] = second, 0

@@ -360,10 +360,6 @@ class Windows:
         store = self._stores[window.name]
         return merge([store.running.block(np.arange(1, self.pages.size), store.highest()), self.open.block()])
 
-    def open_block(self) -> Block:
-        """All that has been counted since the last full second."""
-        return self.open.block()
-
     def used(self) -> NDArray[np.bool_]:
         """Of each row: whether any window counts anything in it. The longest one may have had to let go of more."""
         used = self.open.sums.tallies.any(axis=1)

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 _ids = itertools.count(1)
 
-SESSION_KINDS = ("none", "hint", "strict")
-"""What a call wants of the worker of its session; ``none``: it has no session."""
-
 STREAM_HIGH = 64  # items of a stream nobody has read yet at which its worker is no longer listened to
 STREAM_LOW = 16  # and at which it is again
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from pool_monitor import events
 from pool_monitor.errors import OperationError, PoolError, Rejected
-from pool_monitor.events import ABSENT
-from pool_monitor.pool.calls import SESSION_KINDS, Call
+from pool_monitor.events import ABSENT, SESSION_KINDS
+from pool_monitor.pool.calls import Call
 from pool_monitor.pool.transport.base import CallTimes
 from pool_monitor.pool.worker import Worker
 from pool_monitor.telemetry import FAILURES

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 from typing import TypeVar
 
 from pool_monitor.clock import Clock
@@ -55,7 +54,8 @@ class HistoryMetrics:
             known(recorded.names, selection)
             return answer.ranged(recorded, asked, selection)
 
-        return await self._ask(asked, answered)
+        recorded = await self._history.read(asked.start, asked.end, asked.step)
+        return await asyncio.to_thread(answered, recorded)
 
     async def summary(self, start: float | datetime = 0.0, end: float | datetime | None = None) -> Summary:
         """How every pool did from *start* (0: the beginning) to *end* (now, if None), cut at whole slots, as
@@ -89,10 +89,6 @@ class HistoryMetrics:
         """How the history is doing: what waits, what was lost, how large it is. Does not wait."""
         return self._history.stats()
 
-    async def _ask(self, asked: Span, answered: Callable[[Recorded], T]) -> T:
-        recorded = await self._history.read(asked.start, asked.end, asked.step)
-        return await asyncio.to_thread(answered, recorded)
-
     async def _ask_whole(
         self,
         start: float | datetime,
@@ -108,10 +104,12 @@ class HistoryMetrics:
         for step in steps[max(len(fitting) - 1, 0) :]:
             asked = answer.span(min(first, exact.end - 1), exact.end, step, limit=None)
             try:
-                return await self._ask(asked, partial(answered, asked))
+                recorded = await self._history.read(asked.start, asked.end, asked.step)
             except ConfigError:  # of that time only larger slots are kept
                 if step == steps[-1]:
                     raise
+                continue
+            return await asyncio.to_thread(answered, asked, recorded)
         raise AssertionError("there is always a tier")
 
     def _now(self) -> float:
