@@ -759,7 +759,10 @@ async def test_calls_handed_ahead_do_not_wait_behind_a_stream_nobody_reads() -> 
             [stream] = pool._calls()._open.values()
             buffer = await eventually(lambda: stream.items and stream.items.buffer)
             await eventually(lambda: len(buffer) >= STREAM_HIGH)
-            pool._calls().roster.depth = 4
+            roster = pool._calls().roster
+            roster.depth = 4  # which it was not yet when the stream began, if the quick calls were slow
+            for worker in roster.workers.values():
+                roster.changed(worker)
             calls = [asyncio.ensure_future(pool.options(timeout=5).run("echo", number)) for number in range(6)]
             await asyncio.sleep(0)
             assert stream.worker is not None
