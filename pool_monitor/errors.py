@@ -15,6 +15,7 @@
     ├── OperationCancelled              the pool was closed while the call ran
     ├── OperationTimeout (TimeoutError) the call's deadline passed while it ran
     ├── WorkerDied                      the worker ended while the call was on it
+    │   └── PoisonedCall                several workers ended just before they would have begun it
     ├── SessionLost                     strict affinity: the session's worker is gone
     ├── ProtocolError                   a worker spoke nonsense; it has been replaced
     └── ConnectError                    no running service could be reached (command line, remote viewers)
@@ -198,6 +199,14 @@ class WorkerDied(PoolError):
     ) -> None:
         self.worker, self.exit_code, self.stderr, self.reason = worker, exit_code, stderr, reason
         super().__init__(f"{message}\nits last lines on stderr:\n{stderr}" if stderr else message)
+
+
+class PoisonedCall(WorkerDied):
+    """Several workers in a row ended where this call would have come next, though none had begun it. It is handed to no
+    other: it is most likely what ends them.
+    """
+
+    retryable = False
 
 
 class SessionLost(PoolError):

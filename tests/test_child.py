@@ -455,6 +455,9 @@ def test_the_package_msgpack_gives_what_msgspec_gives(monkeypatch: pytest.Monkey
 # -- the handshake, from the other side ---------------------------------------------------------------------------
 
 
+HELLO = {"type": "hello", "protocol": 1, "codec": "json", "python": "3"}
+
+
 def fake_worker(
     folder: Path, *, hello: dict[str, Any] | None = None, body: bytes | None = None, then: Any = None
 ) -> str:
@@ -476,9 +479,13 @@ def fake_worker(
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        ({"hello": {"type": "hello"}}, r"answered the handshake with \{'type': 'hello'\}"),
-        ({"hello": {"codec": "yaml", "python": "3"}}, r"answered the handshake with"),
-        ({"hello": {"codec": "json"}}, r"answered the handshake with"),
+        ({"hello": {"type": "hello"}}, r"protocol None, where 1 was offered"),
+        ({"hello": {"codec": "json", "python": "3"}}, r"no hello: \{'codec': 'json', 'python': '3'\}"),
+        ({"hello": HELLO | {"protocol": True}}, r"protocol True, where 1 was offered"),
+        ({"hello": HELLO | {"codec": "yaml"}}, r"codec 'yaml', where msgpack or json was offered"),
+        ({"hello": HELLO | {"codec": "pickle"}}, r"codec 'pickle', where msgpack or json was offered"),
+        ({"hello": HELLO | {"codec": []}}, r"codec \[\], where msgpack or json was offered"),
+        ({"hello": HELLO | {"python": 3}}, r"no text in 'python': 3"),
         ({"body": b"HTTP/1.1 400 Bad Request"}, r"broke the protocol: a frame that is no json"),
         ({"body": b""}, r"broke the protocol: a frame without a body"),
     ],
@@ -491,10 +498,25 @@ async def test_a_program_that_is_no_worker_is_a_start_error(
             pass
 
 
-@pytest.mark.parametrize("operations", [{}, {"echo": "procedure"}])
-async def test_a_worker_without_operations_is_a_start_error(tmp_path: Path, operations: dict[str, str]) -> None:
-    python = fake_worker(tmp_path, hello={"codec": "json", "python": "3"}, then=["ready", operations])
-    with pytest.raises(StartError, match=r"answered init with \['ready', "):
+@pytest.mark.parametrize(
+    ("operations", "complaint"),
+    [
+        ({}, "no operations: {}"),
+        ([], r"no operations: \[\]"),
+        ({"echo": "procedure"}, "operation 'echo' of kind 'procedure'"),
+        ({"echo": []}, r"operation 'echo' of kind \[\]"),
+        ({"echo": {"a": 1}}, "operation 'echo' of kind {'a': 1}"),
+        ({"": "function"}, "an operation whose name is ''"),
+        ({"\ud800": "function"}, "an operation whose name is"),
+        ({"x" * 10_000: "function"}, "an operation whose name is 'xxx"),
+        ({str(number): "function" for number in range(20_000)}, "no operations: {'0': 'function'"),
+    ],
+)
+async def test_a_worker_without_sound_operations_is_a_start_error(
+    tmp_path: Path, operations: dict[str, str], complaint: str
+) -> None:
+    python = fake_worker(tmp_path, hello=HELLO, then=["ready", operations])
+    with pytest.raises(StartError, match=complaint):
         async with Pool(OPS, size=1, python=python, start_method="exec"):
             pass
 

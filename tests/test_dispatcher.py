@@ -603,7 +603,7 @@ def test_where_calls_run_beside_each_other_a_stream_nobody_reads_is_held_up_alon
         (worker,) = pool.running()
         call = go(pool, stream=True)
         for number in range(2 * STREAM_HIGH):
-            pool.calls.item(worker, call.id, number)
+            pool.calls.item(worker, call.id, number, 8)
         pool.calls.read_on(call)
         pool.calls.read_on(call)
         pool.reply(worker)
@@ -621,7 +621,7 @@ def test_a_stream_nobody_reads_is_let_go_on_when_it_is_cancelled() -> None:
         (worker,) = pool.running()
         call = go(pool, stream=True)
         for number in range(STREAM_HIGH):
-            pool.calls.item(worker, call.id, number)
+            pool.calls.item(worker, call.id, number, 8)
         pool.calls.cancel(call)
         transport = pool.transport(worker)
         return call.id, transport.holds, transport.cancelled
@@ -675,13 +675,13 @@ def test_a_stream_that_is_begun_anew_is_held_up_anew() -> None:
         call = go(pool, stream=True, idempotent=True)
         pool.transport(worker).begin()
         for number in range(STREAM_HIGH):
-            pool.calls.item(worker, call.id, number)
+            pool.calls.item(worker, call.id, number, 8)
         pool.die(worker)
         pool.start(worker)
         await asyncio.sleep(5)
         assert call.running
         for number in range(STREAM_HIGH):
-            pool.calls.item(worker, call.id, number)
+            pool.calls.item(worker, call.id, number, 8)
         return call.id, pool.transport(worker).holds
 
     call_id, holds = run(main())

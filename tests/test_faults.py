@@ -132,7 +132,7 @@ TABLE = [
     Fault("bomb", ("raise ValueError('boom')",), **not_carried("cannot be rebuilt: boom", "pickle")),
     Fault("bomb", ("raise MemoryError('boom')",), **not_carried("cannot be rebuilt: boom", "pickle")),
     Fault("bomb", ("raise RecursionError('boom')",), **not_carried("cannot be rebuilt: boom", "pickle")),
-    Fault("deep", (5000,), **{**NONSENSE, "codecs": ("json", "msgpack")}),
+    Fault("deep", (5000,), **not_carried("cannot be rebuilt: maximum recursion depth", "json", "msgpack")),
     # it does not end
     Fault("sleep", **LATE),
     Fault("spin", **LATE),
@@ -149,7 +149,7 @@ TABLE = [
     Fault("say", (b"\xff\xff\xff\xffxxxx".hex(),), **NONSENSE),
     Fault("say", (PART, "exit", 0), **{**died(0, "last words"), "codecs": CODECS}),
     Fault("say", (PART, "stop"), **KILLED),
-    Fault("close_all", **died(-signal.SIGKILL)),
+    Fault("close_all", **{**NONSENSE, "says": "closed the channel and went on", "codecs": ("auto",)}),
     # it only disarranges the furniture
     Fault("noise"),
     Fault("close_standard"),
@@ -277,9 +277,8 @@ STREAM_FAULTS = [
     Fault(
         "bomb",
         ("raise ValueError('boom')",),
-        ProtocolError,
+        PayloadError,
         "an item cannot be rebuilt: boom",
-        ended="protocol",
     ),
     Fault("say", ("00000000",), ProtocolError, "without a body", ended="protocol", alone=True),
     Fault("stuck_in_c", (), OperationTimeout, "not done within", ended="timeout", timeout=0.5),

@@ -473,8 +473,10 @@ async def test_a_late_answer_reaches_nobody() -> None:
         assert await pool.run("pid") == pid
 
 
-async def test_an_answer_to_a_call_nobody_made_is_ignored(pool: Pool) -> None:
-    assert await pool.run("send_stranger") == "right"
+async def test_an_answer_to_a_call_that_is_not_open_costs_the_worker_that_gave_it(pool: Pool) -> None:
+    with pytest.raises(ProtocolError, match=f"an answer to call {1 << 40}, which is not open"):
+        await pool.run("send_stranger")
+    assert await pool.run("echo", 1) == 1
 
 
 async def test_anyio_and_asyncio_timeouts_cancel_like_any_other(pool: Pool) -> None:
@@ -802,9 +804,9 @@ async def test_nonsense_on_the_wire_costs_that_worker_and_that_call(pool: Pool, 
     assert [event.metadata["reason"] for event in events if event.name[-1] == "terminate"] == ["protocol"]
 
 
-@pytest.mark.parametrize("operation", ["send_truncated", "close_everything"])
-async def test_a_worker_that_hangs_up_costs_that_call(pool: Pool, operation: str) -> None:
-    with pytest.raises(WorkerDied):
+@pytest.mark.parametrize(("operation", "error"), [("send_truncated", WorkerDied), ("close_everything", ProtocolError)])
+async def test_a_worker_that_hangs_up_costs_that_call(pool: Pool, operation: str, error: type[PoolError]) -> None:
+    with pytest.raises(error):
         await pool.run(operation)
     assert await pool.run("echo", 1) == 1
 

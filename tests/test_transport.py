@@ -59,7 +59,7 @@ async def test_a_worker_answers_pings_between_the_items_of_a_stream() -> None:
         for token in range(20):
             line.transport.ping(token)
         await eventually(lambda: line.record.of("replied") and len(line.record.of("ponged")) == 20)
-        assert [value for _call, value in line.record.of("item")] == list(range(50_000))
+        assert [value for _call, value, _size in line.record.of("item")] == list(range(50_000))
 
 
 async def test_a_cancel_for_another_call_interrupts_nothing() -> None:
@@ -233,7 +233,7 @@ async def test_an_answer_that_arrived_is_not_told_again_from_the_outbox() -> Non
         await eventually(lambda: line.transport.begun == 21)
         # As if it had died just after sending what it held back.
         memory = line.transport._shared.memory
-        body = line.transport._codec.encode(["reply", 1, "again", None, [1, 1, 0]])
+        body = line.transport._inbox.codec.encode(["reply", 1, "again", None, [1, 1, 0]])
         held = len(body).to_bytes(4, "big") + body
         memory.outbox[: len(held)] = held
         memory.counters[1] = len(held) + 3  # and in the middle of writing

@@ -61,6 +61,8 @@ class Caller:
         dispatcher = self._pool._calls()
         call = dispatcher.admit(operation, args, kwargs, self._options, stream=False)
         try:
+            if call.done:
+                await asyncio.sleep(0)  # a caller that tries again and again shall not keep the loop to itself
             return await call.future
         except asyncio.CancelledError:
             dispatcher.cancel(call)
@@ -79,6 +81,8 @@ class Caller:
             dispatcher = self._pool._calls()
             stream = dispatcher.operations.get(operation) == "generator"
             call = dispatcher.admit(operation, args, kwargs, self._options, stream=stream, collect=True)
+            if call.done:
+                await asyncio.sleep(0)
             result = await call.future
             if call.items is not None:
                 result = list(call.items.buffer)
@@ -239,6 +243,8 @@ async def _read(dispatcher: Dispatcher, call: Call) -> AsyncGenerator[Any, None]
             if call.future.done():
                 break
             await items.changed()
+        if call.worker is None:  # as in `run`
+            await asyncio.sleep(0)
         call.future.result()
     finally:
         dispatcher.cancel(call)  # nobody reads on; nothing happens when it has ended

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from pool_monitor.errors import PoisonedCall, PoolError, WorkerDied
+
 if TYPE_CHECKING:
     from pool_monitor.pool.queue import WaitQueue
     from pool_monitor.pool.session import SessionState
@@ -19,6 +21,8 @@ _ids = itertools.count(1)
 
 STREAM_HIGH = 64  # items of a stream nobody has read yet at which its worker is no longer listened to
 STREAM_LOW = 16  # and at which it is again
+_ON_THE_WAY = 16 << 20  # bytes: many times what sockets hold
+_ITEMS_ON_THE_WAY = 8  # of whatever size
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -56,6 +60,7 @@ class Call:
         "session",
         "session_kind",
         "started_ns",
+        "suspected",
         "tick",
         "trial",
         "worker",
@@ -91,6 +96,7 @@ class Call:
         self.worker: Worker | None = None  # where it is now, or was last
         self.attempts = 0
         self.running = False  # on a worker, and not done
+        self.suspected = 0  # workers that ended where it would have come next
         self.done = False
 
     def tell(self, error: BaseException | None, result: Any) -> None:
@@ -114,30 +120,59 @@ class Call:
         return self.options.key
 
 
+def poisoned(call: Call, last: PoolError) -> PoisonedCall:
+    """What a call is told that several workers did not survive; *last*: what it would be told of the last one."""
+    text = f"{call.operation}: {call.suspected} workers ended where it would have come next, so no other is handed it"
+    about = (last.worker, last.exit_code, last.stderr) if isinstance(last, WorkerDied) else (None, None, "")
+    worker = about[0] or (call.worker.id if call.worker is not None else "?")
+    return PoisonedCall(f"{text}; the last end: {last}", worker=worker, exit_code=about[1])
+
+
 class Items:
-    """What a stream has yielded and its caller has not read yet. Bounded by back-pressure on the worker."""
+    """What a stream has yielded and its caller has not read yet. Bounded by back-pressure on the worker, and by
+    `overrun` for one that takes no notice.
 
-    __slots__ = ("_loop", "_waiter", "buffer", "delivered", "held", "keep")
+    *limit*: the caller wants all items, at the end, and they may take so many bytes together. Nobody reads before that,
+    so nothing may wait for it.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, keep: bool) -> None:
+    __slots__ = ("_loop", "_size", "_waiter", "buffer", "delivered", "held", "limit")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, limit: int | None = None) -> None:
         self._loop = loop
-        self.keep = keep  # the caller wants them all, at the end: nobody reads before that, so nothing may wait for it
+        self.limit = limit
+        self._size = 0  # bytes of all items; without a limit, of those that came while too many were unread
         self._waiter: asyncio.Future[None] | None = None
         self.buffer: deque[Any] = deque()
         self.delivered = False  # the caller has been given an item
         self.held = False  # its worker was told to hold on
 
-    def put(self, value: Any) -> bool:
-        """Add an item. Returns whether the worker should hold on."""
+    def put(self, value: Any, size: int) -> bool:
+        """Add an item that took *size* bytes. Returns whether the worker should hold on."""
         self.buffer.append(value)
         self.wake()
-        return len(self.buffer) >= STREAM_HIGH and not self.keep
+        unread = len(self.buffer)
+        if self.limit is None and unread <= STREAM_HIGH:
+            self._size = 0
+            return unread == STREAM_HIGH
+        self._size += size
+        return self.limit is None
+
+    @property
+    def overrun(self) -> bool:
+        """Whether there is more than can be meant: more than the limit, or than a worker can have on the way when it
+        is told to hold on.
+        """
+        if self.limit is not None:
+            return self._size > self.limit
+        return self._size > _ON_THE_WAY and len(self.buffer) > STREAM_HIGH + _ITEMS_ON_THE_WAY
 
     def start_over(self) -> bool:
         """Forget them, for another try. False when the caller has seen some already."""
         if not self.delivered:
             self.buffer.clear()
             self.held = False
+            self._size = 0
         return not self.delivered
 
     def wake(self) -> None:

@@ -32,20 +32,22 @@ from pool_monitor.errors import (
     Rejected,
     SessionLost,
 )
-from pool_monitor.pool import prefetch, told
-from pool_monitor.pool.calls import Call, Items, Options
+from pool_monitor.pool import told
+from pool_monitor.pool.calls import Call, Items, Options, poisoned
 from pool_monitor.pool.gate import SLOWLY, Gate
+from pool_monitor.pool.hand_ahead import HELD_UP, LOOK_EVERY, HandAhead
 from pool_monitor.pool.queue import WaitQueue
 from pool_monitor.pool.retry import RetryBudget, RetryPolicy
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.sessions import Sessions
 from pool_monitor.pool.timer import DeadlineTimer
-from pool_monitor.pool.worker import State, Wardens, Worker
+from pool_monitor.pool.transport.base import Failure
+from pool_monitor.pool.worker import Process, State, Wardens, Worker
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
     from pool_monitor.pool.session import SessionState
-    from pool_monitor.pool.transport.base import CallTimes, Failure
+    from pool_monitor.pool.transport.base import CallTimes
 
 _START = events.OPERATION_START.event
 _STOP = events.OPERATION_STOP.event
@@ -53,9 +55,8 @@ _RETRY = events.POOL_RETRY.event
 _CHECKOUT = events.WORKER_CHECKOUT.event
 _CHECKIN = events.WORKER_CHECKIN.event
 
-_HELD_UP = 0.005  # seconds after which calls handed ahead are taken back from a worker that does not get to them
 _WEIGHT = 0.05  # of the latest call in means
-_LOOK_EVERY = 32  # calls that ended, or have to wait, between two looks at how far ahead to hand over
+_SUSPECT = 3  # workers that ended where a call would have come next, after which no other is handed it
 
 
 class Dispatcher:
@@ -89,8 +90,7 @@ class Dispatcher:
         self._open: dict[int, Call] = {}  # calls that have not ended
         self._running = 0  # of those, calls that are on a worker
         self._deadlines: DeadlineTimer[Call] = DeadlineTimer(self._loop, self._expire)
-        self._execution_ns = 0.0  # mean, of the latest calls
-        self._relief: asyncio.TimerHandle | None = None
+        self._ahead = HandAhead(self.roster, config.prefetch, self._loop, now_ns)
         self._quiet: asyncio.Future[None] | None = None  # set while somebody waits for the last call to end
         self._budget = RetryBudget(config.retry_budget)
         self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self._budget)
@@ -137,7 +137,7 @@ class Dispatcher:
             kwargs,
             options,
             future=self._loop.create_future(),
-            items=Items(self._loop, keep=collect) if stream else None,
+            items=Items(self._loop, limit=self.config.frame_limit if collect else None) if stream else None,
             deadline=now + (self.config.timeout if options.timeout is None else options.timeout),
             now_ns=self._now_ns(),
         )
@@ -223,8 +223,8 @@ class Dispatcher:
             call.line.push_front(call)
         else:
             call.line.push(call)
-            if not len(self._waiting) % _LOOK_EVERY:
-                self._look_ahead()
+            if not len(self._waiting) % LOOK_EVERY:
+                self._ahead.look(self.completed, len(self._open))
 
     def _is_lost(self, call: Call) -> bool:
         """Whether the call insists on a process that is gone; then it has failed."""
@@ -293,15 +293,22 @@ class Dispatcher:
         else:
             relative_ns = call.queue_ns
             self.roster.changed(worker)
-            if self._relief is None and self.roster.concurrency == 1:
-                self._relief = self._loop.call_later(_HELD_UP, self._relieve)
+            self._ahead.watch()
         mean, relative = self.relative_s, relative_ns / 1e9
         self.relative_s = relative if mean is None else mean + _WEIGHT * (relative - mean)
         if _CHECKOUT.on:
             told.checked_out(self.pool, call, worker, self.waiting, relative_ns)
         if call.session is not None:
             self.sessions.note(call, worker)
+        if process.limits.calls is not None and process.handed >= process.limits.calls:
+            self._worn(worker, process)
         return True
+
+    def _worn(self, worker: Worker, process: Process) -> None:
+        """The worker's process has been handed nearly as many calls as it may have, or all of them."""
+        if process.spent:
+            self.roster.withdraw(worker)
+        self._wardens.worn(worker)
 
     def _feed(self, worker: Worker) -> None:
         """Give a free worker the next calls that wait, if any."""
@@ -322,45 +329,28 @@ class Dispatcher:
         for worker in list(self.workers.values()):
             self._feed(worker)
 
-    def _relieve(self) -> None:
-        """Take back what a held up worker has not begun, so that others can do it."""
-        self._relief = None
-        held_up = self._now_ns() - round(_HELD_UP / 2 * 1e9)
-        more = False
-        for worker in self.workers.values():
-            first = worker.call
-            if first is None or len(worker.calls) < 2 or worker.transport is None:
-                continue
-            more = True
-            if first.sent_ns < held_up:
-                self._execution_ns = max(self._execution_ns, _HELD_UP * 1e9)  # hand over no more ahead for a while
-                self.roster.depth = 1
-                if first.items is not None:  # what it gives back lies behind items nobody reads
-                    worker.transport.flow(paused=False)
-                # The last first, since each goes to the front.
-                worker.transport.recall([c.id for c in reversed(worker.calls.values()) if not worker.has_begun(c)])
-        if more:
-            self._relief = self._loop.call_later(_HELD_UP, self._relieve)
-
     # -- what workers tell ----------------------------------------------------------------------------------------
 
     def ready(self, worker: Worker) -> None:
         """A worker can be handed calls: it has loaded the target, or is well again."""
         worker.tells = worker.transport is not None and worker.transport.begun is not None
-        self.roster.offer(worker)
-        self._feed(worker)
+        if worker.process is None or not worker.process.spent:
+            self.roster.offer(worker)
+            self._feed(worker)
 
     def replied(self, worker: Worker, call_id: int, result: Any, data: dict[str, Any] | None, times: CallTimes) -> None:
         """The worker's operation returned, or its stream ended."""
         call = worker.calls.get(call_id)
         if call is None:
             return
+        now_ns = self._now_ns()
+        times = times.within(now_ns - call.started_ns)
         if not call.done:
             if call.session is not None and data is not None:
                 call.session.data = data
-            self._execution_ns += _WEIGHT * (times.execution_ns - self._execution_ns)
-            self._end(call, None, result, times)
-        self._release(worker, call)
+            self._ahead.executed(times.execution_ns)
+            self._end(call, None, result, times, now_ns)
+        self._release(worker, call, now_ns)
 
     def failed(self, worker: Worker, call_id: int, failure: Failure, times: CallTimes) -> None:
         """The worker's operation raised, or what it gave cannot be carried."""
@@ -369,17 +359,31 @@ class Dispatcher:
             return
         kind = PayloadError if failure.kind == "payload" else OperationError
         error = kind(call.operation, failure.type_name, failure.message, failure.traceback)
+        now_ns = self._now_ns()
         if not call.done:
-            self._fail(call, error, times)
-        self._release(worker, call)
+            self._fail(call, error, times.within(now_ns - call.started_ns))
+        self._release(worker, call, now_ns)
 
-    def item(self, worker: Worker, call_id: int, value: Any) -> None:
-        """The worker's generator yielded."""
+    def item(self, worker: Worker, call_id: int, value: Any, size: int) -> None:
+        """The worker's generator yielded; the item took *size* bytes."""
         call = worker.calls.get(call_id)
         if call is None or call.done or call.items is None:
             return
-        if call.items.put(value):
+        if call.items.put(value, size):
             self._hold(worker, call, True)
+        if call.items.overrun:
+            if call.items.limit is None:
+                self._wardens.misbehaved(worker, f"the stream of {call.operation!r} does not stand still when told to")
+            else:
+                text = f"its items take more than the frame limit of {call.items.limit} bytes together"
+                self.unreadable(worker, call_id, Failure("payload", "PayloadError", f"{text}; use stream()", ""))
+
+    def unreadable(self, worker: Worker, call_id: int, failure: Failure) -> None:
+        """The worker's generator yielded something its caller cannot be given: nobody needs the rest."""
+        call = worker.calls.get(call_id)
+        if call is not None and not call.done:
+            error = PayloadError(call.operation, failure.type_name, failure.message, failure.traceback)
+            self._interrupt(call, error, "payload")
 
     def _hold(self, worker: Worker, call: Call, held: bool) -> None:
         """Have the call's stream stand still, because nobody reads it, or go on."""
@@ -410,9 +414,14 @@ class Dispatcher:
         worker.calls.clear()
         begun = [call for call in calls if worker.has_begun(call)]
         worker.transport = None
+        reason = None if worker.process is None else worker.process.end_reason
+        if calls and not begun and reason in (None, "protocol"):  # it ended where it would have begun the first of them
+            calls[0].suspected += 1
         for call in reversed(calls[len(begun) :]):  # the last first, since each goes to the front
-            if not call.done:
+            if not call.done and call.suspected < _SUSPECT:
                 self._take_back(call)
+            elif not call.done:
+                self._end(call, poisoned(call, error_for(call)))
         now_ns = self._now_ns()
         for call in begun:
             self.gate.times.add(call.operation, (now_ns - call.sent_ns) / 1e9)  # it held its worker all the same
@@ -437,9 +446,8 @@ class Dispatcher:
         self.sessions.take_back(call)
         self._offer(call, front=True)
 
-    def _release(self, worker: Worker, call: Call) -> None:
+    def _release(self, worker: Worker, call: Call, now_ns: int) -> None:
         """The worker has answered this call."""
-        now_ns = self._now_ns()
         calls, process = worker.calls, worker.process
         calls.pop(call.id, None)
         self.gate.times.add(call.operation, (now_ns - call.sent_ns) / 1e9)
@@ -453,8 +461,6 @@ class Dispatcher:
             following.queue_ns = now_ns - following.started_ns
         if process is not None:
             process.served += 1
-            if process.served == process.limits.calls:
-                self._wardens.worn(worker)
         self._freed(worker)
 
     def _freed(self, worker: Worker) -> None:
@@ -532,7 +538,7 @@ class Dispatcher:
         if worker.call is call or worker.has_begun(call):
             self._wardens.kill(worker, reason, call.operation)
         else:  # it stands behind another one, which has a deadline of its own
-            again = max(self.config.cancel_grace, _HELD_UP)
+            again = max(self.config.cancel_grace, HELD_UP)
             self._loop.call_later(again, self._lose_patience, worker, call, reason)
 
     def _expire(self, calls: list[Call]) -> None:
@@ -550,12 +556,20 @@ class Dispatcher:
                 text = f"{call.operation} was not done within its timeout of {timeout:g} s, on {on}"
                 self._interrupt(call, OperationTimeout(text), "timeout")
 
-    def _end(self, call: Call, error: BaseException | None, result: Any = None, times: CallTimes | None = None) -> None:
+    def _end(
+        self,
+        call: Call,
+        error: BaseException | None,
+        result: Any = None,
+        times: CallTimes | None = None,
+        now_ns: int | None = None,
+    ) -> None:
         """The one end of a call. Does nothing the second time."""
         if call.done:
             return
         call.done = True
-        now_ns = self._now_ns()
+        if now_ns is None:
+            now_ns = self._now_ns()
         del self._open[call.id]
         self._deadlines.remove(call, call.tick)
         self.gate.ended(call, error, now_ns)
@@ -563,8 +577,8 @@ class Dispatcher:
             call.running = False
             self._running -= 1
         self.completed += 1
-        if not self.completed % _LOOK_EVERY:
-            self._look_ahead()
+        if not self.completed % LOOK_EVERY:
+            self._ahead.look(self.completed, len(self._open))
         call.tell(error, result)
         if error is not None or _STOP.on:
             told.ended(self.pool, call, error, times, now_ns)
@@ -576,17 +590,7 @@ class Dispatcher:
             self._quiet.set_result(None)
             self._quiet = None
 
-    def _look_ahead(self) -> None:
-        """Decide anew how many calls a sequential worker may be handed."""
-        roster, config = self.roster, self.config
-        if config.concurrency == 1 and config.prefetch > 1:
-            workers = max(1, roster.counts["busy"] + roster.counts["idle"])
-            mean = self._execution_ns / 1e9 if self.completed >= _LOOK_EVERY else None
-            roster.depth = prefetch.depth(mean, config.prefetch, len(self._open), workers)
-
     def close(self) -> None:
         """Nothing more will happen: stop the timers."""
         self._deadlines.close()
-        if self._relief is not None:
-            self._relief.cancel()
-            self._relief = None
+        self._ahead.close()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pool_monitor.pool.queue import Ahead
 
 SLOWLY = "call more slowly, add workers, or give more time"
+_NAMED = 100  # operations that a refusal lists
 _FAILURES = frozenset({"initialization", "connection", "communication"})  # categories that speak of workers
 
 
@@ -64,8 +65,10 @@ class Gate:
         """Raise UnknownOperation for what no worker can do."""
         kind = operations.get(operation)
         if kind is None:
-            known = ", ".join(sorted(operations))
-            raise UnknownOperation(f"pool {self.pool!r}: no operation {operation!r}; its target has {known}")
+            names = ", ".join(sorted(operations)[:_NAMED])
+            if len(operations) > _NAMED:
+                names += f" and {len(operations) - _NAMED} more"
+            raise UnknownOperation(f"pool {self.pool!r}: no operation {operation!r}; its target has {names}")
         if kind == "generator" and not stream:
             raise UnknownOperation(
                 f"pool {self.pool!r}: {operation!r} is a generator; iterate over stream({operation!r}, ...)"

@@ -14,20 +14,24 @@ class RecycleLimits(NamedTuple):
     """The limits of one process: calls, seconds, bytes of resident memory. None: there is none."""
 
     calls: int | None
+    """With so many calls its successor is started."""
     age: float | None
     rss: int | None
+    most_calls: int | None = None
+    """And so many are handed to it at most."""
 
     @classmethod
     def draw(cls, config: PoolConfig, rng: random.Random) -> RecycleLimits:
-        """Limits of its own for a process: within ``recycle_jitter`` of the configured ones, so that processes that
-        began together do not end together.
+        """Limits of its own for a process: within ``recycle_jitter`` of the configured ones, and never more calls than
+        configured, so that processes that began together do not end together.
         """
         jitter = config.recycle_jitter
-        age = config.recycle_age
+        age, calls = config.recycle_age, config.recycle_calls
         return cls(
-            _near(config.recycle_calls, jitter, rng),
+            None if calls is None else rng.randint(min(calls, math.ceil(calls * (1 - jitter))), calls),
             None if age is None else age * rng.uniform(1 - jitter, 1 + jitter),
             _near(config.recycle_rss, jitter, rng),
+            calls,
         )
 
     def reason(self, calls: int, age: float, rss: int | None) -> Literal["calls", "age", "rss"] | None:

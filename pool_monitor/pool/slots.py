@@ -12,9 +12,12 @@ What is decided here follows from what processes do; what calls need (`Wardens`)
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import random
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -46,6 +49,7 @@ _ENDED = {
     "health": "it was killed because it did not answer",
     "resize": "the pool was made smaller",
     "recycle": "it was replaced",
+    "payload": "it was killed because {} yielded what cannot be carried and did not let go",
 }
 """Why a process was ended, in words; with the operation that was the reason."""
 
@@ -221,6 +225,9 @@ class Slots:
             )
         except StartError as failure:
             return failure
+        except Exception as failure:  # noqa: BLE001 - whatever it is, it costs a start and not the pool
+            logger("pool").exception("a worker could not be started", **about)
+            return StartError(f"worker {worker.id} could not be started: {failure!r:.500}")
         finally:
             if process.ready is None:
                 transport.kill()
@@ -237,7 +244,7 @@ class Slots:
         assert process is not None
         assert process.ready is not None
         now_ns = time.monotonic_ns()
-        self.calls.operations = process.ready.operations
+        self._settle_operations()
         self.calls.roster.move(worker, "loaded", now_ns)
         worker.transport = process.transport
         if worker.died_ns is not None:
@@ -247,6 +254,11 @@ class Slots:
         self.calls.gate.started()
         self.calls.ready(worker)
         self._changed(None)
+
+    def _settle_operations(self) -> None:
+        """The pool offers what its workers do."""
+        processes = [worker.process for worker in self.workers.values()]
+        self.calls.operations = _offered([one.ready.operations for one in processes if one and one.ready])
 
     # -- ends -----------------------------------------------------------------------------------------------------
 
@@ -272,8 +284,15 @@ class Slots:
         assert process.transport is not None
         self._group.start_soon(process.transport.stop, self.config.stop_grace, self.config.kill_grace)
 
+    def misbehaved(self, worker: Worker, reason: str) -> None:
+        """The slot's process does what the protocol does not allow."""
+        process = worker.process
+        if process is not None and process.transport is not None and process.broken is None:
+            self.broke(worker, process, reason)
+            process.transport.kill()
+
     def broke(self, worker: Worker, process: Process, reason: str) -> None:
-        """A process spoke nonsense and is being killed."""
+        """A process broke the protocol and is being killed."""
         process.broken = ProtocolError(f"worker {worker.id} broke the protocol: {reason}")
         self._report(worker, process.broken)
         if process is worker.process:
@@ -339,7 +358,7 @@ class Slots:
             self.retire(worker)
 
     def worn(self, worker: Worker) -> None:
-        """Its process has served as many calls as it may."""
+        """Its process has been handed as many calls as are due."""
         self._recycle_soon(worker, "calls")
 
     def _recycle_soon(self, worker: Worker, reason: str) -> None:
@@ -350,7 +369,13 @@ class Slots:
 
     async def _recycle_unasked(self, worker: Worker, process: Process | None, reason: str) -> None:
         try:
-            if await self.recycle(worker, process, reason) is not None:
+            if await self.recycle(worker, process, reason) is None or process is None:
+                return
+            if process.spent:  # it is handed nothing more, with a successor or without
+                await self._settled(worker, process)
+                if worker.process is process and worker.wanted:
+                    self.kill(worker, "recycle")
+            else:
                 with anyio.move_on_after(worker.backoff.next()):  # before it is found to be due again
                     await worker.unwanted.wait()
         finally:
@@ -358,9 +383,11 @@ class Slots:
 
     async def recycle(self, worker: Worker, old: Process | None, reason: str) -> StartError | None:
         """Replace *old*, the slot's process, by a fresh one: started first, changed when the slot is idle, so that
-        there is never a worker less. One slot at a time. Returns why the fresh one could not be started, or None.
+        there is never a worker less. One slot at a time, but for processes that may soon be handed no more calls.
+        Returns why the fresh one could not be started, or None.
         """
-        async with self._one_at_a_time:
+        turn = contextlib.nullcontext() if reason == "calls" else self._one_at_a_time
+        async with turn, worker.replacing:
             return await self._recycle(worker, old, reason)
 
     async def _recycle(self, worker: Worker, old: Process | None, reason: str) -> StartError | None:
@@ -375,11 +402,8 @@ class Slots:
                 return error
             if error is not None:
                 return None  # nor is the slot wanted any more
-            worker.settled.clear()
             self.calls.roster.withdraw(worker)
-            while worker.calls and worker.process is old and worker.wanted:
-                await worker.settled.wait()
-                worker.settled.clear()
+            await self._settled(worker, old)
             if successor.transport is None:
                 return StartError(f"the fresh process of worker {worker.id} ended before it was needed")
             if worker.process is old and worker.wanted and worker.lifecycle.state in (State.READY, State.DEGRADED):
@@ -396,11 +420,17 @@ class Slots:
                         self.calls.ready(worker)  # as it was before
         return None
 
+    async def _settled(self, worker: Worker, process: Process) -> None:
+        """Wait until the slot's process has no more calls, or the slot has another one."""
+        worker.settled.clear()
+        while worker.calls and worker.process is process and worker.wanted:
+            await worker.settled.wait()
+            worker.settled.clear()
+
     def _change(self, worker: Worker, old: Process, new: Process, reason: str, began_ns: int) -> None:
         """From one event to the next, another process fills the slot."""
         assert old.ready is not None
         assert new.ready is not None
-        self.calls.operations = new.ready.operations
         now_ns = time.monotonic_ns()
         worker.process, worker.transport = new, new.transport
         self.calls.roster.move(worker, "recycle", now_ns)
@@ -411,6 +441,7 @@ class Slots:
         )
         if old.transport is not None:
             self._stop(old)
+        self._settle_operations()
         if new.transport is None:  # it ended in this very moment
             self._vacated(worker, new, None, "", now_ns)
         else:
@@ -493,8 +524,11 @@ class Line:
     def failed(self, call_id: int, failure: Failure, times: CallTimes) -> None:
         self._calls.failed(self._worker, call_id, failure, times)
 
-    def item(self, call_id: int, value: Any) -> None:
-        self._calls.item(self._worker, call_id, value)
+    def item(self, call_id: int, value: Any, size: int) -> None:
+        self._calls.item(self._worker, call_id, value, size)
+
+    def unreadable(self, call_id: int, failure: Failure) -> None:
+        self._calls.unreadable(self._worker, call_id, failure)
 
     def recalled(self, call_id: int) -> None:
         self._calls.recalled(self._worker, call_id)
@@ -523,6 +557,16 @@ class Line:
 
     def gone(self, exit_code: int | None, stderr: str) -> None:
         self._slots.gone(self._worker, self._process, exit_code, stderr)
+
+
+def _offered(offers: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
+    """All operations in *offers*, each of the kind that most of them say. So a worker that lies, or has loaded another
+    version of the target, cannot take an operation from the others.
+    """
+    if all(offer == offers[0] for offer in offers):
+        return offers[0]
+    votes = Counter(itertools.chain.from_iterable(offer.items() for offer in offers))
+    return {name: kind for (name, kind), _ in reversed(votes.most_common())}
 
 
 def _processor_time(pid: int) -> float | None:

@@ -136,6 +136,12 @@ class Process:
         self.culprit = ""  # the operation that is the reason
         self.broken: ProtocolError | None = None  # what its calls are told when it spoke nonsense
 
+    @property
+    def spent(self) -> bool:
+        """Whether it has been handed as many calls as it may have."""
+        most = self.limits.most_calls
+        return most is not None and self.handed >= most
+
 
 class Worker:
     """One slot of a pool. The slot's id is stable; processes come and go.
@@ -153,6 +159,7 @@ class Worker:
         self.transport: Transport | None = None  # its; None unless it can be handed calls
         self.successor: Process | None = None  # takes its place as soon as it is ready and the slot is idle
         self.recycling = False
+        self.replacing = asyncio.Lock()  # held while another process is started beside the present one
         self.vacant = asyncio.Event()  # the present process has gone
         self.settled = asyncio.Event()  # the calls it had are done with, one way or another
         self.intensity = RestartIntensity(config.restart_limit, config.restart_period)
@@ -194,4 +201,7 @@ class Wardens(Protocol):
         """It has become idle and is not offered calls any more."""
 
     def worn(self, worker: Worker) -> None:
-        """It has served as many calls as its process may."""
+        """Its process has been handed as many calls as are due, or more: it is to be replaced."""
+
+    def misbehaved(self, worker: Worker, reason: str) -> None:
+        """It does what the protocol does not allow: end it, now."""

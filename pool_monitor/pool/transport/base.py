@@ -6,6 +6,7 @@ endpoints and remote actors can stand in the same place.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -30,6 +31,16 @@ class CallTimes(NamedTuple):
     rss_growth: int | None = None
     """Bytes by which the call raised the process's peak resident memory."""
 
+    def within(self, elapsed_ns: int) -> CallTimes:
+        """The same, where it can be true: a call cannot have run for longer than *elapsed_ns*, nor have computed for
+        longer than that on every processor there is.
+        """
+        if self.execution_ns <= elapsed_ns and (self.cpu_ns is None or self.cpu_ns <= elapsed_ns):
+            return self
+        execution_ns = min(self.execution_ns, elapsed_ns)
+        cpu_ns = None if self.cpu_ns is None else min(self.cpu_ns, elapsed_ns * (os.cpu_count() or 1))
+        return self._replace(execution_ns=execution_ns, cpu_ns=cpu_ns)
+
 
 class Failure(NamedTuple):
     """Why a worker could not answer a call: ``kind`` is operation, payload or cancelled."""
@@ -49,8 +60,11 @@ class Sink(Protocol):
     def failed(self, call_id: int, failure: Failure, times: CallTimes) -> None:
         """The operation raised, or its result cannot be carried."""
 
-    def item(self, call_id: int, value: Any) -> None:
-        """The operation's generator yielded."""
+    def item(self, call_id: int, value: Any, size: int) -> None:
+        """The operation's generator yielded; *size*: bytes the item took on its way."""
+
+    def unreadable(self, call_id: int, failure: Failure) -> None:
+        """The operation's generator yielded what cannot be decoded here; it goes on unless it is cancelled."""
 
     def recalled(self, call_id: int) -> None:
         """The worker had not begun this call, and never will: it is free to go elsewhere."""
@@ -71,7 +85,7 @@ class Sink(Protocol):
         """A line on stdout or stderr; *size* is its length in bytes before any cut."""
 
     def broke(self, reason: str) -> None:
-        """The worker spoke nonsense and is being killed; `gone` follows."""
+        """The worker broke the protocol and is being killed; `gone` follows."""
 
     def gone(self, exit_code: int | None, stderr: str) -> None:
         """The worker has ended. Reported once, last, and only for a transport whose start succeeded or failed."""

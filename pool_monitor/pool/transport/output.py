@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 
 _LINE_LIMIT = 8 * 1024  # a longer line of output is cut
+_AGAIN = 0.1  # seconds after which reading is tried again that there was no memory for
 
 
 class Output:
@@ -16,6 +17,7 @@ class Output:
         self._loop, self._fd, self._line = loop, fd, line
         self._partial = bytearray()
         self._size = 0  # of the partial line, cut or not
+        self._again: asyncio.TimerHandle | None = None
         os.set_blocking(fd, False)
         loop.add_reader(fd, self._read)
 
@@ -24,6 +26,10 @@ class Output:
         try:
             data = os.read(self._fd, 16 * 1024)
         except BlockingIOError:
+            return False
+        except MemoryError:  # and there would be none at once either
+            self._loop.remove_reader(self._fd)
+            self._again = self._loop.call_later(_AGAIN, self._loop.add_reader, self._fd, self._read)
             return False
         if not data:
             self._loop.remove_reader(self._fd)
@@ -52,5 +58,7 @@ class Output:
                 break
         if self._size:
             self._flush()
+        if self._again is not None:
+            self._again.cancel()
         self._loop.remove_reader(self._fd)
         os.close(self._fd)

@@ -12,15 +12,17 @@ import contextlib
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor.errors import PayloadError, StartError
-from pool_monitor.pool.transport.base import CallTimes, Failure, Ready, Sink
+from pool_monitor.log import logger
+from pool_monitor.pool.transport import messages
+from pool_monitor.pool.transport.base import Ready, Sink
 from pool_monitor.pool.transport.child import PROTOCOL
-from pool_monitor.pool.transport.child.codec import CODECS, LARGE, Codec
+from pool_monitor.pool.transport.child.codec import CODECS, LARGE
 from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
-from pool_monitor.pool.transport.child.telemetry import LEVELS, OURS
+from pool_monitor.pool.transport.inbox import Inbox
 from pool_monitor.pool.transport.launch import Launch, Launcher, import_path
 from pool_monitor.pool.transport.output import Output
 from pool_monitor.pool.transport.shared import SharedFile
@@ -38,10 +40,9 @@ _LOOK_AGAIN = 0.02  # seconds after which a busy worker is signalled a second ti
 _SOCKETS = ("POOL_MONITOR_FD", "POOL_MONITOR_LIFELINE")  # in this order in ``_sockets``
 _TIDY_AFTER = 1.0  # seconds without a large message, after which the memory for them is given back
 _FROM_CONSTRUCTORS = ("event", "log", "dropped", "returned")  # what may come before a worker is ready
-_ANSWERS = ("reply", "end", "error")
-_KINDS = {"function", "generator"}
-_LONGEST = 2**63  # nanoseconds and bytes below it are believed
-_UNREADABLE = (Exception, SystemExit, asyncio.CancelledError)  # all that decoding what a worker sent can raise
+_HELLO_LIMIT = 1 << 20  # bytes of a frame before the handshake
+_UNTAKEN = 1000  # frames waiting to be sent to a worker that goes on lending
+_CLOSING = 0.1  # seconds in which a process that has closed the channel ends by itself, if it is ending
 _LAST_BYTES = 0.25  # seconds an ended worker's socket may stay open in a process it left behind
 
 
@@ -53,12 +54,12 @@ class ProcessTransport:
         self._launcher = launcher or Launcher(launch._replace(start_method="exec"))
         self._sink = sink
         self._loop = asyncio.get_running_loop()
-        self._codec: Codec = CODECS["json"]()
-        self._reader = FrameReader(launch.frame_limit)
+        self._inbox = Inbox(sink, CODECS["json"](), launch.session_data_limit)
+        self._reader = FrameReader(min(launch.frame_limit, _HELLO_LIMIT))
         self._transport: Wire | None = None
         self._shared: SharedFile | None = None  # until the worker has ended, or says that it makes no use of it
         self._begun: int | None = None  # what the shared memory said last
-        self._unanswered: dict[int, None] = {}  # calls handed over, in this order
+        self._leaving = False  # it was asked to end
         self._broken = False  # it spoke nonsense: what else it says is taken only as far as it can be trusted
         self._tidying: asyncio.TimerHandle | None = None
         self._large = False  # a large message came or went since it was last looked at
@@ -76,9 +77,15 @@ class ProcessTransport:
     # -- start ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> Ready:
-        launch = self._launch
         await self._begin()
         self._transport = Wire(self._sockets[0], self._reader, self._received, self._connection_lost)
+        try:
+            return await self._shake_hands()
+        except FrameError as error:
+            raise StartError(f"the worker broke the protocol: {error}") from error
+
+    async def _shake_hands(self) -> Ready:
+        launch = self._launch
         self._send(
             {
                 "type": "hello",
@@ -88,13 +95,10 @@ class ProcessTransport:
                 "session_data_limit": launch.session_data_limit,
             }
         )
-        hello = await self._next()
-        try:
-            codec, python = CODECS[hello["codec"]](), str(hello["python"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise StartError(f"the worker answered the handshake with {hello!r:.200}") from error
-        self._codec = codec
-        if hello.get("shared") is not True:
+        hello = messages.hello(await self._next(), launch.codecs)
+        self._inbox.codec = codec = CODECS[hello.codec]()
+        self._reader.limit = launch.frame_limit
+        if not hello.shared:
             self._forget_shared()
         args, kwargs = launch.init
         options = {"concurrency": launch.concurrency}
@@ -104,16 +108,21 @@ class ProcessTransport:
             raise StartError(f"init_args and init_kwargs cannot be carried as {codec.name}: {error}") from error
         self._write(init)
         match await self._next():
-            case ["ready", dict(operations)] if operations and set(operations.values()) <= _KINDS:
+            case ["ready", found]:
+                operations = messages.operations(found)
                 if self._gone.done():  # as soon as it was ready
                     raise self._never_started()
                 self._receive = self._message
                 assert self._process is not None
-                return Ready(self._process.pid, python, codec.name, operations)
-            case ["error", 0, _, str(type_name), str(text), str(traceback), _]:
-                raise StartError(f"cannot load {launch.target!r}: {type_name}: {text}", traceback)
+                return Ready(self._process.pid, hello.python, codec.name, operations)
+            case ["error", 0, kind, name, text, trace, _]:
+                failure = messages.failure(kind, name, text, trace)
+                if failure.kind == "payload":
+                    raise StartError(f"init_args and init_kwargs of {launch.target!r}: {failure.message}")
+                text = f"cannot load {launch.target!r}: {failure.type_name}: {failure.message}"
+                raise StartError(text, failure.traceback)
             case other:
-                raise StartError(f"the worker answered init with {other!r:.200}")
+                raise FrameError(f"no answer to init: {messages.shown(other)}")
 
     async def _begin(self) -> None:
         """Have the process started, unless `kill` comes first."""
@@ -188,10 +197,13 @@ class ProcessTransport:
         return await self._greeting
 
     def _greeted(self, message: Any) -> None:
-        if type(message) is list and message and message[0] in _FROM_CONSTRUCTORS:
+        kind = message[0] if type(message) is list and message else None
+        if type(kind) is str and kind in _FROM_CONSTRUCTORS:
             self._message(message)
         elif self._greeting is not None and not self._greeting.done():
             self._greeting.set_result(message)
+        else:
+            raise FrameError(f"a message that nothing asked for: {messages.shown(message)}")
 
     def _never_started(self) -> StartError:
         code = self._gone.result() if self._gone.done() else None
@@ -206,7 +218,7 @@ class ProcessTransport:
         self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any], *,
         stream: bool, session: tuple[str, dict[str, Any]] | None,
     ) -> None:  # fmt: skip
-        codec = self._codec
+        codec = self._inbox.codec
         pieces: Sequence[Buffer] = ()
         try:
             state = None if session is None else [session[0], codec.pack(session[1])]
@@ -223,15 +235,15 @@ class ProcessTransport:
         if size > self._launch.frame_limit:
             text = f"the arguments take {size} bytes, over the frame limit of {self._launch.frame_limit}"
             raise PayloadError(operation, "PayloadError", f"{text}; raise frame_limit or send less")
-        unanswered, wire = self._unanswered, self._transport
+        inbox, wire = self._inbox, self._transport
         if wire is not None:
             if size >= LARGE:
                 self._send_large(pieces or (body,), size)
-            elif unanswered:
+            elif inbox:
                 wire.join(body)
             else:
                 wire.send(body)
-        unanswered[call_id] = None
+        inbox.handed(call_id, stream=stream)
 
     @property
     def begun(self) -> int | None:
@@ -241,6 +253,7 @@ class ProcessTransport:
         if self._shared is None:
             return  # it never had one that it had not begun
         if call_ids:
+            self._inbox.recall(call_ids)
             self._urgent(["recall", list(call_ids)])
         elif self._shared.memory.held_back():
             self._look()  # it may be busy longer than it thought, with answers in its outbox
@@ -259,7 +272,7 @@ class ProcessTransport:
         self._send(["pause" if held else "resume", call_id])
 
     def _send(self, message: Any) -> None:
-        self._write(self._codec.encode(message))
+        self._write(self._inbox.codec.encode(message))
 
     def _write(self, body: bytes) -> None:
         if self._transport is not None:
@@ -293,33 +306,40 @@ class ProcessTransport:
             bodies, broken = error.before, error
         for index, body in enumerate(bodies):
             if self._broken:
-                self._salvage(bodies[index:])
+                self._inbox.salvage(bodies[index:])
                 break
             try:
-                self._receive(self._decode(body))
+                self._receive(self._inbox.decode(body))
             except FrameError as error:
                 self._break(str(error))
+            except Exception as error:  # noqa: BLE001 - a defect, or no memory: it costs this worker and no other
+                logger("pool").exception("a message of a worker could not be handled")
+                self._break(f"a message could not be handled: {error!r:.200}")
             if self._disconnected:
                 return
         if broken is not None:
             self._break(str(broken), readable=False)
 
-    def _decode(self, body: memoryview) -> Any:
-        try:
-            return self._codec.decode(body)
-        except _UNREADABLE as error:  # what follows cannot be trusted
-            raise FrameError(f"a frame that is no {self._codec.name}: {error}") from error
-
     def _connection_lost(self) -> None:
-        if not self._disconnected:
+        lost, self._disconnected = not self._disconnected, True
+        if lost:
             self._empty_outbox()
-        self._disconnected = True
         if self._gone.done() or self._process is None:
             return
-        if not self._process.ended:
-            self.kill()  # it is about to end; or it closed the channel and lives on, of no use to anybody
-        else:
+        if self._process.ended:
             self._finish(self._process.returncode)
+        elif self._killed:
+            self.kill()
+        else:
+            self._loop.call_later(_CLOSING, self._closed_channel)
+
+    def _closed_channel(self) -> None:
+        """The process was about to end when it closed the channel; or it lives on, and is of no use."""
+        if self._process is not None and not self._process.ended:
+            if self._receive == self._message and not (self._broken or self._killed or self._leaving):
+                self._broken = True
+                self._sink.broke("it closed the channel and went on")
+            self.kill()
 
     def _empty_outbox(self) -> None:
         """Take the answers that the worker held back and came to send no more. Some may have come twice."""
@@ -332,58 +352,37 @@ class ProcessTransport:
             bodies: Sequence[memoryview] = reader.received(len(held))
         except FrameError as error:  # it may have ended because it writes where it should not
             bodies = error.before
-        self._salvage(bodies)
-
-    def _salvage(self, bodies: Iterable[memoryview]) -> None:
-        """Take the answers among these: they are of other calls than the one that went wrong."""
-        for body in bodies:
-            with contextlib.suppress(FrameError):
-                message = self._decode(body)
-                answer = type(message) is list and len(message) > 1 and message[0] in _ANSWERS
-                if answer and message[1] in self._unanswered:
-                    self._message(message)
+        self._inbox.salvage(bodies)
 
     def _message(self, message: Any) -> None:
-        """One message of a worker at work. Raises for one that the protocol does not know."""
-        match message:
-            # The order matters: a pattern costs what it looks at before it fails, and nearly all are replies. Of
-            # those only the outside is matched, because matching all of it takes longer than decoding it.
-            case ["reply" | "end", call_id, packed, data, times] if type(call_id) is int:
-                self._reply(call_id, packed, data, _times(times))
-            case ["item", int(call_id), packed]:
-                self._item(call_id, packed)
-            case ["error", int(call_id), str(kind), str(name), str(text), str(trace), times]:
-                self._unanswered.pop(call_id, None)
-                self._sink.failed(call_id, Failure(kind, name, text, trace), _times(times))
-            case ["pong", int(token), int() | None as call_id, int() | None as rss]:
-                self._sink.ponged(token, call_id, rss)
-            case ["recalled", int(call_id)]:
-                self._unanswered.pop(call_id, None)
-                self._sink.recalled(call_id)
-            case ["lent", int(length)] if self._shared is not None:
-                self._borrow(length)
-            case ["returned"] if self._shared is not None:
-                self._shared.memory.returned()
-            case ["event", [str(), *_] as event, dict(numbers), dict(about)] if _is_event(event, numbers):
-                self._sink.emitted(tuple(event), numbers, about)
-            case ["log", str(level), str(text), dict(fields)] if level in LEVELS:
-                self._sink.logged(level, text, fields)
-            case ["dropped", int(count)] if count > 0 and count is not True:
-                self._sink.dropped(count)
-            case other:
-                raise FrameError(f"unknown message {other!r:.200}")
+        """One message of a worker at work. Raises FrameError for one that the protocol does not know."""
+        if not self._inbox.take(message):
+            if message[0] == "lent":
+                self._borrow(message[1])
+            else:
+                self._returned()
 
-    def _borrow(self, length: int) -> None:
+    def _returned(self) -> None:
+        """The worker has read what was lent."""
+        if self._shared is None or not self._shared.memory.lent:
+            raise FrameError("something was returned that had not been lent")
+        self._shared.memory.returned()
+
+    def _borrow(self, length: Any) -> None:
         """Read the message that the worker lends, and give it back."""
-        assert self._shared is not None
+        if self._shared is None:
+            raise FrameError("a message was lent without shared memory")
         self._note_large()
         try:
             body = self._shared.memory.borrowed(length)
         except ValueError as error:
             raise FrameError(str(error)) from error
-        message = self._decode(body)
+        message = self._inbox.decode(memoryview(bytes(body)))  # a copy: the worker could change it while it is decoded
         if self._transport is not None:
-            self._transport.join(self._codec.encode(["returned"]))  # with the next call, if there is one this turn
+            if self._transport.waiting > _UNTAKEN:
+                raise FrameError("it goes on lending and does not read what is returned")
+            returned = self._inbox.codec.encode(["returned"])
+            self._transport.join(returned)  # with the next call, if there is one this turn
         if type(message) is list and message and message[0] in ("lent", "returned"):
             raise FrameError("a message about lending, lent")
         self._message(message)
@@ -404,33 +403,13 @@ class ProcessTransport:
         if self._shared is not None:
             self._shared.memory.give_back()
 
-    def _reply(self, call_id: int, packed: Any, data: Any, times: CallTimes) -> None:
-        try:
-            result, state = self._codec.unpack(packed), None if data is None else self._codec.unpack(data)
-        except _UNREADABLE as error:  # a pickle that cannot be rebuilt here: only that call fails
-            self._unanswered.pop(call_id, None)
-            text = f"the result cannot be rebuilt: {error}"
-            self._sink.failed(call_id, Failure("payload", type(error).__name__, text, ""), times)
-        else:
-            if state is not None and type(state) is not dict:
-                raise FrameError(f"session data that is no dict: {state!r:.200}")
-            self._unanswered.pop(call_id, None)
-            self._sink.replied(call_id, result, state, times)
-
-    def _item(self, call_id: int, packed: Any) -> None:
-        try:
-            value = self._codec.unpack(packed)
-        except _UNREADABLE as error:  # as above, but there is no way to go on with the stream
-            raise FrameError(f"an item cannot be rebuilt: {error}") from error
-        self._sink.item(call_id, value)
-
     def _break(self, reason: str, *, readable: bool = True) -> None:
         """It spoke nonsense, and is ended. Answers to other calls than the one under way are taken, as long as what
         it says is *readable*: where one frame ends and the next begins is known.
         """
         if not self._broken and self._receive == self._message:
             self._broken = True
-            self._unanswered.pop(next(iter(self._unanswered), 0), None)
+            self._inbox.forget_first()
             self._sink.broke(reason)
             self.kill()
             if readable:
@@ -459,6 +438,7 @@ class ProcessTransport:
         if self._process is None:  # nor has it come into being: there is nobody a signal could reach
             self.kill()
         elif self._receive == self._message:
+            self._leaving = True
             self._send(["stop"])
         else:
             grace = 0.0  # it has not come so far as to understand
@@ -514,25 +494,3 @@ class ProcessTransport:
         if self._greeting is not None and not self._greeting.done():
             self._greeting.set_exception(self._never_started())
         self._sink.gone(exit_code, "\n".join(self._stderr))
-
-
-def _times(times: Any) -> CallTimes:
-    """Raises FrameError for what is none."""
-    if type(times) is list and len(times) >= 2:
-        wall, cpu, growth = times[0], times[1], times[2] if len(times) > 2 else None
-        if _is_amount(wall) and (cpu is None or _is_amount(cpu)) and (growth is None or _is_amount(growth)):
-            return CallTimes(wall, cpu, growth)
-    raise FrameError(f"no times: {times!r:.200}")
-
-
-def _is_amount(number: Any) -> bool:
-    return type(number) is int and 0 <= number < _LONGEST
-
-
-def _is_event(event: list[Any], measurements: dict[Any, Any]) -> bool:
-    return (
-        event[0] not in OURS
-        and all(type(part) is str and part for part in event)
-        and all(type(key) is str and type(value) in (int, float) for key, value in measurements.items())
-        and all(value - value == 0 for value in measurements.values())  # nor infinite, nor no number
-    )

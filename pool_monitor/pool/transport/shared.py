@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import os
-import tempfile
-from pathlib import Path
 
 from pool_monitor.pool.transport.child.shared import Shared, file_size
 
@@ -18,6 +16,8 @@ class SharedFile:
         self.fd = _unnamed_file()
         try:
             os.truncate(self.fd, file_size(frame_limit))
+            # Its length is fixed before anybody maps it: reading a page that a worker has cut off would kill us.
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             self.memory = Shared(self.fd, frame_limit, parent=True)
         except BaseException:
             os.close(self.fd)
@@ -34,8 +34,7 @@ class SharedFile:
 
 
 def _unnamed_file() -> int:
-    with contextlib.suppress(AttributeError, OSError):  # elsewhere than on Linux
-        return os.memfd_create("pool_monitor")
-    fd, path = tempfile.mkstemp(prefix="pool_monitor-")
-    Path(path).unlink()
-    return fd
+    try:
+        return os.memfd_create("pool_monitor", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except AttributeError:  # elsewhere than on Linux, no file can be kept from being cut
+        raise OSError("no memory that could be shared safely") from None

@@ -18,6 +18,8 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+_AGAIN = 0.1  # seconds after which something is tried again that there was no memory for
+
 OutputPipes = tuple[int, int]  # the ends that belong together of a pipe for stdout and one for stderr
 
 
@@ -40,15 +42,22 @@ class Process:
             self._loop.add_reader(self._pidfd, self._exited)
 
     def signal(self, number: signal.Signals, *, group: bool) -> None:
-        """Send a signal to the process or to its whole group. Does nothing once it has ended and been reaped."""
-        if self._numbered:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if group:
-                    os.killpg(self.pid, number)
-                elif self._pidfd is not None:
-                    signal.pidfd_send_signal(self._pidfd, number)
-                else:
-                    os.kill(self.pid, number)
+        """Send a signal to the process, or to its whole group and to the process wherever it has gone. Does nothing
+        once it has ended and been reaped.
+        """
+        if not self._numbered:
+            return
+        gone = contextlib.suppress(ProcessLookupError, PermissionError)
+        with gone:
+            if group:
+                os.killpg(self.pid, number)
+        with gone:
+            if group and number != signal.SIGKILL and os.getpgid(self.pid) == self.pid:
+                return  # it had the signal with its group
+            if self._pidfd is not None:
+                signal.pidfd_send_signal(self._pidfd, number)
+            else:
+                os.kill(self.pid, number)
 
     def wait(self, timeout: float) -> None:
         """Block until it is reaped, at most *timeout* seconds. `on_end` is not called any more."""
@@ -66,9 +75,13 @@ class Process:
         return os.pidfd_open(self.pid)
 
     def _exited(self) -> None:
-        if self._numbered:  # `wait` may have been quicker than a waiting thread
-            self._over()
-            self._reap()
+        try:
+            if self._numbered:  # `wait` may have been quicker than a waiting thread
+                self._over()
+            if not self.ended:
+                self._reap()
+        except MemoryError:  # its end must not be lost for that
+            self._loop.call_later(_AGAIN, self._exited)
 
     def _over(self) -> None:
         """It has ended: kill what it left in its group, while the group's number is surely its own."""
@@ -116,9 +129,18 @@ class Child(Process):
             self._loop.call_soon_threadsafe(self._exited)
 
     def _reap(self) -> None:
-        self._reaped(self._process.wait())
+        """`Popen.wait` would take a status that somebody else has fetched, or that was not kept, for 0."""
+        try:
+            code: int | None = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        except ChildProcessError:
+            code = None
+        self._process.returncode = code or 0  # it is reaped
+        self._reaped(code)
 
     def _reap_now(self, timeout: float) -> None:
+        if self._pidfd is not None:
+            self._reap()
+            return
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._reaped(self._process.wait(timeout))
 

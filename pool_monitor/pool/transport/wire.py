@@ -40,6 +40,11 @@ class Wire:
             sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
         self._loop.add_reader(self._fd, self._read)
 
+    @property
+    def waiting(self) -> int:
+        """Frames, or pieces of them, that wait for room in the socket."""
+        return len(self._unsent)
+
     # -- sending --------------------------------------------------------------------------------------------------
 
     def send(self, body: bytes) -> None:
@@ -112,7 +117,7 @@ class Wire:
             count = self._sock.recv_into(self._reader.space())
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
+        except (OSError, MemoryError):  # it is gone; or there is no memory for what it sends, now and again at once
             count = 0
         if count:
             self._received(count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import collections
+import errno
 import select
 import socket
 import sys
@@ -24,6 +25,13 @@ _UNNEEDED = 64  # times a message was waited for without a large one between, af
 
 class ParentGone(Exception):
     """The parent closed the socket, or said ``stop``."""
+
+
+def end_of_channel(error: OSError) -> BaseException:
+    """What *error* means for this process: its parent has gone, unless the target has closed the socket."""
+    if error.errno in (errno.EBADF, errno.ENOTSOCK):
+        return SystemExit("pool_monitor: the target has closed the pool's socket")
+    return ParentGone()
 
 
 class Channel:
@@ -92,8 +100,8 @@ class Channel:
             count = self.sock.recv_into(self.reader.space(), 0, flags)
         except BlockingIOError:
             return False
-        except OSError:  # the parent's end is closed; or the target closed ours
-            raise ParentGone from None
+        except OSError as error:
+            raise end_of_channel(error) from None
         if not count:
             raise ParentGone
         try:
@@ -156,8 +164,8 @@ class Channel:
                     self.shared.counters[1] = self.held = 0
                 for piece in pieces:
                     self.sock.sendall(piece)
-            except OSError:
-                raise ParentGone from None
+            except OSError as error:
+                raise end_of_channel(error) from None
         if self._unsent:
             self.push()
 

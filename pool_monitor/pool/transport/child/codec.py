@@ -23,12 +23,25 @@ class PayloadError(Exception):
     """Something cannot be carried to the parent."""
 
 
+class Unreadable:
+    """Stands in a message for a value that cannot be decoded. *error*: why."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 def _same(payload: Any) -> Any:
     return payload
 
 
+def _no_elements(_body: memoryview) -> Sequence[Any]:
+    raise ValueError("a message of this codec cannot be taken apart")
+
+
 class Codec:
-    """``encode``/``decode`` are for whole messages, ``pack``/``unpack`` for the user's values inside them."""
+    """``encode``/``decode`` are for whole messages, ``pack``/``unpack`` for the user's values inside them. ``split``
+    gives the elements of a message as they are encoded, without a look inside them.
+    """
 
     def __init__(
         self,
@@ -38,9 +51,23 @@ class Codec:
         pack: Callable[[Any], Any] = _same,
         unpack: Callable[[Any], Any] = _same,
         pieces: Callable[[Any], Sequence[Buffer]] | None = None,
+        split: Callable[[memoryview], Sequence[Any]] = _no_elements,
     ) -> None:
         self.name, self.encode, self.decode, self.pack, self.unpack = name, encode, decode, pack, unpack
-        self._pieces = pieces
+        self._pieces, self._split = pieces, split
+
+    def parts(self, body: memoryview) -> List[Any]:
+        """What `decode` cannot give: the message *body* with an `Unreadable` for each element that cannot be decoded,
+        so that a bad value costs the call it belongs to and not the worker. Raises what splitting raises when it is no
+        array at all.
+        """
+        found: List[Any] = []
+        for part in self._split(body):
+            try:
+                found.append(self.decode(part))
+            except (Exception, SystemExit) as error:
+                found.append(Unreadable(error))
+        return found
 
     def pieces(self, message: Any) -> Sequence[Buffer]:
         """What `encode` gives, in pieces, large values of bytes being pieces of their own, not copied."""
@@ -80,8 +107,23 @@ def json_codec() -> Codec:
             only_string_keys(message)
         return text.encode()
 
+    decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+    def decode(body: Buffer) -> Any:
+        return decoder.decode(str(body, "utf-8"))
+
     remedy = "convert it, use codec='pickle', or codec='auto' with msgpack installed for the workers' Python"
-    return Codec("json", with_remedy(encode, remedy), lambda body: json.loads(bytes(body)))
+    return Codec("json", with_remedy(encode, remedy), decode, split=_split_json)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError("JSON has no %s" % name)
+
+
+def _split_json(body: memoryview) -> Sequence[Any]:
+    from .split import json_elements  # hardly ever needed
+
+    return json_elements(body)
 
 
 def only_string_keys(message: Any) -> None:
@@ -109,7 +151,20 @@ def msgpack_codec() -> Codec:
     def pieces(message: Any) -> Sequence[Buffer]:
         return msgpack_pieces(message, encode)
 
-    return Codec("msgpack", encode, decode, pieces=pieces)
+    return Codec("msgpack", encode, decode, pieces=pieces, split=_split_msgpack)
+
+
+def _split_msgpack(body: memoryview) -> Sequence[Any]:
+    from .split import msgpack_elements  # hardly ever needed
+
+    try:
+        from typing import List
+
+        import msgspec
+
+        return msgspec.msgpack.decode(body, type=List[msgspec.Raw])
+    except Exception:  # not there, or the message is too deep for it
+        return msgpack_elements(body)
 
 
 def msgpack_package() -> Tuple[Callable[[Any], bytes], Callable[[Any], Any]]:

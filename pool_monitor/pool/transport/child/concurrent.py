@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import time
 
 from .channel import ParentGone
 from .codec import PayloadError
-from .worker import OperationCancelled, Worker, flush_output, is_cancellation
+from .worker import END, OperationCancelled, Worker, flush_output, is_cancellation, iterator_of, next_of
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
@@ -24,7 +23,14 @@ if TYPE_CHECKING:
     from .worker import Body
 
 _UNSENT = 64 * 1024  # bytes that wait for room in the socket, beyond which streams wait too
-_END = object()
+
+
+class Stopped(Exception):
+    """A function has raised StopIteration, which cannot pass through a coroutine."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class Running:
@@ -166,6 +172,8 @@ class ConcurrentWorker(Worker):
             body = await self.outcome(running, name, payload, stream, session)
         except PayloadError as error:
             body = self.failure(running.id, "payload", error, running.times())
+        except Stopped as stopped:
+            body = self.failure(running.id, "operation", stopped.error, running.times())
         except BaseException as error:
             kind = "cancelled" if is_cancellation(error) else "operation"
             body = self.failure(running.id, kind, error, running.times())
@@ -178,8 +186,8 @@ class ConcurrentWorker(Worker):
             raise self.unknown(name)
         args, kwargs, state = self.arguments(operation, payload, session)
         result = self.run_sync(running, operation.function, *args, **kwargs)
-        if inspect.iscoroutine(result):
-            result = await result
+        if hasattr(type(result), "__await__"):
+            result = await self.awaited(result)
         if stream:
             await self.stream(running, result)
             result = None
@@ -194,29 +202,31 @@ class ConcurrentWorker(Worker):
     def run_sync(self, running: Running, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             self.sync = running.id
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            self.end_copy(error)
+            if isinstance(error, StopIteration):
+                raise Stopped(error) from None
+            raise
         finally:
             self.sync = None
+        self.end_copy()
+        return result
 
     async def stream(self, running: Running, result: Any) -> None:
-        asynchronous = inspect.isasyncgen(result)
-        if not asynchronous and not hasattr(result, "__next__"):
-            raise PayloadError("it returned a %s, which is no generator: call it with run()" % type(result).__name__)
+        result, asynchronous = self.run_sync(running, iterator_of, result)
         try:
             while True:
                 if asynchronous:
-                    try:
-                        item = await result.__anext__()
-                    except StopAsyncIteration:
-                        return
+                    item = await self.awaited(next_of(result))
                 else:
-                    item = self.run_sync(running, next, result, _END)
-                    if item is _END:
-                        return
+                    item = self.run_sync(running, next, result, END)
+                if item is END:
+                    return
                 self.ours(functools.partial(self.post, self.item(running.id, item)))
                 await self.room(running)
         finally:
-            if asynchronous:
+            if asynchronous and hasattr(result, "aclose"):
                 await result.aclose()
             elif hasattr(result, "close"):
                 self.run_sync(running, result.close)

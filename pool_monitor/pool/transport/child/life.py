@@ -31,6 +31,11 @@ def tie_life_to(fd: int) -> socket.socket:
     return lifeline
 
 
+def hear_signals() -> None:
+    """Block no signal: what the service blocks for itself shall be heard here, and by what the target starts."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
 def print_by_lines() -> None:
     """Have what the target prints leave line by line, whatever it is."""
     for stream in (sys.stdout, sys.stderr):
@@ -44,8 +49,9 @@ def main() -> None:
     for fd in fds:
         os.set_inheritable(fd, False)
     lifeline = tie_life_to(fds[1])
+    hear_signals()
     worker = Worker(socket.socket(fileno=fds[0]))
-    os.register_at_fork(after_in_child=worker.channel.sock.close)  # what the target forks off is no worker
+    os.register_at_fork(after_in_child=worker.be_copy)  # what the target forks off is no worker
     try:
         if worker.start():
             worker.serve()

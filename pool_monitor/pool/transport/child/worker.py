@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import inspect
 import json
 import math
 import os
@@ -14,7 +13,7 @@ import time
 
 from . import PROTOCOL
 from .channel import Channel, ParentGone
-from .codec import LARGE, PayloadError, first_codec, json_codec
+from .codec import LARGE, PayloadError, Unreadable, first_codec, json_codec
 from .memory import Peak, expect_large, resident
 from .report import describe, text_of
 from .shared import Shared
@@ -90,7 +89,7 @@ class Worker:
         answer["shared"] = self.shared is not None
         self.send(answer)
         self.codec = codec
-        message = self.codec.decode(self.channel.receive())
+        message = self.decode(self.channel.receive())
         concurrency = message[4].get("concurrency", 1) if len(message) > 4 else 1
         if concurrency > 1:
             from .concurrent import ConcurrentWorker  # with asyncio: a third of a worker's start
@@ -101,12 +100,15 @@ class Worker:
     def load(self, target: str, path: List[str], init: Any) -> bool:
         self.telemetry = Telemetry(self.channel, self.codec, self.quietly)
         try:
-            args, kwargs = self.codec.unpack(init)
+            args, kwargs = self.unpack("they", init)
             self.operations = operations_of(load_target(target, path, args, kwargs, self.telemetry))
             if not self.operations:
                 raise LookupError("%s has no public functions or methods" % target)
+            self.end_copy()
         except BaseException as error:
-            self.channel.send(self.failure(0, "operation", error, [0, 0, None]))
+            self.end_copy(error)
+            kind = "payload" if isinstance(error, PayloadError) else "operation"
+            self.channel.send(self.failure(0, kind, error, [0, 0, None]))
             return False
         self.peak = Peak()
         signal.signal(signal.SIGURG, self.on_urgent)  # before the parent can have anything urgent to say
@@ -145,7 +147,7 @@ class Worker:
         if length > self.largest:
             self.largest = length
             expect_large(length)
-        message = self.codec.decode(self.shared.borrowed(length))
+        message = self.decode(self.shared.borrowed(length))
         self.give_back(self.codec.encode(["returned"]))
         return message
 
@@ -155,12 +157,19 @@ class Worker:
 
     # messages
 
+    def decode(self, body: Buffer) -> Any:
+        """A message; a value in it that cannot be decoded is left to the call that gets it."""
+        try:
+            return self.codec.decode(body)
+        except Exception:
+            return self.codec.parts(memoryview(body))
+
     def serve(self) -> None:
         """Answer messages until the parent says stop or goes away."""
         if self.deputy is not self:
             self.deputy.serve()
             return
-        backlog, receive, decode = self.backlog, self.channel.receive, self.codec.decode
+        backlog, receive, decode = self.backlog, self.channel.receive, self.decode
         while True:
             if backlog:
                 number, message = backlog.popleft()
@@ -234,7 +243,7 @@ class Worker:
                 self.interruptible = before
 
     def drain(self) -> None:
-        channel, decode = self.channel, self.codec.decode
+        channel, decode = self.channel, self.decode
         body = channel.receive_now()
         while body is not None:
             message = decode(body)
@@ -290,8 +299,6 @@ class Worker:
             kind = "cancelled" if is_cancellation(error) else "operation"
             body = self.failure(call_id, kind, error, self.times())
         self.interruptible = False  # again: the exception may have come before the line that says so
-        if os.getpid() != self.pid:
-            os._exit(0)  # a copy that the operation forked off: the answer is the original's to give
         self.call_id = None
         flush_output()
         if type(body) is not bytes or len(body) >= LARGE:
@@ -330,7 +337,8 @@ class Worker:
         args, kwargs = self.unpack("the arguments", payload)
         state = None
         if session is not None and operation.takes_session:
-            state = kwargs["session"] = Session(session[0], self.codec.unpack(session[1]))
+            session_id, data = self.unpack("the session", session) if type(session) is Unreadable else session
+            state = kwargs["session"] = Session(session_id, self.unpack("session.data", data))
         if operation.takes_telemetry:
             kwargs.setdefault("telemetry", self.telemetry)
         return args, kwargs, state
@@ -355,11 +363,43 @@ class Worker:
             if self.urgent:
                 self.read_urgent()
             result = function(*args, **kwargs)
-            if inspect.iscoroutine(result):
-                result = self.run_async(result)
-            return result
+            if hasattr(type(result), "__await__"):
+                result = self.run_async(self.awaited(result))
+        except BaseException as error:
+            self.end_copy(error)
+            raise
         finally:
             self.interruptible = False
+        self.end_copy()
+        return result
+
+    async def awaited(self, awaitable: Any) -> Any:
+        """What *awaitable* gives, in this process."""
+        try:
+            result = await awaitable
+        except BaseException as error:
+            self.end_copy(error)
+            raise
+        self.end_copy()
+        return result
+
+    def be_copy(self) -> None:
+        """Become no more than a copy that the target has forked off: it shares the channel and the event loop's
+        descriptors with the worker, and may use neither.
+        """
+        self.channel.sock.close()
+        loop = self.deputy.loop
+        ready = getattr(loop, "_ready", None)  # of every loop of asyncio's own
+        if loop is not None and ready is not None:
+            ready.clear()
+            loop.call_soon(end_copy, RuntimeError("a copy of a worker cannot go on in the event loop of the worker"))
+
+    def end_copy(self, error: Optional[BaseException] = None) -> None:
+        """End this process if it is a copy that the target has forked off, as the target's code ended in it: the answer
+        is the original's to give.
+        """
+        if os.getpid() != self.pid:
+            end_copy(error)
 
     def run_async(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         self.cancelled = False
@@ -393,17 +433,13 @@ class Worker:
 
     def run_stream(self, call_id: int, result: Any) -> None:
         """Send every item of a generator; a cancel closes it."""
-        if inspect.isasyncgen(result):
-            step: Callable[[Any], Any] = _step_async
-            close: Callable[[Any], Any] = _close_async
-        elif hasattr(result, "__next__"):
-            step, close = _step, _close
-        else:
-            raise PayloadError("it returned a %s, which is no generator: call it with run()" % type(result).__name__)
+        result, asynchronous = self.run(iterator_of, (result,), {})
+        step: Callable[[Any], Any] = next_of if asynchronous else _step
+        close: Callable[[Any], Any] = _close_async if asynchronous else _close
         try:
             while True:
                 item = self.run(step, (result,), {})
-                if item is _END:
+                if item is END:
                     return
                 self.post(self.item(call_id, item))
         finally:
@@ -412,6 +448,8 @@ class Worker:
     # payloads
 
     def unpack(self, what: str, packed: Any) -> Any:
+        if type(packed) is Unreadable:
+            raise PayloadError("%s cannot be rebuilt: %s" % (what, text_of(packed.error))) from packed.error
         try:
             return self.codec.unpack(packed)
         except Exception as error:
@@ -461,11 +499,11 @@ def is_cancellation(error: BaseException) -> bool:
     return isinstance(error, OperationCancelled) or (asyncio is not None and isinstance(error, asyncio.CancelledError))
 
 
-_END = object()
+END = object()
 
 
 def _step(generator: Any) -> Any:
-    return next(generator, _END)
+    return next(generator, END)
 
 
 def _close(generator: Any) -> None:
@@ -474,14 +512,46 @@ def _close(generator: Any) -> None:
 
 
 async def _close_async(generator: Any) -> None:
-    await generator.aclose()
+    if hasattr(generator, "aclose"):
+        await generator.aclose()
 
 
-async def _step_async(generator: Any) -> Any:
+def iterator_of(result: Any) -> Tuple[Any, bool]:
+    """What an operation that is streamed returned, as an iterator, and whether that is an asynchronous one. Raises
+    PayloadError for what is none, or holds values instead of making them.
+    """
+    kind = type(result)
+    if hasattr(kind, "__aiter__"):
+        return kind.__aiter__(result), True
+    if hasattr(kind, "__next__"):
+        return result, False
+    if hasattr(kind, "__iter__") and not hasattr(kind, "__len__"):
+        return iter(result), False
+    raise PayloadError("it returned a %s, which is no generator: call it with run()" % kind.__name__)
+
+
+def end_copy(error: Optional[BaseException] = None) -> None:
+    """End this process, a copy of a worker, as Python would have after *error* or without."""
+    status: Any = 0
+    if isinstance(error, SystemExit):
+        status = error.code
+        if status is not None and not isinstance(status, int):
+            sys.stderr.write("%s\n" % (status,))
+            status = 1
+    elif error is not None and not isinstance(error, ParentGone):
+        import traceback
+
+        traceback.print_exception(type(error), error, error.__traceback__)
+        status = 1
+    flush_output()
+    os._exit((status or 0) & 0xFF)
+
+
+async def next_of(generator: Any) -> Any:
     try:
         return await generator.__anext__()
     except StopAsyncIteration:
-        return _END
+        return END
 
 
 def flush_output() -> None:

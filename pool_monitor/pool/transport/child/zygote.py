@@ -27,7 +27,7 @@ import traceback  # noqa: F401 - a worker needs it when something fails
 import warnings
 
 from .codec import first_codec
-from .life import tie_life_to
+from .life import hear_signals, tie_life_to
 from .report import describe
 from .target import operations_of, takes
 from .worker import flush_output
@@ -48,6 +48,7 @@ def main() -> bool:
     control, lifeline = (int(os.environ.pop(name)) for name in ("POOL_MONITOR_ZYGOTE", "POOL_MONITOR_LIFELINE"))
     os.set_inheritable(control, False)
     os.set_inheritable(lifeline, False)
+    hear_signals()
     zygote = Zygote(socket.socket(fileno=control), tie_life_to(lifeline))
     return zygote.load(*zygote.hear(_LOAD_SIZE)[1:]) and zygote.serve()
 
@@ -57,6 +58,7 @@ class Zygote:
         self.control = control
         self.lifeline = lifeline
         self.fds: list[int] = []  # that came with the request
+        self.kept: dict[int, int] = {}  # life-lines of the workers that are not reaped
 
     def load(self, path: list[str], codecs: list[str], modules: list[str]) -> bool:
         with contextlib.suppress(BaseException):  # its workers will say so, as one started alone does
@@ -84,7 +86,7 @@ class Zygote:
         while True:
             request = self.hear(_REQUEST_SIZE)
             if request[0] == "reap":
-                self.say("reaped", [[pid, reap(pid)] for pid in request[1]])
+                self.say("reaped", [[pid, self.reap(pid)] for pid in request[1]])
             elif self.fork(*request[1:]):
                 return True
 
@@ -106,14 +108,25 @@ class Zygote:
                     return True
                 with contextlib.suppress(OSError):  # it has ended already
                     os.setpgid(pid, pid)  # it does so too; but when its number is told, the group must be there
+                self.keep_lifeline(pid, names)
                 self.say("forked", request, pid)
         self.close_fds()
         return False
+
+    def keep_lifeline(self, pid: int, names: list[str]) -> None:
+        """Hold a worker's end of its life-line until the worker is reaped. The kernel signals its process group through
+        it when the parent goes; without a copy, what a worker that has ended left behind would outlive the parent.
+        """
+        with contextlib.suppress(ValueError):  # a parent that wants none
+            at = names.index("POOL_MONITOR_LIFELINE")
+            self.kept[pid] = self.fds.pop(at)
 
     def become_worker(self, names: list[str]) -> None:
         os.setpgid(0, 0)
         self.control.close()
         self.lifeline.close()
+        for fd in self.kept.values():
+            os.close(fd)
         *fds, stdout, stderr = self.fds
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
@@ -137,6 +150,16 @@ class Zygote:
         self.fds = fds.tolist()
         request: list[Any] = json.loads(data)
         return request
+
+    def reap(self, pid: int) -> int | None:
+        """How a worker that has ended did, as ``wait`` gives it."""
+        try:
+            return os.waitpid(pid, 0)[1]
+        except ChildProcessError:
+            return None
+        finally:
+            if pid in self.kept:
+                os.close(self.kept.pop(pid))
 
     def say(self, *answer: Any) -> None:
         try:
@@ -164,14 +187,6 @@ def rehearse(codecs: list[str]) -> None:
 class _Target:
     def operation(self) -> None:
         pass
-
-
-def reap(pid: int) -> int | None:
-    """How a worker that has ended did, as ``wait`` gives it."""
-    try:
-        return os.waitpid(pid, 0)[1]
-    except ChildProcessError:
-        return None
 
 
 def threads() -> str:

@@ -1,0 +1,89 @@
+"""Where the elements of an encoded array begin and end, found without decoding them.
+
+For messages that cannot be decoded as a whole: too deep, or with a value that has no form here. The search takes no
+recursion, and gives up on a message that would take it long. Used on both sides of the wire.
+"""
+
+from __future__ import annotations
+
+import re
+
+TYPE_CHECKING = False  # as in typing, without its import
+if TYPE_CHECKING:
+    from typing import List, Tuple
+
+_STEPS = 1_000_000  # of one search: some tenths of a second
+_ELEMENTS = 16  # more than any message has
+_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{},]', re.DOTALL)
+
+# The rest of a msgpack value, by its first byte: bytes that follow; bytes of a length; bytes of a count of values.
+_FIXED = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4}
+_FIXED.update({0xD3: 8, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17})
+_SIZED = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+_COUNTED = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
+_EXTENSIONS = (0xC7, 0xC8, 0xC9)  # one more byte says of which type
+
+
+def msgpack_elements(body: memoryview) -> List[memoryview]:
+    """The elements of a msgpack array, still encoded. Raises ValueError and IndexError."""
+    tag = body[0]
+    at, count = _past(body, 0)
+    if not (0x90 <= tag < 0xA0 or tag in (0xDC, 0xDD)) or count > _ELEMENTS:
+        raise ValueError("no message")
+    found: List[memoryview] = []
+    steps = 0
+    for _ in range(count):
+        start, missing = at, 1
+        while missing:
+            at, more = _past(body, at)
+            missing += more - 1
+            steps += 1
+            if steps > _STEPS:
+                raise ValueError("a message of too many values")
+        found.append(body[start:at])
+    if at != len(body):
+        raise ValueError("a message that is cut off, or followed by something")
+    return found
+
+
+def _past(body: memoryview, at: int) -> Tuple[int, int]:
+    """Where the value at *at* ends, without the values inside it, and how many of those follow."""
+    tag = body[at]
+    at += 1
+    if tag < 0x80 or tag >= 0xE0:
+        return at, 0
+    if tag < 0xA0:
+        return at, (tag & 15) * (1 if tag >= 0x90 else 2)
+    if tag < 0xC0:
+        return at + (tag & 31), 0
+    if tag in _FIXED:
+        return at + _FIXED[tag], 0
+    width = _COUNTED.get(tag) or _SIZED.get(tag)
+    if width is None:
+        raise ValueError("a byte that begins no value")
+    number = int.from_bytes(body[at : at + width], "big")
+    if tag in _COUNTED:
+        return at + width, number * (2 if tag >= 0xDE else 1)
+    return at + width + number + (tag in _EXTENSIONS), 0
+
+
+def json_elements(body: memoryview) -> List[memoryview]:
+    """The elements of a JSON array, still encoded. Raises ValueError."""
+    found: List[memoryview] = []
+    depth = start = end = 0
+    for step, token in enumerate(_TOKENS.finditer(body)):
+        mark = token.group()
+        if mark in (b"[", b"{"):
+            depth += 1
+            if depth == 1:
+                start = token.end()
+        elif mark in (b"]", b"}"):
+            depth -= 1
+        if (depth == 1 and mark == b",") or not depth:
+            found.append(body[start : token.start()])
+            start = end = token.end()
+        if not depth or step > _STEPS or len(found) > _ELEMENTS:
+            break
+    if depth or not found or bytes(body[:1]) != b"[" or bytes(body[end:]).strip():
+        raise ValueError("no message, or one of too many values")
+    return found

@@ -1,0 +1,163 @@
+"""The messages of a worker at work: each is checked, tied to the call it answers, and passed on. No I/O."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+from pool_monitor.pool.transport import messages
+from pool_monitor.pool.transport.base import CallTimes, Failure, Sink
+from pool_monitor.pool.transport.child.codec import Codec, Unreadable
+from pool_monitor.pool.transport.child.framing import FrameError
+
+UNREADABLE = (Exception, SystemExit, asyncio.CancelledError)
+"""All that decoding what a worker sent can raise: a pickle runs the code of its classes."""
+
+
+class Inbox:
+    """What one worker may still answer, and what it answers. Knows every call it was handed until that is answered,
+    so that an answer can neither come twice nor to a call of another worker.
+    """
+
+    def __init__(self, sink: Sink, codec: Codec, session_data_limit: int) -> None:
+        self.codec = codec
+        self._sink = sink
+        self._session_data_limit = session_data_limit
+        self._open: dict[int, bool] = {}  # calls handed over and not answered, in this order; whether each is a stream
+        self._recalled: set[int] = set()  # of those, the ones asked back
+        self._size = 0  # bytes of the message decoded last
+
+    def __bool__(self) -> bool:
+        """Whether any call is unanswered."""
+        return bool(self._open)
+
+    def handed(self, call_id: int, *, stream: bool) -> None:
+        """The worker was handed this call."""
+        self._open[call_id] = stream
+
+    def recall(self, call_ids: Iterable[int]) -> None:
+        """The worker was asked to give these calls back."""
+        self._recalled.update(call_ids)
+
+    def forget_first(self) -> None:
+        """Take no answer to the call that the worker is on."""
+        if self._open:
+            self._answered(next(iter(self._open)))
+
+    def decode(self, body: memoryview) -> Any:
+        """A message. A value in it that cannot be decoded becomes an `Unreadable`. Raises FrameError."""
+        self._size = len(body)
+        try:
+            return self.codec.decode(body)
+        except UNREADABLE as error:
+            try:
+                return self.codec.parts(body)
+            except UNREADABLE:  # what follows cannot be trusted
+                raise FrameError(f"a frame that is no {self.codec.name}: {error}") from error
+
+    def take(self, message: Any) -> bool:
+        """Check the message decoded last and pass it on. False for one that is about lending memory. Raises FrameError
+        for one that the protocol does not know here.
+        """
+        match message:
+            # The order matters: a pattern costs what it looks at before it fails, and nearly all are replies. Of
+            # those only the outside is matched, because matching all of it takes longer than decoding it.
+            case ["reply" | "end" as kind, call_id, packed, data, times]:
+                self._check_open(call_id, kind == "end")
+                self._reply(call_id, packed, data, messages.times(times))
+            case ["item", call_id, packed]:
+                self._check_open(call_id, stream=True)
+                self._item(call_id, packed)
+            case ["error", call_id, kind, name, text, trace, times]:
+                self._check_open(call_id)
+                self._failed(call_id, messages.failure(kind, name, text, trace), messages.times(times))
+            case ["pong", token, call_id, rss] if messages.is_pong(token, call_id, rss):
+                self._sink.ponged(token, call_id, rss)
+            case ["recalled", call_id]:
+                self._check_open(call_id)
+                if call_id not in self._recalled:
+                    raise FrameError(f"call {call_id} was given back without being asked for")
+                self._answered(call_id)
+                self._sink.recalled(call_id)
+            case ["lent", _] | ["returned"]:
+                return False
+            case ["event", name, numbers, about]:
+                self._sink.emitted(*messages.event(name, numbers, about))
+            case ["log", level, text, fields]:
+                self._sink.logged(*messages.log_line(level, text, fields))
+            case ["dropped", count] if messages.is_id(count):
+                self._sink.dropped(count)
+            case other:
+                raise FrameError(f"unknown message {messages.shown(other)}")
+        return True
+
+    def salvage(self, bodies: Iterable[memoryview]) -> None:
+        """Take the answers to open calls among these, from a worker of which nothing else is believed any more."""
+        for body in bodies:
+            with contextlib.suppress(Exception):  # it is not the answer it looks like; the next one may be
+                match self.decode(body):
+                    case ["reply" | "end" | "error", call_id, *_] as message if call_id in self._open:
+                        self.take(message)
+
+    def _check_open(self, call_id: Any, stream: bool | None = None) -> None:
+        """Raise FrameError unless the call is open and, where *stream* is given, is a stream or is none."""
+        found = self._open.get(call_id) if type(call_id) is int else None
+        if found is None:
+            raise FrameError(f"an answer to call {messages.shown(call_id)}, which is not open")
+        if stream is not None and stream is not found:
+            raise FrameError(f"call {call_id} is {'a stream' if found else 'no stream'}, and is not answered like that")
+
+    def _answered(self, call_id: int) -> None:
+        del self._open[call_id]
+        if self._recalled:
+            self._recalled.discard(call_id)
+
+    def _failed(self, call_id: int, failure: Failure, times: CallTimes) -> None:
+        self._answered(call_id)
+        self._sink.failed(call_id, failure, times)
+
+    def _reply(self, call_id: int, packed: Any, data: Any, times: CallTimes) -> None:
+        what = "the result"
+        try:
+            result = self._rebuilt(packed)
+            what = "session.data"
+            state = None if data is None else self._rebuilt(data)
+        except UNREADABLE as error:  # only this call fails
+            self._failed(call_id, _not_rebuilt(what, error), times)
+            return
+        if state is not None:
+            size = self._session_size(state, data)
+            if size > self._session_data_limit:
+                text = f"session.data takes {size} bytes, over the limit of {self._session_data_limit}"
+                self._failed(call_id, Failure("payload", "PayloadError", text, ""), times)
+                return
+        self._answered(call_id)
+        self._sink.replied(call_id, result, state, times)
+
+    def _session_size(self, state: Any, data: Any) -> int:
+        """Bytes that a session's data takes, or more. Raises FrameError for what is no data of a session."""
+        if type(state) is not dict:
+            raise FrameError(f"session data that is no dict: {messages.shown(state)}")
+        if self._size <= self._session_data_limit:
+            return self._size  # of the whole message
+        return len(data) if type(data) is bytes else len(self.codec.encode(state))
+
+    def _item(self, call_id: int, packed: Any) -> None:
+        try:
+            value = self._rebuilt(packed)
+        except UNREADABLE as error:
+            self._sink.unreadable(call_id, _not_rebuilt("an item", error))
+        else:
+            self._sink.item(call_id, value, self._size)
+
+    def _rebuilt(self, packed: Any) -> Any:
+        """A value inside a message. Raises what decoding it raises."""
+        if type(packed) is Unreadable:
+            raise packed.error
+        return self.codec.unpack(packed)
+
+
+def _not_rebuilt(what: str, error: BaseException) -> Failure:
+    return messages.failure("payload", type(error).__name__, f"{what} cannot be rebuilt: {error}", "")

@@ -1,0 +1,144 @@
+"""What a worker may send, checked before any of it is used. No I/O.
+
+A worker runs foreign code, so every field of every message is looked at: its type, its range, its length. What does
+not fit raises `FrameError`, which costs that worker and nothing else. Texts are cut and cleaned here once, so that
+whatever shows them later can rely on it.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from pool_monitor.pool.transport.base import CallTimes, Failure
+from pool_monitor.pool.transport.child import PROTOCOL
+from pool_monitor.pool.transport.child.framing import FrameError
+from pool_monitor.pool.transport.child.telemetry import LEVELS, OURS
+
+_MOST_NS = 2**63
+_MOST_BYTES = 2**50
+_MOST_NUMBER = 2**63
+_TEXT_LIMIT = 64 * 1024  # characters of a message, a traceback or a line
+_NAME_LIMIT = 256  # characters of a name
+_OPERATIONS = 10_000  # of one target
+_FAILURES = ("operation", "payload", "cancelled")
+_KINDS = ("function", "generator")
+
+
+class Hello(NamedTuple):
+    """A worker's half of the handshake."""
+
+    codec: str
+    python: str
+    shared: bool
+    """It makes use of the shared memory."""
+
+
+def hello(message: Any, offered: Sequence[str]) -> Hello:
+    """The answer to our hello. Its codec has to be one of those *offered*: only the service decides what it decodes."""
+    if type(message) is not dict or message.get("type") != "hello":
+        raise FrameError(f"no hello: {shown(message)}")
+    codec, python = message.get("codec"), message.get("python")
+    if not _is_amount(message.get("protocol")) or message["protocol"] != PROTOCOL:
+        raise FrameError(f"protocol {shown(message.get('protocol'))}, where {PROTOCOL} was offered")
+    if type(codec) is not str or codec not in offered:
+        raise FrameError(f"codec {shown(codec)}, where {' or '.join(offered)} was offered")
+    if type(python) is not str:
+        raise FrameError(f"no text in 'python': {shown(python)}")
+    return Hello(codec, encodable(python, _NAME_LIMIT), message.get("shared") is True)
+
+
+def operations(found: Any) -> dict[str, str]:
+    """The operations of a target that is ready, each with its kind."""
+    if type(found) is not dict or not 0 < len(found) <= _OPERATIONS:
+        raise FrameError(f"no operations: {shown(found)}")
+    for name, kind in found.items():
+        if type(name) is not str or not name or len(name) > _NAME_LIMIT or name != encodable(name, _NAME_LIMIT):
+            raise FrameError(f"an operation whose name is {shown(name)}")
+        if type(kind) is not str or kind not in _KINDS:
+            raise FrameError(f"operation {shown(name)} of kind {shown(kind)}")
+    return found
+
+
+def times(found: Any) -> CallTimes:
+    """What a call took, as the worker measured it."""
+    if type(found) is list and len(found) >= 2:
+        wall, cpu, growth = found[0], found[1], found[2] if len(found) > 2 else None
+        if _is_amount(wall) and (cpu is None or _is_amount(cpu)) and (growth is None or is_size(growth)):
+            return CallTimes(wall, cpu, growth)
+    raise FrameError(f"no times: {shown(found)}")
+
+
+def failure(kind: Any, name: Any, text: Any, trace: Any) -> Failure:
+    """Why a call failed."""
+    if kind not in _FAILURES or type(name) is not str or type(text) is not str or type(trace) is not str:
+        raise FrameError(f"no error: {shown([kind, name, text, trace])}")
+    return Failure(kind, encodable(name, _NAME_LIMIT), encodable(text), encodable(trace[-_TEXT_LIMIT:]))
+
+
+def event(name: Any, numbers: Any, about: Any) -> tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]:
+    """An event that the target emits: its name, measurements and metadata."""
+    if (
+        type(name) is list
+        and type(numbers) is dict
+        and name
+        and all(type(part) is str and part for part in name)
+        and name[0] not in OURS
+        and all(type(key) is str and _is_number(value) for key, value in numbers.items())
+    ):
+        return tuple(encodable(part, _NAME_LIMIT) for part in name), numbers, _fields(about)
+    raise FrameError(f"no event: {shown([name, numbers])}")
+
+
+def log_line(level: Any, text: Any, fields: Any) -> tuple[str, str, dict[str, Any]]:
+    """A line of the target's log: its level, text and fields."""
+    if type(level) is not str or level not in LEVELS or type(text) is not str:
+        raise FrameError(f"no line: {shown([level, text])}")
+    return level, encodable(text), _fields(fields)
+
+
+def is_id(number: Any) -> bool:
+    """Whether it can be the id of a call, a token, a length or a count."""
+    return type(number) is int and 0 < number < _MOST_NUMBER
+
+
+def is_pong(token: Any, call_id: Any, rss: Any) -> bool:
+    """Whether these can be the answer to a ping."""
+    return _is_amount(token) and (call_id is None or is_id(call_id)) and (rss is None or is_size(rss))
+
+
+def is_size(number: Any) -> bool:
+    """Whether it can be a number of bytes that a machine has."""
+    return type(number) is int and 0 <= number < _MOST_BYTES
+
+
+def encodable(text: str, limit: int = _TEXT_LIMIT) -> str:
+    """*text*, cut, and with a form in UTF-8: a lone surrogate, which JSON can carry, has none."""
+    text = text[:limit]
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def shown(value: Any) -> str:
+    """A short form of whatever a worker sent, for a report. Takes no longer for a large value than for a small one."""
+    return encodable(_repr.repr(value), 200)
+
+
+def _fields(found: Any) -> dict[str, Any]:
+    if type(found) is dict and all(type(key) is str for key in found):
+        return found
+    raise FrameError(f"no fields: {shown(found)}")
+
+
+def _is_amount(number: Any) -> bool:
+    return type(number) is int and 0 <= number < _MOST_NS
+
+
+def _is_number(value: Any) -> bool:
+    if type(value) is float:
+        return value - value == 0  # neither infinite nor NaN
+    return type(value) is int and -_MOST_NUMBER <= value < _MOST_NUMBER
+
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 120
