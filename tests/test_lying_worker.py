@@ -38,15 +38,13 @@ def liars(**fields: Any) -> Pool:
     return Pool(
         "anything:Liar",
         **{"command": (sys.executable, str(LIAR)), "name": "liars", "size": 1, "timeout": 10.0, "cancel_grace": 0.1}
-        | {"backoff_min": 0.001, "backoff_max": 0.01, "breaker_failures": 0}
+        | {"backoff_min": 0.001, "backoff_max": 0.01, "breaker_failures": 0, "restart_limit": 1000}
         | fields,
     )
 
 
-@pytest.mark.parametrize(
-    ("messages", "complaint"),
-    [
-        # an answer to no open call, of the wrong form, or twice
+FORBIDDEN: dict[str, list[tuple[list[Any], str]]] = {
+    "answers": [
         ([["reply", 10**6, "wrong", None, TIMES]], "an answer to call 1000000, which is not open"),
         ([["reply", True, "wrong", None, TIMES]], "an answer to call True, which is not open"),
         ([["reply", {}, 1, None, TIMES]], "an answer to call {}, which is not open"),
@@ -55,7 +53,8 @@ def liars(**fields: Any) -> Pool:
         ([["recalled", "$id"]], "was given back without being asked for"),
         ([["item", "$id", 1], REPLY], "is no stream, and is not answered like that"),
         ([["end", "$id", None, None, TIMES]], "is no stream, and is not answered like that"),
-        # fields
+    ],
+    "fields": [
         ([["reply", "$id", "right", None, None]], "no times: None"),
         ([["reply", "$id", "right", None, [1]]], r"no times: \[1\]"),
         ([["reply", "$id", "right", None, [-5, 1, None]]], "no times"),
@@ -84,7 +83,8 @@ def liars(**fields: Any) -> Pool:
         ([["log", ["info"], "text", {}]], "no line"),
         ([["log", "info", 5, {}]], "no line"),
         ([["log", "info", "text", None]], "no fields"),
-        # messages that are none
+    ],
+    "messages": [
         ([["ready", {"say": "function"}]], "unknown message"),
         ([["call", 1, "say", [[], {}], False, None]], "unknown message"),
         ([["lent", 10]], "a message was lent without shared memory"),
@@ -96,16 +96,19 @@ def liars(**fields: Any) -> Pool:
         (["[1,2"], "a frame that is no json"),
         (["\ud800".encode("utf-8", "surrogatepass").decode("latin-1")], "a frame that is no json"),
     ],
-)
-async def test_what_the_protocol_does_not_allow_costs_that_worker_and_is_reported(
-    messages: list[Any], complaint: str
-) -> None:
+}
+"""What a call of the worker is to send, by what is wrong with it, and what is said of it."""
+
+
+@pytest.mark.parametrize("wrong", FORBIDDEN)
+async def test_what_the_protocol_does_not_allow_costs_that_worker_and_is_reported(wrong: str) -> None:
     async with liars() as pool:
-        with telemetry.capture(("pool",)) as events, pytest.raises(ProtocolError, match=complaint):
-            await pool.run("say", *messages)
-        assert words(events, of="pool.error") == ["pool.error"]
-        assert [event.metadata["reason"] for event in events if event.name[-1] == "terminate"] == ["protocol"]
-        assert await pool.run("say", REPLY) == "right"
+        for messages, complaint in FORBIDDEN[wrong]:
+            with telemetry.capture(("pool",)) as events, pytest.raises(ProtocolError, match=complaint):
+                await pool.run("say", *messages)
+            assert words(events, of="pool.error") == ["pool.error"]
+            assert [event.metadata["reason"] for event in events if event.name[-1] == "terminate"] == ["protocol"]
+            assert await pool.run("say", REPLY) == "right"
 
 
 async def test_a_second_answer_to_a_call_costs_the_worker_and_no_result() -> None:
@@ -229,7 +232,7 @@ async def test_items_that_are_collected_take_no_more_together_than_a_result_may(
 # -- the start ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ready", [["ready", {"say": []}], ["ready", []], ["ready"], 5, ["error", 0, 1, 2, 3, 4, 5]])
+@pytest.mark.parametrize("ready", [["ready", {"say": []}], ["ready"], 5, ["error", 0, 1, 2, 3, 4, 5]])
 async def test_a_worker_that_starts_with_a_lie_costs_a_start_and_the_pool_goes_on(tmp_path: Path, ready: Any) -> None:
     env = {"LIAR_HONEST": str(tmp_path / "starts"), "LIAR_AFTER": "3", "LIAR_READY": json.dumps(ready)}
     async with liars(size=3, warmup="sequential", env=env, backoff_min=0.05, backoff_max=0.05) as pool:

@@ -42,7 +42,7 @@ from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.sessions import Sessions
 from pool_monitor.pool.timer import DeadlineTimer
 from pool_monitor.pool.transport.base import Failure
-from pool_monitor.pool.worker import Process, State, Wardens, Worker
+from pool_monitor.pool.worker import State, Wardens, Worker
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
@@ -300,15 +300,11 @@ class Dispatcher:
             told.checked_out(self.pool, call, worker, self.waiting, relative_ns)
         if call.session is not None:
             self.sessions.note(call, worker)
-        if process.limits.calls is not None and process.handed >= process.limits.calls:
-            self._worn(worker, process)
+        if process.worn:
+            if process.spent:
+                self.roster.withdraw(worker)
+            self._wardens.worn(worker)
         return True
-
-    def _worn(self, worker: Worker, process: Process) -> None:
-        """The worker's process has been handed nearly as many calls as it may have, or all of them."""
-        if process.spent:
-            self.roster.withdraw(worker)
-        self._wardens.worn(worker)
 
     def _feed(self, worker: Worker) -> None:
         """Give a free worker the next calls that wait, if any."""
@@ -352,7 +348,7 @@ class Dispatcher:
             self._end(call, None, result, times, now_ns)
         self._release(worker, call, now_ns)
 
-    def failed(self, worker: Worker, call_id: int, failure: Failure, times: CallTimes) -> None:
+    def failed(self, worker: Worker, call_id: int, failure: Failure, times: CallTimes | None) -> None:
         """The worker's operation raised, or what it gave cannot be carried."""
         call = worker.calls.get(call_id)
         if call is None:
@@ -361,7 +357,7 @@ class Dispatcher:
         error = kind(call.operation, failure.type_name, failure.message, failure.traceback)
         now_ns = self._now_ns()
         if not call.done:
-            self._fail(call, error, times.within(now_ns - call.started_ns))
+            self._fail(call, error, None if times is None else times.within(now_ns - call.started_ns))
         self._release(worker, call, now_ns)
 
     def item(self, worker: Worker, call_id: int, value: Any, size: int) -> None:

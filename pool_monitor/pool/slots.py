@@ -380,6 +380,8 @@ class Slots:
                     await worker.unwanted.wait()
         finally:
             worker.recycling = False
+            if worker.process is not process and worker.process is not None and worker.process.worn:
+                self.worn(worker)  # it was handed its calls before this task had ended
 
     async def recycle(self, worker: Worker, old: Process | None, reason: str) -> StartError | None:
         """Replace *old*, the slot's process, by a fresh one: started first, changed when the slot is idle, so that
@@ -521,7 +523,7 @@ class Line:
     def replied(self, call_id: int, result: Any, session_data: dict[str, Any] | None, times: CallTimes) -> None:
         self._calls.replied(self._worker, call_id, result, session_data, times)
 
-    def failed(self, call_id: int, failure: Failure, times: CallTimes) -> None:
+    def failed(self, call_id: int, failure: Failure, times: CallTimes | None) -> None:
         self._calls.failed(self._worker, call_id, failure, times)
 
     def item(self, call_id: int, value: Any, size: int) -> None:

@@ -137,6 +137,12 @@ class Process:
         self.broken: ProtocolError | None = None  # what its calls are told when it spoke nonsense
 
     @property
+    def worn(self) -> bool:
+        """Whether it has been handed as many calls as are due."""
+        due = self.limits.calls
+        return due is not None and self.handed >= due
+
+    @property
     def spent(self) -> bool:
         """Whether it has been handed as many calls as it may have."""
         most = self.limits.most_calls

@@ -57,8 +57,8 @@ class Sink(Protocol):
     def replied(self, call_id: int, result: Any, session_data: dict[str, Any] | None, times: CallTimes) -> None:
         """The operation returned, or its generator ended (``result`` is None then)."""
 
-    def failed(self, call_id: int, failure: Failure, times: CallTimes) -> None:
-        """The operation raised, or its result cannot be carried."""
+    def failed(self, call_id: int, failure: Failure, times: CallTimes | None) -> None:
+        """The operation raised, or its result cannot be carried. *times* None: they could not be read either."""
 
     def item(self, call_id: int, value: Any, size: int) -> None:
         """The operation's generator yielded; *size*: bytes the item took on its way."""

@@ -75,6 +75,9 @@ class Inbox:
                 self._failed(call_id, messages.failure(kind, name, text, trace), messages.times(times))
             case ["pong", token, call_id, rss] if messages.is_pong(token, call_id, rss):
                 self._sink.ponged(token, call_id, rss)
+            case ["reply" | "end" | "error", call_id, *_, Unreadable() as rest]:
+                self._check_open(call_id)
+                self._failed(call_id, _not_rebuilt("the answer", rest.error), None)
             case ["recalled", call_id]:
                 self._check_open(call_id)
                 if call_id not in self._recalled:
@@ -114,7 +117,7 @@ class Inbox:
         if self._recalled:
             self._recalled.discard(call_id)
 
-    def _failed(self, call_id: int, failure: Failure, times: CallTimes) -> None:
+    def _failed(self, call_id: int, failure: Failure, times: CallTimes | None) -> None:
         self._answered(call_id)
         self._sink.failed(call_id, failure, times)
 

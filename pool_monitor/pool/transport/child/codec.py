@@ -11,7 +11,7 @@ import sys
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, Sequence, Tuple, Union
+    from typing import Any, Callable, Iterable, List, Sequence, Tuple, Union
 
     Buffer = Union[bytes, bytearray, memoryview]
 
@@ -34,7 +34,7 @@ def _same(payload: Any) -> Any:
     return payload
 
 
-def _no_elements(_body: memoryview) -> Sequence[Any]:
+def _no_elements(_body: memoryview) -> Iterable[Any]:
     raise ValueError("a message of this codec cannot be taken apart")
 
 
@@ -51,22 +51,27 @@ class Codec:
         pack: Callable[[Any], Any] = _same,
         unpack: Callable[[Any], Any] = _same,
         pieces: Callable[[Any], Sequence[Buffer]] | None = None,
-        split: Callable[[memoryview], Sequence[Any]] = _no_elements,
+        split: Callable[[memoryview], Iterable[Any]] = _no_elements,
     ) -> None:
         self.name, self.encode, self.decode, self.pack, self.unpack = name, encode, decode, pack, unpack
         self._pieces, self._split = pieces, split
 
     def parts(self, body: memoryview) -> List[Any]:
         """What `decode` cannot give: the message *body* with an `Unreadable` for each element that cannot be decoded,
-        so that a bad value costs the call it belongs to and not the worker. Raises what splitting raises when it is no
-        array at all.
+        so that a bad value costs the call it belongs to and not the worker. It ends with one where the elements can be
+        told apart no longer. Raises what splitting raises when not even its kind and what it is about are there.
         """
         found: List[Any] = []
-        for part in self._split(body):
-            try:
-                found.append(self.decode(part))
-            except (Exception, SystemExit) as error:
-                found.append(Unreadable(error))
+        try:
+            for part in self._split(body):
+                try:
+                    found.append(self.decode(part))
+                except (Exception, SystemExit) as error:
+                    found.append(Unreadable(error))
+        except (ValueError, IndexError) as error:
+            if len(found) < 2:
+                raise
+            found.append(Unreadable(error))
         return found
 
     def pieces(self, message: Any) -> Sequence[Buffer]:
@@ -120,7 +125,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError("JSON has no %s" % name)
 
 
-def _split_json(body: memoryview) -> Sequence[Any]:
+def _split_json(body: memoryview) -> Iterable[Any]:
     from .split import json_elements  # hardly ever needed
 
     return json_elements(body)
@@ -154,7 +159,7 @@ def msgpack_codec() -> Codec:
     return Codec("msgpack", encode, decode, pieces=pieces, split=_split_msgpack)
 
 
-def _split_msgpack(body: memoryview) -> Sequence[Any]:
+def _split_msgpack(body: memoryview) -> Iterable[Any]:
     from .split import msgpack_elements  # hardly ever needed
 
     try:

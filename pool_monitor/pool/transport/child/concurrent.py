@@ -166,7 +166,9 @@ class ConcurrentWorker(Worker):
         del self.tasks[running.id], self.calls[running.id]
         self.begin()
 
-    async def perform(self, running: Running, name: str, payload: Any, stream: bool, session: Any) -> None:
+    async def perform(
+        self, running: Running, name: str, payload: Any, stream: bool = False, session: Any = None
+    ) -> None:
         running.started = time.perf_counter_ns()
         try:
             body = await self.outcome(running, name, payload, stream, session)

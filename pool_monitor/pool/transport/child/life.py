@@ -31,6 +31,11 @@ def tie_life_to(fd: int) -> socket.socket:
     return lifeline
 
 
+def loosen(lifeline: socket.socket) -> None:
+    """Undo `tie_life_to`: this process notices the parent's end by itself, and has something left to do then."""
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) & ~os.O_ASYNC)
+
+
 def hear_signals() -> None:
     """Block no signal: what the service blocks for itself shall be heard here, and by what the target starts."""
     signal.pthread_sigmask(signal.SIG_SETMASK, [])

@@ -10,7 +10,7 @@ import re
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    from typing import List, Tuple
+    from typing import Iterator, Tuple
 
 _STEPS = 1_000_000  # of one search: some tenths of a second
 _ELEMENTS = 16  # more than any message has
@@ -24,13 +24,12 @@ _COUNTED = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
 _EXTENSIONS = (0xC7, 0xC8, 0xC9)  # one more byte says of which type
 
 
-def msgpack_elements(body: memoryview) -> List[memoryview]:
-    """The elements of a msgpack array, still encoded. Raises ValueError and IndexError."""
+def msgpack_elements(body: memoryview) -> Iterator[memoryview]:
+    """The elements of a msgpack array, still encoded. Raises ValueError and IndexError, after those it has found."""
     tag = body[0]
     at, count = _past(body, 0)
     if not (0x90 <= tag < 0xA0 or tag in (0xDC, 0xDD)) or count > _ELEMENTS:
         raise ValueError("no message")
-    found: List[memoryview] = []
     steps = 0
     for _ in range(count):
         start, missing = at, 1
@@ -40,10 +39,11 @@ def msgpack_elements(body: memoryview) -> List[memoryview]:
             steps += 1
             if steps > _STEPS:
                 raise ValueError("a message of too many values")
-        found.append(body[start:at])
+        if at > len(body):
+            raise ValueError("a message that is cut off")
+        yield body[start:at]
     if at != len(body):
-        raise ValueError("a message that is cut off, or followed by something")
-    return found
+        raise ValueError("a message that is followed by something")
 
 
 def _past(body: memoryview, at: int) -> Tuple[int, int]:
@@ -67,10 +67,11 @@ def _past(body: memoryview, at: int) -> Tuple[int, int]:
     return at + width + number + (tag in _EXTENSIONS), 0
 
 
-def json_elements(body: memoryview) -> List[memoryview]:
-    """The elements of a JSON array, still encoded. Raises ValueError."""
-    found: List[memoryview] = []
-    depth = start = end = 0
+def json_elements(body: memoryview) -> Iterator[memoryview]:
+    """The elements of a JSON array, still encoded. Raises ValueError, after those it has found."""
+    if bytes(body[:1]) != b"[":
+        raise ValueError("no message")
+    depth = start = found = 0
     for step, token in enumerate(_TOKENS.finditer(body)):
         mark = token.group()
         if mark in (b"[", b"{"):
@@ -80,10 +81,12 @@ def json_elements(body: memoryview) -> List[memoryview]:
         elif mark in (b"]", b"}"):
             depth -= 1
         if (depth == 1 and mark == b",") or not depth:
-            found.append(body[start : token.start()])
-            start = end = token.end()
-        if not depth or step > _STEPS or len(found) > _ELEMENTS:
+            yield body[start : token.start()]
+            start = token.end()
+            found += 1
+        if not depth:
             break
-    if depth or not found or bytes(body[:1]) != b"[" or bytes(body[end:]).strip():
-        raise ValueError("no message, or one of too many values")
-    return found
+        if step > _STEPS or found > _ELEMENTS:
+            raise ValueError("a message of too many values")
+    if depth or bytes(body[start:]).strip():
+        raise ValueError("a message that is cut off, or followed by something")

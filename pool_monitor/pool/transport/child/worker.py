@@ -279,7 +279,9 @@ class Worker:
 
     # calls
 
-    def call(self, number: int, call_id: int, name: str, payload: Any, stream: bool, session: Any) -> None:
+    def call(
+        self, number: int, call_id: int, name: str, payload: Any, stream: bool = False, session: Any = None
+    ) -> None:
         """Run one operation and send exactly one of ``reply``, ``end`` and ``error``."""
         channel, shared = self.channel, self.shared
         operation = self.operations.get(name)

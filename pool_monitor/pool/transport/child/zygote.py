@@ -27,14 +27,14 @@ import traceback  # noqa: F401 - a worker needs it when something fails
 import warnings
 
 from .codec import first_codec
-from .life import hear_signals, tie_life_to
+from .life import hear_signals, loosen, tie_life_to
 from .report import describe
 from .target import operations_of, takes
 from .worker import flush_output
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 _LOAD_SIZE = 1 << 20  # more than a socket takes at once
 _REQUEST_SIZE = 4096
@@ -58,7 +58,7 @@ class Zygote:
         self.control = control
         self.lifeline = lifeline
         self.fds: list[int] = []  # that came with the request
-        self.kept: dict[int, int] = {}  # life-lines of the workers that are not reaped
+        self.workers: set[int] = set()  # that are not reaped
 
     def load(self, path: list[str], codecs: list[str], modules: list[str]) -> bool:
         with contextlib.suppress(BaseException):  # its workers will say so, as one started alone does
@@ -76,6 +76,7 @@ class Zygote:
                 return False
         # Were it ignored, the kernel would reap workers by itself, and could give their numbers away.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        loosen(self.lifeline)
         gc.collect()
         gc.freeze()  # what is there now is not looked through again, and so stays shared with every worker
         self.say("ready")
@@ -108,25 +109,15 @@ class Zygote:
                     return True
                 with contextlib.suppress(OSError):  # it has ended already
                     os.setpgid(pid, pid)  # it does so too; but when its number is told, the group must be there
-                self.keep_lifeline(pid, names)
+                self.workers.add(pid)
                 self.say("forked", request, pid)
         self.close_fds()
         return False
-
-    def keep_lifeline(self, pid: int, names: list[str]) -> None:
-        """Hold a worker's end of its life-line until the worker is reaped. The kernel signals its process group through
-        it when the parent goes; without a copy, what a worker that has ended left behind would outlive the parent.
-        """
-        with contextlib.suppress(ValueError):  # a parent that wants none
-            at = names.index("POOL_MONITOR_LIFELINE")
-            self.kept[pid] = self.fds.pop(at)
 
     def become_worker(self, names: list[str]) -> None:
         os.setpgid(0, 0)
         self.control.close()
         self.lifeline.close()
-        for fd in self.kept.values():
-            os.close(fd)
         *fds, stdout, stderr = self.fds
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
@@ -142,7 +133,7 @@ class Zygote:
         """The next request; the descriptors that came with it are in ``fds``."""
         data, ancillary, _, _ = self.control.recvmsg(size, _FDS_SIZE, socket.MSG_CMSG_CLOEXEC)
         if not data:
-            os._exit(0)  # the parent has closed its end
+            self.leave()
         fds = array.array("i")
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -158,14 +149,22 @@ class Zygote:
         except ChildProcessError:
             return None
         finally:
-            if pid in self.kept:
-                os.close(self.kept.pop(pid))
+            self.workers.discard(pid)
 
     def say(self, *answer: Any) -> None:
         try:
             self.control.send(json.dumps(answer).encode())
         except OSError:
-            os._exit(0)  # the parent is gone
+            self.leave()
+
+    def leave(self) -> NoReturn:
+        """The parent is gone. Living workers go by their life-lines. What a worker had started that ended before the
+        parent could see it is ended here; the worker's number is still its own, since it is not reaped.
+        """
+        for pid in self.workers:
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
+        os._exit(0)
 
     def close_fds(self) -> None:
         for fd in self.fds:

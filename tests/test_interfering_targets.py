@@ -1,0 +1,240 @@
+"""Operations that interfere with their own process, or with what is around it: the service notices nothing, and what
+they leave behind is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pool_monitor import OperationError, OperationTimeout, Pool, WorkerDied
+from tests.support import TARGETS, alive, eventually, read, running
+from tests.transports import started
+
+ODD = str(TARGETS / "odd.py")
+START_METHODS = ["exec", "zygote"]
+
+pytestmark = [
+    pytest.mark.usefixtures("no_leaks"),
+    pytest.mark.skipif(sys.platform != "linux", reason="they do what Linux has"),
+]
+
+
+def odd_pool(**fields: Any) -> Pool:
+    return Pool(ODD, **{"size": 1, "name": "odd", "timeout": 10.0, "cancel_grace": 0.1, **fields})
+
+
+# -- shared memory ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+async def test_a_worker_cannot_cut_the_memory_it_shares(start_method: str) -> None:
+    async with odd_pool(start_method=start_method) as pool:
+        await asyncio.gather(*(pool.run("echo", number) for number in range(100)))
+        await pool.run("cut_memory")
+        large = "x" * (1 << 20)
+        assert await asyncio.gather(*(pool.run("echo", large) for _ in range(4))) == [large] * 4
+        assert await asyncio.gather(*(pool.run("echo", number) for number in range(100))) == list(range(100))
+        assert pool.status().restarts == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        ["reply", {}, 1, None, [1, 1, 0]],
+        ["reply", [], 1, None, [1, 1, 0]],
+        ["error", {"a": 1}, "operation", "E", "", "", [1, 1, 0]],
+        [["reply"], 1, 1, None, [1, 1, 0]],
+        ["reply", 2, 1, {}, "no times"],
+        {"reply": 1},
+    ],
+)
+async def test_whatever_lies_in_the_outbox_of_a_dead_worker_its_end_is_reported(message: Any) -> None:
+    async with started(target=ODD) as line:
+        line.call("nap", 60)
+        await eventually(lambda: line.transport.begun == 1)
+        memory = line.transport._shared.memory
+        body = line.transport._inbox.codec.encode(message)
+        held = len(body).to_bytes(4, "big") + body
+        memory.outbox[: len(held)] = held
+        memory.counters[1] = len(held)
+        line.transport.kill()
+        await eventually(lambda: line.record.of("gone"))
+        assert line.record.answered() == []
+
+
+# -- its process group --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["own", "parent"])
+@pytest.mark.parametrize("start_method", START_METHODS)
+async def test_an_operation_that_leaves_its_process_group_is_killed_all_the_same(
+    start_method: str, where: str, tmp_path: Path
+) -> None:
+    async with odd_pool(start_method=start_method) as pool:
+        pid = await pool.run("pid")
+        left = tmp_path / "left"
+        with pytest.raises(OperationTimeout):
+            await pool.options(timeout=0.5).run("leave_group", where, str(left))
+        assert left.exists()
+        await eventually(lambda: not alive(pid))
+        assert await pool.run("echo", "next") == "next"
+
+
+@pytest.mark.parametrize("number", range(3))
+async def test_what_a_dead_worker_had_started_goes_with_a_service_that_never_saw_its_death(number: int) -> None:
+    program = (
+        "import asyncio, os, signal, sys\n"
+        "from pool_monitor import Pool\n"
+        "async def main():\n"
+        f"    async with Pool({ODD!r}, size=2) as pool:\n"
+        "        company, worker = await pool.options(worker='default-0').run('company'), pool.workers()[0].pid\n"
+        "        print(company, worker, flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "        await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    service = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        assert service.stdout is not None
+        company, worker = map(int, (await asyncio.to_thread(service.stdout.readline)).split())
+        await eventually(lambda: Path(f"/proc/{service.pid}/stat").read_text().split()[2] == "T")
+        os.kill(worker, signal.SIGKILL)
+        await eventually(lambda: not alive(worker))
+        assert alive(company)
+        service.kill()
+        await eventually(lambda: not alive(company), timeout=2.0)
+    finally:
+        service.kill()
+        service.communicate()
+
+
+# -- copies that it forks off -------------------------------------------------------------------------------------
+
+ENDS = {"return": 0, "raise": 1, "exit": 3, "exit with words": 1, "_exit": 4}
+
+
+@pytest.mark.parametrize(("concurrency", "start_method"), [(1, "zygote"), (1, "exec"), (3, "zygote")])
+async def test_a_copy_that_an_operation_forks_off_ends_at_once_as_it_would_alone(
+    concurrency: int, start_method: str
+) -> None:
+    async with odd_pool(concurrency=concurrency, start_method=start_method, health_interval=60.0) as pool:
+        pid = await pool.run("pid")
+        beside = [await running(pool, "later", 0.2, number) for number in range(concurrency - 1)]
+        for how, code in ENDS.items():
+            assert await pool.options(timeout=3.0).run("fork", how) == code, how
+            assert await pool.options(timeout=3.0).run("fork_later", how) == code, how
+            assert await read(pool.options(timeout=3.0).stream("fork_between", how)) == [0], how
+        assert await pool.options(timeout=3.0).run("fork_later", "await") == 1  # it cannot go on in the worker's loop
+        assert await asyncio.gather(*beside) == list(range(concurrency - 1))
+        assert await pool.run("pid") == pid
+        assert pool.status().restarts == 0
+
+
+# -- signals ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+async def test_a_signal_that_the_service_blocks_is_heard_by_workers_and_by_what_they_start(start_method: str) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGURG, signal.SIGTERM})
+    try:
+        async with odd_pool(start_method=start_method) as pool:
+            assert await pool.run("blocked_signals") == []
+            assert await pool.run("terminate_child") == -signal.SIGTERM
+            with pytest.raises(OperationTimeout):
+                await pool.options(timeout=0.2).run("nap", 60)
+            assert await pool.run("echo", 1) == 1
+            assert pool.status().restarts == 0
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def reap(*_: Any) -> None:
+    """As masters of worker processes and the first process of a container do."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+@pytest.mark.parametrize("handler", [reap, signal.SIG_IGN])
+async def test_an_exit_status_that_was_taken_by_others_is_unknown_and_not_0(handler: Any) -> None:
+    before = signal.signal(signal.SIGCHLD, handler)
+    try:
+        async with odd_pool(start_method="exec") as pool:
+            pid = await pool.run("pid")
+            call = await running(pool, "nap", 60)
+            os.kill(pid, signal.SIGKILL)
+            with pytest.raises(WorkerDied) as caught:
+                await call
+            assert caught.value.exit_code in (None, -signal.SIGKILL)
+            if handler is signal.SIG_IGN:
+                assert caught.value.exit_code is None
+                assert "no exit code" in str(caught.value)
+            assert await pool.run("echo", 1) == 1
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+# -- things to iterate over, and to wait for ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_whatever_can_be_iterated_over_and_is_no_container_is_streamed(concurrency: int) -> None:
+    async with odd_pool(concurrency=concurrency) as pool:
+        for operation in ("chunks", "chunks_now", "countdown", "iterator"):
+            assert await read(pool.stream(operation, 4)) == [3, 2, 1, 0], operation
+        with pytest.raises(OperationError, match=r"it returned a list, which is no generator: call it with run\(\)"):
+            await read(pool.stream("container", 3))
+        stream = pool.stream("chunks", 10**9)
+        assert await anext(stream) == 10**9 - 1
+        await stream.aclose()
+        assert await pool.run("promise", 5) == 5
+        with pytest.raises(OperationError) as caught:
+            await pool.run("stop_iteration")
+        assert (caught.value.type_name, caught.value.message) == ("StopIteration", "enough")
+
+
+# -- calls per process --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("limit", "prefetch", "concurrency"), [(1, 16, 1), (5, 16, 1), (3, 1, 1), (4, 1, 3)])
+async def test_no_process_is_handed_more_calls_than_its_limit(limit: int, prefetch: int, concurrency: int) -> None:
+    async with odd_pool(size=2, recycle_calls=limit, prefetch=prefetch, concurrency=concurrency) as pool:
+        pids = await asyncio.gather(*(pool.run("pid") for _ in range(40)))
+        assert max(map(pids.count, pids)) <= limit
+        assert pool.status().restarts == 0
+
+
+async def test_a_process_at_its_limit_is_ended_though_its_successor_cannot_be_started(tmp_path: Path) -> None:
+    target = tmp_path / "fragile.py"
+    target.write_text("import os\n\ndef pid():\n    return os.getpid()\n")
+    async with Pool(str(target), size=1, name="fragile", recycle_calls=2, timeout=10.0, backoff_min=0.01) as pool:
+        target.write_text("raise RuntimeError('half deployed')\n")
+        pids = [await pool.run("pid") for _ in range(2)]
+        late = asyncio.ensure_future(pool.run("pid"))
+        await eventually(lambda: pool.status().dead or pool.status().starting)
+        target.write_text("import os\n\ndef pid():\n    return os.getpid()\n")
+        assert await late not in pids
+
+
+# -- a service that asks again and again --------------------------------------------------------------------------
+
+
+async def test_a_caller_that_is_refused_again_and_again_leaves_the_loop_to_others() -> None:
+    async with odd_pool(queue_limit=0) as pool:
+        busy = await running(pool, "later", 0.3, "done")
+        refusals = 0
+        while not busy.done():
+            result = await pool.try_run("echo", 1)
+            refusals += result.error is not None
+        assert await busy == "done"
+        assert refusals > 10
