@@ -1,0 +1,100 @@
+"""When there is no memory left nothing spins, and no end of a worker is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from typing import Any
+
+import pytest
+
+from pool_monitor.pool.transport import output, spawn
+from pool_monitor.pool.transport.child.framing import FrameReader
+from pool_monitor.pool.transport.output import Output
+from pool_monitor.pool.transport.wire import Wire
+from tests.support import eventually
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+class Poor(FrameReader):
+    """Has no memory for what comes."""
+
+    asked = 0
+
+    def space(self) -> memoryview:
+        type(self).asked += 1
+        raise MemoryError
+
+
+async def test_a_worker_that_sends_more_than_there_is_memory_for_is_heard_no_more() -> None:
+    ours, theirs = socket.socketpair()
+    lost: list[bool] = []
+    with ours, theirs:
+        theirs.send(b"x")
+        Wire(ours, Poor(1 << 20), lambda _count: None, lambda: lost.append(True))
+        await eventually(lambda: lost)
+        assert Poor.asked == 1
+
+
+async def test_output_that_there_is_no_memory_for_is_read_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads, lines = 0, []
+    read_end, write_end = os.pipe()
+
+    def poor_at_first(fd: int, size: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        if reads <= 2:
+            raise MemoryError
+        return original(fd, size)
+
+    original = os.read
+    monkeypatch.setattr(output.os, "read", poor_at_first)
+    monkeypatch.setattr(output, "_AGAIN", 0.01)
+    reader = Output(asyncio.get_running_loop(), read_end, lambda text, _size: lines.append(text))
+    os.write(write_end, b"line\n")
+    await eventually(lambda: lines)
+    assert (reads, lines) == (3, ["line"])
+    reader.close()
+    os.close(write_end)
+
+
+async def test_the_end_of_a_process_is_noticed_though_there_was_no_memory_for_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries = 0
+
+    def poor_at_first(self: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries <= 2:
+            raise MemoryError
+        original(self)
+
+    original = spawn.Child._reap
+    monkeypatch.setattr(spawn.Child, "_reap", poor_at_first)
+    monkeypatch.setattr(spawn, "_AGAIN", 0.01)
+    ends: list[int | None] = []
+    process = spawn.spawn(["sleep", "60"], {}, {})
+    process.on_end = lambda: ends.append(process.returncode)
+    process.signal(signal.SIGKILL, group=True)
+    await eventually(lambda: ends)
+    assert (ends, tries) == ([-signal.SIGKILL], 3)
+    for fd in (process.stdout, process.stderr):
+        os.close(fd)
+
+
+def test_a_status_that_was_fetched_by_others_is_unknown() -> None:
+    async def main() -> int | None:
+        process = spawn.spawn(["sleep", "60"], {}, {})
+        os.kill(process.pid, signal.SIGKILL)
+        os.waitpid(process.pid, 0)
+        process.wait(5.0)
+        for fd in (process.stdout, process.stderr):
+            os.close(fd)
+        assert process.ended
+        return process.returncode
+
+    assert asyncio.run(main()) is None
