@@ -93,7 +93,8 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     carries any object, and lets a worker run code in the service: only for targets you trust as you do yourself. What
     arrives as what: the table What travels in docs/MONITORING_GUIDE.md."""
     frame_limit: Annotated[int, Meta(ge=1024, le=2**32 - 1)] = 64 * 1024 * 1024
-    """Largest message; a call whose arguments or result are larger fails."""
+    """Largest message; a call whose arguments or result are larger fails, and so does `try_run` of a generator whose items
+    are larger together. Decoded, a message of nothing but empty dicts takes some 70 times as much memory."""
     concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 1
     """Calls one worker runs at once. Only coroutine operations overlap; any other holds up its worker."""
     prefetch: Annotated[int, Meta(ge=1, le=64)] = 16
@@ -135,9 +136,11 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     recycle_calls: Annotated[int, Meta(ge=1)] | None = None
     recycle_age: Seconds | None = None
     recycle_rss: Annotated[int, Meta(ge=1)] | None = None
-    """Replace a worker process after so many calls, seconds, or above so many bytes of resident memory."""
+    """Replace a worker process after so many calls (no process is handed more), seconds, or above so many bytes of
+    resident memory."""
     recycle_jitter: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
-    """Each process's own limits lie within this share of those above, so that not all are due at once."""
+    """Each process's own limits lie within this share of those above, for calls below it, so that not all are due at
+    once."""
 
     # circuit breaker
     breaker_failures: Count = 5
