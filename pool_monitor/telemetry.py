@@ -72,10 +72,10 @@ Bind: TypeAlias = Callable[..., Record]
 
 HANDLER_FAILURE: EventName = ("telemetry", "handler", "failure")
 FILTER: EventName = ("telemetry", "filter")
-FAILURES = (Exception, asyncio.CancelledError)
-"""What counts as a failure of the handler that raised it. A handler is synchronous, so a CancelledError out of it is
-a defect of the handler and no request to the caller's task; KeyboardInterrupt and SystemExit are meant for the whole
-program and pass."""
+FAILURES = BaseException
+"""What to catch around code of others that runs in the middle of ours; `pass_on` decides. A handler is synchronous,
+so even a CancelledError or a GeneratorExit out of it is a defect of the handler and no request to the caller's task.
+Only KeyboardInterrupt and SystemExit are meant for the whole program: `pass_on` raises them again."""
 SERIES_LIMIT = 10_000
 """Combinations of labels a `Series` remembers; with one more it forgets them all and binds anew."""
 
@@ -141,7 +141,8 @@ def attach(
     """Call ``function(event, measurements, metadata, config)`` at every execution of exactly *event_name*.
 
     The function runs synchronously in the emitting task or thread: it must be quick and must not block. When it
-    raises it is detached (from every event of its id) and ``telemetry.handler.failure`` is executed.
+    raises, whatever it is, it is detached (from every event of its id) and ``telemetry.handler.failure`` is executed.
+    Only KeyboardInterrupt and SystemExit pass to the emitter.
 
     *bind* is a faster way to tell the same handler, for events that have a lane (``labels`` and ``numbers`` of their
     entry in the catalogue): where the emitter uses it, ``bind(*labels)(*numbers)`` is called and not the function;
@@ -260,7 +261,8 @@ class Series(dict[tuple[str, ...], Record]):
     """From the labels of an event to the record that takes its numbers, bound when the labels are first used.
 
     The emitter calls it like this, so that a record costs it no frame of ours, and can hurt it no more than a
-    handler: ``try: series[labels](*numbers)``, ``except FAILURES as error: series.failed(error)``.
+    handler: ``try: series[labels](*numbers)``, ``except FAILURES as error: series.failed(error)``. What is meant for
+    the whole program comes out of ``failed`` again.
     """
 
     __slots__ = ("_handlers", "_name")
@@ -424,11 +426,18 @@ def capture(prefix: EventName = ()) -> Iterator[list[CapturedEvent]]:
         detach(tap.id)
 
 
+def pass_on(error: BaseException) -> None:
+    """Raise *error* again if it is meant for the whole program: KeyboardInterrupt and SystemExit."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        raise error
+
+
 def describe(error: BaseException) -> str:
     """One line that says what *error* is: its type and its text. Never raises, whatever the error does."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - somebody else's __str__
+    except FAILURES as failure:
+        pass_on(failure)
         text = "(its __str__ failed)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -501,6 +510,7 @@ def _emitter(name: EventName, handlers: tuple[Handler, ...]) -> Callable[[Measur
 
 
 def _strike_out(handler: Handler, name: EventName, error: BaseException) -> None:
+    pass_on(error)
     detach(handler.id)
     metadata = {
         "event_name": ".".join(name),

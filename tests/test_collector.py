@@ -418,13 +418,29 @@ def test_a_queue_time_of_nothing_is_no_clamping(collector: Collector) -> None:
 
 
 def test_its_own_failing_handler_is_noticed(collector, monkeypatch) -> None:
-    def broken(*_args: Any) -> None:
-        raise asyncio.CancelledError
-
-    monkeypatch.setattr(collector, "_admit", broken)
-    stop()
+    monkeypatch.setattr(collector, "_note_failure", lambda *_args: 1 / 0)
+    fail(worker="p-0")
     view = collector.self_view()
     assert (view.collecting, view.handler_failures, view.dropped) == (False, 1, 1)
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit])
+def test_an_event_that_raises_when_it_is_read_is_dropped_and_counted(collector, error: type[BaseException]) -> None:
+    class Trap(dict[str, Any]):
+        def __getitem__(self, key: str) -> Any:
+            raise error
+
+    class Number:
+        def __index__(self) -> int:
+            raise error
+
+    stop()
+    for event in (OPERATION_STOP, OPERATION_EXCEPTION, WORKER_CRASH, WORKER_TERMINATE, POOL_ERROR):
+        telemetry.execute(event.name, {}, Trap())
+    stop(duration=Number())
+    view = collector.self_view()
+    assert (view.events, view.dropped, view.collecting) == (1, 6, True)
+    assert stats(collector).total.calls == 1
 
 
 def test_somebody_elses_failing_handler_is_counted_and_nothing_more(collector: Collector) -> None:

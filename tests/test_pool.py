@@ -1281,7 +1281,7 @@ async def test_at_every_transition_the_counts_add_up_to_the_slots() -> None:
 # -- handlers that misbehave --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError])
+@pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, GeneratorExit, pytest.exit.Exception])
 async def test_handlers_that_raise_disturb_no_call(error: type[BaseException]) -> None:
     from pool_monitor.events import CATALOGUE
 

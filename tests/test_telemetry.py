@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import UserDict
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -182,14 +183,57 @@ def test_an_error_whose_text_cannot_be_made_does_not_reach_the_caller() -> None:
     assert failures[0][2]["kind"] == "Wordless"
 
 
-def test_a_cancelled_error_out_of_a_handler_is_the_handlers_failure() -> None:
-    def handler(*_told: Any) -> None:
-        raise asyncio.CancelledError
+class Own(BaseException):
+    """As those of a test framework, or a library's for giving up: no Exception, so that nothing swallows it."""
 
-    with telemetry.capture(("telemetry",)) as events:
-        telemetry.attach("bad", A, handler)
-        telemetry.execute(A, {})
-    assert [event.metadata["kind"] for event in events] == ["CancelledError"]
+
+NO_EXCEPTIONS = [asyncio.CancelledError, GeneratorExit, Own, pytest.fail.Exception, pytest.exit.Exception]
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+@pytest.mark.parametrize("error", NO_EXCEPTIONS)
+def test_whatever_a_handler_raises_is_its_own_failure(error: type[BaseException], filtered: bool) -> None:
+    def handler(*_told: Any) -> None:
+        raise error("why")
+
+    event = telemetry.event(A)
+    ways = (lambda: telemetry.execute(A, {}), lambda: event.emit({}, {}), lambda: event.emit_all({}, {}))
+    if filtered:
+        telemetry.configure(sample={"t.a": 2})
+    try:
+        for others in ([], ["other"]):
+            for way in ways:
+                telemetry.attach("bad", A, handler)
+                for other in others:
+                    telemetry.attach(other, A, Heard())
+                with telemetry.capture(telemetry.HANDLER_FAILURE) as failures:
+                    while not failures:
+                        way()
+                assert [failure.metadata["kind"] for failure in failures] == [error.__name__]
+                assert [one.id for one in telemetry.list_handlers(A)] == others
+                for other in others:
+                    telemetry.detach(other)
+    finally:
+        telemetry.configure()
+
+
+def test_an_event_that_cannot_be_captured_does_not_reach_the_caller() -> None:
+    class Closed(UserDict[str, int]):
+        def keys(self) -> Any:
+            raise GeneratorExit
+
+    with telemetry.capture(A) as events:
+        telemetry.execute(A, Closed(a=1))
+    assert events == []
+
+
+@pytest.mark.parametrize("error", [GeneratorExit, Own])
+def test_an_error_whose_text_raises_no_exception_is_described(error: type[BaseException]) -> None:
+    class Wordless(Exception):
+        def __str__(self) -> str:
+            raise error
+
+    assert telemetry.describe(Wordless()) == "Wordless: (its __str__ failed)"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -507,8 +551,11 @@ def order(handler_id: str) -> int:
     return ["before", "plain", "after"].index(handler_id)
 
 
+@pytest.mark.parametrize("error", NO_EXCEPTIONS)
 @pytest.mark.parametrize("lanes", [1, 2])
-def test_a_cancelled_error_out_of_a_record_is_the_handlers_failure_and_an_interrupt_passes(lanes: int) -> None:
+def test_whatever_a_lane_raises_is_its_own_failure_and_an_interrupt_passes(
+    lanes: int, error: type[BaseException]
+) -> None:
     def raising(error: type[BaseException]) -> Any:
         def record(*_numbers: int) -> None:
             raise error
@@ -516,7 +563,11 @@ def test_a_cancelled_error_out_of_a_record_is_the_handlers_failure_and_an_interr
         return lambda *_labels: record
 
     for number in range(lanes):
-        telemetry.attach(f"cancels-{number}", LANE, Heard(), bind=raising(asyncio.CancelledError))
+        telemetry.attach(f"fails-{number}", LANE, Heard(), bind=raising(error))
+    tell(("x",), 1, 2)
+    assert telemetry.list_handlers(LANE) == []
+    for number in range(lanes):
+        telemetry.attach(f"fails-{number}", LANE, Heard(), bind=lambda *_labels: raising(error)()())
     tell(("x",), 1, 2)
     assert telemetry.list_handlers(LANE) == []
     for number in range(lanes):

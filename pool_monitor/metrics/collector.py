@@ -66,7 +66,7 @@ from pool_monitor.metrics.series import ROW_BYTES, Key, Names, Registry, can_be_
 from pool_monitor.metrics.trend import TrendRing
 from pool_monitor.metrics.window import LONGEST, SECOND_NS, Window, Windows
 from pool_monitor.snapshot import CRASHED, MonitorView, PoolView
-from pool_monitor.telemetry import EventName, HandlerFunction, Measurements, Metadata
+from pool_monitor.telemetry import FAILURES, EventName, HandlerFunction, Measurements, Metadata, pass_on
 
 BUFFER_EVENTS = 2048
 """Calls buffered at most: folding that many at once takes half a millisecond; more would be little cheaper per call."""
@@ -430,12 +430,17 @@ class Collector:
             self._fold()
         return True
 
+    def _leave_out(self, error: BaseException) -> None:
+        """Count an event that raised *error* when it was read: its mappings, and what is in them, are the emitter's."""
+        pass_on(error)
+        self._dropped += 1
+
     def _on_stop(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
             key = (metadata["pool"], metadata["operation"], metadata["worker"])
             self._count(key, KIND_CODES.get(metadata.get("session_kind", "none"), 0), *_numbers_of(measurements))
-        except Exception:  # noqa: BLE001 - whatever is odd about an event, it is one to leave out
-            self._dropped += 1
+        except FAILURES as error:
+            self._leave_out(error)
 
     def _on_exception(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
@@ -446,8 +451,8 @@ class Collector:
             if failed:
                 more += CATEGORY_CODES.get(metadata.get("category", "other"), _OTHER_CATEGORY)
             counted = self._count(key, more, *_numbers_of(measurements))
-        except Exception:  # noqa: BLE001 - as above
-            self._dropped += 1
+        except FAILURES as error:
+            self._leave_out(error)
             return
         if counted and failed and key[2] is not None:
             self._note_failure(key[0], key[2], metadata)
@@ -455,8 +460,8 @@ class Collector:
     def _on_crash(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
             pool, worker, text = metadata["pool"], metadata["worker"], words.crash(metadata)
-        except Exception:  # noqa: BLE001 - as above
-            self._dropped += 1
+        except FAILURES as error:
+            self._leave_out(error)
             return
         if pool in self._registry.pools:
             self._note_death(pool, text, telemetry.weight(WORKER_CRASH.name))
@@ -465,8 +470,8 @@ class Collector:
     def _on_terminate(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
             pool, text = metadata["pool"], _UNWANTED_ENDS.get(metadata["reason"])
-        except Exception:  # noqa: BLE001 - as above
-            self._dropped += 1
+        except FAILURES as error:
+            self._leave_out(error)
             return
         if text is not None and pool in self._registry.pools:
             self._note_death(pool, text, telemetry.weight(WORKER_TERMINATE.name))
@@ -474,8 +479,8 @@ class Collector:
     def _on_error(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
             pool, worker, text = metadata["pool"], metadata.get("worker"), words.trouble(metadata)
-        except Exception:  # noqa: BLE001 - as above
-            self._dropped += 1
+        except FAILURES as error:
+            self._leave_out(error)
             return
         if pool in self._registry.pools:
             self._note_error(pool, worker, text, of_process=True)
