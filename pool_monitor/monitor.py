@@ -24,10 +24,11 @@ from pool_monitor.clock import Clock, WakefulClock
 from pool_monitor.config import MonitorConfig, TelemetryConfig, load
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.events import MONITOR_DEGRADE
+from pool_monitor.gauges import checked, plain_text
 from pool_monitor.log import logger
 from pool_monitor.metrics import Collector, Metrics, detail, parse_window
 from pool_monitor.snapshot import HistoryView, MonitorView, OtlpView, PoolView, ServiceView, Snapshot, WorkerView
-from pool_monitor.telemetry import describe
+from pool_monitor.telemetry import FAILURES, describe, pass_on
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -81,6 +82,9 @@ class Monitor:
             if not all(hasattr(pool, name) for name in ("name", "status", "workers")):
                 raise TypeError(f"Monitor({pool!r:.80}): needs a Pool, or a sequence of them")
         names = [pool.name for pool in watched]
+        for name in names:
+            if not isinstance(name, str) or not name or not name.isprintable():
+                raise ConfigError(f"Monitor: the name of a pool is {name!r:.80}; it needs a non-empty printable string")
         if not watched or len(set(names)) < len(names):
             raise ConfigError(f"Monitor(pools={names}): needs at least one pool, and a name of its own for each")
         if config is None:
@@ -108,7 +112,7 @@ class Monitor:
         self._service = ServiceView(
             name=config.service.name or names[0],
             pid=os.getpid(),
-            host=socket.gethostname(),
+            host=plain_text(socket.gethostname()),
             python=platform.python_version(),
             started_at=self._clock.wall_ns() / 1e9,
         )
@@ -124,7 +128,8 @@ class Monitor:
         """Everything known now about the last ``1m``, ``5m``, ``15m`` or ``1h``. Raises ConfigError for another window.
 
         Counts and distributions are up to the last call that ended; gauges are read now. A pool whose gauges cannot
-        be read is left out.
+        be read, or are of other types than `PoolView` and `WorkerView` say, is left out, and the log says why. Text in
+        them is cut after 1000 characters, and what has no UTF-8 form is spelt out.
         """
         chosen = parse_window(window)
         self._seq += 1
@@ -148,8 +153,8 @@ class Monitor:
 
     def not_ready(self) -> str | None:
         """Why calls cannot be taken now, in words; None when every pool has a worker and is open."""
-        for name, pool in self._pools.items():
-            status = self._guarded(name, pool.status)
+        for name in self._pools:
+            status = self._status(name)
             if status is None:
                 return f"pool {name}: its state is unknown"
             if status.state != "running":
@@ -182,15 +187,18 @@ class Monitor:
         return await asyncio.shield(self._next_tick)
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:
-        pool = self._pools[name]
-        gauges = self._guarded(name, lambda: (pool.status(), pool.workers()))
+        gauges = self._guarded(name, lambda pool: (_status_of(pool), _workers_of(pool)))
         return None if gauges is None else detail(*gauges, self._collector.pool_stats(name, window))
 
-    def _guarded(self, name: str, read: Callable[[], T]) -> T | None:
-        """What a pool says of itself, or None: a pool of somebody else's making may fail. Logged when it begins to."""
+    def _status(self, name: str) -> PoolView | None:
+        return self._guarded(name, _status_of)
+
+    def _guarded(self, name: str, read: Callable[[Monitored], T]) -> T | None:
+        """What *read* finds of a pool, or None: a pool of the user's own may fail. Logged when it begins to."""
         try:
-            found = read()
-        except Exception:  # noqa: BLE001
+            found = read(self._pools[name])
+        except FAILURES as error:
+            pass_on(error)
             if name not in self._unreadable:
                 logger("monitor").exception("gauges cannot be read", pool=name)
             self._unreadable.add(name)
@@ -295,8 +303,8 @@ class Monitor:
             self._wake(going_on=True)
 
     def _sample(self) -> None:
-        for name, pool in self._pools.items():
-            status = self._guarded(name, pool.status)
+        for name in self._pools:
+            status = self._status(name)
             if status is not None:
                 self._collector.sample(status)
 
@@ -312,7 +320,15 @@ class Monitor:
 
 def _copied(kind: type[StructT], source: object) -> StructT:
     """A *kind* with the fields that *source* has of it."""
-    return kind(**{name: getattr(source, name) for name in kind.__struct_fields__})
+    return checked(kind, {name: getattr(source, name) for name in kind.__struct_fields__})
+
+
+def _status_of(pool: Monitored) -> PoolView:
+    return checked(PoolView, msgspec.structs.asdict(pool.status()))
+
+
+def _workers_of(pool: Monitored) -> list[WorkerView]:
+    return [checked(WorkerView, msgspec.structs.asdict(worker)) for worker in pool.workers()]
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

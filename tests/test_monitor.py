@@ -8,14 +8,15 @@ import math
 import os
 from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from pool_monitor import Monitor, Pool, PoolError, telemetry
-from pool_monitor.config import MonitorConfig, ServiceConfig
+from pool_monitor.config import HistoryConfig, MonitorConfig, ServiceConfig
 from pool_monitor.errors import ConfigError, ConnectError, OperationError, OperationTimeout, WorkerDied
-from pool_monitor.service.client import Address, fetch, follow
+from pool_monitor.service.client import Address, connected, fetch, follow
 from pool_monitor.snapshot import PoolView, Snapshot, WorkerView
 from pool_monitor.view import overview, plain
 from tests.programs import runtime_dir
@@ -32,15 +33,20 @@ class Gauges:
 
     def __init__(self, name: str = "other", *, failing: bool = False) -> None:
         self.name, self.failing = name, failing
+        self.of_pool: dict[str, Any] = {}
+        self.of_worker: dict[str, Any] = {}
+        """Gauges that are other than usual."""
 
     def status(self) -> PoolView:
         if self.failing:
             raise RuntimeError("no idea")
         counts = dict.fromkeys(("starting", "draining", "dead", "waiting", "sessions", "restarts", "completed"), 0)
-        return PoolView(name=self.name, state="running", size=1, busy=0, idle=1, queue_limit=1, **counts)
+        view = PoolView(name=self.name, state="running", size=1, busy=0, idle=1, queue_limit=1, **counts)
+        return msgspec.structs.replace(view, **self.of_pool)
 
     def workers(self) -> list[WorkerView]:
-        return [WorkerView(id=f"{self.name}-0", state="ready", state_age=1, pid=1, age=1, restarts=0, operation=None)]
+        view = WorkerView(id=f"{self.name}-0", state="ready", state_age=1, pid=1, age=1, restarts=0, operation=None)
+        return [msgspec.structs.replace(view, **self.of_worker)]
 
     def call(self, milliseconds: float = 1.0, operation: str = "op") -> None:
         """Say that a call has ended."""
@@ -285,6 +291,86 @@ async def test_a_pool_whose_gauges_fail_is_left_out_and_complained_of_once(caplo
         bad.failing = True
         monitor.snapshot()
         assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit])
+async def test_a_pool_whose_gauges_raise_no_exception_is_left_out_too(error):
+    class Odd(Gauges):
+        def workers(self) -> list[WorkerView]:
+            raise error
+
+    async with Monitor([Odd("odd"), Gauges("good")], config=NO_SOCKET) as monitor:
+        assert list(monitor.snapshot().pools) == ["good"]
+
+
+async def test_text_in_gauges_reaches_every_viewer_in_a_form_it_can_read():
+    odd, spelt = "caf\udce9", "caf\\udce9"
+    gauges = Gauges()
+    async with Monitor(gauges) as monitor, aclosing(follow(at(monitor), "5m")) as snapshots:
+        await anext(snapshots)
+        gauges.of_pool = {"name": odd, "refusals": {odd: 1}}
+        gauges.of_worker = {"id": odd, "operation": odd + "x" * 20_000}
+        for taken in (monitor.snapshot(), await fetch(at(monitor), "5m"), await anext(snapshots)):
+            pool = taken.pools["other"]
+            assert (pool.name, pool.refusals, list(pool.workers)) == (spelt, {spelt: 1}, [spelt])
+            operation = pool.workers[spelt].operation
+            assert operation.startswith(spelt + "x")
+            assert len(operation) < 1100
+        async with connected(at(monitor)) as http:
+            for path in ("/v1/snapshot", "/v1/summary", "/metrics", "/readyz"):
+                assert (await http.get(path)).status_code == 200, path
+
+
+async def test_a_number_without_a_json_form_is_unknown():
+    gauges = Gauges()
+    gauges.of_pool, gauges.of_worker = {"relative_time": math.inf}, {"age": math.nan, "rss": 1 << 63}
+    async with Monitor(gauges) as monitor:
+        pool = (await fetch(at(monitor), "5m")).pools["other"]
+        assert (pool.relative_time, pool.workers["other-0"].age, pool.workers["other-0"].rss) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("of_pool", "of_worker", "place"),
+    [
+        ({"state": "bored"}, {}, "state"),
+        ({"busy": "3"}, {}, "busy"),
+        ({"size": None}, {}, "size"),
+        ({"refusals": {1: 2}}, {}, "refusals"),
+        ({}, {"state_age": math.nan}, "state_age"),
+        ({}, {"operation": b"x"}, "operation"),
+        ({}, {"pid": 1.5}, "pid"),
+        ({}, {"id": ["a"]}, "id"),
+    ],
+)
+async def test_a_gauge_of_another_type_costs_its_pool_and_the_log_names_it(of_pool, of_worker, place, caplog):
+    bad, good = Gauges("bad"), Gauges("good")
+    async with Monitor([bad, good]) as monitor:
+        bad.of_pool, bad.of_worker = of_pool, of_worker
+        for _ in range(2):
+            assert list((await fetch(at(monitor), "5m")).pools) == ["good"]
+        [record] = caplog.records
+        assert "gauges cannot be read" in record.message
+        assert f"$.{place}" in caplog.text
+    async with Monitor([bad, good]) as monitor:
+        assert await monitor.ticked()
+
+
+@pytest.mark.parametrize("name", ["", "caf\udce9", "a\nb", 7, None])
+def test_a_pools_name_has_to_be_printable(name):
+    with pytest.raises(ConfigError, match=r"the name of a pool is .*needs a non-empty printable string"):
+        Monitor(Gauges(name))
+
+
+async def test_a_history_with_an_odd_path_can_be_looked_at(tmp_path):
+    place = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    try:
+        Path(place).mkdir()
+    except OSError:
+        pytest.skip("file names are UTF-8 here")
+    config = MonitorConfig(history=HistoryConfig(path=f"{place}/h.db"))
+    async with Monitor(Gauges(), config=config) as monitor:
+        taken = await fetch(at(monitor), "5m")
+        assert taken.monitor.history.path.endswith("caf\\udce9/h.db")
 
 
 async def test_a_failing_tick_is_logged_and_the_ticking_goes_on(monkeypatch, caplog):

@@ -43,6 +43,7 @@ from pool_monitor.events import (
     WORKER_TERMINATE,
     EventSpec,
 )
+from pool_monitor.gauges import plain_text
 from pool_monitor.metrics import query, words
 from pool_monitor.metrics.block import CHUNK, Block
 from pool_monitor.metrics.fold import (
@@ -497,7 +498,7 @@ class Collector:
     # -- what goes wrong on a slot ---------------------------------------------------------------------------------
 
     def _note_death(self, pool: str, text: str, times: int) -> None:
-        self._last_deaths[pool] = _told(text)
+        self._last_deaths[pool] = plain_text(text, _TEXT_LIMIT)
         now_ns = self._catch_up()  # what is buffered ended before
         self._windows.note(now_ns, self._registry.pools.index(pool), DEATHS, times)
 
@@ -513,7 +514,7 @@ class Collector:
         if not isinstance(worker, str) or not can_be_told(worker):
             return
         self._last_errors.pop((pool, worker), None)
-        self._last_errors[pool, worker] = _LastError(_told(text), self._clock.now_ns(), of_process)
+        self._last_errors[pool, worker] = _LastError(plain_text(text, _TEXT_LIMIT), self._clock.now_ns(), of_process)
         if len(self._last_errors) > LAST_ERRORS:
             del self._last_errors[next(iter(self._last_errors))]
 
@@ -524,11 +525,6 @@ class _LastError(NamedTuple):
     text: str
     at_ns: int
     of_process: bool
-
-
-def _told(text: str) -> str:
-    """As much of *text* as there is room for, without what no reader could decode: half surrogates, spelt out."""
-    return text[:_TEXT_LIMIT].encode("utf-8", "backslashreplace").decode()
 
 
 def _is_key(key: tuple[Any, Any, Any]) -> bool:
