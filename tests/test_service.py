@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import socket
@@ -20,12 +21,14 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from pool_monitor import Monitor
+from pool_monitor.dashboard.remote import RemoteFeed
 from pool_monitor.errors import ConfigError, ConnectError
 from pool_monitor.service import app as app_module
 from pool_monitor.service import client as client_module
 from pool_monitor.service.app import VIEWERS_MAX, make_app
 from pool_monitor.service.client import Address, connected, fetch, follow, parse, resolve
 from pool_monitor.service.discovery import services, socket_path
+from pool_monitor.service.listener import Listener
 from pool_monitor.service.server import serve
 from pool_monitor.snapshot import SCHEMA_VERSION, Snapshot
 from tests import samples
@@ -151,6 +154,28 @@ async def test_a_stream_is_server_sent_events_one_per_tick():
     assert len(events) == 2
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_a_head_request_is_answered_with_headers_and_over(version):
+    source = Source()
+    async with served(source) as (address, http):
+        for path in ("v1/snapshot", "v1/stream", "livez", "readyz"):
+            reader, writer = await asyncio.open_unix_connection(address.socket)
+            writer.write(f"HEAD /{path} HTTP/{version}\r\nhost: x\r\n\r\n".encode())
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            assert head.startswith("HTTP/1.1 200 OK"), path
+            assert ("text/event-stream" in head) is (path == "v1/stream")
+            if version == "1.1":
+                writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                assert (await reader.read()).startswith(b"HTTP/1.1 200 OK"), f"after {path}"
+            else:
+                assert await reader.read() == b""
+            writer.close()
+        for _ in range(VIEWERS_MAX + 1):
+            assert (await http.head("/v1/stream")).status_code == 200
+        assert (await http.head("/v1/stream", params={"window": "2h"})).status_code == 400
+        assert source.viewers == 0
+
+
 async def test_comments_keep_a_stream_alive_that_has_no_ticks(monkeypatch):
     monkeypatch.setattr(app_module, "HEARTBEAT", 0.02)
     source = Source()
@@ -244,6 +269,66 @@ async def test_mounted_in_an_app_of_ones_own():
                 assert (await anext(snapshots)).seq > first.seq
             async with connected(address) as http:
                 assert (await http.get("/readyz")).text == "ok\n"
+
+
+# -- the end of a server that is not ours -----------------------------------------------------------------------------
+
+
+def bound(family: int, place: Path) -> socket.socket:
+    sock = socket.socket(family)
+    sock.bind(str(place / "l.sock") if family == socket.AF_UNIX else ("127.0.0.1", 0))
+    sock.listen()
+    return sock
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["TCP", "Unix"])
+def test_a_listener_is_closed_when_its_socket_is(family, runtime_dir):
+    with bound(family, runtime_dir) as sock, bound(socket.AF_INET, runtime_dir) as other:
+        name = sock.getsockname()
+        server = (name, None) if family == socket.AF_UNIX else name
+        stringly = (server[0], str(server[1])) if server[1] else server  # as some servers have it
+        seen = [Listener(server), Listener(stringly), Listener(None)]
+        assert [(one.known, one.closed()) for one in seen] == [(True, False)] * 3
+        os.dup2(other.fileno(), sock.fileno())
+        assert [one.closed() for one in seen] == [True] * 3, "its number is another's now"
+        sock.close()
+        assert [one.closed() for one in seen] == [True] * 3
+        assert not Listener(server).known
+
+
+def test_a_listener_is_closed_when_one_of_its_copies_is(runtime_dir):
+    with bound(socket.AF_INET, runtime_dir) as inherited:
+        used = socket.fromfd(inherited.fileno(), inherited.family, inherited.type)
+        seen = Listener(inherited.getsockname())
+        assert not seen.closed()
+        used.close()
+        assert seen.closed()
+
+
+def test_without_descriptors_left_nothing_is_taken_for_closed(runtime_dir, monkeypatch):
+    def none_left(_descriptor: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with bound(socket.AF_INET, runtime_dir) as sock:
+        seen = Listener(sock.getsockname())
+        monkeypatch.setattr(os, "dup", none_left)
+        assert not seen.closed()
+        assert not Listener(sock.getsockname()).known
+
+
+async def test_where_the_end_of_the_server_cannot_be_seen_viewers_attach_again_and_again(monkeypatch):
+    monkeypatch.setattr(app_module, "LIFE", 0.05)
+    source = Source()
+    app = make_app(source)
+
+    async def elsewhere(scope, receive, send):
+        await app({**scope, "server": ("192.0.2.1", 1)}, receive, send)
+
+    path = socket_path("test")
+    async with serve(elsewhere, path), aclosing(RemoteFeed(str(path)).frames("5m")) as frames:
+        seen = [await anext(frames) for _ in range(3)]  # one of each stream: there are no ticks
+    assert [frame.seq for frame in seen] == [1, 2, 3]
+    await eventually(lambda: source.viewers == 0)
 
 
 # -- the socket -------------------------------------------------------------------------------------------------------

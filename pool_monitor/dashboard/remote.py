@@ -11,6 +11,7 @@ from pool_monitor.errors import ConnectError
 from pool_monitor.service.client import follow, resolve
 
 _RETRY = 2.0  # seconds between tries to find the service again
+_AGAIN = 0.1  # seconds before a stream that has ended as it should is asked for again
 
 
 class RemoteFeed:
@@ -28,6 +29,8 @@ class RemoteFeed:
                 async with aclosing(follow(resolve(self.address), window)) as snapshots:
                     async for snapshot in snapshots:
                         yield snapshot
+                pause = _AGAIN
             except ConnectError as error:
                 yield Lost(str(error).splitlines()[0], _RETRY)
-            await asyncio.sleep(_RETRY)
+                pause = _RETRY
+            await asyncio.sleep(pause)

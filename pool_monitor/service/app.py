@@ -4,7 +4,9 @@ Mount it in a Starlette or FastAPI service, or let the monitor serve it on its o
 URLs are the same.
 
     GET /v1/snapshot?window=5m   one Snapshot as JSON
-    GET /v1/stream?window=5m     a Snapshot at every tick, as server-sent events; comments in between as heartbeat
+    GET /v1/stream?window=5m     a Snapshot at every tick, as server-sent events; comments in between as heartbeat.
+                                 It ends when the monitor is left. When the server stops, the event ``again`` comes
+                                 before: another process may serve the same address by now
     GET /v1/summary?window=15m   a Summary as JSON
     GET /v1/range?start=&end=&step=&pool=&operation=&worker=
                                  a Range as JSON, from memory or, where that does not reach, from the history;
@@ -17,6 +19,7 @@ URLs are the same.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,6 +33,8 @@ from starlette.routing import Route
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.export import prometheus
 from pool_monitor.metrics import Metrics
+from pool_monitor.service import AGAIN
+from pool_monitor.service.listener import Listener
 from pool_monitor.snapshot import Range, Snapshot
 
 if TYPE_CHECKING:
@@ -39,6 +44,10 @@ if TYPE_CHECKING:
 
 HEARTBEAT = 2.0  # seconds of silence after which a stream says that it is alive
 VIEWERS_MAX = 16  # streams at once; each costs an encoding per tick at most
+LOOK = 0.25  # seconds between looks at whether the server is stopping: it waits for its streams
+LIFE = 8.0  # seconds after which a stream ends that cannot see that: most supervisors kill after ten
+_EVENTS = "text/event-stream"
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -73,7 +82,9 @@ def make_app(source: Source) -> Starlette:
         first = source.snapshot(window)
         if source.viewers >= VIEWERS_MAX:
             return JSONResponse({"error": f"{VIEWERS_MAX} viewers are attached already"}, status_code=503)
-        return _Stream(source, window, first)
+        if request.method == "HEAD":
+            return StreamingResponse(_nothing(), media_type=_EVENTS, headers=_HEADERS)
+        return _Stream(source, _events(source, window, first, Listener(request.scope.get("server"))))
 
     async def summary(request: Request) -> Response:
         return _json(source.metrics.summary(request.query_params.get("window", "15m")))
@@ -151,9 +162,8 @@ def _window(request: Request) -> str:
 class _Stream(StreamingResponse):
     """A viewer's stream. Counted here and not in its iterator, which may be begun late and be finished later still."""
 
-    def __init__(self, source: Source, window: str, first: Snapshot) -> None:
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(_events(source, window, first), media_type="text/event-stream", headers=headers)
+    def __init__(self, source: Source, events: AsyncIterator[bytes]) -> None:
+        super().__init__(events, media_type=_EVENTS, headers=_HEADERS)
         self._source = source
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,23 +171,38 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _events(source: Source, window: str, first: Snapshot) -> AsyncIterator[bytes]:
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield
+
+
+async def _events(source: Source, window: str, first: Snapshot, listener: Listener) -> AsyncIterator[bytes]:
     """A Snapshot per tick; a slow reader gets the newest one when it is ready for it, never a backlog.
+
+    It ends when the monitor closes, and when the server stops, which waits for it. Where that cannot be seen, it ends
+    after a while anyway.
 
     Written by hand because sse-starlette (3.7) leaves a polling task on the service's loop after the last viewer
     has gone, and patches uvicorn's signal handling when imported.
     """
+    now = asyncio.get_running_loop().time
     yield _event(first)
-    while True:
+    end = math.inf if listener.known else now() + LIFE
+    heartbeat = now() + HEARTBEAT
+    while not listener.closed() and now() < end:
         try:
-            async with asyncio.timeout(HEARTBEAT):
+            async with asyncio.timeout_at(min(now() + LOOK, heartbeat)):
                 going_on = await source.ticked()
         except TimeoutError:
+            if now() < heartbeat:
+                continue
             yield b": heartbeat\n\n"
-            continue
-        if not going_on:
-            return
-        yield _event(source.snapshot(window))
+        else:
+            if not going_on:
+                return
+            yield _event(source.snapshot(window))
+        heartbeat = now() + HEARTBEAT
+    yield b"event: %b\ndata: {}\n\n" % AGAIN.encode()  # elsewhere, or of another process at the same address
 
 
 def _event(snapshot: Any) -> bytes:

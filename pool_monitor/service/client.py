@@ -11,6 +11,7 @@ import httpx
 import msgspec
 
 from pool_monitor.errors import ConnectError
+from pool_monitor.service import AGAIN
 from pool_monitor.service.discovery import Service, file_name, runtime_dir, services
 from pool_monitor.snapshot import SCHEMA_VERSION, Snapshot
 
@@ -97,7 +98,10 @@ async def fetch(address: Address, window: str) -> Snapshot:
 
 
 async def follow(address: Address, window: str) -> AsyncGenerator[Snapshot, None]:
-    """A Snapshot at every tick of the service. Raises ConnectError when the service is gone or says no."""
+    """A Snapshot at every tick of the service. Ends when the service asks its viewers to attach again.
+
+    Raises ConnectError when the service is gone or says no.
+    """
     from httpx_sse import aconnect_sse
 
     with explained(address):
@@ -110,6 +114,8 @@ async def follow(address: Address, window: str) -> AsyncGenerator[Snapshot, None
             async for event in source.aiter_sse():
                 if event.event == "snapshot":
                     yield parse(event.data)
+                elif event.event == AGAIN:
+                    return
     raise ConnectError(f"{address.label}: the service has closed")
 
 
