@@ -25,6 +25,7 @@ from pool_monitor.dashboard.remote import RemoteFeed
 from pool_monitor.errors import ConfigError, ConnectError
 from pool_monitor.service import app as app_module
 from pool_monitor.service import client as client_module
+from pool_monitor.service import server as server_module
 from pool_monitor.service.app import VIEWERS_MAX, make_app
 from pool_monitor.service.client import Address, connected, fetch, follow, parse, resolve
 from pool_monitor.service.discovery import services, socket_path
@@ -360,6 +361,39 @@ async def test_another_user_cannot_connect_even_where_the_directory_is_open(runt
         assert await connects(65534) == "PermissionError"
         address.socket.chmod(0o666)
         assert await connects(65534) == "", "or else nothing above was tested"
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"GET /livez HT",
+        b"GET /livez HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\nGET /live",
+    ],
+    ids=["nothing", "half a request", "no body", "half of a second one"],
+)
+async def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch, begun):
+    monkeypatch.setattr(server_module, "_IDLE", 0.05)
+    source = Source()
+    async with served(source) as (address, http), http.stream("GET", "/v1/stream") as stream:
+        lines = stream.aiter_lines()
+        await anext(lines)
+        reader, writer = await asyncio.open_unix_connection(address.socket)
+        writer.write(begun)
+        answer = await reader.read()  # up to its end
+        assert answer.startswith(b"HTTP/1.1 200" if b"\r\n\r\n" in begun else b"")
+        writer.close()
+        for _ in range(3):
+            assert (await http.get("/livez")).status_code == 200
+            await asyncio.sleep(0.05)
+        source.tick()
+        assert [line async for line in some(lines, 4)].count("event: snapshot") == 1, "the stream goes on"
+
+
+async def some(lines: AsyncIterator[str], count: int) -> AsyncIterator[str]:
+    for _ in range(count):
+        yield await anext(lines)
 
 
 # -- discovery --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from pool_monitor.forks import keep_from_children
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 _GOODBYE = 1.0  # seconds open responses get to end when the server closes
+_IDLE = 10.0  # seconds a connection may be open without a request, or with one that is not complete
 
 
 @asynccontextmanager
@@ -32,7 +33,7 @@ async def serve(app: ASGIApp, path: Path) -> AsyncIterator[None]:
     """Serve *app* on *path* (mode 0600) while the block is open; the file is gone afterwards.
 
     Before leaving the block, make endless responses end by themselves; what is left after a second is cancelled.
-    Raises OSError when the path cannot be bound.
+    A connection that asks for nothing is closed after 10 to 20 s. Raises OSError when the path cannot be bound.
     """
     # Not access_log=False: that would take the handlers off the access log of a service that runs on uvicorn.
     config = uvicorn.Config(
@@ -42,7 +43,7 @@ async def serve(app: ASGIApp, path: Path) -> AsyncIterator[None]:
     state = ServerState()
 
     def protocol() -> asyncio.Protocol:
-        made: Any = H11Protocol(config=config, server_state=state, app_state={})
+        made: Any = _Connection(config=config, server_state=state, app_state={})
         made.logger, made.access_log = logging.getLogger("pool_monitor.service"), False
         return made  # type: ignore[no-any-return]
 
@@ -53,6 +54,34 @@ async def serve(app: ASGIApp, path: Path) -> AsyncIterator[None]:
         finally:
             server.close()
             await _close(state)
+
+
+class _Connection(H11Protocol):
+    """Closed when it has asked for nothing in a while: each takes a descriptor, and the service needs those too.
+
+    uvicorn closes what is idle after an answer. It waits for ever for a first request, and for the rest of one.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look_again()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _look_again(self) -> None:
+        self._timer = self.loop.call_later(_IDLE, self._look, self.cycle)
+
+    def _look(self, before: RequestResponseCycle | None) -> None:
+        """Close it if the last request there was is still the last one, and answered."""
+        if self.cycle is before and (before is None or before.response_complete):
+            self.transport.abort()
+        else:
+            self._look_again()
 
 
 @contextmanager
