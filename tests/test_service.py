@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -384,9 +384,7 @@ async def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch, begun):
         answer = await reader.read()  # up to its end
         assert answer.startswith(b"HTTP/1.1 200" if b"\r\n\r\n" in begun else b"")
         writer.close()
-        for _ in range(3):
-            assert (await http.get("/livez")).status_code == 200
-            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.15)  # three times as long as that one had
         source.tick()
         assert [line async for line in some(lines, 4)].count("event: snapshot") == 1, "the stream goes on"
 
@@ -454,6 +452,81 @@ def test_a_service_too_busy_to_accept_is_found(runtime_dir):
         assert [one.name for one in services()] == ["busy"]
         for one in queued:
             one.close()
+
+
+def test_what_lies_in_the_directory_and_is_no_service_is_left_alone(runtime_dir, dead_pid):
+    elsewhere = runtime_dir / "sub"
+    elsewhere.mkdir()
+    with listening(runtime_dir / f"here-{os.getpid()}.sock") as live, listening(elsewhere / "far") as linked:
+        (runtime_dir / f"directory-{dead_pid}.sock").mkdir()
+        (runtime_dir / f"file-{dead_pid}.sock").write_text("mine")
+        os.mkfifo(runtime_dir / f"fifo-{dead_pid}.sock")
+        (runtime_dir / f"link-{os.getpid()}.sock").symlink_to(linked)
+        (runtime_dir / f"dangling-{dead_pid}.sock").symlink_to(runtime_dir / "nothing")
+        left_behind(runtime_dir / f"far-{10**20}.sock")
+        left_behind(runtime_dir / f"two\nlines\x1b[2J-{dead_pid}.sock")
+        with suppress(OSError):
+            Path(os.fsdecode(os.fsencode(runtime_dir) + b"/caf\xe9-%d.sock" % dead_pid)).touch()
+        before = sorted(runtime_dir.iterdir())
+        assert [one.path for one in services()] == [live]
+        assert resolve(None).socket == live
+        assert socket_path("directory").parent == runtime_dir
+        assert sorted(runtime_dir.iterdir()) == before
+
+
+def test_a_stale_socket_that_cannot_be_removed_hinders_nobody(runtime_dir, dead_pid, monkeypatch):
+    def refused(_path: Path, **_options: bool) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    left_behind(runtime_dir / f"gone-{dead_pid}.sock")
+    with listening(runtime_dir / f"here-{os.getpid()}.sock") as live, monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refused)
+        assert [one.path for one in services()] == [live]
+
+
+@pytest.mark.parametrize("below", ["", "sub"])
+def test_a_runtime_directory_that_is_a_file_is_named(runtime_dir, monkeypatch, below):
+    (runtime_dir / "file").touch()
+    monkeypatch.setenv("POOL_MONITOR_RUNTIME_DIR", str(runtime_dir / "file" / below))
+    for look in (services, lambda: resolve(None), lambda: resolve("x"), lambda: socket_path("x")):
+        with pytest.raises(ConfigError, match=r"/file.*POOL_MONITOR_RUNTIME_DIR"):
+            look()
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may look everywhere")
+def test_a_directory_of_another_user_is_explained(runtime_dir, monkeypatch):
+    locked = runtime_dir / "locked"
+    (locked / "sub").mkdir(parents=True)
+    locked.chmod(0)
+    try:
+        with pytest.raises(ConnectError, match="cannot be looked at: Permission denied"):
+            resolve(str(locked / "x.sock"))
+        for place in (locked, locked / "sub"):
+            monkeypatch.setenv("POOL_MONITOR_RUNTIME_DIR", str(place))
+            with pytest.raises(ConfigError, match=f"{place}: "):
+                services()
+            with pytest.raises(ConfigError, match=f"{place}: "):
+                socket_path("x")
+    finally:
+        locked.chmod(0o700)
+
+
+@pytest.mark.parametrize("address", ["./" + "x" * 300, "x" * 300 + ".sock", "/dev/null/x.sock", "/", "./."])
+def test_an_address_that_is_no_socket_is_explained(runtime_dir, address):
+    with pytest.raises(ConnectError, match=r"no socket there|cannot be looked at: File name too long"):
+        resolve(address)
+
+
+def test_directories_that_are_missing_are_made_for_their_user_alone(runtime_dir, monkeypatch):
+    monkeypatch.setenv("POOL_MONITOR_RUNTIME_DIR", str(runtime_dir / "a" / "b" / ".." / "c"))
+    before = os.umask(0)
+    try:
+        path = socket_path("x")
+    finally:
+        os.umask(before)
+    assert path.parent.is_dir()
+    for place in ("a", "a/b", "a/c"):
+        assert stat.S_IMODE((runtime_dir / place).stat().st_mode) == 0o700, place
 
 
 def test_a_directory_others_can_write_to_is_not_trusted(runtime_dir):

@@ -45,7 +45,11 @@ def resolve(address: str | None) -> Address:
         return Address(address, None, address.rstrip("/"))
     if address is not None and ("/" in address or address.endswith(".sock")):
         path = Path(address)
-        if not path.is_socket():
+        try:
+            found = path.is_socket()
+        except OSError as error:  # it raises what does not mean "not there"
+            raise ConnectError(f"{address}: cannot be looked at: {error.strerror}") from error
+        if not found:
             raise ConnectError(f"{address}: no socket there; `pool-monitor dashboard` alone looks in {runtime_dir()}")
         return Address(address, path, "http://localhost")
     running = services()

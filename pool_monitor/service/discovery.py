@@ -12,12 +12,14 @@ import re
 import socket
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from pool_monitor.errors import ConfigError
 
-_NAME = re.compile(r"(?P<name>.+)-(?P<pid>\d+)(?:\.\d+)?\.sock")
+_NAME = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)-(?P<pid>[0-9]{1,9})(?:\.[0-9]+)?\.sock")
 _PATH_LIMIT = 103  # bytes a Unix socket's address can hold everywhere, its final zero left out
 _REMEDY = "set POOL_MONITOR_RUNTIME_DIR to a short private directory, or [service] socket = false"
 
@@ -49,12 +51,31 @@ def runtime_dir() -> Path:
 def private_dir() -> Path:
     """The directory, made if need be. Raises ConfigError when it is not ours alone."""
     directory = runtime_dir()
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _explained(directory):
+        _make(directory)
         _check_private(directory)
+    return directory
+
+
+@contextmanager
+def _explained(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ConfigError(f"{directory}: cannot be used for sockets: {error.strerror}; {_REMEDY}") from error
-    return directory
+
+
+def _make(directory: Path) -> None:
+    """Make it, and the directories above it that are missing, closed to others whatever the umask says."""
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        if directory.parent == directory:
+            raise
+        _make(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def _check_private(directory: Path) -> None:
@@ -86,27 +107,39 @@ def socket_path(service: str) -> Path:
 def services() -> list[Service]:
     """The services running now, by name and pid. Sockets that dead processes left behind are removed.
 
-    Raises ConfigError when the directory is not ours alone.
+    Whatever else lies in the directory is left alone. Raises ConfigError when the directory is not ours alone.
     """
     directory = runtime_dir()
-    if not directory.is_dir():
-        return []
-    _check_private(directory)
+    with _explained(directory):
+        try:
+            _check_private(directory)
+        except FileNotFoundError:
+            return []
+        paths = sorted(directory.iterdir())
     found = []
-    for path in sorted(directory.glob("*.sock")):
+    for path in paths:
         match = _NAME.fullmatch(path.name)
-        if match is None:
+        if match is None or not _is_socket(path):
             continue
         pid = int(match["pid"])
         if _listening(path):
             found.append(Service(match["name"], pid, path))
         elif pid == os.getpid() or not _alive(pid):  # else it may be just about to listen
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
     return found
 
 
+def _is_socket(path: Path) -> bool:
+    """Whether it is a socket itself, and no link to one."""
+    try:
+        return stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:  # gone by now
+        return False
+
+
 def _listening(path: Path) -> bool:
-    """Whether somebody is behind the socket. A pid cannot tell: it may be another's by now, or of another container."""
+    """Whether a process is behind the socket. A pid cannot tell: it may be another's, or of another container."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
