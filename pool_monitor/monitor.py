@@ -64,7 +64,8 @@ class Monitor:
 
     *config* is a `MonitorConfig`, the path of a TOML file, or None for the defaults. Entering opens the local Unix
     socket that ``pool-monitor dashboard`` and ``snapshot`` find (unless ``[service] socket = false``); should that
-    fail, the reason is logged, ``address`` stays None and everything else works.
+    fail, the reason is logged, ``address`` stays None and everything else works. A process forked meanwhile that
+    leaves the block as well ends nothing: what was opened is its parent's.
 
     Raises ConfigError for a bad configuration or two pools of one name, TypeError for what is no pool. Pools may be
     entered before or after. All methods belong to the event loop the monitor was entered in, and none of them blocks.
@@ -212,6 +213,9 @@ class Monitor:
         if self._stack is not None:
             raise PoolError("the monitor is entered already; leave it first, or make another one")
         self._entered_ns = self._clock.monotonic_ns()
+        # Now and not when it was made: a server may have forked since.
+        now = self._clock.wall_ns() / 1e9
+        self._service = msgspec.structs.replace(self._service, pid=os.getpid(), started_at=now)
         self._closing = False
         async with AsyncExitStack() as stack:
             if self.config.telemetry != TelemetryConfig():
@@ -238,7 +242,7 @@ class Monitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         stack, self._stack = self._stack, None
-        if stack is not None:
+        if stack is not None and os.getpid() == self._service.pid:
             await stack.aclose()
 
     def _start_export(self, stack: AsyncExitStack) -> None:

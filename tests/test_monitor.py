@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from pool_monitor import Monitor, Pool, PoolError, telemetry
+from pool_monitor.clock import ManualClock
 from pool_monitor.config import HistoryConfig, MonitorConfig, ServiceConfig
 from pool_monitor.errors import ConfigError, ConnectError, OperationError, OperationTimeout, WorkerDied
 from pool_monitor.service.client import Address, connected, fetch, follow
@@ -455,6 +456,44 @@ def test_a_bad_configuration_names_file_and_place(text, complaint, tmp_path):
         file.write_text(text)
     with pytest.raises(ConfigError, match=rf"pool-monitor\.toml.*{complaint}"):
         Monitor(Gauges(), config=str(file))
+
+
+FORKS = """
+import asyncio, os, sys
+from pool_monitor import Monitor
+from pool_monitor.adapters import MonitoredCalls
+from pool_monitor.service.client import Address, fetch
+
+async def main(monitor):
+    async with monitor:
+        child = os.fork()
+        if child == 0:
+            sys.exit(7)
+        _, status = os.waitpid(child, 0)
+        print("child ended with", os.waitstatus_to_exitcode(status))
+        at = Address("it", monitor.address, "http://localhost")
+        print("answered by its parent:", (await fetch(at, "5m")).service.pid == os.getpid())
+    print("left:", not at.socket.exists())
+
+made_before = Monitor(MonitoredCalls(name="x"))
+if os.fork() == 0:
+    asyncio.run(main(made_before))
+else:
+    os.wait()
+"""
+
+
+def test_a_forked_process_that_leaves_the_monitor_leaves_it_to_its_parent(program):
+    done = program("-c", FORKS).ended()
+    assert done.out.splitlines() == ["child ended with 7", "answered by its parent: True", "left: True"], done.err
+
+
+async def test_the_service_began_when_the_monitor_was_entered():
+    clock = ManualClock(1_700_000_000.0)
+    monitor = Monitor(Gauges(), config=NO_SOCKET, clock=clock)
+    clock.advance(100)
+    async with monitor:
+        assert monitor.snapshot().service.started_at == 1_700_000_100.0
 
 
 # -- viewers ----------------------------------------------------------------------------------------------------------

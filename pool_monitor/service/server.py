@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -47,13 +48,15 @@ async def serve(app: ASGIApp, path: Path) -> AsyncIterator[None]:
         made.logger, made.access_log = logging.getLogger("pool_monitor.service"), False
         return made  # type: ignore[no-any-return]
 
+    owner = os.getpid()
     with _bound(path) as listener:
         server = await asyncio.get_running_loop().create_unix_server(protocol, sock=listener)
         try:
             yield
         finally:
-            server.close()
-            await _close(state)
+            if os.getpid() == owner:
+                server.close()
+                await _close(state)
 
 
 class _Connection(H11Protocol):
@@ -87,6 +90,7 @@ class _Connection(H11Protocol):
 @contextmanager
 def _bound(path: Path) -> Iterator[socket.socket]:
     """A socket bound to *path*, which nobody else may use, and which is gone afterwards."""
+    owner = os.getpid()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
         try:
@@ -94,7 +98,8 @@ def _bound(path: Path) -> Iterator[socket.socket]:
             path.chmod(0o600)  # before it listens: nobody can have connected yet
             yield listener
         finally:
-            path.unlink(missing_ok=True)
+            if os.getpid() == owner:  # in a forked child, the file is its parent's
+                path.unlink(missing_ok=True)
 
 
 async def _close(state: ServerState) -> None:
