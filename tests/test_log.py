@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from pool_monitor import telemetry
+from pool_monitor.errors import WorkerDied
 from pool_monitor.log import heard, logger
-from tests.support import OPS
+from tests.support import OPS, ops_pool
 
 CRASH = f"""
 import asyncio, logging, sys
@@ -69,3 +72,53 @@ def test_what_does_not_propagate_is_not_heard_above(monkeypatch: pytest.MonkeyPa
     assert heard("odd")
     monkeypatch.setattr(logging.getLogger("pool_monitor"), "propagate", False)
     assert not heard("odd")
+
+
+class Closed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [OSError, asyncio.CancelledError, GeneratorExit, Closed])
+@pytest.mark.parametrize("where", ["handler", "filter", "formatter"])
+async def test_a_log_that_raises_costs_its_line_and_no_call(where, error, monkeypatch, capsys):
+    def broken(*_args: object) -> None:
+        raise error("the log server is away")
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            broken() if where == "handler" else self.format(record)
+
+    handler = Broken()
+    if where == "filter":
+        handler.addFilter(broken)
+    handler.setFormatter(formatter := logging.Formatter())
+    if where == "formatter":
+        monkeypatch.setattr(formatter, "format", broken)
+    log = logging.getLogger("pool_monitor")
+    log.addHandler(handler)
+    try:
+        async with ops_pool() as pool:
+            telemetry.attach("bad", ("pool", "worker", "checkout"), broken)
+            assert await pool.run("echo", 1) == 1
+            with pytest.raises(WorkerDied):
+                await pool.run("die", 3)
+            assert await pool.run("echo", 2) == 2
+            assert pool.status().busy == 0
+    finally:
+        log.removeHandler(handler)
+    said = capsys.readouterr().err
+    assert said.count("--- Logging error ---") >= 2
+    assert "the log server is away" in said
+    assert "worker crashed" in said
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_is_meant_for_the_whole_program_passes_the_log(error, monkeypatch):
+    def leave(_record: logging.LogRecord) -> bool:
+        raise error
+
+    handler = logging.Handler()
+    handler.addFilter(leave)
+    monkeypatch.setattr(logging.getLogger("pool_monitor"), "handlers", [handler])
+    with pytest.raises(error):
+        logger("odd").warning("goodbye")
