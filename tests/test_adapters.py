@@ -602,6 +602,42 @@ async def test_queue_and_execution_are_measured_where_the_call_runs(
     assert held.measurements["attempts"] == 1
 
 
+@pytest.mark.parametrize("error", [RuntimeError, GeneratorExit])
+def test_what_cannot_be_asked_of_an_executor_or_a_function_costs_no_call(
+    error: type[BaseException], told: list[CapturedEvent]
+) -> None:
+    class Proxy:
+        """As those of web frameworks, which raise where there is no request."""
+
+        def __getattr__(self, name: str) -> Any:
+            raise error(name)
+
+        def __call__(self, number: int) -> int:
+            return number + 1
+
+    class Odd(Inline):
+        @property
+        def _max_workers(self) -> int:
+            raise error
+
+    executor = MonitoredExecutor(Odd(), name="odd")
+    assert executor.submit(Proxy(), 1).result() == 2
+    assert executor.submit(functools.partial(Proxy(), 2)).result() == 3
+    assert [event.metadata["operation"] for event in told if event.name == STOP] == ["Proxy", "Proxy"]
+    assert executor.status().size == 1
+
+
+@pytest.mark.parametrize("number", [0, -3, True, "4", 2.5])
+def test_an_executors_own_number_of_workers_has_to_be_one(number: Any) -> None:
+    class Odd(Inline):
+        _max_workers = number
+
+    executor = MonitoredExecutor(Odd(), name="odd")
+    assert executor.submit(abs, -1).result() == 1
+    assert executor.status().size == 1
+    assert [worker.id for worker in executor.workers()] == ["odd-0"]
+
+
 def test_a_size_is_the_given_one_the_executors_own_or_what_was_seen() -> None:
     assert MonitoredExecutor(ThreadPoolExecutor(7), name="it").status().size == 7
     assert MonitoredExecutor(ThreadPoolExecutor(7), name="it", size=3).status().size == 3

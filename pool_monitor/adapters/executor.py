@@ -18,7 +18,7 @@ from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from pool_monitor.adapters import there
-from pool_monitor.adapters.ledger import Call, Ledger, checked, operation_of
+from pool_monitor.adapters.ledger import Call, Ledger, attribute, checked, operation_of
 from pool_monitor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -208,8 +208,8 @@ class _Relayed(Future[T]):
 
 
 def _max_workers(executor: Executor) -> int | None:
-    size = getattr(executor, "_max_workers", None)
-    return size if isinstance(size, int) else None
+    size = attribute(executor, "_max_workers")
+    return size if isinstance(size, int) and size > 0 else None
 
 
 def _chunks(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:

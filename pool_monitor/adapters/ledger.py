@@ -21,7 +21,7 @@ from pool_monitor.adapters.slots import Slots
 from pool_monitor.adapters.there import run_chunk
 from pool_monitor.errors import ConfigError
 from pool_monitor.snapshot import PoolState, PoolView, WorkerState, WorkerView
-from pool_monitor.telemetry import describe
+from pool_monitor.telemetry import FAILURES, describe, pass_on
 
 if TYPE_CHECKING:
     from pool_monitor.adapters.slots import Holder, Slot
@@ -277,12 +277,21 @@ def operation_of(function: Any, args: tuple[Any, ...] = ()) -> str:
     while True:
         if isinstance(function, functools.partial):
             function, args = function.func, (*function.args, *args)
-        elif args and (function is run_chunk or isinstance(getattr(function, "__self__", None), Context)):
+        elif args and (function is run_chunk or isinstance(attribute(function, "__self__"), Context)):
             function, args = args[0], args[1:]
         else:
             break
-    name = getattr(function, "__name__", None)
+    name = attribute(function, "__name__")
     return name if isinstance(name, str) and name else type(function).__name__
+
+
+def attribute(thing: object, name: str) -> Any:
+    """An attribute of what belongs to others; None if there is none, or if looking raises, as proxies may."""
+    try:
+        return getattr(thing, name, None)
+    except FAILURES as error:
+        pass_on(error)
+        return None
 
 
 def checked(what: str, name: object, number: tuple[str, object]) -> None:
