@@ -93,8 +93,8 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     carries any object, and lets a worker run code in the service: only for targets you trust as you do yourself. What
     arrives as what: the table What travels in docs/MONITORING_GUIDE.md."""
     frame_limit: Annotated[int, Meta(ge=1024, le=2**32 - 1)] = 64 * 1024 * 1024
-    """Largest message; a call whose arguments or result are larger fails, and so does `try_run` of a generator whose items
-    are larger together. Decoded, a message of nothing but empty dicts takes some 70 times as much memory."""
+    """Largest message; a call whose arguments or result are larger fails, and so does `try_run` of a generator whose
+    items are larger together. Decoded, a message of nothing but empty dicts takes some 70 times as much memory."""
     concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 1
     """Calls one worker runs at once. Only coroutine operations overlap; any other holds up its worker."""
     prefetch: Annotated[int, Meta(ge=1, le=64)] = 16

@@ -99,6 +99,7 @@ class FakePool:
         self.calls.operations = {"work": "function"}
         self.numbers: Iterator[int] = iter(range(10**9))
         self.killed: list[Worker] = []
+        self.misbehaviour: list[str] = []
         for _ in range(size):
             self.start(self.add())
 
@@ -168,3 +169,6 @@ class FakePool:
     def idle(self, worker: Worker) -> None: ...
 
     def worn(self, worker: Worker) -> None: ...
+
+    def misbehaved(self, worker: Worker, reason: str) -> None:
+        self.misbehaviour.append(reason)

@@ -141,3 +141,6 @@ class Rig:
 
     def worn(self, worker: Worker) -> None:
         pass
+
+    def misbehaved(self, worker: Worker, reason: str) -> None:
+        raise AssertionError(reason)

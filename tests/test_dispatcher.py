@@ -578,6 +578,99 @@ def test_while_calls_are_on_trial_nobody_is_told_when_to_come_again() -> None:
     assert "until those on trial have ended" in str(error)
 
 
+def test_a_call_that_three_workers_did_not_live_to_begin_is_given_up() -> None:
+    async def main() -> tuple[list[bool], str, list[bool]]:
+        pool = made(1)
+        (worker,) = pool.running()
+        poison, ends = go(pool, idempotent=True), []
+        others = [go(pool) for _ in range(3)]
+        for _ in range(3):
+            ends.append(poison.done)
+            pool.die(worker)
+            pool.start(worker)
+        return ends, str(poison.future.exception()), [call.running or call.line is not None for call in others]
+
+    ends, text, others = run(main())
+    assert ends == [False] * 3
+    assert "3 workers ended where it would have come next" in text
+    assert others == [True] * 3
+
+
+@pytest.mark.parametrize("why", ["another was begun", "the pool ended it"])
+def test_a_call_is_not_given_up_for_workers_that_ended_for_another_reason(why: str) -> None:
+    async def main() -> bool:
+        pool = made(1, concurrency=1)
+        (worker,) = pool.running()
+        pool.calls.roster.depth = 2
+        if why == "another was begun":
+            go(pool)
+        call = go(pool)
+        for _ in range(10):
+            if why == "another was begun":
+                pool.transport(worker).begin()
+            else:
+                assert worker.process is not None
+                worker.process.end_reason = "resize"
+            pool.die(worker)
+            if why == "another was begun":
+                first = go(pool, priority=5)
+            pool.start(worker)
+            if why == "another was begun":
+                assert next(iter(worker.calls.values())) is first
+        return call.done
+
+    assert run(main()) is False
+
+
+def test_a_call_that_is_given_back_after_it_had_begun_is_not_done_twice() -> None:
+    async def main() -> tuple[list[str], bool]:
+        pool = made(1)
+        (worker,) = pool.running()
+        call = go(pool)
+        pool.transport(worker).begin()
+        pool.calls.recalled(worker, call.id)
+        return pool.misbehaviour, call.id in worker.calls
+
+    misbehaviour, held = run(main())
+    assert "was given back after it had begun" in misbehaviour[0]
+    assert held
+
+
+def test_a_stream_may_have_some_items_on_the_way_when_it_is_told_to_stand_still_and_not_more() -> None:
+    async def main() -> list[str]:
+        pool = made(1, concurrency=2)
+        (worker,) = pool.running()
+        small, large = go(pool, stream=True), go(pool, stream=True)
+        for _ in range(STREAM_HIGH + 100_000):
+            pool.calls.item(worker, small.id, "s", 10)
+        for _ in range(STREAM_HIGH + 8):
+            pool.calls.item(worker, large.id, "l", 50 << 20)
+        assert pool.misbehaviour == []
+        pool.calls.item(worker, large.id, "l", 50 << 20)
+        return pool.misbehaviour
+
+    assert run(main()) == ["the stream of 'work' does not stand still when told to"]
+
+
+def test_no_more_calls_are_handed_to_a_process_than_it_may_have() -> None:
+    async def main() -> tuple[list[int], int]:
+        pool = made(1, recycle_calls=3, recycle_jitter=0.0)
+        (worker,) = pool.running()
+        calls = [go(pool) for _ in range(10)]
+        handed = []
+        for _ in range(4):
+            while worker.calls:
+                pool.transport(worker).begin()
+                pool.reply(worker)
+            handed.append(sum(call.done for call in calls))
+            pool.calls.ready(worker)  # whoever finds it well: it stays closed
+            pool.renew(worker)
+        return handed, sum(call.done for call in calls)
+
+    handed, _done = run(main())
+    assert handed == [3, 6, 9, 10]
+
+
 def test_a_call_made_while_a_worker_is_checked_out_goes_to_another() -> None:
     async def main() -> list[int]:
         pool, once = made(2, prefetch=1), [1]

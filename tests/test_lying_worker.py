@@ -67,6 +67,7 @@ FORBIDDEN: dict[str, list[tuple[list[Any], str]]] = {
         ([["error", "$id", ["operation"], "E", "", "", TIMES]], "no error"),
         ([["error", "$id", "operation", None, "", "", TIMES]], "no error"),
         ([["pong", 1, None, -5]], "unknown message"),
+        ([["pong", 10**6, None, 5]], "an answer to ping 1000000, which was not sent"),
         ([["pong", 1, None, 10**30]], "unknown message"),
         ([["pong", 1, [], 5]], "unknown message"),
         ([["pong", {}, None, 5]], "unknown message"),

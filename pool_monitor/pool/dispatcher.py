@@ -394,9 +394,13 @@ class Dispatcher:
 
     def recalled(self, worker: Worker, call_id: int) -> None:
         """The worker will not begin this call: it is free to go elsewhere."""
-        call = worker.calls.pop(call_id, None)
+        call = worker.calls.get(call_id)
         if call is None:
             return
+        if worker.has_begun(call):
+            self._wardens.misbehaved(worker, f"call {call_id} was given back after it had begun")
+            return
+        del worker.calls[call_id]
         if _CHECKIN.on:
             told.checked_in(self.pool, call, worker, self._now_ns())
         self._freed(worker)

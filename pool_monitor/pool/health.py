@@ -67,6 +67,10 @@ class Health:
         self._asked_at, self._late = now, False
         return self._token
 
+    def asked(self, token: int) -> bool:
+        """Whether a ping with this token was ever sent."""
+        return 0 < token <= self._token
+
     def answered(self, token: int, now: float) -> float | None:
         """A ping came back: seconds it took, None when it is not the last one. Any that was not known clears the
         worker, however late it is.

@@ -286,8 +286,11 @@ class Slots:
 
     def misbehaved(self, worker: Worker, reason: str) -> None:
         """The slot's process does what the protocol does not allow."""
-        process = worker.process
-        if process is not None and process.transport is not None and process.broken is None:
+        if worker.process is not None:
+            self._break(worker, worker.process, reason)
+
+    def _break(self, worker: Worker, process: Process, reason: str) -> None:
+        if process.transport is not None and process.broken is None:
             self.broke(worker, process, reason)
             process.transport.kill()
 
@@ -491,6 +494,9 @@ class Slots:
 
     def ponged(self, worker: Worker, process: Process, token: int, rss: int | None) -> None:
         """A process has answered."""
+        if not process.health.asked(token):
+            self._break(worker, process, f"an answer to ping {token}, which was not sent")
+            return
         took = process.health.answered(token, self._loop.time())
         process.rss = rss
         process.verdict = Verdict.RESPONSIVE
