@@ -7,7 +7,7 @@ ARGS   ?=
 JOBS   ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types bench golden docs ci clean
+.PHONY: help demo test test-slow gates lint types bench golden docs ci clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,9 @@ test: $(VENV)/.ready-dev ## The tests (ARGS="-k name" for some of them, JOBS=0 f
 
 test-slow: $(VENV)/.ready-dev ## The tests that take long
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+gates: $(VENV)/.ready-dev ## Of those, what has to pass before a change lands
+	@$(BIN)/python -m pytest -n 2 -m gate $(ARGS)
 
 lint: $(VENV)/.ready-dev ## Style, and the import contract
 	@$(BIN)/ruff check .
@@ -38,7 +41,7 @@ golden: $(VENV)/.ready-dev ## Draw the golden frames anew; read the diff before 
 docs: $(VENV)/.ready-dev ## Draw the tables of the docs anew, from the code
 	@$(BIN)/python docs/generate.py
 
-ci: lint types test ## What has to pass before a change lands
+ci: lint types test gates ## What has to pass before a change lands
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
