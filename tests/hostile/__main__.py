@@ -1,7 +1,6 @@
 """A run of hostile sessions against a service, which is a process of its own: it may not survive.
 
-Each layout's sessions are fought in one such service. The report goes to stdout, as JSON; the exit code is 1 when anything
-was found.
+The report goes to stdout, as JSON; the exit code is 1 when anything was found.
 """
 
 from __future__ import annotations

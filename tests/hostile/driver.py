@@ -44,7 +44,7 @@ from pool_monitor import (
     WorkerDied,
 )
 from tests.chaos import Witness, rested
-from tests.hostile.grammar import KINDS
+from tests.hostile.messages import KINDS
 from tests.hostile.worker import FIELD, RECORD, SENT, Field
 from tests.support import Leftovers
 
@@ -258,12 +258,11 @@ class Battle:
 
     async def _peace(self) -> None:
         """Every slot has an honest worker, and these answer."""
-        settled = lambda: (
-            rested(self.pool)
-            and all(  # noqa: E731
-                worker.pid is not None and self.observer.honest(worker.pid) for worker in self.pool.workers()
-            )
-        )
+
+        def settled() -> bool:
+            pids = [worker.pid for worker in self.pool.workers()]
+            return rested(self.pool) and all(pid is not None and self.observer.honest(pid) for pid in pids)
+
         if not await _soon(settled, 15.0):
             self.find(f"there is no peace: {self._slots()}")
         _asking.set(self._next())

@@ -109,7 +109,7 @@ def _json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def _msgpack(value: Any) -> bytes:  # noqa: C901 - a case per type
+def _msgpack(value: Any) -> bytes:
     if isinstance(value, Payload):
         return _msgpack(value.value)
     if isinstance(value, Raw):
@@ -150,13 +150,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
+_NUMBERS = {0xCA: ">f", 0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q"}
+_NUMBERS |= {0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q"}
+_SIZED = {0xC4: ">B", 0xC5: ">H", 0xC6: ">I", 0xD9: ">B", 0xDA: ">H", 0xDB: ">I"}
+_SIZED |= {0xDC: ">H", 0xDD: ">I", 0xDE: ">H", 0xDF: ">I"}
+
+
 class _Unpacker:
     """As much of msgpack as a parent makes use of."""
-
-    _NUMBERS = {0xCA: ">f", 0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q"}
-    _NUMBERS |= {0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q"}
-    _SIZED = {0xC4: ">B", 0xC5: ">H", 0xC6: ">I", 0xD9: ">B", 0xDA: ">H", 0xDB: ">I"}
-    _SIZED |= {0xDC: ">H", 0xDD: ">I", 0xDE: ">H", 0xDF: ">I"}
 
     def __init__(self, body: bytes) -> None:
         self.body, self.at = body, 0
@@ -170,10 +171,10 @@ class _Unpacker:
                 (first - 0x80) >> 4
             ]
             return self._sized(kind, count)
-        if first in self._NUMBERS:
-            return self._number(self._NUMBERS[first])
-        if first in self._SIZED:
-            return self._sized(first, self._number(self._SIZED[first]))
+        if first in _NUMBERS:
+            return self._number(_NUMBERS[first])
+        if first in _SIZED:
+            return self._sized(first, self._number(_SIZED[first]))
         return {0xC0: None, 0xC2: False, 0xC3: True}[first]
 
     def _sized(self, kind: int, count: int) -> Any:

@@ -1,11 +1,10 @@
 """What a hostile worker does: sessions, drawn from a seed.
 
-A `Session` is one worker's. It is told what the service sends and gives the `Move`s that follow. No I/O and no clock:
-the same seed and the same messages give the same moves. Standard library only.
+A `Session` is one worker's. It is told what the service sends and gives the `Move`s that follow: the same seed and the
+same messages give the same moves. No I/O and no clock. Standard library only.
 
-Right messages come first: each kind has a method that makes one that fits the moment. Then they are twisted, at one of
-four levels: the value in the tree, the tree's bytes, the frame, or the moment. A *theme* is a way to be hostile; a
-session has one to three, so that what it does hangs together.
+A *theme* is a way to be hostile. A session has one to three, so that what it does hangs together; between them it is
+honest, more or less. It begins with a handshake, which may be hostile already, and has one of the ends at the bottom.
 """
 
 from __future__ import annotations
@@ -14,97 +13,34 @@ import random
 import signal
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from tests.hostile.encoding import (
-    BAD_TEXT,
-    ENDLESS,
-    HALF_A_PAIR,
-    INFINITY,
-    NAN,
-    UNFINISHED,
-    Ext,
-    Pairs,
-    Payload,
-    Raw,
-    encode,
-    nested,
-    nested_dicts,
-    payload,
-)
+from tests.hostile.encoding import ENDLESS, HALF_A_PAIR, Pairs, Payload, encode
+from tests.hostile.messages import ANSWERS, OPERATIONS, OTHERS, PARENTS, Asked, Moment, Move, frame
 
-OPERATIONS = {"echo": "function", "items": "generator", "later": "function", "turn": "function"}
-"""What the honest workers beside it can do."""
 STAGES = ("hello", "constructor", "operation")
 """When the worker turns hostile: before its first word, while it loads the target, or in the middle of a call."""
-ANSWERS = ("reply", "end", "item", "error", "recalled")
-OTHERS = ("pong", "event", "log", "dropped", "lent", "returned")
-PARENTS = ("init", "call", "recall", "cancel", "pause", "resume", "ping", "stop")
-KINDS = (*ANSWERS, *OTHERS, *PARENTS, "hello", "ready", "unknown", "bytes", "outbox", "memory", "process", "print")
-TWISTED_PER_PLAY = 8
+AT_ONCE = 8  # messages twisted in one play, at most
 FLOOD_BYTES = 24 << 20
 OUTBOX, OUTBOX_END = 4096, 65536
 AREA_LIMIT = 8 << 20
 
 
-class Move(NamedTuple):
-    """One thing a worker does. *act* names a method of `worker.Hostile`; *count* is how many messages it is."""
-
-    act: str
-    kind: str = ""
-    twisted: bool = False
-    data: bytes = b""
-    number: float = 0
-    count: int = 1
-
-
-class Asked(NamedTuple):
-    """A call that the session has received. *number* is the caller's own."""
-
-    id: int
-    number: int
-    stream: bool
-    session: str | None
-
-
-def odd_values(rng: random.Random) -> list[Any]:
-    """Values that nobody expects, wherever they stand."""
-    return [
-        *(None, True, False, 0, -1, 1.5, -0.0, 1e308, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1),
-        *(-(2**63), ENDLESS, NAN, INFINITY, 10**30),
-        *("", "x", "\0", "a\r\n\x1b[2J\u202e", "1", "reply", BAD_TEXT, HALF_A_PAIR, "\u00e9" * rng.choice((1, 4096, 100_000))),
-        *([], [[]], [1, 2, 3], [None] * 1000, {}, {"a": 1}, {"": None}, b"", b"bytes"),
-        *(Pairs(((["key"], 1),)), Pairs((({}, 1),)), Pairs((("a", 1), ("a", 2))), Pairs(((1, 1), (None, 2), (True, 3)))),
-        *(Ext(5, b"x"), Ext(-1, b"bad time"), Ext(-1, b"\xff" * 12), UNFINISHED),
-        nested(rng.choice((50, 500, rng.randint(900, 1100), 20_000))),
-        nested_dicts(rng.choice((50, 500, rng.randint(900, 1100)))),
-    ]  # fmt: skip
-
-
-class Session:
-    """A hostile worker's. *codec* is what it has chosen, *offer* the service's hello."""
+class Session(Moment):
+    """A hostile worker's. *marker* is the file that a program leaves which is run where it may not be."""
 
     def __init__(self, seed: int, number: int, marker: str = "/nonexistent") -> None:
-        self.number = number
-        self.rng = rng = random.Random(f"{seed} {number}")
+        super().__init__(seed, number)
+        rng = self.rng
         self.marker = marker
         self.stage = rng.choices(STAGES, (6, 2, 2))[0]
         self.themes = rng.sample(sorted(THEMES), rng.randint(1, 3))
         self.plays = rng.randint(1, 8)  # how often it is hostile before it ends
         self.honesty = rng.choice((0.0, 0.3, 0.7))  # share of calls it answers as it should
         self.ending = rng.choices(sorted(ENDINGS), [ENDINGS[name][0] for name in sorted(ENDINGS)])[0]
-        self.codec = "json"
-        self.offer: dict[str, Any] = {}
-        self.shared = False
-        self.open: dict[int, Asked] = {}
-        self.answered: list[int] = []
-        self.cancelled: list[int] = []
-        self.recalled: list[int] = []
-        self.token = 0
+        self.shared = False  # it makes use of the memory it shares with the service
         self.begun = 0
         self.ended = False
-
-    # -- what it is told ------------------------------------------------------------------------------------------
 
     def hello(self, offer: dict[str, Any], shared: bool) -> list[Move]:
         """The service has said hello. *shared*: there is memory to share."""
@@ -130,7 +66,7 @@ class Session:
 
     def react(self, message: Any) -> list[Move]:
         """The service has said something."""
-        self._note(message)
+        self.note(message)
         kind = message[0]
         if kind == "ping" and self.rng.random() < 0.7:
             return [self.say("pong", self.pong())]
@@ -146,159 +82,17 @@ class Session:
         self.plays -= 1
         return THEMES[self.rng.choice(self.themes)](self)
 
-    def _note(self, message: Any) -> None:
-        kind = message[0]
-        if kind == "call":
-            _, call_id, _, packed, stream, session = message
-            (number, *_), _ = payload(self.codec, packed)
-            self.open[call_id] = Asked(call_id, number, stream, session[0] if session else None)
-        elif kind == "cancel":
-            self.cancelled.append(message[1])
-        elif kind == "recall":
-            self.recalled += message[1]
-        elif kind == "ping":
-            self.token = message[1]
-
     def _honest_answer(self, asked: Asked) -> list[Move]:
         self.begun += 1
-        moves = [self._poke(0, struct.pack("=Q", self.begun))] if self.shared else []
+        moves = [Move("poke", "memory", False, struct.pack("=Q", self.begun))] if self.shared else []
         if asked.stream:
             moves += [self.say("item", self.item(asked)) for _ in range(3)]
-        self._done(asked.id)
+        self.done(asked.id)
         return [*moves, self.say("end" if asked.stream else "reply", self.answer(asked))]
-
-    def _done(self, call_id: int) -> None:
-        if self.open.pop(call_id, None) is not None:
-            self.answered.append(call_id)
-
-    # -- right messages -------------------------------------------------------------------------------------------
-
-    def value(self, call_id: Any) -> list[Any]:
-        """What tells whose answer it is: the caller's number, or -1 where it was not asked."""
-        asked = self.open.get(call_id) if type(call_id) is int else None
-        return ["hostile", -1 if asked is None else asked.number, self.number]
-
-    def an_open(self) -> int:
-        return self.rng.choice([*self.open] or [1])
-
-    def answer(self, asked: Asked | None = None) -> list[Any]:
-        call_id = self.an_open() if asked is None else asked.id
-        asked = asked or self.open.get(call_id)
-        if asked is not None and asked.stream:
-            return ["end", call_id, None, None, self.times()]
-        data = None if asked is None or asked.session is None else Payload({"of": asked.session})
-        value = self.value(call_id) if asked is None else ["hostile", asked.number, self.number]
-        return ["reply", call_id, Payload(value), data, self.times()]
-
-    def reply(self) -> list[Any]:
-        call_id = self.an_open()
-        return ["reply", call_id, Payload(self.value(call_id)), None, self.times()]
-
-    def end(self) -> list[Any]:
-        return ["end", self.an_open(), None, None, self.times()]
-
-    def item(self, asked: Asked | None = None) -> list[Any]:
-        streams = [call for call in self.open.values() if call.stream]
-        call_id = asked.id if asked is not None else self.rng.choice(streams).id if streams else self.an_open()
-        return ["item", call_id, Payload([*self.value(call_id), self.rng.randrange(10)])]
-
-    def error(self) -> list[Any]:
-        kind = self.rng.choice(("operation", "payload", "cancelled"))
-        return ["error", self.an_open(), kind, "Hostility", "as I like", "", self.times()]
-
-    def times(self) -> list[Any]:
-        return [self.rng.choice((0, 1000, 10**9)), self.rng.choice((None, 0)), None]
-
-    def pong(self) -> list[Any]:
-        return ["pong", self.token, self.rng.choice([None, *self.open]), self.rng.choice((None, 10_000_000))]
-
-    def right(self, kind: str) -> list[Any]:
-        """A message of that kind, as it could be right now."""
-        own = {"reply": self.reply, "end": self.end, "item": self.item, "error": self.error, "pong": self.pong}
-        if kind in own:
-            return own[kind]()
-        return {
-            "recalled": lambda: ["recalled", self.an_open()],
-            "event": lambda: ["event", ["hostile", "event"], {"count": 1}, {"session": self.number}],
-            "log": lambda: ["log", self.rng.choice(("debug", "info", "critical")), "a line", {"a": 1}],
-            "dropped": lambda: ["dropped", self.rng.randint(1, 9)],
-            "lent": lambda: ["lent", self.rng.choice((1, 200_000))],
-            "returned": lambda: ["returned"],
-            "init": lambda: ["init", "module", [], Payload([[], {}]), {"concurrency": 1}],
-            "call": lambda: ["call", self.an_open(), "echo", Payload([[1], {}]), False, None],
-            "recall": lambda: ["recall", [self.an_open()]],
-            "hello": lambda: {"type": "hello", "protocol": 1, "codec": self.codec, "python": "3.11.7"},
-            "ready": lambda: ["ready", OPERATIONS],
-            "unknown": lambda: [self.rng.choice(("", "REPLY", "reply ", "exit", "eval")), 1, 2, 3],
-        }.get(kind, lambda: [kind, self.an_open()])()
-
-    # -- twisting -------------------------------------------------------------------------------------------------
-
-    def odd(self) -> Any:
-        return self.rng.choice(odd_values(self.rng))
-
-    def twist(self, tree: Any) -> Any:
-        """The tree with one thing changed, somewhere."""
-        rng = self.rng
-        if isinstance(tree, Payload):
-            return Payload(self.twist(tree.value)) if rng.random() < 0.9 else self.odd()
-        if isinstance(tree, dict) and tree and rng.random() < 0.9:
-            changed = dict(tree)
-            key = rng.choice([*tree])
-            if rng.random() < 0.3:
-                del changed[key]
-            elif rng.random() < 0.3:
-                return Pairs((*tree.items(), (self.odd(), 1)))
-            else:
-                changed[key] = self.twist(tree[key])
-            return changed
-        if type(tree) is not list or not tree or rng.random() < 0.05:
-            return self.odd()
-        changed = list(tree)
-        at = rng.randrange(len(tree))
-        way = rng.random()
-        if way < 0.1:
-            del changed[at]
-        elif way < 0.2:
-            changed.insert(at, self.odd())
-        elif way < 0.25:
-            rng.shuffle(changed)
-        elif way < 0.3:
-            changed = changed * 2
-        else:
-            changed[at] = self.twist(tree[at]) if rng.random() < 0.6 else self.odd()
-        return changed
-
-    def wrong_id(self) -> Any:
-        """The id of no call that could be answered now; it may not even be one."""
-        known = [*self.answered, *self.cancelled, *self.recalled]
-        highest = max([*self.open, *self.answered, 1])
-        near = [highest + self.rng.randint(-20, 20) for _ in range(4)]  # of other workers, perhaps
-        odd = [0, -1, True, 1.0, str(highest), None, [highest], [], {}, Ext(5, b""), 2**63, 2**64 - 1, ENDLESS]
-        return self.rng.choice(self.rng.choice([known or near, near, near, odd]))
-
-    # -- into moves -----------------------------------------------------------------------------------------------
-
-    def say(self, kind: str, tree: Any, *, twisted: bool = False) -> Move:
-        return Move("write", kind, twisted, frame(encode(self.codec, tree)))
-
-    def together(self, moves: list[Move]) -> list[Move]:
-        """The same, mostly as few large writes; the counts stay each kind's."""
-        if len(moves) < 2 or any(move.act != "write" for move in moves) or self.rng.random() < 0.2:
-            return moves
-        *before, last = moves
-        return [*(move._replace(act="gather") for move in before), last]
-
-    def _poke(self, at: int, data: bytes) -> Move:
-        return Move("poke", "memory", False, data, at)
 
     @property
     def area(self) -> int:
         return (min(self.offer["frame_limit"], AREA_LIMIT) + 4095) // 4096 * 4096
-
-
-def frame(body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + body
 
 
 # -- themes -------------------------------------------------------------------------------------------------------
@@ -316,7 +110,7 @@ def theme(function: Theme) -> Theme:
 def twisted_messages(session: Session) -> list[Move]:
     """Every kind there is, each with one thing changed."""
     moves = []
-    for _ in range(session.rng.randint(1, TWISTED_PER_PLAY)):
+    for _ in range(session.rng.randint(1, AT_ONCE)):
         kind = session.rng.choice((*ANSWERS, *ANSWERS, *OTHERS, "unknown"))
         moves.append(session.say(kind, session.twist(session.right(kind)), twisted=True))
     return session.together(moves)
@@ -326,7 +120,7 @@ def twisted_messages(session: Session) -> list[Move]:
 def strange_ids(session: Session) -> list[Move]:
     """Right messages about calls that cannot be meant; and the right ones once more."""
     moves = []
-    for _ in range(session.rng.randint(1, TWISTED_PER_PLAY)):
+    for _ in range(session.rng.randint(1, AT_ONCE)):
         kind = session.rng.choice(ANSWERS)
         message = session.right(kind)
         if session.rng.random() < 0.8:
@@ -335,7 +129,7 @@ def strange_ids(session: Session) -> list[Move]:
                 message[2] = Payload(session.value(message[1]))
         else:
             moves.append(session.say(kind, message))
-            session._done(message[1])
+            session.done(message[1])
         moves.append(session.say(kind, message, twisted=True))
     return session.together(moves)
 
@@ -343,7 +137,7 @@ def strange_ids(session: Session) -> list[Move]:
 @theme
 def untimely_messages(session: Session) -> list[Move]:
     """Right, at some other moment, or from the other side."""
-    kinds = session.rng.choices(("hello", "ready", "unknown", *PARENTS), k=session.rng.randint(1, TWISTED_PER_PLAY))
+    kinds = session.rng.choices(("hello", "ready", "unknown", *PARENTS), k=session.rng.randint(1, AT_ONCE))
     return session.together([session.say(kind, session.right(kind), twisted=True) for kind in kinds])
 
 
@@ -351,14 +145,14 @@ def untimely_messages(session: Session) -> list[Move]:
 def wild_payloads(session: Session) -> list[Move]:
     """Well-formed answers whose values are anything; each for another call, as long as there are any."""
     moves = []
-    for call in [*session.open.values()][:TWISTED_PER_PLAY] or [Asked(session.an_open(), -1, False, None)]:
+    for call in [*session.open.values()][:AT_ONCE] or [Asked(session.an_open(), -1, False, None)]:
         value = Payload(["hostile", call.number, session.number, session.odd()])
         if call.stream:
             moves.append(session.say("item", ["item", call.id, value], twisted=True))
             continue
         data = None if session.rng.random() < 0.8 else Payload({"of": call.session, "odd": session.odd()})
         moves.append(session.say("reply", ["reply", call.id, value, data, session.times()], twisted=True))
-        session._done(call.id)
+        session.done(call.id)
     return session.together(moves)
 
 
@@ -415,7 +209,7 @@ def stream_games(session: Session) -> list[Move]:
     moves = [session.say("item", item) for _ in range(rng.choice((1, 5, 200)))]
     if rng.random() < 0.5:
         moves.append(session.say("end", ["end", item[1], None, None, session.times()]))
-        session._done(item[1])
+        session.done(item[1])
         moves += [session.say("item", item, twisted=True), session.say("reply", session.reply(), twisted=True)]
     return session.together(moves)
 
@@ -431,7 +225,7 @@ def session_data(session: Session) -> list[Move]:
         [odd, {"of": call.session, "odd": odd}, {"of": call.session, "big": big}, [], "", 0, False]
     )
     tree = ["reply", call.id, Payload(["hostile", call.number, session.number]), Payload(data), session.times()]
-    session._done(call.id)
+    session.done(call.id)
     return [session.say("reply", tree, twisted=True)]
 
 
@@ -453,7 +247,7 @@ def _outbox(session: Session) -> list[Move]:
     """Held-back answers, right and wrong; they are found when it dies."""
     rng = session.rng
     frames = []
-    for _ in range(rng.randint(1, TWISTED_PER_PLAY)):
+    for _ in range(rng.randint(1, AT_ONCE)):
         message = session.right(rng.choice((*ANSWERS, "pong", "event", "lent", "unknown")))
         if rng.random() < 0.6:
             message = session.twist(message)
@@ -511,11 +305,16 @@ def telling(session: Session) -> list[Move]:
     kind = rng.choice(("event", "log", "dropped", "pong"))
     message = session.right(kind)
     wild = {
-        "event": lambda: ["event", ["hostile", *["x" * 1000] * 3], {"n": session.odd()}, {"pool": session.odd(), "k": 1}],
-        "log": lambda: ["log", "critical", rng.choice(("\x1b]0;x\x07", "x" * 200_000, HALF_A_PAIR)), {"pool": session.odd()}],
+        "event": lambda: ["event", ["hostile", *["x" * 1000] * 3], {"n": session.odd()}, {"pool": session.odd()}],
+        "log": lambda: [
+            "log",
+            "critical",
+            rng.choice(("\x1b]0;x\x07", "x" * 200_000, HALF_A_PAIR)),
+            {"a": session.odd()},
+        ],
         "dropped": lambda: ["dropped", rng.choice((2**31, 2**63 - 1, 2**64 - 1, ENDLESS, True, 0, -5))],
-        "pong": lambda: ["pong", rng.choice((session.token, 2**63, -1)), session.wrong_id(), rng.choice((-5, 2**64 - 1, True))],
-    }  # fmt: skip
+        "pong": lambda: ["pong", rng.choice((session.token, 2**63)), session.wrong_id(), rng.choice((-5, 2**64 - 1))],
+    }
     if rng.random() < 0.7:
         return [session.say(kind, wild[kind](), twisted=True)]
     one = frame(encode(session.codec, message))
@@ -528,7 +327,7 @@ def large_errors(session: Session) -> list[Move]:
     room = min(session.offer["frame_limit"] // 4, 2 << 20)
     text = "x" * session.rng.choice((100_000, room))
     message = ["error", session.an_open(), session.rng.choice(("operation", "nothing known", "")), text, text, text]
-    session._done(message[1])
+    session.done(message[1])
     return [session.say("error", [*message, session.times()], twisted=True)]
 
 

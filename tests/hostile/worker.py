@@ -1,8 +1,8 @@
 """The process of a hostile worker: does what its `Session` says, on a channel it took from an honest one or was given.
 
-There are three doors. ``zygote`` preloads this module, which then waits for each worker where it would begin; ``command``
-runs it as a worker of its own; ``exec`` loads the target only. Which session a process plays, or that it is honest, it
-draws from the field (`Field`), a directory shared with the driver. Standard library only.
+There are three doors. ``zygote`` preloads this module, which then waits for each worker where it would begin;
+``command`` runs it as a worker of its own; ``exec`` loads the target only. Which session a process plays, or that it is
+honest, it draws from the field (`Field`), a directory shared with the driver. Standard library only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.hostile.encoding import decode
-from tests.hostile.grammar import KINDS, Move, Session
+from tests.hostile.grammar import Session
+from tests.hostile.messages import KINDS, Move
 
 FIELD = "HOSTILE_FIELD"
 DRAWN = "HOSTILE_DRAWN"
@@ -135,7 +136,7 @@ def begin(honest: Callable[[], Any]) -> None:
 def turn(stage: str) -> None:
     """An honest worker's own code has come this far. Does not return if this is where it turns."""
     session = draw() if FIELD in os.environ else None
-    if session is None or session.stage != stage and not (stage == "constructor" and session.stage == "hello"):
+    if session is None or (session.stage != stage and not (stage == "constructor" and session.stage == "hello")):
         return
     worker = _worker_above()
     sock = socket.socket(fileno=os.dup(worker.channel.sock.fileno()))
