@@ -45,7 +45,7 @@ from pool_monitor import (
 )
 from tests.chaos import Witness, rested
 from tests.hostile.messages import KINDS
-from tests.hostile.worker import FIELD, RECORD, SENT, Field
+from tests.hostile.worker import FIELD, LIFE_S, RECORD, SENT, Field
 from tests.support import Leftovers
 
 TARGET = f"{Path(__file__).with_name('target.py')}:Target"
@@ -169,6 +169,11 @@ class Observer(Witness):
     def honest(self, pid: int) -> bool:
         return self._sessions.get(pid, -1) is None
 
+    def slots(self) -> str:
+        """The pool's slots, in words, with the sessions behind them."""
+        slots = [(slot, self._slots.get(slot.id)) for slot in self.pool.workers()]
+        return "; ".join(f"{slot.id} {slot.state} with {slot.calls_held} calls, {process}" for slot, process in slots)
+
 
 class Battle:
     """One layout's sessions: *count* of them, from the one numbered *first*, each *step* further."""
@@ -213,7 +218,10 @@ class Battle:
             self.find(f"calls that never ended: {self.observer.open}")
         if not await _soon(lambda: not leftovers.found(), 5.0):
             self.find(f"left behind: {leftovers.found()}")
-        self._look_for_strays()
+        if not await _soon(lambda: not self._strays(), LIFE_S + 3.0):
+            self.find(f"processes outlive the pool: {self._strays()}")
+            for process in self._strays():
+                process.kill()
         slips = (self.field.path / "slips").read_text()
         if slips:
             self.find(f"the test itself is wrong: {slips[:2000]}")
@@ -253,7 +261,7 @@ class Battle:
             if self.field.left() != left:
                 left, since = self.field.left(), time.monotonic()
             elif time.monotonic() - since > QUIET_S:
-                self.find(f"no other worker for {QUIET_S} s; {self._slots()}")
+                self.find(f"no other worker for {QUIET_S} s; {self.observer.slots()}")
                 return
 
     async def _peace(self) -> None:
@@ -264,7 +272,7 @@ class Battle:
             return rested(self.pool) and all(pid is not None and self.observer.honest(pid) for pid in pids)
 
         if not await _soon(settled, 15.0):
-            self.find(f"there is no peace: {self._slots()}")
+            self.find(f"there is no peace: {self.observer.slots()}")
         _asking.set(self._next())
         calls = [self.pool.options(timeout=10.0).run("echo", number) for number in range(40)]
         results = await asyncio.gather(*calls, return_exceptions=True)
@@ -277,22 +285,18 @@ class Battle:
             async with asyncio.timeout(CLOSED_S):
                 await self.pool.__aexit__(None, None, None)
         except TimeoutError:
-            self.find(f"the pool did not close within {CLOSED_S} s: {self._slots()}")
+            self.find(f"the pool did not close within {CLOSED_S} s: {self.observer.slots()}")
         except BaseException as error:
             self.find(f"the pool closed with {error!r:.500}")
 
-    def _slots(self) -> str:
-        slots = self.pool.workers()
-        return ", ".join(f"{slot.id} {slot.state} pid {slot.pid} holds {slot.calls_held}" for slot in slots)
-
-    def _look_for_strays(self) -> None:
-        """Processes of this field that outlive the pool. Ends them."""
-        mark = f"{FIELD}={self.field.path}\0".encode()
+    def _strays(self) -> list[psutil.Process]:
+        """Processes of this field. One that has left its group, where the pool cannot find it, has a limited life."""
+        mark, found = f"{FIELD}={self.field.path}\0".encode(), []
         for process in psutil.process_iter(["pid"]):
             with suppress(OSError, psutil.Error):
                 if process.pid != os.getpid() and mark in Path(f"/proc/{process.pid}/environ").read_bytes():
-                    self.find(f"a process outlives the pool: {process}")
-                    process.kill()
+                    found.append(process)
+        return found
 
     # -- callers --------------------------------------------------------------------------------------------------
 

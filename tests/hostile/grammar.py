@@ -388,7 +388,9 @@ def _no_such_codec(session: Session, hello: dict[str, Any]) -> list[Move]:
 
 
 def _no_hello(session: Session, hello: dict[str, Any]) -> list[Move]:
-    return [session.say("hello", session.twist(hello), twisted=True)]
+    move = session.say("hello", session.twist(hello), twisted=True)
+    session.codec = hello["codec"]  # should it be believed
+    return [move]
 
 
 def _hello_twice(session: Session, hello: dict[str, Any]) -> list[Move]:

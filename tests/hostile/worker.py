@@ -228,10 +228,12 @@ class Hostile:
                 (length,) = struct.unpack_from(">I", self.unread)
                 if len(self.unread) >= 4 + length:
                     body, self.unread = self.unread[4 : 4 + length], self.unread[4 + length :]
-                    message = decode(codec, body)
+                    message = self.read(codec, body)
                     if message[0] != "lent" if isinstance(message, list) else True:
                         return message
                     return self.borrow(message[1], codec)
+            if self.sock.fileno() < 0:  # it has closed it
+                raise Gone
             if not select.select([self.sock], [], [], patience)[0]:
                 return None
             data = self.sock.recv(1 << 20)
@@ -239,10 +241,18 @@ class Hostile:
                 raise Gone
             self.unread += data
 
+    @staticmethod
+    def read(codec: str, body: bytes) -> Any:
+        """A message. The service may have understood another codec than was meant."""
+        try:
+            return decode(codec, body)
+        except Exception:
+            raise Gone from None
+
     def borrow(self, length: int, codec: str) -> Any:
         if self.memory is None:
             raise Gone
-        message = decode(codec, self.memory[65536 : 65536 + length])
+        message = self.read(codec, self.memory[65536 : 65536 + length])
         self.play([self.session.say("returned", ["returned"])])
         return message
 
