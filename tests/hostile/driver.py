@@ -44,7 +44,7 @@ from pool_monitor import (
     WorkerDied,
 )
 from tests.chaos import Witness, rested
-from tests.hostile.messages import KINDS
+from tests.hostile.messages import KINDS, is_tag
 from tests.hostile.worker import FIELD, LIFE_S, RECORD, SENT, Field
 from tests.support import Leftovers
 
@@ -350,13 +350,11 @@ class Battle:
     def _is_right(self, value: Any, number: int, process: Process | None) -> bool:
         if process is None:
             return False
-        if process.session is None:
+        if process.session is None or (type(value) is list and value[:1] == ["honest"]):
             return bool(type(value) is list and value[:2] == ["honest", number])
-        if type(value) is not list or len(value) < 3 or value[0] != "hostile":
-            return value != ["honest", number] or not isinstance(value, list)
-        # -1: for an id that the worker had guessed. A number or a session that is none was twisted.
-        whose = type(value[1]) is not int or value[1] in (-1, number) or value[1] > self._calls
-        return whose and (type(value[2]) is not int or value[2] == process.session)
+        if not is_tag(value):  # twisted
+            return True
+        return value[1] in (-1, number) and bool(value[2] == process.session)  # -1: its id was guessed
 
     async def plain(self, number: int, timeout: float, rng: random.Random) -> Any:
         caller = self.pool.options(timeout=timeout, idempotent=rng.random() < 0.3)

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.hostile.encoding import ENDLESS, HALF_A_PAIR, Pairs, Payload, encode
-from tests.hostile.messages import ANSWERS, OPERATIONS, OTHERS, PARENTS, Asked, Moment, Move, frame
+from tests.hostile.messages import ANSWERS, OPERATIONS, OTHERS, PARENTS, Asked, Moment, Move, frame, tag
 
 STAGES = ("hello", "constructor", "operation")
 """When the worker turns hostile: before its first word, while it loads the target, or in the middle of a call."""
-AT_ONCE = 8  # messages twisted in one play, at most
+AT_ONCE = 12  # messages twisted in one play, at most
 FLOOD_BYTES = 24 << 20
 OUTBOX, OUTBOX_END = 4096, 65536
 AREA_LIMIT = 8 << 20
@@ -146,7 +146,7 @@ def wild_payloads(session: Session) -> list[Move]:
     """Well-formed answers whose values are anything; each for another call, as long as there are any."""
     moves = []
     for call in [*session.open.values()][:AT_ONCE] or [Asked(session.an_open(), -1, False, None)]:
-        value = Payload(["hostile", call.number, session.number, session.odd()])
+        value = Payload([*tag(call.number, session.number), session.odd()])
         if call.stream:
             moves.append(session.say("item", ["item", call.id, value], twisted=True))
             continue
@@ -224,7 +224,7 @@ def session_data(session: Session) -> list[Move]:
     data = session.rng.choice(
         [odd, {"of": call.session, "odd": odd}, {"of": call.session, "big": big}, [], "", 0, False]
     )
-    tree = ["reply", call.id, Payload(["hostile", call.number, session.number]), Payload(data), session.times()]
+    tree = ["reply", call.id, Payload(tag(call.number, session.number)), Payload(data), session.times()]
     session.done(call.id)
     return [session.say("reply", tree, twisted=True)]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import struct
+import zlib
 from typing import Any, NamedTuple
 
 from tests.hostile.encoding import (
@@ -106,7 +107,7 @@ class Moment:
     def value(self, call_id: Any) -> list[Any]:
         """What tells whose answer it is: the caller's number, or -1 where it was not asked."""
         asked = self.open.get(call_id) if type(call_id) is int else None
-        return ["hostile", -1 if asked is None else asked.number, self.number]
+        return tag(-1 if asked is None else asked.number, self.number)
 
     def an_open(self) -> int:
         return self.rng.choice([*self.open] or [1])
@@ -117,7 +118,7 @@ class Moment:
         if asked is not None and asked.stream:
             return ["end", call_id, None, None, self.times()]
         data = None if asked is None or asked.session is None else Payload({"of": asked.session})
-        value = self.value(call_id) if asked is None else ["hostile", asked.number, self.number]
+        value = self.value(call_id) if asked is None else tag(asked.number, self.number)
         return ["reply", call_id, Payload(value), data, self.times()]
 
     def reply(self) -> list[Any]:
@@ -218,6 +219,17 @@ class Moment:
             return moves
         *before, last = moves
         return [*(move._replace(act="gather") for move in before), last]
+
+
+def tag(number: int, session: int) -> list[Any]:
+    """A value that says which call it is for, by the caller's number, and which session it is from; and that it is
+    whole, since it may be twisted on its way.
+    """
+    return ["hostile", number, session, zlib.crc32(f"{number} {session}".encode())]
+
+
+def is_tag(value: Any) -> bool:
+    return type(value) is list and len(value) >= 4 and value[:4] == tag(value[1], value[2])
 
 
 def frame(body: bytes) -> bytes:

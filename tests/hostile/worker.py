@@ -31,7 +31,7 @@ FIELD = "HOSTILE_FIELD"
 DRAWN = "HOSTILE_DRAWN"
 RECORD = struct.Struct("=IHHI")  # session, kind, how it was sent (`SENT`), how many
 SENT = ("", "*", "~")  # right, twisted, in a flood
-DRAW = struct.Struct("=qqqqq")  # seed, next ticket, tickets, step from one session to the next, share of the honest
+DRAW = struct.Struct("=6q")  # seed, next session, sessions left, step to the one after, share of the honest, draws
 CHILD = Path(__file__).resolve().parents[2] / "pool_monitor/pool/transport/child/__main__.py"
 LIFE_S = 1.5  # no hostile process lives longer, whatever it did to itself
 HONEST_S = 0.3  # nor do honest ones in a war: so there is always another
@@ -52,29 +52,29 @@ class Field:
             (self.path / name).touch()
         self.set(seed, 0, 0, 1, 0)
 
-    def set(self, seed: int, first: int, tickets: int, step: int, honest: int) -> None:
-        """*tickets* sessions from *first*, each *step* further; every *honest*-th process is honest (0: none). When
-        there are no tickets, all are: peace.
+    def set(self, seed: int, first: int, count: int, step: int, honest: int) -> None:
+        """War: *count* sessions from *first*, each *step* further, and every *honest*-th process is honest (0: none).
+        When no session is left, all are: peace.
         """
         with self._locked() as file:
-            file.write(DRAW.pack(seed, first, tickets, step, honest))
+            file.write(DRAW.pack(seed, first, count, step, honest, 0))
 
     def left(self) -> int:
-        return DRAW.unpack((self.path / "draw").read_bytes())[2]
+        return int(DRAW.unpack((self.path / "draw").read_bytes())[2])
 
     def draw(self) -> tuple[int, int | None, bool]:
         """The seed, the session to play (None: be honest), and whether there is war."""
         with self._locked() as file:
-            seed, number, tickets, step, honest = DRAW.unpack(file.read())
-            file.seek(0)
-            if not tickets:
+            seed, number, count, step, honest, draws = DRAW.unpack(file.read())
+            if not count:
                 return seed, None, False
-            if step:  # else it is one session, over and over
-                file.write(DRAW.pack(seed, number + step, tickets - 1, step, honest))
-            else:
-                file.write(DRAW.pack(seed, number, tickets - 1, step, honest))
-            peaceful = honest and tickets % honest == 0
-            return seed, None if peaceful else number, True
+            file.seek(0)
+            draws += 1
+            if honest and not draws % honest:
+                file.write(DRAW.pack(seed, number, count, step, honest, draws))
+                return seed, None, True
+            file.write(DRAW.pack(seed, number + step, count - 1, step, honest, draws))
+            return seed, number, True
 
     @contextlib.contextmanager
     def _locked(self) -> Any:
