@@ -97,6 +97,7 @@ def test_a_service_bears_a_few_hostile_workers(tmp_path: Path) -> None:
 
 
 @LINUX
+@pytest.mark.slow
 @pytest.mark.gate
 @pytest.mark.timeout(200)
 def test_a_service_bears_hostile_workers_of_every_kind(tmp_path: Path) -> None:

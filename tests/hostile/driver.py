@@ -40,7 +40,6 @@ from pool_monitor import (
     ProtocolError,
     QueueTimeout,
     SessionLost,
-    UnknownOperation,
     WorkerDied,
 )
 from tests.chaos import Witness, rested
@@ -49,15 +48,14 @@ from tests.hostile.worker import FIELD, LIFE_S, RECORD, SENT, Field
 from tests.support import Leftovers
 
 TARGET = f"{Path(__file__).with_name('target.py')}:Target"
-NEVER_BEGUN = (QueueTimeout, PoolSaturated, SessionLost, UnknownOperation)
+NEVER_BEGUN = (QueueTimeout, PoolSaturated, SessionLost)
 ERRORS = (OperationError, OperationTimeout, WorkerDied, ProtocolError, OperationCancelled, *NEVER_BEGUN)
 HUNG_S = 10.0  # beyond its deadline, after which a call counts as hung
-QUIET_S = 15.0  # no other session has begun: the pool has come to a stop
+QUIET_S = 30.0  # no other session has begun: the pool has come to a stop
 CLOSED_S = 20.0
 RESIDENT_MAX = 192 << 20  # bytes by which the service may grow while there is war
 KEPT_MAX = 48 << 20  # and that it may keep
 FOUND_MAX = 40
-SIZE = 16
 
 _asking: ContextVar[int] = ContextVar("asking")
 
@@ -73,6 +71,7 @@ class Layout(NamedTuple):
     honest: int = 0
     frame_limit: int = 256 << 10
     share: int = 4
+    size: int = 16
 
     def __str__(self) -> str:
         return f"{self.door}-{self.codec}-{self.concurrency}"
@@ -86,10 +85,10 @@ LAYOUTS = (
     Layout("zygote", "pickle", honest=4),
     Layout("zygote", "pickle", 4),
     Layout("zygote", "auto", frame_limit=4 << 20),
-    Layout("command", "auto", 4, honest=4, frame_limit=4 << 20, share=1),
-    Layout("command", "json", share=1),
-    Layout("exec", "msgpack", honest=4, share=1),
-    Layout("exec", "pickle", 4, share=1),
+    Layout("command", "auto", 4, honest=4, frame_limit=4 << 20, share=1, size=6),
+    Layout("command", "json", share=1, size=6),
+    Layout("exec", "msgpack", honest=4, share=1, size=6),
+    Layout("exec", "pickle", 4, share=1, size=6),
 )
 """Session number n is played in the layout at n modulo their number."""
 
@@ -103,7 +102,7 @@ def open_pool(layout: Layout, field: Field) -> Pool:
     return Pool(
         TARGET,
         name="hostile",
-        size=SIZE,
+        size=layout.size,
         codec=layout.codec,
         concurrency=layout.concurrency,
         frame_limit=layout.frame_limit,
@@ -113,7 +112,7 @@ def open_pool(layout: Layout, field: Field) -> Pool:
         cancel_grace=0.1,
         stop_grace=0.3,
         kill_grace=0.3,
-        start_timeout=2.0,
+        start_timeout=30.0,  # hostile ones do not live so long
         backoff_min=0.001,
         backoff_max=0.01,
         restart_limit=10**9,
@@ -237,7 +236,10 @@ class Battle:
         for worker in self.pool.workers():
             if worker.pid is not None:
                 os.kill(worker.pid, signal.SIGKILL)
-        callers = [asyncio.create_task(self._caller(number)) for number in range(SIZE * self.layout.concurrency + 8)]
+        callers = [
+            asyncio.create_task(self._caller(number))
+            for number in range(self.layout.size * self.layout.concurrency + 8)
+        ]
         await self._watch(callers)
         self._over = True
         for outcome in await asyncio.gather(*callers, return_exceptions=True):
@@ -271,7 +273,7 @@ class Battle:
             pids = [worker.pid for worker in self.pool.workers()]
             return rested(self.pool) and all(pid is not None and self.observer.honest(pid) for pid in pids)
 
-        if not await _soon(settled, 15.0):
+        if not await _soon(settled, QUIET_S):
             self.find(f"there is no peace: {self.observer.slots()}")
         _asking.set(self._next())
         calls = [self.pool.options(timeout=10.0).run("echo", number) for number in range(40)]

@@ -97,12 +97,12 @@ class Field:
 # -- turning hostile ----------------------------------------------------------------------------------------------
 
 _session: Session | None = None  # this process's, unless it is honest
-_drawn = False
+_drawn = _war = False
 
 
 def draw() -> Session | None:
     """What this process is: drawn once."""
-    global _session, _drawn
+    global _session, _drawn, _war
     if not _drawn:
         _drawn = True
         field = Field(os.environ[FIELD])
@@ -112,12 +112,16 @@ def draw() -> Session | None:
             seed, number, war = field.draw()
             field.sign(number)
             os.environ[DRAWN] = json.dumps([seed, number, war])
-        if war:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_REAL, HONEST_S if number is None else LIFE_S)
         if number is not None:
+            limit_life(LIFE_S)
             _session = Session(seed, number, field.marker)
+        _war = war
     return _session
+
+
+def limit_life(seconds: float) -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def begin(honest: Callable[[], Any]) -> None:
@@ -135,7 +139,9 @@ def begin(honest: Callable[[], Any]) -> None:
 
 def turn(stage: str) -> None:
     """An honest worker's own code has come this far. Does not return if this is where it turns."""
-    session = draw() if FIELD in os.environ else None
+    session = draw()
+    if session is None and _war and stage == "constructor":
+        limit_life(HONEST_S)
     if session is None or (session.stage != stage and not (stage == "constructor" and session.stage == "hello")):
         return
     worker = _worker_above()
