@@ -132,6 +132,8 @@ TABLE = [
     Fault("bomb", ("raise ValueError('boom')",), **not_carried("cannot be rebuilt: boom", "pickle")),
     Fault("bomb", ("raise MemoryError('boom')",), **not_carried("cannot be rebuilt: boom", "pickle")),
     Fault("bomb", ("raise RecursionError('boom')",), **not_carried("cannot be rebuilt: boom", "pickle")),
+    Fault("bomb", ("raise SystemExit('boom')",), **not_carried("cannot be rebuilt: boom", "pickle")),
+    Fault("bomb", ("raise GeneratorExit('boom')",), **not_carried("cannot be rebuilt: boom", "pickle")),
     Fault("deep", (5000,), **not_carried("cannot be rebuilt: maximum recursion depth", "json", "msgpack")),
     # it does not end
     Fault("sleep", **LATE),

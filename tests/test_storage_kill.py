@@ -59,7 +59,10 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
         yield made
 
 
-@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.gate, pytest.mark.timeout(600)])])
+VERY_MANY = pytest.param(200, marks=[pytest.mark.slow, pytest.mark.gate, pytest.mark.timeout(600)])
+
+
+@pytest.mark.parametrize("kills", [20, VERY_MANY])
 def test_a_killed_writer_leaves_a_prefix_of_what_it_wrote_and_the_next_one_goes_on_from_there(
     writer: Writer, kills: int
 ) -> None:

@@ -79,6 +79,35 @@ async def test_an_argument_that_cannot_be_decoded_is_told_apart_among_calls_hand
         assert pool.status().restarts == 0
 
 
+class Rude:
+    """Raises what nobody expects where it is encoded."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        raise self.error
+
+
+class Unforeseen(BaseException):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    "error", [GeneratorExit("boom"), SystemExit("boom"), asyncio.CancelledError("boom"), Unforeseen()]
+)
+async def test_whatever_an_argument_raises_when_it_is_encoded_costs_its_call_alone(error: BaseException) -> None:
+    async with odd_pool(codec="pickle") as pool:
+        with pytest.raises(
+            PayloadError, match=r"the arguments cannot be carried as pickle: (boom|\(its __str__ failed)"
+        ):
+            await pool.run("echo", Rude(error))
+        results = await asyncio.gather(*(pool.run("echo", one) for one in (1, Rude(error), 3)), return_exceptions=True)
+        assert (results[0], type(results[1]), results[2]) == (1, PayloadError, 3)
+        assert pool.status().waiting == pool.status().busy == 0
+
+
 async def test_arguments_of_the_target_that_cannot_be_decoded_are_named() -> None:
     with pytest.raises(StartError, match=r"init_args and init_kwargs of .*: they cannot be rebuilt") as caught:
         async with odd_pool(init_args=({Point(): 1},)):

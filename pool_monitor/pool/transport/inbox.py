@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Iterable
 from typing import Any
@@ -11,9 +10,6 @@ from pool_monitor.pool.transport import messages
 from pool_monitor.pool.transport.base import CallTimes, Failure, Sink
 from pool_monitor.pool.transport.child.codec import Codec, Unreadable
 from pool_monitor.pool.transport.child.framing import FrameError
-
-UNREADABLE = (Exception, SystemExit, asyncio.CancelledError)
-"""All that decoding what a worker sent can raise: a pickle runs the code of its classes."""
 
 
 class Inbox:
@@ -51,11 +47,12 @@ class Inbox:
         self._size = len(body)
         try:
             return self.codec.decode(body)
-        except UNREADABLE as error:
+        except BaseException as error:  # noqa: BLE001 - a pickle runs the code of its classes
+            messages.pass_on(error)
             try:
                 return self.codec.parts(body)
-            except UNREADABLE:  # what follows cannot be trusted
-                raise FrameError(f"a frame that is no {self.codec.name}: {error}") from error
+            except (ValueError, IndexError):  # what follows cannot be trusted
+                raise FrameError(f"a frame that is no {self.codec.name}: {messages.text_of(error)}") from error
 
     def take(self, message: Any) -> bool:
         """Check the message decoded last and pass it on. False for one that is about lending memory. Raises FrameError
@@ -127,7 +124,8 @@ class Inbox:
             result = self._rebuilt(packed)
             what = "session.data"
             state = None if data is None else self._rebuilt(data)
-        except UNREADABLE as error:  # only this call fails
+        except BaseException as error:  # noqa: BLE001 - as above; only this call fails
+            messages.pass_on(error)
             self._failed(call_id, _not_rebuilt(what, error), times)
             return
         if state is not None:
@@ -150,7 +148,8 @@ class Inbox:
     def _item(self, call_id: int, packed: Any) -> None:
         try:
             value = self._rebuilt(packed)
-        except UNREADABLE as error:
+        except BaseException as error:  # noqa: BLE001 - as above
+            messages.pass_on(error)
             self._sink.unreadable(call_id, _not_rebuilt("an item", error))
         else:
             self._sink.item(call_id, value, self._size)
@@ -163,4 +162,4 @@ class Inbox:
 
 
 def _not_rebuilt(what: str, error: BaseException) -> Failure:
-    return messages.failure("payload", type(error).__name__, f"{what} cannot be rebuilt: {error}", "")
+    return messages.failure("payload", type(error).__name__, f"{what} cannot be rebuilt: {messages.text_of(error)}", "")

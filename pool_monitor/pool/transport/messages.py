@@ -119,6 +119,22 @@ def encodable(text: str, limit: int = _TEXT_LIMIT) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
+def pass_on(error: BaseException) -> None:
+    """Raise *error* again if it asks the whole program to stop. Anything else that foreign classes raise when they are
+    encoded or decoded is a failure of one value, a SystemExit too.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+
+
+def text_of(error: BaseException) -> str:
+    """What *error* says, whatever it does when asked."""
+    try:
+        return encodable(str(error))
+    except Exception:  # noqa: BLE001 - somebody else's __str__
+        return "(its __str__ failed)"
+
+
 def shown(value: Any) -> str:
     """A short form of whatever a worker sent, for a report. Takes no longer for a large value than for a small one."""
     return encodable(_repr.repr(value), 200)

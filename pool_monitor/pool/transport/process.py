@@ -104,8 +104,11 @@ class ProcessTransport:
         options = {"concurrency": launch.concurrency}
         try:
             init = codec.encode(["init", launch.target, launch.path, codec.pack([list(args), dict(kwargs)]), options])
-        except Exception as error:  # whatever an encoder raises for what it cannot carry
-            raise StartError(f"init_args and init_kwargs cannot be carried as {codec.name}: {error}") from error
+        except BaseException as error:  # whatever an encoder raises for what it cannot carry
+            messages.pass_on(error)
+            raise StartError(
+                f"init_args and init_kwargs cannot be carried as {codec.name}: {messages.text_of(error)}"
+            ) from error
         self._write(init)
         match await self._next():
             case ["ready", found]:
@@ -228,8 +231,9 @@ class ProcessTransport:
                     pieces = codec.pieces(message)
                     break
             body = b"" if pieces else codec.encode(message)
-        except Exception as error:  # whatever an encoder raises for what it cannot carry
-            text = f"the arguments cannot be carried as {codec.name}: {error}"
+        except BaseException as error:  # whatever an encoder raises for what it cannot carry
+            messages.pass_on(error)
+            text = f"the arguments cannot be carried as {codec.name}: {messages.text_of(error)}"
             raise PayloadError(operation, type(error).__name__, text) from error
         size = sum(map(len, pieces)) if pieces else len(body)
         if size > self._launch.frame_limit:
