@@ -84,17 +84,3 @@ async def test_the_end_of_a_process_is_noticed_though_there_was_no_memory_for_th
     assert (ends, tries) == ([-signal.SIGKILL], 3)
     for fd in (process.stdout, process.stderr):
         os.close(fd)
-
-
-def test_a_status_that_was_fetched_by_others_is_unknown() -> None:
-    async def main() -> int | None:
-        process = spawn.spawn(["sleep", "60"], {}, {})
-        os.kill(process.pid, signal.SIGKILL)
-        os.waitpid(process.pid, 0)
-        process.wait(5.0)
-        for fd in (process.stdout, process.stderr):
-            os.close(fd)
-        assert process.ended
-        return process.returncode
-
-    assert asyncio.run(main()) is None

@@ -45,7 +45,7 @@ class Process:
         """Send a signal to the process, or to its whole group and to the process wherever it has gone. Does nothing
         once it has ended and been reaped.
         """
-        if not self._numbered:
+        if not self._numbered or (group and self._recycled()):
             return
         gone = contextlib.suppress(ProcessLookupError, PermissionError)
         with gone:
@@ -58,6 +58,18 @@ class Process:
                 signal.pidfd_send_signal(self._pidfd, number)
             else:
                 os.kill(self.pid, number)
+
+    def _recycled(self) -> bool:
+        """Whether the number is another process's by now: others have reaped this one (a handler of SIGCHLD in the
+        service, or the kernel where that is ignored). While only its group is left, nobody is given the number.
+        """
+        if self._pidfd is None:
+            return False
+        try:
+            signal.pidfd_send_signal(self._pidfd, 0)
+        except ProcessLookupError:
+            return exists(self.pid)
+        return False
 
     def wait(self, timeout: float) -> None:
         """Block until it is reaped, at most *timeout* seconds. `on_end` is not called any more."""
@@ -131,11 +143,19 @@ class Child(Process):
     def _reap(self) -> None:
         """`Popen.wait` would take a status that somebody else has fetched, or that was not kept, for 0."""
         try:
-            code: int | None = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            code: int | None = self._status()
         except ChildProcessError:
             code = None
         self._process.returncode = code or 0  # it is reaped
         self._reaped(code)
+
+    def _status(self) -> int:
+        """Its exit code. Raises ChildProcessError."""
+        if self._pidfd is None:
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        done = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)  # another child may have its number by now
+        assert done is not None
+        return done.si_status if done.si_code == os.CLD_EXITED else -done.si_status
 
     def _reap_now(self, timeout: float) -> None:
         if self._pidfd is not None:
@@ -176,6 +196,17 @@ def output_pipes() -> Iterator[tuple[OutputPipes, OutputPipes]]:
             theirs.callback(os.close, pairs[-1][1])
         yield (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
         all_ends.pop_all()
+
+
+def exists(pid: int) -> bool:
+    """Whether there is a process of that number, whoever's it is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _nothing() -> None:
