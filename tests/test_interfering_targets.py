@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from pool_monitor import OperationError, OperationTimeout, Pool, WorkerDied
+from pool_monitor import OperationError, OperationTimeout, PayloadError, Pool, WorkerDied
+from pool_monitor.pool.transport.child.framing import FrameError
 from tests.support import TARGETS, alive, eventually, read, running
 from tests.transports import started
 
@@ -238,3 +239,57 @@ async def test_a_caller_that_is_refused_again_and_again_leaves_the_loop_to_other
             refusals += result.error is not None
         assert await busy == "done"
         assert refusals > 10
+
+
+async def test_a_large_result_that_cannot_be_decoded_keeps_nothing_of_the_memory_it_lay_in() -> None:
+    async with odd_pool() as pool:
+        for _ in range(3):
+            pid = await pool.run("pid")
+            with pytest.raises(PayloadError, match="the result cannot be rebuilt"):
+                await pool.run("by_point", "x" * 300_000)
+            os.kill(pid, signal.SIGKILL)
+            await eventually(lambda pid=pid: pool.workers()[0].pid not in (pid, None))
+        assert await pool.run("echo", 1) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ["item", "$id", 1],
+        ["reply", "$id", 1, None, [1, 1, 0]],
+        ["error", "$id", "operation", "E", "", "", [1, 1, 0]],
+    ],
+)
+async def test_an_answer_to_a_call_that_the_worker_does_not_say_it_has_begun_is_not_taken(answer: list[Any]) -> None:
+    async with started(target=ODD) as line:
+        call_id = line.call("nap", 60, stream=answer[0] == "item")
+        memory = line.transport._shared.memory
+        await eventually(lambda: memory.begun == 1)
+        memory.counters[0] = 0
+        inbox = line.transport._inbox
+        with pytest.raises(FrameError, match=f"an answer to call {call_id}, which has not begun"):
+            inbox.take([call_id if part == "$id" else part for part in answer])
+        assert inbox.take(["error", call_id, "cancelled", "C", "", "", [0, 0, None]])
+
+
+async def test_what_a_worker_has_begun_it_cannot_take_back() -> None:
+    async with started(target=ODD) as line:
+        await line.run("echo", 1)
+        line.call("nap", 60)
+        await eventually(lambda: line.transport.begun == 2)
+        line.transport._shared.memory.counters[0] = 0
+        assert line.transport.begun == 1
+
+
+@pytest.mark.parametrize("depth", [50, 900])
+async def test_session_data_can_be_looked_at_however_deep_it_is(depth: int) -> None:
+    async with odd_pool() as pool, pool.session("s") as session:
+        await session.run("keep", depth)
+        data: Any = session.data["kept"]
+        data.append("mine alone")
+        found: Any = session.data["kept"]
+        levels = 1
+        while found:
+            [found] = found
+            levels += 1
+        assert levels == depth

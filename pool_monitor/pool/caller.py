@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
@@ -14,6 +13,7 @@ import msgspec
 
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.pool.calls import STREAM_LOW, Call, Options
+from pool_monitor.pool.session import copied
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -187,7 +187,7 @@ class Session(Caller):
     def data(self) -> dict[str, Any]:
         """A copy of what the session's operations have kept; empty before the first call."""
         state = self._pool._calls().sessions.table.get(self.id)
-        return {} if state is None else copy.deepcopy(state.data)
+        return {} if state is None else copied(state.data)
 
     def end(self) -> bool:
         """Forget the session and its data now. Returns whether there was one."""

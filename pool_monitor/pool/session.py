@@ -6,6 +6,7 @@ of one session run one after another: two at once would each start from the same
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -13,6 +14,29 @@ if TYPE_CHECKING:
     from pool_monitor.pool.worker import Process
 
 CallT = TypeVar("CallT")
+
+
+def copied(data: dict[str, Any]) -> dict[str, Any]:
+    """A deep copy of a session's data. Takes no recursion for dicts and lists, however deep they are."""
+    copies: dict[int, Any] = {}
+    waiting: list[Any] = []
+
+    def copy_of(value: Any) -> Any:
+        if type(value) is not dict and type(value) is not list:
+            return copy.deepcopy(value)
+        if id(value) not in copies:
+            copies[id(value)] = type(value)()
+            waiting.append(value)
+        return copies[id(value)]
+
+    whole: dict[str, Any] = copy_of(data)
+    while waiting:
+        value = waiting.pop()
+        if type(value) is dict:
+            copies[id(value)].update({key: copy_of(item) for key, item in value.items()})
+        else:
+            copies[id(value)].extend([copy_of(item) for item in value])
+    return whole
 
 
 class SessionState(Generic[CallT]):

@@ -41,8 +41,8 @@ async def later(seconds, value=None):
 # results without a form on the other side
 
 
-def by_point():
-    return {Point(): 1}
+def by_point(more=None):
+    return [{Point(): 1}, more]
 
 
 def nest(depth):
@@ -57,6 +57,10 @@ def points(before):
 
 def keep_point(*, session):
     session.data["points"] = {Point(): 1}
+
+
+def keep(depth, *, session):
+    session.data["kept"] = nested(depth)
 
 
 def kept(*, session):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pool_monitor.pool.transport import messages
@@ -17,11 +17,18 @@ class Inbox:
     so that an answer can neither come twice nor to a call of another worker.
     """
 
-    def __init__(self, sink: Sink, codec: Codec, session_data_limit: int) -> None:
+    def __init__(
+        self, sink: Sink, codec: Codec, session_data_limit: int, begun: Callable[[], int | None] = lambda: None
+    ) -> None:
+        """*begun*: the ordinal of the call begun last, as the worker tells it; None of one that does not."""
         self.codec = codec
+        self.begun = 0  # what an answer has shown of that
         self._sink = sink
+        self._ask_begun = begun
+        self._handed = 0  # calls
         self._session_data_limit = session_data_limit
-        self._open: dict[int, bool] = {}  # calls handed over and not answered, in this order; whether each is a stream
+        self._open: dict[int, int] = {}  # calls handed over and not answered, in this order, with their ordinals
+        self._streams: set[int] = set()  # of those, the ones that are streams
         self._recalled: set[int] = set()  # of those, the ones asked back
         self._size = 0  # bytes of the message decoded last
 
@@ -31,7 +38,10 @@ class Inbox:
 
     def handed(self, call_id: int, *, stream: bool) -> None:
         """The worker was handed this call."""
-        self._open[call_id] = stream
+        self._handed += 1
+        self._open[call_id] = self._handed
+        if stream:
+            self._streams.add(call_id)
 
     def recall(self, call_ids: Iterable[int]) -> None:
         """The worker was asked to give these calls back."""
@@ -68,15 +78,16 @@ class Inbox:
                 self._check_open(call_id, stream=True)
                 self._item(call_id, packed)
             case ["error", call_id, kind, name, text, trace, times]:
-                self._check_open(call_id)
-                self._failed(call_id, messages.failure(kind, name, text, trace), messages.times(times))
+                failure = messages.failure(kind, name, text, trace)
+                self._check_open(call_id, begun=failure.kind != "cancelled")  # which it may be before it has begun
+                self._failed(call_id, failure, messages.times(times))
             case ["pong", token, call_id, rss] if messages.is_pong(token, call_id, rss):
                 self._sink.ponged(token, call_id, rss)
             case ["reply" | "end" | "error", call_id, *_, Unreadable() as rest]:
                 self._check_open(call_id)
                 self._failed(call_id, _not_rebuilt("the answer", rest.error), None)
             case ["recalled", call_id]:
-                self._check_open(call_id)
+                self._check_open(call_id, begun=False)
                 if call_id not in self._recalled:
                     raise FrameError(f"call {call_id} was given back without being asked for")
                 self._answered(call_id)
@@ -101,16 +112,27 @@ class Inbox:
                     case ["reply" | "end" | "error", call_id, *_] as message if call_id in self._open:
                         self.take(message)
 
-    def _check_open(self, call_id: Any, stream: bool | None = None) -> None:
-        """Raise FrameError unless the call is open and, where *stream* is given, is a stream or is none."""
-        found = self._open.get(call_id) if type(call_id) is int else None
-        if found is None:
+    def _check_open(self, call_id: Any, stream: bool | None = None, *, begun: bool = True) -> None:
+        """Raise FrameError unless the call is open, and is a stream or is none where *stream* is given. An answer that
+        only a call can have which was *begun* needs the worker to have told that before: otherwise its calls could be
+        begun a second time elsewhere.
+        """
+        nth = self._open.get(call_id) if type(call_id) is int else None
+        if nth is None:
             raise FrameError(f"an answer to call {messages.shown(call_id)}, which is not open")
-        if stream is not None and stream is not found:
-            raise FrameError(f"call {call_id} is {'a stream' if found else 'no stream'}, and is not answered like that")
+        is_stream = call_id in self._streams
+        if stream is not None and stream is not is_stream:
+            raise FrameError(f"call {call_id} is {'a' if is_stream else 'no'} stream, and is not answered like that")
+        if begun and nth > self.begun:
+            told = self._ask_begun()
+            if told is not None and nth > told:
+                raise FrameError(f"an answer to call {call_id}, which has not begun")
+            self.begun = nth
 
     def _answered(self, call_id: int) -> None:
         del self._open[call_id]
+        if self._streams:
+            self._streams.discard(call_id)
         if self._recalled:
             self._recalled.discard(call_id)
 

@@ -54,12 +54,13 @@ class ProcessTransport:
         self._launcher = launcher or Launcher(launch._replace(start_method="exec"))
         self._sink = sink
         self._loop = asyncio.get_running_loop()
-        self._inbox = Inbox(sink, CODECS["json"](), launch.session_data_limit)
+        self._inbox = Inbox(sink, CODECS["json"](), launch.session_data_limit, lambda: self.begun)
         self._reader = FrameReader(min(launch.frame_limit, _HELLO_LIMIT))
         self._transport: Wire | None = None
         self._shared: SharedFile | None = None  # until the worker has ended, or says that it makes no use of it
         self._begun: int | None = None  # what the shared memory said last
         self._leaving = False  # it was asked to end
+        self._hung_up = False  # it was killed because it had closed the channel
         self._broken = False  # it spoke nonsense: what else it says is taken only as far as it can be trusted
         self._tidying: asyncio.TimerHandle | None = None
         self._large = False  # a large message came or went since it was last looked at
@@ -251,7 +252,9 @@ class ProcessTransport:
 
     @property
     def begun(self) -> int | None:
-        return self._begun if self._shared is None else self._shared.memory.begun
+        if self._shared is None:
+            return self._begun
+        return max(self._shared.memory.begun, self._inbox.begun)  # it can take back what it has told
 
     def recall(self, call_ids: Sequence[int]) -> None:
         if self._shared is None:
@@ -340,9 +343,8 @@ class ProcessTransport:
     def _closed_channel(self) -> None:
         """The process was about to end when it closed the channel; or it lives on, and is of no use."""
         if self._process is not None and not self._process.ended:
-            if self._receive == self._message and not (self._broken or self._killed or self._leaving):
-                self._broken = True
-                self._sink.broke("it closed the channel and went on")
+            working = self._receive == self._message
+            self._hung_up = working and not (self._broken or self._killed or self._leaving)
             self.kill()
 
     def _empty_outbox(self) -> None:
@@ -378,10 +380,11 @@ class ProcessTransport:
             raise FrameError("a message was lent without shared memory")
         self._note_large()
         try:
-            body = self._shared.memory.borrowed(length)
+            with self._shared.memory.borrowed(length) as lent:
+                body = bytes(lent)  # a copy: the worker could change it while it is decoded
         except ValueError as error:
             raise FrameError(str(error)) from error
-        message = self._inbox.decode(memoryview(bytes(body)))  # a copy: the worker could change it while it is decoded
+        message = self._inbox.decode(memoryview(body))
         if self._transport is not None:
             if self._transport.waiting > _UNTAKEN:
                 raise FrameError("it goes on lending and does not read what is returned")
@@ -497,4 +500,6 @@ class ProcessTransport:
         self._gone.set_result(exit_code)
         if self._greeting is not None and not self._greeting.done():
             self._greeting.set_exception(self._never_started())
+        if self._hung_up and exit_code == -signal.SIGKILL:  # else it was ending by itself, and took its time
+            self._sink.broke("it closed the channel and went on")
         self._sink.gone(exit_code, "\n".join(self._stderr))

@@ -24,10 +24,12 @@ class PayloadError(Exception):
 
 
 class Unreadable:
-    """Stands in a message for a value that cannot be decoded. *error*: why."""
+    """Stands in a message for a value that cannot be decoded. *error*: why; without its traceback, whose frames would
+    keep the memory alive that the message lay in.
+    """
 
     def __init__(self, error: BaseException) -> None:
-        self.error = error
+        self.error = error.with_traceback(None)
 
 
 def _same(payload: Any) -> Any:

@@ -102,4 +102,5 @@ class Shared:
     def close(self) -> None:
         for view in reversed(self._views):
             view.release()
-        self._map.close()
+        with contextlib.suppress(BufferError):  # somebody holds a view of it: it is unmapped with that one
+            self._map.close()
