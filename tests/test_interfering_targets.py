@@ -270,6 +270,7 @@ async def test_an_answer_to_a_call_that_the_worker_does_not_say_it_has_begun_is_
         with pytest.raises(FrameError, match=f"an answer to call {call_id}, which has not begun"):
             inbox.take([call_id if part == "$id" else part for part in answer])
         assert inbox.take(["error", call_id, "cancelled", "C", "", "", [0, 0, None]])
+        line.transport.kill()
 
 
 async def test_what_a_worker_has_begun_it_cannot_take_back() -> None:
@@ -279,6 +280,7 @@ async def test_what_a_worker_has_begun_it_cannot_take_back() -> None:
         await eventually(lambda: line.transport.begun == 2)
         line.transport._shared.memory.counters[0] = 0
         assert line.transport.begun == 1
+        line.transport.kill()
 
 
 @pytest.mark.parametrize("depth", [50, 900])

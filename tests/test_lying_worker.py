@@ -23,7 +23,7 @@ from pool_monitor import (
     UnknownOperation,
     telemetry,
 )
-from pool_monitor.pool.slots import _offered
+from pool_monitor.pool.offers import offered
 from tests.support import eventually, read, words
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -248,9 +248,15 @@ async def test_a_worker_that_starts_with_a_lie_costs_a_start_and_the_pool_goes_o
 
 def test_a_worker_that_offers_other_operations_takes_none_from_the_others() -> None:
     honest, liar = {"a": "function", "b": "generator"}, {"a": "generator", "c": "function"}
-    assert _offered([honest, honest]) is honest
-    assert _offered([honest, liar]) == {"a": "function", "b": "generator", "c": "function"}
-    assert _offered([liar, honest, honest]) == {"a": "function", "b": "generator", "c": "function"}
+    everything = {"a": "function", "b": "generator", "c": "function"}
+    assert offered({}, [honest]) == honest
+    assert offered(honest, [honest, honest]) is honest
+    assert offered(honest, [liar]) == offered(honest, [honest, liar]) == everything
+    assert offered({}, [liar, honest, honest]) == everything
+    assert offered(honest, [liar, liar])["a"] == "generator"  # a new version of the target, most likely
+    flood = {f"x{number}": "function" for number in range(20_000)}
+    assert len(offered(honest, [flood])) == 10_000
+    assert offered(honest, [flood]).items() >= honest.items()
 
 
 async def test_a_worker_that_denies_an_operation_does_not_make_it_unknown(tmp_path: Path) -> None:

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import random
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -27,6 +25,7 @@ from pool_monitor.errors import PoolError, ProtocolError, StartError, WorkerDied
 from pool_monitor.log import logger
 from pool_monitor.pool.dispatcher import Dispatcher
 from pool_monitor.pool.health import Health, Verdict
+from pool_monitor.pool.offers import offered
 from pool_monitor.pool.recycle import RecycleLimits
 from pool_monitor.pool.supervisor import RestartIntensity
 from pool_monitor.pool.transport.spawn import exit_words
@@ -258,7 +257,8 @@ class Slots:
     def _settle_operations(self) -> None:
         """The pool offers what its workers do."""
         processes = [worker.process for worker in self.workers.values()]
-        self.calls.operations = _offered([one.ready.operations for one in processes if one and one.ready])
+        offers = [one.ready.operations for one in processes if one is not None and one.ready is not None]
+        self.calls.operations = offered(self.calls.operations, offers)
 
     # -- ends -----------------------------------------------------------------------------------------------------
 
@@ -565,16 +565,6 @@ class Line:
 
     def gone(self, exit_code: int | None, stderr: str) -> None:
         self._slots.gone(self._worker, self._process, exit_code, stderr)
-
-
-def _offered(offers: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
-    """All operations in *offers*, each of the kind that most of them say. So a worker that lies, or has loaded another
-    version of the target, cannot take an operation from the others.
-    """
-    if all(offer == offers[0] for offer in offers):
-        return offers[0]
-    votes = Counter(itertools.chain.from_iterable(offer.items() for offer in offers))
-    return {name: kind for (name, kind), _ in reversed(votes.most_common())}
 
 
 def _processor_time(pid: int) -> float | None:

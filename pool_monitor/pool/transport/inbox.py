@@ -125,9 +125,9 @@ class Inbox:
             raise FrameError(f"call {call_id} is {'a' if is_stream else 'no'} stream, and is not answered like that")
         if begun and nth > self.begun:
             told = self._ask_begun()
+            self.begun = nth  # whatever it tells
             if told is not None and nth > told:
                 raise FrameError(f"an answer to call {call_id}, which has not begun")
-            self.begun = nth
 
     def _answered(self, call_id: int) -> None:
         del self._open[call_id]
