@@ -21,12 +21,16 @@
     └── ConnectError                    no running service could be reached (command line, remote viewers)
 
 Each carries ``category`` (what kind of thing failed: what retries and breakers decide by), ``severity`` and
-``retryable`` (whether the same call can be sent again without having happened twice).
+``retryable`` (whether the same call can be sent again without having happened twice); and where a call failed that a
+worker had, ``worker`` and ``call_id``. Each can be copied and pickled, as can what is derived from it.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import contextlib
+import pickle
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 Category = Literal[
     "configuration", "initialization", "resource", "timeout", "connection", "communication", "session", "operation"
@@ -36,13 +40,60 @@ Outcome = Literal["ok", "error", "timeout", "cancelled", "worker_lost", "rejecte
 
 
 class PoolError(Exception):
-    """Root of everything this package raises on purpose."""
+    """Root of everything this package raises on purpose.
+
+    A copy, and what a pickle is rebuilt to in another process, has the same type, text, attributes and notes, also
+    where a class derived from it has a constructor of its own. The cause comes along where it can be pickled and
+    rebuilt; the traceback and ``__context__`` do not, as with any exception.
+    """
 
     category: ClassVar[Category] = "operation"
     severity: ClassVar[Severity] = "error"
     retryable: ClassVar[bool] = False
     outcome: ClassVar[Outcome] = "error"
     """How a call that ends with this error is counted."""
+
+    worker: str | None = None
+    """The slot of the worker that the call was on; None where it was on none, or none was concerned."""
+    call_id: int | None = None
+    """The number of the call, as in events; None for an error of no call."""
+
+    def __reduce__(self) -> tuple[Callable[..., PoolError], tuple[object, ...], dict[str, Any]]:
+        # Built from what it is, not by its constructor: that would word the text again, and may want other arguments.
+        return _rebuilt, (type(self), self.args, _packed(self.__cause__)), _state(self)
+
+    def __copy__(self) -> PoolError:
+        copied = _rebuilt(type(self), self.args)
+        copied.__setstate__(_state(self))
+        if self.__cause__ is not None:
+            copied.__cause__ = self.__cause__
+        return copied
+
+
+def _state(error: PoolError) -> dict[str, Any]:
+    """The attributes of *error* and its notes, of which each copy has a list of its own."""
+    state = error.__getstate__()
+    parts = state if isinstance(state, tuple) else (state,)  # with slots it is two
+    merged = {name: value for part in parts if part for name, value in part.items()}
+    if isinstance(merged.get("__notes__"), list):
+        merged["__notes__"] = merged["__notes__"].copy()
+    return merged
+
+
+def _packed(cause: BaseException | None) -> bytes | None:
+    """*cause* as a pickle of its own, so that where it cannot be made or rebuilt, it alone is missing."""
+    with contextlib.suppress(Exception):
+        return None if cause is None else pickle.dumps(cause)
+    return None
+
+
+def _rebuilt(kind: type[PoolError], args: tuple[object, ...], cause: bytes | None = None) -> PoolError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    if cause is not None:
+        with contextlib.suppress(Exception):
+            error.__cause__ = pickle.loads(cause)  # noqa: S301 - it comes from the pickle that is being rebuilt
+    return error
 
 
 def _show(error: PoolError, traceback: str | None) -> None:
@@ -152,9 +203,6 @@ class OperationError(PoolError):
         self.operation, self.type_name, self.message, self.traceback = operation, type_name, message, traceback
         super().__init__(f"{operation}: {type_name}: {message}" if message else f"{operation}: {type_name}")
         _show(self, traceback)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.operation, self.type_name, self.message, self.traceback)
 
 
 class PayloadError(OperationError):
