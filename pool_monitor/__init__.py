@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         UnknownName,
         UnknownOperation,
         WorkerDied,
+        WrongLoop,
     )
     from pool_monitor.monitor import Monitor
     from pool_monitor.pool.caller import Caller, CallResult, Session
@@ -74,6 +75,7 @@ __all__ = [
     "UnknownName",
     "UnknownOperation",
     "WorkerDied",
+    "WrongLoop",
     "telemetry",
 ]
 

@@ -4,6 +4,7 @@
     ├── ConfigError (ValueError)        a setting, file or flag is wrong; nothing was started
     ├── UnknownName (LookupError)       nothing of that name has been measured
     ├── StartError                      no worker could be started, or the target could not be loaded
+    ├── WrongLoop (RuntimeError)        the pool was entered on another event loop, or in another process
     ├── UnknownOperation (LookupError)  the target has no such operation
     ├── Rejected                        the call never reached a worker
     │   ├── PoolSaturated               the queue is full, or the call would miss its deadline in it
@@ -127,6 +128,15 @@ class StartError(PoolError):
         super().__init__(message)
         self.traceback = traceback
         _show(self, traceback)
+
+
+class WrongLoop(PoolError, RuntimeError):
+    """The pool belongs to the event loop that it was entered on, and to that process. It was used from another loop or
+    thread, from a process forked off that one, or where no asyncio event loop runs. Nothing was done. The text says
+    what to do.
+    """
+
+    category = "configuration"
 
 
 class UnknownOperation(PoolError, LookupError):

@@ -55,8 +55,9 @@ class Caller:
 
         Raises OperationError when the target raised; PayloadError when arguments or result cannot be carried;
         OperationTimeout; WorkerDied; ProtocolError when the worker spoke nonsense; SessionLost when the process that
-        a session insists on is gone; OperationCancelled when the pool was closed meanwhile; UnknownOperation; and
-        Rejected (PoolSaturated, QueueTimeout, CircuitOpen, PoolClosed) when no worker ever saw the call.
+        a session insists on is gone; OperationCancelled when the pool was closed meanwhile; UnknownOperation; WrongLoop
+        on another event loop than the pool's, or in another process; and Rejected (PoolSaturated, QueueTimeout,
+        CircuitOpen, PoolClosed) when no worker ever saw the call.
         """
         dispatcher = self._pool._calls()
         call = dispatcher.admit(operation, args, kwargs, self._options, stream=False)
@@ -130,6 +131,7 @@ class Caller:
         ``return_exceptions=True`` takes the result's place; what *items* itself raises comes after all results.
         Leaving early cancels what is under way.
         """
+        self._pool._calls()  # refuses the whole where each call would be
         limit = in_flight if in_flight is not None else 2 * max(1, self._pool.size)
         if limit < 1:
             raise ConfigError(f"map(in_flight={in_flight}): needs at least 1")

@@ -13,6 +13,7 @@ import asyncio
 import os
 import re
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -20,7 +21,7 @@ import anyio
 
 from pool_monitor import events
 from pool_monitor.config import PoolConfig, build
-from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError
+from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError, WrongLoop
 from pool_monitor.log import logger, prepare
 from pool_monitor.pool.caller import Caller, Session, with_options
 from pool_monitor.pool.calls import Options
@@ -69,8 +70,9 @@ class Pool(Caller):
     Leaving lets accepted calls end (``drain_timeout``), or interrupts them when the block raised, and returns when no
     worker process is left.
 
-    Raises ConfigError for a bad argument; nothing is started before the pool is entered. All methods belong to the
-    event loop the pool was entered in.
+    Raises ConfigError for a bad argument; nothing is started before the pool is entered. All methods but `status` and
+    `workers` belong to the event loop that the pool was entered on: elsewhere they raise WrongLoop and do nothing.
+    From another thread, use ``asyncio.run_coroutine_threadsafe(pool.run(...), loop)``.
     """
 
     def __init__(
@@ -108,6 +110,8 @@ class Pool(Caller):
         self._launch: Launch | None = None
         self._launcher: Launcher | None = None
         self._runner: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._home = (0, 0)  # process and thread of that loop
         self._closing: asyncio.Event | None = None
         self._started: asyncio.Future[None] | None = None
 
@@ -193,7 +197,8 @@ class Pool(Caller):
     async def __aenter__(self) -> Self:
         if self._state != "new":
             raise PoolError(f"pool {self.name!r} has been entered already; make another Pool")
-        loop = asyncio.get_running_loop()
+        loop = self._loop = self._running_loop()
+        self._home = (os.getpid(), threading.get_ident())
         self._launch = self._how_to_launch()
         self._launcher = Launcher(self._launch, self._warn)
         self._state = "starting"
@@ -201,6 +206,7 @@ class Pool(Caller):
         self._slots = Slots(self.name, self.target, self._size, self.config, self._make_transport, self._changed)
         self._closing = asyncio.Event()
         self._started = loop.create_future()
+        self._started.add_done_callback(_seen)  # entering may have been given up
         events.POOL_INIT.event.emit(
             {"system_time": time.time_ns(), "size": self._size}, {"pool": self.name, "target": self.target}
         )
@@ -210,13 +216,11 @@ class Pool(Caller):
         try:
             await asyncio.shield(self._started)
         except BaseException:
-            self._closing.set()
-            await self._runner
+            await self._end()
             raise
         calls = self._slots.calls
         if self._state != "starting":  # drained meanwhile
-            self._closing.set()
-            await self._runner
+            await self._end()
             raise calls.rejected(PoolClosed, "the pool was drained before it was ready")
         self._state = "paused" if calls.paused else "running"
         calls.accepting = True
@@ -228,15 +232,38 @@ class Pool(Caller):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._closing is not None
         assert self._runner is not None
+        if asyncio._get_running_loop() is not self._loop:
+            self._left_elsewhere()
+            return
         try:
             if self._state in ("running", "paused") or self._calls().open_calls:  # drained by somebody else meanwhile
                 await self.drain(self.config.drain_timeout if error is None else 0.0)
         finally:
-            self._closing.set()
-            # Shielded: cancelled here, the runner still ends every worker.
-            await asyncio.shield(self._runner)
+            await self._end()
+            if not self._runner.cancelled():
+                self._runner.result()
+
+    async def _end(self) -> None:
+        """Have the runner close the pool, and return when no worker process is left. Where this is cancelled, the
+        runner goes on alone.
+        """
+        assert self._closing is not None
+        assert self._runner is not None
+        self._closing.set()
+        with anyio.CancelScope(shield=True):  # a scope that is cancelled would cancel this again and again
+            await asyncio.wait([self._runner])
+
+    def _left_elsewhere(self) -> None:
+        """Leave the pool where its event loop does not run. Raises WrongLoop where that loop can still do it."""
+        assert self._loop is not None
+        if os.getpid() != self._home[0] or self._state == "closed":
+            return  # it is the parent's to close; or it ended with its loop
+        if self._loop.is_running():
+            raise self._elsewhere()
+        self._abort()
+        if not self._loop.is_closed() and self._closing is not None:
+            self._closing.set()  # should it go on, the runner ends there too
 
     async def drain(self, timeout: float | None = None) -> DrainResult:
         """Accept no more calls and let the accepted ones end, for *timeout* seconds (default: ``drain_timeout``).
@@ -338,7 +365,42 @@ class Pool(Caller):
         if self._slots is None:
             text = "the pool is not entered yet: use `async with Pool(...) as pool`"
             raise PoolClosed(text, pool=self.name, waited_s=0.0, waiting=0, size=self._size)
+        if asyncio._get_running_loop() is not self._loop:
+            self._at_home()
         return self._slots.calls
+
+    def _at_home(self) -> None:
+        """Raise unless the pool may be used here, where its event loop does not run: WrongLoop, or PoolClosed once
+        that loop has ended. What need not wait may be asked in the loop's thread before and after it runs.
+        """
+        assert self._loop is not None
+        assert self._slots is not None
+        if asyncio._get_running_loop() is None and self._home == (os.getpid(), threading.get_ident()):
+            return
+        if os.getpid() == self._home[0] and (self._state == "closed" or self._loop.is_closed()):
+            raise self._slots.calls.rejected(PoolClosed, "the pool is closed, or its event loop is")
+        raise self._elsewhere()
+
+    def _elsewhere(self) -> WrongLoop:
+        pid = os.getpid()
+        if pid != self._home[0]:
+            return WrongLoop(
+                f"pool {self.name!r} was entered in process {self._home[0]}, and this is process {pid}, forked off "
+                "it: enter a Pool of its own here"
+            )
+        return WrongLoop(
+            f"pool {self.name!r} belongs to the event loop that it was entered on, and this is another one or none: "
+            "use asyncio.run_coroutine_threadsafe(pool.run(...), loop) with that loop, or enter a Pool of its own here"
+        )
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        try:
+            return asyncio.get_running_loop()
+        except RuntimeError:
+            raise WrongLoop(
+                f"pool {self.name!r} needs asyncio, and no asyncio event loop runs here: start the program with "
+                "asyncio.run(main()), or with anyio.run(main, backend='asyncio')"
+            ) from None
 
     def _checked_size(self, size: int) -> int:
         bounds = f"from min_size={self.min_size} to max_size={self.max_size}"
@@ -377,14 +439,26 @@ class Pool(Caller):
                     slots.retire(worker)
             await launcher.close()
         finally:
-            self._state = "closed"
-            calls.accepting = False
-            # Whatever is left, on whatever way out: no call may hang, no process stay.
+            if os.getpid() == self._home[0]:  # a forked process that ends as its parent would takes nothing along
+                self._abort()
+
+    def _abort(self) -> None:
+        """Whatever is left, on whatever way out: no call may hang, no process stay. Blocks for milliseconds."""
+        slots, launcher = self._slots, self._launcher
+        assert slots is not None
+        assert launcher is not None
+        assert self._loop is not None
+        if self._state == "closed":
+            return
+        self._state = "closed"
+        calls = slots.calls
+        calls.accepting = False
+        if not self._loop.is_closed():  # else no caller waits there any more
             calls.interrupt_all()
-            calls.close()
-            slots.abort()
-            launcher.abandon()
-            events.POOL_TERMINATE.event.emit({"duration": time.monotonic_ns() - self._entered_ns}, {"pool": self.name})
+        calls.close()
+        slots.abort()
+        launcher.abandon()
+        events.POOL_TERMINATE.event.emit({"duration": time.monotonic_ns() - self._entered_ns}, {"pool": self.name})
 
     def _runner_ended(self, runner: asyncio.Task[None]) -> None:
         """The runner must not end by itself; should it, nobody may wait for ever, and it must be heard of."""
@@ -455,6 +529,12 @@ _RETIRED_FIRST = (
     State.READY,
     State.BUSY,
 )
+
+
+def _seen(future: asyncio.Future[None]) -> None:
+    """Have an error in *future* count as retrieved."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _view(worker: Worker, now_ns: int) -> WorkerView:

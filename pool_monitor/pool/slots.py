@@ -124,7 +124,8 @@ class Slots:
         """Whatever is left, on whatever way out: no process may stay. Blocks for milliseconds."""
         for process in list(self._living):
             if process.transport is not None:
-                process.transport.abandon()
+                with contextlib.suppress(RuntimeError):  # its event loop is closed: it cannot report the end any more
+                    process.transport.abandon()
 
     # -- one slot -------------------------------------------------------------------------------------------------
 

@@ -205,7 +205,10 @@ class Zygote:
     def _wait_no_longer_than(self, patience: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if patience is None else self._loop.call_later(patience, self.kill)
+        if patience is None or self._loop.is_closed():
+            self._timer = None
+        else:
+            self._timer = self._loop.call_later(patience, self.kill)
 
     # -- what it answers ------------------------------------------------------------------------------------------
 
