@@ -165,14 +165,18 @@ class Child(Process):
             self._reaped(self._process.wait(timeout))
 
 
-def spawn(command: Sequence[str], env: Mapping[str, str], fds: Mapping[str, int]) -> Child:
-    """Run *command* with our environment, *env*, and the descriptors *fds*, whose numbers are told in variables of
-    those names. Its stdin is empty. Raises OSError, and ValueError for what cannot be an argument or a variable.
+def spawn(
+    command: Sequence[str], env: Mapping[str, str], fds: Mapping[str, int], directory: str | None = None
+) -> Child:
+    """Run *command* in *directory* (None: ours) with our environment, *env*, and the descriptors *fds*, whose numbers
+    are told in variables of those names. Its stdin is empty. Raises OSError, and ValueError for what cannot be an
+    argument or a variable.
     """
     names = {name: str(fd) for name, fd in fds.items()}
     with output_pipes() as (ours, theirs):
         process = subprocess.Popen(
             command,
+            cwd=directory,
             env={**os.environ, **env, **names},
             stdin=subprocess.DEVNULL,
             stdout=theirs[0],
