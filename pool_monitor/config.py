@@ -79,12 +79,15 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     # workers
     python: Annotated[str, Meta(min_length=1)] | None = None
-    """Interpreter of the workers (3.8 or later); None: the one the service runs in."""
+    """Interpreter of the workers (3.8 or later), by its path or by its name on PATH; None: the one the service runs in,
+    which a frozen application has not."""
     env: dict[str, str] = {}
-    """Environment variables added to the service's own. From a zygote, workers get the environment, directory and
-    limits that the service had when the zygote was started: when the pool was opened, or after the last one ended."""
+    """Environment variables added to the service's own. From a zygote, workers get the environment and limits that the
+    service had when the zygote was started: when the pool was opened, or after the last one ended. Workers start in the
+    directory that the service had when the pool was opened."""
     sys_path: tuple[str, ...] = ()
-    """Directories put in front of the workers' import path."""
+    """Directories put in front of the workers' import path. These, *python*, *command* and a target that is a file are
+    taken from the directory that the service has when the pool is opened, also for workers started later."""
     init_args: tuple[Any, ...] = ()
     init_kwargs: dict[str, Any] = {}
     """What the target, if it is a class, is instantiated with in every worker."""

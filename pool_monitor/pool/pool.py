@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -26,7 +25,7 @@ from pool_monitor.log import logger, prepare
 from pool_monitor.pool.caller import Caller, Session, with_options
 from pool_monitor.pool.calls import Options
 from pool_monitor.pool.slots import Slots
-from pool_monitor.pool.transport.launch import Launch, Launcher, import_path
+from pool_monitor.pool.transport.launch import Launch, Launcher, settled
 from pool_monitor.pool.transport.process import ProcessTransport
 from pool_monitor.pool.worker import State, Worker
 from pool_monitor.snapshot import PoolState, PoolView, WorkerView
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
 _STARTING = 0.005  # seconds after which workers have been started and the event loop has nothing else to do
 _HOUSEKEEPING = 60.0  # most seconds between looks at sessions that are out of date
-_CODECS = {"auto": ["msgpack", "json"]}
 _SIZE = 4
 _TARGET = re.compile(r"(?s:.+:.+|.+\.py|\w+(\.\w+)*)")  # loaded by child/target.py, which says what is not there
 
@@ -66,7 +64,9 @@ class Pool(Caller):
     *size*). *config* is a `PoolConfig` (None: the defaults); every further keyword is a field of it, and wins.
 
     Use as ``async with Pool(...) as pool``. Entering starts the workers and returns when all are ready (``min_size``
-    of them with ``warmup="staged"``); it raises StartError, with the target's traceback, when one cannot be started.
+    of them with ``warmup="staged"``); it raises StartError, with the target's traceback, when one cannot be started,
+    and ConfigError for a path that no worker can be started with. What is relative is taken from the working directory
+    at this moment; workers start in it, also those that are started later.
     Leaving lets accepted calls end (``drain_timeout``), or interrupts them when the block raised, and returns when no
     worker process is left.
 
@@ -199,7 +199,7 @@ class Pool(Caller):
             raise PoolError(f"pool {self.name!r} has been entered already; make another Pool")
         loop = self._loop = self._running_loop()
         self._home = (os.getpid(), threading.get_ident())
-        self._launch = self._how_to_launch()
+        self._launch = settled(self.target, self.config, self._warn)
         self._launcher = Launcher(self._launch, self._warn)
         self._state = "starting"
         self._entered_ns = time.monotonic_ns()
@@ -500,25 +500,6 @@ class Pool(Caller):
     def _make_transport(self, sink: Sink) -> ProcessTransport:
         assert self._launch is not None
         return ProcessTransport(self._launch, sink, self._launcher)
-
-    def _how_to_launch(self) -> Launch:
-        """How every worker is started: settled once, so that a restart finds what the first start found."""
-        config = self.config
-        python = config.python or sys.executable
-        return Launch(
-            target=self.target,
-            python=python,
-            path=import_path(python, config.sys_path),
-            env=config.env,
-            init=(config.init_args, config.init_kwargs),
-            codecs=_CODECS.get(config.codec, [config.codec]),
-            frame_limit=config.frame_limit,
-            session_data_limit=config.session_data_limit,
-            concurrency=config.concurrency,
-            command=config.command,
-            start_method=config.start_method,
-            preload=config.preload,
-        )
 
 
 _RETIRED_FIRST = (

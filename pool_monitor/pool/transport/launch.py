@@ -8,14 +8,20 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pool_monitor.errors import StartError
+from pool_monitor.errors import ConfigError, StartError
 from pool_monitor.log import logger
+from pool_monitor.pool.transport.child.target import split_target
 from pool_monitor.pool.transport.spawn import Process, spawn
 from pool_monitor.pool.transport.zygote import PYTHON_NEEDED, NotAloneError, Zygote
 
+if TYPE_CHECKING:
+    from pool_monitor.config import PoolConfig
+
 _CHILD = str(Path(__file__).with_name("child") / "__main__.py")
+_CODECS = {"auto": ["msgpack", "json"]}
+_TEXT_ONLY = ("auto", "msgpack")  # codecs whose texts are UTF-8 and nothing else
 _NO_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR)
 
 
@@ -34,6 +40,11 @@ class Launch(NamedTuple):
     command: Sequence[str] = ()
     start_method: str = "auto"
     preload: Sequence[str] = ()
+    directory: str | None = None
+    """Where they start; None, or where it is gone by then: where the service is."""
+
+    def directory_now(self) -> str | None:
+        return self.directory if self.directory is not None and os.access(self.directory, os.X_OK) else None
 
 
 class Launcher:
@@ -118,14 +129,17 @@ class Launcher:
         launch = self._launch
         preload = [*(["asyncio"] if launch.concurrency > 1 else []), *launch.preload]  # it takes workers 20 ms
         try:
-            return Zygote([launch.python, _CHILD], launch.env, path=launch.path, codecs=launch.codecs, preload=preload)
+            return Zygote(
+                [launch.python, _CHILD], launch.env, launch.directory_now(),
+                path=launch.path, codecs=launch.codecs, preload=preload,
+            )  # fmt: skip
         except (OSError, ValueError) as error:
             raise self._cannot_run(error) from error
 
     def _exec(self, fds: Mapping[str, int]) -> Process:
         launch = self._launch
         try:
-            return spawn(launch.command or [launch.python, _CHILD], launch.env, fds)
+            return spawn(launch.command or [launch.python, _CHILD], launch.env, fds, launch.directory_now())
         except (OSError, ValueError) as error:
             raise self._cannot_run(error) from error
 
@@ -156,9 +170,125 @@ def _hindrance(launch: Launch) -> str | None:
     return None
 
 
+# -- what the first start found, every other finds ----------------------------------------------------------------
+
+
+def settled(target: str, config: PoolConfig, warn: Callable[[str], object]) -> Launch:
+    """How the workers of a pool are started, wherever the service has gone by then: what is relative is taken from
+    the present working directory. *warn* is called with what is left out.
+
+    Raises ConfigError for what no worker can be started with.
+    """
+    here = _working_directory()
+    python = "" if config.command else _program(config.python or _own_interpreter(), "python", here)
+    if config.python and config.python == sys.executable:
+        _refuse_frozen()
+    target = target if config.command else _settled_target(target, here)
+    additions = [str(Path(_absolute(entry, "sys_path", here)).resolve()) for entry in config.sys_path]
+    path = import_path(python, additions)
+    if config.codec in _TEXT_ONLY:
+        _must_be_text(target, "target")
+        for entry in additions:
+            _must_be_text(entry, "sys_path")
+        path = [entry for entry in path if _is_text(entry) or _left_out(entry, warn)]
+    return Launch(
+        target=target,
+        python=python,
+        path=path,
+        env=config.env,
+        init=(config.init_args, config.init_kwargs),
+        codecs=_CODECS.get(config.codec, [config.codec]),
+        frame_limit=config.frame_limit,
+        session_data_limit=config.session_data_limit,
+        concurrency=config.concurrency,
+        command=[_program(config.command[0], "command", here), *config.command[1:]] if config.command else (),
+        start_method=config.start_method,
+        preload=config.preload,
+        directory=None if here is None else str(here),
+    )
+
+
 def import_path(python: str, additions: Sequence[str]) -> list[str]:
     """What goes in front of a worker's import path: *additions*, the working directory and, in the service's own
     interpreter, whatever the service itself can import from.
     """
-    inherited = [entry for entry in sys.path if entry] if python == sys.executable else []
-    return list(dict.fromkeys([*(str(Path(entry).resolve()) for entry in additions), str(Path.cwd()), *inherited]))
+    here = _working_directory()
+    path = [Path(entry) for entry in additions]
+    path += [here] if here else []
+    if python == sys.executable:  # what is no text Python itself passes over
+        inherited = [Path(entry) for entry in sys.path if isinstance(entry, str) and entry]
+        path += [(here or entry) / entry for entry in inherited if here or entry.is_absolute()]
+    return list(dict.fromkeys(map(str, path)))
+
+
+def _working_directory() -> Path | None:
+    """None when it has been deleted, or cannot be found out."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
+
+
+def _absolute(path: str, field: str, here: Path | None) -> str:
+    if "\0" in path:
+        raise ConfigError(f"Pool({field}={path!a}): has a NUL in it, which no path can have")
+    if here is None and not Path(path).is_absolute():
+        raise ConfigError(
+            f"Pool({field}={path!a}): is relative, and the working directory is gone: give an absolute path, or "
+            "change to a directory that is there"
+        )
+    return str((here or Path()) / path)  # not resolved: a virtual environment's interpreter is a link
+
+
+def _program(name: str, field: str, here: Path | None) -> str:
+    """*name*, when it is a path and not to be looked for on PATH, as an absolute one."""
+    return _absolute(name, field, here) if os.sep in name else name
+
+
+def _settled_target(target: str, here: Path | None) -> str:
+    where, attribute = split_target(target)
+    if not where.endswith(".py"):
+        return target
+    return _absolute(where, "target", here) + (f":{attribute}" if attribute else "")
+
+
+def _own_interpreter() -> str:
+    _refuse_frozen()
+    if not sys.executable:
+        raise ConfigError(
+            f"Pool(python=None): Python does not know what interpreter this is (sys.executable is {sys.executable!r}), "
+            f"as where it is embedded; {PYTHON_NEEDED}, by its path"
+        )
+    return sys.executable
+
+
+def _refuse_frozen() -> None:
+    """In a frozen application ``sys.executable`` is the application: it would start itself in place of a worker."""
+    if getattr(sys, "frozen", False):
+        raise ConfigError(
+            f"Pool(python=None): this is a frozen application, so that {sys.executable!r} is the application and no "
+            f"interpreter for workers; {PYTHON_NEEDED}, which has what the target imports"
+        )
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _must_be_text(name: str, field: str) -> None:
+    if not _is_text(name):
+        raise ConfigError(
+            f"Pool({field}={name!a}): has bytes that are no UTF-8, which msgpack cannot carry to a worker: rename it, "
+            "or use codec='json'"
+        )
+
+
+def _left_out(entry: str, warn: Callable[[str], object]) -> bool:
+    reason = f"{entry!a} is not on the workers' import path: it has bytes that are no UTF-8"
+    logger("pool").warning("a directory is left out", reason=reason)
+    warn(reason)
+    return False

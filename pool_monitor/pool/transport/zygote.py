@@ -73,7 +73,7 @@ class Zygote:
     """Started where it is made, on a running event loop. Raises OSError or ValueError when it cannot be run."""
 
     def __init__(
-        self, command: Sequence[str], env: Mapping[str, str], *,
+        self, command: Sequence[str], env: Mapping[str, str], directory: str | None = None, *,
         path: Sequence[str], codecs: Sequence[str], preload: Sequence[str],
     ) -> None:  # fmt: skip
         self._loop = asyncio.get_running_loop()
@@ -100,7 +100,7 @@ class Zygote:
             theirs.enter_context(lifeline)
             fds = {"POOL_MONITOR_ZYGOTE": control.fileno(), "POOL_MONITOR_LIFELINE": lifeline.fileno()}
             self._say("load", list(path), list(codecs), list(preload))  # before it can have ended
-            self._process = spawn(command, env, fds)
+            self._process = spawn(command, env, fds, directory)
             stack.pop_all()
         self._process.on_end = self._ended
         self._outputs = [

@@ -12,16 +12,14 @@ import sys
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, Tuple
 
 
 def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str, Any], telemetry: Any = None) -> Any:
     """Import ``module:attribute`` or ``file.py:attribute``, or a module or file as such; a class is instantiated, with
     *telemetry* if it asks. Raises LookupError for what is not there or can have no operations.
     """
-    where, colon, attribute = target.rpartition(":")
-    if not colon or attribute.endswith(".py"):
-        where, attribute = target, ""
+    where, attribute = split_target(target)
     sys.path[:] = path + [entry for entry in sys.path if entry not in path]
     if where.endswith(".py"):
         module = _load_file(where)
@@ -30,9 +28,9 @@ def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str,
             module = importlib.import_module(where)
         except ModuleNotFoundError as error:
             if error.name and (where == error.name or where.startswith(error.name + ".")):
+                hint = "" if attribute else "; a name in a module follows a colon"
                 raise LookupError(
-                    "no module named %r (looked for %r in %s)%s"
-                    % (error.name, target, ", ".join(sys.path), "" if colon else "; a name in a module follows a colon")
+                    "no module named %r (looked for %r in %s)%s" % (error.name, target, ", ".join(sys.path), hint)
                 ) from None
             raise
     found = module
@@ -49,6 +47,12 @@ def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str,
     if "telemetry" not in kwargs and takes(found, "telemetry"):
         kwargs = dict(kwargs, telemetry=telemetry)
     return found(*args, **kwargs)
+
+
+def split_target(target: str) -> Tuple[str, str]:
+    """The module or file, and what in it; the latter is empty for the module or file as such."""
+    where, colon, attribute = target.rpartition(":")
+    return (target, "") if not colon or attribute.endswith(".py") else (where, attribute)
 
 
 def _usable(found: Any, target: str, where: str) -> Any:
