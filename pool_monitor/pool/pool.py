@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -26,6 +27,7 @@ from pool_monitor.pool.caller import Caller, Session, with_options
 from pool_monitor.pool.calls import Options
 from pool_monitor.pool.slots import Slots
 from pool_monitor.pool.transport.launch import Launch, Launcher, settled
+from pool_monitor.pool.transport.nesting import must_end
 from pool_monitor.pool.transport.process import ProcessTransport
 from pool_monitor.pool.worker import State, Worker
 from pool_monitor.snapshot import PoolState, PoolView, WorkerView
@@ -92,6 +94,12 @@ class Pool(Caller):
             raise ConfigError(
                 f"Pool(target={target!r}): needs 'module:attribute' or 'path/to/file.py:attribute', such as "
                 "'my_service.workers:Summarizer', or for the functions of a module 'module' or 'path/to/file.py'"
+            )
+        if not self.config.command and re.match(r"__main__\b", target):
+            file = getattr(sys.modules["__main__"], "__file__", None) or "path/to/file.py"
+            raise ConfigError(
+                f"Pool(target={target!r}): a worker has a main program of its own, where this is not: name the file, "
+                f"{file + target.removeprefix('__main__')!r}"
             )
         if not isinstance(name, str) or not name or not name.isprintable():
             raise ConfigError(f"Pool(name={name!r}): needs a non-empty printable string")
@@ -200,6 +208,7 @@ class Pool(Caller):
         loop = self._loop = self._running_loop()
         self._home = (os.getpid(), threading.get_ident())
         self._launch = settled(self.target, self.config, self._warn)
+        must_end(self.name, self._launch.target)
         self._launcher = Launcher(self._launch, self._warn)
         self._state = "starting"
         self._entered_ns = time.monotonic_ns()

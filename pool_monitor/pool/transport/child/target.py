@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -9,16 +10,63 @@ import inspect
 import math
 import os
 import sys
+import threading
+import weakref
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    from typing import Any, Callable, Tuple
+    from typing import Any, Callable, Iterator, Tuple
+
+# What is being loaded, for a pool that is opened meanwhile: the parent's nesting.py reads them, in this process.
+own_target = ""
+importing = ""  # the module, file or target whose code runs for the first time
+constructing = False
+threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # that the target began while it was loaded
 
 
 def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str, Any], telemetry: Any = None) -> Any:
     """Import ``module:attribute`` or ``file.py:attribute``, or a module or file as such; a class is instantiated, with
     *telemetry* if it asks. Raises LookupError for what is not there or can have no operations.
     """
+    global own_target, constructing
+    own_target = target
+    with first_run_of(target):
+        found, where = _find(target, path)
+    if not inspect.isclass(found):
+        return _usable(found, target, where)
+    if "telemetry" not in kwargs and takes(found, "telemetry"):
+        kwargs = dict(kwargs, telemetry=telemetry)
+    constructing = True
+    try:
+        with _noting_threads():
+            return found(*args, **kwargs)
+    finally:
+        constructing = False
+
+
+@contextlib.contextmanager
+def first_run_of(what: str) -> Iterator[None]:
+    """While the user's code is imported; *what* names it."""
+    global importing
+    importing = what
+    try:
+        with _noting_threads():
+            yield
+    finally:
+        importing = ""
+
+
+@contextlib.contextmanager
+def _noting_threads() -> Iterator[None]:
+    before = threading.enumerate()
+    try:
+        yield
+    finally:
+        threads.update(thread for thread in threading.enumerate() if thread not in before)
+
+
+def _find(target: str, path: list[str]) -> Tuple[Any, str]:
+    """What *target* names, and the module or file it is in."""
     where, attribute = split_target(target)
     sys.path[:] = path + [entry for entry in sys.path if entry not in path]
     if where.endswith(".py"):
@@ -42,11 +90,7 @@ def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str,
         if not hasattr(found, part):
             raise LookupError("%s has no attribute %r; it has %s" % (where, attribute, ", ".join(_offers(found))))
         found = getattr(found, part)
-    if not inspect.isclass(found):
-        return _usable(found, target, where)
-    if "telemetry" not in kwargs and takes(found, "telemetry"):
-        kwargs = dict(kwargs, telemetry=telemetry)
-    return found(*args, **kwargs)
+    return found, where
 
 
 def split_target(target: str) -> Tuple[str, str]:
