@@ -93,6 +93,16 @@ def test_a_thread_that_outlives_the_import_opens_no_pool_of_the_same_target_eith
     assert runs(tmp_path) == 2
 
 
+def test_a_module_that_is_preloaded_may_not_open_a_pool_either(service: Service, tmp_path: Path) -> None:
+    done = service("asyncio.run(main(preload=['service'], start_method='zygote'))\n")
+    if sys.platform == "linux":
+        assert (
+            "cannot preload 'service': StartError: pool 'default' is opened while a worker imports 'service'"
+            in done.err
+        )
+    assert runs(tmp_path) == 2
+
+
 def test_a_target_that_opens_its_own_pool_in_its_constructor_is_refused(service: Service, tmp_path: Path) -> None:
     done = service(
         "class W(W):\n    def __init__(self): asyncio.run(main())\nif __name__ == '__main__': asyncio.run(main())\n"

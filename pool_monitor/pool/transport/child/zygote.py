@@ -29,7 +29,7 @@ import warnings
 from .codec import first_codec
 from .life import hear_signals, loosen, tie_life_to
 from .report import describe
-from .target import operations_of, takes
+from .target import first_run_of, operations_of, takes
 from .worker import flush_output
 
 TYPE_CHECKING = False  # as in typing, without its import
@@ -66,7 +66,8 @@ class Zygote:
         sys.path[:] = path + [entry for entry in sys.path if entry not in path]
         for name in modules:
             try:
-                importlib.import_module(name)
+                with first_run_of(name):
+                    importlib.import_module(name)
             except BaseException as error:  # SystemExit too
                 kind, text, trace = describe(error)
                 self.say("failed", name, kind[:256], text[:1024], trace[-8192:])  # it must go in one packet
