@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from pool_monitor import StartError
+from pool_monitor.pool.transport import spawn as spawn_module
 from pool_monitor.pool.transport import zygote as zygote_module
 from pool_monitor.pool.transport.launch import Launch, Launcher, import_path
 from pool_monitor.pool.transport.process import ProcessTransport
@@ -318,6 +319,95 @@ async def test_a_program_that_is_no_zygote_is_a_start_error(
     program.chmod(0o755)
     with pytest.raises(StartError, match="the zygote answered"):
         await launchers.start(launchers(python=str(program)))
+
+
+class NoMemory:
+    """The zygote's socket, from which nothing can be received while memory is short."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control, self.short, self.tries = control, True, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.control, name)
+
+    def recv(self, size: int) -> bytes:
+        if self.short:
+            self.tries += 1
+            raise MemoryError
+        return self.control.recv(size)
+
+
+async def test_a_service_without_memory_for_an_answer_takes_it_later(
+    launchers: Launchers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = launchers()
+    await launchers.start(launcher)
+    zygote = launcher._zygote
+    assert zygote is not None
+    control = NoMemory(zygote._control)
+    monkeypatch.setattr(zygote, "_control", control)
+    monkeypatch.setattr(zygote_module, "_AGAIN", 0.2)
+    starting = asyncio.ensure_future(launchers.start(launcher))
+    await eventually(lambda: control.tries)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert control.tries < 5
+    control.short = False
+    assert await (await starting).ask("parent") == launcher.zygote_pid == zygote.pid
+    monkeypatch.undo()
+
+
+async def test_a_worker_that_there_was_no_memory_to_have_reaped_is_reaped_later(
+    launchers: Launchers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, say, tries = await launchers.start(launchers()), Zygote._say, 0
+
+    def poor_at_first(zygote: Zygote, *request: Any, **fds: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries <= 2:
+            raise MemoryError
+        say(zygote, *request, **fds)
+
+    monkeypatch.setattr(Zygote, "_say", poor_at_first)
+    monkeypatch.setattr(spawn_module, "_AGAIN", 0.01)
+    worker.transport.kill()
+    async with asyncio.timeout(zygote_module._PATIENCE / 2):
+        assert await worker.ended() == -signal.SIGKILL
+    assert tries == 3
+
+
+async def test_a_zygote_whose_answer_is_lost_is_replaced(launchers: Launchers, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = launchers()
+    first = await launchers.start(launcher)
+    pid, answered = pid_of_zygote(launcher), Zygote._answered
+
+    def lost(zygote: Zygote, answer: Any) -> None:
+        monkeypatch.setattr(Zygote, "_answered", answered)
+        raise MemoryError
+
+    monkeypatch.setattr(Zygote, "_answered", lost)
+    async with asyncio.timeout(zygote_module._PATIENCE / 2):
+        worker = await launchers.start(launcher)
+    assert await worker.ask("parent") == pid_of_zygote(launcher) != pid
+    assert await first.ask("parent") != pid  # it goes on
+
+
+async def test_a_worker_that_cannot_be_watched_for_want_of_memory_is_started_elsewhere(
+    launchers: Launchers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = launchers()
+    await launchers.start(launcher)
+    real = os.pidfd_open
+
+    def without_memory(pid: int) -> int:
+        monkeypatch.setattr(os, "pidfd_open", real)
+        raise MemoryError
+
+    monkeypatch.setattr(os, "pidfd_open", without_memory)
+    async with asyncio.timeout(zygote_module._PATIENCE / 2):
+        worker = await launchers.start(launcher)
+    assert await worker.ask("parent") == pid_of_zygote(launcher)
 
 
 # -- many, and for long -------------------------------------------------------------------------------------------

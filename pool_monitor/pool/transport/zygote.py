@@ -27,8 +27,10 @@ from pool_monitor.pool.transport.spawn import OutputPipes, Process, exit_words, 
 _PACKET = 120 * 1024  # no answer is longer, and memory below 128 KiB is cheap
 _AT_ONCE = 16  # forks asked for and not answered: what the socket holds in any case
 _REAPED_AT_ONCE = 64
+_AGAIN = 0.1  # seconds after which reading is tried again that there was no memory for
 _PATIENCE = 10.0  # seconds without an answer after which a zygote is of no use; it takes milliseconds
 _LAST_REAPS = 1.0  # seconds for workers whose start was cancelled to end before the zygote does
+_NOT_TAKEN = (ValueError, KeyError, TypeError, OSError, MemoryError)  # from an answer that is none of ours, or is lost
 _TAIL_LINES = 20  # of stderr, kept for the report of a failure
 
 
@@ -107,7 +109,7 @@ class Zygote:
             Output(self._loop, self._process.stdout, self._wrote_out),
             Output(self._loop, self._process.stderr, self._wrote_error),
         ]
-        self._loop.add_reader(self._control.fileno(), self._read)
+        self._listen()
 
     @property
     def pid(self) -> int:
@@ -185,9 +187,9 @@ class Zygote:
 
     def _reap_more(self) -> None:
         if self._dead and not self._reaping:
-            self._reaping = True
             with contextlib.suppress(OSError):  # it has ended, as will be seen
                 self._say("reap", list(itertools.islice(self._dead, _REAPED_AT_ONCE)))
+            self._reaping = True
             self._wait_no_longer_than(_PATIENCE)
 
     def _reap_now(self, worker: Forked, timeout: float) -> None:
@@ -197,7 +199,8 @@ class Zygote:
             poll.register(self._control, select.POLLIN)
             if not poll.poll(timeout * 1000):
                 return
-            self._read()
+            if not self._read():
+                return
 
     def _say(self, *request: Any, fds: Sequence[int] = ()) -> None:
         socket.send_fds(self._control, [json.dumps(request).encode()], fds)
@@ -212,7 +215,12 @@ class Zygote:
 
     # -- what it answers ------------------------------------------------------------------------------------------
 
-    def _read(self) -> None:
+    def _listen(self) -> None:
+        if self._control.fileno() >= 0:
+            self._loop.add_reader(self._control.fileno(), self._read)
+
+    def _read(self) -> bool:
+        """Take in what it has answered. False where there is no memory for that."""
         while True:
             try:
                 packet = self._control.recv(_PACKET)
@@ -222,18 +230,23 @@ class Zygote:
                 continue
             except OSError:
                 packet = b""
+            except MemoryError:  # the answer stays there; at once there would be none either
+                self._loop.call_later(_AGAIN, self._listen)
+                self._loop.remove_reader(self._control.fileno())
+                return False
             if not packet:
                 self._loop.remove_reader(self._control.fileno())
                 self._control.close()
                 self.kill()
-                return
+                return True
             try:
                 self._answered(json.loads(packet))
-            except (ValueError, KeyError, TypeError):  # something else than ours runs there
+            except _NOT_TAKEN:
                 self._settle(StartError(f"the zygote answered {packet!r:.200}"))
                 self.kill()
-                return
+                return True
         self._wait_no_longer_than(_PATIENCE if self._forks or self._reaping else None)
+        return True
 
     def _answered(self, answer: Any) -> None:
         match answer:
@@ -267,16 +280,16 @@ class Zygote:
                 self.kill()
 
     def _forked(self, request: int, pid: int) -> None:
-        answer, outputs = self._forks.pop(request)
+        answer, outputs = self._forks[request]
         try:
             worker = Forked(self, pid, outputs)
         except OSError as error:
             os.killpg(pid, signal.SIGKILL)  # the number is its own: it is not reaped yet
-            self._forks[request] = answer, outputs
             self._refuse(request, StartError(f"cannot watch a worker: {error}"))
             self._dead[pid] = None
             self._reap_more()
             return
+        del self._forks[request]
         self._workers.add(worker)
         if answer.done():  # cancelled
             worker.signal(signal.SIGKILL, group=True)
