@@ -68,7 +68,9 @@ class Process:
         try:
             signal.pidfd_send_signal(self._pidfd, 0)
         except ProcessLookupError:
-            return exists(self.pid)
+            import psutil  # hardly ever needed
+
+            return psutil.pid_exists(self.pid)
         return False
 
     def wait(self, timeout: float) -> None:
@@ -200,17 +202,6 @@ def output_pipes() -> Iterator[tuple[OutputPipes, OutputPipes]]:
             theirs.callback(os.close, pairs[-1][1])
         yield (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
         all_ends.pop_all()
-
-
-def exists(pid: int) -> bool:
-    """Whether there is a process of that number, whoever's it is."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _nothing() -> None:
