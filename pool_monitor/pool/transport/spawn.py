@@ -70,7 +70,7 @@ class Process:
         except ProcessLookupError:
             import psutil  # hardly ever needed
 
-            return psutil.pid_exists(self.pid)
+            return bool(psutil.pid_exists(self.pid))
         return False
 
     def wait(self, timeout: float) -> None:
