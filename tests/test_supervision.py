@@ -515,7 +515,7 @@ async def test_a_process_that_has_gone_before_its_turn_to_be_recycled_is_not_rep
         slots, worker = pool._slots, slot(pool)
         assert slots is not None
         with telemetry.capture(("pool", "worker", "recycle")) as events:
-            async with slots._one_at_a_time:  # as if another one were being replaced
+            async with worker.replacing:  # as if it were being replaced already
                 for _ in range(2):
                     await pool.run("echo")
                 assert worker.recycling
@@ -524,6 +524,21 @@ async def test_a_process_that_has_gone_before_its_turn_to_be_recycled_is_not_rep
             await eventually(lambda: not worker.recycling)
         assert events == []
         assert await pool.run("pid") == pid
+
+
+async def test_a_process_that_dies_while_its_successor_starts_is_followed_by_that_one_alone() -> None:
+    async with ops_pool(recycle_calls=2, recycle_jitter=0, restart_limit=1000) as pool:
+        for number in range(15):
+            pid = await pool.run("pid")
+            await asyncio.gather(*(asyncio.sleep(0) for _ in range(number % 5)))
+            os.kill(pid, signal.SIGKILL)  # by now the next one may be on its way
+            while True:
+                result = await pool.try_run("pid")
+                if result.error is None and result.result != pid:
+                    break
+            assert pool._slots is not None
+            await eventually(lambda: len(pool._slots._living) == 1 and pool.status().idle == 1)
+            await asyncio.sleep(0.002 * number)
 
 
 async def test_a_recycling_that_fails_is_not_tried_again_at_once(tmp_path: Path) -> None:

@@ -579,6 +579,10 @@ class Dispatcher:
         self.completed += 1
         if not self.completed % LOOK_EVERY:
             self._ahead.look(self.completed, len(self._open))
+        if isinstance(error, PoolError):
+            error.call_id = call.id
+            if call.worker is not None and not isinstance(error, Rejected):
+                error.worker = call.worker.id
         call.tell(error, result)
         if error is not None or _STOP.on:
             told.ended(self.pool, call, error, times, now_ns)

@@ -173,6 +173,9 @@ class Slots:
 
     async def _start(self, worker: Worker) -> StartError | None:
         """Fill a vacant slot. Returns why that failed, or None."""
+        if worker.successor is not None:  # let it be ready first: it is as quick as another
+            async with worker.replacing:
+                pass
         if not worker.wanted:
             return None
         worker.vacant.clear()
@@ -408,8 +411,9 @@ class Slots:
                 return error
             if error is not None:
                 return None  # nor is the slot wanted any more
-            self.calls.roster.withdraw(worker)
-            await self._settled(worker, old)
+            if worker.process is old:  # else it has gone meanwhile, and the fresh one may be in its place already
+                self.calls.roster.withdraw(worker)
+                await self._settled(worker, old)
             if successor.transport is None:
                 return StartError(f"the fresh process of worker {worker.id} ended before it was needed")
             if worker.process is old and worker.wanted and worker.lifecycle.state in (State.READY, State.DEGRADED):
