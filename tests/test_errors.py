@@ -10,8 +10,17 @@ from typing import Any
 
 import pytest
 
-from pool_monitor import errors
-from pool_monitor.errors import OperationError, PoolError, Rejected, StartError, WorkerDied
+from pool_monitor import Pool, errors, telemetry
+from pool_monitor.errors import (
+    OperationError,
+    OperationTimeout,
+    PayloadError,
+    PoolError,
+    QueueTimeout,
+    Rejected,
+    StartError,
+    WorkerDied,
+)
 from pool_monitor.pool import pool as _pool  # noqa: F401 - has errors of its own
 from tests.programs import Program
 from tests.support import ops_pool
@@ -164,3 +173,25 @@ def test_every_kind_says_what_failed_and_how_badly() -> None:
         assert kind.category in errors.Category.__args__  # type: ignore[attr-defined]
         assert kind.severity in errors.Severity.__args__  # type: ignore[attr-defined]
         assert kind.outcome in errors.Outcome.__args__  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"),
+    [("fail", OperationError), ("nothing_json", PayloadError), ("exit_now", WorkerDied), ("sleep", OperationTimeout)],
+)
+async def test_an_error_of_a_call_names_its_worker_and_the_call_as_the_events_do(
+    operation: str, kind: type[PoolError], tmp_path: Path
+) -> None:
+    target = tmp_path / "ops.py"
+    target.write_text(
+        "import os, time\ndef fail(): raise ValueError\ndef nothing_json(): return object()\n"
+        "def exit_now(): os._exit(3)\ndef sleep(): time.sleep(60)\n"
+    )
+    async with Pool(str(target), size=2, name="told", timeout=0.3, cancel_grace=0.1) as pool:
+        with telemetry.capture(("pool", "operation", "exception")) as events, pytest.raises(kind) as caught:
+            await pool.options(worker="told-1", timeout=0.3 if operation == "sleep" else 10.0).run(operation)
+        assert (caught.value.worker, caught.value.call_id) == ("told-1", events[0].metadata["call_id"])
+        await pool.pause()
+        with telemetry.capture(("pool", "operation", "exception")) as events, pytest.raises(QueueTimeout) as refused:
+            await pool.run("fail")
+        assert (refused.value.worker, refused.value.call_id) == (None, events[0].metadata["call_id"])
