@@ -63,7 +63,7 @@ class Caller:
         call = dispatcher.admit(operation, args, kwargs, self._options, stream=False)
         try:
             if call.done:
-                await asyncio.sleep(0)  # a caller that tries again and again shall not keep the loop to itself
+                await _let_others(call)
             return await call.future
         except asyncio.CancelledError:
             dispatcher.cancel(call)
@@ -83,7 +83,7 @@ class Caller:
             stream = dispatcher.operations.get(operation) == "generator"
             call = dispatcher.admit(operation, args, kwargs, self._options, stream=stream, collect=True)
             if call.done:
-                await asyncio.sleep(0)
+                await _let_others(call)
             result = await call.future
             if call.items is not None:
                 result = list(call.items.buffer)
@@ -230,6 +230,13 @@ def with_options(base: Options, changes: dict[str, Any]) -> Options:
     return msgspec.structs.replace(base, **given)
 
 
+async def _let_others(call: Call) -> None:
+    """A caller whose *call* was refused at once, and who tries again and again, shall not keep the loop to itself."""
+    if not call.future.cancelled():
+        call.future.exception()  # seen, also when the caller is cancelled meanwhile
+    await asyncio.sleep(0)
+
+
 async def _read(dispatcher: Dispatcher, call: Call) -> AsyncGenerator[Any, None]:
     """What a streaming call yields, until it has ended; raises what it ended with."""
     items = call.items
@@ -245,8 +252,8 @@ async def _read(dispatcher: Dispatcher, call: Call) -> AsyncGenerator[Any, None]
             if call.future.done():
                 break
             await items.changed()
-        if call.worker is None:  # as in `run`
-            await asyncio.sleep(0)
+        if call.worker is None:
+            await _let_others(call)
         call.future.result()
     finally:
         dispatcher.cancel(call)  # nobody reads on; nothing happens when it has ended

@@ -233,9 +233,11 @@ class Ops:
         """A generator whose items and end arrive all at once."""
         worker = signal.getsignal(signal.SIGURG).__self__
         messages = [["item", worker.call_id, number] for number in range(stop)]
+        messages.append(["end", worker.call_id, None, None, [1, 1, None]])
         bodies = [worker.codec.encode(message) for message in messages]
         worker.channel.sock.sendall(b"".join(struct.pack(">I", len(body)) + body for body in bodies))
-        return  # and the end follows at once
+        worker.put = lambda _end: delattr(worker, "put")  # which has been sent
+        return
         yield
 
     # nonsense on the wire
