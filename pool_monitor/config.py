@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -214,7 +215,8 @@ class HistoryConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields
     """What is kept on disk. Times are seconds, sizes bytes."""
 
     path: Annotated[str, Meta(min_length=1)] | None = None
-    """The SQLite file, such as ``var/text.db``, from the working directory; None: no history is kept."""
+    """The SQLite file, such as ``var/text.db`` or ``~/text.db``, from the working directory; None: no history is
+    kept."""
     tiers: tuple[Tier, ...] = DEFAULT_TIERS
     """Pairs of step and retention in seconds, the finest first. Each step is a multiple of the one before, and is kept
     at least as long. Steps of a file that exists cannot be changed; retentions can."""
@@ -232,11 +234,13 @@ class HistoryConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields
         if isinstance(self.path, os.PathLike):
             msgspec.structs.force_setattr(self, "path", os.fspath(self.path))
         super().__post_init__()
+        if self.path is not None:
+            msgspec.structs.force_setattr(self, "path", _path_of_file(self.path))
         for tier in self.tiers:
-            if len(tier) != 2 or not 1 <= tier[0] <= tier[1]:
+            if len(tier) != 2 or not 1 <= tier[0] <= tier[1] <= FOREVER:
                 raise ConfigError(
                     f"HistoryConfig: tiers: {list(tier)} needs to be a step and a retention in whole seconds, the "
-                    "retention not below the step, such as [10, 21600]"
+                    f"retention not below the step and at most {FOREVER:.0f}, such as [10, 21600]"
                 )
         for finer, coarser in itertools.pairwise(self.tiers):
             if coarser[0] <= finer[0] or coarser[0] % finer[0]:
@@ -251,6 +255,26 @@ class HistoryConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields
         if not self.tiers:
             raise ConfigError("HistoryConfig: tiers: needs at least one, such as [[1, 900]]")
         msgspec.structs.force_setattr(self, "tiers", tuple(Tier(*tier) for tier in self.tiers))
+
+
+def _path_of_file(path: str) -> str:
+    """*path* with a home directory in place of ``~``. Raises ConfigError for what SQLite or a shell would understand,
+    and what would be a strange file here.
+    """
+    found = os.path.expanduser(path)  # noqa: PTH111 - Path would normalise the rest
+    url = re.match(r"(file):|([a-z][a-z0-9+.-]*)://", path)
+    remedy = None
+    if path == ":memory:":
+        remedy = "needs the path of a file; for no history, leave it out"
+    elif url:
+        remedy = f"needs the path of a file, without '{url[1] or url[2]}:'; if that is its name, put ./ in front"
+    elif "\0" in path:
+        remedy = "needs to be without NUL"
+    elif path.startswith("~") and found == path:
+        remedy = "there is no user of this name here; write the whole path, or put ./ in front if that is its name"
+    if remedy:
+        raise ConfigError(f"HistoryConfig: path={path!r}: {remedy}")
+    return found
 
 
 class TelemetryConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):

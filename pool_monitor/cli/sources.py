@@ -25,6 +25,8 @@ from pool_monitor.view.postmortem import Report
 DAY = 86_400
 STEPS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21_600, DAY)
 """Steps that are chosen for somebody who did not."""
+ROWS_LIMIT = 1_000_000
+"""Most steps of operations."""
 MANY = 150
 """Steps of a range, above which a longer step is chosen."""
 
@@ -146,7 +148,7 @@ def from_store(path: str, asked: Asked) -> Answer:
             if damaged
             else (),
             summary=summary,
-            courses={name: answer.ranged(recorded, span, Selection(name)) for name in summary.pools},
+            courses=_courses(recorded, span, summary),
         ),
         list(_steps_of_all(recorded, span, summary)) if asked.by_operation else [],
         recorded,
@@ -190,9 +192,21 @@ def _operations(summary: Summary) -> Iterator[tuple[str, str]]:
             yield name, operation
 
 
+def _courses(recorded: Recorded, span: Span, summary: Summary) -> dict[str, Range]:
+    by_pool = recorded.by([pool for pool, _operation, _worker in recorded.names.rows], list(summary.pools))
+    return {name: answer.ranged(found, span, Selection(name)) for name, found in by_pool.items()}
+
+
 def _steps_of_all(recorded: Recorded, span: Span, summary: Summary) -> Iterator[Step]:
-    for pool, operation in _operations(summary):
-        yield from _steps(answer.ranged(recorded, span, Selection(pool, operation)), pool, operation)
+    operations = list(_operations(summary))
+    if len(operations) * span.steps > ROWS_LIMIT:
+        raise ConfigError(
+            f"{len(operations):,} operations in {span.steps:,} steps are more than {ROWS_LIMIT:,} rows; ask for a "
+            "larger --step or for less time"
+        )
+    keys = [(pool, operation) for pool, operation, _worker in recorded.names.rows]
+    for (pool, operation), found in recorded.by(keys, operations).items():
+        yield from _steps(answer.ranged(found, span, Selection(pool)), pool, operation)
 
 
 def _steps(course: Range, pool: str, operation: str) -> Iterator[Step]:

@@ -24,7 +24,7 @@ import numpy as np
 from pool_monitor.metrics.fold import DISTRIBUTIONS
 from pool_monitor.metrics.histogram import ESTIMATES, HIGHEST_NS, Ints
 from pool_monitor.metrics.recorded import Part, Recorded, Totals
-from pool_monitor.metrics.stats import grouped
+from pool_monitor.metrics.stats import GROUPS_AT_ONCE, grouped
 
 DIGITS = 3
 """Significant digits. A fourth takes 3.6 MB and ten times as long, for less than our own buckets leave out."""
@@ -41,7 +41,7 @@ def encode(counts: Ints, first: int = 0) -> str:
 
 
 def log(source: Recorded | Totals) -> Iterator[bytes]:
-    """The lines of an interval log, in the order of time, some at once: all of one interval.
+    """The lines of an interval log, in the order of time, some at once: all of one interval, or many.
 
     An operation that nothing was counted of in an interval has no line there.
     """
@@ -80,8 +80,12 @@ def _intervals(recorded: Recorded) -> Iterator[_Interval]:
         return part.start, part.length
 
     for (start, length), parts in groupby(sorted(recorded.parts, key=slot), key=slot):
-        found = grouped([(part.block, group) for part in parts], len(keys))
-        yield start, length, keys, found.counts, found.first
+        blocks = [part.block for part in parts]
+        for first in range(0, len(keys), GROUPS_AT_ONCE):
+            some = keys[first : first + GROUPS_AT_ONCE]
+            inside = np.where((group >= first) & (group < first + len(some)), group - first, -1)
+            found = grouped([(block, inside) for block in blocks], len(some))
+            yield start, length, some, found.counts, found.first
 
 
 def _since_entered(totals: Totals) -> Iterator[_Interval]:

@@ -32,13 +32,15 @@ from pool_monitor.metrics.fold import (
     by_session_kind,
 )
 from pool_monitor.metrics.histogram import Ints
-from pool_monitor.metrics.recorded import Recorded
+from pool_monitor.metrics.recorded import Part, Recorded
 from pool_monitor.metrics.series import Key, Names
-from pool_monitor.metrics.stats import call_fields, grouped
+from pool_monitor.metrics.stats import fields_of
 from pool_monitor.snapshot import CallStats, ErrorRate, OperationView, Point, PoolSummary, Range, Summary
 
 POINTS = 4000
 """Most points of a range."""
+INSTANT_LIMIT = 6 * 10**10
+"""Most seconds from the epoch, back or ahead, that are a time: what a datetime of any time zone can say."""
 BY = ("operation", "worker", "category", "session_kind")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -114,7 +116,7 @@ def instant(when: Any, what: str) -> float:
         if when.tzinfo is None:
             raise ConfigError(f"{what}={when!r}: needs a time zone, such as datetime.now(timezone.utc)")
         return when.timestamp()
-    if isinstance(when, int | float) and not isinstance(when, bool) and math.isfinite(when) and abs(when) < 1e11:
+    if isinstance(when, int | float) and not isinstance(when, bool) and abs(when) <= INSTANT_LIMIT:
         return float(when)
     raise ConfigError(f"{what}={when!r}: needs seconds since the epoch, such as time.time(), or a datetime")
 
@@ -127,12 +129,11 @@ def ranged(recorded: Recorded, asked: Span, selection: Selection) -> Range:
     step_of = [(part.start - asked.start) // asked.step for part in recorded.parts]
     inside = [(part, step) for part, step in zip(recorded.parts, step_of, strict=True) if 0 <= step < asked.steps]
     wanted = selection.rows(recorded.names)
-    groups = grouped([(part.block, np.where(wanted, step, -1)) for part, step in inside], asked.steps)
-    names = recorded.names.pools
-    chosen = [number for number, name in enumerate(names) if selection.pool in (None, name)]
-    pools = _pools([(part.block, step) for part, step in inside], asked.steps, chosen, len(names))
+    chosen = [number for number, name in enumerate(recorded.names.pools) if selection.pool in (None, name)]
+    pools = _pools([(part.block, step) for part, step in inside], asked.steps, chosen)
     of_pools = selection.operation is None and selection.worker is None
     covered_s = pools.covered_s()
+    calls = fields_of([(part.block, np.where(wanted, step, -1)) for part, step in inside], asked.steps, covered_s)
     return Range(
         start=float(asked.start),
         end=float(asked.end),
@@ -147,7 +148,7 @@ def ranged(recorded: Recorded, asked: Span, selection: Selection) -> Range:
                 **fields,
                 **(pools.gauges(step) if of_pools else {}),
             )
-            for step, fields in enumerate(call_fields(groups, covered_s))
+            for step, fields in enumerate(calls)
         ),
     )
 
@@ -171,19 +172,23 @@ def error_rates(block: Block, names: Names, by: str, pool: str | None = None) ->
 
 def summary(block: Block, names: Names, start: float, end: float) -> Summary:
     """How every pool did, in everything counted in *block*; *start* and *end* are when that was."""
+    pools = [names.pools[number] for number in block.pools.tolist()]
+    calls = Recorded(names, [Part(0, 0, block)]).by([pool for pool, _operation, _worker in names.rows], pools)
     return Summary(
         start=start,
         end=end,
-        pools={names.pools[number]: _pool_summary(block, names, number) for number in block.pools.tolist()},
+        pools={
+            name: _pool_summary(_pools([(block, 0)], 1, [number]), calls[name])
+            for number, name in zip(block.pools.tolist(), pools, strict=True)
+        },
     )
 
 
-def _pool_summary(block: Block, names: Names, number: int) -> PoolSummary:
-    pool, pools = names.pools[number], _pools([(block, 0)], 1, [number], len(names.pools))
+def _pool_summary(pools: _Pools, calls: Recorded) -> PoolSummary:
     covered_s, sums = pools.covered_s()[0], pools.sums[0]
-    total = _stats(block, names, pool, covered_s, lambda _key: "total")
-    operations = _stats(block, names, pool, covered_s, lambda key: key[1])
-    workers = _stats(block, names, pool, covered_s, lambda key: key[2])
+    total = _stats(calls, covered_s, lambda _key: "total")
+    operations = _stats(calls, covered_s, lambda key: key[1])
+    workers = _stats(calls, covered_s, lambda key: key[2])
     busy_s = {name: busy for name, (_fields, busy) in operations.items()}
     gauges = pools.gauges(0)
     return PoolSummary(
@@ -203,19 +208,21 @@ def _pool_summary(block: Block, names: Names, number: int) -> PoolSummary:
 
 
 def _stats(
-    block: Block, names: Names, pool: str, covered_s: float, name_of: Callable[[Key], str | None]
+    calls: Recorded, covered_s: float, name_of: Callable[[Key], str | None]
 ) -> dict[str, tuple[dict[str, Any], float]]:
-    """The fields of a `CallStats` and the seconds on workers, of the rows of *pool* under each name."""
+    """The fields of a `CallStats` and the seconds on workers, of the rows under each name."""
+    used = {row for part in calls.parts for row in part.block.rows.tolist()}
     called: dict[str, int] = {}
-    group = np.full(len(names.rows), -1)
-    for row in block.rows.tolist():
-        name = name_of(names.rows[row]) if names.rows[row][0] == pool else None
+    group = np.full(len(calls.names.rows), -1)
+    for row in sorted(used):
+        name = name_of(calls.names.rows[row])
         if name is not None:
             group[row] = called.setdefault(name, len(called))
-    groups = grouped([(block, group)], len(called))
-    busy_s = (groups.tallies[:, BUSY] / 1e9).tolist()
-    fields = call_fields(groups, [covered_s] * len(called))
-    return {name: (fields[at], busy_s[at]) for name, at in sorted(called.items())}
+    busy_ns = np.zeros(len(called) + 1, np.int64)  # the last one is nobody's
+    for part in calls.parts:
+        np.add.at(busy_ns, group[part.block.rows], part.block.tallies[:, BUSY])
+    fields = fields_of([(part.block, group) for part in calls.parts], len(called), [covered_s] * len(called))
+    return {name: (fields[at], float(busy_ns[at] / 1e9)) for name, at in sorted(called.items())}
 
 
 class _Pools(NamedTuple):
@@ -223,6 +230,7 @@ class _Pools(NamedTuple):
 
     sums: Ints
     peaks: Ints
+    """The highest of any pool."""
     pools: int
     """How many those are."""
 
@@ -242,14 +250,15 @@ class _Pools(NamedTuple):
         return {"deaths": sums[DEATHS], **{gauge: mean[gauge] for gauge in ("size", "busy", "waiting")}, **highest}
 
 
-def _pools(parts: Iterable[tuple[Block, int]], groups: int, chosen: list[int], pools: int) -> _Pools:
-    """What the *chosen* ones of so many pools add to each group."""
-    sums = np.zeros((groups, pools, POOL_SUMS), np.int64)
-    peaks = np.zeros((groups, pools, PEAKS), np.int64)
+def _pools(parts: Iterable[tuple[Block, int]], groups: int, chosen: list[int]) -> _Pools:
+    """What the *chosen* pools add to each group."""
+    sums = np.zeros((groups, POOL_SUMS), np.int64)
+    peaks = np.zeros((groups, PEAKS), np.int64)
     for block, group in parts:
-        sums[group, block.pools] += block.pool_sums
-        peaks[group, block.pools] = np.maximum(peaks[group, block.pools], block.pool_peaks)
-    return _Pools(sums[:, chosen].sum(axis=1), peaks[:, chosen].sum(axis=1), max(len(chosen), 1))
+        some = np.isin(block.pools, chosen)
+        sums[group] += block.pool_sums[some].sum(axis=0)
+        peaks[group] = np.maximum(peaks[group], block.pool_peaks[some].max(axis=0, initial=0))
+    return _Pools(sums, peaks, max(len(chosen), 1))
 
 
 def _error_rate(outcomes: Ints) -> ErrorRate:

@@ -17,8 +17,8 @@ tables for those on disk (`Block.renumbered` goes from one to the other).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import msgspec
 import numpy as np
@@ -36,6 +36,12 @@ ROW_CHUNKS = len(DISTRIBUTIONS) * CHUNKS
 
 FORMAT = 1
 """Version of the encoded form. A reader refuses those it does not know."""
+ROOM_LIMIT = 128 * 2**20
+"""Most bytes that a block may take in memory (`Block.room`): more than the largest configuration fills."""
+_HIGHEST = 2**62
+"""Above all that is counted: a number that is not below it is no count."""
+HIGHEST_NUMBER = 2**48
+"""Above all numbers of rows and pools."""
 
 
 class Cells(NamedTuple):
@@ -93,16 +99,57 @@ class Block(NamedTuple):
         arrays = (self.rows, self.tallies, self.maxima, self.pools, self.pool_sums, self.pool_peaks)
         return sum(array.nbytes for array in arrays) + self.cells.nbytes
 
-    def renumbered(self, rows: Ints, pools: Ints) -> Block:
-        """The same with other numbers: row *r* becomes ``rows[r]``, pool *p* ``pools[p]``, each distinct."""
+    @property
+    def room(self) -> int:
+        """Bytes it takes at most, and those it is merged into take more for it: never less than `nbytes`."""
+        whole = (self.rows, self.tallies, self.maxima, self.pools, self.pool_sums, self.pool_peaks)
+        return _room([*whole, self.cells.chunks, self.cells.counts], [self.cells.lengths, self.cells.offsets])
+
+    def renumbered(self, row_of: Renumbering, pool_of: Renumbering) -> Block:
+        """The same with other numbers: *row_of* and *pool_of* give the new ones, each distinct."""
         row, part = np.divmod(self.cells.chunks, ROW_CHUNKS)
         block = self._replace(
-            rows=rows[self.rows],
-            pools=pools[self.pools],
-            cells=self.cells._replace(chunks=rows[row] * ROW_CHUNKS + part),
+            rows=row_of(self.rows),
+            pools=pool_of(self.pools),
+            cells=self.cells._replace(chunks=row_of(row) * ROW_CHUNKS + part),
         )
         ascending = all((numbers[1:] > numbers[:-1]).all() for numbers in (block.rows, block.pools))
         return block if ascending else merge([block])
+
+    def split(self, group_of: Ints, place_of: Ints) -> Iterator[tuple[int, Block]]:
+        """Its rows apart, by group, in one pass: each group it has rows of, and those, which get the numbers that
+        *place_of* gives. Every one has all pools.
+        """
+        chunks, lengths, offsets, counts = self.cells
+        row, part = np.divmod(chunks, ROW_CHUNKS)
+        chunks = place_of[row] * ROW_CHUNKS + part
+        order, in_order = np.argsort(group_of[self.rows], kind="stable"), np.argsort(group_of[row], kind="stable")
+        groups, first_rows = np.unique(group_of[self.rows][order], return_index=True)
+        first_chunks = np.searchsorted(group_of[row][in_order], groups)
+        # Where each chunk's buckets begin, before and after the chunks are put in order.
+        before, ends = np.cumsum(lengths, dtype=np.int64) - lengths, np.cumsum(lengths[in_order], dtype=np.int64)
+        moved = np.repeat(before[in_order] - (ends - lengths[in_order]), lengths[in_order]) + np.arange(len(offsets))
+        offsets, counts, ends = offsets[moved], counts[moved], np.concatenate(([0], ends))
+        all_rows, all_chunks = [*first_rows.tolist(), len(order)], [*first_chunks.tolist(), len(in_order)]
+        for at, group in enumerate(groups.tolist()):
+            rows = order[all_rows[at] : all_rows[at + 1]]
+            some = in_order[all_chunks[at] : all_chunks[at + 1]]
+            buckets = slice(int(ends[all_chunks[at]]), int(ends[all_chunks[at + 1]]))
+            yield (
+                group,
+                self._replace(
+                    rows=place_of[self.rows[rows]],
+                    tallies=self.tallies[rows],
+                    maxima=self.maxima[rows],
+                    cells=Cells(chunks[some], lengths[some], offsets[buckets], counts[buckets]),
+                ),
+            )
+
+    def without_rows(self) -> Block:
+        """Its pools alone."""
+        chunks, lengths, offsets, counts = self.cells
+        cells = Cells(chunks[:0], lengths[:0], offsets[:0], counts[:0])
+        return self._replace(rows=self.rows[:0], tallies=self.tallies[:0], maxima=self.maxima[:0], cells=cells)
 
     def encode(self) -> bytes:
         """As bytes, for `decode`. Not compressed: columns of small numbers, which zlib halves or better."""
@@ -112,32 +159,50 @@ class Block(NamedTuple):
 
     @classmethod
     def decode(cls, body: bytes) -> Block:
-        """What `encode` made. Raises ValueError for anything else."""
+        """What `encode` made. Raises ValueError for anything else, and for what takes more than `ROOM_LIMIT`."""
         try:
-            version, *packed = msgspec.msgpack.decode(body)
+            version, *packed = _decode(body)
             if version != FORMAT:
                 raise ValueError(f"its format is {version!r}, this version reads {FORMAT}")
-            arrays = [np.frombuffer(data, np.dtype(kind)) for kind, data in packed]
-            if any(array.dtype.kind not in "iu" for array in arrays):
-                raise ValueError("not all of it are whole numbers")
+            arrays = [np.frombuffer(data, _KINDS[kind]) for kind, data in packed]
             rows, tallies, maxima, chunks, lengths, offsets, counts, pools, sums, peaks = arrays
+            if _room([rows, tallies, maxima, chunks, counts, pools, sums, peaks], [lengths, offsets]) > ROOM_LIMIT:
+                raise ValueError("it is too large")
             block = cls(
-                rows=rows.astype(np.int64),
-                tallies=tallies.astype(np.int64).reshape(len(rows), TALLIES),
-                maxima=maxima.astype(np.int64).reshape(len(rows), len(DISTRIBUTIONS)),
-                cells=Cells(chunks.astype(np.int64), lengths.astype(np.uint8), offsets.astype(np.uint8), counts),
-                pools=pools.astype(np.int64),
-                pool_sums=sums.astype(np.int64).reshape(len(pools), POOL_SUMS),
-                pool_peaks=peaks.astype(np.int64).reshape(len(pools), PEAKS),
+                rows=_between(rows, 0, HIGHEST_NUMBER),
+                tallies=_between(tallies, 0).reshape(len(rows), TALLIES),
+                maxima=_between(maxima, 0).reshape(len(rows), len(DISTRIBUTIONS)),
+                cells=Cells(
+                    chunks=_between(chunks, 0, HIGHEST_NUMBER * ROW_CHUNKS),
+                    lengths=_between(lengths, 1, CHUNK + 1).astype(np.uint8),
+                    offsets=_between(offsets, 0, CHUNK).astype(np.uint8),
+                    counts=_between(counts, 0).astype(np.min_scalar_type(int(counts.max(initial=0)))),
+                ),
+                pools=_between(pools, 0, HIGHEST_NUMBER),
+                pool_sums=_between(sums).reshape(len(pools), POOL_SUMS),
+                pool_peaks=_between(peaks).reshape(len(pools), PEAKS),
             )
-            if len(chunks) != len(lengths) or not int(block.cells.lengths.sum()) == len(offsets) == len(counts):
-                raise ValueError("its parts do not fit together")
-        except (msgspec.DecodeError, TypeError, ValueError) as error:
+            block._check()
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"no block: {error}") from error
         return block
 
+    def _check(self) -> None:
+        """Raises ValueError when its parts do not fit together."""
+        chunks, lengths, offsets, counts = self.cells
+        ascending = all((numbers[1:] > numbers[:-1]).all() for numbers in (self.rows, self.pools))
+        fitting = len(chunks) == len(lengths) and int(lengths.sum()) == len(offsets) == len(counts)
+        if not (ascending and fitting and _all_in(chunks // ROW_CHUNKS, self.rows)):
+            raise ValueError("its parts do not fit together")
 
+
+Renumbering: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 _encode = msgspec.msgpack.Encoder().encode
+_decode: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(list[int | tuple[str, bytes]]).decode
+_KINDS: Any = {
+    kind.str: kind for order in "<>" for sign in "iu" for size in "1248" for kind in [np.dtype(order + sign + size)]
+}
+"""The types of arrays that are read."""
 
 
 def _narrowed(array: NDArray[Any]) -> NDArray[Any]:
@@ -146,6 +211,25 @@ def _narrowed(array: NDArray[Any]) -> NDArray[Any]:
         return array.astype(np.uint8)
     low, high = int(array.min()), int(array.max())
     return array.astype(np.promote_types(np.min_scalar_type(low), np.min_scalar_type(high)))
+
+
+def _room(whole: Iterable[NDArray[Any]], small: Iterable[NDArray[Any]]) -> int:
+    return 8 * sum(array.size for array in whole) + sum(array.size for array in small)
+
+
+def _between(array: NDArray[Any], low: int = -_HIGHEST, high: int = _HIGHEST) -> NDArray[np.int64]:
+    """*array*. Raises ValueError when not all of it is at least *low* and below *high*."""
+    if array.size and not (low <= int(array.min()) and int(array.max()) < high):
+        raise ValueError(f"not all of its numbers are from {low} to {high - 1}")
+    return array.astype(np.int64)
+
+
+def _all_in(numbers: NDArray[np.int64], among: NDArray[np.int64]) -> bool:
+    """Whether each of *numbers* is one of those *among* which ascend."""
+    if not len(among):
+        return not len(numbers)
+    at = np.minimum(np.searchsorted(among, numbers), len(among) - 1)
+    return bool((among[at] == numbers).all())
 
 
 def merge(blocks: Sequence[Block], between: Callable[[], object] = lambda: None) -> Block:

@@ -9,11 +9,13 @@ import numpy as np
 
 from pool_monitor.metrics.block import CHUNK, CHUNK_BITS, CHUNKS, ROW_CHUNKS, Block
 from pool_monitor.metrics.fold import DISTRIBUTIONS, OUTCOMES, SUMS, TALLIES
-from pool_monitor.metrics.histogram import Floats, Ints, quantiles
+from pool_monitor.metrics.histogram import BUCKETS, Floats, Ints, quantiles
 from pool_monitor.snapshot import Distribution
 
 SHARES = (0.5, 0.9, 0.95, 0.99, 0.999)
 _EMPTY = Distribution()
+GROUPS_AT_ONCE = 2**22 // (len(DISTRIBUTIONS) * BUCKETS)
+"""Groups whose whole histograms are made at once: in 32 MiB."""
 
 
 class Grouped(NamedTuple):
@@ -49,6 +51,18 @@ def grouped(parts: Sequence[tuple[Block, Ints]], groups: int) -> Grouped:
             places, added = places[inside], added[inside]
         np.add.at(counts, places, added)
     return Grouped(counts.reshape(groups, len(DISTRIBUTIONS), width * CHUNK), tallies, maxima, first=low << CHUNK_BITS)
+
+
+def fields_of(parts: Sequence[tuple[Block, Ints]], groups: int, covered_s: Sequence[float]) -> list[dict[str, Any]]:
+    """`call_fields` of what is `grouped`, some groups at a time: the histograms of all need not fit into memory."""
+    fields: list[dict[str, Any]] = []
+    for first in range(0, groups, GROUPS_AT_ONCE):
+        some = min(GROUPS_AT_ONCE, groups - first)
+        inside = [
+            (block, np.where((group >= first) & (group < first + some), group - first, -1)) for block, group in parts
+        ]
+        fields += call_fields(grouped(inside, some), covered_s[first : first + some])
+    return fields
 
 
 def call_fields(groups: Grouped, covered_s: Sequence[float]) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.log import logger
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.recorded import Names, Recorded
+from pool_monitor.storage.files import expanded
 from pool_monitor.storage.reader import Reader, joined
 from pool_monitor.storage.schema import reason
 from pool_monitor.storage.store import Slot, Store, Usage
@@ -37,7 +38,7 @@ CLOSE_MAX_S = 10.0
 """How long closing waits for a disk that does not answer."""
 WRITTEN_AT_ONCE = 32
 """Blocks per transaction when many are held."""
-_EXPECTED = (sqlite3.Error, OSError, ConfigError)
+_EXPECTED = (sqlite3.Error, OSError, ConfigError, MemoryError)
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ class History:
         on_degrade: Callable[[str], object],
         on_recover: Callable[[], object],
     ) -> None:
-        self.path, self.config = path.absolute(), config
+        self.path, self.config = expanded(path), config
         self._clock, self._on_degrade, self._on_recover = clock, on_degrade, on_recover
         self._held: deque[Slot] = deque()
         self._held_bytes = 0  # with those that are being written

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from pool_monitor.errors import ConfigError
 from pool_monitor.forks import keep_from_children
+from pool_monitor.storage.files import open_private
 
 
 class Lock:
@@ -21,7 +22,7 @@ class Lock:
         self._path = path.with_name(path.name + ".lock")
         self._file: BinaryIO | None = None
         while self._file is None:
-            file = open(self._path, "ab+", opener=_private)  # noqa: SIM115 - held open is what it is for
+            file = open(self._path, "ab+", opener=open_private)  # noqa: SIM115 - held open is what it is for
             try:
                 _take(file, path)
                 if self._is(file):  # else whoever had it has just removed it
@@ -40,13 +41,9 @@ class Lock:
 
     def _is(self, file: BinaryIO) -> bool:
         try:
-            return os.path.samestat(self._path.stat(), os.fstat(file.fileno()))
+            return os.path.samestat(self._path.lstat(), os.fstat(file.fileno()))
         except (FileNotFoundError, NotADirectoryError):
             return False
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _take(file: BinaryIO, path: Path) -> None:

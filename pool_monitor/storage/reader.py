@@ -7,17 +7,34 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.errors import ConfigError
+from pool_monitor.metrics.answer import INSTANT_LIMIT
+from pool_monitor.metrics.block import ROOM_LIMIT as BLOCK_ROOM
 from pool_monitor.metrics.recorded import Names, Part, Recorded
-from pool_monitor.storage.schema import BUSY_S, check_current, check_header, reason, transaction
-from pool_monitor.storage.store import Slot, breathe, unpacked
+from pool_monitor.storage import schema
+from pool_monitor.storage.files import check_beside, log_of, resolved
+from pool_monitor.storage.schema import (
+    BODY,
+    BODY_LIMIT,
+    DAMAGED,
+    SOUND,
+    TIME_LIMIT,
+    Kept,
+    check_current,
+    in_time,
+    reason,
+    tiers_of,
+    transaction,
+)
+from pool_monitor.storage.store import Slot, TooLarge, breathe, unpacked
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -25,23 +42,22 @@ if TYPE_CHECKING:
 BLOCKS_LIMIT = 4000
 """Most blocks that are read for one answer."""
 BYTES_LIMIT = 64 * 2**20
-"""Most bytes that are read for one answer. In memory it is about three times as much."""
+"""Most bytes that are read for one answer."""
+ROOM_LIMIT = 6 * BYTES_LIMIT
+"""Most bytes that an answer may take in memory. What we write takes three to five times what it takes in the file."""
+NAMES_LIMIT = 100_000
+"""Most names in one answer."""
+POOLS_LIMIT = 1000
+"""Most pools in one answer: of each, a report says how it went."""
+NAMES_ROOM = 32 * 2**20
+"""Most characters in the names of one answer."""
+COPY_LIMIT = 4 * 2**30
+"""Most bytes that are copied where a log cannot be read in its place."""
 _NAMES_AT_ONCE = 500  # an SQLite built long ago takes no more than 999 values
 
-_ENDS = "SELECT start, start + length FROM blocks WHERE step = ? ORDER BY start"
+_ENDS = f"SELECT start, start + length FROM blocks WHERE step = ? AND start < ? AND {SOUND} ORDER BY start"  # noqa: S608
 
 T = TypeVar("T")
-
-
-class Kept(NamedTuple):
-    """A tier of a file."""
-
-    step: int
-    retention: int
-    rolled: int
-    """The last block of the next finer tier that is rolled up into this one."""
-    since: int
-    """From when on it has all that was recorded, seconds since the epoch; 0: nothing was ever deleted."""
 
 
 class Reader:
@@ -51,14 +67,16 @@ class Reader:
     process left in its log is read too. Nothing in the file is changed; where the directory can be written to,
     SQLite may leave an empty log and its index beside the file.
 
-    Raises ConfigError, also from every method, for a file that cannot be read, is none of ours, or too new.
+    Raises ConfigError, also from every method, for a file that cannot be read, is none of ours, or too new, and for
+    one that cannot be read within `schema.WORK_MAX_S`. Whatever the file holds, an answer takes no more memory than
+    some times `ROOM_LIMIT`.
     """
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
         self.damaged = 0
         """Blocks that were left out of answers because they could not be read."""
-        with ExitStack() as stack, self._said():
+        with ExitStack() as stack, _said(self._path):
             self._connection = _open(self._path, stack)
             self._stack = stack.pop_all()
 
@@ -69,35 +87,49 @@ class Reader:
         slots, else of the finest that reaches back to *start*, and that is not too much to read. What of the finer
         tiers is not rolled up yet is among them, so nothing up to the last flush is left out, or there twice.
 
-        Raises ConfigError when nothing so fine reaches back to *start*, and for more than `BLOCKS_LIMIT` blocks or
-        `BYTES_LIMIT` bytes. Times are seconds since the epoch.
+        Raises ConfigError when nothing so fine reaches back to *start*, and for more than `BLOCKS_LIMIT` blocks,
+        `BYTES_LIMIT` bytes in the file or `ROOM_LIMIT` in memory, `NAMES_LIMIT` names or `POOLS_LIMIT` pools. Times
+        are seconds since the epoch.
         """
         if not (start < end and step >= 1):
             raise ConfigError(f"read({start}, {end}, {step}): needs an end after the start, and a step of at least 1 s")
-        with self._said(), transaction(self._connection, "DEFERRED"):
+        if max(-start, end, step) > INSTANT_LIMIT:
+            raise ConfigError(f"read({start}, {end}, {step}): needs times that a calendar has, in seconds")
+        with self._work(), transaction(self._connection, "DEFERRED"):
             selected = self._selected(start, end, step)
             return self._recorded(selected)
 
-    def extent(self) -> tuple[int, int] | None:
-        """When the first slot that is left begins and the last one ends, or None when there is none."""
-        with self._said(), transaction(self._connection, "DEFERRED"):
+    def extent(self, before: int = TIME_LIMIT) -> tuple[int, int] | None:
+        """When the first slot that is left begins and the last one ends, or None when there is none.
+
+        Only slots that begin *before* a time count: by a clock that was ahead for a while, there are some in the
+        future (`ahead`).
+        """
+        with self._work(), transaction(self._connection, "DEFERRED"):
             ends = [
-                self._connection.execute(f"{_ENDS} {order} LIMIT 1", (tier.step,)).fetchone()
+                self._connection.execute(f"{_ENDS} {order} LIMIT 1", (tier.step, before)).fetchone()
                 for tier in self._tiers()
                 for order in ("ASC", "DESC")
             ]
         found = [row for row in ends if row is not None]
         return (min(row[0] for row in found), max(row[1] for row in found)) if found else None
 
+    def ahead(self, now: int) -> int:
+        """How many slots begin at *now* or later, each of the coarsest tier that it is in."""
+        with self._work(), transaction(self._connection, "DEFERRED"):
+            return self._size(_selection(self._tiers(), now, TIME_LIMIT)).blocks
+
     def pools(self) -> tuple[str, ...]:
-        """The pools there are numbers of."""
-        with self._said():
-            found = self._connection.execute("SELECT DISTINCT pool FROM names ORDER BY pool").fetchall()
+        """The pools there are numbers of. Raises ConfigError for more than `POOLS_LIMIT`."""
+        with self._work():
+            asked = "SELECT DISTINCT pool FROM names ORDER BY pool LIMIT ?"
+            found = list(self._names(asked, [POOLS_LIMIT + 1]))
+            self._check_pools(len(found))
         return tuple(name for (name,) in found)
 
     def tiers(self) -> list[Kept]:
         """What is kept, the finest first."""
-        with self._said():
+        with self._work(), transaction(self._connection, "DEFERRED"):
             return self._tiers()
 
     def close(self) -> None:
@@ -112,77 +144,119 @@ class Reader:
         self.close()
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
-        """What SQLite or the system says, as an error of ours."""
-        try:
+    def _work(self) -> Iterator[None]:
+        """One piece of work on the file."""
+        with _said(self._path), in_time(self._connection) as self._check_time:
+            self._names_room = NAMES_ROOM
             yield
-        except (sqlite3.Error, OSError) as error:
-            raise ConfigError(reason(self._path, error)) from error
 
     # -- choosing -------------------------------------------------------------------------------------------------
 
     def _tiers(self) -> list[Kept]:
-        return [
-            Kept(*row)
-            for row in self._connection.execute("SELECT step, retention, rolled, gone FROM tiers ORDER BY step")
-        ]
+        tiers = tiers_of(self._connection)
+        if not tiers:
+            raise sqlite3.DatabaseError(DAMAGED)
+        return tiers
 
     def _selected(self, start: int, end: int, step: int) -> _Selection:
         """The blocks to answer with."""
         tiers = self._tiers()
         fitting = [tier for tier in tiers if step % tier.step == 0]
-        covering = [tier for tier in fitting if tier.since <= start]
+        covering = [tier for tier in fitting if tier.reaches(start)]
         if not covering:
             raise ConfigError(f"{self._path}: {_not_kept(tiers, fitting, start, step)}")
         exact = [tier for tier in reversed(covering) if start % tier.step == 0 == end % tier.step]
         sizes = []
         for tier in (*exact, *covering):
             selection = _selection(tiers[: tiers.index(tier) + 1], start, end)
-            counted = f"SELECT count(*), total(length(body)) FROM ({selection.sql})"  # noqa: S608 - no names in it
-            [blocks, size] = self._connection.execute(counted, selection.values).fetchone()
-            if blocks <= BLOCKS_LIMIT and size <= BYTES_LIMIT:
+            size = self._size(selection)
+            if size.blocks <= BLOCKS_LIMIT and size.bytes <= BYTES_LIMIT:
                 return selection
-            sizes.append((blocks, size))
-        blocks, size = min(sizes)
-        raise ConfigError(
-            f"{self._path}: from {_when(start)} to {_when(end)} in steps of {step} s it is {blocks:,} blocks with "
-            f"{size / 2**20:,.0f} MiB, more than the {BLOCKS_LIMIT:,} blocks or {BYTES_LIMIT // 2**20} MiB that are "
-            "read at once; ask for a larger step or for less time"
+            sizes.append(size)
+        raise self._too_much(
+            f"from {_when(start)} to {_when(end)} in steps of {step} s it is {min(sizes).blocks:,} blocks with "
+            f"{min(sizes).bytes / 2**20:,.0f} MiB, more than the {BLOCKS_LIMIT:,} blocks or {BYTES_LIMIT // 2**20} MiB"
         )
+
+    def _size(self, selection: _Selection) -> _Size:
+        counted = f"SELECT count(*), total(length(body)) FROM ({selection.sql})"  # noqa: S608 - no names in it
+        return _Size(*self._connection.execute(counted, selection.values).fetchone())
+
+    def _too_much(self, what: str) -> ConfigError:
+        return ConfigError(f"{self._path}: {what} that are read at once; ask for a larger step or for less time")
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     def _recorded(self, selection: _Selection) -> Recorded:
         parts: list[Part] = []
+        room = ROOM_LIMIT
         for start, length, body in self._connection.execute(selection.sql, selection.values):
+            self._check_time()
+            breathe()
             try:
                 parts.append(Part(start, length, unpacked(body)))
-            except ValueError:
+                room -= parts[-1].block.nbytes
+            except ValueError as error:
                 self.damaged += 1
-            breathe()
+                room -= BLOCK_ROOM if isinstance(error, TooLarge) else 0
+            if room < 0:
+                raise self._too_much(f"in memory it is more than the {ROOM_LIMIT // 2**20} MiB")
         # Numbers of a file have gaps, and whoever answers has arrays as long as there are numbers.
         rows = _used(part.block.rows for part in parts)
         pools = _used(part.block.pools for part in parts)
+        self._check_pools(len(pools))
         keys = self._keys([*rows.tolist(), *pools.tolist()])
         names = Names(
             tuple((pool, operation or "", worker) for pool, operation, worker in map(keys.__getitem__, rows.tolist())),
             tuple(keys[number][0] for number in pools.tolist()),
         )
-        places = _places(rows), _places(pools)
-        return Recorded(names, [part._replace(block=part.block.renumbered(*places)) for part in parts])
+        places = partial(_places, rows), partial(_places, pools)
+        for at, part in enumerate(parts):  # one by one, so that only one is there twice
+            parts[at] = part._replace(block=part.block.renumbered(*places))
+        return Recorded(names, parts)
 
     def _keys(self, numbers: Sequence[int]) -> dict[int, tuple[str, str | None, str | None]]:
+        if len(numbers) > NAMES_LIMIT:
+            raise self._too_much(f"it has {len(numbers):,} names, more than the {NAMES_LIMIT:,}")
         found: dict[int, tuple[str, str | None, str | None]] = {}
         for at in range(0, len(numbers), _NAMES_AT_ONCE):
             some = numbers[at : at + _NAMES_AT_ONCE]
-            named = f"SELECT id, pool, operation, worker FROM names WHERE id IN ({', '.join('?' * len(some))})"  # noqa: S608
-            found |= {
-                number: (pool, operation, worker)
-                for number, pool, operation, worker in self._connection.execute(named, some)
-            }
+            named = f"SELECT pool, operation, worker, id FROM names WHERE id IN ({', '.join('?' * len(some))})"  # noqa: S608
+            found |= {number: (pool, operation, worker) for pool, operation, worker, number in self._names(named, some)}
         if len(found) < len(set(numbers)):
             raise sqlite3.DatabaseError("it is damaged: names are missing")
         return found
+
+    def _names(self, sql: str, values: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+        """Rows that begin with the name of a pool, and may go on with other names and a number."""
+        for row in self._connection.execute(sql, values):
+            self._check_time()
+            pool, *others = row
+            texts = [pool, *(name for name in others[:2] if name is not None)]
+            if not all(isinstance(text, str) for text in texts):
+                raise sqlite3.DatabaseError(DAMAGED)
+            self._names_room -= sum(map(len, texts))
+            if self._names_room < 0:
+                raise self._too_much(f"its names are longer than the {NAMES_ROOM // 2**20} MiB")
+            yield row
+
+    def _check_pools(self, pools: int) -> None:
+        if pools > POOLS_LIMIT:
+            raise self._too_much(f"it has more than the {POOLS_LIMIT:,} pools")
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """What SQLite or the system says of *path*, as an error of ours."""
+    try:
+        yield
+    except (sqlite3.Error, OSError, MemoryError) as error:
+        raise ConfigError(reason(path, error)) from error
+
+
+class _Size(NamedTuple):
+    blocks: int
+    bytes: float
 
 
 class _Selection(NamedTuple):
@@ -193,7 +267,10 @@ class _Selection(NamedTuple):
 def _selection(tiers: Sequence[Kept], start: int, end: int) -> _Selection:
     """The blocks of the coarsest of *tiers*, and of each finer one those not rolled up into the next."""
     marks = [*(tier.rolled for tier in tiers[1:]), 0]
-    each = "SELECT start, length, body FROM blocks WHERE step = ? AND id > ? AND start >= ? AND start < ?"
+    each = (
+        f"SELECT start, length, {BODY} AS body FROM blocks "  # noqa: S608
+        f"WHERE step = ? AND id > ? AND start >= ? AND start < ? AND {SOUND}"
+    )
     values = [value for tier, mark in zip(tiers, marks, strict=True) for value in (tier.step, mark, start, end)]
     return _Selection(" UNION ALL ".join([each] * len(tiers)), values)
 
@@ -204,8 +281,8 @@ def joined(recorded: Recorded, slots: Iterable[Slot]) -> Recorded:
     pools = {key: number for number, key in enumerate(recorded.names.pools)}
     parts = list(recorded.parts)
     for start, length, block, names in slots:
-        numbers = _numbers(names.rows, block.rows, rows), _numbers(names.pools, block.pools, pools)
-        parts.append(Part(start, length, block.renumbered(*numbers)))
+        of_rows, of_pools = _numbers(names.rows, block.rows, rows), _numbers(names.pools, block.pools, pools)
+        parts.append(Part(start, length, block.renumbered(partial(np.take, of_rows), partial(np.take, of_pools))))
     return Recorded(Names(tuple(rows), tuple(pools)), parts)
 
 
@@ -220,11 +297,9 @@ def _used(arrays: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
     return np.unique(np.concatenate([np.zeros(0, np.int64), *arrays]))
 
 
-def _places(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of every number: its place among *numbers*."""
-    places = np.zeros(int(numbers.max(initial=0)) + 1, np.int64)
-    places[numbers] = np.arange(len(numbers))
-    return places
+def _places(among: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place of each of *numbers* *among* some that ascend and hold them all."""
+    return np.searchsorted(among, numbers).astype(np.int64)
 
 
 # -- words --------------------------------------------------------------------------------------------------------
@@ -236,7 +311,7 @@ def _not_kept(tiers: Sequence[Kept], fitting: Sequence[Kept], start: int, step: 
         steps = ", ".join(str(tier.step) for tier in tiers)
         return f"has slots of {steps} s, and none of them goes into a step of {step} s; ask for a multiple of one"
     kept = "; ".join(f"slots of {tier.step} s from {_when(tier.since)} on" for tier in tiers if tier.since)
-    reaching = next((tier for tier in tiers if tier.since <= start), None)
+    reaching = next((tier for tier in tiers if tier.reaches(start)), None)
     remedy = (
         f"ask for a step of {reaching.step} s"
         if reaching
@@ -254,12 +329,14 @@ def _when(seconds: int) -> str:
 
 def _open(path: Path, stack: ExitStack) -> sqlite3.Connection:
     """A connection that can read *path*, which *stack* closes."""
-    if path.is_dir():
+    real = resolved(path)
+    if real.is_dir():
         raise ConfigError(f"{path}: is a directory; name the file in it")
-    if not path.is_file():
+    if not real.is_file():
         raise ConfigError(f"{path}: there is no such file; a monitor with a history makes it")
-    check_header(path)
-    connection = _connection(path, stack)
+    check_beside(real, ours=False)
+    connection = _connection(real, stack)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, BODY_LIMIT + 4096)
     check_current(connection, path)
     return connection
 
@@ -271,9 +348,13 @@ def _connection(path: Path, stack: ExitStack) -> sqlite3.Connection:
         # A log is read by way of an index beside it, which cannot be made where the directory cannot be written to.
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
-    log = path.with_name(path.name + "-wal")
+    log = log_of(path)
     if not log.exists():  # so nobody has it open for writing, and it is all there
         return _reading(path, "immutable=1", stack)
+    if sum(file.stat().st_size for file in (path, log)) > COPY_LIMIT:
+        raise ConfigError(
+            f"{path}: its log cannot be read where it is; copy both to where you can write, and read that"
+        )
     directory = Path(stack.enter_context(TemporaryDirectory(prefix="pool-monitor-")))
     for file in (path, log):
         shutil.copyfile(file, directory / file.name)
@@ -281,11 +362,6 @@ def _connection(path: Path, stack: ExitStack) -> sqlite3.Connection:
 
 
 def _reading(path: Path, how: str, stack: ExitStack) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=BUSY_S, isolation_level=None)
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except BaseException:
-        connection.close()
-        raise
+    connection = schema.connected(path, f"{path.as_uri()}?{how}", uri=True)
     stack.callback(connection.close)
     return connection

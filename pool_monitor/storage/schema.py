@@ -2,26 +2,54 @@
 
 It is an SQLite database in WAL mode: readers never wait for the writer, nor it for them, and a process that is killed
 at any moment leaves a file in which every transaction is there or is not.
+
+A file may come from anywhere, damaged or made to do harm, so nothing in it is taken on trust. Its tables have to be
+exactly those that are made here: no view or trigger stands in their place. What a column holds is looked at before it
+is used (`SOUND`, `BODY`, `tiers_of`). And every piece of work on it has to end in time (`in_time`), because a tree of
+pages can be made to have more rows than the file has bytes.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from pool_monitor.config import HistoryConfig
 from pool_monitor.errors import ConfigError
+from pool_monitor.fields import FOREVER
+from pool_monitor.storage.files import check_beside
 
+DAMAGED = "it is damaged; move it away, and a new one is begun"
 APPLICATION = int.from_bytes(b"PMon", "big")
 """What tells our files from other people's databases."""
 BUSY_S = 2.0
 """How long a locked file is waited for."""
 LOG_PAGES = 1000
 """Pages the log grows to before it is moved into the file; fewer when the size limit is small."""
+WORK_MAX_S = 30.0
+"""How long one piece of work on a file may take, such as one question."""
+TIME_LIMIT = 5 * 10**10
+"""Seconds from the epoch, back and ahead, between which slots begin: what a datetime can say, and some more."""
+BODY_LIMIT = 64 * 2**20
+"""Most bytes of a block in the file."""
 _MAGIC = b"SQLite format 3\0"
+_TIERS_MAX = 64  # each has at least twice the step of the one before
+_STEPS_BETWEEN = 50_000
+"""Steps of SQLite's machine between two looks at the clock: some milliseconds."""
+
+SOUND = (
+    f"typeof(start) = 'integer' AND +start BETWEEN {-TIME_LIMIT} AND {TIME_LIMIT} "
+    f"AND typeof(length) = 'integer' AND length BETWEEN 1 AND {FOREVER:.0f}"
+)
+"""What holds for every block that can be used; in SQL, because a column holds values of any type."""
+BODY = f"CASE WHEN {SOUND} AND typeof(body) = 'blob' AND length(body) <= {BODY_LIMIT} THEN body END"
+"""The body of a block that can be used, in SQL; else NULL."""
 
 # Each brings the file from the version that is its index to the next one. Never changed once released.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -83,16 +111,23 @@ def figure(connection: sqlite3.Connection, name: str) -> int:
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:
-    """The version of a file of ours; 0 for an empty one. Raises ConfigError when it is somebody else's, or newer."""
+    """The version of a file of ours; 0 for an empty one. Raises ConfigError when it is of another program or newer,
+    and when its tables are not those of its version.
+    """
     application, version = figure(connection, "application_id"), figure(connection, "user_version")
     [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION and (application or version or tables):
         raise ConfigError(f"{path}: is a database of another program; use another file for the history")
-    if version > len(MIGRATIONS):
+    if not 0 <= version <= len(MIGRATIONS):
         raise ConfigError(
             f"{path}: is a history of version {version}, and this pool_monitor knows versions up to {len(MIGRATIONS)}; "
             "use the newer pool_monitor that wrote it, or another file"
         )
+    with closing(sqlite3.connect(":memory:")) as made:
+        for statement in itertools.chain.from_iterable(MIGRATIONS[:version]):
+            made.execute(statement)
+        if _belonging(connection, made) != _belonging(made, made):
+            raise ConfigError(f"{path}: its tables are not those of a history; {DAMAGED}")
     return version
 
 
@@ -106,41 +141,84 @@ def check_current(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def check_header(path: Path) -> None:
-    """Raises ConfigError for a file that is no database at all: SQLite would call it damaged."""
-    with path.open("rb") as file:
-        begin = file.read(len(_MAGIC))
+def connected(path: Path, target: str | Path, *, uri: bool = False) -> sqlite3.Connection:
+    """A connection to *target*, which means *path*. Raises ConfigError for a file that is no database at all.
+
+    The file itself is not opened while a connection to it may work: closing it would drop the locks that SQLite
+    holds in this process, and another program could remove the log that is being written to.
+    """
+    connection = sqlite3.connect(target, uri=uri, timeout=BUSY_S, isolation_level=None)
+    try:
+        with in_time(connection):
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException as error:
+        connection.close()
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            with path.open("rb") as file:
+                check_header(path, file.fileno())
+        raise
+    return connection
+
+
+def check_header(path: Path, descriptor: int) -> None:
+    """Raises ConfigError for a file that is no database at all: SQLite would call it damaged, or write over it."""
+    begin = os.pread(descriptor, len(_MAGIC), 0)
     if begin and begin != _MAGIC:
         raise ConfigError(f"{path}: is no history, but a file of another kind; use another file for the history")
 
 
 def open_for_writing(path: Path, config: HistoryConfig) -> sqlite3.Connection:
-    """Open *path*, or make it in a directory that is there, and bring it up to date.
+    """Open *path*, which is there and ours, and bring it up to date.
 
-    Raises ConfigError for a file that is not ours, too new, or has other tiers; it is left as it was. The caller
-    sees to it that there is only one writer.
+    Raises ConfigError for a file that is another program's, too new, or has other tiers; it is left as it was. The
+    caller sees to it that there is only one writer.
     """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite's files beside it get its mode
-    check_header(path)
-    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+    check_beside(path, ours=True)
+    connection = connected(path, path)
     try:
-        version = version_of(connection, path)
-        if not version:  # before the journal mode writes the first page: later it has no effect
-            pragma(connection, "auto_vacuum = INCREMENTAL")
-        if pragma(connection, "journal_mode = WAL") != "wal":
-            raise ConfigError(f"{path}: its file system has no shared memory; put the history on a local disk")
-        pragma(connection, f"synchronous = {config.synchronous}")
-        log_pages = max(8, min(LOG_PAGES, log_limit(config) // 4 // figure(connection, "page_size")))
-        pragma(connection, f"wal_autocheckpoint = {log_pages}")
-        pragma(connection, f"journal_size_limit = {log_limit(config) // 2}")
-        with transaction(connection):
-            if version < len(MIGRATIONS):
-                _migrate(connection, version)
-            _settle_tiers(connection, path, config)
+        with in_time(connection):
+            _bring_up_to_date(connection, path, config)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _bring_up_to_date(connection: sqlite3.Connection, path: Path, config: HistoryConfig) -> None:
+    version = version_of(connection, path)
+    if not version:  # before the journal mode writes the first page: later it has no effect
+        pragma(connection, "auto_vacuum = INCREMENTAL")
+    if pragma(connection, "journal_mode = WAL") != "wal":
+        raise ConfigError(f"{path}: its file system has no shared memory; put the history on a local disk")
+    pragma(connection, f"synchronous = {config.synchronous}")
+    log_pages = max(8, min(LOG_PAGES, log_limit(config) // 4 // figure(connection, "page_size")))
+    pragma(connection, f"wal_autocheckpoint = {log_pages}")
+    pragma(connection, f"journal_size_limit = {log_limit(config) // 2}")
+    with transaction(connection):
+        if version < len(MIGRATIONS):
+            _migrate(connection, version)
+        _settle_tiers(connection, path, config)
+
+
+@contextmanager
+def in_time(connection: sqlite3.Connection) -> Iterator[Callable[[], None]]:
+    """What SQLite does inside has to end within `WORK_MAX_S`, or raises sqlite3.OperationalError: interrupted.
+
+    Gives a function that raises TimeoutError once that time is over, for the work beside it.
+    """
+    due = time.monotonic() + WORK_MAX_S
+
+    def check() -> None:
+        if time.monotonic() > due:
+            raise TimeoutError(_too_slow())
+
+    connection.set_progress_handler(lambda: time.monotonic() > due, _STEPS_BETWEEN)
+    try:
+        yield check
+    except UnicodeDecodeError as error:  # SQLite quotes a damaged schema, which need not be text
+        raise sqlite3.DatabaseError(DAMAGED) from error
+    finally:
+        connection.set_progress_handler(None, 0)
 
 
 def log_limit(config: HistoryConfig) -> int:
@@ -157,9 +235,8 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
 
 
 def _settle_tiers(connection: sqlite3.Connection, path: Path, config: HistoryConfig) -> None:
-    found = dict(connection.execute("SELECT step, retention FROM tiers ORDER BY step"))
-    kept = dict(config.tiers)
-    if found and list(found) != list(kept):
+    found, kept = [tier.step for tier in tiers_of(connection)], dict(config.tiers)
+    if found and found != list(kept):
         there, wanted = (", ".join(map(str, steps)) for steps in (found, kept))
         raise ConfigError(
             f"{path}: has slots of {there} s, and {wanted} s are configured; the steps of a file cannot be changed: "
@@ -172,17 +249,69 @@ def _settle_tiers(connection: sqlite3.Connection, path: Path, config: HistoryCon
     )
 
 
+class Kept(NamedTuple):
+    """A tier of a file."""
+
+    step: int
+    retention: int
+    rolled: int
+    """The last block of the next finer tier that is rolled up into this one."""
+    since: int
+    """From when on it has all that was recorded, seconds since the epoch; 0: nothing was ever deleted."""
+
+    def reaches(self, start: float) -> bool:
+        """Whether it has all that was recorded from *start* on."""
+        return not self.since or self.since <= start
+
+
+def tiers_of(connection: sqlite3.Connection) -> list[Kept]:
+    """The tiers of a file, the finest first. Raises sqlite3.DatabaseError when they cannot be."""
+    found = connection.execute(
+        "SELECT step, retention, rolled, gone FROM tiers ORDER BY step LIMIT ?", (_TIERS_MAX,)
+    ).fetchall()
+    tiers = [Kept(*row) for row in found]
+    sound = all(
+        all(type(value) is int for value in tier)
+        and 1 <= tier.step <= tier.retention <= FOREVER
+        and tier.rolled >= 0
+        and abs(tier.since) <= TIME_LIMIT
+        for tier in tiers
+    )
+    if not (sound and all(coarser.step % finer.step == 0 for finer, coarser in itertools.pairwise(tiers))):
+        raise sqlite3.DatabaseError(DAMAGED)
+    return tiers
+
+
+def _belonging(connection: sqlite3.Connection, to: sqlite3.Connection) -> set[tuple[object, ...]]:
+    """What belongs to the tables of *to*: they themselves, indexes and triggers, and what else has their names."""
+    tables = [name for (name,) in to.execute("SELECT lower(name) FROM sqlite_master WHERE type = 'table'")]
+    asked = f"lower(tbl_name) IN ({', '.join('?' * len(tables))})"
+    rows = connection.execute(
+        f"SELECT type, name, tbl_name, sql FROM sqlite_master WHERE {asked} LIMIT ?",  # noqa: S608
+        (*tables, _TIERS_MAX),
+    )
+    return set(rows)
+
+
+def _too_slow() -> str:
+    return f"it takes longer than {WORK_MAX_S:.0f} s; it is damaged, or the disk is very slow"
+
+
 def reason(path: Path, error: BaseException) -> str:
     """Why the file cannot be used, in words, with the remedy where there is one."""
     if isinstance(error, ConfigError):
         return str(error)
     kind = getattr(error, "sqlite_errorname", "")
     remedies = {
-        "SQLITE_CORRUPT": "it is damaged; move it away, and a new one is begun",
-        "SQLITE_NOTADB": "it is damaged; move it away, and a new one is begun",
+        "SQLITE_CORRUPT": DAMAGED,
+        "SQLITE_NOTADB": DAMAGED,
         "SQLITE_FULL": "free space on the disk",
         "SQLITE_BUSY": "another program holds it locked",
+        "SQLITE_READONLY": "this process may not write to it",
+        "SQLITE_INTERRUPT": _too_slow(),
     }
     remedy = next((text for name, text in remedies.items() if kind.startswith(name)), None)
+    if isinstance(error, MemoryError):
+        return f"{path}: there is not enough memory for it"
     what = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return f"{path}: {what}; {remedy}" if remedy else f"{path}: {what}"

@@ -25,9 +25,9 @@ import os
 import sqlite3
 import time
 import zlib
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -35,15 +35,29 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from pool_monitor.config import HistoryConfig, Tier
-from pool_monitor.metrics.block import Block, merge
+from pool_monitor.metrics.block import HIGHEST_NUMBER, ROOM_LIMIT, Block, merge
 from pool_monitor.metrics.recorded import Names
+from pool_monitor.storage.files import expanded, log_of, open_private, resolved
 from pool_monitor.storage.lock import Lock
-from pool_monitor.storage.schema import figure, log_limit, open_for_writing, pragma, transaction
+from pool_monitor.storage.schema import (
+    BODY,
+    DAMAGED,
+    SOUND,
+    check_header,
+    figure,
+    in_time,
+    log_limit,
+    open_for_writing,
+    pragma,
+    transaction,
+)
 
 ROLLED_AT_ONCE = 128
 """Blocks of a tier that one turn rolls up at most."""
 DELETED_AT_ONCE = 64
 """Blocks of a tier that one turn deletes at most: what an outlived file holds goes in the course of an hour."""
+ROLL_MAX_S = 5.0
+"""How long one turn rolls up at most, and goes on in the next one: longer only for blocks that were made to do harm."""
 MERGED_AT_ONCE = 8
 NAMES_KNOWN = 20_000
 """Numbers of names that are remembered; further ones are looked up again."""
@@ -84,16 +98,23 @@ class Store:
     """
 
     def __init__(self, path: Path, config: HistoryConfig) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path, self._config, self._tiers = path, config, config.tiers
-        self._blocks: dict[int, int] = defaultdict(int)
-        self._bytes: dict[int, int] = defaultdict(int)
+        self._given, self._path = expanded(path), resolved(path)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._config, self._tiers = config, config.tiers
+        self._blocks: dict[int, int] = {}
+        self._bytes: dict[int, int] = {}
         with ExitStack() as stack:
-            stack.enter_context(closing(Lock(path)))
-            self.connection = stack.enter_context(closing(open_for_writing(path, config)))
-            for step, blocks, size in self._all("SELECT step, count(*), sum(length(body)) FROM blocks GROUP BY step"):
-                self._blocks[step], self._bytes[step] = blocks, size
-            self._identity = path.stat()
+            stack.enter_context(closing(Lock(self._path)))
+            # SQLite's files beside it get its mode. It stays open, see `schema.connected`.
+            self._file = open_private(self._path, os.O_RDWR)
+            stack.callback(os.close, self._file)
+            check_header(self._path, self._file)
+            self.connection = stack.enter_context(closing(open_for_writing(self._path, config)))
+            with in_time(self.connection):
+                for step, _retention in self._tiers:
+                    counted = "SELECT count(*), total(length(body)) FROM blocks WHERE step = ?"
+                    [[self._blocks[step], size]] = self._all(counted, (step,))
+                    self._bytes[step] = int(size)
             self._open = stack.pop_all()
         self._page = figure(self.connection, "page_size")
         self._known: dict[Key, int] = {}
@@ -108,11 +129,11 @@ class Store:
 
     def write(self, slots: Sequence[Slot], now: int) -> None:
         """Add *slots* to the finest tier, in their order."""
-        if not os.path.samestat(self._path.stat(), self._identity):
+        if not os.path.samestat(self._given.stat(), os.fstat(self._file)):
             raise OSError("another file is in its place now")
         self._check_log()
         finest = self._tiers[0].step
-        with transaction(self.connection):
+        with in_time(self.connection), transaction(self.connection):
             for slot in slots:
                 self._insert(finest, slot.start, slot.length, self._numbered(slot), now)
                 # Deleted while the clock was ahead: as of now, all is there again.
@@ -121,7 +142,8 @@ class Store:
 
     def tidy(self, now: int) -> None:
         """Roll up what is complete, delete what has expired, give back what is free; a bounded part of it."""
-        with transaction(self.connection):
+        self._due = time.monotonic() + ROLL_MAX_S
+        with in_time(self.connection), transaction(self.connection):
             rolled = [self._roll_up(finer, coarser, now) for finer, coarser in pairwise(self._tiers)]
             if any(rolled) or self._overdue:
                 self._overdue = self._expire(now)
@@ -144,7 +166,7 @@ class Store:
     def _roll_up(self, finer: Tier, coarser: Tier, now: int) -> bool:
         """Make blocks of the *coarser* tier of all runs that are complete. Returns whether there were any."""
         waiting = self._all(
-            "SELECT id, start FROM blocks WHERE step = ? AND id > ? ORDER BY id LIMIT ?",
+            f"SELECT id, start FROM blocks WHERE step = ? AND id > ? AND {SOUND} ORDER BY id LIMIT ?",  # noqa: S608
             (finer.step, self._rolled(coarser), ROLLED_AT_ONCE),
         )
         runs = [
@@ -154,29 +176,48 @@ class Store:
         if len(waiting) < ROLLED_AT_ONCE:  # else the newest run may be cut in two, which adds up all the same
             runs = runs[:-1]
         for start, numbers in runs:
-            block = self._merged(numbers)
-            if block is not None:
-                self._insert(coarser.step, start, coarser.step, block, now)
-            self._do("UPDATE tiers SET rolled = ? WHERE step = ?", (numbers[-1], coarser.step))
+            for last, block in self._merged(numbers):
+                if block is not None:
+                    self._insert(coarser.step, start, coarser.step, block, now)
+                self._do("UPDATE tiers SET rolled = ? WHERE step = ?", (last, coarser.step))
+            if time.monotonic() > self._due:
+                break
         return bool(runs)
 
     def _rolled(self, coarser: Tier) -> int:
         [[rolled]] = self._all("SELECT rolled FROM tiers WHERE step = ?", (coarser.step,))
         return int(rolled)
 
-    def _merged(self, numbers: Sequence[int]) -> Block | None:
-        """The blocks of these *numbers* as one; None when none of them can be read."""
+    def _merged(self, numbers: Sequence[int]) -> Iterator[tuple[int, Block | None]]:
+        """The blocks of these *numbers* as one, and the last number in it; None when none of them can be read.
+
+        As several, one after the other, when one would be larger than a block may be. It ends early when time is up.
+        """
         merged: list[Block] = []
-        for at, number in enumerate(numbers, 1):
-            [[body]] = self._all("SELECT body FROM blocks WHERE id = ?", (number,))
-            try:
-                merged.append(unpacked(body))
-            except ValueError:
-                self.damaged += 1
-            if len(merged) > MERGED_AT_ONCE or at == len(numbers):
-                merged = [merge(merged, breathe)] if merged else []
+        last = 0
+        for number in numbers:
+            block = self._block(number)
+            if block is not None:
+                if sum(part.room for part in merged) + block.room > ROOM_LIMIT:
+                    yield last, merge(merged, breathe)
+                    merged = []
+                merged.append(block)
+            if len(merged) > MERGED_AT_ONCE:
+                merged = [merge(merged, breathe)]
             breathe()
-        return merged[0] if merged else None
+            last = number
+            if time.monotonic() > self._due:
+                break
+        yield last, merge(merged, breathe) if merged else None
+
+    def _block(self, number: int) -> Block | None:
+        """The block of this *number*; None when it cannot be read."""
+        row = self.connection.execute(f"SELECT {BODY} FROM blocks WHERE id = ?", (number,)).fetchone()  # noqa: S608
+        try:
+            return unpacked(row and row[0])
+        except ValueError:
+            self.damaged += 1
+            return None
 
     # -- bounds ---------------------------------------------------------------------------------------------------
 
@@ -186,8 +227,8 @@ class Store:
         for tier, rolled in self._marked():
             oldest = now - tier.retention
             expired = self._all(
-                "SELECT id, start + length, length(body) FROM blocks "
-                "WHERE step = ? AND start <= ? AND start + length <= ? AND id <= ? ORDER BY start LIMIT ?",
+                "SELECT id, start + length, length(body) FROM blocks "  # noqa: S608
+                f"WHERE step = ? AND start <= ? AND start + length <= ? AND id <= ? AND {SOUND} ORDER BY start LIMIT ?",
                 (tier.step, oldest, oldest, rolled, DELETED_AT_ONCE),
             )
             self._delete(tier, expired, now)
@@ -243,7 +284,7 @@ class Store:
 
     def _log_bytes(self) -> int:
         try:
-            return self._path.with_name(self._path.name + "-wal").stat().st_size
+            return log_of(self._path).stat().st_size
         except FileNotFoundError:
             return 0
 
@@ -266,7 +307,7 @@ class Store:
         rows[block.rows] = self._numbers([names.rows[row] for row in block.rows.tolist()], slot.start)
         pool_keys = [(names.pools[pool], None, None) for pool in block.pools.tolist()]
         pools[block.pools] = self._numbers(pool_keys, slot.start)
-        return block.renumbered(rows, pools)
+        return block.renumbered(partial(np.take, rows), partial(np.take, pools))
 
     def _numbers(self, keys: Sequence[Key], start: int) -> list[int]:
         known = self._known
@@ -278,18 +319,22 @@ class Store:
     def _learned(self, key: Key, start: int) -> int:
         # Not every str can be stored: a lone surrogate has no UTF-8 form.
         values = tuple(part and part.encode("utf-8", "backslashreplace").decode() for part in key)
-        found = self._all("SELECT id FROM names WHERE pool = ? AND operation IS ? AND worker IS ?", values)
+        found = self._all("SELECT id FROM names WHERE pool = ? AND operation IS ? AND worker IS ? LIMIT 1", values)
         if found:
-            self._do("UPDATE names SET seen = max(seen, ?) WHERE id = ?", (start, found[0][0]))
-            return int(found[0][0])
-        added = self._do("INSERT INTO names (pool, operation, worker, seen) VALUES (?, ?, ?, ?)", (*values, start))
-        assert added.lastrowid is not None
-        return added.lastrowid
+            number = int(found[0][0])
+            self._do("UPDATE names SET seen = max(seen, ?) WHERE id = ?", (start, number))
+        else:
+            added = self._do("INSERT INTO names (pool, operation, worker, seen) VALUES (?, ?, ?, ?)", (*values, start))
+            assert added.lastrowid is not None
+            number = added.lastrowid
+        if not 0 <= number < HIGHEST_NUMBER:
+            raise sqlite3.DatabaseError(DAMAGED)
+        return number
 
     def _forget_names(self) -> None:
         """Delete the names that no block has: those last seen, to the hour, before the oldest block there is."""
-        firsts = [self._all("SELECT min(start) FROM blocks WHERE step = ?", (tier.step,)) for tier in self._tiers]
-        found = [start for [[start]] in firsts if start is not None]
+        first = f"SELECT start FROM blocks WHERE step = ? AND {SOUND} ORDER BY start LIMIT 1"  # noqa: S608
+        found = [start for tier in self._tiers for (start,) in self._all(first, (tier.step,))]
         if found:
             self._do("DELETE FROM names WHERE seen < ?", (min(found) - HOUR,))
             self._known.clear()
@@ -314,9 +359,22 @@ def packed(block: Block) -> bytes:
     return zlib.compress(block.encode(), 1)
 
 
-def unpacked(body: bytes) -> Block:
-    """What `packed` made. Raises ValueError for anything else."""
+def unpacked(body: object) -> Block:
+    """What `packed` made. Raises ValueError for anything else, and of that `TooLarge` for what is more than a block."""
+    inflating = zlib.decompressobj()
     try:
-        return Block.decode(zlib.decompress(body))
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
+        # What says in a few bytes that it is gigabytes is cut off.
+        whole = inflating.decompress(body, ROOM_LIMIT)  # type: ignore[arg-type]
+        if inflating.eof:
+            return Block.decode(whole)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(f"no block: {error}") from error
+    if len(whole) == ROOM_LIMIT:
+        raise TooLarge("no block: it is too large")
+    raise ValueError("no block: it is cut off")
+
+
+class TooLarge(ValueError):
+    """As much as `ROOM_LIMIT` had to be looked at to see that it is no block."""
