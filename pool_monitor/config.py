@@ -219,7 +219,8 @@ class HistoryConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields
     kept."""
     tiers: tuple[Tier, ...] = DEFAULT_TIERS
     """Pairs of step and retention in seconds, the finest first. Each step is a multiple of the one before, and is kept
-    at least as long. Steps of a file that exists cannot be changed; retentions can."""
+    at least as long. A slot goes when it is older than the retention and there are newer ones for all of that time.
+    Steps of a file that exists cannot be changed; retentions can."""
     flush_interval: Seconds = 1.0
     """How often what was put is written: what a killed process loses at most."""
     size_limit: Annotated[int, Meta(ge=8 * MIB)] = 256 * MIB

@@ -54,8 +54,13 @@ def block(durations: Mapping[int, Sequence[int]], *, pools: Sequence[int] = (0,)
 
 
 def slots(numbers: Iterable[int], names: Names = NAMES) -> list[Slot]:
-    """One second each: *number* seconds after `T0`, one call of so many µs on row 0, marked with the number."""
-    return [Slot(T0 + number, 1, block({0: [1000 * number + 1000]}, mark=number), names) for number in numbers]
+    """One second each: *number* seconds after `T0`, one call of so many µs on row 0, marked with the number.
+
+    Before `T0` it is so many seconds before, without the sign in duration and mark.
+    """
+    return [
+        Slot(T0 + number, 1, block({0: [1000 * abs(number) + 1000]}, mark=abs(number)), names) for number in numbers
+    ]
 
 
 def fat(number: int, rows: int = 4000) -> Slot:

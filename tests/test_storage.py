@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pool_monitor.config import DEFAULT_TIERS
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import CHUNK_BITS, CHUNKS, Block, merge
 from pool_monitor.metrics.fold import DISTRIBUTIONS
@@ -225,12 +224,19 @@ def test_a_tier_keeps_what_ended_within_its_retention(tmp_path: Path) -> None:
         assert marks(everything(found, 4)) == sum(range(201))
 
 
-def test_a_day_later_only_what_the_coarser_tiers_keep_is_left(tmp_path: Path) -> None:
+def test_what_was_recorded_before_a_pause_is_left_and_makes_room_as_new_slots_come(tmp_path: Path) -> None:
     path = history_file(tmp_path / "history.db", range(100))
-    history_file(path, range(86_400, 86_440))
+    history_file(path, [86_400])
+    with Reader(path) as found:
+        assert min(starts(everything(found, 1))) < 100
+    history_file(path, range(86_401, 86_440))
+    with Reader(path) as found:
+        kept = starts(everything(found, 1))
+        assert 60 <= len(kept) <= 63
+        assert sorted(kept)[-40:] == list(range(86_400, 86_440))
+    history_file(path, range(86_440, 86_500))
     with Reader(path) as found:
         assert min(starts(everything(found, 1))) >= 86_400
-        assert min(starts(everything(found, 4))) >= 86_400
         assert marks(found.read(T0, T0 + 3600, 16)) == sum(range(100))
 
 
@@ -257,12 +263,12 @@ def test_after_everything_has_expired_new_blocks_are_rolled_up_as_ever(tmp_path:
 def test_a_file_that_outlived_itself_is_cleared_a_bounded_part_at_a_time(tmp_path: Path) -> None:
     path = history_file(tmp_path / "history.db", range(900), ALL_KEPT)
     sizes = [rows_in(path)[1]]
-    with writing(path, HistoryConfig(tiers=DEFAULT_TIERS)) as made:
+    with writing(path, HistoryConfig(tiers=((1, 300), *ALL_KEPT.tiers[1:]))) as made:
         while len(sizes) < 2 or sizes[-1] < sizes[-2]:
             made.tidy(T0 + 86_400)
             sizes.append(rows_in(path)[1])
     assert all(before - after <= store.DELETED_AT_ONCE for before, after in pairwise(sizes))
-    assert sizes[-1] == 10  # the newest ten are not rolled up yet
+    assert sizes[-1] == 300
 
 
 # -- size ---------------------------------------------------------------------------------------------------------
@@ -340,7 +346,7 @@ def test_a_lower_limit_shrinks_the_file(tmp_path: Path) -> None:
 
 def test_what_expired_is_given_back_to_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
-    with writing(path) as made:
+    with writing(path, HistoryConfig(tiers=((1, 4), (4, 8), (16, 32)))) as made:
         made.write([fat(number % 9)._replace(start=T0 + number) for number in range(40)], T0 + 40)
         before = size_of(path)
         for _ in range(60):
@@ -376,7 +382,7 @@ def test_a_program_that_reads_for_ever_cannot_make_the_log_grow_without_bound(tm
 
 def test_names_that_no_block_has_are_removed_and_the_others_are_not(tmp_path: Path) -> None:
     path, hour = tmp_path / "history.db", 3600
-    config = HistoryConfig(tiers=((1, 60), (60, 24 * hour)))
+    config = HistoryConfig(tiers=((1, 24), (60, 24 * 60)))
     names = Names(tuple(("text", f"operation {number}", None) for number in range(100)), ("text",))
     with writing(path, config) as made:
         for number in range(100):
@@ -392,7 +398,7 @@ def test_names_that_no_block_has_are_removed_and_the_others_are_not(tmp_path: Pa
 
 def test_a_name_is_kept_as_long_as_blocks_that_were_held_for_hours_before_they_were_written(tmp_path: Path) -> None:
     path, hour = tmp_path / "history.db", 3600
-    with writing(path, HistoryConfig(tiers=((1, 60), (60, 6 * hour)))) as made:
+    with writing(path, HistoryConfig(tiers=((1, 60), (60, 300)))) as made:
         for number in range(0, 6 * hour, hour // 2):
             made.write(stores.slots([number, number + 1]), T0 + 6 * hour)  # and no more
         for now in (T0 + 10 * hour, T0 + 11 * hour):
@@ -400,7 +406,7 @@ def test_a_name_is_kept_as_long_as_blocks_that_were_held_for_hours_before_they_w
             made.tidy(now + 1)
     with Reader(path) as found:
         recorded = everything(found, 60)
-        assert min(starts(recorded)) > 4 * hour
+        assert min(starts(recorded)) > 3 * hour
         assert set(recorded.names.rows) == set(NAMES.rows[:2])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from math import ceil, floor
@@ -27,6 +28,8 @@ STEPS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21_600, DAY)
 """Steps that are chosen for somebody who did not."""
 ROWS_LIMIT = 1_000_000
 """Most steps of operations."""
+CLOCKS_DIFFER_S = 60
+"""What begins later than this from now lies in the future: the file may be of another machine."""
 MANY = 150
 """Steps of a range, above which a longer step is chosen."""
 
@@ -117,19 +120,25 @@ def is_store(source: str) -> bool:
     return not source.startswith(("http://", "https://")) and (source.endswith(".db") or Path(source).is_file())
 
 
-def from_store(path: str, asked: Asked) -> Answer:
-    """What a history on disk holds. Raises ConfigError for a file that is none, and where there is nothing in it."""
+def from_store(path: str, asked: Asked, now: float | None = None) -> Answer:
+    """What a history on disk holds, up to *now* unless a later time is asked for.
+
+    Raises ConfigError for a file that is none, and where there is nothing in it.
+    """
     with Reader(path) as reader:
-        kept = reader.extent()
+        future = int((time.time() if now is None else now) + CLOCKS_DIFFER_S)
+        kept = reader.extent() if future <= (asked.start or 0) else reader.extent(end=future) or reader.extent()
         if kept is None:
             raise ConfigError(f"{path}: nothing has been recorded in it yet")
+        doubts = _of_the_future(reader, future)
         start, end = period(kept, asked)
         tiers = [tier for tier in reader.tiers() if tier.since <= start]
         step = asked.step or step_for(end - start, [tier.step for tier in tiers])
         slot = max((tier.step for tier in tiers if step % tier.step == 0), default=1)
         first, last = floor(start / slot) * slot, ceil(end / slot) * slot
         recorded = reader.read(first, last, step)
-        damaged = reader.damaged
+        if reader.damaged:
+            doubts.append(f"{fmt.plural(reader.damaged, 'block')} of the file cannot be read: counts are lower bounds")
     if not recorded.parts:
         raise ConfigError(
             f"{path}: nothing was recorded from {_times(start, end)}; what there is, is from {_times(*kept)}"
@@ -144,15 +153,22 @@ def from_store(path: str, asked: Asked) -> Answer:
     return Answer(
         Report(
             source=f"history in {path}",
-            doubts=(f"{fmt.plural(damaged, 'block')} of the file cannot be read: counts are lower bounds",)
-            if damaged
-            else (),
+            doubts=tuple(doubts),
             summary=summary,
             courses=_courses(recorded, span, summary),
         ),
         list(_steps_of_all(recorded, span, summary)) if asked.by_operation else [],
         recorded,
     )
+
+
+def _of_the_future(reader: Reader, now: int) -> list[str]:
+    """That there are slots which begin at *now* or later, if so."""
+    ahead = reader.extent(start=now)
+    if ahead is None:
+        return []
+    slots = f"{fmt.plural(reader.ahead(now), 'slot')} in the future, from {_times(*ahead)}"
+    return [f"{slots}: a clock was ahead, or this one is behind; --start and --end show them"]
 
 
 def period(kept: tuple[int, int], asked: Asked) -> tuple[float, float]:

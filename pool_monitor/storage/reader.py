@@ -55,7 +55,10 @@ COPY_LIMIT = 4 * 2**30
 """Most bytes that are copied where a log cannot be read in its place."""
 _NAMES_AT_ONCE = 500  # an SQLite built long ago takes no more than 999 values
 
-_ENDS = f"SELECT start, start + length FROM blocks WHERE step = ? AND start < ? AND {SOUND} ORDER BY start"  # noqa: S608
+_ENDS = (
+    "SELECT start, start + length FROM blocks "  # noqa: S608
+    f"WHERE step = ? AND start >= ? AND start < ? AND {SOUND} ORDER BY start"
+)
 
 T = TypeVar("T")
 
@@ -99,15 +102,15 @@ class Reader:
             selected = self._selected(start, end, step)
             return self._recorded(selected)
 
-    def extent(self, before: int = TIME_LIMIT) -> tuple[int, int] | None:
-        """When the first slot that is left begins and the last one ends, or None when there is none.
+    def extent(self, start: int = -TIME_LIMIT, end: int = TIME_LIMIT) -> tuple[int, int] | None:
+        """When the first slot that is left begins and the last one ends, of those that begin from *start* on, before
+        *end*; None when there is none.
 
-        Only slots that begin *before* a time count: by a clock that was ahead for a while, there are some in the
-        future (`ahead`).
+        A clock that was ahead for a while has made slots that lie in the future: ``extent(end=now)`` is without them.
         """
         with self._work(), transaction(self._connection, "DEFERRED"):
             ends = [
-                self._connection.execute(f"{_ENDS} {order} LIMIT 1", (tier.step, before)).fetchone()
+                self._connection.execute(f"{_ENDS} {order} LIMIT 1", (tier.step, start, end)).fetchone()
                 for tier in self._tiers()
                 for order in ("ASC", "DESC")
             ]
@@ -156,7 +159,22 @@ class Reader:
         tiers = tiers_of(self._connection)
         if not tiers:
             raise sqlite3.DatabaseError(DAMAGED)
-        return tiers
+        newest = f"SELECT start FROM blocks WHERE step = ? AND {SOUND} ORDER BY id DESC LIMIT 1"  # noqa: S608
+        now = self._first(newest, tiers[0].step)
+        return [tier if now is None or tier.since <= now else self._as_of(tier, now) for tier in tiers]
+
+    def _as_of(self, tier: Kept, now: int) -> Kept:
+        """*tier*, whose last block deleted was written by a clock that was ahead of *now*, when the last was written.
+
+        As of now it has what is left, in the order it came.
+        """
+        oldest = f"SELECT start FROM blocks WHERE step = ? AND start <= ? AND {SOUND} ORDER BY id LIMIT 1"  # noqa: S608
+        first = self._first(oldest, tier.step, now)
+        return tier._replace(since=now if first is None else first)
+
+    def _first(self, sql: str, *values: int) -> int | None:
+        row = self._connection.execute(sql, values).fetchone()
+        return None if row is None else row[0]
 
     def _selected(self, start: int, end: int, step: int) -> _Selection:
         """The blocks to answer with."""

@@ -15,6 +15,17 @@ ones is not rolled up into it yet*. That is how it is read (`pool_monitor.storag
 Blocks go by the wall clock, and are in the order they came. A clock that steps back makes slots that were there
 before: they are rows of their own, and add up when they are read.
 
+What a tier keeps is decided by no reading of that clock alone, because one that is wrong for a moment would delete
+everything. A block is deleted, the one that came first before the others, when both is so: it ended longer ago than
+the retention of its tier, and its tier has more slots than that retention has room for. So
+
+- a clock that is ahead, by whatever, for however long, deletes one old slot for each new one, as at any other time;
+- after a pause of days what was recorded before it is left, and makes room as new slots come;
+- a clock that is behind deletes nothing; what is in its future stays, and does not count, until the clock is there;
+- slots that a wrong clock put into the future stay until the size limit deletes them, in the order they came.
+
+The size limit goes by the order in which blocks came, and by no clock.
+
 All of this runs in a thread beside the event loop. Between two pieces of work it lets go of the interpreter
 (`breathe`), so that the loop never waits for longer than one of them.
 """
@@ -136,8 +147,6 @@ class Store:
         with in_time(self.connection), transaction(self.connection):
             for slot in slots:
                 self._insert(finest, slot.start, slot.length, self._numbered(slot), now)
-                # Deleted while the clock was ahead: as of now, all is there again.
-                self._do("UPDATE tiers SET gone = ? WHERE gone > ?", (slot.start, slot.start))
                 breathe()
 
     def tidy(self, now: int) -> None:
@@ -225,15 +234,23 @@ class Store:
         """Delete what its tier keeps no longer. Returns whether there may be more."""
         counts = []
         for tier, rolled in self._marked():
-            oldest = now - tier.retention
             expired = self._all(
                 "SELECT id, start + length, length(body) FROM blocks "  # noqa: S608
-                f"WHERE step = ? AND start <= ? AND start + length <= ? AND id <= ? AND {SOUND} ORDER BY start LIMIT ?",
-                (tier.step, oldest, oldest, rolled, DELETED_AT_ONCE),
+                f"WHERE step = ? AND id <= ? AND start + length <= ? AND {SOUND} ORDER BY id LIMIT ?",
+                (tier.step, rolled, now - tier.retention, min(self._surplus(tier, now), DELETED_AT_ONCE)),
             )
             self._delete(tier, expired, now)
             counts.append(len(expired))
         return DELETED_AT_ONCE in counts
+
+    def _surplus(self, tier: Tier, now: int) -> int:
+        """How many slots *tier* has, in the past, that its retention has no room for."""
+        kept = tier.retention // tier.step
+        if self._blocks[tier.step] <= kept:
+            return 0
+        counted = "SELECT count(DISTINCT start) FROM blocks WHERE step = ? AND start < ?"
+        [[slots]] = self._all(counted, (tier.step, now))
+        return max(int(slots) - kept, 0)
 
     def _make_room(self, size: int, now: int) -> None:
         """Delete the oldest blocks of the tier that takes up most until *size* more bytes fit in."""
