@@ -259,6 +259,39 @@ async def test_what_cannot_be_written_is_held_and_written_when_it_can(
     assert marks_in(owner.path) == owner.put_marks - lost
 
 
+@pytest.mark.parametrize(("file", "share"), [("history.db-wal", 0), ("history.db-wal", 2), ("history.db", 0)])
+async def test_a_file_or_a_log_that_is_cut_off_is_noticed_with_the_next_flush(
+    owner: Owner, opened: History, file: str, share: int
+) -> None:
+    for _ in range(2):
+        owner.put(opened, 40)
+        assert await opened.flush()
+    cut = owner.path.with_name(file)
+    os.truncate(cut, cut.stat().st_size // share if share else 0)
+    before = owner.put_marks
+    owner.put(opened, 5)
+    assert not await opened.flush()
+    assert "another program has cut it or its log off; what was in it may be lost" in owner.told[0]
+    assert opened.stats().held == 5
+    assert await opened.flush()
+    assert owner.told[1:] == ["recovered"]
+    await opened.close()
+    with closing(sqlite3.connect(owner.path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    with Reader(owner.path) as found:
+        assert marks(found.read(T0 + 80, T0 + 96, 1)) == owner.put_marks - before
+
+
+async def test_a_log_that_another_program_moves_into_the_file_is_no_harm(owner: Owner, opened: History) -> None:
+    for _ in range(3):
+        owner.put(opened, 20)
+        assert await opened.flush()
+        with closing(sqlite3.connect(owner.path)) as other:
+            assert schema.pragma(other, "wal_checkpoint(TRUNCATE)") == 0
+        assert owner.path.with_name("history.db-wal").stat().st_size == 0
+    assert owner.told == []
+
+
 def damage(path: Path, *tables: str) -> None:
     """Write over the first page of each of *tables*."""
     with closing(sqlite3.connect(path)) as connection:
@@ -309,6 +342,17 @@ async def test_blocks_that_memory_has_no_room_for_are_dropped_oldest_first_and_c
         assert found.extent()[1] == T0 + 2000  # type: ignore[index]
         assert len(everything(found, 1).parts) <= stats.held
     await made.close()
+
+
+async def test_a_block_that_no_reader_would_take_is_dropped_and_counted(
+    owner: Owner, opened: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "ROOM_LIMIT", 100_000)
+    opened.put(*stores.fat(0))
+    owner.put(opened, 2)
+    assert await opened.flush()
+    assert opened.stats().dropped == 1
+    assert marks_in(owner.path) == owner.put_marks
 
 
 async def test_one_that_was_never_written_gives_up_what_it_holds_when_it_is_closed(owner: Owner) -> None:

@@ -23,7 +23,7 @@ from pool_monitor.clock import Clock, SystemClock
 from pool_monitor.config import HistoryConfig
 from pool_monitor.errors import ConfigError
 from pool_monitor.log import logger
-from pool_monitor.metrics.block import Block
+from pool_monitor.metrics.block import ROOM_LIMIT, Block
 from pool_monitor.metrics.recorded import Names, Recorded
 from pool_monitor.storage.files import expanded
 from pool_monitor.storage.reader import Reader, joined
@@ -132,9 +132,10 @@ class History:
     def put(self, start: int, length: int, block: Block, names: Names) -> None:
         """Have *block* written: what was counted in *length* seconds from *start* on (wall clock). Never blocks.
 
-        *names* says whose numbers it holds. Neither may be changed afterwards. Once it is closed, blocks are dropped.
+        *names* says whose numbers it holds. Neither may be changed afterwards. Once it is closed, blocks are dropped;
+        so is one that takes more than `ROOM_LIMIT`.
         """
-        if self._closing:
+        if self._closing or block.room > ROOM_LIMIT:
             self._dropped += 1
         elif len(block.rows) or len(block.pools):
             slot = Slot(start, length, block, names)

@@ -46,6 +46,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from pool_monitor.config import HistoryConfig, Tier
+from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import HIGHEST_NUMBER, ROOM_LIMIT, Block, merge
 from pool_monitor.metrics.recorded import Names
 from pool_monitor.storage.files import expanded, log_of, open_private, resolved
@@ -55,6 +56,7 @@ from pool_monitor.storage.schema import (
     DAMAGED,
     SOUND,
     check_header,
+    connected,
     figure,
     in_time,
     log_limit,
@@ -126,6 +128,7 @@ class Store:
                     counted = "SELECT count(*), total(length(body)) FROM blocks WHERE step = ?"
                     [[self._blocks[step], size]] = self._all(counted, (step,))
                     self._bytes[step] = int(size)
+            self._note_sizes()
             self._open = stack.pop_all()
         self._page = figure(self.connection, "page_size")
         self._known: dict[Key, int] = {}
@@ -140,14 +143,14 @@ class Store:
 
     def write(self, slots: Sequence[Slot], now: int) -> None:
         """Add *slots* to the finest tier, in their order."""
-        if not os.path.samestat(self._given.stat(), os.fstat(self._file)):
-            raise OSError("another file is in its place now")
+        self._check_files()
         self._check_log()
         finest = self._tiers[0].step
         with in_time(self.connection), transaction(self.connection):
             for slot in slots:
                 self._insert(finest, slot.start, slot.length, self._numbered(slot), now)
                 breathe()
+        self._note_sizes()
 
     def tidy(self, now: int) -> None:
         """Roll up what is complete, delete what has expired, give back what is free; a bounded part of it."""
@@ -164,6 +167,7 @@ class Store:
         if free > max(pages // 4, 256) or (free and full):
             # As a script, because as a statement it would stop after one page: each is a row without columns.
             self.connection.executescript("PRAGMA incremental_vacuum(256)")
+        self._note_sizes()
 
     def usage(self) -> Usage:
         # What has been written to the log alone, or was cut off there, the file does not show yet.
@@ -291,6 +295,30 @@ class Store:
         ends = [end for _number, end, _size in blocks if end <= now]
         if ends:
             self._do("UPDATE tiers SET gone = max(gone, ?) WHERE step = ?", (max(ends), tier.step))
+
+    def _check_files(self) -> None:
+        """Raises OSError when another program has put something else in the file's place, or has cut it or its log
+        off: SQLite would notice only when it needs what is missing, having written more behind it.
+        """
+        found = self._given.stat()
+        if not os.path.samestat(found, os.fstat(self._file)):
+            raise OSError("another file is in its place now")
+        if found.st_size < self._sizes[0] or (self._log_bytes() < self._sizes[1] and not self._whole()):
+            raise OSError("another program has cut it or its log off; what was in it may be lost")
+
+    def _whole(self) -> bool:
+        """Whether the file has everything although its log is shorter: another program may move it into the file.
+
+        Asked of a connection of its own, because ours remembers what it has read.
+        """
+        try:
+            with closing(connected(self._path, f"{self._path.as_uri()}?mode=ro", uri=True)) as other, in_time(other):
+                return pragma(other, "quick_check(1)") == "ok"
+        except (sqlite3.DatabaseError, ConfigError):
+            return False
+
+    def _note_sizes(self) -> None:
+        self._sizes = self._path.stat().st_size, self._log_bytes()
 
     def _check_log(self) -> None:
         """Raises OSError when the log has outgrown its share and cannot be moved into the file."""
