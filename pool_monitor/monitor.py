@@ -141,7 +141,7 @@ class Monitor:
             window=window,
             window_seconds=chosen.seconds,
             covered_seconds=self._collector.covered_seconds(chosen),
-            service=self._service,
+            service=msgspec.structs.replace(self._service, started_at=self._collector.since_s),
             pools={name: found for name in self._pools if (found := self._detail(name, chosen)) is not None},
             monitor=self._self_view(),
         )

@@ -206,7 +206,7 @@ class ServiceView(Struct, frozen=True, kw_only=True):
     host: str
     python: str
     started_at: float
-    """When the monitor was entered, seconds since the epoch."""
+    """When the monitor was entered, seconds since the epoch, by the wall clock as it is set now."""
 
 
 class HistoryView(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from pool_monitor import telemetry
 from pool_monitor.clock import ManualClock, SteadyClock, WakefulClock
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.events import OPERATION_EXCEPTION, OPERATION_STOP, WORKER_CRASH
+from pool_monitor.export.tabular import rows
 from pool_monitor.metrics import WINDOWS, Collector, Metrics
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS
 from pool_monitor.snapshot import Distribution, PoolView, Range
@@ -377,6 +378,35 @@ def test_totals_only_grow_and_outlive_every_window(rig) -> None:
     assert by_operation.outcomes[row].tolist() == [7, 1, 0, 0, 0, 0]
     assert by_operation.counts[row].sum() == 21
     assert by_operation.sums[row].tolist() == [70 * MS, 0, 70 * MS]
+
+
+@pytest.mark.parametrize("step", [3600, -3600, 75 * 31_536_000, -60 * 31_536_000, 40, -40])
+def test_after_a_step_of_the_wall_clock_totals_cover_the_time_that_has_passed(rig, step) -> None:
+    for _ in range(60):
+        rig.go(1)
+        rig.ok()
+    rig.clock.step_wall(step)
+    totals = rig.metrics.totals()
+    assert (totals.since, totals.at) == (START + step, START + step + 60)
+    assert rig.metrics.since == totals.since
+    [row] = rows(totals)
+    assert (row.start, row.covered_seconds, row.rate) == (START + step, 60, 1.0)
+    assert rig.metrics.summary("5m").pools["p"].total.rate == 1.0
+    assert sum(point.calls for point in rig.metrics.range(START + step, START + step + 61, step=1).points) == 60
+    rig.clock.step_wall(-step)
+    assert rig.metrics.totals().since == START
+
+
+def test_a_clock_that_is_ahead_by_half_a_second_is_one_and_the_same_at_every_look(rig) -> None:
+    seconds: list[int] = []
+    rig.collector.on_second(lambda start, _block, _names: seconds.append(start))
+    since = set()
+    for number in range(20):
+        rig.clock.step_wall(0.499 if not number else 0.002 if number % 2 else -0.002)
+        rig.go(1)
+        since.add(rig.metrics.totals().since)
+    assert since == {START}
+    assert seconds == [int(START) + number for number in range(20)]
 
 
 def test_the_total_of_an_operation_never_goes_down_when_rows_run_out(rig) -> None:

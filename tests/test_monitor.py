@@ -228,6 +228,15 @@ async def test_pools_may_be_entered_after_the_monitor_and_leave_before_it():
         assert monitor.snapshot().pools["ops"].total.calls == 1
 
 
+async def test_when_it_was_entered_moves_with_the_clock_and_how_long_ago_does_not():
+    clock = ManualClock(0.0)  # a machine that boots without knowing the time
+    async with Monitor(Gauges(), config=NO_SOCKET, clock=clock) as monitor:
+        clock.advance(20)
+        clock.step_wall(1_700_000_000)
+        snap = monitor.snapshot()
+        assert (snap.service.started_at, snap.taken_at, snap.uptime) == (1_700_000_000, 1_700_000_020, 20)
+
+
 async def test_entered_again_it_starts_over():
     gauges = Gauges()
     monitor = Monitor(gauges)

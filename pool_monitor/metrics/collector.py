@@ -76,6 +76,8 @@ MEMORY_PER_SERIES = 32 * 1024
 """What the limit grows by per series when more are allowed than fit into `MEMORY_LIMIT`."""
 LAST_ERRORS = 1024
 """Slots whose last error is remembered: more than a machine can run."""
+_DRIFT_S = 0.75
+"""By how much more than it was thought the wall clock has to be ahead, or less, for that to be a step of it."""
 _TEXT_LIMIT = 80
 _UNWANTED_ENDS = {"health": "did not answer", "protocol": "spoke nonsense"}
 """Why a worker was killed that nobody wanted to end, in words: it counts as dead like one that crashed."""
@@ -132,6 +134,7 @@ class Collector:
 
     def _start(self) -> None:
         self._clock.set()
+        self._drift = 0
         now_ns = self._clock.now_ns()
         self._since_ns = now_ns
         self._sampled_at: dict[str, int] = {}
@@ -207,8 +210,15 @@ class Collector:
             self._listener(second + self._drift_s(), block, self._registry.names())
 
     def _drift_s(self) -> int:
-        """By how many seconds the wall clock has been set ahead since the beginning."""
-        return round((self._clock.wall_ns() - self._clock.now_ns()) / SECOND_NS)
+        """By how many seconds the wall clock has been set ahead since the beginning.
+
+        The last answer holds while it is nearly right: were a clock ahead by half a second, it would else be another
+        one at every look.
+        """
+        ahead_s = (self._clock.wall_ns() - self._clock.now_ns()) / SECOND_NS
+        if abs(ahead_s - self._drift) > _DRIFT_S:
+            self._drift = round(ahead_s)
+        return self._drift
 
     def _handlers(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
         return {
@@ -268,7 +278,7 @@ class Collector:
         tallies = sums.tallies[rows] + opened.tallies[rows]
         names = self._registry.names()
         return Totals(
-            since=self._since_ns / SECOND_NS,
+            since=self.since_s,
             at=self.wall_s(),
             names=Names(tuple(names.rows[row] for row in rows), names.pools),
             outcomes=tallies[:, : len(OUTCOMES)],
@@ -287,7 +297,7 @@ class Collector:
 
     @property
     def since_s(self) -> float:
-        """When counting began, in seconds since the epoch."""
+        """When counting began, in seconds since the epoch, by the wall clock as it is set now."""
         return self._since_ns / SECOND_NS + self._drift_s()
 
     def wall_s(self) -> float:

@@ -56,7 +56,7 @@ class Metrics:
 
     @property
     def since(self) -> float:
-        """When measuring began, in seconds since the epoch."""
+        """When measuring began, in seconds since the epoch, by the wall clock as it is set now."""
         return self._collector.since_s
 
     def worker(self, worker_id: str, window: str = "5m") -> WorkerView:

@@ -69,9 +69,10 @@ class Totals:
     """
 
     since: float
-    """When counting began, seconds since the epoch."""
+    """When counting began, seconds since the epoch, by the wall clock as it is set now."""
     at: float
-    """Now, seconds since the epoch."""
+    """Now, seconds since the epoch: to a second, ``at - since`` is how long was counted, also after a step of the
+    clock."""
     names: Names
     outcomes: NDArray[np.int64]
     """Calls, shape (rows, `fold.OUTCOMES`)."""
