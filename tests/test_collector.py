@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import math
+import weakref
 from typing import Any
 
 import msgspec
@@ -20,6 +22,7 @@ from pool_monitor.events import OPERATION_EXCEPTION, OPERATION_STOP, POOL_ERROR,
 from pool_monitor.metrics import WINDOWS, Collector, PoolStats, detail
 from pool_monitor.metrics.collector import BUFFER_EVENTS
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS
+from pool_monitor.metrics.window import Windows
 from pool_monitor.snapshot import CallStats, Distribution, PoolView, WorkerView
 
 MS = 1_000_000
@@ -864,3 +867,36 @@ def test_a_failed_call_kept_its_slot_busy_too(collector, clock) -> None:
 def test_the_busy_ratio_is_unknown_while_nothing_is_covered(collector: Collector) -> None:
     [worker] = detail(STATUS, [gauges(0, "busy")], stats(collector)).workers.values()
     assert worker.busy_ratio is None
+
+
+# -- room ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_process_that_may_not_have_so_many_addresses_is_told_how_many_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_shape: Any) -> Any:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("pool_monitor.metrics.window.reserved", full)
+    with pytest.raises(ConfigError, match=r"series_limit=2000 reserves \d\d MiB of addresses.* \(ulimit -v\)"):
+        Collector(["p"], ManualClock())
+
+
+def test_windows_that_begin_anew_do_not_take_up_room_beside_the_old_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[Windows] = weakref.WeakSet()
+
+    class Counted(Windows):
+        def __init__(self, *arguments: Any) -> None:
+            assert not alive
+            super().__init__(*arguments)
+            alive.add(self)
+
+    monkeypatch.setattr("pool_monitor.metrics.collector.Windows", Counted)
+    collector = Collector(["p"], ManualClock())
+    try:
+        for _ in range(2):
+            collector.attach()
+    finally:
+        collector.detach()
+    assert len(alive) == 1

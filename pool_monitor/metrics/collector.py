@@ -67,7 +67,15 @@ from pool_monitor.metrics.series import ROW_BYTES, Key, Names, Registry, can_be_
 from pool_monitor.metrics.trend import TrendRing
 from pool_monitor.metrics.window import LONGEST, SECOND_NS, Window, Windows
 from pool_monitor.snapshot import CRASHED, MonitorView, PoolView
-from pool_monitor.telemetry import FAILURES, EventName, HandlerFunction, Measurements, Metadata, pass_on
+from pool_monitor.telemetry import (
+    FAILURES,
+    EventName,
+    HandlerFunction,
+    Measurements,
+    Metadata,
+    describe,
+    pass_on,
+)
 
 BUFFER_EVENTS = 2048
 """Calls buffered at most: folding that many at once takes half a millisecond; more would be little cheaper per call."""
@@ -77,7 +85,7 @@ MEMORY_PER_SERIES = 32 * 1024
 LAST_ERRORS = 1024
 """Slots whose last error is remembered: more than a machine can run."""
 _DRIFT_S = 0.75
-"""By how much more than it was thought the wall clock has to be ahead, or less, for that to be a step of it."""
+"""Seconds by which the wall clock has to differ from the drift noted last, for that to be a step of it."""
 _TEXT_LIMIT = 80
 _UNWANTED_ENDS = {"health": "did not answer", "protocol": "spoke nonsense"}
 """Why a worker was killed that nobody wanted to end, in words: it counts as dead like one that crashed."""
@@ -99,7 +107,8 @@ class Collector:
 
     *series_limit* is the most histograms kept (`pool_monitor.metrics.series`), *memory_limit* the most bytes all
     of this may ever hold: 64 MiB, or 32 KiB per series if that is more. When the windows would need more they reach
-    back less far, and say so. Raises ConfigError when the two do not go together.
+    back less far, and say so. Raises ConfigError when the two do not go together, and when the process may not have so
+    many addresses.
     """
 
     def __init__(
@@ -144,9 +153,20 @@ class Collector:
         self._last_errors.clear()
         self._last_deaths.clear()
         self._trend = TrendRing(len(self._registry.pools))
-        self._windows = Windows(
-            now_ns, self._registry.row_limit, len(self._registry.pools), self._windows_limit, self._on_closed
-        )
+        self._windows = self._reserved(now_ns)
+
+    def _reserved(self, now_ns: int) -> Windows:
+        """Empty windows. Raises ConfigError when the system has no room for them."""
+        self.__dict__.pop("_windows", None)  # the old ones first: both at once would take twice the room
+        rows, pools = self._registry.row_limit, len(self._registry.pools)
+        try:
+            return Windows(now_ns, rows, pools, self._windows_limit, self._on_closed)
+        except (OSError, MemoryError) as error:
+            wanted = Windows.most_fixed_bytes(rows, pools) / 2**20
+            raise ConfigError(
+                f"series_limit={self.series_limit} reserves {wanted:,.0f} MiB of addresses, and the system has no room "
+                f"for them ({describe(error)}); lower series_limit in [metrics], or raise the limit (ulimit -v)"
+            ) from error
 
     # -- lifecycle ------------------------------------------------------------------------------------------------
 
@@ -212,8 +232,8 @@ class Collector:
     def _drift_s(self) -> int:
         """By how many seconds the wall clock has been set ahead since the beginning.
 
-        The last answer holds while it is nearly right: were a clock ahead by half a second, it would else be another
-        one at every look.
+        The last answer holds while it is nearly right. With a clock that is ahead by half a second, rounding alone
+        would give one answer or the other at every look.
         """
         ahead_s = (self._clock.wall_ns() - self._clock.now_ns()) / SECOND_NS
         if abs(ahead_s - self._drift) > _DRIFT_S:

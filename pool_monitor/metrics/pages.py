@@ -24,6 +24,8 @@ def reserved(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
 
     So the arrays can have their final size from the start, and never have to be copied into larger ones. np.zeros
     promises as much, but asks the system for huge pages, of which the first number written takes up 2 MB.
+
+    Addresses are taken for all of them: raises OSError when the process may not have so many.
     """
     kind = np.dtype(dtype)
     size = math.prod(shape)
