@@ -245,6 +245,8 @@ def test_when_the_wall_clock_is_set_ahead_the_past_moves_with_it(rig) -> None:
     ("arguments", "words"),
     [
         ({"start": "yesterday"}, "start='yesterday': needs seconds since the epoch"),
+        ({"start": -7e10}, "start=-70000000000.0: needs seconds since the epoch"),
+        ({"start": START, "end": 10**400}, "end=1000"),
         ({"start": math.nan}, "start=nan: needs seconds since the epoch"),
         ({"start": True}, "start=True"),
         ({"start": datetime(2026, 1, 1)}, "needs a time zone"),  # noqa: DTZ001
