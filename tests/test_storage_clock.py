@@ -5,8 +5,10 @@ without it, and what it put into the future is said to be there.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -27,9 +29,15 @@ def kept(path: Path, step: int) -> list[int]:
     return [start - T0 for (start,) in rows]
 
 
+@cache
+def full() -> bytes:
+    with TemporaryDirectory() as directory:
+        return history_file(Path(directory) / "history.db", range(FULL)).read_bytes()
+
+
 def after(path: Path, *seconds: Iterable[int]) -> Path:
     """A history that was full when its clock went on with these *seconds*; one process for each."""
-    history_file(path, range(FULL))
+    path.write_bytes(full())
     for some in seconds:
         history_file(path, some)
     return path

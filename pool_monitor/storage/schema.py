@@ -39,6 +39,7 @@ TIME_LIMIT = 5 * 10**10
 BODY_LIMIT = 64 * 2**20
 """Most bytes of a block in the file."""
 _MAGIC = b"SQLite format 3\0"
+_WORDS_MAX = 300
 _TIERS_MAX = 64  # each has at least twice the step of the one before
 _STEPS_BETWEEN = 50_000
 """Steps of SQLite's machine between two looks at the clock: some milliseconds."""
@@ -313,5 +314,6 @@ def reason(path: Path, error: BaseException) -> str:
     remedy = next((text for name, text in remedies.items() if kind.startswith(name)), None)
     if isinstance(error, MemoryError):
         return f"{path}: there is not enough memory for it"
-    what = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    what = (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:_WORDS_MAX]
+    what = what if what.isprintable() else ascii(what)  # SQLite quotes the file
     return f"{path}: {what}; {remedy}" if remedy else f"{path}: {what}"
