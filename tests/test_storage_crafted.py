@@ -171,7 +171,7 @@ def told(path: Path) -> str:
 
 
 def goes_on(path: Path) -> None:
-    """Whoever writes to it refuses it, or counts what comes, once, and rolls it up."""
+    """A writer refuses it, or counts what comes, once, and rolls it up."""
     try:
         with writing(path) as made:
             made.write(stores.slots(range(SECONDS, SECONDS + 12)), T0 + SECONDS + 12)

@@ -218,7 +218,7 @@ def _stats(
         name = name_of(calls.names.rows[row])
         if name is not None:
             group[row] = called.setdefault(name, len(called))
-    busy_ns = np.zeros(len(called) + 1, np.int64)  # the last one is nobody's
+    busy_ns = np.zeros(len(called) + 1, np.int64)  # the last one takes what is left out
     for part in calls.parts:
         np.add.at(busy_ns, group[part.block.rows], part.block.tallies[:, BUSY])
     fields = fields_of([(part.block, group) for part in calls.parts], len(called), [covered_s] * len(called))

@@ -1,4 +1,4 @@
-"""The writer's side of the file, without tasks or clocks: every method is one transaction, told what time it is.
+"""The writer's side of the file, without tasks or a wall clock: every method is one transaction, given the time.
 
 Theory of operation
 -------------------
