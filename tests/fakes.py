@@ -30,6 +30,7 @@ class FakeTransport:
         self.wanted_back: list[int] = []
         self.flows: list[bool] = []  # whether it was to be read no more, each time that was said
         self.holds: list[tuple[int, bool]] = []  # the same of single streams
+        self.reading = 0
         self.on_call: Callable[[], None] = lambda: None
         self.on_cancel: Callable[[int], None] = lambda _id: None
 

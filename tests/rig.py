@@ -30,6 +30,7 @@ class FakeTransport:
         self.stall = 0.0
         self.handed = 0
         self.begun = 0  # the number of the last call begun; those taken back have had theirs
+        self.reading = 0
         self.executed: list[int] = []  # ids of the calls begun
         self.dead = False
 

@@ -578,48 +578,62 @@ def test_while_calls_are_on_trial_nobody_is_told_when_to_come_again() -> None:
     assert "until those on trial have ended" in str(error)
 
 
-def test_a_call_that_three_workers_did_not_live_to_begin_is_given_up() -> None:
-    async def main() -> tuple[list[bool], str, list[bool]]:
-        pool = made(1)
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_call_that_three_workers_did_not_live_to_begin_is_given_up(beside: bool) -> None:
+    async def main() -> tuple[list[bool], str, int, bool]:
+        pool = made(1, concurrency=4 if beside else 1)
         (worker,) = pool.running()
-        poison, ends = go(pool, idempotent=True), []
-        others = [go(pool) for _ in range(3)]
+        ends = []
+        if beside:  # another is under way, and is lost each time
+            go(pool)
+            pool.transport(worker).begin()
+        poison = go(pool, idempotent=True)
+        other = go(pool)
         for _ in range(3):
             ends.append(poison.done)
+            pool.transport(worker).reading = poison.nth
             pool.die(worker)
+            if beside:
+                go(pool, priority=5)
             pool.start(worker)
-        return ends, str(poison.future.exception()), [call.running or call.line is not None for call in others]
-
-    ends, text, others = run(main())
-    assert ends == [False] * 3
-    assert "3 workers ended where it would have come next" in text
-    assert others == [True] * 3
-
-
-@pytest.mark.parametrize("why", ["another was begun", "the pool ended it"])
-def test_a_call_is_not_given_up_for_workers_that_ended_for_another_reason(why: str) -> None:
-    async def main() -> bool:
-        pool = made(1, concurrency=1)
-        (worker,) = pool.running()
-        pool.calls.roster.depth = 2
-        if why == "another was begun":
-            go(pool)
-        call = go(pool)
-        for _ in range(10):
-            if why == "another was begun":
+            if beside:
                 pool.transport(worker).begin()
-            else:
-                assert worker.process is not None
-                worker.process.end_reason = "resize"
-            pool.die(worker)
-            if why == "another was begun":
-                first = go(pool, priority=5)
-            pool.start(worker)
-            if why == "another was begun":
-                assert next(iter(worker.calls.values())) is first
-        return call.done
+        return ends, str(poison.future.exception()), poison.readers, other.done
 
-    assert run(main()) is False
+    ends, text, readers, other = run(main())
+    assert ends == [False] * 3
+    assert "3 workers ended while they read it and none began it" in text
+    assert readers == 3
+    assert not other
+
+
+@pytest.mark.parametrize("size", [1, 30])
+def test_a_call_is_not_given_up_for_workers_that_ended_at_one_moment_or_for_another_call(size: int) -> None:
+    async def main() -> tuple[bool, int]:
+        pool = made(size)
+        call = go(pool)
+        for _ in range(max(size, 15)):
+            (worker,) = [one for one in pool.running() if one.calls]
+            pool.transport(worker).reading = call.nth + 1
+            pool.die(worker)
+            if size == 1:
+                pool.start(worker)
+        return call.done, call.readers
+
+    assert run(main()) == (False, 0)
+
+
+def test_a_call_is_not_handed_over_for_ever_where_workers_do_not_tell_what_they_read() -> None:
+    async def main() -> str:
+        pool = made(2)
+        call = go(pool)
+        while not call.done:
+            (worker,) = [one for one in pool.running() if one.calls]
+            pool.die(worker)
+            pool.start(worker)
+        return str(call.future.exception())
+
+    assert "20 workers held it and none began it" in run(main())
 
 
 def test_a_call_that_is_given_back_after_it_had_begun_is_not_done_twice() -> None:

@@ -277,7 +277,7 @@ async def test_a_call_that_ends_every_worker_it_comes_next_on_is_given_up_and_th
         await asyncio.gather(*(pool.run("echo", number) for number in range(200)))
         with telemetry.capture(("pool", "worker", "crash")) as crashes:
             others = [asyncio.ensure_future(pool.run("echo", number)) for number in range(100)]
-            with pytest.raises(PoisonedCall, match="3 workers ended where it would have come next") as caught:
+            with pytest.raises(PoisonedCall, match="3 workers ended while they read it and none began it") as caught:
                 await pool.options(idempotent=True).run("echo", "POISON")
             assert await asyncio.gather(*others) == list(range(100))
         assert (caught.value.retryable, caught.value.exit_code) == (False, 7)

@@ -67,6 +67,19 @@ def test_the_end_of_a_call_does_not_bring_a_session_back_that_was_ended() -> Non
     assert len(sessions) == 0
 
 
+def test_sessions_with_calls_are_not_looked_through_again_for_each_newcomer() -> None:
+    sessions = table(limit=3)
+    for number in range(100):
+        session, _ = sessions.use(str(number), number)
+        session.active = "call"
+        assert sessions.expire(number) == []
+        assert len(sessions._idle) == 0  # what the next one would look through
+    session.active = None
+    sessions.left(session, 200)
+    assert sessions.expire(200) == [Dropped("99", 0, "limit")]
+    assert len(sessions) == 99
+
+
 @given(
     st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["use", "call", "left", "end"]), st.floats(0, 5))),
     st.integers(1, 4),

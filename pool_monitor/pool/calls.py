@@ -21,6 +21,8 @@ _ids = itertools.count(1)
 
 STREAM_HIGH = 64  # items of a stream nobody has read yet at which its worker is no longer listened to
 STREAM_LOW = 16  # and at which it is again
+_READERS = 3  # workers that end while they read a call, after which it is poison
+_HOLDERS = 20  # and for workers that do not tell what they read; many can end at one moment, through no call's fault
 _ON_THE_WAY = 16 << 20  # bytes: many times what sockets hold
 _ITEMS_ON_THE_WAY = 8  # of whatever size
 
@@ -47,6 +49,7 @@ class Call:
         "done",
         "expects",
         "future",
+        "holders",
         "id",
         "items",
         "kwargs",
@@ -55,12 +58,12 @@ class Call:
         "operation",
         "options",
         "queue_ns",
+        "readers",
         "running",
         "sent_ns",
         "session",
         "session_kind",
         "started_ns",
-        "suspected",
         "tick",
         "trial",
         "worker",
@@ -96,7 +99,8 @@ class Call:
         self.worker: Worker | None = None  # where it is now, or was last
         self.attempts = 0
         self.running = False  # on a worker, and not done
-        self.suspected = 0  # workers that ended where it would have come next
+        self.readers = 0  # workers that ended while they read it
+        self.holders = 0  # workers that ended with it in their hands, none of which had begun it
         self.done = False
 
     def tell(self, error: BaseException | None, result: Any) -> None:
@@ -111,6 +115,15 @@ class Call:
         if self.items is not None:
             self.items.wake()
 
+    def outlived(self, *, reading: bool) -> None:
+        """A worker has ended that held it and had not begun it; *reading*: while it read this very call."""
+        self.holders += 1
+        self.readers += reading
+
+    def is_poison(self, workers: int) -> bool:
+        """Whether it is most likely what ends the *workers* of the pool: no other is handed it."""
+        return self.readers >= _READERS or self.holders >= max(_HOLDERS, 3 * workers)
+
     @property
     def priority(self) -> int:
         return self.options.priority
@@ -122,7 +135,8 @@ class Call:
 
 def poisoned(call: Call, last: PoolError) -> PoisonedCall:
     """What a call is told that several workers did not survive; *last*: what it would be told of the last one."""
-    text = f"{call.operation}: {call.suspected} workers ended where it would have come next, so no other is handed it"
+    seen = f"{call.readers} workers ended while they read it" if call.readers else f"{call.holders} workers held it"
+    text = f"{call.operation}: {seen} and none began it, so no other is handed it"
     about = (last.worker, last.exit_code, last.stderr) if isinstance(last, WorkerDied) else (None, None, "")
     worker = about[0] or (call.worker.id if call.worker is not None else "?")
     return PoisonedCall(f"{text}; the last end: {last}", worker=worker, exit_code=about[1])

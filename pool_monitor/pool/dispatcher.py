@@ -56,7 +56,6 @@ _CHECKOUT = events.WORKER_CHECKOUT.event
 _CHECKIN = events.WORKER_CHECKIN.event
 
 _WEIGHT = 0.05  # of the latest call in means
-_SUSPECT = 3  # workers that ended where a call would have come next, after which no other is handed it
 
 
 class Dispatcher:
@@ -413,15 +412,14 @@ class Dispatcher:
         calls = list(worker.calls.values())
         worker.calls.clear()
         begun = [call for call in calls if worker.has_begun(call)]
+        reading = 0 if worker.transport is None else worker.transport.reading
         worker.transport = None
-        reason = None if worker.process is None else worker.process.end_reason
-        if calls and not begun and reason in (None, "protocol"):  # it ended where it would have begun the first of them
-            calls[0].suspected += 1
         for call in reversed(calls[len(begun) :]):  # the last first, since each goes to the front
-            if not call.done and call.suspected < _SUSPECT:
-                self._take_back(call)
-            elif not call.done:
+            call.outlived(reading=reading == call.nth)
+            if not call.done and call.is_poison(len(self.workers)):
                 self._end(call, poisoned(call, error_for(call)))
+            elif not call.done:
+                self._take_back(call)
         now_ns = self._now_ns()
         for call in begun:
             self.gate.times.add(call.operation, (now_ns - call.sent_ns) / 1e9)  # it held its worker all the same

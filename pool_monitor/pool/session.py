@@ -73,7 +73,10 @@ class SessionTable(Generic[CallT]):
 
     def __init__(self, ttl: float, limit: int) -> None:
         self._ttl, self._limit = ttl, limit
-        self._sessions: OrderedDict[str, SessionState[CallT]] = OrderedDict()  # least recently used first
+        self._sessions: dict[str, SessionState[CallT]] = {}
+        # Those that may have no call, least recently used first. One with a call is taken out when it is come across,
+        # so that many of them are not looked through for each newcomer.
+        self._idle: OrderedDict[str, SessionState[CallT]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -84,34 +87,37 @@ class SessionTable(Generic[CallT]):
     def use(self, session_id: str, now: float) -> tuple[SessionState[CallT], bool]:
         """The session, made if it is not there; and whether it was made now."""
         session = self._sessions.get(session_id)
-        if session is not None:
-            session.last_used = now
-            self._sessions.move_to_end(session_id)
-            return session, False
-        session = self._sessions[session_id] = SessionState(session_id, now)
-        return session, True
+        new = session is None
+        if session is None:
+            session = self._sessions[session_id] = SessionState(session_id, now)
+        self._used(session, now)
+        return session, new
 
     def left(self, session: SessionState[CallT], now: float) -> None:
         """A call of *session* has ended: it counts as used until now."""
-        session.last_used = now
         if self._sessions.get(session.id) is session:
-            self._sessions.move_to_end(session.id)
+            self._used(session, now)
+
+    def _used(self, session: SessionState[CallT], now: float) -> None:
+        session.last_used = now
+        self._idle[session.id] = session
+        self._idle.move_to_end(session.id)
 
     def end(self, session_id: str) -> SessionState[CallT] | None:
         """Forget a session. Its calls go on; their data goes nowhere."""
+        self._idle.pop(session_id, None)
         return self._sessions.pop(session_id, None)
 
     def expire(self, now: float) -> list[Dropped]:
         """Drop what is out of date and what is over the limit."""
         dropped: list[Dropped] = []
-        over = len(self._sessions) - self._limit
-        for session in self._sessions.values():
-            idle = now - session.last_used
-            if idle < self._ttl and over <= 0:
-                break  # the rest was used later still
+        while self._idle:
+            session = next(iter(self._idle.values()))
             if session.active is None:
+                idle = now - session.last_used
+                if idle < self._ttl and len(self._sessions) <= self._limit:
+                    break  # the rest was used later still
                 dropped.append(Dropped(session.id, idle, "limit" if idle < self._ttl else "ttl"))
-                over -= 1
-        for gone in dropped:
-            del self._sessions[gone.id]
+                del self._sessions[session.id]
+            del self._idle[session.id]
         return dropped

@@ -286,7 +286,14 @@ class Slots:
         """Ask it to leave, then make it."""
         assert self._group is not None
         assert process.transport is not None
-        self._group.start_soon(process.transport.stop, self.config.stop_grace, self.config.kill_grace)
+        self._group.start_soon(self._stopped, process.transport)
+
+    async def _stopped(self, transport: Transport) -> None:
+        try:
+            await transport.stop(self.config.stop_grace, self.config.kill_grace)
+        except Exception:  # noqa: BLE001 - it cannot be asked: no reason to end the pool
+            logger("pool").exception("a worker could not be asked to leave", pool=self.pool)
+            transport.kill()
 
     def misbehaved(self, worker: Worker, reason: str) -> None:
         """The slot's process does what the protocol does not allow."""
@@ -387,8 +394,9 @@ class Slots:
                     await worker.unwanted.wait()
         finally:
             worker.recycling = False
-            if worker.process is not process and worker.process is not None and worker.process.worn:
-                self.worn(worker)  # it was handed its calls before this task had ended
+            now = worker.process
+            if now is not None and now.worn and (now.spent or now is not process) and worker.lifecycle.state in _ALIVE:
+                self.worn(worker)  # it came to be so while this task could not see to it
 
     async def recycle(self, worker: Worker, old: Process | None, reason: str) -> StartError | None:
         """Replace *old*, the slot's process, by a fresh one: started first, changed when the slot is idle, so that
@@ -468,7 +476,10 @@ class Slots:
                 if lived > self.config.restart_period:
                     self._crash_loop(worker, None)
             if process is not None and worker.transport is not None and worker.lifecycle.state in _ALIVE:
-                self._look_at(worker, process, now)
+                try:
+                    self._look_at(worker, process, now)
+                except Exception:  # noqa: BLE001 - it is looked at again: no reason to end the pool
+                    logger("pool").exception("a worker could not be looked at", pool=self.pool, worker=worker.id)
 
     def _look_at(self, worker: Worker, process: Process, now: float) -> None:
         health, first = process.health, worker.call
@@ -493,7 +504,7 @@ class Slots:
         if health.due(now):
             worker.transport.ping(health.ask(now))
         age = (time.monotonic_ns() - process.started_ns) / 1e9
-        reason = process.limits.reason(process.served, age, process.rss)
+        reason = process.limits.reason(process.handed, age, process.rss)
         if reason is not None:
             self._recycle_soon(worker, reason)
 
@@ -574,10 +585,10 @@ class Line:
 
 def _processor_time(pid: int) -> float | None:
     """Seconds a process has computed; None when it cannot be told."""
-    import psutil
-
     try:
+        import psutil
+
         times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
+    except Exception:  # noqa: BLE001 - it is gone, or there is no descriptor left to ask with
         return None
     return float(times.user + times.system)

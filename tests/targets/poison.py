@@ -8,9 +8,12 @@ _decode = _Worker.decode
 
 
 def decode(self, body):
-    if b"POISON" in bytes(body):
-        os._exit(7)
-    return _decode(self, body)
+    codec, plain = self.codec, self.codec.decode
+    codec.decode = lambda body: os._exit(7) if b"POISON" in bytes(body) else plain(body)
+    try:
+        return _decode(self, body)
+    finally:
+        codec.decode = plain
 
 
 _Worker.decode = decode

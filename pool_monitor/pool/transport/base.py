@@ -118,6 +118,12 @@ class Transport(Protocol):
         it was handed may have been begun.
         """
 
+    @property
+    def reading(self) -> int:
+        """The ordinal of the call that the worker was reading when it ended, before it could begin it. 0: of none, or
+        of a worker that does not tell.
+        """
+
     def recall(self, call_ids: Sequence[int]) -> None:
         """Ask for calls back that have not been begun: the sink's `recalled` follows for each that had not. With none
         of them: have the answers sent that the worker may hold back. Does nothing for a worker that does not tell what

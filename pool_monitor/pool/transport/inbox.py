@@ -43,9 +43,11 @@ class Inbox:
         if stream:
             self._streams.add(call_id)
 
-    def recall(self, call_ids: Iterable[int]) -> None:
-        """The worker was asked to give these calls back."""
-        self._recalled.update(call_ids)
+    def recall(self, call_ids: Iterable[int]) -> list[int]:
+        """The worker is asked to give these calls back: those of them that it was not asked for before."""
+        asked = [call_id for call_id in call_ids if call_id not in self._recalled]
+        self._recalled.update(asked)
+        return asked
 
     def forget_first(self) -> None:
         """Take no answer to the call that the worker is on."""

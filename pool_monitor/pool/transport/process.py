@@ -59,6 +59,7 @@ class ProcessTransport:
         self._transport: Wire | None = None
         self._shared: SharedFile | None = None  # until the worker has ended, or says that it makes no use of it
         self._begun: int | None = None  # what the shared memory said last
+        self._reading = 0
         self._leaving = False  # it was asked to end
         self._hung_up = False  # it was killed because it had closed the channel
         self._broken = False  # it spoke nonsense: what else it says is taken only as far as it can be trusted
@@ -256,12 +257,18 @@ class ProcessTransport:
             return self._begun
         return max(self._shared.memory.begun, self._inbox.begun)  # it can take back what it has told
 
+    @property
+    def reading(self) -> int:
+        return self._reading if self._shared is None else self._shared.memory.reading
+
     def recall(self, call_ids: Sequence[int]) -> None:
         if self._shared is None:
             return  # it never had one that it had not begun
-        if call_ids:
-            self._inbox.recall(call_ids)
-            self._urgent(["recall", list(call_ids)])
+        asked = self._inbox.recall(call_ids)
+        if asked:
+            self._urgent(["recall", asked])
+        elif call_ids:
+            self._look()  # it has been asked, and may not have seen it
         elif self._shared.memory.held_back():
             self._look()  # it may be busy longer than it thought, with answers in its outbox
 
@@ -493,7 +500,7 @@ class ProcessTransport:
             self._transport.abort()
         for sock in self._sockets:
             sock.close()
-        self._begun = self.begun
+        self._begun, self._reading = self.begun, self.reading
         self._forget_shared()
         if self._tidying is not None:
             self._tidying.cancel()

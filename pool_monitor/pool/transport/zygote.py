@@ -140,7 +140,7 @@ class Zygote:
                 with output_pipes() as (ours, theirs):
                     self._say("fork", request, list(fds), fds=[*fds.values(), *theirs])
                     self._forks[request] = answer, ours
-                    self._wait_no_longer_than(_PATIENCE)
+                    self._be_patient()
                     return await answer
             except asyncio.CancelledError:
                 if answer.done() and not answer.cancelled() and not answer.exception():
@@ -190,7 +190,7 @@ class Zygote:
             with contextlib.suppress(OSError):  # it has ended, as will be seen
                 self._say("reap", list(itertools.islice(self._dead, _REAPED_AT_ONCE)))
             self._reaping = True
-            self._wait_no_longer_than(_PATIENCE)
+            self._be_patient()
 
     def _reap_now(self, worker: Forked, timeout: float) -> None:
         self._reap(worker)
@@ -204,6 +204,11 @@ class Zygote:
 
     def _say(self, *request: Any, fds: Sequence[int] = ()) -> None:
         socket.send_fds(self._control, [json.dumps(request).encode()], fds)
+
+    def _be_patient(self) -> None:
+        """An answer is waited for: for no longer because more is asked meanwhile."""
+        if self._timer is None:
+            self._wait_no_longer_than(_PATIENCE)
 
     def _wait_no_longer_than(self, patience: float | None) -> None:
         if self._timer is not None:

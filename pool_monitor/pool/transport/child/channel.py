@@ -27,13 +27,6 @@ class ParentGone(Exception):
     """The parent closed the socket, or said ``stop``."""
 
 
-def end_of_channel(error: OSError) -> BaseException:
-    """What *error* means for this process: its parent has gone, unless the target has closed the socket."""
-    if error.errno in (errno.EBADF, errno.ENOTSOCK):
-        return SystemExit("pool_monitor: the target has closed the pool's socket")
-    return ParentGone()
-
-
 class Channel:
     """Frames on a blocking socket. Received by one thread; sent by any.
 
@@ -52,6 +45,16 @@ class Channel:
         self.waiting = 0  # bytes of these
         self._counting = _thread.RLock()  # of the two above, held for no longer than that takes
         self._sending = _thread.allocate_lock()
+        self.copied = False
+
+    def be_copy(self) -> None:
+        """Become a copy that the target has forked off: what was received is not its to do, and it sends nothing."""
+        self.sock.close()
+        self.frames.clear()
+        self._unsent.clear()
+        self.shared = None
+        self.held = self.waiting = 0
+        self.copied = True
 
     def leave(self) -> None:
         """Send what is held back, and leave the socket open until the very end of the process: the parent takes its
@@ -60,6 +63,12 @@ class Channel:
         self.flush()
         self.push()
         self.sock.detach()
+
+    def _end(self, error: OSError) -> BaseException:
+        """What *error* means for this process: its parent has gone, unless the target has closed the socket."""
+        if error.errno in (errno.EBADF, errno.ENOTSOCK) and not self.copied:
+            return SystemExit("pool_monitor: the target has closed the pool's socket")
+        return ParentGone()
 
     # receiving
 
@@ -101,7 +110,7 @@ class Channel:
         except BlockingIOError:
             return False
         except OSError as error:
-            raise end_of_channel(error) from None
+            raise self._end(error) from None
         if not count:
             raise ParentGone
         try:
@@ -165,7 +174,7 @@ class Channel:
                 for piece in pieces:
                     self.sock.sendall(piece)
             except OSError as error:
-                raise end_of_channel(error) from None
+                raise self._end(error) from None
         if self._unsent:
             self.push()
 

@@ -39,7 +39,7 @@ class Running:
     def __init__(self, call_id: int) -> None:
         self.id = call_id
         self.started = time.perf_counter_ns()
-        self.cancelled = False
+        self.cancelled = self.answered = False
         self.paused: Optional[asyncio.Future[None]] = None  # set while nobody reads its items
 
     def times(self) -> List[Any]:
@@ -163,12 +163,15 @@ class ConcurrentWorker(Worker):
             self.finish()
 
     def ended(self, running: Running, _task: asyncio.Task[None]) -> None:
+        if not running.answered:  # the target has cancelled it before its first step
+            self.answer_with(self.failure(running.id, "cancelled", asyncio.CancelledError(), running.times()))
         del self.tasks[running.id], self.calls[running.id]
         self.begin()
 
     async def perform(
         self, running: Running, name: str, payload: Any, stream: bool = False, session: Any = None
     ) -> None:
+        running.answered = True  # or will be
         running.started = time.perf_counter_ns()
         try:
             body = await self.outcome(running, name, payload, stream, session)

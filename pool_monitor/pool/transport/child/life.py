@@ -37,8 +37,11 @@ def loosen(lifeline: socket.socket) -> None:
 
 
 def hear_signals() -> None:
-    """Block no signal: what the service blocks for itself shall be heard here, and by what the target starts."""
+    """Block no signal: what the service blocks for itself shall be heard here, and by what the target starts. Nor
+    ignore the ends of children, or nobody here could learn how they ended.
+    """
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def print_by_lines() -> None:

@@ -41,7 +41,7 @@ class Shared:
         self._map = mmap.mmap(fd, file_size(frame_limit))
         view = memoryview(self._map)
         # One store each, where struct would write byte by byte: the other side may read at any moment.
-        self.counters = view[:16].cast("Q")
+        self.counters = view[:24].cast("Q")  # the calls begun; bytes in the outbox; the call that is being read
         self.outbox = view[_PAGE:_OUTBOX_END]
         self._start = _OUTBOX_END if parent else _OUTBOX_END + area
         self._mine = view[self._start : self._start + area]
@@ -56,6 +56,10 @@ class Shared:
     @property
     def begun(self) -> int:
         return self.counters[0]
+
+    @property
+    def reading(self) -> int:
+        return self.counters[2]
 
     def held_back(self) -> memoryview:
         """The frames in the outbox."""

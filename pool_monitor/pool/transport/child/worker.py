@@ -159,10 +159,16 @@ class Worker:
 
     def decode(self, body: Buffer) -> Any:
         """A message; a value in it that cannot be decoded is left to the call that gets it."""
+        shared = self.shared
+        if shared is not None:
+            shared.counters[2] = self.received + 1  # should it be the end of this process, the parent knows of which
         try:
-            return self.codec.decode(body)
+            message = self.codec.decode(body)
         except Exception:
-            return self.codec.parts(memoryview(body))
+            message = self.codec.parts(memoryview(body))
+        if shared is not None:
+            shared.counters[2] = 0
+        return message
 
     def serve(self) -> None:
         """Answer messages until the parent says stop or goes away."""
@@ -389,7 +395,10 @@ class Worker:
         """Become no more than a copy that the target has forked off: it shares the channel and the event loop's
         descriptors with the worker, and may use neither.
         """
-        self.channel.sock.close()
+        for worker in (self, self.deputy):
+            worker.backlog.clear()
+            worker.shared = None
+        self.channel.be_copy()
         loop = self.deputy.loop
         ready = getattr(loop, "_ready", None)  # of every loop of asyncio's own
         if loop is not None and ready is not None:

@@ -164,6 +164,7 @@ class Zygote:
         """
         for pid in self.workers:
             with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)  # it may have left its group
                 os.killpg(pid, signal.SIGKILL)
         os._exit(0)
 
