@@ -295,3 +295,39 @@ async def test_session_data_can_be_looked_at_however_deep_it_is(depth: int) -> N
             [found] = found
             levels += 1
         assert levels == depth
+
+
+# -- copies that come into being outside the operation itself -----------------------------------------------------
+
+
+async def test_a_copy_that_an_exceptions_text_forks_off_does_nothing_of_what_the_worker_has_to_do(
+    tmp_path: Path,
+) -> None:
+    ran = tmp_path / "ran"
+    async with odd_pool() as pool:
+        await asyncio.gather(*(pool.run("echo", number) for number in range(200)))
+        calls = [pool.try_run("note", str(ran), number) for number in range(40)]
+        calls.insert(5, pool.try_run("raise_and_fork"))
+        results = await asyncio.gather(*calls)
+        assert [type(result.error) for result in results].count(OperationError) == 1
+        assert sorted(map(int, ran.read_text().split())) == list(range(40))
+        assert pool.status().restarts == 0
+
+
+async def test_an_operation_that_cancels_every_task_leaves_no_call_without_an_answer() -> None:
+    async with odd_pool(concurrency=8) as pool:
+        beside = [asyncio.ensure_future(pool.try_run("later", 30)) for _ in range(4)]
+        results = await asyncio.gather(pool.try_run("cancel_all_tasks"), *beside)
+        assert {type(result.error) for result in results[1:]} == {OperationError}
+        assert await pool.run("echo", 1) == 1
+        assert pool.status().restarts == 0
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+async def test_a_worker_learns_how_its_children_ended_though_the_service_does_not_want_to(start_method: str) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        async with odd_pool(start_method=start_method) as pool:
+            assert await pool.run("terminate_child") == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGCHLD, before)

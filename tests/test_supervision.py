@@ -25,6 +25,7 @@ from pool_monitor import (
 )
 from pool_monitor.errors import ConfigError, PayloadError, SessionLost
 from pool_monitor.pool.calls import STREAM_HIGH
+from pool_monitor.pool.recycle import RecycleLimits
 from pool_monitor.pool.worker import Worker
 from tests.support import eventually, ops_pool, read, running, words
 
@@ -539,6 +540,40 @@ async def test_a_process_that_dies_while_its_successor_starts_is_followed_by_tha
             assert pool._slots is not None
             await eventually(lambda: len(pool._slots._living) == 1 and pool.status().idle == 1)
             await asyncio.sleep(0.002 * number)
+
+
+async def test_a_process_that_has_its_last_call_while_a_failed_successor_is_waited_for_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, revoked = licensed(tmp_path)
+    monkeypatch.setattr(RecycleLimits, "draw", lambda *_: RecycleLimits(2, None, None, 4))
+    async with Pool(target, size=1, timeout=10.0, backoff_min=0.3, backoff_max=0.3, health_interval=60.0) as pool:
+        revoked.touch()
+        with telemetry.capture(("pool", "error")) as errors:
+            for number in range(2):
+                await pool.run("echo", number)
+            await eventually(lambda: errors)
+        for number in range(2):
+            await pool.run("echo", number)
+        revoked.unlink()
+        for number in range(10):
+            assert await pool.run("echo", number) == number
+
+
+@pytest.mark.parametrize("where", ["psutil", "looking"])
+async def test_a_worker_that_cannot_be_looked_at_ends_no_pool(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_descriptor_left(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    async with ops_pool(health_interval=0.05, health_timeout=0.05) as pool:
+        if where == "psutil":
+            monkeypatch.setattr("psutil.Process", no_descriptor_left)
+        else:
+            monkeypatch.setattr("pool_monitor.pool.slots._processor_time", no_descriptor_left)
+        with pytest.raises(OperationTimeout):
+            await pool.options(timeout=0.5).run("stuck_in_c")
+        assert pool.status().state == "running"
+        assert await pool.run("echo", 1) == 1
 
 
 async def test_a_recycling_that_fails_is_not_tried_again_at_once(tmp_path: Path) -> None:

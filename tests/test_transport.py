@@ -226,6 +226,20 @@ async def test_answers_held_back_leave_when_the_worker_is_asked_to_look() -> Non
         await eventually(lambda: line.record.of("failed"))
 
 
+async def test_a_call_is_asked_back_once_however_often_that_is_wanted() -> None:
+    async with started(target=WIRE) as line:
+        line.call("sleep", 0.3)
+        ahead = line.call("echo", 1)
+        sent: list[bytes] = []
+        write = line.transport._write
+        line.transport._write = lambda body: (sent.append(body), write(body))
+        for _ in range(50):
+            line.transport.recall([ahead])
+        await eventually(lambda: line.record.of("recalled"))
+        assert len(sent) == 1
+        assert line.record.of("recalled") == [[ahead]]
+
+
 async def test_an_answer_that_arrived_is_not_told_again_from_the_outbox() -> None:
     async with started(target=WIRE) as line:
         await quick(line, "perhaps")

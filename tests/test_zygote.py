@@ -17,13 +17,13 @@ from typing import Any
 import psutil
 import pytest
 
-from pool_monitor import StartError
+from pool_monitor import StartError, WorkerDied
 from pool_monitor.pool.transport import spawn as spawn_module
 from pool_monitor.pool.transport import zygote as zygote_module
 from pool_monitor.pool.transport.launch import Launch, Launcher, import_path
 from pool_monitor.pool.transport.process import ProcessTransport
 from pool_monitor.pool.transport.zygote import Zygote
-from tests.support import OPS, TARGETS, alive, eventually, interpreter
+from tests.support import OPS, TARGETS, alive, eventually, interpreter, ops_pool, running
 
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),
@@ -481,6 +481,28 @@ async def test_a_zygote_that_does_not_answer_is_replaced(launchers: Launchers, m
     launchers.workers[-1].transport.kill()
     assert await launchers.workers[-1].ended() in (None, -signal.SIGKILL), "it is not waited for to be reaped"
     assert await worker.ask("loaded", "sys")
+
+
+async def test_a_stopped_zygote_is_given_up_though_more_is_asked_of_it_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(zygote_module, "_PATIENCE", 0.3)
+    async with ops_pool(max_size=200) as pool:
+        pid = await pool.run("pid")
+        call = await running(pool, "sleep", 60)
+        assert pool._launcher is not None
+        stopped = pool._launcher.zygote_pid
+        assert stopped is not None
+        os.kill(stopped, signal.SIGSTOP)
+        os.kill(pid, signal.SIGKILL)
+        size = 1
+        async with asyncio.timeout(5.0):
+            while not call.done():
+                size += 1
+                await pool.resize(min(size, 12))  # asks for another fork
+                await asyncio.wait([call], timeout=0.1)
+        with pytest.raises(WorkerDied):
+            call.result()
 
 
 # -- when the service ends ----------------------------------------------------------------------------------------
