@@ -657,13 +657,33 @@ def test_a_stream_may_have_some_items_on_the_way_when_it_is_told_to_stand_still_
         small, large = go(pool, stream=True), go(pool, stream=True)
         for _ in range(STREAM_HIGH + 100_000):
             pool.calls.item(worker, small.id, "s", 10)
-        for _ in range(STREAM_HIGH + 8):
+        for _ in range(1 + 8):
             pool.calls.item(worker, large.id, "l", 50 << 20)
         assert pool.misbehaviour == []
         pool.calls.item(worker, large.id, "l", 50 << 20)
         return pool.misbehaviour
 
     assert run(main()) == ["the stream of 'work' does not stand still when told to"]
+
+
+def test_of_large_items_fewer_are_held_than_of_small_ones() -> None:
+    async def main() -> tuple[list[tuple[int, bool]], list[int]]:
+        pool = made(1, concurrency=2)
+        (worker,) = pool.running()
+        call = go(pool, stream=True)
+        assert call.items is not None
+        held = []
+        for _ in range(5):
+            pool.calls.item(worker, call.id, "l", 4 << 20)
+            held.append(len(call.items.buffer))
+        while call.items.buffer:
+            if call.items.take()[1]:
+                pool.calls.read_on(call)
+        return pool.transport(worker).holds, held
+
+    (stop, go_on), held = run(main())
+    assert held == [1, 2, 3, 4, 5]
+    assert (stop[1], go_on[1]) == (True, False)
 
 
 def test_no_more_calls_are_handed_to_a_process_than_it_may_have() -> None:

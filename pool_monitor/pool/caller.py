@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import msgspec
 
 from pool_monitor.errors import ConfigError, PoolError
-from pool_monitor.pool.calls import STREAM_LOW, Call, Options
+from pool_monitor.pool.calls import Call, Options
 from pool_monitor.pool.session import copied
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ class Caller:
     async def stream(self, operation: str, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         """Iterate over what a generator *operation* yields, as it yields it.
 
-        The call begins with the first item asked for. Reading slowly makes the worker wait: 64 items are held here,
-        or, where they are small, as many as arrive in one read of 64 KiB. Leaving the loop early, or cancelling,
+        The call begins with the first item asked for. Reading slowly makes the worker wait: 64 items or 16 MiB are held
+        here, or, where they are small, as many as arrive in one read of 64 KiB. Leaving the loop early, or cancelling,
         interrupts the generator; use ``contextlib.aclosing`` where the moment matters. The deadline covers the whole
         stream. Errors as for `run`; items yielded before an error are delivered first.
         """
@@ -244,9 +244,8 @@ async def _read(dispatcher: Dispatcher, call: Call) -> AsyncGenerator[Any, None]
     try:
         while True:
             while items.buffer:
-                value = items.buffer.popleft()
-                items.delivered = True
-                if len(items.buffer) == STREAM_LOW:
+                value, go_on = items.take()
+                if go_on:
                     dispatcher.read_on(call)
                 yield value
             if call.future.done():

@@ -21,6 +21,7 @@ _ids = itertools.count(1)
 
 STREAM_HIGH = 64  # items of a stream nobody has read yet at which its worker is no longer listened to
 STREAM_LOW = 16  # and at which it is again
+STREAM_BYTES = 16 << 20  # the same of their bytes, a quarter of which are few enough to go on
 _READERS = 3  # workers that end while they read a call, after which it is poison
 _HOLDERS = 20  # and for workers that do not tell what they read; many can end at one moment, through no call's fault
 _ON_THE_WAY = 16 << 20  # bytes: many times what sockets hold
@@ -143,34 +144,57 @@ def poisoned(call: Call, last: PoolError) -> PoisonedCall:
 
 
 class Items:
-    """What a stream has yielded and its caller has not read yet. Bounded by back-pressure on the worker, and by
-    `overrun` for one that takes no notice.
+    """What a stream has yielded and its caller has not read yet: 64 items or 16 MiB, whichever comes first, and what is
+    on its way when the worker is told to hold on. Bounded by back-pressure on the worker, and by `overrun` for one that
+    takes no notice.
 
     *limit*: the caller wants all items, at the end, and they may take so many bytes together. Nobody reads before that,
     so nothing may wait for it.
     """
 
-    __slots__ = ("_loop", "_size", "_waiter", "buffer", "delivered", "held", "limit")
+    __slots__ = (
+        "_loop", "_more", "_more_bytes", "_sizes", "_waiter", "buffer", "delivered", "full", "held", "limit", "unread",
+    )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, limit: int | None = None) -> None:
         self._loop = loop
         self.limit = limit
-        self._size = 0  # bytes of all items; without a limit, of those that came while too many were unread
         self._waiter: asyncio.Future[None] | None = None
-        self.buffer: deque[Any] = deque()
         self.delivered = False  # the caller has been given an item
+        self._begin()
+
+    def _begin(self) -> None:
+        self.buffer: deque[Any] = deque()
+        self._sizes: deque[int] = deque()  # bytes that each of them took
+        self.unread = 0  # of all these
+        self.full = False  # too many are unread
+        self._more = self._more_bytes = 0  # items that came while it was full, and their bytes
         self.held = False  # its worker was told to hold on
 
     def put(self, value: Any, size: int) -> bool:
         """Add an item that took *size* bytes. Returns whether the worker should hold on."""
         self.buffer.append(value)
+        self._sizes.append(size)
+        self.unread += size
         self.wake()
-        unread = len(self.buffer)
-        if self.limit is None and unread <= STREAM_HIGH:
-            self._size = 0
-            return unread == STREAM_HIGH
-        self._size += size
-        return self.limit is None
+        if self.limit is not None or (len(self.buffer) < STREAM_HIGH and self.unread < STREAM_BYTES):
+            return False
+        if self.full:
+            self._more += 1
+            self._more_bytes += size
+        self.full = True
+        return True
+
+    def take(self) -> tuple[Any, bool]:
+        """The next item, and whether the worker may go on again."""
+        value = self.buffer.popleft()
+        self.unread -= self._sizes.popleft()
+        self.delivered = True
+        caught_up = self.full and len(self.buffer) <= STREAM_LOW and self.unread <= STREAM_BYTES // 4
+        if caught_up:
+            self.full = False
+            self._more = self._more_bytes = 0
+        return value, caught_up
 
     @property
     def overrun(self) -> bool:
@@ -178,15 +202,13 @@ class Items:
         is told to hold on.
         """
         if self.limit is not None:
-            return self._size > self.limit
-        return self._size > _ON_THE_WAY and len(self.buffer) > STREAM_HIGH + _ITEMS_ON_THE_WAY
+            return self.unread > self.limit
+        return self._more_bytes > _ON_THE_WAY and self._more > _ITEMS_ON_THE_WAY
 
     def start_over(self) -> bool:
         """Forget them, for another try. False when the caller has seen some already."""
         if not self.delivered:
-            self.buffer.clear()
-            self.held = False
-            self._size = 0
+            self._begin()
         return not self.delivered
 
     def wake(self) -> None:

@@ -299,7 +299,7 @@ class Dispatcher:
             told.checked_out(self.pool, call, worker, self.waiting, relative_ns)
         if call.session is not None:
             self.sessions.note(call, worker)
-        if process.worn:
+        if process.handed >= process.due:
             if process.spent:
                 self.roster.withdraw(worker)
             self._wardens.worn(worker)
@@ -339,7 +339,9 @@ class Dispatcher:
         if call is None:
             return
         now_ns = self._now_ns()
-        times = times.within(now_ns - call.started_ns)
+        elapsed_ns = now_ns - call.started_ns
+        if times.execution_ns > elapsed_ns or (times.cpu_ns or 0) > elapsed_ns:
+            times = times.within(elapsed_ns)
         if not call.done:
             if call.session is not None and data is not None:
                 call.session.data = data
@@ -577,7 +579,7 @@ class Dispatcher:
         self.completed += 1
         if not self.completed % LOOK_EVERY:
             self._ahead.look(self.completed, len(self._open))
-        if isinstance(error, PoolError):
+        if error is not None and isinstance(error, PoolError):
             error.call_id = call.id
             if call.worker is not None and not isinstance(error, Rejected):
                 error.worker = call.worker.id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -107,6 +108,7 @@ class Process:
     __slots__ = (
         "broken",
         "culprit",
+        "due",
         "end_reason",
         "handed",
         "health",
@@ -129,6 +131,7 @@ class Process:
         self.ready: Ready | None = None
         self.ready_ns = 0  # since when
         self.handed = 0  # calls handed to it
+        self.due = sys.maxsize if limits.calls is None else limits.calls  # of those, before it is to be replaced
         self.served = 0  # calls it has answered
         self.rss: int | None = None  # bytes, as it said last
         self.verdict: Verdict | None = None  # how it answered, last time it was looked at
@@ -139,8 +142,7 @@ class Process:
     @property
     def worn(self) -> bool:
         """Whether it has been handed as many calls as are due."""
-        due = self.limits.calls
-        return due is not None and self.handed >= due
+        return self.handed >= self.due
 
     @property
     def spent(self) -> bool:

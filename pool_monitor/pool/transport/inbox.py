@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from pool_monitor.pool.transport import messages
 from pool_monitor.pool.transport.base import CallTimes, Failure, Sink
 from pool_monitor.pool.transport.child.codec import Codec, Unreadable
 from pool_monitor.pool.transport.child.framing import FrameError
+from pool_monitor.pool.transport.messages import times as times_of
 
 
 class Inbox:
@@ -17,31 +18,28 @@ class Inbox:
     so that an answer can neither come twice nor to a call of another worker.
     """
 
-    def __init__(
-        self, sink: Sink, codec: Codec, session_data_limit: int, begun: Callable[[], int | None] = lambda: None
-    ) -> None:
-        """*begun*: the ordinal of the call begun last, as the worker tells it; None of one that does not."""
-        self.codec = codec
-        self.begun = 0  # what an answer has shown of that
+    def __init__(self, sink: Sink, codec: Codec, session_data_limit: int) -> None:
+        self.use(codec)
+        self.begun = 0  # ordinal of the last call begun, as far as an answer has shown it
+        self.counters: memoryview | None = None  # of the memory it shares, the first being what it tells of that
         self._sink = sink
-        self._ask_begun = begun
-        self._handed = 0  # calls
         self._session_data_limit = session_data_limit
-        self._open: dict[int, int] = {}  # calls handed over and not answered, in this order, with their ordinals
-        self._streams: set[int] = set()  # of those, the ones that are streams
+        self.count = 0  # calls
+        self.open: dict[int, int] = {}  # calls handed over and not answered, in this order, with their ordinals
+        self.streams: set[int] = set()  # of those, the ones that are streams
         self._recalled: set[int] = set()  # of those, the ones asked back
         self._size = 0  # bytes of the message decoded last
 
-    def __bool__(self) -> bool:
-        """Whether any call is unanswered."""
-        return bool(self._open)
+    def use(self, codec: Codec) -> None:
+        """Decode with *codec* from now on."""
+        self.codec, self._decode = codec, codec.decode
+        self._plain = codec.name != "pickle"  # values in a message are as they are
 
-    def handed(self, call_id: int, *, stream: bool) -> None:
+    def handed(self, call_id: int, stream: bool) -> None:
         """The worker was handed this call."""
-        self._handed += 1
-        self._open[call_id] = self._handed
+        self.count = self.open[call_id] = self.count + 1
         if stream:
-            self._streams.add(call_id)
+            self.streams.add(call_id)
 
     def recall(self, call_ids: Iterable[int]) -> list[int]:
         """The worker is asked to give these calls back: those of them that it was not asked for before."""
@@ -51,8 +49,8 @@ class Inbox:
 
     def forget_first(self) -> None:
         """Take no answer to the call that the worker is on."""
-        if self._open:
-            self._answered(next(iter(self._open)))
+        if self.open:
+            self._answered(next(iter(self.open)))
 
     def decode(self, body: memoryview) -> Any:
         """A message. A value in it that cannot be decoded becomes an `Unreadable`. Raises FrameError."""
@@ -60,19 +58,44 @@ class Inbox:
         try:
             return self.codec.decode(body)
         except BaseException as error:  # noqa: BLE001 - a pickle runs the code of its classes
-            messages.pass_on(error)
-            try:
-                return self.codec.parts(body)
-            except (ValueError, IndexError):  # what follows cannot be trusted
-                raise FrameError(f"a frame that is no {self.codec.name}: {messages.text_of(error)}") from error
+            return self._in_parts(body, error)
+
+    def _in_parts(self, body: memoryview, error: BaseException) -> Any:
+        messages.pass_on(error)
+        try:
+            return self.codec.parts(body)
+        except (ValueError, IndexError):  # what follows cannot be trusted
+            raise FrameError(f"a frame that is no {self.codec.name}: {messages.text_of(error)}") from error
+
+    def receive(self, body: memoryview) -> Any:
+        """Decode a message and `take` it. Returns it when it is about lending memory, else None. Raises FrameError.
+
+        A short way for what nearly all messages are, a reply in order; whatever is odd about one takes the long way.
+        """
+        try:
+            message = self._decode(body)
+        except BaseException as error:  # noqa: BLE001 - as in `decode`
+            message = self._in_parts(body, error)
+        if type(message) is list and len(message) == 5 and message[0] == "reply" and self._plain:
+            _, call_id, packed, data, times = message
+            nth = self.open.get(call_id) if type(call_id) is int and data is None else None
+            if nth is not None and call_id not in self.streams and type(packed) is not Unreadable:
+                taken = times_of(times)
+                if nth > self.begun:
+                    self._note_begun(call_id, nth)
+                del self.open[call_id]
+                if self._recalled:
+                    self._recalled.discard(call_id)
+                self._sink.replied(call_id, packed, None, taken)
+                return None
+        self._size = len(body)
+        return None if self.take(message) else message
 
     def take(self, message: Any) -> bool:
         """Check the message decoded last and pass it on. False for one that is about lending memory. Raises FrameError
         for one that the protocol does not know here.
         """
         match message:
-            # The order matters: a pattern costs what it looks at before it fails, and nearly all are replies. Of
-            # those only the outside is matched, because matching all of it takes longer than decoding it.
             case ["reply" | "end" as kind, call_id, packed, data, times]:
                 self._check_open(call_id, kind == "end")
                 self._reply(call_id, packed, data, messages.times(times))
@@ -111,7 +134,7 @@ class Inbox:
         for body in bodies:
             with contextlib.suppress(Exception):  # it is not the answer it looks like; the next one may be
                 match self.decode(body):
-                    case ["reply" | "end" | "error", call_id, *_] as message if call_id in self._open:
+                    case ["reply" | "end" | "error", call_id, *_] as message if call_id in self.open:
                         self.take(message)
 
     def _check_open(self, call_id: Any, stream: bool | None = None, *, begun: bool = True) -> None:
@@ -119,22 +142,24 @@ class Inbox:
         only a call can have which was *begun* needs the worker to have told that before: otherwise its calls could be
         begun a second time elsewhere.
         """
-        nth = self._open.get(call_id) if type(call_id) is int else None
+        nth = self.open.get(call_id) if type(call_id) is int else None
         if nth is None:
             raise FrameError(f"an answer to call {messages.shown(call_id)}, which is not open")
-        is_stream = call_id in self._streams
+        is_stream = call_id in self.streams
         if stream is not None and stream is not is_stream:
             raise FrameError(f"call {call_id} is {'a' if is_stream else 'no'} stream, and is not answered like that")
         if begun and nth > self.begun:
-            told = self._ask_begun()
-            self.begun = nth  # whatever it tells
-            if told is not None and nth > told:
-                raise FrameError(f"an answer to call {call_id}, which has not begun")
+            self._note_begun(call_id, nth)
+
+    def _note_begun(self, call_id: int, nth: int) -> None:
+        self.begun = nth  # whatever it tells
+        if self.counters is not None and nth > self.counters[0]:
+            raise FrameError(f"an answer to call {call_id}, which has not begun")
 
     def _answered(self, call_id: int) -> None:
-        del self._open[call_id]
-        if self._streams:
-            self._streams.discard(call_id)
+        del self.open[call_id]
+        if self.streams:
+            self.streams.discard(call_id)
         if self._recalled:
             self._recalled.discard(call_id)
 
@@ -143,16 +168,18 @@ class Inbox:
         self._sink.failed(call_id, failure, times)
 
     def _reply(self, call_id: int, packed: Any, data: Any, times: CallTimes) -> None:
+        state: Any = None
         what = "the result"
         try:
             result = self._rebuilt(packed)
-            what = "session.data"
-            state = None if data is None else self._rebuilt(data)
+            if data is not None:
+                what = "session.data"
+                state = self._rebuilt(data)
         except BaseException as error:  # noqa: BLE001 - as above; only this call fails
             messages.pass_on(error)
             self._failed(call_id, _not_rebuilt(what, error), times)
             return
-        if state is not None:
+        if data is not None:
             size = self._session_size(state, data)
             if size > self._session_data_limit:
                 text = f"session.data takes {size} bytes, over the limit of {self._session_data_limit}"

@@ -54,7 +54,7 @@ class ProcessTransport:
         self._launcher = launcher or Launcher(launch._replace(start_method="exec"))
         self._sink = sink
         self._loop = asyncio.get_running_loop()
-        self._inbox = Inbox(sink, CODECS["json"](), launch.session_data_limit, lambda: self.begun)
+        self._inbox = Inbox(sink, CODECS["json"](), launch.session_data_limit)
         self._reader = FrameReader(min(launch.frame_limit, _HELLO_LIMIT))
         self._transport: Wire | None = None
         self._shared: SharedFile | None = None  # until the worker has ended, or says that it makes no use of it
@@ -74,7 +74,7 @@ class ProcessTransport:
         self._greeting: asyncio.Future[Any] | None = None  # what the handshake waits for
         self._gone: asyncio.Future[int | None] = self._loop.create_future()
         self._disconnected = False
-        self._receive: Callable[[Any], None] = self._greeted
+        self._receive: Callable[[memoryview], None] = self._greeted
 
     # -- start ----------------------------------------------------------------------------------------------------
 
@@ -98,7 +98,8 @@ class ProcessTransport:
             }
         )
         hello = messages.hello(await self._next(), launch.codecs)
-        self._inbox.codec = codec = CODECS[hello.codec]()
+        codec = CODECS[hello.codec]()
+        self._inbox.use(codec)
         self._reader.limit = launch.frame_limit
         if not hello.shared:
             self._forget_shared()
@@ -117,7 +118,7 @@ class ProcessTransport:
                 operations = messages.operations(found)
                 if self._gone.done():  # as soon as it was ready
                     raise self._never_started()
-                self._receive = self._message
+                self._receive = self._working
                 assert self._process is not None
                 return Ready(self._process.pid, hello.python, codec.name, operations)
             case ["error", 0, kind, name, text, trace, _]:
@@ -181,6 +182,7 @@ class ProcessTransport:
         self._forget_shared()
         try:
             self._shared = shared = SharedFile(self._launch.frame_limit)
+            self._inbox.counters = shared.memory.counters
         except OSError:  # no room, no descriptor left: it also works without
             yield {}
             return
@@ -190,6 +192,7 @@ class ProcessTransport:
             shared.close_fd()
 
     def _forget_shared(self) -> None:
+        self._inbox.counters = None
         if self._shared is not None:
             self._shared.close()
             self._shared = None
@@ -201,7 +204,9 @@ class ProcessTransport:
             raise self._never_started()
         return await self._greeting
 
-    def _greeted(self, message: Any) -> None:
+    def _greeted(self, body: memoryview) -> None:
+        """A message of a worker that is not ready yet."""
+        message = self._inbox.decode(body)
         kind = message[0] if type(message) is list and message else None
         if type(kind) is str and kind in _FROM_CONSTRUCTORS:
             self._message(message)
@@ -245,11 +250,11 @@ class ProcessTransport:
         if wire is not None:
             if size >= LARGE:
                 self._send_large(pieces or (body,), size)
-            elif inbox:
+            elif inbox.open:
                 wire.join(body)
             else:
                 wire.send(body)
-        inbox.handed(call_id, stream=stream)
+        inbox.handed(call_id, stream)
 
     @property
     def begun(self) -> int | None:
@@ -323,7 +328,7 @@ class ProcessTransport:
                 self._inbox.salvage(bodies[index:])
                 break
             try:
-                self._receive(self._inbox.decode(body))
+                self._receive(body)
             except FrameError as error:
                 self._break(str(error))
             except Exception as error:  # noqa: BLE001 - a defect, or no memory: it costs this worker and no other
@@ -350,13 +355,13 @@ class ProcessTransport:
     def _closed_channel(self) -> None:
         """The process was about to end when it closed the channel; or it lives on, and is of no use."""
         if self._process is not None and not self._process.ended:
-            working = self._receive == self._message
+            working = self._receive == self._working
             self._hung_up = working and not (self._broken or self._killed or self._leaving)
             self.kill()
 
     def _empty_outbox(self) -> None:
         """Take the answers that the worker held back and came to send no more. Some may have come twice."""
-        if self._shared is None or self._receive != self._message:
+        if self._shared is None or self._receive != self._working:
             return
         reader = FrameReader(self._launch.frame_limit)
         held = self._shared.memory.held_back()
@@ -367,13 +372,22 @@ class ProcessTransport:
             bodies = error.before
         self._inbox.salvage(bodies)
 
+    def _working(self, body: memoryview) -> None:
+        """A message of a worker at work. Raises FrameError for one that the protocol does not know."""
+        about_lending = self._inbox.receive(body)
+        if about_lending is not None:
+            self._lending(about_lending)
+
     def _message(self, message: Any) -> None:
-        """One message of a worker at work. Raises FrameError for one that the protocol does not know."""
+        """The same of one that is decoded."""
         if not self._inbox.take(message):
-            if message[0] == "lent":
-                self._borrow(message[1])
-            else:
-                self._returned()
+            self._lending(message)
+
+    def _lending(self, message: list[Any]) -> None:
+        if message[0] == "lent":
+            self._borrow(message[1])
+        else:
+            self._returned()
 
     def _returned(self) -> None:
         """The worker has read what was lent."""
@@ -421,7 +435,7 @@ class ProcessTransport:
         """It spoke nonsense, and is ended. Answers to other calls than the one under way are taken, as long as what
         it says is *readable*: where one frame ends and the next begins is known.
         """
-        if not self._broken and self._receive == self._message:
+        if not self._broken and self._receive == self._working:
             self._broken = True
             self._inbox.forget_first()
             self._sink.broke(reason)
@@ -451,7 +465,7 @@ class ProcessTransport:
     async def stop(self, grace: float, kill_grace: float) -> None:
         if self._process is None:  # nor has it come into being: there is nobody a signal could reach
             self.kill()
-        elif self._receive == self._message:
+        elif self._receive == self._working:
             self._leaving = True
             self._send(["stop"])
         else:

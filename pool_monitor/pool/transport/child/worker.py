@@ -90,6 +90,7 @@ class Worker:
         self.send(answer)
         self.codec = codec
         message = self.decode(self.channel.receive())
+        self.has_read()
         concurrency = message[4].get("concurrency", 1) if len(message) > 4 else 1
         if concurrency > 1:
             from .concurrent import ConcurrentWorker  # with asyncio: a third of a worker's start
@@ -148,6 +149,7 @@ class Worker:
             self.largest = length
             expect_large(length)
         message = self.decode(self.shared.borrowed(length))
+        self.has_read()
         self.give_back(self.codec.encode(["returned"]))
         return message
 
@@ -163,12 +165,14 @@ class Worker:
         if shared is not None:
             shared.counters[2] = self.received + 1  # should it be the end of this process, the parent knows of which
         try:
-            message = self.codec.decode(body)
+            return self.codec.decode(body)
         except Exception:
-            message = self.codec.parts(memoryview(body))
-        if shared is not None:
-            shared.counters[2] = 0
-        return message
+            return self.codec.parts(memoryview(body))
+
+    def has_read(self) -> None:
+        """What was decoded last is no call, or one that is to begin later."""
+        if self.shared is not None:
+            self.shared.counters[2] = 0
 
     def serve(self) -> None:
         """Answer messages until the parent says stop or goes away."""
@@ -186,6 +190,7 @@ class Worker:
                     self.received = number = self.received + 1
                 self.call(number, *message[1:])
             else:
+                self.has_read()
                 self.control(message)
 
     def control(self, message: List[Any]) -> None:
@@ -253,6 +258,7 @@ class Worker:
         body = channel.receive_now()
         while body is not None:
             message = decode(body)
+            self.has_read()
             if message[0] == "call":
                 self.keep(message)
             else:
@@ -378,7 +384,8 @@ class Worker:
             raise
         finally:
             self.interruptible = False
-        self.end_copy()
+        if os.getpid() != self.pid:
+            end_copy()
         return result
 
     async def awaited(self, awaitable: Any) -> Any:
