@@ -210,7 +210,7 @@ async def test_whatever_can_be_iterated_over_and_is_no_container_is_streamed(con
 @pytest.mark.parametrize(("limit", "prefetch", "concurrency"), [(1, 16, 1), (5, 16, 1), (3, 1, 1), (4, 1, 3)])
 async def test_no_process_is_handed_more_calls_than_its_limit(limit: int, prefetch: int, concurrency: int) -> None:
     async with odd_pool(size=2, recycle_calls=limit, prefetch=prefetch, concurrency=concurrency) as pool:
-        pids = await asyncio.gather(*(pool.run("pid") for _ in range(40)))
+        pids = await asyncio.gather(*(pool.run("pid") for _ in range(24)))
         assert max(map(pids.count, pids)) <= limit
         assert pool.status().restarts == 0
 
