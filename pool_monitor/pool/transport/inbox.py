@@ -24,7 +24,7 @@ class Inbox:
         self.counters: memoryview | None = None  # of the memory it shares, the first being what it tells of that
         self._sink = sink
         self._session_data_limit = session_data_limit
-        self.count = 0  # calls
+        self.count = 0  # calls it was handed
         self.open: dict[int, int] = {}  # calls handed over and not answered, in this order, with their ordinals
         self.streams: set[int] = set()  # of those, the ones that are streams
         self._recalled: set[int] = set()  # of those, the ones asked back
@@ -43,7 +43,7 @@ class Inbox:
 
     def recall(self, call_ids: Iterable[int]) -> list[int]:
         """The worker is asked to give these calls back: those of them that it was not asked for before."""
-        asked = [call_id for call_id in call_ids if call_id not in self._recalled]
+        asked = [call_id for call_id in call_ids if call_id in self.open and call_id not in self._recalled]
         self._recalled.update(asked)
         return asked
 

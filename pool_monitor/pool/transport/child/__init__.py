@@ -18,14 +18,18 @@ other threads by a lock that nobody waits for while the socket is full.)
 Answers to short operations are held back while more calls wait, in memory that the parent can read after our death
 (shared.py): with that, several cost one system call, and none is lost.
 
+What the target forks off is no worker: such a copy ends where the target's code ends in it, as it would have alone, and
+can neither use the channel nor begin a call that waits (``be_copy`` and ``end_copy``, in worker.py).
+
 Life-line: a second socket (``POOL_MONITOR_LIFELINE``) that never carries a byte. When the parent goes, however it
 goes, the kernel sees the other end close and kills this whole process group at once. That needs nothing from this
-process, so it also works while C code holds the interpreter.
+process, so it also works while C code holds the interpreter. What a worker had started that died just before is ended
+by the zygote, which holds the worker's number until it is reaped.
 
 The files: life.py (start and end of the process), zygote.py (the process workers are forked off), worker.py (the
 messages), concurrent.py (several calls at once), target.py (the user's code), telemetry.py (what it tells), channel.py
 (the socket), report.py (exceptions as text), memory.py (how much is taken). The parent uses framing.py (frames),
-codec.py (payloads), shared.py (shared memory) and the names in telemetry.py too.
+codec.py and split.py (payloads), shared.py (shared memory) and the names in telemetry.py too.
 """
 
 PROTOCOL = 1
