@@ -354,9 +354,12 @@ def build(kind: type[ConfigT], base: ConfigT | None, fields: dict[str, Any]) -> 
 
 
 def load(path: str | Path) -> Settings:
-    """Read a TOML file. Blocks on the disk. Raises ConfigError naming the file and what is wrong in it."""
+    """Read a TOML file; a ``~`` at the beginning of *path* is a home directory. Blocks on the disk. Raises ConfigError
+    naming the file and what is wrong in it.
+    """
     try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        file = Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for an unknown user
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pool_monitor import ConfigError, Pool, telemetry
+from pool_monitor import ConfigError, Pool, StartError, telemetry
 from pool_monitor.pool.transport import child
 from tests.support import OPS, TARGETS, alive, eventually, ops_pool
 
@@ -216,3 +216,16 @@ async def test_a_path_with_a_nul_is_refused_by_its_field(fields: dict[str, Any])
     [name] = fields
     with pytest.raises(ConfigError, match=rf"{name}=.*has a NUL in it"):
         await Pool(**{"target": OPS, "size": 1, **fields}).__aenter__()
+
+
+async def test_a_file_that_imports_relative_to_its_package_is_asked_for_as_its_module(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "there.py").write_text("VALUE = 5\n")
+    (package / "ops.py").write_text("from . import there\n\ndef value():\n    return there.VALUE\n")
+    with pytest.raises(StartError, match=r"name it as a module of that package, such as 'package.ops:Name'"):
+        async with Pool(str(package / "ops.py"), size=1):
+            pass
+    async with Pool("package.ops", size=1, sys_path=[str(tmp_path)]) as pool:
+        assert await pool.run("value") == 5

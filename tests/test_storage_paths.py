@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pool_monitor.config import load
 from pool_monitor.errors import ConfigError
 from pool_monitor.storage import History, HistoryConfig, Reader
 from pool_monitor.storage.lock import Lock
@@ -163,6 +164,8 @@ def test_a_home_directory_can_be_written_as_a_tilde(tmp_path: Path, monkeypatch:
     with Reader("~/var/text.db") as found:
         assert marks(everything(found, 16)) == sum(range(9))
     assert [file.name for file in tmp_path.iterdir()] == ["var"]
+    (tmp_path / "own.toml").write_text("[pool]\ntimeout = 7\n")
+    assert load("~/own.toml").pool.timeout == 7
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,15 @@ def _load_file(path: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        if "no known parent package" not in str(error):
+            raise
+        raise LookupError(
+            "%s imports relative to its package, which a file alone has none of: name it as a module of that package, "
+            "such as 'package.%s:Name'" % (path, name)
+        ) from error
     return module
 
 
