@@ -24,7 +24,7 @@ STREAM_LOW = 16  # and at which it is again
 STREAM_BYTES = 16 << 20  # the same of their bytes, a quarter of which are few enough to go on
 _READERS = 3  # workers that end while they read a call, after which it is poison
 _HOLDERS = 20  # and for workers that do not tell what they read; many can end at one moment, through no call's fault
-_ON_THE_WAY = 16 << 20  # bytes: many times what sockets hold
+_ON_THE_WAY = 4 << 20  # bytes: several times what sockets hold; as small items they take thirty times as much here
 _ITEMS_ON_THE_WAY = 8  # of whatever size
 
 
