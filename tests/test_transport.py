@@ -287,3 +287,10 @@ async def test_growth_is_seen_also_beneath_the_peak_of_the_process_that_started_
         await line.run("surge", 64 << 20)
         assert 32 << 20 < line.record.of("replied")[-1][3].rss_growth < 96 << 20
     del ballast
+
+
+async def test_what_is_left_of_a_dead_worker_holds_no_buffer() -> None:
+    async with started(target=WIRE, frame_limit=8 << 20) as line:
+        assert len(await line.run("fill", 3 << 20)) == 3 << 20
+        assert line.transport._reader.space()
+    assert line.transport._reader._view.nbytes == 0

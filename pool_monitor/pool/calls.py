@@ -25,6 +25,7 @@ STREAM_BYTES = 16 << 20  # the same of their bytes, a quarter of which are few e
 _READERS = 3  # workers that end while they read a call, after which it is poison
 _HOLDERS = 20  # and for workers that do not tell what they read; many can end at one moment, through no call's fault
 _ON_THE_WAY = 4 << 20  # bytes: several times what sockets hold; as small items they take thirty times as much here
+_EACH = 50  # bytes that an item takes here beside its own, where there may be very many
 _ITEMS_ON_THE_WAY = 8  # of whatever size
 
 
@@ -174,10 +175,13 @@ class Items:
     def put(self, value: Any, size: int) -> bool:
         """Add an item that took *size* bytes. Returns whether the worker should hold on."""
         self.buffer.append(value)
+        if self.limit is not None:
+            self.unread += size + _EACH
+            return False
         self._sizes.append(size)
         self.unread += size
         self.wake()
-        if self.limit is not None or (len(self.buffer) < STREAM_HIGH and self.unread < STREAM_BYTES):
+        if len(self.buffer) < STREAM_HIGH and self.unread < STREAM_BYTES:
             return False
         if self.full:
             self._more += 1

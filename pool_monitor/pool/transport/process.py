@@ -516,6 +516,7 @@ class ProcessTransport:
             sock.close()
         self._begun, self._reading = self.begun, self.reading
         self._forget_shared()
+        self._reader.let_go()  # what is left of a worker may stay until it is collected, in a circle of references
         if self._tidying is not None:
             self._tidying.cancel()
         self._gone.set_result(exit_code)

@@ -82,6 +82,11 @@ class FrameReader:
             self._view = self._small
             self._start = self._end = self._unneeded = 0
 
+    def let_go(self) -> None:
+        """Hold no memory any more: nothing more is received."""
+        self._view = self._small = memoryview(b"")
+        self._start = self._end = 0
+
     def received(self, count: int) -> List[memoryview]:
         """*count* bytes were put into `space`. The bodies of the frames they complete.
 
