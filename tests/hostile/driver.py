@@ -53,8 +53,10 @@ ERRORS = (OperationError, OperationTimeout, WorkerDied, ProtocolError, Operation
 HUNG_S = 10.0  # beyond its deadline, after which a call counts as hung
 QUIET_S = 30.0  # no other session has begun: the pool has come to a stop
 CLOSED_S = 20.0
-RESIDENT_MAX = 192 << 20  # bytes by which the service may grow while there is war
-KEPT_MAX = 48 << 20  # and that it may keep
+RESIDENT_MAX = 128 << 20  # bytes by which the service may grow while there is war, and for one message that is decoded:
+DECODED = 70  # times its size, if it is made of empty dicts
+KEPT_MAX = 48 << 20  # and that it may keep, with what the C library does not give back of such a message:
+KEPT = 8  # times its size
 FOUND_MAX = 40
 
 _asking: ContextVar[int] = ContextVar("asking")
@@ -249,9 +251,10 @@ class Battle:
         await self._peace()
         gc.collect()
         self.memory["after"] = _resident()
-        if self.memory["peak"] - self.memory["before"] > RESIDENT_MAX:
+        message = self.layout.frame_limit
+        if self.memory["peak"] - self.memory["before"] > RESIDENT_MAX + DECODED * message:
             self.find(f"the service took too much memory: {self.memory}")
-        if self.memory["after"] - self.memory["before"] > KEPT_MAX:
+        if self.memory["after"] - self.memory["before"] > KEPT_MAX + KEPT * message:
             self.find(f"the service kept too much memory: {self.memory}")
 
     async def _watch(self, callers: list[asyncio.Task[None]]) -> None:
