@@ -56,7 +56,7 @@ CLOSED_S = 20.0
 RESIDENT_MAX = 128 << 20  # bytes by which the service may grow while there is war, and for one message that is decoded:
 DECODED = 70  # times its size, if it is made of empty dicts
 KEPT_MAX = 48 << 20  # and that it may keep, with what the C library does not give back of such a message:
-KEPT = 8  # times its size
+KEPT = 24  # times its size; it does not grow with further sessions
 FOUND_MAX = 40
 
 _asking: ContextVar[int] = ContextVar("asking")
