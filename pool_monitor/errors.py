@@ -260,8 +260,8 @@ class WorkerDied(PoolError):
 
 
 class PoisonedCall(WorkerDied):
-    """Several workers in a row ended where this call would have come next, though none had begun it. It is handed to no
-    other: it is most likely what ends them.
+    """Several workers ended while they read this call, or many with it in their hands, though none had begun it. It is
+    handed to no other: it is most likely what ends them. ``exit_code`` and ``stderr`` are those of the last one.
     """
 
     retryable = False

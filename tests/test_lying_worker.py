@@ -282,5 +282,6 @@ async def test_a_call_that_ends_every_worker_it_comes_next_on_is_given_up_and_th
                 await pool.options(idempotent=True).run("echo", "POISON")
             assert await asyncio.gather(*others) == list(range(100))
         assert (caught.value.retryable, caught.value.exit_code) == (False, 7)
+        assert caught.value.worker in {"poison-0", "poison-1"}
         assert len(crashes) == 3
         assert await pool.run("echo", 1) == 1

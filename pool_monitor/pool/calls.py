@@ -139,9 +139,11 @@ def poisoned(call: Call, last: PoolError) -> PoisonedCall:
     """What a call is told that several workers did not survive; *last*: what it would be told of the last one."""
     seen = f"{call.readers} workers ended while they read it" if call.readers else f"{call.holders} workers held it"
     text = f"{call.operation}: {seen} and none began it, so no other is handed it"
-    about = (last.worker, last.exit_code, last.stderr) if isinstance(last, WorkerDied) else (None, None, "")
-    worker = about[0] or (call.worker.id if call.worker is not None else "?")
-    return PoisonedCall(f"{text}; the last end: {last}", worker=worker, exit_code=about[1])
+    assert call.worker is not None  # it was handed to some
+    exit_code = last.exit_code if isinstance(last, WorkerDied) else None
+    error = PoisonedCall(f"{text}; the last end: {last}", worker=call.worker.id, exit_code=exit_code)
+    error.stderr = last.stderr if isinstance(last, WorkerDied) else ""  # which the text has already
+    return error
 
 
 class Items:
