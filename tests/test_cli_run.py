@@ -179,9 +179,11 @@ def test_nothing_but_answers_comes_out_on_stdout(pool_monitor: Start):
 # -- interrupted, killed, resumed -------------------------------------------------------------------------------------
 
 
-def begun(pool_monitor: Start, log: Path, tmp_path: Path, *more: object, count: int = 100) -> Program:
+def begun(
+    pool_monitor: Start, log: Path, tmp_path: Path, *more: object, count: int = 100, pause: float = 0.01
+) -> Program:
     """A run over *count* lines that is in the middle of its work."""
-    calls = [{"args": [number], "kwargs": {"pause": 0.01}} for number in range(1, count + 1)]
+    calls = [{"args": [number], "kwargs": {"pause": pause}} for number in range(1, count + 1)]
     source, sink = written(tmp_path / "in", *calls), tmp_path / "out"
     run = pool_monitor("run", JOBS, "note", "--input", source, "--output", sink, "--size", 2, *more)
     until(lambda: lines(log) > 20 and lines(sink) > 10)
@@ -263,7 +265,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing_with_retries(pool_monitor: 
 
 
 def test_a_worker_killed_in_the_middle_costs_one_line_without_retries(pool_monitor: Start, log: Path, tmp_path: Path):
-    run = begun(pool_monitor, log, tmp_path)
+    run = begun(pool_monitor, log, tmp_path, pause=0.05)  # so long that a worker is hardly ever between two of them
     run.workers()[0].kill()
     assert run.ended().code == 1
     failed = [said for said in answers(tmp_path / "out") if not said["ok"]]
