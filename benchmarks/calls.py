@@ -15,7 +15,7 @@ from pool_monitor.clock import ManualClock
 from pool_monitor.metrics import Collector
 from pool_monitor.metrics.fold import DISTRIBUTIONS, Batch, code_of, fold
 from pool_monitor.pool import told
-from pool_monitor.pool.calls import Call, Options
+from pool_monitor.pool.calls import Call, Options, next_id
 from pool_monitor.pool.transport.base import CallTimes
 from pool_monitor.pool.worker import Worker
 from pool_monitor.telemetry import Record, Series
@@ -79,8 +79,7 @@ def done(rows: Sequence[Row], count: int, seed: int = 1) -> list[Done]:
     found = []
     for queue_ns, execution_ns in _durations_ns(count, seed).tolist():
         operation, worker = chance.choice(rows)
-        call = Call(operation, (), {}, options, future=nobody, items=None, deadline=0.0, now_ns=NOW_NS)
-        call.started_ns = NOW_NS - queue_ns - execution_ns
+        call = Call(next_id(), operation, (), {}, options, nobody, None, 0.0, NOW_NS - queue_ns - execution_ns)
         call.queue_ns, call.worker, call.attempts = queue_ns, workers[worker], 1
         found.append(Done(call, CallTimes(execution_ns, execution_ns)))
     return found

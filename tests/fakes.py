@@ -12,7 +12,7 @@ from pool_monitor.errors import WorkerDied
 from pool_monitor.pool.dispatcher import Dispatcher
 from pool_monitor.pool.health import Health
 from pool_monitor.pool.recycle import RecycleLimits
-from pool_monitor.pool.transport.base import CallTimes, Failure, Ready
+from pool_monitor.pool.transport.base import CallTimes, Failure, Ready, Reply
 from pool_monitor.pool.worker import Process, State, Worker
 
 TIMES = CallTimes(1000, 1000, 0)
@@ -24,6 +24,7 @@ class FakeTransport:
     def __init__(self, *, tells: bool = True) -> None:
         self.handed: list[tuple[int, Sequence[Any]]] = []  # not answered, in order: id and arguments
         self.received = 0
+        self._ordinals: dict[int, int] = {}  # by id; a call that was taken back has had its own
         self._begun = 0  # ordinal of the last call begun
         self._tells = tells
         self.cancelled: set[int] = set()
@@ -39,20 +40,24 @@ class FakeTransport:
         return self._begun if self._tells else None
 
     def call(
-        self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any], *,
+        self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any],
         stream: bool, session: tuple[str, dict[str, Any]] | None,
     ) -> None:  # fmt: skip
         self.handed.append((call_id, args))
         self.received += 1
+        self._ordinals[call_id] = self.received
         self.on_call()
 
-    def begin(self) -> None:
-        """The first call is under way."""
-        self._begun = self.received - len(self.handed) + 1
+    def begin(self, count: int = 1) -> None:
+        """The first call is under way, or the first *count* were begun one after the other. Without any: the next,
+        as soon as it comes.
+        """
+        last = self._ordinals[self.handed[count - 1][0]] if self.handed else self.received + 1
+        self._begun = max(self._begun, last)
 
     @property
     def working(self) -> bool:
-        return bool(self.handed) and self._begun > self.received - len(self.handed)
+        return bool(self.handed) and self._begun >= self._ordinals[self.handed[0][0]]
 
     def recall(self, call_ids: Sequence[int]) -> None:
         self.wanted_back += call_ids
@@ -127,12 +132,26 @@ class FakePool:
 
     def reply(self, worker: Worker, result: Any = None, data: dict[str, Any] | None = None) -> None:
         """The worker answers the call it has begun."""
-        call_id, _ = self.transport(worker).handed.pop(0)
+        call_id, _ = self.transport(worker).handed[0]
+        call = worker.calls.get(call_id)
+        if data is None and (call is None or call.items is None):
+            self.answer(worker, result)
+            return
+        del self.transport(worker).handed[0]
         self.calls.replied(worker, call_id, result, data, TIMES)
+        self.calls.caught_up(worker)
+
+    def answer(self, worker: Worker, *results: Any) -> None:
+        """The worker answers so many plain calls, and the answers arrive together."""
+        handed = self.transport(worker).handed
+        replies = [Reply(handed.pop(0)[0], result, None, TIMES) for result in results]
+        self.calls.returned(worker, replies)
+        self.calls.caught_up(worker)
 
     def fail(self, worker: Worker, type_name: str = "ValueError") -> None:
         call_id, _ = self.transport(worker).handed.pop(0)
         self.calls.failed(worker, call_id, Failure("operation", type_name, "as asked", ""), TIMES)
+        self.calls.caught_up(worker)
 
     def give_back(self, worker: Worker) -> None:
         """The worker does what `recall` asked for, as far as it still can."""
@@ -143,6 +162,7 @@ class FakePool:
             if call_id in held and (held.index(call_id) > 0 or not transport.working):
                 transport.handed = [entry for entry in transport.handed if entry[0] != call_id]
                 self.calls.recalled(worker, call_id)
+        self.calls.caught_up(worker)
 
     def die(self, worker: Worker) -> None:
         """Its process is gone."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pool_monitor.config import PoolConfig
@@ -35,7 +35,7 @@ class FakeTransport:
         self.dead = False
 
     def call(
-        self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, stream: bool,
+        self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any], stream: bool,
         session: tuple[str, dict[str, Any]] | None,
     ) -> None:  # fmt: skip
         self.handed += 1
@@ -56,12 +56,13 @@ class FakeTransport:
             return
         self._running = None
         self._dispatcher.replied(self._worker, call_id, call_id, None, TIMES)
+        self._dispatcher.caught_up(self._worker)
         self._begin()
 
     def recall(self, call_ids: Sequence[int]) -> None:
         for entry in [entry for entry in self._queue if entry[1] in call_ids]:
             self._queue.remove(entry)
-            clock().call_soon(self._dispatcher.recalled, self._worker, entry[1])
+            clock().call_soon(self._tell, self._dispatcher.recalled, entry[1])
 
     def cancel(self, call_id: int) -> None:
         if self._running is None or self._running[0] != call_id or self._stubborn:
@@ -69,8 +70,12 @@ class FakeTransport:
         self._running[1].cancel()
         self._running = None
         failure = Failure("cancelled", "Cancelled", "", "")
-        clock().call_soon(self._dispatcher.failed, self._worker, call_id, failure, TIMES)
+        clock().call_soon(self._tell, self._dispatcher.failed, call_id, failure, TIMES)
         clock().call_soon(self._begin)
+
+    def _tell(self, what: Callable[..., None], *values: Any) -> None:
+        what(self._worker, *values)
+        self._dispatcher.caught_up(self._worker)
 
     def flow(self, *, paused: bool) -> None:
         pass

@@ -114,7 +114,7 @@ class Calls(RuleBasedStateMachine):
     # -- callers --------------------------------------------------------------------------------------------------
 
     @rule(
-        timeout=st.sampled_from([0.1, 1.0, 5.0]),
+        timeout=st.sampled_from([None, 0.1, 1.0, 5.0]),
         session=st.sampled_from([None, None, "a", "b"]),
         affinity=st.sampled_from([None, "strict"]),
         idempotent=st.booleans(),
@@ -124,7 +124,7 @@ class Calls(RuleBasedStateMachine):
     )
     def call(
         self,
-        timeout: float,
+        timeout: float | None,
         session: str | None,
         affinity: str | None,
         idempotent: bool,
@@ -169,6 +169,17 @@ class Calls(RuleBasedStateMachine):
         if worker is not None:
             _, args = self.pool.transport(worker).handed[0]
             self.do(lambda: self.pool.reply(worker, ("did", args[0])))
+            self.deepen()
+
+    @rule(data=st.data())
+    def reply_to_several(self, data: st.DataObject) -> None:
+        worker = self.draw_worker(data, working=True)
+        if worker is not None:
+            transport = self.pool.transport(worker)
+            count = data.draw(st.integers(1, len(transport.handed)))
+            transport.begin(count)
+            results = [("did", args[0]) for _, args in transport.handed[:count]]
+            self.do(lambda: self.pool.answer(worker, *results))
             self.deepen()
 
     @rule(data=st.data(), type_name=st.sampled_from(["ValueError", "KeyError"]))
@@ -274,10 +285,15 @@ class Calls(RuleBasedStateMachine):
 
     @invariant()
     def no_deadline_is_forgotten(self) -> None:
-        if hasattr(self, "pool") and self.calls.open_calls:
-            deadlines = self.calls._deadlines
-            assert deadlines._timer is not None
-            assert deadlines._wake_at <= min(call.deadline for call in self.made if not call.done) + TICK + 1e-9
+        for call in self.made:
+            if not call.done:
+                deadlines = self.calls._deadlines
+                in_order = deadlines.in_order.get(call.id) is call
+                timer = deadlines._order_timer if in_order else deadlines._wheel_timer
+                assert timer is not None
+                assert timer.when() <= call.deadline + TICK + 1e-9
+                assert in_order or deadlines._wake_at == timer.when()
+                assert in_order or call in deadlines._wheel._buckets[call.tick]
 
     @invariant()
     def a_session_has_no_ended_call_in_it(self) -> None:
@@ -656,11 +672,11 @@ def test_a_stream_may_have_some_items_on_the_way_when_it_is_told_to_stand_still_
         (worker,) = pool.running()
         small, large = go(pool, stream=True), go(pool, stream=True)
         for _ in range(STREAM_HIGH + 100_000):
-            pool.calls.item(worker, small.id, "s", 10)
+            pool.calls.streams.item(worker, small.id, "s", 10)
         for _ in range(1 + 8):
-            pool.calls.item(worker, large.id, "l", 50 << 20)
+            pool.calls.streams.item(worker, large.id, "l", 50 << 20)
         assert pool.misbehaviour == []
-        pool.calls.item(worker, large.id, "l", 50 << 20)
+        pool.calls.streams.item(worker, large.id, "l", 50 << 20)
         return pool.misbehaviour
 
     assert run(main()) == ["the stream of 'work' does not stand still when told to"]
@@ -674,11 +690,11 @@ def test_of_large_items_fewer_are_held_than_of_small_ones() -> None:
         assert call.items is not None
         held = []
         for _ in range(5):
-            pool.calls.item(worker, call.id, "l", 4 << 20)
+            pool.calls.streams.item(worker, call.id, "l", 4 << 20)
             held.append(len(call.items.buffer))
         while call.items.buffer:
             if call.items.take()[1]:
-                pool.calls.read_on(call)
+                pool.calls.streams.read_on(call)
         return pool.transport(worker).holds, held
 
     (stop, go_on), held = run(main())
@@ -730,9 +746,9 @@ def test_where_calls_run_beside_each_other_a_stream_nobody_reads_is_held_up_alon
         (worker,) = pool.running()
         call = go(pool, stream=True)
         for number in range(2 * STREAM_HIGH):
-            pool.calls.item(worker, call.id, number, 8)
-        pool.calls.read_on(call)
-        pool.calls.read_on(call)
+            pool.calls.streams.item(worker, call.id, number, 8)
+        pool.calls.streams.read_on(call)
+        pool.calls.streams.read_on(call)
         pool.reply(worker)
         transport = pool.transport(worker)
         return call.id, transport.holds, transport.flows
@@ -748,7 +764,7 @@ def test_a_stream_nobody_reads_is_let_go_on_when_it_is_cancelled() -> None:
         (worker,) = pool.running()
         call = go(pool, stream=True)
         for number in range(STREAM_HIGH):
-            pool.calls.item(worker, call.id, number, 8)
+            pool.calls.streams.item(worker, call.id, number, 8)
         pool.calls.cancel(call)
         transport = pool.transport(worker)
         return call.id, transport.holds, transport.cancelled
@@ -802,13 +818,13 @@ def test_a_stream_that_is_begun_anew_is_held_up_anew() -> None:
         call = go(pool, stream=True, idempotent=True)
         pool.transport(worker).begin()
         for number in range(STREAM_HIGH):
-            pool.calls.item(worker, call.id, number, 8)
+            pool.calls.streams.item(worker, call.id, number, 8)
         pool.die(worker)
         pool.start(worker)
         await asyncio.sleep(5)
         assert call.running
         for number in range(STREAM_HIGH):
-            pool.calls.item(worker, call.id, number, 8)
+            pool.calls.streams.item(worker, call.id, number, 8)
         return call.id, pool.transport(worker).holds
 
     call_id, holds = run(main())

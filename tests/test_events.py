@@ -320,7 +320,7 @@ async def test_names_without_end_do_not_fill_up_what_a_worker_remembers() -> Non
     worker = Worker("p", 0, 100, PoolConfig())
     with Lane():
         for number in range(3000):
-            call = Call(f"op{number}", (), {}, Options(), future=future, items=None, deadline=0.0, now_ns=100)
+            call = Call(number, f"op{number}", (), {}, Options(), future, None, 0.0, 100)
             call.worker, call.queue_ns = worker, 20
             told.ended("p", call, None, None, 150)
     assert 0 < sum(map(len, worker.records.values())) <= 1000
@@ -328,7 +328,7 @@ async def test_names_without_end_do_not_fill_up_what_a_worker_remembers() -> Non
 
 async def test_what_was_not_measured_is_absent_in_the_lane_too() -> None:
     future = asyncio.get_running_loop().create_future()
-    call = Call("echo", (), {}, Options(), future=future, items=None, deadline=0.0, now_ns=100)
+    call = Call(1, "echo", (), {}, Options(), future, None, 0.0, 100)
     call.worker, call.queue_ns = Worker("p", 0, 100, PoolConfig()), 20
     with Lane() as by_lane:
         told.ended("p", call, None, None, 150)

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytest
 from pool_monitor import StartError, WorkerDied
 from pool_monitor.pool.transport import spawn as spawn_module
 from pool_monitor.pool.transport import zygote as zygote_module
+from pool_monitor.pool.transport.base import Reply
 from pool_monitor.pool.transport.launch import Launch, Launcher, import_path
 from pool_monitor.pool.transport.process import ProcessTransport
 from pool_monitor.pool.transport.zygote import Zygote
@@ -40,6 +41,9 @@ class Worker:
         self.told: list[tuple[Any, ...]] = []
         self.transport = ProcessTransport(launcher._launch, self, launcher)  # type: ignore[arg-type]
         self.pid = 0
+
+    def returned(self, replies: Sequence[Reply]) -> None:
+        self.told += [("replied", reply.call_id, reply.result, None, reply.times) for reply in replies]
 
     def __getattr__(self, name: str) -> Any:
         return lambda *values: self.told.append((name, *values))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from pool_monitor.pool.transport.base import Reply
 from pool_monitor.pool.transport.process import Launch, ProcessTransport, import_path
 from tests.support import OPS, eventually
 
@@ -16,6 +17,9 @@ class Record:
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
+
+    def returned(self, replies: Sequence[Reply]) -> None:
+        self.told += [("replied", reply.call_id, reply.result, None, reply.times) for reply in replies]
 
     def __getattr__(self, name: str) -> Any:
         return lambda *values: self.told.append((name, *values))
@@ -58,7 +62,7 @@ class Line:
     def call(self, operation: str, *args: Any, stream: bool = False, session: Any = None, **kwargs: Any) -> int:
         """Hand over a call. Its id."""
         self.last += 1
-        self.transport.call(self.last, operation, args, kwargs, stream=stream, session=session)
+        self.transport.call(self.last, operation, args, kwargs, stream, session)
         return self.last
 
     async def run(self, operation: str, *args: Any, **kwargs: Any) -> Any:

@@ -7,6 +7,7 @@ can do something else meanwhile, and no worker is kept busy with an answer nobod
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pool_monitor.pool.queue import Ahead
@@ -17,6 +18,8 @@ _PLAIN = 20  # so many weigh alike, and fewer say nothing
 _OWN = 30  # durations of one operation that make it known by itself
 _OPERATIONS = 256
 _MARGIN = 2.5  # standard deviations; tests/test_admission.py shows what comes of it
+_SURELY = 3.0  # more of them than that
+_KEPT = tuple((1 - _WEIGHT) ** count for count in range(65))  # what so many new durations leave of the weight before
 
 
 class Outlook(NamedTuple):
@@ -41,37 +44,67 @@ class _Moments:
         self.count = 0
         self.mean = self.variance = 0.0
 
+    def add(self, seconds: float) -> None:
+        off = seconds - self.mean
+        count = self.count = self.count + 1
+        if count > _PLAIN:
+            self.mean += _WEIGHT * off
+            self.variance = (1 - _WEIGHT) * (self.variance + _WEIGHT * off * off)
+        else:
+            self.mean += off / count
+            self.variance = (1 - 1 / count) * (self.variance + off * off / count)
+
 
 class ServiceTimes:
     """How long calls hold a worker: over all operations, and of each. Knows at most 256 operations; the durations of
     further ones count in the general mean only.
     """
 
-    __slots__ = ("_all", "_margin", "_own")
+    __slots__ = ("_all", "_margin", "_own", "longest")
 
     def __init__(self, margin: float = _MARGIN) -> None:
         self._margin = margin
         self._all = _Moments()
         self._own: dict[str, _Moments] = {}
+        self.longest = math.inf  # seconds that no call is expected to exceed, as of the last `look`
 
     def add(self, operation: str, seconds: float) -> None:
         """A call of *operation* held its worker for *seconds*."""
-        moments = self._all
+        if seconds > self.longest:
+            self.longest = math.inf  # until the next look
+        self._all.add(seconds)
         own = self._own.get(operation)
         if own is None and len(self._own) < _OPERATIONS:
             own = self._own[operation] = _Moments()
-        while True:
+        if own is not None:
+            own.add(seconds)
+
+    def add_all(self, operations: Sequence[str], held_ns: Sequence[int]) -> None:
+        """Calls of these operations held their workers for so many nanoseconds each. Those that answer together are
+        nearly always of one operation, and then count with their mean.
+        """
+        first, count = operations[0], len(operations)
+        own = self._own.get(first)
+        if own is None or own.count < _PLAIN or count >= len(_KEPT) or operations.count(first) < count:
+            for operation, one_ns in zip(operations, held_ns, strict=True):
+                self.add(operation, one_ns / 1e9)
+            return
+        seconds = sum(held_ns) / 1e9 / count
+        if seconds > self.longest:
+            self.longest = math.inf
+        kept = _KEPT[count]
+        for moments in (self._all, own):  # what `add` comes to when it is done *count* times
             off = seconds - moments.mean
-            count = moments.count = moments.count + 1
-            if count > _PLAIN:
-                moments.mean += _WEIGHT * off
-                moments.variance = (1 - _WEIGHT) * (moments.variance + _WEIGHT * off * off)
-            else:
-                moments.mean += off / count
-                moments.variance = (1 - 1 / count) * (moments.variance + off * off / count)
-            if own is None or moments is own:
-                return
-            moments = own
+            moments.count += count
+            moments.mean = seconds - kept * off
+            moments.variance = kept * (moments.variance + (1 - kept) * off * off)
+
+    def look(self) -> None:
+        """Decide anew what no call is expected to exceed: infinity while too little is known."""
+        known = [moments for moments in self._own.values() if moments.count >= _PLAIN]
+        self.longest = math.inf
+        if self._all.count >= _OWN:
+            self.longest = max(one.mean + _SURELY * math.sqrt(one.variance) for one in (self._all, *known))
 
     @property
     def mean(self) -> float | None:

@@ -102,6 +102,14 @@ class Breaker:
         elif trial and self.state is BreakerState.HALF_OPEN:
             self._judge_trial(ok, now)
 
+    def succeeded(self, now: float, count: int) -> None:
+        """``ended(True, now, trial=False)``, *count* times."""
+        if self.state is BreakerState.CLOSED and count:
+            if now >= self._next_bucket:
+                self._turn(now)
+            self._calls += count
+            self._row = 0
+
     def failed(self, now: float) -> None:
         """A worker could not be started: a failure that belongs to no call."""
         if self.state is BreakerState.OPEN:

@@ -246,7 +246,7 @@ async def _read(dispatcher: Dispatcher, call: Call) -> AsyncGenerator[Any, None]
             while items.buffer:
                 value, go_on = items.take()
                 if go_on:
-                    dispatcher.read_on(call)
+                    dispatcher.streams.read_on(call)
                 yield value
             if call.future.done():
                 break

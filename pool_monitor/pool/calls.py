@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pool_monitor.pool.session import SessionState
     from pool_monitor.pool.worker import Worker
 
-_ids = itertools.count(1)
+next_id: Callable[[], int] = itertools.count(1).__next__
 
 STREAM_HIGH = 64  # items of a stream nobody has read yet at which its worker is no longer listened to
 STREAM_LOW = 16  # and at which it is again
@@ -41,69 +41,33 @@ class Options(Struct, frozen=True, kw_only=True):
     affinity: str | None = None
 
 
-class Call:
+class Call(Struct, eq=False):
     """One call. It is waiting, then on a worker (perhaps more than once), then done, for good."""
 
-    __slots__ = (
-        "args",
-        "attempts",
-        "deadline",
-        "done",
-        "expects",
-        "future",
-        "holders",
-        "id",
-        "items",
-        "kwargs",
-        "line",
-        "nth",
-        "operation",
-        "options",
-        "queue_ns",
-        "readers",
-        "running",
-        "sent_ns",
-        "session",
-        "session_kind",
-        "started_ns",
-        "tick",
-        "trial",
-        "worker",
-    )
-
-    def __init__(
-        self,
-        operation: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        options: Options,
-        *,
-        future: asyncio.Future[Any],
-        items: Items | None,
-        deadline: float,
-        now_ns: int,
-    ) -> None:
-        self.id = next(_ids)
-        self.operation, self.args, self.kwargs, self.options = operation, args, kwargs, options
-        self.future = future
-        self.items = items  # a stream's; None for a plain call
-        self.deadline = deadline  # event loop time
-        self.tick = 0  # where the deadline wheel has it
-        self.line: WaitQueue[Call] | None = None  # where it stands, or stood last
-        self.started_ns = now_ns
-        self.queue_ns: int | None = None  # how long it waited for its last worker to be free
-        self.sent_ns = 0  # when that was
-        self.expects = (0.0, 0.0)  # mean and variance of how long it will hold its worker, while it waits
-        self.nth = 0  # of the calls handed to that worker's process
-        self.trial = False  # let through by a breaker that is half open
-        self.session: SessionState[Call] | None = None
-        self.session_kind = "none"  # else what it wants of the session's worker: hint or strict
-        self.worker: Worker | None = None  # where it is now, or was last
-        self.attempts = 0
-        self.running = False  # on a worker, and not done
-        self.readers = 0  # workers that ended while they read it
-        self.holders = 0  # workers that ended with it in their hands, none of which had begun it
-        self.done = False
+    id: int
+    operation: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    options: Options
+    future: asyncio.Future[Any]
+    items: Items | None  # a stream's; None for a plain call
+    deadline: float  # event loop time
+    started_ns: int
+    tick: int = 0  # where the deadline wheel has it; 0: it is not on the wheel
+    line: WaitQueue[Call] | None = None  # where it stands, or stood last
+    queue_ns: int | None = None  # how long it waited for its last worker to be free
+    sent_ns: int = 0  # when that was
+    expects: tuple[float, float] = (0.0, 0.0)  # mean and variance of how long it will hold its worker, while it waits
+    nth: int = 0  # of the calls handed to that worker's process
+    trial: bool = False  # let through by a breaker that is half open
+    session: SessionState[Call] | None = None
+    session_kind: str = "none"  # else what it wants of the session's worker: hint or strict
+    worker: Worker | None = None  # where it is now, or was last
+    attempts: int = 0
+    running: bool = False  # on a worker, and not done
+    readers: int = 0  # workers that ended while they read it
+    holders: int = 0  # workers that ended with it in their hands, none of which had begun it
+    done: bool = False
 
     def tell(self, error: BaseException | None, result: Any) -> None:
         """Wake the caller."""

@@ -16,6 +16,11 @@ _SWEEP = 1024  # buckets below which nobody minds the empty ones
 T = TypeVar("T")
 
 
+def end_of_tick(deadline: float) -> float:
+    """When a deadline is reported."""
+    return (int(deadline / TICK) + 1) * TICK
+
+
 class DeadlineWheel(Generic[T]):
     """Things by deadline. Holds one entry per thing, and at most twice as many buckets as are in use, plus 1,024."""
 

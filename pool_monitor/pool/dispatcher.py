@@ -14,7 +14,6 @@ order and lets us see how far it has come, so those it has not begun are taken b
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,21 +32,21 @@ from pool_monitor.errors import (
     SessionLost,
 )
 from pool_monitor.pool import told
-from pool_monitor.pool.calls import Call, Items, Options, poisoned
+from pool_monitor.pool.calls import Call, Items, Options, next_id, poisoned
 from pool_monitor.pool.gate import SLOWLY, Gate
 from pool_monitor.pool.hand_ahead import HELD_UP, LOOK_EVERY, HandAhead
 from pool_monitor.pool.queue import WaitQueue
 from pool_monitor.pool.retry import RetryBudget, RetryPolicy
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.sessions import Sessions
-from pool_monitor.pool.timer import DeadlineTimer
+from pool_monitor.pool.streams import Streams
+from pool_monitor.pool.timer import CallDeadlines
 from pool_monitor.pool.transport.base import Failure
 from pool_monitor.pool.worker import State, Wardens, Worker
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
-    from pool_monitor.pool.session import SessionState
-    from pool_monitor.pool.transport.base import CallTimes
+    from pool_monitor.pool.transport.base import CallTimes, Reply
 
 _START = events.OPERATION_START.event
 _STOP = events.OPERATION_STOP.event
@@ -88,9 +87,11 @@ class Dispatcher:
         self._waiting: WaitQueue[Call] = WaitQueue()
         self._open: dict[int, Call] = {}  # calls that have not ended
         self._running = 0  # of those, calls that are on a worker
-        self._deadlines: DeadlineTimer[Call] = DeadlineTimer(self._loop, self._expire)
+        self._deadlines = CallDeadlines(self._loop, self._expire)
         self._ahead = HandAhead(self.roster, config.prefetch, self._loop, now_ns)
+        self._look_at = LOOK_EVERY  # when so many calls have ended
         self._quiet: asyncio.Future[None] | None = None  # set while somebody waits for the last call to end
+        self.streams = Streams(self.roster, wardens, self._interrupt)
         self._budget = RetryBudget(config.retry_budget)
         self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self._budget)
 
@@ -129,38 +130,32 @@ class Dispatcher:
         plain = not stream and options.worker is None and self.operations.get(operation) == "function"
         if not plain and self.accepting and self.operations:  # else refused anyway, or nobody has told what there is
             self.gate.check(operation, options, self.operations, self.workers, stream)
-        now = self._loop.time()
-        call = Call(
-            operation,
-            args,
-            kwargs,
-            options,
-            future=self._loop.create_future(),
-            items=Items(self._loop, limit=self.config.frame_limit if collect else None) if stream else None,
-            deadline=now + (self.config.timeout if options.timeout is None else options.timeout),
-            now_ns=self._now_ns(),
-        )
+        config, now_ns = self.config, self._now_ns()
+        now = now_ns / 1e9  # the event loop's clock too
+        deadline = now + (config.timeout if options.timeout is None else options.timeout)
+        items = Items(self._loop, limit=config.frame_limit if collect else None) if stream else None
+        future = self._loop.create_future()
+        call = Call(next_id(), operation, args, kwargs, options, future, items, deadline, now_ns)
         if options.session is not None:
-            call.session_kind = options.affinity or self.config.affinity
+            call.session_kind = options.affinity or config.affinity
         if _START.on:
             told.started(self.pool, call, self.waiting, time.time_ns())
         self._open[call.id] = call
-        if not self.accepting or self.gate.shut or self.waiting > self.config.queue_limit:
+        if not self.accepting or self.gate.shut or len(self._open) - self._running > config.queue_limit:
             refusal = self._refusal(call, now)
             if refusal is not None:
                 self._end(call, refusal)
                 return call
         self._budget.earn()
-        patience = math.inf if self.config.max_wait is None else now + self.config.max_wait
-        call.tick = self._deadlines.add(call, min(call.deadline, patience))
+        if config.max_wait is not None:
+            self._deadlines.add(call, min(call.deadline, now + config.max_wait))
+        elif options.timeout is not None:
+            self._deadlines.add(call, call.deadline)
+        else:
+            self._deadlines.add_last(call)
         if options.session is None or self.sessions.enter(call, options.session, now):
             self._offer(call)
         return call
-
-    def read_on(self, call: Call) -> None:
-        """The caller has caught up with its stream."""
-        if call.running and call.worker is not None:
-            self._hold(call.worker, call, False)
 
     def cancel(self, call: Call) -> None:
         """The caller gave up. Does nothing when the call has ended."""
@@ -170,28 +165,23 @@ class Dispatcher:
 
     def _refusal(self, call: Call, now: float) -> Rejected | None:
         if not self.accepting:
-            return self.rejected(
-                PoolClosed, "the pool is not open: it is draining, closed or not yet entered", others=1
-            )
+            text = "the pool is not open: it is draining, closed or not yet entered"
+            return self.rejected(PoolClosed, text, others=1)
         # The call itself is counted among the waiting already.
-        if self.waiting > self.config.queue_limit and not self._can_start(call):
-            return self.rejected(
-                PoolSaturated, "the queue is full: call more slowly, add workers, or raise queue_limit", others=1
-            )
+        if self.waiting > self.config.queue_limit and (self.paused or not self.sessions.can_start(call.options)):
+            text = "the queue is full: call more slowly, add workers, or raise queue_limit"
+            return self.rejected(PoolSaturated, text, others=1)
         return self.gate.closed(call, now, self.waiting - 1)
-
-    def _can_start(self, call: Call) -> bool:
-        """Whether a worker would take the call at once."""
-        session = self.sessions.table.get(call.options.session or "")
-        return (session is None or session.active is None) and self._choose(call.options, session) is not None
 
     def _hopeless(self, call: Call) -> Rejected | None:
         """A refusal of a call that has to wait and would miss its deadline, as far as can be known."""
+        left = call.deadline - self._now_ns() / 1e9
+        if (len(self._open) + 2) * self.gate.times.longest < left:  # which is more than all could take one by one
+            return None
         if call.attempts or call.options.worker is not None or self.paused:
             return None
         ahead, roster = self._waiting.ahead(call), self.roster
         handed = max(0, self._running - roster.counts["busy"] * roster.concurrency)
-        left = call.deadline - self._loop.time()
         return self.gate.hopeless(call, left, ahead, handed, roster.capacity, self.waiting - 1)
 
     def rejected(self, kind: type[Rejected], message: str, call: Call | None = None, *, others: int = 0) -> Rejected:
@@ -202,14 +192,21 @@ class Dispatcher:
 
     def _offer(self, call: Call, *, front: bool = False) -> None:
         """Give the call to a free worker, or let it wait."""
-        if self._is_lost(call):
-            return
-        if call.options.worker is not None and call.options.worker not in self.workers:
-            self._end(call, self.rejected(PoolClosed, f"worker {call.options.worker!r} has been retired", call))
-            return
-        worker = self._choose(call.options, call.session)
+        options, line = call.options, self._waiting
+        if call.session is None and options.worker is None:
+            worker = None if self.paused else self.roster.choose(None)
+        else:
+            if self._is_lost(call):
+                return
+            if options.worker is not None and options.worker not in self.workers:
+                self._end(call, self.rejected(PoolClosed, f"worker {options.worker!r} has been retired", call))
+                return
+            worker = None if self.paused else self.sessions.choose(options, call.session)
+            line = self._line(call)
         if worker is not None:
-            if not self._hand_over(call, worker):
+            if self._hand_over(call, worker, self._now_ns()):
+                self.roster.changed(worker)
+            else:
                 self._feed(worker)
             return
         refusal = None if front else self._hopeless(call)
@@ -217,13 +214,13 @@ class Dispatcher:
             self._end(call, refusal)
             return
         call.expects = self.gate.times.expects(call.operation)
-        call.line = self._line(call)
+        call.line = line
         if front:
-            call.line.push_front(call)
+            line.push_front(call)
         else:
-            call.line.push(call)
-            if not len(self._waiting) % LOOK_EVERY:
-                self._ahead.look(self.completed, len(self._open))
+            line.push(call)
+            if not self._waiting.size % LOOK_EVERY:
+                self._look()
 
     def _is_lost(self, call: Call) -> bool:
         """Whether the call insists on a process that is gone; then it has failed."""
@@ -233,90 +230,74 @@ class Dispatcher:
             self._fail(call, SessionLost(text))
         return lost
 
-    def _choose(self, options: Options, session: SessionState[Call] | None) -> Worker | None:
-        if self.paused:
-            return None
-        if options.worker is not None:
-            return self.roster.free(options.worker)
-        if session is None or session.worker is None:
-            return self.roster.choose(None)
-        if self.sessions.is_strict(options):
-            return self.roster.free(session.worker)
-        return self.roster.choose(session.worker)
-
     def _line(self, call: Call) -> WaitQueue[Call]:
         """Where the call waits."""
-        wanted = call.options.worker
-        if wanted is None and call.session is not None and self.sessions.is_strict(call.options):
-            wanted = call.session.worker
-        pinned = self.workers.get(wanted or "")
+        pinned = self.workers.get(self.sessions.wanted(call) or "")
         return self._waiting if pinned is None else pinned.pinned
 
-    def _hand_over(self, call: Call, worker: Worker) -> bool:
-        """Send the call. False when it cannot be carried: then it ends, and the worker is as free as before."""
-        transport, process = worker.transport, worker.process
+    def _feed(self, worker: Worker) -> None:
+        """Give a free worker the next calls that wait, if any."""
+        pinned, waiting, held = worker.pinned, self._waiting, worker.calls
+        now_ns = self._now_ns()
+        now = now_ns / 1e9
+        far = now + self.gate.times.longest
+        while (pinned.size or waiting.size) and worker.open and not self.paused:
+            if len(held) >= self.roster.limit(worker):
+                break
+            call = pinned.pop() if pinned.size else waiting.pop()
+            if call.session is not None and self._is_lost(call):  # another process fills the slot by now
+                continue
+            if call.deadline < far and self.gate.too_late(call, call.deadline - now):
+                text = f"too little time is left to execute it: {SLOWLY}"
+                self._end(call, self.rejected(QueueTimeout, text, call))
+            else:
+                self._hand_over(call, worker, now_ns)
+        self.roster.changed(worker)
+
+    def _hand_over(self, call: Call, worker: Worker, now_ns: int) -> bool:
+        """Send the call, before its caller tells the roster that the worker has changed. False when it cannot be
+        carried: then it ends. *now_ns* is from before: the worker may be done before the next line runs.
+        """
+        transport, process, session, held = worker.transport, worker.process, call.session, worker.calls
         assert transport is not None
         assert process is not None
-        now_ns = self._now_ns()  # before it is sent: the worker may be done before the next line runs
         try:
-            transport.call(
-                call.id,
-                call.operation,
-                call.args,
-                call.kwargs,
-                stream=call.items is not None,
-                session=None if call.session is None else self.sessions.carried(call),
-            )
+            carried = None if session is None else self.sessions.carried(call)
+            transport.call(call.id, call.operation, call.args, call.kwargs, call.items is not None, carried)
         except PayloadError as error:
             # Not here and now: its end may bring on the next call of its session, which may be no better.
             self._loop.call_soon(self._end, call, error)
             return False
-        process.handed += 1
-        call.nth = process.handed
+        process.handed = call.nth = process.handed + 1
         call.worker = worker
         call.attempts += 1
         call.sent_ns = now_ns
-        call.queue_ns = now_ns - call.started_ns
+        call.queue_ns = relative_ns = now_ns - call.started_ns
         call.running = True
         self._running += 1
         if self.config.max_wait is not None:  # until here it was noted how long it may wait
-            self._deadlines.remove(call, call.tick)
-            call.tick = self._deadlines.add(call, call.deadline)
-        ahead = len(worker.calls)
-        worker.calls[call.id] = call
-        if not ahead:
+            self._deadlines.remove(call)
+            self._deadlines.add(call, call.deadline)
+        held[call.id] = call
+        if worker.lifecycle.state is State.BUSY:  # perhaps with no call left, and not yet caught up
+            self._ahead.watch()
+        else:
             idle_ns = call.started_ns - worker.lifecycle.since_ns
-            relative_ns = -idle_ns if idle_ns > 0 else call.queue_ns
+            if idle_ns > 0:
+                relative_ns = -idle_ns
             self.roster.changed(worker)  # before anybody hears of it
             self.roster.move(worker, "checkout", now_ns)
-        else:
-            relative_ns = call.queue_ns
-            self.roster.changed(worker)
-            self._ahead.watch()
         mean, relative = self.relative_s, relative_ns / 1e9
         self.relative_s = relative if mean is None else mean + _WEIGHT * (relative - mean)
         if _CHECKOUT.on:
             told.checked_out(self.pool, call, worker, self.waiting, relative_ns)
-        if call.session is not None:
+        if session is not None:
             self.sessions.note(call, worker)
         if process.handed >= process.due:
             if process.spent:
                 self.roster.withdraw(worker)
             self._wardens.worn(worker)
         return True
-
-    def _feed(self, worker: Worker) -> None:
-        """Give a free worker the next calls that wait, if any."""
-        free, pinned, waiting = self.roster.free, worker.pinned, self._waiting
-        while (pinned or waiting) and not self.paused and free(worker.id) is not None:
-            call = pinned.pop() if pinned else waiting.pop()
-            if self._is_lost(call):  # another process fills the slot by now
-                continue
-            if self.gate.too_late(call, call.deadline - self._loop.time()):
-                text = f"too little time is left to execute it: {SLOWLY}"
-                self._end(call, self.rejected(QueueTimeout, text, call))
-            else:
-                self._hand_over(call, worker)
 
     def resume(self) -> None:
         """Hand over what waits."""
@@ -333,19 +314,70 @@ class Dispatcher:
             self.roster.offer(worker)
             self._feed(worker)
 
+    def returned(self, worker: Worker, replies: Sequence[Reply]) -> None:
+        """Plain operations of the worker returned, in this order; the replies came together."""
+        now_ns, held, well = self._now_ns(), worker.calls, 0
+        calls = [held[reply.call_id] for reply in replies]
+        turns_ns = self._ahead.turns(calls, replies, now_ns)
+        self._ahead.saw(len(self._open))
+        for call, reply in zip(calls, replies, strict=True):
+            well += self._end_well(call, reply, now_ns)
+            if _CHECKIN.on and worker.lifecycle.state is State.BUSY:
+                told.checked_in(self.pool, call, worker, now_ns)
+            del held[call.id]
+        self.gate.times.add_all([call.operation for call in calls], turns_ns)
+        self.gate.returned(well, now_ns)
+        self._count(well)
+        self._served(worker, len(calls), now_ns)
+
+    def _end_well(self, call: Call, reply: Reply, now_ns: int) -> bool:
+        """`_end`, for a call that returned. Whether `_count` and the gate are to be told, with others."""
+        times, elapsed_ns = reply.times, now_ns - call.started_ns
+        if times.execution_ns > elapsed_ns or (times.cpu_ns or 0) > elapsed_ns:
+            times = times.within(elapsed_ns)
+        if call.done or call.trial or call.session is not None:
+            self._end(call, None, reply.result, times, now_ns)
+            return False
+        call.done = True
+        call.running = False
+        self._running -= 1
+        del self._open[call.id]
+        if call.tick:
+            self._deadlines.remove(call)
+        else:
+            self._deadlines.in_order.pop(call.id, None)
+        if not call.future.done():
+            call.future.set_result(reply.result)
+        if _STOP.on:
+            told.returned(self.pool, call, times, now_ns)
+        return True
+
+    def caught_up(self, worker: Worker) -> None:
+        """All that the worker has sent by now has been told: it may be handed the next calls."""
+        if worker.lifecycle.state is not State.BUSY:
+            return  # it is being ended
+        if not worker.calls:
+            self.roster.move(worker, "checkin", self._now_ns())
+            if not worker.open:
+                self.roster.changed(worker)
+                self._wardens.idle(worker)
+                return
+        if worker.open and (self._waiting.size or worker.pinned.size):
+            self._feed(worker)
+        else:
+            self.roster.changed(worker)
+
     def replied(self, worker: Worker, call_id: int, result: Any, data: dict[str, Any] | None, times: CallTimes) -> None:
         """The worker's operation returned, or its stream ended."""
         call = worker.calls.get(call_id)
         if call is None:
             return
         now_ns = self._now_ns()
-        elapsed_ns = now_ns - call.started_ns
-        if times.execution_ns > elapsed_ns or (times.cpu_ns or 0) > elapsed_ns:
-            times = times.within(elapsed_ns)
         if not call.done:
             if call.session is not None and data is not None:
                 call.session.data = data
-            self._ahead.executed(times.execution_ns)
+            times = times.within(now_ns - call.started_ns)
+            self._ahead.executed(times.execution_ns, 1)
             self._end(call, None, result, times, now_ns)
         self._release(worker, call, now_ns)
 
@@ -361,38 +393,6 @@ class Dispatcher:
             self._fail(call, error, None if times is None else times.within(now_ns - call.started_ns))
         self._release(worker, call, now_ns)
 
-    def item(self, worker: Worker, call_id: int, value: Any, size: int) -> None:
-        """The worker's generator yielded; the item took *size* bytes."""
-        call = worker.calls.get(call_id)
-        if call is None or call.done or call.items is None:
-            return
-        if call.items.put(value, size):
-            self._hold(worker, call, True)
-        if call.items.overrun:
-            if call.items.limit is None:
-                self._wardens.misbehaved(worker, f"the stream of {call.operation!r} does not stand still when told to")
-            else:
-                text = f"its items take more than the frame limit of {call.items.limit} bytes together"
-                self.unreadable(worker, call_id, Failure("payload", "PayloadError", f"{text}; use stream()", ""))
-
-    def unreadable(self, worker: Worker, call_id: int, failure: Failure) -> None:
-        """The worker's generator yielded something its caller cannot be given: nobody needs the rest."""
-        call = worker.calls.get(call_id)
-        if call is not None and not call.done:
-            error = PayloadError(call.operation, failure.type_name, failure.message, failure.traceback)
-            self._interrupt(call, error, "payload")
-
-    def _hold(self, worker: Worker, call: Call, held: bool) -> None:
-        """Have the call's stream stand still, because nobody reads it, or go on."""
-        transport, items = worker.transport, call.items
-        if transport is None or items is None:
-            return
-        if self.roster.concurrency == 1:
-            transport.flow(paused=held)
-        elif held is not items.held:  # what its other calls answer has to come through
-            items.held = held
-            transport.hold(call.id, held=held)
-
     def recalled(self, worker: Worker, call_id: int) -> None:
         """The worker will not begin this call: it is free to go elsewhere."""
         call = worker.calls.get(call_id)
@@ -404,7 +404,7 @@ class Dispatcher:
         del worker.calls[call_id]
         if _CHECKIN.on:
             told.checked_in(self.pool, call, worker, self._now_ns())
-        self._freed(worker)
+        self.caught_up(worker)  # before the call is offered to the others
         if not call.done:
             self._take_back(call)
 
@@ -448,33 +448,22 @@ class Dispatcher:
 
     def _release(self, worker: Worker, call: Call, now_ns: int) -> None:
         """The worker has answered this call."""
-        calls, process = worker.calls, worker.process
-        calls.pop(call.id, None)
+        worker.calls.pop(call.id, None)
         self.gate.times.add(call.operation, (now_ns - call.sent_ns) / 1e9)
         if call.items is not None and worker.transport is not None and self.roster.concurrency == 1:
             worker.transport.flow(paused=False)  # its last items may have come too fast for its reader
         if _CHECKIN.on and worker.lifecycle.state is State.BUSY:
             told.checked_in(self.pool, call, worker, now_ns)
-        if calls and self.roster.concurrency == 1:  # the next one has the worker from now on
-            following = next(iter(calls.values()))
+        self._served(worker, 1, now_ns)
+
+    def _served(self, worker: Worker, count: int, now_ns: int) -> None:
+        """The worker has answered so many calls."""
+        if worker.process is not None:
+            worker.process.served += count
+        following = worker.call if self.roster.concurrency == 1 else None
+        if following is not None:  # it has the worker from now on
             following.sent_ns = now_ns
             following.queue_ns = now_ns - following.started_ns
-        if process is not None:
-            process.served += 1
-        self._freed(worker)
-
-    def _freed(self, worker: Worker) -> None:
-        """The worker has one call less."""
-        if worker.lifecycle.state is not State.BUSY:
-            return  # it is being ended
-        if not worker.calls:
-            self.roster.move(worker, "checkin", self._now_ns())
-            if not worker.open:
-                self._wardens.idle(worker)
-                return
-        self.roster.changed(worker)
-        if worker.open and (self._waiting or worker.pinned):
-            self._feed(worker)
 
     # -- ends -----------------------------------------------------------------------------------------------------
 
@@ -529,7 +518,7 @@ class Dispatcher:
         assert worker.transport is not None
         worker.transport.cancel(call.id)
         if call.items is not None:
-            self._hold(worker, call, False)
+            self.streams.hold(worker, call, False)
         self._loop.call_later(self.config.cancel_grace, self._lose_patience, worker, call, reason)
 
     def _lose_patience(self, worker: Worker, call: Call, reason: str) -> None:
@@ -549,7 +538,7 @@ class Dispatcher:
                 text = self.gate.nobody(self.paused, self.roster.capacity)
                 self._interrupt(call, self.rejected(QueueTimeout, text, call), "timeout")
             elif call.deadline > now:  # it was to wait no longer, and has been handed over within this loop
-                call.tick = self._deadlines.add(call, call.deadline)
+                self._deadlines.add(call, call.deadline)
             else:
                 on = worker.id if worker is not None else "?"
                 timeout = self.config.timeout if call.options.timeout is None else call.options.timeout
@@ -570,15 +559,13 @@ class Dispatcher:
         call.done = True
         if now_ns is None:
             now_ns = self._now_ns()
+        self._ahead.saw(len(self._open))
         del self._open[call.id]
-        self._deadlines.remove(call, call.tick)
+        self._deadlines.remove(call)
         self.gate.ended(call, error, now_ns)
         if call.running:
             call.running = False
             self._running -= 1
-        self.completed += 1
-        if not self.completed % LOOK_EVERY:
-            self._ahead.look(self.completed, len(self._open))
         if error is not None and isinstance(error, PoolError):
             error.call_id = call.id
             if call.worker is not None and not isinstance(error, Rejected):
@@ -590,9 +577,22 @@ class Dispatcher:
             following = self.sessions.leave(call, self._loop.time())
             if following is not None:  # soon: by then its worker is free, and what ends with this one has ended
                 self._loop.call_soon(self._again, following)
+        self._count(1)
+
+    def _count(self, ended: int) -> None:
+        """So many calls have ended."""
+        self.completed += ended
+        if self.completed >= self._look_at:
+            self._look()
         if not self._open and self._quiet is not None:
             self._quiet.set_result(None)
             self._quiet = None
+
+    def _look(self) -> None:
+        """See anew what calls are like."""
+        self._look_at = self.completed + LOOK_EVERY
+        self.gate.times.look()
+        self._ahead.look(self.completed, len(self._open))
 
     def close(self) -> None:
         """Nothing more will happen: stop the timers."""

@@ -156,6 +156,11 @@ class Gate:
         elif call.trial:
             breaker.ended(False if isinstance(error, OperationTimeout) else None, now_ns / 1e9, trial=True)
 
+    def returned(self, count: int, now_ns: int) -> None:
+        """So many calls have ended well."""
+        if self.breaker is not None:
+            self.breaker.succeeded(now_ns / 1e9, count)
+
     def failed(self, call: Call, error: PoolError, now_ns: int) -> None:
         """An attempt has failed. Workers that died together are one failure: only a call that was sent after the
         last failure says something new.

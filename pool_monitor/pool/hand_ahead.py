@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pool_monitor.pool import prefetch
 from pool_monitor.pool.roster import Roster
 
+if TYPE_CHECKING:
+    from pool_monitor.pool.calls import Call
+    from pool_monitor.pool.transport.base import Reply
+
 HELD_UP = 0.005  # seconds after which calls handed ahead are taken back from a worker that does not get to them
 LOOK_EVERY = 32  # calls that ended, or have to wait, between two looks at how far ahead to hand over
 _WEIGHT = 0.05  # of the latest call in the mean
+_MOST = 64  # calls that count, of those that answered together
+_LEFT = tuple((1 - _WEIGHT) ** count for count in range(_MOST + 1))  # of the mean before, after so many
 
 
 class HandAhead:
@@ -19,19 +26,45 @@ class HandAhead:
     def __init__(self, roster: Roster, most: int, loop: asyncio.AbstractEventLoop, now_ns: Callable[[], int]) -> None:
         self._roster, self._most, self._loop, self._now_ns = roster, most, loop, now_ns
         self._execution_ns = 0.0  # mean, of the latest calls
+        self._peak = 0  # most calls open since `look`
         self._relief: asyncio.TimerHandle | None = None
 
-    def executed(self, execution_ns: int) -> None:
-        """A call took so long."""
-        self._execution_ns += _WEIGHT * (execution_ns - self._execution_ns)
+    def turns(self, calls: Sequence[Call], replies: Sequence[Reply], now_ns: int) -> list[int]:
+        """For how long each of these calls of one worker, whose replies came together now, held it (ns), as far as can
+        be known. Those handed ahead began when the one before ended, and from now on say so.
+        """
+        if self._roster.concurrency > 1:
+            return [now_ns - call.sent_ns for call in calls]
+        free_ns = calls[0].sent_ns
+        executed_ns = [reply.times.execution_ns for reply in replies]
+        turns_ns = prefetch.turns(executed_ns, now_ns - free_ns)
+        self.executed(min(sum(executed_ns), now_ns - free_ns), len(calls))
+        for call, turn_ns in zip(calls, turns_ns, strict=True):
+            if call.sent_ns < free_ns:
+                call.sent_ns, call.queue_ns = free_ns, free_ns - call.started_ns
+            free_ns += turn_ns
+        return turns_ns
+
+    def executed(self, execution_ns: int, count: int) -> None:
+        """*count* calls took so long together."""
+        mean = execution_ns / count
+        self._execution_ns = mean + _LEFT[min(count, _MOST)] * (self._execution_ns - mean)
+
+    def saw(self, open_calls: int) -> None:
+        """So many calls have not ended."""
+        if open_calls > self._peak:
+            self._peak = open_calls
 
     def look(self, completed: int, open_calls: int) -> None:
-        """Decide anew how many calls a worker may hold."""
-        roster = self._roster
+        """Decide anew how many calls a worker may hold, by the most that were open since the last time: the present
+        number may be that in the middle of a batch of answers.
+        """
+        roster, peak = self._roster, max(self._peak, open_calls)
+        self._peak = open_calls
         if roster.concurrency == 1 and self._most > 1:
             workers = max(1, roster.counts["busy"] + roster.counts["idle"])
             mean = self._execution_ns / 1e9 if completed >= LOOK_EVERY else None
-            roster.depth = prefetch.depth(mean, self._most, open_calls, workers)
+            roster.depth = prefetch.depth(mean, self._most, peak, workers)
 
     def watch(self) -> None:
         """A worker holds a call that it has not begun."""

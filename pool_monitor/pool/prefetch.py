@@ -8,6 +8,7 @@ it must be little.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 _AHEAD = 0.001  # what is handed to a worker takes about so long at most, unless it is one call
 
@@ -25,3 +26,16 @@ def depth(mean: float | None, limit: int, waiting: int, workers: int) -> int:
     if share > limit:
         share = limit
     return share if share * mean <= _AHEAD else math.ceil(_AHEAD / mean)
+
+
+def turns(executed: Sequence[int], total: int) -> list[int]:
+    """For how long calls held a worker one after the other, all together for *total*: each was *executed* for so long,
+    and what is left of the total is shared out evenly. Where they claim more than there was, that is shared out.
+    """
+    claimed = sum(executed)
+    if len(executed) == 1:
+        return [total]
+    if claimed > total:
+        return [total // len(executed)] * len(executed)
+    between = (total - claimed) // len(executed)
+    return [one + between for one in executed]

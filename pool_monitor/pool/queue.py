@@ -52,35 +52,36 @@ class _Level(Generic[CallT]):
 class WaitQueue(Generic[CallT]):
     """Waiting calls. Every method is O(1) but for the number of priorities in use.
 
-    Bounded by its owner, which looks at ``len`` before it pushes.
+    Bounded by its owner, which looks at `size` before it pushes.
     """
 
-    __slots__ = ("_levels", "_size")
+    __slots__ = ("_levels", "size")
 
     def __init__(self) -> None:
         self._levels: dict[int, _Level[CallT]] = {}
-        self._size = 0
+        self.size = 0  # calls that wait
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def __iter__(self) -> Iterator[CallT]:
         return (call for level in self._levels.values() for line in level.lines.values() for call in line.values())
 
     def push(self, call: CallT) -> None:
         """Put *call* at the end of its line."""
-        level = self._levels.get(call.priority)
+        priority, key = call.priority, call.key
+        level = self._levels.get(priority)
         if level is None:
-            level = self._levels[call.priority] = _Level()
-        line = level.lines.get(call.key)
+            level = self._levels[priority] = _Level()
+        line = level.lines.get(key)
         if line is None:
-            line = level.lines[call.key] = OrderedDict()
+            line = level.lines[key] = OrderedDict()
         line[call.id] = call
         seconds, variance = call.expects
         level.seconds += seconds
         level.variance += variance
         level.size += 1
-        self._size += 1
+        self.size += 1
 
     def push_front(self, call: CallT) -> None:
         """Put *call*, which was popped and comes back, at the front of its line, and let its key be next."""
@@ -113,12 +114,12 @@ class WaitQueue(Generic[CallT]):
     def pop(self) -> CallT:
         """The next call: of the highest priority, the key whose turn it is. Raises KeyError when nobody waits."""
         levels = self._levels
-        priority = max(levels) if len(levels) > 1 else next(iter(levels), 0)
-        level = levels[priority]
-        key, line = next(iter(level.lines.items()))
+        level = levels[max(levels) if len(levels) > 1 else next(iter(levels), 0)]
+        lines = level.lines
+        key, line = next(iter(lines.items()))
         _, call = line.popitem(last=False)
-        if line:
-            level.lines.move_to_end(key)
+        if len(lines) > 1 and line:
+            lines.move_to_end(key)
         self._gone(call, level, line)
         return call
 
@@ -137,7 +138,7 @@ class WaitQueue(Generic[CallT]):
         level.seconds -= seconds
         level.variance -= variance
         level.size -= 1
-        self._size -= 1
+        self.size -= 1
         if not line:
             del level.lines[call.key]
             if not level.lines:

@@ -65,20 +65,24 @@ class Roster:
 
     def changed(self, worker: Worker) -> None:
         """Its calls, or whether it may have any, have changed."""
-        held, key = len(worker.calls), worker.id
+        held, key, room = len(worker.calls), worker.id, self._room
         if not held:
-            self._room.pop(key, None)
+            room.pop(key, None)
             if worker.open:
                 self._idle[key] = worker
             else:
                 self._idle.pop(key, None)
             return
         self._idle.pop(key, None)
-        if worker.open and held < (self.depth if worker.tells else self.concurrency):
-            self._room[key] = worker
-            self._room.move_to_end(key)
+        if worker.open and held < self.limit(worker):
+            room[key] = worker
+            room.move_to_end(key)
         else:
-            self._room.pop(key, None)
+            room.pop(key, None)
+
+    def limit(self, worker: Worker) -> int:
+        """Calls that it may hold."""
+        return self.depth if worker.tells else self.concurrency
 
     # -- states ---------------------------------------------------------------------------------------------------
 

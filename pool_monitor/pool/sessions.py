@@ -64,6 +64,27 @@ class Sessions:
             self.end(session.id)  # no worker ever saw a call of it: it shall not push out others
         return session.active
 
+    def choose(self, options: Options, session: SessionState[Call] | None) -> Worker | None:
+        """A free worker for a call with these *options*, that belongs to *session*."""
+        if options.worker is not None:
+            return self._roster.free(options.worker)
+        if session is None or session.worker is None:
+            return self._roster.choose(None)
+        if self.is_strict(options):
+            return self._roster.free(session.worker)
+        return self._roster.choose(session.worker)
+
+    def can_start(self, options: Options) -> bool:
+        """Whether a worker would take a call with these *options* at once."""
+        session = self.table.get(options.session or "")
+        return (session is None or session.active is None) and self.choose(options, session) is not None
+
+    def wanted(self, call: Call) -> str | None:
+        """The worker that the call insists on, if any."""
+        if call.options.worker is None and call.session is not None and self.is_strict(call.options):
+            return call.session.worker
+        return call.options.worker
+
     def is_strict(self, options: Options) -> bool:
         """Whether a call of a session insists on the process that its session was on."""
         return self._strict if options.affinity is None else options.affinity == "strict"

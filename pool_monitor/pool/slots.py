@@ -16,6 +16,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -541,6 +542,8 @@ class Line:
     def __init__(self, slots: Slots, worker: Worker, process: Process) -> None:
         self._slots, self._worker, self._process = slots, worker, process
         self._calls = slots.calls
+        self.returned = partial(slots.calls.returned, worker)  # at every read, without a frame of its own
+        self.caught_up = partial(slots.calls.caught_up, worker)
 
     def replied(self, call_id: int, result: Any, session_data: dict[str, Any] | None, times: CallTimes) -> None:
         self._calls.replied(self._worker, call_id, result, session_data, times)
@@ -549,10 +552,10 @@ class Line:
         self._calls.failed(self._worker, call_id, failure, times)
 
     def item(self, call_id: int, value: Any, size: int) -> None:
-        self._calls.item(self._worker, call_id, value, size)
+        self._calls.streams.item(self._worker, call_id, value, size)
 
     def unreadable(self, call_id: int, failure: Failure) -> None:
-        self._calls.unreadable(self._worker, call_id, failure)
+        self._calls.streams.unreadable(self._worker, call_id, failure)
 
     def recalled(self, call_id: int) -> None:
         self._calls.recalled(self._worker, call_id)

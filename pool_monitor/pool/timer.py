@@ -1,48 +1,80 @@
-"""The deadline wheel on the event loop."""
+"""The deadlines of calls, on the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING
 
-from pool_monitor.pool.deadline import DeadlineWheel
+from pool_monitor.pool.deadline import DeadlineWheel, end_of_tick
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from pool_monitor.pool.calls import Call
 
 
-class DeadlineTimer(Generic[T]):
-    """Calls *expired* with the things that are due, oldest first; one timer of the event loop for all of them."""
+class CallDeadlines:
+    """Calls *expired* with the calls that are due, oldest first. Two timers of the event loop serve all of them: one
+    for a wheel, and one for those whose deadlines come in the order in which they are added. The latter cost less. A
+    deadline is reported up to a tick late, never early.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[list[T]], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[list[Call]], None]) -> None:
         self._loop, self._expired = loop, expired
-        self._wheel: DeadlineWheel[T] = DeadlineWheel()
-        self._timer: asyncio.TimerHandle | None = None
-        self._wake_at = math.inf  # when it is due
-        self.remove = self._wheel.remove
-        """``remove(thing, tick)``: forget *thing*, if it is still noted."""
+        self._wheel: DeadlineWheel[Call] = DeadlineWheel()
+        self._wheel_timer: asyncio.TimerHandle | None = None
+        self._wake_at = math.inf  # when that is due
+        self.in_order: dict[int, Call] = {}  # by id; an entry may be taken out without a word
+        self._order_timer: asyncio.TimerHandle | None = None  # due with the first of them, or before
 
-    def add(self, thing: T, deadline: float) -> int:
-        """Note *thing*, due at *deadline* (the loop's clock); returns the tick to give to `remove`."""
-        tick = self._wheel.add(thing, deadline)
+    def add(self, call: Call, deadline: float) -> None:
+        """Note *call*, due at *deadline* (the loop's clock)."""
+        call.tick = self._wheel.add(call, deadline)
         if deadline < self._wake_at:
             self._set()
-        return tick
+
+    def add_last(self, call: Call) -> None:
+        """Note *call*, due at its own deadline, which is not before that of any other that was added like this."""
+        self.in_order[call.id] = call
+        if self._order_timer is None:
+            self._order_timer = self._loop.call_at(end_of_tick(call.deadline), self._ring_in_order)
+
+    def remove(self, call: Call) -> None:
+        """Forget *call*, if it is still noted."""
+        if call.tick:
+            self._wheel.remove(call, call.tick)
+        else:
+            self.in_order.pop(call.id, None)
 
     def close(self) -> None:
         """Nothing is called any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._wheel_timer, self._order_timer):
+            if timer is not None:
+                timer.cancel()
+        self._wheel_timer = self._order_timer = None
 
     def _set(self) -> None:
-        self.close()
+        if self._wheel_timer is not None:
+            self._wheel_timer.cancel()
+            self._wheel_timer = None
         next_at = self._wheel.next_at()
         self._wake_at = math.inf if next_at is None else next_at
         if next_at is not None:
-            self._timer = self._loop.call_at(next_at, self._ring)
+            self._wheel_timer = self._loop.call_at(next_at, self._ring)
 
     def _ring(self) -> None:
         self._expired(self._wheel.expired(self._loop.time()))
         self._set()
+
+    def _ring_in_order(self) -> None:
+        now, due, following = self._loop.time(), [], None
+        for call in self.in_order.values():
+            if call.deadline > now:
+                following = call
+                break
+            due.append(call)
+        for call in due:
+            del self.in_order[call.id]
+        at = None if following is None else end_of_tick(following.deadline)
+        self._order_timer = None if at is None else self._loop.call_at(at, self._ring_in_order)
+        self._expired(due)

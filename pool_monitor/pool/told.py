@@ -85,6 +85,23 @@ def ended(pool: str, call: Call, error: BaseException | None, times: CallTimes |
         _STOP.emit_mapped(_measured(call, now_ns, times), _about(pool, call, on_worker=True))
 
 
+def returned(pool: str, call: Call, times: CallTimes, now_ns: int) -> None:
+    """A call without a session has ended well: `ended`, in a short way where a record of its worker is at hand."""
+    series, worker = _STOP.series, call.worker
+    assert worker is not None
+    if series is None or worker.records_of is not series or _STOP.mapped or _STOP.skip is not None:
+        ended(pool, call, None, times, now_ns)
+        return
+    record = worker.records["none"].get(call.operation)
+    if record is None:
+        ended(pool, call, None, times, now_ns)
+        return
+    try:
+        record(now_ns - call.started_ns, call.queue_ns, times.execution_ns)
+    except FAILURES as failure:
+        series.failed(failure)
+
+
 def _failed(pool: str, call: Call, error: BaseException, times: CallTimes | None, now_ns: int) -> None:
     measurements = _measured(call, now_ns, times)
     if isinstance(error, Rejected) and _REJECT.on:

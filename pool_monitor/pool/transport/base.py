@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
+
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 
 class Ready(NamedTuple):
@@ -22,13 +25,17 @@ class Ready(NamedTuple):
     """Operation name to ``function`` or ``generator``."""
 
 
-class CallTimes(NamedTuple):
+Nanoseconds = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Growth = Annotated[int, Meta(ge=0, lt=2**50)]
+
+
+class CallTimes(Struct, array_like=True, frozen=True, gc=False):
     """Measured in the worker. None: the worker cannot tell."""
 
-    execution_ns: int
-    cpu_ns: int | None
+    execution_ns: Nanoseconds
+    cpu_ns: Nanoseconds | None
     """Of the whole process; None where several calls ran at once."""
-    rss_growth: int | None = None
+    rss_growth: Growth | None = None
     """Bytes by which the call raised the process's peak resident memory."""
 
     def within(self, elapsed_ns: int) -> CallTimes:
@@ -39,7 +46,16 @@ class CallTimes(NamedTuple):
             return self
         execution_ns = min(self.execution_ns, elapsed_ns)
         cpu_ns = None if self.cpu_ns is None else min(self.cpu_ns, elapsed_ns * (os.cpu_count() or 1))
-        return self._replace(execution_ns=execution_ns, cpu_ns=cpu_ns)
+        return replace(self, execution_ns=execution_ns, cpu_ns=cpu_ns)
+
+
+class Reply(Struct, array_like=True, tag="reply", forbid_unknown_fields=True):
+    """A plain operation returned: what nearly all messages of a worker are, so it is decoded straight into this."""
+
+    call_id: int
+    result: Any
+    session_data: None
+    times: CallTimes
 
 
 class Failure(NamedTuple):
@@ -53,6 +69,12 @@ class Failure(NamedTuple):
 
 class Sink(Protocol):
     """What a transport reports. Called on the event loop; none of these may block or raise."""
+
+    def returned(self, replies: Sequence[Reply]) -> None:
+        """These operations returned, in this order. All were begun, are no streams, and keep no data of a session."""
+
+    def caught_up(self) -> None:
+        """All that had arrived by now has been reported: the worker can be handed its next calls."""
 
     def replied(self, call_id: int, result: Any, session_data: dict[str, Any] | None, times: CallTimes) -> None:
         """The operation returned, or its generator ended (``result`` is None then)."""
@@ -102,7 +124,7 @@ class Transport(Protocol):
         """
 
     def call(
-        self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any], *,
+        self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any],
         stream: bool, session: tuple[str, dict[str, Any]] | None,
     ) -> None:  # fmt: skip
         """Hand over a call. Returns at once. Raises PayloadError when it cannot be carried; nothing was sent then.

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
+import msgspec
+
 from pool_monitor.pool.transport import messages
-from pool_monitor.pool.transport.base import CallTimes, Failure, Sink
+from pool_monitor.pool.transport.base import CallTimes, Failure, Reply, Sink
 from pool_monitor.pool.transport.child.codec import Codec, Unreadable
 from pool_monitor.pool.transport.child.framing import FrameError
-from pool_monitor.pool.transport.messages import times as times_of
+
+_FIVE = 0x95  # how a list of five begins in MessagePack: a reply, or the end of a stream
+_decode_reply = msgspec.msgpack.Decoder(Reply).decode
 
 
 class Inbox:
@@ -32,8 +38,8 @@ class Inbox:
 
     def use(self, codec: Codec) -> None:
         """Decode with *codec* from now on."""
-        self.codec, self._decode = codec, codec.decode
-        self._plain = codec.name != "pickle"  # values in a message are as they are
+        self.codec = codec
+        self._typed = codec.name == "msgpack"  # replies may be decoded the short way
 
     def handed(self, call_id: int, stream: bool) -> None:
         """The worker was handed this call."""
@@ -68,28 +74,38 @@ class Inbox:
             raise FrameError(f"a frame that is no {self.codec.name}: {messages.text_of(error)}") from error
 
     def receive(self, body: memoryview) -> Any:
-        """Decode a message and `take` it. Returns it when it is about lending memory, else None. Raises FrameError.
-
-        A short way for what nearly all messages are, a reply in order; whatever is odd about one takes the long way.
-        """
-        try:
-            message = self._decode(body)
-        except BaseException as error:  # noqa: BLE001 - as in `decode`
-            message = self._in_parts(body, error)
-        if type(message) is list and len(message) == 5 and message[0] == "reply" and self._plain:
-            _, call_id, packed, data, times = message
-            nth = self.open.get(call_id) if type(call_id) is int and data is None else None
-            if nth is not None and call_id not in self.streams and type(packed) is not Unreadable:
-                taken = times_of(times)
-                if nth > self.begun:
-                    self._note_begun(call_id, nth)
-                del self.open[call_id]
-                if self._recalled:
-                    self._recalled.discard(call_id)
-                self._sink.replied(call_id, packed, None, taken)
-                return None
-        self._size = len(body)
+        """Decode a message and `take` it. Returns it when it is about lending memory, else None. Raises FrameError."""
+        message = self.decode(body)
         return None if self.take(message) else message
+
+    def replies(self, bodies: Sequence[memoryview], at: int) -> list[Reply]:
+        """The plain replies among the messages *bodies* from *at* on, up to the first message that is none: what nearly
+        all messages are, and a quarter of the work. Whatever is odd about one is left to `receive`, which has the words
+        for it.
+        """
+        found: list[Reply] = []
+        if not self._typed:
+            return found
+        begun = sys.maxsize if self.counters is None else self.counters[0]
+        unanswered, streams = self.open, self.streams
+        for body in islice(bodies, at, None) if at else bodies:
+            if body[0] != _FIVE:
+                break
+            try:
+                reply = _decode_reply(body)
+            except Exception:  # noqa: BLE001 - whatever it is, it comes again
+                break
+            call_id = reply.call_id
+            nth = unanswered.get(call_id)
+            if nth is None or nth > begun or call_id in streams:
+                break
+            if nth > self.begun:
+                self.begun = nth
+            del unanswered[call_id]
+            found.append(reply)
+        if self._recalled:
+            self._recalled.difference_update([reply.call_id for reply in found])
+        return found
 
     def take(self, message: Any) -> bool:
         """Check the message decoded last and pass it on. False for one that is about lending memory. Raises FrameError

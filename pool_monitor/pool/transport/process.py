@@ -74,6 +74,7 @@ class ProcessTransport:
         self._greeting: asyncio.Future[Any] | None = None  # what the handshake waits for
         self._gone: asyncio.Future[int | None] = self._loop.create_future()
         self._disconnected = False
+        self._several = False  # messages came at once, last time: as many calls are likely to follow together
         self._receive: Callable[[memoryview], None] = self._greeted
 
     # -- start ----------------------------------------------------------------------------------------------------
@@ -225,14 +226,14 @@ class ProcessTransport:
     # -- sending --------------------------------------------------------------------------------------------------
 
     def call(
-        self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any], *,
+        self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any],
         stream: bool, session: tuple[str, dict[str, Any]] | None,
     ) -> None:  # fmt: skip
         codec = self._inbox.codec
         pieces: Sequence[Buffer] = ()
         try:
             state = None if session is None else [session[0], codec.pack(session[1])]
-            message = ["call", call_id, operation, codec.pack([args, kwargs]), stream, state]
+            message = ["call", call_id, operation, codec.pack((args, kwargs)), stream, state]
             for value in args:
                 if type(value) is bytes and len(value) >= LARGE:
                     pieces = codec.pieces(message)
@@ -250,7 +251,7 @@ class ProcessTransport:
         if wire is not None:
             if size >= LARGE:
                 self._send_large(pieces or (body,), size)
-            elif inbox.open:
+            elif inbox.open or self._several:
                 wire.join(body)
             else:
                 wire.send(body)
@@ -323,21 +324,34 @@ class ProcessTransport:
             bodies: Sequence[memoryview] = self._reader.received(count)
         except FrameError as error:
             bodies, broken = error.before, error
-        for index, body in enumerate(bodies):
+        self._several = len(bodies) > 1
+        try:
+            self._take_in(bodies)
+        finally:
+            self._sink.caught_up()
+        if broken is not None and not self._disconnected:
+            self._break(str(broken), readable=False)
+
+    def _take_in(self, bodies: Sequence[memoryview]) -> None:
+        """The messages that arrived together, in order. Plain replies that follow each other are reported together."""
+        at, end = 0, len(bodies)
+        while at < end and not self._disconnected:
             if self._broken:
-                self._inbox.salvage(bodies[index:])
-                break
+                self._inbox.salvage(bodies[at:])
+                return
             try:
-                self._receive(body)
+                replies = self._inbox.replies(bodies, at)
+                if replies:
+                    at += len(replies)
+                    self._sink.returned(replies)
+                else:
+                    at += 1
+                    self._receive(bodies[at - 1])
             except FrameError as error:
                 self._break(str(error))
             except Exception as error:  # noqa: BLE001 - a defect, or no memory: it costs this worker and no other
                 logger("pool").exception("a message of a worker could not be handled")
                 self._break(f"a message could not be handled: {error!r:.200}")
-            if self._disconnected:
-                return
-        if broken is not None:
-            self._break(str(broken), readable=False)
 
     def _connection_lost(self) -> None:
         lost, self._disconnected = not self._disconnected, True

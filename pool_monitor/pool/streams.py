@@ -1,0 +1,58 @@
+"""Streams: what their workers yield goes to whoever reads it, and where that is slow the worker has to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pool_monitor.errors import PayloadError
+from pool_monitor.pool.transport.base import Failure
+
+if TYPE_CHECKING:
+    from pool_monitor.pool.calls import Call
+    from pool_monitor.pool.roster import Roster
+    from pool_monitor.pool.worker import Wardens, Worker
+
+
+class Streams:
+    """The streams of a pool's calls. *interrupt* ends a call for its caller, with an error and a reason."""
+
+    def __init__(self, roster: Roster, wardens: Wardens, interrupt: Callable[[Call, BaseException, str], None]) -> None:
+        self._roster, self._wardens, self._interrupt = roster, wardens, interrupt
+
+    def item(self, worker: Worker, call_id: int, value: Any, size: int) -> None:
+        """The worker's generator yielded; the item took *size* bytes."""
+        call = worker.calls.get(call_id)
+        if call is None or call.done or call.items is None:
+            return
+        if call.items.put(value, size):
+            self.hold(worker, call, True)
+        if call.items.overrun:
+            if call.items.limit is None:
+                self._wardens.misbehaved(worker, f"the stream of {call.operation!r} does not stand still when told to")
+            else:
+                text = f"its items take more than the frame limit of {call.items.limit} bytes together"
+                self.unreadable(worker, call_id, Failure("payload", "PayloadError", f"{text}; use stream()", ""))
+
+    def unreadable(self, worker: Worker, call_id: int, failure: Failure) -> None:
+        """The worker's generator yielded something its caller cannot be given: nobody needs the rest."""
+        call = worker.calls.get(call_id)
+        if call is not None and not call.done:
+            error = PayloadError(call.operation, failure.type_name, failure.message, failure.traceback)
+            self._interrupt(call, error, "payload")
+
+    def read_on(self, call: Call) -> None:
+        """The caller has caught up with its stream."""
+        if call.running and call.worker is not None:
+            self.hold(call.worker, call, False)
+
+    def hold(self, worker: Worker, call: Call, held: bool) -> None:
+        """Have the call's stream stand still, because nobody reads it, or go on."""
+        transport, items = worker.transport, call.items
+        if transport is None or items is None:
+            return
+        if self._roster.concurrency == 1:
+            transport.flow(paused=held)
+        elif held is not items.held:  # what its other calls answer has to come through
+            items.held = held
+            transport.hold(call.id, held=held)
