@@ -7,12 +7,14 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
 
 from pool_monitor.errors import ConfigError, PoolError
-from pool_monitor.pool.calls import Call, Options
+from pool_monitor.pool.calls import Call, Options, refused
+from pool_monitor.pool.results import Results
 from pool_monitor.pool.session import copied
 
 if TYPE_CHECKING:
@@ -131,46 +133,34 @@ class Caller:
         ``return_exceptions=True`` takes the result's place; what *items* itself raises comes after all results.
         Leaving early cancels what is under way.
         """
-        self._pool._calls()  # refuses the whole where each call would be
+        dispatcher = self._pool._calls()  # refuses the whole where each call would be
         limit = in_flight if in_flight is not None else 2 * max(1, self._pool.size)
         if limit < 1:
             raise ConfigError(f"map(in_flight={in_flight}): needs at least 1")
-        room = asyncio.Semaphore(limit)
-        calls: set[asyncio.Task[Any]] = set()
-        next_up: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
-
-        async def feed() -> None:
-            async with aclosing(_each(items)) as source:
-                while await room.acquire():
-                    try:
-                        item = await anext(source)
-                    except StopAsyncIteration:
-                        return
-                    call = asyncio.ensure_future(self.run(operation, item, **kwargs))
-                    calls.add(call)
-                    if ordered:
-                        next_up.put_nowait(call)
-                    else:
-                        call.add_done_callback(next_up.put_nowait)
-
-        # A task of its own: while the source has nothing to give, results go on coming.
-        feeder: asyncio.Task[Any] = asyncio.ensure_future(feed())
-        feeder.add_done_callback(next_up.put_nowait)
+        results = Results(partial(self._admit, operation, kwargs), dispatcher.cancel, limit, ordered=ordered)
         try:
-            while calls or not feeder.done():
-                call = await next_up.get()
-                if call is feeder:
+            results.read(items)
+            while not results.over:
+                ended = results.take()
+                if ended is None:
+                    await results.more()
                     continue
-                await asyncio.wait([call])
-                calls.remove(call)
-                error = call.exception()
-                yield call.result() if error is None or not return_exceptions else error
-                room.release()
-            feeder.result()  # raises what *items* raised
+                error = ended.exception()
+                if error is not None and not return_exceptions:
+                    raise error
+                yield ended.result() if error is None else error
+                results.taken()
+            if results.failure is not None:
+                raise results.failure
         finally:
-            for task in (feeder, *calls):
-                task.cancel()
-            await asyncio.gather(feeder, *calls, return_exceptions=True)
+            await results.close()
+
+    def _admit(self, operation: str, kwargs: dict[str, Any], item: Any) -> Call:
+        """One call of `map`."""
+        try:
+            return self._pool._calls().admit(operation, (item,), kwargs, self._options, stream=False)
+        except PoolError as error:
+            return refused(operation, error)
 
 
 class Session(Caller):
@@ -258,12 +248,3 @@ async def _read(dispatcher: Dispatcher, call: Call) -> AsyncGenerator[Any, None]
         dispatcher.cancel(call)  # nobody reads on; nothing happens when it has ended
         if call.future.done() and not call.future.cancelled():
             call.future.exception()  # an error nobody asked for is not worth asyncio's complaint
-
-
-async def _each(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item

@@ -53,6 +53,8 @@ class Call(Struct, eq=False):
     items: Items | None  # a stream's; None for a plain call
     deadline: float  # event loop time
     started_ns: int
+    priority: int = 0  # of the options: each is looked at several times while the call waits
+    key: str = ""
     tick: int = 0  # where the deadline wheel has it; 0: it is not on the wheel
     line: WaitQueue[Call] | None = None  # where it stands, or stood last
     queue_ns: int | None = None  # how long it waited for its last worker to be free
@@ -90,13 +92,12 @@ class Call(Struct, eq=False):
         """Whether it is most likely what ends the *workers* of the pool: no other is handed it."""
         return self.readers >= _READERS or self.holders >= max(_HOLDERS, 3 * workers)
 
-    @property
-    def priority(self) -> int:
-        return self.options.priority
 
-    @property
-    def key(self) -> str:
-        return self.options.key
+def refused(operation: str, error: PoolError) -> Call:
+    """A call that never came to be."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.set_exception(error)
+    return Call(0, operation, (), {}, Options(), future, None, 0.0, 0, done=True)
 
 
 def poisoned(call: Call, last: PoolError) -> PoisonedCall:

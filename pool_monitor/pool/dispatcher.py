@@ -123,7 +123,6 @@ class Dispatcher:
         collect: bool = False,
     ) -> Call:
         """Take a call in: hand it to a worker, queue it, or refuse it. Its future tells its end, a refusal included.
-
         *stream*: the operation is a generator; *collect*: its items are wanted only when they are all there.
         Raises UnknownOperation for what no worker can do.
         """
@@ -138,6 +137,8 @@ class Dispatcher:
         call = Call(next_id(), operation, args, kwargs, options, future, items, deadline, now_ns)
         if options.session is not None:
             call.session_kind = options.affinity or config.affinity
+        if options.priority or options.key:
+            call.priority, call.key = options.priority, options.key
         if _START.on:
             told.started(self.pool, call, self.waiting, time.time_ns())
         self._open[call.id] = call
@@ -154,7 +155,7 @@ class Dispatcher:
         else:
             self._deadlines.add_last(call)
         if options.session is None or self.sessions.enter(call, options.session, now):
-            self._offer(call)
+            self._offer(call, now_ns)
         return call
 
     def cancel(self, call: Call) -> None:
@@ -175,13 +176,11 @@ class Dispatcher:
 
     def _hopeless(self, call: Call) -> Rejected | None:
         """A refusal of a call that has to wait and would miss its deadline, as far as can be known."""
-        left = call.deadline - self._now_ns() / 1e9
-        if (len(self._open) + 2) * self.gate.times.longest < left:  # which is more than all could take one by one
-            return None
         if call.attempts or call.options.worker is not None or self.paused:
             return None
         ahead, roster = self._waiting.ahead(call), self.roster
         handed = max(0, self._running - roster.counts["busy"] * roster.concurrency)
+        left = call.deadline - self._now_ns() / 1e9
         return self.gate.hopeless(call, left, ahead, handed, roster.capacity, self.waiting - 1)
 
     def rejected(self, kind: type[Rejected], message: str, call: Call | None = None, *, others: int = 0) -> Rejected:
@@ -190,7 +189,7 @@ class Dispatcher:
 
     # -- hand-over ------------------------------------------------------------------------------------------------
 
-    def _offer(self, call: Call, *, front: bool = False) -> None:
+    def _offer(self, call: Call, now_ns: int, *, front: bool = False) -> None:
         """Give the call to a free worker, or let it wait."""
         options, line = call.options, self._waiting
         if call.session is None and options.worker is None:
@@ -204,15 +203,17 @@ class Dispatcher:
             worker = None if self.paused else self.sessions.choose(options, call.session)
             line = self._line(call)
         if worker is not None:
-            if self._hand_over(call, worker, self._now_ns()):
+            if self._hand_over(call, worker, now_ns):
                 self.roster.changed(worker)
             else:
                 self._feed(worker)
             return
-        refusal = None if front else self._hopeless(call)
-        if refusal is not None:
-            self._end(call, refusal)
-            return
+        # Where even one after the other all would be done in time, nobody has to look closely.
+        if (len(self._open) + 2) * self.gate.times.longest >= call.deadline - now_ns / 1e9 and not front:
+            refusal = self._hopeless(call)
+            if refusal is not None:
+                self._end(call, refusal)
+                return
         call.expects = self.gate.times.expects(call.operation)
         call.line = line
         if front:
@@ -241,9 +242,8 @@ class Dispatcher:
         now_ns = self._now_ns()
         now = now_ns / 1e9
         far = now + self.gate.times.longest
-        while (pinned.size or waiting.size) and worker.open and not self.paused:
-            if len(held) >= self.roster.limit(worker):
-                break
+        limit = 0 if self.paused else self.roster.limit(worker)
+        while (pinned.size or waiting.size) and worker.open and len(held) < limit:
             call = pinned.pop() if pinned.size else waiting.pop()
             if call.session is not None and self._is_lost(call):  # another process fills the slot by now
                 continue
@@ -429,7 +429,7 @@ class Dispatcher:
                 self._fail(call, error_for(call))
         for call in list(worker.pinned):  # bound to this process, not merely to this slot
             if call.options.worker is None and worker.pinned.discard(call):
-                self._offer(call)
+                self._offer(call, now_ns)
 
     def forget(self, worker: Worker) -> None:
         """The slot is no more: nobody may go on waiting for it."""
@@ -444,7 +444,7 @@ class Dispatcher:
         call.attempts -= 1
         call.queue_ns = None
         self.sessions.take_back(call)
-        self._offer(call, front=True)
+        self._offer(call, self._now_ns(), front=True)
 
     def _release(self, worker: Worker, call: Call, now_ns: int) -> None:
         """The worker has answered this call."""
@@ -484,7 +484,7 @@ class Dispatcher:
 
     def _again(self, call: Call) -> None:
         if not call.done:
-            self._offer(call)
+            self._offer(call, self._now_ns())
 
     def interrupt_all(self) -> int:
         """End every call that has not ended: the pool is closing. Returns how many there were."""

@@ -41,16 +41,33 @@ class Gate:
         self.size = size  # workers wanted; only for the text of refusals
         self.refusals: Counter[str] = Counter()  # by reason
         self.times = ServiceTimes()
-        self.breaker = _breaker(pool, config)
+        self.shut = False  # calls may have to be refused as things are: ask `closed`
+        self.breaker = self._breaker(config)
         self._shed = config.shed
         self._now_ns = now_ns
         self._failed_ns = 0  # when the breaker was told of a failure last
         self.start_error: StartError | None = None  # of the last start, if that failed
 
-    @property
-    def shut(self) -> bool:
-        """Whether calls may have to be refused as things are: cheaper than asking `closed`."""
-        return self.breaker is not None and self.breaker.state is not BreakerState.CLOSED
+    def _breaker(self, config: PoolConfig) -> Breaker | None:
+        if not config.breaker_failures:
+            return None
+        breaker = Breaker(
+            config.breaker_failures,
+            config.breaker_ratio,
+            config.breaker_minimum,
+            config.breaker_window,
+            config.breaker_open,
+            config.breaker_trials,
+            config.breaker_successes,
+        )
+        breaker.changed = self._changed
+        return breaker
+
+    def _changed(self, before: BreakerState, after: BreakerState, trigger: str, _now: float) -> None:
+        self.shut = after is not BreakerState.CLOSED
+        metadata = {"pool": self.pool, "from": before.value, "to": after.value, "trigger": trigger}
+        events.BREAKER_TRANSITION.event.emit({"system_time": time.time_ns()}, metadata)
+        logger("pool").warning("circuit breaker", **metadata)
 
     # -- before a call --------------------------------------------------------------------------------------------
 
@@ -191,25 +208,3 @@ def _speaks_of_workers(error: PoolError) -> bool:
     if isinstance(error, OperationError) or (isinstance(error, WorkerDied) and error.reason is not None):
         return False
     return error.category in _FAILURES
-
-
-def _breaker(pool: str, config: PoolConfig) -> Breaker | None:
-    if not config.breaker_failures:
-        return None
-    breaker = Breaker(
-        config.breaker_failures,
-        config.breaker_ratio,
-        config.breaker_minimum,
-        config.breaker_window,
-        config.breaker_open,
-        config.breaker_trials,
-        config.breaker_successes,
-    )
-
-    def changed(before: BreakerState, after: BreakerState, trigger: str, _now: float) -> None:
-        metadata = {"pool": pool, "from": before.value, "to": after.value, "trigger": trigger}
-        events.BREAKER_TRANSITION.event.emit({"system_time": time.time_ns()}, metadata)
-        logger("pool").warning("circuit breaker", **metadata)
-
-    breaker.changed = changed
-    return breaker

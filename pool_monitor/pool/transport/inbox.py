@@ -39,6 +39,7 @@ class Inbox:
     def use(self, codec: Codec) -> None:
         """Decode with *codec* from now on."""
         self.codec = codec
+        self.plain = codec.name != "pickle"  # values in a message are as they are
         self._typed = codec.name == "msgpack"  # replies may be decoded the short way
 
     def handed(self, call_id: int, stream: bool) -> None:

@@ -232,8 +232,11 @@ class ProcessTransport:
         codec = self._inbox.codec
         pieces: Sequence[Buffer] = ()
         try:
-            state = None if session is None else [session[0], codec.pack(session[1])]
-            message = ["call", call_id, operation, codec.pack((args, kwargs)), stream, state]
+            if self._inbox.plain:
+                message = ["call", call_id, operation, (args, kwargs), stream, session]
+            else:
+                state = None if session is None else [session[0], codec.pack(session[1])]
+                message = ["call", call_id, operation, codec.pack((args, kwargs)), stream, state]
             for value in args:
                 if type(value) is bytes and len(value) >= LARGE:
                     pieces = codec.pieces(message)
