@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Callable
@@ -208,3 +209,58 @@ def test_after_a_stall_nobody_is_refused_for_long_because_of_it() -> None:
     stalled = simulate(calls, by_prediction, ServiceTimes(), (5.0, 8.0))
     lost = 3.0 + 0.25  # the calls of so many seconds
     assert stalled.calls - stalled.in_time < 0.7 * overload.RATE * (lost + 0.5)
+
+
+@given(st.lists(DURATIONS, min_size=20, max_size=60), st.integers(0, 10**11), st.integers(1, 80))
+def test_calls_that_answer_together_count_like_as_many_with_their_mean(
+    first: list[float], together_ns: int, count: int
+) -> None:
+    at_once, one_by_one = times(*first), times(*first)
+    held_ns = [together_ns + number for number in range(count)]
+    at_once.add_all(["op"] * count, held_ns)
+    mean = sum(held_ns) / count / 1e9
+    for number in range(count):
+        one_by_one.add("op", mean if count <= 64 else held_ns[number] / 1e9)
+    for ours, theirs in ((at_once._all, one_by_one._all), (at_once._own["op"], one_by_one._own["op"])):
+        assert (ours.count, ours.mean) == (theirs.count, pytest.approx(theirs.mean))
+        assert ours.variance == pytest.approx(theirs.variance, rel=1e-6, abs=1e-9)
+
+
+def test_calls_of_several_operations_that_answer_together_count_each_for_its_own() -> None:
+    made = ServiceTimes()
+    for _ in range(30):
+        made.add_all(["short", "long", "short"], [10**6, 10**9, 10**6])
+    assert made.mean_of("short") == pytest.approx(0.001)
+    assert made.mean_of("long") == pytest.approx(1.0)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), DURATIONS), min_size=30, max_size=90),
+    st.lists(st.sampled_from("abc"), max_size=30),
+    st.integers(0, 30),
+    st.integers(1, 8),
+    st.sampled_from("abcd"),
+)
+def test_what_needs_no_closer_look_would_not_be_refused(
+    durations: list[tuple[str, float]], ahead: list[str], handed: int, capacity: int, operation: str
+) -> None:
+    made = ServiceTimes()
+    for name, seconds in durations:
+        made.add(name, seconds)
+    made.look()
+    expected = [made.expects(name) for name in ahead]
+    before = Ahead(len(ahead), sum(mean for mean, _ in expected), sum(variance for _, variance in expected))
+    told = made.outlook(before, handed, capacity, operation)
+    assert told is not None
+    assert told.total <= (len(ahead) + handed + 3) * made.longest * (1 + 1e-9)
+
+
+def test_a_call_that_takes_longer_than_any_was_expected_to_has_all_be_looked_at_again() -> None:
+    made = alike(0.001)
+    made.look()
+    assert made.longest == pytest.approx(0.001)
+    made.add_all(["op"] * 3, [10**6, 10**6, 10**7])
+    assert made.longest == math.inf
+    made.look()
+    assert 0.001 < made.longest < 0.01
+    assert alike(0.001, 29).longest == math.inf

@@ -313,3 +313,19 @@ class AgainstAModel(RuleBasedStateMachine):
 
 TestAgainstAModel = AgainstAModel.TestCase
 TestAgainstAModel.settings = settings(max_examples=200, stateful_step_count=60)
+
+
+@pytest.mark.parametrize("before", ["", "f", "ffff", "fsfsf"])
+def test_successes_that_are_told_together_count_like_as_many_one_by_one(before: str) -> None:
+    (together, _), (apart, _) = made(), made()
+    for one in (together, apart):
+        for number, ending in enumerate(before):
+            one.ended(ending == "s", number * 0.1, trial=False)
+    together.succeeded(1.0, 3)
+    for _ in range(3):
+        apart.ended(True, 1.0, trial=False)
+    for number in range(4):
+        assert together.state is apart.state
+        for one in (together, apart):
+            one.ended(False, 2.0 + number, trial=False)
+    assert together.state is apart.state

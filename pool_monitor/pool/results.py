@@ -6,9 +6,9 @@ No call has a task of its own. A call that has ended waits here until its result
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from time import monotonic
 from typing import Any
 
 from pool_monitor.pool.calls import Call
@@ -35,7 +35,7 @@ class Results:
         self._feeder: asyncio.Task[None] | None = None
         self._room = asyncio.Event()  # the feeder may go on
         self._waiter: asyncio.Future[None] | None = None
-        self._turn_ends = time.monotonic() + _TURN
+        self._turn_ends = monotonic() + _TURN
         self.failure: Exception | None = None
         """What the source of items raised."""
 
@@ -51,7 +51,7 @@ class Results:
 
     def take(self) -> asyncio.Future[Any] | None:
         """How the next call ended; None when there is none yet, or it is the turn of others."""
-        if time.monotonic() > self._turn_ends:
+        if monotonic() > self._turn_ends:
             return None
         if self._source is not None and self._count < self._limit:
             self._fill()
@@ -74,14 +74,14 @@ class Results:
 
     async def more(self) -> None:
         """Return when `take` is worth another try."""
-        if time.monotonic() > self._turn_ends:
+        if monotonic() > self._turn_ends:
             await asyncio.sleep(0)
         else:
             self._waiter = self._loop.create_future()
             if self._line:
                 self._line[0].future.add_done_callback(self._wake)
             await self._waiter
-        self._turn_ends = time.monotonic() + _TURN
+        self._turn_ends = monotonic() + _TURN
 
     async def close(self) -> None:
         """Cancel what is under way."""
@@ -112,7 +112,7 @@ class Results:
                 self._source, self.failure = None, failure
             else:
                 self._add(item)
-                if time.monotonic() > self._turn_ends:
+                if monotonic() > self._turn_ends:
                     return
 
     async def _feed(self, items: AsyncIterable[Any]) -> None:

@@ -12,6 +12,8 @@ from pool_monitor.pool.deadline import DeadlineWheel, end_of_tick
 if TYPE_CHECKING:
     from pool_monitor.pool.calls import Call
 
+_AT_ONCE = 500  # calls, in one turn of the event loop
+
 
 class CallDeadlines:
     """Calls *expired* with the calls that are due, oldest first. Two timers of the event loop serve all of them: one
@@ -63,7 +65,7 @@ class CallDeadlines:
             self._wheel_timer = self._loop.call_at(next_at, self._ring)
 
     def _ring(self) -> None:
-        self._expired(self._wheel.expired(self._loop.time()))
+        self._tell(self._wheel.expired(self._loop.time()))
         self._set()
 
     def _ring_in_order(self) -> None:
@@ -77,4 +79,10 @@ class CallDeadlines:
             del self.in_order[call.id]
         at = None if following is None else end_of_tick(following.deadline)
         self._order_timer = None if at is None else self._loop.call_at(at, self._ring_in_order)
-        self._expired(due)
+        self._tell(due)
+
+    def _tell(self, due: list[Call]) -> None:
+        """However many are due at once, the event loop is not held for long."""
+        if len(due) > _AT_ONCE:
+            self._loop.call_soon(self._tell, due[_AT_ONCE:])
+        self._expired([call for call in due[:_AT_ONCE] if not call.done])

@@ -1,0 +1,118 @@
+"""Calls handed ahead: for how long each held its worker, and how far ahead to hand over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pool_monitor.config import PoolConfig
+from pool_monitor.pool import prefetch
+from pool_monitor.pool.calls import Call, Options
+from pool_monitor.pool.transport.base import CallTimes, Reply
+from tests.fakes import FakePool
+from tests.virtual import clock, run
+
+AMOUNTS = st.lists(st.integers(0, 10**12), min_size=1, max_size=40)
+
+
+@given(AMOUNTS, st.integers(0, 10**13))
+def test_what_calls_took_together_is_shared_out_by_what_each_was_executed(executed: list[int], total: int) -> None:
+    turns = prefetch.turns(executed, total)
+    assert len(turns) == len(executed)
+    assert total - len(turns) < sum(turns) <= total
+    if sum(executed) <= total:
+        between = {turn - one for turn, one in zip(turns, executed, strict=True)}
+        assert len(between) == 1
+    else:  # they claim more time than there was
+        assert max(turns) - min(turns) <= 0
+
+
+def together(pool: FakePool, calls: list[Call], after_s: float, *executed_ns: int) -> None:
+    """The calls of the pool's only worker are answered at once, so much later."""
+    (worker,) = pool.calls.workers.values()
+    clock()._clock.now += after_s
+    pool.transport(worker).begin(len(calls))
+    del pool.transport(worker).handed[: len(calls)]
+    replies = [Reply(call.id, None, None, CallTimes(one, one)) for call, one in zip(calls, executed_ns, strict=True)]
+    pool.calls.returned(worker, replies)
+    pool.calls.caught_up(worker)
+
+
+def admitted(pool: FakePool, count: int) -> list[Call]:
+    return [pool.calls.admit("work", (), {}, Options(), stream=False) for _ in range(count)]
+
+
+def on_one_worker(check: Callable[[FakePool], Any], **fields: Any) -> Any:
+    async def main() -> Any:
+        pool = FakePool(1, PoolConfig(**fields), now_ns=clock().time_ns)
+        return check(pool)
+
+    return run(main())
+
+
+def test_a_call_handed_ahead_waited_until_the_one_before_it_had_ended() -> None:
+    def check(pool: FakePool) -> list[tuple[int, int | None]]:
+        pool.calls.roster.depth = 3
+        calls = admitted(pool, 3)
+        together(pool, calls, 0.001, 500_000, 100_000, 100_000)
+        return [(call.sent_ns, call.queue_ns) for call in calls]
+
+    assert on_one_worker(check) == [(0, 0), (600_000, 600_000), (800_000, 800_000)]
+
+
+def test_the_call_that_is_next_has_the_worker_from_the_last_answer_on() -> None:
+    def check(pool: FakePool) -> tuple[int, int | None]:
+        pool.calls.roster.depth = 3
+        calls = admitted(pool, 3)
+        together(pool, calls[:2], 0.002, 1, 1)
+        return calls[2].sent_ns, calls[2].queue_ns
+
+    assert on_one_worker(check) == (2_000_000, 2_000_000)
+
+
+def test_calls_on_a_worker_that_runs_several_are_known_each_by_itself() -> None:
+    def check(pool: FakePool) -> list[int]:
+        calls = admitted(pool, 2)
+        together(pool, calls, 0.001, 10, 20)
+        return [call.sent_ns for call in calls]
+
+    assert on_one_worker(check, concurrency=4) == [0, 0]
+
+
+def test_how_far_ahead_to_hand_over_goes_by_the_most_calls_that_were_open() -> None:
+    def check(pool: FakePool) -> int:
+        for _ in range(20):  # nothing is open at the end of each
+            together(pool, admitted(pool, 1), 0.000_01, 5000)
+            together_depth(pool)
+        return pool.calls.roster.depth
+
+    def together_depth(pool: FakePool) -> None:
+        calls = admitted(pool, 6)
+        while calls:
+            (worker,) = pool.calls.workers.values()
+            held = list(worker.calls.values())
+            together(pool, held, 0.000_01, *[5000] * len(held))
+            calls = [call for call in calls if not call.done]
+
+    assert on_one_worker(check) == 6
+
+
+def test_however_many_calls_are_due_at_once_others_have_their_turn_between() -> None:
+    async def main() -> tuple[list[int], set[str]]:
+        pool = FakePool(1, PoolConfig(timeout=1.0, queue_limit=5000, shed=False), now_ns=clock().time_ns)
+        deadlines, told = pool.calls._deadlines, []
+        expired = deadlines._expired
+        deadlines._expired = lambda calls: (told.append(len(calls)), expired(calls))  # type: ignore[assignment, func-returns-value]
+        calls = admitted(pool, 1200)
+        calls += [pool.calls.admit("work", (), {}, Options(timeout=1.0), stream=False) for _ in range(1200)]
+        await asyncio.sleep(1.1)
+        return told, {type(call.future.exception()).__name__ for call in calls}
+
+    told, kinds = run(main())
+    assert sum(told) == 2400
+    assert max(told) <= 500
+    assert kinds == {"OperationTimeout", "QueueTimeout"}
