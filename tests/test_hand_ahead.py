@@ -101,6 +101,31 @@ def test_how_far_ahead_to_hand_over_goes_by_the_most_calls_that_were_open() -> N
     assert on_one_worker(check) == 6
 
 
+def test_a_worker_that_was_asked_for_calls_takes_no_others_until_it_has_none() -> None:
+    def held(pool: FakePool) -> list[int]:
+        (worker,) = pool.calls.workers.values()
+        return list(worker.calls)
+
+    async def main() -> None:
+        pool = FakePool(1, PoolConfig(timeout=10.0), now_ns=clock().time_ns)
+        (worker,) = pool.calls.workers.values()
+        pool.calls.roster.depth = 3
+        first, second = admitted(pool, 2)
+        pool.transport(worker).begin()
+        await asyncio.sleep(0.02)
+        assert second.id in pool.transport(worker).wanted_back
+        pool.calls.roster.depth = 3  # the others' calls were short
+        (third,) = admitted(pool, 1)
+        pool.reply(worker)
+        assert held(pool) == [second.id]
+        pool.give_back(worker)
+        assert held(pool) == [second.id, third.id]
+        assert pool.misbehaviour == []
+        assert first.done
+
+    run(main())
+
+
 def test_however_many_calls_are_due_at_once_others_have_their_turn_between() -> None:
     async def main() -> tuple[list[int], set[str]]:
         pool = FakePool(1, PoolConfig(timeout=1.0, queue_limit=5000, shed=False), now_ns=clock().time_ns)

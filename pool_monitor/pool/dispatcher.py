@@ -208,9 +208,8 @@ class Dispatcher:
             else:
                 self._feed(worker)
             return
-        # Where even one after the other all would be done in time, nobody has to look closely.
         if (len(self._open) + 2) * self.gate.times.longest >= call.deadline - now_ns / 1e9 and not front:
-            refusal = self._hopeless(call)
+            refusal = self._hopeless(call)  # even one after the other all might not be done in time
             if refusal is not None:
                 self._end(call, refusal)
                 return
@@ -309,6 +308,7 @@ class Dispatcher:
 
     def ready(self, worker: Worker) -> None:
         """A worker can be handed calls: it has loaded the target, or is well again."""
+        worker.relieved = False
         worker.tells = worker.transport is not None and worker.transport.begun is not None
         if worker.process is None or not worker.process.spent:
             self.roster.offer(worker)
@@ -357,6 +357,7 @@ class Dispatcher:
         if worker.lifecycle.state is not State.BUSY:
             return  # it is being ended
         if not worker.calls:
+            worker.relieved = False
             self.roster.move(worker, "checkin", self._now_ns())
             if not worker.open:
                 self.roster.changed(worker)
@@ -404,7 +405,6 @@ class Dispatcher:
         del worker.calls[call_id]
         if _CHECKIN.on:
             told.checked_in(self.pool, call, worker, self._now_ns())
-        self.caught_up(worker)  # before the call is offered to the others
         if not call.done:
             self._take_back(call)
 

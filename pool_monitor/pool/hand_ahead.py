@@ -92,6 +92,8 @@ class HandAhead:
                 self._roster.depth = 1
                 if first.items is not None:  # what it gives back lies behind items nobody reads
                     worker.transport.flow(paused=False)
+                worker.relieved = True
+                self._roster.changed(worker)
                 # The last first, since each goes to the front.
                 worker.transport.recall([c.id for c in reversed(worker.calls.values()) if not worker.has_begun(c)])
         if more:

@@ -81,7 +81,11 @@ class Roster:
             room.pop(key, None)
 
     def limit(self, worker: Worker) -> int:
-        """Calls that it may hold."""
+        """Calls that it may hold. None but those it has while some were asked back: once it had begun a later one, it
+        could not be told whether it gives back one that it had begun.
+        """
+        if worker.relieved:
+            return 0
         return self.depth if worker.tells else self.concurrency
 
     # -- states ---------------------------------------------------------------------------------------------------

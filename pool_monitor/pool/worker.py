@@ -174,6 +174,7 @@ class Worker:
         self.backoff = Backoff(config.backoff_min, config.backoff_max)
         self.last_end = (False, 0)  # of the last process that went: whether we had asked it to, and calls it answered
         self.open = False  # may be handed calls
+        self.relieved = False  # was asked to give calls back, and takes no others while it has any
         self.tells = False  # how far it has come with its calls, so that it may be handed some ahead of time
         self.calls: dict[int, Call] = {}  # in the order handed over; one that has ended may still hold the slot up
         self.records: dict[str, dict[str, Record]] = {}  # of its calls that end well, by session kind and operation
