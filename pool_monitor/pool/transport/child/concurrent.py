@@ -13,14 +13,15 @@ import time
 
 from .channel import ParentGone
 from .codec import PayloadError
-from .worker import END, OperationCancelled, Worker, flush_output, is_cancellation, iterator_of, next_of
+from .streams import END, iterator_of, next_of
+from .worker import OperationCancelled, Worker, flush_output, is_cancellation
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional, Sequence
 
     from .codec import Buffer
-    from .worker import Body
+    from .payloads import Body
 
 _UNSENT = 64 * 1024  # bytes that wait for room in the socket, beyond which streams wait too
 
@@ -199,10 +200,10 @@ class ConcurrentWorker(Worker):
         if running.cancelled:  # and would not hear of it
             raise OperationCancelled
         times = running.times()
-        data = None if state is None else self.pack_session(state.data)
-        packed = self.pack("the result", result)
+        data = None if state is None else self.payloads.pack_session(state.data)
+        packed = self.payloads.pack("the result", result)
         message = ["end" if stream else "reply", running.id, packed, data, times]
-        return self.encode("the result", message, self.codec.splits(packed))
+        return self.payloads.encode("the result", message, self.codec.splits(packed))
 
     def run_sync(self, running: Running, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
@@ -228,7 +229,7 @@ class ConcurrentWorker(Worker):
                     item = self.run_sync(running, next, result, END)
                 if item is END:
                     return
-                self.ours(functools.partial(self.post, self.item(running.id, item)))
+                self.ours(functools.partial(self.post, self.payloads.item(running.id, item)))
                 await self.room(running)
         finally:
             if asynchronous and hasattr(result, "aclose"):

@@ -15,8 +15,10 @@ from . import PROTOCOL
 from .channel import Channel, ParentGone
 from .codec import LARGE, PayloadError, Unreadable, first_codec, json_codec
 from .memory import Peak, expect_large, resident
-from .report import describe, text_of
+from .payloads import Payloads
+from .report import describe
 from .shared import Shared
+from .streams import END, close, close_later, iterator_of, next_of, step
 from .target import load_target, operations_of
 from .telemetry import Telemetry
 
@@ -24,12 +26,11 @@ TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
     import asyncio
     import socket
-    from typing import Any, Callable, Coroutine, Deque, Dict, List, Optional, Sequence, Tuple, Union
+    from typing import Any, Callable, Coroutine, Deque, Dict, List, Optional, Sequence, Tuple
 
     from .codec import Buffer
+    from .payloads import Body
     from .target import Operation
-
-    Body = Union[bytes, Sequence[Buffer]]  # an encoded message, in pieces when it is large
 
 _LONG_NS = 100_000  # an operation expected to take longer does not begin before the answers held back are sent
 _WEIGHT = 0.1  # of the latest call in an operation's running mean
@@ -54,7 +55,7 @@ class Worker:
         self.channel = Channel(sock)
         self.codec = json_codec()
         self.operations: Dict[str, Operation] = {}
-        self.session_data_limit = 0
+        self.payloads: Payloads  # once the handshake has settled the codec and the limits
         self.shared: Optional[Shared] = None
         self.telemetry: Optional[Telemetry] = None
         self.peak: Optional[Peak] = None  # None until the target is loaded
@@ -82,7 +83,7 @@ class Worker:
             sys.exit("pool_monitor: the pool speaks protocols %s, this worker %d" % (hello["protocols"], PROTOCOL))
         codec = first_codec(hello["codecs"])
         self.channel.limit = hello["frame_limit"]
-        self.session_data_limit = hello["session_data_limit"]
+        self.payloads = Payloads(codec, hello["frame_limit"], hello["session_data_limit"])
         self.shared = self.channel.shared = map_shared(hello["frame_limit"])
         answer = {"type": "hello", "protocol": PROTOCOL, "codec": codec.name}
         answer["python"] = ".".join(map(str, sys.version_info[:3]))
@@ -101,7 +102,7 @@ class Worker:
     def load(self, target: str, path: List[str], init: Any) -> bool:
         self.telemetry = Telemetry(self.channel, self.codec, self.quietly)
         try:
-            args, kwargs = self.unpack("they", init)
+            args, kwargs = self.payloads.unpack("they", init)
             self.operations = operations_of(load_target(target, path, args, kwargs, self.telemetry))
             if not self.operations:
                 raise LookupError("%s has no public functions or methods" % target)
@@ -338,21 +339,21 @@ class Worker:
         times = self.times()
         mean = operation.mean_ns
         operation.mean_ns = times[0] if mean == math.inf else mean + _WEIGHT * (times[0] - mean)
-        data = None if state is None else self.pack_session(state.data)
-        packed = self.pack("the result", result)
+        data = None if state is None else self.payloads.pack_session(state.data)
+        packed = self.payloads.pack("the result", result)
         message = ["end" if stream else "reply", call_id, packed, data, times]
-        return self.encode("the result", message, self.codec.splits(packed))
+        return self.payloads.encode("the result", message, self.codec.splits(packed))
 
     def unknown(self, name: str) -> LookupError:
         return LookupError("no operation %r; there are %s" % (name, ", ".join(sorted(self.operations))))
 
     def arguments(self, operation: Operation, payload: Any, session: Any) -> Tuple[Any, Dict[str, Any], Any]:
         """What to call it with, and the `Session` if it takes one."""
-        args, kwargs = self.unpack("the arguments", payload)
+        args, kwargs = self.payloads.unpack("the arguments", payload)
         state = None
         if session is not None and operation.takes_session:
-            session_id, data = self.unpack("the session", session) if type(session) is Unreadable else session
-            state = kwargs["session"] = Session(session_id, self.unpack("session.data", data))
+            session_id, data = self.payloads.unpack("the session", session) if type(session) is Unreadable else session
+            state = kwargs["session"] = Session(session_id, self.payloads.unpack("session.data", data))
         if operation.takes_telemetry:
             kwargs.setdefault("telemetry", self.telemetry)
         return args, kwargs, state
@@ -452,100 +453,21 @@ class Worker:
     def run_stream(self, call_id: int, result: Any) -> None:
         """Send every item of a generator; a cancel closes it."""
         result, asynchronous = self.run(iterator_of, (result,), {})
-        step: Callable[[Any], Any] = next_of if asynchronous else _step
-        close: Callable[[Any], Any] = _close_async if asynchronous else _close
+        following: Callable[[Any], Any] = next_of if asynchronous else step
+        closing: Callable[[Any], Any] = close_later if asynchronous else close
         try:
             while True:
-                item = self.run(step, (result,), {})
+                item = self.run(following, (result,), {})
                 if item is END:
                     return
-                self.post(self.item(call_id, item))
+                self.post(self.payloads.item(call_id, item))
         finally:
-            self.run(close, (result,), {})
-
-    # payloads
-
-    def unpack(self, what: str, packed: Any) -> Any:
-        if type(packed) is Unreadable:
-            raise PayloadError("%s cannot be rebuilt: %s" % (what, text_of(packed.error))) from packed.error
-        try:
-            return self.codec.unpack(packed)
-        except Exception as error:
-            raise PayloadError("%s cannot be rebuilt: %s" % (what, text_of(error))) from error
-
-    def pack(self, what: str, value: Any) -> Any:
-        try:
-            return self.codec.pack(value)
-        except Exception as error:
-            raise self.not_carried(what, error) from error
-
-    def item(self, call_id: int, value: Any) -> Body:
-        packed = self.pack("an item", value)
-        return self.encode("an item", ["item", call_id, packed], self.codec.splits(packed))
-
-    def encode(self, what: str, message: Any, in_pieces: bool = False) -> Body:
-        try:
-            body: Body = self.codec.pieces(message) if in_pieces else self.codec.encode(message)
-        except Exception as error:
-            raise self.not_carried(what, error) from error
-        size = sum(map(len, body)) if in_pieces else len(body)  # type: ignore[arg-type]
-        if size > self.channel.limit:
-            raise PayloadError(
-                "%s takes %d bytes, over the frame limit of %d; raise frame_limit or return less"
-                % (what, size, self.channel.limit)
-            )
-        return body
-
-    def not_carried(self, what: str, error: Exception) -> PayloadError:
-        return PayloadError("%s cannot be carried as %s: %s" % (what, self.codec.name, text_of(error)))
-
-    def pack_session(self, data: dict[str, Any]) -> Any:
-        if not isinstance(data, dict):
-            raise PayloadError("session.data is to be a dict, not %r" % type(data).__name__)
-        packed = self.pack("session.data", data)
-        size = len(self.encode("session.data", packed))
-        if size > self.session_data_limit:
-            raise PayloadError(
-                "session.data takes %d bytes, over the limit of %d; keep less in it or raise session_data_limit"
-                % (size, self.session_data_limit)
-            )
-        return packed
+            self.run(closing, (result,), {})
 
 
 def is_cancellation(error: BaseException) -> bool:
     asyncio = sys.modules.get("asyncio")
     return isinstance(error, OperationCancelled) or (asyncio is not None and isinstance(error, asyncio.CancelledError))
-
-
-END = object()
-
-
-def _step(generator: Any) -> Any:
-    return next(generator, END)
-
-
-def _close(generator: Any) -> None:
-    if hasattr(generator, "close"):  # an iterator that is no generator need not have it
-        generator.close()
-
-
-async def _close_async(generator: Any) -> None:
-    if hasattr(generator, "aclose"):
-        await generator.aclose()
-
-
-def iterator_of(result: Any) -> Tuple[Any, bool]:
-    """What an operation that is streamed returned, as an iterator, and whether that is an asynchronous one. Raises
-    PayloadError for what is none, or holds values instead of making them.
-    """
-    kind = type(result)
-    if hasattr(kind, "__aiter__"):
-        return kind.__aiter__(result), True
-    if hasattr(kind, "__next__"):
-        return result, False
-    if hasattr(kind, "__iter__") and not hasattr(kind, "__len__"):
-        return iter(result), False
-    raise PayloadError("it returned a %s, which is no generator: call it with run()" % kind.__name__)
 
 
 def end_copy(error: Optional[BaseException] = None) -> None:
@@ -563,13 +485,6 @@ def end_copy(error: Optional[BaseException] = None) -> None:
         status = 1
     flush_output()
     os._exit((status or 0) & 0xFF)
-
-
-async def next_of(generator: Any) -> Any:
-    try:
-        return await generator.__anext__()
-    except StopAsyncIteration:
-        return END
 
 
 def flush_output() -> None:

@@ -1,0 +1,46 @@
+"""What an operation that is streamed gives, one item after the other."""
+
+from __future__ import annotations
+
+from .codec import PayloadError
+
+TYPE_CHECKING = False  # as in typing, without its import
+if TYPE_CHECKING:
+    from typing import Any, Tuple
+
+END = object()
+
+
+def iterator_of(result: Any) -> Tuple[Any, bool]:
+    """What an operation that is streamed returned, as an iterator, and whether that is an asynchronous one. Raises
+    PayloadError for what is none, or holds values instead of making them.
+    """
+    kind = type(result)
+    if hasattr(kind, "__aiter__"):
+        return kind.__aiter__(result), True
+    if hasattr(kind, "__next__"):
+        return result, False
+    if hasattr(kind, "__iter__") and not hasattr(kind, "__len__"):
+        return iter(result), False
+    raise PayloadError("it returned a %s, which is no generator: call it with run()" % kind.__name__)
+
+
+def step(generator: Any) -> Any:
+    return next(generator, END)
+
+
+def close(generator: Any) -> None:
+    if hasattr(generator, "close"):  # an iterator that is no generator need not have it
+        generator.close()
+
+
+async def next_of(generator: Any) -> Any:
+    try:
+        return await generator.__anext__()
+    except StopAsyncIteration:
+        return END
+
+
+async def close_later(generator: Any) -> None:
+    if hasattr(generator, "aclose"):
+        await generator.aclose()
