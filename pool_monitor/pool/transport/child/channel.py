@@ -149,7 +149,7 @@ class Channel:
         shared = self.shared
         if shared is None:
             return False
-        data = frame(body)
+        data = LENGTH.pack(len(body)) + body
         end = self.held + len(data)
         if end > len(shared.outbox):
             return False

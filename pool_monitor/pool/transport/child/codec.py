@@ -56,6 +56,7 @@ class Codec:
         split: Callable[[memoryview], Iterable[Any]] = _no_elements,
     ) -> None:
         self.name, self.encode, self.decode, self.pack, self.unpack = name, encode, decode, pack, unpack
+        self.apart = pack is not _same  # a value is encoded apart from its message
         self._pieces, self._split = pieces, split
 
     def parts(self, body: memoryview) -> List[Any]:

@@ -12,9 +12,8 @@ import functools
 import time
 
 from .channel import ParentGone
-from .codec import PayloadError
 from .streams import END, iterator_of, next_of
-from .worker import OperationCancelled, Worker, flush_output, is_cancellation
+from .worker import OperationCancelled, Worker, flush_output, kind_of
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
@@ -176,13 +175,10 @@ class ConcurrentWorker(Worker):
         running.started = time.perf_counter_ns()
         try:
             body = await self.outcome(running, name, payload, stream, session)
-        except PayloadError as error:
-            body = self.failure(running.id, "payload", error, running.times())
         except Stopped as stopped:
             body = self.failure(running.id, "operation", stopped.error, running.times())
         except BaseException as error:
-            kind = "cancelled" if is_cancellation(error) else "operation"
-            body = self.failure(running.id, kind, error, running.times())
+            body = self.failure(running.id, kind_of(error), error, running.times())
         self.answer_with(body)
 
     async def outcome(self, running: Running, name: str, payload: Any, stream: bool, session: Any) -> Body:
@@ -190,7 +186,8 @@ class ConcurrentWorker(Worker):
         operation = self.operations.get(name)
         if operation is None:
             raise self.unknown(name)
-        args, kwargs, state = self.arguments(operation, payload, session)
+        args, kwargs = self.payloads.arguments(payload)
+        state = self.add_extras(operation, kwargs, session)
         result = self.run_sync(running, operation.function, *args, **kwargs)
         if hasattr(type(result), "__await__"):
             result = await self.awaited(result)
@@ -201,9 +198,7 @@ class ConcurrentWorker(Worker):
             raise OperationCancelled
         times = running.times()
         data = None if state is None else self.payloads.pack_session(state.data)
-        packed = self.payloads.pack("the result", result)
-        message = ["end" if stream else "reply", running.id, packed, data, times]
-        return self.payloads.encode("the result", message, self.codec.splits(packed))
+        return self.payloads.carry("the result", ["end" if stream else "reply", running.id, result, data, times])
 
     def run_sync(self, running: Running, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
@@ -229,7 +224,7 @@ class ConcurrentWorker(Worker):
                     item = self.run_sync(running, next, result, END)
                 if item is END:
                     return
-                self.ours(functools.partial(self.post, self.payloads.item(running.id, item)))
+                self.ours(functools.partial(self.post, self.payloads.carry("an item", ["item", running.id, item])))
                 await self.room(running)
         finally:
             if asynchronous and hasattr(result, "aclose"):
@@ -258,7 +253,7 @@ class ConcurrentWorker(Worker):
     def answer_with(self, body: Body) -> None:
         flush_output()
         self.ours(functools.partial(self.post, body))
-        if self.telemetry is not None:
+        if self.telemetry.dropped:
             self.quietly(self.telemetry.settle)
 
     def wait_for_room(self) -> None:
@@ -273,8 +268,7 @@ class ConcurrentWorker(Worker):
             self.loop.remove_writer(self.channel.sock.fileno())
             self.roomy.set_result(None)
             self.roomy = None
-            if self.telemetry is not None:
-                self.telemetry.settle()
+            self.telemetry.settle()
             self.begin()  # to stop, if that is what is waited for
 
     async def room(self, running: Running) -> None:

@@ -98,14 +98,18 @@ class FrameReader:
         while end - start >= need:
             if need == HEADER:
                 (length,) = LENGTH.unpack_from(view, start)
-                if not length:
-                    raise FrameError("a frame without a body", frames)
-                if length > self.limit:
-                    raise FrameError("a frame of %d bytes is over the limit of %d" % (length, self.limit), frames)
+                if not 0 < length <= self.limit:
+                    raise FrameError(self._wrong_with(length), frames)
                 need += length
-            else:
-                frames.append(view[start + HEADER : start + need])
-                start += need
-                need = HEADER
+                if end - start < need:
+                    break
+            frames.append(view[start + HEADER : start + need])
+            start += need
+            need = HEADER
         self._start, self._need = start, need
         return frames
+
+    def _wrong_with(self, length: int) -> str:
+        if not length:
+            return "a frame without a body"
+        return "a frame of %d bytes is over the limit of %d" % (length, self.limit)

@@ -7,7 +7,7 @@ from .report import text_of
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    from typing import Any, Sequence, Union
+    from typing import Any, Dict, List, NoReturn, Sequence, Tuple, Union
 
     from .codec import Buffer, Codec
 
@@ -20,43 +20,62 @@ class Payloads:
     def __init__(self, codec: Codec, frame_limit: int, session_data_limit: int) -> None:
         self.codec, self.frame_limit, self.session_data_limit = codec, frame_limit, session_data_limit
 
+    # in
+
     def unpack(self, what: str, packed: Any) -> Any:
         if type(packed) is Unreadable:
-            raise PayloadError("%s cannot be rebuilt: %s" % (what, text_of(packed.error))) from packed.error
+            _cannot_be_rebuilt(what, packed.error)
         try:
             return self.codec.unpack(packed)
         except Exception as error:
-            raise PayloadError("%s cannot be rebuilt: %s" % (what, text_of(error))) from error
+            _cannot_be_rebuilt(what, error)
 
-    def pack(self, what: str, value: Any) -> Any:
+    def arguments(self, packed: Any) -> Tuple[Sequence[Any], Dict[str, Any]]:
+        """What an operation is called with."""
         try:
-            return self.codec.pack(value)
-        except Exception as error:
-            raise self.not_carried(what, error) from error
+            args, kwargs = self.codec.unpack(packed) if self.codec.apart else packed
+        except Exception as error:  # an Unreadable is none that unpacks
+            _cannot_be_rebuilt("the arguments", packed.error if type(packed) is Unreadable else error)
+        return args, kwargs
 
-    def encode(self, what: str, message: Any, in_pieces: bool = False) -> Body:
+    def session(self, session: Any) -> Tuple[str, Dict[str, Any]]:
+        """Its id, and its data."""
+        if type(session) is Unreadable:
+            _cannot_be_rebuilt("the session", session.error)
+        session_id, data = session
+        return session_id, self.unpack("session.data", data)
+
+    # out
+
+    def carry(self, what: str, message: List[Any]) -> Body:
+        """*message*, whose third element is a value of the user's, encoded."""
+        codec = self.codec
         try:
-            body: Body = self.codec.pieces(message) if in_pieces else self.codec.encode(message)
+            if codec.apart:
+                message[2] = codec.pack(message[2])
+            if type(message[2]) is bytes and codec.splits(message[2]):
+                pieces = codec.pieces(message)
+                body: Body = pieces
+                size = sum(map(len, pieces))
+            else:
+                body = codec.encode(message)
+                size = len(body)
         except Exception as error:
-            raise self.not_carried(what, error) from error
-        size = sum(map(len, body)) if in_pieces else len(body)  # type: ignore[arg-type]
+            raise self._not_carried(what, error) from error
         if size > self.frame_limit:
-            raise PayloadError(
-                "%s takes %d bytes, over the frame limit of %d; raise frame_limit or return less"
-                % (what, size, self.frame_limit)
-            )
+            raise self._too_large(what, size)
         return body
 
-    def item(self, call_id: int, value: Any) -> Body:
-        """The encoded ``item`` of a stream."""
-        packed = self.pack("an item", value)
-        return self.encode("an item", ["item", call_id, packed], self.codec.splits(packed))
-
-    def pack_session(self, data: dict[str, Any]) -> Any:
+    def pack_session(self, data: Any) -> Any:
         if not isinstance(data, dict):
             raise PayloadError("session.data is to be a dict, not %r" % type(data).__name__)
-        packed = self.pack("session.data", data)
-        size = len(self.encode("session.data", packed))
+        try:
+            packed = self.codec.pack(data)
+            size = len(self.codec.encode(packed))
+        except Exception as error:
+            raise self._not_carried("session.data", error) from error
+        if size > self.frame_limit:
+            raise self._too_large("session.data", size)
         if size > self.session_data_limit:
             raise PayloadError(
                 "session.data takes %d bytes, over the limit of %d; keep less in it or raise session_data_limit"
@@ -64,5 +83,15 @@ class Payloads:
             )
         return packed
 
-    def not_carried(self, what: str, error: Exception) -> PayloadError:
+    def _not_carried(self, what: str, error: Exception) -> PayloadError:
         return PayloadError("%s cannot be carried as %s: %s" % (what, self.codec.name, text_of(error)))
+
+    def _too_large(self, what: str, size: int) -> PayloadError:
+        return PayloadError(
+            "%s takes %d bytes, over the frame limit of %d; raise frame_limit or return less"
+            % (what, size, self.frame_limit)
+        )
+
+
+def _cannot_be_rebuilt(what: str, error: BaseException) -> NoReturn:
+    raise PayloadError("%s cannot be rebuilt: %s" % (what, text_of(error))) from error

@@ -27,7 +27,7 @@ class Telemetry:
 
     def __init__(self, channel: Channel, codec: Codec, quietly: Callable[[Callable[[], None]], None]) -> None:
         self._channel, self._codec, self._quietly = channel, codec, quietly
-        self._dropped = 0
+        self.dropped = 0  # since it was last told how many
         self._counting = _thread.RLock()
 
     def execute(
@@ -78,15 +78,15 @@ class Telemetry:
     def _offer(self, body: bytes) -> None:
         with self._counting:
             self.settle()
-            if self._dropped or len(body) > min(_FRAME_LIMIT, self._channel.limit) or not self._channel.offer(body):
-                self._dropped += 1
+            if self.dropped or len(body) > min(_FRAME_LIMIT, self._channel.limit) or not self._channel.offer(body):
+                self.dropped += 1
 
     def settle(self) -> None:
         """Tell how many were dropped, if there is room for that now."""
-        if self._dropped:
+        if self.dropped:
             with self._counting:
-                if self._channel.offer(self._codec.encode(["dropped", self._dropped])):
-                    self._dropped = 0
+                if self._channel.offer(self._codec.encode(["dropped", self.dropped])):
+                    self.dropped = 0
 
 
 def _fields(what: str, value: Any) -> Any:

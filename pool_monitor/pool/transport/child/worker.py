@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import math
 import os
@@ -13,7 +14,7 @@ import time
 
 from . import PROTOCOL
 from .channel import Channel, ParentGone
-from .codec import LARGE, PayloadError, Unreadable, first_codec, json_codec
+from .codec import LARGE, PayloadError, first_codec, json_codec
 from .memory import Peak, expect_large, resident
 from .payloads import Payloads
 from .report import describe
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 _LONG_NS = 100_000  # an operation expected to take longer does not begin before the answers held back are sent
 _WEIGHT = 0.1  # of the latest call in an operation's running mean
+_CALL_LENGTH = 6  # of a call's message
+# Types that cannot be awaited: to see that is quicker than to ask. By id, for a type of the target may have no hash.
+_PLAIN = frozenset(map(id, (type(None), bool, int, float, str, bytes, list, tuple, dict)))
 
 
 class OperationCancelled(BaseException):
@@ -57,8 +61,8 @@ class Worker:
         self.operations: Dict[str, Operation] = {}
         self.payloads: Payloads  # once the handshake has settled the codec and the limits
         self.shared: Optional[Shared] = None
-        self.telemetry: Optional[Telemetry] = None
-        self.peak: Optional[Peak] = None  # None until the target is loaded
+        self.telemetry: Telemetry  # once the target is being loaded
+        self.peak: Peak  # once the target is loaded
         self.main_thread = threading.get_ident()
         self.pid = os.getpid()
         self.loop: Optional[asyncio.AbstractEventLoop] = None
@@ -168,7 +172,10 @@ class Worker:
         try:
             return self.codec.decode(body)
         except Exception:
-            return self.codec.parts(memoryview(body))
+            message = self.codec.parts(memoryview(body))
+            if message[0] == "call" and len(message) < _CALL_LENGTH:  # it ends with what cannot be decoded
+                message += [False, None][len(message) - _CALL_LENGTH :]
+            return message
 
     def has_read(self) -> None:
         """What was decoded last is no call, or one that is to begin later."""
@@ -180,16 +187,16 @@ class Worker:
         if self.deputy is not self:
             self.deputy.serve()
             return
-        backlog, receive, decode = self.backlog, self.channel.receive, self.decode
+        backlog, frames, receive, decode = self.backlog, self.channel.frames, self.channel.receive, self.decode
         while True:
             if backlog:
                 number, message = backlog.popleft()
             else:
-                number, message = 0, decode(receive())
+                number, message = 0, decode(frames.popleft() if frames else receive())
             if message[0] == "call":
                 if not number:
                     self.received = number = self.received + 1
-                self.call(number, *message[1:])
+                self.call(number, message)
             else:
                 self.has_read()
                 self.control(message)
@@ -292,27 +299,26 @@ class Worker:
 
     # calls
 
-    def call(
-        self, number: int, call_id: int, name: str, payload: Any, stream: bool = False, session: Any = None
-    ) -> None:
+    def call(self, number: int, message: List[Any]) -> None:
         """Run one operation and send exactly one of ``reply``, ``end`` and ``error``."""
-        channel, shared = self.channel, self.shared
+        _, call_id, name, payload, stream, session = message
+        channel = self.channel
         operation = self.operations.get(name)
-        if channel.held and (operation is None or stream or operation.mean_ns > _LONG_NS):
+        mean = math.inf if operation is None else operation.mean_ns
+        if channel.held and (stream or mean > _LONG_NS):
             channel.flush()
         self.call_id = call_id
-        if shared is not None:
-            shared.counters[0] = number
+        if self.shared is not None:
+            self.shared.counters[0] = number
         self.started = time.perf_counter_ns(), time.process_time_ns()
         try:
-            body = self.answer(call_id, operation, name, payload, stream, session)
+            if operation is None:
+                raise self.unknown(name)
+            body = self.answer(call_id, operation, payload, stream, session)
         except ParentGone:
             raise
-        except PayloadError as error:
-            body = self.failure(call_id, "payload", error, self.times())
         except BaseException as error:  # SystemExit too: it is the operation that failed, not the worker
-            kind = "cancelled" if is_cancellation(error) else "operation"
-            body = self.failure(call_id, kind, error, self.times())
+            body = self.failure(call_id, kind_of(error), error, self.times())
         self.interruptible = False  # again: the exception may have come before the line that says so
         self.call_id = None
         flush_output()
@@ -322,41 +328,37 @@ class Worker:
             self.put(body)
         elif not channel.hold(body):
             channel.send(body)
-        if self.telemetry is not None:
+        if self.telemetry.dropped:
             self.telemetry.settle()
 
-    def answer(
-        self, call_id: int, operation: Optional[Operation], name: str, payload: Any, stream: bool, session: Any
-    ) -> Body:
+    def answer(self, call_id: int, operation: Operation, payload: Any, stream: bool, session: Any) -> Body:
         """Run the operation; the encoded ``reply`` or ``end``."""
-        if operation is None:
-            raise self.unknown(name)
-        args, kwargs, state = self.arguments(operation, payload, session)
+        args, kwargs = self.payloads.arguments(payload)
+        state = None
+        if session is not None or operation.takes_telemetry:
+            state = self.add_extras(operation, kwargs, session)
         result = self.run(operation.function, args, kwargs)
         if stream:
             self.run_stream(call_id, result)
             result = None
         times = self.times()
-        mean = operation.mean_ns
-        operation.mean_ns = times[0] if mean == math.inf else mean + _WEIGHT * (times[0] - mean)
+        wall, mean = times[0], operation.mean_ns
+        operation.mean_ns = wall if mean == math.inf else mean + _WEIGHT * (wall - mean)
         data = None if state is None else self.payloads.pack_session(state.data)
-        packed = self.payloads.pack("the result", result)
-        message = ["end" if stream else "reply", call_id, packed, data, times]
-        return self.payloads.encode("the result", message, self.codec.splits(packed))
+        return self.payloads.carry("the result", ["end" if stream else "reply", call_id, result, data, times])
 
     def unknown(self, name: str) -> LookupError:
         return LookupError("no operation %r; there are %s" % (name, ", ".join(sorted(self.operations))))
 
-    def arguments(self, operation: Operation, payload: Any, session: Any) -> Tuple[Any, Dict[str, Any], Any]:
-        """What to call it with, and the `Session` if it takes one."""
-        args, kwargs = self.payloads.unpack("the arguments", payload)
+    def add_extras(self, operation: Operation, kwargs: Dict[str, Any], session: Any) -> Optional[Session]:
+        """Add the session and the telemetry to *kwargs*, as far as the operation takes them. Returns the session."""
         state = None
         if session is not None and operation.takes_session:
-            session_id, data = self.payloads.unpack("the session", session) if type(session) is Unreadable else session
-            state = kwargs["session"] = Session(session_id, self.payloads.unpack("session.data", data))
+            session_id, data = self.payloads.session(session)
+            state = kwargs["session"] = Session(session_id, data)
         if operation.takes_telemetry:
             kwargs.setdefault("telemetry", self.telemetry)
-        return args, kwargs, state
+        return state
 
     def failure(self, call_id: int, kind: str, error: BaseException, times: List[Any]) -> bytes:
         texts = describe(error)
@@ -367,9 +369,10 @@ class Worker:
         return body
 
     def times(self) -> List[Any]:
+        """What the call under way has taken so far."""
         wall, cpu = self.started
         wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
-        return [wall, cpu, None if self.peak is None else self.peak.growth(wall)]
+        return [wall, cpu, self.peak.growth(wall)]
 
     def run(self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
         """The target's code, and nothing else, is interruptible."""
@@ -378,15 +381,14 @@ class Worker:
             if self.urgent:
                 self.read_urgent()
             result = function(*args, **kwargs)
-            if hasattr(type(result), "__await__"):
+            if id(type(result)) not in _PLAIN and hasattr(type(result), "__await__"):
                 result = self.run_async(self.awaited(result))
         except BaseException as error:
             self.end_copy(error)
             raise
         finally:
             self.interruptible = False
-        if os.getpid() != self.pid:
-            end_copy()
+        self.end_copy()
         return result
 
     async def awaited(self, awaitable: Any) -> Any:
@@ -460,14 +462,20 @@ class Worker:
                 item = self.run(following, (result,), {})
                 if item is END:
                     return
-                self.post(self.payloads.item(call_id, item))
+                self.post(self.payloads.carry("an item", ["item", call_id, item]))
         finally:
             self.run(closing, (result,), {})
 
 
-def is_cancellation(error: BaseException) -> bool:
+def kind_of(error: BaseException) -> str:
+    """Of a call that ended with it."""
+    if isinstance(error, PayloadError):
+        return "payload"
     asyncio = sys.modules.get("asyncio")
-    return isinstance(error, OperationCancelled) or (asyncio is not None and isinstance(error, asyncio.CancelledError))
+    cancelled = isinstance(error, OperationCancelled) or (
+        asyncio is not None and isinstance(error, asyncio.CancelledError)
+    )
+    return "cancelled" if cancelled else "operation"
 
 
 def end_copy(error: Optional[BaseException] = None) -> None:
@@ -488,11 +496,14 @@ def end_copy(error: Optional[BaseException] = None) -> None:
 
 
 def flush_output() -> None:
-    for name in ("stdout", "stderr"):
-        try:  # noqa: SIM105 - at every call, where a context manager would cost half as much again
-            getattr(sys, name).flush()
-        except BaseException:  # noqa: S110 - the target may have replaced, closed or deleted it
-            pass
+    """Have what was printed leave. The target may have replaced, closed or deleted either stream."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        for name in ("stdout", "stderr"):
+            with contextlib.suppress(BaseException):
+                getattr(sys, name).flush()
 
 
 def map_shared(frame_limit: int) -> Optional[Shared]:
