@@ -41,8 +41,10 @@ _CALL_TIMES = {
     "queue_duration": "ns: from the call to its hand-over to a worker (to its end, if it never reached one)",
     "execution_duration": "ns?: wall time of the operation, measured in the worker",
     "transport_duration": "ns?: the rest of duration: encoding, the way there and back, decoding",
-    "cpu_duration": "ns?: processor time of the operation, measured in the worker; absent where calls overlap in it",
-    "rss_growth": "bytes?: by how much it raised the worker's peak resident memory, measured there",
+    "cpu_duration": "ns?: processor time of the operation, measured in the worker; absent where calls overlap in it. "
+    "Where an operation takes less than 20 us: its wall time, and absent when it took longer for once",
+    "rss_growth": "bytes?: by how much it raised the worker's peak resident memory, measured there. What a call "
+    "below 100 us adds shows with the next longer one",
     "attempts": "count: how many times it was handed to a worker",
 }
 

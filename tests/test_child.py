@@ -366,6 +366,18 @@ async def test_only_an_operation_that_asks_for_the_session_gets_it() -> None:
             await pool.run("remember", "x")
 
 
+@pytest.mark.parametrize("start_method", ["zygote", "exec"])  # such workers learn of their memory in different ways
+async def test_memory_that_short_calls_take_shows_with_the_next_longer_one(start_method: str) -> None:
+    async with Pool(f"{TARGETS / 'wire.py'}:Wire", size=1, start_method=start_method) as pool:
+        with telemetry.capture(("pool", "operation", "stop")) as events:
+            for _ in range(40):
+                await pool.run("grow", 1 << 16)
+            await pool.run("sleep", 0.001)
+    calls = [event.measurements for event in events]
+    assert sum(call["rss_growth"] for call in calls) > 1 << 20
+    assert {call["rss_growth"] for call in calls if call["execution_duration"] < 100_000} == {0}
+
+
 async def test_hooks_at_exit_run_when_a_worker_is_asked_to_stop(tmp_path: Path) -> None:
     async with ops_pool() as pool:
         await pool.run("tidy_up_at_exit", str(tmp_path / "tidied"), 0.3)

@@ -131,8 +131,10 @@ async def test_a_copy_that_an_operation_forks_off_ends_at_once_as_it_would_alone
         beside = [await running(pool, "later", 0.2, number) for number in range(concurrency - 1)]
         for how, code in ENDS.items():
             assert await pool.options(timeout=3.0).run("fork", how) == code, how
+            assert await pool.options(timeout=3.0).run("fork_in_c", how) == code, how
             assert await pool.options(timeout=3.0).run("fork_later", how) == code, how
             assert await read(pool.options(timeout=3.0).stream("fork_between", how)) == [0], how
+        assert await read(pool.options(timeout=3.0).stream("fork_in_c_between")) == [0]
         assert await pool.options(timeout=3.0).run("fork_later", "await") == 1  # it cannot go on in the worker's loop
         assert await asyncio.gather(*beside) == list(range(concurrency - 1))
         assert await pool.run("pid") == pid

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pool_monitor.pool.transport.base import CallTimes
 from tests.support import TARGETS, eventually
 from tests.transports import Line, started
 
@@ -279,6 +280,28 @@ async def test_a_call_tells_by_how_much_it_raised_the_peak_of_memory() -> None:
             assert (times.rss_growth > 32 << 20) == grown, operation
             assert times.rss_growth < 96 << 20
             assert times.cpu_ns > 0
+
+
+async def test_processor_time_of_an_operation_that_takes_microseconds_is_its_wall_time() -> None:
+    async with started(target=WIRE) as line:
+
+        async def took(seconds: float = 0) -> CallTimes:
+            await line.run("quick", seconds)
+            times: CallTimes = line.record.of("replied")[-1][3]
+            return times
+
+        first = await took()
+        assert first.cpu_ns is not None, "nothing was known of it"
+        for _ in range(50):  # others may have held up the first ones
+            for _ in range(20):
+                line.call("quick")
+            times = await took()
+            if times.cpu_ns == times.execution_ns:
+                break
+        else:
+            pytest.fail("it was measured all the time")
+        assert (await took(0.02)).cpu_ns is None, "nothing was measured, and it was not short"
+        assert (await took(0.02)).cpu_ns in range(1, 15_000_000), "now it is measured"
 
 
 async def test_growth_is_seen_also_beneath_the_peak_of_the_process_that_started_the_worker() -> None:

@@ -23,6 +23,10 @@ class Wire:
             time.sleep(0.002)
         return path
 
+    def quick(self, seconds=0):
+        if seconds:
+            time.sleep(seconds)
+
     def touch(self, path):
         open(path, "w").close()
 

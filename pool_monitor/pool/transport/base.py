@@ -34,9 +34,13 @@ class CallTimes(Struct, array_like=True, frozen=True, gc=False):
 
     execution_ns: Nanoseconds
     cpu_ns: Nanoseconds | None
-    """Of the whole process; None where several calls ran at once."""
+    """Of the whole process; the wall time of an operation that takes less than 20 us. None where several calls ran at
+    once, and where such an operation took longer for once: nothing was measured then.
+    """
     rss_growth: Growth | None = None
-    """Bytes by which the call raised the process's peak resident memory."""
+    """Bytes by which the call raised the process's peak resident memory. 0 for less than 100 us: what such a call adds
+    is counted with the next longer one.
+    """
 
     def within(self, elapsed_ns: int) -> CallTimes:
         """The same, where it can be true: a call cannot have run for longer than *elapsed_ns*, nor have computed for

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 _BLOCK_LIMIT = 16 << 20
-_WORTH_ASKING_NS = 100_000  # a shorter call cannot take much memory; the next longer one is told of it
+_WORTH_ASKING_NS = 100_000  # a shorter call cannot take much memory; it counts with the next longer one
 
 
 def resident() -> Optional[int]:
@@ -37,7 +37,7 @@ class Peak:
     """The most memory this process has had, as it grows.
 
     After exec the system goes on counting ``ru_maxrss`` from what the process that started this one had, so until we
-    have grown beyond that it says nothing, and the slower ``VmHWM`` is asked after the longer calls.
+    have grown beyond that it says nothing, and the slower ``VmHWM`` is asked.
     """
 
     def __init__(self) -> None:
@@ -55,13 +55,13 @@ class Peak:
             self._close()
 
     def growth(self, wall_ns: int) -> Optional[int]:
-        """Bytes by which the peak has grown since this was asked last; *wall_ns*: for how long the call ran."""
+        """Bytes by which the peak has grown since the last longer call; *wall_ns*: for how long this one ran."""
         if self._unknown:
             return None
+        if wall_ns < _WORTH_ASKING_NS:
+            return 0
         if self._status is None:
             peak = _max_rss()
-        elif wall_ns < _WORTH_ASKING_NS:
-            return 0
         else:
             try:
                 peak = self._own()

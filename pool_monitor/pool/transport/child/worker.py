@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .target import Operation
 
 _LONG_NS = 100_000  # an operation expected to take longer does not begin before the answers held back are sent
+_SHORT_NS = 20_000  # the processor time of an operation that takes less is not worth 1 us for asking
 _WEIGHT = 0.1  # of the latest call in an operation's running mean
 _CALL_LENGTH = 6  # of a call's message
 # Types that cannot be awaited: to see that is quicker than to ask. By id, for a type of the target may have no hash.
@@ -71,7 +72,8 @@ class Worker:
         self.cancelled = False  # while asyncio ran it
         self.received = 0  # calls
         self.call_id: Optional[int] = None  # the call under way
-        self.started = (0, 0)  # its wall and processor time then, ns
+        self.started = 0  # when it began, ns
+        self.cpu_before: Optional[int] = None  # processor time then, ns; None: not asked for
         self.largest = 0  # message the parent has lent, bytes
         self.interruptible = False  # the target's own code is running
         self.urgent = False  # SIGURG came while it was not
@@ -310,7 +312,8 @@ class Worker:
         self.call_id = call_id
         if self.shared is not None:
             self.shared.counters[0] = number
-        self.started = time.perf_counter_ns(), time.process_time_ns()
+        self.started = time.perf_counter_ns()
+        self.cpu_before = time.process_time_ns() if mean > _SHORT_NS else None
         try:
             if operation is None:
                 raise self.unknown(name)
@@ -343,6 +346,8 @@ class Worker:
             result = None
         times = self.times()
         wall, mean = times[0], operation.mean_ns
+        if wall > _SHORT_NS:  # no copy is forked off in less
+            self.end_copy()
         operation.mean_ns = wall if mean == math.inf else mean + _WEIGHT * (wall - mean)
         data = None if state is None else self.payloads.pack_session(state.data)
         return self.payloads.carry("the result", ["end" if stream else "reply", call_id, result, data, times])
@@ -370,8 +375,12 @@ class Worker:
 
     def times(self) -> List[Any]:
         """What the call under way has taken so far."""
-        wall, cpu = self.started
-        wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
+        wall = time.perf_counter_ns() - self.started
+        cpu: Optional[int] = None
+        if self.cpu_before is not None:
+            cpu = time.process_time_ns() - self.cpu_before
+        elif wall < _SHORT_NS:
+            cpu = wall
         return [wall, cpu, self.peak.growth(wall)]
 
     def run(self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
@@ -388,7 +397,6 @@ class Worker:
             raise
         finally:
             self.interruptible = False
-        self.end_copy()
         return result
 
     async def awaited(self, awaitable: Any) -> Any:
@@ -454,12 +462,14 @@ class Worker:
 
     def run_stream(self, call_id: int, result: Any) -> None:
         """Send every item of a generator; a cancel closes it."""
+        self.end_copy()
         result, asynchronous = self.run(iterator_of, (result,), {})
         following: Callable[[Any], Any] = next_of if asynchronous else step
         closing: Callable[[Any], Any] = close_later if asynchronous else close
         try:
             while True:
                 item = self.run(following, (result,), {})
+                self.end_copy()
                 if item is END:
                     return
                 self.post(self.payloads.carry("an item", ["item", call_id, item]))
