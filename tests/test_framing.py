@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
+import resource
 import struct
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -113,3 +118,23 @@ def test_a_reader_holds_no_more_than_a_frame_of_the_limit_and_a_little() -> None
     for size in (70_000, 150_000, LIMIT - 1, LIMIT):
         feed(reader, frame(body(size)))
         assert len(reader._view) <= LIMIT + HEADER
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_reader_takes_memory_only_for_what_it_receives() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    before = resident()
+    readers = [FrameReader(LIMIT) for _ in range(1000)]
+    for reader in readers:
+        assert feed(reader, frame(b"small")) == [b"small"]
+    assert resident() - before < 16 << 20
+
+
+def test_a_reader_needs_no_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_args: object, **_options: object) -> None:
+        raise OSError(errno.ENOMEM, "too many mappings")
+
+    monkeypatch.setattr(mmap, "mmap", none_left)
+    assert feed(FrameReader(LIMIT), frame(body(LIMIT))) == [body(LIMIT)]

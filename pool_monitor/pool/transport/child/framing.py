@@ -6,6 +6,7 @@ small frame costs no allocation and a large one is received straight into a buff
 
 from __future__ import annotations
 
+import mmap
 import struct
 
 TYPE_CHECKING = False  # as in typing, without its import
@@ -33,6 +34,16 @@ def frame(body: bytes) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
+def _small_buffer() -> memoryview:
+    """Memory that the system gives page by page, once something is received into it: most readers never need more
+    than the first.
+    """
+    try:
+        return memoryview(mmap.mmap(-1, _SMALL, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    except OSError:  # the system allows no more mappings
+        return memoryview(bytearray(_SMALL))
+
+
 class FrameReader:
     """Receive into `space`, then tell `received` how much came: it gives the frames that are whole.
 
@@ -43,7 +54,7 @@ class FrameReader:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._view = self._small = memoryview(bytearray(_SMALL))
+        self._view = self._small = _small_buffer()
         self._start = self._end = 0  # what was received and is not given out yet
         self._need = HEADER  # bytes the next frame takes, as far as is known
         self._unneeded = 0  # times the small buffer would have done
