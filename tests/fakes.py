@@ -48,6 +48,8 @@ class FakeTransport:
         self._ordinals[call_id] = self.received
         self.on_call()
 
+    def flush(self) -> None: ...
+
     def begin(self, count: int = 1) -> None:
         """The first call is under way, or the first *count* were begun one after the other. Without any: the next,
         as soon as it comes.

@@ -42,6 +42,9 @@ class FakeTransport:
         self._queue.append((self.handed, call_id, float(args[0])))
         self._begin()
 
+    def flush(self) -> None:
+        pass
+
     def _begin(self) -> None:
         if self._running is None and self._queue and not self.dead:
             self.begun, call_id, seconds = self._queue.popleft()

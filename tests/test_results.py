@@ -154,3 +154,18 @@ async def test_errors_that_nobody_asks_for_are_no_complaint_of_asyncio() -> None
         del results, call
         await asyncio.sleep(0)
     assert complaints == []
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_of_no_items_there_are_no_results(ordered: bool) -> None:
+    async def nothing() -> AsyncIterator[int]:
+        return
+        yield 1
+
+    for items in ([], nothing()):
+        results = Calls().results(items, 2, ordered=ordered)
+        async with asyncio.timeout(10):
+            while not results.over:
+                assert results.take() is None
+                await results.more()
+        await results.close()

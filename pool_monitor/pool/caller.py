@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
@@ -137,7 +136,14 @@ class Caller:
         limit = in_flight if in_flight is not None else 2 * max(1, self._pool.size)
         if limit < 1:
             raise ConfigError(f"map(in_flight={in_flight}): needs at least 1")
-        results = Results(partial(self._admit, operation, kwargs), dispatcher.cancel, limit, ordered=ordered)
+
+        def admit(item: Any) -> Call:
+            try:
+                return dispatcher.admit(operation, (item,), kwargs, self._options, stream=False)
+            except PoolError as error:
+                return refused(operation, error)
+
+        results = Results(admit, dispatcher.cancel, limit, ordered=ordered)
         try:
             results.read(items)
             while not results.over:
@@ -154,13 +160,6 @@ class Caller:
                 raise results.failure
         finally:
             await results.close()
-
-    def _admit(self, operation: str, kwargs: dict[str, Any], item: Any) -> Call:
-        """One call of `map`."""
-        try:
-            return self._pool._calls().admit(operation, (item,), kwargs, self._options, stream=False)
-        except PoolError as error:
-            return refused(operation, error)
 
 
 class Session(Caller):

@@ -239,19 +239,20 @@ class Dispatcher:
         """Give a free worker the next calls that wait, if any."""
         pinned, waiting, held = worker.pinned, self._waiting, worker.calls
         now_ns = self._now_ns()
-        now = now_ns / 1e9
-        far = now + self.gate.times.longest
+        far = now_ns / 1e9 + self.gate.times.longest
         limit = 0 if self.paused else self.roster.limit(worker)
         while (pinned.size or waiting.size) and worker.open and len(held) < limit:
             call = pinned.pop() if pinned.size else waiting.pop()
             if call.session is not None and self._is_lost(call):  # another process fills the slot by now
                 continue
-            if call.deadline < far and self.gate.too_late(call, call.deadline - now):
+            if call.deadline < far and self.gate.too_late(call, call.deadline - now_ns / 1e9):
                 text = f"too little time is left to execute it: {SLOWLY}"
                 self._end(call, self.rejected(QueueTimeout, text, call))
             else:
                 self._hand_over(call, worker, now_ns)
         self.roster.changed(worker)
+        if len(held) >= limit and worker.transport is not None:
+            worker.transport.flush()  # no more can join them
 
     def _hand_over(self, call: Call, worker: Worker, now_ns: int) -> bool:
         """Send the call, before its caller tells the roster that the worker has changed. False when it cannot be
@@ -315,7 +316,7 @@ class Dispatcher:
             self._feed(worker)
 
     def returned(self, worker: Worker, replies: Sequence[Reply]) -> None:
-        """Plain operations of the worker returned, in this order; the replies came together."""
+        """Plain operations of the worker returned, and the replies came together."""
         now_ns, held, well = self._now_ns(), worker.calls, 0
         calls = [held[reply.call_id] for reply in replies]
         turns_ns = self._ahead.turns(calls, replies, now_ns)
@@ -507,15 +508,12 @@ class Dispatcher:
         """End a call for its caller now, and see that its worker gets free of it soon."""
         if call.done:
             return
-        if not call.running:
-            if call.line is not None:
-                call.line.discard(call)
-            self._end(call, error)
-            return
+        running, worker = call.running, call.worker
+        if not running and call.line is not None:
+            call.line.discard(call)
         self._end(call, error)
-        worker = call.worker
-        assert worker is not None
-        assert worker.transport is not None
+        if not running or worker is None or worker.transport is None:
+            return
         worker.transport.cancel(call.id)
         if call.items is not None:
             self.streams.hold(worker, call, False)
@@ -566,7 +564,7 @@ class Dispatcher:
         if call.running:
             call.running = False
             self._running -= 1
-        if error is not None and isinstance(error, PoolError):
+        if isinstance(error, PoolError):
             error.call_id = call.id
             if call.worker is not None and not isinstance(error, Rejected):
                 error.worker = call.worker.id

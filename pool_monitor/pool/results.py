@@ -13,7 +13,7 @@ from typing import Any
 
 from pool_monitor.pool.calls import Call
 
-_TURN = 0.005  # seconds of the event loop at a stretch
+_TURN = 0.001  # seconds of the event loop at a stretch
 _AT_ONCE = 500  # calls that are cancelled in one turn of it
 
 
@@ -55,11 +55,9 @@ class Results:
             return None
         if self._source is not None and self._count < self._limit:
             self._fill()
-        if self._ended:
-            return self._ended.popleft()
         if self._line and self._line[0].future.done():
             return self._line.popleft().future
-        return None
+        return self._ended.popleft() if self._ended else None
 
     def taken(self) -> None:
         """What `take` gave has been read."""
@@ -73,7 +71,9 @@ class Results:
         return fed and not (self._line or self._apart or self._ended)
 
     async def more(self) -> None:
-        """Return when `take` is worth another try."""
+        """Return when `take` is worth another try, or it is over."""
+        if self.over:
+            return
         if monotonic() > self._turn_ends:
             await asyncio.sleep(0)
         else:
@@ -112,7 +112,7 @@ class Results:
                 self._source, self.failure = None, failure
             else:
                 self._add(item)
-                if monotonic() > self._turn_ends:
+                if self._count < self._limit and monotonic() > self._turn_ends:
                     return
 
     async def _feed(self, items: AsyncIterable[Any]) -> None:

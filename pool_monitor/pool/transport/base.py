@@ -137,6 +137,9 @@ class Transport(Protocol):
         only at the end of this turn of the event loop, together.
         """
 
+    def flush(self) -> None:
+        """Have the calls leave now that were handed over."""
+
     @property
     def begun(self) -> int | None:
         """The ordinal of the call begun last, calls being counted from 1 in the order handed over, those taken back

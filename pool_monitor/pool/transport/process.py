@@ -260,6 +260,10 @@ class ProcessTransport:
                 wire.send(body)
         inbox.handed(call_id, stream)
 
+    def flush(self) -> None:
+        if self._transport is not None:
+            self._transport.flush()
+
     @property
     def begun(self) -> int | None:
         if self._shared is None:

@@ -51,23 +51,24 @@ class Wire:
         """Send a frame now, after all that was joined."""
         if self._joined:
             self._joined.append(LENGTH.pack(len(body)) + body)
-            self._flush()
+            self.flush()
         else:
             self._put(LENGTH.pack(len(body)) + body)
 
     def send_pieces(self, pieces: Sequence[Buffer], size: int) -> None:
         """Send a frame whose body is *size* bytes, in pieces that are not joined."""
         if self._joined:
-            self._flush()
+            self.flush()
         self._put(LENGTH.pack(size), *pieces)
 
     def join(self, body: bytes) -> None:
         """Send a frame at the end of this turn of the event loop, together with others."""
         if not self._joined:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._joined.append(LENGTH.pack(len(body)) + body)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what was joined."""
         if self._joined:
             data = b"".join(self._joined)
             self._joined.clear()
