@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
-from benchmarks import bench_metrics, bench_peers, bench_pool, bench_telemetry
+from benchmarks import bench_metrics, bench_peers, bench_pool, bench_telemetry, speed
 
 
 def pool(options: argparse.Namespace) -> None:
-    bench_pool.main(1.5 if options.seconds is None else options.seconds)
+    bench_pool.main(_seconds(options, speed.SECONDS), as_markdown=options.markdown)
 
 
 def peers(options: argparse.Namespace) -> None:
-    seconds = bench_peers.SECONDS if options.seconds is None else options.seconds
-    bench_peers.main(seconds, options.only, as_markdown=options.markdown)
+    bench_peers.main(_seconds(options, speed.SECONDS), options.only, as_markdown=options.markdown)
 
 
 def metrics(options: argparse.Namespace) -> None:
@@ -23,6 +22,11 @@ def metrics(options: argparse.Namespace) -> None:
 
 def telemetry(_options: argparse.Namespace) -> None:
     bench_telemetry.main()
+
+
+def _seconds(options: argparse.Namespace, otherwise: float) -> float:
+    seconds: float | None = options.seconds
+    return otherwise if seconds is None else seconds
 
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -41,10 +45,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument(
-        "--seconds", type=float, help=f"per slice of a pool benchmark (pool: 1.5, peers: {bench_peers.SECONDS:g})"
+        "--seconds",
+        type=float,
+        help=f"per slice of a pool benchmark (pool, peers: {speed.SECONDS:g})",
     )
     parser.add_argument("--only", nargs="+", metavar="BEGINNING", help="peers: those pools; metrics: those tables")
-    parser.add_argument("--markdown", action="store_true", help="peers, metrics: the tables as they stand in README.md")
+    parser.add_argument("--markdown", action="store_true", help="the tables as they stand in README.md")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:

@@ -1,61 +1,48 @@
-"""Round trips per second of our pool and of ProcessPoolExecutor driven from asyncio, in one run.
-
-2 workers, 8 callers in a closed loop, a small payload. The pools take turns in slices, so that whatever else the
-machine does hits all of them; the median slice counts.
-"""
+"""Round trips of our pool beside ProcessPoolExecutor's, and very many calls at once."""
 
 from __future__ import annotations
 
-import asyncio
-import multiprocessing
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ProcessPoolExecutor
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
 
-from benchmarks.load import CALLERS, WORKERS, Slice, drive, median, ratio
-from benchmarks.targets import echo
-from pool_monitor import Monitor, MonitorConfig, Pool
-from pool_monitor.config import ServiceConfig
+from benchmarks.load import Load
+from benchmarks.peers import BASE, FLOODED, VARIANTS, Aiomisc, Ours, parted
+from benchmarks.runner import Runner, Trouble, show
+from benchmarks.speed import ROUNDS, SECONDS, Speed, about, kept, middle, speed_tables, speeds
+from benchmarks.tables import Table
 
-ROUNDS = 5
-
-
-async def measure(seconds: float) -> dict[str, list[Slice]]:
-    loop = asyncio.get_running_loop()
-    quiet = MonitorConfig(service=ServiceConfig(socket=False))
-    target = "benchmarks.targets:Work"
-    # Forked before our pools exist, so that it inherits nothing of theirs.
-    with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("fork")) as peer:
-        await asyncio.gather(*(loop.run_in_executor(peer, echo, 1) for _ in range(WORKERS * 4)))
-        async with (
-            Pool(target, name="bare", size=WORKERS) as bare,
-            Pool(target, name="watched", size=WORKERS) as watched,
-        ):
-            calls: dict[str, Callable[[Any], Awaitable[Any]]] = {
-                "ProcessPoolExecutor": lambda value: loop.run_in_executor(peer, echo, value),
-                "pool_monitor": lambda value: bare.run("echo", value),
-                "pool_monitor, monitored": lambda value: watched.run("echo", value),
-            }
-            slices: dict[str, list[Slice]] = {name: [] for name in calls}
-            async with Monitor(watched, config=quiet):
-                for number in range(ROUNDS + 1):
-                    for name, call in calls.items():
-                        done = await drive(call, seconds if number else 0.3)
-                        if number:  # the first round warms up
-                            slices[name].append(done)
-    return slices
+FLOOD, FLOOD_ROUNDS = 100_000, 3
+LABELS = (BASE, Aiomisc.label, Ours.label, *VARIANTS)
 
 
-def main(seconds: float) -> None:
-    slices = asyncio.run(measure(seconds))
-    medians = {name: median(rows) for name, rows in slices.items()}
-    base = medians["ProcessPoolExecutor"]
-    print(f"\nround trips, {WORKERS} workers, {CALLERS} callers, median of {ROUNDS} slices of {seconds:g} s")
-    print(f"{'':26}{'calls/s':>10}{'ratio':>8}{'p50 us':>9}{'p99 us':>9}{'parent CPU us/call':>20}")
-    for name, row in medians.items():
-        times = row.per_second / base.per_second
-        print(
-            f"{name:26}{row.per_second:10,.0f}{times:8.2f}{row.p50_us:9.0f}{row.p99_us:9.0f}{row.parent_cpu_us:20.1f}"
-        )
-    kept = ratio(slices["pool_monitor, monitored"], slices["pool_monitor"])
-    print(f"monitored / not monitored: {kept:.3f} (median of the rounds' ratios)")
+def flood_table(runner: Runner, calls: int, rounds: int) -> Table:
+    load = Load("small", calls, 0.0, beats=True)  # a caller calls once however short the slice is
+    made = speeds(runner, [(label, load) for label in FLOODED], rounds, f"{calls:,} at once")
+    results = {label: made[label, load] for label in FLOODED}
+    return Table(
+        f"{calls:,} calls at once",
+        f"{about(results)} The longest turn of the event loop: for that long it got round to nothing else."
+        " The first row has no pool in it: it is what asyncio itself takes for that many tasks.",
+        ["", "longest turn ms", "calls/s", "parent CPU µs/call"],
+        [[label, *_row(speed)] for label, speed in results.items()],
+    )
+
+
+def _row(speed: Speed) -> list[str]:
+    if isinstance(speed, Trouble):
+        return [str(speed), "-", "-"]
+    slices = kept(speed)
+    return [
+        middle((one.held_ms for one in slices), 0),
+        middle((one.per_second for one in slices), 0),
+        middle((one.parent_us for one in slices), 1),
+    ]
+
+
+def all_tables(seconds: float, rounds: int, flood: int, runner: Runner) -> Iterator[Table]:
+    yield from speed_tables(runner, *parted(LABELS), seconds, rounds)
+    yield flood_table(runner, flood, min(rounds, FLOOD_ROUNDS))
+
+
+def main(seconds: float = SECONDS, *, as_markdown: bool = False, rounds: int = ROUNDS, flood: int = FLOOD) -> None:
+    show(partial(all_tables, seconds, rounds, flood), as_markdown=as_markdown)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from benchmarks.load import WORKERS, Slice, median
+from benchmarks.load import WORKERS
 from benchmarks.peers import BASE
 from benchmarks.runner import Orphans, Trouble
 from benchmarks.scenarios import PATIENCE_S, Loss, Served
@@ -18,22 +18,6 @@ NONE = "-"
 
 Result = TypeVar("Result")
 Results = dict[str, list[Result | Trouble]]
-
-
-class Speed(NamedTuple):
-    """The slices of one pool, in the order of the rounds."""
-
-    slices: list[Slice]
-    others: list[float]
-    """How many processors were busy with anything else during each."""
-
-    def quiet(self) -> list[int]:
-        """Which slices count: the half that was disturbed least."""
-        order = sorted(range(len(self.slices)), key=self.others.__getitem__)
-        return order[: (len(order) + 1) // 2]
-
-    def middle(self) -> Slice:
-        return median(self.slices[number] for number in self.quiet())
 
 
 def milliseconds(values: Sequence[float | str]) -> str:
@@ -102,27 +86,6 @@ def complaints(results: list[Served | Trouble]) -> str:
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
-
-
-def speed_table(title: str, more: str, results: dict[str, Speed | Trouble], missing: Iterable[str]) -> Table:
-    base = results.get(BASE)
-    rows: list[list[str]] = []
-    others: list[float] = []
-    for label, speed in results.items():
-        if isinstance(speed, Trouble):
-            rows.append([label, str(speed), *[NONE] * 4])
-            continue
-        row = speed.middle()
-        others += [speed.others[number] for number in speed.quiet()]
-        against = times(row.per_second, base.middle().per_second if isinstance(base, Speed) else NONE)
-        figures = [f"{row.per_second:,.0f}", against, *(f"{us:,.0f}" for us in (row.p50_us, row.p99_us))]
-        rows.append([label, *figures, f"{row.parent_cpu_us:,.1f}"])
-    about = (
-        f"{WORKERS} workers; median of the half of the slices that was disturbed least: other processes then used"
-        f" {statistics.median(others or [0.0]):.2f} processors.{more}"
-    )
-    head = ["", "calls/s", "ratio", "p50 µs", "p99 µs", "parent CPU µs/call"]
-    return with_missing(Table(title, about, head, rows), missing)
 
 
 def cold_table(few: Results[Served], more: Results[Served], missing: Iterable[str]) -> Table:

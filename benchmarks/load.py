@@ -1,37 +1,112 @@
-"""A closed loop of callers, and what it saw."""
+"""Load for one pool, and what a slice of it took."""
 
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, NamedTuple
 
-WORKERS, CALLERS = 2, 8
+import msgspec
+
+WORKERS, CALLERS, MANY_CALLERS = 2, 8, 64
 PAYLOAD = {"id": 17, "name": "a small payload", "values": [1, 2, 3]}
+PAYLOADS = {"small": PAYLOAD, "1 MiB": bytes(1024 * 1024)}
+
+Call = Callable[[Any], Awaitable[Any]]
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What a pool is given to do in a slice of time."""
+
+    payload: Literal["small", "1 MiB"]
+    callers: int
+    """How many calls are under way at once; with a *rate*, at most."""
+    seconds: float
+    rate: float | None = None
+    """Calls a second, evenly spread. None: each caller calls again as soon as it is answered, and once at least."""
+    beats: bool = False
+    """Whether `Slice.held_ms` is measured. The event loop does not sleep then."""
 
 
 class Slice(NamedTuple):
-    """What one pool did in one slice of time."""
+    """What one pool did in one slice of time. None: not measured."""
 
-    per_second: float
-    p50_us: float
-    p99_us: float
-    parent_cpu_us: float
+    calls: int
+    seconds: float
+    p50_us: float | None
+    p99_us: float | None
+    parent_s: float
+    """Processor time of the pool's parent, all threads of it."""
+    held_ms: float | None = None
+    """The longest turn of the event loop."""
+    workers_s: float = 0.0
+    """Processor time of all processes below the parent."""
+    others: float = 0.0
+    """How many processors were busy with anything but the pool and the benchmark."""
+
+    @property
+    def per_second(self) -> float:
+        return self.calls / self.seconds
+
+    @property
+    def parent_us(self) -> float | None:
+        """Processor time of the parent per call."""
+        return self.parent_s / self.calls * 1e6 if self.calls else None
+
+    @property
+    def workers_us(self) -> float | None:
+        """Processor time of the workers per call."""
+        return self.workers_s / self.calls * 1e6 if self.calls else None
 
 
-async def drive(
-    call: Callable[[Any], Awaitable[Any]],
-    seconds: float,
-    *,
-    payload: Any = PAYLOAD,
-    callers: int = CALLERS,
-    then: Callable[[], object] = lambda: None,
-) -> Slice:
-    """So many *callers*, each calling again as soon as it is answered, for *seconds*; *then* counts too."""
+class Beat:
+    """Runs once in every turn of the event loop, and measures the longest."""
+
+    def __init__(self) -> None:
+        self.longest_s, self._last = 0.0, time.perf_counter()
+        self._next = asyncio.get_running_loop().call_soon(self._beat)
+
+    def stop(self) -> None:
+        self._beat()
+        self._next.cancel()
+
+    def _beat(self) -> None:
+        now = time.perf_counter()
+        self.longest_s, self._last = max(self.longest_s, now - self._last), now
+        self._next.cancel()
+        self._next = asyncio.get_running_loop().call_soon(self._beat)
+
+
+async def measured(load: Load, work: Callable[[list[float]], Awaitable[int]]) -> Slice:
+    """A slice that *work* fills. It appends the seconds of each call to its argument, or nothing if single calls have
+    no duration; it returns the number of calls.
+    """
     taken: list[float] = []
-    end = time.perf_counter() + seconds
+    cpu, began = time.process_time(), time.perf_counter()
+    beat = Beat() if load.beats else None
+    calls = await work(taken)
+    if beat is not None:
+        beat.stop()
+    seconds, parent_s = time.perf_counter() - began, time.process_time() - cpu
+    taken.sort()
+    p50, p99 = (taken[len(taken) * share // 100] * 1e6 if taken else None for share in (50, 99))
+    return Slice(calls, seconds, p50, p99, parent_s, None if beat is None else beat.longest_s * 1e3)
+
+
+async def drive(call: Call, load: Load, then: Callable[[], object] = lambda: None) -> Slice:
+    """A slice of *load*, for which *call* is called with the payload; *then* counts too."""
+
+    async def work(taken: list[float]) -> int:
+        await (_closed(call, load, taken) if load.rate is None else _spread(call, load, load.rate, taken))
+        then()
+        return len(taken)
+
+    return await measured(load, work)
+
+
+async def _closed(call: Call, load: Load, taken: list[float]) -> None:
+    payload, end = PAYLOADS[load.payload], time.perf_counter() + load.seconds
 
     async def caller() -> None:
         began = time.perf_counter()
@@ -42,20 +117,29 @@ async def drive(
             if began >= end:
                 return
 
-    cpu, began = time.process_time(), time.perf_counter()
-    await asyncio.gather(*(caller() for _ in range(callers)))
-    then()
-    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    taken.sort()
-    count = len(taken)
-    return Slice(count / seconds, taken[count // 2] * 1e6, taken[count * 99 // 100] * 1e6, cpu / count * 1e6)
+    await asyncio.gather(*(caller() for _ in range(load.callers)))
 
 
-def median(slices: Iterable[Slice]) -> Slice:
-    """The median of each column."""
-    return Slice(*(statistics.median(column) for column in zip(*slices, strict=True)))
+async def _spread(call: Call, load: Load, rate: float, taken: list[float]) -> None:
+    payload, room = PAYLOADS[load.payload], asyncio.Semaphore(load.callers)
+
+    async def caller() -> None:
+        began = time.perf_counter()
+        try:
+            await call(payload)
+        finally:
+            room.release()
+        taken.append(time.perf_counter() - began)
+
+    calls, began = [], time.perf_counter()
+    for number in range(round(rate * load.seconds)):
+        await _until(began + number / rate)
+        await room.acquire()
+        calls.append(asyncio.ensure_future(caller()))
+    await asyncio.gather(*calls)
+    await _until(began + load.seconds)
 
 
-def ratio(ours: list[Slice], base: list[Slice]) -> float:
-    """The median over the rounds of how much faster *ours* was than *base* in the same round."""
-    return statistics.median(one.per_second / other.per_second for one, other in zip(ours, base, strict=True))
+async def _until(moment: float) -> None:
+    if (wait := moment - time.perf_counter()) > 0.0:
+        await asyncio.sleep(wait)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
-from benchmarks.load import CALLERS, WORKERS, Slice, drive
+from benchmarks.load import CALLERS, WORKERS, Load, Slice, drive
 from benchmarks.tables import Table
 from benchmarks.turns import interval
 from pool_monitor import Monitor, MonitorConfig, Pool
@@ -25,7 +25,7 @@ async def measure(rounds: int, seconds: float) -> dict[str, list[Slice]]:
     slices: dict[str, list[Slice]] = {BARE: [], AGAIN: [], WATCHED: []}
     chance = random.Random(1)
     async with Pool("benchmarks.targets:Work", name="bench", size=WORKERS) as pool:
-        await drive(lambda value: pool.run("echo", value), min(WARM_S, 10 * seconds))
+        await drive(lambda value: pool.run("echo", value), Load("small", CALLERS, min(WARM_S, 10 * seconds)))
         for _ in range(rounds):
             for kind in chance.sample(list(slices), len(slices)):
                 slices[kind].append(await _slice(pool, seconds, watched=kind == WATCHED))
@@ -38,7 +38,7 @@ async def _slice(pool: Pool, seconds: float, *, watched: bool) -> Slice:
         for length in (seconds / 10, seconds):  # what is new to both is not what is asked
             # What has not been folded by the end is what the slice owes.
             owed: Callable[[], object] = _nothing if monitor is None else partial(next, monitor._collector.ticking())
-            done = await drive(lambda value: pool.run("echo", value), length, then=owed)
+            done = await drive(lambda value: pool.run("echo", value), Load("small", CALLERS, length), owed)
     return done
 
 
@@ -62,11 +62,11 @@ def table(rounds: int = ROUNDS, seconds: float = SECONDS) -> Table:
 def _row(kind: str, slices: dict[str, list[Slice]]) -> list[str]:
     mine, base = slices[kind], slices[BARE]
     middle = [f"{statistics.median(one.per_second for one in mine):,.0f}",
-              f"{statistics.median(one.parent_cpu_us for one in mine):.1f}"]  # fmt: skip
+              f"{statistics.median(one.parent_s / one.calls * 1e6 for one in mine):.1f}"]  # fmt: skip
     if kind == BARE:
         return [kind, "1.000", "-", "1.000", "-", *middle]
     rates = [one.per_second / other.per_second for one, other in zip(mine, base, strict=True)]
-    cpu = [one.parent_cpu_us / other.parent_cpu_us for one, other in zip(mine, base, strict=True)]
+    cpu = [one.parent_s / one.calls / (other.parent_s / other.calls) for one, other in zip(mine, base, strict=True)]
     return [kind, *_ratio(rates), *_ratio(cpu), *middle]
 
 

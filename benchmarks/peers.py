@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import itertools
 import multiprocessing
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from benchmarks import targets
+from benchmarks.load import MANY_CALLERS, PAYLOADS, Load, Slice, drive, measured
 
 
 class Peer(ABC):
@@ -30,6 +33,11 @@ class Peer(ABC):
     def installed(cls) -> bool:
         return cls.package is None or find_spec(cls.package) is not None
 
+    @classmethod
+    def loop(cls) -> asyncio.AbstractEventLoop:
+        """The event loop it is used from."""
+        return asyncio.new_event_loop()
+
     @abstractmethod
     async def start(self, size: int) -> None:
         """Set up a pool of *size* workers. They need not be there yet."""
@@ -42,25 +50,24 @@ class Peer(ABC):
     async def close(self) -> None:
         """End the pool. Nothing of it is left soon after."""
 
+    async def drive(self, load: Load) -> Slice:
+        """A slice of *load*."""
+        return await drive(lambda payload: self.call("echo", payload), load)
+
 
 class Ours(Peer):
     label = "pool_monitor"
     fields: ClassVar[dict[str, Any]] = {}
-    monitored: ClassVar[bool] = False
 
     def __init__(self) -> None:
         import pool_monitor
-        from pool_monitor.config import ServiceConfig
 
-        self._make, self._monitor = pool_monitor.Pool, pool_monitor.Monitor
-        self._quiet = pool_monitor.MonitorConfig(service=ServiceConfig(socket=False))
+        self._make = pool_monitor.Pool
         self._open = contextlib.AsyncExitStack()
 
     async def start(self, size: int) -> None:
         pool = self._make("benchmarks.targets:Work", size=size, max_size=size, **self.fields)
         self._pool = await self._open.enter_async_context(pool)
-        if self.monitored:
-            await self._open.enter_async_context(self._monitor(pool, config=self._quiet))
 
     def call(self, operation: str, *args: Any) -> Awaitable[Any]:
         return self._pool.run(operation, *args)
@@ -76,7 +83,84 @@ class OursOneInFlight(Ours):
 
 class OursMonitored(Ours):
     label = "pool_monitor, monitored"
-    monitored = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        from pool_monitor import Monitor, MonitorConfig
+        from pool_monitor.config import ServiceConfig
+
+        self._watch, self._quiet = Monitor, MonitorConfig(service=ServiceConfig(socket=False))
+
+    async def start(self, size: int) -> None:
+        await super().start(size)
+        self._monitor = await self._open.enter_async_context(self._watch(self._pool, config=self._quiet))
+
+    async def drive(self, load: Load) -> Slice:
+        # Calls that are not folded into the windows yet are what the slice owes.
+        def owed() -> None:
+            next(self._monitor._collector.ticking())
+
+        return await drive(lambda payload: self.call("echo", payload), load, then=owed)
+
+
+class OursOnUvloop(Ours):
+    label, package = "pool_monitor, on uvloop", "uvloop"
+
+    @classmethod
+    def loop(cls) -> asyncio.AbstractEventLoop:
+        import uvloop
+
+        made: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        return made
+
+
+class OursMap(Ours):
+    """``map`` in place of callers."""
+
+    label = f"pool_monitor, map(in_flight={MANY_CALLERS})"
+
+    async def drive(self, load: Load) -> Slice:
+        payload, end = PAYLOADS[load.payload], time.perf_counter() + load.seconds
+
+        def items() -> Iterator[Any]:
+            yield from itertools.repeat(payload, load.callers)
+            while time.perf_counter() < end:
+                yield payload
+
+        async def work(_taken: list[float]) -> int:
+            results = self._pool.map("echo", items(), in_flight=load.callers)
+            return sum([1 async for _ in results])
+
+        return await measured(load, work)
+
+
+ROOMY = {"queue_limit": 1_000_000, "timeout": 3_600.0}
+
+
+class OursGathered(Ours):
+    label = "asyncio.gather of Pool.run"
+    fields: ClassVar[dict[str, Any]] = ROOMY
+
+
+class OursMapped(OursMap):
+    label = "Pool.map with as many in_flight"
+    fields: ClassVar[dict[str, Any]] = ROOMY
+
+
+class Tasks(Peer):
+    """No pool: what asyncio takes for as many tasks that wait for the event loop's next turn."""
+
+    label = "asyncio.gather of sleep(0)"
+
+    async def start(self, size: int) -> None:  # noqa: ARG002
+        self._count = itertools.count()
+
+    async def call(self, operation: str, *args: Any) -> int:  # noqa: ARG002
+        await asyncio.sleep(0)
+        return next(self._count)  # in the place of a pid: it has as many workers as it is asked for
+
+    async def close(self) -> None:
+        """Nothing to do."""
 
 
 class OfExecutor(Peer):
@@ -285,9 +369,20 @@ class Dask(Peer):
 
 
 BASE = Standard.label
-VARIANTS: dict[str, type[Peer]] = {kind.label: kind for kind in (OursOneInFlight, OursMonitored)}
-"""Ours in other ways, where that makes a difference."""
 PEERS: dict[str, type[Peer]] = {
     kind.label: kind for kind in (Standard, Multiprocessing, Billiard, Pebble, Loky, Anyio, Aiomisc, Ray, Dask, Ours)
 }
-ALL = {**PEERS, **VARIANTS}
+VARIANTS: dict[str, type[Peer]] = {kind.label: kind for kind in (OursOneInFlight, OursMonitored, OursOnUvloop, OursMap)}
+"""Ours in other ways, where that makes a difference."""
+FLOODED: dict[str, type[Peer]] = {kind.label: kind for kind in (Tasks, OursGathered, OursMapped)}
+"""What is asked for very many calls at once."""
+ALL = {**PEERS, **VARIANTS, **FLOODED}
+
+
+def parted(labels: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Those that are installed, and those that are not."""
+    here: list[str] = []
+    missing: list[str] = []
+    for label in labels:
+        (here if ALL[label].installed() else missing).append(label)
+    return here, missing

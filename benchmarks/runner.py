@@ -14,13 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
 import psutil
+
+from benchmarks import tables
+from benchmarks.load import Load, Slice
+from benchmarks.tables import Table
 
 ROOT = Path(__file__).parent.parent
 MARK = "POOL_MONITOR_BENCHMARK"
@@ -45,6 +50,16 @@ class Orphans(NamedTuple):
     others_left: int
     gone_ms: float | None
     """Until nothing was left; None: something was."""
+
+
+class Used(NamedTuple):
+    """Readings of clocks, and differences of them. Seconds; all but the first of processor time."""
+
+    seconds: float
+    idle: float
+    benchmark: float
+    parent: float
+    workers: float
 
 
 class Runner:
@@ -80,6 +95,16 @@ class Runner:
     def left(self) -> list[psutil.Process]:
         """What is running of this run."""
         return marked(self._mark)
+
+
+def show(made: Callable[[Runner], Iterable[Table]], *, as_markdown: bool) -> None:
+    """Print the tables that are *made* with the processes of a run, and what was left of those."""
+    began = time.monotonic()
+    with Runner() as runner:
+        tables.show(made(runner), as_markdown=as_markdown)
+        left = runner.left()
+    took = time.monotonic() - began
+    print(f"{took:.0f} s; left behind: {', '.join(map(str, left)) or 'nothing'}", file=sys.stderr)
 
 
 class Child:
@@ -125,23 +150,26 @@ class Child:
         line = self._process.stdout.readline()
         return msgspec.json.decode(line, type=kind) if line else self._failed()
 
-    def others(self) -> Callable[[], float]:
-        """Ask what it returns later how many processors were busy meanwhile with anything but this child and us."""
-        mine = [psutil.Process(), *marked(self._mark)]
+    def serve(self, load: Load) -> Slice | Trouble:
+        """What a child that runs the scenario "serve" makes of *load*."""
+        before = self._used()
+        self.write(load)
+        done = self.read(Slice, load.seconds + 10.0 + load.callers / 1000)
+        if isinstance(done, Trouble):
+            return done
+        spent = Used(*(after - earlier for after, earlier in zip(self._used(), before, strict=True)))
+        others = (os.cpu_count() or 1) - (spent.idle + spent.benchmark + spent.parent + spent.workers) / spent.seconds
+        return done._replace(workers_s=max(0.0, spent.workers), others=max(0.0, others))
 
-        def used() -> tuple[float, float, float]:
-            now, total = time.monotonic(), psutil.cpu_times()
-            own = sum(sum(process.cpu_times()[:2]) for process in mine if alive(process))
-            return now, total.idle + getattr(total, "iowait", 0.0), own
+    def _used(self) -> Used:
+        times = psutil.cpu_times()
+        idle = times.idle + getattr(times, "iowait", 0.0)
+        return Used(time.monotonic(), idle, time.process_time(), cpu_s(self.pid), sum(map(cpu_s, self._below)))
 
-        began, idle, own = used()
-
-        def since() -> float:
-            now, idle_now, own_now = used()
-            busy = (os.cpu_count() or 1) - (idle_now - idle + own_now - own) / (now - began)
-            return max(0.0, busy)
-
-        return since
+    @cached_property
+    def _below(self) -> list[int]:
+        """The workers, and what else the pool has started by now."""
+        return [process.pid for process in marked(self._mark) if process.pid != self.pid]
 
     def finish(self, patience: float = 5.0) -> list[psutil.Process]:
         """Let it end in its own time. Returns what is left of it after *patience* seconds, and ends that."""
@@ -183,6 +211,20 @@ class Child:
     def _failed(self) -> Trouble:
         words = self._errors.read_text(errors="replace").strip().splitlines()
         return Trouble(f"failed: {words[-1] if words else 'said nothing'}"[:80])
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of processor time of all threads of a process; 0 once it is gone.
+
+    Linux has a clock of each process, with the number that clock_getcpuclockid(3) makes from the pid. psutil's figures
+    are hundredths of a second.
+    """
+    try:
+        if sys.platform == "linux":
+            return time.clock_gettime(~pid << 3 | 2)
+        return float(sum(psutil.Process(pid).cpu_times()[:2]))
+    except (OSError, psutil.Error):
+        return 0.0
 
 
 def alive(process: psutil.Process) -> bool:

@@ -13,11 +13,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from benchmarks.load import PAYLOAD, drive
+from benchmarks.load import PAYLOAD, Load
 from benchmarks.peers import ALL, Peer
 
 HOLD_S = 0.002
@@ -25,15 +25,6 @@ HOLD_S = 0.002
 PATIENCE_S = 3.0
 """How long a pool is given to serve again."""
 SPIN_S = 30.0
-PAYLOADS = {"small": PAYLOAD, "1 MiB": bytes(1024 * 1024)}
-
-
-class Load(msgspec.Struct):
-    """What "serve" is asked, line by line."""
-
-    payload: Literal["small", "1 MiB"]
-    callers: int
-    seconds: float
 
 
 class Served(msgspec.Struct):
@@ -121,9 +112,7 @@ async def serve(peer: Peer, size: int) -> None:
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while line := await lines.readline():
-        load = msgspec.json.decode(line, type=Load)
-        payload = PAYLOADS[load.payload]
-        say(await drive(lambda value: peer.call("echo", value), load.seconds, payload=payload, callers=load.callers))
+        say(await peer.drive(msgspec.json.decode(line, type=Load)))
     await peer.close()
 
 
@@ -219,4 +208,5 @@ async def run(label: str, scenario: str, size: int) -> None:
 
 def main() -> None:
     label, scenario, size = sys.argv[1:]
-    asyncio.run(run(label, scenario, int(size)))
+    with asyncio.Runner(loop_factory=ALL[label].loop) as runner:
+        runner.run(run(label, scenario, int(size)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from benchmarks import (
     bench_metrics,
     bench_peers,
+    bench_pool,
     calls,
     figures,
     metrics_blocking,
@@ -24,15 +26,16 @@ from benchmarks import (
     metrics_queries,
     metrics_steady,
     metrics_store,
+    peers,
+    speed,
     tables,
     turns,
 )
 from benchmarks.__main__ import main as command
-from benchmarks.figures import Speed
-from benchmarks.load import PAYLOAD, Slice, drive
-from benchmarks.peers import ALL, BASE, PEERS, Ours, Peer, Standard
+from benchmarks.load import PAYLOAD, Beat, Load, Slice, drive
+from benchmarks.peers import ALL, BASE, FLOODED, PEERS, VARIANTS, Ours, OursMonitored, OursOnUvloop, Peer, Standard
 from benchmarks.runner import Orphans, Runner, Trouble
-from benchmarks.scenarios import Load, Loss, Served
+from benchmarks.scenarios import Loss, Served
 from benchmarks.tables import Table
 from benchmarks.turns import Turn
 from pool_monitor.clock import ManualClock
@@ -69,44 +72,121 @@ class TestPools:
 
     def test_one_that_is_not_installed_is_listed_as_that(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setitem(ALL, NotInstalled.label, NotInstalled)
-        assert bench_peers.parted([BASE, NotInstalled.label]) == ([BASE], [NotInstalled.label])
+        assert peers.parted([BASE, NotInstalled.label]) == ([BASE], [NotInstalled.label])
 
     def test_a_choice_is_of_beginnings_and_brings_the_one_all_are_compared_with(self):
-        assert bench_peers.chosen(None) == list(ALL)
+        assert bench_peers.chosen(None) == [*PEERS, *VARIANTS]
         assert set(bench_peers.chosen(["ANYIO", "pool_monitor,"])) == {
             BASE,
             "anyio.to_process",
             "pool_monitor, prefetch=1",
             "pool_monitor, monitored",
+            "pool_monitor, on uvloop",
+            "pool_monitor, map(in_flight=64)",
         }
         with pytest.raises(ValueError, match="no peer 'celery'; there are ProcessPoolExecutor, "):
             bench_peers.chosen(["celery"])
 
 
-class TestRunner:
-    def test_a_pool_serves_slices_of_load_until_told_to_end(self, runner: Runner):
-        child = runner.start(OURS, "serve", 2)
-        assert len(set(child.read(list[int], 30.0))) == 2
-        others = child.others()
-        for payload in ("small", "1 MiB"):
-            child.write(Load(payload=payload, callers=2, seconds=0.05))
-            done = child.read(Slice, 30.0)
-            assert isinstance(done, Slice)
-            assert done.per_second > 0
-            assert done.p50_us <= done.p99_us
-        assert 0.0 <= others() <= (os.cpu_count() or 1)
-        assert child.finish() == []
-        assert child.code == 0
-
+class TestLoad:
     async def test_every_caller_calls_once_however_short_the_slice(self):
         made: list[object] = []
 
         async def call(payload: object) -> None:
             made.append(payload)
 
-        done = await drive(call, 0.0, payload="x", callers=3, then=lambda: made.append("then"))
-        assert made == ["x", "x", "x", "then"]
-        assert done.per_second > 0
+        done = await drive(call, Load("small", 3, 0.0), then=lambda: made.append("then"))
+        assert made == [PAYLOAD] * 3 + ["then"]
+        assert done.calls == 3
+        assert done.held_ms is None
+
+    async def test_calls_at_a_rate_are_spread_over_the_slice(self):
+        made: list[float] = []
+
+        async def call(_payload: object) -> None:
+            made.append(time.perf_counter())
+
+        done = await drive(call, Load("small", 8, 0.2, rate=50.0))
+        assert done.calls == len(made) == 10
+        assert done.seconds >= 0.2
+        assert all(at >= made[0] + 0.02 * number - 0.02 for number, at in enumerate(made))
+
+    async def test_calls_at_a_rate_are_bounded(self):
+        under_way: set[int] = set()
+        most = 0
+
+        async def call(_payload: object) -> None:
+            nonlocal most
+            under_way.add(id(asyncio.current_task()))
+            most = max(most, len(under_way))
+            await asyncio.sleep(0.001)
+            under_way.discard(id(asyncio.current_task()))
+
+        done = await drive(call, Load("small", 2, 0.001, rate=20_000.0))
+        assert (done.calls, most) == (20, 2)
+
+    async def test_a_call_that_fails_at_a_rate_ends_the_slice(self):
+        async def call(_payload: object) -> None:
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            await drive(call, Load("small", 1, 0.01, rate=500.0))
+
+    async def test_a_slice_without_calls_has_no_figures_per_call(self):
+        async def call(_payload: object) -> None:
+            raise AssertionError("none was asked for")
+
+        done = await drive(call, Load("small", 1, 0.0, rate=0.0))
+        assert (done.calls, done.parent_us, done.workers_us, done.p50_us, done.p99_us) == (0, None, None, None, None)
+
+    async def test_the_longest_turn_of_the_event_loop_is_measured(self):
+        beat = Beat()
+        await asyncio.sleep(0)
+        time.sleep(0.02)
+        await asyncio.sleep(0)
+        beat.stop()
+        assert beat.longest_s >= 0.02
+        assert beat.longest_s == pytest.approx(0.02, abs=5.0)
+
+    async def test_of_very_many_calls_at_once_the_longest_turn_is_told(self):
+        async def call(_payload: object) -> None:
+            await asyncio.sleep(0)
+
+        done = await drive(call, Load("small", 100, 0.0, beats=True))
+        assert done.calls == 100
+        assert done.held_ms is not None
+        assert 0.0 < done.held_ms <= done.seconds * 1e3
+
+
+class TestRunner:
+    def test_a_pool_serves_slices_of_load_until_told_to_end(self, runner: Runner):
+        child = runner.start(OURS, "serve", 2)
+        assert len(set(child.read(list[int], 30.0))) == 2
+        for load in (Load("small", 2, 0.05), Load("1 MiB", 2, 0.05), Load("small", 2, 0.05, rate=100.0)):
+            done = child.serve(load)
+            assert isinstance(done, Slice)
+            assert done.per_second > 0
+            assert done.p50_us is not None
+            assert done.p99_us is not None
+            assert done.p50_us <= done.p99_us
+            assert done.parent_us is not None
+            assert done.workers_s > 0
+            assert 0.0 <= done.others <= (os.cpu_count() or 1)
+        assert child.finish() == []
+        assert child.code == 0
+
+    def test_ours_serves_in_every_other_way(self, runner: Runner):
+        here, missing = peers.parted(VARIANTS)
+        load = Load("small", 2, 0.02)
+        made = speed.speeds(runner, [(label, load) for label in here], 1)
+        assert [label for (label, _), slices in made.items() if [one.calls > 0 for one in slices] == [True]] == here
+        assert set(missing) <= {OursOnUvloop.label}
+
+    def test_a_pool_on_uvloop_is_used_from_that_loop(self):
+        uvloop = pytest.importorskip("uvloop")
+        loop = OursOnUvloop.loop()
+        loop.close()
+        assert isinstance(loop, uvloop.Loop)
 
     def test_one_that_does_not_answer_hangs_and_is_ended(self, runner: Runner):
         child = runner.start(BASE, "serve", 2)
@@ -173,19 +253,6 @@ class TestTables:
             "| a\\|b | 1 |",
         ]
 
-    def test_speed_is_that_of_the_slices_disturbed_least_and_its_ratio_to_the_base(self):
-        slices = [Slice(rate, 100.0, 1234.5, 10.04) for rate in (100.0, 900.0, 300.0, 10.0)]
-        disturbed = Speed(slices, [0.1, 1.5, 0.2, 1.9])
-        ours = Speed([Slice(800.0, 10.0, 20.0, 3.0)], [0.0])
-        table = figures.speed_table("speed", "", {BASE: disturbed, OURS: ours, "x": Trouble("hangs")}, ["y"])
-        assert table.rows == [
-            [BASE, "200", "1.00", "100", "1,234", "10.0"],
-            [OURS, "800", "4.00", "10", "20", "3.0"],
-            ["x", "hangs", *"----"],
-            ["y", "not installed", *"----"],
-        ]
-        assert "used 0.10 processors" in table.about
-
     def test_a_start_has_its_ratio_and_what_a_further_worker_costs(self):
         few = {BASE: [Served(10.0, 12.0)], OURS: [Served(5.0, 6.0), Served(7.0, 8.0), Trouble("hangs")]}
         more = {BASE: [Served(10.0, 20.0)], OURS: [Trouble("failed: x")]}
@@ -240,6 +307,65 @@ class TestTables:
     def test_orphans_are_counted_workers_and_helpers_apart(self):
         results = {BASE: [Orphans(2, 2, 1, 1, None)], OURS: [Orphans(2, 0, 0, 0, 7.0)]}
         assert figures.orphan_table(results, []).rows == [[BASE, "2 of 2", "1 of 1", "-"], [OURS, "0 of 2", "-", "7.0"]]
+
+
+def slice_of(calls: int, others: float = 0.0, parent_s: float = 0.01) -> Slice:
+    """A slice of a second."""
+    return Slice(calls, 1.0, 100.0, 1234.5, parent_s, None, 0.02, others)
+
+
+class TestSpeed:
+    def test_undisturbed_slices_count(self):
+        assert speed.quiet([0.0, 0.3, 0.1, 0.2]) == [0, 2]
+
+    def test_where_too_few_slices_are_undisturbed_the_half_disturbed_least_counts(self):
+        assert speed.quiet([0.0, 1.5, 0.3, 1.9]) == [0, 2]
+        assert speed.quiet([0.4, 0.3, 0.2]) == [1, 2]
+        assert speed.quiet([]) == []
+
+    def test_a_ratio_is_the_median_of_the_rounds_in_which_both_count(self):
+        base = [slice_of(100), slice_of(200), slice_of(400, others=0.5), slice_of(100)]
+        ours = [slice_of(200), slice_of(800), slice_of(400), slice_of(900, others=0.5)]
+        assert [one.calls / other.calls for one, other in speed.pairs(ours, base)] == [2.0, 4.0]
+        [_, row, _] = speed.speed_table("speed", {BASE: base, OURS: ours, "x": Trouble("hangs")}).rows
+        assert row == [OURS, "400", "3.00", "100", "1,234", "25.0", "50.0"]
+
+    def test_a_table_says_how_many_slices_count(self):
+        quiet, disturbed = slice_of(10), [slice_of(10, others=used) for used in (0.2, 0.3, 0.7)]
+        made = {BASE: [quiet, quiet, disturbed[2]], OURS: [quiet] * 3, "x": disturbed}
+        table = speed.speed_table("speed", made)
+        assert "2 to 3 of 3 slices count: in the others, other processes used over 0.1 processors." in table.about
+        assert "up to 0.30 processors: x." in table.about
+
+    def test_what_cannot_be_measured_is_not_made_up(self):
+        mapped = slice_of(10)._replace(p50_us=None, p99_us=None)
+        table = speed.speed_table("speed", {"map": [mapped], "x": Trouble("hangs"), "none": []})
+        assert table.rows == [
+            ["map", "10", "-", "-", "-", "1,000.0", "2,000.0"],
+            ["x", "hangs", *"-----"],
+            ["none", *"------"],
+        ]
+
+    def test_each_case_has_the_pools_it_is_asked_of(self, monkeypatch: pytest.MonkeyPatch, runner: Runner):
+        monkeypatch.setitem(PEERS, NotInstalled.label, NotInstalled)
+        made = speed.speed_tables(runner, [OursMonitored.label], [NotInstalled.label], 0.01, 1)
+        assert [[row[0] for row in table.rows] for table in made] == [
+            [NotInstalled.label],
+            [OursMonitored.label, NotInstalled.label],
+            [OursMonitored.label, NotInstalled.label],
+            [NotInstalled.label],
+        ]
+
+    def test_a_pool_that_fails_costs_its_own_rows_only(self, monkeypatch: pytest.MonkeyPatch, runner: Runner):
+        load = Load("small", 1, 0.01)
+        good, bad = speed.speeds(runner, [(BASE, load), ("no such pool", load)], 1).values()
+        assert isinstance(good, list)
+        assert bad == Trouble("failed: KeyError: 'no such pool'")
+
+    def test_very_many_calls_at_once_are_made_beside_those_of_asyncio(self, runner: Runner):
+        table = bench_pool.flood_table(runner, calls=50, rounds=1)
+        assert names(table) == set(FLOODED)
+        assert all(float(row[1].replace(",", "")) >= 0 for row in table.rows)
 
 
 class TestTurns:
@@ -442,7 +568,26 @@ def _points(metric: Any) -> list[int]:
 def test_the_whole_benchmark_of_the_peers_prints_its_tables(render: bool, capsys: pytest.CaptureFixture[str]):
     bench_peers.main(0.02, [OURS], as_markdown=render, rounds=2, few=1)
     out, err = capsys.readouterr()
-    titles = ("small payload, 64 callers", "1 MiB", "cold start", "idle worker", "busy worker", "cancel", "the parent")
+    titles = (
+        "small payload, 1 caller",
+        "small payload, 64 callers",
+        "1 MiB",
+        "cold start",
+        "idle worker",
+        "busy worker",
+        "cancel",
+        "the parent",
+    )
+    assert all(title in out for title in titles)
+    assert "left behind: nothing" in err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_the_benchmark_of_ours_alone_prints_its_tables(capsys: pytest.CaptureFixture[str]):
+    bench_pool.main(0.02, as_markdown=True, rounds=1, flood=100)
+    out, err = capsys.readouterr()
+    titles = ("1 caller", "64 callers", "1 MiB", "100 calls at once")
     assert all(title in out for title in titles)
     assert "left behind: nothing" in err
 
