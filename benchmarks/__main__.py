@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
-from benchmarks import bench_metrics, bench_peers, bench_pool, bench_telemetry, speed
+from benchmarks import bench_cost, bench_metrics, bench_peers, bench_pool, bench_telemetry, speed
 
 
 def pool(options: argparse.Namespace) -> None:
@@ -14,6 +14,10 @@ def pool(options: argparse.Namespace) -> None:
 
 def peers(options: argparse.Namespace) -> None:
     bench_peers.main(_seconds(options, speed.SECONDS), options.only, as_markdown=options.markdown)
+
+
+def cost(options: argparse.Namespace) -> None:
+    bench_cost.main(_seconds(options, bench_cost.SECONDS), as_markdown=options.markdown)
 
 
 def metrics(options: argparse.Namespace) -> None:
@@ -32,6 +36,7 @@ def _seconds(options: argparse.Namespace, otherwise: float) -> float:
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "telemetry": telemetry,
     "pool": pool,
+    "cost": cost,
     "peers": peers,
     "metrics": metrics,
 }
@@ -47,7 +52,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds",
         type=float,
-        help=f"per slice of a pool benchmark (pool, peers: {speed.SECONDS:g})",
+        help=f"per slice of a pool benchmark (pool, peers: {speed.SECONDS:g}, cost: {bench_cost.SECONDS:g})",
     )
     parser.add_argument("--only", nargs="+", metavar="BEGINNING", help="peers: those pools; metrics: those tables")
     parser.add_argument("--markdown", action="store_true", help="the tables as they stand in README.md")

@@ -14,7 +14,6 @@ from benchmarks import (
     metrics_blocking,
     metrics_designs,
     metrics_memory,
-    metrics_pool,
     metrics_queries,
     metrics_steady,
     metrics_store,
@@ -34,7 +33,6 @@ MADE: dict[str, Callable[[], Iterable[Table]]] = {
     "steady": steady,
     "answers": lambda: [metrics_queries.table()],
     "memory": lambda: [metrics_memory.table()],
-    "pool": lambda: [metrics_pool.table()],
     "history": lambda: [metrics_store.table()],
 }
 """How to measure each, by what ``--only`` calls it."""

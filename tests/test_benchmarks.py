@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks import (
+    bench_cost,
     bench_metrics,
     bench_peers,
     bench_pool,
@@ -22,7 +23,6 @@ from benchmarks import (
     metrics_designs,
     metrics_memory,
     metrics_peers,
-    metrics_pool,
     metrics_queries,
     metrics_steady,
     metrics_store,
@@ -33,7 +33,7 @@ from benchmarks import (
 )
 from benchmarks.__main__ import main as command
 from benchmarks.load import PAYLOAD, Beat, Load, Slice, drive
-from benchmarks.peers import ALL, BASE, FLOODED, PEERS, VARIANTS, Ours, OursMonitored, OursOnUvloop, Peer, Standard
+from benchmarks.peers import ALL, BASE, FLOODED, PEERS, VARIANTS, Ours, OursMap, OursOnUvloop, Peer, Standard
 from benchmarks.runner import Orphans, Runner, Trouble
 from benchmarks.scenarios import Loss, Served
 from benchmarks.tables import Table
@@ -174,13 +174,6 @@ class TestRunner:
             assert 0.0 <= done.others <= (os.cpu_count() or 1)
         assert child.finish() == []
         assert child.code == 0
-
-    def test_ours_serves_in_every_other_way(self, runner: Runner):
-        here, missing = peers.parted(VARIANTS)
-        load = Load("small", 2, 0.02)
-        made = speed.speeds(runner, [(label, load) for label in here], 1)
-        assert [label for (label, _), slices in made.items() if [one.calls > 0 for one in slices] == [True]] == here
-        assert set(missing) <= {OursOnUvloop.label}
 
     def test_a_pool_on_uvloop_is_used_from_that_loop(self):
         uvloop = pytest.importorskip("uvloop")
@@ -346,15 +339,20 @@ class TestSpeed:
             ["none", *"------"],
         ]
 
-    def test_each_case_has_the_pools_it_is_asked_of(self, monkeypatch: pytest.MonkeyPatch, runner: Runner):
+    def test_each_case_has_the_pools_and_the_ways_of_ours_that_it_is_about(
+        self, monkeypatch: pytest.MonkeyPatch, runner: Runner
+    ):
         monkeypatch.setitem(PEERS, NotInstalled.label, NotInstalled)
-        made = speed.speed_tables(runner, [OursMonitored.label], [NotInstalled.label], 0.01, 1)
-        assert [[row[0] for row in table.rows] for table in made] == [
-            [NotInstalled.label],
-            [OursMonitored.label, NotInstalled.label],
-            [OursMonitored.label, NotInstalled.label],
-            [NotInstalled.label],
+        here, missing = peers.parted([OursMap.label, OursOnUvloop.label])
+        made = list(speed.speed_tables(runner, here, [*missing, NotInstalled.label], 0.01, 1))
+        others = {OursOnUvloop.label, NotInstalled.label}
+        assert list(map(names, made)) == [
+            {NotInstalled.label},
+            others,
+            {OursMap.label, *others},
+            {NotInstalled.label},
         ]
+        assert all(float(row[1].replace(",", "")) > 0 for table in made for row in table.rows if row[0] in here)
 
     def test_a_pool_that_fails_costs_its_own_rows_only(self, monkeypatch: pytest.MonkeyPatch, runner: Runner):
         load = Load("small", 1, 0.01)
@@ -366,6 +364,73 @@ class TestSpeed:
         table = bench_pool.flood_table(runner, calls=50, rounds=1)
         assert names(table) == set(FLOODED)
         assert all(float(row[1].replace(",", "")) >= 0 for row in table.rows)
+
+
+class TestCost:
+    def test_what_a_monitor_adds_is_measured(self, runner: Runner):
+        found = bench_cost.measured(runner, "", Load("small", 2, 0.02, rate=100.0), rounds=2, sittings=1)
+        assert isinstance(found, bench_cost.Cost)
+        assert len(found.added) == 1
+        assert found.added_us == []
+
+    def test_slices_are_added_up_before_they_are_compared(self):
+        [first, second] = bench_cost.added_up([slice_of(10, others=0.1)] * 5 + [slice_of(7, others=0.3)])
+        assert (first.calls, first.seconds, first.parent_s, first.others) == pytest.approx((50, 5.0, 0.05, 0.1))
+        assert (second.calls, second.others) == (7, 0.3)
+
+    def test_at_a_rate_cores_are_compared(self):
+        found = bench_cost.cost(Load("small", 1, 1.0, rate=10.0), [(slice_of(10, parent_s=0.03), slice_of(10))])
+        assert found.added == pytest.approx([0.02])
+        assert (found.bare, found.added_us) == ([0.01], [])
+
+    def test_at_full_speed_calls_are_compared(self):
+        pair = (slice_of(8_000, parent_s=0.96), slice_of(10_000, parent_s=1.0))
+        found = bench_cost.cost(Load("small", 1, 1.0), [pair])
+        assert found.added_us == pytest.approx([20.0])
+        assert found.added == pytest.approx([0.2])  # at the rate without a monitor
+
+    def test_what_cannot_be_told_from_nothing_is_shown_as_that(self):
+        assert bench_cost.amount([0.5, 0.6, 0.7]) == ["0.60", "0.50 to 0.70"]
+        assert bench_cost.amount([-0.02, 0.01, 0.041]) == ["< 0.05", "-"]
+        assert bench_cost.amount([-0.061, -0.03, -0.02]) == ["< 0.07", "-"]
+        assert bench_cost.amount([0.0, 0.0, 0.0]) == ["< 0.01", "-"]
+
+    @pytest.mark.parametrize(
+        ("points", "rate"),
+        [
+            ([(0, 0.001), (1000, 0.002), (5000, 0.018)], 3000.0),
+            ([(5000, 0.018), (0, 0.001), (1000, 0.002)], 3000.0),
+            ([(0, 0.001), (1000, 0.002)], None),
+            ([(0, 0.02), (1000, 0.03)], 0.0),
+            ([], None),
+        ],
+    )
+    def test_the_rate_up_to_which_it_is_little_lies_between_those_measured(
+        self, points: list[tuple[float, float]], rate: float | None
+    ):
+        assert bench_cost.reach(points) == (None if rate is None else pytest.approx(rate))
+
+    def test_a_table_has_both_figures_and_the_rate_below_a_hundredth_of_a_core(self):
+        costs = {
+            "idle": bench_cost.Cost([0.0] * 3, [0.001] * 3, [0.0005, 0.001, 0.0015], []),
+            "10,000 calls/s": bench_cost.Cost([1e4] * 3, [0.5] * 3, [0.018, 0.019, 0.021], []),
+            "full speed": bench_cost.Cost([5e4] * 3, [1.0] * 3, [0.03] * 3, [0.6, 0.6, 0.7]),
+            "x": Trouble("hangs"),
+        }
+        table = bench_cost.table(costs, 0.2)
+        assert table.rows == [
+            ["idle", "0", "0.10", "0.10", "0.05 to 0.15", "-", "-"],
+            ["10,000 calls/s", "10,000", "50.00", "1.90", "1.80 to 2.10", "-", "-"],
+            ["full speed", "50,000", "100.00", "3.00", "3.00 to 3.00", "0.60", "0.60 to 0.70"],
+            ["x", "hangs", *"-----"],
+        ]
+        assert "With a confidence of 95 %, it is below 1% of a core up to 4,400 calls/s." in table.about
+
+    @pytest.mark.parametrize(
+        ("added", "said"), [(0.001, "below 1% of a core up to every rate here"), (0.02, "cannot tell whether")]
+    )
+    def test_a_table_claims_no_rate_that_was_not_measured(self, added: float, said: str):
+        assert said in bench_cost.table({"idle": bench_cost.Cost([0.0], [0.001], [added], [])}, 0.2).about
 
 
 class TestTurns:
@@ -513,10 +578,6 @@ class TestMetrics:
         pytest.importorskip("prometheus_client")
         assert metrics_memory.measure(metrics_peers.PROMETHEUS, 6, 0).series == 6
 
-    def test_a_pool_is_measured_with_and_without_a_monitor(self):
-        table = metrics_pool.table(rounds=2, seconds=0.02)
-        assert names(table) == {metrics_pool.BARE, metrics_pool.AGAIN, metrics_pool.WATCHED}
-
     def test_a_history_is_written_second_by_second(self):
         written, flushes, busy, idle = asyncio.run(metrics_store.measure(6, 3))
         assert len(flushes) == 3
@@ -584,12 +645,13 @@ def test_the_whole_benchmark_of_the_peers_prints_its_tables(render: bool, capsys
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_the_benchmark_of_ours_alone_prints_its_tables(capsys: pytest.CaptureFixture[str]):
+def test_the_benchmarks_of_ours_alone_print_their_tables(capsys: pytest.CaptureFixture[str]):
     bench_pool.main(0.02, as_markdown=True, rounds=1, flood=100)
+    bench_cost.main(0.02, as_markdown=True, rounds=1, sittings=1)
     out, err = capsys.readouterr()
-    titles = ("1 caller", "64 callers", "1 MiB", "100 calls at once")
+    titles = ("1 caller", "64 callers", "1 MiB", "100 calls at once", "what a monitor costs")
     assert all(title in out for title in titles)
-    assert "left behind: nothing" in err
+    assert err.count("left behind: nothing") == 2
 
 
 def test_every_pool_has_a_name_of_its_own():
