@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import mmap
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,14 @@ class Watch:
         memory, borrow = line.transport._shared.memory, line.transport._borrow
         lend = memory.lend
 
-        def lending(pieces: Any, size: int) -> bool:
-            done = lend(pieces, size)
-            self.to += done
-            return done
+        def lending(pieces: Any, size: int) -> list[Any] | None:
+            lent = lend(pieces, size)
+            self.to += lent is not None
+            return lent
 
-        def borrowing(length: int) -> None:
+        def borrowing(*place: int) -> None:
             self.back += 1
-            borrow(length)
+            borrow(*place)
 
         memory.lend, line.transport._borrow = lending, borrowing
 
@@ -87,7 +88,39 @@ async def test_large_messages_at_once_share_the_area_and_the_socket_in_order() -
         await eventually(lambda: len(line.record.answered()) == 30)
         assert line.record.answered() == calls
         assert list(line.record.results().values()) == datas
-        assert 1 <= watch.to < 30
+        assert 7 <= watch.to < 30
+        assert watch.back >= 7
+
+
+async def test_large_messages_of_many_sizes_on_their_way_at_once_arrive_as_they_went() -> None:
+    sizes = [200_000, 3 * MIB, 500_000, MIB, 2 * MIB, 300_000, 1_500_000]
+    datas = [bytes([number]) * sizes[number % len(sizes)] for number in range(64)]
+    async with wire() as line:
+        watch = Watch(line)
+        calls = [line.call("echo", data) for data in datas[:16]]
+        for number, data in enumerate(datas):
+            await eventually(lambda count=number + 1: len(line.record.answered()) >= count)
+            assert line.record.results()[calls[number]] == data
+            calls += [line.call("echo", data) for data in datas[number + 16 : number + 17]]
+        assert line.record.answered() == calls
+        assert watch.to > 16
+        assert watch.back > 16
+
+
+async def test_what_finds_no_room_in_the_area_goes_through_the_socket(tmp_path: Path) -> None:
+    async with wire() as line:
+        watch, memory = Watch(line), line.transport._shared.memory
+        line.call("until_exists", str(tmp_path / "go"))
+        await eventually(lambda: line.transport.begun == 1)
+        datas = [bytes([number]) * MIB for number in range(12)]
+        calls = [line.call("echo", data) for data in datas]
+        assert watch.to == memory.lent == 7
+        (tmp_path / "go").touch()
+        await eventually(lambda: len(line.record.answered()) == 13)
+        assert list(line.record.results().values())[1:] == datas
+        assert line.record.answered()[1:] == calls
+        await line.run("echo", 1)
+        assert memory.lent == 0
 
 
 async def test_large_items_of_a_stream_arrive_in_order_among_small_ones() -> None:
@@ -156,6 +189,16 @@ async def test_what_was_lent_by_a_worker_that_died_reaches_whoever_was_to_have_i
         line.call("perhaps", "exit")
         await eventually(lambda: line.record.of("gone"))
         assert len(line.record.results()[2]) == 2 * MIB
+
+
+async def test_a_worker_that_keeps_up_is_lent_little_memory() -> None:
+    async with wire() as line:
+        memory = line.transport._shared.memory
+        for number in range(20):
+            datas = [bytes([number]) * MIB] * 2
+            calls = [line.call("echo", data) for data in datas]
+            await eventually(lambda calls=calls: set(calls) <= set(line.record.answered()))
+        assert memory.touched < 3 * MIB
 
 
 # -- memory is given back -----------------------------------------------------------------------------------------
@@ -238,6 +281,38 @@ async def test_a_file_that_is_too_short_is_not_used(tmp_path: Path) -> None:
             Shared(file.fileno(), MIB, parent=True)
 
 
+def lender(**env: str) -> Any:
+    command = (sys.executable, str(Path(__file__).parent / "workers" / "lender.py"))
+    return started(command=command, codecs=["json"], frame_limit=16 * MIB, env=env)
+
+
+async def test_a_worker_that_knows_one_place_in_the_area_is_lent_one_message_at_a_time() -> None:
+    async with lender() as line:
+        watch = Watch(line)
+        texts = [letter * MIB for letter in "abcdefgh"]
+        for text in texts:
+            line.call("echo", text)
+        assert line.transport._shared.memory.lent == watch.to == 1
+        await eventually(lambda: len(line.record.answered()) == 8)
+        assert list(line.record.results().values()) == texts
+        assert 1 <= watch.back < 8
+        assert await line.run("echo", texts[0]) == texts[0]
+        assert watch.to == 2
+
+
+async def test_a_worker_that_says_so_is_lent_messages_anywhere_and_may_lend_them_anywhere() -> None:
+    async with lender(LENDER_OFFSETS="1") as line:
+        watch = Watch(line)
+        texts = [letter * MIB for letter in "abcd"]
+        for text in texts:
+            line.call("echo", text)
+        assert line.transport._shared.memory.lent == watch.to == 4
+        await eventually(lambda: len(line.record.answered()) == 4)
+        assert list(line.record.results().values()) == texts
+        assert watch.back >= 1
+        assert len(set(await line.run("seen"))) == 4
+
+
 @pytest.mark.parametrize("version", ["3.8", "3.13"])
 async def test_any_python_from_3_8_lends(version: str) -> None:
     python = interpreter(version)
@@ -270,11 +345,11 @@ async def test_a_full_socket_is_filled_up_in_order_when_there_is_room(tmp_path: 
     async with wire() as line:
         line.call("until_exists", str(tmp_path / "go"))
         await eventually(lambda: line.transport.begun == 1)
-        datas = [bytes([number]) * (MIB + number) for number in range(8)] + list(range(50))
+        datas = [bytes([number]) * (MIB + number) for number in range(15)] + list(range(50))
         for data in datas:
             line.call("echo", data)
         await asyncio.sleep(0)
         assert line.transport._transport._unsent
         (tmp_path / "go").touch()
-        await eventually(lambda: len(line.record.answered()) == 59)
+        await eventually(lambda: len(line.record.answered()) == 66)
         assert list(line.record.results().values())[1:] == datas

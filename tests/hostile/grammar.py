@@ -276,7 +276,10 @@ def _lend(session: Session) -> list[Move]:
     body = encode(session.codec, session.twist(message) if rng.random() < 0.5 else message)
     length = rng.choice((len(body), len(body), len(body), 0, 1, -1, len(body) - 1, 2**31, 2**64 - 1, session.area))
     moves = [Move("poke", "memory", True, body[: session.area], OUTBOX_END + session.area)]
-    moves += [session.say("lent", ["lent", length], twisted=True)] * rng.choice((1, 1, 2, 50))
+    offset = rng.choice(
+        ([], [], [0], [1], [-1], [session.area], [session.area - len(body)], [2**64 - 1], ["0"], [True])
+    )
+    moves += [session.say("lent", ["lent", length, *offset], twisted=True)] * rng.choice((1, 1, 2, 50))
     if rng.random() < 0.3:
         moves.append(Move("poke", "memory", True, rng.randbytes(len(body[: session.area])), OUTBOX_END + session.area))
     return moves

@@ -134,7 +134,7 @@ class Inbox:
                     raise FrameError(f"call {call_id} was given back without being asked for")
                 self._answered(call_id)
                 self._sink.recalled(call_id)
-            case ["lent", _] | ["returned"]:
+            case ["lent", _] | ["lent", _, _] | ["returned"]:
                 return False
             case ["event", name, numbers, about]:
                 self._sink.emitted(*messages.event(name, numbers, about))

@@ -33,6 +33,8 @@ class Hello(NamedTuple):
     python: str
     shared: bool
     """It makes use of the shared memory."""
+    offsets: bool
+    """And reads what is lent anywhere in it, several messages at once."""
 
 
 def hello(message: Any, offered: Sequence[str]) -> Hello:
@@ -46,7 +48,7 @@ def hello(message: Any, offered: Sequence[str]) -> Hello:
         raise FrameError(f"codec {shown(codec)}, where {' or '.join(offered)} was offered")
     if type(python) is not str:
         raise FrameError(f"no text in 'python': {shown(python)}")
-    return Hello(codec, encodable(python, _NAME_LIMIT), message.get("shared") is True)
+    return Hello(codec, encodable(python, _NAME_LIMIT), message.get("shared") is True, message.get("offsets") is True)
 
 
 def operations(found: Any) -> dict[str, str]:

@@ -96,6 +96,7 @@ class ProcessTransport:
                 "codecs": launch.codecs,
                 "frame_limit": launch.frame_limit,
                 "session_data_limit": launch.session_data_limit,
+                "offsets": True,
             }
         )
         hello = messages.hello(await self._next(), launch.codecs)
@@ -104,6 +105,8 @@ class ProcessTransport:
         self._reader.limit = launch.frame_limit
         if not hello.shared:
             self._forget_shared()
+        elif self._shared is not None:
+            self._shared.memory.offsets = hello.offsets
         args, kwargs = launch.init
         options = {"concurrency": launch.concurrency}
         try:
@@ -308,10 +311,13 @@ class ProcessTransport:
     def _send_large(self, pieces: Sequence[Buffer], size: int) -> None:
         assert self._transport is not None
         self._note_large()
-        if self._shared is not None and self._shared.memory.lend(pieces, size):
-            self._send(["lent", size])
-        else:
+        lent = None if self._shared is None else self._shared.memory.lend(pieces, size)
+        if lent is None:
             self._transport.send_pieces(pieces, size)
+        elif self._inbox.open:
+            self._transport.join(self._inbox.codec.encode(lent))
+        else:
+            self._send(lent)
 
     def _urgent(self, message: Any) -> None:
         """Send to a worker that may be busy: the signal makes it look (see child/). Ignored by default."""
@@ -406,7 +412,7 @@ class ProcessTransport:
 
     def _lending(self, message: list[Any]) -> None:
         if message[0] == "lent":
-            self._borrow(message[1])
+            self._borrow(*message[1:])
         else:
             self._returned()
 
@@ -416,16 +422,17 @@ class ProcessTransport:
             raise FrameError("something was returned that had not been lent")
         self._shared.memory.returned()
 
-    def _borrow(self, length: Any) -> None:
+    def _borrow(self, length: Any, offset: Any = 0) -> None:
         """Read the message that the worker lends, and give it back."""
         if self._shared is None:
             raise FrameError("a message was lent without shared memory")
         self._note_large()
         try:
-            with self._shared.memory.borrowed(length) as lent:
+            with self._shared.memory.borrowed(length, offset) as lent:
                 body = bytes(lent)  # a copy: the worker could change it while it is decoded
-        except ValueError as error:
-            raise FrameError(str(error)) from error
+        except ValueError:
+            place = f"{messages.shown(length)} bytes at {messages.shown(offset)}"
+            raise FrameError(f"{place} cannot have been lent") from None
         message = self._inbox.decode(memoryview(body))
         if self._transport is not None:
             if self._transport.waiting > _UNTAKEN:

@@ -5,6 +5,7 @@ Used on both sides. What lies where is in docs/WORKER_PROTOCOL.md.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import mmap
 import os
@@ -12,7 +13,7 @@ import sys
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    from typing import Sequence
+    from typing import Any, Deque, List, Optional, Sequence, Tuple
 
     from .codec import Buffer
 
@@ -49,7 +50,8 @@ class Shared:
         self._theirs = view[theirs : theirs + area]
         self._views = [view, self.counters, self.outbox, self._mine, self._theirs]
         self._touched = 0  # bytes of our area that may be resident
-        self.lent = False
+        self._lent: Deque[Tuple[int, int]] = collections.deque()  # where each message begins and ends, oldest first
+        self.offsets = False  # the other side reads what lies anywhere in the area, and several at once
 
     # counters
 
@@ -67,27 +69,48 @@ class Shared:
 
     # lending
 
-    def lend(self, pieces: Sequence[Buffer], size: int) -> bool:
-        """Put a message of *size* bytes into our area. False when that is lent already, or too small."""
-        if self.lent or size > len(self._mine):
-            return False
-        at = 0
+    @property
+    def lent(self) -> int:
+        """Messages of ours that the other side has not returned."""
+        return len(self._lent)
+
+    def lend(self, pieces: Sequence[Buffer], size: int) -> Optional[List[Any]]:
+        """Put a message of *size* bytes into our area. What to send in its place; None when there is no room for it."""
+        start = self._room(size)
+        if start is None:
+            return None
+        end = start
         for piece in pieces:
-            self._mine[at : at + len(piece)] = piece
-            at += len(piece)
-        self.lent = True
-        self._touched = max(self._touched, size)
-        return True
+            self._mine[end : end + len(piece)] = piece
+            end += len(piece)
+        self._lent.append((start, end))
+        self._touched = max(self._touched, end)
+        return ["lent", size, start] if self.offsets else ["lent", size]
+
+    def _room(self, size: int) -> Optional[int]:
+        """Where *size* bytes may lie. Messages go around in the area, and back to its beginning as soon as there is
+        room: memory that was used a moment ago is faster, and the less of it is used the better.
+        """
+        if not self._lent:
+            return 0 if size <= len(self._mine) else None
+        if not self.offsets:
+            return None
+        first, last = self._lent[0][0], self._lent[-1][1]
+        if last <= first:  # they have gone around: what is free lies between the last and the first
+            return last if last + size <= first else None
+        if size <= first:
+            return 0
+        return last if last + size <= len(self._mine) else None
 
     def returned(self) -> None:
-        """The other side has read what was lent."""
-        self.lent = False
+        """The other side has read the message that was lent first of those it has not returned."""
+        self._lent.popleft()
 
-    def borrowed(self, length: int) -> memoryview:
-        """What the other side lends. Raises ValueError when it cannot be so much."""
-        if not isinstance(length, int) or not 0 < length <= len(self._theirs):
-            raise ValueError("%r bytes cannot have been lent" % (length,))
-        return self._theirs[:length]
+    def borrowed(self, length: int, offset: int = 0) -> memoryview:
+        """What the other side lends. Raises ValueError when it cannot lie there."""
+        if type(length) is not int or type(offset) is not int or not 0 <= offset < offset + length <= len(self._theirs):
+            raise ValueError("nothing can have been lent there")
+        return self._theirs[offset : offset + length]
 
     @property
     def touched(self) -> int:
@@ -96,7 +119,7 @@ class Shared:
 
     def give_back(self) -> None:
         """Have the system take back the memory of our area, if nothing is lent."""
-        if self._touched and not self.lent:
+        if self._touched and not self._lent:
             remove = getattr(mmap, "MADV_REMOVE", None)
             touched, self._touched = self._touched, 0
             if remove is not None and sys.platform == "linux":

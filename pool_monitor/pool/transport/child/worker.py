@@ -93,7 +93,9 @@ class Worker:
         self.shared = self.channel.shared = map_shared(hello["frame_limit"])
         answer = {"type": "hello", "protocol": PROTOCOL, "codec": codec.name}
         answer["python"] = ".".join(map(str, sys.version_info[:3]))
-        answer["shared"] = self.shared is not None
+        if self.shared is not None:
+            answer["shared"] = answer["offsets"] = True
+            self.shared.offsets = hello.get("offsets") is True
         self.send(answer)
         self.codec = codec
         message = self.decode(self.channel.receive())
@@ -134,8 +136,9 @@ class Worker:
         self.channel.unneeded = 0
         pieces = (body,) if isinstance(body, bytes) else body
         size = sum(map(len, pieces))
-        if self.shared is not None and self.shared.lend(pieces, size):
-            self.put(self.codec.encode(["lent", size]))
+        lent = None if self.shared is None else self.shared.lend(pieces, size)
+        if lent is not None:
+            self.put(self.codec.encode(lent))
         else:
             self.put_large(pieces, size)
 
@@ -148,14 +151,14 @@ class Worker:
     def put_large(self, pieces: Sequence[Buffer], size: int) -> None:
         self.channel.send_pieces(pieces, size)
 
-    def borrow(self, length: int) -> Any:
+    def borrow(self, length: int, offset: int = 0) -> Any:
         """The message the parent lends."""
         assert self.shared is not None
         self.channel.unneeded = 0
         if length > self.largest:
             self.largest = length
             expect_large(length)
-        message = self.decode(self.shared.borrowed(length))
+        message = self.decode(self.shared.borrowed(length, offset))
         self.has_read()
         self.give_back(self.codec.encode(["returned"]))
         return message
@@ -214,7 +217,7 @@ class Worker:
                 if self.take_back(call_id):
                     self.send(["recalled", call_id])
         elif kind == "lent":
-            self.keep(self.borrow(message[1]))
+            self.keep(self.borrow(*message[1:]))
         elif kind == "returned":
             if self.shared is not None:
                 self.shared.returned()
