@@ -1,14 +1,20 @@
-"""Where messages lie in shared memory while they are lent. No processes."""
+"""Where messages lie in shared memory while they are lent, and how a large value is found in one. No processes."""
 
 from __future__ import annotations
 
+import struct
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from pool_monitor.pool.transport.child.codec import CODECS, LARGE
 from pool_monitor.pool.transport.child.shared import Shared, file_size
+from pool_monitor.pool.transport.shared import apart
 
 AREA = 4096
 SIZES = (AREA // 4 - 1, AREA // 4, AREA // 4 + 1, AREA // 2, AREA, AREA + 1)
@@ -86,3 +92,45 @@ def test_messages_go_around_in_the_area_and_never_over_one_that_is_lent() -> Non
         memory.returned()
     assert lend(AREA) == 0
     memory.close()
+
+
+LARGE_VALUE = b"y" * (LARGE + 5)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *(["reply", call_id, LARGE_VALUE, None, [1, 2, 3]] for call_id in (1, 127, 128, 60_000, 70_000, 2**40)),
+        ["reply", 1, LARGE_VALUE, {"session": b"z" * LARGE}, [1, None, None]],
+        ["item", 5, LARGE_VALUE],
+    ],
+)
+def test_a_large_value_of_bytes_is_found_in_its_message_without_decoding_it(message: list[Any]) -> None:
+    codec = CODECS["msgpack"]()
+    for whole in (b"".join(codec.pieces(message)), codec.encode(message)):
+        body, start, end = apart(memoryview(whole))
+        assert whole[start:end] == LARGE_VALUE
+        assert len(body) < len(whole) - LARGE
+        found = codec.decode(body)
+        assert found.pop(2) is None
+        assert found == message[:2] + message[3:]
+
+
+def _crafted() -> Iterator[bytes]:
+    whole = CODECS["msgpack"]().encode(["reply", 1, LARGE_VALUE, None, [1, 2, 3]])
+    at = whole.index(LARGE_VALUE) - 4
+    for length in (0, 1, LARGE - 1, len(LARGE_VALUE) + 10_000, 2**32 - 1):
+        yield whole[:at] + struct.pack(">I", length) + whole[at + 4 :]
+    for count in (1, 3, 20, at + 3, at + 4, at + 10, len(whole) - 100):
+        yield whole[:count]
+    yield whole.replace(b"reply", b"later")
+    yield b"\x83" + whole[1:]
+    for value in (["reply", [1], LARGE_VALUE, None, []], ["reply", -1, LARGE_VALUE], [["reply"], 1, LARGE_VALUE]):
+        yield CODECS["msgpack"]().encode(value)
+    for name in ("json", "pickle"):
+        yield CODECS[name]().encode(["reply", 1, "y" * LARGE, None, [1, 2, 3]])
+
+
+def test_a_message_without_such_a_value_in_its_place_is_left_whole() -> None:
+    for whole in _crafted():
+        assert apart(memoryview(whole)) == (whole, 0, 0)

@@ -6,6 +6,7 @@ import asyncio
 import mmap
 import os
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,19 @@ async def test_a_worker_that_keeps_up_is_lent_little_memory() -> None:
             calls = [line.call("echo", data) for data in datas]
             await eventually(lambda calls=calls: set(calls) <= set(line.record.answered()))
         assert memory.touched < 3 * MIB
+
+
+async def test_a_large_result_of_bytes_is_copied_once() -> None:
+    async with wire() as line:
+        await line.run("bytes", 4 * MIB)
+        line.record.told.clear()
+        tracemalloc.start()
+        try:
+            assert len(await line.run("bytes", 4 * MIB)) == 4 * MIB
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 6 * MIB
 
 
 # -- memory is given back -----------------------------------------------------------------------------------------

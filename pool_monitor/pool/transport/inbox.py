@@ -59,9 +59,11 @@ class Inbox:
         if self.open:
             self._answered(next(iter(self.open)))
 
-    def decode(self, body: memoryview) -> Any:
-        """A message. A value in it that cannot be decoded becomes an `Unreadable`. Raises FrameError."""
-        self._size = len(body)
+    def decode(self, body: memoryview, size: int | None = None) -> Any:
+        """A message, which took *size* bytes on its way, if not those of *body*. A value in it that cannot be decoded
+        becomes an `Unreadable`. Raises FrameError.
+        """
+        self._size = len(body) if size is None else size
         try:
             return self.codec.decode(body)
         except BaseException as error:  # noqa: BLE001 - a pickle runs the code of its classes

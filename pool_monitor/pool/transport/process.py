@@ -25,7 +25,7 @@ from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
 from pool_monitor.pool.transport.inbox import Inbox
 from pool_monitor.pool.transport.launch import Launch, Launcher, import_path
 from pool_monitor.pool.transport.output import Output
-from pool_monitor.pool.transport.shared import SharedFile
+from pool_monitor.pool.transport.shared import SharedFile, apart
 from pool_monitor.pool.transport.spawn import Process, exit_words, socketpair
 from pool_monitor.pool.transport.wire import Wire
 from pool_monitor.pool.transport.zygote import ZygoteGoneError
@@ -429,11 +429,14 @@ class ProcessTransport:
         self._note_large()
         try:
             with self._shared.memory.borrowed(length, offset) as lent:
-                body = bytes(lent)  # a copy: the worker could change it while it is decoded
+                body, start, end = apart(lent)
+                value = bytes(lent[start:end])
         except ValueError:
             place = f"{messages.shown(length)} bytes at {messages.shown(offset)}"
             raise FrameError(f"{place} cannot have been lent") from None
-        message = self._inbox.decode(memoryview(body))
+        message = self._inbox.decode(memoryview(body), length)
+        if end:
+            message[2] = value
         if self._transport is not None:
             if self._transport.waiting > _UNTAKEN:
                 raise FrameError("it goes on lending and does not read what is returned")
