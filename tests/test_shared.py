@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import mmap
 import os
+import platform
+import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
@@ -213,6 +215,33 @@ async def test_a_large_result_of_bytes_is_copied_once() -> None:
         finally:
             tracemalloc.stop()
         assert peak < 6 * MIB
+
+
+FAULTS = """
+import asyncio, resource
+from pool_monitor import Pool
+
+async def main():
+    async with Pool(TARGET, size=2) as pool:
+        async def calls(count):
+            for _ in range(count):
+                await pool.run("bytes", 1 << 20)
+        await asyncio.gather(*(calls(5) for _ in range(4)))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        await asyncio.gather(*(calls(25) for _ in range(4)))
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 100)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="only glibc gives the memory of large blocks back at once"
+)
+def test_memory_for_large_results_is_not_asked_of_the_system_for_each() -> None:
+    program = FAULTS.replace("TARGET", repr(WIRE))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) < 64, "page faults for a result of 256 pages"
 
 
 # -- memory is given back -----------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from pool_monitor.pool.transport.base import Ready, Sink
 from pool_monitor.pool.transport.child import PROTOCOL
 from pool_monitor.pool.transport.child.codec import CODECS, LARGE
 from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
+from pool_monitor.pool.transport.child.memory import expect_large
 from pool_monitor.pool.transport.inbox import Inbox
 from pool_monitor.pool.transport.launch import Launch, Launcher, import_path
 from pool_monitor.pool.transport.output import Output
@@ -42,6 +43,7 @@ _TIDY_AFTER = 1.0  # seconds without a large message, after which the memory for
 _FROM_CONSTRUCTORS = ("event", "log", "dropped", "returned")  # what may come before a worker is ready
 _HELLO_LIMIT = 1 << 20  # bytes of a frame before the handshake
 _UNTAKEN = 1000  # frames waiting to be sent to a worker that goes on lending
+_AT_ONCE = 8  # large results at once for which memory is not asked of the system each time
 _CLOSING = 0.1  # seconds in which a process that has closed the channel ends by itself, if it is ending
 _LAST_BYTES = 0.25  # seconds an ended worker's socket may stay open in a process it left behind
 
@@ -429,6 +431,7 @@ class ProcessTransport:
         self._note_large()
         try:
             with self._shared.memory.borrowed(length, offset) as lent:
+                expect_large(length, _AT_ONCE)
                 body, start, end = apart(lent)
                 value = bytes(lent[start:end])
         except ValueError:

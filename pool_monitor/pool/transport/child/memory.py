@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 _BLOCK_LIMIT = 16 << 20
+_expected = 0  # bytes of the largest block that `expect_large` has made
 _WORTH_ASKING_NS = 100_000  # a shorter call cannot take much memory; it counts with the next longer one
 
 
@@ -24,13 +25,18 @@ def resident() -> Optional[int]:
         return _max_rss() * _UNIT
 
 
-def expect_large(size: int) -> None:
-    """Have the C library keep the memory of a few blocks of *size* bytes for the next ones of that size.
+def expect_large(size: int, count: int) -> None:
+    """Have the C library keep the memory of some *count* blocks of *size* bytes for the next ones of that size.
 
     glibc returns freed memory to the system when there is more of it than twice the largest block it has seen freed,
-    and getting it anew takes longer than copying it. This block is never touched, so it costs next to nothing.
+    and getting it anew takes longer than copying it. So up to twice `_BLOCK_LIMIT` may stay here that is free. The
+    block made here is never touched, and costs next to nothing.
     """
-    bytes(min(4 * size, _BLOCK_LIMIT))
+    global _expected
+    block = min(count * size, _BLOCK_LIMIT)
+    if block > _expected:
+        _expected = block
+        bytes(block)
 
 
 class Peak:

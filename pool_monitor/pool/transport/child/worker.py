@@ -74,7 +74,6 @@ class Worker:
         self.call_id: Optional[int] = None  # the call under way
         self.started = 0  # when it began, ns
         self.cpu_before: Optional[int] = None  # processor time then, ns; None: not asked for
-        self.largest = 0  # message the parent has lent, bytes
         self.interruptible = False  # the target's own code is running
         self.urgent = False  # SIGURG came while it was not
         self.deputy: Worker = self  # who does the work: another one when calls run beside each other
@@ -155,9 +154,7 @@ class Worker:
         """The message the parent lends."""
         assert self.shared is not None
         self.channel.unneeded = 0
-        if length > self.largest:
-            self.largest = length
-            expect_large(length)
+        expect_large(length, 4)
         message = self.decode(self.shared.borrowed(length, offset))
         self.has_read()
         self.give_back(self.codec.encode(["returned"]))
