@@ -65,10 +65,11 @@ class Caller:
         try:
             if call.done:
                 await _let_others(call)
-            return await call.future
+            result = await call.future
         except asyncio.CancelledError:
             dispatcher.cancel(call)
             raise
+        return as_view(result) if self._options.zero_copy else result
 
     async def try_run(self, operation: str, /, *args: Any, **kwargs: Any) -> CallResult:
         """Like `run`, but what goes wrong is returned and not raised, and with it where the call ran and how long it
@@ -88,6 +89,8 @@ class Caller:
             result = await call.future
             if call.items is not None:
                 result = list(call.items.buffer)
+            if self._options.zero_copy:
+                result = as_view(result) if call.items is None else list(map(as_view, result))
         except PoolError as failure:
             error = failure
         except asyncio.CancelledError:
@@ -109,7 +112,7 @@ class Caller:
         call = dispatcher.admit(operation, args, kwargs, self._options, stream=True)
         async with aclosing(_read(dispatcher, call)) as items:
             async for item in items:
-                yield item
+                yield as_view(item) if self._options.zero_copy else item
 
     async def map(
         self,
@@ -201,12 +204,18 @@ _OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "key": (lambda value: isinstance(value, str), "a string"),
     "worker": (lambda value: isinstance(value, str), "the id of a slot, such as 'default-0'"),
     "affinity": (lambda value: value in ("hint", "strict"), "'hint' or 'strict'"),
+    "zero_copy": (lambda value: isinstance(value, bool), "True or False"),
 }
 """What each option of a call may be: a test, and the same in words."""
 
 
 def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def as_view(value: Any) -> Any:
+    """*value*, as a view if it is bytes."""
+    return memoryview(value) if type(value) is bytes else value
 
 
 def with_options(base: Options, changes: dict[str, Any]) -> Options:

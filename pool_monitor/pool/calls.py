@@ -39,6 +39,7 @@ class Options(Struct, frozen=True, kw_only=True):
     key: str = ""
     worker: str | None = None
     affinity: str | None = None
+    zero_copy: bool = False
 
 
 class Call(Struct, eq=False):

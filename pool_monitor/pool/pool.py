@@ -149,6 +149,7 @@ class Pool(Caller):
         key: str | None = None,
         worker: str | None = None,
         affinity: str | None = None,
+        zero_copy: bool | None = None,
     ) -> Caller:
         """A light caller with the same `run`, `stream` and `map`, and options of its own. Costs nothing to make.
 
@@ -156,9 +157,15 @@ class Pool(Caller):
         running it twice does no harm, so it may be sent again when it failed and not through itself. *priority*: higher
         goes first. *key*: calls of different keys take turns in the queue. *worker*: only on that slot. *affinity*:
         ``hint`` or ``strict``, what the session's worker means, as in `PoolConfig.affinity`.
+
+        *zero_copy*: a result, or an item of a stream, that is ``bytes`` comes as a read-only ``memoryview``. From 128
+        KiB on it is, wherever possible, memory that is shared with the worker, and is not copied here. It is good for
+        as long as you keep it, or a slice or an array made of it, also when the worker has ended or the pool is closed.
+        All that time it takes room from the worker's next large results, which then come a slower way: use it and let
+        it go, or copy it with ``bytes()``. The worker leaves it alone; one that runs wild could change it as you read.
         """
         changes = {"timeout": timeout, "session": session, "idempotent": idempotent, "priority": priority}
-        changes |= {"key": key, "worker": worker, "affinity": affinity}
+        changes |= {"key": key, "worker": worker, "affinity": affinity, "zero_copy": zero_copy}
         return Caller(self, with_options(self._options, changes))
 
     def session(self, session_id: str, *, affinity: str | None = None) -> Session:

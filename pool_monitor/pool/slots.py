@@ -554,6 +554,10 @@ class Line:
     def item(self, call_id: int, value: Any, size: int) -> None:
         self._calls.streams.item(self._worker, call_id, value, size)
 
+    def takes_view(self, call_id: int) -> bool:
+        call = self._worker.calls.get(call_id)
+        return call is not None and call.options.zero_copy
+
     def unreadable(self, call_id: int, failure: Failure) -> None:
         self._calls.streams.unreadable(self._worker, call_id, failure)
 

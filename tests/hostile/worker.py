@@ -148,7 +148,7 @@ def turn(stage: str) -> None:
     sock = socket.socket(fileno=os.dup(worker.channel.sock.fileno()))
     signal.signal(signal.SIGURG, signal.SIG_IGN)
     hostile = Hostile(session, sock, -1, None)
-    hostile.memory = None if worker.shared is None else worker.shared._map
+    hostile.memory = None if worker.shared is None else worker.shared.map
     hostile.unread = b"".join(struct.pack(">I", len(body)) + bytes(body) for body in worker.channel.frames)
     session.took_over(worker.codec.name, worker.channel.limit, hostile.memory is not None)
     hostile.run(hostile.load if stage == "constructor" else hostile.serve)

@@ -60,6 +60,10 @@ class Wire:
         for _ in range(count):
             yield "x" * size
 
+    def produce_bytes(self, count, size):
+        for number in range(count):
+            yield bytes([number]) * size
+
     produced = 0
 
     def produce_and_count(self, count, size):

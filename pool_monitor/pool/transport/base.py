@@ -89,6 +89,9 @@ class Sink(Protocol):
     def item(self, call_id: int, value: Any, size: int) -> None:
         """The operation's generator yielded; *size*: bytes the item took on its way."""
 
+    def takes_view(self, call_id: int) -> bool:
+        """Whether a large value of bytes, a result or an item, may come as a view of memory shared with the worker."""
+
     def unreadable(self, call_id: int, failure: Failure) -> None:
         """The operation's generator yielded what cannot be decoded here; it goes on unless it is cancelled."""
 

@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import signal
 import socket
+import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -42,7 +44,7 @@ _SOCKETS = ("POOL_MONITOR_FD", "POOL_MONITOR_LIFELINE")  # in this order in ``_s
 _TIDY_AFTER = 1.0  # seconds without a large message, after which the memory for them is given back
 _FROM_CONSTRUCTORS = ("event", "log", "dropped", "returned")  # what may come before a worker is ready
 _HELLO_LIMIT = 1 << 20  # bytes of a frame before the handshake
-_UNTAKEN = 1000  # frames waiting to be sent to a worker that goes on lending
+_UNTAKEN = 1000  # messages not returned to a worker that goes on lending, or frames that wait to be sent to it
 _AT_ONCE = 8  # large results at once for which memory is not asked of the system each time
 _CLOSING = 0.1  # seconds in which a process that has closed the channel ends by itself, if it is ending
 _LAST_BYTES = 0.25  # seconds an ended worker's socket may stay open in a process it left behind
@@ -56,6 +58,7 @@ class ProcessTransport:
         self._launcher = launcher or Launcher(launch._replace(start_method="exec"))
         self._sink = sink
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._inbox = Inbox(sink, CODECS["json"](), launch.session_data_limit)
         self._reader = FrameReader(min(launch.frame_limit, _HELLO_LIMIT))
         self._transport: Wire | None = None
@@ -66,6 +69,7 @@ class ProcessTransport:
         self._hung_up = False  # it was killed because it had closed the channel
         self._broken = False  # it spoke nonsense: what else it says is taken only as far as it can be trusted
         self._tidying: asyncio.TimerHandle | None = None
+        self._borrowed: deque[weakref.ref[Any] | None] = deque()  # what it lent, oldest first: None, or what views it
         self._large = False  # a large message came or went since it was last looked at
         self._launching: asyncio.Task[None] | None = None
         self._process: Process | None = None
@@ -199,6 +203,7 @@ class ProcessTransport:
 
     def _forget_shared(self) -> None:
         self._inbox.counters = None
+        self._borrowed.clear()  # of views that are left, no word is wanted any more
         if self._shared is not None:
             self._shared.close()
             self._shared = None
@@ -425,29 +430,47 @@ class ProcessTransport:
         self._shared.memory.returned()
 
     def _borrow(self, length: Any, offset: Any = 0) -> None:
-        """Read the message that the worker lends, and give it back."""
-        if self._shared is None:
+        """Read the message that the worker lends, and give it back, if its value is not to be read where it lies."""
+        shared = self._shared
+        if shared is None:
             raise FrameError("a message was lent without shared memory")
+        if self._transport is not None and max(self._transport.waiting, len(self._borrowed)) > _UNTAKEN:
+            raise FrameError("it goes on lending and does not read what is returned")
         self._note_large()
         try:
-            with self._shared.memory.borrowed(length, offset) as lent:
-                expect_large(length, _AT_ONCE)
-                body, start, end = apart(lent)
-                value = bytes(lent[start:end])
+            lent = shared.memory.borrowed(length, offset)
         except ValueError:
             place = f"{messages.shown(length)} bytes at {messages.shown(offset)}"
             raise FrameError(f"{place} cannot have been lent") from None
-        message = self._inbox.decode(memoryview(body), length)
-        if end:
-            message[2] = value
-        if self._transport is not None:
-            if self._transport.waiting > _UNTAKEN:
-                raise FrameError("it goes on lending and does not read what is returned")
-            returned = self._inbox.codec.encode(["returned"])
-            self._transport.join(returned)  # with the next call, if there is one this turn
+        viewed = None
+        with lent:
+            body, start, end = apart(lent)
+            message = self._inbox.decode(memoryview(body), length)
+            if end and self._sink.takes_view(message[1]):
+                viewed = shared.view(offset + start, offset + end, self._unviewed)
+            if viewed is None:
+                expect_large(length, _AT_ONCE)
+            if end:
+                message[2] = bytes(lent[start:end]) if viewed is None else viewed[0]
+        self._borrowed.append(None if viewed is None else viewed[1])
+        self._return()
         if type(message) is list and message and message[0] in ("lent", "returned"):
             raise FrameError("a message about lending, lent")
         self._message(message)
+
+    def _unviewed(self, _view: Any) -> None:
+        """Something that was lent is viewed no more. Called in any thread, at any moment."""
+        here = threading.get_ident() == self._thread
+        with contextlib.suppress(RuntimeError):  # the event loop is closed
+            (self._loop.call_soon if here else self._loop.call_soon_threadsafe)(self._return)
+
+    def _return(self) -> None:
+        """Return what was lent and is read, in the order it was lent."""
+        borrowed = self._borrowed
+        while borrowed and (borrowed[0] is None or borrowed[0]() is None):
+            borrowed.popleft()
+            if self._transport is not None:  # with the next call, if one comes this turn
+                self._transport.join(self._inbox.codec.encode(["returned"]))
 
     def _note_large(self) -> None:
         self._large = True

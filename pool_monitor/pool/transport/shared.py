@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import re
+import weakref
+from collections.abc import Callable
+from typing import Any
 
 from pool_monitor.pool.transport.child.codec import LARGE
 from pool_monitor.pool.transport.child.shared import Shared, file_size
@@ -50,6 +54,18 @@ class SharedFile:
             os.close(self.fd)
             raise
 
+    def view(self, start: int, end: int, gone: Callable[[Any], None]) -> tuple[memoryview, weakref.ref[Any]] | None:
+        """What lies from *start* to *end* in the worker's area, to be read there; and a reference that is dead when no
+        view of it is left, nor a slice or an array made of one. Then *gone* is called, in whatever thread. The memory
+        stays mapped that long, also when this has been closed. None where Python is built without ctypes.
+        """
+        exporter = _exporter(self.memory.size)
+        if exporter is None:
+            return None
+        # A slice or an array of a view keeps alive what the view was made of, and not the view.
+        area = exporter.from_buffer(self.memory.map, self.memory.theirs)
+        return memoryview(area).cast("B")[start:end].toreadonly(), weakref.ref(area, gone)
+
     def close_fd(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
@@ -58,6 +74,16 @@ class SharedFile:
     def close(self) -> None:
         self.close_fd()
         self.memory.close()
+
+
+@functools.lru_cache(maxsize=8)
+def _exporter(size: int) -> Any:
+    """A type whose objects can be views of *size* bytes, and be referred to weakly."""
+    try:
+        import ctypes  # hardly ever needed
+    except ImportError:
+        return None
+    return ctypes.c_ubyte * size
 
 
 def _unnamed_file() -> int:

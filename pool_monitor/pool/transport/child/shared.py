@@ -36,18 +36,18 @@ class Shared:
 
     def __init__(self, fd: int, frame_limit: int, parent: bool) -> None:
         """Raises OSError or ValueError when it cannot be mapped, or is too short."""
-        area = area_size(frame_limit)
+        self.size = area = area_size(frame_limit)  # of each side's area
         if os.fstat(fd).st_size < file_size(frame_limit):
             raise ValueError("the shared file is too short")
-        self._map = mmap.mmap(fd, file_size(frame_limit))
-        view = memoryview(self._map)
+        self.map = mmap.mmap(fd, file_size(frame_limit))
+        view = memoryview(self.map)
         # One store each, where struct would write byte by byte: the other side may read at any moment.
         self.counters = view[:24].cast("Q")  # the calls begun; bytes in the outbox; the call that is being read
         self.outbox = view[_PAGE:_OUTBOX_END]
         self._start = _OUTBOX_END if parent else _OUTBOX_END + area
         self._mine = view[self._start : self._start + area]
-        theirs = _OUTBOX_END + area if parent else _OUTBOX_END
-        self._theirs = view[theirs : theirs + area]
+        self.theirs = _OUTBOX_END + area if parent else _OUTBOX_END  # where the other side's area begins
+        self._theirs = view[self.theirs : self.theirs + area]
         self._views = [view, self.counters, self.outbox, self._mine, self._theirs]
         self._touched = 0  # bytes of our area that may be resident
         self._lent: Deque[Tuple[int, int]] = collections.deque()  # where each message begins and ends, oldest first
@@ -124,10 +124,14 @@ class Shared:
             touched, self._touched = self._touched, 0
             if remove is not None and sys.platform == "linux":
                 with contextlib.suppress(OSError):  # a file system that cannot: it stays
-                    self._map.madvise(remove, self._start, (touched + _PAGE - 1) // _PAGE * _PAGE)
+                    self.map.madvise(remove, self._start, (touched + _PAGE - 1) // _PAGE * _PAGE)
 
     def close(self) -> None:
+        """The other side is gone. What it has lent stays as long as it is looked at."""
         for view in reversed(self._views):
             view.release()
-        with contextlib.suppress(BufferError):  # somebody holds a view of it: it is unmapped with that one
-            self._map.close()
+        try:
+            self.map.close()
+        except BufferError:  # a view of it is left: it is unmapped with the last one, and of no other use until then
+            self._lent.clear()
+            self.give_back()
