@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pool_monitor import ConfigError, Pool
 from pool_monitor.pool.transport import process, shared
 from pool_monitor.pool.transport.shared import SharedFile
 from tests.support import TARGETS, alive, eventually, read
+from tests.transports import started
 
 WIRE = f"{TARGETS / 'wire.py'}:Wire"
 MIB = 1 << 20
@@ -187,6 +189,21 @@ async def test_views_that_are_kept_take_room_and_what_comes_then_is_right_all_th
         del view
 
 
+async def test_a_worker_that_is_out_of_room_sees_what_was_returned_meanwhile(tmp_path: Path) -> None:
+    async with started(target=WIRE, frame_limit=16 * MIB) as line:
+        line.record.takes_view = lambda _call_id: True
+        for _ in range(7):
+            await line.run("bytes", MIB)
+        waiting = line.call("until_exists", str(tmp_path / "go"))
+        large = line.call("bytes", MIB)
+        line.record.told.clear()
+        await eventually(lambda: not line.transport._borrowed)
+        (tmp_path / "go").touch()
+        await eventually(lambda: line.record.answered() == [waiting, large])
+        assert len(line.transport._borrowed) == 1
+        line.record.told.clear()
+
+
 async def test_a_view_may_go_in_any_thread() -> None:
     async with wire_pool() as pool:
         held = [await pool.options(zero_copy=True).run("bytes", MIB)]
@@ -197,7 +214,7 @@ async def test_a_view_may_go_in_any_thread() -> None:
         await eventually(lambda: not lent_by(pool))
 
 
-async def test_a_result_that_nobody_waits_for_any_more_is_given_back(tmp_path: Any) -> None:
+async def test_a_result_that_nobody_waits_for_any_more_is_given_back(tmp_path: Path) -> None:
     async with wire_pool(cancel_grace=20.0) as pool:
         views = pool.options(zero_copy=True)
         task = asyncio.ensure_future(views.run("bytes", 4 * MIB))

@@ -135,7 +135,11 @@ class Worker:
         self.channel.unneeded = 0
         pieces = (body,) if isinstance(body, bytes) else body
         size = sum(map(len, pieces))
-        lent = None if self.shared is None else self.shared.lend(pieces, size)
+        shared = self.shared
+        lent = None if shared is None else shared.lend(pieces, size)
+        if lent is None and shared is not None and shared.lent:
+            self.drain()  # the parent may have returned something
+            lent = shared.lend(pieces, size)
         if lent is not None:
             self.put(self.codec.encode(lent))
         else:
