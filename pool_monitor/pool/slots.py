@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from pool_monitor.config import PoolConfig
     from pool_monitor.pool.calls import Call
-    from pool_monitor.pool.transport.base import CallTimes, Failure, Sink, Transport
+    from pool_monitor.pool.transport.base import Sink, Transport
 
 _OUTPUT = events.WORKER_OUTPUT.event
 _AT_ONCE = 16  # processes started at the same time by a parallel warm-up: more would only wait for each other
@@ -541,28 +541,15 @@ class Line:
 
     def __init__(self, slots: Slots, worker: Worker, process: Process) -> None:
         self._slots, self._worker, self._process = slots, worker, process
-        self._calls = slots.calls
-        self.returned = partial(slots.calls.returned, worker)  # at every read, without a frame of its own
-        self.caught_up = partial(slots.calls.caught_up, worker)
-
-    def replied(self, call_id: int, result: Any, session_data: dict[str, Any] | None, times: CallTimes) -> None:
-        self._calls.replied(self._worker, call_id, result, session_data, times)
-
-    def failed(self, call_id: int, failure: Failure, times: CallTimes | None) -> None:
-        self._calls.failed(self._worker, call_id, failure, times)
-
-    def item(self, call_id: int, value: Any, size: int) -> None:
-        self._calls.streams.item(self._worker, call_id, value, size)
+        calls = slots.calls  # what happens to calls goes straight there, without a frame of our own
+        self.returned, self.caught_up = partial(calls.returned, worker), partial(calls.caught_up, worker)
+        self.replied, self.failed = partial(calls.replied, worker), partial(calls.failed, worker)
+        self.recalled = partial(calls.recalled, worker)
+        self.item, self.unreadable = partial(calls.streams.item, worker), partial(calls.streams.unreadable, worker)
 
     def takes_view(self, call_id: int) -> bool:
         call = self._worker.calls.get(call_id)
         return call is not None and call.options.zero_copy
-
-    def unreadable(self, call_id: int, failure: Failure) -> None:
-        self._calls.streams.unreadable(self._worker, call_id, failure)
-
-    def recalled(self, call_id: int) -> None:
-        self._calls.recalled(self._worker, call_id)
 
     def ponged(self, token: int, _call_id: int | None, rss: int | None) -> None:
         self._slots.ponged(self._worker, self._process, token, rss)
