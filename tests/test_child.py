@@ -164,9 +164,9 @@ async def test_a_worker_has_the_services_directory_and_environment_and_what_is_a
     monkeypatch.setenv("POOL_TEST_INHERITED", "yes")
     async with ops_pool(env={"POOL_TEST_ADDED": "too"}) as pool:
         assert await pool.run("directory") == str(tmp_path)
-        names = ["POOL_TEST_INHERITED", "POOL_TEST_ADDED", "POOL_MONITOR_FD", "POOL_MONITOR_LIFELINE"]
-        names.append("POOL_MONITOR_SHARED")
-        assert [await pool.run("environment", name) for name in names] == ["yes", "too", None, None, None]
+        ours = ["POOL_MONITOR_FD", "POOL_MONITOR_OUT", "POOL_MONITOR_LIFELINE", "POOL_MONITOR_SHARED"]
+        names = ["POOL_TEST_INHERITED", "POOL_TEST_ADDED", *ours]
+        assert [await pool.run("environment", name) for name in names] == ["yes", "too", *[None] * len(ours)]
 
 
 @pytest.mark.parametrize(
@@ -477,11 +477,12 @@ def fake_worker(
     answers = [body if body is not None else json.dumps(hello).encode(), json.dumps(then).encode()]
     program = folder / "fake"
     program.write_text(
-        f"#!{sys.executable}\nimport os, socket, struct, time\n"
-        "channel = socket.socket(fileno=int(os.environ['POOL_MONITOR_FD']))\n"
+        f"#!{sys.executable}\nimport os, struct, time\n"
+        "reads = int(os.environ['POOL_MONITOR_FD'])\n"
+        "writes = int(os.environ.get('POOL_MONITOR_OUT', reads))\n"
         f"for answer in {answers!r}:\n"
-        "    channel.recv(65536)\n"
-        "    channel.sendall(struct.pack('>I', len(answer)) + answer)\n"
+        "    os.read(reads, 65536)\n"
+        "    os.write(writes, struct.pack('>I', len(answer)) + answer)\n"
         "time.sleep(60)\n"
     )
     program.chmod(0o755)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pool_monitor.pool.transport import output, spawn
+from pool_monitor.pool.transport.channel import Channel
 from pool_monitor.pool.transport.child.framing import FrameReader
 from pool_monitor.pool.transport.output import Output
 from pool_monitor.pool.transport.wire import Wire
@@ -34,7 +35,9 @@ async def test_a_worker_that_sends_more_than_there_is_memory_for_is_heard_no_mor
     lost: list[bool] = []
     with ours, theirs:
         theirs.send(b"x")
-        Wire(ours, Poor(1 << 20), lambda _count: None, lambda: lost.append(True))
+        ends = Channel(ours.fileno(), ours.fileno())
+        nothing = lambda *_values: None  # noqa: E731
+        Wire(ends, Poor(1 << 20), received=nothing, deaf=nothing, lost=lambda: lost.append(True))
         await eventually(lambda: lost)
         assert Poor.asked == 1
 

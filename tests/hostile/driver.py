@@ -44,7 +44,7 @@ from pool_monitor import (
 )
 from tests.chaos import Witness, rested
 from tests.hostile.messages import KINDS, is_tag
-from tests.hostile.worker import FIELD, LIFE_S, RECORD, SENT, Field
+from tests.hostile.worker import FIELD, LIFE_S, RECORD, SENT, SERVICE, Field
 from tests.support import Leftovers
 
 TARGET = f"{Path(__file__).with_name('target.py')}:Target"
@@ -109,7 +109,7 @@ def open_pool(layout: Layout, field: Field) -> Pool:
         concurrency=layout.concurrency,
         frame_limit=layout.frame_limit,
         session_data_limit=64 << 10,
-        env={FIELD: str(field.path)},
+        env={FIELD: str(field.path), SERVICE: str(os.getpid())},
         timeout=20.0,
         cancel_grace=0.1,
         stop_grace=0.3,

@@ -342,7 +342,7 @@ def process_games(session: Session) -> list[Move]:
         Move("deafen"),
         Move("join", number=rng.randrange(3)),
         Move("fork", number=rng.choice((0.05, 0.5, 2.0))),
-        Move("close", number=rng.randrange(3)),
+        Move("close", number=rng.randrange(5)),
         Move("stop"),
         Move("leave", number=rng.choice((0, 1, 3, 255))),
         Move("kill", number=rng.choice((signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGABRT))),
@@ -509,7 +509,7 @@ def _fall_silent(session: Session) -> list[Move]:
 
 
 def _close_the_channel(session: Session) -> list[Move]:
-    return [Move("close", "process", True, number=0), *_fall_silent(session)]
+    return [Move("close", "process", True, number=session.rng.choice((0, 3, 4))), *_fall_silent(session)]
 
 
 def _close_all(session: Session) -> list[Move]:

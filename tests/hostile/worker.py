@@ -14,7 +14,6 @@ import mmap
 import os
 import select
 import signal
-import socket
 import struct
 import sys
 import time
@@ -28,6 +27,7 @@ from tests.hostile.grammar import Session
 from tests.hostile.messages import KINDS, Move
 
 FIELD = "HOSTILE_FIELD"
+SERVICE = "HOSTILE_SERVICE"  # the number of its process
 DRAWN = "HOSTILE_DRAWN"
 RECORD = struct.Struct("=IHHI")  # session, kind, how it was sent (`SENT`), how many
 SENT = ("", "*", "~")  # right, twisted, in a flood
@@ -130,10 +130,11 @@ def begin(honest: Callable[[], Any]) -> None:
     if session is None or session.stage != "hello":
         honest()
         return
-    fds = [int(os.environ[name]) for name in ("POOL_MONITOR_FD", "POOL_MONITOR_LIFELINE")]
-    tie_life_to(fds[1])
+    reads, lifeline = (int(os.environ[name]) for name in ("POOL_MONITOR_FD", "POOL_MONITOR_LIFELINE"))
+    writes = int(os.environ.get("POOL_MONITOR_OUT", reads))
+    tie_life_to(lifeline)
     shared = os.environ.get("POOL_MONITOR_SHARED")
-    hostile = Hostile(session, socket.socket(fileno=fds[0]), fds[1], None if shared is None else int(shared))
+    hostile = Hostile(session, (reads, writes), lifeline, None if shared is None else int(shared))
     hostile.run(hostile.greet)
 
 
@@ -145,9 +146,10 @@ def turn(stage: str) -> None:
     if session is None or (session.stage != stage and not (stage == "constructor" and session.stage == "hello")):
         return
     worker = _worker_above()
-    sock = socket.socket(fileno=os.dup(worker.channel.sock.fileno()))
+    link = worker.channel.link
+    os.set_blocking(link.writes, True)
     signal.signal(signal.SIGURG, signal.SIG_IGN)
-    hostile = Hostile(session, sock, -1, None)
+    hostile = Hostile(session, (os.dup(link.reads), os.dup(link.writes)), -1, None)
     hostile.memory = None if worker.shared is None else worker.shared.map
     hostile.unread = b"".join(struct.pack(">I", len(body)) + bytes(body) for body in worker.channel.frames)
     session.took_over(worker.codec.name, worker.channel.limit, hostile.memory is not None)
@@ -182,8 +184,9 @@ class Gone(Exception):
 class Hostile:
     """Reads messages, asks the session for moves, and makes them: each move's *act* is a method here."""
 
-    def __init__(self, session: Session, sock: socket.socket, lifeline: int, shared: int | None) -> None:
-        self.session, self.sock, self.lifeline, self.shared = session, sock, lifeline, shared
+    def __init__(self, session: Session, channel: tuple[int, int], lifeline: int, shared: int | None) -> None:
+        self.session, self.lifeline, self.shared = session, lifeline, shared
+        self.reads, self.writes = channel  # the same where it is a socket
         self.memory: mmap.mmap | None = None
         self.unread = b""
         self.gathered: list[bytes] = []
@@ -238,11 +241,9 @@ class Hostile:
                     if message[0] != "lent" if isinstance(message, list) else True:
                         return message
                     return self.borrow(message[1], codec)
-            if self.sock.fileno() < 0:  # it has closed it
-                raise Gone
-            if not select.select([self.sock], [], [], patience)[0]:
+            if not select.select([self.reads], [], [], patience)[0]:  # OSError where it has closed it
                 return None
-            data = self.sock.recv(1 << 20)
+            data = os.read(self.reads, 1 << 20)
             if not data:
                 raise Gone
             self.unread += data
@@ -268,17 +269,21 @@ class Hostile:
         self.gathered.append(move.data)
 
     def write(self, move: Move) -> None:
-        self.sock.sendall(b"".join([*self.gathered, move.data]))
+        self.send(b"".join([*self.gathered, move.data]))
         self.gathered.clear()
 
+    def send(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self.writes, data) :]
+
     def flood(self, move: Move) -> None:
-        """As fast as the socket takes it; a quarter of its life at most."""
+        """As fast as the channel takes it; a quarter of its life at most."""
         end = time.monotonic() + LIFE_S / 4
         at_once = move.data * max(1, min(move.count, 65536 // len(move.data)))
         for _ in range(max(1, move.count * len(move.data) // len(at_once))):
             if time.monotonic() > end:
                 break
-            self.sock.sendall(at_once)
+            self.send(at_once)
 
     def poke(self, move: Move) -> None:
         if self.memory is not None:
@@ -314,7 +319,7 @@ class Hostile:
 
     def join(self, move: Move) -> None:
         """Leave its process group: for its parent's, the service's, or a worker's that has died."""
-        service, _, _ = struct.unpack("3i", self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        service = int(os.environ[SERVICE])
         with contextlib.suppress(OSError):
             os.setpgid(0, os.getpgid((os.getppid(), service, service)[int(move.number)]))
 
@@ -325,12 +330,11 @@ class Hostile:
             os._exit(0)
 
     def close(self, move: Move) -> None:
-        if move.number == 0:
-            self.sock.close()
-        elif move.number == 1:
-            os.close(self.lifeline)
-        else:
+        """The channel, the life-line, everything, or the channel one way."""
+        if move.number == 2:
             os.closerange(0, 256)
+        for fd in ({self.reads, self.writes}, {self.lifeline}, (), {self.reads}, {self.writes})[int(move.number)]:
+            os.close(fd)
 
     def stop(self, move: Move) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)

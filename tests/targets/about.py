@@ -13,7 +13,7 @@ import time
 class About:
     def situation(self):
         """Whatever a worker can see of how it was started, as long as it does not differ from worker to worker."""
-        own = {"POOL_MONITOR_" + name for name in ("FD", "LIFELINE", "SHARED", "ZYGOTE")}
+        own = {"POOL_MONITOR_" + name for name in ("FD", "OUT", "LIFELINE", "SHARED", "ZYGOTE")}
         return {
             "argv": sys.argv,
             "main": [sys.modules["__main__"].__name__, sys.modules["__main__"].__file__],

@@ -1,6 +1,6 @@
 """Operations that give back odd things, or interfere with their process. Runs in any Python from 3.8."""
 
-# ruff: noqa: PTH123 - as plain as a target is
+# ruff: noqa: PTH110, PTH115, PTH123, UP031 - as plain as a target is, and as old
 
 import asyncio
 import collections
@@ -266,3 +266,46 @@ async def cancel_all_tasks():
     for task in asyncio.all_tasks():
         if task is not asyncio.current_task():
             task.cancel()
+
+
+# the channel
+
+
+def _link():
+    return signal.getsignal(signal.SIGURG).__self__.channel.link
+
+
+def kinds_of_descriptors():
+    """What the worker speaks through: the kinds of what it reads from and writes to, and whether that is the same."""
+    kinds = [os.readlink("/proc/self/fd/%d" % fd).partition(":")[0] for fd in (_link().reads, _link().writes)]
+    return kinds, os.path.sameopenfile(_link().reads, _link().writes)
+
+
+def close_channel(*sides):
+    for side in sides:
+        os.close(getattr(_link(), side))
+
+
+def close_channel_and_stay(path, *sides):
+    close_channel(*sides)
+    open(path, "w").close()
+    time.sleep(60)
+
+
+def replace_channel(path, *sides):
+    """Have a file under the numbers that the channel had, as who closes everything and then opens files."""
+    with open(path, "r+b") as file:
+        for side in sides:
+            os.dup2(file.fileno(), getattr(_link(), side))
+    return "x" * 1000
+
+
+def until_exists(path, data=None):
+    while not os.path.exists(path):
+        time.sleep(0.002)
+    return len(data or "")
+
+
+def make(count, size):
+    for _ in range(count):
+        yield "x" * size

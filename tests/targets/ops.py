@@ -235,26 +235,26 @@ class Ops:
         messages = [["item", worker.call_id, number] for number in range(stop)]
         messages.append(["end", worker.call_id, None, None, [1, 1, None]])
         bodies = [worker.codec.encode(message) for message in messages]
-        worker.channel.sock.sendall(b"".join(struct.pack(">I", len(body)) + body for body in bodies))
+        self._say(b"".join(struct.pack(">I", len(body)) + body for body in bodies))
         worker.put = lambda _end: delattr(worker, "put")  # which has been sent
         return
         yield
 
     # nonsense on the wire
 
-    def _channel(self):
-        return signal.getsignal(signal.SIGURG).__self__.channel.sock
+    def _say(self, data):
+        signal.getsignal(signal.SIGURG).__self__.channel._write(data)
 
     def send_oversized(self):
-        self._channel().sendall(struct.pack(">I", 2**32 - 1) + b"x" * 100000)
+        self._say(struct.pack(">I", 2**32 - 1) + b"x" * 100000)
         time.sleep(60)
 
     def send_empty(self):
-        self._channel().sendall(struct.pack(">I", 0))
+        self._say(struct.pack(">I", 0))
         time.sleep(60)
 
     def send_garbage(self):
-        self._channel().sendall(struct.pack(">I", 5) + b"\xc1{{{{")
+        self._say(struct.pack(">I", 5) + b"\xc1{{{{")
         time.sleep(60)
 
     def send_unknown(self):
@@ -263,7 +263,7 @@ class Ops:
         time.sleep(60)
 
     def send_truncated(self):
-        self._channel().sendall(struct.pack(">I", 100) + b"x")
+        self._say(struct.pack(">I", 100) + b"x")
         os._exit(0)
 
     def send_stranger(self):
@@ -277,7 +277,7 @@ class Ops:
 
         def later():
             time.sleep(0.05)
-            self._channel().sendall(struct.pack(">I", 0))
+            self._say(struct.pack(">I", 0))
 
         threading.Thread(target=later, daemon=True).start()
 

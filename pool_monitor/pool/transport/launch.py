@@ -7,13 +7,15 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pool_monitor.errors import ConfigError, StartError
 from pool_monitor.log import logger
+from pool_monitor.pool.transport.channel import Channel, one_socket, pipes
 from pool_monitor.pool.transport.child.target import split_target
-from pool_monitor.pool.transport.spawn import Process, spawn
+from pool_monitor.pool.transport.spawn import Process, socketpair, spawn
 from pool_monitor.pool.transport.zygote import PYTHON_NEEDED, NotAloneError, Zygote
 
 if TYPE_CHECKING:
@@ -77,6 +79,17 @@ class Launcher:
     def zygote_pid(self) -> int | None:
         """Its process, if there is one now."""
         return None if self._zygote is None or not self._zygote.usable else self._zygote.pid
+
+    def connect(self, ours: ExitStack, theirs: ExitStack) -> tuple[Channel, dict[str, int]]:
+        """Our end of a channel and of a life-line to a worker, and the worker's by the names of their variables. They
+        are closed with the stacks. Raises OSError.
+        """
+        by_pipes = sys.platform == "linux" and not self._launch.command
+        channel, fds = (pipes if by_pipes else one_socket)(ours, theirs)
+        kept, lifeline = socketpair()
+        ours.enter_context(kept)
+        theirs.enter_context(lifeline)
+        return channel, {**fds, "POOL_MONITOR_LIFELINE": lifeline.fileno()}
 
     async def start(self, fds: Mapping[str, int]) -> Process:
         """A new worker process, which has the descriptors *fds*, their numbers in variables of those names.

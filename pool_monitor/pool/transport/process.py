@@ -1,4 +1,4 @@
-"""Workers as processes of this machine: spawned by path, spoken to over a socketpair, reaped here.
+"""Workers as processes of this machine: spawned by path, spoken to over pipes or a socket, reaped here.
 
 Nothing of it uses threads, polling or the descriptors 0 to 2: a process descriptor tells when the process has
 ended, and stdin, stdout and stderr are the target's. Each worker leads a process group of its own, so that what it
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 import threading
 import weakref
 from collections import deque
@@ -21,6 +20,7 @@ from pool_monitor.errors import PayloadError, StartError
 from pool_monitor.log import logger
 from pool_monitor.pool.transport import messages
 from pool_monitor.pool.transport.base import Ready, Sink
+from pool_monitor.pool.transport.channel import Channel
 from pool_monitor.pool.transport.child import PROTOCOL
 from pool_monitor.pool.transport.child.codec import CODECS, LARGE
 from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
@@ -29,7 +29,7 @@ from pool_monitor.pool.transport.inbox import Inbox
 from pool_monitor.pool.transport.launch import Launch, Launcher, import_path
 from pool_monitor.pool.transport.output import Output
 from pool_monitor.pool.transport.shared import SharedFile, apart
-from pool_monitor.pool.transport.spawn import Process, exit_words, socketpair
+from pool_monitor.pool.transport.spawn import Process, exit_words
 from pool_monitor.pool.transport.wire import Wire
 from pool_monitor.pool.transport.zygote import ZygoteGoneError
 
@@ -40,14 +40,13 @@ __all__ = ["Launch", "ProcessTransport", "exit_words", "import_path"]
 
 _TAIL_LINES = 20  # of stderr, kept for the report of a crash
 _LOOK_AGAIN = 0.02  # seconds after which a busy worker is signalled a second time
-_SOCKETS = ("POOL_MONITOR_FD", "POOL_MONITOR_LIFELINE")  # in this order in ``_sockets``
 _TIDY_AFTER = 1.0  # seconds without a large message, after which the memory for them is given back
 _FROM_CONSTRUCTORS = ("event", "log", "dropped", "returned")  # what may come before a worker is ready
 _HELLO_LIMIT = 1 << 20  # bytes of a frame before the handshake
 _UNTAKEN = 1000  # messages not returned to a worker that goes on lending, or frames that wait to be sent to it
 _AT_ONCE = 8  # large results at once for which memory is not asked of the system each time
 _CLOSING = 0.1  # seconds in which a process that has closed the channel ends by itself, if it is ending
-_LAST_BYTES = 0.25  # seconds an ended worker's socket may stay open in a process it left behind
+_LAST_BYTES = 0.25  # seconds an ended worker's channel may stay open in a process it left behind
 
 
 class ProcessTransport:
@@ -74,7 +73,8 @@ class ProcessTransport:
         self._launching: asyncio.Task[None] | None = None
         self._process: Process | None = None
         self._killed = False
-        self._sockets: list[socket.socket] = []  # our ends: the channel and the life-line
+        self._channel = Channel(-1, -1)
+        self._ours = contextlib.ExitStack()  # our ends of the channel and the life-line, until it is gone
         self._outputs: list[Output] = []
         self._stderr: deque[str] = deque(maxlen=_TAIL_LINES)
         self._greeting: asyncio.Future[Any] | None = None  # what the handshake waits for
@@ -87,7 +87,10 @@ class ProcessTransport:
 
     async def start(self) -> Ready:
         await self._begin()
-        self._transport = Wire(self._sockets[0], self._reader, self._received, self._connection_lost)
+        self._transport = Wire(
+            self._channel, self._reader,
+            received=self._received, deaf=self._connection_broken, lost=self._connection_lost,
+        )  # fmt: skip
         try:
             return await self._shake_hands()
         except FrameError as error:
@@ -158,13 +161,11 @@ class ProcessTransport:
             raise self._never_started()
 
     async def _launched(self) -> None:
-        """Start the process with its ends of the channel and the life-line; ours stay in ``_sockets``."""
+        """Start the process with its ends of the channel and the life-line; ours stay in ``_ours``."""
         try:
             process = self._process = await self._launch_once()
         except ZygoteGoneError:
-            for sock in self._sockets:
-                sock.close()  # the end of a worker there may be
-            self._sockets.clear()
+            self._ours.close()  # the end of a worker there may be
             process = self._process = await self._launch_once()
         process.on_end = self._ended
         for fd, line in ((process.stdout, self._stdout_line), (process.stderr, self._stderr_line)):
@@ -175,16 +176,11 @@ class ProcessTransport:
     async def _launch_once(self) -> Process:
         with contextlib.ExitStack() as theirs:
             try:
-                fds = {name: theirs.enter_context(self._socketpair()).fileno() for name in _SOCKETS}
+                self._channel, fds = self._launcher.connect(self._ours, theirs)
             except OSError as error:  # no descriptor left
                 raise StartError(f"cannot start a worker: {error}") from error
             fds |= theirs.enter_context(self._share())
             return await self._launcher.start(fds)
-
-    def _socketpair(self) -> socket.socket:
-        ours, theirs = socketpair()
-        self._sockets.append(ours)
-        return theirs
 
     @contextlib.contextmanager
     def _share(self) -> Iterator[dict[str, int]]:
@@ -384,7 +380,11 @@ class ProcessTransport:
         elif self._killed:
             self.kill()
         else:
-            self._loop.call_later(_CLOSING, self._closed_channel)
+            self._connection_broken()
+
+    def _connection_broken(self) -> None:
+        """The process has closed the channel, or one way of it, or has ended."""
+        self._loop.call_later(_CLOSING, self._closed_channel)
 
     def _closed_channel(self) -> None:
         """The process was about to end when it closed the channel; or it lives on, and is of no use."""
@@ -569,8 +569,7 @@ class ProcessTransport:
             output.close()
         if self._transport is not None:
             self._transport.abort()
-        for sock in self._sockets:
-            sock.close()
+        self._ours.close()
         self._begun, self._reading = self.begun, self.reading
         self._forget_shared()
         self._reader.let_go()  # what is left of a worker may stay until it is collected, in a circle of references

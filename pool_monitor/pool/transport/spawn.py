@@ -15,8 +15,9 @@ import signal
 import socket
 import subprocess
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from pool_monitor.forks import keep_from_children
 
 _AGAIN = 0.1  # seconds after which something is tried again that there was no memory for
 
@@ -220,21 +221,10 @@ def exit_words(code: int | None) -> str:
         return f"signal {-code}"
 
 
-# A process forked off the service without exec (multiprocessing, say) would keep our ends of these sockets open, and
-# workers would outlive the service as long as that process lives: it closes its copies.
-_ours_alone: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-
-
 def socketpair(kind: int = socket.SOCK_STREAM) -> tuple[socket.socket, socket.socket]:
-    """Our end and a process's. Ours stays with this process alone, also when it forks."""
+    """Our end and a process's. Ours stays with this process alone, also when it forks (``multiprocessing``, say): a
+    copy that kept it open would keep workers alive when the service has ended.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
-    _ours_alone.add(ours)
+    keep_from_children(ours)
     return ours, theirs
-
-
-def _close_copies() -> None:
-    for sock in list(_ours_alone):
-        sock.close()
-
-
-os.register_at_fork(after_in_child=_close_copies)

@@ -1,4 +1,4 @@
-"""A connected socket on the event loop: frames out, at once or joined, and frames in.
+"""A worker's channel on the event loop: frames out, at once or joined, and frames in.
 
 What an asyncio transport would do, without its cost per call, without copying large messages, and with sends that
 may be joined at the end of a turn of the event loop.
@@ -7,42 +7,42 @@ may be joined at the end of a turn of the event loop.
 from __future__ import annotations
 
 import asyncio
-import socket
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from pool_monitor.pool.transport.channel import FULL, Channel, enlarge
 from pool_monitor.pool.transport.child.framing import LENGTH, FrameReader
 
 if TYPE_CHECKING:
     from pool_monitor.pool.transport.child.codec import Buffer
 
-_BUFFER = 1 << 20  # bytes the socket may hold each way, as far as the system lets us
 _PIECES = 64  # handed to the system in one call
 
 
 class Wire:
-    """Calls *received* with how many bytes were put into *reader*, and *lost* once, when the socket has ended."""
+    """Calls *received* with how many bytes were put into *reader*; *deaf* once, when the other side reads no more,
+    while what it has sent may still come; and *lost* once, when the channel has ended.
+    """
 
     def __init__(
-        self, sock: socket.socket, reader: FrameReader, received: Callable[[int], None], lost: Callable[[], None]
-    ) -> None:
+        self, channel: Channel, reader: FrameReader, *, received: Callable[[int], None], deaf: Callable[[], None],
+        lost: Callable[[], None],
+    ) -> None:  # fmt: skip
         self._loop = asyncio.get_running_loop()
-        self._sock, self._reader, self._received, self._lost = sock, reader, received, lost
-        self._fd = sock.fileno()
+        self._reads, self._writes = channel
+        self._reader, self._received, self._deafened, self._lost = reader, received, deaf, lost
         self._joined: list[bytes] = []  # leaves at the end of this turn
         self._unsent: deque[memoryview] = deque()  # waits for room
         self._paused = self._closed = False
         self._deaf = False  # nothing more can be sent
-        sock.setblocking(False)
-        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
-        self._loop.add_reader(self._fd, self._read)
+        self._loop.add_reader(self._reads, self._read)
 
     @property
     def waiting(self) -> int:
-        """Frames, or pieces of them, that wait for room in the socket."""
+        """Frames, or pieces of them, that wait for room in the channel."""
         return len(self._unsent)
 
     # -- sending --------------------------------------------------------------------------------------------------
@@ -81,16 +81,17 @@ class Wire:
         if self._deaf:
             return
         try:
-            sent = self._sock.send(pieces[0]) if len(pieces) == 1 else self._sock.sendmsg(pieces)
+            sent = os.write(self._writes, pieces[0]) if len(pieces) == 1 else os.writev(self._writes, pieces)
         except BlockingIOError:
             sent = 0
-        except OSError:  # it is gone: reading tells
-            self._deaf = True
+        except OSError:
+            self._break()
             return
         if sent < sum(map(len, pieces)):
             self._unsent.extend(map(memoryview, pieces))
             self._drop(sent)
-            self._loop.add_writer(self._fd, self._write)
+            enlarge(self._writes)
+            self._loop.add_writer(self._writes, self._write)
 
     def _drop(self, count: int) -> None:
         """So many bytes of what waits have gone."""
@@ -100,27 +101,34 @@ class Wire:
         if count:
             unsent[0] = unsent[0][count:]
 
+    def _break(self) -> None:
+        """The other side has ended, or goes on and has closed what it reads from."""
+        self._deaf = True
+        self._unsent.clear()
+        self._loop.call_soon(self._deafened)
+
     def _write(self) -> None:
         try:
-            self._drop(self._sock.sendmsg(list(islice(self._unsent, _PIECES))))
+            self._drop(os.writev(self._writes, list(islice(self._unsent, _PIECES))))
         except BlockingIOError:
             return
         except OSError:
-            self._deaf = True
-            self._unsent.clear()
+            self._break()
         if not self._unsent:
-            self._loop.remove_writer(self._fd)
+            self._loop.remove_writer(self._writes)
 
     # -- receiving ------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
         try:
-            count = self._sock.recv_into(self._reader.space())
+            count = os.readv(self._reads, (self._reader.space(),))
         except (BlockingIOError, InterruptedError):
             return
         except (OSError, MemoryError):  # it is gone; or there is no memory for what it sends, now and again at once
             count = 0
         if count:
+            if count >= FULL:
+                enlarge(self._reads)
             self._received(count)
         else:
             self.abort()
@@ -129,13 +137,13 @@ class Wire:
         """Stop receiving."""
         if not self._paused and not self._closed:
             self._paused = True
-            self._loop.remove_reader(self._fd)
+            self._loop.remove_reader(self._reads)
 
     def resume(self) -> None:
         """Go on receiving."""
         if self._paused and not self._closed:
             self._paused = False
-            self._loop.add_reader(self._fd, self._read)
+            self._loop.add_reader(self._reads, self._read)
 
     # -- end ------------------------------------------------------------------------------------------------------
 
@@ -143,8 +151,8 @@ class Wire:
         """Neither send nor receive any more; *lost* is called soon."""
         if not self._closed:
             self._closed = self._deaf = True
-            self._loop.remove_reader(self._fd)
-            self._loop.remove_writer(self._fd)
+            self._loop.remove_reader(self._reads)
+            self._loop.remove_writer(self._writes)
             self._unsent.clear()
             self._joined.clear()
             self._loop.call_soon(self._lost)

@@ -1,19 +1,20 @@
 """The program inside a worker process: loads the target, answers calls, ends itself when the parent goes away.
 
 Standard library only, and any Python from 3.8: the parent starts ``__main__.py`` by its path, in whatever
-interpreter the target needs, where nothing of ours is installed. It speaks protocol v1 (docs/WORKER_PROTOCOL.md) on
-the socket whose descriptor is in ``POOL_MONITOR_FD``; stdin, stdout and stderr belong to the target.
+interpreter the target needs, where nothing of ours is installed. It speaks protocol v1 (docs/WORKER_PROTOCOL.md): it
+reads from the pipe whose descriptor is in ``POOL_MONITOR_FD`` and writes to the one in ``POOL_MONITOR_OUT``, or does
+both on one socket where only the first is given. stdin, stdout and stderr belong to the target.
 
 Theory of operation
 -------------------
-One thread, and one call at a time unless the worker is told otherwise (concurrent.py). Idle, it blocks in ``recv``.
-While the target runs nobody reads the socket, so that a call costs no hand-over between threads; when the parent has
+One thread, and one call at a time unless the worker is told otherwise (concurrent.py). Idle, it blocks in reading.
+While the target runs nobody reads the channel, so that a call costs no hand-over between threads; when the parent has
 something urgent to say to a busy worker (``ping``, ``cancel``, ``recall``), it writes the frame and sends SIGURG,
 whose default action is to be ignored. Our handler then reads what has arrived, answers pings, gives back calls that
 have not begun, and turns a ``cancel`` into `OperationCancelled`, raised inside the target at that very place. The
 handler reads only while the target's code runs: never in the middle of a frame that is being sent or received.
 (``interruptible``, in worker.py; what the target's telemetry sends is kept from the handler in the same way, and from
-other threads by a lock that nobody waits for while the socket is full.)
+other threads by a lock that nobody waits for while the channel is full.)
 
 Answers to short operations are held back while more calls wait, in memory that the parent can read after our death
 (shared.py): with that, several cost one system call, and none is lost.
@@ -28,8 +29,8 @@ by the zygote, which holds the worker's number until it is reaped.
 
 The files: life.py (start and end of the process), zygote.py (the process workers are forked off), worker.py (the
 messages), concurrent.py (several calls at once), target.py (the user's code), telemetry.py (what it tells), channel.py
-(the socket), report.py (exceptions as text), memory.py (how much is taken). The parent uses framing.py (frames),
-codec.py and split.py (payloads), shared.py (shared memory) and the names in telemetry.py too.
+(the frames), link.py (the descriptors), report.py (exceptions as text), memory.py (how much is taken). The parent uses
+framing.py (frames), codec.py and split.py (payloads), shared.py (shared memory) and the names in telemetry.py too.
 """
 
 PROTOCOL = 1

@@ -1,4 +1,4 @@
-"""Frames on a socket: the worker's half of the wire."""
+"""Frames to and from the parent: the worker's half of the wire."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import _thread
 import collections
 import errno
 import select
-import socket
 import sys
 
 from .framing import LENGTH, FrameError, FrameReader, frame
@@ -16,26 +15,27 @@ if TYPE_CHECKING:
     from typing import Deque, Sequence
 
     from .codec import Buffer
+    from .link import Pipes
     from .shared import Shared
 
-_SPARE = 64 * 1024  # bytes that may wait for room in the socket before what need not be sent is dropped
+_SPARE = 64 * 1024  # bytes that may wait for room in the channel before what need not be sent is dropped
 _IDLE_MS = 1000  # after which memory that only large messages need is given back
 _UNNEEDED = 64  # times a message was waited for without a large one between, after which it is too
 
 
 class ParentGone(Exception):
-    """The parent closed the socket, or said ``stop``."""
+    """The parent closed the channel, or said ``stop``."""
 
 
 class Channel:
-    """Frames on a blocking socket. Received by one thread; sent by any.
+    """Frames over a link to the parent. Received by one thread; sent by any.
 
     Answers may be held back while more calls wait, to be sent together. They lie in the shared outbox then, where
     the parent finds them should this process end first.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+    def __init__(self, link: Pipes) -> None:
+        self.link = link
         self.reader = FrameReader(1 << 20)  # until the handshake settles the limit
         self.frames: Deque[memoryview] = collections.deque()  # received, and not yet taken
         self.shared: Shared | None = None
@@ -49,7 +49,7 @@ class Channel:
 
     def be_copy(self) -> None:
         """Become a copy that the target has forked off: what was received is not its to do, and it sends nothing."""
-        self.sock.close()
+        self.link.close()
         self.frames.clear()
         self._unsent.clear()
         self.shared = None
@@ -57,17 +57,16 @@ class Channel:
         self.copied = True
 
     def leave(self) -> None:
-        """Send what is held back, and leave the socket open until the very end of the process: the parent takes its
-        end for ours.
+        """Send what is held back. The link stays open until the very end of the process: the parent takes its end for
+        ours.
         """
         self.flush()
         self.push()
-        self.sock.detach()
 
     def _end(self, error: OSError) -> BaseException:
-        """What *error* means for this process: its parent has gone, unless the target has closed the socket."""
+        """What *error* means for this process: its parent has gone, unless the target has closed the link."""
         if error.errno in (errno.EBADF, errno.ENOTSOCK) and not self.copied:
-            return SystemExit("pool_monitor: the target has closed the pool's socket")
+            return SystemExit("pool_monitor: the target has closed the pool's channel")
         return ParentGone()
 
     # receiving
@@ -86,27 +85,27 @@ class Channel:
             if self.held:
                 self.flush()
             if self._unsent and not self.push():
-                self._wait(select.POLLIN | select.POLLOUT, None)
+                self.link.wait(select.POLLIN | select.POLLOUT, None)
                 self.push()
-                self._read(socket.MSG_DONTWAIT)
+                self._read(False)
                 continue
             if self._has_spare():
                 self.unneeded += 1
-                if self.unneeded > _UNNEEDED or not self._wait(select.POLLIN, _IDLE_MS):
+                if self.unneeded > _UNNEEDED or not self.link.wait(select.POLLIN, _IDLE_MS):
                     self.tidy()
-            self._read(0)
+            self._read(True)
         return self.frames.popleft()
 
     def receive_now(self) -> memoryview | None:
         """The same, but None when no whole frame has arrived yet."""
         while not self.frames:
-            if not self._read(socket.MSG_DONTWAIT):
+            if not self._read(False):
                 return None
         return self.frames.popleft()
 
-    def _read(self, flags: int) -> bool:
+    def _read(self, wait: bool) -> bool:
         try:
-            count = self.sock.recv_into(self.reader.space(), 0, flags)
+            count = self.link.read(self.reader.space(), wait)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -118,11 +117,6 @@ class Channel:
         except FrameError as error:
             sys.exit("pool_monitor: %s" % error)
         return True
-
-    def _wait(self, events: int, milliseconds: int | None) -> bool:
-        poll = select.poll()
-        poll.register(self.sock, events)
-        return bool(poll.poll(milliseconds))
 
     def _has_spare(self) -> bool:
         return self.reader.spare or (self.shared is not None and self.shared.touched > 0)
@@ -169,17 +163,26 @@ class Channel:
                     self._blocked_by(self._unsent[0])
                 if self.held:
                     assert self.shared is not None
-                    self.sock.sendall(self.shared.outbox[: self.held])
+                    self._write(self.shared.outbox[: self.held])
                     self.shared.counters[1] = self.held = 0
                 for piece in pieces:
-                    self.sock.sendall(piece)
+                    self._write(piece)
             except OSError as error:
                 raise self._end(error) from None
         if self._unsent:
             self.push()
 
+    def _write(self, data: Buffer) -> None:
+        """Send all of it. Blocks until there is room."""
+        sent = 0
+        while sent < len(data):
+            try:
+                sent += self.link.write(memoryview(data)[sent:] if sent else data)
+            except BlockingIOError:
+                self.link.wait(select.POLLOUT, None)
+
     def _blocked_by(self, data: memoryview) -> None:
-        self.sock.sendall(data)
+        self._write(data)
         with self._counting:
             self._unsent.popleft()
             self.waiting -= len(data)
@@ -211,7 +214,7 @@ class Channel:
         while self._unsent:
             data = self._unsent[0]
             try:
-                count = self.sock.send(data, socket.MSG_DONTWAIT)
+                count = self.link.write(data)
             except BlockingIOError:
                 return False
             except OSError:  # the parent is gone: whoever reads will see

@@ -1,7 +1,7 @@
 """Several calls at once: a worker whose main thread runs an asyncio loop.
 
 Every call is a task. Coroutines and asynchronous generators run beside each other; a function that is no coroutine,
-and each step of a generator that is none, holds up all others while it runs. Nothing blocks on a full socket: what
+and each step of a generator that is none, holds up all others while it runs. Nothing blocks on a full channel: what
 does not fit waits, and streams wait with it.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .codec import Buffer
     from .payloads import Body
 
-_UNSENT = 64 * 1024  # bytes that wait for room in the socket, beyond which streams wait too
+_UNSENT = 64 * 1024  # bytes that wait for room in the channel, beyond which streams wait too
 
 
 class Stopped(Exception):
@@ -55,7 +55,7 @@ class ConcurrentWorker(Worker):
         self.calls: Dict[int, Running] = {}
         self.sync: Optional[int] = None  # the call whose function, which is no coroutine, is running
         self.stopping = False
-        self.roomy: Optional[asyncio.Future[None]] = None  # set while the socket is full
+        self.roomy: Optional[asyncio.Future[None]] = None  # set while the channel is full
         self.finished: Optional[asyncio.Future[None]] = None
 
     def serve(self) -> None:
@@ -63,7 +63,7 @@ class ConcurrentWorker(Worker):
         asyncio.set_event_loop(loop)
         self.wake_by_signal(loop)
         self.finished = loop.create_future()
-        loop.add_reader(self.channel.sock.fileno(), self.ours, self.readable)
+        loop.add_reader(self.channel.link.reads, self.ours, self.readable)
         loop.call_soon(self.ours, self.readable)  # what came with the handshake
         self.interruptible = True  # but for where we use the channel
         try:
@@ -260,12 +260,12 @@ class ConcurrentWorker(Worker):
         if self.roomy is None and self.channel.waiting:
             assert self.loop is not None
             self.roomy = self.loop.create_future()
-            self.loop.add_writer(self.channel.sock.fileno(), self.ours, self.go_on_sending)
+            self.loop.add_writer(self.channel.link.writes, self.ours, self.go_on_sending)
 
     def go_on_sending(self) -> None:
         if self.channel.push() and self.roomy is not None:
             assert self.loop is not None
-            self.loop.remove_writer(self.channel.sock.fileno())
+            self.loop.remove_writer(self.channel.link.writes)
             self.roomy.set_result(None)
             self.roomy = None
             self.telemetry.settle()

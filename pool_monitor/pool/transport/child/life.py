@@ -5,15 +5,16 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+import select
 import signal
-import socket
 import sys
 
 from .channel import ParentGone
+from .link import Pipes, Socket
 from .worker import Worker, flush_output
 
 
-def tie_life_to(fd: int) -> socket.socket:
+def tie_life_to(fd: int) -> None:
     """Have the kernel kill this process group when the other end of *fd* closes. See the theory of operation."""
     owner = -os.getpgrp() if os.getpgrp() == os.getpid() else os.getpid()
     fcntl.fcntl(fd, fcntl.F_SETOWN, owner)
@@ -22,16 +23,13 @@ def tie_life_to(fd: int) -> socket.socket:
     else:  # elsewhere than on Linux SIGIO is ignored by default, and this works only between bytecodes
         signal.signal(signal.SIGIO, lambda *_: os._exit(1))
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
-    lifeline = socket.socket(fileno=fd)
-    try:
-        if lifeline.recv(1, socket.MSG_DONTWAIT) == b"":
-            os._exit(1)  # the parent went before the kernel was told to watch
-    except BlockingIOError:
-        pass
-    return lifeline
+    ended = select.poll()
+    ended.register(fd, select.POLLIN)
+    if ended.poll(0):  # it never carries a byte
+        os._exit(1)  # the parent went before the kernel was to watch
 
 
-def loosen(lifeline: socket.socket) -> None:
+def loosen(lifeline: int) -> None:
     """Undo `tie_life_to`: this process notices the parent's end by itself, and has something left to do then."""
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) & ~os.O_ASYNC)
 
@@ -53,12 +51,14 @@ def print_by_lines() -> None:
 
 def main() -> None:
     """Serve the parent until it says stop or is gone."""
-    fds = [int(os.environ.pop(name)) for name in ("POOL_MONITOR_FD", "POOL_MONITOR_LIFELINE")]
-    for fd in fds:
+    lifeline, *channel = (int(os.environ.pop(name)) for name in ("POOL_MONITOR_LIFELINE", "POOL_MONITOR_FD"))
+    if "POOL_MONITOR_OUT" in os.environ:
+        channel.append(int(os.environ.pop("POOL_MONITOR_OUT")))
+    for fd in (lifeline, *channel):
         os.set_inheritable(fd, False)
-    lifeline = tie_life_to(fds[1])
+    tie_life_to(lifeline)
     hear_signals()
-    worker = Worker(socket.socket(fileno=fds[0]))
+    worker = Worker(Pipes(*channel) if len(channel) == 2 else Socket(*channel))
     os.register_at_fork(after_in_child=worker.be_copy)  # what the target forks off is no worker
     try:
         if worker.start():
@@ -67,5 +67,3 @@ def main() -> None:
         pass
     finally:
         flush_output()
-        for sock in (lifeline, worker.channel.sock):
-            sock.detach()  # stays open until the very end of the process: the parent takes its end for ours

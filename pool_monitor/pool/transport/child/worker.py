@@ -26,10 +26,10 @@ from .telemetry import Telemetry
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
     import asyncio
-    import socket
     from typing import Any, Callable, Coroutine, Deque, Dict, List, Optional, Sequence, Tuple
 
     from .codec import Buffer
+    from .link import Pipes
     from .payloads import Body
     from .target import Operation
 
@@ -56,8 +56,8 @@ class Session:
 class Worker:
     """One call at a time, in the main thread."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.channel = Channel(sock)
+    def __init__(self, link: Pipes) -> None:
+        self.channel = Channel(link)
         self.codec = json_codec()
         self.operations: Dict[str, Operation] = {}
         self.payloads: Payloads  # once the handshake has settled the codec and the limits
@@ -128,7 +128,7 @@ class Worker:
         self.post(self.codec.encode(message))
 
     def post(self, body: Body) -> None:
-        """Send an encoded message, in the socket or through the shared memory."""
+        """Send an encoded message, by the channel or through the shared memory."""
         if type(body) is bytes and len(body) < LARGE:
             self.put(body)
             return

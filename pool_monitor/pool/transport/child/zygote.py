@@ -49,12 +49,13 @@ def main() -> bool:
     os.set_inheritable(control, False)
     os.set_inheritable(lifeline, False)
     hear_signals()
-    zygote = Zygote(socket.socket(fileno=control), tie_life_to(lifeline))
+    tie_life_to(lifeline)
+    zygote = Zygote(socket.socket(fileno=control), lifeline)
     return zygote.load(*zygote.hear(_LOAD_SIZE)[1:]) and zygote.serve()
 
 
 class Zygote:
-    def __init__(self, control: socket.socket, lifeline: socket.socket) -> None:
+    def __init__(self, control: socket.socket, lifeline: int) -> None:
         self.control = control
         self.lifeline = lifeline
         self.fds: list[int] = []  # that came with the request
@@ -118,7 +119,7 @@ class Zygote:
     def become_worker(self, names: list[str]) -> None:
         os.setpgid(0, 0)
         self.control.close()
-        self.lifeline.close()
+        os.close(self.lifeline)
         *fds, stdout, stderr = self.fds
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)

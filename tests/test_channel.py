@@ -1,0 +1,171 @@
+"""What goes through a channel when it is full, and what becomes of the worker when its target closes it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pool_monitor import Pool
+from pool_monitor.pool.transport import channel, launch, process
+from tests.support import TARGETS, eventually
+from tests.transports import started
+
+ODD = str(TARGETS / "odd.py")
+CHUNK = 100 * 1024  # what is not lent in shared memory, and does not fit into a pipe
+
+pytestmark = [
+    pytest.mark.usefixtures("no_leaks"),
+    pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers have a socket"),
+]
+
+
+@pytest.fixture(params=["pipes", "pipes of one page", "one socket"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What workers of our own are given in this test."""
+
+    def of_one_page(*stacks: ExitStack) -> Any:
+        ends, fds = channel.pipes(*stacks)
+        for fd in ends:
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 4096)
+        return ends, fds
+
+    made: dict[str, Callable[..., Any]] = {"pipes of one page": of_one_page, "one socket": channel.one_socket}
+    if request.param in made:
+        monkeypatch.setattr(launch, "pipes", made[request.param])
+        monkeypatch.setattr(channel, "_LARGE_MAX", 0)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_messages_larger_than_what_the_channel_holds_go_both_ways(kind: str, concurrency: int) -> None:
+    async with started(target=ODD, concurrency=concurrency) as line:
+        sent = {line.call("echo", chr(65 + n % 26) * (n * 4099)): n for n in range(30)}
+        await eventually(lambda: len(line.record.answered()) == len(sent))
+        results = line.record.results()
+        assert all(results[call_id] == chr(65 + n % 26) * (n * 4099) for call_id, n in sent.items())
+        assert (await line.run("kinds_of_descriptors"))[0] == ["socket" if kind == "one socket" else "pipe"] * 2
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_10_mib_for_a_worker_that_does_not_read_wait_and_hold_nobody_up(
+    kind: str, concurrency: int, tmp_path: Path
+) -> None:
+    gate, loop = tmp_path / "gate", asyncio.get_running_loop()
+    async with started(target=ODD, concurrency=concurrency) as line:
+        began = loop.time()
+        calls = [line.call("until_exists", str(gate), "x" * CHUNK) for _ in range(100)]
+        assert loop.time() - began < 5.0
+        await eventually(lambda: line.transport._transport.waiting)
+        gate.touch()
+        await eventually(lambda: len(line.record.answered()) == len(calls))
+        assert line.record.answered() == calls
+        assert set(line.record.results().values()) == {CHUNK}
+
+
+async def test_10_mib_from_a_worker_wait_there_while_they_are_not_read(kind: str) -> None:
+    async with started(target=ODD) as line:
+        line.transport.flow(paused=True)
+        line.call("make", 100, CHUNK, stream=True)
+        line.transport.ping(1)
+        await eventually(lambda: line.transport.begun == 1)
+        assert not line.record.of("item")
+        line.transport.flow(paused=False)
+        await eventually(lambda: line.record.of("replied"))
+        assert [size > CHUNK for _call, _value, size in line.record.of("item")] == [True] * 100
+
+
+@pytest.mark.parametrize("start_method", ["exec", "zygote"])
+async def test_a_worker_of_our_own_has_a_pipe_each_way(start_method: str) -> None:
+    async with Pool(ODD, size=1, start_method=start_method) as pool:
+        assert await pool.run("kinds_of_descriptors") == [["pipe", "pipe"], False]
+
+
+async def test_only_so_many_pipes_are_made_larger_and_room_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "_LARGE_MAX", len(channel._large) + 1)
+
+    def sizes(ends: channel.Channel) -> list[int]:
+        for fd in ends:
+            channel.enlarge(fd)
+        return [fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) for fd in ends]
+
+    with ExitStack() as ours, ExitStack() as theirs:
+        assert sizes(channel.pipes(ours, theirs)[0]) == [channel._LARGE, channel.FULL]
+        assert sizes(channel.pipes(ours, theirs)[0]) == [channel.FULL, channel.FULL]
+    with ExitStack() as ours, ExitStack() as theirs:
+        channel.enlarge(channel.one_socket(ours, theirs)[0].reads)
+        assert sizes(channel.pipes(ours, theirs)[0]) == [channel._LARGE, channel.FULL]
+
+
+async def test_a_pipe_that_was_too_small_is_made_larger_either_way() -> None:
+    async with started(target=ODD) as line:
+        size = [fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) for fd in line.transport._channel]
+        await line.run("echo", "small")
+        assert [fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) for fd in line.transport._channel] == size
+        await line.run("echo", "x" * CHUNK)
+        assert [fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) for fd in line.transport._channel] == [channel._LARGE] * 2
+
+
+@pytest.mark.parametrize("fds", [("reads",), ("writes",), ("reads", "writes")])
+async def test_a_worker_whose_target_closes_the_channel_ends_and_says_so(
+    fds: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_CLOSING", 10.0)  # it has all the time it takes to end by itself
+    async with started(target=ODD) as line:
+        line.call("close_channel", *fds)
+        await eventually(lambda: line.record.of("gone"))
+        [[code, words]] = line.record.of("gone")
+        assert (code, "the target has closed the pool's channel" in words) == (1, True)
+
+
+@pytest.mark.parametrize("fds", [("reads",), ("writes",), ("reads", "writes")])
+async def test_a_worker_that_closes_the_channel_one_way_or_both_and_goes_on_is_killed(
+    fds: tuple[str, ...], tmp_path: Path
+) -> None:
+    closed = tmp_path / "closed"
+    async with started(target=ODD) as line:
+        line.call("close_channel_and_stay", str(closed), *fds)
+        await eventually(closed.exists)
+        line.call("echo", "never begun")
+        await eventually(lambda: line.record.of("gone"))
+        assert line.record.of("broke") == [["it closed the channel and went on"]]
+        assert line.record.of("gone")[0][0] == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("fds", [("writes",), ("reads", "writes")])
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_nothing_is_written_to_a_file_of_the_targets_that_has_the_channels_number(
+    concurrency: int, fds: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "database"
+    file.write_bytes(b"precious" * 1000)
+    async with started(target=ODD, concurrency=concurrency) as line:
+        line.call("replace_channel", str(file), *fds)
+        await eventually(lambda: line.record.of("gone"))
+        assert line.record.answered() == []
+    assert file.read_bytes() == b"precious" * 1000
+
+
+def test_a_process_that_the_service_forks_has_no_end_of_a_channel() -> None:
+    program = (
+        "import asyncio, os\n"
+        "from pool_monitor import Pool\n"
+        "async def main():\n"
+        f"    async with Pool({ODD!r}, size=2) as pool:\n"
+        "        ends = [fd for worker in pool._slots.workers.values() for fd in worker.transport._channel]\n"
+        "        pid = os.fork()\n"
+        "        if not pid:\n"
+        "            os._exit(sum(os.path.exists(f'/proc/self/fd/{fd}') for fd in ends))\n"
+        "        print(len(ends), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), await pool.run('echo', 1))\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split() == ["4", "0", "1"]
