@@ -46,6 +46,8 @@ async def parent(how: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
         ("forget the loop", None),
         ("fork", signal.SIGKILL),
         ("multiprocessing", signal.SIGKILL),
+        ("program", signal.SIGKILL),
+        ("without /proc", signal.SIGKILL),
     ],
 )
 async def test_nothing_is_left_of_a_service_that_ended_without_closing_its_pool(

@@ -907,18 +907,16 @@ async def test_a_pool_that_cannot_start_tells_of_no_warm_up() -> None:
 
 
 async def test_a_pool_without_descriptors_left_says_so_and_survives_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    import socket
-
     async with ops_pool(backoff_min=0.01, backoff_max=0.01) as pool:
-        leftovers, real = Leftovers(), socket.socketpair
-        turns = iter([1, 2])
+        leftovers, real = Leftovers(), os.pipe
+        left = iter([False, True, False])
 
-        def none_left(*arguments: Any) -> Any:  # the first attempt fails at the first pair, the next at the second
-            if next(turns, None) is None:
-                return real(*arguments)
+        def none_left() -> tuple[int, int]:  # the first attempt fails at the first pipe, the next at the second
+            if next(left, True):
+                return real()
             raise OSError(24, "Too many open files")
 
-        monkeypatch.setattr(socket, "socketpair", none_left)
+        monkeypatch.setattr(os, "pipe", none_left)
         with telemetry.capture(("pool", "error")) as events:
             os.kill(slot_pid(pool), signal.SIGKILL)
             await eventually(lambda: pool.status().idle == 0)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from pool_monitor.pool.transport.base import Reply
+from pool_monitor.pool.transport.launch import Launcher
 from pool_monitor.pool.transport.process import Launch, ProcessTransport, import_path
 from tests.support import OPS, eventually
 
@@ -75,8 +76,9 @@ class Line:
 @contextlib.asynccontextmanager
 async def started(**fields: Any) -> AsyncIterator[Line]:
     """A worker, until the end of the block."""
-    record = Record()
-    transport = ProcessTransport(launch(**fields), record)
+    record, settings = Record(), launch(**fields)
+    launcher = Launcher(settings._replace(start_method="exec"))
+    transport = ProcessTransport(settings, record, launcher)
     try:
         await transport.start()
         yield Line(transport, record)
@@ -84,3 +86,4 @@ async def started(**fields: Any) -> AsyncIterator[Line]:
     finally:
         transport.kill()
         await eventually(lambda: record.of("gone"))
+        launcher.abandon()

@@ -515,6 +515,7 @@ class Pool(Caller):
 
     def _make_transport(self, sink: Sink) -> ProcessTransport:
         assert self._launch is not None
+        assert self._launcher is not None
         return ProcessTransport(self._launch, sink, self._launcher)
 
 

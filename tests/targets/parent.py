@@ -4,10 +4,12 @@ import asyncio
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
 
 from pool_monitor import Pool
+from pool_monitor.pool.transport import lifeline
 
 BUSY = [("spin",), ("sleep", 600), ("stuck_in_c",), ("stubborn", 600, 0)]
 
@@ -31,6 +33,8 @@ async def main(ops: str, how: str) -> None:
         process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
         process.start()
         said["fork"] = process.pid
+    if how == "program":
+        said["fork"] = subprocess.Popen(["sleep", "600"], close_fds=False).pid
     print(json.dumps(said), flush=True)
     if how == "leave":
         os._exit(0)
@@ -39,6 +43,8 @@ async def main(ops: str, how: str) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[2] == "without /proc":
+        lifeline._OWN = "/nowhere"
     if sys.argv[2] == "forget the loop":
         loop = asyncio.new_event_loop()
         kept = loop.create_task(main(*sys.argv[1:]))  # noqa: RUF006

@@ -15,7 +15,8 @@ from pool_monitor.errors import ConfigError, StartError
 from pool_monitor.log import logger
 from pool_monitor.pool.transport.channel import Channel, one_socket, pipes
 from pool_monitor.pool.transport.child.target import split_target
-from pool_monitor.pool.transport.spawn import Process, socketpair, spawn
+from pool_monitor.pool.transport.lifeline import Lifeline, own_lifeline
+from pool_monitor.pool.transport.spawn import Process, spawn
 from pool_monitor.pool.transport.zygote import PYTHON_NEEDED, NotAloneError, Zygote
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Launcher:
     def __init__(self, launch: Launch, warn: Callable[[str], object] = lambda _reason: None) -> None:
         self._launch = launch
         self._warn = warn
+        self._lifeline = Lifeline()
         self._zygote: Zygote | None = None
         self._zygotes: list[Zygote] = []  # with the former ones that have not ended yet
         self._waiting = 0  # starts that wait for the zygote to be ready
@@ -81,15 +83,20 @@ class Launcher:
         return None if self._zygote is None or not self._zygote.usable else self._zygote.pid
 
     def connect(self, ours: ExitStack, theirs: ExitStack) -> tuple[Channel, dict[str, int]]:
-        """Our end of a channel and of a life-line to a worker, and the worker's by the names of their variables. They
-        are closed with the stacks. Raises OSError.
+        """Our end of a channel to a worker, and its ends of that and of a life-line, by the names of their variables.
+        They are closed with the stacks. Raises OSError, and StartError when the pool is closed.
         """
-        by_pipes = sys.platform == "linux" and not self._launch.command
-        channel, fds = (pipes if by_pipes else one_socket)(ours, theirs)
-        kept, lifeline = socketpair()
-        ours.enter_context(kept)
-        theirs.enter_context(lifeline)
-        return channel, {**fds, "POOL_MONITOR_LIFELINE": lifeline.fileno()}
+        if self._closed:
+            raise StartError("the pool is closed")
+        if sys.platform != "linux" or self._launch.command:
+            channel, fds = one_socket(ours, theirs)
+            return channel, {**fds, "POOL_MONITOR_LIFELINE": own_lifeline(ours, theirs)}
+        channel, fds = pipes(ours, theirs)
+        try:
+            lifeline = self._lifeline.attach(theirs)
+        except OSError:
+            lifeline = own_lifeline(ours, theirs)
+        return channel, {**fds, "POOL_MONITOR_LIFELINE": lifeline}
 
     async def start(self, fds: Mapping[str, int]) -> Process:
         """A new worker process, which has the descriptors *fds*, their numbers in variables of those names.
@@ -110,6 +117,7 @@ class Launcher:
         try:
             for zygote in self._zygotes:
                 await zygote.close()
+            self._lifeline.close()
         except asyncio.CancelledError:
             self.abandon()
             raise
@@ -119,6 +127,7 @@ class Launcher:
         self._closed = True
         for zygote in self._zygotes:
             zygote.abandon()
+        self._lifeline.close()
 
     async def _ready_zygote(self) -> Zygote:
         if self._closed:

@@ -52,9 +52,9 @@ _LAST_BYTES = 0.25  # seconds an ended worker's channel may stay open in a proce
 class ProcessTransport:
     """One worker process. A `Transport`; what happens to it is told to *sink*."""
 
-    def __init__(self, launch: Launch, sink: Sink, launcher: Launcher | None = None) -> None:
+    def __init__(self, launch: Launch, sink: Sink, launcher: Launcher) -> None:
         self._launch = launch
-        self._launcher = launcher or Launcher(launch._replace(start_method="exec"))
+        self._launcher = launcher
         self._sink = sink
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()

@@ -22,10 +22,11 @@ Answers to short operations are held back while more calls wait, in memory that 
 What the target forks off is no worker: such a copy ends where the target's code ends in it, as it would have alone, and
 can neither use the channel nor begin a call that waits (``be_copy`` and ``end_copy``, in worker.py).
 
-Life-line: a second socket (``POOL_MONITOR_LIFELINE``) that never carries a byte. When the parent goes, however it
+Life-line: a pipe or socket (``POOL_MONITOR_LIFELINE``) that never carries a byte. When the parent goes, however it
 goes, the kernel sees the other end close and kills this whole process group at once. That needs nothing from this
-process, so it also works while C code holds the interpreter. What a worker had started that died just before is ended
-by the zygote, which holds the worker's number until it is reaped.
+process, so it also works while C code holds the interpreter. The pipe is one for all workers of a pool; each has an
+open file of its own for it, since whom the kernel is to kill is set for that. What a worker had started that died just
+before is ended by the zygote, which holds the worker's number until it is reaped.
 
 The files: life.py (start and end of the process), zygote.py (the process workers are forked off), worker.py (the
 messages), concurrent.py (several calls at once), target.py (the user's code), telemetry.py (what it tells), channel.py

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _PAGE = 4096
 _OUTBOX_END = 65536
 _AREA_LIMIT = 8 << 20
+_NO_COPY = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # else it holds a descriptor of its own
 
 
 def area_size(frame_limit: int) -> int:
@@ -39,7 +40,7 @@ class Shared:
         self.size = area = area_size(frame_limit)  # of each side's area
         if os.fstat(fd).st_size < file_size(frame_limit):
             raise ValueError("the shared file is too short")
-        self.map = mmap.mmap(fd, file_size(frame_limit))
+        self.map = mmap.mmap(fd, file_size(frame_limit), **_NO_COPY)
         view = memoryview(self.map)
         # One store each, where struct would write byte by byte: the other side may read at any moment.
         self.counters = view[:24].cast("Q")  # the calls begun; bytes in the outbox; the call that is being read

@@ -1,0 +1,51 @@
+"""What ends the workers when the service ends, however it does: the kernel sees to it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from io import FileIO
+
+from pool_monitor.forks import keep_from_children
+from pool_monitor.pool.transport.spawn import socketpair
+
+_OWN = "/proc/self/fd"
+
+
+class Lifeline:
+    """A pipe that never carries a byte, whose write end is in this process alone; all workers of a pool share it.
+
+    Each has an open file of its own for the read end: what is to be done when the pipe ends is set for an open file,
+    not for a pipe. Must be closed when the workers have ended.
+    """
+
+    def __init__(self) -> None:
+        self._write_end: FileIO | None = None
+
+    def attach(self, theirs: ExitStack) -> int:
+        """A process's end, closed with the stack. Raises OSError, also where a pipe cannot be opened a second time:
+        without ``/proc``, or in a process that may not look at itself there.
+        """
+        if self._write_end is None:
+            reads, writes = os.pipe()
+            os.close(reads)
+            self._write_end = FileIO(writes, "wb")
+            keep_from_children(self._write_end)
+        ours = self._write_end.fileno()
+        fd = os.open(f"{_OWN}/{ours}", os.O_RDONLY | os.O_NONBLOCK)
+        theirs.callback(os.close, fd)
+        if not os.path.sameopenfile(fd, ours):
+            raise OSError(f"{_OWN} is of another process")
+        return fd
+
+    def close(self) -> None:
+        if self._write_end is not None:
+            self._write_end.close()
+
+
+def own_lifeline(ours: ExitStack, theirs: ExitStack) -> int:
+    """A life-line for one process: a socket. Ours is closed with the one stack, its with the other. Raises OSError."""
+    kept, end = socketpair()
+    ours.enter_context(kept)
+    theirs.enter_context(end)
+    return end.fileno()
