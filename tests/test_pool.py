@@ -188,6 +188,11 @@ async def test_map_reads_its_input_only_as_far_as_calls_may_be_in_flight(pool: P
         await anext(pool.map("echo", [1], in_flight=0))
 
 
+async def test_a_map_makes_no_more_calls_than_the_queue_takes() -> None:
+    async with ops_pool(size=1, queue_limit=20) as pool:
+        assert await read(pool.map("echo", range(500), in_flight=100_000)) == list(range(500))
+
+
 async def test_map_gives_results_while_a_slow_source_has_no_more_to_give(pool: Pool) -> None:
     feed: asyncio.Queue[int] = asyncio.Queue()
 

@@ -33,8 +33,8 @@ class Calls:
         self.cancelled.append(call.id)
         call.future.cancel()
 
-    def results(self, items: Any, limit: int, *, ordered: bool = True) -> Results:
-        made = Results(self.admit, self.cancel, limit, ordered=ordered)
+    def results(self, items: Any, limit: int, *, ordered: bool = True, **fields: Any) -> Results:
+        made = Results(self.admit, self.cancel, limit, ordered=ordered, **fields)
         made.read(items)
         return made
 
@@ -169,3 +169,35 @@ async def test_of_no_items_there_are_no_results(ordered: bool) -> None:
                 assert results.take() is None
                 await results.more()
         await results.close()
+
+
+async def test_calls_beyond_a_few_are_made_only_while_too_few_wait() -> None:
+    calls, waiting = Calls(), [0]
+    results = calls.results(itertools.count(), 1000, few=3, enough=lambda: waiting[0] + len(calls.made) >= 10)
+    assert results.take() is None
+    assert len(calls.made) == 10
+    waiting[0] = 100
+    calls.end(0)
+    assert await taken(results) == 0
+    assert results.take() is None
+    assert len(calls.made) == 10
+    for number in range(1, 9):
+        calls.end(number)
+        assert await taken(results) == number
+    assert results.take() is None
+    assert len(calls.made) == 12, "the few are made however many wait"
+    await results.close()
+
+
+async def test_calls_go_on_being_made_while_the_first_one_takes_long_and_others_are_done() -> None:
+    calls, waiting = Calls(), [10]
+    results = calls.results(range(100), 100, few=2, enough=lambda: waiting[0] >= 10)
+    assert results.take() is None
+    assert len(calls.made) == 2
+    reading = asyncio.ensure_future(taken(results))
+    await asyncio.sleep(0)
+    waiting[0] = 0
+    await eventually(lambda: len(calls.made) == 100)
+    calls.end(0)
+    assert await reading == 0
+    await results.close()

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pool_monitor.pool.pool import Pool
 
 
+_WAITING = 1000  # calls that wait for workers, with which a `map` has no need to add others
+
+
 class CallResult(NamedTuple):
     """How a call ended: what `Caller.try_run` returns."""
 
@@ -128,7 +131,9 @@ class Caller:
         """Run *operation* once for each of *items*, its only positional argument; iterate over the results.
 
         At most *in_flight* calls (default: twice the pool's size) are under way or finished and not yet read, so
-        *items* may be endless; it is read as results are. Results come in the order of *items*, or with
+        *items* may be endless; it is read as results are, and no further while 1,000 calls wait for workers, or half
+        as many as the queue holds. However many calls there are, the event loop is left to others every millisecond.
+        Results come in the order of *items*, or with
         ``ordered=False`` as they are ready.
 
         The first error is raised where its result would stand and ends the iteration, or with
@@ -146,7 +151,15 @@ class Caller:
             except PoolError as error:
                 return refused(operation, error)
 
-        results = Results(admit, dispatcher.cancel, limit, ordered=ordered)
+        few, most = 2 * max(1, self._pool.size), min(_WAITING, self._pool.config.queue_limit // 2)
+        results = Results(
+            admit,
+            dispatcher.cancel,
+            limit,
+            ordered=ordered,
+            few=few,
+            enough=lambda: dispatcher.waiting >= most,
+        )
         try:
             results.read(items)
             while not results.over:

@@ -6,6 +6,7 @@ No call has a task of its own. A call that has ended waits here until its result
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from time import monotonic
@@ -15,17 +16,29 @@ from pool_monitor.pool.calls import Call
 
 _TURN = 0.001  # seconds of the event loop at a stretch
 _AT_ONCE = 500  # calls that are cancelled in one turn of it
+_LOOK_AGAIN = 0.005  # seconds after which there may be too few calls waiting
 
 
 class Results:
     """At most *limit* calls, which *admit* makes of items, and which are under way or have ended and were not read.
     *cancel* ends a call. `take`, and where that gives None `more`, until it is `over`; `close` on whatever way out.
+
+    Of an iterable, calls beyond the first *few* are made only while *enough* says that too few wait: more would keep
+    no worker busier, take memory, and have their deadlines run.
     """
 
     def __init__(
-        self, admit: Callable[[Any], Call], cancel: Callable[[Call], None], limit: int, *, ordered: bool
+        self,
+        admit: Callable[[Any], Call],
+        cancel: Callable[[Call], None],
+        limit: int,
+        *,
+        ordered: bool,
+        few: int = sys.maxsize,
+        enough: Callable[[], bool] = lambda: False,
     ) -> None:
         self._admit, self._cancel, self._limit, self._ordered = admit, cancel, limit, ordered
+        self._few, self._enough = few, enough
         self._loop = asyncio.get_running_loop()
         self._line: deque[Call] = deque()  # in the order of the items
         self._apart: dict[asyncio.Future[Any], Call] = {}  # or in no order
@@ -53,7 +66,7 @@ class Results:
         """How the next call ended; None when there is none yet, or it is the turn of others."""
         if monotonic() > self._turn_ends:
             return None
-        if self._source is not None and self._count < self._limit:
+        if self._source is not None and self._has_room():
             self._fill()
         if self._line and self._line[0].future.done():
             return self._line.popleft().future
@@ -80,6 +93,8 @@ class Results:
             self._waiter = self._loop.create_future()
             if self._line:
                 self._line[0].future.add_done_callback(self._wake)
+            if self._source is not None and self._count < self._limit:
+                self._loop.call_later(_LOOK_AGAIN, self._wake)
             await self._waiter
         self._turn_ends = monotonic() + _TURN
 
@@ -101,9 +116,12 @@ class Results:
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
+    def _has_room(self) -> bool:
+        return self._count < self._limit and (self._count < self._few or not self._enough())
+
     def _fill(self) -> None:
         """Make as many calls as may be, or as can be in this turn."""
-        while self._source is not None and self._count < self._limit:
+        while self._source is not None and self._has_room():
             try:
                 item = next(self._source)
             except StopIteration:
