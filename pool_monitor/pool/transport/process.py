@@ -390,7 +390,8 @@ class ProcessTransport:
         """The process was about to end when it closed the channel; or it lives on, and is of no use."""
         if self._process is not None and not self._process.ended:
             working = self._receive == self._working
-            self._hung_up = working and not (self._broken or self._killed or self._leaving)
+            if working and not (self._broken or self._killed or self._leaving):  # the other way may have been first
+                self._hung_up = True
             self.kill()
 
     def _empty_outbox(self) -> None:
