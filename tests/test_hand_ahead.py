@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from pool_monitor.config import PoolConfig
 from pool_monitor.pool import prefetch
 from pool_monitor.pool.calls import Call, Options
 from pool_monitor.pool.transport.base import CallTimes, Reply
+from pool_monitor.pool.worker import Worker
 from tests.fakes import FakePool
 from tests.virtual import clock, run
 
@@ -124,6 +126,42 @@ def test_a_worker_that_was_asked_for_calls_takes_no_others_until_it_has_none() -
         assert first.done
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "limit", "expected"),
+    [(None, 16, 1), (0.0, 16, 6), (5e-6, 16, 3), (9e-6, 16, 2), (25e-6, 16, 1), (1.0, 16, 1), (0.0, 2, 2)],
+)
+def test_the_shorter_calls_are_the_more_are_worth_it_not_to_wake_another_worker(
+    seconds: float | None, limit: int, expected: int
+) -> None:
+    assert prefetch.near(seconds, limit) == expected
+
+
+@pytest.mark.parametrize(("execution_ns", "awake"), [(1000, 2), (50_000, 6)])
+def test_of_many_workers_short_calls_keep_two_awake_and_others_all_they_need(execution_ns: int, awake: int) -> None:
+    async def main() -> int:
+        pool = FakePool(16, PoolConfig(timeout=10.0), now_ns=clock().time_ns)
+
+        def answer(worker: Worker) -> None:
+            held = list(worker.calls.values())
+            clock()._clock.now += 0.000_1
+            pool.transport(worker).begin(len(held))
+            del pool.transport(worker).handed[: len(held)]
+            times = CallTimes(execution_ns, execution_ns)
+            pool.calls.returned(worker, [Reply(call.id, None, None, times) for call in held])
+            pool.calls.caught_up(worker)
+
+        most = 0
+        for number in range(40):
+            admitted(pool, 6)
+            busy = [worker for worker in pool.calls.workers.values() if worker.calls]
+            most = max(most, len(busy)) if number > 20 else 0
+            for worker in busy:
+                answer(worker)
+        return most
+
+    assert run(main()) == awake
 
 
 def test_however_many_calls_are_due_at_once_others_have_their_turn_between() -> None:

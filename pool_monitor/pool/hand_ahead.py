@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pool_monitor.pool import prefetch
-from pool_monitor.pool.roster import Roster
+from pool_monitor.pool.roster import AWAKE, Roster
 
 if TYPE_CHECKING:
     from pool_monitor.pool.calls import Call
@@ -64,7 +64,8 @@ class HandAhead:
         if roster.concurrency == 1 and self._most > 1:
             workers = max(1, roster.counts["busy"] + roster.counts["idle"])
             mean = self._execution_ns / 1e9 if completed >= LOOK_EVERY else None
-            roster.depth = prefetch.depth(mean, self._most, peak, workers)
+            roster.near = prefetch.near(mean, self._most) if workers > AWAKE else 1
+            roster.depth = max(roster.near, prefetch.depth(mean, self._most, peak, workers))
 
     def watch(self) -> None:
         """A worker holds a call that it has not begun."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+_WAKE = 30e-6  # what waking a sleeping worker takes, about
+_AROUND = 5e-6  # what a worker takes for a call beside executing it
 _AHEAD = 0.001  # what is handed to a worker takes about so long at most, unless it is one call
 
 
@@ -26,6 +28,16 @@ def depth(mean: float | None, limit: int, waiting: int, workers: int) -> int:
     if share > limit:
         share = limit
     return share if share * mean <= _AHEAD else math.ceil(_AHEAD / mean)
+
+
+def near(mean: float | None, limit: int) -> int:
+    """How many calls a worker that is awake may hold before it is worth waking another one for the next call: 1 to
+    *limit*.
+
+    *mean*: how long a call is executed, None if not known. Until a sleeping worker is awake, one that is awake has done
+    several short calls; and all that are short are done by two workers as fast as they can be handed out.
+    """
+    return 1 if mean is None else max(1, min(limit, int(_WAKE / (mean + _AROUND))))
 
 
 def turns(executed: Sequence[int], total: int) -> list[int]:

@@ -7,6 +7,8 @@ from collections import OrderedDict
 from pool_monitor import events
 from pool_monitor.pool.worker import COUNTED_AS, Process, State, Worker
 
+AWAKE = 2  # workers that are kept awake by short operations; more are only for longer ones, or more calls
+
 _TRANSITION = events.WORKER_TRANSITION.event
 
 
@@ -17,6 +19,7 @@ class Roster:
         self.pool = pool
         self.concurrency = concurrency
         self.depth = concurrency  # calls a worker may hold; more than one of a sequential worker's are handed ahead
+        self.near = 1  # so many calls of those that are awake are done before another one is awake
         self.workers: dict[str, Worker] = {}
         self.counts = dict.fromkeys(COUNTED_AS.values(), 0)
         self._idle: OrderedDict[str, Worker] = OrderedDict()  # the last one in is the next one out: warm caches
@@ -40,7 +43,13 @@ class Roster:
     # -- who can take a call --------------------------------------------------------------------------------------
 
     def choose(self, preferred: str | None) -> Worker | None:
-        """A worker for a call: an idle one, the preferred one if that is idle; else one that has room."""
+        """A worker for a call: an idle one, the preferred one if that is idle; else one that has room. One that is
+        awake rather than an idle one where it is sooner done.
+        """
+        if self.near > 1 and preferred is None and self._room and self.counts["busy"] >= AWAKE:
+            awake = next(iter(self._room.values()))
+            if len(awake.calls) < self.near:
+                return awake
         if self._idle:
             known = self._idle.get(preferred) if preferred is not None else None
             return known or next(reversed(self._idle.values()))
