@@ -17,7 +17,7 @@ import pytest
 from pool_monitor import ConfigError, Pool
 from pool_monitor.pool.transport import process, shared
 from pool_monitor.pool.transport.shared import SharedFile
-from tests.support import TARGETS, alive, eventually, read
+from tests.support import TARGETS, alive, eventually, ops_pool, read
 from tests.transports import started
 
 WIRE = f"{TARGETS / 'wire.py'}:Wire"
@@ -270,3 +270,11 @@ async def test_what_is_left_of_an_ended_worker_for_a_view_is_what_it_lent(monkey
     finally:
         os.close(kept[0])
         del view
+
+
+async def test_the_results_of_a_map_are_views_too() -> None:
+    async with ops_pool(size=1) as pool:
+        results = pool.options(zero_copy=True).map("echo", [b"small", bytes(300_000), 5])
+        views = [result async for result in results]
+        assert [type(view) for view in views] == [memoryview, memoryview, int]
+        assert [views[0], len(views[1])] == [b"small", 300_000]

@@ -170,7 +170,8 @@ class Caller:
                 error = ended.exception()
                 if error is not None and not return_exceptions:
                     raise error
-                yield ended.result() if error is None else error
+                result = ended.result() if error is None else error
+                yield as_view(result) if self._options.zero_copy else result
                 results.taken()
             if results.failure is not None:
                 raise results.failure

@@ -55,11 +55,16 @@ class WaitQueue(Generic[CallT]):
     Bounded by its owner, which looks at `size` before it pushes.
     """
 
-    __slots__ = ("_levels", "size")
+    __slots__ = ("_key", "_level", "_levels", "_line", "_priority", "size")
 
     def __init__(self) -> None:
         self._levels: dict[int, _Level[CallT]] = {}
         self.size = 0  # calls that wait
+        # Where the last one was put, which is nearly always where the next one goes too: while the line is not empty,
+        # it is in its level, and that is in `_levels`.
+        self._priority, self._key = 0, ""
+        self._level: _Level[CallT] = _Level()
+        self._line: OrderedDict[int, CallT] = OrderedDict()
 
     def __len__(self) -> int:
         return self.size
@@ -69,19 +74,26 @@ class WaitQueue(Generic[CallT]):
 
     def push(self, call: CallT) -> None:
         """Put *call* at the end of its line."""
-        priority, key = call.priority, call.key
-        level = self._levels.get(priority)
-        if level is None:
-            level = self._levels[priority] = _Level()
-        line = level.lines.get(key)
-        if line is None:
-            line = level.lines[key] = OrderedDict()
+        level, line = self._level, self._line
+        if not line or call.priority != self._priority or call.key != self._key:
+            level, line = self._find(call.priority, call.key)
         line[call.id] = call
         seconds, variance = call.expects
         level.seconds += seconds
         level.variance += variance
         level.size += 1
         self.size += 1
+
+    def _find(self, priority: int, key: str) -> tuple[_Level[CallT], OrderedDict[int, CallT]]:
+        """The level of that priority, and its line of that key."""
+        level = self._levels.get(priority)
+        if level is None:
+            level = self._levels[priority] = _Level()
+        line = level.lines.get(key)
+        if line is None:
+            line = level.lines[key] = OrderedDict()
+        self._priority, self._key, self._level, self._line = priority, key, level, line
+        return level, line
 
     def push_front(self, call: CallT) -> None:
         """Put *call*, which was popped and comes back, at the front of its line, and let its key be next."""
@@ -113,13 +125,20 @@ class WaitQueue(Generic[CallT]):
 
     def pop(self) -> CallT:
         """The next call: of the highest priority, the key whose turn it is. Raises KeyError when nobody waits."""
-        levels = self._levels
+        levels, level, line = self._levels, self._level, self._line
+        if len(line) > 1 and len(levels) == len(level.lines) == 1:  # it is the only line, and goes on being one
+            _, call = line.popitem(last=False)
+            seconds, variance = call.expects
+            level.seconds -= seconds
+            level.variance -= variance
+            level.size -= 1
+            self.size -= 1
+            return call
         level = levels[max(levels) if len(levels) > 1 else next(iter(levels), 0)]
-        lines = level.lines
-        key, line = next(iter(lines.items()))
+        key, line = next(iter(level.lines.items()))
         _, call = line.popitem(last=False)
-        if len(lines) > 1 and line:
-            lines.move_to_end(key)
+        if line:
+            level.lines.move_to_end(key)
         self._gone(call, level, line)
         return call
 
