@@ -179,8 +179,9 @@ async def test_views_that_are_kept_take_room_and_what_comes_then_is_right_all_th
         assert lent_by(pool) == 7, "what is left of 8 MiB is too little for another"
         assert kept == datas
         del kept[0]
-        assert await views.run("echo", datas[0]) == datas[0]
         await eventually(lambda: lent_by(pool) == 6)
+        assert await views.run("echo", datas[0]) == datas[0]  # in the room of the first, or by the channel
+        assert lent_by(pool) in (6, 7)  # it stands behind those that are kept
         kept.clear()
         await eventually(lambda: not lent_by(pool))
         view = await views.run("echo", datas[3])
