@@ -43,10 +43,12 @@ from pool_monitor.pool.streams import Streams
 from pool_monitor.pool.timer import CallDeadlines
 from pool_monitor.pool.transport.base import Failure
 from pool_monitor.pool.worker import State, Wardens, Worker
+from pool_monitor.telemetry import FAILURES
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
     from pool_monitor.pool.transport.base import CallTimes, Reply
+    from pool_monitor.telemetry import Record
 
 _START = events.OPERATION_START.event
 _STOP = events.OPERATION_STOP.event
@@ -320,9 +322,10 @@ class Dispatcher:
         now_ns, held, well = self._now_ns(), worker.calls, 0
         calls = [held[reply.call_id] for reply in replies]
         turns_ns = self._ahead.turns(calls, replies, now_ns)
+        records = told.records_of(worker)
         self._ahead.saw(len(self._open))
         for call, reply in zip(calls, replies, strict=True):
-            well += self._end_well(call, reply, now_ns)
+            well += self._end_well(call, reply, now_ns, records)
             if _CHECKIN.on and worker.lifecycle.state is State.BUSY:
                 told.checked_in(self.pool, call, worker, now_ns)
             del held[call.id]
@@ -331,7 +334,7 @@ class Dispatcher:
         self._count(well)
         self._served(worker, len(calls), now_ns)
 
-    def _end_well(self, call: Call, reply: Reply, now_ns: int) -> bool:
+    def _end_well(self, call: Call, reply: Reply, now_ns: int, records: Mapping[str, Record] | None) -> bool:
         """`_end`, for a call that returned. Whether `_count` and the gate are to be told, with others."""
         times, elapsed_ns = reply.times, now_ns - call.started_ns
         if times.execution_ns > elapsed_ns or (times.cpu_ns or 0) > elapsed_ns:
@@ -350,24 +353,27 @@ class Dispatcher:
         if not call.future.done():
             call.future.set_result(reply.result)
         if _STOP.on:
-            told.returned(self.pool, call, times, now_ns)
+            worker, series = call.worker, _STOP.series
+            record = None if records is None else records.get(call.operation)
+            if record is None or series is None or worker is None or worker.records_of is not series:
+                told.ended(self.pool, call, None, times, now_ns)
+            else:
+                try:
+                    record(elapsed_ns, call.queue_ns, times.execution_ns)
+                except FAILURES as failure:
+                    series.failed(failure)
         return True
 
     def caught_up(self, worker: Worker) -> None:
         """All that the worker has sent by now has been told: it may be handed the next calls."""
         if worker.lifecycle.state is not State.BUSY:
             return  # it is being ended
+        worker.relieved = worker.relieved and bool(worker.calls)
+        self._feed(worker)  # it goes on being busy if something waits
         if not worker.calls:
-            worker.relieved = False
             self.roster.move(worker, "checkin", self._now_ns())
             if not worker.open:
-                self.roster.changed(worker)
                 self._wardens.idle(worker)
-                return
-        if worker.open and (self._waiting.size or worker.pinned.size):
-            self._feed(worker)
-        else:
-            self.roster.changed(worker)
 
     def replied(self, worker: Worker, call_id: int, result: Any, data: dict[str, Any] | None, times: CallTimes) -> None:
         """The worker's operation returned, or its stream ended."""
@@ -544,13 +550,9 @@ class Dispatcher:
                 self._interrupt(call, OperationTimeout(text), "timeout")
 
     def _end(
-        self,
-        call: Call,
-        error: BaseException | None,
-        result: Any = None,
-        times: CallTimes | None = None,
+        self, call: Call, error: BaseException | None, result: Any = None, times: CallTimes | None = None,
         now_ns: int | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """The one end of a call. Does nothing the second time."""
         if call.done:
             return

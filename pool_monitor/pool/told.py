@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pool_monitor import events
@@ -10,7 +11,7 @@ from pool_monitor.events import ABSENT, SESSION_KINDS
 from pool_monitor.pool.calls import Call
 from pool_monitor.pool.transport.base import CallTimes
 from pool_monitor.pool.worker import Worker
-from pool_monitor.telemetry import FAILURES
+from pool_monitor.telemetry import FAILURES, Record
 
 _RECORDS = 1000  # operations of a worker whose record is kept: more than targets have, were names not to end
 
@@ -85,21 +86,14 @@ def ended(pool: str, call: Call, error: BaseException | None, times: CallTimes |
         _STOP.emit_mapped(_measured(call, now_ns, times), _about(pool, call, on_worker=True))
 
 
-def returned(pool: str, call: Call, times: CallTimes, now_ns: int) -> None:
-    """A call without a session has ended well: `ended`, in a short way where a record of its worker is at hand."""
-    series, worker = _STOP.series, call.worker
-    assert worker is not None
+def records_of(worker: Worker) -> Mapping[str, Record] | None:
+    """By operation, the records of calls without a session that end well at *worker*, if nothing else is to be told of
+    them. Good until an event is told: any may have its handlers bound anew.
+    """
+    series = _STOP.series
     if series is None or worker.records_of is not series or _STOP.mapped or _STOP.skip is not None:
-        ended(pool, call, None, times, now_ns)
-        return
-    record = worker.records["none"].get(call.operation)
-    if record is None:
-        ended(pool, call, None, times, now_ns)
-        return
-    try:
-        record(now_ns - call.started_ns, call.queue_ns, times.execution_ns)
-    except FAILURES as failure:
-        series.failed(failure)
+        return None
+    return worker.records["none"]
 
 
 def _failed(pool: str, call: Call, error: BaseException, times: CallTimes | None, now_ns: int) -> None:
