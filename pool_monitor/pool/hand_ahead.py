@@ -36,6 +36,10 @@ class HandAhead:
         if self._roster.concurrency > 1:
             return [now_ns - call.sent_ns for call in calls]
         free_ns = calls[0].sent_ns
+        if len(calls) == 1:
+            total_ns = now_ns - free_ns
+            self.executed(min(replies[0].times.execution_ns, total_ns), 1)
+            return [total_ns]
         executed_ns = [reply.times.execution_ns for reply in replies]
         turns_ns = prefetch.turns(executed_ns, now_ns - free_ns)
         self.executed(min(sum(executed_ns), now_ns - free_ns), len(calls))
