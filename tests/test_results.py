@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -200,4 +201,67 @@ async def test_calls_go_on_being_made_while_the_first_one_takes_long_and_others_
     await eventually(lambda: len(calls.made) == 100)
     calls.end(0)
     assert await reading == 0
+    await results.close()
+
+
+async def test_what_ends_an_asynchronous_source_before_its_time_is_kept_a_cancellation_too() -> None:
+    class Unreadable:
+        def __aiter__(self) -> Any:
+            raise ZeroDivisionError
+
+    async def waits_for_what_others_cancel() -> AsyncIterator[int]:
+        yield 0
+        cancelled = asyncio.get_running_loop().create_future()
+        cancelled.cancel()
+        await cancelled
+
+    sources: list[tuple[Any, type[BaseException]]] = [
+        (Unreadable(), ZeroDivisionError),
+        (waits_for_what_others_cancel(), asyncio.CancelledError),
+    ]
+    for source, kind in sources:
+        calls = Calls()
+        results = calls.results(source, 2)
+        await eventually(lambda results=results: results.failure is not None)
+        assert isinstance(results.failure, kind)
+        await results.close()
+
+
+async def test_a_source_that_keeps_its_cancellation_to_itself_holds_nobody_up() -> None:
+    async def stubborn() -> AsyncIterator[int]:
+        for number in itertools.count():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60 if number else 0)
+            yield number
+
+    calls = Calls()
+    results = calls.results(stubborn(), 1)
+    await eventually(lambda: len(calls.made) == 1)
+    calls.end(0)
+    assert await taken(results) == 0
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await results.close()
+    assert len(calls.made) == 1
+
+
+async def test_while_one_call_takes_long_nothing_piles_up_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOOK_AGAIN", 0.0)
+    calls = Calls()
+    results = calls.results(range(3), 3, few=1, enough=lambda: True)
+    assert results.take() is None
+    added: list[object] = []
+
+    class Counted:
+        def done(self) -> bool:
+            return False
+
+        def add_done_callback(self, callback: object) -> None:
+            added.append(callback)
+
+    results._line[0].future = Counted()  # type: ignore[assignment]
+    for _ in range(20):
+        await results.more()
+    assert len(added) == 1
+    results._line.clear()
     await results.close()

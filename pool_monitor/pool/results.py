@@ -48,8 +48,10 @@ class Results:
         self._feeder: asyncio.Task[None] | None = None
         self._room = asyncio.Event()  # the feeder may go on
         self._waiter: asyncio.Future[None] | None = None
+        self._awaited: asyncio.Future[Any] | None = None  # the end of this call wakes the waiter
+        self._closing = False
         self._turn_ends = monotonic() + _TURN
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         """What the source of items raised."""
 
     def read(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
@@ -91,8 +93,9 @@ class Results:
             await asyncio.sleep(0)
         else:
             self._waiter = self._loop.create_future()
-            if self._line:
-                self._line[0].future.add_done_callback(self._wake)
+            if self._line and self._line[0].future is not self._awaited:
+                self._awaited = self._line[0].future
+                self._awaited.add_done_callback(self._wake)
             if self._source is not None and self._count < self._limit:
                 self._loop.call_later(_LOOK_AGAIN, self._wake)
             await self._waiter
@@ -100,6 +103,7 @@ class Results:
 
     async def close(self) -> None:
         """Cancel what is under way."""
+        self._closing = True
         calls = [*self._line, *self._apart.values()]
         try:
             if self._feeder is not None:
@@ -134,19 +138,22 @@ class Results:
                     return
 
     async def _feed(self, items: AsyncIterable[Any]) -> None:
-        source = aiter(items)
         try:
+            source = aiter(items)
             while True:
                 while self._count >= self._limit:
                     self._room.clear()
                     await self._room.wait()
-                self._add(await anext(source))
+                item = await anext(source)
+                if self._closing:  # the source has kept the cancellation to itself
+                    return
+                self._add(item)
                 if len(self._line) == 1:
                     self._wake()
         except StopAsyncIteration:
             return
-        except Exception as failure:  # noqa: BLE001 - it is raised after the last result
-            self.failure = failure
+        except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - it is raised after the last result
+            self.failure = failure  # a cancellation too: what the source waits for can be cancelled by others
 
     def _add(self, item: Any) -> None:
         call = self._admit(item)
