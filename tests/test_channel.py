@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -16,6 +18,8 @@ import pytest
 
 from pool_monitor import Pool
 from pool_monitor.pool.transport import channel, launch, process
+from pool_monitor.pool.transport.child.framing import FrameReader, frame
+from pool_monitor.pool.transport.wire import Wire
 from tests.support import TARGETS, eventually
 from tests.transports import started
 
@@ -69,6 +73,27 @@ async def test_10_mib_for_a_worker_that_does_not_read_wait_and_hold_nobody_up(
         await eventually(lambda: len(line.record.answered()) == len(calls))
         assert line.record.answered() == calls
         assert set(line.record.results().values()) == {CHUNK}
+
+
+async def test_a_frame_of_more_pieces_than_the_system_takes_at_once_is_sent() -> None:
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    closed: list[bool] = []
+    ends, broke = channel.Channel(reads, writes), lambda: closed.append(True)
+    wire = Wire(ends, FrameReader(1 << 20), received=lambda _count: None, deaf=broke, lost=broke)
+    wire.pause()  # what was sent is read here
+    pieces = [b"x"] * (os.sysconf("SC_IOV_MAX") + 1)
+    wire.send_pieces(pieces, len(pieces))
+    got = b""
+    while len(got) < 4 + len(pieces):
+        await eventually(lambda: select.select([reads], [], [], 0)[0])
+        got += os.read(reads, 65536)
+    assert got == frame(b"".join(pieces))
+    assert not closed
+    wire.abort()
+    await eventually(lambda: closed)
+    os.close(reads)
+    os.close(writes)
 
 
 async def test_10_mib_from_a_worker_wait_there_while_they_are_not_read(kind: str) -> None:

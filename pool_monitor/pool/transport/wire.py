@@ -81,7 +81,7 @@ class Wire:
         if self._deaf:
             return
         try:
-            sent = os.write(self._writes, pieces[0]) if len(pieces) == 1 else os.writev(self._writes, pieces)
+            sent = os.write(self._writes, pieces[0]) if len(pieces) == 1 else os.writev(self._writes, pieces[:_PIECES])
         except BlockingIOError:
             sent = 0
         except OSError:
