@@ -18,6 +18,7 @@ import pytest
 
 from pool_monitor import Pool
 from pool_monitor.pool.transport import channel, launch, process
+from pool_monitor.pool.transport.child.codec import LARGE
 from pool_monitor.pool.transport.child.framing import FrameReader, frame
 from pool_monitor.pool.transport.wire import Wire
 from tests.support import TARGETS, eventually
@@ -73,6 +74,24 @@ async def test_10_mib_for_a_worker_that_does_not_read_wait_and_hold_nobody_up(
         await eventually(lambda: len(line.record.answered()) == len(calls))
         assert line.record.answered() == calls
         assert set(line.record.results().values()) == {CHUNK}
+
+
+async def test_a_worker_may_lend_while_many_calls_wait_for_room(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(process, "_UNTAKEN", 3)
+    gate = tmp_path / "gate"
+    async with started(target=ODD) as line:
+        line.call("until_exists", str(gate))
+        line.call("make", 3, 2 * LARGE, stream=True)
+        for _ in range(30):
+            line.call("echo", "x" * CHUNK)
+            await asyncio.sleep(0)  # or they wait as one
+        assert line.transport._transport.waiting > 3
+        gate.touch()
+        await eventually(lambda: len(line.record.answered()) == 32)
+        assert len(line.record.of("item")) == 3
+        assert not line.record.of("broke")
 
 
 async def test_a_frame_of_more_pieces_than_the_system_takes_at_once_is_sent() -> None:

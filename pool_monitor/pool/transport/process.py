@@ -43,7 +43,7 @@ _LOOK_AGAIN = 0.02  # seconds after which a busy worker is signalled a second ti
 _TIDY_AFTER = 1.0  # seconds without a large message, after which the memory for them is given back
 _FROM_CONSTRUCTORS = ("event", "log", "dropped", "returned")  # what may come before a worker is ready
 _HELLO_LIMIT = 1 << 20  # bytes of a frame before the handshake
-_UNTAKEN = 1000  # messages not returned to a worker that goes on lending, or frames that wait to be sent to it
+_UNTAKEN = 1000  # messages not returned to a worker that goes on lending, or returned ones of which it is not told yet
 _AT_ONCE = 8  # large results at once for which memory is not asked of the system each time
 _CLOSING = 0.1  # seconds in which a process that has closed the channel ends by itself, if it is ending
 _LAST_BYTES = 0.25  # seconds an ended worker's channel may stay open in a process it left behind
@@ -69,6 +69,7 @@ class ProcessTransport:
         self._broken = False  # it spoke nonsense: what else it says is taken only as far as it can be trusted
         self._tidying: asyncio.TimerHandle | None = None
         self._borrowed: deque[weakref.ref[Any] | None] = deque()  # what it lent, oldest first: None, or what views it
+        self._untaken: deque[int] = deque()  # what has been returned: as of when that has gone (`Wire.passed`)
         self._large = False  # a large message came or went since it was last looked at
         self._launching: asyncio.Task[None] | None = None
         self._process: Process | None = None
@@ -435,7 +436,7 @@ class ProcessTransport:
         shared = self._shared
         if shared is None:
             raise FrameError("a message was lent without shared memory")
-        if self._transport is not None and max(self._transport.waiting, len(self._borrowed)) > _UNTAKEN:
+        if max(self._count_untaken(), len(self._borrowed)) > _UNTAKEN:
             raise FrameError("it goes on lending and does not read what is returned")
         self._note_large()
         try:
@@ -471,7 +472,18 @@ class ProcessTransport:
         while borrowed and (borrowed[0] is None or borrowed[0]() is None):
             borrowed.popleft()
             if self._transport is not None:  # with the next call, if one comes this turn
+                self._untaken.append(self._transport.passed + self._transport.waiting)
                 self._transport.join(self._inbox.codec.encode(["returned"]))
+
+    def _count_untaken(self) -> int:
+        """Messages that were returned, and of which the worker is not told while there is no room in the channel."""
+        wire, untaken = self._transport, self._untaken
+        if wire is None or not wire.waiting:
+            untaken.clear()
+        else:
+            while untaken and untaken[0] < wire.passed:
+                untaken.popleft()
+        return len(untaken)
 
     def _note_large(self) -> None:
         self._large = True

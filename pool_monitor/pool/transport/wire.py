@@ -36,6 +36,7 @@ class Wire:
         self._reader, self._received, self._deafened, self._lost = reader, received, deaf, lost
         self._joined: list[bytes] = []  # leaves at the end of this turn
         self._unsent: deque[memoryview] = deque()  # waits for room
+        self.passed = 0  # of what waited for room, so many frames or pieces of them have gone
         self._paused = self._closed = False
         self._deaf = False  # nothing more can be sent
         self._loop.add_reader(self._reads, self._read)
@@ -98,6 +99,7 @@ class Wire:
         unsent = self._unsent
         while count and count >= len(unsent[0]):
             count -= len(unsent.popleft())
+            self.passed += 1
         if count:
             unsent[0] = unsent[0][count:]
 
