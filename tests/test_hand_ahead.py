@@ -34,8 +34,9 @@ def test_what_calls_took_together_is_shared_out_by_what_each_was_executed(execut
 
 
 def together(pool: FakePool, calls: list[Call], after_s: float, *executed_ns: int) -> None:
-    """The calls of the pool's only worker are answered at once, so much later."""
-    (worker,) = pool.calls.workers.values()
+    """These calls of one worker are answered at once, so much later."""
+    worker = calls[0].worker
+    assert worker is not None
     clock()._clock.now += after_s
     pool.transport(worker).begin(len(calls))
     del pool.transport(worker).handed[: len(calls)]
@@ -162,6 +163,28 @@ def test_of_many_workers_short_calls_keep_two_awake_and_others_all_they_need(exe
         return most
 
     assert run(main()) == awake
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_no_short_call_stands_behind_one_that_may_take_long_while_a_worker_is_idle(known: bool) -> None:
+    async def main() -> tuple[list[int], list[int]]:
+        pool = FakePool(16, PoolConfig(timeout=10.0), now_ns=clock().time_ns)
+        for _ in range(40):
+            admitted(pool, 6)
+            for held in [list(worker.calls.values()) for worker in pool.calls.workers.values() if worker.calls]:
+                together(pool, held, 0.000_01, *[1000] * len(held))
+        assert pool.calls.roster.near > 1
+        pool.calls.operations = {**pool.calls.operations, "slow": "function"}
+        for _ in range(40 if known else 0):
+            pool.calls.gate.times.add("slow", 0.5)
+        slow = [pool.calls.admit("slow", (), {}, Options(), stream=False) for _ in range(3)]
+        short = admitted(pool, 10)
+        beside = [len(call.worker.calls) for call in slow if call.worker is not None]
+        return beside, [len(call.worker.calls) for call in short if call.worker is not None]
+
+    beside, among_short = run(main())
+    assert beside == [1, 1, 1]
+    assert max(among_short) > 1, "short calls still join each other"
 
 
 def test_however_many_calls_are_due_at_once_others_have_their_turn_between() -> None:

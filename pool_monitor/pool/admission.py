@@ -17,6 +17,7 @@ _UNSURE = _WEIGHT / (2 - _WEIGHT)  # variance of a mean so weighted, for duratio
 _PLAIN = 20  # so many weigh alike, and fewer say nothing
 _OWN = 30  # durations of one operation that make it known by itself
 _OPERATIONS = 256
+BRIEF = 0.001  # seconds; to wait for such a call costs little
 _MARGIN = 2.5  # standard deviations; tests/test_admission.py shows what comes of it
 _SURELY = 3.0  # more of them than that
 _KEPT = tuple((1 - _WEIGHT) ** count for count in range(65))  # what so many new durations leave of the weight before
@@ -115,6 +116,11 @@ class ServiceTimes:
         """Of *operation*, or over all while too little is known of it; None until there are enough to say."""
         moments = self._of(operation)
         return None if moments is None else moments.mean
+
+    def is_brief(self, operation: str) -> bool:
+        """Whether calls of *operation* are known to hold a worker for less than `BRIEF`."""
+        own = self._own.get(operation)
+        return own is not None and own.count >= _PLAIN and own.mean < BRIEF
 
     def _of(self, operation: str) -> _Moments | None:
         own = self._own.get(operation)

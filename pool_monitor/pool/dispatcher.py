@@ -195,7 +195,7 @@ class Dispatcher:
         """Give the call to a free worker, or let it wait."""
         options, line = call.options, self._waiting
         if call.session is None and options.worker is None:
-            worker = None if self.paused else self.roster.choose(None)
+            worker = None if self.paused else self._ahead.choose(call, self.gate.times)
         else:
             if self._is_lost(call):
                 return

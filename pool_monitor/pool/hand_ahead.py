@@ -10,8 +10,10 @@ from pool_monitor.pool import prefetch
 from pool_monitor.pool.roster import AWAKE, Roster
 
 if TYPE_CHECKING:
+    from pool_monitor.pool.admission import ServiceTimes
     from pool_monitor.pool.calls import Call
     from pool_monitor.pool.transport.base import Reply
+    from pool_monitor.pool.worker import Worker
 
 HELD_UP = 0.005  # seconds after which calls handed ahead are taken back from a worker that does not get to them
 LOOK_EVERY = 32  # calls that ended, or have to wait, between two looks at how far ahead to hand over
@@ -28,6 +30,16 @@ class HandAhead:
         self._execution_ns = 0.0  # mean, of the latest calls
         self._peak = 0  # most calls open since `look`
         self._relief: asyncio.TimerHandle | None = None
+
+    def choose(self, call: Call, times: ServiceTimes) -> Worker | None:
+        """A worker for a call that may go to any. One that is awake rather than an idle one only if neither the call
+        nor the one that holds it up may take long: not all code can be interrupted to give calls back.
+        """
+        worker = self._roster.choose(None)
+        first = None if worker is None else worker.call
+        if first is None or (times.is_brief(first.operation) and times.is_brief(call.operation)):
+            return worker
+        return self._roster.choose_idle(instead_of=worker) or worker
 
     def turns(self, calls: Sequence[Call], replies: Sequence[Reply], now_ns: int) -> list[int]:
         """For how long each of these calls of one worker, whose replies came together now, held it (ns), as far as can

@@ -58,6 +58,12 @@ class Roster:
             return known or next(iter(self._room.values()))
         return None
 
+    def choose_idle(self, instead_of: Worker | None = None) -> Worker | None:
+        """An idle worker, if there is one. It is the turn of others after *instead_of*, which has room."""
+        if instead_of is not None and instead_of.id in self._room:
+            self._room.move_to_end(instead_of.id)
+        return next(reversed(self._idle.values()), None)
+
     def free(self, worker_id: str) -> Worker | None:
         """That worker, if it can take a call."""
         return self._idle.get(worker_id) or self._room.get(worker_id)
