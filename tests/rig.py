@@ -14,7 +14,7 @@ from pool_monitor.config import PoolConfig
 from pool_monitor.errors import WorkerDied
 from pool_monitor.pool.calls import Call, Options
 from pool_monitor.pool.dispatcher import Dispatcher
-from pool_monitor.pool.transport.base import Failure
+from pool_monitor.pool.transport.base import CallTimes, Failure, Reply
 from pool_monitor.pool.worker import Process, Worker
 from tests.fakes import TIMES, fill
 from tests.virtual import clock
@@ -50,15 +50,16 @@ class FakeTransport:
             self.begun, call_id, seconds = self._queue.popleft()
             self.executed.append(call_id)
             now = clock().time()
-            self._running = call_id, clock().call_at(max(now, self.stall) + seconds, self._done, call_id)
+            self._running = call_id, clock().call_at(max(now, self.stall) + seconds, self._done, call_id, seconds)
 
-    def _done(self, call_id: int) -> None:
+    def _done(self, call_id: int, seconds: float) -> None:
         left = self.stall - clock().time()
         if left > 0:  # it began before the stall
-            self._running = call_id, clock().call_later(left, self._done, call_id)
+            self._running = call_id, clock().call_later(left, self._done, call_id, seconds)
             return
         self._running = None
-        self._dispatcher.replied(self._worker, call_id, call_id, None, TIMES)
+        took = round(seconds * 1e9)
+        self._dispatcher.returned(self._worker, [Reply(call_id, call_id, None, CallTimes(took, took))])
         self._dispatcher.caught_up(self._worker)
         self._begin()
 

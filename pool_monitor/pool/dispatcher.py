@@ -242,8 +242,8 @@ class Dispatcher:
         pinned, waiting, held = worker.pinned, self._waiting, worker.calls
         now_ns = self._now_ns()
         far = now_ns / 1e9 + self.gate.times.longest
-        limit = 0 if self.paused else self.roster.limit(worker)
-        while (pinned.size or waiting.size) and worker.open and len(held) < limit:
+        limit = self.roster.limit(worker)
+        while (pinned.size or waiting.size) and worker.open and len(held) < limit and not self.paused:
             call = pinned.pop() if pinned.size else waiting.pop()
             if call.session is not None and self._is_lost(call):  # another process fills the slot by now
                 continue

@@ -35,11 +35,11 @@ class HandAhead:
         """A worker for a call that may go to any. One that is awake rather than an idle one only if neither the call
         nor the one that holds it up may take long: not all code can be interrupted to give calls back.
         """
-        worker = self._roster.choose(None)
+        worker = self._roster.awake() if self._roster.near > 1 else None
         first = None if worker is None else worker.call
-        if first is None or (times.is_brief(first.operation) and times.is_brief(call.operation)):
+        if first is not None and times.is_brief(first.operation) and times.is_brief(call.operation):
             return worker
-        return self._roster.choose_idle(instead_of=worker) or worker
+        return self._roster.choose(None)
 
     def turns(self, calls: Sequence[Call], replies: Sequence[Reply], now_ns: int) -> list[int]:
         """For how long each of these calls of one worker, whose replies came together now, held it (ns), as far as can

@@ -43,13 +43,7 @@ class Roster:
     # -- who can take a call --------------------------------------------------------------------------------------
 
     def choose(self, preferred: str | None) -> Worker | None:
-        """A worker for a call: an idle one, the preferred one if that is idle; else one that has room. One that is
-        awake rather than an idle one where it is sooner done.
-        """
-        if self.near > 1 and preferred is None and self._room and self.counts["busy"] >= AWAKE:
-            awake = next(iter(self._room.values()))
-            if len(awake.calls) < self.near:
-                return awake
+        """A worker for a call: an idle one, the preferred one if that is idle; else one that has room."""
         if self._idle:
             known = self._idle.get(preferred) if preferred is not None else None
             return known or next(reversed(self._idle.values()))
@@ -58,11 +52,16 @@ class Roster:
             return known or next(iter(self._room.values()))
         return None
 
-    def choose_idle(self, instead_of: Worker | None = None) -> Worker | None:
-        """An idle worker, if there is one. It is the turn of others after *instead_of*, which has room."""
-        if instead_of is not None and instead_of.id in self._room:
-            self._room.move_to_end(instead_of.id)
-        return next(reversed(self._idle.values()), None)
+    def awake(self) -> Worker | None:
+        """A busy worker, of several, that is sooner done with the calls it has than an idle one is awake.
+        The next time it is another's turn.
+        """
+        if self._room and self.counts["busy"] >= AWAKE:
+            worker = next(iter(self._room.values()))
+            if len(worker.calls) < self.near:
+                self._room.move_to_end(worker.id)
+                return worker
+        return None
 
     def free(self, worker_id: str) -> Worker | None:
         """That worker, if it can take a call."""

@@ -69,7 +69,7 @@ class Sessions:
         if options.worker is not None:
             return self._roster.free(options.worker)
         if session is None or session.worker is None:
-            return self._roster.choose_idle() or self._roster.choose(None)
+            return self._roster.choose(None)
         if self.is_strict(options):
             return self._roster.free(session.worker)
         return self._roster.choose(session.worker)
