@@ -85,6 +85,9 @@ class ServiceTimes:
         nearly always of one operation, and then count with their mean.
         """
         first, count = operations[0], len(operations)
+        if count == 1:
+            self.add(first, held_ns[0] / 1e9)
+            return
         own = self._own.get(first)
         if own is None or own.count < _PLAIN or count >= len(_KEPT) or operations.count(first) < count:
             for operation, one_ns in zip(operations, held_ns, strict=True):

@@ -151,7 +151,8 @@ class Caller:
             except PoolError as error:
                 return refused(operation, error)
 
-        few, most = 2 * max(1, self._pool.size), min(_WAITING, self._pool.config.queue_limit // 2)
+        most = min(_WAITING, self._pool.config.queue_limit // 2)  # of this map's own it may be so many in any case
+        few = limit if limit <= most else 2 * max(1, self._pool.size)
         results = Results(
             admit,
             dispatcher.cancel,
@@ -162,8 +163,7 @@ class Caller:
         )
         try:
             results.read(items)
-            while not results.over:
-                ended = results.take()
+            while (ended := results.take()) is not None or not results.over:
                 if ended is None:
                     await results.more()
                     continue

@@ -77,7 +77,8 @@ class Results:
     def taken(self) -> None:
         """What `take` gave has been read."""
         self._count -= 1
-        self._room.set()
+        if self._feeder is not None:
+            self._room.set()
 
     @property
     def over(self) -> bool:
