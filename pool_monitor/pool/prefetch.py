@@ -45,8 +45,6 @@ def turns(executed: Sequence[int], total: int) -> list[int]:
     and what is left of the total is shared out evenly. Where they claim more than there was, that is shared out.
     """
     claimed = sum(executed)
-    if len(executed) == 1:
-        return [total]
     if claimed > total:
         return [total // len(executed)] * len(executed)
     between = (total - claimed) // len(executed)
