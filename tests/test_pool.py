@@ -189,8 +189,13 @@ async def test_map_reads_its_input_only_as_far_as_calls_may_be_in_flight(pool: P
 
 
 async def test_a_map_makes_no_more_calls_than_the_queue_takes() -> None:
+    async def numbers() -> AsyncIterator[int]:  # which waits for nothing
+        for number in range(500):
+            yield number
+
     async with ops_pool(size=1, queue_limit=20) as pool:
-        assert await read(pool.map("echo", range(500), in_flight=100_000)) == list(range(500))
+        for items in (range(500), numbers()):
+            assert await read(pool.map("echo", items, in_flight=100_000)) == list(range(500))
 
 
 async def test_map_gives_results_while_a_slow_source_has_no_more_to_give(pool: Pool) -> None:

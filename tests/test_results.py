@@ -125,6 +125,45 @@ async def test_calls_are_made_for_so_long_at_a_stretch_and_then_others_have_thei
     assert sorted(calls.cancelled) == list(range(100))
 
 
+async def test_a_source_that_waits_for_nothing_gives_others_their_turn_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, now, turns = Calls(), [0.0], []
+
+    async def source() -> AsyncIterator[int]:
+        for number in range(100):
+            now[0] += module._TURN / 10
+            yield number
+
+    monkeypatch.setattr(module, "monotonic", lambda: now[0])
+    results = calls.results(source(), 100)
+    while len(calls.made) < 100:
+        await asyncio.sleep(0)
+        turns.append(len(calls.made))
+    assert max(after - before for before, after in itertools.pairwise([0, *turns])) <= 12
+    await results.close()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_of_any_source_no_more_calls_are_made_than_can_wait_usefully(asynchronous: bool) -> None:
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(100):
+            yield number
+
+    calls, waiting = Calls(), [10]
+    source = numbers() if asynchronous else range(100)
+    results = calls.results(source, 100, few=2, enough=lambda: waiting[0] >= 10)
+    assert results.take() is None
+    reading = asyncio.ensure_future(taken(results))
+    await eventually(lambda: len(calls.made) == 2)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(calls.made) == 2
+    waiting[0] = 0
+    await eventually(lambda: len(calls.made) == 100)
+    calls.end(0)
+    assert await reading == 0
+    await results.close()
+
+
 async def test_leaving_many_calls_behind_gives_others_their_turn_and_cancels_all_though_it_is_cancelled() -> None:
     calls = Calls()
     results = calls.results(range(2000), 2000)
@@ -187,20 +226,6 @@ async def test_calls_beyond_a_few_are_made_only_while_too_few_wait() -> None:
         assert await taken(results) == number
     assert results.take() is None
     assert len(calls.made) == 12, "the few are made however many wait"
-    await results.close()
-
-
-async def test_calls_go_on_being_made_while_the_first_one_takes_long_and_others_are_done() -> None:
-    calls, waiting = Calls(), [10]
-    results = calls.results(range(100), 100, few=2, enough=lambda: waiting[0] >= 10)
-    assert results.take() is None
-    assert len(calls.made) == 2
-    reading = asyncio.ensure_future(taken(results))
-    await asyncio.sleep(0)
-    waiting[0] = 0
-    await eventually(lambda: len(calls.made) == 100)
-    calls.end(0)
-    assert await reading == 0
     await results.close()
 
 

@@ -133,8 +133,7 @@ class Caller:
         At most *in_flight* calls (default: twice the pool's size) are under way or finished and not yet read, so
         *items* may be endless; it is read as results are, and no further while 1,000 calls wait for workers, or half
         as many as the queue holds. However many calls there are, the event loop is left to others every millisecond.
-        Results come in the order of *items*, or with
-        ``ordered=False`` as they are ready.
+        Results come in the order of *items*, or with ``ordered=False`` as they are ready.
 
         The first error is raised where its result would stand and ends the iteration, or with
         ``return_exceptions=True`` takes the result's place; what *items* itself raises comes after all results.

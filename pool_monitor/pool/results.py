@@ -23,8 +23,8 @@ class Results:
     """At most *limit* calls, which *admit* makes of items, and which are under way or have ended and were not read.
     *cancel* ends a call. `take`, and where that gives None `more`, until it is `over`; `close` on whatever way out.
 
-    Of an iterable, calls beyond the first *few* are made only while *enough* says that too few wait: more would keep
-    no worker busier, take memory, and have their deadlines run.
+    Calls beyond the first *few* are made only while *enough* says that too few wait: more would keep no worker busier,
+    take memory, and have their deadlines run.
     """
 
     def __init__(
@@ -97,9 +97,10 @@ class Results:
             if self._line and self._line[0].future is not self._awaited:
                 self._awaited = self._line[0].future
                 self._awaited.add_done_callback(self._wake)
-            if self._source is not None and self._count < self._limit:
-                self._loop.call_later(_LOOK_AGAIN, self._wake)
+            again = None if self._source is None else self._look_again(self._wake)
             await self._waiter
+            if again is not None:
+                again.cancel()
         self._turn_ends = monotonic() + _TURN
 
     async def close(self) -> None:
@@ -124,6 +125,10 @@ class Results:
     def _has_room(self) -> bool:
         return self._count < self._limit and (self._count < self._few or not self._enough())
 
+    def _look_again(self, call: Callable[[], object]) -> asyncio.TimerHandle | None:
+        """Have *call* called soon if there is room as soon as fewer calls wait, which nothing tells."""
+        return self._loop.call_later(_LOOK_AGAIN, call) if self._count < self._limit else None
+
     def _fill(self) -> None:
         """Make as many calls as may be, or as can be in this turn."""
         while self._source is not None and self._has_room():
@@ -140,11 +145,17 @@ class Results:
 
     async def _feed(self, items: AsyncIterable[Any]) -> None:
         try:
-            source = aiter(items)
+            source, turn_ends = aiter(items), monotonic() + _TURN
             while True:
-                while self._count >= self._limit:
+                if monotonic() > turn_ends:  # the source need not wait for anything
+                    await asyncio.sleep(0)
+                    turn_ends = monotonic() + _TURN
+                while not self._has_room():
                     self._room.clear()
+                    again = self._look_again(self._room.set)
                     await self._room.wait()
+                    if again is not None:
+                        again.cancel()
                 item = await anext(source)
                 if self._closing:  # the source has kept the cancellation to itself
                     return
