@@ -14,13 +14,13 @@ from pool_monitor.pool.queue import Ahead
 
 _WEIGHT = 0.05  # of the newest duration
 _UNSURE = _WEIGHT / (2 - _WEIGHT)  # variance of a mean so weighted, for durations of variance 1
+_KEPT = 1 - _WEIGHT  # of the weight of those before
 _PLAIN = 20  # so many weigh alike, and fewer say nothing
 _OWN = 30  # durations of one operation that make it known by itself
 _OPERATIONS = 256
 BRIEF = 0.001  # seconds; to wait for such a call costs little
 _MARGIN = 2.5  # standard deviations; tests/test_admission.py shows what comes of it
 _SURELY = 3.0  # more of them than that
-_KEPT = tuple((1 - _WEIGHT) ** count for count in range(65))  # what so many new durations leave of the weight before
 
 
 class Outlook(NamedTuple):
@@ -45,15 +45,20 @@ class _Moments:
         self.count = 0
         self.mean = self.variance = 0.0
 
-    def add(self, seconds: float) -> None:
-        off = seconds - self.mean
-        count = self.count = self.count + 1
-        if count > _PLAIN:
-            self.mean += _WEIGHT * off
-            self.variance = (1 - _WEIGHT) * (self.variance + _WEIGHT * off * off)
-        else:
-            self.mean += off / count
-            self.variance = (1 - 1 / count) * (self.variance + off * off / count)
+    def add(self, seconds: float, times: int, kept: float) -> None:
+        """The same duration so many *times*, which leaves *kept* of the weight of those before."""
+        while times and self.count < _PLAIN:
+            times -= 1
+            kept = _KEPT**times
+            self.count += 1
+            off = seconds - self.mean
+            self.mean += off / self.count
+            self.variance = (1 - 1 / self.count) * (self.variance + off * off / self.count)
+        if times:
+            self.count += times
+            off = seconds - self.mean
+            self.mean = seconds - kept * off
+            self.variance = kept * (self.variance + (1 - kept) * off * off)
 
 
 class ServiceTimes:
@@ -69,39 +74,28 @@ class ServiceTimes:
         self._own: dict[str, _Moments] = {}
         self.longest = math.inf  # seconds that no call is expected to exceed, as of the last `look`
 
-    def add(self, operation: str, seconds: float) -> None:
-        """A call of *operation* held its worker for *seconds*."""
+    def add(self, operation: str, seconds: float, times: int = 1) -> None:
+        """A call of *operation* held its worker for *seconds*, so many *times*."""
         if seconds > self.longest:
             self.longest = math.inf  # until the next look
-        self._all.add(seconds)
+        kept = _KEPT if times == 1 else _KEPT**times
+        self._all.add(seconds, times, kept)
         own = self._own.get(operation)
         if own is None and len(self._own) < _OPERATIONS:
             own = self._own[operation] = _Moments()
         if own is not None:
-            own.add(seconds)
+            own.add(seconds, times, kept)
 
     def add_all(self, operations: Sequence[str], held_ns: Sequence[int]) -> None:
         """Calls of these operations held their workers for so many nanoseconds each. Those that answer together are
         nearly always of one operation, and then count with their mean.
         """
         first, count = operations[0], len(operations)
-        if count == 1:
-            self.add(first, held_ns[0] / 1e9)
+        if operations.count(first) == count:
+            self.add(first, sum(held_ns) / 1e9 / count, count)
             return
-        own = self._own.get(first)
-        if own is None or own.count < _PLAIN or count >= len(_KEPT) or operations.count(first) < count:
-            for operation, one_ns in zip(operations, held_ns, strict=True):
-                self.add(operation, one_ns / 1e9)
-            return
-        seconds = sum(held_ns) / 1e9 / count
-        if seconds > self.longest:
-            self.longest = math.inf
-        kept = _KEPT[count]
-        for moments in (self._all, own):  # what `add` comes to when it is done *count* times
-            off = seconds - moments.mean
-            moments.count += count
-            moments.mean = seconds - kept * off
-            moments.variance = kept * (moments.variance + (1 - kept) * off * off)
+        for operation, one_ns in zip(operations, held_ns, strict=True):
+            self.add(operation, one_ns / 1e9)
 
     def look(self) -> None:
         """Decide anew what no call is expected to exceed: infinity while too little is known."""

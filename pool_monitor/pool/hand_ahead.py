@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 HELD_UP = 0.005  # seconds after which calls handed ahead are taken back from a worker that does not get to them
 LOOK_EVERY = 32  # calls that ended, or have to wait, between two looks at how far ahead to hand over
 _WEIGHT = 0.05  # of the latest call in the mean
-_MOST = 64  # calls that count, of those that answered together
-_LEFT = tuple((1 - _WEIGHT) ** count for count in range(_MOST + 1))  # of the mean before, after so many
 
 
 class HandAhead:
@@ -64,7 +62,7 @@ class HandAhead:
     def executed(self, execution_ns: int, count: int) -> None:
         """*count* calls took so long together."""
         mean = execution_ns / count
-        self._execution_ns = mean + _LEFT[min(count, _MOST)] * (self._execution_ns - mean)
+        self._execution_ns = mean + (1 - _WEIGHT) ** count * (self._execution_ns - mean)
 
     def saw(self, open_calls: int) -> None:
         """So many calls have not ended."""
