@@ -225,6 +225,16 @@ async def test_a_result_that_nobody_waits_for_any_more_is_given_back(tmp_path: P
         await eventually(lambda: not lent_by(pool))
 
 
+async def test_a_view_that_came_as_its_caller_was_cancelled_is_given_back_though_the_task_is_kept() -> None:
+    async with wire_pool() as pool:
+        task = asyncio.ensure_future(pool.options(zero_copy=True).run("bytes", MIB))
+        while not lent_by(pool):  # this comes before the task, which is woken in the same turn
+            await asyncio.sleep(0)
+        task.cancel()
+        await eventually(lambda: not lent_by(pool))
+        assert task.cancelled()
+
+
 async def test_a_worker_that_goes_on_lending_behind_a_view_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_UNTAKEN", 3)
     async with wire_pool(restart_limit=100, backoff_min=0.001, backoff_max=0.01) as pool:

@@ -71,6 +71,7 @@ class Caller:
             result = await call.future
         except asyncio.CancelledError:
             dispatcher.cancel(call)
+            del call  # whoever keeps the cancelled task keeps this frame, and so would keep a result that came just now
             raise
         return as_view(result) if self._options.zero_copy else result
 
@@ -99,6 +100,7 @@ class Caller:
         except asyncio.CancelledError:
             if call is not None:
                 dispatcher.cancel(call)
+                call = None  # as in `run`
             raise
         worker = None if call is None or call.worker is None else call.worker.id
         return CallResult(result, error, worker, time.monotonic() - started)
@@ -169,8 +171,10 @@ class Caller:
                 error = ended.exception()
                 if error is not None and not return_exceptions:
                     raise error
-                result = ended.result() if error is None else error
-                yield as_view(result) if self._options.zero_copy else result
+                if error is None and self._options.zero_copy:
+                    yield as_view(ended.result())  # and is not kept here while the next one is waited for
+                else:
+                    yield ended.result() if error is None else error
                 results.taken()
             if results.failure is not None:
                 raise results.failure
