@@ -45,7 +45,7 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How a pool treats its calls and its workers. Times are seconds, sizes bytes.
 
     Fields are given as keywords of `Pool`, or in the table ``[pool]`` of a TOML file (`load`). Each is described where
-    it stands in pool_monitor/config.py, and with its default in a table in docs/MONITORING_GUIDE.md.
+    it stands in pool_monitor/config.py, and with its default in a table in docs/POOL_GUIDE.md.
 
     Calls: timeout, queue_limit, max_wait, shed, retries, retry_errors, retry_budget, cancel_grace.
     Workers: python, env, sys_path, init_args, init_kwargs, codec, frame_limit, concurrency, prefetch, command,
@@ -95,7 +95,7 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     codec: Literal["auto", "json", "msgpack", "pickle"] = "auto"
     """What arguments and results are carried in. ``auto``: msgpack where both sides have it, else JSON. ``pickle``
     carries any object, and lets a worker run code in the service: only for targets you trust as you do yourself. What
-    arrives as what: the table What travels in docs/MONITORING_GUIDE.md."""
+    arrives as what: the table What travels in docs/POOL_GUIDE.md."""
     frame_limit: Annotated[int, Meta(ge=1024, le=2**32 - 1)] = 64 * 1024 * 1024
     """Largest message; a call whose arguments or result are larger fails, and so does `try_run` of a generator whose
     items are larger together. Decoded, a message of nothing but empty dicts takes some 70 times as much memory."""

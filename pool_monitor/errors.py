@@ -217,7 +217,7 @@ class OperationError(PoolError):
 
 class PayloadError(OperationError):
     """Arguments, result or session data that cannot be carried: nothing the codec has a form for, or over the frame
-    limit. The text says what to do. What each codec carries: docs/MONITORING_GUIDE.md, "What travels".
+    limit. The text says what to do. What each codec carries: docs/POOL_GUIDE.md, "What travels".
     """
 
     category = "communication"

@@ -17,12 +17,27 @@ from tests.support import eventually, ops_pool
 from tests.targets import values
 
 ROOT = Path(__file__).parent.parent
-GUIDE = (ROOT / "docs" / "MONITORING_GUIDE.md").read_text()
+GUIDES = {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*_GUIDE.md"))}
 CODECS = ("msgpack", "json", "pickle")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+def blocks(language: str, guide: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", GUIDES[guide], re.MULTILINE | re.DOTALL)
+
+
+PROGRAMS = [
+    pytest.param(guide, code, id=f"{guide}-{n}")
+    for guide in GUIDES
+    for n, code in enumerate(blocks("python", guide), 1)
+]
+
+
+def write_files(guide: str, folder: Path) -> None:
+    """What the programs of *guide* find beside them: the code that begins with its file's name, and the settings."""
+    for code in blocks("python", guide):
+        if name := re.match(r"# (\w+\.py)\n", code):
+            (folder / name[1]).write_text(code)
+    (folder / "pool-monitor.toml").write_text((blocks("toml", guide) or [""])[0])
 
 
 def test_tables_and_frames_in_the_docs_are_drawn_from_the_code():
@@ -41,9 +56,9 @@ def test_every_relative_link_in_the_docs_leads_somewhere():
 # -- what the guide says ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=range(1, len(blocks("python")) + 1))
-def test_the_code_in_the_guide_runs(code: str, tmp_path: Path):
-    (tmp_path / "pool-monitor.toml").write_text(blocks("toml")[0])
+@pytest.mark.parametrize(("guide", "code"), PROGRAMS)
+def test_the_code_in_the_guides_runs(guide: str, code: str, tmp_path: Path):
+    write_files(guide, tmp_path)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=40, check=False,
@@ -51,8 +66,28 @@ def test_the_code_in_the_guide_runs(code: str, tmp_path: Path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_web_service_of_the_guide_answers_and_streams_and_says_whether_it_is_ready(tmp_path: Path):
+    write_files("POOL_GUIDE", tmp_path)
+    asked = """
+import asyncio, httpx
+from app import app, pool
+async def main():
+    async with app.router.lifespan_context(app):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+            print((await client.post("/words", content="a b c")).text)
+            print((await client.post("/lines", content="a\\n b")).text.split())
+            print((await client.get("/monitor/readyz")).status_code, pool.status().state)
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", asked],
+        cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=40, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "3\n['a', 'b']\n200 running\n")
+
+
 async def test_the_alarms_of_the_guide_tell_of_crashes_crash_loops_and_the_breaker(caplog: pytest.LogCaptureFixture):
-    [code] = [block for block in blocks("python") if "ALARMS" in block]
+    [code] = [block for block in blocks("python", "MONITORING_GUIDE") if "ALARMS" in block]
     caplog.set_level(logging.DEBUG, "my_service.pool")
     try:
         exec(code, {})
@@ -72,7 +107,7 @@ async def test_the_alarms_of_the_guide_tell_of_crashes_crash_loops_and_the_break
 
 def travels() -> list[list[str]]:
     """The rows of the table, as what stands in backticks or is said instead."""
-    table = GUIDE.partition("## What travels")[2].partition("\n## ")[0]
+    table = GUIDES["POOL_GUIDE"].partition("## What travels")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines() if row.startswith("| ")]
     assert rows[0] == ["sent", *(f"`{codec}`" for codec in CODECS)]
     return [[cell.split("`")[1] if "`" in cell else cell for cell in row] for row in rows[1:]]

@@ -54,7 +54,7 @@ class Caller:
         operation is interrupted, or its worker killed and replaced after ``cancel_grace``.
 
         Arguments are encoded when a worker takes the call: do not change them before. Not everything arrives as it
-        was sent: except with ``codec="pickle"`` tuples become lists, for one. What does is in docs/MONITORING_GUIDE.md,
+        was sent: except with ``codec="pickle"`` tuples become lists, for one. What does is in docs/POOL_GUIDE.md,
         "What travels".
 
         Raises OperationError when the target raised; PayloadError when arguments or result cannot be carried;
