@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -18,6 +19,7 @@ import pytest
 
 from pool_monitor import (
     ConfigError,
+    Monitor,
     OperationCancelled,
     OperationError,
     OperationTimeout,
@@ -481,6 +483,23 @@ async def test_a_late_answer_reaches_nobody() -> None:
         assert pool.status().busy == 1  # its caller is gone, it holds up the worker
         assert await pool.run("echo", "mine") == "mine"
         assert await pool.run("pid") == pid
+
+
+@pytest.mark.parametrize("session", [None, "s"])
+async def test_a_result_that_a_held_up_loop_reads_past_the_deadline_does_not_count(session: str | None) -> None:
+    async with ops_pool() as pool, Monitor(pool) as monitor:
+        caller = pool.options(timeout=0.2, session=session)
+        call = asyncio.create_task(caller.run("remember", 1) if session else caller.run("echo", 1))
+        await asyncio.sleep(0)  # it has been sent
+        time.sleep(0.4)  # meanwhile its result has come
+        with pytest.raises(OperationTimeout, match=r"was read 0\.\d+ s later: something holds up the event loop"):
+            await call
+        operation = "remember" if session else "echo"
+        assert monitor.snapshot().pools["ops"].operations[operation].timeouts == 1
+        if session:
+            assert pool.session(session).data == {}
+        assert await pool.run("echo", 2) == 2
+        assert pool.status().busy == 0
 
 
 async def test_an_answer_to_a_call_that_is_not_open_costs_the_worker_that_gave_it(pool: Pool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from pool_monitor.errors import PoisonedCall, PoolError, WorkerDied
+from pool_monitor.errors import OperationTimeout, PoisonedCall, PoolError, WorkerDied
 
 if TYPE_CHECKING:
     from pool_monitor.pool.queue import WaitQueue
@@ -83,6 +83,24 @@ class Call(Struct, eq=False):
                 self.future.set_exception(error)
         if self.items is not None:
             self.items.wake()
+
+    def timed_out(self, timeout: float, late_s: float = 0.0) -> OperationTimeout:
+        """What its caller gets at its deadline; *timeout*: of calls that bring none. *late_s*: the result is there, and
+        was read so long after the deadline, since the event loop was held up.
+        """
+        on = self.worker.id if self.worker is not None else "?"
+        own = self.options.timeout
+        text = f"{self.operation} was not done within its timeout of {timeout if own is None else own:g} s, on {on}"
+        if late_s:
+            text += f"; its result was read {late_s:.3g} s later: something holds up the event loop of the service"
+        return OperationTimeout(text)
+
+    def late(self, now_ns: int, timeout: float) -> OperationTimeout | None:
+        """What its caller gets in place of a result that a held-up loop reads past the deadline: the loop reads
+        what has come before it looks at its timers.
+        """
+        late_s = now_ns / 1e9 - self.deadline
+        return self.timed_out(timeout, late_s) if late_s > 0 else None
 
     def outlived(self, *, reading: bool) -> None:
         """A worker has ended that held it and had not begun it; *reading*: while it read this very call."""

@@ -22,7 +22,6 @@ from pool_monitor import events
 from pool_monitor.errors import (
     OperationCancelled,
     OperationError,
-    OperationTimeout,
     PayloadError,
     PoolClosed,
     PoolError,
@@ -339,8 +338,8 @@ class Dispatcher:
         times, elapsed_ns = reply.times, now_ns - call.started_ns
         if times.execution_ns > elapsed_ns or (times.cpu_ns or 0) > elapsed_ns:
             times = times.within(elapsed_ns)
-        if call.done or call.trial or call.session is not None:
-            self._end(call, None, reply.result, times, now_ns)
+        if call.done or call.trial or call.session is not None or call.deadline * 1e9 < now_ns:
+            self._end(call, call.late(now_ns, self.config.timeout), reply.result, times, now_ns)
             return False
         call.done = True
         call.running = False
@@ -382,11 +381,12 @@ class Dispatcher:
             return
         now_ns = self._now_ns()
         if not call.done:
-            if call.session is not None and data is not None:
+            late = call.late(now_ns, self.config.timeout)
+            if call.session is not None and data is not None and late is None:
                 call.session.data = data
             times = times.within(now_ns - call.started_ns)
             self._ahead.executed(times.execution_ns, 1)
-            self._end(call, None, result, times, now_ns)
+            self._end(call, late, result, times, now_ns)
         self._release(worker, call, now_ns)
 
     def failed(self, worker: Worker, call_id: int, failure: Failure, times: CallTimes | None) -> None:
@@ -537,17 +537,13 @@ class Dispatcher:
     def _expire(self, calls: list[Call]) -> None:
         now = self._loop.time()
         for call in calls:
-            worker = call.worker
             if not call.running:
                 text = self.gate.nobody(self.paused, self.roster.capacity)
                 self._interrupt(call, self.rejected(QueueTimeout, text, call), "timeout")
             elif call.deadline > now:  # it was to wait no longer, and has been handed over within this loop
                 self._deadlines.add(call, call.deadline)
             else:
-                on = worker.id if worker is not None else "?"
-                timeout = self.config.timeout if call.options.timeout is None else call.options.timeout
-                text = f"{call.operation} was not done within its timeout of {timeout:g} s, on {on}"
-                self._interrupt(call, OperationTimeout(text), "timeout")
+                self._interrupt(call, call.timed_out(self.config.timeout), "timeout")
 
     def _end(
         self, call: Call, error: BaseException | None, result: Any = None, times: CallTimes | None = None,
