@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import subprocess
 import time
@@ -92,10 +93,20 @@ def interpreter(version: str) -> str:
     return interpreters()[version]
 
 
-@cache
 def interpreters() -> dict[str, str]:
-    """Other Pythons of this machine, by version such as ``3.8``: from PATH, and where pyenv keeps them."""
-    names = [f"python3.{minor}" for minor in range(8, 16)]
+    """Other Pythons of this machine that a worker can run in, by version such as ``3.8``."""
+    return {version: path for version, path in _pythons().items() if _numbers(version) >= (3, 8)}
+
+
+def old_interpreters() -> dict[str, str]:
+    """Those that are too old for a worker."""
+    return {version: path for version, path in _pythons().items() if _numbers(version) < (3, 8)}
+
+
+@cache
+def _pythons() -> dict[str, str]:
+    """The Pythons of this machine by version, oldest first: from PATH, and where pyenv keeps them."""
+    names = ["python2.7", *(f"python3.{minor}" for minor in range(6, 16))]
     candidates = [path for name in names if (path := shutil.which(name))]
     candidates += map(str, sorted(Path.home().glob(".pyenv/versions/*/bin/python")))
     found: dict[str, str] = {}
@@ -106,6 +117,10 @@ def interpreters() -> dict[str, str]:
         except OSError:
             continue
         version = done.stdout.strip()
-        if done.returncode == 0 and version.startswith("3.") and int(version[2:]) >= 8:
+        if done.returncode == 0 and re.fullmatch(r"\d+\.\d+", version):
             found.setdefault(version, path)
-    return dict(sorted(found.items(), key=lambda item: int(item[0][2:])))
+    return dict(sorted(found.items(), key=lambda item: _numbers(item[0])))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))

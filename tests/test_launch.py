@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from pool_monitor import ConfigError, Pool, StartError, telemetry
 from pool_monitor.pool.transport import child
-from tests.support import OPS, TARGETS, alive, eventually, ops_pool
+from tests.support import OPS, TARGETS, alive, eventually, old_interpreters, ops_pool
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -229,3 +231,56 @@ async def test_a_file_that_imports_relative_to_its_package_is_asked_for_as_its_m
             pass
     async with Pool("package.ops", size=1, sys_path=[str(tmp_path)]) as pool:
         assert await pool.run("value") == 5
+
+
+# -- interpreters -------------------------------------------------------------------------------------------------
+
+
+@METHODS
+async def test_a_directory_in_place_of_an_interpreter_is_called_one(tmp_path: Path, method: str) -> None:
+    needed = "python= needs a Python interpreter of version 3.8 or later, by its path or by its name on PATH"
+    with pytest.raises(StartError) as refusal:
+        async with Pool(OPS, size=1, python=str(tmp_path), start_method=method):
+            pass
+    assert str(refusal.value) == f"cannot run '{tmp_path}': it is a directory; {needed}"
+
+
+@METHODS
+async def test_the_directory_of_a_virtual_environment_is_answered_with_its_interpreter(
+    tmp_path: Path, method: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    with pytest.raises(StartError, match=f"it is a directory, whose interpreter is '{tmp_path}/bin/python'; python= "):
+        async with Pool(OPS, size=1, python=str(tmp_path), start_method=method):
+            pass
+
+
+def old_interpreter(version: str, tmp_path: Path) -> str:
+    """Python of that version, or where there is none, this one with the version that it would have."""
+    real = old_interpreters().get(version)
+    if real is not None:
+        return real
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.version_info = {(*map(int, version.split('.')), 0)}\n")
+    script = tmp_path / "python"
+    script.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(tmp_path))} exec {shlex.quote(sys.executable)} "$@"\n')
+    script.chmod(0o755)
+    return str(script)
+
+
+@METHODS
+@pytest.mark.parametrize("version", ["2.7", "3.6", "3.7"])
+async def test_an_interpreter_that_is_too_old_says_so(version: str, method: str, tmp_path: Path) -> None:
+    python = old_interpreter(version, tmp_path)
+    with pytest.raises(StartError, match=rf"need Python 3\.8 or later, and .* is Python {version}\.\d+$"):
+        async with Pool(OPS, size=1, python=python, start_method=method):
+            pass
+
+
+def test_every_python_can_read_the_program_of_a_worker() -> None:
+    source = Path(PROGRAM).read_text()
+    assert source.isascii()  # Python 2 takes nothing else without being told
+    tree = ast.parse(source)
+    annotated = [node for node in ast.walk(tree) if isinstance(node, ast.AnnAssign | ast.FunctionDef | ast.JoinedStr)]
+    assert annotated == []
+    assert not any(isinstance(node, ast.ImportFrom) for node in tree.body)  # such as one from __future__

@@ -170,6 +170,9 @@ class Launcher:
         program, _ = self.program
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         if isinstance(error, OSError) and error.errno in _NO_PROGRAM:
+            if os.sep in program and Path(program).is_dir():
+                inside = Path(program, "bin", "python")  # of a virtual environment, or of an installation
+                why = "it is a directory" + (f", whose interpreter is {str(inside)!r}" if inside.exists() else "")
             needed = "command= needs a program" if self._launch.command else PYTHON_NEEDED
             why += f"; {needed}, by its path or by its name on PATH"
         return StartError(f"cannot run {program!r}: {why}")

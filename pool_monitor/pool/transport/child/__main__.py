@@ -1,18 +1,21 @@
 """Run by path in the interpreter of the target, as a worker or as a zygote. Loads its neighbours under a private
 name, so that nothing of ours can be mistaken for a module of the target's, and from their compiled form, which a
 script is never given.
+
+Every Python can read this file, 2.7 too, so that one which is too old for the rest says so in words.
 """
 
-from __future__ import annotations
-
-import importlib
-import importlib.util
 import os
 import sys
 
 _PACKAGE = "_pool_monitor_child"
 
 if __name__ == "__main__":
+    if sys.version_info < (3, 8):
+        version = ".".join(map(str, sys.version_info[:3]))
+        sys.exit("pool_monitor: workers need Python 3.8 or later, and %s is Python %s" % (sys.executable, version))
+    import importlib.util
+
     here = os.path.dirname(os.path.abspath(__file__))
     if sys.path and os.path.abspath(sys.path[0]) == here:
         del sys.path[0]  # put there because this file is run by path: not the target's business
