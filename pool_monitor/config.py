@@ -12,9 +12,9 @@ import itertools
 import os
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, TypeVar, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -185,6 +185,58 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 )
 
 
+class PoolFields(TypedDict, total=False):
+    """The fields of `PoolConfig` as keywords, for type checkers: what ``Pool(target, **fields)`` takes."""
+
+    timeout: float
+    queue_limit: int
+    max_wait: float | None
+    shed: bool
+    retries: int | None
+    retry_errors: list[str] | tuple[str, ...]
+    retry_budget: float
+    cancel_grace: float
+    python: str | None
+    env: dict[str, str]
+    sys_path: list[str] | tuple[str, ...]
+    init_args: list[Any] | tuple[Any, ...]
+    init_kwargs: dict[str, Any]
+    codec: Literal["auto", "json", "msgpack", "pickle"]
+    frame_limit: int
+    concurrency: int
+    prefetch: int
+    command: list[str] | tuple[str, ...]
+    start_method: Literal["auto", "zygote", "exec"]
+    preload: list[str] | tuple[str, ...]
+    start_timeout: float
+    stop_grace: float
+    kill_grace: float
+    drain_timeout: float
+    backoff_min: float
+    backoff_max: float
+    restart_limit: int
+    restart_period: float
+    warmup: Literal["parallel", "sequential", "staged"]
+    health_interval: float
+    health_timeout: float
+    health_misses: int
+    recycle_calls: int | None
+    recycle_age: float | None
+    recycle_rss: int | None
+    recycle_jitter: float
+    breaker_failures: int
+    breaker_ratio: float
+    breaker_minimum: int
+    breaker_window: float
+    breaker_open: float
+    breaker_trials: int
+    breaker_successes: int
+    session_ttl: float
+    session_limit: int
+    session_data_limit: int
+    affinity: Literal["hint", "strict"]
+
+
 class ServiceConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a running monitor is reached from other terminals."""
 
@@ -334,7 +386,7 @@ ConfigT = TypeVar("ConfigT", bound=Struct)
 _OF_POOL = ("target", "name", "size", "min_size", "max_size")  # arguments of Pool that are no fields
 
 
-def build(kind: type[ConfigT], base: ConfigT | None, fields: dict[str, Any]) -> ConfigT:
+def build(kind: type[ConfigT], base: ConfigT | None, fields: Mapping[str, Any]) -> ConfigT:
     """A *kind* from *base* (or the defaults) with *fields* replaced.
 
     Raises ConfigError for an unknown field, naming the nearest one there is, for a bad value, and for a *base* that

@@ -545,6 +545,14 @@ async def test_what_is_done_to_a_copy_of_the_data_does_not_change_the_session(po
     assert await session.run("remember", "b") == ["a", "b"]
 
 
+async def test_options_of_a_session_and_of_options_add_up(pool: Pool) -> None:
+    session = pool.session("s")
+    assert await session.options(timeout=5).options(priority=1).run("remember", "a") == ["a"]
+    with pytest.raises(OperationTimeout):
+        await session.options(timeout=0.05).options(priority=1).run("sleep", 60)
+    assert session.data == {"words": ["a"]}
+
+
 async def test_session_data_survives_a_killed_worker(pool: Pool) -> None:
     session = pool.session("s")
     await session.run("remember", "a")

@@ -1,4 +1,8 @@
-"""How operations are called: `run`, `stream` and `map`, with options of one's own or on behalf of a session."""
+"""How operations are called: `run`, `stream` and `map`, with options of one's own or on behalf of a session.
+
+`Caller` is what code that uses a pool may ask for, so that it can be given something else in a test. `PoolCaller` is
+what pools have.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import msgspec
 
@@ -27,7 +31,7 @@ _WAITING = 1000  # calls that wait for workers, with which a `map` has no need t
 
 
 class CallResult(NamedTuple):
-    """How a call ended: what `Caller.try_run` returns."""
+    """How a call ended: what `Pool.try_run` returns."""
 
     result: Any
     """What the operation returned; None when it failed."""
@@ -39,8 +43,50 @@ class CallResult(NamedTuple):
     """From the call to its end."""
 
 
-class Caller:
-    """Calls a pool's operations. `Pool` is one, `Pool.options` makes others, a `Session` is one."""
+@runtime_checkable
+class Caller(Protocol):
+    """Runs operations: what code that uses a pool needs of it, whatever it is.
+
+    A `Pool`, a `Session`, what `options` returns and `pool_monitor.testing.InlinePool` are callers, and so is anything
+    of your own with these four methods. Each does what the method of that name of `Pool` does.
+    """
+
+    async def run(self, operation: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Run *operation* and return its result."""
+
+    def stream(self, operation: str, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        """Iterate over what a generator *operation* yields."""
+
+    def map(
+        self,
+        operation: str,
+        items: Iterable[Any] | AsyncIterable[Any],
+        /,
+        *,
+        ordered: bool = True,
+        in_flight: int | None = None,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> AsyncGenerator[Any, None]:
+        """Run *operation* once for each of *items*; iterate over the results."""
+
+    def options(
+        self,
+        *,
+        timeout: float | None = None,
+        session: str | None = None,
+        idempotent: bool | None = None,
+        priority: int | None = None,
+        key: str | None = None,
+        worker: str | None = None,
+        affinity: str | None = None,
+        zero_copy: bool | None = None,
+    ) -> Caller:
+        """The same caller with other options."""
+
+
+class PoolCaller:
+    """Calls a pool's operations. `Pool` is one, `options` makes others, a `Session` is one."""
 
     def __init__(self, pool: Pool, options: Options) -> None:
         self._pool = pool
@@ -181,8 +227,38 @@ class Caller:
         finally:
             await results.close()
 
+    def options(
+        self,
+        *,
+        timeout: float | None = None,
+        session: str | None = None,
+        idempotent: bool | None = None,
+        priority: int | None = None,
+        key: str | None = None,
+        worker: str | None = None,
+        affinity: str | None = None,
+        zero_copy: bool | None = None,
+    ) -> PoolCaller:
+        """A light caller with the same `run`, `stream` and `map`, and these options on top of this one's. Costs nothing
+        to make.
 
-class Session(Caller):
+        *timeout*: seconds for queue and execution together. *session*: on behalf of that session. *idempotent*:
+        running it twice does no harm, so it may be sent again when it failed and not through itself. *priority*: higher
+        goes first. *key*: calls of different keys take turns in the queue. *worker*: only on that slot. *affinity*:
+        ``hint`` or ``strict``, what the session's worker means, as in `PoolConfig.affinity`.
+
+        *zero_copy*: a result, or an item of a stream, that is ``bytes`` comes as a read-only ``memoryview``. From 128
+        KiB on it is, wherever possible, memory that is shared with the worker, and is not copied here. It is good for
+        as long as you keep it, or a slice or an array made of it, also when the worker has ended or the pool is closed.
+        All that time it takes room from the worker's next large results, which then come a slower way: use it and let
+        it go, or copy it with ``bytes()``. The worker leaves it alone; one that runs wild could change it as you read.
+        """
+        changes = {"timeout": timeout, "session": session, "idempotent": idempotent, "priority": priority}
+        changes |= {"key": key, "worker": worker, "affinity": affinity, "zero_copy": zero_copy}
+        return PoolCaller(self._pool, with_options(self._options, changes))
+
+
+class Session(PoolCaller):
     """A caller bound to one session: runs like a pool does. Made by `Pool.session`.
 
     Leaving its ``async with`` block ends nothing: the session and its data are kept until they were unused for

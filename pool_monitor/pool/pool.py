@@ -15,15 +15,15 @@ import re
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, Unpack
 
 import anyio
 
 from pool_monitor import events
-from pool_monitor.config import PoolConfig, build
+from pool_monitor.config import PoolConfig, PoolFields, build
 from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError, WrongLoop
 from pool_monitor.log import logger, prepare
-from pool_monitor.pool.caller import Caller, Session, with_options
+from pool_monitor.pool.caller import PoolCaller, Session, with_options
 from pool_monitor.pool.calls import Options
 from pool_monitor.pool.slots import Slots
 from pool_monitor.pool.transport.launch import Launch, Launcher, settled
@@ -55,7 +55,7 @@ class DrainResult(NamedTuple):
     """Of those, calls whose worker had to be killed."""
 
 
-class Pool(Caller):
+class Pool(PoolCaller):
     """A pool of worker processes that load *target* and run its operations.
 
     *target* is ``"module:attribute"`` or ``"path/to/file.py:attribute"``; the attribute is a class, instantiated
@@ -86,7 +86,7 @@ class Pool(Caller):
         min_size: int = 1,
         max_size: int | None = None,
         config: PoolConfig | None = None,
-        **fields: Any,
+        **fields: Unpack[PoolFields],
     ) -> None:
         super().__init__(self, Options())
         self.config = build(PoolConfig, config, fields)
@@ -138,35 +138,6 @@ class Pool(Caller):
     def size(self) -> int:
         """How many workers the pool wants."""
         return self._size
-
-    def options(
-        self,
-        *,
-        timeout: float | None = None,
-        session: str | None = None,
-        idempotent: bool | None = None,
-        priority: int | None = None,
-        key: str | None = None,
-        worker: str | None = None,
-        affinity: str | None = None,
-        zero_copy: bool | None = None,
-    ) -> Caller:
-        """A light caller with the same `run`, `stream` and `map`, and options of its own. Costs nothing to make.
-
-        *timeout*: seconds for queue and execution together. *session*: on behalf of that session. *idempotent*:
-        running it twice does no harm, so it may be sent again when it failed and not through itself. *priority*: higher
-        goes first. *key*: calls of different keys take turns in the queue. *worker*: only on that slot. *affinity*:
-        ``hint`` or ``strict``, what the session's worker means, as in `PoolConfig.affinity`.
-
-        *zero_copy*: a result, or an item of a stream, that is ``bytes`` comes as a read-only ``memoryview``. From 128
-        KiB on it is, wherever possible, memory that is shared with the worker, and is not copied here. It is good for
-        as long as you keep it, or a slice or an array made of it, also when the worker has ended or the pool is closed.
-        All that time it takes room from the worker's next large results, which then come a slower way: use it and let
-        it go, or copy it with ``bytes()``. The worker leaves it alone; one that runs wild could change it as you read.
-        """
-        changes = {"timeout": timeout, "session": session, "idempotent": idempotent, "priority": priority}
-        changes |= {"key": key, "worker": worker, "affinity": affinity, "zero_copy": zero_copy}
-        return Caller(self, with_options(self._options, changes))
 
     def session(self, session_id: str, *, affinity: str | None = None) -> Session:
         """A caller on behalf of one session: its operations share ``session.data`` and prefer the same worker, or with
