@@ -428,7 +428,7 @@ def test_json_gives_back_what_it_takes(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codec", "value"), [("json", b"raw"), ("json", math.nan), ("json", {1}), ("msgpack", 2**64), ("msgpack", "\ud83d")]
+    ("codec", "value"), [("json", b"raw"), ("json", math.nan), ("msgpack", 2**64), ("msgpack", "\ud83d")]
 )
 async def test_what_cannot_be_carried_comes_back_with_the_remedy(codec: str, value: Any) -> None:
     async with values_pool(codec=codec) as pool:
@@ -460,8 +460,6 @@ def test_the_package_msgpack_gives_what_msgspec_gives(monkeypatch: pytest.Monkey
         assert (
             theirs.decode(theirs.encode(value)) == ours.decode(ours.encode(value)) == ours.decode(theirs.encode(value))
         )
-    with pytest.raises(TypeError, match=r"; convert it, or use codec='pickle'$"):
-        theirs.encode({1, 2})
 
 
 # -- the handshake, from the other side ---------------------------------------------------------------------------

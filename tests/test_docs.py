@@ -7,6 +7,7 @@ import logging
 import re
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -113,27 +114,60 @@ def travels() -> list[list[str]]:
     return [[cell.split("`")[1] if "`" in cell else cell for cell in row] for row in rows[1:]]
 
 
+REMEDIES = {"json": "codec='json'", "pickle": "codec='pickle'", "msgpack": "codec='auto' with msgpack installed"}
+
+
 @pytest.fixture(scope="module")
-async def pools(anyio_backend: str) -> Any:
-    """A pool for each codec, whose workers can make every value too."""
-    path = (str(ROOT / "tests"), str(ROOT))
-    opened = {codec: Pool("tests.targets:values", size=1, name=codec, codec=codec, sys_path=path) for codec in CODECS}
-    async with opened["msgpack"], opened["json"], opened["pickle"]:
-        yield opened
+async def pools(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A pool for each codec, whose workers can make every value too, and one whose workers have no msgspec."""
+    hidden = tmp_path_factory.mktemp("hidden")
+    (hidden / "msgspec.py").write_text("raise ImportError\n")
+    settings = {codec: {} for codec in CODECS} | {
+        "package": {"env": {"PYTHONPATH": str(hidden)}, "start_method": "exec"}
+    }
+    async with AsyncExitStack() as stack:
+        yield {
+            name: await stack.enter_async_context(
+                Pool(
+                    "tests.targets:values", size=1, name=name, codec="msgpack" if name == "package" else name,
+                    sys_path=(str(ROOT / "tests"), str(ROOT)), **more,
+                )
+            )
+            for name, more in settings.items()
+        }  # fmt: skip
 
 
-@pytest.mark.parametrize("codec", CODECS)
-@pytest.mark.parametrize("row", travels(), ids=lambda row: row[0])
+def cell(row: list[str], codec: str) -> str:
+    return row[1 + CODECS.index("msgpack" if codec == "package" else codec)]
+
+
+def cells(*, refused: bool) -> Any:
+    """Every row with every codec that carries its value, or refuses it."""
+    found = [(row, codec) for row in travels() for codec in (*CODECS, "package")]
+    chosen = [(row, codec) for row, codec in found if (cell(row, codec) == "refused") is refused]
+    return pytest.mark.parametrize(
+        ("row", "codec"), chosen, ids=lambda value: value if type(value) is str else value[0]
+    )
+
+
+@cells(refused=False)
 async def test_values_travel_as_the_guide_says(row: list[str], codec: str, pools: dict[str, Pool]):
-    sent, word = row[0], row[1 + CODECS.index(codec)]
+    sent, word = row[0], cell(row, codec)
     pool, value = pools[codec], values.value(row[0])
-    if word == "refused":
-        with pytest.raises(PayloadError, match="the arguments cannot be carried"):
-            await pool.run("echo", value)
-        with pytest.raises(PayloadError, match="the result cannot be carried"):
-            await pool.run("value", sent)
-        return
     arrived = values.value(sent if word == "same" else word)
     assert await pool.run("seen", value) == repr(arrived), "there"
     back = await pool.run("value", sent)
-    assert (type(back), back) == (type(arrived), arrived), "and back"
+    assert (type(back), repr(back)) == (type(arrived), repr(arrived)), "and back"
+
+
+@cells(refused=True)
+async def test_a_refusal_advises_what_carries_the_value_and_nothing_else(
+    row: list[str], codec: str, pools: dict[str, Pool]
+):
+    with pytest.raises(PayloadError, match="the arguments cannot be carried") as there:
+        await pools[codec].run("echo", values.value(row[0]))
+    with pytest.raises(PayloadError, match="the result cannot be carried") as back:
+        await pools[codec].run("value", row[0])
+    right = [words for other, words in REMEDIES.items() if cell(row, other) != "refused"]
+    for failure in (there, back):
+        assert [words for words in REMEDIES.values() if words in str(failure.value)] == right

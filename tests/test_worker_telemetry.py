@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 from pool_monitor import events
@@ -92,12 +94,23 @@ async def test_an_event_that_is_none_fails_in_the_target_with_the_reason(args: l
         assert len(line.record.of("emitted")) == 1
 
 
+def test_values_of_other_libraries_are_told_as_what_they_stand_for() -> None:
+    sent: list[Any] = []
+    for codec in ("json", "msgpack", "pickle"):
+        record = Telemetry(Channel.__new__(Channel), CODECS[codec](), lambda action: None)
+        record._tell = sent.append  # type: ignore[method-assign]
+        record.execute("scored", {"score": numpy.float32(0.5), "rows": numpy.int64(3)}, {"day": date(2026, 1, 2)})
+        record.log("info", "scored", row=numpy.array([1, 2]), words={"one"})
+    event = ["event", ["scored"], {"score": 0.5, "rows": 3}, {"day": "2026-01-02"}]
+    assert sent == [event, ["log", "info", "scored", {"row": [1, 2], "words": ["one"]}]] * 3
+
+
 async def test_what_no_json_could_hold_fails_whatever_the_codec() -> None:
     nested: list[Any] = []
     nested.append(nested)
     for codec in ("json", "msgpack", "pickle"):
         record = Telemetry(Channel.__new__(Channel), CODECS[codec](), lambda action: None)
-        for value in (object(), {1: 2}, {1, 2}, float("nan"), float("inf"), b"bytes", nested):
+        for value in (object(), {1: 2}, float("nan"), float("inf"), b"bytes", nested):
             with pytest.raises(ValueError, match="nothing JSON could hold"):
                 record.execute("a", {}, {"value": value})
             with pytest.raises(ValueError, match="nothing JSON could hold"):

@@ -7,6 +7,11 @@ import enum
 import typing
 import uuid
 
+try:
+    import numpy as np
+except ImportError:  # this is a target for any Python
+    np = None
+
 
 class Kind(enum.Enum):
     RED = 1
@@ -27,6 +32,20 @@ class Pair(typing.NamedTuple):
     right: int
 
 
+class Model:
+    """Looks like a model of pydantic."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def __repr__(self):
+        return f"Model({self.x!r})"
+
+    def model_dump(self, mode="python"):
+        assert mode == "json"
+        return {"x": self.x}
+
+
 class Own:
     def __repr__(self):
         return "Own()"
@@ -39,7 +58,7 @@ class Own:
 
 
 NAMES = {**vars(datetime), **vars(decimal), **vars(uuid), "nan": float("nan"), "inf": float("inf")}
-NAMES.update({kind.__name__: kind for kind in (Kind, Text, Point, Pair, Own)})
+NAMES.update({kind.__name__: kind for kind in (Kind, Text, Point, Pair, Model, Own)}, np=np)
 
 
 def value(text):

@@ -9,6 +9,8 @@ import re
 import struct
 import sys
 
+from .forms import MSGPACK, form_of, json_form_of, only_string_keys, remedy, whole_form_of
+
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, List, Sequence, Tuple, Union
@@ -86,17 +88,19 @@ class Codec:
         return type(value) is bytes and len(value) >= LARGE and self._pieces is not None
 
 
-def with_remedy(encode: Callable[[Any], bytes], remedy: str) -> Callable[[Any], bytes]:
-    """*encode*, whose errors say what to do about them too."""
+def with_remedy(encode: Callable[[Any], bytes], others: List[str]) -> Callable[[Any], bytes]:
+    """*encode*, whose errors about numbers and texts say what to do about them: that the codecs *others* carry them.
+    Of values that have no form at all, `forms` says it.
+    """
 
     def encoded(message: Any) -> bytes:
         try:
             return encode(message)
         except UnicodeEncodeError as error:
-            error.reason += "; " + remedy
+            error.reason += "; " + remedy(others)
             raise
-        except (TypeError, ValueError, OverflowError) as error:
-            error.args = ("%s; %s" % (error, remedy),)
+        except OverflowError as error:
+            error.args = ("%s; %s" % (error, remedy(others)),)
             raise
 
     return encoded
@@ -107,10 +111,18 @@ _MAY_BE_A_KEY = re.compile(r'"(?:-?\d[^"\\]*|true|false|null)":').search
 
 
 def json_codec() -> Codec:
-    encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+    encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=json_form_of)
 
     def encode(message: Any) -> bytes:
-        text = encoder.encode(message)
+        try:
+            text = encoder.encode(message)
+        except TypeError:
+            only_string_keys(message, carried=False)  # in other words than the encoder's, if it is that
+            raise
+        except ValueError as error:
+            if "JSON compliant" in str(error):
+                error.args = ("%s; %s" % (error, remedy(["codec='pickle'", MSGPACK])),)
+            raise
         if _MAY_BE_A_KEY(text):  # a look at the text costs a quarter of a look at every value
             only_string_keys(message)
         return text.encode()
@@ -120,8 +132,7 @@ def json_codec() -> Codec:
     def decode(body: Buffer) -> Any:
         return decoder.decode(str(body, "utf-8"))
 
-    remedy = "convert it, use codec='pickle', or codec='auto' with msgpack installed for the workers' Python"
-    return Codec("json", with_remedy(encode, remedy), decode, split=_split_json)
+    return Codec("json", encode, decode, split=_split_json)
 
 
 def _no_constant(name: str) -> Any:
@@ -134,27 +145,14 @@ def _split_json(body: memoryview) -> Iterable[Any]:
     return json_elements(body)
 
 
-def only_string_keys(message: Any) -> None:
-    """Raises TypeError for another key in any dict: JSON would silently make a string of it."""
-    containers = [message]
-    while containers:
-        value = containers.pop()
-        if isinstance(value, dict):
-            for key in value:
-                if not isinstance(key, str):
-                    raise TypeError("a dict has the key %.80r, and JSON has only strings as keys" % (key,))
-            value = value.values()
-        containers += [item for item in value if isinstance(item, (dict, list, tuple))]
-
-
 def msgpack_codec() -> Codec:
     try:
         from msgspec.msgpack import Decoder, Encoder
 
-        plain, decode = Encoder().encode, Decoder().decode
+        plain, decode = Encoder(enc_hook=form_of).encode, Decoder().decode
     except ImportError:
         plain, decode = msgpack_package()
-    encode = with_remedy(plain, "convert it, or use codec='pickle'")
+    encode = with_remedy(plain, ["codec='json'", "codec='pickle'"])
 
     def pieces(message: Any) -> Sequence[Buffer]:
         return msgpack_pieces(message, encode)
@@ -189,7 +187,7 @@ def msgpack_package() -> Tuple[Callable[[Any], bytes], Callable[[Any], Any]]:
         except TypeError:  # a list cannot be a key
             return msgpack.unpackb(body, object_pairs_hook=with_keys, **options)
 
-    return functools.partial(msgpack.packb, datetime=True), decode
+    return functools.partial(msgpack.packb, datetime=True, default=whole_form_of), decode
 
 
 def _hashable(key: Any) -> Any:

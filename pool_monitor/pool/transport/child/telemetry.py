@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _thread
 
+from .forms import form_of
+
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Optional, Sequence, Union
@@ -51,11 +53,12 @@ class Telemetry:
             )
         if not isinstance(measurements, dict):
             raise ValueError("telemetry: measurements are a dict of numbers, not %r" % (measurements,))
-        for key, value in measurements.items():
+        numbers = {key: _number(value) for key, value in measurements.items()}
+        for key, value in numbers.items():
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and value - value == 0
             if not isinstance(key, str) or not number:
                 raise ValueError("telemetry: measurement %r is to be a finite number, not %r" % (key, value))
-        self._tell(["event", plain(name), plain(measurements), _fields("metadata", metadata or {})])
+        self._tell(["event", plain(name), plain(numbers), _fields("metadata", metadata or {})])
 
     def log(self, level: str, text: str, **fields: Any) -> None:
         """Write a line to the pool's log; *level* is debug, info, warning, error or critical.
@@ -89,6 +92,14 @@ class Telemetry:
                     self.dropped = 0
 
 
+def _number(value: Any) -> Any:
+    """*value*, of whatever library's kind it is, as Python has it; itself where that is unknown."""
+    try:
+        return value if isinstance(value, (int, float)) else form_of(value)
+    except TypeError:
+        return value
+
+
 def _fields(what: str, value: Any) -> Any:
     if not isinstance(value, dict):
         raise ValueError("telemetry: %s are a dict, not %r" % (what, value))
@@ -108,4 +119,9 @@ def plain(value: Any, depth: int = _DEPTH) -> Any:
         return [plain(item, depth - 1) for item in value]
     if depth and isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {plain(key): plain(item, depth - 1) for key, item in value.items()}
+    if depth and not isinstance(value, (dict, bytes)):
+        try:
+            return plain(form_of(value), depth - 1)
+        except TypeError:
+            pass
     raise ValueError("telemetry: %.200r is nothing JSON could hold" % (value,))

@@ -1,0 +1,196 @@
+"""What values that a codec has no form for are sent as, or what to do about those that cannot be sent.
+
+The forms are those that msgspec gives, so that a value arrives as the same whatever the worker's Python has installed.
+Nothing here is imported for the sake of a value: where numpy is not loaded, there is no value of numpy.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False  # as in typing, without its import
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional
+
+ELEMENTS = 1 << 24
+"""Most elements of an array that is sent as a list; as such it takes up to 40 bytes for each."""
+MSGPACK = "codec='auto' with msgpack installed for the workers' Python"
+_OF_JSON = (dict, list, tuple, str, int, float, type(None))
+_PLAIN: Dict[type, Callable[[Any], Any]] = {
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+    bytes: lambda value: bytes(memoryview(value)),
+}
+
+
+def form_of(value: Any) -> Any:
+    """What *value* is sent as. Raises TypeError, with the remedy, for what is not sent as anything else."""
+    for made in (_of_numpy, _of_subclass, _of_record, _of_standard_library):
+        form = made(value)
+        if form is not None:
+            return form[0]
+    raise refusal(value, "%s objects do not travel" % _name(value))
+
+
+def whole_form_of(value: Any) -> Any:
+    """The same for an encoder that asks once only: a form that itself needs none."""
+    while True:
+        form = form_of(value)
+        if isinstance(form, (*_OF_JSON, bytes)) or type(form) is type(value):
+            return form
+        value = form
+
+
+def json_form_of(value: Any) -> Any:
+    """The same for JSON, which refuses what would arrive as something else than by msgpack."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        raise refusal(value, "JSON has no bytes", msgpack=True)
+    datetime = sys.modules.get("datetime")
+    if datetime is not None and isinstance(value, datetime.datetime) and value.utcoffset() is not None:
+        raise refusal(value, "JSON has no datetimes with a zone", msgpack=True)
+    return form_of(value)
+
+
+def only_string_keys(message: Any, *, carried: bool = True) -> None:
+    """Raises TypeError for another key in any dict: JSON would silently make a string of it. *carried*: JSON has a form
+    for all that *message* holds, so that it can be looked into, and none of it contains itself.
+    """
+    containers: List[Any] = [[message]]
+    seen = set()
+    for container in containers:
+        if id(container) in seen:
+            continue
+        seen.add(id(container))
+        items = container
+        if isinstance(container, dict):
+            for key in container:
+                if not isinstance(key, str):
+                    problem = "a dict has the key %.80r, and JSON has only strings as keys" % (key,)
+                    raise refusal(key, problem, msgpack=_can_be_key(key))
+            items = container.values()
+        for item in items:
+            known = isinstance(item, _OF_JSON) or not carried
+            form = item if known else json_form_of(item)
+            if isinstance(form, (dict, list, tuple)):
+                containers.append(form)
+
+
+def refusal(value: Any, problem: str, *, msgpack: bool = False) -> TypeError:
+    """An error that says what is wrong with *value*, and what to do about it. *msgpack*: that carries it."""
+    codecs = [MSGPACK] if msgpack else []
+    if _can_be_pickled(value):
+        codecs.insert(0, "codec='pickle'")
+    if hasattr(type(value), "__next__") or hasattr(type(value), "__aiter__"):
+        return TypeError("%s; make a list of it, or call an operation that returns it with stream()" % problem)
+    return TypeError("%s; %s" % (problem, remedy(codecs)))
+
+
+def remedy(codecs: list[str]) -> str:
+    """What to do about a value that these *codecs* carry."""
+    *ways, last = ["convert it", *("use " + codec for codec in codecs)]
+    return ", ".join(ways) + ", or " + last if ways else last
+
+
+def _can_be_pickled(value: Any) -> bool:
+    """Whether the other side could be given it by pickle, as far as this side can tell."""
+    import pickle  # hardly ever needed
+
+    class Nowhere:
+        def write(self, piece: bytes) -> int:
+            return len(piece)
+
+    try:
+        pickle.Pickler(Nowhere(), 4).dump(value)
+    except (Exception, SystemExit):
+        return False
+    return type(value).__module__ != "__main__"  # which the other side has another one of
+
+
+def _can_be_key(key: Any) -> bool:
+    """Whether a key that msgpack carries can be a key again where it arrives."""
+    if key is None or isinstance(key, (str, int, float, bytes)):
+        return True
+    if isinstance(key, (tuple, frozenset)):
+        return all(map(_can_be_key, key))
+    try:
+        form = form_of(key)
+    except TypeError:
+        return False
+    return not isinstance(form, (dict, list)) and _can_be_key(form)
+
+
+# -- the kinds: each a tuple of one form, or None for another kind -------------------------------------------------
+
+
+def _of_subclass(value: Any) -> Any:
+    for kind, plain in _PLAIN.items():
+        if isinstance(value, kind):
+            return (plain(value),)
+    return (list(value),) if isinstance(value, (set, frozenset)) else None
+
+
+def _of_record(value: Any) -> Any:
+    """Of an object that has named fields."""
+    kind = type(value)
+    if hasattr(kind, "model_dump"):  # of pydantic, or made to look like that
+        return (value.model_dump(mode="json"),)
+    names: Optional[Any] = None
+    if hasattr(kind, "__dataclass_fields__"):
+        names = [field.name for field in sys.modules["dataclasses"].fields(value)]
+    elif hasattr(kind, "__attrs_attrs__"):
+        names = [field.name for field in kind.__attrs_attrs__]
+    if names is None:
+        return None
+    fields: Dict[str, Any] = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    return (fields,)
+
+
+def _of_standard_library(value: Any) -> Any:
+    datetime, decimal, enum, uuid = map(sys.modules.get, ("datetime", "decimal", "enum", "uuid"))
+    if enum is not None and isinstance(value, enum.Enum):
+        return (value.value,)
+    if decimal is not None and isinstance(value, decimal.Decimal):
+        return (str(value),)
+    if uuid is not None and isinstance(value, uuid.UUID):
+        return (str(value),)
+    if datetime is None:
+        return None
+    if isinstance(value, datetime.timedelta):
+        return (_duration(value),)
+    if isinstance(value, datetime.datetime) and value.utcoffset() is not None:  # of a subclass
+        time = value.timetz()
+        return (datetime.datetime.combine(datetime.date(value.year, value.month, value.day), time),)
+    if isinstance(value, (datetime.date, datetime.time)):
+        text = value.isoformat()
+        return (text[:-6] + "Z" if text.endswith("+00:00") else text,)
+    return None
+
+
+def _duration(value: Any) -> str:
+    """As ISO 8601 has it."""
+    if value.days < 0:
+        return "-" + _duration(-value)
+    days = "%dD" % value.days if value.days or not value else ""
+    seconds = "%d" % value.seconds
+    if value.microseconds:
+        seconds += (".%06d" % value.microseconds).rstrip("0")
+    return "P" + days + ("T%sS" % seconds if seconds != "0" else "")
+
+
+def _of_numpy(value: Any) -> Any:
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, (numpy.generic, numpy.ndarray)):
+        return None
+    if value.size > ELEMENTS:
+        text = "an array of %d elements is too large for a list (%d): send value.tobytes(), or use codec='pickle'"
+        raise TypeError(text % (value.size, ELEMENTS))
+    form = value.tolist()
+    if value.dtype.kind in "mM" and int in map(type, value.ravel().tolist()):  # what is finer than microseconds
+        raise refusal(value, "values of %s would arrive as plain integers" % value.dtype)
+    return None if isinstance(form, numpy.generic) else (form,)  # a longdouble has no other form
+
+
+def _name(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else "%s.%s" % (kind.__module__, kind.__qualname__)
