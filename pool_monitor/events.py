@@ -22,7 +22,7 @@ ABSENT = -(2**63)
 """In a lane: a number that was not measured, where a mapping leaves the key out. Smaller than any measurement."""
 
 _UNITS: dict[str, tuple[type, ...]] = {"ns": (int,), "count": (int,), "bytes": (int,)}
-_TYPES: dict[str, type] = {"str": str, "int": int, "dict": dict}
+_TYPES: dict[str, type] = {"str": str, "int": int, "dict": dict, "tuple": tuple, "any": object}
 
 # Metadata keys that mean the same wherever they appear.
 _POOL = {"pool": "str: the pool's name"}
@@ -85,7 +85,9 @@ def _problems(
         if key not in given:
             if not kind.endswith("?"):
                 found.append(f"missing key {key!r}")
-        elif not isinstance(given[key], types[kind.rstrip("?")]) or isinstance(given[key], bool):
+        elif not isinstance(given[key], wanted := types[kind.rstrip("?")]) or (
+            isinstance(given[key], bool) and int in wanted
+        ):
             found.append(f"{key!r} is {given[key]!r}, not {kind}")
     return found
 
@@ -403,8 +405,9 @@ HANDLER_FAILURE = _spec(
     "A handler raised and has been detached.",
     {"monotonic_time": "ns: monotonic clock", "system_time": "ns: wall clock"},
     {
-        "event_name": "str: the event it was handling, dotted",
+        "event_name": "tuple: the name of the event that it was handling",
         "handler_id": "str: its id",
+        "handler_config": "any: what it was attached with",
         "kind": "str: the type of what it raised",
         "reason": "str: what it raised, in words",
         "stacktrace": "str: where",

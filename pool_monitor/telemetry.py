@@ -512,8 +512,7 @@ def _emitter(name: EventName, handlers: tuple[Handler, ...]) -> Callable[[Measur
 def _strike_out(handler: Handler, name: EventName, error: BaseException) -> None:
     pass_on(error)
     detach(handler.id)
-    metadata = {
-        "event_name": ".".join(name),
+    about = {
         "handler_id": handler.id,
         "kind": type(error).__name__,
         "reason": describe(error),
@@ -523,8 +522,8 @@ def _strike_out(handler: Handler, name: EventName, error: BaseException) -> None
     execute(
         HANDLER_FAILURE,
         {"monotonic_time": time.monotonic_ns(), "system_time": time.time_ns()},
-        metadata,
+        {"event_name": name, "handler_config": handler.config, **about},
     )
     from pool_monitor.log import logger  # only here: a working handler never pays for a logger's import
 
-    logger("telemetry").error("handler detached", **metadata)
+    logger("telemetry").error("handler detached", event_name=".".join(name), **about)

@@ -376,6 +376,18 @@ def test_every_entry_says_what_it_means_and_in_which_unit() -> None:
         assert spec.meaning.endswith("."), spec.dotted
         for text in [*spec.measurements.values(), *spec.metadata.values()]:
             kind, _, meaning = text.partition(": ")
-            assert kind.rstrip("?") in {"ns", "count", "bytes", "str", "int", "float", "bool", "ratio", "dict"}, text
+            assert kind.rstrip("?") in {
+                "ns",
+                "count",
+                "bytes",
+                "str",
+                "int",
+                "float",
+                "bool",
+                "ratio",
+                "dict",
+                "tuple",
+                "any",
+            }, text
             assert meaning, text
     assert WORKER_TRANSITION.dotted == "pool.worker.transition"

@@ -150,7 +150,7 @@ def test_a_failing_handler_is_detached_everywhere_and_the_rest_run_and_the_calle
     [(name, measurements, metadata, _config)] = failures
     assert name == ("telemetry", "handler", "failure")
     assert measurements.keys() == {"monotonic_time", "system_time"}
-    assert metadata["event_name"] == "t.a"
+    assert metadata["event_name"] == A
     assert metadata["handler_id"] == "bad"
     assert metadata["kind"] == "ValueError"
     assert metadata["reason"] == "ValueError: broken handler"
@@ -540,7 +540,7 @@ def test_a_failing_lane_is_struck_out_and_the_rest_hear_and_the_caller_goes_on(b
     with telemetry.capture(telemetry.HANDLER_FAILURE) as failures:
         tell(("x",), 1, 2)
         tell(("x",), 3, 4)
-    assert [(event.metadata["handler_id"], event.metadata["event_name"]) for event in failures] == [("bad", "t.lane")]
+    assert [(event.metadata["handler_id"], event.metadata["event_name"]) for event in failures] == [("bad", LANE)]
     assert [handler.id for handler in telemetry.list_handlers(LANE)] == sorted(["plain", *others], key=order)
     for lane in lanes:
         assert lane.numbers == [(("x",), (1, 2)), (("x",), (3, 4))]
