@@ -355,14 +355,16 @@ def event(name: EventName) -> Event:
 class Span:
     """One timed piece of work: ``start``, then exactly one of ``stop`` and ``exception``.
 
-    ``metadata`` may be added to while the span is open; the closing event carries it. Made by `span`.
+    ``metadata`` and ``measurements`` may be added to while the span is open; the closing event carries them. What the
+    span measures itself has precedence. Made by `span`.
     """
 
-    __slots__ = ("_started_ns", "metadata", "name")
+    __slots__ = ("_started_ns", "measurements", "metadata", "name")
 
     def __init__(self, name: EventName, metadata: Metadata) -> None:
         self.name = name
         self.metadata: dict[str, Any] = {"span_id": next(_span_ids), **metadata}
+        self.measurements: dict[str, int | float] = {}
         self._started_ns = 0
 
     def __enter__(self) -> Self:
@@ -378,7 +380,7 @@ class Span:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         now_ns = time.monotonic_ns()
-        measurements = {"duration": now_ns - self._started_ns, "monotonic_time": now_ns}
+        measurements = {**self.measurements, "duration": now_ns - self._started_ns, "monotonic_time": now_ns}
         if error is None:
             execute((*self.name, "stop"), measurements, dict(self.metadata))
             return
@@ -399,9 +401,10 @@ def span(prefix: EventName, metadata: Metadata | None = None) -> Span:
     """Time a ``with`` block as the events ``prefix + start`` and exactly one of ``stop`` and ``exception``.
 
     ``start`` measures ``monotonic_time`` and ``system_time``; the closing event ``duration`` and
-    ``monotonic_time`` (nanoseconds). ``exception`` carries ``kind`` (``error``, or ``cancelled`` when the task was
-    cancelled), ``reason`` and ``stacktrace``; what was raised goes on being raised. All three carry the same
-    ``span_id``. Works across ``await``. It is no decorator: it cannot time what it does not enclose.
+    ``monotonic_time`` (nanoseconds), and what was put into the span's ``measurements``. ``exception`` carries ``kind``
+    (``error``, or ``cancelled`` when the task was cancelled), ``reason`` and ``stacktrace``; what was raised goes on
+    being raised. All three carry the same ``span_id``. Works across ``await``. It is no decorator: it cannot time what
+    it does not enclose.
     """
     return Span(_checked(prefix), metadata or {})
 
