@@ -38,6 +38,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeAlias
 
 from pool_monitor.filters import Filters, checked, skipper
+from pool_monitor.handlers import check_carried, check_handler, checked_name, checked_prefix
 
 __all__ = [
     "FAILURES",
@@ -149,27 +150,28 @@ def attach(
     every execution is told by one of the two. What ``bind`` returns is kept and called again for the same labels. It
     may be forgotten and bound anew at any time, so what has to last is kept elsewhere. Both fail as the function does.
 
-    Raises HandlerExists when *handler_id* is in use, on whatever event, and ValueError or TypeError for a name
-    that is no non-empty tuple of strings. Safe from any thread.
+    Raises HandlerExists when *handler_id* is in use, on whatever event, ValueError or TypeError for a name that is no
+    non-empty tuple of strings, and TypeError for a function that does not take four positional arguments or that a
+    call only begins: a coroutine function, a generator function. Safe from any thread.
     """
     _attach(handler_id, [event_name], function, config, bind)
 
 
-def attach_many(handler_id: str, event_names: list[EventName], function: HandlerFunction, config: Any = None) -> None:
+def attach_many(
+    handler_id: str, event_names: Iterable[EventName], function: HandlerFunction, config: Any = None
+) -> None:
     """Attach one *function* under one id to several events; all or none. Errors as for `attach`."""
-    if not event_names:
-        raise ValueError(f"handler {handler_id!r} needs at least one event name")
     _attach(handler_id, event_names, function, config, None)
 
 
 def _attach(
-    handler_id: str, event_names: list[EventName], function: HandlerFunction, config: Any, bind: Bind | None
+    handler_id: str, event_names: Iterable[EventName], function: HandlerFunction, config: Any, bind: Bind | None
 ) -> None:
-    if not callable(function):
-        raise TypeError(f"handler {handler_id!r} needs a callable, not {function!r}")
-    if bind is not None and not callable(bind):
-        raise TypeError(f"bind of handler {handler_id!r} needs a callable, not {bind!r}")
-    added = [Handler(handler_id, _checked(name), function, config, bind) for name in dict.fromkeys(event_names)]
+    check_handler(handler_id, function, bind)
+    names = dict.fromkeys(map(checked_name, event_names))
+    if not names:
+        raise ValueError(f"handler {handler_id!r} needs at least one event name")
+    added = [Handler(handler_id, name, function, config, bind) for name in names]
     with _lock:
         if any(handler.id == handler_id for handlers in _attached.values() for handler in handlers):
             raise HandlerExists(
@@ -199,9 +201,11 @@ def detach(handler_id: str) -> bool:
 
 
 def list_handlers(prefix: EventName = ()) -> list[Handler]:
-    """The attached handlers of every event whose name starts with *prefix*, in order of attachment per event."""
-    if prefix:
-        _checked(prefix)
+    """The attached handlers of every event whose name starts with *prefix*, in order of attachment per event.
+
+    Raises TypeError for a prefix that is no tuple of strings.
+    """
+    checked_prefix(prefix)
     return [handler for name, handlers in _attached.items() if name[: len(prefix)] == prefix for handler in handlers]
 
 
@@ -243,15 +247,24 @@ def weight(event_name: EventName) -> int:
 
     Patterns are matched at every call: a reader keeps what it gets until it hears ``telemetry.filter``.
     """
-    return _weight(_filters, _checked(event_name))
+    return _weight(_filters, checked_name(event_name))
 
 
 def execute(event_name: EventName, measurements: Measurements, metadata: Metadata | None = None) -> None:
     """Run the handlers of *event_name* now, in the caller. Never raises because of a handler.
 
-    Costs one dictionary look-up when nobody listens. The mappings are handed to the handlers as they are: neither
-    the emitter nor a handler may change them afterwards.
+    Costs one dictionary look-up when no handler is attached. The mappings are handed to the handlers as they are:
+    neither the emitter nor a handler may change them afterwards. Raises TypeError or ValueError, with handlers and
+    without, for a name that is no tuple or is empty, and for measurements or metadata that are no mapping.
     """
+    if (
+        type(event_name) is not tuple
+        or not event_name
+        or type(measurements) is not dict
+        or (metadata is not None and type(metadata) is not dict)
+    ):
+        checked_name(event_name)
+        check_carried(measurements, metadata)
     handlers = _table.get(event_name)
     if handlers:
         _dispatch(handlers, event_name, measurements, {} if metadata is None else metadata)
@@ -348,7 +361,7 @@ def event(name: EventName) -> Event:
     """The `Event` of *name*; the same object every time. For names known at import time: they are kept for good."""
     with _lock:
         if name not in _events:
-            _events[name] = Event(_checked(name))
+            _events[name] = Event(checked_name(name))
         return _events[name]
 
 
@@ -406,7 +419,7 @@ def span(prefix: EventName, metadata: Metadata | None = None) -> Span:
     being raised. All three carry the same ``span_id``. Works across ``await``. It is no decorator: it cannot time what
     it does not enclose.
     """
-    return Span(_checked(prefix), metadata or {})
+    return Span(checked_name(prefix), metadata or {})
 
 
 @contextmanager
@@ -420,7 +433,7 @@ def capture(prefix: EventName = ()) -> Iterator[list[CapturedEvent]]:
     def record(name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         seen.append(CapturedEvent(name, dict(measurements), dict(metadata)))
 
-    tap = Handler(f"telemetry.capture-{next(_capture_ids)}", _checked(prefix) if prefix else (), record, None)
+    tap = Handler(f"telemetry.capture-{next(_capture_ids)}", checked_prefix(prefix), record, None)
     with _lock:
         _publish(_attached, (*_taps, tap), _filters)
     try:
@@ -443,15 +456,6 @@ def describe(error: BaseException) -> str:
         pass_on(failure)
         text = "(its __str__ failed)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _checked(name: EventName) -> EventName:
-    untyped: object = name  # the check below is for callers without a type checker
-    if not isinstance(untyped, tuple) or not all(isinstance(part, str) and part for part in untyped):
-        raise TypeError(f"an event name is a tuple of non-empty strings such as ('pool', 'ready'), not {name!r}")
-    if not name:
-        raise ValueError("an event name needs at least one part, such as ('pool', 'ready')")
-    return name
 
 
 def _publish(attached: dict[EventName, tuple[Handler, ...]], taps: tuple[Handler, ...], chosen: Filters) -> None:
