@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import functools
 import gc
+import inspect
 import json
 import multiprocessing
 import operator
@@ -29,7 +30,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from pool_monitor import ConfigError, Monitor, telemetry
-from pool_monitor.adapters import MonitoredCalls, MonitoredExecutor, relay
+from pool_monitor.adapters import MonitoredCalls, MonitoredExecutor, relay, there
 from pool_monitor.adapters.ledger import REASON_MAX, Call
 from pool_monitor.adapters.slots import SLOTS_MAX, SLOTS_OF_UNKNOWN, Slots
 from pool_monitor.config import MonitorConfig, ServiceConfig
@@ -468,6 +469,187 @@ def test_nothing_of_a_call_is_held_when_it_is_over(kind: str) -> None:
         gc.enable()
 
 
+@pytest.mark.parametrize("kind", ["threads", "own threads", "fork"])
+@pytest.mark.parametrize("held", ["future", "map"])
+def test_an_executor_that_is_dropped_is_collected_though_its_futures_are_held(kind: str, held: str, gate: Gate) -> None:
+    inner = KINDS[kind]()
+    gone = weakref.ref(inner)
+    executor = MonitoredExecutor(inner, name="it")
+    del inner
+    with gate:
+        if held == "map":
+            kept: Any = executor.map(abs, range(-5, 5))
+        else:
+            kept = [executor.submit(gate.wait), executor.submit(abs, -1)]
+            kept[1].result()
+            gate.open(1)
+            kept[0].result()
+    del executor
+    gc.collect()
+    # A pool of processes is held by its own thread until that has noticed.
+    deadline = time.monotonic() + 10
+    while gone() is not None and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+    assert gone() is None
+    assert list(kept) if held == "map" else all(future.done() for future in kept)
+
+
+def test_a_call_that_ends_after_its_executor_is_collected_has_one_of_its_slots(told: list[CapturedEvent]) -> None:
+    manual = Manual()
+    manual._max_workers = 1  # type: ignore[attr-defined]
+    kept = manual.kept
+    executor = MonitoredExecutor(manual, name="it")
+    futures = [executor.submit(abs, -1), executor.submit(abs, -2)]
+    gone = weakref.ref(manual)
+    del executor, manual
+    gc.collect()
+    assert gone() is None
+    for future, call in kept:
+        future.set_result(call())
+    assert [future.result() for future in futures] == [1, 2]
+    assert {end.metadata["worker"] for end in named(told, "stop")} == {"it-0"}
+
+
+class Looking(Manual):
+    """Reads of a function what task queues and dashboards read: what it is called, and what it is."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.read = (fn.__name__, fn.__qualname__, inspect.unwrap(fn), inspect.signature(fn))
+        self.shown = repr(fn)
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_an_executor_sees_the_name_and_the_signature_of_the_function() -> None:
+    looking = Looking()
+    MonitoredExecutor(looking, name="it").submit(fail, ValueError())
+    assert looking.read == ("fail", "fail", fail, inspect.signature(fail))
+    assert repr(fail) in looking.shown
+
+
+def test_a_function_without_a_name_has_none_in_an_executor_either() -> None:
+    partial = functools.partial(abs, -1)
+    assert not hasattr(MonitoredExecutor(Looking(), name="it")._kind(partial, "abs", None), "__name__")  # type: ignore[arg-type]
+
+
+def test_what_goes_to_another_process_keeps_the_name_there() -> None:
+    away = pickle.loads(pickle.dumps(there.Away(fail)))
+    assert (away.__name__, away.__wrapped__) == ("fail", fail)
+    assert pickle.loads(pickle.dumps(away)).__wrapped__ is fail  # as where a scheduler hands it on
+
+
+class Mapping(Executor):
+    """Composed: what another executor returns goes through a function."""
+
+    def __init__(self, inner: Executor, function: Callable[[Any], Any]) -> None:
+        self.inner, self.function = inner, function
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        mapped: Future[Any] = Future()
+        self.inner.submit(fn, *args, **kwargs).add_done_callback(
+            lambda future: mapped.set_result(self.function(future.result()))
+        )
+        return mapped
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.inner.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def incremented(function: Callable[..., int], *args: Any) -> int:
+    """What a subclass may do with a result where it arises."""
+    return function(*args) + 1
+
+
+class Incrementing(ProcessPoolExecutor):
+    """Works on results in the other process."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return super().submit(incremented, fn, *args, **kwargs)
+
+
+def test_an_executor_that_looks_at_results_sees_what_the_function_returned(told: list[CapturedEvent]) -> None:
+    seen: list[Any] = []
+
+    def look(result: Any) -> Any:
+        seen.append(result)
+        return result
+
+    with MonitoredExecutor(Mapping(processes("fork", 1), look), name="it") as composed:
+        assert composed.submit(abs, -7).result() == 7
+    with MonitoredExecutor(Incrementing(1, multiprocessing.get_context("fork")), name="it") as own:
+        assert own.submit(abs, -7).result() == 8
+    assert [(type(result), result) for result in seen] == [(int, 7)]
+    check(told)
+    assert all("execution_duration" not in end.measurements for end in named(told, "stop"))
+
+
+class Configured(ProcessPoolExecutor):
+    """A subclass that leaves `submit` alone."""
+
+
+def test_a_subclass_with_the_same_submit_is_measured_like_its_base(told: list[CapturedEvent]) -> None:
+    with MonitoredExecutor(Configured(1, multiprocessing.get_context("fork")), name="it") as executor:
+        assert executor.submit(abs, -7).result() == 7
+    (end,) = named(told, "stop")
+    assert end.measurements["execution_duration"] > 0
+
+
+class Retrying(Executor):
+    """Composed: runs a call again until it ends well, twice at most."""
+
+    _max_workers = 2
+
+    def __init__(self) -> None:
+        self.inner = ThreadPoolExecutor(2)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        outer: Future[Any] = Future()
+
+        def again(left: int) -> None:
+            self.inner.submit(fn, *args, **kwargs).add_done_callback(lambda future: over(future, left))
+
+        def over(future: Future[Any], left: int) -> None:
+            error = future.exception()
+            if error is None:
+                outer.set_result(future.result())
+            elif left:
+                again(left - 1)
+            else:
+                outer.set_exception(error)
+
+        again(2)
+        return outer
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.inner.shutdown(wait, cancel_futures=cancel_futures)
+
+
+@pytest.mark.parametrize(("failures", "outcome"), [(0, "ok"), (2, "ok"), (3, "error")])
+async def test_a_call_that_is_run_again_ends_once_as_its_future_does(
+    failures: int, outcome: str, told: list[CapturedEvent]
+) -> None:
+    left = iter(range(failures))
+
+    def flaky() -> int:
+        if next(left, None) is not None:
+            raise ConnectionError("for now")
+        return 7
+
+    executor = MonitoredExecutor(Retrying(), name="it")
+    async with Monitor(executor, config=NO_SOCKET) as monitor:
+        error = await asyncio.to_thread(executor.submit(flaky).exception)
+        assert (error is None) == (outcome == "ok")
+        pool = monitor.snapshot("1m").pools["it"]
+        assert (pool.total.calls, pool.total.ok, pool.busy, pool.waiting) == (1, int(outcome == "ok"), 0, 0)
+        assert {worker.state for worker in pool.workers.values()} == {"ready"}
+        await asyncio.to_thread(executor.shutdown)
+    check(told)
+    (end,) = (event for event in told if event.name in ENDS)
+    assert end.measurements["attempts"] == min(failures, 2) + 1
+    assert end.metadata["worker"].startswith("it-")
+    assert outcomes(told) == {outcome: 1}
+
+
 # -- executors: what the Monitor sees -------------------------------------------------------------------------------
 
 
@@ -571,8 +753,9 @@ async def test_replaced_processes_take_the_slots_of_those_that_are_gone() -> Non
 
 @pytest.mark.parametrize("took_ns", [5, 10**15])
 async def test_of_another_machines_clock_only_the_execution_is_believed(
-    took_ns: int, told: list[CapturedEvent]
+    took_ns: int, told: list[CapturedEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pool_monitor.adapters.executor.STRAIGHT", {f"{__name__}.Abroad"})
     executor = MonitoredExecutor(Abroad(took_ns), name="it")
     assert executor.submit(abs, -2).result() == 2
     check(told)

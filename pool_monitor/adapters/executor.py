@@ -2,16 +2,23 @@
 
 Theory of operation
 -------------------
-What is submitted to the executor is not the function but a `_Task`, with the function as its first argument. In this
-process it stamps the beginning and the end itself. Pickled on its way to another one, it becomes a `there.Away`, which
-brings the stamps back with the answer; whoever submitted gets a future of ours then, into which the answer is put
-without them. A ThreadPoolExecutor never pickles, so its own futures are handed out: that saves half the cost.
+What is submitted to the executor is not the function but a `_Task` around it, which has its name and signature. In this
+process the task stamps the beginning and the end itself. Pickled on its way to another process, it becomes one of two
+things. Executors in `STRAIGHT` send a result back as the function returned it, and nothing looks at it on the way: for
+them the task becomes a `there.Away`, which sends the stamps back with the result, and the caller gets a future of ours,
+into which the result is put without them. Any other executor may look at results (compose, cache, retry), so the task
+becomes the function itself: what the other process did with it is then unknown.
+
+A call has the outcome of its future, because an executor may run a task more than once. Only a ThreadPoolExecutor is
+known to run it once and never to pickle it: its calls end with the function, and its own futures are handed out, which
+saves half the cost.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from itertools import islice, repeat
@@ -22,11 +29,20 @@ from pool_monitor.adapters.ledger import Call, Ledger, attribute, checked, opera
 from pool_monitor.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pool_monitor.errors import Outcome
     from pool_monitor.snapshot import PoolView, WorkerView
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+STRAIGHT = {
+    "concurrent.futures.process.ProcessPoolExecutor",
+    "loky.process_executor.ProcessPoolExecutor",
+    "loky.reusable_executor._ReusablePoolExecutor",
+    "joblib.externals.loky.process_executor.ProcessPoolExecutor",
+    "joblib.externals.loky.reusable_executor._ReusablePoolExecutor",
+    "distributed.cfexecutor.ClientExecutor",
+}
+"""Classes whose ``submit`` hands the function to another process and its result back, both as they are."""
 
 
 class MonitoredExecutor(Executor):
@@ -37,6 +53,10 @@ class MonitoredExecutor(Executor):
     when there are more than 64. *size* is how many workers it has, where *executor* does not say (``_max_workers``);
     without either, as many as were seen. Its processes have to be able to import this package. Times are taken where
     the call runs; on another machine, whose clock says nothing here, all but the execution counts as waiting.
+
+    Where other processes run the calls, their times and workers are known of the executors of the standard library,
+    loky and dask, and of subclasses that leave ``submit`` alone. Of executors that are composed of others nothing is
+    known of what happens there: monitor the innermost one instead.
 
     Events are told in the thread of the event loop that runs where this is made, used or looked at, else where they
     happen. Safe from any thread. Raises TypeError for what is no Executor, ConfigError for one that is monitored
@@ -56,9 +76,12 @@ class MonitoredExecutor(Executor):
         checked("MonitoredExecutor", name, ("size", size))
         self.executor = executor
         """The one that runs the calls."""
-        # Of a subclass nobody knows what it does to a call on its way.
+        # What a subclass does to a call on its way is unknown.
         self._own_futures = type(executor) is ThreadPoolExecutor
-        self._ledger = Ledger(name, lambda: size or _max_workers(executor), shows=self._own_futures)
+        self._kind: type[_Task] = _TaskOfThreads if self._own_futures else _Task
+        if _home_of_submit(executor) in STRAIGHT:
+            self._kind = _TaskAway
+        self._ledger = Ledger(name, _Size(executor, size), shows=self._own_futures)
 
     def __repr__(self) -> str:
         view = self.status()
@@ -88,10 +111,10 @@ class MonitoredExecutor(Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """As that of the executor."""
-        task = _Task(operation_of(fn, args), self._ledger)
+        task = self._kind(fn, operation_of(fn, args), self._ledger)
         self._ledger.start(task)
         try:
-            future = self.executor.submit(task, fn, *args, **kwargs)
+            future = self.executor.submit(task, *args, **kwargs)
         except BaseException as error:
             self._not_accepted(task, error)
             raise
@@ -133,44 +156,66 @@ class MonitoredExecutor(Executor):
             self._ledger.end(task, error, "error" if isinstance(error, Exception) else "cancelled")
 
 
-class _Task(Call):
+class _Task(Call, there.Wrapper):
     """A call, and what is submitted in place of its function."""
 
-    __slots__ = ("ledger",)
+    __slots__ = ("__wrapped__", "ledger")
 
-    def __init__(self, operation: str, ledger: Ledger) -> None:
+    def __init__(self, function: Callable[..., Any], operation: str, ledger: Ledger) -> None:
         super().__init__(operation)
+        self.__wrapped__: Any = function
         self.ledger = ledger
 
-    def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         self.ledger.begin(self, threading.get_ident())
         try:
-            result = function(*args, **kwargs)
+            result = self.__wrapped__(*args, **kwargs)
         except BaseException as error:
-            self.ledger.end(self, error, "error")
+            self._ran(error)
             raise
-        self.ledger.end(self)
+        self._ran(None)
         return result
 
-    def __reduce__(self) -> tuple[type[there.Away], tuple[()]]:
-        self.attempts = 1  # it is being handed to a process
-        return there.Away, ()
+    def _ran(self, _error: BaseException | None) -> None:
+        """It ran here, and may run again: its future says how the call ends."""
+        self.ledger.pause(self)
 
-    def settled(self, future: Future[Any]) -> None:
-        """Its future is done. If the call was begun here, it has ended already."""
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        self.attempts = max(self.attempts, 1)  # it is being handed to a process
+        return there.unwrapped, (self.__wrapped__,)
+
+    def settled(self, future: Future[Any], ran: there.Ran | None = None) -> None:
+        """Its future is done, *ran* says where and when it ran if that was elsewhere."""
+        if future.cancelled():
+            self.ledger.end(self, CancelledError(), "cancelled")
+        elif (error := future.exception()) is not None:
+            lost = ran is None and self.begun_ns is None and isinstance(error, BrokenExecutor)
+            self.ledger.end(self, error, "worker_lost" if lost else "error", ran)
+        else:
+            self.ledger.end(self, ran=ran)
+
+
+class _TaskOfThreads(_Task):
+    """A call that runs once, in this process."""
+
+    __slots__ = ()
+
+    def _ran(self, error: BaseException | None) -> None:
+        self.ledger.end(self, error, "ok" if error is None else "error")
+
+    def settled(self, future: Future[Any], ran: there.Ran | None = None) -> None:
         if self.begun_ns is None:
-            if future.cancelled():
-                self.ledger.end(self, CancelledError(), "cancelled")
-            elif (error := future.exception()) is not None:
-                self.failed(error, None)
-            else:
-                self.ledger.end(self)
+            super().settled(future, ran)
+        self.__wrapped__ = None  # the future keeps this, and the function may hold anything
 
-    def failed(self, error: BaseException, ran: there.Ran | None) -> None:
-        """It has ended with *error*: the function's, if *ran* says that it ran."""
-        lost = ran is None and isinstance(error, BrokenExecutor)
-        outcome: Outcome = "worker_lost" if lost else "error"
-        self.ledger.end(self, error, outcome, ran)
+
+class _TaskAway(_Task):
+    """A call of which the other process sends back where and when it ran."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return there.Away, super().__reduce__()[1]
 
 
 class _Relayed(Future[T]):
@@ -178,7 +223,7 @@ class _Relayed(Future[T]):
 
     def __init__(self, task: _Task, future: Future[Any]) -> None:
         super().__init__()
-        self._task = task
+        self._task: _Task | None = task
         self._future: Future[Any] | None = future
         future.add_done_callback(self._settle)
 
@@ -191,25 +236,46 @@ class _Relayed(Future[T]):
         return super().running() if future is None else future.running()
 
     def _settle(self, future: Future[Any]) -> None:
-        self._future = None  # it refers to this one
+        task, self._task, self._future = self._task, None, None  # they refer to this one
+        assert task is not None  # a future is done once
         if future.cancelled():
-            self._task.settled(future)
+            task.settled(future)
             super().cancel()
             self.set_running_or_notify_cancel()
         elif (error := future.exception()) is not None:
-            self._task.failed(error, there.taken_from(error))
+            task.settled(future, there.taken_from(error))
             self.set_exception(error)
         else:
             result, ran = future.result(), None
             if isinstance(result, there.Answer):
                 result, ran = result.result, there.Ran(*result.ran)
-            self._task.ledger.end(self._task, ran=ran)
+            task.settled(future, ran)
             self.set_result(result)
+
+
+class _Size:
+    """How many workers an executor has: as the user says, else as it says itself. It is not kept alive for that."""
+
+    def __init__(self, executor: Executor, size: int | None) -> None:
+        self._executor = weakref.ref(executor)
+        self._last = size
+        self._fixed = size is not None
+
+    def __call__(self) -> int | None:
+        if not self._fixed and (executor := self._executor()) is not None:
+            self._last = _max_workers(executor)
+        return self._last
 
 
 def _max_workers(executor: Executor) -> int | None:
     size = attribute(executor, "_max_workers")
     return size if isinstance(size, int) and size > 0 else None
+
+
+def _home_of_submit(executor: Executor) -> str:
+    """The class whose ``submit`` *executor* has."""
+    home = next(kind for kind in type(executor).__mro__ if "submit" in vars(kind))
+    return f"{home.__module__}.{home.__qualname__}"
 
 
 def _chunks(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:

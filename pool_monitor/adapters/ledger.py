@@ -54,13 +54,15 @@ _ids = itertools.count(1 << 40)  # those of a Pool's calls begin at 1
 class Call:
     """One call, from the moment it is asked for to its one end."""
 
-    __slots__ = ("attempts", "begun_ns", "id", "operation", "slot", "started_ns", "told")
+    __slots__ = ("attempts", "begun_ns", "id", "operation", "ran_ns", "slot", "started_ns", "told")
 
     def __init__(self, operation: str) -> None:
         self.id = next(_ids)
         self.operation = operation
         self.started_ns = time.monotonic_ns()
         self.begun_ns: int | None = None
+        self.ran_ns: int | None = None
+        """When it had run for now; None while it runs."""
         self.slot: Slot | None = None
         self.attempts = 0
         self.told = False
@@ -109,15 +111,27 @@ class Ledger:
         with self._lock:
             if call.id not in self._open:
                 return
+            if call.begun_ns is None:
+                call.attempts = 1
+            else:  # not for the first time
+                call.attempts += 1
+                self._leave_slot(call, now_ns)
             slots = self._slots
             slot = slots.idle() if holder is None else slots.held_by(holder)
             if not slot.calls:
                 slot.since_ns = now_ns
             slot.calls[call.id] = call
-            call.slot, call.begun_ns, call.attempts = slot, now_ns, 1
+            call.slot, call.begun_ns, call.ran_ns = slot, now_ns, None
             self._running += 1
             if self._running > self._peak:
                 self._peak = self._running
+
+    def pause(self, call: Call) -> None:
+        """It has run, and may be run again before it ends."""
+        now_ns = time.monotonic_ns()
+        with self._lock:
+            if call.id in self._open:
+                self._leave_slot(call, now_ns)
 
     def end(
         self, call: Call, error: BaseException | None = None, outcome: Outcome = "ok", ran: Ran | None = None
@@ -131,14 +145,12 @@ class Ledger:
             if self._open.pop(call.id, None) is None:
                 return
             self._completed += 1
-            slot = call.slot
-            if slot is not None:
-                self._running -= 1
-                del slot.calls[call.id]
+            if call.begun_ns is not None:
+                self._leave_slot(call, now_ns)
             elif ran is not None or outcome == "ok":
                 slot = call.slot = self._slots.held_by(_NOBODY if ran is None else (ran.pid, ran.thread))
-            if slot is not None and not slot.calls:
-                slot.since_ns, slot.last = now_ns, call.id
+                if not slot.calls:
+                    slot.since_ns, slot.last = now_ns, call.id
             if outcome == "worker_lost":
                 self._broken_ns = now_ns
             elif self._broken_ns is not None and outcome == "ok" and self._broken_ns < call.started_ns:
@@ -150,6 +162,17 @@ class Ledger:
                 self._relay.tell(_STOP, _measured(call, ran, now_ns), self._about(call))
         elif _EXCEPTION.on:
             self._relay.tell(_EXCEPTION, _measured(call, ran, now_ns), {**self._about(call), **_failed(error, outcome)})
+
+    def _leave_slot(self, call: Call, now_ns: int) -> None:
+        """It does not run any longer. Does nothing when it did not. Needs the lock."""
+        slot = call.slot
+        if slot is None or call.ran_ns is not None:
+            return
+        self._running -= 1
+        del slot.calls[call.id]
+        call.ran_ns = now_ns
+        if not slot.calls:
+            slot.since_ns, slot.last = now_ns, call.id
 
     def refuse(self, call: Call, error: BaseException, reason: str) -> None:
         """It was not accepted: *reason* is closed or saturated."""
@@ -247,7 +270,7 @@ def _measured(call: Call, ran: Ran | None, now_ns: int) -> dict[str, int]:
     """The measurements of a call that ends now."""
     duration = now_ns - call.started_ns
     measurements = {"duration": duration, "queue_duration": duration, "attempts": call.attempts}
-    begun_ns, ended_ns = (call.begun_ns, now_ns) if ran is None else (ran.begun_ns, ran.ended_ns)
+    begun_ns, ended_ns = (call.begun_ns, call.ran_ns or now_ns) if ran is None else (ran.begun_ns, ran.ended_ns)
     if begun_ns is not None:
         execution = ended_ns - begun_ns
         if call.started_ns <= begun_ns <= ended_ns <= now_ns:

@@ -30,17 +30,44 @@ class Answer(NamedTuple):
     ran: tuple[int, int, int, int]
 
 
-class Away:
-    """Runs a function and says with its result when that was. With an exception too, where that one lets it."""
+class Wrapper:
+    """Stands for the function in ``__wrapped__``: what an executor reads of a function (its name), it reads of that."""
 
-    def __call__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Answer:
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__wrapped__":  # not set yet
+            raise AttributeError(name)
+        return getattr(self.__wrapped__, name)
+
+    def __repr__(self) -> str:
+        return f"<monitored {self.__wrapped__!r}>"
+
+
+class Away(Wrapper):
+    """Runs a function, and sends back with its result when that was. With an exception too, where that one lets it."""
+
+    __slots__ = ("__wrapped__",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.__wrapped__ = function
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Answer:
         begun_ns = time.monotonic_ns()
         try:
-            result = function(*args, **kwargs)
+            result = self.__wrapped__(*args, **kwargs)
         except BaseException as error:
             vars(error)[_KEY] = _ran(begun_ns)
             raise
         return Answer(result, _ran(begun_ns))
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Away, (self.__wrapped__,)
+
+
+def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What a task becomes in a process of which nothing is known: its function."""
+    return function
 
 
 def _ran(begun_ns: int) -> tuple[int, int, int, int]:
