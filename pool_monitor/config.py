@@ -47,7 +47,8 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Fields are given as keywords of `Pool`, or in the table ``[pool]`` of a TOML file (`load`). Each is described where
     it stands in pool_monitor/config.py, and with its default in a table in docs/POOL_GUIDE.md.
 
-    Calls: timeout, queue_limit, max_wait, shed, retries, retry_errors, retry_budget, cancel_grace.
+    Calls: timeout, first_item_timeout, item_timeout, queue_limit, max_wait, shed, retries, retry_errors, retry_budget,
+    cancel_grace.
     Workers: python, env, sys_path, init_args, init_kwargs, codec, frame_limit, concurrency, prefetch, command,
     start_method, preload.
     Lifecycle: start_timeout, stop_grace, kill_grace, drain_timeout, backoff_min, backoff_max, restart_limit,
@@ -62,6 +63,11 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     # calls
     timeout: Seconds = 60.0
     """One deadline per call, over queue and execution, unless the call brings its own."""
+    first_item_timeout: Seconds | None = None
+    """Longest time from a stream's admission to its first item, within its deadline; None: as long as that."""
+    item_timeout: Seconds | None = None
+    """Longest pause after an item of a stream, to the next one or to its end, within its deadline. Time in which the
+    caller has all the items it has room for does not count. None: as long as the deadline."""
     queue_limit: Count = 10_000
     """Most calls that may wait; one more is refused with PoolSaturated."""
     max_wait: Seconds | None = None
@@ -189,6 +195,8 @@ class PoolFields(TypedDict, total=False):
     """The fields of `PoolConfig` as keywords, for type checkers: what ``Pool(target, **fields)`` takes."""
 
     timeout: float
+    first_item_timeout: float | None
+    item_timeout: float | None
     queue_limit: int
     max_wait: float | None
     shed: bool

@@ -74,6 +74,8 @@ class Caller(Protocol):
         self,
         *,
         timeout: float | None = None,
+        first_item_timeout: float | None = None,
+        item_timeout: float | None = None,
         session: str | None = None,
         idempotent: bool | None = None,
         priority: int | None = None,
@@ -157,7 +159,8 @@ class PoolCaller:
         The call begins with the first item asked for. Reading slowly makes the worker wait: 64 items or 16 MiB are held
         here, or, where they are small, as many as arrive in one read of 64 KiB. Leaving the loop early, or cancelling,
         interrupts the generator; use ``contextlib.aclosing`` where the moment matters. The deadline covers the whole
-        stream. Errors as for `run`; items yielded before an error are delivered first.
+        stream; ``first_item_timeout`` and ``item_timeout`` of the options bound its pauses. Errors as for `run`; items
+        yielded before an error are delivered first.
         """
         dispatcher = self._pool._calls()
         call = dispatcher.admit(operation, args, kwargs, self._options, stream=True)
@@ -231,6 +234,8 @@ class PoolCaller:
         self,
         *,
         timeout: float | None = None,
+        first_item_timeout: float | None = None,
+        item_timeout: float | None = None,
         session: str | None = None,
         idempotent: bool | None = None,
         priority: int | None = None,
@@ -242,10 +247,11 @@ class PoolCaller:
         """A light caller with the same `run`, `stream` and `map`, and these options on top of this one's. Costs nothing
         to make.
 
-        *timeout*: seconds for queue and execution together. *session*: on behalf of that session. *idempotent*:
-        running it twice does no harm, so it may be sent again when it failed and not through itself. *priority*: higher
-        goes first. *key*: calls of different keys take turns in the queue. *worker*: only on that slot. *affinity*:
-        ``hint`` or ``strict``, what the session's worker means, as in `PoolConfig.affinity`.
+        *timeout*: seconds for queue and execution together. *first_item_timeout*, *item_timeout*: seconds to the first
+        item of a stream, and from one to the next, as in `PoolConfig`. *session*: on behalf of that session.
+        *idempotent*: running it twice does no harm, so it may be sent again when it failed and not through itself.
+        *priority*: higher goes first. *key*: calls of different keys take turns in the queue. *worker*: only on that
+        slot. *affinity*: ``hint`` or ``strict``, what the session's worker means, as in `PoolConfig.affinity`.
 
         *zero_copy*: a result, or an item of a stream, that is ``bytes`` comes as a read-only ``memoryview``. From 128
         KiB on it is, wherever possible, memory that is shared with the worker, and is not copied here. It is good for
@@ -253,7 +259,8 @@ class PoolCaller:
         All that time it takes room from the worker's next large results, which then come a slower way: use it and let
         it go, or copy it with ``bytes()``. The worker leaves it alone; one that runs wild could change it as you read.
         """
-        changes = {"timeout": timeout, "session": session, "idempotent": idempotent, "priority": priority}
+        changes: dict[str, Any] = {"first_item_timeout": first_item_timeout, "item_timeout": item_timeout}
+        changes |= {"timeout": timeout, "session": session, "idempotent": idempotent, "priority": priority}
         changes |= {"key": key, "worker": worker, "affinity": affinity, "zero_copy": zero_copy}
         return PoolCaller(self._pool, with_options(self._options, changes))
 
@@ -289,8 +296,11 @@ class Session(PoolCaller):
         return None
 
 
+_SECONDS = (lambda value: _number(value) and 0 < value < math.inf, "a number of seconds above 0")
 _OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "timeout": (lambda value: _number(value) and 0 < value < math.inf, "a number of seconds above 0"),
+    "timeout": _SECONDS,
+    "first_item_timeout": _SECONDS,
+    "item_timeout": _SECONDS,
     "session": (lambda value: isinstance(value, str) and value != "", "a non-empty string"),
     "idempotent": (lambda value: isinstance(value, bool), "True or False"),
     "priority": (lambda value: _number(value) and isinstance(value, int), "a whole number"),

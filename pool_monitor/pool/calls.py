@@ -13,6 +13,7 @@ from msgspec import Struct
 from pool_monitor.errors import OperationTimeout, PoisonedCall, PoolError, WorkerDied
 
 if TYPE_CHECKING:
+    from pool_monitor.pool.item_limits import ItemLimits
     from pool_monitor.pool.queue import WaitQueue
     from pool_monitor.pool.session import SessionState
     from pool_monitor.pool.worker import Worker
@@ -33,6 +34,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """How to make a call: what `Pool.options` takes, and what it means."""
 
     timeout: float | None = None
+    first_item_timeout: float | None = None
+    item_timeout: float | None = None
     session: str | None = None
     idempotent: bool = False
     priority: int = 0
@@ -82,7 +85,7 @@ class Call(Struct, eq=False):
             else:
                 self.future.set_exception(error)
         if self.items is not None:
-            self.items.wake()
+            self.items.end()
 
     def timed_out(self, timeout: float, late_s: float = 0.0) -> OperationTimeout:
         """What its caller gets at its deadline; *timeout*: of calls that bring none. *late_s*: the result is there, and
@@ -140,12 +143,14 @@ class Items:
     """
 
     __slots__ = (
-        "_loop", "_more", "_more_bytes", "_sizes", "_waiter", "buffer", "delivered", "full", "held", "limit", "unread",
+        "_loop", "_more", "_more_bytes", "_sizes", "_waiter", "buffer", "delivered", "full", "held", "limit", "limits",
+        "unread",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, limit: int | None = None) -> None:
         self._loop = loop
         self.limit = limit
+        self.limits: ItemLimits | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.delivered = False  # the caller has been given an item
         self._begin()
@@ -161,6 +166,8 @@ class Items:
     def put(self, value: Any, size: int) -> bool:
         """Add an item that took *size* bytes. Returns whether the worker should hold on."""
         self.buffer.append(value)
+        if self.limits is not None:
+            self.limits.came()
         if self.limit is not None:
             self.unread += size + _EACH
             return False
@@ -173,6 +180,8 @@ class Items:
             self._more += 1
             self._more_bytes += size
         self.full = True
+        if self.limits is not None:
+            self.limits.full()
         return True
 
     def take(self) -> tuple[Any, bool]:
@@ -184,6 +193,8 @@ class Items:
         if caught_up:
             self.full = False
             self._more = self._more_bytes = 0
+            if self.limits is not None:
+                self.limits.read_on()
         return value, caught_up
 
     @property
@@ -199,11 +210,19 @@ class Items:
         """Forget them, for another try. False when the caller has seen some already."""
         if not self.delivered:
             self._begin()
+            if self.limits is not None:
+                self.limits.start_over()
         return not self.delivered
 
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def end(self) -> None:
+        """The stream has ended."""
+        if self.limits is not None:
+            self.limits.close()
+        self.wake()
 
     async def changed(self) -> None:
         """Return when something has been put, or `wake` was called."""

@@ -28,10 +28,9 @@ from pool_monitor.errors import (
     PoolSaturated,
     QueueTimeout,
     Rejected,
-    SessionLost,
 )
 from pool_monitor.pool import told
-from pool_monitor.pool.calls import Call, Items, Options, next_id, poisoned
+from pool_monitor.pool.calls import Call, Options, next_id, poisoned
 from pool_monitor.pool.gate import SLOWLY, Gate
 from pool_monitor.pool.hand_ahead import HELD_UP, LOOK_EVERY, HandAhead
 from pool_monitor.pool.queue import WaitQueue
@@ -92,7 +91,7 @@ class Dispatcher:
         self._ahead = HandAhead(self.roster, config.prefetch, self._loop, now_ns)
         self._look_at = LOOK_EVERY  # when so many calls have ended
         self._quiet: asyncio.Future[None] | None = None  # set while somebody waits for the last call to end
-        self.streams = Streams(self.roster, wardens, self._interrupt)
+        self.streams = Streams(self.roster, wardens, config, self._interrupt, self._overdue)
         self._budget = RetryBudget(config.retry_budget)
         self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self._budget)
 
@@ -133,7 +132,7 @@ class Dispatcher:
         config, now_ns = self.config, self._now_ns()
         now = now_ns / 1e9  # the event loop's clock too
         deadline = now + (config.timeout if options.timeout is None else options.timeout)
-        items = Items(self._loop, limit=config.frame_limit if collect else None) if stream else None
+        items = self.streams.items(collect=collect) if stream else None
         future = self._loop.create_future()
         call = Call(next_id(), operation, args, kwargs, options, future, items, deadline, now_ns)
         if options.session is not None:
@@ -149,6 +148,8 @@ class Dispatcher:
                 self._end(call, refusal)
                 return call
         self._budget.earn()
+        if items is not None:
+            self.streams.watch(call)
         if config.max_wait is not None:
             self._deadlines.add(call, min(call.deadline, now + config.max_wait))
         elif options.timeout is not None:
@@ -202,7 +203,7 @@ class Dispatcher:
                 self._end(call, self.rejected(PoolClosed, f"worker {options.worker!r} has been retired", call))
                 return
             worker = None if self.paused else self.sessions.choose(options, call.session)
-            line = self._line(call)
+            line = self.sessions.line(call, line)
         if worker is not None:
             if self._hand_over(call, worker, now_ns):
                 self.roster.changed(worker)
@@ -225,16 +226,10 @@ class Dispatcher:
 
     def _is_lost(self, call: Call) -> bool:
         """Whether the call insists on a process that is gone; then it has failed."""
-        lost = call.session is not None and self.sessions.lost(call)
-        if lost:
-            text = f"the worker that session {call.options.session!r} was bound to is gone; its next call begins anew"
-            self._fail(call, SessionLost(text))
-        return lost
-
-    def _line(self, call: Call) -> WaitQueue[Call]:
-        """Where the call waits."""
-        pinned = self.workers.get(self.sessions.wanted(call) or "")
-        return self._waiting if pinned is None else pinned.pinned
+        error = self.sessions.lost(call)
+        if error is not None:
+            self._fail(call, error)
+        return error is not None
 
     def _feed(self, worker: Worker) -> None:
         """Give a free worker the next calls that wait, if any."""
@@ -537,13 +532,16 @@ class Dispatcher:
     def _expire(self, calls: list[Call]) -> None:
         now = self._loop.time()
         for call in calls:
-            if not call.running:
-                text = self.gate.nobody(self.paused, self.roster.capacity)
-                self._interrupt(call, self.rejected(QueueTimeout, text, call), "timeout")
-            elif call.deadline > now:  # it was to wait no longer, and has been handed over within this loop
+            if call.running and call.deadline > now:  # it was to wait no longer, and was handed over within this loop
                 self._deadlines.add(call, call.deadline)
             else:
-                self._interrupt(call, call.timed_out(self.config.timeout), "timeout")
+                self._overdue(call, call.timed_out(self.config.timeout))
+
+    def _overdue(self, call: Call, error: PoolError) -> None:
+        """The call's time is up; *error*: what it is told where a worker has it."""
+        if not call.running:
+            error = self.rejected(QueueTimeout, self.gate.nobody(self.paused, self.roster.capacity), call)
+        self._interrupt(call, error, "timeout")
 
     def _end(
         self, call: Call, error: BaseException | None, result: Any = None, times: CallTimes | None = None,

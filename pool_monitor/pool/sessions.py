@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pool_monitor import events
+from pool_monitor.errors import SessionLost
 from pool_monitor.pool.calls import Call, Options
+from pool_monitor.pool.queue import WaitQueue
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.session import SessionState, SessionTable
 from pool_monitor.pool.worker import Process, Worker
@@ -89,15 +91,20 @@ class Sessions:
         """Whether a call of a session insists on the process that its session was on."""
         return self._strict if options.affinity is None else options.affinity == "strict"
 
-    def lost(self, call: Call) -> bool:
-        """Whether the call insists on a process that is gone. The session is free to begin anew then."""
+    def line(self, call: Call, common: WaitQueue[Call]) -> WaitQueue[Call]:
+        """Where the call waits: *common*, unless it insists on a worker that there is."""
+        pinned = self._roster.workers.get(self.wanted(call) or "")
+        return common if pinned is None else pinned.pinned
+
+    def lost(self, call: Call) -> SessionLost | None:
+        """What the call fails with, if it insists on a process that is gone. The session is free to begin anew then."""
         session = call.session
         if session is None or session.worker is None or not self.is_strict(call.options):
-            return False
+            return None
         if self._roster.alive(session.worker, session.process):
-            return False
+            return None
         session.worker = None
-        return True
+        return SessionLost(f"the worker that session {session.id!r} was bound to is gone; its next call begins anew")
 
     def note(self, call: Call, worker: Worker) -> None:
         """The call was handed to *worker*."""

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pool_monitor.errors import PayloadError
+from pool_monitor.errors import OperationTimeout, PayloadError
+from pool_monitor.pool.calls import Call, Items
+from pool_monitor.pool.item_limits import ItemLimits
 from pool_monitor.pool.transport.base import Failure
 
 if TYPE_CHECKING:
-    from pool_monitor.pool.calls import Call
+    from pool_monitor.config import PoolConfig
     from pool_monitor.pool.roster import Roster
     from pool_monitor.pool.worker import Wardens, Worker
 
 
 class Streams:
-    """The streams of a pool's calls. *interrupt* ends a call for its caller, with an error and a reason."""
+    """The streams of a pool's calls. *interrupt* ends a call for its caller, with an error and a reason; *overdue* one
+    that took too long.
+    """
 
-    def __init__(self, roster: Roster, wardens: Wardens, interrupt: Callable[[Call, BaseException, str], None]) -> None:
-        self._roster, self._wardens, self._interrupt = roster, wardens, interrupt
+    def __init__(
+        self,
+        roster: Roster,
+        wardens: Wardens,
+        config: PoolConfig,
+        interrupt: Callable[[Call, BaseException, str], None],
+        overdue: Callable[[Call, OperationTimeout], None],
+    ) -> None:
+        self._roster, self._wardens, self._config = roster, wardens, config
+        self._interrupt, self._overdue = interrupt, overdue
+
+    def items(self, *, collect: bool) -> Items:
+        """For those of a new call. *collect*: they are wanted only when they are all there."""
+        return Items(asyncio.get_running_loop(), limit=self._config.frame_limit if collect else None)
+
+    def watch(self, call: Call) -> None:
+        """The call was taken in: its limits count from now on."""
+        config, own = self._config, call.options
+        first = config.first_item_timeout if own.first_item_timeout is None else own.first_item_timeout
+        between = config.item_timeout if own.item_timeout is None else own.item_timeout
+        if call.items is not None and (first is not None or between is not None):
+            call.items.limits = ItemLimits(call, first, between, self._overdue)
 
     def item(self, worker: Worker, call_id: int, value: Any, size: int) -> None:
         """The worker's generator yielded; the item took *size* bytes."""

@@ -58,6 +58,11 @@ class Ops:
             await asyncio.sleep(0)
             yield number
 
+    async def pause_after(self, stop, seconds):
+        for number in range(stop):
+            yield number
+        await asyncio.sleep(seconds)
+
     async def meet(self, others):
         """Return once that many calls are here at the same time."""
         self.here = getattr(self, "here", 0) + 1

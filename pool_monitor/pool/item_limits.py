@@ -1,0 +1,87 @@
+"""How long a stream may let its reader wait: for its first item, and between two."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pool_monitor.errors import OperationTimeout
+
+if TYPE_CHECKING:
+    from pool_monitor.pool.calls import Call
+
+
+class ItemLimits:
+    """The limits of one stream, from its admission to its end: *first* seconds to the first item, *between* from each
+    to the next or to the end; None: no limit. Calls *overdue* once, at the first that is exceeded.
+
+    An item costs a look at the clock: its timer is not set anew, but goes on when it rings too early.
+    """
+
+    __slots__ = ("_between", "_call", "_due", "_first", "_items", "_loop", "_overdue", "_timer")
+
+    def __init__(
+        self, call: Call, first: float | None, between: float | None, overdue: Callable[[Call, OperationTimeout], None]
+    ) -> None:
+        self._call, self._first, self._between, self._overdue = call, first, between, overdue
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._items = 0
+        self._allow(first)
+
+    def came(self) -> None:
+        """The worker has yielded, and there is room for more."""
+        self._items += 1
+        self._allow(self._between)
+
+    def read_on(self) -> None:
+        """There is room again."""
+        self._allow(self._between)
+
+    def full(self) -> None:
+        """There is no room: as long as the reader takes its time, the worker may."""
+        self._due = math.inf
+
+    def start_over(self) -> None:
+        """The stream begins again; what it had given is forgotten. Where it had given nothing, its time goes on."""
+        if self._items:
+            self._items = 0
+            self._allow(self._first)
+
+    def close(self) -> None:
+        """The stream has ended."""
+        self._due = math.inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _allow(self, seconds: float | None) -> None:
+        self._due = math.inf if seconds is None else self._loop.time() + seconds
+        if self._timer is not None and self._timer.when() > self._due:  # after a longer limit
+            self._timer.cancel()
+            self._timer = None
+        self._set()
+
+    def _set(self) -> None:
+        if self._timer is None and self._due < math.inf:
+            self._timer = self._loop.call_at(self._due, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._due > self._loop.time():
+            self._set()
+        else:
+            self._due = math.inf
+            self._overdue(self._call, self._exceeded())
+
+    def _exceeded(self) -> OperationTimeout:
+        call = self._call
+        if self._items:
+            what = f"nothing after item {self._items} within its item_timeout of {self._between:g} s"
+        else:
+            what = f"no first item within its first_item_timeout of {self._first:g} s"
+        return OperationTimeout(
+            f"{call.operation} gave {what}, on {call.worker.id if call.worker is not None else '?'}"
+        )
