@@ -165,7 +165,7 @@ def test_a_configuration_is_frozen_and_comparable() -> None:
 def test_an_unknown_field_is_refused_naming_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"'time_out'; did you mean 'timeout'"):
         build(PoolConfig, None, {"time_out": 5})
-    with pytest.raises(ConfigError, match=r"there are timeout, queue_limit"):
+    with pytest.raises(ConfigError, match=r"there are timeout, first_item_timeout"):
         build(PoolConfig, None, {"xyzzy": 5})
     with pytest.raises(ConfigError, match=r"'min_sice'; did you mean 'min_size'"):
         Pool("m:a", min_sice=5)
