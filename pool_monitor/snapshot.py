@@ -43,9 +43,9 @@ class Distribution(Struct, frozen=True, kw_only=True):
 
 
 class Bar(Struct, frozen=True):
-    """One bar of a coarse histogram: how many durations lie above the bar before and up to ``upper`` seconds.
+    """One bar of a coarse histogram: how many durations lie above the bar before and up to ``upper`` seconds, exactly.
 
-    ``upper`` is None for the last, open bar.
+    ``upper`` is a power of two (such as 0.0625 and 0.125), and None for the last, open bar.
     """
 
     upper: float | None
@@ -184,7 +184,7 @@ class PoolDetail(PoolView, frozen=True, kw_only=True):
     total: CallStats
     """All its operations together."""
     histogram: tuple[Bar, ...] = ()
-    """``total.latency`` in coarse bars with bounds 1-2-5, from the first to the last that is not empty."""
+    """``total.latency`` in coarse bars whose bounds are powers of two, from the first to the last that is not empty."""
     trend: Trend
     deaths: int = 0
     """Worker processes that ended in the window though nobody wanted them to: crashed, or did not answer or spoke

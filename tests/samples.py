@@ -105,8 +105,8 @@ def pool(tick: int, *, name: str, window: str, workers: int) -> PoolDetail:
         queue=distribution(calls - failed, 0.0004, 0.062, 0.18),
         execution=distribution(calls - failed, 0.081, 1.2, 2.8),
     )
-    shares = (0.006, 0.05, 0.13, 0.21, 0.17, 0.16, 0.11, 0.087, 0.052, 0.021, 0.004)
-    bounds = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, None)
+    shares = (0.006, 0.03, 0.08, 0.13, 0.17, 0.21, 0.16, 0.10, 0.05, 0.049, 0.015)
+    bounds = (*(2.0**power for power in range(-8, 2)), None)
     histogram = tuple(Bar(upper, round(share * total.ok)) for upper, share in zip(bounds, shares, strict=True))
     slots = [worker(index, tick=tick, name=name, scale=scale * 4 / workers) for index in range(workers)]
     drawn = trend(int(START + UPTIME) + tick, window)

@@ -115,23 +115,39 @@ def test_a_share_that_is_a_whole_rank_takes_that_rank(share: float, n: int) -> N
 
 @given(streams)
 @settings(max_examples=50, deadline=None)
-def test_bars_count_everything_once_within_one_two_five(values: list[int]) -> None:
+def test_bars_count_everything_once_between_powers_of_two(values: list[int]) -> None:
     bars = histogram.bars(counts_of(values))
     assert len(values) == sum(bar.count for bar in bars)
     assert bars[0].count > 0
     assert bars[-1].count > 0
     uppers = [bar.upper for bar in bars if bar.upper is not None]
-    assert all(f"{upper:e}"[0] in "125" and float(f"{upper:.0e}") == upper for upper in uppers)
-    assert all(0.39 < low / high < 0.51 for low, high in itertools.pairwise(uppers))
+    assert all(math.log2(upper).is_integer() for upper in uppers)
+    assert all(high == 2 * low for low, high in itertools.pairwise(uppers))
+
+
+@given(streams)
+@settings(max_examples=50, deadline=None)
+def test_every_bar_counts_exactly_the_durations_between_its_bounds(values: list[int]) -> None:
+    below = 0
+    for bar in histogram.bars(counts_of(values)):
+        below += bar.count
+        assert below == sum(bar.upper is None or value / 1e9 <= bar.upper for value in values)
+
+
+@pytest.mark.parametrize("milliseconds", [1, 2, 5, 10, 20, 50, 100, 125, 200, 250, 500, 1000, 2000])
+def test_what_takes_a_little_longer_than_a_round_time_is_never_counted_below_it(milliseconds: int) -> None:
+    bars = histogram.bars(counts_of([milliseconds * 1_000_000 + more for more in (1, 60_000, 400_000)]))
+    assert all(bar.upper is None or bar.upper > milliseconds / 1000 for bar in bars if bar.count)
 
 
 def test_bars_go_from_the_first_to_the_last_that_is_not_empty() -> None:
     values = [1_500_000] * 3 + [15_000_000]
-    assert (Bar(0.002, 3), Bar(0.005, 0), Bar(0.01, 0), Bar(0.02, 1)) == histogram.bars(counts_of(values))
+    wanted = ((2**-9, 3), (2**-8, 0), (2**-7, 0), (2**-6, 1))
+    assert tuple(Bar(*bar) for bar in wanted) == histogram.bars(counts_of(values))
 
 
 def test_the_last_bar_is_open() -> None:
-    assert (Bar(None, 2),) == histogram.bars(counts_of([3000 * 10**9, 9000 * 10**9]))
+    assert (Bar(None, 2),) == histogram.bars(counts_of([4097 * 10**9, 9000 * 10**9]))
 
 
 def test_an_empty_histogram_has_no_bars() -> None:

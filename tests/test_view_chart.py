@@ -260,6 +260,23 @@ def test_bounds_are_round(seconds: float, text: str) -> None:
     assert fmt.bound(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("power", "most", "more"),
+    [
+        (-19, "≤1.91µs", ">1.9µs"),
+        (-10, "≤977µs", ">976µs"),
+        (-6, "≤15.7ms", ">15.6ms"),
+        (-4, "≤62.5ms", ">62.5ms"),
+        (-2, "≤250ms", ">250ms"),
+        (0, "≤1s", ">1s"),
+        (6, "≤64s", ">64s"),
+        (8, "≤4m16s", ">4m16s"),
+    ],
+)
+def test_the_bound_of_a_bar_is_rounded_so_that_its_label_stays_true(power: int, most: str, more: str) -> None:
+    assert (fmt.at_most(2.0**power), fmt.more_than(2.0**power)) == (most, more)
+
+
 @given(st.text(st.sampled_from("ab 要|")), st.integers(4, 30))
 def test_wrapped_text_fits_and_short_text_is_left_alone(words: str, cells: int) -> None:
     words = words.strip()

@@ -49,10 +49,12 @@ HIGHEST_NS: int = int(_EDGES[-1] * 1e9)
 _AT_ONCE = 65_536
 """Counts that quantiles are taken of at once: what fits into the cache."""
 
-# Bars end at 2 µs, 5 µs, 10 µs ... 2000 s; everything longer is in the open bar. A bucket that crosses the end of a
-# bar is counted where its estimate lies.
-_BAR_ENDS = [float(f"{digit}e{power}") for power in range(-6, 4) for digit in (1, 2, 5)][1:-1]
-_BAR_STARTS: Ints = np.concatenate(([0], np.searchsorted(ESTIMATES, _BAR_ENDS, side="right")))
+_BAR_ENDS = [2.0**power for power in range(-19, 13)]
+"""Where bars end, in seconds: powers of two, from 1.9 µs to 68 minutes, because those are edges of buckets too. So no
+bucket lies in two bars, and a duration just above a bound is never counted below it. What is longer is in the open bar.
+"""
+_BAR_STARTS: Ints = np.array([0, *(power * 2**SCALE - FIRST_INDEX for power in range(-19, 13))])
+"""The first bucket of each bar."""
 
 
 def bucket_of(durations_ns: Ints) -> NDArray[np.intp]:
@@ -91,7 +93,7 @@ def quantiles(counts: Ints, shares: Sequence[float], first: int = 0) -> Floats:
 
 
 def bars(counts: Ints, first: int = 0) -> tuple[Bar, ...]:
-    """One histogram in bars that end at 2 µs, 5 µs, 10 µs ..., from the first to the last not empty.
+    """One histogram in bars that end at powers of two (``_BAR_ENDS``), from the first to the last that is not empty.
 
     *counts* may be a slice of the buckets that begins at bucket *first*.
     """

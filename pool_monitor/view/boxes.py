@@ -124,8 +124,8 @@ def latency(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list
     everything = sum(bar.count for bar in bars)
     body: list[Line] = []
     for index, (bar, mark) in enumerate(zip(bars, marks, strict=True)):
-        lower = bars[index - 1].upper if index else 0.0
-        bound = f">{fmt.bound(lower)}" if bar.upper is None else f"≤{fmt.bound(bar.upper)}"
+        lower = (bars[index - 1].upper or 0.0) if index else 0.0
+        bound = fmt.more_than(lower) if bar.upper is None else fmt.at_most(bar.upper)
         body.append(
             [
                 Span(f"{bound:>8} ", "dim"),

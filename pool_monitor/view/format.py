@@ -5,8 +5,9 @@ Every function answers `UNKNOWN` for None (and for what is no number): "nobody m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
-from math import isfinite
+from math import ceil, floor, isfinite, log10
 
 UNKNOWN = "\N{EN DASH}"
 FEW = 20
@@ -30,8 +31,27 @@ def duration(seconds: float | None) -> str:
 
 
 def bound(seconds: float | None) -> str:
-    """A bound of a histogram or an axis. They are round numbers: ``5ms``, not ``5.0ms``."""
+    """The limit of an axis. It is a round number: ``5ms``, not ``5.0ms``."""
     return duration(seconds).replace(".0", "")
+
+
+def at_most(seconds: float) -> str:
+    """The upper bound of a bar, rounded up to three digits: what lies below the bound lies below the label too."""
+    return f"≤{_three_digits(seconds, ceil)}"
+
+
+def more_than(seconds: float) -> str:
+    """The lower bound of a bar, rounded down to three digits: what lies above the bound lies above the label too."""
+    return f">{_three_digits(seconds, floor)}"
+
+
+def _three_digits(seconds: float, rounded: Callable[[float], int]) -> str:
+    for limit, scale, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (100.0, 1.0, "s")):
+        if 0 < seconds < limit:
+            scaled = seconds * scale
+            grain = 10 ** (2 - floor(log10(scaled)))
+            return f"{rounded(scaled * grain) / grain:g}{unit}"
+    return age(rounded(seconds))
 
 
 def percentile(seconds: float | None, samples: int) -> str:
