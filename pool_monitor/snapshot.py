@@ -183,6 +183,10 @@ class PoolDetail(PoolView, frozen=True, kw_only=True):
 
     total: CallStats
     """All its operations together."""
+    busy_ratio: float | None = None
+    """Share of the window's time that the workers wanted spent executing, calls under way included: from the time
+    itself, not from samples. Calls that run side by side on one worker count each, up to all of its time.
+    """
     histogram: tuple[Bar, ...] = ()
     """``total.latency`` in coarse bars whose bounds are powers of two, from the first to the last that is not empty."""
     trend: Trend
@@ -359,7 +363,9 @@ class PoolSummary(Struct, frozen=True, kw_only=True):
     busy_seconds: float
     """Time the workers spent executing, all of them together."""
     utilisation: float | None
-    """Mean of busy workers over mean of wanted ones."""
+    """Share of the time that the workers wanted spent executing, from the time itself and not from samples. A call
+    counts where it ended, for no more than the stretch; calls under way are in it where `Metrics.summary` answers.
+    """
     deaths: int
     size: float | None
     busy: float | None

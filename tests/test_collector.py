@@ -857,6 +857,24 @@ def test_the_busy_ratio_counts_finished_calls_and_the_one_under_way(
     assert worker.busy_ratio == pytest.approx(ratio)
 
 
+def test_the_busy_ratio_of_a_pool_is_that_of_its_slots_also_of_those_that_are_gone(collector, clock) -> None:
+    for slot, seconds in (("p-0", 2), ("p-1", 100), ("p-9", 4)):
+        stop(worker=slot, duration=100 * 10**9, execution=seconds * 10**9)
+    clock.advance(10)
+    found = detail(STATUS, [gauges(0, "busy", 3.0), gauges(1)], stats(collector))
+    assert [worker.busy_ratio for worker in found.workers.values()] == pytest.approx([0.5, 1.0])
+    assert found.busy_ratio == pytest.approx((0.2 + 0.3 + 1.0 + 0.4) / STATUS.size)
+
+
+def test_the_busy_ratio_is_of_the_workers_that_were_wanted_over_the_window(collector, clock) -> None:
+    for size in (2, 2, 2, 8):
+        clock.advance(1)
+        collector.sample(msgspec.structs.replace(STATUS, size=size))
+    stop(worker="p-0", execution=7 * 10**9, duration=9 * 10**9)
+    found = detail(msgspec.structs.replace(STATUS, size=8), [gauges(0)], stats(collector))
+    assert found.busy_ratio == pytest.approx(4 / (3.5 * 4))
+
+
 def test_a_failed_call_kept_its_slot_busy_too(collector, clock) -> None:
     fail("timeout", duration=4 * 10**9 + MS, worker="p-0")
     clock.advance(10)

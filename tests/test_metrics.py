@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pool_monitor import telemetry
 from pool_monitor.clock import ManualClock, SteadyClock, WakefulClock
@@ -19,7 +20,8 @@ from pool_monitor.events import OPERATION_EXCEPTION, OPERATION_STOP, WORKER_CRAS
 from pool_monitor.export.tabular import rows
 from pool_monitor.metrics import WINDOWS, Collector, Metrics
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS
-from pool_monitor.snapshot import Distribution, PoolView, Range
+from pool_monitor.snapshot import Distribution, PoolView, Range, Snapshot
+from tests import samples
 
 MS = 1_000_000
 START = 1_699_999_980
@@ -34,7 +36,14 @@ class Rig:
         self.clock = ManualClock(START)
         self.collector = Collector(["p", "q"], self.clock)
         self.collector.attach()
-        self.metrics = Metrics(self.collector, lambda window: pytest.fail("no snapshot needed"))
+        self.busy_ratios: dict[str, float] = {}
+        self.metrics = Metrics(self.collector, self.snapshot)
+
+    def snapshot(self, window: str) -> Snapshot:
+        """All of a Snapshot that a summary asks for."""
+        pools = samples.snapshot(pools=tuple(self.busy_ratios)).pools
+        found = {name: replace(pool, busy_ratio=self.busy_ratios[name]) for name, pool in pools.items()}
+        return replace(samples.snapshot(window=window), pools=found)
 
     @property
     def now(self) -> float:
@@ -319,6 +328,29 @@ def test_error_rates_by_something_else_are_refused_with_the_choices(rig, by) -> 
         rig.metrics.error_rates(by=by)
 
 
+def test_utilisation_is_the_time_of_the_workers_and_not_what_samples_happened_to_see(rig) -> None:
+    """A load in step with the second: every sample finds the workers idle."""
+    for _ in range(60):
+        rig.ok(126)
+        rig.go(1)
+        rig.collector.sample(status(size=2, busy=0))
+    assert rig.metrics.summary("1m").pools["p"].utilisation == pytest.approx(0.063, rel=0.02)
+
+
+def test_a_worker_is_busy_for_no_longer_than_there_was_time(rig) -> None:
+    rig.go(10)
+    rig.collector.sample(status(size=2))
+    rig.ok(3_600_000, worker="p-1")
+    assert rig.metrics.summary("1m").pools["p"].utilisation == pytest.approx(0.5)
+
+
+def test_a_summary_says_the_same_utilisation_as_a_snapshot(rig) -> None:
+    rig.busy_ratios["p"] = 0.75
+    rig.go(1)
+    rig.collector.sample(status(size=2))
+    assert rig.metrics.summary("1m").pools["p"].utilisation == 0.75
+
+
 @pytest.mark.parametrize("window", ["2h", "7d", None])
 def test_a_window_longer_than_what_is_kept_is_refused_with_the_choices(rig, window) -> None:
     for ask in (rig.metrics.error_rates, rig.metrics.summary):
@@ -340,7 +372,8 @@ def test_a_summary_names_what_took_most_of_the_workers_time_first(rig) -> None:
     assert (pool.total.calls, pool.total.errors, pool.total.rate) == (61, 1, pytest.approx(61 / 30))
     assert pool.operations["slow"].latency.p99 == pytest.approx(0.9, rel=0.011)
     assert pool.busy_seconds == pytest.approx(30 * 0.905)
-    assert (pool.utilisation, pool.waiting_max, pool.workers["p-1"].calls) == (0.5, 29, 30)
+    assert (pool.waiting_max, pool.workers["p-1"].calls) == (29, 30)
+    assert pool.utilisation == pytest.approx(30 * 0.905 / (4 * 30))
     assert list(pool.by_category) == ["operation"]
     assert (found.pools["q"].total.calls, found.pools["q"].total.rate, found.pools["q"].size) == (0, 0.0, None)
 

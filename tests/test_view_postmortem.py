@@ -66,7 +66,8 @@ def test_a_report_looks_as_it_did() -> None:
 def test_it_says_how_calls_ended_how_long_they_took_and_how_busy_the_workers_were() -> None:
     page = text(report(), zone=UTC)
     assert "10620 calls, 11.8/s; 10494 ok, 126 failed (1.2%), 0 cancelled" in page
-    assert "workers: 2.87 of 4 busy on average (72%), 4 at most; 40m12s of work; 3 died" in page
+    workers = "workers: 72% busy, 40m12s in calls that ended; in samples: 2.87 of 4 busy on average, 4 at most; 3 died"
+    assert workers in " ".join(page.split())
     assert "queue: 0.41 waiting on average, 31 at most" in page
     assert "measured: 14m00s" in page
     assert row(page, "call")[5:7] == ["1.3s", "2.9s"]
@@ -100,7 +101,8 @@ def test_of_several_pools_it_begins_with_all_side_by_side() -> None:
 
 def test_what_nobody_measured_is_unknown_and_not_zero() -> None:
     page = text(unmeasured(), zone=UTC)
-    assert f"workers: {DASH} of {DASH} busy on average ({DASH}), {DASH} at most" in page
+    assert f"workers: {DASH} busy, 0.0s in calls" in page
+    assert f"in samples: {DASH} of {DASH} busy on average, {DASH} at most" in " ".join(page.split())
     assert f"queue: {DASH} waiting on average, {DASH} at most" in page
     assert f"0 calls, {DASH}/s; 0 ok, 0 failed ({DASH})" in page
     assert row(page, "call") == ["call", "0", *[DASH] * 7]

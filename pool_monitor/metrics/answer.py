@@ -34,7 +34,7 @@ from pool_monitor.metrics.fold import (
 from pool_monitor.metrics.histogram import Ints
 from pool_monitor.metrics.recorded import Part, Recorded
 from pool_monitor.metrics.series import Key, Names
-from pool_monitor.metrics.stats import fields_of
+from pool_monitor.metrics.stats import busy_share, fields_of
 from pool_monitor.snapshot import CallStats, ErrorRate, OperationView, Point, PoolSummary, Range, Summary
 
 POINTS = 4000
@@ -190,6 +190,7 @@ def _pool_summary(pools: _Pools, calls: Recorded) -> PoolSummary:
     operations = _stats(calls, covered_s, lambda key: key[1])
     workers = _stats(calls, covered_s, lambda key: key[2])
     busy_s = {name: busy for name, (_fields, busy) in operations.items()}
+    busy_of_workers = [busy for _fields, busy in workers.values()]
     gauges = pools.gauges(0)
     return PoolSummary(
         covered_seconds=covered_s,
@@ -202,7 +203,7 @@ def _pool_summary(pools: _Pools, calls: Recorded) -> PoolSummary:
         by_category=_by_category(sums),
         by_session_kind=_by_session_kind(sums),
         busy_seconds=sum(busy_s.values()),
-        utilisation=gauges["busy"] / gauges["size"] if gauges["size"] else None,
+        utilisation=busy_share(busy_of_workers, gauges["size"], covered_s),
         **gauges,
     )
 

@@ -264,7 +264,7 @@ class Collector:
             window=window,
             layout=self._registry.layout(pool),
             trend=self._trend.trend(index, window, now_ns, self._clock.wall_ns()),
-            deaths=int((store.running.pool_sums + self._windows.open.sums.pool_sums)[index, DEATHS]),
+            sums=(store.running.pool_sums + self._windows.open.sums.pool_sums)[index],
             last_death=self._last_deaths.get(pool),
             covered_s=store.covered_ns(now_ns) / SECOND_NS,
             last_errors=self._errors_of(pool, now_ns),

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
+from msgspec.structs import replace
+
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.metrics import answer
 from pool_monitor.metrics.answer import Selection, Span
@@ -80,11 +82,20 @@ class Metrics:
         return answer.error_rates(block, names, by, pool)
 
     def summary(self, window: str = "15m") -> Summary:
-        """How every pool did in *window*: totals, operations, workers, errors by category, gauges."""
+        """How every pool did in *window*: totals, operations, workers, errors by category, gauges.
+
+        Its ``utilisation`` is the ``busy_ratio`` of a Snapshot of the same window.
+        """
         chosen = parse_window(window)
         block, names = self._collector.block(chosen)
         end = self._collector.wall_s()
-        return answer.summary(block, names, end - self._collector.covered_seconds(chosen), end)
+        found = answer.summary(block, names, end - self._collector.covered_seconds(chosen), end)
+        # A Snapshot knows the calls under way, too.
+        busy = {name: pool.busy_ratio for name, pool in self._snapshot(window).pools.items()}
+        pools = {
+            name: replace(pool, utilisation=busy.get(name, pool.utilisation)) for name, pool in found.pools.items()
+        }
+        return replace(found, pools=pools)
 
     def totals(self) -> Totals:
         """Everything counted since the monitor was entered, with whole histograms: what exporters are made from."""

@@ -10,10 +10,10 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from pool_monitor.metrics.block import CHUNK
-from pool_monitor.metrics.fold import BUSY, DISTRIBUTIONS, TALLIES
+from pool_monitor.metrics.fold import BUSY, DEATHS, DISTRIBUTIONS, GAUGES, SAMPLED, SAMPLES, TALLIES
 from pool_monitor.metrics.histogram import Ints, bars
 from pool_monitor.metrics.series import Grouping, Layout
-from pool_monitor.metrics.stats import Grouped, call_fields
+from pool_monitor.metrics.stats import Grouped, busy_share, call_fields
 from pool_monitor.metrics.window import Window, Windows
 from pool_monitor.snapshot import Bar, CallStats, OperationView, PoolDetail, PoolView, Trend, WorkerView
 
@@ -39,6 +39,8 @@ class PoolStats(Struct, frozen=True, kw_only=True):
     trend: Trend
     deaths: int
     last_death: str | None
+    size: float | None
+    """Mean of the workers wanted, sampled; None: not sampled yet."""
     operations: dict[str, OperationView]
     """Every operation called within the longest window, by name."""
     workers: dict[str, WorkerStats]
@@ -50,16 +52,17 @@ def pool_stats(
     window: Window,
     layout: Layout,
     trend: Trend,
-    deaths: int,
+    sums: Ints,
     last_death: str | None,
     covered_s: float,
     last_errors: dict[str, tuple[str, float]],
 ) -> PoolStats:
     """One pool in *window*, which covers *covered_s* seconds.
 
-    *deaths* is how many workers died in the window, *last_death* of what the last one did. *last_errors* has the text
-    and the age in seconds of what last went wrong, by slot.
+    *sums* are those of the pool (`pool_monitor.metrics.fold`), *last_death* is what the last worker died of.
+    *last_errors* has the text and the age in seconds of what last went wrong, by slot.
     """
+    deaths = int(sums[DEATHS])
     operations, workers = layout.operations, layout.workers
     by_operation, by_worker = added_up(windows, window, layout.rows, operations, workers)
     total = by_operation._replace(
@@ -85,6 +88,7 @@ def pool_stats(
         trend=trend,
         deaths=deaths,
         last_death=last_death if deaths else None,
+        size=float(sums[SAMPLED][GAUGES.index("size")] / sums[SAMPLES]) if sums[SAMPLES] else None,
         operations={
             name: OperationView(operation=name, **values)
             for group, (name, values) in enumerate(zip(operations.names, of_operation, strict=True))
@@ -120,8 +124,14 @@ def detail(status: PoolView, workers: Iterable[WorkerView], stats: PoolStats) ->
     *workers* are the slots there are, with their gauges: a slot without calls gets empty statistics, and calls of a
     slot that is gone stay in the pool's totals only.
     """
+    workers = list(workers)
+    busy_s = {name: worker.busy_seconds for name, worker in stats.workers.items()}
+    busy_s |= {worker.id: _busy_seconds(worker, stats) for worker in workers}
     return PoolDetail(
         **msgspec.structs.asdict(status),
+        busy_ratio=busy_share(
+            busy_s.values(), status.size if stats.size is None else stats.size, stats.covered_seconds
+        ),
         total=stats.total,
         histogram=stats.histogram,
         trend=stats.trend,
@@ -135,14 +145,20 @@ def detail(status: PoolView, workers: Iterable[WorkerView], stats: PoolStats) ->
 def _measured(worker: WorkerView, stats: PoolStats) -> WorkerView:
     covered_s = stats.covered_seconds
     measured = stats.workers.get(worker.id) or _without_calls(covered_s)
-    under_way_s = min(worker.state_age, covered_s) if worker.state == "busy" else 0.0
     return msgspec.structs.replace(
         worker,
         **msgspec.structs.asdict(measured.calls),
-        busy_ratio=min((measured.busy_seconds + under_way_s) / covered_s, 1.0) if covered_s else None,
+        busy_ratio=busy_share([_busy_seconds(worker, stats)], 1, covered_s),
         last_error=measured.last_error,
         last_error_age=measured.last_error_age,
     )
+
+
+def _busy_seconds(worker: WorkerView, stats: PoolStats) -> float:
+    """What a slot spent executing: the calls that ended, and the one under way."""
+    measured = stats.workers.get(worker.id)
+    ended_s = measured.busy_seconds if measured is not None else 0.0
+    return ended_s + (min(worker.state_age, stats.covered_seconds) if worker.state == "busy" else 0.0)
 
 
 def added_up(windows: Windows, window: Window, rows: NDArray[np.intp], *groupings: Grouping) -> list[Grouped]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,17 @@ class Grouped(NamedTuple):
     tallies: Ints
     maxima: Ints
     first: int = 0
+
+
+def busy_share(busy_s: Iterable[float], size: float | None, covered_s: float) -> float | None:
+    """The share of *covered_s* seconds that *size* workers spent executing. *busy_s* is what each slot spent.
+
+    A call counts where it ended, with all of its time: so each slot counts for no more than the time there was. None
+    where there was no time, or no worker wanted.
+    """
+    if not size or not covered_s:
+        return None
+    return min(sum(min(busy, covered_s) for busy in busy_s) / (size * covered_s), 1.0)
 
 
 def grouped(parts: Sequence[tuple[Block, Ints]], groups: int) -> Grouped:

@@ -127,14 +127,14 @@ def _document(report: Report, zone: tzinfo | None, width: int) -> Iterator[Part]
 
 
 def _about_pool(pool: PoolSummary, went: Range | None, zone: tzinfo | None, width: int) -> Iterator[Part]:
-    busy = f"{fmt.mean(pool.busy)} of {fmt.mean(pool.size)} busy on average ({fmt.ratio(pool.utilisation)})"
-    work = fmt.age(pool.busy_seconds)
+    work = f"{fmt.ratio(pool.utilisation)} busy, {fmt.age(pool.busy_seconds)} in calls that ended"
+    sampled = f"{fmt.mean(pool.busy)} of {fmt.mean(pool.size)} busy on average, {fmt.count(pool.busy_max)} at most"
     yield Sentences(
         [
             *(f"{SYMBOLS[notice.level]} {notice.text}" for notice in looking_back(pool)),
             outcomes(pool.total),
             among_them(pool.total),
-            f"workers: {busy}, {fmt.count(pool.busy_max)} at most; {work} of work; {pool.deaths} died",
+            f"workers: {work}; in samples: {sampled}; {pool.deaths} died",
             f"queue: {fmt.mean(pool.waiting)} waiting on average, {fmt.count(pool.waiting_max)} at most",
             f"measured: {fmt.age(pool.covered_seconds)}",
         ]
