@@ -67,6 +67,8 @@ class Trend(Struct, frozen=True, kw_only=True):
     """Calls per second that ended well."""
     errors: tuple[float | None, ...] = ()
     """Calls per second that failed (error, timeout or worker_lost)."""
+    rejected: tuple[float | None, ...] = ()
+    """Calls per second that were refused before any worker saw them."""
 
 
 class CallStats(Struct, frozen=True, kw_only=True):
@@ -196,10 +198,32 @@ class PoolDetail(PoolView, frozen=True, kw_only=True):
     """
     last_death: str | None = None
     """What the latest of them died of, such as ``signal 9``; None when there was none."""
+    failures: tuple[FailureView, ...] = ()
+    """What went wrong last, the latest first: the last 20 kinds of failure of the last hour, whatever the window.
+    Neither refused calls nor cancelled ones are among them.
+    """
     operations: dict[str, OperationView]
     """By operation name."""
     workers: dict[str, WorkerView]
     """By slot id, in slot order."""
+
+
+class FailureView(Struct, frozen=True):
+    """Failures of one kind: equal in error, message and operation."""
+
+    error: str
+    """The type of the error; ``crash`` of a process that ended, ``start`` of one that did not get as far as ready, and
+    the category (docs: errors) of anything else that befell a worker without a call.
+    """
+    message: str | None
+    """What it says, its beginning: at most 300 characters."""
+    operation: str | None
+    worker: str | None
+    """The slot it was seen on last."""
+    age: float
+    """Seconds since it was seen last."""
+    count: int
+    """How often it was seen, since it entered the list."""
 
 
 class ServiceView(Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.events import OPERATION_EXCEPTION, OPERATION_STOP, POOL_ERROR, WORKER_CRASH, WORKER_TERMINATE
 from pool_monitor.metrics import WINDOWS, Collector, PoolStats, detail
 from pool_monitor.metrics.collector import BUFFER_EVENTS
+from pool_monitor.metrics.failures import LastFailures
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS
 from pool_monitor.metrics.window import Windows
 from pool_monitor.snapshot import CallStats, Distribution, PoolView, WorkerView
@@ -79,6 +80,65 @@ def end(reason: str, **metadata: Any) -> None:
 
 def stats(collector: Collector, window: str = "1m", pool: str = "p") -> PoolStats:
     return collector.pool_stats(pool, WINDOWS[window])
+
+
+# -- what went wrong last ---------------------------------------------------------------------------------------------
+
+
+def failures(collector: Collector) -> list[tuple[str, str | None, str | None, str | None, float, int]]:
+    return [msgspec.structs.astuple(failure) for failure in stats(collector).failures]
+
+
+def test_failures_are_kept_with_their_words_the_latest_first(collector, clock) -> None:
+    fail(error="ValueError", reason="work: ValueError: no such page", worker="p-0")
+    clock.advance(2)
+    fail("timeout", error="OperationTimeout", reason="work took longer than 3 s", worker="p-1")
+    clock.advance(1)
+    crash(exit_code=7, operation="work", stderr="Traceback\n  MemoryError: 8 GB\n")
+    error("worker p-0 had no memory")
+    assert failures(collector) == [
+        ("start", "had no memory", None, "p-0", 0.0, 1),
+        ("crash", "exit code 7: MemoryError: 8 GB", "work", "p-0", 0.0, 1),
+        ("OperationTimeout", "work took longer than 3 s", "work", "p-1", 1.0, 1),
+        ("ValueError", "no such page", "work", "p-0", 3.0, 1),
+    ]
+
+
+def test_equal_failures_are_one_entry_that_counts_them(collector, clock) -> None:
+    for second in range(5):
+        fail(reason="work: ValueError: no such page", worker=f"p-{second % 2}")
+        fail(reason="work: ValueError: other", worker="p-0")
+        clock.advance(1)
+    assert failures(collector) == [
+        ("ValueError", "other", "work", "p-0", 1.0, 5),
+        ("ValueError", "no such page", "work", "p-0", 1.0, 5),
+    ]
+
+
+def test_calls_that_were_refused_or_cancelled_are_no_failures(collector) -> None:
+    fail("rejected", error="PoolSaturated", reason="full")
+    fail("cancelled", error="CancelledError", reason="gone", worker="p-0")
+    fail(pool="another")
+    assert failures(collector) == []
+
+
+def test_twenty_kinds_of_failure_are_kept_for_an_hour_and_no_more_than_their_beginning(collector, clock) -> None:
+    for number in range(1000):
+        fail(reason=f"{number} " + "\U0001f389" * 10_000, error="E" * 1000, worker="p-0")
+    kept = stats(collector).failures
+    assert len(kept) == 20
+    assert kept[0].message.startswith("999 ")
+    assert (len(kept[0].message), len(kept[0].error)) == (300, 200)
+    assert len(msgspec.json.encode(kept)) < LastFailures.bytes_for(1)
+    clock.advance(3601)
+    assert failures(collector) == []
+
+
+@pytest.mark.parametrize("reason", [None, 7, b"bytes", "\udcff", ""])
+def test_a_failure_whose_words_are_no_text_is_kept_without(collector, reason: Any) -> None:
+    fail(reason=reason, worker="p-0")
+    [(_error, message, *_rest)] = failures(collector)
+    assert message == ("\\udcff" if reason == "\udcff" else None)
 
 
 # -- what is counted ----------------------------------------------------------------------------------------------
@@ -234,6 +294,15 @@ def test_without_a_tick_calls_count_when_the_first_of_them_ended(collector, cloc
     assert stats(collector).total.calls == 2
     clock.advance(30)
     assert stats(collector).total.calls == 0
+
+
+def test_refused_calls_have_a_course_of_their_own(collector, clock) -> None:
+    fail("rejected")
+    fail("rejected")
+    stop()
+    clock.advance(2)
+    trend = stats(collector).trend
+    assert (trend.rejected[-2:], trend.ok[-2:], trend.errors[-2:]) == ((2.0, 0.0), (1.0, 0.0), (0.0, 0.0))
 
 
 def test_calls_after_a_long_silence_are_new(collector, clock) -> None:

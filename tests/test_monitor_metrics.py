@@ -59,6 +59,10 @@ async def test_a_real_pool_is_asked_about():
         assert sum(rate.calls for rate in monitor.metrics.error_rates(by="worker").values()) == 22
         summary = monitor.metrics.summary("1m").pools["texts"]
         assert (summary.total.calls, summary.size) == (22, 2)
+        assert summary.utilisation == pytest.approx(monitor.snapshot("1m").pools["texts"].busy_ratio, rel=0.2)
+        [failure] = monitor.snapshot("1m").pools["texts"].failures
+        assert (failure.message, failure.operation, failure.count) == ("why", "fail", 1)
+        assert failure.worker in ("texts-0", "texts-1")
         worker = monitor.metrics.worker("texts-1", window="1m")
         assert (worker.id, worker.state) == ("texts-1", "ready")
         with pytest.raises(UnknownName, match=r"worker 'texts-7'; there is texts-0, texts-1"):

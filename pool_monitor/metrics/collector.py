@@ -46,6 +46,7 @@ from pool_monitor.events import (
 from pool_monitor.gauges import plain_text
 from pool_monitor.metrics import query, words
 from pool_monitor.metrics.block import CHUNK, Block
+from pool_monitor.metrics.failures import LastFailures
 from pool_monitor.metrics.fold import (
     CATEGORY_CODES,
     DEATHS,
@@ -66,7 +67,7 @@ from pool_monitor.metrics.recorded import Part, Recorded, Totals
 from pool_monitor.metrics.series import ROW_BYTES, Key, Names, Registry, can_be_told
 from pool_monitor.metrics.trend import TrendRing
 from pool_monitor.metrics.window import LONGEST, SECOND_NS, Window, Windows
-from pool_monitor.snapshot import CRASHED, MonitorView, PoolView
+from pool_monitor.snapshot import CRASHED, START_FAILED, MonitorView, PoolView
 from pool_monitor.telemetry import (
     FAILURES,
     EventName,
@@ -124,6 +125,7 @@ class Collector:
 
         rows, number = self._registry.row_limit, len(self._registry.pools)
         fixed = _BUFFER_BYTES + LAST_ERRORS * _ERROR_BYTES + TrendRing.bytes_for(number) + rows * ROW_BYTES
+        fixed += LastFailures.bytes_for(number)
         needed = fixed + Windows.most_fixed_bytes(rows, number)
         if needed > self.memory_limit:
             raise ConfigError(
@@ -152,6 +154,7 @@ class Collector:
         self._buffer.clear()
         self._last_errors.clear()
         self._last_deaths.clear()
+        self._failures = LastFailures(self._registry.pools)
         self._trend = TrendRing(len(self._registry.pools))
         self._windows = self._reserved(now_ns)
 
@@ -266,6 +269,7 @@ class Collector:
             trend=self._trend.trend(index, window, now_ns, self._clock.wall_ns()),
             sums=(store.running.pool_sums + self._windows.open.sums.pool_sums)[index],
             last_death=self._last_deaths.get(pool),
+            failures=self._failures.of(pool, now_ns),
             covered_s=store.covered_ns(now_ns) / SECOND_NS,
             last_errors=self._errors_of(pool, now_ns),
         )
@@ -358,6 +362,7 @@ class Collector:
             buffer
             + len(self._last_errors) * _ERROR_BYTES
             + len(self._registry) * ROW_BYTES
+            + self._failures.nbytes
             + self._trend.nbytes
             + self._windows.nbytes
         )
@@ -485,18 +490,21 @@ class Collector:
         except FAILURES as error:
             self._leave_out(error)
             return
-        if counted and failed and key[2] is not None:
-            self._note_failure(key[0], key[2], metadata)
+        if counted and failed:
+            self._note_failure(*key, metadata)
 
     def _on_crash(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
             pool, worker, text = metadata["pool"], metadata["worker"], words.crash(metadata)
+            more, operation = words.last_words(metadata), metadata.get("operation")
         except FAILURES as error:
             self._leave_out(error)
             return
         if pool in self._registry.pools:
-            self._note_death(pool, text, telemetry.weight(WORKER_CRASH.name))
+            times = telemetry.weight(WORKER_CRASH.name)
+            self._note_death(pool, text, times)
             self._note_error(pool, worker, CRASHED + text, of_process=True)
+            self._failures.note(pool, CRASHED[:-2], more, operation, worker, self._clock.now_ns(), times)
 
     def _on_terminate(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
@@ -510,11 +518,15 @@ class Collector:
     def _on_error(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
             pool, worker, text = metadata["pool"], metadata.get("worker"), words.trouble(metadata)
+            kind = START_FAILED[:-2] if text.startswith(START_FAILED) else str(metadata["category"])
         except FAILURES as error:
             self._leave_out(error)
             return
         if pool in self._registry.pools:
             self._note_error(pool, worker, text, of_process=True)
+            times = telemetry.weight(POOL_ERROR.name)
+            message = text.removeprefix(START_FAILED)
+            self._failures.note(pool, kind, message, None, worker, self._clock.now_ns(), times)
 
     def _on_filter(self, _name: EventName, _m: Measurements, _metadata: Metadata, _config: Any) -> None:
         self._catch_up()  # what is buffered was heard under the filter that goes
@@ -532,13 +544,22 @@ class Collector:
         now_ns = self._catch_up()  # what is buffered ended before
         self._windows.note(now_ns, self._registry.pools.index(pool), DEATHS, times)
 
-    def _note_failure(self, pool: str, worker: str, metadata: Metadata) -> None:
+    def _note_failure(self, pool: str, operation: str, worker: str | None, metadata: Metadata) -> None:
         now_ns = self._clock.now_ns()
+        error = metadata.get("error")
+        text = error if isinstance(error, str) else metadata["outcome"]
+        if self._weights is None:
+            self._weights = _weights()
+        reason = metadata.get("reason")
+        if isinstance(reason, str):  # the error's own words: what it is and where stands beside them
+            reason = reason.removeprefix(f"{operation}: ").removeprefix(f"{text}: ").removeprefix(text)
+        self._failures.note(pool, text, reason or None, operation, worker, now_ns, self._weights[1])
+        if worker is None:
+            return
         last = self._last_errors.get((pool, worker))
         if metadata["outcome"] == "worker_lost" and last and last.of_process and now_ns - last.at_ns < SECOND_NS:
             return  # the call that died with the worker says less than what the worker died of
-        error = metadata.get("error")
-        self._note_error(pool, worker, error if isinstance(error, str) else metadata["outcome"], of_process=False)
+        self._note_error(pool, worker, text, of_process=False)
 
     def _note_error(self, pool: str, worker: Any, text: str, *, of_process: bool) -> None:
         if not isinstance(worker, str) or not can_be_told(worker):

@@ -15,7 +15,16 @@ from pool_monitor.metrics.histogram import Ints, bars
 from pool_monitor.metrics.series import Grouping, Layout
 from pool_monitor.metrics.stats import Grouped, busy_share, call_fields
 from pool_monitor.metrics.window import Window, Windows
-from pool_monitor.snapshot import Bar, CallStats, OperationView, PoolDetail, PoolView, Trend, WorkerView
+from pool_monitor.snapshot import (
+    Bar,
+    CallStats,
+    FailureView,
+    OperationView,
+    PoolDetail,
+    PoolView,
+    Trend,
+    WorkerView,
+)
 
 _ROWS_AT_ONCE = 64
 
@@ -39,6 +48,7 @@ class PoolStats(Struct, frozen=True, kw_only=True):
     trend: Trend
     deaths: int
     last_death: str | None
+    failures: tuple[FailureView, ...]
     size: float | None
     """Mean of the workers wanted, sampled; None: not sampled yet."""
     operations: dict[str, OperationView]
@@ -54,13 +64,14 @@ def pool_stats(
     trend: Trend,
     sums: Ints,
     last_death: str | None,
+    failures: tuple[FailureView, ...],
     covered_s: float,
     last_errors: dict[str, tuple[str, float]],
 ) -> PoolStats:
     """One pool in *window*, which covers *covered_s* seconds.
 
-    *sums* are those of the pool (`pool_monitor.metrics.fold`), *last_death* is what the last worker died of.
-    *last_errors* has the text and the age in seconds of what last went wrong, by slot.
+    *sums* are those of the pool (`pool_monitor.metrics.fold`), *last_death* is what the last worker died of,
+    *failures* what went wrong last. *last_errors* has the text and the age in seconds of what last went wrong, by slot.
     """
     deaths = int(sums[DEATHS])
     operations, workers = layout.operations, layout.workers
@@ -88,6 +99,7 @@ def pool_stats(
         trend=trend,
         deaths=deaths,
         last_death=last_death if deaths else None,
+        failures=failures,
         size=float(sums[SAMPLED][GAUGES.index("size")] / sums[SAMPLES]) if sums[SAMPLES] else None,
         operations={
             name: OperationView(operation=name, **values)
@@ -137,6 +149,7 @@ def detail(status: PoolView, workers: Iterable[WorkerView], stats: PoolStats) ->
         trend=stats.trend,
         deaths=stats.deaths,
         last_death=stats.last_death,
+        failures=stats.failures,
         operations=stats.operations,
         workers={worker.id: _measured(worker, stats) for worker in workers},
     )

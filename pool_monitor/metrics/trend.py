@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pool_monitor.metrics.fold import FAILED, by_session_kind
+from pool_monitor.metrics.fold import FAILED, OUTCOMES, by_session_kind
 from pool_monitor.metrics.histogram import Ints
 from pool_monitor.metrics.window import SECOND_NS, Window
 from pool_monitor.snapshot import Trend
@@ -16,20 +16,20 @@ _NONE = np.iinfo(np.int64).min
 
 
 class TrendRing:
-    """Calls that ended well and that failed, per second of the collector's clock, for each of *pools* pools.
+    """Calls of *pools* pools per second of the collector's clock: those that ended well, failed, or were refused.
 
     A second was measured when it has been told. The first counts as a whole second too, though only its end was
     measured: a rate over a hundredth of a second would be a spike nobody saw. Holds `bytes_for` its pools, always.
     """
 
     def __init__(self, pools: int) -> None:
-        self._counts = np.zeros((LENGTH, pools, 2), np.int64)
+        self._counts = np.zeros((LENGTH, pools, 3), np.int64)
         self._seconds = np.full(LENGTH, _NONE)
         """Which second each entry holds."""
 
     @staticmethod
     def bytes_for(pools: int) -> int:
-        return LENGTH * (2 * pools + 1) * 8
+        return LENGTH * (3 * pools + 1) * 8
 
     @property
     def nbytes(self) -> int:
@@ -43,6 +43,7 @@ class TrendRing:
             self._seconds[at], self._counts[at] = second, 0
         self._counts[at, :, 0] += outcomes[:, 0]
         self._counts[at, :, 1] += outcomes[:, FAILED].sum(axis=1)
+        self._counts[at, :, 2] += outcomes[:, OUTCOMES.index("rejected")]
 
     def trend(self, pool: int, window: Window, now_ns: int, wall_ns: int) -> Trend:
         """The steps that were complete at *now_ns*, cut where the wall clock, *wall_ns* then, is a multiple of one."""
@@ -54,10 +55,10 @@ class TrendRing:
         measured = self._seconds[seconds % LENGTH] == seconds
         counts = np.where(measured[:, None], self._counts[seconds % LENGTH, pool], 0)
         lengths = measured.reshape(-1, step).sum(axis=1)
-        sums = counts.reshape(-1, step, 2).sum(axis=1)
+        sums = counts.reshape(-1, step, 3).sum(axis=1)
         rates = [
-            (ok / length, errors / length) if length else (None, None)
-            for (ok, errors), length in zip(sums.tolist(), lengths.tolist(), strict=True)
+            tuple(count / length for count in counts) if length else (None, None, None)
+            for counts, length in zip(sums.tolist(), lengths.tolist(), strict=True)
         ]
-        ok, errors = zip(*rates, strict=True)
-        return Trend(step=float(step), end=float(end), ok=ok, errors=errors)
+        ok, errors, rejected = zip(*rates, strict=True)
+        return Trend(step=float(step), end=float(end), ok=ok, errors=errors, rejected=rejected)

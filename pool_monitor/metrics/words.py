@@ -25,6 +25,12 @@ def crash(metadata: Metadata) -> str:
     return f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
 
 
+def last_words(metadata: Metadata) -> str:
+    """A ``pool.worker.crash`` with the last line that the process wrote. Raises when it is not one."""
+    written = str(metadata.get("stderr", "")).strip().splitlines()
+    return f"{crash(metadata)}: {written[-1].strip()}" if written else crash(metadata)
+
+
 def trouble(metadata: Metadata) -> str:
     """A ``pool.error`` in words. Raises when it is not one."""
     text = _shortened(metadata["reason"])
