@@ -36,7 +36,8 @@ bench: $(VENV)/.ready-bench ## Benchmarks, with peers beside us in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 golden: $(VENV)/.ready-dev ## Draw the golden frames anew; read the diff before you commit it
-	@POOL_MONITOR_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_view_overview.py tests/test_view_postmortem.py
+	@POOL_MONITOR_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_view_overview.py tests/test_view_listings.py \
+		tests/test_view_postmortem.py
 
 docs: $(VENV)/.ready-dev ## Draw the tables of the docs anew, from the code
 	@$(BIN)/python docs/generate.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import sin
 from random import Random
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -47,6 +48,19 @@ def snapshot(tick: int = 0, *, window: str = "5m", pools: tuple[str, ...] = ("te
         pools={name: pool(tick, name=name, window=window, workers=workers) for name in pools},
         monitor=monitor(),
     )
+
+
+def with_pool(snapshot: Snapshot, **changes: Any) -> Snapshot:
+    """The snapshot with its first pool changed; CallStats fields go to its total."""
+    name, pool = next(iter(snapshot.pools.items()))
+    total = {key: changes.pop(key) for key in list(changes) if key in CallStats.__struct_fields__}
+    changed = replace(pool, total=replace(pool.total, **total), **changes)
+    return replace(snapshot, pools={**snapshot.pools, name: changed})
+
+
+def with_worker(snapshot: Snapshot, slot: str, **changes: Any) -> Snapshot:
+    pool = next(iter(snapshot.pools.values()))
+    return with_pool(snapshot, workers={**pool.workers, slot: replace(pool.workers[slot], **changes)})
 
 
 def empty() -> Snapshot:

@@ -139,8 +139,9 @@ def test_the_selection_moves_by_worker_and_the_rows_follow() -> None:
 
 def test_a_page_down_moves_by_the_rows_that_are_shown() -> None:
     made = viewer(samples.snapshot(workers=64))
-    shown = [line.split()[0] for line in screen(made).splitlines() if line.startswith(" text-")]
     made.select(1)
+    rows = [line for line in screen(made).splitlines()[:-2] if line.startswith(" text-")]
+    shown = [line.split()[0] for line in rows]
     made.select_page(1, SIZE)
     assert made.selected == f"text-{len(shown)}"
     made.select_page(99, SIZE)
@@ -413,13 +414,30 @@ async def test_keys_move_the_selection() -> None:
         assert app.viewer.selected is None
 
 
-@pytest.mark.parametrize("key", ["tab", "p"])
-async def test_keys_show_the_next_pool(key: str) -> None:
+async def test_a_key_shows_the_next_pool() -> None:
     app = dashboard(HandFeed(samples.snapshot(pools=("text", "vision"))))
     async with app.run_test(size=SIZE) as pilot:
         await until(lambda: "pool 1/2 text" in shown(app), app)
-        await pilot.press(key)
+        await pilot.press("tab")
         assert "pool 2/2 vision" in shown(app)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("n", "DESERVES A LOOK"), ("e", "WENT WRONG"), ("o", " OPERATION "), ("p", " POOL ")],
+)
+@pytest.mark.parametrize("back", ["escape", "enter", None])
+async def test_keys_open_pages_and_lead_back(key: str, words: str, back: str | None) -> None:
+    app = dashboard(HandFeed(samples.snapshot(pools=("text", "vision"))))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: "LIVE" in shown(app), app)
+        await pilot.press(key)
+        assert words in shown(app)
+        assert "WORKER" not in shown(app)
+        await pilot.press("down", back or key)
+        assert "WORKER" in shown(app)
+        await pilot.press("down", "enter")
+        assert app.viewer.selected is not None
 
 
 async def test_keys_show_help_and_lead_back() -> None:

@@ -37,23 +37,11 @@ from pool_monitor.view.boxes import fold_bars
 from pool_monitor.view.overview import layout
 from pool_monitor.view.text import Size
 from tests import golden, samples
+from tests.samples import with_pool, with_worker
 
 DASH = "\N{EN DASH}"
 STALE = Mode("STALE", seconds=3)
 LOST = Mode("LOST", seconds=4, reason="connection refused")
-
-
-def with_pool(snapshot: Snapshot, **changes: Any) -> Snapshot:
-    """The snapshot with its first pool changed; CallStats fields go to its total."""
-    name, pool = next(iter(snapshot.pools.items()))
-    total = {key: changes.pop(key) for key in list(changes) if key in CallStats.__struct_fields__}
-    changed = replace(pool, total=replace(pool.total, **total), **changes)
-    return replace(snapshot, pools={**snapshot.pools, name: changed})
-
-
-def with_worker(snapshot: Snapshot, slot: str, **changes: Any) -> Snapshot:
-    pool = next(iter(snapshot.pools.values()))
-    return with_pool(snapshot, workers={**pool.workers, slot: replace(pool.workers[slot], **changes)})
 
 
 def text(lines: list[Line]) -> str:
@@ -148,14 +136,19 @@ worker_views = st.builds(
     **stats,
 )
 series = st.lists(st.none() | st.floats(0, 1e6), max_size=90).map(tuple)
-trends = st.builds(Trend, step=st.sampled_from([1.0, 3.0, 12.0]), end=st.just(1.75e9), ok=series, errors=series)
+short_series = st.lists(st.none() | st.floats(0, 1e6), max_size=9).map(tuple)
+trends = st.builds(
+    Trend, step=st.sampled_from([1.0, 3.0, 12.0]), end=st.just(1.75e9), ok=series, errors=series, rejected=short_series
+)
 histograms = st.lists(st.builds(Bar, st.floats(1e-5, 100), counts()), max_size=24).map(
     lambda bars: (*sorted(bars, key=lambda bar: bar.upper or 0), Bar(None, 3))
 )
 pools = st.builds(
     PoolDetail,
     name=nasty_text(),
-    state=st.sampled_from(["new", "starting", "running", "draining", "closed"]),
+    state=st.sampled_from(["new", "starting", "running", "paused", "draining", "closed"]),
+    breaker=st.sampled_from([None, "closed", "open", "half_open"]),
+    refusals=st.dictionaries(nasty_text(), counts(), max_size=3),
     **{name: counts() for name in ("size", "busy", "idle", "starting", "draining", "dead", "waiting", "queue_limit")},
     **{name: counts() for name in ("sessions", "restarts", "completed")},
     total=st.builds(CallStats, **stats),
@@ -261,7 +254,7 @@ def test_key_figures_are_the_snapshots(
     )
     figures = text(overview(snapshot, (140, 24))).splitlines()[1].replace("▲", "").replace("✖", "")
     assert figures.split() == [
-        *("BUSY", f"{busy}/{size}", "QUEUE", f"{waiting}/999", "OUT/s", fmt.rate(rate)),
+        *("BUSY", f"{busy}/{size}", "QUEUE", f"{waiting}/999", "OK/s", fmt.rate(rate * 3498 / 3540)),
         *("p95", fmt.duration(p95), "ERR", fmt.ratio(ratio), "RESTARTS", str(restarts)),
     ]
 
@@ -342,7 +335,7 @@ def test_a_report_names_every_pool_and_the_lack_of_one() -> None:
 def test_what_nobody_measured_is_unknown_and_not_zero() -> None:
     page = text(overview(samples.empty(), (80, 24)))
     figures = page.splitlines()[1]
-    assert f"OUT/s {DASH}" in figures
+    assert f"OK/s {DASH}" in figures
     assert f"p95 {DASH}" in figures
     assert f"ERR {DASH}" in figures
     assert row(page, "text-0")[-2:] == [DASH, "0"]
@@ -395,10 +388,10 @@ def test_an_hour_has_its_times_at_its_axis_and_none_of_its_values_is_lost(size: 
 
 
 @pytest.mark.parametrize("pools", [("text",), ("text", "vision")])
-def test_all_keys_have_room_in_80_columns(pools: tuple[str, ...]) -> None:
+def test_the_keys_of_what_needs_attention_have_room_in_80_columns(pools: tuple[str, ...]) -> None:
     last = text(overview(samples.snapshot(pools=pools), (80, 24))).splitlines()[-1]
-    assert "1-4 window 1m 5m 15m 1h" in last
-    assert last.endswith("↑↓ workers")
+    wanted = ["n notices", "e errors", "o ops", "1-4 window", *(["p pools", "tab next"] if len(pools) > 1 else [])]
+    assert all(f" {key} " in f"{last} " for key in wanted)
 
 
 def test_time_that_was_not_measured_is_left_empty_in_line_and_errors() -> None:
@@ -465,7 +458,7 @@ def test_no_calls_in_the_window_is_said_instead_of_drawn() -> None:
             {"calls": 2, "cancelled": 2, "completed": 9},
             ["no call ended well in the last 5m", "2 cancelled, 7 calls before"],
         ),
-        ({"rejected": 5, "completed": 5, "refusals": {"closed": 5}}, ["no call ended in the last 5m", "5 refused "]),
+        ({"rejected": 5, "completed": 5, "refusals": {"closed": 5}}, ["no call ended in the last 5m", "5 rejected "]),
         ({"completed": 8, "refusals": {"closed": 6, "timeout": 1}}, ["no call ended in the last 5m", " 1 call before"]),
         ({"completed": 7, "refusals": {"closed": 7}}, ["no call ended in the last 5m"]),
     ],
@@ -545,9 +538,16 @@ def trouble(**changes: Any) -> list[Notice]:
         ({"waiting": 52}, [("bad", "queue: 52 of 64 places taken")]),
         ({"waiting": 64}, [("bad", "queue is full: 64 of 64 places taken")]),
         ({"waiting": 0, "queue_limit": 0}, []),
-        ({"rejected": 1}, [("warn", "1 call rejected in 5m")]),
+        ({"rejected": 1}, [("warn", "1 of 3541 calls rejected (<0.1%)")]),
+        ({"rejected": 2, "calls": 2}, [("warn", "2 of 4 calls rejected (50%)")]),
+        ({"rejected": 3, "calls": 27}, [("bad", "3 of 30 calls rejected (10%)")]),
+        (
+            {"rejected": 900, "calls": 100, "refusals": {"saturated": 800, "timeout": 100, "closed": 0}},
+            [("bad", "900 of 1000 calls rejected (90%); since the start: 800 saturated, 100 timeout")],
+        ),
         ({"state": "draining"}, [("warn", "pool is draining")]),
-        ({"state": "paused"}, [("warn", "pool is paused")]),
+        ({"state": "paused"}, [("bad", "pool is paused: 2 calls wait")]),
+        ({"state": "paused", "waiting": 0}, [("warn", "pool is paused")]),
         ({"breaker": "closed"}, []),
         ({"breaker": "open"}, [("bad", "circuit breaker is open: calls are refused")]),
         (
@@ -641,18 +641,19 @@ def failing() -> Snapshot:
 def test_why_workers_cannot_start_is_read_at_80_columns_before_all_that_comes_of_it() -> None:
     line = text(overview(failing(), (80, 24))).splitlines()[3]
     assert line.startswith(" ✖ 4 workers cannot start: OSError: no lic 2  ✖ circuit breaker is")
-    assert line.endswith("… +4 more")
+    assert line.endswith("… +4 more: n")
 
 
 def test_the_reason_is_begun_even_behind_words_that_are_worse() -> None:
     lost = Mode("LOST", seconds=4, reason="connection refused")
     line = text(overview(failing(), (80, 24), mode=lost)).splitlines()[3]
-    assert line.startswith(" ✖ connection lost: connection refused  ✖ 4 workers cannot start: OSErr… +5 more")
-    last = text(overview(with_pool(samples.snapshot(), state="paused"), (80, 24), mode=lost)).splitlines()[3]
+    assert line.startswith(" ✖ connection lost: connection refused  ✖ 4 workers cannot start… +5 more: n")
+    last = with_pool(samples.snapshot(), state="paused", waiting=0)
+    last = text(overview(last, (80, 24), mode=lost)).splitlines()[3]
     assert last == " ✖ connection lost: connection refused  ▲ pool is paused"
     doubtful = replace(samples.snapshot(), monitor=replace(samples.snapshot().monitor, dropped=12))
     last = text(overview(doubtful, (80, 24), mode=lost)).splitlines()[3]
-    assert last == " ✖ connection lost: connection refused  +1 more"
+    assert last == " ✖ connection lost: connection refused  +1 more: n"
 
 
 def test_workers_of_a_starting_or_closed_pool_are_no_news() -> None:
@@ -691,7 +692,7 @@ def test_doubt_about_the_numbers_is_said(changes: dict[str, Any], wanted: list[t
 
 def test_the_worst_comes_first_and_what_does_not_fit_is_counted() -> None:
     lines = overview(troubled(), (80, 24))
-    assert text(lines).splitlines()[3].rstrip() == (" ✖ 1 worker dead: text-2  ✖ 12% of 3540 calls failed  +3 more")
+    assert text(lines).splitlines()[3] == " ✖ 1 worker dead: text-2  ✖ 12% of 3540 calls failed  +3 more: n"
     assert meanings(lines, "worker dead") == {"bad"}
     wide = overview(troubled(), (200, 24))
     assert meanings(wide, "worker starting") == {"warn"}
@@ -783,7 +784,7 @@ def test_what_a_screen_shows_depends_on_its_size_alone(
     page = text(overview(samples.snapshot(), size))
     assert ("throughput" in page) == throughput
     assert ("─ latency" in page) == latency
-    names = ("BUSY", "QUEUE", "OUT/s", "p95", "ERR", "RESTARTS")
+    names = ("BUSY", "QUEUE", "OK/s", "p95", "ERR", "RESTARTS")
     assert sum(name in page.splitlines()[1] for name in names) == figures
 
 
@@ -835,28 +836,28 @@ def test_the_selected_row_is_marked_from_edge_to_edge() -> None:
     assert sum(cell_len(span.text) for span in marked[0]) == 80
 
 
-def test_of_the_selected_worker_the_last_line_tells_what_its_row_has_no_room_for() -> None:
+def test_a_line_above_the_keys_has_more_about_the_selected_worker() -> None:
     snapshot = with_worker(
         samples.snapshot(), "text-1", rss=48_234_496, health="responsive", last_error="crash: signal 9"
     )
     lines = text(overview(snapshot, (80, 24), selected="text-1")).splitlines()
-    assert lines[-1] == " text-1  crash: signal 9 6m42s ago  1 restart  rss 46.0M  pid 4188  up 6m42s"
+    assert lines[-2] == " text-1  crash: signal 9 6m42s ago  1 restart  rss 46.0M  pid 4188  up 6m42s"
+    assert lines[-1].startswith(" q quit  ? help")
     wide = text(overview(snapshot, (120, 24), selected="text-1")).splitlines()
-    assert wide[-1].endswith("up 6m42s  responsive")
-    assert text(overview(snapshot, (80, 24))).splitlines()[-1].startswith(" q quit")
-    assert text(overview(snapshot, (80, 24), selected="gone")).splitlines()[-1].startswith(" q quit")
+    assert wide[-2].endswith("up 6m42s  responsive")
+    assert overview(snapshot, (80, 24), selected="gone") == overview(snapshot, (80, 24))
 
 
 def test_of_a_selected_worker_a_long_error_leaves_room_for_its_restarts() -> None:
     snapshot = with_worker(samples.snapshot(), "text-1", last_error="start: " + "x" * 73)
-    last = text(overview(snapshot, (80, 24), selected="text-1")).splitlines()[-1]
+    last = text(overview(snapshot, (80, 24), selected="text-1")).splitlines()[-2]
     assert last.endswith(f"xx… 6m42s  1 restart  rss {DASH}")
     stuck = with_worker(samples.snapshot(), "text-2", state="degraded", health="responsive")
-    assert text(overview(stuck, (80, 24), selected="text-2")).splitlines()[-1].endswith("not answering")
+    assert text(overview(stuck, (80, 24), selected="text-2")).splitlines()[-2].endswith("not answering")
 
 
 def test_what_is_told_of_a_selected_worker_never_passes_for_live() -> None:
-    assert {span.meaning for span in overview(samples.snapshot(), (80, 24), mode=STALE, selected="text-1")[-1]} <= {
+    assert {span.meaning for span in overview(samples.snapshot(), (80, 24), mode=STALE, selected="text-1")[-2]} <= {
         "dim",
         "plain",
     }
@@ -866,7 +867,7 @@ def test_the_pool_is_named_and_counted_when_there_are_several() -> None:
     two = samples.snapshot(pools=("text", "vision"))
     assert "pool 2/2 vision" in text(overview(two, (80, 24), pool="vision")).splitlines()[0]
     assert "vision-0" in text(overview(two, (80, 24), pool="vision"))
-    assert "tab pool" in text(overview(two, (80, 24)))
+    assert "tab next" in text(overview(two, (80, 24)))
     assert "tab" not in text(overview(samples.snapshot(), (80, 24)))
 
 

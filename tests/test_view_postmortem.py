@@ -140,7 +140,11 @@ def test_percentiles_of_few_calls_are_marked_and_the_mark_is_explained() -> None
         (
             {"deaths": 1, "by_category": {}},
             {"error_ratio": 0.5, "rejected": 9},
-            [("bad", "50% of 10620 calls failed"), ("warn", "1 worker died"), ("warn", "9 calls rejected")],
+            [
+                ("bad", "50% of 10620 calls failed"),
+                ("warn", "9 of 10629 calls rejected (0.1%)"),
+                ("warn", "1 worker died"),
+            ],
         ),
     ],
 )  # fmt: skip

@@ -33,7 +33,7 @@ from pool_monitor.view import WINDOWS
 
 if TYPE_CHECKING:
     from pool_monitor.dashboard.feed import Feed
-    from pool_monitor.view import Line
+    from pool_monitor.view import Kind, Line
 
 
 class Page(Widget):
@@ -75,13 +75,18 @@ class Dashboard(App[None]):
         *(_key(str(number), f"window('{name}')") for number, name in enumerate(WINDOWS, 1)),
         _key("plus,equals_sign", "longer(1)"),
         _key("minus", "longer(-1)"),
-        _key("tab,p", "pool"),
+        _key("tab", "pool"),
+        _key("n", "open('notices')"),
+        _key("e", "open('errors')"),
+        _key("o", "open('operations')"),
+        _key("p", "open('pools')"),
         _key("down,j", "select(1)"),
         _key("up,k", "select(-1)"),
         _key("pagedown", "select_page(1)"),
         _key("pageup", "select_page(-1)"),
         _key("question_mark", "help"),
-        _key("escape", "leave_help"),
+        _key("escape", "go_back"),
+        _key("enter", "leave_page"),
     ]
 
     def __init__(self, feed: Feed, *, title: str, interval: float, window: str) -> None:
@@ -145,19 +150,27 @@ class Dashboard(App[None]):
         self.viewer.next_pool()
         self.repaint()
 
+    def action_open(self, kind: Kind) -> None:
+        self.viewer.open(kind)
+        self.repaint()
+
     def action_select(self, step: int) -> None:
-        self.viewer.select(step)
+        self.viewer.move(step, self._room, self._now())
         self.repaint()
 
     def action_select_page(self, step: int) -> None:
-        self.viewer.select_page(step, self._room)
+        self.viewer.move_page(step, self._room, self._now())
         self.repaint()
 
     def action_help(self) -> None:
         self.viewer.helping = not self.viewer.helping
         self.repaint()
 
-    def action_leave_help(self) -> None:
+    def action_leave_page(self) -> None:
+        if self.viewer.listing is not None:
+            self.action_go_back()
+
+    def action_go_back(self) -> None:
         self.viewer.go_back()
         self.repaint()
 

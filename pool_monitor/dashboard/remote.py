@@ -31,6 +31,6 @@ class RemoteFeed:
                         yield snapshot
                 pause = _AGAIN
             except ConnectError as error:
-                yield Lost(str(error).splitlines()[0], _RETRY)
+                yield Lost(str(error), _RETRY)
                 pause = _RETRY
             await asyncio.sleep(pause)

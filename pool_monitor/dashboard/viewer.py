@@ -5,15 +5,23 @@ from __future__ import annotations
 from pool_monitor.dashboard.feed import Frame, Lost
 from pool_monitor.snapshot import Snapshot
 from pool_monitor.view import (
+    NO_LEVELS,
     UNICODE,
     WINDOWS,
     Glyphs,
+    Kind,
+    Levels,
     Line,
     Mode,
+    furthest,
     help_page,
+    levels,
+    listing,
     overview,
+    pool_shown,
     visible_workers,
     waiting_page,
+    workers,
 )
 
 STALE_AFTER_TICKS = 2.5
@@ -29,14 +37,20 @@ class Viewer:
         self.source, self.interval, self.window, self.glyphs = source, interval, window, glyphs
         self.paused = False
         self.helping = False
+        self.listing: Kind | None = None
+        """The page opened over the overview."""
         self.selected: str | None = None
         self._arrived = now
         self._lost: Lost | None = None
         self._newest: Snapshot | None = None
         self._shown: Snapshot | None = None
+        self._levels: Levels = NO_LEVELS
+        """Of the newest snapshot: kept from one to the next."""
+        self._levels_shown: Levels = NO_LEVELS
         self._behind = 0
         self._pool: str | None = None
         self._offset = 0
+        self._scrolled = 0
 
     def receive(self, frame: Frame, now: float) -> None:
         """A frame came. While paused it is taken note of, but not shown."""
@@ -45,10 +59,11 @@ class Viewer:
             self._lost = frame
             return
         self._lost, self._newest = None, frame
+        self._levels = levels(frame, self._levels)
         if self.paused:
             self._behind += 1
         else:
-            self._shown = frame
+            self._shown, self._levels_shown = frame, self._levels
 
     def mode(self, now: float) -> Mode:
         """How fresh the page is, with whole seconds: two equal modes need no repaint."""
@@ -67,6 +82,17 @@ class Viewer:
         mode, snapshot = self.mode(now), self._shown
         if snapshot is None:
             return waiting_page(size, self._waiting(mode), mode=mode if mode.old else None, glyphs=self.glyphs)
+        if self.listing is not None:
+            return listing(
+                self.listing,
+                snapshot,
+                size,
+                mode=mode,
+                pool=self._pool,
+                offset=self._scrolled,
+                levels=self._levels_shown,
+                glyphs=self.glyphs,
+            )
         self._scroll(snapshot, size)
         return overview(
             snapshot,
@@ -75,6 +101,7 @@ class Viewer:
             pool=self._pool,
             offset=self._offset,
             selected=self.selected,
+            levels=self._levels_shown,
             glyphs=self.glyphs,
         )
 
@@ -82,7 +109,7 @@ class Viewer:
         """Hold the display, or go back to the newest snapshot. Without any snapshot there is nothing to hold."""
         self.paused = not self.paused and self._shown is not None
         if not self.paused:
-            self._shown, self._behind = self._newest, 0
+            self._shown, self._levels_shown, self._behind = self._newest, self._levels, 0
 
     def choose_window(self, window: str) -> bool:
         """Look at another window, live. False when it is the present one: no new feed is needed."""
@@ -96,12 +123,34 @@ class Viewer:
         place = WINDOWS.index(self.window) if self.window in WINDOWS else 1
         return WINDOWS[min(max(place + step, 0), len(WINDOWS) - 1)]
 
-    def next_pool(self) -> None:
-        """Show the pool after this one; after the last comes the first."""
+    def next_pool(self, step: int = 1) -> None:
+        """Show the pool *step* after this one; after the last comes the first."""
         names = list(self._shown.pools) if self._shown else []
         if len(names) > 1:
             place = names.index(self._pool) if self._pool in names else 0
-            self._pool, self.selected, self._offset = names[(place + 1) % len(names)], None, 0
+            self._pool, self.selected, self._offset = names[(place + step) % len(names)], None, 0
+
+    def open(self, kind: Kind) -> None:
+        """Show the page *kind* in place of the overview; once more: the overview again."""
+        self.listing = None if self.listing == kind and not self.helping else kind
+        self.helping, self._scrolled = False, 0
+
+    def move(self, step: int, size: tuple[int, int], now: float) -> None:
+        """Move by *step* lines: the selection, the pool on the page of pools, else the page that is open."""
+        if self.listing is None:
+            self.select(step)
+        elif self.listing == "pools":
+            self.next_pool(step)
+        elif self._shown is not None:
+            most = furthest(self.listing, self._shown, size, mode=self.mode(now), pool=self._pool)
+            self._scrolled = min(max(min(self._scrolled, most) + step, 0), most)
+
+    def move_page(self, step: int, size: tuple[int, int], now: float) -> None:
+        """Move by *step* screens."""
+        if self.listing is None:
+            self.select_page(step, size)
+        else:
+            self.move(step * (max(size[1] - 4, 1) if self.listing != "pools" else 1), size, now)
 
     def select(self, step: int) -> None:
         """Move the selection by *step* workers; the first step selects the topmost visible one."""
@@ -114,23 +163,25 @@ class Viewer:
     def select_page(self, step: int, size: tuple[int, int]) -> None:
         """Move the selection by *step* screens of workers."""
         if self._shown is not None:
-            self.select(step * max(visible_workers(self._shown, size, self._pool), 1))
+            self.select(step * max(visible_workers(self._shown, size, self._pool, self.selected), 1))
 
     def go_back(self) -> None:
-        """Leave the help, else drop the selection."""
-        if not self.helping:
+        """Leave the help, else the page that is open, else drop the selection."""
+        if self.helping:
+            self.helping = False
+        elif self.listing is not None:
+            self.listing = None
+        else:
             self.selected, self._offset = None, 0
-        self.helping = False
 
     def _slots(self) -> list[str]:
-        pools = self._shown.pools if self._shown else {}
-        pool = pools.get(self._pool or "") or next(iter(pools.values()), None)
-        return list(pool.workers) if pool else []
+        pool = pool_shown(self._shown, self._pool) if self._shown else None
+        return [worker.id for worker in workers(pool)] if pool else []
 
     def _scroll(self, snapshot: Snapshot, size: tuple[int, int]) -> None:
         """Move the rows just so far that the selected one is among them: the selection follows the worker."""
         slots = self._slots()
-        rows = max(visible_workers(snapshot, size, self._pool), 1)
+        rows = max(visible_workers(snapshot, size, self._pool, self.selected), 1)
         if self.selected in slots:
             place = slots.index(self.selected)
             self._offset = min(max(self._offset, place - rows + 1), place)

@@ -3,29 +3,40 @@
 The same lines are shown by the dashboard, printed as reports and compared with golden files in tests.
 """
 
+from pool_monitor.view.attention import NO_LEVELS, Levels, levels
 from pool_monitor.view.bars import WINDOWS
 from pool_monitor.view.glyphs import ASCII, UNICODE, Glyphs
+from pool_monitor.view.listings import Kind, furthest, listing
 from pool_monitor.view.mode import LIVE, Mode
-from pool_monitor.view.overview import overview, visible_workers
+from pool_monitor.view.overview import overview, pool_shown, visible_workers
 from pool_monitor.view.pages import help_page, waiting_page
 from pool_monitor.view.report import report
+from pool_monitor.view.tables import workers
 from pool_monitor.view.text import Line, Meaning, Size, Span, plain
 
 __all__ = [
     "ASCII",
     "LIVE",
+    "NO_LEVELS",
     "UNICODE",
     "WINDOWS",
     "Glyphs",
+    "Kind",
+    "Levels",
     "Line",
     "Meaning",
     "Mode",
     "Size",
     "Span",
+    "furthest",
     "help_page",
+    "levels",
+    "listing",
     "overview",
     "plain",
+    "pool_shown",
     "report",
     "visible_workers",
     "waiting_page",
+    "workers",
 ]

@@ -1,8 +1,14 @@
-"""What deserves a look, worst first. Pure rules on one Snapshot or Summary; all thresholds are here."""
+"""What deserves a look, worst first. Pure rules on one Snapshot or Summary; all thresholds are here.
+
+A share that wanders about a bound would change its level with every Snapshot. So a level once reached is kept until
+the share is well below its bound: `levels` takes those of the Snapshot before.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from pool_monitor.snapshot import (
@@ -20,6 +26,10 @@ from pool_monitor.view.mode import Mode
 from pool_monitor.view.text import clean
 
 Level = Literal["bad", "warn"]
+Graded = Literal["rejected", "failed", "died", "waiting"]
+Levels = Mapping[tuple[str, Graded], Level]
+"""By pool and share: how bad it is. What deserves no look is not in it."""
+NO_LEVELS: Levels = MappingProxyType({})
 
 
 class Limit(NamedTuple):
@@ -29,13 +39,18 @@ class Limit(NamedTuple):
     bad: float
 
 
-LIMITS: dict[Literal["failed", "died", "waiting"], Limit] = {
+LIMITS: dict[Graded, Limit] = {
+    "rejected": Limit(0.0, 0.10),  # refused calls per call offered; the first one is worth a look
     "failed": Limit(0.02, 0.10),  # failed calls per call that ended, once `FAILED_MIN` have failed
     "died": Limit(0.0, 2.0),  # deaths per worker wanted, in the window; the first one is worth a look
     "waiting": Limit(0.5, 0.8),  # waiting calls per place in the queue
 }
+KEPT = 0.8
+"""A level is kept while the share is at least this part of its bound."""
 FAILED_MIN = 3
-"""Fewer failed calls say nothing, however large their share is."""
+"""Fewer failed (or refused) calls say nothing, however large their share is."""
+HELD_S = 5.0
+"""Seconds for which all workers may be on calls of which none ends, where no call that ended well took longer."""
 SYMBOLS: dict[Level, str] = {"bad": "✖", "warn": "▲"}
 
 NAMES_MAX = 3
@@ -47,63 +62,157 @@ class Notice(NamedTuple):
     text: str
 
 
-def error_level(stats: CallStats) -> Level | None:
-    """How bad the error ratio is; None too when too few calls failed to say."""
-    if stats.error_ratio is None or stats.errors < FAILED_MIN:
+def levels(snapshot: Snapshot, before: Levels = NO_LEVELS) -> Levels:
+    """How bad the shares of all pools are, *before* being those of the Snapshot before this one."""
+    return {
+        (pool.name, of): level
+        for pool in snapshot.pools.values()
+        for of, share in _shares(pool).items()
+        if (level := _level(of, share, before.get((pool.name, of)))) is not None
+    }
+
+
+def rejected_ratio(total: CallStats) -> float | None:
+    """Refused calls per call offered: of those that ended in the window, and those refused in it."""
+    return total.rejected / (total.calls + total.rejected) if total.rejected else None
+
+
+def _shares(pool: PoolDetail) -> dict[Graded, float | None]:
+    return {
+        "rejected": _rejected_share(pool.total),
+        "failed": _failed_share(pool.total),
+        "died": _died_share(pool.deaths, pool.size),
+        "waiting": pool.waiting / pool.queue_limit if pool.queue_limit else None,
+    }
+
+
+def _rejected_share(total: CallStats) -> float | None:
+    return 0.0 if 0 < total.rejected < FAILED_MIN else rejected_ratio(total)
+
+
+def _failed_share(total: CallStats) -> float | None:
+    return total.error_ratio if total.errors >= FAILED_MIN else None
+
+
+def _died_share(deaths: int, size: float) -> float | None:
+    return deaths / max(size, 1) if deaths else None
+
+
+def _level(of: Graded, share: float | None, before: Level | None = None) -> Level | None:
+    if share is None:
         return None
-    return _level("failed", stats.error_ratio)
-
-
-def queue_level(pool: PoolDetail) -> Level | None:
-    """How bad the queue is. A pool without a queue has no level."""
-    return _level("waiting", pool.waiting / pool.queue_limit) if pool.queue_limit else None
-
-
-def deaths_level(deaths: int, size: float) -> Level | None:
-    """How bad it is that so many workers died in a pool of that size."""
-    return _level("died", deaths / max(size, 1)) if deaths else None
-
-
-def _level(of: Literal["failed", "died", "waiting"], value: float) -> Level | None:
     limit = LIMITS[of]
-    return "bad" if value >= limit.bad else "warn" if value >= limit.warn else None
+    if share >= limit.bad * (KEPT if before == "bad" else 1):
+        return "bad"
+    return "warn" if share >= limit.warn * (KEPT if before else 1) else None
 
 
-def notices(snapshot: Snapshot, pool: PoolDetail | None, mode: Mode) -> list[Notice]:
-    """All that deserves a look, worst first; within a level: what makes the rest doubtful, then causes before what
-    comes of them.
+def notices(snapshot: Snapshot, pool: PoolDetail | None, mode: Mode, found: Levels | None = None) -> list[Notice]:
+    """All that deserves a look, worst first. *pool* is the one that is looked at; of each other pool in trouble there
+    is one notice. *found* are the `levels`, if they are known.
+
+    Within a level: whether there are numbers at all, what keeps calls from being done, the other pools, what makes
+    numbers doubtful, and what came of it all. The first sentence of a text says it; what follows goes into detail.
     """
-    found = [*_about_the_view(mode), *_about_the_monitor(snapshot)]
-    if pool is not None:
-        found += [
-            *_about_failing_workers(pool),
-            *_about_the_pool(pool),
-            *_about_workers(pool),
-            *_about_calls(snapshot, pool),
+    found = levels(snapshot) if found is None else found
+    doubts = list(_about_the_monitor(snapshot))
+    if pool is None:
+        return _worst_first([*_about_the_view(mode), *doubts])
+    others = [other for other in snapshot.pools.values() if other is not pool]
+    return _worst_first(
+        [
+            *_about_the_view(mode),
+            *_what_holds_up(snapshot, pool, found),
+            *(notice for other in others for notice in _in_short(snapshot, other, found)),
+            *doubts,
+            *_what_came_of_it(snapshot, pool, found),
         ]
+    )
+
+
+def of_pool(snapshot: Snapshot, pool: PoolDetail, found: Levels) -> list[Notice]:
+    """All that deserves a look in one pool, worst first."""
+    return _worst_first([*_what_holds_up(snapshot, pool, found), *_what_came_of_it(snapshot, pool, found)])
+
+
+def in_short(notice: Notice) -> str:
+    """The first sentence of a notice."""
+    return notice.text.partition("; ")[0]
+
+
+def _worst_first(found: Iterable[Notice]) -> list[Notice]:
     return sorted(found, key=lambda notice: notice.level != "bad")
+
+
+def _in_short(snapshot: Snapshot, pool: PoolDetail, found: Levels) -> Iterable[Notice]:
+    for notice in of_pool(snapshot, pool, found)[:1]:
+        yield Notice(notice.level, f"pool {clean(pool.name)}: {in_short(notice)}")
+
+
+def _what_holds_up(snapshot: Snapshot, pool: PoolDetail, found: Levels) -> Iterable[Notice]:
+    """What keeps calls from being done: causes before what comes of them."""
+    yield from _about_the_pool(pool)
+    yield from _about_failing_workers(pool)
+    yield from _about_the_breaker(pool)
+    held = held_for(snapshot, pool)
+    if held is not None and held >= max(HELD_S, pool.total.execution.max or 0.0):
+        waiting = f"; {_waiting(pool)}" if pool.waiting else ""
+        text = f"all {fmt.plural(pool.busy, 'worker')} busy, nothing has ended for {fmt.whole_age(held)}{waiting}"
+        yield Notice("bad" if pool.waiting else "warn", text)
+    if level := found.get((pool.name, "rejected")):
+        yield Notice(level, f"{_rejected(pool.total)}{_since_the_start(pool)}")
+
+
+def _what_came_of_it(snapshot: Snapshot, pool: PoolDetail, found: Levels) -> Iterable[Notice]:
+    yield from _about_workers(pool)
+    yield from _about_calls(snapshot, pool, found)
+
+
+def held_for(snapshot: Snapshot, pool: PoolDetail) -> float | None:
+    """For how many seconds every worker has been on a call while none has ended; None where that is not so."""
+    ages = [worker.state_age for worker in pool.workers.values() if worker.state == "busy"]
+    if pool.state != "running" or not pool.size or pool.busy < pool.size or pool.idle or not ages:
+        return None
+    trend = pool.trend
+    ended = list(zip(trend.ok, trend.errors, strict=False))
+    quiet = sum(1 for _step in takewhile(lambda step: step == (0.0, 0.0), reversed(ended))) * trend.step
+    return min(*ages, quiet + max(snapshot.taken_at - trend.end, 0.0)) if quiet else None
 
 
 def looking_back(pool: PoolSummary) -> list[Notice]:
     """What deserved a look over a stretch of time, worst first."""
     total, found = pool.total, []
-    if level := deaths_level(pool.deaths, pool.size or 0):
+    if level := _level("died", _died_share(pool.deaths, pool.size or 0)):
         found.append(Notice(level, f"{fmt.plural(pool.deaths, 'worker')} died"))
-    if level := error_level(total):
+    if level := _level("failed", _failed_share(total)):
         most = next(iter(pool.by_category), None)
         found.append(Notice(level, f"{_failed(total)}{f', mostly with category {clean(most)}' if most else ''}"))
-    if total.rejected:
-        found.append(Notice("warn", f"{fmt.plural(total.rejected, 'call')} rejected"))
-    return sorted(found, key=lambda notice: notice.level != "bad")
+    if level := _level("rejected", _rejected_share(total)):
+        found.insert(0, Notice(level, _rejected(total)))
+    return _worst_first(found)
 
 
 def _failed(total: CallStats) -> str:
     return f"{fmt.ratio(total.error_ratio)} of {fmt.plural(total.calls, 'call')} failed"
 
 
+def _rejected(total: CallStats) -> str:
+    offered = fmt.plural(total.calls + total.rejected, "call")
+    return f"{fmt.count(total.rejected)} of {offered} rejected ({fmt.ratio(rejected_ratio(total))})"
+
+
+def _since_the_start(pool: PoolDetail) -> str:
+    reasons = [f"{fmt.count(number)} {clean(reason)}" for reason, number in pool.refusals.items() if number]
+    return f"; since the start: {', '.join(reasons)}" if reasons else ""
+
+
+def _waiting(pool: PoolDetail) -> str:
+    return f"{fmt.plural(pool.waiting, 'call')} {'waits' if pool.waiting == 1 else 'wait'}"
+
+
 def _about_the_view(mode: Mode) -> Iterable[Notice]:
     if mode.reason:
-        yield Notice("bad", f"connection lost: {clean(mode.reason)}")
+        yield Notice("bad", f"connection lost: {' '.join(clean(mode.reason).split())}")
     elif mode.word == "STALE":
         yield Notice("warn", f"no snapshot for {fmt.whole_age(mode.seconds)}: these numbers are old")
 
@@ -124,8 +233,13 @@ def _about_the_monitor(snapshot: Snapshot) -> Iterable[Notice]:
 
 
 def _about_the_pool(pool: PoolDetail) -> Iterable[Notice]:
-    if pool.state != "running":
+    if pool.state == "paused" and pool.waiting:
+        yield Notice("bad", f"pool is paused: {_waiting(pool)}")
+    elif pool.state != "running":
         yield Notice("warn", f"pool is {pool.state}")
+
+
+def _about_the_breaker(pool: PoolDetail) -> Iterable[Notice]:
     if pool.breaker == "open":
         yield Notice("bad", "circuit breaker is open: calls are refused")
     elif pool.breaker == "half_open":
@@ -182,15 +296,12 @@ def _about_workers(pool: PoolDetail) -> Iterable[Notice]:
             yield Notice("warn", f"{clean(worker.id)} neither answers nor computes")
 
 
-def _about_calls(snapshot: Snapshot, pool: PoolDetail) -> Iterable[Notice]:
-    total = pool.total
-    if level := deaths_level(pool.deaths, pool.size):
+def _about_calls(snapshot: Snapshot, pool: PoolDetail, found: Levels) -> Iterable[Notice]:
+    if level := found.get((pool.name, "died")):
         text = f"{fmt.plural(pool.deaths, 'worker')} died in the last {clean(snapshot.window)}"
         yield Notice(level, f"{text}: {clean(pool.last_death)}" if pool.last_death else text)
-    if level := error_level(total):
-        yield Notice(level, _failed(total))
-    if level := queue_level(pool):
+    if level := found.get((pool.name, "failed")):
+        yield Notice(level, _failed(pool.total))
+    if level := found.get((pool.name, "waiting")):
         full = " is full" if pool.waiting >= pool.queue_limit else ""
         yield Notice(level, f"queue{full}: {fmt.count(pool.waiting)} of {fmt.count(pool.queue_limit)} places taken")
-    if total.rejected:
-        yield Notice("warn", f"{fmt.plural(total.rejected, 'call')} rejected in {snapshot.window}")

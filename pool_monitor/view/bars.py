@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pool_monitor.snapshot import Distribution, PoolDetail, Snapshot, WorkerView
+from collections.abc import Sequence
+
+from pool_monitor.snapshot import CallStats, Distribution, PoolDetail, Snapshot, WorkerView
 from pool_monitor.view import attention as look
 from pool_monitor.view import boxes, chart
 from pool_monitor.view import format as fmt
-from pool_monitor.view.attention import Level
+from pool_monitor.view.attention import NO_LEVELS, Level, Levels
 from pool_monitor.view.mode import Mode
 from pool_monitor.view.tables import error_in_words
-from pool_monitor.view.text import Line, Span, clean, cut, fit, fit_line, line_width, spread, width
+from pool_monitor.view.text import Line, Span, clean, cut, cut_words, fit, fit_line, line_width, spread, width
 
 PRODUCT = "pool-monitor"
 WINDOWS = ("1m", "5m", "15m", "1h")
@@ -18,8 +20,10 @@ _WORTH_CUTTING = 24
 """Cells from which the beginning of a notice tells something."""
 
 
-def header(snapshot: Snapshot, pool: PoolDetail | None, mode: Mode, cells: int) -> Line:
-    """Product, service, pool, process; window, uptime and the mode word. The mode word is never left out."""
+def header(snapshot: Snapshot, pool: PoolDetail | None, mode: Mode, cells: int, found: Levels = NO_LEVELS) -> Line:
+    """Product, service, pool, process; window, uptime, the state of a pool that does not run, and the mode word. The
+    last two are never left out, nor is the symbol of trouble in other pools.
+    """
     service = snapshot.service
     names = [each.name for each in snapshot.pools.values()]
     here = f"{names.index(pool.name) + 1}/{len(names)} " if pool is not None and len(names) > 1 else ""
@@ -27,29 +31,42 @@ def header(snapshot: Snapshot, pool: PoolDetail | None, mode: Mode, cells: int) 
         Span(f" {PRODUCT}", "bar-strong"),
         Span(f"  {clean(service.name)}", "bar"),
         Span(f"  pool {here}{clean(pool.name)}" if pool is not None else "", "bar"),
+        _other_pools(snapshot, pool, found),
         Span(f"  pid {service.pid}@{clean(service.host)}", "bar"),
     ]
+    state = f"{look.SYMBOLS['warn']} POOL {pool.state.upper()}  " if pool and pool.state != "running" else ""
     right = [
         Span(f"last {clean(snapshot.window)}  ", "bar"),
         Span(f"up {fmt.age(snapshot.uptime)}  ", "bar"),
+        Span(state, "bar-warn"),
         mode.span(),
         Span(" ", "bar"),
     ]
     # What goes first when it gets narrow: the process, the uptime, the product, the service, the window, the pool.
-    for part, index in ((left, 3), (right, 1), (left, 0), (left, 1), (right, 0), (left, 2)):
+    for part, index in ((left, 4), (right, 1), (left, 0), (left, 1), (right, 0), (left, 2)):
         if line_width(left) + line_width(right) + 2 <= cells:
             break
         part[index] = Span("", "bar")
     return spread([span for span in left if span.text], [span for span in right if span.text], cells, "bar")
 
 
-def kpis(pool: PoolDetail, cells: int) -> list[Line]:
+def _other_pools(snapshot: Snapshot, pool: PoolDetail | None, found: Levels) -> Span:
+    """The symbol of the worst that deserves a look in the pools that are not shown."""
+    others = [other for other in snapshot.pools.values() if other is not pool]
+    worst = [notice.level for other in others for notice in look.of_pool(snapshot, other, found)[:1]]
+    if not worst:
+        return Span("", "bar")
+    level: Level = "bad" if "bad" in worst else "warn"
+    return Span(f" +{look.SYMBOLS[level]}", "bar-bad" if level == "bad" else "bar-warn")
+
+
+def kpis(pool: PoolDetail, cells: int, found: Levels = NO_LEVELS) -> list[Line]:
     """Two lines of key figures: the values, and under each a bar, a sparkline or a second value."""
     total, latency = pool.total, pool.total.latency
     number = 6 if cells >= 72 else 4 if cells >= 48 else 3
     cell = (cells - 1) // number
     room = cell - 2
-    queue_level, error_level = look.queue_level(pool), look.error_level(total)
+    queue_level, error_level = found.get((pool.name, "waiting")), found.get((pool.name, "failed"))
 
     busy = (
         _figure("BUSY", fmt.count(pool.busy), f"/{fmt.count(pool.size)}", None, cell),
@@ -66,7 +83,7 @@ def kpis(pool: PoolDetail, cells: int) -> list[Line]:
         [Span(chart.bar(pool.waiting / pool.queue_limit if pool.queue_limit else 0.0, room), queue_level or "data")],
     )
     out = (
-        _figure("OUT/s", fmt.rate(total.rate), "", None, cell),
+        _figure("OK/s", fmt.rate(ok_rate(total)), "", None, cell),
         boxes.ink(chart.spark(chart.means(chart.trend_bins(pool.trend, pool.trend.ok, room))), "data"),
     )
     p95 = (
@@ -75,7 +92,8 @@ def kpis(pool: PoolDetail, cells: int) -> list[Line]:
     )
     errors = (
         _figure("ERR", fmt.ratio(total.error_ratio), "", error_level, cell),
-        boxes.ink(chart.spark(chart.means(chart.trend_bins(pool.trend, pool.trend.errors, room))), "bad"),
+        _rejected(pool, found.get((pool.name, "rejected")), cell)
+        or boxes.ink(chart.spark(chart.means(chart.trend_bins(pool.trend, pool.trend.errors, room))), "bad"),
     )
     restarts = (
         _figure("RESTARTS", fmt.count(pool.restarts), "", None, cell),
@@ -88,6 +106,16 @@ def kpis(pool: PoolDetail, cells: int) -> list[Line]:
         values += fit_line(value, cell)
         drawings += fit_line(drawing, cell)
     return [values, drawings]
+
+
+def ok_rate(total: CallStats) -> float | None:
+    """Calls per second that ended well."""
+    return total.rate * total.ok / total.calls if total.rate and total.calls else total.rate
+
+
+def _rejected(pool: PoolDetail, level: Level | None, cells: int) -> Line:
+    """The share of calls that were refused, where any was."""
+    return _figure("REJ", fmt.ratio(look.rejected_ratio(pool.total)), "", level, cells) if pool.total.rejected else []
 
 
 def _figure(name: str, text: str, limit: str, level: Level | None, cells: int) -> Line:
@@ -104,29 +132,34 @@ def _other_percentiles(latency: Distribution, cells: int) -> str:
     return both if width(both) <= cells else one if width(one) <= cells else ""
 
 
-def attention(snapshot: Snapshot, pool: PoolDetail | None, mode: Mode, cells: int) -> Line:
-    """What deserves a look, worst first, as much as fits; calm words when nothing does. Always one line, so that
-    the page never jumps. What deserves it now is cut rather than left out.
+def attention(snapshot: Snapshot, pool: PoolDetail | None, mode: Mode, cells: int, found: Levels | None = None) -> Line:
+    """What deserves a look, worst first, as much as fits and the key for the rest; calm words when nothing does.
+    Always one line, so that the page never jumps. What deserves it now is cut rather than left out.
     """
-    found = look.notices(snapshot, pool, mode)
-    if not found:
-        if pool is None:
-            return [Span(" waiting for a pool", "dim")]
-        calm = "nothing needs attention" if pool.completed else "no calls yet"
-        return [Span(f" {calm}", "dim")]
+    noticed = look.notices(snapshot, pool, mode, found)
+    if not noticed:
+        return [Span(f" {_calm(pool)}", "dim")]
     line: Line = []
-    for index, notice in enumerate(found):
-        text = Span(f" {look.SYMBOLS[notice.level]} {notice.text} ", notice.level)
-        rest = len(found) - index - 1
-        more = Span(f" +{rest + 1} more", "dim")
+    for index, notice in enumerate(noticed):
+        text = Span(f" {look.SYMBOLS[notice.level]} {look.in_short(notice)} ", notice.level)
+        rest = len(noticed) - index - 1
+        more = Span(f" +{rest + 1} more: n", "dim")
         room = cells - line_width(line) - (width(more.text) if rest else 0)
         if line and width(text.text) > room:
             if notice.level != "bad" or room < _WORTH_CUTTING:
                 return [*line, more]
-            more = Span(f" +{rest} more" if rest else "", "dim")
-            return [*line, Span(cut(text.text, room), text.meaning), more]
-        line.append(Span(cut(text.text, max(room, 1)), text.meaning))
+            more = Span(f" +{rest} more: n" if rest else "", "dim")
+            return [*line, Span(cut_words(text.text, room), text.meaning), more]
+        line.append(Span(cut_words(text.text, max(room, 1)), text.meaning))
     return line
+
+
+def _calm(pool: PoolDetail | None) -> str:
+    if pool is None:
+        return "waiting for a pool"
+    if pool.completed:
+        return "nothing needs attention"
+    return f"no call has ended yet, {fmt.count(pool.busy)} under way" if pool.busy else "no calls yet"
 
 
 def about_worker(worker: WorkerView, cells: int) -> Line:
@@ -147,12 +180,16 @@ def about_worker(worker: WorkerView, cells: int) -> Line:
 
 def footer(pools: int, cells: int) -> Line:
     """The keys, the most wanted first; those that do not fit are left out as a whole."""
-    windows = (f"1-{len(WINDOWS)}", f"window {' '.join(WINDOWS)}")
-    keys = [("q", "quit"), ("?", "help"), ("space", "pause"), windows, ("↑↓", "workers")]
+    shown = [("q", "quit"), ("?", "help"), ("n", "notices"), ("e", "errors"), ("o", "ops")]
     if pools > 1:
-        keys.insert(3, ("tab", "pool"))
+        shown += [("p", "pools"), ("tab", "next")]
+    return keys([*shown, (f"1-{len(WINDOWS)}", "window"), ("↑↓", "select"), ("space", "pause")], cells)
+
+
+def keys(shown: Sequence[tuple[str, str]], cells: int) -> Line:
+    """Keys and what they do; those that do not fit are left out as a whole."""
     line: Line = []
-    for key, word in keys:
+    for key, word in shown:
         if line_width(line) + len(key) + len(word) + 3 > cells:
             break
         line += [Span(f" {key}", "key"), Span(f" {word} ", "dim")]

@@ -34,23 +34,30 @@ GUTTER = 6
 
 
 def throughput(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list[Line]:
-    """Calls that ended well per second as a line, and under it, on the same axis of time, the errors."""
+    """Calls that ended well per second as a line, and under it, on the same axis of time, those that failed and, where
+    there are any, those that were refused.
+    """
     trend = pool.trend
     title = [Span("throughput", "strong"), Span(" ok/s", "dim"), Span(_window(snapshot), "dim")]
     inner, room = cells - 2, rows - 2
-    if not any(value for value in (*trend.ok, *trend.errors)):
+    if not any(value for value in (*trend.ok, *trend.errors, *trend.rejected)):
         return box(title, _explained(snapshot, pool, inner, room), cells)
     columns = inner - GUTTER
     error_rows = 1 if room < 9 else 2 if room < 15 else 3
-    line_rows = room - error_rows
+    rejected = chart.means(chart.trend_bins(trend, trend.rejected, columns))
+    most_rejected = max((value for value in rejected if value is not None), default=0.0)
+    rejected_rows = min(error_rows, 2) if most_rejected else 0
+    line_rows = room - error_rows - rejected_rows
     limit = chart.nice_limit(max((value for value in trend.ok if value is not None), default=0.0))
     body = plot(chart.trend_bins(trend, trend.ok, columns * 2, align=2), line_rows, limit, fmt.tick)
     errors = chart.means(chart.trend_bins(trend, trend.errors, columns))
     peak = max((value for value in errors if value is not None), default=0.0)
     body += error_bars(errors, error_rows, peak)
+    body += error_bars(rejected, rejected_rows, most_rejected, "rej")
     seconds = len(trend.ok) * trend.step
     foot = time_axis(inner, f"-{fmt.span(seconds)}", f"-{fmt.span(seconds / 2)}", "now")
     note = f"errors up to {fmt.rate(peak)}/s" if peak else "no errors"
+    note += f", rejected up to {fmt.rate(most_rejected)}/s" if most_rejected else ""
     return box(title, body, cells, note=note, foot=foot)
 
 
@@ -60,10 +67,10 @@ def plot(points: Sequence[chart.Bin | None], rows: int, limit: float, label: cha
     return [_row(text, drawn, "data") for text, drawn in zip(labels, drawing, strict=True)]
 
 
-def error_bars(errors: chart.Values, rows: int, peak: float) -> list[Line]:
+def error_bars(errors: chart.Values, rows: int, peak: float, label: str = "err") -> list[Line]:
     """Bars of *errors*, one per cell, as high as their *peak*."""
     bars = chart.columns(errors, rows, peak or 1.0)
-    return [_row("err" if row == rows - 1 else None, drawn, "bad") for row, drawn in enumerate(bars)]
+    return [_row(label if row == rows - 1 else None, drawn, "bad") for row, drawn in enumerate(bars)]
 
 
 def time_axis(inner: int, first: str, half: str, last: str) -> list[tuple[int, str]]:
@@ -91,7 +98,7 @@ def _explained(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> l
     """
     total, window = pool.total, clean(snapshot.window)
     before = pool.completed - sum(pool.refusals.values()) - total.calls
-    counts = ((total.errors, "failed"), (total.cancelled, "cancelled"), (total.rejected, "refused"))
+    counts = ((total.errors, "failed"), (total.cancelled, "cancelled"), (total.rejected, "rejected"))
     parts = [f"{fmt.count(number)} {word}" for number, word in counts if number]
     if before > 0:
         parts.append(f"{fmt.plural(before, 'call')} before")

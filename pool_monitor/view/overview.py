@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pool_monitor.snapshot import PoolDetail, Snapshot
+from pool_monitor.snapshot import PoolDetail, Snapshot, WorkerView
+from pool_monitor.view import attention as look
 from pool_monitor.view import bars, boxes, tables
 from pool_monitor.view import format as fmt
+from pool_monitor.view.attention import Levels
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.mode import LIVE, Mode
 from pool_monitor.view.table import rows_shown, table
@@ -32,9 +34,11 @@ class Layout:
     """Blank lines before each table."""
 
 
-def layout(pool: PoolDetail, size: Size) -> Layout:
-    """Share the lines between header and footer out: tables get what they need, charts what is left, within limits."""
-    body = size.height - _FRAME_ROWS
+def layout(pool: PoolDetail, size: Size, taken: int = 0) -> Layout:
+    """Share the lines between header and footer out, but for *taken* of them: tables get what they need, charts what is
+    left, within limits.
+    """
+    body = size.height - _FRAME_ROWS - taken
     workers = 1 + max(1, len(pool.workers))
     operations = 1 + len(pool.operations) if pool.operations else 0
     charts = 0
@@ -45,7 +49,7 @@ def layout(pool: PoolDetail, size: Size) -> Layout:
     if workers + operations <= rest:
         return Layout(charts, workers, operations, gap=1 if workers + operations < rest and operations else 0)
     # Not everything fits: operations keep a third where that is enough to be of use, workers get the others.
-    reserved = min(operations, max(4, rest // 3)) if rest >= 14 else 0
+    reserved = min(operations, max(4, rest // 3)) if rest >= 8 else 0
     workers = min(workers, rest - reserved)
     operations = min(operations, rest - workers)
     if operations < 3:
@@ -58,13 +62,15 @@ def pool_shown(snapshot: Snapshot, pool: str | None) -> PoolDetail | None:
     return snapshot.pools.get(pool or "") or next(iter(snapshot.pools.values()), None)
 
 
-def visible_workers(snapshot: Snapshot, size: tuple[int, int], pool: str | None = None) -> int:
+def visible_workers(
+    snapshot: Snapshot, size: tuple[int, int], pool: str | None = None, selected: str | None = None
+) -> int:
     """How many worker rows `overview` shows at this size: what a page-down moves by."""
     shown = pool_shown(snapshot, pool)
     size = Size(*size)
     if shown is None or too_small(size):
         return 0
-    return rows_shown(len(shown.workers), layout(shown, size).workers)
+    return rows_shown(len(shown.workers), layout(shown, size, taken=int(selected in shown.workers)).workers)
 
 
 def overview(
@@ -75,39 +81,42 @@ def overview(
     pool: str | None = None,
     offset: int = 0,
     selected: str | None = None,
+    levels: Levels | None = None,
     glyphs: Glyphs = UNICODE,
 ) -> list[Line]:
     """The page for *pool* (the first one if None) in exactly *size* columns and rows.
 
-    *offset* is the first worker row to show, *selected* the slot whose row is highlighted and of which more is told
-    in the last line. When *mode* is STALE or LOST, everything but the words that say so is dim.
+    *offset* is the first worker row to show. The row of the slot *selected* is highlighted, and a line above the keys
+    has more about it. *levels* are those of the shares (`attention.levels`), if known. When *mode* is STALE or LOST,
+    everything except the words that say so is dim.
     """
     size = Size(*size)
     shown = pool_shown(snapshot, pool)
     if too_small(size):
-        return finish([[Span(_in_words(shown, mode, size), "bad" if mode.old else "plain")]], size, glyphs)
-    lines = [bars.header(snapshot, shown, mode, size.width)]
-    notice = bars.attention(snapshot, shown, mode, size.width)
+        return finish([[Span(in_words(shown, mode, size), "bad" if mode.old else "plain")]], size, glyphs)
+    found = look.levels(snapshot) if levels is None else levels
+    lines = [bars.header(snapshot, shown, mode, size.width, found)]
+    notice = bars.attention(snapshot, shown, mode, size.width, found)
     if shown is None:
-        lines += [[], [], notice, *_dimmed(_no_pool(size))]
+        lines += [[], [], notice, *dimmed(_no_pool(size))]
     else:
-        figures = bars.kpis(shown, size.width)
+        figures = bars.kpis(shown, size.width, found)
         body = _body(snapshot, shown, size, offset, selected)
-        lines += [*_dimmed(figures), notice, *_dimmed(body)] if mode.old else [*figures, notice, *body]
-    return finish(lines, size, glyphs, footer=_footer(snapshot, shown, size, mode, selected))
-
-
-def _footer(snapshot: Snapshot, pool: PoolDetail | None, size: Size, mode: Mode, selected: str | None) -> Line:
-    """The keys, or more about the selected worker."""
-    chosen = pool.workers.get(selected or "") if pool is not None else None
-    if chosen is None:
-        return bars.footer(len(snapshot.pools), size.width)
-    [line] = _dimmed([bars.about_worker(chosen, size.width)]) if mode.old else [bars.about_worker(chosen, size.width)]
-    return line
+        lines += [*dimmed(figures), notice, *dimmed(body)] if mode.old else [*figures, notice, *body]
+    return finish(lines, size, glyphs, footer=bars.footer(len(snapshot.pools), size.width))
 
 
 def _body(snapshot: Snapshot, pool: PoolDetail, size: Size, offset: int, selected: str | None) -> list[Line]:
-    parts = layout(pool, size)
+    chosen = pool.workers.get(selected or "")
+    lines = _parts(snapshot, pool, size, offset, chosen)
+    if chosen is None:
+        return lines
+    room = size.height - _FRAME_ROWS - 1
+    return [*lines, *([] for _ in range(room - len(lines))), bars.about_worker(chosen, size.width)]
+
+
+def _parts(snapshot: Snapshot, pool: PoolDetail, size: Size, offset: int, chosen: WorkerView | None) -> list[Line]:
+    parts = layout(pool, size, taken=int(chosen is not None))
     lines: list[Line] = []
     if parts.charts:
         side = size.width * 3 // 8 if size.width >= _SIDE_BY_SIDE_FROM else 0
@@ -115,8 +124,7 @@ def _body(snapshot: Snapshot, pool: PoolDetail, size: Size, offset: int, selecte
         if side:
             right = boxes.latency(snapshot, pool, side, parts.charts)
             lines = [[*one, *two] for one, two in zip(lines, right, strict=True)]
-    chosen = pool.workers.get(selected or "")
-    workers = list(pool.workers.values())
+    workers = tables.workers(pool)
     lines += table(tables.WORKERS, workers, size.width, parts.workers, offset=offset, selected=chosen)
     if not workers:
         lines.append([Span(" no worker yet", "dim")])
@@ -129,7 +137,8 @@ def _no_pool(size: Size) -> list[Line]:
     return [[] for _ in range((size.height - _FRAME_ROWS) // 2)] + [[Span(words.center(size.width))]]
 
 
-def _dimmed(lines: list[Line]) -> list[Line]:
+def dimmed(lines: list[Line]) -> list[Line]:
+    """The same lines, of numbers that are old."""
     return [[Span(text, "dim") for text, _ in line] for line in lines]
 
 
@@ -137,7 +146,8 @@ def too_small(size: Size) -> bool:
     return size.width < SMALLEST.width or size.height < SMALLEST.height
 
 
-def _in_words(pool: PoolDetail | None, mode: Mode, size: Size) -> str:
+def in_words(pool: PoolDetail | None, mode: Mode, size: Size) -> str:
+    """What is said on a screen that is too small."""
     needs = f"needs {SMALLEST.width}x{SMALLEST.height}, has {size.width}x{size.height}"
     word = f"{mode.word} " if mode.word != "LIVE" else ""
     if pool is None:

@@ -8,19 +8,20 @@ from pool_monitor.view.bars import PRODUCT, WINDOWS
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.mode import Mode
 from pool_monitor.view.overview import finish, too_small
-from pool_monitor.view.text import Line, Size, Span, clean, cut, spread
+from pool_monitor.view.text import Line, Size, Span, clean, cut, spread, width, wrap
 
 _KEYS = (
     ("q  Ctrl-C", "quit"),
     ("space", "pause the display; recording goes on"),
     (f"1-{len(WINDOWS)}  + -", f"window: {', '.join(WINDOWS[:-1])} or {WINDOWS[-1]} (goes back to live)"),
-    ("tab  p", "next pool"),
-    ("↑ ↓ j k", "select a worker: the last line tells more; PgUp PgDn, Esc none"),
+    ("n  e  o", "all notices; errors with their text; all operations"),
+    ("p  tab", "all pools at a glance; the next pool"),
+    ("↑ ↓ j k", "select a worker (or scroll a page): PgUp PgDn, Esc none"),
     ("?  Esc", "this help, and back"),
 )
 _WORDS = (
-    ("OUT/s", "calls that ended per second, however they ended"),
-    ("ERR", "calls that failed / all that ended"),
+    ("OK/s", "calls that ended well per second; RATE/s: however they ended"),
+    ("ERR  REJ", "calls that failed / all that ended; refused / all offered"),
     ("p95", "of calls that ended well, from call to end"),
     ("QUEUE p95", "from call to hand-over to a worker"),
     ("RESTARTS", "workers started because one had ended unplanned"),
@@ -50,11 +51,13 @@ def _entry(name: str, text: str) -> Line:
 def waiting_page(size: tuple[int, int], text: str, *, mode: Mode | None = None, glyphs: Glyphs = UNICODE) -> list[Line]:
     """The page while there is no snapshot yet: what is waited for, and why where that is known."""
     size = Size(*size)
-    words = cut(clean(text), max(size.width - 2, 0))
+    words = " ".join(clean(text).split())
     if too_small(size):
-        return finish([[Span(words)]], size, glyphs)
+        return finish([[Span(cut(words, size.width))]], size, glyphs)
     right = [mode.span(), Span(" ", "bar")] if mode is not None else []
     lines: list[Line] = [spread([Span(f" {PRODUCT}", "bar-strong")], right, size.width, "bar")]
-    lines += [[] for _ in range(size.height // 2 - 1)]
-    lines.append([Span(" " * ((size.width - len(words)) // 2)), Span(words, "bad" if mode else "plain")])
+    wrapped = wrap(words, size.width - 2)
+    lines += [[] for _ in range(max(size.height // 2 - len(wrapped), 0))]
+    left = " " * max((size.width - width(wrapped[0])) // 2, 1) if len(wrapped) == 1 else " "
+    lines += [[Span(left), Span(part, "bad" if mode else "plain")] for part in wrapped]
     return finish(lines, size, glyphs, footer=[Span(" q", "key"), Span(" quit", "dim")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from pool_monitor.snapshot import CallStats, PoolDetail, Snapshot
 from pool_monitor.view import format as fmt
 from pool_monitor.view import tables
@@ -32,7 +34,7 @@ def report(snapshot: Snapshot, *, width: int = 100, glyphs: Glyphs = UNICODE) ->
 
 
 def _pool(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
-    total = pool.total
+    total, alone = pool.total, replace(snapshot, pools={pool.name: pool})
     covered = min(snapshot.covered_seconds, snapshot.window_seconds)
     limit = f" of {pool.queue_limit}" if pool.queue_limit else ""
     lines = _say(
@@ -43,7 +45,7 @@ def _pool(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
         f"last {clean(snapshot.window)}, {fmt.whole_age(covered)} of it measured: {outcomes(total)}",
         among_them(total),
     )
-    lines += _say(*(f"{SYMBOLS[notice.level]} {notice.text}" for notice in notices(snapshot, pool, LIVE)))
+    lines += _say(*(f"{SYMBOLS[notice.level]} {notice.text}" for notice in notices(alone, pool, LIVE)))
     lines += [[], *table(tables.DURATIONS, tables.durations(total), width, 4)]
     operations = tables.operations(pool)
     if operations:

@@ -90,7 +90,7 @@ def table(
         line = [Span(" " + text, meaning) for text, meaning in (column.cell(row) for column in chosen)]
         lines.append(_highlighted(line, width) if row is selected else line)
     if shown < len(rows) and height > 1:
-        lines.append([Span(" " + _left_out(offset, len(rows) - shown - offset), "dim")])
+        lines.append([Span(" " + left_out(offset, len(rows) - shown - offset), "dim")])
     return lines
 
 
@@ -98,7 +98,8 @@ def _highlighted(line: Line, width: int) -> Line:
     return fit_line([Span(text, "selected") for text, _ in line], width, "selected")
 
 
-def _left_out(above: int, below: int) -> str:
+def left_out(above: int, below: int) -> str:
+    """What stands in the place of rows that are not shown."""
     if not above:
         return f"… {fmt.count(below)} more"
     return f"… {fmt.count(above)} above, {fmt.count(below)} below"

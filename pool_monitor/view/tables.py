@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from pool_monitor.snapshot import CallStats, Distribution, OperationView, PoolDetail, WorkerState, WorkerView
 from pool_monitor.view import chart
 from pool_monitor.view import format as fmt
+from pool_monitor.view.attention import SYMBOLS, Notice, in_short
 from pool_monitor.view.table import Column, Row, number
-from pool_monitor.view.text import Meaning, Span, clean, cut, width
+from pool_monitor.view.text import Meaning, Span, clean, cut, cut_words, width
 
 STATES: dict[WorkerState, tuple[str, Meaning]] = {
     "busy": ("● busy", "plain"),
@@ -123,6 +125,49 @@ DURATIONS: tuple[Column[tuple[str, Distribution]], ...] = (
 def durations(stats: CallStats) -> list[tuple[str, Distribution]]:
     """The rows of `DURATIONS`."""
     return [("call", stats.latency), ("queue", stats.queue), ("execution", stats.execution)]
+
+
+def workers(pool: PoolDetail) -> list[WorkerView]:
+    """The pool's slots: those in trouble, then those that calls ended on in the window, then those without use. An
+    order that a call's begin and end do not change.
+    """
+    return sorted(pool.workers.values(), key=_worth_seeing)
+
+
+def _worth_seeing(worker: WorkerView) -> int:
+    if worker.state not in ("busy", "ready") or worker.crash_loop or worker.health == "stuck":
+        return 0
+    return 1 if worker.state == "busy" or worker.calls else 2
+
+
+class PoolRow(NamedTuple):
+    """A pool among others, and the worst that deserves a look in it."""
+
+    pool: PoolDetail
+    worst: Notice | None
+
+
+def _worst(row: PoolRow, cells: int = _MUCH) -> Span:
+    if row.worst is None:
+        return Span("", "dim")
+    return Span(cut_words(f"{SYMBOLS[row.worst.level]} {in_short(row.worst)}", cells), row.worst.level)
+
+
+POOLS: tuple[Column[PoolRow], ...] = (
+    Column("POOL", lambda row: clean(row.pool.name), 10, "left", grow=14),
+    Column("STATE", lambda row: row.pool.state, 8, "left"),
+    Column("BUSY", lambda row: number(f"{fmt.count(row.pool.busy)}/{fmt.count(row.pool.size)}"), 7),
+    Column("QUEUE", lambda row: number(fmt.count(row.pool.waiting)), 5),
+    Column("RATE/s", lambda row: number(fmt.rate(row.pool.total.rate)), 6),
+    Column("ERR", lambda row: number(fmt.ratio(row.pool.total.error_ratio)), 5),
+    Column(
+        "p95",
+        lambda row: number(fmt.percentile(row.pool.total.latency.p95, row.pool.total.latency.count)),
+        6,
+    ),
+    Column("WORST", _worst, 24, "left", grow=_MUCH, within=_worst),
+)
+"""Several pools at a glance."""
 
 
 def operations(pool: PoolDetail) -> list[OperationView]:

@@ -87,6 +87,15 @@ def cut(text: str, cells: int) -> str:
     return _head(text, cells - 1) + "…" if cells > 0 else ""
 
 
+def cut_words(text: str, cells: int) -> str:
+    """As `cut`, but between two words, where more than one fits."""
+    if width(text) <= cells:
+        return text
+    head = _head(text, cells - 1)
+    whole = head if text[len(head) :].startswith(" ") else head.rpartition(" ")[0]
+    return f"{whole.rstrip(' :,;')}…" if whole.strip(" ✖▲") else cut(text, cells)
+
+
 def cut_front(text: str, cells: int) -> str:
     """The end of *text* in at most *cells* cells: slot ids differ at their end."""
     if width(text) <= cells:

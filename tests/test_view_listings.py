@@ -1,0 +1,211 @@
+"""The pages that keys open: complete, scrolled, and never wider or higher than the screen."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from pool_monitor.dashboard.viewer import Viewer
+from pool_monitor.snapshot import FailureView, Snapshot
+from pool_monitor.view import ASCII, LIVE, UNICODE, Glyphs, Kind, Mode, furthest, levels, listing, overview, plain
+from pool_monitor.view.attention import notices
+from tests import golden, samples
+from tests.samples import with_pool, with_worker
+from tests.test_view_overview import assert_fits, glyph_sets, modes, nasty_text, sizes, snapshots
+
+KINDS = get_args(Kind)
+FAILURES = (
+    FailureView("RateLimited", "try again in 20 s", "chat", "text-3", 8.2, 11),
+    FailureView("crash", "exit code 7: MemoryError: 8 GB wanted", "generate", "text-1", 402.0, 1),
+    FailureView("OperationTimeout", None, "generate", None, 3000.0, 2),
+)
+
+
+def page(kind: Kind, snapshot: Snapshot, size: tuple[int, int] = (80, 24), **options: Any) -> str:
+    return plain(listing(kind, snapshot, size, **options))
+
+
+def several() -> Snapshot:
+    """Three pools, of which two are in trouble."""
+    snapshot = samples.snapshot(pools=("text", "vision", "audio"))
+    vision, audio = snapshot.pools["vision"], snapshot.pools["audio"]
+    vision = replace(vision, total=replace(vision.total, error_ratio=0.051, errors=181))
+    audio = replace(audio, state="paused", waiting=64, busy=0, idle=4)
+    snapshot = replace(snapshot, pools={**snapshot.pools, "vision": vision, "audio": audio})
+    return with_pool(snapshot, failures=FAILURES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_pages_look_as_they_did(kind: Kind) -> None:
+    golden.check(f"{kind}_80x24.txt", page(kind, several()))
+
+
+failures = st.builds(
+    FailureView,
+    nasty_text(),
+    st.none() | nasty_text(),
+    st.none() | nasty_text(),
+    st.none() | nasty_text(),
+    st.floats(0, 1e9),
+    st.integers(0, 10**12),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(KINDS), snapshots, st.lists(failures, max_size=20), sizes, modes, glyph_sets, st.integers(-3, 99)
+)
+def test_any_page_of_any_snapshot_fits_any_screen(
+    kind: Kind, snapshot: Snapshot, seen: list[FailureView], size: tuple[int, int], mode: Mode, glyphs: Glyphs,
+    offset: int,
+) -> None:  # fmt: skip
+    if snapshot.pools:
+        snapshot = with_pool(snapshot, failures=tuple(seen))
+    assert_fits(listing(kind, snapshot, size, mode=mode, offset=offset, glyphs=glyphs), size, glyphs)
+    assert furthest(kind, snapshot, size, mode=mode) >= 0
+
+
+def test_an_error_is_told_with_its_words_its_operation_its_worker_and_its_number() -> None:
+    lines = page("errors", several()).splitlines()
+    assert lines[2:6] == [
+        "     8s ago  RateLimited x11  in chat  on text-3",
+        "            try again in 20 s",
+        "  6m42s ago  crash  in generate  on text-1",
+        "            exit code 7: MemoryError: 8 GB wanted",
+    ]
+    assert "nothing went wrong" in page("errors", samples.snapshot())
+
+
+def test_a_long_message_is_wrapped_and_not_cut() -> None:
+    words = " ".join(f"word{number}" for number in range(40))
+    message = f"{words}\n\n  its last line\x1b[2J"
+    failed = with_pool(samples.snapshot(), failures=(FailureView("E", message, "chat", "text-0", 1.0, 1),))
+    shown = page("errors", failed)
+    assert f"{'':12}its last line?[2J\n" in shown
+    assert "".join(words.split()) in "".join(shown.split())
+    assert "\x1b" not in shown
+
+
+def test_all_notices_of_all_pools_are_listed_in_full() -> None:
+    snapshot = replace(several(), monitor=replace(several().monitor, dropped=12))
+    listed = page("notices", snapshot, (60, 20), mode=Mode("LOST", reason="gone; try\nagain"))
+    found = levels(snapshot)
+    for pool in snapshot.pools.values():
+        for notice in notices(replace(snapshot, pools={pool.name: pool}), pool, LIVE, found):
+            assert " ".join(notice.text.split()) in " ".join(listed.split())
+    assert "gone; try again" in listed
+    assert "nothing needs attention" in page("notices", samples.snapshot())
+
+
+def test_the_pools_are_seen_at_a_glance_with_the_worst_of_each() -> None:
+    rows = {line.split()[0]: line.split() for line in page("pools", several()).splitlines()[2:5]}
+    assert rows["text"] == ["text", "running", "3/4", "2", "11.8", "1.2%", "1.3s"]
+    assert rows["vision"][-5:] == ["▲", "5.1%", "of", "3540", "calls…"]
+    assert rows["audio"][1:4] == ["paused", "0/4", "64"]
+    assert rows["audio"][7:] == ["✖", "pool", "is", "paused:", "64…"]
+    wide = page("pools", several(), (120, 40))
+    assert "✖ pool is paused: 64 calls wait" in wide
+
+
+def test_what_does_not_fit_a_page_is_counted_and_can_be_scrolled_to() -> None:
+    operations = {f"op-{number:03}": samples.snapshot().pools["text"].operations["chat"] for number in range(100)}
+    operations = {name: replace(view, operation=name) for name, view in operations.items()}
+    many = with_pool(samples.snapshot(), operations=operations)
+    assert "… 80 more" in page("operations", many)
+    assert "… 10 above, 70 below" in page("operations", many, offset=10)
+    most = furthest("operations", many, (80, 24))
+    last = page("operations", many, offset=most)
+    assert " op-099 " in last
+    assert "… 80 above, 0 below" in last
+    assert page("operations", many, offset=most + 9) == last
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (80, 20), (120, 30)])
+def test_many_workers_leave_room_for_operations_and_those_in_use_come_first(size: tuple[int, int]) -> None:
+    many = samples.snapshot(workers=24)
+    for index in range(0, 24, 3):
+        many = with_worker(many, f"text-{index}", state="ready", operation=None, calls=0)
+    many = with_worker(many, "text-20", state="degraded")
+    lines = plain(overview(many, size)).splitlines()
+    assert any(line.startswith(" OPERATION") for line in lines)
+    slots = [line.split()[0] for line in lines if line.startswith(" text-")]
+    assert slots[:3] == ["text-20", "text-1", "text-2"]
+    assert "text-0" not in slots
+
+
+# keys
+
+
+def viewer(snapshot: Snapshot) -> Viewer:
+    made = Viewer(100.0, source="articles", interval=1.0, window="5m")
+    made.receive(snapshot, 100.0)
+    return made
+
+
+def screen(made: Viewer, size: tuple[int, int] = (80, 24)) -> str:
+    return plain(made.page(size, 100.0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_opens_over_the_overview_and_closes_again(kind: Kind) -> None:
+    made = viewer(several())
+    before = screen(made)
+    made.open(kind)
+    assert screen(made) == page(kind, several())
+    made.open(kind)
+    assert screen(made) == before
+    made.open(kind)
+    made.helping = True
+    made.go_back()
+    assert screen(made) == page(kind, several())
+    made.go_back()
+    assert screen(made) == before
+
+
+def test_another_page_can_be_opened_from_a_page_and_from_the_help() -> None:
+    made = viewer(several())
+    made.open("notices")
+    made.open("errors")
+    assert "WENT WRONG" in screen(made)
+    made.helping = True
+    made.open("errors")
+    assert "WENT WRONG" in screen(made)
+
+
+def test_on_a_page_the_arrows_scroll_it_and_leave_the_selection_alone() -> None:
+    made = viewer(with_pool(samples.snapshot(), failures=FAILURES * 6))
+    made.open("errors")
+    for step, above in ((1, "… 1 above"), (1, "… 2 above"), (99, "… 10 above"), (-1, "… 9 above")):
+        made.move(step, (80, 24), 100.0)
+        assert above in screen(made)
+    made.move_page(-1, (80, 24), 100.0)
+    assert "above" not in screen(made)
+    assert made.selected is None
+
+
+def test_on_the_page_of_pools_the_arrows_choose_the_one_to_show() -> None:
+    made = viewer(several())
+    made.open("pools")
+    made.move(1, (80, 24), 100.0)
+    made.go_back()
+    assert "pool 2/3 vision" in screen(made)
+    made.open("pools")
+    made.move(-1, (80, 24), 100.0)
+    made.move_page(-1, (80, 24), 100.0)
+    made.go_back()
+    assert "pool 3/3 audio" in screen(made)
+
+
+def test_old_numbers_on_a_page_never_pass_for_live() -> None:
+    for kind in KINDS:
+        lines = listing(kind, several(), (80, 24), mode=Mode("STALE", seconds=3))
+        assert {span.meaning for line in lines[1:-1] for span in line if span.text.strip()} <= {"dim"}
+
+
+def test_the_pages_have_an_ascii_form() -> None:
+    assert page("notices", several(), glyphs=ASCII).isascii()
+    assert not page("notices", several(), glyphs=UNICODE).isascii()
