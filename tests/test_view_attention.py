@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,6 +171,50 @@ def test_being_held_for_a_moment_deserves_none() -> None:
 def test_before_the_first_call_has_ended_those_under_way_are_counted() -> None:
     quiet = with_pool(samples.empty(), busy=2, completed=0)
     assert page(quiet)[3] == " no call has ended yet, 2 under way"
+
+
+# the playbook
+
+
+def everything() -> list[Snapshot]:
+    """All that can be wrong at once, as far as it goes together."""
+    base = samples.snapshot()
+    doubtful = replace(base.monitor, collecting=False, dropped=1, handler_failures=1, weights={"pool.error": 0})
+    all_at_once = with_pool(
+        overloaded(), state="paused", breaker="open", deaths=1, error_ratio=0.5, waiting=64, queue_limit=64
+    )
+    troubles: dict[str, dict[str, Any]] = {
+        "text-0": {"state": "terminated"},
+        "text-1": {"state": "degraded"},
+        "text-2": {"state": "initializing"},
+        "text-3": {"health": "stuck"},
+    }
+    for slot, changes in troubles.items():
+        all_at_once = with_worker(all_at_once, slot, **changes)
+    return [
+        replace(all_at_once, monitor=doubtful),
+        with_worker(base, "text-0", crash_loop=True),
+        with_worker(base, "text-0", state="terminated", last_error="start: no"),
+        held(18),
+        with_pool(base, breaker="half_open"),
+        with_pool(base, waiting=40),
+        *(with_pool(base, state=state) for state in ("draining", "closed", "starting", "new")),
+    ]
+
+
+def test_the_playbook_has_a_line_for_every_text_of_the_attention_row() -> None:
+    playbook = (Path(__file__).parent.parent / "docs" / "OPERATIONS_PLAYBOOK.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| (.*?) \| .* \|$", playbook.partition("| text on the screen |")[2], re.MULTILINE)
+    known = [words.strip() for cell in table for words in re.split(r", | or |…", cell) if words.strip()]
+    modes = [LIVE, Mode("STALE", seconds=3), Mode("LOST", reason="gone")]
+    texts = {
+        notice.text
+        for snapshot in everything()
+        for mode in modes
+        for notice in notices(snapshot, snapshot.pools["text"], mode)
+    }
+    assert len(texts) >= 20
+    assert [text for text in texts if not any(words in text for words in known)] == []
 
 
 # no flicker
