@@ -50,7 +50,7 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Calls: timeout, first_item_timeout, item_timeout, queue_limit, max_wait, shed, retries, retry_errors, retry_budget,
     cancel_grace.
     Workers: python, env, sys_path, init_args, init_kwargs, codec, frame_limit, concurrency, prefetch, command,
-    start_method, preload.
+    start_method, preload, log_output.
     Lifecycle: start_timeout, stop_grace, kill_grace, drain_timeout, backoff_min, backoff_max, restart_limit,
     restart_period, warmup.
     Health and recycling: health_interval, health_timeout, health_misses, recycle_calls, recycle_age, recycle_rss,
@@ -117,6 +117,9 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     preload: tuple[str, ...] = ()
     """Modules the zygote imports once for all workers (``asyncio`` is worth it where operations are coroutines). They
     must start no thread and touch no GPU on import."""
+    log_output: bool = True
+    """Write what workers print, and what targets log, to the logger ``pool_monitor.output`` (to stderr where the
+    service has configured no logging); False: only the events tell of it."""
 
     # lifecycle
     start_timeout: Seconds = 30.0
@@ -216,6 +219,7 @@ class PoolFields(TypedDict, total=False):
     command: list[str] | tuple[str, ...]
     start_method: Literal["auto", "zygote", "exec"]
     preload: list[str] | tuple[str, ...]
+    log_output: bool
     start_timeout: float
     stop_grace: float
     kill_grace: float

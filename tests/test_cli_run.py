@@ -171,9 +171,10 @@ def test_a_call_that_fails_says_why_and_costs_nothing_else(
 
 def test_nothing_but_answers_comes_out_on_stdout(pool_monitor: Start):
     done = pool_monitor("run", JOBS, "chatter", "--size", 1).ended(b'1\nnonsense\n"a"\n')
-    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert done.code == 1
     assert [json.loads(line)["ok"] for line in done.out.splitlines()] == [True, False, True]
     assert "stdin:2: not valid JSON" in done.err
+    assert "jobs-0: on stdout 1\n" in done.err, "what the target prints is not lost"
 
 
 # -- interrupted, killed, resumed -------------------------------------------------------------------------------------
@@ -259,7 +260,8 @@ def test_a_worker_killed_in_the_middle_loses_nothing_with_retries(pool_monitor: 
     run = begun(pool_monitor, log, tmp_path, "--retries", 1)
     run.workers()[0].kill()
     done = run.ended()
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    assert "worker crashed pool='jobs'" in done.err
     assert results(tmp_path / "out") == list(range(1, 101))
     assert run.left_over() == []
 

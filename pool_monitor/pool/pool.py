@@ -22,7 +22,7 @@ import anyio
 from pool_monitor import events
 from pool_monitor.config import PoolConfig, PoolFields, build
 from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError, WrongLoop
-from pool_monitor.log import logger, prepare
+from pool_monitor.log import logger
 from pool_monitor.pool.caller import PoolCaller, Session, with_options
 from pool_monitor.pool.calls import Options
 from pool_monitor.pool.slots import Slots
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from pool_monitor.pool.dispatcher import Dispatcher
     from pool_monitor.pool.transport.base import Sink
 
-_STARTING = 0.005  # seconds after which workers have been started and the event loop has nothing else to do
 _HOUSEKEEPING = 60.0  # most seconds between looks at sessions that are out of date
 _SIZE = 4
 _TARGET = re.compile(r"(?s:.+:.+|.+\.py|\w+(\.\w+)*)")  # loaded by child/target.py, which says what is not there
@@ -199,7 +198,6 @@ class Pool(PoolCaller):
         )
         self._runner = loop.create_task(self._main(), name=f"pool {self.name}")
         self._runner.add_done_callback(self._runner_ended)
-        loop.call_later(_STARTING, prepare, "pool")
         try:
             await asyncio.shield(self._started)
         except BaseException:

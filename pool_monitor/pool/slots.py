@@ -27,6 +27,7 @@ from pool_monitor.log import logger
 from pool_monitor.pool.dispatcher import Dispatcher
 from pool_monitor.pool.health import Health, Verdict
 from pool_monitor.pool.offers import offered
+from pool_monitor.pool.output import WorkerOutput
 from pool_monitor.pool.recycle import RecycleLimits
 from pool_monitor.pool.supervisor import RestartIntensity
 from pool_monitor.pool.transport.spawn import exit_words
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from pool_monitor.pool.calls import Call
     from pool_monitor.pool.transport.base import Sink, Transport
 
-_OUTPUT = events.WORKER_OUTPUT.event
 _AT_ONCE = 16  # processes started at the same time by a parallel warm-up: more would only wait for each other
 _ALIVE = (State.READY, State.BUSY, State.DEGRADED)
 _ENDED = {
@@ -545,6 +545,8 @@ class Line:
         self.returned, self.caught_up = partial(calls.returned, worker), partial(calls.caught_up, worker)
         self.replied, self.failed = partial(calls.replied, worker), partial(calls.failed, worker)
         self.recalled = partial(calls.recalled, worker)
+        self.output = WorkerOutput(slots.pool, slots.config, worker, process)
+        self.wrote, self.logged = self.output.wrote, self.output.logged
         self.item, self.unreadable = partial(calls.streams.item, worker), partial(calls.streams.unreadable, worker)
 
     def takes_view(self, call_id: int) -> bool:
@@ -554,17 +556,8 @@ class Line:
     def ponged(self, token: int, _call_id: int | None, rss: int | None) -> None:
         self._slots.ponged(self._worker, self._process, token, rss)
 
-    def wrote(self, stream: str, text: str, size: int) -> None:
-        if _OUTPUT.on:
-            metadata = {"pool": self._slots.pool, "worker": self._worker.id, "stream": stream, "text": text}
-            _OUTPUT.emit({"bytes": size}, metadata)
-
     def emitted(self, event: tuple[str, ...], measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
         telemetry.execute(event, measurements, {**metadata, "pool": self._slots.pool, "worker": self._worker.id})
-
-    def logged(self, level: str, text: str, fields: dict[str, Any]) -> None:
-        metadata = {"pool": self._slots.pool, "worker": self._worker.id, "level": level, "text": text}
-        events.WORKER_LOG.event.emit({"system_time": time.time_ns()}, {**metadata, "fields": fields})
 
     def dropped(self, count: int) -> None:
         metadata = {"pool": self._slots.pool, "worker": self._worker.id}
@@ -574,6 +567,7 @@ class Line:
         self._slots.broke(self._worker, self._process, reason)
 
     def gone(self, exit_code: int | None, stderr: str) -> None:
+        self.output.settle()
         self._slots.gone(self._worker, self._process, exit_code, stderr)
 
 

@@ -43,6 +43,7 @@ class Launch(NamedTuple):
     command: Sequence[str] = ()
     start_method: str = "auto"
     preload: Sequence[str] = ()
+    log_output: bool = True
     directory: str | None = None
     """Where they start; None, or where it is gone by then: where the service is."""
 
@@ -153,7 +154,7 @@ class Launcher:
         try:
             return Zygote(
                 [launch.python, _CHILD], launch.env, launch.directory_now(),
-                path=launch.path, codecs=launch.codecs, preload=preload,
+                path=launch.path, codecs=launch.codecs, preload=preload, log_output=launch.log_output,
             )  # fmt: skip
         except (OSError, ValueError) as error:
             raise self._cannot_run(error) from error
@@ -229,6 +230,7 @@ def settled(target: str, config: PoolConfig, warn: Callable[[str], object]) -> L
         command=[_program(config.command[0], "command", here), *config.command[1:]] if config.command else (),
         start_method=config.start_method,
         preload=config.preload,
+        log_output=config.log_output,
         directory=None if here is None else str(here),
     )
 

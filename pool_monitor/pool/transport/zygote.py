@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pool_monitor.errors import StartError
-from pool_monitor.log import logger
+from pool_monitor.pool.output import OutputLog
 from pool_monitor.pool.transport.output import Output
 from pool_monitor.pool.transport.spawn import OutputPipes, Process, exit_words, output_pipes, socketpair, spawn
 
@@ -76,7 +76,7 @@ class Zygote:
 
     def __init__(
         self, command: Sequence[str], env: Mapping[str, str], directory: str | None = None, *,
-        path: Sequence[str], codecs: Sequence[str], preload: Sequence[str],
+        path: Sequence[str], codecs: Sequence[str], preload: Sequence[str], log_output: bool = True,
     ) -> None:  # fmt: skip
         self._loop = asyncio.get_running_loop()
         self._program = command[0]
@@ -92,6 +92,7 @@ class Zygote:
         self._quiet = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._stderr: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._output = OutputLog("preload", {}) if log_output else None
         with contextlib.ExitStack() as stack, contextlib.ExitStack() as theirs:
             self._control, control = socketpair(socket.SOCK_SEQPACKET)
             self._control.setblocking(False)
@@ -352,6 +353,6 @@ class Zygote:
         self._stderr.append(text)
         self._log("stderr", text)
 
-    @staticmethod
-    def _log(stream: str, text: str) -> None:
-        logger("pool").info("a preloaded module wrote", stream=stream, text=text)
+    def _log(self, stream: str, text: str) -> None:
+        if self._output is not None:
+            self._output.wrote(stream, text)

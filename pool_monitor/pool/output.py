@@ -1,0 +1,123 @@
+"""What workers write, their stdout and stderr and what targets log: as events, and as lines of the log.
+
+A target that writes without end must not take up the service's event loop, of which a line of the log costs some
+microseconds: in each second so many lines of each stream of a process are written there, and the others are counted.
+The events have all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pool_monitor import events
+from pool_monitor.log import LEVELS, output
+
+if TYPE_CHECKING:
+    from pool_monitor.config import PoolConfig
+    from pool_monitor.pool.worker import Process, Worker
+
+LINES_PER_SECOND = 200
+"""Of one stream of one process, in the log."""
+_LEVELS = {"stdout": logging.INFO, "stderr": logging.WARNING}
+_WROTE = events.WORKER_OUTPUT.event
+
+
+class WorkerOutput:
+    """What one process of a slot writes."""
+
+    def __init__(self, pool: str, config: PoolConfig, worker: Worker, process: Process) -> None:
+        self._about = {"pool": pool, "worker": worker.id}
+        self._worker, self._process = worker, process
+        self._alone = config.concurrency == 1
+        self._log = OutputLog(worker.id, self._about) if config.log_output else None
+
+    def wrote(self, stream: str, text: str, size: int) -> None:
+        """A line on ``stdout`` or ``stderr``."""
+        if _WROTE.on:
+            _WROTE.emit({"bytes": size}, {**self._about, "stream": stream, "text": text})
+        if self._log is not None:
+            self._log.wrote(stream, text, self._operation())
+
+    def logged(self, level: str, text: str, fields: dict[str, Any]) -> None:
+        """A line that the target logged."""
+        metadata = {**self._about, "level": level, "text": text, "fields": fields}
+        events.WORKER_LOG.event.emit({"system_time": time.time_ns()}, metadata)
+        if self._log is not None:
+            self._log.logged(level, text, fields, self._operation())
+
+    def settle(self) -> None:
+        """Nothing more will come."""
+        if self._log is not None:
+            self._log.settle()
+
+    def _operation(self) -> str | None:
+        """What is under way as the line is read; None where that is nothing, or may be one of several."""
+        call = self._worker.call if self._alone and self._process is self._worker.process else None
+        return call.operation if call is not None and self._worker.has_begun(call) else None
+
+
+class OutputLog:
+    """The lines of one process in the log. They begin with *origin*, and their records carry *about* as fields."""
+
+    def __init__(self, origin: str, about: Mapping[str, str]) -> None:
+        self._origin, self._about = origin, about
+        self._loop = asyncio.get_running_loop()
+        self._seconds: dict[str, _Second] = {}
+
+    def wrote(self, stream: str, text: str, operation: str | None = None) -> None:
+        """A line on ``stdout`` or ``stderr``; blank ones are left out."""
+        if text and not text.isspace() and self._admits(stream):
+            self._write(_LEVELS[stream], text, stream, operation)
+
+    def logged(self, level: str, text: str, fields: Mapping[str, Any], operation: str | None) -> None:
+        """A line that a target logged."""
+        if self._admits("log"):
+            self._write(LEVELS[level], text, "log", operation, fields)
+
+    def settle(self) -> None:
+        """Log how many lines have been left out since that was logged last."""
+        for stream, second in self._seconds.items():
+            self._settle(stream, second)
+
+    def _settle(self, stream: str, second: _Second) -> None:
+        if second.left_out:
+            lines, second.left_out = second.left_out, 0
+            text = f"lines of {stream} left out of the log: {lines}, since over {LINES_PER_SECOND} came in a second"
+            self._write(logging.WARNING, text, stream, None)
+
+    def _admits(self, stream: str) -> bool:
+        now = self._loop.time()
+        second = self._seconds.get(stream)
+        if second is None or now >= second.end:
+            if second is not None:
+                self._settle(stream, second)
+            second = self._seconds[stream] = _Second(now + 1.0)
+        second.lines += 1
+        if second.lines <= LINES_PER_SECOND:
+            return True
+        if not second.left_out:
+            self._loop.call_at(second.end, self.settle)
+        second.left_out += 1
+        return False
+
+    def _write(
+        self, level: int, text: str, stream: str, operation: str | None, more: Mapping[str, Any] | None = None
+    ) -> None:
+        fields = {**self._about, "stream": stream}
+        if operation is not None:
+            fields["operation"] = operation
+        output(level, self._origin, text, {**fields, "fields": more} if more else fields)
+
+
+class _Second:
+    """What one stream has written within a second."""
+
+    __slots__ = ("end", "left_out", "lines")
+
+    def __init__(self, end: float) -> None:
+        self.end = end
+        self.lines = self.left_out = 0
