@@ -244,6 +244,10 @@ async def test_coroutines_tell_while_others_run() -> None:
         ["reply", 1, None, None, [1, 2**63, 3]],
         ["reply", 1, None, [1], [1, 2, 3]],  # session data is a dict
         ["event", ["a"], {"n": float("inf")}, {}],
+        ["event", ["a"], {}, {"n": float("nan")}],
+        ["event", ["a"], {}, {"n": [1, {"deep": b"bytes"}]}],
+        ["log", "info", "text", {"n": float("-inf")}],
+        ["log", "info", "text", {"n": {1: 2}}],
     ],
 )
 async def test_malformed_messages_cost_the_worker(message: list[Any]) -> None:

@@ -7,6 +7,7 @@ whatever shows them later can rely on it.
 
 from __future__ import annotations
 
+import contextlib
 import reprlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from pool_monitor.pool.transport.base import CallTimes, Failure
 from pool_monitor.pool.transport.child import PROTOCOL
 from pool_monitor.pool.transport.child.framing import FrameError
-from pool_monitor.pool.transport.child.telemetry import LEVELS, OURS
+from pool_monitor.pool.transport.child.telemetry import LEVELS, OURS, plain
 
 _MOST_NS = 2**63
 _MOST_BYTES = 2**50
@@ -147,8 +148,10 @@ def shown(value: Any) -> str:
 
 
 def _fields(found: Any) -> dict[str, Any]:
-    if type(found) is dict and all(type(key) is str for key in found):
-        return found
+    """What JSON can hold, so that whatever a handler writes it to can: no NaN, no bytes, and no depth without end."""
+    if type(found) is dict:
+        with contextlib.suppress(ValueError):
+            return dict(plain(found))
     raise FrameError(f"no fields: {shown(found)}")
 
 
