@@ -209,6 +209,18 @@ class Monitor:
 
     # -- life -----------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def _filters(self) -> Iterator[None]:
+        """Those of the configuration, until the service chooses others."""
+        before = telemetry.filters()
+        telemetry.configure(**msgspec.structs.asdict(self.config.telemetry))
+        chosen = telemetry.filters()
+        try:
+            yield
+        finally:
+            if telemetry.filters() is chosen:
+                telemetry.configure(before.allow, before.deny, before.sample)
+
     async def __aenter__(self) -> Self:
         if self._stack is not None:
             raise PoolError("the monitor is entered already; leave it first, or make another one")
@@ -219,9 +231,7 @@ class Monitor:
         self._closing = False
         async with AsyncExitStack() as stack:
             if self.config.telemetry != TelemetryConfig():
-                before = telemetry.filters()
-                telemetry.configure(**msgspec.structs.asdict(self.config.telemetry))
-                stack.callback(telemetry.configure, before.allow, before.deny, before.sample)
+                stack.enter_context(self._filters())
             await self._open_history(stack)
             stack.callback(self._collector.detach)
             self._collector.attach()

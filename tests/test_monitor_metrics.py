@@ -126,6 +126,16 @@ async def test_filters_of_a_configuration_hold_while_its_monitor_is_entered():
         telemetry.configure()
 
 
+async def test_filters_that_the_service_chose_meanwhile_outlive_the_monitor():
+    config = MonitorConfig(service=QUIET, telemetry=TelemetryConfig(sample={"pool.operation.stop": 10}))
+    try:
+        async with Monitor(Gauges(), config=config):
+            telemetry.configure(deny=["my.*"])
+        assert telemetry.filters() == telemetry.Filters(deny=("my.*",))
+    finally:
+        telemetry.configure()
+
+
 # -- history ------------------------------------------------------------------------------------------------------
 
 
