@@ -464,13 +464,16 @@ async def test_workers_outlive_their_zygote_and_the_next_start_makes_another(lau
     assert await other.ask("loaded", "sys")
 
 
-async def test_a_start_that_meets_a_dying_zygote_finds_another(launchers: Launchers) -> None:
+async def test_a_start_that_meets_a_dying_zygote_finds_another(
+    launchers: Launchers, caplog: pytest.LogCaptureFixture
+) -> None:
     launcher = launchers()
     for _ in range(20):
         await launchers.start(launcher)
         os.kill(pid_of_zygote(launcher), signal.SIGKILL)  # nobody has seen it end when the next one starts
     assert launchers.reasons
     assert all(reason.startswith("the zygote, which forks the workers, ended (") for reason in launchers.reasons)
+    assert len([one for one in caplog.records if one.getMessage().startswith("zygote ended")]) == len(launchers.reasons)
 
 
 async def test_a_zygote_that_does_not_answer_is_replaced(launchers: Launchers, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,9 @@ class Launcher:
         zygote = self._zygote
         if zygote is None or not zygote.usable:
             if zygote is not None and zygote.ready.done() and not zygote.ready.exception():
-                self._warn(f"the zygote, which forks the workers, ended ({zygote.how_it_ended}): another is started")
+                reason = f"the zygote, which forks the workers, ended ({zygote.how_it_ended}): another is started"
+                logger("pool").warning("zygote ended", reason=reason)
+                self._warn(reason)
             zygote = self._zygote = self._new_zygote()
             self._zygotes = [*(former for former in self._zygotes if not former.ended), zygote]
         self._waiting += 1
