@@ -28,12 +28,10 @@ def checked_prefix(prefix: Any) -> tuple[str, ...]:
     return () if isinstance(prefix, tuple) and not prefix else checked_name(prefix)
 
 
-def check_carried(measurements: Any, metadata: Any) -> None:
+def check_measurements(measurements: Any) -> None:
     """Raise TypeError unless an event can carry these."""
     if not isinstance(measurements, Mapping):
         raise TypeError(f"measurements are a mapping such as {{'count': 1}}, not {measurements!r:.200}")
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise TypeError(f"metadata are a mapping such as {{'tenant': 'a'}}, or None, not {metadata!r:.200}")
 
 
 def check_handler(handler_id: str, function: Any, bind: Any) -> None:

@@ -129,8 +129,8 @@ def _last_resort(log: logging.Logger, level: int, text: str, fields: Mapping[str
 
 
 def _handled(log: logging.Logger) -> bool | None:
-    """Whether the application has a handler that lines of *log* come to; None when it has said nothing, False when it
-    has said that they are to come to none.
+    """Whether the application has a handler that lines of *log* come to: None where it has decided nothing, False where
+    a NullHandler or the end of propagation shows that none is wanted.
     """
     answer: bool | None = None
     above: logging.Logger | None = log
