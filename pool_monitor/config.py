@@ -26,6 +26,7 @@ Seconds = Annotated[float, Meta(gt=0, le=FOREVER)]
 Pause = Annotated[float, Meta(ge=0, le=FOREVER)]
 Count = Annotated[int, Meta(ge=0)]
 Pattern = Annotated[str, Meta(min_length=1)]
+Variable = Annotated[str, Meta(pattern=r"^[^:\s]+:[^:\s]+$")]
 MIB = 1024 * 1024
 
 
@@ -49,8 +50,8 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Calls: timeout, first_item_timeout, item_timeout, queue_limit, max_wait, shed, retries, retry_errors, retry_budget,
     cancel_grace.
-    Workers: python, env, sys_path, init_args, init_kwargs, codec, frame_limit, concurrency, prefetch, command,
-    start_method, preload, log_output.
+    Workers: python, env, sys_path, init_args, init_kwargs, codec, frame_limit, concurrency, prefetch, context,
+    command, start_method, preload, log_output.
     Lifecycle: start_timeout, stop_grace, kill_grace, drain_timeout, backoff_min, backoff_max, restart_limit,
     restart_period, warmup.
     Health and recycling: health_interval, health_timeout, health_misses, recycle_calls, recycle_age, recycle_rss,
@@ -109,6 +110,10 @@ class PoolConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Calls one worker runs at once. Only coroutine operations overlap; any other holds up its worker."""
     prefetch: Annotated[int, Meta(ge=1, le=64)] = 16
     """Most calls handed to a worker ahead of time, while operations take less than about a millisecond; 1: none."""
+    context: tuple[Variable, ...] = ()
+    """Context variables, such as ``my_service.log:request_id``, that travel with each call: the values that its caller
+    has set are set around the operation too, and for the handlers of the call's events. Service and workers import the
+    modules of the variables."""
     command: tuple[str, ...] = ()
     """Program to run as a worker instead of ours, with its arguments; it speaks docs/WORKER_PROTOCOL.md."""
     start_method: Literal["auto", "zygote", "exec"] = "auto"
@@ -216,6 +221,7 @@ class PoolFields(TypedDict, total=False):
     frame_limit: int
     concurrency: int
     prefetch: int
+    context: list[str] | tuple[str, ...]
     command: list[str] | tuple[str, ...]
     start_method: Literal["auto", "zygote", "exec"]
     preload: list[str] | tuple[str, ...]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -74,6 +76,11 @@ class Call(Struct, eq=False):
     readers: int = 0  # workers that ended while they read it
     holders: int = 0  # workers that ended with it in their hands, none of which had begun it
     done: bool = False
+    context: contextvars.Context | None = None  # of its caller, where variables of it travel
+
+    def inside(self, emit: Callable[..., object]) -> Callable[..., object]:
+        """*emit*, in the context of the caller if that travels."""
+        return emit if self.context is None else partial(self.context.copy().run, emit)
 
     def tell(self, error: BaseException | None, result: Any) -> None:
         """Wake the caller."""

@@ -31,6 +31,7 @@ from pool_monitor.errors import (
 )
 from pool_monitor.pool import told
 from pool_monitor.pool.calls import Call, Options, next_id, poisoned
+from pool_monitor.pool.context import Travelling
 from pool_monitor.pool.gate import SLOWLY, Gate
 from pool_monitor.pool.hand_ahead import HELD_UP, LOOK_EVERY, HandAhead
 from pool_monitor.pool.queue import WaitQueue
@@ -92,6 +93,7 @@ class Dispatcher:
         self._look_at = LOOK_EVERY  # when so many calls have ended
         self._quiet: asyncio.Future[None] | None = None  # set while somebody waits for the last call to end
         self.streams = Streams(self.roster, wardens, config, self._interrupt, self._overdue)
+        self._travelling = Travelling(config.context)
         self._budget = RetryBudget(config.retry_budget)
         self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self._budget)
 
@@ -134,7 +136,7 @@ class Dispatcher:
         deadline = now + (config.timeout if options.timeout is None else options.timeout)
         items = self.streams.items(collect=collect) if stream else None
         future = self._loop.create_future()
-        call = Call(next_id(), operation, args, kwargs, options, future, items, deadline, now_ns)
+        call = self._travelling.new_call(next_id(), operation, args, kwargs, options, future, items, deadline, now_ns)
         if options.session is not None:
             call.session_kind = options.affinity or config.affinity
         if options.priority or options.key:
@@ -259,7 +261,10 @@ class Dispatcher:
         assert process is not None
         try:
             carried = None if session is None else self.sessions.carried(call)
-            transport.call(call.id, call.operation, call.args, call.kwargs, call.items is not None, carried)
+            if call.context is None:
+                transport.call(call.id, call.operation, call.args, call.kwargs, call.items is not None, carried)
+            else:
+                self._travelling.hand_over(transport, call, carried)
         except PayloadError as error:
             # Not here and now: its end may bring on the next call of its session, which may be no better.
             self._loop.call_soon(self._end, call, error)

@@ -186,10 +186,10 @@ class Pool(PoolCaller):
         self._home = (os.getpid(), threading.get_ident())
         self._launch = settled(self.target, self.config, self._warn)
         must_end(self.name, self._launch.target)
+        self._slots = Slots(self.name, self.target, self._size, self.config, self._make_transport, self._changed)
         self._launcher = Launcher(self._launch, self._warn)
         self._state = "starting"
         self._entered_ns = time.monotonic_ns()
-        self._slots = Slots(self.name, self.target, self._size, self.config, self._make_transport, self._changed)
         self._closing = asyncio.Event()
         self._started = loop.create_future()
         self._started.add_done_callback(_seen)  # entering may have been given up

@@ -118,7 +118,7 @@ class Sessions:
         if _AFFINITY.on:
             metadata = {"pool": self._pool, "session": session.id, "worker": worker.id}
             metadata["result"] = self._result(before, here)
-            _AFFINITY.emit({"calls": session.calls}, metadata)
+            call.inside(_AFFINITY.emit)({"calls": session.calls}, metadata)
 
     def take_back(self, call: Call) -> None:
         """The call was handed over and not begun: it binds its session to nobody."""

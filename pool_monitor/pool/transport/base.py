@@ -132,9 +132,10 @@ class Transport(Protocol):
 
     def call(
         self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any],
-        stream: bool, session: tuple[str, dict[str, Any]] | None,
+        stream: bool, session: tuple[str, dict[str, Any]] | None, context: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """Hand over a call. Returns at once. Raises PayloadError when it cannot be carried; nothing was sent then.
+        """Hand over a call; *context* has the variables that travel with it, where the pool's configuration names any:
+        else it is not given. Returns at once. Raises PayloadError when it cannot be carried; nothing was sent then.
 
         A worker begins its calls in the order they were handed over. While others are unanswered the bytes may leave
         only at the end of this turn of the event loop, together.

@@ -44,8 +44,14 @@ class Launch(NamedTuple):
     start_method: str = "auto"
     preload: Sequence[str] = ()
     log_output: bool = True
+    context: Sequence[str] = ()
     directory: str | None = None
     """Where they start; None, or where it is gone by then: where the service is."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a worker is told beside its target."""
+        return {"concurrency": self.concurrency} | ({"context": list(self.context)} if self.context else {})
 
     def directory_now(self) -> str | None:
         return self.directory if self.directory is not None and os.access(self.directory, os.X_OK) else None
@@ -233,6 +239,7 @@ def settled(target: str, config: PoolConfig, warn: Callable[[str], object]) -> L
         start_method=config.start_method,
         preload=config.preload,
         log_output=config.log_output,
+        context=config.context,
         directory=None if here is None else str(here),
     )
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import reprlib
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pool_monitor.pool.transport.base import CallTimes, Failure
 from pool_monitor.pool.transport.child import PROTOCOL
 from pool_monitor.pool.transport.child.framing import FrameError
 from pool_monitor.pool.transport.child.telemetry import LEVELS, OURS, plain
+
+if TYPE_CHECKING:
+    from pool_monitor.pool.transport.child.codec import Codec
 
 _MOST_NS = 2**63
 _MOST_BYTES = 2**50
@@ -36,6 +39,14 @@ class Hello(NamedTuple):
     """It makes use of the shared memory."""
     offsets: bool
     """And reads what is lent anywhere in it, several messages at once."""
+    context: bool
+    """It takes options of a call, among them the context variables that travel with it."""
+
+
+def offer(codecs: Sequence[str], frame_limit: int, session_data_limit: int) -> dict[str, Any]:
+    """Our half of the handshake."""
+    limits = {"frame_limit": frame_limit, "session_data_limit": session_data_limit}
+    return {"type": "hello", "protocols": [PROTOCOL], "codecs": codecs, **limits, "offsets": True}
 
 
 def hello(message: Any, offered: Sequence[str]) -> Hello:
@@ -49,7 +60,8 @@ def hello(message: Any, offered: Sequence[str]) -> Hello:
         raise FrameError(f"codec {shown(codec)}, where {' or '.join(offered)} was offered")
     if type(python) is not str:
         raise FrameError(f"no text in 'python': {shown(python)}")
-    return Hello(codec, encodable(python, _NAME_LIMIT), message.get("shared") is True, message.get("offsets") is True)
+    takes = [message.get(name) is True for name in Hello._fields[2:]]
+    return Hello(codec, encodable(python, _NAME_LIMIT), *takes)
 
 
 def operations(found: Any) -> dict[str, str]:
@@ -140,6 +152,19 @@ def text_of(error: BaseException) -> str:
         return encodable(str(error))
     except Exception:  # noqa: BLE001 - somebody else's __str__
         return "(its __str__ failed)"
+
+
+def not_carried(codec: Codec, context: Mapping[str, Any] | None, error: BaseException) -> str:
+    """Why a call cannot be carried: *error*, which its arguments have raised or a context variable."""
+    what = "the arguments"
+    for name, value in (context or {}).items():
+        try:
+            codec.encode(codec.pack(value))
+        except BaseException as failure:  # noqa: BLE001 - as for the whole message
+            pass_on(failure)
+            what, error = f"the context variable {name!r}", failure
+            break
+    return f"{what} cannot be carried as {codec.name}: {text_of(error)}"
 
 
 def shown(value: Any) -> str:

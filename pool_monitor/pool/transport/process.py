@@ -21,7 +21,6 @@ from pool_monitor.log import logger
 from pool_monitor.pool.transport import messages
 from pool_monitor.pool.transport.base import Ready, Sink
 from pool_monitor.pool.transport.channel import Channel
-from pool_monitor.pool.transport.child import PROTOCOL
 from pool_monitor.pool.transport.child.codec import CODECS, LARGE
 from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
 from pool_monitor.pool.transport.child.memory import expect_large
@@ -64,6 +63,7 @@ class ProcessTransport:
         self._shared: SharedFile | None = None  # until the worker has ended, or says that it makes no use of it
         self._begun: int | None = None  # what the shared memory said last
         self._reading = 0
+        self._takes_context = False  # context variables may go with its calls
         self._leaving = False  # it was asked to end
         self._hung_up = False  # it was killed because it had closed the channel
         self._broken = False  # it spoke nonsense: what else it says is taken only as far as it can be trusted
@@ -99,28 +99,20 @@ class ProcessTransport:
 
     async def _shake_hands(self) -> Ready:
         launch = self._launch
-        self._send(
-            {
-                "type": "hello",
-                "protocols": [PROTOCOL],
-                "codecs": launch.codecs,
-                "frame_limit": launch.frame_limit,
-                "session_data_limit": launch.session_data_limit,
-                "offsets": True,
-            }
-        )
+        self._send(messages.offer(launch.codecs, launch.frame_limit, launch.session_data_limit))
         hello = messages.hello(await self._next(), launch.codecs)
         codec = CODECS[hello.codec]()
         self._inbox.use(codec)
+        self._takes_context = hello.context
         self._reader.limit = launch.frame_limit
         if not hello.shared:
             self._forget_shared()
         elif self._shared is not None:
             self._shared.memory.offsets = hello.offsets
         args, kwargs = launch.init
-        options = {"concurrency": launch.concurrency}
+        payload = [list(args), dict(kwargs)]
         try:
-            init = codec.encode(["init", launch.target, launch.path, codec.pack([list(args), dict(kwargs)]), options])
+            init = codec.encode(["init", launch.target, launch.path, codec.pack(payload), launch.options])
         except BaseException as error:  # whatever an encoder raises for what it cannot carry
             messages.pass_on(error)
             raise StartError(
@@ -234,7 +226,7 @@ class ProcessTransport:
 
     def call(
         self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any],
-        stream: bool, session: tuple[str, dict[str, Any]] | None,
+        stream: bool, session: tuple[str, dict[str, Any]] | None, context: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         codec = self._inbox.codec
         pieces: Sequence[Buffer] = ()
@@ -244,6 +236,8 @@ class ProcessTransport:
             else:
                 state = None if session is None else [session[0], codec.pack(session[1])]
                 message = ["call", call_id, operation, codec.pack((args, kwargs)), stream, state]
+            if context is not None and self._takes_context:
+                message.append({"context": codec.pack(context)})
             for value in args:
                 if type(value) is bytes and len(value) >= LARGE:
                     pieces = codec.pieces(message)
@@ -251,7 +245,7 @@ class ProcessTransport:
             body = b"" if pieces else codec.encode(message)
         except BaseException as error:  # whatever an encoder raises for what it cannot carry
             messages.pass_on(error)
-            text = f"the arguments cannot be carried as {codec.name}: {messages.text_of(error)}"
+            text = messages.not_carried(codec, context, error)
             raise PayloadError(operation, type(error).__name__, text) from error
         size = sum(map(len, pieces)) if pieces else len(body)
         if size > self._launch.frame_limit:

@@ -156,7 +156,7 @@ class ConcurrentWorker(Worker):
             if self.shared is not None:
                 self.shared.counters[0] = number
             running = self.calls[message[1]] = Running(message[1])
-            task = self.tasks[running.id] = self.loop.create_task(self.perform(running, *message[2:6]))
+            task = self.tasks[running.id] = self.loop.create_task(self.perform(running, *message[2:]))
             task.add_done_callback(functools.partial(self.ended, running))
         if self.stopping and not self.tasks and not self.backlog and not self.channel.waiting:
             self.channel.leave()
@@ -169,11 +169,13 @@ class ConcurrentWorker(Worker):
         self.begin()
 
     async def perform(
-        self, running: Running, name: str, payload: Any, stream: bool = False, session: Any = None
+        self, running: Running, name: str, payload: Any, stream: bool, session: Any, options: Any = None
     ) -> None:
         running.answered = True  # or will be
         running.started = time.perf_counter_ns()
         try:
+            if options is not None:
+                self.use(options)
             body = await self.outcome(running, name, payload, stream, session)
         except Stopped as stopped:
             body = self.failure(running.id, "operation", stopped.error, running.times())

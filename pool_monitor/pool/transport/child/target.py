@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import importlib
 import importlib.util
@@ -97,6 +98,20 @@ def split_target(target: str) -> Tuple[str, str]:
     """The module or file, and what in it; the latter is empty for the module or file as such."""
     where, colon, attribute = target.rpartition(":")
     return (target, "") if not colon or attribute.endswith(".py") else (where, attribute)
+
+
+def find_variable(name: str) -> contextvars.ContextVar[Any]:
+    """The context variable ``module:variable``. Raises LookupError, which says what is there instead."""
+    module, _, attribute = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise LookupError("context variable %r is not there: %s" % (name, error)) from error
+    if not isinstance(found, contextvars.ContextVar):
+        raise LookupError("%r is a %s, and no contextvars.ContextVar" % (name, type(found).__name__))
+    return found
 
 
 def _usable(found: Any, target: str, where: str) -> Any:

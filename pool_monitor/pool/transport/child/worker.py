@@ -14,13 +14,13 @@ import time
 
 from . import PROTOCOL
 from .channel import Channel, ParentGone
-from .codec import LARGE, PayloadError, first_codec, json_codec
+from .codec import LARGE, PayloadError, Unreadable, first_codec, json_codec
 from .memory import Peak, expect_large, resident
 from .payloads import Payloads
 from .report import describe
 from .shared import Shared
 from .streams import END, close, close_later, iterator_of, next_of, step
-from .target import load_target, operations_of
+from .target import find_variable, load_target, operations_of
 from .telemetry import Telemetry
 
 TYPE_CHECKING = False  # as in typing, without its import
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _LONG_NS = 100_000  # an operation expected to take longer does not begin before the answers held back are sent
 _SHORT_NS = 20_000  # the processor time of an operation that takes less is not worth 1 us for asking
 _WEIGHT = 0.1  # of the latest call in an operation's running mean
-_CALL_LENGTH = 6  # of a call's message
+CALL_LENGTH = 6  # of a call's message, without options
 # Types that cannot be awaited: to see that is quicker than to ask. By id, for a type of the target may have no hash.
 _PLAIN = frozenset(map(id, (type(None), bool, int, float, str, bytes, list, tuple, dict)))
 
@@ -77,6 +77,7 @@ class Worker:
         self.interruptible = False  # the target's own code is running
         self.urgent = False  # SIGURG came while it was not
         self.deputy: Worker = self  # who does the work: another one when calls run beside each other
+        self.variables: Dict[str, Any] = {}  # context variables that may come with a call, by name
         self.backlog: Deque[Tuple[int, List[Any]]] = collections.deque()  # which call it is, and its message
 
     # handshake
@@ -90,7 +91,7 @@ class Worker:
         self.channel.limit = hello["frame_limit"]
         self.payloads = Payloads(codec, hello["frame_limit"], hello["session_data_limit"])
         self.shared = self.channel.shared = map_shared(hello["frame_limit"])
-        answer = {"type": "hello", "protocol": PROTOCOL, "codec": codec.name}
+        answer = {"type": "hello", "protocol": PROTOCOL, "codec": codec.name, "context": True}
         answer["python"] = ".".join(map(str, sys.version_info[:3]))
         if self.shared is not None:
             answer["shared"] = answer["offsets"] = True
@@ -99,11 +100,16 @@ class Worker:
         self.codec = codec
         message = self.decode(self.channel.receive())
         self.has_read()
-        concurrency = message[4].get("concurrency", 1) if len(message) > 4 else 1
-        if concurrency > 1:
+        options = message[4] if len(message) > 4 else {}
+        self.variables = dict.fromkeys(options.get("context", ()))
+        if options.get("concurrency", 1) > 1:
             from .concurrent import ConcurrentWorker  # with asyncio: a third of a worker's start
 
-            self.deputy = ConcurrentWorker(self, concurrency)
+            self.deputy = ConcurrentWorker(self, options["concurrency"])
+        elif self.variables:
+            from .context import ContextWorker
+
+            self.deputy = ContextWorker(self)
         return self.deputy.load(*message[1:4])
 
     def load(self, target: str, path: List[str], init: Any) -> bool:
@@ -113,6 +119,7 @@ class Worker:
             self.operations = operations_of(load_target(target, path, args, kwargs, self.telemetry))
             if not self.operations:
                 raise LookupError("%s has no public functions or methods" % target)
+            self.find_variables()
             self.end_copy()
         except BaseException as error:
             self.end_copy(error)
@@ -123,6 +130,19 @@ class Worker:
         signal.signal(signal.SIGURG, self.on_urgent)  # before the parent can have anything urgent to say
         self.send(["ready", {name: operation.kind for name, operation in self.operations.items()}])
         return True
+
+    def find_variables(self) -> None:
+        try:
+            self.variables = {name: find_variable(name) for name in self.variables}
+        except LookupError as error:
+            text = "%s; have it importable for the workers too, or leave it out of the pool's context"
+            raise LookupError(text % error) from error
+
+    def use(self, options: Any) -> None:
+        """Set the context variables that came with a call, for what runs in the present context."""
+        carried = options if type(options) is Unreadable else options["context"]
+        for name, value in self.payloads.unpack("the context", carried).items():
+            self.variables[name].set(value)
 
     def send(self, message: Any) -> None:
         self.post(self.codec.encode(message))
@@ -179,8 +199,8 @@ class Worker:
             return self.codec.decode(body)
         except Exception:
             message = self.codec.parts(memoryview(body))
-            if message[0] == "call" and len(message) < _CALL_LENGTH:  # it ends with what cannot be decoded
-                message += [False, None][len(message) - _CALL_LENGTH :]
+            if message[0] == "call" and len(message) < CALL_LENGTH:  # it ends with what cannot be decoded
+                message += [False, None][len(message) - CALL_LENGTH :]
             return message
 
     def has_read(self) -> None:

@@ -1,0 +1,31 @@
+"""One call at a time where context variables travel with calls."""
+
+from __future__ import annotations
+
+import contextvars
+
+from .worker import CALL_LENGTH, Worker
+
+TYPE_CHECKING = False  # as in typing, without its import
+if TYPE_CHECKING:
+    from typing import Any, List
+
+    from .payloads import Body
+
+
+class ContextWorker(Worker):
+    """Each call has a context of its own. Where several run at once each is a task, which has one anyway."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.__dict__.update(worker.__dict__)
+        self.deputy = self
+        self.options: Any = None  # of the call under way
+
+    def call(self, number: int, message: List[Any]) -> None:
+        self.options = message[CALL_LENGTH] if len(message) > CALL_LENGTH else None
+        contextvars.copy_context().run(super().call, number, message[:CALL_LENGTH])
+
+    def answer(self, *call: Any) -> Body:
+        if self.options is not None:
+            self.use(self.options)
+        return super().answer(*call)
