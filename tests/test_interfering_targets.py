@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pool_monitor import OperationError, OperationTimeout, PayloadError, Pool, WorkerDied
+from pool_monitor.pool.transport import process
 from pool_monitor.pool.transport.child.framing import FrameError
 from tests.support import TARGETS, alive, eventually, read, running
 from tests.transports import started
@@ -204,6 +205,29 @@ async def test_whatever_can_be_iterated_over_and_is_no_container_is_streamed(con
         with pytest.raises(OperationError) as caught:
             await pool.run("stop_iteration")
         assert (caught.value.type_name, caught.value.message) == ("StopIteration", "enough")
+
+
+@pytest.mark.parametrize("how", ["run", "running", "another"])
+async def test_a_function_that_runs_a_loop_of_its_own_is_told_what_to_do_beside_others(how: str) -> None:
+    async with odd_pool(concurrency=3) as pool:
+        with pytest.raises(
+            OperationError, match=r"loop.*; .* make it a coroutine function \(async def\) that awaits, or"
+        ):
+            await pool.run("run_a_loop", how)
+    if how != "running":  # there is none
+        async with odd_pool() as pool:
+            assert await pool.run("run_a_loop", how) == 5
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_a_worker_whose_target_closes_every_descriptor_ends_and_says_so(
+    concurrency: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_CLOSING", 10.0)  # it has all the time it takes to end by itself
+    async with odd_pool(concurrency=concurrency) as pool:
+        with pytest.raises(WorkerDied, match=r"exit code 1\n.*\npool_monitor: the target has closed the [^\n]*$"):
+            await pool.run("close_all_descriptors")
+        assert await pool.run("echo", 1) == 1
 
 
 # -- calls per process --------------------------------------------------------------------------------------------

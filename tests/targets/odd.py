@@ -240,6 +240,21 @@ def stop_iteration():
     raise StopIteration("enough")
 
 
+def run_a_loop(how):
+    coroutine = asyncio.sleep(0, 5)
+    try:
+        if how == "run":
+            return asyncio.run(coroutine)
+        loop = asyncio.get_event_loop() if how == "running" else asyncio.new_event_loop()
+        return loop.run_until_complete(coroutine)
+    finally:
+        coroutine.close()
+
+
+def close_all_descriptors():
+    os.closerange(3, 4096)
+
+
 # what happens beside an operation
 
 

@@ -8,7 +8,9 @@ does not fit waits, and streams wait with it.
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
+import sys
 import time
 
 from .channel import ParentGone
@@ -23,6 +25,14 @@ if TYPE_CHECKING:
     from .payloads import Body
 
 _UNSENT = 64 * 1024  # bytes that wait for room in the channel, beyond which streams wait too
+
+
+# What asyncio says to a function that would run a loop where one runs already, and what its author is to do.
+_LOOP_RUNS = ("from a running event loop", "event loop is already running", "while another loop is running")
+_INSTEAD = (
+    "with the pool's concurrency above 1 a function runs in the event loop of its worker: make it a coroutine function "
+    "(async def) that awaits, or set concurrency=1"
+)
 
 
 class Stopped(Exception):
@@ -70,6 +80,10 @@ class ConcurrentWorker(Worker):
             if self.urgent:
                 self.read_urgent()
             loop.run_until_complete(self.finished)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            sys.exit("pool_monitor: the target has closed the descriptors of its worker's event loop")
         finally:
             self.interruptible = False
 
@@ -210,6 +224,8 @@ class ConcurrentWorker(Worker):
             self.end_copy(error)
             if isinstance(error, StopIteration):
                 raise Stopped(error) from None
+            if isinstance(error, RuntimeError) and any(words in str(error) for words in _LOOP_RUNS):
+                error.args = ("%s; %s" % (error, _INSTEAD),)
             raise
         finally:
             self.sync = None
