@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import logging
+import os
+import platform
 import re
 import subprocess
 import sys
@@ -16,6 +19,7 @@ import pytest
 from pool_monitor import PayloadError, Pool, WorkerDied, telemetry
 from tests.support import eventually, ops_pool
 from tests.targets import values
+from tests.transports import started
 
 ROOT = Path(__file__).parent.parent
 GUIDES = {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*_GUIDE.md"))}
@@ -104,6 +108,46 @@ async def test_the_alarms_of_the_guide_tell_of_crashes_crash_loops_and_the_break
     assert "worker ops-0 keeps ending: crash loop entered" in said
     assert "circuit breaker of ops: closed to open (failures)" in said
     assert any(record.getMessage().startswith("pool.operation.start {") for record in caplog.records)
+
+
+PROTOCOL = (ROOT / "docs/WORKER_PROTOCOL.md").read_text()
+
+
+async def test_the_bytes_that_the_protocol_shows_are_those_on_the_wire(tmp_path: Path) -> None:
+    [dump] = re.findall(r"^```text\n(Parent, hello:\n.*?)^```$", PROTOCOL, re.MULTILINE | re.DOTALL)
+    frames: list[bytes] = []
+    for line in dump.splitlines():
+        if not line.startswith(" "):
+            frames.append(b"")
+            continue
+        offset, numbers, text = line[2:6], line[8:55], line[58:-1]
+        piece = bytes.fromhex(numbers)
+        assert int(offset, 16) == len(frames[-1])
+        assert text == "".join(chr(byte) if 32 <= byte < 127 else "." for byte in piece)
+        frames[-1] += piece
+    parts = [str(len(frame)) if turn % 2 == 0 else frame.hex() for turn, frame in enumerate(frames)]
+    record, player = tmp_path / "record", Path(__file__).parent / "workers" / "player.py"
+    command = (sys.executable, str(player), str(record), *parts)
+    limits = {"frame_limit": 64 << 20, "session_data_limit": 256 << 10}  # the defaults
+    async with started(command=command, target="text.rb", path=["/srv"], codecs=["json"], **limits) as line:
+        assert await line.run("add", 20, right=22) == 42
+    assert record.read_bytes() == b"".join(frames[::2])
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not platform.machine().startswith(("x86", "i686", "arm", "aarch")),
+    reason="they are the numbers of Linux on x86 and ARM",
+)
+def test_the_numbers_of_the_life_line_are_right() -> None:
+    numbers = {
+        "F_SETOWN": fcntl.F_SETOWN,
+        "F_SETSIG": fcntl.F_SETSIG,
+        "F_GETFL": fcntl.F_GETFL,
+        "F_SETFL": fcntl.F_SETFL,
+    }
+    for name, number in numbers.items():
+        assert re.search(rf"`{name}` {number}\b", PROTOCOL)
+    assert f"`O_ASYNC` {os.O_ASYNC:06o} in octal" in PROTOCOL
 
 
 def travels() -> list[list[str]]:
