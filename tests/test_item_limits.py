@@ -118,6 +118,20 @@ def test_a_slow_reader_ends_no_stream() -> None:
     assert played(scene)[0] == 201.0
 
 
+def test_an_item_on_its_way_to_a_slow_reader_does_not_begin_a_pause() -> None:
+    async def scene(pool: FakePool) -> Any:
+        stream = Stream(pool)
+        stream.give(STREAM_HIGH)
+        stream.take(STREAM_HIGH - STREAM_LOW - 5)  # so many that its worker is still told to hold on
+        stream.give()
+        await asyncio.sleep(100)
+        assert not stream.call.done
+        stream.take(6)
+        return await stream.ended()
+
+    assert played(scene)[0] == 101.0
+
+
 def test_items_that_wait_for_their_reader_do_not_lengthen_the_pause() -> None:
     async def scene(pool: FakePool) -> Any:
         stream = Stream(pool)

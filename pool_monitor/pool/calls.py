@@ -174,7 +174,7 @@ class Items:
         """Add an item that took *size* bytes. Returns whether the worker should hold on."""
         self.buffer.append(value)
         if self.limits is not None:
-            self.limits.came()
+            self.limits.came(room=not self.full)
         if self.limit is not None:
             self.unread += size + _EACH
             return False

@@ -31,10 +31,10 @@ class ItemLimits:
         self._items = 0
         self._allow(first)
 
-    def came(self) -> None:
-        """The worker has yielded, and there is room for more."""
+    def came(self, *, room: bool) -> None:
+        """The worker has yielded. Without *room* for more it was told to hold on: the item was on its way."""
         self._items += 1
-        self._allow(self._between)
+        self._allow(self._between if room else None)
 
     def read_on(self) -> None:
         """There is room again."""
