@@ -12,7 +12,7 @@ from uuid import UUID
 
 import numpy
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool_monitor.pool.transport.child import forms
@@ -75,11 +75,13 @@ def through(codec: Codec, value: Any) -> str:
     return repr(codec.decode(codec.encode(value)))
 
 
+@settings(max_examples=50)
 @given(st.recursive(VALUES, lambda inner: st.lists(inner) | inner.map(Record) | st.dictionaries(st.text("ab"), inner)))
 def test_every_codec_gives_the_same(value: Any) -> None:
     assert through(MSGPACK, value) == through(PACKAGE, value) == through(JSON, value)
 
 
+@settings(max_examples=50)
 @given(
     st.dictionaries(
         st.dates() | st.uuids() | st.decimals(allow_nan=False) | st.integers(0, 9).map(numpy.int64), st.none()
@@ -87,6 +89,15 @@ def test_every_codec_gives_the_same(value: Any) -> None:
 )
 def test_both_forms_of_msgpack_give_the_same_keys(value: Any) -> None:
     assert through(MSGPACK, value) == through(PACKAGE, value)
+
+
+@pytest.mark.parametrize("kind", [str, bytes, bytearray, int, float, list, dict, set, frozenset])
+def test_a_class_of_its_own_arrives_as_what_it_derives_from(kind: type) -> None:
+    value = type("Own", (kind,), {})()
+    arrives = {bytearray: b"", set: [], frozenset: []}.get(kind, kind())
+    for codec in (MSGPACK, PACKAGE, JSON):
+        if codec is not JSON or kind not in (bytes, bytearray):
+            assert codec.decode(codec.encode([value])) == [arrives]
 
 
 @pytest.mark.parametrize("codec", [MSGPACK, PACKAGE])

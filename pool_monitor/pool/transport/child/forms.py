@@ -21,6 +21,7 @@ _PLAIN: Dict[type, Callable[[Any], Any]] = {
     int: int.__int__,
     float: float.__float__,
     bytes: lambda value: bytes(memoryview(value)),
+    bytearray: bytes,
 }
 
 
@@ -180,7 +181,8 @@ def _duration(value: Any) -> str:
 
 def _of_numpy(value: Any) -> Any:
     numpy = sys.modules.get("numpy")
-    if numpy is None or not isinstance(value, (numpy.generic, numpy.ndarray)):
+    array, scalar = (getattr(numpy, name, ()) for name in ("ndarray", "generic"))  # it may just be imported elsewhere
+    if not isinstance(value, (array, scalar)):
         return None
     if value.size > ELEMENTS:
         text = "an array of %d elements is too large for a list (%d): send value.tobytes(), or use codec='pickle'"
@@ -188,7 +190,7 @@ def _of_numpy(value: Any) -> Any:
     form = value.tolist()
     if value.dtype.kind in "mM" and int in map(type, value.ravel().tolist()):  # what is finer than microseconds
         raise refusal(value, "values of %s would arrive as plain integers" % value.dtype)
-    return None if isinstance(form, numpy.generic) else (form,)  # a longdouble has no other form
+    return None if isinstance(form, scalar) else (form,)  # a longdouble has no other form
 
 
 def _name(value: Any) -> str:
