@@ -73,6 +73,13 @@ async def test_a_call_that_is_sent_again_has_them_too(tmp_path: Path) -> None:
             assert await pool.options(idempotent=True).run("die_once", str(tmp_path / "died")) == ["again", None]
 
 
+async def test_large_arguments_and_values_travel_together() -> None:
+    large = "x" * (1 << 20)
+    async with scoped_pool() as pool:
+        with caller(large):
+            assert await pool.run("size_of", large.encode()) == [1 << 20, 1 << 20]
+
+
 @pytest.mark.parametrize("codec", ["json", "msgpack", "pickle"])
 @pytest.mark.parametrize("concurrency", [1, 3])
 async def test_a_value_that_cannot_travel_is_named_and_costs_that_call(codec: str, concurrency: int) -> None:

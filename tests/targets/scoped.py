@@ -29,6 +29,10 @@ async def each_later():
     yield seen()
 
 
+def size_of(value):
+    return [len(value), len(request_id.get())]
+
+
 def change(value):
     request_id.set(value)
     return seen()
