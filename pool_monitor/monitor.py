@@ -29,6 +29,7 @@ from pool_monitor.log import logger
 from pool_monitor.metrics import Collector, Metrics, detail, parse_window
 from pool_monitor.snapshot import HistoryView, MonitorView, OtlpView, PoolView, ServiceView, Snapshot, WorkerView
 from pool_monitor.telemetry import FAILURES, describe, pass_on
+from pool_monitor.version import __version__
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -116,6 +117,7 @@ class Monitor:
             host=plain_text(socket.gethostname()),
             python=platform.python_version(),
             started_at=self._clock.wall_ns() / 1e9,
+            version=__version__,
         )
         self._exporter: OtlpExporter | None = None
         self._stack: AsyncExitStack | None = None

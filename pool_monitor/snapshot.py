@@ -173,6 +173,12 @@ class PoolView(Struct, frozen=True, kw_only=True):
     """Calls refused since the pool was entered, by reason."""
     relative_time: float | None = None
     """Mean over the latest hand-overs, in seconds: above 0 calls waited for workers, below workers for calls."""
+    retries_refused: int | None = None
+    """Calls that were not sent again because the budget for retries was spent, since the pool was entered; None where
+    there is no such budget.
+    """
+    target: str | None = None
+    """What its workers load; None where there is no such thing."""
 
     @property
     def utilisation(self) -> float | None:
@@ -235,6 +241,8 @@ class ServiceView(Struct, frozen=True, kw_only=True):
     python: str
     started_at: float
     """When the monitor was entered, seconds since the epoch, by the wall clock as it is set now."""
+    version: str | None = None
+    """That of this package."""
 
 
 class HistoryView(Struct, frozen=True, kw_only=True):

@@ -75,6 +75,16 @@ def read_protobuf(page: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], f
     return read
 
 
+def created_of(kind: int, values: dict[int, bytes]) -> float | None:
+    """When a series of that kind says that it began, seconds since the epoch; None: it does not say."""
+    field, place = {0: (3, 3), 1: (2, 3), 4: (7, 15)}[kind]
+    stamp = dict(fields(values[field])).get(place)
+    if stamp is None:
+        return None
+    about = dict(fields(stamp))
+    return about[1] + about[2] / 1e9
+
+
 def native_buckets(page: bytes, name: str, operation: str) -> tuple[int, list[tuple[float, float, int]]]:
     """The size of one native histogram, and its buckets: above, up to, and how many."""
     (histogram,) = (

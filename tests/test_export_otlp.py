@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any, NamedTuple
@@ -43,7 +44,10 @@ SECOND = 10**9
 def counted() -> tuple[Snapshot, Totals]:
     """What a monitor of one pool has to tell."""
     calls = [1_000_000, 2_000_000, 40_000_000]
-    return samples.snapshot(), totals({SUMMARY: (calls, [5_000] * 3, calls[:2]), CHAT: (calls[:1], [5_000], [])})
+    snapshot = samples.snapshot()
+    pool = msgspec.structs.replace(snapshot.pools["text"], retries_refused=3, target="articles:Text")
+    snapshot = msgspec.structs.replace(snapshot, pools={"text": pool})
+    return snapshot, totals({SUMMARY: (calls, [5_000] * 3, calls[:2]), CHAT: (calls[:1], [5_000], [])})
 
 
 def metrics_of(body: bytes) -> dict[str, Any]:
@@ -235,7 +239,7 @@ def test_gauges_are_those_of_the_snapshot_and_what_is_unknown_is_left_out() -> N
 
 def test_counters_that_may_be_older_than_the_monitor_have_no_start() -> None:
     found = metrics_of(encode(*counted()))
-    for name in ("restarts", "completed_calls", "refusals", "worker_restarts"):
+    for name in ("restarts", "completed_calls", "refusals", "retries_refused", "worker_restarts"):
         points = found[f"pool_monitor.{name}"].sum.data_points
         assert points
         assert {point.start_time_unix_nano for point in points} == {0}
@@ -246,7 +250,9 @@ def test_every_metric_says_what_it_is_and_what_it_counts() -> None:
     assert not [name for name in found if name.endswith(("_total", "_seconds", "_bytes"))]
     assert all(name.startswith("pool_monitor.") and metric.description for name, metric in found.items())
     without_unit = {name for name, metric in found.items() if not metric.unit}
-    assert without_unit == {f"pool_monitor.{name}" for name in ("pool_state", "collecting", "handler_failures")}
+    assert without_unit == {
+        f"pool_monitor.{name}" for name in ("pool_state", "pool_info", "collecting", "handler_failures")
+    }
     attributes = {
         pair.key
         for metric in found.values()
@@ -405,6 +411,16 @@ async def test_a_push_is_a_compressed_request_that_can_be_decoded(said) -> None:
     assert metrics_of(gzip.decompress(first.body)) == metrics_of(encode(*counted()))
     assert (exporter.exported, exporter.failed, exporter.last_error) == (2, 0, None)
     assert said() == []
+
+
+def test_a_series_that_begins_later_has_a_later_start() -> None:
+    snapshot, since_start = counted()
+    born = np.array([since_start.since + 1, since_start.since + 2])
+    found = metrics_of(encode(snapshot, replace(since_start, born=born)))
+    for name, values in (("calls", {1, 2}), ("call_latency", {1, 2}), ("errors", {0})):
+        metric = found[f"pool_monitor.{name}"]
+        points = getattr(metric, metric.WhichOneof("data")).data_points
+        assert {round(point.start_time_unix_nano / 1e9 - since_start.since) for point in points} == values
 
 
 async def test_pushes_follow_one_another_and_never_overlap() -> None:

@@ -29,6 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from pool_monitor.events import SESSION_KINDS
 from pool_monitor.export.families import BOUNDS
 from pool_monitor.export.prometheus import OPENMETRICS, PROTOBUF, TEXT, negotiate, render
+from pool_monitor.metrics.failed_calls import FailureKey, Failures
 from pool_monitor.metrics.fold import (
     BY_CATEGORY,
     BY_SESSION_KIND,
@@ -39,11 +40,13 @@ from pool_monitor.metrics.fold import (
     POOL_SUMS,
 )
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, SMALLEST_NS, bucket_of
+from pool_monitor.metrics.occurrences import COLUMNS, COUNTED
 from pool_monitor.metrics.recorded import Names, Totals
 from pool_monitor.metrics.series import Key
 from pool_monitor.snapshot import Snapshot
 from tests import samples
-from tests.prometheus_protobuf import native_buckets, read_protobuf
+from tests.programs import ROOT
+from tests.prometheus_protobuf import created_of, metrics_of, native_buckets, read_protobuf
 from tests.support import eventually
 
 Page = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -73,7 +76,39 @@ def totals(durations: dict[Key, tuple[list[int], list[int], list[int]]], pools: 
     outcomes = np.arange(1, shape[0] * len(OUTCOMES) + 1, dtype=np.int64).reshape(-1, len(OUTCOMES))
     pool_sums = 1000 + np.arange(len(pools) * POOL_SUMS, dtype=np.int64).reshape(-1, POOL_SUMS)
     names = Names(tuple(durations), pools)
-    return Totals(samples.START, samples.START + samples.UPTIME, names, outcomes, sums, counts, 0, pool_sums)
+    return Totals(
+        samples.START,
+        samples.START + samples.UPTIME,
+        names,
+        outcomes,
+        sums,
+        counts,
+        0,
+        pool_sums,
+        busy=(7 + np.arange(len(durations))) * 10**9,
+        born=samples.START + 0.25 + np.arange(len(durations)),
+        failures=failures(
+            {(pool, name, outcome): [10**9 * at, 10**6] for at, (pool, name, outcome) in enumerate(_failing(names), 1)}
+        ),
+        occurrences=np.arange(len(pools) * COLUMNS).reshape(-1, COLUMNS),
+    )
+
+
+def _failing(names: Names) -> list[FailureKey]:
+    operations = dict.fromkeys(key[:2] for key in names.rows)
+    return [(*operation, outcome) for operation in operations for outcome in ("timeout", "error")]
+
+
+def failures(durations: dict[FailureKey, list[int]]) -> Failures:
+    """Calls of these durations, in ns, that did not end well."""
+    keys = tuple(sorted(durations))
+    counts = [np.bincount(bucket_of(np.array(durations[key])), minlength=BUCKETS) for key in keys]
+    return Failures(
+        keys,
+        np.array(counts, np.int64).reshape(-1, BUCKETS),
+        np.array([sum(durations[key]) for key in keys], np.int64),
+        samples.START + 0.5 + np.arange(len(keys)),
+    )
 
 
 def some_totals() -> Totals:
@@ -116,6 +151,8 @@ def some_snapshot() -> Snapshot:
         breaker="half_open",
         refusals={"saturated": 31, "of_tomorrow": 32},
         relative_time=-0.25,
+        retries_refused=33,
+        target="articles.workers:Summarizer",
         workers=workers,
     )
     numbers = (2, 5, 3, 4, 11, 510, 6000, 70_000, 17)
@@ -123,7 +160,8 @@ def some_snapshot() -> Snapshot:
     monitor = msgspec.structs.replace(
         snapshot.monitor, **dict(zip((*names, "memory_limit_bytes", "viewers"), numbers, strict=True))
     )
-    return msgspec.structs.replace(snapshot, pools={**snapshot.pools, "text": text}, monitor=monitor)
+    service = msgspec.structs.replace(snapshot.service, version="1.2.3")
+    return msgspec.structs.replace(snapshot, pools={**snapshot.pools, "text": text}, monitor=monitor, service=service)
 
 
 def expected(snapshot: Snapshot, totals: Totals) -> Page:
@@ -133,6 +171,7 @@ def expected(snapshot: Snapshot, totals: Totals) -> Page:
         of_worker = {} if worker is None else {"worker": worker}
         for outcome, count in zip(OUTCOMES, counts, strict=True):
             page[sample("calls_total", pool=pool, operation=operation, outcome=outcome, **of_worker)] = count
+    page |= _beside_calls(totals)
     for pool, sums in zip(totals.names.pools, totals.pool_sums.tolist(), strict=True):
         by_kind = iter(sums[BY_SESSION_KIND])
         for kind in SESSION_KINDS:
@@ -145,6 +184,7 @@ def expected(snapshot: Snapshot, totals: Totals) -> Page:
         page |= _of_pool(pool, snapshot.window)
     page[sample("window_covered_seconds", window=snapshot.window)] = snapshot.covered_seconds
     monitor = snapshot.monitor
+    version = {} if snapshot.service.version is None else {"version": snapshot.service.version}
     page |= {
         sample("collecting"): 1,
         sample("events_total"): monitor.events,
@@ -158,8 +198,25 @@ def expected(snapshot: Snapshot, totals: Totals) -> Page:
         sample("memory_limit_bytes"): monitor.memory_limit_bytes,
         sample("viewers"): monitor.viewers,
         sample("start_time_seconds"): snapshot.service.started_at,
-        sample("service_info", service="articles", python="3.11.7"): 1,
+        sample("service_info", service="articles", python="3.11.7", **version): 1,
     }
+    return page
+
+
+def _beside_calls(totals: Totals) -> Page:
+    page: Page = {}
+    assert totals.busy is not None
+    for (pool, operation, worker), busy in zip(totals.names.rows, totals.busy.tolist(), strict=True):
+        of_worker = {} if worker is None else {"worker": worker}
+        page[sample("busy_seconds_total", pool=pool, operation=operation, **of_worker)] = busy / 1e9
+    assert totals.occurrences is not None
+    for pool, counters in zip(totals.names.pools, totals.occurrences.tolist(), strict=True):
+        left = iter(counters)
+        for counted in COUNTED:
+            for value in (*counted.values, "other") if counted.label else ("",):
+                number, about = next(left), {counted.label: value} if counted.label else {}
+                if value != "other" or number:
+                    page[sample(f"{counted.name}_total", pool=pool, **about)] = number
     return page
 
 
@@ -185,7 +242,10 @@ def _of_pool(pool: Any, window: str) -> Page:
         sample("relative_time_seconds", pool=name): pool.relative_time,
         sample("restarts_total", pool=name): pool.restarts,
         sample("completed_calls_total", pool=name): pool.completed,
+        sample("retries_refused_total", pool=name): pool.retries_refused,
     }
+    if pool.target is not None:
+        page[sample("pool_info", pool=name, target=pool.target)] = 1
     for worker in pool.workers.values():
         of_worker = {"pool": name, "worker": worker.id}
         page[sample("worker_restarts_total", **of_worker)] = worker.restarts
@@ -208,17 +268,30 @@ def _of_pool(pool: Any, window: str) -> Page:
 def of_histograms(totals: Totals) -> Page:
     """Every sample of histograms, worked out bucket by bucket."""
     page: Page = {}
-    operations = totals.by_operation()
     edges = [2 ** ((index - 637) / 32) for index in range(BUCKETS)]  # upper ones
+
+    def add(name: str, labels: dict[str, str], counts: Any, sum_ns: int) -> None:
+        running = list(accumulate(counts.tolist()))
+        for bound in BOUNDS:
+            page[sample(f"{name}_bucket", **labels, le=repr(bound))] = running[edges.index(bound)]
+        page[sample(f"{name}_bucket", **labels, le="+Inf")] = running[-1]
+        page[sample(f"{name}_count", **labels)] = running[-1]
+        page[sample(f"{name}_sum", **labels)] = sum_ns / 1e9
+
+    operations = totals.by_operation()
     for row, (pool, operation, _worker) in enumerate(operations.names.rows):
         for number, distribution in enumerate(DISTRIBUTIONS):
-            name, labels = f"call_{distribution}_seconds", {"pool": pool, "operation": operation}
-            running = list(accumulate(operations.counts[row, number].tolist()))
-            for bound in BOUNDS:
-                page[sample(f"{name}_bucket", **labels, le=repr(bound))] = running[edges.index(bound)]
-            page[sample(f"{name}_bucket", **labels, le="+Inf")] = running[-1]
-            page[sample(f"{name}_count", **labels)] = running[-1]
-            page[sample(f"{name}_sum", **labels)] = int(operations.sums[row, number]) / 1e9
+            labels, name = {"pool": pool, "operation": operation}, f"call_{distribution}_seconds"
+            add(name, labels, operations.counts[row, number], int(operations.sums[row, number]))
+    workers = {(pool, worker) for pool, _operation, worker in totals.names.rows if worker is not None}
+    for pool, worker in workers:
+        rows = [row for row, key in enumerate(totals.names.rows) if (key[0], key[2]) == (pool, worker)]
+        labels = {"pool": pool, "worker": worker}
+        add("worker_latency_seconds", labels, totals.counts[rows, 0].sum(axis=0), int(totals.sums[rows, 0].sum()))
+    found = totals.failures
+    for (pool, operation, outcome), counts, total in zip(found.keys, found.counts, found.sums.tolist(), strict=True):
+        labels = {"pool": pool, "operation": operation, "outcome": outcome}
+        add("failed_call_latency_seconds", labels, counts, total)
     return page
 
 
@@ -283,8 +356,9 @@ def test_all_histograms_have_the_same_bounds_whatever_they_hold():
     for family in read_text(render(samples.snapshot(), counted).decode()):
         for each in family.samples:
             if each.name.endswith("_bucket"):
-                bounds.setdefault((each.name, each.labels["operation"]), []).append(each.labels["le"])
-    assert len(bounds) == 2 * len(DISTRIBUTIONS)
+                of = tuple(value for name, value in each.labels.items() if name != "le")
+                bounds.setdefault((each.name, of), []).append(each.labels["le"])
+    assert len(bounds) == 2 * len(DISTRIBUTIONS) + 1 + 4  # by operation; by worker; by operation and outcome
     assert {tuple(found) for found in bounds.values()} == {(*map(repr, BOUNDS), "+Inf")}
 
 
@@ -367,6 +441,51 @@ def test_native_histograms_side_by_side_stay_apart_however_much_they_hold():
         assert native_buckets(page, "queue", name) == (sum(buckets.values()), exact)
 
 
+# -- what a series is -------------------------------------------------------------------------------------------------
+
+
+def test_the_operation_other_is_there_once_it_has_calls():
+    with_other = totals({("text", "other", None): ([], [], []), ("text", "chat", "text-0"): ([10**6], [], [])})
+    calls = {key for key in samples_of(read_text(render(samples.empty(), with_other).decode())) if "call" in key[0]}
+    assert any(("operation", "other") in about for _name, about in calls)
+    unused = replace(with_other, outcomes=with_other.outcomes * [[0], [1]], failures=Failures())
+    for content_type in (TEXT, OPENMETRICS, PROTOBUF):
+        page = render(samples.empty(), unused, content_type)
+        assert b"chat" in page
+        found = read_protobuf(page) if content_type == PROTOBUF else samples_of(read_text(page.decode()))
+        assert not [labels for _name, labels in found if ("operation", "other") in labels]
+
+
+def test_openmetrics_names_the_units():
+    families = list(read_openmetrics(render(some_snapshot(), some_totals(), OPENMETRICS).decode()))
+    units = {family.name.removeprefix("pool_monitor_"): family.unit for family in families}
+    assert units["call_latency_seconds"] == units["busy_seconds"] == units["start_time_seconds"] == "seconds"
+    assert (units["worker_memory_bytes"], units["worker_busy_ratio"], units["calls"]) == ("bytes", "ratio", "")
+    assert b"# UNIT" not in render(some_snapshot(), some_totals())
+
+
+def test_protobuf_says_when_each_counter_and_histogram_began():
+    counted = some_totals()
+    assert counted.born is not None
+    began = {
+        (name.removeprefix("pool_monitor_"), *labels.values()): created_of(kind, values)
+        for name, kind, labels, values in metrics_of(render(some_snapshot(), counted, PROTOBUF))
+    }
+    (first, *_), since = counted.born.tolist(), counted.since
+    assert began["calls_total", "text", "chat", "text-0", "ok"] == first != since
+    assert began["call_latency_seconds", "text", "chat"] == first
+    assert began["failed_call_latency_seconds", "images", "scale", "error"] == counted.failures.born[0]
+    assert began["errors_total", "text", "timeout"] == began["retries_total", "text", "timeout"] == since
+    assert began["worker_latency_seconds", "text", "text-1"] == counted.born[1]
+    assert began["restarts_total", "text"] is None  # the pool may be older than the monitor
+    assert began["waiting_calls", "text"] is None
+
+
+def test_text_has_no_series_more_for_what_only_some_can_read():
+    for content_type in (TEXT, OPENMETRICS):
+        assert b"_created" not in render(some_snapshot(), some_totals(), content_type)
+
+
 # -- names ------------------------------------------------------------------------------------------------------------
 
 # No lone surrogates here: they have a test of their own.
@@ -426,6 +545,8 @@ PROMETHEUS_3 = (
         (PROMETHEUS_3, OPENMETRICS),
         ("Application/OpenMetrics-Text", OPENMETRICS),
         ("application/openmetrics-text; version=0.0.1", TEXT),
+        ('application/openmetrics-text; version="1.0.0"', OPENMETRICS),
+        ('application/vnd.google.protobuf; proto="io.prometheus.client.MetricFamily"; encoding="delimited"', PROTOBUF),
         ("text/plain;version=0.0.4;q=0.2, application/openmetrics-text; version=1.0.0; q=0.3", OPENMETRICS),
         ("text/plain, application/openmetrics-text", TEXT),
         ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text", TEXT),
@@ -450,6 +571,28 @@ def test_promtool_has_nothing_to_object_to(snapshot: Snapshot):
             ["promtool", "check", "metrics"], input=render(snapshot, counted), capture_output=True, check=False
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def guide_queries() -> list[str]:
+    guide = (ROOT / "docs" / "MONITORING_GUIDE.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```promql\n(.*?)```", guide, re.DOTALL)
+    return [query.strip() for query in re.split(r"#.*\n", block) if query.strip()]
+
+
+def test_the_queries_of_the_guide_ask_for_metrics_there_are():
+    page = render(some_snapshot(), some_totals()).decode()
+    names = {name for query in guide_queries() for name in re.findall(r"pool_monitor_\w+", query)}
+    assert len(names) > 5
+    assert not [name for name in names if f"\n{name}" not in page]  # a histogram's own name begins those of its parts
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on this machine")
+def test_promtool_understands_the_queries_of_the_guide(tmp_path: Path):
+    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(guide_queries())]
+    file = tmp_path / "rules.json"  # which is YAML
+    file.write_bytes(msgspec.json.encode({"groups": [{"name": "guide", "rules": rules}]}))
+    done = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @contextmanager
@@ -479,7 +622,7 @@ def served(page_for: Callable[[str, str | None], tuple[bytes, str]]) -> Iterator
 
 
 CONFIGURATION = """
-global: {{scrape_interval: 100ms, scrape_timeout: 100ms}}
+global: {{scrape_interval: 400ms, scrape_timeout: 400ms}}
 scrape_configs:
 - job_name: protobuf
   static_configs: [targets: ["127.0.0.1:{port}"]]
@@ -556,6 +699,11 @@ async def test_a_prometheus_has_the_numbers_we_have_and_true_quantiles(tmp_path:
         assert _series(api, "protobuf") == expected(snapshot, counted)
 
         latency = 'pool_monitor_call_latency_seconds{job="protobuf"}'
+        within = asked(api, f"histogram_fraction(0, 0.25, {latency})")
+        for name, values in durations.items():
+            if values:
+                share = sum(value <= 250_000_000 for value in values) / len(values)
+                assert within[sample("", pool="text", operation=name)[1]] == pytest.approx(share, abs=1e-9)
         sizes, sums = asked(api, f"histogram_count({latency})"), asked(api, f"histogram_sum({latency})")
         for name, values in durations.items():
             of = sample("", pool="text", operation=name)[1]

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -16,8 +17,10 @@ from hypothesis import given, settings
 from pool_monitor.events import SESSION_KINDS
 from pool_monitor.export import tabular, totals_json
 from pool_monitor.export.tabular import Row, rows, to_csv, to_json
+from pool_monitor.metrics.failed_calls import Failures
 from pool_monitor.metrics.fold import CATEGORIES, DISTRIBUTIONS, OUTCOMES
-from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, RELATIVE_ERROR, SMALLEST_NS
+from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, RELATIVE_ERROR, SMALLEST_NS, bucket_of
+from pool_monitor.metrics.occurrences import COLUMNS
 from pool_monitor.metrics.recorded import Totals
 from pool_monitor.snapshot import Bar, CallStats, Distribution, PoolView, Trend, WorkerView
 from tests import samples
@@ -227,6 +230,35 @@ def test_totals_come_back_without_loss(values: list[int], others: list[int]) -> 
     np.testing.assert_array_equal(found.sums, counted.sums)
     np.testing.assert_array_equal(whole(found), whole(counted))
     np.testing.assert_array_equal(found.pool_sums, counted.pool_sums)
+    assert (found.busy, found.born, found.occurrences, found.failures.keys) == (None, None, None, ())
+
+
+def test_what_is_counted_beside_calls_that_ended_well_comes_back_too() -> None:
+    counted = replace(
+        totals({SUMMARY: ([MS], [], []), ("images", "scale", None): ([], [], [])}, ("text", "images")),
+        busy=np.array([3, 4]),
+        born=np.array([1.5, 2.25]),
+        failures=Failures(
+            (("text", "summary", "timeout"),),
+            np.bincount(bucket_of(np.array([MS, 2 * MS])), minlength=BUCKETS)[None],
+            np.array([3 * MS]),
+            np.array([7.5]),
+        ),
+        occurrences=np.arange(2 * COLUMNS).reshape(2, COLUMNS),
+    )
+    found = read_back(counted)
+    for name in ("busy", "born", "occurrences"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(counted, name))
+    assert found.failures.keys == counted.failures.keys
+    for one, other in zip(found.failures[1:], counted.failures[1:], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_totals_of_an_older_version_are_read() -> None:
+    form = json.loads(b"".join(totals_json.encode(totals({SUMMARY: ([MS], [], [])}))))
+    del form["failures"], form["pools"][0]["occurrences"], form["rows"][0]["busy_ns"], form["rows"][0]["since"]
+    found = totals_json.decode(json.dumps(form).encode())
+    assert (found.busy, found.born, found.occurrences, found.failures.keys) == (None, None, None, ())
 
 
 def test_a_slice_of_the_buckets_has_the_index_of_the_whole() -> None:

@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.events import SESSION_KINDS
+from pool_monitor.metrics.failed_calls import Failures
 from pool_monitor.metrics.fold import BY_CATEGORY, CATEGORIES, DEATHS, OUTCOMES, by_session_kind
 from pool_monitor.metrics.histogram import FIRST_INDEX, SCALE
+from pool_monitor.metrics.occurrences import by_counted
 from pool_monitor.metrics.recorded import Totals
+from pool_monitor.metrics.series import OTHER
 from pool_monitor.snapshot import Breaker, CallStats, Distribution, Health, PoolDetail, PoolState, Snapshot
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
@@ -21,6 +24,7 @@ Number: TypeAlias = float | None
 """None is unknown, and is left out."""
 
 PREFIX = "pool_monitor_"
+UNITS = ("seconds", "bytes", "ratio")
 REASONS = ("saturated", "deadline", "timeout", "circuit_open", "closed")
 """Reasons of refusals that are told from the start: a counter that begins at 1 hides its first increase."""
 STATES = ("busy", "idle", "starting", "draining", "dead")
@@ -44,10 +48,16 @@ class Family(NamedTuple):
     label: str
     """Empty when there is one number per series."""
     values: tuple[str, ...]
+    created: Sequence[float] = ()
+    """Of counters, when each series began at 0, in seconds since the epoch; empty: not known."""
 
     @property
     def is_counter(self) -> bool:
         return self.name.endswith("_total")
+
+    @property
+    def unit(self) -> str:
+        return _unit(self.name.removesuffix("_total"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,12 @@ class Histograms:
     first: int
     sums: list[float]
     """Seconds."""
+    created: Sequence[float] = ()
+    """As in `Family`."""
+
+    @property
+    def unit(self) -> str:
+        return _unit(self.name)
 
     def sizes(self) -> list[int]:
         """How many durations each has."""
@@ -80,7 +96,8 @@ class Histograms:
 def families(snapshot: Snapshot, totals: Totals) -> Iterator[Family | Histograms]:
     """Every metric there is, also those without a series now."""
     yield from _counted(totals)
-    yield from _distributions(totals.by_operation())
+    yield from _occurred(totals)
+    yield from _distributions(totals)
     yield from _windowed(snapshot)
     yield from _pools(list(snapshot.pools.values()))
     yield from _workers(snapshot)
@@ -94,34 +111,61 @@ def labels(**pairs: str | None) -> Labels:
     )
 
 
+def _unit(name: str) -> str:
+    """The last word of a name, where that is a unit."""
+    word = name.rpartition("_")[2]
+    return word if word in UNITS else ""
+
+
 def _family(
     name: str,
     text: str,
     series: Iterable[tuple[Labels, Sequence[Number]]],
     label: str = "",
     values: tuple[str, ...] = ("",),
+    created: Sequence[float] | float = (),
 ) -> Family:
-    return Family(PREFIX + name, text, list(series), label, values)
+    """*created* may be one time for all."""
+    found = list(series)
+    times = [created] * len(found) if isinstance(created, float) else created
+    return Family(PREFIX + name, text, found, label, values, times)
 
 
-def _read(attribute: str, name: str, text: str, owners: Iterable[tuple[Labels, object]]) -> Family:
+def _read(
+    attribute: str, name: str, text: str, owners: Iterable[tuple[Labels, object]], created: Sequence[float] | float = ()
+) -> Family:
     """One number of each owner: an attribute of it."""
     read = ((of, getattr(owner, attribute)) for of, owner in owners)
-    return _family(name, text, ((of, [None if value is None else +value]) for of, value in read))  # +True is 1
+    found = ((of, [None if value is None else +value]) for of, value in read)  # +True is 1
+    return _family(name, text, found, created=created)
 
 
 # -- since the monitor was entered ------------------------------------------------------------------------------------
 
 
 def _counted(totals: Totals) -> Iterator[Family]:
-    calls = zip(totals.names.rows, totals.outcomes.tolist(), strict=True)
+    rows = [
+        (place, labels(pool=pool, operation=name, worker=worker))
+        for place, (pool, name, worker) in enumerate(totals.names.rows)
+        if _is_used(totals, place)
+    ]
+    places = [place for place, _of in rows]
+    born = () if totals.born is None else totals.born[places].tolist()
     yield _family(
         "calls_total",
         "Calls that ended, by outcome; without a worker those that never reached one.",
-        ((labels(pool=pool, operation=name, worker=worker), counts) for (pool, name, worker), counts in calls),
+        zip((of for _place, of in rows), totals.outcomes[places].tolist(), strict=True),
         "outcome",
         OUTCOMES,
+        born,
     )
+    if totals.busy is not None:
+        yield _family(
+            "busy_seconds_total",
+            "Time that calls took on workers, however they ended.",
+            zip((of for _place, of in rows), (totals.busy[places, None] / 1e9).tolist(), strict=True),
+            created=born,
+        )
     pools = [labels(pool=pool) for pool in totals.names.pools]
     by_kind = by_session_kind(totals.pool_sums)
     yield _family(
@@ -134,6 +178,7 @@ def _counted(totals: Totals) -> Iterator[Family]:
         ),
         "outcome",
         OUTCOMES,
+        totals.since,
     )
     yield _family(
         "errors_total",
@@ -141,12 +186,36 @@ def _counted(totals: Totals) -> Iterator[Family]:
         zip(pools, totals.pool_sums[:, BY_CATEGORY].tolist(), strict=True),
         "category",
         CATEGORIES,
+        totals.since,
     )
     yield _family(
         "worker_deaths_total",
         "Worker processes that ended though nobody wanted them to.",
         zip(pools, totals.pool_sums[:, DEATHS, None].tolist(), strict=True),
+        created=totals.since,
     )
+
+
+def _is_used(totals: Totals, row: int) -> bool:
+    """Whether anything was counted in a row; that of `OTHER` is kept for every pool, and would show as an operation."""
+    return totals.names.rows[row][1] != OTHER or bool(totals.outcomes[row].any())
+
+
+def _occurred(totals: Totals) -> Iterator[Family]:
+    if totals.occurrences is None:
+        return
+    pools = [labels(pool=pool) for pool in totals.names.pools]
+    for counted, numbers in by_counted(totals.occurrences):
+        # What is known is there from the start; the rest, which comes last, when there is some.
+        shown: list[list[Number]] = [[*row[:-1], row[-1] or None] if counted.label else [*row] for row in numbers]
+        yield _family(
+            f"{counted.name}_total",
+            counted.help,
+            zip(pools, shown, strict=True),
+            counted.label,
+            counted.columns,
+            totals.since,
+        )
 
 
 _DISTRIBUTIONS = {
@@ -157,13 +226,50 @@ _DISTRIBUTIONS = {
 """`pool_monitor.metrics.fold.DISTRIBUTIONS` in words."""
 
 
-def _distributions(operations: Totals) -> Iterator[Histograms]:
-    owners = [labels(pool=pool, operation=operation) for pool, operation, _worker in operations.names.rows]
+def _distributions(totals: Totals) -> Iterator[Histograms]:
+    operations, workers = totals.by_operation(), totals.by_worker()
+    places = [place for place in range(len(operations.names.rows)) if _is_used(operations, place)]
+    owners = [
+        labels(pool=pool, operation=name) for pool, name, _worker in map(operations.names.rows.__getitem__, places)
+    ]
     for number, (name, text) in enumerate(_DISTRIBUTIONS.items()):
-        sums = (operations.sums[:, number] / 1e9).tolist()
-        yield Histograms(
-            f"{PREFIX}call_{name}_seconds", text, owners, operations.counts[:, number], operations.first, sums
-        )
+        yield _histograms(f"call_{name}_seconds", text, owners, operations, number, places)
+    yield _failed(totals.failures)
+    yield _histograms(
+        "worker_latency_seconds",
+        "From the call to its end, of calls that ended well on a worker.",
+        [labels(pool=pool, worker=worker) for pool, _operation, worker in workers.names.rows],
+        workers,
+        0,
+        list(range(len(workers.names.rows))),
+    )
+
+
+def _histograms(
+    name: str, text: str, owners: list[Labels], totals: Totals, number: int, places: list[int]
+) -> Histograms:
+    """Those of one of `_DISTRIBUTIONS`, of the rows at *places*."""
+    return Histograms(
+        PREFIX + name,
+        text,
+        owners,
+        totals.counts[places, number],
+        totals.first,
+        (totals.sums[places, number] / 1e9).tolist(),
+        () if totals.born is None else totals.born[places].tolist(),
+    )
+
+
+def _failed(failures: Failures) -> Histograms:
+    return Histograms(
+        f"{PREFIX}failed_call_latency_seconds",
+        "From the call to its end, of calls that did not end well, by outcome.",
+        [labels(pool=pool, operation=name, outcome=outcome) for pool, name, outcome in failures.keys],
+        failures.counts,
+        0,
+        (failures.sums / 1e9).tolist(),
+        failures.born.tolist(),
+    )
 
 
 # -- in the window ----------------------------------------------------------------------------------------------------
@@ -214,6 +320,11 @@ _POOL = (
     ),
     ("restarts", "restarts_total", "Processes started because one had ended unplanned, since the pool was entered."),
     ("completed", "completed_calls_total", "Calls that ended, however, since the pool was entered."),
+    (
+        "retries_refused",
+        "retries_refused_total",
+        "Calls that were not sent again because the budget for retries was spent, since the pool was entered.",
+    ),
 )
 
 
@@ -244,6 +355,11 @@ def _pools(pools: list[PoolDetail]) -> Iterator[Family]:
         yield _family(
             name, text, ((owner, [int(each == state) for each in states]) for owner, state in found), "state", states
         )
+    yield _family(
+        "pool_info",
+        "A pool; target is what its workers load.",
+        (((*owner, *labels(target=pool.target)), [1]) for owner, pool in owners if pool.target is not None),
+    )
     yield _family(
         "refusals_total",
         "Calls refused before any worker saw them, since the pool was entered.",
@@ -300,9 +416,9 @@ _MONITOR = (
 
 
 def _monitor(snapshot: Snapshot) -> Iterator[Family]:
-    for attribute, name, text in _MONITOR:
-        yield _read(attribute, name, text, [((), snapshot.monitor)])
     service = snapshot.service
+    for attribute, name, text in _MONITOR:
+        yield _read(attribute, name, text, [((), snapshot.monitor)], service.started_at)
     yield _read("started_at", "start_time_seconds", "When the monitor was entered, since the epoch.", [((), service)])
-    about = labels(service=service.name, python=service.python)
-    yield _family("service_info", "The service that is monitored.", [(about, [1])])
+    about = labels(service=service.name, python=service.python, version=service.version)
+    yield _family("service_info", "The service that is monitored; version is that of pool_monitor.", [(about, [1])])

@@ -13,7 +13,7 @@ last one has no end: durations longer than 71 minutes are in it, and ``pool_moni
 from __future__ import annotations
 
 import importlib
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,17 +31,25 @@ ZERO_THRESHOLD: float = 2 ** ((FIRST_INDEX + 1) / 2**SCALE)
 """Upper edge of our first bucket, in seconds."""
 
 _CUMULATIVE = 2
-_LEFT_OUT = ("start_time_seconds", "service_info")
+_LEFT_OUT = ("start_time_seconds", "service_info")  # pool_info stays: a pool is no resource
 """What the resource and the points themselves say."""
-_SINCE_UNKNOWN = ("restarts_total", "completed_calls_total", "refusals_total", "worker_restarts_total")
+_SINCE_UNKNOWN = (
+    "restarts_total",
+    "completed_calls_total",
+    "refusals_total",
+    "retries_refused_total",
+    "worker_restarts_total",
+)
 """Counters of the pool's, which may have been entered before the monitor."""
 _ATTRIBUTES = {"pool": "pool.name", "session": "pool.session.kind", "category": "error.type"}
 """What labels are called here that are not ``pool.`` and their name."""
 _SUFFIXES = {"_seconds": "s", "_bytes": "By", "_ratio": "1"}
 _THINGS = (
     *((word, "{call}") for word in ("calls", "errors", "refusals")),
-    *((word, "{process}") for word in ("deaths", "restarts")),
+    *((word, "{process}") for word in ("deaths", "restarts", "recycles")),
     *((f"{thing}s", f"{{{thing}}}") for thing in ("worker", "session", "event", "duration", "viewer")),
+    *((f"{thing}s", f"{{{thing}}}") for thing in ("transition", "check", "line", "message")),
+    ("retries", "{retry}"),
     ("crash_loops", "{worker}"),
     ("series", "{series}"),
 )
@@ -158,14 +166,16 @@ def _number_points(proto: Proto, metric: Any, family: Family, times: dict[str, i
             times = {"time_unix_nano": times["time_unix_nano"]}
     else:
         points, times = metric.gauge.data_points, {"time_unix_nano": times["time_unix_nano"]}
+    created: Sequence[float | None] = family.created or [None] * len(family.series)
     told_apart: list[Labels] = [((family.label, value),) if family.label else () for value in family.values]
     by_value = [proto.of_labels(labels) for labels in told_apart]
-    for labels, numbers in family.series:
+    for (labels, numbers), since in zip(family.series, created, strict=True):
         shared = proto.of_labels(labels)
+        of_series = _since(times, since)
         for own, number in zip(by_value, numbers, strict=True):
             if number is not None:
                 kind = "as_int" if isinstance(number, int) else "as_double"
-                points.add(attributes=[*shared, *own], **{kind: number}, **times)
+                points.add(attributes=[*shared, *own], **{kind: number}, **of_series)
         yield _NUMBER_US * len(numbers)
 
 
@@ -174,7 +184,8 @@ def _histogram_points(
 ) -> Generator[int, None, None]:
     metric.exponential_histogram.aggregation_temporality = _CUMULATIVE
     points = metric.exponential_histogram.data_points
-    for labels, counts, total in zip(family.labels, family.counts, family.sums, strict=True):
+    created: Sequence[float | None] = family.created or [None] * len(family.labels)
+    for labels, counts, total, since in zip(family.labels, family.counts, family.sums, created, strict=True):
         used = np.flatnonzero(counts)
         point = points.add(
             attributes=proto.of_labels(labels),
@@ -182,7 +193,7 @@ def _histogram_points(
             sum=total,
             scale=SCALE,
             zero_threshold=ZERO_THRESHOLD,
-            **times,
+            **_since(times, since),
         )
         if family.first == 0:
             point.zero_count = int(counts[0])
@@ -192,6 +203,13 @@ def _histogram_points(
             point.positive.offset = FIRST_INDEX + family.first + start
             point.positive.bucket_counts.extend(counts[start:end].tolist())
         yield _HISTOGRAM_US
+
+
+def _since(times: dict[str, int], created: float | None) -> dict[str, int]:
+    """*times* of a series that began to count at *created*, if that is known."""
+    if created is None or "start_time_unix_nano" not in times:
+        return times
+    return {**times, "start_time_unix_nano": min(_ns(created), times["time_unix_nano"])}
 
 
 def _ns(seconds: float) -> int:

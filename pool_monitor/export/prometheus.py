@@ -10,8 +10,12 @@ and ``increase()`` know what to do then. When the monitor runs out of series, an
 than the longest window may be given up: its series end, and begin at 0 if it is called again. No ``rate()`` is wrong
 for that, because it stood still.
 
-Percentiles over the Snapshot's window are there as gauges, for who does not want to work them out of histograms. They
-cannot be added up or averaged over instances; histograms can.
+Percentiles over the Snapshot's window are there as gauges, for those who do not want to compute them from histograms.
+They cannot be added up or averaged over instances; histograms can.
+
+Protobuf says when each counter and histogram began at 0, so that a Prometheus that asks for it sees the first increase
+of a series. OpenMetrics text could say so too, but only by a further sample ``_created`` for every series, which a
+Prometheus that does not know what it is for stores as one more series.
 
 A worker is named by its slot, never by its process. There are no timestamps: a page is as old as its scrape. What is
 unknown is left out; NaN is never written.
@@ -55,7 +59,7 @@ def negotiate(accept: str | None) -> str:
     best, most = TEXT, 0.0
     for wish in (accept or "").lower().split(","):
         kind, *parameters = (part.strip() for part in wish.split(";"))
-        asked = dict(parameter.partition("=")[::2] for parameter in parameters)
+        asked = {name: value.strip('"') for name, _, value in (parameter.partition("=") for parameter in parameters)}
         try:
             quality = float(asked.get("q", "1"))
         except ValueError:

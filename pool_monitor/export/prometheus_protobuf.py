@@ -11,7 +11,7 @@ encoded at once.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
@@ -37,7 +37,8 @@ def encode(families: Iterable[Family | Histograms]) -> bytes:
             kind, metrics = _COUNTER if family.is_counter else _GAUGE, list(_samples(family, packed))
         if metrics:
             head = _text(1, family.name) + _text(2, family.help) + _number(3, kind)
-            body = head + b"".join(_message(4, metric) for metric in metrics)
+            tail = _text(5, family.unit) if family.unit else b""
+            body = head + b"".join(_message(4, metric) for metric in metrics) + tail
             parts.append(_varint(len(body)) + body)
     return b"".join(parts)
 
@@ -57,21 +58,28 @@ def _label(name: str, value: str) -> bytes:
 def _samples(family: Family, bytes_of: dict[Labels, bytes]) -> Iterator[bytes]:
     last = [_label(family.label, value) if family.label else b"" for value in family.values]
     field = 3 if family.is_counter else 2  # Metric.counter, Metric.gauge: both hold their value in field 1
-    for labels, numbers in family.series:
+    created = _created(3, family.created, len(family.series))
+    for (labels, numbers), since in zip(family.series, created, strict=True):
         for label, number in zip(last, numbers, strict=True):
             if number is not None:
-                yield bytes_of[labels] + label + _message(field, _double(1, number))
+                yield bytes_of[labels] + label + _message(field, _double(1, number) + since)
+
+
+def _created(field: int, times: Sequence[float], count: int) -> list[bytes]:
+    """When each of *count* series began at 0: a Timestamp; nothing where that is not known."""
+    return [_timestamp(field, seconds) for seconds in times] or [b""] * count
 
 
 def _histograms(family: Histograms, bytes_of: dict[Labels, bytes]) -> Iterator[bytes]:
     bounds = [_double(2, bound) for bound in BOUNDS]
     shared = _number(5, SCALE << 1) + _double(6, _ZERO_THRESHOLD)
     zeros, native = _native(family)
-    for labels, counts, total, size, zero, sparse in zip(
-        family.labels, family.cumulative(), family.sums, family.sizes(), zeros, native, strict=True
+    created = _created(15, family.created, len(family.labels))
+    for labels, counts, total, size, zero, sparse, since in zip(
+        family.labels, family.cumulative(), family.sums, family.sizes(), zeros, native, created, strict=True
     ):
         classic = b"".join(_message(3, _number(1, count) + bound) for count, bound in zip(counts, bounds, strict=True))
-        histogram = _number(1, size) + _double(2, total) + classic + shared + _number(7, zero) + sparse
+        histogram = _number(1, size) + _double(2, total) + classic + shared + _number(7, zero) + sparse + since
         yield bytes_of[labels] + _message(7, histogram)
 
 
@@ -150,6 +158,13 @@ def _double(field: int, number: float) -> bytes:
 
 def _message(field: int, body: bytes) -> bytes:
     return _varint(field << 3 | 2) + _varint(len(body)) + body
+
+
+@lru_cache(1024)
+def _timestamp(field: int, seconds: float) -> bytes:
+    """A google.protobuf.Timestamp."""
+    whole = int(seconds)
+    return _message(field, _number(1, whole) + _number(2, int((seconds - whole) * 1e9)))
 
 
 def _text(field: int, text: str) -> bytes:

@@ -23,7 +23,8 @@ def encode(families: Iterable[Family | Histograms], *, openmetrics: bool = False
             kind, lines = "counter" if family.is_counter else "gauge", "".join(_samples(family, texts))
         if lines:
             name = family.name.removesuffix("_total") if openmetrics else family.name
-            parts.append(f"# HELP {name} {family.help}\n# TYPE {name} {kind}\n{lines}")
+            unit = f"# UNIT {name} {family.unit}\n" if openmetrics and family.unit else ""
+            parts.append(f"# HELP {name} {family.help}\n# TYPE {name} {kind}\n{unit}{lines}")
     if openmetrics:
         parts.append("# EOF\n")
     return "".join(parts).encode()

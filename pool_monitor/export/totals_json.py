@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pool_monitor.events import SESSION_KINDS
 from pool_monitor.export.tabular import SCHEMA, listed
+from pool_monitor.metrics.failed_calls import Failures
 from pool_monitor.metrics.fold import (
     BY_CATEGORY,
     BY_SESSION_KIND,
@@ -30,12 +31,13 @@ from pool_monitor.metrics.fold import (
     SAMPLES,
 )
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, SCALE, Ints
+from pool_monitor.metrics.occurrences import COUNTED, by_counted
 from pool_monitor.metrics.recorded import Totals
 from pool_monitor.metrics.series import Key, Names
 
 
 class Histogram(Struct, frozen=True, kw_only=True):
-    """Durations of calls that ended well."""
+    """Durations of calls."""
 
     sum_ns: int
     offset: int
@@ -53,6 +55,21 @@ class SeriesTotals(Struct, frozen=True, kw_only=True):
     latency: Histogram
     queue: Histogram
     execution: Histogram
+    """Of calls that ended well, all three."""
+    busy_ns: int | None = None
+    """Time on the worker, of all calls however they ended; None: not known."""
+    since: float | None = None
+    """When it began to count; None: not known."""
+
+
+class FailureTotals(Struct, frozen=True, kw_only=True):
+    """The calls of an operation that did not end well, by outcome."""
+
+    pool: str
+    operation: str
+    outcome: str
+    latency: Histogram
+    since: float
 
 
 class PoolTotals(Struct, frozen=True, kw_only=True):
@@ -70,6 +87,8 @@ class PoolTotals(Struct, frozen=True, kw_only=True):
     """How often the gauges were sampled."""
     sampled: dict[str, int]
     """Sums of those samples."""
+    occurrences: dict[str, dict[str, int]] | None = None
+    """What else happened (`pool_monitor.metrics.occurrences`), by counter and label; None: not known."""
 
 
 class TotalsForm(Struct, frozen=True, kw_only=True):
@@ -81,6 +100,7 @@ class TotalsForm(Struct, frozen=True, kw_only=True):
     at: float
     pools: list[PoolTotals]
     rows: list[SeriesTotals]
+    failures: list[FailureTotals] = []
 
 
 _decode = msgspec.json.Decoder(TotalsForm).decode
@@ -89,11 +109,12 @@ _decode = msgspec.json.Decoder(TotalsForm).decode
 def encode(totals: Totals) -> Iterator[bytes]:
     """The object, piece by piece."""
     head = {"schema": SCHEMA, "scale": SCALE, "since": totals.since, "at": totals.at}
-    pools = zip(totals.names.pools, totals.pool_sums.tolist(), strict=True)
     yield msgspec.json.encode(head)[:-1] + b',"pools":['
-    yield from listed(_pool_form(pool, sums) for pool, sums in pools)
+    yield from listed(_pool_form(totals, number, pool) for number, pool in enumerate(totals.names.pools))
     yield b'],"rows":['
     yield from listed(_series_form(totals, row, key) for row, key in enumerate(totals.names.rows))
+    yield b'],"failures":['
+    yield from listed(_failure_form(totals.failures, number) for number in range(len(totals.failures.keys)))
     yield b"]}\n"
 
 
@@ -117,6 +138,15 @@ def decode(body: bytes) -> Totals:
         counts=_dense(histograms).reshape(-1, len(DISTRIBUTIONS), BUCKETS),
         first=0,
         pool_sums=_table([_pool_sums(pool) for pool in form.pools], POOL_SUMS),
+        busy=_known([row.busy_ns for row in form.rows], np.int64),
+        born=_known([row.since for row in form.rows], np.float64),
+        failures=Failures(
+            keys=tuple((failed.pool, failed.operation, failed.outcome) for failed in form.failures),
+            counts=_dense([failed.latency for failed in form.failures]),
+            sums=np.array([failed.latency.sum_ns for failed in form.failures], np.int64),
+            born=np.array([failed.since for failed in form.failures], np.float64),
+        ),
+        occurrences=_known([_occurrences(pool) for pool in form.pools], np.int64),
     )
 
 
@@ -134,6 +164,19 @@ def _series_form(totals: Totals, row: int, key: Key) -> SeriesTotals:
         latency=latency,
         queue=queue,
         execution=execution,
+        busy_ns=None if totals.busy is None else int(totals.busy[row]),
+        since=None if totals.born is None else float(totals.born[row]),
+    )
+
+
+def _failure_form(failures: Failures, number: int) -> FailureTotals:
+    pool, operation, outcome = failures.keys[number]
+    return FailureTotals(
+        pool=pool,
+        operation=operation,
+        outcome=outcome,
+        latency=_histogram_form(int(failures.sums[number]), failures.counts[number], 0),
+        since=float(failures.born[number]),
     )
 
 
@@ -153,7 +196,8 @@ def _dense(histograms: list[Histogram]) -> NDArray[np.int64]:
     return dense
 
 
-def _pool_form(pool: str, sums: list[int]) -> PoolTotals:
+def _pool_form(totals: Totals, number: int, pool: str) -> PoolTotals:
+    sums = totals.pool_sums[number].tolist()
     by_kind = _table(sums[BY_SESSION_KIND], len(OUTCOMES)).tolist()
     return PoolTotals(
         pool=pool,
@@ -163,6 +207,12 @@ def _pool_form(pool: str, sums: list[int]) -> PoolTotals:
         measured_ns=sums[MEASURED],
         samples=sums[SAMPLES],
         sampled=_named(GAUGES, sums[SAMPLED]),
+        occurrences=None
+        if totals.occurrences is None
+        else {
+            counted.name: _named(counted.columns, counts)
+            for counted, [counts] in by_counted(totals.occurrences[number : number + 1])
+        },
     )
 
 
@@ -174,6 +224,18 @@ def _pool_sums(form: PoolTotals) -> list[int]:
     sums[DEATHS], sums[MEASURED], sums[SAMPLES] = form.deaths, form.measured_ns, form.samples
     sums[SAMPLED] = _in_order(form.sampled, GAUGES)
     return sums
+
+
+def _occurrences(form: PoolTotals) -> list[int] | None:
+    if form.occurrences is None:
+        return None
+    found = [_in_order(form.occurrences.get(counted.name, {}), counted.columns) for counted in COUNTED]
+    return [count for counts in found for count in counts]
+
+
+def _known(values: list[Any], kind: Any) -> NDArray[Any] | None:
+    """Them as an array; None where any is not known."""
+    return None if None in values else np.array(values, kind)
 
 
 def _named(names: Iterable[str], numbers: Iterable[int]) -> dict[str, int]:

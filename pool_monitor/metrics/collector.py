@@ -27,8 +27,6 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from pool_monitor import telemetry
 from pool_monitor.clock import Clock, SteadyClock
 from pool_monitor.errors import ConfigError
@@ -45,7 +43,8 @@ from pool_monitor.events import (
 )
 from pool_monitor.gauges import plain_text
 from pool_monitor.metrics import query, words
-from pool_monitor.metrics.block import CHUNK, Block
+from pool_monitor.metrics.block import Block
+from pool_monitor.metrics.failed_calls import FailedCalls
 from pool_monitor.metrics.failures import LastFailures
 from pool_monitor.metrics.fold import (
     CATEGORY_CODES,
@@ -59,9 +58,9 @@ from pool_monitor.metrics.fold import (
     RECORD,
     SAMPLED,
     SAMPLES,
-    SUMS,
     fold,
 )
+from pool_monitor.metrics.occurrences import Occurrences
 from pool_monitor.metrics.query import PoolStats
 from pool_monitor.metrics.recorded import Part, Recorded, Totals
 from pool_monitor.metrics.series import ROW_BYTES, Key, Names, Registry, can_be_told
@@ -126,6 +125,7 @@ class Collector:
         rows, number = self._registry.row_limit, len(self._registry.pools)
         fixed = _BUFFER_BYTES + LAST_ERRORS * _ERROR_BYTES + TrendRing.bytes_for(number) + rows * ROW_BYTES
         fixed += LastFailures.bytes_for(number)
+        fixed += FailedCalls.most_bytes(number, rows)
         needed = fixed + Windows.most_fixed_bytes(rows, number)
         if needed > self.memory_limit:
             raise ConfigError(
@@ -155,6 +155,8 @@ class Collector:
         self._last_errors.clear()
         self._last_deaths.clear()
         self._failures = LastFailures(self._registry.pools)
+        self._failed = FailedCalls(len(self._registry.pools), self._registry.row_limit)
+        self._occurred = Occurrences(self._registry.pools, self._leave_out)
         self._trend = TrendRing(len(self._registry.pools))
         self._windows = self._reserved(now_ns)
 
@@ -252,6 +254,7 @@ class Collector:
             f"{self.id}.error": (POOL_ERROR, self._on_error),
             f"{self.id}.failure": (HANDLER_FAILURE, self._on_handler_failure),
             f"{self.id}.filter": (TELEMETRY_FILTER, self._on_filter),
+            **{f"{self.id}.{name}": handler for name, handler in self._occurred.handlers.items()},
         }
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -296,21 +299,10 @@ class Collector:
     def totals(self) -> Totals:
         """Everything counted since it was attached."""
         self._catch_up()
-        sums, opened, pages = self._windows.totals, self._windows.open.sums, self._windows.pages
-        rows = np.array(self._registry.rows(), np.intp)
-        span = pages.span(rows)
-        tallies = sums.tallies[rows] + opened.tallies[rows]
-        names = self._registry.names()
-        return Totals(
-            since=self.since_s,
-            at=self.wall_s(),
-            names=Names(tuple(names.rows[row] for row in rows), names.pools),
-            outcomes=tallies[:, : len(OUTCOMES)],
-            sums=tallies[:, SUMS],
-            counts=pages.dense(sums.counts, rows, span) + pages.dense(opened.counts, rows, span),
-            first=span.start * CHUNK,
-            pool_sums=sums.pool_sums + opened.pool_sums,
-        )
+        return query.totals(
+            self._windows, self._registry, self._failed, self._occurred, since_s=self.since_s, at_s=self.wall_s(),
+            drift_s=self._drift_s(),
+        )  # fmt: skip
 
     def reach(self, window: Window) -> tuple[float, bool]:
         """Since when *window* has everything, in seconds since the epoch; and whether nothing was counted before."""
@@ -364,6 +356,7 @@ class Collector:
             + len(self._registry) * ROW_BYTES
             + self._failures.nbytes
             + self._trend.nbytes
+            + self._failed.nbytes
             + self._windows.nbytes
         )
 
@@ -398,6 +391,8 @@ class Collector:
         self._dropped += batch.dropped
         self._clamped += batch.clamped
         self._windows.add(self._stamp_ns, batch)
+        if batch.unwell is not None:
+            self._failed.add(batch.unwell, self._registry.names().rows, self._stamp_ns)
 
     def _admit(self, key: Key) -> int | None:
         """The code for a call of a *key* not seen before; None when it is not to be counted."""
@@ -409,14 +404,14 @@ class Collector:
         code = self._row_for(key)
         if code is None:
             self._overflowed += 1
-            code = self._registry.other(key)
+            code = self._registry.other(key, self._clock.now_ns())
         return code
 
     def _row_for(self, key: Key) -> int | None:
         """The code of a *key* of ours, which gets a row if there is one; None when there is none left."""
-        code = self._registry.admit(key)
+        code = self._registry.admit(key, self._clock.now_ns())
         if code is None and self._recycle():
-            code = self._registry.admit(key)
+            code = self._registry.admit(key, self._clock.now_ns())
         return code
 
     def _recycle(self) -> bool:
@@ -428,6 +423,7 @@ class Collector:
         self._catch_up()  # what is buffered refers to rows by number
         rows = self._registry.recycle(~self._windows.used())
         self._windows.recycle(rows)
+        self._failed.keep(self._registry.names().rows)
         if rows:
             OPERATION_STOP.event.rebind()  # what was bound to those rows is not any more
         return bool(rows)

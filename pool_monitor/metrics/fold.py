@@ -64,6 +64,18 @@ CATEGORY_CODES = {name: number << (_OUTCOME_BITS + _KIND_BITS) for number, name 
 """What a category adds to a code."""
 
 
+class Unwell(NamedTuple):
+    """Calls that did not end well, one by one."""
+
+    rows: NDArray[np.int64]
+    outcomes: NDArray[np.int64]
+    """Places in `OUTCOMES`."""
+    durations: NDArray[np.int64]
+    """From the call to its end, ns."""
+    weight: int
+    """How many calls each of them stands for."""
+
+
 class Batch(NamedTuple):
     """What some records add to a window."""
 
@@ -80,6 +92,8 @@ class Batch(NamedTuple):
     events: int
     dropped: int
     clamped: int
+    unwell: Unwell | None = None
+    """None: there is none."""
 
 
 def by_session_kind(pool_sums: Ints) -> Ints:
@@ -116,6 +130,11 @@ def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights:
     outside = np.maximum(times[:, 0] - times[:, 1], 0)
     np.add.at(flat, columns + BUSY, np.where(measured, times[:, 2], outside) * weight)
 
+    unwell = None
+    if not ended_well.all():
+        some = np.flatnonzero(~ended_well)
+        unwell = Unwell(row[some], outcome[some], times[some, 0], weights[1])
+
     series = row[:, None] * len(DISTRIBUTIONS) + np.arange(len(DISTRIBUTIONS))
     if not (ended_well.all() and measured.all()):
         counted = np.repeat(ended_well[:, None], len(DISTRIBUTIONS), axis=1)
@@ -136,6 +155,7 @@ def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights:
         events=int(np.broadcast_to(weight, len(codes)).sum()),
         dropped=dropped + insane,
         clamped=int(np.count_nonzero(times > HIGHEST_NS)) * each,
+        unwell=unwell,
     )
 
 

@@ -7,13 +7,15 @@ is answered by the same code whatever its age (`pool_monitor.metrics.answer`).
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.metrics.block import Block
+from pool_monitor.metrics.failed_calls import Failures
+from pool_monitor.metrics.occurrences import Counters
 from pool_monitor.metrics.series import Key, Names
 
 __all__ = ["Names", "Part", "Recorded", "Totals"]
@@ -83,18 +85,55 @@ class Totals:
     first: int
     pool_sums: NDArray[np.int64]
     """Shape (pools, `fold.POOL_SUMS`): errors by category, deaths, calls by session kind."""
+    busy: NDArray[np.int64] | None = None
+    """Time on workers in ns, of all calls however they ended, shape (rows,); None: not known."""
+    born: NDArray[np.float64] | None = None
+    """When each row began to count, seconds since the epoch; None: not known."""
+    failures: Failures = field(default_factory=Failures)
+    """Durations of calls that did not end well."""
+    occurrences: Counters | None = None
+    """What else happened to pools (`pool_monitor.metrics.occurrences`); None: not known."""
 
     def by_operation(self) -> Totals:
         """The same with all workers of an operation added up: their names have worker None."""
-        keys = sorted({(pool, operation) for pool, operation, _worker in self.names.rows})
-        place = {key: number for number, key in enumerate(keys)}
-        at = np.array([place[pool, operation] for pool, operation, _worker in self.names.rows], np.intp)
-        outcomes, sums, counts = (
-            np.zeros((len(keys), *array.shape[1:]), np.int64) for array in (self.outcomes, self.sums, self.counts)
+        return self._by([(pool, operation, None) for pool, operation, _worker in self.names.rows])
+
+    def by_worker(self) -> Totals:
+        """The same with all operations of a worker added up: their names have an empty operation. Calls without a
+        worker are left out.
+        """
+        return self._by([(pool, "", worker) if worker else None for pool, _operation, worker in self.names.rows])
+
+    def _by(self, keys: list[Key | None]) -> Totals:
+        """Rows with the same of *keys* added up, those without one left out."""
+        place = {
+            key: number
+            for number, key in enumerate(
+                sorted(set(filter(None, keys)), key=lambda key: (key[0], key[1], key[2] or ""))
+            )
+        }
+        some = np.array([key is not None for key in keys], np.bool_)
+        at = np.array([place[key] for key in keys if key is not None], np.intp)
+        counts = np.zeros((len(place), *self.counts.shape[1:]), np.int64)
+        for row, key in enumerate(keys):  # np.add.at takes ten times as long on wide rows
+            if key is not None:
+                counts[place[key]] += self.counts[row]
+
+        def summed(array: NDArray[np.int64]) -> NDArray[np.int64]:
+            sums = np.zeros((len(place), *array.shape[1:]), np.int64)
+            np.add.at(sums, at, array[some])
+            return sums
+
+        born = None
+        if self.born is not None:
+            born = np.full(len(place), np.inf)
+            np.minimum.at(born, at, self.born[some])
+        return replace(
+            self,
+            names=Names(tuple(place), self.names.pools),
+            outcomes=summed(self.outcomes),
+            sums=summed(self.sums),
+            counts=counts,
+            busy=None if self.busy is None else summed(self.busy),
+            born=born,
         )
-        np.add.at(outcomes, at, self.outcomes)
-        np.add.at(sums, at, self.sums)
-        for row, group in enumerate(at.tolist()):  # np.add.at takes ten times as long on wide rows
-            counts[group] += self.counts[row]
-        names = Names(tuple((pool, operation, None) for pool, operation in keys), self.names.pools)
-        return Totals(self.since, self.at, names, outcomes, sums, counts, self.first, self.pool_sums)

@@ -75,6 +75,8 @@ class Registry:
         """The code (`fold.code_of`) of calls that end well, by key. Changed by `admit` and `recycle` only."""
         self._keys: list[Key | None] = []
         self._pool_of_rows: list[int] = []
+        self.born_ns: list[int] = []
+        """When every row was given to its key; 0: from the start."""
         self._free: list[int] = []
         self._layouts: dict[str, Layout] = {}
         self._names: Names | None = None
@@ -91,20 +93,20 @@ class Registry:
         """Rows to make room for: one more than the highest that was ever in use."""
         return len(self._keys)
 
-    def admit(self, key: Key) -> int | None:
+    def admit(self, key: Key, now_ns: int = 0) -> int | None:
         """The code of *key*, which gets a row if there is one left for its kind; None if there is not."""
         code = self.codes.get(key)
         if code is None:
             if not (can_be_told(key[1]) and can_be_told(key[2] or "")):
                 return None
             limit = self.row_limit if key[1] == OTHER else self._named_limit
-            code = self._add(key) if len(self) < limit else None
+            code = self._add(key, now_ns) if len(self) < limit else None
         return code
 
-    def other(self, key: Key) -> int:
+    def other(self, key: Key, now_ns: int = 0) -> int:
         """The code of `OTHER` in place of *key*: on its worker if possible."""
         pool, _operation, worker = key
-        code = self.admit((pool, OTHER, worker))
+        code = self.admit((pool, OTHER, worker), now_ns)
         return self.codes[pool, OTHER, None] if code is None else code
 
     def recycle(self, unused: NDArray[np.bool_]) -> list[int]:
@@ -157,15 +159,16 @@ class Registry:
             self._names = Names(tuple(key or ("", OTHER, None) for key in self._keys), self.pools)
         return self._names
 
-    def _add(self, key: Key) -> int:
+    def _add(self, key: Key, now_ns: int = 0) -> int:
         pool = self.pools.index(key[0])
         if self._free:
             row = self._free.pop()
-            self._keys[row], self._pool_of_rows[row] = key, pool
+            self._keys[row], self._pool_of_rows[row], self.born_ns[row] = key, pool, now_ns
         else:
             row = len(self._keys)
             self._keys.append(key)
             self._pool_of_rows.append(pool)
+            self.born_ns.append(now_ns)
         self._changed()
         self.codes[key] = code_of(row)
         return self.codes[key]

@@ -94,8 +94,8 @@ class Dispatcher:
         self._quiet: asyncio.Future[None] | None = None  # set while somebody waits for the last call to end
         self.streams = Streams(self.roster, wardens, config, self._interrupt, self._overdue)
         self._travelling = Travelling(config.context)
-        self._budget = RetryBudget(config.retry_budget)
-        self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self._budget)
+        self.budget = RetryBudget(config.retry_budget)
+        self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self.budget)
 
     # -- what callers ask -----------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ class Dispatcher:
             if refusal is not None:
                 self._end(call, refusal)
                 return call
-        self._budget.earn()
+        self.budget.earn()
         if items is not None:
             self.streams.watch(call)
         if config.max_wait is not None:

@@ -169,6 +169,8 @@ class Pool(PoolCaller):
             breaker=None if breaker is None else breaker.state.value,
             refusals={} if calls is None else dict(calls.gate.refusals),
             relative_time=None if calls is None else calls.relative_s,
+            retries_refused=0 if calls is None else calls.budget.refused,
+            target=self.target,
         )
 
     def workers(self) -> list[WorkerView]:

@@ -41,13 +41,15 @@ class RetryBudget:
     So that retries cannot multiply the load of a pool that is failing because of its load.
     """
 
-    __slots__ = ("_calls", "_most", "_price")
+    __slots__ = ("_calls", "_most", "_price", "refused")
 
     def __init__(self, ratio: float, cap: int = 50, initial: int = 10) -> None:
         # Counted in calls, not in shares of retries: ten tenths would not make one.
         self._price = 1 / ratio if ratio else 1.0
         self._most = cap * self._price if ratio else 0.0
         self._calls = min(initial * self._price, self._most)
+        self.refused = 0
+        """Retries there was nothing left for."""
 
     def earn(self) -> None:
         """A call was made."""
@@ -57,6 +59,7 @@ class RetryBudget:
     def spend(self) -> bool:
         """Take a retry, if there is one."""
         if self._calls < self._price:
+            self.refused += 1
             return False
         self._calls -= self._price
         return True

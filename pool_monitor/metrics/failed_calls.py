@@ -1,0 +1,107 @@
+"""How long the calls took that did not end well: histograms by operation and outcome, since the collector was attached.
+
+The windows keep the durations of calls that ended well only, because a mean or a percentile over both says nothing of
+either. These are beside them, for exporters: in no window and no history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pool_monitor.metrics.fold import OUTCOMES, Unwell
+from pool_monitor.metrics.histogram import BUCKETS, bucket_of
+from pool_monitor.metrics.pages import reserved
+from pool_monitor.metrics.series import OTHER, Key
+
+LIMIT = 512
+"""Most histograms, beside those of `OTHER`; past it calls are counted there."""
+_BYTES = (BUCKETS + 1) * 8 + 512
+"""Of one histogram, and of its key."""
+_OUTCOMES = len(OUTCOMES) - 1  # all but ok
+
+FailureKey: TypeAlias = tuple[str, str, str]
+"""Pool, operation, outcome."""
+
+
+class Failures(NamedTuple):
+    """Durations of calls that did not end well, from the call to its end."""
+
+    keys: tuple[FailureKey, ...] = ()
+    counts: NDArray[np.int64] = np.zeros((0, BUCKETS), np.int64)
+    """Shape (keys, BUCKETS)."""
+    sums: NDArray[np.int64] = np.zeros(0, np.int64)
+    """In ns."""
+    born: NDArray[np.float64] = np.zeros(0)
+    """When each began to count, seconds since the epoch."""
+
+
+class FailedCalls:
+    """Histograms of *pools* pools; at most *limit* (`LIMIT` at most), beside those of `OTHER`."""
+
+    def __init__(self, pools: int, limit: int) -> None:
+        self._limit = min(limit, LIMIT)
+        capacity = self._limit + pools * _OUTCOMES
+        self._counts: NDArray[np.int64] = reserved((capacity, BUCKETS), np.int64)
+        self._sums = np.zeros(capacity, np.int64)
+        self._born_ns = np.zeros(capacity, np.int64)
+        self._places: dict[FailureKey, int] = {}
+        self._named = 0
+        self._free: list[int] = []
+
+    @staticmethod
+    def most_bytes(pools: int, limit: int) -> int:
+        """Bytes held when all are used."""
+        return (min(limit, LIMIT) + pools * _OUTCOMES) * _BYTES
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held now: what was used once is kept."""
+        return (len(self._places) + len(self._free)) * _BYTES
+
+    def add(self, unwell: Unwell, keys: Sequence[Key], now_ns: int) -> None:
+        """Count calls whose rows belong to *keys*."""
+        codes = unwell.rows * len(OUTCOMES) + unwell.outcomes
+        distinct, which = np.unique(codes, return_inverse=True)
+        rows, outcomes = np.divmod(distinct, len(OUTCOMES))
+        places = np.array(
+            [
+                self._place(keys[row][0], keys[row][1], OUTCOMES[outcome], now_ns)
+                for row, outcome in zip(rows.tolist(), outcomes.tolist(), strict=True)
+            ]
+        )[which]
+        np.add.at(self._counts, (places, bucket_of(unwell.durations)), unwell.weight)
+        np.add.at(self._sums, places, unwell.durations * unwell.weight)
+
+    def keep(self, keys: Sequence[Key]) -> None:
+        """Forget all operations but those of *keys*, and `OTHER`."""
+        alive = {key[:2] for key in keys}
+        for key in [key for key in self._places if key[1] != OTHER and key[:2] not in alive]:
+            place = self._places.pop(key)
+            self._counts[place] = 0
+            self._sums[place] = 0
+            self._named -= 1
+            self._free.append(place)
+
+    def totals(self, since_s: float, drift_s: float) -> Failures:
+        """Everything counted since *since_s*. *drift_s* is how far the wall clock is ahead of the collector's."""
+        keys = sorted(self._places)
+        places = np.array([self._places[key] for key in keys], np.intp)
+        born = np.maximum(self._born_ns[places] / 1e9 + drift_s, since_s)
+        return Failures(tuple(keys), self._counts[places], self._sums[places], born)
+
+    def _place(self, pool: str, operation: str, outcome: str, now_ns: int) -> int:
+        key = (pool, operation, outcome)
+        place = self._places.get(key)
+        if place is None:
+            if operation != OTHER:
+                if self._named >= self._limit:
+                    return self._place(pool, OTHER, outcome, now_ns)
+                self._named += 1
+            place = self._free.pop() if self._free else len(self._places)
+            self._places[key] = place
+            self._born_ns[place] = now_ns
+        return place
