@@ -372,6 +372,8 @@ class OtlpConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """For one push, from connecting to the last byte of the answer."""
     headers: dict[str, str] = {}
     """Sent along, such as an authorization."""
+    compression: Literal["gzip", "none"] = "gzip"
+    """``none`` for receivers that cannot unpack gzip: they answer 400."""
 
 
 class MonitorConfig(_Validated, frozen=True, kw_only=True):

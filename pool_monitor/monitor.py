@@ -264,7 +264,11 @@ class Monitor:
         from pool_monitor.export.otlp import OtlpExporter
 
         self._exporter = OtlpExporter(
-            config.endpoint, interval=config.interval, timeout=config.timeout, headers=config.headers
+            config.endpoint,
+            interval=config.interval,
+            timeout=config.timeout,
+            headers=config.headers,
+            compression=config.compression,
         )
         pushing = self._exporter.run(lambda: (self.snapshot(), self.metrics.totals()))
         task = asyncio.get_running_loop().create_task(pushing, name="pool_monitor otlp")

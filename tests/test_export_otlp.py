@@ -22,6 +22,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from pool_monitor import Monitor
+from pool_monitor.adapters import MonitoredCalls
+from pool_monitor.config import MonitorConfig, OtlpConfig, ServiceConfig
 from pool_monitor.errors import ConfigError
 from pool_monitor.export import otlp, otlp_request
 from pool_monitor.export.families import families
@@ -411,6 +414,29 @@ async def test_a_push_is_a_compressed_request_that_can_be_decoded(said) -> None:
     assert metrics_of(gzip.decompress(first.body)) == metrics_of(encode(*counted()))
     assert (exporter.exported, exporter.failed, exporter.last_error) == (2, 0, None)
     assert said() == []
+
+
+async def test_a_receiver_that_cannot_unpack_gets_pushes_as_they_are() -> None:
+    async with receiving() as receiver:
+        exporter = OtlpExporter(receiver.url, interval=600, compression="none")
+        async with pushing(exporter):
+            await eventually(lambda: exporter.exported)
+        first, _last = receiver.pushed
+    assert "content-encoding" not in first.headers
+    assert metrics_of(first.body) == metrics_of(encode(*counted()))
+    assert OtlpConfig().compression == "gzip"
+    with pytest.raises(ConfigError, match=r"compression='brotli'\): needs to be 'gzip' or 'none'"):
+        OtlpExporter(receiver.url, compression="brotli")
+
+
+async def test_a_monitor_compresses_its_pushes_as_it_is_configured_to() -> None:
+    async with receiving() as receiver:
+        config = MonitorConfig(
+            service=ServiceConfig(socket=False), otlp=OtlpConfig(endpoint=receiver.url, compression="none")
+        )
+        async with Monitor(MonitoredCalls(name="client"), config=config):
+            await eventually(lambda: receiver.pushed)
+    assert "content-encoding" not in receiver.pushed[0].headers
 
 
 def test_a_series_that_begins_later_has_a_later_start() -> None:

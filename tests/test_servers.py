@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 
+import httpx
 import pytest
 
 from pool_monitor.dashboard.feed import Lost
@@ -129,3 +130,36 @@ async def heads_are_answered_and_over(url: str) -> None:
     async with connected(resolve(url)) as http:
         assert parse((await http.get("/v1/snapshot")).content).monitor.viewers == 0
         assert (await http.get("/v1/snapshot", headers={"host": "evil.example"})).status_code == 400
+
+
+ANSWERS = [
+    ("GET", "/livez", 200),
+    ("GET", "/readyz", 200),
+    ("GET", "/", 200),
+    ("GET", "/metrics", 200),
+    ("HEAD", "/metrics", 200),
+    ("GET", "/v1/snapshot", 200),
+    ("GET", "/v1/snapshot?window=7h", 400),
+    ("GET", "/v1/range?start=x", 400),
+    ("GET", "/v1/nothing", 404),
+    ("POST", "/v1/snapshot", 405),
+]
+
+
+@pytest.mark.parametrize(
+    "server", ["uvicorn", pytest.param("hypercorn", marks=slow), pytest.param("granian", marks=slow)]
+)
+async def test_every_server_answers_in_the_same_way(serving, server):
+    async with serving(server) as (_started, url), httpx.AsyncClient(timeout=20) as http:
+        for method, path, status in ANSWERS:
+            response = await http.request(method, url + path)
+            assert (method, path, response.status_code) == (method, path, status)
+            assert bool(response.content) == (method != "HEAD")
+            if status == 405:
+                assert {word.strip() for word in response.headers["allow"].split(",")} == {"GET", "HEAD"}
+        page = await http.get(f"{url}/metrics")
+        assert page.headers["content-encoding"] == "gzip"
+        async with http.stream("GET", f"{url}/v1/stream") as stream:
+            assert "content-encoding" not in stream.headers
+            lines = stream.aiter_lines()
+            assert await anext(lines) == "event: snapshot"

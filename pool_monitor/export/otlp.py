@@ -12,7 +12,6 @@ import random
 import re
 import ssl
 import time
-import zlib
 from collections.abc import Callable, Generator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -22,6 +21,7 @@ import anyio
 import httpx
 
 from pool_monitor.errors import ConfigError
+from pool_monitor.export.gzipped import compressing, in_turns
 from pool_monitor.export.otlp_request import Attribute, Proto, encoding
 from pool_monitor.log import logger
 from pool_monitor.metrics.recorded import Totals
@@ -41,8 +41,6 @@ _EXCERPT = 200
 """Characters of it that are told."""
 _GOODBYE = 2.0
 """Seconds the last push may take: somebody waits for the service to end."""
-_COMPRESSED_AT_ONCE = 128 * 1024
-"""Bytes: about a millisecond's work."""
 
 
 class Verdict(NamedTuple):
@@ -63,7 +61,8 @@ class OtlpExporter:
     """Pushes to *endpoint*, with pauses of *interval* seconds, while `run` runs.
 
     *endpoint* is the URL of a receiver: its base, such as ``http://127.0.0.1:4318``, or with ``/v1/metrics`` at its
-    end. *headers* go with every push; they are where credentials belong. A push may take *timeout* seconds from the
+    end. *headers* go with every push; they are where credentials belong. *compression* is ``gzip``, or ``none`` for
+    receivers that cannot unpack it. A push may take *timeout* seconds from the
     first byte to the last. *resource_attributes* are added to what is known of the service, and replace it where they
     have the same name. *ssl_context* is for receivers whose certificate is not signed by one of the usual authorities.
     Neither redirects nor proxies of the environment are followed.
@@ -78,6 +77,7 @@ class OtlpExporter:
         interval: float = 10.0,
         timeout: float = 10.0,
         headers: Mapping[str, str] | None = None,
+        compression: str = "gzip",
         resource_attributes: Mapping[str, Attribute] | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
@@ -96,7 +96,12 @@ class OtlpExporter:
         """Data points that were not, of pushes that were."""
         self.last_error: str | None = None
         """Why the latest push failed; None when it did not."""
+        if compression not in ("gzip", "none"):
+            raise ConfigError(f"OtlpExporter(compression={compression!r}): needs to be 'gzip' or 'none'")
+        self._compressed = compression == "gzip"
         self._headers = _headers(headers or {})
+        if self._compressed:
+            self._headers["Content-Encoding"] = "gzip"
         self._secrets = _secrets(self._url, headers or {})
         self._proto = Proto()
         self._resource_attributes = dict(resource_attributes or {})
@@ -150,7 +155,7 @@ class OtlpExporter:
     ) -> Verdict:
         try:
             async with asyncio.timeout(timeout):  # not httpx's, which begins anew with every byte
-                body = await _in_turns(self._body(*source()))
+                body = await in_turns(self._body(*source()))
                 verdict = await self._post(transport, body)
         except TimeoutError:
             verdict = Verdict(f"not done within {timeout:g} s", retryable=True)
@@ -163,13 +168,7 @@ class OtlpExporter:
 
     def _body(self, snapshot: Snapshot, totals: Totals) -> Generator[None, None, bytes]:
         encoded = yield from encoding(snapshot, totals, self._resource_attributes)
-        # Level 1 takes a third of the time of the default, for 5 % more bytes.
-        packer = zlib.compressobj(level=1, wbits=31)
-        packed = []
-        for start in range(0, len(encoded), _COMPRESSED_AT_ONCE):
-            packed.append(packer.compress(encoded[start : start + _COMPRESSED_AT_ONCE]))
-            yield
-        return b"".join((*packed, packer.flush()))
+        return (yield from compressing(encoded)) if self._compressed else encoded
 
     async def _post(self, transport: httpx.AsyncHTTPTransport, body: bytes) -> Verdict:
         request = httpx.Request("POST", self._url, headers=self._headers, content=body)
@@ -236,16 +235,6 @@ def pause_after(failures: int, chance: float) -> float:
     return longest * (0.5 + chance / 2)
 
 
-async def _in_turns(steps: Generator[None, None, bytes]) -> bytes:
-    """What *steps* come to, with a turn of the event loop between them."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return bytes(done.value)
-        await asyncio.sleep(0)
-
-
 def _seconds(retry_after: str | None, now: float) -> float | None:
     """What ``Retry-After`` asks for: seconds, or a date. None for nonsense."""
     if retry_after is None:
@@ -291,7 +280,6 @@ def _headers(given: Mapping[str, str]) -> httpx.Headers:
             )
     headers = httpx.Headers(given)
     headers["Content-Type"] = "application/x-protobuf"
-    headers["Content-Encoding"] = "gzip"
     headers.setdefault("User-Agent", f"pool_monitor/{__version__}")
     return headers
 

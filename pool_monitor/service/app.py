@@ -3,6 +3,7 @@
 Mount it in a Starlette or FastAPI service, or let the monitor serve it on its own Unix socket (server.py); the
 URLs are the same.
 
+    GET /                        these URLs
     GET /v1/snapshot?window=5m   one Snapshot as JSON
     GET /v1/stream?window=5m     a Snapshot at every tick, as server-sent events; comments in between as heartbeat.
                                  It ends when the monitor is left. When the server stops, the event ``again`` comes
@@ -11,9 +12,12 @@ URLs are the same.
     GET /v1/range?start=&end=&step=&pool=&operation=&worker=
                                  a Range as JSON, from memory or, where that does not reach, from the history;
                                  start and end in seconds since the epoch
-    GET /metrics                 everything counted since the monitor was entered, for Prometheus
+    GET /metrics?window=5m       everything counted since the monitor was entered, for Prometheus; the percentiles in it
+                                 are those of the window
     GET /livez                   200 while the event loop turns
     GET /readyz                  200 when every pool can take calls, else 503 and why not
+
+Answers but the stream are compressed for those who accept gzip, from 1 KiB on.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from pool_monitor.errors import ConfigError, UnknownName
-from pool_monitor.export import prometheus
+from pool_monitor.export import gzipped, prometheus
 from pool_monitor.metrics import Metrics
 from pool_monitor.service import AGAIN
 from pool_monitor.service.listener import Listener
@@ -46,6 +50,7 @@ HEARTBEAT = 2.0  # seconds of silence after which a stream says that it is alive
 VIEWERS_MAX = 16  # streams at once; each costs an encoding per tick at most
 LOOK = 0.25  # seconds between looks at whether the server is stopping: it waits for its streams
 LIFE = 8.0  # seconds after which a stream ends that cannot see that: most supervisors kill after ten
+COMPRESSED_FROM = 1024  # bytes: what is smaller fits into one packet as it is
 _EVENTS = "text/event-stream"
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _encode = msgspec.json.Encoder().encode
@@ -74,8 +79,12 @@ class Source(Protocol):
 def make_app(source: Source) -> Starlette:
     """The app over one monitor."""
 
+    async def index(request: Request) -> Response:
+        mounted_at = request.scope.get("root_path", "")
+        return PlainTextResponse("".join(f"{mounted_at}{route.path}\n" for route in routes[1:]))
+
     async def snapshot(request: Request) -> Response:
-        return _json(source.snapshot(_window(request)))
+        return await _json(request, source.snapshot(_window(request)))
 
     async def stream(request: Request) -> Response:
         window = _window(request)
@@ -87,7 +96,7 @@ def make_app(source: Source) -> Starlette:
         return _Stream(source, _events(source, window, first, Listener(request.scope.get("server"))))
 
     async def summary(request: Request) -> Response:
-        return _json(source.metrics.summary(request.query_params.get("window", "15m")))
+        return await _json(request, source.metrics.summary(request.query_params.get("window", "15m")))
 
     async def over_time(request: Request) -> Response:
         asked = dict(request.query_params)
@@ -95,12 +104,12 @@ def make_app(source: Source) -> Starlette:
         if start is None:
             raise ConfigError("start is missing: where the range begins, in seconds since the epoch")
         selection = {name: asked.get(name) for name in ("pool", "operation", "worker")}
-        return _json(await _range(source, start, end, asked.get("step"), selection))
+        return await _json(request, await _range(source, start, end, asked.get("step"), selection))
 
     async def metrics(request: Request) -> Response:
         kind = prometheus.negotiate(request.headers.get("accept"))
-        page = prometheus.render(source.snapshot(), source.metrics.totals(), kind)
-        return Response(page, headers={"Content-Type": kind})  # with media_type, its charset might stand twice
+        page = prometheus.render(source.snapshot(_window(request)), source.metrics.totals(), kind)
+        return await _answer(request, page, kind)
 
     async def livez(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -111,16 +120,18 @@ def make_app(source: Source) -> Starlette:
             "ok\n" if reason is None else f"{reason}\n", status_code=200 if reason is None else 503
         )
 
+    routes = [
+        Route("/", index),
+        Route("/v1/snapshot", snapshot),
+        Route("/v1/stream", stream),
+        Route("/v1/summary", summary),
+        Route("/v1/range", over_time),
+        Route("/metrics", metrics),
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+    ]
     return Starlette(
-        routes=[
-            Route("/v1/snapshot", snapshot),
-            Route("/v1/stream", stream),
-            Route("/v1/summary", summary),
-            Route("/v1/range", over_time),
-            Route("/metrics", metrics),
-            Route("/livez", livez),
-            Route("/readyz", readyz),
-        ],
+        routes=routes,
         exception_handlers={ConfigError: _refused(400), UnknownName: _refused(404)},
     )
 
@@ -143,8 +154,17 @@ def _refused(status: int) -> Callable[[Request, Exception], Response]:
     return lambda _request, error: JSONResponse({"error": str(error)}, status_code=status)
 
 
-def _json(value: Any) -> Response:
-    return Response(_encode(value), media_type="application/json")
+async def _json(request: Request, value: Any) -> Response:
+    return await _answer(request, _encode(value), "application/json")
+
+
+async def _answer(request: Request, body: bytes, kind: str) -> Response:
+    """*body*, compressed where that is wanted and worth it."""
+    headers = {"Content-Type": kind, "Vary": "Accept-Encoding"}  # with media_type, its charset might stand twice
+    if len(body) >= COMPRESSED_FROM and gzipped.accepted(request.headers.get("accept-encoding")):
+        body = await gzipped.in_turns(gzipped.compressing(body))
+        headers["Content-Encoding"] = "gzip"
+    return Response(body, headers=headers)
 
 
 def _number(asked: dict[str, str], name: str) -> float | None:

@@ -1,0 +1,44 @@
+"""Gzip, a piece at a time: a page may be megabytes, and the service has other work for its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Generator
+
+AT_ONCE = 128 * 1024
+"""Bytes: about a millisecond's work."""
+
+
+def compressing(body: bytes) -> Generator[None, None, bytes]:
+    """*body* in gzip, in steps of about a millisecond."""
+    # Level 1 takes a third of the time of the default, for 5 % more bytes.
+    packer = zlib.compressobj(level=1, wbits=31)
+    packed = []
+    for start in range(0, len(body), AT_ONCE):
+        packed.append(packer.compress(body[start : start + AT_ONCE]))
+        yield
+    return b"".join((*packed, packer.flush()))
+
+
+async def in_turns(steps: Generator[None, None, bytes]) -> bytes:
+    """What *steps* come to, with a turn of the event loop between them."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return bytes(done.value)
+        await asyncio.sleep(0)
+
+
+def accepted(accept_encoding: str | None) -> bool:
+    """Whether an Accept-Encoding header allows gzip. ``*`` does, when gzip is not named."""
+    qualities: dict[str, float] = {}
+    for wish in (accept_encoding or "").lower().split(","):
+        coding, _, parameter = wish.partition(";")
+        name, _, value = parameter.partition("=")
+        try:
+            qualities[coding.strip()] = float(value) if name.strip() == "q" else 1.0
+        except ValueError:
+            continue  # cannot be understood, so it asks for nothing
+    return qualities.get("gzip", qualities.get("x-gzip", qualities.get("*", 0.0))) > 0
