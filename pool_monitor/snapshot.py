@@ -304,8 +304,8 @@ class MonitorView(Struct, frozen=True, kw_only=True):
     otlp: OtlpView | None = None
     """None: nothing is sent."""
     weights: dict[str, int] = {}
-    """Events it counts that a filter thins out: how many one that is heard stands for, and was counted as; 0: none is
-    heard, so what is counted from them stands still.
+    """Events that Snapshots are made of and a filter thins out: how many one that is emitted stands for, and was
+    counted as; 0: none is emitted, so what is counted from them stands still.
     """
 
 

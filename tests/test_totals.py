@@ -233,6 +233,16 @@ def test_an_event_that_cannot_be_read_is_left_out_and_counted(collector: Collect
     assert collector.collecting
 
 
+def test_an_event_that_no_snapshot_needs_may_be_denied_without_a_notice(collector: Collector) -> None:
+    telemetry.configure(deny=["pool.worker.log", "pool.worker.health_check"])
+    try:
+        assert collector.self_view().weights == {}
+        telemetry.configure(deny=["pool.operation.stop"])
+        assert collector.self_view().weights == {"pool.operation.stop": 0}
+    finally:
+        telemetry.configure()
+
+
 def test_names_of_counters_are_all_different() -> None:
     assert len({counted.name for counted in COUNTED}) == len(COUNTED)
 

@@ -246,6 +246,10 @@ class Collector:
         return self._drift
 
     def _handlers(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
+        return self._of_snapshots() | {f"{self.id}.{name}": pair for name, pair in self._occurred.handlers.items()}
+
+    def _of_snapshots(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
+        """Of those, what Snapshots are made of."""
         return {
             f"{self.id}.stop": (OPERATION_STOP, self._on_stop),
             f"{self.id}.exception": (OPERATION_EXCEPTION, self._on_exception),
@@ -254,7 +258,6 @@ class Collector:
             f"{self.id}.error": (POOL_ERROR, self._on_error),
             f"{self.id}.failure": (HANDLER_FAILURE, self._on_handler_failure),
             f"{self.id}.filter": (TELEMETRY_FILTER, self._on_filter),
-            **{f"{self.id}.{name}": handler for name, handler in self._occurred.handlers.items()},
         }
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -342,7 +345,7 @@ class Collector:
             viewers=viewers,
             weights={
                 spec.dotted: weight
-                for spec, _function in self._handlers().values()
+                for spec, _function in self._of_snapshots().values()
                 if (weight := telemetry.weight(spec.name)) != 1
             },
         )
