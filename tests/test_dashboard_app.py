@@ -15,6 +15,7 @@ from pool_monitor.dashboard.app import Dashboard, run
 from pool_monitor.dashboard.style import STYLES
 from pool_monitor.dashboard.terminal import borrowed, can_run, glyphs_for
 from pool_monitor.dashboard.viewer import Viewer
+from pool_monitor.errors import PoolError
 from pool_monitor.view import ASCII, UNICODE, Meaning, Mode, plain
 from tests import samples
 
@@ -347,6 +348,40 @@ async def test_a_frame_is_shown_and_the_next_one_replaces_it() -> None:
         feed.queue.put_nowait(samples.snapshot(30))
         await until(lambda: "up 12m34s  ● LIVE" in shown(app), app)
     assert feed.closed == ["5m"]
+
+
+async def test_a_status_stands_below_the_page_and_is_asked_for_with_every_frame() -> None:
+    feed = HandFeed(samples.snapshot())
+    said = iter(["1 of 3 lines \x1b[2J", "2 of 3 lines", *["3 of 3 lines"] * 9])
+    app = Dashboard(feed, title="text", interval=60.0, window="5m", status=lambda: next(said))
+    async with app.run_test(size=SIZE):
+        for _ in range(3):
+            feed.queue.put_nowait(samples.snapshot())
+        await until(lambda: "3 of 3 lines" in shown(app), app)
+        *page, status = shown(app).splitlines()
+        assert status == " 3 of 3 lines"
+        assert plain(app.viewer.page((80, 23), 0.0)) == "\n".join([*page, ""])
+
+
+async def test_ctrl_c_is_passed_on_before_the_dashboard_quits() -> None:
+    pressed: list[str] = []
+    app = Dashboard(
+        HandFeed(samples.snapshot()), title="text", interval=1.0, window="5m", interrupt=lambda: pressed.append("^C")
+    )
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("ctrl+c")
+    assert pressed == ["^C"]
+    assert not app.is_running
+
+
+async def test_an_input_thread_that_fails_is_an_error_and_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    app = dashboard(HandFeed(samples.snapshot()))
+    async with app.run_test(size=SIZE):
+        app.panic("a traceback")
+        while app.is_running:
+            await asyncio.sleep(0.001)
+    assert isinstance(app.failure, PoolError)
+    assert "a traceback" not in capfd.readouterr().err
 
 
 async def test_only_changed_lines_are_painted() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,17 +21,24 @@ from anyio import CancelScope
 from rich.segment import Segment
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Resize
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from pool_monitor.dashboard.driver import Driver
 from pool_monitor.dashboard.style import STYLES
 from pool_monitor.dashboard.terminal import borrowed, glyphs_for
 from pool_monitor.dashboard.viewer import Viewer
+from pool_monitor.errors import PoolError
 from pool_monitor.view import WINDOWS
+from pool_monitor.view.text import Size, Span, clean, fit_line
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from textual.driver import Driver as TextualDriver
+
     from pool_monitor.dashboard.feed import Feed
     from pool_monitor.view import Kind, Line
 
@@ -70,7 +77,8 @@ class Dashboard(App[None]):
 
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        _key("q,ctrl+c", "quit"),
+        _key("q", "quit"),
+        _key("ctrl+c", "interrupt"),
         _key("space", "pause"),
         *(_key(str(number), f"window('{name}')") for number, name in enumerate(WINDOWS, 1)),
         _key("plus,equals_sign", "longer(1)"),
@@ -89,7 +97,16 @@ class Dashboard(App[None]):
         _key("enter", "leave_page"),
     ]
 
-    def __init__(self, feed: Feed, *, title: str, interval: float, window: str) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        *,
+        title: str,
+        interval: float,
+        window: str,
+        status: Callable[[], str] | None = None,
+        interrupt: Callable[[], None] | None = None,
+    ) -> None:
         if os.environ.get("NO_COLOR") == "":
             del os.environ["NO_COLOR"]  # means nothing by its own rules, but Textual would take it for set
         # Without ansi_color Textual turns the 16 colours into RGB of its own choice: greys under NO_COLOR.
@@ -98,6 +115,7 @@ class Dashboard(App[None]):
         self.animation_level = "none"
         self.title = title
         self.feed = feed
+        self.status, self.interrupt = status, interrupt
         self.failure: BaseException | None = None
         self.viewer = Viewer(
             asyncio.get_running_loop().time(),
@@ -109,7 +127,7 @@ class Dashboard(App[None]):
         self.page = Page()
         self._following: asyncio.Task[None] | None = None
         self._one_window = CancelScope()
-        self._room = self.size
+        self._room = self._page_size(self.size)
         self._painted_mode = self.viewer.mode(self._now())
 
     def compose(self) -> ComposeResult:
@@ -126,17 +144,30 @@ class Dashboard(App[None]):
             await asyncio.wait({self._following})
 
     def on_resize(self, event: Resize) -> None:
-        self._room = event.size  # self.size is still the old one here
+        self._room = self._page_size(event.size)  # self.size is still the old one here
         self.repaint()
 
     def repaint(self) -> None:
         now = self._now()
         self._painted_mode = self.viewer.mode(now)
-        self.page.show(self.viewer.page(self._room, now))
+        lines = self.viewer.page(self._room, now)
+        if self.status is not None and self._room.height:
+            lines = [*lines, fit_line([Span(f" {clean(self.status())}", "strong")], self._room.width)]
+        self.page.show(lines)
+
+    def _page_size(self, size: tuple[int, int]) -> Size:
+        """What is left of *size* for the page: all but the line of the status."""
+        width, height = size
+        return Size(width, max(height - 1, 0) if self.status is not None else height)
 
     def action_pause(self) -> None:
         self.viewer.toggle_pause()
         self.repaint()
+
+    def action_interrupt(self) -> None:
+        if self.interrupt is not None:
+            self.interrupt()
+        self.exit()
 
     def action_window(self, window: str) -> None:
         if self.viewer.choose_window(window):
@@ -200,21 +231,42 @@ class Dashboard(App[None]):
             self.failure = task.exception()
             self.exit()
 
+    def get_driver_class(self) -> type[TextualDriver]:
+        found = super().get_driver_class()
+        return Driver if found is LinuxDriver else found
+
+    def panic(self, *_renderables: RenderableType) -> None:
+        """Textual calls this when its input thread fails, to print a traceback and leave with exit code 0."""
+        if self.failure is None and self._exception is None:
+            self.failure = PoolError("the dashboard has ended: its terminal can no longer be read")
+        self._close_messages_no_wait()
+
     def _fatal_error(self) -> None:
         """Textual calls this after an unexpected exception, to print it. `run` raises it instead."""
         self._close_messages_no_wait()
 
 
-async def run(feed: Feed, *, title: str = "this process", interval: float = 1.0, window: str = "5m") -> None:
+async def run(
+    feed: Feed,
+    *,
+    title: str = "this process",
+    interval: float = 1.0,
+    window: str = "5m",
+    status: Callable[[], str] | None = None,
+    interrupt: Callable[[], None] | None = None,
+) -> None:
     """Show the dashboard until the person quits (q, Ctrl-C), SIGTERM or SIGHUP comes, or the caller is cancelled.
 
     Runs inside the caller's loop and leaves nothing behind in it: no task, no signal handler, and the terminal as
     it was, whatever ends it. *title* names the source while there is nothing to show, *interval* is how many
     seconds apart frames should come (after 2.5 of them without one the page says STALE).
 
-    Raises what the feed raised. Ask `can_run` before.
+    *status* returns a line of text that is shown below the page and asked for with every frame. *interrupt* is called
+    when the person presses Ctrl-C, before the dashboard quits.
+
+    Raises what the feed raised, and PoolError when the terminal can no longer be read. Ask `can_run` before.
     """
-    app = Dashboard(feed, title=title, interval=interval, window=window)
+    app = Dashboard(feed, title=title, interval=interval, window=window, status=status, interrupt=interrupt)
     with borrowed(app.exit):
         # Textual swallows a cancellation of its own task. So it gets one of its own, and we pass ours on.
         task = asyncio.create_task(app.run_async(mouse=False), name="pool-monitor dashboard")

@@ -1,0 +1,48 @@
+"""What is typed into the dashboard, whatever bytes that are.
+
+Textual's own input thread decodes strictly and trusts its parser: one byte that is no UTF-8 (a Latin-1 terminal, a cut
+paste), or a key sequence with an absurd number, would end the dashboard.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import selectors
+from collections.abc import Callable, Iterable
+
+from textual._xterm_parser import XTermParser
+from textual.drivers.linux_driver import LinuxDriver
+from textual.message import Message
+
+_CHUNK = 4096
+_TICK = 0.1  # seconds until a lone Esc counts as the key
+
+
+class Driver(LinuxDriver):
+    """Ignores what it cannot read."""
+
+    def run_input_thread(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        parser = XTermParser(self._debug)
+        with selectors.SelectSelector() as selector:
+            selector.register(self.fileno, selectors.EVENT_READ)
+            while not self.exit_event.is_set():
+                text = ""
+                if selector.select(_TICK):
+                    data = os.read(self.fileno, _CHUNK)
+                    if not data:
+                        return  # the terminal has hung up
+                    text = decoder.decode(data)
+                for char in text:  # one by one, so that what cannot be understood does not take the rest along
+                    parser = self._passed_on(parser, parser.feed, char)
+                parser = self._passed_on(parser, parser.tick)
+
+    def _passed_on(self, parser: XTermParser, read: Callable[..., Iterable[Message]], *text: str) -> XTermParser:
+        """Pass on the keys that *read* finds. The parser for what follows: another one, if this one has failed."""
+        try:
+            for event in read(*text):
+                self.process_message(event)
+        except Exception:  # noqa: BLE001 - whatever it is, the next key may be a good one
+            return XTermParser(self._debug)
+        return parser
