@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-import os
+import io
 import shutil
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
+
+from pool_monitor.cli import output
+
+if TYPE_CHECKING:
+    from pool_monitor.errors import PoolError
 
 COMMANDS = {
     "demo": "A real pool under a real load, with the dashboard.",
@@ -22,6 +30,12 @@ EXIT_FAILED = 1  # some operations failed, or a check found something
 EXIT_USAGE = 2  # usage or configuration
 EXIT_UNREACHABLE = 3
 EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141  # the reader of our output has enough: 128 and the number of SIGPIPE, as of programs that it ends
+
+closed_at_start: frozenset[int] = frozenset()
+"""Which of descriptors 0, 1 and 2 the program was started without."""
+
+_OF_STREAMS = {errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG}  # of a write to a stream click has
 
 
 def paper() -> int:
@@ -39,6 +53,24 @@ class _Lazy(click.Group):
         found: click.Command = importlib.import_module(f"pool_monitor.cli.{name}").command
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
+            ctx.fail(f"No such command {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # which click would make exit code 1
+            raise output.ReaderHasLeft from error
+
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -51,28 +83,53 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The program ``pool-monitor``. Exit codes: 0 well, 1 something failed, 2 usage, 3 unreachable, 130 interrupted."""
-    from pool_monitor.errors import ConfigError, ConnectError, PoolError, StartError, UnknownOperation
+    """The program ``pool-monitor``. Exit codes: 0 well, 1 something failed, 2 usage, 3 unreachable, 130 interrupted,
+    141 the reader of the output has enough.
+    """
+    global closed_at_start
+    closed_at_start = output.occupy_closed()
+    code = _code(lambda: cli.main(prog_name="pool-monitor", standalone_mode=False) or 0)
+    # What was printed may still be on its way, and fail there.
+    sys.exit(_code(output.finish) or code)
 
-    code = 0
+
+def _code(work: Callable[[], int | None]) -> int:
+    """Do *work*; the exit code for how that went. Failures are reported in words."""
+    from pool_monitor.errors import PoolError
+
     try:
-        code = cli.main(prog_name="pool-monitor", standalone_mode=False) or 0
+        return work() or 0
     except click.exceptions.Exit as leaving:
-        code = leaving.exit_code
+        return leaving.exit_code
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        text = io.StringIO()
+        error.show(file=text)
+        output.say(text.getvalue().rstrip())
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        code = EXIT_INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_FAILED
+        output.say("interrupted")
+        return EXIT_INTERRUPTED
+    except (BrokenPipeError, output.ReaderHasLeft):
+        output.let_go(sys.stdout)
+        return EXIT_PIPE
     except PoolError as error:
-        click.echo(f"Error: {error}", err=True)
-        for note in getattr(error, "__notes__", []):
-            if "Traceback" in note:  # else it repeats the message
-                click.echo(note, err=True)
-        wrong_usage = isinstance(error, ConfigError | StartError | UnknownOperation)
-        code = EXIT_USAGE if wrong_usage else EXIT_UNREACHABLE if isinstance(error, ConnectError) else EXIT_FAILED
-    sys.exit(code)
+        return _failed(error)
+    except OSError as error:
+        if error.filename is not None or error.errno not in _OF_STREAMS:
+            raise
+        output.let_go(sys.stdout)
+        output.say(f"Error: stdout: writing failed: {error.strerror}")
+        return EXIT_FAILED
+
+
+def _failed(error: PoolError) -> int:
+    """Report *error*; the exit code that belongs to it."""
+    from pool_monitor.errors import ConfigError, ConnectError, StartError, UnknownOperation
+
+    output.say(f"Error: {error}")
+    for note in getattr(error, "__notes__", []):
+        if "Traceback" in note:  # else it repeats the message
+            output.say(note)
+    if isinstance(error, ConfigError | StartError | UnknownOperation):
+        return EXIT_USAGE
+    return EXIT_UNREACHABLE if isinstance(error, ConnectError) else EXIT_FAILED

@@ -8,7 +8,8 @@ import click
 
 from pool_monitor.cli import paper
 from pool_monitor.cli.options import WINDOW
-from pool_monitor.dashboard.terminal import can_run
+from pool_monitor.cli.output import say, screen_taken, show
+from pool_monitor.dashboard.terminal import can_run, glyphs_here
 from pool_monitor.service.client import fetch, resolve
 from pool_monitor.service.discovery import services
 from pool_monitor.view.report import report
@@ -20,8 +21,8 @@ from pool_monitor.view.report import report
 def command(address: str | None, window: str) -> None:
     """Watch a running service; ? shows the keys, q leaves. Watching changes nothing in the service.
 
-    ADDRESS is a service's name or pid, a socket's path or a URL; without it, the only service running here, or your
-    choice. Where there is no terminal, the state is printed once.
+    ADDRESS is a service's name or pid, a socket's path, a URL or HOST:PORT; without it, the only service running here,
+    or your choice. Where there is no terminal, the state is printed once.
     """
     asyncio.run(_watch(address or _chosen(), window))
 
@@ -32,7 +33,7 @@ def _chosen() -> str | None:
     if len(running) < 2:
         return None
     for number, one in enumerate(running, 1):
-        click.echo(f"  {number}  {one.id}", err=True)
+        say(f"  {number}  {one.id}")
     number = click.prompt("Which one", type=click.IntRange(1, len(running)), default=1, err=True)
     return running[number - 1].id
 
@@ -41,11 +42,12 @@ async def _watch(wanted: str | None, window: str) -> None:
     address = resolve(wanted)
     first = await fetch(address, window)  # so that a wrong address is an error and no waiting screen
     if not can_run():
-        click.echo(report(first, width=paper()), nl=False)
-        click.echo("no terminal to draw on: printed once", err=True)
+        show(report(first, width=paper(), glyphs=glyphs_here()))
+        say("no terminal to draw on: printed once")
         return
     from pool_monitor.dashboard.app import run
     from pool_monitor.dashboard.remote import RemoteFeed
 
     # By name when none was wanted in particular: the one that is left, should this one go, may be another service.
-    await run(RemoteFeed(wanted or address.label), title=first.service.name, window=window)
+    with screen_taken():
+        await run(RemoteFeed(wanted or address.label), title=first.service.name, window=window)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 
 import click
 
 from pool_monitor.cli import paper
+from pool_monitor.cli.output import on_a_terminal, say, screen_taken, show
+from pool_monitor.dashboard.terminal import can_run, glyphs_here
 from pool_monitor.demo.load import drive
 from pool_monitor.demo.worker import FAULTS
 from pool_monitor.metrics import WINDOWS
@@ -39,10 +40,8 @@ def command(duration: float | None, headless: bool, size: int, faults: tuple[str
 
     Shows the dashboard until q is pressed; `pool-monitor dashboard` in another terminal shows it too.
     """
-    from pool_monitor.dashboard.terminal import can_run
-
     if not headless and not can_run():
-        click.echo("no terminal to draw on: going on as with --headless", err=True)
+        say("no terminal to draw on: going on as with --headless")
         headless = True
     asyncio.run(_demo(duration, headless, size, list(faults)))
 
@@ -63,12 +62,12 @@ async def _demo(duration: float | None, headless: bool, size: int, faults: list[
             await asyncio.wait([load])
             uptime = monitor.snapshot().uptime
             window = next((name for name, window in WINDOWS.items() if window.seconds >= uptime), _LONGEST)
-            click.echo(report(monitor.snapshot(window), width=paper()), nl=False)
+            show(report(monitor.snapshot(window), width=paper(), glyphs=glyphs_here()))
 
 
 async def _wait(seconds: float) -> None:
     """Let *seconds* pass, and say so to whoever waits at a terminal."""
-    if not sys.stderr.isatty():
+    if not on_a_terminal():
         await asyncio.sleep(seconds)
         return
     from rich.console import Console
@@ -87,6 +86,6 @@ async def _watch(monitor: Monitor, duration: float | None) -> None:
     from pool_monitor.dashboard.app import run
     from pool_monitor.dashboard.feed import LocalFeed
 
-    with contextlib.suppress(TimeoutError):
+    with screen_taken(), contextlib.suppress(TimeoutError):
         async with asyncio.timeout(duration):
             await run(LocalFeed(monitor.snapshot), title="demo", window="1m")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import Callable
 from datetime import datetime
 
@@ -12,8 +10,9 @@ import click
 import msgspec
 
 from pool_monitor.cli import paper
+from pool_monitor.cli.output import show, show_json, write
 from pool_monitor.cli.sources import Answer, Asked, Step, from_service, from_store, is_store
-from pool_monitor.dashboard.terminal import glyphs_for
+from pool_monitor.dashboard.terminal import glyphs_here
 from pool_monitor.export import hdr
 from pool_monitor.export.tabular import to_csv
 from pool_monitor.metrics import WINDOWS
@@ -36,7 +35,7 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 @click.argument("source", required=False, metavar="[ADDRESS|STORE.db]")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option("--window", type=click.Choice(list(WINDOWS)), help="How far to look back.")
-@click.option("--since", metavar="24h", help="The same, of a history: any length of time, such as 90m or 7d.")
+@click.option("--since", metavar="24h", help="The same, of a history: any length of time, such as 90m, 7d or 2w.")
 @click.option(
     "--start", callback=_moment, metavar="TIME", help="From when on; ISO 8601, local time if it names no zone."
 )
@@ -53,7 +52,8 @@ def command(
 ) -> None:
     """Say what happened: calls, errors, latencies, by operation and worker, and when it was at its worst.
 
-    ADDRESS is a running service: its name or pid, a socket's path or a URL; without it, the only one running here.
+    ADDRESS is a running service: its name or pid, a socket's path, a URL or HOST:PORT; without it, the only one
+    running here.
     It tells of a window, 15m by default. STORE.db is the file of a history, whether its process still runs or not; of
     that, the last 24 hours there are, or what --since, --start and --end say.
 
@@ -82,28 +82,25 @@ def command(
 
 
 def _text(found: Answer) -> None:
-    glyphs = glyphs_for(os.environ, sys.stdout.encoding or "utf-8")
-    click.echo(postmortem.text(found.report, width=paper(), glyphs=glyphs), nl=False)
+    show(postmortem.text(found.report, width=paper(), glyphs=glyphs_here()))
 
 
 def _markdown(found: Answer) -> None:
-    click.echo(postmortem.markdown(found.report), nl=False)
+    show(postmortem.markdown(found.report))
 
 
 def _json(found: Answer) -> None:
     text = msgspec.json.encode(found.report)
-    click.echo(msgspec.json.format(text, indent=2) if sys.stdout.isatty() else text)
+    show_json(text, msgspec.json.format(text, indent=2))
 
 
 def _csv(found: Answer) -> None:
-    for piece in to_csv(Step, found.steps):
-        click.echo(piece, nl=False)
+    write(to_csv(Step, found.steps))
 
 
 def _hlog(found: Answer) -> None:
     assert found.recorded is not None
-    for piece in hdr.log(found.recorded):
-        click.echo(piece, nl=False)
+    write(hdr.log(found.recorded))
 
 
 _FORMATS: dict[str, Callable[[Answer], None]] = {

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 
 import click
 import msgspec
 
 from pool_monitor.cli.options import WINDOW
+from pool_monitor.cli.output import show_json
 from pool_monitor.service.client import fetch, resolve
 
 
@@ -18,9 +18,9 @@ from pool_monitor.service.client import fetch, resolve
 def command(address: str | None, window: str) -> None:
     """Print one Snapshot of a running service as JSON.
 
-    ADDRESS is a service's name or pid, a socket's path or a URL; without it, the only service running here.
+    ADDRESS is a service's name or pid, a socket's path, a URL or HOST:PORT; without it, the only service running here.
     The schema is versioned: fields are added, never changed, while "version" stays.
     """
     taken = asyncio.run(fetch(resolve(address), window))
     text = msgspec.json.encode(taken)
-    click.echo(msgspec.json.format(text, indent=2) if sys.stdout.isatty() else text)
+    show_json(text, msgspec.json.format(text, indent=2))

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from pool_monitor import cli
 from pool_monitor.errors import ConfigError, PoolError
 
 _CHUNK = 1 << 16
@@ -94,6 +95,8 @@ def opened(path: str, *, to_write: bool = False) -> Iterator[Stream]:
         on_disk = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
         if to_write and on_disk and file.readable():
             _lock(file, name)
+            if not _is_there(file, name):
+                raise ConfigError(f"{name}: another run has just replaced it; give the same command again")
             file.seek(0)
         yield Stream(name, file, on_disk)
 
@@ -101,6 +104,8 @@ def opened(path: str, *, to_write: bool = False) -> Iterator[Stream]:
 def _open(path: str, to_write: bool) -> tuple[str, BinaryIO]:
     name = path if path != "-" else "stdout" if to_write else "stdin"
     try:
+        if path == "-" and int(to_write) in cli.closed_at_start:
+            raise ConfigError(f"{name}: is closed")
         if path == "-":
             return name, open(int(to_write), "wb" if to_write else "rb", closefd=False)
         special = Path(path).exists() and not Path(path).is_file()
@@ -117,6 +122,13 @@ def _lock(file: BinaryIO, name: str) -> None:
         raise ConfigError(f"{name}: another run is writing to it") from error
     except OSError:
         pass  # a file system without locks
+
+
+def _is_there(file: BinaryIO, name: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(name))  # noqa: PTH116 - beside fstat
+    except OSError:
+        return False
 
 
 async def _ready(fd: int, *, to_write: bool = False) -> None:

@@ -38,6 +38,11 @@ def glyphs_for(environ: Mapping[str, str], encoding: str = "utf-8") -> Glyphs:
     return UNICODE if all("utf8" in name.lower().replace("-", "") for name in names) else ASCII
 
 
+def glyphs_here() -> Glyphs:
+    """The glyphs for what is printed to stdout."""
+    return glyphs_for(os.environ, getattr(sys.stdout, "encoding", None) or "utf-8")
+
+
 @contextmanager
 def borrowed(leave: Callable[[], None]) -> Iterator[None]:
     """Lend process and running loop to Textual, and undo what it changes: signal handlers, the loop's task factory.

@@ -42,7 +42,7 @@ POINTS = 4000
 INSTANT_LIMIT = 6 * 10**10
 """Most seconds from the epoch, back or ahead, that are a time: what a datetime of any time zone can say."""
 BY = ("operation", "worker", "category", "session_kind")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604_800}
 
 
 class Span(NamedTuple):
@@ -76,18 +76,19 @@ class Selection(NamedTuple):
 
 
 def seconds_of(text: Any, what: str = "step") -> int:
-    """A length of time in whole seconds, from ``"10s"``, ``"5m"``, ``"1h"``, ``"7d"`` or a number of seconds.
+    """A length of time in whole seconds, from ``"10s"``, ``"5m"``, ``"1h"``, ``"7d"``, ``"2w"`` or a number of seconds.
 
     Raises ConfigError for anything else, and for less than a second.
     """
-    if isinstance(text, str) and text[:-1].isdecimal() and text[-1] in _UNITS:
-        seconds = float(text[:-1]) * _UNITS[text[-1]]
+    seconds = math.nan
+    if isinstance(text, str):
+        number, unit = (text, "s") if text.isdecimal() else (text[:-1], text[-1:])
+        if number.isdecimal() and unit in _UNITS:
+            seconds = float(number) * _UNITS[unit]
     elif isinstance(text, int | float) and not isinstance(text, bool):
         seconds = float(text)
-    else:
-        seconds = math.nan
     if not (1 <= seconds < 1e10 and seconds.is_integer()):
-        raise ConfigError(f"{what}={text!r}: needs whole seconds, at least one: such as '10s', '5m', '1h' or 10")
+        raise ConfigError(f"{what}={text!r}: needs whole seconds, at least one: such as 10, '10s', '5m', '7d' or '2w'")
     return int(seconds)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from pool_monitor.service import AGAIN
 from pool_monitor.service.discovery import Service, file_name, runtime_dir, services
 from pool_monitor.snapshot import SCHEMA_VERSION, Snapshot
 
+_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}(/.*)?", re.ASCII)
 _TIMEOUT = 5.0  # seconds without a byte after which a service is taken for gone; its heartbeat comes every 2 s
 _decode = msgspec.json.Decoder(Snapshot).decode
 
@@ -35,14 +38,14 @@ class Address(NamedTuple):
 
 
 def resolve(address: str | None) -> Address:
-    """What the user wrote, or nothing, as an `Address`: a socket's path, a URL, a service's name or pid.
+    """What the user wrote, or nothing, as an `Address`: a socket's path, a URL, ``HOST:PORT``, a service's name or pid.
 
     Without an address: the only service running here. Raises ConnectError, listing what there is, when that does
     not settle it.
     """
-    if address is not None and address.startswith(("http://", "https://")):
-        _check_url(address)
-        return Address(address, None, address.rstrip("/"))
+    if address is not None and (url := _url(address)):
+        _check_url(url)
+        return Address(address, None, url.rstrip("/"))
     if address is not None and ("/" in address or address.endswith(".sock")):
         path = Path(address)
         try:
@@ -64,6 +67,13 @@ def resolve(address: str | None) -> Address:
     if fitting:
         raise ConnectError(f"several services are running; name one:\n{_listed(fitting)}")
     raise ConnectError(f"no service {address!r}; there are\n{_listed(running)}")
+
+
+def _url(address: str) -> str | None:
+    """*address* as a URL, if it is one or lacks no more than the ``http://``."""
+    if address.startswith(("http://", "https://")):
+        return address
+    return f"http://{address}" if _HOST_PORT.fullmatch(address) and not os.path.lexists(address) else None
 
 
 def _check_url(address: str) -> None:

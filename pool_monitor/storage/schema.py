@@ -156,16 +156,16 @@ def connected(path: Path, target: str | Path, *, uri: bool = False) -> sqlite3.C
         connection.close()
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
             with path.open("rb") as file:
-                check_header(path, file.fileno())
+                check_header(path, file.fileno(), "name the file of a history, or a service")
         raise
     return connection
 
 
-def check_header(path: Path, descriptor: int) -> None:
+def check_header(path: Path, descriptor: int, remedy: str = "use another file for the history") -> None:
     """Raises ConfigError for a file that is no database at all: SQLite would call it damaged, or write over it."""
     begin = os.pread(descriptor, len(_MAGIC), 0)
     if begin and begin != _MAGIC:
-        raise ConfigError(f"{path}: is no history, but a file of another kind; use another file for the history")
+        raise ConfigError(f"{path}: is no history, but a file of another kind; {remedy}")
 
 
 def open_for_writing(path: Path, config: HistoryConfig) -> sqlite3.Connection:

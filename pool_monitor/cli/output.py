@@ -1,0 +1,235 @@
+"""What the commands write: remarks to stderr, results to stdout.
+
+Names, messages and tracebacks come from targets, files and other processes. This is the one place where they meet a
+terminal, so that none of them can move its cursor, set its title or turn its text around.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+from pool_monitor.errors import PoolError
+
+_NOTES = 20  # remarks that are kept while the screen is taken
+
+
+def printable(text: str) -> str:
+    """*text* with everything that acts on a terminal, or is invisible there, as an escape. Line ends stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if char == "\n" or char.isprintable() else _ESCAPES.get(char) or _escape(char) for char in text)
+
+
+_ESCAPES = {"\t": "    ", "\u00a0": " ", "\u3000": "  "}  # blanks that are no harm
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def escaped_json(text: str, *, ascii_only: bool = False) -> str:
+    """The same JSON with what `printable` would escape, or all that is not ASCII, in JSON's own escapes."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char if char == "\n" or (char.isprintable() and (char.isascii() or not ascii_only)) else _json_escape(char)
+        for char in text
+    )
+
+
+def _json_escape(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
+# -- remarks ----------------------------------------------------------------------------------------------------------
+
+
+class _Kept:
+    """Remarks made while a dashboard has the screen: the first `_NOTES`, and how many more there were."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.unsaid = 0
+
+    def keep(self, text: str) -> None:
+        if len(self.notes) < _NOTES:
+            self.notes.append(text)
+        else:
+            self.unsaid += 1
+
+
+_kept: _Kept | None = None
+
+
+def say(text: str) -> None:
+    """Write a remark to stderr, or keep it while a dashboard has the screen. Never raises: a terminal may be gone."""
+    if _kept is not None:
+        _kept.keep(text)
+    elif sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"{printable(text)}\n")
+            sys.stderr.flush()
+
+
+def on_a_terminal() -> bool:
+    """Whether a person reads the remarks."""
+    return _is_terminal(sys.stderr)
+
+
+class _Remarks(logging.Handler):
+    def filter(self, record: logging.LogRecord) -> bool:
+        # What the pool reports is in the answers, the summary or the dashboard.
+        ours = record.name.startswith("pool_monitor.") and record.name != "pool_monitor.output"
+        return not ours and bool(super().filter(record))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            say(self.format(record))
+        except Exception:  # noqa: BLE001 - as every handler of logging does
+            self.handleError(record)
+
+
+@contextlib.contextmanager
+def logged() -> Iterator[None]:
+    """Meanwhile log records become remarks: all output of workers, and the warnings of others, asyncio for one."""
+    root, output = logging.getLogger(), logging.getLogger("pool_monitor.output")
+    if any(isinstance(handler, _Remarks) for handler in root.handlers):
+        yield
+        return
+    handler, level = _Remarks(), output.level
+    root.addHandler(handler)
+    output.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        output.setLevel(level)
+
+
+@contextlib.contextmanager
+def screen_taken() -> Iterator[None]:
+    """Meanwhile a dashboard has the screen: nothing is written to it, and the first remarks follow afterwards."""
+    global _kept
+    kept = _kept = _Kept()
+    try:
+        with logged():
+            logging.captureWarnings(True)
+            try:
+                yield
+            finally:
+                logging.captureWarnings(False)
+    finally:
+        _kept = None
+        for note in kept.notes:
+            say(note)
+        if kept.unsaid:
+            say(f"and {kept.unsaid} more remarks")
+
+
+# -- results ----------------------------------------------------------------------------------------------------------
+
+
+class ReaderHasLeft(Exception):
+    """What we print is read by a program that has enough of it."""
+
+
+def show(text: str) -> None:
+    """Print *text* for people. What the encoding of stdout has no form for is escaped. Errors as for `write`."""
+    stream = _stdout()
+    encoding = stream.encoding or "utf-8"
+    text = printable(text) if _is_terminal(stream) else text
+    _write(stream, [text.encode(encoding, "backslashreplace").decode(encoding)])
+
+
+def show_json(data: bytes, pretty: bytes) -> None:
+    """Print JSON: *data* for programs, in UTF-8; on a terminal *pretty*, the same in more lines."""
+    if not _is_terminal(_stdout()):
+        write([data, b"\n"])
+        return
+    encoding = (_stdout().encoding or "").lower().replace("-", "")
+    _write(_stdout(), [escaped_json(pretty.decode(), ascii_only=encoding != "utf8"), "\n"])
+
+
+def write(pieces: Iterable[bytes]) -> None:
+    """Print a format for programs, as it is whatever the locale; on a terminal without what would act on it.
+
+    Raises BrokenPipeError when the reader has enough, and PoolError when stdout is closed, full or otherwise broken.
+    """
+    stream = _stdout()
+    if _is_terminal(stream):
+        for piece in pieces:
+            show(piece.decode(errors="replace").replace("\r\n", "\n"))
+    else:
+        _write(stream, pieces)
+
+
+def _write(stream: TextIO, pieces: Iterable[str | bytes]) -> None:
+    with _explained(stream):
+        stream.flush()
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                stream.buffer.write(piece)
+            else:
+                stream.write(piece)
+        stream.flush()
+
+
+@contextlib.contextmanager
+def _explained(stream: TextIO) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
+        let_go(stream)
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise PoolError(f"stdout: writing failed: {reason}") from error
+
+
+def _stdout() -> TextIO:
+    if sys.stdout is None or sys.stdout.closed:
+        raise PoolError("stdout: it is closed, so there is nowhere to print to")
+    return sys.stdout
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def finish() -> None:
+    """Write what stdout still holds. Errors as for `write`."""
+    if sys.stdout is not None and not sys.stdout.closed:
+        with _explained(sys.stdout):
+            sys.stdout.flush()
+
+
+def let_go(stream: TextIO | None) -> None:
+    """Have what *stream* still holds go nowhere, so that the interpreter does not complain about it when it leaves."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            assert stream is not None
+            os.dup2(nowhere, stream.fileno())
+        finally:
+            os.close(nowhere)
+
+
+def occupy_closed() -> frozenset[int]:
+    """Which of descriptors 0, 1 and 2 are closed. Each is opened on nothing, or a file that is opened later would get
+    its number and be taken for stdin, stdout or stderr, by us and by every program that we start.
+    """
+    closed = set()
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            closed.add(fd)
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(opened, True)
+    return frozenset(closed)

@@ -1,0 +1,231 @@
+"""What the command line writes: foreign text on terminals, encodings, closed and full streams; and what is typed."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pool_monitor.cli.output import escaped_json, printable, say, screen_taken, show, show_json, write
+from pool_monitor.dashboard.terminal import glyphs_here
+from pool_monitor.errors import ConnectError
+from pool_monitor.metrics.answer import seconds_of
+from pool_monitor.service.client import resolve
+from pool_monitor.view import ASCII
+from tests.programs import DEADLINE_S, ROOT, Done, written
+from tests.stores import history_file
+
+Command = Callable[..., Done]
+JOBS = f"{ROOT / 'tests' / 'targets' / 'jobs.py'}:Jobs"
+FULL = Path("/dev/full")
+EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp\u2066\x00\r\x08\udce9"
+OWNED = b"\x1b]0;owned"
+
+
+# -- foreign text -----------------------------------------------------------------------------------------------------
+
+
+def test_text_for_a_terminal_has_its_controls_written_out():
+    shown = printable(f"plain é 漢 नी\n\t{EVIL}")
+    assert shown.startswith("plain é 漢 नी\n    \\x1b]0;owned\\x07\\x1b[2J\\x9b31m\\u202egnp")
+    assert shown.replace("\n", "").isprintable()
+    assert shown.isascii() is False
+    assert shown.encode()
+
+
+def test_json_for_a_terminal_is_the_same_json():
+    text = json.dumps({EVIL: ["é 漢", "\U000e0041", "\x7f"]}, indent=2, ensure_ascii=False)
+    for shown in (escaped_json(text), escaped_json(text, ascii_only=True)):
+        assert json.loads(shown) == json.loads(text)
+        assert shown.replace("\n", "").isprintable()
+    assert "é 漢" in escaped_json(text)
+    assert escaped_json(text, ascii_only=True).isascii()
+
+
+# -- while a dashboard has the screen ---------------------------------------------------------------------------------
+
+
+def test_nothing_is_written_while_a_dashboard_has_the_screen_and_a_few_remarks_follow(
+    capsys: pytest.CaptureFixture[str],
+):
+    with warnings.catch_warnings(action="always"), screen_taken():
+        say("a remark\x1b[2J")
+        logging.getLogger("pool_monitor.output").info("what a worker printed")
+        logging.getLogger("pool_monitor.pool").warning("what the dashboard shows")
+        logging.getLogger("asyncio").error("what asyncio complains of")
+        warnings.warn("what Python warns of", ResourceWarning, stacklevel=1)
+        for number in range(30):
+            say(f"remark {number}")
+        assert capsys.readouterr() == ("", "")
+    shown = capsys.readouterr().err
+    assert shown.startswith("a remark\\x1b[2J\nwhat a worker printed\nwhat asyncio complains of\n")
+    assert "what Python warns of" in shown
+    assert "what the dashboard shows" not in shown
+    assert "remark 10" in shown
+    assert "remark 29" not in shown
+    assert "more remarks" in shown.splitlines()[-1]
+    logging.getLogger("pool_monitor.output").info("afterwards all is as before")
+    assert capsys.readouterr().err == ""
+
+
+# -- streams ----------------------------------------------------------------------------------------------------------
+
+REPORTS = [("report", "STORE", "--format", form) for form in ("text", "md", "json", "csv", "hlog")]
+PRINTING = [("--help",), ("run", "--help"), *REPORTS, ("demo", "--headless", "--duration", "0.01", "--size", "1")]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return history_file(tmp_path_factory.mktemp("store") / "a.db", range(3))
+
+
+@pytest.fixture
+def printed(
+    command: Command, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[tuple[str, ...], io.TextIOBase | None], Done]:
+    """Runs a command with a stdout of one's own."""
+
+    def run(words: tuple[str, ...], stdout: io.TextIOBase | None) -> Done:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        return command(*(str(store) if word == "STORE" else word for word in words))
+
+    return run
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs a disk that is full")
+@pytest.mark.parametrize("words", PRINTING, ids=" ".join)
+def test_a_full_disk_behind_stdout_is_one_line_and_exit_code_1(words: tuple[str, ...], printed: Callable[..., Done]):
+    with FULL.open("w") as full:
+        done = printed(words, full)
+    assert (done.code, done.err.splitlines()[-1]) == (1, "Error: stdout: writing failed: No space left on device")
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("words", PRINTING, ids=" ".join)
+def test_a_closed_stdout_is_one_line_and_exit_code_1(words: tuple[str, ...], printed: Callable[..., Done]):
+    done = printed(words, None)
+    if "--help" in words:
+        assert done.code == 0  # click prints nothing then
+    else:
+        assert (done.code, done.err) == (1, "Error: stdout: it is closed, so there is nowhere to print to\n")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+@pytest.mark.parametrize("words", REPORTS, ids=" ".join)
+def test_formats_for_programs_are_utf8_in_any_locale_and_text_has_escapes(
+    encoding: str, words: tuple[str, ...], printed: Callable[..., Done], tmp_path: Path
+):
+    text = printed(words, one := io.TextIOWrapper(io.BytesIO(), "utf-8"))
+    other = io.TextIOWrapper(io.BytesIO(), encoding)
+    assert (text.code, printed(words, other).code) == (0, 0)
+    if words[-1] in ("json", "csv", "hlog"):
+        assert other.buffer.getvalue().decode() == one.buffer.getvalue().decode() != ""  # type: ignore[attr-defined]
+    else:
+        assert "text" in other.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+
+
+def test_what_an_encoding_has_no_form_for_is_escaped(monkeypatch: pytest.MonkeyPatch):
+    stream = io.TextIOWrapper(io.BytesIO(), "latin-1")
+    monkeypatch.setattr(sys, "stdout", stream)
+    show("naïve 漢 \ud800\n")
+    assert stream.buffer.getvalue() == b"na\xefve \\u6f22 \\ud800\n"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("encoding", "ascii_only"), [("utf-8", False), ("latin-1", True)])
+def test_on_a_terminal_formats_for_programs_do_nothing_to_it(
+    encoding: str, ascii_only: bool, monkeypatch: pytest.MonkeyPatch
+):
+    class Screen(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    def shown(work: Callable[[], None]) -> str:
+        stream = Screen(io.BytesIO(), encoding)
+        monkeypatch.setattr(sys, "stdout", stream)
+        work()
+        return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+
+    raw = f'"{EVIL[:-1]} é"'.encode()
+    csv = shown(lambda: write([raw, b"\r\n", b"1,2\r\n"]))
+    assert csv.endswith("\n1,2\n")
+    text = json.dumps(EVIL + "é", ensure_ascii=False)[1:-1].replace("\udce9", "\\udce9")
+    pretty = shown(lambda: show_json(b"{}", f'{{\n  "{text}": 1\n}}'.encode()))
+    assert json.loads(pretty) == {f"{EVIL}é": 1}
+    for each in (csv, pretty):
+        assert each.replace("\n", "").isprintable()
+    assert pretty.isascii() == ascii_only
+
+
+def redirected(how: str, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """``pool-monitor`` as a process of its own, with streams as a shell makes them."""
+    arguments = ["sh", "-c", f'exec "$@" {how}', "sh", sys.executable, "-m", "pool_monitor", *words]
+    return subprocess.run(arguments, input=stdin, capture_output=True, cwd=ROOT, timeout=DEADLINE_S, check=False)
+
+
+def test_an_input_is_not_taken_for_a_stdout_that_is_closed(runtime_dir: Path, tmp_path: Path):
+    source = written(tmp_path / "in", 1)
+    done = redirected(">&-", "run", JOBS, "note", "--size", "1", "--input", str(source))
+    assert (done.returncode, done.stderr) == (2, b"Error: stdout: is closed\n")
+    assert source.read_text() == "1\n"
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs a disk that is full")
+def test_nothing_is_added_by_the_interpreter_when_it_leaves():
+    done = redirected(">/dev/full", "--version")
+    assert (done.returncode, done.stderr) == (1, b"Error: stdout: writing failed: No space left on device\n")
+
+
+# -- what is typed ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [("dashbord", "did you mean 'dashboard'?"), ("snap", "snapshot"), ("xyzzy", "there are demo, run,")],
+)
+def test_a_command_that_there_is_not_is_answered_with_those_that_there_are(typed: str, hint: str, command: Command):
+    done = command(typed)
+    assert (done.code, done.out) == (2, "")
+    assert f"No such command {typed!r}" in done.err
+    assert hint in done.err
+
+
+@pytest.mark.parametrize(
+    ("address", "base"),
+    [
+        ("localhost:8912", "http://localhost:8912"),
+        ("127.0.0.1:1/monitor/", "http://127.0.0.1:1/monitor"),
+        ("[::1]:80", "http://[::1]:80"),
+        ("https://host/x", "https://host/x"),
+    ],
+)
+def test_a_host_and_its_port_are_an_address(address: str, base: str, runtime_dir: Path):
+    assert resolve(address) == (address, None, base)
+
+
+@pytest.mark.parametrize("address", ["localhost:99999", "host:0x50", "host:", "localhost:80:80"])
+def test_what_looks_like_a_host_and_its_port_and_is_none_is_refused(address: str, runtime_dir: Path):
+    with pytest.raises(ConnectError):
+        resolve(address)
+
+
+def test_a_report_on_a_file_that_is_no_history_says_what_to_name(command: Command, tmp_path: Path):
+    done = command("report", written(tmp_path / "t.toml", "[pool]"))
+    assert done.code == 2
+    assert done.err.endswith("is no history, but a file of another kind; name the file of a history, or a service\n")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("10", 10), ("10s", 10), ("2w", 1_209_600), ("7d", 604_800)])
+def test_lengths_of_time_may_be_given_as_their_error_says(text: str, seconds: int):
+    assert seconds_of(text) == seconds
+
+
+def test_a_locale_without_utf8_gets_ascii_from_every_command_that_prints(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LC_ALL", "C")
+    assert glyphs_here() is ASCII
