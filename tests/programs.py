@@ -143,6 +143,25 @@ def answers(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def results(path: Path) -> list[Any]:
+    return [said.get("result") for said in answers(path)]
+
+
+def remarks(done: Done) -> list[str]:
+    """What was said beside the summary, which is said in any case."""
+    *before, summary = done.err.splitlines()
+    assert re.search(r"\d+ lines?: \d+ ok, \d+ failed.* in \d", summary), done.err
+    return before
+
+
+def well(done: Done) -> bool:
+    return (done.code, done.out, remarks(done)) == (0, "", [])
+
+
 class Terminal:
     """``pool-monitor`` in a pseudo-terminal, and the screen it draws."""
 

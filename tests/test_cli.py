@@ -337,6 +337,7 @@ def test_run_shows_the_dashboard_and_after_q_a_progress_bar(
     screen.until(lambda: screen.full_screen)
     assert "nonsense" not in screen.text
     assert "not valid JSON" not in screen.text, "remarks would spoil the screen"
+    screen.shows(r"\n 2 of 8 lines \(25%\) · 1 failed")
     screen.press("q")
     screen.shows("in:2: not valid JSON.*\n.*the work goes on; Ctrl-C ends it")
     screen.shows(r"wait_for .* 2/8 .* 1 failed")
@@ -372,6 +373,23 @@ def test_a_signal_ends_run_and_its_dashboard(
     screen.shows("finishing the lines under way")
     go.touch()
     assert screen.ended() == 128 + number
+    screen.shows("4 lines: 3 ok, 1 failed")
+    screen.shows("interrupted; the same command goes on from here")
+    screen.assert_clean()
+
+
+def test_one_ctrl_c_in_the_dashboard_of_run_finishes_the_lines_under_way(
+    slow_run: tuple[list[str], Path], terminal: Callable[..., Terminal], tmp_path: Path
+):
+    arguments, go = slow_run
+    screen = terminal(*arguments)
+    screen.shows("2 of 8 lines")
+    screen.until(lambda: (tmp_path / "log").read_text().count("\n") == 3)  # one done, two under way
+    screen.press("\x03")
+    screen.shows("finishing the lines under way")
+    screen.until(lambda: not screen.full_screen)
+    go.touch()
+    assert screen.ended() == 130
     screen.shows("4 lines: 3 ok, 1 failed")
     screen.shows("interrupted; the same command goes on from here")
     screen.assert_clean()

@@ -19,7 +19,7 @@ from pool_monitor.errors import ConnectError
 from pool_monitor.metrics.answer import seconds_of
 from pool_monitor.service.client import resolve
 from pool_monitor.view import ASCII
-from tests.programs import DEADLINE_S, ROOT, Done, written
+from tests.programs import DEADLINE_S, ROOT, Done, Terminal, answers, written
 from tests.stores import history_file
 
 Command = Callable[..., Done]
@@ -49,6 +49,29 @@ def test_json_for_a_terminal_is_the_same_json():
     assert escaped_json(text, ascii_only=True).isascii()
 
 
+def test_no_text_of_others_acts_on_the_terminal(terminal: Callable[..., Terminal], tmp_path: Path):
+    """In a line, in the name of a file, in an argument, in what a target prints, raises and answers."""
+    source = tmp_path / "in\x1b]0;owned\x07"
+    key = {"args": [1], "\x1b]0;owned\x07\x1b[2J": 1}
+    written(source, key, {"args": ["\x1b]0;owned\x07"]})
+    target = tmp_path / "t.py"
+    target.write_text(
+        "import sys\nclass T:\n    def op(self, x):\n        print(x)\n        raise type(x, (Exception,), {})(x)\n"
+    )
+    screens = [
+        terminal("run", f"{target}:T", "op", "--input", str(source), "--output", str(tmp_path / "out"), "--size", "1",
+                 "--no-dashboard"),
+        terminal("run", f"{target}:\x1b]0;owned\x07", "op", "--input", str(source)),
+        terminal("\x1b]0;owned\x07"),
+        terminal("report", "\x1b]0;owned\x07.db"),
+    ]  # fmt: skip
+    for screen, code in zip(screens, (1, 2, 2, 2), strict=True):
+        assert screen.ended() == code
+        assert OWNED not in screen.output
+        assert b"\\x1b]0;owned" in screen.output
+    assert "unknown keys" in screens[0].text
+
+
 # -- while a dashboard has the screen ---------------------------------------------------------------------------------
 
 
@@ -58,16 +81,17 @@ def test_nothing_is_written_while_a_dashboard_has_the_screen_and_a_few_remarks_f
     with warnings.catch_warnings(action="always"), screen_taken():
         say("a remark\x1b[2J")
         logging.getLogger("pool_monitor.output").info("what a worker printed")
-        logging.getLogger("pool_monitor.pool").warning("what the dashboard shows")
+        logging.getLogger("pool_monitor.pool").warning("what the pool warns of")
         logging.getLogger("asyncio").error("what asyncio complains of")
         warnings.warn("what Python warns of", ResourceWarning, stacklevel=1)
         for number in range(30):
             say(f"remark {number}")
         assert capsys.readouterr() == ("", "")
     shown = capsys.readouterr().err
-    assert shown.startswith("a remark\\x1b[2J\nwhat a worker printed\nwhat asyncio complains of\n")
+    assert shown.startswith(
+        "a remark\\x1b[2J\nwhat a worker printed\nwhat the pool warns of\nwhat asyncio complains of\n"
+    )
     assert "what Python warns of" in shown
-    assert "what the dashboard shows" not in shown
     assert "remark 10" in shown
     assert "remark 29" not in shown
     assert "more remarks" in shown.splitlines()[-1]
@@ -167,6 +191,13 @@ def redirected(how: str, *words: str, stdin: bytes = b"") -> subprocess.Complete
     """``pool-monitor`` as a process of its own, with streams as a shell makes them."""
     arguments = ["sh", "-c", f'exec "$@" {how}', "sh", sys.executable, "-m", "pool_monitor", *words]
     return subprocess.run(arguments, input=stdin, capture_output=True, cwd=ROOT, timeout=DEADLINE_S, check=False)
+
+
+def test_run_needs_no_stderr(runtime_dir: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    done = redirected("2>&-", "run", JOBS, "note", "--size", "1", "--output", str(out), stdin=b"1\nnonsense\n")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert [said["ok"] for said in answers(out)] == [True, False]
 
 
 def test_an_input_is_not_taken_for_a_stdout_that_is_closed(runtime_dir: Path, tmp_path: Path):

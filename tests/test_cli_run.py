@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.programs import ROOT, TEXT_TOOLS, Done, Program, answers, until, written
+from tests.programs import ROOT, TEXT_TOOLS, Done, Program, answers, lines, remarks, results, until, well, written
 
 JOBS = f"{ROOT / 'tests' / 'targets' / 'jobs.py'}:Jobs"
 Command = Callable[..., Done]
@@ -31,14 +32,6 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def results(path: Path) -> list[Any]:
-    return [said.get("result") for said in answers(path)]
-
-
 # -- the work ---------------------------------------------------------------------------------------------------------
 
 
@@ -47,7 +40,7 @@ def test_thousands_of_real_documents_come_out_in_order(command: Command, tmp_pat
     documents = [texts[number % len(texts)][: 500 + number] for number in range(2000)]
     source, sink = written(tmp_path / "in.jsonl", *map(json.dumps, documents)), tmp_path / "out.jsonl"
     done = command("run", TEXT_TOOLS, "keywords", "--input", source, "--output", sink, "--size", 2)
-    assert done == (0, "", "")
+    assert well(done)
     said = answers(sink)
     assert [one["id"] for one in said] == list(range(1, 2001))
     assert all(one["ok"] and one["seconds"] > 0 for one in said)
@@ -70,7 +63,7 @@ def test_a_line_may_be_a_call_or_any_other_value(command: Command, tmp_path: Pat
         "null",
         '  "text"\r',
     )
-    assert command("run", JOBS, "pair", "--input", source, "--output", sink) == (0, "", "")
+    assert well(command("run", JOBS, "pair", "--input", source, "--output", sink))
     said = answers(sink)
     assert [one["id"] for one in said] == ["both", 2, {"any": ["thing", None]}, 4, 5, 6, 7]
     assert [one["result"][0] for one in said] == [1, 1, 1, {"id": "no call", "other": 1}, [1, 2], None, "text"]
@@ -134,7 +127,7 @@ def test_bad_lines_are_reported_by_number_and_cost_nothing_else(command: Command
     assert (done.code, done.out) == (1, "")
     assert [one["id"] for one in said] == [1, 2, 5, 6, "k", 8, 9, 10, 11]
     assert [one["ok"] for one in said] == [True, *[False] * 7, True]
-    reported = [line.removeprefix(f"{source}:").partition(": ") for line in done.err.splitlines()]
+    reported = [line.removeprefix(f"{source}:").partition(": ") for line in remarks(done)]
     assert [(int(number), text) for number, _, text in reported] == [
         (one["error"]["line"], one["error"]["message"]) for one in said if not one["ok"]
     ]
@@ -162,7 +155,8 @@ def test_a_call_that_fails_says_why_and_costs_nothing_else(
     source, sink = written(tmp_path / "in", value), tmp_path / "out"
     done = command("run", JOBS, operation, "--input", source, "--output", sink, "--config", config, "--size", 1)
     (said,) = answers(sink)
-    assert (done.code, done.err, said["ok"], said["id"]) == (1, "", False, 1)
+    assert (done.code, said["ok"], said["id"]) == (1, False, 1)
+    assert [line.split(" pool=")[0] for line in remarks(done)] == ["worker crashed"] * (operation == "die")
     assert said["error"]["type"] == type_name
     assert message in said["error"]["message"]
     assert ("traceback" in said["error"]) == (operation not in ("die", "odd"))
@@ -208,7 +202,7 @@ def test_interrupted_and_started_again_it_finishes_the_rest_and_repeats_nothing(
     assert "Traceback" not in done.err
     assert 10 < lines(tmp_path / "out") == lines(log) < 100, "every line begun was finished, and no other"
     assert run.left_over() == []
-    assert finished(command, tmp_path) == (0, "", "")
+    assert well(finished(command, tmp_path))
     assert results(tmp_path / "out") == list(range(1, 101))
     assert Counter(map(int, log.read_text().split())) == Counter(range(1, 101))
 
@@ -285,7 +279,7 @@ def test_killed_itself_it_leaves_no_worker_and_an_output_to_go_on_from(
     until(lambda: not run.left_over())
     sink.write_bytes(sink.read_bytes()[:-20])  # as if it had been killed while it wrote
     whole = lines(sink)
-    assert finished(command, tmp_path) == (0, "", "")
+    assert well(finished(command, tmp_path))
     assert results(sink) == list(range(1, 101))
     again = [number for number, times in Counter(log.read_text().split()).items() if times > 1]
     assert all(int(number) > whole for number in again)
@@ -304,7 +298,9 @@ def test_whatever_is_missing_of_the_last_line_is_made_good(cut: int, command: Co
     source, sink = written(tmp_path / "in", {"args": [1], "id": "a"}, {"args": [2], "id": "b"}), tmp_path / "out"
     first = b'{"id":"a","ok":true,"result":1,"seconds":0.1,"worker":"w"}\n'
     sink.write_bytes(first + b'{"id":"b","ok":true,"result":2,"seconds":0.1}\n'[:-cut])
-    assert command("run", JOBS, "note", "--input", source, "--output", sink, "--size", 1) == (0, "", "")
+    done = command("run", JOBS, "note", "--input", source, "--output", sink, "--size", 1)
+    assert done.code == 0
+    assert "1 line: 1 ok, 0 failed, 1 before" in done.err
     assert results(sink) == [1, 2]
     assert sink.read_bytes().startswith(first)
 
@@ -366,7 +362,8 @@ def test_answers_appear_before_the_input_has_ended(pool_monitor: Start):
 
 
 def test_a_reader_that_has_enough_ends_it_quietly(pool_monitor: Start):
-    with subprocess.Popen(["yes", "1"], stdout=subprocess.PIPE) as yes:
+    endless = [sys.executable, "-c", "while True: print(1)"]
+    with subprocess.Popen(endless, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as yes:
         run = pool_monitor("run", JOBS, "note", "--size", 1, stdin=yes.stdout)
         assert json.loads(run.process.stdout.readline())["ok"]
         run.children()
@@ -406,9 +403,9 @@ def test_what_is_no_file_can_be_written_to_as_well(pool_monitor: Start, tmp_path
     os.mkfifo(pipe)
     run = pool_monitor("run", JOBS, "note", "--output", pipe, "--size", 1, stdin=subprocess.DEVNULL)
     assert pipe.read_text() == ""
-    assert run.ended() == (0, "", "")
+    assert well(run.ended())
     done = pool_monitor("run", JOBS, "note", "--output", "/dev/null", "--size", 1).ended(b"1\n")
-    assert done == (0, "", "")
+    assert well(done)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import hashlib
+import json
+import math
+import uuid
 from collections.abc import AsyncIterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -11,43 +17,92 @@ from pool_monitor.errors import ConfigError, OperationError
 from pool_monitor.pool.caller import CallResult
 
 _KEYS = {"id", "session", "args", "kwargs"}
+_BOM = b"\xef\xbb\xbf"
+_UTF16 = "UTF-16 and not UTF-8; convert it, with iconv -f UTF-16 -t UTF-8 for example"
+_OTHER_FORMS = {
+    b"\xff\xfe": _UTF16,
+    b"\xfe\xff": _UTF16,
+    b"\x1f\x8b": "compressed; give what gzip -dc makes of it",
+    b"\x28\xb5\x2f\xfd": "compressed; give what zstd -dc makes of it",
+}
+"""How files begin that are no lines of UTF-8, and what they are."""
+_AS_TEXT = datetime.date | datetime.time | datetime.timedelta | decimal.Decimal | uuid.UUID  # a datetime is a date
+"""What is written as the text that is usual for it, ISO 8601 for one."""
 
 
 class Job(NamedTuple):
     """One line of the input: a call to make, or what is wrong with the line."""
 
     number: int
+    """Of the line; from 1, blank lines counted."""
+    place: int
+    """Of its answer, if answers are in order; from 1."""
     id: Any
     args: list[Any]
     kwargs: dict[str, Any]
-    session: str | None
-    problem: str | None
+    session: str | None = None
+    problem: str | None = None
+    size: int = 0
+    """Bytes of the line."""
+    digest: bytes = b""
+    """Of the input from its beginning to the end of this line."""
+    answer: bytes | None = None
+    """What an earlier run has answered, if that is to stay."""
 
 
 class Answer(NamedTuple):
     """One line of the output."""
 
     line: bytes
-    ok: bool
+    failure: str | None
+    """The type of the error; None: all is well."""
 
 
-async def parsed(lines: AsyncIterator[bytes]) -> AsyncIterator[Job]:
-    """The jobs in *lines*; blank ones count as lines, and are passed over."""
-    number = 0
+# -- input ------------------------------------------------------------------------------------------------------------
+
+
+async def parsed(lines: AsyncIterator[bytes], name: str, *, text: bool = False) -> AsyncIterator[Job]:
+    """The jobs in *lines*, which are JSON or, with *text*, an argument each. Blank ones are passed over.
+
+    Raises ConfigError naming the input when it is not made of lines of UTF-8 at all.
+    """
+    number = place = 0
+    digest = b""
     async for line in lines:
+        if number == 0:
+            line = _first(line, name)  # noqa: PLW2901 - without what stands before it
         number += 1
+        digest = hashlib.blake2b(digest + line, digest_size=16).digest()
         if line.strip():
-            yield parse(number, line)
+            place += 1
+            job = _text(number, place, line) if text else parse(number, place, line)
+            yield job._replace(size=len(line), digest=digest)
 
 
-def parse(number: int, line: bytes) -> Job:
-    """What line *number* (from 1) asks for. Never raises: what is wrong with it is in ``problem``."""
+def _first(line: bytes, name: str) -> bytes:
+    what = next((what for begin, what in _OTHER_FORMS.items() if line.startswith(begin)), None)
+    if what is None and b"\0" in line[:2]:
+        what = _UTF16
+    if what is not None:
+        raise ConfigError(f"{name}: is {what}")
+    return line.removeprefix(_BOM)
+
+
+def _text(number: int, place: int, line: bytes) -> Job:
+    try:
+        return Job(number, place, number, [line.removesuffix(b"\r").decode()], {})
+    except UnicodeDecodeError as error:
+        return Job(number, place, number, [], {}, problem=_not_utf8(error))
+
+
+def parse(number: int, place: int, line: bytes) -> Job:
+    """What line *number* asks for. Never raises: what is wrong with it is in ``problem``."""
     try:
         value = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return Job(number, number, [], {}, None, f"not valid JSON: {error}")
+        return Job(number, place, number, [], {}, problem=_flaw(line, error))
     if not isinstance(value, dict) or not ("args" in value or "kwargs" in value):
-        return Job(number, number, [value], {}, None, None)
+        return Job(number, place, number, [value], {})
     args, kwargs, session = value.get("args", []), value.get("kwargs", {}), value.get("session")
     problem = None
     if unknown := value.keys() - _KEYS:
@@ -58,83 +113,95 @@ def parse(number: int, line: bytes) -> Job:
         problem = f'"kwargs" must be an object, not {kwargs!r:.80}'
     elif not (session is None or (isinstance(session, str) and session)):
         problem = f'"session" must be a non-empty string, not {session!r:.80}'
-    return Job(number, value.get("id", number), args, kwargs, session, problem)
+    return Job(number, place, value.get("id", number), args, kwargs, session, problem)
 
 
-def answer(job: Job, result: CallResult | None) -> Answer:
-    """What comes out for *job*; *result* is None when it could not even be asked."""
+def _flaw(line: bytes, error: Exception) -> str:
+    """What is wrong with a line that is not valid JSON."""
+    constants: list[str] = []
+    try:
+        json.loads(line.decode(), parse_constant=constants.append)
+    except UnicodeDecodeError as wrong:
+        return _not_utf8(wrong)
+    except (ValueError, RecursionError):
+        hint = (
+            "" if line.lstrip()[:1] in b'{["-0123456789tfn' else "; with --text each line is an argument as it stands"
+        )
+        return f"not valid JSON: {error}{hint}"
+    if constants:
+        return f"not valid JSON: {constants[0]} is no value there; write null, or text that the operation reads"
+    if b"\\ud" in line.lower():
+        return "not valid JSON: a surrogate without its other half, such as \\ud800, is no text"
+    return f"not valid JSON: {error}"
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    return f"not UTF-8: byte 0x{error.object[error.start]:02x} at {error.start}"
+
+
+# -- output -----------------------------------------------------------------------------------------------------------
+
+
+def answer(job: Job, result: CallResult | None, *, placed: bool = False) -> Answer:
+    """What comes out for *job*: *placed*, if lines may come out of order. *result*: None when it could not be asked."""
     if result is None:
-        said: dict[str, Any] = {
-            "ok": False,
-            "error": {"type": "InvalidLine", "line": job.number, "message": job.problem},
-        }
-    elif result.error is None:
-        said = {"ok": True, "result": result.result}
+        said: dict[str, Any] = {"error": {"type": "InvalidLine", "line": job.number, "message": job.problem}}
+    elif result.error is not None:
+        said = {"error": _error(result.error)}
     else:
-        said = {"ok": False, "error": _error(result.error)}
+        said = _fitting(result.result)
     if result is not None:
         said |= {"seconds": round(result.seconds, 6), "worker": result.worker}
+    begin = {"id": job.id, "place": job.place} if placed else {"id": job.id}
     try:
-        return Answer(msgspec.json.encode({"id": job.id, **said}) + b"\n", said["ok"])
-    except Exception as error:  # noqa: BLE001 - a result that came as msgpack or pickle and has no JSON form
-        lost = {"type": "PayloadError", "message": f"the result has no JSON form: {error}"}
-        return Answer(msgspec.json.encode({"id": job.id, "ok": False, "error": lost}) + b"\n", False)
+        return _line(begin, said)
+    except Exception as error:  # noqa: BLE001 - text that is none, or a type that only looks like one of JSON's
+        return _line(begin, {"error": _payload_error(f" cannot be written: {error}")})
+
+
+def _fitting(result: Any) -> dict[str, Any]:
+    try:
+        unfit = _unfit_for_json(result)
+    except RecursionError:
+        unfit = " is nested too deeply, or without end"
+    return {"result": result} if unfit is None else {"error": _payload_error(unfit)}
+
+
+def _line(begin: dict[str, Any], said: dict[str, Any]) -> Answer:
+    failure = said["error"]["type"] if "error" in said else None
+    return Answer(msgspec.json.encode({**begin, "ok": failure is None, **said}) + b"\n", failure)
 
 
 def _error(error: Exception) -> dict[str, Any]:
     said: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
     if isinstance(error, OperationError):
         said |= {"type": error.type_name, "message": error.message, "traceback": error.traceback}
+    said = {name: text.encode(errors="backslashreplace").decode() for name, text in said.items()}
     category = getattr(error, "category", None)
     return said if category is None else said | {"category": category}
 
 
-class Done(NamedTuple):
-    """What an earlier run has left in the output."""
-
-    lines: int
-    failed: int
+def _payload_error(unfit: str) -> dict[str, Any]:
+    advice = "have the operation return what JSON can carry"
+    return {"type": "PayloadError", "message": f"the result has no JSON form: it{unfit}; {advice}"}
 
 
-async def resume(output: BinaryIO, name: str, jobs: AsyncIterator[Job]) -> tuple[Done, AsyncIterator[Job]]:
-    """What *output* holds already, and the jobs it has no answers for.
-
-    A last line without its end, from a run that was killed, is cut off. Raises ConfigError, before anything is
-    changed, when what is there are not the answers to these jobs.
-    """
-    count = failed = end = 0
-    cut: Job | None = None
-    for line in output:
-        job = await anext(jobs, None)
-        if job is not None and _is_cut(line, job):
-            cut = job
-            break
-        try:
-            said = msgspec.json.decode(line)
-            fits = job is not None and said["id"] == job.id and line.endswith(b"\n")
-            failed += not said["ok"]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
-            fits = False
-        if not fits:
-            expected = "the input has ended" if job is None else f"an answer with id {job.id!r} should stand there"
-            raise ConfigError(
-                f"{name}:{count + 1}: cannot go on from here: {expected}; was it made from another input? "
-                "Give another --output, or remove it to start over"
-            )
-        count += 1
-        end += len(line)
-    output.truncate(end)
-    return Done(count, failed), _chained(cut, jobs)
-
-
-def _is_cut(line: bytes, job: Job) -> bool:
-    """Whether it is the beginning of the answer to *job*; not every line without an end is ours to throw away."""
-    begin = msgspec.json.encode({"id": job.id})[:-1] + b',"ok":'
-    return not line.endswith(b"\n") and (line.startswith(begin) or begin.startswith(line))
-
-
-async def _chained(first: Job | None, rest: AsyncIterator[Job]) -> AsyncIterator[Job]:
-    if first is not None:
-        yield first
-    async for job in rest:
-        yield job
+def _unfit_for_json(value: Any) -> str | None:
+    """What JSON would change or lose in *value*, and where: the end of a sentence that begins with its name."""
+    if value is None or isinstance(value, str | int | _AS_TEXT):
+        return None
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f" is {value}"
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                return f" has the key {key!r:.80}, and keys are text there"
+            if (unfit := _unfit_for_json(item)) is not None:
+                return f"[{key!r:.80}]{unfit}"
+        return None
+    if isinstance(value, list | tuple | set | frozenset):
+        for index, item in enumerate(value):
+            if (unfit := _unfit_for_json(item)) is not None:
+                return f"[{index}]{unfit}"
+        return None
+    return f" is of the type {type(value).__name__}"

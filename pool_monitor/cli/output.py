@@ -83,10 +83,10 @@ def on_a_terminal() -> bool:
 
 
 class _Remarks(logging.Handler):
+    pools_started = True
+
     def filter(self, record: logging.LogRecord) -> bool:
-        # What the pool reports is in the answers, the summary or the dashboard.
-        ours = record.name.startswith("pool_monitor.") and record.name != "pool_monitor.output"
-        return not ours and bool(super().filter(record))
+        return (self.pools_started or record.name != "pool_monitor.pool") and bool(super().filter(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -96,13 +96,16 @@ class _Remarks(logging.Handler):
 
 
 @contextlib.contextmanager
-def logged() -> Iterator[None]:
-    """Meanwhile log records become remarks: all output of workers, and the warnings of others, asyncio for one."""
+def logged(*, started: bool = True) -> Iterator[None]:
+    """Meanwhile log records become remarks: all output of workers, and warnings of the pool, of asyncio and of others;
+    of the pool not before `pools_started`, unless *started*: what keeps it from starting is an error of the command.
+    """
     root, output = logging.getLogger(), logging.getLogger("pool_monitor.output")
     if any(isinstance(handler, _Remarks) for handler in root.handlers):
         yield
         return
     handler, level = _Remarks(), output.level
+    handler.pools_started = started
     root.addHandler(handler)
     output.setLevel(logging.DEBUG)
     try:
@@ -110,6 +113,13 @@ def logged() -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         output.setLevel(level)
+
+
+def pools_started() -> None:
+    """From now on, what a pool warns of is worth a remark."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Remarks):
+            handler.pools_started = True
 
 
 @contextlib.contextmanager

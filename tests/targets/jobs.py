@@ -49,6 +49,13 @@ class Jobs:
         print("on stdout", value, flush=True)
         return value
 
+    def at_first(self, value, times=1):
+        """Fail so often with a ValueError, by value, and then not any more."""
+        self._log(value)
+        if Path(os.environ["JOBS_LOG"]).read_text().split().count(str(value)) <= times:
+            raise ValueError(f"not yet {value}")
+        return value
+
     def _log(self, value):
         path = os.environ.get("JOBS_LOG")
         if path:

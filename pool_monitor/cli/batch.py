@@ -1,0 +1,196 @@
+"""The lines of ``pool-monitor run`` on their way through a pool.
+
+Theory of operation: a reader task turns each line into a task of its own; those tasks share as many turns as there are
+workers, so that no call ever waits in the pool's queue at the expense of its timeout; the main task writes their
+answers, in the order of the lines or as they are ready. The reader is ahead by few lines that have not begun, and by
+many that have: in order, a slow line holds up what comes after it only when so many answers, or so many bytes, wait
+for it. After Ctrl-C no line is begun behind the last one that was. What has been begun is finished and written, so an
+output in order is the beginning of the whole, without gaps or repeats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+from pool_monitor.cli.earlier import ResultFile
+from pool_monitor.cli.lines import Answer, Job, answer
+from pool_monitor.cli.output import say
+from pool_monitor.errors import UnknownOperation
+from pool_monitor.pool.pool import Pool
+
+_AHEAD = 8  # lines per worker that are read and have not begun
+_WINDOW_LINES = 10_000  # lines that are read and whose answers are not written
+_WINDOW_BYTES = 64 << 20  # and how long they and their answers may be, unless it is one
+_NOTED_EVERY = 1.0  # seconds between two notes of how far it is
+_TYPES = 100  # types of errors that are counted one by one
+
+
+class Window:
+    """Bounds what is between reading and writing, in lines and in bytes."""
+
+    def __init__(self, lines: int = _WINDOW_LINES, size: int = _WINDOW_BYTES) -> None:
+        self._most_lines, self._most_bytes = lines, size
+        self.lines = self.bytes = 0
+        self._left = asyncio.Event()
+
+    async def enter(self, size: int) -> None:
+        """Wait until there is room for another line, which then is in, with *size* bytes."""
+        while self.lines and (self.lines >= self._most_lines or self.bytes + size > self._most_bytes):
+            self._left.clear()
+            await self._left.wait()
+        self.lines += 1
+        self.bytes += size
+
+    def grow(self, size: int) -> None:
+        """An answer of *size* bytes is there."""
+        self.bytes += size
+
+    def leave(self, size: int) -> None:
+        """A line has left, and with its answer was *size* bytes long."""
+        self.lines -= 1
+        self.bytes -= size
+        self._left.set()
+
+
+class Batch:
+    """The jobs on their way to *sink*. *idempotent*: whether calls may be sent again."""
+
+    def __init__(self, pool: Pool, operation: str, source: str, sink: ResultFile, *, idempotent: bool) -> None:
+        self.pool, self.operation, self.source, self.sink = pool, operation, source, sink
+        self.idempotent = idempotent
+        self.done = self.failed = self.kept = 0
+        """Lines of this run: answered, of those failed; and whose earlier answer was kept."""
+        self.failures: Counter[str] = Counter()
+        self.interrupted = False
+        self._reader: asyncio.Task[None] | None = None
+        self._turns = asyncio.Semaphore(pool.size)
+        self._ahead = asyncio.Semaphore(_AHEAD * pool.size)
+        self._window = Window()
+        self._in_session: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._begun = 0  # number of the last line that was
+        self._queue: asyncio.Queue[tuple[Job, asyncio.Task[Answer | None]] | None] = asyncio.Queue()  # window bounds it
+        self._open: set[asyncio.Task[Any]] = set()
+        self._last: Job | None = None  # the last one that was read
+        self._pending: dict[int, Job | None] = {}  # number of each that has no answer in the sink: the one before it
+        self._noted = 0.0
+
+    @property
+    def before(self) -> int:
+        """Answers that earlier runs have left."""
+        return self.sink.earlier.lines + self.kept
+
+    def interrupt(self) -> bool:
+        """Begin no further line. False where nothing has been begun at all."""
+        self.interrupted = True
+        if self._reader is None:
+            return False
+        self._reader.cancel()
+        return True
+
+    async def work(self, jobs: AsyncIterator[Job]) -> None:
+        """Do them all, and write the answers."""
+        self._reader = reader = self._begin(self._read(jobs))
+        ended = self._begin(self._end(reader))
+        try:
+            while (next_ := await self._queue.get()) is not None:
+                job, task = next_
+                answered = await task
+                if answered is not None:
+                    await self._write(job, answered)
+                    del self._pending[job.number]
+                self._window.leave(job.size + (len(answered.line) if answered else 0))
+                if time.monotonic() >= self._noted + _NOTED_EVERY:
+                    self._note()
+            await ended
+            if not reader.cancelled():
+                reader.result()  # or what went wrong with it
+        finally:
+            left = list(self._open)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+            self._note()
+
+    async def _read(self, jobs: AsyncIterator[Job]) -> None:
+        async for job in jobs:
+            await self._window.enter(job.size)
+            await self._ahead.acquire()
+            task = self._begin(self._answer(job))
+            task.add_done_callback(self._weigh)
+            self._pending[job.number], self._last = self._last, _mark(job)
+            if self.sink.ordered:
+                self._queue.put_nowait((job, task))
+            else:
+                task.add_done_callback(lambda task, job=job: self._queue.put_nowait((job, task)))  # type: ignore[misc]
+
+    async def _end(self, reader: asyncio.Task[None]) -> None:
+        """Close the queue after all that the reader has begun."""
+        await asyncio.wait([reader])
+        if not self.sink.ordered and (rest := self._open - {reader, asyncio.current_task()}):
+            await asyncio.wait(rest)
+        self._queue.put_nowait(None)
+
+    async def _answer(self, job: Job) -> Answer | None:
+        """What comes out for *job*; None when it was left for the next run."""
+        if job.answer is not None:
+            self._ahead.release()
+            return Answer(job.answer, None)
+        lock = self._in_session.setdefault(job.session, asyncio.Lock()) if job.session else asyncio.Lock()
+        if in_turn := lock.locked():
+            self._ahead.release()  # it waits for its session, and others need not wait for that
+        async with lock, self._turns:
+            if not in_turn:
+                self._ahead.release()
+            if self.interrupted and (job.number > self._begun or not self.sink.ordered):
+                return None
+            self._begun = max(self._begun, job.number)
+            return await self._asked(job)
+
+    async def _asked(self, job: Job) -> Answer:
+        placed = not self.sink.ordered
+        if job.problem is not None:
+            say(f"{self.source}:{job.number}: {job.problem}")
+            return answer(job, None, placed=placed)
+        caller = self.pool.options(idempotent=self.idempotent, session=job.session)
+        result = await caller.try_run(self.operation, *job.args, **job.kwargs)
+        if isinstance(result.error, UnknownOperation):
+            raise result.error  # the command is wrong, not this line
+        return answer(job, result, placed=placed)
+
+    async def _write(self, job: Job, answered: Answer) -> None:
+        await self.sink.write(answered)
+        if job.answer is not None:
+            self.kept += 1
+        else:
+            self.done += 1
+        if answered.failure is not None:
+            self.failed += 1
+            kind = answered.failure if len(self.failures) < _TYPES or answered.failure in self.failures else "others"
+            self.failures[kind] += 1
+
+    def _note(self) -> None:
+        """Have the file note up to where all are answered."""
+        self._noted = time.monotonic()
+        last = next(iter(self._pending.values()), self._last)
+        if last is not None:
+            self.sink.answered(last)
+
+    def _weigh(self, task: asyncio.Task[Answer | None]) -> None:
+        if not task.cancelled() and task.exception() is None and (answered := task.result()) is not None:
+            self._window.grow(len(answered.line))
+
+    def _begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+        return task
+
+
+def _mark(job: Job) -> Job:
+    """What a note needs of *job*, without its arguments."""
+    return job._replace(args=[], kwargs={}, answer=None)
