@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
 
+from tests import support
 from tests.programs import command, pool_monitor, program, runtime_dir, terminal  # noqa: F401 - fixtures
 from tests.support import Leftovers, eventually
 
@@ -34,3 +37,25 @@ async def no_leaks(anyio_backend: str) -> AsyncIterator[None]:
         await eventually(lambda: not leftovers.found(), timeout=5.0)
     except AssertionError:
         pytest.fail(f"left behind: {leftovers.found()}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that uses `both_pools` is run with each kind of pool, unless it is marked as one that needs processes."""
+    if "both_pools" in metafunc.fixturenames:
+        needed = metafunc.definition.get_closest_marker("processes")
+        metafunc.parametrize("both_pools", ["processes"] if needed else list(support.POOLS), indirect=True)
+
+
+@pytest.fixture
+def both_pools(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of what `ops_pool` makes pools in this test: ``processes`` or ``inline``."""
+    kind: str = request.param
+    monkeypatch.setattr(support, "made_of", kind)
+    if kind == "inline":
+        for name in ("kill", "killpg", "_exit", "closerange"):
+            monkeypatch.setattr(os, name, _needs_processes)
+    return kind
+
+
+def _needs_processes(*_args: Any) -> NoReturn:
+    raise RuntimeError("this would end the tests: mark the test with @pytest.mark.processes(why)")

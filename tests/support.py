@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from pool_monitor import Pool, telemetry
+from pool_monitor.testing import InlinePool
 
 TARGETS = Path(__file__).parent / "targets"
 OPS = f"{TARGETS / 'ops.py'}:Ops"
@@ -30,9 +31,15 @@ async def eventually(predicate: Callable[[], object], timeout: float = 10.0) -> 
     return value
 
 
+POOLS: dict[str, type[Pool]] = {"processes": Pool, "inline": InlinePool}
+"""Of what a pool can be made."""
+made_of = "processes"
+"""Of what `ops_pool` makes them; the fixture `both_pools` changes it."""
+
+
 def ops_pool(**fields: Any) -> Pool:
     """A pool of one worker with the operations of targets/ops.py, impatient enough for tests."""
-    return Pool(OPS, **{"size": 1, "name": "ops", "timeout": 20.0, "cancel_grace": 0.1, **fields})
+    return POOLS[made_of](OPS, **{"size": 1, "name": "ops", "timeout": 20.0, "cancel_grace": 0.1, **fields})
 
 
 async def running(pool: Pool, operation: str, *args: Any, **options: Any) -> asyncio.Task[Any]:

@@ -50,6 +50,7 @@ def children() -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
+@pytest.mark.usefixtures("both_pools")
 async def test_what_another_event_loop_asks_is_refused_before_anything_is_done(use: Use, no_leaks: None) -> None:
     async with ops_pool(max_size=2) as pool:
         before = pool.status()
@@ -64,6 +65,7 @@ async def test_what_another_event_loop_asks_is_refused_before_anything_is_done(u
         assert await pool.run("echo", 1) == 1
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_try_run_gives_the_refusal_and_a_session_raises_it(no_leaks: None) -> None:
     async with ops_pool() as pool:
         session = pool.session("s")
@@ -77,6 +79,7 @@ async def test_try_run_gives_the_refusal_and_a_session_raises_it(no_leaks: None)
         assert pool.status().completed == 1
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_another_thread_may_use_the_pool_through_its_loop(no_leaks: None) -> None:
     async with ops_pool() as pool:
         loop = asyncio.get_running_loop()
@@ -84,6 +87,7 @@ async def test_another_thread_may_use_the_pool_through_its_loop(no_leaks: None) 
         assert await asyncio.wrap_future(submitted) == 1
 
 
+@pytest.mark.usefixtures("both_pools")
 def test_a_session_can_be_read_while_the_loop_stands_still() -> None:
     with asyncio.Runner() as runner:
         pool = ops_pool()
@@ -96,6 +100,7 @@ def test_a_session_can_be_read_while_the_loop_stands_still() -> None:
     assert session.data == {}
 
 
+@pytest.mark.usefixtures("both_pools")
 def test_a_pool_whose_loop_has_ended_is_closed() -> None:
     pool = ops_pool()
     asyncio.run(pool.__aenter__())
@@ -185,6 +190,7 @@ def complaints(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.01, 0.05])
+@pytest.mark.usefixtures("both_pools")
 async def test_entering_in_a_scope_that_is_cancelled_ends_in_order(
     delay: float, complaints: Callable[[], list[str]], no_leaks: None
 ) -> None:
@@ -199,6 +205,7 @@ async def test_entering_in_a_scope_that_is_cancelled_ends_in_order(
     assert complaints() == []
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_entering_may_be_cancelled_twice(complaints: Callable[[], list[str]], no_leaks: None) -> None:
     pool = ops_pool()
     entering = asyncio.ensure_future(pool.__aenter__())
@@ -242,6 +249,7 @@ async def test_leaving_in_a_scope_that_is_cancelled_returns_when_every_process_i
     assert complaints() == []
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_leaving_a_pool_whose_runner_was_cancelled_cancels_no_other_task(no_leaks: None) -> None:
     pool = ops_pool()
     async with pool:

@@ -39,11 +39,11 @@ from pool_monitor import (
 from pool_monitor.pool.calls import STREAM_HIGH
 from tests.support import OPS, TARGETS, Leftovers, alive, eventually, ops_pool, read, running, words
 
-pytestmark = pytest.mark.usefixtures("no_leaks")
+pytestmark = pytest.mark.usefixtures("no_leaks", "both_pools")
 
 
 @pytest.fixture
-async def pool(no_leaks: None) -> AsyncIterator[Pool]:
+async def pool(no_leaks: None, both_pools: str) -> AsyncIterator[Pool]:
     """A pool of one worker, entered and left in different tasks, as test fixtures do."""
     made = ops_pool(max_size=8)
     await asyncio.ensure_future(made.__aenter__())
@@ -101,6 +101,7 @@ async def test_items_before_an_error_are_delivered_first(pool: Pool) -> None:
     assert got == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.processes("breaks into the worker of a process")
 async def test_a_stream_whose_end_comes_with_its_last_items_leaves_the_worker_usable(pool: Pool) -> None:
     for _ in range(3):
         async with aclosing(pool.stream("burst", 200)) as items:
@@ -271,6 +272,7 @@ async def test_an_unknown_operation_is_named_with_those_there_are(pool: Pool) ->
     assert pool.status().waiting == 0
 
 
+@pytest.mark.processes("compares process ids")
 async def test_a_call_can_insist_on_a_worker() -> None:
     async with ops_pool(size=3) as pool:
         pids = {worker.id: worker.pid for worker in pool.workers()}
@@ -373,6 +375,7 @@ async def test_a_deadline_that_passes_in_the_queue_is_a_queue_timeout(pool: Pool
     first.cancel()
 
 
+@pytest.mark.processes("sleeps in C, where a thread cannot be interrupted")
 async def test_a_deadline_that_passes_on_a_worker_is_an_operation_timeout(pool: Pool) -> None:
     pid = await pool.run("pid")
     with pytest.raises(OperationTimeout, match=r"sleep was not done within its timeout of 0\.1 s, on ops-0") as failure:
@@ -426,6 +429,7 @@ async def test_cancelled_in_the_queue_a_call_leaves_no_trace(pool: Pool) -> None
 
 
 @pytest.mark.parametrize(("operation", "arguments"), [("sleep", [60]), ("spin", []), ("later", [1, 60])])
+@pytest.mark.processes("sleeps in C, where a thread cannot be interrupted")
 async def test_cancelled_while_it_runs_an_operation_is_interrupted_and_the_worker_kept(
     operation: str, arguments: list[Any]
 ) -> None:
@@ -439,6 +443,7 @@ async def test_cancelled_while_it_runs_an_operation_is_interrupted_and_the_worke
 
 
 @pytest.mark.parametrize(("operation", "arguments"), [("stuck_in_c", []), ("stubborn", [60, 1])])
+@pytest.mark.processes("holds the interpreter for good")
 async def test_an_operation_that_cannot_be_interrupted_costs_its_worker_and_no_capacity(
     pool: Pool, operation: str, arguments: list[Any]
 ) -> None:
@@ -475,6 +480,7 @@ async def test_a_call_cancelled_as_it_is_handed_over_does_not_take_the_next_one_
         assert await pool.run("echo", "mine") == "mine"
 
 
+@pytest.mark.processes("compares process ids")
 async def test_a_late_answer_reaches_nobody() -> None:
     async with ops_pool(cancel_grace=10.0) as pool:
         pid = await pool.run("pid")
@@ -502,6 +508,7 @@ async def test_a_result_that_a_held_up_loop_reads_past_the_deadline_does_not_cou
         assert pool.status().busy == 0
 
 
+@pytest.mark.processes("breaks the protocol")
 async def test_an_answer_to_a_call_that_is_not_open_costs_the_worker_that_gave_it(pool: Pool) -> None:
     with pytest.raises(ProtocolError, match=f"an answer to call {1 << 40}, which is not open"):
         await pool.run("send_stranger")
@@ -553,6 +560,7 @@ async def test_options_of_a_session_and_of_options_add_up(pool: Pool) -> None:
     assert session.data == {"words": ["a"]}
 
 
+@pytest.mark.processes("kills a worker")
 async def test_session_data_survives_a_killed_worker(pool: Pool) -> None:
     session = pool.session("s")
     await session.run("remember", "a")
@@ -729,6 +737,7 @@ async def test_too_large_arguments_results_and_items_fail_their_own_call_only() 
 # -- workers that die ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.processes("kills a worker")
 async def test_a_call_whose_worker_dies_is_told_how_and_its_last_words(pool: Pool) -> None:
     with telemetry.capture(("pool", "worker", "crash")) as events, pytest.raises(WorkerDied) as failure:
         await pool.run("die", 3)
@@ -744,6 +753,7 @@ async def test_a_call_whose_worker_dies_is_told_how_and_its_last_words(pool: Poo
     assert await pool.run("echo", 1) == 1
 
 
+@pytest.mark.processes("kills a worker")
 async def test_the_other_calls_do_not_notice_that_a_worker_died() -> None:
     async with ops_pool(size=2) as pool:
         victim = await running(pool, "kill_self")
@@ -754,6 +764,7 @@ async def test_the_other_calls_do_not_notice_that_a_worker_died() -> None:
         await eventually(lambda: pool.status().idle == 2)
 
 
+@pytest.mark.processes("kills a worker")
 async def test_a_worker_killed_while_idle_costs_nobody_anything(pool: Pool) -> None:
     with telemetry.capture(("pool",)) as events:
         os.kill(slot_pid(pool), signal.SIGKILL)
@@ -763,6 +774,7 @@ async def test_a_worker_killed_while_idle_costs_nobody_anything(pool: Pool) -> N
     assert words(events, of="pool.recovery") == ["pool.recovery"]
 
 
+@pytest.mark.processes("kills a worker")
 async def test_an_idempotent_call_is_sent_again_and_any_other_is_not(pool: Pool, tmp_path: Path) -> None:
     with telemetry.capture(("pool",)) as events:
         assert await pool.options(idempotent=True).run("die_once", str(tmp_path / "one")) == "survived"
@@ -773,6 +785,7 @@ async def test_an_idempotent_call_is_sent_again_and_any_other_is_not(pool: Pool,
         await pool.run("die_once", str(tmp_path / "two"))
 
 
+@pytest.mark.processes("kills a worker")
 async def test_a_stream_collected_at_the_end_is_begun_anew_when_its_worker_dies(pool: Pool, tmp_path: Path) -> None:
     for stop in (3, 500):  # fewer items than are held for a slow reader, and more
         marker = str(tmp_path / str(stop))
@@ -782,6 +795,7 @@ async def test_a_stream_collected_at_the_end_is_begun_anew_when_its_worker_dies(
         assert len(retries) == 1
 
 
+@pytest.mark.processes("kills a worker")
 async def test_an_idempotent_call_is_given_up_after_its_retries() -> None:
     async with ops_pool(retries=1) as pool:
         with telemetry.capture(("pool",)) as events, pytest.raises(WorkerDied):
@@ -789,6 +803,7 @@ async def test_an_idempotent_call_is_given_up_after_its_retries() -> None:
         assert words(events, of="pool.retry") == ["pool.retry"]
 
 
+@pytest.mark.processes("kills a worker")
 async def test_an_idempotent_call_is_sent_again_while_the_pool_drains(tmp_path: Path) -> None:
     async with ops_pool() as pool:
         pid = slot_pid(pool)
@@ -802,6 +817,7 @@ async def test_an_idempotent_call_is_sent_again_while_the_pool_drains(tmp_path: 
         assert (await drain).finished == 1
 
 
+@pytest.mark.processes("kills a worker")
 async def test_a_stream_that_has_given_items_is_not_begun_again(pool: Pool) -> None:
     got: list[int] = []
     with pytest.raises(WorkerDied):
@@ -809,6 +825,7 @@ async def test_a_stream_that_has_given_items_is_not_begun_again(pool: Pool) -> N
     assert got == [0, 1, 2]
 
 
+@pytest.mark.processes("kills a worker")
 async def test_an_answer_that_came_with_the_end_of_the_worker_is_delivered(pool: Pool) -> None:
     big = "x" * 1_000_000
     for restarts, value in enumerate([1, big], start=1):
@@ -816,6 +833,7 @@ async def test_an_answer_that_came_with_the_end_of_the_worker_is_delivered(pool:
         await eventually(lambda restarts=restarts: pool.status().restarts == restarts and pool.status().idle == 1)
 
 
+@pytest.mark.processes("kills a worker")
 async def test_what_a_worker_started_dies_with_it(pool: Pool) -> None:
     company = await pool.run("company")
     assert alive(company)
@@ -823,6 +841,7 @@ async def test_what_a_worker_started_dies_with_it(pool: Pool) -> None:
     await eventually(lambda: not alive(company))
 
 
+@pytest.mark.processes("kills a worker")
 async def test_killed_workers_leave_no_zombies(pool: Pool) -> None:
     for _ in range(3):
         pid = slot_pid(pool)
@@ -832,6 +851,7 @@ async def test_killed_workers_leave_no_zombies(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize("operation", ["send_oversized", "send_empty", "send_garbage", "send_unknown"])
+@pytest.mark.processes("breaks the protocol")
 async def test_nonsense_on_the_wire_costs_that_worker_and_that_call(pool: Pool, operation: str) -> None:
     pid = slot_pid(pool)
     with telemetry.capture(("pool",)) as events, pytest.raises(ProtocolError, match="worker ops-0 broke the protocol"):
@@ -842,12 +862,14 @@ async def test_nonsense_on_the_wire_costs_that_worker_and_that_call(pool: Pool, 
 
 
 @pytest.mark.parametrize(("operation", "error"), [("send_truncated", WorkerDied), ("close_everything", ProtocolError)])
+@pytest.mark.processes("breaks the protocol")
 async def test_a_worker_that_hangs_up_costs_that_call(pool: Pool, operation: str, error: type[PoolError]) -> None:
     with pytest.raises(error):
         await pool.run(operation)
     assert await pool.run("echo", 1) == 1
 
 
+@pytest.mark.processes("breaks the protocol")
 async def test_a_worker_that_spoke_nonsense_while_idle_is_handed_nothing_more(pool: Pool) -> None:
     with telemetry.capture(("pool",)) as events:
         await pool.run("nonsense_when_idle")
@@ -863,6 +885,7 @@ async def test_a_worker_that_spoke_nonsense_while_idle_is_handed_nothing_more(po
     assert words(events, of="pool.error") == ["pool.error"]
 
 
+@pytest.mark.processes("kills a worker")
 async def test_ends_are_noticed_where_the_system_has_no_process_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pidfd_open", raising=False)
     async with ops_pool(size=2) as pool:
@@ -908,6 +931,7 @@ async def test_a_closed_pool_refuses_calls_and_says_so() -> None:
     assert pool.workers() == []
 
 
+@pytest.mark.processes("makes a pool of processes itself")
 async def test_a_target_that_loads_too_slowly_is_a_start_error(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
     with pytest.raises(StartError, match=r"had not loaded '.*slow\.py:X' after 0\.3 s; raise start_timeout"):
@@ -915,6 +939,7 @@ async def test_a_target_that_loads_too_slowly_is_a_start_error(tmp_path: Path) -
             pass
 
 
+@pytest.mark.processes("starts processes that cannot be")
 async def test_a_pool_that_cannot_start_leaves_nothing_behind(tmp_path: Path) -> None:
     leftovers = Leftovers()
     (tmp_path / "slow.py").write_text(
@@ -943,6 +968,7 @@ async def test_a_pool_that_cannot_start_tells_of_no_warm_up() -> None:
     assert "pool.warmup" not in words(events)
 
 
+@pytest.mark.processes("kills a worker")
 async def test_a_pool_without_descriptors_left_says_so_and_survives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     async with ops_pool(backoff_min=0.01, backoff_max=0.01) as pool:
         leftovers, real = Leftovers(), os.pipe
@@ -963,6 +989,7 @@ async def test_a_pool_without_descriptors_left_says_so_and_survives_it(monkeypat
         await eventually(lambda: "descriptors" not in leftovers.found() or len(leftovers.found()["descriptors"]) <= 2)
 
 
+@pytest.mark.processes("kills a worker")
 async def test_workers_restart_when_the_working_directory_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -977,6 +1004,7 @@ async def test_workers_restart_when_the_working_directory_is_gone(
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.processes("kills a worker")
 async def test_a_worker_that_dies_while_it_starts_is_started_again(tmp_path: Path) -> None:
     """The first process loads at once, the second dies on import, the third is well again."""
     (tmp_path / "moody.py").write_text(
@@ -997,6 +1025,7 @@ async def test_a_worker_that_dies_while_it_starts_is_started_again(tmp_path: Pat
         assert recovery.measurements["attempts"] == 2
 
 
+@pytest.mark.processes("is about a zygote")
 async def test_a_pool_whose_zygote_is_not_ready_yet_is_left_at_once(no_leaks: None, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     (tmp_path / "heavy.py").write_text(f"import time\nopen({str(begun)!r}, 'w').close()\ntime.sleep(3)\n")
@@ -1100,6 +1129,7 @@ async def test_a_busy_worker_is_retired_after_its_call(pool: Pool, tmp_path: Pat
     assert await pool.run("echo", 1) == 1
 
 
+@pytest.mark.processes("kills a worker")
 async def test_a_retired_worker_that_crashes_in_its_last_call_is_not_replaced(pool: Pool) -> None:
     await pool.resize(2)
     await eventually(lambda: pool.status().idle == 2)
@@ -1125,6 +1155,7 @@ async def test_resizing_while_workers_start_and_stop_settles_at_the_last_size(po
     assert await asyncio.gather(*(pool.run("echo", number) for number in range(20))) == list(range(20))
 
 
+@pytest.mark.processes("makes a pool of processes itself")
 async def test_shrinking_while_the_pool_starts_lets_it_start(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     (tmp_path / "gated.py").write_text(
@@ -1179,6 +1210,7 @@ async def test_drain_lets_accepted_calls_end_and_refuses_new_ones(pool: Pool, tm
 
 
 @pytest.mark.parametrize("grace", [0.0, 0.1])
+@pytest.mark.processes("holds the interpreter for good")
 async def test_drain_interrupts_what_is_left_when_the_time_is_up(grace: float) -> None:
     async with ops_pool(size=2, cancel_grace=grace) as pool:
         stuck = await running(pool, "stuck_in_c")
@@ -1229,6 +1261,7 @@ async def test_an_exception_in_the_block_interrupts_calls_and_goes_on() -> None:
     assert [type(result) for result in results] == [OperationCancelled, PoolClosed]
 
 
+@pytest.mark.processes("ignores signals")
 async def test_a_worker_that_ignores_everything_is_gone_all_the_same() -> None:
     async with ops_pool(stop_grace=0.1, kill_grace=0.1) as pool:
         pid = slot_pid(pool)
@@ -1238,6 +1271,7 @@ async def test_a_worker_that_ignores_everything_is_gone_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("turns", [0, 1, 3, 10, 100])
+@pytest.mark.processes("compares process ids")
 async def test_leaving_can_be_cancelled_and_still_ends_every_worker_and_call(turns: int) -> None:
     pool = ops_pool(size=2)
     await pool.__aenter__()
@@ -1284,6 +1318,7 @@ async def test_status_and_workers_tell_what_is(pool: Pool) -> None:
     task.cancel()
 
 
+@pytest.mark.processes("kills a worker")
 async def test_at_every_transition_the_counts_add_up_to_the_slots() -> None:
     pool = ops_pool(size=2, max_size=8, cancel_grace=0.02)
     seen: list[str] = []
@@ -1317,6 +1352,7 @@ async def test_at_every_transition_the_counts_add_up_to_the_slots() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, GeneratorExit, pytest.exit.Exception])
+@pytest.mark.processes("kills a worker")
 async def test_handlers_that_raise_disturb_no_call(error: type[BaseException]) -> None:
     from pool_monitor.events import CATALOGUE
 
@@ -1389,6 +1425,7 @@ async def killer(pool: Pool, rng: random.Random) -> None:
         await asyncio.sleep(0.03 + rng.random() * 0.05)
 
 
+@pytest.mark.processes("kills workers")
 async def test_in_chaos_every_call_ends_exactly_once_with_its_own_result_or_a_known_error() -> None:
     rng = random.Random(7)
     results: list[Any] = []

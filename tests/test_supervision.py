@@ -206,6 +206,7 @@ async def test_workers_that_die_together_are_one_failure() -> None:
         assert pool.status().breaker == "closed"
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_errors_of_the_target_and_bad_arguments_do_not_open_the_breaker() -> None:
     async with ops_pool(breaker_failures=1, breaker_minimum=1) as pool:
         for _ in range(3):
@@ -227,6 +228,7 @@ async def test_without_a_breaker_nothing_is_refused() -> None:
 # -- retries ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_an_idempotent_call_is_sent_again_after_an_error_that_was_named(tmp_path: Path) -> None:
     async with ops_pool(retry_errors=("KeyError",)) as pool:
         with telemetry.capture(("pool", "retry")) as events:
@@ -236,6 +238,7 @@ async def test_an_idempotent_call_is_sent_again_after_an_error_that_was_named(tm
             await pool.run("fail_once", str(tmp_path / "again"))
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_an_error_that_was_not_named_is_final(tmp_path: Path) -> None:
     async with ops_pool() as pool:
         with pytest.raises(OperationError):
@@ -320,6 +323,7 @@ async def test_an_idempotent_call_of_a_strict_session_goes_to_another_process_by
         assert await session.run("pid") != pid
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_a_wrong_affinity_is_refused() -> None:
     async with ops_pool() as pool:
         with pytest.raises(ConfigError, match=r"affinity='loose'.*'hint' or 'strict'"):
@@ -329,6 +333,7 @@ async def test_a_wrong_affinity_is_refused() -> None:
 # -- pause, resume, restart, recycling, warm-up -------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_a_paused_pool_accepts_calls_and_runs_them_when_it_is_resumed() -> None:
     with telemetry.capture(("pool",)) as events:
         async with ops_pool() as pool:
@@ -435,6 +440,7 @@ async def test_a_successor_takes_over_when_the_worker_it_was_to_replace_dies(tmp
         assert await pool.run("pid") == successor.pid
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_a_restart_that_is_cancelled_leaves_the_pool_as_it_was() -> None:
     async with ops_pool() as pool:
         pid = pid_of(pool)
@@ -619,6 +625,7 @@ async def test_a_process_that_has_done_enough_is_replaced(limit: dict[str, Any],
     assert events[0].measurements["calls"] >= 0
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_a_sequential_warm_up_starts_one_worker_after_the_other() -> None:
     with telemetry.capture(("pool",)) as events:
         async with ops_pool(size=3, warmup="sequential") as pool:
@@ -627,6 +634,7 @@ async def test_a_sequential_warm_up_starts_one_worker_after_the_other() -> None:
     assert names == ["pool.worker.init", "pool.worker.ready"] * 3 + ["pool.warmup"]
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_a_staged_warm_up_opens_the_pool_as_soon_as_the_fewest_are_ready() -> None:
     with telemetry.capture(("pool",)) as events:
         async with ops_pool(size=3, min_size=1, warmup="staged") as pool:
@@ -641,6 +649,7 @@ async def test_a_staged_warm_up_opens_the_pool_as_soon_as_the_fewest_are_ready()
 # -- overload -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_a_call_that_would_miss_its_deadline_is_refused_at_once_and_told_why() -> None:
     async with ops_pool() as pool:
         for _ in range(25):
@@ -659,6 +668,7 @@ async def test_a_call_that_would_miss_its_deadline_is_refused_at_once_and_told_w
         assert await pool.run("echo", "patient") == "patient"
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_a_pool_told_not_to_shed_lets_calls_wait() -> None:
     async with ops_pool(shed=False) as pool:
         for _ in range(25):
@@ -669,11 +679,13 @@ async def test_a_pool_told_not_to_shed_lets_calls_wait() -> None:
         assert kinds["QueueTimeout"] > 20
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_a_burst_of_five_thousand_calls_with_the_default_deadline_all_succeed() -> None:
     async with ops_pool(size=2, timeout=60.0) as pool:
         assert await asyncio.gather(*(pool.run("echo", number) for number in range(5000))) == list(range(5000))
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_relative_time_tells_who_waited_for_whom() -> None:
     async with ops_pool() as pool:
         assert pool.status().relative_time is None
@@ -751,6 +763,7 @@ async def test_a_worker_that_computes_without_answering_is_busy_and_one_that_doe
         await eventually(lambda: pool.status().idle == 1)
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_a_worker_that_runs_python_code_for_long_is_responsive() -> None:
     async with ops_pool(**IMPATIENT) as pool:
         with telemetry.capture(("pool", "worker", "health_check")) as events:
@@ -849,12 +862,14 @@ async def test_with_prefetch_of_one_a_worker_has_one_call_at_a_time() -> None:
         assert most == 1
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_coroutine_operations_share_a_worker_as_far_as_its_concurrency_allows() -> None:
     async with ops_pool(concurrency=5) as pool:
         assert await asyncio.gather(*(pool.run("meet", 5) for _ in range(5))) == [5] * 5
         assert pool.workers()[0].state == "ready"
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_cancelling_one_of_several_calls_on_a_worker_leaves_the_others_alone() -> None:
     async with ops_pool(concurrency=3) as pool:
         one, other = [await running(pool, "later", number, 60) for number in range(2)]
@@ -866,6 +881,7 @@ async def test_cancelling_one_of_several_calls_on_a_worker_leaves_the_others_alo
         other.cancel()
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_a_stream_nobody_reads_stands_still_and_holds_up_no_other_call_of_its_worker() -> None:
     async with ops_pool(concurrency=2) as pool, aclosing(pool.stream("count_later", 5000)) as items:
         assert await anext(items) == 0
@@ -881,6 +897,7 @@ async def test_a_stream_nobody_reads_stands_still_and_holds_up_no_other_call_of_
         assert await read(items) == list(range(1, 5000))
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_leaving_a_stream_that_stands_still_closes_it(tmp_path: Path) -> None:
     async with ops_pool(concurrency=2) as pool:
         pid = await pool.run("pid")
@@ -915,6 +932,7 @@ async def test_several_calls_on_a_worker_that_dies_are_all_told() -> None:
 # -- what targets tell --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_what_a_target_tells_arrives_with_the_name_of_its_pool_and_worker() -> None:
     async with ops_pool() as pool:
         with telemetry.capture() as events:
@@ -927,6 +945,7 @@ async def test_what_a_target_tells_arrives_with_the_name_of_its_pool_and_worker(
     assert line.metadata["fields"] == {"number": 7}
 
 
+@pytest.mark.usefixtures("both_pools")
 async def test_what_cannot_be_sent_without_waiting_is_dropped_and_counted() -> None:
     async with ops_pool() as pool:
         with telemetry.capture(("pool", "worker")) as events:

@@ -26,7 +26,7 @@ from pool_monitor.log import logger
 from pool_monitor.pool.caller import PoolCaller, Session, with_options
 from pool_monitor.pool.calls import Options
 from pool_monitor.pool.slots import Slots
-from pool_monitor.pool.transport.launch import Launch, Launcher, settled
+from pool_monitor.pool.transport.launch import Launch, Launcher, Launches, settled
 from pool_monitor.pool.transport.nesting import must_end
 from pool_monitor.pool.transport.process import ProcessTransport
 from pool_monitor.pool.worker import State, Worker
@@ -89,17 +89,7 @@ class Pool(PoolCaller):
     ) -> None:
         super().__init__(self, Options())
         self.config = build(PoolConfig, config, fields)
-        if not isinstance(target, str) or not _TARGET.fullmatch(target):
-            raise ConfigError(
-                f"Pool(target={target!r}): needs 'module:attribute' or 'path/to/file.py:attribute', such as "
-                "'my_service.workers:Summarizer', or for the functions of a module 'module' or 'path/to/file.py'"
-            )
-        if not self.config.command and re.match(r"__main__\b", target):
-            file = getattr(sys.modules["__main__"], "__file__", None) or "path/to/file.py"
-            raise ConfigError(
-                f"Pool(target={target!r}): a worker has a main program of its own, where this is not: name the file, "
-                f"{file + target.removeprefix('__main__')!r}"
-            )
+        self._check_target(target)
         if not isinstance(name, str) or not name or not name.isprintable():
             raise ConfigError(f"Pool(name={name!r}): needs a non-empty printable string")
         self.target = target
@@ -115,12 +105,25 @@ class Pool(PoolCaller):
         self._warm = False
         self._slots: Slots | None = None
         self._launch: Launch | None = None
-        self._launcher: Launcher | None = None
+        self._launcher: Launches | None = None
         self._runner: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._home = (0, 0)  # process and thread of that loop
         self._closing: asyncio.Event | None = None
         self._started: asyncio.Future[None] | None = None
+
+    def _check_target(self, target: str) -> None:
+        if not isinstance(target, str) or not _TARGET.fullmatch(target):
+            raise ConfigError(
+                f"Pool(target={target!r}): needs 'module:attribute' or 'path/to/file.py:attribute', such as "
+                "'my_service.workers:Summarizer', or for the functions of a module 'module' or 'path/to/file.py'"
+            )
+        if not self.config.command and re.match(r"__main__\b", target):
+            file = getattr(sys.modules["__main__"], "__file__", None) or "path/to/file.py"
+            raise ConfigError(
+                f"Pool(target={target!r}): a worker has a main program of its own, where this is not: name the file, "
+                f"{file + target.removeprefix('__main__')!r}"
+            )
 
     def __repr__(self) -> str:
         if self._slots is None:
@@ -186,10 +189,9 @@ class Pool(PoolCaller):
             raise PoolError(f"pool {self.name!r} has been entered already; make another Pool")
         loop = self._loop = self._running_loop()
         self._home = (os.getpid(), threading.get_ident())
-        self._launch = settled(self.target, self.config, self._warn)
-        must_end(self.name, self._launch.target)
+        self._launch = self._settled()
         self._slots = Slots(self.name, self.target, self._size, self.config, self._make_transport, self._changed)
-        self._launcher = Launcher(self._launch, self._warn)
+        self._launcher = self._make_launcher(self._launch)
         self._state = "starting"
         self._entered_ns = time.monotonic_ns()
         self._closing = asyncio.Event()
@@ -483,6 +485,15 @@ class Pool(PoolCaller):
         """Something is not as it should be with how workers are started."""
         about = {"pool": self.name, "category": "initialization", "severity": "warning", "reason": reason}
         events.POOL_ERROR.event.emit({"system_time": time.time_ns()}, about)
+
+    def _settled(self) -> Launch:
+        """How workers are started. Raises ConfigError, and StartError where it would not end."""
+        launch = settled(self.target, self.config, self._warn)
+        must_end(self.name, launch.target)
+        return launch
+
+    def _make_launcher(self, launch: Launch) -> Launches:
+        return Launcher(launch, self._warn)
 
     def _make_transport(self, sink: Sink) -> ProcessTransport:
         assert self._launch is not None

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pool_monitor.errors import ConfigError, StartError
 from pool_monitor.log import logger
@@ -55,6 +55,34 @@ class Launch(NamedTuple):
 
     def directory_now(self) -> str | None:
         return self.directory if self.directory is not None and os.access(self.directory, os.X_OK) else None
+
+
+class Launches(Protocol):
+    """What starts the workers of one pool. `Launcher` is one."""
+
+    @property
+    def program(self) -> tuple[str, str]:
+        """What a worker is made of: the program, and what it has to be, in words."""
+
+    @property
+    def zygote_pid(self) -> int | None:
+        """The process that workers are forked off, if there is one now."""
+
+    def connect(self, ours: ExitStack, theirs: ExitStack) -> tuple[Channel, dict[str, int]]:
+        """Our end of a channel to a worker, and the worker's descriptors by the names of their variables. They are
+        closed with the stacks. Raises OSError, and StartError when the pool is closed.
+        """
+
+    async def start(self, fds: Mapping[str, int]) -> Process:
+        """A new worker, which has the descriptors *fds*. Raises StartError when there can be none. Cancellation leaves
+        nothing behind.
+        """
+
+    async def close(self) -> None:
+        """No more workers are started. Returns when nothing of it is left."""
+
+    def abandon(self) -> None:
+        """As `close`, for when the event loop is going: blocks (milliseconds)."""
 
 
 class Launcher:

@@ -25,7 +25,7 @@ from pool_monitor.pool.transport.child.codec import CODECS, LARGE
 from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
 from pool_monitor.pool.transport.child.memory import expect_large
 from pool_monitor.pool.transport.inbox import Inbox
-from pool_monitor.pool.transport.launch import Launch, Launcher, import_path
+from pool_monitor.pool.transport.launch import Launch, Launches, import_path
 from pool_monitor.pool.transport.output import Output
 from pool_monitor.pool.transport.shared import SharedFile, apart
 from pool_monitor.pool.transport.spawn import Process, exit_words
@@ -51,7 +51,7 @@ _LAST_BYTES = 0.25  # seconds an ended worker's channel may stay open in a proce
 class ProcessTransport:
     """One worker process. A `Transport`; what happens to it is told to *sink*."""
 
-    def __init__(self, launch: Launch, sink: Sink, launcher: Launcher) -> None:
+    def __init__(self, launch: Launch, sink: Sink, launcher: Launches) -> None:
         self._launch = launch
         self._launcher = launcher
         self._sink = sink

@@ -16,7 +16,7 @@ import weakref
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterator, Tuple
+    from typing import Any, Callable, Iterator, Optional, Tuple
 
 # What is being loaded, for a pool that is opened meanwhile: the parent's nesting.py reads them, in this process.
 own_target = ""
@@ -29,10 +29,18 @@ def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str,
     """Import ``module:attribute`` or ``file.py:attribute``, or a module or file as such; a class is instantiated, with
     *telemetry* if it asks. Raises LookupError for what is not there or can have no operations.
     """
-    global own_target, constructing
+    global own_target
     own_target = target
     with first_run_of(target):
-        found, where = _find(target, path)
+        found, where = find_target(target, path)
+    return make_target(found, target, where, args, kwargs, telemetry)
+
+
+def make_target(
+    found: Any, target: str, where: str, args: list[Any], kwargs: dict[str, Any], telemetry: Any = None
+) -> Any:
+    """What has the operations, of *found*, which *target* names in the module or file *where*."""
+    global constructing
     if not inspect.isclass(found):
         return _usable(found, target, where)
     if "telemetry" not in kwargs and takes(found, "telemetry"):
@@ -66,12 +74,12 @@ def _noting_threads() -> Iterator[None]:
         threads.update(thread for thread in threading.enumerate() if thread not in before)
 
 
-def _find(target: str, path: list[str]) -> Tuple[Any, str]:
-    """What *target* names, and the module or file it is in."""
+def find_target(target: str, path: list[str], load_file: Optional[Callable[[str], Any]] = None) -> Tuple[Any, str]:
+    """What *target* names, and the module or file it is in; the latter is loaded by *load_file*."""
     where, attribute = split_target(target)
     sys.path[:] = path + [entry for entry in sys.path if entry not in path]
     if where.endswith(".py"):
-        module = _load_file(where)
+        module = (load_file or load_module_file)(where)
     else:
         try:
             module = importlib.import_module(where)
@@ -137,7 +145,7 @@ def _offers(found: Any) -> list[str]:
     return (own if inspect.ismodule(found) else []) or public or ["nothing public"]
 
 
-def _load_file(path: str) -> Any:
+def load_module_file(path: str) -> Any:
     path = os.path.abspath(path)
     if not os.path.isfile(path):
         folder = os.path.dirname(path)

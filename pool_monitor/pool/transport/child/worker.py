@@ -90,7 +90,7 @@ class Worker:
         codec = first_codec(hello["codecs"])
         self.channel.limit = hello["frame_limit"]
         self.payloads = Payloads(codec, hello["frame_limit"], hello["session_data_limit"])
-        self.shared = self.channel.shared = map_shared(hello["frame_limit"])
+        self.shared = self.channel.shared = self.map_shared(hello["frame_limit"])
         answer = {"type": "hello", "protocol": PROTOCOL, "codec": codec.name, "context": True}
         answer["python"] = ".".join(map(str, sys.version_info[:3]))
         if self.shared is not None:
@@ -102,21 +102,28 @@ class Worker:
         self.has_read()
         options = message[4] if len(message) > 4 else {}
         self.variables = dict.fromkeys(options.get("context", ()))
-        if options.get("concurrency", 1) > 1:
+        self.deputy = self.make_deputy(options.get("concurrency", 1))
+        return self.deputy.load(*message[1:4])
+
+    def map_shared(self, frame_limit: int) -> Optional[Shared]:
+        return map_shared(int(os.environ.pop("POOL_MONITOR_SHARED", -1)), frame_limit)
+
+    def make_deputy(self, concurrency: int) -> Worker:
+        if concurrency > 1:
             from .concurrent import ConcurrentWorker  # with asyncio: a third of a worker's start
 
-            self.deputy = ConcurrentWorker(self, options["concurrency"])
-        elif self.variables:
+            return ConcurrentWorker(self, concurrency)
+        if self.variables:
             from .context import ContextWorker
 
-            self.deputy = ContextWorker(self)
-        return self.deputy.load(*message[1:4])
+            return ContextWorker(self)
+        return self
 
     def load(self, target: str, path: List[str], init: Any) -> bool:
         self.telemetry = Telemetry(self.channel, self.codec, self.quietly)
         try:
             args, kwargs = self.payloads.unpack("they", init)
-            self.operations = operations_of(load_target(target, path, args, kwargs, self.telemetry))
+            self.operations = operations_of(self.make_target(target, path, args, kwargs))
             if not self.operations:
                 raise LookupError("%s has no public functions or methods" % target)
             self.find_variables()
@@ -126,8 +133,7 @@ class Worker:
             kind = "payload" if isinstance(error, PayloadError) else "operation"
             self.channel.send(self.failure(0, kind, error, [0, 0, None]))
             return False
-        self.peak = Peak()
-        signal.signal(signal.SIGURG, self.on_urgent)  # before the parent can have anything urgent to say
+        self.be_ready()
         self.send(["ready", {name: operation.kind for name, operation in self.operations.items()}])
         return True
 
@@ -143,6 +149,13 @@ class Worker:
         carried = options if type(options) is Unreadable else options["context"]
         for name, value in self.payloads.unpack("the context", carried).items():
             self.variables[name].set(value)
+
+    def make_target(self, target: str, path: List[str], args: Any, kwargs: Any) -> Any:
+        return load_target(target, path, args, kwargs, self.telemetry)
+
+    def be_ready(self) -> None:
+        self.peak = Peak()
+        signal.signal(signal.SIGURG, self.on_urgent)  # before the parent can have anything urgent to say
 
     def send(self, message: Any) -> None:
         self.post(self.codec.encode(message))
@@ -540,12 +553,10 @@ def flush_output() -> None:
                 getattr(sys, name).flush()
 
 
-def map_shared(frame_limit: int) -> Optional[Shared]:
-    """The memory shared with the parent, if it gave us any and this system can map it."""
-    number = os.environ.pop("POOL_MONITOR_SHARED", "")
-    if not number:
+def map_shared(fd: int, frame_limit: int) -> Optional[Shared]:
+    """The memory shared with the parent, if it gave us any (*fd*, which is closed) and this system can map it."""
+    if fd < 0:
         return None
-    fd = int(number)
     try:
         return Shared(fd, frame_limit, False)
     except (OSError, ValueError):

@@ -1,0 +1,80 @@
+"""A thread in the place of a worker process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pool_monitor.pool.transport.child.channel import ParentGone
+from pool_monitor.pool.transport.child.link import Socket
+from pool_monitor.pool.transport.spawn import Process, output_pipes
+from pool_monitor.testing.worker import InlineWorker
+
+if TYPE_CHECKING:
+    from pool_monitor.testing.worker import Make
+
+
+class ThreadProcess(Process):
+    """A worker that has copies of the descriptors *fds*. *make*: what loads its target.
+
+    What a signal does to a process happens here to the thread: SIGURG has the worker look at what was sent, and any
+    other cuts its channel and leaves it to itself.
+    """
+
+    def __init__(self, fds: Mapping[str, int], make: Make) -> None:
+        with output_pipes() as (ours, _theirs):  # which nothing is written to
+            super().__init__(os.getpid(), ours)
+        self._worker: InlineWorker | None = None
+        fd = fds["POOL_MONITOR_FD"]
+        self._end = socket.socket(fileno=os.dup(fd))
+        shared = os.dup(fds["POOL_MONITOR_SHARED"]) if "POOL_MONITOR_SHARED" in fds else -1
+        threading.Thread(
+            target=self._run, args=(Socket(os.dup(fd)), shared, make), name="inline worker", daemon=True
+        ).start()
+
+    def _open_pidfd(self) -> None:
+        return None
+
+    def signal(self, number: signal.Signals, *, group: bool) -> None:  # noqa: ARG002 - it has none
+        if self.ended:
+            return
+        if number == signal.SIGURG:
+            if self._worker is not None:
+                self._worker.deputy_here.look()
+            return
+        with contextlib.suppress(OSError):  # the other end is closed
+            self._end.shutdown(socket.SHUT_RDWR)
+        if self._worker is not None:
+            self._worker.deputy_here.let_go()
+        self._loop.call_soon(self._reaped, -number)
+
+    def _reap_now(self, _timeout: float) -> None:
+        self._reaped(-signal.SIGKILL)
+
+    def _reaped(self, returncode: int | None) -> None:
+        self._end.close()
+        super()._reaped(returncode)
+
+    def _run(self, link: Socket, shared: int, make: Make) -> None:
+        code = 1
+        try:
+            with contextlib.suppress(ParentGone):
+                self._worker = worker = InlineWorker(link, shared, make)
+                try:
+                    if worker.start():
+                        worker.serve()
+                finally:
+                    worker.end()
+            code = 0
+        except SystemExit as error:
+            sys.stderr.write(f"{error.code}\n")
+        finally:
+            link.close()
+            with contextlib.suppress(RuntimeError):  # the event loop is closed
+                self._loop.call_soon_threadsafe(self._reaped, code)
