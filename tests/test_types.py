@@ -12,6 +12,7 @@ import pytest
 
 from pool_monitor import Caller, ConfigError, Pool, PoolConfig, Session
 from pool_monitor.config import PoolFields
+from pool_monitor.testing import InlinePool
 
 TARGET = "pool_monitor.demo.text_tools:TextTools"
 
@@ -51,7 +52,8 @@ async def use(caller: Caller) -> list[Any]:
 async def test_whoever_needs_a_caller_takes_a_pool_a_session_options_and_a_fake() -> None:
     pool = Pool(TARGET)
     session: Session = pool.session("s")
-    callers: list[Caller] = [pool, session, pool.options(timeout=1), session.options(timeout=1), Fake()]
+    inline: Pool = InlinePool(Fake, timeout=3)
+    callers: list[Caller] = [pool, inline, session, pool.options(timeout=1), session.options(timeout=1), Fake()]
     assert all(isinstance(caller, Caller) for caller in callers)
     assert await use(callers[-1]) == ["work", "work", 1, 2]
 
@@ -66,6 +68,8 @@ def test_fields_of_a_pool_are_checked_by_name_and_type() -> None:
     Pool(TARGET, config=PoolConfig(timeout=5), retries=2)
     with pytest.raises(ConfigError):
         Pool(TARGET, nonsense=3)  # type: ignore[call-arg]
+    with pytest.raises(ConfigError):
+        InlinePool(Fake, nonsense=3)  # type: ignore[call-arg]
     with pytest.raises(ConfigError):
         Pool(TARGET, timeout="5")  # type: ignore[arg-type]
     with pytest.raises(ConfigError):
