@@ -63,7 +63,10 @@ class SteadyClock:
 
 
 class ManualClock:
-    """A clock for tests: stands still until told otherwise; the wall clock can step on its own."""
+    """A clock for tests, such as ``Monitor(clock=)``: it stands still until `advance`; the wall clock can step on its
+    own. *wall_s*: seconds since the epoch at which the wall clock begins. The deadlines of a pool's calls go by the
+    event loop and not by this clock.
+    """
 
     __slots__ = ("_monotonic_ns", "_offset_ns")
 

@@ -125,6 +125,11 @@ class Monitor:
         self._next_tick: asyncio.Future[bool] | None = None
         self._closing = False
 
+    def __repr__(self) -> str:
+        state = "not entered" if self._stack is None else "entered"
+        at = "" if self.address is None else f" at {self.address}"
+        return f"<Monitor of {', '.join(map(repr, self._pools))} [{state}{at}]>"
+
     # -- looking --------------------------------------------------------------------------------------------------
 
     def snapshot(self, window: str = "5m") -> Snapshot:

@@ -200,6 +200,14 @@ async def test_two_monitors_see_the_same_and_count_for_themselves():
         assert second.snapshot().monitor.collecting is False
 
 
+async def test_a_monitor_says_what_it_watches_and_where_it_is_reached() -> None:
+    monitor = Monitor([Gauges("a"), Gauges("b")])
+    assert repr(monitor) == "<Monitor of 'a', 'b' [not entered]>"
+    async with monitor:
+        assert repr(monitor) == f"<Monitor of 'a', 'b' [entered at {monitor.address}]>"
+    assert repr(monitor) == "<Monitor of 'a', 'b' [not entered]>"
+
+
 async def test_one_monitor_watches_several_pools():
     async with ops_pool(name="a") as a, ops_pool(name="b") as b, Monitor([a, b]) as monitor:
         await a.run("echo", 1)
