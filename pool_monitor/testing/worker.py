@@ -191,6 +191,8 @@ class InlineConcurrentWorker(_Inline, ConcurrentWorker):
             self._sync = value
             if value is None:
                 self.settle()
+        if value is not None and self.urgent and self.interruptible:
+            self.read_urgent()  # as `look` has left it to the loop, which has no turn now
 
     def in_target(self) -> bool:
         return self.interruptible and self.sync is not None
