@@ -882,6 +882,18 @@ async def test_cancelling_one_of_several_calls_on_a_worker_leaves_the_others_alo
 
 
 @pytest.mark.usefixtures("both_pools")
+async def test_a_call_cancelled_while_a_function_holds_its_worker_never_begins() -> None:
+    async with ops_pool(concurrency=3, cancel_grace=20.0) as pool:
+        first = await running(pool, "sleep", 0.4)
+        for _ in range(2):
+            with pytest.raises(OperationTimeout):
+                await pool.options(timeout=0.1).run("spin")
+        assert await first == 0.4
+        assert await pool.options(timeout=10).run("echo", 1) == 1
+        assert pool.status().restarts == 0
+
+
+@pytest.mark.usefixtures("both_pools")
 async def test_a_stream_nobody_reads_stands_still_and_holds_up_no_other_call_of_its_worker() -> None:
     async with ops_pool(concurrency=2) as pool, aclosing(pool.stream("count_later", 5000)) as items:
         assert await anext(items) == 0

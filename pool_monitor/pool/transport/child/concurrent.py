@@ -150,6 +150,7 @@ class ConcurrentWorker(Worker):
         if call_id == self.sync:
             raise OperationCancelled
         if call_id in self.tasks:
+            self.calls[call_id].cancelled = True  # if it waits behind a function for its first step, it never begins
             self.loop.call_soon_threadsafe(self.cancel_task, call_id)
         elif self.take_back(call_id):
             self.post(self.failure(call_id, "cancelled", OperationCancelled(), [0, 0, None]))
@@ -157,7 +158,6 @@ class ConcurrentWorker(Worker):
     def cancel_task(self, call_id: int) -> None:
         """Called by the loop, and so after the task's first step: it sees to its answer."""
         if call_id in self.tasks:
-            self.calls[call_id].cancelled = True
             self.tasks[call_id].cancel()
 
     # calls
@@ -199,6 +199,8 @@ class ConcurrentWorker(Worker):
 
     async def outcome(self, running: Running, name: str, payload: Any, stream: bool, session: Any) -> Body:
         """Run the operation; the encoded ``reply`` or ``end``."""
+        if running.cancelled:
+            raise OperationCancelled
         operation = self.operations.get(name)
         if operation is None:
             raise self.unknown(name)
