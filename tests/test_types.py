@@ -5,6 +5,7 @@ an error there.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from inspect import signature
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -61,6 +62,10 @@ async def test_whoever_needs_a_caller_takes_a_pool_a_session_options_and_a_fake(
 def test_what_lacks_a_method_is_no_caller() -> None:
     mute: Caller = Mute()  # type: ignore[assignment]
     assert not isinstance(mute, Caller)
+
+
+def test_the_options_that_type_checkers_know_are_those_of_a_pool() -> None:
+    assert list(signature(Caller.options).parameters) == list(signature(Pool.options).parameters)
 
 
 def test_fields_of_a_pool_are_checked_by_name_and_type() -> None:
