@@ -32,7 +32,7 @@ from pool_monitor import (
 from pool_monitor.config import ServiceConfig
 from pool_monitor.testing import InlinePool, ManualClock
 from tests.support import OPS, TARGETS, eventually, read, words
-from tests.targets import plain
+from tests.targets import plain, scoped
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -225,6 +225,20 @@ async def test_the_events_are_those_of_a_pool_of_processes() -> None:
                 await pool.try_run("echo", object())
         told.append(words(events))
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_context_variables_travel_and_stay_with_their_call(concurrency: int) -> None:
+    names = ("tests.targets.scoped:request_id",)
+    async with InlinePool(scoped, size=1, context=names, concurrency=concurrency) as pool:
+
+        async def ask(request_id: str) -> list[Any]:
+            scoped.request_id.set(request_id)
+            return [(await pool.run("seen"))[0], (await pool.run("seen_later"))[0]]
+
+        found = await asyncio.gather(*(asyncio.create_task(ask(name)) for name in "ab"))
+        assert found == [["a", "a"], ["b", "b"]]
+        assert (await pool.run("seen"))[0] == "none"
 
 
 async def test_an_error_shows_the_lines_of_the_target_and_none_of_ours() -> None:
