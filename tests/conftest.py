@@ -13,6 +13,15 @@ from hypothesis import settings
 from tests import support
 from tests.programs import command, pool_monitor, program, runtime_dir, terminal  # noqa: F401 - fixtures
 from tests.support import Leftovers, eventually
+from tests.timelimit import (  # noqa: F401 - hooks
+    pytest_collection,
+    pytest_configure,
+    pytest_enter_pdb,
+    pytest_runtest_protocol,
+    pytest_sessionfinish,
+    pytest_timeout_set_timer,
+    pytest_unconfigure,
+)
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("pool_monitor", deadline=None)

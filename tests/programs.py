@@ -29,10 +29,15 @@ TEXT_TOOLS = f"{ROOT / 'examples' / 'text_tools.py'}:TextTools"
 DEADLINE_S = 20.0
 
 
+def short_dir() -> Path:
+    """A new directory whose path leaves room for a socket's name, however long the path in TMPDIR is."""
+    return Path(tempfile.mkdtemp(prefix="pm-", dir=min("/tmp", tempfile.gettempdir(), key=len)))
+
+
 @pytest.fixture
 def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory for sockets of the test's own. Not tmp_path: a socket's path must be short."""
-    path = Path(tempfile.mkdtemp(prefix="pm-"))
+    path = short_dir()
     monkeypatch.setenv("POOL_MONITOR_RUNTIME_DIR", str(path))
     yield path
     shutil.rmtree(path)

@@ -284,10 +284,13 @@ async def test_cancelled_while_it_closes_it_leaves_nothing(runtime_dir):
             _, writer = await asyncio.open_unix_connection(monitor.address)
             writer.write(b"GET /v1/snapshot HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n")  # and no more
             entered.set()
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                writer.close()
 
     task = asyncio.create_task(use())
-    await entered.wait()
+    await eventually(lambda: entered.is_set() or task.done())
     task.cancel()
     await asyncio.sleep(0)
     task.cancel()

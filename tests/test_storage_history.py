@@ -9,7 +9,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -23,7 +22,7 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import merge
 from pool_monitor.storage import History, HistoryConfig, Reader, history, lock, schema
 from tests import stores
-from tests.programs import ROOT, Program
+from tests.programs import ROOT, Program, short_dir
 from tests.stores import NAMES, SMALL, T0, calls, everything, history_file, marks, writing
 from tests.support import eventually
 
@@ -501,7 +500,7 @@ def read_only(directory: Path) -> Iterator[None]:
 @pytest.fixture
 def public_dir() -> Iterator[Path]:
     """A directory that everybody can get to; those pytest makes are the user's alone."""
-    path = Path(tempfile.mkdtemp(prefix="pm-"))
+    path = short_dir()
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)
