@@ -7,15 +7,16 @@ ARGS   ?=
 JOBS   ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow gates lint types bench golden docs ci clean
+.PHONY: help demo test test-slow gates lint types bench bench-suite bench-suite-compare bench-baseline golden docs ci clean
 
 help: ## What can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 demo: $(VENV)/.ready ## A real pool under a real load, with the dashboard (ARGS="--headless --duration 10")
 	@$(BIN)/pool-monitor demo $(ARGS)
 
 test: $(VENV)/.ready-dev ## The tests (ARGS="-k name" for some of them, JOBS=0 for one at a time)
+	@echo "All tests take about 5 minutes on 2 processors; a test that hangs is ended after 75 seconds." >&2
 	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 test-slow: $(VENV)/.ready-dev ## The tests that take long
@@ -34,6 +35,15 @@ types: $(VENV)/.ready-dev ## Types
 
 bench: $(VENV)/.ready-bench ## Benchmarks, with peers beside us in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-suite: $(VENV)/.ready-dev ## What small pieces cost, compared with the baseline kept here: about a minute
+	@$(BIN)/python -m benchmarks.suite run $(ARGS)
+
+bench-suite-compare: $(VENV)/.ready-dev ## Compare the last run of bench-suite with the baseline again
+	@$(BIN)/python -m benchmarks.suite compare
+
+bench-baseline: $(VENV)/.ready-dev ## Keep what pieces cost now as the baseline; run it on a quiet machine
+	@$(BIN)/python -m benchmarks.suite baseline
 
 golden: $(VENV)/.ready-dev ## Draw the golden frames anew; read the diff before you commit it
 	@POOL_MONITOR_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_view_overview.py tests/test_view_listings.py \

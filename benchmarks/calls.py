@@ -22,7 +22,8 @@ from pool_monitor.telemetry import Record, Series
 
 POOL = "bench"
 NOW_NS = 10**15
-PAST = ((60, 46, 3), (1, 960, 20))
+Past = Sequence[tuple[int, int, int]]
+PAST: Past = ((60, 46, 3), (1, 960, 20))
 """How an hour goes by, as length of a step in seconds, steps, different ones among them: first minutes whose calls all
 end in one second, because a slot of a minute does not know better, then single seconds for longer than the slots of
 any finer window reach back."""
@@ -143,8 +144,8 @@ def an_hour(rows: list[Row], per_second: int) -> Iterator[Hour]:
         yield Hour(collector, clock, rows, per_second)
 
 
-def grow_old(collector: Collector, clock: ManualClock, rows: list[Row], per_second: int) -> None:
-    """Let a little more than an hour go by.
+def grow_old(collector: Collector, clock: ManualClock, rows: list[Row], per_second: int, past: Past = PAST) -> None:
+    """Let a little more than an hour go by, or what else *past* says.
 
     Its calls are put straight into the windows: telling them one by one would take longer than the benchmark.
     """
@@ -152,7 +153,7 @@ def grow_old(collector: Collector, clock: ManualClock, rows: list[Row], per_seco
         tell(done([row], 1))
     numbers = {key[1:]: number for number, key in enumerate(collector.totals().names.rows)}
     codes = [code_of(numbers[row]) for row in rows]
-    for seconds, steps, variety in PAST:
+    for seconds, steps, variety in past:
         calls = min(per_second * seconds, MOST_CALLS)
         some = [_batch(codes, len(numbers), calls, seed) for seed in range(variety)]
         for batch in islice(cycle(some), steps):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
-from benchmarks.calls import POOL, Row, attached, done, grow_old, room_for, rows_of, tell
+from benchmarks.calls import PAST, POOL, Past, Row, attached, done, grow_old, room_for, rows_of, tell
 from benchmarks.metrics_peers import PROMETHEUS, Prometheus, installed
 from benchmarks.tables import Table
 from benchmarks.turns import cpu_ns, in_turns
@@ -89,12 +89,12 @@ class Watched(NamedTuple):
 
 
 @contextmanager
-def watched(series: int, per_second: int, workers: int = 1) -> Iterator[Watched]:
+def watched(series: int, per_second: int, workers: int = 1, past: Past = PAST) -> Iterator[Watched]:
     clock, rows = ManualClock(), rows_of(series, workers)
     config = MonitorConfig(metrics=MetricsConfig(series_limit=room_for(rows)))
     monitor = Monitor(Slots(workers), config=config, clock=clock)
     with attached(monitor._collector):
-        grow_old(monitor._collector, clock, rows, per_second)
+        grow_old(monitor._collector, clock, rows, per_second, past)
         yield Watched(monitor, clock, rows)
 
 

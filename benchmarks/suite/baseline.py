@@ -1,0 +1,112 @@
+"""The last run of the suite, and what has moved since the baseline that is kept beside this file.
+
+Two machines agree on how many times longer a piece takes than its reference, within some tens of per cent; on
+nanoseconds they do not. So ratios are compared, and bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.tables import Table
+
+ROOT = Path(__file__).parents[2]
+BASELINE = Path(__file__).with_name("baseline.json")
+LAST = ROOT / ".benchmarks" / "suite.json"
+MOVED, TOO_MUCH = 1.3, 2.0
+"""Times more than in the baseline: from the first on a row says so, from the second on the comparison fails."""
+SLACK_BYTES = 16 * 1024, 16
+"""How much more memory is no failure, whatever the factor: at the most, and kept by each unit."""
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What one piece of work costs."""
+
+    unit: str
+    ns: float
+    """Per unit, on that machine."""
+    reference: str
+    ratio: float
+    """Times longer than the reference, in the same run."""
+    peak_bytes: int
+    """The most that one turn takes."""
+    kept_bytes: float
+    """What each unit leaves behind."""
+
+
+class Suite(msgspec.Struct, frozen=True):
+    """One run."""
+
+    machine: str
+    costs: dict[str, Cost]
+
+
+class _Benchmark(msgspec.Struct):
+    param: str
+    extra_info: Cost
+
+
+class _Run(msgspec.Struct):
+    benchmarks: list[_Benchmark]
+    datetime: str
+
+
+def reduced(path: Path) -> Suite:
+    """What is worth keeping of the JSON file that pytest-benchmark wrote."""
+    run = msgspec.json.decode(path.read_bytes(), type=_Run)
+    machine = (
+        f"{os.cpu_count()} processors, {platform.system()} {platform.machine()}, "
+        f"{platform.python_implementation()} {platform.python_version()}, {run.datetime[:10]}"
+    )
+    return Suite(machine, {one.param: one.extra_info for one in run.benchmarks})
+
+
+def read(path: Path = BASELINE) -> Suite:
+    return msgspec.json.decode(path.read_bytes(), type=Suite)
+
+
+def write(suite: Suite, path: Path = BASELINE) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(suite), indent=1) + b"\n")
+
+
+def compare(now: Suite, base: Suite) -> tuple[Table, list[str]]:
+    """A row for each piece, and what is too much more than in the baseline, in words."""
+    rows, failures = [], []
+    for name, cost in now.costs.items():
+        before = base.costs.get(name)
+        cells = [name, f"{cost.ns:,.0f}", cost.reference, f"{cost.ratio:,.2f}"]
+        memory = [f"{cost.peak_bytes / 1024:,.1f}", f"{cost.kept_bytes:,.1f}"]
+        if before is None:
+            rows.append([*cells, "-", "new", *memory, "-"])
+            continue
+        slower, larger = cost.ratio / before.ratio, cost.peak_bytes / max(before.peak_bytes, 1)
+        rows.append([*cells, f"{before.ratio:,.2f}", _moved(slower), *memory, _moved(larger)])
+        failures += _failures(name, cost, before)
+    about = (
+        f"Now: {now.machine}. Baseline: {base.machine}. A piece takes *now* times as long as its reference in the same "
+        f"run, and took *base* times as long; *moved* is the one divided by the other, marked from {MOVED:g} on. "
+        "Bytes by tracemalloc: the most that one turn takes, and what each unit leaves behind."
+    )
+    head = ["", "ns each", "reference", "now", "base", "moved", "peak KiB", "kept B", "moved"]
+    return Table("suite", about, head, rows), failures
+
+
+def _failures(name: str, now: Cost, base: Cost) -> list[str]:
+    peak_slack, kept_slack = SLACK_BYTES
+    found = []
+    if now.ratio > TOO_MUCH * base.ratio:
+        found.append(f"{name}: takes {now.ratio / base.ratio:.1f} times as long as in the baseline")
+    if now.peak_bytes > TOO_MUCH * base.peak_bytes + peak_slack:
+        found.append(f"{name}: takes {now.peak_bytes:,} bytes, {base.peak_bytes:,} in the baseline")
+    if now.kept_bytes > TOO_MUCH * max(base.kept_bytes, 0.0) + kept_slack:
+        found.append(f"{name}: each {now.unit} keeps {now.kept_bytes:.0f} bytes, {base.kept_bytes:.0f} in the baseline")
+    return found
+
+
+def _moved(times: float) -> str:
+    mark = " slower" if times >= MOVED else " less" if times <= 1 / MOVED else ""
+    return f"x {times:.2f}{mark}"
