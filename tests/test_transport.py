@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -184,6 +185,25 @@ async def test_a_stop_lets_all_calls_before_it_end() -> None:
         await line.transport.stop(5.0, 1.0)
         assert line.record.answered() == calls
         assert line.record.of("gone")[0][0] == 0
+
+
+async def test_a_worker_that_is_stuck_is_ended_by_a_task_that_is_cancelled_too() -> None:
+    async with started() as line:
+        line.call("sleep", 60.0)
+        await eventually(lambda: line.transport.begun)
+
+        async def leaving() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await line.transport.stop(0.05, 5.0)
+
+        task = asyncio.ensure_future(leaving())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert line.record.of("gone")
 
 
 # -- no answer is lost --------------------------------------------------------------------------------------------

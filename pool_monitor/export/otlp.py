@@ -154,7 +154,9 @@ class OtlpExporter:
         self, transport: httpx.AsyncHTTPTransport, source: Callable[[], tuple[Snapshot, Totals]], timeout: float
     ) -> Verdict:
         try:
-            async with asyncio.timeout(timeout):  # not httpx's, which begins anew with every byte
+            # Not httpx's, which begins anew with every byte; nor asyncio's, which until Python 3.11.4 raises
+            # CancelledError where the task has been cancelled before, as it has at the last push.
+            with anyio.fail_after(timeout):
                 body = await in_turns(self._body(*source()))
                 verdict = await self._post(transport, body)
         except TimeoutError:

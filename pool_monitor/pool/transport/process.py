@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from pool_monitor.errors import PayloadError, StartError
 from pool_monitor.log import logger
 from pool_monitor.pool.transport import messages
@@ -535,9 +537,8 @@ class ProcessTransport:
         else:
             grace = 0.0  # it has not come so far as to understand
         for patience, number in ((grace, signal.SIGTERM), (kill_grace, signal.SIGKILL)):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await asyncio.shield(self._gone)
+            with anyio.move_on_after(patience):  # not asyncio's, which needs Python 3.11.4 in a task that is cancelled
+                await asyncio.shield(self._gone)
                 return
             self._signal(number, group=True)
         await asyncio.shield(self._gone)

@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import anyio
+
 from pool_monitor.errors import StartError
 from pool_monitor.pool.output import OutputLog
 from pool_monitor.pool.transport.output import Output
@@ -155,11 +157,10 @@ class Zygote:
 
     async def close(self) -> None:
         """End it, after the workers whose start was cancelled. Returns when it is gone."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_REAPS):
-                while self._workers or self._forks:
-                    self._quiet.clear()
-                    await self._quiet.wait()
+        with anyio.move_on_after(_LAST_REAPS):  # not asyncio's, which needs Python 3.11.4 in a task that is cancelled
+            while self._workers or self._forks:
+                self._quiet.clear()
+                await self._quiet.wait()
         self.kill()
         while not self._process.ended:
             self._quiet.clear()
