@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import cache
@@ -91,6 +93,18 @@ class Leftovers:
     def found(self) -> dict[str, set[Any]]:
         now = self._now()
         return {kind: more for kind in now if (more := now[kind] - self._before[kind])}
+
+
+def python_program(path: Path, code: str) -> str:
+    """Write a program that stands where an interpreter should, and runs *code* whatever its arguments. Its path.
+
+    A line ``#!PYTHON`` would not do: the path of the interpreter may have spaces, or be longer than such a line can be.
+    """
+    source = path.with_suffix(".code")
+    source.write_text(code)
+    path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(source))} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
 
 
 def interpreter(version: str) -> str:

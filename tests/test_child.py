@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pool_monitor import OperationError, PayloadError, Pool, StartError, WorkerDied, telemetry
 from pool_monitor.pool.transport import child
 from pool_monitor.pool.transport.child.codec import CODECS
-from tests.support import OPS, TARGETS, eventually, interpreter, interpreters, ops_pool, running
+from tests.support import OPS, TARGETS, eventually, interpreter, interpreters, ops_pool, python_program, running
 from tests.transports import started
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -473,18 +473,16 @@ def fake_worker(
 ) -> str:
     """A program that stands where the interpreter should and answers the handshake in its own way."""
     answers = [body if body is not None else json.dumps(hello).encode(), json.dumps(then).encode()]
-    program = folder / "fake"
-    program.write_text(
-        f"#!{sys.executable}\nimport os, struct, time\n"
+    return python_program(
+        folder / "fake",
+        "import os, struct, time\n"
         "reads = int(os.environ['POOL_MONITOR_FD'])\n"
         "writes = int(os.environ.get('POOL_MONITOR_OUT', reads))\n"
         f"for answer in {answers!r}:\n"
         "    os.read(reads, 65536)\n"
         "    os.write(writes, struct.pack('>I', len(answer)) + answer)\n"
-        "time.sleep(60)\n"
+        "time.sleep(60)\n",
     )
-    program.chmod(0o755)
-    return str(program)
 
 
 @pytest.mark.parametrize(

@@ -362,7 +362,7 @@ def test_answers_appear_before_the_input_has_ended(pool_monitor: Start):
 
 
 def test_a_reader_that_has_enough_ends_it_quietly(pool_monitor: Start):
-    endless = [sys.executable, "-c", "while True: print(1)"]
+    endless = [sys.executable, "-S", "-c", "while True: print(1)"]
     with subprocess.Popen(endless, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as yes:
         run = pool_monitor("run", JOBS, "note", "--size", 1, stdin=yes.stdout)
         assert json.loads(run.process.stdout.readline())["ok"]

@@ -165,7 +165,7 @@ async def test_a_frozen_application_asks_for_an_interpreter_and_starts_nothing(
 ) -> None:
     python, started = sys.executable, tmp_path / "started"
     application = tmp_path / "application"
-    application.write_text(f"#!/bin/sh\ntouch {started}\n")
+    application.write_text(f"#!/bin/sh\ntouch '{started}'\n")
     application.chmod(0o755)
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     monkeypatch.setattr(sys, "executable", str(application))

@@ -152,7 +152,7 @@ def test_a_program_that_starts_itself_in_place_of_a_worker_does_so_once(
 ) -> None:
     application = tmp_path / "application"
     prefix = "exec " if how == "exec" else ""
-    application.write_text(f"#!/bin/sh\n{prefix}{sys.executable} {tmp_path}/service.py\n")
+    application.write_text(f"#!/bin/sh\n{prefix}'{sys.executable}' '{tmp_path}/service.py'\n")
     application.chmod(0o755)
     done = service(f"asyncio.run(main(python={str(application)!r}, start_method={method!r}))\n")
     assert done.code == 1

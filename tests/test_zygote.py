@@ -24,7 +24,7 @@ from pool_monitor.pool.transport.base import Reply
 from pool_monitor.pool.transport.launch import Launch, Launcher, import_path
 from pool_monitor.pool.transport.process import ProcessTransport
 from pool_monitor.pool.transport.zygote import Zygote
-from tests.support import OPS, TARGETS, alive, eventually, interpreter, ops_pool, running
+from tests.support import OPS, TARGETS, alive, eventually, interpreter, ops_pool, python_program, running
 
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),
@@ -315,14 +315,13 @@ async def test_an_interpreter_that_cannot_be_run_is_a_start_error(method: str, l
 async def test_a_program_that_is_no_zygote_is_a_start_error(
     answer: bytes, tmp_path: Path, launchers: Launchers
 ) -> None:
-    program = tmp_path / "fake"
-    program.write_text(
-        f"#!{sys.executable}\nimport os, socket, time\n"
-        f"socket.socket(fileno=int(os.environ['POOL_MONITOR_ZYGOTE'])).send({answer!r})\ntime.sleep(60)\n"
+    program = python_program(
+        tmp_path / "fake",
+        "import os, socket, time\n"
+        f"socket.socket(fileno=int(os.environ['POOL_MONITOR_ZYGOTE'])).send({answer!r})\ntime.sleep(60)\n",
     )
-    program.chmod(0o755)
     with pytest.raises(StartError, match="the zygote answered"):
-        await launchers.start(launchers(python=str(program)))
+        await launchers.start(launchers(python=program))
 
 
 class NoMemory:
