@@ -38,6 +38,12 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
+def utf8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn inside the test is drawn for a UTF-8 locale, whatever the locale of the run."""
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+
+
+@pytest.fixture
 async def no_leaks(anyio_backend: str) -> AsyncIterator[None]:
     """Fails a test that leaves a child process, a task, a descriptor or a telemetry handler behind."""
     leftovers = Leftovers()

@@ -23,6 +23,7 @@ from tests.programs import Done
 from tests.recordings import recorded
 
 Command = Callable[..., Done]
+pytestmark = pytest.mark.usefixtures("utf8")
 MS = 1_000_000
 HOUR = 3600
 T0 = 1_750_003_200  # a full hour

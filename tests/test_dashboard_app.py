@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import get_args
 
@@ -20,6 +21,7 @@ from pool_monitor.view import ASCII, UNICODE, Meaning, Mode, plain
 from tests import samples
 
 SIZE = (80, 24)
+pytestmark = pytest.mark.usefixtures("utf8")
 
 
 @pytest.fixture
@@ -334,8 +336,10 @@ def shown(app: Dashboard) -> str:
 
 
 async def until(condition: Callable[[], bool], app: Dashboard) -> None:
-    """Let the loop turn until *condition* holds; the test's own time limit catches the case that it never does."""
+    """Let the loop turn until *condition* holds."""
+    end = time.monotonic() + 20.0
     while not condition():
+        assert time.monotonic() < end, f"still not so after 20 s; on the screen:\n{shown(app)}"
         await asyncio.sleep(0.001)
         assert app.is_running, app.failure
 
