@@ -126,20 +126,23 @@ def old_interpreters() -> dict[str, str]:
 
 @cache
 def _pythons() -> dict[str, str]:
-    """The Pythons of this machine by version, oldest first: from PATH, and where pyenv keeps them."""
+    """The Pythons of this machine by version, oldest first: from PATH, and where pyenv keeps them.
+
+    Each is named as it names itself: what is on PATH may be a shim that starts another.
+    """
     names = ["python2.7", *(f"python3.{minor}" for minor in range(6, 16))]
     candidates = [path for name in names if (path := shutil.which(name))]
     candidates += map(str, sorted(Path.home().glob(".pyenv/versions/*/bin/python")))
     found: dict[str, str] = {}
     for path in candidates:
-        program = "import sys; print('%d.%d' % sys.version_info[:2])"
+        program = "import sys; print('%d.%d %s' % (sys.version_info[0], sys.version_info[1], sys.executable))"
         try:
             done = subprocess.run([path, "-c", program], capture_output=True, text=True, timeout=20, check=False)
         except OSError:
             continue
-        version = done.stdout.strip()
+        version, _, python = done.stdout.strip().partition(" ")
         if done.returncode == 0 and re.fullmatch(r"\d+\.\d+", version):
-            found.setdefault(version, path)
+            found.setdefault(version, python)
     return dict(sorted(found.items(), key=lambda item: _numbers(item[0])))
 
 

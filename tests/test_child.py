@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pool_monitor import OperationError, PayloadError, Pool, StartError, WorkerDied, telemetry
 from pool_monitor.pool.transport import child
 from pool_monitor.pool.transport.child.codec import CODECS
+from tests import support
 from tests.support import OPS, TARGETS, eventually, interpreter, interpreters, ops_pool, python_program, running
 from tests.transports import started
 
@@ -435,6 +436,15 @@ async def test_what_cannot_be_carried_comes_back_with_the_remedy(codec: str, val
         for operation, given_ in (("echo", value), ("value", ascii(value))):
             with pytest.raises(PayloadError, match=rf"cannot be carried as {codec}: .*; convert it, .*codec='pickle'"):
                 await pool.run(operation, given_)
+
+
+def test_an_interpreter_behind_a_shim_is_named_as_it_names_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    shim = tmp_path / f"python{version}"
+    shim.write_text(f"#!/bin/sh\nexec '{sys.executable}' \"$@\"\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert support._pythons.__wrapped__()[version] == sys.executable
 
 
 async def test_a_worker_without_the_codec_that_was_asked_for_says_what_to_do() -> None:
