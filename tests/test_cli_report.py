@@ -84,7 +84,10 @@ def answered(done: Done) -> dict[str, Any]:
 # what was recorded
 
 
-def test_the_text_says_which_pool_when_and_how_it_went(store: Path, command: Command) -> None:
+def test_the_text_says_which_pool_when_and_how_it_went(
+    store: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # the path may be long, and is cut to the width
     done = command("report", store)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(
