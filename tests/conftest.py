@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
 
 from tests import support
-from tests.programs import command, pool_monitor, program, runtime_dir, terminal  # noqa: F401 - fixtures
+from tests.programs import command, pool_monitor, program, runtime_dir, terminal, until  # noqa: F401 - fixtures
 from tests.support import Leftovers, eventually
 from tests.timelimit import (  # noqa: F401 - hooks
     pytest_collection,
@@ -62,14 +64,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def both_pools(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def both_pools(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Of what `ops_pool` makes pools in this test: ``processes`` or ``inline``."""
     kind: str = request.param
     monkeypatch.setattr(support, "made_of", kind)
     if kind == "inline":
         for name in ("kill", "killpg", "_exit", "closerange"):
             monkeypatch.setattr(os, name, _needs_processes)
-    return kind
+        # The worker of a call that cannot be interrupted is left behind: none may sleep on beside the next tests.
+        monkeypatch.setattr(time, "sleep", support.sleep_in_slices)
+    yield kind
+    until(lambda: not any(thread.name == "inline worker" for thread in threading.enumerate()))
 
 
 def _needs_processes(*_args: Any) -> NoReturn:

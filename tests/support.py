@@ -24,6 +24,16 @@ TARGETS = Path(__file__).parent / "targets"
 OPS = f"{TARGETS / 'ops.py'}:Ops"
 
 
+_sleep = time.sleep
+
+
+def sleep_in_slices(seconds: float) -> None:
+    """`time.sleep` for threads, which nothing but Python code between two instructions can interrupt."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        _sleep(min(left, 0.01))
+
+
 async def eventually(predicate: Callable[[], object], timeout: float = 10.0) -> Any:
     """Wait until *predicate* is true and return what it gave; fail when that takes longer than *timeout* seconds."""
     end = time.monotonic() + timeout
