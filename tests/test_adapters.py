@@ -1267,7 +1267,8 @@ def test_adapters_never_load_the_read_side_or_our_own_pool() -> None:
     assert not modules & {"numpy", "textual", "httpx", "structlog"}
 
 
-def test_the_example_runs(runtime_dir: Path) -> None:
+@pytest.mark.usefixtures("runtime_dir")
+def test_the_example_runs() -> None:
     program = ROOT / "examples" / "foreign_pools.py"
     done = subprocess.run([sys.executable, program], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stderr) == (0, "")

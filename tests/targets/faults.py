@@ -278,6 +278,7 @@ class Faults:
         self.act(value, then, *more)
 
     def _close_all(self, value):
+        signal.signal(signal.SIGURG, signal.SIG_IGN)  # a ping would find the channel closed, and end the worker first
         os.closerange(3, 4096)
         time.sleep(600)
 
