@@ -189,6 +189,23 @@ def test_where_no_note_can_be_written_it_says_so_and_goes_on(tmp_path: Path, cap
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.job"]
 
 
+@pytest.mark.parametrize(
+    "name", ["n" * 255, "n" * 246, "\u00fc" * 123], ids=["longest", "with room for a note", "not ascii"]
+)
+def test_a_name_without_room_for_those_beside_it_is_refused(tmp_path: Path, name: str):
+    with pytest.raises(ConfigError, match=r"name is too long: files beside it need names of \d+ characters more"):
+        run(tmp_path / name)
+    assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [(name, 0)]
+
+
+def test_an_input_that_has_become_shorter_is_called_that(tmp_path: Path):
+    run(tmp_path / "out")
+    with pytest.raises(
+        ConfigError, match=r"another input: 6 lines of that are answered, and this one ends with line 2"
+    ):
+        run(tmp_path / "out", INPUT[:2])
+
+
 def test_a_link_to_an_output_has_the_notes_of_the_file(tmp_path: Path):
     out, link = tmp_path / "out", tmp_path / "link"
     link.symlink_to(out)

@@ -14,6 +14,7 @@ between, it leaves both, and the next run does that first. So there is no moment
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections import defaultdict
@@ -137,6 +138,8 @@ class ResultFile:
         self._path = Path(os.path.realpath(stream.name)) if stream.readable else None
         if retry and self._path is None:
             raise ConfigError(f"{self.name}: --retry-failed goes on with an --output that is a file on disk")
+        if self._path is not None:
+            _check_length(self._path, self.name)
 
     def __enter__(self) -> Self:
         return self
@@ -302,8 +305,7 @@ class ResultFile:
 
     def _write_note(self) -> None:
         assert self._path is not None
-        path = _note_path(self._path)
-        new = path.with_name(f"{path.name}.{os.getpid()}")
+        path, new = _note_path(self._path), _new_note_path(self._path)
         try:
             new.write_bytes(msgspec.json.encode(self._made) + b"\n")
             new.replace(path)
@@ -316,16 +318,17 @@ class ResultFile:
 
 async def _verified(jobs: AsyncIterator[Job], note: Note, name: str, path: Path) -> AsyncIterator[Job]:
     """The *jobs*, of which those up to the line that *note* names must be those that it was written for."""
-    last = 0
+    last, why = 0, f"of the first {note.lines} lines of this one, some differ"
     async for job in jobs:
         if job.number >= note.lines > last and (job.number, job.digest.hex()) != (note.lines, note.digest):
             break
         last = job.number
         yield job
+    else:
+        why = f"{note.lines} lines of that are answered, and this one ends with line {last}"
     if last < note.lines:
         raise ConfigError(
-            f"{name}: was made from another input: of the first {note.lines} lines of this one, some differ. Give "
-            f"another --output, or remove {path} to go on all the same"
+            f"{name}: was made from another input: {why}. Give another --output, or remove {path} to go on all the same"
         )
 
 
@@ -343,6 +346,24 @@ async def _without(jobs: AsyncIterator[Job], places: Places) -> AsyncIterator[Jo
 
 def _note_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.job")
+
+
+def _new_note_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.job.{os.getpid()}")
+
+
+def _check_length(path: Path, name: str) -> None:
+    """Raise ConfigError where the file system has no room for the names of the files beside *path*."""
+    longest = max(_new_note_path(path), _retry_path(path), key=lambda beside: len(beside.name))
+    try:
+        longest.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            more = len(longest.name) - len(path.name)
+            raise ConfigError(
+                f"{name}: its name is too long: files beside it need names of {more} characters more. Give a shorter "
+                "--output"
+            ) from error
 
 
 def _retry_path(path: Path) -> Path:
