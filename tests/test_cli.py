@@ -285,7 +285,7 @@ def test_ctrl_c_leaves_the_dashboard_and_the_terminal_as_it_was(
     assert b"Traceback" not in screen.output
 
 
-def test_where_several_run_the_dashboard_offers_a_choice(
+def test_where_several_run_the_dashboard_offers_a_choice_and_finds_the_chosen_again(
     service: Callable[..., Program], terminal: Callable[..., Terminal]
 ):
     service("a")
@@ -294,6 +294,26 @@ def test_where_several_run_the_dashboard_offers_a_choice(
     screen.shows(rf"2  b-{second.pid}")
     screen.press("2\r")
     screen.shows(rf"pid {second.pid}.* LIVE")
+    second.process.kill()
+    screen.shows("LOST")
+    again = service("b")
+    screen.shows(rf"pid {again.pid}.* LIVE")
+    screen.press("q")
+    assert screen.ended() == 0
+
+
+def test_of_several_of_one_name_the_dashboard_keeps_to_the_chosen(
+    service: Callable[..., Program], terminal: Callable[..., Terminal]
+):
+    one, other = service(), service()
+    first, second = sorted((one, other), key=lambda service: f"small-{service.pid}")
+    screen = terminal("dashboard")
+    screen.shows(rf"2  small-{second.pid}")
+    screen.press("2\r")
+    screen.shows(rf"pid {second.pid}.* LIVE")
+    second.process.kill()
+    screen.shows("LOST")
+    assert f"pid {first.pid}" not in screen.text
     screen.press("q")
     assert screen.ended() == 0
 

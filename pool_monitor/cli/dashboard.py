@@ -35,7 +35,9 @@ def _chosen() -> str | None:
     for number, one in enumerate(running, 1):
         say(f"  {number}  {one.id}")
     number = click.prompt("Which one", type=click.IntRange(1, len(running)), default=1, err=True)
-    return running[number - 1].id
+    chosen = running[number - 1]
+    # By its name, if no other has it, the service is found again after it was restarted: then it has another pid.
+    return chosen.name if [one.name for one in running].count(chosen.name) == 1 else chosen.id
 
 
 async def _watch(wanted: str | None, window: str) -> None:
