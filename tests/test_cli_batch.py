@@ -98,7 +98,7 @@ def test_failed_lines_are_tried_again_on_demand(command: Command, log: Path, tmp
     done = command(*arguments)
     assert (done.code, "6 lines: 3 ok, 3 failed in" in done.err, "failed: 3 ValueError" in done.err) == (1, True, True)
     done = command(*arguments)
-    assert (done.code, "0 lines: 0 ok, 0 failed, 6 before (of those 3 failed)" in done.err) == (1, True)
+    assert (done.code, "0 lines: 0 ok, 0 failed, 6 before (of those 3 failed: --retry-failed)" in done.err) == (1, True)
     done = command(*arguments, "--retry-failed")
     assert (done.code, "3 lines: 3 ok, 0 failed, 3 before in" in done.err) == (0, True)
     assert results(sink) == [1, 2, 3, 4, 5, 6]

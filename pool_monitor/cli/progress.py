@@ -79,7 +79,7 @@ class Progress:
         text = f"{plural(batch.done, 'line')}: {batch.done - batch.failed} ok, {batch.failed} failed"
         if batch.before:
             failed = batch.sink.earlier.failed
-            text += f", {batch.before} before{f' (of those {failed} failed)' if failed else ''}"
+            text += f", {batch.before} before{f' (of those {failed} failed: --retry-failed)' if failed else ''}"
         text += f" in {seconds:.1f} s ({batch.done / max(seconds, 1e-3):.0f}/s)"
         if batch.failures:
             types = batch.failures.most_common()
