@@ -26,7 +26,12 @@ Seconds = Annotated[float, Meta(gt=0, le=FOREVER)]
 Pause = Annotated[float, Meta(ge=0, le=FOREVER)]
 Count = Annotated[int, Meta(ge=0)]
 Pattern = Annotated[str, Meta(min_length=1)]
-Variable = Annotated[str, Meta(pattern=r"^[^:\s]+:[^:\s]+$")]
+Variable = Annotated[
+    str, Meta(pattern=r"^[^:\s]+:[^:\s]+$", description="'module:variable', such as 'my_service.log:request_id'")
+]
+_CHARACTERS = "1 to 40 letters, digits, dots, hyphens and underscores"
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,40}$", description=_CHARACTERS)]
+Url = Annotated[str, Meta(pattern=r"^https?://", description="a URL, http://... or https://...")]
 MIB = 1024 * 1024
 
 
@@ -260,7 +265,7 @@ class ServiceConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields
 
     socket: bool = True
     """Open the local Unix socket that ``pool-monitor dashboard`` and ``snapshot`` find."""
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,40}$")] | None = None
+    name: Name | None = None
     """What the service is called there; None: the name of its first pool."""
 
 
@@ -364,7 +369,7 @@ class TelemetryConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fiel
 class OtlpConfig(_Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where metrics are sent to by OTLP over HTTP; needs ``pip install 'pool-monitor[otlp]'``."""
 
-    endpoint: Annotated[str, Meta(pattern=r"^https?://")] | None = None
+    endpoint: Url | None = None
     """Such as ``http://127.0.0.1:4318``; None: nowhere."""
     interval: Seconds = 10.0
     """Pause between pushes."""

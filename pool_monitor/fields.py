@@ -98,7 +98,7 @@ def _needs(value: Any, hint: Any, speech: Speech) -> str:
 def _within(value: Any, meta: Meta, noun: str) -> str:
     """*noun* with the bounds it has."""
     if meta.pattern is not None:
-        return f"{noun} that matches {meta.pattern}"
+        return meta.description or f"{noun} that matches {meta.pattern}"
     if meta.min_length is not None:
         return noun.replace("a ", "a non-empty ")
     most = meta.le

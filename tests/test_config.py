@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pool_monitor import ConfigError, Monitor, MonitorConfig, Pool, PoolConfig
-from pool_monitor.config import HistoryConfig, MetricsConfig, ServiceConfig, Settings, build, load
+from pool_monitor.config import HistoryConfig, MetricsConfig, OtlpConfig, ServiceConfig, Settings, build, load
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,14 @@ def test_variables_that_no_environment_can_have_are_refused(env: dict[str, str])
 
 
 def test_all_kinds_of_settings_complain_alike() -> None:
-    with pytest.raises(ConfigError, match=r"^ServiceConfig: name='a b': needs a string that matches .*, or None$"):
+    with pytest.raises(
+        ConfigError, match=r"^ServiceConfig: name='a b': needs 1 to 40 letters, .* underscores, or None$"
+    ):
         ServiceConfig(name="a b")
+    with pytest.raises(ConfigError, match=r"^OtlpConfig: endpoint='host:4318': needs a URL, http://.*, or None$"):
+        OtlpConfig(endpoint="host:4318")
+    with pytest.raises(ConfigError, match=r"^PoolConfig: context\[0\]='log\.id': needs 'module:variable', such as '"):
+        PoolConfig(context=("log.id",))
     with pytest.raises(ConfigError, match=r"^MetricsConfig: series_limit=1: needs a whole number from 3 to 100000$"):
         MetricsConfig(series_limit=1)
     with pytest.raises(ConfigError, match=r"^MonitorConfig: service=\{'socket': False\}: needs a ServiceConfig$"):
@@ -266,7 +272,10 @@ def test_a_file_sets_what_it_names_and_leaves_the_rest(tmp_path: Path) -> None:
         ("[pools]\n", r"there is no table 'pools'; did you mean 'pool'\?"),
         ("timeout = 3", r"there is no key 'timeout'; it belongs into the table \[pool\]$"),
         ("pool = 3", r"there is no key 'pool'; it is a table: \[pool\]$"),
-        ("[service]\nname = 'a/b'", r'service\.name="a/b": needs a string that matches'),
+        (
+            "[service]\nname = 'a/b'",
+            r'service\.name="a/b": needs 1 to 40 letters, digits, dots, hyphens and underscores',
+        ),
         ("[pool]\nbackoff_min = 50", r"\[pool\] backoff_max=30.0 is below backoff_min=50"),
     ],
 )
