@@ -298,7 +298,7 @@ def test_the_notices_that_have_no_room_are_counted_with_the_key_that_lists_them(
     for words in (
         "✖ pool is paused: 40 calls wait",
         "✖ 10110 of 13650 calls rejected (74%); since the start:",
-        "✖ 20 workers died in the last 5m: exit code 7",
+        "✖ 20 workers died in the last 5m, the latest: exit code 7",
         "✖ queue is full: 40 of 40 places taken",
         "▲ 9.0% of 3540 calls failed",
     ):

@@ -520,9 +520,10 @@ def trouble(**changes: Any) -> list[Notice]:
         ({"error_ratio": 0.5, "calls": 4, "errors": 2}, []),
         ({"error_ratio": 0.6, "calls": 5, "errors": 3}, [("bad", "60% of 5 calls failed")]),
         ({"deaths": 1}, [("warn", "1 worker died in the last 5m")]),
+        ({"deaths": 1, "last_death": "exit code 70"}, [("warn", "1 worker died in the last 5m: exit code 70")]),
         (
             {"deaths": 7, "last_death": "exit\ncode 70"},
-            [("warn", "7 workers died in the last 5m: exit code 70")],
+            [("warn", "7 workers died in the last 5m, the latest: exit code 70")],
         ),
         (
             {"deaths": 7, "error_ratio": 0.05},

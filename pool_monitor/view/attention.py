@@ -299,7 +299,8 @@ def _about_workers(pool: PoolDetail) -> Iterable[Notice]:
 def _about_calls(snapshot: Snapshot, pool: PoolDetail, found: Levels) -> Iterable[Notice]:
     if level := found.get((pool.name, "died")):
         text = f"{fmt.plural(pool.deaths, 'worker')} died in the last {clean(snapshot.window)}"
-        yield Notice(level, f"{text}: {clean(pool.last_death)}" if pool.last_death else text)
+        how = ": " if pool.deaths == 1 else ", the latest: "  # the others may have died of something else
+        yield Notice(level, f"{text}{how}{clean(pool.last_death)}" if pool.last_death else text)
     if level := found.get((pool.name, "failed")):
         yield Notice(level, _failed(pool.total))
     if level := found.get((pool.name, "waiting")):
