@@ -246,6 +246,9 @@ class ConcurrentWorker(Worker):
                     return
                 self.ours(functools.partial(self.post, self.payloads.carry("an item", ["item", running.id, item])))
                 await self.room(running)
+                if running.cancelled:
+                    await asyncio.sleep(0)  # where that comes to the task, if the target has not kept it to itself
+                    raise OperationCancelled
         finally:
             if asynchronous and hasattr(result, "aclose"):
                 await result.aclose()

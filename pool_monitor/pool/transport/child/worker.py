@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import json
 import math
 import os
@@ -501,17 +502,40 @@ class Worker:
         """Send every item of a generator; a cancel closes it."""
         self.end_copy()
         result, asynchronous = self.run(iterator_of, (result,), {})
-        following: Callable[[Any], Any] = next_of if asynchronous else step
-        closing: Callable[[Any], Any] = close_later if asynchronous else close
+        if asynchronous:
+            self.run(self.pass_on, (call_id, result), {})
+            return
         try:
             while True:
-                item = self.run(following, (result,), {})
+                item = self.run(step, (result,), {})
                 self.end_copy()
                 if item is END:
                     return
-                self.post(self.payloads.carry("an item", ["item", call_id, item]))
+                self.give(call_id, item)
         finally:
-            self.run(closing, (result,), {})
+            self.run(close, (result,), {})
+
+    async def pass_on(self, call_id: int, items: Any) -> None:
+        """Send every item of an asynchronous iterator. One task takes them all, so that what the target opens around a
+        ``yield`` holds until it is closed: a timeout, a task group, a token of a context variable.
+        """
+        import asyncio
+
+        try:
+            while True:
+                item = await self.awaited(next_of(items))
+                if item is END:
+                    return
+                self.quietly(functools.partial(self.give, call_id, item))
+                await asyncio.sleep(0)  # others have their turn
+                if self.cancelled:
+                    await asyncio.sleep(0)  # where that comes to the task, if the target has not kept it to itself
+                    raise OperationCancelled
+        finally:
+            await close_later(items)
+
+    def give(self, call_id: int, item: Any) -> None:
+        self.post(self.payloads.carry("an item", ["item", call_id, item]))
 
 
 def kind_of(error: BaseException) -> str:

@@ -1,0 +1,54 @@
+"""Streams of asynchronous generators, whose `yield` may stand inside of something."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from pool_monitor import OperationError, OperationTimeout, Pool
+from tests import support
+from tests.support import eventually, read
+
+pytestmark = pytest.mark.usefixtures("no_leaks", "both_pools")
+
+
+def around_pool(**fields: Any) -> Pool:
+    return support.POOLS[support.made_of](
+        "tests.targets.around", **{"size": 1, "timeout": 20.0, "cancel_grace": 10.0, **fields}
+    )
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_what_a_generator_opens_holds_from_one_item_to_the_next(concurrency: int) -> None:
+    async with around_pool(concurrency=concurrency) as pool:
+        with pytest.raises(OperationError, match="TimeoutError"):
+            await read(pool.stream("limited", 0.05))
+        assert await read(pool.stream("beside", 3)) == [0, 1, 2]
+        for text in "ab":
+            assert await read(pool.stream("bound", text)) == [text, text]
+        assert pool.status().restarts == 0
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_a_generator_that_is_left_closes_in_its_own_time(concurrency: int) -> None:
+    async with around_pool(concurrency=concurrency) as pool:
+        for size in (1, 200_000):
+            for _ in range(20):
+                async with aclosing(pool.stream("closing", size)) as items:
+                    await anext(items)
+                found: list[int] = []
+                while not found:  # it goes on beside others
+                    found = await pool.run("what_was_closed")
+                assert found == [size]
+        assert pool.status().restarts == 0
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_a_generator_that_keeps_its_cancellation_to_itself_ends_with_its_next_item(concurrency: int) -> None:
+    async with around_pool(concurrency=concurrency) as pool:
+        with pytest.raises(OperationTimeout):
+            await read(pool.options(timeout=0.05).stream("deaf"))
+        await eventually(lambda: pool.status().idle == 1)
+        assert pool.status().restarts == 0
