@@ -6,6 +6,7 @@ Below that, orders of events that once went wrong, one by one.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,8 @@ from pool_monitor.config import PoolConfig
 from pool_monitor.errors import CircuitOpen, StartError
 from pool_monitor.pool.calls import STREAM_HIGH, Call, Options
 from pool_monitor.pool.deadline import TICK
+from pool_monitor.pool.transport.child.codec import LARGE
+from pool_monitor.pool.transport.child.shared import area_size
 from pool_monitor.pool.worker import State, Worker
 from tests.fakes import FakePool
 from tests.virtual import VirtualLoop, clock, run
@@ -680,6 +683,24 @@ def test_a_stream_may_have_some_items_on_the_way_when_it_is_told_to_stand_still_
         return pool.misbehaviour
 
     assert run(main()) == ["the stream of 'work' does not stand still when told to"]
+
+
+def test_what_a_worker_has_lent_may_be_on_the_way_beside_what_its_channel_holds() -> None:
+    async def main() -> int:
+        pool = made(1, concurrency=2)
+        (worker,) = pool.running()
+        call = go(pool, stream=True)
+        assert call.items is not None
+        while not call.items.full:
+            pool.calls.streams.item(worker, call.id, "l", LARGE)
+        more = 0
+        while not pool.misbehaviour:
+            pool.calls.streams.item(worker, call.id, "l", LARGE)
+            more += 1
+        return more
+
+    lent, sent = area_size(sys.maxsize), 4 << 20
+    assert run(main()) == (lent + sent) // LARGE + 1
 
 
 def test_of_large_items_fewer_are_held_than_of_small_ones() -> None:

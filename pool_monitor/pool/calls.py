@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from pool_monitor.errors import OperationTimeout, PoisonedCall, PoolError, WorkerDied
+from pool_monitor.pool.transport.child.codec import LARGE
+from pool_monitor.pool.transport.child.shared import area_size
 
 if TYPE_CHECKING:
     from pool_monitor.pool.item_limits import ItemLimits
@@ -28,6 +31,7 @@ STREAM_BYTES = 16 << 20  # the same of their bytes, a quarter of which are few e
 _READERS = 3  # workers that end while they read a call, after which it is poison
 _HOLDERS = 20  # and for workers that do not tell what they read; many can end at one moment, through no call's fault
 _ON_THE_WAY = 4 << 20  # bytes: several times what sockets hold; as small items they take thirty times as much here
+_LENT = area_size(sys.maxsize)  # bytes: what a worker can have lent beside that, as large items
 _EACH = 50  # bytes that an item takes here beside its own, where there may be very many
 _ITEMS_ON_THE_WAY = 8  # of whatever size
 
@@ -150,8 +154,8 @@ class Items:
     """
 
     __slots__ = (
-        "_loop", "_more", "_more_bytes", "_sizes", "_waiter", "buffer", "delivered", "full", "held", "limit", "limits",
-        "unread",
+        "_loop", "_more", "_more_bytes", "_more_large", "_sizes", "_waiter", "buffer", "delivered", "full", "held",
+        "limit", "limits", "unread",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, limit: int | None = None) -> None:
@@ -167,7 +171,7 @@ class Items:
         self._sizes: deque[int] = deque()  # bytes that each of them took
         self.unread = 0  # of all these
         self.full = False  # too many are unread
-        self._more = self._more_bytes = 0  # items that came while it was full, and their bytes
+        self._more = self._more_bytes = self._more_large = 0  # items that came while it was full, and their bytes
         self.held = False  # its worker was told to hold on
 
     def put(self, value: Any, size: int) -> bool:
@@ -185,7 +189,10 @@ class Items:
             return False
         if self.full:
             self._more += 1
-            self._more_bytes += size
+            if size < LARGE:
+                self._more_bytes += size
+            else:
+                self._more_large += size
         self.full = True
         if self.limits is not None:
             self.limits.full()
@@ -199,7 +206,7 @@ class Items:
         caught_up = self.full and len(self.buffer) <= STREAM_LOW and self.unread <= STREAM_BYTES // 4
         if caught_up:
             self.full = False
-            self._more = self._more_bytes = 0
+            self._more = self._more_bytes = self._more_large = 0
             if self.limits is not None:
                 self.limits.read_on()
         return value, caught_up
@@ -211,7 +218,8 @@ class Items:
         """
         if self.limit is not None:
             return self.unread > self.limit
-        return self._more_bytes > _ON_THE_WAY and self._more > _ITEMS_ON_THE_WAY
+        sent = self._more_bytes + max(0, self._more_large - _LENT)
+        return sent > _ON_THE_WAY and self._more > _ITEMS_ON_THE_WAY
 
     def start_over(self) -> bool:
         """Forget them, for another try. False when the caller has seen some already."""
