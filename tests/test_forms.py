@@ -34,6 +34,7 @@ class Record:
     value: Any
     _hidden: int = 1
     unset: int = dataclasses.field(init=False, repr=False)
+    of_class: int = dataclasses.field(init=False, repr=False, default=5)  # which the object itself has not
 
 
 class Colour(enum.Enum):
@@ -152,7 +153,14 @@ def test_what_numpy_gives_arrives_as_what_it_means(value: Any, arrives: Any) -> 
 
 @pytest.mark.parametrize(
     "value",
-    [numpy.timedelta64(1, "ns"), numpy.timedelta64(1, "Y"), numpy.longdouble(1), numpy.complex128(1j)],
+    [
+        numpy.timedelta64(1, "ns"),
+        numpy.timedelta64(1, "Y"),
+        numpy.longdouble(1),
+        numpy.complex128(1j),
+        numpy.array([("2026-01-02",)], dtype=[("when", "M8[ns]")]),
+        numpy.array([((1, "2026-01-02"),)], dtype=[("at", [("x", "i4"), ("when", "M8[ns]")])])[0],
+    ],
     ids=repr,
 )
 def test_what_numpy_gives_is_refused_where_it_would_mean_something_else(value: Any) -> None:
@@ -169,6 +177,27 @@ def test_a_model_of_pydantic_arrives_as_its_own_json() -> None:
         arrived = codec.decode(codec.encode([value]))[0]
         assert arrived == {"when": "2026-01-02T03:04:05Z", "ids": [str(UUID(int=5))], "raw": "raw"}
         assert model.model_validate(arrived) == value
+
+
+def test_a_model_of_pydantic_that_has_no_json_is_refused_with_a_remedy() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    for value in (pydantic.create_model("Model", raw=bytes)(raw=b"\xff"), pydantic.RootModel[Any](object())):
+        for codec in (MSGPACK, PACKAGE, JSON):
+            with pytest.raises(TypeError, match=r"\S+ has no form in JSON: .*; convert it"):
+                codec.encode([value])
+
+
+@pytest.mark.parametrize("slots", [True, False])
+def test_a_class_of_attrs_arrives_as_its_public_fields(slots: bool) -> None:
+    attrs = pytest.importorskip("attrs")
+    value = attrs.make_class("Own", {"x": attrs.field(), "_y": attrs.field(default=2)}, slots=slots)(1)
+    for codec in (MSGPACK, PACKAGE, JSON):
+        assert codec.decode(codec.encode([value])) == [{"x": 1}]
+
+
+def test_json_is_not_advised_for_a_moment_that_msgpack_has_no_form_for() -> None:
+    with pytest.raises(OverflowError, match=r"date value out of range; convert it, or use codec='pickle'$"):
+        MSGPACK.encode(datetime.max.replace(tzinfo=timezone(timedelta(hours=-5))))
 
 
 def test_pickle_is_not_advised_for_what_it_refuses_too() -> None:

@@ -99,8 +99,8 @@ def with_remedy(encode: Callable[[Any], bytes], others: List[str]) -> Callable[[
         except UnicodeEncodeError as error:
             error.reason += "; " + remedy(others)
             raise
-        except OverflowError as error:
-            error.args = ("%s; %s" % (error, remedy(others)),)
+        except OverflowError as error:  # of an integer; or of a date with a zone, which JSON has none of
+            error.args = ("%s; %s" % (error, remedy(others if "int" in str(error).lower() else others[1:])),)
             raise
 
     return encoded

@@ -135,16 +135,25 @@ def _of_record(value: Any) -> Any:
     """Of an object that has named fields."""
     kind = type(value)
     if hasattr(kind, "model_dump"):  # of pydantic, or made to look like that
-        return (value.model_dump(mode="json"),)
+        try:
+            return (value.model_dump(mode="json"),)
+        except ValueError as error:
+            raise refusal(value, "%s has no form in JSON: %s" % (_name(value), error)) from error
     names: Optional[Any] = None
     if hasattr(kind, "__dataclass_fields__"):
-        names = [field.name for field in sys.modules["dataclasses"].fields(value)]
+        names = [field.name for field in sys.modules["dataclasses"].fields(value) if _holds(value, field.name)]
     elif hasattr(kind, "__attrs_attrs__"):
-        names = [field.name for field in kind.__attrs_attrs__]
+        names = [field.name for field in kind.__attrs_attrs__ if field.name[0] != "_" and _holds(value, field.name)]
     if names is None:
         return None
-    fields: Dict[str, Any] = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    fields: Dict[str, Any] = {name: getattr(value, name) for name in names}
     return (fields,)
+
+
+def _holds(value: Any, name: str) -> bool:
+    """Whether the object itself has a value for its field, which msgspec looks for, and not only its class."""
+    in_slot = hasattr(type(getattr(type(value), name, None)), "__set__")
+    return hasattr(value, name) if in_slot else name in getattr(value, "__dict__", ())
 
 
 def _of_standard_library(value: Any) -> Any:
@@ -188,9 +197,16 @@ def _of_numpy(value: Any) -> Any:
         text = "an array of %d elements is too large for a list (%d): send value.tobytes(), or use codec='pickle'"
         raise TypeError(text % (value.size, ELEMENTS))
     form = value.tolist()
-    if value.dtype.kind in "mM" and int in map(type, value.ravel().tolist()):  # what is finer than microseconds
-        raise refusal(value, "values of %s would arrive as plain integers" % value.dtype)
+    _refuse_bare_times(value)
     return None if isinstance(form, scalar) else (form,)  # a longdouble has no other form
+
+
+def _refuse_bare_times(value: Any) -> None:
+    """Of times finer than microseconds or beyond Python's, numpy gives integers."""
+    for name in value.dtype.names or ():
+        _refuse_bare_times(value[name])
+    if value.dtype.kind in "mM" and int in map(type, value.ravel().tolist()):
+        raise refusal(value, "values of %s would arrive as plain integers" % value.dtype)
 
 
 def _name(value: Any) -> str:
