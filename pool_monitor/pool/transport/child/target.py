@@ -198,7 +198,12 @@ class Operation:
         self.takes_session = takes(function, "session")
         self.takes_telemetry = takes(function, "telemetry")
         self.mean_ns = math.inf  # running mean of how long it takes, once it is known
-        generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        flags = getattr(
+            getattr(function, "__code__", None), "co_flags", 0
+        )  # of a mock they are one too, and any is set
+        generator = isinstance(flags, int) and (
+            inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        )
         self.kind = "generator" if generator else "function"
 
 
