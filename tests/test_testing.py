@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import psutil
 import pytest
@@ -192,6 +193,38 @@ async def test_path_environment_and_modules_are_as_before_when_the_pool_is_left(
     assert (sys.path, dict(os.environ)) == (path, environment)
     assert "owner_of_test" not in sys.modules
     monkeypatch.delitem(sys.modules, "borrowed_by_test")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_pools_may_be_left_in_any_order_and_leave_the_process_as_it_was(
+    first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lent_by_test.py").write_text("WORD = 'hello'\n")
+    (tmp_path / "asker_of_test.py").write_text(
+        "import os\n"
+        "def ask():\n    import lent_by_test, asker_of_test\n    return lent_by_test.WORD, os.environ.get('OF_TEST')\n"
+    )
+    for there in ([], [str(tmp_path)]):
+        monkeypatch.setattr(sys, "path", [*sys.path, *there])
+        path, environment, modules = list(sys.path), dict(os.environ), set(sys.modules)
+        pools = [InlinePool(f"{tmp_path}/asker_of_test.py", size=2, env={"OF_TEST": text}) for text in "ab"]
+        for pool in pools:
+            await pool.__aenter__()
+        await pools[first].__aexit__(None, None, None)
+        other = pools[1 - first]
+        assert await other.run("ask") == ["hello", "ba"[first]]
+        await other.__aexit__(None, None, None)
+        assert (sys.path, dict(os.environ)) == (path, environment)
+        assert set(sys.modules) - modules == {"lent_by_test"}
+        del sys.modules["lent_by_test"]
+
+
+async def test_a_mock_of_a_target_has_its_operations() -> None:
+    mocked = create_autospec(Counter, instance=True)
+    mocked.count.return_value = 7
+    async with InlinePool(mocked) as pool:
+        assert await pool.run("count") == 7
+    mocked.count.assert_called_once_with()
 
 
 async def test_a_file_named_like_a_loaded_module_leaves_that_one_alone(tmp_path: Path) -> None:

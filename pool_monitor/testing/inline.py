@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections import Counter
+from collections.abc import Mapping, MutableMapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Unpack
@@ -36,7 +37,8 @@ class InlinePool(Pool):
 
     Each worker is a thread with an instance of its own where the target is a class. A coroutine operation runs in an
     event loop of its worker, as in a worker process, and not in that of the test. Modules, and a target that is an
-    object, are there once, and all workers share them: what a test replaces in them, operations see.
+    object, are there once, and all workers share them: what a test replaces in them, operations see. The operations
+    themselves are looked up as the pool is entered.
 
     What is different, since a thread is no process:
 
@@ -101,9 +103,12 @@ class Threads:
         self._undo = ExitStack()  # what this pool changes in the process
         self._lock = threading.Lock()
         self._found: tuple[Any, str] | None = None if target is None else (target, _module_of(target))
-        self._undo.enter_context(_environment(launch.env))
         self._undo.callback(self._restore_path)
-        self._added = [entry for entry in launch.path if entry not in sys.path]  # to the import path
+        for shared in (_environment, _modules):
+            self._undo.callback(shared.give_back, self)
+        for name, value in launch.env.items():
+            _environment.set(self, name, value, os.environ.get(name))
+        self._added = list(launch.path)  # to the import path; each pool has entries of its own there
         sys.path[:0] = self._added
 
     def connect(self, ours: ExitStack, theirs: ExitStack) -> tuple[Channel, dict[str, int]]:
@@ -133,25 +138,32 @@ class Threads:
                     self._found = find_target(target, [], self._load_file)
                 finally:
                     _loading.target = None
-                    self._added += [entry for entry in sys.path if entry not in before]
+                    self._added += Counter(sys.path) - Counter(before)
             return self._found
 
     def _restore_path(self) -> None:
-        sys.path[:] = [entry for entry in sys.path if entry not in self._added]
+        for entry in self._added:
+            if entry in sys.path:
+                sys.path.remove(entry)
 
     def _load_file(self, path: str) -> Any:
         """The module in the file *path*: the one that the test has imported itself, if it has."""
         name = Path(path).stem
         there = sys.modules.get(name)
+        found: Any = there
         if there is not None and _same_file(getattr(there, "__file__", None), path):
-            return there
-        try:
-            return load_module_file(path)
-        finally:
-            if there is None:
-                self._undo.callback(sys.modules.pop, name, None)
-            else:
-                sys.modules[name] = there  # another one of that name, which the rest of the process goes on using
+            sys.path.insert(0, str(Path(path).parent))
+        else:
+            try:
+                found = load_module_file(path)
+            finally:
+                if there is None:
+                    sys.modules.pop(name, None)
+                else:
+                    sys.modules[name] = there  # another one of that name, which the rest of the process goes on using
+        if there is None or found is there:  # the latter may be since another pool has loaded it
+            _modules.set(self, name, found, there)
+        return found
 
 
 _loading = threading.local()  # in a thread that imports a target: its name
@@ -173,15 +185,35 @@ def _same_file(one: str | None, other: str) -> bool:
     return one is not None and os.path.realpath(one) == os.path.realpath(other)
 
 
-@contextmanager
-def _environment(additions: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in additions}
-    os.environ.update(additions)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+class _Shared:
+    """What pools have set in the process, for as long as one of them is entered, in whatever order they are left: the
+    latest value counts, and after the last it is what it was before the first.
+    """
+
+    def __init__(self, place: MutableMapping[str, Any]) -> None:
+        self._place = place
+        self._lock = threading.Lock()
+        self._before: dict[str, Any] = {}
+        self._set: dict[str, dict[object, Any]] = {}  # by name and by whose it is, in the order they came
+
+    def set(self, owner: object, name: str, value: Any, before: Any) -> None:
+        with self._lock:
+            if name not in self._set:
+                self._before[name], self._set[name] = before, {}
+            self._set[name][owner] = self._place[name] = value
+
+    def give_back(self, owner: object) -> None:
+        with self._lock:
+            for name, values in list(self._set.items()):
+                if values.pop(owner, None) is None:
+                    continue
+                value = next(reversed(values.values())) if values else self._before.pop(name)
+                if not values:
+                    del self._set[name]
+                if value is None:
+                    self._place.pop(name, None)
+                else:
+                    self._place[name] = value
+
+
+_environment, _modules = _Shared(os.environ), _Shared(sys.modules)
