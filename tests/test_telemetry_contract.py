@@ -94,6 +94,7 @@ class Odd:
     [
         ignore, Callables(), Callables().method, Callables.of_class, Callables.static, Made, adapted, Odd(), print,
         functools.partial(lambda extra, a, b, c, d: None, "extra"), mock.Mock(), max,
+        mock.MagicMock(), mock.Mock(spec=ignore), mock.create_autospec(ignore),
     ],
 )  # fmt: skip
 def test_whatever_can_be_called_with_four_arguments_can_be_attached(handler: Any) -> None:
