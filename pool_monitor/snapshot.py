@@ -123,6 +123,10 @@ class WorkerView(CallStats, frozen=True, kw_only=True):
     """Processes started on it because the one before had ended unplanned; recycling is no such end."""
     operation: str | None
     """What it is doing now."""
+    call_age: float | None = None
+    """Seconds since it got to the call under way; None: there is none, or that is not known. Between calls that follow
+    at once it stays busy, so *state_age* may be longer.
+    """
     calls_held: int = 0
     """Calls it has been handed and not answered: more than one where it runs several at once, or has some ahead."""
     health: Health | None = None

@@ -1090,6 +1090,24 @@ async def test_async_calls_are_counted_like_those_of_a_pool(told: list[CapturedE
     assert monitor.not_ready() is None
 
 
+async def test_a_call_that_is_left_on_a_slot_is_as_old_as_it_is_itself() -> None:
+    calls, gates = MonitoredCalls(name="client", limit=1), [asyncio.Event() for _ in range(2)]
+    say = calls.wrap(echo)
+    first = asyncio.create_task(say(1, gate=gates[0]))
+    await eventually(lambda: calls.status().busy == 1)
+    began_ns = time.monotonic_ns()
+    second = asyncio.create_task(say(2, gate=gates[1]))
+    await eventually(lambda: calls.status().busy == 2)
+    gates[0].set()
+    await first
+    [worker] = calls.workers()
+    assert worker.call_age is not None
+    assert worker.call_age <= (time.monotonic_ns() - began_ns) / 1e9 < worker.state_age
+    gates[1].set()
+    await second
+    assert [worker.call_age for worker in calls.workers()] == [None]
+
+
 async def test_overlapping_calls_have_a_slot_each_and_nothing_is_held_back() -> None:
     calls, gate = MonitoredCalls(name="client", limit=3), asyncio.Event()
     say = calls.wrap(echo)

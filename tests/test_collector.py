@@ -926,6 +926,15 @@ def test_the_busy_ratio_counts_finished_calls_and_the_one_under_way(
     assert worker.busy_ratio == pytest.approx(ratio)
 
 
+def test_a_worker_that_goes_from_call_to_call_is_busy_no_longer_than_it_was(collector, clock) -> None:
+    stop(duration=40 * 10**9, execution=3 * 10**9)
+    clock.advance(10)
+    worker = msgspec.structs.replace(gauges(0, "busy", state_age=4.0), call_age=1.0)  # calls that ended were before it
+    found = detail(STATUS, [worker], stats(collector))
+    assert found.workers["p-0"].busy_ratio == pytest.approx(0.4)
+    assert found.busy_ratio == pytest.approx(0.4 / STATUS.size)
+
+
 def test_the_busy_ratio_of_a_pool_is_that_of_its_slots_also_of_those_that_are_gone(collector, clock) -> None:
     for slot, seconds in (("p-0", 2), ("p-1", 100), ("p-9", 4)):
         stop(worker=slot, duration=100 * 10**9, execution=seconds * 10**9)

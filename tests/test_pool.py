@@ -1315,7 +1315,21 @@ async def test_status_and_workers_tell_what_is(pool: Pool) -> None:
     assert worker.pid is not None
     assert worker.age is not None
     assert 0 <= worker.state_age <= worker.age
+    assert worker.call_age is not None
+    assert 0 <= worker.call_age <= worker.state_age
     task.cancel()
+
+
+async def test_the_age_of_a_call_is_its_own_where_calls_follow_at_once(pool: Pool) -> None:
+    assert [worker.call_age for worker in pool.workers()] == [None]
+    calls = [asyncio.create_task(pool.run("sleep", seconds)) for seconds in (0.1, 0.1, 60)]
+    await asyncio.wait(calls[:2])
+    await eventually(lambda: pool.workers()[0].calls_held)
+    [worker] = pool.workers()
+    assert worker.state == "busy"
+    assert worker.call_age is not None
+    assert worker.call_age < worker.state_age - 0.15, "two other calls were before it"
+    calls[2].cancel()
 
 
 @pytest.mark.processes("kills a worker")

@@ -262,6 +262,7 @@ def _worker(slot: Slot, call: Call | None, idle: WorkerState, now_ns: int) -> Wo
         age=None,
         restarts=0,
         operation=None if call is None else call.operation,
+        call_age=None if call is None else (now_ns - max(since_ns, call.begun_ns or 0)) / 1e9,
         calls_held=len(slot.calls) or int(call is not None),
     )
 

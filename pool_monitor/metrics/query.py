@@ -184,7 +184,10 @@ def _busy_seconds(worker: WorkerView, stats: PoolStats) -> float:
     """What a slot spent executing: the calls that ended, and the one under way."""
     measured = stats.workers.get(worker.id)
     ended_s = measured.busy_seconds if measured is not None else 0.0
-    return ended_s + (min(worker.state_age, stats.covered_seconds) if worker.state == "busy" else 0.0)
+    if worker.state != "busy":
+        return ended_s
+    under_way_s = worker.state_age if worker.call_age is None else worker.call_age
+    return ended_s + min(under_way_s, stats.covered_seconds)
 
 
 def added_up(windows: Windows, window: Window, rows: NDArray[np.intp], *groupings: Grouping) -> list[Grouped]:

@@ -527,6 +527,7 @@ def _view(worker: Worker, now_ns: int) -> WorkerView:
         age=None if process is None else (now_ns - process.started_ns) / 1e9,
         restarts=worker.restarts,
         operation=None if call is None else call.operation,
+        call_age=None if call is None else (now_ns - call.sent_ns) / 1e9,
         calls_held=len(worker.calls),
         health=None if process is None or process.verdict is None else process.verdict.value,
         rss=None if process is None else process.rss,

@@ -59,7 +59,7 @@ WORKERS: tuple[Column[WorkerView], ...] = (
     Column("WORKER", lambda worker: clean(worker.id), 10, "left", grow=6, keep_end=True),
     Column("STATE", _state, 10, "left"),
     Column("OPERATION", lambda worker: clean(worker.operation or ""), 11, "left", grow=9),
-    Column("FOR", lambda worker: fmt.age(worker.state_age), 6),
+    Column("FOR", lambda worker: fmt.age(worker.state_age if worker.call_age is None else worker.call_age), 6),
     Column("CALLS", lambda worker: number(fmt.count(worker.calls)), 5),
     Column("ERR", lambda worker: number(fmt.count(worker.errors)), 5),
     Column("BUSY", _busy_share, _PERCENT, grow=_BUSY_BAR + 1, within=_busy_share),
