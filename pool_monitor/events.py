@@ -297,7 +297,7 @@ WORKER_OUTPUT = _spec(
     "pool.worker.output",
     "A worker, or a process it started, wrote a line to stdout or stderr.",
     {"bytes": "bytes: the line's length before any cut"},
-    {**_WORKER, "stream": "str: stdout or stderr", "text": "str: the line, cut at 8 KiB"},
+    {**_WORKER, "stream": "str: stdout or stderr", "text": "str: the line, cut at 8 KiB; of one written over, its end"},
 )
 
 WORKER_LOG = _spec(

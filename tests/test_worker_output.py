@@ -22,6 +22,9 @@ import asyncio, sys
 
 def both(): print("out"); print("err", file=sys.stderr); print(); print("  ")
 def control(): print("\\x1b[31mred\\x1b[0m\\x07 \\u202e")
+def over(*texts):
+    for text in texts: sys.stdout.write(text); sys.stdout.flush()
+    print()
 def late(path):
     import pathlib, time
     print("begun", flush=True)
@@ -65,6 +68,34 @@ async def test_no_control_character_of_a_worker_gets_into_the_log(target: str, l
             await eventually(lambda: lines() and events)
     assert [record.getMessage() for record in lines()] == ["w-0: red\\x07 \\u202e"]
     assert events[0].metadata["text"] == "\x1b[31mred\x1b[0m\x07 \u202e", "the event has what was written"
+
+
+BARS = [f"{percent:3}%|{'█' * percent}|" for percent in range(101)]  # some 15 KiB
+SPINNER = [*r"|/-\\"] * 5000
+
+
+@pytest.mark.parametrize(
+    ("texts", "shown"),
+    [
+        (["dos line\r"], "dos line"),
+        (["\r 0%", "\r50%", "\r100%"], "100%"),
+        ([f"\r{bar}" for bar in BARS], BARS[-1]),
+        ([f"{bar}\r" for bar in BARS], BARS[-1]),
+        ([*[f"\r{bar}" for bar in BARS], f"\r{' ' * 110}\r", "done"], "done"),
+        (["".join(f"\r{turn}" for turn in SPINNER)], "\\"),
+        (["x" * 20_000 + "\r"], "x" * 8192),
+    ],
+)
+async def test_of_a_line_that_is_written_over_there_is_what_stands_in_the_end(
+    texts: list[str], shown: str, target: str, lines: Any
+) -> None:
+    async with Pool(target, name="w", size=1) as pool:
+        with telemetry.capture(("pool", "worker", "output")) as events:
+            await pool.run("over", *texts)
+            await eventually(lambda: lines() and events)
+    assert [event.metadata["text"] for event in events] == [shown]
+    assert events[0].measurements["bytes"] == sum(len(text.encode()) for text in texts)
+    assert [record.getMessage() for record in lines()] == [f"w-0: {shown}"]
 
 
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error", "critical"])

@@ -1,4 +1,4 @@
-"""What a process prints, as lines."""
+"""What a process prints, as lines. Of a line that is written over, as progress bars are, what stands in the end."""
 
 from __future__ import annotations
 
@@ -43,10 +43,13 @@ class Output:
 
     def _add(self, part: bytes) -> None:
         self._size += len(part)
-        self._partial += part[: _LINE_LIMIT - len(self._partial)]
+        self._partial += part
+        if len(self._partial) > _LINE_LIMIT:
+            over = max(self._partial.rfind(b"\r", 0, -1), 0)  # up to there it is written over
+            self._partial = self._partial[over : over + _LINE_LIMIT]
 
     def _flush(self) -> None:
-        text, size = self._partial.decode("utf-8", "replace").rstrip("\r"), self._size
+        text, size = self._partial.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2], self._size
         self._partial.clear()
         self._size = 0
         self._line(text, size)
