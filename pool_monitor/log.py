@@ -164,7 +164,7 @@ class _Stderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         stream: TextIO | None = sys.stderr
-        if stream is None or stream.closed:
+        if stream is None or getattr(stream, "closed", False):  # what an application puts there may have only a write
             return
         text = "".join(f"{plain(line)}\n" for line in self.format(record).splitlines())
         if self._left_out:
@@ -180,8 +180,13 @@ def _offer(stream: TextIO, text: str) -> bool:
     for start in range(0, len(text), _PIECE):
         if not _takes(stream):
             return False
-        stream.write(text[start : start + _PIECE])
-        stream.flush()
+        piece = text[start : start + _PIECE]
+        try:
+            stream.write(piece)
+        except UnicodeEncodeError as error:
+            stream.write(piece.encode(error.encoding, "backslashreplace").decode(error.encoding))
+        if hasattr(stream, "flush"):
+            stream.flush()
     return True
 
 

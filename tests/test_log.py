@@ -327,6 +327,28 @@ def test_a_stderr_that_cannot_be_written_to_costs_the_line_and_no_more(state: st
             stream.close()
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_the_encoding_of_stderr_lacks_is_spelt_out(encoding: str) -> None:
+    raw = io.BytesIO()
+    with unconfigured(), contextlib.redirect_stderr(io.TextIOWrapper(raw, encoding=encoding, newline="\n")) as stream:
+        logger("odd").error("größer 大")
+        stream.flush()
+    assert raw.getvalue() == "größer 大\n".encode(encoding, "backslashreplace")
+
+
+def test_a_stderr_of_the_applications_own_needs_only_a_write() -> None:
+    class Proxy:
+        written = ""
+
+        def write(self, text: str) -> None:
+            self.written += text
+
+    proxy: Any = Proxy()
+    with unconfigured(), contextlib.redirect_stderr(proxy):
+        logger("odd").error("look")
+    assert proxy.written == "look\n"
+
+
 class Pipe:
     """The writing end of a pipe that is read only when asked."""
 
