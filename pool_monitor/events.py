@@ -38,7 +38,7 @@ _CALL = {
 _ON_WORKER = {"worker": "str?: the slot it ran on; absent when it never reached one"}
 _CALL_TIMES = {
     "duration": "ns: from the call to its end",
-    "queue_duration": "ns: from the call until a worker had it to itself (to its end, if it never reached one)",
+    "queue_duration": "ns: from the call until its last worker had it to itself (to its end, if it had none then)",
     "execution_duration": "ns?: wall time of the operation, measured in the worker",
     "transport_duration": "ns?: the rest of duration: encoding, the way there and back, decoding",
     "cpu_duration": "ns?: processor time of the operation, measured in the worker; absent where calls overlap in it. "

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ from pool_monitor.config import ServiceConfig
 from pool_monitor.metrics.histogram import RELATIVE_ERROR
 from pool_monitor.snapshot import Distribution
 from pool_monitor.telemetry import CapturedEvent
-from tests.support import TARGETS, read
+from tests.support import TARGETS, eventually, ops_pool, read
 
 NAPS = f"{TARGETS / 'naps.py'}:Naps"
 NAP = 0.05
@@ -172,3 +173,20 @@ def test_a_span_is_reported_between_what_it_slept_and_what_its_caller_measured()
             time.sleep(NAP)
         took = time.monotonic_ns() - began
     assert NAP_NS <= events[-1].measurements["duration"] <= took
+
+
+async def test_a_call_that_waits_to_be_tried_again_takes_up_no_worker_meanwhile(tmp_path: Path) -> None:
+    async with ops_pool(retries=1, retry_errors=["KeyError"]) as pool, Monitor(pool, config=NO_SOCKET) as monitor:
+        with telemetry.capture(("pool", "retry")) as retries, taken() as found:
+            again = asyncio.create_task(pool.options(idempotent=True).run("fail_once", str(tmp_path / "once")))
+            holding = asyncio.create_task(pool.run("sleep", 60))  # has the worker when the other call comes back
+            await eventually(lambda: retries and pool.workers()[0].operation == "sleep")
+            await asyncio.sleep(NAP)
+            again.cancel()
+            await asyncio.wait([again])
+        times = found.times()
+        assert times["queue_duration"] == times["duration"] >= NAP_NS
+        totals = monitor.metrics.totals()
+        assert totals.busy is not None
+        assert totals.busy.sum() == 0
+        holding.cancel()

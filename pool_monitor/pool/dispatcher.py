@@ -480,9 +480,8 @@ class Dispatcher:
             pause = self._retries.decide(error, max(1, call.attempts), call.deadline - self._loop.time())
             if pause is not None:
                 self.gate.failed(call, error, self._now_ns())
-                if call.running:
-                    self._running -= 1
-                    call.running = False
+                self._running -= call.running
+                call.running, call.queue_ns = False, None  # it waits again
                 if _RETRY.on:
                     told.retried(self.pool, call, error, pause)
                 self._loop.call_later(pause, self._again, call)
