@@ -785,10 +785,12 @@ def test_a_memory_limit_below_what_empty_windows_need_is_refused(clock) -> None:
         Collector(["p"], clock, series_limit=2000, memory_limit=1_000_000)
 
 
-@pytest.mark.parametrize("series_limit", [3, 2000, 100_000])
-def test_the_default_memory_limit_fits_every_series_limit(clock, series_limit: int) -> None:
-    limit = Collector(["p"], clock, series_limit=series_limit).memory_limit
-    assert limit == max(64 * 2**20, series_limit * 32 * 2**10)
+@pytest.mark.parametrize(
+    ("series_limit", "pools"), [(3, 1), (1500, 400), (2000, 1), (2000, 10), (2000, 400), (100_000, 1), (100_000, 400)]
+)
+def test_the_default_memory_limit_fits_every_series_limit_and_number_of_pools(clock, series_limit, pools) -> None:
+    limit = Collector(map(str, range(pools)), clock, series_limit=series_limit).memory_limit
+    assert limit == max(64 * 2**20, series_limit * 32 * 2**10 + pools * 256 * 2**10)
 
 
 def flood(collector: Collector, clock: ManualClock, seconds: int, per_second: int) -> None:

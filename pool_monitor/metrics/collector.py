@@ -80,8 +80,8 @@ from pool_monitor.telemetry import (
 BUFFER_EVENTS = 2048
 """Calls buffered at most: folding that many at once takes half a millisecond; more would be little cheaper per call."""
 MEMORY_LIMIT = 64 * 1024 * 1024
-MEMORY_PER_SERIES = 32 * 1024
-"""What the limit grows by per series when more are allowed than fit into `MEMORY_LIMIT`."""
+MEMORY_PER_SERIES, MEMORY_PER_POOL = 32 * 1024, 256 * 1024
+"""What the limit grows by per series and pool when there may be more than fit into `MEMORY_LIMIT`."""
 LAST_ERRORS = 1024
 """Slots whose last error is remembered: more than a machine can run."""
 _DRIFT_S = 0.75
@@ -106,9 +106,9 @@ class Collector:
     """Counts the calls of *pools*, by name; those of other pools are somebody else's business.
 
     *series_limit* is the most histograms kept (`pool_monitor.metrics.series`), *memory_limit* the most bytes all
-    of this may ever hold: 64 MiB, or 32 KiB per series if that is more. When the windows would need more they reach
-    back less far, and say so. Raises ConfigError when the two do not go together, and when the process may not have so
-    many addresses.
+    of this may ever hold: 64 MiB, or 32 KiB per series and 256 KiB per pool if that is more. When the windows would
+    need more they reach back less far, and say so. Raises ConfigError when the two do not go together, and when the
+    process may not have so many addresses.
     """
 
     def __init__(
@@ -118,11 +118,9 @@ class Collector:
         self._clock = SteadyClock(clock)
         self._registry = Registry(pools, series_limit)
         self.series_limit = series_limit
-        self.memory_limit = (
-            max(MEMORY_LIMIT, series_limit * MEMORY_PER_SERIES) if memory_limit is None else memory_limit
-        )
-
         rows, number = self._registry.row_limit, len(self._registry.pools)
+        asked = series_limit * MEMORY_PER_SERIES + number * MEMORY_PER_POOL
+        self.memory_limit = max(MEMORY_LIMIT, asked) if memory_limit is None else memory_limit
         fixed = _BUFFER_BYTES + LAST_ERRORS * _ERROR_BYTES + TrendRing.bytes_for(number) + rows * ROW_BYTES
         fixed += LastFailures.bytes_for(number)
         fixed += FailedCalls.most_bytes(number, rows)
