@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from pool_monitor.view import ASCII, Span, chart
 from pool_monitor.view import format as fmt
 from pool_monitor.view.chart import Bin, axis_labels, bar, bins, columns, line_chart, nice_limit, spark
-from pool_monitor.view.text import clean, cut, cut_front, cut_line, fit, line_width, spread, width, wrap
+from pool_monitor.view.text import clean, cut, cut_front, cut_line, cut_middle, fit, line_width, spread, width, wrap
 
 DASH = "\N{EN DASH}"
 rates = st.one_of(st.none(), st.floats(0, 1e6))
@@ -399,6 +399,7 @@ def test_fitted_text_takes_exactly_its_cells(text: str, cells: int) -> None:
     assert width(fit(clean(text), cells, "right")) == cells
     assert width(cut(clean(text), cells)) <= cells
     assert width(cut_front(clean(text), cells)) <= cells
+    assert width(cut_middle(clean(text), cells)) <= cells
 
 
 def test_a_cut_says_so_and_a_slot_keeps_its_number() -> None:

@@ -102,13 +102,20 @@ def test_all_notices_of_all_pools_are_listed_in_full() -> None:
 
 
 def test_the_pools_are_seen_at_a_glance_with_the_worst_of_each() -> None:
-    rows = {line.split()[0]: line.split() for line in page("pools", several()).splitlines()[2:5]}
-    assert rows["text"] == ["text", "running", "3/4", "2", "11.8", "1.2%", "1.3s"]
-    assert rows["vision"][-5:] == ["▲", "5.1%", "of", "3540", "calls…"]
-    assert rows["audio"][1:4] == ["paused", "0/4", "64"]
-    assert rows["audio"][7:] == ["✖", "pool", "is", "paused:", "64…"]
-    wide = page("pools", several(), (120, 40))
-    assert "✖ pool is paused: 64 calls wait" in wide
+    text, vision, audio = (line.split() for line in page("pools", several()).splitlines()[2:5])
+    assert text == ["text", "running", "3/4", "2", "11.8", "1.2%", "1.3s"]
+    assert (vision[:2], vision[-4:]) == (["▲", "vision"], ["5.1%", "of", "3540", "calls…"])
+    assert audio[:5] == ["✖", "audio", "paused", "0/4", "64"]
+    assert audio[8:] == ["pool", "is", "paused:", "64…"]
+    assert "pool is paused: 64 calls wait" in page("pools", several(), (120, 40))
+
+
+def test_the_marks_of_pools_and_both_ends_of_their_names_are_seen_at_every_width() -> None:
+    snapshot = several()
+    pools = {f"{name}-of-the-shop-{number}": pool for number, (name, pool) in enumerate(snapshot.pools.items())}
+    snapshot = replace(snapshot, pools={name: replace(pool, name=name) for name, pool in pools.items()})
+    rows = [line.split()[:2] for line in page("pools", snapshot, (60, 15)).splitlines()[2:5]]
+    assert rows == [["text-o…shop-0", "running"], ["▲", "vision…shop-1"], ["✖", "audio-…shop-2"]]
 
 
 def test_what_does_not_fit_a_page_is_counted_and_can_be_scrolled_to() -> None:

@@ -10,7 +10,7 @@ from pool_monitor.view import chart
 from pool_monitor.view import format as fmt
 from pool_monitor.view.attention import SYMBOLS, Notice, in_short
 from pool_monitor.view.table import Column, Row, number
-from pool_monitor.view.text import Meaning, Span, clean, cut, cut_words, width
+from pool_monitor.view.text import Meaning, Span, clean, cut, cut_middle, cut_words, width
 
 STATES: dict[WorkerState, tuple[str, Meaning]] = {
     "busy": ("● busy", "plain"),
@@ -147,14 +147,18 @@ class PoolRow(NamedTuple):
     worst: Notice | None
 
 
+def _marked(row: PoolRow, cells: int = _MUCH) -> Span:
+    """The pool's name behind the mark of its worst: that has to be seen at every width."""
+    name = cut_middle(clean(row.pool.name), cells - 2)
+    return Span(f"  {name}") if row.worst is None else Span(f"{SYMBOLS[row.worst.level]} {name}", row.worst.level)
+
+
 def _worst(row: PoolRow, cells: int = _MUCH) -> Span:
-    if row.worst is None:
-        return Span("", "dim")
-    return Span(cut_words(f"{SYMBOLS[row.worst.level]} {in_short(row.worst)}", cells), row.worst.level)
+    return Span("", "dim") if row.worst is None else Span(cut_words(in_short(row.worst), cells), row.worst.level)
 
 
 POOLS: tuple[Column[PoolRow], ...] = (
-    Column("POOL", lambda row: clean(row.pool.name), 10, "left", grow=14),
+    Column("  POOL", _marked, 12, "left", grow=14, within=_marked),
     Column("STATE", lambda row: row.pool.state, 8, "left"),
     Column("BUSY", lambda row: number(f"{fmt.count(row.pool.busy)}/{fmt.count(row.pool.size)}"), 7),
     Column("QUEUE", lambda row: number(fmt.count(row.pool.waiting)), 5),
@@ -165,7 +169,7 @@ POOLS: tuple[Column[PoolRow], ...] = (
         lambda row: number(fmt.percentile(row.pool.total.latency.p95, row.pool.total.latency.count)),
         6,
     ),
-    Column("WORST", _worst, 24, "left", grow=_MUCH, within=_worst),
+    Column("WORST", _worst, 22, "left", grow=_MUCH, within=_worst),
 )
 """Several pools at a glance."""
 

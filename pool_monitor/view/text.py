@@ -103,6 +103,14 @@ def cut_front(text: str, cells: int) -> str:
     return "…" + _head(text[::-1], cells - 1)[::-1] if cells > 0 else ""
 
 
+def cut_middle(text: str, cells: int) -> str:
+    """Both ends of *text* in at most *cells* cells: names of pools differ at either."""
+    if width(text) <= cells:
+        return text
+    end = max(cells // 2, 0)
+    return cut(text, cells - end) + _head(text[::-1], end)[::-1]
+
+
 def _head(text: str, cells: int) -> str:
     taken = 0
     for index, char in enumerate(text):
