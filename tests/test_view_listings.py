@@ -110,6 +110,12 @@ def test_the_pools_are_seen_at_a_glance_with_the_worst_of_each() -> None:
     assert "pool is paused: 64 calls wait" in page("pools", several(), (120, 40))
 
 
+def test_of_a_failure_the_number_of_the_slot_is_seen_at_every_width() -> None:
+    failure = FailureView("RateLimited", None, "generate", "summaries-of-the-shop-12", 8.2, 11)
+    narrow = page("errors", with_pool(several(), failures=(failure,)), (60, 15)).splitlines()[2]
+    assert narrow == "     8s ago  RateLimited x11  in generate  on …f-the-shop-12"
+
+
 def test_the_marks_of_pools_and_both_ends_of_their_names_are_seen_at_every_width() -> None:
     snapshot = several()
     pools = {f"{name}-of-the-shop-{number}": pool for number, (name, pool) in enumerate(snapshot.pools.items())}

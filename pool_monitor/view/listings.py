@@ -13,7 +13,7 @@ from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.mode import LIVE, Mode
 from pool_monitor.view.overview import dimmed, finish, in_words, pool_shown, too_small
 from pool_monitor.view.table import left_out, table
-from pool_monitor.view.text import Line, Size, Span, clean, wrap
+from pool_monitor.view.text import Line, Size, Span, clean, cut_front, line_width, wrap
 
 Kind = Literal["notices", "errors", "operations", "pools"]
 _FRAME_ROWS = 3
@@ -109,12 +109,13 @@ def _failure(failure: FailureView, cells: int) -> list[Line]:
     """When, how often, what and where; and under it what it says."""
     times = f" x{fmt.count(failure.count)}" if failure.count > 1 else ""
     operation = f"  in {clean(failure.operation)}" if failure.operation is not None else ""
-    worker = f"  on {clean(failure.worker)}" if failure.worker is not None else ""
     line: Line = [
         Span(f" {fmt.whole_age(failure.age):>6} ago ", "dim"),
         Span(f" {clean(failure.error)}", "strong"),
-        Span(f"{times}{operation}{worker}"),
+        Span(f"{times}{operation}"),
     ]
+    if failure.worker is not None:
+        line.append(Span(f"  on {cut_front(clean(failure.worker), max(cells - line_width(line) - 5, 1))}"))
     said = [" ".join(clean(text).split()) for text in (failure.message or "").splitlines()]
     parts = [part for text in said if text for part in wrap(text, max(cells - 13, 1))]
     return [line, *([Span(f"{'':12}{part}")] for part in parts)]
