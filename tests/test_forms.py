@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import numpy
 import pytest
 from hypothesis import given, settings
@@ -193,6 +194,28 @@ def test_a_class_of_attrs_arrives_as_its_public_fields(slots: bool) -> None:
     value = attrs.make_class("Own", {"x": attrs.field(), "_y": attrs.field(default=2)}, slots=slots)(1)
     for codec in (MSGPACK, PACKAGE, JSON):
         assert codec.decode(codec.encode([value])) == [{"x": 1}]
+
+
+class Leaf(msgspec.Struct, tag="leaf", omit_defaults=True, rename="camel"):
+    """A Struct whose form is not that of its fields."""
+
+    first_word: str
+    when: date = date(2026, 1, 2)
+    score: Any = None
+
+
+@pytest.mark.parametrize("codec", [MSGPACK, PACKAGE, JSON])
+def test_a_struct_of_msgspec_arrives_as_msgspec_writes_it(codec: Codec) -> None:
+    value = [Leaf("a", score=numpy.float64(1.5)), {"leaf": Leaf("b", date(2027, 1, 1))}]
+    assert codec.decode(codec.encode(value)) == [
+        {"type": "leaf", "firstWord": "a", "score": 1.5},
+        {"leaf": {"type": "leaf", "firstWord": "b", "when": "2027-01-01"}},
+    ]
+
+
+def test_json_refuses_in_a_struct_what_it_refuses_elsewhere() -> None:
+    with pytest.raises(TypeError, match=r"JSON has no bytes; convert it, use codec='pickle', or use codec='auto'"):
+        JSON.encode(Leaf("a", score=b"raw"))
 
 
 def test_json_is_not_advised_for_a_moment_that_msgpack_has_no_form_for() -> None:

@@ -139,6 +139,9 @@ def _of_record(value: Any) -> Any:
             return (value.model_dump(mode="json"),)
         except ValueError as error:
             raise refusal(value, "%s has no form in JSON: %s" % (_name(value), error)) from error
+    if hasattr(kind, "__struct_config__"):  # of msgspec, which may rename, leave out and tag its fields
+        msgpack = sys.modules["msgspec"].msgpack
+        return (msgpack.decode(msgpack.encode(value, enc_hook=whole_form_of)),)
     names: Optional[Any] = None
     if hasattr(kind, "__dataclass_fields__"):
         names = [field.name for field in sys.modules["dataclasses"].fields(value) if _holds(value, field.name)]
