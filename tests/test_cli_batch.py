@@ -105,6 +105,37 @@ def test_failed_lines_are_tried_again_on_demand(command: Command, log: Path, tmp
     assert Counter(log.read_text().split()) == {"1": 2, "2": 1, "3": 2, "4": 1, "5": 2, "6": 1}
 
 
+def test_interrupted_while_it_tries_again_it_leaves_all_answers_in_their_order(
+    pool_monitor: Start, command: Command, log: Path, tmp_path: Path
+):
+    fixed, go = tmp_path / "fixed", tmp_path / "go"
+    target = tmp_path / "t.py"
+    target.write_text(f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests" / "targets")!r})
+from jobs import Jobs, Path
+class T(Jobs):
+    def op(self, n):
+        if n < 4 and not Path({str(fixed)!r}).exists():
+            raise ValueError(n)
+        return self.wait_for({str(go)!r} if n < 4 else "/", n)
+""")
+    source, sink = written(tmp_path / "in", *range(1, 9)), tmp_path / "out"
+    arguments = ("run", f"{target}:T", "op", "--input", source, "--output", sink, "--size", 1)
+    assert command(*arguments).code == 1
+    fixed.touch()
+    run = pool_monitor(*arguments, "--retry-failed")
+    until(lambda: log.read_text().split()[-1] == "1")
+    run.send(signal.SIGINT)
+    assert b"finishing" in run.process.stderr.readline()
+    go.touch()
+    done = run.ended()
+    assert (done.code, "1 line: 1 ok, 0 failed, 7 before (of those 2 failed" in done.err) == (130, True), done.err
+    assert [(said["id"], said.get("result")) for said in answers(sink)] == [
+        (1, 1), (2, None), (3, None), *((number, number) for number in range(4, 9))
+    ]  # fmt: skip
+
+
 def test_the_output_of_another_operation_or_target_is_refused(command: Command, tmp_path: Path):
     source, sink = written(tmp_path / "in", 1), tmp_path / "out"
     arguments = ("--input", source, "--output", sink, "--size", 1)

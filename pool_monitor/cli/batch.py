@@ -96,11 +96,13 @@ class Batch:
         """Do them all, and write the answers."""
         self._reader = reader = self._begin(self._read(jobs))
         ended = self._begin(self._end(reader))
+        gap = False  # in order: whether a line has been left, and what is there for those behind it has to wait too
         try:
             while (next_ := await self._queue.get()) is not None:
                 job, task = next_
                 answered = await task
-                if answered is not None:
+                gap = gap or (answered is None and self.sink.ordered)
+                if answered is not None and not gap:
                     await self._write(job, answered)
                     del self._pending[job.number]
                 self._window.leave(job.size + (len(answered.line) if answered else 0))
