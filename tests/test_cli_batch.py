@@ -50,6 +50,26 @@ def test_retries_are_those_of_the_configuration_unless_a_flag_says_otherwise(
     assert log.read_text().split() == ["7"] * tries
 
 
+def test_a_worker_has_as_many_lines_at_once_as_it_may(command: Command, tmp_path: Path):
+    target, config, sink = tmp_path / "t.py", tmp_path / "c.toml", tmp_path / "out"
+    target.write_text("""
+import asyncio
+class Meeting:
+    there = 0
+    async def enter(self, n):
+        self.there += 1
+        while self.there < 3:
+            await asyncio.sleep(0.001)
+        return n
+""")
+    config.write_text("[pool]\nconcurrency = 3\n")
+    source = written(tmp_path / "in", 1, 2, 3)
+    done = command("run", f"{target}:Meeting", "enter", "--input", source, "--output", sink, "--config", config,
+                   "--size", 1, "--timeout", 10)  # fmt: skip
+    assert well(done)
+    assert results(sink) == [1, 2, 3]
+
+
 def test_a_slow_line_does_not_hold_up_those_behind_it(pool_monitor: Start, log: Path, tmp_path: Path):
     go, sink = tmp_path / "go", tmp_path / "out"
     source = written(tmp_path / "in", {"args": [str(go), 0]}, *({"args": [str(ROOT), n]} for n in range(1, 500)))

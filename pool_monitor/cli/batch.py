@@ -1,9 +1,9 @@
 """The lines of ``pool-monitor run`` on their way through a pool.
 
-Theory of operation: a reader task turns each line into a task of its own; those tasks share as many turns as there are
-workers, so that no call ever waits in the pool's queue at the expense of its timeout; the main task writes their
-answers, in the order of the lines or as they are ready. The reader is ahead by few lines that have not begun, and by
-many that have: in order, a slow line holds up what comes after it only when so many answers, or so many bytes, wait
+Theory of operation: a reader task turns each line into a task of its own; those tasks share as many turns as workers
+take calls at once, so that no call ever waits in the pool's queue at the expense of its timeout; the main task writes
+their answers, in the order of the lines or as they are ready. The reader is ahead by few lines that have not begun, and
+by many that have: in order, a slow line holds up what comes after it only when so many answers, or so many bytes, wait
 for it. After Ctrl-C no line is begun behind the last one that was. What has been begun is finished and written, so an
 output in order is the beginning of the whole, without gaps or repeats.
 """
@@ -23,7 +23,7 @@ from pool_monitor.cli.output import say
 from pool_monitor.errors import UnknownOperation
 from pool_monitor.pool.pool import Pool
 
-_AHEAD = 8  # lines per worker that are read and have not begun
+_AHEAD = 8  # lines per turn that are read and have not begun
 _WINDOW_LINES = 10_000  # lines that are read and whose answers are not written
 _WINDOW_BYTES = 64 << 20  # and how long they and their answers may be, unless it is one
 _NOTED_EVERY = 1.0  # seconds between two notes of how far it is
@@ -68,8 +68,9 @@ class Batch:
         self.failures: Counter[str] = Counter()
         self.interrupted = False
         self._reader: asyncio.Task[None] | None = None
-        self._turns = asyncio.Semaphore(pool.size)
-        self._ahead = asyncio.Semaphore(_AHEAD * pool.size)
+        at_once = pool.size * pool.config.concurrency
+        self._turns = asyncio.Semaphore(at_once)
+        self._ahead = asyncio.Semaphore(_AHEAD * at_once)
         self._window = Window()
         self._in_session: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._begun = 0  # number of the last line that was
