@@ -72,6 +72,21 @@ def test_no_text_of_others_acts_on_the_terminal(terminal: Callable[..., Terminal
     assert "unknown keys" in screens[0].text
 
 
+@pytest.mark.parametrize("sink", ["-", "/dev/stdout"])
+def test_answers_that_a_terminal_shows_have_it_to_themselves_and_are_the_same_json(
+    sink: str, terminal: Callable[..., Terminal], tmp_path: Path
+):
+    evil = "\x9b31m\u202e\x7f ü"
+    source, target = written(tmp_path / "in", json.dumps(evil)), tmp_path / "t.py"
+    target.write_text("def same(x):\n    return x\n")
+    screen = terminal("run", str(target), "same", "--input", str(source), "--output", sink, "--size", "1")
+    assert screen.ended() == 0
+    line, summary, *_ = screen.output.decode().split("\r\n")
+    assert json.loads(line)["result"] == evil
+    assert line.isprintable()
+    assert summary.startswith("1 line: 1 ok")
+
+
 # -- while a dashboard has the screen ---------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 import msgspec
 
 from pool_monitor.cli.lines import Answer, Job
-from pool_monitor.cli.output import say
+from pool_monitor.cli.output import for_terminal, say
 from pool_monitor.cli.streams import Stream, opened
 from pool_monitor.errors import ConfigError, PoolError
 
@@ -242,7 +242,7 @@ class ResultFile:
 
     async def write(self, answer: Answer) -> None:
         """Write one line. Errors as for `Stream.write`."""
-        await self._stream.write(answer.line)
+        await self._stream.write(for_terminal(answer.line) if self._stream.is_terminal else answer.line)
 
     def answered(self, job: Job) -> None:
         """Note that *job* and all before it are answered. Call it seldom: each note is a file that is written."""

@@ -159,11 +159,14 @@ def show(text: str) -> None:
 
 def show_json(data: bytes, pretty: bytes) -> None:
     """Print JSON: *data* for programs, in UTF-8; on a terminal *pretty*, the same in more lines."""
-    if not _is_terminal(_stdout()):
-        write([data, b"\n"])
-        return
-    encoding = (_stdout().encoding or "").lower().replace("-", "")
-    _write(_stdout(), [escaped_json(pretty.decode(), ascii_only=encoding != "utf8"), "\n"])
+    stream = _stdout()
+    _write(stream, [for_terminal(pretty) if _is_terminal(stream) else data, b"\n"])
+
+
+def for_terminal(data: bytes) -> bytes:
+    """The same JSON, as our terminal may have it."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
+    return escaped_json(data.decode(), ascii_only=encoding != "utf8").encode()
 
 
 def write(pieces: Iterable[bytes]) -> None:

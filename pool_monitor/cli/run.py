@@ -88,8 +88,6 @@ def command(
     name = re.sub(r"\W+", "-", target.rpartition(":")[2]).lower() or "run"
     pool = Pool(target, name=name, size=size, max_size=max(size, 64), config=pool_settings)
     idempotent = bool(pool_settings.retries) or (pool_settings.retries is None and bool(pool_settings.retry_errors))
-    # A person who types the lines needs the terminal.
-    dashboard = not no_dashboard and "-" not in (source, sink) and can_run()
     with contextlib.ExitStack() as files:
         from_, to = files.enter_context(opened(source)), files.enter_context(opened(sink, to_write=True))
         if from_.on_disk and os.path.sameopenfile(from_.fd, to.fd):
@@ -97,6 +95,8 @@ def command(
         made = Note(_whole(target), operation, _digest(pool_settings, text=text))
         to_file = files.enter_context(ResultFile(to, made, ordered=not unordered, retry=retry_failed))
         files.enter_context(logged(started=False))
+        # A person who types the lines or reads the answers needs the terminal.
+        dashboard = not (no_dashboard or from_.is_terminal or to.is_terminal) and can_run()
         batch = Batch(pool, operation, from_.name, to_file, idempotent=idempotent)
         run = Run(batch, from_, to, Progress(batch, from_.path))
         return asyncio.run(run.work(Monitor(pool, config=settings.monitor), dashboard=dashboard, text=text))
