@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from pool_monitor.cli.earlier import Earlier, Note, Places, ResultFile
 from pool_monitor.cli.lines import Job, answer, parsed
 from pool_monitor.cli.streams import opened
-from pool_monitor.errors import ConfigError, OperationError
+from pool_monitor.errors import ConfigError, OperationError, PoolError
 from pool_monitor.pool.caller import CallResult
 from tests.programs import answers
 
@@ -269,6 +270,21 @@ def test_half_a_line_of_a_killed_retry_is_no_answer(tmp_path: Path):
     new.write_bytes(new.read_bytes()[:-7])
     assert run(out) == ([], Earlier(5, 1))
     assert results(out) == [10, 20, 40, None, 60]
+
+
+def test_a_retry_that_finds_no_room_names_its_file_and_is_gone_on_with(tmp_path: Path):
+    out = tmp_path / "out"
+    run(out, fail={2})
+    before, limits = out.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(PoolError, match=r"out\.retry: writing failed: File too large"):
+            run(out, stop=2, retry=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert out.read_bytes() == before
+    assert run(out) == ([], Earlier(5, 0))
+    assert results(out) == [10, 20, 40, 50, 60]
 
 
 def test_a_retry_whose_output_has_gone_is_not_thrown_away(tmp_path: Path):

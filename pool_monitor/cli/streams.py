@@ -91,7 +91,7 @@ def opened(path: str, *, to_write: bool = False) -> Iterator[Stream]:
     its beginning, and is kept from other runs. Raises ConfigError.
     """
     name, file = _open(path, to_write)
-    with file:
+    with _closing(file, name):
         on_disk = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
         if to_write and on_disk and file.readable():
             _lock(file, name)
@@ -113,6 +113,17 @@ def _open(path: str, to_write: bool) -> tuple[str, BinaryIO]:
         return path, open(path, mode)  # type: ignore[return-value] # noqa: PTH123 - the caller closes it
     except OSError as error:
         raise ConfigError(f"{name}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _closing(file: BinaryIO, name: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        try:
+            file.close()
+        except OSError as error:  # what could not be written before cannot be written now
+            raise PoolError(f"{name}: writing failed: {error.strerror}") from error
 
 
 def _lock(file: BinaryIO, name: str) -> None:
