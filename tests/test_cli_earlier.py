@@ -107,8 +107,10 @@ def test_an_output_in_order_may_be_gone_on_with_out_of_order_and_not_the_other_w
     out = tmp_path / "out"
     run(out, stop=2)
     assert run(out, order=lambda jobs: jobs[::-1][:2], unordered=True)[0] == [6, 5]
-    with pytest.raises(ConfigError, match=r"out:3: its answers are not in order; go on with --unordered"):
-        run(out)
+    for retry in (False, True):
+        with pytest.raises(ConfigError, match=r"out:3: its answers are not in order; go on with --unordered"):
+            run(out, retry=retry)
+        (tmp_path / "out.retry").unlink(missing_ok=True)  # as `forget` does
     assert run(out, unordered=True)[0] == [4]
 
 

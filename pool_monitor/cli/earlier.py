@@ -99,6 +99,16 @@ def _read(file: BinaryIO, name: str) -> Iterator[_Line]:
         yield line
 
 
+def _in_order(file: BinaryIO, name: str) -> Iterator[_Line]:
+    """The same of an output in order. Raises ConfigError also where it is none."""
+    for number, line in enumerate(_read(file, name), 1):
+        if line.place != number:
+            raise ConfigError(
+                f"{name}:{number}: its answers are not in order; go on with --unordered, or give another --output"
+            )
+        yield line
+
+
 def _is_beginning(data: bytes, job: Job | None = None) -> bool:
     """Whether *data* may be what a killed run has left of the answer to *job*, or of any. Not everything without an end
     is ours to remove.
@@ -179,12 +189,7 @@ class ResultFile:
     async def _after_beginning(self, jobs: AsyncIterator[Job]) -> AsyncIterator[Job]:
         """The jobs behind those that the file answers, in their order."""
         count = failed = end = 0
-        for line in _read(self._old.file, self.name):
-            if line.place != count + 1:
-                raise ConfigError(
-                    f"{self.name}:{count + 1}: its answers are not in order; go on with --unordered, or give another "
-                    "--output"
-                )
+        for line in _in_order(self._old.file, self.name):
             job = await anext(jobs, None)
             if job is None or line.id != job.id:
                 why = f"an answer with id {job.id!r:.80} should stand there" if job else "the input has ended"
@@ -230,9 +235,9 @@ class ResultFile:
         return _without(jobs, good)
 
     async def _with_answers(self, jobs: AsyncIterator[Job]) -> AsyncIterator[Job]:
-        for line in _read(self._old.file, self.name):
+        for line in _in_order(self._old.file, self.name):
             job = await anext(jobs, None)
-            if job is None or job.id != line.id or job.place != line.place:
+            if job is None or job.id != line.id:
                 raise _unfit(self.name, line.place, "the input has no line with this id there")
             yield job._replace(answer=line.data) if line.ok else job
         async for job in jobs:
