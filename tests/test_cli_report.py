@@ -253,6 +253,11 @@ def test_a_time_without_data_is_refused_and_what_there_is_is_named(store: Path, 
         "what there is, is from 2025-06-15 18:00:00+02:00 to 2025-06-15 18:10:00+02:00\n"
     )
     assert "nothing was recorded from" in refused(command("report", store, "--end", "2030-01-01", "--since", "1h"))
+    said = refused(command("report", store, "--start", "2025-06-16"))  # and it ends before
+    assert said == (
+        f"Error: {store}: nothing was recorded from 2025-06-16 00:00:00+02:00 on; "
+        "what there is, is from 2025-06-15 18:00:00+02:00 to 2025-06-15 18:10:00+02:00\n"
+    )
 
 
 def test_a_step_that_is_too_fine_for_its_age_is_refused_with_what_there_is(tmp_path: Path, command: Command) -> None:

@@ -132,6 +132,8 @@ def from_store(path: str, asked: Asked, now: float | None = None) -> Answer:
             raise ConfigError(f"{path}: nothing has been recorded in it yet")
         doubts = _of_the_future(reader, future)
         start, end = period(kept, asked)
+        if end <= start:
+            raise _nothing(path, f"from {fmt.moment(start)} on", kept)
         tiers = [tier for tier in reader.tiers() if tier.since <= start]
         step = asked.step or step_for(end - start, [tier.step for tier in tiers])
         slot = max((tier.step for tier in tiers if step % tier.step == 0), default=1)
@@ -140,9 +142,7 @@ def from_store(path: str, asked: Asked, now: float | None = None) -> Answer:
         if reader.damaged:
             doubts.append(f"{fmt.plural(reader.damaged, 'block')} of the file cannot be read: counts are lower bounds")
     if not recorded.parts:
-        raise ConfigError(
-            f"{path}: nothing was recorded from {_times(start, end)}; what there is, is from {_times(*kept)}"
-        )
+        raise _nothing(path, f"from {_times(start, end)}", kept)
     span = answer.span(first, last, step)
     recorded = merged_by_step(recorded, span)
     if asked.start is None and start == kept[0]:  # where its slot begins, which may be long before what is in it
@@ -160,6 +160,10 @@ def from_store(path: str, asked: Asked, now: float | None = None) -> Answer:
         list(_steps_of_all(recorded, span, summary)) if asked.by_operation else [],
         recorded,
     )
+
+
+def _nothing(path: str, when: str, kept: tuple[int, int]) -> ConfigError:
+    return ConfigError(f"{path}: nothing was recorded {when}; what there is, is from {_times(*kept)}")
 
 
 def _of_the_future(reader: Reader, now: int) -> list[str]:
