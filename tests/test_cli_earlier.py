@@ -167,6 +167,19 @@ def test_without_its_note_an_output_is_gone_on_with_where_ids_fit_and_that_is_sa
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("unordered", [False, True])
+@pytest.mark.parametrize("retry", [False, True])
+def test_without_its_note_an_output_with_other_ids_is_refused(unordered: bool, retry: bool, tmp_path: Path):
+    out = tmp_path / "out"
+    run(out, unordered=unordered)
+    (tmp_path / "out.job").unlink()
+    before = out.read_bytes()
+    others = [b'{"args": [%d], "id": "%d of another"}' % (number, number) for number in range(5)]
+    with pytest.raises(ConfigError, match=r"out:?1?: cannot go on from here.*made from another input"):
+        run(out, others, unordered=unordered, retry=retry)
+    assert out.read_bytes() == before
+
+
 def test_an_output_that_was_removed_is_begun_anew_whatever_its_note_says(tmp_path: Path):
     out = tmp_path / "out"
     run(out)
@@ -312,10 +325,12 @@ def test_with_nothing_to_try_again_it_is_an_ordinary_run(tmp_path: Path):
 # -- small things -----------------------------------------------------------------------------------------------------
 
 
-def test_places_are_held_by_the_bit():
+def test_places_are_held_by_the_byte():
     places = Places()
     for place in (1, 1023, 1024, 5_000_000):
-        places.add(place)
+        places.add(place, {"an": "id"})
+    assert places.fit(1, {"an": "id"})
+    assert not all(places.fit(1, number) for number in range(9))
     assert [place in places for place in (0, 1, 2, 1023, 1024, 1025, 5_000_000)] == [
         False,
         True,

@@ -17,6 +17,7 @@ import contextlib
 import errno
 import os
 import stat
+import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ from pool_monitor.errors import ConfigError, PoolError
 
 _VERSION = 1
 _NOTE_LIMIT = 1 << 16  # bytes of a note
-_BITS = 1024
+_BLOCK = 1024  # places
 _START_OVER = "Give another --output, or remove it to start over"
 
 
@@ -57,16 +58,25 @@ class Earlier(NamedTuple):
 
 
 class Places:
-    """A set of places, at a bit each where they are close together."""
+    """A set of places, at a byte each where they are close together: it tells the id there from nearly all others."""
 
     def __init__(self) -> None:
-        self._words: defaultdict[int, int] = defaultdict(int)
+        self._blocks: defaultdict[int, bytearray] = defaultdict(lambda: bytearray(_BLOCK))
 
-    def add(self, place: int) -> None:
-        self._words[place // _BITS] |= 1 << place % _BITS
+    def add(self, place: int, id_: Any) -> None:
+        self._blocks[place // _BLOCK][place % _BLOCK] = _hash(id_)
 
     def __contains__(self, place: int) -> bool:
-        return bool(self._words.get(place // _BITS, 0) >> place % _BITS & 1)
+        block = self._blocks.get(place // _BLOCK)
+        return block is not None and block[place % _BLOCK] != 0
+
+    def fit(self, place: int, id_: Any) -> bool:
+        """Whether *id_* may be what was added for *place*, which is there."""
+        return self._blocks[place // _BLOCK][place % _BLOCK] == _hash(id_)
+
+
+def _hash(id_: Any) -> int:
+    return 1 + zlib.crc32(msgspec.json.encode(id_)) % 255
 
 
 # -- the lines of an output -------------------------------------------------------------------------------------------
@@ -209,11 +219,11 @@ class ResultFile:
         count = failed = end = 0
         answered = Places()
         for line in _read(self._old.file, self.name):
-            answered.add(line.place)
+            answered.add(line.place, line.id)
             count, failed, end = count + 1, failed + (not line.ok), end + len(line.data)
         self._old.file.truncate(end)
         self.earlier = Earlier(count, failed)
-        return _without(jobs, answered)
+        return _without(jobs, answered, self.name)
 
     def _begin_again(self, jobs: AsyncIterator[Job]) -> AsyncIterator[Job]:
         """Open the new file, and have failed lines tried again."""
@@ -227,12 +237,12 @@ class ResultFile:
         with _explained(self._stream):
             for line in _read(self._old.file, self.name):
                 if line.ok:
-                    good.add(line.place)
+                    good.add(line.place, line.id)
                     count += 1
                     self._stream.file.write(_placed(line))
             self._stream.file.flush()
         self.earlier = Earlier(count)
-        return _without(jobs, good)
+        return _without(jobs, good, self.name)
 
     async def _with_answers(self, jobs: AsyncIterator[Job]) -> AsyncIterator[Job]:
         for line in _in_order(self._old.file, self.name):
@@ -343,10 +353,16 @@ async def _chained(first: Job, rest: AsyncIterator[Job]) -> AsyncIterator[Job]:
         yield job
 
 
-async def _without(jobs: AsyncIterator[Job], places: Places) -> AsyncIterator[Job]:
+async def _without(jobs: AsyncIterator[Job], places: Places, name: str) -> AsyncIterator[Job]:
+    """Those of the *jobs* that have no answer there. Raises ConfigError where it has another id."""
     async for job in jobs:
         if job.place not in places:
             yield job
+        elif not places.fit(job.place, job.id):
+            raise ConfigError(
+                f"{name}: cannot go on from here: the answer with place {job.place} should have the id {job.id!r:.80}; "
+                f"was it made from another input? {_START_OVER}"
+            )
 
 
 def _note_path(path: Path) -> Path:
@@ -401,7 +417,7 @@ def _merge(old: Stream, new: Stream, path: Path) -> Earlier:
     end = count = failed = 0
     unordered = False
     for line in _read(new.file, new.name):
-        there.add(line.place)
+        there.add(line.place, line.id)
         unordered = unordered or line.placed
         end += len(line.data)
     with _explained(new):
