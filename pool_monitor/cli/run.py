@@ -43,7 +43,7 @@ _LEAVE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     metavar="S",
-    help="Seconds a line may take, once a worker has it.",
+    help="Seconds a line may take, once a worker has it; [pool] timeout if not given, else 60.",
 )
 @click.option(
     "--retries",
