@@ -250,6 +250,18 @@ def test_failed_lines_are_tried_again_and_all_others_are_kept(unordered: bool, t
     assert out.stat().st_mode & 0o777 == 0o640
 
 
+def test_a_file_that_was_tried_again_belongs_to_those_it_belonged_to(tmp_path: Path):
+    out = tmp_path / "out"
+    run(out, fail={2})
+    others = [group for group in (*os.getgroups(), *range(1, 3)) if group != out.stat().st_gid]
+    try:
+        os.chown(out, -1, others[0])
+    except OSError:
+        pytest.skip("needs a second group")
+    assert run(out, retry=True)[0] == [2]
+    assert out.stat().st_gid == others[0]
+
+
 def test_an_output_begun_in_order_is_tried_again_out_of_order(tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={1, 4}, stop=3)

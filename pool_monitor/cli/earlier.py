@@ -229,7 +229,10 @@ class ResultFile:
         """Open the new file, and have failed lines tried again."""
         assert self._path is not None
         self._stream = self._files.enter_context(opened(str(_retry_path(self._path)), to_write=True))
-        os.fchmod(self._stream.fd, stat.S_IMODE(os.fstat(self._old.fd).st_mode))
+        old = os.fstat(self._old.fd)
+        with contextlib.suppress(OSError):  # only root gives files away
+            os.fchown(self._stream.fd, old.st_uid, old.st_gid)
+        os.fchmod(self._stream.fd, stat.S_IMODE(old.st_mode))
         if self.ordered:
             return self._with_answers(jobs)
         good = Places()
