@@ -250,6 +250,17 @@ def test_failed_lines_are_tried_again_and_all_others_are_kept(unordered: bool, t
     assert out.stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.parametrize("unordered", [False, True])
+def test_a_file_that_cannot_be_tried_again_is_left_alone(unordered: bool, tmp_path: Path):
+    out = tmp_path / "out"
+    run(out, fail={2}, unordered=unordered)
+    out.write_bytes(before := out.read_bytes() + b"no answer\n")
+    with pytest.raises(ConfigError, match="out:6: cannot go on from here: this is no answer"):
+        run(out, unordered=unordered, retry=True)
+    assert out.read_bytes() == before
+    assert not unordered or sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.job"]
+
+
 def test_a_file_that_was_tried_again_belongs_to_those_it_belonged_to(tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={2})

@@ -185,7 +185,11 @@ class ResultFile:
         if found is not None and found.lines:
             jobs = _verified(jobs, found, self.name, _note_path(self._path))
         if self._retry and not empty:
-            jobs = self._begin_again(jobs)
+            try:
+                jobs = self._begin_again(jobs)
+            except ConfigError:
+                self.forget()
+                raise
         elif self.ordered:
             jobs = await self._after_beginning(jobs)
         else:
