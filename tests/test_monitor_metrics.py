@@ -246,6 +246,7 @@ async def main():
     async with Monitor(Gauges(), config=MonitorConfig(history=HistoryConfig(path={str(path)!r}))) as monitor:
         child = os.fork()
         if not child:
+            os.close(1)  # whoever waits for the service's end waits for the end of its output
             time.sleep(30)
             os._exit(0)
         print(child, monitor.address, flush=True)
