@@ -97,7 +97,10 @@ async def test_while_very_many_workers_are_killed_every_call_ends_once_and_right
         await in_chaos(seed, calls=20_000, kills=220, start_method=start_method, codec=codec)
 
 
-@pytest.mark.parametrize("calls", [600, pytest.param(15_000, marks=[pytest.mark.slow, pytest.mark.gate])])
+VERY_MANY = pytest.param(15_000, marks=[pytest.mark.slow, pytest.mark.gate, pytest.mark.timeout(180)])
+
+
+@pytest.mark.parametrize("calls", [600, VERY_MANY])
 async def test_while_a_pool_is_resized_and_its_workers_stumble_no_call_notices(calls: int) -> None:
     with seeded(13) as seed:
         fields: dict[str, Any] = {"size": 4, "max_size": 6, "timeout": 60.0, "cancel_grace": 1.0}
