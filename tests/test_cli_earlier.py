@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from pool_monitor.cli.earlier import Earlier, Note, Places, ResultFile
+from pool_monitor.cli.earlier import Earlier, Places, ResultFile
 from pool_monitor.cli.lines import Job, answer, parsed
+from pool_monitor.cli.note import Note
 from pool_monitor.cli.streams import opened
 from pool_monitor.errors import ConfigError, OperationError, PoolError
 from pool_monitor.pool.caller import CallResult

@@ -3,8 +3,7 @@
 Theory of operation: each line of the file answers one line of the input. Answers have *places*, 1, 2, 3 and so on,
 those that they have when they are in order; a line of an unordered output has its place in it, any other stands at it.
 
-Beside ``OUT`` there is a note, ``OUT.job``: target, operation, and a digest of the input up to a line before which all
-are answered. The digest is compared as the input is read, so an input that has grown fits, and another one does not.
+What the file was made from stands in a note beside it.
 
 ``--retry-failed`` writes ``OUT.retry``: good answers are copied, failed lines are tried again. At the end, also of an
 interrupted run, what has no answer there is added from ``OUT``, and the new file takes the old one's name. Killed in
@@ -26,28 +25,12 @@ from typing import Any, BinaryIO, NamedTuple, Self
 import msgspec
 
 from pool_monitor.cli.lines import Answer, Job
+from pool_monitor.cli.note import START_OVER, Note, NoteFile
 from pool_monitor.cli.output import for_terminal, say
 from pool_monitor.cli.streams import Stream, opened
 from pool_monitor.errors import ConfigError, PoolError
 
-_VERSION = 1
-_NOTE_LIMIT = 1 << 16  # bytes of a note
 _BLOCK = 1024  # places
-_START_OVER = "Give another --output, or remove it to start over"
-
-
-class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an output was made from."""
-
-    target: str
-    operation: str
-    settings: str = ""
-    """Digest of what else decides about results: how the target is set up, how lines are read."""
-    lines: int = 0
-    """Up to this line of the input all are answered;"""
-    digest: str = ""
-    """and this is what they were, hexadecimal."""
-    version: int = _VERSION
 
 
 class Earlier(NamedTuple):
@@ -128,7 +111,7 @@ def _is_beginning(data: bytes, job: Job | None = None) -> bool:
 
 
 def _unfit(name: str, number: int, why: str) -> ConfigError:
-    return ConfigError(f"{name}:{number}: cannot go on from here: {why}; was it made from another input? {_START_OVER}")
+    return ConfigError(f"{name}:{number}: cannot go on from here: {why}; was it made from another input? {START_OVER}")
 
 
 def _placed(line: _Line) -> bytes:
@@ -152,14 +135,15 @@ class ResultFile:
     def __init__(self, stream: Stream, made: Note, *, ordered: bool, retry: bool) -> None:
         self.name, self.ordered = stream.name, ordered
         self.earlier = Earlier()
-        self._made, self._retry = made, retry
+        self._retry = retry
         self._stream = self._old = stream
         self._files = contextlib.ExitStack()
         self._path = Path(os.path.realpath(stream.name)) if stream.readable else None
         if retry and self._path is None:
             raise ConfigError(f"{self.name}: --retry-failed goes on with an --output that is a file on disk")
-        if self._path is not None:
-            _check_length(self._path, self.name)
+        self._note = NoteFile(self._path, self.name, made) if self._path is not None else None
+        if self._path is not None and self._note is not None:
+            _check_length(self._path, self.name, self._note.new_path, _retry_path(self._path))
 
     def __enter__(self) -> Self:
         return self
@@ -177,13 +161,13 @@ class ResultFile:
 
         Raises ConfigError, before anything is changed, for a file that holds no answers to these jobs.
         """
-        if self._path is None:
+        if self._note is None:
             return jobs
         self._stream = self._old = self._finished()
         empty = os.fstat(self._old.fd).st_size == 0
-        found = None if empty else self._compared()
-        if found is not None and found.lines:
-            jobs = _verified(jobs, found, self.name, _note_path(self._path))
+        if not empty:
+            self._note.compare()
+            jobs = self._note.verified(jobs)
         if self._retry and not empty:
             try:
                 jobs = self._begin_again(jobs)
@@ -194,10 +178,7 @@ class ResultFile:
             jobs = await self._after_beginning(jobs)
         else:
             jobs = self._without_answered(jobs)
-        self._made = msgspec.structs.replace(
-            self._made, lines=found.lines if found else 0, digest=found.digest if found else ""
-        )
-        self._write_note()
+        self._note.write()
         return jobs
 
     async def _after_beginning(self, jobs: AsyncIterator[Job]) -> AsyncIterator[Job]:
@@ -268,9 +249,8 @@ class ResultFile:
 
     def answered(self, job: Job) -> None:
         """Note that *job* and all before it are answered. Call it seldom: each note is a file that is written."""
-        if self._path is not None and job.number > self._made.lines:
-            self._made = msgspec.structs.replace(self._made, lines=job.number, digest=job.digest.hex())
-            self._write_note()
+        if self._note is not None:
+            self._note.answered(job)
 
     def finish(self) -> None:
         """Give the new file the old one's name, if there is a new one."""
@@ -304,55 +284,6 @@ class ResultFile:
         say(f"{self.name}: took over what a --retry-failed that was killed has left in {left.name}")
         return self._files.enter_context(opened(str(self._path), to_write=True))
 
-    # -- the note -----------------------------------------------------------------------------------------------------
-
-    def _compared(self) -> Note | None:
-        """The note beside the file, if there is one. Raises ConfigError when it is of another job."""
-        assert self._path is not None
-        found, made = _read_note(_note_path(self._path)), self._made
-        if found is None:
-            say(f"{self.name}: nothing beside it says what it was made from; going on where ids fit")
-            return None
-        if (found.target, found.operation) != (made.target, made.operation):
-            raise ConfigError(
-                f"{self.name}: holds answers of {found.operation!r} of {found.target}, not of {made.operation!r} of "
-                f"{made.target}. {_START_OVER}"
-            )
-        if found.settings != made.settings:
-            raise ConfigError(
-                f"{self.name}: was made with other init_args or init_kwargs, or with --text where now there is none. "
-                f"{_START_OVER}"
-            )
-        return found
-
-    def _write_note(self) -> None:
-        assert self._path is not None
-        path, new = _note_path(self._path), _new_note_path(self._path)
-        try:
-            new.write_bytes(msgspec.json.encode(self._made) + b"\n")
-            new.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                new.unlink()
-            say(f"{path}: cannot be written: {error.strerror}; a later run cannot see what {self.name} was made from")
-            self._made = msgspec.structs.replace(self._made, lines=1 << 62)  # once is enough
-
-
-async def _verified(jobs: AsyncIterator[Job], note: Note, name: str, path: Path) -> AsyncIterator[Job]:
-    """The *jobs*, of which those up to the line that *note* names must be those that it was written for."""
-    last, why = 0, f"of the first {note.lines} lines of this one, some differ"
-    async for job in jobs:
-        if job.number >= note.lines > last and (job.number, job.digest.hex()) != (note.lines, note.digest):
-            break
-        last = job.number
-        yield job
-    else:
-        why = f"{note.lines} lines of that are answered, and this one ends with line {last}"
-    if last < note.lines:
-        raise ConfigError(
-            f"{name}: was made from another input: {why}. Give another --output, or remove {path} to go on all the same"
-        )
-
 
 async def _chained(first: Job, rest: AsyncIterator[Job]) -> AsyncIterator[Job]:
     yield first
@@ -368,21 +299,13 @@ async def _without(jobs: AsyncIterator[Job], places: Places, name: str) -> Async
         elif not places.fit(job.place, job.id):
             raise ConfigError(
                 f"{name}: cannot go on from here: the answer with place {job.place} should have the id {job.id!r:.80}; "
-                f"was it made from another input? {_START_OVER}"
+                f"was it made from another input? {START_OVER}"
             )
 
 
-def _note_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.job")
-
-
-def _new_note_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.job.{os.getpid()}")
-
-
-def _check_length(path: Path, name: str) -> None:
-    """Raise ConfigError where the file system has no room for the names of the files beside *path*."""
-    longest = max(_new_note_path(path), _retry_path(path), key=lambda beside: len(beside.name))
+def _check_length(path: Path, name: str, *beside: Path) -> None:
+    """Raise ConfigError where the file system has no room for the names of the files *beside* it."""
+    longest = max(beside, key=lambda beside: len(beside.name))
     try:
         longest.lstat()
     except OSError as error:
@@ -396,23 +319,6 @@ def _check_length(path: Path, name: str) -> None:
 
 def _retry_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.retry")
-
-
-def _read_note(path: Path) -> Note | None:
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 - may be a pipe
-            data = file.read(_NOTE_LIMIT)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; remove it to go on all the same") from error
-    try:
-        note = msgspec.json.decode(data, type=Note)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: says nothing of what the output was made from; remove it to go on") from error
-    if note.version != _VERSION:
-        raise ConfigError(f"{path}: was written by another version; remove it to go on all the same")
-    return note
 
 
 def _merge(old: Stream, new: Stream, path: Path) -> Earlier:

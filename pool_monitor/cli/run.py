@@ -18,8 +18,9 @@ import msgspec
 
 from pool_monitor.cli import EXIT_FAILED
 from pool_monitor.cli.batch import Batch
-from pool_monitor.cli.earlier import Note, ResultFile
+from pool_monitor.cli.earlier import ResultFile
 from pool_monitor.cli.lines import parsed
+from pool_monitor.cli.note import Note
 from pool_monitor.cli.output import logged, on_a_terminal, pools_started, say, screen_taken
 from pool_monitor.cli.progress import Progress
 from pool_monitor.cli.streams import Stream, opened
