@@ -57,13 +57,10 @@ def run(
         ):
             jobs = [job async for job in await to.begin(parsed(source(), "in"))]
             for job in order(jobs)[:stop]:
-                if job.answer is not None:
-                    await to.write(answer(job, None)._replace(line=job.answer))
-                    continue
                 value = job.args[0]
                 error = OperationError("op", "ValueError", "no") if value in fail else None
                 result = CallResult(None if error else value * 10, error, "t-0", 0.1)
-                await to.write(answer(job, result, placed=unordered))
+                await to.write(answer(job, result, placed=to.placed))
                 done.append(value)
                 if not unordered:
                     to.answered(job)
@@ -111,7 +108,6 @@ def test_an_output_in_order_may_be_gone_on_with_out_of_order_and_not_the_other_w
     for retry in (False, True):
         with pytest.raises(ConfigError, match=r"out:3: its answers are not in order; go on with --unordered"):
             run(out, retry=retry)
-        (tmp_path / "out.retry").unlink(missing_ok=True)  # as `forget` does
     assert run(out, unordered=True)[0] == [4]
 
 
@@ -259,7 +255,7 @@ def test_a_file_that_cannot_be_tried_again_is_left_alone(unordered: bool, tmp_pa
     with pytest.raises(ConfigError, match="out:6: cannot go on from here: this is no answer"):
         run(out, unordered=unordered, retry=True)
     assert out.read_bytes() == before
-    assert not unordered or sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.job"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.job"]
 
 
 def test_a_file_that_was_tried_again_belongs_to_those_it_belonged_to(tmp_path: Path):
@@ -317,7 +313,7 @@ def test_a_retry_that_finds_no_room_names_its_file_and_is_gone_on_with(tmp_path:
     before, limits = out.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
     try:
-        with pytest.raises(PoolError, match=r"out\.retry: writing failed: File too large"):
+        with pytest.raises(PoolError, match=r"out\.retry\.new: writing failed: File too large"):
             run(out, stop=2, retry=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -331,9 +327,79 @@ def test_a_retry_whose_output_has_gone_is_not_thrown_away(tmp_path: Path):
     run(out, fail={2})
     run(out, stop=2, killed=True, retry=True)
     out.unlink()
-    with pytest.raises(ConfigError, match=r"out\.retry: .*rename it to .*out to go on with it, or remove it"):
+    with pytest.raises(ConfigError, match=r"out\.retry: .*rename it to .*out and go on with --unordered, or remove it"):
         run(out)
-    assert results(tmp_path / "out.retry") == [10, 20]
+    (tmp_path / "out.retry").rename(out)
+    assert run(out, unordered=True) == ([1, 4, 5, 6], Earlier(1, 0))
+    assert results(out) == [20, 10, 40, 50, 60]
+
+
+def test_a_retry_that_is_applied_twice_does_no_harm(tmp_path: Path):
+    out, patch = tmp_path / "out", tmp_path / "out.retry"
+    run(out, fail={2, 5}, stop=4)
+    run(out, fail={5}, killed=True, retry=True)
+    left = patch.read_bytes()
+    assert run(out) == ([], Earlier(5, 1))  # 6 was answered too
+    after = out.read_bytes()
+    patch.write_bytes(left)  # as when it is killed before it removes it
+    assert run(out) == ([], Earlier(5, 1))
+    assert out.read_bytes() == after
+    assert not patch.exists()
+    run(out, retry=True)
+    patch.write_bytes(left)  # an old one, with a failure where there is a good answer
+    assert run(out) == ([], Earlier(5, 0))
+    assert results(out) == [10, 20, 40, 50, 60]
+
+
+@pytest.mark.parametrize("unordered", [False, True])
+def test_a_retry_that_holds_good_answers_too_is_taken_over(unordered: bool, tmp_path: Path):
+    out = tmp_path / "out"
+    run(out, fail={2, 5}, unordered=unordered)
+    run(tmp_path / "copy", fail={5}, stop=4, unordered=unordered)
+    (tmp_path / "copy").rename(tmp_path / "out.retry")
+    assert run(out, unordered=unordered) == ([], Earlier(5, 1))
+    assert results(out) == [10, 20, 40, None, 60]
+
+
+def test_an_answer_that_is_tried_again_takes_the_form_of_the_file(tmp_path: Path):
+    out = tmp_path / "out"
+    run(out, fail={2}, stop=4)
+    run(out, retry=True)
+    assert [list(said)[:2] for said in answers(out)] == [["id", "ok"]] * 5
+    run(out := tmp_path / "unordered", fail={2}, order=lambda jobs: jobs[::-1], unordered=True)
+    run(out, killed=True, unordered=True, retry=True)
+    with pytest.raises(ConfigError, match="go on with --unordered"):
+        run(out)  # which takes over before it looks
+    assert [(*list(said)[:2], said["place"]) for said in answers(out)] == [("id", "place", n) for n in (5, 4, 3, 2, 1)]
+
+
+@pytest.mark.parametrize("unordered", [False, True])
+def test_a_retry_of_another_output_is_refused_and_nothing_is_changed(unordered: bool, tmp_path: Path):
+    out, patch = tmp_path / "out", tmp_path / "out.retry"
+    run(out, fail={2}, unordered=unordered)
+    patch.write_bytes(b'{"id":"of another","place":4,"ok":true,"result":1}\n')
+    before = out.read_bytes(), patch.read_bytes()
+    for retry in (False, True):
+        with pytest.raises(ConfigError, match=r"out\.retry: does not belong to .*place 4 is 'of another'.*remove it"):
+            run(out, unordered=unordered, retry=retry)
+    assert (out.read_bytes(), patch.read_bytes()) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.job", "out.retry"]
+
+
+@pytest.mark.parametrize("taken_over_unordered", [False, True])
+@pytest.mark.parametrize("unordered", [False, True])
+def test_a_retry_is_taken_over_whatever_the_order_of_the_next_run(
+    unordered: bool, taken_over_unordered: bool, tmp_path: Path
+):
+    out = tmp_path / "out"
+    run(out, fail={1, 4}, stop=3, unordered=unordered)
+    run(out, order=lambda jobs: jobs[::-1], stop=3, killed=True, unordered=True, retry=True)  # 6, 5 and 4
+    for _ in range(2):
+        run(out, stop=0, unordered=taken_over_unordered)
+    assert run(out, unordered=True, retry=True)[0] == [1]
+    found = sorted((said.get("place", number), said["result"]) for number, said in enumerate(answers(out), 1))
+    assert found == [(1, 10), (2, 20), (3, 40), (4, 50), (5, 60)]
+    assert not unordered or all("place" in said for said in answers(out))
 
 
 def test_only_a_file_can_be_tried_again(tmp_path: Path):
@@ -349,18 +415,34 @@ def test_with_nothing_to_try_again_it_is_an_ordinary_run(tmp_path: Path):
 # -- small things -----------------------------------------------------------------------------------------------------
 
 
-def test_places_are_held_by_the_byte():
-    places = Places()
-    for place in (1, 1023, 1024, 5_000_000):
-        places.add(place, {"an": "id"})
-    assert places.fit(1, {"an": "id"})
-    assert not all(places.fit(1, number) for number in range(9))
-    assert [place in places for place in (0, 1, 2, 1023, 1024, 1025, 5_000_000)] == [
-        False,
-        True,
-        False,
-        True,
-        True,
-        False,
-        True,
+def test_places_have_numbers():
+    places = Places("h")
+    for place in (5_000_000, 1, 1023, 1024):
+        places[place] = -place % 99
+    places[1023] = 0
+    assert [places[place] for place in (0, 1, 2, 1023, 1024, 1025, 5_000_000)] == [0, 98, 0, 0, 65, 0, 94]
+    assert list(places) == [1, 1024, 5_000_000]
+
+
+def test_an_input_that_ends_before_its_answers_is_refused(tmp_path: Path):
+    for unordered in (False, True):
+        for retry in (False, True):
+            out = tmp_path / f"out{unordered}{retry}"
+            run(out, fail={1}, unordered=unordered)
+            out.with_name(f"{out.name}.job").unlink()
+            with pytest.raises(ConfigError, match=r"the input (has ended|ends with place 3); was it made from another"):
+                run(out, INPUT[:4], unordered=unordered, retry=retry)
+
+
+@pytest.mark.parametrize("unordered", [False, True])
+def test_what_it_does_not_try_again_stays_as_it_is_to_the_byte(unordered: bool, tmp_path: Path):
+    out = tmp_path / "out"
+    run(out, fail={2}, unordered=unordered)
+    out.write_bytes(
+        before := out.read_bytes().replace(b'"ok":true,"result":10', b'"ok":true,"result":[1e22,%d]' % 10**29)
+    )
+    assert run(out, retry=True, unordered=True)[0] == [2]
+    kept = [line for line in before.splitlines() if b'"ok":true' in line]
+    assert [line.split(b'"ok"')[1] for line in kept] == [
+        line.split(b'"ok"')[1] for number, line in enumerate(out.read_bytes().splitlines()) if number != 1
     ]

@@ -63,8 +63,8 @@ class Batch:
     def __init__(self, pool: Pool, operation: str, source: str, sink: ResultFile, *, idempotent: bool) -> None:
         self.pool, self.operation, self.source, self.sink = pool, operation, source, sink
         self.idempotent = idempotent
-        self.done = self.failed = self.kept = 0
-        """Lines of this run: answered, of those failed; and whose earlier answer was kept."""
+        self.done = self.failed = 0
+        """Lines of this run: answered, and of those failed."""
         self.failures: Counter[str] = Counter()
         self.interrupted = False
         self._reader: asyncio.Task[None] | None = None
@@ -80,11 +80,6 @@ class Batch:
         self._pending: dict[int, Job | None] = {}  # number of each that has no answer in the sink: the one before it
         self._noted = 0.0
 
-    @property
-    def before(self) -> int:
-        """Answers that earlier runs have left."""
-        return self.sink.earlier.lines + self.kept
-
     def interrupt(self) -> bool:
         """Begin no further line. False where nothing has been begun at all."""
         self.interrupted = True
@@ -97,14 +92,12 @@ class Batch:
         """Do them all, and write the answers."""
         self._reader = reader = self._begin(self._read(jobs))
         ended = self._begin(self._end(reader))
-        gap = False  # in order: whether a line has been left, and what is there for those behind it has to wait too
         try:
             while (next_ := await self._queue.get()) is not None:
                 job, task = next_
                 answered = await task
-                gap = gap or (answered is None and self.sink.ordered)
-                if answered is not None and not gap:
-                    await self._write(job, answered)
+                if answered is not None:
+                    await self._write(answered)
                     del self._pending[job.number]
                 self._window.leave(job.size + (len(answered.line) if answered else 0))
                 if time.monotonic() >= self._noted + _NOTED_EVERY:
@@ -140,9 +133,6 @@ class Batch:
 
     async def _answer(self, job: Job) -> Answer | None:
         """What comes out for *job*; None when it was left for the next run."""
-        if job.answer is not None:
-            self._ahead.release()
-            return Answer(job.answer, None)
         lock = self._in_session.setdefault(job.session, asyncio.Lock()) if job.session else asyncio.Lock()
         if in_turn := lock.locked():
             self._ahead.release()  # it waits for its session, and others need not wait for that
@@ -155,7 +145,7 @@ class Batch:
             return await self._asked(job)
 
     async def _asked(self, job: Job) -> Answer:
-        placed = not self.sink.ordered
+        placed = self.sink.placed
         if job.problem is not None:
             say(f"{self.source}:{job.number}: {job.problem}")
             return answer(job, None, placed=placed)
@@ -165,12 +155,9 @@ class Batch:
             raise result.error  # the command is wrong, not this line
         return answer(job, result, placed=placed)
 
-    async def _write(self, job: Job, answered: Answer) -> None:
+    async def _write(self, answered: Answer) -> None:
         await self.sink.write(answered)
-        if job.answer is not None:
-            self.kept += 1
-        else:
-            self.done += 1
+        self.done += 1
         if answered.failure is not None:
             self.failed += 1
             kind = answered.failure if len(self.failures) < _TYPES or answered.failure in self.failures else "others"
@@ -196,4 +183,4 @@ class Batch:
 
 def _mark(job: Job) -> Job:
     """What a note needs of *job*, without its arguments."""
-    return job._replace(args=[], kwargs={}, answer=None)
+    return job._replace(args=[], kwargs={})

@@ -46,8 +46,6 @@ class Job(NamedTuple):
     """Bytes of the line."""
     digest: bytes = b""
     """Of the input from its beginning to the end of this line."""
-    answer: bytes | None = None
-    """What an earlier run has answered, if that is to stay."""
 
 
 class Answer(NamedTuple):

@@ -46,7 +46,7 @@ class Progress:
 
     @property
     def completed(self) -> int:
-        return self.batch.before + self.batch.done
+        return self.batch.sink.earlier.lines + self.batch.done
 
     @property
     def failed(self) -> int:
@@ -77,9 +77,9 @@ class Progress:
         """What has been done."""
         batch, seconds = self.batch, time.monotonic() - self._started
         text = f"{plural(batch.done, 'line')}: {batch.done - batch.failed} ok, {batch.failed} failed"
-        if batch.before:
+        if before := batch.sink.earlier.lines:
             failed = batch.sink.earlier.failed
-            text += f", {batch.before} before{f' (of those {failed} failed: --retry-failed)' if failed else ''}"
+            text += f", {before} before{f' (of those {failed} failed: --retry-failed)' if failed else ''}"
         text += f" in {seconds:.1f} s ({batch.done / max(seconds, 1e-3):.0f}/s)"
         if batch.failures:
             types = batch.failures.most_common()
