@@ -275,6 +275,7 @@ class ResultFile:
             new.file.flush()
             os.fsync(new.fd)
             path.replace(self._path)
+            _sync(self._path.parent)  # else a power failure may undo this and not what follows
         except OSError as error:
             raise PoolError(f"{path}: writing failed: {error.strerror}") from error
         finally:
@@ -319,6 +320,16 @@ class ResultFile:
             os.fchown(stream.fd, old.st_uid, old.st_gid)
         os.fchmod(stream.fd, stat.S_IMODE(old.st_mode))
         return stream
+
+
+def _sync(directory: Path) -> None:
+    """Have what was renamed in *directory* on disk, where the file system can."""
+    with contextlib.suppress(OSError):
+        fd = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 async def _chained(first: Job, rest: AsyncIterator[Job]) -> AsyncIterator[Job]:
