@@ -1054,7 +1054,7 @@ async def test_entering_can_be_cancelled_at_any_moment(turns: int) -> None:
 
 @pytest.mark.parametrize("turns", [1, 20])
 async def test_a_pool_that_is_drained_while_it_is_entered_does_not_open(turns: int) -> None:
-    pool = ops_pool()
+    pool = ops_pool(size=50, warmup="sequential")  # which takes some more turns, also where workers are threads
     entering = asyncio.ensure_future(pool.__aenter__())
     for _ in range(turns):
         await asyncio.sleep(0)
