@@ -16,7 +16,7 @@ demo: $(VENV)/.ready ## A real pool under a real load, with the dashboard (ARGS=
 	@$(BIN)/pool-monitor demo $(ARGS)
 
 test: $(VENV)/.ready-dev ## The tests (ARGS="-k name" for some of them, JOBS=0 for one at a time)
-	@echo "All tests take about 5 minutes on 2 processors; a test that hangs is ended after 75 seconds." >&2
+	@echo "All tests take about 4 minutes on 2 processors; a test that hangs is ended after 75 seconds." >&2
 	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 test-slow: $(VENV)/.ready-dev ## The tests that take long
