@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 import pytest
 from hypothesis import settings
 
+from pool_monitor import telemetry
 from tests import support
-from tests.programs import command, pool_monitor, program, runtime_dir, terminal, until  # noqa: F401 - fixtures
+from tests.programs import command, log, pool_monitor, program, runtime_dir, terminal, until  # noqa: F401 - fixtures
 from tests.support import Leftovers, eventually
 from tests.timelimit import (  # noqa: F401 - hooks
     pytest_collection,
@@ -43,6 +44,16 @@ def anyio_backend() -> str:
 def utf8(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is drawn inside the test is drawn for a UTF-8 locale, whatever the locale of the run."""
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
+
+
+@pytest.fixture
+def nobody_stays_attached() -> Iterator[None]:
+    """Detaches what a test has left attached to telemetry events."""
+    before = {handler.id for handler in telemetry.list_handlers()}
+    yield
+    for handler in telemetry.list_handlers():
+        if handler.id not in before:
+            telemetry.detach(handler.id)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TEXT_TOOLS = f"{ROOT / 'examples' / 'text_tools.py'}:TextTools"
+JOBS = f"{ROOT / 'tests' / 'targets' / 'jobs.py'}:Jobs"
 DEADLINE_S = 20.0
 
 
@@ -41,6 +42,15 @@ def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("POOL_MONITOR_RUNTIME_DIR", str(path))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the operations of targets/jobs.py note their calls."""
+    path = tmp_path / "log"
+    path.touch()
+    monkeypatch.setenv("JOBS_LOG", str(path))
+    return path
 
 
 def until(condition: Callable[[], Any], meanwhile: Callable[[], object] = lambda: None) -> Any:

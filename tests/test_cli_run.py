@@ -16,20 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.programs import ROOT, TEXT_TOOLS, Done, Program, answers, lines, remarks, results, until, well, written
+from tests.programs import JOBS, ROOT, TEXT_TOOLS, Done, Program, answers, lines, remarks, results, until, well, written
 
-JOBS = f"{ROOT / 'tests' / 'targets' / 'jobs.py'}:Jobs"
 Command = Callable[..., Done]
 Start = Callable[..., Program]
-
-
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the operations of targets/jobs.py note their calls."""
-    path = tmp_path / "log"
-    path.touch()
-    monkeypatch.setenv("JOBS_LOG", str(path))
-    return path
 
 
 # -- the work ---------------------------------------------------------------------------------------------------------

@@ -21,13 +21,7 @@ from tests.support import words
 A, B = ("t", "a"), ("t", "b")
 
 
-@pytest.fixture(autouse=True)
-def nobody_stays_attached() -> Iterator[None]:
-    before = {handler.id for handler in telemetry.list_handlers()}
-    yield
-    for handler in telemetry.list_handlers():
-        if handler.id not in before:
-            telemetry.detach(handler.id)
+pytestmark = pytest.mark.usefixtures("nobody_stays_attached")
 
 
 class Heard(list[tuple[Any, ...]]):

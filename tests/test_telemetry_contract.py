@@ -19,13 +19,7 @@ from tests.support import ops_pool, words
 A, B = ("c", "a"), ("c", "b")
 
 
-@pytest.fixture(autouse=True)
-def nobody_stays_attached() -> Iterator[None]:
-    before = {handler.id for handler in telemetry.list_handlers()}
-    yield
-    for handler in telemetry.list_handlers():
-        if handler.id not in before:
-            telemetry.detach(handler.id)
+pytestmark = pytest.mark.usefixtures("nobody_stays_attached")
 
 
 def ignore(event: Any, measurements: Any, metadata: Any, config: Any) -> None: ...

@@ -198,13 +198,14 @@ class Operation:
         self.takes_session = takes(function, "session")
         self.takes_telemetry = takes(function, "telemetry")
         self.mean_ns = math.inf  # running mean of how long it takes, once it is known
-        flags = getattr(
-            getattr(function, "__code__", None), "co_flags", 0
-        )  # of a mock they are one too, and any is set
-        generator = isinstance(flags, int) and (
-            inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-        )
-        self.kind = "generator" if generator else "function"
+        self.kind = "generator" if _is_generator(function) else "function"
+
+
+def _is_generator(function: Any) -> bool:
+    code = getattr(function, "__code__", None)
+    if not isinstance(getattr(code, "co_flags", 0), int):
+        return False  # those of a mock are a mock too, in which every flag is set
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def operations_of(target: Any) -> dict[str, Operation]:
