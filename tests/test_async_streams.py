@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from contextlib import aclosing
 from typing import Any
 
@@ -43,6 +46,38 @@ async def test_a_generator_that_is_left_closes_in_its_own_time(concurrency: int)
                     found = await pool.run("what_was_closed")
                 assert found == [size]
         assert pool.status().restarts == 0
+
+
+async def test_a_cancel_that_takes_its_time_does_not_come_in_the_middle_of_the_clean_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the worker is a thread, it may be between two items as another thread begins to cancel the call."""
+    schedule, sleep, cleaning = asyncio.SelectorEventLoop.call_soon_threadsafe, asyncio.sleep, threading.Event()
+
+    def slowly(loop: Any, callback: Any, *args: Any, **more: Any) -> Any:
+        if getattr(callback, "__name__", "") == "cancel":
+            cleaning.wait(0.3)
+        return schedule(loop, callback, *args, **more)
+
+    async def long(seconds: float) -> None:
+        if threading.current_thread().name == "inline worker":
+            if seconds:  # the clean-up
+                cleaning.set()
+                seconds = 0.1
+            else:  # between two items
+                time.sleep(0.02)
+        await sleep(seconds)
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "call_soon_threadsafe", slowly)
+    monkeypatch.setattr(asyncio, "sleep", long)
+    async with around_pool() as pool:
+        async with aclosing(pool.stream("closing")) as items:
+            await anext(items)
+        closed: list[int] = []
+        end = time.monotonic() + 2
+        while not closed and time.monotonic() < end:
+            closed = await pool.run("what_was_closed")
+        assert closed == [1]
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])

@@ -6,7 +6,8 @@ In a worker process a signal interrupts the target's code, and its handler reads
 reaches a thread. So `look`, which the pool calls on its own event loop in place of the signal, does the reading itself,
 while the target's code runs and the worker's thread cannot use the channel. Whether it may is told by `interruptible`
 (and `sync`, where calls run beside each other), as in a worker process. Both change under a lock which `look` holds all
-the time, so that the worker's thread waits where it leaves the target's code, until `look` is done.
+the time, so that the worker's thread waits where it leaves the target's code, until `look` is done. It waits too where
+it asks about them, or about `cancelled`: halfway, `look` uses the channel itself, or has yet to cancel the task.
 
 What `look` sends must not wait for room in the channel, since only its own thread makes room there.
 """
@@ -41,10 +42,12 @@ class _Inline(Worker):
     gate: threading.RLock
     raised = False  # `OperationCancelled` was raised in the thread, and may not have come there yet
     _interruptible = False
+    _cancelled = False
 
     @property
     def interruptible(self) -> bool:
-        return self._interruptible
+        with self.gate:
+            return self._interruptible
 
     @interruptible.setter
     def interruptible(self, value: bool) -> None:
@@ -52,6 +55,15 @@ class _Inline(Worker):
             self._interruptible = value
             if not value:
                 self.settle()
+
+    @property
+    def cancelled(self) -> bool:
+        with self.gate:
+            return self._cancelled
+
+    @cancelled.setter
+    def cancelled(self, value: bool) -> None:
+        self._cancelled = value
 
     def settle(self) -> None:
         """The target's code runs no more: nothing may be raised in the thread from now on."""
