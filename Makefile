@@ -47,7 +47,7 @@ bench-baseline: $(VENV)/.ready-dev ## Keep what pieces cost now as the baseline;
 
 golden: $(VENV)/.ready-dev ## Draw the golden frames anew; read the diff before you commit it
 	@POOL_MONITOR_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_view_overview.py tests/test_view_listings.py \
-		tests/test_view_postmortem.py
+		tests/test_view_period_report.py
 
 docs: $(VENV)/.ready-dev ## Draw the tables of the docs anew, from the code
 	@$(BIN)/python docs/generate.py

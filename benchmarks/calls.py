@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pool_monitor.clock import ManualClock
 from pool_monitor.metrics import Collector
 from pool_monitor.metrics.fold import DISTRIBUTIONS, Batch, code_of, fold
-from pool_monitor.pool import told
-from pool_monitor.pool.calls import Call, Options, next_id
+from pool_monitor.pool import call_events
+from pool_monitor.pool.call import Call, Options, next_id
 from pool_monitor.pool.transport.base import CallTimes
 from pool_monitor.pool.worker import Worker
 from pool_monitor.telemetry import Record, Series
@@ -88,7 +88,7 @@ def done(rows: Sequence[Row], count: int, seed: int = 1) -> list[Done]:
 
 def tell(work: Sequence[Done]) -> None:
     """What the pool does when calls have ended well."""
-    ended = told.ended
+    ended = call_events.ended
     for call, times in work:
         ended(POOL, call, None, times, NOW_NS)
 

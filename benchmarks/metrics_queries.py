@@ -17,8 +17,8 @@ from pool_monitor.clock import ManualClock
 from pool_monitor.config import MetricsConfig
 from pool_monitor.export.prometheus import render
 from pool_monitor.metrics import WINDOWS
+from pool_monitor.metrics.call_stats import SHARES
 from pool_monitor.metrics.histogram import quantiles
-from pool_monitor.metrics.stats import SHARES
 from pool_monitor.snapshot import PoolView, WorkerView
 
 ROUNDS = 9

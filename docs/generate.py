@@ -19,8 +19,8 @@ from msgspec import Struct
 from pool_monitor import config
 from pool_monitor.config import MonitorConfig, PoolConfig
 from pool_monitor.events import CATALOGUE
-from pool_monitor.pool import breaker as breakers
-from pool_monitor.pool.retry import RETRIES
+from pool_monitor.pool.policy import breaker as breakers
+from pool_monitor.pool.policy.retry import RETRIES
 from pool_monitor.pool.worker import TRANSITIONS
 
 StateT = TypeVar("StateT", bound=StrEnum)

@@ -24,10 +24,10 @@ from pool_monitor.clock import Clock, WakefulClock
 from pool_monitor.config import MonitorConfig, TelemetryConfig, load
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.events import MONITOR_DEGRADE
-from pool_monitor.gauges import checked, plain_text
 from pool_monitor.log import logger
 from pool_monitor.metrics import Collector, Metrics, detail, parse_window
 from pool_monitor.snapshot import HistoryView, MonitorView, OtlpView, PoolView, ServiceView, Snapshot, WorkerView
+from pool_monitor.snapshot.checks import checked, plain_text
 from pool_monitor.telemetry import FAILURES, describe, pass_on
 from pool_monitor.version import __version__
 

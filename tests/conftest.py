@@ -13,10 +13,10 @@ import pytest
 from hypothesis import settings
 
 from pool_monitor import telemetry
-from tests import support
-from tests.programs import command, log, pool_monitor, program, runtime_dir, terminal, until  # noqa: F401 - fixtures
-from tests.support import Leftovers, eventually
-from tests.timelimit import (  # noqa: F401 - hooks
+from tests.helpers import support
+from tests.helpers.programs import command, log, pool_monitor, program, runtime_dir, terminal, until  # noqa: F401 - fixtures
+from tests.helpers.support import Leftovers, eventually
+from tests.helpers.timelimit import (  # noqa: F401 - hooks
     pytest_collection,
     pytest_configure,
     pytest_enter_pdb,

@@ -30,14 +30,14 @@ from unittest.mock import AsyncMock
 import pytest
 
 from pool_monitor import ConfigError, Monitor, telemetry
-from pool_monitor.adapters import MonitoredCalls, MonitoredExecutor, relay, there
-from pool_monitor.adapters.ledger import REASON_MAX, Call
-from pool_monitor.adapters.slots import SLOTS_MAX, SLOTS_OF_UNKNOWN, Slots
+from pool_monitor.adapters import MonitoredCalls, MonitoredExecutor, relay, remote
+from pool_monitor.adapters.tracker import REASON_MAX, Call
+from pool_monitor.adapters.worker_slots import SLOTS_MAX, SLOTS_OF_UNKNOWN, Slots
 from pool_monitor.config import MonitorConfig, ServiceConfig
 from pool_monitor.events import CATALOGUE
 from pool_monitor.telemetry import CapturedEvent
-from tests.programs import ROOT
-from tests.support import eventually
+from tests.helpers.programs import ROOT
+from tests.helpers.support import eventually
 
 NO_SOCKET = MonitorConfig(service=ServiceConfig(socket=False))
 STOP = ("pool", "operation", "stop")
@@ -530,7 +530,7 @@ def test_a_function_without_a_name_has_none_in_an_executor_either() -> None:
 
 
 def test_what_goes_to_another_process_keeps_the_name_there() -> None:
-    away = pickle.loads(pickle.dumps(there.Away(fail)))
+    away = pickle.loads(pickle.dumps(remote.Away(fail)))
     assert (away.__name__, away.__wrapped__) == ("fail", fail)
     assert pickle.loads(pickle.dumps(away)).__wrapped__ is fail  # as where a scheduler hands it on
 
@@ -1272,9 +1272,11 @@ def loaded(statement: str) -> set[str]:
 
 
 def test_a_worker_process_loads_next_to_nothing_of_ours() -> None:
-    more = loaded("import pool_monitor.adapters.there") - loaded("import threading, typing, collections.abc, importlib")
+    more = loaded("import pool_monitor.adapters.remote") - loaded(
+        "import threading, typing, collections.abc, importlib"
+    )
     ours = {name.partition(".")[2] for name in more if name.startswith("pool_monitor.")}
-    assert ours - {"version"} == {"adapters", "adapters.there"}
+    assert ours - {"version"} == {"adapters", "adapters.remote"}
     assert not more & {"asyncio", "msgspec"}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pool_monitor
-from tests.programs import ROOT
+from tests.helpers.programs import ROOT
 
 PACKAGE = ROOT / "pool_monitor"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pool_monitor import OperationError, OperationTimeout, Pool
-from tests import support
-from tests.support import eventually, read
+from tests.helpers import support
+from tests.helpers.support import eventually, read
 
 pytestmark = pytest.mark.usefixtures("no_leaks", "both_pools")
 

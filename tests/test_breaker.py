@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pool_monitor.pool.breaker import TRANSITIONS, Breaker, BreakerState
+from pool_monitor.pool.policy.breaker import TRANSITIONS, Breaker, BreakerState
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 Steps = list[tuple[BreakerState, BreakerState, str, float]]

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from pool_monitor import Pool
-from pool_monitor.pool.transport import channel, launch, process
+from pool_monitor.pool.transport import channel, launcher, process
 from pool_monitor.pool.transport.child.codec import LARGE
 from pool_monitor.pool.transport.child.framing import FrameReader, frame
 from pool_monitor.pool.transport.wire import Wire
-from tests.support import TARGETS, eventually
-from tests.transports import started
+from tests.helpers.support import TARGETS, eventually
+from tests.helpers.transports import started
 
 ODD = str(TARGETS / "odd.py")
 CHUNK = 100 * 1024  # what is not lent in shared memory, and does not fit into a pipe
@@ -45,7 +45,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
     made: dict[str, Callable[..., Any]] = {"pipes of one page": of_one_page, "one socket": channel.one_socket}
     if request.param in made:
-        monkeypatch.setattr(launch, "pipes", made[request.param])
+        monkeypatch.setattr(launcher, "pipes", made[request.param])
         monkeypatch.setattr(channel, "_LARGE_MAX", 0)
     return str(request.param)
 

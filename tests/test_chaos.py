@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pool_monitor import OperationCancelled, Pool, PoolClosed
-from tests.chaos import (
+from tests.helpers.chaos import (
     WORK,
     Killer,
     Kind,
@@ -29,7 +29,7 @@ from tests.chaos import (
     turn,
     watched,
 )
-from tests.support import eventually
+from tests.helpers.support import eventually
 
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),

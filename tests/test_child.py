@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from pool_monitor import OperationError, PayloadError, Pool, StartError, WorkerDied, telemetry
 from pool_monitor.pool.transport import child
 from pool_monitor.pool.transport.child.codec import CODECS
-from tests import support
-from tests.support import OPS, TARGETS, eventually, interpreter, interpreters, ops_pool, python_program, running
-from tests.transports import started
+from tests.helpers import support
+from tests.helpers.support import OPS, TARGETS, eventually, interpreter, interpreters, ops_pool, python_program, running
+from tests.helpers.transports import started
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

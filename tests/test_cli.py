@@ -17,7 +17,7 @@ import pytest
 from pool_monitor import __version__
 from pool_monitor.cli import COMMANDS
 from pool_monitor.snapshot import SCHEMA_VERSION
-from tests.programs import DEADLINE_S, ROOT, Done, Program, Terminal, answers, until, written
+from tests.helpers.programs import DEADLINE_S, ROOT, Done, Program, Terminal, answers, until, written
 
 Command = Callable[..., Done]
 Start = Callable[..., Program]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pool_monitor.cli.batch import Window
-from tests.programs import JOBS, ROOT, TEXT_TOOLS, Done, Program, answers, lines, results, until, well, written
+from tests.helpers.programs import JOBS, ROOT, TEXT_TOOLS, Done, Program, answers, lines, results, until, well, written
 
 Command = Callable[..., Done]
 Start = Callable[..., Program]

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from pool_monitor.cli.sources import Asked, period, step_for
+from pool_monitor.cli.report_sources import Asked, period, step_for
 from pool_monitor.clock import ManualClock
 from pool_monitor.storage import History, HistoryConfig
-from tests.programs import Done
-from tests.recordings import recorded
+from tests.helpers.programs import Done
+from tests.helpers.recordings import recorded
 
 Command = Callable[..., Done]
 pytestmark = pytest.mark.usefixtures("utf8")

@@ -16,7 +16,20 @@ from typing import Any
 
 import pytest
 
-from tests.programs import JOBS, ROOT, TEXT_TOOLS, Done, Program, answers, lines, remarks, results, until, well, written
+from tests.helpers.programs import (
+    JOBS,
+    ROOT,
+    TEXT_TOOLS,
+    Done,
+    Program,
+    answers,
+    lines,
+    remarks,
+    results,
+    until,
+    well,
+    written,
+)
 
 Command = Callable[..., Done]
 Start = Callable[..., Program]

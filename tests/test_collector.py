@@ -21,8 +21,8 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.events import OPERATION_EXCEPTION, OPERATION_STOP, POOL_ERROR, WORKER_CRASH, WORKER_TERMINATE
 from pool_monitor.metrics import WINDOWS, Collector, PoolStats, detail
 from pool_monitor.metrics.collector import BUFFER_EVENTS
-from pool_monitor.metrics.failures import LastFailures
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS
+from pool_monitor.metrics.last_failures import LastFailures
 from pool_monitor.metrics.window import Windows
 from pool_monitor.snapshot import CallStats, Distribution, PoolView, WorkerView
 

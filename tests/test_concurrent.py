@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import TARGETS, eventually, interpreter
-from tests.transports import Line, started
+from tests.helpers.support import TARGETS, eventually, interpreter
+from tests.helpers.transports import Line, started
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

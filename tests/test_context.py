@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pool_monitor import ConfigError, OperationError, PayloadError, Pool, PoolSaturated, StartError, telemetry
-from tests.support import eventually, read, running
+from tests.helpers.support import eventually, read, running
 from tests.targets import scoped
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -18,7 +18,7 @@ from pool_monitor.dashboard.terminal import borrowed, can_run, glyphs_for
 from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.errors import PoolError
 from pool_monitor.view import ASCII, UNICODE, Meaning, Mode, plain
-from tests import samples
+from tests.helpers import samples
 
 SIZE = (80, 24)
 pytestmark = pytest.mark.usefixtures("utf8")

@@ -21,7 +21,7 @@ from pathlib import Path
 import pyte
 import pytest
 
-SCRIPT = Path(__file__).with_name("dashboard_script.py")
+SCRIPT = Path(__file__).parent / "helpers" / "dashboard_script.py"
 DEADLINE_S = 20.0
 COLOUR = re.compile(rb"\x1b\[(?:[\d;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[\d;]*)?m")
 

@@ -13,7 +13,7 @@ import pytest
 
 from pool_monitor.demo.load import documents, rate_at
 from pool_monitor.demo.worker import FAULTS, DemoTools
-from tests.programs import DEADLINE_S, Program, Terminal, until
+from tests.helpers.programs import DEADLINE_S, Program, Terminal, until
 
 Start = Callable[..., Program]
 

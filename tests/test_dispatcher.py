@@ -19,13 +19,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pool_monitor import telemetry
 from pool_monitor.config import PoolConfig
 from pool_monitor.errors import CircuitOpen, StartError
-from pool_monitor.pool.calls import STREAM_HIGH, Call, Options
-from pool_monitor.pool.deadline import TICK
+from pool_monitor.pool.call import STREAM_HIGH, Call, Options
+from pool_monitor.pool.policy.deadline_wheel import TICK
 from pool_monitor.pool.transport.child.codec import LARGE
-from pool_monitor.pool.transport.child.shared import area_size
+from pool_monitor.pool.transport.child.shared_memory import area_size
 from pool_monitor.pool.worker import State, Worker
-from tests.fakes import FakePool
-from tests.virtual import VirtualLoop, clock, run
+from tests.helpers.fakes import FakePool
+from tests.helpers.virtual import VirtualLoop, clock, run
 
 KNOWN = {"ok", "OperationError", "OperationTimeout", "QueueTimeout", "WorkerDied", "PoolSaturated", "PoolClosed"}
 KNOWN |= {"SessionLost", "CancelledError", "CircuitOpen", "OperationCancelled"}

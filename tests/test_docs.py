@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from pool_monitor import PayloadError, Pool, WorkerDied, telemetry
-from tests.support import eventually, ops_pool
+from tests.helpers.support import eventually, ops_pool
+from tests.helpers.transports import started
 from tests.targets import values
-from tests.transports import started
 
 ROOT = Path(__file__).parent.parent
 GUIDES = {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*_GUIDE.md"))}

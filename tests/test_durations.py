@@ -18,7 +18,7 @@ from pool_monitor.config import ServiceConfig
 from pool_monitor.metrics.histogram import RELATIVE_ERROR
 from pool_monitor.snapshot import Distribution
 from pool_monitor.telemetry import CapturedEvent
-from tests.support import TARGETS, eventually, ops_pool, read
+from tests.helpers.support import TARGETS, eventually, ops_pool, read
 
 NAPS = f"{TARGETS / 'naps.py'}:Naps"
 NAP = 0.05

@@ -22,8 +22,8 @@ from pool_monitor.errors import (
     WorkerDied,
 )
 from pool_monitor.pool import pool as _pool  # noqa: F401 - has errors of its own
-from tests.programs import Program
-from tests.support import ops_pool
+from tests.helpers.programs import Program
+from tests.helpers.support import ops_pool
 
 Travel = Callable[[Any], Any]
 TRAVELS: list[Travel] = [

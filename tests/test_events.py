@@ -22,11 +22,11 @@ from pool_monitor.events import (
     WORKER_CRASH,
     WORKER_TRANSITION,
 )
-from pool_monitor.pool import told
-from pool_monitor.pool.calls import Call, Options
+from pool_monitor.pool import call_events
+from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.worker import Worker
 from pool_monitor.telemetry import CapturedEvent
-from tests.support import eventually, ops_pool, running, words
+from tests.helpers.support import eventually, ops_pool, running, words
 
 OURS = {name for name in CATALOGUE if name[0] in {"pool", "telemetry"}}
 TARGETS_OWN = ("ops", "told")
@@ -322,7 +322,7 @@ async def test_names_without_end_do_not_fill_up_what_a_worker_remembers() -> Non
         for number in range(3000):
             call = Call(number, f"op{number}", (), {}, Options(), future, None, 0.0, 100)
             call.worker, call.queue_ns = worker, 20
-            told.ended("p", call, None, None, 150)
+            call_events.ended("p", call, None, None, 150)
     assert 0 < sum(map(len, worker.records.values())) <= 1000
 
 
@@ -331,7 +331,7 @@ async def test_what_was_not_measured_is_absent_in_the_lane_too() -> None:
     call = Call(1, "echo", (), {}, Options(), future, None, 0.0, 100)
     call.worker, call.queue_ns = Worker("p", 0, 100, PoolConfig()), 20
     with Lane() as by_lane:
-        told.ended("p", call, None, None, 150)
+        call_events.ended("p", call, None, None, 150)
     assert by_lane == [(("p", "echo", "p-0", "none"), (50, 20, ABSENT))]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import DEADLINE_S, ROOT, Program, Terminal
+from tests.helpers.programs import DEADLINE_S, ROOT, Program, Terminal
 
 Start = Callable[..., Program]
 README_BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)

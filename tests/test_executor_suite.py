@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import ROOT
+from tests.helpers.programs import ROOT
 
 SUITE = "test.test_concurrent_futures"
 SHARDS = 2

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 
 from pool_monitor.export import hdr
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, SMALLEST_NS, quantiles
-from pool_monitor.metrics.recorded import Recorded, Totals
-from tests import samples
-from tests.recordings import SHARES, SUMMARY, counts_of, nearest_rank, rank_of, recorded, streams, tiny, totals
+from pool_monitor.metrics.recording import Recorded, Totals
+from tests.helpers import samples
+from tests.helpers.recordings import SHARES, SUMMARY, counts_of, nearest_rank, rank_of, recorded, streams, tiny, totals
 
 
 def read_back(histogram: Any, shares: Sequence[float]) -> list[int]:

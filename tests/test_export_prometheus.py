@@ -41,13 +41,13 @@ from pool_monitor.metrics.fold import (
 )
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, SMALLEST_NS, bucket_of
 from pool_monitor.metrics.occurrences import COLUMNS, COUNTED
-from pool_monitor.metrics.recorded import Names, Totals
+from pool_monitor.metrics.recording import Names, Totals
 from pool_monitor.metrics.series import Key
 from pool_monitor.snapshot import Snapshot
-from tests import samples
-from tests.programs import ROOT
-from tests.prometheus_protobuf import created_of, metrics_of, native_buckets, read_protobuf
-from tests.support import eventually
+from tests.helpers import samples
+from tests.helpers.programs import ROOT
+from tests.helpers.prometheus_protobuf import created_of, metrics_of, native_buckets, read_protobuf
+from tests.helpers.support import eventually
 
 Page = dict[tuple[str, frozenset[tuple[str, str]]], float]
 """Samples: by name and labels."""

@@ -21,10 +21,10 @@ from pool_monitor.metrics.failed_calls import Failures
 from pool_monitor.metrics.fold import CATEGORIES, DISTRIBUTIONS, OUTCOMES
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, RELATIVE_ERROR, SMALLEST_NS, bucket_of
 from pool_monitor.metrics.occurrences import COLUMNS
-from pool_monitor.metrics.recorded import Totals
+from pool_monitor.metrics.recording import Totals
 from pool_monitor.snapshot import Bar, CallStats, Distribution, PoolView, Trend, WorkerView
-from tests import samples
-from tests.recordings import SUMMARY, nearest_rank, recorded, streams, tiny, totals
+from tests.helpers import samples
+from tests.helpers.recordings import SUMMARY, nearest_rank, recorded, streams, tiny, totals
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 MS = 1_000_000

@@ -34,8 +34,8 @@ from pool_monitor import (
     WorkerDied,
     telemetry,
 )
-from tests.chaos import FAULTS, Footprint, Witness, rested, watched
-from tests.support import alive, eventually, read
+from tests.helpers.chaos import FAULTS, Footprint, Witness, rested, watched
+from tests.helpers.support import alive, eventually, read
 
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),

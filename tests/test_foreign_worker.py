@@ -28,9 +28,9 @@ from pool_monitor import (
     WorkerDied,
     telemetry,
 )
-from pool_monitor.pool.calls import STREAM_HIGH
-from tests.support import TARGETS, alive, eventually, read, running
-from tests.transports import started
+from pool_monitor.pool.call import STREAM_HIGH
+from tests.helpers.support import TARGETS, alive, eventually, read, running
+from tests.helpers.transports import started
 
 WORKERS = Path(__file__).parent / "workers"
 COMMAND = (shutil.which("node") or "node", str(WORKERS / "worker.mjs"))

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool_monitor.config import PoolConfig
-from pool_monitor.pool import prefetch
-from pool_monitor.pool.calls import Call, Options
+from pool_monitor.pool.call import Call, Options
+from pool_monitor.pool.policy import prefetch
 from pool_monitor.pool.transport.base import CallTimes, Reply
 from pool_monitor.pool.worker import Worker
-from tests.fakes import FakePool
-from tests.virtual import clock, run
+from tests.helpers.fakes import FakePool
+from tests.helpers.virtual import clock, run
 
 AMOUNTS = st.lists(st.integers(0, 10**12), min_size=1, max_size=40)
 

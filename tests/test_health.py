@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pool_monitor.pool.health import Health, Verdict
+from pool_monitor.pool.policy.health import Health, Verdict
 
 RESPONSIVE, LATE, UNRESPONSIVE = Verdict.RESPONSIVE, Verdict.LATE, Verdict.UNRESPONSIVE
 BUSY, STUCK = Verdict.BUSY, Verdict.STUCK

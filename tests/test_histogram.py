@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pool_monitor.metrics import histogram
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, HIGHEST_NS, RELATIVE_ERROR, SCALE
 from pool_monitor.snapshot import Bar
-from tests.recordings import drawn
+from tests.helpers.recordings import drawn
 
 SHARES = (0.001, 0.25, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
 

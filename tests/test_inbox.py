@@ -10,7 +10,7 @@ import pytest
 from pool_monitor.pool.transport.child.codec import CODECS
 from pool_monitor.pool.transport.child.framing import FrameError
 from pool_monitor.pool.transport.inbox import Inbox
-from tests.transports import Record
+from tests.helpers.transports import Record
 
 encode = msgspec.msgpack.encode
 TIMES = [5, 4, None]

@@ -17,8 +17,8 @@ import pytest
 from pool_monitor import OperationError, OperationTimeout, PayloadError, Pool, WorkerDied
 from pool_monitor.pool.transport import process
 from pool_monitor.pool.transport.child.framing import FrameError
-from tests.support import TARGETS, alive, eventually, read, running
-from tests.transports import started
+from tests.helpers.support import TARGETS, alive, eventually, read, running
+from tests.helpers.transports import started
 
 ODD = str(TARGETS / "odd.py")
 START_METHODS = ["exec", "zygote"]

@@ -10,11 +10,11 @@ import pytest
 
 from pool_monitor import ConfigError, OperationTimeout, QueueTimeout
 from pool_monitor.config import PoolConfig
-from pool_monitor.pool.calls import STREAM_HIGH, STREAM_LOW, Call, Options
+from pool_monitor.pool.call import STREAM_HIGH, STREAM_LOW, Call, Options
 from pool_monitor.pool.worker import Worker
-from tests.fakes import FakePool
-from tests.support import ops_pool, read
-from tests.virtual import clock, run
+from tests.helpers.fakes import FakePool
+from tests.helpers.support import ops_pool, read
+from tests.helpers.virtual import clock, run
 
 
 class Stream:

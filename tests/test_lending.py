@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pool_monitor.pool.transport.child.codec import CODECS, LARGE
-from pool_monitor.pool.transport.child.shared import Shared, file_size
-from pool_monitor.pool.transport.shared import apart
+from pool_monitor.pool.transport.child.shared_memory import Shared, file_size
+from pool_monitor.pool.transport.shared_memory import apart
 
 AREA = 4096
 SIZES = (AREA // 4 - 1, AREA // 4, AREA // 4 + 1, AREA // 2, AREA, AREA + 1)

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from pool_monitor.pool.supervisor import Backoff
+from pool_monitor.pool.policy.restarts import Backoff
 from pool_monitor.pool.worker import COUNTED_AS, TRANSITIONS, IllegalTransition, Lifecycle, Moved, State
 from pool_monitor.snapshot import PoolView, WorkerState
 

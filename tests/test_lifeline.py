@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pool_monitor.pool.transport import lifeline
-from tests.support import OPS, eventually, ops_pool
+from tests.helpers.support import OPS, eventually, ops_pool
 
 CHILD = Path(lifeline.__file__).with_name("child") / "__main__.py"
 PER_WORKER = 5 if sys.version_info >= (3, 13) else 6  # before, mapped memory holds one

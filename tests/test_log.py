@@ -21,7 +21,7 @@ from pool_monitor import log as ours
 from pool_monitor import telemetry
 from pool_monitor.errors import WorkerDied
 from pool_monitor.log import logger, output, plain
-from tests.support import OPS, ops_pool
+from tests.helpers.support import OPS, ops_pool
 
 CRASH = f"""
 import asyncio, logging, sys

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from pool_monitor import Pool, PoolClosed, PoolError, WrongLoop, telemetry
-from tests.programs import Program
-from tests.support import OPS, ops_pool, read, words
+from tests.helpers.programs import Program
+from tests.helpers.support import OPS, ops_pool, read, words
 
 Use = Callable[[Pool], Awaitable[Any]]
 USES: dict[str, Use] = {

@@ -23,8 +23,8 @@ from pool_monitor import (
     UnknownOperation,
     telemetry,
 )
-from pool_monitor.pool.offers import offered
-from tests.support import eventually, read, words
+from pool_monitor.pool.policy.operations import offered
+from tests.helpers.support import eventually, read, words
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -21,7 +21,7 @@ from pool_monitor.export.tabular import rows
 from pool_monitor.metrics import WINDOWS, Collector, Metrics
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS
 from pool_monitor.snapshot import Distribution, PoolView, Range, Snapshot
-from tests import samples
+from tests.helpers import samples
 
 MS = 1_000_000
 START = 1_699_999_980

@@ -20,8 +20,8 @@ from pool_monitor.errors import ConfigError, ConnectError, OperationError, Opera
 from pool_monitor.service.client import Address, connected, fetch, follow
 from pool_monitor.snapshot import PoolView, Snapshot, WorkerView
 from pool_monitor.view import overview, plain
-from tests.programs import runtime_dir
-from tests.support import Leftovers, eventually, ops_pool, running
+from tests.helpers.programs import runtime_dir
+from tests.helpers.support import Leftovers, eventually, ops_pool, running
 
 __all__ = ["runtime_dir"]
 pytestmark = pytest.mark.usefixtures("runtime_dir", "no_leaks")

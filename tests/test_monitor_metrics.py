@@ -19,12 +19,12 @@ from pool_monitor import ConfigError, Monitor, Pool, UnknownName, telemetry
 from pool_monitor.clock import ManualClock
 from pool_monitor.config import HistoryConfig, MonitorConfig, OtlpConfig, ServiceConfig, TelemetryConfig
 from pool_monitor.events import CATALOGUE
-from pool_monitor.metrics.recorded import Names, Recorded
+from pool_monitor.metrics.recording import Names, Recorded
 from pool_monitor.service.client import connected
 from pool_monitor.snapshot import Range, Summary
 from pool_monitor.storage import HistoryMetrics, Reader
-from tests.programs import runtime_dir
-from tests.support import eventually, ops_pool
+from tests.helpers.programs import runtime_dir
+from tests.helpers.support import eventually, ops_pool
 from tests.test_monitor import Gauges, at
 
 __all__ = ["runtime_dir"]

@@ -16,7 +16,7 @@ from pool_monitor.export import totals_json
 from pool_monitor.service.client import Address, connected, fetch, follow
 from pool_monitor.storage import Reader
 from pool_monitor.view import overview, plain
-from tests.programs import runtime_dir
+from tests.helpers.programs import runtime_dir
 
 __all__ = ["runtime_dir"]
 pytestmark = pytest.mark.usefixtures("runtime_dir", "no_leaks")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pool_monitor import ConfigError, Pool, StartError
-from tests.programs import Done, Program
-from tests.support import ops_pool
+from tests.helpers.programs import Done, Program
+from tests.helpers.support import ops_pool
 
 Service = Callable[..., Done]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from pool_monitor.pool.transport import output, spawn
+from pool_monitor.pool.transport import output_lines, spawn
 from pool_monitor.pool.transport.channel import Channel
 from pool_monitor.pool.transport.child.framing import FrameReader
-from pool_monitor.pool.transport.output import Output
+from pool_monitor.pool.transport.output_lines import Output
 from pool_monitor.pool.transport.wire import Wire
-from tests.support import eventually
+from tests.helpers.support import eventually
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -54,8 +54,8 @@ async def test_output_that_there_is_no_memory_for_is_read_later(monkeypatch: pyt
         return original(fd, size)
 
     original = os.read
-    monkeypatch.setattr(output.os, "read", poor_at_first)
-    monkeypatch.setattr(output, "_AGAIN", 0.01)
+    monkeypatch.setattr(output_lines.os, "read", poor_at_first)
+    monkeypatch.setattr(output_lines, "_AGAIN", 0.01)
     reader = Output(asyncio.get_running_loop(), read_end, lambda text, _size: lines.append(text))
     os.write(write_end, b"line\n")
     await eventually(lambda: lines)

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support import OPS, TARGETS, alive, eventually
+from tests.helpers.support import OPS, TARGETS, alive, eventually
 
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import overload
-from tests.overload import DEADLINE, WORKERS, arrivals, steady
-from tests.rig import Rig
-from tests.virtual import clock, run
+from tests.helpers import overload
+from tests.helpers.overload import DEADLINE, WORKERS, arrivals, steady
+from tests.helpers.rig import Rig
+from tests.helpers.virtual import clock, run
 
 
 def served(

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pool_monitor.pool.queue import WaitQueue
+from pool_monitor.pool.policy.queue import WaitQueue
 
 
 class Waiter(NamedTuple):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool_monitor.config import PoolConfig
-from pool_monitor.pool.prefetch import depth
-from pool_monitor.pool.recycle import RecycleLimits
+from pool_monitor.pool.policy.prefetch import depth
+from pool_monitor.pool.policy.recycle import RecycleLimits
 
 
 def test_without_settings_there_are_no_limits() -> None:

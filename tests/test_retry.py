@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pool_monitor import errors
 from pool_monitor.errors import OperationError, PayloadError, PoolError, WorkerDied
-from pool_monitor.pool.retry import RETRIES, RetryBudget, RetryPolicy
+from pool_monitor.pool.policy.retry import RETRIES, RetryBudget, RetryPolicy
 
 LONG = 1000.0  # seconds left
 DIED = WorkerDied("it died", worker="p-0", exit_code=-9)

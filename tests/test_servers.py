@@ -19,8 +19,8 @@ from pool_monitor.dashboard.remote import RemoteFeed
 from pool_monitor.errors import ConnectError
 from pool_monitor.service.client import connected, fetch, parse, resolve
 from pool_monitor.snapshot import Snapshot
-from tests.programs import Program
-from tests.support import eventually
+from tests.helpers.programs import Program
+from tests.helpers.support import eventually
 
 APP = "tests.targets.mounted:app"
 SERVERS = {

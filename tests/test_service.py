@@ -32,9 +32,9 @@ from pool_monitor.service.discovery import services, socket_path
 from pool_monitor.service.listener import Listener
 from pool_monitor.service.server import serve
 from pool_monitor.snapshot import SCHEMA_VERSION, Snapshot
-from tests import samples
-from tests.programs import runtime_dir
-from tests.support import eventually, ops_pool, running
+from tests.helpers import samples
+from tests.helpers.programs import runtime_dir
+from tests.helpers.support import eventually, ops_pool, running
 
 __all__ = ["runtime_dir"]
 pytestmark = pytest.mark.usefixtures("runtime_dir", "no_leaks")

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from pool_monitor.pool.transport import spawn
-from tests.support import alive, eventually
+from tests.helpers.support import alive, eventually
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -19,11 +19,11 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import CHUNK_BITS, CHUNKS, Block, merge
 from pool_monitor.metrics.fold import DISTRIBUTIONS
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, quantiles
-from pool_monitor.metrics.recorded import Names, Part, Recorded
+from pool_monitor.metrics.recording import Names, Part, Recorded
 from pool_monitor.storage import HistoryConfig, Reader, reader, store
 from pool_monitor.storage.store import Slot
-from tests import stores
-from tests.stores import NAMES, T0, calls, everything, fat, history_file, marks, rows_in, starts, writing
+from tests.helpers import stores
+from tests.helpers.stores import NAMES, T0, calls, everything, fat, history_file, marks, rows_in, starts, writing
 
 SHARES = (0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
 EVER = 10**9

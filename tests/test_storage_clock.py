@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from pool_monitor.cli.sources import Asked, from_store
+from pool_monitor.cli.report_sources import Asked, from_store
 from pool_monitor.storage import HistoryConfig, Reader
-from tests.stores import T0, calls, everything, fat, history_file, marks, rows_in, starts, writing
+from tests.helpers.stores import T0, calls, everything, fat, history_file, marks, rows_in, starts, writing
 
 DAY, YEAR = 86_400, 365 * 86_400
 FULL = 700

@@ -19,18 +19,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from pool_monitor.cli.sources import Asked, from_store
+from pool_monitor.cli.report_sources import Asked, from_store
 from pool_monitor.clock import ManualClock
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import block
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.fold import PEAKS, POOL_SUMS
-from pool_monitor.metrics.recorded import Names
+from pool_monitor.metrics.recording import Names
 from pool_monitor.storage import History, HistoryConfig, HistoryMetrics, Reader, reader, schema, store
 from pool_monitor.storage.store import Slot
-from pool_monitor.view import postmortem
-from tests import stores
-from tests.stores import SMALL, T0, calls, everything, fat, history_file, marks, writing
+from pool_monitor.view import period_report
+from tests.helpers import stores
+from tests.helpers.stores import SMALL, T0, calls, everything, fat, history_file, marks, writing
 
 SECONDS = 40
 LAST = f"start = {T0 + SECONDS - 1}"
@@ -167,7 +167,7 @@ def told(path: Path) -> str:
         found = from_store(str(path), Asked(by_operation=True))
     except ConfigError as error:
         return f"{error}" if str(path) in str(error) else pytest.fail(f"which file? {error}")
-    return postmortem.text(found.report) + str(msgspec.json.encode(found.report)) + str(found.steps)
+    return period_report.text(found.report) + str(msgspec.json.encode(found.report)) + str(found.steps)
 
 
 def goes_on(path: Path) -> None:
@@ -315,7 +315,7 @@ def test_an_answer_with_too_many_names_or_pools_is_refused(tmp_path: Path, monke
 
 def test_a_table_with_too_many_rows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = history_file(tmp_path / "history.db", range(51))
-    monkeypatch.setattr("pool_monitor.cli.sources.ROWS_LIMIT", 50)
+    monkeypatch.setattr("pool_monitor.cli.report_sources.ROWS_LIMIT", 50)
     with pytest.raises(ConfigError, match="1 operations in 51 steps are more than 50 rows; ask for a larger --step"):
         from_store(str(path), Asked(step=1, start=T0, by_operation=True))
 

@@ -21,10 +21,10 @@ from pool_monitor.clock import ManualClock
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import merge
 from pool_monitor.storage import History, HistoryConfig, Reader, history, lock, schema
-from tests import stores
-from tests.programs import ROOT, Program, short_dir
-from tests.stores import NAMES, SMALL, T0, calls, everything, history_file, marks, writing
-from tests.support import eventually
+from tests.helpers import stores
+from tests.helpers.programs import ROOT, Program, short_dir
+from tests.helpers.stores import NAMES, SMALL, T0, calls, everything, history_file, marks, writing
+from tests.helpers.support import eventually
 
 LAZY = HistoryConfig(tiers=SMALL.tiers, flush_interval=3600.0)
 """Flushes only when told to."""
@@ -166,7 +166,7 @@ def test_a_program_that_forgets_to_close_it_ends_all_the_same(
 ) -> None:
     path = tmp_path / "history.db"
     text = (
-        "import asyncio\nfrom pool_monitor.storage import History\nfrom tests import stores\n"
+        "import asyncio\nfrom pool_monitor.storage import History\nfrom tests.helpers import stores\n"
         "async def main():\n"
         f"    history = await History.open({str(path)!r}, stores.SMALL)\n"
         "    history.put(*stores.slots([5])[0])\n    assert await history.flush()\n"
@@ -524,7 +524,7 @@ def test_a_file_that_may_not_grow_any_further_is_as_a_full_disk(
     tmp_path: Path, program: Callable[..., Program]
 ) -> None:
     """In a process of its own, with the system's limit on the size of files."""
-    done = program("-m", "tests.stores", "full", str(tmp_path / "history.db")).ended()
+    done = program("-m", "tests.helpers.stores", "full", str(tmp_path / "history.db")).ended()
     assert done.err == ""
     assert done.code == 0
     first, *rest = done.out.splitlines()
@@ -560,7 +560,11 @@ async def test_a_second_writer_is_refused_and_takes_over_when_the_first_has_ende
 async def test_a_writer_that_was_killed_keeps_nobody_out(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     nursery = subprocess.Popen(
-        [sys.executable, "-m", "tests.stores"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.helpers.stores"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with nursery:
         assert nursery.stdin
@@ -704,7 +708,7 @@ def test_a_file_is_read_while_it_is_written(tmp_path: Path) -> None:
 def killed(path: Path, numbers: range) -> Path:
     """A file of a process that was killed: with its log."""
     program = (
-        "import os, sys\nfrom pathlib import Path\nfrom tests import stores\n"
+        "import os, sys\nfrom pathlib import Path\nfrom tests.helpers import stores\n"
         "with stores.writing(Path(sys.argv[1])) as made:\n"
         f"    stores.write(made, {numbers!r})\n    os.kill(os.getpid(), 9)"
     )

@@ -17,8 +17,8 @@ from typing import IO
 import pytest
 
 from pool_monitor.storage import Reader
-from tests import stores
-from tests.programs import ROOT
+from tests.helpers import stores
+from tests.helpers.programs import ROOT
 
 
 class Writer:
@@ -27,7 +27,11 @@ class Writer:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._nursery = subprocess.Popen(
-            [sys.executable, "-m", "tests.stores"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.helpers.stores"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self._nursery.stdin
         assert self._nursery.stdout

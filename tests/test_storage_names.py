@@ -18,9 +18,9 @@ from pool_monitor.errors import OperationError, UnknownName
 from pool_monitor.service.client import connected
 from pool_monitor.snapshot import Range
 from pool_monitor.storage import Reader
-from tests.programs import Done, command, runtime_dir
-from tests.stores import rows_in
-from tests.support import TARGETS, eventually
+from tests.helpers.programs import Done, command, runtime_dir
+from tests.helpers.stores import rows_in
+from tests.helpers.support import TARGETS, eventually
 from tests.targets.odd_names import NAMES
 from tests.test_monitor import at
 

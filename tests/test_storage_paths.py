@@ -14,8 +14,8 @@ from pool_monitor.config import load
 from pool_monitor.errors import ConfigError
 from pool_monitor.storage import History, HistoryConfig, Reader
 from pool_monitor.storage.lock import Lock
-from tests import stores
-from tests.stores import SMALL, T0, everything, fat, history_file, marks, writing
+from tests.helpers import stores
+from tests.helpers.stores import SMALL, T0, everything, fat, history_file, marks, writing
 
 SECRET = "something of value"
 

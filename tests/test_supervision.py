@@ -24,10 +24,10 @@ from pool_monitor import (
     telemetry,
 )
 from pool_monitor.errors import ConfigError, PayloadError, SessionLost
-from pool_monitor.pool.calls import STREAM_HIGH
-from pool_monitor.pool.recycle import RecycleLimits
+from pool_monitor.pool.call import STREAM_HIGH
+from pool_monitor.pool.policy.recycle import RecycleLimits
 from pool_monitor.pool.worker import Worker
-from tests.support import eventually, ops_pool, read, running, words
+from tests.helpers.support import eventually, ops_pool, read, running, words
 
 
 def pid_of(pool: Pool, slot: int = 0) -> int:
@@ -575,7 +575,7 @@ async def test_a_worker_that_cannot_be_looked_at_ends_no_pool(where: str, monkey
         if where == "psutil":
             monkeypatch.setattr("psutil.Process", no_descriptor_left)
         else:
-            monkeypatch.setattr("pool_monitor.pool.slots._processor_time", no_descriptor_left)
+            monkeypatch.setattr("pool_monitor.pool.supervisor._processor_time", no_descriptor_left)
         with pytest.raises(OperationTimeout):
             await pool.options(timeout=0.5).run("stuck_in_c")
         assert pool.status().state == "running"

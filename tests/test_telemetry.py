@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pool_monitor import telemetry
-from tests.support import words
+from tests.helpers.support import words
 
 A, B = ("t", "a"), ("t", "b")
 

@@ -14,7 +14,7 @@ import pytest
 
 from pool_monitor import telemetry
 from pool_monitor.events import CATALOGUE
-from tests.support import ops_pool, words
+from tests.helpers.support import ops_pool, words
 
 A, B = ("c", "a"), ("c", "b")
 

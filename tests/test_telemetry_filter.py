@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from pool_monitor import filters, telemetry
+from pool_monitor import telemetry
 from pool_monitor.events import CATALOGUE, OPERATION_STOP
-from pool_monitor.telemetry import HANDLER_FAILURE, EventName
-from tests.support import ops_pool, words
+from pool_monitor.telemetry import HANDLER_FAILURE, EventName, filtering
+from tests.helpers.support import ops_pool, words
 
 A, B = ("f", "a"), ("f", "a", "b")
 
 
 @pytest.fixture(autouse=True)
 def drawn_alike_and_nothing_left_behind() -> Iterator[None]:
-    filters.generator().seed(20_240_229)
+    filtering.generator().seed(20_240_229)
     yield
     telemetry.configure()
     for handler in telemetry.list_handlers(("f",)):

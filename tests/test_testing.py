@@ -32,7 +32,7 @@ from pool_monitor import (
 )
 from pool_monitor.config import ServiceConfig
 from pool_monitor.testing import InlinePool, ManualClock
-from tests.support import OPS, TARGETS, eventually, read, words
+from tests.helpers.support import OPS, TARGETS, eventually, read, words
 from tests.targets import plain, scoped
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

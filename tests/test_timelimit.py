@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import ROOT
-from tests.support import alive
+from tests.helpers.programs import ROOT
+from tests.helpers.support import alive
 
 HANGING = """
 import asyncio, ctypes, subprocess, sys, threading
@@ -63,7 +63,16 @@ def suite(tmp_path: Path) -> Path:
 
 def run(suite: Path, *arguments: str) -> tuple[int, str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "-p", "tests.timelimit", "-c", str(suite / "pytest.ini"), str(suite)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "tests.helpers.timelimit",
+        "-c",
+        str(suite / "pytest.ini"),
+        str(suite),
+    ]
     done = subprocess.run(
         [*command, *arguments], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=50, check=False
     )

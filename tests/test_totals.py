@@ -16,8 +16,8 @@ from pool_monitor.metrics import Collector
 from pool_monitor.metrics.failed_calls import LIMIT, FailedCalls
 from pool_monitor.metrics.histogram import bucket_of
 from pool_monitor.metrics.occurrences import COLUMNS, COUNTED, by_counted
-from pool_monitor.metrics.recorded import Totals
-from tests.support import eventually, ops_pool
+from pool_monitor.metrics.recording import Totals
+from tests.helpers.support import eventually, ops_pool
 
 MS = 1_000_000
 START = 1_699_999_980.0

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pool_monitor.pool.transport.base import CallTimes
-from tests.support import TARGETS, eventually
-from tests.transports import Line, started
+from tests.helpers.support import TARGETS, eventually
+from tests.helpers.transports import Line, started
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -18,7 +18,7 @@ from pool_monitor import PayloadError, Pool, StartError
 from pool_monitor.pool.transport.child import split
 from pool_monitor.pool.transport.child.codec import CODECS, Unreadable
 from pool_monitor.pool.transport.child.split import json_elements, msgpack_elements
-from tests.support import TARGETS, read, running
+from tests.helpers.support import TARGETS, read, running
 from tests.targets.odd import Point, nested
 
 ODD = str(TARGETS / "odd.py")

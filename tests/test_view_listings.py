@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.snapshot import FailureView, Snapshot
 from pool_monitor.view import ASCII, LIVE, UNICODE, Glyphs, Kind, Mode, furthest, levels, listing, overview, plain
-from pool_monitor.view.attention import notices
-from tests import golden, samples
-from tests.samples import with_pool, with_worker
+from pool_monitor.view.notices import notices
+from tests.helpers import golden, samples
+from tests.helpers.samples import with_pool, with_worker
 from tests.test_view_overview import assert_fits, glyph_sets, modes, nasty_text, sizes, snapshots
 
 KINDS = get_args(Kind)

@@ -32,12 +32,12 @@ from pool_monitor.view import (
     waiting_page,
 )
 from pool_monitor.view import format as fmt
-from pool_monitor.view.attention import Notice, notices
-from pool_monitor.view.boxes import fold_bars
+from pool_monitor.view.notices import Notice, notices
 from pool_monitor.view.overview import layout
+from pool_monitor.view.panels import fold_bars
 from pool_monitor.view.text import Size
-from tests import golden, samples
-from tests.samples import with_pool, with_worker
+from tests.helpers import golden, samples
+from tests.helpers.samples import with_pool, with_worker
 
 DASH = "\N{EN DASH}"
 STALE = Mode("STALE", seconds=3)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.virtual import Stuck, clock, run
+from tests.helpers.virtual import Stuck, clock, run
 
 
 def test_hours_pass_at_once_and_exactly() -> None:

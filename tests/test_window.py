@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import WINDOWS, Window, parse_window
 from pool_monitor.metrics.block import Block, merge
+from pool_monitor.metrics.call_stats import grouped
 from pool_monitor.metrics.fold import (
     ABSENT,
     BUSY,
@@ -25,9 +26,8 @@ from pool_monitor.metrics.fold import (
     fold,
 )
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS, quantiles
-from pool_monitor.metrics.query import added_up
+from pool_monitor.metrics.pool_stats import added_up
 from pool_monitor.metrics.series import Grouping
-from pool_monitor.metrics.stats import grouped
 from pool_monitor.metrics.trend import TrendRing
 from pool_monitor.metrics.window import SECOND_NS, Windows
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from pool_monitor import Pool, telemetry
-from pool_monitor.pool import output
-from pool_monitor.pool.output import LINES_PER_SECOND, OutputLog
-from tests.support import OPS, eventually, ops_pool, running
+from pool_monitor.pool import worker_output
+from pool_monitor.pool.worker_output import LINES_PER_SECOND, OutputLog
+from tests.helpers.support import OPS, eventually, ops_pool, running
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -178,8 +178,8 @@ class FakeLoop:
 def test_the_bound_is_one_of_each_second_and_each_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
     loop = FakeLoop()
-    monkeypatch.setattr(output, "output", lambda _level, _origin, text, fields: written.append(text))
-    monkeypatch.setattr(output.asyncio, "get_running_loop", lambda: loop)
+    monkeypatch.setattr(worker_output, "output", lambda _level, _origin, text, fields: written.append(text))
+    monkeypatch.setattr(worker_output.asyncio, "get_running_loop", lambda: loop)
     log = OutputLog("w-0", {"worker": "w-0"})
     for _ in range(LINES_PER_SECOND + 7):
         log.wrote("stdout", "much")

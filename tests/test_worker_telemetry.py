@@ -15,8 +15,8 @@ from pool_monitor import events
 from pool_monitor.pool.transport.child.channel import Channel
 from pool_monitor.pool.transport.child.codec import CODECS
 from pool_monitor.pool.transport.child.telemetry import OURS, Telemetry
-from tests.support import TARGETS, eventually, interpreter
-from tests.transports import Line, started
+from tests.helpers.support import TARGETS, eventually, interpreter
+from tests.helpers.transports import Line, started
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from pool_monitor import ConfigError, Pool
-from pool_monitor.pool.transport import process, shared
-from pool_monitor.pool.transport.shared import SharedFile
-from tests.support import TARGETS, alive, eventually, ops_pool, read
-from tests.transports import started
+from pool_monitor.pool.transport import process, shared_memory
+from pool_monitor.pool.transport.shared_memory import SharedFile
+from tests.helpers.support import TARGETS, alive, eventually, ops_pool, read
+from tests.helpers.transports import started
 
 WIRE = f"{TARGETS / 'wire.py'}:Wire"
 MIB = 1 << 20
@@ -97,7 +97,7 @@ async def test_what_is_viewed_is_not_copied() -> None:
 
 
 async def test_without_ctypes_results_are_copied_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared, "_exporter", lambda _size: None)
+    monkeypatch.setattr(shared_memory, "_exporter", lambda _size: None)
     async with wire_pool() as pool:
         view = await pool.options(zero_copy=True).run("echo", data := noise())
         assert isinstance(view, memoryview)

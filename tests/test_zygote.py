@@ -21,10 +21,10 @@ from pool_monitor import StartError, WorkerDied
 from pool_monitor.pool.transport import spawn as spawn_module
 from pool_monitor.pool.transport import zygote as zygote_module
 from pool_monitor.pool.transport.base import Reply
-from pool_monitor.pool.transport.launch import Launch, Launcher, import_path
+from pool_monitor.pool.transport.launcher import Launch, Launcher, import_path
 from pool_monitor.pool.transport.process import ProcessTransport
 from pool_monitor.pool.transport.zygote import Zygote
-from tests.support import OPS, TARGETS, alive, eventually, interpreter, ops_pool, python_program, running
+from tests.helpers.support import OPS, TARGETS, alive, eventually, interpreter, ops_pool, python_program, running
 
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),

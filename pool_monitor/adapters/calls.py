@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
 
-from pool_monitor.adapters.ledger import Call, Ledger, checked, operation_of
+from pool_monitor.adapters.tracker import Call, Ledger, checked, operation_of
 from pool_monitor.errors import ConfigError
 
 if TYPE_CHECKING:

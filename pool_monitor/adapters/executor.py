@@ -24,8 +24,8 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from pool_monitor.adapters import there
-from pool_monitor.adapters.ledger import Call, Ledger, attribute, checked, operation_of
+from pool_monitor.adapters import remote
+from pool_monitor.adapters.tracker import Call, Ledger, attribute, checked, operation_of
 from pool_monitor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class MonitoredExecutor(Executor):
         if chunksize < 1:
             raise ValueError(f"chunksize={chunksize}: needs to be at least 1")
         chunks = _chunks(zip(*iterables, strict=False), chunksize)
-        return _flat(super().map(there.run_chunk, repeat(fn), chunks, timeout=timeout, **options))
+        return _flat(super().map(remote.run_chunk, repeat(fn), chunks, timeout=timeout, **options))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False, **options: Any) -> None:
         """As that of the executor, which may know further *options*."""
@@ -156,7 +156,7 @@ class MonitoredExecutor(Executor):
             self._ledger.end(task, error, "error" if isinstance(error, Exception) else "cancelled")
 
 
-class _Task(Call, there.Wrapper):
+class _Task(Call, remote.Wrapper):
     """A call, and what is submitted in place of its function."""
 
     __slots__ = ("__wrapped__", "ledger")
@@ -182,9 +182,9 @@ class _Task(Call, there.Wrapper):
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         self.attempts = max(self.attempts, 1)  # it is being handed to a process
-        return there.unwrapped, (self.__wrapped__,)
+        return remote.unwrapped, (self.__wrapped__,)
 
-    def settled(self, future: Future[Any], ran: there.Ran | None = None) -> None:
+    def settled(self, future: Future[Any], ran: remote.Ran | None = None) -> None:
         """Its future is done, *ran* says where and when it ran if that was elsewhere."""
         if future.cancelled():
             self.ledger.end(self, CancelledError(), "cancelled")
@@ -203,7 +203,7 @@ class _TaskOfThreads(_Task):
     def _ran(self, error: BaseException | None) -> None:
         self.ledger.end(self, error, "ok" if error is None else "error")
 
-    def settled(self, future: Future[Any], ran: there.Ran | None = None) -> None:
+    def settled(self, future: Future[Any], ran: remote.Ran | None = None) -> None:
         if self.begun_ns is None:
             super().settled(future, ran)
         self.__wrapped__ = None  # the future keeps this, and the function may hold anything
@@ -215,7 +215,7 @@ class _TaskAway(_Task):
     __slots__ = ()
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return there.Away, super().__reduce__()[1]
+        return remote.Away, super().__reduce__()[1]
 
 
 class _Relayed(Future[T]):
@@ -243,12 +243,12 @@ class _Relayed(Future[T]):
             super().cancel()
             self.set_running_or_notify_cancel()
         elif (error := future.exception()) is not None:
-            task.settled(future, there.taken_from(error))
+            task.settled(future, remote.taken_from(error))
             self.set_exception(error)
         else:
             result, ran = future.result(), None
-            if isinstance(result, there.Answer):
-                result, ran = result.result, there.Ran(*result.ran)
+            if isinstance(result, remote.Answer):
+                result, ran = result.result, remote.Ran(*result.ran)
             task.settled(future, ran)
             self.set_result(result)
 

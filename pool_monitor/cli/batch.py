@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-from pool_monitor.cli.earlier import ResultFile
-from pool_monitor.cli.lines import Answer, Job, answer
+from pool_monitor.cli.jsonl import Answer, Job, answer
 from pool_monitor.cli.output import say
+from pool_monitor.cli.result_file import ResultFile
 from pool_monitor.errors import UnknownOperation
 from pool_monitor.pool.pool import Pool
 

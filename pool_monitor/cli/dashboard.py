@@ -12,7 +12,7 @@ from pool_monitor.cli.output import say, screen_taken, show
 from pool_monitor.dashboard.terminal import can_run, glyphs_here
 from pool_monitor.service.client import fetch, resolve
 from pool_monitor.service.discovery import services
-from pool_monitor.view.report import report
+from pool_monitor.view.snapshot_report import report
 
 
 @click.command("dashboard")

@@ -15,7 +15,7 @@ from pool_monitor.demo.worker import FAULTS
 from pool_monitor.metrics import WINDOWS
 from pool_monitor.monitor import Monitor
 from pool_monitor.pool.pool import Pool
-from pool_monitor.view.report import report
+from pool_monitor.view.snapshot_report import report
 
 _HEADLESS_SECONDS = 10.0
 _LONGEST = list(WINDOWS)[-1]

@@ -11,13 +11,13 @@ import msgspec
 
 from pool_monitor.cli import paper
 from pool_monitor.cli.output import show, show_json, write
-from pool_monitor.cli.sources import Answer, Asked, Step, from_service, from_store, is_store
+from pool_monitor.cli.report_sources import Answer, Asked, Step, from_service, from_store, is_store
 from pool_monitor.dashboard.terminal import glyphs_here
 from pool_monitor.export import hdr
 from pool_monitor.export.tabular import to_csv
 from pool_monitor.metrics import WINDOWS
-from pool_monitor.metrics.answer import seconds_of
-from pool_monitor.view import postmortem
+from pool_monitor.metrics.queries import seconds_of
+from pool_monitor.view import period_report
 
 FORMATS = ["text", "md", "json", "csv", "hlog"]
 
@@ -82,11 +82,11 @@ def command(
 
 
 def _text(found: Answer) -> None:
-    show(postmortem.text(found.report, width=paper(), glyphs=glyphs_here()))
+    show(period_report.text(found.report, width=paper(), glyphs=glyphs_here()))
 
 
 def _markdown(found: Answer) -> None:
-    show(postmortem.markdown(found.report))
+    show(period_report.markdown(found.report))
 
 
 def _json(found: Answer) -> None:

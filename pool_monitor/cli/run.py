@@ -18,11 +18,11 @@ import msgspec
 
 from pool_monitor.cli import EXIT_FAILED
 from pool_monitor.cli.batch import Batch
-from pool_monitor.cli.earlier import ResultFile
-from pool_monitor.cli.lines import parsed
-from pool_monitor.cli.note import Note
+from pool_monitor.cli.job_note import Note
+from pool_monitor.cli.jsonl import parsed
 from pool_monitor.cli.output import logged, on_a_terminal, pools_started, say, screen_taken
 from pool_monitor.cli.progress import Progress
+from pool_monitor.cli.result_file import ResultFile
 from pool_monitor.cli.streams import Stream, opened
 from pool_monitor.config import PoolConfig, Settings, load
 from pool_monitor.errors import ConfigError

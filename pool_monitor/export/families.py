@@ -15,7 +15,7 @@ from pool_monitor.metrics.failed_calls import Failures
 from pool_monitor.metrics.fold import BY_CATEGORY, CATEGORIES, DEATHS, OUTCOMES, by_session_kind
 from pool_monitor.metrics.histogram import FIRST_INDEX, SCALE
 from pool_monitor.metrics.occurrences import by_counted
-from pool_monitor.metrics.recorded import Totals
+from pool_monitor.metrics.recording import Totals
 from pool_monitor.metrics.series import OTHER
 from pool_monitor.snapshot import Breaker, CallStats, Distribution, Health, PoolDetail, PoolState, Snapshot
 

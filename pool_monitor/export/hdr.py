@@ -21,10 +21,10 @@ from urllib.parse import quote
 
 import numpy as np
 
+from pool_monitor.metrics.call_stats import GROUPS_AT_ONCE, grouped
 from pool_monitor.metrics.fold import DISTRIBUTIONS
 from pool_monitor.metrics.histogram import ESTIMATES, HIGHEST_NS, Ints
-from pool_monitor.metrics.recorded import Part, Recorded, Totals
-from pool_monitor.metrics.stats import GROUPS_AT_ONCE, grouped
+from pool_monitor.metrics.recording import Part, Recorded, Totals
 
 DIGITS = 3
 """Significant digits. A fourth takes 3.6 MB and ten times as long, for less than our own buckets leave out."""

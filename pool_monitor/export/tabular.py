@@ -23,11 +23,11 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from pool_monitor.fields import hints
+from pool_monitor.config.validation import hints
+from pool_monitor.metrics.call_stats import Grouped, call_fields, grouped
 from pool_monitor.metrics.fold import DISTRIBUTIONS, MEASURED, OUTCOMES, SUMS, TALLIES
-from pool_monitor.metrics.recorded import Part, Recorded, Totals
+from pool_monitor.metrics.recording import Part, Recorded, Totals
 from pool_monitor.metrics.series import Key
-from pool_monitor.metrics.stats import Grouped, call_fields, grouped
 from pool_monitor.snapshot import CallStats, Distribution
 
 SCHEMA = 1

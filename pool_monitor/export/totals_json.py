@@ -32,7 +32,7 @@ from pool_monitor.metrics.fold import (
 )
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, SCALE, Ints
 from pool_monitor.metrics.occurrences import COUNTED, by_counted
-from pool_monitor.metrics.recorded import Totals
+from pool_monitor.metrics.recording import Totals
 from pool_monitor.metrics.series import Key, Names
 
 

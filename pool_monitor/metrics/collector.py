@@ -41,11 +41,9 @@ from pool_monitor.events import (
     WORKER_TERMINATE,
     EventSpec,
 )
-from pool_monitor.gauges import plain_text
-from pool_monitor.metrics import query, words
+from pool_monitor.metrics import error_text, pool_stats
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.failed_calls import FailedCalls
-from pool_monitor.metrics.failures import LastFailures
 from pool_monitor.metrics.fold import (
     CATEGORY_CODES,
     DEATHS,
@@ -60,13 +58,15 @@ from pool_monitor.metrics.fold import (
     SAMPLES,
     fold,
 )
+from pool_monitor.metrics.last_failures import LastFailures
 from pool_monitor.metrics.occurrences import Occurrences
-from pool_monitor.metrics.query import PoolStats
-from pool_monitor.metrics.recorded import Part, Recorded, Totals
+from pool_monitor.metrics.pool_stats import PoolStats
+from pool_monitor.metrics.recording import Part, Recorded, Totals
 from pool_monitor.metrics.series import ROW_BYTES, Key, Names, Registry, can_be_told
 from pool_monitor.metrics.trend import TrendRing
 from pool_monitor.metrics.window import LONGEST, SECOND_NS, Window, Windows
 from pool_monitor.snapshot import CRASHED, START_FAILED, MonitorView, PoolView
+from pool_monitor.snapshot.checks import plain_text
 from pool_monitor.telemetry import (
     FAILURES,
     EventName,
@@ -266,7 +266,7 @@ class Collector:
             raise KeyError(pool)
         now_ns = self._catch_up()
         index, store = self._registry.pools.index(pool), self._windows[window]
-        return query.pool_stats(
+        return pool_stats.pool_stats(
             windows=self._windows,
             window=window,
             layout=self._registry.layout(pool),
@@ -300,7 +300,7 @@ class Collector:
     def totals(self) -> Totals:
         """Everything counted since it was attached."""
         self._catch_up()
-        return query.totals(
+        return pool_stats.totals(
             self._windows, self._registry, self._failed, self._occurred, since_s=self.since_s, at_s=self.wall_s(),
             drift_s=self._drift_s(),
         )  # fmt: skip
@@ -492,8 +492,8 @@ class Collector:
 
     def _on_crash(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
-            pool, worker, text = metadata["pool"], metadata["worker"], words.crash(metadata)
-            more, operation = words.last_words(metadata), metadata.get("operation")
+            pool, worker, text = metadata["pool"], metadata["worker"], error_text.crash(metadata)
+            more, operation = error_text.last_words(metadata), metadata.get("operation")
         except FAILURES as error:
             self._leave_out(error)
             return
@@ -514,7 +514,7 @@ class Collector:
 
     def _on_error(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
-            pool, worker, text = metadata["pool"], metadata.get("worker"), words.trouble(metadata)
+            pool, worker, text = metadata["pool"], metadata.get("worker"), error_text.trouble(metadata)
             kind = START_FAILED[:-2] if text.startswith(START_FAILED) else str(metadata["category"])
         except FAILURES as error:
             self._leave_out(error)

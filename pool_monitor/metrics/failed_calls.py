@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pool_monitor.metrics.fold import OUTCOMES, Unwell
 from pool_monitor.metrics.histogram import BUCKETS, bucket_of
-from pool_monitor.metrics.pages import reserved
+from pool_monitor.metrics.page_table import reserved
 from pool_monitor.metrics.series import OTHER, Key
 
 LIMIT = 512

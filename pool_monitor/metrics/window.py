@@ -35,7 +35,7 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import CHUNK, Block, Cells, merge, merging
 from pool_monitor.metrics.fold import DISTRIBUTIONS, MEASURED, PEAKS, POOL_SUMS, TALLIES, Batch
 from pool_monitor.metrics.histogram import BUCKETS
-from pool_monitor.metrics.pages import Pages, reserved
+from pool_monitor.metrics.page_table import Pages, reserved
 
 SECOND_NS = 1_000_000_000
 SILENCE = 3

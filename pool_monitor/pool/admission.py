@@ -1,149 +1,210 @@
-"""Whether a call would make its deadline. No I/O, no clock: durations are seconds.
-
-A call that will miss its deadline is better refused when it comes than after it has waited for nothing: its caller
-can do something else meanwhile, and no worker is kept busy with an answer nobody waits for any more.
-"""
+"""Which calls are refused, and why: the circuit breaker, what the past says of waits, and the words for it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import NamedTuple
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from pool_monitor.pool.queue import Ahead
+from pool_monitor import events
+from pool_monitor.errors import (
+    CircuitOpen,
+    OperationError,
+    OperationTimeout,
+    PoolError,
+    PoolSaturated,
+    Rejected,
+    StartError,
+    UnknownOperation,
+    WorkerDied,
+)
+from pool_monitor.log import logger
+from pool_monitor.pool.policy.breaker import Breaker, BreakerState
+from pool_monitor.pool.policy.service_times import ServiceTimes
 
-_WEIGHT = 0.05  # of the newest duration
-_UNSURE = _WEIGHT / (2 - _WEIGHT)  # variance of a mean so weighted, for durations of variance 1
-_KEPT = 1 - _WEIGHT  # of the weight of those before
-_PLAIN = 20  # so many weigh alike, and fewer say nothing
-_OWN = 30  # durations of one operation that make it known by itself
-_OPERATIONS = 256
-BRIEF = 0.001  # seconds; to wait for such a call costs little
-_MARGIN = 2.5  # standard deviations; tests/test_admission.py shows what comes of it
-_SURELY = 3.0  # more of them than that
+if TYPE_CHECKING:
+    from pool_monitor.config import PoolConfig
+    from pool_monitor.pool.call import Call, Options
+    from pool_monitor.pool.policy.queue import Ahead
 
-
-class Outlook(NamedTuple):
-    """What a call that has to wait can expect, in seconds."""
-
-    wait: float
-    execution: float
-    margin: float
-    """By so much both together may well take longer."""
-
-    @property
-    def total(self) -> float:
-        return self.wait + self.execution + self.margin
-
-
-class _Moments:
-    """Mean and variance of durations: plain over the first, exponentially weighted from then on."""
-
-    __slots__ = ("count", "mean", "variance")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean = self.variance = 0.0
-
-    def add(self, seconds: float, times: int, kept: float) -> None:
-        """The same duration so many *times*, which leaves *kept* of the weight of those before."""
-        while times and self.count < _PLAIN:
-            times -= 1
-            kept = _KEPT**times
-            self.count += 1
-            off = seconds - self.mean
-            self.mean += off / self.count
-            self.variance = (1 - 1 / self.count) * (self.variance + off * off / self.count)
-        if times:
-            self.count += times
-            off = seconds - self.mean
-            self.mean = seconds - kept * off
-            self.variance = kept * (self.variance + (1 - kept) * off * off)
+SLOWLY = "call more slowly, add workers, or give more time"
+_NAMED = 100  # operations that a refusal lists
+_FAILURES = frozenset({"initialization", "connection", "communication"})  # categories that speak of workers
 
 
-class ServiceTimes:
-    """How long calls hold a worker: over all operations, and of each. Knows at most 256 operations; the durations of
-    further ones count in the general mean only.
-    """
+class Gate:
+    """Decides about refusals, from how earlier calls went. Knows no queue and no workers: it is told."""
 
-    __slots__ = ("_all", "_margin", "_own", "longest")
+    def __init__(self, pool: str, size: int, config: PoolConfig, now_ns: Callable[[], int]) -> None:
+        self.pool = pool
+        self.size = size  # workers wanted; only for the text of refusals
+        self.refusals: Counter[str] = Counter()  # by reason
+        self.times = ServiceTimes()
+        self.shut = False  # calls may have to be refused as things are: ask `closed`
+        self.breaker = self._breaker(config)
+        self._shed = config.shed
+        self._now_ns = now_ns
+        self._failed_ns = 0  # when the breaker was told of a failure last
+        self.start_error: StartError | None = None  # of the last start, if that failed
 
-    def __init__(self, margin: float = _MARGIN) -> None:
-        self._margin = margin
-        self._all = _Moments()
-        self._own: dict[str, _Moments] = {}
-        self.longest = math.inf  # seconds that no call is expected to exceed, as of the last `look`
-
-    def add(self, operation: str, seconds: float, times: int = 1) -> None:
-        """A call of *operation* held its worker for *seconds*, so many *times*."""
-        if seconds > self.longest:
-            self.longest = math.inf  # until the next look
-        kept = _KEPT if times == 1 else _KEPT**times
-        self._all.add(seconds, times, kept)
-        own = self._own.get(operation)
-        if own is None and len(self._own) < _OPERATIONS:
-            own = self._own[operation] = _Moments()
-        if own is not None:
-            own.add(seconds, times, kept)
-
-    def add_all(self, operations: Sequence[str], held_ns: Sequence[int]) -> None:
-        """Calls of these operations held their workers for so many nanoseconds each. Those that answer together are
-        nearly always of one operation, and then count with their mean.
-        """
-        first, count = operations[0], len(operations)
-        if operations.count(first) == count:
-            self.add(first, sum(held_ns) / 1e9 / count, count)
-            return
-        for operation, one_ns in zip(operations, held_ns, strict=True):
-            self.add(operation, one_ns / 1e9)
-
-    def look(self) -> None:
-        """Decide anew what no call is expected to exceed: infinity while too little is known."""
-        known = [moments for moments in self._own.values() if moments.count >= _PLAIN]
-        self.longest = math.inf
-        if self._all.count >= _OWN:
-            self.longest = max(one.mean + _SURELY * math.sqrt(one.variance) for one in (self._all, *known))
-
-    @property
-    def mean(self) -> float | None:
-        """Over all operations; None until there are enough to say."""
-        return self._all.mean if self._all.count >= _PLAIN else None
-
-    def mean_of(self, operation: str) -> float | None:
-        """Of *operation*, or over all while too little is known of it; None until there are enough to say."""
-        moments = self._of(operation)
-        return None if moments is None else moments.mean
-
-    def is_brief(self, operation: str) -> bool:
-        """Whether calls of *operation* are known to hold a worker for less than `BRIEF`."""
-        own = self._own.get(operation)
-        return own is not None and own.count >= _PLAIN and own.mean < BRIEF
-
-    def _of(self, operation: str) -> _Moments | None:
-        own = self._own.get(operation)
-        if own is not None and own.count >= _OWN:
-            return own
-        return self._all if self._all.count >= _PLAIN else None
-
-    def expects(self, operation: str) -> tuple[float, float]:
-        """Mean and variance of how long a call of *operation* will hold its worker; zeros while nobody knows."""
-        moments = self._of(operation)
-        return (0.0, 0.0) if moments is None else (moments.mean, moments.variance)
-
-    def outlook(self, ahead: Ahead, handed: int, capacity: int, operation: str) -> Outlook | None:
-        """Of a call that waits behind those *ahead*, and *handed* more that workers hold and have not begun, where
-        *capacity* run at once. None when nothing can be said.
-
-        Not to be asked while a worker is free: somebody has to find out whether calls still take as long as they did.
-        """
-        own = self._of(operation)
-        if own is None or capacity <= 0:
+    def _breaker(self, config: PoolConfig) -> Breaker | None:
+        if not config.breaker_failures:
             return None
-        general, more = self._all, handed + 1  # one: until the first of those that run ends
-        wait = (ahead.seconds + more * general.mean) / capacity
-        # How far off the wait may be: its calls take more or less than their means, and the means are estimates.
-        variance = max(0.0, ahead.variance)  # a sum that was added to and taken from
-        apart = variance + handed * general.variance
-        astray = math.sqrt(ahead.calls * variance) + more * math.sqrt(general.variance)
-        off = math.sqrt((apart + _UNSURE * astray * astray) / (capacity * capacity) + own.variance)
-        return Outlook(wait, own.mean, self._margin * off)
+        breaker = Breaker(
+            config.breaker_failures,
+            config.breaker_ratio,
+            config.breaker_minimum,
+            config.breaker_window,
+            config.breaker_open,
+            config.breaker_trials,
+            config.breaker_successes,
+        )
+        breaker.changed = self._changed
+        return breaker
+
+    def _changed(self, before: BreakerState, after: BreakerState, trigger: str, _now: float) -> None:
+        self.shut = after is not BreakerState.CLOSED
+        metadata = {"pool": self.pool, "from": before.value, "to": after.value, "trigger": trigger}
+        events.BREAKER_TRANSITION.event.emit({"system_time": time.time_ns()}, metadata)
+        logger("pool").warning("circuit breaker", **metadata)
+
+    # -- before a call --------------------------------------------------------------------------------------------
+
+    def check(
+        self,
+        operation: str,
+        options: Options,
+        operations: Mapping[str, str],
+        workers: Mapping[str, object],
+        stream: bool,
+    ) -> None:
+        """Raise UnknownOperation for what no worker can do."""
+        kind = operations.get(operation)
+        if kind is None:
+            names = ", ".join(sorted(operations)[:_NAMED])
+            if len(operations) > _NAMED:
+                names += f" and {len(operations) - _NAMED} more"
+            raise UnknownOperation(f"pool {self.pool!r}: no operation {operation!r}; its target has {names}")
+        if kind == "generator" and not stream:
+            raise UnknownOperation(
+                f"pool {self.pool!r}: {operation!r} is a generator; iterate over stream({operation!r}, ...)"
+            )
+        if options.worker is not None and options.worker not in workers:
+            known = ", ".join(workers)
+            raise UnknownOperation(f"pool {self.pool!r}: no worker {options.worker!r}; there are {known}")
+
+    def closed(self, call: Call, now: float, waiting: int) -> Rejected | None:
+        """A refusal while the breaker is open."""
+        if self.breaker is None:
+            return None
+        if self.breaker.allow(now):
+            call.trial = self.breaker.state is BreakerState.HALF_OPEN
+            return None
+        again = self.breaker.retry_after(now)
+        until = "until those on trial have ended" if again is None else f"for {again:.1f} s more"
+        text = (
+            f"workers kept failing, so calls are refused {until}: see why they fail "
+            "(pool.worker.crash, pool.error), call again later, or set breaker_failures=0"
+        )
+        return self.rejected(CircuitOpen, text, waiting, retry_after_s=again)
+
+    def hopeless(
+        self, call: Call, left: float, ahead: Ahead, handed: int, capacity: int, waiting: int
+    ) -> Rejected | None:
+        """A refusal of a call that has to wait behind those *ahead* and would miss its deadline in *left* seconds."""
+        outlook = self.times.outlook(ahead, handed, capacity, call.operation) if self._shed else None
+        if outlook is None or outlook.total <= left:
+            return None
+        text = (
+            f"it would hardly make its deadline: {left:.3f} s are left, and about {outlook.wait:.3f} s of waiting and "
+            f"{outlook.execution:.3f} s of execution are to be expected, give or take {outlook.margin:.3f} s: {SLOWLY}"
+        )
+        return self.rejected(PoolSaturated, text, waiting, call, reason="deadline", retry_after_s=outlook.total - left)
+
+    def nobody(self, paused: bool, capacity: int) -> str:
+        """Why a call was not handed over in time."""
+        if paused:
+            return "the pool is paused: call resume()"
+        if capacity:
+            return f"no worker became free in time: {SLOWLY}"
+        why = "" if self.start_error is None else f", since the last one could not start: {self.start_error}"
+        return f"there is no worker{why}"
+
+    def too_late(self, call: Call, left: float) -> bool:
+        """Whether *left* seconds are so few that executing it would only keep a worker busy for nobody."""
+        mean = self.times.mean_of(call.operation) if self._shed else None
+        return mean is not None and left < mean / 2
+
+    def rejected(
+        self,
+        kind: type[Rejected],
+        message: str,
+        waiting: int,
+        call: Call | None = None,
+        *,
+        reason: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> Rejected:
+        """A refusal that says how the pool stands, *waiting* calls being in its queue."""
+        return kind(
+            message,
+            pool=self.pool,
+            waited_s=0.0 if call is None else (self._now_ns() - call.started_ns) / 1e9,
+            waiting=waiting,
+            size=self.size,
+            reason=reason,
+            retry_after_s=retry_after_s,
+        )
+
+    # -- after it -------------------------------------------------------------------------------------------------
+
+    def ended(self, call: Call, error: BaseException | None, now_ns: int) -> None:
+        """A call has ended for good."""
+        if isinstance(error, Rejected):
+            self.refusals[error.reason] += 1
+        breaker = self.breaker
+        if breaker is None:
+            return
+        if error is None or (isinstance(error, OperationError) and call.attempts):  # a worker answered, whatever
+            breaker.ended(True, now_ns / 1e9, trial=call.trial)
+        elif isinstance(error, PoolError) and _speaks_of_workers(error):
+            self.failed(call, error, now_ns)
+        elif call.trial:
+            breaker.ended(False if isinstance(error, OperationTimeout) else None, now_ns / 1e9, trial=True)
+
+    def returned(self, count: int, now_ns: int) -> None:
+        """So many calls have ended well."""
+        if self.breaker is not None:
+            self.breaker.succeeded(now_ns / 1e9, count)
+
+    def failed(self, call: Call, error: PoolError, now_ns: int) -> None:
+        """An attempt has failed. Workers that died together are one failure: only a call that was sent after the
+        last failure says something new.
+        """
+        breaker = self.breaker
+        if breaker is None or not _speaks_of_workers(error):
+            return
+        if call.trial or call.sent_ns > self._failed_ns:
+            self._failed_ns = now_ns
+            breaker.ended(False, now_ns / 1e9, trial=call.trial)
+            call.trial = False
+
+    def start_failed(self, error: StartError) -> None:
+        """A worker could not be started."""
+        self.start_error = error
+        if self.breaker is not None:
+            self.breaker.failed(self._now_ns() / 1e9)
+
+    def started(self) -> None:
+        """A worker is ready."""
+        self.start_error = None
+        if self.breaker is not None:
+            self.breaker.started(self._now_ns() / 1e9)
+
+
+def _speaks_of_workers(error: PoolError) -> bool:
+    """Whether it says that workers fail: not what the target raises, nor the end of a worker that the pool ended."""
+    if isinstance(error, OperationError) or (isinstance(error, WorkerDied) and error.reason is not None):
+        return False
+    return error.category in _FAILURES

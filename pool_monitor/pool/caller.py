@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_check
 import msgspec
 
 from pool_monitor.errors import ConfigError, PoolError
-from pool_monitor.pool.calls import Call, Options, refused
-from pool_monitor.pool.results import Results
-from pool_monitor.pool.session import copied
+from pool_monitor.pool.call import Call, Options, refused
+from pool_monitor.pool.map_results import Results
+from pool_monitor.pool.policy.session_table import copied
 
 if TYPE_CHECKING:
     from types import TracebackType

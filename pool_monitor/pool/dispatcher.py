@@ -29,17 +29,17 @@ from pool_monitor.errors import (
     QueueTimeout,
     Rejected,
 )
-from pool_monitor.pool import told
-from pool_monitor.pool.calls import Call, Options, next_id, poisoned
-from pool_monitor.pool.context import Travelling
-from pool_monitor.pool.gate import SLOWLY, Gate
+from pool_monitor.pool import call_events
+from pool_monitor.pool.admission import SLOWLY, Gate
+from pool_monitor.pool.call import Call, Options, next_id, poisoned
+from pool_monitor.pool.call_context import Travelling
+from pool_monitor.pool.deadline_timer import CallDeadlines
 from pool_monitor.pool.hand_ahead import HELD_UP, LOOK_EVERY, HandAhead
-from pool_monitor.pool.queue import WaitQueue
-from pool_monitor.pool.retry import RetryBudget, RetryPolicy
+from pool_monitor.pool.policy.queue import WaitQueue
+from pool_monitor.pool.policy.retry import RetryBudget, RetryPolicy
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.sessions import Sessions
 from pool_monitor.pool.streams import Streams
-from pool_monitor.pool.timer import CallDeadlines
 from pool_monitor.pool.transport.base import Failure
 from pool_monitor.pool.worker import State, Wardens, Worker
 from pool_monitor.telemetry import FAILURES
@@ -142,7 +142,7 @@ class Dispatcher:
         if options.priority or options.key:
             call.priority, call.key = options.priority, options.key
         if _START.on:
-            told.started(self.pool, call, self.waiting, time.time_ns())
+            call_events.started(self.pool, call, self.waiting, time.time_ns())
         self._open[call.id] = call
         if not self.accepting or self.gate.shut or len(self._open) - self._running > config.queue_limit:
             refusal = self._refusal(call, now)
@@ -291,7 +291,7 @@ class Dispatcher:
         mean, relative = self.relative_s, relative_ns / 1e9
         self.relative_s = relative if mean is None else mean + _WEIGHT * (relative - mean)
         if _CHECKOUT.on:
-            told.checked_out(self.pool, call, worker, self.waiting, relative_ns)
+            call_events.checked_out(self.pool, call, worker, self.waiting, relative_ns)
         if session is not None:
             self.sessions.note(call, worker)
         if process.handed >= process.due:
@@ -321,12 +321,12 @@ class Dispatcher:
         now_ns, held, well = self._now_ns(), worker.calls, 0
         calls = [held[reply.call_id] for reply in replies]
         turns_ns = self._ahead.turns(calls, replies, now_ns)
-        records = told.records_of(worker)
+        records = call_events.records_of(worker)
         self._ahead.saw(len(self._open))
         for call, reply in zip(calls, replies, strict=True):
             well += self._end_well(call, reply, now_ns, records)
             if _CHECKIN.on and worker.lifecycle.state is State.BUSY:
-                told.checked_in(self.pool, call, worker, now_ns)
+                call_events.checked_in(self.pool, call, worker, now_ns)
             del held[call.id]
         self.gate.times.add_all([call.operation for call in calls], turns_ns)
         self.gate.returned(well, now_ns)
@@ -355,7 +355,7 @@ class Dispatcher:
             worker, series = call.worker, _STOP.series
             record = None if records is None else records.get(call.operation)
             if record is None or series is None or worker is None or worker.records_of is not series:
-                told.ended(self.pool, call, None, times, now_ns)
+                call_events.ended(self.pool, call, None, times, now_ns)
             else:
                 try:
                     record(elapsed_ns, call.queue_ns, times.execution_ns)
@@ -411,7 +411,7 @@ class Dispatcher:
             return
         del worker.calls[call_id]
         if _CHECKIN.on:
-            told.checked_in(self.pool, call, worker, self._now_ns())
+            call_events.checked_in(self.pool, call, worker, self._now_ns())
         if not call.done:
             self._take_back(call)
 
@@ -460,7 +460,7 @@ class Dispatcher:
         if call.items is not None and worker.transport is not None and self.roster.concurrency == 1:
             worker.transport.flow(paused=False)  # its last items may have come too fast for its reader
         if _CHECKIN.on and worker.lifecycle.state is State.BUSY:
-            told.checked_in(self.pool, call, worker, now_ns)
+            call_events.checked_in(self.pool, call, worker, now_ns)
         self._served(worker, 1, now_ns)
 
     def _served(self, worker: Worker, count: int, now_ns: int) -> None:
@@ -483,7 +483,7 @@ class Dispatcher:
                 self._running -= call.running
                 call.running, call.queue_ns = False, None  # it waits again
                 if _RETRY.on:
-                    told.retried(self.pool, call, error, pause)
+                    call_events.retried(self.pool, call, error, pause)
                 self._loop.call_later(pause, self._again, call)
                 return
         self._end(call, error, None, times)
@@ -570,7 +570,7 @@ class Dispatcher:
                 error.worker = call.worker.id
         call.tell(error, result)
         if error is not None or _STOP.on:
-            told.ended(self.pool, call, error, times, now_ns)
+            call_events.ended(self.pool, call, error, times, now_ns)
         if call.session is not None:
             following = self.sessions.leave(call, self._loop.time())
             if following is not None:  # soon: by then its worker is free, and what ends with this one has ended

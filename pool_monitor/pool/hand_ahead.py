@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pool_monitor.pool import prefetch
+from pool_monitor.pool.policy import prefetch
 from pool_monitor.pool.roster import AWAKE, Roster
 
 if TYPE_CHECKING:
-    from pool_monitor.pool.admission import ServiceTimes
-    from pool_monitor.pool.calls import Call
+    from pool_monitor.pool.call import Call
+    from pool_monitor.pool.policy.service_times import ServiceTimes
     from pool_monitor.pool.transport.base import Reply
     from pool_monitor.pool.worker import Worker
 

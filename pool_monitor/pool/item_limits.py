@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pool_monitor.errors import OperationTimeout
 
 if TYPE_CHECKING:
-    from pool_monitor.pool.calls import Call
+    from pool_monitor.pool.call import Call
 
 
 class ItemLimits:

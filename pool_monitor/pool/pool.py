@@ -23,10 +23,10 @@ from pool_monitor import events
 from pool_monitor.config import PoolConfig, PoolFields, build
 from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError, WrongLoop
 from pool_monitor.log import logger
+from pool_monitor.pool.call import Options
 from pool_monitor.pool.caller import PoolCaller, Session, with_options
-from pool_monitor.pool.calls import Options
-from pool_monitor.pool.slots import Slots
-from pool_monitor.pool.transport.launch import Launch, Launcher, Launches, settled
+from pool_monitor.pool.supervisor import Slots
+from pool_monitor.pool.transport.launcher import Launch, Launcher, Launches, settled
 from pool_monitor.pool.transport.nesting import must_end
 from pool_monitor.pool.transport.process import ProcessTransport
 from pool_monitor.pool.worker import State, Worker

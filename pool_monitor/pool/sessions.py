@@ -6,10 +6,10 @@ from typing import Any
 
 from pool_monitor import events
 from pool_monitor.errors import SessionLost
-from pool_monitor.pool.calls import Call, Options
-from pool_monitor.pool.queue import WaitQueue
+from pool_monitor.pool.call import Call, Options
+from pool_monitor.pool.policy.queue import WaitQueue
+from pool_monitor.pool.policy.session_table import SessionState, SessionTable
 from pool_monitor.pool.roster import Roster
-from pool_monitor.pool.session import SessionState, SessionTable
 from pool_monitor.pool.worker import Process, Worker
 
 _START = events.SESSION_START.event

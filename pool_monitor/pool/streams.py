@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor.errors import OperationTimeout, PayloadError
-from pool_monitor.pool.calls import Call, Items
+from pool_monitor.pool.call import Call, Items
 from pool_monitor.pool.item_limits import ItemLimits
 from pool_monitor.pool.transport.base import Failure
 

@@ -8,15 +8,15 @@ from collections import deque
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pool_monitor.pool.queue import WaitQueue
-from pool_monitor.pool.supervisor import Backoff, RestartIntensity
+from pool_monitor.pool.policy.queue import WaitQueue
+from pool_monitor.pool.policy.restarts import Backoff, RestartIntensity
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
     from pool_monitor.errors import ProtocolError
-    from pool_monitor.pool.calls import Call
-    from pool_monitor.pool.health import Health, Verdict
-    from pool_monitor.pool.recycle import RecycleLimits
+    from pool_monitor.pool.call import Call
+    from pool_monitor.pool.policy.health import Health, Verdict
+    from pool_monitor.pool.policy.recycle import RecycleLimits
     from pool_monitor.pool.transport.base import Ready, Transport
     from pool_monitor.telemetry import Record, Series
 

@@ -20,7 +20,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from pool_monitor.forks import keep_from_children
+from pool_monitor.after_fork import keep_from_children
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

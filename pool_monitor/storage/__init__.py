@@ -5,7 +5,7 @@
 
 from pool_monitor.config import HistoryConfig, Tier
 from pool_monitor.storage.history import History, HistoryStats
-from pool_monitor.storage.questions import HistoryMetrics
+from pool_monitor.storage.history_metrics import HistoryMetrics
 from pool_monitor.storage.reader import Reader
 
 __all__ = ["History", "HistoryConfig", "HistoryMetrics", "HistoryStats", "Reader", "Tier"]

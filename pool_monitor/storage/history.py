@@ -24,7 +24,7 @@ from pool_monitor.config import HistoryConfig
 from pool_monitor.errors import ConfigError
 from pool_monitor.log import logger
 from pool_monitor.metrics.block import ROOM_LIMIT, Block
-from pool_monitor.metrics.recorded import Names, Recorded
+from pool_monitor.metrics.recording import Names, Recorded
 from pool_monitor.storage.files import expanded
 from pool_monitor.storage.reader import Reader, joined
 from pool_monitor.storage.schema import reason

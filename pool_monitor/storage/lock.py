@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+from pool_monitor.after_fork import keep_from_children
 from pool_monitor.errors import ConfigError
-from pool_monitor.forks import keep_from_children
 from pool_monitor.storage.files import open_private
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.errors import ConfigError
-from pool_monitor.metrics.answer import INSTANT_LIMIT
 from pool_monitor.metrics.block import ROOM_LIMIT as BLOCK_ROOM
-from pool_monitor.metrics.recorded import Names, Part, Recorded
+from pool_monitor.metrics.queries import INSTANT_LIMIT
+from pool_monitor.metrics.recording import Names, Part, Recorded
 from pool_monitor.storage import schema
 from pool_monitor.storage.files import check_beside, log_of, resolved
 from pool_monitor.storage.schema import (

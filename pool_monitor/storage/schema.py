@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pool_monitor.config import HistoryConfig
+from pool_monitor.config.validation import FOREVER
 from pool_monitor.errors import ConfigError
-from pool_monitor.fields import FOREVER
 from pool_monitor.storage.files import check_beside
 
 DAMAGED = "it is damaged; move it away, and a new one is begun"

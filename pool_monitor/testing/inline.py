@@ -19,7 +19,7 @@ from pool_monitor.errors import ConfigError, StartError
 from pool_monitor.pool.pool import Pool
 from pool_monitor.pool.transport.channel import Channel, one_socket
 from pool_monitor.pool.transport.child.target import find_target, load_module_file, make_target
-from pool_monitor.pool.transport.launch import Launch, settled
+from pool_monitor.pool.transport.launcher import Launch, settled
 from pool_monitor.testing.thread import ThreadProcess
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from pool_monitor.pool.transport.child.worker import OperationCancelled, Worker,
 
 if TYPE_CHECKING:
     from pool_monitor.pool.transport.child.link import Pipes
-    from pool_monitor.pool.transport.child.shared import Shared
+    from pool_monitor.pool.transport.child.shared_memory import Shared
 
 Make = Callable[[str, list[Any], dict[str, Any], object], Any]
 """Makes what has the operations, of a target's name, arguments and telemetry."""

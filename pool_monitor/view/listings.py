@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from pool_monitor.snapshot import FailureView, PoolDetail, Snapshot
-from pool_monitor.view import attention as look
-from pool_monitor.view import bars, tables
+from pool_monitor.view import columns, header
 from pool_monitor.view import format as fmt
-from pool_monitor.view.attention import Levels, Notice
+from pool_monitor.view import notices as look
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.mode import LIVE, Mode
+from pool_monitor.view.notices import Levels, Notice
 from pool_monitor.view.overview import dimmed, finish, in_words, pool_shown, too_small
 from pool_monitor.view.table import left_out, table
 from pool_monitor.view.text import Line, Size, Span, clean, cut_front, line_width, wrap
@@ -48,8 +48,8 @@ def listing(
     found = look.levels(snapshot) if levels is None else levels
     body = _body(kind, snapshot, shown, mode, found, size.width)
     lines = [body.head, *_scrolled(body.lines, size.height - _FRAME_ROWS, offset)]
-    header = bars.header(snapshot, shown, mode, size.width, found)
-    return finish([header, *(dimmed(lines) if mode.old else lines)], size, glyphs, footer=_footer(kind, size.width))
+    top = header.header(snapshot, shown, mode, size.width, found)
+    return finish([top, *(dimmed(lines) if mode.old else lines)], size, glyphs, footer=_footer(kind, size.width))
 
 
 def furthest(
@@ -72,15 +72,15 @@ def _body(kind: Kind, snapshot: Snapshot, pool: PoolDetail | None, mode: Mode, f
         head = " WHAT WENT WRONG LAST, of the last hour" if pool is not None else " WHAT WENT WRONG LAST"
         return Listing([Span(head, "head")], _failures(pool, cells))
     if kind == "operations":
-        rows = tables.operations(pool) if pool is not None else []
-        drawn = table(tables.OPERATIONS, rows, cells, len(rows) + 1)
+        rows = columns.operations(pool) if pool is not None else []
+        drawn = table(columns.OPERATIONS, rows, cells, len(rows) + 1)
     else:
         summaries = [
-            tables.PoolRow(each, next(iter(look.of_pool(snapshot, each, found)), None))
+            columns.PoolRow(each, next(iter(look.of_pool(snapshot, each, found)), None))
             for each in snapshot.pools.values()
         ]
         chosen = next((row for row in summaries if row.pool is pool), None)
-        drawn = table(tables.POOLS, summaries, cells, len(summaries) + 1, selected=chosen)
+        drawn = table(columns.POOLS, summaries, cells, len(summaries) + 1, selected=chosen)
     return Listing(drawn[0], drawn[1:] or [[Span(f" no {kind[:-1]} yet", "dim")]])
 
 
@@ -134,4 +134,4 @@ def _footer(kind: Kind, cells: int) -> Line:
     keys = [("Esc", "back"), ("↑↓", "pool" if kind == "pools" else "scroll")]
     if kind in {"errors", "operations"}:
         keys.append(("tab", "pool"))
-    return bars.keys([*keys, ("q", "quit"), ("?", "help")], cells)
+    return header.keys([*keys, ("q", "quit"), ("?", "help")], cells)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pool_monitor.snapshot import PoolDetail, Snapshot, WorkerView
-from pool_monitor.view import attention as look
-from pool_monitor.view import bars, boxes, tables
+from pool_monitor.view import columns, header, panels
 from pool_monitor.view import format as fmt
-from pool_monitor.view.attention import Levels
+from pool_monitor.view import notices as look
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.mode import LIVE, Mode
+from pool_monitor.view.notices import Levels
 from pool_monitor.view.table import rows_shown, table
 from pool_monitor.view.text import Line, Size, Span, cut, fit_line
 
@@ -95,15 +95,15 @@ def overview(
     if too_small(size):
         return finish([[Span(in_words(shown, mode, size), "bad" if mode.old else "plain")]], size, glyphs)
     found = look.levels(snapshot) if levels is None else levels
-    lines = [bars.header(snapshot, shown, mode, size.width, found)]
-    notice = bars.attention(snapshot, shown, mode, size.width, found)
+    lines = [header.header(snapshot, shown, mode, size.width, found)]
+    notice = header.attention(snapshot, shown, mode, size.width, found)
     if shown is None:
         lines += [[], [], notice, *dimmed(_no_pool(size))]
     else:
-        figures = bars.kpis(shown, size.width, found)
+        figures = header.kpis(shown, size.width, found)
         body = _body(snapshot, shown, size, offset, selected)
         lines += [*dimmed(figures), notice, *dimmed(body)] if mode.old else [*figures, notice, *body]
-    return finish(lines, size, glyphs, footer=bars.footer(len(snapshot.pools), size.width))
+    return finish(lines, size, glyphs, footer=header.footer(len(snapshot.pools), size.width))
 
 
 def _body(snapshot: Snapshot, pool: PoolDetail, size: Size, offset: int, selected: str | None) -> list[Line]:
@@ -112,7 +112,7 @@ def _body(snapshot: Snapshot, pool: PoolDetail, size: Size, offset: int, selecte
     if chosen is None:
         return lines
     room = size.height - _FRAME_ROWS - 1
-    return [*lines, *([] for _ in range(room - len(lines))), bars.about_worker(chosen, size.width)]
+    return [*lines, *([] for _ in range(room - len(lines))), header.about_worker(chosen, size.width)]
 
 
 def _parts(snapshot: Snapshot, pool: PoolDetail, size: Size, offset: int, chosen: WorkerView | None) -> list[Line]:
@@ -120,16 +120,16 @@ def _parts(snapshot: Snapshot, pool: PoolDetail, size: Size, offset: int, chosen
     lines: list[Line] = []
     if parts.charts:
         side = size.width * 3 // 8 if size.width >= _SIDE_BY_SIDE_FROM else 0
-        lines = boxes.throughput(snapshot, pool, size.width - side, parts.charts)
+        lines = panels.throughput(snapshot, pool, size.width - side, parts.charts)
         if side:
-            right = boxes.latency(snapshot, pool, side, parts.charts)
+            right = panels.latency(snapshot, pool, side, parts.charts)
             lines = [[*one, *two] for one, two in zip(lines, right, strict=True)]
-    workers = tables.workers(pool)
-    lines += table(tables.WORKERS, workers, size.width, parts.workers, offset=offset, selected=chosen)
+    workers = columns.workers(pool)
+    lines += table(columns.WORKERS, workers, size.width, parts.workers, offset=offset, selected=chosen)
     if not workers:
         lines.append([Span(" no worker yet", "dim")])
     lines += [[] for _ in range(parts.gap)]
-    return lines + table(tables.OPERATIONS, tables.operations(pool), size.width, parts.operations)
+    return lines + table(columns.OPERATIONS, columns.operations(pool), size.width, parts.operations)
 
 
 def _no_pool(size: Size) -> list[Line]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from pool_monitor.view import columns
 from pool_monitor.view import format as fmt
-from pool_monitor.view import tables
-from pool_monitor.view.bars import PRODUCT, WINDOWS
 from pool_monitor.view.glyphs import UNICODE, Glyphs
+from pool_monitor.view.header import PRODUCT, WINDOWS
 from pool_monitor.view.mode import Mode
 from pool_monitor.view.overview import finish, too_small
 from pool_monitor.view.text import Line, Size, Span, clean, cut, spread, width, wrap
@@ -33,7 +33,7 @@ _WORDS = (
 def help_page(size: tuple[int, int], *, glyphs: Glyphs = UNICODE) -> list[Line]:
     """Keys, and what the words on the overview mean."""
     size = Size(*size)
-    states = "  ".join(text for text, _ in tables.STATES.values())
+    states = "  ".join(text for text, _ in columns.STATES.values())
     lines: list[Line] = [
         spread([Span(f" {PRODUCT} help", "bar-strong")], [Span("Esc back ", "bar")], size.width, "bar")
     ]

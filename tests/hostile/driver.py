@@ -42,10 +42,10 @@ from pool_monitor import (
     SessionLost,
     WorkerDied,
 )
-from tests.chaos import Witness, rested
+from tests.helpers.chaos import Witness, rested
+from tests.helpers.support import Leftovers
 from tests.hostile.messages import KINDS, is_tag
 from tests.hostile.worker import FIELD, LIFE_S, RECORD, SENT, SERVICE, Field
-from tests.support import Leftovers
 
 TARGET = f"{Path(__file__).with_name('target.py')}:Target"
 NEVER_BEGUN = (QueueTimeout, PoolSaturated, SessionLost)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from io import FileIO
 from typing import NamedTuple
 
-from pool_monitor.forks import keep_from_children
+from pool_monitor.after_fork import keep_from_children
 from pool_monitor.pool.transport.spawn import socketpair
 
 _BUFFER = 1 << 20  # bytes a socket may hold each way, as far as the system lets us

@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack
 from io import FileIO
 
-from pool_monitor.forks import keep_from_children
+from pool_monitor.after_fork import keep_from_children
 from pool_monitor.pool.transport.spawn import socketpair
 
 _OWN = "/proc/self/fd"

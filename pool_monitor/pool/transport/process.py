@@ -25,11 +25,11 @@ from pool_monitor.pool.transport.base import Ready, Sink
 from pool_monitor.pool.transport.channel import Channel
 from pool_monitor.pool.transport.child.codec import CODECS, LARGE
 from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
-from pool_monitor.pool.transport.child.memory import expect_large
+from pool_monitor.pool.transport.child.memory_usage import expect_large
 from pool_monitor.pool.transport.inbox import Inbox
-from pool_monitor.pool.transport.launch import Launch, Launches, import_path
-from pool_monitor.pool.transport.output import Output
-from pool_monitor.pool.transport.shared import SharedFile, apart
+from pool_monitor.pool.transport.launcher import Launch, Launches, import_path
+from pool_monitor.pool.transport.output_lines import Output
+from pool_monitor.pool.transport.shared_memory import SharedFile, apart
 from pool_monitor.pool.transport.spawn import Process, exit_words
 from pool_monitor.pool.transport.wire import Wire
 from pool_monitor.pool.transport.zygote import ZygoteGoneError

@@ -17,7 +17,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from pool_monitor.forks import keep_from_children
+from pool_monitor.after_fork import keep_from_children
 
 _AGAIN = 0.1  # seconds after which something is tried again that there was no memory for
 

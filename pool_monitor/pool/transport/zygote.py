@@ -22,9 +22,9 @@ from typing import Any
 import anyio
 
 from pool_monitor.errors import StartError
-from pool_monitor.pool.output import OutputLog
-from pool_monitor.pool.transport.output import Output
+from pool_monitor.pool.transport.output_lines import Output
 from pool_monitor.pool.transport.spawn import OutputPipes, Process, exit_words, output_pipes, socketpair, spawn
+from pool_monitor.pool.worker_output import OutputLog
 
 _PACKET = 120 * 1024  # no answer is longer, and memory below 128 KiB is cheap
 _AT_ONCE = 16  # forks asked for and not answered: what the socket holds in any case

@@ -26,7 +26,7 @@ if __name__ == "__main__":
     assert spec.loader is not None
     package = sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
-    life = importlib.import_module(_PACKAGE + ".life")
+    life = importlib.import_module(_PACKAGE + ".process")
     life.print_by_lines()
     # What goes on after the fork is a worker, in every respect as if it had been started alone.
     if "POOL_MONITOR_ZYGOTE" not in os.environ or importlib.import_module(_PACKAGE + ".zygote").main():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .codec import Buffer
     from .link import Pipes
-    from .shared import Shared
+    from .shared_memory import Shared
 
 _SPARE = 64 * 1024  # bytes that may wait for room in the channel before what need not be sent is dropped
 _IDLE_MS = 1000  # after which memory that only large messages need is given back

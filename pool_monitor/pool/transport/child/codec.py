@@ -9,7 +9,7 @@ import re
 import struct
 import sys
 
-from .forms import MSGPACK, form_of, json_form_of, only_string_keys, remedy, whole_form_of
+from .conversions import MSGPACK, form_of, json_form_of, only_string_keys, remedy, whole_form_of
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:

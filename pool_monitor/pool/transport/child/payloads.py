@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .codec import PayloadError, Unreadable
-from .report import text_of
+from .exception_text import text_of
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:

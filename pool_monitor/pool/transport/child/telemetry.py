@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _thread
 
-from .forms import form_of
+from .conversions import form_of
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ import time
 from . import PROTOCOL
 from .channel import Channel, ParentGone
 from .codec import LARGE, PayloadError, Unreadable, first_codec, json_codec
-from .memory import Peak, expect_large, resident
+from .exception_text import describe
+from .memory_usage import Peak, expect_large, resident
 from .payloads import Payloads
-from .report import describe
-from .shared import Shared
+from .shared_memory import Shared
 from .streams import END, close, close_later, iterator_of, next_of, step
 from .target import find_variable, load_target, operations_of
 from .telemetry import Telemetry

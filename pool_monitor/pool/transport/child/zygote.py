@@ -27,8 +27,8 @@ import traceback  # noqa: F401 - a worker needs it when something fails
 import warnings
 
 from .codec import first_codec
-from .life import hear_signals, loosen, tie_life_to
-from .report import describe
+from .exception_text import describe
+from .process import hear_signals, loosen, tie_life_to
 from .target import first_run_of, operations_of, takes
 from .worker import flush_output
 

@@ -1,0 +1,115 @@
+"""The note beside an output of ``pool-monitor run``, ``OUT.job``: what the output was made from.
+
+It holds target, operation, and a digest of the input up to a line before which all are answered. The digest is compared
+as the input is read, so an input that has grown fits, and another one does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+
+from pool_monitor.cli.jsonl import Job
+from pool_monitor.cli.output import say
+from pool_monitor.errors import ConfigError
+
+_VERSION = 1
+_LIMIT = 1 << 16  # bytes of a note
+START_OVER = "Give another --output, or remove it to start over"
+
+
+class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an output was made from."""
+
+    target: str
+    operation: str
+    settings: str = ""
+    """Digest of what else decides about results: how the target is set up, how lines are read."""
+    lines: int = 0
+    """Up to this line of the input all are answered;"""
+    digest: str = ""
+    """and this is what they were, hexadecimal."""
+    version: int = _VERSION
+
+
+class NoteFile:
+    """The note beside the output *path*, which messages call *name*. *made*: what this run makes it from."""
+
+    def __init__(self, path: Path, name: str, made: Note) -> None:
+        self.path = path.with_name(f"{path.name}.job")
+        self.new_path = path.with_name(f"{path.name}.job.{os.getpid()}")
+        self._name, self._made = name, made
+
+    def compare(self) -> None:
+        """Go on from the note that is there, if there is one. Raises ConfigError when it is of another job."""
+        found, made = _read(self.path), self._made
+        if found is None:
+            say(f"{self._name}: nothing beside it says what it was made from; going on where ids fit")
+            return
+        if (found.target, found.operation) != (made.target, made.operation):
+            raise ConfigError(
+                f"{self._name}: holds answers of {found.operation!r} of {found.target}, not of {made.operation!r} of "
+                f"{made.target}. {START_OVER}"
+            )
+        if found.settings != made.settings:
+            raise ConfigError(
+                f"{self._name}: was made with other init_args or init_kwargs, or with --text where now there is none. "
+                f"{START_OVER}"
+            )
+        self._made = found
+
+    async def verified(self, jobs: AsyncIterator[Job]) -> AsyncIterator[Job]:
+        """The *jobs*, of which those up to the line that is noted must be those that the note was written for."""
+        noted, last = self._made, 0
+        why = f"of the first {noted.lines} lines of this one, some differ"
+        async for job in jobs:
+            if job.number >= noted.lines > last and (job.number, job.digest.hex()) != (noted.lines, noted.digest):
+                break
+            last = job.number
+            yield job
+        else:
+            why = f"{noted.lines} lines of that are answered, and this one ends with line {last}"
+        if last < noted.lines:
+            raise ConfigError(
+                f"{self._name}: was made from another input: {why}. Give another --output, or remove {self.path} to go "
+                "on all the same"
+            )
+
+    def answered(self, job: Job) -> None:
+        """Note that *job* and all before it are answered."""
+        if job.number > self._made.lines:
+            self._made = msgspec.structs.replace(self._made, lines=job.number, digest=job.digest.hex())
+            self.write()
+
+    def write(self) -> None:
+        """Write the note. Where that fails, say so once."""
+        try:
+            self.new_path.write_bytes(msgspec.json.encode(self._made) + b"\n")
+            self.new_path.replace(self.path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self.new_path.unlink()
+            what = f"a later run cannot see what {self._name} was made from"
+            say(f"{self.path}: cannot be written: {error.strerror}; {what}")
+            self._made = msgspec.structs.replace(self._made, lines=1 << 62)  # once is enough
+
+
+def _read(path: Path) -> Note | None:
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 - may be a pipe
+            data = file.read(_LIMIT)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; remove it to go on all the same") from error
+    try:
+        note = msgspec.json.decode(data, type=Note)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: says nothing of what the output was made from; remove it to go on") from error
+    if note.version != _VERSION:
+        raise ConfigError(f"{path}: was written by another version; remove it to go on all the same")
+    return note

@@ -1,0 +1,371 @@
+"""The output file of ``pool-monitor run``: gone on with, never mixed up, and made better by ``--retry-failed``.
+
+Theory of operation: each line of the file answers one line of the input. Answers have *places*, 1, 2, 3 and so on,
+those that they have when they are in order; a line of an unordered output has its place in it, any other stands at it.
+What the file was made from stands in a note beside it.
+
+``--retry-failed`` leaves ``OUT`` alone and writes a patch, ``OUT.retry``: new answers, with their places. At the end,
+also of an interrupted run, the two make ``OUT.retry.new``, which takes the name ``OUT``; then the patch is removed. A
+run that finds a patch does that first, for the one that was killed. So there is no moment at which an answer is in
+neither, and as a good answer is never replaced, it does no harm that a patch is applied twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import zlib
+from array import array
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Self
+
+import msgspec
+
+from pool_monitor.cli.job_note import START_OVER, Note, NoteFile
+from pool_monitor.cli.jsonl import Answer, Job
+from pool_monitor.cli.output import for_terminal, say
+from pool_monitor.cli.streams import Stream, opened
+from pool_monitor.errors import ConfigError, PoolError
+
+_BLOCK = 1024  # places
+
+
+class Earlier(NamedTuple):
+    """How many answers of earlier runs there are."""
+
+    lines: int = 0
+    failed: int = 0
+
+
+class Places:
+    """A number for each of many places, in an array's item of the type *code* where they are close together."""
+
+    def __init__(self, code: str) -> None:
+        empty = array(code, [0]) * _BLOCK
+        self._blocks: defaultdict[int, array[int]] = defaultdict(lambda: empty[:])
+
+    def __getitem__(self, place: int) -> int:
+        """0 where there is none."""
+        block = self._blocks.get(place // _BLOCK)
+        return 0 if block is None else block[place % _BLOCK]
+
+    def __setitem__(self, place: int, number: int) -> None:
+        self._blocks[place // _BLOCK][place % _BLOCK] = number
+
+    def __iter__(self) -> Iterator[int]:
+        """Those that have a number, in order."""
+        for index in sorted(self._blocks):
+            yield from (index * _BLOCK + at for at, number in enumerate(self._blocks[index]) if number)
+
+
+# -- the lines of an output -------------------------------------------------------------------------------------------
+
+
+class _Line(NamedTuple):
+    data: bytes
+    place: int
+    id: Any
+    ok: bool
+    placed: bool
+    """Whether its place stands in it."""
+
+
+def _parsed(data: bytes, place: int) -> _Line | None:
+    """A whole line that has this *place* if it does not name another; None for what is no answer."""
+    try:
+        said = msgspec.json.decode(data)
+        line = _Line(data, said.get("place", place), said["id"], said["ok"], "place" in said)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
+        return None
+    return line if type(line.place) is int and line.place >= 1 and type(line.ok) is bool else None
+
+
+def _read(file: BinaryIO, name: str) -> Iterator[_Line]:
+    """The whole lines of an output; a last one without its end is none. Raises ConfigError for what is no answer."""
+    file.seek(0)
+    for number, data in enumerate(file, 1):
+        if not data.endswith(b"\n") and _is_beginning(data):
+            return
+        line = _parsed(data, number) if data.endswith(b"\n") else None
+        if line is None:
+            raise _unfit(f"{name}:{number}", "this is no answer")
+        yield line
+
+
+def _in_order(file: BinaryIO, name: str) -> Iterator[_Line]:
+    """The same of an output in order. Raises ConfigError also where it is none."""
+    for number, line in enumerate(_read(file, name), 1):
+        if line.place != number:
+            raise ConfigError(
+                f"{name}:{number}: its answers are not in order; go on with --unordered, or give another --output"
+            )
+        yield line
+
+
+def _is_beginning(data: bytes, job: Job | None = None) -> bool:
+    """Whether *data* may be what a killed run has left of the answer to *job*, or of any. Not everything without an end
+    is ours to remove.
+    """
+    begin = b'{"id":' if job is None else msgspec.json.encode({"id": job.id})[:-1] + b","
+    return data.startswith(begin) or begin.startswith(data)
+
+
+def _unfit(where: str, why: str) -> ConfigError:
+    return ConfigError(f"{where}: cannot go on from here: {why}; was it made from another input? {START_OVER}")
+
+
+def _formed(line: _Line, *, placed: bool) -> bytes:
+    """The same with its place in it, or without."""
+    if line.placed == placed:
+        return line.data
+    said = msgspec.json.decode(line.data, type=dict[str, msgspec.Raw])
+    begin = {"id": said.pop("id"), "place": line.place} if placed else {"id": said.pop("id")}
+    said.pop("place", None)
+    return msgspec.json.encode({**begin, **said}) + b"\n"
+
+
+def _taken(patch: Stream, begins: Places, place: int) -> _Line:
+    """The answer for *place* in *patch*, which then is not among those that *begins* has."""
+    patch.file.seek(begins[place] - 1)
+    begins[place] = 0
+    line = _parsed(patch.file.readline(), place)
+    assert line is not None
+    return line
+
+
+# -- going on ---------------------------------------------------------------------------------------------------------
+
+
+class ResultFile:
+    """Where answers go: a file that is gone on with or, when it cannot be read back, whatever *stream* is.
+
+    Use it as a context manager. *made* says what the answers are made from. Without *ordered*, answers are written as
+    they are ready. With *retry*, earlier answers that are failures count for nothing.
+    """
+
+    def __init__(self, stream: Stream, made: Note, *, ordered: bool, retry: bool) -> None:
+        self.name, self.ordered = stream.name, ordered
+        self.placed = not ordered
+        """Whether answers have to be written with their places."""
+        self.earlier = Earlier()
+        self._retry = retry
+        self._stream = self._old = stream
+        self._files = contextlib.ExitStack()
+        self._path = Path(os.path.realpath(stream.name))
+        self._note = NoteFile(self._path, self.name, made) if stream.readable else None
+        if self._note is not None:
+            _check_length(self._path, self.name, self._note.new_path, self._beside(".retry.new"))
+        elif retry:
+            raise ConfigError(f"{self.name}: --retry-failed goes on with an --output that is a file on disk")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._files.close()
+
+    @property
+    def kept(self) -> bool:
+        """Whether the same command can go on from here."""
+        return self._note is not None
+
+    async def begin(self, jobs: AsyncIterator[Job]) -> AsyncIterator[Job]:
+        """Find out what is there already; the jobs that are left to do.
+
+        Raises ConfigError, before anything is changed, for a file that holds no answers to these jobs.
+        """
+        if self._note is None:
+            return jobs
+        self._take_over()
+        if os.fstat(self._old.fd).st_size:
+            self._note.compare()
+            jobs = self._note.verified(jobs)
+        else:
+            self._retry = False  # there is nothing to try again
+        if self.ordered and not self._retry:
+            jobs = await self._after_beginning(jobs)
+        else:
+            jobs = self._without_answered(jobs)
+        self._note.write()
+        return jobs
+
+    async def _after_beginning(self, jobs: AsyncIterator[Job]) -> AsyncIterator[Job]:
+        """The jobs behind those that the file answers, in their order."""
+        count = failed = end = 0
+        for line in _in_order(self._old.file, self.name):
+            job = await anext(jobs, None)
+            if job is None or line.id != job.id:
+                why = f"an answer with id {job.id!r:.80} should stand there" if job else "the input has ended"
+                raise _unfit(f"{self.name}:{count + 1}", why)
+            count, failed, end = count + 1, failed + (not line.ok), end + len(line.data)
+        self._old.file.seek(end)
+        if cut := self._old.file.read():
+            job = await anext(jobs, None)
+            if job is None or not _is_beginning(cut, job):
+                raise _unfit(f"{self.name}:{count + 1}", "its last line has no end, and is no beginning of this answer")
+            jobs = _chained(job, jobs)
+        self._old.file.truncate(end)
+        self.earlier = Earlier(count, failed)
+        return jobs
+
+    def _without_answered(self, jobs: AsyncIterator[Job]) -> AsyncIterator[Job]:
+        """The jobs without those that the file answers, or answers well if the others are tried again."""
+        count = failed = end = 0
+        answered = Places("h")  # a hash of the id; below 0 where it is tried again
+        for line in (_in_order if self.ordered else _read)(self._old.file, self.name):
+            counts = line.ok or not self._retry
+            answered[line.place] = _hash(line.id) if counts else -_hash(line.id)
+            count, failed, end = count + counts, failed + (counts and not line.ok), end + len(line.data)
+        self.earlier = Earlier(count, failed)
+        if self._retry:
+            self._stream, self.placed = self._created(".retry"), True
+        else:
+            self._old.file.truncate(end)
+        return _without(jobs, answered, self.name)
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    async def write(self, answer: Answer) -> None:
+        """Write one line. Errors as for `Stream.write`."""
+        await self._stream.write(for_terminal(answer.line) if self._stream.is_terminal else answer.line)
+
+    def answered(self, job: Job) -> None:
+        """Note that *job* and all before it are answered. Call it seldom: each note is a file that is written."""
+        if self._note is not None:
+            self._note.answered(job)
+
+    def finish(self) -> None:
+        """Put what was tried again into the file. Raises PoolError when it cannot be written: the next run does it."""
+        if self._stream is not self._old:
+            self._apply(self._stream)
+
+    def forget(self) -> None:
+        """Leave the file as it was, without what was tried again."""
+        if self._stream is not self._old:
+            Path(self._stream.name).unlink(missing_ok=True)
+            self._stream = self._old
+
+    # -- the patch ----------------------------------------------------------------------------------------------------
+
+    def _take_over(self) -> None:
+        """Do what a killed ``--retry-failed`` has left to do."""
+        left = self._beside(".retry")
+        if not left.exists():
+            return
+        if os.fstat(self._old.fd).st_size == 0:
+            raise ConfigError(
+                f"{left}: a --retry-failed was killed, and {self.name} has gone since; rename it to {self.name} and "
+                "go on with --unordered, or remove it"
+            )
+        with opened(str(left), to_write=True) as patch:
+            self._apply(patch)
+        say(f"{self.name}: took over what a --retry-failed that was killed has left in {left.name}")
+
+    def _apply(self, patch: Stream) -> None:
+        """Put the answers in *patch* into the file, and remove it. What goes wrong leaves both as they were."""
+        path = self._beside(".retry.new")
+        try:
+            path.unlink(missing_ok=True)
+            new = self._created(".retry.new")
+            new.file.writelines(self._patched(patch))
+            new.file.flush()
+            os.fsync(new.fd)
+            path.replace(self._path)
+            _sync(self._path.parent)  # else a power failure may undo this and not what follows
+        except OSError as error:
+            raise PoolError(f"{path}: writing failed: {error.strerror}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        Path(patch.name).unlink()
+        self._stream = self._old = new._replace(name=self.name)
+
+    def _patched(self, patch: Stream) -> Iterator[bytes]:
+        """The lines of the file, those of *patch* in place of failed ones, and then the others of *patch* in order."""
+        begins = Places("q")  # of each in *patch*: 1 more than its offset
+        offset = lines = count = failed = 0
+        placed = not self.ordered
+        for line in _read(patch.file, patch.name):
+            begins[line.place] = offset + 1
+            offset += len(line.data)
+        for line in _read(self._old.file, self.name):
+            lines += 1
+            placed = placed or line.placed
+            again = _taken(patch, begins, line.place) if begins[line.place] else line
+            if again.id != line.id:
+                raise ConfigError(
+                    f"{patch.name}: does not belong to {self.name}: its id for place {line.place} is {again.id!r:.80}, "
+                    f"where {line.id!r:.80} stands there; remove it, or move it away"
+                )
+            if line.ok or again is line:
+                again, count, failed = line, count + 1, failed + (not line.ok)
+            yield _formed(again, placed=placed)
+        for number, place in enumerate(begins, lines + 1):
+            placed = placed or place != number
+            yield _formed(_taken(patch, begins, place), placed=placed)
+        self.earlier = Earlier(count, failed)
+
+    def _beside(self, end: str) -> Path:
+        return self._path.with_name(self._path.name + end)
+
+    def _created(self, end: str) -> Stream:
+        """A file beside it, with its owner and mode."""
+        stream = self._files.enter_context(opened(str(self._beside(end)), to_write=True))
+        old = os.fstat(self._old.fd)
+        with contextlib.suppress(OSError):  # only root gives files away
+            os.fchown(stream.fd, old.st_uid, old.st_gid)
+        os.fchmod(stream.fd, stat.S_IMODE(old.st_mode))
+        return stream
+
+
+def _sync(directory: Path) -> None:
+    """Have what was renamed in *directory* on disk, where the file system can."""
+    with contextlib.suppress(OSError):
+        fd = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+async def _chained(first: Job, rest: AsyncIterator[Job]) -> AsyncIterator[Job]:
+    yield first
+    async for job in rest:
+        yield job
+
+
+async def _without(jobs: AsyncIterator[Job], answered: Places, name: str) -> AsyncIterator[Job]:
+    """Those of the *jobs* that have no answer there, or one that counts for nothing. Raises ConfigError where it has
+    another id, and where the input ends before the answers do.
+    """
+    place = 0
+    async for job in jobs:
+        place = job.place
+        if abs(answered[place]) not in (0, _hash(job.id)):
+            raise _unfit(name, f"the answer with place {place} should have the id {job.id!r:.80}")
+        if answered[place] <= 0:
+            yield job
+    if place < (last := max(answered, default=0)):
+        raise _unfit(name, f"there is an answer with place {last}, and the input ends with place {place}")
+
+
+def _hash(id_: Any) -> int:
+    return 1 + zlib.crc32(msgspec.json.encode(id_)) % 0x7FFF
+
+
+def _check_length(path: Path, name: str, *beside: Path) -> None:
+    """Raise ConfigError where the file system has no room for the names of the files *beside* it."""
+    longest = max(beside, key=lambda beside: len(beside.name))
+    try:
+        longest.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            more = len(longest.name) - len(path.name)
+            raise ConfigError(
+                f"{name}: its name is too long: files beside it need names of {more} characters more. Give a shorter "
+                "--output"
+            ) from error

@@ -1,0 +1,72 @@
+"""What went wrong last, in words: a few entries per pool, in which equal failures are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pool_monitor.metrics.window import LONGEST, SECOND_NS
+from pool_monitor.snapshot import FailureView
+from pool_monitor.snapshot.checks import plain_text
+
+KEPT = 20
+"""Entries per pool. When there are more, the one that was seen longest ago gives way."""
+MESSAGE_MAX = 300
+NAME_MAX = 200
+"""Characters kept of a message, and of an error's, an operation's and a worker's name."""
+ENTRY_BYTES = 512 + (MESSAGE_MAX + 3 * NAME_MAX) * 4
+"""Upper estimate of one entry."""
+
+_Key = tuple[str, str | None, str | None]
+
+
+@dataclass(slots=True)
+class _Entry:
+    worker: str | None = None
+    at_ns: int = 0
+    count: int = 0
+
+
+class LastFailures:
+    """The last failures of *pools*. It holds at most `bytes_for` that many pools."""
+
+    def __init__(self, pools: Iterable[str]) -> None:
+        self._entries: dict[str, dict[_Key, _Entry]] = {pool: {} for pool in pools}
+        """By pool, the entry seen last at the end."""
+
+    @staticmethod
+    def bytes_for(pools: int) -> int:
+        return pools * KEPT * ENTRY_BYTES
+
+    @property
+    def nbytes(self) -> int:
+        return sum(map(len, self._entries.values())) * ENTRY_BYTES
+
+    def note(
+        self, pool: str, error: str, message: object, operation: object, worker: object, at_ns: int, times: int = 1
+    ) -> None:
+        """Count *times* failures of one of the pools. A message or a name that is no text is unknown."""
+        entries = self._entries[pool]
+        key = (_text(error) or "unknown", _text(message, MESSAGE_MAX), _text(operation))
+        entry = entries.pop(key, None)
+        if entry is None:
+            entry = _Entry()
+            if len(entries) == KEPT:
+                del entries[next(iter(entries))]
+        entries[key] = entry
+        entry.worker, entry.at_ns = _text(worker), at_ns
+        entry.count += times
+
+    def of(self, pool: str, now_ns: int) -> tuple[FailureView, ...]:
+        """Those of *pool* that were seen within the longest window, the latest first."""
+        return tuple(
+            FailureView(error, message, operation, entry.worker, (now_ns - entry.at_ns) / SECOND_NS, entry.count)
+            for (error, message, operation), entry in reversed(self._entries[pool].items())
+            if (now_ns - entry.at_ns) / SECOND_NS <= LONGEST.seconds
+        )
+
+
+def _text(value: object, limit: int = NAME_MAX) -> str | None:
+    if not isinstance(value, str):
+        return None
+    return value if len(value) <= limit and value.isascii() else plain_text(value, limit)

@@ -1,0 +1,140 @@
+"""Questions to what is in memory: `Monitor.metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from msgspec.structs import replace
+
+from pool_monitor.errors import ConfigError, UnknownName
+from pool_monitor.metrics import queries
+from pool_monitor.metrics.collector import Collector
+from pool_monitor.metrics.queries import Selection, Span
+from pool_monitor.metrics.recording import Names, Totals
+from pool_monitor.metrics.window import LONGEST, WINDOWS, Window, parse_window
+from pool_monitor.snapshot import ErrorRate, Range, Snapshot, Summary, WorkerView
+
+
+class Metrics:
+    """What was measured within the last hour, in whatever cut is asked for. Times are seconds, ratios from 0 to 1.
+
+    Nothing here blocks or waits; an answer is up to the last call that ended, and immutable. For what is longer ago
+    there is `Monitor.history`. Questions that cannot be answered raise ConfigError (a step, window or time that does
+    not fit, naming what would) or UnknownName (a pool, operation or worker that nothing was measured of).
+    """
+
+    def __init__(self, collector: Collector, snapshot: Callable[[str], Snapshot]) -> None:
+        self._collector = collector
+        self._snapshot = snapshot
+
+    def range(
+        self,
+        start: float | datetime,
+        end: float | datetime | None = None,
+        step: str | float | None = None,
+        *,
+        pool: str | None = None,
+        operation: str | None = None,
+        worker: str | None = None,
+    ) -> Range:
+        """How calls went from *start* to *end* (now, if None), one `Point` per *step* (None: the finest there is).
+
+        Steps of any multiple of 1 s are there for the last minute, of 5 s for the last 5 minutes, of 10 s for 15
+        minutes, of 60 s for an hour; counts, means and percentiles of every step are those of its own calls. Steps
+        begin at multiples of *step*, the first at or before *start*. *pool*, *operation* and *worker* narrow it down.
+        """
+        now_s = self._collector.wall_s()
+        if step is None:
+            first = queries.instant(start, "start")
+            reaching = (window.slot for window in WINDOWS.values() if first > now_s - window.seconds)
+            step = next(reaching, LONGEST.slot)
+        asked = queries.span(start, now_s if end is None else end, step)
+        recorded = self._collector.recorded(self._finest(asked, now_s))
+        selection = Selection(pool, operation, worker)
+        known(recorded.names, selection)
+        return queries.ranged(recorded, asked, selection)
+
+    @property
+    def since(self) -> float:
+        """When measuring began, in seconds since the epoch, by the wall clock as it is set now."""
+        return self._collector.since_s
+
+    def worker(self, worker_id: str, window: str = "5m") -> WorkerView:
+        """One slot by its id, such as ``summarizers-1``: its gauges now, its calls in *window*."""
+        pools = self._snapshot(window).pools.values()
+        for pool in pools:
+            if worker_id in pool.workers:
+                return pool.workers[worker_id]
+        raise _unknown("worker", worker_id, (name for pool in pools for name in pool.workers))
+
+    def error_rates(
+        self, by: str = "operation", window: str = "5m", *, pool: str | None = None
+    ) -> dict[str, ErrorRate]:
+        """How many calls failed in *window*, by ``operation``, ``worker``, ``category`` or ``session_kind``.
+
+        A category's errors are a share of all calls. Operations of one name in several pools are added up, unless
+        *pool* says which one is meant. What saw no call is not in the answer.
+        """
+        block, names = self._collector.block(parse_window(window))
+        known(names, Selection(pool))
+        return queries.error_rates(block, names, by, pool)
+
+    def summary(self, window: str = "15m") -> Summary:
+        """How every pool did in *window*: totals, operations, workers, errors by category, gauges.
+
+        Its ``utilisation`` is the ``busy_ratio`` of a Snapshot of the same window.
+        """
+        chosen = parse_window(window)
+        block, names = self._collector.block(chosen)
+        end = self._collector.wall_s()
+        found = queries.summary(block, names, end - self._collector.covered_seconds(chosen), end)
+        # A Snapshot knows the calls under way, too.
+        busy = {name: pool.busy_ratio for name, pool in self._snapshot(window).pools.items()}
+        pools = {
+            name: replace(pool, utilisation=busy.get(name, pool.utilisation)) for name, pool in found.pools.items()
+        }
+        return replace(found, pools=pools)
+
+    def totals(self) -> Totals:
+        """Everything counted since the monitor was entered, with whole histograms: what exporters are made from."""
+        return self._collector.totals()
+
+    def _finest(self, asked: Span, now_s: float) -> Window:
+        """The window whose slots make up the steps and that reaches back to the first of them, or nearly."""
+        fitting = [
+            window
+            for window in WINDOWS.values()
+            if asked.step % window.slot == 0 and asked.start + asked.step > now_s - window.seconds
+        ]
+        if not fitting:
+            kept = ", ".join(f"{window.slot} s for {window.name}" for window in WINDOWS.values())
+            raise ConfigError(
+                f"range(start={asked.start}, step={asked.step}): memory keeps steps of {kept} (and multiples of them); "
+                "ask for a larger step or a later start, or let [history] keep more and ask monitor.history"
+            )
+        reaches = {window.name: self._collector.reach(window) for window in fitting}
+        for window in fitting:
+            since, everything = reaches[window.name]
+            if everything or since <= asked.start:
+                return window
+        return min(fitting, key=lambda window: reaches[window.name][0])
+
+
+def known(names: Names, selection: Selection) -> None:
+    """Raise UnknownName when *selection* names what there is nothing of."""
+    columns: tuple[tuple[str, str | None, Iterable[Any]], ...] = (
+        ("pool", selection.pool, names.pools),
+        ("operation", selection.operation, (key[1] for key in names.rows)),
+        ("worker", selection.worker, (key[2] for key in names.rows)),
+    )
+    for what, asked, there in columns:
+        if asked is not None and asked not in (found := set(there)):
+            raise _unknown(what, asked, found)
+
+
+def _unknown(what: str, asked: str, there: Iterable[str | None]) -> UnknownName:
+    found = sorted({name for name in there if name is not None})
+    shown = ", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
+    return UnknownName(f"nothing has been measured of {what} {asked!r}; there is {shown or 'nothing yet'}")

@@ -1,0 +1,253 @@
+"""From windows to the values of a Snapshot: rows are added up per operation and per worker, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from pool_monitor.metrics.block import CHUNK
+from pool_monitor.metrics.call_stats import Grouped, busy_share, call_fields
+from pool_monitor.metrics.failed_calls import FailedCalls
+from pool_monitor.metrics.fold import (
+    BUSY,
+    DEATHS,
+    DISTRIBUTIONS,
+    GAUGES,
+    OUTCOMES,
+    SAMPLED,
+    SAMPLES,
+    SUMS,
+    TALLIES,
+)
+from pool_monitor.metrics.histogram import Ints, bars
+from pool_monitor.metrics.occurrences import Occurrences
+from pool_monitor.metrics.recording import Totals
+from pool_monitor.metrics.series import Grouping, Layout, Names, Registry
+from pool_monitor.metrics.window import SECOND_NS, Window, Windows
+from pool_monitor.snapshot import (
+    Bar,
+    CallStats,
+    FailureView,
+    OperationView,
+    PoolDetail,
+    PoolView,
+    Trend,
+    WorkerView,
+)
+
+_ROWS_AT_ONCE = 64
+
+
+class WorkerStats(Struct, frozen=True, kw_only=True):
+    """One slot's calls in the window."""
+
+    calls: CallStats
+    busy_seconds: float = 0.0
+    """Time spent executing by the calls that ended in the window, however they ended."""
+    last_error: str | None = None
+    last_error_age: float | None = None
+
+
+class PoolStats(Struct, frozen=True, kw_only=True):
+    """What was measured of one pool in one window: all of a PoolDetail that is not a gauge."""
+
+    covered_seconds: float
+    total: CallStats
+    histogram: tuple[Bar, ...]
+    trend: Trend
+    deaths: int
+    last_death: str | None
+    failures: tuple[FailureView, ...]
+    size: float | None
+    """Mean of the workers wanted, sampled; None: not sampled yet."""
+    operations: dict[str, OperationView]
+    """Every operation called within the longest window, by name."""
+    workers: dict[str, WorkerStats]
+    """Every slot that calls ended on or that something went wrong on, by id."""
+
+
+def pool_stats(
+    windows: Windows,
+    window: Window,
+    layout: Layout,
+    trend: Trend,
+    sums: Ints,
+    last_death: str | None,
+    failures: tuple[FailureView, ...],
+    covered_s: float,
+    last_errors: dict[str, tuple[str, float]],
+) -> PoolStats:
+    """One pool in *window*, which covers *covered_s* seconds.
+
+    *sums* are those of the pool (`pool_monitor.metrics.fold`), *last_death* is what the last worker died of,
+    *failures* what went wrong last. *last_errors* has the text and the age in seconds of what last went wrong, by slot.
+    """
+    deaths = int(sums[DEATHS])
+    operations, workers = layout.operations, layout.workers
+    by_operation, by_worker = added_up(windows, window, layout.rows, operations, workers)
+    total = by_operation._replace(
+        counts=by_operation.counts.sum(axis=0, keepdims=True, dtype=np.int32),
+        tallies=by_operation.tallies.sum(axis=0, keepdims=True),
+        maxima=by_operation.maxima.max(axis=0, keepdims=True),
+    )
+    parts = (total, by_operation, by_worker)
+    every = Grouped(
+        counts=np.concatenate([part.counts for part in parts]),
+        tallies=np.concatenate([part.tallies for part in parts]),
+        maxima=np.concatenate([part.maxima for part in parts]),
+        first=total.first,
+    )
+    fields = call_fields(every, [covered_s] * len(every.tallies))
+    of_operation, of_worker = fields[1 : 1 + len(operations.names)], fields[1 + len(operations.names) :]
+    known = {group for group, used in zip(operations.groups, windows.used()[layout.rows].tolist(), strict=True) if used}
+    busy_ns = by_worker.tallies[:, BUSY].tolist()
+    return PoolStats(
+        covered_seconds=covered_s,
+        total=CallStats(**fields[0]),
+        histogram=bars(total.counts[0, 0], total.first),
+        trend=trend,
+        deaths=deaths,
+        last_death=last_death if deaths else None,
+        failures=failures,
+        size=float(sums[SAMPLED][GAUGES.index("size")] / sums[SAMPLES]) if sums[SAMPLES] else None,
+        operations={
+            name: OperationView(operation=name, **values)
+            for group, (name, values) in enumerate(zip(operations.names, of_operation, strict=True))
+            if group in known
+        },
+        workers=_with_errors(
+            {
+                name: WorkerStats(calls=CallStats(**values), busy_seconds=busy / 1e9)
+                for name, values, busy in zip(workers.names, of_worker, busy_ns, strict=True)
+            },
+            last_errors,
+            covered_s,
+        ),
+    )
+
+
+def _with_errors(
+    workers: dict[str, WorkerStats], last_errors: dict[str, tuple[str, float]], covered_s: float
+) -> dict[str, WorkerStats]:
+    for name, (text, age_s) in last_errors.items():
+        worker = workers.get(name) or _without_calls(covered_s)
+        workers[name] = msgspec.structs.replace(worker, last_error=text, last_error_age=age_s)
+    return workers
+
+
+def _without_calls(covered_s: float) -> WorkerStats:
+    return WorkerStats(calls=CallStats(rate=0.0 if covered_s else None))
+
+
+def detail(status: PoolView, workers: Iterable[WorkerView], stats: PoolStats) -> PoolDetail:
+    """A pool's gauges and what was measured of it, in one.
+
+    *workers* are the slots there are, with their gauges: a slot without calls gets empty statistics, and calls of a
+    slot that is gone stay in the pool's totals only.
+    """
+    workers = list(workers)
+    busy_s = {name: worker.busy_seconds for name, worker in stats.workers.items()}
+    busy_s |= {worker.id: _busy_seconds(worker, stats) for worker in workers}
+    return PoolDetail(
+        **msgspec.structs.asdict(status),
+        busy_ratio=busy_share(
+            busy_s.values(), status.size if stats.size is None else stats.size, stats.covered_seconds
+        ),
+        total=stats.total,
+        histogram=stats.histogram,
+        trend=stats.trend,
+        deaths=stats.deaths,
+        last_death=stats.last_death,
+        failures=stats.failures,
+        operations=stats.operations,
+        workers={worker.id: _measured(worker, stats) for worker in workers},
+    )
+
+
+def _measured(worker: WorkerView, stats: PoolStats) -> WorkerView:
+    covered_s = stats.covered_seconds
+    measured = stats.workers.get(worker.id) or _without_calls(covered_s)
+    return msgspec.structs.replace(
+        worker,
+        **msgspec.structs.asdict(measured.calls),
+        busy_ratio=busy_share([_busy_seconds(worker, stats)], 1, covered_s),
+        last_error=measured.last_error,
+        last_error_age=measured.last_error_age,
+    )
+
+
+def _busy_seconds(worker: WorkerView, stats: PoolStats) -> float:
+    """What a slot spent executing: the calls that ended, and the one under way."""
+    measured = stats.workers.get(worker.id)
+    ended_s = measured.busy_seconds if measured is not None else 0.0
+    if worker.state != "busy":
+        return ended_s
+    under_way_s = worker.state_age if worker.call_age is None else worker.call_age
+    return ended_s + min(under_way_s, stats.covered_seconds)
+
+
+def added_up(windows: Windows, window: Window, rows: NDArray[np.intp], *groupings: Grouping) -> list[Grouped]:
+    """What *window* has of *rows*, added up by each of *groupings*."""
+    store, pages, opened = windows[window], windows.pages, windows.open
+    span = pages.span(rows)
+    tallies = store.running.tallies[rows] + opened.sums.tallies[rows]
+    maxima = np.maximum(store.highest().maxima[rows], opened.highest.maxima[rows])
+    found = [_by_group(tallies, maxima, span, grouping) for grouping in groupings]
+    # Some rows at a time, because the histograms of all of them are megabytes, which the system has to find anew at
+    # every look; and row by row, because np.add.at and np.add.reduceat take over ten times as long on wide rows.
+    for at in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[at : at + _ROWS_AT_ONCE]
+        dense = pages.dense(store.running.counts, some, span)
+        dense += pages.dense(opened.sums.counts, some, span)
+        for grouping, grouped in zip(groupings, found, strict=True):
+            counts = grouped.counts
+            for row, group in zip(dense, grouping.groups[at : at + _ROWS_AT_ONCE], strict=True):
+                if group >= 0:
+                    counts[group] += row
+    return found
+
+
+def _by_group(tallies: Ints, maxima: Ints, span: slice, grouping: Grouping) -> Grouped:
+    """Sums and maxima of rows per group, and the histograms still empty."""
+    groups = np.array(grouping.groups, np.intp)
+    grouped = Grouped(
+        counts=np.zeros((len(grouping.names), len(DISTRIBUTIONS), (span.stop - span.start) * CHUNK), np.int32),
+        tallies=np.zeros((len(grouping.names), TALLIES), np.int64),
+        maxima=np.zeros((len(grouping.names), len(DISTRIBUTIONS)), np.int64),
+        first=span.start * CHUNK,
+    )
+    np.add.at(grouped.tallies, groups[groups >= 0], tallies[groups >= 0])
+    np.maximum.at(grouped.maxima, groups[groups >= 0], maxima[groups >= 0])
+    return grouped
+
+
+# -- since the beginning ----------------------------------------------------------------------------------------------
+
+
+def totals(
+    windows: Windows, registry: Registry, failed: FailedCalls, occurred: Occurrences,
+    *, since_s: float, at_s: float, drift_s: float,
+) -> Totals:  # fmt: skip
+    """Everything counted from *since_s* to *at_s*. *drift_s* is how far the wall clock is ahead of the collector's."""
+    sums, opened, pages, names = windows.totals, windows.open.sums, windows.pages, registry.names()
+    rows = np.array(registry.rows(), np.intp)
+    span = pages.span(rows)
+    tallies = sums.tallies[rows] + opened.tallies[rows]
+    return Totals(
+        since=since_s,
+        at=at_s,
+        names=Names(tuple(names.rows[row] for row in rows), names.pools),
+        outcomes=tallies[:, : len(OUTCOMES)],
+        sums=tallies[:, SUMS],
+        counts=pages.dense(sums.counts, rows, span) + pages.dense(opened.counts, rows, span),
+        first=span.start * CHUNK,
+        pool_sums=sums.pool_sums + opened.pool_sums,
+        busy=tallies[:, BUSY],
+        born=np.maximum(np.array(registry.born_ns)[rows] / SECOND_NS + drift_s, since_s),
+        failures=failed.totals(since_s, drift_s),
+        occurrences=occurred.counters.copy(),
+    )

@@ -1,0 +1,283 @@
+"""Answers to questions about what was recorded, whatever its age: pure functions from blocks to values."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pool_monitor.errors import ConfigError
+from pool_monitor.events import SESSION_KINDS
+from pool_monitor.metrics.block import Block
+from pool_monitor.metrics.call_stats import busy_share, fields_of
+from pool_monitor.metrics.fold import (
+    ACCEPTED,
+    BUSY,
+    BY_CATEGORY,
+    CATEGORIES,
+    DEATHS,
+    FAILED,
+    GAUGES,
+    MEASURED,
+    OUTCOMES,
+    PEAKED,
+    PEAKS,
+    POOL_SUMS,
+    SAMPLED,
+    SAMPLES,
+    by_session_kind,
+)
+from pool_monitor.metrics.histogram import Ints
+from pool_monitor.metrics.recording import Part, Recorded
+from pool_monitor.metrics.series import Key, Names
+from pool_monitor.snapshot import CallStats, ErrorRate, OperationView, Point, PoolSummary, Range, Summary
+
+POINTS = 4000
+"""Most points of a range."""
+INSTANT_LIMIT = 6 * 10**10
+"""Most seconds from the epoch, back or ahead, that are a time: what a datetime of any time zone can say."""
+BY = ("operation", "worker", "category", "session_kind")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604_800}
+
+
+class Span(NamedTuple):
+    """Whole steps of time, in seconds since the epoch."""
+
+    start: int
+    end: int
+    step: int
+
+    @property
+    def steps(self) -> int:
+        return (self.end - self.start) // self.step
+
+
+class Selection(NamedTuple):
+    """Which calls a question is about; None: whichever."""
+
+    pool: str | None = None
+    operation: str | None = None
+    worker: str | None = None
+
+    def rows(self, names: Names) -> NDArray[np.bool_]:
+        """Of every row: whether it is meant."""
+        wanted = [
+            all(asked is None or asked == name for asked, name in zip(self, key, strict=True)) for key in names.rows
+        ]
+        return np.array(wanted, np.bool_)
+
+
+# -- questions ----------------------------------------------------------------------------------------------------
+
+
+def seconds_of(text: Any, what: str = "step") -> int:
+    """A length of time in whole seconds, from ``"10s"``, ``"5m"``, ``"1h"``, ``"7d"``, ``"2w"`` or a number of seconds.
+
+    Raises ConfigError for anything else, and for less than a second.
+    """
+    seconds = math.nan
+    if isinstance(text, str):
+        number, unit = (text, "s") if text.isdecimal() else (text[:-1], text[-1:])
+        if number.isdecimal() and unit in _UNITS:
+            seconds = float(number) * _UNITS[unit]
+    elif isinstance(text, int | float) and not isinstance(text, bool):
+        seconds = float(text)
+    if not (1 <= seconds < 1e10 and seconds.is_integer()):
+        raise ConfigError(f"{what}={text!r}: needs whole seconds, at least one: such as 10, '10s', '5m', '7d' or '2w'")
+    return int(seconds)
+
+
+def span(start: Any, end: Any, step: Any, limit: int | None = POINTS) -> Span:
+    """Whole steps that hold everything from *start* to *end*, cut at multiples of *step*.
+
+    Times are seconds since the epoch, or datetimes that know their time zone. Raises ConfigError for what is no time,
+    for an end not after the start, and for more than *limit* steps.
+    """
+    seconds = seconds_of(step)
+    first, last = instant(start, "start"), instant(end, "end")
+    if last <= first:
+        raise ConfigError(f"range(start={start!r}, end={end!r}): needs an end after the start")
+    found = Span(math.floor(first / seconds) * seconds, math.ceil(last / seconds) * seconds, seconds)
+    if limit is not None and found.steps > limit:
+        raise ConfigError(
+            f"range(..., step={step!r}) would have {found.steps:,} points, more than {limit:,}; "
+            f"ask for a step of at least {math.ceil((last - first) / (limit - 1))} s, or for less time"
+        )
+    return found
+
+
+def instant(when: Any, what: str) -> float:
+    """A moment in seconds since the epoch, from that or a datetime with a zone; ConfigError for anything else."""
+    if isinstance(when, datetime):
+        if when.tzinfo is None:
+            raise ConfigError(f"{what}={when!r}: needs a time zone, such as datetime.now(timezone.utc)")
+        return when.timestamp()
+    if isinstance(when, int | float) and not isinstance(when, bool) and abs(when) <= INSTANT_LIMIT:
+        return float(when)
+    raise ConfigError(f"{what}={when!r}: needs seconds since the epoch, such as time.time(), or a datetime")
+
+
+# -- answers ------------------------------------------------------------------------------------------------------
+
+
+def ranged(recorded: Recorded, asked: Span, selection: Selection) -> Range:
+    """How the calls of *selection* went, step by step."""
+    step_of = [(part.start - asked.start) // asked.step for part in recorded.parts]
+    inside = [(part, step) for part, step in zip(recorded.parts, step_of, strict=True) if 0 <= step < asked.steps]
+    wanted = selection.rows(recorded.names)
+    chosen = [number for number, name in enumerate(recorded.names.pools) if selection.pool in (None, name)]
+    pools = _pools([(part.block, step) for part, step in inside], asked.steps, chosen)
+    of_pools = selection.operation is None and selection.worker is None
+    covered_s = pools.covered_s()
+    calls = fields_of([(part.block, np.where(wanted, step, -1)) for part, step in inside], asked.steps, covered_s)
+    return Range(
+        start=float(asked.start),
+        end=float(asked.end),
+        step=float(asked.step),
+        pool=selection.pool,
+        operation=selection.operation,
+        worker=selection.worker,
+        points=tuple(
+            Point(
+                start=float(asked.start + step * asked.step),
+                covered_seconds=covered_s[step],
+                **fields,
+                **(pools.gauges(step) if of_pools else {}),
+            )
+            for step, fields in enumerate(calls)
+        ),
+    )
+
+
+def error_rates(block: Block, names: Names, by: str, pool: str | None = None) -> dict[str, ErrorRate]:
+    """How many calls failed, by what. Raises ConfigError when *by* is none of `BY`."""
+    if by in ("operation", "worker"):
+        at = BY.index(by) + 1
+        found: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(len(OUTCOMES), np.int64))
+        for row, tallies in zip(block.rows.tolist(), block.tallies, strict=True):
+            name = names.rows[row][at]
+            if name is not None and pool in (None, names.rows[row][0]):
+                found[name] += tallies[: len(OUTCOMES)]
+        return {name: _error_rate(found[name]) for name in sorted(found)}
+    if by not in BY:
+        raise ConfigError(f"error_rates(by={by!r}): choose one of {', '.join(BY)}")
+    chosen = [pool in (None, names.pools[number]) for number in block.pools.tolist()]
+    sums = block.pool_sums[chosen].sum(axis=0)
+    return _by_category(sums) if by == "category" else _by_session_kind(sums)
+
+
+def summary(block: Block, names: Names, start: float, end: float) -> Summary:
+    """How every pool did, in everything counted in *block*; *start* and *end* are when that was."""
+    pools = [names.pools[number] for number in block.pools.tolist()]
+    calls = Recorded(names, [Part(0, 0, block)]).by([pool for pool, _operation, _worker in names.rows], pools)
+    return Summary(
+        start=start,
+        end=end,
+        pools={
+            name: _pool_summary(_pools([(block, 0)], 1, [number]), calls[name])
+            for number, name in zip(block.pools.tolist(), pools, strict=True)
+        },
+    )
+
+
+def _pool_summary(pools: _Pools, calls: Recorded) -> PoolSummary:
+    covered_s, sums = pools.covered_s()[0], pools.sums[0]
+    total = _stats(calls, covered_s, lambda _key: "total")
+    operations = _stats(calls, covered_s, lambda key: key[1])
+    workers = _stats(calls, covered_s, lambda key: key[2])
+    busy_s = {name: busy for name, (_fields, busy) in operations.items()}
+    busy_of_workers = [busy for _fields, busy in workers.values()]
+    gauges = pools.gauges(0)
+    return PoolSummary(
+        covered_seconds=covered_s,
+        total=CallStats(**total["total"][0]) if total else CallStats(rate=0.0 if covered_s else None),
+        operations={
+            name: OperationView(operation=name, **operations[name][0])
+            for name in sorted(operations, key=lambda name: (-busy_s[name], name))
+        },
+        workers={name: CallStats(**fields) for name, (fields, _busy) in workers.items()},
+        by_category=_by_category(sums),
+        by_session_kind=_by_session_kind(sums),
+        busy_seconds=sum(busy_s.values()),
+        utilisation=busy_share(busy_of_workers, gauges["size"], covered_s),
+        **gauges,
+    )
+
+
+def _stats(
+    calls: Recorded, covered_s: float, name_of: Callable[[Key], str | None]
+) -> dict[str, tuple[dict[str, Any], float]]:
+    """The fields of a `CallStats` and the seconds on workers, of the rows under each name."""
+    used = {row for part in calls.parts for row in part.block.rows.tolist()}
+    called: dict[str, int] = {}
+    group = np.full(len(calls.names.rows), -1)
+    for row in sorted(used):
+        name = name_of(calls.names.rows[row])
+        if name is not None:
+            group[row] = called.setdefault(name, len(called))
+    busy_ns = np.zeros(len(called) + 1, np.int64)  # the last one takes what is left out
+    for part in calls.parts:
+        np.add.at(busy_ns, group[part.block.rows], part.block.tallies[:, BUSY])
+    fields = fields_of([(part.block, group) for part in calls.parts], len(called), [covered_s] * len(called))
+    return {name: (fields[at], float(busy_ns[at] / 1e9)) for name, at in sorted(called.items())}
+
+
+class _Pools(NamedTuple):
+    """What is counted by pool, per group: each group holds all pools of a selection."""
+
+    sums: Ints
+    peaks: Ints
+    """The highest of any pool."""
+    pools: int
+    """How many those are."""
+
+    def covered_s(self) -> list[float]:
+        """Seconds measured, per group."""
+        seconds: list[float] = (self.sums[:, MEASURED] / self.pools / 1e9).tolist()
+        return seconds
+
+    def gauges(self, group: int) -> dict[str, Any]:
+        """The fields of a `Point` that are no calls."""
+        sums, peaks = self.sums[group].tolist(), self.peaks[group].tolist()
+        samples = sums[SAMPLES] / self.pools
+        mean = {gauge: total / samples if samples else None for gauge, total in zip(GAUGES, sums[SAMPLED], strict=True)}
+        # Two pools need not have been at their highest at one time.
+        known = samples and self.pools == 1
+        highest = {f"{gauge}_max": peak if known else None for gauge, peak in zip(PEAKED, peaks, strict=True)}
+        return {"deaths": sums[DEATHS], **{gauge: mean[gauge] for gauge in ("size", "busy", "waiting")}, **highest}
+
+
+def _pools(parts: Iterable[tuple[Block, int]], groups: int, chosen: list[int]) -> _Pools:
+    """What the *chosen* pools add to each group."""
+    sums = np.zeros((groups, POOL_SUMS), np.int64)
+    peaks = np.zeros((groups, PEAKS), np.int64)
+    for block, group in parts:
+        some = np.isin(block.pools, chosen)
+        sums[group] += block.pool_sums[some].sum(axis=0)
+        peaks[group] = np.maximum(peaks[group], block.pool_peaks[some].max(axis=0, initial=0))
+    return _Pools(sums, peaks, max(len(chosen), 1))
+
+
+def _error_rate(outcomes: Ints) -> ErrorRate:
+    errors = int(outcomes[FAILED].sum())
+    return _rate(int(outcomes[ACCEPTED].sum()), errors)
+
+
+def _rate(calls: int, errors: int) -> ErrorRate:
+    return ErrorRate(calls=calls, errors=errors, error_ratio=errors / calls if calls else None)
+
+
+def _by_category(sums: Ints) -> dict[str, ErrorRate]:
+    calls = sum(rate.calls for rate in _by_session_kind(sums).values())
+    errors = dict(zip(CATEGORIES, sums[BY_CATEGORY].tolist(), strict=True))
+    return {name: _rate(calls, errors[name]) for name in sorted(errors, key=lambda name: -errors[name]) if errors[name]}
+
+
+def _by_session_kind(sums: Ints) -> dict[str, ErrorRate]:
+    outcomes = by_session_kind(sums)
+    return {kind: _error_rate(row) for kind, row in zip(SESSION_KINDS, outcomes, strict=True) if row.any()}

@@ -1,0 +1,139 @@
+"""What is told of a call, as events: its start, its hand-over, its one end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pool_monitor import events
+from pool_monitor.errors import OperationError, PoolError, Rejected
+from pool_monitor.events import ABSENT, SESSION_KINDS
+from pool_monitor.pool.call import Call
+from pool_monitor.pool.transport.base import CallTimes
+from pool_monitor.pool.worker import Worker
+from pool_monitor.telemetry import FAILURES, Record
+
+_RECORDS = 1000  # operations of a worker whose record is kept: more than targets have, were names not to end
+
+_START = events.OPERATION_START.event
+_STOP = events.OPERATION_STOP.event
+_EXCEPTION = events.OPERATION_EXCEPTION.event
+_REJECT = events.QUEUE_REJECT.event
+_RETRY = events.POOL_RETRY.event
+_CHECKOUT = events.WORKER_CHECKOUT.event
+_CHECKIN = events.WORKER_CHECKIN.event
+
+
+def started(pool: str, call: Call, waiting: int, system_ns: int) -> None:
+    """A caller asked for it, and is here."""
+    skip = _START.skip
+    if skip is not None and skip():
+        return
+    measurements = {"system_time": system_ns, "monotonic_time": call.started_ns, "waiting": waiting}
+    _START.emit_all(measurements, _about(pool, call))
+
+
+def checked_out(pool: str, call: Call, worker: Worker, waiting: int, relative_ns: int) -> None:
+    """It was handed to a worker."""
+    skip = _CHECKOUT.skip
+    if skip is not None and skip():
+        return
+    measurements = {"queue_duration": call.queue_ns or 0, "relative_duration": relative_ns, "waiting": waiting}
+    call.inside(_CHECKOUT.emit_all)(measurements, {**_about(pool, call), "worker": worker.id})
+
+
+def checked_in(pool: str, call: Call, worker: Worker, now_ns: int) -> None:
+    """The worker is done with it."""
+    skip = _CHECKIN.skip
+    if skip is not None and skip():
+        return
+    call.inside(_CHECKIN.emit_all)({"duration": now_ns - call.sent_ns}, {**_about(pool, call), "worker": worker.id})
+
+
+def retried(pool: str, call: Call, error: PoolError, pause: float) -> None:
+    """It is to be sent again."""
+    measurements = {"attempt": call.attempts, "pause_duration": round(pause * 1e9)}
+    call.inside(_RETRY.emit)(measurements, {**_about(pool, call), "category": error.category, "reason": str(error)})
+
+
+def ended(pool: str, call: Call, error: BaseException | None, times: CallTimes | None, now_ns: int) -> None:
+    """It has ended. A call that ended well was on a worker; ask whether anybody listens before telling its end."""
+    if error is not None:
+        _failed(pool, call, error, times, now_ns)
+        return
+    skip = _STOP.skip
+    if skip is not None and skip():
+        return
+    series = _STOP.series
+    if series is not None:
+        worker = call.worker
+        assert worker is not None
+        # Kept beside the worker, which is in the caches already: looking them up in `series`, by a tuple of four, costs
+        # half as much again as all the rest, and several times as much in a service with better things in its caches.
+        if worker.records_of is not series:
+            worker.records_of, worker.records = series, {kind: {} for kind in SESSION_KINDS}
+        records = worker.records[call.session_kind]
+        try:
+            record = records.get(call.operation)
+            if record is None:
+                if len(records) >= _RECORDS:
+                    records.clear()
+                record = records[call.operation] = series[pool, call.operation, worker.id, call.session_kind]
+            record(now_ns - call.started_ns, call.queue_ns, ABSENT if times is None else times.execution_ns)
+        except FAILURES as failure:
+            series.failed(failure)
+    if _STOP.mapped:
+        call.inside(_STOP.emit_mapped)(_measured(call, now_ns, times), _about(pool, call, on_worker=True))
+
+
+def records_of(worker: Worker) -> Mapping[str, Record] | None:
+    """By operation, the records of calls without a session that end well at *worker*, if nothing else is to be told of
+    them. Good until an event is told: any may have its handlers bound anew.
+    """
+    series = _STOP.series
+    if series is None or worker.records_of is not series or _STOP.mapped or _STOP.skip is not None:
+        return None
+    return worker.records["none"]
+
+
+def _failed(pool: str, call: Call, error: BaseException, times: CallTimes | None, now_ns: int) -> None:
+    measurements = _measured(call, now_ns, times)
+    if isinstance(error, Rejected) and _REJECT.on:
+        call.inside(_REJECT.emit)(
+            {"queue_duration": measurements["queue_duration"], "waiting": error.waiting},
+            {**_about(pool, call), "reason": error.reason},
+        )
+    if _EXCEPTION.on:
+        outcome = error.outcome if isinstance(error, PoolError) else "cancelled"
+        about = _about(pool, call, on_worker=True)
+        about["kind"] = "cancelled" if outcome == "cancelled" else "error"
+        about["outcome"] = outcome
+        about["category"] = error.category if isinstance(error, PoolError) else "cancelled"
+        about["error"] = error.type_name if isinstance(error, OperationError) else type(error).__name__
+        about["reason"] = str(error) or type(error).__name__
+        call.inside(_EXCEPTION.emit)(measurements, about)
+
+
+def _about(pool: str, call: Call, *, on_worker: bool = False) -> dict[str, Any]:
+    about: dict[str, Any] = {"pool": pool, "operation": call.operation, "call_id": call.id}
+    about["session_kind"] = call.session_kind
+    if call.options.session is not None:
+        about["session"] = call.options.session
+    if on_worker and call.worker is not None:
+        about["worker"] = call.worker.id
+    return about
+
+
+def _measured(call: Call, now_ns: int, times: CallTimes | None) -> dict[str, int]:
+    """The measurements of a call that ends now."""
+    duration = now_ns - call.started_ns
+    queue = duration if call.queue_ns is None else call.queue_ns
+    measurements = {"duration": duration, "queue_duration": queue, "attempts": call.attempts}
+    if times is not None:
+        measurements["execution_duration"] = times.execution_ns
+        measurements["transport_duration"] = max(0, duration - queue - times.execution_ns)
+        if times.cpu_ns is not None:
+            measurements["cpu_duration"] = times.cpu_ns
+        if times.rss_growth is not None:
+            measurements["rss_growth"] = times.rss_growth
+    return measurements

@@ -1,0 +1,88 @@
+"""The deadlines of calls, on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pool_monitor.pool.policy.deadline_wheel import DeadlineWheel, end_of_tick
+
+if TYPE_CHECKING:
+    from pool_monitor.pool.call import Call
+
+_AT_ONCE = 500  # calls, in one turn of the event loop
+
+
+class CallDeadlines:
+    """Calls *expired* with the calls that are due, oldest first. Two timers of the event loop serve all of them: one
+    for a wheel, and one for those whose deadlines come in the order in which they are added. The latter cost less. A
+    deadline is reported up to a tick late, never early.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[list[Call]], None]) -> None:
+        self._loop, self._expired = loop, expired
+        self._wheel: DeadlineWheel[Call] = DeadlineWheel()
+        self._wheel_timer: asyncio.TimerHandle | None = None
+        self._wake_at = math.inf  # when that is due
+        self.in_order: dict[int, Call] = {}  # by id; an entry may be taken out without a word
+        self._order_timer: asyncio.TimerHandle | None = None  # due with the first of them, or before
+
+    def add(self, call: Call, deadline: float) -> None:
+        """Note *call*, due at *deadline* (the loop's clock)."""
+        call.tick = self._wheel.add(call, deadline)
+        if deadline < self._wake_at:
+            self._set()
+
+    def add_last(self, call: Call) -> None:
+        """Note *call*, due at its own deadline, which is not before that of any other that was added like this."""
+        self.in_order[call.id] = call
+        if self._order_timer is None:
+            self._order_timer = self._loop.call_at(end_of_tick(call.deadline), self._ring_in_order)
+
+    def remove(self, call: Call) -> None:
+        """Forget *call*, if it is still noted."""
+        if call.tick:
+            self._wheel.remove(call, call.tick)
+        else:
+            self.in_order.pop(call.id, None)
+
+    def close(self) -> None:
+        """Nothing is called any more."""
+        for timer in (self._wheel_timer, self._order_timer):
+            if timer is not None:
+                timer.cancel()
+        self._wheel_timer = self._order_timer = None
+
+    def _set(self) -> None:
+        if self._wheel_timer is not None:
+            self._wheel_timer.cancel()
+            self._wheel_timer = None
+        next_at = self._wheel.next_at()
+        self._wake_at = math.inf if next_at is None else next_at
+        if next_at is not None:
+            self._wheel_timer = self._loop.call_at(next_at, self._ring)
+
+    def _ring(self) -> None:
+        self._tell(self._wheel.expired(self._loop.time()))
+        self._set()
+
+    def _ring_in_order(self) -> None:
+        now, due, following = self._loop.time(), [], None
+        for call in self.in_order.values():
+            if call.deadline > now:
+                following = call
+                break
+            due.append(call)
+        for call in due:
+            del self.in_order[call.id]
+        at = None if following is None else end_of_tick(following.deadline)
+        self._order_timer = None if at is None else self._loop.call_at(at, self._ring_in_order)
+        self._tell(due)
+
+    def _tell(self, due: list[Call]) -> None:
+        """However many are due at once, the event loop is not held for long."""
+        if len(due) > _AT_ONCE:
+            self._loop.call_soon(self._tell, due[_AT_ONCE:])
+        self._expired([call for call in due[:_AT_ONCE] if not call.done])

@@ -1,0 +1,179 @@
+"""The tables: who works, on what, and how long it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pool_monitor.snapshot import CallStats, Distribution, OperationView, PoolDetail, WorkerState, WorkerView
+from pool_monitor.view import chart
+from pool_monitor.view import format as fmt
+from pool_monitor.view.notices import SYMBOLS, Notice, in_short
+from pool_monitor.view.table import Column, Row, number
+from pool_monitor.view.text import Meaning, Span, clean, cut, cut_middle, cut_words, width
+
+STATES: dict[WorkerState, tuple[str, Meaning]] = {
+    "busy": ("● busy", "plain"),
+    "ready": ("○ idle", "dim"),
+    "initializing": ("◐ starting", "warn"),
+    "degraded": ("▲ degraded", "warn"),
+    "terminating": ("◌ draining", "dim"),
+    "terminated": ("✖ dead", "bad"),
+}
+"""Symbol, word and meaning of every worker state."""
+
+_BUSY_BAR = 6
+_PERCENT = 5
+_MUCH = 1000
+"""Cells, where there are as many as wanted."""
+
+
+def _state(worker: WorkerView) -> Span:
+    return Span(*STATES[worker.state])
+
+
+def _busy_share(worker: WorkerView, cells: int = _PERCENT) -> Span:
+    """In percent, and as a bar where there is room for one."""
+    share = worker.busy_ratio
+    bar = f"{chart.bar(share or 0.0, _BUSY_BAR)} " if cells > _BUSY_BAR + _PERCENT else ""
+    return Span(f"{bar}{fmt.ratio(share):>{_PERCENT}}", "dim" if share is None else "data")
+
+
+def error_in_words(worker: WorkerView, cells: int = _MUCH) -> str:
+    """A worker's last error and how long ago that was, in at most *cells* cells: rather less of what it was than
+    nothing of when. Empty when there was none.
+    """
+    if worker.last_error is None:
+        return ""
+    text, ago = clean(worker.last_error), f" {fmt.whole_age(worker.last_error_age or 0.0)}"
+    if width(text + ago) + 4 <= cells:
+        return f"{text}{ago} ago"
+    return cut(text, cells - len(ago)) + ago
+
+
+def _last_error(worker: WorkerView, cells: int = _MUCH) -> Span:
+    return Span(error_in_words(worker, cells), "dim")
+
+
+WORKERS: tuple[Column[WorkerView], ...] = (
+    Column("WORKER", lambda worker: clean(worker.id), 10, "left", grow=6, keep_end=True),
+    Column("STATE", _state, 10, "left"),
+    Column("OPERATION", lambda worker: clean(worker.operation or ""), 11, "left", grow=9),
+    Column("FOR", lambda worker: fmt.age(worker.state_age if worker.call_age is None else worker.call_age), 6),
+    Column("CALLS", lambda worker: number(fmt.count(worker.calls)), 5),
+    Column("ERR", lambda worker: number(fmt.count(worker.errors)), 5),
+    Column("BUSY", _busy_share, _PERCENT, grow=_BUSY_BAR + 1, within=_busy_share),
+    Column("p95", lambda worker: number(fmt.percentile(worker.latency.p95, worker.latency.count)), 6),
+    Column("RESTARTS", lambda worker: number(fmt.count(worker.restarts)), 8),
+    Column("LAST ERROR", _last_error, 23, "left", grow=27, within=_last_error),
+    Column("RSS", lambda worker: number(fmt.size(worker.rss)), 6),
+    Column("PID", lambda worker: number(fmt.UNKNOWN if worker.pid is None else str(worker.pid)), 8),
+    Column("p99", lambda worker: number(fmt.percentile(worker.latency.p99, worker.latency.count)), 6),
+    Column("TIMEOUTS", lambda worker: number(fmt.count(worker.timeouts)), 8),
+    Column("AGE", lambda worker: number(fmt.age(worker.age)), 6),
+)
+
+
+def how_calls_went(stats: Callable[[Row], CallStats]) -> tuple[Column[Row], ...]:
+    """The columns of a `CallStats`, which *stats* finds in a row."""
+
+    def percentile(of: str, share: str) -> Callable[[Row], Span]:
+        def show(row: Row) -> Span:
+            spread: Distribution = getattr(stats(row), of)
+            return number(fmt.percentile(getattr(spread, share), spread.count))
+
+        return show
+
+    return (
+        Column("CALLS", lambda row: number(fmt.count(stats(row).calls)), 6),
+        Column("RATE/s", lambda row: number(fmt.rate(stats(row).rate)), 6),
+        Column("ERR", lambda row: number(fmt.ratio(stats(row).error_ratio)), 5),
+        Column("p50", percentile("latency", "p50"), 6),
+        Column("p95", percentile("latency", "p95"), 6),
+        Column("p99", percentile("latency", "p99"), 6),
+        Column("QUEUE p95", percentile("queue", "p95"), 9),
+        Column("EXEC p95", percentile("execution", "p95"), 8),
+        Column("MAX", lambda row: number(fmt.duration(stats(row).latency.max)), 6),
+        Column("TIMEOUTS", lambda row: number(fmt.count(stats(row).timeouts)), 8),
+        Column("CANCELLED", lambda row: number(fmt.count(stats(row).cancelled)), 9),
+        Column("REJECTED", lambda row: number(fmt.count(stats(row).rejected)), 8),
+    )
+
+
+def _itself(operation: OperationView) -> CallStats:
+    return operation
+
+
+OPERATIONS: tuple[Column[OperationView], ...] = (
+    Column("OPERATION", lambda operation: clean(operation.operation), 14, "left", grow=19),
+    *how_calls_went(_itself),
+)
+
+DURATIONS: tuple[Column[tuple[str, Distribution]], ...] = (
+    Column("DURATION", lambda row: row[0], 10, "left"),
+    Column("COUNT", lambda row: fmt.count(row[1].count), 7),
+    Column("MEAN", lambda row: fmt.duration(row[1].mean), 7),
+    Column("p50", lambda row: fmt.percentile(row[1].p50, row[1].count), 7),
+    Column("p90", lambda row: fmt.percentile(row[1].p90, row[1].count), 7),
+    Column("p95", lambda row: fmt.percentile(row[1].p95, row[1].count), 7),
+    Column("p99", lambda row: fmt.percentile(row[1].p99, row[1].count), 7),
+    Column("p99.9", lambda row: fmt.percentile(row[1].p999, row[1].count), 7),
+    Column("MAX", lambda row: fmt.duration(row[1].max), 7),
+)
+
+
+def durations(stats: CallStats) -> list[tuple[str, Distribution]]:
+    """The rows of `DURATIONS`."""
+    return [("call", stats.latency), ("queue", stats.queue), ("execution", stats.execution)]
+
+
+def workers(pool: PoolDetail) -> list[WorkerView]:
+    """The pool's slots: those in trouble, then those that calls ended on in the window, then those without use. An
+    order that a call's begin and end do not change.
+    """
+    return sorted(pool.workers.values(), key=_worth_seeing)
+
+
+def _worth_seeing(worker: WorkerView) -> int:
+    if worker.state not in ("busy", "ready") or worker.crash_loop or worker.health == "stuck":
+        return 0
+    return 1 if worker.state == "busy" or worker.calls else 2
+
+
+class PoolRow(NamedTuple):
+    """A pool among others, and the worst that deserves a look in it."""
+
+    pool: PoolDetail
+    worst: Notice | None
+
+
+def _marked(row: PoolRow, cells: int = _MUCH) -> Span:
+    """The pool's name behind the mark of its worst: that has to be seen at every width."""
+    name = cut_middle(clean(row.pool.name), cells - 2)
+    return Span(f"  {name}") if row.worst is None else Span(f"{SYMBOLS[row.worst.level]} {name}", row.worst.level)
+
+
+def _worst(row: PoolRow, cells: int = _MUCH) -> Span:
+    return Span("", "dim") if row.worst is None else Span(cut_words(in_short(row.worst), cells), row.worst.level)
+
+
+POOLS: tuple[Column[PoolRow], ...] = (
+    Column("  POOL", _marked, 12, "left", grow=14, within=_marked),
+    Column("STATE", lambda row: row.pool.state, 8, "left"),
+    Column("BUSY", lambda row: number(f"{fmt.count(row.pool.busy)}/{fmt.count(row.pool.size)}"), 7),
+    Column("QUEUE", lambda row: number(fmt.count(row.pool.waiting)), 5),
+    Column("RATE/s", lambda row: number(fmt.rate(row.pool.total.rate)), 6),
+    Column("ERR", lambda row: number(fmt.ratio(row.pool.total.error_ratio)), 5),
+    Column(
+        "p95",
+        lambda row: number(fmt.percentile(row.pool.total.latency.p95, row.pool.total.latency.count)),
+        6,
+    ),
+    Column("WORST", _worst, 22, "left", grow=_MUCH, within=_worst),
+)
+"""Several pools at a glance."""
+
+
+def operations(pool: PoolDetail) -> list[OperationView]:
+    """The pool's operations by name, ``other`` last: an order that does not change with the numbers."""
+    return sorted(pool.operations.values(), key=lambda view: (view.operation == "other", view.operation))

@@ -1,0 +1,201 @@
+"""What happened over a stretch of time, for people who were not there: a `Summary` and its course as text or Markdown.
+
+Theory of operation: `_document` says it once, as headings, sentences, tables and drawings; the two writers only know
+how their format has each of these.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+from pool_monitor.snapshot import CallStats, ErrorRate, PoolSummary, Range, Summary
+from pool_monitor.view import columns, timeline
+from pool_monitor.view import format as fmt
+from pool_monitor.view.glyphs import UNICODE, Glyphs
+from pool_monitor.view.notices import SYMBOLS, looking_back
+from pool_monitor.view.snapshot_report import among_them, outcomes
+from pool_monitor.view.table import Column, number, table
+from pool_monitor.view.text import Line, Span, clean, cut, plain, wrap
+from pool_monitor.view.text import width as cells
+
+REPORT_VERSION = 1
+"""Of the JSON form; grows as `snapshot.SCHEMA_VERSION` does."""
+MARKDOWN_WIDTH = 100
+"""Columns of what is drawn in Markdown."""
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """A Summary, and how it came to that."""
+
+    version: int = REPORT_VERSION
+    source: str
+    """Where the numbers are from, in words."""
+    doubts: tuple[str, ...] = ()
+    """What makes the numbers doubtful, in words."""
+    summary: Summary
+    courses: dict[str, Range]
+    """By pool. They are made of whole steps, and may begin a little earlier and end a little later."""
+
+
+class Heading(NamedTuple):
+    text: str
+    level: int
+
+
+class Sentences(NamedTuple):
+    texts: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    columns: Sequence[Column[Any]]
+    rows: Sequence[Any]
+
+
+class Drawing(NamedTuple):
+    lines: list[Line]
+
+
+Part = Heading | Sentences | Table | Drawing
+
+
+# -- what is said -----------------------------------------------------------------------------------------------------
+
+_Slot = tuple[str, CallStats]
+_Pool = tuple[str, PoolSummary]
+_Errors = tuple[str, ErrorRate]
+
+
+def _stats_of_slot(row: _Slot) -> CallStats:
+    return row[1]
+
+
+def _stats_of_pool(row: _Pool) -> CallStats:
+    return row[1].total
+
+
+POOLS: tuple[Column[_Pool], ...] = (
+    Column("POOL", lambda row: clean(row[0]), 14, "left", grow=19),
+    Column("BUSY", lambda row: number(fmt.ratio(row[1].utilisation)), 5),
+    Column("WAITING", lambda row: number(fmt.count(row[1].waiting_max)), 7),
+    Column("DIED", lambda row: number(fmt.count(row[1].deaths)), 5),
+    *columns.how_calls_went(_stats_of_pool),
+)
+SLOTS: tuple[Column[_Slot], ...] = (
+    Column("WORKER", lambda row: clean(row[0]), 14, "left", grow=19, keep_end=True),
+    *columns.how_calls_went(_stats_of_slot),
+)
+CATEGORIES: tuple[Column[_Errors], ...] = (
+    Column("CATEGORY", lambda row: clean(row[0]), 20, "left"),
+    Column("FAILED", lambda row: number(fmt.count(row[1].errors)), 7),
+    Column("OF ALL CALLS", lambda row: number(fmt.ratio(row[1].error_ratio)), 12),
+)
+SESSIONS: tuple[Column[_Errors], ...] = (
+    Column("SESSION", lambda row: clean(row[0]), 20, "left"),
+    Column("CALLS", lambda row: number(fmt.count(row[1].calls)), 7),
+    Column("FAILED", lambda row: number(fmt.count(row[1].errors)), 7),
+    Column("ERR", lambda row: number(fmt.ratio(row[1].error_ratio)), 5),
+)
+
+
+def _document(report: Report, zone: tzinfo | None, width: int) -> Iterator[Part]:
+    summary = report.summary
+    yield Heading(clean(report.source), 1)
+    ends = f"from {fmt.moment(summary.start, zone)} to {fmt.moment(summary.end, zone)}"
+    doubts = [f"{SYMBOLS['warn']} {clean(doubt)}" for doubt in report.doubts]
+    yield Sentences([f"{ends}, {fmt.span(round(summary.end - summary.start))}", *doubts])
+    if not summary.pools:
+        yield Sentences(["nothing was measured"])
+        return
+    if len(summary.pools) > 1:
+        yield Table(POOLS, list(summary.pools.items()))
+    for name, pool in summary.pools.items():
+        yield Heading(f"pool {clean(name)}", 2)
+        yield from _about_pool(pool, report.courses.get(name), zone, width)
+    yield Sentences(
+        [
+            "durations are of calls that ended well; operations that took most of the workers' time stand first",
+            f"~: of fewer than {fmt.FEW} calls; {fmt.UNKNOWN}: unknown",
+        ]
+    )
+
+
+def _about_pool(pool: PoolSummary, went: Range | None, zone: tzinfo | None, width: int) -> Iterator[Part]:
+    work = f"{fmt.ratio(pool.utilisation)} busy, {fmt.age(pool.busy_seconds)} in calls that ended"
+    sampled = f"{fmt.mean(pool.busy)} of {fmt.mean(pool.size)} busy on average, {fmt.count(pool.busy_max)} at most"
+    yield Sentences(
+        [
+            *(f"{SYMBOLS[notice.level]} {notice.text}" for notice in looking_back(pool)),
+            outcomes(pool.total),
+            among_them(pool.total),
+            f"workers: {work}; in samples: {sampled}; {pool.deaths} died",
+            f"queue: {fmt.mean(pool.waiting)} waiting on average, {fmt.count(pool.waiting_max)} at most",
+            f"measured: {fmt.age(pool.covered_seconds)}",
+        ]
+    )
+    if went is not None:
+        yield Drawing(timeline.charts(went, width, zone))
+        yield Sentences(timeline.moments(went, zone))
+    yield Table(columns.DURATIONS, columns.durations(pool.total))
+    yield Table(columns.OPERATIONS, list(pool.operations.values()))
+    yield Table(SLOTS, list(pool.workers.items()))
+    yield Table(CATEGORIES, list(pool.by_category.items()))
+    if pool.by_session_kind.keys() - {"none"}:
+        yield Table(SESSIONS, list(pool.by_session_kind.items()))
+
+
+# -- how it is written ------------------------------------------------------------------------------------------------
+
+
+def text(report: Report, *, width: int = 100, zone: tzinfo | None = None, glyphs: Glyphs = UNICODE) -> str:
+    """As lines of at most *width* columns. Times are those of *zone*, of the machine's own if None."""
+    lines: list[Line] = []
+    for part in _document(report, zone, width):
+        match part:
+            case Heading(words, level):
+                words = cut(words, width - 1)
+                more: list[Line] = [[Span(f" {words}", "strong")]]
+                more += [[Span(" " + "─" * cells(words), "frame")]] if level > 1 else []
+            case Sentences(texts):
+                more = [[Span(f" {line}")] for words in texts for line in wrap(words, width - 1)]
+            case Table(columns, rows):
+                more = table(columns, rows, width, len(rows) + 1) if rows else []
+            case Drawing(drawn):
+                more = drawn
+        lines += [[], *more] if more else []
+    return plain(glyphs.draw(line) for line in lines[1:])
+
+
+def markdown(report: Report, *, zone: tzinfo | None = None) -> str:
+    """As Markdown with tables, which GitHub and most others show."""
+    written: list[str] = []
+    for part in _document(report, zone, MARKDOWN_WIDTH):
+        match part:
+            case Heading(words, level):
+                written.append(f"{'#' * level} {_escaped(words)}\n")
+            case Sentences(texts) if texts:
+                written.append("".join(f"- {_escaped(words)}\n" for words in texts))
+            case Table(columns, rows) if rows:
+                written.append(_table(columns, rows))
+            case Drawing(drawn) if drawn:
+                written.append(f"```text\n{plain(drawn)}```\n")
+    return "\n".join(written)
+
+
+def _table(columns: Sequence[Column[Any]], rows: Sequence[Any]) -> str:
+    lines = [
+        [column.head for column in columns],
+        ["---" if column.align == "left" else "--:" for column in columns],
+        *([_escaped(column.content(row).text) for column in columns] for row in rows),
+    ]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _escaped(words: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", words)

@@ -1,0 +1,110 @@
+"""How things went over time, small: throughput with its errors, and p99 of latency."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import tzinfo
+from functools import partial
+from itertools import groupby
+from math import ceil
+
+from pool_monitor.snapshot import Point, Range
+from pool_monitor.view import chart, panels
+from pool_monitor.view import format as fmt
+from pool_monitor.view.text import Line, Span
+
+_ROWS = 4
+_NARROWEST = 40
+"""Columns below which there is no chart."""
+_NAMED = 3
+"""So many moments are named; of more, how many there are."""
+
+
+def charts(course: Range, cells: int, zone: tzinfo | None = None) -> list[Line]:
+    """Two framed charts, one above the other, over the same time. None at all where no call ended."""
+    if cells < _NARROWEST or not any(point.ok or point.errors for point in course.points):
+        return []
+    times = (course.start, (course.start + course.end) // 2, course.end)
+    first, half, last = (_clock(course, zone, at) for at in times)
+    foot = panels.time_axis(cells - 2, first, half, last)
+    steps = f" · steps of {fmt.span(course.step)}"
+    return [*_throughput(course, cells, steps, foot), *_slowest(course, cells, steps, foot)]
+
+
+def _throughput(course: Range, cells: int, steps: str, foot: list[tuple[int, str]]) -> list[Line]:
+    columns = cells - 2 - panels.GUTTER
+    ok = [_per_second(point, point.ok) for point in course.points]
+    errors = chart.means(_bins([_per_second(point, point.errors) for point in course.points], columns))
+    peak = _highest(errors)
+    body = panels.plot(_bins(ok, columns * 2), _ROWS, chart.nice_limit(_highest(ok)), fmt.tick)
+    body += panels.error_bars(errors, 1, peak)
+    title = [Span("throughput", "strong"), Span(f" ok/s{steps}", "dim")]
+    return panels.box(title, body, cells, note=f"errors up to {fmt.rate(peak)}/s" if peak else "no errors", foot=foot)
+
+
+def _slowest(course: Range, cells: int, steps: str, foot: list[tuple[int, str]]) -> list[Line]:
+    values = [point.latency.p99 for point in course.points]
+    points = _bins(values, (cells - 2 - panels.GUTTER) * 2)
+    highest = _highest(values)
+    body = panels.plot(points, _ROWS, chart.nice_limit(highest), fmt.bound)
+    title = [Span("latency", "strong"), Span(f" p99{steps}", "dim")]
+    return panels.box(title, body, cells, note=f"up to {fmt.duration(highest)}" if highest else "", foot=foot)
+
+
+def _per_second(point: Point, calls: int) -> float | None:
+    return calls / point.covered_seconds if point.covered_seconds else None
+
+
+def _highest(values: chart.Values) -> float:
+    return max((value for value in values if value is not None), default=0.0)
+
+
+def _bins(values: chart.Values, number: int) -> list[chart.Bin | None]:
+    """All of *values* from edge to edge: where they are few, each stands in several bins."""
+    times = ceil(number / len(values))
+    repeated = [value for value in values for _ in range(times)]
+    return chart.bins(repeated, 1.0, float(len(repeated)), number)
+
+
+def moments(course: Range, zone: tzinfo | None = None) -> list[str]:
+    """When it was at its worst, when workers died, and when nobody measured, in words."""
+    points, said = course.points, []
+    clock = partial(_clock, course, zone)
+    for what, measure, words in _WORST:
+        worst = max(points, key=measure)
+        if measure(worst):
+            said.append(f"{what}: {words(worst)}, in the {fmt.span(course.step)} from {clock(worst.start)}")
+    runs = [list(run) for gap, run in groupby(points, lambda point: not point.covered_seconds) if gap]
+    lists = {
+        "workers died": [
+            f"{clock(point.start)}{f' ({point.deaths})' if point.deaths > 1 else ''}"
+            for point in points
+            if point.deaths
+        ],
+        "not measured": [f"{clock(run[0].start)} to {clock(run[-1].start + course.step)}" for run in runs],
+    }
+    return [*said, *(f"{what}: {_named(when)}" for what, when in lists.items() if when)]
+
+
+_WORST: tuple[tuple[str, Callable[[Point], float], Callable[[Point], str]], ...] = (
+    (
+        "most failed",
+        lambda point: point.errors,
+        lambda point: f"{fmt.count(point.errors)} of {fmt.plural(point.calls, 'call')}",
+    ),
+    (
+        "slowest",
+        lambda point: point.latency.p99 or 0.0,
+        lambda point: f"p99 {fmt.percentile(point.latency.p99, point.latency.count)}",
+    ),
+    ("most waiting", lambda point: point.waiting_max or 0, lambda point: fmt.plural(point.waiting_max or 0, "call")),
+)
+
+
+def _clock(course: Range, zone: tzinfo | None, at: float) -> str:
+    return fmt.clock(at, course.end - course.start, course.step, zone)
+
+
+def _named(moments: list[str]) -> str:
+    more = f" and {len(moments) - _NAMED} more" if len(moments) > _NAMED else ""
+    return ", ".join(moments[:_NAMED]) + more

@@ -1,0 +1,127 @@
+"""Overload on a virtual clock: calls arrive at random, wait, are served or refused. No processes, no real time.
+
+Ten workers that take 20 ms on average make 500 calls a second; whoever called has lost interest after 250 ms.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pool_monitor.pool.policy.queue import Ahead, WaitQueue
+from pool_monitor.pool.policy.service_times import ServiceTimes
+
+WORKERS = 10
+SERVICE = 0.02
+DEADLINE = 0.25
+RATE = WORKERS / SERVICE  # what they can serve
+
+
+class Arrival(NamedTuple):
+    """A call of the simulation. Times are seconds since its beginning."""
+
+    id: int
+    at: float
+    takes: float
+    priority: int = 0
+    key: str = ""
+    expects: tuple[float, float] = (0.0, 0.0)
+
+
+class Ended(NamedTuple):
+    """What became of all calls."""
+
+    calls: int
+    in_time: int
+    """Answered within their deadline."""
+    late: int
+    """Served, but too late: a worker's time for nothing."""
+    dropped: int
+    """Accepted, and given up while they waited."""
+    refused: int
+    """Told at once."""
+
+    @property
+    def share(self) -> float:
+        """Of all calls, those answered in time."""
+        return self.in_time / self.calls
+
+
+Admit = Callable[[Ahead, ServiceTimes], bool]
+"""Whether to let a call wait behind so many others."""
+
+
+def by_prediction(ahead: Ahead, times: ServiceTimes) -> bool:
+    outlook = times.outlook(ahead, 0, WORKERS, "op")
+    return outlook is None or outlook.total <= DEADLINE
+
+
+def everybody(ahead: Ahead, times: ServiceTimes) -> bool:
+    return True
+
+
+def arrivals(seconds: float, load: Callable[[float], float], rng: random.Random) -> list[Arrival]:
+    """Poisson arrivals: *load* is the share of what the workers can serve, by time; at most 3."""
+    calls: list[Arrival] = []
+    now, most = 0.0, 3.0
+    while (now := now + rng.expovariate(RATE * most)) < seconds:
+        if rng.random() * most < load(now):
+            calls.append(Arrival(len(calls), now, rng.expovariate(1 / SERVICE)))
+    return calls
+
+
+def steady(load: float) -> Callable[[float], float]:
+    return lambda now: load
+
+
+def bursts(now: float) -> float:
+    """Half of what the workers can serve, and three times that much for one second in ten."""
+    return 3.0 if now % 10 >= 9 else 0.5
+
+
+def simulate(calls: list[Arrival], admit: Admit, times: ServiceTimes, stall: tuple[float, float] = (0.0, 0.0)) -> Ended:
+    """Serve *calls*. No work is done between the two times of *stall*, whatever a worker is on."""
+    waiting: WaitQueue[Arrival] = WaitQueue()
+    serving: list[tuple[float, float, Arrival]] = []  # a heap: when it ends, when it began
+    in_time = late = dropped = refused = 0
+
+    def serve(call: Arrival, now: float) -> None:
+        begin = stall[1] if stall[0] <= now < stall[1] else now
+        end = begin + call.takes
+        if begin < stall[0] < end:
+            end += stall[1] - stall[0]
+        heapq.heappush(serving, (end, now, call))
+
+    def finish_until(now: float) -> None:
+        nonlocal in_time, late, dropped
+        while serving and serving[0][0] <= now:
+            end, begin, call = heapq.heappop(serving)
+            times.add("op", end - begin)
+            if end <= call.at + DEADLINE:
+                in_time += 1
+            else:
+                late += 1
+            while waiting:
+                call = waiting.pop()
+                left = call.at + DEADLINE - end
+                if left > 0 and left >= (times.mean_of("op") or 0.0) / 2:
+                    serve(call, end)
+                    break
+                dropped += 1
+
+    for call in calls:
+        finish_until(call.at)
+        # Who waited until the deadline is gone by now. All wait equally long, so that it is always the first ones.
+        while waiting and next(iter(waiting)).at + DEADLINE <= call.at:
+            waiting.pop()
+            dropped += 1
+        if len(serving) < WORKERS:
+            serve(call, call.at)
+        elif admit(waiting.ahead(call), times):
+            waiting.push(call._replace(expects=times.expects("op")))
+        else:
+            refused += 1
+    finish_until(float("inf"))
+    return Ended(len(calls), in_time, late, dropped, refused)

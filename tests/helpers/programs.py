@@ -1,0 +1,266 @@
+"""Real programs for tests: the command line as a process, in a terminal, or inside the test; and what they leave."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pyte
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+TEXT_TOOLS = f"{ROOT / 'examples' / 'text_tools.py'}:TextTools"
+JOBS = f"{ROOT / 'tests' / 'targets' / 'jobs.py'}:Jobs"
+DEADLINE_S = 20.0
+
+
+def short_dir() -> Path:
+    """A new directory whose path leaves room for a socket's name, however long the path in TMPDIR is."""
+    return Path(tempfile.mkdtemp(prefix="pm-", dir=min("/tmp", tempfile.gettempdir(), key=len)))
+
+
+@pytest.fixture
+def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory for sockets of the test's own. Not tmp_path: a socket's path must be short."""
+    path = short_dir()
+    monkeypatch.setenv("POOL_MONITOR_RUNTIME_DIR", str(path))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the operations of targets/jobs.py note their calls."""
+    path = tmp_path / "log"
+    path.touch()
+    monkeypatch.setenv("JOBS_LOG", str(path))
+    return path
+
+
+def until(condition: Callable[[], Any], meanwhile: Callable[[], object] = lambda: None) -> Any:
+    """Wait until *condition* is true and return what it gave."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"still not so after {DEADLINE_S} s: {condition}"
+        meanwhile()
+        time.sleep(0.005)
+    return found
+
+
+class Done(NamedTuple):
+    """How a program ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Program:
+    """A Python program with pipes. Made by `program`, or by the fixture of that name, which cleans up."""
+
+    def __init__(self, *arguments: str, **options: Any) -> None:
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        environ = {**os.environ, **options.pop("environ", {})}
+        self.process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environ, **{**pipes, **options})
+        self.family: set[psutil.Process] = set()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def children(self) -> list[psutil.Process]:
+        """All it has started, which is remembered for `left_over`."""
+        found = psutil.Process(self.pid).children(recursive=True)
+        self.family.update(found)
+        return found
+
+    def workers(self) -> list[psutil.Process]:
+        """Those of them that are workers, not the zygote they were forked off."""
+        return [child for child in self.children() if not child.children()]
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ended(self, stdin: bytes | None = None) -> Done:
+        out, err = self.process.communicate(stdin, timeout=DEADLINE_S)
+        return Done(self.process.returncode, (out or b"").decode(), (err or b"").decode())
+
+    def left_over(self) -> list[psutil.Process]:
+        """Those of its workers seen that still run."""
+        return [child for child in self.family if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+    def clean_up(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        with contextlib.suppress(ValueError):
+            self.process.communicate(timeout=DEADLINE_S)
+
+
+@pytest.fixture
+def program(runtime_dir: Path) -> Iterator[Callable[..., Program]]:
+    """Starts Python programs, with a directory for sockets of their own; none is left after the test."""
+    started: list[Program] = []
+
+    def start(*arguments: str, **options: Any) -> Program:
+        started.append(Program(*arguments, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.clean_up()
+
+
+@pytest.fixture
+def pool_monitor(program: Callable[..., Program]) -> Callable[..., Program]:
+    """Starts ``pool-monitor`` as a process."""
+    return lambda *arguments, **options: program("-m", "pool_monitor", *map(str, arguments), **options)
+
+
+@pytest.fixture
+def command(runtime_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs ``pool-monitor`` inside the test, which saves its start; the workers are real."""
+    from pool_monitor.cli import main
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["pool-monitor", *map(str, arguments)])
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        code = leaving.value.code
+        said = capsys.readouterr()
+        return Done(code if isinstance(code, int) else 1, said.out, said.err)
+
+    return run
+
+
+def written(path: Path, *values: Any) -> Path:
+    """*path* with one JSON line per value; strings are lines as they stand."""
+    path.write_text("".join((one if isinstance(one, str) else json.dumps(one)) + "\n" for one in values))
+    return path
+
+
+def answers(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def results(path: Path) -> list[Any]:
+    return [said.get("result") for said in answers(path)]
+
+
+def remarks(done: Done) -> list[str]:
+    """What was said beside the summary, which is said in any case."""
+    *before, summary = done.err.splitlines()
+    assert re.search(r"\d+ lines?: \d+ ok, \d+ failed.* in \d", summary), done.err
+    return before
+
+
+def well(done: Done) -> bool:
+    return (done.code, done.out, remarks(done)) == (0, "", [])
+
+
+class Terminal:
+    """``pool-monitor`` in a pseudo-terminal, and the screen it draws."""
+
+    def __init__(self, *arguments: str, columns: int = 160, rows: int = 30, **options: Any) -> None:
+        self.screen = pyte.Screen(columns, rows)
+        self.stream = pyte.ByteStream(self.screen)
+        self.output = b""
+        self.master, slave = os.openpty()
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.before = termios.tcgetattr(slave)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "NO_COLOR"))}
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env={**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8"},
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 (no threads here)
+            **{"stdin": slave, "stdout": slave, "stderr": slave, **options},
+        )
+        self.slave = slave
+
+    @property
+    def text(self) -> str:
+        return "\n".join(line.rstrip() for line in self.screen.display)
+
+    @property
+    def full_screen(self) -> bool:
+        """Whether the program has the whole screen now."""
+        return self.output.rfind(b"\x1b[?1049h") > self.output.rfind(b"\x1b[?1049l")
+
+    def press(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        try:
+            return until(condition, self._read)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nthe screen:\n{self.text}") from None
+
+    def shows(self, pattern: str) -> re.Match[str]:
+        found: re.Match[str] = self.until(lambda: re.search(pattern, self.text))
+        return found
+
+    def ended(self) -> int:
+        """Wait for its end, and read its last words."""
+        self.until(lambda: self.process.poll() is not None)
+        while self._read():
+            pass
+        return self.process.returncode
+
+    def assert_clean(self) -> None:
+        """The terminal is as it was."""
+        assert not self.full_screen
+        assert self.output.rfind(b"\x1b[?25l") <= self.output.rfind(b"\x1b[?25h"), "the cursor is hidden"
+        assert termios.tcgetattr(self.slave) == self.before
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(DEADLINE_S)
+        os.close(self.master)
+        os.close(self.slave)
+
+    def _read(self) -> bool:
+        if not select.select([self.master], [], [], 0.02)[0]:
+            return False
+        data = os.read(self.master, 65536)
+        self.output += data
+        # Private sequences of the kitty keyboard protocol, which pyte would print.
+        shown = re.sub(rb"\x1b\[[<>]\d*u", b"", data)
+        # Nor does it know that a full-screen program has a screen of its own.
+        self.stream.feed(shown.replace(b"\x1b[?1049l", b"\x1b[2J\x1b[H"))
+        return True
+
+
+@pytest.fixture
+def terminal(runtime_dir: Path) -> Iterator[Callable[..., Terminal]]:
+    """Starts ``pool-monitor`` in terminals; none is left after the test."""
+    started: list[Terminal] = []
+
+    def start(*arguments: object, **options: Any) -> Terminal:
+        started.append(Terminal("-m", "pool_monitor", *map(str, arguments), **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()

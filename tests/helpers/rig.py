@@ -1,0 +1,156 @@
+"""The real dispatcher with workers that only pretend, on virtual time.
+
+An operation's first argument is how many seconds it takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pool_monitor.config import PoolConfig
+from pool_monitor.errors import WorkerDied
+from pool_monitor.pool.call import Call, Options
+from pool_monitor.pool.dispatcher import Dispatcher
+from pool_monitor.pool.transport.base import CallTimes, Failure, Reply
+from pool_monitor.pool.worker import Process, Worker
+from tests.helpers.fakes import TIMES, fill
+from tests.helpers.virtual import clock
+
+
+class FakeTransport:
+    """A worker that begins its calls in order and takes as long as it is told; *stall*: nothing gets done before."""
+
+    def __init__(self, dispatcher: Dispatcher, worker: Worker, stubborn: bool) -> None:
+        self._dispatcher, self._worker, self._stubborn = dispatcher, worker, stubborn
+        self._queue: deque[tuple[int, int, float]] = deque()  # not begun: number, id, seconds
+        self._running: tuple[int, asyncio.TimerHandle] | None = None
+        self.stall = 0.0
+        self.handed = 0
+        self.begun = 0  # the number of the last call begun; those taken back have had theirs
+        self.reading = 0
+        self.executed: list[int] = []  # ids of the calls begun
+        self.dead = False
+
+    def call(
+        self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any], stream: bool,
+        session: tuple[str, dict[str, Any]] | None,
+    ) -> None:  # fmt: skip
+        self.handed += 1
+        self._queue.append((self.handed, call_id, float(args[0])))
+        self._begin()
+
+    def flush(self) -> None:
+        pass
+
+    def _begin(self) -> None:
+        if self._running is None and self._queue and not self.dead:
+            self.begun, call_id, seconds = self._queue.popleft()
+            self.executed.append(call_id)
+            now = clock().time()
+            self._running = call_id, clock().call_at(max(now, self.stall) + seconds, self._done, call_id, seconds)
+
+    def _done(self, call_id: int, seconds: float) -> None:
+        left = self.stall - clock().time()
+        if left > 0:  # it began before the stall
+            self._running = call_id, clock().call_later(left, self._done, call_id, seconds)
+            return
+        self._running = None
+        took = round(seconds * 1e9)
+        self._dispatcher.returned(self._worker, [Reply(call_id, call_id, None, CallTimes(took, took))])
+        self._dispatcher.caught_up(self._worker)
+        self._begin()
+
+    def recall(self, call_ids: Sequence[int]) -> None:
+        for entry in [entry for entry in self._queue if entry[1] in call_ids]:
+            self._queue.remove(entry)
+            clock().call_soon(self._tell, self._dispatcher.recalled, entry[1])
+
+    def cancel(self, call_id: int) -> None:
+        if self._running is None or self._running[0] != call_id or self._stubborn:
+            return
+        self._running[1].cancel()
+        self._running = None
+        failure = Failure("cancelled", "Cancelled", "", "")
+        clock().call_soon(self._tell, self._dispatcher.failed, call_id, failure, TIMES)
+        clock().call_soon(self._begin)
+
+    def _tell(self, what: Callable[..., None], *values: Any) -> None:
+        what(self._worker, *values)
+        self._dispatcher.caught_up(self._worker)
+
+    def flow(self, *, paused: bool) -> None:
+        pass
+
+    def hold(self, call_id: int, *, held: bool) -> None:
+        pass
+
+    def kill(self) -> None:
+        self.dead = True
+        if self._running is not None:
+            self._running[1].cancel()
+
+
+class Rig:
+    """A dispatcher of *size* pretended workers, all ready. What has become of calls is counted in `ends`."""
+
+    def __init__(self, size: int, *, stubborn: bool = False, **fields: Any) -> None:
+        self.config = PoolConfig(**fields)
+        self.dispatcher = Dispatcher("rig", size, self.config, self, now_ns=clock().time_ns)
+        self.dispatcher.accepting = True
+        self.dispatcher.operations = {"op": "function"}
+        self.transports: list[FakeTransport] = []  # all there ever were
+        self.ends: Counter[str] = Counter()
+        self.restart_after = 0.05  # seconds
+        self._stubborn = stubborn
+        for index in range(size):
+            worker = Worker("rig", index, clock().time_ns(), self.config)
+            self.dispatcher.roster.add(worker)
+            self._fill(worker)
+
+    def _fill(self, worker: Worker) -> None:
+        transport = FakeTransport(self.dispatcher, worker, self._stubborn)
+        self.transports.append(transport)
+        fill(self.dispatcher, worker, transport, clock().time_ns())
+
+    def call(self, seconds: float, **options: Any) -> Call:
+        """Make a call; how it ends is counted."""
+        call = self.dispatcher.admit("op", [seconds], {}, Options(**options), stream=False)
+        call.future.add_done_callback(self._ended)
+        return call
+
+    def _ended(self, future: asyncio.Future[Any]) -> None:
+        error = None if future.cancelled() else future.exception()
+        self.ends["cancelled" if future.cancelled() else "ok" if error is None else type(error).__name__] += 1
+
+    def die(self, worker: Worker) -> None:
+        """The worker's process is killed from outside; it is replaced."""
+        transport = worker.transport
+        assert isinstance(transport, FakeTransport)
+        transport.kill()
+        self.dispatcher.roster.withdraw(worker)
+        self.dispatcher.roster.move(worker, "exited", clock().time_ns())
+        self.dispatcher.lost(worker, lambda call: WorkerDied("killed", worker=worker.id, exit_code=-9))
+        worker.process = None
+        clock().call_later(self.restart_after, self._fill, worker)
+
+    # What the dispatcher asks of whoever owns the workers.
+
+    def kill(self, worker: Worker, reason: str, culprit: str) -> None:
+        worker.transport.kill()  # type: ignore[union-attr]
+        clock().call_soon(self._killed, worker, worker.process)
+
+    def _killed(self, worker: Worker, process: Process) -> None:
+        if worker.process is process:
+            self.die(worker)
+
+    def idle(self, worker: Worker) -> None:
+        pass
+
+    def worn(self, worker: Worker) -> None:
+        pass
+
+    def misbehaved(self, worker: Worker, reason: str) -> None:
+        raise AssertionError(reason)

@@ -1,0 +1,185 @@
+"""Histories to test with: blocks that say what is in them, and a process that writes them until it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from pool_monitor.clock import ManualClock
+from pool_monitor.metrics import fold
+from pool_monitor.metrics.block import CHUNK, CHUNK_BITS, Block, Cells, merge
+from pool_monitor.metrics.fold import BUSY, DISTRIBUTIONS, PEAKS, POOL_SUMS, SUMS, TALLIES
+from pool_monitor.metrics.histogram import BUCKETS, bucket_of
+from pool_monitor.metrics.recording import Names, Recorded
+from pool_monitor.storage import History, HistoryConfig, Reader
+from pool_monitor.storage.store import Slot, Store
+
+T0 = 1_700_000_400 - 1_700_000_400 % 3600
+"""When tests begin: a full hour."""
+NAMES = Names((("text", "parse", "0"), ("text", "parse", "1"), ("text", "other", None)), ("text",))
+SMALL = HistoryConfig(tiers=((1, 60), (4, 600), (16, 10**8)), size_limit=64 * 2**20)
+"""Tiers that fill up in seconds."""
+
+
+def block(durations: Mapping[int, Sequence[int]], *, pools: Sequence[int] = (0,), mark: int = 0) -> Block:
+    """What one second holds in which calls of these *durations* (ns, by row) ended; *mark* stands in all sums."""
+    rows = np.array(sorted(durations), np.int64)
+    tallies = np.zeros((len(rows), TALLIES), np.int64)
+    maxima = np.zeros((len(rows), len(DISTRIBUTIONS)), np.int64)
+    keys = [np.zeros(0, np.int64)]
+    for at, row in enumerate(rows.tolist()):
+        times = np.array(durations[row], np.int64)
+        tallies[at, 0] = len(times)
+        tallies[at, SUMS.start] = times.sum()
+        tallies[at, BUSY] = mark
+        maxima[at, 0] = times.max(initial=0)
+        keys.append(row * len(DISTRIBUTIONS) * BUCKETS + bucket_of(times))
+    places, counts = np.unique(np.concatenate(keys), return_counts=True)
+    chunks, at_chunk = np.unique(places >> CHUNK_BITS, return_inverse=True)
+    dense = np.zeros((len(chunks), CHUNK), np.int64)
+    dense[at_chunk, places & (CHUNK - 1)] = counts
+    sums = np.full((len(pools), POOL_SUMS), mark)
+    sums[:, fold.MEASURED] = 10**9
+    peaks = np.full((len(pools), PEAKS), mark)
+    return Block(rows, tallies, maxima, Cells.pack(chunks, dense), np.array(pools, np.int64), sums, peaks)
+
+
+def slots(numbers: Iterable[int], names: Names = NAMES) -> list[Slot]:
+    """One second each: *number* seconds after `T0`, one call of so many µs on row 0, marked with the number.
+
+    Before `T0` it is so many seconds before, without the sign in duration and mark.
+    """
+    return [
+        Slot(T0 + number, 1, block({0: [1000 * abs(number) + 1000]}, mark=abs(number)), names) for number in numbers
+    ]
+
+
+def fat(number: int, rows: int = 4000) -> Slot:
+    """A second that cannot be compressed, some 60 bytes per row; its mark is 0."""
+    noise = np.random.default_rng(number).integers(0, 2**56, (rows, TALLIES))
+    noise[:, BUSY] = 0
+    names = Names(tuple(("text", f"operation {row}", None) for row in range(rows)), ())
+    maxima = np.zeros((rows, len(DISTRIBUTIONS)), np.int64)
+    return Slot(T0 + number, 1, merge([])._replace(rows=np.arange(rows), tallies=noise, maxima=maxima), names)
+
+
+def write(store: Store, numbers: Iterable[int], *, now: int | None = None) -> None:
+    """`slots` put into *store* one by one, with all that happens beside it; the clock goes with them."""
+    for slot in slots(numbers):
+        store.write([slot], slot.start + 1 if now is None else now)
+        store.tidy(slot.start + 1 if now is None else now)
+
+
+@contextmanager
+def writing(path: Path, config: HistoryConfig = SMALL) -> Iterator[Store]:
+    with closing(Store(path, config)) as store:
+        yield store
+
+
+def history_file(path: Path, numbers: Iterable[int], config: HistoryConfig = SMALL) -> Path:
+    """A file with `slots`."""
+    with writing(path, config) as store:
+        write(store, numbers)
+    return path
+
+
+def calls(recorded: Recorded) -> int:
+    return sum(int(part.block.tallies[:, 0].sum()) for part in recorded.parts)
+
+
+def marks(recorded: Recorded) -> int:
+    """The sum of the marks of all slots, each counted once however often it was merged."""
+    return sum(int(part.block.tallies[:, BUSY].sum()) for part in recorded.parts)
+
+
+def starts(recorded: Recorded) -> list[int]:
+    """When the parts begin, in seconds after `T0`."""
+    return [part.start - T0 for part in recorded.parts]
+
+
+def everything(reader: Reader, step: int) -> Recorded:
+    """All that can be had in steps of *step*."""
+    since = max((tier.since for tier in reader.tiers() if tier.step == step), default=0)
+    [first, last] = reader.extent() or (since, since + 1)
+    first = max(first, since)
+    return reader.read(first // step * step, -(-last // step) * step, step)
+
+
+def merged(recorded: Recorded) -> Block:
+    return merge([part.block for part in recorded.parts])
+
+
+def rows_in(path: Path) -> dict[int, int]:
+    """Blocks by step, as they lie in the file."""
+    with closing(sqlite3.connect(path)) as connection:
+        return dict(connection.execute("SELECT step, count(*) FROM blocks GROUP BY step").fetchall())
+
+
+# -- a process that writes until it is killed ---------------------------------------------------------------------
+
+
+def nursery() -> None:
+    """For every line ``PATH FIRST`` on stdin: fork a child that writes from slot FIRST on, and say when it is dead.
+
+    A fork, because a new interpreter would take longer to import what it needs than the test has.
+    """
+    for line in sys.stdin:
+        path, first = line.split()
+        child = os.fork()
+        if not child:
+            asyncio.run(_write_on(Path(path), int(first)))
+        os.waitpid(child, 0)
+        _say("dead")
+
+
+async def _write_on(path: Path, first: int) -> None:
+    """Write one slot after the other as fast as it goes, saying which one is flushed."""
+    _say(f"pid {os.getpid()}")
+    clock = ManualClock(T0 + first)
+    history = await History.open(path, SMALL, clock=clock)
+    for number in count(first):
+        clock.advance(1)
+        for slot in slots([number]):
+            history.put(*slot)
+        if number % 3 == 0:  # else several go in one transaction
+            assert await history.flush(), history.degraded
+            _say(f"flushed {number}")
+
+
+async def full_disk(path: Path) -> None:
+    """Write until the system lets files grow no further, then until all of it is written after all."""
+    most = 400_000
+    _soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    clock = ManualClock(T0)
+    history = await History.open(path, SMALL, clock=clock, on_degrade=_say, on_recover=lambda: _say("recovered"))
+    for number in count():
+        clock.advance(1)
+        history.put(*slots([number])[0])
+        if not await history.flush():
+            break
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert await history.flush()
+    stats = history.stats()
+    _say(f"held {stats.held}, dropped {stats.dropped}")
+    await history.close()
+
+
+def _say(text: str) -> None:
+    os.write(1, f"{text}\n".encode())
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["full"]:
+        asyncio.run(full_disk(Path(sys.argv[2])))
+    else:
+        nursery()

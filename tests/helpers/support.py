@@ -1,0 +1,160 @@
+"""What several tests need: waiting without sleeping, targets for workers, other interpreters, leftovers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pool_monitor import Pool, telemetry
+from pool_monitor.testing import InlinePool
+
+TARGETS = Path(__file__).parent.parent / "targets"
+OPS = f"{TARGETS / 'ops.py'}:Ops"
+
+
+_sleep = time.sleep
+
+
+def sleep_in_slices(seconds: float) -> None:
+    """`time.sleep` for threads, which nothing but Python code between two instructions can interrupt."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        _sleep(min(left, 0.01))
+
+
+async def eventually(predicate: Callable[[], object], timeout: float = 10.0) -> Any:
+    """Wait until *predicate* is true and return what it gave; fail when that takes longer than *timeout* seconds."""
+    end = time.monotonic() + timeout
+    while not (value := predicate()):
+        assert time.monotonic() < end, f"still not so after {timeout} s: {predicate}"
+        await asyncio.sleep(0.005)
+    return value
+
+
+POOLS: dict[str, type[Pool]] = {"processes": Pool, "inline": InlinePool}
+"""Of what a pool can be made."""
+made_of = "processes"
+"""Of what `ops_pool` makes them; the fixture `both_pools` changes it."""
+
+
+def ops_pool(**fields: Any) -> Pool:
+    """A pool of one worker with the operations of targets/ops.py, impatient enough for tests."""
+    return POOLS[made_of](OPS, **{"size": 1, "name": "ops", "timeout": 20.0, "cancel_grace": 0.1, **fields})
+
+
+async def running(pool: Pool, operation: str, *args: Any, **options: Any) -> asyncio.Task[Any]:
+    """A task that runs *operation*, at a moment when a worker is on it."""
+    calls = pool._calls()
+    before = set(calls._open)
+    task = asyncio.ensure_future(pool.options(**options).run(operation, *args))
+    await eventually(lambda: task.done() or any(call.running for call in calls._open.values() if call.id not in before))
+    return task
+
+
+async def read(stream: AsyncIterator[Any], into: list[Any] | None = None) -> list[Any]:
+    """All that *stream* gives; *into* has what came before an error."""
+    got = [] if into is None else into
+    async for item in stream:
+        got.append(item)
+    return got
+
+
+def words(events: list[telemetry.CapturedEvent], *, of: str = "") -> list[str]:
+    """The dotted names of *events*, those that start with *of*."""
+    return [dotted for event in events if (dotted := ".".join(event.name)).startswith(of)]
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs: a zombie does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Leftovers:
+    """What of ours is there beyond what was there when this was made."""
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    @staticmethod
+    def _now() -> dict[str, set[Any]]:
+        fds = Path("/proc/self/fd")
+        return {
+            "children": {child.pid for child in psutil.Process().children(recursive=True)},
+            "tasks": {task for task in asyncio.all_tasks() if "TestRunner" not in repr(task.get_coro())},
+            "handlers": {handler.id for handler in telemetry.list_handlers()},
+            "descriptors": {entry.name for entry in fds.iterdir()} if fds.exists() else set(),
+        }
+
+    def found(self) -> dict[str, set[Any]]:
+        now = self._now()
+        return {kind: more for kind in now if (more := now[kind] - self._before[kind])}
+
+
+def python_program(path: Path, code: str) -> str:
+    """Write a program that stands where an interpreter should, and runs *code* whatever its arguments. Its path.
+
+    A line ``#!PYTHON`` would not do: the path of the interpreter may have spaces, or be longer than such a line can be.
+    """
+    source = path.with_suffix(".code")
+    source.write_text(code)
+    path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(source))} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def interpreter(version: str) -> str:
+    """The Python of that version; skips the test where there is none."""
+    if version not in interpreters():
+        pytest.skip(f"no Python {version} on this machine")
+    return interpreters()[version]
+
+
+def interpreters() -> dict[str, str]:
+    """Other Pythons of this machine that a worker can run in, by version such as ``3.8``."""
+    return {version: path for version, path in _pythons().items() if _numbers(version) >= (3, 8)}
+
+
+def old_interpreters() -> dict[str, str]:
+    """Those that are too old for a worker."""
+    return {version: path for version, path in _pythons().items() if _numbers(version) < (3, 8)}
+
+
+@cache
+def _pythons() -> dict[str, str]:
+    """The Pythons of this machine by version, oldest first: from PATH, and where pyenv keeps them.
+
+    Each is named as it names itself: what is on PATH may be a shim that starts another.
+    """
+    names = ["python2.7", *(f"python3.{minor}" for minor in range(6, 16))]
+    candidates = [path for name in names if (path := shutil.which(name))]
+    candidates += map(str, sorted(Path.home().glob(".pyenv/versions/*/bin/python")))
+    found: dict[str, str] = {}
+    for path in candidates:
+        program = "import sys; print('%d.%d %s' % (sys.version_info[0], sys.version_info[1], sys.executable))"
+        try:
+            done = subprocess.run([path, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+        except OSError:
+            continue
+        version, _, python = done.stdout.strip().partition(" ")
+        if done.returncode == 0 and re.fullmatch(r"\d+\.\d+", version):
+            found.setdefault(version, python)
+    return dict(sorted(found.items(), key=lambda item: _numbers(item[0])))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))

@@ -1,0 +1,89 @@
+"""One worker process without a pool, and what it tells."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from pool_monitor.pool.transport.base import Reply
+from pool_monitor.pool.transport.launcher import Launcher
+from pool_monitor.pool.transport.process import Launch, ProcessTransport, import_path
+from tests.helpers.support import OPS, eventually
+
+
+class Record:
+    """A sink that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def returned(self, replies: Sequence[Reply]) -> None:
+        self.told += [("replied", reply.call_id, reply.result, None, reply.times) for reply in replies]
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *values: self.told.append((name, *values))
+
+    def of(self, name: str) -> list[list[Any]]:
+        return [values for what, *values in self.told if what == name]
+
+    def answered(self) -> list[int]:
+        """The calls that were answered, in that order."""
+        return [told[1] for told in self.told if told[0] in ("replied", "failed")]
+
+    def results(self) -> dict[int, Any]:
+        return {call_id: result for call_id, result, *_ in self.of("replied")}
+
+
+def launch(**fields: Any) -> Launch:
+    """How a worker with the operations of targets/ops.py is started."""
+    return Launch(
+        **{
+            "target": OPS,
+            "python": sys.executable,
+            "path": import_path(sys.executable, []),
+            "env": {},
+            "init": ((), {}),
+            "codecs": ["msgpack", "json"],
+            "frame_limit": 1 << 20,
+            "session_data_limit": 1 << 10,
+            **fields,
+        }
+    )
+
+
+class Line:
+    """A transport that has been started, and its sink."""
+
+    def __init__(self, transport: ProcessTransport, record: Record) -> None:
+        self.transport, self.record = transport, record
+        self.last = 0
+
+    def call(self, operation: str, *args: Any, stream: bool = False, session: Any = None, **kwargs: Any) -> int:
+        """Hand over a call. Its id."""
+        self.last += 1
+        self.transport.call(self.last, operation, args, kwargs, stream, session)
+        return self.last
+
+    async def run(self, operation: str, *args: Any, **kwargs: Any) -> Any:
+        """The result of a call."""
+        call_id = self.call(operation, *args, **kwargs)
+        await eventually(lambda: call_id in self.record.answered())
+        return self.record.results()[call_id]
+
+
+@contextlib.asynccontextmanager
+async def started(**fields: Any) -> AsyncIterator[Line]:
+    """A worker, until the end of the block."""
+    record, settings = Record(), launch(**fields)
+    launcher = Launcher(settings._replace(start_method="exec"))
+    transport = ProcessTransport(settings, record, launcher)
+    try:
+        await transport.start()
+        yield Line(transport, record)
+        await transport.stop(5.0, 1.0)
+    finally:
+        transport.kill()
+        await eventually(lambda: record.of("gone"))
+        launcher.abandon()

@@ -1,0 +1,313 @@
+"""What deserves a look: what holds calls up comes first, at every size, and does not flicker."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from pool_monitor.dashboard import Lost
+from pool_monitor.dashboard.viewer import Viewer
+from pool_monitor.snapshot import CallStats, Distribution, Snapshot, Trend
+from pool_monitor.view import LIVE, Mode, levels, listing, overview, plain, report
+from pool_monitor.view.notices import HELD_S, held_for, in_short, notices
+from pool_monitor.view.text import cut_words, width
+from tests.helpers import samples
+from tests.helpers.samples import with_pool, with_worker
+
+SIZES = [(60, 20), (80, 24), (200, 60)]
+
+
+def page(snapshot: Snapshot, size: tuple[int, int] = (80, 24), **options: Any) -> list[str]:
+    return plain(overview(snapshot, size, **options)).splitlines()
+
+
+def overloaded() -> Snapshot:
+    """120 calls a second offered to a pool that can do 30."""
+    snapshot = with_pool(samples.snapshot(), busy=4, idle=0, waiting=38, queue_limit=40)
+    trend = replace(snapshot.pools["text"].trend, rejected=(0.0,) * 150 + (90.0,) * 150)
+    return with_pool(
+        snapshot, trend=trend, rejected=10_110, error_ratio=0.09, errors=319, refusals={"saturated": 10_110}
+    )
+
+
+def paused() -> Snapshot:
+    return with_pool(overloaded(), state="paused", busy=0, idle=4, waiting=40, deaths=20, last_death="exit code 7")
+
+
+def held(seconds: float = 18.0, *, waiting: int = 0, **changes: Any) -> Snapshot:
+    """All workers on calls that began *seconds* ago, and none ended since."""
+    snapshot = samples.snapshot()
+    for slot in snapshot.pools["text"].workers:
+        snapshot = with_worker(snapshot, slot, state="busy", state_age=seconds)
+    quiet = int(seconds)
+    trend = Trend(
+        step=1.0, end=snapshot.taken_at, ok=(5.0,) * (300 - quiet) + (0.0,) * quiet, errors=(0.0,) * 300
+    )  # fmt: skip
+    base: dict[str, Any] = {"busy": 4, "idle": 0, "waiting": waiting, "trend": trend, "execution": Distribution()}
+    return with_pool(snapshot, **{**base, **changes})
+
+
+# what holds calls up comes first
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_overload_is_said_first_and_in_the_head(size: tuple[int, int]) -> None:
+    lines = page(overloaded(), size)
+    assert lines[3].startswith(" ✖ 10110 of 13650 calls rejected (74%) ")
+    assert "REJ 74%✖" in lines[2]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_paused_pool_is_said_first_and_in_the_header(size: tuple[int, int]) -> None:
+    lines = page(paused(), size)
+    assert lines[0].endswith("▲ POOL PAUSED  ● LIVE")
+    assert lines[3].startswith(" ✖ pool is paused: 40 calls wait ")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_the_state_of_a_pool_that_does_not_run_is_never_left_out(width: int) -> None:
+    assert page(with_pool(samples.snapshot(), state="draining"), (width, 24))[0].endswith("▲ POOL DRAINING  ● LIVE")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_workers_that_are_all_held_are_said_first(size: tuple[int, int]) -> None:
+    line = page(held(waiting=7), size)[3]
+    assert line.startswith(" ✖ all 4 workers busy, nothing has ended for 18s")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_trouble_in_another_pool_is_said_with_its_name(size: tuple[int, int]) -> None:
+    two = samples.snapshot(pools=("text", "vision"))
+    vision = two.pools["vision"]
+    sick = replace(vision, total=replace(vision.total, error_ratio=0.051, errors=181))
+    lines = page(replace(two, pools={**two.pools, "vision": sick}), size)
+    assert lines[3] == " ▲ pool vision: 5.1% of 3540 calls failed"
+    assert " pool 1/2 text +▲" in lines[0]
+    assert "+▲" not in page(replace(two, pools={**two.pools, "vision": sick}), size, pool="vision")[0]
+
+
+def test_the_course_of_rejected_calls_is_drawn_under_the_errors_where_there_are_any() -> None:
+    lines = page(overloaded())
+    row = next(line for line in lines if "rej┤" in line)[7:-1]
+    assert (row[:35].strip(), set(row[36:])) == ("", {"█"})
+    assert "rejected up to 90" in next(line for line in lines if "throughput" in line)
+    assert not any("rej┤" in line for line in page(samples.snapshot()))
+
+
+def test_the_causes_of_rejections_come_before_them() -> None:
+    broken = with_pool(overloaded(), breaker="open")
+    texts = [in_short(notice) for notice in notices(broken, broken.pools["text"], LIVE)]
+    assert texts[:2] == ["circuit breaker is open: calls are refused", "10110 of 13650 calls rejected (74%)"]
+
+
+def test_that_workers_are_held_now_comes_before_what_was_rejected_before() -> None:
+    both = held(18, waiting=7, rejected=9000)
+    texts = [in_short(notice) for notice in notices(both, both.pools["text"], LIVE)]
+    assert texts == ["all 4 workers busy, nothing has ended for 18s", "9000 of 12540 calls rejected (72%)"]
+
+
+def test_a_report_on_several_pools_says_of_each_its_own() -> None:
+    two = samples.snapshot(pools=("text", "vision"))
+    sick = replace(two.pools["vision"], state="paused", waiting=0)
+    assert report(replace(two, pools={**two.pools, "vision": sick})).count("pool is paused") == 1
+
+
+# all workers held
+
+
+def held_in(snapshot: Snapshot) -> float | None:
+    return held_for(snapshot, snapshot.pools["text"])
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "seconds"),
+    [
+        (held(18), 18.0),
+        (held(3), 3.0),
+        (held(18, idle=1), None),
+        (held(18, busy=3), None),
+        (held(18, size=0), None),
+        (held(18, state="paused"), None),
+        (with_worker(held(18), "text-1", state_age=4.0), 4.0),
+        (
+            with_pool(held(18), trend=Trend(step=1.0, end=samples.START + samples.UPTIME, ok=(1.0,), errors=(0.0,))),
+            None,
+        ),
+        (with_pool(held(18), trend=Trend(step=1.0, end=samples.START + samples.UPTIME)), None),
+        (replace(held(18), taken_at=held(18).taken_at + 0.5), 18.0),
+    ],
+)
+def test_workers_are_held_for_as_long_as_all_are_busy_and_nothing_ended(
+    snapshot: Snapshot, seconds: float | None
+) -> None:
+    assert held_in(snapshot) == seconds
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, ["all 4 workers busy, nothing has ended for 18s"]),
+        ({"waiting": 1}, ["all 4 workers busy, nothing has ended for 18s; 1 call waits"]),
+        ({"execution": Distribution(count=9, max=17.0)}, ["all 4 workers busy, nothing has ended for 18s"]),
+        ({"execution": Distribution(count=9, max=19.0)}, []),
+    ],
+)
+def test_being_held_longer_than_any_call_took_deserves_a_look(changes: dict[str, Any], wanted: list[str]) -> None:
+    snapshot = held(18.0, **changes)
+    found = notices(snapshot, snapshot.pools["text"], LIVE)
+    assert [notice.text for notice in found] == wanted
+    assert [notice.level for notice in found] == ["bad" if "waiting" in changes else "warn"] * len(wanted)
+
+
+def test_being_held_for_a_moment_deserves_none() -> None:
+    snapshot = held(HELD_S - 1)
+    assert notices(snapshot, snapshot.pools["text"], LIVE) == []
+
+
+def test_before_the_first_call_has_ended_those_under_way_are_counted() -> None:
+    quiet = with_pool(samples.empty(), busy=2, completed=0)
+    assert page(quiet)[3] == " no call has ended yet, 2 under way"
+
+
+# the playbook
+
+
+def everything() -> list[Snapshot]:
+    """All that can be wrong at once, as far as it goes together."""
+    base = samples.snapshot()
+    doubtful = replace(base.monitor, collecting=False, dropped=1, handler_failures=1, weights={"pool.error": 0})
+    all_at_once = with_pool(
+        overloaded(), state="paused", breaker="open", deaths=1, error_ratio=0.5, waiting=64, queue_limit=64
+    )
+    troubles: dict[str, dict[str, Any]] = {
+        "text-0": {"state": "terminated"},
+        "text-1": {"state": "degraded"},
+        "text-2": {"state": "initializing"},
+        "text-3": {"health": "stuck"},
+    }
+    for slot, changes in troubles.items():
+        all_at_once = with_worker(all_at_once, slot, **changes)
+    return [
+        replace(all_at_once, monitor=doubtful),
+        with_worker(base, "text-0", crash_loop=True),
+        with_worker(base, "text-0", state="terminated", last_error="start: no"),
+        held(18),
+        with_pool(base, breaker="half_open"),
+        with_pool(base, waiting=40),
+        *(with_pool(base, state=state) for state in ("draining", "closed", "starting", "new")),
+    ]
+
+
+def test_the_playbook_has_a_line_for_every_text_of_the_attention_row() -> None:
+    playbook = (Path(__file__).parent.parent / "docs" / "OPERATIONS_PLAYBOOK.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| (.*?) \| .* \|$", playbook.partition("| text on the screen |")[2], re.MULTILINE)
+    known = [words.strip() for cell in table for words in re.split(r", | or |…", cell) if words.strip()]
+    modes = [LIVE, Mode("STALE", seconds=3), Mode("LOST", reason="gone")]
+    texts = {
+        notice.text
+        for snapshot in everything()
+        for mode in modes
+        for notice in notices(snapshot, snapshot.pools["text"], mode)
+    }
+    assert len(texts) >= 20
+    assert [text for text in texts if not any(words in text for words in known)] == []
+
+
+# no flicker
+
+
+def failing(share: float) -> Snapshot:
+    return with_pool(samples.snapshot(), error_ratio=share, errors=round(share * 3540))
+
+
+def shown_levels(shares: list[float]) -> list[str | None]:
+    found, seen = levels(samples.snapshot()), []
+    for share in shares:
+        found = levels(failing(share), found)
+        seen.append(found.get(("text", "failed")))
+    return seen
+
+
+def test_a_share_that_wanders_about_its_bound_keeps_its_level() -> None:
+    assert shown_levels([0.096, 0.1, 0.096, 0.1, 0.081, 0.1]) == ["warn", *["bad"] * 5]
+    assert shown_levels([0.1, 0.079, 0.1, 0.016, 0.0159, 0.019, 0.02]) == [
+        *("bad", "warn", "bad", "warn", None, None, "warn"),
+    ]
+
+
+def test_the_screen_keeps_a_level_from_one_frame_to_the_next() -> None:
+    viewer = Viewer(100.0, source="articles", interval=1.0, window="5m")
+    symbols = []
+    for tick, share in enumerate((0.1, 0.096, 0.1, 0.096)):
+        viewer.receive(failing(share), 100.0 + tick)
+        lines = plain(viewer.page((80, 24), 100.0 + tick)).splitlines()
+        symbols.append((lines[3][1], lines[1].split("ERR")[1].split()[0][-1]))
+    assert symbols == [("✖", "✖")] * 4
+
+
+def test_few_rejections_are_worth_a_look_and_no_more() -> None:
+    def level(rejected: int, calls: int) -> str | None:
+        return levels(with_pool(samples.snapshot(), rejected=rejected, calls=calls)).get(("text", "rejected"))
+
+    assert [level(0, 0), level(1, 0), level(2, 2), level(3, 3), level(3, 28), level(3, 27)] == [
+        *(None, "warn", "warn", "bad", "warn", "bad"),
+    ]
+    assert with_pool(samples.snapshot()).pools["text"].total == CallStats(
+        **{name: getattr(samples.snapshot().pools["text"].total, name) for name in CallStats.__struct_fields__}
+    )
+
+
+# words
+
+
+@pytest.mark.parametrize(
+    ("text", "cells", "wanted"),
+    [
+        ("workers died in the last 5m", 27, "workers died in the last 5m"),
+        ("workers died in the last 5m", 26, "workers died in the last…"),
+        ("workers died in the last 5m", 20, "workers died in the…"),
+        ("cannot start: OSError", 15, "cannot start…"),
+        ("一二三四五 六七", 8, "一二三…"),
+        ("incomprehensibilities", 8, "incompr…"),
+        ("word", 0, ""),
+    ],
+)
+def test_words_are_not_cut_where_more_than_one_fits(text: str, cells: int, wanted: str) -> None:
+    assert cut_words(text, cells) == wanted
+    assert width(wanted) <= cells
+
+
+def test_of_a_lost_connection_the_line_has_the_first_sentence_and_the_page_the_rest() -> None:
+    viewer = Viewer(100.0, source="known", interval=1.0, window="5m")
+    viewer.receive(samples.snapshot(), 100.0)
+    viewer.receive(Lost("no service 'known'; there are\n  articles  pid 4101\n  vision  pid 4102", 2.0), 101.0)
+    assert plain(viewer.page((80, 24), 101.0)).splitlines()[3] == " ✖ connection lost: no service 'known'"
+    viewer.open("notices")
+    in_full = " ".join(plain(viewer.page((80, 24), 101.0)).split())
+    assert "✖ connection lost: no service 'known'; there are articles pid 4101 vision pid 4102" in in_full
+
+
+def test_the_notices_that_have_no_room_are_counted_with_the_key_that_lists_them() -> None:
+    line = page(paused(), (60, 20))[3]
+    assert line == " ✖ pool is paused: 40 calls wait  +4 more: n"
+    listed = plain(listing("notices", paused(), (60, 20)))
+    for words in (
+        "✖ pool is paused: 40 calls wait",
+        "✖ 10110 of 13650 calls rejected (74%); since the start:",
+        "✖ 20 workers died in the last 5m, the latest: exit code 7",
+        "✖ queue is full: 40 of 40 places taken",
+        "▲ 9.0% of 3540 calls failed",
+    ):
+        assert words in listed
+
+
+def test_a_lost_service_is_explained_on_the_page_that_waits_for_one() -> None:
+    viewer = Viewer(100.0, source="known", interval=1.0, window="5m")
+    viewer.receive(Lost("no service 'known'; there are\n" + "\n".join(f"  service-{i}" for i in range(12)), 2.0), 100.0)
+    shown = plain(viewer.page((60, 20), 100.0))
+    assert "service-11" in shown
+    assert viewer.mode(100.0) == Mode("LOST", seconds=2, reason=viewer.mode(100.0).reason)

@@ -1,0 +1,306 @@
+"""The report on a stretch of time: right numbers, right moments, and text that fits wherever it is put."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from rich.cells import cell_len
+
+from pool_monitor.snapshot import CallStats, Distribution, ErrorRate, PoolSummary, Range, Summary
+from pool_monitor.view import ASCII, UNICODE, Glyphs, plain, timeline
+from pool_monitor.view.notices import Notice, looking_back
+from pool_monitor.view.period_report import Report, markdown, text
+from tests.helpers import golden, samples
+
+DASH = "\N{EN DASH}"
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def report(*names: str, **changes: Any) -> Report:
+    """On `samples.summary` of these pools, the first of them changed."""
+    summary = samples.summary(*names)
+    name, pool = next(iter(summary.pools.items()))
+    summary = replace(summary, pools={**summary.pools, name: replace(pool, **changes)})
+    return Report(
+        source="articles, pid 4101@host-1",
+        summary=summary,
+        courses={name: samples.course(name) for name in summary.pools},
+    )
+
+
+def unmeasured() -> Report:
+    """Of a time in which nobody looked."""
+    pool = PoolSummary(
+        covered_seconds=0.0, total=CallStats(), operations={}, workers={}, by_category={}, by_session_kind={},
+        busy_seconds=0.0, utilisation=None, deaths=0, size=None, busy=None, busy_max=None, waiting=None,
+        waiting_max=None,
+    )  # fmt: skip
+    went = samples.course()
+    gaps = tuple(samples.point(int(point.start), gap=True) for point in went.points)
+    return replace(report(), summary=replace(samples.summary(), pools={"text": pool}),
+                   courses={"text": replace(went, points=gaps)})  # fmt: skip
+
+
+def row(page: str, start: str) -> list[str]:
+    """The words of the first line that begins with *start*."""
+    return next(line for line in page.splitlines() if line.split()[:1] == [start]).split()
+
+
+# what people see
+
+
+def test_a_report_looks_as_it_did() -> None:
+    doubtful = replace(report(), doubts=("12 events dropped: counts are lower bounds",))
+    golden.check("postmortem.txt", text(doubtful, zone=BERLIN))
+    golden.check("postmortem.md", markdown(doubtful, zone=BERLIN))
+
+
+def test_it_says_how_calls_ended_how_long_they_took_and_how_busy_the_workers_were() -> None:
+    page = text(report(), zone=UTC)
+    assert "10620 calls, 11.8/s; 10494 ok, 126 failed (1.2%), 0 cancelled" in page
+    workers = "workers: 72% busy, 40m12s in calls that ended; in samples: 2.87 of 4 busy on average, 4 at most; 3 died"
+    assert workers in " ".join(page.split())
+    assert "queue: 0.41 waiting on average, 31 at most" in page
+    assert "measured: 14m00s" in page
+    assert row(page, "call")[5:7] == ["1.3s", "2.9s"]
+    assert row(page, "queue")[5:7] == ["62ms", "180ms"]
+    assert row(page, "execution")[5:7] == ["1.2s", "2.8s"]
+    assert row(page, "timeout") == ["timeout", "12", "0.1%"]
+    assert row(page, "hint") == ["hint", "506", "26", "5.1%"]
+    assert row(page, "text-3")[:2] == ["text-3", "2592"]
+
+
+def test_operations_stand_as_the_summary_has_them_and_not_by_name() -> None:
+    page = text(report())
+    found = [
+        line.split()[0] for line in page.splitlines() if line.startswith((" chat", " generate", " summary", " key"))
+    ]
+    assert found == ["chat", "generate", "summary", "keywords"]
+
+
+def test_sessions_are_told_apart_only_where_there_are_any() -> None:
+    without = {"none": ErrorRate(calls=4, errors=0, error_ratio=0.0)}
+    assert "SESSION" in text(report())
+    assert "SESSION" not in text(report(by_session_kind=without))
+
+
+def test_of_several_pools_it_begins_with_all_side_by_side() -> None:
+    page = text(report("text", "vision"))
+    assert page.index(" POOL ") < page.index(" pool text") < page.index(" pool vision")
+    assert row(page, "vision")[:6] == ["vision", "72%", "31", "3", "10620", "11.8"]
+    assert " POOL " not in text(report())
+
+
+def test_what_nobody_measured_is_unknown_and_not_zero() -> None:
+    page = text(unmeasured(), zone=UTC)
+    assert f"workers: {DASH} busy, 0.0s in calls" in page
+    assert f"in samples: {DASH} of {DASH} busy on average, {DASH} at most" in " ".join(page.split())
+    assert f"queue: {DASH} waiting on average, {DASH} at most" in page
+    assert f"0 calls, {DASH}/s; 0 ok, 0 failed ({DASH})" in page
+    assert row(page, "call") == ["call", "0", *[DASH] * 7]
+    assert "not measured: 15:51:40 to 16:06:40" in page
+    assert "throughput" not in page
+
+
+def test_where_there_was_no_pool_it_says_so() -> None:
+    empty = replace(report(), summary=replace(samples.summary(), pools={}), courses={})
+    assert text(empty).splitlines()[-1] == " nothing was measured"
+    assert "nothing was measured" in markdown(empty)
+
+
+def test_percentiles_of_few_calls_are_marked_and_the_mark_is_explained() -> None:
+    few = Distribution(count=7, mean=0.1, max=0.2, p50=0.084, p90=0.1, p95=0.13, p99=0.2, p999=0.2)
+    page = text(report(total=replace(samples.summary().pools["text"].total, latency=few)))
+    assert row(page, "call")[3] == "~84ms"
+    assert "~: of fewer than 20 calls" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "of_total", "wanted"),
+    [
+        ({"deaths": 0}, {}, []),
+        ({"deaths": 1}, {}, [("warn", "1 worker died")]),
+        ({"deaths": 8}, {}, [("bad", "8 workers died")]),
+        ({"deaths": 2, "size": None}, {}, [("bad", "2 workers died")]),
+        ({"deaths": 0}, {"error_ratio": 0.0199}, []),
+        (
+            {"deaths": 0},
+            {"error_ratio": 0.02},
+            [("warn", "2.0% of 10620 calls failed, mostly with category operation")],
+        ),
+        ({"deaths": 0, "by_category": {}}, {"error_ratio": 0.5}, [("bad", "50% of 10620 calls failed")]),
+        (
+            {"deaths": 1, "by_category": {}},
+            {"error_ratio": 0.5, "rejected": 9},
+            [
+                ("bad", "50% of 10620 calls failed"),
+                ("warn", "9 of 10629 calls rejected (0.1%)"),
+                ("warn", "1 worker died"),
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_what_deserved_a_look(changes: dict[str, Any], of_total: dict[str, Any], wanted: list[Notice]) -> None:
+    pool = samples.summary().pools["text"]
+    assert looking_back(replace(pool, total=replace(pool.total, **of_total), **changes)) == wanted
+
+
+# when
+
+
+@pytest.mark.parametrize(
+    ("zone", "written"),
+    [
+        (UTC, "from 2025-06-15 15:51:40+00:00 to 2025-06-15 16:06:40+00:00, 15m"),
+        (BERLIN, "from 2025-06-15 17:51:40+02:00 to 2025-06-15 18:06:40+02:00, 15m"),
+    ],
+)
+def test_times_are_those_of_the_zone_and_name_it(zone: Any, written: str) -> None:
+    assert text(report(), zone=zone).splitlines()[2] == f" {written}"
+    assert f"- {written}\n" in markdown(report(), zone=zone)
+
+
+def test_it_says_when_it_was_at_its_worst_and_when_nobody_looked() -> None:
+    assert timeline.moments(samples.course(), UTC) == [
+        "most failed: 21 of 67 calls, in the 10s from 16:03:50",
+        "slowest: p99 5.1s, in the 10s from 16:03:40",
+        "most waiting: 31 calls, in the 10s from 16:03:40",
+        "workers died: 16:04:00, 16:04:30 (2)",
+        "not measured: 15:53:00 to 15:54:00",
+    ]
+
+
+def test_of_many_moments_the_first_are_named_and_the_others_counted() -> None:
+    went = samples.course()
+    deaths = tuple(replace(point, deaths=1) for point in went.points)
+    gaps = tuple(
+        samples.point(int(point.start), gap=True) if index % 20 == 1 else point
+        for index, point in enumerate(went.points)
+    )
+    assert "workers died: 15:51:40, 15:51:50, 15:52:00 and 87 more" in timeline.moments(
+        replace(went, points=deaths), UTC
+    )
+    said = timeline.moments(replace(went, points=gaps), UTC)[-1]
+    assert said.startswith("not measured: 15:51:50 to 15:52:00, 15:53:00 to 15:54:00, 15:55:10 to 15:55:20 and ")
+
+
+def test_of_a_quiet_time_there_is_nothing_to_point_at() -> None:
+    went = samples.course()
+    quiet = replace(samples.point(0), errors=0, latency=Distribution(), waiting_max=0, deaths=0)
+    assert timeline.moments(replace(went, points=(quiet,) * 90)) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "times"),
+    [
+        (1, 60, ["16:05:40", "16:06:10", "16:06:40"]),
+        (60, 60, ["15:06", "15:36", "16:06"]),
+        (600, 144, ["16:06", "04:06", "16:06"]),
+        (7200, 84, ["06-08 16:06", "06-12 04:06", "06-15 16:06"]),
+        (86_400, 365, ["2024-06-15", "2024-12-15", "2025-06-15"]),
+    ],
+)
+def test_the_times_at_the_axis_are_as_fine_as_the_steps(step: int, number: int, times: list[str]) -> None:
+    went = samples.course(step=step, number=number)
+    foot = next(line for line in plain(timeline.charts(went, 100, UTC)).splitlines() if line.startswith("╰"))
+    assert re.findall(r"[\d][\d: -]+\d", foot) == times
+
+
+# charts
+
+
+def drawn(went: Range, cells: int = 100) -> list[str]:
+    """What stands right of the axes, from the top."""
+    lines = plain(timeline.charts(went, cells, UTC)).splitlines()
+    return [line[7:-1] for line in lines if re.match(r"│ *\S*[┤│]", line)]
+
+
+def test_errors_stand_under_the_step_they_happened_in_and_gaps_stay_empty() -> None:
+    went = samples.course(number=92)  # as many as columns
+    ok, errors, p99 = drawn(went)[:4], drawn(went)[4], drawn(went)[5:]
+    assert [index for index, cell in enumerate(errors) if cell not in " ·"] == list(range(74, 80))
+    assert len(ok) == len(p99) == 4
+    [gap] = re.finditer("·+", errors)
+    assert 1 <= len(gap[0]) <= 7
+    for line in (*ok, *p99):
+        assert set(line[gap.start() : gap.end()]) == {"⠀"}
+
+
+@pytest.mark.parametrize("number", [1, 2, 7, 90, 1000])
+def test_every_step_has_its_place_from_edge_to_edge(number: int) -> None:
+    went = samples.course(number=number)
+    same = tuple(replace(samples.point(int(point.start)), ok=100, errors=7) for point in went.points)
+    lines = drawn(replace(went, points=same))
+    assert lines[0] == "⠉" * 92
+    assert lines[4] == "█" * 92
+
+
+def test_the_first_and_the_last_step_are_never_lost() -> None:
+    for number in (3, 89, 90, 91, 700):
+        went = samples.course(number=number)
+        calm = [replace(samples.point(int(point.start)), errors=0) for point in went.points]
+        calm[0], calm[-1] = replace(calm[0], errors=9), replace(calm[-1], errors=9)
+        errors = drawn(replace(went, points=tuple(calm)))[4]
+        assert errors[0] != " "
+        assert errors[-1] != " "
+
+
+def test_without_calls_or_room_there_is_no_chart() -> None:
+    assert timeline.charts(unmeasured().courses["text"], 100) == []
+    assert timeline.charts(samples.course(), 39) == []
+
+
+# anywhere
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 100, 120, 200])
+@pytest.mark.parametrize("glyphs", [UNICODE, ASCII])
+def test_no_line_is_wider_than_the_paper(width: int, glyphs: Glyphs) -> None:
+    page = text(report("text", "vision"), width=width, glyphs=glyphs)
+    assert max(map(cell_len, page.splitlines())) <= width
+    assert glyphs is UNICODE or page.isascii()
+
+
+names = st.text(max_size=24) | st.sampled_from(["\x1b[2Jboom", "要約" * 9, "a\nb", "", "a|b`*_[x](y)<b>", "# no"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(names, min_size=1, max_size=3, unique=True), names)
+def test_no_name_can_break_it(pools: list[str], other: str) -> None:
+    errors = {other: ErrorRate(calls=3, errors=3, error_ratio=1.0)}
+    found = report(*pools, workers={other: CallStats()}, by_category=errors, deaths=0)
+    found = replace(found, source=other, doubts=(other,))
+    page = text(found, width=60)
+    assert all(line.isprintable() and cell_len(line) <= 60 for line in page.split("\n"))
+    written = markdown(found)
+    assert all(line.isprintable() for line in written.split("\n"))
+    for table in re.findall(r"(?:^\|.*\n)+", written, re.MULTILINE):
+        columns = {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in table.splitlines()}
+        assert len(columns) == 1
+    assert len(re.findall(r"^# ", written, re.MULTILINE)) == 1
+    assert len(re.findall(r"^## ", written, re.MULTILINE)) == len(pools)
+
+
+def test_markdown_has_the_tables_whole_and_its_charts_between_fences() -> None:
+    written = markdown(report(), zone=UTC)
+    assert "| chat | 1518 | 1.69 | 0.9% | 610ms | 2.4s | 4.1s | 61ms | 2.3s | 7.8s | 4 | 0 | 0 |" in written
+    assert "| --- | --: |" in written
+    assert written.count("```") == 2
+    assert re.search(r"^```text\n╭─ throughput", written, re.MULTILINE)
+    assert "| keywords | 4044 | 4.49 | \\<0.1% |" in written
+
+
+def test_a_summary_survives_json_and_is_the_same_report() -> None:
+    there = report("text", "vision")
+    back = msgspec.json.decode(msgspec.json.encode(there), type=Report)
+    assert back == there
+    assert isinstance(back.summary, Summary)
+    assert text(back, zone=UTC) == text(there, zone=UTC)
