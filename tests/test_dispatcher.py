@@ -307,8 +307,8 @@ class Calls(RuleBasedStateMachine):
 
     @invariant()
     def those_on_trial_are_counted(self) -> None:
-        if hasattr(self, "pool") and self.calls.gate.breaker is not None:
-            assert self.calls.gate.breaker._under_way == sum(call.trial for call in self.made if not call.done)
+        if hasattr(self, "pool") and self.calls.admission.breaker is not None:
+            assert self.calls.admission.breaker._under_way == sum(call.trial for call in self.made if not call.done)
 
 
 TestCalls = Calls.TestCase
@@ -589,7 +589,7 @@ def test_while_calls_are_on_trial_nobody_is_told_when_to_come_again() -> None:
         assert go(pool).trial
         error = go(pool).future.exception()
         assert isinstance(error, CircuitOpen)
-        return str(pool.calls.gate.breaker and pool.calls.gate.breaker.state), error
+        return str(pool.calls.admission.breaker and pool.calls.admission.breaker.state), error
 
     state, error = run(main())
     assert state == "half_open"
@@ -821,7 +821,7 @@ def test_a_call_that_waited_in_vain_is_told_why() -> None:
         told.append(await late())
         pool.die(pool.running()[0])
         told.append(await late())
-        pool.calls.gate.start_failed(StartError("no licence left"))
+        pool.calls.admission.start_failed(StartError("no licence left"))
         told.append(await late())
         return told
 

@@ -176,7 +176,7 @@ def test_no_short_call_stands_behind_one_that_may_take_long_while_a_worker_is_id
         assert pool.calls.roster.near > 1
         pool.calls.operations = {**pool.calls.operations, "slow": "function"}
         for _ in range(40 if known else 0):
-            pool.calls.gate.times.add("slow", 0.5)
+            pool.calls.admission.times.add("slow", 0.5)
         slow = [pool.calls.admit("slow", (), {}, Options(), stream=False) for _ in range(3)]
         short = admitted(pool, 10)
         beside = [len(call.worker.calls) for call in slow if call.worker is not None]

@@ -33,15 +33,15 @@ _NAMED = 100  # operations that a refusal lists
 _FAILURES = frozenset({"initialization", "connection", "communication"})  # categories that speak of workers
 
 
-class Gate:
-    """Decides about refusals, from how earlier calls went. Knows no queue and no workers: it is told."""
+class Admission:
+    """Decides about refusals, from how earlier calls went. Knows no queue and no workers: their state is passed in."""
 
     def __init__(self, pool: str, size: int, config: PoolConfig, now_ns: Callable[[], int]) -> None:
         self.pool = pool
         self.size = size  # workers wanted; only for the text of refusals
         self.refusals: Counter[str] = Counter()  # by reason
         self.times = ServiceTimes()
-        self.shut = False  # calls may have to be refused as things are: ask `closed`
+        self.breaker_tripped = False  # the breaker is not closed: ask `breaker_refusal`
         self.breaker = self._breaker(config)
         self._shed = config.shed
         self._now_ns = now_ns
@@ -64,7 +64,7 @@ class Gate:
         return breaker
 
     def _changed(self, before: BreakerState, after: BreakerState, trigger: str, _now: float) -> None:
-        self.shut = after is not BreakerState.CLOSED
+        self.breaker_tripped = after is not BreakerState.CLOSED
         metadata = {"pool": self.pool, "from": before.value, "to": after.value, "trigger": trigger}
         events.BREAKER_TRANSITION.event.emit({"system_time": time.time_ns()}, metadata)
         logger("pool").warning("circuit breaker", **metadata)
@@ -94,7 +94,7 @@ class Gate:
             known = ", ".join(workers)
             raise UnknownOperation(f"pool {self.pool!r}: no worker {options.worker!r}; there are {known}")
 
-    def closed(self, call: Call, now: float, waiting: int) -> Rejected | None:
+    def breaker_refusal(self, call: Call, now: float, waiting: int) -> Rejected | None:
         """A refusal while the breaker is open."""
         if self.breaker is None:
             return None
@@ -109,7 +109,7 @@ class Gate:
         )
         return self.rejected(CircuitOpen, text, waiting, retry_after_s=again)
 
-    def hopeless(
+    def deadline_refusal(
         self, call: Call, left: float, ahead: Ahead, handed: int, capacity: int, waiting: int
     ) -> Rejected | None:
         """A refusal of a call that has to wait behind those *ahead* and would miss its deadline in *left* seconds."""
@@ -122,7 +122,7 @@ class Gate:
         )
         return self.rejected(PoolSaturated, text, waiting, call, reason="deadline", retry_after_s=outlook.total - left)
 
-    def nobody(self, paused: bool, capacity: int) -> str:
+    def why_no_worker(self, paused: bool, capacity: int) -> str:
         """Why a call was not handed over in time."""
         if paused:
             return "the pool is paused: call resume()"
@@ -131,7 +131,7 @@ class Gate:
         why = "" if self.start_error is None else f", since the last one could not start: {self.start_error}"
         return f"there is no worker{why}"
 
-    def too_late(self, call: Call, left: float) -> bool:
+    def would_miss_deadline(self, call: Call, left: float) -> bool:
         """Whether *left* seconds are so few that executing it would only keep a worker busy for nobody."""
         mean = self.times.mean_of(call.operation) if self._shed else None
         return mean is not None and left < mean / 2
@@ -168,12 +168,12 @@ class Gate:
             return
         if error is None or (isinstance(error, OperationError) and call.attempts):  # a worker answered, whatever
             breaker.ended(True, now_ns / 1e9, trial=call.trial)
-        elif isinstance(error, PoolError) and _speaks_of_workers(error):
+        elif isinstance(error, PoolError) and _is_worker_failure(error):
             self.failed(call, error, now_ns)
         elif call.trial:
             breaker.ended(False if isinstance(error, OperationTimeout) else None, now_ns / 1e9, trial=True)
 
-    def returned(self, count: int, now_ns: int) -> None:
+    def succeeded(self, count: int, now_ns: int) -> None:
         """So many calls have ended well."""
         if self.breaker is not None:
             self.breaker.succeeded(now_ns / 1e9, count)
@@ -183,7 +183,7 @@ class Gate:
         last failure says something new.
         """
         breaker = self.breaker
-        if breaker is None or not _speaks_of_workers(error):
+        if breaker is None or not _is_worker_failure(error):
             return
         if call.trial or call.sent_ns > self._failed_ns:
             self._failed_ns = now_ns
@@ -203,8 +203,8 @@ class Gate:
             self.breaker.started(self._now_ns() / 1e9)
 
 
-def _speaks_of_workers(error: PoolError) -> bool:
-    """Whether it says that workers fail: not what the target raises, nor the end of a worker that the pool ended."""
+def _is_worker_failure(error: PoolError) -> bool:
+    """Whether *error* says that workers fail: not what the target raises, and not that the pool ended a worker."""
     if isinstance(error, OperationError) or (isinstance(error, WorkerDied) and error.reason is not None):
         return False
     return error.category in _FAILURES

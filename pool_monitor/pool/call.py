@@ -60,13 +60,13 @@ class Call(Struct, eq=False):
     kwargs: Mapping[str, Any]
     options: Options
     future: asyncio.Future[Any]
-    items: Items | None  # a stream's; None for a plain call
+    items: StreamBuffer | None  # a stream's; None for a plain call
     deadline: float  # event loop time
     started_ns: int
     priority: int = 0  # of the options: each is looked at several times while the call waits
     key: str = ""
     tick: int = 0  # where the deadline wheel has it; 0: it is not on the wheel
-    line: WaitQueue[Call] | None = None  # where it stands, or stood last
+    queue: WaitQueue[Call] | None = None  # where it stands, or stood last
     queue_ns: int | None = None  # how long it waited for its last worker to be free
     sent_ns: int = 0  # when that was
     expects: tuple[float, float] = (0.0, 0.0)  # mean and variance of how long it will hold its worker, while it waits
@@ -82,11 +82,11 @@ class Call(Struct, eq=False):
     done: bool = False
     context: contextvars.Context | None = None  # of its caller, where variables of it travel
 
-    def inside(self, emit: Callable[..., object]) -> Callable[..., object]:
+    def in_context(self, emit: Callable[..., object]) -> Callable[..., object]:
         """*emit*, in the context of the caller if that travels."""
         return emit if self.context is None else partial(self.context.copy().run, emit)
 
-    def tell(self, error: BaseException | None, result: Any) -> None:
+    def resolve(self, error: BaseException | None, result: Any) -> None:
         """Wake the caller."""
         if not self.future.done():  # it is when the caller was cancelled
             if error is None:
@@ -109,14 +109,14 @@ class Call(Struct, eq=False):
             text += f"; its result was read {late_s:.3g} s later: something holds up the event loop of the service"
         return OperationTimeout(text)
 
-    def late(self, now_ns: int, timeout: float) -> OperationTimeout | None:
+    def late_error(self, now_ns: int, timeout: float) -> OperationTimeout | None:
         """What its caller gets in place of a result that a held-up loop reads past the deadline: the loop reads
         what has come before it looks at its timers.
         """
         late_s = now_ns / 1e9 - self.deadline
         return self.timed_out(timeout, late_s) if late_s > 0 else None
 
-    def outlived(self, *, reading: bool) -> None:
+    def outlived_worker(self, *, reading: bool) -> None:
         """A worker has ended that held it and had not begun it; *reading*: while it read this very call."""
         self.holders += 1
         self.readers += reading
@@ -144,7 +144,7 @@ def poisoned(call: Call, last: PoolError) -> PoisonedCall:
     return error
 
 
-class Items:
+class StreamBuffer:
     """What a stream has yielded and its caller has not read yet: 64 items or 16 MiB, whichever comes first, and what is
     on its way when the worker is told to hold on. Bounded by back-pressure on the worker, and by `overrun` for one that
     takes no notice.

@@ -17,7 +17,7 @@ import msgspec
 
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.pool.call import Call, Options, refused
-from pool_monitor.pool.map_results import Results
+from pool_monitor.pool.map_results import MapResults
 from pool_monitor.pool.policy.session_table import copied
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class PoolCaller:
 
         most = min(_WAITING, self._pool.config.queue_limit // 2)  # of this map's own it may be so many in any case
         few = limit if limit <= most else 2 * max(1, self._pool.size)
-        results = Results(
+        results = MapResults(
             admit,
             dispatcher.cancel,
             limit,
@@ -213,9 +213,9 @@ class PoolCaller:
         )
         try:
             results.read(items)
-            while (ended := results.take()) is not None or not results.over:
+            while (ended := results.next_ended()) is not None or not results.exhausted:
                 if ended is None:
-                    await results.more()
+                    await results.wait()
                     continue
                 error = ended.exception()
                 if error is not None and not return_exceptions:
@@ -224,7 +224,7 @@ class PoolCaller:
                     yield as_view(ended.result())  # and is not kept here while the next one is waited for
                 else:
                     yield ended.result() if error is None else error
-                results.taken()
+                results.free_place()
             if results.failure is not None:
                 raise results.failure
         finally:

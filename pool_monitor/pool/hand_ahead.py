@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pool_monitor.pool.worker import Worker
 
 HELD_UP = 0.005  # seconds after which calls handed ahead are taken back from a worker that does not get to them
-LOOK_EVERY = 32  # calls that ended, or have to wait, between two looks at how far ahead to hand over
+ADAPT_EVERY = 32  # calls that ended, or have to wait, between two looks at how far ahead to hand over
 _WEIGHT = 0.05  # of the latest call in the mean
 
 
@@ -26,7 +26,7 @@ class HandAhead:
     def __init__(self, roster: Roster, most: int, loop: asyncio.AbstractEventLoop, now_ns: Callable[[], int]) -> None:
         self._roster, self._most, self._loop, self._now_ns = roster, most, loop, now_ns
         self._execution_ns = 0.0  # mean, of the latest calls
-        self._peak = 0  # most calls open since `look`
+        self._peak = 0  # most calls open since `set_depth`
         self._relief: asyncio.TimerHandle | None = None
 
     def choose(self, call: Call, times: ServiceTimes) -> Worker | None:
@@ -64,12 +64,12 @@ class HandAhead:
         mean = execution_ns / count
         self._execution_ns = mean + (1 - _WEIGHT) ** count * (self._execution_ns - mean)
 
-    def saw(self, open_calls: int) -> None:
+    def note_open(self, open_calls: int) -> None:
         """So many calls have not ended."""
         if open_calls > self._peak:
             self._peak = open_calls
 
-    def look(self, completed: int, open_calls: int) -> None:
+    def set_depth(self, completed: int, open_calls: int) -> None:
         """Decide anew how many calls a worker may hold, by the most that were open since the last time: the present
         number may be that in the middle of a batch of answers.
         """
@@ -77,7 +77,7 @@ class HandAhead:
         self._peak = open_calls
         if roster.concurrency == 1 and self._most > 1:
             workers = max(1, roster.counts["busy"] + roster.counts["idle"])
-            mean = self._execution_ns / 1e9 if completed >= LOOK_EVERY else None
+            mean = self._execution_ns / 1e9 if completed >= ADAPT_EVERY else None
             roster.near = prefetch.near(mean, self._most) if workers > AWAKE else 1
             roster.depth = max(roster.near, prefetch.depth(mean, self._most, peak, workers))
 
@@ -107,7 +107,7 @@ class HandAhead:
                 self._roster.depth = 1
                 if first.items is not None:  # what it gives back lies behind items nobody reads
                     worker.transport.flow(paused=False)
-                worker.relieved = True
+                worker.recalling = True
                 self._roster.changed(worker)
                 # The last first, since each goes to the front.
                 worker.transport.recall([c.id for c in reversed(worker.calls.values()) if not worker.has_begun(c)])

@@ -2,9 +2,9 @@
 
 Theory of operation
 -------------------
-A pool is a number of slots, each kept by one task of `Slots`. The tasks run in a group of their own, inside one runner
-task, so that a pool may be entered and left in different tasks, and so that a cancelled caller cannot take the workers
-with it. Calls never touch those tasks: they are handed over by the `Dispatcher`, synchronously.
+A pool is a number of slots, each kept by one task of `Supervisor`. The tasks run in a group of their own, inside one
+runner task, so that a pool may be entered and left in different tasks, and so that a cancelled caller cannot take the
+workers with it. Calls never touch those tasks: they are handed over by the `Dispatcher`, synchronously.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError, 
 from pool_monitor.log import logger
 from pool_monitor.pool.call import Options
 from pool_monitor.pool.caller import PoolCaller, Session, with_options
-from pool_monitor.pool.supervisor import Slots
+from pool_monitor.pool.supervisor import Supervisor
 from pool_monitor.pool.transport.launcher import Launch, Launcher, Launches, settled
 from pool_monitor.pool.transport.nesting import must_end
 from pool_monitor.pool.transport.process import ProcessTransport
@@ -103,7 +103,7 @@ class Pool(PoolCaller):
         self._entered_ns = 0
         self._paused_ns = 0
         self._warm = False
-        self._slots: Slots | None = None
+        self._supervisor: Supervisor | None = None
         self._launch: Launch | None = None
         self._launcher: Launches | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -126,7 +126,7 @@ class Pool(PoolCaller):
             )
 
     def __repr__(self) -> str:
-        if self._slots is None:
+        if self._supervisor is None:
             return f"<Pool {self.name!r} [{self._state}]>"
         view = self.status()
         return (
@@ -151,9 +151,9 @@ class Pool(PoolCaller):
 
     def status(self) -> PoolView:
         """The pool's gauges now. Synchronous, never raises, and independent of the number of calls."""
-        calls = None if self._slots is None else self._slots.calls
+        calls = None if self._supervisor is None else self._supervisor.calls
         count = {} if calls is None else calls.roster.counts
-        breaker = None if calls is None else calls.gate.breaker
+        breaker = None if calls is None else calls.admission.breaker
         return PoolView(
             name=self.name,
             state=self._state,
@@ -166,11 +166,11 @@ class Pool(PoolCaller):
             waiting=0 if calls is None else calls.waiting,
             queue_limit=self.config.queue_limit,
             sessions=0 if calls is None else len(calls.sessions),
-            restarts=0 if self._slots is None else self._slots.restarts,
+            restarts=0 if self._supervisor is None else self._supervisor.restarts,
             completed=0 if calls is None else calls.completed,
-            crash_loops=0 if self._slots is None else sum(w.crash_loop for w in self._slots.workers.values()),
+            crash_loops=0 if self._supervisor is None else sum(w.crash_loop for w in self._supervisor.workers.values()),
             breaker=None if breaker is None else breaker.state.value,
-            refusals={} if calls is None else dict(calls.gate.refusals),
+            refusals={} if calls is None else dict(calls.admission.refusals),
             relative_time=None if calls is None else calls.relative_s,
             retries_refused=0 if calls is None else calls.budget.refused,
             target=self.target,
@@ -179,7 +179,7 @@ class Pool(PoolCaller):
     def workers(self) -> list[WorkerView]:
         """The gauges of every slot now, in slot order. Synchronous; statistics of calls are left empty."""
         now_ns = time.monotonic_ns()
-        slots = [] if self._slots is None else self._slots.workers.values()
+        slots = [] if self._supervisor is None else self._supervisor.workers.values()
         return [_view(worker, now_ns) for worker in sorted(slots, key=lambda worker: worker.index)]
 
     # -- life -----------------------------------------------------------------------------------------------------
@@ -190,7 +190,9 @@ class Pool(PoolCaller):
         loop = self._loop = self._running_loop()
         self._home = (os.getpid(), threading.get_ident())
         self._launch = self._settled()
-        self._slots = Slots(self.name, self.target, self._size, self.config, self._make_transport, self._changed)
+        self._supervisor = Supervisor(
+            self.name, self.target, self._size, self.config, self._make_transport, self._changed
+        )
         self._launcher = self._make_launcher(self._launch)
         self._state = "starting"
         self._entered_ns = time.monotonic_ns()
@@ -207,7 +209,7 @@ class Pool(PoolCaller):
         except BaseException:
             await self._end()
             raise
-        calls = self._slots.calls
+        calls = self._supervisor.calls
         if self._state != "starting":  # drained meanwhile
             await self._end()
             raise calls.rejected(PoolClosed, "the pool was drained before it was ready")
@@ -290,16 +292,16 @@ class Pool(PoolCaller):
         first and busy ones after their call. Raises ConfigError outside ``min_size`` to ``max_size``, PoolClosed
         once the pool drains.
         """
-        calls, slots = self._calls(), self._slots
+        calls, slots = self._calls(), self._supervisor
         assert slots is not None
         self._must_be_open("another size")
         before, self._size = self._size, self._checked_size(size)
         slots.resized(size)
         events.POOL_RESIZE.event.emit({"size_before": before, "size_after": size}, {"pool": self.name})
-        wanted = [worker for worker in calls.workers.values() if worker.wanted]
+        wanted = [worker for worker in calls.workers.values() if worker.keep]
         surplus = sorted(wanted, key=lambda worker: (_RETIRED_FIRST.index(worker.lifecycle.state), -worker.index))
         for worker in surplus[: max(0, len(wanted) - size)]:
-            worker.wanted = False
+            worker.keep = False
             calls.roster.withdraw(worker)
             if worker.lifecycle.state is not State.BUSY:
                 slots.retire(worker)
@@ -333,7 +335,7 @@ class Pool(PoolCaller):
         the rest as it was, when a fresh one cannot be started; PoolClosed once the pool drains. Cancelling stops
         between two.
         """
-        calls, slots = self._calls(), self._slots
+        calls, slots = self._calls(), self._supervisor
         assert slots is not None
         self._must_be_open("a restart")
         began_ns, replaced = time.monotonic_ns(), 0
@@ -351,23 +353,23 @@ class Pool(PoolCaller):
             raise self._calls().rejected(PoolClosed, f"a pool that is {self._state} has no use for {what}")
 
     def _calls(self) -> Dispatcher:
-        if self._slots is None:
+        if self._supervisor is None:
             text = "the pool is not entered yet: use `async with Pool(...) as pool`"
             raise PoolClosed(text, pool=self.name, waited_s=0.0, waiting=0, size=self._size)
         if asyncio._get_running_loop() is not self._loop:
             self._at_home()
-        return self._slots.calls
+        return self._supervisor.calls
 
     def _at_home(self) -> None:
         """Raise unless the pool may be used here, where its event loop does not run: WrongLoop, or PoolClosed once
         that loop has ended. What need not wait may be asked in the loop's thread before and after it runs.
         """
         assert self._loop is not None
-        assert self._slots is not None
+        assert self._supervisor is not None
         if asyncio._get_running_loop() is None and self._home == (os.getpid(), threading.get_ident()):
             return
         if os.getpid() == self._home[0] and (self._state == "closed" or self._loop.is_closed()):
-            raise self._slots.calls.rejected(PoolClosed, "the pool is closed, or its event loop is")
+            raise self._supervisor.calls.rejected(PoolClosed, "the pool is closed, or its event loop is")
         raise self._elsewhere()
 
     def _elsewhere(self) -> WrongLoop:
@@ -404,7 +406,7 @@ class Pool(PoolCaller):
 
     async def _main(self) -> None:
         """Keep the slots filled until closing."""
-        closing, slots, launcher = self._closing, self._slots, self._launcher
+        closing, slots, launcher = self._closing, self._supervisor, self._launcher
         assert closing is not None
         assert slots is not None
         assert launcher is not None
@@ -433,7 +435,7 @@ class Pool(PoolCaller):
 
     def _abort(self) -> None:
         """Whatever is left, on whatever way out: no call may hang, no process stay. Blocks for milliseconds."""
-        slots, launcher = self._slots, self._launcher
+        slots, launcher = self._supervisor, self._launcher
         assert slots is not None
         assert launcher is not None
         assert self._loop is not None
@@ -463,7 +465,7 @@ class Pool(PoolCaller):
     def _changed(self, error: StartError | None = None) -> None:
         """A worker has become ready, has gone for good, or could not be started."""
         assert self._started is not None
-        slots = self._slots
+        slots = self._supervisor
         if slots is None:
             return
         counts = slots.calls.roster.counts

@@ -10,7 +10,7 @@ from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.policy.queue import WaitQueue
 from pool_monitor.pool.policy.session_table import SessionState, SessionTable
 from pool_monitor.pool.roster import Roster
-from pool_monitor.pool.worker import Process, Worker
+from pool_monitor.pool.worker import Worker
 
 _START = events.SESSION_START.event
 _AFFINITY = events.SESSION_AFFINITY.event
@@ -31,7 +31,7 @@ class Sessions:
         self._pool = roster.pool
         self._limit = limit
         self._strict = strict
-        self._told = False  # that the limit is near
+        self._limit_reported = False  # that the limit is near
 
     def __len__(self) -> int:
         return len(self.table)
@@ -47,7 +47,7 @@ class Sessions:
             session.pending.append(call)
         if new:  # it has a call by now, so that it is not itself what is over the limit
             self.expire(now)
-            self._look_at_limit()
+            self._check_limit()
             if _START.on:
                 _START.emit({"sessions": len(self.table)}, {"pool": self._pool, "session": session_id})
         return first
@@ -81,7 +81,7 @@ class Sessions:
         session = self.table.get(options.session or "")
         return (session is None or session.active is None) and self.choose(options, session) is not None
 
-    def wanted(self, call: Call) -> str | None:
+    def required_worker(self, call: Call) -> str | None:
         """The worker that the call insists on, if any."""
         if call.options.worker is None and call.session is not None and self.is_strict(call.options):
             return call.session.worker
@@ -91,12 +91,12 @@ class Sessions:
         """Whether a call of a session insists on the process that its session was on."""
         return self._strict if options.affinity is None else options.affinity == "strict"
 
-    def line(self, call: Call, common: WaitQueue[Call]) -> WaitQueue[Call]:
+    def queue_for(self, call: Call, common: WaitQueue[Call]) -> WaitQueue[Call]:
         """Where the call waits: *common*, unless it insists on a worker that there is."""
-        pinned = self._roster.workers.get(self.wanted(call) or "")
+        pinned = self._roster.workers.get(self.required_worker(call) or "")
         return common if pinned is None else pinned.pinned
 
-    def lost(self, call: Call) -> SessionLost | None:
+    def lost_error(self, call: Call) -> SessionLost | None:
         """What the call fails with, if it insists on a process that is gone. The session is free to begin anew then."""
         session = call.session
         if session is None or session.worker is None or not self.is_strict(call.options):
@@ -106,8 +106,8 @@ class Sessions:
         session.worker = None
         return SessionLost(f"the worker that session {session.id!r} was bound to is gone; its next call begins anew")
 
-    def note(self, call: Call, worker: Worker) -> None:
-        """The call was handed to *worker*."""
+    def bind(self, call: Call, worker: Worker) -> None:
+        """The call was handed to *worker*: bind its session to that worker's process."""
         session = call.session
         if session is None or worker.process is None:
             return
@@ -118,16 +118,16 @@ class Sessions:
         if _AFFINITY.on:
             metadata = {"pool": self._pool, "session": session.id, "worker": worker.id}
             metadata["result"] = self._result(before, here)
-            call.inside(_AFFINITY.emit)({"calls": session.calls}, metadata)
+            call.in_context(_AFFINITY.emit)({"calls": session.calls}, metadata)
 
-    def take_back(self, call: Call) -> None:
-        """The call was handed over and not begun: it binds its session to nobody."""
+    def unbind(self, call: Call) -> None:
+        """The call was handed over and not begun: its session is bound as it was before."""
         session = call.session
         if session is not None:
             session.calls -= 1
             session.worker, session.process = session.former
 
-    def _result(self, before: tuple[str | None, Process | None], here: tuple[str, Process]) -> str:
+    def _result(self, before: tuple[str | None, object], here: tuple[str, object]) -> str:
         if before[0] is None:
             return "new"
         if before == here:
@@ -149,15 +149,15 @@ class Sessions:
             _END.emit({"calls": session.calls, "sessions": len(self.table)}, about)
         return session is not None
 
-    def carried(self, call: Call) -> tuple[str, dict[str, Any]] | None:
+    def payload(self, call: Call) -> tuple[str, dict[str, Any]] | None:
         """What goes with the call."""
         session: SessionState[Call] | None = call.session
         return None if session is None else (session.id, session.data)
 
-    def _look_at_limit(self) -> None:
+    def _check_limit(self) -> None:
         if len(self.table) >= _NEARLY * self._limit:
-            if not self._told:
-                self._told = True
+            if not self._limit_reported:
+                self._limit_reported = True
                 _LIMIT.emit({"sessions": len(self.table), "limit": self._limit}, {"pool": self._pool})
-        elif self._told and len(self.table) < _FAR_ENOUGH * self._limit:
-            self._told = False
+        elif self._limit_reported and len(self.table) < _FAR_ENOUGH * self._limit:
+            self._limit_reported = False

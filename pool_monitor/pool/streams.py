@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor.errors import OperationTimeout, PayloadError
-from pool_monitor.pool.call import Call, Items
+from pool_monitor.pool.call import Call, StreamBuffer
 from pool_monitor.pool.item_limits import ItemLimits
 from pool_monitor.pool.transport.base import Failure
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
     from pool_monitor.pool.roster import Roster
-    from pool_monitor.pool.worker import Wardens, Worker
+    from pool_monitor.pool.worker import Worker, WorkerControl
 
 
 class Streams:
@@ -25,17 +25,17 @@ class Streams:
     def __init__(
         self,
         roster: Roster,
-        wardens: Wardens,
+        control: WorkerControl,
         config: PoolConfig,
         interrupt: Callable[[Call, BaseException, str], None],
         overdue: Callable[[Call, OperationTimeout], None],
     ) -> None:
-        self._roster, self._wardens, self._config = roster, wardens, config
+        self._roster, self._control, self._config = roster, control, config
         self._interrupt, self._overdue = interrupt, overdue
 
-    def items(self, *, collect: bool) -> Items:
+    def items(self, *, collect: bool) -> StreamBuffer:
         """For those of a new call. *collect*: they are wanted only when they are all there."""
-        return Items(asyncio.get_running_loop(), limit=self._config.frame_limit if collect else None)
+        return StreamBuffer(asyncio.get_running_loop(), limit=self._config.frame_limit if collect else None)
 
     def watch(self, call: Call) -> None:
         """The call was taken in: its limits count from now on."""
@@ -54,7 +54,7 @@ class Streams:
             self.hold(worker, call, True)
         if call.items.overrun:
             if call.items.limit is None:
-                self._wardens.misbehaved(worker, f"the stream of {call.operation!r} does not stand still when told to")
+                self._control.misbehaved(worker, f"the stream of {call.operation!r} does not stand still when told to")
             else:
                 text = f"its items take more than the frame limit of {call.items.limit} bytes together"
                 self.unreadable(worker, call_id, Failure("payload", "PayloadError", f"{text}; use stream()", ""))

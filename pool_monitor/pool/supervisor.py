@@ -2,11 +2,11 @@
 
 Theory of operation
 -------------------
-Each slot is kept by one task (`Slots._keep`): start a process, wait until it has gone, start the next. A process that
-has done enough is replaced without a gap: its successor is started beside it, and takes the slot over in the instant
-when the slot is idle (`Slots.recycle`); the slot itself is ready or busy all the while.
+Each slot is kept by one task (`Supervisor._keep`): start a process, wait until it has gone, start the next. A process
+that has done enough is replaced without a gap: its successor is started beside it, and takes the slot over in the
+instant when the slot is idle (`Supervisor.recycle`); the slot itself is ready or busy all the while.
 
-What is decided here follows from what processes do; what calls need (`Wardens`) comes from the `Dispatcher`.
+What is decided here follows from what processes do; what calls need (`WorkerControl`) comes from the `Dispatcher`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pool_monitor.pool.policy.operations import offered
 from pool_monitor.pool.policy.recycle import RecycleLimits
 from pool_monitor.pool.policy.restarts import RestartIntensity
 from pool_monitor.pool.transport.spawn import exit_words
-from pool_monitor.pool.worker import Process, State, Worker
+from pool_monitor.pool.worker import State, Worker, WorkerProcess
 from pool_monitor.pool.worker_output import WorkerOutput
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _ENDED = {
 """Why a process was ended, in words; with the operation that was the reason."""
 
 
-class Slots:
+class Supervisor:
     """The slots of one pool. *make* makes a transport; *changed* is told when a worker has become ready, a slot has
     gone, or a start has failed (with the error).
     """
@@ -77,9 +77,9 @@ class Slots:
         self._make, self._changed = make, changed
         self._loop = asyncio.get_running_loop()
         self._group: TaskGroup | None = None
-        self._living: dict[Process, Worker] = {}
+        self._living: dict[WorkerProcess, Worker] = {}
         self._intensity = RestartIntensity(2 * size, max(1, size))  # of all slots together
-        self._gate = asyncio.Semaphore(_AT_ONCE if config.warmup == "parallel" else 1)
+        self._starting = asyncio.Semaphore(_AT_ONCE if config.warmup == "parallel" else 1)
         self._one_at_a_time = asyncio.Lock()  # a recycled slot holds two processes
         self._random = random.Random()  # noqa: S311 - jitter, no secret
 
@@ -93,7 +93,7 @@ class Slots:
 
     def resized(self, size: int) -> None:
         """The pool wants so many workers from now on."""
-        self.calls.gate.size = size
+        self.calls.admission.size = size
         self._intensity = RestartIntensity(2 * size, max(1, size))
 
     def add(self, count: int) -> None:
@@ -110,9 +110,9 @@ class Slots:
 
     def retire(self, worker: Worker) -> None:
         """End a slot that is no longer wanted, gently; its keeper sees to the rest."""
-        worker.wanted = False
-        worker.unwanted.set()
-        worker.settled.set()
+        worker.keep = False
+        worker.retiring.set()
+        worker.calls_done.set()
         process, successor = worker.process, worker.successor
         if successor is not None and successor.transport is not None:
             successor.transport.kill()
@@ -132,15 +132,15 @@ class Slots:
 
     async def _keep(self, worker: Worker) -> None:
         """One slot's whole life: a process after the other, until it is no longer wanted."""
-        async with self._gate:  # for the first one only
-            error = await self._start(worker) if worker.wanted else None
-        while worker.wanted:
-            await worker.vacant.wait()
-            if worker.wanted:
+        async with self._starting:  # for the first one only
+            error = await self._start(worker) if worker.keep else None
+        while worker.keep:
+            await worker.process_gone.wait()
+            if worker.keep:
                 await self._pause(worker, error)
                 error = await self._start(worker)
         if worker.process is not None:
-            await worker.vacant.wait()
+            await worker.process_gone.wait()
         self.calls.forget(worker)
         self.calls.roster.drop(worker)
         self._changed(None)
@@ -161,7 +161,7 @@ class Slots:
         if not within:
             self._crash_loop(worker, pause)
         with anyio.move_on_after(pause):
-            await worker.unwanted.wait()
+            await worker.retiring.wait()
 
     def _crash_loop(self, worker: Worker, pause: float | None) -> None:
         """The slot is in a crash loop, and pauses; or with None no longer is."""
@@ -177,9 +177,9 @@ class Slots:
         if worker.successor is not None:  # let it be ready first: it is as quick as another
             async with worker.replacing:
                 pass
-        if not worker.wanted:
+        if not worker.keep:
             return None
-        worker.vacant.clear()
+        worker.process_gone.clear()
         if worker.processes:
             worker.restarts += 1
             self.restarts += 1
@@ -195,30 +195,30 @@ class Slots:
             self.calls.roster.move(worker, "start", now_ns)
             error = await self._launch(worker, process)
         if error is not None:
-            await worker.vacant.wait()
-            if worker.wanted:
+            await worker.process_gone.wait()
+            if worker.keep:
                 self._report(worker, error)
-                self.calls.gate.start_failed(error)
+                self.calls.admission.start_failed(error)
                 self._changed(error)
         elif worker.lifecycle.state is State.INITIALIZING:
             self._loaded(worker)
         return error
 
-    def _process(self, worker: Worker) -> Process:
+    def _process(self, worker: Worker) -> WorkerProcess:
         """Another process for the slot, not yet started."""
         worker.processes += 1
         health = Health(self.config.health_interval, self.config.health_timeout, self.config.health_misses)
         limits = RecycleLimits.draw(self.config, self._random)
-        process = Process(worker.processes, time.monotonic_ns(), health, limits)
+        process = WorkerProcess(worker.processes, time.monotonic_ns(), health, limits)
         self._living[process] = worker
         return process
 
-    async def _launch(self, worker: Worker, process: Process) -> StartError | None:
+    async def _launch(self, worker: Worker, process: WorkerProcess) -> StartError | None:
         """Start a process and wait until it has loaded the target. Returns why that failed, or None."""
         about: dict[str, Any] = {"pool": self.pool, "worker": worker.id}
         measurements = {"system_time": time.time_ns(), "restarts": worker.restarts}
         events.WORKER_INIT.event.emit(measurements, about)
-        process.transport = transport = self._make(Line(self, worker, process))
+        process.transport = transport = self._make(ProcessEvents(self, worker, process))
         try:
             async with asyncio.timeout(self.config.start_timeout):
                 process.ready = ready = await transport.start()
@@ -248,18 +248,18 @@ class Slots:
         assert process is not None
         assert process.ready is not None
         now_ns = time.monotonic_ns()
-        self._settle_operations()
+        self._update_operations()
         self.calls.roster.move(worker, "loaded", now_ns)
         worker.transport = process.transport
         if worker.died_ns is not None:
             measurements = {"duration": now_ns - worker.died_ns, "attempts": worker.starts}
             events.POOL_RECOVERY.event.emit(measurements, {"pool": self.pool, "worker": worker.id})
         worker.died_ns, worker.starts = None, 0
-        self.calls.gate.started()
+        self.calls.admission.started()
         self.calls.ready(worker)
         self._changed(None)
 
-    def _settle_operations(self) -> None:
+    def _update_operations(self) -> None:
         """The pool offers what its workers do."""
         processes = [worker.process for worker in self.workers.values()]
         offers = [one.ready.operations for one in processes if one is not None and one.ready is not None]
@@ -283,7 +283,7 @@ class Slots:
         if worker.lifecycle.state in (State.INITIALIZING, *_ALIVE):
             self.calls.roster.move(worker, "stop", time.monotonic_ns())
 
-    def _stop(self, process: Process) -> None:
+    def _stop(self, process: WorkerProcess) -> None:
         """Ask it to leave, then make it."""
         assert self._group is not None
         assert process.transport is not None
@@ -301,19 +301,19 @@ class Slots:
         if worker.process is not None:
             self._break(worker, worker.process, reason)
 
-    def _break(self, worker: Worker, process: Process, reason: str) -> None:
-        if process.transport is not None and process.broken is None:
+    def _break(self, worker: Worker, process: WorkerProcess, reason: str) -> None:
+        if process.transport is not None and process.protocol_error is None:
             self.broke(worker, process, reason)
             process.transport.kill()
 
-    def broke(self, worker: Worker, process: Process, reason: str) -> None:
+    def broke(self, worker: Worker, process: WorkerProcess, reason: str) -> None:
         """A process broke the protocol and is being killed."""
-        process.broken = ProtocolError(f"worker {worker.id} broke the protocol: {reason}")
-        self._report(worker, process.broken)
+        process.protocol_error = ProtocolError(f"worker {worker.id} broke the protocol: {reason}")
+        self._report(worker, process.protocol_error)
         if process is worker.process:
             self._withdraw(worker, "protocol")
 
-    def gone(self, worker: Worker, process: Process, exit_code: int | None, stderr: str) -> None:
+    def gone(self, worker: Worker, process: WorkerProcess, exit_code: int | None, stderr: str) -> None:
         """A process has ended, as asked or not."""
         del self._living[process]
         process.transport = None
@@ -337,15 +337,17 @@ class Slots:
         if current:
             if process.ready is not None and worker.died_ns is None:
                 worker.died_ns = now_ns
-            self._vacated(worker, process, exit_code, stderr, now_ns)
+            self._process_ended(worker, process, exit_code, stderr, now_ns)
 
-    def _vacated(self, worker: Worker, process: Process, exit_code: int | None, stderr: str, now_ns: int) -> None:
+    def _process_ended(
+        self, worker: Worker, process: WorkerProcess, exit_code: int | None, stderr: str, now_ns: int
+    ) -> None:
         reason = process.end_reason
         how = exit_words(exit_code) if reason is None else _ENDED.get(reason, reason).format(process.culprit)
 
         def error_for(call: Call) -> PoolError:
-            if process.broken is not None:
-                return ProtocolError(f"{call.operation}: {process.broken}")
+            if process.protocol_error is not None:
+                return ProtocolError(f"{call.operation}: {process.protocol_error}")
             text = f"{call.operation}: worker {worker.id} ended meanwhile: {how}"
             return WorkerDied(text, worker=worker.id, exit_code=exit_code, stderr=stderr, reason=reason)
 
@@ -355,8 +357,8 @@ class Slots:
             self.calls.lost(worker, error_for)
         finally:
             worker.process = None
-            worker.settled.set()
-            worker.vacant.set()
+            worker.calls_done.set()
+            worker.process_gone.set()
 
     def _report(self, worker: Worker, error: PoolError) -> None:
         """An error no call can be told."""
@@ -368,38 +370,43 @@ class Slots:
 
     def idle(self, worker: Worker) -> None:
         """It is idle, and not offered calls."""
-        worker.settled.set()
-        if not worker.wanted:
+        worker.calls_done.set()
+        if not worker.keep:
             self.retire(worker)
 
-    def worn(self, worker: Worker) -> None:
+    def recycle_due(self, worker: Worker) -> None:
         """Its process has been handed as many calls as are due."""
         self._recycle_soon(worker, "calls")
 
     def _recycle_soon(self, worker: Worker, reason: str) -> None:
-        if not worker.recycling and self._group is not None and worker.wanted and not self.closing:
+        if not worker.recycling and self._group is not None and worker.keep and not self.closing:
             worker.recycling = True
             name = f"pool {self.pool} recycles {worker.id}"
             self._group.start_soon(self._recycle_unasked, worker, worker.process, reason, name=name)
 
-    async def _recycle_unasked(self, worker: Worker, process: Process | None, reason: str) -> None:
+    async def _recycle_unasked(self, worker: Worker, process: WorkerProcess | None, reason: str) -> None:
         try:
             if await self.recycle(worker, process, reason) is None or process is None:
                 return
-            if process.spent:  # it is handed nothing more, with a successor or without
-                await self._settled(worker, process)
-                if worker.process is process and worker.wanted:
+            if process.used_up:  # it is handed nothing more, with a successor or without
+                await self._calls_ended(worker, process)
+                if worker.process is process and worker.keep:
                     self.kill(worker, "recycle")
             else:
                 with anyio.move_on_after(worker.backoff.next()):  # before it is found to be due again
-                    await worker.unwanted.wait()
+                    await worker.retiring.wait()
         finally:
             worker.recycling = False
             now = worker.process
-            if now is not None and now.worn and (now.spent or now is not process) and worker.lifecycle.state in _ALIVE:
-                self.worn(worker)  # it came to be so while this task could not see to it
+            if (
+                now is not None
+                and now.recycle_due
+                and (now.used_up or now is not process)
+                and worker.lifecycle.state in _ALIVE
+            ):
+                self.recycle_due(worker)  # it came to be so while this task could not see to it
 
-    async def recycle(self, worker: Worker, old: Process | None, reason: str) -> StartError | None:
+    async def recycle(self, worker: Worker, old: WorkerProcess | None, reason: str) -> StartError | None:
         """Replace *old*, the slot's process, by a fresh one: started first, changed when the slot is idle, so that
         there is never a worker less. One slot at a time, but for processes that may soon be handed no more calls.
         Returns why the fresh one could not be started, or None.
@@ -408,45 +415,45 @@ class Slots:
         async with turn, worker.replacing:
             return await self._recycle(worker, old, reason)
 
-    async def _recycle(self, worker: Worker, old: Process | None, reason: str) -> StartError | None:
+    async def _recycle(self, worker: Worker, old: WorkerProcess | None, reason: str) -> StartError | None:
         began_ns = time.monotonic_ns()
-        if old is None or worker.process is not old or not worker.wanted or worker.lifecycle.state not in _ALIVE:
+        if old is None or worker.process is not old or not worker.keep or worker.lifecycle.state not in _ALIVE:
             return None  # it has gone already, or never came to be
         successor = worker.successor = self._process(worker)
         try:
             error = await self._launch(worker, successor)
-            if error is not None and worker.wanted:
+            if error is not None and worker.keep:
                 self._report(worker, error)
                 return error
             if error is not None:
                 return None  # nor is the slot wanted any more
             if worker.process is old:  # else it has gone meanwhile, and the fresh one may be in its place already
                 self.calls.roster.withdraw(worker)
-                await self._settled(worker, old)
+                await self._calls_ended(worker, old)
             if successor.transport is None:
                 return StartError(f"the fresh process of worker {worker.id} ended before it was needed")
-            if worker.process is old and worker.wanted and worker.lifecycle.state in (State.READY, State.DEGRADED):
-                self._change(worker, old, successor, reason, began_ns)
+            if worker.process is old and worker.keep and worker.lifecycle.state in (State.READY, State.DEGRADED):
+                self._replace(worker, old, successor, reason, began_ns)
         finally:
-            left_over = successor.ready is not None and worker.process is None and worker.wanted
+            left_over = successor.ready is not None and worker.process is None and worker.keep
             if worker.successor is successor and not left_over:  # else the vacant slot is filled with it
                 worker.successor = None
                 if worker.process is not successor:  # nobody has use for it
                     if successor.transport is not None:
                         successor.end_reason = "recycle"
                         successor.transport.kill()
-                    if worker.process is old and worker.wanted and worker.lifecycle.state in (State.READY, State.BUSY):
+                    if worker.process is old and worker.keep and worker.lifecycle.state in (State.READY, State.BUSY):
                         self.calls.ready(worker)  # as it was before
         return None
 
-    async def _settled(self, worker: Worker, process: Process) -> None:
+    async def _calls_ended(self, worker: Worker, process: WorkerProcess) -> None:
         """Wait until the slot's process has no more calls, or the slot has another one."""
-        worker.settled.clear()
-        while worker.calls and worker.process is process and worker.wanted:
-            await worker.settled.wait()
-            worker.settled.clear()
+        worker.calls_done.clear()
+        while worker.calls and worker.process is process and worker.keep:
+            await worker.calls_done.wait()
+            worker.calls_done.clear()
 
-    def _change(self, worker: Worker, old: Process, new: Process, reason: str, began_ns: int) -> None:
+    def _replace(self, worker: Worker, old: WorkerProcess, new: WorkerProcess, reason: str, began_ns: int) -> None:
         """From one event to the next, another process fills the slot."""
         assert old.ready is not None
         assert new.ready is not None
@@ -460,9 +467,9 @@ class Slots:
         )
         if old.transport is not None:
             self._stop(old)
-        self._settle_operations()
+        self._update_operations()
         if new.transport is None:  # it ended in this very moment
-            self._vacated(worker, new, None, "", now_ns)
+            self._process_ended(worker, new, None, "", now_ns)
         else:
             self.calls.ready(worker)
 
@@ -482,7 +489,7 @@ class Slots:
                 except Exception:  # noqa: BLE001 - it is looked at again: no reason to end the pool
                     logger("pool").exception("a worker could not be looked at", pool=self.pool, worker=worker.id)
 
-    def _look_at(self, worker: Worker, process: Process, now: float) -> None:
+    def _look_at(self, worker: Worker, process: WorkerProcess, now: float) -> None:
         health, first = process.health, worker.call
         busy = first is not None and worker.has_begun(first)
         late = health.late
@@ -509,7 +516,7 @@ class Slots:
         if reason is not None:
             self._recycle_soon(worker, reason)
 
-    def ponged(self, worker: Worker, process: Process, token: int, rss: int | None) -> None:
+    def ponged(self, worker: Worker, process: WorkerProcess, token: int, rss: int | None) -> None:
         """A process has answered."""
         if not process.health.asked(token):
             self._break(worker, process, f"an answer to ping {token}, which was not sent")
@@ -524,7 +531,7 @@ class Slots:
             self.calls.roster.move(worker, "recover", time.monotonic_ns())
             self.calls.ready(worker)
 
-    def _tell_health(self, worker: Worker, process: Process, took: float | None) -> None:
+    def _tell_health(self, worker: Worker, process: WorkerProcess, took: float | None) -> None:
         assert process.ready is not None
         assert process.verdict is not None
         measurements = {"missed": process.health.late}
@@ -536,11 +543,11 @@ class Slots:
         events.WORKER_HEALTH_CHECK.event.emit(measurements, {**about, "verdict": process.verdict.value})
 
 
-class Line:
+class ProcessEvents:
     """What one process of a slot reports: the transport's `Sink`."""
 
-    def __init__(self, slots: Slots, worker: Worker, process: Process) -> None:
-        self._slots, self._worker, self._process = slots, worker, process
+    def __init__(self, slots: Supervisor, worker: Worker, process: WorkerProcess) -> None:
+        self._supervisor, self._worker, self._process = slots, worker, process
         calls = slots.calls  # what happens to calls goes straight there, without a frame of our own
         self.returned, self.caught_up = partial(calls.returned, worker), partial(calls.caught_up, worker)
         self.replied, self.failed = partial(calls.replied, worker), partial(calls.failed, worker)
@@ -554,21 +561,21 @@ class Line:
         return call is not None and call.options.zero_copy
 
     def ponged(self, token: int, _call_id: int | None, rss: int | None) -> None:
-        self._slots.ponged(self._worker, self._process, token, rss)
+        self._supervisor.ponged(self._worker, self._process, token, rss)
 
     def emitted(self, event: tuple[str, ...], measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
-        telemetry.execute(event, measurements, {**metadata, "pool": self._slots.pool, "worker": self._worker.id})
+        telemetry.execute(event, measurements, {**metadata, "pool": self._supervisor.pool, "worker": self._worker.id})
 
     def dropped(self, count: int) -> None:
-        metadata = {"pool": self._slots.pool, "worker": self._worker.id}
+        metadata = {"pool": self._supervisor.pool, "worker": self._worker.id}
         events.WORKER_DROP.event.emit({"count": count}, metadata)
 
     def broke(self, reason: str) -> None:
-        self._slots.broke(self._worker, self._process, reason)
+        self._supervisor.broke(self._worker, self._process, reason)
 
     def gone(self, exit_code: int | None, stderr: str) -> None:
         self.output.settle()
-        self._slots.gone(self._worker, self._process, exit_code, stderr)
+        self._supervisor.gone(self._worker, self._process, exit_code, stderr)
 
 
 def _processor_time(pid: int) -> float | None:

@@ -102,11 +102,10 @@ class Lifecycle:
         return moved
 
 
-class Process:
+class WorkerProcess:
     """One process of a slot, from its start to its end. Plain state: the pool changes it, on the event loop."""
 
     __slots__ = (
-        "broken",
         "culprit",
         "due",
         "end_reason",
@@ -114,6 +113,7 @@ class Process:
         "health",
         "limits",
         "number",
+        "protocol_error",
         "ready",
         "ready_ns",
         "rss",
@@ -137,15 +137,15 @@ class Process:
         self.verdict: Verdict | None = None  # how it answered, last time it was looked at
         self.end_reason: str | None = None  # why it is being ended, if we end it
         self.culprit = ""  # the operation that is the reason
-        self.broken: ProtocolError | None = None  # what its calls are told when it spoke nonsense
+        self.protocol_error: ProtocolError | None = None  # what its calls fail with once it broke the protocol
 
     @property
-    def worn(self) -> bool:
+    def recycle_due(self) -> bool:
         """Whether it has been handed as many calls as are due."""
         return self.handed >= self.due
 
     @property
-    def spent(self) -> bool:
+    def used_up(self) -> bool:
         """Whether it has been handed as many calls as it may have."""
         most = self.limits.most_calls
         return most is not None and self.handed >= most
@@ -161,21 +161,21 @@ class Worker:
         self.id = f"{pool}-{index}"
         self.index = index
         self.lifecycle = Lifecycle(now_ns)
-        self.wanted = True  # False: not to be replaced when it ends
-        self.unwanted = asyncio.Event()  # set to wake a keeper that pauses between two tries
-        self.process: Process | None = None  # the present one, starting or started
+        self.keep = True  # False: not to be replaced when it ends
+        self.retiring = asyncio.Event()  # set to wake a keeper that pauses between two tries
+        self.process: WorkerProcess | None = None  # the present one, starting or started
         self.transport: Transport | None = None  # its; None unless it can be handed calls
-        self.successor: Process | None = None  # takes its place as soon as it is ready and the slot is idle
+        self.successor: WorkerProcess | None = None  # takes its place as soon as it is ready and the slot is idle
         self.recycling = False
         self.replacing = asyncio.Lock()  # held while another process is started beside the present one
-        self.vacant = asyncio.Event()  # the present process has gone
-        self.settled = asyncio.Event()  # the calls it had are done with, one way or another
+        self.process_gone = asyncio.Event()  # the present process has gone
+        self.calls_done = asyncio.Event()  # the calls it had are done with, one way or another
         self.intensity = RestartIntensity(config.restart_limit, config.restart_period)
         self.backoff = Backoff(config.backoff_min, config.backoff_max)
         self.last_end = (False, 0)  # of the last process that went: whether we had asked it to, and calls it answered
-        self.open = False  # may be handed calls
-        self.relieved = False  # was asked to give calls back, and takes no others while it has any
-        self.tells = False  # how far it has come with its calls, so that it may be handed some ahead of time
+        self.accepting = False  # may be handed calls
+        self.recalling = False  # was asked to give calls back, and takes no others while it has any
+        self.reports_progress = False  # how far it has come with its calls, so that it may be handed some ahead of time
         self.calls: dict[int, Call] = {}  # in the order handed over; one that has ended may still hold the slot up
         self.records: dict[str, dict[str, Record]] = {}  # of its calls that end well, by session kind and operation
         self.records_of: Series | None = None  # where they are from; another one: they are to be had anew
@@ -200,7 +200,7 @@ class Worker:
         return f"<Worker {self.id} {self.lifecycle.state.value}>"
 
 
-class Wardens(Protocol):
+class WorkerControl(Protocol):
     """Who owns the workers' lives, as the dispatcher sees them."""
 
     def kill(self, worker: Worker, reason: str, culprit: str) -> None:
@@ -209,7 +209,7 @@ class Wardens(Protocol):
     def idle(self, worker: Worker) -> None:
         """It has become idle and is not offered calls any more."""
 
-    def worn(self, worker: Worker) -> None:
+    def recycle_due(self, worker: Worker) -> None:
         """Its process has been handed as many calls as are due, or more: it is to be replaced."""
 
     def misbehaved(self, worker: Worker, reason: str) -> None:

@@ -13,7 +13,7 @@ from pool_monitor.pool.dispatcher import Dispatcher
 from pool_monitor.pool.policy.health import Health
 from pool_monitor.pool.policy.recycle import RecycleLimits
 from pool_monitor.pool.transport.base import CallTimes, Failure, Ready, Reply
-from pool_monitor.pool.worker import Process, State, Worker
+from pool_monitor.pool.worker import State, Worker, WorkerProcess
 
 TIMES = CallTimes(1000, 1000, 0)
 
@@ -83,7 +83,7 @@ def _settle(calls: Dispatcher, worker: Worker, transport: Any, now_ns: int) -> N
     worker.processes += 1
     health = Health(config.health_interval, config.health_timeout, config.health_misses)
     limits = RecycleLimits.draw(config, random.Random(0))
-    process = worker.process = Process(worker.processes, now_ns, health, limits)
+    process = worker.process = WorkerProcess(worker.processes, now_ns, health, limits)
     process.ready = Ready(1, "3.11.7", "json", calls.operations)
     process.transport = worker.transport = transport
 
@@ -97,7 +97,7 @@ def fill(calls: Dispatcher, worker: Worker, transport: Any, now_ns: int) -> None
 
 
 class FakePool:
-    """A dispatcher and its workers. A `Wardens`; must be made on a running event loop."""
+    """A dispatcher and its workers. A `WorkerControl`; must be made on a running event loop."""
 
     def __init__(self, size: int, config: PoolConfig | None = None, *, now_ns: Callable[[], int]) -> None:
         self.config = config or PoolConfig()
@@ -181,7 +181,7 @@ class FakePool:
     def running(self) -> list[Worker]:
         return [worker for worker in self.calls.workers.values() if worker.transport is not None]
 
-    # -- Wardens --------------------------------------------------------------------------------------------------
+    # -- WorkerControl --------------------------------------------------------------------------------------------
 
     def kill(self, worker: Worker, reason: str, culprit: str) -> None:
         if worker.lifecycle.state in (State.READY, State.BUSY):
@@ -191,7 +191,7 @@ class FakePool:
 
     def idle(self, worker: Worker) -> None: ...
 
-    def worn(self, worker: Worker) -> None: ...
+    def recycle_due(self, worker: Worker) -> None: ...
 
     def misbehaved(self, worker: Worker, reason: str) -> None:
         self.misbehaviour.append(reason)

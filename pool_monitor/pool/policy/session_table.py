@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
-
-if TYPE_CHECKING:
-    from pool_monitor.pool.worker import Process
+from typing import Any, Generic, NamedTuple, TypeVar
 
 CallT = TypeVar("CallT")
 
@@ -50,8 +47,8 @@ class SessionState(Generic[CallT]):
         self.calls = 0
         self.last_used = now
         self.worker: str | None = None  # the slot it was on last
-        self.process: Process | None = None  # which of that slot's processes
-        self.former: tuple[str | None, Process | None] = (None, None)  # both, before the latest call was handed over
+        self.process: object | None = None  # which of that slot's processes; only compared, by identity
+        self.former: tuple[str | None, object | None] = (None, None)  # both, before the latest call was handed over
         self.active: CallT | None = None  # the call under way or in the queue
         self.pending: deque[CallT] = deque()  # calls behind it; they count towards the pool's queue limit
 
