@@ -19,8 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pool_monitor import telemetry
 from pool_monitor.config import PoolConfig
 from pool_monitor.errors import CircuitOpen, StartError
-from pool_monitor.pool.call import STREAM_HIGH, Call, Options
+from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.policy.deadline_wheel import TICK
+from pool_monitor.pool.stream_buffer import STREAM_HIGH
 from pool_monitor.pool.transport.child.codec import LARGE
 from pool_monitor.pool.transport.child.shared_memory import area_size
 from pool_monitor.pool.worker import State, Worker

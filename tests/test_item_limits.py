@@ -10,7 +10,8 @@ import pytest
 
 from pool_monitor import ConfigError, OperationTimeout, QueueTimeout
 from pool_monitor.config import PoolConfig
-from pool_monitor.pool.call import STREAM_HIGH, STREAM_LOW, Call, Options
+from pool_monitor.pool.call import Call, Options
+from pool_monitor.pool.stream_buffer import STREAM_HIGH, STREAM_LOW
 from pool_monitor.pool.worker import Worker
 from tests.helpers.fakes import FakePool
 from tests.helpers.support import ops_pool, read

@@ -24,8 +24,8 @@ from pool_monitor import (
     telemetry,
 )
 from pool_monitor.errors import ConfigError, PayloadError, SessionLost
-from pool_monitor.pool.call import STREAM_HIGH
 from pool_monitor.pool.policy.recycle import RecycleLimits
+from pool_monitor.pool.stream_buffer import STREAM_HIGH
 from pool_monitor.pool.worker import Worker
 from tests.helpers.support import eventually, ops_pool, read, running, words
 

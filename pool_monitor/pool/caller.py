@@ -23,8 +23,8 @@ from pool_monitor.pool.policy.session_table import copied
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from pool_monitor.config import PoolConfig
     from pool_monitor.pool.dispatcher import Dispatcher
-    from pool_monitor.pool.pool import Pool
 
 
 _WAITING = 1000  # calls that wait for workers, with which a `map` has no need to add others
@@ -87,10 +87,23 @@ class Caller(Protocol):
         """The same caller with other options."""
 
 
+class CallTarget(Protocol):
+    """The pool that a `PoolCaller` calls, as far as the caller must know it."""
+
+    config: PoolConfig
+
+    @property
+    def size(self) -> int:
+        """How many workers it wants."""
+
+    def _calls(self) -> Dispatcher:
+        """Where calls are made. Raises PoolClosed while the pool is not entered, WrongLoop where it cannot be used."""
+
+
 class PoolCaller:
     """Calls a pool's operations. `Pool` is one, `options` makes others, a `Session` is one."""
 
-    def __init__(self, pool: Pool, options: Options) -> None:
+    def __init__(self, pool: CallTarget, options: Options) -> None:
         self._pool = pool
         self._options = options
 

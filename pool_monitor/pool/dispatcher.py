@@ -513,11 +513,11 @@ class Dispatcher:
         """End a call for its caller now, and see that its worker gets free of it soon."""
         if call.done:
             return
-        running, worker = call.running, call.worker
-        if not running and call.queue is not None:
+        worker = self.workers.get(call.worker.id) if call.running and call.worker is not None else None
+        if not call.running and call.queue is not None:
             call.queue.discard(call)
         self._end(call, error)
-        if not running or worker is None or worker.transport is None:
+        if worker is None or worker.transport is None:
             return
         worker.transport.cancel(call.id)
         if call.items is not None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor.errors import OperationTimeout, PayloadError
-from pool_monitor.pool.call import Call, StreamBuffer
+from pool_monitor.pool.call import Call
 from pool_monitor.pool.item_limits import ItemLimits
+from pool_monitor.pool.stream_buffer import StreamBuffer
 from pool_monitor.pool.transport.base import Failure
 
 if TYPE_CHECKING:
@@ -43,7 +45,12 @@ class Streams:
         first = config.first_item_timeout if own.first_item_timeout is None else own.first_item_timeout
         between = config.item_timeout if own.item_timeout is None else own.item_timeout
         if call.items is not None and (first is not None or between is not None):
-            call.items.limits = ItemLimits(call, first, between, self._overdue)
+            call.items.limits = ItemLimits(first, between, partial(self._exceeded, call))
+
+    def _exceeded(self, call: Call, what: str) -> None:
+        """The call's stream has let its reader wait for too long; *what* it did not give."""
+        on = call.worker.id if call.worker is not None else "?"
+        self._overdue(call, OperationTimeout(f"{call.operation} gave {what}, on {on}"))
 
     def item(self, worker: Worker, call_id: int, value: Any, size: int) -> None:
         """The worker's generator yielded; the item took *size* bytes."""
@@ -68,8 +75,9 @@ class Streams:
 
     def read_on(self, call: Call) -> None:
         """The caller has caught up with its stream."""
-        if call.running and call.worker is not None:
-            self.hold(call.worker, call, False)
+        worker = self._roster.workers.get(call.worker.id) if call.running and call.worker is not None else None
+        if worker is not None:
+            self.hold(worker, call, False)
 
     def hold(self, worker: Worker, call: Call, held: bool) -> None:
         """Have the call's stream stand still, because nobody reads it, or go on."""
