@@ -33,13 +33,13 @@ class Stream:
 
     def give(self, count: int = 1) -> None:
         for number in range(count):
-            self.calls.streams.item(self.worker, self.call.id, number, 1)
+            self.calls.item(self.worker, self.call.id, number, 1)
 
     def take(self, count: int = 1) -> None:
         for _ in range(count):
             _, go_on = self.items.take()
             if go_on:
-                self.calls.streams.read_on(self.call)
+                self.calls.read_on(self.call)
 
     async def ended(self) -> tuple[float, str]:
         """When, and with what."""

@@ -544,7 +544,7 @@ async def test_a_process_that_dies_while_its_successor_starts_is_followed_by_tha
                 if result.error is None and result.result != pid:
                     break
             assert pool._supervisor is not None
-            await eventually(lambda: len(pool._supervisor._living) == 1 and pool.status().idle == 1)
+            await eventually(lambda: len(pool._supervisor._processes._living) == 1 and pool.status().idle == 1)
             await asyncio.sleep(0.002 * number)
 
 
@@ -575,7 +575,7 @@ async def test_a_worker_that_cannot_be_looked_at_ends_no_pool(where: str, monkey
         if where == "psutil":
             monkeypatch.setattr("psutil.Process", no_descriptor_left)
         else:
-            monkeypatch.setattr("pool_monitor.pool.supervisor._processor_time", no_descriptor_left)
+            monkeypatch.setattr("pool_monitor.pool.checkups._processor_time", no_descriptor_left)
         with pytest.raises(OperationTimeout):
             await pool.options(timeout=0.5).run("stuck_in_c")
         assert pool.status().state == "running"

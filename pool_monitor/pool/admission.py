@@ -36,7 +36,7 @@ _FAILURES = frozenset({"initialization", "connection", "communication"})  # cate
 class Admission:
     """Decides about refusals, from how earlier calls went. Knows no queue and no workers: their state is passed in."""
 
-    def __init__(self, pool: str, size: int, config: PoolConfig, now_ns: Callable[[], int]) -> None:
+    def __init__(self, pool: str, size: int, config: PoolConfig, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self.pool = pool
         self.size = size  # workers wanted; only for the text of refusals
         self.refusals: Counter[str] = Counter()  # by reason

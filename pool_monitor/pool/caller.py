@@ -18,7 +18,6 @@ import msgspec
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.pool.call import Call, Options, refused
 from pool_monitor.pool.map_results import MapResults
-from pool_monitor.pool.policy.session_table import copied
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -293,8 +292,7 @@ class Session(PoolCaller):
     @property
     def data(self) -> dict[str, Any]:
         """A copy of what the session's operations have kept; empty before the first call."""
-        state = self._pool._calls().sessions.table.get(self.id)
-        return {} if state is None else copied(state.data)
+        return self._pool._calls().sessions.data(self.id)
 
     def end(self) -> bool:
         """Forget the session and its data now. Returns whether there was one."""
@@ -360,7 +358,7 @@ async def _read(dispatcher: Dispatcher, call: Call) -> AsyncGenerator[Any, None]
             while items.buffer:
                 value, go_on = items.take()
                 if go_on:
-                    dispatcher.streams.read_on(call)
+                    dispatcher.read_on(call)
                 yield value
             if call.future.done():
                 break

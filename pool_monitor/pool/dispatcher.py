@@ -1,8 +1,9 @@
-"""Calls meet workers: admission, the queue, hand-over, deadlines, and each call's one end.
+"""Calls meet workers: admission, the queue, hand-over, and what workers answer.
 
 Everything here is synchronous and runs on the event loop, between two awaits of anybody: there is no moment at
 which a call is half handed over. `supervisor.Supervisor` owns the workers' lives, and reports here when one is free or
 gone. The dispatcher asks it (`WorkerControl`) to kill a worker, and reports a worker that is idle and withdrawn.
+How calls end is in `open_calls`.
 
 A call that has ended for its caller (timed out, cancelled) may still hold up its worker: it stays in
 ``worker.calls`` until the worker answers or ends, so that its late answer can reach nobody.
@@ -13,14 +14,12 @@ order and lets us see how far it has come, so those it has not begun are taken b
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor import events
 from pool_monitor.errors import (
-    OperationCancelled,
     OperationError,
     PayloadError,
     PoolClosed,
@@ -30,72 +29,49 @@ from pool_monitor.errors import (
     Rejected,
 )
 from pool_monitor.pool import call_events
-from pool_monitor.pool.admission import SLOWLY, Admission
+from pool_monitor.pool.admission import SLOWLY
 from pool_monitor.pool.call import Call, Options, next_id, poisoned
 from pool_monitor.pool.call_context import ContextPropagator
-from pool_monitor.pool.deadline_timer import CallDeadlines
-from pool_monitor.pool.hand_ahead import ADAPT_EVERY, HELD_UP, HandAhead
+from pool_monitor.pool.hand_ahead import ADAPT_EVERY
+from pool_monitor.pool.open_calls import OpenCalls
 from pool_monitor.pool.policy.queue import WaitQueue
-from pool_monitor.pool.policy.retry import RetryBudget, RetryPolicy
-from pool_monitor.pool.roster import Roster
-from pool_monitor.pool.sessions import Sessions
-from pool_monitor.pool.streams import Streams
-from pool_monitor.pool.transport.base import Failure
-from pool_monitor.pool.worker import State, Worker, WorkerControl
-from pool_monitor.telemetry import FAILURES
+from pool_monitor.pool.worker import State, Worker
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
-    from pool_monitor.pool.transport.base import CallTimes, Reply
-    from pool_monitor.telemetry import Record
+    from pool_monitor.pool.admission import Admission
+    from pool_monitor.pool.roster import Roster
+    from pool_monitor.pool.sessions import Sessions
+    from pool_monitor.pool.transport.base import CallTimes, Failure, Reply
 
 _START = events.OPERATION_START.event
-_STOP = events.OPERATION_STOP.event
-_RETRY = events.POOL_RETRY.event
 _CHECKOUT = events.WORKER_CHECKOUT.event
 _CHECKIN = events.WORKER_CHECKIN.event
 
 _WEIGHT = 0.05  # of the latest call in means
 
 
-class Dispatcher:
-    """The calls of one pool. Holds at most ``queue_limit`` waiting calls."""
+class Dispatcher(OpenCalls):
+    """The calls of one pool. Holds at most ``queue_limit`` waiting calls. Must be made on a running event loop.
+
+    *roster*, *sessions* and *admission* are those of the pool, which others use too.
+    """
 
     def __init__(
         self,
-        pool: str,
-        size: int,
+        roster: Roster,
+        sessions: Sessions,
+        admission: Admission,
         config: PoolConfig,
-        control: WorkerControl,
         *,
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self.pool = pool
-        self.config = config
+        super().__init__(roster, sessions, admission, config, now_ns)
         self.accepting = False
-        self.paused = False
         self.operations: Mapping[str, str] = {}
-        self.completed = 0
         self.relative_s: float | None = None  # mean of the latest hand-overs; above 0: calls waited for workers
-        self.roster = Roster(pool, config.concurrency)
-        self.sessions = Sessions(
-            self.roster, ttl=config.session_ttl, limit=config.session_limit, strict=config.affinity == "strict"
-        )
-        self.admission = Admission(pool, size, config, now_ns)
-        self._control = control
-        self._loop = asyncio.get_running_loop()
-        self._now_ns = now_ns
         self._waiting: WaitQueue[Call] = WaitQueue()
-        self._open: dict[int, Call] = {}  # calls that have not ended
-        self._running = 0  # of those, calls that are on a worker
-        self._deadlines = CallDeadlines(self._loop, self._expire)
-        self._ahead = HandAhead(self.roster, config.prefetch, self._loop, now_ns)
-        self._adapt_at = ADAPT_EVERY  # when so many calls have ended
-        self._quiet: asyncio.Future[None] | None = None  # set while somebody waits for the last call to end
-        self.streams = Streams(self.roster, control, config, self._interrupt, self._overdue)
         self._propagator = ContextPropagator(config.context)
-        self.budget = RetryBudget(config.retry_budget)
-        self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self.budget)
 
     # -- what callers ask -----------------------------------------------------------------------------------------
 
@@ -103,16 +79,6 @@ class Dispatcher:
     def workers(self) -> dict[str, Worker]:
         """Every slot, by id."""
         return self.roster.workers
-
-    @property
-    def waiting(self) -> int:
-        """Calls no worker has yet, in whatever line they stand."""
-        return len(self._open) - self._running
-
-    @property
-    def open_calls(self) -> int:
-        """Calls that have not ended."""
-        return len(self._open)
 
     def admit(
         self,
@@ -134,7 +100,7 @@ class Dispatcher:
         config, now_ns = self.config, self._now_ns()
         now = now_ns / 1e9  # the event loop's clock too
         deadline = now + (config.timeout if options.timeout is None else options.timeout)
-        items = self.streams.items(collect=collect) if stream else None
+        items = self._streams.items(collect=collect) if stream else None
         future = self._loop.create_future()
         call = self._propagator.new_call(next_id(), operation, args, kwargs, options, future, items, deadline, now_ns)
         if options.session is not None:
@@ -151,7 +117,7 @@ class Dispatcher:
                 return call
         self.budget.earn()
         if items is not None:
-            self.streams.watch(call)
+            self._streams.watch(call)
         if config.max_wait is not None:
             self._deadlines.add(call, min(call.deadline, now + config.max_wait))
         elif options.timeout is not None:
@@ -161,10 +127,6 @@ class Dispatcher:
         if options.session is None or self.sessions.enter(call, options.session, now):
             self._offer(call, now_ns)
         return call
-
-    def cancel(self, call: Call) -> None:
-        """The caller gave up. Does nothing when the call has ended."""
-        self._interrupt(call, asyncio.CancelledError(), "cancel")
 
     # -- refusals -------------------------------------------------------------------------------------------------
 
@@ -186,10 +148,6 @@ class Dispatcher:
         handed = max(0, self._running - roster.counts["busy"] * roster.concurrency)
         left = call.deadline - self._now_ns() / 1e9
         return self.admission.deadline_refusal(call, left, ahead, handed, roster.capacity, self.waiting - 1)
-
-    def rejected(self, kind: type[Rejected], message: str, call: Call | None = None, *, others: int = 0) -> Rejected:
-        """A refusal that says how the pool stands."""
-        return self.admission.rejected(kind, message, self.waiting - others, call)
 
     # -- hand-over ------------------------------------------------------------------------------------------------
 
@@ -297,7 +255,7 @@ class Dispatcher:
         if process.handed >= process.due:
             if process.used_up:
                 self.roster.withdraw(worker)
-            self._control.recycle_due(worker)
+            self.control.recycle_due(worker)
         return True
 
     def resume(self) -> None:
@@ -333,36 +291,6 @@ class Dispatcher:
         self._count(well)
         self._served(worker, len(calls), now_ns)
 
-    def _end_well(self, call: Call, reply: Reply, now_ns: int, records: Mapping[str, Record] | None) -> bool:
-        """`_end`, for a call that returned. Returns whether `_count` and the admission still have to count it."""
-        times, elapsed_ns = reply.times, now_ns - call.started_ns
-        if times.execution_ns > elapsed_ns or (times.cpu_ns or 0) > elapsed_ns:
-            times = times.within(elapsed_ns)
-        if call.done or call.trial or call.session is not None or call.deadline * 1e9 < now_ns:
-            self._end(call, call.late_error(now_ns, self.config.timeout), reply.result, times, now_ns)
-            return False
-        call.done = True
-        call.running = False
-        self._running -= 1
-        del self._open[call.id]
-        if call.tick:
-            self._deadlines.remove(call)
-        else:
-            self._deadlines.in_order.pop(call.id, None)
-        if not call.future.done():
-            call.future.set_result(reply.result)
-        if _STOP.on:
-            worker, series = call.worker, _STOP.series
-            record = None if records is None else records.get(call.operation)
-            if record is None or series is None or worker is None or worker.records_of is not series:
-                call_events.ended(self.pool, call, None, times, now_ns)
-            else:
-                try:
-                    record(elapsed_ns, call.queue_ns, times.execution_ns)
-                except FAILURES as failure:
-                    series.failed(failure)
-        return True
-
     def caught_up(self, worker: Worker) -> None:
         """All that the worker has sent by now has been told: it may be handed the next calls."""
         if worker.lifecycle.state is not State.BUSY:
@@ -372,7 +300,7 @@ class Dispatcher:
         if not worker.calls:
             self.roster.move(worker, "checkin", self._now_ns())
             if not worker.accepting:
-                self._control.idle(worker)
+                self.control.idle(worker)
 
     def replied(self, worker: Worker, call_id: int, result: Any, data: dict[str, Any] | None, times: CallTimes) -> None:
         """The worker's operation returned, or its stream ended."""
@@ -407,7 +335,7 @@ class Dispatcher:
         if call is None:
             return
         if worker.has_begun(call):
-            self._control.misbehaved(worker, f"call {call_id} was given back after it had begun")
+            self.control.misbehaved(worker, f"call {call_id} was given back after it had begun")
             return
         del worker.calls[call_id]
         if _CHECKIN.on:
@@ -471,128 +399,3 @@ class Dispatcher:
         if following is not None:  # it has the worker from now on
             following.sent_ns = now_ns
             following.queue_ns = now_ns - following.started_ns
-
-    # -- ends -----------------------------------------------------------------------------------------------------
-
-    def _fail(self, call: Call, error: PoolError, times: CallTimes | None = None) -> None:
-        """An attempt has failed: send the call again if it may be, else end it."""
-        if call.options.idempotent and (call.items is None or call.items.start_over()):
-            pause = self._retries.decide(error, max(1, call.attempts), call.deadline - self._loop.time())
-            if pause is not None:
-                self.admission.failed(call, error, self._now_ns())
-                self._running -= call.running
-                call.running, call.queue_ns = False, None  # it waits again
-                if _RETRY.on:
-                    call_events.retried(self.pool, call, error, pause)
-                self._loop.call_later(pause, self._again, call)
-                return
-        self._end(call, error, None, times)
-
-    def _again(self, call: Call) -> None:
-        if not call.done:
-            self._offer(call, self._now_ns())
-
-    def interrupt_all(self) -> int:
-        """End every call that has not ended: the pool is closing. Returns how many there were."""
-        calls = list(self._open.values())
-        for call in calls:
-            if call.running:
-                self._interrupt(call, OperationCancelled(f"{call.operation}: the pool was closed meanwhile"), "close")
-            else:
-                self._interrupt(call, self.rejected(PoolClosed, "the pool was closed", call), "close")
-        return len(calls)
-
-    async def quiet(self) -> None:
-        """Wait until every call has ended."""
-        while self._open:
-            if self._quiet is None:
-                self._quiet = self._loop.create_future()
-            await asyncio.shield(self._quiet)
-
-    def _interrupt(self, call: Call, error: BaseException, reason: str) -> None:
-        """End a call for its caller now, and see that its worker gets free of it soon."""
-        if call.done:
-            return
-        worker = self.workers.get(call.worker.id) if call.running and call.worker is not None else None
-        if not call.running and call.queue is not None:
-            call.queue.discard(call)
-        self._end(call, error)
-        if worker is None or worker.transport is None:
-            return
-        worker.transport.cancel(call.id)
-        if call.items is not None:
-            self.streams.hold(worker, call, False)
-        self._loop.call_later(self.config.cancel_grace, self._lose_patience, worker, call, reason)
-
-    def _lose_patience(self, worker: Worker, call: Call, reason: str) -> None:
-        if worker.calls.get(call.id) is not call:
-            return
-        if worker.call is call or worker.has_begun(call):
-            self._control.kill(worker, reason, call.operation)
-        else:  # it stands behind another one, which has a deadline of its own
-            again = max(self.config.cancel_grace, HELD_UP)
-            self._loop.call_later(again, self._lose_patience, worker, call, reason)
-
-    def _expire(self, calls: list[Call]) -> None:
-        now = self._loop.time()
-        for call in calls:
-            if call.running and call.deadline > now:  # it was to wait no longer, and was handed over within this loop
-                self._deadlines.add(call, call.deadline)
-            else:
-                self._overdue(call, call.timed_out(self.config.timeout))
-
-    def _overdue(self, call: Call, error: PoolError) -> None:
-        """The call's time is up; *error*: what it is told where a worker has it."""
-        if not call.running:
-            error = self.rejected(QueueTimeout, self.admission.why_no_worker(self.paused, self.roster.capacity), call)
-        self._interrupt(call, error, "timeout")
-
-    def _end(
-        self, call: Call, error: BaseException | None, result: Any = None, times: CallTimes | None = None,
-        now_ns: int | None = None,
-    ) -> None:  # fmt: skip
-        """The one end of a call. Does nothing the second time."""
-        if call.done:
-            return
-        call.done = True
-        if now_ns is None:
-            now_ns = self._now_ns()
-        self._ahead.note_open(len(self._open))
-        del self._open[call.id]
-        self._deadlines.remove(call)
-        self.admission.ended(call, error, now_ns)
-        if call.running:
-            call.running = False
-            self._running -= 1
-        if isinstance(error, PoolError):
-            error.call_id = call.id
-            if call.worker is not None and not isinstance(error, Rejected):
-                error.worker = call.worker.id
-        call.resolve(error, result)
-        if error is not None or _STOP.on:
-            call_events.ended(self.pool, call, error, times, now_ns)
-        if call.session is not None:
-            following = self.sessions.leave(call, self._loop.time())
-            if following is not None:  # soon: by then its worker is free, and what ends with this one has ended
-                self._loop.call_soon(self._again, following)
-        self._count(1)
-
-    def _count(self, ended: int) -> None:
-        """So many calls have ended."""
-        self.completed += ended
-        if self.completed >= self._adapt_at:
-            self._adapt()
-        if not self._open and self._quiet is not None:
-            self._quiet.set_result(None)
-            self._quiet = None
-
-    def _adapt(self) -> None:
-        """Adapt to what calls are like now."""
-        self._adapt_at = self.completed + ADAPT_EVERY
-        self.admission.times.look()
-        self._ahead.set_depth(self.completed, len(self._open))
-
-    def close(self) -> None:
-        """Nothing more will happen: stop the timers."""
-        self._deadlines.close()
-        self._ahead.close()

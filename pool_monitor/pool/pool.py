@@ -23,8 +23,12 @@ from pool_monitor import events
 from pool_monitor.config import PoolConfig, PoolFields, build
 from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError, WrongLoop
 from pool_monitor.log import logger
+from pool_monitor.pool.admission import Admission
 from pool_monitor.pool.call import Options
 from pool_monitor.pool.caller import PoolCaller, Session, with_options
+from pool_monitor.pool.dispatcher import Dispatcher
+from pool_monitor.pool.roster import Roster
+from pool_monitor.pool.sessions import Sessions
 from pool_monitor.pool.supervisor import Supervisor
 from pool_monitor.pool.transport.launcher import Launch, Launcher, Launches, settled
 from pool_monitor.pool.transport.nesting import must_end
@@ -35,7 +39,6 @@ from pool_monitor.snapshot import PoolState, PoolView, WorkerView
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from pool_monitor.pool.dispatcher import Dispatcher
     from pool_monitor.pool.transport.base import Sink
 
 _HOUSEKEEPING = 60.0  # most seconds between looks at sessions that are out of date
@@ -103,6 +106,10 @@ class Pool(PoolCaller):
         self._entered_ns = 0
         self._paused_ns = 0
         self._warm = False
+        self._roster = Roster(name, self.config.concurrency)
+        self._sessions = Sessions(self._roster, self.config)
+        self._admission = Admission(name, self._size, self.config)
+        self._dispatcher: Dispatcher | None = None
         self._supervisor: Supervisor | None = None
         self._launch: Launch | None = None
         self._launcher: Launches | None = None
@@ -126,7 +133,7 @@ class Pool(PoolCaller):
             )
 
     def __repr__(self) -> str:
-        if self._supervisor is None:
+        if self._dispatcher is None:
             return f"<Pool {self.name!r} [{self._state}]>"
         view = self.status()
         return (
@@ -151,26 +158,25 @@ class Pool(PoolCaller):
 
     def status(self) -> PoolView:
         """The pool's gauges now. Synchronous, never raises, and independent of the number of calls."""
-        calls = None if self._supervisor is None else self._supervisor.calls
-        count = {} if calls is None else calls.roster.counts
-        breaker = None if calls is None else calls.admission.breaker
+        calls, counts = self._dispatcher, self._roster.counts
+        breaker = None if calls is None else self._admission.breaker
         return PoolView(
             name=self.name,
             state=self._state,
             size=self._size,
-            busy=count.get("busy", 0),
-            idle=count.get("idle", 0),
-            starting=count.get("starting", 0),
-            draining=count.get("draining", 0),
-            dead=count.get("dead", 0),
+            busy=counts["busy"],
+            idle=counts["idle"],
+            starting=counts["starting"],
+            draining=counts["draining"],
+            dead=counts["dead"],
             waiting=0 if calls is None else calls.waiting,
             queue_limit=self.config.queue_limit,
-            sessions=0 if calls is None else len(calls.sessions),
+            sessions=len(self._sessions),
             restarts=0 if self._supervisor is None else self._supervisor.restarts,
             completed=0 if calls is None else calls.completed,
-            crash_loops=0 if self._supervisor is None else sum(w.crash_loop for w in self._supervisor.workers.values()),
+            crash_loops=sum(worker.crash_loop for worker in self._roster.workers.values()),
             breaker=None if breaker is None else breaker.state.value,
-            refusals={} if calls is None else dict(calls.admission.refusals),
+            refusals=dict(self._admission.refusals),
             relative_time=None if calls is None else calls.relative_s,
             retries_refused=0 if calls is None else calls.budget.refused,
             target=self.target,
@@ -179,8 +185,7 @@ class Pool(PoolCaller):
     def workers(self) -> list[WorkerView]:
         """The gauges of every slot now, in slot order. Synchronous; statistics of calls are left empty."""
         now_ns = time.monotonic_ns()
-        slots = [] if self._supervisor is None else self._supervisor.workers.values()
-        return [_view(worker, now_ns) for worker in sorted(slots, key=lambda worker: worker.index)]
+        return [_view(worker, now_ns) for worker in sorted(self._roster.workers.values(), key=lambda one: one.index)]
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -190,8 +195,16 @@ class Pool(PoolCaller):
         loop = self._loop = self._running_loop()
         self._home = (os.getpid(), threading.get_ident())
         self._launch = self._settled()
-        self._supervisor = Supervisor(
-            self.name, self.target, self._size, self.config, self._make_transport, self._changed
+        dispatcher = self._dispatcher = Dispatcher(self._roster, self._sessions, self._admission, self.config)
+        dispatcher.control = self._supervisor = Supervisor(
+            self.target,
+            self._size,
+            self.config,
+            self._roster,
+            self._admission,
+            dispatcher,
+            self._make_transport,
+            self._changed,
         )
         self._launcher = self._make_launcher(self._launch)
         self._state = "starting"
@@ -209,13 +222,12 @@ class Pool(PoolCaller):
         except BaseException:
             await self._end()
             raise
-        calls = self._supervisor.calls
         if self._state != "starting":  # drained meanwhile
             await self._end()
-            raise calls.rejected(PoolClosed, "the pool was drained before it was ready")
-        self._state = "paused" if calls.paused else "running"
-        calls.accepting = True
-        workers = calls.roster.counts["idle"]
+            raise dispatcher.rejected(PoolClosed, "the pool was drained before it was ready")
+        self._state = "paused" if dispatcher.paused else "running"
+        dispatcher.accepting = True
+        workers = self._roster.counts["idle"]
         measurements = {"duration": time.monotonic_ns() - self._entered_ns, "workers": workers}
         events.POOL_READY.event.emit(measurements, {"pool": self.name})
         return self
@@ -292,20 +304,22 @@ class Pool(PoolCaller):
         first and busy ones after their call. Raises ConfigError outside ``min_size`` to ``max_size``, PoolClosed
         once the pool drains.
         """
-        calls, slots = self._calls(), self._supervisor
-        assert slots is not None
+        self._calls()
+        supervisor = self._supervisor
+        assert supervisor is not None
         self._must_be_open("another size")
         before, self._size = self._size, self._checked_size(size)
-        slots.resized(size)
+        self._admission.size = size
+        supervisor.resized(size)
         events.POOL_RESIZE.event.emit({"size_before": before, "size_after": size}, {"pool": self.name})
-        wanted = [worker for worker in calls.workers.values() if worker.keep]
+        wanted = [worker for worker in self._roster.workers.values() if worker.keep]
         surplus = sorted(wanted, key=lambda worker: (_RETIRED_FIRST.index(worker.lifecycle.state), -worker.index))
         for worker in surplus[: max(0, len(wanted) - size)]:
             worker.keep = False
-            calls.roster.withdraw(worker)
+            self._roster.withdraw(worker)
             if worker.lifecycle.state is not State.BUSY:
-                slots.retire(worker)
-        slots.add(size - len(wanted))
+                supervisor.retire(worker)
+        supervisor.add(size - len(wanted))
 
     async def pause(self) -> None:
         """Hand nothing more to workers from now on; what they run goes on, and calls are accepted and wait for as long
@@ -335,13 +349,14 @@ class Pool(PoolCaller):
         the rest as it was, when a fresh one cannot be started; PoolClosed once the pool drains. Cancelling stops
         between two.
         """
-        calls, slots = self._calls(), self._supervisor
-        assert slots is not None
+        self._calls()
+        supervisor = self._supervisor
+        assert supervisor is not None
         self._must_be_open("a restart")
         began_ns, replaced = time.monotonic_ns(), 0
-        for worker in sorted(calls.workers.values(), key=lambda worker: worker.index):
+        for worker in sorted(self._roster.workers.values(), key=lambda worker: worker.index):
             before = worker.process
-            error = await slots.recycle(worker, before, "restart")
+            error = await supervisor.recycle(worker, before, "restart")
             if error is not None:
                 raise error
             replaced += worker.process is not before
@@ -353,23 +368,23 @@ class Pool(PoolCaller):
             raise self._calls().rejected(PoolClosed, f"a pool that is {self._state} has no use for {what}")
 
     def _calls(self) -> Dispatcher:
-        if self._supervisor is None:
+        if self._dispatcher is None:
             text = "the pool is not entered yet: use `async with Pool(...) as pool`"
             raise PoolClosed(text, pool=self.name, waited_s=0.0, waiting=0, size=self._size)
         if asyncio._get_running_loop() is not self._loop:
             self._at_home()
-        return self._supervisor.calls
+        return self._dispatcher
 
     def _at_home(self) -> None:
         """Raise unless the pool may be used here, where its event loop does not run: WrongLoop, or PoolClosed once
         that loop has ended. What need not wait may be asked in the loop's thread before and after it runs.
         """
         assert self._loop is not None
-        assert self._supervisor is not None
+        assert self._dispatcher is not None
         if asyncio._get_running_loop() is None and self._home == (os.getpid(), threading.get_ident()):
             return
         if os.getpid() == self._home[0] and (self._state == "closed" or self._loop.is_closed()):
-            raise self._supervisor.calls.rejected(PoolClosed, "the pool is closed, or its event loop is")
+            raise self._dispatcher.rejected(PoolClosed, "the pool is closed, or its event loop is")
         raise self._elsewhere()
 
     def _elsewhere(self) -> WrongLoop:
@@ -406,28 +421,29 @@ class Pool(PoolCaller):
 
     async def _main(self) -> None:
         """Keep the slots filled until closing."""
-        closing, slots, launcher = self._closing, self._supervisor, self._launcher
+        closing, supervisor, dispatcher, launcher = self._closing, self._supervisor, self._dispatcher, self._launcher
         assert closing is not None
-        assert slots is not None
+        assert supervisor is not None
+        assert dispatcher is not None
         assert launcher is not None
-        calls, config = slots.calls, self.config
+        config = self.config
         step = min(_HOUSEKEEPING, config.health_interval / 2, config.health_timeout / 2)
         loop = asyncio.get_running_loop()
         try:
             async with anyio.create_task_group() as group:
-                slots.open(group)
-                slots.add(self._size)
+                supervisor.open(group)
+                supervisor.add(self._size)
                 self._changed()
                 while not closing.is_set():
-                    calls.sessions.expire(loop.time())
-                    slots.look_after(loop.time())
+                    self._sessions.expire(loop.time())
+                    supervisor.look_after(loop.time())
                     with anyio.move_on_after(step):
                         await closing.wait()
-                slots.closing = True
-                calls.accepting = False
-                calls.interrupt_all()  # there are none, unless nobody waited for the pool to drain
-                for worker in list(slots.workers.values()):
-                    slots.retire(worker)
+                supervisor.closing()
+                dispatcher.accepting = False
+                dispatcher.interrupt_all()  # there are none, unless nobody waited for the pool to drain
+                for worker in list(self._roster.workers.values()):
+                    supervisor.retire(worker)
             await launcher.close()
         finally:
             if os.getpid() == self._home[0]:  # a forked process that ends as its parent would takes nothing along
@@ -435,19 +451,19 @@ class Pool(PoolCaller):
 
     def _abort(self) -> None:
         """Whatever is left, on whatever way out: no call may hang, no process stay. Blocks for milliseconds."""
-        slots, launcher = self._supervisor, self._launcher
-        assert slots is not None
+        supervisor, dispatcher, launcher = self._supervisor, self._dispatcher, self._launcher
+        assert supervisor is not None
+        assert dispatcher is not None
         assert launcher is not None
         assert self._loop is not None
         if self._state == "closed":
             return
         self._state = "closed"
-        calls = slots.calls
-        calls.accepting = False
+        dispatcher.accepting = False
         if not self._loop.is_closed():  # else no caller waits there any more
-            calls.interrupt_all()
-        calls.close()
-        slots.abort()
+            dispatcher.interrupt_all()
+        dispatcher.close()
+        supervisor.abort()
         launcher.abandon()
         events.POOL_TERMINATE.event.emit({"duration": time.monotonic_ns() - self._entered_ns}, {"pool": self.name})
 
@@ -465,10 +481,7 @@ class Pool(PoolCaller):
     def _changed(self, error: StartError | None = None) -> None:
         """A worker has become ready, has gone for good, or could not be started."""
         assert self._started is not None
-        slots = self._supervisor
-        if slots is None:
-            return
-        counts = slots.calls.roster.counts
+        counts = self._roster.counts
         missing = counts["starting"] + counts["dead"]
         if not self._started.done():
             if error is not None:

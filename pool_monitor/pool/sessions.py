@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pool_monitor import events
 from pool_monitor.errors import SessionLost
 from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.policy.queue import WaitQueue
-from pool_monitor.pool.policy.session_table import SessionState, SessionTable
+from pool_monitor.pool.policy.session_table import SessionState, SessionTable, copied
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.worker import Worker
+
+if TYPE_CHECKING:
+    from pool_monitor.config import PoolConfig
 
 _START = events.SESSION_START.event
 _AFFINITY = events.SESSION_AFFINITY.event
@@ -25,12 +28,12 @@ _FAR_ENOUGH = 0.7  # and below which it may be told again
 class Sessions:
     """A pool's sessions. Calls of one session run one after another, in the order they were made."""
 
-    def __init__(self, roster: Roster, *, ttl: float, limit: int, strict: bool) -> None:
-        self.table: SessionTable[Call] = SessionTable(ttl, limit)
+    def __init__(self, roster: Roster, config: PoolConfig) -> None:
+        self.table: SessionTable[Call] = SessionTable(config.session_ttl, config.session_limit)
         self._roster = roster
         self._pool = roster.pool
-        self._limit = limit
-        self._strict = strict
+        self._limit = config.session_limit
+        self._strict = config.affinity == "strict"
         self._limit_reported = False  # that the limit is near
 
     def __len__(self) -> int:
@@ -140,6 +143,11 @@ class Sessions:
             if _EXPIRE.on:
                 measurements = {"idle_duration": round(dropped.idle * 1e9), "sessions": len(self.table)}
                 _EXPIRE.emit(measurements, {"pool": self._pool, "session": dropped.id, "reason": dropped.reason})
+
+    def data(self, session_id: str) -> dict[str, Any]:
+        """A copy of what the session keeps; empty where there is no such session."""
+        state = self.table.get(session_id)
+        return {} if state is None else copied(state.data)
 
     def end(self, session_id: str) -> bool:
         """Forget a session and its data; calls under way go on. Returns whether there was one."""

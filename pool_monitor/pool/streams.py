@@ -16,24 +16,24 @@ from pool_monitor.pool.transport.base import Failure
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
     from pool_monitor.pool.roster import Roster
-    from pool_monitor.pool.worker import Worker, WorkerControl
+    from pool_monitor.pool.worker import Worker
 
 
 class Streams:
     """The streams of a pool's calls. *interrupt* ends a call for its caller, with an error and a reason; *overdue* one
-    that took too long.
+    that took too long; *misbehaved* ends a worker that breaks the protocol.
     """
 
     def __init__(
         self,
         roster: Roster,
-        control: WorkerControl,
         config: PoolConfig,
         interrupt: Callable[[Call, BaseException, str], None],
         overdue: Callable[[Call, OperationTimeout], None],
+        misbehaved: Callable[[Worker, str], None],
     ) -> None:
-        self._roster, self._control, self._config = roster, control, config
-        self._interrupt, self._overdue = interrupt, overdue
+        self._roster, self._config = roster, config
+        self._interrupt, self._overdue, self._misbehaved = interrupt, overdue, misbehaved
 
     def items(self, *, collect: bool) -> StreamBuffer:
         """For those of a new call. *collect*: they are wanted only when they are all there."""
@@ -61,7 +61,7 @@ class Streams:
             self.hold(worker, call, True)
         if call.items.overrun:
             if call.items.limit is None:
-                self._control.misbehaved(worker, f"the stream of {call.operation!r} does not stand still when told to")
+                self._misbehaved(worker, f"the stream of {call.operation!r} does not stand still when told to")
             else:
                 text = f"its items take more than the frame limit of {call.items.limit} bytes together"
                 self.unreadable(worker, call_id, Failure("payload", "PayloadError", f"{text}; use stream()", ""))

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections import deque
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from pool_monitor.pool.policy.queue import WaitQueue
 from pool_monitor.pool.policy.restarts import Backoff, RestartIntensity
@@ -198,19 +198,3 @@ class Worker:
 
     def __repr__(self) -> str:
         return f"<Worker {self.id} {self.lifecycle.state.value}>"
-
-
-class WorkerControl(Protocol):
-    """Who owns the workers' lives, as the dispatcher sees them."""
-
-    def kill(self, worker: Worker, reason: str, culprit: str) -> None:
-        """It does not let go of *culprit*, an operation: end it, now."""
-
-    def idle(self, worker: Worker) -> None:
-        """It has become idle and is not offered calls any more."""
-
-    def recycle_due(self, worker: Worker) -> None:
-        """Its process has been handed as many calls as are due, or more: it is to be replaced."""
-
-    def misbehaved(self, worker: Worker, reason: str) -> None:
-        """It does what the protocol does not allow: end it, now."""

@@ -9,9 +9,13 @@ from typing import Any
 
 from pool_monitor.config import PoolConfig
 from pool_monitor.errors import WorkerDied
+from pool_monitor.pool.admission import Admission
 from pool_monitor.pool.dispatcher import Dispatcher
+from pool_monitor.pool.open_calls import WorkerControl
 from pool_monitor.pool.policy.health import Health
 from pool_monitor.pool.policy.recycle import RecycleLimits
+from pool_monitor.pool.roster import Roster
+from pool_monitor.pool.sessions import Sessions
 from pool_monitor.pool.transport.base import CallTimes, Failure, Ready, Reply
 from pool_monitor.pool.worker import State, Worker, WorkerProcess
 
@@ -77,6 +81,16 @@ class FakeTransport:
         self.holds.append((call_id, held))
 
 
+def dispatcher(
+    pool: str, size: int, config: PoolConfig, control: WorkerControl, *, now_ns: Callable[[], int]
+) -> Dispatcher:
+    """A dispatcher with what a pool makes beside it."""
+    roster = Roster(pool, config.concurrency)
+    made = Dispatcher(roster, Sessions(roster, config), Admission(pool, size, config, now_ns), config, now_ns=now_ns)
+    made.control = control
+    return made
+
+
 def _settle(calls: Dispatcher, worker: Worker, transport: Any, now_ns: int) -> None:
     """The slot has another process from now on."""
     config = calls.config
@@ -102,7 +116,7 @@ class FakePool:
     def __init__(self, size: int, config: PoolConfig | None = None, *, now_ns: Callable[[], int]) -> None:
         self.config = config or PoolConfig()
         self.now_ns = now_ns
-        self.calls = Dispatcher("fake", size, self.config, self, now_ns=now_ns)
+        self.calls = dispatcher("fake", size, self.config, self, now_ns=now_ns)
         self.calls.accepting = True
         self.calls.operations = {"work": "function"}
         self.numbers: Iterator[int] = iter(range(10**9))

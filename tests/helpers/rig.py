@@ -16,7 +16,7 @@ from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.dispatcher import Dispatcher
 from pool_monitor.pool.transport.base import CallTimes, Failure, Reply
 from pool_monitor.pool.worker import Worker, WorkerProcess
-from tests.helpers.fakes import TIMES, fill
+from tests.helpers.fakes import TIMES, dispatcher, fill
 from tests.helpers.virtual import clock
 
 
@@ -98,7 +98,7 @@ class Rig:
 
     def __init__(self, size: int, *, stubborn: bool = False, **fields: Any) -> None:
         self.config = PoolConfig(**fields)
-        self.dispatcher = Dispatcher("rig", size, self.config, self, now_ns=clock().time_ns)
+        self.dispatcher = dispatcher("rig", size, self.config, self, now_ns=clock().time_ns)
         self.dispatcher.accepting = True
         self.dispatcher.operations = {"op": "function"}
         self.transports: list[FakeTransport] = []  # all there ever were
