@@ -95,7 +95,7 @@ class Dispatcher(OpenCalls):
         Raises UnknownOperation for what no worker can do.
         """
         plain = not stream and options.worker is None and self.operations.get(operation) == "function"
-        if not plain and self.accepting and self.operations:  # else refused anyway, or nobody has told what there is
+        if not plain and self.accepting and self.operations:  # else refused anyway, or no worker is known yet
             self.admission.check(operation, options, self.operations, self.workers, stream)
         config, now_ns = self.config, self._now_ns()
         now = now_ns / 1e9  # the event loop's clock too
@@ -244,7 +244,7 @@ class Dispatcher(OpenCalls):
             idle_ns = call.started_ns - worker.lifecycle.since_ns
             if idle_ns > 0:
                 relative_ns = -idle_ns
-            self.roster.changed(worker)  # before anybody hears of it
+            self.roster.changed(worker)  # before any event is emitted
             self.roster.move(worker, "checkout", now_ns)
         mean, relative = self.relative_s, relative_ns / 1e9
         self.relative_s = relative if mean is None else mean + _WEIGHT * (relative - mean)
@@ -264,7 +264,7 @@ class Dispatcher(OpenCalls):
         for worker in list(self.workers.values()):
             self._feed(worker)
 
-    # -- what workers tell ----------------------------------------------------------------------------------------
+    # -- what workers report --------------------------------------------------------------------------------------
 
     def ready(self, worker: Worker) -> None:
         """A worker can be handed calls: it has loaded the target, or is well again."""
@@ -292,7 +292,7 @@ class Dispatcher(OpenCalls):
         self._served(worker, len(calls), now_ns)
 
     def caught_up(self, worker: Worker) -> None:
-        """All that the worker has sent by now has been told: it may be handed the next calls."""
+        """Everything that the worker has sent by now was handled: it may be handed the next calls."""
         if worker.lifecycle.state is not State.BUSY:
             return  # it is being ended
         worker.recalling = worker.recalling and bool(worker.calls)
@@ -344,7 +344,7 @@ class Dispatcher(OpenCalls):
             self._take_back(call)
 
     def lost(self, worker: Worker, error_for: Callable[[Call], PoolError]) -> None:
-        """The worker has ended; *error_for* makes what a call that it had begun is told."""
+        """The worker has ended; *error_for* makes the error of a call that it had begun."""
         self.roster.withdraw(worker)
         calls = list(worker.calls.values())
         worker.calls.clear()

@@ -84,7 +84,7 @@ class OpenCalls:
 
     @property
     def waiting(self) -> int:
-        """Calls no worker has yet, in whatever line they stand."""
+        """Calls that no worker has yet, in any queue."""
         return len(self._open) - self._running
 
     @property
@@ -100,11 +100,11 @@ class OpenCalls:
             await asyncio.shield(self._quiet)
 
     def rejected(self, kind: type[Rejected], message: str, call: Call | None = None, *, others: int = 0) -> Rejected:
-        """A refusal that says how the pool stands."""
+        """A refusal that carries the numbers of the pool; *others*: waiting calls not to be counted."""
         return self.admission.rejected(kind, message, self.waiting - others, call)
 
     def close(self) -> None:
-        """Nothing more will happen: stop the timers."""
+        """Stop the timers: no call begins or ends after this."""
         self._deadlines.close()
         self._ahead.close()
 
@@ -115,7 +115,7 @@ class OpenCalls:
     # -- interruptions ------------------------------------------------------------------------------------------------
 
     def cancel(self, call: Call) -> None:
-        """The caller gave up. Does nothing when the call has ended."""
+        """End a call whose caller has given up. Does nothing when it has ended."""
         self._interrupt(call, asyncio.CancelledError(), "cancel")
 
     def interrupt_all(self) -> int:
@@ -144,6 +144,7 @@ class OpenCalls:
         self._loop.call_later(self.config.cancel_grace, self._lose_patience, worker, call, reason)
 
     def _lose_patience(self, worker: Worker, call: Call, reason: str) -> None:
+        """``cancel_grace`` is over: kill the worker if it still runs the call that was interrupted."""
         if worker.calls.get(call.id) is not call:
             return
         if worker.call is call or worker.has_begun(call):
@@ -155,13 +156,13 @@ class OpenCalls:
     def _expire(self, calls: list[Call]) -> None:
         now = self._loop.time()
         for call in calls:
-            if call.running and call.deadline > now:  # it was to wait no longer, and was handed over within this loop
+            if call.running and call.deadline > now:  # handed over in this turn of the loop
                 self._deadlines.add(call, call.deadline)
             else:
                 self._overdue(call, call.timed_out(self.config.timeout))
 
     def _overdue(self, call: Call, error: PoolError) -> None:
-        """The call's time is up; *error*: what it is told where a worker has it."""
+        """The call's time is up. *error*: how it ends where a worker has it; else it is refused."""
         if not call.running:
             error = self.rejected(QueueTimeout, self.admission.why_no_worker(self.paused, self.roster.capacity), call)
         self._interrupt(call, error, "timeout")
@@ -252,7 +253,7 @@ class OpenCalls:
         return True
 
     def _count(self, ended: int) -> None:
-        """So many calls have ended."""
+        """*ended* calls have ended: count them, and see what follows from the count."""
         self.completed += ended
         if self.completed >= self._adapt_at:
             self._adapt()

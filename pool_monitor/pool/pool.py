@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-import sys
-import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple, Self, Unpack
 
@@ -21,19 +18,21 @@ import anyio
 
 from pool_monitor import events
 from pool_monitor.config import PoolConfig, PoolFields, build
-from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError, WrongLoop
+from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError
 from pool_monitor.log import logger
 from pool_monitor.pool.admission import Admission
 from pool_monitor.pool.call import Options
 from pool_monitor.pool.caller import PoolCaller, Session, with_options
 from pool_monitor.pool.dispatcher import Dispatcher
+from pool_monitor.pool.home_loop import HomeLoop
+from pool_monitor.pool.pool_arguments import SIZE, check_target, checked_count, checked_size
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.sessions import Sessions
 from pool_monitor.pool.supervisor import Supervisor
 from pool_monitor.pool.transport.launcher import Launch, Launcher, Launches, settled
 from pool_monitor.pool.transport.nesting import must_end
 from pool_monitor.pool.transport.process import ProcessTransport
-from pool_monitor.pool.worker import State, Worker
+from pool_monitor.pool.worker import Worker
 from pool_monitor.snapshot import PoolState, PoolView, WorkerView
 
 if TYPE_CHECKING:
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
     from pool_monitor.pool.transport.base import Sink
 
 _HOUSEKEEPING = 60.0  # most seconds between looks at sessions that are out of date
-_SIZE = 4
-_TARGET = re.compile(r"(?s:.+:.+|.+\.py|\w+(\.\w+)*)")  # loaded by child/target.py, which says what is not there
 
 
 class DrainResult(NamedTuple):
@@ -84,7 +81,7 @@ class Pool(PoolCaller):
         target: str,
         *,
         name: str = "default",
-        size: int = _SIZE,
+        size: int = SIZE,
         min_size: int = 1,
         max_size: int | None = None,
         config: PoolConfig | None = None,
@@ -97,11 +94,11 @@ class Pool(PoolCaller):
             raise ConfigError(f"Pool(name={name!r}): needs a non-empty printable string")
         self.target = target
         self.name = name
-        self.min_size = _count("min_size", min_size, 0)
+        self.min_size = checked_count("min_size", min_size, 0)
         if max_size is None:
             max_size = max(4 * (os.cpu_count() or 1), size if isinstance(size, int) else 0)
-        self.max_size = _count("max_size", max_size, 1)
-        self._size = self._checked_size(size)
+        self.max_size = checked_count("max_size", max_size, 1)
+        self._size = checked_size(size, self.min_size, self.max_size)
         self._state: PoolState = "new"
         self._entered_ns = 0
         self._paused_ns = 0
@@ -115,22 +112,12 @@ class Pool(PoolCaller):
         self._launcher: Launches | None = None
         self._runner: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._home = (0, 0)  # process and thread of that loop
+        self._home: HomeLoop | None = None
         self._closing: asyncio.Event | None = None
         self._started: asyncio.Future[None] | None = None
 
     def _check_target(self, target: str) -> None:
-        if not isinstance(target, str) or not _TARGET.fullmatch(target):
-            raise ConfigError(
-                f"Pool(target={target!r}): needs 'module:attribute' or 'path/to/file.py:attribute', such as "
-                "'my_service.workers:Summarizer', or for the functions of a module 'module' or 'path/to/file.py'"
-            )
-        if not self.config.command and re.match(r"__main__\b", target):
-            file = getattr(sys.modules["__main__"], "__file__", None) or "path/to/file.py"
-            raise ConfigError(
-                f"Pool(target={target!r}): a worker has a main program of its own, where this is not: name the file, "
-                f"{file + target.removeprefix('__main__')!r}"
-            )
+        check_target(target, is_python=not self.config.command)
 
     def __repr__(self) -> str:
         if self._dispatcher is None:
@@ -192,8 +179,8 @@ class Pool(PoolCaller):
     async def __aenter__(self) -> Self:
         if self._state != "new":
             raise PoolError(f"pool {self.name!r} has been entered already; make another Pool")
-        loop = self._loop = self._running_loop()
-        self._home = (os.getpid(), threading.get_ident())
+        self._home = HomeLoop(self.name)
+        loop = self._loop = self._home.loop
         self._launch = self._settled()
         dispatcher = self._dispatcher = Dispatcher(self._roster, self._sessions, self._admission, self.config)
         dispatcher.control = self._supervisor = Supervisor(
@@ -259,13 +246,13 @@ class Pool(PoolCaller):
 
     def _left_elsewhere(self) -> None:
         """Leave the pool where its event loop does not run. Raises WrongLoop where that loop can still do it."""
-        assert self._loop is not None
-        if os.getpid() != self._home[0] or self._state == "closed":
+        assert self._home is not None
+        if self._home.is_forked or self._state == "closed":
             return  # it is the parent's to close; or it ended with its loop
-        if self._loop.is_running():
-            raise self._elsewhere()
+        if self._home.loop.is_running():
+            raise self._home.wrong_loop()
         self._abort()
-        if not self._loop.is_closed() and self._closing is not None:
+        if not self._home.loop.is_closed() and self._closing is not None:
             self._closing.set()  # should it go on, the runner ends there too
 
     async def drain(self, timeout: float | None = None) -> DrainResult:
@@ -308,18 +295,10 @@ class Pool(PoolCaller):
         supervisor = self._supervisor
         assert supervisor is not None
         self._must_be_open("another size")
-        before, self._size = self._size, self._checked_size(size)
+        before, self._size = self._size, checked_size(size, self.min_size, self.max_size)
         self._admission.size = size
-        supervisor.resized(size)
         events.POOL_RESIZE.event.emit({"size_before": before, "size_after": size}, {"pool": self.name})
-        wanted = [worker for worker in self._roster.workers.values() if worker.keep]
-        surplus = sorted(wanted, key=lambda worker: (_RETIRED_FIRST.index(worker.lifecycle.state), -worker.index))
-        for worker in surplus[: max(0, len(wanted) - size)]:
-            worker.keep = False
-            self._roster.withdraw(worker)
-            if worker.lifecycle.state is not State.BUSY:
-                supervisor.retire(worker)
-        supervisor.add(size - len(wanted))
+        supervisor.resize(size)
 
     async def pause(self) -> None:
         """Hand nothing more to workers from now on; what they run goes on, and calls are accepted and wait for as long
@@ -372,56 +351,29 @@ class Pool(PoolCaller):
             text = "the pool is not entered yet: use `async with Pool(...) as pool`"
             raise PoolClosed(text, pool=self.name, waited_s=0.0, waiting=0, size=self._size)
         if asyncio._get_running_loop() is not self._loop:
-            self._at_home()
+            self._check_home()
         return self._dispatcher
 
-    def _at_home(self) -> None:
+    def _check_home(self) -> None:
         """Raise unless the pool may be used here, where its event loop does not run: WrongLoop, or PoolClosed once
         that loop has ended. What need not wait may be asked in the loop's thread before and after it runs.
         """
-        assert self._loop is not None
+        home = self._home
+        assert home is not None
         assert self._dispatcher is not None
-        if asyncio._get_running_loop() is None and self._home == (os.getpid(), threading.get_ident()):
+        if home.is_this_thread:
             return
-        if os.getpid() == self._home[0] and (self._state == "closed" or self._loop.is_closed()):
+        if not home.is_forked and (self._state == "closed" or home.loop.is_closed()):
             raise self._dispatcher.rejected(PoolClosed, "the pool is closed, or its event loop is")
-        raise self._elsewhere()
-
-    def _elsewhere(self) -> WrongLoop:
-        pid = os.getpid()
-        if pid != self._home[0]:
-            return WrongLoop(
-                f"pool {self.name!r} was entered in process {self._home[0]}, and this is process {pid}, forked off "
-                "it: enter a Pool of its own here"
-            )
-        return WrongLoop(
-            f"pool {self.name!r} belongs to the event loop that it was entered on, and this is another one or none: "
-            "use asyncio.run_coroutine_threadsafe(pool.run(...), loop) with that loop, or enter a Pool of its own here"
-        )
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        try:
-            return asyncio.get_running_loop()
-        except RuntimeError:
-            raise WrongLoop(
-                f"pool {self.name!r} needs asyncio, and no asyncio event loop runs here: start the program with "
-                "asyncio.run(main()), or with anyio.run(main, backend='asyncio')"
-            ) from None
-
-    def _checked_size(self, size: int) -> int:
-        bounds = f"from min_size={self.min_size} to max_size={self.max_size}"
-        if not isinstance(size, int) or isinstance(size, bool):
-            raise ConfigError(f"Pool(size={size!r}): needs a whole number {bounds}")
-        if not self.min_size <= size <= self.max_size:
-            hint = f"; where no size is given it is {_SIZE}" if size == _SIZE else ""
-            raise ConfigError(f"Pool(size={size}): must lie {bounds}{hint}")
-        return size
+        raise home.wrong_loop()
 
     # -- the runner -----------------------------------------------------------------------------------------------
 
     async def _main(self) -> None:
         """Keep the slots filled until closing."""
         closing, supervisor, dispatcher, launcher = self._closing, self._supervisor, self._dispatcher, self._launcher
+        home = self._home
+        assert home is not None
         assert closing is not None
         assert supervisor is not None
         assert dispatcher is not None
@@ -446,7 +398,7 @@ class Pool(PoolCaller):
                     supervisor.retire(worker)
             await launcher.close()
         finally:
-            if os.getpid() == self._home[0]:  # a forked process that ends as its parent would takes nothing along
+            if not home.is_forked:  # a forked process that ends as its parent would takes nothing along
                 self._abort()
 
     def _abort(self) -> None:
@@ -516,16 +468,6 @@ class Pool(PoolCaller):
         return ProcessTransport(self._launch, sink, self._launcher)
 
 
-_RETIRED_FIRST = (
-    State.TERMINATED,
-    State.TERMINATING,
-    State.INITIALIZING,
-    State.DEGRADED,
-    State.READY,
-    State.BUSY,
-)
-
-
 def _seen(future: asyncio.Future[None]) -> None:
     """Have an error in *future* count as retrieved."""
     if not future.cancelled():
@@ -548,9 +490,3 @@ def _view(worker: Worker, now_ns: int) -> WorkerView:
         rss=None if process is None else process.rss,
         crash_loop=worker.crash_loop,
     )
-
-
-def _count(name: str, value: object, minimum: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ConfigError(f"Pool({name}={value!r}): needs a whole number of at least {minimum}")
-    return value

@@ -39,6 +39,14 @@ if TYPE_CHECKING:
     from pool_monitor.pool.transport.base import Sink, Transport
 
 _AT_ONCE = 16  # processes started at the same time by a parallel warm-up: more would only wait for each other
+_RETIRED_FIRST = (
+    State.TERMINATED,
+    State.TERMINATING,
+    State.INITIALIZING,
+    State.DEGRADED,
+    State.READY,
+    State.BUSY,
+)
 
 
 class Supervisor:
@@ -92,9 +100,17 @@ class Supervisor:
         """Abandon every process that is left: none may stay. Blocks for milliseconds."""
         self._processes.abort()
 
-    def resized(self, size: int) -> None:
-        """The pool wants so many workers from now on."""
+    def resize(self, size: int) -> None:
+        """Keep *size* slots from now on: add some, or retire the surplus, idle ones first."""
         self._intensity = RestartIntensity(2 * size, max(1, size))
+        kept = [worker for worker in self._roster.workers.values() if worker.keep]
+        surplus = sorted(kept, key=lambda worker: (_RETIRED_FIRST.index(worker.lifecycle.state), -worker.index))
+        for worker in surplus[: max(0, len(kept) - size)]:
+            worker.keep = False
+            self._roster.withdraw(worker)
+            if worker.lifecycle.state is not State.BUSY:  # else as soon as it is idle
+                self.retire(worker)
+        self.add(size - len(kept))
 
     def add(self, count: int) -> None:
         """That many slots more. Before `open` it does nothing: whoever opens adds as many as are wanted then."""

@@ -133,7 +133,7 @@ class WorkerProcess:
         self.handed = 0  # calls handed to it
         self.due = sys.maxsize if limits.calls is None else limits.calls  # of those, before it is to be replaced
         self.served = 0  # calls it has answered
-        self.rss: int | None = None  # bytes, as it said last
+        self.rss: int | None = None  # bytes, by its latest answer
         self.verdict: Verdict | None = None  # how it answered, last time it was looked at
         self.end_reason: str | None = None  # why it is being ended, if we end it
         self.culprit = ""  # the operation that is the reason
@@ -141,12 +141,12 @@ class WorkerProcess:
 
     @property
     def recycle_due(self) -> bool:
-        """Whether it has been handed as many calls as are due."""
+        """Whether it has been handed as many calls as it may have before it is replaced."""
         return self.handed >= self.due
 
     @property
     def used_up(self) -> bool:
-        """Whether it has been handed as many calls as it may have."""
+        """Whether it has been handed as many calls as it may ever have."""
         most = self.limits.most_calls
         return most is not None and self.handed >= most
 
@@ -161,29 +161,29 @@ class Worker:
         self.id = f"{pool}-{index}"
         self.index = index
         self.lifecycle = Lifecycle(now_ns)
-        self.keep = True  # False: not to be replaced when it ends
-        self.retiring = asyncio.Event()  # set to wake a keeper that pauses between two tries
+        self.keep = True  # False: the slot goes when its process ends
+        self.retiring = asyncio.Event()  # the slot is to go; wakes its keeper from a pause between two starts
         self.process: WorkerProcess | None = None  # the present one, starting or started
         self.transport: Transport | None = None  # its; None unless it can be handed calls
         self.successor: WorkerProcess | None = None  # takes its place as soon as it is ready and the slot is idle
         self.recycling = False
         self.replacing = asyncio.Lock()  # held while another process is started beside the present one
         self.process_gone = asyncio.Event()  # the present process has gone
-        self.calls_done = asyncio.Event()  # the calls it had are done with, one way or another
+        self.calls_done = asyncio.Event()  # it may have no calls left; a waiter has to look
         self.intensity = RestartIntensity(config.restart_limit, config.restart_period)
         self.backoff = Backoff(config.backoff_min, config.backoff_max)
         self.last_end = (False, 0)  # of the last process that went: whether we had asked it to, and calls it answered
         self.accepting = False  # may be handed calls
         self.recalling = False  # was asked to give calls back, and takes no others while it has any
-        self.reports_progress = False  # how far it has come with its calls, so that it may be handed some ahead of time
+        self.reports_progress = False  # says which call it has begun, so that it may be handed calls ahead of time
         self.calls: dict[int, Call] = {}  # in the order handed over; one that has ended may still hold the slot up
         self.records: dict[str, dict[str, Record]] = {}  # of its calls that end well, by session kind and operation
-        self.records_of: Series | None = None  # where they are from; another one: they are to be had anew
+        self.records_of: Series | None = None  # where they are from; with another one they are stale
         self.pinned: WaitQueue[Call] = WaitQueue()  # calls that insist on this slot
         self.processes = 0  # how many it has had, the present one included
         self.restarts = 0  # of those, how many were started because the one before had gone
-        self.died_ns: int | None = None  # of the last death nobody has recovered from yet
-        self.starts = 0  # tries since then
+        self.died_ns: int | None = None  # of the latest crash, until the next process is ready
+        self.starts = 0  # since then
         self.crash_loop = False  # restarted more often than the limit allows; pauses before the next try
 
     @property
