@@ -45,7 +45,7 @@ class Admission:
         self.breaker = self._breaker(config)
         self._shed = config.shed
         self._now_ns = now_ns
-        self._failed_ns = 0  # when the breaker was told of a failure last
+        self._failed_ns = 0  # when a failure was last counted by the breaker
         self.start_error: StartError | None = None  # of the last start, if that failed
 
     def _breaker(self, config: PoolConfig) -> Breaker | None:
@@ -132,7 +132,7 @@ class Admission:
         return f"there is no worker{why}"
 
     def would_miss_deadline(self, call: Call, left: float) -> bool:
-        """Whether *left* seconds are so few that executing it would only keep a worker busy for nobody."""
+        """Whether *left* seconds are too few for a result: the worker would work in vain."""
         mean = self.times.mean_of(call.operation) if self._shed else None
         return mean is not None and left < mean / 2
 

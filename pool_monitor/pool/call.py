@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 next_id: Callable[[], int] = itertools.count(1).__next__
 
 _READERS = 3  # workers that end while they read a call, after which it is poison
-_HOLDERS = 20  # and for workers that do not tell what they read; many can end at one moment, through no call's fault
+_HOLDERS = 20  # and for workers that do not report what they read; many can end at one moment, through no call's fault
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -131,7 +131,7 @@ def refused(operation: str, error: PoolError) -> Call:
 
 
 def poisoned(call: Call, last: PoolError) -> PoisonedCall:
-    """What a call is told that several workers did not survive; *last*: what it would be told of the last one."""
+    """The error of a call that several workers did not survive; *last*: its error from the last of them alone."""
     seen = f"{call.readers} workers ended while they read it" if call.readers else f"{call.holders} workers held it"
     text = f"{call.operation}: {seen} and none began it, so no other is handed it"
     assert call.worker is not None  # it was handed to some

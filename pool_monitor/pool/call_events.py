@@ -1,4 +1,4 @@
-"""What is told of a call, as events: its start, its hand-over, its one end."""
+"""Emits the events of a call: its start, its hand-over, its one end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHECKIN = events.WORKER_CHECKIN.event
 
 
 def started(pool: str, call: Call, waiting: int, system_ns: int) -> None:
-    """A caller asked for it, and is here."""
+    """The pool has taken the call in, in its caller's context."""
     skip = _START.skip
     if skip is not None and skip():
         return
@@ -34,7 +34,7 @@ def started(pool: str, call: Call, waiting: int, system_ns: int) -> None:
 
 
 def checked_out(pool: str, call: Call, worker: Worker, waiting: int, relative_ns: int) -> None:
-    """It was handed to a worker."""
+    """The call was handed to a worker."""
     skip = _CHECKOUT.skip
     if skip is not None and skip():
         return
@@ -43,7 +43,7 @@ def checked_out(pool: str, call: Call, worker: Worker, waiting: int, relative_ns
 
 
 def checked_in(pool: str, call: Call, worker: Worker, now_ns: int) -> None:
-    """The worker is done with it."""
+    """The worker is done with the call."""
     skip = _CHECKIN.skip
     if skip is not None and skip():
         return
@@ -51,13 +51,13 @@ def checked_in(pool: str, call: Call, worker: Worker, now_ns: int) -> None:
 
 
 def retried(pool: str, call: Call, error: PoolError, pause: float) -> None:
-    """It is to be sent again."""
+    """The call is to be sent again."""
     measurements = {"attempt": call.attempts, "pause_duration": round(pause * 1e9)}
     call.in_context(_RETRY.emit)(measurements, {**_about(pool, call), "category": error.category, "reason": str(error)})
 
 
 def ended(pool: str, call: Call, error: BaseException | None, times: CallTimes | None, now_ns: int) -> None:
-    """It has ended. A call that ended well was on a worker; ask whether anybody listens before telling its end."""
+    """The call has ended. One that ended well was on a worker, and `_STOP` is on: the caller has looked."""
     if error is not None:
         _failed(pool, call, error, times, now_ns)
         return
@@ -87,8 +87,8 @@ def ended(pool: str, call: Call, error: BaseException | None, times: CallTimes |
 
 
 def records_of(worker: Worker) -> Mapping[str, Record] | None:
-    """By operation, the records of calls without a session that end well at *worker*, if nothing else is to be told of
-    them. Good until an event is told: any may have its handlers bound anew.
+    """By operation, the records of calls without a session that end well at *worker*, if they emit nothing beside
+    that. Valid until any event is emitted, since its handlers may attach or detach others.
     """
     series = _STOP.series
     if series is None or worker.records_of is not series or _STOP.mapped or _STOP.skip is not None:

@@ -47,7 +47,7 @@ class Checkups:
         assert process.ready is not None
         assert worker.transport is not None
         verdict = health.verdict(now, busy, _processor_time(process.ready.pid) if late and busy else None)
-        known = process.verdict is not None or health.late > 0  # before the first answer nobody can say
+        known = process.verdict is not None or health.late > 0  # before the first answer nothing is known
         if known and (health.late > late or verdict is not process.verdict):
             process.verdict = verdict
             if health.late:
@@ -95,7 +95,7 @@ class Checkups:
 
 
 def _processor_time(pid: int) -> float | None:
-    """Seconds a process has computed; None when it cannot be told."""
+    """Seconds a process has computed; None when that cannot be found out."""
     try:
         import psutil
 

@@ -6,7 +6,7 @@ gone. The dispatcher asks it (`WorkerControl`) to kill a worker, and reports a w
 How calls end is in `open_calls`.
 
 A call that has ended for its caller (timed out, cancelled) may still hold up its worker: it stays in
-``worker.calls`` until the worker answers or ends, so that its late answer can reach nobody.
+``worker.calls`` until the worker answers or ends, so that its late answer reaches no other call.
 
 While operations are short, a sequential worker is handed several calls ahead of time (`prefetch`). It begins them in
 order and lets us see how far it has come, so those it has not begun are taken back when it dies or is held up.
@@ -90,7 +90,7 @@ class Dispatcher(OpenCalls):
         stream: bool,
         collect: bool = False,
     ) -> Call:
-        """Take a call in: hand it to a worker, queue it, or refuse it. Its future tells its end, a refusal included.
+        """Take a call in: hand it to a worker, queue it, or refuse it. Its future ends with it, also with a refusal.
         *stream*: the operation is a generator; *collect*: its items are wanted only when they are all there.
         Raises UnknownOperation for what no worker can do.
         """
@@ -211,8 +211,8 @@ class Dispatcher(OpenCalls):
             worker.transport.flush()  # no more can join them
 
     def _hand_over(self, call: Call, worker: Worker, now_ns: int) -> bool:
-        """Send the call, before its caller tells the roster that the worker has changed. False when it cannot be
-        carried: then it ends. *now_ns* is from before: the worker may be done before the next line runs.
+        """Send the call. Must be followed by `Roster.changed`. Returns False when the call cannot be carried: then it
+        ends. *now_ns* is from before this: the worker may be done before the next line runs.
         """
         transport, process, session, held = worker.transport, worker.process, call.session, worker.calls
         assert transport is not None
@@ -367,7 +367,7 @@ class Dispatcher(OpenCalls):
                 self._offer(call, now_ns)
 
     def forget(self, worker: Worker) -> None:
-        """The slot is no more: nobody may go on waiting for it."""
+        """The slot is gone: refuse the calls that wait for it."""
         for call in list(worker.pinned):
             worker.pinned.discard(call)
             self._end(call, self.rejected(PoolClosed, f"worker {worker.id!r} has been retired", call))

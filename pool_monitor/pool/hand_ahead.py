@@ -60,17 +60,17 @@ class HandAhead:
         return turns_ns
 
     def executed(self, execution_ns: int, count: int) -> None:
-        """*count* calls took so long together."""
+        """*count* calls took *execution_ns* together."""
         mean = execution_ns / count
         self._execution_ns = mean + (1 - _WEIGHT) ** count * (self._execution_ns - mean)
 
     def note_open(self, open_calls: int) -> None:
-        """So many calls have not ended."""
+        """Note how many calls are open: *open_calls*."""
         if open_calls > self._peak:
             self._peak = open_calls
 
     def set_depth(self, completed: int, open_calls: int) -> None:
-        """Decide anew how many calls a worker may hold, by the most that were open since the last time: the present
+        """Decide how many calls a worker may hold, by the most that were open since the last time: the present
         number may be that in the middle of a batch of answers.
         """
         roster, peak = self._roster, max(self._peak, open_calls)
@@ -105,7 +105,7 @@ class HandAhead:
             if first.sent_ns < held_up:
                 self._execution_ns = max(self._execution_ns, HELD_UP * 1e9)  # hand over no more ahead for a while
                 self._roster.depth = 1
-                if first.items is not None:  # what it gives back lies behind items nobody reads
+                if first.items is not None:  # what it gives back lies behind items that are not read
                     worker.transport.flow(paused=False)
                 worker.recalling = True
                 self._roster.changed(worker)

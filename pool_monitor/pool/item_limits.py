@@ -12,7 +12,7 @@ class ItemLimits:
     to the next or to the end; None: no limit. Calls *exceeded* once, at the first that is exceeded, with what is
     missing, in words.
 
-    An item costs a look at the clock: its timer is not set anew, but goes on when it rings too early.
+    An item costs a look at the clock: its timer is not set again, and goes on when it rings too early.
     """
 
     __slots__ = ("_between", "_due", "_exceeded", "_first", "_items", "_loop", "_timer")
@@ -25,7 +25,7 @@ class ItemLimits:
         self._allow(first)
 
     def came(self, *, room: bool) -> None:
-        """The worker has yielded. Without *room* for more it was told to hold on: the item was on its way."""
+        """The worker has yielded. Without *room* for more it had been asked to pause, and the item was on its way."""
         self._items += 1
         self._allow(self._between if room else None)
 

@@ -127,7 +127,7 @@ class MapResults:
         return self._count < self._limit and (self._count < self._few or not self._enough())
 
     def _look_again(self, call: Callable[[], object]) -> asyncio.TimerHandle | None:
-        """Have *call* called soon if there is room as soon as fewer calls wait, which nothing tells."""
+        """Have *call* called soon if there is room as soon as fewer calls wait, which no event reports."""
         return self._loop.call_later(_LOOK_AGAIN, call) if self._count < self._limit else None
 
     def _fill(self) -> None:
@@ -195,6 +195,6 @@ class MapResults:
 
 
 def _see(future: asyncio.Future[Any]) -> None:
-    """An error that was asked for by nobody is not worth asyncio's complaint."""
+    """Mark the error of *future* as seen: asyncio complains of errors that are never read."""
     if future.done() and not future.cancelled():
         future.exception()

@@ -227,7 +227,7 @@ class Pool(PoolCaller):
             self._left_elsewhere()
             return
         try:
-            if self._state in ("running", "paused") or self._calls().open_calls:  # drained by somebody else meanwhile
+            if self._state in ("running", "paused") or self._calls().open_calls:  # drained by other code meanwhile
                 await self.drain(self.config.drain_timeout if error is None else 0.0)
         finally:
             await self._end()
@@ -391,9 +391,9 @@ class Pool(PoolCaller):
                     supervisor.look_after(loop.time())
                     with anyio.move_on_after(step):
                         await closing.wait()
-                supervisor.closing()
+                supervisor.begin_closing()
                 dispatcher.accepting = False
-                dispatcher.interrupt_all()  # there are none, unless nobody waited for the pool to drain
+                dispatcher.interrupt_all()  # there are none, unless the pool was not drained
                 for worker in list(self._roster.workers.values()):
                     supervisor.retire(worker)
             await launcher.close()
@@ -420,7 +420,7 @@ class Pool(PoolCaller):
         events.POOL_TERMINATE.event.emit({"duration": time.monotonic_ns() - self._entered_ns}, {"pool": self.name})
 
     def _runner_ended(self, runner: asyncio.Task[None]) -> None:
-        """The runner must not end by itself; should it, nobody may wait for ever, and it must be heard of."""
+        """The runner must not end by itself. If it does, its error is logged, and an entering caller gets it."""
         if runner.cancelled():
             error: BaseException | None = PoolError(f"pool {self.name!r} was cancelled with its event loop")
         else:

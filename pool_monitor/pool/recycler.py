@@ -49,7 +49,7 @@ class Recycler:
             if await self.recycle(worker, process, reason) is None or process is None:
                 return
             if process.used_up:  # it is handed nothing more, with a successor or without
-                await self._calls_done(worker, process)
+                await self._wait_for_calls(worker, process)
                 if worker.process is process and worker.keep:
                     self._processes.kill(worker, "recycle")
             else:
@@ -64,7 +64,7 @@ class Recycler:
 
     async def recycle(self, worker: Worker, old: WorkerProcess | None, reason: str) -> StartError | None:
         """Replace *old*, the slot's process, by a fresh one: started first, changed when the slot is idle, so that
-        there is never a worker less. One slot at a time, but for processes that may soon be handed no more calls.
+        there is never a worker less. One slot at a time, except for processes that may soon be handed no more calls.
         Returns why the fresh one could not be started, or None.
         """
         turn = contextlib.nullcontext() if reason == "calls" else self._one_at_a_time
@@ -85,7 +85,7 @@ class Recycler:
                 return None  # the slot is not kept either
             if worker.process is old:  # else it has gone meanwhile, and the fresh one may be in its place already
                 self._roster.withdraw(worker)
-                await self._calls_done(worker, old)
+                await self._wait_for_calls(worker, old)
             if successor.transport is None:
                 return StartError(f"the fresh process of worker {worker.id} ended before it was needed")
             if worker.process is old and worker.keep and worker.lifecycle.state in (State.READY, State.DEGRADED):
@@ -102,7 +102,7 @@ class Recycler:
                         self._dispatcher.ready(worker)  # as it was before
         return None
 
-    async def _calls_done(self, worker: Worker, process: WorkerProcess) -> None:
+    async def _wait_for_calls(self, worker: Worker, process: WorkerProcess) -> None:
         """Wait until the slot's process has no more calls, or the slot has another one."""
         worker.calls_done.clear()
         while worker.calls and worker.process is process and worker.keep:

@@ -95,8 +95,8 @@ class Roster:
             room.pop(key, None)
 
     def limit(self, worker: Worker) -> int:
-        """Calls that it may hold. None but those it has while some were asked back: once it had begun a later one, it
-        could not be told whether it gives back one that it had begun.
+        """Calls that it may hold. While some were asked back, no more: once it had begun a later one, the pool
+        could not know whether it gives back one that it had begun.
         """
         if worker.recalling:
             return 0

@@ -1,4 +1,4 @@
-"""Sessions at work: which call of a session may go on, where it should run, and what is told of it."""
+"""Sessions at work: which call of a session may go on, where it should run, and the events of sessions."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _EXPIRE = events.SESSION_EXPIRE.event
 _END = events.SESSION_END.event
 _LIMIT = events.SESSION_LIMIT.event
 
-_NEARLY = 0.8  # of the limit, at which it is told
-_FAR_ENOUGH = 0.7  # and below which it may be told again
+_NEARLY = 0.8  # of the limit, at which the limit is reported
+_FAR_ENOUGH = 0.7  # and below which it may be reported again
 
 
 class Sessions:
@@ -34,7 +34,7 @@ class Sessions:
         self._pool = roster.pool
         self._limit = config.session_limit
         self._strict = config.affinity == "strict"
-        self._limit_reported = False  # that the limit is near
+        self._limit_reported = False  # that it is near
 
     def __len__(self) -> int:
         return len(self.table)
@@ -100,7 +100,7 @@ class Sessions:
         return common if pinned is None else pinned.pinned
 
     def lost_error(self, call: Call) -> SessionLost | None:
-        """What the call fails with, if it insists on a process that is gone. The session is free to begin anew then."""
+        """What the call fails with, if it insists on a process that is gone. Its session may then begin on another."""
         session = call.session
         if session is None or session.worker is None or not self.is_strict(call.options):
             return None

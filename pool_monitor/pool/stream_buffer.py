@@ -13,7 +13,7 @@ from pool_monitor.pool.transport.child.shared_memory import area_size
 if TYPE_CHECKING:
     from pool_monitor.pool.item_limits import ItemLimits
 
-STREAM_HIGH = 64  # items of a stream nobody has read yet at which its worker is no longer listened to
+STREAM_HIGH = 64  # unread items of a stream at which its worker is no longer listened to
 STREAM_LOW = 16  # and at which it is again
 STREAM_BYTES = 16 << 20  # the same of their bytes, a quarter of which are few enough to go on
 _ON_THE_WAY = 4 << 20  # bytes: several times what sockets hold; as small items they take thirty times as much here
@@ -24,7 +24,7 @@ _ITEMS_ON_THE_WAY = 8  # of whatever size
 
 class StreamBuffer:
     """What a stream has yielded and its caller has not read yet: 64 items or 16 MiB, whichever comes first, and what is
-    on its way when the worker is told to hold on. Bounded by back-pressure on the worker, and by `overrun` for one that
+    on its way when the worker is asked to pause. Bounded by back-pressure on the worker, and by `overrun` for one that
     takes no notice.
 
     *limit*: the caller wants all items, at the end, and they may take so many bytes together. Nobody reads before that,
@@ -50,10 +50,10 @@ class StreamBuffer:
         self.unread = 0  # of all these
         self.full = False  # too many are unread
         self._more = self._more_bytes = self._more_large = 0  # items that came while it was full, and their bytes
-        self.held = False  # its worker was told to hold on
+        self.held = False  # its worker was asked to pause
 
     def put(self, value: Any, size: int) -> bool:
-        """Add an item that took *size* bytes. Returns whether the worker should hold on."""
+        """Add an item that took *size* bytes. Returns whether the worker should pause."""
         self.buffer.append(value)
         if self.limits is not None:
             self.limits.came(room=not self.full)
@@ -92,7 +92,7 @@ class StreamBuffer:
     @property
     def overrun(self) -> bool:
         """Whether there is more than can be meant: more than the limit, or than a worker can have on the way when it
-        is told to hold on.
+        is asked to pause.
         """
         if self.limit is not None:
             return self.unread > self.limit

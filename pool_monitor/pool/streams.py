@@ -1,4 +1,4 @@
-"""Streams: what their workers yield goes to whoever reads it, and where that is slow the worker has to wait."""
+"""Streams: what their workers yield goes to the reader, and where the reader is slow the worker has to wait."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Streams:
                 self.unreadable(worker, call_id, Failure("payload", "PayloadError", f"{text}; use stream()", ""))
 
     def unreadable(self, worker: Worker, call_id: int, failure: Failure) -> None:
-        """The worker's generator yielded something its caller cannot be given: nobody needs the rest."""
+        """The worker's generator yielded something that cannot be carried: the call ends."""
         call = worker.calls.get(call_id)
         if call is not None and not call.done:
             error = PayloadError(call.operation, failure.type_name, failure.message, failure.traceback)
@@ -80,7 +80,7 @@ class Streams:
             self.hold(worker, call, False)
 
     def hold(self, worker: Worker, call: Call, held: bool) -> None:
-        """Have the call's stream stand still, because nobody reads it, or go on."""
+        """Have the call's stream pause, because it is not read, or go on."""
         transport, items = worker.transport, call.items
         if transport is None or items is None:
             return

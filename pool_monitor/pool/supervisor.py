@@ -91,7 +91,7 @@ class Supervisor:
         self._processes.open(group)
         self._recycler.open(group)
 
-    def closing(self) -> None:
+    def begin_closing(self) -> None:
         """The pool closes: from now on no worker is recycled, and slots are retired for this reason."""
         self._closing = True
         self._recycler.enabled = False
@@ -113,7 +113,7 @@ class Supervisor:
         self.add(size - len(kept))
 
     def add(self, count: int) -> None:
-        """That many slots more. Before `open` it does nothing: whoever opens adds as many as are wanted then."""
+        """Add *count* slots. Does nothing before `open`: the pool adds as many as it wants then."""
         if self._group is None:
             return
         index = 0
@@ -125,7 +125,7 @@ class Supervisor:
             self._group.start_soon(self._keep, worker, name=f"pool {self._pool} slot {index}")
 
     def retire(self, worker: Worker) -> None:
-        """End a slot that is no longer wanted, gently; its keeper sees to the rest."""
+        """End a slot that is not to be kept, gently: its process is asked to leave, and its keeper drops it then."""
         worker.keep = False
         worker.retiring.set()
         worker.calls_done.set()
@@ -140,7 +140,7 @@ class Supervisor:
     # -- one slot -------------------------------------------------------------------------------------------------
 
     async def _keep(self, worker: Worker) -> None:
-        """One slot's whole life: a process after the other, until it is no longer wanted."""
+        """One slot's whole life: one process after the other, until the slot is not to be kept."""
         async with self._starting:  # for the first one only
             error = await self._start(worker) if worker.keep else None
         while worker.keep:
