@@ -71,7 +71,7 @@ class Admission:
 
     # -- before a call --------------------------------------------------------------------------------------------
 
-    def check(
+    def check_operation(
         self,
         operation: str,
         options: Options,

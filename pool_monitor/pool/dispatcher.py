@@ -96,7 +96,7 @@ class Dispatcher(OpenCalls):
         """
         plain = not stream and options.worker is None and self.operations.get(operation) == "function"
         if not plain and self.accepting and self.operations:  # else refused anyway, or no worker is known yet
-            self.admission.check(operation, options, self.operations, self.workers, stream)
+            self.admission.check_operation(operation, options, self.operations, self.workers, stream)
         config, now_ns = self.config, self._now_ns()
         now = now_ns / 1e9  # the event loop's clock too
         deadline = now + (config.timeout if options.timeout is None else options.timeout)

@@ -179,11 +179,11 @@ class Pool(PoolCaller):
     async def __aenter__(self) -> Self:
         if self._state != "new":
             raise PoolError(f"pool {self.name!r} has been entered already; make another Pool")
-        self._home = HomeLoop(self.name)
-        loop = self._loop = self._home.loop
+        home = self._home = HomeLoop(self.name)
+        loop = self._loop = home.loop
         self._launch = self._settled()
         dispatcher = self._dispatcher = Dispatcher(self._roster, self._sessions, self._admission, self.config)
-        dispatcher.control = self._supervisor = Supervisor(
+        supervisor = self._supervisor = Supervisor(
             self.target,
             self._size,
             self.config,
@@ -193,16 +193,18 @@ class Pool(PoolCaller):
             self._make_transport,
             self._changed,
         )
-        self._launcher = self._make_launcher(self._launch)
+        dispatcher.control = supervisor
+        launcher = self._launcher = self._make_launcher(self._launch)
         self._state = "starting"
         self._entered_ns = time.monotonic_ns()
-        self._closing = asyncio.Event()
+        closing = self._closing = asyncio.Event()
         self._started = loop.create_future()
         self._started.add_done_callback(_seen)  # entering may have been given up
         events.POOL_INIT.event.emit(
             {"system_time": time.time_ns(), "size": self._size}, {"pool": self.name, "target": self.target}
         )
-        self._runner = loop.create_task(self._main(), name=f"pool {self.name}")
+        running = self._main(home, dispatcher, supervisor, launcher, closing)
+        self._runner = loop.create_task(running, name=f"pool {self.name}")
         self._runner.add_done_callback(self._runner_ended)
         try:
             await asyncio.shield(self._started)
@@ -369,18 +371,12 @@ class Pool(PoolCaller):
 
     # -- the runner -----------------------------------------------------------------------------------------------
 
-    async def _main(self) -> None:
+    async def _main(
+        self, home: HomeLoop, dispatcher: Dispatcher, supervisor: Supervisor, launcher: Launches, closing: asyncio.Event
+    ) -> None:
         """Keep the slots filled until closing."""
-        closing, supervisor, dispatcher, launcher = self._closing, self._supervisor, self._dispatcher, self._launcher
-        home = self._home
-        assert home is not None
-        assert closing is not None
-        assert supervisor is not None
-        assert dispatcher is not None
-        assert launcher is not None
-        config = self.config
+        loop, config = home.loop, self.config
         step = min(_HOUSEKEEPING, config.health_interval / 2, config.health_timeout / 2)
-        loop = asyncio.get_running_loop()
         try:
             async with anyio.create_task_group() as group:
                 supervisor.open(group)
