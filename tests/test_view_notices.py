@@ -11,9 +11,10 @@ from msgspec.structs import replace
 
 from pool_monitor.dashboard import Lost
 from pool_monitor.dashboard.viewer import Viewer
+from pool_monitor.findings import HELD_S, held_seconds
 from pool_monitor.snapshot import CallStats, Distribution, Snapshot, Trend
 from pool_monitor.view import LIVE, Mode, levels, listing, overview, plain, report
-from pool_monitor.view.notices import HELD_S, held_for, in_short, notices
+from pool_monitor.view.notices import in_short, notices
 from pool_monitor.view.text import cut_words, width
 from tests.helpers import samples
 from tests.helpers.samples import with_pool, with_worker
@@ -120,7 +121,7 @@ def test_a_report_on_several_pools_says_of_each_its_own() -> None:
 
 
 def held_in(snapshot: Snapshot) -> float | None:
-    return held_for(snapshot, snapshot.pools["text"])
+    return held_seconds(snapshot, snapshot.pools["text"])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 
 from pool_monitor.snapshot import CallStats, Distribution, ErrorRate, PoolSummary, Range, Summary
 from pool_monitor.view import ASCII, UNICODE, Glyphs, plain, timeline
-from pool_monitor.view.notices import Notice, looking_back
+from pool_monitor.view.notices import Notice, notices_for_summary
 from pool_monitor.view.period_report import Report, markdown, text
 from tests.helpers import golden, samples
 
@@ -150,7 +150,7 @@ def test_percentiles_of_few_calls_are_marked_and_the_mark_is_explained() -> None
 )  # fmt: skip
 def test_what_deserved_a_look(changes: dict[str, Any], of_total: dict[str, Any], wanted: list[Notice]) -> None:
     pool = samples.summary().pools["text"]
-    assert looking_back(replace(pool, total=replace(pool.total, **of_total), **changes)) == wanted
+    assert notices_for_summary(replace(pool, total=replace(pool.total, **of_total), **changes)) == wanted
 
 
 # when

@@ -3,12 +3,12 @@
 The same lines are shown by the dashboard, printed as reports and compared with golden files in tests.
 """
 
+from pool_monitor.findings import NO_LEVELS, Levels, levels
 from pool_monitor.view.columns import workers
 from pool_monitor.view.glyphs import ASCII, UNICODE, Glyphs
 from pool_monitor.view.header import WINDOWS
 from pool_monitor.view.listings import Kind, furthest, listing
 from pool_monitor.view.mode import LIVE, Mode
-from pool_monitor.view.notices import NO_LEVELS, Levels, levels
 from pool_monitor.view.overview import overview, pool_shown, visible_workers
 from pool_monitor.view.pages import help_page, waiting_page
 from pool_monitor.view.snapshot_report import report

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pool_monitor.findings import NO_LEVELS, Level, Levels, rejected_ratio
 from pool_monitor.snapshot import CallStats, Distribution, PoolDetail, Snapshot, WorkerView
 from pool_monitor.view import chart, panels
 from pool_monitor.view import format as fmt
 from pool_monitor.view import notices as look
 from pool_monitor.view.columns import error_in_words
 from pool_monitor.view.mode import Mode
-from pool_monitor.view.notices import NO_LEVELS, Level, Levels
 from pool_monitor.view.text import Line, Span, clean, cut, cut_words, fit, fit_line, line_width, spread, width
 
 PRODUCT = "pool-monitor"
@@ -115,7 +115,7 @@ def ok_rate(total: CallStats) -> float | None:
 
 def _rejected(pool: PoolDetail, level: Level | None, cells: int) -> Line:
     """The share of calls that were refused, where any was."""
-    return _figure("REJ", fmt.ratio(look.rejected_ratio(pool.total)), "", level, cells) if pool.total.rejected else []
+    return _figure("REJ", fmt.ratio(rejected_ratio(pool.total)), "", level, cells) if pool.total.rejected else []
 
 
 def _figure(name: str, text: str, limit: str, level: Level | None, cells: int) -> Line:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from pool_monitor import findings
+from pool_monitor.findings import Levels
 from pool_monitor.snapshot import FailureView, PoolDetail, Snapshot
 from pool_monitor.view import columns, header
 from pool_monitor.view import format as fmt
 from pool_monitor.view import notices as look
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.mode import LIVE, Mode
-from pool_monitor.view.notices import Levels, Notice
+from pool_monitor.view.notices import Notice
 from pool_monitor.view.overview import dimmed, finish, in_words, pool_shown, too_small
 from pool_monitor.view.table import left_out, table
 from pool_monitor.view.text import Line, Size, Span, clean, cut_front, line_width, wrap
@@ -45,7 +47,7 @@ def listing(
     shown = pool_shown(snapshot, pool)
     if too_small(size):
         return finish([[Span(in_words(shown, mode, size), "bad" if mode.old else "plain")]], size, glyphs)
-    found = look.levels(snapshot) if levels is None else levels
+    found = findings.levels(snapshot) if levels is None else levels
     body = _body(kind, snapshot, shown, mode, found, size.width)
     lines = [body.head, *_scrolled(body.lines, size.height - _FRAME_ROWS, offset)]
     top = header.header(snapshot, shown, mode, size.width, found)
@@ -60,7 +62,7 @@ def furthest(
     if too_small(size):
         return 0
     shown = pool_shown(snapshot, pool)
-    body = _body(kind, snapshot, shown, mode, look.levels(snapshot), size.width)
+    body = _body(kind, snapshot, shown, mode, findings.levels(snapshot), size.width)
     room = size.height - _FRAME_ROWS
     return len(body.lines) - room + 1 if len(body.lines) > room else 0
 

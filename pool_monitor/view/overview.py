@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pool_monitor import findings
+from pool_monitor.findings import Levels
 from pool_monitor.snapshot import PoolDetail, Snapshot, WorkerView
 from pool_monitor.view import columns, header, panels
 from pool_monitor.view import format as fmt
-from pool_monitor.view import notices as look
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.mode import LIVE, Mode
-from pool_monitor.view.notices import Levels
 from pool_monitor.view.table import rows_shown, table
 from pool_monitor.view.text import Line, Size, Span, cut, fit_line
 
@@ -87,14 +87,14 @@ def overview(
     """The page for *pool* (the first one if None) in exactly *size* columns and rows.
 
     *offset* is the first worker row to show. The row of the slot *selected* is highlighted, and a line above the keys
-    has more about it. *levels* are those of the shares (`attention.levels`), if known. When *mode* is STALE or LOST,
+    has more about it. *levels* are those of the shares (`findings.levels`), if known. When *mode* is STALE or LOST,
     everything except the words that say so is dim.
     """
     size = Size(*size)
     shown = pool_shown(snapshot, pool)
     if too_small(size):
         return finish([[Span(in_words(shown, mode, size), "bad" if mode.old else "plain")]], size, glyphs)
-    found = look.levels(snapshot) if levels is None else levels
+    found = findings.levels(snapshot) if levels is None else levels
     lines = [header.header(snapshot, shown, mode, size.width, found)]
     notice = header.attention(snapshot, shown, mode, size.width, found)
     if shown is None:

@@ -18,7 +18,7 @@ from pool_monitor.snapshot import CallStats, ErrorRate, PoolSummary, Range, Summ
 from pool_monitor.view import columns, timeline
 from pool_monitor.view import format as fmt
 from pool_monitor.view.glyphs import UNICODE, Glyphs
-from pool_monitor.view.notices import SYMBOLS, looking_back
+from pool_monitor.view.notices import SYMBOLS, notices_for_summary
 from pool_monitor.view.snapshot_report import among_them, outcomes
 from pool_monitor.view.table import Column, number, table
 from pool_monitor.view.text import Line, Span, clean, cut, plain, wrap
@@ -131,7 +131,7 @@ def _about_pool(pool: PoolSummary, went: Range | None, zone: tzinfo | None, widt
     sampled = f"{fmt.mean(pool.busy)} of {fmt.mean(pool.size)} busy on average, {fmt.count(pool.busy_max)} at most"
     yield Sentences(
         [
-            *(f"{SYMBOLS[notice.level]} {notice.text}" for notice in looking_back(pool)),
+            *(f"{SYMBOLS[notice.level]} {notice.text}" for notice in notices_for_summary(pool)),
             outcomes(pool.total),
             among_them(pool.total),
             f"workers: {work}; in samples: {sampled}; {pool.deaths} died",
