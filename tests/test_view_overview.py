@@ -15,12 +15,21 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 
 from pool_monitor import metrics
-from pool_monitor.snapshot import Bar, CallStats, Distribution, HistoryView, PoolDetail, Snapshot, Trend, WorkerView
+from pool_monitor.snapshot import (
+    WINDOW_NAMES,
+    Bar,
+    CallStats,
+    Distribution,
+    HistoryView,
+    PoolDetail,
+    Snapshot,
+    Trend,
+    WorkerView,
+)
 from pool_monitor.view import (
     ASCII,
     LIVE,
     UNICODE,
-    WINDOWS,
     Glyphs,
     Line,
     Mode,
@@ -167,7 +176,7 @@ snapshots = st.builds(
     ),
     st.lists(pools, max_size=2),
     nasty_text(),
-    st.sampled_from(WINDOWS),
+    st.sampled_from(WINDOW_NAMES),
     st.floats(0, 3600),
 )
 sizes = st.tuples(st.integers(1, 220), st.integers(1, 70))
@@ -488,7 +497,7 @@ def test_a_young_window_says_how_much_of_it_there_is() -> None:
     assert "so far" not in text(overview(samples.snapshot(), (80, 24)))
 
 
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("window", WINDOW_NAMES)
 def test_a_window_that_slides_by_slots_is_not_taken_for_a_young_one(window: str) -> None:
     slot = metrics.WINDOWS[window].slot
     snapshot = samples.snapshot(window=window)
@@ -498,7 +507,7 @@ def test_a_window_that_slides_by_slots_is_not_taken_for_a_young_one(window: str)
 
 
 def test_the_windows_to_choose_from_are_those_there_are() -> None:
-    assert list(metrics.WINDOWS) == list(WINDOWS)
+    assert list(metrics.WINDOWS) == list(WINDOW_NAMES)
 
 
 # attention

@@ -15,10 +15,10 @@ from pool_monitor.demo.worker import FAULTS
 from pool_monitor.metrics import WINDOWS
 from pool_monitor.monitor import Monitor
 from pool_monitor.pool.pool import Pool
+from pool_monitor.snapshot import WINDOW_NAMES
 from pool_monitor.view.snapshot_report import report
 
 _HEADLESS_SECONDS = 10.0
-_LONGEST = list(WINDOWS)[-1]
 
 
 @click.command("demo")
@@ -61,7 +61,7 @@ async def _demo(duration: float | None, headless: bool, size: int, faults: list[
             load.cancel()
             await asyncio.wait([load])
             uptime = monitor.snapshot().uptime
-            window = next((name for name, window in WINDOWS.items() if window.seconds >= uptime), _LONGEST)
+            window = next((name for name, window in WINDOWS.items() if window.seconds >= uptime), WINDOW_NAMES[-1])
             show(report(monitor.snapshot(window), width=paper(), glyphs=glyphs_here()))
 
 

@@ -17,6 +17,7 @@ from pool_monitor.export import hdr
 from pool_monitor.export.tabular import to_csv
 from pool_monitor.metrics import WINDOWS
 from pool_monitor.metrics.queries import seconds_of
+from pool_monitor.snapshot import WINDOW_NAMES
 from pool_monitor.view import period_report
 
 FORMATS = ["text", "md", "json", "csv", "hlog"]
@@ -34,7 +35,7 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 @click.command("report")
 @click.argument("source", required=False, metavar="[ADDRESS|STORE.db]")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
-@click.option("--window", type=click.Choice(list(WINDOWS)), help="How far to look back.")
+@click.option("--window", type=click.Choice(WINDOW_NAMES), help="How far to look back.")
 @click.option("--since", metavar="24h", help="The same, of a history: any length of time, such as 90m, 7d or 2w.")
 @click.option(
     "--start", callback=_moment, metavar="TIME", help="From when on; ISO 8601, local time if it names no zone."

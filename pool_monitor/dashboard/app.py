@@ -32,7 +32,7 @@ from pool_monitor.dashboard.style import STYLES
 from pool_monitor.dashboard.terminal import borrowed, glyphs_for
 from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.errors import PoolError
-from pool_monitor.view import WINDOWS
+from pool_monitor.snapshot import WINDOW_NAMES
 from pool_monitor.view.text import Size, Span, clean, fit_line
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Dashboard(App[None]):
         _key("q", "quit"),
         _key("ctrl+c", "interrupt"),
         _key("space", "pause"),
-        *(_key(str(number), f"window('{name}')") for number, name in enumerate(WINDOWS, 1)),
+        *(_key(str(number), f"window('{name}')") for number, name in enumerate(WINDOW_NAMES, 1)),
         _key("plus,equals_sign", "longer(1)"),
         _key("minus", "longer(-1)"),
         _key("tab", "pool"),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pool_monitor.dashboard.feed import Frame, Lost
-from pool_monitor.snapshot import Snapshot
+from pool_monitor.snapshot import WINDOW_NAMES, Snapshot
 from pool_monitor.view import (
     NO_LEVELS,
     UNICODE,
-    WINDOWS,
     Glyphs,
     Kind,
     Levels,
@@ -120,8 +119,8 @@ class Viewer:
 
     def neighbour_window(self, step: int) -> str:
         """The window *step* places longer (or shorter), or the last (first) there is."""
-        place = WINDOWS.index(self.window) if self.window in WINDOWS else 1
-        return WINDOWS[min(max(place + step, 0), len(WINDOWS) - 1)]
+        place = WINDOW_NAMES.index(self.window) if self.window in WINDOW_NAMES else 1
+        return WINDOW_NAMES[min(max(place + step, 0), len(WINDOW_NAMES) - 1)]
 
     def next_pool(self, step: int = 1) -> None:
         """Show the pool *step* after this one; after the last comes the first."""

@@ -6,7 +6,6 @@ The same lines are shown by the dashboard, printed as reports and compared with 
 from pool_monitor.findings import NO_LEVELS, Levels, levels
 from pool_monitor.view.columns import workers
 from pool_monitor.view.glyphs import ASCII, UNICODE, Glyphs
-from pool_monitor.view.header import WINDOWS
 from pool_monitor.view.listings import Kind, furthest, listing
 from pool_monitor.view.mode import LIVE, Mode
 from pool_monitor.view.overview import overview, pool_shown, visible_workers
@@ -19,7 +18,6 @@ __all__ = [
     "LIVE",
     "NO_LEVELS",
     "UNICODE",
-    "WINDOWS",
     "Glyphs",
     "Kind",
     "Levels",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pool_monitor.findings import NO_LEVELS, Level, Levels, rejected_ratio
-from pool_monitor.snapshot import CallStats, Distribution, PoolDetail, Snapshot, WorkerView
+from pool_monitor.snapshot import WINDOW_NAMES, CallStats, Distribution, PoolDetail, Snapshot, WorkerView
 from pool_monitor.view import chart, panels
 from pool_monitor.view import format as fmt
 from pool_monitor.view import notices as look
@@ -14,8 +14,6 @@ from pool_monitor.view.mode import Mode
 from pool_monitor.view.text import Line, Span, clean, cut, cut_words, fit, fit_line, line_width, spread, width
 
 PRODUCT = "pool-monitor"
-WINDOWS = ("1m", "5m", "15m", "1h")
-"""The windows there are, the shortest first: key 1 shows the first of them."""
 _WORTH_CUTTING = 24
 """Cells from which the beginning of a notice tells something."""
 
@@ -183,7 +181,7 @@ def footer(pools: int, cells: int) -> Line:
     shown = [("q", "quit"), ("?", "help"), ("n", "notices"), ("e", "errors"), ("o", "ops")]
     if pools > 1:
         shown += [("p", "pools"), ("tab", "next")]
-    return keys([*shown, (f"1-{len(WINDOWS)}", "window"), ("↑↓", "select"), ("space", "pause")], cells)
+    return keys([*shown, (f"1-{len(WINDOW_NAMES)}", "window"), ("↑↓", "select"), ("space", "pause")], cells)
 
 
 def keys(shown: Sequence[tuple[str, str]], cells: int) -> Line:

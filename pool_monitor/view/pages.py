@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pool_monitor.snapshot import WINDOW_NAMES
 from pool_monitor.view import columns
 from pool_monitor.view import format as fmt
 from pool_monitor.view.glyphs import UNICODE, Glyphs
-from pool_monitor.view.header import PRODUCT, WINDOWS
+from pool_monitor.view.header import PRODUCT
 from pool_monitor.view.mode import Mode
 from pool_monitor.view.overview import finish, too_small
 from pool_monitor.view.text import Line, Size, Span, clean, cut, spread, width, wrap
@@ -13,7 +14,10 @@ from pool_monitor.view.text import Line, Size, Span, clean, cut, spread, width, 
 _KEYS = (
     ("q  Ctrl-C", "quit"),
     ("space", "pause the display; recording goes on"),
-    (f"1-{len(WINDOWS)}  + -", f"window: {', '.join(WINDOWS[:-1])} or {WINDOWS[-1]} (goes back to live)"),
+    (
+        f"1-{len(WINDOW_NAMES)}  + -",
+        f"window: {', '.join(WINDOW_NAMES[:-1])} or {WINDOW_NAMES[-1]} (goes back to live)",
+    ),
     ("n  e  o", "all notices; errors with their text; all operations"),
     ("p  tab", "all pools at a glance; the next pool"),
     ("↑ ↓ j k", "select a worker (or scroll a page): PgUp PgDn, Esc none"),
