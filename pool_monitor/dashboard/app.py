@@ -33,6 +33,7 @@ from pool_monitor.dashboard.terminal import borrowed, glyphs_for
 from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.errors import PoolError
 from pool_monitor.snapshot import WINDOW_NAMES
+from pool_monitor.view import PAGES
 from pool_monitor.view.text import Size, Span, clean, fit_line
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from textual.driver import Driver as TextualDriver
 
     from pool_monitor.dashboard.feed import Feed
-    from pool_monitor.view import Kind, Line
+    from pool_monitor.view import Line, PageName
 
 
 class Page(Widget):
@@ -84,10 +85,7 @@ class Dashboard(App[None]):
         _key("plus,equals_sign", "longer(1)"),
         _key("minus", "longer(-1)"),
         _key("tab", "pool"),
-        _key("n", "open('notices')"),
-        _key("e", "open('errors')"),
-        _key("o", "open('operations')"),
-        _key("p", "open('pools')"),
+        *(_key(page.key, f"open('{page.name}')") for page in PAGES.values() if page.key),
         _key("down,j", "select(1)"),
         _key("up,k", "select(-1)"),
         _key("pagedown", "select_page(1)"),
@@ -181,8 +179,8 @@ class Dashboard(App[None]):
         self.viewer.next_pool()
         self.repaint()
 
-    def action_open(self, kind: Kind) -> None:
-        self.viewer.open(kind)
+    def action_open(self, name: PageName) -> None:
+        self.viewer.open(name)
         self.repaint()
 
     def action_select(self, step: int) -> None:
@@ -198,7 +196,7 @@ class Dashboard(App[None]):
         self.repaint()
 
     def action_leave_page(self) -> None:
-        if self.viewer.listing is not None:
+        if self.viewer.opened != "overview":
             self.action_go_back()
 
     def action_go_back(self) -> None:

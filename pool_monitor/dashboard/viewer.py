@@ -6,22 +6,24 @@ from pool_monitor.dashboard.feed import Frame, Lost
 from pool_monitor.snapshot import WINDOW_NAMES, Snapshot
 from pool_monitor.view import (
     NO_LEVELS,
+    PAGES,
     UNICODE,
     Glyphs,
-    Kind,
     Levels,
     Line,
     Mode,
-    furthest,
+    PageName,
+    PageState,
+    draw,
     help_page,
     levels,
-    listing,
-    overview,
+    max_offset,
     pool_shown,
     visible_workers,
     waiting_page,
     workers,
 )
+from pool_monitor.view.pages import Arrows
 
 STALE_AFTER_TICKS = 2.5
 
@@ -36,8 +38,8 @@ class Viewer:
         self.source, self.interval, self.window, self.glyphs = source, interval, window, glyphs
         self.paused = False
         self.helping = False
-        self.listing: Kind | None = None
-        """The page opened over the overview."""
+        self.opened: PageName = "overview"
+        """The page that is shown below the help, if that is open."""
         self.selected: str | None = None
         self._arrived = now
         self._lost: Lost | None = None
@@ -81,28 +83,12 @@ class Viewer:
         mode, snapshot = self.mode(now), self._shown
         if snapshot is None:
             return waiting_page(size, self._waiting(mode), mode=mode if mode.old else None, glyphs=self.glyphs)
-        if self.listing is not None:
-            return listing(
-                self.listing,
-                snapshot,
-                size,
-                mode=mode,
-                pool=self._pool,
-                offset=self._scrolled,
-                levels=self._levels_shown,
-                glyphs=self.glyphs,
-            )
-        self._scroll(snapshot, size)
-        return overview(
-            snapshot,
-            size,
-            mode=mode,
-            pool=self._pool,
-            offset=self._offset,
-            selected=self.selected,
-            levels=self._levels_shown,
-            glyphs=self.glyphs,
-        )
+        offset = self._scrolled
+        if self._arrows == "worker":
+            self._scroll(snapshot, size)
+            offset = self._offset
+        state = PageState(mode, offset, self.selected, self._levels_shown)
+        return draw(self.opened, snapshot, size, self._pool, state, self.glyphs)
 
     def toggle_pause(self) -> None:
         """Hold the display, or go back to the newest snapshot. Without any snapshot there is nothing to hold."""
@@ -129,27 +115,27 @@ class Viewer:
             place = names.index(self._pool) if self._pool in names else 0
             self._pool, self.selected, self._offset = names[(place + step) % len(names)], None, 0
 
-    def open(self, kind: Kind) -> None:
-        """Show the page *kind* in place of the overview; once more: the overview again."""
-        self.listing = None if self.listing == kind and not self.helping else kind
+    def open(self, name: PageName) -> None:
+        """Show the page *name* in place of the overview; once more: the overview again."""
+        self.opened = "overview" if self.opened == name and not self.helping else name
         self.helping, self._scrolled = False, 0
 
     def move(self, step: int, size: tuple[int, int], now: float) -> None:
         """Move by *step* lines: the selection, the pool on the page of pools, else the page that is open."""
-        if self.listing is None:
+        if self._arrows == "worker":
             self.select(step)
-        elif self.listing == "pools":
+        elif self._arrows == "pool":
             self.next_pool(step)
         elif self._shown is not None:
-            most = furthest(self.listing, self._shown, size, mode=self.mode(now), pool=self._pool)
+            most = max_offset(self.opened, self._shown, size, mode=self.mode(now), pool=self._pool)
             self._scrolled = min(max(min(self._scrolled, most) + step, 0), most)
 
     def move_page(self, step: int, size: tuple[int, int], now: float) -> None:
         """Move by *step* screens."""
-        if self.listing is None:
+        if self._arrows == "worker":
             self.select_page(step, size)
         else:
-            self.move(step * (max(size[1] - 4, 1) if self.listing != "pools" else 1), size, now)
+            self.move(step * (max(size[1] - 4, 1) if self._arrows == "line" else 1), size, now)
 
     def select(self, step: int) -> None:
         """Move the selection by *step* workers; the first step selects the topmost visible one."""
@@ -168,10 +154,14 @@ class Viewer:
         """Leave the help, else the page that is open, else drop the selection."""
         if self.helping:
             self.helping = False
-        elif self.listing is not None:
-            self.listing = None
+        elif self.opened != "overview":
+            self.opened = "overview"
         else:
             self.selected, self._offset = None, 0
+
+    @property
+    def _arrows(self) -> Arrows:
+        return PAGES[self.opened].arrows
 
     def _slots(self) -> list[str]:
         pool = pool_shown(self._shown, self._pool) if self._shown else None

@@ -6,10 +6,11 @@ The same lines are shown by the dashboard, printed as reports and compared with 
 from pool_monitor.findings import NO_LEVELS, Levels, levels
 from pool_monitor.view.columns import workers
 from pool_monitor.view.glyphs import ASCII, UNICODE, Glyphs
-from pool_monitor.view.listings import Kind, furthest, listing
+from pool_monitor.view.help import help_page, waiting_page
 from pool_monitor.view.mode import LIVE, Mode
-from pool_monitor.view.overview import overview, pool_shown, visible_workers
-from pool_monitor.view.pages import help_page, waiting_page
+from pool_monitor.view.overview import visible_workers
+from pool_monitor.view.page import PageState, pool_shown
+from pool_monitor.view.pages import PAGES, Page, PageName, draw, listing, max_offset, overview
 from pool_monitor.view.snapshot_report import report
 from pool_monitor.view.text import Line, Meaning, Size, Span, plain
 
@@ -17,19 +18,23 @@ __all__ = [
     "ASCII",
     "LIVE",
     "NO_LEVELS",
+    "PAGES",
     "UNICODE",
     "Glyphs",
-    "Kind",
     "Levels",
     "Line",
     "Meaning",
     "Mode",
+    "Page",
+    "PageName",
+    "PageState",
     "Size",
     "Span",
-    "furthest",
+    "draw",
     "help_page",
     "levels",
     "listing",
+    "max_offset",
     "overview",
     "plain",
     "pool_shown",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pool_monitor.findings import NO_LEVELS, Level, Levels, rejected_ratio
-from pool_monitor.snapshot import WINDOW_NAMES, CallStats, Distribution, PoolDetail, Snapshot, WorkerView
+from pool_monitor.snapshot import CallStats, Distribution, PoolDetail, Snapshot, WorkerView
 from pool_monitor.view import chart, panels
 from pool_monitor.view import format as fmt
 from pool_monitor.view import notices as look
@@ -174,14 +174,6 @@ def about_worker(worker: WorkerView, cells: int) -> Line:
     while len(line) > 1 and line_width(line) > cells:
         line.pop()
     return line
-
-
-def footer(pools: int, cells: int) -> Line:
-    """The keys, the most wanted first; those that do not fit are left out as a whole."""
-    shown = [("q", "quit"), ("?", "help"), ("n", "notices"), ("e", "errors"), ("o", "ops")]
-    if pools > 1:
-        shown += [("p", "pools"), ("tab", "next")]
-    return keys([*shown, (f"1-{len(WINDOW_NAMES)}", "window"), ("↑↓", "select"), ("space", "pause")], cells)
 
 
 def keys(shown: Sequence[tuple[str, str]], cells: int) -> Line:
