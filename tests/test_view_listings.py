@@ -16,8 +16,8 @@ from pool_monitor.view import (
     LIVE,
     PAGES,
     UNICODE,
+    Freshness,
     Glyphs,
-    Mode,
     PageName,
     help_page,
     levels,
@@ -74,13 +74,13 @@ failures = st.builds(
     st.sampled_from(KINDS), snapshots, st.lists(failures, max_size=20), sizes, modes, glyph_sets, st.integers(-3, 99)
 )
 def test_any_page_of_any_snapshot_fits_any_screen(
-    kind: PageName, snapshot: Snapshot, seen: list[FailureView], size: tuple[int, int], mode: Mode, glyphs: Glyphs,
-    offset: int,
+    kind: PageName, snapshot: Snapshot, seen: list[FailureView], size: tuple[int, int], freshness: Freshness,
+    glyphs: Glyphs, offset: int,
 ) -> None:  # fmt: skip
     if snapshot.pools:
         snapshot = with_pool(snapshot, failures=tuple(seen))
-    assert_fits(listing(kind, snapshot, size, mode=mode, offset=offset, glyphs=glyphs), size, glyphs)
-    assert max_offset(kind, snapshot, size, mode=mode) >= 0
+    assert_fits(listing(kind, snapshot, size, freshness=freshness, offset=offset, glyphs=glyphs), size, glyphs)
+    assert max_offset(kind, snapshot, size, freshness=freshness) >= 0
 
 
 def test_an_error_is_told_with_its_words_its_operation_its_worker_and_its_number() -> None:
@@ -106,7 +106,7 @@ def test_a_long_message_is_wrapped_and_not_cut() -> None:
 
 def test_all_notices_of_all_pools_are_listed_in_full() -> None:
     snapshot = replace(several(), monitor=replace(several().monitor, dropped=12))
-    listed = page("notices", snapshot, (60, 20), mode=Mode("LOST", reason="gone; try\nagain"))
+    listed = page("notices", snapshot, (60, 20), freshness=Freshness("LOST", reason="gone; try\nagain"))
     found = levels(snapshot)
     for pool in snapshot.pools.values():
         for notice in notices(replace(snapshot, pools={pool.name: pool}), pool, LIVE, found):
@@ -229,8 +229,8 @@ def test_on_the_page_of_pools_the_arrows_choose_the_one_to_show() -> None:
 
 def test_old_numbers_on_a_page_never_pass_for_live() -> None:
     for kind in KINDS:
-        lines = listing(kind, several(), (80, 24), mode=Mode("STALE", seconds=3))
-        assert {span.meaning for line in lines[1:-1] for span in line if span.text.strip()} <= {"dim"}
+        lines = listing(kind, several(), (80, 24), freshness=Freshness("STALE", seconds=3))
+        assert {segment.meaning for line in lines[1:-1] for segment in line if segment.text.strip()} <= {"dim"}
 
 
 def test_every_page_has_a_key_of_its_own_in_the_help_and_in_the_footer() -> None:

@@ -19,9 +19,9 @@ from pool_monitor.service.questions import Questions, asking
 from pool_monitor.snapshot import CallStats, Range, Snapshot, Summary
 from pool_monitor.storage import Reader
 from pool_monitor.view import format as fmt
-from pool_monitor.view.mode import LIVE
+from pool_monitor.view.freshness import LIVE
 from pool_monitor.view.notices import notices
-from pool_monitor.view.period_report import Report
+from pool_monitor.view.period_report import PeriodReport
 
 DAY = 86_400
 STEPS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21_600, DAY)
@@ -58,7 +58,7 @@ class Step(CallStats, frozen=True, kw_only=True):
 
 
 class Answer(NamedTuple):
-    report: Report
+    report: PeriodReport
     steps: list[Step]
     """Of every operation, those that were measured. Empty unless asked for."""
     recorded: Recorded | None
@@ -83,7 +83,7 @@ async def from_service(address: str | None, asked: Asked) -> Answer:
             for pool, operation in _operations(summary):
                 steps += _steps(await _course(service, summary, step, pool, operation), pool, operation)
     return Answer(
-        Report(
+        PeriodReport(
             source=f"{now.service.name}, pid {now.service.pid}@{now.service.host}, up {fmt.age(now.uptime)}",
             doubts=tuple(notice.text for notice in notices(now, None, LIVE)),
             summary=summary,
@@ -133,7 +133,7 @@ def from_store(path: str, asked: Asked, now: float | None = None) -> Answer:
         doubts = _of_the_future(reader, future)
         start, end = period(kept, asked)
         if end <= start:
-            raise _nothing(path, f"from {fmt.moment(start)} on", kept)
+            raise _nothing(path, f"from {fmt.timestamp(start)} on", kept)
         tiers = [tier for tier in reader.tiers() if tier.since <= start]
         step = asked.step or step_for(end - start, [tier.step for tier in tiers])
         slot = max((tier.step for tier in tiers if step % tier.step == 0), default=1)
@@ -153,7 +153,7 @@ def from_store(path: str, asked: Asked, now: float | None = None) -> Answer:
         first = max(first, span.start)
     summary = queries.summary(merge([part.block for part in recorded.parts]), recorded.names, first, last)
     return Answer(
-        Report(
+        PeriodReport(
             source=f"history in {path}",
             doubts=tuple(doubts),
             summary=summary,
@@ -202,7 +202,7 @@ def merged_by_step(recorded: Recorded, span: Span) -> Recorded:
 
 
 def _times(start: float, end: float) -> str:
-    return f"{fmt.moment(start)} to {fmt.moment(end)}"
+    return f"{fmt.timestamp(start)} to {fmt.timestamp(end)}"
 
 
 # -- step by step -----------------------------------------------------------------------------------------------------

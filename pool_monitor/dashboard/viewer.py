@@ -8,10 +8,10 @@ from pool_monitor.view import (
     NO_LEVELS,
     PAGES,
     UNICODE,
+    Freshness,
     Glyphs,
     Levels,
     Line,
-    Mode,
     PageName,
     PageState,
     draw,
@@ -19,9 +19,9 @@ from pool_monitor.view import (
     levels,
     max_offset,
     pool_shown,
+    sorted_workers,
     visible_workers,
     waiting_page,
-    workers,
 )
 from pool_monitor.view.pages import Arrows
 
@@ -66,28 +66,30 @@ class Viewer:
         else:
             self._shown, self._levels_shown = frame, self._levels
 
-    def mode(self, now: float) -> Mode:
+    def freshness(self, now: float) -> Freshness:
         """How fresh the page is, with whole seconds: two equal modes need no repaint."""
         age, lost = now - self._arrived, self._lost
         reason = lost.reason if lost else ""
         if self.paused:
-            return Mode("PAUSED", behind=self._behind, reason=reason)
+            return Freshness("PAUSED", behind=self._behind, reason=reason)
         if lost:
-            return Mode("LOST", seconds=round(max(lost.retry_in - age, 0.0)), reason=reason)
-        return Mode("STALE", seconds=int(age)) if age > STALE_AFTER_TICKS * self.interval else Mode("LIVE")
+            return Freshness("LOST", seconds=round(max(lost.retry_in - age, 0.0)), reason=reason)
+        return Freshness("STALE", seconds=int(age)) if age > STALE_AFTER_TICKS * self.interval else Freshness("LIVE")
 
     def page(self, size: tuple[int, int], now: float) -> list[Line]:
         """What the screen shows now: exactly *size*."""
         if self.helping:
             return help_page(size, glyphs=self.glyphs)
-        mode, snapshot = self.mode(now), self._shown
+        freshness, snapshot = self.freshness(now), self._shown
         if snapshot is None:
-            return waiting_page(size, self._waiting(mode), mode=mode if mode.old else None, glyphs=self.glyphs)
+            return waiting_page(
+                size, self._waiting(freshness), freshness=freshness if freshness.outdated else None, glyphs=self.glyphs
+            )
         offset = self._scrolled
         if self._arrows == "worker":
             self._scroll(snapshot, size)
             offset = self._offset
-        state = PageState(mode, offset, self.selected, self._levels_shown)
+        state = PageState(freshness, offset, self.selected, self._levels_shown)
         return draw(self.opened, snapshot, size, self._pool, state, self.glyphs)
 
     def toggle_pause(self) -> None:
@@ -127,7 +129,7 @@ class Viewer:
         elif self._arrows == "pool":
             self.next_pool(step)
         elif self._shown is not None:
-            most = max_offset(self.opened, self._shown, size, mode=self.mode(now), pool=self._pool)
+            most = max_offset(self.opened, self._shown, size, freshness=self.freshness(now), pool=self._pool)
             self._scrolled = min(max(min(self._scrolled, most) + step, 0), most)
 
     def move_page(self, step: int, size: tuple[int, int], now: float) -> None:
@@ -165,7 +167,7 @@ class Viewer:
 
     def _slots(self) -> list[str]:
         pool = pool_shown(self._shown, self._pool) if self._shown else None
-        return [worker.id for worker in workers(pool)] if pool else []
+        return [worker.id for worker in sorted_workers(pool)] if pool else []
 
     def _scroll(self, snapshot: Snapshot, size: tuple[int, int]) -> None:
         """Move the rows just so far that the selected one is among them: the selection follows the worker."""
@@ -176,9 +178,9 @@ class Viewer:
             self._offset = min(max(self._offset, place - rows + 1), place)
         self._offset = max(0, min(self._offset, len(slots) - rows))
 
-    def _waiting(self, mode: Mode) -> str:
-        if mode.reason:
-            return f"{self.source}: {mode.reason}"
-        if mode.old:
+    def _waiting(self, freshness: Freshness) -> str:
+        if freshness.reason:
+            return f"{self.source}: {freshness.reason}"
+        if freshness.outdated:
             return f"no snapshot yet from {self.source}"
         return f"connecting to {self.source}"

@@ -4,15 +4,15 @@ The same lines are shown by the dashboard, printed as reports and compared with 
 """
 
 from pool_monitor.findings import NO_LEVELS, Levels, levels
-from pool_monitor.view.columns import workers
+from pool_monitor.view.columns import sorted_workers
+from pool_monitor.view.freshness import LIVE, Freshness
 from pool_monitor.view.glyphs import ASCII, UNICODE, Glyphs
 from pool_monitor.view.help import help_page, waiting_page
-from pool_monitor.view.mode import LIVE, Mode
 from pool_monitor.view.overview import visible_workers
 from pool_monitor.view.page import PageState, pool_shown
 from pool_monitor.view.pages import PAGES, Page, PageName, draw, listing, max_offset, overview
 from pool_monitor.view.snapshot_report import report
-from pool_monitor.view.text import Line, Meaning, Size, Span, plain
+from pool_monitor.view.text import Line, Meaning, PageSize, Segment, plain
 
 __all__ = [
     "ASCII",
@@ -20,16 +20,16 @@ __all__ = [
     "NO_LEVELS",
     "PAGES",
     "UNICODE",
+    "Freshness",
     "Glyphs",
     "Levels",
     "Line",
     "Meaning",
-    "Mode",
     "Page",
     "PageName",
+    "PageSize",
     "PageState",
-    "Size",
-    "Span",
+    "Segment",
     "draw",
     "help_page",
     "levels",
@@ -39,7 +39,7 @@ __all__ = [
     "plain",
     "pool_shown",
     "report",
+    "sorted_workers",
     "visible_workers",
     "waiting_page",
-    "workers",
 ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pool_monitor.snapshot import WINDOW_NAMES
 from pool_monitor.view import columns
 from pool_monitor.view import format as fmt
+from pool_monitor.view.freshness import Freshness
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.header import PRODUCT
-from pool_monitor.view.mode import Mode
-from pool_monitor.view.page import finish, too_small
+from pool_monitor.view.page import fit_page, too_small
 from pool_monitor.view.pages import PAGES, Page
-from pool_monitor.view.text import Line, Size, Span, clean, cut, spread, width, wrap
+from pool_monitor.view.text import Line, PageSize, Segment, clean, justify, truncate, width, wrap
 
 
 def _opening(pages: list[Page], *more: tuple[str, str]) -> tuple[str, str]:
@@ -44,32 +44,34 @@ _WORDS = (
 
 def help_page(size: tuple[int, int], *, glyphs: Glyphs = UNICODE) -> list[Line]:
     """Keys, and what the words on the overview mean."""
-    size = Size(*size)
+    size = PageSize(*size)
     states = "  ".join(text for text, _ in columns.STATES.values())
     lines: list[Line] = [
-        spread([Span(f" {PRODUCT} help", "bar-strong")], [Span("Esc back ", "bar")], size.width, "bar")
+        justify([Segment(f" {PRODUCT} help", "bar-strong")], [Segment("Esc back ", "bar")], size.width, "bar")
     ]
-    lines += [[], [Span(" KEYS", "head")], *(_entry(name, text) for name, text in _KEYS)]
-    lines += [[], [Span(" NUMBERS", "head")], *(_entry(name, text) for name, text in _WORDS)]
-    lines += [[], [Span(" WORKERS", "head")], [Span(f" {states}")]]
-    lines += [[Span(" ▲", "warn"), Span(" look soon   "), Span("✖", "bad"), Span(" look now")]]
-    return finish(lines, size, glyphs)
+    lines += [[], [Segment(" KEYS", "head")], *(_entry(name, text) for name, text in _KEYS)]
+    lines += [[], [Segment(" NUMBERS", "head")], *(_entry(name, text) for name, text in _WORDS)]
+    lines += [[], [Segment(" WORKERS", "head")], [Segment(f" {states}")]]
+    lines += [[Segment(" ▲", "warn"), Segment(" look soon   "), Segment("✖", "bad"), Segment(" look now")]]
+    return fit_page(lines, size, glyphs)
 
 
 def _entry(name: str, text: str) -> Line:
-    return [Span(f" {name:<12}", "key"), Span(text)]
+    return [Segment(f" {name:<12}", "key"), Segment(text)]
 
 
-def waiting_page(size: tuple[int, int], text: str, *, mode: Mode | None = None, glyphs: Glyphs = UNICODE) -> list[Line]:
+def waiting_page(
+    size: tuple[int, int], text: str, *, freshness: Freshness | None = None, glyphs: Glyphs = UNICODE
+) -> list[Line]:
     """The page while there is no snapshot yet: what is waited for, and why where that is known."""
-    size = Size(*size)
+    size = PageSize(*size)
     words = " ".join(clean(text).split())
     if too_small(size):
-        return finish([[Span(cut(words, size.width))]], size, glyphs)
-    right = [mode.span(), Span(" ", "bar")] if mode is not None else []
-    lines: list[Line] = [spread([Span(f" {PRODUCT}", "bar-strong")], right, size.width, "bar")]
+        return fit_page([[Segment(truncate(words, size.width))]], size, glyphs)
+    right = [freshness.segment(), Segment(" ", "bar")] if freshness is not None else []
+    lines: list[Line] = [justify([Segment(f" {PRODUCT}", "bar-strong")], right, size.width, "bar")]
     wrapped = wrap(words, size.width - 2)
     lines += [[] for _ in range(max(size.height // 2 - len(wrapped), 0))]
     left = " " * max((size.width - width(wrapped[0])) // 2, 1) if len(wrapped) == 1 else " "
-    lines += [[Span(left), Span(part, "bad" if mode else "plain")] for part in wrapped]
-    return finish(lines, size, glyphs, footer=[Span(" q", "key"), Span(" quit", "dim")])
+    lines += [[Segment(left), Segment(part, "bad" if freshness else "plain")] for part in wrapped]
+    return fit_page(lines, size, glyphs, footer=[Segment(" q", "key"), Segment(" quit", "dim")])

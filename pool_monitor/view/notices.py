@@ -9,7 +9,7 @@ from pool_monitor import findings
 from pool_monitor.findings import Finding, Kind, Level, Levels
 from pool_monitor.snapshot import PoolDetail, PoolSummary, Snapshot
 from pool_monitor.view import format as fmt
-from pool_monitor.view.mode import Mode
+from pool_monitor.view.freshness import Freshness
 from pool_monitor.view.text import clean
 
 SYMBOLS: dict[Level, str] = {"bad": "✖", "warn": "▲"}
@@ -23,32 +23,34 @@ class Notice(NamedTuple):
     text: str
 
 
-def notices(snapshot: Snapshot, pool: PoolDetail | None, mode: Mode, found: Levels | None = None) -> list[Notice]:
+def notices(
+    snapshot: Snapshot, pool: PoolDetail | None, freshness: Freshness, levels: Levels | None = None
+) -> list[Notice]:
     """All that deserves a look, worst first. *pool* is the one that is looked at; of each other pool in trouble there
-    is one notice. *found* are the `findings.levels`, if they are known.
+    is one notice. *levels* are the `findings.levels`, if they are known.
 
     Within a level: whether there are numbers at all, what keeps calls from being done, the other pools, what makes
     numbers doubtful, and what came of it all. The first sentence of a text says it; what follows goes into detail.
     """
-    found = findings.levels(snapshot) if found is None else found
+    levels = findings.levels(snapshot) if levels is None else levels
     doubts = list(map(_notice, findings.doubts(snapshot)))
     if pool is None:
-        return _worst_first([*_about_the_view(mode), *doubts])
+        return _worst_first([*_freshness_notices(freshness), *doubts])
     others = [other for other in snapshot.pools.values() if other is not pool]
     return _worst_first(
         [
-            *_about_the_view(mode),
-            *map(_notice, findings.causes(snapshot, pool, found)),
-            *(notice for other in others for notice in _of_other_pool(snapshot, other, found)),
+            *_freshness_notices(freshness),
+            *map(_notice, findings.causes(snapshot, pool, levels)),
+            *(notice for other in others for notice in _other_pool_notices(snapshot, other, levels)),
             *doubts,
-            *map(_notice, findings.effects(snapshot, pool, found)),
+            *map(_notice, findings.effects(snapshot, pool, levels)),
         ]
     )
 
 
-def of_pool(snapshot: Snapshot, pool: PoolDetail, found: Levels) -> list[Notice]:
+def pool_notices(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> list[Notice]:
     """All that deserves a look in one pool, worst first."""
-    return [_notice(finding) for finding in findings.of_pool(snapshot, pool, found)]
+    return [_notice(finding) for finding in findings.of_pool(snapshot, pool, levels)]
 
 
 def notices_for_summary(pool: PoolSummary) -> list[Notice]:
@@ -56,7 +58,7 @@ def notices_for_summary(pool: PoolSummary) -> list[Notice]:
     return [_notice(finding) for finding in findings.of_summary(pool)]
 
 
-def in_short(notice: Notice) -> str:
+def headline(notice: Notice) -> str:
     """The first sentence of a notice."""
     return notice.text.partition("; ")[0]
 
@@ -69,16 +71,16 @@ def _worst_first(found: Iterable[Notice]) -> list[Notice]:
     return sorted(found, key=lambda notice: notice.level != "bad")
 
 
-def _about_the_view(mode: Mode) -> Iterable[Notice]:
-    if mode.reason:
-        yield Notice("bad", f"connection lost: {' '.join(clean(mode.reason).split())}")
-    elif mode.word == "STALE":
-        yield Notice("warn", f"no snapshot for {fmt.whole_age(mode.seconds)}: these numbers are old")
+def _freshness_notices(freshness: Freshness) -> Iterable[Notice]:
+    if freshness.reason:
+        yield Notice("bad", f"connection lost: {' '.join(clean(freshness.reason).split())}")
+    elif freshness.state == "STALE":
+        yield Notice("warn", f"no snapshot for {fmt.whole_age(freshness.seconds)}: these numbers are old")
 
 
-def _of_other_pool(snapshot: Snapshot, pool: PoolDetail, found: Levels) -> Iterable[Notice]:
-    for notice in of_pool(snapshot, pool, found)[:1]:
-        yield Notice(notice.level, f"pool {clean(pool.name)}: {in_short(notice)}")
+def _other_pool_notices(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> Iterable[Notice]:
+    for notice in pool_notices(snapshot, pool, levels)[:1]:
+        yield Notice(notice.level, f"pool {clean(pool.name)}: {headline(notice)}")
 
 
 # -- the sentences ----------------------------------------------------------------------------------------------------
@@ -132,7 +134,7 @@ def _rejected(finding: Finding) -> str:
     rejected, calls = finding.counts["rejected"], finding.counts["calls"]
     causes = [f"{fmt.count(number)} {clean(cause)}" for cause, number in finding.causes.items() if number]
     since = f"; since the start: {', '.join(causes)}" if causes else ""
-    share = fmt.ratio(finding.value)
+    share = fmt.percent(finding.value)
     return f"{fmt.count(rejected)} of {fmt.plural(calls + rejected, 'call')} rejected ({share}){since}"
 
 
@@ -147,7 +149,7 @@ def _died(finding: Finding) -> str:
 def _failed(finding: Finding) -> str:
     most = next(iter(finding.causes), None)
     mostly = f", mostly with category {clean(most)}" if most else ""
-    return f"{fmt.ratio(finding.value)} of {fmt.plural(finding.counts['calls'], 'call')} failed{mostly}"
+    return f"{fmt.percent(finding.value)} of {fmt.plural(finding.counts['calls'], 'call')} failed{mostly}"
 
 
 def _queue(finding: Finding) -> str:

@@ -8,7 +8,7 @@ from pool_monitor.snapshot import PoolDetail, Snapshot, WorkerView
 from pool_monitor.view import columns, header, panels
 from pool_monitor.view.page import Content, PageState, dimmed, pool_shown, too_small
 from pool_monitor.view.table import rows_shown, table
-from pool_monitor.view.text import Line, Size, Span
+from pool_monitor.view.text import Line, PageSize, Segment
 
 _CHARTS_FROM_ROWS = 20
 _SIDE_BY_SIDE_FROM = 100
@@ -28,7 +28,7 @@ class Layout:
     """Blank lines before each table."""
 
 
-def layout(pool: PoolDetail, size: Size, taken: int = 0) -> Layout:
+def layout(pool: PoolDetail, size: PageSize, taken: int = 0) -> Layout:
     """Share the lines between header and footer out, but for *taken* of them: tables get what they need, charts what is
     left, within limits.
     """
@@ -56,35 +56,35 @@ def visible_workers(
 ) -> int:
     """How many worker rows the page shows at this size: what a page-down moves by."""
     shown = pool_shown(snapshot, pool)
-    size = Size(*size)
+    size = PageSize(*size)
     if shown is None or too_small(size):
         return 0
     return rows_shown(len(shown.workers), layout(shown, size, taken=int(selected in shown.workers)).workers)
 
 
-def content(snapshot: Snapshot, pool: PoolDetail | None, size: Size, state: PageState) -> Content:
+def overview_page(snapshot: Snapshot, pool: PoolDetail | None, size: PageSize, state: PageState) -> Content:
     """The key figures, what deserves a look, charts, and as many rows as fit. Nothing of it scrolls: *state.offset* is
     the first worker row.
     """
-    old = state.mode.old
-    notice = header.attention(snapshot, pool, state.mode, size.width, state.levels)
+    old = state.freshness.outdated
+    notice = header.notice_line(snapshot, pool, state.freshness, size.width, state.levels)
     if pool is None:
         return Content([[], [], notice, *dimmed(_no_pool(size))], [])
-    figures = header.kpis(pool, size.width, state.levels)
+    figures = header.key_figures(pool, size.width, state.levels)
     body = _body(snapshot, pool, size, state.offset, state.selected)
     return Content([*dimmed(figures), notice, *dimmed(body)] if old else [*figures, notice, *body], [])
 
 
-def _body(snapshot: Snapshot, pool: PoolDetail, size: Size, offset: int, selected: str | None) -> list[Line]:
+def _body(snapshot: Snapshot, pool: PoolDetail, size: PageSize, offset: int, selected: str | None) -> list[Line]:
     chosen = pool.workers.get(selected or "")
     lines = _parts(snapshot, pool, size, offset, chosen)
     if chosen is None:
         return lines
     room = size.height - _FRAME_ROWS - 1
-    return [*lines, *([] for _ in range(room - len(lines))), header.about_worker(chosen, size.width)]
+    return [*lines, *([] for _ in range(room - len(lines))), header.worker_line(chosen, size.width)]
 
 
-def _parts(snapshot: Snapshot, pool: PoolDetail, size: Size, offset: int, chosen: WorkerView | None) -> list[Line]:
+def _parts(snapshot: Snapshot, pool: PoolDetail, size: PageSize, offset: int, chosen: WorkerView | None) -> list[Line]:
     parts = layout(pool, size, taken=int(chosen is not None))
     lines: list[Line] = []
     if parts.charts:
@@ -93,14 +93,14 @@ def _parts(snapshot: Snapshot, pool: PoolDetail, size: Size, offset: int, chosen
         if side:
             right = panels.latency(snapshot, pool, side, parts.charts)
             lines = [[*one, *two] for one, two in zip(lines, right, strict=True)]
-    workers = columns.workers(pool)
+    workers = columns.sorted_workers(pool)
     lines += table(columns.WORKERS, workers, size.width, parts.workers, offset=offset, selected=chosen)
     if not workers:
-        lines.append([Span(" no worker yet", "dim")])
+        lines.append([Segment(" no worker yet", "dim")])
     lines += [[] for _ in range(parts.gap)]
-    return lines + table(columns.OPERATIONS, columns.operations(pool), size.width, parts.operations)
+    return lines + table(columns.OPERATIONS, columns.sorted_operations(pool), size.width, parts.operations)
 
 
-def _no_pool(size: Size) -> list[Line]:
+def _no_pool(size: PageSize) -> list[Line]:
     words = "no pool yet: this service has a monitor, but no pool has been entered"
-    return [[] for _ in range((size.height - _FRAME_ROWS) // 2)] + [[Span(words.center(size.width))]]
+    return [[] for _ in range((size.height - _FRAME_ROWS) // 2)] + [[Segment(words.center(size.width))]]

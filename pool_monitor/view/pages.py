@@ -13,12 +13,12 @@ from pool_monitor import findings
 from pool_monitor.findings import Levels
 from pool_monitor.snapshot import WINDOW_NAMES, PoolDetail, Snapshot
 from pool_monitor.view import header, listings
+from pool_monitor.view.freshness import LIVE, Freshness
 from pool_monitor.view.glyphs import UNICODE, Glyphs
-from pool_monitor.view.mode import LIVE, Mode
-from pool_monitor.view.overview import content as overview_content
-from pool_monitor.view.page import Content, PageState, dimmed, finish, in_words, pool_shown, too_small
+from pool_monitor.view.overview import overview_page
+from pool_monitor.view.page import Content, PageState, dimmed, fit_page, pool_shown, too_small, too_small_line
 from pool_monitor.view.table import left_out
-from pool_monitor.view.text import Line, Size, Span
+from pool_monitor.view.text import Line, PageSize, Segment
 
 PageName = Literal["overview", "notices", "errors", "operations", "pools"]
 Arrows = Literal["worker", "line", "pool"]
@@ -33,7 +33,7 @@ class Page(NamedTuple):
     """What the footer of the overview calls it."""
     title: str
     """What the help says of it."""
-    draw: Callable[[Snapshot, PoolDetail | None, Size, PageState], Content]
+    draw: Callable[[Snapshot, PoolDetail | None, PageSize, PageState], Content]
     arrows: Arrows = "line"
     of_pool: bool = False
     """Whether it is about one pool, so that `tab` shows the next one."""
@@ -42,11 +42,11 @@ class Page(NamedTuple):
 PAGES: dict[PageName, Page] = {
     page.name: page
     for page in (
-        Page("overview", "", "", "", overview_content, arrows="worker", of_pool=True),
-        Page("notices", "n", "notices", "all notices", listings.notices),
-        Page("errors", "e", "errors", "errors with their text", listings.errors, of_pool=True),
-        Page("operations", "o", "ops", "all operations", listings.operations, of_pool=True),
-        Page("pools", "p", "pools", "all pools at a glance", listings.pools, arrows="pool"),
+        Page("overview", "", "", "", overview_page, arrows="worker", of_pool=True),
+        Page("notices", "n", "notices", "all notices", listings.notices_page),
+        Page("errors", "e", "errors", "errors with their text", listings.errors_page, of_pool=True),
+        Page("operations", "o", "ops", "all operations", listings.operations_page, of_pool=True),
+        Page("pools", "p", "pools", "all pools at a glance", listings.pools_page, arrows="pool"),
     )
 }
 """Every page that shows a Snapshot, in the order of the help and the footer."""
@@ -61,21 +61,21 @@ def draw(
     glyphs: Glyphs = UNICODE,
 ) -> list[Line]:
     """The page *name* in exactly *size* columns and rows. It is about *pool*, or the first one if None."""
-    size, page = Size(*size), PAGES[name]
+    size, page = PageSize(*size), PAGES[name]
     shown = pool_shown(snapshot, pool)
     if too_small(size):
-        return finish([in_words(shown, state.mode, size)], size, glyphs)
+        return fit_page([too_small_line(shown, state.freshness, size)], size, glyphs)
     content = page.draw(snapshot, shown, size, state)
     scrolled = _window_of(content.scrolled, _room(content, size), state.offset)
     lines = [
-        header.header(snapshot, shown, state.mode, size.width, state.levels),
+        header.header(snapshot, shown, state.freshness, size.width, state.levels),
         *content.fixed,
-        *(dimmed(scrolled) if state.mode.old else scrolled),
+        *(dimmed(scrolled) if state.freshness.outdated else scrolled),
     ]
-    return finish(lines, size, glyphs, footer=footer(page, len(snapshot.pools), size.width))
+    return fit_page(lines, size, glyphs, footer=footer(page, len(snapshot.pools), size.width))
 
 
-def _room(content: Content, size: Size) -> int:
+def _room(content: Content, size: PageSize) -> int:
     """Lines for what scrolls: all but header, fixed lines and footer."""
     return size.height - len(content.fixed) - 2
 
@@ -86,17 +86,17 @@ def _window_of(lines: list[Line], room: int, offset: int) -> list[Line]:
         return lines
     shown = max(room - 1, 0)
     offset = max(0, min(offset, len(lines) - shown))
-    return [*lines[offset : offset + shown], [Span(" " + left_out(offset, len(lines) - shown - offset), "dim")]]
+    return [*lines[offset : offset + shown], [Segment(" " + left_out(offset, len(lines) - shown - offset), "dim")]]
 
 
 def max_offset(
-    name: PageName, snapshot: Snapshot, size: tuple[int, int], *, mode: Mode = LIVE, pool: str | None = None
+    name: PageName, snapshot: Snapshot, size: tuple[int, int], *, freshness: Freshness = LIVE, pool: str | None = None
 ) -> int:
     """The largest offset that still fills the page *name*."""
-    size = Size(*size)
+    size = PageSize(*size)
     if too_small(size):
         return 0
-    state = PageState(mode, levels=findings.levels(snapshot))
+    state = PageState(freshness, levels=findings.levels(snapshot))
     content = PAGES[name].draw(snapshot, pool_shown(snapshot, pool), size, state)
     room = _room(content, size)
     return len(content.scrolled) - room + 1 if len(content.scrolled) > room else 0
@@ -106,7 +106,7 @@ def overview(
     snapshot: Snapshot,
     size: tuple[int, int],
     *,
-    mode: Mode = LIVE,
+    freshness: Freshness = LIVE,
     pool: str | None = None,
     offset: int = 0,
     selected: str | None = None,
@@ -116,10 +116,10 @@ def overview(
     """The overview of *pool* (the first one if None) in exactly *size* columns and rows.
 
     *offset* is the first worker row to show. The row of the slot *selected* is highlighted, and a line above the keys
-    has more about it. *levels* are those of the shares (`findings.levels`), if known. When *mode* is STALE or LOST,
-    everything except the words that say so is dim.
+    has more about it. *levels* are those of the shares (`findings.levels`), if known. When *freshness* is STALE or
+    LOST, everything except the words that say so is dim.
     """
-    state = PageState(mode, offset, selected, findings.levels(snapshot) if levels is None else levels)
+    state = PageState(freshness, offset, selected, findings.levels(snapshot) if levels is None else levels)
     return draw("overview", snapshot, size, pool, state, glyphs)
 
 
@@ -128,7 +128,7 @@ def listing(
     snapshot: Snapshot,
     size: tuple[int, int],
     *,
-    mode: Mode = LIVE,
+    freshness: Freshness = LIVE,
     pool: str | None = None,
     offset: int = 0,
     levels: Levels | None = None,
@@ -137,18 +137,18 @@ def listing(
     """The page *name* in exactly *size* columns and rows, from line *offset* on. Errors and operations are those of
     *pool* (the first one if None), notices and pools all there are.
     """
-    state = PageState(mode, offset, levels=findings.levels(snapshot) if levels is None else levels)
+    state = PageState(freshness, offset, levels=findings.levels(snapshot) if levels is None else levels)
     return draw(name, snapshot, size, pool, state, glyphs)
 
 
 def footer(page: Page, pools: int, cells: int) -> Line:
     """The keys of *page*, the most wanted first; those that do not fit are left out as a whole."""
     if not page.key:
-        return header.keys(_keys_of_overview(pools), cells)
+        return header.key_line(_keys_of_overview(pools), cells)
     shown = [("Esc", "back"), ("↑↓", "pool" if page.arrows == "pool" else "scroll")]
     if page.of_pool:
         shown.append(("tab", "pool"))
-    return header.keys([*shown, ("q", "quit"), ("?", "help")], cells)
+    return header.key_line([*shown, ("q", "quit"), ("?", "help")], cells)
 
 
 def _keys_of_overview(pools: int) -> list[tuple[str, str]]:
