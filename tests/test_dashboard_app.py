@@ -14,7 +14,7 @@ import pytest
 from pool_monitor.dashboard import Frame, LocalFeed, Lost
 from pool_monitor.dashboard.app import Dashboard, run
 from pool_monitor.dashboard.style import STYLES
-from pool_monitor.dashboard.terminal import borrowed, can_run, glyphs_for
+from pool_monitor.dashboard.terminal import can_run, glyphs_for, restoring_process
 from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.errors import PoolError
 from pool_monitor.view import ASCII, UNICODE, Freshness, Meaning, plain
@@ -227,7 +227,7 @@ async def test_borrowed_signals_and_task_factory_come_back() -> None:
     quits: list[int] = []
     loop = asyncio.get_running_loop()
     before = [signal.getsignal(number) for number in (signal.SIGWINCH, signal.SIGTERM, signal.SIGTSTP)]
-    with borrowed(lambda: quits.append(1)):
+    with restoring_process(lambda: quits.append(1)):
         signal.signal(signal.SIGWINCH, signal.SIG_IGN)
         signal.signal(signal.SIGTSTP, signal.SIG_IGN)
         loop.set_task_factory(lambda loop, coroutine, **options: asyncio.Task(coroutine, loop=loop, **options))
@@ -243,7 +243,7 @@ async def test_a_host_that_handles_sigterm_keeps_its_handler() -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, lambda: heard.append("host"))
     try:
-        with borrowed(lambda: heard.append("dashboard")):
+        with restoring_process(lambda: heard.append("dashboard")):
             os.kill(os.getpid(), signal.SIGTERM)
             while not heard:
                 await asyncio.sleep(0)

@@ -48,7 +48,7 @@ class Job(NamedTuple):
     """Of the input from its beginning to the end of this line."""
 
 
-class Answer(NamedTuple):
+class OutputLine(NamedTuple):
     """One line of the output."""
 
     line: bytes
@@ -140,7 +140,7 @@ def _not_utf8(error: UnicodeDecodeError) -> str:
 # -- output -----------------------------------------------------------------------------------------------------------
 
 
-def answer(job: Job, result: CallResult | None, *, placed: bool = False) -> Answer:
+def output_line(job: Job, result: CallResult | None, *, placed: bool = False) -> OutputLine:
     """What comes out for *job*: *placed*, if lines may come out of order. *result*: None when it could not be asked."""
     if result is None:
         said: dict[str, Any] = {"error": {"type": "InvalidLine", "line": job.number, "message": job.problem}}
@@ -165,9 +165,9 @@ def _fitting(result: Any) -> dict[str, Any]:
     return {"result": result} if unfit is None else {"error": _payload_error(unfit)}
 
 
-def _line(begin: dict[str, Any], said: dict[str, Any]) -> Answer:
+def _line(begin: dict[str, Any], said: dict[str, Any]) -> OutputLine:
     failure = said["error"]["type"] if "error" in said else None
-    return Answer(msgspec.json.encode({**begin, "ok": failure is None, **said}) + b"\n", failure)
+    return OutputLine(msgspec.json.encode({**begin, "ok": failure is None, **said}) + b"\n", failure)
 
 
 def _error(error: Exception) -> dict[str, Any]:

@@ -6,5 +6,5 @@ import click
 
 from pool_monitor.snapshot import WINDOW_NAMES
 
-WINDOW = click.option("--window", type=click.Choice(WINDOW_NAMES), default="5m", show_default=True)
+WINDOW_OPTION = click.option("--window", type=click.Choice(WINDOW_NAMES), default="5m", show_default=True)
 """The option of every command that looks at a window."""

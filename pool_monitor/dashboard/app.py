@@ -29,7 +29,7 @@ from textual.widget import Widget
 
 from pool_monitor.dashboard.driver import Driver
 from pool_monitor.dashboard.style import STYLES
-from pool_monitor.dashboard.terminal import borrowed, glyphs_for
+from pool_monitor.dashboard.terminal import glyphs_for, restoring_process
 from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.errors import PoolError
 from pool_monitor.snapshot import WINDOW_NAMES
@@ -265,7 +265,7 @@ async def run(
     Raises what the feed raised, and PoolError when the terminal can no longer be read. Ask `can_run` before.
     """
     app = Dashboard(feed, title=title, interval=interval, window=window, status=status, interrupt=interrupt)
-    with borrowed(app.exit):
+    with restoring_process(app.exit):
         # Textual swallows a cancellation of its own task. So it gets one of its own, and we pass ours on.
         task = asyncio.create_task(app.run_async(mouse=False), name="pool-monitor dashboard")
         try:
