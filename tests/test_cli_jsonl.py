@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pool_monitor.cli.jsonl import Job, output_line, parse, parsed
+from pool_monitor.cli.jsonl import Job, output_line, parse, parse_lines
 from pool_monitor.errors import ConfigError, OperationError
 from pool_monitor.pool.caller import CallResult
 
@@ -23,7 +23,7 @@ def jobs(*lines: bytes, text: bool = False) -> list[Job]:
             yield line
 
     async def collect() -> list[Job]:
-        return [job async for job in parsed(read(), "in", text=text)]
+        return [job async for job in parse_lines(read(), "in", text=text)]
 
     return asyncio.run(collect())
 

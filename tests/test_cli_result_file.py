@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pool_monitor.cli.job_note import JobNote
-from pool_monitor.cli.jsonl import Job, output_line, parsed
+from pool_monitor.cli.jsonl import Job, output_line, parse_lines
 from pool_monitor.cli.result_file import EarlierAnswers, PlaceTable, ResultFile
 from pool_monitor.cli.streams import open_stream
 from pool_monitor.errors import ConfigError, OperationError, PoolError
@@ -55,7 +55,7 @@ def run(
             open_stream(str(path), to_write=True) as stream,
             ResultFile(stream, made, ordered=not unordered, retry=retry) as to,
         ):
-            jobs = [job async for job in await to.begin(parsed(source(), "in"))]
+            jobs = [job async for job in await to.begin(parse_lines(source(), "in"))]
             for job in order(jobs)[:stop]:
                 value = job.args[0]
                 error = OperationError("op", "ValueError", "no") if value in fail else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 from msgspec.structs import replace
@@ -11,6 +13,7 @@ from pool_monitor.findings import CAUSES, CONDITIONS, DOUBTS, EFFECTS, LIMITS, F
 from pool_monitor.snapshot import HistoryView, PoolSummary, Snapshot
 from pool_monitor.view.notices import WORDS
 from tests.helpers import samples
+from tests.helpers.programs import ROOT
 from tests.helpers.samples import with_pool, with_worker
 
 
@@ -69,6 +72,17 @@ def test_every_check_finds_its_own_kind_and_no_other() -> None:
             assert {found.kind for found in check(snapshot, pool, levels)} <= {kind}
         kinds |= {found.kind for found in found_in(snapshot)}
     assert kinds == CONDITIONS.keys()
+
+
+def test_the_playbook_has_a_line_for_every_kind() -> None:
+    table = (
+        (ROOT / "docs" / "OPERATIONS_PLAYBOOK.md").read_text(encoding="utf-8").partition("| text on the screen |")[2]
+    )
+    cells = re.findall(r"^\| (.*?) \| .* \|$", table, re.MULTILINE)
+    known = [words.strip() for cell in cells for words in re.split(r", | or |…", cell) if words.strip()]
+    for snapshot in everything():
+        for found in found_in(snapshot):
+            assert any(words in WORDS[found.kind](found) for words in known), found.kind
 
 
 @pytest.mark.parametrize("index", range(len(everything())))

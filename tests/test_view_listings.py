@@ -29,7 +29,7 @@ from pool_monitor.view import (
 from pool_monitor.view.notices import notices
 from tests.helpers import golden, samples
 from tests.helpers.samples import with_pool, with_worker
-from tests.test_view_overview import assert_fits, glyph_sets, modes, nasty_text, sizes, snapshots
+from tests.test_view_overview import assert_fits, freshness_states, glyph_sets, nasty_text, sizes, snapshots
 
 KINDS = get_args(PageName)[1:]
 FAILURES = (
@@ -71,7 +71,13 @@ failures = st.builds(
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from(KINDS), snapshots, st.lists(failures, max_size=20), sizes, modes, glyph_sets, st.integers(-3, 99)
+    st.sampled_from(KINDS),
+    snapshots,
+    st.lists(failures, max_size=20),
+    sizes,
+    freshness_states,
+    glyph_sets,
+    st.integers(-3, 99),
 )
 def test_any_page_of_any_snapshot_fits_any_screen(
     kind: PageName, snapshot: Snapshot, seen: list[FailureView], size: tuple[int, int], freshness: Freshness,

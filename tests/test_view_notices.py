@@ -207,11 +207,11 @@ def test_the_playbook_has_a_line_for_every_text_of_the_attention_row() -> None:
     playbook = (Path(__file__).parent.parent / "docs" / "OPERATIONS_PLAYBOOK.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| (.*?) \| .* \|$", playbook.partition("| text on the screen |")[2], re.MULTILINE)
     known = [words.strip() for cell in table for words in re.split(r", | or |…", cell) if words.strip()]
-    modes = [LIVE, Freshness("STALE", seconds=3), Freshness("LOST", reason="gone")]
+    freshness_states = [LIVE, Freshness("STALE", seconds=3), Freshness("LOST", reason="gone")]
     texts = {
         notice.text
         for snapshot in everything()
-        for freshness in modes
+        for freshness in freshness_states
         for notice in notices(snapshot, snapshot.pools["text"], freshness)
     }
     assert len(texts) >= 20

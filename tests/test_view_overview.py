@@ -180,7 +180,9 @@ snapshots = st.builds(
     st.floats(0, 3600),
 )
 sizes = st.tuples(st.integers(1, 220), st.integers(1, 70))
-modes = st.sampled_from([LIVE, STALE, LOST, Freshness("PAUSED", behind=12), Freshness("LOST", reason="\x1b[2J\n" * 40)])
+freshness_states = st.sampled_from(
+    [LIVE, STALE, LOST, Freshness("PAUSED", behind=12), Freshness("LOST", reason="\x1b[2J\n" * 40)]
+)
 glyph_sets = st.sampled_from([UNICODE, ASCII])
 
 
@@ -194,7 +196,7 @@ def assert_fits(lines: list[Line], size: tuple[int, int], glyphs: Glyphs) -> Non
 
 
 @settings(max_examples=150, deadline=None)
-@given(snapshots, sizes, modes, glyph_sets, st.integers(-3, 99))
+@given(snapshots, sizes, freshness_states, glyph_sets, st.integers(-3, 99))
 def test_any_snapshot_fits_any_screen(
     snapshot: Snapshot, size: tuple[int, int], freshness: Freshness, glyphs: Glyphs, offset: int
 ) -> None:
@@ -207,7 +209,7 @@ def test_any_snapshot_fits_any_screen(
 
 
 @settings(max_examples=60, deadline=None)
-@given(sizes, nasty_text(), modes, glyph_sets)
+@given(sizes, nasty_text(), freshness_states, glyph_sets)
 def test_help_and_waiting_fit_any_screen(
     size: tuple[int, int], words: str, freshness: Freshness, glyphs: Glyphs
 ) -> None:
@@ -745,7 +747,7 @@ def test_calm_is_said_in_words_and_takes_the_same_place() -> None:
     ],
 )
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
-def test_the_mode_word_is_always_at_the_right_end(freshness: Freshness, word: str, width: int) -> None:
+def test_the_freshness_is_always_at_the_right_end(freshness: Freshness, word: str, width: int) -> None:
     assert text(overview(samples.snapshot(), (width, 24), freshness=freshness)).splitlines()[0].endswith(f" {word}")
 
 
@@ -753,7 +755,7 @@ def test_the_mode_word_is_always_at_the_right_end(freshness: Freshness, word: st
     ("freshness", "meaning"),
     [(LIVE, "bar-strong"), (Freshness("PAUSED"), "bar-strong"), (STALE, "bar-warn"), (LOST, "bar-bad")],
 )
-def test_the_mode_word_stands_out_the_more_the_older_the_numbers_may_be(freshness: Freshness, meaning: str) -> None:
+def test_the_freshness_stands_out_the_more_the_older_the_numbers_may_be(freshness: Freshness, meaning: str) -> None:
     assert meanings(overview(samples.snapshot(), (80, 24), freshness=freshness)[:1], freshness.state) == {meaning}
 
 

@@ -77,8 +77,8 @@ class _Line(NamedTuple):
 def _parsed(data: bytes, place: int) -> _Line | None:
     """A whole line that has this *place* if it does not name another; None for what is no answer."""
     try:
-        said = msgspec.json.decode(data)
-        line = _Line(data, said.get("place", place), said["id"], said["ok"], "place" in said)
+        fields = msgspec.json.decode(data)
+        line = _Line(data, fields.get("place", place), fields["id"], fields["ok"], "place" in fields)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
         return None
     return line if type(line.place) is int and line.place >= 1 and type(line.ok) is bool else None
@@ -122,10 +122,10 @@ def _with_place(line: _Line, *, placed: bool) -> bytes:
     """The same with its place in it, or without."""
     if line.placed == placed:
         return line.data
-    said = msgspec.json.decode(line.data, type=dict[str, msgspec.Raw])
-    begin = {"id": said.pop("id"), "place": line.place} if placed else {"id": said.pop("id")}
-    said.pop("place", None)
-    return msgspec.json.encode({**begin, **said}) + b"\n"
+    fields = msgspec.json.decode(line.data, type=dict[str, msgspec.Raw])
+    begin = {"id": fields.pop("id"), "place": line.place} if placed else {"id": fields.pop("id")}
+    fields.pop("place", None)
+    return msgspec.json.encode({**begin, **fields}) + b"\n"
 
 
 def _take_answer(patch: Stream, begins: PlaceTable, place: int) -> _Line:

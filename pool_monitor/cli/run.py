@@ -19,7 +19,7 @@ import msgspec
 from pool_monitor.cli import EXIT_FAILED
 from pool_monitor.cli.batch import BatchRun
 from pool_monitor.cli.job_note import JobNote
-from pool_monitor.cli.jsonl import parsed
+from pool_monitor.cli.jsonl import parse_lines
 from pool_monitor.cli.output import log_as_remarks, pools_started, remark, screen_in_use, stderr_is_terminal
 from pool_monitor.cli.progress import Progress
 from pool_monitor.cli.result_file import ResultFile
@@ -145,7 +145,7 @@ class Run:
     async def work(self, monitor: Monitor, *, dashboard: bool, text: bool) -> int:
         """Do it all; returns the exit code."""
         batch, result_file = self.batch, self.batch.sink
-        jobs = await result_file.begin(parsed(self.source.lines(), self.source.name, text=text))
+        jobs = await result_file.begin(parse_lines(self.source.lines(), self.source.name, text=text))
         try:
             with self._interruptible():
                 async with batch.pool, monitor:

@@ -67,7 +67,7 @@ class Viewer:
             self._shown, self._levels_shown = frame, self._levels
 
     def freshness(self, now: float) -> Freshness:
-        """How fresh the page is, with whole seconds: two equal modes need no repaint."""
+        """How fresh the page is, with whole seconds: two equal values need no repaint."""
         age, lost = now - self._arrived, self._lost
         reason = lost.reason if lost else ""
         if self.paused:

@@ -79,6 +79,6 @@ def _lines_of_failure(failure: FailureView, cells: int) -> list[Line]:
     ]
     if failure.worker is not None:
         line.append(Segment(f"  on {truncate_front(clean(failure.worker), max(cells - line_width(line) - 5, 1))}"))
-    said = [" ".join(clean(text).split()) for text in (failure.message or "").splitlines()]
-    parts = [part for text in said if text for part in wrap(text, max(cells - 13, 1))]
+    texts = [" ".join(clean(text).split()) for text in (failure.message or "").splitlines()]
+    parts = [part for text in texts if text for part in wrap(text, max(cells - 13, 1))]
     return [line, *([Segment(f"{'':12}{part}")] for part in parts)]

@@ -18,7 +18,7 @@ _FRAME_ROWS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class OverviewLayout:
     """Lines for each part of the page's body, from the top; 0 where a part is left out."""
 
     charts: int
@@ -28,7 +28,7 @@ class Layout:
     """Blank lines before each table."""
 
 
-def layout(pool: PoolDetail, size: PageSize, taken: int = 0) -> Layout:
+def layout(pool: PoolDetail, size: PageSize, taken: int = 0) -> OverviewLayout:
     """Share the lines between header and footer out, but for *taken* of them: tables get what they need, charts what is
     left, within limits.
     """
@@ -41,14 +41,14 @@ def layout(pool: PoolDetail, size: PageSize, taken: int = 0) -> Layout:
         charts = min(max(body - workers - operations - 1, least), most)
     rest = body - charts
     if workers + operations <= rest:
-        return Layout(charts, workers, operations, gap=1 if workers + operations < rest and operations else 0)
+        return OverviewLayout(charts, workers, operations, gap=1 if workers + operations < rest and operations else 0)
     # Not everything fits: operations keep a third where that is enough to be of use, workers get the others.
     reserved = min(operations, max(4, rest // 3)) if rest >= 8 else 0
     workers = min(workers, rest - reserved)
     operations = min(operations, rest - workers)
     if operations < 3:
-        return Layout(charts, rest, 0, gap=0)
-    return Layout(charts, workers, operations, gap=0)
+        return OverviewLayout(charts, rest, 0, gap=0)
+    return OverviewLayout(charts, workers, operations, gap=0)
 
 
 def visible_workers(
