@@ -36,6 +36,7 @@ from pool_monitor.metrics.block import CHUNK, Block, Cells, merge, merging
 from pool_monitor.metrics.fold import DISTRIBUTIONS, MEASURED, PEAKS, POOL_SUMS, TALLIES, Batch
 from pool_monitor.metrics.histogram import BUCKETS
 from pool_monitor.metrics.page_table import Pages, reserved
+from pool_monitor.snapshot import WINDOW_NAMES
 
 SECOND_NS = 1_000_000_000
 SILENCE = 3
@@ -62,8 +63,8 @@ class Window:
 
 
 WINDOWS: dict[str, Window] = {
-    window.name: window
-    for window in (Window("1m", 1, 60, 1), Window("5m", 5, 60, 1), Window("15m", 10, 90, 3), Window("1h", 60, 60, 12))
+    name: Window(name, *grain)
+    for name, grain in zip(WINDOW_NAMES, ((1, 60, 1), (5, 60, 1), (10, 90, 3), (60, 60, 12)), strict=True)
 }
 LONGEST = list(WINDOWS.values())[-1]
 
