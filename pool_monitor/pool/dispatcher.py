@@ -35,13 +35,14 @@ from pool_monitor.pool.call import Call, Options, next_id, poisoned
 from pool_monitor.pool.call_context import Travelling
 from pool_monitor.pool.deadline_timer import CallDeadlines
 from pool_monitor.pool.hand_ahead import HELD_UP, LOOK_EVERY, HandAhead
+from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.policy.queue import WaitQueue
 from pool_monitor.pool.policy.retry import RetryBudget, RetryPolicy
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.sessions import Sessions
 from pool_monitor.pool.streams import Streams
 from pool_monitor.pool.transport.base import Failure
-from pool_monitor.pool.worker import State, Wardens, Worker
+from pool_monitor.pool.worker import Wardens, Worker
 from pool_monitor.telemetry import FAILURES
 
 if TYPE_CHECKING:

@@ -25,11 +25,12 @@ from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError, 
 from pool_monitor.log import logger
 from pool_monitor.pool.call import Options
 from pool_monitor.pool.caller import PoolCaller, Session, with_options
+from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.supervisor import Slots
 from pool_monitor.pool.transport.launcher import Launch, Launcher, Launches, settled
 from pool_monitor.pool.transport.nesting import must_end
 from pool_monitor.pool.transport.process import ProcessTransport
-from pool_monitor.pool.worker import State, Worker
+from pool_monitor.pool.worker import Worker
 from pool_monitor.snapshot import PoolState, PoolView, WorkerView
 
 if TYPE_CHECKING:

@@ -26,11 +26,12 @@ from pool_monitor.errors import PoolError, ProtocolError, StartError, WorkerDied
 from pool_monitor.log import logger
 from pool_monitor.pool.dispatcher import Dispatcher
 from pool_monitor.pool.policy.health import Health, Verdict
+from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.policy.operations import offered
 from pool_monitor.pool.policy.recycle import RecycleLimits
 from pool_monitor.pool.policy.restarts import RestartIntensity
 from pool_monitor.pool.transport.spawn import exit_words
-from pool_monitor.pool.worker import Process, State, Worker
+from pool_monitor.pool.worker import Process, Worker
 from pool_monitor.pool.worker_output import WorkerOutput
 
 if TYPE_CHECKING:

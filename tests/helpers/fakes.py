@@ -11,9 +11,10 @@ from pool_monitor.config import PoolConfig
 from pool_monitor.errors import WorkerDied
 from pool_monitor.pool.dispatcher import Dispatcher
 from pool_monitor.pool.policy.health import Health
+from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.policy.recycle import RecycleLimits
 from pool_monitor.pool.transport.base import CallTimes, Failure, Ready, Reply
-from pool_monitor.pool.worker import Process, State, Worker
+from pool_monitor.pool.worker import Process, Worker
 
 TIMES = CallTimes(1000, 1000, 0)
 

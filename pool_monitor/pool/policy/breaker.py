@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 
+from pool_monitor.state_machine import StateMachine
+
 _BUCKETS = 10  # the window's grain: it covers the last 90 to 100 per cent of its seconds
 
 
@@ -30,6 +32,8 @@ TRANSITIONS: dict[BreakerState, dict[str, BreakerState]] = {
     BreakerState.HALF_OPEN: {"trials_succeeded": BreakerState.CLOSED, "trial_failed": BreakerState.OPEN},
 }
 """``state -> trigger -> state``."""
+
+BREAKER = StateMachine("breaker", BreakerState.CLOSED, TRANSITIONS)
 
 Changed = Callable[[BreakerState, BreakerState, str, float], None]
 """Told of each transition: state before, state after, trigger, time."""
@@ -54,7 +58,7 @@ class Breaker:
     ) -> None:
         self.failures, self.ratio, self.minimum = failures, ratio, minimum
         self.open_for, self.trials, self.successes = open_for, trials, successes
-        self.state = BreakerState.CLOSED
+        self.state = BREAKER.first
         self.changed: Changed | None = None
         self._row = 0  # failures in a row
         self._calls = self._failed = 0  # ended while closed, ever
@@ -158,7 +162,7 @@ class Breaker:
             self._step("trials_succeeded", now)
 
     def _step(self, trigger: str, now: float) -> None:
-        before, self.state = self.state, TRANSITIONS[self.state][trigger]
+        before, self.state = self.state, BREAKER.step(self.state, trigger)
         self._good = self._row = 0
         self._by_start = False
         if self.state is BreakerState.OPEN:
