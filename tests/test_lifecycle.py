@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import product
 from typing import get_args
 
@@ -60,7 +61,7 @@ def test_states_are_those_of_the_snapshot_and_each_is_counted() -> None:
 
 
 def test_pauses_between_starts_grow_stay_in_bounds_and_begin_anew() -> None:
-    backoff = Backoff(0.1, 2.0)
+    backoff = Backoff(0.1, 2.0, random.Random())
     pauses = [backoff.next() for _ in range(200)]
     assert all(0.1 <= pause <= 2.0 for pause in pauses)
     assert max(pauses) > 0.3

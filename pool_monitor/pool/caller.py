@@ -18,7 +18,7 @@ import msgspec
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.pool.call import Call, Options, refused
 from pool_monitor.pool.map_results import Results
-from pool_monitor.pool.policy.session_table import copied
+from pool_monitor.pool.policy.session_table import deep_copy
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -281,7 +281,7 @@ class Session(PoolCaller):
     def data(self) -> dict[str, Any]:
         """A copy of what the session's operations have kept; empty before the first call."""
         state = self._pool._calls().sessions.table.get(self.id)
-        return {} if state is None else copied(state.data)
+        return {} if state is None else deep_copy(state.data)
 
     def end(self) -> bool:
         """Forget the session and its data now. Returns whether there was one."""

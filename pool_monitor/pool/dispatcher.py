@@ -14,6 +14,7 @@ order and lets us see how far it has come, so those it has not begun are taken b
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,8 @@ class Dispatcher:
         self.streams = Streams(self.roster, wardens, config, self._interrupt, self._overdue)
         self._travelling = Travelling(config.context)
         self.budget = RetryBudget(config.retry_budget)
-        self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self.budget)
+        jitter = random.Random()  # noqa: S311 - no secret
+        self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self.budget, jitter)
 
     # -- what callers ask -----------------------------------------------------------------------------------------
 
@@ -590,7 +592,7 @@ class Dispatcher:
     def _look(self) -> None:
         """See anew what calls are like."""
         self._look_at = self.completed + LOOK_EVERY
-        self.gate.times.look()
+        self.gate.times.update_longest()
         self._ahead.look(self.completed, len(self._open))
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from pool_monitor import events
 from pool_monitor.pool.policy.lifecycle import COUNTED_AS, State
-from pool_monitor.pool.worker import Process, Worker
+from pool_monitor.pool.worker import Worker
 
 AWAKE = 2  # workers that are kept awake by short operations; more are only for longer ones, or more calls
 
@@ -121,7 +121,7 @@ class Roster:
             }
             _TRANSITION.emit({"duration": now_ns - since_ns}, metadata)
 
-    def alive(self, worker_id: str, process: Process | None) -> bool:
+    def alive(self, worker_id: str, process: object) -> bool:
         """Whether that process of that slot is there."""
         worker = self.workers.get(worker_id)
         return (

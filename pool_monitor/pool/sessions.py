@@ -10,7 +10,7 @@ from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.policy.queue import WaitQueue
 from pool_monitor.pool.policy.session_table import SessionState, SessionTable
 from pool_monitor.pool.roster import Roster
-from pool_monitor.pool.worker import Process, Worker
+from pool_monitor.pool.worker import Worker
 
 _START = events.SESSION_START.event
 _AFFINITY = events.SESSION_AFFINITY.event
@@ -60,7 +60,7 @@ class Sessions:
         if session.active is not call:
             session.pending.remove(call)
             return None
-        self.table.left(session, now)
+        self.table.touch(session, now)
         session.active = session.pending.popleft() if session.pending else None
         if session.active is None and not session.calls and self.table.get(session.id) is session:
             self.end(session.id)  # no worker ever saw a call of it: it shall not push out others
@@ -113,7 +113,7 @@ class Sessions:
             return
         before, here = (session.worker, session.process), (worker.id, worker.process)
         session.calls += 1
-        session.former = before
+        session.previous = before
         session.worker, session.process = here
         if _AFFINITY.on:
             metadata = {"pool": self._pool, "session": session.id, "worker": worker.id}
@@ -125,9 +125,9 @@ class Sessions:
         session = call.session
         if session is not None:
             session.calls -= 1
-            session.worker, session.process = session.former
+            session.worker, session.process = session.previous
 
-    def _result(self, before: tuple[str | None, Process | None], here: tuple[str, Process]) -> str:
+    def _result(self, before: tuple[str | None, object], here: tuple[str, object]) -> str:
         if before[0] is None:
             return "new"
         if before == here:

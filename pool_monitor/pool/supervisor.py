@@ -27,7 +27,7 @@ from pool_monitor.log import logger
 from pool_monitor.pool.dispatcher import Dispatcher
 from pool_monitor.pool.policy.health import Health, Verdict
 from pool_monitor.pool.policy.lifecycle import State
-from pool_monitor.pool.policy.operations import offered
+from pool_monitor.pool.policy.operations import merge_offers
 from pool_monitor.pool.policy.recycle import RecycleLimits
 from pool_monitor.pool.policy.restarts import RestartIntensity
 from pool_monitor.pool.transport.spawn import exit_words
@@ -264,7 +264,7 @@ class Slots:
         """The pool offers what its workers do."""
         processes = [worker.process for worker in self.workers.values()]
         offers = [one.ready.operations for one in processes if one is not None and one.ready is not None]
-        self.calls.operations = offered(self.calls.operations, offers)
+        self.calls.operations = merge_offers(self.calls.operations, offers)
 
     # -- ends -----------------------------------------------------------------------------------------------------
 
@@ -504,7 +504,7 @@ class Slots:
             self.calls.roster.withdraw(worker)
             self.calls.roster.move(worker, "degrade", time.monotonic_ns())
         if health.due(now):
-            worker.transport.ping(health.ask(now))
+            worker.transport.ping(health.ping(now))
         age = (time.monotonic_ns() - process.started_ns) / 1e9
         reason = process.limits.reason(process.handed, age, process.rss)
         if reason is not None:
@@ -512,10 +512,10 @@ class Slots:
 
     def ponged(self, worker: Worker, process: Process, token: int, rss: int | None) -> None:
         """A process has answered."""
-        if not process.health.asked(token):
+        if not process.health.has_sent(token):
             self._break(worker, process, f"an answer to ping {token}, which was not sent")
             return
-        took = process.health.answered(token, self._loop.time())
+        took = process.health.pong(token, self._loop.time())
         process.rss = rss
         process.verdict = Verdict.RESPONSIVE
         if process is not worker.process:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 from typing import TYPE_CHECKING, Protocol
 
@@ -89,7 +90,7 @@ class Worker:
         self.vacant = asyncio.Event()  # the present process has gone
         self.settled = asyncio.Event()  # the calls it had are done with, one way or another
         self.intensity = RestartIntensity(config.restart_limit, config.restart_period)
-        self.backoff = Backoff(config.backoff_min, config.backoff_max)
+        self.backoff = Backoff(config.backoff_min, config.backoff_max, random.Random())  # noqa: S311 - jitter, no secret
         self.last_end = (False, 0)  # of the last process that went: whether we had asked it to, and calls it answered
         self.open = False  # may be handed calls
         self.relieved = False  # was asked to give calls back, and takes no others while it has any
