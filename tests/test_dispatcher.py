@@ -21,10 +21,11 @@ from pool_monitor.config import PoolConfig
 from pool_monitor.errors import CircuitOpen, StartError
 from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.policy.deadline_wheel import TICK
+from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.stream_buffer import STREAM_HIGH
 from pool_monitor.pool.transport.child.codec import LARGE
 from pool_monitor.pool.transport.child.shared_memory import area_size
-from pool_monitor.pool.worker import State, Worker
+from pool_monitor.pool.worker import Worker
 from tests.helpers.fakes import FakePool
 from tests.helpers.virtual import VirtualLoop, clock, run
 

@@ -23,7 +23,7 @@ AMOUNTS = st.lists(st.integers(0, 10**12), min_size=1, max_size=40)
 
 @given(AMOUNTS, st.integers(0, 10**13))
 def test_what_calls_took_together_is_shared_out_by_what_each_was_executed(executed: list[int], total: int) -> None:
-    turns = prefetch.turns(executed, total)
+    turns = prefetch.held_times(executed, total)
     assert len(turns) == len(executed)
     assert total - len(turns) < sum(turns) <= total
     if sum(executed) <= total:
@@ -136,7 +136,7 @@ def test_a_worker_that_was_asked_for_calls_takes_no_others_until_it_has_none() -
 def test_the_shorter_calls_are_the_more_are_worth_it_not_to_wake_another_worker(
     seconds: float | None, limit: int, expected: int
 ) -> None:
-    assert prefetch.near(seconds, limit) == expected
+    assert prefetch.awake_depth(seconds, limit) == expected
 
 
 @pytest.mark.parametrize(("execution_ns", "awake"), [(1000, 2), (50_000, 6)])

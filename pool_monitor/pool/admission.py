@@ -26,7 +26,7 @@ from pool_monitor.pool.policy.service_times import ServiceTimes
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
     from pool_monitor.pool.call import Call, Options
-    from pool_monitor.pool.policy.queue import Ahead
+    from pool_monitor.pool.policy.queue import WorkAhead
 
 SLOWLY = "call more slowly, add workers, or give more time"
 _NAMED = 100  # operations that a refusal lists
@@ -60,7 +60,7 @@ class Admission:
             config.breaker_trials,
             config.breaker_successes,
         )
-        breaker.changed = self._changed
+        breaker.on_transition = self._changed
         return breaker
 
     def _changed(self, before: BreakerState, after: BreakerState, trigger: str, _now: float) -> None:
@@ -110,17 +110,18 @@ class Admission:
         return self.rejected(CircuitOpen, text, waiting, retry_after_s=again)
 
     def deadline_refusal(
-        self, call: Call, left: float, ahead: Ahead, handed: int, capacity: int, waiting: int
+        self, call: Call, left: float, ahead: WorkAhead, handed: int, capacity: int, waiting: int
     ) -> Rejected | None:
         """A refusal of a call that has to wait behind those *ahead* and would miss its deadline in *left* seconds."""
-        outlook = self.times.outlook(ahead, handed, capacity, call.operation) if self._shed else None
-        if outlook is None or outlook.total <= left:
+        estimate = self.times.estimate(ahead, handed, capacity, call.operation) if self._shed else None
+        if estimate is None or estimate.total <= left:
             return None
         text = (
-            f"it would hardly make its deadline: {left:.3f} s are left, and about {outlook.wait:.3f} s of waiting and "
-            f"{outlook.execution:.3f} s of execution are to be expected, give or take {outlook.margin:.3f} s: {SLOWLY}"
+            f"it would hardly make its deadline: {left:.3f} s are left, and about {estimate.wait:.3f} s of waiting and "
+            f"{estimate.execution:.3f} s of execution are to be expected, give or take {estimate.margin:.3f} s: "
+            f"{SLOWLY}"
         )
-        return self.rejected(PoolSaturated, text, waiting, call, reason="deadline", retry_after_s=outlook.total - left)
+        return self.rejected(PoolSaturated, text, waiting, call, reason="deadline", retry_after_s=estimate.total - left)
 
     def why_no_worker(self, paused: bool, capacity: int) -> str:
         """Why a call was not handed over in time."""
@@ -167,16 +168,16 @@ class Admission:
         if breaker is None:
             return
         if error is None or (isinstance(error, OperationError) and call.attempts):  # a worker answered, whatever
-            breaker.ended(True, now_ns / 1e9, trial=call.trial)
+            breaker.record(True, now_ns / 1e9, trial=call.trial)
         elif isinstance(error, PoolError) and _is_worker_failure(error):
             self.failed(call, error, now_ns)
         elif call.trial:
-            breaker.ended(False if isinstance(error, OperationTimeout) else None, now_ns / 1e9, trial=True)
+            breaker.record(False if isinstance(error, OperationTimeout) else None, now_ns / 1e9, trial=True)
 
     def succeeded(self, count: int, now_ns: int) -> None:
         """So many calls have ended well."""
         if self.breaker is not None:
-            self.breaker.succeeded(now_ns / 1e9, count)
+            self.breaker.record_successes(now_ns / 1e9, count)
 
     def failed(self, call: Call, error: PoolError, now_ns: int) -> None:
         """An attempt has failed. Workers that died together are one failure: only a call that was sent after the
@@ -187,20 +188,20 @@ class Admission:
             return
         if call.trial or call.sent_ns > self._failed_ns:
             self._failed_ns = now_ns
-            breaker.ended(False, now_ns / 1e9, trial=call.trial)
+            breaker.record(False, now_ns / 1e9, trial=call.trial)
             call.trial = False
 
     def start_failed(self, error: StartError) -> None:
         """A worker could not be started."""
         self.start_error = error
         if self.breaker is not None:
-            self.breaker.failed(self._now_ns() / 1e9)
+            self.breaker.start_failed(self._now_ns() / 1e9)
 
     def started(self) -> None:
         """A worker is ready."""
         self.start_error = None
         if self.breaker is not None:
-            self.breaker.started(self._now_ns() / 1e9)
+            self.breaker.start_succeeded(self._now_ns() / 1e9)
 
 
 def _is_worker_failure(error: PoolError) -> bool:

@@ -10,8 +10,9 @@ from pool_monitor import events
 from pool_monitor.errors import WorkerDied
 from pool_monitor.log import logger
 from pool_monitor.pool.policy.health import Verdict
+from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.processes import ALIVE
-from pool_monitor.pool.worker import State, Worker, WorkerProcess
+from pool_monitor.pool.worker import Worker, WorkerProcess
 
 if TYPE_CHECKING:
     from pool_monitor.pool.dispatcher import Dispatcher
@@ -61,7 +62,7 @@ class Checkups:
             self._roster.withdraw(worker)
             self._roster.move(worker, "degrade", time.monotonic_ns())
         if health.due(now):
-            worker.transport.ping(health.ask(now))
+            worker.transport.ping(health.ping(now))
         age = (time.monotonic_ns() - process.started_ns) / 1e9
         reason = process.limits.reason(process.handed, age, process.rss)
         if reason is not None:
@@ -69,10 +70,10 @@ class Checkups:
 
     def ponged(self, worker: Worker, process: WorkerProcess, token: int, rss: int | None) -> None:
         """The process has answered a ping. *rss*: bytes of resident memory; None: not known."""
-        if not process.health.asked(token):
+        if not process.health.has_sent(token):
             self._processes.kill_for_breach(worker, process, f"an answer to ping {token}, which was not sent")
             return
-        took = process.health.answered(token, self._loop.time())
+        took = process.health.pong(token, self._loop.time())
         process.rss = rss
         process.verdict = Verdict.RESPONSIVE
         if process is not worker.process:

@@ -34,8 +34,9 @@ from pool_monitor.pool.call import Call, Options, next_id, poisoned
 from pool_monitor.pool.call_context import ContextPropagator
 from pool_monitor.pool.hand_ahead import ADAPT_EVERY
 from pool_monitor.pool.open_calls import OpenCalls
+from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.policy.queue import WaitQueue
-from pool_monitor.pool.worker import State, Worker
+from pool_monitor.pool.worker import Worker
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig

@@ -51,7 +51,7 @@ class HandAhead:
             self.executed(min(replies[0].times.execution_ns, total_ns), 1)
             return [total_ns]
         executed_ns = [reply.times.execution_ns for reply in replies]
-        turns_ns = prefetch.turns(executed_ns, now_ns - free_ns)
+        turns_ns = prefetch.held_times(executed_ns, now_ns - free_ns)
         self.executed(min(sum(executed_ns), now_ns - free_ns), len(calls))
         for call, turn_ns in zip(calls, turns_ns, strict=True):
             if call.sent_ns < free_ns:
@@ -78,7 +78,7 @@ class HandAhead:
         if roster.concurrency == 1 and self._most > 1:
             workers = max(1, roster.counts["busy"] + roster.counts["idle"])
             mean = self._execution_ns / 1e9 if completed >= ADAPT_EVERY else None
-            roster.near = prefetch.near(mean, self._most) if workers > AWAKE else 1
+            roster.near = prefetch.awake_depth(mean, self._most) if workers > AWAKE else 1
             roster.depth = max(roster.near, prefetch.depth(mean, self._most, peak, workers))
 
     def watch(self) -> None:

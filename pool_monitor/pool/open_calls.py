@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -80,7 +81,8 @@ class OpenCalls:
         self._streams = Streams(roster, config, self._interrupt, self._overdue, self._misbehaved)
         self.item, self.unreadable, self.read_on = self._streams.item, self._streams.unreadable, self._streams.read_on
         self.budget = RetryBudget(config.retry_budget)
-        self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self.budget)
+        jitter = random.Random()  # noqa: S311 - no secret
+        self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self.budget, jitter)
 
     @property
     def waiting(self) -> int:
@@ -264,5 +266,5 @@ class OpenCalls:
     def _adapt(self) -> None:
         """Adapt to what calls are like now."""
         self._adapt_at = self.completed + ADAPT_EVERY
-        self.admission.times.look()
+        self.admission.times.update_longest()
         self._ahead.set_depth(self.completed, len(self._open))

@@ -13,10 +13,11 @@ from pool_monitor import events
 from pool_monitor.errors import PoolError, ProtocolError, StartError, WorkerDied
 from pool_monitor.log import logger
 from pool_monitor.pool.policy.health import Health
-from pool_monitor.pool.policy.operations import offered
+from pool_monitor.pool.policy.lifecycle import State
+from pool_monitor.pool.policy.operations import merge_offers
 from pool_monitor.pool.policy.recycle import RecycleLimits
 from pool_monitor.pool.transport.spawn import exit_words
-from pool_monitor.pool.worker import State, Worker, WorkerProcess
+from pool_monitor.pool.worker import Worker, WorkerProcess
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -110,7 +111,7 @@ class ProcessControl:
         """Have the pool offer what its workers offer now."""
         processes = [worker.process for worker in self._roster.workers.values()]
         offers = [one.ready.operations for one in processes if one is not None and one.ready is not None]
-        self._dispatcher.operations = offered(self._dispatcher.operations, offers)
+        self._dispatcher.operations = merge_offers(self._dispatcher.operations, offers)
 
     # -- ends -----------------------------------------------------------------------------------------------------
 

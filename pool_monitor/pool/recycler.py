@@ -11,8 +11,9 @@ import anyio
 
 from pool_monitor import events
 from pool_monitor.errors import StartError
+from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.processes import ALIVE
-from pool_monitor.pool.worker import State, Worker, WorkerProcess
+from pool_monitor.pool.worker import Worker, WorkerProcess
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

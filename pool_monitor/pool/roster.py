@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from pool_monitor import events
-from pool_monitor.pool.worker import COUNTED_AS, State, Worker
+from pool_monitor.pool.policy.lifecycle import COUNTED_AS, State
+from pool_monitor.pool.worker import Worker
 
 AWAKE = 2  # workers that are kept awake by short operations; more are only for longer ones, or more calls
 

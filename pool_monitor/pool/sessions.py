@@ -8,7 +8,7 @@ from pool_monitor import events
 from pool_monitor.errors import SessionLost
 from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.policy.queue import WaitQueue
-from pool_monitor.pool.policy.session_table import SessionState, SessionTable, copied
+from pool_monitor.pool.policy.session_table import SessionState, SessionTable, deep_copy
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.worker import Worker
 
@@ -63,7 +63,7 @@ class Sessions:
         if session.active is not call:
             session.pending.remove(call)
             return None
-        self.table.left(session, now)
+        self.table.touch(session, now)
         session.active = session.pending.popleft() if session.pending else None
         if session.active is None and not session.calls and self.table.get(session.id) is session:
             self.end(session.id)  # no worker ever saw a call of it: it shall not push out others
@@ -116,7 +116,7 @@ class Sessions:
             return
         before, here = (session.worker, session.process), (worker.id, worker.process)
         session.calls += 1
-        session.former = before
+        session.previous = before
         session.worker, session.process = here
         if _AFFINITY.on:
             metadata = {"pool": self._pool, "session": session.id, "worker": worker.id}
@@ -128,7 +128,7 @@ class Sessions:
         session = call.session
         if session is not None:
             session.calls -= 1
-            session.worker, session.process = session.former
+            session.worker, session.process = session.previous
 
     def _result(self, before: tuple[str | None, object], here: tuple[str, object]) -> str:
         if before[0] is None:
@@ -147,7 +147,7 @@ class Sessions:
     def data(self, session_id: str) -> dict[str, Any]:
         """A copy of what the session keeps; empty where there is no such session."""
         state = self.table.get(session_id)
-        return {} if state is None else copied(state.data)
+        return {} if state is None else deep_copy(state.data)
 
     def end(self, session_id: str) -> bool:
         """Forget a session and its data; calls under way go on. Returns whether there was one."""

@@ -22,11 +22,12 @@ import anyio
 from pool_monitor import events
 from pool_monitor.log import logger
 from pool_monitor.pool.checkups import Checkups
+from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.policy.restarts import RestartIntensity
 from pool_monitor.pool.process_events import ProcessEvents
 from pool_monitor.pool.processes import ALIVE, ProcessControl
 from pool_monitor.pool.recycler import Recycler
-from pool_monitor.pool.worker import State, Worker, WorkerProcess
+from pool_monitor.pool.worker import Worker, WorkerProcess
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

@@ -1,13 +1,13 @@
-"""A worker as the pool sees it: a slot, the table of its states, and the processes that fill it in turn."""
+"""A worker as the pool sees it: a slot, and the processes that fill it in turn."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
-from collections import deque
-from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from pool_monitor.pool.policy.lifecycle import Lifecycle
 from pool_monitor.pool.policy.queue import WaitQueue
 from pool_monitor.pool.policy.restarts import Backoff, RestartIntensity
 
@@ -19,87 +19,6 @@ if TYPE_CHECKING:
     from pool_monitor.pool.policy.recycle import RecycleLimits
     from pool_monitor.pool.transport.base import Ready, Transport
     from pool_monitor.telemetry import Record, Series
-
-_HISTORY = 32  # transitions a slot remembers
-
-
-class State(StrEnum):
-    """Where a slot stands; the values are those of `snapshot.WorkerState`."""
-
-    __hash__ = str.__hash__  # Enum's own runs Python code, and every call looks states up six times
-
-    INITIALIZING = "initializing"
-    READY = "ready"
-    BUSY = "busy"
-    DEGRADED = "degraded"
-    TERMINATING = "terminating"
-    TERMINATED = "terminated"
-
-
-TRANSITIONS: dict[State, dict[str, State]] = {
-    State.INITIALIZING: {"loaded": State.READY, "stop": State.TERMINATING, "exited": State.TERMINATED},
-    State.READY: {
-        "checkout": State.BUSY,
-        "recycle": State.READY,
-        "degrade": State.DEGRADED,
-        "stop": State.TERMINATING,
-        "exited": State.TERMINATED,
-    },
-    State.BUSY: {"checkin": State.READY, "stop": State.TERMINATING, "exited": State.TERMINATED},
-    State.DEGRADED: {
-        "recover": State.READY,
-        "recycle": State.READY,
-        "stop": State.TERMINATING,
-        "exited": State.TERMINATED,
-    },
-    State.TERMINATING: {"exited": State.TERMINATED},
-    State.TERMINATED: {"start": State.INITIALIZING},
-}
-"""``state -> trigger -> state``. What is not here is illegal."""
-
-COUNTED_AS = {
-    State.INITIALIZING: "starting",
-    State.READY: "idle",
-    State.BUSY: "busy",
-    State.DEGRADED: "idle",
-    State.TERMINATING: "draining",
-    State.TERMINATED: "dead",
-}
-"""Which of the counts in `snapshot.PoolView` a state adds to."""
-
-
-class IllegalTransition(RuntimeError):
-    """The table has no such transition: a defect of the pool, not of its user. Nothing was changed."""
-
-
-class Moved(NamedTuple):
-    """One transition: from where to where, why, and when (monotonic nanoseconds)."""
-
-    before: State
-    after: State
-    trigger: str
-    at_ns: int
-
-
-class Lifecycle:
-    """A position in `TRANSITIONS` and the last transitions that led there."""
-
-    __slots__ = ("history", "since_ns", "state")
-
-    def __init__(self, now_ns: int) -> None:
-        self.state = State.TERMINATED
-        self.since_ns = now_ns
-        self.history: deque[Moved] = deque(maxlen=_HISTORY)
-
-    def step(self, trigger: str, now_ns: int) -> Moved:
-        """Follow *trigger*. Raises IllegalTransition when it is not allowed in this state."""
-        after = TRANSITIONS[self.state].get(trigger)
-        if after is None:
-            raise IllegalTransition(f"{trigger!r} in state {self.state.value!r}")
-        moved = tuple.__new__(Moved, (self.state, after, trigger, now_ns))  # as Moved(...), in half the time
-        self.state, self.since_ns = after, now_ns
-        self.history.append(moved)
-        return moved
 
 
 class WorkerProcess:
@@ -171,7 +90,7 @@ class Worker:
         self.process_gone = asyncio.Event()  # the present process has gone
         self.calls_done = asyncio.Event()  # it may have no calls left; a waiter has to look
         self.intensity = RestartIntensity(config.restart_limit, config.restart_period)
-        self.backoff = Backoff(config.backoff_min, config.backoff_max)
+        self.backoff = Backoff(config.backoff_min, config.backoff_max, random.Random())  # noqa: S311 - jitter, no secret
         self.last_end = (False, 0)  # of the last process that went: whether we had asked it to, and calls it answered
         self.accepting = False  # may be handed calls
         self.recalling = False  # was asked to give calls back, and takes no others while it has any

@@ -13,11 +13,12 @@ from pool_monitor.pool.admission import Admission
 from pool_monitor.pool.dispatcher import Dispatcher
 from pool_monitor.pool.open_calls import WorkerControl
 from pool_monitor.pool.policy.health import Health
+from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.policy.recycle import RecycleLimits
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.sessions import Sessions
 from pool_monitor.pool.transport.base import CallTimes, Failure, Ready, Reply
-from pool_monitor.pool.worker import State, Worker, WorkerProcess
+from pool_monitor.pool.worker import Worker, WorkerProcess
 
 TIMES = CallTimes(1000, 1000, 0)
 
