@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from pool_monitor import telemetry
 from pool_monitor.clock import Clock, WakefulClock
-from pool_monitor.config import MonitorConfig, TelemetryConfig, load
+from pool_monitor.config import MonitorConfig, Settings, TelemetryConfig, load
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.events import MONITOR_DEGRADE
 from pool_monitor.log import logger
@@ -97,6 +97,8 @@ class Monitor:
             raise ConfigError(
                 f"Monitor(config={config!r:.80}): needs a MonitorConfig, the path of a TOML file, or None"
             )
+        elif isinstance(config, Settings):
+            config = config.monitor
         self.config = config
         self.history: HistoryMetrics | None = None
         """Questions about what is on disk, while the monitor is entered and [history] has a path."""
