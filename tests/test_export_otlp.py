@@ -671,7 +671,7 @@ def test_retry_after_means_nothing_where_a_try_will_not_help() -> None:
 def test_retry_after_never_makes_the_pause_shorter_than_the_backoff() -> None:
     exporter = OtlpExporter("http://127.0.0.1:1")
     exporter._failures = 20
-    assert exporter._pause(otlp.Verdict("x", retryable=True, retry_after=1.0)) >= 30
+    assert exporter._pause(otlp.PushResult("x", retryable=True, retry_after=1.0)) >= 30
 
 
 def test_pauses_double_to_a_minute_and_differ_by_chance() -> None:

@@ -10,7 +10,7 @@ MONITOR_DEGRADE = declare(
     {"system_time": "ns: wall clock"},
     {
         "service": "str: the monitor's service name",
-        "part": "str: history or otlp",
+        "part": "str: history, otlp or socket",
         "state": "str: degraded or recovered",
         "reason": "str: why, in words; of a recovery, what is well again",
     },
