@@ -9,8 +9,8 @@ again as a new object after a pause that doubles. It counts as recovered at its 
 cancellation stays behind as it is: no second one is made beside it.
 
 A synchronous method cannot be interrupted. One that blocks delays the event loop by that much, so a part whose ticks
-are slow several times in a row is taken for failed, and its pauses bound what it can cost. A `view` that fails or is
-slow is not asked again until a pause is over; the part goes on.
+are slow several times in a row is taken for failed, and its pauses bound what it can cost. A view that fails, or is
+slow as often, is not read again until a pause is over; the part goes on.
 """
 
 from __future__ import annotations
@@ -54,12 +54,19 @@ class PartHost:
         self._causes: set[str] = set()  # of its being degraded: run, view
         self._pause = self._limits.pause
         self._entered_at = 0.0
-        self._slow_ticks = 0
+        self._slow_ticks = self._slow_views = 0  # in a row
         self._view_pause = self._limits.pause
         self._view_again_at = 0.0
 
     async def start(self) -> None:
         """Enter the part. A failure is reported, and the part tried again. Raises ConfigError from the part."""
+        self._causes.clear()
+        self._pause = self._view_pause = self._limits.pause
+        self._view_again_at, self._slow_views = 0.0, 0
+        life = self._life
+        if life is not None and not life.done() and life.get_loop() is asyncio.get_running_loop():
+            self._fail(PartUnavailable("the part of the last time has not ended yet"))
+            return
         try:
             await self._enter()
         except ConfigError:
@@ -94,7 +101,7 @@ class PartHost:
             return
         took = time.perf_counter() - began
         self._slow_ticks = self._slow_ticks + 1 if took > self._limits.sync else 0
-        if self._slow_ticks >= self._limits.slow_ticks:
+        if self._slow_ticks >= self._limits.slow:
             self._fail(PartUnavailable(f"a tick takes {took:.2f} s, which is time that the event loop needs"))
             return
         if not self._slow_ticks:
@@ -116,9 +123,10 @@ class PartHost:
             self._pause_view(error)
             return None
         took = time.perf_counter() - began
-        if took > self._limits.sync:
+        self._slow_views = self._slow_views + 1 if took > self._limits.sync else 0
+        if self._slow_views >= self._limits.slow:
             self._pause_view(PartUnavailable(f"a view takes {took:.2f} s, which is time that the event loop needs"))
-        else:
+        elif not self._slow_views:
             self._view_pause = self._limits.pause
             self._recover("view", "its view can be read again")
         return view

@@ -1,9 +1,8 @@
-"""The plug for a part of the monitor: what a part brings, what it is handed, and what it is handed.
+"""The plug for a part of the monitor: what a part brings, and what it is handed.
 
 A part is one thing that a monitor does beside collecting: keep a history, push metrics, serve a socket. To add one,
 write a class with the methods of `Part`, a line in part_table.py, a section of the configuration, and a
 field of `MonitorView` if it has something to show.
-
 """
 
 from __future__ import annotations
@@ -84,8 +83,8 @@ class Limits(NamedTuple):
     """To end after it has been cancelled, before it stays behind."""
     sync: float = 0.25
     """For one `Part.tick` or `Part.view`."""
-    slow_ticks: int = 3
-    """So many slow ticks in a row are a failure; a machine that was asleep makes one."""
+    slow: int = 3
+    """So many in a row that take longer are a failure; a machine that was asleep makes one."""
     pause: float = 1.0
     pause_max: float = 60.0
     """Pause before a part is entered again: the first, and the longest. The pause is the first one again when a part
