@@ -5,8 +5,8 @@ Theory of operation
 `PartHost` runs each part in a task of its own that enters the part, waits, and leaves it. So entering and leaving
 happen in one task, each has a time limit, and a part that hangs there is cancelled and holds up nothing else. `tick`
 and `view` are synchronous: what they raise stays in the host. A part that fails is reported once, left, and entered
-again as a new object after a pause that doubles. It counts as recovered at its first good tick. A part that ignores its
-cancellation stays behind as it is: no second one is made beside it.
+again as a new object after a pause that doubles. It counts as recovered when it has run for as long as the first pause.
+A part that ignores its cancellation stays behind as it is: no second one is made beside it.
 
 A synchronous method cannot be interrupted. One that blocks delays the event loop by that much, so a part whose ticks
 are slow several times in a row is taken for failed, and its pauses bound what it can cost. A view that fails, or is
@@ -104,9 +104,10 @@ class PartHost:
         if self._slow_ticks >= self._limits.slow:
             self._fail(PartUnavailable(f"a tick takes {took:.2f} s, which is time that the event loop needs"))
             return
-        if not self._slow_ticks:
+        ran = asyncio.get_running_loop().time() - self._entered_at
+        if not self._slow_ticks and ran >= self._limits.pause:
             self._recover("run", "it runs again")
-        if asyncio.get_running_loop().time() - self._entered_at > self._limits.pause_max:
+        if ran >= self._limits.pause_max:
             self._pause = self._limits.pause
 
     def view(self) -> Struct | None:

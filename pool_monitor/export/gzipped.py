@@ -31,7 +31,7 @@ async def run_in_steps(steps: Generator[None, None, bytes]) -> bytes:
         await asyncio.sleep(0)
 
 
-def accepted(accept_encoding: str | None) -> bool:
+def accepts_gzip(accept_encoding: str | None) -> bool:
     """Whether an Accept-Encoding header allows gzip. ``*`` does, when gzip is not named."""
     qualities: dict[str, float] = {}
     for wish in (accept_encoding or "").lower().split(","):

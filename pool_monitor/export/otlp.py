@@ -22,7 +22,7 @@ import httpx
 
 from pool_monitor.errors import ConfigError
 from pool_monitor.export.gzipped import compressed_in_steps, run_in_steps
-from pool_monitor.export.otlp_request import Attribute, Proto, encoding
+from pool_monitor.export.otlp_request import Attribute, Proto, encoded_in_steps
 from pool_monitor.log import logger
 from pool_monitor.metrics.recording import Totals
 from pool_monitor.snapshot import Snapshot
@@ -174,7 +174,7 @@ class OtlpExporter:
         return result
 
     def _body(self, snapshot: Snapshot, totals: Totals) -> Generator[None, None, bytes]:
-        encoded = yield from encoding(snapshot, totals, self._resource_attributes)
+        encoded = yield from encoded_in_steps(snapshot, totals, self._resource_attributes)
         return (yield from compressed_in_steps(encoded)) if self._compressed else encoded
 
     async def _post(self, transport: httpx.AsyncHTTPTransport, body: bytes) -> PushResult:

@@ -164,7 +164,7 @@ async def _json(request: Request, value: Any) -> Response:
 async def _answer(request: Request, body: bytes, kind: str) -> Response:
     """*body*, compressed where that is wanted and worth it."""
     headers = {"Content-Type": kind, "Vary": "Accept-Encoding"}  # with media_type, its charset might stand twice
-    if len(body) >= COMPRESSED_FROM and gzipped.accepted(request.headers.get("accept-encoding")):
+    if len(body) >= COMPRESSED_FROM and gzipped.accepts_gzip(request.headers.get("accept-encoding")):
         body = await gzipped.run_in_steps(gzipped.compressed_in_steps(body))
         headers["Content-Encoding"] = "gzip"
     return Response(body, headers=headers)
