@@ -7,6 +7,7 @@ returns; ``<!-- golden: name -->`` by the golden frame of that name.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from pool_monitor import config
 from pool_monitor.config import MonitorConfig, PoolConfig
 from pool_monitor.events import CATALOGUE
 from pool_monitor.pool.policy.breaker import BREAKER
@@ -59,7 +59,7 @@ def monitor_config() -> str:
 
 
 def _fields(defaults: Struct) -> str:
-    docs = _field_docs(Path(config.__file__), type(defaults).__name__)
+    docs = _field_docs(Path(inspect.getfile(type(defaults))), type(defaults).__name__)
     rows = [f"| `{name}` | `{getattr(defaults, name)!r}` | {docs[name]} |" for name in defaults.__struct_fields__]
     return "\n".join(["| field | default | meaning |", "|---|---|---|", *rows])
 

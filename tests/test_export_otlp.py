@@ -29,7 +29,7 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.export import otlp, otlp_request
 from pool_monitor.export.families import families
 from pool_monitor.export.otlp import OtlpExporter, pause_after
-from pool_monitor.export.otlp_request import ZERO_THRESHOLD, encode, encoding
+from pool_monitor.export.otlp_request import ZERO_THRESHOLD, encode, encoded_in_steps
 from pool_monitor.metrics.fold import BY_CATEGORY, CATEGORIES, DEATHS, OUTCOMES
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, HIGHEST_NS, RELATIVE_ERROR, SCALE, bucket_of
 from pool_monitor.metrics.recording import Totals
@@ -317,8 +317,8 @@ def fields(since_start: Totals) -> dict[str, Any]:
 def test_a_large_request_is_made_in_many_steps() -> None:
     calls = {("text", f"operation-{number}", "text-0"): ([10**6] * 9, [10**4], []) for number in range(400)}
     snapshot, since_start = samples.snapshot(), totals(calls)
-    assert sum(1 for _step in encoding(snapshot, since_start)) > 10
-    assert sum(1 for _step in encoding(*counted())) < 4
+    assert sum(1 for _step in encoded_in_steps(snapshot, since_start)) > 10
+    assert sum(1 for _step in encoded_in_steps(*counted())) < 4
 
 
 # -- pushes: a receiver that behaves as told -----------------------------------------------------------------------
@@ -671,7 +671,7 @@ def test_retry_after_means_nothing_where_a_try_will_not_help() -> None:
 def test_retry_after_never_makes_the_pause_shorter_than_the_backoff() -> None:
     exporter = OtlpExporter("http://127.0.0.1:1")
     exporter._failures = 20
-    assert exporter._pause(otlp.Verdict("x", retryable=True, retry_after=1.0)) >= 30
+    assert exporter._pause(otlp.PushResult("x", retryable=True, retry_after=1.0)) >= 30
 
 
 def test_pauses_double_to_a_minute_and_differ_by_chance() -> None:

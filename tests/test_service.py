@@ -585,7 +585,7 @@ def test_where_there_are_several_the_error_lists_them(runtime_dir):
             resolve("b")
         with pytest.raises(ConnectError, match=rf"no service 'c'; there are\n  a-{pid}"):
             resolve("c")
-        assert resolve("a").label == "a"
+        assert resolve("a").name == "a"
         assert resolve(f"b-{pid}.2").socket == second
 
 

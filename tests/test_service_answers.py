@@ -16,7 +16,7 @@ from starlette.routing import Mount
 from pool_monitor import Monitor
 from pool_monitor.adapters import MonitoredCalls
 from pool_monitor.config import MonitorConfig, ServiceConfig
-from pool_monitor.export.gzipped import AT_ONCE, accepted, compressing, in_turns
+from pool_monitor.export.gzipped import AT_ONCE, accepts_gzip, compressed_in_steps, run_in_steps
 from pool_monitor.service.app import COMPRESSED_FROM
 from pool_monitor.service.client import Address, connected
 from pool_monitor.snapshot import Snapshot
@@ -88,15 +88,15 @@ async def test_a_short_answer_is_not_compressed(ask: Ask, path: str) -> None:
     ],
 )
 def test_an_accept_encoding_header_says_whether_gzip_is_wanted(header: str | None, wanted: bool) -> None:
-    assert accepted(header) is wanted
+    assert accepts_gzip(header) is wanted
 
 
 async def test_a_large_page_is_compressed_in_turns_with_other_work() -> None:
     body = b"pool_monitor_calls_total 1\n" * 40_000
-    steps = compressing(body)
+    steps = compressed_in_steps(body)
     turns = sum(1 for _ in steps)
     assert turns == -(-len(body) // AT_ONCE) > 5
-    assert gzip.decompress(await in_turns(compressing(body))) == body
+    assert gzip.decompress(await run_in_steps(compressed_in_steps(body))) == body
 
 
 async def test_within_the_machine_our_own_commands_ask_for_plain_answers() -> None:

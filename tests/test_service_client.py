@@ -7,19 +7,19 @@ import msgspec
 import pytest
 
 from pool_monitor.errors import ConfigError, ConnectError
-from pool_monitor.service.questions import Questions
+from pool_monitor.service.client import Client
 from tests.helpers import samples
 
 
-def asked(status: int, body: bytes, seen: list[httpx.Request] | None = None) -> Questions:
-    """Questions to a service that answers all of them so."""
+def asked(status: int, body: bytes, seen: list[httpx.Request] | None = None) -> Client:
+    """A client of a service that answers every query so."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         if seen is not None:
             seen.append(request)
         return httpx.Response(status, content=body)
 
-    return Questions(httpx.AsyncClient(base_url="http://service", transport=httpx.MockTransport(answer)))
+    return Client(httpx.AsyncClient(base_url="http://service", transport=httpx.MockTransport(answer)))
 
 
 async def test_what_is_asked_arrives_and_the_answer_is_a_value() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pool_monitor import telemetry
+from pool_monitor.telemetry import bus
 from tests.helpers.support import words
 
 A, B = ("t", "a"), ("t", "b")
@@ -364,15 +365,15 @@ def test_capture_sees_what_starts_with_its_prefix_while_it_is_open() -> None:
 
 
 def test_captures_nest_and_leave_nothing_behind() -> None:
-    table = telemetry._table
+    table = bus._table
     with telemetry.capture() as outer:
         with telemetry.capture(("t", "a")) as inner:
             telemetry.execute(("t", "a"), {"count": 1})
         telemetry.execute(("t", "a"), {"count": 2})
     assert [event.measurements["count"] for event in inner] == [1]
     assert [event.measurements["count"] for event in outer] == [1, 2]
-    assert telemetry._table == table
-    assert telemetry._taps == ()
+    assert bus._table == table
+    assert bus._taps == ()
 
 
 def test_capture_copies_what_it_sees_and_stands_beside_handlers() -> None:
@@ -507,7 +508,7 @@ def test_labels_are_bound_once_and_anew_when_others_come_or_go() -> None:
 
 
 def test_a_series_forgets_its_labels_rather_than_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telemetry, "SERIES_LIMIT", 3)
+    monkeypatch.setattr(bus, "SERIES_LIMIT", 3)
     lane = Lane()
     for label in ["1", "2", "3", "4", "1"]:
         tell((label,), 1, 2)

@@ -52,4 +52,4 @@ async def _watch(wanted: str | None, window: str) -> None:
 
     # By name when none was wanted in particular: the one that is left, should this one go, may be another service.
     with screen_in_use():
-        await run(RemoteFeed(wanted or address.label), title=first.service.name, window=window)
+        await run(RemoteFeed(wanted or address.name), title=first.service.name, window=window)

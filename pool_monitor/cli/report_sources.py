@@ -14,8 +14,7 @@ from pool_monitor.metrics import WINDOWS, queries
 from pool_monitor.metrics.block import Block, merge
 from pool_monitor.metrics.queries import Selection, Span
 from pool_monitor.metrics.recording import Part, Recorded
-from pool_monitor.service.client import resolve
-from pool_monitor.service.questions import Questions, asking
+from pool_monitor.service.client import Client, open_client, resolve
 from pool_monitor.snapshot import CallStats, Range, Snapshot, Summary
 from pool_monitor.storage import Reader
 from pool_monitor.view import format as fmt
@@ -70,7 +69,7 @@ class ReportData(NamedTuple):
 
 async def from_service(address: str | None, query: ReportQuery) -> ReportData:
     """What a running service has in memory. Raises ConnectError, and ConfigError for a time it cannot answer for."""
-    async with asking(resolve(address)) as service:
+    async with open_client(resolve(address)) as service:
         now = await service.snapshot("1m")
         window = _window(now, query)
         summary = await service.summary(window)
@@ -94,7 +93,7 @@ async def from_service(address: str | None, query: ReportQuery) -> ReportData:
     )
 
 
-async def _timeline(service: Questions, summary: Summary, step: int, pool: str, operation: str | None = None) -> Range:
+async def _timeline(service: Client, summary: Summary, step: int, pool: str, operation: str | None = None) -> Range:
     end = max(floor(summary.end), floor(summary.start) + 1)  # without the second that is not over
     return await service.range(summary.start, end, step, pool=pool, operation=operation)
 

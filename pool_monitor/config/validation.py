@@ -15,7 +15,7 @@ FOREVER = 1e9
 """Most seconds; infinity is refused because no timer can be set to it."""
 
 
-class Speech(NamedTuple):
+class Wording(NamedTuple):
     """How things are called where the value was written."""
 
     show: Callable[[Any], str]
@@ -24,13 +24,13 @@ class Speech(NamedTuple):
     simple: Mapping[Any, str]
 
 
-PYTHON = Speech(
+PYTHON = Wording(
     repr,
     "a sequence",
     "a dict",
     {int: "a whole number", float: "a number", str: "a string", bool: "True or False", NoneType: "None"},
 )
-TOML = Speech(
+TOML = Wording(
     partial(json.dumps, ensure_ascii=False, default=str),
     "an array",
     "a table",
@@ -38,10 +38,10 @@ TOML = Speech(
 )
 
 
-def misfit(kind: type[Struct], values: Mapping[str, Any], speech: Speech = PYTHON) -> str | None:
+def problem_with(kind: type[Struct], values: Mapping[str, Any], wording: Wording = PYTHON) -> str | None:
     """What is wrong with *values* as fields of *kind*: field, value and remedy. None when each fits by itself."""
     known = hints(kind)
-    wrongs = (_wrong(name, value, known[name], speech) for name, value in values.items())
+    wrongs = (_wrong(name, value, known[name], wording) for name, value in values.items())
     return next(filter(None, wrongs), None)
 
 
@@ -50,17 +50,17 @@ def hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-def _wrong(place: str, value: Any, hint: Any, speech: Speech) -> str | None:
+def _wrong(place: str, value: Any, hint: Any, wording: Wording) -> str | None:
     """The innermost of what does not fit: one string of many, not all of them."""
     kind, inner = get_origin(hint), get_args(hint)
     inside: list[str | None] = []
     if kind is tuple and isinstance(value, list | tuple):
-        inside = [_wrong(f"{place}[{index}]", item, inner[0], speech) for index, item in enumerate(value)]
+        inside = [_wrong(f"{place}[{index}]", item, inner[0], wording) for index, item in enumerate(value)]
     elif kind is dict and isinstance(value, dict):
-        inside = [_wrong(f"a key of {place}", key, inner[0], speech) for key in value]
-        inside += [_wrong(f"{place}[{key!r}]", item, inner[1], speech) for key, item in value.items()]
+        inside = [_wrong(f"a key of {place}", key, inner[0], wording) for key in value]
+        inside += [_wrong(f"{place}[{key!r}]", item, inner[1], wording) for key, item in value.items()]
     elif not _fits(value, hint):
-        return f"{place}={speech.show(value):.80}: needs {_needs(value, hint, speech)}"
+        return f"{place}={wording.show(value):.80}: needs {_needs(value, hint, wording)}"
     return next(filter(None, inside), None)
 
 
@@ -76,23 +76,25 @@ def _fits(value: Any, hint: Any) -> bool:
     return True
 
 
-def _needs(value: Any, hint: Any, speech: Speech) -> str:
+def _needs(value: Any, hint: Any, wording: Wording) -> str:
     """What *hint* takes, in words, with an example where *value* suggests one."""
     kind, inner = get_origin(hint), get_args(hint)
     if kind is Annotated:
-        return _within(value, inner[1], _needs(value, inner[0], speech))
+        return _within(value, inner[1], _needs(value, inner[0], wording))
     if kind in (Union, UnionType):  # TOML has no null
-        return ", or ".join(_needs(value, one, speech) for one in inner if one is not NoneType or one in speech.simple)
+        return ", or ".join(
+            _needs(value, one, wording) for one in inner if one is not NoneType or one in wording.simple
+        )
     if kind is Literal:
-        return f"one of {', '.join(map(speech.show, inner))}"
+        return f"one of {', '.join(map(wording.show, inner))}"
     if kind is tuple:
-        example = f", such as {speech.show(tuple(value.split()))}" if isinstance(value, str) and value.split() else ""
-        return speech.sequence + (" of strings" if inner[0] is str else "") + example
+        example = f", such as {wording.show(tuple(value.split()))}" if isinstance(value, str) and value.split() else ""
+        return wording.sequence + (" of strings" if inner[0] is str else "") + example
     if kind is dict:
-        return f"{speech.mapping} with strings as keys" + (" and values" if inner[1] is str else "")
+        return f"{wording.mapping} with strings as keys" + (" and values" if inner[1] is str else "")
     if hasattr(hint, "_fields"):
-        return f"{speech.sequence} of {' and '.join(hint._fields)}"
-    return speech.simple.get(hint) or f"a {hint.__name__}"
+        return f"{wording.sequence} of {' and '.join(hint._fields)}"
+    return wording.simple.get(hint) or f"a {hint.__name__}"
 
 
 def _within(value: Any, meta: Meta, noun: str) -> str:

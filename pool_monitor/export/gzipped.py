@@ -10,7 +10,7 @@ AT_ONCE = 128 * 1024
 """Bytes: about a millisecond's work."""
 
 
-def compressing(body: bytes) -> Generator[None, None, bytes]:
+def compressed_in_steps(body: bytes) -> Generator[None, None, bytes]:
     """*body* in gzip, in steps of about a millisecond."""
     # Level 1 takes a third of the time of the default, for 5 % more bytes.
     packer = zlib.compressobj(level=1, wbits=31)
@@ -21,7 +21,7 @@ def compressing(body: bytes) -> Generator[None, None, bytes]:
     return b"".join((*packed, packer.flush()))
 
 
-async def in_turns(steps: Generator[None, None, bytes]) -> bytes:
+async def run_in_steps(steps: Generator[None, None, bytes]) -> bytes:
     """What *steps* come to, with a turn of the event loop between them."""
     while True:
         try:
@@ -31,7 +31,7 @@ async def in_turns(steps: Generator[None, None, bytes]) -> bytes:
         await asyncio.sleep(0)
 
 
-def accepted(accept_encoding: str | None) -> bool:
+def accepts_gzip(accept_encoding: str | None) -> bool:
     """Whether an Accept-Encoding header allows gzip. ``*`` does, when gzip is not named."""
     qualities: dict[str, float] = {}
     for wish in (accept_encoding or "").lower().split(","):

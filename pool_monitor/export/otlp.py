@@ -21,8 +21,8 @@ import anyio
 import httpx
 
 from pool_monitor.errors import ConfigError
-from pool_monitor.export.gzipped import compressing, in_turns
-from pool_monitor.export.otlp_request import Attribute, Proto, encoding
+from pool_monitor.export.gzipped import compressed_in_steps, run_in_steps
+from pool_monitor.export.otlp_request import Attribute, Proto, encoded_in_steps
 from pool_monitor.log import logger
 from pool_monitor.metrics.recording import Totals
 from pool_monitor.snapshot import Snapshot
@@ -43,7 +43,7 @@ _GOODBYE = 2.0
 """Seconds the last push may take: somebody waits for the service to end."""
 
 
-class Verdict(NamedTuple):
+class PushResult(NamedTuple):
     """What became of a push."""
 
     error: str | None = None
@@ -65,7 +65,9 @@ class OtlpExporter:
     receivers that cannot unpack it. A push may take *timeout* seconds from the
     first byte to the last. *resource_attributes* are added to what is known of the service, and replace it where they
     have the same name. *ssl_context* is for receivers whose certificate is not signed by one of the usual authorities.
-    Neither redirects nor proxies of the environment are followed.
+    Neither redirects nor proxies of the environment are followed. *on_outage* is called, with the reason, when the
+    first of several pushes fails, and *on_recovery* when one arrives again; neither may raise. Without them both are
+    logged.
 
     Raises ConfigError for a bad setting, and where opentelemetry-proto is not installed.
     """
@@ -80,6 +82,8 @@ class OtlpExporter:
         compression: str = "gzip",
         resource_attributes: Mapping[str, Attribute] | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        on_outage: Callable[[str], object] | None = None,
+        on_recovery: Callable[[str], object] | None = None,
     ) -> None:
         for name, value in (("interval", interval), ("timeout", timeout)):
             if not 0 < value < float("inf"):
@@ -114,6 +118,7 @@ class OtlpExporter:
         self._ssl_context = ssl_context or (
             httpx.create_ssl_context(trust_env=False) if self._url.scheme == "https" else nobody
         )
+        self._on_outage, self._on_recovery = on_outage or self._log_outage, on_recovery or self._log_recovery
         self._failures = 0  # in a row
         self._rejecting = False
         self._not_before = 0.0
@@ -132,9 +137,9 @@ class OtlpExporter:
         async with transport:
             try:
                 while True:
-                    verdict = await self._push(transport, source, self.timeout)
-                    pause = self._pause(verdict)
-                    if verdict.retry_after is not None:
+                    result = await self._push(transport, source, self.timeout)
+                    pause = self._pause(result)
+                    if result.retry_after is not None:
                         self._not_before = loop.time() + pause
                     await asyncio.sleep(pause)
             except asyncio.CancelledError:
@@ -143,36 +148,36 @@ class OtlpExporter:
                         await self._push(transport, source, min(self.timeout, _GOODBYE))
                 raise
 
-    def _pause(self, verdict: Verdict) -> float:
+    def _pause(self, result: PushResult) -> float:
         """Seconds to the next push."""
-        if not verdict.retryable:
+        if not result.retryable:
             return self.interval
         backoff = pause_after(self._failures, random.random())  # noqa: S311 - spreads load, hides nothing
-        return max(backoff, verdict.retry_after or 0.0)
+        return max(backoff, result.retry_after or 0.0)
 
     async def _push(
         self, transport: httpx.AsyncHTTPTransport, source: Callable[[], tuple[Snapshot, Totals]], timeout: float
-    ) -> Verdict:
+    ) -> PushResult:
         try:
             # Not httpx's, which begins anew with every byte; nor asyncio's, which until Python 3.11.4 raises
             # CancelledError where the task has been cancelled before, as it has at the last push.
             with anyio.fail_after(timeout):
-                body = await in_turns(self._body(*source()))
-                verdict = await self._post(transport, body)
+                body = await run_in_steps(self._body(*source()))
+                result = await self._post(transport, body)
         except TimeoutError:
-            verdict = Verdict(f"not done within {timeout:g} s", retryable=True)
+            result = PushResult(f"not done within {timeout:g} s", retryable=True)
         except httpx.TransportError as error:
-            verdict = Verdict(describe(error), retryable=True)
+            result = PushResult(describe(error), retryable=True)
         except Exception as error:  # noqa: BLE001 - a defect of ours must not end the pushes
-            verdict = Verdict(describe(error))
-        self._take_note(verdict)
-        return verdict
+            result = PushResult(describe(error))
+        self._count(result)
+        return result
 
     def _body(self, snapshot: Snapshot, totals: Totals) -> Generator[None, None, bytes]:
-        encoded = yield from encoding(snapshot, totals, self._resource_attributes)
-        return (yield from compressing(encoded)) if self._compressed else encoded
+        encoded = yield from encoded_in_steps(snapshot, totals, self._resource_attributes)
+        return (yield from compressed_in_steps(encoded)) if self._compressed else encoded
 
-    async def _post(self, transport: httpx.AsyncHTTPTransport, body: bytes) -> Verdict:
+    async def _post(self, transport: httpx.AsyncHTTPTransport, body: bytes) -> PushResult:
         request = httpx.Request("POST", self._url, headers=self._headers, content=body)
         response = await transport.handle_async_request(request)
         try:
@@ -185,24 +190,24 @@ class OtlpExporter:
             await response.aclose()
         return self._judge(response.status_code, response.headers, answer, time.time())
 
-    def _judge(self, status: int, headers: Mapping[str, str], answer: bytes, now: float) -> Verdict:
+    def _judge(self, status: int, headers: Mapping[str, str], answer: bytes, now: float) -> PushResult:
         """What an answer means, given at *now*, in seconds since the epoch."""
         if not 200 <= status < 300:
             text = self._excerpt(answer)
-            return Verdict(
+            return PushResult(
                 f"the receiver answered {status}{f': {text}' if text else ''}",
                 retryable=status in _RETRYABLE,
                 retry_after=_seconds(headers.get("retry-after"), now) if status in _RETRYABLE else None,
             )
         if len(answer) > _ANSWER_MAX:
-            return Verdict(f"no OTLP receiver answers there, but something that says more than {_ANSWER_MAX} bytes")
+            return PushResult(f"no OTLP receiver answers there, but something that says more than {_ANSWER_MAX} bytes")
         if answer[:1] == b"{":
-            return Verdict()  # JSON: against the rules, and meant well
+            return PushResult()  # JSON: against the rules, and meant well
         try:
             partial = self._proto.Response.FromString(answer).partial_success
         except self._proto.DecodeError:
-            return Verdict(f"no OTLP receiver answers there, but something that says {self._excerpt(answer)!r}")
-        return Verdict(rejected=partial.rejected_data_points, reason=partial.error_message[:_EXCERPT])
+            return PushResult(f"no OTLP receiver answers there, but something that says {self._excerpt(answer)!r}")
+        return PushResult(rejected=partial.rejected_data_points, reason=partial.error_message[:_EXCERPT])
 
     def _excerpt(self, answer: bytes) -> str:
         text = "".join(char if char.isprintable() else " " for char in answer[:_ANSWER_MAX].decode(errors="replace"))
@@ -210,25 +215,31 @@ class OtlpExporter:
             text = text.replace(secret, "***")
         return " ".join(text.split())[:_EXCERPT]
 
-    def _take_note(self, verdict: Verdict) -> None:
-        self.last_error = verdict.error
-        if verdict.error is not None:
+    def _count(self, result: PushResult) -> None:
+        self.last_error = result.error
+        if result.error is not None:
             self.failed += 1
             self._failures += 1
             if self._failures == 1:
-                logger("export").warning("OTLP push failed", endpoint=self.endpoint, reason=verdict.error)
+                self._on_outage(result.error)
             return
         if self._failures:
-            logger("export").info("OTLP pushes arrive again", endpoint=self.endpoint, failed=self._failures)
+            self._on_recovery(f"pushes arrive again at {self.endpoint}, after {self._failures} failed")
         self._failures = 0
         self.exported += 1
-        self.rejected += verdict.rejected
-        if verdict.rejected and not self._rejecting:
+        self.rejected += result.rejected
+        if result.rejected and not self._rejecting:
             logger("export").warning(
                 "OTLP receiver rejects some of it",
-                endpoint=self.endpoint, data_points=verdict.rejected, reason=verdict.reason,
+                endpoint=self.endpoint, data_points=result.rejected, reason=result.reason,
             )  # fmt: skip
-        self._rejecting = verdict.rejected > 0
+        self._rejecting = result.rejected > 0
+
+    def _log_outage(self, reason: str) -> None:
+        logger("export").warning("OTLP push failed", endpoint=self.endpoint, reason=reason)
+
+    def _log_recovery(self, _what: str) -> None:
+        logger("export").info("OTLP pushes arrive again", endpoint=self.endpoint, failed=self._failures)
 
 
 def pause_after(failures: int, chance: float) -> float:

@@ -60,7 +60,7 @@ _STEP_US, _NUMBER_US, _HISTOGRAM_US = 2_000, 4, 22
 
 def encode(snapshot: Snapshot, totals: Totals, resource_attributes: Mapping[str, Attribute] | None = None) -> bytes:
     """The request. Raises ConfigError where opentelemetry-proto is not installed."""
-    steps = encoding(snapshot, totals, resource_attributes)
+    steps = encoded_in_steps(snapshot, totals, resource_attributes)
     while True:
         try:
             next(steps)
@@ -68,7 +68,7 @@ def encode(snapshot: Snapshot, totals: Totals, resource_attributes: Mapping[str,
             return bytes(done.value)
 
 
-def encoding(
+def encoded_in_steps(
     snapshot: Snapshot, totals: Totals, resource_attributes: Mapping[str, Attribute] | None = None
 ) -> Generator[None, None, bytes]:
     """`encode` in steps of a few milliseconds, for an event loop that has something else to do between them."""
@@ -167,8 +167,8 @@ def _number_points(proto: Proto, metric: Any, family: Family, times: dict[str, i
     else:
         points, times = metric.gauge.data_points, {"time_unix_nano": times["time_unix_nano"]}
     created: Sequence[float | None] = family.created or [None] * len(family.series)
-    told_apart: list[Labels] = [((family.label, value),) if family.label else () for value in family.values]
-    by_value = [proto.of_labels(labels) for labels in told_apart]
+    label_sets: list[Labels] = [((family.label, value),) if family.label else () for value in family.values]
+    by_value = [proto.of_labels(labels) for labels in label_sets]
     for (labels, numbers), since in zip(family.series, created, strict=True):
         shared = proto.of_labels(labels)
         of_series = _since(times, since)

@@ -121,11 +121,11 @@ def to_csv(
 def to_json(values: Iterable[Struct], more: Mapping[str, str | None] | None = None) -> Iterator[bytes]:
     """An object with ``schema``, the fields of *more*, and in ``rows`` the *values* as they stand."""
     yield _encode({"schema": SCHEMA, **(more or {})})[:-1] + b',"rows":['
-    yield from listed(values)
+    yield from json_elements(values)
     yield b"]}\n"
 
 
-def listed(values: Iterable[Struct]) -> Iterator[bytes]:
+def json_elements(values: Iterable[Struct]) -> Iterator[bytes]:
     """The elements of a JSON array, with what stands between them."""
     comma = b""
     for piece in _pieces(values):

@@ -15,7 +15,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from pool_monitor.events import SESSION_KINDS
-from pool_monitor.export.tabular import SCHEMA, listed
+from pool_monitor.export.tabular import SCHEMA, json_elements
 from pool_monitor.metrics.failed_calls import Failures
 from pool_monitor.metrics.fold import (
     BY_CATEGORY,
@@ -110,11 +110,11 @@ def encode(totals: Totals) -> Iterator[bytes]:
     """The object, piece by piece."""
     head = {"schema": SCHEMA, "scale": SCALE, "since": totals.since, "at": totals.at}
     yield msgspec.json.encode(head)[:-1] + b',"pools":['
-    yield from listed(_pool_form(totals, number, pool) for number, pool in enumerate(totals.names.pools))
+    yield from json_elements(_pool_form(totals, number, pool) for number, pool in enumerate(totals.names.pools))
     yield b'],"rows":['
-    yield from listed(_series_form(totals, row, key) for row, key in enumerate(totals.names.rows))
+    yield from json_elements(_series_form(totals, row, key) for row, key in enumerate(totals.names.rows))
     yield b'],"failures":['
-    yield from listed(_failure_form(totals.failures, number) for number in range(len(totals.failures.keys)))
+    yield from json_elements(_failure_form(totals.failures, number) for number in range(len(totals.failures.keys)))
     yield b"]}\n"
 
 

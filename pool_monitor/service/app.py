@@ -61,7 +61,10 @@ class Source(Protocol):
 
     viewers: int
     metrics: Metrics
-    history: HistoryMetrics | None
+
+    @property
+    def history(self) -> HistoryMetrics | None:
+        """What is on disk, if a history is kept."""
 
     def snapshot(self, window: str = "5m") -> Snapshot:
         """The Snapshot now. Raises ConfigError for a window there is not."""
@@ -161,8 +164,8 @@ async def _json(request: Request, value: Any) -> Response:
 async def _answer(request: Request, body: bytes, kind: str) -> Response:
     """*body*, compressed where that is wanted and worth it."""
     headers = {"Content-Type": kind, "Vary": "Accept-Encoding"}  # with media_type, its charset might stand twice
-    if len(body) >= COMPRESSED_FROM and gzipped.accepted(request.headers.get("accept-encoding")):
-        body = await gzipped.in_turns(gzipped.compressing(body))
+    if len(body) >= COMPRESSED_FROM and gzipped.accepts_gzip(request.headers.get("accept-encoding")):
+        body = await gzipped.run_in_steps(gzipped.compressed_in_steps(body))
         headers["Content-Encoding"] = "gzip"
     return Response(body, headers=headers)
 

@@ -1,4 +1,4 @@
-"""Read a running service's Snapshots, over its Unix socket or over HTTP."""
+"""Read what a running service measured, over its Unix socket or over HTTP."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 import msgspec
 
-from pool_monitor.errors import ConnectError
+from pool_monitor.errors import ConfigError, ConnectError
 from pool_monitor.service import AGAIN
 from pool_monitor.service.discovery import Service, file_name, runtime_dir, services
-from pool_monitor.snapshot import SCHEMA_VERSION, Snapshot
+from pool_monitor.snapshot import SCHEMA_VERSION, Range, Snapshot, Summary
 
+T = TypeVar("T")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}(/.*)?", re.ASCII)
 _TIMEOUT = 5.0  # seconds without a byte after which a service is taken for gone; its heartbeat comes every 2 s
-_decode = msgspec.json.Decoder(Snapshot).decode
+_decode_snapshot = msgspec.json.Decoder(Snapshot).decode
 
 
 class _Version(msgspec.Struct):
@@ -32,7 +33,8 @@ _decode_version = msgspec.json.Decoder(_Version).decode
 class Address(NamedTuple):
     """Where a service is: a Unix socket, or the base of its URLs."""
 
-    label: str
+    name: str
+    """What it is called in messages."""
     socket: Path | None
     base: str
 
@@ -56,7 +58,7 @@ def resolve(address: str | None) -> Address:
             raise ConnectError(f"{address}: no socket there; `pool-monitor dashboard` alone looks in {runtime_dir()}")
         return Address(address, path, "http://localhost")
     running = services()
-    fitting = [one for one in running if address is None or _fits(one, address)]
+    fitting = [one for one in running if address is None or _matches(one, address)]
     if len(fitting) == 1:
         return Address(fitting[0].name, fitting[0].path, "http://localhost")
     if not running:
@@ -86,7 +88,7 @@ def _check_url(address: str) -> None:
     raise ConnectError(f"{address}: not a URL of a service, such as http://127.0.0.1:8000/monitor")
 
 
-def _fits(one: Service, address: str) -> bool:
+def _matches(one: Service, address: str) -> bool:
     return address in (str(one.pid), one.id) or file_name(address) == one.name
 
 
@@ -110,12 +112,52 @@ async def connected(address: Address) -> AsyncIterator[httpx.AsyncClient]:
         yield http
 
 
+class Client:
+    """Queries to one service, made by `open_client`.
+
+    All raise ConnectError when the service cannot be reached, ConfigError for what it refuses.
+    """
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def snapshot(self, window: str) -> Snapshot:
+        return parse(await self._get("/v1/snapshot", window=window))
+
+    async def summary(self, window: str) -> Summary:
+        return _decoded(await self._get("/v1/summary", window=window), Summary)
+
+    async def range(
+        self, start: float, end: float, step: int, *, pool: str | None = None, operation: str | None = None
+    ) -> Range:
+        """Times and *step* are seconds."""
+        query = {"start": start, "end": end, "step": f"{step}s", "pool": pool, "operation": operation}
+        return _decoded(await self._get("/v1/range", **query), Range)
+
+    async def _get(self, path: str, **query: Any) -> bytes:
+        response = await self._http.get(
+            path, params={name: value for name, value in query.items() if value is not None}
+        )
+        if response.status_code == httpx.codes.BAD_REQUEST:
+            raise ConfigError(_decoded(response.content, dict[str, str])["error"])
+        _check_status(response, response.text)
+        return response.content
+
+
+@asynccontextmanager
+async def open_client(address: Address) -> AsyncIterator[Client]:
+    """A connection to one service for as many queries as there are."""
+    with _translated_errors(address):
+        async with connected(address) as http:
+            yield Client(http)
+
+
 async def fetch(address: Address, window: str) -> Snapshot:
     """One Snapshot. Raises ConnectError when the service cannot be reached, or says no."""
-    with explained(address):
+    with _translated_errors(address):
         async with connected(address) as http:
             response = await http.get("/v1/snapshot", params={"window": window})
-            check_status(response, response.text)
+            _check_status(response, response.text)
             return parse(response.content)
 
 
@@ -126,19 +168,19 @@ async def follow(address: Address, window: str) -> AsyncGenerator[Snapshot, None
     """
     from httpx_sse import aconnect_sse
 
-    with explained(address):
+    with _translated_errors(address):
         async with (
             connected(address) as http,
             aconnect_sse(http, "GET", "/v1/stream", params={"window": window}) as source,
         ):
             if source.response.is_error:
-                check_status(source.response, (await source.response.aread()).decode(errors="replace"))
+                _check_status(source.response, (await source.response.aread()).decode(errors="replace"))
             async for event in source.aiter_sse():
                 if event.event == "snapshot":
                     yield parse(event.data)
                 elif event.event == AGAIN:
                     return
-    raise ConnectError(f"{address.label}: the service has closed")
+    raise ConnectError(f"{address.name}: the service has closed")
 
 
 def parse(text: str | bytes) -> Snapshot:
@@ -146,28 +188,32 @@ def parse(text: str | bytes) -> Snapshot:
     try:
         version = _decode_version(text).version  # first: a newer one may not look like a Snapshot to us at all
         if version <= SCHEMA_VERSION:
-            return _decode(text)
+            return _decode_snapshot(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConnectError(f"the answer is no Snapshot: {error}") from error
     raise ConnectError(f"the service speaks snapshot schema {version}, this program {SCHEMA_VERSION}: update it")
 
 
-def check_status(response: httpx.Response, text: str) -> None:
+def _decoded(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ConnectError(f"the answer is no {kind.__name__}: {error}") from error
+
+
+def _check_status(response: httpx.Response, text: str) -> None:
     if response.is_error:
         raise ConnectError(f"the service answered {response.status_code}: {text.strip()[:500]}")
 
 
 @contextmanager
-def explained(address: Address) -> Iterator[None]:
-    """Turns what httpx raises into a ConnectError that names the service."""
+def _translated_errors(address: Address) -> Iterator[None]:
+    """Raises a ConnectError that names the service in place of what httpx raises."""
     try:
         yield
     except httpx.TimeoutException as error:
-        raise ConnectError(f"{address.label}: not a word in {_TIMEOUT:g} s; the service hangs or is stopped") from error
+        raise ConnectError(f"{address.name}: not a word in {_TIMEOUT:g} s; the service hangs or is stopped") from error
     except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
-        raise ConnectError(f"{address.label}: the service has gone: {str(error) or type(error).__name__}") from error
+        raise ConnectError(f"{address.name}: the service has gone: {str(error) or type(error).__name__}") from error
     except httpx.HTTPError as error:
-        raise ConnectError(f"{address.label}: {str(error) or type(error).__name__}") from error
-
-
-__all__ = ["Address", "Service", "fetch", "follow", "parse", "resolve"]
+        raise ConnectError(f"{address.name}: {str(error) or type(error).__name__}") from error

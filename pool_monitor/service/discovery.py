@@ -51,14 +51,14 @@ def runtime_dir() -> Path:
 def private_dir() -> Path:
     """The directory, made if need be. Raises ConfigError when it is not ours alone."""
     directory = runtime_dir()
-    with _explained(directory):
+    with _translated_errors(directory):
         _make(directory)
         _check_private(directory)
     return directory
 
 
 @contextmanager
-def _explained(directory: Path) -> Iterator[None]:
+def _translated_errors(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -110,7 +110,7 @@ def services() -> list[Service]:
     Whatever else lies in the directory is left alone. Raises ConfigError when the directory is not ours alone.
     """
     directory = runtime_dir()
-    with _explained(directory):
+    with _translated_errors(directory):
         try:
             _check_private(directory)
         except FileNotFoundError:

@@ -129,6 +129,13 @@ class History:
         """Why the file cannot be written; None while it can."""
         return self._degraded
 
+    def check(self) -> None:
+        """Raise what has ended the task that writes, which only `close` may end."""
+        if self._task.done() and not self._closing:
+            raise RuntimeError("the task that writes the history has ended") from (
+                None if self._task.cancelled() else self._task.exception()
+            )
+
     def put(self, start: int, length: int, block: Block, names: Names) -> None:
         """Have *block* written: what was counted in *length* seconds from *start* on (wall clock). Never blocks.
 

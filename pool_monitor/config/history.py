@@ -1,0 +1,92 @@
+"""The section ``[history]``: what is kept on disk."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from pool_monitor.config.fields import MIB, Seconds, Validated
+from pool_monitor.config.validation import FOREVER
+from pool_monitor.errors import ConfigError
+
+
+class Tier(NamedTuple):
+    """Slots of *step* seconds, kept for *retention* seconds."""
+
+    step: int
+    retention: int
+
+
+DEFAULT_TIERS = (Tier(1, 15 * 60), Tier(10, 6 * 3600), Tier(60, 7 * 86_400), Tier(3600, 365 * 86_400))
+
+
+class HistoryConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept on disk. Times are seconds, sizes bytes."""
+
+    path: Annotated[str, Meta(min_length=1)] | None = None
+    """The SQLite file, such as ``var/text.db`` or ``~/text.db``, from the working directory; None: no history is
+    kept."""
+    tiers: tuple[Tier, ...] = DEFAULT_TIERS
+    """Pairs of step and retention in seconds, the finest first. Each step is a multiple of the one before, and is kept
+    at least as long. A slot goes when it is older than the retention and there are newer ones for all of that time.
+    Steps of a file that exists cannot be changed; retentions can."""
+    flush_interval: Seconds = 1.0
+    """How often what was put is written: what a killed process loses at most."""
+    size_limit: Annotated[int, Meta(ge=8 * MIB)] = 256 * MIB
+    """Largest size of the file and its log. Past it the oldest blocks of the tier that takes up most go."""
+    memory_limit: Annotated[int, Meta(ge=MIB)] = 32 * MIB
+    """What is held in memory at most while the file cannot be written. Past it the oldest blocks are dropped."""
+    synchronous: Literal["normal", "full"] = "normal"
+    """``normal``: a killed process loses nothing that was flushed, a power failure may lose the last seconds; ``full``:
+    neither does, at the price of the disk's own latency for every flush. Neither can damage the file."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.path, os.PathLike):
+            msgspec.structs.force_setattr(self, "path", os.fspath(self.path))
+        super().__post_init__()
+        if self.path is not None:
+            msgspec.structs.force_setattr(self, "path", _path_of_file(self.path))
+        for tier in self.tiers:
+            if len(tier) != 2 or not 1 <= tier[0] <= tier[1] <= FOREVER:
+                raise ConfigError(
+                    f"HistoryConfig: tiers: {list(tier)} needs to be a step and a retention in whole seconds, the "
+                    f"retention not below the step and at most {FOREVER:.0f}, such as [10, 21600]"
+                )
+        for finer, coarser in itertools.pairwise(self.tiers):
+            if coarser[0] <= finer[0] or coarser[0] % finer[0]:
+                raise ConfigError(
+                    f"HistoryConfig: tiers: step {coarser[0]} needs to be a multiple of {finer[0]}, the one before"
+                )
+            if coarser[1] < max(finer[1], coarser[0]):
+                raise ConfigError(
+                    f"HistoryConfig: tiers: slots of {coarser[0]} s are kept for {coarser[1]} s, those of {finer[0]} s "
+                    f"for {finer[1]} s; keep coarser ones at least as long"
+                )
+        if not self.tiers:
+            raise ConfigError("HistoryConfig: tiers: needs at least one, such as [[1, 900]]")
+        msgspec.structs.force_setattr(self, "tiers", tuple(Tier(*tier) for tier in self.tiers))
+
+
+def _path_of_file(path: str) -> str:
+    """*path* with a home directory in place of ``~``. Raises ConfigError for what SQLite or a shell would understand,
+    and what would be a strange file here.
+    """
+    found = os.path.expanduser(path)  # noqa: PTH111 - Path would normalise the rest
+    url = re.match(r"(file):|([a-z][a-z0-9+.-]*)://", path)
+    remedy = None
+    if path == ":memory:":
+        remedy = "needs the path of a file; for no history, leave it out"
+    elif url:
+        remedy = f"needs the path of a file, without '{url[1] or url[2]}:'; if that is its name, put ./ in front"
+    elif "\0" in path:
+        remedy = "needs to be without NUL"
+    elif path.startswith("~") and found == path:
+        remedy = "there is no user of this name here; write the whole path, or put ./ in front if that is its name"
+    if remedy:
+        raise ConfigError(f"HistoryConfig: path={path!r}: {remedy}")
+    return found

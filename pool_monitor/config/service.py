@@ -1,0 +1,14 @@
+"""The section ``[service]``: how a running monitor is reached."""
+
+from __future__ import annotations
+
+from pool_monitor.config.fields import Name, Validated
+
+
+class ServiceConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a running monitor is reached from other terminals."""
+
+    socket: bool = True
+    """Open the local Unix socket that ``pool-monitor dashboard`` and ``snapshot`` find."""
+    name: Name | None = None
+    """What the service is called there; None: the name of its first pool."""

@@ -1,0 +1,94 @@
+"""Settings from a TOML file or from keywords, with a hint for a name that does not exist."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from pool_monitor.config.monitor import MonitorConfig
+from pool_monitor.config.pool import PoolConfig
+from pool_monitor.config.validation import TOML, hints, problem_with
+from pool_monitor.errors import ConfigError
+
+ConfigT = TypeVar("ConfigT", bound=Struct)
+_OF_POOL = ("target", "name", "size", "min_size", "max_size")  # arguments of Pool that are no fields
+
+
+class Settings(MonitorConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole configuration file: the monitor's sections, and the pool's."""
+
+    pool: PoolConfig = PoolConfig()
+
+    @property
+    def monitor(self) -> MonitorConfig:
+        """The monitor's sections alone."""
+        return MonitorConfig(**{name: getattr(self, name) for name in MonitorConfig.__struct_fields__})
+
+
+def build(kind: type[ConfigT], base: ConfigT | None, fields: Mapping[str, Any]) -> ConfigT:
+    """A *kind* from *base* (or the defaults) with *fields* replaced.
+
+    Raises ConfigError for an unknown field, naming the nearest one there is, for a bad value, and for a *base* that
+    is something else.
+    """
+    if base is not None and not isinstance(base, kind):
+        raise ConfigError(
+            f"config={base!r:.80}: needs a {kind.__name__}, or None; its fields can be given as keywords too, and "
+            "pool_monitor.config.load reads a TOML file"
+        )
+    names = kind.__struct_fields__
+    for name in fields:
+        if name not in names:
+            hint = _nearest(name, names, _OF_POOL if kind is PoolConfig else ())
+            raise ConfigError(f"{kind.__name__} has no field {name!r}; {hint}")
+    return kind(**fields) if base is None else msgspec.structs.replace(base, **fields)
+
+
+def load(path: str | Path) -> Settings:
+    """Read a TOML file; a ``~`` at the beginning of *path* is a home directory. Blocks on the disk. Raises ConfigError
+    naming the file and what is wrong in it.
+    """
+    try:
+        file = Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for an unknown user
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    kinds = {"pool": PoolConfig, **hints(MonitorConfig)}
+    for name, table in tables.items():
+        if name not in kinds or not isinstance(table, dict):
+            homes = [home for home, kind in kinds.items() if name in kind.__struct_fields__]
+            hint = f"it belongs into the table [{homes[0]}]" if homes else _nearest(name, kinds)
+            hint = f"it is a table: [{name}]" if name in kinds else hint
+            raise ConfigError(f"{path}: there is no {'table' if isinstance(table, dict) else 'key'} {name!r}; {hint}")
+    return Settings(**{name: _from_table(path, name, kinds[name], table) for name, table in tables.items()})
+
+
+def _from_table(path: str | Path, where: str, kind: type[ConfigT], table: dict[str, Any]) -> ConfigT:
+    place = f"{path}: [{where}]"
+    for name in table:
+        if name not in kind.__struct_fields__:
+            hint = _nearest(name, kind.__struct_fields__)
+            if kind is PoolConfig and name in _OF_POOL:
+                hint = f"it is an argument of Pool: Pool(target, {name}=..., config=settings.pool)"
+            raise ConfigError(f"{place} has no field {name!r}; {hint}")
+    wrong = problem_with(kind, table, TOML)
+    if wrong:
+        raise ConfigError(f"{path}: {where}.{wrong}")
+    try:
+        return kind(**table)
+    except ConfigError as error:  # values that contradict each other
+        raise ConfigError(f"{place} {str(error).removeprefix(f'{kind.__name__}: ')}") from None
+
+
+def _nearest(name: str, names: Iterable[str], more: Iterable[str] = ()) -> str:
+    near = difflib.get_close_matches(name, [*names, *more], n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"

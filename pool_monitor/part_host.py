@@ -1,0 +1,246 @@
+"""Run one part of the monitor, and keep its failures in.
+
+Theory of operation
+-------------------
+`PartHost` runs each part in a task of its own that enters the part, waits, and leaves it. So entering and leaving
+happen in one task, each has a time limit, and a part that hangs there is cancelled and holds up nothing else. `tick`
+and `view` are synchronous: what they raise stays in the host. A part that fails is reported once, left, and entered
+again as a new object after a pause that doubles. It counts as recovered when it has run for as long as the first pause.
+A part that ignores its cancellation stays behind as it is: no second one is made beside it.
+
+A synchronous method cannot be interrupted. One that blocks delays the event loop by that much, so a part whose ticks
+are slow several times in a row is taken for failed, and its pauses bound what it can cost. A view that fails, or is
+slow as often, is not read again until a pause is over; the part goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from pool_monitor.errors import ConfigError, PoolError
+from pool_monitor.log import logger
+from pool_monitor.parts import Context, Limits, Part, PartUnavailable, error_of
+from pool_monitor.snapshot.checks import checked
+from pool_monitor.telemetry import FAILURES, describe, pass_on
+
+
+class PartHost:
+    """Runs one part and keeps its failures in: no method raises, but `start` a ConfigError."""
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Part],
+        view_kind: type[Struct] | None,
+        context: Context,
+        limits: Limits,
+    ) -> None:
+        self.name = name
+        self.part: Part | None = None
+        """The part, while it is entered and has not failed."""
+        self._make, self._view_kind, self._context = make, view_kind, context
+        self._limits = limits
+        self._life: asyncio.Task[None] | None = None  # of the part: from its entering until it has been left
+        self._leave = asyncio.Event()
+        self._restart: asyncio.Task[None] | None = None
+        self._causes: set[str] = set()  # of its being degraded: run, view
+        self._pause = self._limits.pause
+        self._entered_at = 0.0
+        self._slow_ticks = self._slow_views = 0  # in a row
+        self._view_pause = self._limits.pause
+        self._view_again_at = 0.0
+
+    async def start(self) -> None:
+        """Enter the part. A failure is reported, and the part tried again. Raises ConfigError from the part."""
+        self._causes.clear()
+        self._pause = self._view_pause = self._limits.pause
+        self._view_again_at, self._slow_views = 0.0, 0
+        life = self._life
+        if life is not None and not life.done() and life.get_loop() is asyncio.get_running_loop():
+            self._fail(PartUnavailable("the part of the last time has not ended yet"))
+            return
+        try:
+            await self._enter()
+        except ConfigError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the monitor can do without this part
+            self._fail(error)
+
+    async def stop(self) -> None:
+        """Leave the part, within the limits."""
+        try:
+            await self._end_life()  # first: where it is being left already, that may need its time
+        finally:
+            restart, self._restart = self._restart, None
+            if restart is not None:
+                restart.cancel()
+                await asyncio.wait([restart], timeout=2 * self._limits.cancel)
+                await self._end_life()
+
+    def tick(self) -> None:
+        """Tick the part if it runs."""
+        part, life = self.part, self._life
+        if part is None or life is None:
+            return
+        began = time.perf_counter()
+        try:
+            if life.done():
+                raise error_of(life)
+            part.tick()
+        except FAILURES as error:
+            pass_on(error)
+            self._fail(error)
+            return
+        took = time.perf_counter() - began
+        self._slow_ticks = self._slow_ticks + 1 if took > self._limits.sync else 0
+        if self._slow_ticks >= self._limits.slow:
+            self._fail(PartUnavailable(f"a tick takes {took:.2f} s, which is time that the event loop needs"))
+            return
+        ran = asyncio.get_running_loop().time() - self._entered_at
+        if not self._slow_ticks and ran >= self._limits.pause:
+            self._recover("run", "it runs again")
+        if ran >= self._limits.pause_max:
+            self._pause = self._limits.pause
+
+    def view(self) -> Struct | None:
+        """What the part shows. None while it does not run, and while its view fails."""
+        part = self.part
+        if part is None or self._view_kind is None or time.monotonic() < self._view_again_at:
+            return None
+        began = time.perf_counter()
+        try:
+            found = part.view()
+            view = None if found is None else checked(self._view_kind, msgspec.structs.asdict(found))
+        except FAILURES as error:
+            pass_on(error)
+            self._pause_view(error)
+            return None
+        took = time.perf_counter() - began
+        self._slow_views = self._slow_views + 1 if took > self._limits.sync else 0
+        if self._slow_views >= self._limits.slow:
+            self._pause_view(PartUnavailable(f"a view takes {took:.2f} s, which is time that the event loop needs"))
+        elif not self._slow_views:
+            self._view_pause = self._limits.pause
+            self._recover("view", "its view can be read again")
+        return view
+
+    # -- life of the part -----------------------------------------------------------------------------------------
+
+    async def _enter(self) -> None:
+        """Begin a life of a new part, and wait until it is entered. Raises what the part raises, as an Exception."""
+        loop = asyncio.get_running_loop()
+        entered: asyncio.Future[Part] = loop.create_future()
+        self._leave = asyncio.Event()
+        life = self._life = loop.create_task(self._live(entered, self._leave), name=f"pool_monitor {self.name}")
+        life.add_done_callback(_retrieve)
+        either: tuple[asyncio.Future[Any], ...] = (life, entered)
+        try:
+            await asyncio.wait(either, timeout=self._limits.enter, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self._cancel(life)
+            raise
+        if entered.done():
+            self.part, self._slow_ticks, self._entered_at = entered.result(), 0, loop.time()
+        elif life.done():
+            raise error_of(life)
+        else:
+            self._leave.set()  # for a part that ignores its cancellation and is entered later
+            await self._cancel(life)
+            raise PartUnavailable(f"it could not be started within {self._limits.enter:g} s")
+
+    async def _live(self, entered: asyncio.Future[Part], leave: asyncio.Event) -> None:
+        owner = os.getpid()
+        part = self._make()
+        await part.__aenter__()
+        try:
+            entered.set_result(part)
+            await leave.wait()
+        finally:
+            if os.getpid() == owner:  # in a forked process, what was opened is its parent's
+                await part.__aexit__(None, None, None)
+
+    async def _end_life(self) -> None:
+        """Have the part left. One that hangs is cancelled, and reported."""
+        life, ran = self._life, self.part is not None
+        self.part = None
+        if life is None or life.cancelling():  # it stayed behind when it was cancelled
+            return
+        self._leave.set()
+        try:
+            await asyncio.wait([life], timeout=self._limits.leave)
+        except asyncio.CancelledError:
+            await self._cancel(life)
+            raise
+        if not life.done():
+            self._report("run", PartUnavailable(f"it could not be stopped within {self._limits.leave:g} s"))
+            await self._cancel(life)
+        elif ran and (life.cancelled() or life.exception() is not None):
+            self._report("run", error_of(life))
+
+    async def _cancel(self, life: asyncio.Task[None]) -> None:
+        life.cancel()
+        await asyncio.wait([life], timeout=self._limits.cancel)
+
+    def _fail(self, error: BaseException) -> None:
+        self._report("run", error)
+        self.part = None
+        if self._restart is None:
+            self._restart = asyncio.get_running_loop().create_task(
+                self._again(), name=f"pool_monitor {self.name} again"
+            )
+
+    async def _again(self) -> None:
+        """Leave what is left of the part, and enter a new one after a pause; after ever longer ones until it works."""
+        await self._end_life()
+        while True:
+            await asyncio.sleep(self._pause)
+            self._pause = min(self._pause * 2, self._limits.pause_max)
+            if self._life is not None and not self._life.done():
+                continue  # the one that stayed behind
+            try:
+                await self._enter()
+            except Exception as error:  # noqa: BLE001 - as in start; a configuration that has become wrong, too
+                self._report("run", error)
+            else:
+                break
+        self._restart = None
+
+    # -- reports --------------------------------------------------------------------------------------------------
+
+    def _report(self, cause: str, error: BaseException) -> None:
+        """Report that the part is degraded, once until it has recovered; a defect is logged with its traceback."""
+        if cause in self._causes:
+            return
+        self._causes.add(cause)
+        if isinstance(error, PartUnavailable):
+            reason = str(error)
+        else:
+            reason = describe(error)
+            if not isinstance(error, PoolError | OSError):
+                trace = "".join(traceback.format_exception(error))
+                logger("monitor").error("a part of the monitor failed", part=self.name, stacktrace=trace)
+        self._context.degraded(self.name, reason)
+
+    def _recover(self, cause: str, what: str) -> None:
+        if cause in self._causes:
+            self._causes.discard(cause)
+            self._context.recovered(self.name, what)
+
+    def _pause_view(self, error: BaseException) -> None:
+        self._report("view", error)
+        self._view_again_at = time.monotonic() + self._view_pause
+        self._view_pause = min(self._view_pause * 2, self._limits.pause_max)
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Keep asyncio from logging what the host reports."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,52 @@
+"""The parts of a monitor, one line each: when each is wanted, and how it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from pool_monitor.config import MonitorConfig
+from pool_monitor.parts import Context, Limits, Part
+from pool_monitor.snapshot import HistoryView, OtlpView
+
+
+class PartEntry(NamedTuple):
+    """One part. Its modules are imported when it is made, so that a part that is switched off costs nothing."""
+
+    name: str
+    """In ``monitor.degrade``, and the field of `MonitorView` that its view becomes."""
+    view: type[Struct] | None
+    """The type of that field; None: it shows nothing."""
+    wanted: Callable[[MonitorConfig], bool]
+    make: Callable[[MonitorConfig, Context], Part]
+    before_collecting: bool = False
+    """Entered before the collector begins, and left after its last second."""
+    limits: Limits = Limits()
+
+
+def _history(config: MonitorConfig, context: Context) -> Part:
+    from pool_monitor.storage.part import HistoryPart
+
+    return HistoryPart(config.history, context)
+
+
+def _otlp(config: MonitorConfig, context: Context) -> Part:
+    from pool_monitor.export.part import OtlpPart
+
+    return OtlpPart(config.otlp, context)
+
+
+def _socket(_config: MonitorConfig, context: Context) -> Part:
+    from pool_monitor.service.part import SocketPart
+
+    return SocketPart(context)
+
+
+PARTS = (
+    PartEntry("history", HistoryView, lambda config: config.history.path is not None, _history, before_collecting=True),
+    PartEntry("otlp", OtlpView, lambda config: config.otlp.endpoint is not None, _otlp),
+    PartEntry("socket", None, lambda config: config.service.socket, _socket),
+)
+"""In the order in which they are entered; they are left in the opposite one."""

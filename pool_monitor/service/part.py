@@ -1,0 +1,45 @@
+"""The local socket as a part of the monitor."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Self
+
+from pool_monitor.parts import PartUnavailable
+from pool_monitor.service import server
+from pool_monitor.service.discovery import socket_path
+from pool_monitor.telemetry import describe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pool_monitor.parts import Context
+
+
+class SocketPart:
+    """Serves the monitor's HTTP face on a Unix socket of its own while it is entered."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._stack = AsyncExitStack()
+        self.address: Path | None = None
+        """The socket, while it is served."""
+
+    async def __aenter__(self) -> Self:
+        try:
+            path = socket_path(self._context.service)
+            await self._stack.enter_async_context(server.serve(self._context.asgi(), path))
+        except Exception as error:
+            raise PartUnavailable(f"no local socket: dashboards cannot attach: {describe(error)}") from error
+        self.address = path
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.address = None
+        await self._stack.aclose()
+
+    def view(self) -> None:
+        """Nothing: who looks is counted by the monitor."""
+
+    def tick(self) -> None:
+        """Nothing is due."""

@@ -1,0 +1,56 @@
+"""The history as a part of the monitor."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+from pool_monitor.snapshot import HistoryView
+from pool_monitor.storage.history import History
+from pool_monitor.storage.history_metrics import HistoryMetrics
+
+if TYPE_CHECKING:
+    from pool_monitor.config import HistoryConfig
+    from pool_monitor.parts import Context
+
+
+class HistoryPart:
+    """Keeps each second's block on disk while it is entered. The configuration has to have a path."""
+
+    def __init__(self, config: HistoryConfig, context: Context) -> None:
+        self._config, self._context = config, context
+        self._history: History | None = None
+        self.metrics: HistoryMetrics | None = None
+        """Questions about what is on disk, while it is entered."""
+
+    async def __aenter__(self) -> Self:
+        config, context = self._config, self._context
+        assert config.path is not None
+        history = self._history = await History.open(
+            config.path,
+            config,
+            clock=context.clock,
+            on_degrade=partial(context.degraded, "history"),
+            on_recover=partial(context.recovered, "history", f"{config.path} is written again"),
+        )
+        self.metrics = HistoryMetrics(history, context.clock)
+        context.on_second(lambda start, block, names: history.put(start, 1, block, names))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._context.on_second(None)
+        self.metrics = None
+        if self._history is not None:
+            await self._history.close()
+
+    def view(self) -> HistoryView | None:
+        """How the history is doing."""
+        if self._history is None:
+            return None
+        stats = self._history.stats()
+        return HistoryView(**{name: getattr(stats, name) for name in HistoryView.__struct_fields__})
+
+    def tick(self) -> None:
+        """Raise when the task that writes has ended by itself."""
+        if self._history is not None:
+            self._history.check()

@@ -1,0 +1,96 @@
+"""The pools that a monitor watches, as it reads them: code of others, which may fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from pool_monitor.errors import ConfigError
+from pool_monitor.log import logger
+from pool_monitor.snapshot import PoolView, WorkerView
+from pool_monitor.snapshot.checks import checked
+from pool_monitor.telemetry import FAILURES, pass_on
+
+T = TypeVar("T")
+
+
+class Monitored(Protocol):
+    """What a monitor needs of a pool besides its events. `Pool` is one."""
+
+    @property
+    def name(self) -> str:
+        """What its events call it, unique among the pools of one monitor."""
+
+    def status(self) -> PoolView:
+        """Its gauges now."""
+
+    def workers(self) -> list[WorkerView]:
+        """The gauges of its slots now."""
+
+
+class WatchedPools:
+    """The pools of one monitor by name. Raises TypeError for what is no pool, ConfigError for their names."""
+
+    def __init__(self, pools: Monitored | Sequence[Monitored]) -> None:
+        watched = list(pools) if isinstance(pools, Sequence) and not isinstance(pools, str) else [pools]
+        for pool in watched:
+            if not all(hasattr(pool, name) for name in ("name", "status", "workers")):
+                raise TypeError(f"Monitor({pool!r:.80}): needs a Pool, or a sequence of them")
+        self.names = [pool.name for pool in watched]
+        for name in self.names:
+            if not isinstance(name, str) or not name or not name.isprintable():
+                raise ConfigError(f"Monitor: the name of a pool is {name!r:.80}; it needs a non-empty printable string")
+        if not watched or len(set(self.names)) < len(self.names):
+            raise ConfigError(f"Monitor(pools={self.names}): needs at least one pool, and a name of its own for each")
+        self._pools = {pool.name: pool for pool in watched}
+        self._unreadable: set[str] = set()  # pools whose gauges failed last time
+
+    def gauges(self, name: str) -> tuple[PoolView, list[WorkerView]] | None:
+        """The gauges of a pool and of its slots, checked. None when they cannot be read."""
+        return self._guarded(name, lambda pool: (_status_of(pool), _workers_of(pool)))
+
+    def status(self, name: str) -> PoolView | None:
+        """The gauges of a pool, checked. None when they cannot be read."""
+        return self._guarded(name, _status_of)
+
+    def statuses(self) -> Iterator[PoolView]:
+        """Those of all pools whose gauges can be read."""
+        for name in self.names:
+            status = self.status(name)
+            if status is not None:
+                yield status
+
+    def not_ready(self) -> str | None:
+        """Why calls cannot be taken now, in words; None when every pool has a worker and is open."""
+        for name in self.names:
+            status = self.status(name)
+            if status is None:
+                return f"pool {name}: its state is unknown"
+            if status.state != "running":
+                return f"pool {name} is {status.state}"
+            if not status.busy + status.idle:
+                return f"pool {name} has no worker that could take a call"
+        return None
+
+    def _guarded(self, name: str, read: Callable[[Monitored], T]) -> T | None:
+        """What *read* finds of a pool, or None: a pool of the user's own may fail. Logged when it begins to."""
+        try:
+            found = read(self._pools[name])
+        except FAILURES as error:
+            pass_on(error)
+            if name not in self._unreadable:
+                logger("monitor").exception("gauges cannot be read", pool=name)
+            self._unreadable.add(name)
+            return None
+        self._unreadable.discard(name)
+        return found
+
+
+def _status_of(pool: Monitored) -> PoolView:
+    return checked(PoolView, msgspec.structs.asdict(pool.status()))
+
+
+def _workers_of(pool: Monitored) -> list[WorkerView]:
+    return [checked(WorkerView, msgspec.structs.asdict(worker)) for worker in pool.workers()]
