@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pool_monitor.clock import ManualClock
 from pool_monitor.metrics import Collector
-from pool_monitor.metrics.fold import DISTRIBUTIONS, Batch, code_of, fold
+from pool_monitor.metrics.columns import DISTRIBUTIONS
+from pool_monitor.metrics.fold import Batch, code_of, fold
 from pool_monitor.pool import call_events
 from pool_monitor.pool.call import Call, Options, next_id
 from pool_monitor.pool.transport.base import CallTimes

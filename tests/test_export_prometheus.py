@@ -29,8 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from pool_monitor.events import SESSION_KINDS
 from pool_monitor.export.families import BOUNDS
 from pool_monitor.export.prometheus import OPENMETRICS, PROTOBUF, TEXT, negotiate, render
-from pool_monitor.metrics.failed_calls import FailureKey, Failures
-from pool_monitor.metrics.fold import (
+from pool_monitor.metrics.columns import (
     BY_CATEGORY,
     BY_SESSION_KIND,
     CATEGORIES,
@@ -39,6 +38,7 @@ from pool_monitor.metrics.fold import (
     OUTCOMES,
     POOL_SUMS,
 )
+from pool_monitor.metrics.failed_calls import FailureKey, Failures
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, SMALLEST_NS, bucket_of
 from pool_monitor.metrics.occurrences import COLUMNS, COUNTED
 from pool_monitor.metrics.recording import Names, Totals

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from pool_monitor.events import SESSION_KINDS
 from pool_monitor.export import tabular, totals_json
 from pool_monitor.export.tabular import Row, rows, to_csv, to_json
+from pool_monitor.metrics.columns import CATEGORIES, DISTRIBUTIONS, OUTCOMES
 from pool_monitor.metrics.failed_calls import Failures
-from pool_monitor.metrics.fold import CATEGORIES, DISTRIBUTIONS, OUTCOMES
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, RELATIVE_ERROR, SMALLEST_NS, bucket_of
 from pool_monitor.metrics.occurrences import COLUMNS
 from pool_monitor.metrics.recording import Totals

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import CHUNK_BITS, CHUNKS, Block, merge
-from pool_monitor.metrics.fold import DISTRIBUTIONS
+from pool_monitor.metrics.columns import DISTRIBUTIONS
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, quantiles
 from pool_monitor.metrics.recording import Names, Part, Recorded
 from pool_monitor.storage import HistoryConfig, Reader, reader, store

@@ -13,18 +13,8 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import WINDOWS, Window, parse_window
 from pool_monitor.metrics.block import Block, merge
 from pool_monitor.metrics.call_stats import grouped
-from pool_monitor.metrics.fold import (
-    ABSENT,
-    BUSY,
-    BY_SESSION_KIND,
-    DISTRIBUTIONS,
-    MEASURED,
-    OUTCOMES,
-    POOL_SUMS,
-    SUMS,
-    code_of,
-    fold,
-)
+from pool_monitor.metrics.columns import BUSY, BY_SESSION_KIND, DISTRIBUTIONS, MEASURED_NS, OUTCOMES, POOL_SUMS, SUMS
+from pool_monitor.metrics.fold import ABSENT, code_of, fold
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS, quantiles
 from pool_monitor.metrics.pool_stats import added_up
 from pool_monitor.metrics.series import Grouping
@@ -180,7 +170,7 @@ def test_a_second_says_how_much_of_it_was_measured_and_a_long_silence_was_not() 
     ledger = Ledger(0)
     for after_s in (1, 3, 60, 1):
         ledger.add(after_s, [])
-    assert [(second, block.pool_sums[0, MEASURED] / 1e9) for second, block in ledger.closed] == [
+    assert [(second, block.pool_sums[0, MEASURED_NS] / 1e9) for second, block in ledger.closed] == [
         (0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (64, 1)
     ]  # fmt: skip
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.events import SESSION_KINDS
+from pool_monitor.metrics.columns import BY_CATEGORY, CATEGORIES, DEATHS, OUTCOMES, by_session_kind
 from pool_monitor.metrics.failed_calls import Failures
-from pool_monitor.metrics.fold import BY_CATEGORY, CATEGORIES, DEATHS, OUTCOMES, by_session_kind
 from pool_monitor.metrics.histogram import FIRST_INDEX, SCALE
 from pool_monitor.metrics.occurrences import by_counted
 from pool_monitor.metrics.recording import Totals
@@ -223,7 +223,7 @@ _DISTRIBUTIONS = {
     "queue": "From the call to its hand-over to a worker, of calls that ended well.",
     "execution": "In the worker, of calls that ended well.",
 }
-"""`pool_monitor.metrics.fold.DISTRIBUTIONS` in words."""
+"""`pool_monitor.metrics.columns.DISTRIBUTIONS` in words."""
 
 
 def _distributions(totals: Totals) -> Iterator[Histograms]:

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import numpy as np
 
 from pool_monitor.metrics.call_stats import GROUPS_AT_ONCE, grouped
-from pool_monitor.metrics.fold import DISTRIBUTIONS
+from pool_monitor.metrics.columns import DISTRIBUTIONS
 from pool_monitor.metrics.histogram import ESTIMATES, HIGHEST_NS, Ints
 from pool_monitor.metrics.recording import Part, Recorded, Totals
 

@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from pool_monitor.config.validation import hints
 from pool_monitor.metrics.call_stats import Grouped, call_fields, grouped
-from pool_monitor.metrics.fold import DISTRIBUTIONS, MEASURED, OUTCOMES, SUMS, TALLIES
+from pool_monitor.metrics.columns import DISTRIBUTIONS, MEASURED_NS, OUTCOMES, SUMS, TALLIES
 from pool_monitor.metrics.recording import Part, Recorded, Totals
 from pool_monitor.metrics.series import Key
 from pool_monitor.snapshot import CallStats, Distribution
@@ -85,7 +85,7 @@ def _rows_of_history(recorded: Recorded) -> Iterator[Row]:
         group[called] = np.arange(len(called))
         measured = np.zeros(len(recorded.names.pools), np.int64)
         for block in blocks:
-            measured[block.pools] += block.pool_sums[:, MEASURED]
+            measured[block.pools] += block.pool_sums[:, MEASURED_NS]
         seconds = dict(zip(recorded.names.pools, (measured / 1e9).tolist(), strict=True))
         keys = [recorded.names.rows[row] for row in called.tolist()]
         groups = grouped([(block, group) for block in blocks], len(called))

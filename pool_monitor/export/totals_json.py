@@ -16,20 +16,20 @@ from numpy.typing import NDArray
 
 from pool_monitor.events import SESSION_KINDS
 from pool_monitor.export.tabular import SCHEMA, listed
-from pool_monitor.metrics.failed_calls import Failures
-from pool_monitor.metrics.fold import (
+from pool_monitor.metrics.columns import (
     BY_CATEGORY,
     BY_SESSION_KIND,
     CATEGORIES,
     DEATHS,
     DISTRIBUTIONS,
+    GAUGE_SUMS,
     GAUGES,
-    MEASURED,
+    MEASURED_NS,
     OUTCOMES,
     POOL_SUMS,
-    SAMPLED,
     SAMPLES,
 )
+from pool_monitor.metrics.failed_calls import Failures
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, SCALE, Ints
 from pool_monitor.metrics.occurrences import COUNTED, by_counted
 from pool_monitor.metrics.recording import Totals
@@ -204,9 +204,9 @@ def _pool_form(totals: Totals, number: int, pool: str) -> PoolTotals:
         calls={kind: _named(OUTCOMES, counts) for kind, counts in zip(SESSION_KINDS, by_kind, strict=True)},
         errors=_named(CATEGORIES, sums[BY_CATEGORY]),
         deaths=sums[DEATHS],
-        measured_ns=sums[MEASURED],
+        measured_ns=sums[MEASURED_NS],
         samples=sums[SAMPLES],
-        sampled=_named(GAUGES, sums[SAMPLED]),
+        sampled=_named(GAUGES, sums[GAUGE_SUMS]),
         occurrences=None
         if totals.occurrences is None
         else {
@@ -221,8 +221,8 @@ def _pool_sums(form: PoolTotals) -> list[int]:
     by_kind = (_in_order(form.calls.get(kind, {}), OUTCOMES) for kind in SESSION_KINDS)
     sums[BY_SESSION_KIND] = [count for counts in by_kind for count in counts]
     sums[BY_CATEGORY] = _in_order(form.errors, CATEGORIES)
-    sums[DEATHS], sums[MEASURED], sums[SAMPLES] = form.deaths, form.measured_ns, form.samples
-    sums[SAMPLED] = _in_order(form.sampled, GAUGES)
+    sums[DEATHS], sums[MEASURED_NS], sums[SAMPLES] = form.deaths, form.measured_ns, form.samples
+    sums[GAUGE_SUMS] = _in_order(form.sampled, GAUGES)
     return sums
 
 

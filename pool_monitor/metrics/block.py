@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.metrics.fold import DISTRIBUTIONS, PEAKS, POOL_SUMS, TALLIES
+from pool_monitor.metrics.columns import DISTRIBUTIONS, PEAKS, POOL_SUMS, TALLIES
 from pool_monitor.metrics.histogram import BUCKETS, Ints
 
 CHUNK_BITS = 6
@@ -84,7 +84,7 @@ class Block(NamedTuple):
 
     rows: NDArray[np.int64]
     tallies: NDArray[np.int64]
-    """Shape (rows, TALLIES); the columns are in `pool_monitor.metrics.fold`."""
+    """Shape (rows, TALLIES); the columns are in `pool_monitor.metrics.columns`."""
     maxima: NDArray[np.int64]
     """Shape (rows, DISTRIBUTIONS): longest durations, ns."""
     cells: Cells

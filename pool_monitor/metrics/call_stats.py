@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pool_monitor.metrics.block import CHUNK, CHUNK_BITS, CHUNKS, ROW_CHUNKS, Block
-from pool_monitor.metrics.fold import DISTRIBUTIONS, OUTCOMES, SUMS, TALLIES
+from pool_monitor.metrics.columns import DISTRIBUTIONS, OUTCOMES, SUMS, TALLIES
 from pool_monitor.metrics.histogram import BUCKETS, Floats, Ints, quantiles
 from pool_monitor.snapshot import Distribution
 

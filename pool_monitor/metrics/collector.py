@@ -43,21 +43,18 @@ from pool_monitor.events import (
 )
 from pool_monitor.metrics import error_text, pool_stats
 from pool_monitor.metrics.block import Block
-from pool_monitor.metrics.failed_calls import FailedCalls
-from pool_monitor.metrics.fold import (
-    CATEGORY_CODES,
+from pool_monitor.metrics.columns import (
     DEATHS,
     DISTRIBUTIONS,
     FAILED,
+    GAUGE_SUMS,
     GAUGES,
-    KIND_CODES,
     OUTCOMES,
-    PEAKED,
-    RECORD,
-    SAMPLED,
+    PEAK_GAUGES,
     SAMPLES,
-    fold,
 )
+from pool_monitor.metrics.failed_calls import FailedCalls
+from pool_monitor.metrics.fold import CATEGORY_CODES, KIND_CODES, RECORD, fold
 from pool_monitor.metrics.last_failures import LastFailures
 from pool_monitor.metrics.occurrences import Occurrences
 from pool_monitor.metrics.pool_stats import PoolStats
@@ -213,9 +210,9 @@ class Collector:
         self._sampled_at[status.name] = self._windows.second
         pool, opened = self._registry.pools.index(status.name), self._windows.open
         opened.sums.pool_sums[pool, SAMPLES] += 1
-        opened.sums.pool_sums[pool, SAMPLED] += [getattr(status, gauge) for gauge in GAUGES]
+        opened.sums.pool_sums[pool, GAUGE_SUMS] += [getattr(status, gauge) for gauge in GAUGES]
         peaks = opened.highest.peaks
-        peaks[pool] = [max(high, getattr(status, gauge)) for high, gauge in zip(peaks[pool], PEAKED, strict=True)]
+        peaks[pool] = [max(high, getattr(status, gauge)) for high, gauge in zip(peaks[pool], PEAK_GAUGES, strict=True)]
 
     def on_second(self, listener: Callable[[int, Block, Names], object] | None) -> None:
         """Have *listener* told every second that closes: its start on the wall clock (whole seconds), what was

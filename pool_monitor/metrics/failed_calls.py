@@ -12,7 +12,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.metrics.fold import OUTCOMES, Unwell
+from pool_monitor.metrics.columns import OUTCOMES
+from pool_monitor.metrics.fold import Unwell
 from pool_monitor.metrics.histogram import BUCKETS, bucket_of
 from pool_monitor.metrics.page_table import reserved
 from pool_monitor.metrics.series import OTHER, Key

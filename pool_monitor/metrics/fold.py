@@ -2,20 +2,29 @@
 
 A record is four whole numbers in a plain list: the call's code (`code_of`), its ``duration``, ``queue_duration`` and
 ``execution_duration`` in nanoseconds, the last one `ABSENT` when it was not measured. A row is one series of
-calls (`pool_monitor.metrics.series`) and has `DISTRIBUTIONS` histograms, `TALLIES` sums and three maxima; a pool has
-`POOL_SUMS` sums and `PEAKS` maxima of what is not told apart by row.
+calls (`pool_monitor.metrics.series`). Which sum stands in which column is in `pool_monitor.metrics.columns`.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.errors import Category
 from pool_monitor.events import ABSENT, SESSION_KINDS
+from pool_monitor.metrics.columns import (
+    BUSY,
+    BY_CATEGORY,
+    CATEGORIES,
+    DISTRIBUTIONS,
+    FAILED,
+    OUTCOMES,
+    POOL_SUMS,
+    SUMS,
+    TALLIES,
+)
 from pool_monitor.metrics.histogram import BUCKET_BITS, HIGHEST_NS, Ints, bucket_of
 from pool_monitor.telemetry import FAILURES, pass_on
 
@@ -23,37 +32,6 @@ RECORD = 4
 """Numbers per record."""
 LONGEST_NS = 10**15
 """Eleven days. A longer duration is no measurement but a mistake: it would spoil the exact sums."""
-
-DISTRIBUTIONS = ("latency", "queue", "execution")
-OUTCOMES = ("ok", "error", "timeout", "worker_lost", "cancelled", "rejected")
-FAILED = slice(1, 4)
-"""The outcomes that are errors."""
-ACCEPTED = slice(0, 5)
-"""All but ``rejected``."""
-CATEGORIES = (*get_args(Category), "other")
-"""Of what failed, as in errors.py; ``other`` is what an emitter calls anything else."""
-
-# The columns of the tallies: calls per outcome, then sums in ns.
-TALLIES = len(OUTCOMES) + 4
-SUMS = slice(len(OUTCOMES), len(OUTCOMES) + 3)
-"""Sums of `DISTRIBUTIONS`, over calls that ended well."""
-BUSY = len(OUTCOMES) + 3
-"""Time on the worker, over all calls, however they ended."""
-
-# The columns of a pool's sums.
-GAUGES = ("size", "busy", "idle", "starting", "waiting", "sessions")
-"""Gauges that are sampled, once a second at most: their sums, to be divided by `SAMPLES`."""
-BY_SESSION_KIND = slice(0, len(SESSION_KINDS) * len(OUTCOMES))
-"""Calls per session kind and outcome."""
-BY_CATEGORY = slice(BY_SESSION_KIND.stop, BY_SESSION_KIND.stop + len(CATEGORIES))
-"""Calls that failed (`FAILED`), per category."""
-DEATHS, MEASURED, SAMPLES = range(BY_CATEGORY.stop, BY_CATEGORY.stop + 3)
-"""Workers that died; ns measured; how often the gauges were sampled."""
-SAMPLED = slice(SAMPLES + 1, SAMPLES + 1 + len(GAUGES))
-POOL_SUMS = SAMPLED.stop
-PEAKED = ("busy", "waiting")
-"""Gauges whose highest sample is kept."""
-PEAKS = len(PEAKED)
 
 # A code: the row, then the category of what failed, the session kind, the outcome.
 _OUTCOME_BITS, _KIND_BITS, _CATEGORY_BITS = 3, 2, 4
@@ -94,11 +72,6 @@ class Batch(NamedTuple):
     clamped: int
     unwell: Unwell | None = None
     """None: there is none."""
-
-
-def by_session_kind(pool_sums: Ints) -> Ints:
-    """The calls of pools per session kind and outcome: shape (..., SESSION_KINDS, OUTCOMES)."""
-    return pool_sums[..., BY_SESSION_KIND].reshape(*pool_sums.shape[:-1], len(SESSION_KINDS), len(OUTCOMES))
 
 
 def code_of(row: int, outcome: str = "ok") -> int:

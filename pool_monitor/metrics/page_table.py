@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pool_monitor.metrics.block import CHUNK, CHUNK_BITS, CHUNKS, ROW_CHUNKS, Cells
-from pool_monitor.metrics.fold import DISTRIBUTIONS
+from pool_monitor.metrics.columns import DISTRIBUTIONS
 
 
 def reserved(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 from pool_monitor.metrics.block import CHUNK
 from pool_monitor.metrics.call_stats import Grouped, busy_share, call_fields
-from pool_monitor.metrics.failed_calls import FailedCalls
-from pool_monitor.metrics.fold import (
+from pool_monitor.metrics.columns import (
     BUSY,
     DEATHS,
     DISTRIBUTIONS,
+    GAUGE_SUMS,
     GAUGES,
     OUTCOMES,
-    SAMPLED,
     SAMPLES,
     SUMS,
     TALLIES,
 )
+from pool_monitor.metrics.failed_calls import FailedCalls
 from pool_monitor.metrics.histogram import Ints, bars
 from pool_monitor.metrics.occurrences import Occurrences
 from pool_monitor.metrics.recording import Totals
@@ -83,7 +83,7 @@ def pool_stats(
 ) -> PoolStats:
     """One pool in *window*, which covers *covered_s* seconds.
 
-    *sums* are those of the pool (`pool_monitor.metrics.fold`), *last_death* is what the last worker died of,
+    *sums* are those of the pool (`pool_monitor.metrics.columns`), *last_death* is what the last worker died of,
     *failures* what went wrong last. *last_errors* has the text and the age in seconds of what last went wrong, by slot.
     """
     deaths = int(sums[DEATHS])
@@ -113,7 +113,7 @@ def pool_stats(
         deaths=deaths,
         last_death=last_death if deaths else None,
         failures=failures,
-        size=float(sums[SAMPLED][GAUGES.index("size")] / sums[SAMPLES]) if sums[SAMPLES] else None,
+        size=float(sums[GAUGE_SUMS][GAUGES.index("size")] / sums[SAMPLES]) if sums[SAMPLES] else None,
         operations={
             name: OperationView(operation=name, **values)
             for group, (name, values) in enumerate(zip(operations.names, of_operation, strict=True))

@@ -15,20 +15,20 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.events import SESSION_KINDS
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.call_stats import busy_share, fields_of
-from pool_monitor.metrics.fold import (
+from pool_monitor.metrics.columns import (
     ACCEPTED,
     BUSY,
     BY_CATEGORY,
     CATEGORIES,
     DEATHS,
     FAILED,
+    GAUGE_SUMS,
     GAUGES,
-    MEASURED,
+    MEASURED_NS,
     OUTCOMES,
-    PEAKED,
+    PEAK_GAUGES,
     PEAKS,
     POOL_SUMS,
-    SAMPLED,
     SAMPLES,
     by_session_kind,
 )
@@ -238,17 +238,19 @@ class _Pools(NamedTuple):
 
     def covered_s(self) -> list[float]:
         """Seconds measured, per group."""
-        seconds: list[float] = (self.sums[:, MEASURED] / self.pools / 1e9).tolist()
+        seconds: list[float] = (self.sums[:, MEASURED_NS] / self.pools / 1e9).tolist()
         return seconds
 
     def gauges(self, group: int) -> dict[str, Any]:
         """The fields of a `Point` that are no calls."""
         sums, peaks = self.sums[group].tolist(), self.peaks[group].tolist()
         samples = sums[SAMPLES] / self.pools
-        mean = {gauge: total / samples if samples else None for gauge, total in zip(GAUGES, sums[SAMPLED], strict=True)}
+        mean = {
+            gauge: total / samples if samples else None for gauge, total in zip(GAUGES, sums[GAUGE_SUMS], strict=True)
+        }
         # Two pools need not have been at their highest at one time.
         known = samples and self.pools == 1
-        highest = {f"{gauge}_max": peak if known else None for gauge, peak in zip(PEAKED, peaks, strict=True)}
+        highest = {f"{gauge}_max": peak if known else None for gauge, peak in zip(PEAK_GAUGES, peaks, strict=True)}
         return {"deaths": sums[DEATHS], **{gauge: mean[gauge] for gauge in ("size", "busy", "waiting")}, **highest}
 
 

@@ -29,7 +29,7 @@ class Part(NamedTuple):
     start: int
     """Wall-clock time the slot begins at, whole seconds since the epoch."""
     length: int
-    """Seconds the slot has. How much of it was measured is in the block (`fold.MEASURED`)."""
+    """Seconds the slot has. How much of it was measured is in the block (`columns.MEASURED_NS`)."""
     block: Block
 
 
@@ -77,14 +77,14 @@ class Totals:
     clock."""
     names: Names
     outcomes: NDArray[np.int64]
-    """Calls, shape (rows, `fold.OUTCOMES`)."""
+    """Calls, shape (rows, `columns.OUTCOMES`)."""
     sums: NDArray[np.int64]
-    """Sums of durations in ns, shape (rows, `fold.DISTRIBUTIONS`), of calls that ended well."""
+    """Sums of durations in ns, shape (rows, `columns.DISTRIBUTIONS`), of calls that ended well."""
     counts: NDArray[np.int64]
-    """Shape (rows, `fold.DISTRIBUTIONS`, buckets), of calls that ended well."""
+    """Shape (rows, `columns.DISTRIBUTIONS`, buckets), of calls that ended well."""
     first: int
     pool_sums: NDArray[np.int64]
-    """Shape (pools, `fold.POOL_SUMS`): errors by category, deaths, calls by session kind."""
+    """Shape (pools, `columns.POOL_SUMS`): errors by category, deaths, calls by session kind."""
     busy: NDArray[np.int64] | None = None
     """Time on workers in ns, of all calls however they ended, shape (rows,); None: not known."""
     born: NDArray[np.float64] | None = None

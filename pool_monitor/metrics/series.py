@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.errors import ConfigError
-from pool_monitor.metrics.fold import DISTRIBUTIONS, code_of
+from pool_monitor.metrics.columns import DISTRIBUTIONS
+from pool_monitor.metrics.fold import code_of
 
 Key: TypeAlias = tuple[str, str, str | None]
 """Pool, operation, worker; worker is None for calls that never reached one."""

@@ -33,7 +33,8 @@ from numpy.typing import NDArray
 
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import CHUNK, Block, Cells, merge, merging
-from pool_monitor.metrics.fold import DISTRIBUTIONS, MEASURED, PEAKS, POOL_SUMS, TALLIES, Batch
+from pool_monitor.metrics.columns import DISTRIBUTIONS, MEASURED_NS, PEAKS, POOL_SUMS, TALLIES
+from pool_monitor.metrics.fold import Batch
 from pool_monitor.metrics.histogram import BUCKETS
 from pool_monitor.metrics.page_table import Pages, reserved
 
@@ -377,7 +378,7 @@ class Windows:
         self._closed(second, block)
 
     def _measure(self, until_ns: int) -> None:
-        self.open.sums.pool_sums[:, MEASURED] += until_ns - self._measured_ns
+        self.open.sums.pool_sums[:, MEASURED_NS] += until_ns - self._measured_ns
         self._measured_ns = until_ns
 
     def _keep_within_limit(self, now_ns: int) -> None:

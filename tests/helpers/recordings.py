@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pool_monitor.metrics.block import CHUNK, ROW_CHUNKS, Block, Cells
-from pool_monitor.metrics.fold import DISTRIBUTIONS, MEASURED, OUTCOMES, PEAKS, POOL_SUMS, SUMS, TALLIES
+from pool_monitor.metrics.columns import DISTRIBUTIONS, MEASURED_NS, OUTCOMES, PEAKS, POOL_SUMS, SUMS, TALLIES
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, bucket_of
 from pool_monitor.metrics.recording import Part, Recorded, Totals
 from pool_monitor.metrics.series import Key, Names
@@ -100,7 +100,7 @@ def _block(durations: Mapping[Key, Durations], names: Names, measured: int) -> B
     tallies[:, 0], tallies[:, SUMS] = counts[:, 0].sum(axis=-1), sums
     pools = np.array(sorted({names.pools.index(pool) for pool, _operation, _worker in keys}), np.int64)
     pool_sums = np.zeros((len(pools), POOL_SUMS), np.int64)
-    pool_sums[:, MEASURED] = measured * 10**9
+    pool_sums[:, MEASURED_NS] = measured * 10**9
     chunks = (rows[:, None] * ROW_CHUNKS + np.arange(ROW_CHUNKS)).reshape(-1)
     return Block(
         rows=rows,

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from pool_monitor.clock import ManualClock
-from pool_monitor.metrics import fold
 from pool_monitor.metrics.block import CHUNK, CHUNK_BITS, Block, Cells, merge
-from pool_monitor.metrics.fold import BUSY, DISTRIBUTIONS, PEAKS, POOL_SUMS, SUMS, TALLIES
+from pool_monitor.metrics.columns import BUSY, DISTRIBUTIONS, MEASURED_NS, PEAKS, POOL_SUMS, SUMS, TALLIES
 from pool_monitor.metrics.histogram import BUCKETS, bucket_of
 from pool_monitor.metrics.recording import Names, Recorded
 from pool_monitor.storage import History, HistoryConfig, Reader
@@ -48,7 +47,7 @@ def block(durations: Mapping[int, Sequence[int]], *, pools: Sequence[int] = (0,)
     dense = np.zeros((len(chunks), CHUNK), np.int64)
     dense[at_chunk, places & (CHUNK - 1)] = counts
     sums = np.full((len(pools), POOL_SUMS), mark)
-    sums[:, fold.MEASURED] = 10**9
+    sums[:, MEASURED_NS] = 10**9
     peaks = np.full((len(pools), PEAKS), mark)
     return Block(rows, tallies, maxima, Cells.pack(chunks, dense), np.array(pools, np.int64), sums, peaks)
 
