@@ -158,7 +158,7 @@ def grow_old(collector: Collector, clock: ManualClock, rows: list[Row], per_seco
         calls = min(per_second * seconds, MOST_CALLS)
         some = [_batch(codes, len(numbers), calls, seed) for seed in range(variety)]
         for batch in islice(cycle(some), steps):
-            collector._windows.add(round(collector.wall_s() * 1e9), batch)
+            collector._stores.windows.add(round(collector.wall_s() * 1e9), batch)
             clock.advance(seconds)
             collector.tick()
 
