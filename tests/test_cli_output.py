@@ -16,7 +16,7 @@ import pytest
 from pool_monitor.cli.output import escaped_json, printable, say, screen_taken, show, show_json, write
 from pool_monitor.dashboard.terminal import glyphs_here
 from pool_monitor.errors import ConnectError
-from pool_monitor.metrics.queries import seconds_of
+from pool_monitor.metrics.timespan import seconds_of
 from pool_monitor.service.client import resolve
 from pool_monitor.view import ASCII
 from tests.helpers.programs import DEADLINE_S, ROOT, Done, Terminal, answers, written

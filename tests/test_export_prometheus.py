@@ -41,8 +41,8 @@ from pool_monitor.metrics.columns import (
 from pool_monitor.metrics.failed_calls import FailureKey, Failures
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, SMALLEST_NS, bucket_of
 from pool_monitor.metrics.occurrences import COLUMNS, COUNTED
-from pool_monitor.metrics.recording import Names, Totals
-from pool_monitor.metrics.series import Key
+from pool_monitor.metrics.series import Key, Names
+from pool_monitor.metrics.totals import Totals
 from pool_monitor.snapshot import Snapshot
 from tests.helpers import samples
 from tests.helpers.programs import ROOT

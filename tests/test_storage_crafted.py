@@ -25,7 +25,7 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import block
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import PEAKS, POOL_SUMS
-from pool_monitor.metrics.recording import Names
+from pool_monitor.metrics.series import Names
 from pool_monitor.storage import History, HistoryConfig, HistoryMetrics, Reader, reader, schema, store
 from pool_monitor.storage.store import Slot
 from pool_monitor.view import period_report

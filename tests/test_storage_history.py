@@ -113,9 +113,9 @@ async def test_a_question_is_answered_from_the_file_and_from_what_is_not_in_it_y
     await opened.flush()
     owner.put(opened, 10)
     for step in (1, 4, 16):
-        recorded = await opened.read(T0, T0 + 48, step)
-        assert marks(recorded) == owner.put_marks
-        assert recorded.names == NAMES._replace(rows=NAMES.rows[:1])
+        recording = await opened.read(T0, T0 + 48, step)
+        assert marks(recording) == owner.put_marks
+        assert recording.names == NAMES._replace(rows=NAMES.rows[:1])
     assert calls(await opened.read(T0 + 32, T0 + 36, 1)) == 4
     assert await opened.extent() == (T0, T0 + 40)
 
@@ -339,7 +339,7 @@ async def test_blocks_that_memory_has_no_room_for_are_dropped_oldest_first_and_c
     with Reader(owner.path) as found:
         assert found.extent() is not None
         assert found.extent()[1] == T0 + 2000  # type: ignore[index]
-        assert len(everything(found, 1).parts) <= stats.held
+        assert len(everything(found, 1).blocks) <= stats.held
     await made.close()
 
 
@@ -652,7 +652,7 @@ async def test_retentions_can_be_changed(owner: Owner) -> None:
     await made.close()
     with Reader(owner.path) as found:
         assert [tier.retention for tier in found.tiers()] == [10, 20, 10**8]
-        assert len(everything(found, 1).parts) < 20
+        assert len(everything(found, 1).blocks) < 20
         assert calls(everything(found, 16)) == 110
 
 

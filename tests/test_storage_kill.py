@@ -98,9 +98,9 @@ def intact(path: Path) -> int:
         assert stores.marks(coarsest) == sum(range(found))  # so it is 0, 1, 2 ... and nothing else
         for step in (1, 4):
             # A finer tier has all since some moment; up to the end, and once.
-            recorded = stores.everything(reader, step)
-            calls = stores.calls(recorded)
-            assert stores.marks(recorded) == sum(range(found - calls, found))
+            recording = stores.everything(reader, step)
+            calls = stores.calls(recording)
+            assert stores.marks(recording) == sum(range(found - calls, found))
             assert calls >= min(found, {1: 59, 4: 597}[step])
         assert not reader.damaged
     return found

@@ -16,7 +16,7 @@ from pool_monitor.metrics import Collector
 from pool_monitor.metrics.failed_calls import LIMIT, FailedCalls
 from pool_monitor.metrics.histogram import bucket_of
 from pool_monitor.metrics.occurrences import COLUMNS, COUNTED, by_counted
-from pool_monitor.metrics.recording import Totals
+from pool_monitor.metrics.totals import Totals
 from tests.helpers.support import eventually, ops_pool
 
 MS = 1_000_000

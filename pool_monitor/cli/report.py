@@ -16,7 +16,7 @@ from pool_monitor.dashboard.terminal import glyphs_here
 from pool_monitor.export import hdr
 from pool_monitor.export.tabular import to_csv
 from pool_monitor.metrics import WINDOWS
-from pool_monitor.metrics.queries import seconds_of
+from pool_monitor.metrics.timespan import seconds_of
 from pool_monitor.view import period_report
 
 FORMATS = ["text", "md", "json", "csv", "hlog"]
@@ -99,8 +99,8 @@ def _csv(found: Answer) -> None:
 
 
 def _hlog(found: Answer) -> None:
-    assert found.recorded is not None
-    write(hdr.log(found.recorded))
+    assert found.recording is not None
+    write(hdr.log(found.recording))
 
 
 _FORMATS: dict[str, Callable[[Answer], None]] = {

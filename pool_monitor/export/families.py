@@ -15,8 +15,8 @@ from pool_monitor.metrics.columns import BY_CATEGORY, CATEGORIES, DEATHS, OUTCOM
 from pool_monitor.metrics.failed_calls import Failures
 from pool_monitor.metrics.histogram import FIRST_INDEX, SCALE
 from pool_monitor.metrics.occurrences import by_counted
-from pool_monitor.metrics.recording import Totals
 from pool_monitor.metrics.series import OTHER
+from pool_monitor.metrics.totals import Totals
 from pool_monitor.snapshot import Breaker, CallStats, Distribution, Health, PoolDetail, PoolState, Snapshot
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]

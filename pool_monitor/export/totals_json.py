@@ -32,8 +32,8 @@ from pool_monitor.metrics.columns import (
 from pool_monitor.metrics.failed_calls import Failures
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, SCALE, Ints
 from pool_monitor.metrics.occurrences import COUNTED, by_counted
-from pool_monitor.metrics.recording import Totals
 from pool_monitor.metrics.series import Key, Names
+from pool_monitor.metrics.totals import Totals
 
 
 class Histogram(Struct, frozen=True, kw_only=True):

@@ -23,9 +23,10 @@ from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import DISTRIBUTIONS, GAUGE_SUMS, GAUGES, PEAK_GAUGES, SAMPLES
 from pool_monitor.metrics.intake import BUFFER_BYTES, Intake
 from pool_monitor.metrics.pool_stats import PoolStats
-from pool_monitor.metrics.recording import Part, Recorded, Totals
+from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.series import ROW_BYTES, Names, Registry
 from pool_monitor.metrics.stores import Stores
+from pool_monitor.metrics.totals import Totals, totals_of
 from pool_monitor.metrics.window import SECOND_NS, Window, Windows
 from pool_monitor.snapshot import MonitorView, PoolView
 from pool_monitor.telemetry import describe
@@ -185,24 +186,24 @@ class Collector:
         self._intake.catch_up()
         return self._stores.windows.block(window), self._registry.names()
 
-    def recorded(self, window: Window) -> Recorded:
+    def recording(self, window: Window) -> Recording:
         """Everything *window* covers, up to now, slot by slot."""
         self._intake.catch_up()
         store, drift_s = self._stores.windows[window], self._drift_s()
-        parts = [
-            Part(slot * window.slot + drift_s, window.slot, block)
+        blocks = [
+            TimedBlock(slot * window.slot + drift_s, window.slot, block)
             for slot, blocks in store.slots.items()
             for block in blocks
         ]
         # A wall clock that is ahead by a fraction of a second must not put what happens now into the future.
         started = min(store.open * window.slot + drift_s, int(self.wall_s()))
-        parts.append(Part(started, window.slot, self._stores.windows.open.block()))
-        return Recorded(self._registry.names(), parts)
+        blocks.append(TimedBlock(started, window.slot, self._stores.windows.open.block()))
+        return Recording(self._registry.names(), blocks)
 
     def totals(self) -> Totals:
         """Everything counted since it was attached."""
         self._intake.catch_up()
-        return pool_stats.totals(
+        return totals_of(
             self._stores.windows,
             self._registry,
             self._stores.failed_calls,

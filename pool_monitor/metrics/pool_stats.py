@@ -17,17 +17,12 @@ from pool_monitor.metrics.columns import (
     DISTRIBUTIONS,
     GAUGE_SUMS,
     GAUGES,
-    OUTCOMES,
     SAMPLES,
-    SUMS,
     TALLIES,
 )
-from pool_monitor.metrics.failed_calls import FailedCalls
 from pool_monitor.metrics.histogram import Ints, bars
-from pool_monitor.metrics.occurrences import Occurrences
-from pool_monitor.metrics.recording import Totals
-from pool_monitor.metrics.series import Grouping, Layout, Names, Registry
-from pool_monitor.metrics.window import SECOND_NS, Window, Windows
+from pool_monitor.metrics.series import Grouping, Layout
+from pool_monitor.metrics.window import Window, Windows
 from pool_monitor.snapshot import (
     Bar,
     CallStats,
@@ -223,31 +218,3 @@ def _by_group(tallies: Ints, maxima: Ints, span: slice, grouping: Grouping) -> G
     np.add.at(grouped.tallies, groups[groups >= 0], tallies[groups >= 0])
     np.maximum.at(grouped.maxima, groups[groups >= 0], maxima[groups >= 0])
     return grouped
-
-
-# -- since the beginning ----------------------------------------------------------------------------------------------
-
-
-def totals(
-    windows: Windows, registry: Registry, failed: FailedCalls, occurred: Occurrences,
-    *, since_s: float, at_s: float, drift_s: float,
-) -> Totals:  # fmt: skip
-    """Everything counted from *since_s* to *at_s*. *drift_s* is how far the wall clock is ahead of the collector's."""
-    sums, opened, pages, names = windows.totals, windows.open.sums, windows.pages, registry.names()
-    rows = np.array(registry.rows(), np.intp)
-    span = pages.span(rows)
-    tallies = sums.tallies[rows] + opened.tallies[rows]
-    return Totals(
-        since=since_s,
-        at=at_s,
-        names=Names(tuple(names.rows[row] for row in rows), names.pools),
-        outcomes=tallies[:, : len(OUTCOMES)],
-        sums=tallies[:, SUMS],
-        counts=pages.dense(sums.counts, rows, span) + pages.dense(opened.counts, rows, span),
-        first=span.start * CHUNK,
-        pool_sums=sums.pool_sums + opened.pool_sums,
-        busy=tallies[:, BUSY],
-        born=np.maximum(np.array(registry.born_ns)[rows] / SECOND_NS + drift_s, since_s),
-        failures=failed.totals(since_s, drift_s),
-        occurrences=occurred.counters.copy(),
-    )

@@ -24,7 +24,8 @@ from pool_monitor.config import HistoryConfig
 from pool_monitor.errors import ConfigError
 from pool_monitor.log import logger
 from pool_monitor.metrics.block import ROOM_LIMIT, Block
-from pool_monitor.metrics.recording import Names, Recorded
+from pool_monitor.metrics.recording import Recording
+from pool_monitor.metrics.series import Names
 from pool_monitor.storage.files import expanded
 from pool_monitor.storage.reader import Reader, joined
 from pool_monitor.storage.schema import reason
@@ -152,7 +153,7 @@ class History:
         self._wake.set()
         return await flushed
 
-    async def read(self, start: int, end: int, step: int) -> Recorded:
+    async def read(self, start: int, end: int, step: int) -> Recording:
         """As `Reader.read`, and what is not in the file yet. While degraded, what is in memory if there is no more."""
         async with self._file:
             held = [slot for slot in self._held if start <= slot.start < end]
@@ -292,8 +293,8 @@ class History:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    def _read(self, question: Callable[[Reader], Recorded], held: list[Slot]) -> Recorded:
-        return joined(self._ask(question, Recorded(Names((), ()), [])), held)
+    def _read(self, question: Callable[[Reader], Recording], held: list[Slot]) -> Recording:
+        return joined(self._ask(question, Recording(Names((), ()), [])), held)
 
     def _ask(self, question: Callable[[Reader], T], otherwise: T) -> T:
         """The file's answer, or *otherwise* when the history is degraded and there is no file to read."""

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import ROOM_LIMIT as BLOCK_ROOM
-from pool_monitor.metrics.queries import INSTANT_LIMIT
-from pool_monitor.metrics.recording import Names, Part, Recorded
+from pool_monitor.metrics.recording import Recording, TimedBlock
+from pool_monitor.metrics.series import Names
+from pool_monitor.metrics.timespan import INSTANT_LIMIT
 from pool_monitor.storage import schema
 from pool_monitor.storage.files import check_beside, log_of, resolved
 from pool_monitor.storage.schema import (
@@ -83,7 +84,7 @@ class Reader:
             self._connection = _open(self._path, stack)
             self._stack = stack.pop_all()
 
-    def read(self, start: int, end: int, step: int) -> Recorded:
+    def read(self, start: int, end: int, step: int) -> Recording:
         """What was counted in slots that begin from *start* on, before *end*, to be added up in steps of *step* s.
 
         Slots are at most *step* long: those of the coarsest tier in which start, end and steps fall on borders of
@@ -100,7 +101,7 @@ class Reader:
             raise ConfigError(f"read({start}, {end}, {step}): needs times that a calendar has, in seconds")
         with self._work(), transaction(self._connection, "DEFERRED"):
             selected = self._selected(start, end, step)
-            return self._recorded(selected)
+            return self._recording(selected)
 
     def extent(self, start: int = -TIME_LIMIT, end: int = TIME_LIMIT) -> tuple[int, int] | None:
         """When the first slot that is left begins and the last one ends, of those that begin from *start* on, before
@@ -205,23 +206,23 @@ class Reader:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    def _recorded(self, selection: _Selection) -> Recorded:
-        parts: list[Part] = []
+    def _recording(self, selection: _Selection) -> Recording:
+        blocks: list[TimedBlock] = []
         room = ROOM_LIMIT
         for start, length, body in self._connection.execute(selection.sql, selection.values):
             self._check_time()
             breathe()
             try:
-                parts.append(Part(start, length, unpacked(body)))
-                room -= parts[-1].block.nbytes
+                blocks.append(TimedBlock(start, length, unpacked(body)))
+                room -= blocks[-1].block.nbytes
             except ValueError as error:
                 self.damaged += 1
                 room -= BLOCK_ROOM if isinstance(error, TooLarge) else 0
             if room < 0:
                 raise self._too_much(f"in memory it is more than the {ROOM_LIMIT // 2**20} MiB")
         # Numbers of a file have gaps, and whoever answers has arrays as long as there are numbers.
-        rows = _used(part.block.rows for part in parts)
-        pools = _used(part.block.pools for part in parts)
+        rows = _used(timed.block.rows for timed in blocks)
+        pools = _used(timed.block.pools for timed in blocks)
         self._check_pools(len(pools))
         keys = self._keys([*rows.tolist(), *pools.tolist()])
         names = Names(
@@ -229,9 +230,9 @@ class Reader:
             tuple(keys[number][0] for number in pools.tolist()),
         )
         places = partial(_places, rows), partial(_places, pools)
-        for at, part in enumerate(parts):  # one by one, so that only one is there twice
-            parts[at] = part._replace(block=part.block.renumbered(*places))
-        return Recorded(names, parts)
+        for at, timed in enumerate(blocks):  # one by one, so that only one is there twice
+            blocks[at] = timed._replace(block=timed.block.renumbered(*places))
+        return Recording(names, blocks)
 
     def _keys(self, numbers: Sequence[int]) -> dict[int, tuple[str, str | None, str | None]]:
         if len(numbers) > NAMES_LIMIT:
@@ -293,15 +294,17 @@ def _selection(tiers: Sequence[Kept], start: int, end: int) -> _Selection:
     return _Selection(" UNION ALL ".join([each] * len(tiers)), values)
 
 
-def joined(recorded: Recorded, slots: Iterable[Slot]) -> Recorded:
-    """*recorded*, and with it *slots* that are not in the file."""
-    rows = {key: number for number, key in enumerate(recorded.names.rows)}
-    pools = {key: number for number, key in enumerate(recorded.names.pools)}
-    parts = list(recorded.parts)
+def joined(recording: Recording, slots: Iterable[Slot]) -> Recording:
+    """*recording*, and with it *slots* that are not in the file."""
+    rows = {key: number for number, key in enumerate(recording.names.rows)}
+    pools = {key: number for number, key in enumerate(recording.names.pools)}
+    blocks = list(recording.blocks)
     for start, length, block, names in slots:
         of_rows, of_pools = _numbers(names.rows, block.rows, rows), _numbers(names.pools, block.pools, pools)
-        parts.append(Part(start, length, block.renumbered(partial(np.take, of_rows), partial(np.take, of_pools))))
-    return Recorded(Names(tuple(rows), tuple(pools)), parts)
+        blocks.append(
+            TimedBlock(start, length, block.renumbered(partial(np.take, of_rows), partial(np.take, of_pools)))
+        )
+    return Recording(Names(tuple(rows), tuple(pools)), blocks)
 
 
 def _numbers(keys: Sequence[T], used: NDArray[np.int64], known: dict[T, int]) -> NDArray[np.int64]:

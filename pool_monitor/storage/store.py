@@ -48,7 +48,7 @@ import numpy as np
 from pool_monitor.config import HistoryConfig, Tier
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import HIGHEST_NUMBER, ROOM_LIMIT, Block, merge
-from pool_monitor.metrics.recording import Names
+from pool_monitor.metrics.series import Names
 from pool_monitor.storage.files import expanded, log_of, open_private, resolved
 from pool_monitor.storage.lock import Lock
 from pool_monitor.storage.schema import (

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pool_monitor.metrics.block import CHUNK, ROW_CHUNKS, Block, Cells
 from pool_monitor.metrics.columns import DISTRIBUTIONS, MEASURED_NS, OUTCOMES, PEAKS, POOL_SUMS, SUMS, TALLIES
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, bucket_of
-from pool_monitor.metrics.recording import Part, Recorded, Totals
+from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.series import Key, Names
+from pool_monitor.metrics.totals import Totals
 from tests.helpers import samples
 
 Durations: TypeAlias = tuple[list[int], list[int], list[int]]
@@ -83,13 +84,15 @@ def totals(
     )
 
 
-def recorded(slots: list[tuple[int, Mapping[Key, Durations]]], *, length: int = 10, measured: int = 10) -> Recorded:
+def recording(slots: list[tuple[int, Mapping[Key, Durations]]], *, length: int = 10, measured: int = 10) -> Recording:
     """Slots by their start, of *length* seconds of which *measured* were measured. Every call ended well."""
     names = Names(
         tuple(dict.fromkeys(key for _start, durations in slots for key in durations)),
         tuple(dict.fromkeys(key[0] for _start, durations in slots for key in durations)),
     )
-    return Recorded(names, [Part(start, length, _block(durations, names, measured)) for start, durations in slots])
+    return Recording(
+        names, [TimedBlock(start, length, _block(durations, names, measured)) for start, durations in slots]
+    )
 
 
 def _block(durations: Mapping[Key, Durations], names: Names, measured: int) -> Block:

@@ -18,7 +18,8 @@ from pool_monitor.clock import ManualClock
 from pool_monitor.metrics.block import CHUNK, CHUNK_BITS, Block, Cells, merge
 from pool_monitor.metrics.columns import BUSY, DISTRIBUTIONS, MEASURED_NS, PEAKS, POOL_SUMS, SUMS, TALLIES
 from pool_monitor.metrics.histogram import BUCKETS, bucket_of
-from pool_monitor.metrics.recording import Names, Recorded
+from pool_monitor.metrics.recording import Recording
+from pool_monitor.metrics.series import Names
 from pool_monitor.storage import History, HistoryConfig, Reader
 from pool_monitor.storage.store import Slot, Store
 
@@ -91,21 +92,21 @@ def history_file(path: Path, numbers: Iterable[int], config: HistoryConfig = SMA
     return path
 
 
-def calls(recorded: Recorded) -> int:
-    return sum(int(part.block.tallies[:, 0].sum()) for part in recorded.parts)
+def calls(recording: Recording) -> int:
+    return sum(int(timed.block.tallies[:, 0].sum()) for timed in recording.blocks)
 
 
-def marks(recorded: Recorded) -> int:
+def marks(recording: Recording) -> int:
     """The sum of the marks of all slots, each counted once however often it was merged."""
-    return sum(int(part.block.tallies[:, BUSY].sum()) for part in recorded.parts)
+    return sum(int(timed.block.tallies[:, BUSY].sum()) for timed in recording.blocks)
 
 
-def starts(recorded: Recorded) -> list[int]:
-    """When the parts begin, in seconds after `T0`."""
-    return [part.start - T0 for part in recorded.parts]
+def starts(recording: Recording) -> list[int]:
+    """When the blocks begin, in seconds after `T0`."""
+    return [timed.start - T0 for timed in recording.blocks]
 
 
-def everything(reader: Reader, step: int) -> Recorded:
+def everything(reader: Reader, step: int) -> Recording:
     """All that can be had in steps of *step*."""
     since = max((tier.since for tier in reader.tiers() if tier.step == step), default=0)
     [first, last] = reader.extent() or (since, since + 1)
@@ -113,8 +114,8 @@ def everything(reader: Reader, step: int) -> Recorded:
     return reader.read(first // step * step, -(-last // step) * step, step)
 
 
-def merged(recorded: Recorded) -> Block:
-    return merge([part.block for part in recorded.parts])
+def merged(recording: Recording) -> Block:
+    return merge([timed.block for timed in recording.blocks])
 
 
 def rows_in(path: Path) -> dict[int, int]:
