@@ -26,7 +26,7 @@ NOW_NS = 10**15
 Past = Sequence[tuple[int, int, int]]
 PAST: Past = ((60, 46, 3), (1, 960, 20))
 """How an hour goes by, as length of a step in seconds, steps, different ones among them: first minutes whose calls all
-end in one second, because a slot of a minute does not know better, then single seconds for longer than the slots of
+end in one second, because a step of a minute does not know better, then single seconds for longer than the steps of
 any finer window reach back."""
 MOST_CALLS = 250_000
 """Made up for a minute at most: more of them would hardly use more buckets."""

@@ -219,7 +219,7 @@ def test_a_period_is_the_last_day_there_is_unless_something_else_is_said(
 
 
 @pytest.mark.parametrize(
-    ("length", "slots", "step"),
+    ("length", "kept", "step"),
     [
         (60, [1, 10, 60, 3600], 1),
         (900, [1, 10, 60, 3600], 10),
@@ -234,8 +234,8 @@ def test_a_period_is_the_last_day_there_is_unless_something_else_is_said(
         (600, [], 86_400),
     ],
 )
-def test_a_step_is_as_fine_as_the_file_and_a_chart_allow(length: int, slots: list[int], step: int) -> None:
-    assert step_for(length, slots) == step
+def test_a_step_is_as_fine_as_the_file_and_a_chart_allow(length: int, kept: list[int], step: int) -> None:
+    assert step_for(length, kept) == step
 
 
 # what is wrong

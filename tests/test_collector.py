@@ -176,9 +176,9 @@ def test_statistics_are_those_of_a_list_of_all_calls(history) -> None:
                 seen.append((at_ns, *call))
                 clock.advance(later_s / 100)  # still the same batch: nobody reads
             for window in WINDOWS.values():
-                slot_ns = window.slot * 10**9
-                oldest = clock.monotonic_ns() // slot_ns - window.slots + 1
-                check(collector.pool_stats("p", window), [call[1:] for call in seen if call[0] // slot_ns >= oldest])
+                step_ns = window.step * 10**9
+                oldest = clock.monotonic_ns() // step_ns - window.steps + 1
+                check(collector.pool_stats("p", window), [call[1:] for call in seen if call[0] // step_ns >= oldest])
     finally:
         collector.detach()
 

@@ -117,7 +117,7 @@ traffic = st.lists(
 @given(traffic, st.sampled_from([1, 2, 5, 10, 15, 20, 30, 60, 120]), st.integers(0, 1200), st.data())
 @settings(max_examples=80, deadline=None)
 def test_every_step_of_a_range_has_exactly_its_own_calls(history, step, length, data) -> None:
-    """Counts, means and all percentiles, for every window's grain, across slot edges and roll-ups."""
+    """Counts, means and all percentiles, for every window's grain, across step edges and roll-ups."""
     rig = Rig()
     calls = []
     try:
@@ -133,7 +133,7 @@ def test_every_step_of_a_range_has_exactly_its_own_calls(history, step, length, 
         except ConfigError:
             if start >= rig.now:
                 return
-            kept = max(window.seconds for window in WINDOWS.values() if step % window.slot == 0)
+            kept = max(window.seconds for window in WINDOWS.values() if step % window.step == 0)
             assert start // step * step <= rig.now - kept
             return
         assert (found.start, found.step) == (start // step * step, step)

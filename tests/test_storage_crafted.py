@@ -27,7 +27,7 @@ from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import PEAKS, POOL_SUMS
 from pool_monitor.metrics.series import Names
 from pool_monitor.storage import History, HistoryConfig, HistoryMetrics, Reader, reader, schema, store
-from pool_monitor.storage.store import Slot
+from pool_monitor.storage.store import PendingBlock
 from pool_monitor.view import period_report
 from tests.helpers import stores
 from tests.helpers.stores import SMALL, T0, calls, everything, fat, history_file, marks, writing
@@ -174,7 +174,7 @@ def goes_on(path: Path) -> None:
     """A writer refuses it, or counts what comes, once, and rolls it up."""
     try:
         with writing(path) as made:
-            made.write(stores.slots(range(SECONDS, SECONDS + 12)), T0 + SECONDS + 12)
+            made.write(stores.pending_blocks(range(SECONDS, SECONDS + 12)), T0 + SECONDS + 12)
             for _turn in range(3):
                 made.tidy(T0 + SECONDS + 12)
     except REFUSED:
@@ -285,9 +285,9 @@ def test_what_would_be_too_large_as_one_block_is_rolled_up_as_several(
     names = Names(tuple(("text", f"operation {row}", None) for row in range(every)), ("text",))
     with writing(path, HistoryConfig(tiers=((1, 10**6), (60, 10**6)))) as made:
         for number in range(61):
-            slot = fat(number % 4, rows=every // 4)
-            rows = slot.block.rows + every // 4 * (number % 4)
-            made.write([Slot(T0 + number, 1, slot.block._replace(rows=rows), names)], T0 + 61)
+            pending = fat(number % 4, rows=every // 4)
+            rows = pending.block.rows + every // 4 * (number % 4)
+            made.write([PendingBlock(T0 + number, 1, pending.block._replace(rows=rows), names)], T0 + 61)
         made.tidy(T0 + 61)
         assert made.damaged == 0
     with closing(sqlite3.connect(path)) as connection:
@@ -341,9 +341,9 @@ async def test_a_running_history_answers_in_words_and_rolls_up_what_else_there_i
     asked = HistoryMetrics(made, clock)
 
     async def put(first: int, last: int) -> None:
-        for slot in stores.slots(range(first, last)):
+        for pending in stores.pending_blocks(range(first, last)):
             clock.advance(1)
-            made.put(*slot)
+            made.put(*pending)
         assert await made.flush(), made.degraded
 
     await put(0, 10)

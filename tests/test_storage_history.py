@@ -31,7 +31,7 @@ LAZY = HistoryConfig(tiers=SMALL.tiers, flush_interval=3600.0)
 
 
 class Owner:
-    """Whoever has a history: puts one slot after the other, and notes what it is told."""
+    """Whoever has a history: puts one block after the other, and notes what it is told."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,12 +49,12 @@ class Owner:
             on_recover=lambda: self.told.append("recovered"),
         )
 
-    def put(self, target: History, slots: int = 1) -> None:
-        for number in range(self._next, self._next + slots):
+    def put(self, target: History, blocks: int = 1) -> None:
+        for number in range(self._next, self._next + blocks):
             self.clock.advance(1)
-            target.put(*stores.slots([number])[0])
+            target.put(*stores.pending_blocks([number])[0])
             self.put_marks += number
-        self._next += slots
+        self._next += blocks
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_a_program_that_forgets_to_close_it_ends_all_the_same(
         "import asyncio\nfrom pool_monitor.storage import History\nfrom tests.helpers import stores\n"
         "async def main():\n"
         f"    history = await History.open({str(path)!r}, stores.SMALL)\n"
-        "    history.put(*stores.slots([5])[0])\n    assert await history.flush()\n"
+        "    history.put(*stores.pending_blocks([5])[0])\n    assert await history.flush()\n"
         "    main.history = history\n" + ending
     )
     assert program("-c", text).ended().code == 0
@@ -247,7 +247,7 @@ async def test_what_cannot_be_written_is_held_and_written_when_it_can(
             assert opened.degraded is not None
             assert opened.stats().degraded == opened.degraded
             assert opened.stats().held == 6 * tries
-            assert [slot.start - T0 for slot in opened._held][:5] == list(range(9, 14))  # still in their order
+            assert [pending.start - T0 for pending in opened._held][:5] == list(range(9, 14))  # still in their order
             assert opened.stats().dropped == 0
         mend()
         assert await opened.flush()

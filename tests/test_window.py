@@ -66,10 +66,10 @@ class Ledger:
                 pass
 
     def inside(self, window: Window) -> list[tuple[int, str, int, int, int]]:
-        """By definition: the open slot and those before it, unless slots had to leave early."""
-        slot_ns = window.slot * SECOND_NS
-        first = max(self.now_ns // slot_ns - window.slots + 1, self.windows[window].first)
-        return [call for at_ns, call in self.calls if at_ns // slot_ns >= first]
+        """By definition: the open step and those before it, unless steps had to leave early."""
+        step_ns = window.step * SECOND_NS
+        first = max(self.now_ns // step_ns - window.steps + 1, self.windows[window].first)
+        return [call for at_ns, call in self.calls if at_ns // step_ns >= first]
 
     def check(self) -> None:
         for window in WINDOWS.values():
@@ -113,7 +113,7 @@ def check_quantiles(values: list[int], counts: np.ndarray, first: int) -> None:
 @given(st.integers(0, 10**13), histories)
 @settings(max_examples=100, deadline=None)
 def test_every_window_holds_exactly_what_happened_in_it(start_ns: int, history) -> None:
-    """Counts, sums, maxima and all percentiles, across slot edges, expiry, roll-ups and long gaps."""
+    """Counts, sums, maxima and all percentiles, across step edges, expiry, roll-ups and long gaps."""
     ledger = Ledger(start_ns)
     ledger.tidy = bool(start_ns % 2)
     for after_s, batch in history:
@@ -130,7 +130,7 @@ def test_a_window_that_had_to_forget_early_is_exact_for_the_time_it_still_covers
         ledger.add(after_s, batch)
         assert ledger.windows.nbytes <= ledger.windows.limit_bytes
         if before != {name: ledger.windows[window].since_ns for name, window in WINDOWS.items()}:
-            return  # not even the open slots fitted in: all was let go, which is another matter
+            return  # not even the open steps fitted in: all was let go, which is another matter
         ledger.check()
 
 
@@ -155,7 +155,7 @@ def test_a_window_covers_its_length_at_most_and_one_slot_less_at_least(name: str
     assert covered[0] == 0
     assert covered[50] == pytest.approx(50 * 0.777777777)
     assert max(covered) <= window.seconds
-    assert min(covered[-500:]) >= window.seconds - window.slot
+    assert min(covered[-500:]) >= window.seconds - window.step
 
 
 def test_after_a_long_gap_the_windows_are_empty_and_cover_the_gap() -> None:
@@ -182,8 +182,8 @@ def test_tidying_up_merges_every_closed_slot_in_small_steps() -> None:
         steps = sum(1 for _ in ledger.windows.tidy())
         assert steps <= (5 + 2) + (2 + 2) + (6 + 2)  # a step per block, one before and one after them
     for store in ledger.windows.stores():
-        assert {len(blocks) for slot, blocks in store.slots.items() if slot < store.open} == {1}
-        assert store.window.slots - 1 <= len(store.slots) <= store.window.slots
+        assert {len(blocks) for step, blocks in store.steps.items() if step < store.open} == {1}
+        assert store.window.steps - 1 <= len(store.steps) <= store.window.steps
     ledger.check()
 
 

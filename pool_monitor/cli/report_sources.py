@@ -76,8 +76,8 @@ async def from_service(address: str | None, asked: Asked) -> Answer:
         window = _window(now, asked)
         summary = await service.summary(window)
         length = summary.end - summary.start
-        slots = [window.slot for window in WINDOWS.values() if window.seconds >= length]
-        step = asked.step or step_for(length, slots)
+        kept = [window.step for window in WINDOWS.values() if window.seconds >= length]
+        step = asked.step or step_for(length, kept)
         courses = {name: await _course(service, summary, step, name) for name in summary.pools}
         steps: list[Step] = []
         if asked.by_operation:
@@ -188,9 +188,9 @@ def period(kept: tuple[int, int], asked: Asked) -> tuple[float, float]:
     return (max(start, first) if first < end else start), end
 
 
-def step_for(length: float, slots: Sequence[int]) -> int:
-    """A step that is made of one of *slots* and of which there are not too many in *length*; all in seconds."""
-    fitting = [step for step in (*STEPS, *slots) if any(step % slot == 0 for slot in slots)]
+def step_for(length: float, kept: Sequence[int]) -> int:
+    """A step that is made of one of those *kept* and of which there are not too many in *length*; all in seconds."""
+    fitting = [step for step in (*STEPS, *kept) if any(step % finer == 0 for finer in kept)]
     return min((step for step in fitting if length / step <= MANY), default=max(fitting, default=DAY))
 
 

@@ -2,7 +2,7 @@
 
 Theory of operation
 -------------------
-A closed slot of a window, a row of the history on disk and the answer to a query are the same thing at different
+A closed step of a window, a row of the history on disk and the answer to a query are the same thing at different
 ages: sums, maxima and histograms of the rows that anything happened in. All three parts merge without loss, so a
 percentile is as true after a year of roll-ups as it was in its first second.
 

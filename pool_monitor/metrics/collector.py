@@ -108,12 +108,12 @@ class Collector:
         return self._intake.handlers().keys() <= {handler.id for handler in telemetry.list_handlers()}
 
     def tick(self) -> None:
-        """Fold what is buffered, let old slots go, tidy up. To be called once a second, best when `until_tick` says."""
+        """Fold what is buffered, let old steps leave, tidy up. Called once a second, best when `until_tick` says."""
         for _ in self.ticking():
             pass
 
     def ticking(self) -> Iterator[None]:
-        """`tick` in steps: the first brings everything up to now; the others, all of them short, can wait."""
+        """`tick` in pieces: the first brings everything up to now; the others, all of them short, can wait."""
         self._intake.catch_up()
         yield
         yield from self._stores.windows.tidy()
@@ -187,17 +187,17 @@ class Collector:
         return self._stores.windows.block(window), self._registry.names()
 
     def recording(self, window: Window) -> Recording:
-        """Everything *window* covers, up to now, slot by slot."""
+        """Everything *window* covers, up to now, step by step."""
         self._intake.catch_up()
         store, drift_s = self._stores.windows[window], self._drift_s()
         blocks = [
-            TimedBlock(slot * window.slot + drift_s, window.slot, block)
-            for slot, blocks in store.slots.items()
-            for block in blocks
+            TimedBlock(step * window.step + drift_s, window.step, block)
+            for step, held in store.steps.items()
+            for block in held
         ]
         # A wall clock that is ahead by a fraction of a second must not put what happens now into the future.
-        started = min(store.open * window.slot + drift_s, int(self.wall_s()))
-        blocks.append(TimedBlock(started, window.slot, self._stores.windows.open.block()))
+        started = min(store.open * window.step + drift_s, int(self.wall_s()))
+        blocks.append(TimedBlock(started, window.step, self._stores.windows.open.block()))
         return Recording(self._registry.names(), blocks)
 
     def totals(self) -> Totals:
@@ -217,7 +217,7 @@ class Collector:
         """Since when *window* has everything, in seconds since the epoch; and whether nothing was counted before."""
         self._intake.catch_up()
         store = self._stores.windows[window]
-        first_ns = max(store.since_ns, store.first * store.slot_ns)
+        first_ns = max(store.since_ns, store.first * store.step_ns)
         return first_ns / SECOND_NS + self._drift_s(), first_ns == self._since_ns
 
     @property

@@ -48,8 +48,8 @@ class Metrics:
         now_s = self._collector.wall_s()
         if step is None:
             first = instant(start, "start")
-            reaching = (window.slot for window in WINDOWS.values() if first > now_s - window.seconds)
-            step = next(reaching, LONGEST.slot)
+            reaching = (window.step for window in WINDOWS.values() if first > now_s - window.seconds)
+            step = next(reaching, LONGEST.step)
         asked = time_span(start, now_s if end is None else end, step)
         recording = self._collector.recording(self._finest(asked, now_s))
         selection = Selection(pool, operation, worker)
@@ -102,14 +102,14 @@ class Metrics:
         return self._collector.totals()
 
     def _finest(self, asked: TimeSpan, now_s: float) -> Window:
-        """The window whose slots make up the steps and that reaches back to the first of them, or nearly."""
+        """The window whose steps make up those of *asked*, and which reaches back to the first of them, or nearly."""
         fitting = [
             window
             for window in WINDOWS.values()
-            if asked.step % window.slot == 0 and asked.start + asked.step > now_s - window.seconds
+            if asked.step % window.step == 0 and asked.start + asked.step > now_s - window.seconds
         ]
         if not fitting:
-            kept = ", ".join(f"{window.slot} s for {window.name}" for window in WINDOWS.values())
+            kept = ", ".join(f"{window.step} s for {window.name}" for window in WINDOWS.values())
             raise ConfigError(
                 f"range(start={asked.start}, step={asked.step}): memory keeps steps of {kept} (and multiples of them); "
                 "ask for a larger step or a later start, or let [history] keep more and ask monitor.history"

@@ -2,23 +2,23 @@
 
 Theory of operation
 -------------------
-Time is cut into slots on a fixed grid: 1 s for ``1m``, 5 s for ``5m``, 10 s for ``15m``, 60 s for ``1h``. A window is
-the open slot and as many before it as make up its name, so it never reaches back further than that and falls short
-of it by at most one slot. It keeps *running* sums, which a reader takes as they are, and per slot, as blocks
-(`pool_monitor.metrics.block`), what has to be subtracted again when the slot leaves.
+Time is cut into steps on a fixed grid: 1 s for ``1m``, 5 s for ``5m``, 10 s for ``15m``, 60 s for ``1h``. A window is
+the open step and as many before it as make up its name, so it never reaches back further than that and falls short
+of it by at most one step. It keeps *running* sums, which a reader takes as they are, and per step, as blocks
+(`pool_monitor.metrics.block`), what has to be subtracted again when the step leaves.
 
 Everything is counted into the open second, densely and once. When that second closes it becomes a block, is added to
-the running sums of all windows and to the totals, and is laid into the open slot of each. So the price of an event
+the running sums of all windows and to the totals, and is laid into the open step of each. So the price of an event
 does not depend on the number of windows, and the price of a second depends on the buckets used in it.
 
-The seconds of a closed slot are merged into one block some time later (`Windows.tidy`): nothing depends on it but
-memory, so it is done in steps between which the event loop can go on.
+The seconds of a closed step are merged into one block some time later (`Windows.tidy`): nothing depends on it but
+memory, so it is done piece by piece, and between two pieces the event loop can go on.
 
-Memory is bounded by `Windows.limit_bytes`. When the slots need more (many series, all busy), the oldest slots of the
+Memory is bounded by `Windows.limit_bytes`. When the steps need more (many series, all busy), the oldest steps of the
 window that holds the most leave early; what is left stays exact, and `Windows.covered_ns` tells how far it reaches.
 
 Why not a dense ring of histograms? 450 KB per series and window against some 10. Why not a list of raw durations? It
-grows with the rate, and answering costs a sort. Why not merge the slots when asked? 60 merges per window and answer,
+grows with the rate, and answering costs a sort. Why not merge the steps when asked? 60 merges per window and answer,
 where a dashboard asks every second; and an answer would take the longer the busier the pool.
 """
 
@@ -48,18 +48,18 @@ _BLOCK_BYTES = 2048
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A length of time numbers are asked for: so many slots of so many seconds. `trend_step` is the grain of its
-    chart, in s.
+    """The length of time that numbers are about: *steps* steps of *step* seconds each. A point of its chart is
+    *trend_step* seconds long.
     """
 
     name: str
-    slot: int
-    slots: int
+    step: int
+    steps: int
     trend_step: int
 
     @property
     def seconds(self) -> float:
-        return float(self.slot * self.slots)
+        return float(self.step * self.steps)
 
 
 WINDOWS: dict[str, Window] = {
@@ -179,54 +179,54 @@ class OpenSecond:
 
 
 class WindowStore:
-    """One window: running sums, and what each slot will take out of them again.
+    """One window: running sums, and the blocks of each step, which are subtracted again when the step leaves.
 
-    A slot is numbered by its start: ``start_ns // slot_ns``. ``first`` and ``open`` are the oldest slot still in
+    A step is numbered by its start: ``start_ns // step_ns``. ``first`` and ``open`` are the oldest step still in
     the sums and the one being filled.
     """
 
     def __init__(self, window: Window, pages: Pages, size: Size, now_ns: int) -> None:
         self.window = window
-        self.slot_ns = window.slot * SECOND_NS
+        self.step_ns = window.step * SECOND_NS
         self.since_ns = now_ns
-        self.first = self.open = now_ns // self.slot_ns
+        self.first = self.open = now_ns // self.step_ns
         self.running = Sums(pages, size)
-        self.slots: dict[int, list[Block]] = {}
-        """Blocks by slot, in order of time."""
+        self.steps: dict[int, list[Block]] = {}
+        """Blocks by step, in order of time."""
         self.block_bytes = 0
         self._pages, self._size = pages, size
         self._highest: Highest | None = None
 
     def count(self, block: Block, places: NDArray[np.intp]) -> None:
-        """Count *block*, whose cells count at *places*, in the open slot."""
+        """Count *block*, whose cells count at *places*, in the open step."""
         self.running.add(block, places)
-        self.slots.setdefault(self.open, []).append(block)
+        self.steps.setdefault(self.open, []).append(block)
         self.block_bytes += _held(block)
         self._highest = None
 
-    def go_on(self, slot: int) -> None:
-        """Make *slot* the open one, and let those that are too old for it leave."""
-        self._forget_before(slot - self.window.slots + 1)
-        self.open = slot
+    def go_on(self, step: int) -> None:
+        """Make *step* the open one, and let those that are too old for it leave."""
+        self._forget_before(step - self.window.steps + 1)
+        self.open = step
 
     def to_merge(self) -> list[Block]:
-        """The blocks of the first closed slot that has several; none if no slot has."""
-        return next((blocks for slot, blocks in self.slots.items() if len(blocks) > 1 and slot < self.open), [])
+        """The blocks of the first closed step that has several; none if no step has."""
+        return next((blocks for step, blocks in self.steps.items() if len(blocks) > 1 and step < self.open), [])
 
     def replace(self, some: list[Block], merged: Block) -> None:
-        """Put *merged* in the place of *some*, if they are all in one slot."""
+        """Put *merged* in the place of *some*, if they are all in one step."""
         gone = {id(block) for block in some}
-        for slot, blocks in self.slots.items():
+        for step, blocks in self.steps.items():
             kept = [block for block in blocks if id(block) not in gone]
             if len(kept) < len(blocks):
                 if len(kept) + len(some) == len(blocks):
-                    self.slots[slot] = [*kept, merged] if slot == self.open else [merged, *kept]
+                    self.steps[step] = [*kept, merged] if step == self.open else [merged, *kept]
                     self.block_bytes += _held(merged) - sum(map(_held, some))
                 return
 
     def forget_oldest(self) -> bool:
-        """Let the oldest closed slot that holds anything go before its time. Returns whether there was one."""
-        oldest = next(iter(self.slots), self.open)
+        """Let the oldest closed step that holds anything go before its time. Returns whether there was one."""
+        oldest = next(iter(self.steps), self.open)
         if oldest == self.open:
             return False
         self._forget_before(oldest + 1)
@@ -234,10 +234,10 @@ class WindowStore:
 
     def covered_ns(self, now_ns: int) -> int:
         """How far back from *now_ns* the sums reach."""
-        return now_ns - max(self.since_ns, self.first * self.slot_ns)
+        return now_ns - max(self.since_ns, self.first * self.step_ns)
 
     def highest(self) -> Highest:
-        """Of all slots, without the open second."""
+        """Of all steps, without the open second."""
         if self._highest is None:
             self._highest = Highest.none(self._size)
             for block in self.blocks():
@@ -245,24 +245,24 @@ class WindowStore:
         return self._highest
 
     def blocks(self) -> Iterator[Block]:
-        for blocks in self.slots.values():
+        for blocks in self.steps.values():
             yield from blocks
 
-    def _forget_before(self, slot: int) -> None:
-        """Take every slot before *slot* out of the sums."""
-        while (oldest := next(iter(self.slots), slot)) < slot:
-            for block in self.slots.pop(oldest):
+    def _forget_before(self, step: int) -> None:
+        """Take every step before *step* out of the sums."""
+        while (oldest := next(iter(self.steps), step)) < step:
+            for block in self.steps.pop(oldest):
                 self.running.subtract(block, self._pages.places_of(block.cells))
                 self.block_bytes -= _held(block)
             self._highest = None
-        self.first = max(self.first, slot)
+        self.first = max(self.first, step)
 
 
 class Windows:
     """All windows together, over at most *rows* rows of *pools* pools, in at most *limit_bytes*.
 
     The limit has to be above `most_fixed_bytes`. Time never goes back: each call's *now_ns* is at least the one
-    before. *closed* is told every second that has closed: its number and its block.
+    before. *closed* is called with the number and the block of every second that closes.
     """
 
     def __init__(
@@ -289,7 +289,7 @@ class Windows:
 
     @staticmethod
     def most_fixed_bytes(rows: int, pools: int) -> int:
-        """Bytes held when every row uses all of its buckets, but for the slots."""
+        """Bytes held when every row uses all of its buckets, without the blocks of the steps."""
         return _fixed_bytes(Size(rows, pools)) + (1 + rows * KEYS_PER_ROW // CHUNK) * _PAGE_BYTES
 
     def stores(self) -> Iterable[WindowStore]:
@@ -318,7 +318,7 @@ class Windows:
         self.open.sums.pool_sums[pool, column] += times
 
     def advance(self, now_ns: int) -> None:
-        """Close what is over, let slots that have become too old leave, and note that time has been measured."""
+        """Close what is over, let steps that have become too old leave, and note that time has been measured."""
         second = now_ns // SECOND_NS
         if second > self.second:
             silent = second - self.second > SILENCE
@@ -329,7 +329,7 @@ class Windows:
             if silent:
                 self._measured_ns = second * SECOND_NS
             for store in self._stores.values():
-                store.go_on(now_ns // store.slot_ns)
+                store.go_on(now_ns // store.step_ns)
             self._keep_within_limit(now_ns)
         self._measure(now_ns)
 
@@ -340,9 +340,9 @@ class Windows:
         self._keep_within_limit(now_ns)
 
     def tidy(self) -> Iterator[None]:
-        """Merge the blocks of closed slots, in steps; anything may happen between two of them.
+        """Merge the blocks of closed steps, piece by piece; anything may happen between two pieces.
 
-        Finer slots come first. Coarser ones hold the same blocks, and get the merged one too.
+        Finer steps come first. Coarser ones hold the same blocks, and get the merged one too.
         """
         while some := next(filter(None, (store.to_merge() for store in self._stores.values())), None):
             some = list(some)
@@ -372,7 +372,7 @@ class Windows:
         block = self.open.close()
         places = self.pages.places_of(block.cells)
         for store in self._stores.values():
-            store.go_on(second * SECOND_NS // store.slot_ns)
+            store.go_on(second * SECOND_NS // store.step_ns)
             store.count(block, places)
         self.totals.add(block, places)
         self._closed(second, block)
@@ -384,7 +384,7 @@ class Windows:
     def _keep_within_limit(self, now_ns: int) -> None:
         while self.nbytes > self.limit_bytes:
             if not max(self._stores.values(), key=lambda store: store.block_bytes).forget_oldest():
-                self._clear(now_ns)  # the open slots alone are too much
+                self._clear(now_ns)  # the open steps alone are too much
                 return
 
     def _clear(self, now_ns: int) -> None:

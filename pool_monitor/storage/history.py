@@ -27,9 +27,9 @@ from pool_monitor.metrics.block import ROOM_LIMIT, Block
 from pool_monitor.metrics.recording import Recording
 from pool_monitor.metrics.series import Names
 from pool_monitor.storage.files import expanded
-from pool_monitor.storage.reader import Reader, joined
+from pool_monitor.storage.reader import Reader, with_pending
 from pool_monitor.storage.schema import reason
-from pool_monitor.storage.store import Slot, Store, Usage
+from pool_monitor.storage.store import PendingBlock, Store, Usage
 
 RETRY_MAX_S = 60.0
 """Longest pause before a file that could not be written is tried again."""
@@ -84,7 +84,7 @@ class History:
     ) -> None:
         self.path, self.config = expanded(path), config
         self._clock, self._on_degrade, self._on_recover = clock, on_degrade, on_recover
-        self._held: deque[Slot] = deque()
+        self._held: deque[PendingBlock] = deque()
         self._held_bytes = 0  # with those that are being written
         self._dropped = self._damaged = 0
         self._usage: Usage | None = None
@@ -139,9 +139,9 @@ class History:
         if self._closing or block.room > ROOM_LIMIT:
             self._dropped += 1
         elif len(block.rows) or len(block.pools):
-            slot = Slot(start, length, block, names)
-            self._held.append(slot)
-            self._held_bytes += slot.nbytes
+            pending = PendingBlock(start, length, block, names)
+            self._held.append(pending)
+            self._held_bytes += pending.nbytes
             self._trim()
 
     async def flush(self) -> bool:
@@ -156,13 +156,13 @@ class History:
     async def read(self, start: int, end: int, step: int) -> Recording:
         """As `Reader.read`, and what is not in the file yet. While degraded, what is in memory if there is no more."""
         async with self._file:
-            held = [slot for slot in self._held if start <= slot.start < end]
+            held = [pending for pending in self._held if start <= pending.start < end]
             return await asyncio.to_thread(self._read, partial(Reader.read, start=start, end=end, step=step), held)
 
     async def extent(self) -> tuple[int, int] | None:
         """As `Reader.extent`, and what is not in the file yet."""
         async with self._file:
-            held = [(slot.start, slot.start + slot.length) for slot in self._held]
+            held = [(pending.start, pending.start + pending.length) for pending in self._held]
             in_file = await asyncio.to_thread(self._ask, Reader.extent, None)
         ends = [*held, in_file] if in_file else held
         return (min(first for first, _last in ends), max(last for _first, last in ends)) if ends else None
@@ -230,7 +230,7 @@ class History:
 
     async def _write(self) -> bool:
         """Write what is held and put the file in order. Returns whether all of that was done."""
-        batch: list[Slot] = []
+        batch: list[PendingBlock] = []
         try:
             if self._connection is None:
                 self._connection = await _connected(self.path, self.config)
@@ -240,7 +240,7 @@ class History:
                 began = self._clock.monotonic_ns()
                 await run(partial(store.write, batch, self._now()))
                 self._flush_s = (self._clock.monotonic_ns() - began) / 1e9
-                self._held_bytes -= sum(slot.nbytes for slot in batch)
+                self._held_bytes -= sum(pending.nbytes for pending in batch)
                 batch = []
             await run(partial(store.tidy, self._now()))
             self._usage = await run(store.usage)
@@ -252,7 +252,7 @@ class History:
         except Exception as error:  # noqa: BLE001 - a defect of ours, which the same blocks would meet again
             logger("storage").exception("blocks could not be written", blocks=len(batch))
             self._dropped += len(batch)
-            self._held_bytes -= sum(slot.nbytes for slot in batch)
+            self._held_bytes -= sum(pending.nbytes for pending in batch)
             await self._degrade(error)
             return False
         self._failures = 0
@@ -293,8 +293,8 @@ class History:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    def _read(self, question: Callable[[Reader], Recording], held: list[Slot]) -> Recording:
-        return joined(self._ask(question, Recording(Names((), ()), [])), held)
+    def _read(self, question: Callable[[Reader], Recording], held: list[PendingBlock]) -> Recording:
+        return with_pending(self._ask(question, Recording(Names((), ()), [])), held)
 
     def _ask(self, question: Callable[[Reader], T], otherwise: T) -> T:
         """The file's answer, or *otherwise* when the history is degraded and there is no file to read."""

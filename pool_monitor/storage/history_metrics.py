@@ -19,7 +19,7 @@ from pool_monitor.snapshot import ErrorRate, Range, Summary
 from pool_monitor.storage.history import History, HistoryStats
 
 _EDGE = 100
-"""A summary is cut at slots of at most this part of its length."""
+"""A summary is cut at steps of at most this part of its length."""
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class HistoryMetrics:
     ) -> Range:
         """How calls went from *start* to *end* (now, if None), one `Point` per *step*, as `Metrics.range`.
 
-        Raises ConfigError when slots as fine as *step* are not kept from *start* on, naming those that are.
+        Raises ConfigError when steps as fine as *step* are not kept from *start* on, naming those that are.
         """
         asked = time_span(start, self._now() if end is None else end, step)
         selection = Selection(pool, operation, worker)
@@ -60,7 +60,7 @@ class HistoryMetrics:
         return await asyncio.to_thread(answered, recording)
 
     async def summary(self, start: float | datetime = 0.0, end: float | datetime | None = None) -> Summary:
-        """How every pool did from *start* (0: the beginning) to *end* (now, if None), cut at whole slots, as
+        """How every pool did from *start* (0: the beginning) to *end* (now, if None), cut at whole steps, as
         `Metrics.summary`.
         """
         return await self._ask_whole(
@@ -97,7 +97,7 @@ class HistoryMetrics:
         end: float | datetime | None,
         answered: Callable[[TimeSpan, Recording], T],
     ) -> T:
-        """From *start* to *end*, cut at whole slots: as large ones as cut off little, or the finest still kept."""
+        """From *start* to *end*, cut at whole steps: as large ones as cut off little, or the finest still kept."""
         extent = await self._history.extent()
         exact = time_span(start, self._now() if end is None else end, 1, limit=None)
         first = max(exact.start, extent[0]) if extent else exact.start
@@ -107,7 +107,7 @@ class HistoryMetrics:
             asked = time_span(min(first, exact.end - 1), exact.end, step, limit=None)
             try:
                 recording = await self._history.read(asked.start, asked.end, asked.step)
-            except ConfigError:  # of that time only larger slots are kept
+            except ConfigError:  # of that time only larger steps are kept
                 if step == steps[-1]:
                     raise
                 continue

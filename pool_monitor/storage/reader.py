@@ -35,7 +35,7 @@ from pool_monitor.storage.schema import (
     tiers_of,
     transaction,
 )
-from pool_monitor.storage.store import Slot, TooLarge, breathe, unpacked
+from pool_monitor.storage.store import PendingBlock, TooLarge, breathe, unpacked
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -85,10 +85,10 @@ class Reader:
             self._stack = stack.pop_all()
 
     def read(self, start: int, end: int, step: int) -> Recording:
-        """What was counted in slots that begin from *start* on, before *end*, to be added up in steps of *step* s.
+        """The blocks that begin from *start* on, before *end*, to be added up in steps of *step* s.
 
-        Slots are at most *step* long: those of the coarsest tier in which start, end and steps fall on borders of
-        slots, else of the finest that reaches back to *start*, and that is not too much to read. What of the finer
+        They are at most *step* long. They come from the coarsest tier on whose steps start, end and *step* fall, else
+        from the finest tier that reaches back to *start*, and in which it is not too much to read. What of the finer
         tiers is not rolled up yet is among them, so nothing up to the last flush is left out, or there twice.
 
         Raises ConfigError when nothing so fine reaches back to *start*, and for more than `BLOCKS_LIMIT` blocks,
@@ -104,10 +104,10 @@ class Reader:
             return self._recording(selected)
 
     def extent(self, start: int = -TIME_LIMIT, end: int = TIME_LIMIT) -> tuple[int, int] | None:
-        """When the first slot that is left begins and the last one ends, of those that begin from *start* on, before
+        """When the first block that is left begins and the last one ends, of those that begin from *start* on, before
         *end*; None when there is none.
 
-        A clock that was ahead for a while has made slots that lie in the future: ``extent(end=now)`` is without them.
+        A clock that was ahead for a while has made blocks that lie in the future: ``extent(end=now)`` is without them.
         """
         with self._work(), transaction(self._connection, "DEFERRED"):
             ends = [
@@ -119,7 +119,7 @@ class Reader:
         return (min(row[0] for row in found), max(row[1] for row in found)) if found else None
 
     def ahead(self, now: int) -> int:
-        """How many slots begin at *now* or later, each of the coarsest tier that it is in."""
+        """How many blocks begin at *now* or later, each of the coarsest tier that it is in."""
         with self._work(), transaction(self._connection, "DEFERRED"):
             return self._size(_selection(self._tiers(), now, TIME_LIMIT)).blocks
 
@@ -294,12 +294,12 @@ def _selection(tiers: Sequence[Kept], start: int, end: int) -> _Selection:
     return _Selection(" UNION ALL ".join([each] * len(tiers)), values)
 
 
-def joined(recording: Recording, slots: Iterable[Slot]) -> Recording:
-    """*recording*, and with it *slots* that are not in the file."""
+def with_pending(recording: Recording, pending: Iterable[PendingBlock]) -> Recording:
+    """*recording*, and with it the *pending* blocks, which are not in the file."""
     rows = {key: number for number, key in enumerate(recording.names.rows)}
     pools = {key: number for number, key in enumerate(recording.names.pools)}
     blocks = list(recording.blocks)
-    for start, length, block, names in slots:
+    for start, length, block, names in pending:
         of_rows, of_pools = _numbers(names.rows, block.rows, rows), _numbers(names.pools, block.pools, pools)
         blocks.append(
             TimedBlock(start, length, block.renumbered(partial(np.take, of_rows), partial(np.take, of_pools)))

@@ -35,7 +35,7 @@ LOG_PAGES = 1000
 WORK_MAX_S = 30.0
 """How long one piece of work on a file may take, such as one question."""
 TIME_LIMIT = 5 * 10**10
-"""Seconds from the epoch, back and ahead, between which slots begin: what a datetime can say, and some more."""
+"""Seconds from the epoch, back and ahead, between which blocks begin: what a datetime can say, and some more."""
 BODY_LIMIT = 64 * 2**20
 """Most bytes of a block in the file."""
 _MAGIC = b"SQLite format 3\0"

@@ -2,27 +2,27 @@
 
 Theory of operation
 -------------------
-A row of ``blocks`` is one slot of one tier with all series in it, because a transaction of one row costs a tenth of a
+A row of ``blocks`` is one step of one tier with all series in it, because a transaction of one row costs a tenth of a
 millisecond, and one of two thousand rows ten. What is put goes to the finest tier. From there *rolling up* makes each
 coarser tier out of the next finer one, and nothing else does: the finer blocks that came after the last one rolled up
-form runs that begin in the same coarse slot; each run but the newest is merged into one block, and the mark moves on,
+form runs that begin in the same coarse step; each run but the newest is merged into one block, and the mark moves on,
 in one transaction. So what a tier has is a function of the file alone. Wherever a process was killed, the next one
 goes on from the mark: nothing is counted twice, nothing is left out.
 
 Everything that was ever counted, and has not expired, is therefore exactly once in *a tier and what of the finer
 ones is not rolled up into it yet*. That is how it is read (`pool_monitor.storage.reader`).
 
-Blocks go by the wall clock, and are in the order they came. A clock that steps back makes slots that were there
-before: they are rows of their own, and add up when they are read.
+Blocks go by the wall clock, and are in the order they came. A clock that is set back makes a second block of a step:
+it is a row of its own, and the two add up when they are read.
 
 What a tier keeps is decided by no reading of that clock alone, because one that is wrong for a moment would delete
 everything. A block is deleted, the one that came first before the others, when both is so: it ended longer ago than
-the retention of its tier, and its tier has more slots than that retention has room for. So
+the retention of its tier, and its tier has more steps than that retention has room for. So
 
-- a clock that is ahead, by whatever, for however long, deletes one old slot for each new one, as at any other time;
-- after a pause of days what was recorded before it is left, and makes room as new slots come;
+- a clock that is ahead, by whatever, for however long, deletes one old block for each new one, as at any other time;
+- after a pause of days what was recorded before it is left, and makes room as new blocks come;
 - a clock that is behind deletes nothing; what is in its future stays, and does not count, until the clock is there;
-- slots that a wrong clock put into the future stay until the size limit deletes them, in the order they came.
+- blocks that a wrong clock put into the future stay until the size limit deletes them, in the order they came.
 
 The size limit goes by the order in which blocks came, and by no clock.
 
@@ -81,7 +81,7 @@ Key: TypeAlias = tuple[str, str | None, str | None]
 """Pool, operation, worker; a pool itself has no operation."""
 
 
-class Slot(NamedTuple):
+class PendingBlock(NamedTuple):
     """A block to be written."""
 
     start: int
@@ -141,14 +141,14 @@ class Store:
     def close(self) -> None:
         self._open.close()
 
-    def write(self, slots: Sequence[Slot], now: int) -> None:
-        """Add *slots* to the finest tier, in their order."""
+    def write(self, blocks: Sequence[PendingBlock], now: int) -> None:
+        """Add *blocks* to the finest tier, in their order."""
         self._check_files()
         self._check_log()
         finest = self._tiers[0].step
         with in_time(self.connection), transaction(self.connection):
-            for slot in slots:
-                self._insert(finest, slot.start, slot.length, self._numbered(slot), now)
+            for pending in blocks:
+                self._insert(finest, pending.start, pending.length, self._numbered(pending), now)
                 breathe()
         self._note_sizes()
 
@@ -248,13 +248,13 @@ class Store:
         return DELETED_AT_ONCE in counts
 
     def _surplus(self, tier: Tier, now: int) -> int:
-        """How many slots *tier* has, in the past, that its retention has no room for."""
+        """How many steps *tier* has, in the past, that its retention has no room for."""
         kept = tier.retention // tier.step
         if self._blocks[tier.step] <= kept:
             return 0
         counted = "SELECT count(DISTINCT start) FROM blocks WHERE step = ? AND start < ?"
-        [[slots]] = self._all(counted, (tier.step, now))
-        return max(int(slots) - kept, 0)
+        [[steps]] = self._all(counted, (tier.step, now))
+        return max(int(steps) - kept, 0)
 
     def _make_room(self, size: int, now: int) -> None:
         """Delete the oldest blocks of the tier that takes up most until *size* more bytes fit in."""
@@ -342,16 +342,16 @@ class Store:
 
     # -- names ----------------------------------------------------------------------------------------------------
 
-    def _numbered(self, slot: Slot) -> Block:
-        """The block of *slot* with the numbers that its names have in the file."""
-        block, names = slot.block, slot.names
-        if self._known_hour != slot.start // HOUR or len(self._known) > NAMES_KNOWN:
+    def _numbered(self, pending: PendingBlock) -> Block:
+        """The block of *pending* with the numbers that its names have in the file."""
+        block, names = pending.block, pending.names
+        if self._known_hour != pending.start // HOUR or len(self._known) > NAMES_KNOWN:
             self._known.clear()  # so that all are seen to be in use, once an hour
-            self._known_hour = slot.start // HOUR
+            self._known_hour = pending.start // HOUR
         rows, pools = np.zeros(len(names.rows), np.int64), np.zeros(len(names.pools), np.int64)
-        rows[block.rows] = self._numbers([names.rows[row] for row in block.rows.tolist()], slot.start)
+        rows[block.rows] = self._numbers([names.rows[row] for row in block.rows.tolist()], pending.start)
         pool_keys = [(names.pools[pool], None, None) for pool in block.pools.tolist()]
-        pools[block.pools] = self._numbers(pool_keys, slot.start)
+        pools[block.pools] = self._numbers(pool_keys, pending.start)
         return block.renumbered(partial(np.take, rows), partial(np.take, pools))
 
     def _numbers(self, keys: Sequence[Key], start: int) -> list[int]:
