@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pool_monitor.clock import ManualClock
 from pool_monitor.metrics import Collector
 from pool_monitor.metrics.columns import DISTRIBUTIONS
-from pool_monitor.metrics.fold import Batch, code_of, fold
+from pool_monitor.metrics.fold import CallBatch, code_of, fold
 from pool_monitor.pool import call_events
 from pool_monitor.pool.call import Call, Options, next_id
 from pool_monitor.pool.transport.base import CallTimes
@@ -163,7 +163,7 @@ def grow_old(collector: Collector, clock: ManualClock, rows: list[Row], per_seco
             collector.tick()
 
 
-def _batch(codes: list[int], rows: int, calls: int, seed: int) -> Batch:
+def _batch(codes: list[int], rows: int, calls: int, seed: int) -> CallBatch:
     queue, execution = _durations_ns(calls, seed).T
     code = np.random.default_rng(seed).choice(codes, calls)
     records = np.stack((code, queue + execution, queue, execution), axis=1)

@@ -25,7 +25,7 @@ from pool_monitor.config import MonitorConfig, TelemetryConfig, load
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.events import MONITOR_DEGRADE
 from pool_monitor.log import logger
-from pool_monitor.metrics import Collector, Metrics, detail, parse_window
+from pool_monitor.metrics import Collector, LiveMetrics, detail, parse_window
 from pool_monitor.snapshot import HistoryView, MonitorView, OtlpView, PoolView, ServiceView, Snapshot, WorkerView
 from pool_monitor.snapshot.checks import checked, plain_text
 from pool_monitor.telemetry import FAILURES, describe, pass_on
@@ -107,7 +107,7 @@ class Monitor:
         self._pools = {pool.name: pool for pool in watched}
         self._clock = clock or WakefulClock()
         self._collector = Collector(names, self._clock, series_limit=config.metrics.series_limit)
-        self.metrics = Metrics(self._collector, self.snapshot)
+        self.metrics = LiveMetrics(self._collector, self.snapshot)
         """Questions about the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
         self._seq = 0
         self._entered_ns = self._clock.monotonic_ns()

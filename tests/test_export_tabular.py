@@ -18,9 +18,9 @@ from pool_monitor.events import SESSION_KINDS
 from pool_monitor.export import tabular, totals_json
 from pool_monitor.export.tabular import Row, rows, to_csv, to_json
 from pool_monitor.metrics.columns import CATEGORIES, DISTRIBUTIONS, OUTCOMES
-from pool_monitor.metrics.failed_calls import Failures
+from pool_monitor.metrics.event_counters import COLUMNS
+from pool_monitor.metrics.failure_histograms import FailureDurations
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, RELATIVE_ERROR, SMALLEST_NS, bucket_of
-from pool_monitor.metrics.occurrences import COLUMNS
 from pool_monitor.metrics.totals import Totals
 from pool_monitor.snapshot import Bar, CallStats, Distribution, PoolView, Trend, WorkerView
 from tests.helpers import samples
@@ -238,7 +238,7 @@ def test_what_is_counted_beside_calls_that_ended_well_comes_back_too() -> None:
         totals({SUMMARY: ([MS], [], []), ("images", "scale", None): ([], [], [])}, ("text", "images")),
         busy=np.array([3, 4]),
         born=np.array([1.5, 2.25]),
-        failures=Failures(
+        failures=FailureDurations(
             (("text", "summary", "timeout"),),
             np.bincount(bucket_of(np.array([MS, 2 * MS])), minlength=BUCKETS)[None],
             np.array([3 * MS]),

@@ -18,7 +18,7 @@ from pool_monitor.clock import ManualClock, SteadyClock, WakefulClock
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.events import OPERATION_EXCEPTION, OPERATION_STOP, WORKER_CRASH
 from pool_monitor.export.tabular import rows
-from pool_monitor.metrics import WINDOWS, Collector, Metrics
+from pool_monitor.metrics import WINDOWS, Collector, LiveMetrics
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS
 from pool_monitor.snapshot import Distribution, PoolView, Range, Snapshot
 from tests.helpers import samples
@@ -37,7 +37,7 @@ class Rig:
         self.collector = Collector(["p", "q"], self.clock)
         self.collector.attach()
         self.busy_ratios: dict[str, float] = {}
-        self.metrics = Metrics(self.collector, self.snapshot)
+        self.metrics = LiveMetrics(self.collector, self.snapshot)
 
     def snapshot(self, window: str) -> Snapshot:
         """All of a Snapshot that a summary asks for."""
@@ -456,7 +456,7 @@ def test_the_total_of_an_operation_never_goes_down_when_rows_run_out(rig) -> Non
     rig.ok(operation="work", worker="p-0")
     for number in range(20):
         rig.ok(operation=f"new-{number}")
-    totals = Metrics(rig.collector, lambda window: pytest.fail("no snapshot needed")).totals().by_operation()
+    totals = LiveMetrics(rig.collector, lambda window: pytest.fail("no snapshot needed")).totals().by_operation()
     found = {key[1]: int(row.sum()) for key, row in zip(totals.names.rows, totals.outcomes, strict=True)}
     assert (found["work"], "gone" in found) == (3, False)
     assert rig.collector.self_view().overflowed > 0
@@ -466,7 +466,7 @@ def test_the_total_of_other_never_goes_down(rig) -> None:
     rig.collector.detach()
     rig.collector = Collector(["p"], rig.clock, series_limit=48)
     rig.collector.attach()
-    metrics = Metrics(rig.collector, lambda window: pytest.fail("no snapshot needed"))
+    metrics = LiveMetrics(rig.collector, lambda window: pytest.fail("no snapshot needed"))
 
     def others() -> int:
         totals = metrics.totals().by_operation()

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import WINDOWS, Window, parse_window
 from pool_monitor.metrics.block import Block, merge
-from pool_monitor.metrics.call_stats import grouped
+from pool_monitor.metrics.call_stats import summed_by_group
 from pool_monitor.metrics.columns import BUSY, BY_SESSION_KIND, DISTRIBUTIONS, MEASURED_NS, OUTCOMES, POOL_SUMS, SUMS
 from pool_monitor.metrics.fold import ABSENT, code_of, fold
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS, quantiles
-from pool_monitor.metrics.pool_stats import added_up
+from pool_monitor.metrics.pool_stats import window_sums
 from pool_monitor.metrics.series import Grouping
 from pool_monitor.metrics.trend import TrendRing
 from pool_monitor.metrics.window import SECOND_NS, Windows
@@ -74,12 +74,12 @@ class Ledger:
     def check(self) -> None:
         for window in WINDOWS.values():
             inside = self.inside(window)
-            check_rows(*added_up(self.windows, window, np.arange(ROWS), EACH), inside)
-            check_rows(grouped([(self.windows.block(window), np.arange(ROWS))], ROWS), inside)
+            check_rows(*window_sums(self.windows, window, np.arange(ROWS), EACH), inside)
+            check_rows(summed_by_group([(self.windows.block(window), np.arange(ROWS))], ROWS), inside)
         # Nothing that has closed is lost, however little of it the windows still hold.
         every = merge([block for _, block in self.closed] + [self.windows.open.block()])
-        check_rows(grouped([(every, np.arange(ROWS))], ROWS), [call for _, call in self.calls])
-        totals = merge([self.windows.totals.block(np.arange(1, self.windows.pages.size), self.windows.open.highest)])
+        check_rows(summed_by_group([(every, np.arange(ROWS))], ROWS), [call for _, call in self.calls])
+        totals = merge([self.windows.totals.block(np.arange(1, self.windows.pages.size), self.windows.open.high_water)])
         everything = sum(block.tallies.sum(axis=0) for _, block in self.closed)
         assert np.array_equal(totals.tallies.sum(axis=0), np.zeros(totals.tallies.shape[1]) + everything)
 
@@ -198,7 +198,7 @@ def test_whatever_happens_while_tidying_up_nothing_is_lost(history, data) -> Non
             if next(tidying, tidying) is tidying:
                 tidying = ledger.windows.tidy()
     for window in WINDOWS.values():
-        check_rows(*added_up(ledger.windows, window, np.arange(ROWS), EACH), ledger.inside(window))
+        check_rows(*window_sums(ledger.windows, window, np.arange(ROWS), EACH), ledger.inside(window))
 
 
 def test_a_row_is_in_use_as_long_as_any_window_counts_something_in_it() -> None:
@@ -247,7 +247,7 @@ def test_rows_given_back_leave_no_trace_of_whoever_had_them() -> None:
     ledger.add(1, [(0, "ok", 10**6, 10**3, 10**6), (1, "ok", 10**7, 10**4, 10**5)])
     ledger.add(4000, [])
     used = ledger.windows.pages.used
-    ledger.windows.recycle([0, 1])
+    ledger.windows.clear_rows([0, 1])
     assert ledger.windows.pages.used == used - 6
     ledger.calls.clear()
     ledger.closed.clear()

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from pool_monitor.metrics.call_stats import GROUPS_AT_ONCE, grouped
+from pool_monitor.metrics.call_stats import GROUPS_AT_ONCE, summed_by_group
 from pool_monitor.metrics.columns import DISTRIBUTIONS
 from pool_monitor.metrics.histogram import ESTIMATES, HIGHEST_NS, Ints
 from pool_monitor.metrics.recording import Recording, TimedBlock
@@ -85,7 +85,7 @@ def _intervals(recording: Recording) -> Iterator[_Interval]:
         for first in range(0, len(keys), GROUPS_AT_ONCE):
             some = keys[first : first + GROUPS_AT_ONCE]
             inside = np.where((group >= first) & (group < first + len(some)), group - first, -1)
-            found = grouped([(block, inside) for block in blocks], len(some))
+            found = summed_by_group([(block, inside) for block in blocks], len(some))
             yield start, length, some, found.counts, found.first
 
 

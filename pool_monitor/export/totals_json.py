@@ -29,10 +29,10 @@ from pool_monitor.metrics.columns import (
     POOL_SUMS,
     SAMPLES,
 )
-from pool_monitor.metrics.failed_calls import Failures
+from pool_monitor.metrics.event_counters import COUNTERS, by_counter
+from pool_monitor.metrics.failure_histograms import FailureDurations
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, SCALE, Ints
-from pool_monitor.metrics.occurrences import COUNTED, by_counted
-from pool_monitor.metrics.series import Key, Names
+from pool_monitor.metrics.series import Names, RowKey
 from pool_monitor.metrics.totals import Totals
 
 
@@ -88,7 +88,7 @@ class PoolTotals(Struct, frozen=True, kw_only=True):
     sampled: dict[str, int]
     """Sums of those samples."""
     occurrences: dict[str, dict[str, int]] | None = None
-    """What else happened (`pool_monitor.metrics.occurrences`), by counter and label; None: not known."""
+    """What else happened (`pool_monitor.metrics.event_counters`), by counter and label; None: not known."""
 
 
 class TotalsForm(Struct, frozen=True, kw_only=True):
@@ -140,7 +140,7 @@ def decode(body: bytes) -> Totals:
         pool_sums=_table([_pool_sums(pool) for pool in form.pools], POOL_SUMS),
         busy=_known([row.busy_ns for row in form.rows], np.int64),
         born=_known([row.since for row in form.rows], np.float64),
-        failures=Failures(
+        failures=FailureDurations(
             keys=tuple((failed.pool, failed.operation, failed.outcome) for failed in form.failures),
             counts=_dense([failed.latency for failed in form.failures]),
             sums=np.array([failed.latency.sum_ns for failed in form.failures], np.int64),
@@ -150,7 +150,7 @@ def decode(body: bytes) -> Totals:
     )
 
 
-def _series_form(totals: Totals, row: int, key: Key) -> SeriesTotals:
+def _series_form(totals: Totals, row: int, key: RowKey) -> SeriesTotals:
     latency, queue, execution = (
         _histogram_form(int(totals.sums[row, number]), totals.counts[row, number], totals.first)
         for number in range(len(DISTRIBUTIONS))
@@ -169,7 +169,7 @@ def _series_form(totals: Totals, row: int, key: Key) -> SeriesTotals:
     )
 
 
-def _failure_form(failures: Failures, number: int) -> FailureTotals:
+def _failure_form(failures: FailureDurations, number: int) -> FailureTotals:
     pool, operation, outcome = failures.keys[number]
     return FailureTotals(
         pool=pool,
@@ -211,7 +211,7 @@ def _pool_form(totals: Totals, number: int, pool: str) -> PoolTotals:
         if totals.occurrences is None
         else {
             counted.name: _named(counted.columns, counts)
-            for counted, [counts] in by_counted(totals.occurrences[number : number + 1])
+            for counted, [counts] in by_counter(totals.occurrences[number : number + 1])
         },
     )
 
@@ -229,7 +229,7 @@ def _pool_sums(form: PoolTotals) -> list[int]:
 def _occurrences(form: PoolTotals) -> list[int] | None:
     if form.occurrences is None:
         return None
-    found = [_in_order(form.occurrences.get(counted.name, {}), counted.columns) for counted in COUNTED]
+    found = [_in_order(form.occurrences.get(counted.name, {}), counted.columns) for counted in COUNTERS]
     return [count for counts in found for count in counts]
 
 

@@ -1,8 +1,8 @@
 """The metrics room: from events to windows with true percentiles, and from those to the values of a Snapshot."""
 
 from pool_monitor.metrics.collector import Collector
-from pool_monitor.metrics.live_metrics import Metrics
+from pool_monitor.metrics.live_metrics import LiveMetrics
 from pool_monitor.metrics.pool_stats import PoolStats, WorkerStats, detail
 from pool_monitor.metrics.window import WINDOWS, Window, parse_window
 
-__all__ = ["WINDOWS", "Collector", "Metrics", "PoolStats", "Window", "WorkerStats", "detail", "parse_window"]
+__all__ = ["WINDOWS", "Collector", "LiveMetrics", "PoolStats", "Window", "WorkerStats", "detail", "parse_window"]

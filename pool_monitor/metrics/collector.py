@@ -24,7 +24,7 @@ from pool_monitor.metrics.columns import DISTRIBUTIONS, GAUGE_SUMS, GAUGES, PEAK
 from pool_monitor.metrics.intake import BUFFER_BYTES, Intake
 from pool_monitor.metrics.pool_stats import PoolStats
 from pool_monitor.metrics.recording import Recording, TimedBlock
-from pool_monitor.metrics.series import ROW_BYTES, Names, Registry
+from pool_monitor.metrics.series import ROW_BYTES, Names, RowRegistry
 from pool_monitor.metrics.stores import Stores
 from pool_monitor.metrics.totals import Totals, totals_of
 from pool_monitor.metrics.window import SECOND_NS, Window, Windows
@@ -53,7 +53,7 @@ class Collector:
     ) -> None:
         self.id = f"pool_monitor.collector-{next(_numbers)}"
         self._clock = SteadyClock(clock)
-        self._registry = Registry(pools, series_limit)
+        self._registry = RowRegistry(pools, series_limit)
         self.series_limit = series_limit
         rows, number = self._registry.row_limit, len(self._registry.pools)
         asked = series_limit * MEMORY_PER_SERIES + number * MEMORY_PER_POOL
@@ -132,7 +132,7 @@ class Collector:
         pool, opened = self._registry.pools.index(status.name), windows.open
         opened.sums.pool_sums[pool, SAMPLES] += 1
         opened.sums.pool_sums[pool, GAUGE_SUMS] += [getattr(status, gauge) for gauge in GAUGES]
-        peaks = opened.highest.peaks
+        peaks = opened.high_water.peaks
         peaks[pool] = [max(high, getattr(status, gauge)) for high, gauge in zip(peaks[pool], PEAK_GAUGES, strict=True)]
 
     def on_second(self, listener: Callable[[int, Block, Names], object] | None) -> None:
@@ -172,7 +172,7 @@ class Collector:
         return pool_stats.pool_stats(
             windows=self._stores.windows,
             window=window,
-            layout=self._registry.layout(pool),
+            pool_rows=self._registry.pool_rows(pool),
             trend=self._stores.trend.trend(index, window, now_ns, self._clock.wall_ns()),
             sums=(store.running.pool_sums + self._stores.windows.open.sums.pool_sums)[index],
             last_death=self._stores.last_errors.last_death(pool),
@@ -206,8 +206,8 @@ class Collector:
         return totals_of(
             self._stores.windows,
             self._registry,
-            self._stores.failed_calls,
-            self._intake.occurred,
+            self._stores.failure_histograms,
+            self._intake.event_counters,
             since_s=self.since_s,
             at_s=self.wall_s(),
             drift_s=self._drift_s(),

@@ -42,8 +42,8 @@ CATEGORY_CODES = {name: number << (_OUTCOME_BITS + _KIND_BITS) for number, name 
 """What a category adds to a code."""
 
 
-class Unwell(NamedTuple):
-    """Calls that did not end well, one by one."""
+class UnsuccessfulCalls(NamedTuple):
+    """The calls of a batch whose outcome is not ``ok``, one by one."""
 
     rows: NDArray[np.int64]
     outcomes: NDArray[np.int64]
@@ -54,7 +54,7 @@ class Unwell(NamedTuple):
     """How many calls each of them stands for."""
 
 
-class Batch(NamedTuple):
+class CallBatch(NamedTuple):
     """What some records add to a window."""
 
     keys: NDArray[np.intp]
@@ -70,7 +70,7 @@ class Batch(NamedTuple):
     events: int
     dropped: int
     clamped: int
-    unwell: Unwell | None = None
+    unsuccessful: UnsuccessfulCalls | None = None
     """None: there is none."""
 
 
@@ -79,7 +79,7 @@ def code_of(row: int, outcome: str = "ok") -> int:
     return (row << _ROW_SHIFT) + OUTCOMES.index(outcome)
 
 
-def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights: tuple[int, int] = (1, 1)) -> Batch:
+def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights: tuple[int, int] = (1, 1)) -> CallBatch:
     """The records in *buffer* as one batch over the rows that *pool_of_rows* has, of so many *pools*.
 
     *weights* is how many calls a record stands for: one of a call that ended well, and any other. A duration that is
@@ -103,10 +103,10 @@ def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights:
     outside = np.maximum(times[:, 0] - times[:, 1], 0)
     np.add.at(flat, columns + BUSY, np.where(measured, times[:, 2], outside) * weight)
 
-    unwell = None
+    unsuccessful = None
     if not ended_well.all():
         some = np.flatnonzero(~ended_well)
-        unwell = Unwell(row[some], outcome[some], times[some, 0], weights[1])
+        unsuccessful = UnsuccessfulCalls(row[some], outcome[some], times[some, 0], weights[1])
 
     series = row[:, None] * len(DISTRIBUTIONS) + np.arange(len(DISTRIBUTIONS))
     if not (ended_well.all() and measured.all()):
@@ -119,7 +119,7 @@ def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights:
     np.add.at(sums, series, times * each)
     np.maximum.at(maxima, series, times)
     tallies[:, SUMS] = sums.reshape(rows, -1)
-    return Batch(
+    return CallBatch(
         keys=(series << BUCKET_BITS) + bucket_of(times),
         weight=each,
         tallies=tallies,
@@ -128,7 +128,7 @@ def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights:
         events=int(np.broadcast_to(weight, len(codes)).sum()),
         dropped=dropped + insane,
         clamped=int(np.count_nonzero(times > HIGHEST_NS)) * each,
-        unwell=unwell,
+        unsuccessful=unsuccessful,
     )
 
 

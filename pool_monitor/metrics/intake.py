@@ -34,11 +34,11 @@ from pool_monitor.events import (
     WORKER_TERMINATE,
     EventSpec,
 )
-from pool_monitor.metrics import error_text
 from pool_monitor.metrics.columns import DEATHS, FAILED, OUTCOMES
+from pool_monitor.metrics.error_text import crash_text, crash_text_with_output, pool_error_text
+from pool_monitor.metrics.event_counters import EventCounters
 from pool_monitor.metrics.fold import CATEGORY_CODES, KIND_CODES, RECORD, fold
-from pool_monitor.metrics.occurrences import Occurrences
-from pool_monitor.metrics.series import Key, Registry
+from pool_monitor.metrics.series import RowKey, RowRegistry
 from pool_monitor.metrics.stores import Stores
 from pool_monitor.metrics.window import SECOND_NS
 from pool_monitor.snapshot import CRASHED, START_FAILED
@@ -66,7 +66,7 @@ class Intake:
     one thread and does no I/O. `reset` has to be called before anything else.
     """
 
-    def __init__(self, collector_id: str, registry: Registry, stores: Stores, clock: SteadyClock) -> None:
+    def __init__(self, collector_id: str, registry: RowRegistry, stores: Stores, clock: SteadyClock) -> None:
         self._collector_id = collector_id
         self._registry = registry
         self._stores = stores
@@ -81,10 +81,10 @@ class Intake:
 
     def reset(self) -> None:
         """Forget what is buffered, and count the other events from 0. The stores are reset by the collector."""
-        self._recycled_at_ns: int | None = None
+        self._freed_at_ns: int | None = None
         self._weights: tuple[int, int] | None = None  # to be asked for
         self._buffer.clear()
-        self.occurred = Occurrences(self._registry.pools, self._leave_out)
+        self.event_counters = EventCounters(self._registry.pools, self._drop)
 
     @property
     def nbytes(self) -> int:
@@ -93,7 +93,7 @@ class Intake:
 
     def handlers(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
         """The handlers to attach, by id, each with its event."""
-        counted = {f"{self._collector_id}.{name}": pair for name, pair in self.occurred.handlers.items()}
+        counted = {f"{self._collector_id}.{name}": pair for name, pair in self.event_counters.handlers.items()}
         return self.snapshot_handlers() | counted
 
     def snapshot_handlers(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
@@ -130,10 +130,10 @@ class Intake:
         self.dropped += batch.dropped
         self.clamped += batch.clamped
         self._stores.windows.add(self._stamp_ns, batch)
-        if batch.unwell is not None:
-            self._stores.failed_calls.add(batch.unwell, self._registry.names().rows, self._stamp_ns)
+        if batch.unsuccessful is not None:
+            self._stores.failure_histograms.add(batch.unsuccessful, self._registry.names().rows, self._stamp_ns)
 
-    def _admit(self, key: Key) -> int | None:
+    def _admit(self, key: RowKey) -> int | None:
         """The code for a call of a new *key*; None when the call is not to be counted."""
         if key[0] not in self._registry.pools:
             return None
@@ -146,23 +146,23 @@ class Intake:
             code = self._registry.other(key, self._clock.now_ns())
         return code
 
-    def _row_for(self, key: Key) -> int | None:
+    def _row_for(self, key: RowKey) -> int | None:
         """The code of a *key* of our pools, which gets a row if one is free; None when none is."""
-        code = self._registry.admit(key, self._clock.now_ns())
-        if code is None and self._recycle():
-            code = self._registry.admit(key, self._clock.now_ns())
+        code = self._registry.register(key, self._clock.now_ns())
+        if code is None and self._free_rows():
+            code = self._registry.register(key, self._clock.now_ns())
         return code
 
-    def _recycle(self) -> bool:
+    def _free_rows(self) -> bool:
         """Free unused rows, once a second at most: every call that overflows asks for it. Returns whether any was."""
         now_ns = self._clock.now_ns()
-        if self._recycled_at_ns is not None and now_ns - self._recycled_at_ns < SECOND_NS:
+        if self._freed_at_ns is not None and now_ns - self._freed_at_ns < SECOND_NS:
             return False
-        self._recycled_at_ns = now_ns
+        self._freed_at_ns = now_ns
         self.catch_up()  # what is buffered refers to rows by number
-        rows = self._registry.recycle(~self._stores.windows.used())
-        self._stores.windows.recycle(rows)
-        self._stores.failed_calls.keep(self._registry.names().rows)
+        rows = self._registry.free_rows(~self._stores.windows.used())
+        self._stores.windows.clear_rows(rows)
+        self._stores.failure_histograms.keep(self._registry.names().rows)
         if rows:
             OPERATION_STOP.event.rebind()  # functions bound to those rows are made again
         return bool(rows)
@@ -187,7 +187,7 @@ class Intake:
 
         return record
 
-    def _count(self, key: Key, more: int, duration: Any, queue: Any, execution: Any) -> bool:
+    def _count(self, key: RowKey, more: int, duration: Any, queue: Any, execution: Any) -> bool:
         """Buffer a call of *key*, with *more* added to its code. Returns whether it is one to count."""
         code = self._codes.get(key)
         if code is None:
@@ -201,7 +201,7 @@ class Intake:
             self._fold()
         return True
 
-    def _leave_out(self, error: BaseException) -> None:
+    def _drop(self, error: BaseException) -> None:
         """Count an event that raised *error* when it was read: the emitter may have put anything into its mappings."""
         pass_on(error)
         self.dropped += 1
@@ -211,7 +211,7 @@ class Intake:
             key = (metadata["pool"], metadata["operation"], metadata["worker"])
             self._count(key, KIND_CODES.get(metadata.get("session_kind", "none"), 0), *_numbers_of(measurements))
         except FAILURES as error:
-            self._leave_out(error)
+            self._drop(error)
 
     def _on_exception(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
@@ -223,17 +223,17 @@ class Intake:
                 more += CATEGORY_CODES.get(metadata.get("category", "other"), _OTHER_CATEGORY)
             counted = self._count(key, more, *_numbers_of(measurements))
         except FAILURES as error:
-            self._leave_out(error)
+            self._drop(error)
             return
         if counted and failed:
             self._note_failure(*key, metadata)
 
     def _on_crash(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
-            pool, worker, text = metadata["pool"], metadata["worker"], error_text.crash(metadata)
-            more, operation = error_text.last_words(metadata), metadata.get("operation")
+            pool, worker, text = metadata["pool"], metadata["worker"], crash_text(metadata)
+            more, operation = crash_text_with_output(metadata), metadata.get("operation")
         except FAILURES as error:
-            self._leave_out(error)
+            self._drop(error)
             return
         if pool in self._registry.pools:
             times = telemetry.weight(WORKER_CRASH.name)
@@ -246,17 +246,17 @@ class Intake:
         try:
             pool, text = metadata["pool"], _UNWANTED_ENDS.get(metadata["reason"])
         except FAILURES as error:
-            self._leave_out(error)
+            self._drop(error)
             return
         if text is not None and pool in self._registry.pools:
             self._note_death(pool, text, telemetry.weight(WORKER_TERMINATE.name))
 
     def _on_error(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
-            pool, worker, text = metadata["pool"], metadata.get("worker"), error_text.trouble(metadata)
+            pool, worker, text = metadata["pool"], metadata.get("worker"), pool_error_text(metadata)
             kind = START_FAILED[:-2] if text.startswith(START_FAILED) else str(metadata["category"])
         except FAILURES as error:
-            self._leave_out(error)
+            self._drop(error)
             return
         if pool in self._registry.pools:
             now_ns, times = self._clock.now_ns(), telemetry.weight(POOL_ERROR.name)

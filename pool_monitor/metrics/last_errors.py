@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pool_monitor.metrics.series import can_be_told
+from pool_monitor.metrics.series import is_valid_name
 from pool_monitor.metrics.window import LONGEST, SECOND_NS
 from pool_monitor.snapshot.checks import plain_text
 
@@ -40,7 +40,7 @@ class LastErrors:
 
     def note(self, pool: str, worker: object, text: str, at_ns: int, *, of_process: bool) -> None:
         """Remember *text* as the last error of the slot *worker*. A worker without a valid name is ignored."""
-        if not isinstance(worker, str) or not can_be_told(worker):
+        if not isinstance(worker, str) or not is_valid_name(worker):
             return
         self._errors.pop((pool, worker), None)
         self._errors[pool, worker] = _LastError(plain_text(text, _TEXT_MAX), at_ns, of_process)

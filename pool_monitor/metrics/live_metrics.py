@@ -17,7 +17,7 @@ from pool_monitor.metrics.window import LONGEST, WINDOWS, Window, parse_window
 from pool_monitor.snapshot import ErrorRate, Range, Snapshot, Summary, WorkerView
 
 
-class Metrics:
+class LiveMetrics:
     """What was measured within the last hour, in whatever cut is asked for. Times are seconds, ratios from 0 to 1.
 
     Nothing here blocks or waits; an answer is up to the last call that ended, and immutable. For what is longer ago

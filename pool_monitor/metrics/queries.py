@@ -32,7 +32,7 @@ from pool_monitor.metrics.columns import (
 )
 from pool_monitor.metrics.histogram import Ints
 from pool_monitor.metrics.recording import Recording, TimedBlock
-from pool_monitor.metrics.series import Key, Names
+from pool_monitor.metrics.series import Names, RowKey
 from pool_monitor.metrics.timespan import TimeSpan
 from pool_monitor.snapshot import CallStats, ErrorRate, OperationView, Point, PoolSummary, Range, Summary
 
@@ -158,7 +158,7 @@ def _pool_summary(pools: _Pools, calls: Recording) -> PoolSummary:
 
 
 def _stats(
-    calls: Recording, covered_s: float, name_of: Callable[[Key], str | None]
+    calls: Recording, covered_s: float, name_of: Callable[[RowKey], str | None]
 ) -> dict[str, tuple[dict[str, Any], float]]:
     """The fields of a `CallStats` and the seconds on workers, of the rows under each name."""
     used = {row for timed in calls.blocks for row in timed.block.rows.tolist()}

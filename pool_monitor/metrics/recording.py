@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from pool_monitor.metrics.block import Block
-from pool_monitor.metrics.series import Key, Names
+from pool_monitor.metrics.series import Names, RowKey
 
 T = TypeVar("T", bound=Hashable)
 
@@ -40,7 +40,7 @@ class Recording(NamedTuple):
         """
         number = {key: at for at, key in enumerate(dict.fromkeys(wanted))}
         group = np.array([number.get(key, -1) for key in keys], np.int64)
-        rows: list[list[Key]] = [[] for _ in number]
+        rows: list[list[RowKey]] = [[] for _ in number]
         place = np.zeros(len(keys), np.int64)
         for row, at in enumerate(group.tolist()):
             if at >= 0:

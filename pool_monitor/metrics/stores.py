@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pool_monitor.metrics.block import Block
-from pool_monitor.metrics.failed_calls import FailedCalls
+from pool_monitor.metrics.failure_histograms import FailureHistograms
 from pool_monitor.metrics.last_errors import LastErrors
 from pool_monitor.metrics.last_failures import LastFailures
 from pool_monitor.metrics.trend import TrendRing
@@ -24,7 +24,7 @@ class Stores:
     windows: Windows
     trend: TrendRing
     failures: LastFailures
-    failed_calls: FailedCalls
+    failure_histograms: FailureHistograms
     last_errors: LastErrors
 
     def __init__(self, pools: Sequence[str], rows: int, windows_limit: int) -> None:
@@ -37,13 +37,13 @@ class Stores:
             LastErrors.most_bytes()
             + TrendRing.bytes_for(pools)
             + LastFailures.bytes_for(pools)
-            + FailedCalls.most_bytes(pools, rows)
+            + FailureHistograms.most_bytes(pools, rows)
         )
 
     @property
     def nbytes(self) -> int:
         """Bytes held now."""
-        stores = (self.last_errors, self.failures, self.trend, self.failed_calls, self.windows)
+        stores = (self.last_errors, self.failures, self.trend, self.failure_histograms, self.windows)
         return sum(store.nbytes for store in stores)
 
     def reset(self, now_ns: int, closed: Callable[[int, Block], object]) -> None:
@@ -53,7 +53,7 @@ class Stores:
         """
         number = len(self._pools)
         self.failures = LastFailures(self._pools)
-        self.failed_calls = FailedCalls(number, self._rows)
+        self.failure_histograms = FailureHistograms(number, self._rows)
         self.last_errors = LastErrors()
         self.trend = TrendRing(number)
         self.__dict__.pop("windows", None)  # the old ones first: both at once would take twice the room

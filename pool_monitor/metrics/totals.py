@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from pool_monitor.metrics.block import CHUNK
 from pool_monitor.metrics.columns import BUSY, OUTCOMES, SUMS
-from pool_monitor.metrics.failed_calls import FailedCalls, Failures
-from pool_monitor.metrics.occurrences import Counters, Occurrences
-from pool_monitor.metrics.series import Key, Names, Registry
+from pool_monitor.metrics.event_counters import CounterValues, EventCounters
+from pool_monitor.metrics.failure_histograms import FailureDurations, FailureHistograms
+from pool_monitor.metrics.series import Names, RowKey, RowRegistry
 from pool_monitor.metrics.window import SECOND_NS, Windows
 
 
@@ -44,10 +44,10 @@ class Totals:
     """Time on workers in ns, of all calls however they ended, shape (rows,); None: not known."""
     born: NDArray[np.float64] | None = None
     """When each row began to count, seconds since the epoch; None: not known."""
-    failures: Failures = field(default_factory=Failures)
+    failures: FailureDurations = field(default_factory=FailureDurations)
     """Durations of calls that did not end well."""
-    occurrences: Counters | None = None
-    """What else happened to pools (`pool_monitor.metrics.occurrences`); None: not known."""
+    occurrences: CounterValues | None = None
+    """What else happened to pools (`pool_monitor.metrics.event_counters`); None: not known."""
 
     def by_operation(self) -> Totals:
         """The same with all workers of an operation added up: their names have worker None."""
@@ -59,7 +59,7 @@ class Totals:
         """
         return self._by([(pool, "", worker) if worker else None for pool, _operation, worker in self.names.rows])
 
-    def _by(self, keys: list[Key | None]) -> Totals:
+    def _by(self, keys: list[RowKey | None]) -> Totals:
         """Rows with the same of *keys* added up, those without one left out."""
         place = {
             key: number
@@ -95,13 +95,13 @@ class Totals:
 
 
 def totals_of(
-    windows: Windows, registry: Registry, failed: FailedCalls, occurred: Occurrences,
+    windows: Windows, registry: RowRegistry, failure_histograms: FailureHistograms, event_counters: EventCounters,
     *, since_s: float, at_s: float, drift_s: float,
 ) -> Totals:  # fmt: skip
     """Everything counted from *since_s* to *at_s*. *drift_s* is how far the wall clock is ahead of the collector's."""
     sums, opened, pages, names = windows.totals, windows.open.sums, windows.pages, registry.names()
     rows = np.array(registry.rows(), np.intp)
-    span = pages.span(rows)
+    chunk_range = pages.chunk_range(rows)
     tallies = sums.tallies[rows] + opened.tallies[rows]
     return Totals(
         since=since_s,
@@ -109,11 +109,11 @@ def totals_of(
         names=Names(tuple(names.rows[row] for row in rows), names.pools),
         outcomes=tallies[:, : len(OUTCOMES)],
         sums=tallies[:, SUMS],
-        counts=pages.dense(sums.counts, rows, span) + pages.dense(opened.counts, rows, span),
-        first=span.start * CHUNK,
+        counts=pages.dense(sums.counts, rows, chunk_range) + pages.dense(opened.counts, rows, chunk_range),
+        first=chunk_range.start * CHUNK,
         pool_sums=sums.pool_sums + opened.pool_sums,
         busy=tallies[:, BUSY],
         born=np.maximum(np.array(registry.born_ns)[rows] / SECOND_NS + drift_s, since_s),
-        failures=failed.totals(since_s, drift_s),
-        occurrences=occurred.counters.copy(),
+        failures=failure_histograms.totals(since_s, drift_s),
+        occurrences=event_counters.counters.copy(),
     )

@@ -34,9 +34,9 @@ from numpy.typing import NDArray
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import CHUNK, Block, Cells, merge, merging
 from pool_monitor.metrics.columns import DISTRIBUTIONS, MEASURED_NS, PEAKS, POOL_SUMS, TALLIES
-from pool_monitor.metrics.fold import Batch
+from pool_monitor.metrics.fold import CallBatch
 from pool_monitor.metrics.histogram import BUCKETS
-from pool_monitor.metrics.page_table import Pages, reserved
+from pool_monitor.metrics.page_table import PageTable, reserved
 
 SECOND_NS = 1_000_000_000
 SILENCE = 3
@@ -77,22 +77,22 @@ def parse_window(name: str) -> Window:
         raise ConfigError(f"there is no window {name!r}; choose one of {', '.join(WINDOWS)}") from None
 
 
-class Size(NamedTuple):
-    """What windows are made for: at most so many rows, of so many pools."""
+class Capacity(NamedTuple):
+    """How many rows and pools the windows can hold."""
 
     rows: int
     pools: int
 
 
-class Highest(NamedTuple):
+class HighWaterMarks(NamedTuple):
     """The parts of a block that cannot be subtracted: longest durations by row, highest gauges by pool."""
 
     maxima: NDArray[np.int64]
     peaks: NDArray[np.int64]
 
     @classmethod
-    def none(cls, size: Size) -> Highest:
-        return cls(np.zeros((size.rows, len(DISTRIBUTIONS)), np.int64), np.zeros((size.pools, PEAKS), np.int64))
+    def none(cls, capacity: Capacity) -> HighWaterMarks:
+        return cls(np.zeros((capacity.rows, len(DISTRIBUTIONS)), np.int64), np.zeros((capacity.pools, PEAKS), np.int64))
 
     def raise_to(self, block: Block) -> None:
         self.maxima[block.rows] = np.maximum(self.maxima[block.rows], block.maxima)
@@ -102,17 +102,17 @@ class Highest(NamedTuple):
 class Sums:
     """The parts of a block, densely: of every row and pool, zero where nothing was counted."""
 
-    def __init__(self, pages: Pages, size: Size, histogram_type: type[np.signedinteger] = np.int32) -> None:
+    def __init__(self, pages: PageTable, capacity: Capacity, histogram_type: type[np.signedinteger] = np.int32) -> None:
         self.pages = pages
         self.counts: NDArray[np.signedinteger] = reserved((pages.capacity * CHUNK,), histogram_type)
         """Histograms, by page."""
-        self.tallies: NDArray[np.int64] = reserved((size.rows, TALLIES), np.int64)
-        self.pool_sums = np.zeros((size.pools, POOL_SUMS), np.int64)
+        self.tallies: NDArray[np.int64] = reserved((capacity.rows, TALLIES), np.int64)
+        self.pool_sums = np.zeros((capacity.pools, POOL_SUMS), np.int64)
 
     @staticmethod
-    def fixed_bytes(size: Size) -> int:
+    def fixed_bytes(capacity: Capacity) -> int:
         """Bytes held whatever happens, but for the pages."""
-        return size.rows * TALLIES * 8 + size.pools * POOL_SUMS * 8
+        return capacity.rows * TALLIES * 8 + capacity.pools * POOL_SUMS * 8
 
     def add(self, block: Block, places: NDArray[np.intp]) -> None:
         """Add *block*, whose cells count at *places*."""
@@ -126,53 +126,53 @@ class Sums:
         self.tallies[block.rows] -= block.tallies
         self.pool_sums[block.pools] -= block.pool_sums
 
-    def block(self, pages: NDArray[np.intp], highest: Highest) -> Block:
+    def block(self, pages: NDArray[np.intp], high_water: HighWaterMarks) -> Block:
         """A copy in the other form. *pages* are those with anything in them."""
         rows = np.flatnonzero(self.tallies.any(axis=1))
         return Block(
             rows=rows,
             tallies=self.tallies[rows],
-            maxima=highest.maxima[rows],
+            maxima=high_water.maxima[rows],
             cells=Cells.pack(self.pages.chunks[pages], self.counts.reshape(-1, CHUNK)[pages]),
             pools=np.arange(len(self.pool_sums)),
             pool_sums=self.pool_sums.copy(),
-            pool_peaks=highest.peaks.copy(),
+            pool_peaks=high_water.peaks.copy(),
         )
 
 
 class OpenSecond:
     """What has been counted since the last full second."""
 
-    def __init__(self, pages: Pages, size: Size) -> None:
+    def __init__(self, pages: PageTable, capacity: Capacity) -> None:
         self._pages = pages
         self._touched: NDArray[np.bool_] = reserved((pages.capacity,), np.bool_)
-        self.sums = Sums(pages, size)
-        self.highest = Highest.none(size)
+        self.sums = Sums(pages, capacity)
+        self.high_water = HighWaterMarks.none(capacity)
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: CallBatch) -> None:
         places = self._pages.places(batch.keys)
         np.add.at(self.sums.counts, places, np.int32(batch.weight))  # a plain 1 costs fifty times as much
         self._touched[places // CHUNK] = True
         rows = len(batch.tallies)
         self.sums.tallies[:rows] += batch.tallies
         self.sums.pool_sums += batch.pool_sums
-        np.maximum(self.highest.maxima[:rows], batch.maxima, out=self.highest.maxima[:rows])
+        np.maximum(self.high_water.maxima[:rows], batch.maxima, out=self.high_water.maxima[:rows])
 
     def close(self) -> Block:
         """All of it, as a block. It is empty after that."""
         pages = self._pages_used()
-        block = self.sums.block(pages, self.highest)
+        block = self.sums.block(pages, self.high_water)
         self.sums.counts.reshape(-1, CHUNK)[pages] = 0
         self._touched[pages] = False
         self.sums.tallies[block.rows] = 0
-        self.highest.maxima[block.rows] = 0
+        self.high_water.maxima[block.rows] = 0
         self.sums.pool_sums[:] = 0
-        self.highest.peaks[:] = 0
+        self.high_water.peaks[:] = 0
         return block
 
     def block(self) -> Block:
         """All of it, so far."""
-        return self.sums.block(self._pages_used(), self.highest)
+        return self.sums.block(self._pages_used(), self.high_water)
 
     def _pages_used(self) -> NDArray[np.intp]:
         return np.flatnonzero(self._touched[: self._pages.size])
@@ -185,24 +185,24 @@ class WindowStore:
     the sums and the one being filled.
     """
 
-    def __init__(self, window: Window, pages: Pages, size: Size, now_ns: int) -> None:
+    def __init__(self, window: Window, pages: PageTable, capacity: Capacity, now_ns: int) -> None:
         self.window = window
         self.step_ns = window.step * SECOND_NS
         self.since_ns = now_ns
         self.first = self.open = now_ns // self.step_ns
-        self.running = Sums(pages, size)
+        self.running = Sums(pages, capacity)
         self.steps: dict[int, list[Block]] = {}
         """Blocks by step, in order of time."""
         self.block_bytes = 0
-        self._pages, self._size = pages, size
-        self._highest: Highest | None = None
+        self._pages, self._capacity = pages, capacity
+        self._high_water: HighWaterMarks | None = None
 
     def count(self, block: Block, places: NDArray[np.intp]) -> None:
         """Count *block*, whose cells count at *places*, in the open step."""
         self.running.add(block, places)
         self.steps.setdefault(self.open, []).append(block)
         self.block_bytes += _held(block)
-        self._highest = None
+        self._high_water = None
 
     def go_on(self, step: int) -> None:
         """Make *step* the open one, and let those that are too old for it leave."""
@@ -236,13 +236,13 @@ class WindowStore:
         """How far back from *now_ns* the sums reach."""
         return now_ns - max(self.since_ns, self.first * self.step_ns)
 
-    def highest(self) -> Highest:
+    def high_water(self) -> HighWaterMarks:
         """Of all steps, without the open second."""
-        if self._highest is None:
-            self._highest = Highest.none(self._size)
+        if self._high_water is None:
+            self._high_water = HighWaterMarks.none(self._capacity)
             for block in self.blocks():
-                self._highest.raise_to(block)
-        return self._highest
+                self._high_water.raise_to(block)
+        return self._high_water
 
     def blocks(self) -> Iterator[Block]:
         for blocks in self.steps.values():
@@ -254,7 +254,7 @@ class WindowStore:
             for block in self.steps.pop(oldest):
                 self.running.subtract(block, self._pages.places_of(block.cells))
                 self.block_bytes -= _held(block)
-            self._highest = None
+            self._high_water = None
         self.first = max(self.first, step)
 
 
@@ -274,11 +274,11 @@ class Windows:
         closed: Callable[[int, Block], object] = lambda _second, _block: None,
     ) -> None:
         self.limit_bytes = limit_bytes
-        self.size = Size(rows, pools)
-        self.pages = Pages(rows)
-        self.totals = Sums(self.pages, self.size, np.int64)
+        self.capacity = Capacity(rows, pools)
+        self.pages = PageTable(rows)
+        self.totals = Sums(self.pages, self.capacity, np.int64)
         """All seconds that have closed since the beginning."""
-        self.open = OpenSecond(self.pages, self.size)
+        self.open = OpenSecond(self.pages, self.capacity)
         self.second = now_ns // SECOND_NS
         """The open one."""
         self._measured_ns = now_ns
@@ -290,7 +290,7 @@ class Windows:
     @staticmethod
     def most_fixed_bytes(rows: int, pools: int) -> int:
         """Bytes held when every row uses all of its buckets, without the blocks of the steps."""
-        return _fixed_bytes(Size(rows, pools)) + (1 + rows * KEYS_PER_ROW // CHUNK) * _PAGE_BYTES
+        return _fixed_bytes(Capacity(rows, pools)) + (1 + rows * KEYS_PER_ROW // CHUNK) * _PAGE_BYTES
 
     def stores(self) -> Iterable[WindowStore]:
         return self._stores.values()
@@ -302,9 +302,9 @@ class Windows:
     def nbytes(self) -> int:
         """Bytes held now; blocks that two windows share are counted in both."""
         blocks = sum(store.block_bytes for store in self._stores.values())
-        return _fixed_bytes(self.size) + self.pages.size * _PAGE_BYTES + blocks
+        return _fixed_bytes(self.capacity) + self.pages.size * _PAGE_BYTES + blocks
 
-    def add(self, now_ns: int, batch: Batch) -> None:
+    def add(self, now_ns: int, batch: CallBatch) -> None:
         """Count *batch* at *now_ns*."""
         self.advance(now_ns)
         pages = self.pages.size
@@ -351,7 +351,7 @@ class Windows:
                 store.replace(some, merged)
             yield
 
-    def recycle(self, rows: list[int]) -> None:
+    def clear_rows(self, rows: list[int]) -> None:
         """Forget the totals of *rows*, in which no window counts anything, and give their pages back."""
         self.totals.counts.reshape(-1, CHUNK)[self.pages.release(rows)] = 0
         self.totals.tallies[rows] = 0
@@ -359,7 +359,7 @@ class Windows:
     def block(self, window: Window) -> Block:
         """All that *window* covers, the open second included."""
         store = self._stores[window.name]
-        return merge([store.running.block(np.arange(1, self.pages.size), store.highest()), self.open.block()])
+        return merge([store.running.block(np.arange(1, self.pages.size), store.high_water()), self.open.block()])
 
     def used(self) -> NDArray[np.bool_]:
         """Of each row: whether any window counts anything in it. The longest one may have had to let go of more."""
@@ -388,7 +388,9 @@ class Windows:
                 return
 
     def _clear(self, now_ns: int) -> None:
-        self._stores = {window.name: WindowStore(window, self.pages, self.size, now_ns) for window in WINDOWS.values()}
+        self._stores = {
+            window.name: WindowStore(window, self.pages, self.capacity, now_ns) for window in WINDOWS.values()
+        }
 
 
 _PAGE_BYTES = CHUNK * (4 * len(WINDOWS) + 4 + 8) + 8 + 1
@@ -399,7 +401,7 @@ def _held(block: Block) -> int:
     return block.nbytes + _BLOCK_BYTES
 
 
-def _fixed_bytes(size: Size) -> int:
-    sums = (len(WINDOWS) + 2) * Sums.fixed_bytes(size)
-    highest = (len(WINDOWS) + 1) * (size.rows * len(DISTRIBUTIONS) + size.pools * PEAKS) * 8
-    return sums + highest + size.rows * KEYS_PER_ROW // CHUNK * 4
+def _fixed_bytes(capacity: Capacity) -> int:
+    sums = (len(WINDOWS) + 2) * Sums.fixed_bytes(capacity)
+    highest = (len(WINDOWS) + 1) * (capacity.rows * len(DISTRIBUTIONS) + capacity.pools * PEAKS) * 8
+    return sums + highest + capacity.rows * KEYS_PER_ROW // CHUNK * 4

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class HistoryMetrics:
-    """What was measured as long ago as the file reaches, in the same types as `Metrics` has, and with the same errors.
+    """What was measured as long ago as the file reaches, with the types and errors of `LiveMetrics`.
 
     Every answer waits for the disk, in another thread; nothing blocks the event loop. It is up to the last second that
     closed, those that are not written yet included. A cancelled query is dropped.
@@ -45,7 +45,7 @@ class HistoryMetrics:
         operation: str | None = None,
         worker: str | None = None,
     ) -> Range:
-        """How calls went from *start* to *end* (now, if None), one `Point` per *step*, as `Metrics.range`.
+        """How calls went from *start* to *end* (now, if None), one `Point` per *step*, as `LiveMetrics.range`.
 
         Raises ConfigError when steps as fine as *step* are not kept from *start* on, naming those that are.
         """
@@ -61,7 +61,7 @@ class HistoryMetrics:
 
     async def summary(self, start: float | datetime = 0.0, end: float | datetime | None = None) -> Summary:
         """How every pool did from *start* (0: the beginning) to *end* (now, if None), cut at whole steps, as
-        `Metrics.summary`.
+        `LiveMetrics.summary`.
         """
         return await self._ask_whole(
             start, end, lambda asked, recording: queries.summary(*_merged(recording), asked.start, asked.end)
@@ -75,7 +75,10 @@ class HistoryMetrics:
         *,
         pool: str | None = None,
     ) -> dict[str, ErrorRate]:
-        """How many calls failed from *start* (0: the beginning) to *end* (now, if None), as `Metrics.error_rates`."""
+        """How many calls failed from *start* (0: the beginning) to *end* (now, if None).
+
+        As `LiveMetrics.error_rates`.
+        """
 
         def answered(_asked: TimeSpan, recording: Recording) -> dict[str, ErrorRate]:
             check_known(recording.names, Selection(pool))

@@ -77,7 +77,7 @@ NAMES_KNOWN = 20_000
 HOUR = 3600
 _ALL = 2**63 - 1
 
-Key: TypeAlias = tuple[str, str | None, str | None]
+NameKey: TypeAlias = tuple[str, str | None, str | None]
 """Pool, operation, worker; a pool itself has no operation."""
 
 
@@ -131,7 +131,7 @@ class Store:
             self._note_sizes()
             self._open = stack.pop_all()
         self._page = figure(self.connection, "page_size")
-        self._known: dict[Key, int] = {}
+        self._known: dict[NameKey, int] = {}
         self._known_hour = 0
         self._forgot_hour = 0
         self._overdue = True
@@ -354,14 +354,14 @@ class Store:
         pools[block.pools] = self._numbers(pool_keys, pending.start)
         return block.renumbered(partial(np.take, rows), partial(np.take, pools))
 
-    def _numbers(self, keys: Sequence[Key], start: int) -> list[int]:
+    def _numbers(self, keys: Sequence[NameKey], start: int) -> list[int]:
         known = self._known
         for key in keys:
             if key not in known:
                 known[key] = self._learned(key, start)
         return [known[key] for key in keys]
 
-    def _learned(self, key: Key, start: int) -> int:
+    def _learned(self, key: NameKey, start: int) -> int:
         # Not every str can be stored: a lone surrogate has no UTF-8 form.
         values = tuple(part and part.encode("utf-8", "backslashreplace").decode() for part in key)
         found = self._all("SELECT id FROM names WHERE pool = ? AND operation IS ? AND worker IS ? LIMIT 1", values)

@@ -14,14 +14,14 @@ from pool_monitor.metrics.block import CHUNK, ROW_CHUNKS, Block, Cells
 from pool_monitor.metrics.columns import DISTRIBUTIONS, MEASURED_NS, OUTCOMES, PEAKS, POOL_SUMS, SUMS, TALLIES
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, bucket_of
 from pool_monitor.metrics.recording import Recording, TimedBlock
-from pool_monitor.metrics.series import Key, Names
+from pool_monitor.metrics.series import Names, RowKey
 from pool_monitor.metrics.totals import Totals
 from tests.helpers import samples
 
 Durations: TypeAlias = tuple[list[int], list[int], list[int]]
 """Latency, queue and execution of calls that ended well, in ns."""
 
-SUMMARY: Key = ("text", "summary", "text-0")
+SUMMARY: RowKey = ("text", "summary", "text-0")
 
 
 def drawn(seed: int, shape: str, n: int) -> list[int]:
@@ -63,7 +63,7 @@ def counts_of(values_ns: list[int]) -> np.ndarray:
 
 
 def totals(
-    durations: Mapping[Key, Durations], pools: tuple[str, ...] = ("text",), *, first: int = 0, last: int = BUCKETS
+    durations: Mapping[RowKey, Durations], pools: tuple[str, ...] = ("text",), *, first: int = 0, last: int = BUCKETS
 ) -> Totals:
     """After calls of these durations, and others that failed: no two of its other numbers are the same.
 
@@ -84,7 +84,9 @@ def totals(
     )
 
 
-def recording(slots: list[tuple[int, Mapping[Key, Durations]]], *, length: int = 10, measured: int = 10) -> Recording:
+def recording(
+    slots: list[tuple[int, Mapping[RowKey, Durations]]], *, length: int = 10, measured: int = 10
+) -> Recording:
     """Slots by their start, of *length* seconds of which *measured* were measured. Every call ended well."""
     names = Names(
         tuple(dict.fromkeys(key for _start, durations in slots for key in durations)),
@@ -95,7 +97,7 @@ def recording(slots: list[tuple[int, Mapping[Key, Durations]]], *, length: int =
     )
 
 
-def _block(durations: Mapping[Key, Durations], names: Names, measured: int) -> Block:
+def _block(durations: Mapping[RowKey, Durations], names: Names, measured: int) -> Block:
     keys = sorted(durations, key=names.rows.index)
     counts, sums, maxima = _counted({key: durations[key] for key in keys})
     rows = np.array([names.rows.index(key) for key in keys], np.int64)
@@ -116,7 +118,7 @@ def _block(durations: Mapping[Key, Durations], names: Names, measured: int) -> B
     )
 
 
-def _counted(durations: Mapping[Key, Durations]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _counted(durations: Mapping[RowKey, Durations]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     shape = (len(durations), len(DISTRIBUTIONS))
     counts, (sums, maxima) = np.zeros((*shape, BUCKETS), np.int64), np.zeros((2, *shape), np.int64)
     for row, of_row in enumerate(durations.values()):
