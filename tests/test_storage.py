@@ -22,7 +22,7 @@ from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, 
 from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.series import Names
 from pool_monitor.storage import HistoryConfig, Reader, reader, store
-from pool_monitor.storage.store import PendingBlock
+from pool_monitor.storage.pending import PendingBlock
 from tests.helpers import stores
 from tests.helpers.stores import NAMES, T0, calls, everything, fat, history_file, marks, rows_in, starts, writing
 

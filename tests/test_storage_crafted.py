@@ -27,7 +27,8 @@ from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import PEAKS, POOL_SUMS
 from pool_monitor.metrics.series import Names
 from pool_monitor.storage import History, HistoryConfig, HistoryMetrics, Reader, reader, schema, store
-from pool_monitor.storage.store import PendingBlock
+from pool_monitor.storage.body import unpacked
+from pool_monitor.storage.pending import PendingBlock
 from pool_monitor.view import period_report
 from tests.helpers import stores
 from tests.helpers.stores import SMALL, T0, calls, everything, fat, history_file, marks, writing
@@ -245,6 +246,7 @@ def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A megabyte for a block, three for an answer."""
     for module in (block, store):
         monkeypatch.setattr(module, "ROOM_LIMIT", 2**20)
+    monkeypatch.setattr("pool_monitor.storage.body.ROOM_LIMIT", 2**20)
     monkeypatch.setattr(reader, "BLOCK_ROOM", 2**20)
     monkeypatch.setattr(reader, "ROOM_LIMIT", 3 * 2**20)
 
@@ -272,8 +274,8 @@ def test_arrays_of_zeros_are_counted_as_what_they_take_in_memory(tmp_path: Path)
         ), 9,
     )  # fmt: skip
     with pytest.raises(ValueError, match="it is too large"):
-        store.unpacked(zeros)
-    assert isinstance(store.unpacked(body()), Block)
+        unpacked(zeros)
+    assert isinstance(unpacked(body()), Block)
 
 
 def test_what_would_be_too_large_as_one_block_is_rolled_up_as_several(
@@ -294,7 +296,7 @@ def test_what_would_be_too_large_as_one_block_is_rolled_up_as_several(
         assert connection.execute("SELECT rolled FROM tiers WHERE step = 60").fetchone() == (60,)
         bodies = connection.execute("SELECT body FROM blocks WHERE step = 60").fetchall()
     assert len(bodies) > 1
-    assert sum(len(store.unpacked(packed).rows) for (packed,) in bodies) >= every
+    assert sum(len(unpacked(packed).rows) for (packed,) in bodies) >= every
 
 
 def test_an_answer_with_too_many_names_or_pools_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

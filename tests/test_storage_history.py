@@ -187,7 +187,7 @@ async def full(opened: History, _tidy_up: ExitStack) -> Mend:
     assert connection is not None
 
     def fill() -> None:
-        pages = schema.figure(connection.store.connection, "page_count")
+        pages = schema.int_pragma(connection.store.connection, "page_count")
         schema.pragma(connection.store.connection, f"max_page_count = {pages}")
 
     await connection.run(fill)

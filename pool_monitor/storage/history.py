@@ -1,8 +1,9 @@
-"""The history as its owner sees it: put a block, and a flush later it is on disk, or it is said why not.
+"""The history as its owner uses it: a block that is put is on disk after the next flush, or `History.degraded` says why
+it is not.
 
-Nothing here waits for a disk on the event loop, and nothing that goes wrong reaches the owner: one task writes the
+Nothing here waits for a disk on the event loop, and no failure of the disk reaches the owner: one task writes the
 file, in the thread of an aiosqlite connection. When that fails the history is *degraded*: blocks are held in memory,
-the file is tried again with growing pauses, and the owner is told once.
+the file is tried again with growing pauses, and *on_degrade* is called once.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from pool_monitor.metrics.block import ROOM_LIMIT, Block
 from pool_monitor.metrics.recording import Recording
 from pool_monitor.metrics.series import Names
 from pool_monitor.storage.files import expanded
-from pool_monitor.storage.reader import Reader, with_pending
-from pool_monitor.storage.schema import reason
-from pool_monitor.storage.store import PendingBlock, Store, Usage
+from pool_monitor.storage.pending import PendingBlock, with_pending
+from pool_monitor.storage.reader import Reader
+from pool_monitor.storage.schema import failure_reason
+from pool_monitor.storage.store import FileUsage, Store
 
 RETRY_MAX_S = 60.0
 """Longest pause before a file that could not be written is tried again."""
@@ -70,8 +72,8 @@ class HistoryStats:
 class History:
     """Writes what was counted to a file. Made by `open`; its methods belong to the event loop it was opened in.
 
-    No method raises for what is wrong with the file or the disk, but `read` and `extent`, which have to answer. What
-    is held in memory is bounded by ``memory_limit``, the file and its log by ``size_limit`` (`HistoryConfig`).
+    Only `read` and `extent` raise for what is wrong with the file or the disk. What is held in memory
+    is bounded by ``memory_limit``, the file and its log by ``size_limit`` (`HistoryConfig`).
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class History:
         self._held: deque[PendingBlock] = deque()
         self._held_bytes = 0  # with those that are being written
         self._dropped = self._damaged = 0
-        self._usage: Usage | None = None
+        self._usage: FileUsage | None = None
         self._flush_s: float | None = None
         self._degraded: str | None = None
         self._failures = 0
@@ -119,7 +121,7 @@ class History:
             async with asyncio.timeout(OPEN_MAX_S):
                 await history.flush()
         except TimeoutError:
-            history._tell(f"{path}: the disk has not answered for {OPEN_MAX_S:.0f} s")
+            history._note_degraded(f"{path}: the disk has not answered for {OPEN_MAX_S:.0f} s")
         except BaseException:
             history._task.cancel()
             raise
@@ -163,7 +165,7 @@ class History:
         """As `Reader.extent`, and what is not in the file yet."""
         async with self._file:
             held = [(pending.start, pending.start + pending.length) for pending in self._held]
-            in_file = await asyncio.to_thread(self._ask, Reader.extent, None)
+            in_file = await asyncio.to_thread(self._query_file, Reader.extent, None)
         ends = [*held, in_file] if in_file else held
         return (min(first for first, _last in ends), max(last for _first, last in ends)) if ends else None
 
@@ -190,7 +192,7 @@ class History:
         if not self._task.done():
             self._hung = True
             self._task.cancel()
-            self._tell(f"{self.path}: the disk has not answered for {CLOSE_MAX_S:.0f} s")
+            self._note_degraded(f"{self.path}: the disk has not answered for {CLOSE_MAX_S:.0f} s")
         if self._held:
             logger("storage").warning("history left unwritten", seconds=len(self._held), reason=self._degraded)
         self._dropped += len(self._held)
@@ -211,10 +213,10 @@ class History:
                     async with self._file:
                         written = await self._write()
                 finally:
-                    _answer(flushed, written)
+                    _resolve(flushed, written)
         finally:
             await self._disconnect()
-            _answer(self._flushed, False)
+            _resolve(self._flushed, False)
 
     async def _pause(self) -> None:
         """Wait until it is time to write, or somebody asks for it."""
@@ -233,7 +235,7 @@ class History:
         batch: list[PendingBlock] = []
         try:
             if self._connection is None:
-                self._connection = await _connected(self.path, self.config)
+                self._connection = await _connect(self.path, self.config)
             store, run = self._connection.store, self._connection.run
             while self._held:
                 batch = [self._held.popleft() for _ in range(min(len(self._held), WRITTEN_AT_ONCE))]
@@ -273,9 +275,9 @@ class History:
     async def _degrade(self, error: Exception) -> None:
         await self._disconnect()
         self._failures += 1
-        self._tell(reason(self.path, error))
+        self._note_degraded(failure_reason(self.path, error))
 
-    def _tell(self, why: str) -> None:
+    def _note_degraded(self, why: str) -> None:
         before, self._degraded = self._degraded, why
         if before is None:
             self._on_degrade(why)
@@ -293,10 +295,10 @@ class History:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    def _read(self, question: Callable[[Reader], Recording], held: list[PendingBlock]) -> Recording:
-        return with_pending(self._ask(question, Recording(Names((), ()), [])), held)
+    def _read(self, query: Callable[[Reader], Recording], held: list[PendingBlock]) -> Recording:
+        return with_pending(self._query_file(query, Recording(Names((), ()), [])), held)
 
-    def _ask(self, question: Callable[[Reader], T], otherwise: T) -> T:
+    def _query_file(self, query: Callable[[Reader], T], otherwise: T) -> T:
         """The file's answer, or *otherwise* when the history is degraded and there is no file to read."""
         try:
             reader = Reader(self.path)
@@ -305,7 +307,7 @@ class History:
                 raise
             return otherwise
         with reader:
-            return question(reader)
+            return query(reader)
 
 
 class _Connection(aiosqlite.Connection):
@@ -335,7 +337,7 @@ class _Connection(aiosqlite.Connection):
         return self._connection
 
 
-async def _connected(path: Path, config: HistoryConfig) -> _Connection:
+async def _connect(path: Path, config: HistoryConfig) -> _Connection:
     connection = _Connection(path, config)
     try:
         await connection
@@ -347,7 +349,7 @@ async def _connected(path: Path, config: HistoryConfig) -> _Connection:
     return connection
 
 
-def _answer(waiting: list[asyncio.Future[bool]], written: bool) -> None:
+def _resolve(waiting: list[asyncio.Future[bool]], written: bool) -> None:
     for future in waiting:
         if not future.done():
             future.set_result(written)

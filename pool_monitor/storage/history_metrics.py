@@ -63,7 +63,7 @@ class HistoryMetrics:
         """How every pool did from *start* (0: the beginning) to *end* (now, if None), cut at whole steps, as
         `LiveMetrics.summary`.
         """
-        return await self._ask_whole(
+        return await self._answer_whole(
             start, end, lambda asked, recording: queries.summary(*_merged(recording), asked.start, asked.end)
         )
 
@@ -84,7 +84,7 @@ class HistoryMetrics:
             check_known(recording.names, Selection(pool))
             return queries.error_rates(*_merged(recording), by, pool)
 
-        return await self._ask_whole(start, end, answered)
+        return await self._answer_whole(start, end, answered)
 
     async def extent(self) -> tuple[int, int] | None:
         """From when to when there is anything, in seconds since the epoch; None when there is nothing."""
@@ -94,7 +94,7 @@ class HistoryMetrics:
         """How the history is doing: what waits, what was lost, how large it is. Does not wait."""
         return self._history.stats()
 
-    async def _ask_whole(
+    async def _answer_whole(
         self,
         start: float | datetime,
         end: float | datetime | None,

@@ -21,6 +21,7 @@ from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.series import Names
 from pool_monitor.metrics.timespan import INSTANT_LIMIT
 from pool_monitor.storage import schema
+from pool_monitor.storage.body import TooLarge, unpacked
 from pool_monitor.storage.files import check_beside, log_of, resolved
 from pool_monitor.storage.schema import (
     BODY,
@@ -28,14 +29,14 @@ from pool_monitor.storage.schema import (
     DAMAGED,
     SOUND,
     TIME_LIMIT,
-    Kept,
+    StoredTier,
     check_current,
-    in_time,
-    reason,
+    failure_reason,
     tiers_of,
+    time_limited,
     transaction,
+    yield_gil,
 )
-from pool_monitor.storage.store import PendingBlock, TooLarge, breathe, unpacked
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -80,7 +81,7 @@ class Reader:
         self._path = Path(path)
         self.damaged = 0
         """Blocks that were left out of answers because they could not be read."""
-        with ExitStack() as stack, _said(self._path):
+        with ExitStack() as stack, _translated_errors(self._path):
             self._connection = _open(self._path, stack)
             self._stack = stack.pop_all()
 
@@ -100,8 +101,7 @@ class Reader:
         if max(-start, end, step) > INSTANT_LIMIT:
             raise ConfigError(f"read({start}, {end}, {step}): needs times that a calendar has, in seconds")
         with self._work(), transaction(self._connection, "DEFERRED"):
-            selected = self._selected(start, end, step)
-            return self._recording(selected)
+            return self._recording(self._chosen(start, end, step))
 
     def extent(self, start: int = -TIME_LIMIT, end: int = TIME_LIMIT) -> tuple[int, int] | None:
         """When the first block that is left begins and the last one ends, of those that begin from *start* on, before
@@ -121,7 +121,7 @@ class Reader:
     def ahead(self, now: int) -> int:
         """How many blocks begin at *now* or later, each of the coarsest tier that it is in."""
         with self._work(), transaction(self._connection, "DEFERRED"):
-            return self._size(_selection(self._tiers(), now, TIME_LIMIT)).blocks
+            return self._size(_block_query(self._tiers(), now, TIME_LIMIT)).blocks
 
     def pools(self) -> tuple[str, ...]:
         """The pools there are numbers of. Raises ConfigError for more than `POOLS_LIMIT`."""
@@ -131,7 +131,7 @@ class Reader:
             self._check_pools(len(found))
         return tuple(name for (name,) in found)
 
-    def tiers(self) -> list[Kept]:
+    def tiers(self) -> list[StoredTier]:
         """What is kept, the finest first."""
         with self._work(), transaction(self._connection, "DEFERRED"):
             return self._tiers()
@@ -150,13 +150,13 @@ class Reader:
     @contextmanager
     def _work(self) -> Iterator[None]:
         """One piece of work on the file."""
-        with _said(self._path), in_time(self._connection) as self._check_time:
+        with _translated_errors(self._path), time_limited(self._connection) as self._check_time:
             self._names_room = NAMES_ROOM
             yield
 
     # -- choosing -------------------------------------------------------------------------------------------------
 
-    def _tiers(self) -> list[Kept]:
+    def _tiers(self) -> list[StoredTier]:
         tiers = tiers_of(self._connection)
         if not tiers:
             raise sqlite3.DatabaseError(DAMAGED)
@@ -164,7 +164,7 @@ class Reader:
         now = self._first(newest, tiers[0].step)
         return [tier if now is None or tier.since <= now else self._as_of(tier, now) for tier in tiers]
 
-    def _as_of(self, tier: Kept, now: int) -> Kept:
+    def _as_of(self, tier: StoredTier, now: int) -> StoredTier:
         """*tier*, whose last block deleted was written by a clock that was ahead of *now*, when the last was written.
 
         As of now it has what is left, in the order it came.
@@ -177,8 +177,8 @@ class Reader:
         row = self._connection.execute(sql, values).fetchone()
         return None if row is None else row[0]
 
-    def _selected(self, start: int, end: int, step: int) -> _Selection:
-        """The blocks to answer with."""
+    def _chosen(self, start: int, end: int, step: int) -> _BlockQuery:
+        """The query for the blocks to answer with."""
         tiers = self._tiers()
         fitting = [tier for tier in tiers if step % tier.step == 0]
         covering = [tier for tier in fitting if tier.reaches(start)]
@@ -187,31 +187,31 @@ class Reader:
         exact = [tier for tier in reversed(covering) if start % tier.step == 0 == end % tier.step]
         sizes = []
         for tier in (*exact, *covering):
-            selection = _selection(tiers[: tiers.index(tier) + 1], start, end)
-            size = self._size(selection)
+            query = _block_query(tiers[: tiers.index(tier) + 1], start, end)
+            size = self._size(query)
             if size.blocks <= BLOCKS_LIMIT and size.bytes <= BYTES_LIMIT:
-                return selection
+                return query
             sizes.append(size)
         raise self._too_much(
             f"from {_when(start)} to {_when(end)} in steps of {step} s it is {min(sizes).blocks:,} blocks with "
             f"{min(sizes).bytes / 2**20:,.0f} MiB, more than the {BLOCKS_LIMIT:,} blocks or {BYTES_LIMIT // 2**20} MiB"
         )
 
-    def _size(self, selection: _Selection) -> _Size:
-        counted = f"SELECT count(*), total(length(body)) FROM ({selection.sql})"  # noqa: S608 - no names in it
-        return _Size(*self._connection.execute(counted, selection.values).fetchone())
+    def _size(self, query: _BlockQuery) -> _QuerySize:
+        counted = f"SELECT count(*), total(length(body)) FROM ({query.sql})"  # noqa: S608 - no names in it
+        return _QuerySize(*self._connection.execute(counted, query.values).fetchone())
 
     def _too_much(self, what: str) -> ConfigError:
         return ConfigError(f"{self._path}: {what} that are read at once; ask for a larger step or for less time")
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    def _recording(self, selection: _Selection) -> Recording:
+    def _recording(self, query: _BlockQuery) -> Recording:
         blocks: list[TimedBlock] = []
         room = ROOM_LIMIT
-        for start, length, body in self._connection.execute(selection.sql, selection.values):
+        for start, length, body in self._connection.execute(query.sql, query.values):
             self._check_time()
-            breathe()
+            yield_gil()
             try:
                 blocks.append(TimedBlock(start, length, unpacked(body)))
                 room -= blocks[-1].block.nbytes
@@ -265,25 +265,25 @@ class Reader:
 
 
 @contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """What SQLite or the system says of *path*, as an error of ours."""
+def _translated_errors(path: Path) -> Iterator[None]:
+    """Raise ConfigError for what SQLite or the system raises because of *path*."""
     try:
         yield
     except (sqlite3.Error, OSError, MemoryError) as error:
-        raise ConfigError(reason(path, error)) from error
+        raise ConfigError(failure_reason(path, error)) from error
 
 
-class _Size(NamedTuple):
+class _QuerySize(NamedTuple):
     blocks: int
     bytes: float
 
 
-class _Selection(NamedTuple):
+class _BlockQuery(NamedTuple):
     sql: str
     values: list[int]
 
 
-def _selection(tiers: Sequence[Kept], start: int, end: int) -> _Selection:
+def _block_query(tiers: Sequence[StoredTier], start: int, end: int) -> _BlockQuery:
     """The blocks of the coarsest of *tiers*, and of each finer one those not rolled up into the next."""
     marks = [*(tier.rolled for tier in tiers[1:]), 0]
     each = (
@@ -291,27 +291,7 @@ def _selection(tiers: Sequence[Kept], start: int, end: int) -> _Selection:
         f"WHERE step = ? AND id > ? AND start >= ? AND start < ? AND {SOUND}"
     )
     values = [value for tier, mark in zip(tiers, marks, strict=True) for value in (tier.step, mark, start, end)]
-    return _Selection(" UNION ALL ".join([each] * len(tiers)), values)
-
-
-def with_pending(recording: Recording, pending: Iterable[PendingBlock]) -> Recording:
-    """*recording*, and with it the *pending* blocks, which are not in the file."""
-    rows = {key: number for number, key in enumerate(recording.names.rows)}
-    pools = {key: number for number, key in enumerate(recording.names.pools)}
-    blocks = list(recording.blocks)
-    for start, length, block, names in pending:
-        of_rows, of_pools = _numbers(names.rows, block.rows, rows), _numbers(names.pools, block.pools, pools)
-        blocks.append(
-            TimedBlock(start, length, block.renumbered(partial(np.take, of_rows), partial(np.take, of_pools)))
-        )
-    return Recording(Names(tuple(rows), tuple(pools)), blocks)
-
-
-def _numbers(keys: Sequence[T], used: NDArray[np.int64], known: dict[T, int]) -> NDArray[np.int64]:
-    """The numbers of the *keys* that are *used*; those not yet *known* get the next ones."""
-    numbers = np.zeros(len(keys), np.int64)
-    numbers[used] = [known.setdefault(keys[number], len(known)) for number in used.tolist()]
-    return numbers
+    return _BlockQuery(" UNION ALL ".join([each] * len(tiers)), values)
 
 
 def _used(arrays: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -326,7 +306,7 @@ def _places(among: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.
 # -- words --------------------------------------------------------------------------------------------------------
 
 
-def _not_kept(tiers: Sequence[Kept], fitting: Sequence[Kept], start: int, step: int) -> str:
+def _not_kept(tiers: Sequence[StoredTier], fitting: Sequence[StoredTier], start: int, step: int) -> str:
     """Why there is nothing for a question, and for which there would be."""
     if not fitting:
         steps = ", ".join(str(tier.step) for tier in tiers)

@@ -21,7 +21,8 @@ from pool_monitor.metrics.histogram import BUCKETS, bucket_of
 from pool_monitor.metrics.recording import Recording
 from pool_monitor.metrics.series import Names
 from pool_monitor.storage import History, HistoryConfig, Reader
-from pool_monitor.storage.store import PendingBlock, Store
+from pool_monitor.storage.pending import PendingBlock
+from pool_monitor.storage.store import Store
 
 T0 = 1_700_000_400 - 1_700_000_400 % 3600
 """When tests begin: a full hour."""
