@@ -44,8 +44,8 @@ class Collector:
 
     *series_limit* is the most histograms kept (`pool_monitor.metrics.series`), *memory_limit* the most bytes all
     of this may ever hold: 64 MiB, or 32 KiB per series and 256 KiB per pool if that is more. When the windows would
-    need more they reach back less far, and say so. Raises ConfigError when the two do not go together, and when the
-    process may not have so many addresses.
+    need more they reach back less far: `covered_seconds` returns how far. Raises ConfigError when the two do not go
+    together, and when the process may not have so many addresses.
     """
 
     def __init__(

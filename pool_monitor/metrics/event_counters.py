@@ -1,4 +1,4 @@
-"""What is counted beside calls: events of pools, each a counter that only grows. `COUNTERS` says which.
+"""What is counted beside calls: events of pools, each a counter that only grows. `COUNTERS` lists them.
 
 They are counted from the moment the collector was attached, and are in no window and no history. Labels come from a
 list of what they can be; anything else counts as `OTHER`, so the number of counters does not depend on what is emitted.
@@ -29,7 +29,7 @@ class CounterSpec(NamedTuple):
     help: str
     spec: EventSpec
     label: str = ""
-    """The key of the metadata that tells its counters apart, and the label; empty: there is one counter."""
+    """The key of the metadata by whose value its counters differ, and the label; empty: there is one counter."""
     values: tuple[str, ...] = ()
     """What the label can be. These counters are there from the start, that of `OTHER` once it is above 0."""
     amount: str = ""
@@ -109,7 +109,7 @@ def by_counter(counters: CounterValues) -> Iterator[tuple[CounterSpec, list[list
 
 
 class EventCounters:
-    """The counters of *pools*. Events that cannot be read go to *drop*, those of other pools nowhere."""
+    """The counters of *pools*. *drop* is called for an event that cannot be read; events of other pools are ignored."""
 
     def __init__(self, pools: Sequence[str], drop: Callable[[BaseException], object]) -> None:
         self.counters: CounterValues = np.zeros((len(pools), COLUMNS), np.int64)

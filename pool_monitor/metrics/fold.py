@@ -146,7 +146,7 @@ def _checked(records: Ints) -> tuple[Ints, Ints, NDArray[np.bool_], int]:
 
 
 def _pool_sums(codes: Ints, pool: NDArray[np.intp], pools: int, weight: Any) -> NDArray[np.int64]:
-    """What is told apart by session kind and by category."""
+    """The sums of pools by session kind and by category."""
     outcome = codes & ((1 << _OUTCOME_BITS) - 1)
     kind = (codes >> _OUTCOME_BITS) & ((1 << _KIND_BITS) - 1)
     sums = np.zeros(pools * POOL_SUMS, np.int64)

@@ -294,7 +294,7 @@ class Intake:
             return
         last_errors = self._stores.last_errors
         if metadata["outcome"] == "worker_lost" and last_errors.process_just_failed(pool, worker, now_ns):
-            return  # the call that died with the worker says less than what the worker died of
+            return  # what the worker died of is the better text for a call that was lost with it
         last_errors.note(pool, worker, text, now_ns, of_process=False)
 
 

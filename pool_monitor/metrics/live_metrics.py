@@ -21,7 +21,7 @@ class LiveMetrics:
     """What was measured within the last hour, in whatever cut is asked for. Times are seconds, ratios from 0 to 1.
 
     Nothing here blocks or waits; an answer is up to the last call that ended, and immutable. For what is longer ago
-    there is `Monitor.history`. Questions that cannot be answered raise ConfigError (a step, window or time that does
+    there is `Monitor.history`. Queries that cannot be answered raise ConfigError (a step, window or time that does
     not fit, naming what would) or UnknownName (a pool, operation or worker that nothing was measured of).
     """
 
@@ -75,7 +75,7 @@ class LiveMetrics:
         """How many calls failed in *window*, by ``operation``, ``worker``, ``category`` or ``session_kind``.
 
         A category's errors are a share of all calls. Operations of one name in several pools are added up, unless
-        *pool* says which one is meant. What saw no call is not in the answer.
+        *pool* is given. Names without a call are left out.
         """
         block, names = self._collector.block(parse_window(window))
         check_known(names, Selection(pool))

@@ -1,4 +1,4 @@
-"""The times a question may have: moments, lengths, and a span of whole steps."""
+"""The times of a query: moments, lengths, and spans of whole steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pool_monitor.errors import ConfigError
 POINTS_LIMIT = 4000
 """Most points of a range."""
 INSTANT_LIMIT = 6 * 10**10
-"""Most seconds from the epoch, back or ahead, that are a time: what a datetime of any time zone can say."""
+"""Most seconds from the epoch, back or ahead, that are a time: what a datetime of any time zone can hold."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604_800}
 
 

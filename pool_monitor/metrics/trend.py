@@ -18,8 +18,9 @@ _NONE = np.iinfo(np.int64).min
 class TrendRing:
     """Calls of *pools* pools per second of the collector's clock: those that ended well, failed, or were refused.
 
-    A second was measured when it has been told. The first counts as a whole second too, though only its end was
-    measured: a rate over a hundredth of a second would be a spike nobody saw. Holds `bytes_for` its pools, always.
+    A second was measured when `add` was called with it. The first counts as a whole second too, though only its end was
+    measured: a rate over a hundredth of a second would be a spike that did not happen. Always holds `bytes_for` its
+    pools.
     """
 
     def __init__(self, pools: int) -> None:

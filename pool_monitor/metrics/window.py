@@ -15,7 +15,8 @@ The seconds of a closed step are merged into one block some time later (`Windows
 memory, so it is done piece by piece, and between two pieces the event loop can go on.
 
 Memory is bounded by `Windows.limit_bytes`. When the steps need more (many series, all busy), the oldest steps of the
-window that holds the most leave early; what is left stays exact, and `Windows.covered_ns` tells how far it reaches.
+window that holds the most leave early. What is left stays exact, and `WindowStore.covered_ns` returns how far it
+reaches.
 
 Why not a dense ring of histograms? 450 KB per series and window against some 10. Why not a list of raw durations? It
 grows with the rate, and answering costs a sort. Why not merge the steps when asked? 60 merges per window and answer,

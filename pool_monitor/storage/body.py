@@ -18,10 +18,10 @@ def packed(block: Block) -> bytes:
 
 
 def unpacked(body: object) -> Block:
-    """What `packed` made. Raises ValueError for anything else, and of that `TooLarge` for what is more than a block."""
+    """The block that `packed` made a *body* of. Raises ValueError for anything else: `TooLarge` if it is too long."""
     inflating = zlib.decompressobj()
     try:
-        # What says in a few bytes that it is gigabytes is cut off.
+        # A body of a few bytes can expand to gigabytes: it is cut off.
         whole = inflating.decompress(body, ROOM_LIMIT)  # type: ignore[arg-type]
         if inflating.eof:
             return Block.decode(whole)

@@ -135,7 +135,7 @@ class History:
     def put(self, start: int, length: int, block: Block, names: Names) -> None:
         """Have *block* written: what was counted in *length* seconds from *start* on (wall clock). Never blocks.
 
-        *names* says whose numbers it holds. Neither may be changed afterwards. Once it is closed, blocks are dropped;
+        *names* names its rows and pools. Neither may be changed afterwards. Once it is closed, blocks are dropped;
         so is one that takes more than `ROOM_LIMIT`.
         """
         if self._closing or block.room > ROOM_LIMIT:
@@ -219,7 +219,7 @@ class History:
             _resolve(self._flushed, False)
 
     async def _pause(self) -> None:
-        """Wait until it is time to write, or somebody asks for it."""
+        """Wait until it is time to write, or until `flush` or `close` asks for it."""
         if not self._closing:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._interval()):
@@ -332,7 +332,7 @@ class _Connection(aiosqlite.Connection):
     def _open(self, path: Path, config: HistoryConfig) -> sqlite3.Connection:
         self.store = Store(path, config)
         # What aiosqlite does with it is to close it, and that the store does in full. It is set here already so that
-        # it is closed also when whoever opens it has given up meanwhile.
+        # it is closed also when the opening was cancelled meanwhile.
         self._connection = cast(sqlite3.Connection, self.store)
         return self._connection
 

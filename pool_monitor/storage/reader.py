@@ -1,4 +1,4 @@
-"""Reading a history, whoever wrote it: a process that runs, that ended, or that was killed."""
+"""Reading a history that was written by a process that runs, has ended, or was killed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ ROOM_LIMIT = 6 * BYTES_LIMIT
 NAMES_LIMIT = 100_000
 """Most names in one answer."""
 POOLS_LIMIT = 1000
-"""Most pools in one answer: of each, a report says how it went."""
+"""Most pools in one answer: a report has a part for each."""
 NAMES_ROOM = 32 * 2**20
 """Most characters in the names of one answer."""
 COPY_LIMIT = 4 * 2**30
@@ -61,8 +61,6 @@ _ENDS = (
     "SELECT start, start + length FROM blocks "  # noqa: S608
     f"WHERE step = ? AND start >= ? AND start < ? AND {SOUND} ORDER BY start"
 )
-
-T = TypeVar("T")
 
 
 class Reader:
@@ -88,9 +86,10 @@ class Reader:
     def read(self, start: int, end: int, step: int) -> Recording:
         """The blocks that begin from *start* on, before *end*, to be added up in steps of *step* s.
 
-        They are at most *step* long. They come from the coarsest tier on whose steps start, end and *step* fall, else
-        from the finest tier that reaches back to *start*, and in which it is not too much to read. What of the finer
-        tiers is not rolled up yet is among them, so nothing up to the last flush is left out, or there twice.
+        They are at most *step* long. They come from the coarsest tier whose step divides *start*, *end* and *step*,
+        else from the finest tier that reaches back to *start*; a tier is passed over where it is too much to read. What
+        of the finer tiers is not rolled up yet is among them, so nothing up to the last flush is left out, or there
+        twice.
 
         Raises ConfigError when nothing so fine reaches back to *start*, and for more than `BLOCKS_LIMIT` blocks,
         `BYTES_LIMIT` bytes in the file or `ROOM_LIMIT` in memory, `NAMES_LIMIT` names or `POOLS_LIMIT` pools. Times
@@ -220,7 +219,7 @@ class Reader:
                 room -= BLOCK_ROOM if isinstance(error, TooLarge) else 0
             if room < 0:
                 raise self._too_much(f"in memory it is more than the {ROOM_LIMIT // 2**20} MiB")
-        # Numbers of a file have gaps, and whoever answers has arrays as long as there are numbers.
+        # Numbers of a file have gaps, and queries make arrays as long as the highest number.
         rows = _used(timed.block.rows for timed in blocks)
         pools = _used(timed.block.pools for timed in blocks)
         self._check_pools(len(pools))
@@ -307,7 +306,7 @@ def _places(among: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.
 
 
 def _not_kept(tiers: Sequence[StoredTier], fitting: Sequence[StoredTier], start: int, step: int) -> str:
-    """Why there is nothing for a question, and for which there would be."""
+    """Why there is nothing for a query, and what to ask for instead."""
     if not fitting:
         steps = ", ".join(str(tier.step) for tier in tiers)
         return f"has slots of {steps} s, and none of them goes into a step of {step} s; ask for a multiple of one"
@@ -350,7 +349,7 @@ def _connection(path: Path, stack: ExitStack) -> sqlite3.Connection:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
     log = log_of(path)
-    if not log.exists():  # so nobody has it open for writing, and it is all there
+    if not log.exists():  # so no process has it open for writing, and it is all there
         return _reading(path, "immutable=1", stack)
     if sum(file.stat().st_size for file in (path, log)) > COPY_LIMIT:
         raise ConfigError(

@@ -33,9 +33,9 @@ BUSY_S = 2.0
 LOG_PAGES = 1000
 """Pages the log grows to before it is moved into the file; fewer when the size limit is small."""
 WORK_MAX_S = 30.0
-"""How long one piece of work on a file may take, such as one question."""
+"""How long one piece of work on a file may take, such as one query."""
 TIME_LIMIT = 5 * 10**10
-"""Seconds from the epoch, back and ahead, between which blocks begin: what a datetime can say, and some more."""
+"""Seconds from the epoch, back and ahead, between which blocks begin: what a datetime can hold, and some more."""
 BODY_LIMIT = 64 * 2**20
 """Most bytes of a block in the file."""
 _MAGIC = b"SQLite format 3\0"
