@@ -9,42 +9,35 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from msgspec import Struct
 
 from pool_monitor import config
 from pool_monitor.config import MonitorConfig, PoolConfig
 from pool_monitor.events import CATALOGUE
-from pool_monitor.pool.policy import breaker as breakers
+from pool_monitor.pool.policy.breaker import BREAKER
+from pool_monitor.pool.policy.lifecycle import LIFECYCLE
 from pool_monitor.pool.policy.retry import RETRIES
-from pool_monitor.pool.worker import TRANSITIONS
+from pool_monitor.state_machine import StateMachine
 
-StateT = TypeVar("StateT", bound=StrEnum)
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(<!-- (generated|golden): (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def lifecycle() -> str:
     """The table of a worker's transitions as a Mermaid diagram."""
-    return _diagram(TRANSITIONS, "terminated")
+    return _diagram(LIFECYCLE)
 
 
 def breaker() -> str:
     """The table of the circuit breaker as a Mermaid diagram."""
-    return _diagram(breakers.TRANSITIONS, "closed")
+    return _diagram(BREAKER)
 
 
-def _diagram(table: Mapping[StateT, Mapping[str, StateT]], first: str) -> str:
-    arrows = [
-        f"    {state.value} --> {after.value}: {trigger}"
-        for state, moves in table.items()
-        for trigger, after in moves.items()
-    ]
-    return "\n".join(["```mermaid", "stateDiagram-v2", f"    [*] --> {first}", *arrows, "```"])
+def _diagram(machine: StateMachine[Any]) -> str:
+    return f"```mermaid\n{machine.mermaid()}\n```"
 
 
 def retries() -> str:

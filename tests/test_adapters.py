@@ -31,8 +31,9 @@ import pytest
 
 from pool_monitor import ConfigError, Monitor, telemetry
 from pool_monitor.adapters import MonitoredCalls, MonitoredExecutor, relay, remote
-from pool_monitor.adapters.tracker import REASON_MAX, Call
-from pool_monitor.adapters.worker_slots import SLOTS_MAX, SLOTS_OF_UNKNOWN, Slots
+from pool_monitor.adapters.tracked_call import TrackedCall
+from pool_monitor.adapters.tracker import REASON_MAX
+from pool_monitor.adapters.worker_slots import SLOTS_MAX, SLOTS_OF_UNKNOWN, SlotTable
 from pool_monitor.config import MonitorConfig, ServiceConfig
 from pool_monitor.events import CATALOGUE
 from pool_monitor.telemetry import CapturedEvent
@@ -69,8 +70,8 @@ class Abroad(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
         answer = pickle.loads(pickle.dumps(fn))(*args, **kwargs)
-        ran = (*answer.ran[:2], 10**18, 10**18 + self.took_ns)
-        future.set_result(pickle.loads(pickle.dumps(answer._replace(ran=ran))))
+        timing = (*answer.timing[:2], 10**18, 10**18 + self.took_ns)
+        future.set_result(pickle.loads(pickle.dumps(answer._replace(timing=timing))))
         return future
 
 
@@ -464,7 +465,7 @@ def test_nothing_of_a_call_is_held_when_it_is_over(kind: str) -> None:
             thing = weakref.ref(future.result()[0])
         del argument, future
         assert thing() is None
-        assert executor._ledger._open == {}
+        assert executor._tracker._open == {}
     finally:
         gc.enable()
 
@@ -526,11 +527,11 @@ def test_an_executor_sees_the_name_and_the_signature_of_the_function() -> None:
 
 def test_a_function_without_a_name_has_none_in_an_executor_either() -> None:
     partial = functools.partial(abs, -1)
-    assert not hasattr(MonitoredExecutor(Looking(), name="it")._kind(partial, "abs", None), "__name__")  # type: ignore[arg-type]
+    assert not hasattr(MonitoredExecutor(Looking(), name="it")._task_class(partial, "abs", None), "__name__")  # type: ignore[arg-type]
 
 
 def test_what_goes_to_another_process_keeps_the_name_there() -> None:
-    away = pickle.loads(pickle.dumps(remote.Away(fail)))
+    away = pickle.loads(pickle.dumps(remote.TimedCall(fail)))
     assert (away.__name__, away.__wrapped__) == ("fail", fail)
     assert pickle.loads(pickle.dumps(away)).__wrapped__ is fail  # as where a scheduler hands it on
 
@@ -752,7 +753,7 @@ async def test_replaced_processes_take_the_slots_of_those_that_are_gone() -> Non
 async def test_of_another_machines_clock_only_the_execution_is_believed(
     took_ns: int, told: list[CapturedEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pool_monitor.adapters.executor.STRAIGHT", {f"{__name__}.Abroad"})
+    monkeypatch.setattr("pool_monitor.adapters.executor.TRANSPARENT", {f"{__name__}.Abroad"})
     executor = MonitoredExecutor(Abroad(took_ns), name="it")
     assert executor.submit(abs, -2).result() == 2
     check(told)
@@ -969,7 +970,7 @@ async def test_a_loop_that_stands_still_too_long_costs_events_and_says_so(monkey
         thread.start()
         thread.join()
         assert told == []
-        assert len(executor._ledger._relay._waiting) <= 12
+        assert len(executor._tracker._relay._waiting) <= 12
         status = executor.status()
         assert (status.completed, status.busy) == (50, 0)
         executor.submit(abs, 1).result()
@@ -984,7 +985,7 @@ async def test_a_loop_that_stands_still_too_long_costs_events_and_says_so(monkey
 
 def test_slots_are_kept_by_who_is_seen_and_given_to_who_comes_after_the_gone() -> None:
     size = [2]
-    slots = Slots("it", lambda: size[0])
+    slots = SlotTable("it", lambda: size[0])
     here, gone, other = threading.get_ident(), -1, os.getppid()
     first, second = slots.held_by(here), slots.held_by(gone)
     assert (first.id, second.id) == ("it-0", "it-1")
@@ -994,39 +995,39 @@ def test_slots_are_kept_by_who_is_seen_and_given_to_who_comes_after_the_gone() -
     first.since_ns, second.since_ns = 10, 20
     assert slots.held_by((other, 2)) is first  # all are there: idle for longest
     size[0] = 1
-    assert list(slots.calls([])) == [first]
+    assert list(slots.oldest_calls([])) == [first]
     assert slots.held_by((other, 1)) is first  # its own is none any longer
     size[0] = 3
-    assert list(slots.calls([])) == [first, second]
+    assert list(slots.oldest_calls([])) == [first, second]
     assert slots.held_by((other, 3)) is second
     assert slots.held_by((other, 4)).id == "it-2"
 
 
 def test_a_call_nobody_saw_begin_is_never_where_a_later_one_has_ended() -> None:
-    slots = Slots("it", lambda: 3)
-    old, new, newer = Call("old"), Call("new"), Call("newer")
+    slots = SlotTable("it", lambda: 3)
+    old, new, newer = TrackedCall("old"), TrackedCall("new"), TrackedCall("newer")
     here = slots.held_by(1)
-    here.since_ns, here.last = 5, new.id
-    assert [(slot.id, call and call.operation) for slot, call in slots.calls([old]).items()] == [
+    here.since_ns, here.last_ended = 5, new.id
+    assert [(slot.id, call and call.operation) for slot, call in slots.oldest_calls([old]).items()] == [
         ("it-0", None),
         ("it-1", "old"),
     ]
-    assert [call and call.operation for call in slots.calls([old, newer]).values()] == ["newer", "old"]
-    assert list(slots.calls([])) == [here]
+    assert [call and call.operation for call in slots.oldest_calls([old, newer]).values()] == ["newer", "old"]
+    assert list(slots.oldest_calls([])) == [here]
 
 
 def test_there_are_never_more_slots_than_allowed() -> None:
     for size, most in ((None, SLOTS_OF_UNKNOWN), (10**6, SLOTS_MAX), (3, 3)):
-        slots = Slots("it", lambda size=size: size)
+        slots = SlotTable("it", lambda size=size: size)
         for number in range(1000):
             slots.held_by((1, number)).since_ns = 1
-        slots.calls(Call("more") for _ in range(1000))
-        assert len(slots) == len(slots._held) == len(slots.calls([])) == most
-    few = Slots("it", lambda: 3)
+        slots.oldest_calls(TrackedCall("more") for _ in range(1000))
+        assert len(slots) == len(slots._held) == len(slots.oldest_calls([])) == most
+    few = SlotTable("it", lambda: 3)
     taken = []
     for number in range(9):
-        slot = few.idle()
-        slot.calls[number] = Call("more")
+        slot = few.least_busy()
+        slot.calls[number] = TrackedCall("more")
         taken.append(slot.number)
     assert taken == [0, 1, 2] * 3
 

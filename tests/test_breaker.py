@@ -22,14 +22,14 @@ def made(**fields: float) -> tuple[Breaker, Steps]:
         **fields,
     }  # fmt: skip
     breaker, steps = Breaker(**given), []  # type: ignore[arg-type]
-    breaker.changed = lambda before, after, trigger, now: steps.append((before, after, trigger, now))
+    breaker.on_transition = lambda before, after, trigger, now: steps.append((before, after, trigger, now))
     return breaker, steps
 
 
 def opened(**fields: float) -> tuple[Breaker, Steps]:
     """One that opened at 0."""
     breaker, steps = made(**{"failures": 1, **fields})
-    breaker.failed(0)
+    breaker.start_failed(0)
     assert breaker.state is OPEN
     steps.clear()
     return breaker, steps
@@ -38,7 +38,7 @@ def opened(**fields: float) -> tuple[Breaker, Steps]:
 def opened_by_calls(**fields: float) -> tuple[Breaker, Steps]:
     """The same, where no worker had failed to start."""
     breaker, steps = made(**{"failures": 1, **fields})
-    breaker.ended(False, 0, trial=False)
+    breaker.record(False, 0, trial=False)
     assert breaker.state is OPEN
     return breaker, steps
 
@@ -60,9 +60,9 @@ def test_the_table_has_no_dead_end() -> None:
 def test_failures_in_a_row_open_it_and_a_success_between_them_does_not_let_them_count() -> None:
     breaker, steps = made(failures=3)
     for ok in (False, False, True, False, False):
-        breaker.ended(ok, 1.0, trial=False)
+        breaker.record(ok, 1.0, trial=False)
     assert breaker.state is CLOSED
-    breaker.ended(False, 2.0, trial=False)
+    breaker.record(False, 2.0, trial=False)
     assert steps == [(CLOSED, OPEN, "failures", 2.0)]
 
 
@@ -80,34 +80,34 @@ def test_failures_in_a_row_open_it_and_a_success_between_them_does_not_let_them_
 def test_a_share_of_enough_calls_opens_it(endings: str, opens: bool) -> None:
     breaker, steps = made()
     for ending in endings:
-        breaker.ended(ending == "+", 5.0, trial=False)
+        breaker.record(ending == "+", 5.0, trial=False)
     assert [step[2] for step in steps] == (["ratio"] if opens else [])
 
 
 def test_what_ended_before_the_window_does_not_count() -> None:
     breaker, _ = made(failures=100, minimum=4)
     for now in (0.0, 0.1, 0.2):
-        breaker.ended(False, now, trial=False)
-    breaker.ended(False, 10.1, trial=False)
+        breaker.record(False, now, trial=False)
+    breaker.record(False, 10.1, trial=False)
     assert breaker.state is CLOSED
     for now in (10.2, 10.3, 10.4):
-        breaker.ended(False, now, trial=False)
+        breaker.record(False, now, trial=False)
     assert breaker.state is OPEN
 
 
 def test_an_ending_that_tells_nothing_counts_for_nothing() -> None:
     breaker, _ = made(failures=2)
     for ok in (False, None, False):
-        breaker.ended(ok, 0, trial=False)
+        breaker.record(ok, 0, trial=False)
     assert breaker.state is OPEN
 
 
 def test_failures_without_a_call_count_like_those_with_one() -> None:
     breaker, steps = made(failures=3)
-    breaker.failed(1)
-    breaker.ended(False, 1, trial=False)
-    breaker.failed(2)
-    breaker.failed(2)  # while open nothing counts
+    breaker.start_failed(1)
+    breaker.record(False, 1, trial=False)
+    breaker.start_failed(2)
+    breaker.start_failed(2)  # while open nothing counts
     assert steps == [(CLOSED, OPEN, "failures", 2)]
 
 
@@ -115,8 +115,8 @@ def test_while_open_calls_are_refused_and_told_how_long() -> None:
     breaker, _ = opened()
     assert (breaker.retry_after(0), breaker.retry_after(45), breaker.retry_after(61)) == (60, 15, 0)
     assert not breaker.allow(59.9)
-    breaker.ended(True, 59.9, trial=False)  # from before it opened
-    breaker.ended(False, 59.9, trial=False)
+    breaker.record(True, 59.9, trial=False)  # from before it opened
+    breaker.record(False, 59.9, trial=False)
     assert breaker.state is OPEN
     assert breaker.allow(60)
     assert breaker.retry_after(60) is None, "it depends on those on trial"
@@ -127,7 +127,7 @@ def test_on_trial_only_so_many_are_let_through_at_once() -> None:
     breaker, steps = opened(trials=3)
     assert [breaker.allow(60) for _ in range(5)] == [True, True, True, False, False]
     assert steps == [(OPEN, HALF_OPEN, "elapsed", 60)]
-    breaker.ended(None, 61, trial=True)
+    breaker.record(None, 61, trial=True)
     assert [breaker.allow(61), breaker.allow(61)] == [True, False]
     assert breaker.state is HALF_OPEN
 
@@ -135,60 +135,60 @@ def test_on_trial_only_so_many_are_let_through_at_once() -> None:
 def test_enough_good_trials_close_it() -> None:
     breaker, steps = half_open(trials=1, successes=3)
     for now in (61, 62, 63):
-        breaker.ended(True, now, trial=True)
+        breaker.record(True, now, trial=True)
         assert breaker.allow(now)
     assert steps == [(HALF_OPEN, CLOSED, "trials_succeeded", 63)]
 
 
 def test_one_bad_trial_opens_it_again_for_as_long() -> None:
     breaker, steps = half_open()
-    breaker.ended(True, 61, trial=True)
+    breaker.record(True, 61, trial=True)
     assert breaker.allow(61)
-    breaker.ended(False, 62, trial=True)
+    breaker.record(False, 62, trial=True)
     assert steps == [(HALF_OPEN, OPEN, "trial_failed", 62)]
     assert not breaker.allow(121)
     assert breaker.allow(122)
     for _ in range(2):  # the good one of last time does not count
-        breaker.ended(True, 123, trial=True)
+        breaker.record(True, 123, trial=True)
         assert breaker.allow(123)
     assert breaker.state is HALF_OPEN
 
 
 def test_a_worker_that_cannot_start_ends_the_trial() -> None:
     breaker, _ = half_open()
-    breaker.failed(61)
+    breaker.start_failed(61)
     assert breaker.state is OPEN
 
 
 def test_where_workers_could_not_start_trials_begin_as_soon_as_one_could() -> None:
     breaker, steps = made(failures=2, trials=1)
     for now in (1, 2, 3):
-        breaker.failed(now)
-    breaker.started(4)
-    breaker.started(4)
+        breaker.start_failed(now)
+    breaker.start_succeeded(4)
+    breaker.start_succeeded(4)
     assert steps == [(CLOSED, OPEN, "failures", 2), (OPEN, HALF_OPEN, "worker_started", 4)]
     assert [breaker.allow(4), breaker.allow(4)] == [True, False]
-    breaker.failed(5)  # nor can the next one
-    breaker.started(6)
+    breaker.start_failed(5)  # nor can the next one
+    breaker.start_succeeded(6)
     assert [step[2] for step in steps[2:]] == ["trial_failed", "worker_started"]
 
 
 def test_where_calls_failed_a_worker_that_starts_proves_nothing() -> None:
     breaker, _ = opened_by_calls()
-    breaker.failed(1)  # while open it counts for nothing
-    breaker.started(2)
+    breaker.start_failed(1)  # while open it counts for nothing
+    breaker.start_succeeded(2)
     assert breaker.state is OPEN
     breaker, _ = half_open()
-    breaker.ended(False, 61, trial=True)
-    breaker.started(62)
+    breaker.record(False, 61, trial=True)
+    breaker.start_succeeded(62)
     assert breaker.state is OPEN, "it was a call that opened it this time"
     assert not breaker.allow(62)
 
 
 def test_calls_from_before_decide_nothing_on_trial() -> None:
     breaker, _ = half_open(successes=1)
-    breaker.ended(True, 61, trial=False)
-    breaker.ended(False, 61, trial=False)
+    breaker.record(True, 61, trial=False)
+    breaker.record(False, 61, trial=False)
     assert breaker.state is HALF_OPEN
 
 
@@ -196,8 +196,8 @@ def test_a_trial_that_outlives_the_trial_frees_its_place_whatever_it_says() -> N
     breaker, _ = opened(trials=2)
     assert breaker.allow(60)
     assert breaker.allow(60)
-    breaker.ended(False, 61, trial=True)
-    breaker.ended(True, 62, trial=True)  # open: nothing but the place
+    breaker.record(False, 61, trial=True)
+    breaker.record(True, 62, trial=True)  # open: nothing but the place
     assert breaker.state is OPEN
     assert [breaker.allow(121) for _ in range(3)] == [True, True, False]
 
@@ -205,15 +205,15 @@ def test_a_trial_that_outlives_the_trial_frees_its_place_whatever_it_says() -> N
 def test_once_closed_nothing_of_the_past_is_held_against_it() -> None:
     breaker, steps = made(failures=100, minimum=4, successes=1, open_for=1.0)
     for _ in range(4):
-        breaker.ended(False, 0.5, trial=False)
+        breaker.record(False, 0.5, trial=False)
     assert breaker.allow(1.5)
-    breaker.ended(True, 1.6, trial=True)
+    breaker.record(True, 1.6, trial=True)
     assert breaker.state is CLOSED
     steps.clear()
     for _ in range(3):
-        breaker.ended(False, 1.7, trial=False)
+        breaker.record(False, 1.7, trial=False)
     assert steps == []
-    breaker.ended(False, 1.7, trial=False)
+    breaker.record(False, 1.7, trial=False)
     assert [step[2] for step in steps] == ["ratio"]
 
 
@@ -253,9 +253,9 @@ class AgainstAModel(RuleBasedStateMachine):
     @rule(ok=st.sampled_from([True, False, False, None]), belongs=st.booleans())
     def plain_end(self, ok: bool | None, belongs: bool) -> None:
         if belongs or ok is not False:
-            self.breaker.ended(ok, self.now, trial=False)
+            self.breaker.record(ok, self.now, trial=False)
         else:
-            self.breaker.failed(self.now)
+            self.breaker.start_failed(self.now)
         before = self.state
         if ok is not None and self.state is CLOSED:
             self.closed_end(ok)
@@ -266,14 +266,14 @@ class AgainstAModel(RuleBasedStateMachine):
 
     @rule()
     def worker_starts(self) -> None:
-        self.breaker.started(self.now)
+        self.breaker.start_succeeded(self.now)
         if self.state is OPEN and self.by_start:
             self.step(HALF_OPEN)
 
     @precondition(lambda self: self.under_way)
     @rule(ok=st.sampled_from([True, True, False, None]))
     def trial_end(self, ok: bool | None) -> None:
-        self.breaker.ended(ok, self.now, trial=True)
+        self.breaker.record(ok, self.now, trial=True)
         self.under_way -= 1
         if ok is None or self.state is OPEN:
             return
@@ -320,12 +320,12 @@ def test_successes_that_are_told_together_count_like_as_many_one_by_one(before: 
     (together, _), (apart, _) = made(), made()
     for one in (together, apart):
         for number, ending in enumerate(before):
-            one.ended(ending == "s", number * 0.1, trial=False)
-    together.succeeded(1.0, 3)
+            one.record(ending == "s", number * 0.1, trial=False)
+    together.record_successes(1.0, 3)
     for _ in range(3):
-        apart.ended(True, 1.0, trial=False)
+        apart.record(True, 1.0, trial=False)
     for number in range(4):
         assert together.state is apart.state
         for one in (together, apart):
-            one.ended(False, 2.0 + number, trial=False)
+            one.record(False, 2.0 + number, trial=False)
     assert together.state is apart.state

@@ -204,7 +204,7 @@ def test_a_process_that_the_service_forks_has_no_end_of_a_channel() -> None:
         "from pool_monitor import Pool\n"
         "async def main():\n"
         f"    async with Pool({ODD!r}, size=2) as pool:\n"
-        "        ends = [fd for worker in pool._slots.workers.values() for fd in worker.transport._channel]\n"
+        "        ends = [fd for worker in pool._roster.workers.values() for fd in worker.transport._channel]\n"
         "        pid = os.fork()\n"
         "        if not pid:\n"
         "            os._exit(sum(os.path.exists(f'/proc/self/fd/{fd}') for fd in ends))\n"

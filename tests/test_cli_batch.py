@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_monitor.cli.batch import Window
+from pool_monitor.cli.batch import ReadAhead
 from tests.helpers.programs import JOBS, ROOT, TEXT_TOOLS, Done, Program, answers, lines, results, until, well, written
 
 Command = Callable[..., Done]
@@ -174,7 +174,7 @@ def test_lines_of_text_need_a_flag_and_a_file_in_utf16_is_refused_once(command: 
 
 
 async def test_what_waits_between_reading_and_writing_is_bounded_in_lines_and_in_bytes():
-    window = Window(lines=3, size=100)
+    window = ReadAhead(lines=3, size=100)
     await window.enter(500)  # one line may always go in
     waiting = asyncio.create_task(window.enter(1))
     await asyncio.sleep(0)

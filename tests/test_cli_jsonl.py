@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pool_monitor.cli.jsonl import Job, answer, parse, parsed
+from pool_monitor.cli.jsonl import Job, output_line, parse, parse_lines
 from pool_monitor.errors import ConfigError, OperationError
 from pool_monitor.pool.caller import CallResult
 
@@ -23,13 +23,13 @@ def jobs(*lines: bytes, text: bool = False) -> list[Job]:
             yield line
 
     async def collect() -> list[Job]:
-        return [job async for job in parsed(read(), "in", text=text)]
+        return [job async for job in parse_lines(read(), "in", text=text)]
 
     return asyncio.run(collect())
 
 
 def written(result: Any, **options: Any) -> dict[str, Any]:
-    line, failure = answer(parse(7, 3, b'"x"'), CallResult(result, None, "t-0", 0.25), **options)
+    line, failure = output_line(parse(7, 3, b'"x"'), CallResult(result, None, "t-0", 0.25), **options)
     said: dict[str, Any] = json.loads(line, object_pairs_hook=no_key_twice)
     assert failure == said.get("error", {}).get("type")
     return said
@@ -152,5 +152,5 @@ def test_an_answer_out_of_order_has_the_place_it_would_have_in_order():
 
 def test_an_error_whose_text_is_no_unicode_is_still_that_error():
     error = OperationError("op", "ValueError", "caf\udce9", "Traceback \ud800")
-    said = json.loads(answer(parse(1, 1, b"1"), CallResult(None, error, "t-0", 0.1)).line)
+    said = json.loads(output_line(parse(1, 1, b"1"), CallResult(None, error, "t-0", 0.1)).line)
     assert (said["error"]["type"], said["error"]["message"]) == ("ValueError", "caf\\udce9")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pool_monitor.cli.output import escaped_json, printable, say, screen_taken, show, show_json, write
-from pool_monitor.dashboard.terminal import glyphs_here
+from pool_monitor.cli.output import escaped_json, print_bytes, print_json, print_text, printable, remark, screen_in_use
+from pool_monitor.dashboard.terminal import stdout_glyphs
 from pool_monitor.errors import ConnectError
 from pool_monitor.metrics.timespan import seconds_of
 from pool_monitor.service.client import resolve
@@ -93,14 +93,14 @@ def test_answers_that_a_terminal_shows_have_it_to_themselves_and_are_the_same_js
 def test_nothing_is_written_while_a_dashboard_has_the_screen_and_a_few_remarks_follow(
     capsys: pytest.CaptureFixture[str],
 ):
-    with warnings.catch_warnings(action="always"), screen_taken():
-        say("a remark\x1b[2J")
+    with warnings.catch_warnings(action="always"), screen_in_use():
+        remark("a remark\x1b[2J")
         logging.getLogger("pool_monitor.output").info("what a worker printed")
         logging.getLogger("pool_monitor.pool").warning("what the pool warns of")
         logging.getLogger("asyncio").error("what asyncio complains of")
         warnings.warn("what Python warns of", ResourceWarning, stacklevel=1)
         for number in range(30):
-            say(f"remark {number}")
+            remark(f"remark {number}")
         assert capsys.readouterr() == ("", "")
     shown = capsys.readouterr().err
     assert shown.startswith(
@@ -173,7 +173,7 @@ def test_formats_for_programs_are_utf8_in_any_locale_and_text_has_escapes(
 def test_what_an_encoding_has_no_form_for_is_escaped(monkeypatch: pytest.MonkeyPatch):
     stream = io.TextIOWrapper(io.BytesIO(), "latin-1")
     monkeypatch.setattr(sys, "stdout", stream)
-    show("naïve 漢 \ud800\n")
+    print_text("naïve 漢 \ud800\n")
     assert stream.buffer.getvalue() == b"na\xefve \\u6f22 \\ud800\n"  # type: ignore[attr-defined]
 
 
@@ -192,10 +192,10 @@ def test_on_a_terminal_formats_for_programs_do_nothing_to_it(
         return stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
 
     raw = f'"{EVIL[:-1]} é"'.encode()
-    csv = shown(lambda: write([raw, b"\r\n", b"1,2\r\n"]))
+    csv = shown(lambda: print_bytes([raw, b"\r\n", b"1,2\r\n"]))
     assert csv.endswith("\n1,2\n")
     text = json.dumps(EVIL + "é", ensure_ascii=False)[1:-1].replace("\udce9", "\\udce9")
-    pretty = shown(lambda: show_json(b"{}", f'{{\n  "{text}": 1\n}}'.encode()))
+    pretty = shown(lambda: print_json(b"{}", f'{{\n  "{text}": 1\n}}'.encode()))
     assert json.loads(pretty) == {f"{EVIL}é": 1}
     for each in (csv, pretty):
         assert each.replace("\n", "").isprintable()
@@ -274,4 +274,4 @@ def test_lengths_of_time_may_be_given_as_their_error_says(text: str, seconds: in
 
 def test_a_locale_without_utf8_gets_ascii_from_every_command_that_prints(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LC_ALL", "C")
-    assert glyphs_here() is ASCII
+    assert stdout_glyphs() is ASCII

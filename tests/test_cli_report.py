@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pool_monitor.cli.report_sources import Asked, period, step_for
+from pool_monitor.cli.report_sources import ReportQuery, period, step_for
 from pool_monitor.clock import ManualClock
 from pool_monitor.storage import History, HistoryConfig
 from tests.helpers.programs import Done
@@ -200,22 +200,22 @@ def test_the_time_reported_on_is_the_one_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("asked", "wanted"),
+    ("query", "wanted"),
     [
-        (Asked(), (100_000 - 86_400, 100_000)),
-        (Asked(since=60), (99_940, 100_000)),
-        (Asked(since=999_999), (1000, 100_000)),
-        (Asked(start=7.0), (7.0, 100_000)),
-        (Asked(start=7.0, end=8.0), (7.0, 8.0)),
-        (Asked(end=50_000.0), (1000, 50_000)),
-        (Asked(end=50_000.0, since=60), (49_940, 50_000)),
-        (Asked(end=500.0, since=60), (440, 500)),
+        (ReportQuery(), (100_000 - 86_400, 100_000)),
+        (ReportQuery(since=60), (99_940, 100_000)),
+        (ReportQuery(since=999_999), (1000, 100_000)),
+        (ReportQuery(start=7.0), (7.0, 100_000)),
+        (ReportQuery(start=7.0, end=8.0), (7.0, 8.0)),
+        (ReportQuery(end=50_000.0), (1000, 50_000)),
+        (ReportQuery(end=50_000.0, since=60), (49_940, 50_000)),
+        (ReportQuery(end=500.0, since=60), (440, 500)),
     ],
 )
 def test_a_period_is_the_last_day_there_is_unless_something_else_is_said(
-    asked: Asked, wanted: tuple[float, float]
+    query: ReportQuery, wanted: tuple[float, float]
 ) -> None:
-    assert period((1000, 100_000), asked) == wanted
+    assert period((1000, 100_000), query) == wanted
 
 
 @pytest.mark.parametrize(

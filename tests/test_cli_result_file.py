@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from pool_monitor.cli.job_note import Note
-from pool_monitor.cli.jsonl import Job, answer, parsed
-from pool_monitor.cli.result_file import Earlier, Places, ResultFile
-from pool_monitor.cli.streams import opened
+from pool_monitor.cli.job_note import JobNote
+from pool_monitor.cli.jsonl import Job, output_line, parse_lines
+from pool_monitor.cli.result_file import EarlierAnswers, PlaceTable, ResultFile
+from pool_monitor.cli.streams import open_stream
 from pool_monitor.errors import ConfigError, OperationError, PoolError
 from pool_monitor.pool.caller import CallResult
 from tests.helpers.programs import answers
 
-NOTE = Note("/t.py:T", "op")
+NOTE = JobNote("/t.py:T", "op")
 INPUT = [b'{"args": [1], "id": "same"}', b"2", b"", b'{"args": [4], "id": "same"}', b'{"args": [5], "id": 2}', b"6"]
 
 
@@ -36,10 +36,10 @@ def run(
     order: Callable[[list[Job]], list[Job]] = list,
     stop: int | None = None,
     killed: bool = False,
-    made: Note = NOTE,
+    made: JobNote = NOTE,
     unordered: bool = False,
     retry: bool = False,
-) -> tuple[list[Any], Earlier]:
+) -> tuple[list[Any], EarlierAnswers]:
     """A run, without a pool: the arguments of the jobs that were done, and what was there before.
 
     It ends after *stop* jobs, as after Ctrl-C or, if *killed*, as by SIGKILL.
@@ -49,18 +49,18 @@ def run(
         for line in lines:
             yield line
 
-    async def work() -> tuple[list[Any], Earlier]:
+    async def work() -> tuple[list[Any], EarlierAnswers]:
         done: list[Any] = []
         with (
-            opened(str(path), to_write=True) as stream,
+            open_stream(str(path), to_write=True) as stream,
             ResultFile(stream, made, ordered=not unordered, retry=retry) as to,
         ):
-            jobs = [job async for job in await to.begin(parsed(source(), "in"))]
+            jobs = [job async for job in await to.begin(parse_lines(source(), "in"))]
             for job in order(jobs)[:stop]:
                 value = job.args[0]
                 error = OperationError("op", "ValueError", "no") if value in fail else None
                 result = CallResult(None if error else value * 10, error, "t-0", 0.1)
-                await to.write(answer(job, result, placed=to.placed))
+                await to.write(output_line(job, result, placed=to.placed))
                 done.append(value)
                 if not unordered:
                     to.answered(job)
@@ -72,7 +72,7 @@ def run(
     try:
         return asyncio.run(work())
     except Killed:
-        return [], Earlier()
+        return [], EarlierAnswers()
 
 
 def results(path: Path) -> list[Any]:
@@ -89,7 +89,7 @@ def test_it_goes_on_where_it_was_and_does_nothing_twice(unordered: bool, killed:
     run(out, order=lambda jobs: jobs[::-1] if unordered else jobs, stop=2, killed=killed, unordered=unordered)
     first = out.read_bytes()
     done, earlier = run(out, unordered=unordered)
-    assert (done, earlier) == ([1, 2, 4] if unordered else [4, 5, 6], Earlier(2, 0))
+    assert (done, earlier) == ([1, 2, 4] if unordered else [4, 5, 6], EarlierAnswers(2, 0))
     assert out.read_bytes().startswith(first)
     assert sorted(results(out)) == [10, 20, 40, 50, 60]
 
@@ -97,7 +97,7 @@ def test_it_goes_on_where_it_was_and_does_nothing_twice(unordered: bool, killed:
 def test_an_unordered_output_is_gone_on_with_by_place_whatever_its_ids(tmp_path: Path):
     out = tmp_path / "out"
     run(out, order=lambda jobs: [jobs[3], jobs[2]], unordered=True)  # ids 2 and "same", which others have too
-    assert run(out, unordered=True) == ([1, 2, 6], Earlier(2, 0))
+    assert run(out, unordered=True) == ([1, 2, 6], EarlierAnswers(2, 0))
     assert sorted(said["place"] for said in answers(out)) == [1, 2, 3, 4, 5]
 
 
@@ -114,7 +114,7 @@ def test_an_output_in_order_may_be_gone_on_with_out_of_order_and_not_the_other_w
 def test_an_input_that_has_grown_is_gone_on_with(tmp_path: Path):
     out = tmp_path / "out"
     run(out)
-    assert run(out, [*INPUT, b"7"]) == ([7], Earlier(5, 0))
+    assert run(out, [*INPUT, b"7"]) == ([7], EarlierAnswers(5, 0))
 
 
 def test_half_a_line_at_the_end_is_done_again(tmp_path: Path):
@@ -122,7 +122,7 @@ def test_half_a_line_at_the_end_is_done_again(tmp_path: Path):
         out = tmp_path / f"out{unordered}"
         run(out, stop=3, unordered=unordered)
         out.write_bytes(out.read_bytes()[:-5])
-        assert run(out, unordered=unordered) == ([4, 5, 6], Earlier(2, 0))
+        assert run(out, unordered=unordered) == ([4, 5, 6], EarlierAnswers(2, 0))
 
 
 # -- refusing ---------------------------------------------------------------------------------------------------------
@@ -133,16 +133,16 @@ def test_half_a_line_at_the_end_is_done_again(tmp_path: Path):
 @pytest.mark.parametrize(
     ("made", "lines", "complaint"),
     [
-        (Note("/other.py:T", "op"), INPUT, "holds answers of 'op' of /t.py:T, not of 'op' of /other.py:T"),
-        (Note("/t.py:T", "other"), INPUT, "holds answers of 'op' of /t.py:T, not of 'other' of"),
-        (Note("/t.py:T", "op", "abc"), INPUT, "made with other init_args"),
+        (JobNote("/other.py:T", "op"), INPUT, "holds answers of 'op' of /t.py:T, not of 'op' of /other.py:T"),
+        (JobNote("/t.py:T", "other"), INPUT, "holds answers of 'op' of /t.py:T, not of 'other' of"),
+        (JobNote("/t.py:T", "op", "abc"), INPUT, "made with other init_args"),
         (NOTE, [INPUT[0], b"3", *INPUT[2:]], "was made from another input"),
         (NOTE, INPUT[:4], "was made from another input|the input has ended"),
         (NOTE, [INPUT[0].replace(b"1", b"9"), *INPUT[1:]], "was made from another input"),
     ],
 )
 def test_the_output_of_another_job_is_refused_and_kept(
-    unordered: bool, retry: bool, made: Note, lines: list[bytes], complaint: str, tmp_path: Path
+    unordered: bool, retry: bool, made: JobNote, lines: list[bytes], complaint: str, tmp_path: Path
 ):
     out = tmp_path / "out"
     run(out)
@@ -160,7 +160,7 @@ def test_without_its_note_an_output_is_gone_on_with_where_ids_fit_and_that_is_sa
     out = out.rename(tmp_path / "moved")
     assert run(out)[0] == [4, 5, 6]
     assert "moved: nothing beside it says what it was made from" in capsys.readouterr().err
-    assert run(out) == ([], Earlier(5, 0))
+    assert run(out) == ([], EarlierAnswers(5, 0))
     assert capsys.readouterr().err == ""
 
 
@@ -181,8 +181,8 @@ def test_an_output_that_was_removed_is_begun_anew_whatever_its_note_says(tmp_pat
     out = tmp_path / "out"
     run(out)
     out.unlink()
-    assert run(out, [b"7"], made=Note("/other.py:T", "else"))[0] == [7]
-    assert run(out, [b"7"], made=Note("/other.py:T", "else")) == ([], Earlier(1, 0))
+    assert run(out, [b"7"], made=JobNote("/other.py:T", "else"))[0] == [7]
+    assert run(out, [b"7"], made=JobNote("/other.py:T", "else")) == ([], EarlierAnswers(1, 0))
 
 
 @pytest.mark.parametrize("text", [b"", b"diary", b'{"target": "x"}', b'{"target":"","operation":"","version":9}'])
@@ -223,7 +223,7 @@ def test_a_link_to_an_output_has_the_notes_of_the_file(tmp_path: Path):
     out, link = tmp_path / "out", tmp_path / "link"
     link.symlink_to(out)
     run(link, stop=2, fail={1})
-    assert run(out, stop=0) == ([], Earlier(2, 1))
+    assert run(out, stop=0) == ([], EarlierAnswers(2, 1))
     assert run(link, retry=True)[0] == [1, 4, 5, 6]
     assert link.is_symlink()
     assert results(out) == [10, 20, 40, 50, 60]
@@ -236,7 +236,7 @@ def test_a_link_to_an_output_has_the_notes_of_the_file(tmp_path: Path):
 def test_failed_lines_are_tried_again_and_all_others_are_kept(unordered: bool, tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={2, 5}, stop=4, unordered=unordered)
-    assert run(out, unordered=unordered) == ([6], Earlier(4, 2))
+    assert run(out, unordered=unordered) == ([6], EarlierAnswers(4, 2))
     out.chmod(0o640)
     assert run(out, fail={5}, unordered=unordered, retry=True)[0] == [2, 5]
     done, _ = run(out, [*INPUT, b"7"], unordered=unordered, retry=True)
@@ -303,7 +303,7 @@ def test_half_a_line_of_a_killed_retry_is_no_answer(tmp_path: Path):
     run(out, fail={2, 5})
     run(out, stop=3, killed=True, retry=True)
     new.write_bytes(new.read_bytes()[:-7])
-    assert run(out) == ([], Earlier(5, 1))
+    assert run(out) == ([], EarlierAnswers(5, 1))
     assert results(out) == [10, 20, 40, None, 60]
 
 
@@ -318,7 +318,7 @@ def test_a_retry_that_finds_no_room_names_its_file_and_is_gone_on_with(tmp_path:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert out.read_bytes() == before
-    assert run(out) == ([], Earlier(5, 0))
+    assert run(out) == ([], EarlierAnswers(5, 0))
     assert results(out) == [10, 20, 40, 50, 60]
 
 
@@ -330,7 +330,7 @@ def test_a_retry_whose_output_has_gone_is_not_thrown_away(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"out\.retry: .*rename it to .*out and go on with --unordered, or remove it"):
         run(out)
     (tmp_path / "out.retry").rename(out)
-    assert run(out, unordered=True) == ([1, 4, 5, 6], Earlier(1, 0))
+    assert run(out, unordered=True) == ([1, 4, 5, 6], EarlierAnswers(1, 0))
     assert results(out) == [20, 10, 40, 50, 60]
 
 
@@ -339,15 +339,15 @@ def test_a_retry_that_is_applied_twice_does_no_harm(tmp_path: Path):
     run(out, fail={2, 5}, stop=4)
     run(out, fail={5}, killed=True, retry=True)
     left = patch.read_bytes()
-    assert run(out) == ([], Earlier(5, 1))  # 6 was answered too
+    assert run(out) == ([], EarlierAnswers(5, 1))  # 6 was answered too
     after = out.read_bytes()
     patch.write_bytes(left)  # as when it is killed before it removes it
-    assert run(out) == ([], Earlier(5, 1))
+    assert run(out) == ([], EarlierAnswers(5, 1))
     assert out.read_bytes() == after
     assert not patch.exists()
     run(out, retry=True)
     patch.write_bytes(left)  # an old one, with a failure where there is a good answer
-    assert run(out) == ([], Earlier(5, 0))
+    assert run(out) == ([], EarlierAnswers(5, 0))
     assert results(out) == [10, 20, 40, 50, 60]
 
 
@@ -357,7 +357,7 @@ def test_a_retry_that_holds_good_answers_too_is_taken_over(unordered: bool, tmp_
     run(out, fail={2, 5}, unordered=unordered)
     run(tmp_path / "copy", fail={5}, stop=4, unordered=unordered)
     (tmp_path / "copy").rename(tmp_path / "out.retry")
-    assert run(out, unordered=unordered) == ([], Earlier(5, 1))
+    assert run(out, unordered=unordered) == ([], EarlierAnswers(5, 1))
     assert results(out) == [10, 20, 40, None, 60]
 
 
@@ -416,7 +416,7 @@ def test_with_nothing_to_try_again_it_is_an_ordinary_run(tmp_path: Path):
 
 
 def test_places_have_numbers():
-    places = Places("h")
+    places = PlaceTable("h")
     for place in (5_000_000, 1, 1023, 1024):
         places[place] = -place % 99
     places[1023] = 0

@@ -14,10 +14,10 @@ import pytest
 from pool_monitor.dashboard import Frame, LocalFeed, Lost
 from pool_monitor.dashboard.app import Dashboard, run
 from pool_monitor.dashboard.style import STYLES
-from pool_monitor.dashboard.terminal import borrowed, can_run, glyphs_for
+from pool_monitor.dashboard.terminal import can_run, glyphs_for, restoring_process
 from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.errors import PoolError
-from pool_monitor.view import ASCII, UNICODE, Meaning, Mode, plain
+from pool_monitor.view import ASCII, UNICODE, Freshness, Meaning, plain
 from tests.helpers import samples
 
 SIZE = (80, 24)
@@ -53,20 +53,20 @@ def test_before_the_first_frame_it_says_what_it_waits_for() -> None:
 
 def test_frames_are_live_until_two_and_a_half_are_missing() -> None:
     made = viewer(samples.snapshot())
-    assert made.mode(102.5) == Mode("LIVE")
-    assert made.mode(102.6) == Mode("STALE", seconds=2)
+    assert made.freshness(102.5) == Freshness("LIVE")
+    assert made.freshness(102.6) == Freshness("STALE", seconds=2)
     assert "STALE 9s" in screen(made, now=109.2)
     made.receive(samples.snapshot(9), 110.0)
-    assert made.mode(110.0) == Mode("LIVE")
+    assert made.freshness(110.0) == Freshness("LIVE")
 
 
 def test_a_lost_source_counts_down_to_the_next_try_and_comes_back() -> None:
     made = viewer(samples.snapshot(), Lost("gone", 4.0))
-    assert made.mode(100.0) == Mode("LOST", seconds=4, reason="gone")
-    assert made.mode(103.0) == Mode("LOST", seconds=1, reason="gone")
-    assert made.mode(109.0) == Mode("LOST", seconds=0, reason="gone")
+    assert made.freshness(100.0) == Freshness("LOST", seconds=4, reason="gone")
+    assert made.freshness(103.0) == Freshness("LOST", seconds=1, reason="gone")
+    assert made.freshness(109.0) == Freshness("LOST", seconds=0, reason="gone")
     made.receive(samples.snapshot(9), 110.0)
-    assert made.mode(110.0) == Mode("LIVE")
+    assert made.freshness(110.0) == Freshness("LIVE")
 
 
 def test_a_pause_holds_the_display_and_counts_what_it_misses() -> None:
@@ -104,7 +104,7 @@ def test_choosing_a_window_goes_back_to_live() -> None:
     made.receive(samples.snapshot(1), 101.0)
     assert made.choose_window("1m")
     assert not made.choose_window("1m")
-    assert made.mode(101.0) == Mode("LIVE")
+    assert made.freshness(101.0) == Freshness("LIVE")
 
 
 def test_windows_get_longer_and_shorter_up_to_the_ends() -> None:
@@ -227,7 +227,7 @@ async def test_borrowed_signals_and_task_factory_come_back() -> None:
     quits: list[int] = []
     loop = asyncio.get_running_loop()
     before = [signal.getsignal(number) for number in (signal.SIGWINCH, signal.SIGTERM, signal.SIGTSTP)]
-    with borrowed(lambda: quits.append(1)):
+    with restoring_process(lambda: quits.append(1)):
         signal.signal(signal.SIGWINCH, signal.SIG_IGN)
         signal.signal(signal.SIGTSTP, signal.SIG_IGN)
         loop.set_task_factory(lambda loop, coroutine, **options: asyncio.Task(coroutine, loop=loop, **options))
@@ -243,7 +243,7 @@ async def test_a_host_that_handles_sigterm_keeps_its_handler() -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, lambda: heard.append("host"))
     try:
-        with borrowed(lambda: heard.append("dashboard")):
+        with restoring_process(lambda: heard.append("dashboard")):
             os.kill(os.getpid(), signal.SIGTERM)
             while not heard:
                 await asyncio.sleep(0)

@@ -19,11 +19,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pool_monitor import telemetry
 from pool_monitor.config import PoolConfig
 from pool_monitor.errors import CircuitOpen, StartError
-from pool_monitor.pool.call import STREAM_HIGH, Call, Options
+from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.policy.deadline_wheel import TICK
+from pool_monitor.pool.policy.lifecycle import State
+from pool_monitor.pool.stream_buffer import STREAM_HIGH
 from pool_monitor.pool.transport.child.codec import LARGE
 from pool_monitor.pool.transport.child.shared_memory import area_size
-from pool_monitor.pool.worker import State, Worker
+from pool_monitor.pool.worker import Worker
 from tests.helpers.fakes import FakePool
 from tests.helpers.virtual import VirtualLoop, clock, run
 
@@ -307,8 +309,8 @@ class Calls(RuleBasedStateMachine):
 
     @invariant()
     def those_on_trial_are_counted(self) -> None:
-        if hasattr(self, "pool") and self.calls.gate.breaker is not None:
-            assert self.calls.gate.breaker._under_way == sum(call.trial for call in self.made if not call.done)
+        if hasattr(self, "pool") and self.calls.admission.breaker is not None:
+            assert self.calls.admission.breaker._under_way == sum(call.trial for call in self.made if not call.done)
 
 
 TestCalls = Calls.TestCase
@@ -589,7 +591,7 @@ def test_while_calls_are_on_trial_nobody_is_told_when_to_come_again() -> None:
         assert go(pool).trial
         error = go(pool).future.exception()
         assert isinstance(error, CircuitOpen)
-        return str(pool.calls.gate.breaker and pool.calls.gate.breaker.state), error
+        return str(pool.calls.admission.breaker and pool.calls.admission.breaker.state), error
 
     state, error = run(main())
     assert state == "half_open"
@@ -675,11 +677,11 @@ def test_a_stream_may_have_some_items_on_the_way_when_it_is_told_to_stand_still_
         (worker,) = pool.running()
         small, large = go(pool, stream=True), go(pool, stream=True)
         for _ in range(STREAM_HIGH + 100_000):
-            pool.calls.streams.item(worker, small.id, "s", 10)
+            pool.calls.item(worker, small.id, "s", 10)
         for _ in range(1 + 8):
-            pool.calls.streams.item(worker, large.id, "l", 50 << 20)
+            pool.calls.item(worker, large.id, "l", 50 << 20)
         assert pool.misbehaviour == []
-        pool.calls.streams.item(worker, large.id, "l", 50 << 20)
+        pool.calls.item(worker, large.id, "l", 50 << 20)
         return pool.misbehaviour
 
     assert run(main()) == ["the stream of 'work' does not stand still when told to"]
@@ -692,10 +694,10 @@ def test_what_a_worker_has_lent_may_be_on_the_way_beside_what_its_channel_holds(
         call = go(pool, stream=True)
         assert call.items is not None
         while not call.items.full:
-            pool.calls.streams.item(worker, call.id, "l", LARGE)
+            pool.calls.item(worker, call.id, "l", LARGE)
         more = 0
         while not pool.misbehaviour:
-            pool.calls.streams.item(worker, call.id, "l", LARGE)
+            pool.calls.item(worker, call.id, "l", LARGE)
             more += 1
         return more
 
@@ -711,11 +713,11 @@ def test_of_large_items_fewer_are_held_than_of_small_ones() -> None:
         assert call.items is not None
         held = []
         for _ in range(5):
-            pool.calls.streams.item(worker, call.id, "l", 4 << 20)
+            pool.calls.item(worker, call.id, "l", 4 << 20)
             held.append(len(call.items.buffer))
         while call.items.buffer:
             if call.items.take()[1]:
-                pool.calls.streams.read_on(call)
+                pool.calls.read_on(call)
         return pool.transport(worker).holds, held
 
     (stop, go_on), held = run(main())
@@ -767,9 +769,9 @@ def test_where_calls_run_beside_each_other_a_stream_nobody_reads_is_held_up_alon
         (worker,) = pool.running()
         call = go(pool, stream=True)
         for number in range(2 * STREAM_HIGH):
-            pool.calls.streams.item(worker, call.id, number, 8)
-        pool.calls.streams.read_on(call)
-        pool.calls.streams.read_on(call)
+            pool.calls.item(worker, call.id, number, 8)
+        pool.calls.read_on(call)
+        pool.calls.read_on(call)
         pool.reply(worker)
         transport = pool.transport(worker)
         return call.id, transport.holds, transport.flows
@@ -785,7 +787,7 @@ def test_a_stream_nobody_reads_is_let_go_on_when_it_is_cancelled() -> None:
         (worker,) = pool.running()
         call = go(pool, stream=True)
         for number in range(STREAM_HIGH):
-            pool.calls.streams.item(worker, call.id, number, 8)
+            pool.calls.item(worker, call.id, number, 8)
         pool.calls.cancel(call)
         transport = pool.transport(worker)
         return call.id, transport.holds, transport.cancelled
@@ -821,7 +823,7 @@ def test_a_call_that_waited_in_vain_is_told_why() -> None:
         told.append(await late())
         pool.die(pool.running()[0])
         told.append(await late())
-        pool.calls.gate.start_failed(StartError("no licence left"))
+        pool.calls.admission.start_failed(StartError("no licence left"))
         told.append(await late())
         return told
 
@@ -839,13 +841,13 @@ def test_a_stream_that_is_begun_anew_is_held_up_anew() -> None:
         call = go(pool, stream=True, idempotent=True)
         pool.transport(worker).begin()
         for number in range(STREAM_HIGH):
-            pool.calls.streams.item(worker, call.id, number, 8)
+            pool.calls.item(worker, call.id, number, 8)
         pool.die(worker)
         pool.start(worker)
         await asyncio.sleep(5)
         assert call.running
         for number in range(STREAM_HIGH):
-            pool.calls.streams.item(worker, call.id, number, 8)
+            pool.calls.item(worker, call.id, number, 8)
         return call.id, pool.transport(worker).holds
 
     call_id, holds = run(main())

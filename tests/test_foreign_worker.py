@@ -28,7 +28,7 @@ from pool_monitor import (
     WorkerDied,
     telemetry,
 )
-from pool_monitor.pool.call import STREAM_HIGH
+from pool_monitor.pool.stream_buffer import STREAM_HIGH
 from tests.helpers.support import TARGETS, alive, eventually, read, running
 from tests.helpers.transports import started
 

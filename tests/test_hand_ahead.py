@@ -23,7 +23,7 @@ AMOUNTS = st.lists(st.integers(0, 10**12), min_size=1, max_size=40)
 
 @given(AMOUNTS, st.integers(0, 10**13))
 def test_what_calls_took_together_is_shared_out_by_what_each_was_executed(executed: list[int], total: int) -> None:
-    turns = prefetch.turns(executed, total)
+    turns = prefetch.held_times(executed, total)
     assert len(turns) == len(executed)
     assert total - len(turns) < sum(turns) <= total
     if sum(executed) <= total:
@@ -136,7 +136,7 @@ def test_a_worker_that_was_asked_for_calls_takes_no_others_until_it_has_none() -
 def test_the_shorter_calls_are_the_more_are_worth_it_not_to_wake_another_worker(
     seconds: float | None, limit: int, expected: int
 ) -> None:
-    assert prefetch.near(seconds, limit) == expected
+    assert prefetch.awake_depth(seconds, limit) == expected
 
 
 @pytest.mark.parametrize(("execution_ns", "awake"), [(1000, 2), (50_000, 6)])
@@ -176,7 +176,7 @@ def test_no_short_call_stands_behind_one_that_may_take_long_while_a_worker_is_id
         assert pool.calls.roster.near > 1
         pool.calls.operations = {**pool.calls.operations, "slow": "function"}
         for _ in range(40 if known else 0):
-            pool.calls.gate.times.add("slow", 0.5)
+            pool.calls.admission.times.add("slow", 0.5)
         slow = [pool.calls.admit("slow", (), {}, Options(), stream=False) for _ in range(3)]
         short = admitted(pool, 10)
         beside = [len(call.worker.calls) for call in slow if call.worker is not None]

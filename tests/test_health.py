@@ -22,26 +22,26 @@ def silent(late: int) -> Health:
     """One whose pings at 0, 5, 10, ... were left unanswered."""
     health = made()
     for number in range(late):
-        health.ask(number * 5)
+        health.ping(number * 5)
     return health
 
 
 def test_the_first_ping_is_due_at_once_and_the_others_every_interval() -> None:
     health = made()
     assert health.due(100)
-    token = health.ask(100)
+    token = health.ping(100)
     assert not health.due(100)
-    health.answered(token, 100.1)
+    health.pong(token, 100.1)
     assert not health.due(104.9)
     assert health.due(105)
 
 
 def test_no_ping_follows_while_the_last_may_still_be_answered_in_time() -> None:
     health = made(interval=1, timeout=3)
-    token = health.ask(0)
+    token = health.ping(0)
     assert not health.due(2)
     assert health.due(3)
-    health.answered(token, 2)
+    health.pong(token, 2)
     assert health.due(2)
 
 
@@ -53,13 +53,13 @@ def test_one_that_is_late_is_asked_again_when_it_would_be_asked_anyway() -> None
 
 def test_an_answer_tells_how_long_it_took() -> None:
     health = made()
-    first = health.ask(1)
-    assert health.answered(first, 1.25) == 0.25
-    assert health.answered(first, 1.5) is None  # once
-    second = health.ask(6)
-    assert health.answered(first, 6.5) is None
-    assert health.answered(second + 1, 6.5) is None  # never sent
-    assert health.answered(second, 6.5) == 0.5
+    first = health.ping(1)
+    assert health.pong(first, 1.25) == 0.25
+    assert health.pong(first, 1.5) is None  # once
+    second = health.ping(6)
+    assert health.pong(first, 6.5) is None
+    assert health.pong(second + 1, 6.5) is None  # never sent
+    assert health.pong(second, 6.5) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_the_verdict_by_what_is_known(late: int, busy: bool, cpu: float | None, 
 
 def test_a_ping_is_late_from_its_time_out_on() -> None:
     health = made(misses=1)
-    health.ask(10)
+    health.ping(10)
     assert health.verdict(11.9, busy=False, cpu=None) is RESPONSIVE
     assert health.verdict(12, busy=False, cpu=None) is UNRESPONSIVE
 
@@ -99,8 +99,8 @@ def test_an_answer_that_comes_after_all_clears_the_worker(again: bool) -> None:
     health = silent(3)
     assert health.verdict(12, busy=False, cpu=None) is UNRESPONSIVE
     if again:
-        health.ask(15)
-    assert (health.answered(3, 16) is None) == again  # of an older ping it does not tell a time
+        health.ping(15)
+    assert (health.pong(3, 16) is None) == again  # of an older ping it does not tell a time
     assert health.verdict(16, busy=False, cpu=None) is RESPONSIVE
     assert health.late == 0
 
@@ -128,18 +128,18 @@ def test_pings_missed_at_work_are_not_held_against_it_when_it_is_idle_again() ->
     assert health.verdict(12, busy=True, cpu=1.0) is BUSY
     assert health.verdict(12.1, busy=False, cpu=1.0) is RESPONSIVE
     for now in (15, 20):
-        health.ask(now)
+        health.ping(now)
         assert health.verdict(now + 2, busy=False, cpu=1.0) is LATE
-    health.ask(25)
+    health.ping(25)
     assert health.verdict(27, busy=False, cpu=1.0) is UNRESPONSIVE
 
 
 def test_an_answer_ends_the_indulgence_for_pings_missed_at_work() -> None:
     health = silent(3)
     health.verdict(12, busy=True, cpu=1.0)
-    health.answered(3, 13)
+    health.pong(3, 13)
     for now in (15, 20, 25):
-        health.ask(now)
+        health.ping(now)
     assert health.verdict(27, busy=False, cpu=1.0) is UNRESPONSIVE
 
 
@@ -158,12 +158,12 @@ def test_whoever_is_at_work_or_answered_lately_is_never_replaced(
     for pause, step in steps:
         now += pause
         if health.due(now):
-            tokens.append(health.ask(now))
+            tokens.append(health.ping(now))
             asked.append(now)
         if step.endswith("answer") and tokens:
             token = tokens[-1 if step == "answer" else max(0, len(tokens) - 2)]
             fresh = token > health._answered
-            health.answered(token, now)
+            health.pong(token, now)
             cleared = now if fresh else cleared
         verdict = health.verdict(now, step == "busy", None)
         if step == "busy":

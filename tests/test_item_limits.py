@@ -10,7 +10,8 @@ import pytest
 
 from pool_monitor import ConfigError, OperationTimeout, QueueTimeout
 from pool_monitor.config import PoolConfig
-from pool_monitor.pool.call import STREAM_HIGH, STREAM_LOW, Call, Options
+from pool_monitor.pool.call import Call, Options
+from pool_monitor.pool.stream_buffer import STREAM_HIGH, STREAM_LOW
 from pool_monitor.pool.worker import Worker
 from tests.helpers.fakes import FakePool
 from tests.helpers.support import ops_pool, read
@@ -32,13 +33,13 @@ class Stream:
 
     def give(self, count: int = 1) -> None:
         for number in range(count):
-            self.calls.streams.item(self.worker, self.call.id, number, 1)
+            self.calls.item(self.worker, self.call.id, number, 1)
 
     def take(self, count: int = 1) -> None:
         for _ in range(count):
             _, go_on = self.items.take()
             if go_on:
-                self.calls.streams.read_on(self.call)
+                self.calls.read_on(self.call)
 
     async def ended(self) -> tuple[float, str]:
         """When, and with what."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from itertools import product
 from typing import get_args
 
 import pytest
 
+from pool_monitor.pool.policy.lifecycle import COUNTED_AS, LIFECYCLE, TRANSITIONS, Lifecycle, State, Transition
 from pool_monitor.pool.policy.restarts import Backoff
-from pool_monitor.pool.worker import COUNTED_AS, TRANSITIONS, IllegalTransition, Lifecycle, Moved, State
 from pool_monitor.snapshot import PoolView, WorkerState
+from pool_monitor.state_machine import IllegalTransition
 
 TRIGGERS = sorted({trigger for row in TRANSITIONS.values() for trigger in row})
 ALLOWED = {
@@ -41,24 +43,15 @@ def test_every_state_meets_every_trigger(state: State, trigger: str) -> None:
     if after is None:
         with pytest.raises(IllegalTransition, match=rf"'{trigger}' in state '{state.value}'"):
             lifecycle.step(trigger, 200)
-        assert (lifecycle.state, lifecycle.since_ns, list(lifecycle.history)) == (state, 100, [])
+        assert (lifecycle.state, lifecycle.since_ns) == (state, 100)
     else:
-        moved = lifecycle.step(trigger, 200)
-        assert moved == Moved(state, State(after), trigger, 200)
-        assert (lifecycle.state, lifecycle.since_ns, list(lifecycle.history)) == (State(after), 200, [moved])
+        assert lifecycle.step(trigger, 200) == Transition(state, State(after), trigger, 200)
+        assert (lifecycle.state, lifecycle.since_ns) == (State(after), 200)
 
 
 def test_every_state_can_be_reached_from_a_new_slot_and_every_state_can_end() -> None:
-    def reachable(start: State) -> set[State]:
-        seen, todo = {start}, [start]
-        while todo:
-            fresh = set(TRANSITIONS[todo.pop()].values()) - seen
-            seen |= fresh
-            todo += fresh
-        return seen
-
-    assert reachable(Lifecycle(0).state) == set(State)
-    assert all(State.TERMINATED in reachable(state) for state in State)
+    assert LIFECYCLE.reachable(Lifecycle(0).state) == set(State)
+    assert all(State.TERMINATED in LIFECYCLE.reachable(state) for state in State)
 
 
 def test_states_are_those_of_the_snapshot_and_each_is_counted() -> None:
@@ -67,17 +60,8 @@ def test_states_are_those_of_the_snapshot_and_each_is_counted() -> None:
     assert set(COUNTED_AS.values()) <= set(PoolView.__struct_fields__)
 
 
-def test_the_history_of_a_slot_is_bounded() -> None:
-    lifecycle = Lifecycle(0)
-    for number in range(1000):
-        lifecycle.step("start", number)
-        lifecycle.step("exited", number)
-    assert len(lifecycle.history) == 32
-    assert lifecycle.history[-1].at_ns == 999
-
-
 def test_pauses_between_starts_grow_stay_in_bounds_and_begin_anew() -> None:
-    backoff = Backoff(0.1, 2.0)
+    backoff = Backoff(0.1, 2.0, random.Random())
     pauses = [backoff.next() for _ in range(200)]
     assert all(0.1 <= pause <= 2.0 for pause in pauses)
     assert max(pauses) > 0.3

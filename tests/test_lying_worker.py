@@ -23,7 +23,7 @@ from pool_monitor import (
     UnknownOperation,
     telemetry,
 )
-from pool_monitor.pool.policy.operations import offered
+from pool_monitor.pool.policy.operations import merge_offers
 from tests.helpers.support import eventually, read, words
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -249,15 +249,15 @@ async def test_a_worker_that_starts_with_a_lie_costs_a_start_and_the_pool_goes_o
 def test_a_worker_that_offers_other_operations_takes_none_from_the_others() -> None:
     honest, liar = {"a": "function", "b": "generator"}, {"a": "generator", "c": "function"}
     everything = {"a": "function", "b": "generator", "c": "function"}
-    assert offered({}, [honest]) == honest
-    assert offered(honest, [honest, honest]) is honest
-    assert offered(honest, [liar]) == offered(honest, [honest, liar]) == everything
-    assert offered({}, [liar, honest, honest]) == everything
-    assert offered({}, [honest, liar, liar])["a"] == "generator"
-    assert offered(honest, [liar, liar, liar]) == everything
+    assert merge_offers({}, [honest]) == honest
+    assert merge_offers(honest, [honest, honest]) is honest
+    assert merge_offers(honest, [liar]) == merge_offers(honest, [honest, liar]) == everything
+    assert merge_offers({}, [liar, honest, honest]) == everything
+    assert merge_offers({}, [honest, liar, liar])["a"] == "generator"
+    assert merge_offers(honest, [liar, liar, liar]) == everything
     flood = {f"x{number}": "function" for number in range(20_000)}
-    assert len(offered(honest, [flood])) == 10_000
-    assert offered(honest, [flood]).items() >= honest.items()
+    assert len(merge_offers(honest, [flood])) == 10_000
+    assert merge_offers(honest, [flood]).items() >= honest.items()
 
 
 async def test_a_worker_that_denies_an_operation_does_not_make_it_unknown(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pool_monitor.errors import WorkerDied
 from pool_monitor.pool import map_results as module
 from pool_monitor.pool.call import Call, Options
-from pool_monitor.pool.map_results import Results
+from pool_monitor.pool.map_results import MapResults
 from tests.helpers.support import eventually
 
 
@@ -34,8 +34,8 @@ class Calls:
         self.cancelled.append(call.id)
         call.future.cancel()
 
-    def results(self, items: Any, limit: int, *, ordered: bool = True, **fields: Any) -> Results:
-        made = Results(self.admit, self.cancel, limit, ordered=ordered, **fields)
+    def results(self, items: Any, limit: int, *, ordered: bool = True, **fields: Any) -> MapResults:
+        made = MapResults(self.admit, self.cancel, limit, ordered=ordered, **fields)
         made.read(items)
         return made
 
@@ -44,11 +44,11 @@ class Calls:
             self.made[number].future.set_result(number)
 
 
-async def taken(results: Results) -> int:
+async def taken(results: MapResults) -> int:
     """The next result."""
-    while (ended := results.take()) is None:
-        await results.more()
-    results.taken()
+    while (ended := results.next_ended()) is None:
+        await results.wait()
+    results.free_place()
     return int(ended.result())
 
 
@@ -58,27 +58,27 @@ async def test_results_are_taken_in_the_order_of_their_items_or_of_their_ends(
 ) -> None:
     calls = Calls()
     results = calls.results(range(3), 3, ordered=ordered)
-    assert results.take() is None
+    assert results.next_ended() is None
     for number in (2, 0, 1):
         calls.end(number)
         await asyncio.sleep(0)
     assert [await taken(results) for _ in range(3)] == expected
-    assert results.over
+    assert results.exhausted
 
 
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_a_result_counts_until_it_has_been_read(ordered: bool) -> None:
     calls = Calls()
     results = calls.results(itertools.count(), 2, ordered=ordered)
-    assert results.take() is None
+    assert results.next_ended() is None
     assert len(calls.made) == 2
     calls.end(0, 1)
     await asyncio.sleep(0)
-    assert results.take() is not None
-    assert results.take() is not None
+    assert results.next_ended() is not None
+    assert results.next_ended() is not None
     assert len(calls.made) == 2
-    results.taken()
-    assert results.take() is None
+    results.free_place()
+    assert results.next_ended() is None
     assert len(calls.made) == 3
     await results.close()
     assert calls.cancelled == [2]
@@ -100,7 +100,7 @@ async def test_an_asynchronous_source_is_read_while_there_is_room_and_no_further
     await eventually(lambda: len(calls.made) == 3)
     await results.close()
     assert calls.cancelled == [1, 2]
-    assert results.over or results._feeder is not None
+    assert results.exhausted or results._feeder is not None
 
 
 async def test_calls_are_made_for_so_long_at_a_stretch_and_then_others_have_their_turn(
@@ -115,9 +115,9 @@ async def test_calls_are_made_for_so_long_at_a_stretch_and_then_others_have_thei
 
     monkeypatch.setattr(module, "monotonic", lambda: now[0])
     results, made = calls.results(source(), 100), []
-    while results.take() is None and len(calls.made) < 100:
+    while results.next_ended() is None and len(calls.made) < 100:
         made.append(len(calls.made))
-        await results.more()
+        await results.wait()
     made.append(len(calls.made))
     steps = [after - before for before, after in itertools.pairwise([0, *made])]
     assert max(steps) <= 12
@@ -151,7 +151,7 @@ async def test_of_any_source_no_more_calls_are_made_than_can_wait_usefully(async
     calls, waiting = Calls(), [10]
     source = numbers() if asynchronous else range(100)
     results = calls.results(source, 100, few=2, enough=lambda: waiting[0] >= 10)
-    assert results.take() is None
+    assert results.next_ended() is None
     reading = asyncio.ensure_future(taken(results))
     await eventually(lambda: len(calls.made) == 2)
     for _ in range(20):
@@ -168,8 +168,8 @@ async def test_leaving_many_calls_behind_gives_others_their_turn_and_cancels_all
     calls = Calls()
     results = calls.results(range(2000), 2000)
     while len(calls.made) < 2000:
-        results.take()
-        await results.more() if len(calls.made) < 2000 else None
+        results.next_ended()
+        await results.wait() if len(calls.made) < 2000 else None
     leaving = asyncio.ensure_future(results.close())
     await asyncio.sleep(0)
     assert 0 < len(calls.cancelled) < 2000
@@ -185,7 +185,7 @@ async def test_errors_that_nobody_asks_for_are_no_complaint_of_asyncio() -> None
     for ordered in (True, False):
         calls = Calls()
         results = calls.results(range(3), 3, ordered=ordered)
-        assert results.take() is None
+        assert results.next_ended() is None
         for call in calls.made:
             call.future.set_exception(WorkerDied("gone", worker="w", exit_code=1))
         await asyncio.sleep(0)
@@ -205,26 +205,26 @@ async def test_of_no_items_there_are_no_results(ordered: bool) -> None:
     for items in ([], nothing()):
         results = Calls().results(items, 2, ordered=ordered)
         async with asyncio.timeout(10):
-            while not results.over:
-                assert results.take() is None
-                await results.more()
+            while not results.exhausted:
+                assert results.next_ended() is None
+                await results.wait()
         await results.close()
 
 
 async def test_calls_beyond_a_few_are_made_only_while_too_few_wait() -> None:
     calls, waiting = Calls(), [0]
     results = calls.results(itertools.count(), 1000, few=3, enough=lambda: waiting[0] + len(calls.made) >= 10)
-    assert results.take() is None
+    assert results.next_ended() is None
     assert len(calls.made) == 10
     waiting[0] = 100
     calls.end(0)
     assert await taken(results) == 0
-    assert results.take() is None
+    assert results.next_ended() is None
     assert len(calls.made) == 10
     for number in range(1, 9):
         calls.end(number)
         assert await taken(results) == number
-    assert results.take() is None
+    assert results.next_ended() is None
     assert len(calls.made) == 12, "the few are made however many wait"
     await results.close()
 
@@ -274,7 +274,7 @@ async def test_while_one_call_takes_long_nothing_piles_up_on_it(monkeypatch: pyt
     monkeypatch.setattr(module, "_LOOK_AGAIN", 0.0)
     calls = Calls()
     results = calls.results(range(3), 3, few=1, enough=lambda: True)
-    assert results.take() is None
+    assert results.next_ended() is None
     added: list[object] = []
 
     class Counted:
@@ -286,7 +286,7 @@ async def test_while_one_call_takes_long_nothing_piles_up_on_it(monkeypatch: pyt
 
     results._line[0].future = Counted()  # type: ignore[assignment]
     for _ in range(20):
-        await results.more()
+        await results.wait()
     assert len(added) == 1
     results._line.clear()
     await results.close()

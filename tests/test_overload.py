@@ -220,6 +220,6 @@ def test_whatever_happens_every_call_ends_once_and_none_is_executed_twice(
         begun = Counter(call_id for transport in rig.transports for call_id in transport.executed)
         assert set(begun.values()) <= {1}  # nobody declared a call idempotent
         assert all(begun[call.id] for call in calls if not call.future.cancelled() and not call.future.exception())
-        assert all(not worker.calls and worker.open for worker in rig.dispatcher.workers.values())
+        assert all(not worker.calls and worker.accepting for worker in rig.dispatcher.workers.values())
 
     run(main())

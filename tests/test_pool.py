@@ -36,7 +36,7 @@ from pool_monitor import (
     WorkerDied,
     telemetry,
 )
-from pool_monitor.pool.call import STREAM_HIGH
+from pool_monitor.pool.stream_buffer import STREAM_HIGH
 from tests.helpers.support import OPS, TARGETS, Leftovers, alive, eventually, ops_pool, read, running, words
 
 pytestmark = pytest.mark.usefixtures("no_leaks", "both_pools")

@@ -19,7 +19,9 @@ REFUSAL = {"pool": "p", "waited_s": 0.0, "waiting": 0, "size": 1}
 
 
 def policy(retries: int | None = None, *listed: str, budget: RetryBudget | None = None) -> RetryPolicy:
-    return RetryPolicy(retries, frozenset(listed), budget or RetryBudget(1.0, cap=10_000, initial=10_000))
+    return RetryPolicy(
+        retries, frozenset(listed), budget or RetryBudget(1.0, cap=10_000, initial=10_000), random.Random()
+    )
 
 
 def tries(made: RetryPolicy, error: PoolError) -> int:

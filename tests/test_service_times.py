@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_monitor.pool.policy.queue import Ahead
-from pool_monitor.pool.policy.service_times import Outlook, ServiceTimes
+from pool_monitor.pool.policy.queue import WorkAhead
+from pool_monitor.pool.policy.service_times import ServiceTimes, WaitEstimate
 from tests.helpers import overload
 from tests.helpers.overload import Ended, arrivals, by_prediction, everybody, simulate, steady
 
@@ -26,14 +26,14 @@ def times(*durations: float, operation: str = "op") -> ServiceTimes:
     return made
 
 
-def outlook(made: ServiceTimes, ahead: int, capacity: int, operation: str = "op") -> Outlook | None:
+def estimate(made: ServiceTimes, ahead: int, capacity: int, operation: str = "op") -> WaitEstimate | None:
     """With so many others of "op" before it."""
     mean, variance = made.expects("op")
-    return made.outlook(Ahead(ahead, ahead * mean, ahead * variance), 0, capacity, operation)
+    return made.estimate(WorkAhead(ahead, ahead * mean, ahead * variance), 0, capacity, operation)
 
 
 def misses(made: ServiceTimes, ahead: int, capacity: int, operation: str, left: float) -> bool:
-    told = outlook(made, ahead, capacity, operation)
+    told = estimate(made, ahead, capacity, operation)
     return told is not None and told.total > left
 
 
@@ -43,7 +43,7 @@ def alike(seconds: float, count: int = 100) -> ServiceTimes:
 
 def test_nothing_is_said_and_nobody_refused_before_twenty_calls_have_ended() -> None:
     few = alike(10.0, 19)
-    assert (few.mean, few.mean_of("op"), outlook(few, 5, 2)) == (None, None, None)
+    assert (few.mean, few.mean_of("op"), estimate(few, 5, 2)) == (None, None, None)
     assert not misses(few, 1000, 1, "op", 0.1)
     few.add("op", 10.0)
     assert few.mean == pytest.approx(10)
@@ -96,7 +96,7 @@ def test_an_operation_too_many_is_known_by_the_others() -> None:
 def test_the_wait_is_that_of_all_before_it_shared_by_the_workers(
     ahead: int, capacity: int, expected: tuple[float, float] | None
 ) -> None:
-    told = outlook(alike(0.1), ahead, capacity)
+    told = estimate(alike(0.1), ahead, capacity)
     assert told == (None if expected is None else pytest.approx((*expected, 0.0)))
 
 
@@ -139,7 +139,7 @@ def test_a_burst_of_quick_calls_is_not_taken_for_the_slow_ones_there_were_before
         made.add("op" if number % 10 else "slow", 0.005 if number % 10 else 0.2)
     assert not any(misses(made, ahead, 2, "op", 1.0) for ahead in range(200))
     slow = made.expects("slow")
-    assert made.outlook(Ahead(20, 20 * slow[0], 20 * slow[1]), 0, 2, "op").wait > 2.0  # type: ignore[union-attr]
+    assert made.estimate(WorkAhead(20, 20 * slow[0], 20 * slow[1]), 0, 2, "op").wait > 2.0  # type: ignore[union-attr]
 
 
 def test_the_less_calls_are_alike_the_more_room_is_left() -> None:
@@ -158,7 +158,7 @@ def test_fewer_ahead_and_more_time_are_never_worse(
     durations: list[float], ahead: int, capacity: int, time_left: float
 ) -> None:
     made = times(*durations)
-    told = outlook(made, ahead, capacity)
+    told = estimate(made, ahead, capacity)
     assert told is not None
     assert min(told) >= 0
     if told.wait + told.execution > time_left * (1 + 1e-9):
@@ -247,20 +247,20 @@ def test_what_needs_no_closer_look_would_not_be_refused(
     made = ServiceTimes()
     for name, seconds in durations:
         made.add(name, seconds)
-    made.look()
+    made.update_longest()
     expected = [made.expects(name) for name in ahead]
-    before = Ahead(len(ahead), sum(mean for mean, _ in expected), sum(variance for _, variance in expected))
-    told = made.outlook(before, handed, capacity, operation)
+    before = WorkAhead(len(ahead), sum(mean for mean, _ in expected), sum(variance for _, variance in expected))
+    told = made.estimate(before, handed, capacity, operation)
     assert told is not None
     assert told.total <= (len(ahead) + handed + 3) * made.longest * (1 + 1e-9)
 
 
 def test_a_call_that_takes_longer_than_any_was_expected_to_has_all_be_looked_at_again() -> None:
     made = alike(0.001)
-    made.look()
+    made.update_longest()
     assert made.longest == pytest.approx(0.001)
     made.add_all(["op"] * 3, [10**6, 10**6, 10**7])
     assert made.longest == math.inf
-    made.look()
+    made.update_longest()
     assert 0.001 < made.longest < 0.01
     assert alike(0.001, 29).longest == math.inf

@@ -54,7 +54,7 @@ def test_a_long_call_counts_as_use_until_its_end() -> None:
     sessions.use("b", 5)
     session.active = "call"
     session.active = None
-    sessions.left(session, 100)
+    sessions.touch(session, 100)
     assert [dropped.id for dropped in sessions.expire(100)] == ["b"]
 
 
@@ -63,7 +63,7 @@ def test_the_end_of_a_call_does_not_bring_a_session_back_that_was_ended() -> Non
     session, _ = sessions.use("a", 0)
     assert sessions.end("a") is session
     assert sessions.end("a") is None
-    sessions.left(session, 1)
+    sessions.touch(session, 1)
     assert len(sessions) == 0
 
 
@@ -75,7 +75,7 @@ def test_sessions_with_calls_are_not_looked_through_again_for_each_newcomer() ->
         assert sessions.expire(number) == []
         assert len(sessions._idle) == 0  # what the next one would look through
     session.active = None
-    sessions.left(session, 200)
+    sessions.touch(session, 200)
     assert sessions.expire(200) == [Dropped("99", 0, "limit")]
     assert len(sessions) == 99
 
@@ -96,7 +96,7 @@ def test_never_more_than_its_limit_and_those_with_calls(steps: list[tuple[str, s
             session.active = "call"
         elif step == "left":
             session.active = None
-            sessions.left(session, now)
+            sessions.touch(session, now)
         dropped = sessions.expire(now)
         assert all(gone.idle >= 10 or gone.reason == "limit" for gone in dropped)
         kept = [state for name in "abcdef" if (state := sessions.get(name)) is not None]

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from pool_monitor.cli.report_sources import Asked, from_store
+from pool_monitor.cli.report_sources import ReportQuery, from_store
 from pool_monitor.storage import HistoryConfig, Reader
 from tests.helpers.stores import T0, calls, everything, fat, history_file, marks, rows_in, starts, writing
 
@@ -125,7 +125,7 @@ def test_slots_of_the_future_stay_until_the_size_limit_deletes_them_first_in_fir
 # -- what a report says -------------------------------------------------------------------------------------------
 
 
-def reported(path: Path, asked: Asked, now: int) -> tuple[int, int, int, tuple[str, ...]]:
+def reported(path: Path, asked: ReportQuery, now: int) -> tuple[int, int, int, tuple[str, ...]]:
     """From when to when, how many calls, and which doubts there are."""
     report = from_store(str(path), asked, T0 + now).report
     summary = report.summary
@@ -140,27 +140,27 @@ def reported(path: Path, asked: Asked, now: int) -> tuple[int, int, int, tuple[s
 def test_a_report_ends_now_and_says_that_there_is_something_in_the_future(tmp_path: Path) -> None:
     glitch = 75 * YEAR
     path = history_file(tmp_path / "history.db", [*range(100), *range(glitch, glitch + 3), *range(103, 200)])
-    for asked in (Asked(), Asked(since=3600), Asked(start=T0)):
+    for asked in (ReportQuery(), ReportQuery(since=3600), ReportQuery(start=T0)):
         start, end, found, doubts = reported(path, asked, now=200)
         assert (start, end, found) == (0, 200, 197)
         assert len(doubts) == 1
         assert doubts[0].startswith("1 slot in the future, from 20")
         assert doubts[0].endswith(": a clock was ahead, or this one is behind; --start and --end show them")
-    start, _end, found, doubts = reported(path, Asked(start=T0 + glitch), now=200)
+    start, _end, found, doubts = reported(path, ReportQuery(start=T0 + glitch), now=200)
     assert (start - start % 16, found, len(doubts)) == (glitch - glitch % 16, 3, 1)
-    assert reported(path, Asked(end=T0 + 48, since=48), now=200)[:3] == (0, 48, 48)
+    assert reported(path, ReportQuery(end=T0 + 48, since=48), now=200)[:3] == (0, 48, 48)
 
 
 def test_a_report_of_nothing_but_the_future_is_of_that(tmp_path: Path) -> None:
     path = history_file(tmp_path / "history.db", range(40))
-    _start, end, found, [doubt] = reported(path, Asked(), now=-DAY)
+    _start, end, found, [doubt] = reported(path, ReportQuery(), now=-DAY)
     assert (end, found) == (40, 40)
     assert "in the future" in doubt
 
 
 def test_a_clock_of_another_machine_that_is_seconds_behind_is_no_future(tmp_path: Path) -> None:
     path = history_file(tmp_path / "history.db", range(40))
-    assert reported(path, Asked(), now=10) == (0, 40, 40, ())
+    assert reported(path, ReportQuery(), now=10) == (0, 40, 40, ())
 
 
 def test_the_slots_of_a_clock_that_was_ahead_are_counted_once(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from pool_monitor.cli.report_sources import Asked, from_store
+from pool_monitor.cli.report_sources import ReportQuery, from_store
 from pool_monitor.clock import ManualClock
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import block
@@ -165,7 +165,7 @@ def crafted(path: Path, *statements: str, blob: Any = None) -> Path:
 def told(path: Path) -> str:
     """All that a report says of *path*, in every form, or the error."""
     try:
-        found = from_store(str(path), Asked(by_operation=True))
+        found = from_store(str(path), ReportQuery(by_operation=True))
     except ConfigError as error:
         return f"{error}" if str(path) in str(error) else pytest.fail(f"which file? {error}")
     return period_report.text(found.report) + str(msgspec.json.encode(found.report)) + str(found.steps)
@@ -319,7 +319,7 @@ def test_a_table_with_too_many_rows_is_refused(tmp_path: Path, monkeypatch: pyte
     path = history_file(tmp_path / "history.db", range(51))
     monkeypatch.setattr("pool_monitor.cli.report_sources.ROWS_LIMIT", 50)
     with pytest.raises(ConfigError, match="1 operations in 51 steps are more than 50 rows; ask for a larger --step"):
-        from_store(str(path), Asked(step=1, start=T0, by_operation=True))
+        from_store(str(path), ReportQuery(step=1, start=T0, by_operation=True))
 
 
 def test_what_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

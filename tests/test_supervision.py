@@ -24,8 +24,8 @@ from pool_monitor import (
     telemetry,
 )
 from pool_monitor.errors import ConfigError, PayloadError, SessionLost
-from pool_monitor.pool.call import STREAM_HIGH
 from pool_monitor.pool.policy.recycle import RecycleLimits
+from pool_monitor.pool.stream_buffer import STREAM_HIGH
 from pool_monitor.pool.worker import Worker
 from tests.helpers.support import eventually, ops_pool, read, running, words
 
@@ -98,7 +98,7 @@ async def test_a_crash_loop_is_over_when_a_worker_has_lived_for_the_period() -> 
 async def test_a_crash_loop_is_not_over_before_a_process_has_lived_for_the_period() -> None:
     async with ops_pool(restart_limit=0, restart_period=60, backoff_min=0.01, backoff_max=0.01) as pool:
         await killed(pool)
-        worker, slots = slot(pool), pool._slots
+        worker, slots = slot(pool), pool._supervisor
         assert slots is not None
         assert worker.process is not None
         assert worker.crash_loop
@@ -416,7 +416,7 @@ async def test_a_busy_worker_is_replaced_when_its_call_has_ended(tmp_path: Path)
         restart = asyncio.ensure_future(pool.restart())
         waiting = asyncio.ensure_future(pool.run("pid"))
         await eventually(lambda: pool._calls().workers["ops-0"].successor)
-        await eventually(lambda: not pool._calls().workers["ops-0"].open)
+        await eventually(lambda: not pool._calls().workers["ops-0"].accepting)
         assert pid_of(pool) == pid
         gate.touch()
         assert await call == "done"
@@ -429,7 +429,7 @@ async def test_a_successor_takes_over_when_the_worker_it_was_to_replace_dies(tmp
         busy = await running(pool, "until_exists", str(tmp_path / "never"), "done")
         restart = asyncio.ensure_future(pool.restart())
         worker = pool._calls().workers["ops-0"]
-        await eventually(lambda: worker.successor is not None and not worker.open)
+        await eventually(lambda: worker.successor is not None and not worker.accepting)
         assert worker.successor is not None
         successor = worker.successor.ready
         assert successor is not None
@@ -447,7 +447,7 @@ async def test_a_restart_that_is_cancelled_leaves_the_pool_as_it_was() -> None:
         busy = await running(pool, "sleep", 60)
         restart = asyncio.ensure_future(pool.restart())
         worker = pool._calls().workers["ops-0"]
-        await eventually(lambda: worker.successor is not None and not worker.open)
+        await eventually(lambda: worker.successor is not None and not worker.accepting)
         restart.cancel()
         await asyncio.wait([restart])
         busy.cancel()
@@ -459,7 +459,7 @@ async def test_a_successor_that_dies_before_it_is_needed_costs_nobody_a_worker(t
         pid, worker = pid_of(pool), slot(pool)
         busy = await running(pool, "until_exists", str(tmp_path / "gate"))
         restart = asyncio.ensure_future(pool.restart())
-        await eventually(lambda: worker.successor is not None and worker.successor.ready and not worker.open)
+        await eventually(lambda: worker.successor is not None and worker.successor.ready and not worker.accepting)
         assert worker.successor is not None
         assert worker.successor.ready is not None
         successor = worker.successor
@@ -480,7 +480,7 @@ async def test_a_surplus_worker_is_not_used_again_when_its_replacement_is_called
         await eventually(lambda: worker.successor is not None)  # and is being started
         await pool.resize(0)
         await restart
-        assert not worker.open
+        assert not worker.accepting
         (tmp_path / "gate").touch()
         await busy
         await eventually(lambda: not pool.workers())
@@ -519,7 +519,7 @@ async def test_after_a_restart_with_new_code_its_operations_are_known(tmp_path: 
 
 async def test_a_process_that_has_gone_before_its_turn_to_be_recycled_is_not_replaced_again() -> None:
     async with ops_pool(recycle_calls=2, recycle_jitter=0) as pool:
-        slots, worker = pool._slots, slot(pool)
+        slots, worker = pool._supervisor, slot(pool)
         assert slots is not None
         with telemetry.capture(("pool", "worker", "recycle")) as events:
             async with worker.replacing:  # as if it were being replaced already
@@ -543,8 +543,8 @@ async def test_a_process_that_dies_while_its_successor_starts_is_followed_by_tha
                 result = await pool.try_run("pid")
                 if result.error is None and result.result != pid:
                     break
-            assert pool._slots is not None
-            await eventually(lambda: len(pool._slots._living) == 1 and pool.status().idle == 1)
+            assert pool._supervisor is not None
+            await eventually(lambda: len(pool._supervisor._processes._living) == 1 and pool.status().idle == 1)
             await asyncio.sleep(0.002 * number)
 
 
@@ -575,7 +575,7 @@ async def test_a_worker_that_cannot_be_looked_at_ends_no_pool(where: str, monkey
         if where == "psutil":
             monkeypatch.setattr("psutil.Process", no_descriptor_left)
         else:
-            monkeypatch.setattr("pool_monitor.pool.supervisor._processor_time", no_descriptor_left)
+            monkeypatch.setattr("pool_monitor.pool.checkups._processor_time", no_descriptor_left)
         with pytest.raises(OperationTimeout):
             await pool.options(timeout=0.5).run("stuck_in_c")
         assert pool.status().state == "running"
@@ -710,7 +710,7 @@ async def test_a_worker_says_how_it_is_and_how_much_memory_it_has() -> None:
 
 async def test_of_a_worker_that_has_not_answered_yet_nobody_says_how_it_is() -> None:
     async with ops_pool(health_interval=60.0) as pool:
-        slots = pool._slots
+        slots = pool._supervisor
         assert slots is not None
         slots.look_after(asyncio.get_running_loop().time())
         seen = pool.workers()[0]

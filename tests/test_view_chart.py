@@ -11,10 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from pool_monitor.view import ASCII, Span, chart
+from pool_monitor.view import ASCII, Segment, chart
 from pool_monitor.view import format as fmt
-from pool_monitor.view.chart import Bin, axis_labels, bar, bins, columns, line_chart, nice_limit, spark
-from pool_monitor.view.text import clean, cut, cut_front, cut_line, cut_middle, fit, line_width, spread, width, wrap
+from pool_monitor.view.chart import Bin, axis_labels, bar, bins, column_chart, line_chart, nice_limit, sparkline
+from pool_monitor.view.text import (
+    clean,
+    fit,
+    justify,
+    line_width,
+    truncate,
+    truncate_front,
+    truncate_line,
+    truncate_middle,
+    width,
+    wrap,
+)
 
 DASH = "\N{EN DASH}"
 rates = st.one_of(st.none(), st.floats(0, 1e6))
@@ -142,11 +153,11 @@ def test_every_measured_column_has_ink_and_no_other(values: list[float | None], 
 
 
 def test_a_spark_shows_zero_as_nothing_a_little_as_something_and_a_gap_as_a_dot() -> None:
-    assert spark([0.0, 0.001, 4.0, 8.0, None]) == " ▁▄█·"
+    assert sparkline([0.0, 0.001, 4.0, 8.0, None]) == " ▁▄█·"
 
 
 def test_upright_bars_grow_from_the_lowest_line() -> None:
-    assert columns([0.0, 1.0, 2.0, 4.0], 2, 4.0) == ["   █", " ▄██"]
+    assert column_chart([0.0, 1.0, 2.0, 4.0], 2, 4.0) == ["   █", " ▄██"]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +238,7 @@ def test_ages_round_down_like_clocks(seconds: float | None, text: str) -> None:
     ],
 )
 def test_a_moment_names_its_zone_and_can_be_read_back(zone: tzinfo, text: str) -> None:
-    assert fmt.moment(1_774_745_970.7, zone) == text
+    assert fmt.timestamp(1_774_745_970.7, zone) == text
     assert datetime.fromisoformat(text).timestamp() == 1_774_745_970
 
 
@@ -243,7 +254,7 @@ def test_a_moment_names_its_zone_and_can_be_read_back(zone: tzinfo, text: str) -
     ],
 )
 def test_a_moment_among_others_says_what_tells_it_from_them(length: float, grain: float, text: str) -> None:
-    assert fmt.clock(1_774_745_970.0, length, grain, ZoneInfo("Europe/Berlin")) == text
+    assert fmt.short_time(1_774_745_970.0, length, grain, ZoneInfo("Europe/Berlin")) == text
 
 
 @pytest.mark.parametrize(
@@ -257,7 +268,7 @@ def test_a_mean_is_whole_only_when_it_is(value: float | None, text: str) -> None
     ("seconds", "text"), [(0.005, "5ms"), (0.0075, "7.5ms"), (1.0, "1s"), (10.0, "10s"), (0, "0s")]
 )
 def test_bounds_are_round(seconds: float, text: str) -> None:
-    assert fmt.bound(seconds) == text
+    assert fmt.axis_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -293,7 +304,7 @@ def test_wrapped_text_loses_no_word_that_fits() -> None:
 
 @pytest.mark.parametrize(("seconds", "text"), [(60, "1m"), (300, "5m"), (900, "15m"), (150, "2m30s"), (3600, "1h")])
 def test_windows_are_named_as_they_were_chosen(seconds: float, text: str) -> None:
-    assert fmt.span(seconds) == text
+    assert fmt.period(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -310,7 +321,7 @@ def test_windows_are_named_as_they_were_chosen(seconds: float, text: str) -> Non
     ],
 )
 def test_ratios_never_round_to_none_or_all(share: float | None, text: str) -> None:
-    assert fmt.ratio(share) == text
+    assert fmt.percent(share) == text
 
 
 @pytest.mark.parametrize(
@@ -359,7 +370,7 @@ def test_rates_have_three_digits(per_second: float | None, text: str) -> None:
     ("value", "text"), [(0.0, "0"), (0.75, "0.75"), (20.0, "20"), (1500.0, "1.5k"), (300_000.0, "300k"), (3e6, "3M")]
 )
 def test_ticks_are_round(value: float, text: str) -> None:
-    assert fmt.tick(value) == text
+    assert fmt.axis_number(value) == text
 
 
 def test_percentiles_of_few_samples_are_marked() -> None:
@@ -397,32 +408,32 @@ def test_clean_text_is_as_wide_as_the_terminal_thinks(text: str) -> None:
 def test_fitted_text_takes_exactly_its_cells(text: str, cells: int) -> None:
     assert width(fit(clean(text), cells)) == cells
     assert width(fit(clean(text), cells, "right")) == cells
-    assert width(cut(clean(text), cells)) <= cells
-    assert width(cut_front(clean(text), cells)) <= cells
-    assert width(cut_middle(clean(text), cells)) <= cells
+    assert width(truncate(clean(text), cells)) <= cells
+    assert width(truncate_front(clean(text), cells)) <= cells
+    assert width(truncate_middle(clean(text), cells)) <= cells
 
 
 def test_a_cut_says_so_and_a_slot_keeps_its_number() -> None:
-    assert cut("summarize", 6) == "summa…"
-    assert cut_front("summarizers-12", 8) == "…zers-12"
-    assert cut("要約する", 4) == "要…"
+    assert truncate("summarize", 6) == "summa…"
+    assert truncate_front("summarizers-12", 8) == "…zers-12"
+    assert truncate("要約する", 4) == "要…"
 
 
 @given(st.lists(st.text(max_size=8)), st.lists(st.text(max_size=8)), st.integers(0, 40))
 def test_a_spread_line_takes_exactly_its_cells(left: list[str], right: list[str], cells: int) -> None:
-    one, two = ([Span(clean(text)) for text in texts] for texts in (left, right))
-    assert line_width(spread(one, two, cells)) == cells
-    assert line_width(cut_line(one, cells)) <= cells
+    one, two = ([Segment(clean(text)) for text in texts] for texts in (left, right))
+    assert line_width(justify(one, two, cells)) == cells
+    assert line_width(truncate_line(one, cells)) <= cells
 
 
 @given(st.text(max_size=30))
 def test_ascii_drawing_keeps_every_width(text: str) -> None:
-    line = [Span(clean(text))]
+    line = [Segment(clean(text))]
     drawn = ASCII.draw(line)
     assert line_width(drawn) == line_width(line)
-    assert all(span.text.isascii() for span in drawn)
+    assert all(segment.text.isascii() for segment in drawn)
 
 
 def test_ascii_keeps_the_shape_of_a_line() -> None:
     lines = line_chart(flat(0, 1, 2, 3, 4, 5, 6, 7), 2, 7)
-    assert [ASCII.draw([Span(line)])[0].text for line in lines] == ["  .'", ".'  "]
+    assert [ASCII.draw([Segment(line)])[0].text for line in lines] == ["  .'", ".'  "]

@@ -11,13 +11,27 @@ from msgspec.structs import replace
 
 from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.snapshot import FailureView, Snapshot
-from pool_monitor.view import ASCII, LIVE, UNICODE, Glyphs, Kind, Mode, furthest, levels, listing, overview, plain
+from pool_monitor.view import (
+    ASCII,
+    LIVE,
+    PAGES,
+    UNICODE,
+    Freshness,
+    Glyphs,
+    PageName,
+    help_page,
+    levels,
+    listing,
+    max_offset,
+    overview,
+    plain,
+)
 from pool_monitor.view.notices import notices
 from tests.helpers import golden, samples
 from tests.helpers.samples import with_pool, with_worker
-from tests.test_view_overview import assert_fits, glyph_sets, modes, nasty_text, sizes, snapshots
+from tests.test_view_overview import assert_fits, freshness_states, glyph_sets, nasty_text, sizes, snapshots
 
-KINDS = get_args(Kind)
+KINDS = get_args(PageName)[1:]
 FAILURES = (
     FailureView("RateLimited", "try again in 20 s", "chat", "text-3", 8.2, 11),
     FailureView("crash", "exit code 7: MemoryError: 8 GB wanted", "generate", "text-1", 402.0, 1),
@@ -25,7 +39,7 @@ FAILURES = (
 )
 
 
-def page(kind: Kind, snapshot: Snapshot, size: tuple[int, int] = (80, 24), **options: Any) -> str:
+def page(kind: PageName, snapshot: Snapshot, size: tuple[int, int] = (80, 24), **options: Any) -> str:
     return plain(listing(kind, snapshot, size, **options))
 
 
@@ -40,7 +54,7 @@ def several() -> Snapshot:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_pages_look_as_they_did(kind: Kind) -> None:
+def test_the_pages_look_as_they_did(kind: PageName) -> None:
     golden.check(f"{kind}_80x24.txt", page(kind, several()))
 
 
@@ -57,16 +71,22 @@ failures = st.builds(
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from(KINDS), snapshots, st.lists(failures, max_size=20), sizes, modes, glyph_sets, st.integers(-3, 99)
+    st.sampled_from(KINDS),
+    snapshots,
+    st.lists(failures, max_size=20),
+    sizes,
+    freshness_states,
+    glyph_sets,
+    st.integers(-3, 99),
 )
 def test_any_page_of_any_snapshot_fits_any_screen(
-    kind: Kind, snapshot: Snapshot, seen: list[FailureView], size: tuple[int, int], mode: Mode, glyphs: Glyphs,
-    offset: int,
+    kind: PageName, snapshot: Snapshot, seen: list[FailureView], size: tuple[int, int], freshness: Freshness,
+    glyphs: Glyphs, offset: int,
 ) -> None:  # fmt: skip
     if snapshot.pools:
         snapshot = with_pool(snapshot, failures=tuple(seen))
-    assert_fits(listing(kind, snapshot, size, mode=mode, offset=offset, glyphs=glyphs), size, glyphs)
-    assert furthest(kind, snapshot, size, mode=mode) >= 0
+    assert_fits(listing(kind, snapshot, size, freshness=freshness, offset=offset, glyphs=glyphs), size, glyphs)
+    assert max_offset(kind, snapshot, size, freshness=freshness) >= 0
 
 
 def test_an_error_is_told_with_its_words_its_operation_its_worker_and_its_number() -> None:
@@ -92,7 +112,7 @@ def test_a_long_message_is_wrapped_and_not_cut() -> None:
 
 def test_all_notices_of_all_pools_are_listed_in_full() -> None:
     snapshot = replace(several(), monitor=replace(several().monitor, dropped=12))
-    listed = page("notices", snapshot, (60, 20), mode=Mode("LOST", reason="gone; try\nagain"))
+    listed = page("notices", snapshot, (60, 20), freshness=Freshness("LOST", reason="gone; try\nagain"))
     found = levels(snapshot)
     for pool in snapshot.pools.values():
         for notice in notices(replace(snapshot, pools={pool.name: pool}), pool, LIVE, found):
@@ -130,7 +150,7 @@ def test_what_does_not_fit_a_page_is_counted_and_can_be_scrolled_to() -> None:
     many = with_pool(samples.snapshot(), operations=operations)
     assert "… 80 more" in page("operations", many)
     assert "… 10 above, 70 below" in page("operations", many, offset=10)
-    most = furthest("operations", many, (80, 24))
+    most = max_offset("operations", many, (80, 24))
     last = page("operations", many, offset=most)
     assert " op-099 " in last
     assert "… 80 above, 0 below" in last
@@ -164,7 +184,7 @@ def screen(made: Viewer, size: tuple[int, int] = (80, 24)) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_page_opens_over_the_overview_and_closes_again(kind: Kind) -> None:
+def test_a_page_opens_over_the_overview_and_closes_again(kind: PageName) -> None:
     made = viewer(several())
     before = screen(made)
     made.open(kind)
@@ -215,8 +235,18 @@ def test_on_the_page_of_pools_the_arrows_choose_the_one_to_show() -> None:
 
 def test_old_numbers_on_a_page_never_pass_for_live() -> None:
     for kind in KINDS:
-        lines = listing(kind, several(), (80, 24), mode=Mode("STALE", seconds=3))
-        assert {span.meaning for line in lines[1:-1] for span in line if span.text.strip()} <= {"dim"}
+        lines = listing(kind, several(), (80, 24), freshness=Freshness("STALE", seconds=3))
+        assert {segment.meaning for line in lines[1:-1] for segment in line if segment.text.strip()} <= {"dim"}
+
+
+def test_every_page_has_a_key_of_its_own_in_the_help_and_in_the_footer() -> None:
+    opened = [page for name, page in PAGES.items() if name != "overview"]
+    assert len({page.key for page in opened}) == len(opened)
+    footer = plain(overview(several(), (120, 24))).splitlines()[-1]
+    help_text = plain(help_page((100, 30)))
+    for one in opened:
+        assert f" {one.key} {one.label} " in footer
+        assert one.title in help_text
 
 
 def test_the_pages_have_an_ascii_form() -> None:

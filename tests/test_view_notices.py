@@ -11,10 +11,11 @@ from msgspec.structs import replace
 
 from pool_monitor.dashboard import Lost
 from pool_monitor.dashboard.viewer import Viewer
+from pool_monitor.findings import HELD_S, held_seconds
 from pool_monitor.snapshot import CallStats, Distribution, Snapshot, Trend
-from pool_monitor.view import LIVE, Mode, levels, listing, overview, plain, report
-from pool_monitor.view.notices import HELD_S, held_for, in_short, notices
-from pool_monitor.view.text import cut_words, width
+from pool_monitor.view import LIVE, Freshness, levels, listing, overview, plain, report
+from pool_monitor.view.notices import headline, notices
+from pool_monitor.view.text import truncate_words, width
 from tests.helpers import samples
 from tests.helpers.samples import with_pool, with_worker
 
@@ -100,13 +101,13 @@ def test_the_course_of_rejected_calls_is_drawn_under_the_errors_where_there_are_
 
 def test_the_causes_of_rejections_come_before_them() -> None:
     broken = with_pool(overloaded(), breaker="open")
-    texts = [in_short(notice) for notice in notices(broken, broken.pools["text"], LIVE)]
+    texts = [headline(notice) for notice in notices(broken, broken.pools["text"], LIVE)]
     assert texts[:2] == ["circuit breaker is open: calls are refused", "10110 of 13650 calls rejected (74%)"]
 
 
 def test_that_workers_are_held_now_comes_before_what_was_rejected_before() -> None:
     both = held(18, waiting=7, rejected=9000)
-    texts = [in_short(notice) for notice in notices(both, both.pools["text"], LIVE)]
+    texts = [headline(notice) for notice in notices(both, both.pools["text"], LIVE)]
     assert texts == ["all 4 workers busy, nothing has ended for 18s", "9000 of 12540 calls rejected (72%)"]
 
 
@@ -120,7 +121,7 @@ def test_a_report_on_several_pools_says_of_each_its_own() -> None:
 
 
 def held_in(snapshot: Snapshot) -> float | None:
-    return held_for(snapshot, snapshot.pools["text"])
+    return held_seconds(snapshot, snapshot.pools["text"])
 
 
 @pytest.mark.parametrize(
@@ -206,12 +207,12 @@ def test_the_playbook_has_a_line_for_every_text_of_the_attention_row() -> None:
     playbook = (Path(__file__).parent.parent / "docs" / "OPERATIONS_PLAYBOOK.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| (.*?) \| .* \|$", playbook.partition("| text on the screen |")[2], re.MULTILINE)
     known = [words.strip() for cell in table for words in re.split(r", | or |…", cell) if words.strip()]
-    modes = [LIVE, Mode("STALE", seconds=3), Mode("LOST", reason="gone")]
+    freshness_states = [LIVE, Freshness("STALE", seconds=3), Freshness("LOST", reason="gone")]
     texts = {
         notice.text
         for snapshot in everything()
-        for mode in modes
-        for notice in notices(snapshot, snapshot.pools["text"], mode)
+        for freshness in freshness_states
+        for notice in notices(snapshot, snapshot.pools["text"], freshness)
     }
     assert len(texts) >= 20
     assert [text for text in texts if not any(words in text for words in known)] == []
@@ -277,7 +278,7 @@ def test_few_rejections_are_worth_a_look_and_no_more() -> None:
     ],
 )
 def test_words_are_not_cut_where_more_than_one_fits(text: str, cells: int, wanted: str) -> None:
-    assert cut_words(text, cells) == wanted
+    assert truncate_words(text, cells) == wanted
     assert width(wanted) <= cells
 
 
@@ -310,4 +311,4 @@ def test_a_lost_service_is_explained_on_the_page_that_waits_for_one() -> None:
     viewer.receive(Lost("no service 'known'; there are\n" + "\n".join(f"  service-{i}" for i in range(12)), 2.0), 100.0)
     shown = plain(viewer.page((60, 20), 100.0))
     assert "service-11" in shown
-    assert viewer.mode(100.0) == Mode("LOST", seconds=2, reason=viewer.mode(100.0).reason)
+    assert viewer.freshness(100.0) == Freshness("LOST", seconds=2, reason=viewer.freshness(100.0).reason)

@@ -15,15 +15,24 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 
 from pool_monitor import metrics
-from pool_monitor.snapshot import Bar, CallStats, Distribution, HistoryView, PoolDetail, Snapshot, Trend, WorkerView
+from pool_monitor.snapshot import (
+    WINDOW_NAMES,
+    Bar,
+    CallStats,
+    Distribution,
+    HistoryView,
+    PoolDetail,
+    Snapshot,
+    Trend,
+    WorkerView,
+)
 from pool_monitor.view import (
     ASCII,
     LIVE,
     UNICODE,
-    WINDOWS,
+    Freshness,
     Glyphs,
     Line,
-    Mode,
     help_page,
     overview,
     plain,
@@ -35,13 +44,13 @@ from pool_monitor.view import format as fmt
 from pool_monitor.view.notices import Notice, notices
 from pool_monitor.view.overview import layout
 from pool_monitor.view.panels import fold_bars
-from pool_monitor.view.text import Size
+from pool_monitor.view.text import PageSize
 from tests.helpers import golden, samples
 from tests.helpers.samples import with_pool, with_worker
 
 DASH = "\N{EN DASH}"
-STALE = Mode("STALE", seconds=3)
-LOST = Mode("LOST", seconds=4, reason="connection refused")
+STALE = Freshness("STALE", seconds=3)
+LOST = Freshness("LOST", seconds=4, reason="connection refused")
 
 
 def text(lines: list[Line]) -> str:
@@ -54,7 +63,7 @@ def row(page: str, start: str) -> list[str]:
 
 
 def meanings(lines: list[Line], word: str) -> set[str]:
-    return {meaning for line in lines for span, meaning in line if word in span}
+    return {meaning for line in lines for segment, meaning in line if word in segment}
 
 
 # golden pages: what people see
@@ -67,7 +76,7 @@ def meanings(lines: list[Line], word: str) -> set[str]:
         ("overview_120x40", (120, 40), {}),
         ("overview_200x60", (200, 60), {}),
         ("overview_narrow_60x15", (60, 15), {}),
-        ("overview_stale_80x24", (80, 24), {"mode": STALE}),
+        ("overview_stale_80x24", (80, 24), {"freshness": STALE}),
         ("overview_ascii_80x24", (80, 24), {"glyphs": ASCII}),
     ],
 )
@@ -167,39 +176,45 @@ snapshots = st.builds(
     ),
     st.lists(pools, max_size=2),
     nasty_text(),
-    st.sampled_from(WINDOWS),
+    st.sampled_from(WINDOW_NAMES),
     st.floats(0, 3600),
 )
 sizes = st.tuples(st.integers(1, 220), st.integers(1, 70))
-modes = st.sampled_from([LIVE, STALE, LOST, Mode("PAUSED", behind=12), Mode("LOST", reason="\x1b[2J\n" * 40)])
+freshness_states = st.sampled_from(
+    [LIVE, STALE, LOST, Freshness("PAUSED", behind=12), Freshness("LOST", reason="\x1b[2J\n" * 40)]
+)
 glyph_sets = st.sampled_from([UNICODE, ASCII])
 
 
 def assert_fits(lines: list[Line], size: tuple[int, int], glyphs: Glyphs) -> None:
     assert len(lines) == size[1]
     for line in lines:
-        drawn = "".join(span.text for span in line)
+        drawn = "".join(segment.text for segment in line)
         assert cell_len(drawn) <= size[0]
         assert drawn.isprintable()
         assert glyphs is UNICODE or drawn.isascii()
 
 
 @settings(max_examples=150, deadline=None)
-@given(snapshots, sizes, modes, glyph_sets, st.integers(-3, 99))
+@given(snapshots, sizes, freshness_states, glyph_sets, st.integers(-3, 99))
 def test_any_snapshot_fits_any_screen(
-    snapshot: Snapshot, size: tuple[int, int], mode: Mode, glyphs: Glyphs, offset: int
+    snapshot: Snapshot, size: tuple[int, int], freshness: Freshness, glyphs: Glyphs, offset: int
 ) -> None:
     slots = [slot for pool in snapshot.pools.values() for slot in pool.workers]
-    lines = overview(snapshot, size, mode=mode, offset=offset, selected=slots[0] if slots else None, glyphs=glyphs)
+    lines = overview(
+        snapshot, size, freshness=freshness, offset=offset, selected=slots[0] if slots else None, glyphs=glyphs
+    )
     assert_fits(lines, size, glyphs)
     assert visible_workers(snapshot, size) <= size[1]
 
 
 @settings(max_examples=60, deadline=None)
-@given(sizes, nasty_text(), modes, glyph_sets)
-def test_help_and_waiting_fit_any_screen(size: tuple[int, int], words: str, mode: Mode, glyphs: Glyphs) -> None:
+@given(sizes, nasty_text(), freshness_states, glyph_sets)
+def test_help_and_waiting_fit_any_screen(
+    size: tuple[int, int], words: str, freshness: Freshness, glyphs: Glyphs
+) -> None:
     assert_fits(help_page(size, glyphs=glyphs), size, glyphs)
-    assert_fits(waiting_page(size, words, mode=mode, glyphs=glyphs), size, glyphs)
+    assert_fits(waiting_page(size, words, freshness=freshness, glyphs=glyphs), size, glyphs)
 
 
 @settings(max_examples=60, deadline=None)
@@ -219,7 +234,7 @@ def test_the_parts_of_the_body_fill_it_and_never_more(workers: int, operations: 
         workers={str(i): base.workers["text-0"] for i in range(workers)},
         operations={str(i): base.operations["chat"] for i in range(operations)},
     )
-    parts = layout(pool, Size(width, height))
+    parts = layout(pool, PageSize(width, height))
     assert parts.charts + parts.workers + parts.gap + parts.operations <= height - 5
     assert parts.workers >= 2 or parts.workers == height - 5 - parts.charts
     assert (parts.charts > 0) == (height >= 20)
@@ -255,7 +270,7 @@ def test_key_figures_are_the_snapshots(
     figures = text(overview(snapshot, (140, 24))).splitlines()[1].replace("▲", "").replace("✖", "")
     assert figures.split() == [
         *("BUSY", f"{busy}/{size}", "QUEUE", f"{waiting}/999", "OK/s", fmt.rate(rate * 3498 / 3540)),
-        *("p95", fmt.duration(p95), "ERR", fmt.ratio(ratio), "RESTARTS", str(restarts)),
+        *("p95", fmt.duration(p95), "ERR", fmt.percent(ratio), "RESTARTS", str(restarts)),
     ]
 
 
@@ -488,7 +503,7 @@ def test_a_young_window_says_how_much_of_it_there_is() -> None:
     assert "so far" not in text(overview(samples.snapshot(), (80, 24)))
 
 
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("window", WINDOW_NAMES)
 def test_a_window_that_slides_by_steps_is_not_taken_for_a_young_one(window: str) -> None:
     step = metrics.WINDOWS[window].step
     snapshot = samples.snapshot(window=window)
@@ -498,7 +513,7 @@ def test_a_window_that_slides_by_steps_is_not_taken_for_a_young_one(window: str)
 
 
 def test_the_windows_to_choose_from_are_those_there_are() -> None:
-    assert list(metrics.WINDOWS) == list(WINDOWS)
+    assert list(metrics.WINDOWS) == list(WINDOW_NAMES)
 
 
 # attention
@@ -646,14 +661,14 @@ def test_why_workers_cannot_start_is_read_at_80_columns_before_all_that_comes_of
 
 
 def test_the_reason_is_begun_even_behind_words_that_are_worse() -> None:
-    lost = Mode("LOST", seconds=4, reason="connection refused")
-    line = text(overview(failing(), (80, 24), mode=lost)).splitlines()[3]
+    lost = Freshness("LOST", seconds=4, reason="connection refused")
+    line = text(overview(failing(), (80, 24), freshness=lost)).splitlines()[3]
     assert line.startswith(" ✖ connection lost: connection refused  ✖ 4 workers cannot start… +5 more: n")
     last = with_pool(samples.snapshot(), state="paused", waiting=0)
-    last = text(overview(last, (80, 24), mode=lost)).splitlines()[3]
+    last = text(overview(last, (80, 24), freshness=lost)).splitlines()[3]
     assert last == " ✖ connection lost: connection refused  ▲ pool is paused"
     doubtful = replace(samples.snapshot(), monitor=replace(samples.snapshot().monitor, dropped=12))
-    last = text(overview(doubtful, (80, 24), mode=lost)).splitlines()[3]
+    last = text(overview(doubtful, (80, 24), freshness=lost)).splitlines()[3]
     assert last == " ✖ connection lost: connection refused  +1 more: n"
 
 
@@ -697,7 +712,7 @@ def test_the_worst_comes_first_and_what_does_not_fit_is_counted() -> None:
     assert meanings(lines, "worker dead") == {"bad"}
     wide = overview(troubled(), (200, 24))
     assert meanings(wide, "worker starting") == {"warn"}
-    levels = [span.text.strip()[0] for span in wide[3] if span.text.strip()]
+    levels = [segment.text.strip()[0] for segment in wide[3] if segment.text.strip()]
     assert levels == ["✖", "✖", "▲", "▲", "▲"]
 
 
@@ -706,9 +721,9 @@ def test_a_level_is_told_by_a_symbol_and_not_by_colour_alone() -> None:
     assert "QUEUE 40/64▲" in figures
     assert "ERR 12%✖" in figures
     for line in overview(troubled(), (120, 40)):
-        for span, meaning in line:
-            if meaning in {"warn", "bad"} and any(char.isalnum() for char in span):
-                assert any(symbol in span for symbol in "▲✖◐"), span
+        for segment, meaning in line:
+            if meaning in {"warn", "bad"} and any(char.isalnum() for char in segment):
+                assert any(symbol in segment for symbol in "▲✖◐"), segment
 
 
 def test_calm_is_said_in_words_and_takes_the_same_place() -> None:
@@ -721,47 +736,47 @@ def test_calm_is_said_in_words_and_takes_the_same_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "word"),
+    ("freshness", "word"),
     [
         (LIVE, "● LIVE"),
-        (Mode("PAUSED"), "‖ PAUSED"),
-        (Mode("PAUSED", behind=12), "‖ PAUSED 12 behind"),
-        (Mode("STALE", seconds=3), "▲ STALE 3s"),
-        (Mode("STALE", seconds=125), "▲ STALE 2m05s"),
-        (Mode("LOST", seconds=4), "✖ LOST retry 4s"),
+        (Freshness("PAUSED"), "‖ PAUSED"),
+        (Freshness("PAUSED", behind=12), "‖ PAUSED 12 behind"),
+        (Freshness("STALE", seconds=3), "▲ STALE 3s"),
+        (Freshness("STALE", seconds=125), "▲ STALE 2m05s"),
+        (Freshness("LOST", seconds=4), "✖ LOST retry 4s"),
     ],
 )
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
-def test_the_mode_word_is_always_at_the_right_end(mode: Mode, word: str, width: int) -> None:
-    assert text(overview(samples.snapshot(), (width, 24), mode=mode)).splitlines()[0].endswith(f" {word}")
+def test_the_freshness_is_always_at_the_right_end(freshness: Freshness, word: str, width: int) -> None:
+    assert text(overview(samples.snapshot(), (width, 24), freshness=freshness)).splitlines()[0].endswith(f" {word}")
 
 
 @pytest.mark.parametrize(
-    ("mode", "meaning"),
-    [(LIVE, "bar-strong"), (Mode("PAUSED"), "bar-strong"), (STALE, "bar-warn"), (LOST, "bar-bad")],
+    ("freshness", "meaning"),
+    [(LIVE, "bar-strong"), (Freshness("PAUSED"), "bar-strong"), (STALE, "bar-warn"), (LOST, "bar-bad")],
 )
-def test_the_mode_word_stands_out_the_more_the_older_the_numbers_may_be(mode: Mode, meaning: str) -> None:
-    assert meanings(overview(samples.snapshot(), (80, 24), mode=mode)[:1], mode.word) == {meaning}
+def test_the_freshness_stands_out_the_more_the_older_the_numbers_may_be(freshness: Freshness, meaning: str) -> None:
+    assert meanings(overview(samples.snapshot(), (80, 24), freshness=freshness)[:1], freshness.state) == {meaning}
 
 
-@pytest.mark.parametrize("mode", [STALE, LOST])
-def test_old_numbers_never_pass_for_live(mode: Mode) -> None:
-    lines = overview(troubled(), (120, 40), mode=mode, selected="text-3")
-    body = [span for index, line in enumerate(lines[1:-1], start=1) for span in line if index != 3]
-    assert {span.meaning for span in body if span.text.strip()} == {"dim"}
+@pytest.mark.parametrize("freshness", [STALE, LOST])
+def test_old_numbers_never_pass_for_live(freshness: Freshness) -> None:
+    lines = overview(troubled(), (120, 40), freshness=freshness, selected="text-3")
+    body = [segment for index, line in enumerate(lines[1:-1], start=1) for segment in line if index != 3]
+    assert {segment.meaning for segment in body if segment.text.strip()} == {"dim"}
 
 
 def test_the_attention_line_says_why_numbers_are_old() -> None:
-    assert "▲ no snapshot for 3s" in text(overview(samples.snapshot(), (80, 24), mode=STALE)).splitlines()[3]
-    lost = overview(samples.snapshot(), (80, 24), mode=LOST)
+    assert "▲ no snapshot for 3s" in text(overview(samples.snapshot(), (80, 24), freshness=STALE)).splitlines()[3]
+    lost = overview(samples.snapshot(), (80, 24), freshness=LOST)
     assert "✖ connection lost: connection refused" in text(lost).splitlines()[3]
-    paused = overview(samples.snapshot(), (80, 24), mode=Mode("PAUSED", reason="gone"))
+    paused = overview(samples.snapshot(), (80, 24), freshness=Freshness("PAUSED", reason="gone"))
     assert "connection lost: gone" in text(paused)
 
 
 def test_a_tiny_screen_says_what_it_needs() -> None:
     assert text(overview(samples.snapshot(), (60, 7))).splitlines()[0] == "3/4 busy, 2 waiting; needs 40x8, has 60x7"
-    assert text(overview(samples.snapshot(), (38, 6), mode=STALE)).splitlines()[0] == "STALE needs 40x8, has 38x6"
+    assert text(overview(samples.snapshot(), (38, 6), freshness=STALE)).splitlines()[0] == "STALE needs 40x8, has 38x6"
 
 
 # layout
@@ -831,10 +846,10 @@ def test_scrolling_shows_the_rows_from_the_offset_on() -> None:
 
 def test_the_selected_row_is_marked_from_edge_to_edge() -> None:
     lines = overview(samples.snapshot(), (80, 24), selected="text-3")
-    marked = [line for line in lines if any(span.meaning == "selected" for span in line)]
+    marked = [line for line in lines if any(segment.meaning == "selected" for segment in line)]
     assert len(marked) == 1
-    assert {span.meaning for span in marked[0]} == {"selected"}
-    assert sum(cell_len(span.text) for span in marked[0]) == 80
+    assert {segment.meaning for segment in marked[0]} == {"selected"}
+    assert sum(cell_len(segment.text) for segment in marked[0]) == 80
 
 
 def test_a_line_above_the_keys_has_more_about_the_selected_worker() -> None:
@@ -858,7 +873,9 @@ def test_of_a_selected_worker_a_long_error_leaves_room_for_its_restarts() -> Non
 
 
 def test_what_is_told_of_a_selected_worker_never_passes_for_live() -> None:
-    assert {span.meaning for span in overview(samples.snapshot(), (80, 24), mode=STALE, selected="text-1")[-2]} <= {
+    assert {
+        segment.meaning for segment in overview(samples.snapshot(), (80, 24), freshness=STALE, selected="text-1")[-2]
+    } <= {
         "dim",
         "plain",
     }
@@ -885,7 +902,7 @@ def test_a_service_without_a_pool_is_explained() -> None:
 def test_the_waiting_page_says_what_is_waited_for() -> None:
     page = waiting_page((80, 24), "connecting to articles")
     assert "connecting to articles" in text(page)
-    lost = waiting_page((80, 24), "articles: refused", mode=LOST)
+    lost = waiting_page((80, 24), "articles: refused", freshness=LOST)
     assert "✖ LOST retry 4s" in text(lost)
     assert meanings(lost, "refused") == {"bad"}
 

@@ -16,27 +16,27 @@ from rich.cells import cell_len
 
 from pool_monitor.snapshot import CallStats, Distribution, ErrorRate, PoolSummary, Range, Summary
 from pool_monitor.view import ASCII, UNICODE, Glyphs, plain, timeline
-from pool_monitor.view.notices import Notice, looking_back
-from pool_monitor.view.period_report import Report, markdown, text
+from pool_monitor.view.notices import Notice, notices_for_summary
+from pool_monitor.view.period_report import PeriodReport, markdown, text
 from tests.helpers import golden, samples
 
 DASH = "\N{EN DASH}"
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
-def report(*names: str, **changes: Any) -> Report:
+def report(*names: str, **changes: Any) -> PeriodReport:
     """On `samples.summary` of these pools, the first of them changed."""
     summary = samples.summary(*names)
     name, pool = next(iter(summary.pools.items()))
     summary = replace(summary, pools={**summary.pools, name: replace(pool, **changes)})
-    return Report(
+    return PeriodReport(
         source="articles, pid 4101@host-1",
         summary=summary,
         courses={name: samples.course(name) for name in summary.pools},
     )
 
 
-def unmeasured() -> Report:
+def unmeasured() -> PeriodReport:
     """Of a time in which nobody looked."""
     pool = PoolSummary(
         covered_seconds=0.0, total=CallStats(), operations={}, workers={}, by_category={}, by_session_kind={},
@@ -150,7 +150,7 @@ def test_percentiles_of_few_calls_are_marked_and_the_mark_is_explained() -> None
 )  # fmt: skip
 def test_what_deserved_a_look(changes: dict[str, Any], of_total: dict[str, Any], wanted: list[Notice]) -> None:
     pool = samples.summary().pools["text"]
-    assert looking_back(replace(pool, total=replace(pool.total, **of_total), **changes)) == wanted
+    assert notices_for_summary(replace(pool, total=replace(pool.total, **of_total), **changes)) == wanted
 
 
 # when
@@ -169,7 +169,7 @@ def test_times_are_those_of_the_zone_and_name_it(zone: Any, written: str) -> Non
 
 
 def test_it_says_when_it_was_at_its_worst_and_when_nobody_looked() -> None:
-    assert timeline.moments(samples.course(), UTC) == [
+    assert timeline.highlights(samples.course(), UTC) == [
         "most failed: 21 of 67 calls, in the 10s from 16:03:50",
         "slowest: p99 5.1s, in the 10s from 16:03:40",
         "most waiting: 31 calls, in the 10s from 16:03:40",
@@ -185,17 +185,17 @@ def test_of_many_moments_the_first_are_named_and_the_others_counted() -> None:
         samples.point(int(point.start), gap=True) if index % 20 == 1 else point
         for index, point in enumerate(went.points)
     )
-    assert "workers died: 15:51:40, 15:51:50, 15:52:00 and 87 more" in timeline.moments(
+    assert "workers died: 15:51:40, 15:51:50, 15:52:00 and 87 more" in timeline.highlights(
         replace(went, points=deaths), UTC
     )
-    said = timeline.moments(replace(went, points=gaps), UTC)[-1]
+    said = timeline.highlights(replace(went, points=gaps), UTC)[-1]
     assert said.startswith("not measured: 15:51:50 to 15:52:00, 15:53:00 to 15:54:00, 15:55:10 to 15:55:20 and ")
 
 
 def test_of_a_quiet_time_there_is_nothing_to_point_at() -> None:
     went = samples.course()
     quiet = replace(samples.point(0), errors=0, latency=Distribution(), waiting_max=0, deaths=0)
-    assert timeline.moments(replace(went, points=(quiet,) * 90)) == []
+    assert timeline.highlights(replace(went, points=(quiet,) * 90)) == []
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_markdown_has_the_tables_whole_and_its_charts_between_fences() -> None:
 
 def test_a_summary_survives_json_and_is_the_same_report() -> None:
     there = report("text", "vision")
-    back = msgspec.json.decode(msgspec.json.encode(there), type=Report)
+    back = msgspec.json.decode(msgspec.json.encode(there), type=PeriodReport)
     assert back == there
     assert isinstance(back.summary, Summary)
     assert text(back, zone=UTC) == text(there, zone=UTC)

@@ -21,7 +21,7 @@ from benchmarks.calls import PAST, Past, done, tell
 from benchmarks.metrics_queries import watched
 from pool_monitor import Monitor, MonitorConfig, Pool, telemetry
 from pool_monitor.config import ServiceConfig
-from pool_monitor.view.overview import overview
+from pool_monitor.view import overview
 
 Work = Callable[[], object]
 NAME = ("benchmark", "event")

@@ -1,11 +1,11 @@
-"""Pools of others, beside ours in the same Snapshot: any ``concurrent.futures.Executor``, and any async callable.
+"""Other pools, monitored beside ours in the same Snapshot: any ``concurrent.futures.Executor``, any async callable.
 
     executor = MonitoredExecutor(ThreadPoolExecutor(4), name="thumbnails")
     calls = MonitoredCalls(name="openai", limit=8)
     async with Monitor([executor, calls]) as monitor: ...
 
-Each emits the events of a pool's calls and has a pool's gauges; what it cannot know it does not say. The names are
-imported when they are asked for: a worker process that only needs `there` does not wait for the rest.
+Each emits the events of a pool's calls and has a pool's gauges; what it cannot know is None or left out. The names are
+imported when they are first used: a worker process that only needs `remote` does not wait for the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value  # asked for once
+    globals()[name] = value  # looked up once
     return value
 
 

@@ -1,4 +1,4 @@
-"""`MonitoredCalls`: async callables that are no pool, watched as if they were one."""
+"""`MonitoredCalls`: async callables, monitored as if they were a pool."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
 
-from pool_monitor.adapters.tracker import Call, Ledger, checked, operation_of
+from pool_monitor.adapters.tracked_call import TrackedCall
+from pool_monitor.adapters.tracker import CallTracker, check_arguments, operation_of
 from pool_monitor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Asked: TypeAlias = Callable[P, Awaitable[R]]
-Given: TypeAlias = Callable[P, Coroutine[Any, Any, R]]
+AsyncCallable: TypeAlias = Callable[P, Awaitable[R]]
+CoroutineFunction: TypeAlias = Callable[P, Coroutine[Any, Any, R]]
 
 _MARK = "__pool_monitor_calls__"
 
@@ -31,21 +32,21 @@ class MonitoredCalls:
         @calls
         async def search(text: str) -> list[str]: ...
 
-    *limit* is how many calls at once are thought right: it is the pool's ``size``, and nothing is held back for it, so
-    ``busy`` can be above it and ``waiting`` is always 0. Without a limit ``size`` is the most calls there were at once.
+    *limit* is the intended number of calls at once: it is the pool's ``size``. No call is held back, so ``busy`` can
+    exceed it and ``waiting`` is always 0. Without a limit ``size`` is the highest number of calls at once so far.
 
-    Workers are slots ``name-0`` ..., one per call under way, the lowest that is free: so the table shows what hangs and
-    since when, and how busy the second, third or eighth place ever is. There are *limit* of them, or 16 without one,
-    and never more than 64; calls beyond share them.
+    Workers are slots ``name-0`` ..., one per running call, the lowest that is free. So the table shows which call hangs
+    and since when, and how busy the second, third or eighth slot ever is. There are *limit* slots, or 16 without a
+    limit, and never more than 64; further calls share them.
 
-    Events are told in the thread of the event loop that runs where this is made, used or looked at. Raises ConfigError
+    Events are emitted in the thread of the event loop that runs where this is made, used or read. Raises ConfigError
     for a bad name or limit.
     """
 
     def __init__(self, *, name: str, limit: int | None = None) -> None:
-        checked("MonitoredCalls", name, ("limit", limit))
+        check_arguments("MonitoredCalls", name, ("limit", limit))
         self.limit = limit
-        self._ledger = Ledger(name, lambda: limit, shows=True)
+        self._tracker = CallTracker(name, lambda: limit, sees_begin=True)
 
     def __repr__(self) -> str:
         view = self.status()
@@ -53,83 +54,90 @@ class MonitoredCalls:
 
     @property
     def name(self) -> str:
-        """What events and snapshots call it."""
-        return self._ledger.name
+        """The pool's name in events and snapshots."""
+        return self._tracker.name
 
     def status(self) -> PoolView:
-        """Its gauges now. ``queue_limit``, ``sessions`` and ``restarts`` are 0, because there are none."""
-        return self._ledger.status()
+        """Its gauges now. ``queue_limit``, ``sessions`` and ``restarts`` are 0: there are none."""
+        return self._tracker.status()
 
     def workers(self) -> list[WorkerView]:
         """The gauges of the slots that have had a call."""
-        return self._ledger.workers()
+        return self._tracker.workers()
 
     @overload
-    def wrap(self, function: Asked[P, R], *, operation: str | None = None) -> Given[P, R]: ...
+    def wrap(self, function: AsyncCallable[P, R], *, operation: str | None = None) -> CoroutineFunction[P, R]: ...
     @overload
-    def wrap(self, function: None = None, *, operation: str | None = None) -> Callable[[Asked[P, R]], Given[P, R]]: ...
+    def wrap(
+        self, function: None = None, *, operation: str | None = None
+    ) -> Callable[[AsyncCallable[P, R]], CoroutineFunction[P, R]]: ...
 
     def wrap(self, function: Any = None, *, operation: str | None = None) -> Any:
-        """*function*, with its calls told as *operation* (None: its ``__name__``). Without *function*, a decorator.
+        """*function*, monitored: its calls have the operation *operation* (None: its ``__name__``). Without
+        *function*, a decorator.
 
-        *function* is an ``async def``, or an object that gives an awaitable when it is called. A call lasts until what
-        it gave has been awaited; one that is cancelled, or closed, has the outcome ``cancelled``. Raises TypeError for
-        a plain function, of which only the making of an answer could be timed, and for an async generator, which takes
-        as long as its reader does; ConfigError for what is wrapped already and for a bad operation.
+        *function* is an ``async def``, or an object that returns an awaitable when it is called. A call lasts until
+        that awaitable has been awaited; a call that is cancelled or closed has the outcome ``cancelled``. Raises
+        TypeError for a plain function, of which only the creation of the result could be timed, and for an async
+        generator, which takes as long as its reader does; ConfigError for a function that is wrapped already and for a
+        bad operation.
         """
         if operation is not None and (not isinstance(operation, str) or not operation):
-            raise ConfigError(f"{self._said(function)}: operation={operation!r:.80} needs to be a non-empty string")
+            raise ConfigError(f"{self._prefix(function)}: operation={operation!r:.80} needs to be a non-empty string")
         if function is None:
             return functools.partial(self.wrap, operation=operation)
-        certain = self._certain(function)
+        is_async = self._is_async(function)
         name = operation or operation_of(function)
 
         @functools.wraps(function, updated=("__dict__",) if inspect.isroutine(function) else ())
-        async def told(*args: Any, **kwargs: Any) -> Any:
-            call, ledger = Call(name), self._ledger
-            ledger.start(call)
-            ledger.begin(call)
+        async def monitored(*args: Any, **kwargs: Any) -> Any:
+            call, tracker = TrackedCall(name), self._tracker
+            tracker.start(call)
+            tracker.begin(call)
             try:
-                answer = function(*args, **kwargs)
-                if not (certain or inspect.isawaitable(answer)):
-                    raise TypeError(f"{self._said(function)}: gave {answer!r:.80}, which cannot be awaited")
-                result = await answer
+                awaitable = function(*args, **kwargs)
+                if not (is_async or inspect.isawaitable(awaitable)):
+                    raise TypeError(f"{self._prefix(function)}: gave {awaitable!r:.80}, which cannot be awaited")
+                result = await awaitable
             except (asyncio.CancelledError, GeneratorExit) as error:
-                ledger.end(call, error, "cancelled")
+                tracker.end(call, error, "cancelled")
                 raise
             except BaseException as error:
-                ledger.end(call, error, "error")
+                tracker.end(call, error, "error")
                 raise
-            ledger.end(call)
+            tracker.end(call)
             return result
 
-        setattr(told, _MARK, self.name)
-        return told
+        setattr(monitored, _MARK, self.name)
+        return monitored
 
     __call__ = wrap
 
-    def _certain(self, function: object) -> bool:
-        """Whether what it gives can be awaited, for certain. Raises for what cannot be wrapped."""
+    def _is_async(self, function: object) -> bool:
+        """Whether every result of *function* is known to be awaitable. Raises TypeError or ConfigError if it cannot be
+        wrapped.
+        """
         if not callable(function):
-            raise TypeError(f"{self._said(function)}: needs an async callable")
+            raise TypeError(f"{self._prefix(function)}: needs an async callable")
         if hasattr(function, _MARK):
-            raise ConfigError(f"{self._said(function)}: is wrapped already, by {getattr(function, _MARK)!r}")
+            raise ConfigError(f"{self._prefix(function)}: is wrapped already, by {getattr(function, _MARK)!r}")
         inner: Any = function
         while isinstance(inner, functools.partial):
             inner = inner.func
-        ways = (inner, type(inner).__call__)
-        if any(map(inspect.isasyncgenfunction, ways)):
+        candidates = (inner, type(inner).__call__)
+        if any(map(inspect.isasyncgenfunction, candidates)):
             raise TypeError(
-                f"{self._said(function)}: is an async generator, which takes as long as its reader does; "
+                f"{self._prefix(function)}: is an async generator, which takes as long as its reader does; "
                 "wrap the async function that reads it"
             )
-        certain = any(map(inspect.iscoroutinefunction, ways))
-        if inspect.isroutine(inner) and not certain:
+        is_async = any(map(inspect.iscoroutinefunction, candidates))
+        if inspect.isroutine(inner) and not is_async:
             raise TypeError(
-                f"{self._said(function)}: is not async, so only the making of its answer could be timed; wrap an "
+                f"{self._prefix(function)}: is not async, so only the making of its answer could be timed; wrap an "
                 "'async def', or give plain functions to a MonitoredExecutor"
             )
-        return certain
+        return is_async
 
-    def _said(self, function: object) -> str:
+    def _prefix(self, function: object) -> str:
+        """How its errors begin."""
         return f"MonitoredCalls(name={self.name!r}).wrap({function!r:.80})"

@@ -1,17 +1,19 @@
-"""`MonitoredExecutor`: any ``concurrent.futures.Executor``, with its calls told and its gauges readable.
+"""`MonitoredExecutor`: any ``concurrent.futures.Executor``, with events of its calls, and gauges.
 
 Theory of operation
 -------------------
-What is submitted to the executor is not the function but a `_Task` around it, which has its name and signature. In this
-process the task stamps the beginning and the end itself. Pickled on its way to another process, it becomes one of two
-things. Executors in `STRAIGHT` send a result back as the function returned it, and nothing looks at it on the way: for
-them the task becomes a `there.Away`, which sends the stamps back with the result, and the caller gets a future of ours,
-into which the result is put without them. Any other executor may look at results (compose, cache, retry), so the task
-becomes the function itself: what the other process did with it is then unknown.
+The executor is not given the function but a `_Task` that wraps it and has its name and signature. In this process the
+task takes the times of its beginning and end itself. Pickled for another process, it becomes one of two things:
+
+- For executors in `TRANSPARENT`, a `remote.TimedCall`. They send a result back as the function returned it, and nothing
+  inspects it on the way. So the timing travels with the result, and the caller gets a future of ours that holds the
+  result alone.
+- For any other executor, the function itself. It may inspect results (compose, cache, retry), so nothing can be added;
+  when and where the call ran is then unknown.
 
 A call has the outcome of its future, because an executor may run a task more than once. Only a ThreadPoolExecutor is
-known to run it once and never to pickle it: its calls end with the function, and its own futures are handed out, which
-saves half the cost.
+known to run a task once and never to pickle it. So its calls end with the function, and its own futures are returned,
+which saves half the cost.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from pool_monitor.adapters import remote
-from pool_monitor.adapters.tracker import Call, Ledger, attribute, checked, operation_of
+from pool_monitor.adapters.tracked_call import TrackedCall
+from pool_monitor.adapters.tracker import CallTracker, attribute, check_arguments, operation_of
 from pool_monitor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-STRAIGHT = {
+TRANSPARENT = {
     "concurrent.futures.process.ProcessPoolExecutor",
     "loky.process_executor.ProcessPoolExecutor",
     "loky.reusable_executor._ReusablePoolExecutor",
@@ -46,20 +49,21 @@ STRAIGHT = {
 
 
 class MonitoredExecutor(Executor):
-    """*executor*, for a Monitor to watch under *name*. Use it wherever you used that one: it is an Executor itself.
+    """*executor*, for a Monitor to watch under *name*. Use it in place of *executor*: it is an Executor itself.
 
-    Results, exceptions and cancellation are those of *executor*. Operations are called as their functions are
-    (``__name__``). Workers are slots ``name-0`` ..., given to its threads or processes as they show up, and shared
-    when there are more than 64. *size* is how many workers it has, where *executor* does not say (``_max_workers``);
-    without either, as many as were seen. Its processes have to be able to import this package. Times are taken where
-    the call runs; on another machine, whose clock says nothing here, all but the execution counts as waiting.
+    Results, exceptions and cancellation are those of *executor*. An operation has the name of its function
+    (``__name__``). Workers are slots ``name-0`` ..., assigned to the threads or processes of *executor* as they are
+    seen, and shared when there are more than 64. *size* is the number of workers, for an executor that does not say
+    (``_max_workers``); without either, it is the number of workers seen. The processes of *executor* must be able to
+    import this package. Times are taken where the call runs. The clock of another machine cannot be compared with
+    ours, so of a call that runs there all time except its execution counts as waiting.
 
-    Where other processes run the calls, their times and workers are known of the executors of the standard library,
-    loky and dask, and of subclasses that leave ``submit`` alone. Of executors that are composed of others nothing is
-    known of what happens there: monitor the innermost one instead.
+    When calls run in other processes, their times and workers are known for the executors of the standard library,
+    loky and dask, and for subclasses that do not override ``submit``. For an executor that is composed of others they
+    are unknown: monitor the innermost executor instead.
 
-    Events are told in the thread of the event loop that runs where this is made, used or looked at, else where they
-    happen. Safe from any thread. Raises TypeError for what is no Executor, ConfigError for one that is monitored
+    Events are emitted in the thread of the event loop that runs where this is made, used or read; without a loop, where
+    they happen. Safe from any thread. Raises TypeError when *executor* is no Executor, ConfigError when it is monitored
     already and for a bad name or size.
     """
 
@@ -73,15 +77,15 @@ class MonitoredExecutor(Executor):
             raise ConfigError(
                 f"MonitoredExecutor({executor!r:.80}): is monitored already; give that one to the Monitor"
             )
-        checked("MonitoredExecutor", name, ("size", size))
+        check_arguments("MonitoredExecutor", name, ("size", size))
         self.executor = executor
-        """The one that runs the calls."""
-        # What a subclass does to a call on its way is unknown.
+        """The executor that runs the calls."""
+        # Not for a subclass: what it does with a call is unknown.
         self._own_futures = type(executor) is ThreadPoolExecutor
-        self._kind: type[_Task] = _TaskOfThreads if self._own_futures else _Task
-        if _home_of_submit(executor) in STRAIGHT:
-            self._kind = _TaskAway
-        self._ledger = Ledger(name, _Size(executor, size), shows=self._own_futures)
+        self._task_class: type[_Task] = _ThreadTask if self._own_futures else _Task
+        if _class_of_submit(executor) in TRANSPARENT:
+            self._task_class = _RemoteTask
+        self._tracker = CallTracker(name, _WorkerCount(executor, size), sees_begin=self._own_futures)
 
     def __repr__(self) -> str:
         view = self.status()
@@ -93,35 +97,35 @@ class MonitoredExecutor(Executor):
     @property
     def name(self) -> str:
         """What events and snapshots call it."""
-        return self._ledger.name
+        return self._tracker.name
 
     def status(self) -> PoolView:
-        """Its gauges now. Of workers that are processes, as many count as busy as there are calls for.
+        """Its gauges now. When its workers are processes, open calls count as running, up to the number of workers.
 
-        ``queue_limit``, ``sessions`` and ``restarts`` are 0, because there are none or nobody tells. Once its workers
-        have died and it takes no more calls, or is shut down, it is ``closed``.
+        ``queue_limit``, ``sessions`` and ``restarts`` are 0: there are none, or they are unknown. It is ``closed`` once
+        its workers have died and it takes no more calls, and once it is shut down.
         """
-        return self._ledger.status()
+        return self._tracker.status()
 
     def workers(self) -> list[WorkerView]:
-        """The gauges of the slots that have had a call. Which processes are busy nobody tells: those are said to be
-        that were not heard of for longest, with the calls that were submitted first.
+        """The gauges of the slots that have had a call. Which processes are busy is unknown: the slots that have been
+        silent longest are shown as busy, with the calls that were submitted first.
         """
-        return self._ledger.workers()
+        return self._tracker.workers()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """As that of the executor."""
-        task = self._kind(fn, operation_of(fn, args), self._ledger)
-        self._ledger.start(task)
+        """Submit the call to the executor, whose errors it raises. Returns a future."""
+        task = self._task_class(fn, operation_of(fn, args), self._tracker)
+        self._tracker.start(task)
         try:
             future = self.executor.submit(task, *args, **kwargs)
         except BaseException as error:
-            self._not_accepted(task, error)
+            self._refused(task, error)
             raise
         if self._own_futures:
-            future.add_done_callback(task.settled)
+            future.add_done_callback(task.on_done)
             return future
-        return _Relayed(task, future)
+        return _UnwrappingFuture(task, future)
 
     def map(
         self,
@@ -131,101 +135,104 @@ class MonitoredExecutor(Executor):
         chunksize: int = 1,
         **options: Any,
     ) -> Iterator[T]:
-        """As that of the executor. Where it heeds *chunksize*, every chunk is one call."""
+        """As ``map`` of the executor. If that one uses *chunksize*, each chunk is one call."""
         if type(self.executor).map is Executor.map or chunksize == 1:
             return super().map(fn, *iterables, timeout=timeout, **options)
         if chunksize < 1:
             raise ValueError(f"chunksize={chunksize}: needs to be at least 1")
         chunks = _chunks(zip(*iterables, strict=False), chunksize)
-        return _flat(super().map(remote.run_chunk, repeat(fn), chunks, timeout=timeout, **options))
+        return _flattened(super().map(remote.run_chunk, repeat(fn), chunks, timeout=timeout, **options))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False, **options: Any) -> None:
-        """As that of the executor, which may know further *options*."""
-        self._ledger.closing = True
+        """As ``shutdown`` of the executor, to which further *options* are passed."""
+        self._tracker.closing = True
         if cancel_futures:
             options["cancel_futures"] = True
         self.executor.shutdown(wait, **options)
-        self._ledger.catch_up()
+        self._tracker.flush()
 
-    def _not_accepted(self, task: _Task, error: BaseException) -> None:
-        if isinstance(error, RuntimeError):  # as all of the standard library's: it is shut down, or broken
-            self._ledger.refuse(task, error, "closed")
+    def _refused(self, task: _Task, error: BaseException) -> None:
+        """``submit`` of the executor has raised *error*."""
+        if isinstance(error, RuntimeError):  # so raise all of the standard library when they are shut down or broken
+            self._tracker.refuse(task, error, "closed")
         elif isinstance(error, queue.Full):
-            self._ledger.refuse(task, error, "saturated")
+            self._tracker.refuse(task, error, "saturated")
         else:
-            self._ledger.end(task, error, "error" if isinstance(error, Exception) else "cancelled")
+            self._tracker.end(task, error, "error" if isinstance(error, Exception) else "cancelled")
 
 
-class _Task(Call, remote.Wrapper):
-    """A call, and what is submitted in place of its function."""
+class _Task(TrackedCall, remote.FunctionProxy):
+    """A call, and the callable that is submitted in place of its function."""
 
-    __slots__ = ("__wrapped__", "ledger")
+    __slots__ = ("__wrapped__", "tracker")
 
-    def __init__(self, function: Callable[..., Any], operation: str, ledger: Ledger) -> None:
+    def __init__(self, function: Callable[..., Any], operation: str, tracker: CallTracker) -> None:
         super().__init__(operation)
         self.__wrapped__: Any = function
-        self.ledger = ledger
+        self.tracker = tracker
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        self.ledger.begin(self, threading.get_ident())
+        self.tracker.begin(self, threading.get_ident())
         try:
             result = self.__wrapped__(*args, **kwargs)
         except BaseException as error:
-            self._ran(error)
+            self._on_returned(error)
             raise
-        self._ran(None)
+        self._on_returned(None)
         return result
 
-    def _ran(self, _error: BaseException | None) -> None:
-        """It ran here, and may run again: its future says how the call ends."""
-        self.ledger.pause(self)
+    def _on_returned(self, _error: BaseException | None) -> None:
+        """The function has returned or raised here. It may run again: the future says how the call ends."""
+        self.tracker.pause(self)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        self.attempts = max(self.attempts, 1)  # it is being handed to a process
+        self.attempts = max(self.attempts, 1)  # it is pickled for a process that will run it
         return remote.unwrapped, (self.__wrapped__,)
 
-    def settled(self, future: Future[Any], ran: remote.Ran | None = None) -> None:
-        """Its future is done, *ran* says where and when it ran if that was elsewhere."""
+    def on_done(self, future: Future[Any], timing: remote.Timing | None = None) -> None:
+        """Its future is done. *timing* says where and when it ran, if that was in another process and is known."""
         if future.cancelled():
-            self.ledger.end(self, CancelledError(), "cancelled")
+            self.tracker.end(self, CancelledError(), "cancelled")
         elif (error := future.exception()) is not None:
-            lost = ran is None and self.begun_ns is None and isinstance(error, BrokenExecutor)
-            self.ledger.end(self, error, "worker_lost" if lost else "error", ran)
+            lost = timing is None and self.begun_ns is None and isinstance(error, BrokenExecutor)
+            self.tracker.end(self, error, "worker_lost" if lost else "error", timing)
         else:
-            self.ledger.end(self, ran=ran)
+            self.tracker.end(self, timing=timing)
 
 
-class _TaskOfThreads(_Task):
+class _ThreadTask(_Task):
     """A call that runs once, in this process."""
 
     __slots__ = ()
 
-    def _ran(self, error: BaseException | None) -> None:
-        self.ledger.end(self, error, "ok" if error is None else "error")
+    def _on_returned(self, error: BaseException | None) -> None:
+        self.tracker.end(self, error, "ok" if error is None else "error")
 
-    def settled(self, future: Future[Any], ran: remote.Ran | None = None) -> None:
+    def on_done(self, future: Future[Any], timing: remote.Timing | None = None) -> None:
         if self.begun_ns is None:
-            super().settled(future, ran)
-        self.__wrapped__ = None  # the future keeps this, and the function may hold anything
+            super().on_done(future, timing)
+        self.__wrapped__ = None  # the future keeps this task, and the function may hold large objects
 
 
-class _TaskAway(_Task):
-    """A call of which the other process sends back where and when it ran."""
+class _RemoteTask(_Task):
+    """A call that runs in another process, which sends its timing back."""
 
     __slots__ = ()
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return remote.Away, super().__reduce__()[1]
+        return remote.TimedCall, super().__reduce__()[1]
 
 
-class _Relayed(Future[T]):
-    """The future of a call that may run elsewhere: gets what the executor's own has, without what came along."""
+class _UnwrappingFuture(Future[T]):
+    """The future of a call that may run in another process: it gets the result of the executor's future, without the
+    timing that came with it.
+    """
 
     def __init__(self, task: _Task, future: Future[Any]) -> None:
         super().__init__()
         self._task: _Task | None = task
         self._future: Future[Any] | None = future
-        future.add_done_callback(self._settle)
+        future.add_done_callback(self._resolve)
 
     def cancel(self) -> bool:
         future = self._future
@@ -235,26 +242,26 @@ class _Relayed(Future[T]):
         future = self._future
         return super().running() if future is None else future.running()
 
-    def _settle(self, future: Future[Any]) -> None:
-        task, self._task, self._future = self._task, None, None  # they refer to this one
+    def _resolve(self, future: Future[Any]) -> None:
+        task, self._task, self._future = self._task, None, None  # both refer to this future
         assert task is not None  # a future is done once
         if future.cancelled():
-            task.settled(future)
+            task.on_done(future)
             super().cancel()
             self.set_running_or_notify_cancel()
         elif (error := future.exception()) is not None:
-            task.settled(future, remote.taken_from(error))
+            task.on_done(future, remote.timing_of(error))
             self.set_exception(error)
         else:
-            result, ran = future.result(), None
-            if isinstance(result, remote.Answer):
-                result, ran = result.result, remote.Ran(*result.ran)
-            task.settled(future, ran)
+            result, timing = future.result(), None
+            if isinstance(result, remote.TimedResult):
+                result, timing = result.result, remote.Timing(*result.timing)
+            task.on_done(future, timing)
             self.set_result(result)
 
 
-class _Size:
-    """How many workers an executor has: as the user says, else as it says itself. It is not kept alive for that."""
+class _WorkerCount:
+    """How many workers an executor has: *size*, or else what it says itself. Does not keep the executor alive."""
 
     def __init__(self, executor: Executor, size: int | None) -> None:
         self._executor = weakref.ref(executor)
@@ -272,8 +279,8 @@ def _max_workers(executor: Executor) -> int | None:
     return size if isinstance(size, int) and size > 0 else None
 
 
-def _home_of_submit(executor: Executor) -> str:
-    """The class whose ``submit`` *executor* has."""
+def _class_of_submit(executor: Executor) -> str:
+    """The name of the class that defines the ``submit`` of *executor*."""
     home = next(kind for kind in type(executor).__mro__ if "submit" in vars(kind))
     return f"{home.__module__}.{home.__qualname__}"
 
@@ -283,8 +290,8 @@ def _chunks(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[
         yield chunk
 
 
-def _flat(chunks: Iterable[list[T]]) -> Iterator[T]:
+def _flattened(chunks: Iterable[list[T]]) -> Iterator[T]:
     for chunk in chunks:
         chunk.reverse()
         while chunk:
-            yield chunk.pop()  # nothing that was handed out is held any longer
+            yield chunk.pop()  # keeps no result that was yielded

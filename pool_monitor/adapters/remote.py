@@ -1,6 +1,6 @@
-"""What goes along with a call to another process, and what comes back with its answer.
+"""What an adapter sends to another process with a call, and gets back with its result.
 
-Worker processes import this file and nothing else of ours, so it imports next to nothing.
+Worker processes import this file and no other of this package, so it imports next to nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 _KEY = "_pool_monitor_ran"
 
 
-class Ran(NamedTuple):
-    """Where and when a call ran, by the clock of that place."""
+class Timing(NamedTuple):
+    """Where and when a call ran, by the clock of that place (monotonic nanoseconds)."""
 
     pid: int
     thread: int
@@ -23,15 +23,15 @@ class Ran(NamedTuple):
     ended_ns: int
 
 
-class Answer(NamedTuple):
-    """A result on its way back, with the fields of a `Ran`: a bare tuple, which is quicker to pickle."""
+class TimedResult(NamedTuple):
+    """A result on its way back. *timing* holds the fields of a `Timing` as a bare tuple, which is quicker to pickle."""
 
     result: Any
-    ran: tuple[int, int, int, int]
+    timing: tuple[int, int, int, int]
 
 
-class Wrapper:
-    """Stands for the function in ``__wrapped__``: what an executor reads of a function (its name), it reads of that."""
+class FunctionProxy:
+    """Stands for the function in ``__wrapped__``: an executor that reads its name, say, reads that of the function."""
 
     __slots__ = ()
 
@@ -44,40 +44,42 @@ class Wrapper:
         return f"<monitored {self.__wrapped__!r}>"
 
 
-class Away(Wrapper):
-    """Runs a function, and sends back with its result when that was. With an exception too, where that one lets it."""
+class TimedCall(FunctionProxy):
+    """Runs a function in the other process, and sends its timing back with the result. With an exception too, if the
+    exception keeps an attribute on its way.
+    """
 
     __slots__ = ("__wrapped__",)
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.__wrapped__ = function
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Answer:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> TimedResult:
         begun_ns = time.monotonic_ns()
         try:
             result = self.__wrapped__(*args, **kwargs)
         except BaseException as error:
-            vars(error)[_KEY] = _ran(begun_ns)
+            vars(error)[_KEY] = _timing(begun_ns)
             raise
-        return Answer(result, _ran(begun_ns))
+        return TimedResult(result, _timing(begun_ns))
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return Away, (self.__wrapped__,)
+        return TimedCall, (self.__wrapped__,)
 
 
 def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What a task becomes in a process of which nothing is known: its function."""
+    """What a task is unpickled as where its results may be looked at on the way: the function itself."""
     return function
 
 
-def _ran(begun_ns: int) -> tuple[int, int, int, int]:
+def _timing(begun_ns: int) -> tuple[int, int, int, int]:
     return os.getpid(), threading.get_ident(), begun_ns, time.monotonic_ns()
 
 
-def taken_from(error: BaseException) -> Ran | None:
-    """What `Away` wrote on *error*, which has it no longer. None: it did not run there, or lost it on the way."""
-    ran = vars(error).pop(_KEY, None)
-    return None if ran is None else Ran(*ran)
+def timing_of(error: BaseException) -> Timing | None:
+    """The timing that `TimedCall` wrote on *error*; removes it. None: the call did not run there, or it was lost."""
+    timing = vars(error).pop(_KEY, None)
+    return None if timing is None else Timing(*timing)
 
 
 def run_chunk(function: Callable[..., Any], chunk: Iterable[tuple[Any, ...]]) -> list[Any]:

@@ -1,12 +1,11 @@
-"""The ledger: which calls of somebody else's pool are open, where they are, and what is told of them.
+"""Tracks the calls of another pool: which ones are open, which slots they run on, and the events they emit.
 
-Everything in here may be called from any thread. Nothing waits but for the lock, which is held for a few look-ups.
+Everything in here may be called from any thread. It waits only for the lock, which is held for a few look-ups.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import threading
 import time
 from collections import Counter
@@ -18,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 from pool_monitor import events
 from pool_monitor.adapters.relay import Relay
 from pool_monitor.adapters.remote import run_chunk
-from pool_monitor.adapters.worker_slots import Slots
+from pool_monitor.adapters.worker_slots import SlotTable
 from pool_monitor.errors import ConfigError
 from pool_monitor.snapshot import PoolState, PoolView, WorkerState, WorkerView
 from pool_monitor.telemetry import FAILURES, describe, pass_on
 
 if TYPE_CHECKING:
-    from pool_monitor.adapters.remote import Ran
-    from pool_monitor.adapters.worker_slots import Holder, Slot
+    from pool_monitor.adapters.remote import Timing
+    from pool_monitor.adapters.tracked_call import Holder, TrackedCall, WorkerSlot
     from pool_monitor.errors import Outcome
 
 REASON_MAX = 1000
-"""Characters kept of an exception's text: events may have to wait, and the text is anybody's."""
+"""Characters kept of an exception's text, which can be of any length: events may have to wait."""
 
 _START = events.OPERATION_START.event
 _STOP = events.OPERATION_STOP.event
@@ -47,98 +46,83 @@ _IDLE_SLOTS_ARE: dict[PoolState, WorkerState] = {
     "draining": "terminating",
     "closed": "terminated",
 }
-_NOBODY: Holder = 0  # ran it, as far as anybody tells
-_ids = itertools.count(1 << 40)  # those of a Pool's calls begin at 1
+_UNKNOWN_WORKER: Holder = 0  # ran the call: it holds a slot as any other does
 
 
-class Call:
-    """One call, from the moment it is asked for to its one end."""
+class CallTracker:
+    """The calls of the pool *name*. *size* returns how many workers it has, or None: not known.
 
-    __slots__ = ("attempts", "begun_ns", "id", "operation", "ran_ns", "slot", "started_ns", "told")
-
-    def __init__(self, operation: str) -> None:
-        self.id = next(_ids)
-        self.operation = operation
-        self.started_ns = time.monotonic_ns()
-        self.begun_ns: int | None = None
-        self.ran_ns: int | None = None
-        """When it had run for now; None while it runs."""
-        self.slot: Slot | None = None
-        self.attempts = 0
-        self.told = False
-
-
-class Ledger:
-    """The calls of the pool *name*. *size* says how many workers it has, or None when nobody knows.
-
-    With *shows* a call's beginning is seen when it happens (`begin`). Without, as many of the open calls as there are
-    workers are taken to run, those that were asked for first: so does any executor that works through a queue.
+    With *sees_begin* every call is reported to `begin` when it begins. Without, as many of the open calls as there are
+    workers count as running, the oldest first: an executor takes calls from its queue in that order.
     """
 
-    def __init__(self, name: str, size: Callable[[], int | None], *, shows: bool) -> None:
+    def __init__(self, name: str, size: Callable[[], int | None], *, sees_begin: bool) -> None:
         self.name = name
         self.closing = False
-        """It was told to take no more calls."""
+        """Whether the pool was shut down, and takes no more calls."""
         self._known_size = size
-        self._shows = shows
+        self._sees_begin = sees_begin
         self._relay = Relay(name)
         self._lock = threading.RLock()  # a finalizer may run anywhere, and start a call
-        self._open: dict[int, Call] = {}
+        self._open: dict[int, TrackedCall] = {}
         self._running = 0
         self._peak = 0  # calls at once
         self._completed = 0
-        self._broken_ns: int | None = None  # since its workers died, or it refused a call
+        self._broken_ns: int | None = None  # when workers died, or it refused a call; None once a later call succeeds
         self._refusals: Counter[str] = Counter()
-        self._slots = Slots(name, size)
+        self._slots = SlotTable(name, size)
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
-    def start(self, call: Call) -> None:
-        """It was asked for."""
-        heard, waiting = _START.on, 0
+    def start(self, call: TrackedCall) -> None:
+        """The call is requested."""
+        emits, waiting = _START.on, 0
         with self._lock:
-            if heard:
+            if emits:
                 waiting = len(self._open) - self._busy()
             self._open[call.id] = call
-            call.told = self._relay.room()
-        if heard and call.told:
+            call.reported = self._relay.has_room()
+        if emits and call.reported:
             times = {"system_time": time.time_ns(), "monotonic_time": call.started_ns, "waiting": waiting}
-            self._relay.tell(_START, times, self._about(call))
+            self._relay.emit(_START, times, self._metadata(call))
 
-    def begin(self, call: Call, holder: Holder | None = None) -> None:
-        """It runs from now on: on the slot of *holder*, or on one that is idle."""
+    def begin(self, call: TrackedCall, holder: Holder | None = None) -> None:
+        """The call runs from now on: on the slot of *holder*, or on the least busy one."""
         now_ns = time.monotonic_ns()
         with self._lock:
             if call.id not in self._open:
                 return
             if call.begun_ns is None:
                 call.attempts = 1
-            else:  # not for the first time
+            else:  # it runs again
                 call.attempts += 1
                 self._leave_slot(call, now_ns)
             slots = self._slots
-            slot = slots.idle() if holder is None else slots.held_by(holder)
+            slot = slots.least_busy() if holder is None else slots.held_by(holder)
             if not slot.calls:
                 slot.since_ns = now_ns
             slot.calls[call.id] = call
-            call.slot, call.begun_ns, call.ran_ns = slot, now_ns, None
+            call.slot, call.begun_ns, call.stopped_ns = slot, now_ns, None
             self._running += 1
             if self._running > self._peak:
                 self._peak = self._running
 
-    def pause(self, call: Call) -> None:
-        """It has run, and may be run again before it ends."""
+    def pause(self, call: TrackedCall) -> None:
+        """The call has stopped running, and may run again before it ends."""
         now_ns = time.monotonic_ns()
         with self._lock:
             if call.id in self._open:
                 self._leave_slot(call, now_ns)
 
     def end(
-        self, call: Call, error: BaseException | None = None, outcome: Outcome = "ok", ran: Ran | None = None
+        self,
+        call: TrackedCall,
+        error: BaseException | None = None,
+        outcome: Outcome = "ok",
+        timing: Timing | None = None,
     ) -> None:
-        """It has ended, now, with *error* unless the outcome is ok. *ran* says where and when, if `begin` did not.
-
-        Only the first end of a call is one.
+        """The call ends now, with *error* unless the outcome is ok. *timing* says where and when it ran, if `begin` did
+        not. Only the first end of a call counts.
         """
         now_ns = time.monotonic_ns()
         with self._lock:
@@ -147,35 +131,37 @@ class Ledger:
             self._completed += 1
             if call.begun_ns is not None:
                 self._leave_slot(call, now_ns)
-            elif ran is not None or outcome == "ok":
-                slot = call.slot = self._slots.held_by(_NOBODY if ran is None else (ran.pid, ran.thread))
+            elif timing is not None or outcome == "ok":
+                holder = _UNKNOWN_WORKER if timing is None else (timing.pid, timing.thread)
+                slot = call.slot = self._slots.held_by(holder)
                 if not slot.calls:
-                    slot.since_ns, slot.last = now_ns, call.id
+                    slot.since_ns, slot.last_ended = now_ns, call.id
             if outcome == "worker_lost":
                 self._broken_ns = now_ns
             elif self._broken_ns is not None and outcome == "ok" and self._broken_ns < call.started_ns:
                 self._broken_ns = None
-        if not call.told:
+        if not call.reported:
             return
         if error is None:
             if _STOP.on:
-                self._relay.tell(_STOP, _measured(call, ran, now_ns), self._about(call))
+                self._relay.emit(_STOP, _measurements(call, timing, now_ns), self._metadata(call))
         elif _EXCEPTION.on:
-            self._relay.tell(_EXCEPTION, _measured(call, ran, now_ns), {**self._about(call), **_failed(error, outcome)})
+            metadata = {**self._metadata(call), **_failure(error, outcome)}
+            self._relay.emit(_EXCEPTION, _measurements(call, timing, now_ns), metadata)
 
-    def _leave_slot(self, call: Call, now_ns: int) -> None:
-        """It does not run any longer. Does nothing when it did not. Needs the lock."""
+    def _leave_slot(self, call: TrackedCall, now_ns: int) -> None:
+        """The call runs on its slot no longer, if it did. Needs the lock."""
         slot = call.slot
-        if slot is None or call.ran_ns is not None:
+        if slot is None or call.stopped_ns is not None:
             return
         self._running -= 1
         del slot.calls[call.id]
-        call.ran_ns = now_ns
+        call.stopped_ns = now_ns
         if not slot.calls:
-            slot.since_ns, slot.last = now_ns, call.id
+            slot.since_ns, slot.last_ended = now_ns, call.id
 
-    def refuse(self, call: Call, error: BaseException, reason: str) -> None:
-        """It was not accepted: *reason* is closed or saturated."""
+    def refuse(self, call: TrackedCall, error: BaseException, reason: str) -> None:
+        """The pool has refused the call: *reason* is closed or saturated."""
         now_ns = time.monotonic_ns()
         with self._lock:
             if call.id not in self._open:
@@ -184,28 +170,26 @@ class Ledger:
             if reason == "closed":
                 self._broken_ns = now_ns
             waiting = max(len(self._open) - 1 - self._busy(), 0)
-        if call.told and _REJECT.on:
+        if call.reported and _REJECT.on:
             measurements = {"queue_duration": now_ns - call.started_ns, "waiting": waiting}
-            self._relay.tell(_REJECT, measurements, {**self._about(call), "reason": reason})
+            self._relay.emit(_REJECT, measurements, {**self._metadata(call), "reason": reason})
         self.end(call, error, "rejected")
 
-    def catch_up(self) -> None:
-        """Tell what has not been told, if this is the place for it."""
-        self._relay.catch_up()
+    def flush(self) -> None:
+        """Emit the events that wait, if this is the thread to emit them in."""
+        self._relay.flush()
 
-    # -- what is told ---------------------------------------------------------------------------------------------
-
-    def _about(self, call: Call) -> dict[str, Any]:
-        about = {"pool": self.name, "operation": call.operation, "call_id": call.id, "session_kind": "none"}
+    def _metadata(self, call: TrackedCall) -> dict[str, Any]:
+        metadata = {"pool": self.name, "operation": call.operation, "call_id": call.id, "session_kind": "none"}
         if call.slot is not None:
-            about["worker"] = call.slot.id
-        return about
+            metadata["worker"] = call.slot.id
+        return metadata
 
     # -- gauges ---------------------------------------------------------------------------------------------------
 
     def status(self) -> PoolView:
         """The pool's gauges now."""
-        self.catch_up()
+        self.flush()
         with self._lock:
             size, busy, state = self._size(), self._busy(), self._state()
             free = max(size - busy, 0)
@@ -228,16 +212,16 @@ class Ledger:
 
     def workers(self) -> list[WorkerView]:
         """The gauges of every slot that has had a call."""
-        self.catch_up()
+        self.flush()
         now_ns = time.monotonic_ns()
         with self._lock:
             idle = _IDLE_SLOTS_ARE[self._state()]
-            begun_unseen = (call for call in self._open.values() if call.slot is None)
-            calls = self._slots.calls(islice(begun_unseen, self._busy() - self._running))
+            unseen = (call for call in self._open.values() if call.slot is None)
+            calls = self._slots.oldest_calls(islice(unseen, self._busy() - self._running))
             return [_worker(slot, call, idle, now_ns) for slot, call in calls.items()]
 
     def _busy(self) -> int:
-        return self._running if self._shows else max(self._running, min(len(self._open), self._size()))
+        return self._running if self._sees_begin else max(self._running, min(len(self._open), self._size()))
 
     def _size(self) -> int:
         return self._known_size() or max(1, self._peak, len(self._slots))
@@ -250,9 +234,9 @@ class Ledger:
         return "running"
 
 
-def _worker(slot: Slot, call: Call | None, idle: WorkerState, now_ns: int) -> WorkerView:
+def _worker(slot: WorkerSlot, call: TrackedCall | None, idle: WorkerState, now_ns: int) -> WorkerView:
     since_ns = slot.since_ns
-    if call is not None and not slot.calls:  # it began when it was asked for, or when the slot had ended another
+    if call is not None and not slot.calls:  # it began when it was requested, or when the slot became free
         since_ns = max(call.started_ns, since_ns)
     return WorkerView(
         id=slot.id,
@@ -267,16 +251,19 @@ def _worker(slot: Slot, call: Call | None, idle: WorkerState, now_ns: int) -> Wo
     )
 
 
-def _measured(call: Call, ran: Ran | None, now_ns: int) -> dict[str, int]:
+def _measurements(call: TrackedCall, timing: Timing | None, now_ns: int) -> dict[str, int]:
     """The measurements of a call that ends now."""
     duration = now_ns - call.started_ns
     measurements = {"duration": duration, "queue_duration": duration, "attempts": call.attempts}
-    begun_ns, ended_ns = (call.begun_ns, call.ran_ns or now_ns) if ran is None else (ran.begun_ns, ran.ended_ns)
+    if timing is None:
+        begun_ns, ended_ns = call.begun_ns, call.stopped_ns or now_ns
+    else:
+        begun_ns, ended_ns = timing.begun_ns, timing.ended_ns
     if begun_ns is not None:
         execution = ended_ns - begun_ns
         if call.started_ns <= begun_ns <= ended_ns <= now_ns:
             queue = begun_ns - call.started_ns
-        else:  # by the clock of another machine, where only the difference means something
+        else:  # by the clock of another machine, of which only differences mean something
             execution = min(execution, duration)
             queue = duration - execution
         measurements["queue_duration"] = queue
@@ -285,8 +272,8 @@ def _measured(call: Call, ran: Ran | None, now_ns: int) -> dict[str, int]:
     return measurements
 
 
-def _failed(error: BaseException, outcome: Outcome) -> dict[str, str]:
-    """What is told of a call that failed."""
+def _failure(error: BaseException, outcome: Outcome) -> dict[str, str]:
+    """The metadata of a call that failed, beside that of any call."""
     return {
         "kind": "cancelled" if outcome == "cancelled" else "error",
         "outcome": outcome,
@@ -297,7 +284,7 @@ def _failed(error: BaseException, outcome: Outcome) -> dict[str, str]:
 
 
 def operation_of(function: Any, args: tuple[Any, ...] = ()) -> str:
-    """What a call of *function* is called: after the function within, where it is handed to another one."""
+    """The operation that a call of *function* is: the name of the innermost function, where one wraps another."""
     while True:
         if isinstance(function, functools.partial):
             function, args = function.func, (*function.args, *args)
@@ -310,7 +297,7 @@ def operation_of(function: Any, args: tuple[Any, ...] = ()) -> str:
 
 
 def attribute(thing: object, name: str) -> Any:
-    """An attribute of what belongs to others; None if there is none, or if looking raises, as proxies may."""
+    """An attribute of an object that is not ours; None if it has none, or if reading it raises, as proxies may."""
     try:
         return getattr(thing, name, None)
     except FAILURES as error:
@@ -318,8 +305,8 @@ def attribute(thing: object, name: str) -> Any:
         return None
 
 
-def checked(what: str, name: object, number: tuple[str, object]) -> None:
-    """Raises ConfigError when the name of a pool, or how many workers it has, is none."""
+def check_arguments(what: str, name: object, number: tuple[str, object]) -> None:
+    """Raises ConfigError for a bad name of a pool, or a bad *number* (its argument's name and value)."""
     if not isinstance(name, str) or not name or not name.isprintable():
         raise ConfigError(f"{what}(name={name!r:.80}): needs a non-empty printable string")
     key, value = number

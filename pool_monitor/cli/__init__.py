@@ -38,7 +38,7 @@ closed_at_start: frozenset[int] = frozenset()
 _OF_STREAMS = {errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG}  # of a write to a stream click has
 
 
-def paper() -> int:
+def text_width() -> int:
     """How many columns printed text may have here."""
     return shutil.get_terminal_size((100, 24)).columns
 
@@ -69,7 +69,7 @@ class _Lazy(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:  # which click would make exit code 1
-            raise output.ReaderHasLeft from error
+            raise output.ReaderGone from error
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -87,10 +87,10 @@ def main() -> None:
     141 the reader of the output has enough.
     """
     global closed_at_start
-    closed_at_start = output.occupy_closed()
+    closed_at_start = output.fill_closed_descriptors()
     code = _code(lambda: cli.main(prog_name="pool-monitor", standalone_mode=False) or 0)
     # What was printed may still be on its way, and fail there.
-    sys.exit(_code(output.finish) or code)
+    sys.exit(_code(output.flush_stdout) or code)
 
 
 def _code(work: Callable[[], int | None]) -> int:
@@ -104,21 +104,21 @@ def _code(work: Callable[[], int | None]) -> int:
     except click.ClickException as error:
         text = io.StringIO()
         error.show(file=text)
-        output.say(text.getvalue().rstrip())
+        output.remark(text.getvalue().rstrip())
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        output.say("interrupted")
+        output.remark("interrupted")
         return EXIT_INTERRUPTED
-    except (BrokenPipeError, output.ReaderHasLeft):
-        output.let_go(sys.stdout)
+    except (BrokenPipeError, output.ReaderGone):
+        output.discard(sys.stdout)
         return EXIT_PIPE
     except PoolError as error:
         return _failed(error)
     except OSError as error:
         if error.filename is not None or error.errno not in _OF_STREAMS:
             raise
-        output.let_go(sys.stdout)
-        output.say(f"Error: stdout: writing failed: {error.strerror}")
+        output.discard(sys.stdout)
+        output.remark(f"Error: stdout: writing failed: {error.strerror}")
         return EXIT_FAILED
 
 
@@ -126,10 +126,10 @@ def _failed(error: PoolError) -> int:
     """Report *error*; the exit code that belongs to it."""
     from pool_monitor.errors import ConfigError, ConnectError, StartError, UnknownOperation
 
-    output.say(f"Error: {error}")
+    output.remark(f"Error: {error}")
     for note in getattr(error, "__notes__", []):
         if "Traceback" in note:  # else it repeats the message
-            output.say(note)
+            output.remark(note)
     if isinstance(error, ConfigError | StartError | UnknownOperation):
         return EXIT_USAGE
     return EXIT_UNREACHABLE if isinstance(error, ConnectError) else EXIT_FAILED

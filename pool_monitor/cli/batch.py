@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-from pool_monitor.cli.jsonl import Answer, Job, answer
-from pool_monitor.cli.output import say
+from pool_monitor.cli.jsonl import Job, OutputLine, output_line
+from pool_monitor.cli.output import remark
 from pool_monitor.cli.result_file import ResultFile
 from pool_monitor.errors import UnknownOperation
 from pool_monitor.pool.pool import Pool
@@ -30,7 +30,7 @@ _NOTED_EVERY = 1.0  # seconds between two notes of how far it is
 _TYPES = 100  # types of errors that are counted one by one
 
 
-class Window:
+class ReadAhead:
     """Bounds what is between reading and writing, in lines and in bytes."""
 
     def __init__(self, lines: int = _WINDOW_LINES, size: int = _WINDOW_BYTES) -> None:
@@ -57,7 +57,7 @@ class Window:
         self._left.set()
 
 
-class Batch:
+class BatchRun:
     """The jobs on their way to *sink*. *idempotent*: whether calls may be sent again."""
 
     def __init__(self, pool: Pool, operation: str, source: str, sink: ResultFile, *, idempotent: bool) -> None:
@@ -71,10 +71,11 @@ class Batch:
         at_once = pool.size * pool.config.concurrency
         self._turns = asyncio.Semaphore(at_once)
         self._ahead = asyncio.Semaphore(_AHEAD * at_once)
-        self._window = Window()
+        self._read_ahead = ReadAhead()
         self._in_session: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._begun = 0  # number of the last line that was
-        self._queue: asyncio.Queue[tuple[Job, asyncio.Task[Answer | None]] | None] = asyncio.Queue()  # window bounds it
+        # Bounded by `_read_ahead`.
+        self._queue: asyncio.Queue[tuple[Job, asyncio.Task[OutputLine | None]] | None] = asyncio.Queue()
         self._open: set[asyncio.Task[Any]] = set()
         self._last: Job | None = None  # the last one that was read
         self._pending: dict[int, Job | None] = {}  # number of each that has no answer in the sink: the one before it
@@ -99,7 +100,7 @@ class Batch:
                 if answered is not None:
                     await self._write(answered)
                     del self._pending[job.number]
-                self._window.leave(job.size + (len(answered.line) if answered else 0))
+                self._read_ahead.leave(job.size + (len(answered.line) if answered else 0))
                 if time.monotonic() >= self._noted + _NOTED_EVERY:
                     self._note()
             await ended
@@ -114,7 +115,7 @@ class Batch:
 
     async def _read(self, jobs: AsyncIterator[Job]) -> None:
         async for job in jobs:
-            await self._window.enter(job.size)
+            await self._read_ahead.enter(job.size)
             await self._ahead.acquire()
             task = self._begin(self._answer(job))
             task.add_done_callback(self._weigh)
@@ -131,7 +132,7 @@ class Batch:
             await asyncio.wait(rest)
         self._queue.put_nowait(None)
 
-    async def _answer(self, job: Job) -> Answer | None:
+    async def _answer(self, job: Job) -> OutputLine | None:
         """What comes out for *job*; None when it was left for the next run."""
         lock = self._in_session.setdefault(job.session, asyncio.Lock()) if job.session else asyncio.Lock()
         if in_turn := lock.locked():
@@ -142,20 +143,20 @@ class Batch:
             if self.interrupted and (job.number > self._begun or not self.sink.ordered):
                 return None
             self._begun = max(self._begun, job.number)
-            return await self._asked(job)
+            return await self._call(job)
 
-    async def _asked(self, job: Job) -> Answer:
+    async def _call(self, job: Job) -> OutputLine:
         placed = self.sink.placed
         if job.problem is not None:
-            say(f"{self.source}:{job.number}: {job.problem}")
-            return answer(job, None, placed=placed)
+            remark(f"{self.source}:{job.number}: {job.problem}")
+            return output_line(job, None, placed=placed)
         caller = self.pool.options(idempotent=self.idempotent, session=job.session)
         result = await caller.try_run(self.operation, *job.args, **job.kwargs)
         if isinstance(result.error, UnknownOperation):
             raise result.error  # the command is wrong, not this line
-        return answer(job, result, placed=placed)
+        return output_line(job, result, placed=placed)
 
-    async def _write(self, answered: Answer) -> None:
+    async def _write(self, answered: OutputLine) -> None:
         await self.sink.write(answered)
         self.done += 1
         if answered.failure is not None:
@@ -170,9 +171,9 @@ class Batch:
         if last is not None:
             self.sink.answered(last)
 
-    def _weigh(self, task: asyncio.Task[Answer | None]) -> None:
+    def _weigh(self, task: asyncio.Task[OutputLine | None]) -> None:
         if not task.cancelled() and task.exception() is None and (answered := task.result()) is not None:
-            self._window.grow(len(answered.line))
+            self._read_ahead.grow(len(answered.line))
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)

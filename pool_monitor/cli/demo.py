@@ -7,18 +7,18 @@ import contextlib
 
 import click
 
-from pool_monitor.cli import paper
-from pool_monitor.cli.output import on_a_terminal, say, screen_taken, show
-from pool_monitor.dashboard.terminal import can_run, glyphs_here
+from pool_monitor.cli import text_width
+from pool_monitor.cli.output import print_text, remark, screen_in_use, stderr_is_terminal
+from pool_monitor.dashboard.terminal import can_run, stdout_glyphs
 from pool_monitor.demo.load import drive
 from pool_monitor.demo.worker import FAULTS
 from pool_monitor.metrics import WINDOWS
 from pool_monitor.monitor import Monitor
 from pool_monitor.pool.pool import Pool
+from pool_monitor.snapshot import WINDOW_NAMES
 from pool_monitor.view.snapshot_report import report
 
 _HEADLESS_SECONDS = 10.0
-_LONGEST = list(WINDOWS)[-1]
 
 
 @click.command("demo")
@@ -41,7 +41,7 @@ def command(duration: float | None, headless: bool, size: int, faults: tuple[str
     Shows the dashboard until q is pressed; `pool-monitor dashboard` in another terminal shows it too.
     """
     if not headless and not can_run():
-        say("no terminal to draw on: going on as with --headless")
+        remark("no terminal to draw on: going on as with --headless")
         headless = True
     asyncio.run(_demo(duration, headless, size, list(faults)))
 
@@ -61,13 +61,13 @@ async def _demo(duration: float | None, headless: bool, size: int, faults: list[
             load.cancel()
             await asyncio.wait([load])
             uptime = monitor.snapshot().uptime
-            window = next((name for name, window in WINDOWS.items() if window.seconds >= uptime), _LONGEST)
-            show(report(monitor.snapshot(window), width=paper(), glyphs=glyphs_here()))
+            window = next((name for name, window in WINDOWS.items() if window.seconds >= uptime), WINDOW_NAMES[-1])
+            print_text(report(monitor.snapshot(window), width=text_width(), glyphs=stdout_glyphs()))
 
 
 async def _wait(seconds: float) -> None:
     """Let *seconds* pass, and say so to whoever waits at a terminal."""
-    if not on_a_terminal():
+    if not stderr_is_terminal():
         await asyncio.sleep(seconds)
         return
     from rich.console import Console
@@ -86,6 +86,6 @@ async def _watch(monitor: Monitor, duration: float | None) -> None:
     from pool_monitor.dashboard.app import run
     from pool_monitor.dashboard.feed import LocalFeed
 
-    with screen_taken(), contextlib.suppress(TimeoutError):
+    with screen_in_use(), contextlib.suppress(TimeoutError):
         async with asyncio.timeout(duration):
             await run(LocalFeed(monitor.snapshot), title="demo", window="1m")

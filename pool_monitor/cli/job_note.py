@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from pool_monitor.cli.jsonl import Job
-from pool_monitor.cli.output import say
+from pool_monitor.cli.output import remark
 from pool_monitor.errors import ConfigError
 
 _VERSION = 1
@@ -22,7 +22,7 @@ _LIMIT = 1 << 16  # bytes of a note
 START_OVER = "Give another --output, or remove it to start over"
 
 
-class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class JobNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an output was made from."""
 
     target: str
@@ -36,10 +36,10 @@ class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int = _VERSION
 
 
-class NoteFile:
+class JobNoteFile:
     """The note beside the output *path*, which messages call *name*. *made*: what this run makes it from."""
 
-    def __init__(self, path: Path, name: str, made: Note) -> None:
+    def __init__(self, path: Path, name: str, made: JobNote) -> None:
         self.path = path.with_name(f"{path.name}.job")
         self.new_path = path.with_name(f"{path.name}.job.{os.getpid()}")
         self._name, self._made = name, made
@@ -48,7 +48,7 @@ class NoteFile:
         """Go on from the note that is there, if there is one. Raises ConfigError when it is of another job."""
         found, made = _read(self.path), self._made
         if found is None:
-            say(f"{self._name}: nothing beside it says what it was made from; going on where ids fit")
+            remark(f"{self._name}: nothing beside it says what it was made from; going on where ids fit")
             return
         if (found.target, found.operation) != (made.target, made.operation):
             raise ConfigError(
@@ -94,11 +94,11 @@ class NoteFile:
             with contextlib.suppress(OSError):
                 self.new_path.unlink()
             what = f"a later run cannot see what {self._name} was made from"
-            say(f"{self.path}: cannot be written: {error.strerror}; {what}")
+            remark(f"{self.path}: cannot be written: {error.strerror}; {what}")
             self._made = msgspec.structs.replace(self._made, lines=1 << 62)  # once is enough
 
 
-def _read(path: Path) -> Note | None:
+def _read(path: Path) -> JobNote | None:
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 - may be a pipe
             data = file.read(_LIMIT)
@@ -107,7 +107,7 @@ def _read(path: Path) -> Note | None:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; remove it to go on all the same") from error
     try:
-        note = msgspec.json.decode(data, type=Note)
+        note = msgspec.json.decode(data, type=JobNote)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: says nothing of what the output was made from; remove it to go on") from error
     if note.version != _VERSION:

@@ -48,7 +48,7 @@ class Job(NamedTuple):
     """Of the input from its beginning to the end of this line."""
 
 
-class Answer(NamedTuple):
+class OutputLine(NamedTuple):
     """One line of the output."""
 
     line: bytes
@@ -59,7 +59,7 @@ class Answer(NamedTuple):
 # -- input ------------------------------------------------------------------------------------------------------------
 
 
-async def parsed(lines: AsyncIterator[bytes], name: str, *, text: bool = False) -> AsyncIterator[Job]:
+async def parse_lines(lines: AsyncIterator[bytes], name: str, *, text: bool = False) -> AsyncIterator[Job]:
     """The jobs in *lines*, which are JSON or, with *text*, an argument each. Blank ones are passed over.
 
     Raises ConfigError naming the input when it is not made of lines of UTF-8 at all.
@@ -140,24 +140,24 @@ def _not_utf8(error: UnicodeDecodeError) -> str:
 # -- output -----------------------------------------------------------------------------------------------------------
 
 
-def answer(job: Job, result: CallResult | None, *, placed: bool = False) -> Answer:
+def output_line(job: Job, result: CallResult | None, *, placed: bool = False) -> OutputLine:
     """What comes out for *job*: *placed*, if lines may come out of order. *result*: None when it could not be asked."""
     if result is None:
-        said: dict[str, Any] = {"error": {"type": "InvalidLine", "line": job.number, "message": job.problem}}
+        fields: dict[str, Any] = {"error": {"type": "InvalidLine", "line": job.number, "message": job.problem}}
     elif result.error is not None:
-        said = {"error": _error(result.error)}
+        fields = {"error": _error_fields(result.error)}
     else:
-        said = _fitting(result.result)
+        fields = _result_fields(result.result)
     if result is not None:
-        said |= {"seconds": round(result.seconds, 6), "worker": result.worker}
+        fields |= {"seconds": round(result.seconds, 6), "worker": result.worker}
     begin = {"id": job.id, "place": job.place} if placed else {"id": job.id}
     try:
-        return _line(begin, said)
+        return _line(begin, fields)
     except Exception as error:  # noqa: BLE001 - text that is none, or a type that only looks like one of JSON's
         return _line(begin, {"error": _payload_error(f" cannot be written: {error}")})
 
 
-def _fitting(result: Any) -> dict[str, Any]:
+def _result_fields(result: Any) -> dict[str, Any]:
     try:
         unfit = _unfit_for_json(result)
     except RecursionError:
@@ -165,18 +165,18 @@ def _fitting(result: Any) -> dict[str, Any]:
     return {"result": result} if unfit is None else {"error": _payload_error(unfit)}
 
 
-def _line(begin: dict[str, Any], said: dict[str, Any]) -> Answer:
-    failure = said["error"]["type"] if "error" in said else None
-    return Answer(msgspec.json.encode({**begin, "ok": failure is None, **said}) + b"\n", failure)
+def _line(begin: dict[str, Any], fields: dict[str, Any]) -> OutputLine:
+    failure = fields["error"]["type"] if "error" in fields else None
+    return OutputLine(msgspec.json.encode({**begin, "ok": failure is None, **fields}) + b"\n", failure)
 
 
-def _error(error: Exception) -> dict[str, Any]:
-    said: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
+def _error_fields(error: Exception) -> dict[str, Any]:
+    fields: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
     if isinstance(error, OperationError):
-        said |= {"type": error.type_name, "message": error.message, "traceback": error.traceback}
-    said = {name: text.encode(errors="backslashreplace").decode() for name, text in said.items()}
+        fields |= {"type": error.type_name, "message": error.message, "traceback": error.traceback}
+    fields = {name: text.encode(errors="backslashreplace").decode() for name, text in fields.items()}
     category = getattr(error, "category", None)
-    return said if category is None else said | {"category": category}
+    return fields if category is None else fields | {"category": category}
 
 
 def _payload_error(unfit: str) -> dict[str, Any]:

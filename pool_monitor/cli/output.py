@@ -50,34 +50,34 @@ def _json_escape(char: str) -> str:
 # -- remarks ----------------------------------------------------------------------------------------------------------
 
 
-class _Kept:
+class _HeldRemarks:
     """Remarks made while a dashboard has the screen: the first `_NOTES`, and how many more there were."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self.unsaid = 0
+        self.left_out = 0
 
     def keep(self, text: str) -> None:
         if len(self.notes) < _NOTES:
             self.notes.append(text)
         else:
-            self.unsaid += 1
+            self.left_out += 1
 
 
-_kept: _Kept | None = None
+_held: _HeldRemarks | None = None
 
 
-def say(text: str) -> None:
+def remark(text: str) -> None:
     """Write a remark to stderr, or keep it while a dashboard has the screen. Never raises: a terminal may be gone."""
-    if _kept is not None:
-        _kept.keep(text)
+    if _held is not None:
+        _held.keep(text)
     elif sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(f"{printable(text)}\n")
             sys.stderr.flush()
 
 
-def on_a_terminal() -> bool:
+def stderr_is_terminal() -> bool:
     """Whether a person reads the remarks."""
     return _is_terminal(sys.stderr)
 
@@ -90,13 +90,13 @@ class _Remarks(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            say(self.format(record))
+            remark(self.format(record))
         except Exception:  # noqa: BLE001 - as every handler of logging does
             self.handleError(record)
 
 
 @contextlib.contextmanager
-def logged(*, started: bool = True) -> Iterator[None]:
+def log_as_remarks(*, started: bool = True) -> Iterator[None]:
     """Meanwhile log records become remarks: all output of workers, and warnings of the pool, of asyncio and of others;
     of the pool not before `pools_started`, unless *started*: what keeps it from starting is an error of the command.
     """
@@ -123,41 +123,41 @@ def pools_started() -> None:
 
 
 @contextlib.contextmanager
-def screen_taken() -> Iterator[None]:
+def screen_in_use() -> Iterator[None]:
     """Meanwhile a dashboard has the screen: nothing is written to it, and the first remarks follow afterwards."""
-    global _kept
-    kept = _kept = _Kept()
+    global _held
+    kept = _held = _HeldRemarks()
     try:
-        with logged():
+        with log_as_remarks():
             logging.captureWarnings(True)
             try:
                 yield
             finally:
                 logging.captureWarnings(False)
     finally:
-        _kept = None
+        _held = None
         for note in kept.notes:
-            say(note)
-        if kept.unsaid:
-            say(f"and {kept.unsaid} more remarks")
+            remark(note)
+        if kept.left_out:
+            remark(f"and {kept.left_out} more remarks")
 
 
 # -- results ----------------------------------------------------------------------------------------------------------
 
 
-class ReaderHasLeft(Exception):
+class ReaderGone(Exception):
     """What we print is read by a program that has enough of it."""
 
 
-def show(text: str) -> None:
-    """Print *text* for people. What the encoding of stdout has no form for is escaped. Errors as for `write`."""
+def print_text(text: str) -> None:
+    """Print *text* for people. What the encoding of stdout has no form for is escaped. Errors as for `print_bytes`."""
     stream = _stdout()
     encoding = stream.encoding or "utf-8"
     text = printable(text) if _is_terminal(stream) else text
     _write(stream, [text.encode(encoding, "backslashreplace").decode(encoding)])
 
 
-def show_json(data: bytes, pretty: bytes) -> None:
+def print_json(data: bytes, pretty: bytes) -> None:
     """Print JSON: *data* for programs, in UTF-8; on a terminal *pretty*, the same in more lines."""
     stream = _stdout()
     _write(stream, [for_terminal(pretty) if _is_terminal(stream) else data, b"\n"])
@@ -169,7 +169,7 @@ def for_terminal(data: bytes) -> bytes:
     return escaped_json(data.decode(), ascii_only=encoding != "utf8").encode()
 
 
-def write(pieces: Iterable[bytes]) -> None:
+def print_bytes(pieces: Iterable[bytes]) -> None:
     """Print a format for programs, as it is whatever the locale; on a terminal without what would act on it.
 
     Raises BrokenPipeError when the reader has enough, and PoolError when stdout is closed, full or otherwise broken.
@@ -177,13 +177,13 @@ def write(pieces: Iterable[bytes]) -> None:
     stream = _stdout()
     if _is_terminal(stream):
         for piece in pieces:
-            show(piece.decode(errors="replace").replace("\r\n", "\n"))
+            print_text(piece.decode(errors="replace").replace("\r\n", "\n"))
     else:
         _write(stream, pieces)
 
 
 def _write(stream: TextIO, pieces: Iterable[str | bytes]) -> None:
-    with _explained(stream):
+    with _as_pool_error(stream):
         stream.flush()
         for piece in pieces:
             if isinstance(piece, bytes):
@@ -194,13 +194,13 @@ def _write(stream: TextIO, pieces: Iterable[str | bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _explained(stream: TextIO) -> Iterator[None]:
+def _as_pool_error(stream: TextIO) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
-        let_go(stream)
+        discard(stream)
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise PoolError(f"stdout: writing failed: {reason}") from error
 
@@ -215,14 +215,14 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
-def finish() -> None:
-    """Write what stdout still holds. Errors as for `write`."""
+def flush_stdout() -> None:
+    """Write what stdout still holds. Errors as for `print_bytes`."""
     if sys.stdout is not None and not sys.stdout.closed:
-        with _explained(sys.stdout):
+        with _as_pool_error(sys.stdout):
             sys.stdout.flush()
 
 
-def let_go(stream: TextIO | None) -> None:
+def discard(stream: TextIO | None) -> None:
     """Have what *stream* still holds go nowhere, so that the interpreter does not complain about it when it leaves."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -233,7 +233,7 @@ def let_go(stream: TextIO | None) -> None:
             os.close(nowhere)
 
 
-def occupy_closed() -> frozenset[int]:
+def fill_closed_descriptors() -> frozenset[int]:
     """Which of descriptors 0, 1 and 2 are closed. Each is opened on nothing, or a file that is opened later would get
     its number and be taken for stdin, stdout or stderr, by us and by every program that we start.
     """

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pool_monitor.cli.batch import Batch
+from pool_monitor.cli.batch import BatchRun
 from pool_monitor.view.format import age, plural
 
 _MENTIONED = 3  # types of errors in the summary
@@ -19,7 +19,7 @@ _YOUNG = 1.0  # seconds before which a rate says little
 class Progress:
     """Of *batch*, from now on. *path* is its input where that can be read once more, to count its lines."""
 
-    def __init__(self, batch: Batch, path: Path | None) -> None:
+    def __init__(self, batch: BatchRun, path: Path | None) -> None:
         self.batch, self.path = batch, path
         self.total: int | None = None
         self._started = time.monotonic()

@@ -9,14 +9,15 @@ from datetime import datetime
 import click
 import msgspec
 
-from pool_monitor.cli import paper
-from pool_monitor.cli.output import show, show_json, write
-from pool_monitor.cli.report_sources import Answer, Asked, Step, from_service, from_store, is_store
-from pool_monitor.dashboard.terminal import glyphs_here
+from pool_monitor.cli import text_width
+from pool_monitor.cli.output import print_bytes, print_json, print_text
+from pool_monitor.cli.report_sources import ReportData, ReportQuery, Step, from_service, from_store, is_store
+from pool_monitor.dashboard.terminal import stdout_glyphs
 from pool_monitor.export import hdr
 from pool_monitor.export.tabular import to_csv
 from pool_monitor.metrics import WINDOWS
 from pool_monitor.metrics.timespan import seconds_of
+from pool_monitor.snapshot import WINDOW_NAMES
 from pool_monitor.view import period_report
 
 FORMATS = ["text", "md", "json", "csv", "hlog"]
@@ -34,7 +35,7 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 @click.command("report")
 @click.argument("source", required=False, metavar="[ADDRESS|STORE.db]")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
-@click.option("--window", type=click.Choice(list(WINDOWS)), help="How far to look back.")
+@click.option("--window", type=click.Choice(WINDOW_NAMES), help="How far to look back.")
 @click.option("--since", metavar="24h", help="The same, of a history: any length of time, such as 90m, 7d or 2w.")
 @click.option(
     "--start", callback=_moment, metavar="TIME", help="From when on; ISO 8601, local time if it names no zone."
@@ -65,7 +66,7 @@ def command(
     if start is not None and end is not None and end <= start:
         raise click.UsageError("--end must be after --start")
     back = WINDOWS[window].seconds if window else seconds_of(since, "--since") if since is not None else None
-    asked = Asked(
+    query = ReportQuery(
         since=None if back is None else int(back),
         start=start,
         end=end,
@@ -75,34 +76,34 @@ def command(
     if form == "hlog" and (source is None or not is_store(source)):
         raise click.UsageError("--format hlog needs whole histograms, which a history file has: name one")
     if source is not None and is_store(source):
-        found = from_store(source, asked)
+        data = from_store(source, query)
     else:
-        found = asyncio.run(from_service(source, asked))
-    _FORMATS[form](found)
+        data = asyncio.run(from_service(source, query))
+    _FORMATS[form](data)
 
 
-def _text(found: Answer) -> None:
-    show(period_report.text(found.report, width=paper(), glyphs=glyphs_here()))
+def _text(data: ReportData) -> None:
+    print_text(period_report.text(data.report, width=text_width(), glyphs=stdout_glyphs()))
 
 
-def _markdown(found: Answer) -> None:
-    show(period_report.markdown(found.report))
+def _markdown(data: ReportData) -> None:
+    print_text(period_report.markdown(data.report))
 
 
-def _json(found: Answer) -> None:
-    text = msgspec.json.encode(found.report)
-    show_json(text, msgspec.json.format(text, indent=2))
+def _json(data: ReportData) -> None:
+    text = msgspec.json.encode(data.report)
+    print_json(text, msgspec.json.format(text, indent=2))
 
 
-def _csv(found: Answer) -> None:
-    write(to_csv(Step, found.steps))
+def _csv(data: ReportData) -> None:
+    print_bytes(to_csv(Step, data.steps))
 
 
-def _hlog(found: Answer) -> None:
-    assert found.recording is not None
-    write(hdr.log(found.recording))
+def _hlog(data: ReportData) -> None:
+    assert data.recording is not None
+    print_bytes(hdr.log(data.recording))
 
 
-_FORMATS: dict[str, Callable[[Answer], None]] = {
+_FORMATS: dict[str, Callable[[ReportData], None]] = {
     "text": _text, "md": _markdown, "json": _json, "csv": _csv, "hlog": _hlog
 }  # fmt: skip

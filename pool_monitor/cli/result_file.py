@@ -25,23 +25,23 @@ from typing import Any, BinaryIO, NamedTuple, Self
 
 import msgspec
 
-from pool_monitor.cli.job_note import START_OVER, Note, NoteFile
-from pool_monitor.cli.jsonl import Answer, Job
-from pool_monitor.cli.output import for_terminal, say
-from pool_monitor.cli.streams import Stream, opened
+from pool_monitor.cli.job_note import START_OVER, JobNote, JobNoteFile
+from pool_monitor.cli.jsonl import Job, OutputLine
+from pool_monitor.cli.output import for_terminal, remark
+from pool_monitor.cli.streams import Stream, open_stream
 from pool_monitor.errors import ConfigError, PoolError
 
 _BLOCK = 1024  # places
 
 
-class Earlier(NamedTuple):
+class EarlierAnswers(NamedTuple):
     """How many answers of earlier runs there are."""
 
     lines: int = 0
     failed: int = 0
 
 
-class Places:
+class PlaceTable:
     """A number for each of many places, in an array's item of the type *code* where they are close together."""
 
     def __init__(self, code: str) -> None:
@@ -77,8 +77,8 @@ class _Line(NamedTuple):
 def _parsed(data: bytes, place: int) -> _Line | None:
     """A whole line that has this *place* if it does not name another; None for what is no answer."""
     try:
-        said = msgspec.json.decode(data)
-        line = _Line(data, said.get("place", place), said["id"], said["ok"], "place" in said)
+        fields = msgspec.json.decode(data)
+        line = _Line(data, fields.get("place", place), fields["id"], fields["ok"], "place" in fields)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
         return None
     return line if type(line.place) is int and line.place >= 1 and type(line.ok) is bool else None
@@ -92,7 +92,7 @@ def _read(file: BinaryIO, name: str) -> Iterator[_Line]:
             return
         line = _parsed(data, number) if data.endswith(b"\n") else None
         if line is None:
-            raise _unfit(f"{name}:{number}", "this is no answer")
+            raise _cannot_go_on(f"{name}:{number}", "this is no answer")
         yield line
 
 
@@ -114,21 +114,21 @@ def _is_beginning(data: bytes, job: Job | None = None) -> bool:
     return data.startswith(begin) or begin.startswith(data)
 
 
-def _unfit(where: str, why: str) -> ConfigError:
+def _cannot_go_on(where: str, why: str) -> ConfigError:
     return ConfigError(f"{where}: cannot go on from here: {why}; was it made from another input? {START_OVER}")
 
 
-def _formed(line: _Line, *, placed: bool) -> bytes:
+def _with_place(line: _Line, *, placed: bool) -> bytes:
     """The same with its place in it, or without."""
     if line.placed == placed:
         return line.data
-    said = msgspec.json.decode(line.data, type=dict[str, msgspec.Raw])
-    begin = {"id": said.pop("id"), "place": line.place} if placed else {"id": said.pop("id")}
-    said.pop("place", None)
-    return msgspec.json.encode({**begin, **said}) + b"\n"
+    fields = msgspec.json.decode(line.data, type=dict[str, msgspec.Raw])
+    begin = {"id": fields.pop("id"), "place": line.place} if placed else {"id": fields.pop("id")}
+    fields.pop("place", None)
+    return msgspec.json.encode({**begin, **fields}) + b"\n"
 
 
-def _taken(patch: Stream, begins: Places, place: int) -> _Line:
+def _take_answer(patch: Stream, begins: PlaceTable, place: int) -> _Line:
     """The answer for *place* in *patch*, which then is not among those that *begins* has."""
     patch.file.seek(begins[place] - 1)
     begins[place] = 0
@@ -147,16 +147,16 @@ class ResultFile:
     they are ready. With *retry*, earlier answers that are failures count for nothing.
     """
 
-    def __init__(self, stream: Stream, made: Note, *, ordered: bool, retry: bool) -> None:
+    def __init__(self, stream: Stream, made: JobNote, *, ordered: bool, retry: bool) -> None:
         self.name, self.ordered = stream.name, ordered
         self.placed = not ordered
         """Whether answers have to be written with their places."""
-        self.earlier = Earlier()
+        self.earlier = EarlierAnswers()
         self._retry = retry
         self._stream = self._old = stream
         self._files = contextlib.ExitStack()
         self._path = Path(os.path.realpath(stream.name))
-        self._note = NoteFile(self._path, self.name, made) if stream.readable else None
+        self._note = JobNoteFile(self._path, self.name, made) if stream.readable else None
         if self._note is not None:
             _check_length(self._path, self.name, self._note.new_path, self._beside(".retry.new"))
         elif retry:
@@ -180,7 +180,7 @@ class ResultFile:
         """
         if self._note is None:
             return jobs
-        self._take_over()
+        self._finish_earlier_retry()
         if os.fstat(self._old.fd).st_size:
             self._note.compare()
             jobs = self._note.verified(jobs)
@@ -200,36 +200,38 @@ class ResultFile:
             job = await anext(jobs, None)
             if job is None or line.id != job.id:
                 why = f"an answer with id {job.id!r:.80} should stand there" if job else "the input has ended"
-                raise _unfit(f"{self.name}:{count + 1}", why)
+                raise _cannot_go_on(f"{self.name}:{count + 1}", why)
             count, failed, end = count + 1, failed + (not line.ok), end + len(line.data)
         self._old.file.seek(end)
         if cut := self._old.file.read():
             job = await anext(jobs, None)
             if job is None or not _is_beginning(cut, job):
-                raise _unfit(f"{self.name}:{count + 1}", "its last line has no end, and is no beginning of this answer")
-            jobs = _chained(job, jobs)
+                raise _cannot_go_on(
+                    f"{self.name}:{count + 1}", "its last line has no end, and is no beginning of this answer"
+                )
+            jobs = _with_first(job, jobs)
         self._old.file.truncate(end)
-        self.earlier = Earlier(count, failed)
+        self.earlier = EarlierAnswers(count, failed)
         return jobs
 
     def _without_answered(self, jobs: AsyncIterator[Job]) -> AsyncIterator[Job]:
         """The jobs without those that the file answers, or answers well if the others are tried again."""
         count = failed = end = 0
-        answered = Places("h")  # a hash of the id; below 0 where it is tried again
+        answered = PlaceTable("h")  # a hash of the id; below 0 where it is tried again
         for line in (_in_order if self.ordered else _read)(self._old.file, self.name):
             counts = line.ok or not self._retry
             answered[line.place] = _hash(line.id) if counts else -_hash(line.id)
             count, failed, end = count + counts, failed + (counts and not line.ok), end + len(line.data)
-        self.earlier = Earlier(count, failed)
+        self.earlier = EarlierAnswers(count, failed)
         if self._retry:
             self._stream, self.placed = self._created(".retry"), True
         else:
             self._old.file.truncate(end)
-        return _without(jobs, answered, self.name)
+        return _unanswered(jobs, answered, self.name)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    async def write(self, answer: Answer) -> None:
+    async def write(self, answer: OutputLine) -> None:
         """Write one line. Errors as for `Stream.write`."""
         await self._stream.write(for_terminal(answer.line) if self._stream.is_terminal else answer.line)
 
@@ -241,7 +243,7 @@ class ResultFile:
     def finish(self) -> None:
         """Put what was tried again into the file. Raises PoolError when it cannot be written: the next run does it."""
         if self._stream is not self._old:
-            self._apply(self._stream)
+            self._apply_patch(self._stream)
 
     def forget(self) -> None:
         """Leave the file as it was, without what was tried again."""
@@ -251,7 +253,7 @@ class ResultFile:
 
     # -- the patch ----------------------------------------------------------------------------------------------------
 
-    def _take_over(self) -> None:
+    def _finish_earlier_retry(self) -> None:
         """Do what a killed ``--retry-failed`` has left to do."""
         left = self._beside(".retry")
         if not left.exists():
@@ -261,11 +263,11 @@ class ResultFile:
                 f"{left}: a --retry-failed was killed, and {self.name} has gone since; rename it to {self.name} and "
                 "go on with --unordered, or remove it"
             )
-        with opened(str(left), to_write=True) as patch:
-            self._apply(patch)
-        say(f"{self.name}: took over what a --retry-failed that was killed has left in {left.name}")
+        with open_stream(str(left), to_write=True) as patch:
+            self._apply_patch(patch)
+        remark(f"{self.name}: took over what a --retry-failed that was killed has left in {left.name}")
 
-    def _apply(self, patch: Stream) -> None:
+    def _apply_patch(self, patch: Stream) -> None:
         """Put the answers in *patch* into the file, and remove it. What goes wrong leaves both as they were."""
         path = self._beside(".retry.new")
         try:
@@ -286,7 +288,7 @@ class ResultFile:
 
     def _patched(self, patch: Stream) -> Iterator[bytes]:
         """The lines of the file, those of *patch* in place of failed ones, and then the others of *patch* in order."""
-        begins = Places("q")  # of each in *patch*: 1 more than its offset
+        begins = PlaceTable("q")  # of each in *patch*: 1 more than its offset
         offset = lines = count = failed = 0
         placed = not self.ordered
         for line in _read(patch.file, patch.name):
@@ -295,7 +297,7 @@ class ResultFile:
         for line in _read(self._old.file, self.name):
             lines += 1
             placed = placed or line.placed
-            again = _taken(patch, begins, line.place) if begins[line.place] else line
+            again = _take_answer(patch, begins, line.place) if begins[line.place] else line
             if again.id != line.id:
                 raise ConfigError(
                     f"{patch.name}: does not belong to {self.name}: its id for place {line.place} is {again.id!r:.80}, "
@@ -303,18 +305,18 @@ class ResultFile:
                 )
             if line.ok or again is line:
                 again, count, failed = line, count + 1, failed + (not line.ok)
-            yield _formed(again, placed=placed)
+            yield _with_place(again, placed=placed)
         for number, place in enumerate(begins, lines + 1):
             placed = placed or place != number
-            yield _formed(_taken(patch, begins, place), placed=placed)
-        self.earlier = Earlier(count, failed)
+            yield _with_place(_take_answer(patch, begins, place), placed=placed)
+        self.earlier = EarlierAnswers(count, failed)
 
     def _beside(self, end: str) -> Path:
         return self._path.with_name(self._path.name + end)
 
     def _created(self, end: str) -> Stream:
         """A file beside it, with its owner and mode."""
-        stream = self._files.enter_context(opened(str(self._beside(end)), to_write=True))
+        stream = self._files.enter_context(open_stream(str(self._beside(end)), to_write=True))
         old = os.fstat(self._old.fd)
         with contextlib.suppress(OSError):  # only root gives files away
             os.fchown(stream.fd, old.st_uid, old.st_gid)
@@ -332,13 +334,13 @@ def _sync(directory: Path) -> None:
             os.close(fd)
 
 
-async def _chained(first: Job, rest: AsyncIterator[Job]) -> AsyncIterator[Job]:
+async def _with_first(first: Job, rest: AsyncIterator[Job]) -> AsyncIterator[Job]:
     yield first
     async for job in rest:
         yield job
 
 
-async def _without(jobs: AsyncIterator[Job], answered: Places, name: str) -> AsyncIterator[Job]:
+async def _unanswered(jobs: AsyncIterator[Job], answered: PlaceTable, name: str) -> AsyncIterator[Job]:
     """Those of the *jobs* that have no answer there, or one that counts for nothing. Raises ConfigError where it has
     another id, and where the input ends before the answers do.
     """
@@ -346,11 +348,11 @@ async def _without(jobs: AsyncIterator[Job], answered: Places, name: str) -> Asy
     async for job in jobs:
         place = job.place
         if abs(answered[place]) not in (0, _hash(job.id)):
-            raise _unfit(name, f"the answer with place {place} should have the id {job.id!r:.80}")
+            raise _cannot_go_on(name, f"the answer with place {place} should have the id {job.id!r:.80}")
         if answered[place] <= 0:
             yield job
     if place < (last := max(answered, default=0)):
-        raise _unfit(name, f"there is an answer with place {last}, and the input ends with place {place}")
+        raise _cannot_go_on(name, f"there is an answer with place {last}, and the input ends with place {place}")
 
 
 def _hash(id_: Any) -> int:

@@ -17,13 +17,13 @@ import click
 import msgspec
 
 from pool_monitor.cli import EXIT_FAILED
-from pool_monitor.cli.batch import Batch
-from pool_monitor.cli.job_note import Note
-from pool_monitor.cli.jsonl import parsed
-from pool_monitor.cli.output import logged, on_a_terminal, pools_started, say, screen_taken
+from pool_monitor.cli.batch import BatchRun
+from pool_monitor.cli.job_note import JobNote
+from pool_monitor.cli.jsonl import parse_lines
+from pool_monitor.cli.output import log_as_remarks, pools_started, remark, screen_in_use, stderr_is_terminal
 from pool_monitor.cli.progress import Progress
 from pool_monitor.cli.result_file import ResultFile
-from pool_monitor.cli.streams import Stream, opened
+from pool_monitor.cli.streams import Stream, open_stream
 from pool_monitor.config import PoolConfig, Settings, load
 from pool_monitor.errors import ConfigError
 from pool_monitor.monitor import Monitor
@@ -85,25 +85,26 @@ def command(
     from pool_monitor.dashboard.terminal import can_run
 
     settings = load(settings_file) if settings_file else Settings()
-    pool_settings = _for_a_batch(settings.pool, _given(settings_file), timeout=timeout, retries=retries)
+    pool_settings = _batch_config(settings.pool, _fields_in_file(settings_file), timeout=timeout, retries=retries)
     name = re.sub(r"\W+", "-", target.rpartition(":")[2]).lower() or "run"
     pool = Pool(target, name=name, size=size, max_size=max(size, 64), config=pool_settings)
     idempotent = bool(pool_settings.retries) or (pool_settings.retries is None and bool(pool_settings.retry_errors))
     with contextlib.ExitStack() as files:
-        from_, to = files.enter_context(opened(source)), files.enter_context(opened(sink, to_write=True))
-        if from_.on_disk and os.path.sameopenfile(from_.fd, to.fd):
-            raise ConfigError(f"input and output are the same file, {from_.name}")
-        made = Note(_whole(target), operation, _digest(pool_settings, text=text))
-        to_file = files.enter_context(ResultFile(to, made, ordered=not unordered, retry=retry_failed))
-        files.enter_context(logged(started=False))
+        input_stream = files.enter_context(open_stream(source))
+        output_stream = files.enter_context(open_stream(sink, to_write=True))
+        if input_stream.on_disk and os.path.sameopenfile(input_stream.fd, output_stream.fd):
+            raise ConfigError(f"input and output are the same file, {input_stream.name}")
+        made = JobNote(_full_target(target), operation, _digest(pool_settings, text=text))
+        result_file = files.enter_context(ResultFile(output_stream, made, ordered=not unordered, retry=retry_failed))
+        files.enter_context(log_as_remarks(started=False))
         # A person who types the lines or reads the answers needs the terminal.
-        dashboard = not (no_dashboard or from_.is_terminal or to.is_terminal) and can_run()
-        batch = Batch(pool, operation, from_.name, to_file, idempotent=idempotent)
-        run = Run(batch, from_, to, Progress(batch, from_.path))
+        dashboard = not (no_dashboard or input_stream.is_terminal or output_stream.is_terminal) and can_run()
+        batch = BatchRun(pool, operation, input_stream.name, result_file, idempotent=idempotent)
+        run = Run(batch, input_stream, output_stream, Progress(batch, input_stream.path))
         return asyncio.run(run.work(Monitor(pool, config=settings.monitor), dashboard=dashboard, text=text))
 
 
-def _for_a_batch(config: PoolConfig, given: set[str], **flags: Any) -> PoolConfig:
+def _batch_config(config: PoolConfig, given: set[str], **flags: Any) -> PoolConfig:
     """*config* with what was given as *flags*; and where its file does not have it *given*, with what a batch needs: it
     goes on whatever its workers do, so that every line is tried.
     """
@@ -112,7 +113,7 @@ def _for_a_batch(config: PoolConfig, given: set[str], **flags: Any) -> PoolConfi
     return msgspec.structs.replace(config, **fields, **{name: flag for name, flag in flags.items() if flag is not None})
 
 
-def _given(settings_file: str | None) -> set[str]:
+def _fields_in_file(settings_file: str | None) -> set[str]:
     """The fields that the table [pool] of the file has."""
     if settings_file is None:
         return set()
@@ -120,7 +121,7 @@ def _given(settings_file: str | None) -> set[str]:
     return set(tomllib.loads(file.read_text(encoding="utf-8")).get("pool", {}))
 
 
-def _whole(target: str) -> str:
+def _full_target(target: str) -> str:
     """*target*, by the whole path if it is a file: what a name means must not depend on where it is said."""
     where, _attribute = split_target(target)
     return os.path.realpath(where) + target[len(where) :] if where.endswith(".py") else target
@@ -135,7 +136,7 @@ def _digest(config: PoolConfig, *, text: bool) -> str:
 class Run:
     """A batch, those who watch it, and how it ends."""
 
-    def __init__(self, batch: Batch, source: Stream, sink: Stream, progress: Progress) -> None:
+    def __init__(self, batch: BatchRun, source: Stream, sink: Stream, progress: Progress) -> None:
         self.batch, self.source, self.sink, self.progress = batch, source, sink, progress
         self.interrupted: int | None = None  # the signal that did it
         self._main: asyncio.Task[Any] | None = None
@@ -143,8 +144,8 @@ class Run:
 
     async def work(self, monitor: Monitor, *, dashboard: bool, text: bool) -> int:
         """Do it all; returns the exit code."""
-        batch, to_file = self.batch, self.batch.sink
-        jobs = await to_file.begin(parsed(self.source.lines(), self.source.name, text=text))
+        batch, result_file = self.batch, self.batch.sink
+        jobs = await result_file.begin(parse_lines(self.source.lines(), self.source.name, text=text))
         try:
             with self._interruptible():
                 async with batch.pool, monitor:
@@ -159,13 +160,13 @@ class Run:
             if not self.interrupted:
                 raise
         except ConfigError:  # the input is another one
-            to_file.forget()
+            result_file.forget()
             raise
         finally:
-            to_file.finish()
-        say(self.progress.summary())
+            result_file.finish()
+        remark(self.progress.summary())
         if self.interrupted:
-            say(f"interrupted{'; the same command goes on from here' * to_file.kept}")
+            remark(f"interrupted{'; the same command goes on from here' * result_file.kept}")
             return 128 + self.interrupted
         return EXIT_FAILED if self.progress.failed else 0
 
@@ -193,14 +194,14 @@ class Run:
             return
         if self._watching is not None:
             self._watching.cancel()
-        say("finishing the lines under way; Ctrl-C again leaves them")
+        remark("finishing the lines under way; Ctrl-C again leaves them")
 
     # -- what a person sees ---------------------------------------------------------------------------------------
 
     async def _show(self, monitor: Monitor, *, dashboard: bool) -> None:
         if self.source.is_terminal:
-            say("reading JSON lines from this terminal; Ctrl-D ends them")
-        elif dashboard or (on_a_terminal() and not self.sink.is_terminal):
+            remark("reading JSON lines from this terminal; Ctrl-D ends them")
+        elif dashboard or (stderr_is_terminal() and not self.sink.is_terminal):
             with self.progress.counting():
                 if dashboard:
                     await self._watch(monitor)
@@ -210,7 +211,7 @@ class Run:
         from pool_monitor.dashboard.app import run
         from pool_monitor.dashboard.feed import LocalFeed
 
-        with screen_taken():
+        with screen_in_use():
             shown = run(
                 LocalFeed(monitor.snapshot),
                 title=self.batch.operation,
@@ -221,9 +222,9 @@ class Run:
             try:
                 await asyncio.wait([self._watching])
                 if not self._watching.cancelled() and (error := self._watching.exception()):
-                    say(f"the dashboard failed: {error}")
+                    remark(f"the dashboard failed: {error}")
                 if not self.interrupted:
-                    say("the work goes on; Ctrl-C ends it")
+                    remark("the work goes on; Ctrl-C ends it")
             finally:
                 self._watching.cancel()
                 await asyncio.wait([self._watching])

@@ -7,14 +7,14 @@ import asyncio
 import click
 import msgspec
 
-from pool_monitor.cli.options import WINDOW
-from pool_monitor.cli.output import show_json
+from pool_monitor.cli.options import WINDOW_OPTION
+from pool_monitor.cli.output import print_json
 from pool_monitor.service.client import fetch, resolve
 
 
 @click.command("snapshot")
 @click.argument("address", required=False)
-@WINDOW
+@WINDOW_OPTION
 def command(address: str | None, window: str) -> None:
     """Print one Snapshot of a running service as JSON.
 
@@ -23,4 +23,4 @@ def command(address: str | None, window: str) -> None:
     """
     taken = asyncio.run(fetch(resolve(address), window))
     text = msgspec.json.encode(taken)
-    show_json(text, msgspec.json.format(text, indent=2))
+    print_json(text, msgspec.json.format(text, indent=2))

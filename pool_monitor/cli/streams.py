@@ -86,7 +86,7 @@ class Stream(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(path: str, *, to_write: bool = False) -> Iterator[Stream]:
+def open_stream(path: str, *, to_write: bool = False) -> Iterator[Stream]:
     """Open *path*, or stdin or stdout for ``-``. A file on disk that is written to keeps what it holds, is read from
     its beginning, and is kept from other runs. Raises ConfigError.
     """

@@ -2,7 +2,7 @@
 
 Theory of operation: one task iterates the feed and hands each frame to the viewer; keys change the viewer; after
 either the whole page is computed again (a millisecond or two) and only lines that differ from those on the screen
-are painted. A timer repaints when the mode word changes, which is how STALE appears when no frame comes.
+are painted. A timer repaints when the freshness changes, which is how STALE appears when no frame comes.
 
 Textual is used for what is hard (terminal modes, key parsing, writing without tearing) and kept out of the rest: no
 widgets but one, no style sheet to speak of, no mouse (so that text can be selected as in any terminal).
@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from anyio import CancelScope
-from rich.segment import Segment
+from rich.segment import Segment as RichSegment
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.drivers.linux_driver import LinuxDriver
@@ -29,24 +29,25 @@ from textual.widget import Widget
 
 from pool_monitor.dashboard.driver import Driver
 from pool_monitor.dashboard.style import STYLES
-from pool_monitor.dashboard.terminal import borrowed, glyphs_for
+from pool_monitor.dashboard.terminal import glyphs_for, restoring_process
 from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.errors import PoolError
-from pool_monitor.view import WINDOWS
-from pool_monitor.view.text import Size, Span, clean, fit_line
+from pool_monitor.snapshot import WINDOW_NAMES
+from pool_monitor.view import PAGES
+from pool_monitor.view.text import PageSize, Segment, clean, fit_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from textual.driver import Driver as TextualDriver
 
     from pool_monitor.dashboard.feed import Feed
-    from pool_monitor.view import Kind, Line
+    from pool_monitor.view import Line, PageName
 
 
-class Page(Widget):
+class PageWidget(Widget):
     """The whole screen: lines, of which only the changed ones are painted again."""
 
-    DEFAULT_CSS = "Page { width: 100%; height: 100%; }"
+    DEFAULT_CSS = "PageWidget { width: 100%; height: 100%; }"
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class Page(Widget):
     def render_line(self, y: int) -> Strip:
         if y >= len(self._lines):
             return Strip.blank(self.size.width)
-        return Strip(Segment(text, STYLES[meaning]) for text, meaning in self._lines[y])
+        return Strip(RichSegment(text, STYLES[meaning]) for text, meaning in self._lines[y])
 
 
 def _key(keys: str, action: str) -> Binding:
@@ -80,14 +81,11 @@ class Dashboard(App[None]):
         _key("q", "quit"),
         _key("ctrl+c", "interrupt"),
         _key("space", "pause"),
-        *(_key(str(number), f"window('{name}')") for number, name in enumerate(WINDOWS, 1)),
+        *(_key(str(number), f"window('{name}')") for number, name in enumerate(WINDOW_NAMES, 1)),
         _key("plus,equals_sign", "longer(1)"),
         _key("minus", "longer(-1)"),
         _key("tab", "pool"),
-        _key("n", "open('notices')"),
-        _key("e", "open('errors')"),
-        _key("o", "open('operations')"),
-        _key("p", "open('pools')"),
+        *(_key(page.key, f"open('{page.name}')") for page in PAGES.values() if page.key),
         _key("down,j", "select(1)"),
         _key("up,k", "select(-1)"),
         _key("pagedown", "select_page(1)"),
@@ -124,17 +122,17 @@ class Dashboard(App[None]):
             window=window,
             glyphs=glyphs_for(os.environ, getattr(sys.__stderr__, "encoding", None) or "ascii"),
         )
-        self.page = Page()
+        self.page = PageWidget()
         self._following: asyncio.Task[None] | None = None
         self._one_window = CancelScope()
         self._room = self._page_size(self.size)
-        self._painted_mode = self.viewer.mode(self._now())
+        self._painted_freshness = self.viewer.freshness(self._now())
 
     def compose(self) -> ComposeResult:
         yield self.page
 
     def on_mount(self) -> None:
-        self.set_interval(min(0.25, self.viewer.interval / 2), self._repaint_if_mode_changed)
+        self.set_interval(min(0.25, self.viewer.interval / 2), self._repaint_if_freshness_changed)
         self._following = asyncio.create_task(self._follow(), name="pool-monitor dashboard feed")
         self._following.add_done_callback(self._feed_ended)
 
@@ -149,16 +147,16 @@ class Dashboard(App[None]):
 
     def repaint(self) -> None:
         now = self._now()
-        self._painted_mode = self.viewer.mode(now)
+        self._painted_freshness = self.viewer.freshness(now)
         lines = self.viewer.page(self._room, now)
         if self.status is not None and self._room.height:
-            lines = [*lines, fit_line([Span(f" {clean(self.status())}", "strong")], self._room.width)]
+            lines = [*lines, fit_line([Segment(f" {clean(self.status())}", "strong")], self._room.width)]
         self.page.show(lines)
 
-    def _page_size(self, size: tuple[int, int]) -> Size:
+    def _page_size(self, size: tuple[int, int]) -> PageSize:
         """What is left of *size* for the page: all but the line of the status."""
         width, height = size
-        return Size(width, max(height - 1, 0) if self.status is not None else height)
+        return PageSize(width, max(height - 1, 0) if self.status is not None else height)
 
     def action_pause(self) -> None:
         self.viewer.toggle_pause()
@@ -181,8 +179,8 @@ class Dashboard(App[None]):
         self.viewer.next_pool()
         self.repaint()
 
-    def action_open(self, kind: Kind) -> None:
-        self.viewer.open(kind)
+    def action_open(self, name: PageName) -> None:
+        self.viewer.open(name)
         self.repaint()
 
     def action_select(self, step: int) -> None:
@@ -198,7 +196,7 @@ class Dashboard(App[None]):
         self.repaint()
 
     def action_leave_page(self) -> None:
-        if self.viewer.listing is not None:
+        if self.viewer.opened != "overview":
             self.action_go_back()
 
     def action_go_back(self) -> None:
@@ -208,8 +206,8 @@ class Dashboard(App[None]):
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _repaint_if_mode_changed(self) -> None:
-        if self.viewer.mode(self._now()) != self._painted_mode:
+    def _repaint_if_freshness_changed(self) -> None:
+        if self.viewer.freshness(self._now()) != self._painted_freshness:
             self.repaint()
 
     async def _follow(self) -> None:
@@ -267,7 +265,7 @@ async def run(
     Raises what the feed raised, and PoolError when the terminal can no longer be read. Ask `can_run` before.
     """
     app = Dashboard(feed, title=title, interval=interval, window=window, status=status, interrupt=interrupt)
-    with borrowed(app.exit):
+    with restoring_process(app.exit):
         # Textual swallows a cancellation of its own task. So it gets one of its own, and we pass ours on.
         task = asyncio.create_task(app.run_async(mouse=False), name="pool-monitor dashboard")
         try:

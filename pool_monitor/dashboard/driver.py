@@ -35,10 +35,10 @@ class Driver(LinuxDriver):
                         return  # the terminal has hung up
                     text = decoder.decode(data)
                 for char in text:  # one by one, so that what cannot be understood does not take the rest along
-                    parser = self._passed_on(parser, parser.feed, char)
-                parser = self._passed_on(parser, parser.tick)
+                    parser = self._forward(parser, parser.feed, char)
+                parser = self._forward(parser, parser.tick)
 
-    def _passed_on(self, parser: XTermParser, read: Callable[..., Iterable[Message]], *text: str) -> XTermParser:
+    def _forward(self, parser: XTermParser, read: Callable[..., Iterable[Message]], *text: str) -> XTermParser:
         """Pass on the keys that *read* finds. The parser for what follows: another one, if this one has failed."""
         try:
             for event in read(*text):

@@ -38,13 +38,13 @@ def glyphs_for(environ: Mapping[str, str], encoding: str = "utf-8") -> Glyphs:
     return UNICODE if all("utf8" in name.lower().replace("-", "") for name in names) else ASCII
 
 
-def glyphs_here() -> Glyphs:
+def stdout_glyphs() -> Glyphs:
     """The glyphs for what is printed to stdout."""
     return glyphs_for(os.environ, getattr(sys.stdout, "encoding", None) or "utf-8")
 
 
 @contextmanager
-def borrowed(leave: Callable[[], None]) -> Iterator[None]:
+def restoring_process(leave: Callable[[], None]) -> Iterator[None]:
     """Lend process and running loop to Textual, and undo what it changes: signal handlers, the loop's task factory.
 
     Meanwhile SIGTERM and SIGHUP call *leave*, so that the terminal is put right before the process goes. A host

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from pool_monitor.dashboard.feed import Frame, Lost
-from pool_monitor.snapshot import Snapshot
+from pool_monitor.snapshot import WINDOW_NAMES, Snapshot
 from pool_monitor.view import (
     NO_LEVELS,
+    PAGES,
     UNICODE,
-    WINDOWS,
+    Freshness,
     Glyphs,
-    Kind,
     Levels,
     Line,
-    Mode,
-    furthest,
+    PageName,
+    PageState,
+    draw,
     help_page,
     levels,
-    listing,
-    overview,
+    max_offset,
     pool_shown,
+    sorted_workers,
     visible_workers,
     waiting_page,
-    workers,
 )
+from pool_monitor.view.pages import Arrows
 
 STALE_AFTER_TICKS = 2.5
 
@@ -37,8 +38,8 @@ class Viewer:
         self.source, self.interval, self.window, self.glyphs = source, interval, window, glyphs
         self.paused = False
         self.helping = False
-        self.listing: Kind | None = None
-        """The page opened over the overview."""
+        self.opened: PageName = "overview"
+        """The page that is shown below the help, if that is open."""
         self.selected: str | None = None
         self._arrived = now
         self._lost: Lost | None = None
@@ -65,45 +66,31 @@ class Viewer:
         else:
             self._shown, self._levels_shown = frame, self._levels
 
-    def mode(self, now: float) -> Mode:
-        """How fresh the page is, with whole seconds: two equal modes need no repaint."""
+    def freshness(self, now: float) -> Freshness:
+        """How fresh the page is, with whole seconds: two equal values need no repaint."""
         age, lost = now - self._arrived, self._lost
         reason = lost.reason if lost else ""
         if self.paused:
-            return Mode("PAUSED", behind=self._behind, reason=reason)
+            return Freshness("PAUSED", behind=self._behind, reason=reason)
         if lost:
-            return Mode("LOST", seconds=round(max(lost.retry_in - age, 0.0)), reason=reason)
-        return Mode("STALE", seconds=int(age)) if age > STALE_AFTER_TICKS * self.interval else Mode("LIVE")
+            return Freshness("LOST", seconds=round(max(lost.retry_in - age, 0.0)), reason=reason)
+        return Freshness("STALE", seconds=int(age)) if age > STALE_AFTER_TICKS * self.interval else Freshness("LIVE")
 
     def page(self, size: tuple[int, int], now: float) -> list[Line]:
         """What the screen shows now: exactly *size*."""
         if self.helping:
             return help_page(size, glyphs=self.glyphs)
-        mode, snapshot = self.mode(now), self._shown
+        freshness, snapshot = self.freshness(now), self._shown
         if snapshot is None:
-            return waiting_page(size, self._waiting(mode), mode=mode if mode.old else None, glyphs=self.glyphs)
-        if self.listing is not None:
-            return listing(
-                self.listing,
-                snapshot,
-                size,
-                mode=mode,
-                pool=self._pool,
-                offset=self._scrolled,
-                levels=self._levels_shown,
-                glyphs=self.glyphs,
+            return waiting_page(
+                size, self._waiting(freshness), freshness=freshness if freshness.outdated else None, glyphs=self.glyphs
             )
-        self._scroll(snapshot, size)
-        return overview(
-            snapshot,
-            size,
-            mode=mode,
-            pool=self._pool,
-            offset=self._offset,
-            selected=self.selected,
-            levels=self._levels_shown,
-            glyphs=self.glyphs,
-        )
+        offset = self._scrolled
+        if self._arrows == "worker":
+            self._scroll(snapshot, size)
+            offset = self._offset
+        state = PageState(freshness, offset, self.selected, self._levels_shown)
+        return draw(self.opened, snapshot, size, self._pool, state, self.glyphs)
 
     def toggle_pause(self) -> None:
         """Hold the display, or go back to the newest snapshot. Without any snapshot there is nothing to hold."""
@@ -120,8 +107,8 @@ class Viewer:
 
     def neighbour_window(self, step: int) -> str:
         """The window *step* places longer (or shorter), or the last (first) there is."""
-        place = WINDOWS.index(self.window) if self.window in WINDOWS else 1
-        return WINDOWS[min(max(place + step, 0), len(WINDOWS) - 1)]
+        place = WINDOW_NAMES.index(self.window) if self.window in WINDOW_NAMES else 1
+        return WINDOW_NAMES[min(max(place + step, 0), len(WINDOW_NAMES) - 1)]
 
     def next_pool(self, step: int = 1) -> None:
         """Show the pool *step* after this one; after the last comes the first."""
@@ -130,27 +117,27 @@ class Viewer:
             place = names.index(self._pool) if self._pool in names else 0
             self._pool, self.selected, self._offset = names[(place + step) % len(names)], None, 0
 
-    def open(self, kind: Kind) -> None:
-        """Show the page *kind* in place of the overview; once more: the overview again."""
-        self.listing = None if self.listing == kind and not self.helping else kind
+    def open(self, name: PageName) -> None:
+        """Show the page *name* in place of the overview; once more: the overview again."""
+        self.opened = "overview" if self.opened == name and not self.helping else name
         self.helping, self._scrolled = False, 0
 
     def move(self, step: int, size: tuple[int, int], now: float) -> None:
         """Move by *step* lines: the selection, the pool on the page of pools, else the page that is open."""
-        if self.listing is None:
+        if self._arrows == "worker":
             self.select(step)
-        elif self.listing == "pools":
+        elif self._arrows == "pool":
             self.next_pool(step)
         elif self._shown is not None:
-            most = furthest(self.listing, self._shown, size, mode=self.mode(now), pool=self._pool)
+            most = max_offset(self.opened, self._shown, size, freshness=self.freshness(now), pool=self._pool)
             self._scrolled = min(max(min(self._scrolled, most) + step, 0), most)
 
     def move_page(self, step: int, size: tuple[int, int], now: float) -> None:
         """Move by *step* screens."""
-        if self.listing is None:
+        if self._arrows == "worker":
             self.select_page(step, size)
         else:
-            self.move(step * (max(size[1] - 4, 1) if self.listing != "pools" else 1), size, now)
+            self.move(step * (max(size[1] - 4, 1) if self._arrows == "line" else 1), size, now)
 
     def select(self, step: int) -> None:
         """Move the selection by *step* workers; the first step selects the topmost visible one."""
@@ -169,14 +156,18 @@ class Viewer:
         """Leave the help, else the page that is open, else drop the selection."""
         if self.helping:
             self.helping = False
-        elif self.listing is not None:
-            self.listing = None
+        elif self.opened != "overview":
+            self.opened = "overview"
         else:
             self.selected, self._offset = None, 0
 
+    @property
+    def _arrows(self) -> Arrows:
+        return PAGES[self.opened].arrows
+
     def _slots(self) -> list[str]:
         pool = pool_shown(self._shown, self._pool) if self._shown else None
-        return [worker.id for worker in workers(pool)] if pool else []
+        return [worker.id for worker in sorted_workers(pool)] if pool else []
 
     def _scroll(self, snapshot: Snapshot, size: tuple[int, int]) -> None:
         """Move the rows just so far that the selected one is among them: the selection follows the worker."""
@@ -187,9 +178,9 @@ class Viewer:
             self._offset = min(max(self._offset, place - rows + 1), place)
         self._offset = max(0, min(self._offset, len(slots) - rows))
 
-    def _waiting(self, mode: Mode) -> str:
-        if mode.reason:
-            return f"{self.source}: {mode.reason}"
-        if mode.old:
+    def _waiting(self, freshness: Freshness) -> str:
+        if freshness.reason:
+            return f"{self.source}: {freshness.reason}"
+        if freshness.outdated:
             return f"no snapshot yet from {self.source}"
         return f"connecting to {self.source}"

@@ -38,6 +38,7 @@ from pool_monitor.metrics.columns import DISTRIBUTIONS, MEASURED_NS, PEAKS, POOL
 from pool_monitor.metrics.fold import CallBatch
 from pool_monitor.metrics.histogram import BUCKETS
 from pool_monitor.metrics.page_table import PageTable, reserved
+from pool_monitor.snapshot import WINDOW_NAMES
 
 SECOND_NS = 1_000_000_000
 SILENCE = 3
@@ -64,8 +65,8 @@ class Window:
 
 
 WINDOWS: dict[str, Window] = {
-    window.name: window
-    for window in (Window("1m", 1, 60, 1), Window("5m", 5, 60, 1), Window("15m", 10, 90, 3), Window("1h", 60, 60, 12))
+    name: Window(name, *grain)
+    for name, grain in zip(WINDOW_NAMES, ((1, 60, 1), (5, 60, 1), (10, 90, 3), (60, 60, 12)), strict=True)
 }
 LONGEST = list(WINDOWS.values())[-1]
 

@@ -26,26 +26,26 @@ from pool_monitor.pool.policy.service_times import ServiceTimes
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
     from pool_monitor.pool.call import Call, Options
-    from pool_monitor.pool.policy.queue import Ahead
+    from pool_monitor.pool.policy.queue import WorkAhead
 
 SLOWLY = "call more slowly, add workers, or give more time"
 _NAMED = 100  # operations that a refusal lists
 _FAILURES = frozenset({"initialization", "connection", "communication"})  # categories that speak of workers
 
 
-class Gate:
-    """Decides about refusals, from how earlier calls went. Knows no queue and no workers: it is told."""
+class Admission:
+    """Decides about refusals, from how earlier calls went. Knows no queue and no workers: their state is passed in."""
 
-    def __init__(self, pool: str, size: int, config: PoolConfig, now_ns: Callable[[], int]) -> None:
+    def __init__(self, pool: str, size: int, config: PoolConfig, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self.pool = pool
         self.size = size  # workers wanted; only for the text of refusals
         self.refusals: Counter[str] = Counter()  # by reason
         self.times = ServiceTimes()
-        self.shut = False  # calls may have to be refused as things are: ask `closed`
+        self.breaker_tripped = False  # the breaker is not closed: ask `breaker_refusal`
         self.breaker = self._breaker(config)
         self._shed = config.shed
         self._now_ns = now_ns
-        self._failed_ns = 0  # when the breaker was told of a failure last
+        self._failed_ns = 0  # when a failure was last counted by the breaker
         self.start_error: StartError | None = None  # of the last start, if that failed
 
     def _breaker(self, config: PoolConfig) -> Breaker | None:
@@ -60,18 +60,18 @@ class Gate:
             config.breaker_trials,
             config.breaker_successes,
         )
-        breaker.changed = self._changed
+        breaker.on_transition = self._changed
         return breaker
 
     def _changed(self, before: BreakerState, after: BreakerState, trigger: str, _now: float) -> None:
-        self.shut = after is not BreakerState.CLOSED
+        self.breaker_tripped = after is not BreakerState.CLOSED
         metadata = {"pool": self.pool, "from": before.value, "to": after.value, "trigger": trigger}
         events.BREAKER_TRANSITION.event.emit({"system_time": time.time_ns()}, metadata)
         logger("pool").warning("circuit breaker", **metadata)
 
     # -- before a call --------------------------------------------------------------------------------------------
 
-    def check(
+    def check_operation(
         self,
         operation: str,
         options: Options,
@@ -94,7 +94,7 @@ class Gate:
             known = ", ".join(workers)
             raise UnknownOperation(f"pool {self.pool!r}: no worker {options.worker!r}; there are {known}")
 
-    def closed(self, call: Call, now: float, waiting: int) -> Rejected | None:
+    def breaker_refusal(self, call: Call, now: float, waiting: int) -> Rejected | None:
         """A refusal while the breaker is open."""
         if self.breaker is None:
             return None
@@ -109,20 +109,21 @@ class Gate:
         )
         return self.rejected(CircuitOpen, text, waiting, retry_after_s=again)
 
-    def hopeless(
-        self, call: Call, left: float, ahead: Ahead, handed: int, capacity: int, waiting: int
+    def deadline_refusal(
+        self, call: Call, left: float, ahead: WorkAhead, handed: int, capacity: int, waiting: int
     ) -> Rejected | None:
         """A refusal of a call that has to wait behind those *ahead* and would miss its deadline in *left* seconds."""
-        outlook = self.times.outlook(ahead, handed, capacity, call.operation) if self._shed else None
-        if outlook is None or outlook.total <= left:
+        estimate = self.times.estimate(ahead, handed, capacity, call.operation) if self._shed else None
+        if estimate is None or estimate.total <= left:
             return None
         text = (
-            f"it would hardly make its deadline: {left:.3f} s are left, and about {outlook.wait:.3f} s of waiting and "
-            f"{outlook.execution:.3f} s of execution are to be expected, give or take {outlook.margin:.3f} s: {SLOWLY}"
+            f"it would hardly make its deadline: {left:.3f} s are left, and about {estimate.wait:.3f} s of waiting and "
+            f"{estimate.execution:.3f} s of execution are to be expected, give or take {estimate.margin:.3f} s: "
+            f"{SLOWLY}"
         )
-        return self.rejected(PoolSaturated, text, waiting, call, reason="deadline", retry_after_s=outlook.total - left)
+        return self.rejected(PoolSaturated, text, waiting, call, reason="deadline", retry_after_s=estimate.total - left)
 
-    def nobody(self, paused: bool, capacity: int) -> str:
+    def why_no_worker(self, paused: bool, capacity: int) -> str:
         """Why a call was not handed over in time."""
         if paused:
             return "the pool is paused: call resume()"
@@ -131,8 +132,8 @@ class Gate:
         why = "" if self.start_error is None else f", since the last one could not start: {self.start_error}"
         return f"there is no worker{why}"
 
-    def too_late(self, call: Call, left: float) -> bool:
-        """Whether *left* seconds are so few that executing it would only keep a worker busy for nobody."""
+    def would_miss_deadline(self, call: Call, left: float) -> bool:
+        """Whether *left* seconds are too few for a result: the worker would work in vain."""
         mean = self.times.mean_of(call.operation) if self._shed else None
         return mean is not None and left < mean / 2
 
@@ -167,44 +168,44 @@ class Gate:
         if breaker is None:
             return
         if error is None or (isinstance(error, OperationError) and call.attempts):  # a worker answered, whatever
-            breaker.ended(True, now_ns / 1e9, trial=call.trial)
-        elif isinstance(error, PoolError) and _speaks_of_workers(error):
+            breaker.record(True, now_ns / 1e9, trial=call.trial)
+        elif isinstance(error, PoolError) and _is_worker_failure(error):
             self.failed(call, error, now_ns)
         elif call.trial:
-            breaker.ended(False if isinstance(error, OperationTimeout) else None, now_ns / 1e9, trial=True)
+            breaker.record(False if isinstance(error, OperationTimeout) else None, now_ns / 1e9, trial=True)
 
-    def returned(self, count: int, now_ns: int) -> None:
+    def succeeded(self, count: int, now_ns: int) -> None:
         """So many calls have ended well."""
         if self.breaker is not None:
-            self.breaker.succeeded(now_ns / 1e9, count)
+            self.breaker.record_successes(now_ns / 1e9, count)
 
     def failed(self, call: Call, error: PoolError, now_ns: int) -> None:
         """An attempt has failed. Workers that died together are one failure: only a call that was sent after the
         last failure says something new.
         """
         breaker = self.breaker
-        if breaker is None or not _speaks_of_workers(error):
+        if breaker is None or not _is_worker_failure(error):
             return
         if call.trial or call.sent_ns > self._failed_ns:
             self._failed_ns = now_ns
-            breaker.ended(False, now_ns / 1e9, trial=call.trial)
+            breaker.record(False, now_ns / 1e9, trial=call.trial)
             call.trial = False
 
     def start_failed(self, error: StartError) -> None:
         """A worker could not be started."""
         self.start_error = error
         if self.breaker is not None:
-            self.breaker.failed(self._now_ns() / 1e9)
+            self.breaker.start_failed(self._now_ns() / 1e9)
 
     def started(self) -> None:
         """A worker is ready."""
         self.start_error = None
         if self.breaker is not None:
-            self.breaker.started(self._now_ns() / 1e9)
+            self.breaker.start_succeeded(self._now_ns() / 1e9)
 
 
-def _speaks_of_workers(error: PoolError) -> bool:
-    """Whether it says that workers fail: not what the target raises, nor the end of a worker that the pool ended."""
+def _is_worker_failure(error: PoolError) -> bool:
+    """Whether *error* says that workers fail: not what the target raises, and not that the pool ended a worker."""
     if isinstance(error, OperationError) or (isinstance(error, WorkerDied) and error.reason is not None):
         return False
     return error.category in _FAILURES

@@ -12,7 +12,7 @@ from pool_monitor.pool.transport.base import Transport
 from pool_monitor.pool.transport.child.target import find_variable
 
 
-class Travelling:
+class ContextPropagator:
     """The context variables of a pool's configuration. Raises ConfigError for one that cannot be found here."""
 
     def __init__(self, names: Sequence[str]) -> None:

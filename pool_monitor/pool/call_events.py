@@ -1,4 +1,4 @@
-"""What is told of a call, as events: its start, its hand-over, its one end."""
+"""Emits the events of a call: its start, its hand-over, its one end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHECKIN = events.WORKER_CHECKIN.event
 
 
 def started(pool: str, call: Call, waiting: int, system_ns: int) -> None:
-    """A caller asked for it, and is here."""
+    """The pool has taken the call in, in its caller's context."""
     skip = _START.skip
     if skip is not None and skip():
         return
@@ -34,30 +34,30 @@ def started(pool: str, call: Call, waiting: int, system_ns: int) -> None:
 
 
 def checked_out(pool: str, call: Call, worker: Worker, waiting: int, relative_ns: int) -> None:
-    """It was handed to a worker."""
+    """The call was handed to a worker."""
     skip = _CHECKOUT.skip
     if skip is not None and skip():
         return
     measurements = {"queue_duration": call.queue_ns or 0, "relative_duration": relative_ns, "waiting": waiting}
-    call.inside(_CHECKOUT.emit_all)(measurements, {**_about(pool, call), "worker": worker.id})
+    call.in_context(_CHECKOUT.emit_all)(measurements, {**_about(pool, call), "worker": worker.id})
 
 
 def checked_in(pool: str, call: Call, worker: Worker, now_ns: int) -> None:
-    """The worker is done with it."""
+    """The worker is done with the call."""
     skip = _CHECKIN.skip
     if skip is not None and skip():
         return
-    call.inside(_CHECKIN.emit_all)({"duration": now_ns - call.sent_ns}, {**_about(pool, call), "worker": worker.id})
+    call.in_context(_CHECKIN.emit_all)({"duration": now_ns - call.sent_ns}, {**_about(pool, call), "worker": worker.id})
 
 
 def retried(pool: str, call: Call, error: PoolError, pause: float) -> None:
-    """It is to be sent again."""
+    """The call is to be sent again."""
     measurements = {"attempt": call.attempts, "pause_duration": round(pause * 1e9)}
-    call.inside(_RETRY.emit)(measurements, {**_about(pool, call), "category": error.category, "reason": str(error)})
+    call.in_context(_RETRY.emit)(measurements, {**_about(pool, call), "category": error.category, "reason": str(error)})
 
 
 def ended(pool: str, call: Call, error: BaseException | None, times: CallTimes | None, now_ns: int) -> None:
-    """It has ended. A call that ended well was on a worker; ask whether anybody listens before telling its end."""
+    """The call has ended. One that ended well was on a worker, and `_STOP` is on: the caller has looked."""
     if error is not None:
         _failed(pool, call, error, times, now_ns)
         return
@@ -83,12 +83,12 @@ def ended(pool: str, call: Call, error: BaseException | None, times: CallTimes |
         except FAILURES as failure:
             series.failed(failure)
     if _STOP.mapped:
-        call.inside(_STOP.emit_mapped)(_measured(call, now_ns, times), _about(pool, call, on_worker=True))
+        call.in_context(_STOP.emit_mapped)(_measured(call, now_ns, times), _about(pool, call, on_worker=True))
 
 
 def records_of(worker: Worker) -> Mapping[str, Record] | None:
-    """By operation, the records of calls without a session that end well at *worker*, if nothing else is to be told of
-    them. Good until an event is told: any may have its handlers bound anew.
+    """By operation, the records of calls without a session that end well at *worker*, if they emit nothing beside
+    that. Valid until any event is emitted, since its handlers may attach or detach others.
     """
     series = _STOP.series
     if series is None or worker.records_of is not series or _STOP.mapped or _STOP.skip is not None:
@@ -99,7 +99,7 @@ def records_of(worker: Worker) -> Mapping[str, Record] | None:
 def _failed(pool: str, call: Call, error: BaseException, times: CallTimes | None, now_ns: int) -> None:
     measurements = _measured(call, now_ns, times)
     if isinstance(error, Rejected) and _REJECT.on:
-        call.inside(_REJECT.emit)(
+        call.in_context(_REJECT.emit)(
             {"queue_duration": measurements["queue_duration"], "waiting": error.waiting},
             {**_about(pool, call), "reason": error.reason},
         )
@@ -111,7 +111,7 @@ def _failed(pool: str, call: Call, error: BaseException, times: CallTimes | None
         about["category"] = error.category if isinstance(error, PoolError) else "cancelled"
         about["error"] = error.type_name if isinstance(error, OperationError) else type(error).__name__
         about["reason"] = str(error) or type(error).__name__
-        call.inside(_EXCEPTION.emit)(measurements, about)
+        call.in_context(_EXCEPTION.emit)(measurements, about)
 
 
 def _about(pool: str, call: Call, *, on_worker: bool = False) -> dict[str, Any]:

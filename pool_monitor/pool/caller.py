@@ -17,14 +17,13 @@ import msgspec
 
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.pool.call import Call, Options, refused
-from pool_monitor.pool.map_results import Results
-from pool_monitor.pool.policy.session_table import copied
+from pool_monitor.pool.map_results import MapResults
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from pool_monitor.config import PoolConfig
     from pool_monitor.pool.dispatcher import Dispatcher
-    from pool_monitor.pool.pool import Pool
 
 
 _WAITING = 1000  # calls that wait for workers, with which a `map` has no need to add others
@@ -87,10 +86,23 @@ class Caller(Protocol):
         """The same caller with other options."""
 
 
+class CallTarget(Protocol):
+    """The pool that a `PoolCaller` calls, as far as the caller must know it."""
+
+    config: PoolConfig
+
+    @property
+    def size(self) -> int:
+        """How many workers it wants."""
+
+    def _calls(self) -> Dispatcher:
+        """Where calls are made. Raises PoolClosed while the pool is not entered, WrongLoop where it cannot be used."""
+
+
 class PoolCaller:
     """Calls a pool's operations. `Pool` is one, `options` makes others, a `Session` is one."""
 
-    def __init__(self, pool: Pool, options: Options) -> None:
+    def __init__(self, pool: CallTarget, options: Options) -> None:
         self._pool = pool
         self._options = options
 
@@ -203,7 +215,7 @@ class PoolCaller:
 
         most = min(_WAITING, self._pool.config.queue_limit // 2)  # of this map's own it may be so many in any case
         few = limit if limit <= most else 2 * max(1, self._pool.size)
-        results = Results(
+        results = MapResults(
             admit,
             dispatcher.cancel,
             limit,
@@ -213,9 +225,9 @@ class PoolCaller:
         )
         try:
             results.read(items)
-            while (ended := results.take()) is not None or not results.over:
+            while (ended := results.next_ended()) is not None or not results.exhausted:
                 if ended is None:
-                    await results.more()
+                    await results.wait()
                     continue
                 error = ended.exception()
                 if error is not None and not return_exceptions:
@@ -224,7 +236,7 @@ class PoolCaller:
                     yield as_view(ended.result())  # and is not kept here while the next one is waited for
                 else:
                     yield ended.result() if error is None else error
-                results.taken()
+                results.free_place()
             if results.failure is not None:
                 raise results.failure
         finally:
@@ -280,8 +292,7 @@ class Session(PoolCaller):
     @property
     def data(self) -> dict[str, Any]:
         """A copy of what the session's operations have kept; empty before the first call."""
-        state = self._pool._calls().sessions.table.get(self.id)
-        return {} if state is None else copied(state.data)
+        return self._pool._calls().sessions.data(self.id)
 
     def end(self) -> bool:
         """Forget the session and its data now. Returns whether there was one."""
@@ -347,7 +358,7 @@ async def _read(dispatcher: Dispatcher, call: Call) -> AsyncGenerator[Any, None]
             while items.buffer:
                 value, go_on = items.take()
                 if go_on:
-                    dispatcher.streams.read_on(call)
+                    dispatcher.read_on(call)
                 yield value
             if call.future.done():
                 break

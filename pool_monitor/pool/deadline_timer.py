@@ -26,7 +26,7 @@ class CallDeadlines:
         self._wheel: DeadlineWheel[Call] = DeadlineWheel()
         self._wheel_timer: asyncio.TimerHandle | None = None
         self._wake_at = math.inf  # when that is due
-        self.in_order: dict[int, Call] = {}  # by id; an entry may be taken out without a word
+        self.in_order: dict[int, Call] = {}  # by id; its owner may take an entry out
         self._order_timer: asyncio.TimerHandle | None = None  # due with the first of them, or before
 
     def add(self, call: Call, deadline: float) -> None:
@@ -65,7 +65,7 @@ class CallDeadlines:
             self._wheel_timer = self._loop.call_at(next_at, self._ring)
 
     def _ring(self) -> None:
-        self._tell(self._wheel.expired(self._loop.time()))
+        self._report(self._wheel.expired(self._loop.time()))
         self._set()
 
     def _ring_in_order(self) -> None:
@@ -79,10 +79,10 @@ class CallDeadlines:
             del self.in_order[call.id]
         at = None if following is None else end_of_tick(following.deadline)
         self._order_timer = None if at is None else self._loop.call_at(at, self._ring_in_order)
-        self._tell(due)
+        self._report(due)
 
-    def _tell(self, due: list[Call]) -> None:
-        """However many are due at once, the event loop is not held for long."""
+    def _report(self, due: list[Call]) -> None:
+        """Report the calls that are due: 500 in each turn of the event loop, so that it is not held for long."""
         if len(due) > _AT_ONCE:
-            self._loop.call_soon(self._tell, due[_AT_ONCE:])
+            self._loop.call_soon(self._report, due[_AT_ONCE:])
         self._expired([call for call in due[:_AT_ONCE] if not call.done])

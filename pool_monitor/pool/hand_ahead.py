@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pool_monitor.pool.worker import Worker
 
 HELD_UP = 0.005  # seconds after which calls handed ahead are taken back from a worker that does not get to them
-LOOK_EVERY = 32  # calls that ended, or have to wait, between two looks at how far ahead to hand over
+ADAPT_EVERY = 32  # calls that ended, or have to wait, between two looks at how far ahead to hand over
 _WEIGHT = 0.05  # of the latest call in the mean
 
 
@@ -26,7 +26,7 @@ class HandAhead:
     def __init__(self, roster: Roster, most: int, loop: asyncio.AbstractEventLoop, now_ns: Callable[[], int]) -> None:
         self._roster, self._most, self._loop, self._now_ns = roster, most, loop, now_ns
         self._execution_ns = 0.0  # mean, of the latest calls
-        self._peak = 0  # most calls open since `look`
+        self._peak = 0  # most calls open since `set_depth`
         self._relief: asyncio.TimerHandle | None = None
 
     def choose(self, call: Call, times: ServiceTimes) -> Worker | None:
@@ -51,7 +51,7 @@ class HandAhead:
             self.executed(min(replies[0].times.execution_ns, total_ns), 1)
             return [total_ns]
         executed_ns = [reply.times.execution_ns for reply in replies]
-        turns_ns = prefetch.turns(executed_ns, now_ns - free_ns)
+        turns_ns = prefetch.held_times(executed_ns, now_ns - free_ns)
         self.executed(min(sum(executed_ns), now_ns - free_ns), len(calls))
         for call, turn_ns in zip(calls, turns_ns, strict=True):
             if call.sent_ns < free_ns:
@@ -60,25 +60,25 @@ class HandAhead:
         return turns_ns
 
     def executed(self, execution_ns: int, count: int) -> None:
-        """*count* calls took so long together."""
+        """*count* calls took *execution_ns* together."""
         mean = execution_ns / count
         self._execution_ns = mean + (1 - _WEIGHT) ** count * (self._execution_ns - mean)
 
-    def saw(self, open_calls: int) -> None:
-        """So many calls have not ended."""
+    def note_open(self, open_calls: int) -> None:
+        """Note how many calls are open: *open_calls*."""
         if open_calls > self._peak:
             self._peak = open_calls
 
-    def look(self, completed: int, open_calls: int) -> None:
-        """Decide anew how many calls a worker may hold, by the most that were open since the last time: the present
+    def set_depth(self, completed: int, open_calls: int) -> None:
+        """Decide how many calls a worker may hold, by the most that were open since the last time: the present
         number may be that in the middle of a batch of answers.
         """
         roster, peak = self._roster, max(self._peak, open_calls)
         self._peak = open_calls
         if roster.concurrency == 1 and self._most > 1:
             workers = max(1, roster.counts["busy"] + roster.counts["idle"])
-            mean = self._execution_ns / 1e9 if completed >= LOOK_EVERY else None
-            roster.near = prefetch.near(mean, self._most) if workers > AWAKE else 1
+            mean = self._execution_ns / 1e9 if completed >= ADAPT_EVERY else None
+            roster.near = prefetch.awake_depth(mean, self._most) if workers > AWAKE else 1
             roster.depth = max(roster.near, prefetch.depth(mean, self._most, peak, workers))
 
     def watch(self) -> None:
@@ -105,9 +105,9 @@ class HandAhead:
             if first.sent_ns < held_up:
                 self._execution_ns = max(self._execution_ns, HELD_UP * 1e9)  # hand over no more ahead for a while
                 self._roster.depth = 1
-                if first.items is not None:  # what it gives back lies behind items nobody reads
+                if first.items is not None:  # what it gives back lies behind items that are not read
                     worker.transport.flow(paused=False)
-                worker.relieved = True
+                worker.recalling = True
                 self._roster.changed(worker)
                 # The last first, since each goes to the front.
                 worker.transport.recall([c.id for c in reversed(worker.calls.values()) if not worker.has_begun(c)])

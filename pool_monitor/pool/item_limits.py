@@ -5,34 +5,27 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from pool_monitor.errors import OperationTimeout
-
-if TYPE_CHECKING:
-    from pool_monitor.pool.call import Call
 
 
 class ItemLimits:
     """The limits of one stream, from its admission to its end: *first* seconds to the first item, *between* from each
-    to the next or to the end; None: no limit. Calls *overdue* once, at the first that is exceeded.
+    to the next or to the end; None: no limit. Calls *exceeded* once, at the first that is exceeded, with what is
+    missing, in words.
 
-    An item costs a look at the clock: its timer is not set anew, but goes on when it rings too early.
+    An item costs a look at the clock: its timer is not set again, and goes on when it rings too early.
     """
 
-    __slots__ = ("_between", "_call", "_due", "_first", "_items", "_loop", "_overdue", "_timer")
+    __slots__ = ("_between", "_due", "_exceeded", "_first", "_items", "_loop", "_timer")
 
-    def __init__(
-        self, call: Call, first: float | None, between: float | None, overdue: Callable[[Call, OperationTimeout], None]
-    ) -> None:
-        self._call, self._first, self._between, self._overdue = call, first, between, overdue
+    def __init__(self, first: float | None, between: float | None, exceeded: Callable[[str], None]) -> None:
+        self._first, self._between, self._exceeded = first, between, exceeded
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._items = 0
         self._allow(first)
 
     def came(self, *, room: bool) -> None:
-        """The worker has yielded. Without *room* for more it was told to hold on: the item was on its way."""
+        """The worker has yielded. Without *room* for more it had been asked to pause, and the item was on its way."""
         self._items += 1
         self._allow(self._between if room else None)
 
@@ -74,14 +67,9 @@ class ItemLimits:
             self._set()
         else:
             self._due = math.inf
-            self._overdue(self._call, self._exceeded())
+            self._exceeded(self._missing())
 
-    def _exceeded(self) -> OperationTimeout:
-        call = self._call
+    def _missing(self) -> str:
         if self._items:
-            what = f"nothing after item {self._items} within its item_timeout of {self._between:g} s"
-        else:
-            what = f"no first item within its first_item_timeout of {self._first:g} s"
-        return OperationTimeout(
-            f"{call.operation} gave {what}, on {call.worker.id if call.worker is not None else '?'}"
-        )
+            return f"nothing after item {self._items} within its item_timeout of {self._between:g} s"
+        return f"no first item within its first_item_timeout of {self._first:g} s"

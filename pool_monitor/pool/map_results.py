@@ -19,9 +19,10 @@ _AT_ONCE = 500  # calls that are cancelled in one turn of it
 _LOOK_AGAIN = 0.005  # seconds after which there may be too few calls waiting
 
 
-class Results:
+class MapResults:
     """At most *limit* calls, which *admit* makes of items, and which are under way or have ended and were not read.
-    *cancel* ends a call. `take`, and where that gives None `more`, until it is `over`; `close` on whatever way out.
+    *cancel* ends a call. Ask `next_ended`, and where it returns None await `wait`, until it is `exhausted`. `close` it
+    in any case.
 
     Calls beyond the first *few* are made only while *enough* says that too few wait: more would keep no worker busier,
     take memory, and have their deadlines run.
@@ -64,7 +65,7 @@ class Results:
         else:
             self._source = iter(items)
 
-    def take(self) -> asyncio.Future[Any] | None:
+    def next_ended(self) -> asyncio.Future[Any] | None:
         """How the next call ended; None when there is none yet, or it is the turn of others."""
         if monotonic() > self._turn_ends:
             return None
@@ -74,21 +75,21 @@ class Results:
             return self._line.popleft().future
         return self._ended.popleft() if self._ended else None
 
-    def taken(self) -> None:
-        """What `take` gave has been read."""
+    def free_place(self) -> None:
+        """What `next_ended` gave has been read."""
         self._count -= 1
         if self._feeder is not None:
             self._room.set()
 
     @property
-    def over(self) -> bool:
+    def exhausted(self) -> bool:
         """Whether all results there will be were taken."""
         fed = self._source is None and (self._feeder is None or self._feeder.done())
         return fed and not (self._line or self._apart or self._ended)
 
-    async def more(self) -> None:
-        """Return when `take` is worth another try, or it is over."""
-        if self.over:
+    async def wait(self) -> None:
+        """Return when `next_ended` is worth another try, or it is over."""
+        if self.exhausted:
             return
         if monotonic() > self._turn_ends:
             await asyncio.sleep(0)
@@ -126,7 +127,7 @@ class Results:
         return self._count < self._limit and (self._count < self._few or not self._enough())
 
     def _look_again(self, call: Callable[[], object]) -> asyncio.TimerHandle | None:
-        """Have *call* called soon if there is room as soon as fewer calls wait, which nothing tells."""
+        """Have *call* called soon if there is room as soon as fewer calls wait, which no event reports."""
         return self._loop.call_later(_LOOK_AGAIN, call) if self._count < self._limit else None
 
     def _fill(self) -> None:
@@ -194,6 +195,6 @@ class Results:
 
 
 def _see(future: asyncio.Future[Any]) -> None:
-    """An error that was asked for by nobody is not worth asyncio's complaint."""
+    """Mark the error of *future* as seen: asyncio complains of errors that are never read."""
     if future.done() and not future.cancelled():
         future.exception()

@@ -2,18 +2,15 @@
 
 Theory of operation
 -------------------
-A pool is a number of slots, each kept by one task of `Slots`. The tasks run in a group of their own, inside one runner
-task, so that a pool may be entered and left in different tasks, and so that a cancelled caller cannot take the workers
-with it. Calls never touch those tasks: they are handed over by the `Dispatcher`, synchronously.
+A pool is a number of slots, each kept by one task of `Supervisor`. The tasks run in a group of their own, inside one
+runner task, so that a pool may be entered and left in different tasks, and so that a cancelled caller cannot take the
+workers with it. Calls never touch those tasks: they are handed over by the `Dispatcher`, synchronously.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
-import sys
-import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple, Self, Unpack
 
@@ -21,26 +18,29 @@ import anyio
 
 from pool_monitor import events
 from pool_monitor.config import PoolConfig, PoolFields, build
-from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError, WrongLoop
+from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError
 from pool_monitor.log import logger
+from pool_monitor.pool.admission import Admission
 from pool_monitor.pool.call import Options
 from pool_monitor.pool.caller import PoolCaller, Session, with_options
-from pool_monitor.pool.supervisor import Slots
+from pool_monitor.pool.dispatcher import Dispatcher
+from pool_monitor.pool.home_loop import HomeLoop
+from pool_monitor.pool.pool_arguments import SIZE, check_target, checked_count, checked_size
+from pool_monitor.pool.roster import Roster
+from pool_monitor.pool.sessions import Sessions
+from pool_monitor.pool.supervisor import Supervisor
 from pool_monitor.pool.transport.launcher import Launch, Launcher, Launches, settled
 from pool_monitor.pool.transport.nesting import must_end
 from pool_monitor.pool.transport.process import ProcessTransport
-from pool_monitor.pool.worker import State, Worker
+from pool_monitor.pool.worker import Worker
 from pool_monitor.snapshot import PoolState, PoolView, WorkerView
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from pool_monitor.pool.dispatcher import Dispatcher
     from pool_monitor.pool.transport.base import Sink
 
 _HOUSEKEEPING = 60.0  # most seconds between looks at sessions that are out of date
-_SIZE = 4
-_TARGET = re.compile(r"(?s:.+:.+|.+\.py|\w+(\.\w+)*)")  # loaded by child/target.py, which says what is not there
 
 
 class DrainResult(NamedTuple):
@@ -81,7 +81,7 @@ class Pool(PoolCaller):
         target: str,
         *,
         name: str = "default",
-        size: int = _SIZE,
+        size: int = SIZE,
         min_size: int = 1,
         max_size: int | None = None,
         config: PoolConfig | None = None,
@@ -94,39 +94,33 @@ class Pool(PoolCaller):
             raise ConfigError(f"Pool(name={name!r}): needs a non-empty printable string")
         self.target = target
         self.name = name
-        self.min_size = _count("min_size", min_size, 0)
+        self.min_size = checked_count("min_size", min_size, 0)
         if max_size is None:
             max_size = max(4 * (os.cpu_count() or 1), size if isinstance(size, int) else 0)
-        self.max_size = _count("max_size", max_size, 1)
-        self._size = self._checked_size(size)
+        self.max_size = checked_count("max_size", max_size, 1)
+        self._size = checked_size(size, self.min_size, self.max_size)
         self._state: PoolState = "new"
         self._entered_ns = 0
         self._paused_ns = 0
         self._warm = False
-        self._slots: Slots | None = None
+        self._roster = Roster(name, self.config.concurrency)
+        self._sessions = Sessions(self._roster, self.config)
+        self._admission = Admission(name, self._size, self.config)
+        self._dispatcher: Dispatcher | None = None
+        self._supervisor: Supervisor | None = None
         self._launch: Launch | None = None
         self._launcher: Launches | None = None
         self._runner: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._home = (0, 0)  # process and thread of that loop
+        self._home: HomeLoop | None = None
         self._closing: asyncio.Event | None = None
         self._started: asyncio.Future[None] | None = None
 
     def _check_target(self, target: str) -> None:
-        if not isinstance(target, str) or not _TARGET.fullmatch(target):
-            raise ConfigError(
-                f"Pool(target={target!r}): needs 'module:attribute' or 'path/to/file.py:attribute', such as "
-                "'my_service.workers:Summarizer', or for the functions of a module 'module' or 'path/to/file.py'"
-            )
-        if not self.config.command and re.match(r"__main__\b", target):
-            file = getattr(sys.modules["__main__"], "__file__", None) or "path/to/file.py"
-            raise ConfigError(
-                f"Pool(target={target!r}): a worker has a main program of its own, where this is not: name the file, "
-                f"{file + target.removeprefix('__main__')!r}"
-            )
+        check_target(target, is_python=not self.config.command)
 
     def __repr__(self) -> str:
-        if self._slots is None:
+        if self._dispatcher is None:
             return f"<Pool {self.name!r} [{self._state}]>"
         view = self.status()
         return (
@@ -151,26 +145,25 @@ class Pool(PoolCaller):
 
     def status(self) -> PoolView:
         """The pool's gauges now. Synchronous, never raises, and independent of the number of calls."""
-        calls = None if self._slots is None else self._slots.calls
-        count = {} if calls is None else calls.roster.counts
-        breaker = None if calls is None else calls.gate.breaker
+        calls, counts = self._dispatcher, self._roster.counts
+        breaker = None if calls is None else self._admission.breaker
         return PoolView(
             name=self.name,
             state=self._state,
             size=self._size,
-            busy=count.get("busy", 0),
-            idle=count.get("idle", 0),
-            starting=count.get("starting", 0),
-            draining=count.get("draining", 0),
-            dead=count.get("dead", 0),
+            busy=counts["busy"],
+            idle=counts["idle"],
+            starting=counts["starting"],
+            draining=counts["draining"],
+            dead=counts["dead"],
             waiting=0 if calls is None else calls.waiting,
             queue_limit=self.config.queue_limit,
-            sessions=0 if calls is None else len(calls.sessions),
-            restarts=0 if self._slots is None else self._slots.restarts,
+            sessions=len(self._sessions),
+            restarts=0 if self._supervisor is None else self._supervisor.restarts,
             completed=0 if calls is None else calls.completed,
-            crash_loops=0 if self._slots is None else sum(w.crash_loop for w in self._slots.workers.values()),
+            crash_loops=sum(worker.crash_loop for worker in self._roster.workers.values()),
             breaker=None if breaker is None else breaker.state.value,
-            refusals={} if calls is None else dict(calls.gate.refusals),
+            refusals=dict(self._admission.refusals),
             relative_time=None if calls is None else calls.relative_s,
             retries_refused=0 if calls is None else calls.budget.refused,
             target=self.target,
@@ -179,41 +172,51 @@ class Pool(PoolCaller):
     def workers(self) -> list[WorkerView]:
         """The gauges of every slot now, in slot order. Synchronous; statistics of calls are left empty."""
         now_ns = time.monotonic_ns()
-        slots = [] if self._slots is None else self._slots.workers.values()
-        return [_view(worker, now_ns) for worker in sorted(slots, key=lambda worker: worker.index)]
+        return [_view(worker, now_ns) for worker in sorted(self._roster.workers.values(), key=lambda one: one.index)]
 
     # -- life -----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         if self._state != "new":
             raise PoolError(f"pool {self.name!r} has been entered already; make another Pool")
-        loop = self._loop = self._running_loop()
-        self._home = (os.getpid(), threading.get_ident())
+        home = self._home = HomeLoop(self.name)
+        loop = self._loop = home.loop
         self._launch = self._settled()
-        self._slots = Slots(self.name, self.target, self._size, self.config, self._make_transport, self._changed)
-        self._launcher = self._make_launcher(self._launch)
+        dispatcher = self._dispatcher = Dispatcher(self._roster, self._sessions, self._admission, self.config)
+        supervisor = self._supervisor = Supervisor(
+            self.target,
+            self._size,
+            self.config,
+            self._roster,
+            self._admission,
+            dispatcher,
+            self._make_transport,
+            self._changed,
+        )
+        dispatcher.control = supervisor
+        launcher = self._launcher = self._make_launcher(self._launch)
         self._state = "starting"
         self._entered_ns = time.monotonic_ns()
-        self._closing = asyncio.Event()
+        closing = self._closing = asyncio.Event()
         self._started = loop.create_future()
         self._started.add_done_callback(_seen)  # entering may have been given up
         events.POOL_INIT.event.emit(
             {"system_time": time.time_ns(), "size": self._size}, {"pool": self.name, "target": self.target}
         )
-        self._runner = loop.create_task(self._main(), name=f"pool {self.name}")
+        running = self._main(home, dispatcher, supervisor, launcher, closing)
+        self._runner = loop.create_task(running, name=f"pool {self.name}")
         self._runner.add_done_callback(self._runner_ended)
         try:
             await asyncio.shield(self._started)
         except BaseException:
             await self._end()
             raise
-        calls = self._slots.calls
         if self._state != "starting":  # drained meanwhile
             await self._end()
-            raise calls.rejected(PoolClosed, "the pool was drained before it was ready")
-        self._state = "paused" if calls.paused else "running"
-        calls.accepting = True
-        workers = calls.roster.counts["idle"]
+            raise dispatcher.rejected(PoolClosed, "the pool was drained before it was ready")
+        self._state = "paused" if dispatcher.paused else "running"
+        dispatcher.accepting = True
+        workers = self._roster.counts["idle"]
         measurements = {"duration": time.monotonic_ns() - self._entered_ns, "workers": workers}
         events.POOL_READY.event.emit(measurements, {"pool": self.name})
         return self
@@ -226,7 +229,7 @@ class Pool(PoolCaller):
             self._left_elsewhere()
             return
         try:
-            if self._state in ("running", "paused") or self._calls().open_calls:  # drained by somebody else meanwhile
+            if self._state in ("running", "paused") or self._calls().open_calls:  # drained by other code meanwhile
                 await self.drain(self.config.drain_timeout if error is None else 0.0)
         finally:
             await self._end()
@@ -245,13 +248,13 @@ class Pool(PoolCaller):
 
     def _left_elsewhere(self) -> None:
         """Leave the pool where its event loop does not run. Raises WrongLoop where that loop can still do it."""
-        assert self._loop is not None
-        if os.getpid() != self._home[0] or self._state == "closed":
+        assert self._home is not None
+        if self._home.is_forked or self._state == "closed":
             return  # it is the parent's to close; or it ended with its loop
-        if self._loop.is_running():
-            raise self._elsewhere()
+        if self._home.loop.is_running():
+            raise self._home.wrong_loop()
         self._abort()
-        if not self._loop.is_closed() and self._closing is not None:
+        if not self._home.loop.is_closed() and self._closing is not None:
             self._closing.set()  # should it go on, the runner ends there too
 
     async def drain(self, timeout: float | None = None) -> DrainResult:
@@ -290,20 +293,14 @@ class Pool(PoolCaller):
         first and busy ones after their call. Raises ConfigError outside ``min_size`` to ``max_size``, PoolClosed
         once the pool drains.
         """
-        calls, slots = self._calls(), self._slots
-        assert slots is not None
+        self._calls()
+        supervisor = self._supervisor
+        assert supervisor is not None
         self._must_be_open("another size")
-        before, self._size = self._size, self._checked_size(size)
-        slots.resized(size)
+        before, self._size = self._size, checked_size(size, self.min_size, self.max_size)
+        self._admission.size = size
         events.POOL_RESIZE.event.emit({"size_before": before, "size_after": size}, {"pool": self.name})
-        wanted = [worker for worker in calls.workers.values() if worker.wanted]
-        surplus = sorted(wanted, key=lambda worker: (_RETIRED_FIRST.index(worker.lifecycle.state), -worker.index))
-        for worker in surplus[: max(0, len(wanted) - size)]:
-            worker.wanted = False
-            calls.roster.withdraw(worker)
-            if worker.lifecycle.state is not State.BUSY:
-                slots.retire(worker)
-        slots.add(size - len(wanted))
+        supervisor.resize(size)
 
     async def pause(self) -> None:
         """Hand nothing more to workers from now on; what they run goes on, and calls are accepted and wait for as long
@@ -333,13 +330,14 @@ class Pool(PoolCaller):
         the rest as it was, when a fresh one cannot be started; PoolClosed once the pool drains. Cancelling stops
         between two.
         """
-        calls, slots = self._calls(), self._slots
-        assert slots is not None
+        self._calls()
+        supervisor = self._supervisor
+        assert supervisor is not None
         self._must_be_open("a restart")
         began_ns, replaced = time.monotonic_ns(), 0
-        for worker in sorted(calls.workers.values(), key=lambda worker: worker.index):
+        for worker in sorted(self._roster.workers.values(), key=lambda worker: worker.index):
             before = worker.process
-            error = await slots.recycle(worker, before, "restart")
+            error = await supervisor.recycle(worker, before, "restart")
             if error is not None:
                 raise error
             replaced += worker.process is not before
@@ -351,106 +349,74 @@ class Pool(PoolCaller):
             raise self._calls().rejected(PoolClosed, f"a pool that is {self._state} has no use for {what}")
 
     def _calls(self) -> Dispatcher:
-        if self._slots is None:
+        if self._dispatcher is None:
             text = "the pool is not entered yet: use `async with Pool(...) as pool`"
             raise PoolClosed(text, pool=self.name, waited_s=0.0, waiting=0, size=self._size)
         if asyncio._get_running_loop() is not self._loop:
-            self._at_home()
-        return self._slots.calls
+            self._check_home()
+        return self._dispatcher
 
-    def _at_home(self) -> None:
+    def _check_home(self) -> None:
         """Raise unless the pool may be used here, where its event loop does not run: WrongLoop, or PoolClosed once
         that loop has ended. What need not wait may be asked in the loop's thread before and after it runs.
         """
-        assert self._loop is not None
-        assert self._slots is not None
-        if asyncio._get_running_loop() is None and self._home == (os.getpid(), threading.get_ident()):
+        home = self._home
+        assert home is not None
+        assert self._dispatcher is not None
+        if home.is_this_thread:
             return
-        if os.getpid() == self._home[0] and (self._state == "closed" or self._loop.is_closed()):
-            raise self._slots.calls.rejected(PoolClosed, "the pool is closed, or its event loop is")
-        raise self._elsewhere()
-
-    def _elsewhere(self) -> WrongLoop:
-        pid = os.getpid()
-        if pid != self._home[0]:
-            return WrongLoop(
-                f"pool {self.name!r} was entered in process {self._home[0]}, and this is process {pid}, forked off "
-                "it: enter a Pool of its own here"
-            )
-        return WrongLoop(
-            f"pool {self.name!r} belongs to the event loop that it was entered on, and this is another one or none: "
-            "use asyncio.run_coroutine_threadsafe(pool.run(...), loop) with that loop, or enter a Pool of its own here"
-        )
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        try:
-            return asyncio.get_running_loop()
-        except RuntimeError:
-            raise WrongLoop(
-                f"pool {self.name!r} needs asyncio, and no asyncio event loop runs here: start the program with "
-                "asyncio.run(main()), or with anyio.run(main, backend='asyncio')"
-            ) from None
-
-    def _checked_size(self, size: int) -> int:
-        bounds = f"from min_size={self.min_size} to max_size={self.max_size}"
-        if not isinstance(size, int) or isinstance(size, bool):
-            raise ConfigError(f"Pool(size={size!r}): needs a whole number {bounds}")
-        if not self.min_size <= size <= self.max_size:
-            hint = f"; where no size is given it is {_SIZE}" if size == _SIZE else ""
-            raise ConfigError(f"Pool(size={size}): must lie {bounds}{hint}")
-        return size
+        if not home.is_forked and (self._state == "closed" or home.loop.is_closed()):
+            raise self._dispatcher.rejected(PoolClosed, "the pool is closed, or its event loop is")
+        raise home.wrong_loop()
 
     # -- the runner -----------------------------------------------------------------------------------------------
 
-    async def _main(self) -> None:
+    async def _main(
+        self, home: HomeLoop, dispatcher: Dispatcher, supervisor: Supervisor, launcher: Launches, closing: asyncio.Event
+    ) -> None:
         """Keep the slots filled until closing."""
-        closing, slots, launcher = self._closing, self._slots, self._launcher
-        assert closing is not None
-        assert slots is not None
-        assert launcher is not None
-        calls, config = slots.calls, self.config
+        loop, config = home.loop, self.config
         step = min(_HOUSEKEEPING, config.health_interval / 2, config.health_timeout / 2)
-        loop = asyncio.get_running_loop()
         try:
             async with anyio.create_task_group() as group:
-                slots.open(group)
-                slots.add(self._size)
+                supervisor.open(group)
+                supervisor.add(self._size)
                 self._changed()
                 while not closing.is_set():
-                    calls.sessions.expire(loop.time())
-                    slots.look_after(loop.time())
+                    self._sessions.expire(loop.time())
+                    supervisor.look_after(loop.time())
                     with anyio.move_on_after(step):
                         await closing.wait()
-                slots.closing = True
-                calls.accepting = False
-                calls.interrupt_all()  # there are none, unless nobody waited for the pool to drain
-                for worker in list(slots.workers.values()):
-                    slots.retire(worker)
+                supervisor.begin_closing()
+                dispatcher.accepting = False
+                dispatcher.interrupt_all()  # there are none, unless the pool was not drained
+                for worker in list(self._roster.workers.values()):
+                    supervisor.retire(worker)
             await launcher.close()
         finally:
-            if os.getpid() == self._home[0]:  # a forked process that ends as its parent would takes nothing along
+            if not home.is_forked:  # a forked process that ends as its parent would takes nothing along
                 self._abort()
 
     def _abort(self) -> None:
         """Whatever is left, on whatever way out: no call may hang, no process stay. Blocks for milliseconds."""
-        slots, launcher = self._slots, self._launcher
-        assert slots is not None
+        supervisor, dispatcher, launcher = self._supervisor, self._dispatcher, self._launcher
+        assert supervisor is not None
+        assert dispatcher is not None
         assert launcher is not None
         assert self._loop is not None
         if self._state == "closed":
             return
         self._state = "closed"
-        calls = slots.calls
-        calls.accepting = False
+        dispatcher.accepting = False
         if not self._loop.is_closed():  # else no caller waits there any more
-            calls.interrupt_all()
-        calls.close()
-        slots.abort()
+            dispatcher.interrupt_all()
+        dispatcher.close()
+        supervisor.abort()
         launcher.abandon()
         events.POOL_TERMINATE.event.emit({"duration": time.monotonic_ns() - self._entered_ns}, {"pool": self.name})
 
     def _runner_ended(self, runner: asyncio.Task[None]) -> None:
-        """The runner must not end by itself; should it, nobody may wait for ever, and it must be heard of."""
+        """The runner must not end by itself. If it does, its error is logged, and an entering caller gets it."""
         if runner.cancelled():
             error: BaseException | None = PoolError(f"pool {self.name!r} was cancelled with its event loop")
         else:
@@ -463,10 +429,7 @@ class Pool(PoolCaller):
     def _changed(self, error: StartError | None = None) -> None:
         """A worker has become ready, has gone for good, or could not be started."""
         assert self._started is not None
-        slots = self._slots
-        if slots is None:
-            return
-        counts = slots.calls.roster.counts
+        counts = self._roster.counts
         missing = counts["starting"] + counts["dead"]
         if not self._started.done():
             if error is not None:
@@ -501,16 +464,6 @@ class Pool(PoolCaller):
         return ProcessTransport(self._launch, sink, self._launcher)
 
 
-_RETIRED_FIRST = (
-    State.TERMINATED,
-    State.TERMINATING,
-    State.INITIALIZING,
-    State.DEGRADED,
-    State.READY,
-    State.BUSY,
-)
-
-
 def _seen(future: asyncio.Future[None]) -> None:
     """Have an error in *future* count as retrieved."""
     if not future.cancelled():
@@ -533,9 +486,3 @@ def _view(worker: Worker, now_ns: int) -> WorkerView:
         rss=None if process is None else process.rss,
         crash_loop=worker.crash_loop,
     )
-
-
-def _count(name: str, value: object, minimum: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ConfigError(f"Pool({name}={value!r}): needs a whole number of at least {minimum}")
-    return value

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from pool_monitor import events
-from pool_monitor.pool.worker import COUNTED_AS, Process, State, Worker
+from pool_monitor.pool.policy.lifecycle import COUNTED_AS, State
+from pool_monitor.pool.worker import Worker
 
 AWAKE = 2  # workers that are kept awake by short operations; more are only for longer ones, or more calls
 
@@ -69,12 +70,12 @@ class Roster:
 
     def offer(self, worker: Worker) -> None:
         """It may be handed calls from now on."""
-        worker.open = True
+        worker.accepting = True
         self.changed(worker)
 
     def withdraw(self, worker: Worker) -> None:
         """Hand nothing more to it."""
-        worker.open = False
+        worker.accepting = False
         self.changed(worker)
 
     def changed(self, worker: Worker) -> None:
@@ -82,25 +83,25 @@ class Roster:
         held, key, room = len(worker.calls), worker.id, self._room
         if not held:
             room.pop(key, None)
-            if worker.open:
+            if worker.accepting:
                 self._idle[key] = worker
             else:
                 self._idle.pop(key, None)
             return
         self._idle.pop(key, None)
-        if worker.open and held < self.limit(worker):
+        if worker.accepting and held < self.limit(worker):
             room[key] = worker
             room.move_to_end(key)
         else:
             room.pop(key, None)
 
     def limit(self, worker: Worker) -> int:
-        """Calls that it may hold. None but those it has while some were asked back: once it had begun a later one, it
-        could not be told whether it gives back one that it had begun.
+        """Calls that it may hold. While some were asked back, no more: once it had begun a later one, the pool
+        could not know whether it gives back one that it had begun.
         """
-        if worker.relieved:
+        if worker.recalling:
             return 0
-        return self.depth if worker.tells else self.concurrency
+        return self.depth if worker.reports_progress else self.concurrency
 
     # -- states ---------------------------------------------------------------------------------------------------
 
@@ -120,7 +121,7 @@ class Roster:
             }
             _TRANSITION.emit({"duration": now_ns - since_ns}, metadata)
 
-    def alive(self, worker_id: str, process: Process | None) -> bool:
+    def alive(self, worker_id: str, process: object) -> bool:
         """Whether that process of that slot is there."""
         worker = self.workers.get(worker_id)
         return (

@@ -1,16 +1,19 @@
-"""Sessions at work: which call of a session may go on, where it should run, and what is told of it."""
+"""Sessions at work: which call of a session may go on, where it should run, and the events of sessions."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pool_monitor import events
 from pool_monitor.errors import SessionLost
 from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.policy.queue import WaitQueue
-from pool_monitor.pool.policy.session_table import SessionState, SessionTable
+from pool_monitor.pool.policy.session_table import SessionState, SessionTable, deep_copy
 from pool_monitor.pool.roster import Roster
-from pool_monitor.pool.worker import Process, Worker
+from pool_monitor.pool.worker import Worker
+
+if TYPE_CHECKING:
+    from pool_monitor.config import PoolConfig
 
 _START = events.SESSION_START.event
 _AFFINITY = events.SESSION_AFFINITY.event
@@ -18,20 +21,20 @@ _EXPIRE = events.SESSION_EXPIRE.event
 _END = events.SESSION_END.event
 _LIMIT = events.SESSION_LIMIT.event
 
-_NEARLY = 0.8  # of the limit, at which it is told
-_FAR_ENOUGH = 0.7  # and below which it may be told again
+_NEARLY = 0.8  # of the limit, at which the limit is reported
+_FAR_ENOUGH = 0.7  # and below which it may be reported again
 
 
 class Sessions:
     """A pool's sessions. Calls of one session run one after another, in the order they were made."""
 
-    def __init__(self, roster: Roster, *, ttl: float, limit: int, strict: bool) -> None:
-        self.table: SessionTable[Call] = SessionTable(ttl, limit)
+    def __init__(self, roster: Roster, config: PoolConfig) -> None:
+        self.table: SessionTable[Call] = SessionTable(config.session_ttl, config.session_limit)
         self._roster = roster
         self._pool = roster.pool
-        self._limit = limit
-        self._strict = strict
-        self._told = False  # that the limit is near
+        self._limit = config.session_limit
+        self._strict = config.affinity == "strict"
+        self._limit_reported = False  # that it is near
 
     def __len__(self) -> int:
         return len(self.table)
@@ -47,7 +50,7 @@ class Sessions:
             session.pending.append(call)
         if new:  # it has a call by now, so that it is not itself what is over the limit
             self.expire(now)
-            self._look_at_limit()
+            self._check_limit()
             if _START.on:
                 _START.emit({"sessions": len(self.table)}, {"pool": self._pool, "session": session_id})
         return first
@@ -60,7 +63,7 @@ class Sessions:
         if session.active is not call:
             session.pending.remove(call)
             return None
-        self.table.left(session, now)
+        self.table.touch(session, now)
         session.active = session.pending.popleft() if session.pending else None
         if session.active is None and not session.calls and self.table.get(session.id) is session:
             self.end(session.id)  # no worker ever saw a call of it: it shall not push out others
@@ -81,7 +84,7 @@ class Sessions:
         session = self.table.get(options.session or "")
         return (session is None or session.active is None) and self.choose(options, session) is not None
 
-    def wanted(self, call: Call) -> str | None:
+    def required_worker(self, call: Call) -> str | None:
         """The worker that the call insists on, if any."""
         if call.options.worker is None and call.session is not None and self.is_strict(call.options):
             return call.session.worker
@@ -91,13 +94,13 @@ class Sessions:
         """Whether a call of a session insists on the process that its session was on."""
         return self._strict if options.affinity is None else options.affinity == "strict"
 
-    def line(self, call: Call, common: WaitQueue[Call]) -> WaitQueue[Call]:
+    def queue_for(self, call: Call, common: WaitQueue[Call]) -> WaitQueue[Call]:
         """Where the call waits: *common*, unless it insists on a worker that there is."""
-        pinned = self._roster.workers.get(self.wanted(call) or "")
+        pinned = self._roster.workers.get(self.required_worker(call) or "")
         return common if pinned is None else pinned.pinned
 
-    def lost(self, call: Call) -> SessionLost | None:
-        """What the call fails with, if it insists on a process that is gone. The session is free to begin anew then."""
+    def lost_error(self, call: Call) -> SessionLost | None:
+        """What the call fails with, if it insists on a process that is gone. Its session may then begin on another."""
         session = call.session
         if session is None or session.worker is None or not self.is_strict(call.options):
             return None
@@ -106,28 +109,28 @@ class Sessions:
         session.worker = None
         return SessionLost(f"the worker that session {session.id!r} was bound to is gone; its next call begins anew")
 
-    def note(self, call: Call, worker: Worker) -> None:
-        """The call was handed to *worker*."""
+    def bind(self, call: Call, worker: Worker) -> None:
+        """The call was handed to *worker*: bind its session to that worker's process."""
         session = call.session
         if session is None or worker.process is None:
             return
         before, here = (session.worker, session.process), (worker.id, worker.process)
         session.calls += 1
-        session.former = before
+        session.previous = before
         session.worker, session.process = here
         if _AFFINITY.on:
             metadata = {"pool": self._pool, "session": session.id, "worker": worker.id}
             metadata["result"] = self._result(before, here)
-            call.inside(_AFFINITY.emit)({"calls": session.calls}, metadata)
+            call.in_context(_AFFINITY.emit)({"calls": session.calls}, metadata)
 
-    def take_back(self, call: Call) -> None:
-        """The call was handed over and not begun: it binds its session to nobody."""
+    def unbind(self, call: Call) -> None:
+        """The call was handed over and not begun: its session is bound as it was before."""
         session = call.session
         if session is not None:
             session.calls -= 1
-            session.worker, session.process = session.former
+            session.worker, session.process = session.previous
 
-    def _result(self, before: tuple[str | None, Process | None], here: tuple[str, Process]) -> str:
+    def _result(self, before: tuple[str | None, object], here: tuple[str, object]) -> str:
         if before[0] is None:
             return "new"
         if before == here:
@@ -141,6 +144,11 @@ class Sessions:
                 measurements = {"idle_duration": round(dropped.idle * 1e9), "sessions": len(self.table)}
                 _EXPIRE.emit(measurements, {"pool": self._pool, "session": dropped.id, "reason": dropped.reason})
 
+    def data(self, session_id: str) -> dict[str, Any]:
+        """A copy of what the session keeps; empty where there is no such session."""
+        state = self.table.get(session_id)
+        return {} if state is None else deep_copy(state.data)
+
     def end(self, session_id: str) -> bool:
         """Forget a session and its data; calls under way go on. Returns whether there was one."""
         session = self.table.end(session_id)
@@ -149,15 +157,15 @@ class Sessions:
             _END.emit({"calls": session.calls, "sessions": len(self.table)}, about)
         return session is not None
 
-    def carried(self, call: Call) -> tuple[str, dict[str, Any]] | None:
+    def payload(self, call: Call) -> tuple[str, dict[str, Any]] | None:
         """What goes with the call."""
         session: SessionState[Call] | None = call.session
         return None if session is None else (session.id, session.data)
 
-    def _look_at_limit(self) -> None:
+    def _check_limit(self) -> None:
         if len(self.table) >= _NEARLY * self._limit:
-            if not self._told:
-                self._told = True
+            if not self._limit_reported:
+                self._limit_reported = True
                 _LIMIT.emit({"sessions": len(self.table), "limit": self._limit}, {"pool": self._pool})
-        elif self._told and len(self.table) < _FAR_ENOUGH * self._limit:
-            self._told = False
+        elif self._limit_reported and len(self.table) < _FAR_ENOUGH * self._limit:
+            self._limit_reported = False

@@ -1,41 +1,43 @@
-"""Streams: what their workers yield goes to whoever reads it, and where that is slow the worker has to wait."""
+"""Streams: what their workers yield goes to the reader, and where the reader is slow the worker has to wait."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor.errors import OperationTimeout, PayloadError
-from pool_monitor.pool.call import Call, Items
+from pool_monitor.pool.call import Call
 from pool_monitor.pool.item_limits import ItemLimits
+from pool_monitor.pool.stream_buffer import StreamBuffer
 from pool_monitor.pool.transport.base import Failure
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
     from pool_monitor.pool.roster import Roster
-    from pool_monitor.pool.worker import Wardens, Worker
+    from pool_monitor.pool.worker import Worker
 
 
 class Streams:
     """The streams of a pool's calls. *interrupt* ends a call for its caller, with an error and a reason; *overdue* one
-    that took too long.
+    that took too long; *misbehaved* ends a worker that breaks the protocol.
     """
 
     def __init__(
         self,
         roster: Roster,
-        wardens: Wardens,
         config: PoolConfig,
         interrupt: Callable[[Call, BaseException, str], None],
         overdue: Callable[[Call, OperationTimeout], None],
+        misbehaved: Callable[[Worker, str], None],
     ) -> None:
-        self._roster, self._wardens, self._config = roster, wardens, config
-        self._interrupt, self._overdue = interrupt, overdue
+        self._roster, self._config = roster, config
+        self._interrupt, self._overdue, self._misbehaved = interrupt, overdue, misbehaved
 
-    def items(self, *, collect: bool) -> Items:
+    def items(self, *, collect: bool) -> StreamBuffer:
         """For those of a new call. *collect*: they are wanted only when they are all there."""
-        return Items(asyncio.get_running_loop(), limit=self._config.frame_limit if collect else None)
+        return StreamBuffer(asyncio.get_running_loop(), limit=self._config.frame_limit if collect else None)
 
     def watch(self, call: Call) -> None:
         """The call was taken in: its limits count from now on."""
@@ -43,7 +45,12 @@ class Streams:
         first = config.first_item_timeout if own.first_item_timeout is None else own.first_item_timeout
         between = config.item_timeout if own.item_timeout is None else own.item_timeout
         if call.items is not None and (first is not None or between is not None):
-            call.items.limits = ItemLimits(call, first, between, self._overdue)
+            call.items.limits = ItemLimits(first, between, partial(self._exceeded, call))
+
+    def _exceeded(self, call: Call, what: str) -> None:
+        """The call's stream has let its reader wait for too long; *what* it did not give."""
+        on = call.worker.id if call.worker is not None else "?"
+        self._overdue(call, OperationTimeout(f"{call.operation} gave {what}, on {on}"))
 
     def item(self, worker: Worker, call_id: int, value: Any, size: int) -> None:
         """The worker's generator yielded; the item took *size* bytes."""
@@ -54,13 +61,13 @@ class Streams:
             self.hold(worker, call, True)
         if call.items.overrun:
             if call.items.limit is None:
-                self._wardens.misbehaved(worker, f"the stream of {call.operation!r} does not stand still when told to")
+                self._misbehaved(worker, f"the stream of {call.operation!r} does not stand still when told to")
             else:
                 text = f"its items take more than the frame limit of {call.items.limit} bytes together"
                 self.unreadable(worker, call_id, Failure("payload", "PayloadError", f"{text}; use stream()", ""))
 
     def unreadable(self, worker: Worker, call_id: int, failure: Failure) -> None:
-        """The worker's generator yielded something its caller cannot be given: nobody needs the rest."""
+        """The worker's generator yielded something that cannot be carried: the call ends."""
         call = worker.calls.get(call_id)
         if call is not None and not call.done:
             error = PayloadError(call.operation, failure.type_name, failure.message, failure.traceback)
@@ -68,11 +75,12 @@ class Streams:
 
     def read_on(self, call: Call) -> None:
         """The caller has caught up with its stream."""
-        if call.running and call.worker is not None:
-            self.hold(call.worker, call, False)
+        worker = self._roster.workers.get(call.worker.id) if call.running and call.worker is not None else None
+        if worker is not None:
+            self.hold(worker, call, False)
 
     def hold(self, worker: Worker, call: Call, held: bool) -> None:
-        """Have the call's stream stand still, because nobody reads it, or go on."""
+        """Have the call's stream pause, because it is not read, or go on."""
         transport, items = worker.transport, call.items
         if transport is None or items is None:
             return

@@ -1,13 +1,13 @@
-"""A worker as the pool sees it: a slot, the table of its states, and the processes that fill it in turn."""
+"""A worker as the pool sees it: a slot, and the processes that fill it in turn."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
-from collections import deque
-from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
+from pool_monitor.pool.policy.lifecycle import Lifecycle
 from pool_monitor.pool.policy.queue import WaitQueue
 from pool_monitor.pool.policy.restarts import Backoff, RestartIntensity
 
@@ -20,93 +20,11 @@ if TYPE_CHECKING:
     from pool_monitor.pool.transport.base import Ready, Transport
     from pool_monitor.telemetry import Record, Series
 
-_HISTORY = 32  # transitions a slot remembers
 
-
-class State(StrEnum):
-    """Where a slot stands; the values are those of `snapshot.WorkerState`."""
-
-    __hash__ = str.__hash__  # Enum's own runs Python code, and every call looks states up six times
-
-    INITIALIZING = "initializing"
-    READY = "ready"
-    BUSY = "busy"
-    DEGRADED = "degraded"
-    TERMINATING = "terminating"
-    TERMINATED = "terminated"
-
-
-TRANSITIONS: dict[State, dict[str, State]] = {
-    State.INITIALIZING: {"loaded": State.READY, "stop": State.TERMINATING, "exited": State.TERMINATED},
-    State.READY: {
-        "checkout": State.BUSY,
-        "recycle": State.READY,
-        "degrade": State.DEGRADED,
-        "stop": State.TERMINATING,
-        "exited": State.TERMINATED,
-    },
-    State.BUSY: {"checkin": State.READY, "stop": State.TERMINATING, "exited": State.TERMINATED},
-    State.DEGRADED: {
-        "recover": State.READY,
-        "recycle": State.READY,
-        "stop": State.TERMINATING,
-        "exited": State.TERMINATED,
-    },
-    State.TERMINATING: {"exited": State.TERMINATED},
-    State.TERMINATED: {"start": State.INITIALIZING},
-}
-"""``state -> trigger -> state``. What is not here is illegal."""
-
-COUNTED_AS = {
-    State.INITIALIZING: "starting",
-    State.READY: "idle",
-    State.BUSY: "busy",
-    State.DEGRADED: "idle",
-    State.TERMINATING: "draining",
-    State.TERMINATED: "dead",
-}
-"""Which of the counts in `snapshot.PoolView` a state adds to."""
-
-
-class IllegalTransition(RuntimeError):
-    """The table has no such transition: a defect of the pool, not of its user. Nothing was changed."""
-
-
-class Moved(NamedTuple):
-    """One transition: from where to where, why, and when (monotonic nanoseconds)."""
-
-    before: State
-    after: State
-    trigger: str
-    at_ns: int
-
-
-class Lifecycle:
-    """A position in `TRANSITIONS` and the last transitions that led there."""
-
-    __slots__ = ("history", "since_ns", "state")
-
-    def __init__(self, now_ns: int) -> None:
-        self.state = State.TERMINATED
-        self.since_ns = now_ns
-        self.history: deque[Moved] = deque(maxlen=_HISTORY)
-
-    def step(self, trigger: str, now_ns: int) -> Moved:
-        """Follow *trigger*. Raises IllegalTransition when it is not allowed in this state."""
-        after = TRANSITIONS[self.state].get(trigger)
-        if after is None:
-            raise IllegalTransition(f"{trigger!r} in state {self.state.value!r}")
-        moved = tuple.__new__(Moved, (self.state, after, trigger, now_ns))  # as Moved(...), in half the time
-        self.state, self.since_ns = after, now_ns
-        self.history.append(moved)
-        return moved
-
-
-class Process:
+class WorkerProcess:
     """One process of a slot, from its start to its end. Plain state: the pool changes it, on the event loop."""
 
     __slots__ = (
-        "broken",
         "culprit",
         "due",
         "end_reason",
@@ -114,6 +32,7 @@ class Process:
         "health",
         "limits",
         "number",
+        "protocol_error",
         "ready",
         "ready_ns",
         "rss",
@@ -133,20 +52,20 @@ class Process:
         self.handed = 0  # calls handed to it
         self.due = sys.maxsize if limits.calls is None else limits.calls  # of those, before it is to be replaced
         self.served = 0  # calls it has answered
-        self.rss: int | None = None  # bytes, as it said last
+        self.rss: int | None = None  # bytes, by its latest answer
         self.verdict: Verdict | None = None  # how it answered, last time it was looked at
         self.end_reason: str | None = None  # why it is being ended, if we end it
         self.culprit = ""  # the operation that is the reason
-        self.broken: ProtocolError | None = None  # what its calls are told when it spoke nonsense
+        self.protocol_error: ProtocolError | None = None  # what its calls fail with once it broke the protocol
 
     @property
-    def worn(self) -> bool:
-        """Whether it has been handed as many calls as are due."""
+    def recycle_due(self) -> bool:
+        """Whether it has been handed as many calls as it may have before it is replaced."""
         return self.handed >= self.due
 
     @property
-    def spent(self) -> bool:
-        """Whether it has been handed as many calls as it may have."""
+    def used_up(self) -> bool:
+        """Whether it has been handed as many calls as it may ever have."""
         most = self.limits.most_calls
         return most is not None and self.handed >= most
 
@@ -161,29 +80,29 @@ class Worker:
         self.id = f"{pool}-{index}"
         self.index = index
         self.lifecycle = Lifecycle(now_ns)
-        self.wanted = True  # False: not to be replaced when it ends
-        self.unwanted = asyncio.Event()  # set to wake a keeper that pauses between two tries
-        self.process: Process | None = None  # the present one, starting or started
+        self.keep = True  # False: the slot goes when its process ends
+        self.retiring = asyncio.Event()  # the slot is to go; wakes its keeper from a pause between two starts
+        self.process: WorkerProcess | None = None  # the present one, starting or started
         self.transport: Transport | None = None  # its; None unless it can be handed calls
-        self.successor: Process | None = None  # takes its place as soon as it is ready and the slot is idle
+        self.successor: WorkerProcess | None = None  # takes its place as soon as it is ready and the slot is idle
         self.recycling = False
         self.replacing = asyncio.Lock()  # held while another process is started beside the present one
-        self.vacant = asyncio.Event()  # the present process has gone
-        self.settled = asyncio.Event()  # the calls it had are done with, one way or another
+        self.process_gone = asyncio.Event()  # the present process has gone
+        self.calls_done = asyncio.Event()  # it may have no calls left; a waiter has to look
         self.intensity = RestartIntensity(config.restart_limit, config.restart_period)
-        self.backoff = Backoff(config.backoff_min, config.backoff_max)
+        self.backoff = Backoff(config.backoff_min, config.backoff_max, random.Random())  # noqa: S311 - jitter, no secret
         self.last_end = (False, 0)  # of the last process that went: whether we had asked it to, and calls it answered
-        self.open = False  # may be handed calls
-        self.relieved = False  # was asked to give calls back, and takes no others while it has any
-        self.tells = False  # how far it has come with its calls, so that it may be handed some ahead of time
+        self.accepting = False  # may be handed calls
+        self.recalling = False  # was asked to give calls back, and takes no others while it has any
+        self.reports_progress = False  # says which call it has begun, so that it may be handed calls ahead of time
         self.calls: dict[int, Call] = {}  # in the order handed over; one that has ended may still hold the slot up
         self.records: dict[str, dict[str, Record]] = {}  # of its calls that end well, by session kind and operation
-        self.records_of: Series | None = None  # where they are from; another one: they are to be had anew
+        self.records_of: Series | None = None  # where they are from; with another one they are stale
         self.pinned: WaitQueue[Call] = WaitQueue()  # calls that insist on this slot
         self.processes = 0  # how many it has had, the present one included
         self.restarts = 0  # of those, how many were started because the one before had gone
-        self.died_ns: int | None = None  # of the last death nobody has recovered from yet
-        self.starts = 0  # tries since then
+        self.died_ns: int | None = None  # of the latest crash, until the next process is ready
+        self.starts = 0  # since then
         self.crash_loop = False  # restarted more often than the limit allows; pauses before the next try
 
     @property
@@ -198,19 +117,3 @@ class Worker:
 
     def __repr__(self) -> str:
         return f"<Worker {self.id} {self.lifecycle.state.value}>"
-
-
-class Wardens(Protocol):
-    """Who owns the workers' lives, as the dispatcher sees them."""
-
-    def kill(self, worker: Worker, reason: str, culprit: str) -> None:
-        """It does not let go of *culprit*, an operation: end it, now."""
-
-    def idle(self, worker: Worker) -> None:
-        """It has become idle and is not offered calls any more."""
-
-    def worn(self, worker: Worker) -> None:
-        """Its process has been handed as many calls as are due, or more: it is to be replaced."""
-
-    def misbehaved(self, worker: Worker, reason: str) -> None:
-        """It does what the protocol does not allow: end it, now."""

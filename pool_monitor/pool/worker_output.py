@@ -18,7 +18,7 @@ from pool_monitor.log import LEVELS, output
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
-    from pool_monitor.pool.worker import Process, Worker
+    from pool_monitor.pool.worker import Worker, WorkerProcess
 
 LINES_PER_SECOND = 200
 """Of one stream of one process, in the log."""
@@ -29,7 +29,7 @@ _WROTE = events.WORKER_OUTPUT.event
 class WorkerOutput:
     """What one process of a slot writes."""
 
-    def __init__(self, pool: str, config: PoolConfig, worker: Worker, process: Process) -> None:
+    def __init__(self, pool: str, config: PoolConfig, worker: Worker, process: WorkerProcess) -> None:
         self._about = {"pool": pool, "worker": worker.id}
         self._worker, self._process = worker, process
         self._alone = config.concurrency == 1

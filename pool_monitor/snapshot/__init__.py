@@ -15,6 +15,8 @@ from typing import Literal
 from msgspec import Struct
 
 SCHEMA_VERSION = 1
+WINDOW_NAMES = ("1m", "5m", "15m", "1h")
+"""The windows of a Snapshot, the shortest first."""
 CRASHED = "crash: "
 START_FAILED = "start: "
 """How ``last_error`` of a worker begins when its process died, and when one could not be started: why stands behind."""

@@ -3,40 +3,43 @@
 The same lines are shown by the dashboard, printed as reports and compared with golden files in tests.
 """
 
-from pool_monitor.view.columns import workers
+from pool_monitor.findings import NO_LEVELS, Levels, levels
+from pool_monitor.view.columns import sorted_workers
+from pool_monitor.view.freshness import LIVE, Freshness
 from pool_monitor.view.glyphs import ASCII, UNICODE, Glyphs
-from pool_monitor.view.header import WINDOWS
-from pool_monitor.view.listings import Kind, furthest, listing
-from pool_monitor.view.mode import LIVE, Mode
-from pool_monitor.view.notices import NO_LEVELS, Levels, levels
-from pool_monitor.view.overview import overview, pool_shown, visible_workers
-from pool_monitor.view.pages import help_page, waiting_page
+from pool_monitor.view.help import help_page, waiting_page
+from pool_monitor.view.overview import visible_workers
+from pool_monitor.view.page import PageState, pool_shown
+from pool_monitor.view.pages import PAGES, Page, PageName, draw, listing, max_offset, overview
 from pool_monitor.view.snapshot_report import report
-from pool_monitor.view.text import Line, Meaning, Size, Span, plain
+from pool_monitor.view.text import Line, Meaning, PageSize, Segment, plain
 
 __all__ = [
     "ASCII",
     "LIVE",
     "NO_LEVELS",
+    "PAGES",
     "UNICODE",
-    "WINDOWS",
+    "Freshness",
     "Glyphs",
-    "Kind",
     "Levels",
     "Line",
     "Meaning",
-    "Mode",
-    "Size",
-    "Span",
-    "furthest",
+    "Page",
+    "PageName",
+    "PageSize",
+    "PageState",
+    "Segment",
+    "draw",
     "help_page",
     "levels",
     "listing",
+    "max_offset",
     "overview",
     "plain",
     "pool_shown",
     "report",
+    "sorted_workers",
     "visible_workers",
     "waiting_page",
-    "workers",
 ]

@@ -98,7 +98,7 @@ _EIGHTHS_UP = " ▁▂▃▄▅▆▇█"
 _EIGHTHS_RIGHT = " ▏▎▍▌▋▊▉█"
 
 
-def columns(values: Values, rows: int, limit: float) -> list[str]:
+def column_chart(values: Values, rows: int, limit: float) -> list[str]:
     """Upright bars in *rows* lines of text. What is above zero shows at least its lowest eighth; ``·`` marks a gap."""
     lines = []
     for row in range(rows - 1, -1, -1):
@@ -114,9 +114,9 @@ def _column_cell(value: float | None, floor_eighths: int, rows: int, limit: floa
     return _EIGHTHS_UP[min(max(eighths - floor_eighths, 0), 8)]
 
 
-def spark(values: Values) -> str:
-    """One line of `columns`, scaled to its own highest value."""
-    return columns(values, 1, max((value for value in values if value is not None), default=0.0) or 1.0)[0]
+def sparkline(values: Values) -> str:
+    """One line of `column_chart`, scaled to its own highest value."""
+    return column_chart(values, 1, max((value for value in values if value is not None), default=0.0) or 1.0)[0]
 
 
 def means(points: Sequence[Bin | None]) -> list[float | None]:

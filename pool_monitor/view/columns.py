@@ -8,9 +8,9 @@ from typing import NamedTuple
 from pool_monitor.snapshot import CallStats, Distribution, OperationView, PoolDetail, WorkerState, WorkerView
 from pool_monitor.view import chart
 from pool_monitor.view import format as fmt
-from pool_monitor.view.notices import SYMBOLS, Notice, in_short
+from pool_monitor.view.notices import SYMBOLS, Notice, headline
 from pool_monitor.view.table import Column, Row, number
-from pool_monitor.view.text import Meaning, Span, clean, cut, cut_middle, cut_words, width
+from pool_monitor.view.text import Meaning, Segment, clean, truncate, truncate_middle, truncate_words, width
 
 STATES: dict[WorkerState, tuple[str, Meaning]] = {
     "busy": ("● busy", "plain"),
@@ -24,35 +24,35 @@ STATES: dict[WorkerState, tuple[str, Meaning]] = {
 
 _BUSY_BAR = 6
 _PERCENT = 5
-_MUCH = 1000
+_UNLIMITED = 1000
 """Cells, where there are as many as wanted."""
 
 
-def _state(worker: WorkerView) -> Span:
-    return Span(*STATES[worker.state])
+def _state(worker: WorkerView) -> Segment:
+    return Segment(*STATES[worker.state])
 
 
-def _busy_share(worker: WorkerView, cells: int = _PERCENT) -> Span:
+def _busy_share(worker: WorkerView, cells: int = _PERCENT) -> Segment:
     """In percent, and as a bar where there is room for one."""
     share = worker.busy_ratio
     bar = f"{chart.bar(share or 0.0, _BUSY_BAR)} " if cells > _BUSY_BAR + _PERCENT else ""
-    return Span(f"{bar}{fmt.ratio(share):>{_PERCENT}}", "dim" if share is None else "data")
+    return Segment(f"{bar}{fmt.percent(share):>{_PERCENT}}", "dim" if share is None else "data")
 
 
-def error_in_words(worker: WorkerView, cells: int = _MUCH) -> str:
-    """A worker's last error and how long ago that was, in at most *cells* cells: rather less of what it was than
-    nothing of when. Empty when there was none.
+def last_error_text(worker: WorkerView, cells: int = _UNLIMITED) -> str:
+    """A worker's last error and how long ago that was, in at most *cells* cells: the error text is cut
+    before its age is. Empty when there was none.
     """
     if worker.last_error is None:
         return ""
     text, ago = clean(worker.last_error), f" {fmt.whole_age(worker.last_error_age or 0.0)}"
     if width(text + ago) + 4 <= cells:
         return f"{text}{ago} ago"
-    return cut(text, cells - len(ago)) + ago
+    return truncate(text, cells - len(ago)) + ago
 
 
-def _last_error(worker: WorkerView, cells: int = _MUCH) -> Span:
-    return Span(error_in_words(worker, cells), "dim")
+def _last_error(worker: WorkerView, cells: int = _UNLIMITED) -> Segment:
+    return Segment(last_error_text(worker, cells), "dim")
 
 
 WORKERS: tuple[Column[WorkerView], ...] = (
@@ -74,11 +74,11 @@ WORKERS: tuple[Column[WorkerView], ...] = (
 )
 
 
-def how_calls_went(stats: Callable[[Row], CallStats]) -> tuple[Column[Row], ...]:
+def call_stats_columns(stats: Callable[[Row], CallStats]) -> tuple[Column[Row], ...]:
     """The columns of a `CallStats`, which *stats* finds in a row."""
 
-    def percentile(of: str, share: str) -> Callable[[Row], Span]:
-        def show(row: Row) -> Span:
+    def percentile(of: str, share: str) -> Callable[[Row], Segment]:
+        def show(row: Row) -> Segment:
             spread: Distribution = getattr(stats(row), of)
             return number(fmt.percentile(getattr(spread, share), spread.count))
 
@@ -87,7 +87,7 @@ def how_calls_went(stats: Callable[[Row], CallStats]) -> tuple[Column[Row], ...]
     return (
         Column("CALLS", lambda row: number(fmt.count(stats(row).calls)), 6),
         Column("RATE/s", lambda row: number(fmt.rate(stats(row).rate)), 6),
-        Column("ERR", lambda row: number(fmt.ratio(stats(row).error_ratio)), 5),
+        Column("ERR", lambda row: number(fmt.percent(stats(row).error_ratio)), 5),
         Column("p50", percentile("latency", "p50"), 6),
         Column("p95", percentile("latency", "p95"), 6),
         Column("p99", percentile("latency", "p99"), 6),
@@ -106,7 +106,7 @@ def _itself(operation: OperationView) -> CallStats:
 
 OPERATIONS: tuple[Column[OperationView], ...] = (
     Column("OPERATION", lambda operation: clean(operation.operation), 14, "left", grow=19),
-    *how_calls_went(_itself),
+    *call_stats_columns(_itself),
 )
 
 DURATIONS: tuple[Column[tuple[str, Distribution]], ...] = (
@@ -122,19 +122,19 @@ DURATIONS: tuple[Column[tuple[str, Distribution]], ...] = (
 )
 
 
-def durations(stats: CallStats) -> list[tuple[str, Distribution]]:
+def duration_rows(stats: CallStats) -> list[tuple[str, Distribution]]:
     """The rows of `DURATIONS`."""
     return [("call", stats.latency), ("queue", stats.queue), ("execution", stats.execution)]
 
 
-def workers(pool: PoolDetail) -> list[WorkerView]:
+def sorted_workers(pool: PoolDetail) -> list[WorkerView]:
     """The pool's slots: those in trouble, then those that calls ended on in the window, then those without use. An
     order that a call's begin and end do not change.
     """
-    return sorted(pool.workers.values(), key=_worth_seeing)
+    return sorted(pool.workers.values(), key=_sort_key)
 
 
-def _worth_seeing(worker: WorkerView) -> int:
+def _sort_key(worker: WorkerView) -> int:
     if worker.state not in ("busy", "ready") or worker.crash_loop or worker.health == "stuck":
         return 0
     return 1 if worker.state == "busy" or worker.calls else 2
@@ -147,33 +147,35 @@ class PoolRow(NamedTuple):
     worst: Notice | None
 
 
-def _marked(row: PoolRow, cells: int = _MUCH) -> Span:
+def _marked_name(row: PoolRow, cells: int = _UNLIMITED) -> Segment:
     """The pool's name behind the mark of its worst: that has to be seen at every width."""
-    name = cut_middle(clean(row.pool.name), cells - 2)
-    return Span(f"  {name}") if row.worst is None else Span(f"{SYMBOLS[row.worst.level]} {name}", row.worst.level)
+    name = truncate_middle(clean(row.pool.name), cells - 2)
+    return Segment(f"  {name}") if row.worst is None else Segment(f"{SYMBOLS[row.worst.level]} {name}", row.worst.level)
 
 
-def _worst(row: PoolRow, cells: int = _MUCH) -> Span:
-    return Span("", "dim") if row.worst is None else Span(cut_words(in_short(row.worst), cells), row.worst.level)
+def _worst(row: PoolRow, cells: int = _UNLIMITED) -> Segment:
+    if row.worst is None:
+        return Segment("", "dim")
+    return Segment(truncate_words(headline(row.worst), cells), row.worst.level)
 
 
 POOLS: tuple[Column[PoolRow], ...] = (
-    Column("  POOL", _marked, 12, "left", grow=14, within=_marked),
+    Column("  POOL", _marked_name, 12, "left", grow=14, within=_marked_name),
     Column("STATE", lambda row: row.pool.state, 8, "left"),
     Column("BUSY", lambda row: number(f"{fmt.count(row.pool.busy)}/{fmt.count(row.pool.size)}"), 7),
     Column("QUEUE", lambda row: number(fmt.count(row.pool.waiting)), 5),
     Column("RATE/s", lambda row: number(fmt.rate(row.pool.total.rate)), 6),
-    Column("ERR", lambda row: number(fmt.ratio(row.pool.total.error_ratio)), 5),
+    Column("ERR", lambda row: number(fmt.percent(row.pool.total.error_ratio)), 5),
     Column(
         "p95",
         lambda row: number(fmt.percentile(row.pool.total.latency.p95, row.pool.total.latency.count)),
         6,
     ),
-    Column("WORST", _worst, 22, "left", grow=_MUCH, within=_worst),
+    Column("WORST", _worst, 22, "left", grow=_UNLIMITED, within=_worst),
 )
 """Several pools at a glance."""
 
 
-def operations(pool: PoolDetail) -> list[OperationView]:
+def sorted_operations(pool: PoolDetail) -> list[OperationView]:
     """The pool's operations by name, ``other`` last: an order that does not change with the numbers."""
     return sorted(pool.operations.values(), key=lambda view: (view.operation == "other", view.operation))

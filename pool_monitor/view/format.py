@@ -30,7 +30,7 @@ def duration(seconds: float | None) -> str:
     return age(seconds)
 
 
-def bound(seconds: float | None) -> str:
+def axis_duration(seconds: float | None) -> str:
     """The limit of an axis. It is a round number: ``5ms``, not ``5.0ms``."""
     return duration(seconds).replace(".0", "")
 
@@ -82,7 +82,7 @@ def whole_age(seconds: float) -> str:
     return age(seconds) if seconds >= 10 else f"{int(max(seconds, 0.0))}s"
 
 
-def span(seconds: float) -> str:
+def period(seconds: float) -> str:
     """A length of time that was chosen, not measured: ``30s``, ``5m``, ``1h``; anything uneven as `age`."""
     for unit, letter in ((3600, "h"), (60, "m"), (1, "s")):
         if seconds >= unit and seconds % unit == 0 and seconds < 100 * unit:
@@ -90,12 +90,12 @@ def span(seconds: float) -> str:
     return age(seconds)
 
 
-def moment(at: float, zone: tzinfo | None = None) -> str:
+def timestamp(at: float, zone: tzinfo | None = None) -> str:
     """A point in time, as ISO 8601 has it: ``2026-03-01 02:59:30+01:00``. In the machine's own zone, if None."""
     return _local(at, zone).isoformat(" ", "seconds")
 
 
-def clock(at: float, length: float, grain: float, zone: tzinfo | None = None) -> str:
+def short_time(at: float, length: float, grain: float, zone: tzinfo | None = None) -> str:
     """A point in time among others, *grain* seconds apart and all within *length* seconds: ``02:59:30``, ``02:59``,
     ``03-01 02:59`` or ``2026-03-01``.
     """
@@ -155,7 +155,7 @@ def rate(per_second: float | None) -> str:
     return f"{per_second:.1f}" if per_second < 99.95 else count(round(per_second))
 
 
-def tick(value: float) -> str:
+def axis_number(value: float) -> str:
     """A round number on an axis, as it is up to a thousand: ``0 0.75 20 1.5k 3M``."""
     for power, letter in ((9, "G"), (6, "M"), (3, "k")):
         if value >= 10**power:
@@ -163,7 +163,7 @@ def tick(value: float) -> str:
     return f"{value:g}"
 
 
-def ratio(share: float | None) -> str:
+def percent(share: float | None) -> str:
     """A share of one in percent, at most 5 cells. ``0%`` and ``100%`` are said only when they are exact."""
     if share is None or not isfinite(share):
         return UNKNOWN

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pool_monitor.view.text import Line, Span, width
+from pool_monitor.view.text import Line, Segment, width
 
 
 class Glyphs(NamedTuple):
@@ -23,7 +23,10 @@ class Glyphs(NamedTuple):
         table = self.table
         if table is None:
             return line
-        return [span if span.text.isascii() else Span(_translate(span.text, table), span.meaning) for span in line]
+        return [
+            segment if segment.text.isascii() else Segment(_translate(segment.text, table), segment.meaning)
+            for segment in line
+        ]
 
 
 def _translate(text: str, table: Mapping[str, str]) -> str:

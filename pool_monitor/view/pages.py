@@ -1,63 +1,159 @@
-"""The pages beside the overview: help, and the one before the first snapshot."""
+"""The pages of the dashboard, in one table: their keys, their words in help and footers, and what draws them.
+
+A new page is a function that returns its `Content`, and a row in `PAGES`: its key, its line in the help and its footer
+follow from the row.
+"""
 
 from __future__ import annotations
 
-from pool_monitor.view import columns
-from pool_monitor.view import format as fmt
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from pool_monitor import findings
+from pool_monitor.findings import Levels
+from pool_monitor.snapshot import WINDOW_NAMES, PoolDetail, Snapshot
+from pool_monitor.view import header, listings
+from pool_monitor.view.freshness import LIVE, Freshness
 from pool_monitor.view.glyphs import UNICODE, Glyphs
-from pool_monitor.view.header import PRODUCT, WINDOWS
-from pool_monitor.view.mode import Mode
-from pool_monitor.view.overview import finish, too_small
-from pool_monitor.view.text import Line, Size, Span, clean, cut, spread, width, wrap
+from pool_monitor.view.overview import overview_page
+from pool_monitor.view.page import Content, PageState, dimmed, fit_page, pool_shown, too_small, too_small_line
+from pool_monitor.view.table import left_out
+from pool_monitor.view.text import Line, PageSize, Segment
 
-_KEYS = (
-    ("q  Ctrl-C", "quit"),
-    ("space", "pause the display; recording goes on"),
-    (f"1-{len(WINDOWS)}  + -", f"window: {', '.join(WINDOWS[:-1])} or {WINDOWS[-1]} (goes back to live)"),
-    ("n  e  o", "all notices; errors with their text; all operations"),
-    ("p  tab", "all pools at a glance; the next pool"),
-    ("↑ ↓ j k", "select a worker (or scroll a page): PgUp PgDn, Esc none"),
-    ("?  Esc", "this help, and back"),
-)
-_WORDS = (
-    ("OK/s", "calls that ended well per second; RATE/s: however they ended"),
-    ("ERR  REJ", "calls that failed / all that ended; refused / all offered"),
-    ("p95", "of calls that ended well, from call to end"),
-    ("QUEUE p95", "from call to hand-over to a worker"),
-    ("RESTARTS", "workers started because one had ended unplanned"),
-    ("~", "stands on fewer than 20 calls"),
-    (fmt.UNKNOWN, "unknown: nothing measured yet, never 0"),
-)
+PageName = Literal["overview", "notices", "errors", "operations", "pools"]
+Arrows = Literal["worker", "line", "pool"]
+"""What the arrow keys move: the selected worker, the lines of the page, or the pool that is shown."""
 
 
-def help_page(size: tuple[int, int], *, glyphs: Glyphs = UNICODE) -> list[Line]:
-    """Keys, and what the words on the overview mean."""
-    size = Size(*size)
-    states = "  ".join(text for text, _ in columns.STATES.values())
-    lines: list[Line] = [
-        spread([Span(f" {PRODUCT} help", "bar-strong")], [Span("Esc back ", "bar")], size.width, "bar")
-    ]
-    lines += [[], [Span(" KEYS", "head")], *(_entry(name, text) for name, text in _KEYS)]
-    lines += [[], [Span(" NUMBERS", "head")], *(_entry(name, text) for name, text in _WORDS)]
-    lines += [[], [Span(" WORKERS", "head")], [Span(f" {states}")]]
-    lines += [[Span(" ▲", "warn"), Span(" look soon   "), Span("✖", "bad"), Span(" look now")]]
-    return finish(lines, size, glyphs)
+class Page(NamedTuple):
+    name: PageName
+    key: str
+    """The key that opens it; empty for the page below all others."""
+    label: str
+    """What the footer of the overview calls it."""
+    title: str
+    """What the help says of it."""
+    draw: Callable[[Snapshot, PoolDetail | None, PageSize, PageState], Content]
+    arrows: Arrows = "line"
+    of_pool: bool = False
+    """Whether it is about one pool, so that `tab` shows the next one."""
 
 
-def _entry(name: str, text: str) -> Line:
-    return [Span(f" {name:<12}", "key"), Span(text)]
+PAGES: dict[PageName, Page] = {
+    page.name: page
+    for page in (
+        Page("overview", "", "", "", overview_page, arrows="worker", of_pool=True),
+        Page("notices", "n", "notices", "all notices", listings.notices_page),
+        Page("errors", "e", "errors", "errors with their text", listings.errors_page, of_pool=True),
+        Page("operations", "o", "ops", "all operations", listings.operations_page, of_pool=True),
+        Page("pools", "p", "pools", "all pools at a glance", listings.pools_page, arrows="pool"),
+    )
+}
+"""Every page that shows a Snapshot, in the order of the help and the footer."""
 
 
-def waiting_page(size: tuple[int, int], text: str, *, mode: Mode | None = None, glyphs: Glyphs = UNICODE) -> list[Line]:
-    """The page while there is no snapshot yet: what is waited for, and why where that is known."""
-    size = Size(*size)
-    words = " ".join(clean(text).split())
+def draw(
+    name: PageName,
+    snapshot: Snapshot,
+    size: tuple[int, int],
+    pool: str | None,
+    state: PageState,
+    glyphs: Glyphs = UNICODE,
+) -> list[Line]:
+    """The page *name* in exactly *size* columns and rows. It is about *pool*, or the first one if None."""
+    size, page = PageSize(*size), PAGES[name]
+    shown = pool_shown(snapshot, pool)
     if too_small(size):
-        return finish([[Span(cut(words, size.width))]], size, glyphs)
-    right = [mode.span(), Span(" ", "bar")] if mode is not None else []
-    lines: list[Line] = [spread([Span(f" {PRODUCT}", "bar-strong")], right, size.width, "bar")]
-    wrapped = wrap(words, size.width - 2)
-    lines += [[] for _ in range(max(size.height // 2 - len(wrapped), 0))]
-    left = " " * max((size.width - width(wrapped[0])) // 2, 1) if len(wrapped) == 1 else " "
-    lines += [[Span(left), Span(part, "bad" if mode else "plain")] for part in wrapped]
-    return finish(lines, size, glyphs, footer=[Span(" q", "key"), Span(" quit", "dim")])
+        return fit_page([too_small_line(shown, state.freshness, size)], size, glyphs)
+    content = page.draw(snapshot, shown, size, state)
+    scrolled = _window_of(content.scrolled, _room(content, size), state.offset)
+    lines = [
+        header.header(snapshot, shown, state.freshness, size.width, state.levels),
+        *content.fixed,
+        *(dimmed(scrolled) if state.freshness.outdated else scrolled),
+    ]
+    return fit_page(lines, size, glyphs, footer=footer(page, len(snapshot.pools), size.width))
+
+
+def _room(content: Content, size: PageSize) -> int:
+    """Lines for what scrolls: all but header, fixed lines and footer."""
+    return size.height - len(content.fixed) - 2
+
+
+def _window_of(lines: list[Line], room: int, offset: int) -> list[Line]:
+    """As many of *lines* as there is *room* for, and how many there are above and below them."""
+    if len(lines) <= room:
+        return lines
+    shown = max(room - 1, 0)
+    offset = max(0, min(offset, len(lines) - shown))
+    return [*lines[offset : offset + shown], [Segment(" " + left_out(offset, len(lines) - shown - offset), "dim")]]
+
+
+def max_offset(
+    name: PageName, snapshot: Snapshot, size: tuple[int, int], *, freshness: Freshness = LIVE, pool: str | None = None
+) -> int:
+    """The largest offset that still fills the page *name*."""
+    size = PageSize(*size)
+    if too_small(size):
+        return 0
+    state = PageState(freshness, levels=findings.levels(snapshot))
+    content = PAGES[name].draw(snapshot, pool_shown(snapshot, pool), size, state)
+    room = _room(content, size)
+    return len(content.scrolled) - room + 1 if len(content.scrolled) > room else 0
+
+
+def overview(
+    snapshot: Snapshot,
+    size: tuple[int, int],
+    *,
+    freshness: Freshness = LIVE,
+    pool: str | None = None,
+    offset: int = 0,
+    selected: str | None = None,
+    levels: Levels | None = None,
+    glyphs: Glyphs = UNICODE,
+) -> list[Line]:
+    """The overview of *pool* (the first one if None) in exactly *size* columns and rows.
+
+    *offset* is the first worker row to show. The row of the slot *selected* is highlighted, and a line above the keys
+    has more about it. *levels* are those of the shares (`findings.levels`), if known. When *freshness* is STALE or
+    LOST, everything except the words that say so is dim.
+    """
+    state = PageState(freshness, offset, selected, findings.levels(snapshot) if levels is None else levels)
+    return draw("overview", snapshot, size, pool, state, glyphs)
+
+
+def listing(
+    name: PageName,
+    snapshot: Snapshot,
+    size: tuple[int, int],
+    *,
+    freshness: Freshness = LIVE,
+    pool: str | None = None,
+    offset: int = 0,
+    levels: Levels | None = None,
+    glyphs: Glyphs = UNICODE,
+) -> list[Line]:
+    """The page *name* in exactly *size* columns and rows, from line *offset* on. Errors and operations are those of
+    *pool* (the first one if None), notices and pools all there are.
+    """
+    state = PageState(freshness, offset, levels=findings.levels(snapshot) if levels is None else levels)
+    return draw(name, snapshot, size, pool, state, glyphs)
+
+
+def footer(page: Page, pools: int, cells: int) -> Line:
+    """The keys of *page*, the most wanted first; those that do not fit are left out as a whole."""
+    if not page.key:
+        return header.key_line(_keys_of_overview(pools), cells)
+    shown = [("Esc", "back"), ("↑↓", "pool" if page.arrows == "pool" else "scroll")]
+    if page.of_pool:
+        shown.append(("tab", "pool"))
+    return header.key_line([*shown, ("q", "quit"), ("?", "help")], cells)
+
+
+def _keys_of_overview(pools: int) -> list[tuple[str, str]]:
+    opened = [(page.key, page.label) for page in PAGES.values() if page.key and (page.arrows != "pool" or pools > 1)]
+    shown = [("q", "quit"), ("?", "help"), *opened]
+    if pools > 1:
+        shown.append(("tab", "next"))
+    return [*shown, (f"1-{len(WINDOW_NAMES)}", "window"), ("↑↓", "select"), ("space", "pause")]

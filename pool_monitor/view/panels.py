@@ -8,27 +8,27 @@ from itertools import groupby
 from pool_monitor.snapshot import Bar, CallStats, Distribution, PoolDetail, Snapshot
 from pool_monitor.view import chart
 from pool_monitor.view import format as fmt
-from pool_monitor.view.text import Line, Meaning, Span, clean, cut_line, fit, fit_line, line_width, width
+from pool_monitor.view.text import Line, Meaning, Segment, clean, fit, fit_line, line_width, truncate_line, width
 
 
-def box(
+def panel(
     title: Line, body: Sequence[Line], cells: int, *, note: str = "", foot: Sequence[tuple[int, str]] = ()
 ) -> list[Line]:
     """A frame around *body*: a title and a note in its top edge, and words at given columns of its bottom edge."""
     inner = max(cells - 2, 0)
-    head = cut_line([Span(" "), *title, Span(" ")], inner - 2) if title else []
-    tail = [Span(f" {note} ", "dim")] if note and line_width(head) + width(note) + 6 <= inner else []
+    head = truncate_line([Segment(" "), *title, Segment(" ")], inner - 2) if title else []
+    tail = [Segment(f" {note} ", "dim")] if note and line_width(head) + width(note) + 6 <= inner else []
     rule = "─" * (inner - 2 - line_width(head) - line_width(tail))
-    top = [Span("╭─", "frame"), *head, Span(rule, "frame"), *tail, Span("─╮", "frame")]
+    top = [Segment("╭─", "frame"), *head, Segment(rule, "frame"), *tail, Segment("─╮", "frame")]
     edge = "─" * inner
     for column, text in foot:
         edge = edge[:column] + text + edge[column + len(text) :]
-    sides = [[Span("│", "frame"), *fit_line(line, inner), Span("│", "frame")] for line in body]
-    return [top, *sides, [Span(f"╰{edge}╯", "frame")]]
+    sides = [[Segment("│", "frame"), *fit_line(line, inner), Segment("│", "frame")] for line in body]
+    return [top, *sides, [Segment(f"╰{edge}╯", "frame")]]
 
 
 _WHOLE = 0.98
-"""From this share on a window counts as whole: one that slides by slots falls short of its name by up to one."""
+"""From this share on a window counts as whole: one that slides by steps falls short of its name by up to one."""
 GUTTER = 6
 """Cells for the axis labels of a chart and its axis."""
 
@@ -38,10 +38,10 @@ def throughput(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> l
     there are any, those that were refused.
     """
     trend = pool.trend
-    title = [Span("throughput", "strong"), Span(" ok/s", "dim"), Span(_window(snapshot), "dim")]
+    title = [Segment("throughput", "strong"), Segment(" ok/s", "dim"), Segment(_window_in_words(snapshot), "dim")]
     inner, room = cells - 2, rows - 2
     if not any(value for value in (*trend.ok, *trend.errors, *trend.rejected)):
-        return box(title, _explained(snapshot, pool, inner, room), cells)
+        return panel(title, _reason_for_no_chart(snapshot, pool, inner, room), cells)
     columns = inner - GUTTER
     error_rows = 1 if room < 9 else 2 if room < 15 else 3
     rejected = chart.means(chart.trend_bins(trend, trend.rejected, columns))
@@ -49,16 +49,16 @@ def throughput(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> l
     rejected_rows = min(error_rows, 2) if most_rejected else 0
     line_rows = room - error_rows - rejected_rows
     limit = chart.nice_limit(max((value for value in trend.ok if value is not None), default=0.0))
-    body = plot(chart.trend_bins(trend, trend.ok, columns * 2, align=2), line_rows, limit, fmt.tick)
+    body = plot(chart.trend_bins(trend, trend.ok, columns * 2, align=2), line_rows, limit, fmt.axis_number)
     errors = chart.means(chart.trend_bins(trend, trend.errors, columns))
     peak = max((value for value in errors if value is not None), default=0.0)
     body += error_bars(errors, error_rows, peak)
     body += error_bars(rejected, rejected_rows, most_rejected, "rej")
     seconds = len(trend.ok) * trend.step
-    foot = time_axis(inner, f"-{fmt.span(seconds)}", f"-{fmt.span(seconds / 2)}", "now")
+    foot = time_axis(inner, f"-{fmt.period(seconds)}", f"-{fmt.period(seconds / 2)}", "now")
     note = f"errors up to {fmt.rate(peak)}/s" if peak else "no errors"
     note += f", rejected up to {fmt.rate(most_rejected)}/s" if most_rejected else ""
-    return box(title, body, cells, note=note, foot=foot)
+    return panel(title, body, cells, note=note, foot=foot)
 
 
 def plot(points: Sequence[chart.Bin | None], rows: int, limit: float, label: chart.Label) -> list[Line]:
@@ -69,12 +69,12 @@ def plot(points: Sequence[chart.Bin | None], rows: int, limit: float, label: cha
 
 def error_bars(errors: chart.Values, rows: int, peak: float, label: str = "err") -> list[Line]:
     """Bars of *errors*, one per cell, as high as their *peak*."""
-    bars = chart.columns(errors, rows, peak or 1.0)
+    bars = chart.column_chart(errors, rows, peak or 1.0)
     return [_row(label if row == rows - 1 else None, drawn, "bad") for row, drawn in enumerate(bars)]
 
 
 def time_axis(inner: int, first: str, half: str, last: str) -> list[tuple[int, str]]:
-    """What stands in the bottom edge of a box of a chart with *inner* cells: the times of its columns."""
+    """What stands in the bottom edge of the panel of a chart with *inner* cells: the times of its columns."""
     columns = inner - GUTTER
     half, last = f" {half} ", f" {last} "
     return [(GUTTER - 1, f" {first} "), (GUTTER + columns // 2 - len(half) // 2, half), (inner - len(last) - 1, last)]
@@ -82,17 +82,17 @@ def time_axis(inner: int, first: str, half: str, last: str) -> list[tuple[int, s
 
 def _row(label: str | None, text: str, meaning: Meaning) -> Line:
     axis = "┤" if label is not None else "│"
-    return [Span(fit(label or "", GUTTER - 1, "right"), "dim"), Span(axis, "frame"), *ink(text, meaning)]
+    return [Segment(fit(label or "", GUTTER - 1, "right"), "dim"), Segment(axis, "frame"), *chart_line(text, meaning)]
 
 
-def _window(snapshot: Snapshot) -> str:
+def _window_in_words(snapshot: Snapshot) -> str:
     """The window in words, and how much of it there is while the monitor is younger than it."""
     if snapshot.covered_seconds < snapshot.window_seconds * _WHOLE:
         return f" · {fmt.whole_age(snapshot.covered_seconds)} of {clean(snapshot.window)} so far"
     return f" · last {clean(snapshot.window)}"
 
 
-def _explained(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list[Line]:
+def _reason_for_no_chart(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list[Line]:
     """Words in place of a chart of nothing. They are about the same calls as the tables: charts are made of whole
     steps, so that the latest calls may be in those and not yet in the chart.
     """
@@ -111,21 +111,21 @@ def _explained(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> l
     else:
         words = ["no calls yet", "the first one that ends is shown here within a second"]
     lines: list[Line] = [[] for _ in range((rows - len(words)) // 2)]
-    lines += [[Span(fit("", (cells - len(text)) // 2) + text, "dim")] for text in words]
+    lines += [[Segment(fit("", (cells - len(text)) // 2) + text, "dim")] for text in words]
     return (lines + [[] for _ in range(rows)])[:rows]
 
 
 def latency(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list[Line]:
     """How the durations of the calls that ended well are spread, with the bars that hold p50, p95 and p99."""
-    spread_out = pool.total.latency
+    distribution = pool.total.latency
     inner, room = cells - 2, rows - 2
-    title = [Span("latency", "strong"), Span(_window(snapshot), "dim")]
-    if not pool.histogram or not spread_out.count:
-        return box(title, _explained(snapshot, pool, inner, room), cells)
+    title = [Segment("latency", "strong"), Segment(_window_in_words(snapshot), "dim")]
+    if not pool.histogram or not distribution.count:
+        return panel(title, _reason_for_no_chart(snapshot, pool, inner, room), cells)
     bars = fold_bars(pool.histogram, room)
-    marked = _marks(bars, spread_out)
+    marked = _marks(bars, distribution)
     mark_cells = 11 if inner >= 44 else 7
-    marks = [_mark(names, spread_out.count, mark_cells) for names in marked]
+    marks = [_mark(names, distribution.count, mark_cells) for names in marked]
     drawn = inner - 8 - 1 - 1 - 5 - 1 - mark_cells - 1
     highest = max(bar.count for bar in bars)
     everything = sum(bar.count for bar in bars)
@@ -135,19 +135,19 @@ def latency(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list
         bound = fmt.more_than(lower) if bar.upper is None else fmt.at_most(bar.upper)
         body.append(
             [
-                Span(f"{bound:>8} ", "dim"),
-                Span(chart.bar(bar.count / highest if highest else 0.0, drawn), "data"),
-                Span(f" {fmt.ratio(bar.count / everything if everything else None):>5}"),
-                Span(f" {fit(mark, mark_cells)}", "strong"),
+                Segment(f"{bound:>8} ", "dim"),
+                Segment(chart.bar(bar.count / highest if highest else 0.0, drawn), "data"),
+                Segment(f" {fmt.percent(bar.count / everything if everything else None):>5}"),
+                Segment(f" {fit(mark, mark_cells)}", "strong"),
             ]
         )
     if room - len(body) >= 4:
-        body += [[], *_spread_in_words(pool.total)]
+        body += [[], *_more_figures(pool.total)]
     body += [[] for _ in range(room - len(body))]
-    return box(title, body, cells, note=f"{fmt.count(spread_out.count)} ok")
+    return panel(title, body, cells, note=f"{fmt.count(distribution.count)} ok")
 
 
-def _spread_in_words(total: CallStats) -> list[Line]:
+def _more_figures(total: CallStats) -> list[Line]:
     """What the bars cannot tell, where there is room for it."""
     everything = total.latency
     rows = (
@@ -157,10 +157,10 @@ def _spread_in_words(total: CallStats) -> list[Line]:
     )
     lines: list[Line] = []
     for row in rows:
-        line: Line = [Span("  ")]
+        line: Line = [Segment("  ")]
         for name, value in row:
             text = fmt.duration(value) if name in {"mean", "max"} else fmt.percentile(value, everything.count)
-            line += [Span(f"{name} ", "dim"), Span(fit(text, 7))]
+            line += [Segment(f"{name} ", "dim"), Segment(fit(text, 7))]
         lines.append(line)
     return lines
 
@@ -178,10 +178,10 @@ def fold_bars(bars: Sequence[Bar], most: int) -> list[Bar]:
     return folded
 
 
-def _marks(bars: Sequence[Bar], spread_out: Distribution) -> list[list[str]]:
+def _marks(bars: Sequence[Bar], distribution: Distribution) -> list[list[str]]:
     """For every bar the percentiles that lie in it, in ascending order."""
     marks: list[list[str]] = [[] for _ in bars]
-    for name, value in (("p50", spread_out.p50), ("p95", spread_out.p95), ("p99", spread_out.p99)):
+    for name, value in (("p50", distribution.p50), ("p95", distribution.p95), ("p99", distribution.p99)):
         if value is not None:
             place = next((i for i, bar in enumerate(bars) if bar.upper is None or value <= bar.upper), len(bars) - 1)
             marks[place].append(name)
@@ -195,6 +195,6 @@ def _mark(names: Sequence[str], samples: int, cells: int) -> str:
     return side_by_side if width(side_by_side) <= cells else f"{few}{names[0]}-{names[-1].removeprefix('p')}"
 
 
-def ink(text: str, meaning: Meaning) -> Line:
+def chart_line(text: str, meaning: Meaning) -> Line:
     """Chart ink, with the marks of gaps dim."""
-    return [Span("".join(run), "dim" if gap else meaning) for gap, run in groupby(text, lambda char: char == "·")]
+    return [Segment("".join(run), "dim" if gap else meaning) for gap, run in groupby(text, lambda char: char == "·")]

@@ -1,6 +1,6 @@
-"""What happened over a stretch of time, for people who were not there: a `Summary` and its course as text or Markdown.
+"""What happened over a stretch of time, for people who were not there: a Summary and its timeline as text or Markdown.
 
-Theory of operation: `_document` says it once, as headings, sentences, tables and drawings; the two writers only know
+Theory of operation: `_document` makes it once, as headings, bullets, tables and charts; the two writers only know
 how their format has each of these.
 """
 
@@ -18,10 +18,10 @@ from pool_monitor.snapshot import CallStats, ErrorRate, PoolSummary, Range, Summ
 from pool_monitor.view import columns, timeline
 from pool_monitor.view import format as fmt
 from pool_monitor.view.glyphs import UNICODE, Glyphs
-from pool_monitor.view.notices import SYMBOLS, looking_back
-from pool_monitor.view.snapshot_report import among_them, outcomes
+from pool_monitor.view.notices import SYMBOLS, notices_for_summary
+from pool_monitor.view.snapshot_report import outcome_details, outcomes
 from pool_monitor.view.table import Column, number, table
-from pool_monitor.view.text import Line, Span, clean, cut, plain, wrap
+from pool_monitor.view.text import Line, Segment, clean, plain, truncate, wrap
 from pool_monitor.view.text import width as cells
 
 REPORT_VERSION = 1
@@ -30,7 +30,7 @@ MARKDOWN_WIDTH = 100
 """Columns of what is drawn in Markdown."""
 
 
-class Report(Struct, frozen=True, kw_only=True):
+class PeriodReport(Struct, frozen=True, kw_only=True):
     """A Summary, and how it came to that."""
 
     version: int = REPORT_VERSION
@@ -40,7 +40,7 @@ class Report(Struct, frozen=True, kw_only=True):
     """What makes the numbers doubtful, in words."""
     summary: Summary
     courses: dict[str, Range]
-    """By pool. They are made of whole steps, and may begin a little earlier and end a little later."""
+    """The timeline of each pool. It is made of whole steps, and may begin a little earlier and end a little later."""
 
 
 class Heading(NamedTuple):
@@ -48,7 +48,7 @@ class Heading(NamedTuple):
     level: int
 
 
-class Sentences(NamedTuple):
+class Bullets(NamedTuple):
     texts: list[str]
 
 
@@ -58,67 +58,67 @@ class Table:
     rows: Sequence[Any]
 
 
-class Drawing(NamedTuple):
+class Charts(NamedTuple):
     lines: list[Line]
 
 
-Part = Heading | Sentences | Table | Drawing
+Element = Heading | Bullets | Table | Charts
 
 
-# -- what is said -----------------------------------------------------------------------------------------------------
+# -- what it says -----------------------------------------------------------------------------------------------------
 
-_Slot = tuple[str, CallStats]
-_Pool = tuple[str, PoolSummary]
-_Errors = tuple[str, ErrorRate]
+_WorkerRow = tuple[str, CallStats]
+_PoolRow = tuple[str, PoolSummary]
+_ErrorRow = tuple[str, ErrorRate]
 
 
-def _stats_of_slot(row: _Slot) -> CallStats:
+def _worker_stats(row: _WorkerRow) -> CallStats:
     return row[1]
 
 
-def _stats_of_pool(row: _Pool) -> CallStats:
+def _pool_stats(row: _PoolRow) -> CallStats:
     return row[1].total
 
 
-POOLS: tuple[Column[_Pool], ...] = (
+POOLS: tuple[Column[_PoolRow], ...] = (
     Column("POOL", lambda row: clean(row[0]), 14, "left", grow=19),
-    Column("BUSY", lambda row: number(fmt.ratio(row[1].utilisation)), 5),
+    Column("BUSY", lambda row: number(fmt.percent(row[1].utilisation)), 5),
     Column("WAITING", lambda row: number(fmt.count(row[1].waiting_max)), 7),
     Column("DIED", lambda row: number(fmt.count(row[1].deaths)), 5),
-    *columns.how_calls_went(_stats_of_pool),
+    *columns.call_stats_columns(_pool_stats),
 )
-SLOTS: tuple[Column[_Slot], ...] = (
+WORKERS: tuple[Column[_WorkerRow], ...] = (
     Column("WORKER", lambda row: clean(row[0]), 14, "left", grow=19, keep_end=True),
-    *columns.how_calls_went(_stats_of_slot),
+    *columns.call_stats_columns(_worker_stats),
 )
-CATEGORIES: tuple[Column[_Errors], ...] = (
+CATEGORIES: tuple[Column[_ErrorRow], ...] = (
     Column("CATEGORY", lambda row: clean(row[0]), 20, "left"),
     Column("FAILED", lambda row: number(fmt.count(row[1].errors)), 7),
-    Column("OF ALL CALLS", lambda row: number(fmt.ratio(row[1].error_ratio)), 12),
+    Column("OF ALL CALLS", lambda row: number(fmt.percent(row[1].error_ratio)), 12),
 )
-SESSIONS: tuple[Column[_Errors], ...] = (
+SESSIONS: tuple[Column[_ErrorRow], ...] = (
     Column("SESSION", lambda row: clean(row[0]), 20, "left"),
     Column("CALLS", lambda row: number(fmt.count(row[1].calls)), 7),
     Column("FAILED", lambda row: number(fmt.count(row[1].errors)), 7),
-    Column("ERR", lambda row: number(fmt.ratio(row[1].error_ratio)), 5),
+    Column("ERR", lambda row: number(fmt.percent(row[1].error_ratio)), 5),
 )
 
 
-def _document(report: Report, zone: tzinfo | None, width: int) -> Iterator[Part]:
+def _document(report: PeriodReport, zone: tzinfo | None, width: int) -> Iterator[Element]:
     summary = report.summary
     yield Heading(clean(report.source), 1)
-    ends = f"from {fmt.moment(summary.start, zone)} to {fmt.moment(summary.end, zone)}"
+    ends = f"from {fmt.timestamp(summary.start, zone)} to {fmt.timestamp(summary.end, zone)}"
     doubts = [f"{SYMBOLS['warn']} {clean(doubt)}" for doubt in report.doubts]
-    yield Sentences([f"{ends}, {fmt.span(round(summary.end - summary.start))}", *doubts])
+    yield Bullets([f"{ends}, {fmt.period(round(summary.end - summary.start))}", *doubts])
     if not summary.pools:
-        yield Sentences(["nothing was measured"])
+        yield Bullets(["nothing was measured"])
         return
     if len(summary.pools) > 1:
         yield Table(POOLS, list(summary.pools.items()))
     for name, pool in summary.pools.items():
         yield Heading(f"pool {clean(name)}", 2)
-        yield from _about_pool(pool, report.courses.get(name), zone, width)
-    yield Sentences(
+        yield from _pool_section(pool, report.courses.get(name), zone, width)
+    yield Bullets(
         [
             "durations are of calls that ended well; operations that took most of the workers' time stand first",
             f"~: of fewer than {fmt.FEW} calls; {fmt.UNKNOWN}: unknown",
@@ -126,25 +126,25 @@ def _document(report: Report, zone: tzinfo | None, width: int) -> Iterator[Part]
     )
 
 
-def _about_pool(pool: PoolSummary, went: Range | None, zone: tzinfo | None, width: int) -> Iterator[Part]:
-    work = f"{fmt.ratio(pool.utilisation)} busy, {fmt.age(pool.busy_seconds)} in calls that ended"
+def _pool_section(pool: PoolSummary, pool_timeline: Range | None, zone: tzinfo | None, width: int) -> Iterator[Element]:
+    work = f"{fmt.percent(pool.utilisation)} busy, {fmt.age(pool.busy_seconds)} in calls that ended"
     sampled = f"{fmt.mean(pool.busy)} of {fmt.mean(pool.size)} busy on average, {fmt.count(pool.busy_max)} at most"
-    yield Sentences(
+    yield Bullets(
         [
-            *(f"{SYMBOLS[notice.level]} {notice.text}" for notice in looking_back(pool)),
+            *(f"{SYMBOLS[notice.level]} {notice.text}" for notice in notices_for_summary(pool)),
             outcomes(pool.total),
-            among_them(pool.total),
+            outcome_details(pool.total),
             f"workers: {work}; in samples: {sampled}; {pool.deaths} died",
             f"queue: {fmt.mean(pool.waiting)} waiting on average, {fmt.count(pool.waiting_max)} at most",
             f"measured: {fmt.age(pool.covered_seconds)}",
         ]
     )
-    if went is not None:
-        yield Drawing(timeline.charts(went, width, zone))
-        yield Sentences(timeline.moments(went, zone))
-    yield Table(columns.DURATIONS, columns.durations(pool.total))
+    if pool_timeline is not None:
+        yield Charts(timeline.charts(pool_timeline, width, zone))
+        yield Bullets(timeline.highlights(pool_timeline, zone))
+    yield Table(columns.DURATIONS, columns.duration_rows(pool.total))
     yield Table(columns.OPERATIONS, list(pool.operations.values()))
-    yield Table(SLOTS, list(pool.workers.items()))
+    yield Table(WORKERS, list(pool.workers.items()))
     yield Table(CATEGORIES, list(pool.by_category.items()))
     if pool.by_session_kind.keys() - {"none"}:
         yield Table(SESSIONS, list(pool.by_session_kind.items()))
@@ -153,37 +153,37 @@ def _about_pool(pool: PoolSummary, went: Range | None, zone: tzinfo | None, widt
 # -- how it is written ------------------------------------------------------------------------------------------------
 
 
-def text(report: Report, *, width: int = 100, zone: tzinfo | None = None, glyphs: Glyphs = UNICODE) -> str:
+def text(report: PeriodReport, *, width: int = 100, zone: tzinfo | None = None, glyphs: Glyphs = UNICODE) -> str:
     """As lines of at most *width* columns. Times are those of *zone*, of the machine's own if None."""
     lines: list[Line] = []
     for part in _document(report, zone, width):
         match part:
             case Heading(words, level):
-                words = cut(words, width - 1)
-                more: list[Line] = [[Span(f" {words}", "strong")]]
-                more += [[Span(" " + "─" * cells(words), "frame")]] if level > 1 else []
-            case Sentences(texts):
-                more = [[Span(f" {line}")] for words in texts for line in wrap(words, width - 1)]
+                words = truncate(words, width - 1)
+                more: list[Line] = [[Segment(f" {words}", "strong")]]
+                more += [[Segment(" " + "─" * cells(words), "frame")]] if level > 1 else []
+            case Bullets(texts):
+                more = [[Segment(f" {line}")] for words in texts for line in wrap(words, width - 1)]
             case Table(columns, rows):
                 more = table(columns, rows, width, len(rows) + 1) if rows else []
-            case Drawing(drawn):
+            case Charts(drawn):
                 more = drawn
         lines += [[], *more] if more else []
     return plain(glyphs.draw(line) for line in lines[1:])
 
 
-def markdown(report: Report, *, zone: tzinfo | None = None) -> str:
+def markdown(report: PeriodReport, *, zone: tzinfo | None = None) -> str:
     """As Markdown with tables, which GitHub and most others show."""
     written: list[str] = []
     for part in _document(report, zone, MARKDOWN_WIDTH):
         match part:
             case Heading(words, level):
                 written.append(f"{'#' * level} {_escaped(words)}\n")
-            case Sentences(texts) if texts:
+            case Bullets(texts) if texts:
                 written.append("".join(f"- {_escaped(words)}\n" for words in texts))
             case Table(columns, rows) if rows:
                 written.append(_table(columns, rows))
-            case Drawing(drawn) if drawn:
+            case Charts(drawn) if drawn:
                 written.append(f"```text\n{plain(drawn)}```\n")
     return "\n".join(written)
 

@@ -7,28 +7,28 @@ from msgspec.structs import replace
 from pool_monitor.snapshot import CallStats, PoolDetail, Snapshot
 from pool_monitor.view import columns
 from pool_monitor.view import format as fmt
+from pool_monitor.view.freshness import LIVE
 from pool_monitor.view.glyphs import UNICODE, Glyphs
-from pool_monitor.view.mode import LIVE
 from pool_monitor.view.notices import SYMBOLS, notices
 from pool_monitor.view.table import table
-from pool_monitor.view.text import Line, Span, clean, plain
+from pool_monitor.view.text import Line, Segment, clean, plain
 
 
 def report(snapshot: Snapshot, *, width: int = 100, glyphs: Glyphs = UNICODE) -> str:
     """Totals, percentiles, operations and workers of every pool, in lines of at most *width* columns."""
     service = snapshot.service
-    lines = _say(
+    lines = _lines(
         f"{clean(service.name)} pid {service.pid}@{clean(service.host)}, Python {clean(service.python)}, "
         f"up {fmt.age(snapshot.uptime)}"
     )
     if not snapshot.pools:
-        lines += _say("no pool yet")
+        lines += _lines("no pool yet")
     for pool in snapshot.pools.values():
         lines += [[], *_pool(snapshot, pool, width)]
     monitor = snapshot.monitor
     lines += [
         [],
-        *_say(f"monitor: {fmt.plural(monitor.events, 'event')} taken in, {fmt.count(monitor.dropped)} dropped"),
+        *_lines(f"monitor: {fmt.plural(monitor.events, 'event')} taken in, {fmt.count(monitor.dropped)} dropped"),
     ]
     return plain(glyphs.draw(line) for line in lines)
 
@@ -37,17 +37,17 @@ def _pool(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
     total, alone = pool.total, replace(snapshot, pools={pool.name: pool})
     covered = min(snapshot.covered_seconds, snapshot.window_seconds)
     limit = f" of {pool.queue_limit}" if pool.queue_limit else ""
-    lines = _say(
+    lines = _lines(
         f"POOL {clean(pool.name)}: {pool.state}, {fmt.plural(pool.size, 'worker')} wanted: {pool.busy} busy, "
         f"{pool.idle} idle, {pool.starting} starting, {pool.draining} draining, {pool.dead} dead",
         f"{pool.waiting} waiting{limit}, {fmt.plural(pool.sessions, 'session')}, "
         f"{fmt.plural(pool.restarts, 'restart')}, {fmt.plural(pool.completed, 'call')} since the start",
         f"last {clean(snapshot.window)}, {fmt.whole_age(covered)} of it measured: {outcomes(total)}",
-        among_them(total),
+        outcome_details(total),
     )
-    lines += _say(*(f"{SYMBOLS[notice.level]} {notice.text}" for notice in notices(alone, pool, LIVE)))
-    lines += [[], *table(columns.DURATIONS, columns.durations(total), width, 4)]
-    operations = columns.operations(pool)
+    lines += _lines(*(f"{SYMBOLS[notice.level]} {notice.text}" for notice in notices(alone, pool, LIVE)))
+    lines += [[], *table(columns.DURATIONS, columns.duration_rows(total), width, 4)]
+    operations = columns.sorted_operations(pool)
     if operations:
         lines += [[], *table(columns.OPERATIONS, operations, width, len(operations) + 1)]
     workers = list(pool.workers.values())
@@ -60,11 +60,11 @@ def outcomes(total: CallStats) -> str:
     """How many calls ended, and how, in words."""
     return (
         f"{fmt.plural(total.calls, 'call')}, {fmt.rate(total.rate)}/s; {total.ok} ok, {total.errors} failed "
-        f"({fmt.ratio(total.error_ratio)}), {total.cancelled} cancelled"
+        f"({fmt.percent(total.error_ratio)}), {total.cancelled} cancelled"
     )
 
 
-def among_them(total: CallStats) -> str:
+def outcome_details(total: CallStats) -> str:
     """What `outcomes` does not tell."""
     return (
         f"among the failed: {fmt.plural(total.timeouts, 'timeout')}, {fmt.plural(total.workers_lost, 'lost worker')}; "
@@ -72,5 +72,5 @@ def among_them(total: CallStats) -> str:
     )
 
 
-def _say(*texts: str) -> list[Line]:
-    return [[Span(f" {text}")] for text in texts]
+def _lines(*texts: str) -> list[Line]:
+    return [[Segment(f" {text}")] for text in texts]

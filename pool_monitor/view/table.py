@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from pool_monitor.view import format as fmt
-from pool_monitor.view.text import Align, Line, Meaning, Span, cut_front, fit, fit_line
+from pool_monitor.view.text import Align, Line, Meaning, Segment, fit, fit_line, truncate_front
 
 Row = TypeVar("Row")
 
@@ -21,25 +21,27 @@ class Column(Generic[Row]):
     """
 
     head: str
-    show: Callable[[Row], Span | str]
+    show: Callable[[Row], Segment | str]
     width: int
     align: Align = "right"
     grow: int = 0
     keep_end: bool = False
-    within: Callable[[Row, int], Span | str] | None = None
+    within: Callable[[Row, int], Segment | str] | None = None
 
-    def content(self, row: Row) -> Span:
+    def content(self, row: Row) -> Segment:
         """All that there is to show of *row*, however wide."""
         return _span(self.show(row))
 
-    def cell(self, row: Row) -> Span:
+    def cell(self, row: Row) -> Segment:
         """The same in the column's width."""
         text, meaning = self.content(row) if self.within is None else _span(self.within(row, self.width))
-        return Span(fit(cut_front(text, self.width) if self.keep_end else text, self.width, self.align), meaning)
+        return Segment(
+            fit(truncate_front(text, self.width) if self.keep_end else text, self.width, self.align), meaning
+        )
 
 
-def _span(shown: Span | str) -> Span:
-    return shown if isinstance(shown, Span) else Span(shown)
+def _span(shown: Segment | str) -> Segment:
+    return shown if isinstance(shown, Segment) else Segment(shown)
 
 
 def columns_for(columns: Sequence[Column[Row]], width: int) -> list[Column[Row]]:
@@ -85,17 +87,17 @@ def table(
     chosen = columns_for(columns, width - 1)  # one blank at the right edge too
     shown = rows_shown(len(rows), height)
     offset = max(0, min(offset, len(rows) - shown))
-    lines = [[Span(" " + fit(column.head, column.width, column.align), "head") for column in chosen]]
+    lines = [[Segment(" " + fit(column.head, column.width, column.align), "head") for column in chosen]]
     for row in rows[offset : offset + shown]:
-        line = [Span(" " + text, meaning) for text, meaning in (column.cell(row) for column in chosen)]
+        line = [Segment(" " + text, meaning) for text, meaning in (column.cell(row) for column in chosen)]
         lines.append(_highlighted(line, width) if row is selected else line)
     if shown < len(rows) and height > 1:
-        lines.append([Span(" " + left_out(offset, len(rows) - shown - offset), "dim")])
+        lines.append([Segment(" " + left_out(offset, len(rows) - shown - offset), "dim")])
     return lines
 
 
 def _highlighted(line: Line, width: int) -> Line:
-    return fit_line([Span(text, "selected") for text, _ in line], width, "selected")
+    return fit_line([Segment(text, "selected") for text, _ in line], width, "selected")
 
 
 def left_out(above: int, below: int) -> str:
@@ -105,6 +107,6 @@ def left_out(above: int, below: int) -> str:
     return f"… {fmt.count(above)} above, {fmt.count(below)} below"
 
 
-def number(text: str, meaning: Meaning = "plain") -> Span:
+def number(text: str, meaning: Meaning = "plain") -> Segment:
     """A number's cell: dim where it is unknown or nothing."""
-    return Span(text, "dim" if text in {fmt.UNKNOWN, "0", "0%"} else meaning)
+    return Segment(text, "dim" if text in {fmt.UNKNOWN, "0", "0%"} else meaning)

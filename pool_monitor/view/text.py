@@ -1,7 +1,7 @@
 """Lines of text that know what they mean, and how many terminal cells they take.
 
-A page is a list of lines, a line is a list of spans, a span is text with a *meaning*. What a meaning looks like is
-the business of whoever paints: the dashboard maps it to terminal colours, a report drops it.
+A page is a list of lines, a line is a list of segments, a segment is text with a *meaning*. The meaning does not say
+how the text looks: the dashboard maps it to terminal colours, a report drops it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Meaning = Literal[
     "warn",  # ▲: look soon
     "bad",  # ✖: look now
     "key",  # a key to press
-    "bar",  # the header bar, and the mode word on it:
+    "bar",  # the header bar, and the freshness on it:
     "bar-strong",
     "bar-warn",
     "bar-bad",
@@ -29,19 +29,19 @@ Meaning = Literal[
 Align = Literal["left", "right"]
 
 
-class Size(NamedTuple):
+class PageSize(NamedTuple):
     """Columns and rows."""
 
     width: int
     height: int
 
 
-class Span(NamedTuple):
+class Segment(NamedTuple):
     text: str
     meaning: Meaning = "plain"
 
 
-Line = list[Span]
+Line = list[Segment]
 
 # Hexagrams and the like: narrow until Unicode 16, wide since. Terminals of different age disagree.
 _WIDTH_CHANGED = (range(0x2630, 0x2638), range(0x268A, 0x2690), range(0x4DC0, 0x4E00), range(0x1D300, 0x1D377))
@@ -80,38 +80,38 @@ def _char_width(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
-def cut(text: str, cells: int) -> str:
+def truncate(text: str, cells: int) -> str:
     """The beginning of *text* in at most *cells* cells, ending in ``…`` when something is missing."""
     if width(text) <= cells:
         return text
-    return _head(text, cells - 1) + "…" if cells > 0 else ""
+    return _beginning(text, cells - 1) + "…" if cells > 0 else ""
 
 
-def cut_words(text: str, cells: int) -> str:
-    """As `cut`, but between two words, where more than one fits."""
+def truncate_words(text: str, cells: int) -> str:
+    """As `truncate`, but between two words, where more than one fits."""
     if width(text) <= cells:
         return text
-    head = _head(text, cells - 1)
+    head = _beginning(text, cells - 1)
     whole = head if text[len(head) :].startswith(" ") else head.rpartition(" ")[0]
-    return f"{whole.rstrip(' :,;')}…" if whole.strip(" ✖▲") else cut(text, cells)
+    return f"{whole.rstrip(' :,;')}…" if whole.strip(" ✖▲") else truncate(text, cells)
 
 
-def cut_front(text: str, cells: int) -> str:
+def truncate_front(text: str, cells: int) -> str:
     """The end of *text* in at most *cells* cells: slot ids differ at their end."""
     if width(text) <= cells:
         return text
-    return "…" + _head(text[::-1], cells - 1)[::-1] if cells > 0 else ""
+    return "…" + _beginning(text[::-1], cells - 1)[::-1] if cells > 0 else ""
 
 
-def cut_middle(text: str, cells: int) -> str:
+def truncate_middle(text: str, cells: int) -> str:
     """Both ends of *text* in at most *cells* cells: names of pools differ at either."""
     if width(text) <= cells:
         return text
     end = max(cells // 2, 0)
-    return cut(text, cells - end) + _head(text[::-1], end)[::-1]
+    return truncate(text, cells - end) + _beginning(text[::-1], end)[::-1]
 
 
-def _head(text: str, cells: int) -> str:
+def _beginning(text: str, cells: int) -> str:
     taken = 0
     for index, char in enumerate(text):
         taken += _char_width(char)
@@ -122,7 +122,7 @@ def _head(text: str, cells: int) -> str:
 
 def fit(text: str, cells: int, align: Align = "left") -> str:
     """*text* in exactly *cells* cells: cut, or padded with blanks."""
-    text = cut(text, cells)
+    text = truncate(text, cells)
     blanks = " " * (cells - width(text))
     return blanks + text if align == "right" else text + blanks
 
@@ -132,42 +132,42 @@ def wrap(text: str, cells: int) -> list[str]:
     lines = [""]
     for word in text.split(" "):
         if lines[-1] and width(lines[-1]) + 1 + width(word) > cells:
-            lines.append(f"  {cut(word, cells - 2)}")
+            lines.append(f"  {truncate(word, cells - 2)}")
         else:
-            lines[-1] += f" {word}" if lines[-1] else cut(word, cells)
+            lines[-1] += f" {word}" if lines[-1] else truncate(word, cells)
     return lines
 
 
-def line_width(line: Iterable[Span]) -> int:
-    return sum(width(span.text) for span in line)
+def line_width(line: Iterable[Segment]) -> int:
+    return sum(width(segment.text) for segment in line)
 
 
-def cut_line(line: Line, cells: int) -> Line:
+def truncate_line(line: Line, cells: int) -> Line:
     """*line* in at most *cells* cells. Nothing is marked as missing: use it where the layout has made room."""
     kept: Line = []
     for text, meaning in line:
         taken = width(text)
         if taken > cells:
-            kept.append(Span(_head(text, cells), meaning))
+            kept.append(Segment(_beginning(text, cells), meaning))
             break
-        kept.append(Span(text, meaning))
+        kept.append(Segment(text, meaning))
         cells -= taken
     return kept
 
 
 def fit_line(line: Line, cells: int, meaning: Meaning = "plain") -> Line:
     """*line* in exactly *cells* cells, padded with blanks of *meaning*."""
-    line = cut_line(line, cells)
+    line = truncate_line(line, cells)
     missing = cells - line_width(line)
-    return [*line, Span(" " * missing, meaning)] if missing > 0 else line
+    return [*line, Segment(" " * missing, meaning)] if missing > 0 else line
 
 
-def spread(left: Line, right: Line, cells: int, meaning: Meaning = "plain") -> Line:
+def justify(left: Line, right: Line, cells: int, meaning: Meaning = "plain") -> Line:
     """*left* and *right* at the two ends of exactly *cells* cells. Where they collide, *right* is kept whole."""
-    right = cut_line(right, cells)
+    right = truncate_line(right, cells)
     return fit_line(left, cells - line_width(right), meaning) + right
 
 
 def plain(lines: Iterable[Line]) -> str:
     """The lines as text without meaning, trailing blanks trimmed, one line end per line."""
-    return "".join("".join(span.text for span in line).rstrip() + "\n" for line in lines)
+    return "".join("".join(segment.text for segment in line).rstrip() + "\n" for line in lines)

@@ -11,44 +11,44 @@ from math import ceil
 from pool_monitor.snapshot import Point, Range
 from pool_monitor.view import chart, panels
 from pool_monitor.view import format as fmt
-from pool_monitor.view.text import Line, Span
+from pool_monitor.view.text import Line, Segment
 
 _ROWS = 4
 _NARROWEST = 40
 """Columns below which there is no chart."""
 _NAMED = 3
-"""So many moments are named; of more, how many there are."""
+"""So many times are named; of more, how many there are."""
 
 
-def charts(course: Range, cells: int, zone: tzinfo | None = None) -> list[Line]:
+def charts(timeline: Range, cells: int, zone: tzinfo | None = None) -> list[Line]:
     """Two framed charts, one above the other, over the same time. None at all where no call ended."""
-    if cells < _NARROWEST or not any(point.ok or point.errors for point in course.points):
+    if cells < _NARROWEST or not any(point.ok or point.errors for point in timeline.points):
         return []
-    times = (course.start, (course.start + course.end) // 2, course.end)
-    first, half, last = (_clock(course, zone, at) for at in times)
+    times = (timeline.start, (timeline.start + timeline.end) // 2, timeline.end)
+    first, half, last = (_clock(timeline, zone, at) for at in times)
     foot = panels.time_axis(cells - 2, first, half, last)
-    steps = f" · steps of {fmt.span(course.step)}"
-    return [*_throughput(course, cells, steps, foot), *_slowest(course, cells, steps, foot)]
+    steps = f" · steps of {fmt.period(timeline.step)}"
+    return [*_throughput(timeline, cells, steps, foot), *_slowest(timeline, cells, steps, foot)]
 
 
-def _throughput(course: Range, cells: int, steps: str, foot: list[tuple[int, str]]) -> list[Line]:
+def _throughput(timeline: Range, cells: int, steps: str, foot: list[tuple[int, str]]) -> list[Line]:
     columns = cells - 2 - panels.GUTTER
-    ok = [_per_second(point, point.ok) for point in course.points]
-    errors = chart.means(_bins([_per_second(point, point.errors) for point in course.points], columns))
+    ok = [_per_second(point, point.ok) for point in timeline.points]
+    errors = chart.means(_bins([_per_second(point, point.errors) for point in timeline.points], columns))
     peak = _highest(errors)
-    body = panels.plot(_bins(ok, columns * 2), _ROWS, chart.nice_limit(_highest(ok)), fmt.tick)
+    body = panels.plot(_bins(ok, columns * 2), _ROWS, chart.nice_limit(_highest(ok)), fmt.axis_number)
     body += panels.error_bars(errors, 1, peak)
-    title = [Span("throughput", "strong"), Span(f" ok/s{steps}", "dim")]
-    return panels.box(title, body, cells, note=f"errors up to {fmt.rate(peak)}/s" if peak else "no errors", foot=foot)
+    title = [Segment("throughput", "strong"), Segment(f" ok/s{steps}", "dim")]
+    return panels.panel(title, body, cells, note=f"errors up to {fmt.rate(peak)}/s" if peak else "no errors", foot=foot)
 
 
-def _slowest(course: Range, cells: int, steps: str, foot: list[tuple[int, str]]) -> list[Line]:
-    values = [point.latency.p99 for point in course.points]
+def _slowest(timeline: Range, cells: int, steps: str, foot: list[tuple[int, str]]) -> list[Line]:
+    values = [point.latency.p99 for point in timeline.points]
     points = _bins(values, (cells - 2 - panels.GUTTER) * 2)
     highest = _highest(values)
-    body = panels.plot(points, _ROWS, chart.nice_limit(highest), fmt.bound)
-    title = [Span("latency", "strong"), Span(f" p99{steps}", "dim")]
-    return panels.box(title, body, cells, note=f"up to {fmt.duration(highest)}" if highest else "", foot=foot)
+    body = panels.plot(points, _ROWS, chart.nice_limit(highest), fmt.axis_duration)
+    title = [Segment("latency", "strong"), Segment(f" p99{steps}", "dim")]
+    return panels.panel(title, body, cells, note=f"up to {fmt.duration(highest)}" if highest else "", foot=foot)
 
 
 def _per_second(point: Point, calls: int) -> float | None:
@@ -66,14 +66,14 @@ def _bins(values: chart.Values, number: int) -> list[chart.Bin | None]:
     return chart.bins(repeated, 1.0, float(len(repeated)), number)
 
 
-def moments(course: Range, zone: tzinfo | None = None) -> list[str]:
+def highlights(timeline: Range, zone: tzinfo | None = None) -> list[str]:
     """When it was at its worst, when workers died, and when nobody measured, in words."""
-    points, said = course.points, []
-    clock = partial(_clock, course, zone)
+    points, found = timeline.points, []
+    clock = partial(_clock, timeline, zone)
     for what, measure, words in _WORST:
         worst = max(points, key=measure)
         if measure(worst):
-            said.append(f"{what}: {words(worst)}, in the {fmt.span(course.step)} from {clock(worst.start)}")
+            found.append(f"{what}: {words(worst)}, in the {fmt.period(timeline.step)} from {clock(worst.start)}")
     runs = [list(run) for gap, run in groupby(points, lambda point: not point.covered_seconds) if gap]
     lists = {
         "workers died": [
@@ -81,9 +81,9 @@ def moments(course: Range, zone: tzinfo | None = None) -> list[str]:
             for point in points
             if point.deaths
         ],
-        "not measured": [f"{clock(run[0].start)} to {clock(run[-1].start + course.step)}" for run in runs],
+        "not measured": [f"{clock(run[0].start)} to {clock(run[-1].start + timeline.step)}" for run in runs],
     }
-    return [*said, *(f"{what}: {_named(when)}" for what, when in lists.items() if when)]
+    return [*found, *(f"{what}: {_named(when)}" for what, when in lists.items() if when)]
 
 
 _WORST: tuple[tuple[str, Callable[[Point], float], Callable[[Point], str]], ...] = (
@@ -101,10 +101,10 @@ _WORST: tuple[tuple[str, Callable[[Point], float], Callable[[Point], str]], ...]
 )
 
 
-def _clock(course: Range, zone: tzinfo | None, at: float) -> str:
-    return fmt.clock(at, course.end - course.start, course.step, zone)
+def _clock(timeline: Range, zone: tzinfo | None, at: float) -> str:
+    return fmt.short_time(at, timeline.end - timeline.start, timeline.step, zone)
 
 
-def _named(moments: list[str]) -> str:
-    more = f" and {len(moments) - _NAMED} more" if len(moments) > _NAMED else ""
-    return ", ".join(moments[:_NAMED]) + more
+def _named(times: list[str]) -> str:
+    more = f" and {len(times) - _NAMED} more" if len(times) > _NAMED else ""
+    return ", ".join(times[:_NAMED]) + more

@@ -9,11 +9,16 @@ from typing import Any
 
 from pool_monitor.config import PoolConfig
 from pool_monitor.errors import WorkerDied
+from pool_monitor.pool.admission import Admission
 from pool_monitor.pool.dispatcher import Dispatcher
+from pool_monitor.pool.open_calls import WorkerControl
 from pool_monitor.pool.policy.health import Health
+from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.policy.recycle import RecycleLimits
+from pool_monitor.pool.roster import Roster
+from pool_monitor.pool.sessions import Sessions
 from pool_monitor.pool.transport.base import CallTimes, Failure, Ready, Reply
-from pool_monitor.pool.worker import Process, State, Worker
+from pool_monitor.pool.worker import Worker, WorkerProcess
 
 TIMES = CallTimes(1000, 1000, 0)
 
@@ -77,13 +82,23 @@ class FakeTransport:
         self.holds.append((call_id, held))
 
 
+def dispatcher(
+    pool: str, size: int, config: PoolConfig, control: WorkerControl, *, now_ns: Callable[[], int]
+) -> Dispatcher:
+    """A dispatcher with what a pool makes beside it."""
+    roster = Roster(pool, config.concurrency)
+    made = Dispatcher(roster, Sessions(roster, config), Admission(pool, size, config, now_ns), config, now_ns=now_ns)
+    made.control = control
+    return made
+
+
 def _settle(calls: Dispatcher, worker: Worker, transport: Any, now_ns: int) -> None:
     """The slot has another process from now on."""
     config = calls.config
     worker.processes += 1
     health = Health(config.health_interval, config.health_timeout, config.health_misses)
     limits = RecycleLimits.draw(config, random.Random(0))
-    process = worker.process = Process(worker.processes, now_ns, health, limits)
+    process = worker.process = WorkerProcess(worker.processes, now_ns, health, limits)
     process.ready = Ready(1, "3.11.7", "json", calls.operations)
     process.transport = worker.transport = transport
 
@@ -97,12 +112,12 @@ def fill(calls: Dispatcher, worker: Worker, transport: Any, now_ns: int) -> None
 
 
 class FakePool:
-    """A dispatcher and its workers. A `Wardens`; must be made on a running event loop."""
+    """A dispatcher and its workers. A `WorkerControl`; must be made on a running event loop."""
 
     def __init__(self, size: int, config: PoolConfig | None = None, *, now_ns: Callable[[], int]) -> None:
         self.config = config or PoolConfig()
         self.now_ns = now_ns
-        self.calls = Dispatcher("fake", size, self.config, self, now_ns=now_ns)
+        self.calls = dispatcher("fake", size, self.config, self, now_ns=now_ns)
         self.calls.accepting = True
         self.calls.operations = {"work": "function"}
         self.numbers: Iterator[int] = iter(range(10**9))
@@ -181,7 +196,7 @@ class FakePool:
     def running(self) -> list[Worker]:
         return [worker for worker in self.calls.workers.values() if worker.transport is not None]
 
-    # -- Wardens --------------------------------------------------------------------------------------------------
+    # -- WorkerControl --------------------------------------------------------------------------------------------
 
     def kill(self, worker: Worker, reason: str, culprit: str) -> None:
         if worker.lifecycle.state in (State.READY, State.BUSY):
@@ -191,7 +206,7 @@ class FakePool:
 
     def idle(self, worker: Worker) -> None: ...
 
-    def worn(self, worker: Worker) -> None: ...
+    def recycle_due(self, worker: Worker) -> None: ...
 
     def misbehaved(self, worker: Worker, reason: str) -> None:
         self.misbehaviour.append(reason)

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pool_monitor.pool.policy.queue import Ahead, WaitQueue
+from pool_monitor.pool.policy.queue import WaitQueue, WorkAhead
 from pool_monitor.pool.policy.service_times import ServiceTimes
 
 WORKERS = 10
@@ -49,16 +49,16 @@ class Ended(NamedTuple):
         return self.in_time / self.calls
 
 
-Admit = Callable[[Ahead, ServiceTimes], bool]
+Admit = Callable[[WorkAhead, ServiceTimes], bool]
 """Whether to let a call wait behind so many others."""
 
 
-def by_prediction(ahead: Ahead, times: ServiceTimes) -> bool:
-    outlook = times.outlook(ahead, 0, WORKERS, "op")
-    return outlook is None or outlook.total <= DEADLINE
+def by_prediction(ahead: WorkAhead, times: ServiceTimes) -> bool:
+    estimate = times.estimate(ahead, 0, WORKERS, "op")
+    return estimate is None or estimate.total <= DEADLINE
 
 
-def everybody(ahead: Ahead, times: ServiceTimes) -> bool:
+def everybody(ahead: WorkAhead, times: ServiceTimes) -> bool:
     return True
 
 

@@ -15,8 +15,8 @@ from pool_monitor.errors import WorkerDied
 from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.dispatcher import Dispatcher
 from pool_monitor.pool.transport.base import CallTimes, Failure, Reply
-from pool_monitor.pool.worker import Process, Worker
-from tests.helpers.fakes import TIMES, fill
+from pool_monitor.pool.worker import Worker, WorkerProcess
+from tests.helpers.fakes import TIMES, dispatcher, fill
 from tests.helpers.virtual import clock
 
 
@@ -98,7 +98,7 @@ class Rig:
 
     def __init__(self, size: int, *, stubborn: bool = False, **fields: Any) -> None:
         self.config = PoolConfig(**fields)
-        self.dispatcher = Dispatcher("rig", size, self.config, self, now_ns=clock().time_ns)
+        self.dispatcher = dispatcher("rig", size, self.config, self, now_ns=clock().time_ns)
         self.dispatcher.accepting = True
         self.dispatcher.operations = {"op": "function"}
         self.transports: list[FakeTransport] = []  # all there ever were
@@ -142,14 +142,14 @@ class Rig:
         worker.transport.kill()  # type: ignore[union-attr]
         clock().call_soon(self._killed, worker, worker.process)
 
-    def _killed(self, worker: Worker, process: Process) -> None:
+    def _killed(self, worker: Worker, process: WorkerProcess) -> None:
         if worker.process is process:
             self.die(worker)
 
     def idle(self, worker: Worker) -> None:
         pass
 
-    def worn(self, worker: Worker) -> None:
+    def recycle_due(self, worker: Worker) -> None:
         pass
 
     def misbehaved(self, worker: Worker, reason: str) -> None:

@@ -1,8 +1,8 @@
-"""When a pool stops trying. No I/O: time is passed in (seconds, monotonic).
+"""Decides when a pool stops trying: a circuit breaker. No I/O: time is passed in (seconds, monotonic).
 
-A closed breaker lets every call through and watches how they end. After too many failures it opens: calls are
-refused at once for a while, so that workers which cannot do anything but fail are left alone. Then it lets a few
-through on trial, and what becomes of those decides whether it closes or opens again.
+A closed breaker lets every call through and watches how they end. After too many failures it opens: it refuses calls
+at once for a while, so that failing workers are left alone. Then it lets a few calls through on trial, and their
+outcomes decide whether it closes or opens again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 
-_BUCKETS = 10  # the window's grain: it covers the last 90 to 100 per cent of its seconds
+from pool_monitor.state_machine import StateMachine
+
+_BUCKETS = 10  # of the window, which so covers the last 90 to 100 per cent of its seconds
 
 
 class BreakerState(StrEnum):
@@ -31,22 +33,24 @@ TRANSITIONS: dict[BreakerState, dict[str, BreakerState]] = {
 }
 """``state -> trigger -> state``."""
 
-Changed = Callable[[BreakerState, BreakerState, str, float], None]
-"""Told of each transition: state before, state after, trigger, time."""
+BREAKER = StateMachine("breaker", BreakerState.CLOSED, TRANSITIONS)
+
+OnTransition = Callable[[BreakerState, BreakerState, str, float], None]
+"""Called with each transition: state before, state after, trigger, time."""
 
 
 class Breaker:
-    """A circuit breaker. Whoever asked `allow` and got yes must say once how it went, with `ended`.
+    """A circuit breaker. For each call that `allow` lets through, `record` must be called once, when the call ends.
 
     Opens after *failures* in a row, or when a failure makes it at least *ratio* of at least *minimum* calls ended
     within *window* seconds. After *open_for* seconds up to *trials* calls at a time are let through: *successes*
-    good ones close it, one bad one opens it again.
+    successful ones close it, one failed one opens it again.
     """
 
     __slots__ = (
-        "_by_start", "_calls", "_failed", "_good", "_marks", "_next_bucket", "_row", "_tick", "_under_way", "_until",
-        "_width",
-        "changed", "failures", "minimum", "open_for", "ratio", "state", "successes", "trials",
+        "_bucket", "_by_start", "_calls", "_failed", "_in_a_row", "_marks", "_next_bucket", "_succeeded", "_under_way",
+        "_until", "_width",
+        "failures", "minimum", "on_transition", "open_for", "ratio", "state", "successes", "trials",
     )  # fmt: skip
 
     def __init__(
@@ -54,20 +58,19 @@ class Breaker:
     ) -> None:
         self.failures, self.ratio, self.minimum = failures, ratio, minimum
         self.open_for, self.trials, self.successes = open_for, trials, successes
-        self.state = BreakerState.CLOSED
-        self.changed: Changed | None = None
-        self._row = 0  # failures in a row
+        self.state = BREAKER.first
+        self.on_transition: OnTransition | None = None
+        self._in_a_row = 0  # failures without a success between them
         self._calls = self._failed = 0  # ended while closed, ever
-        self._marks: deque[tuple[int, int]] = deque(
-            [(0, 0)] * _BUCKETS, maxlen=_BUCKETS
-        )  # those at each bucket's start
+        # Of those, calls and failures: how many there were when each bucket began.
+        self._marks: deque[tuple[int, int]] = deque([(0, 0)] * _BUCKETS, maxlen=_BUCKETS)
         self._width = window / _BUCKETS
-        self._tick = 0  # the present bucket
+        self._bucket = 0  # the present bucket
         self._next_bucket = 0.0  # when the next one begins
-        self._until = 0.0  # end of the refusals
+        self._until = 0.0  # until when calls are refused, while open
         self._under_way = 0  # trial calls
-        self._good = 0  # of this half-open time
-        self._by_start = False  # a worker that could not start has opened it
+        self._succeeded = 0  # trials that succeeded since it became half-open
+        self._by_start = False  # it was opened by a worker that could not start
 
     def allow(self, now: float) -> bool:
         """Whether a call may go on. It is a trial when the state is half-open afterwards."""
@@ -82,10 +85,11 @@ class Breaker:
         self._under_way += 1
         return True
 
-    def ended(self, ok: bool | None, now: float, trial: bool) -> None:
-        """A call that was let through has ended; *ok* None: in a way that tells nothing. *trial*: as `allow` says.
+    def record(self, ok: bool | None, now: float, trial: bool) -> None:
+        """A call that was let through has ended. *ok*: whether the workers did their part; None: not known. *trial*: it
+        was let through while half-open.
 
-        What counts is the state at its end: nothing while open, and trials alone while half-open.
+        The state at the end of the call counts: while open no call changes anything, while half-open only trials do.
         """
         if trial:
             self._under_way -= 1
@@ -93,55 +97,55 @@ class Breaker:
             return
         if self.state is BreakerState.CLOSED:
             if now >= self._next_bucket:
-                self._turn(now)
+                self._advance(now)
             self._calls += 1
             if ok:
-                self._row = 0
+                self._in_a_row = 0
             else:
                 self._count_failure(now)
         elif trial and self.state is BreakerState.HALF_OPEN:
             self._judge_trial(ok, now)
 
-    def succeeded(self, now: float, count: int) -> None:
-        """``ended(True, now, trial=False)``, *count* times."""
+    def record_successes(self, now: float, count: int) -> None:
+        """``record(True, now, trial=False)``, *count* times."""
         if self.state is BreakerState.CLOSED and count:
             if now >= self._next_bucket:
-                self._turn(now)
+                self._advance(now)
             self._calls += count
-            self._row = 0
+            self._in_a_row = 0
 
-    def failed(self, now: float) -> None:
+    def start_failed(self, now: float) -> None:
         """A worker could not be started: a failure that belongs to no call."""
         if self.state is BreakerState.OPEN:
             return
         if self.state is BreakerState.CLOSED:
-            self.ended(False, now, trial=False)
+            self.record(False, now, trial=False)
         else:
             self._judge_trial(False, now)
         self._by_start = self.state is not BreakerState.CLOSED
 
-    def started(self, now: float) -> None:
-        """A worker could be started. Where the contrary has opened it, trials need not wait any longer."""
+    def start_succeeded(self, now: float) -> None:
+        """A worker was started. If a failed start opened the breaker, trials are allowed at once."""
         if self.state is BreakerState.OPEN and self._by_start:
             self._step("worker_started", now)
 
     def retry_after(self, now: float) -> float | None:
-        """Seconds until calls are let through again; None when that depends on those on trial."""
+        """Seconds until calls are let through again; None when that depends on the calls on trial."""
         if self.state is BreakerState.HALF_OPEN:
             return None
         return max(0.0, self._until - now) if self.state is BreakerState.OPEN else 0.0
 
-    def _turn(self, now: float) -> None:
-        """Time has come to another bucket: every mark moves on."""
+    def _advance(self, now: float) -> None:
+        """Move on to the bucket of *now*."""
         tick = int(now / self._width)
-        self._marks.extend([(self._calls, self._failed)] * min(tick - self._tick, _BUCKETS))
-        self._tick = tick
+        self._marks.extend([(self._calls, self._failed)] * min(tick - self._bucket, _BUCKETS))
+        self._bucket = tick
         self._next_bucket = (tick + 1) * self._width
 
     def _count_failure(self, now: float) -> None:
         self._failed += 1
-        self._row += 1
-        if self._row >= self.failures:
+        self._in_a_row += 1
+        if self._in_a_row >= self.failures:
             self._step("failures", now)
             return
         calls_before, failed_before = self._marks[0]
@@ -153,17 +157,17 @@ class Breaker:
         if not ok:
             self._step("trial_failed", now)
             return
-        self._good += 1
-        if self._good >= self.successes:
+        self._succeeded += 1
+        if self._succeeded >= self.successes:
             self._step("trials_succeeded", now)
 
     def _step(self, trigger: str, now: float) -> None:
-        before, self.state = self.state, TRANSITIONS[self.state][trigger]
-        self._good = self._row = 0
+        before, self.state = self.state, BREAKER.step(self.state, trigger)
+        self._succeeded = self._in_a_row = 0
         self._by_start = False
         if self.state is BreakerState.OPEN:
             self._until = now + self.open_for
-        elif self.state is BreakerState.CLOSED:  # what was before tells nothing of now
+        elif self.state is BreakerState.CLOSED:  # what happened before it opened no longer counts
             self._marks.extend([(self._calls, self._failed)] * _BUCKETS)
-        if self.changed is not None:
-            self.changed(before, self.state, trigger, now)
+        if self.on_transition is not None:
+            self.on_transition(before, self.state, trigger, now)

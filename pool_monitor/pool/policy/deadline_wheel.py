@@ -1,8 +1,8 @@
-"""Deadlines of many calls on one coarse wheel. No I/O: time is passed in.
+"""Decides which calls are past their deadlines, with one coarse timing wheel. No I/O: time is passed in.
 
-Almost every call ends long before its deadline, so what must be cheap is adding and removing: a dictionary entry
-in the bucket of the deadline's tick. Times are seconds of the event loop's clock. A deadline is reported at the
-end of its tick: up to `TICK` late, never early.
+Almost every call ends long before its deadline, so adding and removing must be cheap: each is one dictionary entry in
+the bucket of the deadline's tick. Times are seconds of the event loop's clock. A deadline is reported at the end of
+its tick: up to `TICK` late, never early.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import heapq
 from typing import Generic, TypeVar
 
 TICK = 0.01
-_SWEEP = 1024  # buckets below which nobody minds the empty ones
+_SWEEP = 1024  # buckets, below which empty ones are kept
 
 T = TypeVar("T")
 
 
 def end_of_tick(deadline: float) -> float:
-    """When a deadline is reported."""
+    """The time at which *deadline* is reported."""
     return (int(deadline / TICK) + 1) * TICK
 
 
@@ -29,13 +29,13 @@ class DeadlineWheel(Generic[T]):
     def __init__(self) -> None:
         self._buckets: dict[int, dict[T, None]] = {}
         self._ticks: list[int] = []  # a heap of the buckets there are, emptied ones included
-        self._sweep_at = _SWEEP  # so many buckets, and the empty ones go
+        self._sweep_at = _SWEEP  # buckets, at which the empty ones are dropped
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))
 
     def add(self, thing: T, deadline: float) -> int:
-        """Note *thing*; returns the tick to give to `remove`."""
+        """Add *thing*. Returns the tick to pass to `remove`."""
         tick = int(deadline / TICK) + 1
         bucket = self._buckets.get(tick)
         if bucket is None:
@@ -47,7 +47,7 @@ class DeadlineWheel(Generic[T]):
         return tick
 
     def remove(self, thing: T, tick: int) -> None:
-        """Forget *thing*, if it is still noted."""
+        """Remove *thing*, if it is still there."""
         bucket = self._buckets.get(tick)
         if bucket is not None:
             bucket.pop(thing, None)
@@ -60,13 +60,13 @@ class DeadlineWheel(Generic[T]):
         return due
 
     def next_at(self) -> float | None:
-        """When to call `expired` next; None when nothing is noted."""
+        """When to call `expired` next; None when the wheel is empty."""
         while self._ticks and not self._buckets[self._ticks[0]]:
             del self._buckets[heapq.heappop(self._ticks)]
         return self._ticks[0] * TICK if self._ticks else None
 
     def _sweep(self) -> None:
-        """Drop the empty buckets: with deadlines far away their time would come far too late."""
+        """Drop the empty buckets. With far deadlines it would take too long until their ticks come."""
         self._buckets = {tick: bucket for tick, bucket in self._buckets.items() if bucket}
         self._ticks = sorted(self._buckets)
         self._sweep_at = 2 * len(self._ticks) + _SWEEP

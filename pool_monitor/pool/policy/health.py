@@ -1,7 +1,7 @@
-"""Whether a worker lives. No I/O: time is passed in (seconds, monotonic).
+"""Decides from pings whether a worker is healthy. No I/O: time is passed in (seconds, monotonic).
 
-Workers answer pings while an operation runs, but not while it is in C code that keeps the interpreter to itself. So
-silence alone condemns nobody who is at work: a call has until its deadline, and that is what ends it.
+A worker answers pings while an operation runs, except while the operation is in C code that does not release the
+interpreter. So silence alone never condemns a busy worker: a call has until its deadline, and the deadline ends it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What a worker's answers, or their absence, say about it.
+    """How a worker is, judged by its answers to pings or their absence.
 
     =============  ========================  =======================  ============================================
     verdict        pings                     the worker               what follows
@@ -34,19 +34,19 @@ class Health:
     """The pings of one worker process: one every *interval* seconds, late when unanswered after *timeout*."""
 
     __slots__ = (
-        "_answered", "_asked_at", "_cpu", "_excused", "_late", "_still_since", "_token",
+        "_answered", "_asked_at", "_counted_late", "_cpu", "_excused", "_still_since", "_token",
         "interval", "late", "misses", "timeout",
     )  # fmt: skip
 
     def __init__(self, interval: float, timeout: float, misses: int) -> None:
         self.interval, self.timeout, self.misses = interval, timeout, misses
-        self.late = 0  # pings in a row that came to be late
-        self._excused = 0  # of those, the ones up to the last time it was seen at work
+        self.late = 0  # pings in a row that became late
+        self._excused = 0  # of those, the ones up to the last time the worker was seen busy
         self._token = self._answered = 0  # the last ping sent, and the newest that was answered
         self._asked_at: float | None = None  # when the last one was sent
-        self._late = False  # whether that one has been counted as late
+        self._counted_late = False  # whether that one has been counted as late
         self._cpu = 0.0  # processor time when it was last seen to move
-        self._still_since: float | None = None  # when that was; None while there is nothing to wonder about
+        self._still_since: float | None = None  # when that was; None while no ping is late or the worker is idle
 
     @property
     def suspect(self) -> bool:
@@ -54,39 +54,39 @@ class Health:
         return self.late > self._excused
 
     def due(self, now: float) -> bool:
-        """Whether to send a ping: the first at once, and none while the last may still be answered in time."""
+        """Whether to send a ping: the first at once, and no other while the last may still be answered in time."""
         if self._asked_at is None:
             return True
         least = self.interval if self._answered == self._token else max(self.interval, self.timeout)
         return now - self._asked_at >= least
 
-    def ask(self, now: float) -> int:
-        """A ping is sent now: its token."""
-        self._look(now)
+    def ping(self, now: float) -> int:
+        """Note that a ping is sent now. Returns its token."""
+        self._count_late(now)
         self._token += 1
-        self._asked_at, self._late = now, False
+        self._asked_at, self._counted_late = now, False
         return self._token
 
-    def asked(self, token: int) -> bool:
+    def has_sent(self, token: int) -> bool:
         """Whether a ping with this token was ever sent."""
         return 0 < token <= self._token
 
-    def answered(self, token: int, now: float) -> float | None:
-        """A ping came back: seconds it took, None when it is not the last one. Any that was not known clears the
-        worker, however late it is.
+    def pong(self, token: int, now: float) -> float | None:
+        """A ping was answered. Returns the seconds it took, or None when it is not the last one. An answer that
+        is not a repetition clears the worker, however late it is.
         """
         if not self._answered < token <= self._token or self._asked_at is None:
             return None
-        self._look(now)  # what has come to be late until now is cleared too, and not counted after that
+        self._count_late(now)  # what became late until now is cleared too, and not counted afterwards
         self._answered = token
         self.late = self._excused = 0
         return now - self._asked_at if token == self._token else None
 
     def verdict(self, now: float, busy: bool, cpu: float | None) -> Verdict:
-        """How the worker is. *busy*: it has begun a call; *cpu*: seconds of processor time its process has used, None
-        if that is not known (then it counts as computing).
+        """How the worker is. *busy*: it has begun a call. *cpu*: the seconds of processor time that its process has
+        used; None: not known, and then it counts as computing.
         """
-        self._look(now)
+        self._count_late(now)
         if not self.late or not busy:
             self._still_since = None
             if not self.suspect:
@@ -97,9 +97,9 @@ class Health:
             self._still_since, self._cpu = now, cpu or 0.0
         return Verdict.STUCK if now - self._still_since >= self.timeout else Verdict.BUSY
 
-    def _look(self, now: float) -> None:
-        """Count the last ping if it has come to be late."""
-        open_ = self._asked_at is not None and self._answered != self._token and not self._late
+    def _count_late(self, now: float) -> None:
+        """Count the last ping if it has become late."""
+        open_ = self._asked_at is not None and self._answered != self._token and not self._counted_late
         if open_ and self._asked_at is not None and now - self._asked_at >= self.timeout:
-            self._late = True
+            self._counted_late = True
             self.late += 1

@@ -1,7 +1,7 @@
-"""Who waits, and who is next. No I/O, no clock.
+"""Decides which waiting call is next. No I/O, no clock.
 
 Calls wait by priority; within a priority the keys take turns, and within a key it is first come, first served. So
-one tenant's burst delays that tenant, and with no key given everybody is the same tenant: plain FIFO.
+one tenant's burst delays only that tenant. Calls without a key share one: plain FIFO.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 
 class Waiting(Protocol):
-    """What the queue must know of a call."""
+    """What the queue needs of a call."""
 
     @property
     def id(self) -> int: ...
@@ -26,12 +26,12 @@ class Waiting(Protocol):
         ...
 
 
-class Ahead(NamedTuple):
-    """Those that would be served before a call."""
+class WorkAhead(NamedTuple):
+    """The calls that would be served before a given one."""
 
     calls: int
     seconds: float
-    """They are expected to hold their workers, all together."""
+    """How long they are expected to hold their workers, added up."""
     variance: float
 
 
@@ -46,13 +46,13 @@ class _Level(Generic[CallT]):
     def __init__(self) -> None:
         self.lines: OrderedDict[str, OrderedDict[int, CallT]] = OrderedDict()
         self.size = 0
-        self.seconds = self.variance = 0.0  # sums of what its calls expect
+        self.seconds = self.variance = 0.0  # sums over its calls of `Waiting.expects`
 
 
 class WaitQueue(Generic[CallT]):
-    """Waiting calls. Every method is O(1) but for the number of priorities in use.
+    """Waiting calls. Every method is O(1) in calls and keys, O(n) in the priorities in use.
 
-    Bounded by its owner, which looks at `size` before it pushes.
+    Its owner bounds it: it checks `size` before it pushes.
     """
 
     __slots__ = ("_key", "_level", "_levels", "_line", "_priority", "size")
@@ -102,9 +102,9 @@ class WaitQueue(Generic[CallT]):
         lines[call.key].move_to_end(call.id, last=False)
         lines.move_to_end(call.key, last=False)
 
-    def ahead(self, call: CallT) -> Ahead:
-        """Those that wait now and would be served before *call* if it were pushed now: never too few, and exact where
-        its priority has no key but its own.
+    def ahead(self, call: CallT) -> WorkAhead:
+        """The calls that would be served before *call* if it were pushed now. Never too few; exact where its priority
+        has no other key.
         """
         calls, seconds, variance = 0, 0.0, 0.0
         for priority, level in self._levels.items():
@@ -121,10 +121,10 @@ class WaitQueue(Generic[CallT]):
                 calls += before
                 seconds += share * level.seconds
                 variance += share * level.variance
-        return Ahead(calls, seconds, variance)
+        return WorkAhead(calls, seconds, variance)
 
     def pop(self) -> CallT:
-        """The next call: of the highest priority, the key whose turn it is. Raises KeyError when nobody waits."""
+        """The next call: of the highest priority, the key whose turn it is. Raises KeyError when none waits."""
         levels, level, line = self._levels, self._level, self._line
         if len(line) > 1 and len(levels) == len(level.lines) == 1:  # it is the only line, and goes on being one
             _, call = line.popitem(last=False)
@@ -139,7 +139,7 @@ class WaitQueue(Generic[CallT]):
         _, call = line.popitem(last=False)
         if line:
             level.lines.move_to_end(key)
-        self._gone(call, level, line)
+        self._removed(call, level, line)
         return call
 
     def discard(self, call: CallT) -> bool:
@@ -148,10 +148,10 @@ class WaitQueue(Generic[CallT]):
         line = None if level is None else level.lines.get(call.key)
         if level is None or line is None or line.pop(call.id, None) is None:
             return False
-        self._gone(call, level, line)
+        self._removed(call, level, line)
         return True
 
-    def _gone(self, call: CallT, level: _Level[CallT], line: OrderedDict[int, CallT]) -> None:
+    def _removed(self, call: CallT, level: _Level[CallT], line: OrderedDict[int, CallT]) -> None:
         """*call* was taken out: drop its line and its level if they are empty, so that keys cannot pile up."""
         seconds, variance = call.expects
         level.seconds -= seconds

@@ -1,41 +1,41 @@
-"""When a worker process has done enough. No I/O, no clock."""
+"""Decides when a worker process is to be replaced because of its calls, age or memory. No I/O, no clock."""
 
 from __future__ import annotations
 
 import math
-import random
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
+    from pool_monitor.pool.policy.jitter import Jitter
 
 
 class RecycleLimits(NamedTuple):
-    """The limits of one process: calls, seconds, bytes of resident memory. None: there is none."""
+    """The limits of one process: calls, seconds, bytes of resident memory. None: no limit."""
 
     calls: int | None
-    """With so many calls its successor is started."""
+    """Once it has been handed so many calls, its successor is started."""
     age: float | None
     rss: int | None
     most_calls: int | None = None
-    """And so many are handed to it at most."""
+    """It is handed at most so many, even while the successor is not ready."""
 
     @classmethod
-    def draw(cls, config: PoolConfig, rng: random.Random) -> RecycleLimits:
-        """Limits of its own for a process: within ``recycle_jitter`` of the configured ones, and never more calls than
-        configured, so that processes that began together do not end together.
+    def draw(cls, config: PoolConfig, rng: Jitter) -> RecycleLimits:
+        """Limits for one process: within ``recycle_jitter`` of the configured ones, and never more calls than
+        configured. They are drawn so that processes that began together do not end together.
         """
         jitter = config.recycle_jitter
         age, calls = config.recycle_age, config.recycle_calls
         return cls(
             None if calls is None else rng.randint(min(calls, math.ceil(calls * (1 - jitter))), calls),
             None if age is None else age * rng.uniform(1 - jitter, 1 + jitter),
-            _near(config.recycle_rss, jitter, rng),
+            _jittered(config.recycle_rss, jitter, rng),
             calls,
         )
 
     def reason(self, calls: int, age: float, rss: int | None) -> Literal["calls", "age", "rss"] | None:
-        """Which limit a process has reached, if any; *rss* None: not known."""
+        """The limit that a process has reached, or None. *rss* is None while it is not known."""
         if self.calls is not None and calls >= self.calls:
             return "calls"
         if self.age is not None and age >= self.age:
@@ -45,7 +45,7 @@ class RecycleLimits(NamedTuple):
         return None
 
 
-def _near(value: int | None, jitter: float, rng: random.Random) -> int | None:
+def _jittered(value: int | None, jitter: float, rng: Jitter) -> int | None:
     if value is None:
         return None
     return rng.randint(min(value, math.ceil(value * (1 - jitter))), max(value, math.floor(value * (1 + jitter))))

@@ -1,15 +1,18 @@
-"""When to try again. No I/O, no clock: decisions as values."""
+"""Decides whether a worker may be restarted once more, and how long to wait first. No I/O: time is passed in."""
 
 from __future__ import annotations
 
-import random
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pool_monitor.pool.policy.jitter import Jitter
 
 
 class RestartIntensity:
-    """How many restarts within how many seconds are too many, counted as OTP's supervisors count.
+    """At most *limit* restarts within *period* seconds, counted as OTP's supervisors count.
 
-    Keeps at most *limit* + 1 times: whether there were more makes no difference.
+    Keeps at most *limit* + 1 times: older ones make no difference.
     """
 
     __slots__ = ("_times", "limit", "period")
@@ -19,7 +22,7 @@ class RestartIntensity:
         self._times: deque[float] = deque(maxlen=limit + 1)
 
     def record(self, now: float) -> bool:
-        """Count a restart. False when it is one too many; one exactly *period* seconds ago still counts."""
+        """Count a restart. Returns whether it is within the limit; one exactly *period* seconds ago still counts."""
         while self._times and self._times[0] < now - self.period:
             self._times.popleft()
         self._times.append(now)
@@ -29,15 +32,15 @@ class RestartIntensity:
 class Backoff:
     """Pauses between failing starts: decorrelated jitter between two bounds (seconds).
 
-    Each pause is drawn from ``minimum`` to three times the one before, so that workers that failed together do not
-    try together (M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015).
+    Each pause is drawn by *rng* between ``minimum`` and three times the one before, so that workers that failed
+    together do not try together (M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015).
     """
 
     __slots__ = ("_last", "_random", "maximum", "minimum")
 
-    def __init__(self, minimum: float, maximum: float, rng: random.Random | None = None) -> None:
+    def __init__(self, minimum: float, maximum: float, rng: Jitter) -> None:
         self.minimum, self.maximum = minimum, maximum
-        self._random = rng or random.Random()  # noqa: S311 - jitter, no secret
+        self._random = rng
         self._last = minimum
 
     def next(self) -> float:
@@ -46,5 +49,5 @@ class Backoff:
         return self._last
 
     def reset(self) -> None:
-        """A start went well."""
+        """A start succeeded: the next pause is short again."""
         self._last = self.minimum

@@ -1,22 +1,24 @@
-"""Whether a call that failed is sent again, and when. No I/O, no clock: decisions as values.
+"""Decides whether a call that failed is sent again, and when. No I/O, no clock.
 
-Only for calls whose caller declared them idempotent; that is for the caller of this module to see to.
+Only calls that were declared idempotent may be sent again: the user of this module checks that first.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pool_monitor.errors import Category, OperationError, PayloadError, PoolError
+
+if TYPE_CHECKING:
+    from pool_monitor.pool.policy.jitter import Jitter
 
 _FIRST = 0.05  # seconds: the longest pause before the second attempt; it doubles with each further one
 _LONGEST = 5.0
 
 
 class Retry(NamedTuple):
-    """How often something is tried again, and how: after a pause that grows, or at once."""
+    """How often a call is sent again, and how: after a pause that grows, or at once."""
 
     times: int
     style: Literal["backoff", "at once"] = "backoff"
@@ -32,24 +34,24 @@ RETRIES: Mapping[Category, Retry] = {
     "session": Retry(1),
     "operation": Retry(2),
 }
-"""By what failed. ``operation``: only for those of the target's exceptions that were named."""
+"""By the category of the error. ``operation`` applies only to the target's exceptions that the configuration names."""
 
 
 class RetryBudget:
-    """Retries allowed per call made, over time: *ratio* for each, up to *cap* saved up, *initial* to begin with.
+    """How many retries may still be made: each call adds *ratio*, up to *cap*; it begins with *initial*.
 
-    So that retries cannot multiply the load of a pool that is failing because of its load.
+    So retries cannot multiply the load of a pool that fails because of its load.
     """
 
     __slots__ = ("_calls", "_most", "_price", "refused")
 
     def __init__(self, ratio: float, cap: int = 50, initial: int = 10) -> None:
-        # Counted in calls, not in shares of retries: ten tenths would not make one.
+        # Counted in calls, not in fractions of a retry: in floats, ten tenths are less than one.
         self._price = 1 / ratio if ratio else 1.0
         self._most = cap * self._price if ratio else 0.0
         self._calls = min(initial * self._price, self._most)
         self.refused = 0
-        """Retries there was nothing left for."""
+        """Retries that were not made because the budget was used up."""
 
     def earn(self) -> None:
         """A call was made."""
@@ -57,7 +59,7 @@ class RetryBudget:
             self._calls += 1
 
     def spend(self) -> bool:
-        """Take a retry, if there is one."""
+        """Take one retry off the budget. Returns whether there was one."""
         if self._calls < self._price:
             self.refused += 1
             return False
@@ -66,22 +68,20 @@ class RetryBudget:
 
 
 class RetryPolicy:
-    """Decides by `RETRIES`; *retries* replaces its numbers, those that are 0 excepted. *errors*: type names of the
-    target's exceptions that are worth another try.
+    """Decides by `RETRIES`. *retries* replaces its numbers, except those that are 0. *errors* are the type names of
+    the target's exceptions that are worth another try. Pauses are drawn from *rng*.
     """
 
     __slots__ = ("_random", "budget", "errors", "retries")
 
-    def __init__(
-        self, retries: int | None, errors: frozenset[str], budget: RetryBudget, rng: random.Random | None = None
-    ) -> None:
+    def __init__(self, retries: int | None, errors: frozenset[str], budget: RetryBudget, rng: Jitter) -> None:
         self.retries, self.errors, self.budget = retries, errors, budget
-        self._random = rng or random.Random()  # noqa: S311 - jitter, no secret
+        self._random = rng
 
     def decide(self, error: PoolError, attempts: int, time_left: float) -> float | None:
-        """Seconds to wait before the call is sent again after *attempts* attempts; None: it is not, and has failed.
+        """Seconds to wait before the call is sent again after *attempts* attempts. None: it has failed for good.
 
-        Takes a retry off the budget unless it says None.
+        Takes one retry off the budget unless it returns None.
         """
         if isinstance(error, OperationError) and (
             isinstance(error, PayloadError) or error.type_name not in self.errors
@@ -95,5 +95,5 @@ class RetryPolicy:
         return pause if pause < time_left and self.budget.spend() else None
 
     def _pause(self, attempts: int) -> float:
-        """Anything up to a bound that doubles: calls that failed together do not come back together."""
+        """Drawn from 0 to a bound that doubles, so that calls that failed together are not sent again together."""
         return self._random.uniform(0, min(_LONGEST, _FIRST * 2.0 ** min(attempts - 1, 16)))

@@ -1,7 +1,7 @@
-"""Whether a call would make its deadline. No I/O, no clock: durations are seconds.
+"""Predicts whether a call would meet its deadline, from how long calls took. No I/O, no clock: durations are seconds.
 
-A call that will miss its deadline is better refused when it comes than after it has waited for nothing: its caller
-can do something else meanwhile, and no worker is kept busy with an answer nobody waits for any more.
+A call that will miss its deadline is better refused when it comes than after it has waited in vain: its caller can do
+something else meanwhile, and no worker is kept busy with a result that comes too late.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pool_monitor.pool.policy.queue import Ahead
+from pool_monitor.pool.policy.queue import WorkAhead
 
-_WEIGHT = 0.05  # of the newest duration
-_UNSURE = _WEIGHT / (2 - _WEIGHT)  # variance of a mean so weighted, for durations of variance 1
-_KEPT = 1 - _WEIGHT  # of the weight of those before
-_PLAIN = 20  # so many weigh alike, and fewer say nothing
-_OWN = 30  # durations of one operation that make it known by itself
-_OPERATIONS = 256
-BRIEF = 0.001  # seconds; to wait for such a call costs little
-_MARGIN = 2.5  # standard deviations; tests/test_service_times.py shows what comes of it
-_SURELY = 3.0  # more of them than that
+_WEIGHT = 0.05  # of the newest duration in the mean
+_MEAN_VARIANCE = _WEIGHT / (2 - _WEIGHT)  # of a mean weighted so, for durations of variance 1
+_DECAY = 1 - _WEIGHT  # what one more duration leaves of the weight of those before
+_SAMPLES_MIN = 20  # below: every duration weighs the same, and the mean is not reported
+_OWN_SAMPLES_MIN = 30  # below: an operation is taken to be like all the others
+_OPERATIONS_MAX = 256
+BRIEF = 0.001  # seconds; it costs little to wait for a call so short
+_MARGIN = 2.5  # standard deviations; tests/test_service_times.py shows its effect
+_LONGEST_MARGIN = 3.0  # standard deviations above the mean that no call is expected to exceed
 
 
-class Outlook(NamedTuple):
-    """What a call that has to wait can expect, in seconds."""
+class WaitEstimate(NamedTuple):
+    """How long a call that has to wait is expected to take, in seconds."""
 
     wait: float
     execution: float
     margin: float
-    """By so much both together may well take longer."""
+    """How much longer wait and execution may well take together."""
 
     @property
     def total(self) -> float:
@@ -46,10 +46,10 @@ class _Moments:
         self.mean = self.variance = 0.0
 
     def add(self, seconds: float, times: int, kept: float) -> None:
-        """The same duration so many *times*, which leaves *kept* of the weight of those before."""
-        while times and self.count < _PLAIN:
+        """Add the same duration so many *times*; the earlier ones keep the share *kept* of their weight."""
+        while times and self.count < _SAMPLES_MIN:
             times -= 1
-            kept = _KEPT**times
+            kept = _DECAY**times
             self.count += 1
             off = seconds - self.mean
             self.mean += off / self.count
@@ -62,8 +62,8 @@ class _Moments:
 
 
 class ServiceTimes:
-    """How long calls hold a worker: over all operations, and of each. Knows at most 256 operations; the durations of
-    further ones count in the general mean only.
+    """How long calls hold a worker: over all operations, and for each. At most 256 operations are kept apart; the
+    durations of further ones count in the general mean only.
     """
 
     __slots__ = ("_all", "_margin", "_own", "longest")
@@ -72,23 +72,23 @@ class ServiceTimes:
         self._margin = margin
         self._all = _Moments()
         self._own: dict[str, _Moments] = {}
-        self.longest = math.inf  # seconds that no call is expected to exceed, as of the last `look`
+        self.longest = math.inf  # seconds that no call is expected to exceed; set by `update_longest`
 
     def add(self, operation: str, seconds: float, times: int = 1) -> None:
         """A call of *operation* held its worker for *seconds*, so many *times*."""
         if seconds > self.longest:
-            self.longest = math.inf  # until the next look
-        kept = _KEPT if times == 1 else _KEPT**times
+            self.longest = math.inf  # until the next `update_longest`
+        kept = _DECAY if times == 1 else _DECAY**times
         self._all.add(seconds, times, kept)
         own = self._own.get(operation)
-        if own is None and len(self._own) < _OPERATIONS:
+        if own is None and len(self._own) < _OPERATIONS_MAX:
             own = self._own[operation] = _Moments()
         if own is not None:
             own.add(seconds, times, kept)
 
     def add_all(self, operations: Sequence[str], held_ns: Sequence[int]) -> None:
-        """Calls of these operations held their workers for so many nanoseconds each. Those that answer together are
-        nearly always of one operation, and then count with their mean.
+        """Calls of these operations held their workers for so many nanoseconds each. Calls that end together are nearly
+        always of one operation; then each counts with their mean.
         """
         first, count = operations[0], len(operations)
         if operations.count(first) == count:
@@ -97,53 +97,53 @@ class ServiceTimes:
         for operation, one_ns in zip(operations, held_ns, strict=True):
             self.add(operation, one_ns / 1e9)
 
-    def look(self) -> None:
-        """Decide anew what no call is expected to exceed: infinity while too little is known."""
-        known = [moments for moments in self._own.values() if moments.count >= _PLAIN]
+    def update_longest(self) -> None:
+        """Set `longest` from the present means and variances: infinity while too few durations are known."""
+        known = [moments for moments in self._own.values() if moments.count >= _SAMPLES_MIN]
         self.longest = math.inf
-        if self._all.count >= _OWN:
-            self.longest = max(one.mean + _SURELY * math.sqrt(one.variance) for one in (self._all, *known))
+        if self._all.count >= _OWN_SAMPLES_MIN:
+            self.longest = max(one.mean + _LONGEST_MARGIN * math.sqrt(one.variance) for one in (self._all, *known))
 
     @property
     def mean(self) -> float | None:
-        """Over all operations; None until there are enough to say."""
-        return self._all.mean if self._all.count >= _PLAIN else None
+        """Over all operations; None while too few durations are known."""
+        return self._all.mean if self._all.count >= _SAMPLES_MIN else None
 
     def mean_of(self, operation: str) -> float | None:
-        """Of *operation*, or over all while too little is known of it; None until there are enough to say."""
+        """Of *operation*, or over all operations while too few of its durations are known. None as for `mean`."""
         moments = self._of(operation)
         return None if moments is None else moments.mean
 
     def is_brief(self, operation: str) -> bool:
         """Whether calls of *operation* are known to hold a worker for less than `BRIEF`."""
         own = self._own.get(operation)
-        return own is not None and own.count >= _PLAIN and own.mean < BRIEF
+        return own is not None and own.count >= _SAMPLES_MIN and own.mean < BRIEF
 
     def _of(self, operation: str) -> _Moments | None:
         own = self._own.get(operation)
-        if own is not None and own.count >= _OWN:
+        if own is not None and own.count >= _OWN_SAMPLES_MIN:
             return own
-        return self._all if self._all.count >= _PLAIN else None
+        return self._all if self._all.count >= _SAMPLES_MIN else None
 
     def expects(self, operation: str) -> tuple[float, float]:
-        """Mean and variance of how long a call of *operation* will hold its worker; zeros while nobody knows."""
+        """Mean and variance of how long a call of *operation* will hold its worker; zeros while not known."""
         moments = self._of(operation)
         return (0.0, 0.0) if moments is None else (moments.mean, moments.variance)
 
-    def outlook(self, ahead: Ahead, handed: int, capacity: int, operation: str) -> Outlook | None:
-        """Of a call that waits behind those *ahead*, and *handed* more that workers hold and have not begun, where
-        *capacity* run at once. None when nothing can be said.
+    def estimate(self, ahead: WorkAhead, handed: int, capacity: int, operation: str) -> WaitEstimate | None:
+        """The estimate for a call that waits behind those *ahead*, and behind *handed* more that workers hold and have
+        not begun, where *capacity* calls run at once. None while too few durations are known.
 
-        Not to be asked while a worker is free: somebody has to find out whether calls still take as long as they did.
+        Do not ask while a worker is free: some calls have to run, to find out whether they still take as long.
         """
         own = self._of(operation)
         if own is None or capacity <= 0:
             return None
-        general, more = self._all, handed + 1  # one: until the first of those that run ends
+        general, more = self._all, handed + 1  # + 1: the remaining time of the running call that ends first
         wait = (ahead.seconds + more * general.mean) / capacity
-        # How far off the wait may be: its calls take more or less than their means, and the means are estimates.
+        # How far off the wait may be: calls take more or less than their means, and the means are estimates themselves.
         variance = max(0.0, ahead.variance)  # a sum that was added to and taken from
         apart = variance + handed * general.variance
         astray = math.sqrt(ahead.calls * variance) + more * math.sqrt(general.variance)
-        off = math.sqrt((apart + _UNSURE * astray * astray) / (capacity * capacity) + own.variance)
-        return Outlook(wait, own.mean, self._margin * off)
+        off = math.sqrt((apart + _MEAN_VARIANCE * astray * astray) / (capacity * capacity) + own.variance)
+        return WaitEstimate(wait, own.mean, self._margin * off)

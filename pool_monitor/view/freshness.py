@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from pool_monitor.view import format as fmt
-from pool_monitor.view.text import Meaning, Span
+from pool_monitor.view.text import Meaning, Segment
 
 
-class Mode(NamedTuple):
+class Freshness(NamedTuple):
     """What the reader of a page must know about its age.
 
     ``seconds`` is the snapshot's age when STALE, and the time to the next try when LOST. ``behind`` counts the
@@ -16,21 +16,21 @@ class Mode(NamedTuple):
     too.
     """
 
-    word: Literal["LIVE", "PAUSED", "STALE", "LOST"] = "LIVE"
+    state: Literal["LIVE", "PAUSED", "STALE", "LOST"] = "LIVE"
     seconds: float = 0.0
     behind: int = 0
     reason: str = ""
 
     @property
-    def old(self) -> bool:
+    def outdated(self) -> bool:
         """True when the numbers may not be those of now, and nobody asked for that."""
-        return self.word in {"STALE", "LOST"}
+        return self.state in {"STALE", "LOST"}
 
-    def span(self) -> Span:
-        """The mode word for the header bar: symbol, word, and its number."""
+    def segment(self) -> Segment:
+        """The freshness word for the header bar: symbol, word, and its number."""
         text: str
         meaning: Meaning = "bar-strong"
-        match self.word:
+        match self.state:
             case "LIVE":
                 text = "● LIVE"
             case "PAUSED":
@@ -39,7 +39,7 @@ class Mode(NamedTuple):
                 text, meaning = f"▲ STALE {fmt.whole_age(self.seconds)}", "bar-warn"
             case "LOST":
                 text, meaning = f"✖ LOST retry {max(0, round(self.seconds))}s", "bar-bad"
-        return Span(text, meaning)
+        return Segment(text, meaning)
 
 
-LIVE = Mode()
+LIVE = Freshness()

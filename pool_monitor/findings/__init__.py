@@ -1,0 +1,127 @@
+"""What deserves attention, decided from Snapshots alone: pure checks that return findings as values.
+
+Theory of operation: each kind of finding is one check, and one row in a table below. A check takes a Snapshot (or a
+part of it) and yields a `Finding` with names and numbers. It has no I/O, no clock and no memory. Only levels of shares
+depend on the Snapshot before: see `levels`. Sentences are made elsewhere (`pool_monitor.view.notices`).
+
+A new kind is a function beside its like, a row in a table here, and a row of words in `pool_monitor.view.notices`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from pool_monitor.findings import calls, monitor, pool, workers
+from pool_monitor.findings.finding import Finding, Kind, Level
+from pool_monitor.findings.limits import (
+    HELD_S,
+    LIMITS,
+    NO_LEVELS,
+    Graded,
+    Levels,
+    died_share,
+    failed_share,
+    level_of,
+    levels,
+    rejected_ratio,
+    rejected_share,
+)
+from pool_monitor.findings.workers import held_seconds
+from pool_monitor.snapshot import MonitorView, PoolDetail, PoolSummary, Snapshot
+
+__all__ = [
+    "CAUSES",
+    "CONDITIONS",
+    "DOUBTS",
+    "EFFECTS",
+    "HELD_S",
+    "LIMITS",
+    "NO_LEVELS",
+    "Finding",
+    "Graded",
+    "Kind",
+    "Level",
+    "Levels",
+    "causes",
+    "doubts",
+    "effects",
+    "held_seconds",
+    "levels",
+    "of_pool",
+    "of_summary",
+    "rejected_ratio",
+    "worst_first",
+]
+
+MonitorCheck = Callable[[MonitorView], Iterator[Finding]]
+PoolCheck = Callable[[Snapshot, PoolDetail, Levels], Iterator[Finding]]
+
+DOUBTS: dict[Kind, MonitorCheck] = {
+    "collecting_stopped": monitor.collecting_stopped,
+    "events_dropped": monitor.events_dropped,
+    "handlers_detached": monitor.handlers_detached,
+    "events_filtered_out": monitor.events_filtered_out,
+    "history_degraded": monitor.history_degraded,
+}
+"""What makes all numbers doubtful."""
+CAUSES: dict[Kind, PoolCheck] = {
+    "paused": pool.paused,
+    "not_running": pool.not_running,
+    "cannot_start": workers.cannot_start,
+    "crash_loop": workers.crash_loop,
+    "breaker_open": pool.breaker_open,
+    "breaker_half_open": pool.breaker_half_open,
+    "held": workers.held,
+    "rejected": calls.rejected,
+}
+"""What keeps the calls of a pool from being done: each cause before its consequences."""
+EFFECTS: dict[Kind, PoolCheck] = {
+    "dead": workers.dead,
+    "degraded": workers.degraded,
+    "starting": workers.starting,
+    "stuck": workers.stuck,
+    "died": workers.died,
+    "failed": calls.failed,
+    "waiting": calls.waiting,
+}
+"""What else deserves a look in a pool: often a consequence of what stands in `CAUSES`."""
+CONDITIONS: dict[Kind, MonitorCheck | PoolCheck] = {**DOUBTS, **CAUSES, **EFFECTS}
+"""Every kind of finding, and its check."""
+
+
+def doubts(snapshot: Snapshot) -> list[Finding]:
+    """What makes the numbers of *snapshot* doubtful."""
+    return [finding for check in DOUBTS.values() for finding in check(snapshot.monitor)]
+
+
+def causes(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> list[Finding]:
+    """What keeps calls of *pool* from being done."""
+    return [finding for check in CAUSES.values() for finding in check(snapshot, pool, levels)]
+
+
+def effects(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> list[Finding]:
+    """What else deserves a look in *pool*."""
+    return [finding for check in EFFECTS.values() for finding in check(snapshot, pool, levels)]
+
+
+def of_pool(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> list[Finding]:
+    """All that deserves a look in *pool*, worst first."""
+    return worst_first([*causes(snapshot, pool, levels), *effects(snapshot, pool, levels)])
+
+
+def of_summary(pool: PoolSummary, name: str | None = None) -> list[Finding]:
+    """All that deserved a look in the pool *name* over the time of a Summary, worst first."""
+    total, found = pool.total, []
+    if level := level_of("rejected", rejected_share(total)):
+        found.append(calls.rejections(name, level, total))
+    if level := level_of("died", died_share(pool.deaths, pool.size or 0)):
+        found.append(workers.deaths(name, level, pool.deaths, pool.size or 0))
+    if level := level_of("failed", failed_share(total)):
+        by_category = {category: errors.errors for category, errors in pool.by_category.items()}
+        found.append(calls.failures(name, level, total)._replace(causes=by_category))
+    return worst_first(found)
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """The same, each level in the order given."""
+    return sorted(findings, key=lambda finding: finding.level != "bad")

@@ -1,0 +1,114 @@
+"""Checks of a pool's workers: whether they start, answer, live, and end their calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
+
+from pool_monitor.findings.finding import Finding, Level
+from pool_monitor.findings.limits import HELD_S, LIMITS, Levels, died_share
+from pool_monitor.snapshot import CRASHED, START_FAILED, PoolDetail, Snapshot, WorkerState, WorkerView
+
+
+def cannot_start(_snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator[Finding]:
+    """Slots whose process does not get as far as ready. One finding for all slots that fail in any way, with the
+    reason of the latest try, so that it is always seen.
+    """
+    unable = [worker for worker in pool.workers.values() if _unable_to_start(worker)]
+    if unable:
+        reason = _latest_error(unable, START_FAILED)
+        yield Finding("cannot_start", "bad", pool.name, _failing(pool), reason=reason)
+
+
+def crash_loop(_snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator[Finding]:
+    """Slots whose processes end again and again. `cannot_start` covers them where any slot cannot start."""
+    looping = [worker for worker in pool.workers.values() if worker.crash_loop]
+    if looping and not any(_unable_to_start(worker) for worker in pool.workers.values()):
+        reason = _latest_error(looping, CRASHED, START_FAILED)
+        yield Finding("crash_loop", "bad", pool.name, _failing(pool), reason=reason)
+
+
+def held(snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator[Finding]:
+    """All workers are on calls that do not end, for longer than any call of the window took that ended well."""
+    seconds, limit = held_seconds(snapshot, pool), max(HELD_S, pool.total.execution.max or 0.0)
+    if seconds is not None and seconds >= limit:
+        counts = {"busy": pool.busy, "waiting": pool.waiting}
+        yield Finding("held", "bad" if pool.waiting else "warn", pool.name, value=seconds, limit=limit, counts=counts)
+
+
+def held_seconds(snapshot: Snapshot, pool: PoolDetail) -> float | None:
+    """For how many seconds every worker has been on a call and no call has ended. None where a worker is free, or a
+    call has just ended.
+    """
+    ages = [worker.state_age for worker in pool.workers.values() if worker.state == "busy"]
+    if pool.state != "running" or not pool.size or pool.busy < pool.size or pool.idle or not ages:
+        return None
+    trend = pool.trend
+    ended = list(zip(trend.ok, trend.errors, strict=False))
+    quiet = sum(1 for _step in takewhile(lambda step: step == (0.0, 0.0), reversed(ended))) * trend.step
+    return min(*ages, quiet + max(snapshot.taken_at - trend.end, 0.0)) if quiet else None
+
+
+def dead(_snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator[Finding]:
+    return _in_state("dead", "bad", pool, "terminated")
+
+
+def degraded(_snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator[Finding]:
+    return _in_state("degraded", "warn", pool, "degraded")
+
+
+def starting(_snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator[Finding]:
+    """Workers that start while the pool runs. At the start of the pool all workers do."""
+    if pool.state != "starting":
+        yield from _in_state("starting", "warn", pool, "initializing")
+
+
+def _in_state(kind: str, level: Level, pool: PoolDetail, state: WorkerState) -> Iterator[Finding]:
+    """The workers in *state*, without those that `cannot_start` and `crash_loop` cover. A closed pool has none."""
+    slots = tuple(worker.id for worker in pool.workers.values() if worker.state == state and not _fails(worker))
+    if slots and pool.state != "closed":
+        yield Finding(kind, level, pool.name, slots, value=len(slots), limit=0)
+
+
+def stuck(_snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator[Finding]:
+    for worker in pool.workers.values():
+        if worker.health == "stuck":
+            yield Finding("stuck", "warn", pool.name, (worker.id,))
+
+
+def died(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> Iterator[Finding]:
+    """Worker processes that ended unplanned in the window."""
+    if level := levels.get((pool.name, "died")):
+        yield deaths(pool.name, level, pool.deaths, pool.size)._replace(reason=pool.last_death, window=snapshot.window)
+
+
+def deaths(pool: str | None, level: Level, number: int, size: float) -> Finding:
+    """The finding of *number* deaths in a pool of *size* workers."""
+    share, limit = died_share(number, size), LIMITS["died"].of(level)
+    return Finding("died", level, pool, value=share, limit=limit, counts={"deaths": number})
+
+
+# -- slots without a living process -----------------------------------------------------------------------------------
+
+
+def _failing(pool: PoolDetail) -> tuple[str, ...]:
+    return tuple(worker.id for worker in pool.workers.values() if _fails(worker))
+
+
+def _fails(worker: WorkerView) -> bool:
+    return worker.crash_loop or _unable_to_start(worker)
+
+
+def _unable_to_start(worker: WorkerView) -> bool:
+    return worker.state in ("initializing", "terminated") and (worker.last_error or "").startswith(START_FAILED)
+
+
+def _latest_error(workers: Iterable[WorkerView], *beginnings: str) -> str | None:
+    """The latest error of *workers* that starts with one of *beginnings*, without that beginning."""
+    errors = [
+        (worker.last_error_age or 0.0, worker.last_error.removeprefix(beginning))
+        for worker in workers
+        for beginning in beginnings
+        if worker.last_error is not None and worker.last_error.startswith(beginning)
+    ]
+    return min(errors)[1] if errors else None

@@ -1,0 +1,270 @@
+"""The calls of a pool that have not ended, and every way in which they end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pool_monitor import events
+from pool_monitor.errors import OperationCancelled, PoolClosed, PoolError, QueueTimeout, Rejected
+from pool_monitor.pool import call_events
+from pool_monitor.pool.deadline_timer import CallDeadlines
+from pool_monitor.pool.hand_ahead import ADAPT_EVERY, HELD_UP, HandAhead
+from pool_monitor.pool.policy.retry import RetryBudget, RetryPolicy
+from pool_monitor.pool.streams import Streams
+from pool_monitor.telemetry import FAILURES
+
+if TYPE_CHECKING:
+    from pool_monitor.config import PoolConfig
+    from pool_monitor.pool.admission import Admission
+    from pool_monitor.pool.call import Call
+    from pool_monitor.pool.roster import Roster
+    from pool_monitor.pool.sessions import Sessions
+    from pool_monitor.pool.transport.base import CallTimes, Reply
+    from pool_monitor.pool.worker import Worker
+    from pool_monitor.telemetry import Record
+
+_STOP = events.OPERATION_STOP.event
+_RETRY = events.POOL_RETRY.event
+
+
+class WorkerControl(Protocol):
+    """What calls need of the supervisor of workers."""
+
+    def kill(self, worker: Worker, reason: str, culprit: str) -> None:
+        """Kill the worker now: it does not let go of *culprit*, an operation."""
+
+    def idle(self, worker: Worker) -> None:
+        """The worker has become idle, and is withdrawn: it is handed no more calls."""
+
+    def recycle_due(self, worker: Worker) -> None:
+        """The worker's process has been handed as many calls as are due, or more: replace it."""
+
+    def misbehaved(self, worker: Worker, reason: str) -> None:
+        """The worker does what the protocol does not allow: end it now."""
+
+
+class OpenCalls:
+    """Knows each call until it has ended: by itself, at its deadline, cancelled, failed or as the pool closes. A failed
+    one is sent again where it may be. `Dispatcher` adds the way to a worker.
+
+    It is the base of the dispatcher, and no object beside it, since a call that ends well may cost no step more.
+    """
+
+    control: WorkerControl
+    """To be set before a worker is ready."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        sessions: Sessions,
+        admission: Admission,
+        config: PoolConfig,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self.pool = roster.pool
+        self.config = config
+        self.roster, self.sessions, self.admission = roster, sessions, admission
+        self.paused = False
+        self.completed = 0
+        self._loop = asyncio.get_running_loop()
+        self._now_ns = now_ns
+        self._open: dict[int, Call] = {}  # calls that have not ended
+        self._running = 0  # of those, calls that are on a worker
+        self._deadlines = CallDeadlines(self._loop, self._expire)
+        self._ahead = HandAhead(roster, config.prefetch, self._loop, now_ns)
+        self._adapt_at = ADAPT_EVERY  # when so many calls have ended
+        self._quiet: asyncio.Future[None] | None = None  # set while `quiet` waits for the last call to end
+        self._streams = Streams(roster, config, self._interrupt, self._overdue, self._misbehaved)
+        self.item, self.unreadable, self.read_on = self._streams.item, self._streams.unreadable, self._streams.read_on
+        self.budget = RetryBudget(config.retry_budget)
+        jitter = random.Random()  # noqa: S311 - no secret
+        self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self.budget, jitter)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that no worker has yet, in any queue."""
+        return len(self._open) - self._running
+
+    @property
+    def open_calls(self) -> int:
+        """Calls that have not ended."""
+        return len(self._open)
+
+    async def quiet(self) -> None:
+        """Wait until every call has ended."""
+        while self._open:
+            if self._quiet is None:
+                self._quiet = self._loop.create_future()
+            await asyncio.shield(self._quiet)
+
+    def rejected(self, kind: type[Rejected], message: str, call: Call | None = None, *, others: int = 0) -> Rejected:
+        """A refusal that carries the numbers of the pool; *others*: waiting calls not to be counted."""
+        return self.admission.rejected(kind, message, self.waiting - others, call)
+
+    def close(self) -> None:
+        """Stop the timers: no call begins or ends after this."""
+        self._deadlines.close()
+        self._ahead.close()
+
+    @abstractmethod
+    def _offer(self, call: Call, now_ns: int, *, front: bool = False) -> None:
+        """Give the call to a free worker, or let it wait."""
+
+    # -- interruptions ------------------------------------------------------------------------------------------------
+
+    def cancel(self, call: Call) -> None:
+        """End a call whose caller has given up. Does nothing when it has ended."""
+        self._interrupt(call, asyncio.CancelledError(), "cancel")
+
+    def interrupt_all(self) -> int:
+        """End every call that has not ended: the pool is closing. Returns how many there were."""
+        calls = list(self._open.values())
+        for call in calls:
+            if call.running:
+                self._interrupt(call, OperationCancelled(f"{call.operation}: the pool was closed meanwhile"), "close")
+            else:
+                self._interrupt(call, self.rejected(PoolClosed, "the pool was closed", call), "close")
+        return len(calls)
+
+    def _interrupt(self, call: Call, error: BaseException, reason: str) -> None:
+        """End a call for its caller now, and see that its worker gets free of it soon."""
+        if call.done:
+            return
+        worker = self.roster.workers.get(call.worker.id) if call.running and call.worker is not None else None
+        if not call.running and call.queue is not None:
+            call.queue.discard(call)
+        self._end(call, error)
+        if worker is None or worker.transport is None:
+            return
+        worker.transport.cancel(call.id)
+        if call.items is not None:
+            self._streams.hold(worker, call, False)
+        self._loop.call_later(self.config.cancel_grace, self._lose_patience, worker, call, reason)
+
+    def _lose_patience(self, worker: Worker, call: Call, reason: str) -> None:
+        """``cancel_grace`` is over: kill the worker if it still runs the call that was interrupted."""
+        if worker.calls.get(call.id) is not call:
+            return
+        if worker.call is call or worker.has_begun(call):
+            self.control.kill(worker, reason, call.operation)
+        else:  # it stands behind another one, which has a deadline of its own
+            again = max(self.config.cancel_grace, HELD_UP)
+            self._loop.call_later(again, self._lose_patience, worker, call, reason)
+
+    def _expire(self, calls: list[Call]) -> None:
+        now = self._loop.time()
+        for call in calls:
+            if call.running and call.deadline > now:  # handed over in this turn of the loop
+                self._deadlines.add(call, call.deadline)
+            else:
+                self._overdue(call, call.timed_out(self.config.timeout))
+
+    def _overdue(self, call: Call, error: PoolError) -> None:
+        """The call's time is up. *error*: how it ends where a worker has it; else it is refused."""
+        if not call.running:
+            error = self.rejected(QueueTimeout, self.admission.why_no_worker(self.paused, self.roster.capacity), call)
+        self._interrupt(call, error, "timeout")
+
+    def _misbehaved(self, worker: Worker, reason: str) -> None:
+        self.control.misbehaved(worker, reason)
+
+    # -- failures -----------------------------------------------------------------------------------------------------
+
+    def _fail(self, call: Call, error: PoolError, times: CallTimes | None = None) -> None:
+        """An attempt has failed: send the call again if it may be, else end it."""
+        if call.options.idempotent and (call.items is None or call.items.start_over()):
+            pause = self._retries.decide(error, max(1, call.attempts), call.deadline - self._loop.time())
+            if pause is not None:
+                self.admission.failed(call, error, self._now_ns())
+                self._running -= call.running
+                call.running, call.queue_ns = False, None  # it waits again
+                if _RETRY.on:
+                    call_events.retried(self.pool, call, error, pause)
+                self._loop.call_later(pause, self._again, call)
+                return
+        self._end(call, error, None, times)
+
+    def _again(self, call: Call) -> None:
+        if not call.done:
+            self._offer(call, self._now_ns())
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def _end(
+        self, call: Call, error: BaseException | None, result: Any = None, times: CallTimes | None = None,
+        now_ns: int | None = None,
+    ) -> None:  # fmt: skip
+        """The one end of a call. Does nothing the second time."""
+        if call.done:
+            return
+        call.done = True
+        if now_ns is None:
+            now_ns = self._now_ns()
+        self._ahead.note_open(len(self._open))
+        del self._open[call.id]
+        self._deadlines.remove(call)
+        self.admission.ended(call, error, now_ns)
+        if call.running:
+            call.running = False
+            self._running -= 1
+        if isinstance(error, PoolError):
+            error.call_id = call.id
+            if call.worker is not None and not isinstance(error, Rejected):
+                error.worker = call.worker.id
+        call.resolve(error, result)
+        if error is not None or _STOP.on:
+            call_events.ended(self.pool, call, error, times, now_ns)
+        if call.session is not None:
+            following = self.sessions.leave(call, self._loop.time())
+            if following is not None:  # soon: by then its worker is free, and what ends with this one has ended
+                self._loop.call_soon(self._again, following)
+        self._count(1)
+
+    def _end_well(self, call: Call, reply: Reply, now_ns: int, records: Mapping[str, Record] | None) -> bool:
+        """`_end`, for a call that returned. Returns whether `_count` and the admission still have to count it."""
+        times, elapsed_ns = reply.times, now_ns - call.started_ns
+        if times.execution_ns > elapsed_ns or (times.cpu_ns or 0) > elapsed_ns:
+            times = times.within(elapsed_ns)
+        if call.done or call.trial or call.session is not None or call.deadline * 1e9 < now_ns:
+            self._end(call, call.late_error(now_ns, self.config.timeout), reply.result, times, now_ns)
+            return False
+        call.done = True
+        call.running = False
+        self._running -= 1
+        del self._open[call.id]
+        if call.tick:
+            self._deadlines.remove(call)
+        else:
+            self._deadlines.in_order.pop(call.id, None)
+        if not call.future.done():
+            call.future.set_result(reply.result)
+        if _STOP.on:
+            worker, series = call.worker, _STOP.series
+            record = None if records is None else records.get(call.operation)
+            if record is None or series is None or worker is None or worker.records_of is not series:
+                call_events.ended(self.pool, call, None, times, now_ns)
+            else:
+                try:
+                    record(elapsed_ns, call.queue_ns, times.execution_ns)
+                except FAILURES as failure:
+                    series.failed(failure)
+        return True
+
+    def _count(self, ended: int) -> None:
+        """*ended* calls have ended: count them, and see what follows from the count."""
+        self.completed += ended
+        if self.completed >= self._adapt_at:
+            self._adapt()
+        if not self._open and self._quiet is not None:
+            self._quiet.set_result(None)
+            self._quiet = None
+
+    def _adapt(self) -> None:
+        """Adapt to what calls are like now."""
+        self._adapt_at = self.completed + ADAPT_EVERY
+        self.admission.times.update_longest()
+        self._ahead.set_depth(self.completed, len(self._open))

@@ -1,0 +1,217 @@
+"""The processes that fill slots: how one is started, asked to leave or killed, and what follows when it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pool_monitor import events
+from pool_monitor.errors import PoolError, ProtocolError, StartError, WorkerDied
+from pool_monitor.log import logger
+from pool_monitor.pool.policy.health import Health
+from pool_monitor.pool.policy.lifecycle import State
+from pool_monitor.pool.policy.operations import merge_offers
+from pool_monitor.pool.policy.recycle import RecycleLimits
+from pool_monitor.pool.transport.spawn import exit_words
+from pool_monitor.pool.worker import Worker, WorkerProcess
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from pool_monitor.config import PoolConfig
+    from pool_monitor.pool.call import Call
+    from pool_monitor.pool.dispatcher import Dispatcher
+    from pool_monitor.pool.roster import Roster
+    from pool_monitor.pool.transport.base import Transport
+
+ALIVE = (State.READY, State.BUSY, State.DEGRADED)
+"""The states of a slot whose process has loaded the target and is not being ended."""
+_ENDED = {
+    "timeout": "it was killed because {} was not done in time and did not let go",
+    "cancel": "it was killed because {} was cancelled and did not let go",
+    "close": "the pool was closed",
+    "health": "it was killed because it did not answer",
+    "resize": "the pool was made smaller",
+    "recycle": "it was replaced",
+    "payload": "it was killed because {} yielded what cannot be carried and did not let go",
+}
+"""Why a process was ended, in words; with the operation that was the reason."""
+
+
+class ProcessControl:
+    """Starts and ends the processes of a pool's slots. *make* makes the transport of one. Which slot needs another
+    process, and when, is decided above: by `Supervisor` and `Recycler`.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        config: PoolConfig,
+        roster: Roster,
+        dispatcher: Dispatcher,
+        make: Callable[[Worker, WorkerProcess], Transport],
+    ) -> None:
+        self._target, self._config = target, config
+        self._roster, self._dispatcher = roster, dispatcher
+        self._pool = roster.pool
+        self._make = make
+        self._group: TaskGroup | None = None
+        self._living: dict[WorkerProcess, Worker] = {}
+        self._random = random.Random()  # noqa: S311 - jitter, no secret
+
+    def open(self, group: TaskGroup) -> None:
+        """Stop processes with tasks of *group* from now on."""
+        self._group = group
+
+    # -- starts ---------------------------------------------------------------------------------------------------
+
+    def new(self, worker: Worker) -> WorkerProcess:
+        """Another process for the slot, not yet started."""
+        worker.processes += 1
+        health = Health(self._config.health_interval, self._config.health_timeout, self._config.health_misses)
+        limits = RecycleLimits.draw(self._config, self._random)
+        process = WorkerProcess(worker.processes, time.monotonic_ns(), health, limits)
+        self._living[process] = worker
+        return process
+
+    async def launch(self, worker: Worker, process: WorkerProcess) -> StartError | None:
+        """Start a process and wait until it has loaded the target. Returns why that failed, or None."""
+        about: dict[str, Any] = {"pool": self._pool, "worker": worker.id}
+        measurements = {"system_time": time.time_ns(), "restarts": worker.restarts}
+        events.WORKER_INIT.event.emit(measurements, about)
+        process.transport = transport = self._make(worker, process)
+        try:
+            async with asyncio.timeout(self._config.start_timeout):
+                process.ready = ready = await transport.start()
+        except TimeoutError:
+            return StartError(
+                f"worker {worker.id} had not loaded {self._target!r} after {self._config.start_timeout:g} s; "
+                "raise start_timeout, or see what it does on import"
+            )
+        except StartError as failure:
+            return failure
+        except Exception as failure:  # noqa: BLE001 - whatever it is, it costs a start and not the pool
+            logger("pool").exception("a worker could not be started", **about)
+            return StartError(f"worker {worker.id} could not be started: {failure!r:.500}")
+        finally:
+            if process.ready is None:
+                transport.kill()
+        process.ready_ns = time.monotonic_ns()
+        events.WORKER_READY.event.emit(
+            {"duration": process.ready_ns - process.started_ns},
+            {**about, "pid": ready.pid, "python": ready.python, "codec": ready.codec},
+        )
+        return None
+
+    def update_operations(self) -> None:
+        """Have the pool offer what its workers offer now."""
+        processes = [worker.process for worker in self._roster.workers.values()]
+        offers = [one.ready.operations for one in processes if one is not None and one.ready is not None]
+        self._dispatcher.operations = merge_offers(self._dispatcher.operations, offers)
+
+    # -- ends -----------------------------------------------------------------------------------------------------
+
+    def kill(self, worker: Worker, reason: str, culprit: str = "") -> None:
+        """End the slot's process now; the next one is started."""
+        process = worker.process
+        if process is not None and process.transport is not None:
+            process.culprit = culprit
+            self.withdraw(worker, reason)
+            process.transport.kill()
+
+    def withdraw(self, worker: Worker, reason: str) -> None:
+        """The slot's process is about to be ended, for *reason*: it is handed no more calls."""
+        assert worker.process is not None
+        worker.process.end_reason = reason
+        self._roster.withdraw(worker)
+        if worker.lifecycle.state in (State.INITIALIZING, *ALIVE):
+            self._roster.move(worker, "stop", time.monotonic_ns())
+
+    def stop(self, process: WorkerProcess) -> None:
+        """Ask the process to leave, and kill it if it does not."""
+        assert self._group is not None
+        assert process.transport is not None
+        self._group.start_soon(self._stopped, process.transport)
+
+    async def _stopped(self, transport: Transport) -> None:
+        try:
+            await transport.stop(self._config.stop_grace, self._config.kill_grace)
+        except Exception:  # noqa: BLE001 - it cannot be asked: no reason to end the pool
+            logger("pool").exception("a worker could not be asked to leave", pool=self._pool)
+            transport.kill()
+
+    def kill_for_breach(self, worker: Worker, process: WorkerProcess, reason: str) -> None:
+        """The process does what the protocol does not allow: kill it, once."""
+        if process.transport is not None and process.protocol_error is None:
+            self.note_breach(worker, process, reason)
+            process.transport.kill()
+
+    def note_breach(self, worker: Worker, process: WorkerProcess, reason: str) -> None:
+        """The process broke the protocol, and its transport kills it."""
+        process.protocol_error = ProtocolError(f"worker {worker.id} broke the protocol: {reason}")
+        self.report(worker, process.protocol_error)
+        if process is worker.process:
+            self.withdraw(worker, "protocol")
+
+    def gone(self, worker: Worker, process: WorkerProcess, exit_code: int | None, stderr: str) -> None:
+        """A process has ended, as asked or not."""
+        del self._living[process]
+        process.transport = None
+        now_ns = time.monotonic_ns()
+        how = exit_words(exit_code)
+        current = process is worker.process
+        call = worker.call if current else None
+        if process.ready is not None:
+            about: dict[str, Any] = {"pool": self._pool, "worker": worker.id, "pid": process.ready.pid}
+            uptime = {"uptime": now_ns - process.started_ns}
+            if process.end_reason is not None:
+                events.WORKER_TERMINATE.event.emit(uptime, {**about, "reason": process.end_reason})
+            else:
+                about |= {"reason": how, "stderr": stderr}
+                if exit_code is not None:
+                    about["exit_code"] = exit_code
+                if call is not None:
+                    about["operation"] = call.operation
+                events.WORKER_CRASH.event.emit(uptime, about)
+                logger("pool").warning("worker crashed", **about)
+        if current:
+            if process.ready is not None and worker.died_ns is None:
+                worker.died_ns = now_ns
+            self.vacate(worker, process, exit_code, stderr, now_ns)
+
+    def vacate(self, worker: Worker, process: WorkerProcess, exit_code: int | None, stderr: str, now_ns: int) -> None:
+        """The slot's own process has ended: its calls learn of it, and the slot's keeper is woken."""
+        reason = process.end_reason
+        how = exit_words(exit_code) if reason is None else _ENDED.get(reason, reason).format(process.culprit)
+
+        def error_for(call: Call) -> PoolError:
+            if process.protocol_error is not None:
+                return ProtocolError(f"{call.operation}: {process.protocol_error}")
+            text = f"{call.operation}: worker {worker.id} ended meanwhile: {how}"
+            return WorkerDied(text, worker=worker.id, exit_code=exit_code, stderr=stderr, reason=reason)
+
+        self._roster.move(worker, "exited", now_ns)
+        worker.last_end = (process.end_reason not in (None, "protocol"), process.served)
+        try:
+            self._dispatcher.lost(worker, error_for)
+        finally:
+            worker.process = None
+            worker.calls_done.set()
+            worker.process_gone.set()
+
+    def report(self, worker: Worker, error: PoolError) -> None:
+        """Emit and log an error that is not the error of one call."""
+        about = {"pool": self._pool, "worker": worker.id, "category": error.category, "severity": error.severity}
+        events.POOL_ERROR.event.emit({"system_time": time.time_ns()}, {**about, "reason": str(error)})
+        logger("pool").warning("worker failed", reason=str(error), **about)
+
+    def abort(self) -> None:
+        """Abandon every process that is left: none may stay. Blocks for milliseconds."""
+        for process in list(self._living):
+            if process.transport is not None:
+                with contextlib.suppress(RuntimeError):  # its event loop is closed: it cannot report the end any more
+                    process.transport.abandon()

@@ -1,0 +1,69 @@
+"""What every page has in common: its exact size, the pool it is about, and how old numbers look."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pool_monitor.findings import NO_LEVELS, Levels
+from pool_monitor.snapshot import PoolDetail, Snapshot
+from pool_monitor.view import format as fmt
+from pool_monitor.view.freshness import LIVE, Freshness
+from pool_monitor.view.glyphs import Glyphs
+from pool_monitor.view.text import Line, PageSize, Segment, fit_line, truncate
+
+SMALLEST = PageSize(40, 8)
+"""Below it there is one line of words instead of a page."""
+
+
+class PageState(NamedTuple):
+    """How a page is shown: what the reader has chosen, and how fresh the numbers are."""
+
+    freshness: Freshness = LIVE
+    offset: int = 0
+    """The first worker row of the overview, the first scrolled line of any other page."""
+    selected: str | None = None
+    """The slot whose row is highlighted."""
+    levels: Levels = NO_LEVELS
+    """Of the shares of the Snapshot (`findings.levels`)."""
+
+
+class Content(NamedTuple):
+    """What stands between a page's header and its footer."""
+
+    fixed: list[Line]
+    """Lines that stay,"""
+    scrolled: list[Line]
+    """and lines that scroll below them. They take what room is left."""
+
+
+def pool_shown(snapshot: Snapshot, pool: str | None) -> PoolDetail | None:
+    """The pool of that name, else the first one; None when there is none."""
+    return snapshot.pools.get(pool or "") or next(iter(snapshot.pools.values()), None)
+
+
+def dimmed(lines: list[Line]) -> list[Line]:
+    """The same lines, of numbers that are old."""
+    return [[Segment(text, "dim") for text, _ in line] for line in lines]
+
+
+def too_small(size: PageSize) -> bool:
+    return size.width < SMALLEST.width or size.height < SMALLEST.height
+
+
+def too_small_line(pool: PoolDetail | None, freshness: Freshness, size: PageSize) -> Line:
+    """What a screen shows that is too small for a page."""
+    needs = f"needs {SMALLEST.width}x{SMALLEST.height}, has {size.width}x{size.height}"
+    word = f"{freshness.state} " if freshness.state != "LIVE" else ""
+    text = f"{word}{needs}"
+    if pool is not None:
+        state = f"{fmt.count(pool.busy)}/{fmt.count(pool.size)} busy, {fmt.count(pool.waiting)} waiting"
+        both = f"{word}{state}; {needs}"
+        text = both if len(both) <= size.width else text
+    return [Segment(truncate(text, size.width), "bad" if freshness.outdated else "plain")]
+
+
+def fit_page(lines: list[Line], size: PageSize, glyphs: Glyphs, footer: Line | None = None) -> list[Line]:
+    """Exactly *size* lines and columns, *footer* on the last one, drawn in *glyphs*."""
+    room = size.height - (footer is not None)
+    page = (lines + [[] for _ in range(room)])[:room] + ([footer] if footer is not None else [])
+    return [glyphs.draw(fit_line(line, size.width)) for line in page[: size.height]]

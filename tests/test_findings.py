@@ -1,0 +1,140 @@
+"""Findings: one check for each kind, pure, with the numbers it stands on and words for all of them."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from pool_monitor import findings
+from pool_monitor.findings import CAUSES, CONDITIONS, DOUBTS, EFFECTS, LIMITS, Finding
+from pool_monitor.snapshot import HistoryView, PoolSummary, Snapshot
+from pool_monitor.view.notices import WORDS
+from tests.helpers import samples
+from tests.helpers.programs import ROOT
+from tests.helpers.samples import with_pool, with_worker
+
+
+def everything() -> list[Snapshot]:
+    """Snapshots that together have every kind of finding."""
+    base = samples.snapshot()
+    history = HistoryView(
+        path="h.db", degraded="disk full", held=1, dropped=0, file_bytes=None, size_limit=1, flush_seconds=None
+    )
+    doubtful = replace(
+        base.monitor, collecting=False, dropped=2, handler_failures=1, weights={"pool.error": 0}, history=history
+    )
+    bad = with_pool(base, rejected=900, errors=1770, error_ratio=0.5, deaths=9, waiting=64, queue_limit=64)
+    troubles = {
+        "text-0": {"state": "terminated"},
+        "text-1": {"state": "degraded"},
+        "text-2": {"state": "initializing"},
+        "text-3": {"health": "stuck"},
+    }
+    for slot, changes in troubles.items():
+        bad = with_worker(bad, slot, **changes)
+    busy = base
+    for slot in base.pools["text"].workers:
+        busy = with_worker(busy, slot, state="busy", state_age=300.0)
+    trend = replace(base.pools["text"].trend, ok=(0.0,) * 300, errors=(0.0,) * 300)
+    return [
+        replace(bad, monitor=doubtful),
+        with_pool(base, state="paused", waiting=3),
+        with_pool(base, state="draining"),
+        with_pool(base, breaker="open"),
+        with_pool(base, breaker="half_open"),
+        with_pool(busy, busy=4, idle=0, trend=trend),
+        with_worker(base, "text-0", crash_loop=True, last_error="crash: signal 9"),
+        with_worker(base, "text-0", state="terminated", last_error="start: no"),
+    ]
+
+
+def found_in(snapshot: Snapshot) -> list[Finding]:
+    pool = snapshot.pools["text"]
+    return [*findings.doubts(snapshot), *findings.of_pool(snapshot, pool, findings.levels(snapshot))]
+
+
+def test_every_kind_has_one_check_and_words() -> None:
+    assert WORDS.keys() == CONDITIONS.keys()
+    assert len(CONDITIONS) == len(DOUBTS) + len(CAUSES) + len(EFFECTS)
+    assert LIMITS.keys() <= CONDITIONS.keys()
+
+
+def test_every_check_finds_its_own_kind_and_no_other() -> None:
+    kinds = set()
+    for snapshot in everything():
+        pool, levels = snapshot.pools["text"], findings.levels(snapshot)
+        for kind, doubt in DOUBTS.items():
+            assert {found.kind for found in doubt(snapshot.monitor)} <= {kind}
+        for kind, check in {**CAUSES, **EFFECTS}.items():
+            assert {found.kind for found in check(snapshot, pool, levels)} <= {kind}
+        kinds |= {found.kind for found in found_in(snapshot)}
+    assert kinds == CONDITIONS.keys()
+
+
+def test_the_playbook_has_a_line_for_every_kind() -> None:
+    table = (
+        (ROOT / "docs" / "OPERATIONS_PLAYBOOK.md").read_text(encoding="utf-8").partition("| text on the screen |")[2]
+    )
+    cells = re.findall(r"^\| (.*?) \| .* \|$", table, re.MULTILINE)
+    known = [words.strip() for cell in cells for words in re.split(r", | or |…", cell) if words.strip()]
+    for snapshot in everything():
+        for found in found_in(snapshot):
+            assert any(words in WORDS[found.kind](found) for words in known), found.kind
+
+
+@pytest.mark.parametrize("index", range(len(everything())))
+def test_checks_are_pure(index: int) -> None:
+    snapshot = everything()[index]
+    before = msgspec.json.encode(snapshot)
+    first, second = found_in(snapshot), found_in(snapshot)
+    assert first
+    assert first == second
+    assert msgspec.json.encode(snapshot) == before
+    assert found_in(msgspec.json.decode(before, type=Snapshot)) == first
+
+
+def test_a_finding_has_its_value_and_the_bound_it_reached() -> None:
+    for snapshot in everything():
+        for found in found_in(snapshot):
+            assert found.limit is None or (found.value is not None and found.value >= found.limit)
+            assert found.level in {"bad", "warn"}
+
+
+def test_a_finding_carries_the_numbers_of_the_snapshot() -> None:
+    by_kind = {found.kind: found for found in found_in(everything()[0])}
+    failed = by_kind["failed"]
+    assert (failed.pool, failed.level, failed.value, failed.limit) == ("text", "bad", 0.5, LIMITS["failed"].bad)
+    assert failed.counts == {"calls": 3540, "errors": 1770}
+    assert by_kind["dead"].names == ("text-0",)
+    assert by_kind["waiting"].value == 1.0
+    assert by_kind["history_degraded"].reason == "disk full"
+    assert by_kind["history_degraded"].pool is None
+
+
+def test_of_a_summary_the_same_shares_are_judged() -> None:
+    pool = everything()[0].pools["text"]
+    summary = PoolSummary(
+        covered_seconds=300.0,
+        total=pool.total,
+        operations={},
+        workers={},
+        by_category={},
+        by_session_kind={},
+        busy_seconds=1.0,
+        utilisation=None,
+        deaths=pool.deaths,
+        size=4.0,
+        busy=None,
+        busy_max=None,
+        waiting=None,
+        waiting_max=None,
+    )
+    found = findings.of_summary(summary, "text")
+    assert [(one.kind, one.level, one.pool) for one in found] == [
+        ("rejected", "bad", "text"),
+        ("died", "bad", "text"),
+        ("failed", "bad", "text"),
+    ]
