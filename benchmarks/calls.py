@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pool_monitor.clock import ManualClock
 from pool_monitor.metrics import Collector
-from pool_monitor.metrics.fold import DISTRIBUTIONS, Batch, code_of, fold
+from pool_monitor.metrics.columns import DISTRIBUTIONS
+from pool_monitor.metrics.fold import CallBatch, code_of, fold
 from pool_monitor.pool import call_events
 from pool_monitor.pool.call import Call, Options, next_id
 from pool_monitor.pool.transport.base import CallTimes
@@ -25,7 +26,7 @@ NOW_NS = 10**15
 Past = Sequence[tuple[int, int, int]]
 PAST: Past = ((60, 46, 3), (1, 960, 20))
 """How an hour goes by, as length of a step in seconds, steps, different ones among them: first minutes whose calls all
-end in one second, because a slot of a minute does not know better, then single seconds for longer than the slots of
+end in one second, because a step of a minute does not know better, then single seconds for longer than the steps of
 any finer window reach back."""
 MOST_CALLS = 250_000
 """Made up for a minute at most: more of them would hardly use more buckets."""
@@ -157,12 +158,12 @@ def grow_old(collector: Collector, clock: ManualClock, rows: list[Row], per_seco
         calls = min(per_second * seconds, MOST_CALLS)
         some = [_batch(codes, len(numbers), calls, seed) for seed in range(variety)]
         for batch in islice(cycle(some), steps):
-            collector._windows.add(round(collector.wall_s() * 1e9), batch)
+            collector._stores.windows.add(round(collector.wall_s() * 1e9), batch)
             clock.advance(seconds)
             collector.tick()
 
 
-def _batch(codes: list[int], rows: int, calls: int, seed: int) -> Batch:
+def _batch(codes: list[int], rows: int, calls: int, seed: int) -> CallBatch:
     queue, execution = _durations_ns(calls, seed).T
     code = np.random.default_rng(seed).choice(codes, calls)
     records = np.stack((code, queue + execution, queue, execution), axis=1)

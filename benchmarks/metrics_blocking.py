@@ -17,7 +17,7 @@ from pool_monitor import telemetry
 from pool_monitor.clock import SystemClock
 from pool_monitor.events import OPERATION_STOP
 from pool_monitor.metrics import Collector
-from pool_monitor.metrics.collector import BUFFER_EVENTS
+from pool_monitor.metrics.intake import BUFFER_EVENTS
 
 ROUNDS, SERIES = 15, 2000
 SLICE = min(1000, BUFFER_EVENTS - 1)

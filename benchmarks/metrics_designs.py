@@ -23,7 +23,8 @@ from pool_monitor import telemetry
 from pool_monitor.clock import SystemClock
 from pool_monitor.events import OPERATION_STOP
 from pool_monitor.metrics import Collector
-from pool_monitor.metrics.fold import DISTRIBUTIONS, TALLIES, code_of, fold
+from pool_monitor.metrics.columns import DISTRIBUTIONS, TALLIES
+from pool_monitor.metrics.fold import code_of, fold
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, SCALE, bucket_of
 from pool_monitor.metrics.window import Windows
 from pool_monitor.telemetry import EventName, HandlerFunction, Measurements, Metadata, Record

@@ -18,7 +18,7 @@ from benchmarks.calls import an_hour, done, rows_of
 from benchmarks.metrics_peers import MODULES, OPENTELEMETRY, PROMETHEUS, OpenTelemetry, Prometheus, installed
 from benchmarks.tables import Table
 from pool_monitor.metrics.collector import MEMORY_LIMIT
-from pool_monitor.metrics.fold import DISTRIBUTIONS
+from pool_monitor.metrics.columns import DISTRIBUTIONS
 
 OURS = "pool_monitor"
 LOADS = ((200, 1), (200, 10), (200, 100), (2000, 1), (2000, 10))

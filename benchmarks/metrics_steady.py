@@ -11,7 +11,7 @@ from benchmarks.calls import Hour, an_hour, done, rows_of, tell, tell_nothing
 from benchmarks.metrics_peers import PROMETHEUS, Prometheus, installed
 from benchmarks.tables import Table
 from benchmarks.turns import Turn, cpu_ns, percentile
-from pool_monitor.metrics.collector import BUFFER_EVENTS
+from pool_monitor.metrics.intake import BUFFER_EVENTS
 
 LOADS = ((20, 1), (20, 10), (20, 100), (200, 1), (200, 10), (200, 100), (2000, 1), (2000, 10))
 """Series, and calls a second of each operation."""

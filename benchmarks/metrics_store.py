@@ -15,7 +15,7 @@ from benchmarks.turns import percentile
 from pool_monitor.clock import ManualClock
 from pool_monitor.metrics import Collector
 from pool_monitor.metrics.block import Block
-from pool_monitor.metrics.recording import Names
+from pool_monitor.metrics.series import Names
 from pool_monitor.storage import History
 
 SERIES, SECONDS, REST_S = 2000, 130, 0.02

@@ -24,7 +24,7 @@ from pool_monitor.config import MonitorConfig, Settings, TelemetryConfig, load
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.events import MONITOR_DEGRADE
 from pool_monitor.log import logger
-from pool_monitor.metrics import Collector, Metrics, detail, parse_window
+from pool_monitor.metrics import Collector, LiveMetrics, detail, parse_window
 from pool_monitor.part_host import PartHost
 from pool_monitor.part_table import PARTS
 from pool_monitor.parts import Context
@@ -70,7 +70,7 @@ class Monitor:
         self._clock = clock or WakefulClock()
         names = self._pools.names
         self._collector = Collector(names, self._clock, series_limit=config.metrics.series_limit)
-        self.metrics = Metrics(self._collector, self.snapshot)
+        self.metrics = LiveMetrics(self._collector, self.snapshot)
         """Questions about the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
         self._seq = 0
         self._entered_ns = self._clock.monotonic_ns()

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from pool_monitor.clock import Clock
-    from pool_monitor.metrics import Metrics
+    from pool_monitor.metrics import LiveMetrics
     from pool_monitor.metrics.block import Block
-    from pool_monitor.metrics.recording import Names
+    from pool_monitor.metrics.series import Names
     from pool_monitor.snapshot import Snapshot
 
 
@@ -60,7 +60,7 @@ class Context(NamedTuple):
     """The name of the monitored service."""
     clock: Clock
     snapshot: Callable[[], Snapshot]
-    metrics: Metrics
+    metrics: LiveMetrics
     """Questions about the last hour, in memory."""
     on_second: Callable[[Callable[[int, Block, Names], object] | None], None]
     """`Collector.on_second`: sets the one listener that gets each second's block."""

@@ -479,7 +479,7 @@ class TestMetrics:
             assert hour.collector.self_view().overflowed == 0
             assert hour.series == 6
         for name, window in WINDOWS.items():
-            assert stats[name].covered_seconds >= window.seconds - window.slot
+            assert stats[name].covered_seconds >= window.seconds - window.step
             assert stats[name].total.ok == pytest.approx(3 * stats[name].covered_seconds, rel=0.05)
             assert stats[name].workers.keys() == {"bench-0", "bench-1"}
 

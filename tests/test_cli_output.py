@@ -16,7 +16,7 @@ import pytest
 from pool_monitor.cli.output import escaped_json, print_bytes, print_json, print_text, printable, remark, screen_in_use
 from pool_monitor.dashboard.terminal import stdout_glyphs
 from pool_monitor.errors import ConnectError
-from pool_monitor.metrics.queries import seconds_of
+from pool_monitor.metrics.timespan import seconds_of
 from pool_monitor.service.client import resolve
 from pool_monitor.view import ASCII
 from tests.helpers.programs import DEADLINE_S, ROOT, Done, Terminal, answers, written

@@ -20,7 +20,7 @@ from pool_monitor.cli.report_sources import ReportQuery, period, step_for
 from pool_monitor.clock import ManualClock
 from pool_monitor.storage import History, HistoryConfig
 from tests.helpers.programs import Done
-from tests.helpers.recordings import recorded
+from tests.helpers.recordings import recording
 
 Command = Callable[..., Done]
 pytestmark = pytest.mark.usefixtures("utf8")
@@ -50,10 +50,10 @@ def history(path: Path, seconds: dict[int, dict[Any, list[int]]], **settings: An
     async def write() -> None:
         clock = ManualClock(float(T0))
         written = await History.open(path, HistoryConfig(**settings), clock=clock)
-        found = recorded(slots, length=1, measured=1)
-        for part in found.parts:
-            clock.advance(part.start + 1 - clock.wall_ns() / 1e9)
-            written.put(part.start, part.length, part.block, found.names)
+        found = recording(slots, length=1, measured=1)
+        for timed in found.blocks:
+            clock.advance(timed.start + 1 - clock.wall_ns() / 1e9)
+            written.put(timed.start, timed.length, timed.block, found.names)
         assert await written.flush(), written.degraded
         await written.close()
 
@@ -219,7 +219,7 @@ def test_a_period_is_the_last_day_there_is_unless_something_else_is_said(
 
 
 @pytest.mark.parametrize(
-    ("length", "slots", "step"),
+    ("length", "kept", "step"),
     [
         (60, [1, 10, 60, 3600], 1),
         (900, [1, 10, 60, 3600], 10),
@@ -234,8 +234,8 @@ def test_a_period_is_the_last_day_there_is_unless_something_else_is_said(
         (600, [], 86_400),
     ],
 )
-def test_a_step_is_as_fine_as_the_file_and_a_chart_allow(length: int, slots: list[int], step: int) -> None:
-    assert step_for(length, slots) == step
+def test_a_step_is_as_fine_as_the_file_and_a_chart_allow(length: int, kept: list[int], step: int) -> None:
+    assert step_for(length, kept) == step
 
 
 # what is wrong

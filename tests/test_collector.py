@@ -20,8 +20,8 @@ from pool_monitor.clock import ManualClock
 from pool_monitor.errors import ConfigError
 from pool_monitor.events import OPERATION_EXCEPTION, OPERATION_STOP, POOL_ERROR, WORKER_CRASH, WORKER_TERMINATE
 from pool_monitor.metrics import WINDOWS, Collector, PoolStats, detail
-from pool_monitor.metrics.collector import BUFFER_EVENTS
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS
+from pool_monitor.metrics.intake import BUFFER_EVENTS
 from pool_monitor.metrics.last_failures import LastFailures
 from pool_monitor.metrics.window import Windows
 from pool_monitor.snapshot import CallStats, Distribution, PoolView, WorkerView
@@ -176,9 +176,9 @@ def test_statistics_are_those_of_a_list_of_all_calls(history) -> None:
                 seen.append((at_ns, *call))
                 clock.advance(later_s / 100)  # still the same batch: nobody reads
             for window in WINDOWS.values():
-                slot_ns = window.slot * 10**9
-                oldest = clock.monotonic_ns() // slot_ns - window.slots + 1
-                check(collector.pool_stats("p", window), [call[1:] for call in seen if call[0] // slot_ns >= oldest])
+                step_ns = window.step * 10**9
+                oldest = clock.monotonic_ns() // step_ns - window.steps + 1
+                check(collector.pool_stats("p", window), [call[1:] for call in seen if call[0] // step_ns >= oldest])
     finally:
         collector.detach()
 
@@ -490,7 +490,7 @@ def test_a_queue_time_of_nothing_is_no_clamping(collector: Collector) -> None:
 
 
 def test_its_own_failing_handler_is_noticed(collector, monkeypatch) -> None:
-    monkeypatch.setattr(collector, "_note_failure", lambda *_args: 1 / 0)
+    monkeypatch.setattr(collector._intake, "_note_failure", lambda *_args: 1 / 0)
     fail(worker="p-0")
     view = collector.self_view()
     assert (view.collecting, view.handler_failures, view.dropped) == (False, 1, 1)
@@ -654,7 +654,7 @@ def test_what_is_not_the_slots_fault_is_no_error_of_it(collector, outcome: str) 
 
 
 def test_only_so_many_last_errors_are_kept(collector, monkeypatch) -> None:
-    monkeypatch.setattr("pool_monitor.metrics.collector.LAST_ERRORS", 3)
+    monkeypatch.setattr("pool_monitor.metrics.last_errors.LAST_ERRORS", 3)
     for number in [0, 1, 2, 3, 1, 4]:
         crash(worker=f"p-{number}")
     assert {"p-3", "p-1", "p-4"} == set(stats(collector).workers)
@@ -840,7 +840,7 @@ def test_a_full_buffer_is_folded_at_once(collector: Collector) -> None:
     held = collector.memory_bytes()
     stop()
     assert collector.memory_bytes() < held + 3_000_000
-    assert not collector._buffer
+    assert not collector._intake._buffer
     assert stats(collector).total.calls == BUFFER_EVENTS
 
 
@@ -990,7 +990,7 @@ def test_windows_that_begin_anew_do_not_take_up_room_beside_the_old_ones(monkeyp
             super().__init__(*arguments)
             alive.add(self)
 
-    monkeypatch.setattr("pool_monitor.metrics.collector.Windows", Counted)
+    monkeypatch.setattr("pool_monitor.metrics.stores.Windows", Counted)
     collector = Collector(["p"], ManualClock())
     try:
         for _ in range(2):

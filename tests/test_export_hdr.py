@@ -15,9 +15,10 @@ from hypothesis import given, settings
 
 from pool_monitor.export import hdr
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, SMALLEST_NS, quantiles
-from pool_monitor.metrics.recording import Recorded, Totals
+from pool_monitor.metrics.recording import Recording
+from pool_monitor.metrics.totals import Totals
 from tests.helpers import samples
-from tests.helpers.recordings import SHARES, SUMMARY, counts_of, nearest_rank, rank_of, recorded, streams, tiny, totals
+from tests.helpers.recordings import SHARES, SUMMARY, counts_of, nearest_rank, rank_of, recording, streams, tiny, totals
 
 
 def read_back(histogram: Any, shares: Sequence[float]) -> list[int]:
@@ -28,7 +29,7 @@ def read_back(histogram: Any, shares: Sequence[float]) -> list[int]:
     return [histogram.get_highest_equivalent_value(value) for value in values]
 
 
-def log_of(source: Recorded | Totals, path: Path) -> list[Any]:
+def log_of(source: Recording | Totals, path: Path) -> list[Any]:
     """The intervals that hdrh reads in a log."""
     path.write_bytes(b"".join(hdr.log(source)))
     reader = HistogramLogReader(str(path), HdrHistogram(1, HIGHEST_NS, hdr.DIGITS))
@@ -77,7 +78,7 @@ def test_the_outermost_buckets_and_large_counts_come_through(bucket: int) -> Non
 
 def test_a_log_has_an_interval_per_slot_and_series_in_the_order_of_time(tmp_path: Path) -> None:
     later, sooner = [3_000_000] * 4, [1_000_000, 2_000_000]
-    history = recorded(
+    history = recording(
         [
             (1010, {SUMMARY: (later, [1_000] * 4, later)}),
             (1000, {SUMMARY: (sooner, [1_000] * 2, []), ("text", "chat", "text-1"): ([9_000_000], [2_000], [])}),
@@ -100,7 +101,7 @@ def test_a_log_has_an_interval_per_slot_and_series_in_the_order_of_time(tmp_path
 
 def test_workers_and_parts_of_one_slot_are_one_interval(tmp_path: Path) -> None:
     one, other = ("text", "chat", "text-0"), ("text", "chat", "text-1")
-    history = recorded(
+    history = recording(
         [(50, {one: ([1_000_000], [], [])}), (50, {other: ([5_000_000], [], []), one: ([7_000], [], [])})]
     )
     [interval] = log_of(history, tmp_path / "history.hlog")
@@ -110,7 +111,7 @@ def test_workers_and_parts_of_one_slot_are_one_interval(tmp_path: Path) -> None:
 def test_the_maximum_of_an_interval_is_in_milliseconds() -> None:
     [line] = [
         line
-        for line in b"".join(hdr.log(recorded([(50, {SUMMARY: ([7_000_000], [], [])})]))).splitlines()
+        for line in b"".join(hdr.log(recording([(50, {SUMMARY: ([7_000_000], [], [])})]))).splitlines()
         if line[:1] == b"T"
     ]
     assert float(line.split(b",")[3]) == pytest.approx(7.0, rel=0.012)
@@ -127,22 +128,22 @@ def test_totals_are_a_log_of_one_interval(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a,b c", "line\nbreak", "a/b", "Größe", "Tag=x", "#", "%41", "\t"])
 def test_any_name_makes_a_tag_that_comes_back(name: str, tmp_path: Path) -> None:
-    [interval] = log_of(recorded([(50, {(name, name, None): ([5], [], [])})]), tmp_path / "names.hlog")
+    [interval] = log_of(recording([(50, {(name, name, None): ([5], [], [])})]), tmp_path / "names.hlog")
     assert [unquote(part) for part in interval.get_tag().split("/")] == [name, name, "latency"]
 
 
 def test_half_a_surrogate_pair_does_not_stop_a_log() -> None:
     assert b"Tag=text/%5Cud800/latency," in b"".join(
-        hdr.log(recorded([(50, {("text", "\ud800", None): ([5], [], [])})]))
+        hdr.log(recording([(50, {("text", "\ud800", None): ([5], [], [])})]))
     )
 
 
 def test_a_history_of_nothing_is_a_log_of_nothing(tmp_path: Path) -> None:
-    assert log_of(recorded([]), tmp_path / "empty.hlog") == []
+    assert log_of(recording([]), tmp_path / "empty.hlog") == []
 
 
 def test_a_long_log_comes_slot_by_slot() -> None:
     slots = [(start, {SUMMARY: ([1_000_000], [], [])}) for start in range(0, 1000, 10)]
-    sizes = [len(piece) for piece in hdr.log(recorded(slots))]
+    sizes = [len(piece) for piece in hdr.log(recording(slots))]
     assert len(sizes) > 100
     assert max(sizes) < 300

@@ -30,9 +30,9 @@ from pool_monitor.export import otlp, otlp_request
 from pool_monitor.export.families import families
 from pool_monitor.export.otlp import OtlpExporter, pause_after
 from pool_monitor.export.otlp_request import ZERO_THRESHOLD, encode, encoded_in_steps
-from pool_monitor.metrics.fold import BY_CATEGORY, CATEGORIES, DEATHS, OUTCOMES
+from pool_monitor.metrics.columns import BY_CATEGORY, CATEGORIES, DEATHS, OUTCOMES
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, HIGHEST_NS, RELATIVE_ERROR, SCALE, bucket_of
-from pool_monitor.metrics.recording import Totals
+from pool_monitor.metrics.totals import Totals
 from pool_monitor.snapshot import Snapshot
 from tests.helpers import samples
 from tests.helpers.recordings import SHARES, SUMMARY, nearest_rank, rank_of, streams, tiny, totals

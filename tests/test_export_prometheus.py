@@ -29,8 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from pool_monitor.events import SESSION_KINDS
 from pool_monitor.export.families import BOUNDS
 from pool_monitor.export.prometheus import OPENMETRICS, PROTOBUF, TEXT, negotiate, render
-from pool_monitor.metrics.failed_calls import FailureKey, Failures
-from pool_monitor.metrics.fold import (
+from pool_monitor.metrics.columns import (
     BY_CATEGORY,
     BY_SESSION_KIND,
     CATEGORIES,
@@ -39,10 +38,11 @@ from pool_monitor.metrics.fold import (
     OUTCOMES,
     POOL_SUMS,
 )
+from pool_monitor.metrics.event_counters import COLUMNS, COUNTERS
+from pool_monitor.metrics.failure_histograms import FailureDurations, FailureKey
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, SMALLEST_NS, bucket_of
-from pool_monitor.metrics.occurrences import COLUMNS, COUNTED
-from pool_monitor.metrics.recording import Names, Totals
-from pool_monitor.metrics.series import Key
+from pool_monitor.metrics.series import Names, RowKey
+from pool_monitor.metrics.totals import Totals
 from pool_monitor.snapshot import Snapshot
 from tests.helpers import samples
 from tests.helpers.programs import ROOT
@@ -62,7 +62,9 @@ def sample(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return f"pool_monitor_{name}", frozenset(labels.items())
 
 
-def totals(durations: dict[Key, tuple[list[int], list[int], list[int]]], pools: tuple[str, ...] = ("text",)) -> Totals:
+def totals(
+    durations: dict[RowKey, tuple[list[int], list[int], list[int]]], pools: tuple[str, ...] = ("text",)
+) -> Totals:
     """What a monitor holds after calls of these durations (latency, queue, execution, in ns), and others that failed.
 
     No two of its other numbers are the same.
@@ -99,11 +101,11 @@ def _failing(names: Names) -> list[FailureKey]:
     return [(*operation, outcome) for operation in operations for outcome in ("timeout", "error")]
 
 
-def failures(durations: dict[FailureKey, list[int]]) -> Failures:
+def failures(durations: dict[FailureKey, list[int]]) -> FailureDurations:
     """Calls of these durations, in ns, that did not end well."""
     keys = tuple(sorted(durations))
     counts = [np.bincount(bucket_of(np.array(durations[key])), minlength=BUCKETS) for key in keys]
-    return Failures(
+    return FailureDurations(
         keys,
         np.array(counts, np.int64).reshape(-1, BUCKETS),
         np.array([sum(durations[key]) for key in keys], np.int64),
@@ -212,7 +214,7 @@ def _beside_calls(totals: Totals) -> Page:
     assert totals.occurrences is not None
     for pool, counters in zip(totals.names.pools, totals.occurrences.tolist(), strict=True):
         left = iter(counters)
-        for counted in COUNTED:
+        for counted in COUNTERS:
             for value in (*counted.values, "other") if counted.label else ("",):
                 number, about = next(left), {counted.label: value} if counted.label else {}
                 if value != "other" or number:
@@ -448,7 +450,7 @@ def test_the_operation_other_is_there_once_it_has_calls():
     with_other = totals({("text", "other", None): ([], [], []), ("text", "chat", "text-0"): ([10**6], [], [])})
     calls = {key for key in samples_of(read_text(render(samples.empty(), with_other).decode())) if "call" in key[0]}
     assert any(("operation", "other") in about for _name, about in calls)
-    unused = replace(with_other, outcomes=with_other.outcomes * [[0], [1]], failures=Failures())
+    unused = replace(with_other, outcomes=with_other.outcomes * [[0], [1]], failures=FailureDurations())
     for content_type in (TEXT, OPENMETRICS, PROTOBUF):
         page = render(samples.empty(), unused, content_type)
         assert b"chat" in page

@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from pool_monitor.events import SESSION_KINDS
 from pool_monitor.export import tabular, totals_json
 from pool_monitor.export.tabular import Row, rows, to_csv, to_json
-from pool_monitor.metrics.failed_calls import Failures
-from pool_monitor.metrics.fold import CATEGORIES, DISTRIBUTIONS, OUTCOMES
+from pool_monitor.metrics.columns import CATEGORIES, DISTRIBUTIONS, OUTCOMES
+from pool_monitor.metrics.event_counters import COLUMNS
+from pool_monitor.metrics.failure_histograms import FailureDurations
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, RELATIVE_ERROR, SMALLEST_NS, bucket_of
-from pool_monitor.metrics.occurrences import COLUMNS
-from pool_monitor.metrics.recording import Totals
+from pool_monitor.metrics.totals import Totals
 from pool_monitor.snapshot import Bar, CallStats, Distribution, PoolView, Trend, WorkerView
 from tests.helpers import samples
-from tests.helpers.recordings import SUMMARY, nearest_rank, recorded, streams, tiny, totals
+from tests.helpers.recordings import SUMMARY, nearest_rank, recording, streams, tiny, totals
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 MS = 1_000_000
@@ -51,7 +51,7 @@ def cell(value: Any) -> str:
 @settings(max_examples=60)
 def test_percentiles_in_csv_are_within_the_stated_error_of_the_exact_ones(values: list[int]) -> None:
     durations = {SUMMARY: (values, values, [])}
-    for source in (totals(durations), recorded([(1000, durations)])):
+    for source in (totals(durations), recording([(1000, durations)])):
         [row] = table(to_csv(Row, rows(source)))
         for name, share in PERCENTILES.items():
             exact = nearest_rank(values, share) / 1e9
@@ -72,7 +72,7 @@ def test_percentiles_of_tiny_durations_are_off_by_at_most_the_first_bucket(value
 
 def test_a_history_has_a_row_per_slot_and_series_in_the_order_of_time() -> None:
     without_worker = ("text", "chat", None)
-    history = recorded(
+    history = recording(
         [
             (1010, {SUMMARY: ([3 * MS], [], [])}),
             (1000, {SUMMARY: ([1 * MS, 2 * MS], [], []), without_worker: ([9 * MS], [], [])}),
@@ -88,7 +88,7 @@ def test_a_history_has_a_row_per_slot_and_series_in_the_order_of_time() -> None:
 
 def test_parts_of_one_slot_add_up() -> None:
     parts = [(50, {SUMMARY: ([1 * MS], [], [])}), (50, {SUMMARY: ([5 * MS, 7 * MS], [], [])})]
-    [row] = rows(recorded(parts, measured=5))
+    [row] = rows(recording(parts, measured=5))
     assert (row.calls, row.covered_seconds, row.rate) == (3, 10, 0.3)
     assert row.latency.max == 0.007
 
@@ -110,7 +110,7 @@ def test_series_that_nothing_was_counted_in_are_left_out() -> None:
 
 
 def test_a_history_of_nothing_is_a_header_alone() -> None:
-    assert list(rows(recorded([]))) == []
+    assert list(rows(recording([]))) == []
     [header] = b"".join(to_csv(Row, [])).decode().splitlines()
     assert header.startswith("start,pool,operation,worker,covered_seconds,calls,ok,")
 
@@ -195,7 +195,7 @@ def test_values_as_json_are_one_object(count: int) -> None:
 
 
 def test_rows_as_json_can_be_decoded_as_rows() -> None:
-    expected = list(rows(recorded([(1000, {SUMMARY: ([1 * MS, 2 * MS], [MS, MS], [])})])))
+    expected = list(rows(recording([(1000, {SUMMARY: ([1 * MS, 2 * MS], [MS, MS], [])})])))
     form = json.loads(b"".join(to_json(expected)))
     assert msgspec.convert(form["rows"], list[Row]) == expected
 
@@ -238,7 +238,7 @@ def test_what_is_counted_beside_calls_that_ended_well_comes_back_too() -> None:
         totals({SUMMARY: ([MS], [], []), ("images", "scale", None): ([], [], [])}, ("text", "images")),
         busy=np.array([3, 4]),
         born=np.array([1.5, 2.25]),
-        failures=Failures(
+        failures=FailureDurations(
             (("text", "summary", "timeout"),),
             np.bincount(bucket_of(np.array([MS, 2 * MS])), minlength=BUCKETS)[None],
             np.array([3 * MS]),

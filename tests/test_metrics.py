@@ -18,7 +18,7 @@ from pool_monitor.clock import ManualClock, SteadyClock, WakefulClock
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.events import OPERATION_EXCEPTION, OPERATION_STOP, WORKER_CRASH
 from pool_monitor.export.tabular import rows
-from pool_monitor.metrics import WINDOWS, Collector, Metrics
+from pool_monitor.metrics import WINDOWS, Collector, LiveMetrics
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS
 from pool_monitor.snapshot import Distribution, PoolView, Range, Snapshot
 from tests.helpers import samples
@@ -37,7 +37,7 @@ class Rig:
         self.collector = Collector(["p", "q"], self.clock)
         self.collector.attach()
         self.busy_ratios: dict[str, float] = {}
-        self.metrics = Metrics(self.collector, self.snapshot)
+        self.metrics = LiveMetrics(self.collector, self.snapshot)
 
     def snapshot(self, window: str) -> Snapshot:
         """All of a Snapshot that a summary asks for."""
@@ -117,7 +117,7 @@ traffic = st.lists(
 @given(traffic, st.sampled_from([1, 2, 5, 10, 15, 20, 30, 60, 120]), st.integers(0, 1200), st.data())
 @settings(max_examples=80, deadline=None)
 def test_every_step_of_a_range_has_exactly_its_own_calls(history, step, length, data) -> None:
-    """Counts, means and all percentiles, for every window's grain, across slot edges and roll-ups."""
+    """Counts, means and all percentiles, for every window's grain, across step edges and roll-ups."""
     rig = Rig()
     calls = []
     try:
@@ -133,7 +133,7 @@ def test_every_step_of_a_range_has_exactly_its_own_calls(history, step, length, 
         except ConfigError:
             if start >= rig.now:
                 return
-            kept = max(window.seconds for window in WINDOWS.values() if step % window.slot == 0)
+            kept = max(window.seconds for window in WINDOWS.values() if step % window.step == 0)
             assert start // step * step <= rig.now - kept
             return
         assert (found.start, found.step) == (start // step * step, step)
@@ -456,7 +456,7 @@ def test_the_total_of_an_operation_never_goes_down_when_rows_run_out(rig) -> Non
     rig.ok(operation="work", worker="p-0")
     for number in range(20):
         rig.ok(operation=f"new-{number}")
-    totals = Metrics(rig.collector, lambda window: pytest.fail("no snapshot needed")).totals().by_operation()
+    totals = LiveMetrics(rig.collector, lambda window: pytest.fail("no snapshot needed")).totals().by_operation()
     found = {key[1]: int(row.sum()) for key, row in zip(totals.names.rows, totals.outcomes, strict=True)}
     assert (found["work"], "gone" in found) == (3, False)
     assert rig.collector.self_view().overflowed > 0
@@ -466,7 +466,7 @@ def test_the_total_of_other_never_goes_down(rig) -> None:
     rig.collector.detach()
     rig.collector = Collector(["p"], rig.clock, series_limit=48)
     rig.collector.attach()
-    metrics = Metrics(rig.collector, lambda window: pytest.fail("no snapshot needed"))
+    metrics = LiveMetrics(rig.collector, lambda window: pytest.fail("no snapshot needed"))
 
     def others() -> int:
         totals = metrics.totals().by_operation()

@@ -19,7 +19,8 @@ from pool_monitor import ConfigError, Monitor, Pool, UnknownName, telemetry
 from pool_monitor.clock import ManualClock
 from pool_monitor.config import HistoryConfig, MonitorConfig, OtlpConfig, ServiceConfig, TelemetryConfig
 from pool_monitor.events import CATALOGUE
-from pool_monitor.metrics.recording import Names, Recorded
+from pool_monitor.metrics.recording import Recording
+from pool_monitor.metrics.series import Names
 from pool_monitor.service.client import connected
 from pool_monitor.snapshot import Range, Summary
 from pool_monitor.storage import HistoryMetrics, Reader
@@ -152,10 +153,10 @@ async def test_what_was_counted_is_in_the_file_when_the_monitor_is_left(tmp_path
     assert monitor.history is None
     with Reader(path) as reader:
         first, last = reader.extent()
-        recorded = reader.read(first, last, 1)
+        recording = reader.read(first, last, 1)
         assert reader.pools() == ("other",)
-    counts = sum(int(part.block.tallies[:, 0].sum()) for part in recorded.parts)
-    assert (counts, recorded.names.rows) == (100, (("other", "op", "other-0"),))
+    counts = sum(int(timed.block.tallies[:, 0].sum()) for timed in recording.blocks)
+    assert (counts, recording.names.rows) == (100, (("other", "op", "other-0"),))
 
 
 async def test_a_later_monitor_goes_on_with_the_file_and_answers_about_both(tmp_path: Path):
@@ -224,11 +225,11 @@ async def test_a_summary_of_a_time_of_which_only_coarser_slots_are_left_is_made_
         async def extent(self) -> tuple[int, int]:
             return 0, 10**6
 
-        async def read(self, start: int, end: int, step: int) -> Recorded:
+        async def read(self, start: int, end: int, step: int) -> Recording:
             self.asked.append(step)
             if step < 60:
                 raise ConfigError("only minutes are kept")
-            return Recorded(Names((), ()), [])
+            return Recording(Names((), ()), [])
 
     found = await HistoryMetrics(Kept(), ManualClock()).summary(60_010, 60_290)
     assert (found.start, found.end, Kept.asked) == (60_000, 60_300, [1, 10, 60])

@@ -71,5 +71,5 @@ async def test_operations_of_any_name_are_found_by_it_everywhere(tmp_path):
         assert {operation for _pool, operation, _worker in totals.names.rows} >= set(NAMES)
     with Reader(path) as reader:
         start, end = reader.extent()
-        recorded = reader.read(start, end, 1)
-    assert {operation for _pool, operation, _worker in recorded.names.rows} >= set(NAMES)
+        recording = reader.read(start, end, 1)
+    assert {operation for _pool, operation, _worker in recording.names.rows} >= set(NAMES)

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import CHUNK_BITS, CHUNKS, Block, merge
-from pool_monitor.metrics.fold import DISTRIBUTIONS
+from pool_monitor.metrics.columns import DISTRIBUTIONS
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, quantiles
-from pool_monitor.metrics.recording import Names, Part, Recorded
+from pool_monitor.metrics.recording import Recording, TimedBlock
+from pool_monitor.metrics.series import Names
 from pool_monitor.storage import HistoryConfig, Reader, reader, store
-from pool_monitor.storage.store import Slot
+from pool_monitor.storage.pending import PendingBlock
 from tests.helpers import stores
 from tests.helpers.stores import NAMES, T0, calls, everything, fat, history_file, marks, rows_in, starts, writing
 
@@ -68,11 +69,11 @@ def latencies(block: Block, row: int) -> np.ndarray:
     return np.pad(found, (0, BUCKETS - len(found)))
 
 
-def rows_by_key(recorded: Recorded) -> dict[Any, tuple[list[int], list[float]]]:
+def rows_by_key(recording: Recording) -> dict[Any, tuple[list[int], list[float]]]:
     """What is known of every row, by its name, with the percentiles of its latency."""
-    total = stores.merged(recorded)
+    total = stores.merged(recording)
     return {
-        recorded.names.rows[row]: (
+        recording.names.rows[row]: (
             [*total.tallies[at].tolist(), *total.maxima[at].tolist()],
             quantiles(latencies(total, row), SHARES).tolist(),
         )
@@ -91,18 +92,18 @@ def test_every_tier_gives_the_percentiles_of_everything_merged_in_memory(
         for step, by_row in history:
             second += step
             blocks.append(stores.block(by_row))
-            made.write([Slot(second, 1, blocks[-1], NAMES)], second + 1)
+            made.write([PendingBlock(second, 1, blocks[-1], NAMES)], second + 1)
             made.tidy(second + 1)
             for row, durations in by_row.items():
                 exact.setdefault(NAMES.rows[row], []).extend(durations)
-    in_memory = rows_by_key(Recorded(NAMES, [Part(T0, 1, merge(blocks))]))
+    in_memory = rows_by_key(Recording(NAMES, [TimedBlock(T0, 1, merge(blocks))]))
     with Reader(path) as found:
         for step in (1, 10, 60, 3600):
-            recorded = everything(found, step)
-            by_key = rows_by_key(recorded)
+            recording = everything(found, step)
+            by_key = rows_by_key(recording)
             assert repr(by_key) == repr({key: in_memory[key] for key in by_key})  # repr: NaN is NaN
             assert by_key.keys() == in_memory.keys()
-            assert stores.merged(recorded).pool_sums.tolist() == merge(blocks).pool_sums.tolist()
+            assert stores.merged(recording).pool_sums.tolist() == merge(blocks).pool_sums.tolist()
             for key, durations in exact.items():
                 for share, estimate in zip(SHARES, by_key[key][1], strict=True):
                     if durations:
@@ -175,7 +176,7 @@ def test_the_next_process_goes_on_where_the_last_one_ended(tmp_path: Path) -> No
 def test_what_waited_to_be_rolled_up_when_its_process_died_is_rolled_up_by_the_next(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     with writing(path) as made:
-        made.write(stores.slots(range(40)), T0 + 40)  # and no more: it was killed then
+        made.write(stores.pending_blocks(range(40)), T0 + 40)  # and no more: it was killed then
     assert rows_in(path) == {1: 40}
     history_file(path, [40])
     assert rows_in(path) == {1: 41, 4: 10, 16: 2}
@@ -185,7 +186,7 @@ def test_a_backlog_is_rolled_up_a_bounded_part_at_a_time_and_counted_once(tmp_pa
     path = tmp_path / "history.db"
     seconds = 3 * store.ROLLED_AT_ONCE + 1
     with writing(path, ALL_KEPT) as made:
-        made.write(stores.slots(range(seconds)), T0 + seconds)
+        made.write(stores.pending_blocks(range(seconds)), T0 + seconds)
         made.tidy(T0 + seconds)
         first = rows_in(path)[10]
         assert first <= store.ROLLED_AT_ONCE // 10 + 1
@@ -290,9 +291,9 @@ def test_the_file_and_its_log_stay_below_the_limit_and_the_newest_is_there(tmp_p
     filled = []
     with writing(path, LIMITED) as made:
         for number in range(70):
-            slot = fat(number)
-            made.write([slot], slot.start + 1)
-            made.tidy(slot.start + 1)
+            pending = fat(number)
+            made.write([pending], pending.start + 1)
+            made.tidy(pending.start + 1)
             assert size_of(path) <= made.usage().file_bytes <= LIMITED.size_limit
             filled.append(size_of(path))
     assert max(filled) > LIMITED.size_limit * 0.7
@@ -387,7 +388,7 @@ def test_names_that_no_block_has_are_removed_and_the_others_are_not(tmp_path: Pa
     with writing(path, config) as made:
         for number in range(100):
             start = T0 + number * hour
-            made.write([Slot(start, 1, stores.block({number: [1000], 0: [1000]}), names)], start + 1)
+            made.write([PendingBlock(start, 1, stores.block({number: [1000], 0: [1000]}), names)], start + 1)
             made.tidy(start + 1)
     with closing(sqlite3.connect(path)) as connection:
         stored = {row[0] for row in connection.execute("SELECT operation FROM names WHERE operation IS NOT NULL")}
@@ -400,14 +401,14 @@ def test_a_name_is_kept_as_long_as_blocks_that_were_held_for_hours_before_they_w
     path, hour = tmp_path / "history.db", 3600
     with writing(path, HistoryConfig(tiers=((1, 60), (60, 300)))) as made:
         for number in range(0, 6 * hour, hour // 2):
-            made.write(stores.slots([number, number + 1]), T0 + 6 * hour)  # and no more
+            made.write(stores.pending_blocks([number, number + 1]), T0 + 6 * hour)  # and no more
         for now in (T0 + 10 * hour, T0 + 11 * hour):
-            made.write([Slot(now, 1, stores.block({1: [1000]}), NAMES)], now + 1)
+            made.write([PendingBlock(now, 1, stores.block({1: [1000]}), NAMES)], now + 1)
             made.tidy(now + 1)
     with Reader(path) as found:
-        recorded = everything(found, 60)
-        assert min(starts(recorded)) > 3 * hour
-        assert set(recorded.names.rows) == set(NAMES.rows[:2])
+        recording = everything(found, 60)
+        assert min(starts(recording)) > 3 * hour
+        assert set(recording.names.rows) == set(NAMES.rows[:2])
 
 
 def test_a_file_whose_names_are_gone_is_damaged(tmp_path: Path) -> None:
@@ -422,12 +423,15 @@ def test_rows_that_changed_hands_are_kept_apart(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     others = NAMES._replace(rows=(("text", "render", "0"), *NAMES.rows[1:]))
     with writing(path) as made:
-        made.write([*stores.slots([0, 1]), *stores.slots([2, 3], others), *stores.slots([4])], T0 + 5)
+        made.write(
+            [*stores.pending_blocks([0, 1]), *stores.pending_blocks([2, 3], others), *stores.pending_blocks([4])],
+            T0 + 5,
+        )
         made.tidy(T0 + 5)
     with Reader(path) as found:
-        recorded = found.read(T0, T0 + 16, 16)
-        total = stores.merged(recorded)
-        by_name = {recorded.names.rows[row][1]: int(total.tallies[at, 0]) for at, row in enumerate(total.rows)}
+        recording = found.read(T0, T0 + 16, 16)
+        total = stores.merged(recording)
+        by_name = {recording.names.rows[row][1]: int(total.tallies[at, 0]) for at, row in enumerate(total.rows)}
         assert by_name == {"parse": 3, "render": 2}
 
 
@@ -436,7 +440,7 @@ def test_any_text_can_be_a_name(tmp_path: Path) -> None:
     odd = ["", "\0", "a\0b", "\ud800", "naïve 'quoted' \"name\"; DROP TABLE blocks", "x" * 200]
     names = Names(tuple(("text", name, "0") for name in odd), ("text",))
     with writing(path) as made:
-        made.write([Slot(T0, 1, stores.block({row: [1000] for row in range(len(odd))}), names)], T0 + 1)
+        made.write([PendingBlock(T0, 1, stores.block({row: [1000] for row in range(len(odd))}), names)], T0 + 1)
         made.tidy(T0 + 1)
     with Reader(path) as found:
         expected = [name if name != "\ud800" else "\\ud800" for name in odd]
@@ -449,10 +453,10 @@ def test_any_text_can_be_a_name(tmp_path: Path) -> None:
 def test_an_answer_is_made_of_the_coarsest_slots_that_fit_it(tmp_path: Path) -> None:
     path = history_file(tmp_path / "history.db", range(100), HistoryConfig(tiers=((1, EVER), (4, EVER), (16, EVER))))
     with Reader(path) as found:
-        lengths = {step: {part.length for part in found.read(T0, T0 + 48, step).parts} for step in (1, 3, 4, 12, 16)}
+        lengths = {step: {timed.length for timed in found.read(T0, T0 + 48, step).blocks} for step in (1, 3, 4, 12, 16)}
         assert lengths == {1: {1}, 3: {1}, 4: {4}, 12: {4}, 16: {16}}
-        # No slot of more than a second begins there.
-        assert {part.length for part in found.read(T0 + 7, T0 + 39, 16).parts} == {1}
+        # No block of more than a second begins there.
+        assert {timed.length for timed in found.read(T0 + 7, T0 + 39, 16).blocks} == {1}
         assert marks(found.read(T0 + 7, T0 + 39, 16)) == sum(range(7, 39))
 
 
@@ -495,8 +499,8 @@ def test_too_much_at_once_is_refused_and_a_larger_step_taken(tmp_path: Path, mon
         with pytest.raises(ConfigError, match=r"it is 600 blocks .* ask for a larger step or for less time"):
             found.read(T0, T0 + 600, 1)
         assert calls(found.read(T0, T0 + 600, 10)) == 600
-        # From the middle of a slot the finest would be true to the second, but it is too much.
-        assert {part.length for part in found.read(T0 + 3, T0 + 590, 60).parts} == {10}
+        # From the middle of a step the finest would be true to the second, but it is too much.
+        assert {timed.length for timed in found.read(T0 + 3, T0 + 590, 60).blocks} == {10}
         monkeypatch.setattr(reader, "BYTES_LIMIT", 1000)
         with pytest.raises(ConfigError, match="MiB that are read at once"):
             found.read(T0, T0 + 600, 10)
@@ -506,7 +510,7 @@ def test_an_empty_history_has_no_extent_and_answers_with_nothing(tmp_path: Path)
     with Reader(history_file(tmp_path / "history.db", [])) as found:
         assert found.extent() is None
         assert found.pools() == ()
-        assert found.read(T0, T0 + 60, 1) == Recorded(Names((), ()), [])
+        assert found.read(T0, T0 + 60, 1) == Recording(Names((), ()), [])
 
 
 def test_blocks_are_found_by_index(tmp_path: Path) -> None:
@@ -528,18 +532,18 @@ def test_blocks_are_found_by_index(tmp_path: Path) -> None:
 
 def test_the_extent_reaches_over_all_tiers(tmp_path: Path) -> None:
     with Reader(history_file(tmp_path / "history.db", range(5, 700))) as found:
-        assert found.extent() == (T0, T0 + 700)  # it begins with the coarsest slot that is left
+        assert found.extent() == (T0, T0 + 700)  # it begins with the coarsest block that is left
 
 
 def test_numbers_and_names_of_an_answer_are_those_in_use(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     with writing(path) as made:
         made.write([fat(0, rows=50)], T0 + 1)
-        made.write([Slot(T0 + 20, 1, stores.block({1: [1000]}), NAMES)], T0 + 21)
+        made.write([PendingBlock(T0 + 20, 1, stores.block({1: [1000]}), NAMES)], T0 + 21)
     with Reader(path) as found:
-        recorded = found.read(T0 + 16, T0 + 32, 1)
-        assert recorded.names == Names((NAMES.rows[1],), ("text",))
-        assert [part.block.rows.tolist() for part in recorded.parts] == [[0]]
+        recording = found.read(T0 + 16, T0 + 32, 1)
+        assert recording.names == Names((NAMES.rows[1],), ("text",))
+        assert [timed.block.rows.tolist() for timed in recording.blocks] == [[0]]
 
 
 @pytest.mark.parametrize(

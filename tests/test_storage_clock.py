@@ -22,7 +22,7 @@ FULL = 700
 
 
 def kept(path: Path, step: int) -> list[int]:
-    """The seconds after `T0` at which slots of *step* begin that are in the file, not counting the finer ones."""
+    """The seconds after `T0` at which blocks of *step* begin that are in the file, not counting the finer ones."""
     with Reader(path) as found:
         connection = found._connection
         rows = connection.execute("SELECT start FROM blocks WHERE step = ? ORDER BY start", (step,)).fetchall()

@@ -24,10 +24,11 @@ from pool_monitor.clock import ManualClock
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import block
 from pool_monitor.metrics.block import Block
-from pool_monitor.metrics.fold import PEAKS, POOL_SUMS
-from pool_monitor.metrics.recording import Names
+from pool_monitor.metrics.columns import PEAKS, POOL_SUMS
+from pool_monitor.metrics.series import Names
 from pool_monitor.storage import History, HistoryConfig, HistoryMetrics, Reader, reader, schema, store
-from pool_monitor.storage.store import Slot
+from pool_monitor.storage.body import unpacked
+from pool_monitor.storage.pending import PendingBlock
 from pool_monitor.view import period_report
 from tests.helpers import stores
 from tests.helpers.stores import SMALL, T0, calls, everything, fat, history_file, marks, writing
@@ -174,7 +175,7 @@ def goes_on(path: Path) -> None:
     """A writer refuses it, or counts what comes, once, and rolls it up."""
     try:
         with writing(path) as made:
-            made.write(stores.slots(range(SECONDS, SECONDS + 12)), T0 + SECONDS + 12)
+            made.write(stores.pending_blocks(range(SECONDS, SECONDS + 12)), T0 + SECONDS + 12)
             for _turn in range(3):
                 made.tidy(T0 + SECONDS + 12)
     except REFUSED:
@@ -245,6 +246,7 @@ def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A megabyte for a block, three for an answer."""
     for module in (block, store):
         monkeypatch.setattr(module, "ROOM_LIMIT", 2**20)
+    monkeypatch.setattr("pool_monitor.storage.body.ROOM_LIMIT", 2**20)
     monkeypatch.setattr(reader, "BLOCK_ROOM", 2**20)
     monkeypatch.setattr(reader, "ROOM_LIMIT", 3 * 2**20)
 
@@ -272,8 +274,8 @@ def test_arrays_of_zeros_are_counted_as_what_they_take_in_memory(tmp_path: Path)
         ), 9,
     )  # fmt: skip
     with pytest.raises(ValueError, match="it is too large"):
-        store.unpacked(zeros)
-    assert isinstance(store.unpacked(body()), Block)
+        unpacked(zeros)
+    assert isinstance(unpacked(body()), Block)
 
 
 def test_what_would_be_too_large_as_one_block_is_rolled_up_as_several(
@@ -285,16 +287,16 @@ def test_what_would_be_too_large_as_one_block_is_rolled_up_as_several(
     names = Names(tuple(("text", f"operation {row}", None) for row in range(every)), ("text",))
     with writing(path, HistoryConfig(tiers=((1, 10**6), (60, 10**6)))) as made:
         for number in range(61):
-            slot = fat(number % 4, rows=every // 4)
-            rows = slot.block.rows + every // 4 * (number % 4)
-            made.write([Slot(T0 + number, 1, slot.block._replace(rows=rows), names)], T0 + 61)
+            pending = fat(number % 4, rows=every // 4)
+            rows = pending.block.rows + every // 4 * (number % 4)
+            made.write([PendingBlock(T0 + number, 1, pending.block._replace(rows=rows), names)], T0 + 61)
         made.tidy(T0 + 61)
         assert made.damaged == 0
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT rolled FROM tiers WHERE step = 60").fetchone() == (60,)
         bodies = connection.execute("SELECT body FROM blocks WHERE step = 60").fetchall()
     assert len(bodies) > 1
-    assert sum(len(store.unpacked(packed).rows) for (packed,) in bodies) >= every
+    assert sum(len(unpacked(packed).rows) for (packed,) in bodies) >= every
 
 
 def test_an_answer_with_too_many_names_or_pools_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,9 +343,9 @@ async def test_a_running_history_answers_in_words_and_rolls_up_what_else_there_i
     asked = HistoryMetrics(made, clock)
 
     async def put(first: int, last: int) -> None:
-        for slot in stores.slots(range(first, last)):
+        for pending in stores.pending_blocks(range(first, last)):
             clock.advance(1)
-            made.put(*slot)
+            made.put(*pending)
         assert await made.flush(), made.degraded
 
     await put(0, 10)

@@ -31,7 +31,7 @@ LAZY = HistoryConfig(tiers=SMALL.tiers, flush_interval=3600.0)
 
 
 class Owner:
-    """Whoever has a history: puts one slot after the other, and notes what it is told."""
+    """Whoever has a history: puts one block after the other, and notes what it is told."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,12 +49,12 @@ class Owner:
             on_recover=lambda: self.told.append("recovered"),
         )
 
-    def put(self, target: History, slots: int = 1) -> None:
-        for number in range(self._next, self._next + slots):
+    def put(self, target: History, blocks: int = 1) -> None:
+        for number in range(self._next, self._next + blocks):
             self.clock.advance(1)
-            target.put(*stores.slots([number])[0])
+            target.put(*stores.pending_blocks([number])[0])
             self.put_marks += number
-        self._next += slots
+        self._next += blocks
 
 
 @pytest.fixture
@@ -113,9 +113,9 @@ async def test_a_question_is_answered_from_the_file_and_from_what_is_not_in_it_y
     await opened.flush()
     owner.put(opened, 10)
     for step in (1, 4, 16):
-        recorded = await opened.read(T0, T0 + 48, step)
-        assert marks(recorded) == owner.put_marks
-        assert recorded.names == NAMES._replace(rows=NAMES.rows[:1])
+        recording = await opened.read(T0, T0 + 48, step)
+        assert marks(recording) == owner.put_marks
+        assert recording.names == NAMES._replace(rows=NAMES.rows[:1])
     assert calls(await opened.read(T0 + 32, T0 + 36, 1)) == 4
     assert await opened.extent() == (T0, T0 + 40)
 
@@ -169,7 +169,7 @@ def test_a_program_that_forgets_to_close_it_ends_all_the_same(
         "import asyncio\nfrom pool_monitor.storage import History\nfrom tests.helpers import stores\n"
         "async def main():\n"
         f"    history = await History.open({str(path)!r}, stores.SMALL)\n"
-        "    history.put(*stores.slots([5])[0])\n    assert await history.flush()\n"
+        "    history.put(*stores.pending_blocks([5])[0])\n    assert await history.flush()\n"
         "    main.history = history\n" + ending
     )
     assert program("-c", text).ended().code == 0
@@ -187,7 +187,7 @@ async def full(opened: History, _tidy_up: ExitStack) -> Mend:
     assert connection is not None
 
     def fill() -> None:
-        pages = schema.figure(connection.store.connection, "page_count")
+        pages = schema.int_pragma(connection.store.connection, "page_count")
         schema.pragma(connection.store.connection, f"max_page_count = {pages}")
 
     await connection.run(fill)
@@ -247,7 +247,7 @@ async def test_what_cannot_be_written_is_held_and_written_when_it_can(
             assert opened.degraded is not None
             assert opened.stats().degraded == opened.degraded
             assert opened.stats().held == 6 * tries
-            assert [slot.start - T0 for slot in opened._held][:5] == list(range(9, 14))  # still in their order
+            assert [pending.start - T0 for pending in opened._held][:5] == list(range(9, 14))  # still in their order
             assert opened.stats().dropped == 0
         mend()
         assert await opened.flush()
@@ -339,7 +339,7 @@ async def test_blocks_that_memory_has_no_room_for_are_dropped_oldest_first_and_c
     with Reader(owner.path) as found:
         assert found.extent() is not None
         assert found.extent()[1] == T0 + 2000  # type: ignore[index]
-        assert len(everything(found, 1).parts) <= stats.held
+        assert len(everything(found, 1).blocks) <= stats.held
     await made.close()
 
 
@@ -652,7 +652,7 @@ async def test_retentions_can_be_changed(owner: Owner) -> None:
     await made.close()
     with Reader(owner.path) as found:
         assert [tier.retention for tier in found.tiers()] == [10, 20, 10**8]
-        assert len(everything(found, 1).parts) < 20
+        assert len(everything(found, 1).blocks) < 20
         assert calls(everything(found, 16)) == 110
 
 

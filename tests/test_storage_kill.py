@@ -39,9 +39,9 @@ class Writer:
         self._out: IO[str] = self._nursery.stdout
 
     def killed(self, first: int, *, after: int, delay: float) -> int | None:
-        """Have a child write from slot *first* on, and kill it after so many reports and *delay* seconds.
+        """Have a child write from block *first* on, and kill it after so many reports and *delay* seconds.
 
-        Returns the last slot it said was flushed.
+        Returns the last block it said was flushed.
         """
         print(self.path, first, file=self._into, flush=True)
         pid = int(self._out.readline().split()[1])
@@ -85,7 +85,7 @@ def test_a_killed_writer_leaves_a_prefix_of_what_it_wrote_and_the_next_one_goes_
 
 
 def intact(path: Path) -> int:
-    """How many slots the file has; fails when anything in it is damaged, missing before the last, or there twice."""
+    """How many blocks the file has; fails when anything in it is damaged, missing before the last, or there twice."""
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -98,9 +98,9 @@ def intact(path: Path) -> int:
         assert stores.marks(coarsest) == sum(range(found))  # so it is 0, 1, 2 ... and nothing else
         for step in (1, 4):
             # A finer tier has all since some moment; up to the end, and once.
-            recorded = stores.everything(reader, step)
-            calls = stores.calls(recorded)
-            assert stores.marks(recorded) == sum(range(found - calls, found))
+            recording = stores.everything(reader, step)
+            calls = stores.calls(recording)
+            assert stores.marks(recording) == sum(range(found - calls, found))
             assert calls >= min(found, {1: 59, 4: 597}[step])
         assert not reader.damaged
     return found

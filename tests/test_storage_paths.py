@@ -118,7 +118,7 @@ async def test_a_file_has_one_writer_and_one_log_whichever_link_leads_to_it(
         await second.close()
         assert f"process {os.getpid()} writes to it" in told[0]
         with Reader(tmp_path / way) as found:
-            assert len(everything(found, 1).parts) == 1
+            assert len(everything(found, 1).blocks) == 1
     assert [file.name for file in real.parent.iterdir()] == ["real.db"]
 
 

@@ -13,10 +13,10 @@ from pool_monitor.config import MonitorConfig, ServiceConfig
 from pool_monitor.events import OPERATION_EXCEPTION, OPERATION_STOP
 from pool_monitor.export.prometheus import render
 from pool_monitor.metrics import Collector
-from pool_monitor.metrics.failed_calls import LIMIT, FailedCalls
+from pool_monitor.metrics.event_counters import COLUMNS, COUNTERS, by_counter
+from pool_monitor.metrics.failure_histograms import LIMIT, FailureHistograms
 from pool_monitor.metrics.histogram import bucket_of
-from pool_monitor.metrics.occurrences import COLUMNS, COUNTED, by_counted
-from pool_monitor.metrics.recording import Totals
+from pool_monitor.metrics.totals import Totals
 from tests.helpers.support import eventually, ops_pool
 
 MS = 1_000_000
@@ -66,7 +66,7 @@ def occurred(totals: Totals) -> dict[str, dict[str, int]]:
     assert totals.occurrences is not None
     return {
         counted.name: {value: number for value, number in zip(counted.columns, first, strict=True) if number}
-        for counted, (first, *_others) in by_counted(totals.occurrences)
+        for counted, (first, *_others) in by_counter(totals.occurrences)
         if any(first)
     }
 
@@ -121,9 +121,9 @@ def test_past_the_limit_failed_calls_are_counted_under_other(clock: ManualClock)
 
 
 def test_failed_calls_take_no_more_memory_than_is_set_aside_for_them() -> None:
-    store = FailedCalls(3, 10_000)
+    store = FailureHistograms(3, 10_000)
     assert store.nbytes == 0
-    assert FailedCalls.most_bytes(3, 10_000) < (LIMIT + 15) * 9000
+    assert FailureHistograms.most_bytes(3, 10_000) < (LIMIT + 15) * 9000
 
 
 def test_operations_that_are_given_up_are_given_up_here_too(clock: ManualClock) -> None:
@@ -203,7 +203,7 @@ def example(counted: Any, value: str, pool: str = "p") -> None:
     telemetry.execute(counted.spec.name, measurements, metadata)
 
 
-@pytest.mark.parametrize("counted", COUNTED, ids=lambda counted: counted.name)
+@pytest.mark.parametrize("counted", COUNTERS, ids=lambda counted: counted.name)
 def test_each_counter_counts_its_event_by_what_it_says(counted: Any, collector: Collector) -> None:
     once = 2 if counted.amount else 1
     for value in counted.columns:
@@ -213,7 +213,7 @@ def test_each_counter_counts_its_event_by_what_it_says(counted: Any, collector: 
 
 
 def test_what_targets_make_up_adds_no_counters(collector: Collector) -> None:
-    (lines,) = (counted for counted in COUNTED if counted.name == "worker_log_lines")
+    (lines,) = (counted for counted in COUNTERS if counted.name == "worker_log_lines")
     for number in range(100):
         example(lines, f"level {number}")
     totals = collector.totals()
@@ -223,10 +223,10 @@ def test_what_targets_make_up_adds_no_counters(collector: Collector) -> None:
 
 
 def test_an_event_that_cannot_be_read_is_left_out_and_counted(collector: Collector) -> None:
-    for counted in COUNTED:
+    for counted in COUNTERS:
         telemetry.execute(counted.spec.name, {}, {})
     assert occurred(collector.totals()) == {}
-    assert collector.self_view().dropped == len(COUNTED)
+    assert collector.self_view().dropped == len(COUNTERS)
     assert collector.collecting
 
 
@@ -241,7 +241,7 @@ def test_an_event_that_no_snapshot_needs_may_be_denied_without_a_notice(collecto
 
 
 def test_names_of_counters_are_all_different() -> None:
-    assert len({counted.name for counted in COUNTED}) == len(COUNTED)
+    assert len({counted.name for counted in COUNTERS}) == len(COUNTERS)
 
 
 # -- a pool's -----------------------------------------------------------------------------------------------------

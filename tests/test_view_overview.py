@@ -504,12 +504,12 @@ def test_a_young_window_says_how_much_of_it_there_is() -> None:
 
 
 @pytest.mark.parametrize("window", WINDOW_NAMES)
-def test_a_window_that_slides_by_slots_is_not_taken_for_a_young_one(window: str) -> None:
-    slot = metrics.WINDOWS[window].slot
+def test_a_window_that_slides_by_steps_is_not_taken_for_a_young_one(window: str) -> None:
+    step = metrics.WINDOWS[window].step
     snapshot = samples.snapshot(window=window)
-    whole = replace(snapshot, uptime=9e4, covered_seconds=snapshot.window_seconds - slot)
+    whole = replace(snapshot, uptime=9e4, covered_seconds=snapshot.window_seconds - step)
     assert f"· last {window} ─" in text(overview(whole, (80, 24)))
-    assert "so far" in text(overview(replace(whole, covered_seconds=whole.covered_seconds - 2 * slot), (80, 24)))
+    assert "so far" in text(overview(replace(whole, covered_seconds=whole.covered_seconds - 2 * step), (80, 24)))
 
 
 def test_the_windows_to_choose_from_are_those_there_are() -> None:

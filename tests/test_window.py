@@ -12,21 +12,11 @@ from hypothesis import strategies as st
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import WINDOWS, Window, parse_window
 from pool_monitor.metrics.block import Block, merge
-from pool_monitor.metrics.call_stats import grouped
-from pool_monitor.metrics.fold import (
-    ABSENT,
-    BUSY,
-    BY_SESSION_KIND,
-    DISTRIBUTIONS,
-    MEASURED,
-    OUTCOMES,
-    POOL_SUMS,
-    SUMS,
-    code_of,
-    fold,
-)
+from pool_monitor.metrics.call_stats import summed_by_group
+from pool_monitor.metrics.columns import BUSY, BY_SESSION_KIND, DISTRIBUTIONS, MEASURED_NS, OUTCOMES, POOL_SUMS, SUMS
+from pool_monitor.metrics.fold import ABSENT, code_of, fold
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS, quantiles
-from pool_monitor.metrics.pool_stats import added_up
+from pool_monitor.metrics.pool_stats import window_sums
 from pool_monitor.metrics.series import Grouping
 from pool_monitor.metrics.trend import TrendRing
 from pool_monitor.metrics.window import SECOND_NS, Windows
@@ -76,20 +66,20 @@ class Ledger:
                 pass
 
     def inside(self, window: Window) -> list[tuple[int, str, int, int, int]]:
-        """By definition: the open slot and those before it, unless slots had to leave early."""
-        slot_ns = window.slot * SECOND_NS
-        first = max(self.now_ns // slot_ns - window.slots + 1, self.windows[window].first)
-        return [call for at_ns, call in self.calls if at_ns // slot_ns >= first]
+        """By definition: the open step and those before it, unless steps had to leave early."""
+        step_ns = window.step * SECOND_NS
+        first = max(self.now_ns // step_ns - window.steps + 1, self.windows[window].first)
+        return [call for at_ns, call in self.calls if at_ns // step_ns >= first]
 
     def check(self) -> None:
         for window in WINDOWS.values():
             inside = self.inside(window)
-            check_rows(*added_up(self.windows, window, np.arange(ROWS), EACH), inside)
-            check_rows(grouped([(self.windows.block(window), np.arange(ROWS))], ROWS), inside)
+            check_rows(*window_sums(self.windows, window, np.arange(ROWS), EACH), inside)
+            check_rows(summed_by_group([(self.windows.block(window), np.arange(ROWS))], ROWS), inside)
         # Nothing that has closed is lost, however little of it the windows still hold.
         every = merge([block for _, block in self.closed] + [self.windows.open.block()])
-        check_rows(grouped([(every, np.arange(ROWS))], ROWS), [call for _, call in self.calls])
-        totals = merge([self.windows.totals.block(np.arange(1, self.windows.pages.size), self.windows.open.highest)])
+        check_rows(summed_by_group([(every, np.arange(ROWS))], ROWS), [call for _, call in self.calls])
+        totals = merge([self.windows.totals.block(np.arange(1, self.windows.pages.size), self.windows.open.high_water)])
         everything = sum(block.tallies.sum(axis=0) for _, block in self.closed)
         assert np.array_equal(totals.tallies.sum(axis=0), np.zeros(totals.tallies.shape[1]) + everything)
 
@@ -123,7 +113,7 @@ def check_quantiles(values: list[int], counts: np.ndarray, first: int) -> None:
 @given(st.integers(0, 10**13), histories)
 @settings(max_examples=100, deadline=None)
 def test_every_window_holds_exactly_what_happened_in_it(start_ns: int, history) -> None:
-    """Counts, sums, maxima and all percentiles, across slot edges, expiry, roll-ups and long gaps."""
+    """Counts, sums, maxima and all percentiles, across step edges, expiry, roll-ups and long gaps."""
     ledger = Ledger(start_ns)
     ledger.tidy = bool(start_ns % 2)
     for after_s, batch in history:
@@ -140,7 +130,7 @@ def test_a_window_that_had_to_forget_early_is_exact_for_the_time_it_still_covers
         ledger.add(after_s, batch)
         assert ledger.windows.nbytes <= ledger.windows.limit_bytes
         if before != {name: ledger.windows[window].since_ns for name, window in WINDOWS.items()}:
-            return  # not even the open slots fitted in: all was let go, which is another matter
+            return  # not even the open steps fitted in: all was let go, which is another matter
         ledger.check()
 
 
@@ -165,7 +155,7 @@ def test_a_window_covers_its_length_at_most_and_one_slot_less_at_least(name: str
     assert covered[0] == 0
     assert covered[50] == pytest.approx(50 * 0.777777777)
     assert max(covered) <= window.seconds
-    assert min(covered[-500:]) >= window.seconds - window.slot
+    assert min(covered[-500:]) >= window.seconds - window.step
 
 
 def test_after_a_long_gap_the_windows_are_empty_and_cover_the_gap() -> None:
@@ -180,7 +170,7 @@ def test_a_second_says_how_much_of_it_was_measured_and_a_long_silence_was_not() 
     ledger = Ledger(0)
     for after_s in (1, 3, 60, 1):
         ledger.add(after_s, [])
-    assert [(second, block.pool_sums[0, MEASURED] / 1e9) for second, block in ledger.closed] == [
+    assert [(second, block.pool_sums[0, MEASURED_NS] / 1e9) for second, block in ledger.closed] == [
         (0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (64, 1)
     ]  # fmt: skip
 
@@ -192,8 +182,8 @@ def test_tidying_up_merges_every_closed_slot_in_small_steps() -> None:
         steps = sum(1 for _ in ledger.windows.tidy())
         assert steps <= (5 + 2) + (2 + 2) + (6 + 2)  # a step per block, one before and one after them
     for store in ledger.windows.stores():
-        assert {len(blocks) for slot, blocks in store.slots.items() if slot < store.open} == {1}
-        assert store.window.slots - 1 <= len(store.slots) <= store.window.slots
+        assert {len(blocks) for step, blocks in store.steps.items() if step < store.open} == {1}
+        assert store.window.steps - 1 <= len(store.steps) <= store.window.steps
     ledger.check()
 
 
@@ -208,7 +198,7 @@ def test_whatever_happens_while_tidying_up_nothing_is_lost(history, data) -> Non
             if next(tidying, tidying) is tidying:
                 tidying = ledger.windows.tidy()
     for window in WINDOWS.values():
-        check_rows(*added_up(ledger.windows, window, np.arange(ROWS), EACH), ledger.inside(window))
+        check_rows(*window_sums(ledger.windows, window, np.arange(ROWS), EACH), ledger.inside(window))
 
 
 def test_a_row_is_in_use_as_long_as_any_window_counts_something_in_it() -> None:
@@ -257,7 +247,7 @@ def test_rows_given_back_leave_no_trace_of_whoever_had_them() -> None:
     ledger.add(1, [(0, "ok", 10**6, 10**3, 10**6), (1, "ok", 10**7, 10**4, 10**5)])
     ledger.add(4000, [])
     used = ledger.windows.pages.used
-    ledger.windows.recycle([0, 1])
+    ledger.windows.clear_rows([0, 1])
     assert ledger.windows.pages.used == used - 6
     ledger.calls.clear()
     ledger.closed.clear()

@@ -16,7 +16,7 @@ from pool_monitor.dashboard.terminal import stdout_glyphs
 from pool_monitor.export import hdr
 from pool_monitor.export.tabular import to_csv
 from pool_monitor.metrics import WINDOWS
-from pool_monitor.metrics.queries import seconds_of
+from pool_monitor.metrics.timespan import seconds_of
 from pool_monitor.snapshot import WINDOW_NAMES
 from pool_monitor.view import period_report
 
@@ -100,8 +100,8 @@ def _csv(data: ReportData) -> None:
 
 
 def _hlog(data: ReportData) -> None:
-    assert data.recorded is not None
-    print_bytes(hdr.log(data.recorded))
+    assert data.recording is not None
+    print_bytes(hdr.log(data.recording))
 
 
 _FORMATS: dict[str, Callable[[ReportData], None]] = {

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import WINDOWS, queries
 from pool_monitor.metrics.block import Block, merge
-from pool_monitor.metrics.queries import Selection, Span
-from pool_monitor.metrics.recording import Part, Recorded
+from pool_monitor.metrics.queries import Selection
+from pool_monitor.metrics.recording import Recording, TimedBlock
+from pool_monitor.metrics.timespan import TimeSpan, time_span
 from pool_monitor.service.client import Client, open_client, resolve
 from pool_monitor.snapshot import CallStats, Range, Snapshot, Summary
 from pool_monitor.storage import Reader
@@ -60,7 +61,7 @@ class ReportData(NamedTuple):
     report: PeriodReport
     steps: list[Step]
     """Of every operation, those that were measured. Empty unless asked for."""
-    recorded: Recorded | None
+    recording: Recording | None
     """With whole histograms, a block per step; None: from a running service, which tells percentiles only."""
 
 
@@ -74,8 +75,8 @@ async def from_service(address: str | None, query: ReportQuery) -> ReportData:
         window = _window(now, query)
         summary = await service.summary(window)
         length = summary.end - summary.start
-        slots = [window.slot for window in WINDOWS.values() if window.seconds >= length]
-        step = query.step or step_for(length, slots)
+        grains = [window.step for window in WINDOWS.values() if window.seconds >= length]
+        step = query.step or step_for(length, grains)
         timelines = {name: await _timeline(service, summary, step, name) for name in summary.pools}
         steps: list[Step] = []
         if query.by_operation:
@@ -137,29 +138,29 @@ def from_store(path: str, query: ReportQuery, now: float | None = None) -> Repor
         step = query.step or step_for(end - start, [tier.step for tier in tiers])
         grain = max((tier.step for tier in tiers if step % tier.step == 0), default=1)
         first, last = floor(start / grain) * grain, ceil(end / grain) * grain
-        recorded = reader.read(first, last, step)
+        recording = reader.read(first, last, step)
         if reader.damaged:
             doubts.append(f"{fmt.plural(reader.damaged, 'block')} of the file cannot be read: counts are lower bounds")
-    if not recorded.parts:
+    if not recording.blocks:
         raise _nothing(path, f"from {_from_to(start, end)}", kept)
-    span = queries.span(first, last, step)
-    recorded = merged_by_step(recorded, span)
+    span = time_span(first, last, step)
+    recording = merged_by_step(recording, span)
     if query.start is None and start == kept[0]:  # where its slot begins, which may be long before what is in it
         measured = [
-            point.start for point in queries.ranged(recorded, span, Selection()).points if point.covered_seconds
+            point.start for point in queries.range_of(recording, span, Selection()).points if point.covered_seconds
         ]
         span = span._replace(start=int(min(measured, default=span.start)))
         first = max(first, span.start)
-    summary = queries.summary(merge([part.block for part in recorded.parts]), recorded.names, first, last)
+    summary = queries.summary(merge([timed.block for timed in recording.blocks]), recording.names, first, last)
     return ReportData(
         PeriodReport(
             source=f"history in {path}",
             doubts=tuple(doubts),
             summary=summary,
-            courses=_timelines(recorded, span, summary),
+            courses=_timelines(recording, span, summary),
         ),
-        list(_steps_of_all(recorded, span, summary)) if query.by_operation else [],
-        recorded,
+        list(_steps_of_all(recording, span, summary)) if query.by_operation else [],
+        recording,
     )
 
 
@@ -192,12 +193,12 @@ def step_for(length: float, grains: Sequence[int]) -> int:
     return min((step for step in fitting if length / step <= MANY), default=max(fitting, default=DAY))
 
 
-def merged_by_step(recorded: Recorded, span: Span) -> Recorded:
+def merged_by_step(recording: Recording, span: TimeSpan) -> Recording:
     """The same with one block per step, so that many questions about it cost less."""
     blocks: dict[int, list[Block]] = defaultdict(list)
-    for part in recorded.parts:
-        blocks[(part.start - span.start) // span.step * span.step + span.start].append(part.block)
-    return Recorded(recorded.names, [Part(start, span.step, merge(some)) for start, some in blocks.items()])
+    for timed in recording.blocks:
+        blocks[(timed.start - span.start) // span.step * span.step + span.start].append(timed.block)
+    return Recording(recording.names, [TimedBlock(start, span.step, merge(some)) for start, some in blocks.items()])
 
 
 def _from_to(start: float, end: float) -> str:
@@ -213,21 +214,21 @@ def _operations(summary: Summary) -> Iterator[tuple[str, str]]:
             yield name, operation
 
 
-def _timelines(recorded: Recorded, span: Span, summary: Summary) -> dict[str, Range]:
-    by_pool = recorded.by([pool for pool, _operation, _worker in recorded.names.rows], list(summary.pools))
-    return {name: queries.ranged(data, span, Selection(name)) for name, data in by_pool.items()}
+def _timelines(recording: Recording, span: TimeSpan, summary: Summary) -> dict[str, Range]:
+    by_pool = recording.by([pool for pool, _operation, _worker in recording.names.rows], list(summary.pools))
+    return {name: queries.range_of(data, span, Selection(name)) for name, data in by_pool.items()}
 
 
-def _steps_of_all(recorded: Recorded, span: Span, summary: Summary) -> Iterator[Step]:
+def _steps_of_all(recording: Recording, span: TimeSpan, summary: Summary) -> Iterator[Step]:
     operations = list(_operations(summary))
     if len(operations) * span.steps > ROWS_LIMIT:
         raise ConfigError(
             f"{len(operations):,} operations in {span.steps:,} steps are more than {ROWS_LIMIT:,} rows; ask for a "
             "larger --step or for less time"
         )
-    keys = [(pool, operation) for pool, operation, _worker in recorded.names.rows]
-    for (pool, operation), data in recorded.by(keys, operations).items():
-        yield from _steps(queries.ranged(data, span, Selection(pool)), pool, operation)
+    keys = [(pool, operation) for pool, operation, _worker in recording.names.rows]
+    for (pool, operation), data in recording.by(keys, operations).items():
+        yield from _steps(queries.range_of(data, span, Selection(pool)), pool, operation)
 
 
 def _steps(timeline: Range, pool: str, operation: str) -> Iterator[Step]:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.events import SESSION_KINDS
-from pool_monitor.metrics.failed_calls import Failures
-from pool_monitor.metrics.fold import BY_CATEGORY, CATEGORIES, DEATHS, OUTCOMES, by_session_kind
+from pool_monitor.metrics.columns import BY_CATEGORY, CATEGORIES, DEATHS, OUTCOMES, by_session_kind
+from pool_monitor.metrics.event_counters import by_counter
+from pool_monitor.metrics.failure_histograms import FailureDurations
 from pool_monitor.metrics.histogram import FIRST_INDEX, SCALE
-from pool_monitor.metrics.occurrences import by_counted
-from pool_monitor.metrics.recording import Totals
 from pool_monitor.metrics.series import OTHER
+from pool_monitor.metrics.totals import Totals
 from pool_monitor.snapshot import Breaker, CallStats, Distribution, Health, PoolDetail, PoolState, Snapshot
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
@@ -205,7 +205,7 @@ def _occurred(totals: Totals) -> Iterator[Family]:
     if totals.occurrences is None:
         return
     pools = [labels(pool=pool) for pool in totals.names.pools]
-    for counted, numbers in by_counted(totals.occurrences):
+    for counted, numbers in by_counter(totals.occurrences):
         # What is known is there from the start; the rest, which comes last, when there is some.
         shown: list[list[Number]] = [[*row[:-1], row[-1] or None] if counted.label else [*row] for row in numbers]
         yield _family(
@@ -223,7 +223,7 @@ _DISTRIBUTIONS = {
     "queue": "From the call to its hand-over to a worker, of calls that ended well.",
     "execution": "In the worker, of calls that ended well.",
 }
-"""`pool_monitor.metrics.fold.DISTRIBUTIONS` in words."""
+"""`pool_monitor.metrics.columns.DISTRIBUTIONS` in words."""
 
 
 def _distributions(totals: Totals) -> Iterator[Histograms]:
@@ -260,7 +260,7 @@ def _histograms(
     )
 
 
-def _failed(failures: Failures) -> Histograms:
+def _failed(failures: FailureDurations) -> Histograms:
     return Histograms(
         f"{PREFIX}failed_call_latency_seconds",
         "From the call to its end, of calls that did not end well, by outcome.",

@@ -21,10 +21,11 @@ from urllib.parse import quote
 
 import numpy as np
 
-from pool_monitor.metrics.call_stats import GROUPS_AT_ONCE, grouped
-from pool_monitor.metrics.fold import DISTRIBUTIONS
+from pool_monitor.metrics.call_stats import GROUPS_AT_ONCE, summed_by_group
+from pool_monitor.metrics.columns import DISTRIBUTIONS
 from pool_monitor.metrics.histogram import ESTIMATES, HIGHEST_NS, Ints
-from pool_monitor.metrics.recording import Part, Recorded, Totals
+from pool_monitor.metrics.recording import Recording, TimedBlock
+from pool_monitor.metrics.totals import Totals
 
 DIGITS = 3
 """Significant digits. A fourth takes 3.6 MB and ten times as long, for less than our own buckets leave out."""
@@ -40,12 +41,12 @@ def encode(counts: Ints, first: int = 0) -> str:
     return str(_histogram(counts, first).encode(), "ascii")
 
 
-def log(source: Recorded | Totals) -> Iterator[bytes]:
+def log(source: Recording | Totals) -> Iterator[bytes]:
     """The lines of an interval log, in the order of time, some at once: all of one interval, or many.
 
     An operation that nothing was counted of in an interval has no line there.
     """
-    intervals = _intervals(source) if isinstance(source, Recorded) else _since_entered(source)
+    intervals = _intervals(source) if isinstance(source, Recording) else _since_entered(source)
     started = False
     yield b"#[Histogram log of pool_monitor: values in ns, maxima in ms]\n#[Histogram log format version 1.3]\n"
     for start, length, keys, counts, first in intervals:
@@ -71,20 +72,20 @@ _Interval = tuple[float, float, list[tuple[str, str]], Ints, int]
 """Start, length, whose, counts of shape (operations, distributions, buckets), and the first bucket they have."""
 
 
-def _intervals(recorded: Recorded) -> Iterator[_Interval]:
-    keys = sorted({(pool, operation) for pool, operation, _worker in recorded.names.rows})
+def _intervals(recording: Recording) -> Iterator[_Interval]:
+    keys = sorted({(pool, operation) for pool, operation, _worker in recording.names.rows})
     place = {key: number for number, key in enumerate(keys)}
-    group = np.array([place[pool, operation] for pool, operation, _worker in recorded.names.rows], np.intp)
+    group = np.array([place[pool, operation] for pool, operation, _worker in recording.names.rows], np.intp)
 
-    def slot(part: Part) -> tuple[int, int]:
-        return part.start, part.length
+    def when(timed: TimedBlock) -> tuple[int, int]:
+        return timed.start, timed.length
 
-    for (start, length), parts in groupby(sorted(recorded.parts, key=slot), key=slot):
-        blocks = [part.block for part in parts]
+    for (start, length), timed_blocks in groupby(sorted(recording.blocks, key=when), key=when):
+        blocks = [timed.block for timed in timed_blocks]
         for first in range(0, len(keys), GROUPS_AT_ONCE):
             some = keys[first : first + GROUPS_AT_ONCE]
             inside = np.where((group >= first) & (group < first + len(some)), group - first, -1)
-            found = grouped([(block, inside) for block in blocks], len(some))
+            found = summed_by_group([(block, inside) for block in blocks], len(some))
             yield start, length, some, found.counts, found.first
 
 

@@ -24,7 +24,7 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.export.gzipped import compressed_in_steps, run_in_steps
 from pool_monitor.export.otlp_request import Attribute, Proto, encoded_in_steps
 from pool_monitor.log import logger
-from pool_monitor.metrics.recording import Totals
+from pool_monitor.metrics.totals import Totals
 from pool_monitor.snapshot import Snapshot
 from pool_monitor.telemetry import describe
 from pool_monitor.version import __version__

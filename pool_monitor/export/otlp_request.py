@@ -21,7 +21,7 @@ import numpy as np
 from pool_monitor.errors import ConfigError
 from pool_monitor.export.families import PREFIX, Family, Histograms, Labels, families
 from pool_monitor.metrics.histogram import FIRST_INDEX, SCALE
-from pool_monitor.metrics.recording import Totals
+from pool_monitor.metrics.totals import Totals
 from pool_monitor.snapshot import ServiceView, Snapshot
 from pool_monitor.version import __version__
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from pool_monitor.export import prometheus_protobuf, prometheus_text
 from pool_monitor.export.families import families
-from pool_monitor.metrics.recording import Totals
+from pool_monitor.metrics.totals import Totals
 from pool_monitor.snapshot import Snapshot
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"

@@ -24,10 +24,11 @@ import numpy as np
 from msgspec import Struct
 
 from pool_monitor.config.validation import hints
-from pool_monitor.metrics.call_stats import Grouped, call_fields, grouped
-from pool_monitor.metrics.fold import DISTRIBUTIONS, MEASURED, OUTCOMES, SUMS, TALLIES
-from pool_monitor.metrics.recording import Part, Recorded, Totals
-from pool_monitor.metrics.series import Key
+from pool_monitor.metrics.call_stats import GroupSums, call_fields, summed_by_group
+from pool_monitor.metrics.columns import DISTRIBUTIONS, MEASURED_NS, OUTCOMES, SUMS, TALLIES
+from pool_monitor.metrics.recording import Recording, TimedBlock
+from pool_monitor.metrics.series import RowKey
+from pool_monitor.metrics.totals import Totals
 from pool_monitor.snapshot import CallStats, Distribution
 
 SCHEMA = 1
@@ -56,7 +57,7 @@ class Row(CallStats, frozen=True, kw_only=True):
 # -- rows -----------------------------------------------------------------------------------------------------------
 
 
-def rows(source: Totals | Recorded) -> Iterator[Row]:
+def rows(source: Totals | Recording) -> Iterator[Row]:
     """Every series that anything was counted in; of a history slot by slot, in the order of time.
 
     Of `Totals`, ``max`` of the distributions is unknown.
@@ -69,7 +70,7 @@ def _rows_of_totals(totals: Totals) -> Iterator[Row]:
     tallies[:, : len(OUTCOMES)], tallies[:, SUMS] = totals.outcomes, totals.sums
     called = np.flatnonzero(tallies.any(axis=1))
     unknown = np.full((len(called), len(DISTRIBUTIONS)), np.iinfo(np.int64).max)
-    groups = Grouped(totals.counts[called], tallies[called], unknown, totals.first)
+    groups = GroupSums(totals.counts[called], tallies[called], unknown, totals.first)
     covered_s = max(totals.at - totals.since, 0.0)
     keys = [totals.names.rows[row] for row in called.tolist()]
     for row in _rows(groups, keys, totals.since, [covered_s] * len(keys)):
@@ -77,26 +78,26 @@ def _rows_of_totals(totals: Totals) -> Iterator[Row]:
         yield msgspec.structs.replace(row, **without_max)
 
 
-def _rows_of_history(recorded: Recorded) -> Iterator[Row]:
-    for (start, _length), parts in groupby(sorted(recorded.parts, key=_slot), key=_slot):
-        blocks = [part.block for part in parts]
+def _rows_of_history(recording: Recording) -> Iterator[Row]:
+    for (start, _length), timed_blocks in groupby(sorted(recording.blocks, key=_when), key=_when):
+        blocks = [timed.block for timed in timed_blocks]
         called = np.unique(np.concatenate([block.rows for block in blocks]))
-        group = np.full(len(recorded.names.rows), -1)
+        group = np.full(len(recording.names.rows), -1)
         group[called] = np.arange(len(called))
-        measured = np.zeros(len(recorded.names.pools), np.int64)
+        measured = np.zeros(len(recording.names.pools), np.int64)
         for block in blocks:
-            measured[block.pools] += block.pool_sums[:, MEASURED]
-        seconds = dict(zip(recorded.names.pools, (measured / 1e9).tolist(), strict=True))
-        keys = [recorded.names.rows[row] for row in called.tolist()]
-        groups = grouped([(block, group) for block in blocks], len(called))
+            measured[block.pools] += block.pool_sums[:, MEASURED_NS]
+        seconds = dict(zip(recording.names.pools, (measured / 1e9).tolist(), strict=True))
+        keys = [recording.names.rows[row] for row in called.tolist()]
+        groups = summed_by_group([(block, group) for block in blocks], len(called))
         yield from _rows(groups, keys, start, [seconds[pool] for pool, _operation, _worker in keys])
 
 
-def _slot(part: Part) -> tuple[int, int]:
-    return part.start, part.length
+def _when(timed: TimedBlock) -> tuple[int, int]:
+    return timed.start, timed.length
 
 
-def _rows(groups: Grouped, keys: list[Key], start: float, covered_s: Sequence[float]) -> Iterator[Row]:
+def _rows(groups: GroupSums, keys: list[RowKey], start: float, covered_s: Sequence[float]) -> Iterator[Row]:
     for key, fields, seconds in zip(keys, call_fields(groups, covered_s), covered_s, strict=True):
         pool, operation, worker = key
         yield Row(start=start, pool=pool, operation=operation, worker=worker, covered_seconds=seconds, **fields)

@@ -16,24 +16,24 @@ from numpy.typing import NDArray
 
 from pool_monitor.events import SESSION_KINDS
 from pool_monitor.export.tabular import SCHEMA, json_elements
-from pool_monitor.metrics.failed_calls import Failures
-from pool_monitor.metrics.fold import (
+from pool_monitor.metrics.columns import (
     BY_CATEGORY,
     BY_SESSION_KIND,
     CATEGORIES,
     DEATHS,
     DISTRIBUTIONS,
+    GAUGE_SUMS,
     GAUGES,
-    MEASURED,
+    MEASURED_NS,
     OUTCOMES,
     POOL_SUMS,
-    SAMPLED,
     SAMPLES,
 )
+from pool_monitor.metrics.event_counters import COUNTERS, by_counter
+from pool_monitor.metrics.failure_histograms import FailureDurations
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, SCALE, Ints
-from pool_monitor.metrics.occurrences import COUNTED, by_counted
-from pool_monitor.metrics.recording import Totals
-from pool_monitor.metrics.series import Key, Names
+from pool_monitor.metrics.series import Names, RowKey
+from pool_monitor.metrics.totals import Totals
 
 
 class Histogram(Struct, frozen=True, kw_only=True):
@@ -88,7 +88,7 @@ class PoolTotals(Struct, frozen=True, kw_only=True):
     sampled: dict[str, int]
     """Sums of those samples."""
     occurrences: dict[str, dict[str, int]] | None = None
-    """What else happened (`pool_monitor.metrics.occurrences`), by counter and label; None: not known."""
+    """What else happened (`pool_monitor.metrics.event_counters`), by counter and label; None: not known."""
 
 
 class TotalsForm(Struct, frozen=True, kw_only=True):
@@ -140,7 +140,7 @@ def decode(body: bytes) -> Totals:
         pool_sums=_table([_pool_sums(pool) for pool in form.pools], POOL_SUMS),
         busy=_known([row.busy_ns for row in form.rows], np.int64),
         born=_known([row.since for row in form.rows], np.float64),
-        failures=Failures(
+        failures=FailureDurations(
             keys=tuple((failed.pool, failed.operation, failed.outcome) for failed in form.failures),
             counts=_dense([failed.latency for failed in form.failures]),
             sums=np.array([failed.latency.sum_ns for failed in form.failures], np.int64),
@@ -150,7 +150,7 @@ def decode(body: bytes) -> Totals:
     )
 
 
-def _series_form(totals: Totals, row: int, key: Key) -> SeriesTotals:
+def _series_form(totals: Totals, row: int, key: RowKey) -> SeriesTotals:
     latency, queue, execution = (
         _histogram_form(int(totals.sums[row, number]), totals.counts[row, number], totals.first)
         for number in range(len(DISTRIBUTIONS))
@@ -169,7 +169,7 @@ def _series_form(totals: Totals, row: int, key: Key) -> SeriesTotals:
     )
 
 
-def _failure_form(failures: Failures, number: int) -> FailureTotals:
+def _failure_form(failures: FailureDurations, number: int) -> FailureTotals:
     pool, operation, outcome = failures.keys[number]
     return FailureTotals(
         pool=pool,
@@ -204,14 +204,14 @@ def _pool_form(totals: Totals, number: int, pool: str) -> PoolTotals:
         calls={kind: _named(OUTCOMES, counts) for kind, counts in zip(SESSION_KINDS, by_kind, strict=True)},
         errors=_named(CATEGORIES, sums[BY_CATEGORY]),
         deaths=sums[DEATHS],
-        measured_ns=sums[MEASURED],
+        measured_ns=sums[MEASURED_NS],
         samples=sums[SAMPLES],
-        sampled=_named(GAUGES, sums[SAMPLED]),
+        sampled=_named(GAUGES, sums[GAUGE_SUMS]),
         occurrences=None
         if totals.occurrences is None
         else {
             counted.name: _named(counted.columns, counts)
-            for counted, [counts] in by_counted(totals.occurrences[number : number + 1])
+            for counted, [counts] in by_counter(totals.occurrences[number : number + 1])
         },
     )
 
@@ -221,15 +221,15 @@ def _pool_sums(form: PoolTotals) -> list[int]:
     by_kind = (_in_order(form.calls.get(kind, {}), OUTCOMES) for kind in SESSION_KINDS)
     sums[BY_SESSION_KIND] = [count for counts in by_kind for count in counts]
     sums[BY_CATEGORY] = _in_order(form.errors, CATEGORIES)
-    sums[DEATHS], sums[MEASURED], sums[SAMPLES] = form.deaths, form.measured_ns, form.samples
-    sums[SAMPLED] = _in_order(form.sampled, GAUGES)
+    sums[DEATHS], sums[MEASURED_NS], sums[SAMPLES] = form.deaths, form.measured_ns, form.samples
+    sums[GAUGE_SUMS] = _in_order(form.sampled, GAUGES)
     return sums
 
 
 def _occurrences(form: PoolTotals) -> list[int] | None:
     if form.occurrences is None:
         return None
-    found = [_in_order(form.occurrences.get(counted.name, {}), counted.columns) for counted in COUNTED]
+    found = [_in_order(form.occurrences.get(counted.name, {}), counted.columns) for counted in COUNTERS]
     return [count for counts in found for count in counts]
 
 

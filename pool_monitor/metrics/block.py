@@ -2,14 +2,14 @@
 
 Theory of operation
 -------------------
-A closed slot of a window, a row of the history on disk and the answer to a query are the same thing at different
+A closed step of a window, a row of the history on disk and the answer to a query are the same thing at different
 ages: sums, maxima and histograms of the rows that anything happened in. All three parts merge without loss, so a
 percentile is as true after a year of roll-ups as it was in its first second.
 
 Histograms are sparse. The 1024 buckets of a series are cut into 16 *chunks* of 64 (two octaves each), and a block
 holds the chunks in use: which one, how many of its buckets, their offsets and counts: 2 bytes per bucket in use and
 some 6 per chunk. A chunk has a number: ``series * CHUNKS + chunk``, with ``series = row * len(DISTRIBUTIONS) +
-distribution``; it says the same as the upper bits of a key (`pool_monitor.metrics.fold`).
+distribution``; it equals the upper bits of a key (`pool_monitor.metrics.fold`).
 
 Rows and pools are numbers here. Whose they are is kept beside the blocks: by the registry for those in memory, by
 tables for those on disk (`Block.renumbered` goes from one to the other).
@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.metrics.fold import DISTRIBUTIONS, PEAKS, POOL_SUMS, TALLIES
+from pool_monitor.metrics.columns import DISTRIBUTIONS, PEAKS, POOL_SUMS, TALLIES
 from pool_monitor.metrics.histogram import BUCKETS, Ints
 
 CHUNK_BITS = 6
@@ -84,7 +84,7 @@ class Block(NamedTuple):
 
     rows: NDArray[np.int64]
     tallies: NDArray[np.int64]
-    """Shape (rows, TALLIES); the columns are in `pool_monitor.metrics.fold`."""
+    """Shape (rows, TALLIES); the columns are in `pool_monitor.metrics.columns`."""
     maxima: NDArray[np.int64]
     """Shape (rows, DISTRIBUTIONS): longest durations, ns."""
     cells: Cells
@@ -235,7 +235,7 @@ def _all_in(numbers: NDArray[np.int64], among: NDArray[np.int64]) -> bool:
 def merge(blocks: Sequence[Block], between: Callable[[], object] = lambda: None) -> Block:
     """*blocks* as one: sums and counts added, the larger of maxima and peaks. Their rows need not ascend.
 
-    *between* is called after every step of `merging`.
+    *between* is called after every piece of `merging`.
     """
     steps = merging(blocks)
     while True:
@@ -248,7 +248,7 @@ def merge(blocks: Sequence[Block], between: Callable[[], object] = lambda: None)
 
 
 def merging(blocks: Sequence[Block]) -> Generator[None, None, Block]:
-    """`merge` in steps of a fraction of a millisecond, for whoever must not be held up."""
+    """`merge` in pieces of a fraction of a millisecond, for the event loop."""
     rows, tallies, maxima = _merged(
         [block.rows for block in blocks], [block.tallies for block in blocks], [block.maxima for block in blocks]
     )

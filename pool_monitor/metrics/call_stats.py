@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pool_monitor.metrics.block import CHUNK, CHUNK_BITS, CHUNKS, ROW_CHUNKS, Block
-from pool_monitor.metrics.fold import DISTRIBUTIONS, OUTCOMES, SUMS, TALLIES
+from pool_monitor.metrics.columns import DISTRIBUTIONS, OUTCOMES, SUMS, TALLIES
 from pool_monitor.metrics.histogram import BUCKETS, Floats, Ints, quantiles
 from pool_monitor.snapshot import Distribution
 
@@ -18,7 +18,7 @@ GROUPS_AT_ONCE = 2**22 // (len(DISTRIBUTIONS) * BUCKETS)
 """Groups whose whole histograms are made at once: in 32 MiB."""
 
 
-class Grouped(NamedTuple):
+class GroupSums(NamedTuple):
     """Rows added up into groups: the first axis of each."""
 
     counts: Ints
@@ -39,7 +39,7 @@ def busy_share(busy_s: Iterable[float], size: float | None, covered_s: float) ->
     return min(sum(min(busy, covered_s) for busy in busy_s) / (size * covered_s), 1.0)
 
 
-def grouped(parts: Sequence[tuple[Block, Ints]], groups: int) -> Grouped:
+def summed_by_group(parts: Sequence[tuple[Block, Ints]], groups: int) -> GroupSums:
     """The rows of blocks per group. Beside each block stands the group of every row it can have; -1: left out."""
     tallies = np.zeros((groups, TALLIES), np.int64)
     maxima = np.zeros((groups, len(DISTRIBUTIONS)), np.int64)
@@ -61,22 +61,24 @@ def grouped(parts: Sequence[tuple[Block, Ints]], groups: int) -> Grouped:
             inside = np.repeat(group >= 0, cells.lengths)
             places, added = places[inside], added[inside]
         np.add.at(counts, places, added)
-    return Grouped(counts.reshape(groups, len(DISTRIBUTIONS), width * CHUNK), tallies, maxima, first=low << CHUNK_BITS)
+    return GroupSums(
+        counts.reshape(groups, len(DISTRIBUTIONS), width * CHUNK), tallies, maxima, first=low << CHUNK_BITS
+    )
 
 
 def fields_of(parts: Sequence[tuple[Block, Ints]], groups: int, covered_s: Sequence[float]) -> list[dict[str, Any]]:
-    """`call_fields` of what is `grouped`, some groups at a time: the histograms of all need not fit into memory."""
+    """`call_fields` of `summed_by_group`, some groups at a time: the histograms of all need not fit into memory."""
     fields: list[dict[str, Any]] = []
     for first in range(0, groups, GROUPS_AT_ONCE):
         some = min(GROUPS_AT_ONCE, groups - first)
         inside = [
             (block, np.where((group >= first) & (group < first + some), group - first, -1)) for block, group in parts
         ]
-        fields += call_fields(grouped(inside, some), covered_s[first : first + some])
+        fields += call_fields(summed_by_group(inside, some), covered_s[first : first + some])
     return fields
 
 
-def call_fields(groups: Grouped, covered_s: Sequence[float]) -> list[dict[str, Any]]:
+def call_fields(groups: GroupSums, covered_s: Sequence[float]) -> list[dict[str, Any]]:
     """The fields of a `CallStats` for each group, of which so many seconds were measured."""
     outcomes = groups.tallies[:, : len(OUTCOMES)].tolist()
     return [
@@ -103,7 +105,7 @@ def _outcome_fields(
     }
 
 
-def _distributions(groups: Grouped) -> list[list[Distribution]]:
+def _distributions(groups: GroupSums) -> list[list[Distribution]]:
     """Latency, queue and execution of each group."""
     used = np.flatnonzero(groups.counts.any(axis=(0, 1)))
     first, last = (int(used[0]), int(used[-1])) if len(used) else (0, 0)

@@ -2,20 +2,29 @@
 
 A record is four whole numbers in a plain list: the call's code (`code_of`), its ``duration``, ``queue_duration`` and
 ``execution_duration`` in nanoseconds, the last one `ABSENT` when it was not measured. A row is one series of
-calls (`pool_monitor.metrics.series`) and has `DISTRIBUTIONS` histograms, `TALLIES` sums and three maxima; a pool has
-`POOL_SUMS` sums and `PEAKS` maxima of what is not told apart by row.
+calls (`pool_monitor.metrics.series`). Which sum stands in which column is in `pool_monitor.metrics.columns`.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.errors import Category
 from pool_monitor.events import ABSENT, SESSION_KINDS
+from pool_monitor.metrics.columns import (
+    BUSY,
+    BY_CATEGORY,
+    CATEGORIES,
+    DISTRIBUTIONS,
+    FAILED,
+    OUTCOMES,
+    POOL_SUMS,
+    SUMS,
+    TALLIES,
+)
 from pool_monitor.metrics.histogram import BUCKET_BITS, HIGHEST_NS, Ints, bucket_of
 from pool_monitor.telemetry import FAILURES, pass_on
 
@@ -23,37 +32,6 @@ RECORD = 4
 """Numbers per record."""
 LONGEST_NS = 10**15
 """Eleven days. A longer duration is no measurement but a mistake: it would spoil the exact sums."""
-
-DISTRIBUTIONS = ("latency", "queue", "execution")
-OUTCOMES = ("ok", "error", "timeout", "worker_lost", "cancelled", "rejected")
-FAILED = slice(1, 4)
-"""The outcomes that are errors."""
-ACCEPTED = slice(0, 5)
-"""All but ``rejected``."""
-CATEGORIES = (*get_args(Category), "other")
-"""Of what failed, as in errors.py; ``other`` is what an emitter calls anything else."""
-
-# The columns of the tallies: calls per outcome, then sums in ns.
-TALLIES = len(OUTCOMES) + 4
-SUMS = slice(len(OUTCOMES), len(OUTCOMES) + 3)
-"""Sums of `DISTRIBUTIONS`, over calls that ended well."""
-BUSY = len(OUTCOMES) + 3
-"""Time on the worker, over all calls, however they ended."""
-
-# The columns of a pool's sums.
-GAUGES = ("size", "busy", "idle", "starting", "waiting", "sessions")
-"""Gauges that are sampled, once a second at most: their sums, to be divided by `SAMPLES`."""
-BY_SESSION_KIND = slice(0, len(SESSION_KINDS) * len(OUTCOMES))
-"""Calls per session kind and outcome."""
-BY_CATEGORY = slice(BY_SESSION_KIND.stop, BY_SESSION_KIND.stop + len(CATEGORIES))
-"""Calls that failed (`FAILED`), per category."""
-DEATHS, MEASURED, SAMPLES = range(BY_CATEGORY.stop, BY_CATEGORY.stop + 3)
-"""Workers that died; ns measured; how often the gauges were sampled."""
-SAMPLED = slice(SAMPLES + 1, SAMPLES + 1 + len(GAUGES))
-POOL_SUMS = SAMPLED.stop
-PEAKED = ("busy", "waiting")
-"""Gauges whose highest sample is kept."""
-PEAKS = len(PEAKED)
 
 # A code: the row, then the category of what failed, the session kind, the outcome.
 _OUTCOME_BITS, _KIND_BITS, _CATEGORY_BITS = 3, 2, 4
@@ -64,8 +42,8 @@ CATEGORY_CODES = {name: number << (_OUTCOME_BITS + _KIND_BITS) for number, name 
 """What a category adds to a code."""
 
 
-class Unwell(NamedTuple):
-    """Calls that did not end well, one by one."""
+class UnsuccessfulCalls(NamedTuple):
+    """The calls of a batch whose outcome is not ``ok``, one by one."""
 
     rows: NDArray[np.int64]
     outcomes: NDArray[np.int64]
@@ -76,7 +54,7 @@ class Unwell(NamedTuple):
     """How many calls each of them stands for."""
 
 
-class Batch(NamedTuple):
+class CallBatch(NamedTuple):
     """What some records add to a window."""
 
     keys: NDArray[np.intp]
@@ -92,13 +70,8 @@ class Batch(NamedTuple):
     events: int
     dropped: int
     clamped: int
-    unwell: Unwell | None = None
+    unsuccessful: UnsuccessfulCalls | None = None
     """None: there is none."""
-
-
-def by_session_kind(pool_sums: Ints) -> Ints:
-    """The calls of pools per session kind and outcome: shape (..., SESSION_KINDS, OUTCOMES)."""
-    return pool_sums[..., BY_SESSION_KIND].reshape(*pool_sums.shape[:-1], len(SESSION_KINDS), len(OUTCOMES))
 
 
 def code_of(row: int, outcome: str = "ok") -> int:
@@ -106,7 +79,7 @@ def code_of(row: int, outcome: str = "ok") -> int:
     return (row << _ROW_SHIFT) + OUTCOMES.index(outcome)
 
 
-def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights: tuple[int, int] = (1, 1)) -> Batch:
+def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights: tuple[int, int] = (1, 1)) -> CallBatch:
     """The records in *buffer* as one batch over the rows that *pool_of_rows* has, of so many *pools*.
 
     *weights* is how many calls a record stands for: one of a call that ended well, and any other. A duration that is
@@ -130,10 +103,10 @@ def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights:
     outside = np.maximum(times[:, 0] - times[:, 1], 0)
     np.add.at(flat, columns + BUSY, np.where(measured, times[:, 2], outside) * weight)
 
-    unwell = None
+    unsuccessful = None
     if not ended_well.all():
         some = np.flatnonzero(~ended_well)
-        unwell = Unwell(row[some], outcome[some], times[some, 0], weights[1])
+        unsuccessful = UnsuccessfulCalls(row[some], outcome[some], times[some, 0], weights[1])
 
     series = row[:, None] * len(DISTRIBUTIONS) + np.arange(len(DISTRIBUTIONS))
     if not (ended_well.all() and measured.all()):
@@ -146,7 +119,7 @@ def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights:
     np.add.at(sums, series, times * each)
     np.maximum.at(maxima, series, times)
     tallies[:, SUMS] = sums.reshape(rows, -1)
-    return Batch(
+    return CallBatch(
         keys=(series << BUCKET_BITS) + bucket_of(times),
         weight=each,
         tallies=tallies,
@@ -155,7 +128,7 @@ def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights:
         events=int(np.broadcast_to(weight, len(codes)).sum()),
         dropped=dropped + insane,
         clamped=int(np.count_nonzero(times > HIGHEST_NS)) * each,
-        unwell=unwell,
+        unsuccessful=unsuccessful,
     )
 
 
@@ -173,7 +146,7 @@ def _checked(records: Ints) -> tuple[Ints, Ints, NDArray[np.bool_], int]:
 
 
 def _pool_sums(codes: Ints, pool: NDArray[np.intp], pools: int, weight: Any) -> NDArray[np.int64]:
-    """What is told apart by session kind and by category."""
+    """The sums of pools by session kind and by category."""
     outcome = codes & ((1 << _OUTCOME_BITS) - 1)
     kind = (codes >> _OUTCOME_BITS) & ((1 << _KIND_BITS) - 1)
     sums = np.zeros(pools * POOL_SUMS, np.int64)

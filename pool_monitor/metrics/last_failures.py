@@ -1,4 +1,4 @@
-"""What went wrong last, in words: a few entries per pool, in which equal failures are counted."""
+"""The last failures of each pool, as texts: a few entries per pool, in which equal failures are counted."""
 
 from __future__ import annotations
 

@@ -1,27 +1,27 @@
-"""Questions to what is in memory: `Monitor.metrics`."""
+"""Queries of what is in memory: `Monitor.metrics`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from msgspec.structs import replace
 
-from pool_monitor.errors import ConfigError, UnknownName
+from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import queries
 from pool_monitor.metrics.collector import Collector
-from pool_monitor.metrics.queries import Selection, Span
-from pool_monitor.metrics.recording import Names, Totals
+from pool_monitor.metrics.queries import Selection, check_known, unknown_name
+from pool_monitor.metrics.timespan import TimeSpan, instant, time_span
+from pool_monitor.metrics.totals import Totals
 from pool_monitor.metrics.window import LONGEST, WINDOWS, Window, parse_window
 from pool_monitor.snapshot import ErrorRate, Range, Snapshot, Summary, WorkerView
 
 
-class Metrics:
+class LiveMetrics:
     """What was measured within the last hour, in whatever cut is asked for. Times are seconds, ratios from 0 to 1.
 
     Nothing here blocks or waits; an answer is up to the last call that ended, and immutable. For what is longer ago
-    there is `Monitor.history`. Questions that cannot be answered raise ConfigError (a step, window or time that does
+    there is `Monitor.history`. Queries that cannot be answered raise ConfigError (a step, window or time that does
     not fit, naming what would) or UnknownName (a pool, operation or worker that nothing was measured of).
     """
 
@@ -47,14 +47,14 @@ class Metrics:
         """
         now_s = self._collector.wall_s()
         if step is None:
-            first = queries.instant(start, "start")
-            reaching = (window.slot for window in WINDOWS.values() if first > now_s - window.seconds)
-            step = next(reaching, LONGEST.slot)
-        asked = queries.span(start, now_s if end is None else end, step)
-        recorded = self._collector.recorded(self._finest(asked, now_s))
+            first = instant(start, "start")
+            reaching = (window.step for window in WINDOWS.values() if first > now_s - window.seconds)
+            step = next(reaching, LONGEST.step)
+        asked = time_span(start, now_s if end is None else end, step)
+        recording = self._collector.recording(self._finest(asked, now_s))
         selection = Selection(pool, operation, worker)
-        known(recorded.names, selection)
-        return queries.ranged(recorded, asked, selection)
+        check_known(recording.names, selection)
+        return queries.range_of(recording, asked, selection)
 
     @property
     def since(self) -> float:
@@ -67,7 +67,7 @@ class Metrics:
         for pool in pools:
             if worker_id in pool.workers:
                 return pool.workers[worker_id]
-        raise _unknown("worker", worker_id, (name for pool in pools for name in pool.workers))
+        raise unknown_name("worker", worker_id, (name for pool in pools for name in pool.workers))
 
     def error_rates(
         self, by: str = "operation", window: str = "5m", *, pool: str | None = None
@@ -75,10 +75,10 @@ class Metrics:
         """How many calls failed in *window*, by ``operation``, ``worker``, ``category`` or ``session_kind``.
 
         A category's errors are a share of all calls. Operations of one name in several pools are added up, unless
-        *pool* says which one is meant. What saw no call is not in the answer.
+        *pool* is given. Names without a call are left out.
         """
         block, names = self._collector.block(parse_window(window))
-        known(names, Selection(pool))
+        check_known(names, Selection(pool))
         return queries.error_rates(block, names, by, pool)
 
     def summary(self, window: str = "15m") -> Summary:
@@ -101,15 +101,15 @@ class Metrics:
         """Everything counted since the monitor was entered, with whole histograms: what exporters are made from."""
         return self._collector.totals()
 
-    def _finest(self, asked: Span, now_s: float) -> Window:
-        """The window whose slots make up the steps and that reaches back to the first of them, or nearly."""
+    def _finest(self, asked: TimeSpan, now_s: float) -> Window:
+        """The window whose steps make up those of *asked*, and which reaches back to the first of them, or nearly."""
         fitting = [
             window
             for window in WINDOWS.values()
-            if asked.step % window.slot == 0 and asked.start + asked.step > now_s - window.seconds
+            if asked.step % window.step == 0 and asked.start + asked.step > now_s - window.seconds
         ]
         if not fitting:
-            kept = ", ".join(f"{window.slot} s for {window.name}" for window in WINDOWS.values())
+            kept = ", ".join(f"{window.step} s for {window.name}" for window in WINDOWS.values())
             raise ConfigError(
                 f"range(start={asked.start}, step={asked.step}): memory keeps steps of {kept} (and multiples of them); "
                 "ask for a larger step or a later start, or let [history] keep more and ask monitor.history"
@@ -120,21 +120,3 @@ class Metrics:
             if everything or since <= asked.start:
                 return window
         return min(fitting, key=lambda window: reaches[window.name][0])
-
-
-def known(names: Names, selection: Selection) -> None:
-    """Raise UnknownName when *selection* names what there is nothing of."""
-    columns: tuple[tuple[str, str | None, Iterable[Any]], ...] = (
-        ("pool", selection.pool, names.pools),
-        ("operation", selection.operation, (key[1] for key in names.rows)),
-        ("worker", selection.worker, (key[2] for key in names.rows)),
-    )
-    for what, asked, there in columns:
-        if asked is not None and asked not in (found := set(there)):
-            raise _unknown(what, asked, found)
-
-
-def _unknown(what: str, asked: str, there: Iterable[str | None]) -> UnknownName:
-    found = sorted({name for name in there if name is not None})
-    shown = ", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
-    return UnknownName(f"nothing has been measured of {what} {asked!r}; there is {shown or 'nothing yet'}")

@@ -2,8 +2,8 @@
 
 A series has 16 chunks of 64 buckets (`pool_monitor.metrics.block`) and rarely uses more than four: its durations lie
 within some octaves. So chunks are given pages when something first falls into them, and every array of counts (one
-per window, the open second, the totals) is laid out by page. Page 0 belongs to nobody and stays empty: it is what
-chunks without a page are read from.
+per window, the open second, the totals) is laid out by page. Page 0 has no owner and stays empty: chunks
+without a page are read from it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pool_monitor.metrics.block import CHUNK, CHUNK_BITS, CHUNKS, ROW_CHUNKS, Cells
-from pool_monitor.metrics.fold import DISTRIBUTIONS
+from pool_monitor.metrics.columns import DISTRIBUTIONS
 
 
 def reserved(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
@@ -33,7 +33,7 @@ def reserved(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     return np.frombuffer(memory, kind, count=size).reshape(shape)
 
 
-class Pages:
+class PageTable:
     """Which chunk has which page. Holds at most one page per chunk of *rows* rows."""
 
     def __init__(self, rows: int) -> None:
@@ -57,7 +57,7 @@ class Pages:
         pages = table[chunks]
         if not pages.all():
             for chunk in np.unique(chunks[pages == 0]).tolist():
-                self._give(chunk)
+                self._assign(chunk)
             pages = table[chunks]
         places: NDArray[np.intp] = pages.astype(np.intp) * CHUNK + (keys & (CHUNK - 1))
         return places
@@ -74,17 +74,17 @@ class Pages:
         self._free += taken.tolist()
         return taken
 
-    def span(self, rows: NDArray[np.intp]) -> slice:
+    def chunk_range(self, rows: NDArray[np.intp]) -> slice:
         """The chunks that any of *rows* has a page for, and those between them."""
         used = np.flatnonzero(self.table[rows].any(axis=(0, 1)))
         return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
 
-    def dense(self, counts: NDArray[Any], rows: NDArray[np.intp], span: slice) -> NDArray[Any]:
-        """The histograms of *rows* in *counts* (flat, by page): shape (rows, DISTRIBUTIONS, buckets of *span*)."""
-        found: NDArray[Any] = counts.reshape(-1, CHUNK)[self.table[rows][:, :, span]]
+    def dense(self, counts: NDArray[Any], rows: NDArray[np.intp], chunk_range: slice) -> NDArray[Any]:
+        """The histograms of *rows* in *counts* (flat, by page), shape (rows, DISTRIBUTIONS, buckets in the range)."""
+        found: NDArray[Any] = counts.reshape(-1, CHUNK)[self.table[rows][:, :, chunk_range]]
         return found.reshape(len(rows), len(DISTRIBUTIONS), -1)
 
-    def _give(self, chunk: int) -> None:
+    def _assign(self, chunk: int) -> None:
         if self._free:
             page = self._free.pop()
         else:

@@ -1,4 +1,4 @@
-"""From windows to the values of a Snapshot: rows are added up per operation and per worker, all at once."""
+"""From windows to the values of a Snapshot: rows are summed by operation and by worker, all at once."""
 
 from __future__ import annotations
 
@@ -10,24 +10,19 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from pool_monitor.metrics.block import CHUNK
-from pool_monitor.metrics.call_stats import Grouped, busy_share, call_fields
-from pool_monitor.metrics.failed_calls import FailedCalls
-from pool_monitor.metrics.fold import (
+from pool_monitor.metrics.call_stats import GroupSums, busy_share, call_fields
+from pool_monitor.metrics.columns import (
     BUSY,
     DEATHS,
     DISTRIBUTIONS,
+    GAUGE_SUMS,
     GAUGES,
-    OUTCOMES,
-    SAMPLED,
     SAMPLES,
-    SUMS,
     TALLIES,
 )
 from pool_monitor.metrics.histogram import Ints, bars
-from pool_monitor.metrics.occurrences import Occurrences
-from pool_monitor.metrics.recording import Totals
-from pool_monitor.metrics.series import Grouping, Layout, Names, Registry
-from pool_monitor.metrics.window import SECOND_NS, Window, Windows
+from pool_monitor.metrics.series import Grouping, PoolRows
+from pool_monitor.metrics.window import Window, Windows
 from pool_monitor.snapshot import (
     Bar,
     CallStats,
@@ -73,7 +68,7 @@ class PoolStats(Struct, frozen=True, kw_only=True):
 def pool_stats(
     windows: Windows,
     window: Window,
-    layout: Layout,
+    pool_rows: PoolRows,
     trend: Trend,
     sums: Ints,
     last_death: str | None,
@@ -83,19 +78,19 @@ def pool_stats(
 ) -> PoolStats:
     """One pool in *window*, which covers *covered_s* seconds.
 
-    *sums* are those of the pool (`pool_monitor.metrics.fold`), *last_death* is what the last worker died of,
+    *sums* are those of the pool (`pool_monitor.metrics.columns`), *last_death* is what the last worker died of,
     *failures* what went wrong last. *last_errors* has the text and the age in seconds of what last went wrong, by slot.
     """
     deaths = int(sums[DEATHS])
-    operations, workers = layout.operations, layout.workers
-    by_operation, by_worker = added_up(windows, window, layout.rows, operations, workers)
+    operations, workers = pool_rows.operations, pool_rows.workers
+    by_operation, by_worker = window_sums(windows, window, pool_rows.rows, operations, workers)
     total = by_operation._replace(
         counts=by_operation.counts.sum(axis=0, keepdims=True, dtype=np.int32),
         tallies=by_operation.tallies.sum(axis=0, keepdims=True),
         maxima=by_operation.maxima.max(axis=0, keepdims=True),
     )
     parts = (total, by_operation, by_worker)
-    every = Grouped(
+    every = GroupSums(
         counts=np.concatenate([part.counts for part in parts]),
         tallies=np.concatenate([part.tallies for part in parts]),
         maxima=np.concatenate([part.maxima for part in parts]),
@@ -103,7 +98,8 @@ def pool_stats(
     )
     fields = call_fields(every, [covered_s] * len(every.tallies))
     of_operation, of_worker = fields[1 : 1 + len(operations.names)], fields[1 + len(operations.names) :]
-    known = {group for group, used in zip(operations.groups, windows.used()[layout.rows].tolist(), strict=True) if used}
+    used = windows.used()[pool_rows.rows].tolist()
+    called = {group for group, is_used in zip(operations.groups, used, strict=True) if is_used}
     busy_ns = by_worker.tallies[:, BUSY].tolist()
     return PoolStats(
         covered_seconds=covered_s,
@@ -113,11 +109,11 @@ def pool_stats(
         deaths=deaths,
         last_death=last_death if deaths else None,
         failures=failures,
-        size=float(sums[SAMPLED][GAUGES.index("size")] / sums[SAMPLES]) if sums[SAMPLES] else None,
+        size=float(sums[GAUGE_SUMS][GAUGES.index("size")] / sums[SAMPLES]) if sums[SAMPLES] else None,
         operations={
             name: OperationView(operation=name, **values)
             for group, (name, values) in enumerate(zip(operations.names, of_operation, strict=True))
-            if group in known
+            if group in called
         },
         workers=_with_errors(
             {
@@ -190,19 +186,19 @@ def _busy_seconds(worker: WorkerView, stats: PoolStats) -> float:
     return ended_s + min(under_way_s, stats.covered_seconds)
 
 
-def added_up(windows: Windows, window: Window, rows: NDArray[np.intp], *groupings: Grouping) -> list[Grouped]:
+def window_sums(windows: Windows, window: Window, rows: NDArray[np.intp], *groupings: Grouping) -> list[GroupSums]:
     """What *window* has of *rows*, added up by each of *groupings*."""
     store, pages, opened = windows[window], windows.pages, windows.open
-    span = pages.span(rows)
+    chunk_range = pages.chunk_range(rows)
     tallies = store.running.tallies[rows] + opened.sums.tallies[rows]
-    maxima = np.maximum(store.highest().maxima[rows], opened.highest.maxima[rows])
-    found = [_by_group(tallies, maxima, span, grouping) for grouping in groupings]
+    maxima = np.maximum(store.high_water().maxima[rows], opened.high_water.maxima[rows])
+    found = [_by_group(tallies, maxima, chunk_range, grouping) for grouping in groupings]
     # Some rows at a time, because the histograms of all of them are megabytes, which the system has to find anew at
     # every look; and row by row, because np.add.at and np.add.reduceat take over ten times as long on wide rows.
     for at in range(0, len(rows), _ROWS_AT_ONCE):
         some = rows[at : at + _ROWS_AT_ONCE]
-        dense = pages.dense(store.running.counts, some, span)
-        dense += pages.dense(opened.sums.counts, some, span)
+        dense = pages.dense(store.running.counts, some, chunk_range)
+        dense += pages.dense(opened.sums.counts, some, chunk_range)
         for grouping, grouped in zip(groupings, found, strict=True):
             counts = grouped.counts
             for row, group in zip(dense, grouping.groups[at : at + _ROWS_AT_ONCE], strict=True):
@@ -211,43 +207,17 @@ def added_up(windows: Windows, window: Window, rows: NDArray[np.intp], *grouping
     return found
 
 
-def _by_group(tallies: Ints, maxima: Ints, span: slice, grouping: Grouping) -> Grouped:
+def _by_group(tallies: Ints, maxima: Ints, chunk_range: slice, grouping: Grouping) -> GroupSums:
     """Sums and maxima of rows per group, and the histograms still empty."""
     groups = np.array(grouping.groups, np.intp)
-    grouped = Grouped(
-        counts=np.zeros((len(grouping.names), len(DISTRIBUTIONS), (span.stop - span.start) * CHUNK), np.int32),
+    grouped = GroupSums(
+        counts=np.zeros(
+            (len(grouping.names), len(DISTRIBUTIONS), (chunk_range.stop - chunk_range.start) * CHUNK), np.int32
+        ),
         tallies=np.zeros((len(grouping.names), TALLIES), np.int64),
         maxima=np.zeros((len(grouping.names), len(DISTRIBUTIONS)), np.int64),
-        first=span.start * CHUNK,
+        first=chunk_range.start * CHUNK,
     )
     np.add.at(grouped.tallies, groups[groups >= 0], tallies[groups >= 0])
     np.maximum.at(grouped.maxima, groups[groups >= 0], maxima[groups >= 0])
     return grouped
-
-
-# -- since the beginning ----------------------------------------------------------------------------------------------
-
-
-def totals(
-    windows: Windows, registry: Registry, failed: FailedCalls, occurred: Occurrences,
-    *, since_s: float, at_s: float, drift_s: float,
-) -> Totals:  # fmt: skip
-    """Everything counted from *since_s* to *at_s*. *drift_s* is how far the wall clock is ahead of the collector's."""
-    sums, opened, pages, names = windows.totals, windows.open.sums, windows.pages, registry.names()
-    rows = np.array(registry.rows(), np.intp)
-    span = pages.span(rows)
-    tallies = sums.tallies[rows] + opened.tallies[rows]
-    return Totals(
-        since=since_s,
-        at=at_s,
-        names=Names(tuple(names.rows[row] for row in rows), names.pools),
-        outcomes=tallies[:, : len(OUTCOMES)],
-        sums=tallies[:, SUMS],
-        counts=pages.dense(sums.counts, rows, span) + pages.dense(opened.counts, rows, span),
-        first=span.start * CHUNK,
-        pool_sums=sums.pool_sums + opened.pool_sums,
-        busy=tallies[:, BUSY],
-        born=np.maximum(np.array(registry.born_ns)[rows] / SECOND_NS + drift_s, since_s),
-        failures=failed.totals(since_s, drift_s),
-        occurrences=occurred.counters.copy(),
-    )

@@ -1,140 +1,88 @@
-"""Answers to questions about what was recorded, whatever its age: pure functions from blocks to values."""
+"""Ranges, summaries and error rates of what was recorded, whatever its age: pure functions from blocks to values."""
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.errors import ConfigError
+from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.events import SESSION_KINDS
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.call_stats import busy_share, fields_of
-from pool_monitor.metrics.fold import (
+from pool_monitor.metrics.columns import (
     ACCEPTED,
     BUSY,
     BY_CATEGORY,
     CATEGORIES,
     DEATHS,
     FAILED,
+    GAUGE_SUMS,
     GAUGES,
-    MEASURED,
+    MEASURED_NS,
     OUTCOMES,
-    PEAKED,
+    PEAK_GAUGES,
     PEAKS,
     POOL_SUMS,
-    SAMPLED,
     SAMPLES,
     by_session_kind,
 )
 from pool_monitor.metrics.histogram import Ints
-from pool_monitor.metrics.recording import Part, Recorded
-from pool_monitor.metrics.series import Key, Names
+from pool_monitor.metrics.recording import Recording, TimedBlock
+from pool_monitor.metrics.series import Names, RowKey
+from pool_monitor.metrics.timespan import TimeSpan
 from pool_monitor.snapshot import CallStats, ErrorRate, OperationView, Point, PoolSummary, Range, Summary
 
-POINTS = 4000
-"""Most points of a range."""
-INSTANT_LIMIT = 6 * 10**10
-"""Most seconds from the epoch, back or ahead, that are a time: what a datetime of any time zone can say."""
 BY = ("operation", "worker", "category", "session_kind")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604_800}
-
-
-class Span(NamedTuple):
-    """Whole steps of time, in seconds since the epoch."""
-
-    start: int
-    end: int
-    step: int
-
-    @property
-    def steps(self) -> int:
-        return (self.end - self.start) // self.step
 
 
 class Selection(NamedTuple):
-    """Which calls a question is about; None: whichever."""
+    """Which calls a query is about; None: all."""
 
     pool: str | None = None
     operation: str | None = None
     worker: str | None = None
 
     def rows(self, names: Names) -> NDArray[np.bool_]:
-        """Of every row: whether it is meant."""
+        """Of every row: whether it is selected."""
         wanted = [
             all(asked is None or asked == name for asked, name in zip(self, key, strict=True)) for key in names.rows
         ]
         return np.array(wanted, np.bool_)
 
 
-# -- questions ----------------------------------------------------------------------------------------------------
+def check_known(names: Names, selection: Selection) -> None:
+    """Raises UnknownName when *selection* has a name that is not among *names*."""
+    columns: tuple[tuple[str, str | None, Iterable[Any]], ...] = (
+        ("pool", selection.pool, names.pools),
+        ("operation", selection.operation, (key[1] for key in names.rows)),
+        ("worker", selection.worker, (key[2] for key in names.rows)),
+    )
+    for what, asked, there in columns:
+        if asked is not None and asked not in (found := set(there)):
+            raise unknown_name(what, asked, found)
 
 
-def seconds_of(text: Any, what: str = "step") -> int:
-    """A length of time in whole seconds, from ``"10s"``, ``"5m"``, ``"1h"``, ``"7d"``, ``"2w"`` or a number of seconds.
-
-    Raises ConfigError for anything else, and for less than a second.
-    """
-    seconds = math.nan
-    if isinstance(text, str):
-        number, unit = (text, "s") if text.isdecimal() else (text[:-1], text[-1:])
-        if number.isdecimal() and unit in _UNITS:
-            seconds = float(number) * _UNITS[unit]
-    elif isinstance(text, int | float) and not isinstance(text, bool):
-        seconds = float(text)
-    if not (1 <= seconds < 1e10 and seconds.is_integer()):
-        raise ConfigError(f"{what}={text!r}: needs whole seconds, at least one: such as 10, '10s', '5m', '7d' or '2w'")
-    return int(seconds)
+def unknown_name(what: str, asked: str, there: Iterable[str | None]) -> UnknownName:
+    """The error for *asked*, the name of a *what* (a pool, say), when only those *there* have been measured."""
+    found = sorted({name for name in there if name is not None})
+    shown = ", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
+    return UnknownName(f"nothing has been measured of {what} {asked!r}; there is {shown or 'nothing yet'}")
 
 
-def span(start: Any, end: Any, step: Any, limit: int | None = POINTS) -> Span:
-    """Whole steps that hold everything from *start* to *end*, cut at multiples of *step*.
-
-    Times are seconds since the epoch, or datetimes that know their time zone. Raises ConfigError for what is no time,
-    for an end not after the start, and for more than *limit* steps.
-    """
-    seconds = seconds_of(step)
-    first, last = instant(start, "start"), instant(end, "end")
-    if last <= first:
-        raise ConfigError(f"range(start={start!r}, end={end!r}): needs an end after the start")
-    found = Span(math.floor(first / seconds) * seconds, math.ceil(last / seconds) * seconds, seconds)
-    if limit is not None and found.steps > limit:
-        raise ConfigError(
-            f"range(..., step={step!r}) would have {found.steps:,} points, more than {limit:,}; "
-            f"ask for a step of at least {math.ceil((last - first) / (limit - 1))} s, or for less time"
-        )
-    return found
-
-
-def instant(when: Any, what: str) -> float:
-    """A moment in seconds since the epoch, from that or a datetime with a zone; ConfigError for anything else."""
-    if isinstance(when, datetime):
-        if when.tzinfo is None:
-            raise ConfigError(f"{what}={when!r}: needs a time zone, such as datetime.now(timezone.utc)")
-        return when.timestamp()
-    if isinstance(when, int | float) and not isinstance(when, bool) and abs(when) <= INSTANT_LIMIT:
-        return float(when)
-    raise ConfigError(f"{what}={when!r}: needs seconds since the epoch, such as time.time(), or a datetime")
-
-
-# -- answers ------------------------------------------------------------------------------------------------------
-
-
-def ranged(recorded: Recorded, asked: Span, selection: Selection) -> Range:
+def range_of(recording: Recording, asked: TimeSpan, selection: Selection) -> Range:
     """How the calls of *selection* went, step by step."""
-    step_of = [(part.start - asked.start) // asked.step for part in recorded.parts]
-    inside = [(part, step) for part, step in zip(recorded.parts, step_of, strict=True) if 0 <= step < asked.steps]
-    wanted = selection.rows(recorded.names)
-    chosen = [number for number, name in enumerate(recorded.names.pools) if selection.pool in (None, name)]
-    pools = _pools([(part.block, step) for part, step in inside], asked.steps, chosen)
+    step_of = [(timed.start - asked.start) // asked.step for timed in recording.blocks]
+    inside = [(timed, step) for timed, step in zip(recording.blocks, step_of, strict=True) if 0 <= step < asked.steps]
+    wanted = selection.rows(recording.names)
+    chosen = [number for number, name in enumerate(recording.names.pools) if selection.pool in (None, name)]
+    pools = _pools([(timed.block, step) for timed, step in inside], asked.steps, chosen)
     of_pools = selection.operation is None and selection.worker is None
     covered_s = pools.covered_s()
-    calls = fields_of([(part.block, np.where(wanted, step, -1)) for part, step in inside], asked.steps, covered_s)
+    calls = fields_of([(timed.block, np.where(wanted, step, -1)) for timed, step in inside], asked.steps, covered_s)
     return Range(
         start=float(asked.start),
         end=float(asked.end),
@@ -174,7 +122,7 @@ def error_rates(block: Block, names: Names, by: str, pool: str | None = None) ->
 def summary(block: Block, names: Names, start: float, end: float) -> Summary:
     """How every pool did, in everything counted in *block*; *start* and *end* are when that was."""
     pools = [names.pools[number] for number in block.pools.tolist()]
-    calls = Recorded(names, [Part(0, 0, block)]).by([pool for pool, _operation, _worker in names.rows], pools)
+    calls = Recording(names, [TimedBlock(0, 0, block)]).by([pool for pool, _operation, _worker in names.rows], pools)
     return Summary(
         start=start,
         end=end,
@@ -185,7 +133,7 @@ def summary(block: Block, names: Names, start: float, end: float) -> Summary:
     )
 
 
-def _pool_summary(pools: _Pools, calls: Recorded) -> PoolSummary:
+def _pool_summary(pools: _Pools, calls: Recording) -> PoolSummary:
     covered_s, sums = pools.covered_s()[0], pools.sums[0]
     total = _stats(calls, covered_s, lambda _key: "total")
     operations = _stats(calls, covered_s, lambda key: key[1])
@@ -210,10 +158,10 @@ def _pool_summary(pools: _Pools, calls: Recorded) -> PoolSummary:
 
 
 def _stats(
-    calls: Recorded, covered_s: float, name_of: Callable[[Key], str | None]
+    calls: Recording, covered_s: float, name_of: Callable[[RowKey], str | None]
 ) -> dict[str, tuple[dict[str, Any], float]]:
     """The fields of a `CallStats` and the seconds on workers, of the rows under each name."""
-    used = {row for part in calls.parts for row in part.block.rows.tolist()}
+    used = {row for timed in calls.blocks for row in timed.block.rows.tolist()}
     called: dict[str, int] = {}
     group = np.full(len(calls.names.rows), -1)
     for row in sorted(used):
@@ -221,9 +169,9 @@ def _stats(
         if name is not None:
             group[row] = called.setdefault(name, len(called))
     busy_ns = np.zeros(len(called) + 1, np.int64)  # the last one takes what is left out
-    for part in calls.parts:
-        np.add.at(busy_ns, group[part.block.rows], part.block.tallies[:, BUSY])
-    fields = fields_of([(part.block, group) for part in calls.parts], len(called), [covered_s] * len(called))
+    for timed in calls.blocks:
+        np.add.at(busy_ns, group[timed.block.rows], timed.block.tallies[:, BUSY])
+    fields = fields_of([(timed.block, group) for timed in calls.blocks], len(called), [covered_s] * len(called))
     return {name: (fields[at], float(busy_ns[at] / 1e9)) for name, at in sorted(called.items())}
 
 
@@ -238,25 +186,27 @@ class _Pools(NamedTuple):
 
     def covered_s(self) -> list[float]:
         """Seconds measured, per group."""
-        seconds: list[float] = (self.sums[:, MEASURED] / self.pools / 1e9).tolist()
+        seconds: list[float] = (self.sums[:, MEASURED_NS] / self.pools / 1e9).tolist()
         return seconds
 
     def gauges(self, group: int) -> dict[str, Any]:
         """The fields of a `Point` that are no calls."""
         sums, peaks = self.sums[group].tolist(), self.peaks[group].tolist()
         samples = sums[SAMPLES] / self.pools
-        mean = {gauge: total / samples if samples else None for gauge, total in zip(GAUGES, sums[SAMPLED], strict=True)}
+        mean = {
+            gauge: total / samples if samples else None for gauge, total in zip(GAUGES, sums[GAUGE_SUMS], strict=True)
+        }
         # Two pools need not have been at their highest at one time.
         known = samples and self.pools == 1
-        highest = {f"{gauge}_max": peak if known else None for gauge, peak in zip(PEAKED, peaks, strict=True)}
+        highest = {f"{gauge}_max": peak if known else None for gauge, peak in zip(PEAK_GAUGES, peaks, strict=True)}
         return {"deaths": sums[DEATHS], **{gauge: mean[gauge] for gauge in ("size", "busy", "waiting")}, **highest}
 
 
-def _pools(parts: Iterable[tuple[Block, int]], groups: int, chosen: list[int]) -> _Pools:
+def _pools(blocks: Iterable[tuple[Block, int]], groups: int, chosen: list[int]) -> _Pools:
     """What the *chosen* pools add to each group."""
     sums = np.zeros((groups, POOL_SUMS), np.int64)
     peaks = np.zeros((groups, PEAKS), np.int64)
-    for block, group in parts:
+    for block, group in blocks:
         some = np.isin(block.pools, chosen)
         sums[group] += block.pool_sums[some].sum(axis=0)
         peaks[group] = np.maximum(peaks[group], block.pool_peaks[some].max(axis=0, initial=0))

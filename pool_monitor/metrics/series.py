@@ -2,8 +2,8 @@
 
 A row is one (pool, operation, worker) and holds three series: latency, queue and execution. Names come from
 outside, so there can be any number of them. Once the rows are used up, new names share the row of operation
-`OTHER` on their worker, or on none when even those have run out; rows nothing was counted in for longer than the
-longest window are given away first.
+`OTHER` on their worker, or on none when even those have run out; rows in which nothing was counted for longer
+than the longest window are freed first.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.errors import ConfigError
-from pool_monitor.metrics.fold import DISTRIBUTIONS, code_of
+from pool_monitor.metrics.columns import DISTRIBUTIONS
+from pool_monitor.metrics.fold import code_of
 
-Key: TypeAlias = tuple[str, str, str | None]
+RowKey: TypeAlias = tuple[str, str, str | None]
 """Pool, operation, worker; worker is None for calls that never reached one."""
 
 
 class Names(NamedTuple):
     """Whose numbers they are: row *r* of a block is ``rows[r]``, pool *p* is ``pools[p]``."""
 
-    rows: tuple[Key, ...]
+    rows: tuple[RowKey, ...]
     pools: tuple[str, ...]
 
 
@@ -32,17 +33,17 @@ OTHER = "other"
 NAME_LIMIT = 200
 """Longest name that gets a row; what is longer, or has no UTF-8 form, is `OTHER`."""
 ROW_BYTES = 1536
-"""Upper estimate of what one row takes in here: the key, its names, and its place in the layouts."""
+"""Upper estimate of what one row takes in here: the key, its names, and its place among the rows of its pool."""
 
 
 class Grouping(NamedTuple):
-    """Rows under names: the row at each place of `Layout.rows` belongs to ``names[groups[place]]``; -1: to none."""
+    """Rows under names: the row at each place of `PoolRows.rows` belongs to ``names[groups[place]]``; -1: to none."""
 
     names: list[str]
     groups: list[int]
 
 
-class Layout(NamedTuple):
+class PoolRows(NamedTuple):
     """The rows of one pool, by operation and by worker. Those without a worker are in the first only."""
 
     rows: NDArray[np.intp]
@@ -50,12 +51,12 @@ class Layout(NamedTuple):
     workers: Grouping
 
 
-def can_be_told(name: str) -> bool:
-    """Whether a name from outside can stand in an answer: not too long, and with a UTF-8 form."""
+def is_valid_name(name: str) -> bool:
+    """Whether a name that comes from outside can be used: it is not too long, and has a UTF-8 form."""
     return len(name) <= NAME_LIMIT and (name.isascii() or name.encode("utf-8", "ignore").decode() == name)
 
 
-class Registry:
+class RowRegistry:
     """Rows by key. Each pool has one for `OTHER` calls without a worker from the start.
 
     Raises ConfigError when *series_limit* leaves no room for those.
@@ -71,14 +72,14 @@ class Registry:
             )
         # An eighth of the rows is kept for `other`, so that workers stay apart there too.
         self._named_limit = self.row_limit - self.row_limit // 8
-        self.codes: dict[Key, int] = {}
-        """The code (`fold.code_of`) of calls that end well, by key. Changed by `admit` and `recycle` only."""
-        self._keys: list[Key | None] = []
+        self.codes: dict[RowKey, int] = {}
+        """The code (`fold.code_of`) of calls that end well, by key. Changed by `register` and `free_rows` only."""
+        self._keys: list[RowKey | None] = []
         self._pool_of_rows: list[int] = []
         self.born_ns: list[int] = []
         """When every row was given to its key; 0: from the start."""
         self._free: list[int] = []
-        self._layouts: dict[str, Layout] = {}
+        self._pool_rows: dict[str, PoolRows] = {}
         self._names: Names | None = None
         self._pools_by_row: NDArray[np.intp] | None = None
         for pool in self.pools:
@@ -93,24 +94,24 @@ class Registry:
         """Rows to make room for: one more than the highest that was ever in use."""
         return len(self._keys)
 
-    def admit(self, key: Key, now_ns: int = 0) -> int | None:
+    def register(self, key: RowKey, now_ns: int = 0) -> int | None:
         """The code of *key*, which gets a row if there is one left for its kind; None if there is not."""
         code = self.codes.get(key)
         if code is None:
-            if not (can_be_told(key[1]) and can_be_told(key[2] or "")):
+            if not (is_valid_name(key[1]) and is_valid_name(key[2] or "")):
                 return None
             limit = self.row_limit if key[1] == OTHER else self._named_limit
             code = self._add(key, now_ns) if len(self) < limit else None
         return code
 
-    def other(self, key: Key, now_ns: int = 0) -> int:
+    def other(self, key: RowKey, now_ns: int = 0) -> int:
         """The code of `OTHER` in place of *key*: on its worker if possible."""
         pool, _operation, worker = key
-        code = self.admit((pool, OTHER, worker), now_ns)
+        code = self.register((pool, OTHER, worker), now_ns)
         return self.codes[pool, OTHER, None] if code is None else code
 
-    def recycle(self, unused: NDArray[np.bool_]) -> list[int]:
-        """Give rows that are *unused* to whoever comes next. Returns which.
+    def free_rows(self, unused: NDArray[np.bool_]) -> list[int]:
+        """Free the rows that are *unused*, for new keys. Returns which.
 
         An operation's rows go together, so that its totals over all workers never go down.
         """
@@ -131,35 +132,35 @@ class Registry:
         return found
 
     def pool_of_rows(self) -> NDArray[np.intp]:
-        """The index in ``pools`` of every row's pool. A row in nobody's hands keeps its last one."""
+        """The index in ``pools`` of every row's pool. A free row keeps its last one."""
         if self._pools_by_row is None:
             self._pools_by_row = np.array(self._pool_of_rows, np.intp)
         return self._pools_by_row
 
-    def layout(self, pool: str) -> Layout:
+    def pool_rows(self, pool: str) -> PoolRows:
         """The rows of *pool* by operation and by worker."""
-        layout = self._layouts.get(pool)
-        if layout is None:
+        pool_rows = self._pool_rows.get(pool)
+        if pool_rows is None:
             keys = [(key, row) for row, key in enumerate(self._keys) if key is not None and key[0] == pool]
-            layout = Layout(
+            pool_rows = PoolRows(
                 rows=np.array([row for _key, row in keys], np.intp),
                 operations=_grouped([operation for (_pool, operation, _worker), _row in keys]),
                 workers=_grouped([worker for (_pool, _operation, worker), _row in keys]),
             )
-            self._layouts[pool] = layout
-        return layout
+            self._pool_rows[pool] = pool_rows
+        return pool_rows
 
     def rows(self) -> list[int]:
         """The rows in use."""
         return [row for row, key in enumerate(self._keys) if key is not None]
 
     def names(self) -> Names:
-        """Whose every row is. Rows in nobody's hands belong to a pool without a name."""
+        """The names of every row. Free rows belong to a pool without a name."""
         if self._names is None:
             self._names = Names(tuple(key or ("", OTHER, None) for key in self._keys), self.pools)
         return self._names
 
-    def _add(self, key: Key, now_ns: int = 0) -> int:
+    def _add(self, key: RowKey, now_ns: int = 0) -> int:
         pool = self.pools.index(key[0])
         if self._free:
             row = self._free.pop()
@@ -174,7 +175,7 @@ class Registry:
         return self.codes[key]
 
     def _changed(self) -> None:
-        self._layouts.clear()
+        self._pool_rows.clear()
         self._names = self._pools_by_row = None
 
 

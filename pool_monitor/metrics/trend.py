@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pool_monitor.metrics.fold import FAILED, OUTCOMES, by_session_kind
+from pool_monitor.metrics.columns import FAILED, OUTCOMES, by_session_kind
 from pool_monitor.metrics.histogram import Ints
 from pool_monitor.metrics.window import SECOND_NS, Window
 from pool_monitor.snapshot import Trend
@@ -18,8 +18,9 @@ _NONE = np.iinfo(np.int64).min
 class TrendRing:
     """Calls of *pools* pools per second of the collector's clock: those that ended well, failed, or were refused.
 
-    A second was measured when it has been told. The first counts as a whole second too, though only its end was
-    measured: a rate over a hundredth of a second would be a spike nobody saw. Holds `bytes_for` its pools, always.
+    A second was measured when `add` was called with it. The first counts as a whole second too, though only its end was
+    measured: a rate over a hundredth of a second would be a spike that did not happen. Always holds `bytes_for` its
+    pools.
     """
 
     def __init__(self, pools: int) -> None:
@@ -36,7 +37,7 @@ class TrendRing:
         return self._counts.nbytes + self._seconds.nbytes
 
     def add(self, second: int, pool_sums: Ints) -> None:
-        """Take in the sums of a second that has closed (`pool_monitor.metrics.fold`), shape (pools, POOL_SUMS)."""
+        """Take in the sums of a second that has closed (`pool_monitor.metrics.columns`), shape (pools, POOL_SUMS)."""
         outcomes = by_session_kind(pool_sums).sum(axis=1)
         at = second % LENGTH
         if self._seconds[at] != second:  # else it was closed early, and this is the rest of it

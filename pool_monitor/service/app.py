@@ -36,7 +36,7 @@ from starlette.routing import Route
 
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.export import gzipped, prometheus
-from pool_monitor.metrics import Metrics
+from pool_monitor.metrics import LiveMetrics
 from pool_monitor.service import AGAIN
 from pool_monitor.service.listener import Listener
 from pool_monitor.snapshot import Range, Snapshot
@@ -60,7 +60,7 @@ class Source(Protocol):
     """What the app needs of a monitor."""
 
     viewers: int
-    metrics: Metrics
+    metrics: LiveMetrics
 
     @property
     def history(self) -> HistoryMetrics | None:

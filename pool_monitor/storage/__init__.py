@@ -1,6 +1,8 @@
-"""The storage room: what was counted, on disk, so that it outlives the process and the memory it was counted in.
+"""The history: what was counted, on disk, so that it outlives the process that counted it.
 
-`History` writes, in tiers that get coarser with age; `Reader` reads, also the file of a process that is dead.
+`History` writes it, in tiers that get coarser with age. `Reader` reads it, also the file of a process that is dead.
+`HistoryMetrics` answers queries from it: it is `Monitor.history`.
+Other names are internal to this package.
 """
 
 from pool_monitor.config import HistoryConfig, Tier

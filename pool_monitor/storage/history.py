@@ -1,8 +1,9 @@
-"""The history as its owner sees it: put a block, and a flush later it is on disk, or it is said why not.
+"""The history as its owner uses it: a block that is put is on disk after the next flush, or `History.degraded` says why
+it is not.
 
-Nothing here waits for a disk on the event loop, and nothing that goes wrong reaches the owner: one task writes the
+Nothing here waits for a disk on the event loop, and no failure of the disk reaches the owner: one task writes the
 file, in the thread of an aiosqlite connection. When that fails the history is *degraded*: blocks are held in memory,
-the file is tried again with growing pauses, and the owner is told once.
+the file is tried again with growing pauses, and *on_degrade* is called once.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from pool_monitor.config import HistoryConfig
 from pool_monitor.errors import ConfigError
 from pool_monitor.log import logger
 from pool_monitor.metrics.block import ROOM_LIMIT, Block
-from pool_monitor.metrics.recording import Names, Recorded
+from pool_monitor.metrics.recording import Recording
+from pool_monitor.metrics.series import Names
 from pool_monitor.storage.files import expanded
-from pool_monitor.storage.reader import Reader, joined
-from pool_monitor.storage.schema import reason
-from pool_monitor.storage.store import Slot, Store, Usage
+from pool_monitor.storage.pending import PendingBlock, with_pending
+from pool_monitor.storage.reader import Reader
+from pool_monitor.storage.schema import failure_reason
+from pool_monitor.storage.store import FileUsage, Store
 
 RETRY_MAX_S = 60.0
 """Longest pause before a file that could not be written is tried again."""
@@ -69,8 +72,8 @@ class HistoryStats:
 class History:
     """Writes what was counted to a file. Made by `open`; its methods belong to the event loop it was opened in.
 
-    No method raises for what is wrong with the file or the disk, but `read` and `extent`, which have to answer. What
-    is held in memory is bounded by ``memory_limit``, the file and its log by ``size_limit`` (`HistoryConfig`).
+    Only `read` and `extent` raise for what is wrong with the file or the disk. What is held in memory
+    is bounded by ``memory_limit``, the file and its log by ``size_limit`` (`HistoryConfig`).
     """
 
     def __init__(
@@ -83,10 +86,10 @@ class History:
     ) -> None:
         self.path, self.config = expanded(path), config
         self._clock, self._on_degrade, self._on_recover = clock, on_degrade, on_recover
-        self._held: deque[Slot] = deque()
+        self._held: deque[PendingBlock] = deque()
         self._held_bytes = 0  # with those that are being written
         self._dropped = self._damaged = 0
-        self._usage: Usage | None = None
+        self._usage: FileUsage | None = None
         self._flush_s: float | None = None
         self._degraded: str | None = None
         self._failures = 0
@@ -118,7 +121,7 @@ class History:
             async with asyncio.timeout(OPEN_MAX_S):
                 await history.flush()
         except TimeoutError:
-            history._tell(f"{path}: the disk has not answered for {OPEN_MAX_S:.0f} s")
+            history._note_degraded(f"{path}: the disk has not answered for {OPEN_MAX_S:.0f} s")
         except BaseException:
             history._task.cancel()
             raise
@@ -139,15 +142,15 @@ class History:
     def put(self, start: int, length: int, block: Block, names: Names) -> None:
         """Have *block* written: what was counted in *length* seconds from *start* on (wall clock). Never blocks.
 
-        *names* says whose numbers it holds. Neither may be changed afterwards. Once it is closed, blocks are dropped;
+        *names* names its rows and pools. Neither may be changed afterwards. Once it is closed, blocks are dropped;
         so is one that takes more than `ROOM_LIMIT`.
         """
         if self._closing or block.room > ROOM_LIMIT:
             self._dropped += 1
         elif len(block.rows) or len(block.pools):
-            slot = Slot(start, length, block, names)
-            self._held.append(slot)
-            self._held_bytes += slot.nbytes
+            pending = PendingBlock(start, length, block, names)
+            self._held.append(pending)
+            self._held_bytes += pending.nbytes
             self._trim()
 
     async def flush(self) -> bool:
@@ -159,17 +162,17 @@ class History:
         self._wake.set()
         return await flushed
 
-    async def read(self, start: int, end: int, step: int) -> Recorded:
+    async def read(self, start: int, end: int, step: int) -> Recording:
         """As `Reader.read`, and what is not in the file yet. While degraded, what is in memory if there is no more."""
         async with self._file:
-            held = [slot for slot in self._held if start <= slot.start < end]
+            held = [pending for pending in self._held if start <= pending.start < end]
             return await asyncio.to_thread(self._read, partial(Reader.read, start=start, end=end, step=step), held)
 
     async def extent(self) -> tuple[int, int] | None:
         """As `Reader.extent`, and what is not in the file yet."""
         async with self._file:
-            held = [(slot.start, slot.start + slot.length) for slot in self._held]
-            in_file = await asyncio.to_thread(self._ask, Reader.extent, None)
+            held = [(pending.start, pending.start + pending.length) for pending in self._held]
+            in_file = await asyncio.to_thread(self._query_file, Reader.extent, None)
         ends = [*held, in_file] if in_file else held
         return (min(first for first, _last in ends), max(last for _first, last in ends)) if ends else None
 
@@ -196,7 +199,7 @@ class History:
         if not self._task.done():
             self._hung = True
             self._task.cancel()
-            self._tell(f"{self.path}: the disk has not answered for {CLOSE_MAX_S:.0f} s")
+            self._note_degraded(f"{self.path}: the disk has not answered for {CLOSE_MAX_S:.0f} s")
         if self._held:
             logger("storage").warning("history left unwritten", seconds=len(self._held), reason=self._degraded)
         self._dropped += len(self._held)
@@ -217,13 +220,13 @@ class History:
                     async with self._file:
                         written = await self._write()
                 finally:
-                    _answer(flushed, written)
+                    _resolve(flushed, written)
         finally:
             await self._disconnect()
-            _answer(self._flushed, False)
+            _resolve(self._flushed, False)
 
     async def _pause(self) -> None:
-        """Wait until it is time to write, or somebody asks for it."""
+        """Wait until it is time to write, or until `flush` or `close` asks for it."""
         if not self._closing:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._interval()):
@@ -236,17 +239,17 @@ class History:
 
     async def _write(self) -> bool:
         """Write what is held and put the file in order. Returns whether all of that was done."""
-        batch: list[Slot] = []
+        batch: list[PendingBlock] = []
         try:
             if self._connection is None:
-                self._connection = await _connected(self.path, self.config)
+                self._connection = await _connect(self.path, self.config)
             store, run = self._connection.store, self._connection.run
             while self._held:
                 batch = [self._held.popleft() for _ in range(min(len(self._held), WRITTEN_AT_ONCE))]
                 began = self._clock.monotonic_ns()
                 await run(partial(store.write, batch, self._now()))
                 self._flush_s = (self._clock.monotonic_ns() - began) / 1e9
-                self._held_bytes -= sum(slot.nbytes for slot in batch)
+                self._held_bytes -= sum(pending.nbytes for pending in batch)
                 batch = []
             await run(partial(store.tidy, self._now()))
             self._usage = await run(store.usage)
@@ -258,7 +261,7 @@ class History:
         except Exception as error:  # noqa: BLE001 - a defect of ours, which the same blocks would meet again
             logger("storage").exception("blocks could not be written", blocks=len(batch))
             self._dropped += len(batch)
-            self._held_bytes -= sum(slot.nbytes for slot in batch)
+            self._held_bytes -= sum(pending.nbytes for pending in batch)
             await self._degrade(error)
             return False
         self._failures = 0
@@ -279,9 +282,9 @@ class History:
     async def _degrade(self, error: Exception) -> None:
         await self._disconnect()
         self._failures += 1
-        self._tell(reason(self.path, error))
+        self._note_degraded(failure_reason(self.path, error))
 
-    def _tell(self, why: str) -> None:
+    def _note_degraded(self, why: str) -> None:
         before, self._degraded = self._degraded, why
         if before is None:
             self._on_degrade(why)
@@ -299,10 +302,10 @@ class History:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    def _read(self, question: Callable[[Reader], Recorded], held: list[Slot]) -> Recorded:
-        return joined(self._ask(question, Recorded(Names((), ()), [])), held)
+    def _read(self, query: Callable[[Reader], Recording], held: list[PendingBlock]) -> Recording:
+        return with_pending(self._query_file(query, Recording(Names((), ()), [])), held)
 
-    def _ask(self, question: Callable[[Reader], T], otherwise: T) -> T:
+    def _query_file(self, query: Callable[[Reader], T], otherwise: T) -> T:
         """The file's answer, or *otherwise* when the history is degraded and there is no file to read."""
         try:
             reader = Reader(self.path)
@@ -311,7 +314,7 @@ class History:
                 raise
             return otherwise
         with reader:
-            return question(reader)
+            return query(reader)
 
 
 class _Connection(aiosqlite.Connection):
@@ -336,12 +339,12 @@ class _Connection(aiosqlite.Connection):
     def _open(self, path: Path, config: HistoryConfig) -> sqlite3.Connection:
         self.store = Store(path, config)
         # What aiosqlite does with it is to close it, and that the store does in full. It is set here already so that
-        # it is closed also when whoever opens it has given up meanwhile.
+        # it is closed also when the opening was cancelled meanwhile.
         self._connection = cast(sqlite3.Connection, self.store)
         return self._connection
 
 
-async def _connected(path: Path, config: HistoryConfig) -> _Connection:
+async def _connect(path: Path, config: HistoryConfig) -> _Connection:
     connection = _Connection(path, config)
     try:
         await connection
@@ -353,7 +356,7 @@ async def _connected(path: Path, config: HistoryConfig) -> _Connection:
     return connection
 
 
-def _answer(waiting: list[asyncio.Future[bool]], written: bool) -> None:
+def _resolve(waiting: list[asyncio.Future[bool]], written: bool) -> None:
     for future in waiting:
         if not future.done():
             future.set_result(written)

@@ -13,7 +13,7 @@ from pool_monitor.storage.files import open_private
 
 
 class Lock:
-    """Holds ``NAME.lock`` until it is closed. Raises ConfigError, naming the holder, when somebody has it.
+    """Holds ``NAME.lock`` until it is closed. Raises ConfigError, naming the holder, when another process holds it.
 
     Not the database itself: closing any descriptor of it would drop the locks that SQLite holds in this process.
     """
@@ -25,7 +25,7 @@ class Lock:
             file = open(self._path, "ab+", opener=open_private)  # noqa: SIM115 - held open is what it is for
             try:
                 _take(file, path)
-                if self._is(file):  # else whoever had it has just removed it
+                if self._is(file):  # else its last holder has just removed it
                     keep_from_children(file)
                     self._file = file
             finally:

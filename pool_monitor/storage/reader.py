@@ -1,4 +1,4 @@
-"""Reading a history, whoever wrote it: a process that runs, that ended, or that was killed."""
+"""Reading a history that was written by a process that runs, has ended, or was killed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import ROOM_LIMIT as BLOCK_ROOM
-from pool_monitor.metrics.queries import INSTANT_LIMIT
-from pool_monitor.metrics.recording import Names, Part, Recorded
+from pool_monitor.metrics.recording import Recording, TimedBlock
+from pool_monitor.metrics.series import Names
+from pool_monitor.metrics.timespan import INSTANT_LIMIT
 from pool_monitor.storage import schema
+from pool_monitor.storage.body import TooLarge, unpacked
 from pool_monitor.storage.files import check_beside, log_of, resolved
 from pool_monitor.storage.schema import (
     BODY,
@@ -27,14 +29,14 @@ from pool_monitor.storage.schema import (
     DAMAGED,
     SOUND,
     TIME_LIMIT,
-    Kept,
+    StoredTier,
     check_current,
-    in_time,
-    reason,
+    failure_reason,
     tiers_of,
+    time_limited,
     transaction,
+    yield_gil,
 )
-from pool_monitor.storage.store import Slot, TooLarge, breathe, unpacked
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -48,7 +50,7 @@ ROOM_LIMIT = 6 * BYTES_LIMIT
 NAMES_LIMIT = 100_000
 """Most names in one answer."""
 POOLS_LIMIT = 1000
-"""Most pools in one answer: of each, a report says how it went."""
+"""Most pools in one answer: a report has a part for each."""
 NAMES_ROOM = 32 * 2**20
 """Most characters in the names of one answer."""
 COPY_LIMIT = 4 * 2**30
@@ -59,8 +61,6 @@ _ENDS = (
     "SELECT start, start + length FROM blocks "  # noqa: S608
     f"WHERE step = ? AND start >= ? AND start < ? AND {SOUND} ORDER BY start"
 )
-
-T = TypeVar("T")
 
 
 class Reader:
@@ -79,16 +79,17 @@ class Reader:
         self._path = Path(path)
         self.damaged = 0
         """Blocks that were left out of answers because they could not be read."""
-        with ExitStack() as stack, _said(self._path):
+        with ExitStack() as stack, _translated_errors(self._path):
             self._connection = _open(self._path, stack)
             self._stack = stack.pop_all()
 
-    def read(self, start: int, end: int, step: int) -> Recorded:
-        """What was counted in slots that begin from *start* on, before *end*, to be added up in steps of *step* s.
+    def read(self, start: int, end: int, step: int) -> Recording:
+        """The blocks that begin from *start* on, before *end*, to be added up in steps of *step* s.
 
-        Slots are at most *step* long: those of the coarsest tier in which start, end and steps fall on borders of
-        slots, else of the finest that reaches back to *start*, and that is not too much to read. What of the finer
-        tiers is not rolled up yet is among them, so nothing up to the last flush is left out, or there twice.
+        They are at most *step* long. They come from the coarsest tier whose step divides *start*, *end* and *step*,
+        else from the finest tier that reaches back to *start*; a tier is passed over where it is too much to read. What
+        of the finer tiers is not rolled up yet is among them, so nothing up to the last flush is left out, or there
+        twice.
 
         Raises ConfigError when nothing so fine reaches back to *start*, and for more than `BLOCKS_LIMIT` blocks,
         `BYTES_LIMIT` bytes in the file or `ROOM_LIMIT` in memory, `NAMES_LIMIT` names or `POOLS_LIMIT` pools. Times
@@ -99,14 +100,13 @@ class Reader:
         if max(-start, end, step) > INSTANT_LIMIT:
             raise ConfigError(f"read({start}, {end}, {step}): needs times that a calendar has, in seconds")
         with self._work(), transaction(self._connection, "DEFERRED"):
-            selected = self._selected(start, end, step)
-            return self._recorded(selected)
+            return self._recording(self._chosen(start, end, step))
 
     def extent(self, start: int = -TIME_LIMIT, end: int = TIME_LIMIT) -> tuple[int, int] | None:
-        """When the first slot that is left begins and the last one ends, of those that begin from *start* on, before
+        """When the first block that is left begins and the last one ends, of those that begin from *start* on, before
         *end*; None when there is none.
 
-        A clock that was ahead for a while has made slots that lie in the future: ``extent(end=now)`` is without them.
+        A clock that was ahead for a while has made blocks that lie in the future: ``extent(end=now)`` is without them.
         """
         with self._work(), transaction(self._connection, "DEFERRED"):
             ends = [
@@ -118,9 +118,9 @@ class Reader:
         return (min(row[0] for row in found), max(row[1] for row in found)) if found else None
 
     def ahead(self, now: int) -> int:
-        """How many slots begin at *now* or later, each of the coarsest tier that it is in."""
+        """How many blocks begin at *now* or later, each of the coarsest tier that it is in."""
         with self._work(), transaction(self._connection, "DEFERRED"):
-            return self._size(_selection(self._tiers(), now, TIME_LIMIT)).blocks
+            return self._size(_block_query(self._tiers(), now, TIME_LIMIT)).blocks
 
     def pools(self) -> tuple[str, ...]:
         """The pools there are numbers of. Raises ConfigError for more than `POOLS_LIMIT`."""
@@ -130,7 +130,7 @@ class Reader:
             self._check_pools(len(found))
         return tuple(name for (name,) in found)
 
-    def tiers(self) -> list[Kept]:
+    def tiers(self) -> list[StoredTier]:
         """What is kept, the finest first."""
         with self._work(), transaction(self._connection, "DEFERRED"):
             return self._tiers()
@@ -149,13 +149,13 @@ class Reader:
     @contextmanager
     def _work(self) -> Iterator[None]:
         """One piece of work on the file."""
-        with _said(self._path), in_time(self._connection) as self._check_time:
+        with _translated_errors(self._path), time_limited(self._connection) as self._check_time:
             self._names_room = NAMES_ROOM
             yield
 
     # -- choosing -------------------------------------------------------------------------------------------------
 
-    def _tiers(self) -> list[Kept]:
+    def _tiers(self) -> list[StoredTier]:
         tiers = tiers_of(self._connection)
         if not tiers:
             raise sqlite3.DatabaseError(DAMAGED)
@@ -163,7 +163,7 @@ class Reader:
         now = self._first(newest, tiers[0].step)
         return [tier if now is None or tier.since <= now else self._as_of(tier, now) for tier in tiers]
 
-    def _as_of(self, tier: Kept, now: int) -> Kept:
+    def _as_of(self, tier: StoredTier, now: int) -> StoredTier:
         """*tier*, whose last block deleted was written by a clock that was ahead of *now*, when the last was written.
 
         As of now it has what is left, in the order it came.
@@ -176,8 +176,8 @@ class Reader:
         row = self._connection.execute(sql, values).fetchone()
         return None if row is None else row[0]
 
-    def _selected(self, start: int, end: int, step: int) -> _Selection:
-        """The blocks to answer with."""
+    def _chosen(self, start: int, end: int, step: int) -> _BlockQuery:
+        """The query for the blocks to answer with."""
         tiers = self._tiers()
         fitting = [tier for tier in tiers if step % tier.step == 0]
         covering = [tier for tier in fitting if tier.reaches(start)]
@@ -186,42 +186,42 @@ class Reader:
         exact = [tier for tier in reversed(covering) if start % tier.step == 0 == end % tier.step]
         sizes = []
         for tier in (*exact, *covering):
-            selection = _selection(tiers[: tiers.index(tier) + 1], start, end)
-            size = self._size(selection)
+            query = _block_query(tiers[: tiers.index(tier) + 1], start, end)
+            size = self._size(query)
             if size.blocks <= BLOCKS_LIMIT and size.bytes <= BYTES_LIMIT:
-                return selection
+                return query
             sizes.append(size)
         raise self._too_much(
             f"from {_when(start)} to {_when(end)} in steps of {step} s it is {min(sizes).blocks:,} blocks with "
             f"{min(sizes).bytes / 2**20:,.0f} MiB, more than the {BLOCKS_LIMIT:,} blocks or {BYTES_LIMIT // 2**20} MiB"
         )
 
-    def _size(self, selection: _Selection) -> _Size:
-        counted = f"SELECT count(*), total(length(body)) FROM ({selection.sql})"  # noqa: S608 - no names in it
-        return _Size(*self._connection.execute(counted, selection.values).fetchone())
+    def _size(self, query: _BlockQuery) -> _QuerySize:
+        counted = f"SELECT count(*), total(length(body)) FROM ({query.sql})"  # noqa: S608 - no names in it
+        return _QuerySize(*self._connection.execute(counted, query.values).fetchone())
 
     def _too_much(self, what: str) -> ConfigError:
         return ConfigError(f"{self._path}: {what} that are read at once; ask for a larger step or for less time")
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    def _recorded(self, selection: _Selection) -> Recorded:
-        parts: list[Part] = []
+    def _recording(self, query: _BlockQuery) -> Recording:
+        blocks: list[TimedBlock] = []
         room = ROOM_LIMIT
-        for start, length, body in self._connection.execute(selection.sql, selection.values):
+        for start, length, body in self._connection.execute(query.sql, query.values):
             self._check_time()
-            breathe()
+            yield_gil()
             try:
-                parts.append(Part(start, length, unpacked(body)))
-                room -= parts[-1].block.nbytes
+                blocks.append(TimedBlock(start, length, unpacked(body)))
+                room -= blocks[-1].block.nbytes
             except ValueError as error:
                 self.damaged += 1
                 room -= BLOCK_ROOM if isinstance(error, TooLarge) else 0
             if room < 0:
                 raise self._too_much(f"in memory it is more than the {ROOM_LIMIT // 2**20} MiB")
-        # Numbers of a file have gaps, and whoever answers has arrays as long as there are numbers.
-        rows = _used(part.block.rows for part in parts)
-        pools = _used(part.block.pools for part in parts)
+        # Numbers of a file have gaps, and queries make arrays as long as the highest number.
+        rows = _used(timed.block.rows for timed in blocks)
+        pools = _used(timed.block.pools for timed in blocks)
         self._check_pools(len(pools))
         keys = self._keys([*rows.tolist(), *pools.tolist()])
         names = Names(
@@ -229,9 +229,9 @@ class Reader:
             tuple(keys[number][0] for number in pools.tolist()),
         )
         places = partial(_places, rows), partial(_places, pools)
-        for at, part in enumerate(parts):  # one by one, so that only one is there twice
-            parts[at] = part._replace(block=part.block.renumbered(*places))
-        return Recorded(names, parts)
+        for at, timed in enumerate(blocks):  # one by one, so that only one is there twice
+            blocks[at] = timed._replace(block=timed.block.renumbered(*places))
+        return Recording(names, blocks)
 
     def _keys(self, numbers: Sequence[int]) -> dict[int, tuple[str, str | None, str | None]]:
         if len(numbers) > NAMES_LIMIT:
@@ -264,25 +264,25 @@ class Reader:
 
 
 @contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """What SQLite or the system says of *path*, as an error of ours."""
+def _translated_errors(path: Path) -> Iterator[None]:
+    """Raise ConfigError for what SQLite or the system raises because of *path*."""
     try:
         yield
     except (sqlite3.Error, OSError, MemoryError) as error:
-        raise ConfigError(reason(path, error)) from error
+        raise ConfigError(failure_reason(path, error)) from error
 
 
-class _Size(NamedTuple):
+class _QuerySize(NamedTuple):
     blocks: int
     bytes: float
 
 
-class _Selection(NamedTuple):
+class _BlockQuery(NamedTuple):
     sql: str
     values: list[int]
 
 
-def _selection(tiers: Sequence[Kept], start: int, end: int) -> _Selection:
+def _block_query(tiers: Sequence[StoredTier], start: int, end: int) -> _BlockQuery:
     """The blocks of the coarsest of *tiers*, and of each finer one those not rolled up into the next."""
     marks = [*(tier.rolled for tier in tiers[1:]), 0]
     each = (
@@ -290,25 +290,7 @@ def _selection(tiers: Sequence[Kept], start: int, end: int) -> _Selection:
         f"WHERE step = ? AND id > ? AND start >= ? AND start < ? AND {SOUND}"
     )
     values = [value for tier, mark in zip(tiers, marks, strict=True) for value in (tier.step, mark, start, end)]
-    return _Selection(" UNION ALL ".join([each] * len(tiers)), values)
-
-
-def joined(recorded: Recorded, slots: Iterable[Slot]) -> Recorded:
-    """*recorded*, and with it *slots* that are not in the file."""
-    rows = {key: number for number, key in enumerate(recorded.names.rows)}
-    pools = {key: number for number, key in enumerate(recorded.names.pools)}
-    parts = list(recorded.parts)
-    for start, length, block, names in slots:
-        of_rows, of_pools = _numbers(names.rows, block.rows, rows), _numbers(names.pools, block.pools, pools)
-        parts.append(Part(start, length, block.renumbered(partial(np.take, of_rows), partial(np.take, of_pools))))
-    return Recorded(Names(tuple(rows), tuple(pools)), parts)
-
-
-def _numbers(keys: Sequence[T], used: NDArray[np.int64], known: dict[T, int]) -> NDArray[np.int64]:
-    """The numbers of the *keys* that are *used*; those not yet *known* get the next ones."""
-    numbers = np.zeros(len(keys), np.int64)
-    numbers[used] = [known.setdefault(keys[number], len(known)) for number in used.tolist()]
-    return numbers
+    return _BlockQuery(" UNION ALL ".join([each] * len(tiers)), values)
 
 
 def _used(arrays: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -323,8 +305,8 @@ def _places(among: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.
 # -- words --------------------------------------------------------------------------------------------------------
 
 
-def _not_kept(tiers: Sequence[Kept], fitting: Sequence[Kept], start: int, step: int) -> str:
-    """Why there is nothing for a question, and for which there would be."""
+def _not_kept(tiers: Sequence[StoredTier], fitting: Sequence[StoredTier], start: int, step: int) -> str:
+    """Why there is nothing for a query, and what to ask for instead."""
     if not fitting:
         steps = ", ".join(str(tier.step) for tier in tiers)
         return f"has slots of {steps} s, and none of them goes into a step of {step} s; ask for a multiple of one"
@@ -367,7 +349,7 @@ def _connection(path: Path, stack: ExitStack) -> sqlite3.Connection:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
     log = log_of(path)
-    if not log.exists():  # so nobody has it open for writing, and it is all there
+    if not log.exists():  # so no process has it open for writing, and it is all there
         return _reading(path, "immutable=1", stack)
     if sum(file.stat().st_size for file in (path, log)) > COPY_LIMIT:
         raise ConfigError(

@@ -5,7 +5,7 @@ at any moment leaves a file in which every transaction is there or is not.
 
 A file may come from anywhere, damaged or made to do harm, so nothing in it is taken on trust. Its tables have to be
 exactly those that are made here: no view or trigger stands in their place. What a column holds is looked at before it
-is used (`SOUND`, `BODY`, `tiers_of`). And every piece of work on it has to end in time (`in_time`), because a tree of
+is used (`SOUND`, `BODY`, `tiers_of`). Every piece of work on it has a time limit (`time_limited`), because a tree of
 pages can be made to have more rows than the file has bytes.
 """
 
@@ -27,15 +27,15 @@ from pool_monitor.storage.files import check_beside
 
 DAMAGED = "it is damaged; move it away, and a new one is begun"
 APPLICATION = int.from_bytes(b"PMon", "big")
-"""What tells our files from other people's databases."""
+"""By which our files differ from other databases."""
 BUSY_S = 2.0
 """How long a locked file is waited for."""
 LOG_PAGES = 1000
 """Pages the log grows to before it is moved into the file; fewer when the size limit is small."""
 WORK_MAX_S = 30.0
-"""How long one piece of work on a file may take, such as one question."""
+"""How long one piece of work on a file may take, such as one query."""
 TIME_LIMIT = 5 * 10**10
-"""Seconds from the epoch, back and ahead, between which slots begin: what a datetime can say, and some more."""
+"""Seconds from the epoch, back and ahead, between which blocks begin: what a datetime can hold, and some more."""
 BODY_LIMIT = 64 * 2**20
 """Most bytes of a block in the file."""
 _MAGIC = b"SQLite format 3\0"
@@ -104,7 +104,7 @@ def pragma(connection: sqlite3.Connection, text: str) -> int | str | None:
     return rows[0][0] if rows else None
 
 
-def figure(connection: sqlite3.Connection, name: str) -> int:
+def int_pragma(connection: sqlite3.Connection, name: str) -> int:
     """The value of a pragma that is a whole number."""
     value = pragma(connection, name)
     assert isinstance(value, int)
@@ -115,7 +115,7 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
     """The version of a file of ours; 0 for an empty one. Raises ConfigError when it is of another program or newer,
     and when its tables are not those of its version.
     """
-    application, version = figure(connection, "application_id"), figure(connection, "user_version")
+    application, version = int_pragma(connection, "application_id"), int_pragma(connection, "user_version")
     [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION and (application or version or tables):
         raise ConfigError(f"{path}: is a database of another program; use another file for the history")
@@ -127,7 +127,7 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
     with closing(sqlite3.connect(":memory:")) as made:
         for statement in itertools.chain.from_iterable(MIGRATIONS[:version]):
             made.execute(statement)
-        if _belonging(connection, made) != _belonging(made, made):
+        if _schema_objects(connection, made) != _schema_objects(made, made):
             raise ConfigError(f"{path}: its tables are not those of a history; {DAMAGED}")
     return version
 
@@ -150,7 +150,7 @@ def connected(path: Path, target: str | Path, *, uri: bool = False) -> sqlite3.C
     """
     connection = sqlite3.connect(target, uri=uri, timeout=BUSY_S, isolation_level=None)
     try:
-        with in_time(connection):
+        with time_limited(connection):
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except BaseException as error:
         connection.close()
@@ -177,7 +177,7 @@ def open_for_writing(path: Path, config: HistoryConfig) -> sqlite3.Connection:
     check_beside(path, ours=True)
     connection = connected(path, path)
     try:
-        with in_time(connection):
+        with time_limited(connection):
             _bring_up_to_date(connection, path, config)
     except BaseException:
         connection.close()
@@ -192,17 +192,17 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path, config: Histor
     if pragma(connection, "journal_mode = WAL") != "wal":
         raise ConfigError(f"{path}: its file system has no shared memory; put the history on a local disk")
     pragma(connection, f"synchronous = {config.synchronous}")
-    log_pages = max(8, min(LOG_PAGES, log_limit(config) // 4 // figure(connection, "page_size")))
+    log_pages = max(8, min(LOG_PAGES, log_limit(config) // 4 // int_pragma(connection, "page_size")))
     pragma(connection, f"wal_autocheckpoint = {log_pages}")
     pragma(connection, f"journal_size_limit = {log_limit(config) // 2}")
     with transaction(connection):
         if version < len(MIGRATIONS):
             _migrate(connection, version)
-        _settle_tiers(connection, path, config)
+        _store_tiers(connection, path, config)
 
 
 @contextmanager
-def in_time(connection: sqlite3.Connection) -> Iterator[Callable[[], None]]:
+def time_limited(connection: sqlite3.Connection) -> Iterator[Callable[[], None]]:
     """What SQLite does inside has to end within `WORK_MAX_S`, or raises sqlite3.OperationalError: interrupted.
 
     Gives a function that raises TimeoutError once that time is over, for the work beside it.
@@ -222,6 +222,11 @@ def in_time(connection: sqlite3.Connection) -> Iterator[Callable[[], None]]:
         connection.set_progress_handler(None, 0)
 
 
+def yield_gil() -> None:
+    """Let other threads run. Called between two pieces of work, so that the event loop waits for one at most."""
+    time.sleep(0)
+
+
 def log_limit(config: HistoryConfig) -> int:
     """The share of the size limit that is kept for the log."""
     return config.size_limit // 8
@@ -235,7 +240,7 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
     pragma(connection, f"user_version = {len(MIGRATIONS)}")
 
 
-def _settle_tiers(connection: sqlite3.Connection, path: Path, config: HistoryConfig) -> None:
+def _store_tiers(connection: sqlite3.Connection, path: Path, config: HistoryConfig) -> None:
     found, kept = [tier.step for tier in tiers_of(connection)], dict(config.tiers)
     if found and found != list(kept):
         there, wanted = (", ".join(map(str, steps)) for steps in (found, kept))
@@ -250,7 +255,7 @@ def _settle_tiers(connection: sqlite3.Connection, path: Path, config: HistoryCon
     )
 
 
-class Kept(NamedTuple):
+class StoredTier(NamedTuple):
     """A tier of a file."""
 
     step: int
@@ -265,12 +270,12 @@ class Kept(NamedTuple):
         return not self.since or self.since <= start
 
 
-def tiers_of(connection: sqlite3.Connection) -> list[Kept]:
+def tiers_of(connection: sqlite3.Connection) -> list[StoredTier]:
     """The tiers of a file, the finest first. Raises sqlite3.DatabaseError when they cannot be."""
     found = connection.execute(
         "SELECT step, retention, rolled, gone FROM tiers ORDER BY step LIMIT ?", (_TIERS_MAX,)
     ).fetchall()
-    tiers = [Kept(*row) for row in found]
+    tiers = [StoredTier(*row) for row in found]
     sound = all(
         all(type(value) is int for value in tier)
         and 1 <= tier.step <= tier.retention <= FOREVER
@@ -283,7 +288,7 @@ def tiers_of(connection: sqlite3.Connection) -> list[Kept]:
     return tiers
 
 
-def _belonging(connection: sqlite3.Connection, to: sqlite3.Connection) -> set[tuple[object, ...]]:
+def _schema_objects(connection: sqlite3.Connection, to: sqlite3.Connection) -> set[tuple[object, ...]]:
     """What belongs to the tables of *to*: they themselves, indexes and triggers, and what else has their names."""
     tables = [name for (name,) in to.execute("SELECT lower(name) FROM sqlite_master WHERE type = 'table'")]
     asked = f"lower(tbl_name) IN ({', '.join('?' * len(tables))})"
@@ -298,7 +303,7 @@ def _too_slow() -> str:
     return f"it takes longer than {WORK_MAX_S:.0f} s; it is damaged, or the disk is very slow"
 
 
-def reason(path: Path, error: BaseException) -> str:
+def failure_reason(path: Path, error: BaseException) -> str:
     """Why the file cannot be used, in words, with the remedy where there is one."""
     if isinstance(error, ConfigError):
         return str(error)

@@ -2,32 +2,32 @@
 
 Theory of operation
 -------------------
-A row of ``blocks`` is one slot of one tier with all series in it, because a transaction of one row costs a tenth of a
+A row of ``blocks`` is one step of one tier with all series in it, because a transaction of one row costs a tenth of a
 millisecond, and one of two thousand rows ten. What is put goes to the finest tier. From there *rolling up* makes each
 coarser tier out of the next finer one, and nothing else does: the finer blocks that came after the last one rolled up
-form runs that begin in the same coarse slot; each run but the newest is merged into one block, and the mark moves on,
+form runs that begin in the same coarse step; each run but the newest is merged into one block, and the mark moves on,
 in one transaction. So what a tier has is a function of the file alone. Wherever a process was killed, the next one
 goes on from the mark: nothing is counted twice, nothing is left out.
 
 Everything that was ever counted, and has not expired, is therefore exactly once in *a tier and what of the finer
 ones is not rolled up into it yet*. That is how it is read (`pool_monitor.storage.reader`).
 
-Blocks go by the wall clock, and are in the order they came. A clock that steps back makes slots that were there
-before: they are rows of their own, and add up when they are read.
+Blocks go by the wall clock, and are in the order they came. A clock that is set back makes a second block of a step:
+it is a row of its own, and the two add up when they are read.
 
 What a tier keeps is decided by no reading of that clock alone, because one that is wrong for a moment would delete
 everything. A block is deleted, the one that came first before the others, when both is so: it ended longer ago than
-the retention of its tier, and its tier has more slots than that retention has room for. So
+the retention of its tier, and its tier has more steps than that retention has room for. So
 
-- a clock that is ahead, by whatever, for however long, deletes one old slot for each new one, as at any other time;
-- after a pause of days what was recorded before it is left, and makes room as new slots come;
+- a clock that is ahead, by whatever, for however long, deletes one old block for each new one, as at any other time;
+- after a pause of days what was recorded before it is left, and makes room as new blocks come;
 - a clock that is behind deletes nothing; what is in its future stays, and does not count, until the clock is there;
-- slots that a wrong clock put into the future stay until the size limit deletes them, in the order they came.
+- blocks that a wrong clock put into the future stay until the size limit deletes them, in the order they came.
 
 The size limit goes by the order in which blocks came, and by no clock.
 
 All of this runs in a thread beside the event loop. Between two pieces of work it lets go of the interpreter
-(`breathe`), so that the loop never waits for longer than one of them.
+(`yield_gil`), so that the loop never waits for longer than one of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
@@ -48,21 +47,23 @@ import numpy as np
 from pool_monitor.config import HistoryConfig, Tier
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import HIGHEST_NUMBER, ROOM_LIMIT, Block, merge
-from pool_monitor.metrics.recording import Names
+from pool_monitor.storage.body import packed, unpacked
 from pool_monitor.storage.files import expanded, log_of, open_private, resolved
 from pool_monitor.storage.lock import Lock
+from pool_monitor.storage.pending import PendingBlock
 from pool_monitor.storage.schema import (
     BODY,
     DAMAGED,
     SOUND,
     check_header,
     connected,
-    figure,
-    in_time,
+    int_pragma,
     log_limit,
     open_for_writing,
     pragma,
+    time_limited,
     transaction,
+    yield_gil,
 )
 
 ROLLED_AT_ONCE = 128
@@ -72,29 +73,16 @@ DELETED_AT_ONCE = 64
 ROLL_MAX_S = 5.0
 """How long one turn rolls up at most, and goes on in the next one: longer only for blocks that were made to do harm."""
 MERGED_AT_ONCE = 8
-NAMES_KNOWN = 20_000
+NAMES_CACHED = 20_000
 """Numbers of names that are remembered; further ones are looked up again."""
 HOUR = 3600
 _ALL = 2**63 - 1
 
-Key: TypeAlias = tuple[str, str | None, str | None]
+NameKey: TypeAlias = tuple[str, str | None, str | None]
 """Pool, operation, worker; a pool itself has no operation."""
 
 
-class Slot(NamedTuple):
-    """A block to be written."""
-
-    start: int
-    length: int
-    block: Block
-    names: Names
-
-    @property
-    def nbytes(self) -> int:
-        return self.block.nbytes + 8 * len(self.names.rows)
-
-
-class Usage(NamedTuple):
+class FileUsage(NamedTuple):
     """What the file takes up."""
 
     file_bytes: int
@@ -123,16 +111,16 @@ class Store:
             stack.callback(os.close, self._file)
             check_header(self._path, self._file)
             self.connection = stack.enter_context(closing(open_for_writing(self._path, config)))
-            with in_time(self.connection):
+            with time_limited(self.connection):
                 for step, _retention in self._tiers:
                     counted = "SELECT count(*), total(length(body)) FROM blocks WHERE step = ?"
-                    [[self._blocks[step], size]] = self._all(counted, (step,))
+                    [[self._blocks[step], size]] = self._rows(counted, (step,))
                     self._bytes[step] = int(size)
             self._note_sizes()
             self._open = stack.pop_all()
-        self._page = figure(self.connection, "page_size")
-        self._known: dict[Key, int] = {}
-        self._known_hour = 0
+        self._page = int_pragma(self.connection, "page_size")
+        self._cached_numbers: dict[NameKey, int] = {}
+        self._cached_hour = 0
         self._forgot_hour = 0
         self._overdue = True
         self.damaged = 0
@@ -141,44 +129,44 @@ class Store:
     def close(self) -> None:
         self._open.close()
 
-    def write(self, slots: Sequence[Slot], now: int) -> None:
-        """Add *slots* to the finest tier, in their order."""
+    def write(self, blocks: Sequence[PendingBlock], now: int) -> None:
+        """Add *blocks* to the finest tier, in their order."""
         self._check_files()
         self._check_log()
         finest = self._tiers[0].step
-        with in_time(self.connection), transaction(self.connection):
-            for slot in slots:
-                self._insert(finest, slot.start, slot.length, self._numbered(slot), now)
-                breathe()
+        with time_limited(self.connection), transaction(self.connection):
+            for pending in blocks:
+                self._insert(finest, pending.start, pending.length, self._numbered(pending), now)
+                yield_gil()
         self._note_sizes()
 
     def tidy(self, now: int) -> None:
         """Roll up what is complete, delete what has expired, give back what is free; a bounded part of it."""
         self._due = time.monotonic() + ROLL_MAX_S
-        with in_time(self.connection), transaction(self.connection):
+        with time_limited(self.connection), transaction(self.connection):
             rolled = [self._roll_up(finer, coarser, now) for finer, coarser in pairwise(self._tiers)]
             if any(rolled) or self._overdue:
                 self._overdue = self._expire(now)
             if now // HOUR != self._forgot_hour:
                 self._forgot_hour = now // HOUR
                 self._forget_names()
-        free, pages = figure(self.connection, "freelist_count"), figure(self.connection, "page_count")
+        free, pages = int_pragma(self.connection, "freelist_count"), int_pragma(self.connection, "page_count")
         full = pages * self._page > self._config.size_limit - log_limit(self._config)
         if free > max(pages // 4, 256) or (free and full):
             # As a script, because as a statement it would stop after one page: each is a row without columns.
             self.connection.executescript("PRAGMA incremental_vacuum(256)")
         self._note_sizes()
 
-    def usage(self) -> Usage:
+    def usage(self) -> FileUsage:
         # What has been written to the log alone, or was cut off there, the file does not show yet.
-        size = max(figure(self.connection, "page_count") * self._page, self._path.stat().st_size)
-        return Usage(size + self._log_bytes(), {tier.step: self._blocks[tier.step] for tier in self._tiers})
+        size = max(int_pragma(self.connection, "page_count") * self._page, self._path.stat().st_size)
+        return FileUsage(size + self._log_bytes(), {tier.step: self._blocks[tier.step] for tier in self._tiers})
 
     # -- rolling up -----------------------------------------------------------------------------------------------
 
     def _roll_up(self, finer: Tier, coarser: Tier, now: int) -> bool:
         """Make blocks of the *coarser* tier of all runs that are complete. Returns whether there were any."""
-        waiting = self._all(
+        waiting = self._rows(
             f"SELECT id, start FROM blocks WHERE step = ? AND id > ? AND {SOUND} ORDER BY id LIMIT ?",  # noqa: S608
             (finer.step, self._rolled(coarser), ROLLED_AT_ONCE),
         )
@@ -192,13 +180,13 @@ class Store:
             for last, block in self._merged(numbers):
                 if block is not None:
                     self._insert(coarser.step, start, coarser.step, block, now)
-                self._do("UPDATE tiers SET rolled = ? WHERE step = ?", (last, coarser.step))
+                self._execute("UPDATE tiers SET rolled = ? WHERE step = ?", (last, coarser.step))
             if time.monotonic() > self._due:
                 break
         return bool(runs)
 
     def _rolled(self, coarser: Tier) -> int:
-        [[rolled]] = self._all("SELECT rolled FROM tiers WHERE step = ?", (coarser.step,))
+        [[rolled]] = self._rows("SELECT rolled FROM tiers WHERE step = ?", (coarser.step,))
         return int(rolled)
 
     def _merged(self, numbers: Sequence[int]) -> Iterator[tuple[int, Block | None]]:
@@ -212,16 +200,16 @@ class Store:
             block = self._block(number)
             if block is not None:
                 if sum(part.room for part in merged) + block.room > ROOM_LIMIT:
-                    yield last, merge(merged, breathe)
+                    yield last, merge(merged, yield_gil)
                     merged = []
                 merged.append(block)
             if len(merged) > MERGED_AT_ONCE:
-                merged = [merge(merged, breathe)]
-            breathe()
+                merged = [merge(merged, yield_gil)]
+            yield_gil()
             last = number
             if time.monotonic() > self._due:
                 break
-        yield last, merge(merged, breathe) if merged else None
+        yield last, merge(merged, yield_gil) if merged else None
 
     def _block(self, number: int) -> Block | None:
         """The block of this *number*; None when it cannot be read."""
@@ -237,8 +225,8 @@ class Store:
     def _expire(self, now: int) -> bool:
         """Delete what its tier keeps no longer. Returns whether there may be more."""
         counts = []
-        for tier, rolled in self._marked():
-            expired = self._all(
+        for tier, rolled in self._tiers_with_marks():
+            expired = self._rows(
                 "SELECT id, start + length, length(body) FROM blocks "  # noqa: S608
                 f"WHERE step = ? AND id <= ? AND start + length <= ? AND {SOUND} ORDER BY id LIMIT ?",
                 (tier.step, rolled, now - tier.retention, min(self._surplus(tier, now), DELETED_AT_ONCE)),
@@ -248,26 +236,26 @@ class Store:
         return DELETED_AT_ONCE in counts
 
     def _surplus(self, tier: Tier, now: int) -> int:
-        """How many slots *tier* has, in the past, that its retention has no room for."""
+        """How many steps *tier* has, in the past, that its retention has no room for."""
         kept = tier.retention // tier.step
         if self._blocks[tier.step] <= kept:
             return 0
         counted = "SELECT count(DISTINCT start) FROM blocks WHERE step = ? AND start < ?"
-        [[slots]] = self._all(counted, (tier.step, now))
-        return max(int(slots) - kept, 0)
+        [[steps]] = self._rows(counted, (tier.step, now))
+        return max(int(steps) - kept, 0)
 
     def _make_room(self, size: int, now: int) -> None:
         """Delete the oldest blocks of the tier that takes up most until *size* more bytes fit in."""
         for _turn in range(4):
-            used = figure(self.connection, "page_count") - figure(self.connection, "freelist_count")
+            used = int_pragma(self.connection, "page_count") - int_pragma(self.connection, "freelist_count")
             log = max(self._log_bytes(), log_limit(self._config))
             missing = used * self._page + log + size - self._config.size_limit
             if missing <= 0:
                 return
-            by_size = sorted(self._marked(), key=lambda found: -self._bytes[found[0].step])
+            by_size = sorted(self._tiers_with_marks(), key=lambda found: -self._bytes[found[0].step])
             # What is not rolled up yet would be lost to all tiers, so it goes only when there is nothing else.
             for tier, rolled in (*by_size, *((tier, _ALL) for tier, _rolled in by_size)):
-                oldest = self._all(
+                oldest = self._rows(
                     "SELECT id, start + length, length(body) FROM blocks "
                     "WHERE step = ? AND id <= ? ORDER BY id LIMIT ?",
                     (tier.step, rolled, DELETED_AT_ONCE),
@@ -282,7 +270,7 @@ class Store:
                     break
             self._delete(tier, oldest, now)
 
-    def _marked(self) -> list[tuple[Tier, int]]:
+    def _tiers_with_marks(self) -> list[tuple[Tier, int]]:
         """The tiers, and the last block of each that is rolled up into the next one."""
         return list(zip(self._tiers, [*map(self._rolled, self._tiers[1:]), _ALL], strict=True))
 
@@ -294,7 +282,7 @@ class Store:
         # What a clock wrote that was ahead for a while must not make all that came after it look incomplete.
         ends = [end for _number, end, _size in blocks if end <= now]
         if ends:
-            self._do("UPDATE tiers SET gone = max(gone, ?) WHERE step = ?", (max(ends), tier.step))
+            self._execute("UPDATE tiers SET gone = max(gone, ?) WHERE step = ?", (max(ends), tier.step))
 
     def _check_files(self) -> None:
         """Raises OSError when another program has put something else in the file's place, or has cut it or its log
@@ -303,16 +291,19 @@ class Store:
         found = self._given.stat()
         if not os.path.samestat(found, os.fstat(self._file)):
             raise OSError("another file is in its place now")
-        if found.st_size < self._sizes[0] or (self._log_bytes() < self._sizes[1] and not self._whole()):
+        if found.st_size < self._sizes[0] or (self._log_bytes() < self._sizes[1] and not self._has_everything()):
             raise OSError("another program has cut it or its log off; what was in it may be lost")
 
-    def _whole(self) -> bool:
+    def _has_everything(self) -> bool:
         """Whether the file has everything although its log is shorter: another program may move it into the file.
 
         Asked of a connection of its own, because ours remembers what it has read.
         """
         try:
-            with closing(connected(self._path, f"{self._path.as_uri()}?mode=ro", uri=True)) as other, in_time(other):
+            with (
+                closing(connected(self._path, f"{self._path.as_uri()}?mode=ro", uri=True)) as other,
+                time_limited(other),
+            ):
                 return pragma(other, "quick_check(1)") == "ok"
         except (sqlite3.DatabaseError, ConfigError):
             return False
@@ -336,40 +327,41 @@ class Store:
     def _insert(self, step: int, start: int, length: int, block: Block, now: int) -> None:
         body = packed(block)
         self._make_room(len(body), now)
-        self._do("INSERT INTO blocks (step, start, length, body) VALUES (?, ?, ?, ?)", (step, start, length, body))
+        self._execute("INSERT INTO blocks (step, start, length, body) VALUES (?, ?, ?, ?)", (step, start, length, body))
         self._blocks[step] += 1
         self._bytes[step] += len(body)
 
     # -- names ----------------------------------------------------------------------------------------------------
 
-    def _numbered(self, slot: Slot) -> Block:
-        """The block of *slot* with the numbers that its names have in the file."""
-        block, names = slot.block, slot.names
-        if self._known_hour != slot.start // HOUR or len(self._known) > NAMES_KNOWN:
-            self._known.clear()  # so that all are seen to be in use, once an hour
-            self._known_hour = slot.start // HOUR
+    def _numbered(self, pending: PendingBlock) -> Block:
+        """The block of *pending* with the numbers that its names have in the file."""
+        block, names = pending.block, pending.names
+        if self._cached_hour != pending.start // HOUR or len(self._cached_numbers) > NAMES_CACHED:
+            self._cached_numbers.clear()  # so that all are seen to be in use, once an hour
+            self._cached_hour = pending.start // HOUR
         rows, pools = np.zeros(len(names.rows), np.int64), np.zeros(len(names.pools), np.int64)
-        rows[block.rows] = self._numbers([names.rows[row] for row in block.rows.tolist()], slot.start)
+        rows[block.rows] = self._numbers([names.rows[row] for row in block.rows.tolist()], pending.start)
         pool_keys = [(names.pools[pool], None, None) for pool in block.pools.tolist()]
-        pools[block.pools] = self._numbers(pool_keys, slot.start)
+        pools[block.pools] = self._numbers(pool_keys, pending.start)
         return block.renumbered(partial(np.take, rows), partial(np.take, pools))
 
-    def _numbers(self, keys: Sequence[Key], start: int) -> list[int]:
-        known = self._known
+    def _numbers(self, keys: Sequence[NameKey], start: int) -> list[int]:
+        cached = self._cached_numbers
         for key in keys:
-            if key not in known:
-                known[key] = self._learned(key, start)
-        return [known[key] for key in keys]
+            if key not in cached:
+                cached[key] = self._name_number(key, start)
+        return [cached[key] for key in keys]
 
-    def _learned(self, key: Key, start: int) -> int:
+    def _name_number(self, key: NameKey, start: int) -> int:
         # Not every str can be stored: a lone surrogate has no UTF-8 form.
         values = tuple(part and part.encode("utf-8", "backslashreplace").decode() for part in key)
-        found = self._all("SELECT id FROM names WHERE pool = ? AND operation IS ? AND worker IS ? LIMIT 1", values)
+        found = self._rows("SELECT id FROM names WHERE pool = ? AND operation IS ? AND worker IS ? LIMIT 1", values)
         if found:
             number = int(found[0][0])
-            self._do("UPDATE names SET seen = max(seen, ?) WHERE id = ?", (start, number))
+            self._execute("UPDATE names SET seen = max(seen, ?) WHERE id = ?", (start, number))
         else:
-            added = self._do("INSERT INTO names (pool, operation, worker, seen) VALUES (?, ?, ?, ?)", (*values, start))
+            insert = "INSERT INTO names (pool, operation, worker, seen) VALUES (?, ?, ?, ?)"
+            added = self._execute(insert, (*values, start))
             assert added.lastrowid is not None
             number = added.lastrowid
         if not 0 <= number < HIGHEST_NUMBER:
@@ -379,47 +371,15 @@ class Store:
     def _forget_names(self) -> None:
         """Delete the names that no block has: those last seen, to the hour, before the oldest block there is."""
         first = f"SELECT start FROM blocks WHERE step = ? AND {SOUND} ORDER BY start LIMIT 1"  # noqa: S608
-        found = [start for tier in self._tiers for (start,) in self._all(first, (tier.step,))]
+        found = [start for tier in self._tiers for (start,) in self._rows(first, (tier.step,))]
         if found:
-            self._do("DELETE FROM names WHERE seen < ?", (min(found) - HOUR,))
-            self._known.clear()
+            self._execute("DELETE FROM names WHERE seen < ?", (min(found) - HOUR,))
+            self._cached_numbers.clear()
 
     # -- SQL ------------------------------------------------------------------------------------------------------
 
-    def _all(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+    def _rows(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
         return self.connection.execute(sql, values).fetchall()
 
-    def _do(self, sql: str, values: Sequence[object]) -> sqlite3.Cursor:
+    def _execute(self, sql: str, values: Sequence[object]) -> sqlite3.Cursor:
         return self.connection.execute(sql, values)
-
-
-def breathe() -> None:
-    """Give the interpreter to whoever waits for it."""
-    time.sleep(0)
-
-
-def packed(block: Block) -> bytes:
-    """A block as it stands in the file."""
-    # Level 1: the higher ones save a tenth of the size for three times the time.
-    return zlib.compress(block.encode(), 1)
-
-
-def unpacked(body: object) -> Block:
-    """What `packed` made. Raises ValueError for anything else, and of that `TooLarge` for what is more than a block."""
-    inflating = zlib.decompressobj()
-    try:
-        # What says in a few bytes that it is gigabytes is cut off.
-        whole = inflating.decompress(body, ROOM_LIMIT)  # type: ignore[arg-type]
-        if inflating.eof:
-            return Block.decode(whole)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise ValueError(f"no block: {error}") from error
-    if len(whole) == ROOM_LIMIT:
-        raise TooLarge("no block: it is too large")
-    raise ValueError("no block: it is cut off")
-
-
-class TooLarge(ValueError):
-    """As much as `ROOM_LIMIT` had to be looked at to see that it is no block."""

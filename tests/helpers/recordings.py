@@ -11,16 +11,17 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pool_monitor.metrics.block import CHUNK, ROW_CHUNKS, Block, Cells
-from pool_monitor.metrics.fold import DISTRIBUTIONS, MEASURED, OUTCOMES, PEAKS, POOL_SUMS, SUMS, TALLIES
+from pool_monitor.metrics.columns import DISTRIBUTIONS, MEASURED_NS, OUTCOMES, PEAKS, POOL_SUMS, SUMS, TALLIES
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, bucket_of
-from pool_monitor.metrics.recording import Part, Recorded, Totals
-from pool_monitor.metrics.series import Key, Names
+from pool_monitor.metrics.recording import Recording, TimedBlock
+from pool_monitor.metrics.series import Names, RowKey
+from pool_monitor.metrics.totals import Totals
 from tests.helpers import samples
 
 Durations: TypeAlias = tuple[list[int], list[int], list[int]]
 """Latency, queue and execution of calls that ended well, in ns."""
 
-SUMMARY: Key = ("text", "summary", "text-0")
+SUMMARY: RowKey = ("text", "summary", "text-0")
 
 
 def drawn(seed: int, shape: str, n: int) -> list[int]:
@@ -62,7 +63,7 @@ def counts_of(values_ns: list[int]) -> np.ndarray:
 
 
 def totals(
-    durations: Mapping[Key, Durations], pools: tuple[str, ...] = ("text",), *, first: int = 0, last: int = BUCKETS
+    durations: Mapping[RowKey, Durations], pools: tuple[str, ...] = ("text",), *, first: int = 0, last: int = BUCKETS
 ) -> Totals:
     """After calls of these durations, and others that failed: no two of its other numbers are the same.
 
@@ -83,16 +84,20 @@ def totals(
     )
 
 
-def recorded(slots: list[tuple[int, Mapping[Key, Durations]]], *, length: int = 10, measured: int = 10) -> Recorded:
+def recording(
+    slots: list[tuple[int, Mapping[RowKey, Durations]]], *, length: int = 10, measured: int = 10
+) -> Recording:
     """Slots by their start, of *length* seconds of which *measured* were measured. Every call ended well."""
     names = Names(
         tuple(dict.fromkeys(key for _start, durations in slots for key in durations)),
         tuple(dict.fromkeys(key[0] for _start, durations in slots for key in durations)),
     )
-    return Recorded(names, [Part(start, length, _block(durations, names, measured)) for start, durations in slots])
+    return Recording(
+        names, [TimedBlock(start, length, _block(durations, names, measured)) for start, durations in slots]
+    )
 
 
-def _block(durations: Mapping[Key, Durations], names: Names, measured: int) -> Block:
+def _block(durations: Mapping[RowKey, Durations], names: Names, measured: int) -> Block:
     keys = sorted(durations, key=names.rows.index)
     counts, sums, maxima = _counted({key: durations[key] for key in keys})
     rows = np.array([names.rows.index(key) for key in keys], np.int64)
@@ -100,7 +105,7 @@ def _block(durations: Mapping[Key, Durations], names: Names, measured: int) -> B
     tallies[:, 0], tallies[:, SUMS] = counts[:, 0].sum(axis=-1), sums
     pools = np.array(sorted({names.pools.index(pool) for pool, _operation, _worker in keys}), np.int64)
     pool_sums = np.zeros((len(pools), POOL_SUMS), np.int64)
-    pool_sums[:, MEASURED] = measured * 10**9
+    pool_sums[:, MEASURED_NS] = measured * 10**9
     chunks = (rows[:, None] * ROW_CHUNKS + np.arange(ROW_CHUNKS)).reshape(-1)
     return Block(
         rows=rows,
@@ -113,7 +118,7 @@ def _block(durations: Mapping[Key, Durations], names: Names, measured: int) -> B
     )
 
 
-def _counted(durations: Mapping[Key, Durations]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _counted(durations: Mapping[RowKey, Durations]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     shape = (len(durations), len(DISTRIBUTIONS))
     counts, (sums, maxima) = np.zeros((*shape, BUCKETS), np.int64), np.zeros((2, *shape), np.int64)
     for row, of_row in enumerate(durations.values()):

@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from pool_monitor.clock import ManualClock
-from pool_monitor.metrics import fold
 from pool_monitor.metrics.block import CHUNK, CHUNK_BITS, Block, Cells, merge
-from pool_monitor.metrics.fold import BUSY, DISTRIBUTIONS, PEAKS, POOL_SUMS, SUMS, TALLIES
+from pool_monitor.metrics.columns import BUSY, DISTRIBUTIONS, MEASURED_NS, PEAKS, POOL_SUMS, SUMS, TALLIES
 from pool_monitor.metrics.histogram import BUCKETS, bucket_of
-from pool_monitor.metrics.recording import Names, Recorded
+from pool_monitor.metrics.recording import Recording
+from pool_monitor.metrics.series import Names
 from pool_monitor.storage import History, HistoryConfig, Reader
-from pool_monitor.storage.store import Slot, Store
+from pool_monitor.storage.pending import PendingBlock
+from pool_monitor.storage.store import Store
 
 T0 = 1_700_000_400 - 1_700_000_400 % 3600
 """When tests begin: a full hour."""
@@ -48,35 +49,36 @@ def block(durations: Mapping[int, Sequence[int]], *, pools: Sequence[int] = (0,)
     dense = np.zeros((len(chunks), CHUNK), np.int64)
     dense[at_chunk, places & (CHUNK - 1)] = counts
     sums = np.full((len(pools), POOL_SUMS), mark)
-    sums[:, fold.MEASURED] = 10**9
+    sums[:, MEASURED_NS] = 10**9
     peaks = np.full((len(pools), PEAKS), mark)
     return Block(rows, tallies, maxima, Cells.pack(chunks, dense), np.array(pools, np.int64), sums, peaks)
 
 
-def slots(numbers: Iterable[int], names: Names = NAMES) -> list[Slot]:
+def pending_blocks(numbers: Iterable[int], names: Names = NAMES) -> list[PendingBlock]:
     """One second each: *number* seconds after `T0`, one call of so many µs on row 0, marked with the number.
 
     Before `T0` it is so many seconds before, without the sign in duration and mark.
     """
     return [
-        Slot(T0 + number, 1, block({0: [1000 * abs(number) + 1000]}, mark=abs(number)), names) for number in numbers
+        PendingBlock(T0 + number, 1, block({0: [1000 * abs(number) + 1000]}, mark=abs(number)), names)
+        for number in numbers
     ]
 
 
-def fat(number: int, rows: int = 4000) -> Slot:
+def fat(number: int, rows: int = 4000) -> PendingBlock:
     """A second that cannot be compressed, some 60 bytes per row; its mark is 0."""
     noise = np.random.default_rng(number).integers(0, 2**56, (rows, TALLIES))
     noise[:, BUSY] = 0
     names = Names(tuple(("text", f"operation {row}", None) for row in range(rows)), ())
     maxima = np.zeros((rows, len(DISTRIBUTIONS)), np.int64)
-    return Slot(T0 + number, 1, merge([])._replace(rows=np.arange(rows), tallies=noise, maxima=maxima), names)
+    return PendingBlock(T0 + number, 1, merge([])._replace(rows=np.arange(rows), tallies=noise, maxima=maxima), names)
 
 
 def write(store: Store, numbers: Iterable[int], *, now: int | None = None) -> None:
-    """`slots` put into *store* one by one, with all that happens beside it; the clock goes with them."""
-    for slot in slots(numbers):
-        store.write([slot], slot.start + 1 if now is None else now)
-        store.tidy(slot.start + 1 if now is None else now)
+    """`pending_blocks` put into *store* one by one, with all that happens beside it; the clock goes with them."""
+    for pending in pending_blocks(numbers):
+        store.write([pending], pending.start + 1 if now is None else now)
+        store.tidy(pending.start + 1 if now is None else now)
 
 
 @contextmanager
@@ -86,27 +88,27 @@ def writing(path: Path, config: HistoryConfig = SMALL) -> Iterator[Store]:
 
 
 def history_file(path: Path, numbers: Iterable[int], config: HistoryConfig = SMALL) -> Path:
-    """A file with `slots`."""
+    """A file with `pending_blocks`."""
     with writing(path, config) as store:
         write(store, numbers)
     return path
 
 
-def calls(recorded: Recorded) -> int:
-    return sum(int(part.block.tallies[:, 0].sum()) for part in recorded.parts)
+def calls(recording: Recording) -> int:
+    return sum(int(timed.block.tallies[:, 0].sum()) for timed in recording.blocks)
 
 
-def marks(recorded: Recorded) -> int:
-    """The sum of the marks of all slots, each counted once however often it was merged."""
-    return sum(int(part.block.tallies[:, BUSY].sum()) for part in recorded.parts)
+def marks(recording: Recording) -> int:
+    """The sum of the marks of all blocks, each counted once however often it was merged."""
+    return sum(int(timed.block.tallies[:, BUSY].sum()) for timed in recording.blocks)
 
 
-def starts(recorded: Recorded) -> list[int]:
-    """When the parts begin, in seconds after `T0`."""
-    return [part.start - T0 for part in recorded.parts]
+def starts(recording: Recording) -> list[int]:
+    """When the blocks begin, in seconds after `T0`."""
+    return [timed.start - T0 for timed in recording.blocks]
 
 
-def everything(reader: Reader, step: int) -> Recorded:
+def everything(reader: Reader, step: int) -> Recording:
     """All that can be had in steps of *step*."""
     since = max((tier.since for tier in reader.tiers() if tier.step == step), default=0)
     [first, last] = reader.extent() or (since, since + 1)
@@ -114,8 +116,8 @@ def everything(reader: Reader, step: int) -> Recorded:
     return reader.read(first // step * step, -(-last // step) * step, step)
 
 
-def merged(recorded: Recorded) -> Block:
-    return merge([part.block for part in recorded.parts])
+def merged(recording: Recording) -> Block:
+    return merge([timed.block for timed in recording.blocks])
 
 
 def rows_in(path: Path) -> dict[int, int]:
@@ -128,7 +130,7 @@ def rows_in(path: Path) -> dict[int, int]:
 
 
 def nursery() -> None:
-    """For every line ``PATH FIRST`` on stdin: fork a child that writes from slot FIRST on, and say when it is dead.
+    """For every line ``PATH FIRST`` on stdin: fork a child that writes from block FIRST on, and say when it is dead.
 
     A fork, because a new interpreter would take longer to import what it needs than the test has.
     """
@@ -142,14 +144,14 @@ def nursery() -> None:
 
 
 async def _write_on(path: Path, first: int) -> None:
-    """Write one slot after the other as fast as it goes, saying which one is flushed."""
+    """Write one block after the other as fast as it goes, saying which one is flushed."""
     _say(f"pid {os.getpid()}")
     clock = ManualClock(T0 + first)
     history = await History.open(path, SMALL, clock=clock)
     for number in count(first):
         clock.advance(1)
-        for slot in slots([number]):
-            history.put(*slot)
+        for pending in pending_blocks([number]):
+            history.put(*pending)
         if number % 3 == 0:  # else several go in one transaction
             assert await history.flush(), history.degraded
             _say(f"flushed {number}")
@@ -164,7 +166,7 @@ async def full_disk(path: Path) -> None:
     history = await History.open(path, SMALL, clock=clock, on_degrade=_say, on_recover=lambda: _say("recovered"))
     for number in count():
         clock.advance(1)
-        history.put(*slots([number])[0])
+        history.put(*pending_blocks([number])[0])
         if not await history.flush():
             break
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))

@@ -1,7 +1,8 @@
-"""How long the calls took that did not end well: histograms by operation and outcome, since the collector was attached.
+"""How long unsuccessful calls took: histograms by operation and outcome, since the collector was attached.
 
-The windows keep the durations of calls that ended well only, because a mean or a percentile over both says nothing of
-either. These are beside them, for exporters: in no window and no history.
+A call is unsuccessful when its outcome is any except ``ok``. The windows keep the durations of successful calls only,
+because a mean or a percentile over both says nothing of either. These histograms are for exporters, and are in no
+window and no history.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pool_monitor.metrics.fold import OUTCOMES, Unwell
+from pool_monitor.metrics.columns import OUTCOMES
+from pool_monitor.metrics.fold import UnsuccessfulCalls
 from pool_monitor.metrics.histogram import BUCKETS, bucket_of
 from pool_monitor.metrics.page_table import reserved
-from pool_monitor.metrics.series import OTHER, Key
+from pool_monitor.metrics.series import OTHER, RowKey
 
 LIMIT = 512
 """Most histograms, beside those of `OTHER`; past it calls are counted there."""
@@ -27,8 +29,8 @@ FailureKey: TypeAlias = tuple[str, str, str]
 """Pool, operation, outcome."""
 
 
-class Failures(NamedTuple):
-    """Durations of calls that did not end well, from the call to its end."""
+class FailureDurations(NamedTuple):
+    """Durations of unsuccessful calls, from the call to its end."""
 
     keys: tuple[FailureKey, ...] = ()
     counts: NDArray[np.int64] = np.zeros((0, BUCKETS), np.int64)
@@ -39,7 +41,7 @@ class Failures(NamedTuple):
     """When each began to count, seconds since the epoch."""
 
 
-class FailedCalls:
+class FailureHistograms:
     """Histograms of *pools* pools; at most *limit* (`LIMIT` at most), beside those of `OTHER`."""
 
     def __init__(self, pools: int, limit: int) -> None:
@@ -62,9 +64,9 @@ class FailedCalls:
         """Bytes held now: what was used once is kept."""
         return (len(self._places) + len(self._free)) * _BYTES
 
-    def add(self, unwell: Unwell, keys: Sequence[Key], now_ns: int) -> None:
+    def add(self, unsuccessful: UnsuccessfulCalls, keys: Sequence[RowKey], now_ns: int) -> None:
         """Count calls whose rows belong to *keys*."""
-        codes = unwell.rows * len(OUTCOMES) + unwell.outcomes
+        codes = unsuccessful.rows * len(OUTCOMES) + unsuccessful.outcomes
         distinct, which = np.unique(codes, return_inverse=True)
         rows, outcomes = np.divmod(distinct, len(OUTCOMES))
         places = np.array(
@@ -73,10 +75,10 @@ class FailedCalls:
                 for row, outcome in zip(rows.tolist(), outcomes.tolist(), strict=True)
             ]
         )[which]
-        np.add.at(self._counts, (places, bucket_of(unwell.durations)), unwell.weight)
-        np.add.at(self._sums, places, unwell.durations * unwell.weight)
+        np.add.at(self._counts, (places, bucket_of(unsuccessful.durations)), unsuccessful.weight)
+        np.add.at(self._sums, places, unsuccessful.durations * unsuccessful.weight)
 
-    def keep(self, keys: Sequence[Key]) -> None:
+    def keep(self, keys: Sequence[RowKey]) -> None:
         """Forget all operations but those of *keys*, and `OTHER`."""
         alive = {key[:2] for key in keys}
         for key in [key for key in self._places if key[1] != OTHER and key[:2] not in alive]:
@@ -86,12 +88,12 @@ class FailedCalls:
             self._named -= 1
             self._free.append(place)
 
-    def totals(self, since_s: float, drift_s: float) -> Failures:
+    def totals(self, since_s: float, drift_s: float) -> FailureDurations:
         """Everything counted since *since_s*. *drift_s* is how far the wall clock is ahead of the collector's."""
         keys = sorted(self._places)
         places = np.array([self._places[key] for key in keys], np.intp)
         born = np.maximum(self._born_ns[places] / 1e9 + drift_s, since_s)
-        return Failures(tuple(keys), self._counts[places], self._sums[places], born)
+        return FailureDurations(tuple(keys), self._counts[places], self._sums[places], born)
 
     def _place(self, pool: str, operation: str, outcome: str, now_ns: int) -> int:
         key = (pool, operation, outcome)

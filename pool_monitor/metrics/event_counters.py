@@ -1,4 +1,4 @@
-"""What is counted beside calls: events of pools, each a counter that only grows. `COUNTED` says which.
+"""What is counted beside calls: events of pools, each a counter that only grows. `COUNTERS` lists them.
 
 They are counted from the moment the collector was attached, and are in no window and no history. Labels come from a
 list of what they can be; anything else counts as `OTHER`, so the number of counters does not depend on what is emitted.
@@ -21,7 +21,7 @@ from pool_monitor.telemetry import FAILURES, EventName, HandlerFunction, Measure
 OTHER = "other"
 
 
-class Counted(NamedTuple):
+class CounterSpec(NamedTuple):
     """One event and the counters it makes."""
 
     name: str
@@ -29,7 +29,7 @@ class Counted(NamedTuple):
     help: str
     spec: EventSpec
     label: str = ""
-    """The key of the metadata that tells its counters apart, and the label; empty: there is one counter."""
+    """The key of the metadata by whose value its counters differ, and the label; empty: there is one counter."""
     values: tuple[str, ...] = ()
     """What the label can be. These counters are there from the start, that of `OTHER` once it is above 0."""
     amount: str = ""
@@ -41,51 +41,51 @@ class Counted(NamedTuple):
         return (*self.values, OTHER) if self.label else ("",)
 
 
-COUNTED = (
-    Counted(
+COUNTERS = (
+    CounterSpec(
         "retries",
         "Calls that were sent again after an attempt had failed, by what kind of thing failed.",
         events.POOL_RETRY,
         "category",
         get_args(Category),
     ),
-    Counted(
+    CounterSpec(
         "breaker_transitions",
         "How often the circuit breaker entered a state.",
         events.BREAKER_TRANSITION,
         "to",
         get_args(Breaker),
     ),
-    Counted(
+    CounterSpec(
         "worker_recycles",
         "Worker processes that were replaced as planned, by why.",
         events.WORKER_RECYCLE,
         "reason",
         ("calls", "age", "rss", "restart"),
     ),
-    Counted(
+    CounterSpec(
         "worker_health_checks",
         "Signs of life that workers were asked for, by what came of it; all but responsive were missed.",
         events.WORKER_HEALTH_CHECK,
         "verdict",
         get_args(Health),
     ),
-    Counted(
+    CounterSpec(
         "worker_log_lines",
         "Lines that targets wrote to the log they are given.",
         events.WORKER_LOG,
         "level",
         ("debug", "info", "warning", "error", "critical"),
     ),
-    Counted(
+    CounterSpec(
         "worker_messages_dropped",
         "Events and log lines of targets that were lost, because sending them would have made the target wait.",
         events.WORKER_DROP,
         amount="count",
     ),
-    Counted("sessions_started", "Sessions that were used for the first time.", events.SESSION_START),
-    Counted("sessions_ended", "Sessions that their owner ended.", events.SESSION_END),
-    Counted(
+    CounterSpec("sessions_started", "Sessions that were used for the first time.", events.SESSION_START),
+    CounterSpec("sessions_ended", "Sessions that their owner ended.", events.SESSION_END),
+    CounterSpec(
         "sessions_expired",
         "Sessions that were dropped, by why: unused for too long, or the oldest of too many.",
         events.SESSION_EXPIRE,
@@ -94,45 +94,45 @@ COUNTED = (
     ),
 )
 
-_STARTS = np.cumsum([0, *(len(counted.columns) for counted in COUNTED)]).tolist()
+_STARTS = np.cumsum([0, *(len(counter.columns) for counter in COUNTERS)]).tolist()
 COLUMNS: int = _STARTS[-1]
 """Counters per pool."""
 
-Counters: TypeAlias = NDArray[np.int64]
+CounterValues: TypeAlias = NDArray[np.int64]
 """Shape (pools, COLUMNS)."""
 
 
-def by_counted(counters: Counters) -> Iterator[tuple[Counted, list[list[int]]]]:
-    """The counters of each of `COUNTED`: a list per pool, in the order of its `columns`."""
-    for counted, start in zip(COUNTED, _STARTS, strict=False):
-        yield counted, counters[:, start : start + len(counted.columns)].tolist()
+def by_counter(counters: CounterValues) -> Iterator[tuple[CounterSpec, list[list[int]]]]:
+    """The counters of each of `COUNTERS`: a list per pool, in the order of its `columns`."""
+    for counter, start in zip(COUNTERS, _STARTS, strict=False):
+        yield counter, counters[:, start : start + len(counter.columns)].tolist()
 
 
-class Occurrences:
-    """The counters of *pools*. Events that cannot be read go to *leave_out*, those of other pools nowhere."""
+class EventCounters:
+    """The counters of *pools*. *drop* is called for an event that cannot be read; events of other pools are ignored."""
 
-    def __init__(self, pools: Sequence[str], leave_out: Callable[[BaseException], object]) -> None:
-        self.counters: Counters = np.zeros((len(pools), COLUMNS), np.int64)
+    def __init__(self, pools: Sequence[str], drop: Callable[[BaseException], object]) -> None:
+        self.counters: CounterValues = np.zeros((len(pools), COLUMNS), np.int64)
         self._places = {pool: place for place, pool in enumerate(pools)}
-        self._leave_out = leave_out
+        self._drop = drop
         self.handlers: dict[str, tuple[EventSpec, HandlerFunction]] = {
-            counted.name: (counted.spec, self._handler(counted, start))
-            for counted, start in zip(COUNTED, _STARTS, strict=False)
+            counter.name: (counter.spec, self._handler(counter, start))
+            for counter, start in zip(COUNTERS, _STARTS, strict=False)
         }
         """What to attach, by the end of an id."""
 
-    def _handler(self, counted: Counted, start: int) -> HandlerFunction:
-        columns = {value: start + number for number, value in enumerate(counted.columns)}
+    def _handler(self, counter: CounterSpec, start: int) -> HandlerFunction:
+        columns = {value: start + number for number, value in enumerate(counter.columns)}
         last = start + len(columns) - 1
 
         def count(_name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
             try:
                 place = self._places.get(metadata["pool"])
-                column = columns.get(metadata[counted.label], last) if counted.label else start
-                amount = measurements[counted.amount] if counted.amount else 1
+                column = columns.get(metadata[counter.label], last) if counter.label else start
+                amount = measurements[counter.amount] if counter.amount else 1
                 if place is not None:
-                    self.counters[place, column] += int(amount) * telemetry.weight(counted.spec.name)
+                    self.counters[place, column] += int(amount) * telemetry.weight(counter.spec.name)
             except FAILURES as error:
-                self._leave_out(error)
+                self._drop(error)
 
         return count

@@ -1,0 +1,313 @@
+"""The intake: counts the events of pools into the stores of a collector, calls in bulk and the rest one by one.
+
+Theory of operation
+-------------------
+A handler puts four numbers per call into one plain list and returns: no clock is read, no lock taken, nothing the
+garbage collector tracks is made. Of calls that end well only the numbers are asked for (`telemetry.attach` with
+*bind*), so no mapping is made for them at all. The list is folded into the windows in bulk: on every tick (once a
+second), on every read, and when it is full.
+
+Everything folded at once counts at one moment: when the first call of it ended, the only one the clock is read for.
+So a call is never counted later than it ended, and earlier by less than the time between two folds: it may leave a
+window up to a tick too soon, and never stays too long.
+
+When a filter thins out an event (`telemetry.configure`), each event that arrives counts as many times as its weight.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from pool_monitor import telemetry
+from pool_monitor.clock import SteadyClock
+from pool_monitor.events import (
+    ABSENT,
+    HANDLER_FAILURE,
+    OPERATION_EXCEPTION,
+    OPERATION_STOP,
+    POOL_ERROR,
+    TELEMETRY_FILTER,
+    WORKER_CRASH,
+    WORKER_TERMINATE,
+    EventSpec,
+)
+from pool_monitor.metrics.columns import DEATHS, FAILED, OUTCOMES
+from pool_monitor.metrics.error_text import crash_text, crash_text_with_output, pool_error_text
+from pool_monitor.metrics.event_counters import EventCounters
+from pool_monitor.metrics.fold import CATEGORY_CODES, KIND_CODES, RECORD, fold
+from pool_monitor.metrics.series import RowKey, RowRegistry
+from pool_monitor.metrics.stores import Stores
+from pool_monitor.metrics.window import SECOND_NS
+from pool_monitor.snapshot import CRASHED, START_FAILED
+from pool_monitor.telemetry import FAILURES, EventName, HandlerFunction, Measurements, Metadata, pass_on
+
+BUFFER_EVENTS = 2048
+"""Calls buffered at most: folding that many at once takes half a millisecond; more would be little cheaper per call."""
+_UNWANTED_ENDS = {"health": "did not answer", "protocol": "spoke nonsense"}
+"""What is shown for a worker that was killed for these reasons: it counts as dead, as one that crashed does."""
+
+_FULL = BUFFER_EVENTS * RECORD
+_FAILURES = {outcome: number for number, outcome in enumerate(OUTCOMES) if outcome != "ok"}
+_FAILED = range(len(OUTCOMES))[FAILED]
+_OTHER_CATEGORY = CATEGORY_CODES["other"]
+_INTS_BYTES = (RECORD - 1) * 32
+"""The integers of one record, all but its code."""
+BUFFER_BYTES = BUFFER_EVENTS * (RECORD * 8 * 9 // 8 + _INTS_BYTES) + 1024  # a list allots an eighth ahead
+"""Bytes that the buffer takes at most."""
+
+
+class Intake:
+    """Counts events of the pools of *registry* into *stores*; events of other pools are ignored.
+
+    Its handlers are attached and detached by the collector, under ids that begin with *collector_id*. It is used from
+    one thread and does no I/O. `reset` has to be called before anything else.
+    """
+
+    def __init__(self, collector_id: str, registry: RowRegistry, stores: Stores, clock: SteadyClock) -> None:
+        self._collector_id = collector_id
+        self._registry = registry
+        self._stores = stores
+        self._clock = clock
+        self._codes = registry.codes
+        self._buffer: list[Any] = []
+        self._stamp_ns = 0
+        self.events = self.dropped = self.clamped = self.overflowed = self.handler_failures = 0
+        """Calls folded; events that were invalid; durations out of range; calls without a row of their own; handlers
+        that telemetry has detached. They go on counting through a `reset`.
+        """
+
+    def reset(self) -> None:
+        """Forget what is buffered, and count the other events from 0. The stores are reset by the collector."""
+        self._freed_at_ns: int | None = None
+        self._weights: tuple[int, int] | None = None  # to be asked for
+        self._buffer.clear()
+        self.event_counters = EventCounters(self._registry.pools, self._drop)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the buffer takes now: at most `BUFFER_BYTES`."""
+        return sys.getsizeof(self._buffer) + len(self._buffer) // RECORD * _INTS_BYTES
+
+    def handlers(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
+        """The handlers to attach, by id, each with its event."""
+        counted = {f"{self._collector_id}.{name}": pair for name, pair in self.event_counters.handlers.items()}
+        return self.snapshot_handlers() | counted
+
+    def snapshot_handlers(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
+        """Those of them that Snapshots are made from."""
+        return {
+            f"{self._collector_id}.stop": (OPERATION_STOP, self._on_stop),
+            f"{self._collector_id}.exception": (OPERATION_EXCEPTION, self._on_exception),
+            f"{self._collector_id}.crash": (WORKER_CRASH, self._on_crash),
+            f"{self._collector_id}.terminate": (WORKER_TERMINATE, self._on_terminate),
+            f"{self._collector_id}.error": (POOL_ERROR, self._on_error),
+            f"{self._collector_id}.failure": (HANDLER_FAILURE, self._on_handler_failure),
+            f"{self._collector_id}.filter": (TELEMETRY_FILTER, self._on_filter),
+        }
+
+    # -- folding --------------------------------------------------------------------------------------------------
+
+    def catch_up(self) -> int:
+        """Bring windows and chart to now. Returns now, monotonic ns."""
+        now_ns = self._clock.now_ns()
+        self._fold()
+        self._stores.windows.advance(now_ns)
+        return now_ns
+
+    def _fold(self) -> None:
+        if not self._buffer:
+            return
+        if self._weights is None:
+            self._weights = _weights()
+        try:
+            batch = fold(self._buffer, self._registry.pool_of_rows(), len(self._registry.pools), self._weights)
+        finally:
+            self._buffer.clear()
+        self.events += batch.events
+        self.dropped += batch.dropped
+        self.clamped += batch.clamped
+        self._stores.windows.add(self._stamp_ns, batch)
+        if batch.unsuccessful is not None:
+            self._stores.failure_histograms.add(batch.unsuccessful, self._registry.names().rows, self._stamp_ns)
+
+    def _admit(self, key: RowKey) -> int | None:
+        """The code for a call of a new *key*; None when the call is not to be counted."""
+        if key[0] not in self._registry.pools:
+            return None
+        if not _is_key(key):
+            self.dropped += 1
+            return None
+        code = self._row_for(key)
+        if code is None:
+            self.overflowed += 1
+            code = self._registry.other(key, self._clock.now_ns())
+        return code
+
+    def _row_for(self, key: RowKey) -> int | None:
+        """The code of a *key* of our pools, which gets a row if one is free; None when none is."""
+        code = self._registry.register(key, self._clock.now_ns())
+        if code is None and self._free_rows():
+            code = self._registry.register(key, self._clock.now_ns())
+        return code
+
+    def _free_rows(self) -> bool:
+        """Free unused rows, once a second at most: every call that overflows asks for it. Returns whether any was."""
+        now_ns = self._clock.now_ns()
+        if self._freed_at_ns is not None and now_ns - self._freed_at_ns < SECOND_NS:
+            return False
+        self._freed_at_ns = now_ns
+        self.catch_up()  # what is buffered refers to rows by number
+        rows = self._registry.free_rows(~self._stores.windows.used())
+        self._stores.windows.clear_rows(rows)
+        self._stores.failure_histograms.keep(self._registry.names().rows)
+        if rows:
+            OPERATION_STOP.event.rebind()  # functions bound to those rows are made again
+        return bool(rows)
+
+    # -- handlers -------------------------------------------------------------------------------------------------
+
+    def bind(self, pool: str, operation: str, worker: str, session_kind: str) -> Callable[[int, int, int], object]:
+        """A function that takes the numbers of each call of one kind that ends well: `_count`, with the rest bound."""
+        key, kind = (pool, operation, worker), KIND_CODES.get(session_kind, 0)
+        row_code = self._row_for(key) if pool in self._registry.pools and _is_key(key) else None
+        if row_code is None:
+            return partial(self._count, key, kind)  # not ours, or without a row so far: nothing to bind
+        code = row_code + kind
+        buffer, extend, now_ns = self._buffer, self._buffer.extend, self._clock.now_ns
+
+        def record(duration: int, queue: int, execution: int) -> None:
+            if not buffer:
+                self._stamp_ns = now_ns()
+            extend((code, duration, queue, execution))
+            if len(buffer) >= _FULL:
+                self._fold()
+
+        return record
+
+    def _count(self, key: RowKey, more: int, duration: Any, queue: Any, execution: Any) -> bool:
+        """Buffer a call of *key*, with *more* added to its code. Returns whether it is one to count."""
+        code = self._codes.get(key)
+        if code is None:
+            code = self._admit(key)
+            if code is None:
+                return False
+        if not self._buffer:
+            self._stamp_ns = self._clock.now_ns()
+        self._buffer += (code + more, duration, queue, execution)
+        if len(self._buffer) >= _FULL:
+            self._fold()
+        return True
+
+    def _drop(self, error: BaseException) -> None:
+        """Count an event that raised *error* when it was read: the emitter may have put anything into its mappings."""
+        pass_on(error)
+        self.dropped += 1
+
+    def _on_stop(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
+        try:
+            key = (metadata["pool"], metadata["operation"], metadata["worker"])
+            self._count(key, KIND_CODES.get(metadata.get("session_kind", "none"), 0), *_numbers_of(measurements))
+        except FAILURES as error:
+            self._drop(error)
+
+    def _on_exception(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
+        try:
+            key = (metadata["pool"], metadata["operation"], metadata.get("worker"))
+            outcome = _FAILURES[metadata["outcome"]]
+            failed = outcome in _FAILED
+            more = outcome + KIND_CODES.get(metadata.get("session_kind", "none"), 0)
+            if failed:
+                more += CATEGORY_CODES.get(metadata.get("category", "other"), _OTHER_CATEGORY)
+            counted = self._count(key, more, *_numbers_of(measurements))
+        except FAILURES as error:
+            self._drop(error)
+            return
+        if counted and failed:
+            self._note_failure(*key, metadata)
+
+    def _on_crash(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
+        try:
+            pool, worker, text = metadata["pool"], metadata["worker"], crash_text(metadata)
+            more, operation = crash_text_with_output(metadata), metadata.get("operation")
+        except FAILURES as error:
+            self._drop(error)
+            return
+        if pool in self._registry.pools:
+            times = telemetry.weight(WORKER_CRASH.name)
+            self._note_death(pool, text, times)
+            now_ns = self._clock.now_ns()
+            self._stores.last_errors.note(pool, worker, CRASHED + text, now_ns, of_process=True)
+            self._stores.failures.note(pool, CRASHED[:-2], more, operation, worker, now_ns, times)
+
+    def _on_terminate(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
+        try:
+            pool, text = metadata["pool"], _UNWANTED_ENDS.get(metadata["reason"])
+        except FAILURES as error:
+            self._drop(error)
+            return
+        if text is not None and pool in self._registry.pools:
+            self._note_death(pool, text, telemetry.weight(WORKER_TERMINATE.name))
+
+    def _on_error(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
+        try:
+            pool, worker, text = metadata["pool"], metadata.get("worker"), pool_error_text(metadata)
+            kind = START_FAILED[:-2] if text.startswith(START_FAILED) else str(metadata["category"])
+        except FAILURES as error:
+            self._drop(error)
+            return
+        if pool in self._registry.pools:
+            now_ns, times = self._clock.now_ns(), telemetry.weight(POOL_ERROR.name)
+            self._stores.last_errors.note(pool, worker, text, now_ns, of_process=True)
+            message = text.removeprefix(START_FAILED)
+            self._stores.failures.note(pool, kind, message, None, worker, now_ns, times)
+
+    def _on_filter(self, _name: EventName, _m: Measurements, _metadata: Metadata, _config: Any) -> None:
+        self.catch_up()  # what is buffered came under the old filter
+        self._weights = None
+
+    def _on_handler_failure(self, _name: EventName, _m: Measurements, metadata: Metadata, _config: Any) -> None:
+        self.handler_failures += 1
+        if metadata.get("handler_id") in self.handlers():
+            self.dropped += 1
+
+    # -- what goes wrong on a slot ---------------------------------------------------------------------------------
+
+    def _note_death(self, pool: str, text: str, times: int) -> None:
+        self._stores.last_errors.note_death(pool, text)
+        now_ns = self.catch_up()  # what is buffered ended before
+        self._stores.windows.note(now_ns, self._registry.pools.index(pool), DEATHS, times)
+
+    def _note_failure(self, pool: str, operation: str, worker: str | None, metadata: Metadata) -> None:
+        now_ns = self._clock.now_ns()
+        error = metadata.get("error")
+        text = error if isinstance(error, str) else metadata["outcome"]
+        if self._weights is None:
+            self._weights = _weights()
+        reason = metadata.get("reason")
+        if isinstance(reason, str):  # the error's own words: what it is and where stands beside them
+            reason = reason.removeprefix(f"{operation}: ").removeprefix(f"{text}: ").removeprefix(text)
+        self._stores.failures.note(pool, text, reason or None, operation, worker, now_ns, self._weights[1])
+        if worker is None:
+            return
+        last_errors = self._stores.last_errors
+        if metadata["outcome"] == "worker_lost" and last_errors.process_just_failed(pool, worker, now_ns):
+            return  # what the worker died of is the better text for a call that was lost with it
+        last_errors.note(pool, worker, text, now_ns, of_process=False)
+
+
+def _is_key(key: tuple[Any, Any, Any]) -> bool:
+    _pool, operation, worker = key
+    return isinstance(operation, str) and (worker is None or isinstance(worker, str))
+
+
+def _numbers_of(measurements: Measurements) -> tuple[Any, Any, Any]:
+    """The numbers that `bind` takes one by one, from the mapping."""
+    return measurements["duration"], measurements["queue_duration"], measurements.get("execution_duration", ABSENT)
+
+
+def _weights() -> tuple[int, int]:
+    """How many calls one event stands for: of those that ended well, and of the others."""
+    return telemetry.weight(OPERATION_STOP.name), telemetry.weight(OPERATION_EXCEPTION.name)

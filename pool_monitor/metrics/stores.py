@@ -1,0 +1,60 @@
+"""What a collector keeps: the windows, and beside them what they have no place for.
+
+The intake fills the stores, the collector reads them. Each states its own bound; here the bounds are added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pool_monitor.metrics.block import Block
+from pool_monitor.metrics.failure_histograms import FailureHistograms
+from pool_monitor.metrics.last_errors import LastErrors
+from pool_monitor.metrics.last_failures import LastFailures
+from pool_monitor.metrics.trend import TrendRing
+from pool_monitor.metrics.window import Windows
+
+
+class Stores:
+    """The stores of *pools*, with at most *rows* rows. They are empty, and there, from the first `reset` on.
+
+    The windows take at most *windows_limit* bytes, the others at most `bytes_beside_windows`.
+    """
+
+    windows: Windows
+    trend: TrendRing
+    failures: LastFailures
+    failure_histograms: FailureHistograms
+    last_errors: LastErrors
+
+    def __init__(self, pools: Sequence[str], rows: int, windows_limit: int) -> None:
+        self._pools, self._rows, self._windows_limit = pools, rows, windows_limit
+
+    @staticmethod
+    def bytes_beside_windows(rows: int, pools: int) -> int:
+        """Bytes that everything except the windows holds at most."""
+        return (
+            LastErrors.most_bytes()
+            + TrendRing.bytes_for(pools)
+            + LastFailures.bytes_for(pools)
+            + FailureHistograms.most_bytes(pools, rows)
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held now."""
+        stores = (self.last_errors, self.failures, self.trend, self.failure_histograms, self.windows)
+        return sum(store.nbytes for store in stores)
+
+    def reset(self, now_ns: int, closed: Callable[[int, Block], object]) -> None:
+        """Empty all of them. *closed* is called with every second that closes from *now_ns* on, as by `Windows`.
+
+        Raises OSError or MemoryError when the system has no room for the windows.
+        """
+        number = len(self._pools)
+        self.failures = LastFailures(self._pools)
+        self.failure_histograms = FailureHistograms(number, self._rows)
+        self.last_errors = LastErrors()
+        self.trend = TrendRing(number)
+        self.__dict__.pop("windows", None)  # the old ones first: both at once would take twice the room
+        self.windows = Windows(now_ns, self._rows, number, self._windows_limit, closed)

@@ -1,0 +1,49 @@
+"""Blocks that wait to be written, and how they are read together with those in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pool_monitor.metrics.block import Block
+from pool_monitor.metrics.recording import Recording, TimedBlock
+from pool_monitor.metrics.series import Names
+
+T = TypeVar("T", bound=Hashable)
+
+
+class PendingBlock(NamedTuple):
+    """A block to be written."""
+
+    start: int
+    length: int
+    block: Block
+    names: Names
+
+    @property
+    def nbytes(self) -> int:
+        return self.block.nbytes + 8 * len(self.names.rows)
+
+
+def with_pending(recording: Recording, pending: Iterable[PendingBlock]) -> Recording:
+    """*recording*, and with it the *pending* blocks, which are not in the file."""
+    rows = {key: number for number, key in enumerate(recording.names.rows)}
+    pools = {key: number for number, key in enumerate(recording.names.pools)}
+    blocks = list(recording.blocks)
+    for start, length, block, names in pending:
+        of_rows, of_pools = _numbers(names.rows, block.rows, rows), _numbers(names.pools, block.pools, pools)
+        blocks.append(
+            TimedBlock(start, length, block.renumbered(partial(np.take, of_rows), partial(np.take, of_pools)))
+        )
+    return Recording(Names(tuple(rows), tuple(pools)), blocks)
+
+
+def _numbers(keys: Sequence[T], used: NDArray[np.int64], known: dict[T, int]) -> NDArray[np.int64]:
+    """The numbers of the *keys* that are *used*; those not yet *known* get the next ones."""
+    numbers = np.zeros(len(keys), np.int64)
+    numbers[used] = [known.setdefault(keys[number], len(known)) for number in used.tolist()]
+    return numbers
