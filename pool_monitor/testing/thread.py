@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pool_monitor.pool.transport.child.channel import ParentGone
+from pool_monitor.pool.transport.child.handshake import shake_hands
 from pool_monitor.pool.transport.child.link import Socket
 from pool_monitor.pool.transport.spawn import Process, output_pipes
-from pool_monitor.testing.worker import InlineWorker
+from pool_monitor.testing.worker import InlineChannel, make_worker
 
 if TYPE_CHECKING:
-    from pool_monitor.testing.worker import Make
+    from pool_monitor.testing.worker import InlineWorker, Make
 
 
 class ThreadProcess(Process):
@@ -46,12 +47,12 @@ class ThreadProcess(Process):
             return
         if number == signal.SIGURG:
             if self._worker is not None:
-                self._worker.deputy_here.look()
+                self._worker.look()
             return
         with contextlib.suppress(OSError):  # the other end is closed
             self._end.shutdown(socket.SHUT_RDWR)
         if self._worker is not None:
-            self._worker.deputy_here.let_go()
+            self._worker.let_go()
         self._loop.call_soon(self._reaped, -number)
 
     def _reap_now(self, _timeout: float) -> None:
@@ -65,9 +66,10 @@ class ThreadProcess(Process):
         code = 1
         try:
             with contextlib.suppress(ParentGone):
-                self._worker = worker = InlineWorker(link, shared, make)
+                connection, init = shake_hands(InlineChannel(link), shared)
+                self._worker = worker = make_worker(connection, init, make)
                 try:
-                    if worker.start():
+                    if worker.load():
                         worker.serve()
                 finally:
                     worker.end()

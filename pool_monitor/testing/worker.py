@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -25,24 +24,25 @@ from typing import TYPE_CHECKING, Any
 from pool_monitor.pool.transport.child.channel import Channel, ParentGone
 from pool_monitor.pool.transport.child.concurrent import ConcurrentWorker
 from pool_monitor.pool.transport.child.context import ContextWorker
-from pool_monitor.pool.transport.child.worker import OperationCancelled, Worker, map_shared
+from pool_monitor.pool.transport.child.worker import OperationCancelled, Worker
 
 if TYPE_CHECKING:
-    from pool_monitor.pool.transport.child.link import Pipes
-    from pool_monitor.pool.transport.child.shared_memory import Shared
+    from pool_monitor.pool.transport.child.handshake import Connection, Init
 
 Make = Callable[[str, list[Any], dict[str, Any], object], Any]
 """Makes what has the operations, of a target's name, arguments and telemetry."""
 
 
-class _Inline(Worker):
-    """What both kinds of worker have in common."""
+class InlineWorker(Worker):
+    """What the kinds of worker have in common."""
 
-    make: Make
-    gate: threading.RLock
     raised = False  # `OperationCancelled` was raised in the thread, and may not have come there yet
     _interruptible = False
     _cancelled = False
+
+    def __init__(self, connection: Connection, init: Init, make: Make) -> None:
+        self.make, self.gate = make, threading.RLock()
+        super().__init__(connection, init)
 
     @property
     def interruptible(self) -> bool:
@@ -93,6 +93,20 @@ class _Inline(Worker):
                 self.channel.be_copy()  # it may go on for long, and speaks to no pool any more
                 self.unmap()
 
+    def end(self) -> None:
+        """End the tasks and the event loop of the worker, and let go of what it has."""
+        self.unmap()
+        loop = self.loop
+        if loop is None or loop.is_closed():
+            return
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
     def unmap(self) -> None:
         shared, self.shared = self.shared, None
         if shared is not None:
@@ -111,11 +125,6 @@ class _Inline(Worker):
 
     def make_target(self, target: str, _path: list[str], args: Any, kwargs: Any) -> Any:
         return self.make(target, args, kwargs, self.telemetry)
-
-    def make_deputy(self, concurrency: int) -> Worker:
-        if concurrency > 1:
-            return InlineConcurrentWorker(self, concurrency)
-        return InlineContextWorker(self) if self.variables else self
 
     def be_ready(self) -> None:
         pass
@@ -140,55 +149,18 @@ class _Inline(Worker):
         pass
 
 
-class _Channel(Channel):
+class InlineChannel(Channel):
     """Holds no answers back: they would wait until the target's code is done that comes after them."""
 
     def hold(self, body: bytes) -> bool:  # noqa: ARG002 - none is
         return False
 
 
-class InlineWorker(_Inline):
-    """One call at a time."""
-
-    def __init__(self, link: Pipes, shared_fd: int, make: Make) -> None:
-        self.make, self.gate = make, threading.RLock()
-        self.main_thread = threading.get_ident()
-        self._shared_fd = shared_fd
-        super().__init__(link)
-        self.channel = _Channel(link)
-
-    def map_shared(self, frame_limit: int) -> Shared | None:
-        fd, self._shared_fd = self._shared_fd, -1
-        return map_shared(fd, frame_limit)
-
-    @property
-    def deputy_here(self) -> _Inline:
-        """The one that does the work."""
-        assert isinstance(self.deputy, _Inline)
-        return self.deputy
-
-    def end(self) -> None:
-        """End the tasks and the event loop of the worker, and let go of what it has."""
-        self.deputy_here.unmap()
-        if self._shared_fd >= 0:
-            os.close(self._shared_fd)
-        loop = self.deputy.loop
-        if loop is None or loop.is_closed():
-            return
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
-
-
-class InlineContextWorker(_Inline, ContextWorker):
+class InlineContextWorker(InlineWorker, ContextWorker):
     """One call at a time, with its context variables."""
 
 
-class InlineConcurrentWorker(_Inline, ConcurrentWorker):
+class InlineConcurrentWorker(InlineWorker, ConcurrentWorker):
     """Several calls at once, in the thread's event loop, which reads the channel unless a function has the thread."""
 
     _sync: int | None = None
@@ -214,6 +186,13 @@ class InlineConcurrentWorker(_Inline, ConcurrentWorker):
         if self.loop is not None:
             with contextlib.suppress(RuntimeError):  # it is closed
                 self.loop.call_soon_threadsafe(self.finish)
+
+
+def make_worker(connection: Connection, init: Init, make: Make) -> InlineWorker:
+    """The kind of worker that *init* asks for."""
+    if init.concurrency > 1:
+        return InlineConcurrentWorker(connection, init, make)
+    return (InlineContextWorker if init.variables else InlineWorker)(connection, init, make)
 
 
 def _raise_in(thread: int, kind: type[BaseException] | None) -> None:

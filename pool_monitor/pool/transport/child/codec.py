@@ -61,6 +61,13 @@ class Codec:
         self.apart = pack is not _same  # a value is encoded apart from its message
         self._pieces, self._split = pieces, split
 
+    def decode_or_parts(self, body: memoryview) -> Any:
+        """What `decode` gives, or else what `parts` gives."""
+        try:
+            return self.decode(body)
+        except Exception:
+            return self.parts(body)
+
     def parts(self, body: memoryview) -> List[Any]:
         """What `decode` cannot give: the message *body* with an `Unreadable` for each element that cannot be decoded,
         so that a bad value costs the call it belongs to and not the worker. It ends with one where the elements can be

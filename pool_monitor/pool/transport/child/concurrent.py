@@ -14,14 +14,16 @@ import sys
 import time
 
 from .channel import ParentGone
+from .output import flush_output
 from .streams import END, iterator_of, next_of
-from .worker import OperationCancelled, Worker, flush_output, kind_of
+from .worker import OperationCancelled, Worker, kind_of
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional, Sequence
 
     from .codec import Buffer
+    from .handshake import Connection, Init
     from .payloads import Body
 
 _UNSENT = 64 * 1024  # bytes that wait for room in the channel, beyond which streams wait too
@@ -57,10 +59,9 @@ class Running:
 
 
 class ConcurrentWorker(Worker):
-    def __init__(self, worker: Worker, concurrency: int) -> None:
-        self.__dict__.update(worker.__dict__)
-        self.deputy = self
-        self.concurrency = concurrency
+    def __init__(self, connection: Connection, init: Init) -> None:
+        super().__init__(connection, init)
+        self.concurrency = init.concurrency
         self.tasks: Dict[int, asyncio.Task[None]] = {}  # of the calls under way, in the order they began
         self.calls: Dict[int, Running] = {}
         self.sync: Optional[int] = None  # the call whose function, which is no coroutine, is running

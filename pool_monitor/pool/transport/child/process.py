@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import fcntl
-import io
 import os
 import select
 import signal
-import sys
 
-from .channel import ParentGone
+from .channel import Channel, ParentGone
+from .handshake import shake_hands
 from .link import Pipes, Socket
-from .worker import Worker, flush_output
+from .output import flush_output
+from .worker import Worker
+
+TYPE_CHECKING = False  # as in typing, without its import
+if TYPE_CHECKING:
+    from .handshake import Connection, Init
 
 
 def tie_life_to(fd: int) -> None:
@@ -42,28 +46,36 @@ def hear_signals() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def print_by_lines() -> None:
-    """Have what the target prints leave line by line, whatever it is."""
-    for stream in (sys.stdout, sys.stderr):
-        assert isinstance(stream, io.TextIOWrapper)
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")
-
-
 def main() -> None:
     """Serve the parent until it says stop or is gone."""
     lifeline, *channel = (int(os.environ.pop(name)) for name in ("POOL_MONITOR_LIFELINE", "POOL_MONITOR_FD"))
     if "POOL_MONITOR_OUT" in os.environ:
         channel.append(int(os.environ.pop("POOL_MONITOR_OUT")))
+    shared = int(os.environ.pop("POOL_MONITOR_SHARED", -1))
     for fd in (lifeline, *channel):
         os.set_inheritable(fd, False)
     tie_life_to(lifeline)
     hear_signals()
-    worker = Worker(Pipes(*channel) if len(channel) == 2 else Socket(*channel))
-    os.register_at_fork(after_in_child=worker.be_copy)  # what the target forks off is no worker
+    link = Pipes(*channel) if len(channel) == 2 else Socket(*channel)
     try:
-        if worker.start():
+        worker = make_worker(*shake_hands(Channel(link), shared))
+        os.register_at_fork(after_in_child=worker.be_copy)  # what the target forks off is no worker
+        if worker.load():
             worker.serve()
     except ParentGone:
         pass
     finally:
         flush_output()
+
+
+def make_worker(connection: Connection, init: Init) -> Worker:
+    """The kind of worker that *init* asks for."""
+    if init.concurrency > 1:
+        from .concurrent import ConcurrentWorker  # with asyncio: a third of a worker's start
+
+        return ConcurrentWorker(connection, init)
+    if init.variables:
+        from .context import ContextWorker
+
+        return ContextWorker(connection, init)
+    return Worker(connection, init)

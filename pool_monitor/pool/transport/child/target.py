@@ -16,7 +16,7 @@ import weakref
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterator, Optional, Tuple
+    from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple
 
 # What is being loaded, for a pool that is opened meanwhile: the parent's nesting.py reads them, in this process.
 own_target = ""
@@ -120,6 +120,15 @@ def find_variable(name: str) -> contextvars.ContextVar[Any]:
     if not isinstance(found, contextvars.ContextVar):
         raise LookupError("%r is a %s, and no contextvars.ContextVar" % (name, type(found).__name__))
     return found
+
+
+def find_variables(names: Iterable[str]) -> Dict[str, contextvars.ContextVar[Any]]:
+    """The context variables that a pool sends, by name. Raises LookupError, with what to do about it."""
+    try:
+        return {name: find_variable(name) for name in names}
+    except LookupError as error:
+        text = "%s; have it importable for the workers too, or leave it out of the pool's context"
+        raise LookupError(text % error) from error
 
 
 def _usable(found: Any, target: str, where: str) -> Any:

@@ -28,9 +28,9 @@ import warnings
 
 from .codec import first_codec
 from .exception_text import describe
+from .output import flush_output
 from .process import hear_signals, loosen, tie_life_to
 from .target import first_run_of, operations_of, takes
-from .worker import flush_output
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
