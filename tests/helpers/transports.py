@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from pool_monitor.pool.transport.base import Reply
-from pool_monitor.pool.transport.launcher import Launcher
-from pool_monitor.pool.transport.process import Launch, ProcessTransport, import_path
+from pool_monitor.pool.transport.launcher import Launch, Launcher, import_path
+from pool_monitor.pool.transport.process import ProcessTransport
 from tests.helpers.support import OPS, eventually
 
 

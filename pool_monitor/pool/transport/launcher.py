@@ -7,7 +7,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -17,7 +17,7 @@ from pool_monitor.pool.transport.channel import Channel, one_socket, pipes
 from pool_monitor.pool.transport.child.target import split_target
 from pool_monitor.pool.transport.lifeline import Lifeline, own_lifeline
 from pool_monitor.pool.transport.spawn import Process, spawn
-from pool_monitor.pool.transport.zygote import PYTHON_NEEDED, NotAloneError, Zygote
+from pool_monitor.pool.transport.zygote import PYTHON_NEEDED, NotAloneError, Zygote, ZygoteGoneError
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
@@ -219,6 +219,30 @@ class Launcher:
             self.method, self._fallen = "exec", True
             logger("pool").warning("workers are started one by one, without a zygote", reason=reason)
             self._warn(reason)
+
+
+async def start_process(
+    launcher: Launches, ours: ExitStack, share: Callable[[], AbstractContextManager[Mapping[str, int]]]
+) -> tuple[Channel, Process]:
+    """Our end of a channel, closed with *ours*, and a new process that has its ends and the descriptors that *share*
+    gives. Tries a second time where the zygote ended meanwhile. Raises StartError.
+    """
+    try:
+        return await _start_once(launcher, ours, share)
+    except ZygoteGoneError:
+        ours.close()  # the end of a worker there may be
+        return await _start_once(launcher, ours, share)
+
+
+async def _start_once(
+    launcher: Launches, ours: ExitStack, share: Callable[[], AbstractContextManager[Mapping[str, int]]]
+) -> tuple[Channel, Process]:
+    with ExitStack() as theirs:
+        try:
+            channel, fds = launcher.connect(ours, theirs)
+        except OSError as error:  # no descriptor left
+            raise StartError(f"cannot start a worker: {error}") from error
+        return channel, await launcher.start({**fds, **theirs.enter_context(share())})
 
 
 def _hindrance(launch: Launch) -> str | None:

@@ -15,14 +15,13 @@ import os
 import select
 import signal
 import socket
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
 
 from pool_monitor.errors import StartError
-from pool_monitor.pool.transport.output_lines import Output
+from pool_monitor.pool.transport.output_lines import ProcessOutput
 from pool_monitor.pool.transport.spawn import OutputPipes, Process, exit_words, output_pipes, socketpair, spawn
 from pool_monitor.pool.worker_output import OutputLog
 
@@ -33,7 +32,6 @@ _AGAIN = 0.1  # seconds after which reading is tried again that there was no mem
 _PATIENCE = 10.0  # seconds without an answer after which a zygote is of no use; it takes milliseconds
 _LAST_REAPS = 1.0  # seconds for workers whose start was cancelled to end before the zygote does
 _NOT_TAKEN = (ValueError, KeyError, TypeError, OSError, MemoryError)  # from an answer that is none of ours, or is lost
-_TAIL_LINES = 20  # of stderr, kept for the report of a failure
 
 
 PYTHON_NEEDED = "python= needs a Python interpreter of version 3.8 or later"
@@ -93,8 +91,7 @@ class Zygote:
         self._reaping = False  # it has been asked to, and has not answered
         self._quiet = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._stderr: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._output = OutputLog("preload", {}) if log_output else None
+        self._log = OutputLog("preload", {}) if log_output else None
         with contextlib.ExitStack() as stack, contextlib.ExitStack() as theirs:
             self._control, control = socketpair(socket.SOCK_SEQPACKET)
             self._control.setblocking(False)
@@ -108,10 +105,7 @@ class Zygote:
             self._process = spawn(command, env, fds, directory)
             stack.pop_all()
         self._process.on_end = self._ended
-        self._outputs = [
-            Output(self._loop, self._process.stdout, self._wrote_out),
-            Output(self._loop, self._process.stderr, self._wrote_error),
-        ]
+        self._output = ProcessOutput(self._loop, self._process.stdout, self._process.stderr, self._wrote)
         self._listen()
 
     @property
@@ -327,16 +321,15 @@ class Zygote:
         if self._control.fileno() >= 0:
             self._read()  # what it had answered
         self._wait_no_longer_than(None)
-        for output in self._outputs:
-            output.close()
-        self._outputs = []
+        self._output.close()
         if self._control.fileno() >= 0:
             self._loop.remove_reader(self._control.fileno())
         self._control.close()
         self._lifeline.close()
         how = f"({exit_words(self._process.returncode)})"
-        if self._stderr:
-            how += "; its last lines on stderr:\n" + "\n".join(self._stderr)
+        tail = self._output.tail
+        if tail:
+            how += f"; its last lines on stderr:\n{tail}"
         else:
             how += f"; {PYTHON_NEEDED}, which what preload= names may not end"
         program = f"the workers' interpreter {self._program!r}"
@@ -347,13 +340,6 @@ class Zygote:
             self._reaped(pid, None)
         self._quiet.set()
 
-    def _wrote_out(self, text: str, _size: int) -> None:
-        self._log("stdout", text)
-
-    def _wrote_error(self, text: str, _size: int) -> None:
-        self._stderr.append(text)
-        self._log("stderr", text)
-
-    def _log(self, stream: str, text: str) -> None:
-        if self._output is not None:
-            self._output.wrote(stream, text)
+    def _wrote(self, stream: str, text: str, _size: int) -> None:
+        if self._log is not None:
+            self._log.wrote(stream, text)
