@@ -98,7 +98,7 @@ async def test_a_frame_of_more_pieces_than_the_system_takes_at_once_is_sent() ->
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
     closed: list[bool] = []
-    ends, broke = channel.Channel(reads, writes), lambda: closed.append(True)
+    ends, broke = channel.ChannelEnds(reads, writes), lambda: closed.append(True)
     wire = Wire(ends, FrameReader(1 << 20), received=lambda _count: None, deaf=broke, lost=broke)
     wire.pause()  # what was sent is read here
     pieces = [b"x"] * (os.sysconf("SC_IOV_MAX") + 1)
@@ -136,7 +136,7 @@ async def test_a_worker_of_our_own_has_a_pipe_each_way(start_method: str) -> Non
 async def test_only_so_many_pipes_are_made_larger_and_room_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "_LARGE_MAX", len(channel._large) + 1)
 
-    def sizes(ends: channel.Channel) -> list[int]:
+    def sizes(ends: channel.ChannelEnds) -> list[int]:
         for fd in ends:
             channel.enlarge(fd)
         return [fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) for fd in ends]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pool_monitor.pool.transport.child.codec import CODECS, LARGE
-from pool_monitor.pool.transport.child.shared_memory import Shared, file_size
+from pool_monitor.pool.transport.child.shared_memory import SharedMemory, file_size
 from pool_monitor.pool.transport.shared_memory import apart
 
 AREA = 4096
@@ -27,7 +27,7 @@ class Lending(RuleBasedStateMachine):
         super().__init__()
         with tempfile.TemporaryFile() as file:
             file.truncate(file_size(AREA))
-            self.ours, self.theirs = (Shared(file.fileno(), AREA, parent=parent) for parent in (True, False))
+            self.ours, self.theirs = (SharedMemory(file.fileno(), AREA, parent=parent) for parent in (True, False))
         self.ours.offsets = True
         self.lent: list[tuple[int, int, int]] = []  # offset, length, what it is filled with
         self.count = 0
@@ -73,7 +73,7 @@ TestLending.settings = settings(max_examples=50, stateful_step_count=40)
 def test_messages_go_around_in_the_area_and_never_over_one_that_is_lent() -> None:
     with tempfile.TemporaryFile() as file:
         file.truncate(file_size(AREA))
-        memory = Shared(file.fileno(), AREA, parent=True)
+        memory = SharedMemory(file.fileno(), AREA, parent=True)
     memory.offsets = True
     quarter = AREA // 4
 

@@ -17,7 +17,7 @@ import pytest
 from pool_monitor.errors import PayloadError
 from pool_monitor.pool.transport import lending, shared_memory
 from pool_monitor.pool.transport.child.codec import CODECS, LARGE
-from pool_monitor.pool.transport.child.shared_memory import Shared, area_size
+from pool_monitor.pool.transport.child.shared_memory import SharedMemory, area_size
 from pool_monitor.pool.transport.shared_memory import SharedFile
 from tests.helpers.support import TARGETS, eventually, interpreter
 from tests.helpers.transports import Line, started
@@ -321,7 +321,7 @@ async def test_a_file_that_is_too_short_is_not_used(tmp_path: Path) -> None:
     with (tmp_path / "short").open("w+b") as file:
         file.truncate(1000)
         with pytest.raises(ValueError, match="too short"):
-            Shared(file.fileno(), MIB, parent=True)
+            SharedMemory(file.fileno(), MIB, parent=True)
 
 
 def lender(**env: str) -> Any:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pool_monitor import PayloadError, Pool, StartError
 from pool_monitor.pool.transport.child import split
-from pool_monitor.pool.transport.child.codec import CODECS, Unreadable
+from pool_monitor.pool.transport.child.codec import CODECS, Undecodable
 from pool_monitor.pool.transport.child.split import json_elements, msgpack_elements
 from tests.helpers.support import TARGETS, read, running
 from tests.targets.odd import Point, nested
@@ -203,7 +203,7 @@ def test_of_a_message_only_what_cannot_be_decoded_is_marked(monkeypatch: pytest.
     for codec in (ours, CODECS["msgpack"]()):
         kind, call_id, result, data, times = codec.parts(memoryview(body))
         assert (kind, call_id, data, times) == ("reply", 1, None, [1, 2, None])
-        assert isinstance(result, Unreadable)
+        assert isinstance(result, Undecodable)
         assert isinstance(result.error, Exception)
     deep = b'["reply",1,' + b"[" * 100_000 + b"]" * 100_000 + b",null,[1,2,null]]"
     kind, call_id, result, *_ = CODECS["json"]().parts(memoryview(deep))

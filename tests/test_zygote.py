@@ -21,7 +21,7 @@ from pool_monitor import StartError, WorkerDied
 from pool_monitor.pool.transport import spawn as spawn_module
 from pool_monitor.pool.transport import zygote as zygote_module
 from pool_monitor.pool.transport.base import Reply
-from pool_monitor.pool.transport.launcher import Launch, Launcher, import_path
+from pool_monitor.pool.transport.launcher import LaunchSpec, ProcessLauncher, import_path
 from pool_monitor.pool.transport.process import ProcessTransport
 from pool_monitor.pool.transport.zygote import Zygote
 from tests.helpers.support import OPS, TARGETS, alive, eventually, interpreter, ops_pool, python_program, running
@@ -37,7 +37,7 @@ ABOUT = f"{TARGETS / 'about.py'}:About"
 class Worker:
     """One worker, and what it was heard to say."""
 
-    def __init__(self, launcher: Launcher) -> None:
+    def __init__(self, launcher: ProcessLauncher) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.transport = ProcessTransport(launcher._launch, self, launcher)  # type: ignore[arg-type]
         self.pid = 0
@@ -74,13 +74,13 @@ class Launchers:
     """Makes launchers and workers; ends them all, workers first, as a pool does."""
 
     def __init__(self) -> None:
-        self.made: list[Launcher] = []
+        self.made: list[ProcessLauncher] = []
         self.workers: list[Worker] = []
         self.reasons: list[str] = []
 
-    def __call__(self, target: str = ABOUT, **fields: Any) -> Launcher:
+    def __call__(self, target: str = ABOUT, **fields: Any) -> ProcessLauncher:
         python = fields.get("python", sys.executable)
-        launch = Launch(
+        launch = LaunchSpec(
             target=target,
             path=import_path(python, fields.pop("sys_path", [])),
             init=((), {}),
@@ -89,14 +89,14 @@ class Launchers:
             session_data_limit=1 << 10,
             **{"python": python, "env": {}, "start_method": "zygote", **fields},
         )
-        self.made.append(Launcher(launch, self.reasons.append))
+        self.made.append(ProcessLauncher(launch, self.reasons.append))
         return self.made[-1]
 
-    def worker(self, launcher: Launcher) -> Worker:
+    def worker(self, launcher: ProcessLauncher) -> Worker:
         self.workers.append(Worker(launcher))
         return self.workers[-1]
 
-    async def start(self, launcher: Launcher) -> Worker:
+    async def start(self, launcher: ProcessLauncher) -> Worker:
         return await self.worker(launcher).start()
 
     async def close(self) -> None:
@@ -117,12 +117,12 @@ async def launchers(no_leaks: None) -> AsyncIterator[Launchers]:
 
 
 def module(folder: Path, name: str, text: str) -> dict[str, Any]:
-    """A module to preload, as fields of a `Launch`."""
+    """A module to preload, as fields of a `LaunchSpec`."""
     (folder / f"{name}.py").write_text(text)
     return {"preload": (name,), "sys_path": [str(folder)]}
 
 
-def pid_of_zygote(launcher: Launcher) -> int:
+def pid_of_zygote(launcher: ProcessLauncher) -> int:
     pid = launcher.zygote_pid
     assert pid is not None
     return pid

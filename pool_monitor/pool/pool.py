@@ -26,8 +26,8 @@ from pool_monitor.log import logger
 from pool_monitor.pool.call import Options
 from pool_monitor.pool.caller import PoolCaller, Session, with_options
 from pool_monitor.pool.supervisor import Slots
-from pool_monitor.pool.transport.launcher import Launch, Launcher, Launches, settled
-from pool_monitor.pool.transport.nesting import must_end
+from pool_monitor.pool.transport.launcher import Launcher, LaunchSpec, ProcessLauncher, resolve_launch_spec
+from pool_monitor.pool.transport.nesting import refuse_endless_nesting
 from pool_monitor.pool.transport.process import ProcessTransport
 from pool_monitor.pool.worker import State, Worker
 from pool_monitor.snapshot import PoolState, PoolView, WorkerView
@@ -104,8 +104,8 @@ class Pool(PoolCaller):
         self._paused_ns = 0
         self._warm = False
         self._slots: Slots | None = None
-        self._launch: Launch | None = None
-        self._launcher: Launches | None = None
+        self._launch: LaunchSpec | None = None
+        self._launcher: Launcher | None = None
         self._runner: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._home = (0, 0)  # process and thread of that loop
@@ -189,7 +189,7 @@ class Pool(PoolCaller):
             raise PoolError(f"pool {self.name!r} has been entered already; make another Pool")
         loop = self._loop = self._running_loop()
         self._home = (os.getpid(), threading.get_ident())
-        self._launch = self._settled()
+        self._launch = self._resolve_launch_spec()
         self._slots = Slots(self.name, self.target, self._size, self.config, self._make_transport, self._changed)
         self._launcher = self._make_launcher(self._launch)
         self._state = "starting"
@@ -486,14 +486,14 @@ class Pool(PoolCaller):
         about = {"pool": self.name, "category": "initialization", "severity": "warning", "reason": reason}
         events.POOL_ERROR.event.emit({"system_time": time.time_ns()}, about)
 
-    def _settled(self) -> Launch:
+    def _resolve_launch_spec(self) -> LaunchSpec:
         """How workers are started. Raises ConfigError, and StartError where it would not end."""
-        launch = settled(self.target, self.config, self._warn)
-        must_end(self.name, launch.target)
+        launch = resolve_launch_spec(self.target, self.config, self._warn)
+        refuse_endless_nesting(self.name, launch.target)
         return launch
 
-    def _make_launcher(self, launch: Launch) -> Launches:
-        return Launcher(launch, self._warn)
+    def _make_launcher(self, launch: LaunchSpec) -> Launcher:
+        return ProcessLauncher(launch, self._warn)
 
     def _make_transport(self, sink: Sink) -> ProcessTransport:
         assert self._launch is not None

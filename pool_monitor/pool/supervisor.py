@@ -29,7 +29,7 @@ from pool_monitor.pool.policy.health import Health, Verdict
 from pool_monitor.pool.policy.operations import offered
 from pool_monitor.pool.policy.recycle import RecycleLimits
 from pool_monitor.pool.policy.restarts import RestartIntensity
-from pool_monitor.pool.transport.spawn import exit_words
+from pool_monitor.pool.transport.spawn import exit_text
 from pool_monitor.pool.worker import Process, State, Worker
 from pool_monitor.pool.worker_output import WorkerOutput
 
@@ -318,7 +318,7 @@ class Slots:
         del self._living[process]
         process.transport = None
         now_ns = time.monotonic_ns()
-        how = exit_words(exit_code)
+        how = exit_text(exit_code)
         current = process is worker.process
         call = worker.call if current else None
         if process.ready is not None:
@@ -341,7 +341,7 @@ class Slots:
 
     def _vacated(self, worker: Worker, process: Process, exit_code: int | None, stderr: str, now_ns: int) -> None:
         reason = process.end_reason
-        how = exit_words(exit_code) if reason is None else _ENDED.get(reason, reason).format(process.culprit)
+        how = exit_text(exit_code) if reason is None else _ENDED.get(reason, reason).format(process.culprit)
 
         def error_for(call: Call) -> PoolError:
             if process.broken is not None:

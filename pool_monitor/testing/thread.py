@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 from pool_monitor.pool.transport.child.channel import ParentGone
 from pool_monitor.pool.transport.child.handshake import shake_hands
-from pool_monitor.pool.transport.child.link import Socket
-from pool_monitor.pool.transport.spawn import Process, output_pipes
+from pool_monitor.pool.transport.child.link import SocketLink
+from pool_monitor.pool.transport.spawn import WatchedProcess, output_pipes
 from pool_monitor.testing.worker import InlineChannel, make_worker
 
 if TYPE_CHECKING:
     from pool_monitor.testing.worker import InlineWorker, Make
 
 
-class ThreadProcess(Process):
+class ThreadProcess(WatchedProcess):
     """A worker that has copies of the descriptors *fds*. *make*: what loads its target.
 
     What a signal does to a process happens here to the thread: SIGURG has the worker look at what was sent, and any
@@ -36,7 +36,7 @@ class ThreadProcess(Process):
         self._end = socket.socket(fileno=os.dup(fd))
         shared = os.dup(fds["POOL_MONITOR_SHARED"]) if "POOL_MONITOR_SHARED" in fds else -1
         threading.Thread(
-            target=self._run, args=(Socket(os.dup(fd)), shared, make), name="inline worker", daemon=True
+            target=self._run, args=(SocketLink(os.dup(fd)), shared, make), name="inline worker", daemon=True
         ).start()
 
     def _open_pidfd(self) -> None:
@@ -62,7 +62,7 @@ class ThreadProcess(Process):
         self._end.close()
         super()._reaped(returncode)
 
-    def _run(self, link: Socket, shared: int, make: Make) -> None:
+    def _run(self, link: SocketLink, shared: int, make: Make) -> None:
         code = 1
         try:
             with contextlib.suppress(ParentGone):

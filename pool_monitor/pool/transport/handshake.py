@@ -13,7 +13,7 @@ from pool_monitor.pool.transport.child.framing import FrameError
 if TYPE_CHECKING:
     from pool_monitor.pool.transport.child.framing import FrameReader
     from pool_monitor.pool.transport.inbox import Inbox
-    from pool_monitor.pool.transport.launcher import Launch
+    from pool_monitor.pool.transport.launcher import LaunchSpec
     from pool_monitor.pool.transport.lending import Lending
     from pool_monitor.pool.transport.wire import Wire
 
@@ -23,7 +23,7 @@ _FROM_CONSTRUCTORS = ("event", "log", "dropped", "returned")  # what may come be
 class Handshake:
     """With one worker. `receive` takes all that the worker sends meanwhile."""
 
-    def __init__(self, launch: Launch, inbox: Inbox, reader: FrameReader, lending: Lending) -> None:
+    def __init__(self, launch: LaunchSpec, inbox: Inbox, reader: FrameReader, lending: Lending) -> None:
         self._launch, self._inbox, self._reader, self._lending = launch, inbox, reader, lending
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[Any] | None = None  # what is waited for

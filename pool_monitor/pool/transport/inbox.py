@@ -12,7 +12,7 @@ import msgspec
 
 from pool_monitor.pool.transport import messages
 from pool_monitor.pool.transport.base import CallTimes, Failure, Reply, Sink
-from pool_monitor.pool.transport.child.codec import Codec, Unreadable
+from pool_monitor.pool.transport.child.codec import Codec, Undecodable
 from pool_monitor.pool.transport.child.framing import FrameError
 
 _FIVE = 0x95  # how a list of five begins in MessagePack: a reply, or the end of a stream
@@ -61,7 +61,7 @@ class Inbox:
 
     def decode(self, body: memoryview, size: int | None = None) -> Any:
         """A message, which took *size* bytes on its way, if not those of *body*. A value in it that cannot be decoded
-        becomes an `Unreadable`. Raises FrameError.
+        becomes an `Undecodable`. Raises FrameError.
         """
         self._size = len(body) if size is None else size
         try:
@@ -127,7 +127,7 @@ class Inbox:
                 self._failed(call_id, failure, messages.times(times))
             case ["pong", token, call_id, rss] if messages.is_pong(token, call_id, rss):
                 self._sink.ponged(token, call_id, rss)
-            case ["reply" | "end" | "error", call_id, *_, Unreadable() as rest]:
+            case ["reply" | "end" | "error", call_id, *_, Undecodable() as rest]:
                 self._check_open(call_id)
                 self._failed(call_id, _not_rebuilt("the answer", rest.error), None)
             case ["recalled", call_id]:
@@ -226,7 +226,7 @@ class Inbox:
 
     def _rebuilt(self, packed: Any) -> Any:
         """A value inside a message. Raises what decoding it raises."""
-        if type(packed) is Unreadable:
+        if type(packed) is Undecodable:
             raise packed.error
         return self.codec.unpack(packed)
 

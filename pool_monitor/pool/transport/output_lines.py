@@ -12,7 +12,7 @@ _TAIL_LINES = 20  # of stderr
 _AGAIN = 0.1  # seconds after which reading is tried again that there was no memory for
 
 
-class Output:
+class OutputReader:
     """Lines from one pipe of a process, read as they come so that it never blocks on writing. Owns the pipe's end."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, line: Callable[[str, int], None]) -> None:
@@ -77,7 +77,7 @@ class ProcessOutput:
     ) -> None:
         self._wrote = wrote
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._outputs = [Output(loop, stdout, self._stdout_line), Output(loop, stderr, self._stderr_line)]
+        self._outputs = [OutputReader(loop, stdout, self._stdout_line), OutputReader(loop, stderr, self._stderr_line)]
 
     @property
     def tail(self) -> str:

@@ -19,15 +19,15 @@ from pool_monitor.errors import PayloadError, StartError
 from pool_monitor.log import logger
 from pool_monitor.pool.transport import messages
 from pool_monitor.pool.transport.base import Ready, Sink
-from pool_monitor.pool.transport.channel import Channel
+from pool_monitor.pool.transport.channel import ChannelEnds
 from pool_monitor.pool.transport.child.codec import CODECS, LARGE
 from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
 from pool_monitor.pool.transport.handshake import Handshake
 from pool_monitor.pool.transport.inbox import Inbox
-from pool_monitor.pool.transport.launcher import Launch, Launches, start_process
+from pool_monitor.pool.transport.launcher import Launcher, LaunchSpec, start_process
 from pool_monitor.pool.transport.lending import Lending
 from pool_monitor.pool.transport.output_lines import ProcessOutput
-from pool_monitor.pool.transport.spawn import Process, exit_words
+from pool_monitor.pool.transport.spawn import WatchedProcess, exit_text
 from pool_monitor.pool.transport.wire import Wire
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _LAST_BYTES = 0.25  # seconds an ended worker's channel may stay open in a proce
 class ProcessTransport:
     """One worker process. A `Transport`; what happens to it is told to *sink*."""
 
-    def __init__(self, launch: Launch, sink: Sink, launcher: Launches) -> None:
+    def __init__(self, launch: LaunchSpec, sink: Sink, launcher: Launcher) -> None:
         self._launch = launch
         self._launcher = launcher
         self._sink = sink
@@ -61,9 +61,9 @@ class ProcessTransport:
         self._hung_up = False  # it was killed because it had closed the channel
         self._broken = False  # it spoke nonsense: what else it says is taken only as far as it can be trusted
         self._launching: asyncio.Task[None] | None = None
-        self._process: Process | None = None
+        self._process: WatchedProcess | None = None
         self._killed = False
-        self._channel = Channel(-1, -1)
+        self._channel = ChannelEnds(-1, -1)
         self._ours = contextlib.ExitStack()  # our ends of the channel and the life-line, until it is gone
         self._output: ProcessOutput | None = None
         self._gone: asyncio.Future[int | None] = self._loop.create_future()
@@ -116,7 +116,7 @@ class ProcessTransport:
     def _never_started(self) -> StartError:
         code = self._gone.result() if self._gone.done() else None
         program, needed = self._launcher.program
-        how = f"the worker, {program!r}, ended before it was ready ({exit_words(code)})"
+        how = f"the worker, {program!r}, ended before it was ready ({exit_text(code)})"
         tail = "" if self._output is None else self._output.tail
         return StartError(f"{how}; its last lines on stderr:\n{tail}" if tail else f"{how}; {needed}")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pool_monitor.pool.transport.channel import FULL, Channel, enlarge
+from pool_monitor.pool.transport.channel import FULL, ChannelEnds, enlarge
 from pool_monitor.pool.transport.child.framing import LENGTH, FrameReader
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Wire:
     """
 
     def __init__(
-        self, channel: Channel, reader: FrameReader, *, received: Callable[[int], None], deaf: Callable[[], None],
+        self, channel: ChannelEnds, reader: FrameReader, *, received: Callable[[int], None], deaf: Callable[[], None],
         lost: Callable[[], None],
     ) -> None:  # fmt: skip
         self._loop = asyncio.get_running_loop()

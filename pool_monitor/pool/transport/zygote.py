@@ -22,7 +22,7 @@ import anyio
 
 from pool_monitor.errors import StartError
 from pool_monitor.pool.transport.output_lines import ProcessOutput
-from pool_monitor.pool.transport.spawn import OutputPipes, Process, exit_words, output_pipes, socketpair, spawn
+from pool_monitor.pool.transport.spawn import OutputPipes, WatchedProcess, exit_text, output_pipes, socketpair, spawn
 from pool_monitor.pool.worker_output import OutputLog
 
 _PACKET = 120 * 1024  # no answer is longer, and memory below 128 KiB is cheap
@@ -43,11 +43,11 @@ class ZygoteGoneError(StartError):
     """
 
 
-class NotAloneError(Exception):
+class UnsafeForkError(Exception):
     """A preloaded module has started a thread, so that forking would not be safe. No worker was forked."""
 
 
-class Forked(Process):
+class ForkedProcess(WatchedProcess):
     """A worker forked off a zygote. Raises OSError where it cannot be watched."""
 
     def __init__(self, zygote: Zygote, pid: int, outputs: OutputPipes) -> None:
@@ -83,11 +83,11 @@ class Zygote:
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())  # seen, if by nobody else
         self.usable = True  # may be asked for workers
-        self._forks: dict[int, tuple[asyncio.Future[Forked], OutputPipes]] = {}
+        self._forks: dict[int, tuple[asyncio.Future[ForkedProcess], OutputPipes]] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._ids = itertools.count(1)
-        self._workers: set[Forked] = set()  # and not reaped
-        self._dead: dict[int, Forked | None] = {}  # those that have ended, until they are reaped
+        self._workers: set[ForkedProcess] = set()  # and not reaped
+        self._dead: dict[int, ForkedProcess | None] = {}  # those that have ended, until they are reaped
         self._reaping = False  # it has been asked to, and has not answered
         self._quiet = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -114,7 +114,7 @@ class Zygote:
 
     @property
     def how_it_ended(self) -> str:
-        return exit_words(self._process.returncode)
+        return exit_text(self._process.returncode)
 
     @property
     def ended(self) -> bool:
@@ -123,16 +123,16 @@ class Zygote:
 
     # -- what is asked of it --------------------------------------------------------------------------------------
 
-    async def fork(self, fds: Mapping[str, int]) -> Forked:
+    async def fork(self, fds: Mapping[str, int]) -> ForkedProcess:
         """A new worker with the descriptors *fds*, their numbers in variables of those names.
 
-        Raises StartError, ZygoteGoneError and NotAloneError. Cancellation ends the worker.
+        Raises StartError, ZygoteGoneError and UnsafeForkError. Cancellation ends the worker.
         """
         async with self._slots:
             if not self.usable:
                 raise ZygoteGoneError("the zygote ended")
             request = next(self._ids)
-            answer: asyncio.Future[Forked] = self._loop.create_future()
+            answer: asyncio.Future[ForkedProcess] = self._loop.create_future()
             try:
                 with output_pipes() as (ours, theirs):
                     self._say("fork", request, list(fds), fds=[*fds.values(), *theirs])
@@ -174,7 +174,7 @@ class Zygote:
         self.usable = False
         self._process.signal(signal.SIGKILL, group=True)
 
-    def _reap(self, worker: Forked) -> None:
+    def _reap(self, worker: ForkedProcess) -> None:
         self._dead[worker.pid] = worker
         if self._process.ended:
             self._reaped(worker.pid, None)
@@ -188,7 +188,7 @@ class Zygote:
             self._reaping = True
             self._be_patient()
 
-    def _reap_now(self, worker: Forked, timeout: float) -> None:
+    def _reap_now(self, worker: ForkedProcess, timeout: float) -> None:
         self._reap(worker)
         poll = select.poll()
         while not worker.ended and self._control.fileno() >= 0:
@@ -256,10 +256,10 @@ class Zygote:
             case ["failed", module, type_name, text, traceback]:
                 self._settle(StartError(f"cannot preload {module!r}: {type_name}: {text}", traceback))
             case ["threads", None, why]:
-                self._settle(NotAloneError(why))
+                self._settle(UnsafeForkError(why))
             case ["threads", request, why]:
                 self.usable = False
-                self._refuse(request, NotAloneError(why))
+                self._refuse(request, UnsafeForkError(why))
             case ["refused", request, why]:
                 self._refuse(request, StartError(f"cannot fork a worker: {why}"))
             case ["forked", request, pid]:
@@ -283,7 +283,7 @@ class Zygote:
     def _forked(self, request: int, pid: int) -> None:
         answer, outputs = self._forks[request]
         try:
-            worker = Forked(self, pid, outputs)
+            worker = ForkedProcess(self, pid, outputs)
         except OSError as error:
             os.killpg(pid, signal.SIGKILL)  # the number is its own: it is not reaped yet
             self._refuse(request, StartError(f"cannot watch a worker: {error}"))
@@ -326,7 +326,7 @@ class Zygote:
             self._loop.remove_reader(self._control.fileno())
         self._control.close()
         self._lifeline.close()
-        how = f"({exit_words(self._process.returncode)})"
+        how = f"({exit_text(self._process.returncode)})"
         tail = self._output.tail
         if tail:
             how += f"; its last lines on stderr:\n{tail}"

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from typing import Deque, Sequence
 
     from .codec import Buffer
-    from .link import Pipes
-    from .shared_memory import Shared
+    from .link import PipeLink
+    from .shared_memory import SharedMemory
 
 _SPARE = 64 * 1024  # bytes that may wait for room in the channel before what need not be sent is dropped
 _IDLE_MS = 1000  # after which memory that only large messages need is given back
@@ -34,11 +34,11 @@ class Channel:
     the parent finds them should this process end first.
     """
 
-    def __init__(self, link: Pipes) -> None:
+    def __init__(self, link: PipeLink) -> None:
         self.link = link
         self.reader = FrameReader(1 << 20)  # until the handshake settles the limit
         self.frames: Deque[memoryview] = collections.deque()  # received, and not yet taken
-        self.shared: Shared | None = None
+        self.shared: SharedMemory | None = None
         self.held = 0  # bytes in the outbox
         self.unneeded = 0  # times it waited for a message since the last large one
         self._unsent: Deque[memoryview] = collections.deque()  # waits for room; of the first, part may have gone

@@ -25,7 +25,7 @@ class PayloadError(Exception):
     """Something cannot be carried to the parent."""
 
 
-class Unreadable:
+class Undecodable:
     """Stands in a message for a value that cannot be decoded. *error*: why; without its traceback, whose frames would
     keep the memory alive that the message lay in.
     """
@@ -69,7 +69,7 @@ class Codec:
             return self.parts(body)
 
     def parts(self, body: memoryview) -> List[Any]:
-        """What `decode` cannot give: the message *body* with an `Unreadable` for each element that cannot be decoded,
+        """What `decode` cannot give: the message *body* with an `Undecodable` for each element that cannot be decoded,
         so that a bad value costs the call it belongs to and not the worker. It ends with one where the elements can be
         told apart no longer. Raises what splitting raises when not even its kind and what it is about are there.
         """
@@ -79,11 +79,11 @@ class Codec:
                 try:
                     found.append(self.decode(part))
                 except (Exception, SystemExit) as error:
-                    found.append(Unreadable(error))
+                    found.append(Undecodable(error))
         except (ValueError, IndexError) as error:
             if len(found) < 2:
                 raise
-            found.append(Unreadable(error))
+            found.append(Undecodable(error))
         return found
 
     def pieces(self, message: Any) -> Sequence[Buffer]:

@@ -37,7 +37,7 @@ _INSTEAD = (
 )
 
 
-class Stopped(Exception):
+class StopIterationRaised(Exception):
     """A function has raised StopIteration, which cannot pass through a coroutine."""
 
     def __init__(self, error: StopIteration) -> None:
@@ -45,7 +45,7 @@ class Stopped(Exception):
         self.error = error
 
 
-class Running:
+class RunningCall:
     """A call under way."""
 
     def __init__(self, call_id: int) -> None:
@@ -63,7 +63,7 @@ class ConcurrentWorker(Worker):
         super().__init__(connection, init)
         self.concurrency = init.concurrency
         self.tasks: Dict[int, asyncio.Task[None]] = {}  # of the calls under way, in the order they began
-        self.calls: Dict[int, Running] = {}
+        self.calls: Dict[int, RunningCall] = {}
         self.sync: Optional[int] = None  # the call whose function, which is no coroutine, is running
         self.stopping = False
         self.roomy: Optional[asyncio.Future[None]] = None  # set while the channel is full
@@ -170,21 +170,21 @@ class ConcurrentWorker(Worker):
             number, message = self.backlog.popleft()
             if self.shared is not None:
                 self.shared.counters[0] = number
-            running = self.calls[message[1]] = Running(message[1])
+            running = self.calls[message[1]] = RunningCall(message[1])
             task = self.tasks[running.id] = self.loop.create_task(self.perform(running, *message[2:]))
             task.add_done_callback(functools.partial(self.ended, running))
         if self.stopping and not self.tasks and not self.backlog and not self.channel.waiting:
             self.channel.leave()
             self.finish()
 
-    def ended(self, running: Running, _task: asyncio.Task[None]) -> None:
+    def ended(self, running: RunningCall, _task: asyncio.Task[None]) -> None:
         if not running.answered:  # the target has cancelled it before its first step
             self.answer_with(self.failure(running.id, "cancelled", asyncio.CancelledError(), running.times()))
         del self.tasks[running.id], self.calls[running.id]
         self.begin()
 
     async def perform(
-        self, running: Running, name: str, payload: Any, stream: bool, session: Any, options: Any = None
+        self, running: RunningCall, name: str, payload: Any, stream: bool, session: Any, options: Any = None
     ) -> None:
         running.answered = True  # or will be
         running.started = time.perf_counter_ns()
@@ -192,13 +192,13 @@ class ConcurrentWorker(Worker):
             if options is not None:
                 self.use(options)
             body = await self.outcome(running, name, payload, stream, session)
-        except Stopped as stopped:
+        except StopIterationRaised as stopped:
             body = self.failure(running.id, "operation", stopped.error, running.times())
         except BaseException as error:
             body = self.failure(running.id, kind_of(error), error, running.times())
         self.answer_with(body)
 
-    async def outcome(self, running: Running, name: str, payload: Any, stream: bool, session: Any) -> Body:
+    async def outcome(self, running: RunningCall, name: str, payload: Any, stream: bool, session: Any) -> Body:
         """Run the operation; the encoded ``reply`` or ``end``."""
         if running.cancelled:
             raise OperationCancelled
@@ -219,14 +219,14 @@ class ConcurrentWorker(Worker):
         data = None if state is None else self.payloads.pack_session(state.data)
         return self.payloads.carry("the result", ["end" if stream else "reply", running.id, result, data, times])
 
-    def run_sync(self, running: Running, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def run_sync(self, running: RunningCall, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             self.sync = running.id
             result = function(*args, **kwargs)
         except BaseException as error:
             self.end_copy(error)
             if isinstance(error, StopIteration):
-                raise Stopped(error) from None
+                raise StopIterationRaised(error) from None
             if isinstance(error, RuntimeError) and any(words in str(error) for words in _LOOP_RUNS):
                 error.args = ("%s; %s" % (error, _INSTEAD),)
             raise
@@ -235,7 +235,7 @@ class ConcurrentWorker(Worker):
         self.end_copy()
         return result
 
-    async def stream(self, running: Running, result: Any) -> None:
+    async def stream(self, running: RunningCall, result: Any) -> None:
         result, asynchronous = self.run_sync(running, iterator_of, result)
         try:
             while True:
@@ -295,7 +295,7 @@ class ConcurrentWorker(Worker):
             self.telemetry.settle()
             self.begin()  # to stop, if that is what is waited for
 
-    async def room(self, running: Running) -> None:
+    async def room(self, running: RunningCall) -> None:
         """Let others have their turn, and wait while the parent takes nothing, or nobody reads."""
         await asyncio.sleep(0)
         while running.paused is not None:

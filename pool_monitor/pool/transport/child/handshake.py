@@ -9,7 +9,7 @@ import sys
 from . import PROTOCOL
 from .codec import first_codec, json_codec
 from .payloads import Payloads
-from .shared_memory import Shared
+from .shared_memory import SharedMemory
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Connection:
     """What both sides have agreed on. *shared*: None where there is no memory to share."""
 
-    def __init__(self, channel: Channel, codec: Codec, payloads: Payloads, shared: Optional[Shared]) -> None:
+    def __init__(self, channel: Channel, codec: Codec, payloads: Payloads, shared: Optional[SharedMemory]) -> None:
         self.channel, self.codec, self.payloads, self.shared = channel, codec, payloads, shared
 
 
@@ -63,11 +63,11 @@ def shake_hands(channel: Channel, shared_fd: int = -1) -> Tuple[Connection, Init
     return Connection(channel, codec, payloads, shared), init
 
 
-def map_shared(fd: int, frame_limit: int) -> Optional[Shared]:
+def map_shared(fd: int, frame_limit: int) -> Optional[SharedMemory]:
     """The memory in the file *fd*, if there is one and this system can map it."""
     if fd < 0:
         return None
     try:
-        return Shared(fd, frame_limit, False)
+        return SharedMemory(fd, frame_limit, False)
     except (OSError, ValueError):
         return None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _F_GETPIPE_SZ = 1032  # in fcntl since Python 3.10; of every Linux
 
 
-class Pipes:
+class PipeLink:
     """What is written does not block; what is read does if it is to."""
 
     def __init__(self, reads: int, writes: int) -> None:
@@ -62,7 +62,7 @@ class Pipes:
         self.reads = self.writes = -1
 
 
-class Socket(Pipes):
+class SocketLink(PipeLink):
     """One socket, under a second number for what is written."""
 
     def __init__(self, fd: int) -> None:

@@ -9,7 +9,7 @@ import signal
 
 from .channel import Channel, ParentGone
 from .handshake import shake_hands
-from .link import Pipes, Socket
+from .link import PipeLink, SocketLink
 from .output import flush_output
 from .worker import Worker
 
@@ -56,7 +56,7 @@ def main() -> None:
         os.set_inheritable(fd, False)
     tie_life_to(lifeline)
     hear_signals()
-    link = Pipes(*channel) if len(channel) == 2 else Socket(*channel)
+    link = PipeLink(*channel) if len(channel) == 2 else SocketLink(*channel)
     try:
         worker = make_worker(*shake_hands(Channel(link), shared))
         os.register_at_fork(after_in_child=worker.be_copy)  # what the target forks off is no worker

@@ -32,7 +32,7 @@ def file_size(frame_limit: int) -> int:
     return _OUTBOX_END + 2 * area_size(frame_limit)
 
 
-class Shared:
+class SharedMemory:
     """The mapped file, as one side sees it."""
 
     def __init__(self, fd: int, frame_limit: int, parent: bool) -> None:

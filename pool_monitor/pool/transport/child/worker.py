@@ -10,9 +10,9 @@ import sys
 import time
 
 from .channel import ParentGone
-from .codec import LARGE, PayloadError, Unreadable
+from .codec import LARGE, PayloadError, Undecodable
 from .forked_copy import end_copy
-from .memory_usage import Peak
+from .memory_usage import PeakMemory
 from .messenger import Messenger
 from .output import flush_output
 from .streams import END, close, close_later, iterator_of, next_of, step
@@ -56,7 +56,7 @@ class Worker(Messenger):
         self.operations: Dict[str, Operation] = {}
         self.variables: Dict[str, Any] = {}  # context variables that may come with a call, by name
         self.telemetry: Telemetry  # once the target is being loaded
-        self.peak: Peak  # once the target is loaded
+        self.peak: PeakMemory  # once the target is loaded
         self.pid = os.getpid()
         self.loop: Optional[asyncio.AbstractEventLoop] = None
         self.task: Optional[asyncio.Task[Any]] = None  # the asyncio task of a running coroutine operation
@@ -91,12 +91,12 @@ class Worker(Messenger):
         return load_target(target, path, args, kwargs, self.telemetry)
 
     def be_ready(self) -> None:
-        self.peak = Peak()
+        self.peak = PeakMemory()
         signal.signal(signal.SIGURG, self.on_urgent)  # before the parent can have anything urgent to say
 
     def use(self, options: Any) -> None:
         """Set the context variables that came with a call, for what runs in the present context."""
-        carried = options if type(options) is Unreadable else options["context"]
+        carried = options if type(options) is Undecodable else options["context"]
         for name, value in self.payloads.unpack("the context", carried).items():
             self.variables[name].set(value)
 
