@@ -117,13 +117,13 @@ async def test_what_finds_no_room_in_the_area_goes_through_the_socket(tmp_path: 
         await eventually(lambda: line.transport.begun == 1)
         datas = [bytes([number]) * MIB for number in range(12)]
         calls = [line.call("echo", data) for data in datas]
-        assert watch.to == memory.lent == 7
+        assert watch.to == memory.lent_count == 7
         (tmp_path / "go").touch()
         await eventually(lambda: len(line.record.answered()) == 13)
         assert list(line.record.results().values())[1:] == datas
         assert line.record.answered()[1:] == calls
         await line.run("echo", 1)
-        assert memory.lent == 0
+        assert memory.lent_count == 0
 
 
 async def test_large_items_of_a_stream_arrive_in_order_among_small_ones() -> None:
@@ -142,9 +142,9 @@ async def test_a_worker_reads_a_large_call_while_it_runs_another(tmp_path: Path)
         memory = line.transport._lending.shared.memory
         waiting = line.call("until_exists", str(tmp_path / "go"))
         large = line.call("echo", "x" * MIB)
-        assert memory.lent
+        assert memory.lent_count
         line.transport.ping(1)
-        await eventually(lambda: not memory.lent)
+        await eventually(lambda: not memory.lent_count)
         assert line.record.answered() == []
         line.transport.recall([large])
         await eventually(lambda: line.record.of("recalled") == [[large]])
@@ -155,7 +155,7 @@ async def test_a_worker_reads_a_large_call_while_it_runs_another(tmp_path: Path)
 async def test_what_was_lent_is_returned_before_an_operation_expected_to_take_long(tmp_path: Path) -> None:
     async with wire() as line:
         line.call("until_exists", str(tmp_path / "go"), b"x" * MIB)
-        await eventually(lambda: not line.transport._lending.shared.memory.lent)
+        await eventually(lambda: not line.transport._lending.shared.memory.lent_count)
         assert line.record.answered() == []
         (tmp_path / "go").touch()
 
@@ -167,7 +167,7 @@ async def test_what_was_lent_for_an_operation_that_takes_unexpectedly_long_is_re
         call_id = line.call("perhaps", "wait", b"x" * MIB)
         await eventually(lambda: line.transport.begun == 21)
         line.transport.recall([])
-        await eventually(lambda: not line.transport._lending.shared.memory.lent)
+        await eventually(lambda: not line.transport._lending.shared.memory.lent_count)
         line.transport.cancel(call_id)
 
 
@@ -201,7 +201,7 @@ async def test_a_worker_that_keeps_up_is_lent_little_memory() -> None:
             datas = [bytes([number]) * MIB] * 2
             calls = [line.call("echo", data) for data in datas]
             await eventually(lambda calls=calls: set(calls) <= set(line.record.answered()))
-        assert memory.touched < 3 * MIB
+        assert memory.touched_bytes < 3 * MIB
 
 
 async def test_a_large_result_of_bytes_is_copied_once() -> None:
@@ -264,7 +264,7 @@ async def test_memory_of_large_messages_is_given_back_when_none_come(monkeypatch
             await line.run("echo", b"x" * (4 * MIB))
             assert os.fstat(kept[0]).st_blocks * 512 >= 8 * MIB
             await eventually(lambda: os.fstat(kept[0]).st_blocks * 512 < 128 * 1024)
-            assert not line.transport._reader.spare
+            assert not line.transport._reader.oversized
             data = os.urandom(MIB)
             assert await line.run("echo", data) == data
     finally:
@@ -335,7 +335,7 @@ async def test_a_worker_that_knows_one_place_in_the_area_is_lent_one_message_at_
         texts = [letter * MIB for letter in "abcdefgh"]
         for text in texts:
             line.call("echo", text)
-        assert line.transport._lending.shared.memory.lent == watch.to == 1
+        assert line.transport._lending.shared.memory.lent_count == watch.to == 1
         await eventually(lambda: len(line.record.answered()) == 8)
         assert list(line.record.results().values()) == texts
         assert 1 <= watch.back < 8
@@ -349,7 +349,7 @@ async def test_a_worker_that_says_so_is_lent_messages_anywhere_and_may_lend_them
         texts = [letter * MIB for letter in "abcd"]
         for text in texts:
             line.call("echo", text)
-        assert line.transport._lending.shared.memory.lent == watch.to == 4
+        assert line.transport._lending.shared.memory.lent_count == watch.to == 4
         await eventually(lambda: len(line.record.answered()) == 4)
         assert list(line.record.results().values()) == texts
         assert watch.back >= 1

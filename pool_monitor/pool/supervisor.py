@@ -547,7 +547,10 @@ class Line:
         self.recalled = partial(calls.recalled, worker)
         self.output = WorkerOutput(slots.pool, slots.config, worker, process)
         self.wrote, self.logged = self.output.wrote, self.output.logged
-        self.item, self.unreadable = partial(calls.streams.item, worker), partial(calls.streams.unreadable, worker)
+        self.item, self.undecodable_item = (
+            partial(calls.streams.item, worker),
+            partial(calls.streams.undecodable_item, worker),
+        )
 
     def takes_view(self, call_id: int) -> bool:
         call = self._worker.calls.get(call_id)

@@ -35,9 +35,9 @@ class Handshake:
         Raises StartError, and FrameError for what breaks the protocol.
         """
         launch = self._launch
-        offer = messages.offer(launch.codecs, launch.frame_limit, launch.session_data_limit)
+        offer = messages.service_hello(launch.codecs, launch.frame_limit, launch.session_data_limit)
         wire.send(self._inbox.codec.encode(offer))
-        hello = messages.hello(await self._next(), launch.codecs)
+        hello = messages.parse_hello(await self._next(), launch.codecs)
         codec = CODECS[hello.codec]()
         self._inbox.use(codec)
         self._reader.limit = launch.frame_limit
@@ -50,25 +50,25 @@ class Handshake:
         try:
             init = codec.encode(["init", launch.target, launch.path, codec.pack(payload), launch.options])
         except BaseException as error:  # whatever an encoder raises for what it cannot carry
-            messages.pass_on(error)
+            messages.reraise_interrupt(error)
             raise StartError(
-                f"init_args and init_kwargs cannot be carried as {codec.name}: {messages.text_of(error)}"
+                f"init_args and init_kwargs cannot be carried as {codec.name}: {messages.error_message(error)}"
             ) from error
         wire.send(init)
         match await self._next():
             case ["ready", found]:
-                operations = messages.operations(found)
+                operations = messages.parse_operations(found)
                 if self._ended is not None:  # as soon as it was ready
                     raise self._ended
                 return hello, operations
             case ["error", 0, kind, name, text, trace, _]:
-                failure = messages.failure(kind, name, text, trace)
+                failure = messages.parse_failure(kind, name, text, trace)
                 if failure.kind == "payload":
                     raise StartError(f"init_args and init_kwargs of {launch.target!r}: {failure.message}")
                 text = f"cannot load {launch.target!r}: {failure.type_name}: {failure.message}"
                 raise StartError(text, failure.traceback)
             case other:
-                raise FrameError(f"no answer to init: {messages.shown(other)}")
+                raise FrameError(f"no answer to init: {messages.short_repr(other)}")
 
     async def _next(self) -> Any:
         """The next message of the handshake."""
@@ -87,7 +87,7 @@ class Handshake:
         elif self._answer is not None and not self._answer.done():
             self._answer.set_result(message)
         else:
-            raise FrameError(f"a message that nothing asked for: {messages.shown(message)}")
+            raise FrameError(f"a message that nothing asked for: {messages.short_repr(message)}")
 
     def broke(self, reason: str) -> None:
         """The worker broke the protocol, and is being ended."""

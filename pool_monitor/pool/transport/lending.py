@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pool_monitor.pool.transport import messages
 from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
 from pool_monitor.pool.transport.child.memory_usage import expect_large
-from pool_monitor.pool.transport.shared_memory import SharedFile, apart
+from pool_monitor.pool.transport.shared_memory import SharedFile, split_off_value
 
 if TYPE_CHECKING:
     from pool_monitor.pool.transport.base import Sink
@@ -100,9 +100,9 @@ class Lending:
             self._large = False
             self._tidying = self._loop.call_later(_TIDY_AFTER, self._tidy)
             return
-        self._reader.give_back()
+        self._reader.trim()
         if self.shared is not None:
-            self.shared.memory.give_back()
+            self.shared.memory.trim()
 
     # -- to the worker --------------------------------------------------------------------------------------------
 
@@ -122,9 +122,9 @@ class Lending:
 
     def _returned(self) -> None:
         """The worker has read what was lent."""
-        if self.shared is None or not self.shared.memory.lent:
+        if self.shared is None or not self.shared.memory.lent_count:
             raise FrameError("something was returned that had not been lent")
-        self.shared.memory.returned()
+        self.shared.memory.mark_returned()
 
     # -- from the worker ------------------------------------------------------------------------------------------
 
@@ -144,13 +144,13 @@ class Lending:
             raise FrameError("it goes on lending and does not read what is returned")
         self._note_large()
         try:
-            lent = shared.memory.borrowed(length, offset)
+            lent = shared.memory.borrow(length, offset)
         except ValueError:
-            place = f"{messages.shown(length)} bytes at {messages.shown(offset)}"
+            place = f"{messages.short_repr(length)} bytes at {messages.short_repr(offset)}"
             raise FrameError(f"{place} cannot have been lent") from None
         viewed = None
         with lent:
-            body, start, end = apart(lent)
+            body, start, end = split_off_value(lent)
             message = self._inbox.decode(memoryview(body), length)
             if end and self._sink.takes_view(message[1]):
                 viewed = shared.view(offset + start, offset + end, self._unviewed)

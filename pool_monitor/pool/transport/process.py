@@ -142,8 +142,8 @@ class ProcessTransport:
                     break
             body = b"" if pieces else codec.encode(message)
         except BaseException as error:  # whatever an encoder raises for what it cannot carry
-            messages.pass_on(error)
-            text = messages.not_carried(codec, context, error)
+            messages.reraise_interrupt(error)
+            text = messages.why_not_carried(codec, context, error)
             raise PayloadError(operation, type(error).__name__, text) from error
         size = sum(map(len, pieces)) if pieces else len(body)
         if size > self._launch.frame_limit:
@@ -355,7 +355,7 @@ class ProcessTransport:
         self._ours.close()
         self._begun, self._reading = self.begun, self.reading
         self._lending.close()
-        self._reader.let_go()  # what is left of a worker may stay until it is collected, in a circle of references
+        self._reader.close()  # what is left of a worker may stay until it is collected, in a circle of references
         self._gone.set_result(exit_code)
         if not self._working:
             self._handshake.ended(self._never_started())

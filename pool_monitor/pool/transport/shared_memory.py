@@ -24,7 +24,7 @@ _BYTES = re.compile(
 _NIL = b"\xc0"
 
 
-def apart(lent: memoryview) -> tuple[bytes, int, int]:
+def split_off_value(lent: memoryview) -> tuple[bytes, int, int]:
     """A copy of the message in *lent* for decoding, and where in *lent* its value begins and ends, if that is large and
     bytes: nil stands for it in the copy. Else the copy is whole, and the place 0, 0.
 

@@ -33,8 +33,8 @@ The files: process.py (start and end of the process), zygote.py (the process tha
 context.py (context variables), target.py (the user's code), telemetry.py (events of the target), payloads.py (the
 user's values), output.py (what the target prints), forked_copy.py (the end of what the target forks off), channel.py
 (the frames), link.py (the descriptors), exception_text.py (exceptions as text), memory_usage.py (how much is taken).
-The parent uses framing.py (frames), codec.py, conversions.py and split.py (payloads), shared_memory.py and the names in
-telemetry.py too.
+The parent uses framing.py (frames), codec.py, conversions.py and array_elements.py (payloads), shared_memory.py and
+the names in telemetry.py too.
 """
 
 PROTOCOL = 1

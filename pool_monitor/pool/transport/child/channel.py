@@ -92,7 +92,7 @@ class Channel:
             if self._has_spare():
                 self.unneeded += 1
                 if self.unneeded > _UNNEEDED or not self.link.wait(select.POLLIN, _IDLE_MS):
-                    self.tidy()
+                    self.trim()
             self._read(True)
         return self.frames.popleft()
 
@@ -119,14 +119,14 @@ class Channel:
         return True
 
     def _has_spare(self) -> bool:
-        return self.reader.spare or (self.shared is not None and self.shared.touched > 0)
+        return self.reader.oversized or (self.shared is not None and self.shared.touched_bytes > 0)
 
-    def tidy(self) -> None:
+    def trim(self) -> None:
         """Give back memory that only large messages need."""
         self.unneeded = 0
-        self.reader.give_back()
+        self.reader.trim()
         if self.shared is not None:
-            self.shared.give_back()
+            self.shared.trim()
 
     # sending
 

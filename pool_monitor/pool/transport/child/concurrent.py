@@ -16,7 +16,7 @@ import time
 from .channel import ParentGone
 from .output import flush_output
 from .streams import END, iterator_of, next_of
-from .worker import OperationCancelled, Worker, kind_of
+from .worker import OperationCancelled, Worker, failure_kind
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class ConcurrentWorker(Worker):
         except StopIterationRaised as stopped:
             body = self.failure(running.id, "operation", stopped.error, running.times())
         except BaseException as error:
-            body = self.failure(running.id, kind_of(error), error, running.times())
+            body = self.failure(running.id, failure_kind(error), error, running.times())
         self.answer_with(body)
 
     async def outcome(self, running: RunningCall, name: str, payload: Any, stream: bool, session: Any) -> Body:

@@ -8,7 +8,7 @@ import threading
 
 from .channel import ParentGone
 from .codec import LARGE
-from .exception_text import describe
+from .exception_text import describe_exception
 from .memory_usage import expect_large, resident
 
 TYPE_CHECKING = False  # as in typing, without its import
@@ -66,7 +66,7 @@ class Messenger:
         size = sum(map(len, pieces))
         shared = self.shared
         lent = None if shared is None else shared.lend(pieces, size)
-        if lent is None and shared is not None and shared.lent:
+        if lent is None and shared is not None and shared.lent_count:
             self.drain()  # the parent may have returned something
             lent = shared.lend(pieces, size)
         if lent is not None:
@@ -84,7 +84,7 @@ class Messenger:
         self.channel.send_pieces(pieces, size)
 
     def failure(self, call_id: int, kind: str, error: BaseException, times: List[Any]) -> bytes:
-        texts = describe(error)
+        texts = describe_exception(error)
         body = self.codec.encode(["error", call_id, kind, *texts, times])
         if len(body) > self.channel.limit:  # a short report rather than none; a character takes 12 bytes at most
             room = self.channel.limit // 48
@@ -141,7 +141,7 @@ class Messenger:
             self.keep(self.borrow(*message[1:]))
         elif kind == "returned":
             if self.shared is not None:
-                self.shared.returned()
+                self.shared.mark_returned()
         elif kind == "stop":
             self.stop(message)
         else:
@@ -152,7 +152,7 @@ class Messenger:
         assert self.shared is not None
         self.channel.unneeded = 0
         expect_large(length, 4)
-        message = self.decode(self.shared.borrowed(length, offset))
+        message = self.decode(self.shared.borrow(length, offset))
         self.has_read()
         self.give_back(self.codec.encode(["returned"]))
         return message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .codec import PayloadError, Undecodable
-from .exception_text import text_of
+from .exception_text import error_message
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Payloads:
         return packed
 
     def _not_carried(self, what: str, error: Exception) -> PayloadError:
-        return PayloadError("%s cannot be carried as %s: %s" % (what, self.codec.name, text_of(error)))
+        return PayloadError("%s cannot be carried as %s: %s" % (what, self.codec.name, error_message(error)))
 
     def _too_large(self, what: str, size: int) -> PayloadError:
         return PayloadError(
@@ -94,4 +94,4 @@ class Payloads:
 
 
 def _cannot_be_rebuilt(what: str, error: BaseException) -> NoReturn:
-    raise PayloadError("%s cannot be rebuilt: %s" % (what, text_of(error))) from error
+    raise PayloadError("%s cannot be rebuilt: %s" % (what, error_message(error))) from error

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .handshake import Connection, Init
 
 
-def tie_life_to(fd: int) -> None:
+def die_with_parent(fd: int) -> None:
     """Have the kernel kill this process group when the other end of *fd* closes. See the theory of operation."""
     owner = -os.getpgrp() if os.getpgrp() == os.getpid() else os.getpid()
     fcntl.fcntl(fd, fcntl.F_SETOWN, owner)
@@ -33,12 +33,12 @@ def tie_life_to(fd: int) -> None:
         os._exit(1)  # the parent went before the kernel was to watch
 
 
-def loosen(lifeline: int) -> None:
-    """Undo `tie_life_to`: this process notices the parent's end by itself, and has something left to do then."""
+def outlive_parent(lifeline: int) -> None:
+    """Undo `die_with_parent`: this process notices the parent's end by itself, and has something left to do then."""
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) & ~os.O_ASYNC)
 
 
-def hear_signals() -> None:
+def reset_signals() -> None:
     """Block no signal: what the service blocks for itself shall be heard here, and by what the target starts. Nor
     ignore the ends of children, or nobody here could learn how they ended.
     """
@@ -54,8 +54,8 @@ def main() -> None:
     shared = int(os.environ.pop("POOL_MONITOR_SHARED", -1))
     for fd in (lifeline, *channel):
         os.set_inheritable(fd, False)
-    tie_life_to(lifeline)
-    hear_signals()
+    die_with_parent(lifeline)
+    reset_signals()
     link = PipeLink(*channel) if len(channel) == 2 else SocketLink(*channel)
     try:
         worker = make_worker(*shake_hands(Channel(link), shared))

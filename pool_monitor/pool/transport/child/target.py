@@ -31,7 +31,7 @@ def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str,
     """
     global own_target
     own_target = target
-    with first_run_of(target):
+    with noting_import(target):
         found, where = find_target(target, path)
     return make_target(found, target, where, args, kwargs, telemetry)
 
@@ -43,7 +43,7 @@ def make_target(
     global constructing
     if not inspect.isclass(found):
         return _usable(found, target, where)
-    if "telemetry" not in kwargs and takes(found, "telemetry"):
+    if "telemetry" not in kwargs and accepts_keyword(found, "telemetry"):
         kwargs = dict(kwargs, telemetry=telemetry)
     constructing = True
     try:
@@ -54,7 +54,7 @@ def make_target(
 
 
 @contextlib.contextmanager
-def first_run_of(what: str) -> Iterator[None]:
+def noting_import(what: str) -> Iterator[None]:
     """While the user's code is imported; *what* names it."""
     global importing
     importing = what
@@ -178,12 +178,12 @@ def load_module_file(path: str) -> Any:
     return module
 
 
-def takes(function: Callable[..., Any], name: str) -> bool:
+def accepts_keyword(function: Callable[..., Any], name: str) -> bool:
     """Whether it declares a parameter of that name that can be given as a keyword."""
     plain: Any = getattr(function, "__init__" if type(function) is type else "__func__", function)
     if plain is object.__init__ and function.__new__ is object.__new__:  # type: ignore[comparison-overlap]
         return False
-    if type(plain) is type(takes) and not plain.__dict__:  # the usual case, at a tenth of the cost
+    if type(plain) is type(accepts_keyword) and not plain.__dict__:  # the usual case, at a tenth of the cost
         code = plain.__code__
         return name in code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]
     try:
@@ -204,8 +204,8 @@ class Operation:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self.takes_session = takes(function, "session")
-        self.takes_telemetry = takes(function, "telemetry")
+        self.takes_session = accepts_keyword(function, "session")
+        self.takes_telemetry = accepts_keyword(function, "telemetry")
         self.mean_ns = math.inf  # running mean of how long it takes, once it is known
         self.kind = "generator" if _is_generator(function) else "function"
 

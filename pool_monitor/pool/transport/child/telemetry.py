@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _thread
 
-from .conversions import form_of
+from .conversions import convert
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Telemetry:
 def _number(value: Any) -> Any:
     """*value*, of whatever library's kind it is, as Python has it; itself where that is unknown."""
     try:
-        return value if isinstance(value, (int, float)) else form_of(value)
+        return value if isinstance(value, (int, float)) else convert(value)
     except TypeError:
         return value
 
@@ -121,7 +121,7 @@ def plain(value: Any, depth: int = _DEPTH) -> Any:
         return {plain(key): plain(item, depth - 1) for key, item in value.items()}
     if depth and not isinstance(value, (dict, bytes)):
         try:
-            return plain(form_of(value), depth - 1)
+            return plain(convert(value), depth - 1)
         except TypeError:
             pass
     raise ValueError("telemetry: %.200r is nothing JSON could hold" % (value,))

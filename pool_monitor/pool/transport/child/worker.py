@@ -122,7 +122,7 @@ class Worker(Messenger):
         except ParentGone:
             raise
         except BaseException as error:  # SystemExit too: it is the operation that failed, not the worker
-            body = self.failure(call_id, kind_of(error), error, self.times())
+            body = self.failure(call_id, failure_kind(error), error, self.times())
         self.interruptible = False  # again: the exception may have come before the line that says so
         self.call_id = None
         flush_output()
@@ -309,7 +309,7 @@ class Worker(Messenger):
             end_copy(error)
 
 
-def kind_of(error: BaseException) -> str:
+def failure_kind(error: BaseException) -> str:
     """Of a call that ended with it."""
     if isinstance(error, PayloadError):
         return "payload"

@@ -27,10 +27,10 @@ import traceback  # noqa: F401 - a worker needs it when something fails
 import warnings
 
 from .codec import first_codec
-from .exception_text import describe
+from .exception_text import describe_exception
 from .output import flush_output
-from .process import hear_signals, loosen, tie_life_to
-from .target import first_run_of, operations_of, takes
+from .process import die_with_parent, outlive_parent, reset_signals
+from .target import accepts_keyword, noting_import, operations_of
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def main() -> bool:
     control, lifeline = (int(os.environ.pop(name)) for name in ("POOL_MONITOR_ZYGOTE", "POOL_MONITOR_LIFELINE"))
     os.set_inheritable(control, False)
     os.set_inheritable(lifeline, False)
-    hear_signals()
-    tie_life_to(lifeline)
+    reset_signals()
+    die_with_parent(lifeline)
     zygote = Zygote(socket.socket(fileno=control), lifeline)
     return zygote.load(*zygote.hear(_LOAD_SIZE)[1:]) and zygote.serve()
 
@@ -63,14 +63,14 @@ class Zygote:
 
     def load(self, path: list[str], codecs: list[str], modules: list[str]) -> bool:
         with contextlib.suppress(BaseException):  # its workers will say so, as one started alone does
-            rehearse(codecs)
+            warm_up(codecs)
         sys.path[:] = path + [entry for entry in sys.path if entry not in path]
         for name in modules:
             try:
-                with first_run_of(name):
+                with noting_import(name):
                     importlib.import_module(name)
             except BaseException as error:  # SystemExit too
-                kind, text, trace = describe(error)
+                kind, text, trace = describe_exception(error)
                 self.say("failed", name, kind[:256], text[:1024], trace[-8192:])  # it must go in one packet
                 return False
             if threads() and not lone_after_fork():
@@ -78,7 +78,7 @@ class Zygote:
                 return False
         # Were it ignored, the kernel would reap workers by itself, and could give their numbers away.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        loosen(self.lifeline)
+        outlive_parent(self.lifeline)
         gc.collect()
         gc.freeze()  # what is there now is not looked through again, and so stays shared with every worker
         self.say("ready")
@@ -175,14 +175,14 @@ class Zygote:
         self.fds = []
 
 
-def rehearse(codecs: list[str]) -> None:
+def warm_up(codecs: list[str]) -> None:
     """Do once what every worker begins with: the first look at a signature alone takes 3 ms, for what Python sets up
     on that occasion and keeps.
     """
     codec = first_codec(codecs)
     codec.unpack(codec.decode(codec.encode([0, codec.pack([[], {}])]))[1])
     operations_of(_Target())
-    takes(_Target, "telemetry")
+    accepts_keyword(_Target, "telemetry")
     compile("class Target: pass", "target", "exec")
 
 
