@@ -79,7 +79,7 @@ async def test_10_mib_for_a_worker_that_does_not_read_wait_and_hold_nobody_up(
 async def test_a_worker_may_lend_while_many_calls_wait_for_room(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(lending, "_UNTAKEN", 3)
+    monkeypatch.setattr(lending, "_UNREAD_LIMIT", 3)
     gate = tmp_path / "gate"
     async with started(target=ODD) as line:
         line.call("until_exists", str(gate))
@@ -99,7 +99,7 @@ async def test_a_frame_of_more_pieces_than_the_system_takes_at_once_is_sent() ->
     os.set_blocking(writes, False)
     closed: list[bool] = []
     ends, broke = channel.ChannelEnds(reads, writes), lambda: closed.append(True)
-    wire = Wire(ends, FrameReader(1 << 20), received=lambda _count: None, deaf=broke, lost=broke)
+    wire = Wire(ends, FrameReader(1 << 20), received=lambda _count: None, send_closed=broke, lost=broke)
     wire.pause()  # what was sent is read here
     pieces = [b"x"] * (os.sysconf("SC_IOV_MAX") + 1)
     wire.send_pieces(pieces, len(pieces))

@@ -37,7 +37,7 @@ async def test_a_worker_that_sends_more_than_there_is_memory_for_is_heard_no_mor
         theirs.send(b"x")
         ends = ChannelEnds(ours.fileno(), ours.fileno())
         nothing = lambda *_values: None  # noqa: E731
-        Wire(ends, Poor(1 << 20), received=nothing, deaf=nothing, lost=lambda: lost.append(True))
+        Wire(ends, Poor(1 << 20), received=nothing, send_closed=nothing, lost=lambda: lost.append(True))
         await eventually(lambda: lost)
         assert Poor.asked == 1
 

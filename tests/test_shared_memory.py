@@ -249,7 +249,7 @@ def test_memory_for_large_results_is_not_asked_of_the_system_for_each() -> None:
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_REMOVE"), reason="only Linux takes memory of a file back")
 async def test_memory_of_large_messages_is_given_back_when_none_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lending, "_TIDY_AFTER", 0.3)  # seconds, more than it takes to look how much there is
+    monkeypatch.setattr(lending, "_TRIM_AFTER", 0.3)  # seconds, more than it takes to look how much there is
     kept: list[int] = []
     new = SharedFile.__init__
 

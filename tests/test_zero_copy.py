@@ -237,7 +237,7 @@ async def test_a_view_that_came_as_its_caller_was_cancelled_is_given_back_though
 
 
 async def test_a_worker_that_goes_on_lending_behind_a_view_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lending, "_UNTAKEN", 3)
+    monkeypatch.setattr(lending, "_UNREAD_LIMIT", 3)
     async with wire_pool(restart_limit=100, backoff_min=0.001, backoff_max=0.01) as pool:
         view = await pool.options(zero_copy=True).run("bytes", MIB)
         done = await asyncio.gather(*(pool.try_run("bytes", MIB // 2) for _ in range(6)))
@@ -248,13 +248,13 @@ async def test_a_worker_that_goes_on_lending_behind_a_view_is_ended(monkeypatch:
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_REMOVE"), reason="only Linux takes memory of a file back")
 async def test_memory_is_not_taken_back_while_it_is_viewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lending, "_TIDY_AFTER", 0.02)
+    monkeypatch.setattr(lending, "_TRIM_AFTER", 0.02)
     async with wire_pool() as pool:
         view = await pool.options(zero_copy=True).run("echo", data := noise(size=4 * MIB))
         theirs = transport_of(pool)._lending.shared.memory._theirs
         for _ in range(200):  # after which a worker gives back what it does not need
             await pool.run("echo", 1)
-        await eventually(lambda: transport_of(pool)._lending._tidying is None)
+        await eventually(lambda: transport_of(pool)._lending._trim_timer is None)
         assert view == data
         del view
         await eventually(lambda: not lent_by(pool))

@@ -105,7 +105,7 @@ class ThreadLauncher:
         self._found: tuple[Any, str] | None = None if target is None else (target, _module_of(target))
         self._undo.callback(self._restore_path)
         for shared in (_environment, _modules):
-            self._undo.callback(shared.give_back, self)
+            self._undo.callback(shared.send_returned, self)
         for name, value in launch.env.items():
             _environment.set(self, name, value, os.environ.get(name))
         self._added = list(launch.path)  # to the import path; each pool has entries of its own there
@@ -185,7 +185,7 @@ def _same_file(one: str | None, other: str) -> bool:
     return one is not None and os.path.realpath(one) == os.path.realpath(other)
 
 
-class _Shared:
+class _PoolSettings:
     """What pools have set in the process, for as long as one of them is entered, in whatever order they are left: the
     latest value counts, and after the last it is what it was before the first.
     """
@@ -202,7 +202,7 @@ class _Shared:
                 self._before[name], self._set[name] = before, {}
             self._set[name][owner] = self._place[name] = value
 
-    def give_back(self, owner: object) -> None:
+    def send_returned(self, owner: object) -> None:
         with self._lock:
             for name, values in list(self._set.items()):
                 if values.pop(owner, None) is None:
@@ -216,4 +216,4 @@ class _Shared:
                     self._place[name] = value
 
 
-_environment, _modules = _Shared(os.environ), _Shared(sys.modules)
+_environment, _modules = _PoolSettings(os.environ), _PoolSettings(sys.modules)

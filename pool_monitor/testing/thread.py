@@ -33,7 +33,7 @@ class ThreadProcess(WatchedProcess):
             super().__init__(os.getpid(), ours)
         self._worker: InlineWorker | None = None
         fd = fds["POOL_MONITOR_FD"]
-        self._end = socket.socket(fileno=os.dup(fd))
+        self._meaning_of = socket.socket(fileno=os.dup(fd))
         shared = os.dup(fds["POOL_MONITOR_SHARED"]) if "POOL_MONITOR_SHARED" in fds else -1
         threading.Thread(
             target=self._run, args=(SocketLink(os.dup(fd)), shared, make), name="inline worker", daemon=True
@@ -50,16 +50,16 @@ class ThreadProcess(WatchedProcess):
                 self._worker.look()
             return
         with contextlib.suppress(OSError):  # the other end is closed
-            self._end.shutdown(socket.SHUT_RDWR)
+            self._meaning_of.shutdown(socket.SHUT_RDWR)
         if self._worker is not None:
-            self._worker.let_go()
+            self._worker.abandon()
         self._loop.call_soon(self._reaped, -number)
 
     def _reap_now(self, _timeout: float) -> None:
         self._reaped(-signal.SIGKILL)
 
     def _reaped(self, returncode: int | None) -> None:
-        self._end.close()
+        self._meaning_of.close()
         super()._reaped(returncode)
 
     def _run(self, link: SocketLink, shared: int, make: Make) -> None:

@@ -5,9 +5,10 @@ Theory of operation
 In a worker process a signal interrupts the target's code, and its handler reads what the pool has sent. No signal
 reaches a thread. So `look`, which the pool calls on its own event loop in place of the signal, does the reading itself,
 while the target's code runs and the worker's thread cannot use the channel. Whether it may is told by `interruptible`
-(and `sync`, where calls run beside each other), as in a worker process. Both change under a lock which `look` holds all
-the time, so that the worker's thread waits where it leaves the target's code, until `look` is done. It waits too where
-it asks about them, or about `cancelled`: halfway, `look` uses the channel itself, or has yet to cancel the task.
+(and `blocking_call`, where calls run beside each other), as in a worker process. Both change under a lock which `look`
+holds all the time, so that the worker's thread waits where it leaves the target's code, until `look` is done. It waits
+too where it asks about them, or about `cancelled`: halfway, `look` uses the channel itself, or has yet to cancel the
+task.
 
 What `look` sends must not wait for room in the channel, since only its own thread makes room there.
 """
@@ -34,38 +35,38 @@ Make = Callable[[str, list[Any], dict[str, Any], object], Any]
 
 
 class InlineWorker(Worker):
-    """What the kinds of worker have in common."""
+    """One call at a time; and what the other kinds of worker have in common with it."""
 
     raised = False  # `OperationCancelled` was raised in the thread, and may not have come there yet
     _interruptible = False
     _cancelled = False
 
     def __init__(self, connection: Connection, init: Init, make: Make) -> None:
-        self.make, self.gate = make, threading.RLock()
+        self.make, self.lock = make, threading.RLock()
         super().__init__(connection, init)
 
     @property
     def interruptible(self) -> bool:
-        with self.gate:
+        with self.lock:
             return self._interruptible
 
     @interruptible.setter
     def interruptible(self, value: bool) -> None:
-        with self.gate:
+        with self.lock:
             self._interruptible = value
             if not value:
-                self.settle()
+                self.recall_exception()
 
     @property
     def cancelled(self) -> bool:
-        with self.gate:
+        with self.lock:
             return self._cancelled
 
     @cancelled.setter
     def cancelled(self, value: bool) -> None:
         self._cancelled = value
 
-    def settle(self) -> None:
+    def recall_exception(self) -> None:
         """The target's code runs no more: nothing may be raised in the thread from now on."""
         if self.raised and threading.get_ident() == self.main_thread:
             self.raised = False
@@ -79,18 +80,18 @@ class InlineWorker(Worker):
 
     def look(self) -> None:
         """Read what was sent, if the worker's own thread cannot."""
-        with self.gate:
+        with self.lock:
             self.urgent = True
             if self.in_target():
                 self._cancelling(self.read_urgent)
 
-    def let_go(self) -> None:
+    def abandon(self) -> None:
         """The worker is given up: have what it runs end, if that can be. Else its thread sees to that by itself."""
-        with self.gate:
-            call_id = self.running()
+        with self.lock:
+            call_id = self.running_call()
             if self.in_target() and call_id is not None:
                 self._cancelling(lambda: self.cancel(call_id))
-                self.channel.be_copy()  # it may go on for long, and speaks to no pool any more
+                self.channel.become_copy()  # it may go on for long, and speaks to no pool any more
                 self.unmap()
 
     def end(self) -> None:
@@ -126,18 +127,18 @@ class InlineWorker(Worker):
     def make_target(self, target: str, _path: list[str], args: Any, kwargs: Any) -> Any:
         return self.make(target, args, kwargs, self.telemetry)
 
-    def be_ready(self) -> None:
+    def on_loaded(self) -> None:
         pass
 
-    def control(self, message: list[Any]) -> None:
+    def handle_control(self, message: list[Any]) -> None:
         if message[0] == "ping":
-            self.send(["pong", message[1], self.running(), None])  # how much memory is its own is unknown
+            self.send(["pong", message[1], self.running_call(), None])  # how much memory is its own is unknown
         else:
-            super().control(message)
+            super().handle_control(message)
 
-    def put(self, body: bytes) -> None:
+    def transmit(self, body: bytes) -> None:
         if threading.get_ident() == self.main_thread:
-            super().put(body)
+            super().transmit(body)
         else:
             self.channel.offer(body, must=True)
 
@@ -166,23 +167,23 @@ class InlineConcurrentWorker(InlineWorker, ConcurrentWorker):
     _sync: int | None = None
 
     @property
-    def sync(self) -> int | None:
-        return self._sync
+    def blocking_call(self) -> int | None:
+        return self._blocking_call
 
-    @sync.setter
-    def sync(self, value: int | None) -> None:
-        with self.gate:
-            self._sync = value
+    @blocking_call.setter
+    def blocking_call(self, value: int | None) -> None:
+        with self.lock:
+            self._blocking_call = value
             if value is None:
-                self.settle()
+                self.recall_exception()
         if value is not None and self.urgent and self.interruptible:
             self.read_urgent()  # as `look` has left it to the loop, which has no turn now
 
     def in_target(self) -> bool:
-        return self.interruptible and self.sync is not None
+        return self.interruptible and self.blocking_call is not None
 
-    def let_go(self) -> None:
-        super().let_go()
+    def abandon(self) -> None:
+        super().abandon()
         if self.loop is not None:
             with contextlib.suppress(RuntimeError):  # it is closed
                 self.loop.call_soon_threadsafe(self.finish)

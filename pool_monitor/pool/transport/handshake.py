@@ -39,10 +39,10 @@ class Handshake:
         wire.send(self._inbox.codec.encode(offer))
         hello = messages.parse_hello(await self._next(), launch.codecs)
         codec = CODECS[hello.codec]()
-        self._inbox.use(codec)
+        self._inbox.use_codec(codec)
         self._reader.limit = launch.frame_limit
         if not hello.shared:
-            self._lending.forget()
+            self._lending.unshare()
         elif self._lending.shared is not None:
             self._lending.shared.memory.offsets = hello.offsets
         args, kwargs = launch.init

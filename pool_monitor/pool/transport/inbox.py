@@ -25,7 +25,7 @@ class Inbox:
     """
 
     def __init__(self, sink: Sink, codec: Codec, session_data_limit: int) -> None:
-        self.use(codec)
+        self.use_codec(codec)
         self.begun = 0  # ordinal of the last call begun, as far as an answer has shown it
         self.counters: memoryview | None = None  # of the memory it shares, the first being what it tells of that
         self._sink = sink
@@ -36,13 +36,13 @@ class Inbox:
         self._recalled: set[int] = set()  # of those, the ones asked back
         self._size = 0  # bytes of the message decoded last
 
-    def use(self, codec: Codec) -> None:
+    def use_codec(self, codec: Codec) -> None:
         """Decode with *codec* from now on."""
         self.codec = codec
         self.plain = codec.name != "pickle"  # values in a message are as they are
         self._typed = codec.name == "msgpack"  # replies may be decoded the short way
 
-    def handed(self, call_id: int, stream: bool) -> None:
+    def note_call(self, call_id: int, stream: bool) -> None:
         """The worker was handed this call."""
         self.count = self.open[call_id] = self.count + 1
         if stream:
@@ -54,7 +54,7 @@ class Inbox:
         self._recalled.update(asked)
         return asked
 
-    def forget_first(self) -> None:
+    def drop_running(self) -> None:
         """Take no answer to the call that the worker is on."""
         if self.open:
             self._answered(next(iter(self.open)))

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pool_monitor.pool.transport.inbox import Inbox
     from pool_monitor.pool.transport.wire import Wire
 
-_TIDY_AFTER = 1.0  # seconds without a large message, after which the memory for them is given back
-_UNTAKEN = 1000  # messages not returned to a worker that goes on lending, or returned ones of which it is not told yet
+_TRIM_AFTER = 1.0  # seconds without a large message, after which the memory for them is given back
+_UNREAD_LIMIT = 1000  # messages that a worker lent and we have not returned, or whose return it has not read
 _AT_ONCE = 8  # large results at once for which memory is not asked of the system each time
 
 
@@ -36,16 +36,16 @@ class Lending:
         self.wire: Wire | None = None  # once the worker has been started
         self.shared: SharedFile | None = None  # until the worker has ended, or says that it makes no use of it
         self._borrowed: deque[weakref.ref[Any] | None] = deque()  # what it lent, oldest first: None, or what views it
-        self._untaken: deque[int] = deque()  # what has been returned: as of when that has gone (`Wire.passed`)
+        self._unread_returns: deque[int] = deque()  # for each return: `Wire.pieces_sent` once it has left
         self._large = False  # a large message came or went since it was last looked at
-        self._tidying: asyncio.TimerHandle | None = None
+        self._trim_timer: asyncio.TimerHandle | None = None
 
     # -- the memory -----------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def share(self) -> Iterator[dict[str, int]]:
         """The descriptor of the memory that a worker is to share, by the name of its variable, if there can be one."""
-        self.forget()
+        self.unshare()
         try:
             self.shared = shared = SharedFile(self._frame_limit)
             self._inbox.counters = shared.memory.counters
@@ -57,7 +57,7 @@ class Lending:
         finally:
             shared.close_fd()
 
-    def forget(self) -> None:
+    def unshare(self) -> None:
         """Share no memory any more."""
         self._inbox.counters = None
         self._borrowed.clear()  # of views that are left, no word is wanted any more
@@ -67,9 +67,9 @@ class Lending:
 
     def close(self) -> None:
         """The worker is gone."""
-        self.forget()
-        if self._tidying is not None:
-            self._tidying.cancel()
+        self.unshare()
+        if self._trim_timer is not None:
+            self._trim_timer.cancel()
 
     def held_back(self) -> bool:
         """Whether answers lie in the worker's outbox."""
@@ -90,15 +90,15 @@ class Lending:
 
     def _note_large(self) -> None:
         self._large = True
-        if self._tidying is None:
-            self._tidying = self._loop.call_later(_TIDY_AFTER, self._tidy)
+        if self._trim_timer is None:
+            self._trim_timer = self._loop.call_later(_TRIM_AFTER, self._trim)
 
-    def _tidy(self) -> None:
+    def _trim(self) -> None:
         """Give back the memory for large messages, when there were none for a while."""
-        self._tidying = None
+        self._trim_timer = None
         if self._large:
             self._large = False
-            self._tidying = self._loop.call_later(_TIDY_AFTER, self._tidy)
+            self._trim_timer = self._loop.call_later(_TRIM_AFTER, self._trim)
             return
         self._reader.trim()
         if self.shared is not None:
@@ -116,7 +116,7 @@ class Lending:
             return
         body = self._inbox.codec.encode(lent)
         if self._inbox.open:
-            self.wire.join(body)
+            self.wire.send_joined(body)
         else:
             self.wire.send(body)
 
@@ -140,7 +140,7 @@ class Lending:
         shared = self.shared
         if shared is None:
             raise FrameError("a message was lent without shared memory")
-        if max(self._count_untaken(), len(self._borrowed)) > _UNTAKEN:
+        if max(self._count_unread_returns(), len(self._borrowed)) > _UNREAD_LIMIT:
             raise FrameError("it goes on lending and does not read what is returned")
         self._note_large()
         try:
@@ -153,38 +153,38 @@ class Lending:
             body, start, end = split_off_value(lent)
             message = self._inbox.decode(memoryview(body), length)
             if end and self._sink.takes_view(message[1]):
-                viewed = shared.view(offset + start, offset + end, self._unviewed)
+                viewed = shared.view(offset + start, offset + end, self._view_gone)
             if viewed is None:
                 expect_large(length, _AT_ONCE)
             if end:
                 message[2] = bytes(lent[start:end]) if viewed is None else viewed[0]
         self._borrowed.append(None if viewed is None else viewed[1])
-        self._return()
+        self._send_returned()
         if type(message) is list and message and message[0] in ("lent", "returned"):
             raise FrameError("a message about lending, lent")
         self._inbox.take(message)
 
-    def _unviewed(self, _view: Any) -> None:
+    def _view_gone(self, _view: Any) -> None:
         """Something that was lent is viewed no more. Called in any thread, at any moment."""
         here = threading.get_ident() == self._thread
         with contextlib.suppress(RuntimeError):  # the event loop is closed
-            (self._loop.call_soon if here else self._loop.call_soon_threadsafe)(self._return)
+            (self._loop.call_soon if here else self._loop.call_soon_threadsafe)(self._send_returned)
 
-    def _return(self) -> None:
+    def _send_returned(self) -> None:
         """Return what was lent and is read, in the order it was lent."""
         borrowed = self._borrowed
         while borrowed and (borrowed[0] is None or borrowed[0]() is None):
             borrowed.popleft()
             if self.wire is not None:  # with the next call, if one comes this turn
-                self._untaken.append(self.wire.passed + self.wire.waiting)
-                self.wire.join(self._inbox.codec.encode(["returned"]))
+                self._unread_returns.append(self.wire.pieces_sent + self.wire.waiting)
+                self.wire.send_joined(self._inbox.codec.encode(["returned"]))
 
-    def _count_untaken(self) -> int:
+    def _count_unread_returns(self) -> int:
         """Messages that were returned, and of which the worker is not told while there is no room in the channel."""
-        wire, untaken = self.wire, self._untaken
+        wire, unread = self.wire, self._unread_returns
         if wire is None or not wire.waiting:
-            untaken.clear()
+            unread.clear()
         else:
-            while untaken and untaken[0] < wire.passed:
-                untaken.popleft()
-        return len(untaken)
+            while unread and unread[0] < wire.pieces_sent:
+                unread.popleft()
+        return len(unread)

@@ -33,7 +33,7 @@ from pool_monitor.pool.transport.wire import Wire
 if TYPE_CHECKING:
     from pool_monitor.pool.transport.child.codec import Buffer
 
-_LOOK_AGAIN = 0.02  # seconds after which a busy worker is signalled a second time
+_SIGNAL_AGAIN = 0.02  # seconds after which a busy worker is signalled a second time
 _HELLO_LIMIT = 1 << 20  # bytes of a frame before the handshake
 _CLOSING = 0.1  # seconds in which a process that has closed the channel ends by itself, if it is ending
 _LAST_BYTES = 0.25  # seconds an ended worker's channel may stay open in a process it left behind
@@ -57,9 +57,9 @@ class ProcessTransport:
         self._begun: int | None = None  # what the shared memory said last
         self._reading = 0
         self._takes_context = False  # context variables may go with its calls
-        self._leaving = False  # it was asked to end
+        self._stopping = False  # it was asked to end
         self._hung_up = False  # it was killed because it had closed the channel
-        self._broken = False  # it spoke nonsense: what else it says is taken only as far as it can be trusted
+        self._broken = False  # it violated the protocol: what else it sends is taken only as far as it can be trusted
         self._launching: asyncio.Task[None] | None = None
         self._process: WatchedProcess | None = None
         self._killed = False
@@ -76,7 +76,7 @@ class ProcessTransport:
         await self._begin()
         self._wire = self._lending.wire = Wire(
             self._channel, self._reader,
-            received=self._received, deaf=self._connection_broken, lost=self._connection_lost,
+            received=self._received, send_closed=self._connection_broken, lost=self._connection_lost,
         )  # fmt: skip
         try:
             hello, operations = await self._handshake.run(self._wire)
@@ -154,10 +154,10 @@ class ProcessTransport:
             if size >= LARGE:
                 self._lending.send(pieces or (body,), size)
             elif inbox.open or self._several:
-                wire.join(body)
+                wire.send_joined(body)
             else:
                 wire.send(body)
-        inbox.handed(call_id, stream)
+        inbox.note_call(call_id, stream)
 
     def flush(self) -> None:
         if self._wire is not None:
@@ -182,9 +182,9 @@ class ProcessTransport:
         if asked:
             self._urgent(["recall", asked])
         elif call_ids:
-            self._look()  # it has been asked, and may not have seen it
+            self._signal_urgent()  # it has been asked, and may not have seen it
         elif self._lending.held_back():
-            self._look()  # it may be busy longer than it thought, with answers in its outbox
+            self._signal_urgent()  # it may be busy longer than it thought, with answers in its outbox
 
     def cancel(self, call_id: int) -> None:
         self._urgent(["cancel", call_id])
@@ -206,11 +206,11 @@ class ProcessTransport:
     def _urgent(self, message: Any) -> None:
         """Send to a worker that may be busy: the signal makes it look (see child/). Ignored by default."""
         self._send(message)
-        self._look()
+        self._signal_urgent()
         # In the instant before a system call that blocks, a signal goes unseen until that call returns.
-        self._loop.call_later(_LOOK_AGAIN, self._look)
+        self._loop.call_later(_SIGNAL_AGAIN, self._signal_urgent)
 
-    def _look(self) -> None:
+    def _signal_urgent(self) -> None:
         self._signal(signal.SIGURG, group=False)
 
     # -- receiving ------------------------------------------------------------------------------------------------
@@ -270,9 +270,8 @@ class ProcessTransport:
     def _closed_channel(self) -> None:
         """The process was about to end when it closed the channel; or it lives on, and is of no use."""
         if self._process is not None and not self._process.ended:
-            if self._working and not (
-                self._broken or self._killed or self._leaving
-            ):  # the other way may have been first
+            expected = self._broken or self._killed or self._stopping  # the other way may have been first
+            if self._working and not expected:
                 self._hung_up = True
             self.kill()
 
@@ -283,12 +282,12 @@ class ProcessTransport:
             self._lending.take(about_lending)
 
     def _break(self, reason: str, *, readable: bool = True) -> None:
-        """It spoke nonsense, and is ended. Answers to other calls than the one under way are taken, as long as what
-        it says is *readable*: where one frame ends and the next begins is known.
+        """The worker violated the protocol, and is ended. Answers to other calls than the one under way are taken, as
+        long as what it sends is *readable*: where one frame ends and the next begins is known.
         """
         if not self._broken and self._working:
             self._broken = True
-            self._inbox.forget_first()
+            self._inbox.drop_running()
             self._sink.broke(reason)
             self.kill()
             if readable:
@@ -307,7 +306,7 @@ class ProcessTransport:
         if self._process is None:  # nor has it come into being: there is nobody a signal could reach
             self.kill()
         elif self._working:
-            self._leaving = True
+            self._stopping = True
             self._send(["stop"])
         else:
             grace = 0.0  # it has not come so far as to understand

@@ -20,7 +20,7 @@ Answers to short operations are held back while more calls wait, in memory that 
 (shared_memory.py): with that, several cost one system call, and none is lost.
 
 What the target forks off is no worker: such a copy ends where the target's code ends in it, as it would have alone, and
-can neither use the channel nor begin a call that waits (``be_copy`` in worker.py, and forked_copy.py).
+can neither use the channel nor begin a call that waits (``become_copy`` in worker.py, and forked_copy.py).
 
 Life-line: a pipe or socket (``POOL_MONITOR_LIFELINE``) that never carries a byte. When the parent goes, however it
 goes, the kernel sees the other end close and kills this whole process group at once. That needs nothing from this

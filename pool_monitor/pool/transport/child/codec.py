@@ -97,7 +97,7 @@ class Codec:
 
 def with_remedy(encode: Callable[[Any], bytes], others: List[str]) -> Callable[[Any], bytes]:
     """*encode*, whose errors about numbers and texts say what to do about them: that the codecs *others* carry them.
-    Of values that have no form at all, `forms` says it.
+    Of values that have no form at all, `conversion_error` says it.
     """
 
     def encoded(message: Any) -> bytes:

@@ -28,5 +28,5 @@ class ContextWorker(Worker):
 
     def answer(self, *call: Any) -> Body:
         if self.options is not None:
-            self.use(self.options)
+            self.set_context(self.options)
         return super().answer(*call)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
 
-def end_copy(error: Optional[BaseException] = None) -> None:
+def exit_copy(error: Optional[BaseException] = None) -> None:
     """End this process, a copy of a worker, as Python would have after *error* or without."""
     status: Any = 0
     if isinstance(error, SystemExit):

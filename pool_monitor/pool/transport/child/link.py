@@ -33,15 +33,15 @@ class PipeLink:
             raise BlockingIOError
         count = os.readv(self.reads, (space,))
         if not count:
-            self.must_be_ours(self.reads)
+            self.check_still_ours(self.reads)
         return count
 
     def write(self, data: Buffer) -> int:
         """Send what there is room for: how many bytes. Raises BlockingIOError when there is room for none."""
-        self.must_be_ours(self.writes)
+        self.check_still_ours(self.writes)
         return os.write(self.writes, data)
 
-    def must_be_ours(self, fd: int) -> None:
+    def check_still_ours(self, fd: int) -> None:
         """The target may have closed it, and by now have a file of its own under that number. Raises OSError then, as
         a call for sockets does by itself.
         """
@@ -76,7 +76,7 @@ class SocketLink(PipeLink):
     def write(self, data: Buffer) -> int:
         return self._socket.send(data, self._flags)
 
-    def must_be_ours(self, fd: int) -> None:
+    def check_still_ours(self, fd: int) -> None:
         pass  # the system sees to it
 
     def close(self) -> None:

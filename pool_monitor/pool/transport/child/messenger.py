@@ -47,19 +47,19 @@ class Messenger:
         """Interrupt the call. Raises OperationCancelled where that is to be raised in the target's code."""
         raise NotImplementedError
 
-    def running(self) -> Optional[int]:
+    def running_call(self) -> Optional[int]:
         """The call under way."""
         return self.call_id
 
     # sending
 
     def send(self, message: Any) -> None:
-        self.post(self.codec.encode(message))
+        self.send_encoded(self.codec.encode(message))
 
-    def post(self, body: Body) -> None:
+    def send_encoded(self, body: Body) -> None:
         """Send an encoded message, by the channel or through the shared memory."""
         if type(body) is bytes and len(body) < LARGE:
-            self.put(body)
+            self.transmit(body)
             return
         self.channel.unneeded = 0
         pieces = (body,) if isinstance(body, bytes) else body
@@ -67,20 +67,20 @@ class Messenger:
         shared = self.shared
         lent = None if shared is None else shared.lend(pieces, size)
         if lent is None and shared is not None and shared.lent_count:
-            self.drain()  # the parent may have returned something
+            self.receive_pending()  # the parent may have returned something
             lent = shared.lend(pieces, size)
         if lent is not None:
-            self.put(self.codec.encode(lent))
+            self.transmit(self.codec.encode(lent))
         else:
-            self.put_large(pieces, size)
+            self.transmit_large(pieces, size)
 
-    def put(self, body: bytes) -> None:
+    def transmit(self, body: bytes) -> None:
         if self.channel.held and self.channel.hold(body):
             self.channel.flush()
         else:
             self.channel.send(body)
 
-    def put_large(self, pieces: Sequence[Buffer], size: int) -> None:
+    def transmit_large(self, pieces: Sequence[Buffer], size: int) -> None:
         self.channel.send_pieces(pieces, size)
 
     def failure(self, call_id: int, kind: str, error: BaseException, times: List[Any]) -> bytes:
@@ -106,7 +106,7 @@ class Messenger:
                 message += [False, None][len(message) - CALL_LENGTH :]
             return message
 
-    def has_read(self) -> None:
+    def done_reading(self) -> None:
         """What was decoded last is no call, or one that is to begin later."""
         if self.shared is not None:
             self.shared.counters[2] = 0
@@ -124,21 +124,21 @@ class Messenger:
                     self.received = number = self.received + 1
                 self.call(number, message)
             else:
-                self.has_read()
-                self.control(message)
+                self.done_reading()
+                self.handle_control(message)
 
-    def control(self, message: List[Any]) -> None:
+    def handle_control(self, message: List[Any]) -> None:
         kind = message[0]
         if kind == "ping":
-            self.send(["pong", message[1], self.running(), resident()])
+            self.send(["pong", message[1], self.running_call(), resident()])
         elif kind == "cancel":
             self.cancel(message[1])
         elif kind == "recall":
             for call_id in message[1]:
-                if self.take_back(call_id):
+                if self.withdraw(call_id):
                     self.send(["recalled", call_id])
         elif kind == "lent":
-            self.keep(self.borrow(*message[1:]))
+            self.enqueue(self.borrow(*message[1:]))
         elif kind == "returned":
             if self.shared is not None:
                 self.shared.mark_returned()
@@ -153,20 +153,20 @@ class Messenger:
         self.channel.unneeded = 0
         expect_large(length, 4)
         message = self.decode(self.shared.borrow(length, offset))
-        self.has_read()
-        self.give_back(self.codec.encode(["returned"]))
+        self.done_reading()
+        self.send_returned(self.codec.encode(["returned"]))
         return message
 
-    def give_back(self, body: bytes) -> None:
+    def send_returned(self, body: bytes) -> None:
         if not self.channel.hold(body):  # it leaves with the answer if that comes soon
-            self.put(body)
+            self.transmit(body)
 
-    def keep(self, message: List[Any]) -> None:
+    def enqueue(self, message: List[Any]) -> None:
         """Put a call at the end of the backlog."""
         self.received += 1
         self.backlog.append((self.received, message))
 
-    def take_back(self, call_id: int) -> bool:
+    def withdraw(self, call_id: int) -> bool:
         """Take a call that has not begun out of the backlog."""
         for entry in self.backlog:
             if entry[0] and entry[1][1] == call_id:
@@ -178,7 +178,7 @@ class Messenger:
         if self.call_id is not None:
             self.backlog.append((0, message))
         else:
-            self.channel.leave()
+            self.channel.flush_all()
             raise ParentGone
 
     # while the target's code runs
@@ -195,24 +195,24 @@ class Messenger:
             self.interruptible, before = False, self.interruptible
             try:
                 self.channel.flush()
-                self.drain()
+                self.receive_pending()
                 self.channel.flush()
             finally:
                 self.interruptible = before
 
-    def drain(self) -> None:
+    def receive_pending(self) -> None:
         channel, decode = self.channel, self.decode
         body = channel.receive_now()
         while body is not None:
             message = decode(body)
-            self.has_read()
+            self.done_reading()
             if message[0] == "call":
-                self.keep(message)
+                self.enqueue(message)
             else:
-                self.control(message)
+                self.handle_control(message)
             body = channel.receive_now()
 
-    def quietly(self, action: Callable[[], None]) -> None:
+    def uninterrupted(self, action: Callable[[], None]) -> None:
         """Run *action*, which uses the channel, from within the target's code."""
         if threading.get_ident() != self.main_thread or not self.interruptible:
             action()

@@ -59,7 +59,7 @@ def main() -> None:
     link = PipeLink(*channel) if len(channel) == 2 else SocketLink(*channel)
     try:
         worker = make_worker(*shake_hands(Channel(link), shared))
-        os.register_at_fork(after_in_child=worker.be_copy)  # what the target forks off is no worker
+        os.register_at_fork(after_in_child=worker.become_copy)  # what the target forks off is no worker
         if worker.load():
             worker.serve()
     except ParentGone:

@@ -11,11 +11,11 @@ import time
 
 from .channel import ParentGone
 from .codec import LARGE, PayloadError, Undecodable
-from .forked_copy import end_copy
+from .forked_copy import exit_copy
 from .memory_usage import PeakMemory
 from .messenger import Messenger
 from .output import flush_output
-from .streams import END, close, close_later, iterator_of, next_of, step
+from .streams import END, close_async_iterator, close_iterator, iterator_of, next_async_item, next_item
 from .target import find_variables, load_target, operations_of
 from .telemetry import Telemetry
 
@@ -70,31 +70,31 @@ class Worker(Messenger):
     def load(self) -> bool:
         """Load the target. False when that failed: the pool has been told why."""
         init = self.init
-        self.telemetry = Telemetry(self.channel, self.codec, self.quietly)
+        self.telemetry = Telemetry(self.channel, self.codec, self.uninterrupted)
         try:
             args, kwargs = self.payloads.unpack("they", init.payload)
             self.operations = operations_of(self.make_target(init.target, init.path, args, kwargs))
             if not self.operations:
                 raise LookupError("%s has no public functions or methods" % init.target)
             self.variables = find_variables(init.variables)
-            self.end_copy()
+            self.exit_if_copy()
         except BaseException as error:
-            self.end_copy(error)
+            self.exit_if_copy(error)
             kind = "payload" if isinstance(error, PayloadError) else "operation"
             self.channel.send(self.failure(0, kind, error, [0, 0, None]))
             return False
-        self.be_ready()
+        self.on_loaded()
         self.send(["ready", {name: operation.kind for name, operation in self.operations.items()}])
         return True
 
     def make_target(self, target: str, path: List[str], args: Any, kwargs: Any) -> Any:
         return load_target(target, path, args, kwargs, self.telemetry)
 
-    def be_ready(self) -> None:
+    def on_loaded(self) -> None:
         self.peak = PeakMemory()
         signal.signal(signal.SIGURG, self.on_urgent)  # before the parent can have anything urgent to say
 
-    def use(self, options: Any) -> None:
+    def set_context(self, options: Any) -> None:
         """Set the context variables that came with a call, for what runs in the present context."""
         carried = options if type(options) is Undecodable else options["context"]
         for name, value in self.payloads.unpack("the context", carried).items():
@@ -117,7 +117,7 @@ class Worker(Messenger):
         self.cpu_before = time.process_time_ns() if mean > _SHORT_NS else None
         try:
             if operation is None:
-                raise self.unknown(name)
+                raise self.unknown_operation(name)
             body = self.answer(call_id, operation, payload, stream, session)
         except ParentGone:
             raise
@@ -127,13 +127,13 @@ class Worker(Messenger):
         self.call_id = None
         flush_output()
         if type(body) is not bytes or len(body) >= LARGE:
-            self.post(body)
+            self.send_encoded(body)
         elif not (channel.frames or self.backlog) or self.urgent:
-            self.put(body)
+            self.transmit(body)
         elif not channel.hold(body):
             channel.send(body)
         if self.telemetry.dropped:
-            self.telemetry.settle()
+            self.telemetry.report_dropped()
 
     def answer(self, call_id: int, operation: Operation, payload: Any, stream: bool, session: Any) -> Body:
         """Run the operation; the encoded ``reply`` or ``end``."""
@@ -148,12 +148,12 @@ class Worker(Messenger):
         times = self.times()
         wall, mean = times[0], operation.mean_ns
         if wall > _SHORT_NS:  # no copy is forked off in less
-            self.end_copy()
+            self.exit_if_copy()
         operation.mean_ns = wall if mean == math.inf else mean + _WEIGHT * (wall - mean)
         data = None if state is None else self.payloads.pack_session(state.data)
         return self.payloads.carry("the result", ["end" if stream else "reply", call_id, result, data, times])
 
-    def unknown(self, name: str) -> LookupError:
+    def unknown_operation(self, name: str) -> LookupError:
         return LookupError("no operation %r; there are %s" % (name, ", ".join(sorted(self.operations))))
 
     def add_extras(self, operation: Operation, kwargs: Dict[str, Any], session: Any) -> Optional[Session]:
@@ -186,7 +186,7 @@ class Worker(Messenger):
             if id(type(result)) not in _PLAIN and hasattr(type(result), "__await__"):
                 result = self.run_async(self.awaited(result))
         except BaseException as error:
-            self.end_copy(error)
+            self.exit_if_copy(error)
             raise
         finally:
             self.interruptible = False
@@ -194,8 +194,8 @@ class Worker(Messenger):
 
     def cancel(self, call_id: int) -> None:
         if call_id != self.call_id:
-            if self.take_back(call_id):
-                self.post(self.failure(call_id, "cancelled", OperationCancelled(), [0, 0, None]))
+            if self.withdraw(call_id):
+                self.send_encoded(self.failure(call_id, "cancelled", OperationCancelled(), [0, 0, None]))
             return
         if not self.on_loop:
             raise OperationCancelled
@@ -231,9 +231,9 @@ class Worker(Messenger):
         try:
             result = await awaitable
         except BaseException as error:
-            self.end_copy(error)
+            self.exit_if_copy(error)
             raise
-        self.end_copy()
+        self.exit_if_copy()
         return result
 
     @staticmethod
@@ -249,22 +249,22 @@ class Worker(Messenger):
 
     def run_stream(self, call_id: int, result: Any) -> None:
         """Send every item of a generator; a cancel closes it."""
-        self.end_copy()
+        self.exit_if_copy()
         result, asynchronous = self.run(iterator_of, (result,), {})
         if asynchronous:
-            self.run(self.pass_on, (call_id, result), {})
+            self.run(self.run_async_stream, (call_id, result), {})
             return
         try:
             while True:
-                item = self.run(step, (result,), {})
-                self.end_copy()
+                item = self.run(next_item, (result,), {})
+                self.exit_if_copy()
                 if item is END:
                     return
-                self.give(call_id, item)
+                self.send_item(call_id, item)
         finally:
-            self.run(close, (result,), {})
+            self.run(close_iterator, (result,), {})
 
-    async def pass_on(self, call_id: int, items: Any) -> None:
+    async def run_async_stream(self, call_id: int, items: Any) -> None:
         """Send every item of an asynchronous iterator. One task takes them all, so that what the target opens around a
         ``yield`` holds until it is closed: a timeout, a task group, a token of a context variable.
         """
@@ -272,41 +272,41 @@ class Worker(Messenger):
 
         try:
             while True:
-                item = await self.awaited(next_of(items))
+                item = await self.awaited(next_async_item(items))
                 if item is END:
                     return
-                self.quietly(functools.partial(self.give, call_id, item))
+                self.uninterrupted(functools.partial(self.send_item, call_id, item))
                 await asyncio.sleep(0)  # others have their turn
                 if self.cancelled:
                     await asyncio.sleep(0)  # where that comes to the task, if the target has not kept it to itself
                     raise OperationCancelled
         finally:
-            await close_later(items)
+            await close_async_iterator(items)
 
-    def give(self, call_id: int, item: Any) -> None:
-        self.post(self.payloads.carry("an item", ["item", call_id, item]))
+    def send_item(self, call_id: int, item: Any) -> None:
+        self.send_encoded(self.payloads.carry("an item", ["item", call_id, item]))
 
     # copies that the target forks off
 
-    def be_copy(self) -> None:
+    def become_copy(self) -> None:
         """Become no more than a copy that the target has forked off: it shares the channel and the event loop's
         descriptors with the worker, and may use neither.
         """
         self.backlog.clear()
         self.shared = None
-        self.channel.be_copy()
+        self.channel.become_copy()
         loop = self.loop
         ready = getattr(loop, "_ready", None)  # of every loop of asyncio's own
         if loop is not None and ready is not None:
             ready.clear()
-            loop.call_soon(end_copy, RuntimeError("a copy of a worker cannot go on in the event loop of the worker"))
+            loop.call_soon(exit_copy, RuntimeError("a copy of a worker cannot go on in the event loop of the worker"))
 
-    def end_copy(self, error: Optional[BaseException] = None) -> None:
+    def exit_if_copy(self, error: Optional[BaseException] = None) -> None:
         """End this process if it is a copy that the target has forked off, as the target's code ended in it: the answer
         is the original's to give.
         """
         if os.getpid() != self.pid:
-            end_copy(error)
+            exit_copy(error)
 
 
 def failure_kind(error: BaseException) -> str:
