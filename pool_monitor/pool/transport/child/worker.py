@@ -73,6 +73,7 @@ class Worker(Messenger):
         self.telemetry = Telemetry(self.channel, self.codec, self.uninterrupted)
         try:
             args, kwargs = self.payloads.unpack("they", init.payload)
+            init.payload = None  # it may be large, and is not kept for the worker's whole life
             self.operations = operations_of(self.make_target(init.target, init.path, args, kwargs))
             if not self.operations:
                 raise LookupError("%s has no public functions or methods" % init.target)
