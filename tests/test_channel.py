@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pool_monitor import Pool
-from pool_monitor.pool.transport import channel, launcher, process
+from pool_monitor.pool.transport import channel, launcher, lending, process
 from pool_monitor.pool.transport.child.codec import LARGE
 from pool_monitor.pool.transport.child.framing import FrameReader, frame
 from pool_monitor.pool.transport.wire import Wire
@@ -69,7 +69,7 @@ async def test_10_mib_for_a_worker_that_does_not_read_wait_and_hold_nobody_up(
         began = loop.time()
         calls = [line.call("until_exists", str(gate), "x" * CHUNK) for _ in range(100)]
         assert loop.time() - began < 5.0
-        await eventually(lambda: line.transport._transport.waiting)
+        await eventually(lambda: line.transport._wire.waiting)
         gate.touch()
         await eventually(lambda: len(line.record.answered()) == len(calls))
         assert line.record.answered() == calls
@@ -79,7 +79,7 @@ async def test_10_mib_for_a_worker_that_does_not_read_wait_and_hold_nobody_up(
 async def test_a_worker_may_lend_while_many_calls_wait_for_room(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(process, "_UNTAKEN", 3)
+    monkeypatch.setattr(lending, "_UNREAD_LIMIT", 3)
     gate = tmp_path / "gate"
     async with started(target=ODD) as line:
         line.call("until_exists", str(gate))
@@ -87,7 +87,7 @@ async def test_a_worker_may_lend_while_many_calls_wait_for_room(
         for _ in range(30):
             line.call("echo", "x" * CHUNK)
             await asyncio.sleep(0)  # or they wait as one
-        assert line.transport._transport.waiting > 3
+        assert line.transport._wire.waiting > 3
         gate.touch()
         await eventually(lambda: len(line.record.answered()) == 32)
         assert len(line.record.of("item")) == 3
@@ -98,8 +98,8 @@ async def test_a_frame_of_more_pieces_than_the_system_takes_at_once_is_sent() ->
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
     closed: list[bool] = []
-    ends, broke = channel.Channel(reads, writes), lambda: closed.append(True)
-    wire = Wire(ends, FrameReader(1 << 20), received=lambda _count: None, deaf=broke, lost=broke)
+    ends, broke = channel.ChannelEnds(reads, writes), lambda: closed.append(True)
+    wire = Wire(ends, FrameReader(1 << 20), received=lambda _count: None, send_closed=broke, lost=broke)
     wire.pause()  # what was sent is read here
     pieces = [b"x"] * (os.sysconf("SC_IOV_MAX") + 1)
     wire.send_pieces(pieces, len(pieces))
@@ -136,7 +136,7 @@ async def test_a_worker_of_our_own_has_a_pipe_each_way(start_method: str) -> Non
 async def test_only_so_many_pipes_are_made_larger_and_room_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "_LARGE_MAX", len(channel._large) + 1)
 
-    def sizes(ends: channel.Channel) -> list[int]:
+    def sizes(ends: channel.ChannelEnds) -> list[int]:
         for fd in ends:
             channel.enlarge(fd)
         return [fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) for fd in ends]

@@ -94,14 +94,14 @@ def test_large_frames_use_the_same_memory_again() -> None:
 def test_the_memory_of_a_large_frame_is_given_back_when_it_is_not_needed() -> None:
     reader = FrameReader(1 << 24)
     assert feed(reader, frame(body(1 << 23))) == [body(1 << 23)]
-    assert reader.spare
+    assert reader.oversized
     for _ in range(100):
         assert feed(reader, frame(b"small")) == [b"small"]
-    assert not reader.spare
+    assert not reader.oversized
     feed(reader, frame(body(1 << 20)))
     reader.space()
-    reader.give_back()
-    assert not reader.spare
+    reader.trim()
+    assert not reader.oversized
     assert feed(reader, frame(body(1 << 20))) == [body(1 << 20)]
 
 
@@ -109,7 +109,7 @@ def test_what_has_been_received_of_a_frame_is_never_given_back() -> None:
     reader = FrameReader(1 << 24)
     data = frame(body(1 << 20))
     assert feed(reader, data[:-10]) == []
-    reader.give_back()
+    reader.trim()
     assert feed(reader, data[-10:]) == [body(1 << 20)]
 
 

@@ -19,7 +19,7 @@ TIMES = [5, 4, None]
 def inbox(*calls: int, streams: tuple[int, ...] = (), begun: int | None = None, codec: str = "msgpack") -> Inbox:
     made = Inbox(Record(), CODECS[codec](), 1000)  # type: ignore[arg-type]
     for call_id in calls:
-        made.handed(call_id, call_id in streams)
+        made.note_call(call_id, call_id in streams)
     if begun is not None:
         made.counters = memoryview(bytearray(begun.to_bytes(8, "little") + bytes(16))).cast("Q")
     return made

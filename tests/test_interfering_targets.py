@@ -62,7 +62,7 @@ async def test_whatever_lies_in_the_outbox_of_a_dead_worker_its_end_is_reported(
     async with started(target=ODD) as line:
         line.call("nap", 60)
         await eventually(lambda: line.transport.begun == 1)
-        memory = line.transport._shared.memory
+        memory = line.transport._lending.shared.memory
         body = line.transport._inbox.codec.encode(message)
         held = len(body).to_bytes(4, "big") + body
         memory.outbox[: len(held)] = held
@@ -289,7 +289,7 @@ async def test_a_large_result_that_cannot_be_decoded_keeps_nothing_of_the_memory
 async def test_an_answer_to_a_call_that_the_worker_does_not_say_it_has_begun_is_not_taken(answer: list[Any]) -> None:
     async with started(target=ODD) as line:
         call_id = line.call("nap", 60, stream=answer[0] == "item")
-        memory = line.transport._shared.memory
+        memory = line.transport._lending.shared.memory
         await eventually(lambda: memory.begun == 1)
         memory.counters[0] = 0
         inbox = line.transport._inbox
@@ -304,7 +304,7 @@ async def test_what_a_worker_has_begun_it_cannot_take_back() -> None:
         await line.run("echo", 1)
         line.call("nap", 60)
         await eventually(lambda: line.transport.begun == 2)
-        line.transport._shared.memory.counters[0] = 0
+        line.transport._lending.shared.memory.counters[0] = 0
         assert line.transport.begun == 1
         line.transport.kill()
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pool_monitor.pool.transport.child.codec import CODECS, LARGE
-from pool_monitor.pool.transport.child.shared_memory import Shared, file_size
-from pool_monitor.pool.transport.shared_memory import apart
+from pool_monitor.pool.transport.child.shared_memory import SharedMemory, file_size
+from pool_monitor.pool.transport.shared_memory import split_off_value
 
 AREA = 4096
 SIZES = (AREA // 4 - 1, AREA // 4, AREA // 4 + 1, AREA // 2, AREA, AREA + 1)
@@ -27,7 +27,7 @@ class Lending(RuleBasedStateMachine):
         super().__init__()
         with tempfile.TemporaryFile() as file:
             file.truncate(file_size(AREA))
-            self.ours, self.theirs = (Shared(file.fileno(), AREA, parent=parent) for parent in (True, False))
+            self.ours, self.theirs = (SharedMemory(file.fileno(), AREA, parent=parent) for parent in (True, False))
         self.ours.offsets = True
         self.lent: list[tuple[int, int, int]] = []  # offset, length, what it is filled with
         self.count = 0
@@ -47,18 +47,18 @@ class Lending(RuleBasedStateMachine):
     @precondition(lambda self: self.lent)
     @rule()
     def give_back(self) -> None:
-        self.ours.returned()
+        self.ours.mark_returned()
         del self.lent[0]
 
     @rule()
-    def tidy(self) -> None:
-        self.ours.give_back()
+    def trim(self) -> None:
+        self.ours.trim()
 
     @invariant()
     def what_is_lent_is_as_it_was(self) -> None:
-        assert self.ours.lent == len(self.lent)
+        assert self.ours.lent_count == len(self.lent)
         for offset, length, mark in self.lent:
-            with self.theirs.borrowed(length, offset) as view:
+            with self.theirs.borrow(length, offset) as view:
                 assert view == bytes([mark]) * length
 
     def teardown(self) -> None:
@@ -73,7 +73,7 @@ TestLending.settings = settings(max_examples=50, stateful_step_count=40)
 def test_messages_go_around_in_the_area_and_never_over_one_that_is_lent() -> None:
     with tempfile.TemporaryFile() as file:
         file.truncate(file_size(AREA))
-        memory = Shared(file.fileno(), AREA, parent=True)
+        memory = SharedMemory(file.fileno(), AREA, parent=True)
     memory.offsets = True
     quarter = AREA // 4
 
@@ -82,14 +82,14 @@ def test_messages_go_around_in_the_area_and_never_over_one_that_is_lent() -> Non
         return None if message is None else message[2]
 
     assert [lend(quarter) for _ in range(5)] == [0, quarter, 2 * quarter, 3 * quarter, None]
-    memory.returned()
-    memory.returned()
+    memory.mark_returned()
+    memory.mark_returned()
     assert lend(quarter) == 0
     assert lend(quarter + 1) is None
     assert lend(quarter) == quarter
     assert lend(1) is None
     for _ in range(4):
-        memory.returned()
+        memory.mark_returned()
     assert lend(AREA) == 0
     memory.close()
 
@@ -108,7 +108,7 @@ LARGE_VALUE = b"y" * (LARGE + 5)
 def test_a_large_value_of_bytes_is_found_in_its_message_without_decoding_it(message: list[Any]) -> None:
     codec = CODECS["msgpack"]()
     for whole in (b"".join(codec.pieces(message)), codec.encode(message)):
-        body, start, end = apart(memoryview(whole))
+        body, start, end = split_off_value(memoryview(whole))
         assert whole[start:end] == LARGE_VALUE
         assert len(body) < len(whole) - LARGE
         found = codec.decode(body)
@@ -133,4 +133,4 @@ def _crafted() -> Iterator[bytes]:
 
 def test_a_message_without_such_a_value_in_its_place_is_left_whole() -> None:
     for whole in _crafted():
-        assert apart(memoryview(whole)) == (whole, 0, 0)
+        assert split_off_value(memoryview(whole)) == (whole, 0, 0)

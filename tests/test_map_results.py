@@ -230,7 +230,7 @@ async def test_calls_beyond_a_few_are_made_only_while_too_few_wait() -> None:
 
 
 async def test_what_ends_an_asynchronous_source_before_its_time_is_kept_a_cancellation_too() -> None:
-    class Unreadable:
+    class Undecodable:
         def __aiter__(self) -> Any:
             raise ZeroDivisionError
 
@@ -241,7 +241,7 @@ async def test_what_ends_an_asynchronous_source_before_its_time_is_kept_a_cancel
         await cancelled
 
     sources: list[tuple[Any, type[BaseException]]] = [
-        (Unreadable(), ZeroDivisionError),
+        (Undecodable(), ZeroDivisionError),
         (waits_for_what_others_cancel(), asyncio.CancelledError),
     ]
     for source, kind in sources:

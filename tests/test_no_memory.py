@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pool_monitor.pool.transport import output_lines, spawn
-from pool_monitor.pool.transport.channel import Channel
+from pool_monitor.pool.transport.channel import ChannelEnds
 from pool_monitor.pool.transport.child.framing import FrameReader
-from pool_monitor.pool.transport.output_lines import Output
+from pool_monitor.pool.transport.output_lines import OutputReader
 from pool_monitor.pool.transport.wire import Wire
 from tests.helpers.support import eventually
 
@@ -35,9 +35,9 @@ async def test_a_worker_that_sends_more_than_there_is_memory_for_is_heard_no_mor
     lost: list[bool] = []
     with ours, theirs:
         theirs.send(b"x")
-        ends = Channel(ours.fileno(), ours.fileno())
+        ends = ChannelEnds(ours.fileno(), ours.fileno())
         nothing = lambda *_values: None  # noqa: E731
-        Wire(ends, Poor(1 << 20), received=nothing, deaf=nothing, lost=lambda: lost.append(True))
+        Wire(ends, Poor(1 << 20), received=nothing, send_closed=nothing, lost=lambda: lost.append(True))
         await eventually(lambda: lost)
         assert Poor.asked == 1
 
@@ -56,7 +56,7 @@ async def test_output_that_there_is_no_memory_for_is_read_later(monkeypatch: pyt
     original = os.read
     monkeypatch.setattr(output_lines.os, "read", poor_at_first)
     monkeypatch.setattr(output_lines, "_AGAIN", 0.01)
-    reader = Output(asyncio.get_running_loop(), read_end, lambda text, _size: lines.append(text))
+    reader = OutputReader(asyncio.get_running_loop(), read_end, lambda text, _size: lines.append(text))
     os.write(write_end, b"line\n")
     await eventually(lambda: lines)
     assert (reads, lines) == (3, ["line"])
@@ -76,8 +76,8 @@ async def test_the_end_of_a_process_is_noticed_though_there_was_no_memory_for_th
             raise MemoryError
         original(self)
 
-    original = spawn.Child._reap
-    monkeypatch.setattr(spawn.Child, "_reap", poor_at_first)
+    original = spawn.SpawnedProcess._reap
+    monkeypatch.setattr(spawn.SpawnedProcess, "_reap", poor_at_first)
     monkeypatch.setattr(spawn, "_AGAIN", 0.01)
     ends: list[int | None] = []
     process = spawn.spawn(["sleep", "60"], {}, {})

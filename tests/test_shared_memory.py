@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from pool_monitor.errors import PayloadError
-from pool_monitor.pool.transport import process, shared_memory
+from pool_monitor.pool.transport import lending, shared_memory
 from pool_monitor.pool.transport.child.codec import CODECS, LARGE
-from pool_monitor.pool.transport.child.shared_memory import Shared, area_size
+from pool_monitor.pool.transport.child.shared_memory import SharedMemory, area_size
 from pool_monitor.pool.transport.shared_memory import SharedFile
 from tests.helpers.support import TARGETS, eventually, interpreter
 from tests.helpers.transports import Line, started
@@ -37,7 +37,7 @@ class Watch:
 
     def __init__(self, line: Line) -> None:
         self.to, self.back = 0, 0
-        memory, borrow = line.transport._shared.memory, line.transport._borrow
+        memory, borrow = line.transport._lending.shared.memory, line.transport._lending._borrow
         lend = memory.lend
 
         def lending(pieces: Any, size: int) -> list[Any] | None:
@@ -49,7 +49,7 @@ class Watch:
             self.back += 1
             borrow(*place)
 
-        memory.lend, line.transport._borrow = lending, borrowing
+        memory.lend, line.transport._lending._borrow = lending, borrowing
 
 
 # -- large messages -----------------------------------------------------------------------------------------------
@@ -112,18 +112,18 @@ async def test_large_messages_of_many_sizes_on_their_way_at_once_arrive_as_they_
 
 async def test_what_finds_no_room_in_the_area_goes_through_the_socket(tmp_path: Path) -> None:
     async with wire() as line:
-        watch, memory = Watch(line), line.transport._shared.memory
+        watch, memory = Watch(line), line.transport._lending.shared.memory
         line.call("until_exists", str(tmp_path / "go"))
         await eventually(lambda: line.transport.begun == 1)
         datas = [bytes([number]) * MIB for number in range(12)]
         calls = [line.call("echo", data) for data in datas]
-        assert watch.to == memory.lent == 7
+        assert watch.to == memory.lent_count == 7
         (tmp_path / "go").touch()
         await eventually(lambda: len(line.record.answered()) == 13)
         assert list(line.record.results().values())[1:] == datas
         assert line.record.answered()[1:] == calls
         await line.run("echo", 1)
-        assert memory.lent == 0
+        assert memory.lent_count == 0
 
 
 async def test_large_items_of_a_stream_arrive_in_order_among_small_ones() -> None:
@@ -139,12 +139,12 @@ async def test_large_items_of_a_stream_arrive_in_order_among_small_ones() -> Non
 
 async def test_a_worker_reads_a_large_call_while_it_runs_another(tmp_path: Path) -> None:
     async with wire() as line:
-        memory = line.transport._shared.memory
+        memory = line.transport._lending.shared.memory
         waiting = line.call("until_exists", str(tmp_path / "go"))
         large = line.call("echo", "x" * MIB)
-        assert memory.lent
+        assert memory.lent_count
         line.transport.ping(1)
-        await eventually(lambda: not memory.lent)
+        await eventually(lambda: not memory.lent_count)
         assert line.record.answered() == []
         line.transport.recall([large])
         await eventually(lambda: line.record.of("recalled") == [[large]])
@@ -155,7 +155,7 @@ async def test_a_worker_reads_a_large_call_while_it_runs_another(tmp_path: Path)
 async def test_what_was_lent_is_returned_before_an_operation_expected_to_take_long(tmp_path: Path) -> None:
     async with wire() as line:
         line.call("until_exists", str(tmp_path / "go"), b"x" * MIB)
-        await eventually(lambda: not line.transport._shared.memory.lent)
+        await eventually(lambda: not line.transport._lending.shared.memory.lent_count)
         assert line.record.answered() == []
         (tmp_path / "go").touch()
 
@@ -167,7 +167,7 @@ async def test_what_was_lent_for_an_operation_that_takes_unexpectedly_long_is_re
         call_id = line.call("perhaps", "wait", b"x" * MIB)
         await eventually(lambda: line.transport.begun == 21)
         line.transport.recall([])
-        await eventually(lambda: not line.transport._shared.memory.lent)
+        await eventually(lambda: not line.transport._lending.shared.memory.lent_count)
         line.transport.cancel(call_id)
 
 
@@ -196,12 +196,12 @@ async def test_what_was_lent_by_a_worker_that_died_reaches_whoever_was_to_have_i
 
 async def test_a_worker_that_keeps_up_is_lent_little_memory() -> None:
     async with wire() as line:
-        memory = line.transport._shared.memory
+        memory = line.transport._lending.shared.memory
         for number in range(20):
             datas = [bytes([number]) * MIB] * 2
             calls = [line.call("echo", data) for data in datas]
             await eventually(lambda calls=calls: set(calls) <= set(line.record.answered()))
-        assert memory.touched < 3 * MIB
+        assert memory.touched_bytes < 3 * MIB
 
 
 async def test_a_large_result_of_bytes_is_copied_once() -> None:
@@ -249,7 +249,7 @@ def test_memory_for_large_results_is_not_asked_of_the_system_for_each() -> None:
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_REMOVE"), reason="only Linux takes memory of a file back")
 async def test_memory_of_large_messages_is_given_back_when_none_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_TIDY_AFTER", 0.3)  # seconds, more than it takes to look how much there is
+    monkeypatch.setattr(lending, "_TRIM_AFTER", 0.3)  # seconds, more than it takes to look how much there is
     kept: list[int] = []
     new = SharedFile.__init__
 
@@ -264,7 +264,7 @@ async def test_memory_of_large_messages_is_given_back_when_none_come(monkeypatch
             await line.run("echo", b"x" * (4 * MIB))
             assert os.fstat(kept[0]).st_blocks * 512 >= 8 * MIB
             await eventually(lambda: os.fstat(kept[0]).st_blocks * 512 < 128 * 1024)
-            assert not line.transport._reader.spare
+            assert not line.transport._reader.oversized
             data = os.urandom(MIB)
             assert await line.run("echo", data) == data
     finally:
@@ -276,7 +276,7 @@ async def test_memory_of_large_messages_is_given_back_when_none_come(monkeypatch
 async def test_a_worker_busy_with_small_calls_gives_memory_back_too() -> None:
     async with wire() as line:
         await line.run("bytes", 4 * MIB)
-        theirs = line.transport._shared.memory._theirs
+        theirs = line.transport._lending.shared.memory._theirs
         assert theirs[3 * MIB] == 7
         for _ in range(20):
             await line.run("echo", 1)
@@ -321,7 +321,7 @@ async def test_a_file_that_is_too_short_is_not_used(tmp_path: Path) -> None:
     with (tmp_path / "short").open("w+b") as file:
         file.truncate(1000)
         with pytest.raises(ValueError, match="too short"):
-            Shared(file.fileno(), MIB, parent=True)
+            SharedMemory(file.fileno(), MIB, parent=True)
 
 
 def lender(**env: str) -> Any:
@@ -335,7 +335,7 @@ async def test_a_worker_that_knows_one_place_in_the_area_is_lent_one_message_at_
         texts = [letter * MIB for letter in "abcdefgh"]
         for text in texts:
             line.call("echo", text)
-        assert line.transport._shared.memory.lent == watch.to == 1
+        assert line.transport._lending.shared.memory.lent_count == watch.to == 1
         await eventually(lambda: len(line.record.answered()) == 8)
         assert list(line.record.results().values()) == texts
         assert 1 <= watch.back < 8
@@ -349,7 +349,7 @@ async def test_a_worker_that_says_so_is_lent_messages_anywhere_and_may_lend_them
         texts = [letter * MIB for letter in "abcd"]
         for text in texts:
             line.call("echo", text)
-        assert line.transport._shared.memory.lent == watch.to == 4
+        assert line.transport._lending.shared.memory.lent_count == watch.to == 4
         await eventually(lambda: len(line.record.answered()) == 4)
         assert list(line.record.results().values()) == texts
         assert watch.back >= 1
@@ -392,7 +392,7 @@ async def test_a_full_socket_is_filled_up_in_order_when_there_is_room(tmp_path: 
         for data in datas:
             line.call("echo", data)
         await asyncio.sleep(0)
-        assert line.transport._transport._unsent
+        assert line.transport._wire._unsent
         (tmp_path / "go").touch()
         await eventually(lambda: len(line.record.answered()) == 66)
         assert list(line.record.results().values())[1:] == datas

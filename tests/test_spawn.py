@@ -14,14 +14,14 @@ from tests.helpers.support import alive, eventually
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
-def reaped_by_others() -> spawn.Child:
+def reaped_by_others() -> spawn.SpawnedProcess:
     process = spawn.spawn(["sleep", "60"], {}, {})
     os.kill(process.pid, signal.SIGKILL)
     os.waitpid(process.pid, 0)
     return process
 
 
-def let_go(process: spawn.Child) -> None:
+def let_go(process: spawn.SpawnedProcess) -> None:
     process.wait(5.0)
     for fd in (process.stdout, process.stderr):
         os.close(fd)

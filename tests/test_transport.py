@@ -105,7 +105,7 @@ async def test_calls_of_every_kind_stay_in_order(tmp_path: Path) -> None:
 async def test_a_call_that_waits_for_nobody_leaves_at_once_and_others_together() -> None:
     async with started(target=WIRE) as line:
         sent: list[int] = []
-        wire = line.transport._transport
+        wire = line.transport._wire
         put = wire._put
         wire._put = lambda *pieces: (sent.append(len(pieces[0])), put(*pieces))[-1]
         line.call("echo", 1)
@@ -252,8 +252,8 @@ async def test_a_call_is_asked_back_once_however_often_that_is_wanted() -> None:
         line.call("sleep", 0.3)
         ahead = line.call("echo", 1)
         sent: list[bytes] = []
-        write = line.transport._write
-        line.transport._write = lambda body: (sent.append(body), write(body))
+        send = line.transport._wire.send
+        line.transport._wire.send = lambda body: (sent.append(body), send(body))
         for _ in range(50):
             line.transport.recall([ahead])
         await eventually(lambda: line.record.of("recalled"))
@@ -267,7 +267,7 @@ async def test_an_answer_that_arrived_is_not_told_again_from_the_outbox() -> Non
         line.call("perhaps", "wait")
         await eventually(lambda: line.transport.begun == 21)
         # As if it had died just after sending what it held back.
-        memory = line.transport._shared.memory
+        memory = line.transport._lending.shared.memory
         body = line.transport._inbox.codec.encode(["reply", 1, "again", None, [1, 1, 0]])
         held = len(body).to_bytes(4, "big") + body
         memory.outbox[: len(held)] = held
@@ -279,7 +279,7 @@ async def test_an_answer_that_arrived_is_not_told_again_from_the_outbox() -> Non
 
 async def test_nonsense_in_the_outbox_of_a_dead_worker_is_no_harm() -> None:
     async with started(target=WIRE) as line:
-        memory = line.transport._shared.memory
+        memory = line.transport._lending.shared.memory
         memory.outbox[:] = os.urandom(len(memory.outbox))
         memory.counters[1] = 1 << 60
         line.transport.kill()

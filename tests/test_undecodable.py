@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool_monitor import PayloadError, Pool, StartError
-from pool_monitor.pool.transport.child import split
-from pool_monitor.pool.transport.child.codec import CODECS, Unreadable
-from pool_monitor.pool.transport.child.split import json_elements, msgpack_elements
+from pool_monitor.pool.transport.child import array_elements
+from pool_monitor.pool.transport.child.array_elements import json_elements, msgpack_elements
+from pool_monitor.pool.transport.child.codec import CODECS, Undecodable
 from tests.helpers.support import TARGETS, read, running
 from tests.targets.odd import Point, nested
 
@@ -188,7 +188,7 @@ def test_whatever_is_taken_apart_gives_parts_or_an_error(body: bytes) -> None:
 
 
 def test_a_message_of_too_many_values_is_not_taken_apart_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(split, "_STEPS", 1000)
+    monkeypatch.setattr(array_elements, "_STEPS", 1000)
     many = 1001
     with pytest.raises(ValueError, match="too many values"):
         list(msgpack_elements(memoryview(b"\x91\xdd" + many.to_bytes(4, "big") + b"\x90" * many)))
@@ -203,7 +203,7 @@ def test_of_a_message_only_what_cannot_be_decoded_is_marked(monkeypatch: pytest.
     for codec in (ours, CODECS["msgpack"]()):
         kind, call_id, result, data, times = codec.parts(memoryview(body))
         assert (kind, call_id, data, times) == ("reply", 1, None, [1, 2, None])
-        assert isinstance(result, Unreadable)
+        assert isinstance(result, Undecodable)
         assert isinstance(result.error, Exception)
     deep = b'["reply",1,' + b"[" * 100_000 + b"]" * 100_000 + b",null,[1,2,null]]"
     kind, call_id, result, *_ = CODECS["json"]().parts(memoryview(deep))

@@ -98,7 +98,7 @@ def test_values_of_other_libraries_are_told_as_what_they_stand_for() -> None:
     sent: list[Any] = []
     for codec in ("json", "msgpack", "pickle"):
         record = Telemetry(Channel.__new__(Channel), CODECS[codec](), lambda action: None)
-        record._tell = sent.append  # type: ignore[method-assign]
+        record._send = sent.append  # type: ignore[method-assign]
         record.execute("scored", {"score": numpy.float32(0.5), "rows": numpy.int64(3)}, {"day": date(2026, 1, 2)})
         record.log("info", "scored", row=numpy.array([1, 2]), words={"one"})
     event = ["event", ["scored"], {"score": 0.5, "rows": 3}, {"day": "2026-01-02"}]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pool_monitor import ConfigError, Pool
-from pool_monitor.pool.transport import process, shared_memory
+from pool_monitor.pool.transport import lending, shared_memory
 from pool_monitor.pool.transport.shared_memory import SharedFile
 from tests.helpers.support import TARGETS, alive, eventually, ops_pool, read
 from tests.helpers.transports import started
@@ -36,7 +36,7 @@ def transport_of(pool: Pool) -> Any:
 
 def lent_by(pool: Pool) -> int:
     """Messages that the worker has lent and that are not returned."""
-    return len(transport_of(pool)._borrowed)
+    return len(transport_of(pool)._lending._borrowed)
 
 
 def noise(number: int = 0, size: int = MIB) -> bytes:
@@ -198,10 +198,10 @@ async def test_a_worker_that_is_out_of_room_sees_what_was_returned_meanwhile(tmp
         waiting = line.call("until_exists", str(tmp_path / "go"))
         large = line.call("bytes", MIB)
         line.record.told.clear()
-        await eventually(lambda: not line.transport._borrowed)
+        await eventually(lambda: not line.transport._lending._borrowed)
         (tmp_path / "go").touch()
         await eventually(lambda: line.record.answered() == [waiting, large])
-        assert len(line.transport._borrowed) == 1
+        assert len(line.transport._lending._borrowed) == 1
         line.record.told.clear()
 
 
@@ -237,7 +237,7 @@ async def test_a_view_that_came_as_its_caller_was_cancelled_is_given_back_though
 
 
 async def test_a_worker_that_goes_on_lending_behind_a_view_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_UNTAKEN", 3)
+    monkeypatch.setattr(lending, "_UNREAD_LIMIT", 3)
     async with wire_pool(restart_limit=100, backoff_min=0.001, backoff_max=0.01) as pool:
         view = await pool.options(zero_copy=True).run("bytes", MIB)
         done = await asyncio.gather(*(pool.try_run("bytes", MIB // 2) for _ in range(6)))
@@ -248,13 +248,13 @@ async def test_a_worker_that_goes_on_lending_behind_a_view_is_ended(monkeypatch:
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_REMOVE"), reason="only Linux takes memory of a file back")
 async def test_memory_is_not_taken_back_while_it_is_viewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_TIDY_AFTER", 0.02)
+    monkeypatch.setattr(lending, "_TRIM_AFTER", 0.02)
     async with wire_pool() as pool:
         view = await pool.options(zero_copy=True).run("echo", data := noise(size=4 * MIB))
-        theirs = transport_of(pool)._shared.memory._theirs
+        theirs = transport_of(pool)._lending.shared.memory._theirs
         for _ in range(200):  # after which a worker gives back what it does not need
             await pool.run("echo", 1)
-        await eventually(lambda: transport_of(pool)._tidying is None)
+        await eventually(lambda: transport_of(pool)._lending._trim_timer is None)
         assert view == data
         del view
         await eventually(lambda: not lent_by(pool))

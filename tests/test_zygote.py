@@ -21,7 +21,7 @@ from pool_monitor import StartError, WorkerDied
 from pool_monitor.pool.transport import spawn as spawn_module
 from pool_monitor.pool.transport import zygote as zygote_module
 from pool_monitor.pool.transport.base import Reply
-from pool_monitor.pool.transport.launcher import Launch, Launcher, import_path
+from pool_monitor.pool.transport.launcher import LaunchSpec, ProcessLauncher, import_path
 from pool_monitor.pool.transport.process import ProcessTransport
 from pool_monitor.pool.transport.zygote import Zygote
 from tests.helpers.support import OPS, TARGETS, alive, eventually, interpreter, ops_pool, python_program, running
@@ -37,7 +37,7 @@ ABOUT = f"{TARGETS / 'about.py'}:About"
 class Worker:
     """One worker, and what it was heard to say."""
 
-    def __init__(self, launcher: Launcher) -> None:
+    def __init__(self, launcher: ProcessLauncher) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.transport = ProcessTransport(launcher._launch, self, launcher)  # type: ignore[arg-type]
         self.pid = 0
@@ -74,13 +74,13 @@ class Launchers:
     """Makes launchers and workers; ends them all, workers first, as a pool does."""
 
     def __init__(self) -> None:
-        self.made: list[Launcher] = []
+        self.made: list[ProcessLauncher] = []
         self.workers: list[Worker] = []
         self.reasons: list[str] = []
 
-    def __call__(self, target: str = ABOUT, **fields: Any) -> Launcher:
+    def __call__(self, target: str = ABOUT, **fields: Any) -> ProcessLauncher:
         python = fields.get("python", sys.executable)
-        launch = Launch(
+        launch = LaunchSpec(
             target=target,
             path=import_path(python, fields.pop("sys_path", [])),
             init=((), {}),
@@ -89,14 +89,14 @@ class Launchers:
             session_data_limit=1 << 10,
             **{"python": python, "env": {}, "start_method": "zygote", **fields},
         )
-        self.made.append(Launcher(launch, self.reasons.append))
+        self.made.append(ProcessLauncher(launch, self.reasons.append))
         return self.made[-1]
 
-    def worker(self, launcher: Launcher) -> Worker:
+    def worker(self, launcher: ProcessLauncher) -> Worker:
         self.workers.append(Worker(launcher))
         return self.workers[-1]
 
-    async def start(self, launcher: Launcher) -> Worker:
+    async def start(self, launcher: ProcessLauncher) -> Worker:
         return await self.worker(launcher).start()
 
     async def close(self) -> None:
@@ -117,12 +117,12 @@ async def launchers(no_leaks: None) -> AsyncIterator[Launchers]:
 
 
 def module(folder: Path, name: str, text: str) -> dict[str, Any]:
-    """A module to preload, as fields of a `Launch`."""
+    """A module to preload, as fields of a `LaunchSpec`."""
     (folder / f"{name}.py").write_text(text)
     return {"preload": (name,), "sys_path": [str(folder)]}
 
 
-def pid_of_zygote(launcher: Launcher) -> int:
+def pid_of_zygote(launcher: ProcessLauncher) -> int:
     pid = launcher.zygote_pid
     assert pid is not None
     return pid
@@ -363,7 +363,7 @@ async def test_a_service_without_memory_for_an_answer_takes_it_later(
 async def test_a_worker_that_there_was_no_memory_to_have_reaped_is_reaped_later(
     launchers: Launchers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker, say, tries = await launchers.start(launchers()), Zygote._say, 0
+    worker, say, tries = await launchers.start(launchers()), Zygote._request, 0
 
     def poor_at_first(zygote: Zygote, *request: Any, **fds: Any) -> None:
         nonlocal tries
@@ -372,10 +372,10 @@ async def test_a_worker_that_there_was_no_memory_to_have_reaped_is_reaped_later(
             raise MemoryError
         say(zygote, *request, **fds)
 
-    monkeypatch.setattr(Zygote, "_say", poor_at_first)
+    monkeypatch.setattr(Zygote, "_request", poor_at_first)
     monkeypatch.setattr(spawn_module, "_AGAIN", 0.01)
     worker.transport.kill()
-    async with asyncio.timeout(zygote_module._PATIENCE / 2):
+    async with asyncio.timeout(zygote_module._ANSWER_TIMEOUT / 2):
         assert await worker.ended() == -signal.SIGKILL
     assert tries == 3
 
@@ -390,7 +390,7 @@ async def test_a_zygote_whose_answer_is_lost_is_replaced(launchers: Launchers, m
         raise MemoryError
 
     monkeypatch.setattr(Zygote, "_answered", lost)
-    async with asyncio.timeout(zygote_module._PATIENCE / 2):
+    async with asyncio.timeout(zygote_module._ANSWER_TIMEOUT / 2):
         worker = await launchers.start(launcher)
     assert await worker.ask("parent") == pid_of_zygote(launcher) != pid
     assert await first.ask("parent") != pid  # it goes on
@@ -408,7 +408,7 @@ async def test_a_worker_that_cannot_be_watched_for_want_of_memory_is_started_els
         raise MemoryError
 
     monkeypatch.setattr(os, "pidfd_open", without_memory)
-    async with asyncio.timeout(zygote_module._PATIENCE / 2):
+    async with asyncio.timeout(zygote_module._ANSWER_TIMEOUT / 2):
         worker = await launchers.start(launcher)
     assert await worker.ask("parent") == pid_of_zygote(launcher)
 
@@ -479,7 +479,7 @@ async def test_a_zygote_that_does_not_answer_is_replaced(launchers: Launchers, m
     launcher = launchers()
     worker = await launchers.start(launcher)
     stuck = pid_of_zygote(launcher)
-    monkeypatch.setattr(zygote_module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(zygote_module, "_ANSWER_TIMEOUT", 0.2)
     os.kill(stuck, signal.SIGSTOP)
     await launchers.start(launcher)
     assert pid_of_zygote(launcher) != stuck
@@ -492,7 +492,7 @@ async def test_a_zygote_that_does_not_answer_is_replaced(launchers: Launchers, m
 async def test_a_stopped_zygote_is_given_up_though_more_is_asked_of_it_all_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(zygote_module, "_PATIENCE", 0.3)
+    monkeypatch.setattr(zygote_module, "_ANSWER_TIMEOUT", 0.3)
     async with ops_pool(max_size=200) as pool:
         pid = await pool.run("pid")
         call = await running(pool, "sleep", 60)

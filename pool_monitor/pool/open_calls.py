@@ -79,7 +79,11 @@ class OpenCalls:
         self._adapt_at = ADAPT_EVERY  # when so many calls have ended
         self._quiet: asyncio.Future[None] | None = None  # set while `quiet` waits for the last call to end
         self._streams = Streams(roster, config, self._interrupt, self._overdue, self._misbehaved)
-        self.item, self.unreadable, self.read_on = self._streams.item, self._streams.unreadable, self._streams.read_on
+        self.item, self.undecodable_item, self.read_on = (
+            self._streams.item,
+            self._streams.undecodable_item,
+            self._streams.read_on,
+        )
         self.budget = RetryBudget(config.retry_budget)
         jitter = random.Random()  # noqa: S311 - no secret
         self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self.budget, jitter)

@@ -29,8 +29,8 @@ from pool_monitor.pool.pool_arguments import SIZE, check_target, checked_count, 
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.sessions import Sessions
 from pool_monitor.pool.supervisor import Supervisor
-from pool_monitor.pool.transport.launcher import Launch, Launcher, Launches, settled
-from pool_monitor.pool.transport.nesting import must_end
+from pool_monitor.pool.transport.launcher import Launcher, LaunchSpec, ProcessLauncher, resolve_launch_spec
+from pool_monitor.pool.transport.nesting import refuse_endless_nesting
 from pool_monitor.pool.transport.process import ProcessTransport
 from pool_monitor.pool.worker import Worker
 from pool_monitor.snapshot import PoolState, PoolView, WorkerView
@@ -108,8 +108,8 @@ class Pool(PoolCaller):
         self._admission = Admission(name, self._size, self.config)
         self._dispatcher: Dispatcher | None = None
         self._supervisor: Supervisor | None = None
-        self._launch: Launch | None = None
-        self._launcher: Launches | None = None
+        self._launch: LaunchSpec | None = None
+        self._launcher: Launcher | None = None
         self._runner: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._home: HomeLoop | None = None
@@ -181,7 +181,7 @@ class Pool(PoolCaller):
             raise PoolError(f"pool {self.name!r} has been entered already; make another Pool")
         home = self._home = HomeLoop(self.name)
         loop = self._loop = home.loop
-        self._launch = self._settled()
+        self._launch = self._resolve_launch_spec()
         dispatcher = self._dispatcher = Dispatcher(self._roster, self._sessions, self._admission, self.config)
         supervisor = self._supervisor = Supervisor(
             self.target,
@@ -372,7 +372,7 @@ class Pool(PoolCaller):
     # -- the runner -----------------------------------------------------------------------------------------------
 
     async def _main(
-        self, home: HomeLoop, dispatcher: Dispatcher, supervisor: Supervisor, launcher: Launches, closing: asyncio.Event
+        self, home: HomeLoop, dispatcher: Dispatcher, supervisor: Supervisor, launcher: Launcher, closing: asyncio.Event
     ) -> None:
         """Keep the slots filled until closing."""
         loop, config = home.loop, self.config
@@ -449,14 +449,14 @@ class Pool(PoolCaller):
         about = {"pool": self.name, "category": "initialization", "severity": "warning", "reason": reason}
         events.POOL_ERROR.event.emit({"system_time": time.time_ns()}, about)
 
-    def _settled(self) -> Launch:
+    def _resolve_launch_spec(self) -> LaunchSpec:
         """How workers are started. Raises ConfigError, and StartError where it would not end."""
-        launch = settled(self.target, self.config, self._warn)
-        must_end(self.name, launch.target)
+        launch = resolve_launch_spec(self.target, self.config, self._warn)
+        refuse_endless_nesting(self.name, launch.target)
         return launch
 
-    def _make_launcher(self, launch: Launch) -> Launches:
-        return Launcher(launch, self._warn)
+    def _make_launcher(self, launch: LaunchSpec) -> Launcher:
+        return ProcessLauncher(launch, self._warn)
 
     def _make_transport(self, sink: Sink) -> ProcessTransport:
         assert self._launch is not None

@@ -35,7 +35,10 @@ class ProcessEvents:
         self.returned, self.caught_up = partial(dispatcher.returned, worker), partial(dispatcher.caught_up, worker)
         self.replied, self.failed = partial(dispatcher.replied, worker), partial(dispatcher.failed, worker)
         self.recalled = partial(dispatcher.recalled, worker)
-        self.item, self.unreadable = partial(dispatcher.item, worker), partial(dispatcher.unreadable, worker)
+        self.item, self.undecodable_item = (
+            partial(dispatcher.item, worker),
+            partial(dispatcher.undecodable_item, worker),
+        )
         self.output = WorkerOutput(pool, config, worker, process)
         self.wrote, self.logged = self.output.wrote, self.output.logged
 

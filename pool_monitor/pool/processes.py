@@ -16,7 +16,7 @@ from pool_monitor.pool.policy.health import Health
 from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.policy.operations import merge_offers
 from pool_monitor.pool.policy.recycle import RecycleLimits
-from pool_monitor.pool.transport.spawn import exit_words
+from pool_monitor.pool.transport.spawn import exit_text
 from pool_monitor.pool.worker import Worker, WorkerProcess
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class ProcessControl:
         del self._living[process]
         process.transport = None
         now_ns = time.monotonic_ns()
-        how = exit_words(exit_code)
+        how = exit_text(exit_code)
         current = process is worker.process
         call = worker.call if current else None
         if process.ready is not None:
@@ -186,7 +186,7 @@ class ProcessControl:
     def vacate(self, worker: Worker, process: WorkerProcess, exit_code: int | None, stderr: str, now_ns: int) -> None:
         """The slot's own process has ended: its calls learn of it, and the slot's keeper is woken."""
         reason = process.end_reason
-        how = exit_words(exit_code) if reason is None else _ENDED.get(reason, reason).format(process.culprit)
+        how = exit_text(exit_code) if reason is None else _ENDED.get(reason, reason).format(process.culprit)
 
         def error_for(call: Call) -> PoolError:
             if process.protocol_error is not None:

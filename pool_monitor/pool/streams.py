@@ -64,9 +64,9 @@ class Streams:
                 self._misbehaved(worker, f"the stream of {call.operation!r} does not stand still when told to")
             else:
                 text = f"its items take more than the frame limit of {call.items.limit} bytes together"
-                self.unreadable(worker, call_id, Failure("payload", "PayloadError", f"{text}; use stream()", ""))
+                self.undecodable_item(worker, call_id, Failure("payload", "PayloadError", f"{text}; use stream()", ""))
 
-    def unreadable(self, worker: Worker, call_id: int, failure: Failure) -> None:
+    def undecodable_item(self, worker: Worker, call_id: int, failure: Failure) -> None:
         """The worker's generator yielded something that cannot be carried: the call ends."""
         call = worker.calls.get(call_id)
         if call is not None and not call.done:

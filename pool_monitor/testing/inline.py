@@ -17,13 +17,13 @@ import msgspec
 from pool_monitor.config import PoolConfig, PoolFields
 from pool_monitor.errors import ConfigError, StartError
 from pool_monitor.pool.pool import Pool
-from pool_monitor.pool.transport.channel import Channel, one_socket
+from pool_monitor.pool.transport.channel import ChannelEnds, one_socket
 from pool_monitor.pool.transport.child.target import find_target, load_module_file, make_target
-from pool_monitor.pool.transport.launcher import Launch, settled
+from pool_monitor.pool.transport.launcher import LaunchSpec, resolve_launch_spec
 from pool_monitor.testing.thread import ThreadProcess
 
 if TYPE_CHECKING:
-    from pool_monitor.pool.transport.spawn import Process
+    from pool_monitor.pool.transport.spawn import WatchedProcess
 
 _SIZE = 4
 
@@ -79,42 +79,42 @@ class InlinePool(Pool):
                 f"InlinePool(target={target!r}): needs what Pool takes, or a class, a module or an object"
             )
 
-    def _settled(self) -> Launch:
+    def _resolve_launch_spec(self) -> LaunchSpec:
         if getattr(_loading, "target", None) is not None:
             raise StartError(
                 f"pool {self.name!r} is opened while {_loading.target!r} is imported as the target of an InlinePool: "
                 'put what starts the program under `if __name__ == "__main__":`'
             )
         config = msgspec.structs.replace(self.config, python=sys.executable or "python")
-        return settled(self.target, config, self._warn)
+        return resolve_launch_spec(self.target, config, self._warn)
 
-    def _make_launcher(self, launch: Launch) -> Threads:
-        return Threads(launch, self._object)
+    def _make_launcher(self, launch: LaunchSpec) -> ThreadLauncher:
+        return ThreadLauncher(launch, self._object)
 
 
-class Threads:
-    """Starts the workers of one pool, as threads. It is what a `Launcher` is for processes."""
+class ThreadLauncher:
+    """Starts the workers of one pool, as threads. It is what a `ProcessLauncher` is for processes."""
 
     program = ("a thread of this process", "the target may not end it on import")
     zygote_pid = None
 
-    def __init__(self, launch: Launch, target: object | None) -> None:
+    def __init__(self, launch: LaunchSpec, target: object | None) -> None:
         self._launch = launch
         self._undo = ExitStack()  # what this pool changes in the process
         self._lock = threading.Lock()
         self._found: tuple[Any, str] | None = None if target is None else (target, _module_of(target))
         self._undo.callback(self._restore_path)
         for shared in (_environment, _modules):
-            self._undo.callback(shared.give_back, self)
+            self._undo.callback(shared.send_returned, self)
         for name, value in launch.env.items():
             _environment.set(self, name, value, os.environ.get(name))
         self._added = list(launch.path)  # to the import path; each pool has entries of its own there
         sys.path[:0] = self._added
 
-    def connect(self, ours: ExitStack, theirs: ExitStack) -> tuple[Channel, dict[str, int]]:
+    def connect(self, ours: ExitStack, theirs: ExitStack) -> tuple[ChannelEnds, dict[str, int]]:
         return one_socket(ours, theirs)
 
-    async def start(self, fds: Mapping[str, int]) -> Process:
+    async def start(self, fds: Mapping[str, int]) -> WatchedProcess:
         return ThreadProcess(fds, self.make)
 
     async def close(self) -> None:
@@ -185,7 +185,7 @@ def _same_file(one: str | None, other: str) -> bool:
     return one is not None and os.path.realpath(one) == os.path.realpath(other)
 
 
-class _Shared:
+class _PoolSettings:
     """What pools have set in the process, for as long as one of them is entered, in whatever order they are left: the
     latest value counts, and after the last it is what it was before the first.
     """
@@ -202,7 +202,7 @@ class _Shared:
                 self._before[name], self._set[name] = before, {}
             self._set[name][owner] = self._place[name] = value
 
-    def give_back(self, owner: object) -> None:
+    def send_returned(self, owner: object) -> None:
         with self._lock:
             for name, values in list(self._set.items()):
                 if values.pop(owner, None) is None:
@@ -216,4 +216,4 @@ class _Shared:
                     self._place[name] = value
 
 
-_environment, _modules = _Shared(os.environ), _Shared(sys.modules)
+_environment, _modules = _PoolSettings(os.environ), _PoolSettings(sys.modules)

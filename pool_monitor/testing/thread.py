@@ -12,15 +12,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pool_monitor.pool.transport.child.channel import ParentGone
-from pool_monitor.pool.transport.child.link import Socket
-from pool_monitor.pool.transport.spawn import Process, output_pipes
-from pool_monitor.testing.worker import InlineWorker
+from pool_monitor.pool.transport.child.handshake import shake_hands
+from pool_monitor.pool.transport.child.link import SocketLink
+from pool_monitor.pool.transport.spawn import WatchedProcess, output_pipes
+from pool_monitor.testing.worker import InlineChannel, make_worker
 
 if TYPE_CHECKING:
-    from pool_monitor.testing.worker import Make
+    from pool_monitor.testing.worker import InlineWorker, Make
 
 
-class ThreadProcess(Process):
+class ThreadProcess(WatchedProcess):
     """A worker that has copies of the descriptors *fds*. *make*: what loads its target.
 
     What a signal does to a process happens here to the thread: SIGURG has the worker look at what was sent, and any
@@ -32,10 +33,10 @@ class ThreadProcess(Process):
             super().__init__(os.getpid(), ours)
         self._worker: InlineWorker | None = None
         fd = fds["POOL_MONITOR_FD"]
-        self._end = socket.socket(fileno=os.dup(fd))
+        self._meaning_of = socket.socket(fileno=os.dup(fd))
         shared = os.dup(fds["POOL_MONITOR_SHARED"]) if "POOL_MONITOR_SHARED" in fds else -1
         threading.Thread(
-            target=self._run, args=(Socket(os.dup(fd)), shared, make), name="inline worker", daemon=True
+            target=self._run, args=(SocketLink(os.dup(fd)), shared, make), name="inline worker", daemon=True
         ).start()
 
     def _open_pidfd(self) -> None:
@@ -46,28 +47,29 @@ class ThreadProcess(Process):
             return
         if number == signal.SIGURG:
             if self._worker is not None:
-                self._worker.deputy_here.look()
+                self._worker.look()
             return
         with contextlib.suppress(OSError):  # the other end is closed
-            self._end.shutdown(socket.SHUT_RDWR)
+            self._meaning_of.shutdown(socket.SHUT_RDWR)
         if self._worker is not None:
-            self._worker.deputy_here.let_go()
+            self._worker.abandon()
         self._loop.call_soon(self._reaped, -number)
 
     def _reap_now(self, _timeout: float) -> None:
         self._reaped(-signal.SIGKILL)
 
     def _reaped(self, returncode: int | None) -> None:
-        self._end.close()
+        self._meaning_of.close()
         super()._reaped(returncode)
 
-    def _run(self, link: Socket, shared: int, make: Make) -> None:
+    def _run(self, link: SocketLink, shared: int, make: Make) -> None:
         code = 1
         try:
             with contextlib.suppress(ParentGone):
-                self._worker = worker = InlineWorker(link, shared, make)
+                connection, init = shake_hands(InlineChannel(link), shared)
+                self._worker = worker = make_worker(connection, init, make)
                 try:
-                    if worker.start():
+                    if worker.load():
                         worker.serve()
                 finally:
                     worker.end()

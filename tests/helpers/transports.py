@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from pool_monitor.pool.transport.base import Reply
-from pool_monitor.pool.transport.launcher import Launcher
-from pool_monitor.pool.transport.process import Launch, ProcessTransport, import_path
+from pool_monitor.pool.transport.launcher import LaunchSpec, ProcessLauncher, import_path
+from pool_monitor.pool.transport.process import ProcessTransport
 from tests.helpers.support import OPS, eventually
 
 
@@ -36,9 +36,9 @@ class Record:
         return {call_id: result for call_id, result, *_ in self.of("replied")}
 
 
-def launch(**fields: Any) -> Launch:
+def launch(**fields: Any) -> LaunchSpec:
     """How a worker with the operations of targets/ops.py is started."""
-    return Launch(
+    return LaunchSpec(
         **{
             "target": OPS,
             "python": sys.executable,
@@ -77,7 +77,7 @@ class Line:
 async def started(**fields: Any) -> AsyncIterator[Line]:
     """A worker, until the end of the block."""
     record, settings = Record(), launch(**fields)
-    launcher = Launcher(settings._replace(start_method="exec"))
+    launcher = ProcessLauncher(settings._replace(start_method="exec"))
     transport = ProcessTransport(settings, record, launcher)
     try:
         await transport.start()

@@ -350,10 +350,10 @@ class Hostile:
 
 def lie_in_wait() -> None:
     """In a zygote that preloads this: be there when a worker begins."""
-    life = sys.modules.get("_pool_monitor_child.life")
-    if life is not None:
-        honest = life.main
-        life.main = lambda: begin(honest)
+    process = sys.modules.get("_pool_monitor_child.process")
+    if process is not None:
+        honest = process.main
+        process.main = lambda: begin(honest)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ class Sink(Protocol):
     def takes_view(self, call_id: int) -> bool:
         """Whether a large value of bytes, a result or an item, may come as a view of memory shared with the worker."""
 
-    def unreadable(self, call_id: int, failure: Failure) -> None:
+    def undecodable_item(self, call_id: int, failure: Failure) -> None:
         """The operation's generator yielded what cannot be decoded here; it goes on unless it is cancelled."""
 
     def recalled(self, call_id: int) -> None:

@@ -25,7 +25,7 @@ FULL = 64 << 10  # bytes in a pipe as the system makes it, when it is full
 _large: set[int] = set()
 
 
-class Channel(NamedTuple):
+class ChannelEnds(NamedTuple):
     """Our descriptors, which do not block: what the worker sends comes from one, the other is written to. A socket
     is both.
     """
@@ -34,14 +34,14 @@ class Channel(NamedTuple):
     writes: int
 
 
-def pipes(ours: ExitStack, theirs: ExitStack) -> tuple[Channel, dict[str, int]]:
+def pipes(ours: ExitStack, theirs: ExitStack) -> tuple[ChannelEnds, dict[str, int]]:
     """A pipe each way: ours, and the worker's by the names of their variables. They are closed with the stacks.
 
     Each holds as much as the system gives it, 64 KiB, until `enlarge`.
     """
     incoming, writes = _pipe(ours, theirs, we_write=True)
     outgoing, reads = _pipe(ours, theirs, we_write=False)
-    return Channel(reads, writes), {"POOL_MONITOR_FD": incoming, "POOL_MONITOR_OUT": outgoing}
+    return ChannelEnds(reads, writes), {"POOL_MONITOR_FD": incoming, "POOL_MONITOR_OUT": outgoing}
 
 
 def _pipe(ours: ExitStack, theirs: ExitStack, *, we_write: bool) -> tuple[int, int]:
@@ -55,7 +55,7 @@ def _pipe(ours: ExitStack, theirs: ExitStack, *, we_write: bool) -> tuple[int, i
     return their_end, our_end
 
 
-def one_socket(ours: ExitStack, theirs: ExitStack) -> tuple[Channel, dict[str, int]]:
+def one_socket(ours: ExitStack, theirs: ExitStack) -> tuple[ChannelEnds, dict[str, int]]:
     """The same with a socket, as docs/WORKER_PROTOCOL.md promises it to programs that others write."""
     our_end, their_end = socketpair()
     ours.enter_context(our_end)
@@ -63,7 +63,7 @@ def one_socket(ours: ExitStack, theirs: ExitStack) -> tuple[Channel, dict[str, i
     our_end.setblocking(False)
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         our_end.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
-    return Channel(our_end.fileno(), our_end.fileno()), {"POOL_MONITOR_FD": their_end.fileno()}
+    return ChannelEnds(our_end.fileno(), our_end.fileno()), {"POOL_MONITOR_FD": their_end.fileno()}
 
 
 def enlarge(fd: int) -> None:

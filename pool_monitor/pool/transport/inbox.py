@@ -12,7 +12,7 @@ import msgspec
 
 from pool_monitor.pool.transport import messages
 from pool_monitor.pool.transport.base import CallTimes, Failure, Reply, Sink
-from pool_monitor.pool.transport.child.codec import Codec, Unreadable
+from pool_monitor.pool.transport.child.codec import Codec, Undecodable
 from pool_monitor.pool.transport.child.framing import FrameError
 
 _FIVE = 0x95  # how a list of five begins in MessagePack: a reply, or the end of a stream
@@ -25,7 +25,7 @@ class Inbox:
     """
 
     def __init__(self, sink: Sink, codec: Codec, session_data_limit: int) -> None:
-        self.use(codec)
+        self.use_codec(codec)
         self.begun = 0  # ordinal of the last call begun, as far as an answer has shown it
         self.counters: memoryview | None = None  # of the memory it shares, the first being what it tells of that
         self._sink = sink
@@ -36,13 +36,13 @@ class Inbox:
         self._recalled: set[int] = set()  # of those, the ones asked back
         self._size = 0  # bytes of the message decoded last
 
-    def use(self, codec: Codec) -> None:
+    def use_codec(self, codec: Codec) -> None:
         """Decode with *codec* from now on."""
         self.codec = codec
         self.plain = codec.name != "pickle"  # values in a message are as they are
         self._typed = codec.name == "msgpack"  # replies may be decoded the short way
 
-    def handed(self, call_id: int, stream: bool) -> None:
+    def note_call(self, call_id: int, stream: bool) -> None:
         """The worker was handed this call."""
         self.count = self.open[call_id] = self.count + 1
         if stream:
@@ -54,14 +54,14 @@ class Inbox:
         self._recalled.update(asked)
         return asked
 
-    def forget_first(self) -> None:
+    def drop_running(self) -> None:
         """Take no answer to the call that the worker is on."""
         if self.open:
             self._answered(next(iter(self.open)))
 
     def decode(self, body: memoryview, size: int | None = None) -> Any:
         """A message, which took *size* bytes on its way, if not those of *body*. A value in it that cannot be decoded
-        becomes an `Unreadable`. Raises FrameError.
+        becomes an `Undecodable`. Raises FrameError.
         """
         self._size = len(body) if size is None else size
         try:
@@ -70,11 +70,11 @@ class Inbox:
             return self._in_parts(body, error)
 
     def _in_parts(self, body: memoryview, error: BaseException) -> Any:
-        messages.pass_on(error)
+        messages.reraise_interrupt(error)
         try:
             return self.codec.parts(body)
         except (ValueError, IndexError):  # what follows cannot be trusted
-            raise FrameError(f"a frame that is no {self.codec.name}: {messages.text_of(error)}") from error
+            raise FrameError(f"a frame that is no {self.codec.name}: {messages.error_message(error)}") from error
 
     def receive(self, body: memoryview) -> Any:
         """Decode a message and `take` it. Returns it when it is about lending memory, else None. Raises FrameError."""
@@ -117,17 +117,17 @@ class Inbox:
         match message:
             case ["reply" | "end" as kind, call_id, packed, data, times]:
                 self._check_open(call_id, kind == "end")
-                self._reply(call_id, packed, data, messages.times(times))
+                self._reply(call_id, packed, data, messages.parse_times(times))
             case ["item", call_id, packed]:
                 self._check_open(call_id, stream=True)
                 self._item(call_id, packed)
             case ["error", call_id, kind, name, text, trace, times]:
-                failure = messages.failure(kind, name, text, trace)
+                failure = messages.parse_failure(kind, name, text, trace)
                 self._check_open(call_id, begun=failure.kind != "cancelled")  # which it may be before it has begun
-                self._failed(call_id, failure, messages.times(times))
+                self._failed(call_id, failure, messages.parse_times(times))
             case ["pong", token, call_id, rss] if messages.is_pong(token, call_id, rss):
                 self._sink.ponged(token, call_id, rss)
-            case ["reply" | "end" | "error", call_id, *_, Unreadable() as rest]:
+            case ["reply" | "end" | "error", call_id, *_, Undecodable() as rest]:
                 self._check_open(call_id)
                 self._failed(call_id, _not_rebuilt("the answer", rest.error), None)
             case ["recalled", call_id]:
@@ -139,13 +139,13 @@ class Inbox:
             case ["lent", _] | ["lent", _, _] | ["returned"]:
                 return False
             case ["event", name, numbers, about]:
-                self._sink.emitted(*messages.event(name, numbers, about))
+                self._sink.emitted(*messages.parse_event(name, numbers, about))
             case ["log", level, text, fields]:
-                self._sink.logged(*messages.log_line(level, text, fields))
+                self._sink.logged(*messages.parse_log_line(level, text, fields))
             case ["dropped", count] if messages.is_id(count):
                 self._sink.dropped(count)
             case other:
-                raise FrameError(f"unknown message {messages.shown(other)}")
+                raise FrameError(f"unknown message {messages.short_repr(other)}")
         return True
 
     def salvage(self, bodies: Iterable[memoryview]) -> None:
@@ -163,7 +163,7 @@ class Inbox:
         """
         nth = self.open.get(call_id) if type(call_id) is int else None
         if nth is None:
-            raise FrameError(f"an answer to call {messages.shown(call_id)}, which is not open")
+            raise FrameError(f"an answer to call {messages.short_repr(call_id)}, which is not open")
         is_stream = call_id in self.streams
         if stream is not None and stream is not is_stream:
             raise FrameError(f"call {call_id} is {'a' if is_stream else 'no'} stream, and is not answered like that")
@@ -195,7 +195,7 @@ class Inbox:
                 what = "session.data"
                 state = self._rebuilt(data)
         except BaseException as error:  # noqa: BLE001 - as above; only this call fails
-            messages.pass_on(error)
+            messages.reraise_interrupt(error)
             self._failed(call_id, _not_rebuilt(what, error), times)
             return
         if data is not None:
@@ -210,7 +210,7 @@ class Inbox:
     def _session_size(self, state: Any, data: Any) -> int:
         """Bytes that a session's data takes, or more. Raises FrameError for what is no data of a session."""
         if type(state) is not dict:
-            raise FrameError(f"session data that is no dict: {messages.shown(state)}")
+            raise FrameError(f"session data that is no dict: {messages.short_repr(state)}")
         if self._size <= self._session_data_limit:
             return self._size  # of the whole message
         return len(data) if type(data) is bytes else len(self.codec.encode(state))
@@ -219,17 +219,19 @@ class Inbox:
         try:
             value = self._rebuilt(packed)
         except BaseException as error:  # noqa: BLE001 - as above
-            messages.pass_on(error)
-            self._sink.unreadable(call_id, _not_rebuilt("an item", error))
+            messages.reraise_interrupt(error)
+            self._sink.undecodable_item(call_id, _not_rebuilt("an item", error))
         else:
             self._sink.item(call_id, value, self._size)
 
     def _rebuilt(self, packed: Any) -> Any:
         """A value inside a message. Raises what decoding it raises."""
-        if type(packed) is Unreadable:
+        if type(packed) is Undecodable:
             raise packed.error
         return self.codec.unpack(packed)
 
 
 def _not_rebuilt(what: str, error: BaseException) -> Failure:
-    return messages.failure("payload", type(error).__name__, f"{what} cannot be rebuilt: {messages.text_of(error)}", "")
+    return messages.parse_failure(
+        "payload", type(error).__name__, f"{what} cannot be rebuilt: {messages.error_message(error)}", ""
+    )

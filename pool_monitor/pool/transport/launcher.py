@@ -7,17 +7,17 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pool_monitor.errors import ConfigError, StartError
 from pool_monitor.log import logger
-from pool_monitor.pool.transport.channel import Channel, one_socket, pipes
+from pool_monitor.pool.transport.channel import ChannelEnds, one_socket, pipes
 from pool_monitor.pool.transport.child.target import split_target
 from pool_monitor.pool.transport.lifeline import Lifeline, own_lifeline
-from pool_monitor.pool.transport.spawn import Process, spawn
-from pool_monitor.pool.transport.zygote import PYTHON_NEEDED, NotAloneError, Zygote
+from pool_monitor.pool.transport.spawn import WatchedProcess, spawn
+from pool_monitor.pool.transport.zygote import PYTHON_NEEDED, UnsafeForkError, Zygote, ZygoteGoneError
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
@@ -28,7 +28,7 @@ _TEXT_ONLY = ("auto", "msgpack")  # codecs whose texts are UTF-8 and nothing els
 _NO_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR)
 
 
-class Launch(NamedTuple):
+class LaunchSpec(NamedTuple):
     """How to start the workers of a pool. From ``concurrency`` on as in PoolConfig."""
 
     target: str
@@ -57,8 +57,8 @@ class Launch(NamedTuple):
         return self.directory if self.directory is not None and os.access(self.directory, os.X_OK) else None
 
 
-class Launches(Protocol):
-    """What starts the workers of one pool. `Launcher` is one."""
+class Launcher(Protocol):
+    """What starts the workers of one pool. `ProcessLauncher` is one."""
 
     @property
     def program(self) -> tuple[str, str]:
@@ -68,12 +68,12 @@ class Launches(Protocol):
     def zygote_pid(self) -> int | None:
         """The process that workers are forked off, if there is one now."""
 
-    def connect(self, ours: ExitStack, theirs: ExitStack) -> tuple[Channel, dict[str, int]]:
+    def connect(self, ours: ExitStack, theirs: ExitStack) -> tuple[ChannelEnds, dict[str, int]]:
         """Our end of a channel to a worker, and the worker's descriptors by the names of their variables. They are
         closed with the stacks. Raises OSError, and StartError when the pool is closed.
         """
 
-    async def start(self, fds: Mapping[str, int]) -> Process:
+    async def start(self, fds: Mapping[str, int]) -> WatchedProcess:
         """A new worker, which has the descriptors *fds*. Raises StartError when there can be none. Cancellation leaves
         nothing behind.
         """
@@ -85,14 +85,14 @@ class Launches(Protocol):
         """As `close`, for when the event loop is going: blocks (milliseconds)."""
 
 
-class Launcher:
+class ProcessLauncher:
     """Starts the worker processes of one pool. Must be closed, or abandoned, after its workers.
 
     *warn* is called with what the pool should know of: a zygote has ended, and another is started; workers are not
     forked although they were meant to be (once).
     """
 
-    def __init__(self, launch: Launch, warn: Callable[[str], object] = lambda _reason: None) -> None:
+    def __init__(self, launch: LaunchSpec, warn: Callable[[str], object] = lambda _reason: None) -> None:
         self._launch = launch
         self._warn = warn
         self._lifeline = Lifeline()
@@ -117,7 +117,7 @@ class Launcher:
         """Its process, if there is one now."""
         return None if self._zygote is None or not self._zygote.usable else self._zygote.pid
 
-    def connect(self, ours: ExitStack, theirs: ExitStack) -> tuple[Channel, dict[str, int]]:
+    def connect(self, ours: ExitStack, theirs: ExitStack) -> tuple[ChannelEnds, dict[str, int]]:
         """Our end of a channel to a worker, and its ends of that and of a life-line, by the names of their variables.
         They are closed with the stacks. Raises OSError, and StartError when the pool is closed.
         """
@@ -133,7 +133,7 @@ class Launcher:
             lifeline = own_lifeline(ours, theirs)
         return channel, {**fds, "POOL_MONITOR_LIFELINE": lifeline}
 
-    async def start(self, fds: Mapping[str, int]) -> Process:
+    async def start(self, fds: Mapping[str, int]) -> WatchedProcess:
         """A new worker process, which has the descriptors *fds*, their numbers in variables of those names.
 
         Raises StartError when there can be none; ZygoteGoneError, which is one, says that it is worth trying again
@@ -142,7 +142,7 @@ class Launcher:
         if self.method == "zygote":
             try:
                 return await (await self._ready_zygote()).fork(fds)
-            except NotAloneError as error:
+            except UnsafeForkError as error:
                 self._fall_back(str(error))
         return self._exec(fds)
 
@@ -195,7 +195,7 @@ class Launcher:
         except (OSError, ValueError) as error:
             raise self._cannot_run(error) from error
 
-    def _exec(self, fds: Mapping[str, int]) -> Process:
+    def _exec(self, fds: Mapping[str, int]) -> WatchedProcess:
         launch = self._launch
         try:
             return spawn(launch.command or [launch.python, _CHILD], launch.env, fds, launch.directory_now())
@@ -221,7 +221,31 @@ class Launcher:
             self._warn(reason)
 
 
-def _hindrance(launch: Launch) -> str | None:
+async def start_process(
+    launcher: Launcher, ours: ExitStack, share: Callable[[], AbstractContextManager[Mapping[str, int]]]
+) -> tuple[ChannelEnds, WatchedProcess]:
+    """Our end of a channel, closed with *ours*, and a new process that has its ends and the descriptors that *share*
+    gives. Tries a second time where the zygote ended meanwhile. Raises StartError.
+    """
+    try:
+        return await _start_once(launcher, ours, share)
+    except ZygoteGoneError:
+        ours.close()  # the end of a worker there may be
+        return await _start_once(launcher, ours, share)
+
+
+async def _start_once(
+    launcher: Launcher, ours: ExitStack, share: Callable[[], AbstractContextManager[Mapping[str, int]]]
+) -> tuple[ChannelEnds, WatchedProcess]:
+    with ExitStack() as theirs:
+        try:
+            channel, fds = launcher.connect(ours, theirs)
+        except OSError as error:  # no descriptor left
+            raise StartError(f"cannot start a worker: {error}") from error
+        return channel, await launcher.start({**fds, **theirs.enter_context(share())})
+
+
+def _hindrance(launch: LaunchSpec) -> str | None:
     """Why there can be no zygote here, if there can be none."""
     if launch.command:
         return "a worker that is a command of its own cannot be forked"
@@ -235,7 +259,7 @@ def _hindrance(launch: Launch) -> str | None:
 # -- what the first start found, every other finds ----------------------------------------------------------------
 
 
-def settled(target: str, config: PoolConfig, warn: Callable[[str], object]) -> Launch:
+def resolve_launch_spec(target: str, config: PoolConfig, warn: Callable[[str], object]) -> LaunchSpec:
     """How the workers of a pool are started, wherever the service has gone by then: what is relative is taken from
     the present working directory. *warn* is called with what is left out.
 
@@ -253,7 +277,7 @@ def settled(target: str, config: PoolConfig, warn: Callable[[str], object]) -> L
         for entry in additions:
             _must_be_text(entry, "sys_path")
         path = [entry for entry in path if _is_text(entry) or _left_out(entry, warn)]
-    return Launch(
+    return LaunchSpec(
         target=target,
         python=python,
         path=path,

@@ -43,40 +43,40 @@ class Hello(NamedTuple):
     """It takes options of a call, among them the context variables that travel with it."""
 
 
-def offer(codecs: Sequence[str], frame_limit: int, session_data_limit: int) -> dict[str, Any]:
+def service_hello(codecs: Sequence[str], frame_limit: int, session_data_limit: int) -> dict[str, Any]:
     """Our half of the handshake."""
     limits = {"frame_limit": frame_limit, "session_data_limit": session_data_limit}
     return {"type": "hello", "protocols": [PROTOCOL], "codecs": codecs, **limits, "offsets": True}
 
 
-def hello(message: Any, offered: Sequence[str]) -> Hello:
+def parse_hello(message: Any, offered: Sequence[str]) -> Hello:
     """The answer to our hello. Its codec has to be one of those *offered*: only the service decides what it decodes."""
     if type(message) is not dict or message.get("type") != "hello":
-        raise FrameError(f"no hello: {shown(message)}")
+        raise FrameError(f"no hello: {short_repr(message)}")
     codec, python = message.get("codec"), message.get("python")
     if not _is_amount(message.get("protocol")) or message["protocol"] != PROTOCOL:
-        raise FrameError(f"protocol {shown(message.get('protocol'))}, where {PROTOCOL} was offered")
+        raise FrameError(f"protocol {short_repr(message.get('protocol'))}, where {PROTOCOL} was offered")
     if type(codec) is not str or codec not in offered:
-        raise FrameError(f"codec {shown(codec)}, where {' or '.join(offered)} was offered")
+        raise FrameError(f"codec {short_repr(codec)}, where {' or '.join(offered)} was offered")
     if type(python) is not str:
-        raise FrameError(f"no text in 'python': {shown(python)}")
+        raise FrameError(f"no text in 'python': {short_repr(python)}")
     takes = [message.get(name) is True for name in Hello._fields[2:]]
     return Hello(codec, encodable(python, _NAME_LIMIT), *takes)
 
 
-def operations(found: Any) -> dict[str, str]:
+def parse_operations(found: Any) -> dict[str, str]:
     """The operations of a target that is ready, each with its kind."""
     if type(found) is not dict or not 0 < len(found) <= _OPERATIONS:
-        raise FrameError(f"no operations: {shown(found)}")
+        raise FrameError(f"no operations: {short_repr(found)}")
     for name, kind in found.items():
         if type(name) is not str or not name or len(name) > _NAME_LIMIT or name != encodable(name, _NAME_LIMIT):
-            raise FrameError(f"an operation whose name is {shown(name)}")
+            raise FrameError(f"an operation whose name is {short_repr(name)}")
         if type(kind) is not str or kind not in _KINDS:
-            raise FrameError(f"operation {shown(name)} of kind {shown(kind)}")
+            raise FrameError(f"operation {short_repr(name)} of kind {short_repr(kind)}")
     return found
 
 
-def times(found: Any) -> CallTimes:
+def parse_times(found: Any) -> CallTimes:
     """What a call took, as the worker measured it."""
     if type(found) is list and len(found) >= 2:
         wall, cpu, growth = found[0], found[1], found[2] if len(found) > 2 else None
@@ -86,17 +86,17 @@ def times(found: Any) -> CallTimes:
             and (growth is None or (type(growth) is int and 0 <= growth < _MOST_BYTES))
         ):
             return CallTimes(wall, cpu, growth)
-    raise FrameError(f"no times: {shown(found)}")
+    raise FrameError(f"no times: {short_repr(found)}")
 
 
-def failure(kind: Any, name: Any, text: Any, trace: Any) -> Failure:
+def parse_failure(kind: Any, name: Any, text: Any, trace: Any) -> Failure:
     """Why a call failed."""
     if kind not in _FAILURES or type(name) is not str or type(text) is not str or type(trace) is not str:
-        raise FrameError(f"no error: {shown([kind, name, text, trace])}")
+        raise FrameError(f"no error: {short_repr([kind, name, text, trace])}")
     return Failure(kind, encodable(name, _NAME_LIMIT), encodable(text), encodable(trace[-_TEXT_LIMIT:]))
 
 
-def event(name: Any, numbers: Any, about: Any) -> tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]:
+def parse_event(name: Any, numbers: Any, about: Any) -> tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]:
     """An event that the target emits: its name, measurements and metadata."""
     if (
         type(name) is list
@@ -107,13 +107,13 @@ def event(name: Any, numbers: Any, about: Any) -> tuple[tuple[str, ...], dict[st
         and all(type(key) is str and _is_number(value) for key, value in numbers.items())
     ):
         return tuple(encodable(part, _NAME_LIMIT) for part in name), numbers, _fields(about)
-    raise FrameError(f"no event: {shown([name, numbers])}")
+    raise FrameError(f"no event: {short_repr([name, numbers])}")
 
 
-def log_line(level: Any, text: Any, fields: Any) -> tuple[str, str, dict[str, Any]]:
+def parse_log_line(level: Any, text: Any, fields: Any) -> tuple[str, str, dict[str, Any]]:
     """A line of the target's log: its level, text and fields."""
     if type(level) is not str or level not in LEVELS or type(text) is not str:
-        raise FrameError(f"no line: {shown([level, text])}")
+        raise FrameError(f"no line: {short_repr([level, text])}")
     return level, encodable(text), _fields(fields)
 
 
@@ -138,7 +138,7 @@ def encodable(text: str, limit: int = _TEXT_LIMIT) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
-def pass_on(error: BaseException) -> None:
+def reraise_interrupt(error: BaseException) -> None:
     """Raise *error* again if it asks the whole program to stop. Anything else that foreign classes raise when they are
     encoded or decoded is a failure of one value, a SystemExit too.
     """
@@ -146,7 +146,7 @@ def pass_on(error: BaseException) -> None:
         raise error
 
 
-def text_of(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """What *error* says, whatever it does when asked."""
     try:
         return encodable(str(error))
@@ -154,20 +154,20 @@ def text_of(error: BaseException) -> str:
         return "(its __str__ failed)"
 
 
-def not_carried(codec: Codec, context: Mapping[str, Any] | None, error: BaseException) -> str:
+def why_not_carried(codec: Codec, context: Mapping[str, Any] | None, error: BaseException) -> str:
     """Why a call cannot be carried: *error*, which its arguments have raised or a context variable."""
     what = "the arguments"
     for name, value in (context or {}).items():
         try:
             codec.encode(codec.pack(value))
         except BaseException as failure:  # noqa: BLE001 - as for the whole message
-            pass_on(failure)
+            reraise_interrupt(failure)
             what, error = f"the context variable {name!r}", failure
             break
-    return f"{what} cannot be carried as {codec.name}: {text_of(error)}"
+    return f"{what} cannot be carried as {codec.name}: {error_message(error)}"
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A short form of whatever a worker sent, for a report. Takes no longer for a large value than for a small one."""
     return encodable(_repr.repr(value), 200)
 
@@ -177,7 +177,7 @@ def _fields(found: Any) -> dict[str, Any]:
     if type(found) is dict:
         with contextlib.suppress(ValueError):
             return dict(plain(found))
-    raise FrameError(f"no fields: {shown(found)}")
+    raise FrameError(f"no fields: {short_repr(found)}")
 
 
 def _is_amount(number: Any) -> bool:

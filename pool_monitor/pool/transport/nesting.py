@@ -16,7 +16,7 @@ _LOADER = "_pool_monitor_child.target"  # in a worker: child/target.py, under th
 _GUARD = 'put what starts the program under `if __name__ == "__main__":`'
 
 
-def must_end(pool: str, target: str) -> None:
+def refuse_endless_nesting(pool: str, target: str) -> None:
     """Raise StartError where *pool*, with the settled *target*, would be one of an endless chain."""
     for name in _STARTED_AS:
         if name in os.environ:

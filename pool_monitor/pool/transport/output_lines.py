@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Callable
 
 _LINE_LIMIT = 8 * 1024  # a longer line of output is cut
+_TAIL_LINES = 20  # of stderr
 _AGAIN = 0.1  # seconds after which reading is tried again that there was no memory for
 
 
-class Output:
+class OutputReader:
     """Lines from one pipe of a process, read as they come so that it never blocks on writing. Owns the pipe's end."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, line: Callable[[str, int], None]) -> None:
@@ -65,3 +67,32 @@ class Output:
             self._again.cancel()
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
+
+
+class ProcessOutput:
+    """Both outputs of a process. *wrote* is called with the stream's name, a line, and its size in bytes."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, stdout: int, stderr: int, wrote: Callable[[str, str, int], None]
+    ) -> None:
+        self._wrote = wrote
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._outputs = [OutputReader(loop, stdout, self._stdout_line), OutputReader(loop, stderr, self._stderr_line)]
+
+    @property
+    def tail(self) -> str:
+        """The last lines on stderr, for the report of a failure."""
+        return "\n".join(self._tail)
+
+    def _stdout_line(self, text: str, size: int) -> None:
+        self._wrote("stdout", text, size)
+
+    def _stderr_line(self, text: str, size: int) -> None:
+        self._tail.append(text)
+        self._wrote("stderr", text, size)
+
+    def close(self) -> None:
+        """Read what is left, and stop."""
+        outputs, self._outputs = self._outputs, []
+        for output in outputs:
+            output.close()

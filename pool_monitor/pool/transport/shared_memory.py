@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pool_monitor.pool.transport.child.codec import LARGE
-from pool_monitor.pool.transport.child.shared_memory import Shared, file_size
+from pool_monitor.pool.transport.child.shared_memory import SharedMemory, file_size
 
 # The beginning of a reply or an item in msgpack whose value is bytes, up to these. No other codec's messages begin so.
 _BYTES = re.compile(
@@ -24,7 +24,7 @@ _BYTES = re.compile(
 _NIL = b"\xc0"
 
 
-def apart(lent: memoryview) -> tuple[bytes, int, int]:
+def split_off_value(lent: memoryview) -> tuple[bytes, int, int]:
     """A copy of the message in *lent* for decoding, and where in *lent* its value begins and ends, if that is large and
     bytes: nil stands for it in the copy. Else the copy is whole, and the place 0, 0.
 
@@ -49,7 +49,7 @@ class SharedFile:
             os.truncate(self.fd, file_size(frame_limit))
             # Its length is fixed before anybody maps it: reading a page that a worker has cut off would kill us.
             fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-            self.memory = Shared(self.fd, frame_limit, parent=True)
+            self.memory = SharedMemory(self.fd, frame_limit, parent=True)
         except BaseException:
             os.close(self.fd)
             raise

@@ -24,7 +24,7 @@ _AGAIN = 0.1  # seconds after which something is tried again that there was no m
 OutputPipes = tuple[int, int]  # the ends that belong together of a pipe for stdout and one for stderr
 
 
-class Process:
+class WatchedProcess:
     """A process from its start until it is reaped. Made on the event loop that watches it.
 
     When it has ended, what is left of its group is killed, it is reaped, and `on_end` is called once.
@@ -122,7 +122,7 @@ class Process:
         raise NotImplementedError
 
 
-class Child(Process):
+class SpawnedProcess(WatchedProcess):
     """A process that is our own child."""
 
     def __init__(self, process: subprocess.Popen[bytes], outputs: OutputPipes) -> None:
@@ -170,7 +170,7 @@ class Child(Process):
 
 def spawn(
     command: Sequence[str], env: Mapping[str, str], fds: Mapping[str, int], directory: str | None = None
-) -> Child:
+) -> SpawnedProcess:
     """Run *command* in *directory* (None: ours) with our environment, *env*, and the descriptors *fds*, whose numbers
     are told in variables of those names. Its stdin is empty. Raises OSError, and ValueError for what cannot be an
     argument or a variable.
@@ -187,7 +187,7 @@ def spawn(
             pass_fds=list(fds.values()),
             process_group=0,
         )
-        return Child(process, ours)
+        return SpawnedProcess(process, ours)
 
 
 @contextlib.contextmanager
@@ -209,7 +209,7 @@ def _nothing() -> None:
     pass
 
 
-def exit_words(code: int | None) -> str:
+def exit_text(code: int | None) -> str:
     """An exit code in words: ``exit code 1``, ``signal 9 (SIGKILL)``."""
     if code is None:
         return "no exit code"

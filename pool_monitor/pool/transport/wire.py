@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pool_monitor.pool.transport.channel import FULL, Channel, enlarge
+from pool_monitor.pool.transport.channel import FULL, ChannelEnds, enlarge
 from pool_monitor.pool.transport.child.framing import LENGTH, FrameReader
 
 if TYPE_CHECKING:
@@ -23,22 +23,22 @@ _PIECES = 64  # handed to the system in one call
 
 
 class Wire:
-    """Calls *received* with how many bytes were put into *reader*; *deaf* once, when the other side reads no more,
-    while what it has sent may still come; and *lost* once, when the channel has ended.
+    """Calls *received* with how many bytes were put into *reader*; *send_closed* once, when the other side reads no
+    more, while what it has sent may still come; and *lost* once, when the channel has ended.
     """
 
     def __init__(
-        self, channel: Channel, reader: FrameReader, *, received: Callable[[int], None], deaf: Callable[[], None],
-        lost: Callable[[], None],
+        self, channel: ChannelEnds, reader: FrameReader, *, received: Callable[[int], None],
+        send_closed: Callable[[], None], lost: Callable[[], None],
     ) -> None:  # fmt: skip
         self._loop = asyncio.get_running_loop()
         self._reads, self._writes = channel
-        self._reader, self._received, self._deafened, self._lost = reader, received, deaf, lost
+        self._reader, self._received, self._report_send_closed, self._lost = reader, received, send_closed, lost
         self._joined: list[bytes] = []  # leaves at the end of this turn
         self._unsent: deque[memoryview] = deque()  # waits for room
-        self.passed = 0  # of what waited for room, so many frames or pieces of them have gone
+        self.pieces_sent = 0  # of what waited for room, so many frames or pieces of them have gone
         self._paused = self._closed = False
-        self._deaf = False  # nothing more can be sent
+        self._send_closed = False  # nothing more can be sent
         self._loop.add_reader(self._reads, self._read)
 
     @property
@@ -62,7 +62,7 @@ class Wire:
             self.flush()
         self._put(LENGTH.pack(size), *pieces)
 
-    def join(self, body: bytes) -> None:
+    def send_joined(self, body: bytes) -> None:
         """Send a frame at the end of this turn of the event loop, together with others."""
         if not self._joined:
             self._loop.call_soon(self.flush)
@@ -79,7 +79,7 @@ class Wire:
         if self._unsent:
             self._unsent.extend(map(memoryview, pieces))
             return
-        if self._deaf:
+        if self._send_closed:
             return
         try:
             sent = os.write(self._writes, pieces[0]) if len(pieces) == 1 else os.writev(self._writes, pieces[:_PIECES])
@@ -99,15 +99,15 @@ class Wire:
         unsent = self._unsent
         while count and count >= len(unsent[0]):
             count -= len(unsent.popleft())
-            self.passed += 1
+            self.pieces_sent += 1
         if count:
             unsent[0] = unsent[0][count:]
 
     def _break(self) -> None:
         """The other side has ended, or goes on and has closed what it reads from."""
-        self._deaf = True
+        self._send_closed = True
         self._unsent.clear()
-        self._loop.call_soon(self._deafened)
+        self._loop.call_soon(self._report_send_closed)
 
     def _write(self) -> None:
         try:
@@ -152,7 +152,7 @@ class Wire:
     def abort(self) -> None:
         """Neither send nor receive any more; *lost* is called soon."""
         if not self._closed:
-            self._closed = self._deaf = True
+            self._closed = self._send_closed = True
             self._loop.remove_reader(self._reads)
             self._loop.remove_writer(self._writes)
             self._unsent.clear()

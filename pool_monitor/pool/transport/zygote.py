@@ -15,25 +15,23 @@ import os
 import select
 import signal
 import socket
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
 
 from pool_monitor.errors import StartError
-from pool_monitor.pool.transport.output_lines import Output
-from pool_monitor.pool.transport.spawn import OutputPipes, Process, exit_words, output_pipes, socketpair, spawn
+from pool_monitor.pool.transport.output_lines import ProcessOutput
+from pool_monitor.pool.transport.spawn import OutputPipes, WatchedProcess, exit_text, output_pipes, socketpair, spawn
 from pool_monitor.pool.worker_output import OutputLog
 
 _PACKET = 120 * 1024  # no answer is longer, and memory below 128 KiB is cheap
 _AT_ONCE = 16  # forks asked for and not answered: what the socket holds in any case
 _REAPED_AT_ONCE = 64
 _AGAIN = 0.1  # seconds after which reading is tried again that there was no memory for
-_PATIENCE = 10.0  # seconds without an answer after which a zygote is of no use; it takes milliseconds
-_LAST_REAPS = 1.0  # seconds for workers whose start was cancelled to end before the zygote does
-_NOT_TAKEN = (ValueError, KeyError, TypeError, OSError, MemoryError)  # from an answer that is none of ours, or is lost
-_TAIL_LINES = 20  # of stderr, kept for the report of a failure
+_ANSWER_TIMEOUT = 10.0  # seconds without an answer after which a zygote is of no use; it takes milliseconds
+_REAP_TIMEOUT = 1.0  # seconds for workers whose start was cancelled to end before the zygote does
+_BAD_ANSWER = (ValueError, KeyError, TypeError, OSError, MemoryError)  # from an answer that is none of ours, or is lost
 
 
 PYTHON_NEEDED = "python= needs a Python interpreter of version 3.8 or later"
@@ -45,11 +43,11 @@ class ZygoteGoneError(StartError):
     """
 
 
-class NotAloneError(Exception):
+class UnsafeForkError(Exception):
     """A preloaded module has started a thread, so that forking would not be safe. No worker was forked."""
 
 
-class Forked(Process):
+class ForkedProcess(WatchedProcess):
     """A worker forked off a zygote. Raises OSError where it cannot be watched."""
 
     def __init__(self, zygote: Zygote, pid: int, outputs: OutputPipes) -> None:
@@ -85,16 +83,15 @@ class Zygote:
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())  # seen, if by nobody else
         self.usable = True  # may be asked for workers
-        self._forks: dict[int, tuple[asyncio.Future[Forked], OutputPipes]] = {}
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._forks: dict[int, tuple[asyncio.Future[ForkedProcess], OutputPipes]] = {}
+        self._fork_permits = asyncio.Semaphore(_AT_ONCE)
         self._ids = itertools.count(1)
-        self._workers: set[Forked] = set()  # and not reaped
-        self._dead: dict[int, Forked | None] = {}  # those that have ended, until they are reaped
+        self._workers: set[ForkedProcess] = set()  # and not reaped
+        self._dead: dict[int, ForkedProcess | None] = {}  # those that have ended, until they are reaped
         self._reaping = False  # it has been asked to, and has not answered
-        self._quiet = asyncio.Event()
+        self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._stderr: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._output = OutputLog("preload", {}) if log_output else None
+        self._log = OutputLog("preload", {}) if log_output else None
         with contextlib.ExitStack() as stack, contextlib.ExitStack() as theirs:
             self._control, control = socketpair(socket.SOCK_SEQPACKET)
             self._control.setblocking(False)
@@ -104,14 +101,11 @@ class Zygote:
             stack.enter_context(self._lifeline)
             theirs.enter_context(lifeline)
             fds = {"POOL_MONITOR_ZYGOTE": control.fileno(), "POOL_MONITOR_LIFELINE": lifeline.fileno()}
-            self._say("load", list(path), list(codecs), list(preload))  # before it can have ended
+            self._request("load", list(path), list(codecs), list(preload))  # before it can have ended
             self._process = spawn(command, env, fds, directory)
             stack.pop_all()
         self._process.on_end = self._ended
-        self._outputs = [
-            Output(self._loop, self._process.stdout, self._wrote_out),
-            Output(self._loop, self._process.stderr, self._wrote_error),
-        ]
+        self._output = ProcessOutput(self._loop, self._process.stdout, self._process.stderr, self._wrote)
         self._listen()
 
     @property
@@ -120,7 +114,7 @@ class Zygote:
 
     @property
     def how_it_ended(self) -> str:
-        return exit_words(self._process.returncode)
+        return exit_text(self._process.returncode)
 
     @property
     def ended(self) -> bool:
@@ -129,21 +123,21 @@ class Zygote:
 
     # -- what is asked of it --------------------------------------------------------------------------------------
 
-    async def fork(self, fds: Mapping[str, int]) -> Forked:
+    async def fork(self, fds: Mapping[str, int]) -> ForkedProcess:
         """A new worker with the descriptors *fds*, their numbers in variables of those names.
 
-        Raises StartError, ZygoteGoneError and NotAloneError. Cancellation ends the worker.
+        Raises StartError, ZygoteGoneError and UnsafeForkError. Cancellation ends the worker.
         """
-        async with self._slots:
+        async with self._fork_permits:
             if not self.usable:
                 raise ZygoteGoneError("the zygote ended")
             request = next(self._ids)
-            answer: asyncio.Future[Forked] = self._loop.create_future()
+            answer: asyncio.Future[ForkedProcess] = self._loop.create_future()
             try:
                 with output_pipes() as (ours, theirs):
-                    self._say("fork", request, list(fds), fds=[*fds.values(), *theirs])
+                    self._request("fork", request, list(fds), fds=[*fds.values(), *theirs])
                     self._forks[request] = answer, ours
-                    self._be_patient()
+                    self._start_timeout()
                     return await answer
             except asyncio.CancelledError:
                 if answer.done() and not answer.cancelled() and not answer.exception():
@@ -157,30 +151,30 @@ class Zygote:
 
     async def close(self) -> None:
         """End it, after the workers whose start was cancelled. Returns when it is gone."""
-        with anyio.move_on_after(_LAST_REAPS):  # not asyncio's, which needs Python 3.11.4 in a task that is cancelled
+        with anyio.move_on_after(_REAP_TIMEOUT):  # not asyncio's, which needs Python 3.11.4 in a task that is cancelled
             while self._workers or self._forks:
-                self._quiet.clear()
-                await self._quiet.wait()
+                self._changed.clear()
+                await self._changed.wait()
         self.kill()
         while not self._process.ended:
-            self._quiet.clear()
-            await self._quiet.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
     def abandon(self) -> None:
         """End it and all its workers now, and do not return before they are gone (milliseconds)."""
         for worker in list(self._workers):
             worker.signal(signal.SIGKILL, group=True)
         for worker in list(self._workers):
-            worker.wait(_LAST_REAPS)
+            worker.wait(_REAP_TIMEOUT)
         self.kill()
-        self._process.wait(_LAST_REAPS)
+        self._process.wait(_REAP_TIMEOUT)
         self._ended()
 
     def kill(self) -> None:
         self.usable = False
         self._process.signal(signal.SIGKILL, group=True)
 
-    def _reap(self, worker: Forked) -> None:
+    def _reap(self, worker: ForkedProcess) -> None:
         self._dead[worker.pid] = worker
         if self._process.ended:
             self._reaped(worker.pid, None)
@@ -190,11 +184,11 @@ class Zygote:
     def _reap_more(self) -> None:
         if self._dead and not self._reaping:
             with contextlib.suppress(OSError):  # it has ended, as will be seen
-                self._say("reap", list(itertools.islice(self._dead, _REAPED_AT_ONCE)))
+                self._request("reap", list(itertools.islice(self._dead, _REAPED_AT_ONCE)))
             self._reaping = True
-            self._be_patient()
+            self._start_timeout()
 
-    def _reap_now(self, worker: Forked, timeout: float) -> None:
+    def _reap_now(self, worker: ForkedProcess, timeout: float) -> None:
         self._reap(worker)
         poll = select.poll()
         while not worker.ended and self._control.fileno() >= 0:
@@ -204,15 +198,15 @@ class Zygote:
             if not self._read():
                 return
 
-    def _say(self, *request: Any, fds: Sequence[int] = ()) -> None:
+    def _request(self, *request: Any, fds: Sequence[int] = ()) -> None:
         socket.send_fds(self._control, [json.dumps(request).encode()], fds)
 
-    def _be_patient(self) -> None:
+    def _start_timeout(self) -> None:
         """An answer is waited for: for no longer because more is asked meanwhile."""
         if self._timer is None:
-            self._wait_no_longer_than(_PATIENCE)
+            self._set_timeout(_ANSWER_TIMEOUT)
 
-    def _wait_no_longer_than(self, patience: float | None) -> None:
+    def _set_timeout(self, patience: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if patience is None or self._loop.is_closed():
@@ -248,24 +242,24 @@ class Zygote:
                 return True
             try:
                 self._answered(json.loads(packet))
-            except _NOT_TAKEN:
-                self._settle(StartError(f"the zygote answered {packet!r:.200}"))
+            except _BAD_ANSWER:
+                self._set_ready(StartError(f"the zygote answered {packet!r:.200}"))
                 self.kill()
                 return True
-        self._wait_no_longer_than(_PATIENCE if self._forks or self._reaping else None)
+        self._set_timeout(_ANSWER_TIMEOUT if self._forks or self._reaping else None)
         return True
 
     def _answered(self, answer: Any) -> None:
         match answer:
             case ["ready"]:
-                self._settle(None)
+                self._set_ready(None)
             case ["failed", module, type_name, text, traceback]:
-                self._settle(StartError(f"cannot preload {module!r}: {type_name}: {text}", traceback))
+                self._set_ready(StartError(f"cannot preload {module!r}: {type_name}: {text}", traceback))
             case ["threads", None, why]:
-                self._settle(NotAloneError(why))
+                self._set_ready(UnsafeForkError(why))
             case ["threads", request, why]:
                 self.usable = False
-                self._refuse(request, NotAloneError(why))
+                self._refuse(request, UnsafeForkError(why))
             case ["refused", request, why]:
                 self._refuse(request, StartError(f"cannot fork a worker: {why}"))
             case ["forked", request, pid]:
@@ -278,7 +272,7 @@ class Zygote:
             case other:
                 raise ValueError(other)
 
-    def _settle(self, error: Exception | None) -> None:
+    def _set_ready(self, error: Exception | None) -> None:
         if not self.ready.done():
             if error is None:
                 self.ready.set_result(None)
@@ -289,7 +283,7 @@ class Zygote:
     def _forked(self, request: int, pid: int) -> None:
         answer, outputs = self._forks[request]
         try:
-            worker = Forked(self, pid, outputs)
+            worker = ForkedProcess(self, pid, outputs)
         except OSError as error:
             os.killpg(pid, signal.SIGKILL)  # the number is its own: it is not reaped yet
             self._refuse(request, StartError(f"cannot watch a worker: {error}"))
@@ -307,7 +301,7 @@ class Zygote:
         answer, _outputs = self._forks.pop(request)
         if not answer.done():
             answer.set_exception(error)
-        self._quiet.set()
+        self._changed.set()
 
     def _reaped(self, pid: int, code: int | None) -> None:
         worker = self._dead.pop(pid)
@@ -317,7 +311,7 @@ class Zygote:
                 worker._orphan_reaped()
             else:
                 worker._reaped(code)
-        self._quiet.set()
+        self._changed.set()
 
     # -- its end --------------------------------------------------------------------------------------------------
 
@@ -326,34 +320,26 @@ class Zygote:
         self.usable = False
         if self._control.fileno() >= 0:
             self._read()  # what it had answered
-        self._wait_no_longer_than(None)
-        for output in self._outputs:
-            output.close()
-        self._outputs = []
+        self._set_timeout(None)
+        self._output.close()
         if self._control.fileno() >= 0:
             self._loop.remove_reader(self._control.fileno())
         self._control.close()
         self._lifeline.close()
-        how = f"({exit_words(self._process.returncode)})"
-        if self._stderr:
-            how += "; its last lines on stderr:\n" + "\n".join(self._stderr)
+        how = f"({exit_text(self._process.returncode)})"
+        tail = self._output.tail
+        if tail:
+            how += f"; its last lines on stderr:\n{tail}"
         else:
             how += f"; {PYTHON_NEEDED}, which what preload= names may not end"
         program = f"the workers' interpreter {self._program!r}"
-        self._settle(StartError(f"{program} ended before it was ready {how}"))
+        self._set_ready(StartError(f"{program} ended before it was ready {how}"))
         for request in list(self._forks):
             self._refuse(request, ZygoteGoneError(f"{program} ended when it was to fork a worker {how}"))
         for pid in list(self._dead):
             self._reaped(pid, None)
-        self._quiet.set()
+        self._changed.set()
 
-    def _wrote_out(self, text: str, _size: int) -> None:
-        self._log("stdout", text)
-
-    def _wrote_error(self, text: str, _size: int) -> None:
-        self._stderr.append(text)
-        self._log("stderr", text)
-
-    def _log(self, stream: str, text: str) -> None:
-        if self._output is not None:
-            self._output.wrote(stream, text)
+    def _wrote(self, stream: str, text: str, _size: int) -> None:
+        if self._log is not None:
+            self._log.wrote(stream, text)

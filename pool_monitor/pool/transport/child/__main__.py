@@ -26,8 +26,8 @@ if __name__ == "__main__":
     assert spec.loader is not None
     package = sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
-    life = importlib.import_module(_PACKAGE + ".process")
-    life.print_by_lines()
+    process = importlib.import_module(_PACKAGE + ".process")
+    importlib.import_module(_PACKAGE + ".output").print_by_lines()
     # What goes on after the fork is a worker, in every respect as if it had been started alone.
     if "POOL_MONITOR_ZYGOTE" not in os.environ or importlib.import_module(_PACKAGE + ".zygote").main():
-        life.main()
+        process.main()

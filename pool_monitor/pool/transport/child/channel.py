@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from typing import Deque, Sequence
 
     from .codec import Buffer
-    from .link import Pipes
-    from .shared_memory import Shared
+    from .link import PipeLink
+    from .shared_memory import SharedMemory
 
 _SPARE = 64 * 1024  # bytes that may wait for room in the channel before what need not be sent is dropped
 _IDLE_MS = 1000  # after which memory that only large messages need is given back
@@ -34,11 +34,11 @@ class Channel:
     the parent finds them should this process end first.
     """
 
-    def __init__(self, link: Pipes) -> None:
+    def __init__(self, link: PipeLink) -> None:
         self.link = link
         self.reader = FrameReader(1 << 20)  # until the handshake settles the limit
         self.frames: Deque[memoryview] = collections.deque()  # received, and not yet taken
-        self.shared: Shared | None = None
+        self.shared: SharedMemory | None = None
         self.held = 0  # bytes in the outbox
         self.unneeded = 0  # times it waited for a message since the last large one
         self._unsent: Deque[memoryview] = collections.deque()  # waits for room; of the first, part may have gone
@@ -47,7 +47,7 @@ class Channel:
         self._sending = _thread.allocate_lock()
         self.copied = False
 
-    def be_copy(self) -> None:
+    def become_copy(self) -> None:
         """Become a copy that the target has forked off: what was received is not its to do, and it sends nothing."""
         self.link.close()
         self.frames.clear()
@@ -56,14 +56,14 @@ class Channel:
         self.held = self.waiting = 0
         self.copied = True
 
-    def leave(self) -> None:
+    def flush_all(self) -> None:
         """Send what is held back. The link stays open until the very end of the process: the parent takes its end for
         ours.
         """
         self.flush()
-        self.push()
+        self.send_waiting()
 
-    def _end(self, error: OSError) -> BaseException:
+    def _meaning_of(self, error: OSError) -> BaseException:
         """What *error* means for this process: its parent has gone, unless the target has closed the link."""
         if error.errno in (errno.EBADF, errno.ENOTSOCK) and not self.copied:
             return SystemExit("pool_monitor: the target has closed the pool's channel")
@@ -84,15 +84,15 @@ class Channel:
         while not self.frames:
             if self.held:
                 self.flush()
-            if self._unsent and not self.push():
+            if self._unsent and not self.send_waiting():
                 self.link.wait(select.POLLIN | select.POLLOUT, None)
-                self.push()
+                self.send_waiting()
                 self._read(False)
                 continue
-            if self._has_spare():
+            if self._has_oversized():
                 self.unneeded += 1
                 if self.unneeded > _UNNEEDED or not self.link.wait(select.POLLIN, _IDLE_MS):
-                    self.tidy()
+                    self.trim()
             self._read(True)
         return self.frames.popleft()
 
@@ -109,7 +109,7 @@ class Channel:
         except BlockingIOError:
             return False
         except OSError as error:
-            raise self._end(error) from None
+            raise self._meaning_of(error) from None
         if not count:
             raise ParentGone
         try:
@@ -118,15 +118,15 @@ class Channel:
             sys.exit("pool_monitor: %s" % error)
         return True
 
-    def _has_spare(self) -> bool:
-        return self.reader.spare or (self.shared is not None and self.shared.touched > 0)
+    def _has_oversized(self) -> bool:
+        return self.reader.oversized or (self.shared is not None and self.shared.touched_bytes > 0)
 
-    def tidy(self) -> None:
+    def trim(self) -> None:
         """Give back memory that only large messages need."""
         self.unneeded = 0
-        self.reader.give_back()
+        self.reader.trim()
         if self.shared is not None:
-            self.shared.give_back()
+            self.shared.trim()
 
     # sending
 
@@ -160,7 +160,7 @@ class Channel:
         with self._sending:
             try:
                 while self._unsent:
-                    self._blocked_by(self._unsent[0])
+                    self._finish_unsent(self._unsent[0])
                 if self.held:
                     assert self.shared is not None
                     self._write(self.shared.outbox[: self.held])
@@ -168,9 +168,9 @@ class Channel:
                 for piece in pieces:
                     self._write(piece)
             except OSError as error:
-                raise self._end(error) from None
+                raise self._meaning_of(error) from None
         if self._unsent:
-            self.push()
+            self.send_waiting()
 
     def _write(self, data: Buffer) -> None:
         """Send all of it. Blocks until there is room."""
@@ -181,7 +181,7 @@ class Channel:
             except BlockingIOError:
                 self.link.wait(select.POLLOUT, None)
 
-    def _blocked_by(self, data: memoryview) -> None:
+    def _finish_unsent(self, data: memoryview) -> None:
         self._write(data)
         with self._counting:
             self._unsent.popleft()
@@ -197,20 +197,20 @@ class Channel:
                 return False
             self._unsent.append(data)
             self.waiting += len(data)
-        self.push()
+        self.send_waiting()
         return True
 
-    def push(self) -> bool:
+    def send_waiting(self) -> bool:
         """Send what waits as far as there is room. Whether nothing waits any more."""
         while self._unsent and self._sending.acquire(False):
             try:
-                if not self._push():
+                if not self._send_waiting():
                     break
             finally:
                 self._sending.release()
         return not self._unsent
 
-    def _push(self) -> bool:
+    def _send_waiting(self) -> bool:
         while self._unsent:
             data = self._unsent[0]
             try:

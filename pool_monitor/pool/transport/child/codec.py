@@ -9,7 +9,7 @@ import re
 import struct
 import sys
 
-from .conversions import MSGPACK, form_of, json_form_of, only_string_keys, remedy, whole_form_of
+from .conversions import MSGPACK, check_string_keys, convert, convert_for_json, convert_fully, remedy
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class PayloadError(Exception):
     """Something cannot be carried to the parent."""
 
 
-class Unreadable:
+class Undecodable:
     """Stands in a message for a value that cannot be decoded. *error*: why; without its traceback, whose frames would
     keep the memory alive that the message lay in.
     """
@@ -61,8 +61,15 @@ class Codec:
         self.apart = pack is not _same  # a value is encoded apart from its message
         self._pieces, self._split = pieces, split
 
+    def decode_or_parts(self, body: memoryview) -> Any:
+        """What `decode` gives, or else what `parts` gives."""
+        try:
+            return self.decode(body)
+        except Exception:
+            return self.parts(body)
+
     def parts(self, body: memoryview) -> List[Any]:
-        """What `decode` cannot give: the message *body* with an `Unreadable` for each element that cannot be decoded,
+        """What `decode` cannot give: the message *body* with an `Undecodable` for each element that cannot be decoded,
         so that a bad value costs the call it belongs to and not the worker. It ends with one where the elements can be
         told apart no longer. Raises what splitting raises when not even its kind and what it is about are there.
         """
@@ -72,11 +79,11 @@ class Codec:
                 try:
                     found.append(self.decode(part))
                 except (Exception, SystemExit) as error:
-                    found.append(Unreadable(error))
+                    found.append(Undecodable(error))
         except (ValueError, IndexError) as error:
             if len(found) < 2:
                 raise
-            found.append(Unreadable(error))
+            found.append(Undecodable(error))
         return found
 
     def pieces(self, message: Any) -> Sequence[Buffer]:
@@ -90,7 +97,7 @@ class Codec:
 
 def with_remedy(encode: Callable[[Any], bytes], others: List[str]) -> Callable[[Any], bytes]:
     """*encode*, whose errors about numbers and texts say what to do about them: that the codecs *others* carry them.
-    Of values that have no form at all, `forms` says it.
+    Of values that have no form at all, `conversion_error` says it.
     """
 
     def encoded(message: Any) -> bytes:
@@ -111,20 +118,20 @@ _MAY_BE_A_KEY = re.compile(r'"(?:-?\d[^"\\]*|true|false|null)":').search
 
 
 def json_codec() -> Codec:
-    encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=json_form_of)
+    encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=convert_for_json)
 
     def encode(message: Any) -> bytes:
         try:
             text = encoder.encode(message)
         except TypeError:
-            only_string_keys(message, carried=False)  # in other words than the encoder's, if it is that
+            check_string_keys(message, carried=False)  # in other words than the encoder's, if it is that
             raise
         except ValueError as error:
             if "JSON compliant" in str(error):
                 error.args = ("%s; %s" % (error, remedy(["codec='pickle'", MSGPACK])),)
             raise
         if _MAY_BE_A_KEY(text):  # a look at the text costs a quarter of a look at every value
-            only_string_keys(message)
+            check_string_keys(message)
         return text.encode()
 
     decoder = json.JSONDecoder(parse_constant=_no_constant)
@@ -140,7 +147,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _split_json(body: memoryview) -> Iterable[Any]:
-    from .split import json_elements  # hardly ever needed
+    from .array_elements import json_elements  # hardly ever needed
 
     return json_elements(body)
 
@@ -149,7 +156,7 @@ def msgpack_codec() -> Codec:
     try:
         from msgspec.msgpack import Decoder, Encoder
 
-        plain, decode = Encoder(enc_hook=form_of).encode, Decoder().decode
+        plain, decode = Encoder(enc_hook=convert).encode, Decoder().decode
     except ImportError:
         plain, decode = msgpack_package()
     encode = with_remedy(plain, ["codec='json'", "codec='pickle'"])
@@ -161,7 +168,7 @@ def msgpack_codec() -> Codec:
 
 
 def _split_msgpack(body: memoryview) -> Iterable[Any]:
-    from .split import msgpack_elements  # hardly ever needed
+    from .array_elements import msgpack_elements  # hardly ever needed
 
     try:
         from typing import List
@@ -187,7 +194,7 @@ def msgpack_package() -> Tuple[Callable[[Any], bytes], Callable[[Any], Any]]:
         except TypeError:  # a list cannot be a key
             return msgpack.unpackb(body, object_pairs_hook=with_keys, **options)
 
-    return functools.partial(msgpack.packb, datetime=True, default=whole_form_of), decode
+    return functools.partial(msgpack.packb, datetime=True, default=convert_fully), decode
 
 
 def _hashable(key: Any) -> Any:

@@ -14,14 +14,16 @@ import sys
 import time
 
 from .channel import ParentGone
-from .streams import END, iterator_of, next_of
-from .worker import OperationCancelled, Worker, flush_output, kind_of
+from .output import flush_output
+from .streams import END, iterator_of, next_async_item
+from .worker import OperationCancelled, Worker, failure_kind
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional, Sequence
 
     from .codec import Buffer
+    from .handshake import Connection, Init
     from .payloads import Body
 
 _UNSENT = 64 * 1024  # bytes that wait for room in the channel, beyond which streams wait too
@@ -35,7 +37,7 @@ _INSTEAD = (
 )
 
 
-class Stopped(Exception):
+class StopIterationRaised(Exception):
     """A function has raised StopIteration, which cannot pass through a coroutine."""
 
     def __init__(self, error: StopIteration) -> None:
@@ -43,7 +45,7 @@ class Stopped(Exception):
         self.error = error
 
 
-class Running:
+class RunningCall:
     """A call under way."""
 
     def __init__(self, call_id: int) -> None:
@@ -57,15 +59,14 @@ class Running:
 
 
 class ConcurrentWorker(Worker):
-    def __init__(self, worker: Worker, concurrency: int) -> None:
-        self.__dict__.update(worker.__dict__)
-        self.deputy = self
-        self.concurrency = concurrency
+    def __init__(self, connection: Connection, init: Init) -> None:
+        super().__init__(connection, init)
+        self.concurrency = init.concurrency
         self.tasks: Dict[int, asyncio.Task[None]] = {}  # of the calls under way, in the order they began
-        self.calls: Dict[int, Running] = {}
-        self.sync: Optional[int] = None  # the call whose function, which is no coroutine, is running
+        self.calls: Dict[int, RunningCall] = {}
+        self.blocking_call: Optional[int] = None  # the call whose function, which is no coroutine, is running
         self.stopping = False
-        self.roomy: Optional[asyncio.Future[None]] = None  # set while the channel is full
+        self.writable: Optional[asyncio.Future[None]] = None  # set while the channel is full
         self.finished: Optional[asyncio.Future[None]] = None
 
     def serve(self) -> None:
@@ -73,8 +74,8 @@ class ConcurrentWorker(Worker):
         asyncio.set_event_loop(loop)
         self.wake_by_signal(loop)
         self.finished = loop.create_future()
-        loop.add_reader(self.channel.link.reads, self.ours, self.readable)
-        loop.call_soon(self.ours, self.readable)  # what came with the handshake
+        loop.add_reader(self.channel.link.reads, self.use_channel, self.readable)
+        loop.call_soon(self.use_channel, self.readable)  # what came with the handshake
         self.interruptible = True  # but for where we use the channel
         try:
             if self.urgent:
@@ -87,16 +88,16 @@ class ConcurrentWorker(Worker):
         finally:
             self.interruptible = False
 
-    def ours(self, action: Callable[[], Any]) -> None:
+    def use_channel(self, action: Callable[[], Any]) -> None:
         """Run *action*, which uses the channel, undisturbed by signals; the parent's end ends the loop."""
         try:
-            self.quietly(action)
+            self.uninterrupted(action)
         except ParentGone:
             self.finish()
 
-    def quietly(self, action: Callable[[], Any]) -> None:
-        super().quietly(action)
-        self.see_off()
+    def uninterrupted(self, action: Callable[[], Any]) -> None:
+        super().uninterrupted(action)
+        self.send_when_writable()
 
     def finish(self) -> None:
         assert self.finished is not None
@@ -106,7 +107,7 @@ class ConcurrentWorker(Worker):
     # messages
 
     def readable(self) -> None:
-        self.drain()
+        self.receive_pending()
         self.begin()
 
     def read_urgent(self) -> None:
@@ -117,23 +118,23 @@ class ConcurrentWorker(Worker):
         except ParentGone:
             self.loop.call_soon_threadsafe(self.finish)
         finally:
-            self.loop.call_soon_threadsafe(self.ours, self.readable)
+            self.loop.call_soon_threadsafe(self.use_channel, self.readable)
 
-    def running(self) -> Optional[int]:
-        if self.sync is not None:
-            return self.sync
+    def running_call(self) -> Optional[int]:
+        if self.blocking_call is not None:
+            return self.blocking_call
         current = asyncio.current_task(self.loop)
         return next((call_id for call_id, task in self.tasks.items() if task is current), next(iter(self.calls), None))
 
     def stop(self, _message: List[Any]) -> None:
         self.stopping = True
 
-    def control(self, message: List[Any]) -> None:
+    def handle_control(self, message: List[Any]) -> None:
         if message[0] in ("pause", "resume"):
             assert self.loop is not None
             self.loop.call_soon_threadsafe(self.hold, message[1], message[0] == "pause")
         else:
-            super().control(message)
+            super().handle_control(message)
 
     def hold(self, call_id: int, held: bool) -> None:
         """Have a stream stand still, or go on."""
@@ -147,13 +148,13 @@ class ConcurrentWorker(Worker):
 
     def cancel(self, call_id: int) -> None:
         assert self.loop is not None
-        if call_id == self.sync:
+        if call_id == self.blocking_call:
             raise OperationCancelled
         if call_id in self.tasks:
             self.calls[call_id].cancelled = True  # if it waits behind a function for its first step, it never begins
             self.loop.call_soon_threadsafe(self.cancel_task, call_id)
-        elif self.take_back(call_id):
-            self.post(self.failure(call_id, "cancelled", OperationCancelled(), [0, 0, None]))
+        elif self.withdraw(call_id):
+            self.send_encoded(self.failure(call_id, "cancelled", OperationCancelled(), [0, 0, None]))
 
     def cancel_task(self, call_id: int) -> None:
         """Called by the loop, and so after the task's first step: it sees to its answer."""
@@ -169,41 +170,41 @@ class ConcurrentWorker(Worker):
             number, message = self.backlog.popleft()
             if self.shared is not None:
                 self.shared.counters[0] = number
-            running = self.calls[message[1]] = Running(message[1])
+            running = self.calls[message[1]] = RunningCall(message[1])
             task = self.tasks[running.id] = self.loop.create_task(self.perform(running, *message[2:]))
             task.add_done_callback(functools.partial(self.ended, running))
         if self.stopping and not self.tasks and not self.backlog and not self.channel.waiting:
-            self.channel.leave()
+            self.channel.flush_all()
             self.finish()
 
-    def ended(self, running: Running, _task: asyncio.Task[None]) -> None:
+    def ended(self, running: RunningCall, _task: asyncio.Task[None]) -> None:
         if not running.answered:  # the target has cancelled it before its first step
             self.answer_with(self.failure(running.id, "cancelled", asyncio.CancelledError(), running.times()))
         del self.tasks[running.id], self.calls[running.id]
         self.begin()
 
     async def perform(
-        self, running: Running, name: str, payload: Any, stream: bool, session: Any, options: Any = None
+        self, running: RunningCall, name: str, payload: Any, stream: bool, session: Any, options: Any = None
     ) -> None:
         running.answered = True  # or will be
         running.started = time.perf_counter_ns()
         try:
             if options is not None:
-                self.use(options)
-            body = await self.outcome(running, name, payload, stream, session)
-        except Stopped as stopped:
+                self.set_context(options)
+            body = await self.execute(running, name, payload, stream, session)
+        except StopIterationRaised as stopped:
             body = self.failure(running.id, "operation", stopped.error, running.times())
         except BaseException as error:
-            body = self.failure(running.id, kind_of(error), error, running.times())
+            body = self.failure(running.id, failure_kind(error), error, running.times())
         self.answer_with(body)
 
-    async def outcome(self, running: Running, name: str, payload: Any, stream: bool, session: Any) -> Body:
+    async def execute(self, running: RunningCall, name: str, payload: Any, stream: bool, session: Any) -> Body:
         """Run the operation; the encoded ``reply`` or ``end``."""
         if running.cancelled:
             raise OperationCancelled
         operation = self.operations.get(name)
         if operation is None:
-            raise self.unknown(name)
+            raise self.unknown_operation(name)
         args, kwargs = self.payloads.arguments(payload)
         state = self.add_extras(operation, kwargs, session)
         result = self.run_sync(running, operation.function, *args, **kwargs)
@@ -218,34 +219,35 @@ class ConcurrentWorker(Worker):
         data = None if state is None else self.payloads.pack_session(state.data)
         return self.payloads.carry("the result", ["end" if stream else "reply", running.id, result, data, times])
 
-    def run_sync(self, running: Running, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def run_sync(self, running: RunningCall, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
-            self.sync = running.id
+            self.blocking_call = running.id
             result = function(*args, **kwargs)
         except BaseException as error:
-            self.end_copy(error)
+            self.exit_if_copy(error)
             if isinstance(error, StopIteration):
-                raise Stopped(error) from None
+                raise StopIterationRaised(error) from None
             if isinstance(error, RuntimeError) and any(words in str(error) for words in _LOOP_RUNS):
                 error.args = ("%s; %s" % (error, _INSTEAD),)
             raise
         finally:
-            self.sync = None
-        self.end_copy()
+            self.blocking_call = None
+        self.exit_if_copy()
         return result
 
-    async def stream(self, running: Running, result: Any) -> None:
+    async def stream(self, running: RunningCall, result: Any) -> None:
         result, asynchronous = self.run_sync(running, iterator_of, result)
         try:
             while True:
                 if asynchronous:
-                    item = await self.awaited(next_of(result))
+                    item = await self.awaited(next_async_item(result))
                 else:
                     item = self.run_sync(running, next, result, END)
                 if item is END:
                     return
-                self.ours(functools.partial(self.post, self.payloads.carry("an item", ["item", running.id, item])))
-                await self.room(running)
+                body = self.payloads.carry("an item", ["item", running.id, item])
+                self.use_channel(functools.partial(self.send_encoded, body))
+                await self.wait_for_reader(running)
                 if running.cancelled:
                     await asyncio.sleep(0)  # where that comes to the task, if the target has not kept it to itself
                     raise OperationCancelled
@@ -257,47 +259,47 @@ class ConcurrentWorker(Worker):
 
     # sending
 
-    def give_back(self, body: bytes) -> None:
-        self.put(body)
+    def send_returned(self, body: bytes) -> None:
+        self.transmit(body)
 
-    def put(self, body: bytes) -> None:
+    def transmit(self, body: bytes) -> None:
         self.channel.offer(body, must=True)
-        self.see_off()
+        self.send_when_writable()
 
-    def put_large(self, pieces: Sequence[Buffer], _size: int) -> None:
-        self.put(b"".join(pieces))
+    def transmit_large(self, pieces: Sequence[Buffer], _size: int) -> None:
+        self.transmit(b"".join(pieces))
 
-    def see_off(self) -> None:
+    def send_when_writable(self) -> None:
         """Have what waits for room sent when there is some."""
-        if self.channel.waiting and self.roomy is None:
+        if self.channel.waiting and self.writable is None:
             assert self.loop is not None
-            self.loop.call_soon_threadsafe(self.wait_for_room)
+            self.loop.call_soon_threadsafe(self.watch_writable)
 
     def answer_with(self, body: Body) -> None:
         flush_output()
-        self.ours(functools.partial(self.post, body))
+        self.use_channel(functools.partial(self.send_encoded, body))
         if self.telemetry.dropped:
-            self.quietly(self.telemetry.settle)
+            self.uninterrupted(self.telemetry.report_dropped)
 
-    def wait_for_room(self) -> None:
-        if self.roomy is None and self.channel.waiting:
+    def watch_writable(self) -> None:
+        if self.writable is None and self.channel.waiting:
             assert self.loop is not None
-            self.roomy = self.loop.create_future()
-            self.loop.add_writer(self.channel.link.writes, self.ours, self.go_on_sending)
+            self.writable = self.loop.create_future()
+            self.loop.add_writer(self.channel.link.writes, self.use_channel, self.resume_sending)
 
-    def go_on_sending(self) -> None:
-        if self.channel.push() and self.roomy is not None:
+    def resume_sending(self) -> None:
+        if self.channel.send_waiting() and self.writable is not None:
             assert self.loop is not None
             self.loop.remove_writer(self.channel.link.writes)
-            self.roomy.set_result(None)
-            self.roomy = None
-            self.telemetry.settle()
+            self.writable.set_result(None)
+            self.writable = None
+            self.telemetry.report_dropped()
             self.begin()  # to stop, if that is what is waited for
 
-    async def room(self, running: Running) -> None:
+    async def wait_for_reader(self, running: RunningCall) -> None:
         """Let others have their turn, and wait while the parent takes nothing, or nobody reads."""
         await asyncio.sleep(0)
         while running.paused is not None:
             await running.paused
-        while self.channel.waiting > _UNSENT and self.roomy is not None:
-            await asyncio.shield(self.roomy)
+        while self.channel.waiting > _UNSENT and self.writable is not None:
+            await asyncio.shield(self.writable)

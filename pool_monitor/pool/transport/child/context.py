@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import contextvars
 
-from .worker import CALL_LENGTH, Worker
+from .messenger import CALL_LENGTH
+from .worker import Worker
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
     from typing import Any, List
 
+    from .handshake import Connection, Init
     from .payloads import Body
 
 
 class ContextWorker(Worker):
     """Each call has a context of its own. Where several run at once each is a task, which has one anyway."""
 
-    def __init__(self, worker: Worker) -> None:
-        self.__dict__.update(worker.__dict__)
-        self.deputy = self
+    def __init__(self, connection: Connection, init: Init) -> None:
+        super().__init__(connection, init)
         self.options: Any = None  # of the call under way
 
     def call(self, number: int, message: List[Any]) -> None:
@@ -27,5 +28,5 @@ class ContextWorker(Worker):
 
     def answer(self, *call: Any) -> Body:
         if self.options is not None:
-            self.use(self.options)
+            self.set_context(self.options)
         return super().answer(*call)

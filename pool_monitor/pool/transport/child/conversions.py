@@ -25,35 +25,35 @@ _PLAIN: Dict[type, Callable[[Any], Any]] = {
 }
 
 
-def form_of(value: Any) -> Any:
+def convert(value: Any) -> Any:
     """What *value* is sent as. Raises TypeError, with the remedy, for what is not sent as anything else."""
-    for made in (_of_numpy, _of_subclass, _of_record, _of_standard_library):
+    for made in (_convert_numpy, _convert_subclass, _convert_record, _convert_standard_library):
         form = made(value)
         if form is not None:
             return form[0]
-    raise refusal(value, "%s objects do not travel" % _name(value))
+    raise conversion_error(value, "%s objects do not travel" % _name(value))
 
 
-def whole_form_of(value: Any) -> Any:
+def convert_fully(value: Any) -> Any:
     """The same for an encoder that asks once only: a form that itself needs none."""
     while True:
-        form = form_of(value)
+        form = convert(value)
         if isinstance(form, (*_OF_JSON, bytes)) or type(form) is type(value):
             return form
         value = form
 
 
-def json_form_of(value: Any) -> Any:
+def convert_for_json(value: Any) -> Any:
     """The same for JSON, which refuses what would arrive as something else than by msgpack."""
     if isinstance(value, (bytes, bytearray, memoryview)):
-        raise refusal(value, "JSON has no bytes", msgpack=True)
+        raise conversion_error(value, "JSON has no bytes", msgpack=True)
     datetime = sys.modules.get("datetime")
     if datetime is not None and isinstance(value, datetime.datetime) and value.utcoffset() is not None:
-        raise refusal(value, "JSON has no datetimes with a zone", msgpack=True)
-    return form_of(value)
+        raise conversion_error(value, "JSON has no datetimes with a zone", msgpack=True)
+    return convert(value)
 
 
-def only_string_keys(message: Any, *, carried: bool = True) -> None:
+def check_string_keys(message: Any, *, carried: bool = True) -> None:
     """Raises TypeError for another key in any dict: JSON would silently make a string of it. *carried*: JSON has a form
     for all that *message* holds, so that it can be looked into, and none of it contains itself.
     """
@@ -68,16 +68,16 @@ def only_string_keys(message: Any, *, carried: bool = True) -> None:
             for key in container:
                 if not isinstance(key, str):
                     problem = "a dict has the key %.80r, and JSON has only strings as keys" % (key,)
-                    raise refusal(key, problem, msgpack=_can_be_key(key))
+                    raise conversion_error(key, problem, msgpack=_can_be_key(key))
             items = container.values()
         for item in items:
             known = isinstance(item, _OF_JSON) or not carried
-            form = item if known else json_form_of(item)
+            form = item if known else convert_for_json(item)
             if isinstance(form, (dict, list, tuple)):
                 containers.append(form)
 
 
-def refusal(value: Any, problem: str, *, msgpack: bool = False) -> TypeError:
+def conversion_error(value: Any, problem: str, *, msgpack: bool = False) -> TypeError:
     """An error that says what is wrong with *value*, and what to do about it. *msgpack*: that carries it."""
     codecs = [MSGPACK] if msgpack else []
     if _can_be_pickled(value):
@@ -115,7 +115,7 @@ def _can_be_key(key: Any) -> bool:
     if isinstance(key, (tuple, frozenset)):
         return all(map(_can_be_key, key))
     try:
-        form = form_of(key)
+        form = convert(key)
     except TypeError:
         return False
     return not isinstance(form, (dict, list)) and _can_be_key(form)
@@ -124,24 +124,24 @@ def _can_be_key(key: Any) -> bool:
 # -- the kinds: each a tuple of one form, or None for another kind -------------------------------------------------
 
 
-def _of_subclass(value: Any) -> Any:
+def _convert_subclass(value: Any) -> Any:
     for kind, plain in _PLAIN.items():
         if isinstance(value, kind):
             return (plain(value),)
     return (list(value),) if isinstance(value, (set, frozenset)) else None
 
 
-def _of_record(value: Any) -> Any:
+def _convert_record(value: Any) -> Any:
     """Of an object that has named fields."""
     kind = type(value)
     if hasattr(kind, "model_dump"):  # of pydantic, or made to look like that
         try:
             return (value.model_dump(mode="json"),)
         except ValueError as error:
-            raise refusal(value, "%s has no form in JSON: %s" % (_name(value), error)) from error
+            raise conversion_error(value, "%s has no form in JSON: %s" % (_name(value), error)) from error
     if hasattr(kind, "__struct_config__"):  # of msgspec, which may rename, leave out and tag its fields
         msgpack = sys.modules["msgspec"].msgpack
-        return (msgpack.decode(msgpack.encode(value, enc_hook=whole_form_of)),)
+        return (msgpack.decode(msgpack.encode(value, enc_hook=convert_fully)),)
     names: Optional[Any] = None
     if hasattr(kind, "__dataclass_fields__"):
         names = [field.name for field in sys.modules["dataclasses"].fields(value) if _holds(value, field.name)]
@@ -159,7 +159,7 @@ def _holds(value: Any, name: str) -> bool:
     return hasattr(value, name) if in_slot else name in getattr(value, "__dict__", ())
 
 
-def _of_standard_library(value: Any) -> Any:
+def _convert_standard_library(value: Any) -> Any:
     datetime, decimal, enum, uuid = map(sys.modules.get, ("datetime", "decimal", "enum", "uuid"))
     if enum is not None and isinstance(value, enum.Enum):
         return (value.value,)
@@ -191,7 +191,7 @@ def _duration(value: Any) -> str:
     return "P" + days + ("T%sS" % seconds if seconds != "0" else "")
 
 
-def _of_numpy(value: Any) -> Any:
+def _convert_numpy(value: Any) -> Any:
     numpy = sys.modules.get("numpy")
     array, scalar = (getattr(numpy, name, ()) for name in ("ndarray", "generic"))  # it may just be imported elsewhere
     if not isinstance(value, (array, scalar)):
@@ -209,7 +209,7 @@ def _refuse_bare_times(value: Any) -> None:
     for name in value.dtype.names or ():
         _refuse_bare_times(value[name])
     if value.dtype.kind in "mM" and int in map(type, value.ravel().tolist()):
-        raise refusal(value, "values of %s would arrive as plain integers" % value.dtype)
+        raise conversion_error(value, "values of %s would arrive as plain integers" % value.dtype)
 
 
 def _name(value: Any) -> str:

@@ -11,10 +11,10 @@ _NAME = type.__dict__["__name__"]  # whatever a metaclass of the target says abo
 _TEXT_LIMIT = 64 * 1024  # most characters of a message or traceback that go back
 
 
-def describe(error: BaseException) -> list[str]:
+def describe_exception(error: BaseException) -> list[str]:
     """An exception as type name, message and traceback, without our own frames."""
     if isinstance(error, PayloadError):
-        return [_name_of(error.__cause__ or error), text_of(error), ""]
+        return [_name_of(error.__cause__ or error), error_message(error), ""]
     trace = error.__traceback__
     while trace is not None and os.path.dirname(trace.tb_frame.f_code.co_filename) == _HERE:
         trace = trace.tb_next
@@ -24,14 +24,14 @@ def describe(error: BaseException) -> list[str]:
         lines = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:
         lines = ""
-    return [_name_of(error), text_of(error), _clean(lines[-_TEXT_LIMIT:])]
+    return [_name_of(error), error_message(error), _clean(lines[-_TEXT_LIMIT:])]
 
 
 def _name_of(error: BaseException) -> str:
     return str(_NAME.__get__(type(error)))
 
 
-def text_of(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """What it says, whatever it does when asked."""
     try:
         return _clean(str(error)[:_TEXT_LIMIT])

@@ -60,7 +60,7 @@ class FrameReader:
         self._unneeded = 0  # times the small buffer would have done
 
     @property
-    def spare(self) -> bool:
+    def oversized(self) -> bool:
         """Whether it holds memory that only a large frame needs."""
         return self._view is not self._small
 
@@ -71,7 +71,7 @@ class FrameReader:
             if self._view is not self._small and self._need <= _SMALL:
                 self._unneeded += 1
                 if self._unneeded > _KEPT:
-                    self.give_back()
+                    self.trim()
         if self._start + self._need > len(self._view):
             self._make_room()
         return self._view[self._end :] if self._end else self._view
@@ -87,13 +87,13 @@ class FrameReader:
             self._view = view
         self._start, self._end, self._unneeded = 0, count, 0
 
-    def give_back(self) -> None:
+    def trim(self) -> None:
         """Let go of the memory that a large frame took, if it holds nothing."""
         if self._start == self._end:
             self._view = self._small
             self._start = self._end = self._unneeded = 0
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """Hold no memory any more: nothing more is received."""
         self._view = self._small = memoryview(b"")
         self._start = self._end = 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _F_GETPIPE_SZ = 1032  # in fcntl since Python 3.10; of every Linux
 
 
-class Pipes:
+class PipeLink:
     """What is written does not block; what is read does if it is to."""
 
     def __init__(self, reads: int, writes: int) -> None:
@@ -33,15 +33,15 @@ class Pipes:
             raise BlockingIOError
         count = os.readv(self.reads, (space,))
         if not count:
-            self.must_be_ours(self.reads)
+            self.check_still_ours(self.reads)
         return count
 
     def write(self, data: Buffer) -> int:
         """Send what there is room for: how many bytes. Raises BlockingIOError when there is room for none."""
-        self.must_be_ours(self.writes)
+        self.check_still_ours(self.writes)
         return os.write(self.writes, data)
 
-    def must_be_ours(self, fd: int) -> None:
+    def check_still_ours(self, fd: int) -> None:
         """The target may have closed it, and by now have a file of its own under that number. Raises OSError then, as
         a call for sockets does by itself.
         """
@@ -62,7 +62,7 @@ class Pipes:
         self.reads = self.writes = -1
 
 
-class Socket(Pipes):
+class SocketLink(PipeLink):
     """One socket, under a second number for what is written."""
 
     def __init__(self, fd: int) -> None:
@@ -76,7 +76,7 @@ class Socket(Pipes):
     def write(self, data: Buffer) -> int:
         return self._socket.send(data, self._flags)
 
-    def must_be_ours(self, fd: int) -> None:
+    def check_still_ours(self, fd: int) -> None:
         pass  # the system sees to it
 
     def close(self) -> None:

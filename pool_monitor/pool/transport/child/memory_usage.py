@@ -39,7 +39,7 @@ def expect_large(size: int, count: int) -> None:
         bytes(block)
 
 
-class Peak:
+class PeakMemory:
     """The most memory this process has had, as it grows.
 
     After exec the system goes on counting ``ru_maxrss`` from what the process that started this one had, so until we

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .codec import PayloadError, Unreadable
-from .exception_text import text_of
+from .codec import PayloadError, Undecodable
+from .exception_text import error_message
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Payloads:
     # in
 
     def unpack(self, what: str, packed: Any) -> Any:
-        if type(packed) is Unreadable:
+        if type(packed) is Undecodable:
             _cannot_be_rebuilt(what, packed.error)
         try:
             return self.codec.unpack(packed)
@@ -34,13 +34,13 @@ class Payloads:
         """What an operation is called with."""
         try:
             args, kwargs = self.codec.unpack(packed) if self.codec.apart else packed
-        except Exception as error:  # an Unreadable is none that unpacks
-            _cannot_be_rebuilt("the arguments", packed.error if type(packed) is Unreadable else error)
+        except Exception as error:  # an Undecodable is none that unpacks
+            _cannot_be_rebuilt("the arguments", packed.error if type(packed) is Undecodable else error)
         return args, kwargs
 
     def session(self, session: Any) -> Tuple[str, Dict[str, Any]]:
         """Its id, and its data."""
-        if type(session) is Unreadable:
+        if type(session) is Undecodable:
             _cannot_be_rebuilt("the session", session.error)
         session_id, data = session
         return session_id, self.unpack("session.data", data)
@@ -84,7 +84,7 @@ class Payloads:
         return packed
 
     def _not_carried(self, what: str, error: Exception) -> PayloadError:
-        return PayloadError("%s cannot be carried as %s: %s" % (what, self.codec.name, text_of(error)))
+        return PayloadError("%s cannot be carried as %s: %s" % (what, self.codec.name, error_message(error)))
 
     def _too_large(self, what: str, size: int) -> PayloadError:
         return PayloadError(
@@ -94,4 +94,4 @@ class Payloads:
 
 
 def _cannot_be_rebuilt(what: str, error: BaseException) -> NoReturn:
-    raise PayloadError("%s cannot be rebuilt: %s" % (what, text_of(error))) from error
+    raise PayloadError("%s cannot be rebuilt: %s" % (what, error_message(error))) from error

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import fcntl
-import io
 import os
 import select
 import signal
-import sys
 
-from .channel import ParentGone
-from .link import Pipes, Socket
-from .worker import Worker, flush_output
+from .channel import Channel, ParentGone
+from .handshake import shake_hands
+from .link import PipeLink, SocketLink
+from .output import flush_output
+from .worker import Worker
+
+TYPE_CHECKING = False  # as in typing, without its import
+if TYPE_CHECKING:
+    from .handshake import Connection, Init
 
 
-def tie_life_to(fd: int) -> None:
+def die_with_parent(fd: int) -> None:
     """Have the kernel kill this process group when the other end of *fd* closes. See the theory of operation."""
     owner = -os.getpgrp() if os.getpgrp() == os.getpid() else os.getpid()
     fcntl.fcntl(fd, fcntl.F_SETOWN, owner)
@@ -29,12 +33,12 @@ def tie_life_to(fd: int) -> None:
         os._exit(1)  # the parent went before the kernel was to watch
 
 
-def loosen(lifeline: int) -> None:
-    """Undo `tie_life_to`: this process notices the parent's end by itself, and has something left to do then."""
+def outlive_parent(lifeline: int) -> None:
+    """Undo `die_with_parent`: this process notices the parent's end by itself, and has something left to do then."""
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) & ~os.O_ASYNC)
 
 
-def hear_signals() -> None:
+def reset_signals() -> None:
     """Block no signal: what the service blocks for itself shall be heard here, and by what the target starts. Nor
     ignore the ends of children, or nobody here could learn how they ended.
     """
@@ -42,28 +46,36 @@ def hear_signals() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def print_by_lines() -> None:
-    """Have what the target prints leave line by line, whatever it is."""
-    for stream in (sys.stdout, sys.stderr):
-        assert isinstance(stream, io.TextIOWrapper)
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")
-
-
 def main() -> None:
     """Serve the parent until it says stop or is gone."""
     lifeline, *channel = (int(os.environ.pop(name)) for name in ("POOL_MONITOR_LIFELINE", "POOL_MONITOR_FD"))
     if "POOL_MONITOR_OUT" in os.environ:
         channel.append(int(os.environ.pop("POOL_MONITOR_OUT")))
+    shared = int(os.environ.pop("POOL_MONITOR_SHARED", -1))
     for fd in (lifeline, *channel):
         os.set_inheritable(fd, False)
-    tie_life_to(lifeline)
-    hear_signals()
-    worker = Worker(Pipes(*channel) if len(channel) == 2 else Socket(*channel))
-    os.register_at_fork(after_in_child=worker.be_copy)  # what the target forks off is no worker
+    die_with_parent(lifeline)
+    reset_signals()
+    link = PipeLink(*channel) if len(channel) == 2 else SocketLink(*channel)
     try:
-        if worker.start():
+        worker = make_worker(*shake_hands(Channel(link), shared))
+        os.register_at_fork(after_in_child=worker.become_copy)  # what the target forks off is no worker
+        if worker.load():
             worker.serve()
     except ParentGone:
         pass
     finally:
         flush_output()
+
+
+def make_worker(connection: Connection, init: Init) -> Worker:
+    """The kind of worker that *init* asks for."""
+    if init.concurrency > 1:
+        from .concurrent import ConcurrentWorker  # with asyncio: a third of a worker's start
+
+        return ConcurrentWorker(connection, init)
+    if init.variables:
+        from .context import ContextWorker
+
+        return ContextWorker(connection, init)
+    return Worker(connection, init)

@@ -32,7 +32,7 @@ def file_size(frame_limit: int) -> int:
     return _OUTBOX_END + 2 * area_size(frame_limit)
 
 
-class Shared:
+class SharedMemory:
     """The mapped file, as one side sees it."""
 
     def __init__(self, fd: int, frame_limit: int, parent: bool) -> None:
@@ -71,7 +71,7 @@ class Shared:
     # lending
 
     @property
-    def lent(self) -> int:
+    def lent_count(self) -> int:
         """Messages of ours that the other side has not returned."""
         return len(self._lent)
 
@@ -103,22 +103,22 @@ class Shared:
             return 0
         return last if last + size <= len(self._mine) else None
 
-    def returned(self) -> None:
+    def mark_returned(self) -> None:
         """The other side has read the message that was lent first of those it has not returned."""
         self._lent.popleft()
 
-    def borrowed(self, length: int, offset: int = 0) -> memoryview:
+    def borrow(self, length: int, offset: int = 0) -> memoryview:
         """What the other side lends. Raises ValueError when it cannot lie there."""
         if type(length) is not int or type(offset) is not int or not 0 <= offset < offset + length <= len(self._theirs):
             raise ValueError("nothing can have been lent there")
         return self._theirs[offset : offset + length]
 
     @property
-    def touched(self) -> int:
-        """Bytes of our area that `give_back` could give back."""
+    def touched_bytes(self) -> int:
+        """Bytes of our area that `trim` could give back."""
         return self._touched
 
-    def give_back(self) -> None:
+    def trim(self) -> None:
         """Have the system take back the memory of our area, if nothing is lent."""
         if self._touched and not self._lent:
             remove = getattr(mmap, "MADV_REMOVE", None)
@@ -135,4 +135,4 @@ class Shared:
             self.map.close()
         except BufferError:  # a view of it is left: it is unmapped with the last one, and of no other use until then
             self._lent.clear()
-            self.give_back()
+            self.trim()

@@ -25,22 +25,22 @@ def iterator_of(result: Any) -> Tuple[Any, bool]:
     raise PayloadError("it returned a %s, which is no generator: call it with run()" % kind.__name__)
 
 
-def step(generator: Any) -> Any:
+def next_item(generator: Any) -> Any:
     return next(generator, END)
 
 
-def close(generator: Any) -> None:
+def close_iterator(generator: Any) -> None:
     if hasattr(generator, "close"):  # an iterator that is no generator need not have it
         generator.close()
 
 
-async def next_of(generator: Any) -> Any:
+async def next_async_item(generator: Any) -> Any:
     try:
         return await generator.__anext__()
     except StopAsyncIteration:
         return END
 
 
-async def close_later(generator: Any) -> None:
+async def close_async_iterator(generator: Any) -> None:
     if hasattr(generator, "aclose"):
         await generator.aclose()

@@ -16,7 +16,7 @@ import weakref
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterator, Optional, Tuple
+    from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple
 
 # What is being loaded, for a pool that is opened meanwhile: the parent's nesting.py reads them, in this process.
 own_target = ""
@@ -31,7 +31,7 @@ def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str,
     """
     global own_target
     own_target = target
-    with first_run_of(target):
+    with noting_import(target):
         found, where = find_target(target, path)
     return make_target(found, target, where, args, kwargs, telemetry)
 
@@ -43,7 +43,7 @@ def make_target(
     global constructing
     if not inspect.isclass(found):
         return _usable(found, target, where)
-    if "telemetry" not in kwargs and takes(found, "telemetry"):
+    if "telemetry" not in kwargs and accepts_keyword(found, "telemetry"):
         kwargs = dict(kwargs, telemetry=telemetry)
     constructing = True
     try:
@@ -54,7 +54,7 @@ def make_target(
 
 
 @contextlib.contextmanager
-def first_run_of(what: str) -> Iterator[None]:
+def noting_import(what: str) -> Iterator[None]:
     """While the user's code is imported; *what* names it."""
     global importing
     importing = what
@@ -122,6 +122,15 @@ def find_variable(name: str) -> contextvars.ContextVar[Any]:
     return found
 
 
+def find_variables(names: Iterable[str]) -> Dict[str, contextvars.ContextVar[Any]]:
+    """The context variables that a pool sends, by name. Raises LookupError, with what to do about it."""
+    try:
+        return {name: find_variable(name) for name in names}
+    except LookupError as error:
+        text = "%s; have it importable for the workers too, or leave it out of the pool's context"
+        raise LookupError(text % error) from error
+
+
 def _usable(found: Any, target: str, where: str) -> Any:
     """*found*, when it can have operations."""
     needed = "and a target is a class, an object or a module, whose public methods or functions are called"
@@ -169,12 +178,12 @@ def load_module_file(path: str) -> Any:
     return module
 
 
-def takes(function: Callable[..., Any], name: str) -> bool:
+def accepts_keyword(function: Callable[..., Any], name: str) -> bool:
     """Whether it declares a parameter of that name that can be given as a keyword."""
     plain: Any = getattr(function, "__init__" if type(function) is type else "__func__", function)
     if plain is object.__init__ and function.__new__ is object.__new__:  # type: ignore[comparison-overlap]
         return False
-    if type(plain) is type(takes) and not plain.__dict__:  # the usual case, at a tenth of the cost
+    if type(plain) is type(accepts_keyword) and not plain.__dict__:  # the usual case, at a tenth of the cost
         code = plain.__code__
         return name in code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]
     try:
@@ -195,8 +204,8 @@ class Operation:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self.takes_session = takes(function, "session")
-        self.takes_telemetry = takes(function, "telemetry")
+        self.takes_session = accepts_keyword(function, "session")
+        self.takes_telemetry = accepts_keyword(function, "telemetry")
         self.mean_ns = math.inf  # running mean of how long it takes, once it is known
         self.kind = "generator" if _is_generator(function) else "function"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _thread
 
-from .conversions import form_of
+from .conversions import convert
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class Telemetry:
     and counted: at most 64 KiB wait for the pool to read them, and one event or line takes 8 KiB at most.
     """
 
-    def __init__(self, channel: Channel, codec: Codec, quietly: Callable[[Callable[[], None]], None]) -> None:
-        self._channel, self._codec, self._quietly = channel, codec, quietly
+    def __init__(self, channel: Channel, codec: Codec, uninterrupted: Callable[[Callable[[], None]], None]) -> None:
+        self._channel, self._codec, self._uninterrupted = channel, codec, uninterrupted
         self.dropped = 0  # since it was last told how many
         self._counting = _thread.RLock()
 
@@ -58,7 +58,7 @@ class Telemetry:
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and value - value == 0
             if not isinstance(key, str) or not number:
                 raise ValueError("telemetry: measurement %r is to be a finite number, not %r" % (key, value))
-        self._tell(["event", plain(name), plain(numbers), _fields("metadata", metadata or {})])
+        self._send(["event", plain(name), plain(numbers), _fields("metadata", metadata or {})])
 
     def log(self, level: str, text: str, **fields: Any) -> None:
         """Write a line to the pool's log; *level* is debug, info, warning, error or critical.
@@ -69,22 +69,22 @@ class Telemetry:
             raise ValueError("telemetry: a level is one of %s, not %r" % (", ".join(LEVELS), level))
         if not isinstance(text, str):
             raise ValueError("telemetry: a line's text is a str, not %r" % (text,))
-        self._tell(["log", level, plain(text), _fields("fields", fields)])
+        self._send(["log", level, plain(text), _fields("fields", fields)])
 
-    def _tell(self, message: Any) -> None:
+    def _send(self, message: Any) -> None:
         try:
             body = self._codec.encode(message)
         except Exception as error:
             raise ValueError("telemetry: this cannot be carried as %s: %s" % (self._codec.name, error)) from error
-        self._quietly(lambda: self._offer(body))
+        self._uninterrupted(lambda: self._offer(body))
 
     def _offer(self, body: bytes) -> None:
         with self._counting:
-            self.settle()
+            self.report_dropped()
             if self.dropped or len(body) > min(_FRAME_LIMIT, self._channel.limit) or not self._channel.offer(body):
                 self.dropped += 1
 
-    def settle(self) -> None:
+    def report_dropped(self) -> None:
         """Tell how many were dropped, if there is room for that now."""
         if self.dropped:
             with self._counting:
@@ -95,7 +95,7 @@ class Telemetry:
 def _number(value: Any) -> Any:
     """*value*, of whatever library's kind it is, as Python has it; itself where that is unknown."""
     try:
-        return value if isinstance(value, (int, float)) else form_of(value)
+        return value if isinstance(value, (int, float)) else convert(value)
     except TypeError:
         return value
 
@@ -121,7 +121,7 @@ def plain(value: Any, depth: int = _DEPTH) -> Any:
         return {plain(key): plain(item, depth - 1) for key, item in value.items()}
     if depth and not isinstance(value, (dict, bytes)):
         try:
-            return plain(form_of(value), depth - 1)
+            return plain(convert(value), depth - 1)
         except TypeError:
             pass
     raise ValueError("telemetry: %.200r is nothing JSON could hold" % (value,))

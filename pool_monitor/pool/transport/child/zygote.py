@@ -27,10 +27,10 @@ import traceback  # noqa: F401 - a worker needs it when something fails
 import warnings
 
 from .codec import first_codec
-from .exception_text import describe
-from .process import hear_signals, loosen, tie_life_to
-from .target import first_run_of, operations_of, takes
-from .worker import flush_output
+from .exception_text import describe_exception
+from .output import flush_output
+from .process import die_with_parent, outlive_parent, reset_signals
+from .target import accepts_keyword, noting_import, operations_of
 
 TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ def main() -> bool:
     control, lifeline = (int(os.environ.pop(name)) for name in ("POOL_MONITOR_ZYGOTE", "POOL_MONITOR_LIFELINE"))
     os.set_inheritable(control, False)
     os.set_inheritable(lifeline, False)
-    hear_signals()
-    tie_life_to(lifeline)
+    reset_signals()
+    die_with_parent(lifeline)
     zygote = Zygote(socket.socket(fileno=control), lifeline)
-    return zygote.load(*zygote.hear(_LOAD_SIZE)[1:]) and zygote.serve()
+    return zygote.load(*zygote.receive_request(_LOAD_SIZE)[1:]) and zygote.serve()
 
 
 class Zygote:
@@ -63,48 +63,48 @@ class Zygote:
 
     def load(self, path: list[str], codecs: list[str], modules: list[str]) -> bool:
         with contextlib.suppress(BaseException):  # its workers will say so, as one started alone does
-            rehearse(codecs)
+            warm_up(codecs)
         sys.path[:] = path + [entry for entry in sys.path if entry not in path]
         for name in modules:
             try:
-                with first_run_of(name):
+                with noting_import(name):
                     importlib.import_module(name)
             except BaseException as error:  # SystemExit too
-                kind, text, trace = describe(error)
-                self.say("failed", name, kind[:256], text[:1024], trace[-8192:])  # it must go in one packet
+                kind, text, trace = describe_exception(error)
+                self.respond("failed", name, kind[:256], text[:1024], trace[-8192:])  # it must go in one packet
                 return False
-            if threads() and not lone_after_fork():
-                self.say("threads", None, "%s starts %s when it is imported" % (name, threads()))
+            if other_threads() and not single_threaded_after_fork():
+                self.respond("threads", None, "%s starts %s when it is imported" % (name, other_threads()))
                 return False
         # Were it ignored, the kernel would reap workers by itself, and could give their numbers away.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        loosen(self.lifeline)
+        outlive_parent(self.lifeline)
         gc.collect()
         gc.freeze()  # what is there now is not looked through again, and so stays shared with every worker
-        self.say("ready")
+        self.respond("ready")
         return True
 
     def serve(self) -> bool:
         """True in a worker. In the zygote it never returns."""
         while True:
-            request = self.hear(_REQUEST_SIZE)
+            request = self.receive_request(_REQUEST_SIZE)
             if request[0] == "reap":
-                self.say("reaped", [[pid, self.reap(pid)] for pid in request[1]])
+                self.respond("reaped", [[pid, self.reap(pid)] for pid in request[1]])
             elif self.fork(*request[1:]):
                 return True
 
     def fork(self, request: int, names: list[str]) -> bool:
         """Fork a worker. True in the worker."""
         if len(self.fds) != len(names) + 2:
-            self.say("refused", request, "no room for its descriptors")
-        elif threads():
-            self.say("threads", request, "a preloaded module has started %s" % threads())
+            self.respond("refused", request, "no room for its descriptors")
+        elif other_threads():
+            self.respond("threads", request, "a preloaded module has started %s" % other_threads())
         else:
             flush_output()  # or the worker would print it again
             try:
                 pid = os.fork()
             except OSError as error:
-                self.say("refused", request, str(error))
+                self.respond("refused", request, str(error))
             else:
                 if not pid:
                     self.become_worker(names)
@@ -112,7 +112,7 @@ class Zygote:
                 with contextlib.suppress(OSError):  # it has ended already
                     os.setpgid(pid, pid)  # it does so too; but when its number is told, the group must be there
                 self.workers.add(pid)
-                self.say("forked", request, pid)
+                self.respond("forked", request, pid)
         self.close_fds()
         return False
 
@@ -131,11 +131,11 @@ class Zygote:
         if numpy_random is not None:  # the standard library's is seeded anew by itself
             numpy_random.seed()
 
-    def hear(self, size: int) -> list[Any]:
+    def receive_request(self, size: int) -> list[Any]:
         """The next request; the descriptors that came with it are in ``fds``."""
         data, ancillary, _, _ = self.control.recvmsg(size, _FDS_SIZE, socket.MSG_CMSG_CLOEXEC)
         if not data:
-            self.leave()
+            self.exit()
         fds = array.array("i")
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -153,13 +153,13 @@ class Zygote:
         finally:
             self.workers.discard(pid)
 
-    def say(self, *answer: Any) -> None:
+    def respond(self, *answer: Any) -> None:
         try:
             self.control.send(json.dumps(answer).encode())
         except OSError:
-            self.leave()
+            self.exit()
 
-    def leave(self) -> NoReturn:
+    def exit(self) -> NoReturn:
         """The parent is gone. Living workers go by their life-lines. What a worker had started that ended before the
         parent could see it is ended here; the worker's number is still its own, since it is not reaped.
         """
@@ -175,14 +175,14 @@ class Zygote:
         self.fds = []
 
 
-def rehearse(codecs: list[str]) -> None:
+def warm_up(codecs: list[str]) -> None:
     """Do once what every worker begins with: the first look at a signature alone takes 3 ms, for what Python sets up
     on that occasion and keeps.
     """
     codec = first_codec(codecs)
     codec.unpack(codec.decode(codec.encode([0, codec.pack([[], {}])]))[1])
     operations_of(_Target())
-    takes(_Target, "telemetry")
+    accepts_keyword(_Target, "telemetry")
     compile("class Target: pass", "target", "exec")
 
 
@@ -191,7 +191,7 @@ class _Target:
         pass
 
 
-def threads() -> str:
+def other_threads() -> str:
     """The threads there are beside this one, in words."""
     threading = sys.modules.get("threading")
     named = [] if threading is None else [thread.name for thread in threading.enumerate()][1:]
@@ -204,7 +204,7 @@ def threads() -> str:
     return "threads (%s)" % ", ".join(named or ["%d of a library's own" % count])
 
 
-def lone_after_fork() -> bool:
+def single_threaded_after_fork() -> bool:
     """Whether there is one thread once a fork has been tried. Libraries for numbers start threads of their own when
     they are imported, and some of them (OpenBLAS) end these before every fork.
     """
@@ -217,4 +217,4 @@ def lone_after_fork() -> bool:
     if not pid:
         os._exit(0)
     os.waitpid(pid, 0)
-    return not threads()
+    return not other_threads()

@@ -1,0 +1,73 @@
+"""The handshake with the parent, after which it is known what kind of worker is to be made."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from . import PROTOCOL
+from .codec import first_codec, json_codec
+from .payloads import Payloads
+from .shared_memory import SharedMemory
+
+TYPE_CHECKING = False  # as in typing, without its import
+if TYPE_CHECKING:
+    from typing import Any, List, Optional, Sequence, Tuple
+
+    from .channel import Channel
+    from .codec import Codec
+
+
+class Connection:
+    """What both sides have agreed on. *shared*: None where there is no memory to share."""
+
+    def __init__(self, channel: Channel, codec: Codec, payloads: Payloads, shared: Optional[SharedMemory]) -> None:
+        self.channel, self.codec, self.payloads, self.shared = channel, codec, payloads, shared
+
+
+class Init:
+    """The message ``init``: what to load, and how. *payload* holds the arguments for a target that is a class."""
+
+    def __init__(self, target: str, path: List[str], payload: Any, options: Any = None) -> None:
+        self.target, self.path, self.payload = target, path, payload
+        options = options or {}
+        self.concurrency: int = options.get("concurrency", 1)
+        self.variables: Sequence[str] = options.get("context", ())
+
+
+def shake_hands(channel: Channel, shared_fd: int = -1) -> Tuple[Connection, Init]:
+    """Agree on a codec and the limits, and receive what to load. *shared_fd*: of the memory that the parent would
+    share, -1 for none; it is closed.
+
+    Raises ParentGone. Ends the process, with the reason, when both have no protocol or codec in common.
+    """
+    try:
+        hello = json.loads(bytes(channel.receive()))
+        if PROTOCOL not in hello["protocols"]:
+            sys.exit("pool_monitor: the pool speaks protocols %s, this worker %d" % (hello["protocols"], PROTOCOL))
+        codec = first_codec(hello["codecs"])
+        channel.limit = hello["frame_limit"]
+        shared = channel.shared = map_shared(shared_fd, hello["frame_limit"])
+    finally:
+        if shared_fd >= 0:
+            os.close(shared_fd)
+    answer = {"type": "hello", "protocol": PROTOCOL, "codec": codec.name, "context": True}
+    answer["python"] = ".".join(map(str, sys.version_info[:3]))
+    if shared is not None:
+        answer["shared"] = answer["offsets"] = True
+        shared.offsets = hello.get("offsets") is True
+    channel.send(json_codec().encode(answer))
+    init = Init(*codec.decode_or_parts(channel.receive())[1:5])
+    payloads = Payloads(codec, hello["frame_limit"], hello["session_data_limit"])
+    return Connection(channel, codec, payloads, shared), init
+
+
+def map_shared(fd: int, frame_limit: int) -> Optional[SharedMemory]:
+    """The memory in the file *fd*, if there is one and this system can map it."""
+    if fd < 0:
+        return None
+    try:
+        return SharedMemory(fd, frame_limit, False)
+    except (OSError, ValueError):
+        return None
