@@ -8,6 +8,7 @@ headings of the document it stands in.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+import draw_imports
 from msgspec import Struct
 
 from pool_monitor.config import MonitorConfig, PoolConfig
@@ -69,8 +71,7 @@ def monitor_config() -> str:
 
 
 def _fields(defaults: Struct) -> str:
-    kind = type(defaults)
-    docs = _field_docs(Path(str(sys.modules[kind.__module__].__file__)), kind.__name__)
+    docs = _field_docs(Path(inspect.getfile(type(defaults))), type(defaults).__name__)
     rows = [f"| `{name}` | `{getattr(defaults, name)!r}` | {docs[name]} |" for name in defaults.__struct_fields__]
     return "\n".join(["| field | default | meaning |", "|---|---|---|", *rows])
 
@@ -146,6 +147,10 @@ GENERATED = {
     "pool_config": pool_config,
     "monitor_config": monitor_config,
     "events": events,
+    "floors": draw_imports.floors,
+    "inside_pool": lambda: draw_imports.inside("pool_monitor.pool"),
+    "inside_transport": lambda: draw_imports.inside("pool_monitor.pool.transport"),
+    "inside_metrics": lambda: draw_imports.inside("pool_monitor.metrics"),
 }
 
 

@@ -108,6 +108,56 @@ def test_every_document_of_the_docs_begins_with_its_contents(document: Path, gen
     assert "\n## " not in text.partition(block[0])[0]
 
 
+def rows(document: str, heading: str) -> list[str]:
+    """What stands in backticks in the first column of the table under *heading*."""
+    chapter = re.split(r"\n#+ ", (ROOT / document).read_text().partition(f" {heading}\n")[2])[0]
+    cells = [line.split("|")[1] for line in chapter.splitlines() if line.startswith("| `")]
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_every_file_of_the_test_helpers_is_described():
+    assert sorted(rows("CONTRIBUTING.md", "Tests")) == sorted(path.name for path in ROOT.glob("tests/helpers/*.py"))
+
+
+FLOORS = [{"pool_monitor.cli"}, {"pool_monitor.view", "pool_monitor.pool"}, {"pool_monitor.errors"}]
+IMPORTS = {
+    "pool_monitor.cli": {"pool_monitor.view", "pool_monitor.pool", "pool_monitor.errors"},
+    "pool_monitor.view": {"pool_monitor.errors"},
+    "pool_monitor.pool": set(),
+    "pool_monitor.errors": set(),
+}
+
+
+def test_the_drawing_of_the_floors_leaves_out_arrows_that_follow_from_others(
+    generate: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
+    draw = generate.draw_imports
+    monkeypatch.setattr(draw, "_layers", lambda: FLOORS)
+    monkeypatch.setattr(draw, "_imports", lambda _package: dict(IMPORTS))
+    assert [line.strip() for line in draw.floors().splitlines() if "-->" in line] == [
+        "room_cli --> room_pool",
+        "room_cli --> room_view",
+        "room_view --> room_errors",
+    ]
+
+
+def test_a_room_without_a_floor_cannot_be_drawn(generate: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    draw = generate.draw_imports
+    monkeypatch.setattr(draw, "_layers", lambda: FLOORS)
+    monkeypatch.setattr(draw, "_imports", lambda _package: IMPORTS | {"pool_monitor.new": set()})
+    with pytest.raises(ValueError, match=r"no floor for pool_monitor\.new: add it to the layers"):
+        draw.floors()
+
+
+def test_a_module_stands_above_all_it_imports_and_a_circle_on_one_line(
+    generate: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
+    draw = generate.draw_imports
+    imports = {"p.top": {"p.a", "p.low"}, "p.a": {"p.b"}, "p.b": {"p.a", "p.low"}, "p.low": set()}
+    monkeypatch.setattr(draw, "_imports", lambda _package: imports)
+    assert draw.inside("p") == "```text\n  2  top\n  1  a b\n  0  low\n```"
+
+
 # -- what the guide says ----------------------------------------------------------------------------------------------
 
 
