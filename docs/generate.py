@@ -1,7 +1,8 @@
-"""Draw the tables of the docs that describe code from the code: ``python docs/generate.py``, or ``--check`` them.
+"""Draw the parts of the docs that describe code from the code: ``python docs/generate.py``, or ``--check`` them.
 
 A block between ``<!-- generated: name -->`` and ``<!-- end -->`` is replaced by what the function of that name
-returns; ``<!-- golden: name -->`` by the golden frame of that name.
+returns, ``<!-- golden: name -->`` by the golden frame of that name, and ``<!-- contents -->`` by links to the
+headings of the document it stands in.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import draw_imports
 from msgspec import Struct
 
 from pool_monitor.config import MonitorConfig, PoolConfig
@@ -24,6 +26,9 @@ from pool_monitor.state_machine import StateMachine
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(<!-- (generated|golden): (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+CONTENTS = re.compile(r"(<!-- contents -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 
 
 def lifecycle() -> str:
@@ -65,13 +70,44 @@ def _fields(defaults: Struct) -> str:
 
 
 def events() -> str:
-    """Every event with its measurements and metadata."""
-    parts = []
-    for spec in CATALOGUE.values():
+    """Every event with its measurements and metadata, in groups by the first words of its name."""
+    groups: dict[str, list[str]] = {}
+    for name, spec in CATALOGUE.items():
         keys = [f"| measurement `{key}` | {text} |" for key, text in spec.measurements.items()]
         keys += [f"| metadata `{key}` | {text} |" for key, text in spec.metadata.items()]
-        parts.append("\n".join([f"### `{spec.dotted}`", "", spec.meaning, "", "| key | meaning |", "|---|---|", *keys]))
-    return "\n\n".join(parts)
+        part = "\n".join([f"### `{spec.dotted}`", "", spec.meaning, "", "| key | meaning |", "|---|---|", *keys])
+        groups.setdefault(".".join(name[: 2 if name[0] == "pool" and len(name) > 2 else 1]), []).append(part)
+    return "\n\n".join("\n\n".join([f"## `{group}.*`", *parts]) for group, parts in groups.items())
+
+
+def headings(text: str) -> list[tuple[int, str, str]]:
+    """The headings of a Markdown document: the level, the text, and the anchor that a link to it ends with.
+
+    Anchors are those of GitHub: lower case, without punctuation, a hyphen for a space, and a number behind one that
+    is there already.
+    """
+    found: list[tuple[int, str, str]] = []
+    seen: dict[str, int] = {}
+    for marks, title in HEADING.findall(FENCED.sub("", text)):
+        anchor = re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
+        turn = seen[anchor] = seen.get(anchor, -1) + 1
+        found.append((len(marks), title.strip(), f"{anchor}-{turn}" if turn else anchor))
+    return found
+
+
+def contents(text: str) -> str:
+    """A line for each chapter of a document, with its sections behind it."""
+    lines: list[str] = []
+    sections = 0  # of the chapter in the last line
+    for level, title, anchor in headings(text):
+        link = f"[{title}](#{anchor})"
+        if level == 2:
+            lines.append(f"- {link}")
+            sections = 0
+        elif level == 3:
+            lines[-1] += f"{' ·' if sections else ':'} {link}"
+            sections += 1
+    return "\n".join(lines)
 
 
 def _field_docs(path: Path, class_name: str) -> dict[str, str]:
@@ -104,14 +140,23 @@ GENERATED = {
     "pool_config": pool_config,
     "monitor_config": monitor_config,
     "events": events,
+    "floors": draw_imports.floors,
+    "inside_pool": lambda: draw_imports.inside("pool_monitor.pool"),
+    "inside_transport": lambda: draw_imports.inside("pool_monitor.pool.transport"),
+    "inside_metrics": lambda: draw_imports.inside("pool_monitor.metrics"),
 }
+
+
+def drawn(text: str) -> str:
+    """The document as the code says it should be. The contents come last: other blocks bring headings."""
+    text = BLOCK.sub(_drawn, text)
+    return CONTENTS.sub(lambda match: f"{match[1]}{contents(text)}\n{match[3]}", text)
 
 
 def out_of_date() -> dict[Path, str]:
     """The documents that are not as the code says, and what they should be."""
     documents = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    drawn = {path: BLOCK.sub(_drawn, path.read_text()) for path in documents}
-    return {path: text for path, text in drawn.items() if text != path.read_text()}
+    return {path: right for path in documents if (right := drawn(text := path.read_text())) != text}
 
 
 if __name__ == "__main__":

@@ -5,115 +5,45 @@ Nothing here sleeps to synchronise: each step waits for what the screen shows, w
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
-import select
 import signal
-import struct
-import subprocess
-import sys
 import termios
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pyte
 import pytest
 
+from tests.helpers.programs import Terminal
+
 SCRIPT = Path(__file__).parent / "helpers" / "dashboard_script.py"
-DEADLINE_S = 20.0
 COLOUR = re.compile(rb"\x1b\[(?:[\d;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[\d;]*)?m")
 
 
-class Terminal:
-    """A program in a pseudo-terminal, and the screen it draws."""
+class Screen(Terminal):
+    """The dashboard on sample snapshots, in a terminal."""
 
-    def __init__(self, *arguments: str, columns: int = 80, rows: int = 24, **environ: str) -> None:
-        self.screen = pyte.Screen(columns, rows)
-        self.stream = pyte.ByteStream(self.screen)
-        self.output = b""
-        self.master, self.slave = os.openpty()
-        self.resize(columns, rows)
-        self.settings = termios.tcgetattr(self.slave)
-        # COLUMNS and LINES would count for more than the terminal; pytest-xdist sets them.
-        replaced = ("LC_", "LANG", "NO_COLOR", "COLUMNS", "LINES")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(replaced)}
-        self.process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), *arguments],
-            stdin=self.slave,
-            stdout=self.slave,
-            stderr=self.slave,
-            env={**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environ},
-            start_new_session=True,
-            # The terminal becomes the program's controlling one, so that resizing it sends SIGWINCH.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 (no threads here)
-        )
+    def __init__(self, *arguments: str, **environ: str) -> None:
+        super().__init__(str(SCRIPT), *arguments, columns=80, rows=24, environ=environ)
 
-    def resize(self, columns: int, rows: int) -> None:
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.screen.resize(rows, columns)
-
-    def press(self, keys: bytes) -> None:
-        os.write(self.master, keys)
-
-    @property
-    def lines(self) -> list[str]:
-        return [line.rstrip() for line in self.screen.display]
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.lines)
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Read what the program writes until *condition* holds."""
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < deadline, f"the screen never got there:\n{self.text}"
-            self._read(0.05)
-
-    def shows(self, words: str) -> None:
-        self.until(lambda: words in self.text)
-
-    def ended(self) -> int:
-        """Wait for the end of the program, read its last words, and give its exit code."""
-        self.until(lambda: self.process.poll() is not None)
-        while self._read(0.05):
-            pass
-        return self.process.returncode
-
-    def _read(self, seconds: float) -> bool:
-        if not select.select([self.master], [], [], seconds)[0]:
-            return False
-        data = os.read(self.master, 65536)
-        self.output += data
-        # Private sequences of the kitty keyboard protocol, which pyte would print.
-        self.stream.feed(re.sub(rb"\x1b\[[<>]\d*u", b"", data))
-        return True
+    def shows(self, words: str) -> re.Match[str]:
+        return super().shows(re.escape(words))
 
     def assert_restored(self) -> None:
         """The normal screen, the cursor, and the line settings are back."""
         for left, entered in ((b"\x1b[?1049l", b"\x1b[?1049h"), (b"\x1b[?25h", b"\x1b[?25l"), (b"\x1b[<u", b"\x1b[>")):
             assert self.output.rfind(entered) < self.output.rfind(left), (entered, left)
-        assert termios.tcgetattr(self.slave) == self.settings
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self.master)
-        os.close(self.slave)
+        assert termios.tcgetattr(self.slave) == self.before
 
 
-Open = Callable[..., Terminal]
+Open = Callable[..., Screen]
 
 
 @pytest.fixture
 def terminal() -> Iterator[Open]:
-    opened: list[Terminal] = []
+    opened: list[Screen] = []
 
-    def open_one(*arguments: str, **options: str) -> Terminal:
-        opened.append(Terminal(*arguments, **options))
+    def open_one(*arguments: str, **options: str) -> Screen:
+        opened.append(Screen(*arguments, **options))
         return opened[-1]
 
     yield open_one

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.util
+import importlib
 import logging
 import os
 import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -45,17 +47,115 @@ def write_files(guide: str, folder: Path) -> None:
     (folder / "pool-monitor.toml").write_text((blocks("toml", guide) or [""])[0])
 
 
-def test_tables_and_frames_in_the_docs_are_drawn_from_the_code():
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
+@pytest.fixture(scope="module")
+def generate() -> Iterator[ModuleType]:
+    """docs/generate.py, as a program of that folder imports it."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        yield importlib.import_module("generate")
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
+
+
+def test_tables_and_frames_in_the_docs_are_drawn_from_the_code(generate: ModuleType):
     assert [path.name for path in generate.out_of_date()] == [], "run `make docs`"
 
 
-def test_every_relative_link_in_the_docs_leads_somewhere():
-    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
-        for link in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
-            assert (document.parent / link).exists(), f"{document.name}: {link}"
+DOCUMENTS = sorted(
+    [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")),
+        *(ROOT / "docs").glob("*.md"),
+    ]
+)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_in_the_docs_leads_somewhere(document: Path, generate: ModuleType):
+    text = generate.FENCED.sub("", document.read_text())
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+        name, _, anchor = link.partition("#")
+        there = document.parent / name if name else document
+        assert there.exists(), link
+        if anchor:
+            assert anchor in [heading[2] for heading in generate.headings(there.read_text())], link
+
+
+def test_anchors_are_those_that_github_makes_of_headings(generate: ModuleType):
+    text = """# A guide
+## What happened: `pool-monitor report`
+## History
+### What is kept, and how true it is
+```sh
+## no heading
+```
+### `[history]`
+### `pool.worker.crash_loop`
+"""
+    assert generate.headings(text) == [
+        (1, "A guide", "a-guide"),
+        (2, "What happened: `pool-monitor report`", "what-happened-pool-monitor-report"),
+        (2, "History", "history"),
+        (3, "What is kept, and how true it is", "what-is-kept-and-how-true-it-is"),
+        (3, "`[history]`", "history-1"),
+        (3, "`pool.worker.crash_loop`", "poolworkercrash_loop"),
+    ]
+
+
+@pytest.mark.parametrize("document", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.stem)
+def test_every_document_of_the_docs_begins_with_its_contents(document: Path, generate: ModuleType):
+    text = document.read_text()
+    [block] = generate.CONTENTS.findall(text)
+    assert "\n## " not in text.partition(block[0])[0]
+
+
+def rows(document: str, heading: str) -> list[str]:
+    """What stands in backticks in the first column of the table under *heading*."""
+    chapter = re.split(r"\n#+ ", (ROOT / document).read_text().partition(f" {heading}\n")[2])[0]
+    cells = [line.split("|")[1] for line in chapter.splitlines() if line.startswith("| `")]
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_every_file_of_the_test_helpers_is_described():
+    assert sorted(rows("CONTRIBUTING.md", "Tests")) == sorted(path.name for path in ROOT.glob("tests/helpers/*.py"))
+
+
+FLOORS = [{"pool_monitor.cli"}, {"pool_monitor.view", "pool_monitor.pool"}, {"pool_monitor.errors"}]
+IMPORTS = {
+    "pool_monitor.cli": {"pool_monitor.view", "pool_monitor.pool", "pool_monitor.errors"},
+    "pool_monitor.view": {"pool_monitor.errors"},
+    "pool_monitor.pool": set(),
+    "pool_monitor.errors": set(),
+}
+
+
+def test_the_drawing_of_the_floors_leaves_out_arrows_that_follow_from_others(
+    generate: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
+    draw = generate.draw_imports
+    monkeypatch.setattr(draw, "_layers", lambda: FLOORS)
+    monkeypatch.setattr(draw, "_imports", lambda _package: dict(IMPORTS))
+    assert [line.strip() for line in draw.floors().splitlines() if "-->" in line] == [
+        "room_cli --> room_pool",
+        "room_cli --> room_view",
+        "room_view --> room_errors",
+    ]
+
+
+def test_a_room_without_a_floor_cannot_be_drawn(generate: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    draw = generate.draw_imports
+    monkeypatch.setattr(draw, "_layers", lambda: FLOORS)
+    monkeypatch.setattr(draw, "_imports", lambda _package: IMPORTS | {"pool_monitor.new": set()})
+    with pytest.raises(ValueError, match=r"no floor for pool_monitor\.new: add it to the layers"):
+        draw.floors()
+
+
+def test_a_module_stands_above_all_it_imports_and_a_circle_on_one_line(
+    generate: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
+    draw = generate.draw_imports
+    imports = {"p.top": {"p.a", "p.low"}, "p.a": {"p.b"}, "p.b": {"p.a", "p.low"}, "p.low": set()}
+    monkeypatch.setattr(draw, "_imports", lambda _package: imports)
+    assert draw.inside("p") == "```text\n  2  top\n  1  a b\n  0  low\n```"
 
 
 # -- what the guide says ----------------------------------------------------------------------------------------------

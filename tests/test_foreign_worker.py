@@ -29,7 +29,7 @@ from pool_monitor import (
     telemetry,
 )
 from pool_monitor.pool.stream_buffer import STREAM_HIGH
-from tests.helpers.support import TARGETS, alive, eventually, read, running
+from tests.helpers.support import TARGETS, alive, eventually, pid_of, read, running
 from tests.helpers.transports import started
 
 WORKERS = Path(__file__).parent / "workers"
@@ -52,12 +52,6 @@ def node_pool(**fields: Any) -> Pool:
 def node(**fields: Any) -> Any:
     """A worker without a pool."""
     return started(**{"target": OPERATIONS, "command": COMMAND, "codecs": ["json"], **fields})
-
-
-def pid_of(pool: Pool) -> int:
-    pid = pool.workers()[0].pid
-    assert pid is not None
-    return pid
 
 
 def of(events: list[telemetry.CapturedEvent], name: str) -> list[telemetry.CapturedEvent]:

@@ -17,20 +17,15 @@ import pytest
 from pool_monitor import OperationError, OperationTimeout, PayloadError, Pool, WorkerDied
 from pool_monitor.pool.transport import process
 from pool_monitor.pool.transport.child.framing import FrameError
-from tests.helpers.support import TARGETS, alive, eventually, read, running
+from tests.helpers.support import ODD, alive, eventually, odd_pool, read, running
 from tests.helpers.transports import started
 
-ODD = str(TARGETS / "odd.py")
 START_METHODS = ["exec", "zygote"]
 
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),
     pytest.mark.skipif(sys.platform != "linux", reason="they do what Linux has"),
 ]
-
-
-def odd_pool(**fields: Any) -> Pool:
-    return Pool(ODD, **{"size": 1, "name": "odd", "timeout": 10.0, "cancel_grace": 0.1, **fields})
 
 
 # -- shared memory ------------------------------------------------------------------------------------------------

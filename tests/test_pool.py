@@ -1,4 +1,4 @@
-"""The pool as its callers meet it: what it promises in API.md, and what must hold when things go wrong."""
+"""The pool as its callers meet it: what its docstrings promise, and what must hold when things go wrong."""
 
 from __future__ import annotations
 
@@ -37,7 +37,19 @@ from pool_monitor import (
     telemetry,
 )
 from pool_monitor.pool.stream_buffer import STREAM_HIGH
-from tests.helpers.support import OPS, TARGETS, Leftovers, alive, eventually, ops_pool, read, running, words
+from tests.helpers.support import (
+    OPS,
+    TARGETS,
+    Leftovers,
+    alive,
+    eventually,
+    metadata,
+    ops_pool,
+    pid_of,
+    read,
+    running,
+    words,
+)
 
 pytestmark = pytest.mark.usefixtures("no_leaks", "both_pools")
 
@@ -49,16 +61,6 @@ async def pool(no_leaks: None, both_pools: str) -> AsyncIterator[Pool]:
     await asyncio.ensure_future(made.__aenter__())
     yield made
     await asyncio.ensure_future(made.__aexit__(None, None, None))
-
-
-def slot_pid(pool: Pool, slot: int = 0) -> int:
-    pid = pool.workers()[slot].pid
-    assert pid is not None
-    return pid
-
-
-def metadata(events: list[telemetry.CapturedEvent], key: str) -> list[Any]:
-    return [event.metadata[key] for event in events]
 
 
 # -- run, stream, map ---------------------------------------------------------------------------------------------
@@ -565,7 +567,7 @@ async def test_session_data_survives_a_killed_worker(pool: Pool) -> None:
     session = pool.session("s")
     await session.run("remember", "a")
     with telemetry.capture(("pool", "session", "affinity")) as events:
-        os.kill(slot_pid(pool), signal.SIGKILL)
+        os.kill(pid_of(pool), signal.SIGKILL)
         await eventually(lambda: pool.status().restarts == 1 and pool.status().idle == 1)
         assert await session.run("remember", "b") == ["a", "b"]
     assert metadata(events, "result") == ["broken"]
@@ -767,7 +769,7 @@ async def test_the_other_calls_do_not_notice_that_a_worker_died() -> None:
 @pytest.mark.processes("kills a worker")
 async def test_a_worker_killed_while_idle_costs_nobody_anything(pool: Pool) -> None:
     with telemetry.capture(("pool",)) as events:
-        os.kill(slot_pid(pool), signal.SIGKILL)
+        os.kill(pid_of(pool), signal.SIGKILL)
         await eventually(lambda: pool.status().idle == 0)
         assert await pool.run("echo", 1) == 1
     assert [event.metadata["exit_code"] for event in events if event.name[-1] == "crash"] == [-9]
@@ -806,7 +808,7 @@ async def test_an_idempotent_call_is_given_up_after_its_retries() -> None:
 @pytest.mark.processes("kills a worker")
 async def test_an_idempotent_call_is_sent_again_while_the_pool_drains(tmp_path: Path) -> None:
     async with ops_pool() as pool:
-        pid = slot_pid(pool)
+        pid = pid_of(pool)
         task = await running(pool, "until_exists", str(tmp_path / "gate"), "done", idempotent=True)
         drain = asyncio.ensure_future(pool.drain(20))
         await eventually(lambda: pool.status().state == "draining")
@@ -837,23 +839,23 @@ async def test_an_answer_that_came_with_the_end_of_the_worker_is_delivered(pool:
 async def test_what_a_worker_started_dies_with_it(pool: Pool) -> None:
     company = await pool.run("company")
     assert alive(company)
-    os.kill(slot_pid(pool), signal.SIGKILL)
+    os.kill(pid_of(pool), signal.SIGKILL)
     await eventually(lambda: not alive(company))
 
 
 @pytest.mark.processes("kills a worker")
 async def test_killed_workers_leave_no_zombies(pool: Pool) -> None:
     for _ in range(3):
-        pid = slot_pid(pool)
+        pid = pid_of(pool)
         os.kill(pid, signal.SIGKILL)
-        await eventually(lambda pid=pid: pool.status().idle == 1 and slot_pid(pool) != pid)
+        await eventually(lambda pid=pid: pool.status().idle == 1 and pid_of(pool) != pid)
         assert not psutil.pid_exists(pid)
 
 
 @pytest.mark.parametrize("operation", ["send_oversized", "send_empty", "send_garbage", "send_unknown"])
 @pytest.mark.processes("breaks the protocol")
 async def test_nonsense_on_the_wire_costs_that_worker_and_that_call(pool: Pool, operation: str) -> None:
-    pid = slot_pid(pool)
+    pid = pid_of(pool)
     with telemetry.capture(("pool",)) as events, pytest.raises(ProtocolError, match="worker ops-0 broke the protocol"):
         await pool.run(operation)
     assert await pool.run("pid") != pid
@@ -891,7 +893,7 @@ async def test_ends_are_noticed_where_the_system_has_no_process_descriptors(monk
     async with ops_pool(size=2) as pool:
         with pytest.raises(WorkerDied, match="exit code 3"):
             await pool.options(worker="ops-0").run("die")
-        os.kill(slot_pid(pool, 1), signal.SIGKILL)
+        os.kill(pid_of(pool, 1), signal.SIGKILL)
         await eventually(lambda: pool.status().restarts == 2 and pool.status().idle == 2)
         assert await pool.run("echo", 1) == 1
 
@@ -981,7 +983,7 @@ async def test_a_pool_without_descriptors_left_says_so_and_survives_it(monkeypat
 
         monkeypatch.setattr(os, "pipe", none_left)
         with telemetry.capture(("pool", "error")) as events:
-            os.kill(slot_pid(pool), signal.SIGKILL)
+            os.kill(pid_of(pool), signal.SIGKILL)
             await eventually(lambda: pool.status().idle == 0)
             assert await pool.run("echo", 1) == 1
         assert len(events) == 2
@@ -998,7 +1000,7 @@ async def test_workers_restart_when_the_working_directory_is_gone(
     monkeypatch.chdir(folder)
     async with ops_pool() as pool:
         folder.rmdir()
-        os.kill(slot_pid(pool), signal.SIGKILL)
+        os.kill(pid_of(pool), signal.SIGKILL)
         await eventually(lambda: pool.status().idle == 0)
         assert await pool.run("echo", 1) == 1
     monkeypatch.chdir(tmp_path)
@@ -1138,7 +1140,7 @@ async def test_a_retired_worker_that_crashes_in_its_last_call_is_not_replaced(po
     pinned = asyncio.ensure_future(pool.options(worker="ops-1").run("echo"))
     await eventually(lambda: pool.status().waiting == 1)
     await pool.resize(1)
-    os.kill(slot_pid(pool, 1), signal.SIGKILL)
+    os.kill(pid_of(pool, 1), signal.SIGKILL)
     with pytest.raises(WorkerDied):
         await task
     with pytest.raises(PoolClosed, match="'ops-1' has been retired"):
@@ -1264,7 +1266,7 @@ async def test_an_exception_in_the_block_interrupts_calls_and_goes_on() -> None:
 @pytest.mark.processes("ignores signals")
 async def test_a_worker_that_ignores_everything_is_gone_all_the_same() -> None:
     async with ops_pool(stop_grace=0.1, kill_grace=0.1) as pool:
-        pid = slot_pid(pool)
+        pid = pid_of(pool)
         await pool.run("ignore_sigterm")
         await pool.run("tidy_up_at_exit", "/dev/null", 60)
     assert not psutil.pid_exists(pid)

@@ -559,13 +559,7 @@ async def test_a_second_writer_is_refused_and_takes_over_when_the_first_has_ende
 
 async def test_a_writer_that_was_killed_keeps_nobody_out(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
-    nursery = subprocess.Popen(
-        [sys.executable, "-m", "tests.helpers.stores"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    nursery = stores.start_nursery()
     with nursery:
         assert nursery.stdin
         assert nursery.stdout

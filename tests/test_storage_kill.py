@@ -6,8 +6,6 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,7 +16,6 @@ import pytest
 
 from pool_monitor.storage import Reader
 from tests.helpers import stores
-from tests.helpers.programs import ROOT
 
 
 class Writer:
@@ -26,13 +23,7 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._nursery = subprocess.Popen(
-            [sys.executable, "-m", "tests.helpers.stores"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._nursery = stores.start_nursery()
         assert self._nursery.stdin
         assert self._nursery.stdout
         self._into: IO[str] = self._nursery.stdin

@@ -27,13 +27,7 @@ from pool_monitor.errors import ConfigError, PayloadError, SessionLost
 from pool_monitor.pool.policy.recycle import RecycleLimits
 from pool_monitor.pool.stream_buffer import STREAM_HIGH
 from pool_monitor.pool.worker import Worker
-from tests.helpers.support import eventually, ops_pool, read, running, words
-
-
-def pid_of(pool: Pool, slot: int = 0) -> int:
-    pid = pool.workers()[slot].pid
-    assert pid is not None
-    return pid
+from tests.helpers.support import eventually, metadata, ops_pool, pid_of, read, running, words
 
 
 async def killed(pool: Pool, slot: int = 0) -> None:
@@ -41,10 +35,6 @@ async def killed(pool: Pool, slot: int = 0) -> None:
     before = pid_of(pool, slot)
     os.kill(before, signal.SIGKILL)
     await eventually(lambda: pool.workers()[slot].pid not in (None, before) and not pool.status().starting)
-
-
-def metadata(events: list[telemetry.CapturedEvent], key: str, of: str = "") -> list[Any]:
-    return [event.metadata[key] for event in events if ".".join(event.name).startswith(of)]
 
 
 def slot(pool: Pool, number: int = 0) -> Worker:

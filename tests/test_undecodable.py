@@ -14,14 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pool_monitor import PayloadError, Pool, StartError
+from pool_monitor import PayloadError, StartError
 from pool_monitor.pool.transport.child import array_elements
 from pool_monitor.pool.transport.child.array_elements import json_elements, msgpack_elements
 from pool_monitor.pool.transport.child.codec import CODECS, Undecodable
-from tests.helpers.support import TARGETS, read, running
+from tests.helpers.support import odd_pool, read, running
 from tests.targets.odd import Point, nested
-
-ODD = str(TARGETS / "odd.py")
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -33,10 +31,6 @@ class Frozen(msgspec.Struct, frozen=True):
 class Pair(NamedTuple):
     left: Any = Point()
     right: int = 2
-
-
-def odd_pool(**fields: Any) -> Pool:
-    return Pool(ODD, **{"size": 1, "name": "odd", "timeout": 10.0, "cancel_grace": 0.1, **fields})
 
 
 ARGUMENTS = [

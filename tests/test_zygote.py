@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ import pytest
 from pool_monitor import StartError, WorkerDied
 from pool_monitor.pool.transport import spawn as spawn_module
 from pool_monitor.pool.transport import zygote as zygote_module
-from pool_monitor.pool.transport.base import Reply
 from pool_monitor.pool.transport.launcher import LaunchSpec, ProcessLauncher, import_path
 from pool_monitor.pool.transport.process import ProcessTransport
 from pool_monitor.pool.transport.zygote import Zygote
 from tests.helpers.support import OPS, TARGETS, alive, eventually, interpreter, ops_pool, python_program, running
+from tests.helpers.transports import Record
 
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),
@@ -34,22 +34,13 @@ pytestmark = [
 ABOUT = f"{TARGETS / 'about.py'}:About"
 
 
-class Worker:
+class Worker(Record):
     """One worker, and what it was heard to say."""
 
     def __init__(self, launcher: ProcessLauncher) -> None:
-        self.told: list[tuple[Any, ...]] = []
+        super().__init__()
         self.transport = ProcessTransport(launcher._launch, self, launcher)  # type: ignore[arg-type]
         self.pid = 0
-
-    def returned(self, replies: Sequence[Reply]) -> None:
-        self.told += [("replied", reply.call_id, reply.result, None, reply.times) for reply in replies]
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *values: self.told.append((name, *values))
-
-    def of(self, name: str) -> list[tuple[Any, ...]]:
-        return [values for what, *values in self.told if what == name]  # type: ignore[misc]
 
     async def start(self) -> Worker:
         self.pid = (await self.transport.start()).pid

@@ -16,8 +16,9 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import psutil
@@ -178,37 +179,55 @@ def well(done: Done) -> bool:
 
 
 class Terminal:
-    """``pool-monitor`` in a pseudo-terminal, and the screen it draws."""
+    """A Python program in a pseudo-terminal, and the screen it draws. *environ* is added to its environment."""
 
-    def __init__(self, *arguments: str, columns: int = 160, rows: int = 30, **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        columns: int = 160,
+        rows: int = 30,
+        environ: Mapping[str, str] = MappingProxyType({}),
+        **options: Any,
+    ) -> None:
         self.screen = pyte.Screen(columns, rows)
         self.stream = pyte.ByteStream(self.screen)
         self.output = b""
         self.master, slave = os.openpty()
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.resize(columns, rows)
         self.before = termios.tcgetattr(slave)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "NO_COLOR"))}
+        # COLUMNS and LINES would count for more than the terminal; pytest-xdist sets them.
+        replaced = ("LC_", "LANG", "NO_COLOR", "COLUMNS", "LINES")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(replaced)}
         self.process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,
-            env={**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8"},
+            env={**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environ},
             start_new_session=True,
+            # The terminal becomes the program's controlling one, so that resizing it sends SIGWINCH.
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 (no threads here)
             **{"stdin": slave, "stdout": slave, "stderr": slave, **options},
         )
         self.slave = slave
 
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.screen.resize(rows, columns)
+
+    @property
+    def lines(self) -> list[str]:
+        return [line.rstrip() for line in self.screen.display]
+
     @property
     def text(self) -> str:
-        return "\n".join(line.rstrip() for line in self.screen.display)
+        return "\n".join(self.lines)
 
     @property
     def full_screen(self) -> bool:
         """Whether the program has the whole screen now."""
         return self.output.rfind(b"\x1b[?1049h") > self.output.rfind(b"\x1b[?1049l")
 
-    def press(self, keys: str) -> None:
-        os.write(self.master, keys.encode())
+    def press(self, keys: str | bytes) -> None:
+        os.write(self.master, keys.encode() if isinstance(keys, str) else keys)
 
     def until(self, condition: Callable[[], Any]) -> Any:
         try:

@@ -6,8 +6,8 @@ An operation's first argument is how many seconds it takes.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pool_monitor.config import PoolConfig
@@ -16,63 +16,55 @@ from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.dispatcher import Dispatcher
 from pool_monitor.pool.transport.base import CallTimes, Failure, Reply
 from pool_monitor.pool.worker import Worker, WorkerProcess
-from tests.helpers.fakes import TIMES, dispatcher, fill
+from tests.helpers.fakes import TIMES, FakeTransport, dispatcher, fill
 from tests.helpers.virtual import clock
 
 
-class FakeTransport:
-    """A worker that begins its calls in order and takes as long as it is told; *stall*: nothing gets done before."""
+class TimedTransport(FakeTransport):
+    """Begins its calls in order and takes as long as each says. *stall*: when nothing gets done before.
+    *stubborn*: cancelling does not interrupt it.
+    """
 
     def __init__(self, dispatcher: Dispatcher, worker: Worker, stubborn: bool) -> None:
+        super().__init__()
         self._dispatcher, self._worker, self._stubborn = dispatcher, worker, stubborn
-        self._queue: deque[tuple[int, int, float]] = deque()  # not begun: number, id, seconds
-        self._running: tuple[int, asyncio.TimerHandle] | None = None
+        self._running: asyncio.TimerHandle | None = None  # the end of the first call, which has begun
         self.stall = 0.0
-        self.handed = 0
-        self.begun = 0  # the number of the last call begun; those taken back have had theirs
-        self.reading = 0
         self.executed: list[int] = []  # ids of the calls begun
         self.dead = False
-
-    def call(
-        self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any], stream: bool,
-        session: tuple[str, dict[str, Any]] | None,
-    ) -> None:  # fmt: skip
-        self.handed += 1
-        self._queue.append((self.handed, call_id, float(args[0])))
-        self._begin()
-
-    def flush(self) -> None:
-        pass
+        self.on_call = self._begin
+        self.on_cancel = self._interrupt
 
     def _begin(self) -> None:
-        if self._running is None and self._queue and not self.dead:
-            self.begun, call_id, seconds = self._queue.popleft()
+        if self._running is None and self.handed and not self.dead:
+            call_id, (seconds, *_) = self.handed[0]
+            self.begin()
             self.executed.append(call_id)
-            now = clock().time()
-            self._running = call_id, clock().call_at(max(now, self.stall) + seconds, self._done, call_id, seconds)
+            self._running = clock().call_at(max(clock().time(), self.stall) + seconds, self._done, float(seconds))
 
-    def _done(self, call_id: int, seconds: float) -> None:
+    def _done(self, seconds: float) -> None:
         left = self.stall - clock().time()
         if left > 0:  # it began before the stall
-            self._running = call_id, clock().call_later(left, self._done, call_id, seconds)
+            self._running = clock().call_later(left, self._done, seconds)
             return
         self._running = None
+        call_id, _ = self.handed.pop(0)
         took = round(seconds * 1e9)
         self._dispatcher.returned(self._worker, [Reply(call_id, call_id, None, CallTimes(took, took))])
         self._dispatcher.caught_up(self._worker)
         self._begin()
 
     def recall(self, call_ids: Sequence[int]) -> None:
-        for entry in [entry for entry in self._queue if entry[1] in call_ids]:
-            self._queue.remove(entry)
-            clock().call_soon(self._tell, self._dispatcher.recalled, entry[1])
+        for entry in [entry for entry in self.handed[self.working :] if entry[0] in call_ids]:
+            self.handed.remove(entry)
+            clock().call_soon(self._tell, self._dispatcher.recalled, entry[0])
 
-    def cancel(self, call_id: int) -> None:
-        if self._running is None or self._running[0] != call_id or self._stubborn:
+    def _interrupt(self, call_id: int) -> None:
+        if self._running is None or self.handed[0][0] != call_id or self._stubborn:
             return
-        self._running[1].cancel()
+        self._running.cancel()
         self._running = None
+        del self.handed[0]
         failure = Failure("cancelled", "Cancelled", "", "")
         clock().call_soon(self._tell, self._dispatcher.failed, call_id, failure, TIMES)
         clock().call_soon(self._begin)
@@ -81,16 +73,10 @@ class FakeTransport:
         what(self._worker, *values)
         self._dispatcher.caught_up(self._worker)
 
-    def flow(self, *, paused: bool) -> None:
-        pass
-
-    def hold(self, call_id: int, *, held: bool) -> None:
-        pass
-
     def kill(self) -> None:
         self.dead = True
         if self._running is not None:
-            self._running[1].cancel()
+            self._running.cancel()
 
 
 class Rig:
@@ -101,7 +87,7 @@ class Rig:
         self.dispatcher = dispatcher("rig", size, self.config, self, now_ns=clock().time_ns)
         self.dispatcher.accepting = True
         self.dispatcher.operations = {"op": "function"}
-        self.transports: list[FakeTransport] = []  # all there ever were
+        self.transports: list[TimedTransport] = []  # all there ever were
         self.ends: Counter[str] = Counter()
         self.restart_after = 0.05  # seconds
         self._stubborn = stubborn
@@ -111,7 +97,7 @@ class Rig:
             self._fill(worker)
 
     def _fill(self, worker: Worker) -> None:
-        transport = FakeTransport(self.dispatcher, worker, self._stubborn)
+        transport = TimedTransport(self.dispatcher, worker, self._stubborn)
         self.transports.append(transport)
         fill(self.dispatcher, worker, transport, clock().time_ns())
 
@@ -128,7 +114,7 @@ class Rig:
     def die(self, worker: Worker) -> None:
         """The worker's process is killed from outside; it is replaced."""
         transport = worker.transport
-        assert isinstance(transport, FakeTransport)
+        assert isinstance(transport, TimedTransport)
         transport.kill()
         self.dispatcher.roster.withdraw(worker)
         self.dispatcher.roster.move(worker, "exited", clock().time_ns())

@@ -22,6 +22,7 @@ from pool_monitor.testing import InlinePool
 
 TARGETS = Path(__file__).parent.parent / "targets"
 OPS = f"{TARGETS / 'ops.py'}:Ops"
+ODD = str(TARGETS / "odd.py")
 
 
 _sleep = time.sleep
@@ -54,6 +55,18 @@ def ops_pool(**fields: Any) -> Pool:
     return POOLS[made_of](OPS, **{"size": 1, "name": "ops", "timeout": 20.0, "cancel_grace": 0.1, **fields})
 
 
+def odd_pool(**fields: Any) -> Pool:
+    """A pool of one worker with the operations of targets/odd.py, which do what no operation should."""
+    return Pool(ODD, **{"size": 1, "name": "odd", "timeout": 10.0, "cancel_grace": 0.1, **fields})
+
+
+def pid_of(pool: Pool, slot: int = 0) -> int:
+    """The process that fills the slot now."""
+    pid = pool.workers()[slot].pid
+    assert pid is not None
+    return pid
+
+
 async def running(pool: Pool, operation: str, *args: Any, **options: Any) -> asyncio.Task[Any]:
     """A task that runs *operation*, at a moment when a worker is on it."""
     calls = pool._calls()
@@ -74,6 +87,11 @@ async def read(stream: AsyncIterator[Any], into: list[Any] | None = None) -> lis
 def words(events: list[telemetry.CapturedEvent], *, of: str = "") -> list[str]:
     """The dotted names of *events*, those that start with *of*."""
     return [dotted for event in events if (dotted := ".".join(event.name)).startswith(of)]
+
+
+def metadata(events: list[telemetry.CapturedEvent], key: str, of: str = "") -> list[Any]:
+    """The metadata *key* of *events*, of those whose dotted names start with *of*."""
+    return [event.metadata[key] for event in events if ".".join(event.name).startswith(of)]
 
 
 def alive(pid: int) -> bool:
