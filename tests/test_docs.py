@@ -115,6 +115,28 @@ def rows(document: str, heading: str) -> list[str]:
     return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
 
 
+def test_every_room_is_described():
+    rooms = [path for path in (ROOT / "pool_monitor").iterdir() if not path.name.startswith(("_", "py.typed"))]
+    assert sorted(rows("docs/ARCHITECTURE.md", "The rooms")) == sorted(
+        f"{path.name}/" if path.is_dir() else path.name for path in rooms
+    )
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/ARCHITECTURE.md"])
+def test_every_file_that_is_named_is_there(document: str):
+    """Relative to the repository or the package; a bare name anywhere in the package or the tests."""
+    named = re.findall(r"`([\w./]+(?:\.py|/))`", (ROOT / document).read_text())
+    folders = [ROOT, ROOT / "pool_monitor"]
+    missing = [
+        name
+        for name in named
+        if not any((folder / name).exists() for folder in folders)
+        and ("/" in name or not any(next((ROOT / top).rglob(name), None) for top in ("pool_monitor", "tests")))
+    ]
+    assert named
+    assert missing == []
+
+
 def test_every_file_of_the_test_helpers_is_described():
     assert sorted(rows("CONTRIBUTING.md", "Tests")) == sorted(path.name for path in ROOT.glob("tests/helpers/*.py"))
 
