@@ -27,7 +27,6 @@ EXCEPTIONS: dict[str, tuple[int, str]] = {
     # what may have another bound: the bound, and why
     "lines of pool/dispatcher.py": (450, "every feature of the pool passes here, so it keeps room for the next one"),
     "lines of pool/supervisor.py": (450, "every feature of the pool passes here, so it keeps room for the next one"),
-    "classes named Channel": (2, BOTH_SIDES),
     "classes named OperationCancelled": (2, BOTH_SIDES),
     "classes named PayloadError": (2, BOTH_SIDES),
     "classes named Session": (2, BOTH_SIDES),
