@@ -1,4 +1,4 @@
-"""Time behind one seam: a monotonic clock for durations and a wall clock for people, never mixed."""
+"""Clocks that can be replaced in tests. Durations come from a monotonic clock, times for people from a wall clock."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where a component takes its time from. Both values are integer nanoseconds."""
+    """The source of time for a component. Both times are integer nanoseconds."""
 
     def monotonic_ns(self) -> int:
-        """Time that never steps: the only source of durations."""
+        """Time that never steps. All durations are computed from it."""
 
     def wall_ns(self) -> int:
-        """Time since the epoch, for people. May step."""
+        """Time since the epoch, for people. It may step."""
 
 
 class SystemClock:
-    """The clock of the machine."""
+    """The clocks of the machine."""
 
     __slots__ = ()
 
@@ -29,9 +29,9 @@ class SystemClock:
 
 
 class WakefulClock(SystemClock):
-    """The clock of the machine, whose monotonic time also goes on while the machine is suspended.
+    """The clocks of the machine, with a monotonic time that also advances while the machine is suspended.
 
-    For windows: what happened before an hour of sleep is not in the last five minutes. Not for time-outs.
+    Windows use it: after an hour of sleep, calls from before are no longer in the last five minutes. Not for timeouts.
     """
 
     __slots__ = ()
@@ -44,7 +44,7 @@ _WAKEFUL = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # macOS has no
 
 
 class SteadyClock:
-    """A clock that is set by the wall clock once and then goes by the monotonic one, so that it never steps."""
+    """A clock that is set to the wall clock once and then follows the monotonic clock, so that it never steps."""
 
     __slots__ = ("_monotonic_ns", "_offset_ns", "wall_ns")
 
@@ -54,18 +54,19 @@ class SteadyClock:
         self.set()
 
     def set(self) -> None:
-        """Set it anew."""
+        """Set the clock to the wall clock again."""
         self._offset_ns = self.wall_ns() - self._monotonic_ns()
 
     def now_ns(self) -> int:
-        """Nanoseconds since the epoch, as the wall clock counted them when this one was set."""
+        """Nanoseconds since the epoch. Later steps of the wall clock have no effect on it."""
         return self._monotonic_ns() + self._offset_ns
 
 
 class ManualClock:
-    """A clock for tests, such as ``Monitor(clock=)``: it stands still until `advance`; the wall clock can step on its
-    own. *wall_s*: seconds since the epoch at which the wall clock begins. The deadlines of a pool's calls go by the
-    event loop and not by this clock.
+    """A clock for tests, such as ``Monitor(clock=)``. It moves only when `advance` or `step_wall` is called.
+
+    *wall_s* is where the wall clock begins, in seconds since the epoch. The deadlines of a pool's calls follow the
+    event loop, not this clock.
     """
 
     __slots__ = ("_monotonic_ns", "_offset_ns")
@@ -85,5 +86,5 @@ class ManualClock:
         self._monotonic_ns += round(seconds * 1e9)
 
     def step_wall(self, seconds: float) -> None:
-        """Step the wall clock, as NTP or an operator does; the monotonic clock stands."""
+        """Step the wall clock, as NTP or an operator does. The monotonic clock stays where it is."""
         self._offset_ns += round(seconds * 1e9)

@@ -1,7 +1,7 @@
-"""The Monitor: the one object that sees both sides, and wires them.
+"""The Monitor: wires the pools to everything that shows, stores or sends their numbers.
 
-It collects the events of the pools, pulls their gauges when a Snapshot is asked for, and runs the parts that use what
-is known: history, push, socket (part_table.py). It owns its tasks; nothing it does or fails to do reaches the pools.
+It collects the events of the pools and reads their gauges for each Snapshot. It runs the parts that use these numbers:
+history, push, socket (part_table.py). It owns its tasks, and no failure of the monitor reaches the pools.
 """
 
 from __future__ import annotations
@@ -44,16 +44,17 @@ if TYPE_CHECKING:
 
 
 class Monitor:
-    """Watches one pool or several of this process; while entered it collects, ticks, and can be looked at.
+    """Watches one or more pools of this process. While entered, it collects, ticks and can be viewed from outside.
 
     *config* is a `MonitorConfig`, the path of a TOML file, or None for the defaults. Entering opens the local Unix
-    socket that ``pool-monitor dashboard`` and ``snapshot`` find (unless ``[service] socket = false``); should that
-    fail, the reason is logged, ``address`` stays None until it can be opened, and everything else works. The same goes
-    for every other part. A process forked meanwhile that leaves the block as well ends nothing: what was opened is its
-    parent's.
+    socket that ``pool-monitor dashboard`` and ``snapshot`` find (unless ``[service] socket = false``). If the socket
+    cannot be opened, the reason is logged, ``address`` stays None until a later try succeeds, and everything else
+    works. Every other part fails in the same way. A forked process that also leaves the block stops nothing: the socket
+    and the files belong to its parent.
 
-    Raises ConfigError for a bad configuration or two pools of one name, TypeError for what is no pool. Pools may be
-    entered before or after. All methods belong to the event loop the monitor was entered in, and none of them blocks.
+    Raises ConfigError for a bad configuration or two pools with the same name, TypeError for an object that is not a
+    pool. Pools may be entered before the monitor or after it. All methods must be called in the event loop that the
+    monitor was entered in, and none of them blocks.
     """
 
     def __init__(
@@ -66,12 +67,12 @@ class Monitor:
         self._pools = WatchedPools(pools)
         self.config = config = _monitor_config(config)
         self.viewers = 0
-        """Remote viewers attached now."""
+        """Remote viewers that are attached now."""
         self._clock = clock or WakefulClock()
         names = self._pools.names
         self._collector = Collector(names, self._clock, series_limit=config.metrics.series_limit)
         self.metrics = LiveMetrics(self._collector, self.snapshot)
-        """Questions about the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
+        """Queries of the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
         self._seq = 0
         self._entered_ns = self._clock.monotonic_ns()
         self._service = ServiceView(
@@ -106,17 +107,17 @@ class Monitor:
         at = "" if self.address is None else f" at {self.address}"
         return f"<Monitor of {', '.join(map(repr, self._pools.names))} [{state}{at}]>"
 
-    # -- looking --------------------------------------------------------------------------------------------------
+    # -- reading --------------------------------------------------------------------------------------------------
 
     @property
     def history(self) -> HistoryMetrics | None:
-        """Questions about what is on disk, while the monitor is entered and [history] has a path."""
+        """Queries of the history on disk. None unless the monitor is entered and [history] has a path."""
         found: HistoryMetrics | None = self._from_part("history", "metrics")
         return found
 
     @property
     def address(self) -> Path | None:
-        """The Unix socket it can be reached at, while it can."""
+        """The Unix socket of the monitor; None while it is not open."""
         found: Path | None = self._from_part("socket", "address")
         return found
 
@@ -127,9 +128,9 @@ class Monitor:
     def snapshot(self, window: str = "5m") -> Snapshot:
         """Everything known now about the last ``1m``, ``5m``, ``15m`` or ``1h``. Raises ConfigError for another window.
 
-        Counts and distributions are up to the last call that ended; gauges are read now. A pool whose gauges cannot
-        be read, or are of other types than `PoolView` and `WorkerView` say, is left out, and the log says why. Text in
-        them is cut after 1000 characters, and what has no UTF-8 form is spelt out.
+        Counts and distributions include every call that has ended; gauges are read now. A pool is left out when its
+        gauges cannot be read, or differ in type from `PoolView` and `WorkerView`; the reason is logged. Text in gauges
+        is cut after 1000 characters, and characters without a UTF-8 form are escaped.
         """
         chosen = parse_window(window)
         self._seq += 1
@@ -154,18 +155,18 @@ class Monitor:
         return msgspec.structs.replace(self._collector.self_view(self.viewers), **views)
 
     def not_ready(self) -> str | None:
-        """Why calls cannot be taken now, in words; None when every pool has a worker and is open."""
+        """Why the pools cannot take calls now, in words; None when every pool is running and has a worker."""
         return self._pools.not_ready()
 
     def asgi(self) -> Starlette:
-        """The read-only HTTP face as an ASGI app, to mount in a service of one's own (see service/app.py)."""
+        """The read-only HTTP interface as an ASGI app, to be mounted in the user's service (see service/app.py)."""
         from pool_monitor.service.app import make_app
 
         return make_app(self)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Counts a remote viewer while it is open."""
+        """Count one more remote viewer while the block is open."""
         self.viewers += 1
         try:
             yield
@@ -173,7 +174,7 @@ class Monitor:
             self.viewers -= 1
 
     async def ticked(self) -> bool:
-        """Wait for the next tick. False, at once, when there will be none: the monitor is closing."""
+        """Wait for the next tick. Returns False at once when the monitor is closing, because no tick will follow."""
         if self._closing:
             return False
         if self._next_tick is None:
@@ -186,7 +187,7 @@ class Monitor:
         if self._stack is not None:
             raise PoolError("the monitor is entered already; leave it first, or make another one")
         self._entered_ns = self._clock.monotonic_ns()
-        # Now and not when it was made: a server may have forked since.
+        # Read on entering, not in the constructor: a server may have forked in between.
         now = self._clock.wall_ns() / 1e9
         self._service = msgspec.structs.replace(self._service, pid=os.getpid(), started_at=now)
         self._closing = False
@@ -197,13 +198,13 @@ class Monitor:
             stack.callback(self._collector.detach)
             self._collector.attach()
             stack.callback(self._collector.finish)
-            # Adapters tell what they have kept back when they are asked: before the first tick, and for the last time.
+            # Adapters emit delayed events when their gauges are read: do so before the first tick, and at the end.
             self._sample()
             stack.callback(self._sample)
             ticker = asyncio.get_running_loop().create_task(self._tick(), name="pool_monitor tick")
-            stack.push_async_callback(_ended, ticker)
+            stack.push_async_callback(_cancel, ticker)
             await self._start_parts(stack, before_collecting=False)
-            stack.callback(self._say_goodbye)  # first of all, so that viewers leave before the server waits for them
+            stack.callback(self._release_viewers)  # runs first: the server waits for its viewers when it stops
             self._stack = stack.pop_all()
         return self
 
@@ -230,7 +231,7 @@ class Monitor:
             await asyncio.sleep(self._collector.until_tick())
             try:
                 for _ in self._collector.ticking():
-                    await asyncio.sleep(0)  # let others go first
+                    await asyncio.sleep(0)
                 self._sample()
             except Exception:  # noqa: BLE001 - a defect of ours must not end the ticking, or the viewers' updates
                 logger("monitor").exception("tick failed")
@@ -243,7 +244,8 @@ class Monitor:
         for status in self._pools.statuses():
             self._collector.sample(status)
 
-    def _say_goodbye(self) -> None:
+    def _release_viewers(self) -> None:
+        """End every wait in `ticked`."""
         self._closing = True
         self._wake(going_on=False)
 
@@ -265,7 +267,7 @@ def _monitor_config(config: MonitorConfig | str | Path | None) -> MonitorConfig:
 
 @contextmanager
 def _filters(config: TelemetryConfig) -> Iterator[None]:
-    """Those of the configuration, until the service chooses others."""
+    """Apply the filters of *config*, and restore the earlier ones at the end unless the service has changed them."""
     before = telemetry.filters()
     telemetry.configure(**msgspec.structs.asdict(config))
     chosen = telemetry.filters()
@@ -276,6 +278,6 @@ def _filters(config: TelemetryConfig) -> Iterator[None]:
             telemetry.configure(before.allow, before.deny, before.sample)
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
+async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])

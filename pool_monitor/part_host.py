@@ -1,16 +1,16 @@
-"""Run one part of the monitor, and keep its failures in.
+"""Run one part of the monitor, and contain its failures.
 
 Theory of operation
 -------------------
-`PartHost` runs each part in a task of its own that enters the part, waits, and leaves it. So entering and leaving
-happen in one task, each has a time limit, and a part that hangs there is cancelled and holds up nothing else. `tick`
-and `view` are synchronous: what they raise stays in the host. A part that fails is reported once, left, and entered
-again as a new object after a pause that doubles. It counts as recovered when it has run for as long as the first pause.
-A part that ignores its cancellation stays behind as it is: no second one is made beside it.
+`PartHost` runs its part in a separate task that enters the part, waits, and leaves it. So entering and leaving happen
+in the same task. Each has a time limit: a part that hangs is cancelled and delays nothing else. `tick` and `view` are
+synchronous, and the host catches what they raise. A part that fails is reported once and left. After a pause, which
+doubles each time, the host enters a new object in its place. The part counts as recovered once it has run for as long
+as the first pause. A part that ignores its cancellation keeps its place: the host makes no second one beside it.
 
-A synchronous method cannot be interrupted. One that blocks delays the event loop by that much, so a part whose ticks
-are slow several times in a row is taken for failed, and its pauses bound what it can cost. A view that fails, or is
-slow as often, is not read again until a pause is over; the part goes on.
+A synchronous method cannot be interrupted, and while it blocks, so does the event loop. A part whose ticks are slow
+several times in a row therefore counts as failed, and the pauses between restarts bound its cost. A view that fails, or
+is slow as many times in a row, is not read again until a pause is over; the part itself keeps running.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pool_monitor.telemetry import FAILURES, describe, pass_on
 
 
 class PartHost:
-    """Runs one part and keeps its failures in: no method raises, but `start` a ConfigError."""
+    """Runs one part and contains its failures: no method raises, except that `start` may raise ConfigError."""
 
     def __init__(
         self,
@@ -48,10 +48,10 @@ class PartHost:
         """The part, while it is entered and has not failed."""
         self._make, self._view_kind, self._context = make, view_kind, context
         self._limits = limits
-        self._life: asyncio.Task[None] | None = None  # of the part: from its entering until it has been left
+        self._life: asyncio.Task[None] | None = None  # enters the part, waits, and leaves it
         self._leave = asyncio.Event()
         self._restart: asyncio.Task[None] | None = None
-        self._causes: set[str] = set()  # of its being degraded: run, view
+        self._causes: set[str] = set()  # why the part is degraded: "run", "view"
         self._pause = self._limits.pause
         self._entered_at = 0.0
         self._slow_ticks = self._slow_views = 0  # in a row
@@ -59,25 +59,25 @@ class PartHost:
         self._view_again_at = 0.0
 
     async def start(self) -> None:
-        """Enter the part. A failure is reported, and the part tried again. Raises ConfigError from the part."""
+        """Enter the part. Raises the part's ConfigError; any other failure is reported, and the part is tried again."""
         self._causes.clear()
         self._pause = self._view_pause = self._limits.pause
         self._view_again_at, self._slow_views = 0.0, 0
         life = self._life
         if life is not None and not life.done() and life.get_loop() is asyncio.get_running_loop():
-            self._fail(PartUnavailable("the part of the last time has not ended yet"))
+            self._fail(PartUnavailable("its previous run has not ended yet"))
             return
         try:
             await self._enter()
         except ConfigError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the monitor can do without this part
+        except Exception as error:  # noqa: BLE001 - the monitor can run without this part
             self._fail(error)
 
     async def stop(self) -> None:
         """Leave the part, within the limits."""
         try:
-            await self._end_life()  # first: where it is being left already, that may need its time
+            await self._end_life()  # before the restart is cancelled: it may be leaving the part right now
         finally:
             restart, self._restart = self._restart, None
             if restart is not None:
@@ -86,7 +86,7 @@ class PartHost:
                 await self._end_life()
 
     def tick(self) -> None:
-        """Tick the part if it runs."""
+        """Tick the part, if it is running."""
         part, life = self.part, self._life
         if part is None or life is None:
             return
@@ -102,7 +102,7 @@ class PartHost:
         took = time.perf_counter() - began
         self._slow_ticks = self._slow_ticks + 1 if took > self._limits.sync else 0
         if self._slow_ticks >= self._limits.slow:
-            self._fail(PartUnavailable(f"a tick takes {took:.2f} s, which is time that the event loop needs"))
+            self._fail(PartUnavailable(f"a tick takes {took:.2f} s and blocks the event loop for that long"))
             return
         ran = asyncio.get_running_loop().time() - self._entered_at
         if not self._slow_ticks and ran >= self._limits.pause:
@@ -111,7 +111,7 @@ class PartHost:
             self._pause = self._limits.pause
 
     def view(self) -> Struct | None:
-        """What the part shows. None while it does not run, and while its view fails."""
+        """What a Snapshot shows of the part. None while the part is not running or its view fails."""
         part = self.part
         if part is None or self._view_kind is None or time.monotonic() < self._view_again_at:
             return None
@@ -126,7 +126,7 @@ class PartHost:
         took = time.perf_counter() - began
         self._slow_views = self._slow_views + 1 if took > self._limits.sync else 0
         if self._slow_views >= self._limits.slow:
-            self._pause_view(PartUnavailable(f"a view takes {took:.2f} s, which is time that the event loop needs"))
+            self._pause_view(PartUnavailable(f"a view takes {took:.2f} s and blocks the event loop for that long"))
         elif not self._slow_views:
             self._view_pause = self._limits.pause
             self._recover("view", "its view can be read again")
@@ -135,7 +135,7 @@ class PartHost:
     # -- life of the part -----------------------------------------------------------------------------------------
 
     async def _enter(self) -> None:
-        """Begin a life of a new part, and wait until it is entered. Raises what the part raises, as an Exception."""
+        """Start the task of a new part, and wait until the part is entered. Raises what ended the task instead."""
         loop = asyncio.get_running_loop()
         entered: asyncio.Future[Part] = loop.create_future()
         self._leave = asyncio.Event()
@@ -164,14 +164,14 @@ class PartHost:
             entered.set_result(part)
             await leave.wait()
         finally:
-            if os.getpid() == owner:  # in a forked process, what was opened is its parent's
+            if os.getpid() == owner:  # not in a forked process: the resources belong to its parent
                 await part.__aexit__(None, None, None)
 
     async def _end_life(self) -> None:
-        """Have the part left. One that hangs is cancelled, and reported."""
+        """Leave the part. A part that hangs is reported and cancelled."""
         life, ran = self._life, self.part is not None
         self.part = None
-        if life is None or life.cancelling():  # it stayed behind when it was cancelled
+        if life is None or life.cancelling():  # an earlier cancellation is still being ignored
             return
         self._leave.set()
         try:
@@ -194,20 +194,20 @@ class PartHost:
         self.part = None
         if self._restart is None:
             self._restart = asyncio.get_running_loop().create_task(
-                self._again(), name=f"pool_monitor {self.name} again"
+                self._enter_again(), name=f"pool_monitor {self.name} again"
             )
 
-    async def _again(self) -> None:
-        """Leave what is left of the part, and enter a new one after a pause; after ever longer ones until it works."""
+    async def _enter_again(self) -> None:
+        """Leave the failed part, and try to enter a new one after each of a series of growing pauses."""
         await self._end_life()
         while True:
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, self._limits.pause_max)
             if self._life is not None and not self._life.done():
-                continue  # the one that stayed behind
+                continue  # the old part still ignores its cancellation
             try:
                 await self._enter()
-            except Exception as error:  # noqa: BLE001 - as in start; a configuration that has become wrong, too
+            except Exception as error:  # noqa: BLE001 - as in start, including a configuration that has become wrong
                 self._report("run", error)
             else:
                 break
@@ -216,7 +216,7 @@ class PartHost:
     # -- reports --------------------------------------------------------------------------------------------------
 
     def _report(self, cause: str, error: BaseException) -> None:
-        """Report that the part is degraded, once until it has recovered; a defect is logged with its traceback."""
+        """Report once that the part is degraded, until it recovers. A defect is logged with its traceback."""
         if cause in self._causes:
             return
         self._causes.add(cause)
@@ -241,6 +241,6 @@ class PartHost:
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    """Keep asyncio from logging what the host reports."""
+    """Retrieve the exception of *task*, so that asyncio does not log what the host reports."""
     if not task.cancelled():
         task.exception()

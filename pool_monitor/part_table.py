@@ -1,4 +1,4 @@
-"""The parts of a monitor, one line each: when each is wanted, and how it is made."""
+"""The parts of a monitor, one line each: when a part is wanted, and how it is made."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pool_monitor.snapshot import HistoryView, OtlpView
 
 
 class PartEntry(NamedTuple):
-    """One part. Its modules are imported when it is made, so that a part that is switched off costs nothing."""
+    """One part. Its modules are imported only when the part is made, so a part that is switched off costs nothing."""
 
     name: str
-    """In ``monitor.degrade``, and the field of `MonitorView` that its view becomes."""
+    """The part's name in ``monitor.degrade``, and the field of `MonitorView` for its view."""
     view: type[Struct] | None
-    """The type of that field; None: it shows nothing."""
+    """The type of that field; None: the part has no view."""
     wanted: Callable[[MonitorConfig], bool]
     make: Callable[[MonitorConfig, Context], Part]
     before_collecting: bool = False
-    """Entered before the collector begins, and left after its last second."""
+    """Whether the part is entered before the collector begins, and left after its last second."""
     limits: Limits = Limits()
 
 
@@ -49,4 +49,4 @@ PARTS = (
     PartEntry("otlp", OtlpView, lambda config: config.otlp.endpoint is not None, _otlp),
     PartEntry("socket", None, lambda config: config.service.socket, _socket),
 )
-"""In the order in which they are entered; they are left in the opposite one."""
+"""In the order of entering. Parts are left in the reverse order."""

@@ -1,8 +1,8 @@
-"""The plug for a part of the monitor: what a part brings, and what it is handed.
+"""The interface between a monitor and its parts: what a part implements, and what the monitor hands to it.
 
-A part is one thing that a monitor does beside collecting: keep a history, push metrics, serve a socket. To add one,
-write a class with the methods of `Part`, a line in part_table.py, a section of the configuration, and a
-field of `MonitorView` if it has something to show.
+A part is one thing that a monitor does beside collecting: keep a history, push metrics, serve a socket. To add a part,
+write a class with the methods of `Part`, a line in part_table.py, a section of the configuration, and, if Snapshots
+show the part, a field of `MonitorView`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 class Part(Protocol):
-    """One part of a monitor. Its constructor only stores; entering it begins its work, leaving it ends that."""
+    """One part of a monitor. Its constructor only stores arguments; its work begins on entering and ends on leaving."""
 
     async def __aenter__(self) -> Self:
-        """Begin. Raises ConfigError for a wrong configuration, which ends the entering of the monitor.
+        """Begin. Raises ConfigError for a wrong configuration; then entering the monitor fails too.
 
-        Anything else that is raised is a failure of the outside, or a defect: the part is tried again later.
-        `PartUnavailable` says so without a traceback in the log.
+        After any other exception the part is tried again later. `PartUnavailable` is for failures outside the program:
+        it is logged without a traceback.
         """
 
     async def __aexit__(
@@ -43,62 +43,62 @@ class Part(Protocol):
         """End, within the limits of the host."""
 
     def view(self) -> Struct | None:
-        """What a Snapshot shows of the part, as the field of `MonitorView` with its name; None: nothing."""
+        """What a Snapshot shows of the part, in the field of `MonitorView` with the part's name; None: nothing."""
 
     def tick(self) -> None:
-        """Do what is due once a second, in less than a millisecond. Raises when a background task has failed."""
+        """Do the work of every second, in less than a millisecond. Raises when a background task has failed."""
 
 
 class PartUnavailable(Exception):
-    """A part cannot run now, for the reason that is its text."""
+    """A part cannot run now. The text is the reason."""
 
 
 class Context(NamedTuple):
-    """What a part may use of the monitor. The pools are out of its reach."""
+    """What a part may use of the monitor. It gives no access to the pools."""
 
     service: str
     """The name of the monitored service."""
     clock: Clock
     snapshot: Callable[[], Snapshot]
     metrics: LiveMetrics
-    """Questions about the last hour, in memory."""
+    """Queries of the last hour, in memory."""
     on_second: Callable[[Callable[[int, Block, Names], object] | None], None]
-    """`Collector.on_second`: sets the one listener that gets each second's block."""
+    """`Collector.on_second`: sets the single function that receives each second's block."""
     asgi: Callable[[], Starlette]
-    """Makes the app of the monitor's HTTP face."""
+    """Makes the app of the monitor's HTTP interface."""
     degraded: Callable[[str, str], None]
-    """``degraded(part, reason)`` emits ``monitor.degrade`` and logs. To be called once when an outage begins."""
+    """``degraded(part, reason)`` emits ``monitor.degrade`` and logs. Call it once when an outage begins."""
     recovered: Callable[[str, str], None]
-    """``recovered(part, what)`` does the same when the outage is over; *what* says what works again."""
+    """``recovered(part, what)`` does the same when the outage is over. *what* describes what works again."""
 
 
 class Limits(NamedTuple):
-    """How much a part may take, in seconds."""
+    """How long the methods of a part may take, and how long the host waits between tries. In seconds, except `slow`."""
 
     enter: float = 10.0
-    """To be entered. The history waits 5 s for its disk."""
+    """Longest time to enter a part. The history waits 5 s for its disk."""
     leave: float = 15.0
-    """To be left. The history waits 10 s for its last flush, and a push may take 2 s."""
+    """Longest time to leave a part. The history waits 10 s for its last flush, and a push may take 2 s."""
     cancel: float = 1.0
-    """To end after it has been cancelled, before it stays behind."""
+    """How long the host waits for a part that it has cancelled."""
     sync: float = 0.25
-    """For one `Part.tick` or `Part.view`."""
+    """Longest time for one `Part.tick` or `Part.view`."""
     slow: int = 3
-    """So many in a row that take longer are a failure; a machine that was asleep makes one."""
+    """A part fails when this many ticks or views in a row exceed `sync`. A machine that was asleep causes one."""
     pause: float = 1.0
+    """First pause before a part is entered again. It applies again once a part has run for `pause_max`."""
     pause_max: float = 60.0
-    """Pause before a part is entered again: the first, and the longest. The pause is the first one again when a part
-    has run for the longest."""
+    """Longest pause before a part is entered again."""
 
 
 def raise_if_ended(task: asyncio.Task[Any]) -> None:
-    """Raise what has ended *task*, a background task that ends only when its part is left."""
+    """Raise the error that ended *task*, a background task that may end only when its part is left."""
     if task.done():
         raise error_of(task)
 
 
 def error_of(task: asyncio.Task[Any]) -> Exception:
-    """What has ended *task*, as an error that is no cancellation of whoever raises it."""
+    """The error that ended *task*. A cancellation becomes a `PartUnavailable`, which does not cancel the caller."""
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
     if isinstance(error, Exception):
         return error

@@ -1,7 +1,7 @@
-"""State machines as tables: ``state -> trigger -> state``. What a table does not hold is illegal.
+"""State machines as tables: ``state -> trigger -> state``. A transition that is not in the table is illegal.
 
-A machine holds no position: its user keeps the present state, and asks for the next one. So one table serves any number
-of workers, breakers or alerts, and can be drawn and tested by itself.
+A `StateMachine` does not store a current state: its user does, and asks for the next one. So one table serves any
+number of workers, breakers or alerts, and can be drawn and tested without them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ StateT = TypeVar("StateT", bound=StrEnum)
 
 
 class IllegalTransition(RuntimeError):
-    """The table has no such transition: a defect of the program, not of its user. Nothing was changed."""
+    """The table has no such transition. This is a defect of the program, not a user's mistake; no state has changed."""
 
 
 class StateMachine(Generic[StateT]):
-    """The table of one kind of machine. *name* says in errors which one; *first* is the state that it begins in.
+    """The table of one kind of machine. Errors contain *name*. *first* is the initial state.
 
-    Raises ValueError for a table in which a state has no row.
+    Raises ValueError when a state has no row in *table*.
     """
 
     __slots__ = ("first", "name", "table")
@@ -32,19 +32,19 @@ class StateMachine(Generic[StateT]):
             raise ValueError(f"state machine {name!r}: no row for {', '.join(without_row)}")
 
     def step(self, state: StateT, trigger: str) -> StateT:
-        """The state that *trigger* leads to from *state*. Raises IllegalTransition when there is none."""
+        """The state after *trigger* in *state*. Raises IllegalTransition when the table has none."""
         after = self.table[state].get(trigger)
         if after is None:
             raise self.illegal(state, trigger)
         return after
 
     def illegal(self, state: StateT, trigger: str) -> IllegalTransition:
-        """The error for *trigger* in *state*, for a caller that reads the table itself because it is in a hurry."""
+        """The error for *trigger* in *state*, for a caller that reads the table directly to save time."""
         allowed = ", ".join(map(repr, self.table[state])) or "nothing"
         return IllegalTransition(f"{self.name}: {trigger!r} in state {state.value!r}; allowed there: {allowed}")
 
     def reachable(self, start: StateT) -> set[StateT]:
-        """The states that some triggers lead to from *start*, which is one of them."""
+        """*start* and all states that can follow it."""
         seen, todo = {start}, [start]
         while todo:
             fresh = set(self.table[todo.pop()].values()) - seen

@@ -1,4 +1,4 @@
-"""The pools that a monitor watches, as it reads them: code of others, which may fail."""
+"""The pools that a monitor watches. They may be the user's own classes, so reading them may fail."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ T = TypeVar("T")
 
 
 class Monitored(Protocol):
-    """What a monitor needs of a pool besides its events. `Pool` is one."""
+    """What a monitor needs of a pool besides its events. `Pool` has all of it."""
 
     @property
     def name(self) -> str:
-        """What its events call it, unique among the pools of one monitor."""
+        """The pool's name in events, unique among the pools of one monitor."""
 
     def status(self) -> PoolView:
-        """Its gauges now."""
+        """The gauges of the pool now."""
 
     def workers(self) -> list[WorkerView]:
-        """The gauges of its slots now."""
+        """The gauges of the pool's slots now."""
 
 
 class WatchedPools:
-    """The pools of one monitor by name. Raises TypeError for what is no pool, ConfigError for their names."""
+    """The pools of one monitor, by name.
+
+    Raises TypeError for an object that is not a pool, and ConfigError for an invalid name or two pools of one name.
+    """
 
     def __init__(self, pools: Monitored | Sequence[Monitored]) -> None:
         watched = list(pools) if isinstance(pools, Sequence) and not isinstance(pools, str) else [pools]
@@ -43,9 +46,9 @@ class WatchedPools:
             if not isinstance(name, str) or not name or not name.isprintable():
                 raise ConfigError(f"Monitor: the name of a pool is {name!r:.80}; it needs a non-empty printable string")
         if not watched or len(set(self.names)) < len(self.names):
-            raise ConfigError(f"Monitor(pools={self.names}): needs at least one pool, and a name of its own for each")
+            raise ConfigError(f"Monitor(pools={self.names}): needs at least one pool, and a different name for each")
         self._pools = {pool.name: pool for pool in watched}
-        self._unreadable: set[str] = set()  # pools whose gauges failed last time
+        self._unreadable: set[str] = set()  # pools whose gauges could not be read the last time
 
     def gauges(self, name: str) -> tuple[PoolView, list[WorkerView]] | None:
         """The gauges of a pool and of its slots, checked. None when they cannot be read."""
@@ -56,14 +59,14 @@ class WatchedPools:
         return self._guarded(name, _status_of)
 
     def statuses(self) -> Iterator[PoolView]:
-        """Those of all pools whose gauges can be read."""
+        """The gauges of every pool, checked. Pools whose gauges cannot be read are left out."""
         for name in self.names:
             status = self.status(name)
             if status is not None:
                 yield status
 
     def not_ready(self) -> str | None:
-        """Why calls cannot be taken now, in words; None when every pool has a worker and is open."""
+        """Why the pools cannot take calls now, in words; None when every pool is running and has a worker."""
         for name in self.names:
             status = self.status(name)
             if status is None:
@@ -71,11 +74,11 @@ class WatchedPools:
             if status.state != "running":
                 return f"pool {name} is {status.state}"
             if not status.busy + status.idle:
-                return f"pool {name} has no worker that could take a call"
+                return f"pool {name} has no worker that can take a call"
         return None
 
     def _guarded(self, name: str, read: Callable[[Monitored], T]) -> T | None:
-        """What *read* finds of a pool, or None: a pool of the user's own may fail. Logged when it begins to."""
+        """What *read* returns for a pool; None when it raises. The first failure in a row is logged."""
         try:
             found = read(self._pools[name])
         except FAILURES as error:

@@ -220,7 +220,7 @@ async def test_one_monitor_watches_several_pools():
 
 @pytest.mark.parametrize("pools", [[], [Gauges("x"), Gauges("x")]])
 def test_no_pool_or_two_of_one_name_are_refused(pools):
-    with pytest.raises(ConfigError, match="name of its own"):
+    with pytest.raises(ConfigError, match="a different name for each"):
         Monitor(pools)
 
 

@@ -224,7 +224,7 @@ FAILING = [
     (EndsEntering, "its task was ended by GeneratorExit"),
     (RaisesTicking, "RuntimeError: no tick"),
     (CancelsTicking, "CancelledError: no tick"),
-    (TicksSlowly, "which is time that the event loop needs"),
+    (TicksSlowly, "and blocks the event loop for that long"),
     (FailsBehind, "OSError: gone"),
     (FailsInAGroup, "ExceptionGroup: unhandled errors in a TaskGroup"),
     (RaisesAtTwoEnds, "RuntimeError: no tick"),

@@ -245,7 +245,7 @@ async def test_readiness_follows_the_pool():
             assert await ready() == (200, "ok")
             await pool.resize(1)
             pool._calls().roster.counts["idle"] -= 1  # as while its only worker is being replaced
-            assert await ready() == (503, "pool ops has no worker that could take a call")
+            assert await ready() == (503, "pool ops has no worker that can take a call")
             pool._calls().roster.counts["idle"] += 1
             task = await running(pool, "later", 1, 30)
             assert await ready() == (200, "ok"), "busy is no reason"
