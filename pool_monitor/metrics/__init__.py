@@ -1,7 +1,8 @@
-"""From events to windows with true percentiles, and from those to the values of a Snapshot.
+"""From events to windows with true percentiles, and from windows to the values of a Snapshot.
 
-`Collector` listens and counts. `LiveMetrics` answers queries of what it counted: it is `Monitor.metrics`. Exporters and
-the history also use the modules `block`, `columns`, `recording`, `series` and `totals`, which hold the common forms.
+`Collector` handles events and counts calls. `LiveMetrics` answers queries of its numbers; it is `Monitor.metrics`.
+Exporters and the history also use the shared forms in the modules `block`, `columns`, `recording`, `series` and
+`totals`.
 """
 
 from pool_monitor.metrics.collector import Collector

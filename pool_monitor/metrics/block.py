@@ -1,18 +1,18 @@
-"""Blocks: what was counted between two moments, of every series at once, in a form that adds up.
+"""Blocks: everything that was counted between two moments, of all series, in a form that adds up.
 
 Theory of operation
 -------------------
-A closed step of a window, a row of the history on disk and the answer to a query are the same thing at different
-ages: sums, maxima and histograms of the rows that anything happened in. All three parts merge without loss, so a
-percentile is as true after a year of roll-ups as it was in its first second.
+A closed step of a window, a row of the history on disk and the answer to a query all have this form: the sums, maxima
+and histograms of the rows in which something was counted. All three merge without loss, so a percentile is as exact
+after a year of roll-ups as in its first second.
 
-Histograms are sparse. The 1024 buckets of a series are cut into 16 *chunks* of 64 (two octaves each), and a block
-holds the chunks in use: which one, how many of its buckets, their offsets and counts: 2 bytes per bucket in use and
-some 6 per chunk. A chunk has a number: ``series * CHUNKS + chunk``, with ``series = row * len(DISTRIBUTIONS) +
-distribution``; it equals the upper bits of a key (`pool_monitor.metrics.fold`).
+Histograms are sparse. The 1024 buckets of a series are divided into 16 *chunks* of 64 (two octaves each). For each
+chunk in use, a block holds its number, how many of its buckets are in use, and their offsets and counts. This takes 2
+bytes per bucket in use and about 6 per chunk. The number of a chunk is ``series * CHUNKS + chunk``, with ``series = row
+* len(DISTRIBUTIONS) + distribution``; it equals the upper bits of a key (`pool_monitor.metrics.fold`).
 
-Rows and pools are numbers here. Whose they are is kept beside the blocks: by the registry for those in memory, by
-tables for those on disk (`Block.renumbered` goes from one to the other).
+Rows and pools are numbers here. Their names are kept beside the blocks: in the registry for blocks in memory, in tables
+for blocks on disk. `Block.renumbered` converts the numbers.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ CHUNKS = BUCKETS // CHUNK
 ROW_CHUNKS = len(DISTRIBUTIONS) * CHUNKS
 
 FORMAT = 1
-"""Version of the encoded form. A reader refuses those it does not know."""
+"""Version of the encoded form. A reader refuses versions that it does not know."""
 ROOM_LIMIT = 128 * 2**20
-"""Most bytes that a block may take in memory (`Block.room`): more than the largest configuration fills."""
+"""Most bytes that a block may take in memory (`Block.room`): more than the largest configuration can fill."""
 _HIGHEST = 2**62
-"""Above all that is counted: a number that is not below it is no count."""
+"""Upper bound of all counts, exclusive."""
 HIGHEST_NUMBER = 2**48
-"""Above all numbers of rows and pools."""
+"""Upper bound of the numbers of rows and pools, exclusive."""
 
 
 class Cells(NamedTuple):
-    """Sparse histograms: distinct chunks in any order, none of them empty."""
+    """Sparse histograms: distinct, non-empty chunks in any order."""
 
     chunks: NDArray[np.int64]
     lengths: NDArray[np.uint8]
-    """Buckets in use of each chunk: 1 to 64."""
+    """How many buckets of each chunk are in use: 1 to 64."""
     offsets: NDArray[np.uint8]
-    """Which ones: those of the first chunk, then those of the next."""
+    """The offsets of the buckets in use within their chunk: those of the first chunk, then those of the next."""
     counts: NDArray[np.unsignedinteger[Any]]
-    """How much is in each, in the smallest type that holds them all."""
+    """The count of each bucket in use, in the smallest type that holds all counts."""
 
     @classmethod
     def pack(cls, chunks: Ints, dense: Ints) -> Self:
-        """From distinct *chunks* and their counts, shape (chunks, CHUNK). Chunks that are empty are left out."""
+        """Make cells from distinct *chunks* and their counts, shape (chunks, CHUNK). Empty chunks are left out."""
         at = np.flatnonzero(dense != 0)  # comparing first is five times as fast
         counts = dense.reshape(-1)[at]
         lengths = np.bincount(at >> CHUNK_BITS, minlength=len(chunks))
@@ -70,7 +70,7 @@ class Cells(NamedTuple):
         )
 
     def places(self, of_chunks: Ints) -> NDArray[np.intp]:
-        """Where each count belongs in a flat array in which the chunks stand at *of_chunks* (one each)."""
+        """The place of each count in a flat array. *of_chunks* has the position of each chunk, in units of `CHUNK`."""
         starts = np.repeat(np.asarray(of_chunks, np.intp) * CHUNK, self.lengths)
         return np.add(starts, self.offsets, dtype=np.intp)
 
@@ -80,7 +80,7 @@ class Cells(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What was counted between two moments. Rows and pools ascend, and something was counted in each of them."""
+    """What was counted between two moments. Rows and pools ascend, and each of them has counts."""
 
     rows: NDArray[np.int64]
     tallies: NDArray[np.int64]
@@ -101,12 +101,12 @@ class Block(NamedTuple):
 
     @property
     def room(self) -> int:
-        """Bytes it takes at most, and those it is merged into take more for it: never less than `nbytes`."""
+        """Upper bound of the bytes in memory, alone or as part of a merged block. It is never below `nbytes`."""
         whole = (self.rows, self.tallies, self.maxima, self.pools, self.pool_sums, self.pool_peaks)
         return _room([*whole, self.cells.chunks, self.cells.counts], [self.cells.lengths, self.cells.offsets])
 
     def renumbered(self, row_of: Renumbering, pool_of: Renumbering) -> Block:
-        """The same with other numbers: *row_of* and *pool_of* give the new ones, each distinct."""
+        """The block with new numbers. *row_of* and *pool_of* map old numbers to distinct new ones."""
         row, part = np.divmod(self.cells.chunks, ROW_CHUNKS)
         block = self._replace(
             rows=row_of(self.rows),
@@ -117,8 +117,9 @@ class Block(NamedTuple):
         return block if ascending else merge([block])
 
     def split(self, group_of: Ints, place_of: Ints) -> Iterator[tuple[int, Block]]:
-        """Its rows apart, by group, in one pass: each group it has rows of, and those, which get the numbers that
-        *place_of* gives. Every one has all pools.
+        """Split the rows by group in one pass: yield each group that has rows, and a block of these rows.
+
+        *group_of* and *place_of* have the group of every row and its number in the new block. Each block has all pools.
         """
         chunks, lengths, offsets, counts = self.cells
         row, part = np.divmod(chunks, ROW_CHUNKS)
@@ -146,20 +147,20 @@ class Block(NamedTuple):
             )
 
     def without_rows(self) -> Block:
-        """Its pools alone."""
+        """The block without its rows: only its pools."""
         chunks, lengths, offsets, counts = self.cells
         cells = Cells(chunks[:0], lengths[:0], offsets[:0], counts[:0])
         return self._replace(rows=self.rows[:0], tallies=self.tallies[:0], maxima=self.maxima[:0], cells=cells)
 
     def encode(self) -> bytes:
-        """As bytes, for `decode`. Not compressed: columns of small numbers, which zlib halves or better."""
+        """The block as bytes, for `decode`. They are not compressed: columns of small numbers, which zlib halves."""
         arrays: list[NDArray[Any]] = [self.rows, self.tallies, self.maxima, *self.cells]
         arrays += [self.pools, self.pool_sums, self.pool_peaks]
         return _encode([FORMAT, *((array.dtype.str, array.tobytes()) for array in map(_narrowed, arrays))])
 
     @classmethod
     def decode(cls, body: bytes) -> Block:
-        """What `encode` made. Raises ValueError for anything else, and for what takes more than `ROOM_LIMIT`."""
+        """The block that `encode` made *body* of. Raises ValueError for any other body, and above `ROOM_LIMIT`."""
         try:
             version, *packed = _decode(body)
             if version != FORMAT:
@@ -169,18 +170,18 @@ class Block(NamedTuple):
             if _room([rows, tallies, maxima, chunks, counts, pools, sums, peaks], [lengths, offsets]) > ROOM_LIMIT:
                 raise ValueError("it is too large")
             block = cls(
-                rows=_between(rows, 0, HIGHEST_NUMBER),
-                tallies=_between(tallies, 0).reshape(len(rows), TALLIES),
-                maxima=_between(maxima, 0).reshape(len(rows), len(DISTRIBUTIONS)),
+                rows=_in_range(rows, 0, HIGHEST_NUMBER),
+                tallies=_in_range(tallies, 0).reshape(len(rows), TALLIES),
+                maxima=_in_range(maxima, 0).reshape(len(rows), len(DISTRIBUTIONS)),
                 cells=Cells(
-                    chunks=_between(chunks, 0, HIGHEST_NUMBER * ROW_CHUNKS),
-                    lengths=_between(lengths, 1, CHUNK + 1).astype(np.uint8),
-                    offsets=_between(offsets, 0, CHUNK).astype(np.uint8),
-                    counts=_between(counts, 0).astype(np.min_scalar_type(int(counts.max(initial=0)))),
+                    chunks=_in_range(chunks, 0, HIGHEST_NUMBER * ROW_CHUNKS),
+                    lengths=_in_range(lengths, 1, CHUNK + 1).astype(np.uint8),
+                    offsets=_in_range(offsets, 0, CHUNK).astype(np.uint8),
+                    counts=_in_range(counts, 0).astype(np.min_scalar_type(int(counts.max(initial=0)))),
                 ),
-                pools=_between(pools, 0, HIGHEST_NUMBER),
-                pool_sums=_between(sums).reshape(len(pools), POOL_SUMS),
-                pool_peaks=_between(peaks).reshape(len(pools), PEAKS),
+                pools=_in_range(pools, 0, HIGHEST_NUMBER),
+                pool_sums=_in_range(sums).reshape(len(pools), POOL_SUMS),
+                pool_peaks=_in_range(peaks).reshape(len(pools), PEAKS),
             )
             block._check()
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
@@ -188,7 +189,7 @@ class Block(NamedTuple):
         return block
 
     def _check(self) -> None:
-        """Raises ValueError when its parts do not fit together."""
+        """Raise ValueError when the arrays do not fit together."""
         chunks, lengths, offsets, counts = self.cells
         ascending = all((numbers[1:] > numbers[:-1]).all() for numbers in (self.rows, self.pools))
         fitting = len(chunks) == len(lengths) and int(lengths.sum()) == len(offsets) == len(counts)
@@ -202,11 +203,11 @@ _decode: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(list[int | tuple
 _KINDS: Any = {
     kind.str: kind for order in "<>" for sign in "iu" for size in "1248" for kind in [np.dtype(order + sign + size)]
 }
-"""The types of arrays that are read."""
+"""The types of arrays that `decode` accepts."""
 
 
 def _narrowed(array: NDArray[Any]) -> NDArray[Any]:
-    """The same numbers in the smallest type that holds them all."""
+    """*array* in the smallest type that holds all its numbers."""
     if not array.size:
         return array.astype(np.uint8)
     low, high = int(array.min()), int(array.max())
@@ -217,15 +218,15 @@ def _room(whole: Iterable[NDArray[Any]], small: Iterable[NDArray[Any]]) -> int:
     return 8 * sum(array.size for array in whole) + sum(array.size for array in small)
 
 
-def _between(array: NDArray[Any], low: int = -_HIGHEST, high: int = _HIGHEST) -> NDArray[np.int64]:
-    """*array*. Raises ValueError when not all of it is at least *low* and below *high*."""
+def _in_range(array: NDArray[Any], low: int = -_HIGHEST, high: int = _HIGHEST) -> NDArray[np.int64]:
+    """*array* as int64. Raises ValueError unless all its numbers are at least *low* and below *high*."""
     if array.size and not (low <= int(array.min()) and int(array.max()) < high):
         raise ValueError(f"not all of its numbers are from {low} to {high - 1}")
     return array.astype(np.int64)
 
 
 def _all_in(numbers: NDArray[np.int64], among: NDArray[np.int64]) -> bool:
-    """Whether each of *numbers* is one of those *among* which ascend."""
+    """Whether each of *numbers* occurs in *among*, which must ascend."""
     if not len(among):
         return not len(numbers)
     at = np.minimum(np.searchsorted(among, numbers), len(among) - 1)
@@ -233,9 +234,9 @@ def _all_in(numbers: NDArray[np.int64], among: NDArray[np.int64]) -> bool:
 
 
 def merge(blocks: Sequence[Block], between: Callable[[], object] = lambda: None) -> Block:
-    """*blocks* as one: sums and counts added, the larger of maxima and peaks. Their rows need not ascend.
+    """Merge *blocks*: sums and counts are added, the larger of maxima and peaks is kept. Their rows need not ascend.
 
-    *between* is called after every piece of `merging`.
+    *between* is called after every step of `merging`.
     """
     steps = merging(blocks)
     while True:
@@ -248,7 +249,7 @@ def merge(blocks: Sequence[Block], between: Callable[[], object] = lambda: None)
 
 
 def merging(blocks: Sequence[Block]) -> Generator[None, None, Block]:
-    """`merge` in pieces of a fraction of a millisecond, for the event loop."""
+    """`merge` in steps of a fraction of a millisecond, for an event loop. The block is the return value."""
     rows, tallies, maxima = _merged(
         [block.rows for block in blocks], [block.tallies for block in blocks], [block.maxima for block in blocks]
     )
@@ -285,7 +286,7 @@ def _merged(
 
 
 def _distinct(arrays: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """All their numbers, ascending, each once. np.unique takes ten times as long."""
+    """All distinct numbers in *arrays*, ascending. np.unique takes ten times as long."""
     found = list(arrays)
     if not found:
         return np.zeros(0, np.int64)

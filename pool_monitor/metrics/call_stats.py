@@ -1,4 +1,4 @@
-"""From sums and histograms to the fields of a `CallStats`, for any number of groups at once."""
+"""Compute the fields of `CallStats` from sums and histograms, for any number of groups at once."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pool_monitor.snapshot import Distribution
 SHARES = (0.5, 0.9, 0.95, 0.99, 0.999)
 _EMPTY = Distribution()
 GROUPS_AT_ONCE = 2**22 // (len(DISTRIBUTIONS) * BUCKETS)
-"""Groups whose whole histograms are made at once: in 32 MiB."""
+"""Groups whose full histograms are in memory at once: 32 MiB."""
 
 
 class GroupSums(NamedTuple):
-    """Rows added up into groups: the first axis of each."""
+    """Rows added up into groups. The first axis of each array is the group."""
 
     counts: Ints
     """Shape (groups, DISTRIBUTIONS, buckets), from bucket *first* on."""
@@ -29,10 +29,10 @@ class GroupSums(NamedTuple):
 
 
 def busy_share(busy_s: Iterable[float], size: float | None, covered_s: float) -> float | None:
-    """The share of *covered_s* seconds that *size* workers spent executing. *busy_s* is what each slot spent.
+    """The share of *covered_s* seconds that *size* workers spent executing. *busy_s* has the seconds of each slot.
 
-    A call counts where it ended, with all of its time: so each slot counts for no more than the time there was. None
-    where there was no time, or no worker wanted.
+    A call counts in full in the window in which it ended, so a slot may have more seconds than the window covers; each
+    slot is capped at *covered_s*. None when no time was covered or no worker is wanted.
     """
     if not size or not covered_s:
         return None
@@ -40,7 +40,7 @@ def busy_share(busy_s: Iterable[float], size: float | None, covered_s: float) ->
 
 
 def summed_by_group(parts: Sequence[tuple[Block, Ints]], groups: int) -> GroupSums:
-    """The rows of blocks per group. Beside each block stands the group of every row it can have; -1: left out."""
+    """Add up the rows of blocks into groups. Each block comes with the group of every row; -1 leaves a row out."""
     tallies = np.zeros((groups, TALLIES), np.int64)
     maxima = np.zeros((groups, len(DISTRIBUTIONS)), np.int64)
     used = [block.cells.chunks % CHUNKS for block, _ in parts if len(block.cells.chunks)]
@@ -67,7 +67,7 @@ def summed_by_group(parts: Sequence[tuple[Block, Ints]], groups: int) -> GroupSu
 
 
 def fields_of(parts: Sequence[tuple[Block, Ints]], groups: int, covered_s: Sequence[float]) -> list[dict[str, Any]]:
-    """`call_fields` of `summed_by_group`, some groups at a time: the histograms of all need not fit into memory."""
+    """`call_fields` of `summed_by_group`, a few groups at a time, so that not all histograms are in memory at once."""
     fields: list[dict[str, Any]] = []
     for first in range(0, groups, GROUPS_AT_ONCE):
         some = min(GROUPS_AT_ONCE, groups - first)
@@ -79,7 +79,7 @@ def fields_of(parts: Sequence[tuple[Block, Ints]], groups: int, covered_s: Seque
 
 
 def call_fields(groups: GroupSums, covered_s: Sequence[float]) -> list[dict[str, Any]]:
-    """The fields of a `CallStats` for each group, of which so many seconds were measured."""
+    """The fields of a `CallStats` for each group. *covered_s* has the seconds that were measured of each group."""
     outcomes = groups.tallies[:, : len(OUTCOMES)].tolist()
     return [
         {**_outcome_fields(*counts, covered_s=seconds), **dict(zip(DISTRIBUTIONS, distributions, strict=True))}
@@ -113,7 +113,7 @@ def _distributions(groups: GroupSums) -> list[list[Distribution]]:
     sizes = counts.sum(axis=-1)
     maxima_s = groups.maxima / 1e9
     means_s = groups.tallies[:, SUMS] / np.maximum(sizes, 1) / 1e9
-    # An estimate may lie above the longest duration there was; that one is known exactly.
+    # An estimate may exceed the longest duration, which is known exactly.
     percentiles_s: Floats = np.minimum(quantiles(counts, SHARES, groups.first + first), maxima_s[..., None])
     return [
         [_distribution(*values) for values in zip(*group, strict=True)]

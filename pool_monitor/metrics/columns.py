@@ -1,8 +1,8 @@
-"""What is counted of calls and pools, and which column of an array holds it.
+"""The columns of the arrays that hold the counts of calls and pools.
 
-A row has `DISTRIBUTIONS` histograms and maxima, and `TALLIES` sums; a pool has `POOL_SUMS` sums and `PEAKS` maxima.
-Windows, blocks on disk and exporters all use this layout, so a new metric begins with a column here. The arithmetic of
-calls is in `pool_monitor.metrics.fold`.
+A row has a histogram and a maximum for each of `DISTRIBUTIONS`, and `TALLIES` sums. A pool has `POOL_SUMS` sums and
+`PEAKS` maxima. Windows, blocks on disk and exporters all use this layout, so a new metric begins with a column here.
+`pool_monitor.metrics.fold` computes the columns from calls.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ OUTCOMES = ("ok", "error", "timeout", "worker_lost", "cancelled", "rejected")
 FAILED = slice(1, 4)
 """The outcomes that are errors."""
 ACCEPTED = slice(0, 5)
-"""All but ``rejected``."""
+"""All outcomes except ``rejected``."""
 CATEGORIES = (*get_args(Category), "other")
-"""Of what failed, as in errors.py; ``other`` is what an emitter calls anything else."""
+"""The categories of errors.py, and ``other`` for any other category in an event."""
 
 # The columns of the tallies: calls per outcome, then sums in ns.
 TALLIES = len(OUTCOMES) + 4
 SUMS = slice(len(OUTCOMES), len(OUTCOMES) + 3)
 """Sums of `DISTRIBUTIONS`, over calls that ended well."""
 BUSY = len(OUTCOMES) + 3
-"""Time on the worker, over all calls, however they ended."""
+"""Sum of the time on the worker, over calls of every outcome."""
 
 # The columns of a pool's sums.
 GAUGES = ("size", "busy", "idle", "starting", "waiting", "sessions")
-"""Gauges that are sampled, once a second at most."""
+"""Gauges that are sampled, at most once a second."""
 BY_SESSION_KIND = slice(0, len(SESSION_KINDS) * len(OUTCOMES))
 """Calls per session kind and outcome."""
 BY_CATEGORY = slice(BY_SESSION_KIND.stop, BY_SESSION_KIND.stop + len(CATEGORIES))
 """Calls that failed (`FAILED`), per category."""
 DEATHS, MEASURED_NS, SAMPLES = range(BY_CATEGORY.stop, BY_CATEGORY.stop + 3)
-"""Workers that died; ns measured; how often the gauges were sampled."""
+"""Workers that died; ns measured; how many samples of the gauges were taken."""
 GAUGE_SUMS = slice(SAMPLES + 1, SAMPLES + 1 + len(GAUGES))
-"""Sums of the samples of `GAUGES`: divided by `SAMPLES` they are means."""
+"""Sums of the samples of `GAUGES`. Divided by `SAMPLES` they are means."""
 POOL_SUMS = GAUGE_SUMS.stop
 PEAK_GAUGES = ("busy", "waiting")
 """Gauges whose highest sample is kept."""

@@ -1,7 +1,7 @@
-"""Short texts of errors, such as `snapshot.WorkerView.last_error` holds.
+"""Short texts of errors, for fields such as `snapshot.WorkerView.last_error`.
 
-Reasons are written for logs, where they may take several lines. A screen has room for little more than the cause, so
-the cause is put first. A reason whose wording is not known here is taken as it is.
+Reasons are written for logs and may take several lines. A screen has room for little more than the cause, so the cause
+comes first. A reason in an unknown form is shown unchanged.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pool_monitor.telemetry import Metadata
 
 _STDERR = "; its last lines on stderr:\n"
 _REPEATED = re.compile(r"""cannot (?:pre)?load (['"]).*?\1: |worker \S+ (?=had |is |broke )""")
-"""Beginnings of reasons that only repeat which target or worker it is."""
+"""Beginnings of reasons that only repeat the name of the target or the worker."""
 _ENDED = re.compile(r"the worker.*? ended before it was ready \((.*?)\)(?:; .*)?")
 
 
 def crash_text(metadata: Metadata) -> str:
-    """How the worker of a ``pool.worker.crash`` ended. Raises for invalid metadata."""
+    """How the worker of a ``pool.worker.crash`` event ended. Raises for invalid metadata."""
     exit_code = metadata.get("exit_code")
     if not isinstance(exit_code, int):
         return str(metadata["reason"])
@@ -32,7 +32,7 @@ def crash_text_with_output(metadata: Metadata) -> str:
 
 
 def pool_error_text(metadata: Metadata) -> str:
-    """What a ``pool.error`` is about. Raises for invalid metadata."""
+    """The cause in a ``pool.error`` event. Raises for invalid metadata."""
     text = _shortened(metadata["reason"])
     return f"{START_FAILED}{text}" if metadata["category"] == "initialization" else text
 

@@ -1,7 +1,7 @@
-"""What is counted beside calls: events of pools, each a counter that only grows. `COUNTERS` lists them.
+"""Counters of events other than calls. `COUNTERS` lists them. Each only grows.
 
-They are counted from the moment the collector was attached, and are in no window and no history. Labels come from a
-list of what they can be; anything else counts as `OTHER`, so the number of counters does not depend on what is emitted.
+Counting begins when the collector is attached. No window and no history has these counters. The values of a label are
+fixed; any other value counts as `OTHER`, so the number of counters does not depend on the events.
 """
 
 from __future__ import annotations
@@ -22,72 +22,72 @@ OTHER = "other"
 
 
 class CounterSpec(NamedTuple):
-    """One event and the counters it makes."""
+    """An event, and the counters that it increments."""
 
     name: str
-    """Of the metric, without its prefix and ``_total``."""
+    """The name of the metric, without its prefix and ``_total``."""
     help: str
     spec: EventSpec
     label: str = ""
-    """The key of the metadata by whose value its counters differ, and the label; empty: there is one counter."""
+    """The label, which is also a key of the metadata: there is one counter per value. Empty: there is one counter."""
     values: tuple[str, ...] = ()
-    """What the label can be. These counters are there from the start, that of `OTHER` once it is above 0."""
+    """Values of the label. Their counters exist from the start; the counter of `OTHER` is exported once above 0."""
     amount: str = ""
-    """The measurement that is added up; empty: events are counted."""
+    """The measurement to add up; empty: count events."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Values of the label, one per counter; one empty value where there is no label."""
+        """Values of the label, one per counter; one empty value if there is no label."""
         return (*self.values, OTHER) if self.label else ("",)
 
 
 COUNTERS = (
     CounterSpec(
         "retries",
-        "Calls that were sent again after an attempt had failed, by what kind of thing failed.",
+        "Calls that were sent again after a failed attempt, by category of the error.",
         events.POOL_RETRY,
         "category",
         get_args(Category),
     ),
     CounterSpec(
         "breaker_transitions",
-        "How often the circuit breaker entered a state.",
+        "Transitions of the circuit breaker, by the state that it entered.",
         events.BREAKER_TRANSITION,
         "to",
         get_args(Breaker),
     ),
     CounterSpec(
         "worker_recycles",
-        "Worker processes that were replaced as planned, by why.",
+        "Worker processes that were replaced as planned, by reason.",
         events.WORKER_RECYCLE,
         "reason",
         ("calls", "age", "rss", "restart"),
     ),
     CounterSpec(
         "worker_health_checks",
-        "Signs of life that workers were asked for, by what came of it; all but responsive were missed.",
+        "Checkups of workers, by verdict; every verdict except responsive is a missed checkup.",
         events.WORKER_HEALTH_CHECK,
         "verdict",
         get_args(Health),
     ),
     CounterSpec(
         "worker_log_lines",
-        "Lines that targets wrote to the log they are given.",
+        "Lines that targets wrote to their log.",
         events.WORKER_LOG,
         "level",
         ("debug", "info", "warning", "error", "critical"),
     ),
     CounterSpec(
         "worker_messages_dropped",
-        "Events and log lines of targets that were lost, because sending them would have made the target wait.",
+        "Events and log lines of targets that were dropped because sending them would have made the target wait.",
         events.WORKER_DROP,
         amount="count",
     ),
     CounterSpec("sessions_started", "Sessions that were used for the first time.", events.SESSION_START),
-    CounterSpec("sessions_ended", "Sessions that their owner ended.", events.SESSION_END),
+    CounterSpec("sessions_ended", "Sessions that were ended explicitly.", events.SESSION_END),
     CounterSpec(
         "sessions_expired",
-        "Sessions that were dropped, by why: unused for too long, or the oldest of too many.",
+        "Sessions that were dropped, by reason: unused for too long (ttl), or the oldest of too many (limit).",
         events.SESSION_EXPIRE,
         "reason",
         ("ttl", "limit"),
@@ -103,13 +103,13 @@ CounterValues: TypeAlias = NDArray[np.int64]
 
 
 def by_counter(counters: CounterValues) -> Iterator[tuple[CounterSpec, list[list[int]]]]:
-    """The counters of each of `COUNTERS`: a list per pool, in the order of its `columns`."""
+    """Each of `COUNTERS` with its values: a list per pool, in the order of `CounterSpec.columns`."""
     for counter, start in zip(COUNTERS, _STARTS, strict=False):
         yield counter, counters[:, start : start + len(counter.columns)].tolist()
 
 
 class EventCounters:
-    """The counters of *pools*. *drop* is called for an event that cannot be read; events of other pools are ignored."""
+    """The counters of *pools*. Events of other pools are ignored. *drop* is called for an event that cannot be read."""
 
     def __init__(self, pools: Sequence[str], drop: Callable[[BaseException], object]) -> None:
         self.counters: CounterValues = np.zeros((len(pools), COLUMNS), np.int64)
@@ -119,7 +119,7 @@ class EventCounters:
             counter.name: (counter.spec, self._handler(counter, start))
             for counter, start in zip(COUNTERS, _STARTS, strict=False)
         }
-        """What to attach, by the end of an id."""
+        """The handlers to attach, with their events, by the last part of the handler id."""
 
     def _handler(self, counter: CounterSpec, start: int) -> HandlerFunction:
         columns = {value: start + number for number, value in enumerate(counter.columns)}

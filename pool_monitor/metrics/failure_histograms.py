@@ -1,8 +1,8 @@
-"""How long unsuccessful calls took: histograms by operation and outcome, since the collector was attached.
+"""Durations of unsuccessful calls: histograms by operation and outcome, since the collector was attached.
 
 A call is unsuccessful when its outcome is any except ``ok``. The windows keep the durations of successful calls only,
-because a mean or a percentile over both says nothing of either. These histograms are for exporters, and are in no
-window and no history.
+because a mean or a percentile over both kinds describes neither. These histograms are for exporters; no window and no
+history has them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pool_monitor.metrics.page_table import reserved
 from pool_monitor.metrics.series import OTHER, RowKey
 
 LIMIT = 512
-"""Most histograms, beside those of `OTHER`; past it calls are counted there."""
+"""Most histograms, not counting those of `OTHER`. Above it, calls count there."""
 _BYTES = (BUCKETS + 1) * 8 + 512
-"""Of one histogram, and of its key."""
-_OUTCOMES = len(OUTCOMES) - 1  # all but ok
+"""Bytes of one histogram and its key."""
+_OUTCOMES = len(OUTCOMES) - 1  # all except ok
 
 FailureKey: TypeAlias = tuple[str, str, str]
 """Pool, operation, outcome."""
@@ -38,11 +38,11 @@ class FailureDurations(NamedTuple):
     sums: NDArray[np.int64] = np.zeros(0, np.int64)
     """In ns."""
     born: NDArray[np.float64] = np.zeros(0)
-    """When each began to count, seconds since the epoch."""
+    """When each histogram began to count, seconds since the epoch."""
 
 
 class FailureHistograms:
-    """Histograms of *pools* pools; at most *limit* (`LIMIT` at most), beside those of `OTHER`."""
+    """Histograms of *pools* pools: at most *limit*, and never more than `LIMIT`, not counting those of `OTHER`."""
 
     def __init__(self, pools: int, limit: int) -> None:
         self._limit = min(limit, LIMIT)
@@ -56,16 +56,16 @@ class FailureHistograms:
 
     @staticmethod
     def most_bytes(pools: int, limit: int) -> int:
-        """Bytes held when all are used."""
+        """Bytes held when all histograms are in use."""
         return (min(limit, LIMIT) + pools * _OUTCOMES) * _BYTES
 
     @property
     def nbytes(self) -> int:
-        """Bytes held now: what was used once is kept."""
+        """Bytes held now. The memory of a histogram that was once in use stays allocated."""
         return (len(self._places) + len(self._free)) * _BYTES
 
     def add(self, unsuccessful: UnsuccessfulCalls, keys: Sequence[RowKey], now_ns: int) -> None:
-        """Count calls whose rows belong to *keys*."""
+        """Count calls. *keys* has the key of every row."""
         codes = unsuccessful.rows * len(OUTCOMES) + unsuccessful.outcomes
         distinct, which = np.unique(codes, return_inverse=True)
         rows, outcomes = np.divmod(distinct, len(OUTCOMES))
@@ -79,7 +79,7 @@ class FailureHistograms:
         np.add.at(self._sums, places, unsuccessful.durations * unsuccessful.weight)
 
     def keep(self, keys: Sequence[RowKey]) -> None:
-        """Forget all operations but those of *keys*, and `OTHER`."""
+        """Forget all operations except those of *keys* and `OTHER`."""
         alive = {key[:2] for key in keys}
         for key in [key for key in self._places if key[1] != OTHER and key[:2] not in alive]:
             place = self._places.pop(key)

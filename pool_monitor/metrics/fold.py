@@ -1,8 +1,8 @@
-"""From buffered records to a batch that every window can add: all the arithmetic of one call, in bulk.
+"""Fold buffered records of calls into a batch that every window can add: the arithmetic of calls, in bulk.
 
-A record is four whole numbers in a plain list: the call's code (`code_of`), its ``duration``, ``queue_duration`` and
-``execution_duration`` in nanoseconds, the last one `ABSENT` when it was not measured. A row is one series of
-calls (`pool_monitor.metrics.series`). Which sum stands in which column is in `pool_monitor.metrics.columns`.
+A record is four whole numbers in a plain list: the call's code (`code_of`), and its ``duration``, ``queue_duration``
+and ``execution_duration`` in nanoseconds. ``execution_duration`` is `ABSENT` when it was not measured. Rows are
+explained in `pool_monitor.metrics.series`, columns in `pool_monitor.metrics.columns`.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from pool_monitor.telemetry import FAILURES, pass_on
 RECORD = 4
 """Numbers per record."""
 LONGEST_NS = 10**15
-"""Eleven days. A longer duration is no measurement but a mistake: it would spoil the exact sums."""
+"""Eleven days. A longer duration is an error of measurement, and would spoil the exact sums."""
 
-# A code: the row, then the category of what failed, the session kind, the outcome.
+# A code holds, from the highest bits to the lowest: the row, the category of the error, the session kind, the outcome.
 _OUTCOME_BITS, _KIND_BITS, _CATEGORY_BITS = 3, 2, 4
 _ROW_SHIFT = _OUTCOME_BITS + _KIND_BITS + _CATEGORY_BITS
 KIND_CODES = {kind: number << _OUTCOME_BITS for number, kind in enumerate(SESSION_KINDS)}
-"""What a session kind adds to a code."""
+"""The number to add to a code for each session kind."""
 CATEGORY_CODES = {name: number << (_OUTCOME_BITS + _KIND_BITS) for number, name in enumerate(CATEGORIES)}
-"""What a category adds to a code."""
+"""The number to add to a code for each category."""
 
 
 class UnsuccessfulCalls(NamedTuple):
@@ -47,20 +47,20 @@ class UnsuccessfulCalls(NamedTuple):
 
     rows: NDArray[np.int64]
     outcomes: NDArray[np.int64]
-    """Places in `OUTCOMES`."""
+    """Indices into `OUTCOMES`."""
     durations: NDArray[np.int64]
     """From the call to its end, ns."""
     weight: int
-    """How many calls each of them stands for."""
+    """How many calls each element stands for."""
 
 
 class CallBatch(NamedTuple):
-    """What some records add to a window."""
+    """Folded records, ready to be added to a window."""
 
     keys: NDArray[np.intp]
     """One per duration: ``(row * len(DISTRIBUTIONS) + distribution) * BUCKETS + bucket``."""
     weight: int
-    """How many durations each of them stands for."""
+    """How many durations each key stands for."""
     tallies: NDArray[np.int64]
     """Shape (rows, TALLIES)."""
     maxima: NDArray[np.int64]
@@ -71,35 +71,35 @@ class CallBatch(NamedTuple):
     dropped: int
     clamped: int
     unsuccessful: UnsuccessfulCalls | None = None
-    """None: there is none."""
+    """None: every call was successful."""
 
 
 def code_of(row: int, outcome: str = "ok") -> int:
-    """A row and an outcome in one number, for a call without a session; see `KIND_CODES` and `CATEGORY_CODES`."""
+    """The code of a call without a session; add one of `KIND_CODES` or `CATEGORY_CODES` for other calls."""
     return (row << _ROW_SHIFT) + OUTCOMES.index(outcome)
 
 
 def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights: tuple[int, int] = (1, 1)) -> CallBatch:
-    """The records in *buffer* as one batch over the rows that *pool_of_rows* has, of so many *pools*.
+    """Fold the records in *buffer* into one batch. *pool_of_rows* has the pool of every row; there are *pools* pools.
 
-    *weights* is how many calls a record stands for: one of a call that ended well, and any other. A duration that is
-    no whole number, negative or longer than `LONGEST_NS` drops its record. One longer than the histogram reaches
-    (`HIGHEST_NS`) is clamped: counted in the last bucket, exact in sum and maximum.
+    *weights* is how many calls a record stands for: first for a call that ended well, then for any other. A record is
+    dropped when a duration is not a whole number, is negative, or exceeds `LONGEST_NS`. A duration above `HIGHEST_NS`
+    is clamped: it counts in the last bucket, and stays exact in sum and maximum.
     """
     records = _records(buffer)
     dropped = len(buffer) // RECORD - len(records)
-    codes, times, measured, insane = _checked(records)
+    codes, times, measured, out_of_range = _checked(records)
     rows = len(pool_of_rows)
     row, outcome = codes >> _ROW_SHIFT, codes & ((1 << _OUTCOME_BITS) - 1)
 
     ended_well = outcome == 0
-    # One number for all where it can be: a whole array of ones takes twice as long.
+    # A single number if all weights are 1: an array of ones takes twice as long.
     weight: Any = np.int64(1) if weights == (1, 1) else np.where(ended_well, *weights).astype(np.int64)
 
     tallies = np.zeros((rows, TALLIES), np.int64)
     flat, columns = tallies.reshape(-1), row * TALLIES
     np.add.at(flat, columns + outcome, weight)
-    # What was not measured in the worker is taken from outside: all the time since the hand-over.
+    # Where the worker did not measure the execution, the time since the hand-over counts instead.
     outside = np.maximum(times[:, 0] - times[:, 1], 0)
     np.add.at(flat, columns + BUSY, np.where(measured, times[:, 2], outside) * weight)
 
@@ -126,23 +126,23 @@ def fold(buffer: list[Any], pool_of_rows: NDArray[np.intp], pools: int, weights:
         maxima=maxima.reshape(rows, -1),
         pool_sums=_pool_sums(codes, pool_of_rows[row], pools, weight),
         events=int(np.broadcast_to(weight, len(codes)).sum()),
-        dropped=dropped + insane,
+        dropped=dropped + out_of_range,
         clamped=int(np.count_nonzero(times > HIGHEST_NS)) * each,
         unsuccessful=unsuccessful,
     )
 
 
 def _checked(records: Ints) -> tuple[Ints, Ints, NDArray[np.bool_], int]:
-    """Codes, times (shape (records, 3)), whether the execution was measured, and how many had to be dropped."""
+    """Codes, times (shape (records, 3)) and whether the execution was measured; and the number of records dropped."""
     codes, times = np.ascontiguousarray(records[:, 0]), np.ascontiguousarray(records[:, 1:])
     measured = np.asarray(times[:, 2] != ABSENT)
     if not measured.all():
-        times = times.copy()  # the memory of a single record is that of bytes, which cannot be written
+        times = times.copy()  # the array of a single record is a read-only view of bytes
         times[~measured, 2] = 0
     if not len(times) or (times.min() >= 0 and times.max() <= LONGEST_NS):
         return codes, times, measured, 0
-    sane = ((times >= 0) & (times <= LONGEST_NS)).all(axis=1)
-    return codes[sane], times[sane], measured[sane], len(records) - int(np.count_nonzero(sane))
+    valid = ((times >= 0) & (times <= LONGEST_NS)).all(axis=1)
+    return codes[valid], times[valid], measured[valid], len(records) - int(np.count_nonzero(valid))
 
 
 def _pool_sums(codes: Ints, pool: NDArray[np.intp], pools: int, weight: Any) -> NDArray[np.int64]:
@@ -161,11 +161,11 @@ def _pool_sums(codes: Ints, pool: NDArray[np.intp], pools: int, weight: Any) -> 
 
 
 def _records(buffer: list[Any]) -> Ints:
-    """The buffer as an array of shape (records, RECORD), without the records that hold anything but integers."""
+    """The buffer as an array of shape (records, RECORD). Records with a value that is not an integer are left out."""
     try:
-        # Packing by struct is the fastest way from a list to an array: 3.6 ns a number against 9.4 of np.array.
+        # struct is the fastest way from a list to an array: 3.6 ns per number; np.array takes 9.4.
         packed = struct.pack(f"{len(buffer)}q", *buffer)
-    except FAILURES as error:  # whatever an emitter put there: find it and leave it out
+    except FAILURES as error:  # an emitter may put any value into an event: pack the records one by one
         pass_on(error)
         packed = b"".join(_packed(buffer[at : at + RECORD]) for at in range(0, len(buffer), RECORD))
     return np.frombuffer(packed, np.int64).reshape(-1, RECORD)

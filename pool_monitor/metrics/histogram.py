@@ -4,17 +4,18 @@ Theory of operation
 -------------------
 A duration of *s* seconds has the index ``ceil(log2(s) * 32) - 1``: index *k* holds ``(b**k, b**(k+1)]`` with
 ``b = 2**(1/32)``. That is the OpenTelemetry exponential histogram of scale 5, and with *k* + 1 the Prometheus
-native histogram of schema 5, so counts leave the process without being re-bucketed. `BUCKETS` of them, from
-`FIRST_INDEX` on, reach from 1 µs to 71 minutes: bucket *j* of an array is index ``FIRST_INDEX + j``.
+native histogram of schema 5, so counts are exported without changing buckets. There are `BUCKETS` buckets from
+`FIRST_INDEX` on, which reach from 1 µs to 71 minutes: bucket *j* of an array is index ``FIRST_INDEX + j``.
 
-A bucket stands for ``2·lo·hi / (lo + hi)``, which is off by the same share at both of its ends: at most
-``(b - 1) / (b + 1)`` = 1.083 % (`RELATIVE_ERROR`). Two edges differ. The first bucket begins at 0, so below 1 µs
-the error is up to 1.02 µs; the last one has no end, and the caller counts what it takes in as clamped.
+The estimate for a bucket is ``2·lo·hi / (lo + hi)``, which has the same relative error at both ends of the bucket: at
+most ``(b - 1) / (b + 1)`` = 1.083 % (`RELATIVE_ERROR`). The two outermost buckets differ. The first bucket begins at 0,
+so below 1 µs the error is up to 1.02 µs. The last bucket has no upper end; its caller counts longer durations as
+clamped.
 
-Histograms are merged by adding their counts; nothing is lost. Percentiles are never averaged.
+Histograms are merged by adding their counts, without loss. Percentiles are never averaged.
 
-Why not log-linear buckets, which are 1 ns cheaper? 28 % of the counts would change buckets on their way to
-Prometheus or OpenTelemetry. Why not a t-digest or KLL? Neither bounds the error of a value in the tail.
+Why not log-linear buckets, which are 1 ns cheaper? 28 % of the counts would change buckets on export to Prometheus or
+OpenTelemetry. Why not a t-digest or KLL? Neither bounds the error of a value in the tail.
 """
 
 from __future__ import annotations
@@ -34,32 +35,33 @@ SCALE = 5
 BUCKETS = 1024
 BUCKET_BITS = 10
 FIRST_INDEX = -638
-"""Index of bucket 0: the one that holds 1 µs."""
+"""Index of bucket 0, which holds 1 µs."""
 
 _EDGES: Floats = np.exp2(np.arange(FIRST_INDEX, FIRST_INDEX + BUCKETS + 1) / 2**SCALE)
 ESTIMATES: Floats = 2 * _EDGES[:-1] * _EDGES[1:] / (_EDGES[:-1] + _EDGES[1:])
-"""What a duration in each bucket is taken to be, in seconds."""
+"""The estimate for a duration in each bucket, in seconds."""
 RELATIVE_ERROR: float = (2 ** (1 / 2**SCALE) - 1) / (2 ** (1 / 2**SCALE) + 1)
 """Largest relative error of an estimate, from 1 µs to `HIGHEST_NS`."""
 SMALLEST_NS: int = int(_EDGES[1] * 1e9)
-"""Upper edge of bucket 0; below it the error is absolute: at most this."""
+"""Upper edge of bucket 0. Below it, the absolute error is at most this."""
 HIGHEST_NS: int = int(_EDGES[-1] * 1e9)
-"""Upper edge of the last bucket; what is longer is counted in it all the same, and should be counted as clamped."""
+"""Upper edge of the last bucket. Longer durations count in it too; the caller should count them as clamped."""
 
 _AT_ONCE = 65_536
-"""Counts that quantiles are taken of at once: what fits into the cache."""
+"""Counts that `quantiles` processes at once: they fit into the cache."""
 
 _BAR_ENDS = [2.0**power for power in range(-19, 13)]
-"""Where bars end, in seconds: powers of two, from 1.9 µs to 68 minutes, because those are edges of buckets too. So no
-bucket lies in two bars, and a duration just above a bound is never counted below it. What is longer is in the open bar.
+"""Where bars end, in seconds: powers of two from 1.9 µs to 68 minutes. They are also edges of buckets, so no bucket
+lies in two bars, and a duration just above a bound is never counted below it. The last bar is open: it has all longer
+durations.
 """
 _BAR_STARTS: Ints = np.array([0, *(power * 2**SCALE - FIRST_INDEX for power in range(-19, 13))])
 """The first bucket of each bar."""
 
 
 def bucket_of(durations_ns: Ints) -> NDArray[np.intp]:
-    """The bucket of every duration (nanoseconds, not negative); what is out of range goes to the nearest edge."""
-    # Division by 1e9 is correctly rounded, so whole powers of two of a second fall exactly on their edge.
+    """The bucket of every duration (nanoseconds, not negative). Durations out of range get the first or last bucket."""
+    # Division by 1e9 is correctly rounded, so powers of two of a second lie exactly on their edge.
     indices = np.ceil(np.log2(np.maximum(durations_ns, 1) / 1e9) * 2**SCALE) - 1
     buckets: NDArray[np.intp] = np.clip(indices - FIRST_INDEX, 0, BUCKETS - 1).astype(np.intp)
     return buckets
@@ -69,31 +71,31 @@ def quantiles(counts: Ints, shares: Sequence[float], first: int = 0) -> Floats:
     """The estimated quantiles of every histogram, in seconds; NaN for an empty one.
 
     *counts* has shape ``(..., buckets)`` and may be a slice of the buckets that begins at bucket *first*. *shares*
-    lie in (0, 1] and count to the millionth. The answer has shape ``(..., len(shares))``. The quantile *q* of *n*
-    durations is the one of rank ``ceil(q·n)`` (nearest rank): one that occurred, never between two.
+    lie in (0, 1] and are rounded to millionths. The result has shape ``(..., len(shares))``. The quantile *q* of *n*
+    durations is the duration of rank ``ceil(q·n)`` (nearest rank): one that occurred, never a value between two.
     """
     width = counts.shape[-1]
     if counts.size > _AT_ONCE and counts.size > width:
         every, some = counts.reshape(-1, width), max(_AT_ONCE // width, 1)
         pieces = [quantiles(every[at : at + some], shares, first) for at in range(0, len(every), some)]
         return np.concatenate(pieces).reshape(*counts.shape[:-1], len(shares))
-    # All histograms end to end: their counts only grow along the way, so one search finds every rank at once.
+    # The cumulative counts of all histograms, end to end, never decrease, so a single search finds every rank.
     running = np.cumsum(counts, dtype=np.int64)
     ends = running[width - 1 :: width]
     begins = np.concatenate(([0], ends[:-1]))
     sizes = ends - begins
-    # Whole numbers, because 0.95 * n in floating point lands above an exact rank now and then.
+    # Whole numbers, because 0.95 * n in floating point is sometimes above an exact rank.
     millionths = np.array([round(share * 1_000_000) for share in shares])
     ranks = np.maximum(-(-sizes[:, None] * millionths // 1_000_000), 1)
     found = np.searchsorted(running, begins[:, None] + ranks) - np.arange(len(ends))[:, None] * width
-    # An empty histogram finds its rank, if at all, in a later one.
+    # For an empty histogram, the search may return a bucket of a later one.
     found = np.clip(found, 0, width - 1)
     values = np.where(sizes[:, None] > 0, ESTIMATES[first + found], np.nan)
     return values.reshape(*counts.shape[:-1], len(shares))
 
 
 def bars(counts: Ints, first: int = 0) -> tuple[Bar, ...]:
-    """One histogram in bars that end at powers of two (``_BAR_ENDS``), from the first to the last that is not empty.
+    """One histogram as bars that end at powers of two (``_BAR_ENDS``), from the first to the last non-empty bar.
 
     *counts* may be a slice of the buckets that begins at bucket *first*.
     """

@@ -1,4 +1,4 @@
-"""The last failures of each pool, as texts: a few entries per pool, in which equal failures are counted."""
+"""The last failures of each pool, as texts: a few entries per pool, each with a count of equal failures."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pool_monitor.snapshot import FailureView
 from pool_monitor.snapshot.checks import plain_text
 
 KEPT = 20
-"""Entries per pool. When there are more, the one that was seen longest ago gives way."""
+"""Most entries per pool. A new entry replaces the one whose last failure is oldest."""
 MESSAGE_MAX = 300
 NAME_MAX = 200
-"""Characters kept of a message, and of an error's, an operation's and a worker's name."""
+"""Most characters kept of a message (`MESSAGE_MAX`), and of the name of an error, an operation or a worker."""
 ENTRY_BYTES = 512 + (MESSAGE_MAX + 3 * NAME_MAX) * 4
-"""Upper estimate of one entry."""
+"""Upper estimate of the memory for one entry."""
 
 _Key = tuple[str, str | None, str | None]
 
@@ -28,11 +28,11 @@ class _Entry:
 
 
 class LastFailures:
-    """The last failures of *pools*. It holds at most `bytes_for` that many pools."""
+    """The last failures of *pools*. The store takes at most `bytes_for` bytes."""
 
     def __init__(self, pools: Iterable[str]) -> None:
         self._entries: dict[str, dict[_Key, _Entry]] = {pool: {} for pool in pools}
-        """By pool, the entry seen last at the end."""
+        """By pool; the entry of the latest failure is at the end."""
 
     @staticmethod
     def bytes_for(pools: int) -> int:
@@ -45,7 +45,7 @@ class LastFailures:
     def note(
         self, pool: str, error: str, message: object, operation: object, worker: object, at_ns: int, times: int = 1
     ) -> None:
-        """Count *times* failures of one of the pools. A message or a name that is no text is unknown."""
+        """Count *times* equal failures of *pool*. A message or name that is not a str counts as unknown."""
         entries = self._entries[pool]
         key = (_text(error) or "unknown", _text(message, MESSAGE_MAX), _text(operation))
         entry = entries.pop(key, None)
@@ -58,7 +58,7 @@ class LastFailures:
         entry.count += times
 
     def of(self, pool: str, now_ns: int) -> tuple[FailureView, ...]:
-        """Those of *pool* that were seen within the longest window, the latest first."""
+        """The failures of *pool* within the longest window, the latest first."""
         return tuple(
             FailureView(error, message, operation, entry.worker, (now_ns - entry.at_ns) / SECOND_NS, entry.count)
             for (error, message, operation), entry in reversed(self._entries[pool].items())

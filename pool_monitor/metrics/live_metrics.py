@@ -18,11 +18,11 @@ from pool_monitor.snapshot import ErrorRate, Range, Snapshot, Summary, WorkerVie
 
 
 class LiveMetrics:
-    """What was measured within the last hour, in whatever cut is asked for. Times are seconds, ratios from 0 to 1.
+    """Queries of the last hour. Times are seconds, ratios lie between 0 and 1.
 
-    Nothing here blocks or waits; an answer is up to the last call that ended, and immutable. For what is longer ago
-    there is `Monitor.history`. Queries that cannot be answered raise ConfigError (a step, window or time that does
-    not fit, naming what would) or UnknownName (a pool, operation or worker that nothing was measured of).
+    No method blocks or waits. Answers include every call that has ended, and are immutable. `Monitor.history` answers
+    queries of earlier times. Queries raise ConfigError for a step, window or time that does not fit (the text names one
+    that does), and UnknownName for a pool, operation or worker without measurements.
     """
 
     def __init__(self, collector: Collector, snapshot: Callable[[str], Snapshot]) -> None:
@@ -39,11 +39,11 @@ class LiveMetrics:
         operation: str | None = None,
         worker: str | None = None,
     ) -> Range:
-        """How calls went from *start* to *end* (now, if None), one `Point` per *step* (None: the finest there is).
+        """The calls from *start* to *end* (None: now), one `Point` per *step* (None: the finest step available).
 
-        Steps of any multiple of 1 s are there for the last minute, of 5 s for the last 5 minutes, of 10 s for 15
-        minutes, of 60 s for an hour; counts, means and percentiles of every step are those of its own calls. Steps
-        begin at multiples of *step*, the first at or before *start*. *pool*, *operation* and *worker* narrow it down.
+        *step* may be any multiple of 1 s for the last minute, of 5 s for the last 5 minutes, of 10 s for the last 15
+        minutes, of 60 s for the last hour. Counts, means and percentiles of a step are those of its calls alone. Steps
+        begin at multiples of *step*, the first at or before *start*. *pool*, *operation* and *worker* select calls.
         """
         now_s = self._collector.wall_s()
         if step is None:
@@ -58,11 +58,11 @@ class LiveMetrics:
 
     @property
     def since(self) -> float:
-        """When measuring began, in seconds since the epoch, by the wall clock as it is set now."""
+        """When measuring began, in seconds since the epoch, by the current setting of the wall clock."""
         return self._collector.since_s
 
     def worker(self, worker_id: str, window: str = "5m") -> WorkerView:
-        """One slot by its id, such as ``summarizers-1``: its gauges now, its calls in *window*."""
+        """One slot by its id, such as ``summarizers-1``: its gauges now and its calls in *window*."""
         pools = self._snapshot(window).pools.values()
         for pool in pools:
             if worker_id in pool.workers:
@@ -74,23 +74,23 @@ class LiveMetrics:
     ) -> dict[str, ErrorRate]:
         """How many calls failed in *window*, by ``operation``, ``worker``, ``category`` or ``session_kind``.
 
-        A category's errors are a share of all calls. Operations of one name in several pools are added up, unless
-        *pool* is given. Names without a call are left out.
+        The errors of a category are divided by all calls. Operations of the same name in several pools are added up,
+        unless *pool* is given. Names without a call are left out.
         """
         block, names = self._collector.block(parse_window(window))
         check_known(names, Selection(pool))
         return queries.error_rates(block, names, by, pool)
 
     def summary(self, window: str = "15m") -> Summary:
-        """How every pool did in *window*: totals, operations, workers, errors by category, gauges.
+        """A summary of every pool in *window*: totals, operations, workers, errors by category, gauges.
 
-        Its ``utilisation`` is the ``busy_ratio`` of a Snapshot of the same window.
+        ``utilisation`` equals the ``busy_ratio`` in a Snapshot of the same window.
         """
         chosen = parse_window(window)
         block, names = self._collector.block(chosen)
         end = self._collector.wall_s()
         found = queries.summary(block, names, end - self._collector.covered_seconds(chosen), end)
-        # A Snapshot knows the calls under way, too.
+        # The busy ratio of a Snapshot also includes the calls under way.
         busy = {name: pool.busy_ratio for name, pool in self._snapshot(window).pools.items()}
         pools = {
             name: replace(pool, utilisation=busy.get(name, pool.utilisation)) for name, pool in found.pools.items()
@@ -98,11 +98,14 @@ class LiveMetrics:
         return replace(found, pools=pools)
 
     def totals(self) -> Totals:
-        """Everything counted since the monitor was entered, with whole histograms: what exporters are made from."""
+        """Everything counted since the monitor was entered, with full histograms: the source of all exports."""
         return self._collector.totals()
 
     def _finest(self, asked: TimeSpan, now_s: float) -> Window:
-        """The window whose steps make up those of *asked*, and which reaches back to the first of them, or nearly."""
+        """The finest window whose steps add up to those of *asked* and which reaches back to the start of *asked*.
+
+        If no fitting window reaches back that far, the one that reaches back furthest.
+        """
         fitting = [
             window
             for window in WINDOWS.values()

@@ -1,9 +1,9 @@
-"""Where the histograms in memory lie: in pages, which a series gets for the buckets it uses and no others.
+"""The layout of histograms in memory: pages, which a series gets only for the buckets that it uses.
 
-A series has 16 chunks of 64 buckets (`pool_monitor.metrics.block`) and rarely uses more than four: its durations lie
-within some octaves. So chunks are given pages when something first falls into them, and every array of counts (one
-per window, the open second, the totals) is laid out by page. Page 0 has no owner and stays empty: chunks
-without a page are read from it.
+A series has 16 chunks of 64 buckets (`pool_monitor.metrics.block`) and rarely uses more than four, because its
+durations lie within a few octaves. So a chunk gets a page when the first duration falls into it, and every array of
+counts (one per window, one for the open second, one for the totals) is laid out by page. Page 0 belongs to no chunk and
+stays empty: chunks without a page are read from it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pool_monitor.metrics.columns import DISTRIBUTIONS
 
 
 def reserved(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Zeros that take up memory only where something has been written.
+    """An array of zeros that takes up memory only where something has been written.
 
-    So the arrays can have their final size from the start, and never have to be copied into larger ones. np.zeros
-    promises as much, but asks the system for huge pages, of which the first number written takes up 2 MB.
+    So arrays can have their final size from the start and are never copied into larger ones. np.zeros does not serve:
+    it asks the system for huge pages, and the first number written then takes up 2 MB.
 
-    Addresses are taken for all of them: raises OSError when the process may not have so many.
+    The whole array takes up address space. Raises OSError when that exceeds the limit of the process.
     """
     kind = np.dtype(dtype)
     size = math.prod(shape)
@@ -34,16 +34,16 @@ def reserved(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
 
 
 class PageTable:
-    """Which chunk has which page. Holds at most one page per chunk of *rows* rows."""
+    """Maps chunks to pages. Holds at most one page per chunk of *rows* rows."""
 
     def __init__(self, rows: int) -> None:
         self.capacity = 1 + rows * ROW_CHUNKS
         self.table: NDArray[np.int32] = reserved((rows, len(DISTRIBUTIONS), CHUNKS), np.int32)
-        """The page of every chunk; 0: it has none."""
+        """The page of every chunk; 0: the chunk has none."""
         self.chunks: NDArray[np.int64] = reserved((self.capacity,), np.int64)
-        """Whose page it is."""
+        """The chunk of every page."""
         self.size = 1
-        """One more than the highest page that was ever in use."""
+        """One more than the highest number of a page that was ever in use."""
         self._free: list[int] = []
 
     @property
@@ -51,7 +51,7 @@ class PageTable:
         return self.size - 1 - len(self._free)
 
     def places(self, keys: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Where each key counts in a flat array laid out by page. Chunks that have no page get one."""
+        """The place of each key in a flat array laid out by page. Chunks without a page get one."""
         chunks = keys >> CHUNK_BITS
         table = self.table.reshape(-1)
         pages = table[chunks]
@@ -63,11 +63,11 @@ class PageTable:
         return places
 
     def places_of(self, cells: Cells) -> NDArray[np.intp]:
-        """Where the buckets of *cells* count; their chunks have pages."""
+        """The places of the buckets of *cells*, whose chunks must have pages."""
         return cells.places(self.table.reshape(-1)[cells.chunks])
 
     def release(self, rows: list[int]) -> NDArray[np.int32]:
-        """Take the pages of *rows* back. Returns them; before the next `places` they have to be emptied everywhere."""
+        """Free the pages of *rows*. Returns them; the caller zeroes them in every array before the next `places`."""
         pages = self.table[rows]
         taken: NDArray[np.int32] = pages[pages > 0]
         self.table[rows] = 0
@@ -75,7 +75,7 @@ class PageTable:
         return taken
 
     def chunk_range(self, rows: NDArray[np.intp]) -> slice:
-        """The chunks that any of *rows* has a page for, and those between them."""
+        """The range from the first to the last chunk that any of *rows* has a page for."""
         used = np.flatnonzero(self.table[rows].any(axis=(0, 1)))
         return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
 

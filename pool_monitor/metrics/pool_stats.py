@@ -1,4 +1,4 @@
-"""From windows to the values of a Snapshot: rows are summed by operation and by worker, all at once."""
+"""From windows to the values of a Snapshot. Rows are added up by operation and by worker in one pass."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ _ROWS_AT_ONCE = 64
 
 
 class WorkerStats(Struct, frozen=True, kw_only=True):
-    """One slot's calls in the window."""
+    """The calls of one slot in a window."""
 
     calls: CallStats
     busy_seconds: float = 0.0
-    """Time spent executing by the calls that ended in the window, however they ended."""
+    """Execution time of the calls that ended in the window, with any outcome."""
     last_error: str | None = None
     last_error_age: float | None = None
 
 
 class PoolStats(Struct, frozen=True, kw_only=True):
-    """What was measured of one pool in one window: all of a PoolDetail that is not a gauge."""
+    """The measurements of one pool in one window: every field of a PoolDetail that is not a gauge."""
 
     covered_seconds: float
     total: CallStats
@@ -58,11 +58,11 @@ class PoolStats(Struct, frozen=True, kw_only=True):
     last_death: str | None
     failures: tuple[FailureView, ...]
     size: float | None
-    """Mean of the workers wanted, sampled; None: not sampled yet."""
+    """Mean of the samples of the number of workers wanted; None: not sampled yet."""
     operations: dict[str, OperationView]
     """Every operation called within the longest window, by name."""
     workers: dict[str, WorkerStats]
-    """Every slot that calls ended on or that something went wrong on, by id."""
+    """Every slot on which calls ended or an error occurred, by id."""
 
 
 def pool_stats(
@@ -76,10 +76,11 @@ def pool_stats(
     covered_s: float,
     last_errors: dict[str, tuple[str, float]],
 ) -> PoolStats:
-    """One pool in *window*, which covers *covered_s* seconds.
+    """The measurements of one pool in *window*, which covers *covered_s* seconds.
 
-    *sums* are those of the pool (`pool_monitor.metrics.columns`), *last_death* is what the last worker died of,
-    *failures* what went wrong last. *last_errors* has the text and the age in seconds of what last went wrong, by slot.
+    *sums* are the sums of the pool (`pool_monitor.metrics.columns`). *last_death* is how the last worker that died
+    ended. *failures* are the last failures. *last_errors* has the text of the last error and its age in seconds, by
+    slot.
     """
     deaths = int(sums[DEATHS])
     operations, workers = pool_rows.operations, pool_rows.workers
@@ -140,10 +141,10 @@ def _without_calls(covered_s: float) -> WorkerStats:
 
 
 def detail(status: PoolView, workers: Iterable[WorkerView], stats: PoolStats) -> PoolDetail:
-    """A pool's gauges and what was measured of it, in one.
+    """Combine the gauges of a pool with its measurements.
 
-    *workers* are the slots there are, with their gauges: a slot without calls gets empty statistics, and calls of a
-    slot that is gone stay in the pool's totals only.
+    *workers* are the gauges of the present slots. A slot without calls gets empty statistics. Calls of a slot that no
+    longer exists count in the pool's totals only.
     """
     workers = list(workers)
     busy_s = {name: worker.busy_seconds for name, worker in stats.workers.items()}
@@ -177,7 +178,7 @@ def _measured(worker: WorkerView, stats: PoolStats) -> WorkerView:
 
 
 def _busy_seconds(worker: WorkerView, stats: PoolStats) -> float:
-    """What a slot spent executing: the calls that ended, and the one under way."""
+    """The seconds that a slot spent executing: the calls that ended and the call under way."""
     measured = stats.workers.get(worker.id)
     ended_s = measured.busy_seconds if measured is not None else 0.0
     if worker.state != "busy":
@@ -187,14 +188,14 @@ def _busy_seconds(worker: WorkerView, stats: PoolStats) -> float:
 
 
 def window_sums(windows: Windows, window: Window, rows: NDArray[np.intp], *groupings: Grouping) -> list[GroupSums]:
-    """What *window* has of *rows*, added up by each of *groupings*."""
+    """The sums of *rows* in *window*, added up by each of *groupings*."""
     store, pages, opened = windows[window], windows.pages, windows.open
     chunk_range = pages.chunk_range(rows)
     tallies = store.running.tallies[rows] + opened.sums.tallies[rows]
     maxima = np.maximum(store.high_water().maxima[rows], opened.high_water.maxima[rows])
     found = [_by_group(tallies, maxima, chunk_range, grouping) for grouping in groupings]
-    # Some rows at a time, because the histograms of all of them are megabytes, which the system has to find anew at
-    # every look; and row by row, because np.add.at and np.add.reduceat take over ten times as long on wide rows.
+    # A few rows at a time: the histograms of all rows are megabytes, which the system would have to allocate for every
+    # Snapshot. And row by row: np.add.at and np.add.reduceat take over ten times as long on wide rows.
     for at in range(0, len(rows), _ROWS_AT_ONCE):
         some = rows[at : at + _ROWS_AT_ONCE]
         dense = pages.dense(store.running.counts, some, chunk_range)
@@ -208,7 +209,7 @@ def window_sums(windows: Windows, window: Window, rows: NDArray[np.intp], *group
 
 
 def _by_group(tallies: Ints, maxima: Ints, chunk_range: slice, grouping: Grouping) -> GroupSums:
-    """Sums and maxima of rows per group, and the histograms still empty."""
+    """Sums and maxima of rows per group. The histograms are still empty."""
     groups = np.array(grouping.groups, np.intp)
     grouped = GroupSums(
         counts=np.zeros(

@@ -1,4 +1,4 @@
-"""Ranges, summaries and error rates of what was recorded, whatever its age: pure functions from blocks to values."""
+"""Ranges, summaries and error rates of blocks, from memory or from disk. Pure functions."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ BY = ("operation", "worker", "category", "session_kind")
 
 
 class Selection(NamedTuple):
-    """Which calls a query is about; None: all."""
+    """The calls that a query is about. None selects all."""
 
     pool: str | None = None
     operation: str | None = None
     worker: str | None = None
 
     def rows(self, names: Names) -> NDArray[np.bool_]:
-        """Of every row: whether it is selected."""
+        """Whether each row is selected."""
         wanted = [
             all(asked is None or asked == name for asked, name in zip(self, key, strict=True)) for key in names.rows
         ]
@@ -55,26 +55,26 @@ class Selection(NamedTuple):
 
 
 def check_known(names: Names, selection: Selection) -> None:
-    """Raises UnknownName when *selection* has a name that is not among *names*."""
+    """Raise UnknownName when *selection* has a name that is not among *names*."""
     columns: tuple[tuple[str, str | None, Iterable[Any]], ...] = (
         ("pool", selection.pool, names.pools),
         ("operation", selection.operation, (key[1] for key in names.rows)),
         ("worker", selection.worker, (key[2] for key in names.rows)),
     )
-    for what, asked, there in columns:
-        if asked is not None and asked not in (found := set(there)):
+    for what, asked, measured in columns:
+        if asked is not None and asked not in (found := set(measured)):
             raise unknown_name(what, asked, found)
 
 
-def unknown_name(what: str, asked: str, there: Iterable[str | None]) -> UnknownName:
-    """The error for *asked*, the name of a *what* (a pool, say), when only those *there* have been measured."""
-    found = sorted({name for name in there if name is not None})
+def unknown_name(what: str, asked: str, measured: Iterable[str | None]) -> UnknownName:
+    """The error for a query of *asked*, which is not among the *measured* names. *what*: such as ``"pool"``."""
+    found = sorted({name for name in measured if name is not None})
     shown = ", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
     return UnknownName(f"nothing has been measured of {what} {asked!r}; there is {shown or 'nothing yet'}")
 
 
 def range_of(recording: Recording, asked: TimeSpan, selection: Selection) -> Range:
-    """How the calls of *selection* went, step by step."""
+    """The calls of *selection*, step by step."""
     step_of = [(timed.start - asked.start) // asked.step for timed in recording.blocks]
     inside = [(timed, step) for timed, step in zip(recording.blocks, step_of, strict=True) if 0 <= step < asked.steps]
     wanted = selection.rows(recording.names)
@@ -103,7 +103,7 @@ def range_of(recording: Recording, asked: TimeSpan, selection: Selection) -> Ran
 
 
 def error_rates(block: Block, names: Names, by: str, pool: str | None = None) -> dict[str, ErrorRate]:
-    """How many calls failed, by what. Raises ConfigError when *by* is none of `BY`."""
+    """How many calls failed, per value of *by*. Raises ConfigError when *by* is not in `BY`."""
     if by in ("operation", "worker"):
         at = BY.index(by) + 1
         found: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(len(OUTCOMES), np.int64))
@@ -120,7 +120,7 @@ def error_rates(block: Block, names: Names, by: str, pool: str | None = None) ->
 
 
 def summary(block: Block, names: Names, start: float, end: float) -> Summary:
-    """How every pool did, in everything counted in *block*; *start* and *end* are when that was."""
+    """A summary of every pool in *block*, which was counted from *start* to *end*."""
     pools = [names.pools[number] for number in block.pools.tolist()]
     calls = Recording(names, [TimedBlock(0, 0, block)]).by([pool for pool, _operation, _worker in names.rows], pools)
     return Summary(
@@ -160,7 +160,7 @@ def _pool_summary(pools: _Pools, calls: Recording) -> PoolSummary:
 def _stats(
     calls: Recording, covered_s: float, name_of: Callable[[RowKey], str | None]
 ) -> dict[str, tuple[dict[str, Any], float]]:
-    """The fields of a `CallStats` and the seconds on workers, of the rows under each name."""
+    """For each name that *name_of* returns: the fields of a `CallStats` of its rows, and their seconds on workers."""
     used = {row for timed in calls.blocks for row in timed.block.rows.tolist()}
     called: dict[str, int] = {}
     group = np.full(len(calls.names.rows), -1)
@@ -168,7 +168,7 @@ def _stats(
         name = name_of(calls.names.rows[row])
         if name is not None:
             group[row] = called.setdefault(name, len(called))
-    busy_ns = np.zeros(len(called) + 1, np.int64)  # the last one takes what is left out
+    busy_ns = np.zeros(len(called) + 1, np.int64)  # the last element collects the rows without a name (group -1)
     for timed in calls.blocks:
         np.add.at(busy_ns, group[timed.block.rows], timed.block.tallies[:, BUSY])
     fields = fields_of([(timed.block, group) for timed in calls.blocks], len(called), [covered_s] * len(called))
@@ -176,13 +176,14 @@ def _stats(
 
 
 class _Pools(NamedTuple):
-    """What is counted by pool, per group: each group holds all pools of a selection."""
+    """The sums and peaks of the selected pools, per group of blocks."""
 
     sums: Ints
+    """Added up over the pools."""
     peaks: Ints
-    """The highest of any pool."""
+    """The highest peak of any of the pools."""
     pools: int
-    """How many those are."""
+    """How many pools are selected."""
 
     def covered_s(self) -> list[float]:
         """Seconds measured, per group."""
@@ -190,20 +191,20 @@ class _Pools(NamedTuple):
         return seconds
 
     def gauges(self, group: int) -> dict[str, Any]:
-        """The fields of a `Point` that are no calls."""
+        """The fields of a `Point` that do not count calls."""
         sums, peaks = self.sums[group].tolist(), self.peaks[group].tolist()
         samples = sums[SAMPLES] / self.pools
         mean = {
             gauge: total / samples if samples else None for gauge, total in zip(GAUGES, sums[GAUGE_SUMS], strict=True)
         }
-        # Two pools need not have been at their highest at one time.
+        # Two pools may have had their peaks at different times.
         known = samples and self.pools == 1
         highest = {f"{gauge}_max": peak if known else None for gauge, peak in zip(PEAK_GAUGES, peaks, strict=True)}
         return {"deaths": sums[DEATHS], **{gauge: mean[gauge] for gauge in ("size", "busy", "waiting")}, **highest}
 
 
 def _pools(blocks: Iterable[tuple[Block, int]], groups: int, chosen: list[int]) -> _Pools:
-    """What the *chosen* pools add to each group."""
+    """The sums and peaks of the *chosen* pools in each of *groups* groups."""
     sums = np.zeros((groups, POOL_SUMS), np.int64)
     peaks = np.zeros((groups, PEAKS), np.int64)
     for block, group in blocks:

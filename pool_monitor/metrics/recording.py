@@ -1,7 +1,7 @@
-"""What was recorded: blocks, when they are from, and whose numbers they hold.
+"""Recordings: blocks with their times and the names of their rows and pools.
 
-Both the windows in memory and the history on disk are read into a `Recording`, so that the same code answers a query
-of either (`pool_monitor.metrics.queries`).
+The windows in memory and the history on disk are both read into a `Recording`, so that the same code
+(`pool_monitor.metrics.queries`) answers queries of both.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class TimedBlock(NamedTuple):
     """What was counted in one step of time."""
 
     start: int
-    """Wall-clock time the step begins at, whole seconds since the epoch."""
+    """When the step begins on the wall clock, in whole seconds since the epoch."""
     length: int
-    """Seconds the step has. How much of it was measured is in the block (`columns.MEASURED_NS`)."""
+    """Length of the step in seconds. The block holds how much of it was measured (`columns.MEASURED_NS`)."""
     block: Block
 
 
@@ -34,9 +34,9 @@ class Recording(NamedTuple):
     blocks: list[TimedBlock]
 
     def by(self, keys: Sequence[T], wanted: Sequence[T]) -> dict[T, Recording]:
-        """The rows apart, by those keys that are *wanted*: *keys* has one for each row. All pools are in each of them.
+        """Split the rows by key: one recording for each *wanted* key. *keys* has the key of each row.
 
-        One pass for any number of keys, where asking with a `Selection` would be one for each.
+        Each recording has all pools. This takes one pass for any number of keys; a `Selection` takes one pass per key.
         """
         number = {key: at for at, key in enumerate(dict.fromkeys(wanted))}
         group = np.array([number.get(key, -1) for key in keys], np.int64)

@@ -1,9 +1,9 @@
-"""Which row of the windows a call is counted in, and the label budget that bounds how many rows there are.
+"""The row that a call is counted in, and the limit on the number of rows.
 
-A row is one (pool, operation, worker) and holds three series: latency, queue and execution. Names come from
-outside, so there can be any number of them. Once the rows are used up, new names share the row of operation
-`OTHER` on their worker, or on none when even those have run out; rows in which nothing was counted for longer
-than the longest window are freed first.
+A row is one (pool, operation, worker) and holds three series: latency, queue and execution. Names come from outside, so
+their number is unlimited. When no row is left, rows in which nothing was counted for longer than the longest window are
+freed. If there is none, a new name shares the row of operation `OTHER` on its worker; when those rows run out too, it
+shares the row of `OTHER` without a worker.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RowKey: TypeAlias = tuple[str, str, str | None]
 
 
 class Names(NamedTuple):
-    """Whose numbers they are: row *r* of a block is ``rows[r]``, pool *p* is ``pools[p]``."""
+    """The names behind the numbers in a block: its row *r* is ``rows[r]``, its pool *p* is ``pools[p]``."""
 
     rows: tuple[RowKey, ...]
     pools: tuple[str, ...]
@@ -31,20 +31,20 @@ class Names(NamedTuple):
 
 OTHER = "other"
 NAME_LIMIT = 200
-"""Longest name that gets a row; what is longer, or has no UTF-8 form, is `OTHER`."""
+"""Longest name that gets a row. A longer name, or a name without a UTF-8 form, counts as `OTHER`."""
 ROW_BYTES = 1536
-"""Upper estimate of what one row takes in here: the key, its names, and its place among the rows of its pool."""
+"""Upper estimate of the memory for one row in the registry: the key, its names, and its place in `PoolRows`."""
 
 
 class Grouping(NamedTuple):
-    """Rows under names: the row at each place of `PoolRows.rows` belongs to ``names[groups[place]]``; -1: to none."""
+    """Rows grouped by name. The row at ``PoolRows.rows[place]`` belongs to ``names[groups[place]]``; -1: no group."""
 
     names: list[str]
     groups: list[int]
 
 
 class PoolRows(NamedTuple):
-    """The rows of one pool, by operation and by worker. Those without a worker are in the first only."""
+    """The rows of one pool, by operation and by worker. Rows without a worker belong to no group in `workers`."""
 
     rows: NDArray[np.intp]
     operations: Grouping
@@ -52,14 +52,14 @@ class PoolRows(NamedTuple):
 
 
 def is_valid_name(name: str) -> bool:
-    """Whether a name that comes from outside can be used: it is not too long, and has a UTF-8 form."""
+    """Whether a name from outside is short enough and has a UTF-8 form."""
     return len(name) <= NAME_LIMIT and (name.isascii() or name.encode("utf-8", "ignore").decode() == name)
 
 
 class RowRegistry:
-    """Rows by key. Each pool has one for `OTHER` calls without a worker from the start.
+    """Rows by key. From the start, each pool has a row for operation `OTHER` without a worker.
 
-    Raises ConfigError when *series_limit* leaves no room for those.
+    Raises ConfigError when *series_limit* leaves no room for these rows.
     """
 
     def __init__(self, pools: Iterable[str], series_limit: int) -> None:
@@ -70,14 +70,14 @@ class RowRegistry:
                 f"series_limit={series_limit} is too low for {len(self.pools)} pools; "
                 f"allow at least {len(self.pools) * len(DISTRIBUTIONS)}"
             )
-        # An eighth of the rows is kept for `other`, so that workers stay apart there too.
+        # An eighth of the rows is reserved for `OTHER`, so that its calls are kept apart by worker.
         self._named_limit = self.row_limit - self.row_limit // 8
         self.codes: dict[RowKey, int] = {}
-        """The code (`fold.code_of`) of calls that end well, by key. Changed by `register` and `free_rows` only."""
+        """The code (`fold.code_of`) of calls that end well, by key. Only `register` and `free_rows` change it."""
         self._keys: list[RowKey | None] = []
         self._pool_of_rows: list[int] = []
         self.born_ns: list[int] = []
-        """When every row was given to its key; 0: from the start."""
+        """When each row was given to its key; 0: at the start."""
         self._free: list[int] = []
         self._pool_rows: dict[str, PoolRows] = {}
         self._names: Names | None = None
@@ -91,11 +91,11 @@ class RowRegistry:
 
     @property
     def size(self) -> int:
-        """Rows to make room for: one more than the highest that was ever in use."""
+        """Length of an array over all rows: one more than the highest row that was ever in use."""
         return len(self._keys)
 
     def register(self, key: RowKey, now_ns: int = 0) -> int | None:
-        """The code of *key*, which gets a row if there is one left for its kind; None if there is not."""
+        """The code of *key*, which gets a row if one is left for it; None if none is left."""
         code = self.codes.get(key)
         if code is None:
             if not (is_valid_name(key[1]) and is_valid_name(key[2] or "")):
@@ -111,9 +111,9 @@ class RowRegistry:
         return self.codes[pool, OTHER, None] if code is None else code
 
     def free_rows(self, unused: NDArray[np.bool_]) -> list[int]:
-        """Free the rows that are *unused*, for new keys. Returns which.
+        """Free the *unused* rows for new keys. Returns the freed rows.
 
-        An operation's rows go together, so that its totals over all workers never go down.
+        An operation's rows are only freed together, so that its totals over all workers never decrease.
         """
         alive = {key[:2] for row, key in enumerate(self._keys) if key is not None and not unused[row]}
         alive |= {(pool, OTHER) for pool in self.pools}
@@ -132,7 +132,7 @@ class RowRegistry:
         return found
 
     def pool_of_rows(self) -> NDArray[np.intp]:
-        """The index in ``pools`` of every row's pool. A free row keeps its last one."""
+        """The index in ``pools`` of every row's pool. A free row keeps its last pool."""
         if self._pools_by_row is None:
             self._pools_by_row = np.array(self._pool_of_rows, np.intp)
         return self._pools_by_row
@@ -155,7 +155,7 @@ class RowRegistry:
         return [row for row, key in enumerate(self._keys) if key is not None]
 
     def names(self) -> Names:
-        """The names of every row. Free rows belong to a pool without a name."""
+        """The names of every row. The pool of a free row is the empty string."""
         if self._names is None:
             self._names = Names(tuple(key or ("", OTHER, None) for key in self._keys), self.pools)
         return self._names

@@ -1,6 +1,6 @@
-"""What a collector keeps: the windows, and beside them what they have no place for.
+"""The stores of a collector: the windows, and everything that has no place in windows.
 
-The intake fills the stores, the collector reads them. Each states its own bound; here the bounds are added up.
+The intake fills the stores, the collector reads them. Each store has a bound on its memory; `Stores` adds them up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pool_monitor.metrics.window import Windows
 
 
 class Stores:
-    """The stores of *pools*, with at most *rows* rows. They are empty, and there, from the first `reset` on.
+    """The stores of *pools*, with at most *rows* rows. The attributes exist only after the first `reset`.
 
     The windows take at most *windows_limit* bytes, the others at most `bytes_beside_windows`.
     """
@@ -47,7 +47,7 @@ class Stores:
         return sum(store.nbytes for store in stores)
 
     def reset(self, now_ns: int, closed: Callable[[int, Block], object]) -> None:
-        """Empty all of them. *closed* is called with every second that closes from *now_ns* on, as by `Windows`.
+        """Empty all stores. *closed* is called for every second that closes from *now_ns* on, as by `Windows`.
 
         Raises OSError or MemoryError when the system has no room for the windows.
         """
@@ -56,5 +56,5 @@ class Stores:
         self.failure_histograms = FailureHistograms(number, self._rows)
         self.last_errors = LastErrors()
         self.trend = TrendRing(number)
-        self.__dict__.pop("windows", None)  # the old ones first: both at once would take twice the room
+        self.__dict__.pop("windows", None)  # free the old windows first: both at once would take twice the memory
         self.windows = Windows(now_ns, self._rows, number, self._windows_limit, closed)

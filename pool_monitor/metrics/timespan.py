@@ -11,12 +11,12 @@ from pool_monitor.errors import ConfigError
 POINTS_LIMIT = 4000
 """Most points of a range."""
 INSTANT_LIMIT = 6 * 10**10
-"""Most seconds from the epoch, back or ahead, that are a time: what a datetime of any time zone can hold."""
+"""Most seconds before or after the epoch that are accepted. A datetime of any time zone can hold them."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604_800}
 
 
 class TimeSpan(NamedTuple):
-    """Whole steps of time, in seconds since the epoch."""
+    """A span of whole steps. ``start`` and ``end`` are seconds since the epoch, ``step`` is seconds."""
 
     start: int
     end: int
@@ -28,9 +28,9 @@ class TimeSpan(NamedTuple):
 
 
 def seconds_of(text: Any, what: str = "step") -> int:
-    """A length of time in whole seconds, from ``"10s"``, ``"5m"``, ``"1h"``, ``"7d"``, ``"2w"`` or a number of seconds.
+    """Whole seconds from a text such as ``"10s"``, ``"5m"``, ``"1h"``, ``"7d"``, ``"2w"``, or from a number of seconds.
 
-    Raises ConfigError for anything else, and for less than a second.
+    Raises ConfigError for any other value, and for less than a second.
     """
     seconds = math.nan
     if isinstance(text, str):
@@ -45,10 +45,10 @@ def seconds_of(text: Any, what: str = "step") -> int:
 
 
 def time_span(start: Any, end: Any, step: Any, limit: int | None = POINTS_LIMIT) -> TimeSpan:
-    """Whole steps that hold everything from *start* to *end*, cut at multiples of *step*.
+    """The whole steps that contain all times from *start* to *end*. They begin at multiples of *step*.
 
-    Times are seconds since the epoch, or datetimes that know their time zone. Raises ConfigError for what is no time,
-    for an end not after the start, and for more than *limit* steps.
+    Times are seconds since the epoch, or datetimes with a time zone. Raises ConfigError for an invalid time, for an end
+    that is not after the start, and for more than *limit* steps.
     """
     seconds = seconds_of(step)
     first, last = instant(start, "start"), instant(end, "end")
@@ -64,7 +64,10 @@ def time_span(start: Any, end: Any, step: Any, limit: int | None = POINTS_LIMIT)
 
 
 def instant(when: Any, what: str) -> float:
-    """A moment in seconds since the epoch, from that or a datetime with a zone; ConfigError for anything else."""
+    """Seconds since the epoch, from such a number or a datetime with a time zone. Raises ConfigError for other values.
+
+    *what* is the name of the argument in the error.
+    """
     if isinstance(when, datetime):
         if when.tzinfo is None:
             raise ConfigError(f"{what}={when!r}: needs a time zone, such as datetime.now(timezone.utc)")

@@ -1,4 +1,4 @@
-"""Everything counted since the collector was attached: what exporters make counters and histograms from."""
+"""Everything counted since the collector was attached: the source of exported counters and histograms."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pool_monitor.metrics.window import SECOND_NS, Windows
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Everything counted since the monitor was entered: what exporters make counters and histograms from.
+    """Everything counted since the monitor was entered: the source of exported counters and histograms.
 
-    Arrays are not to be changed. Bucket *j* of ``counts`` is the base-2 exponential bucket of scale 5 with index
+    The arrays must not be changed. Bucket *j* of ``counts`` is the base-2 exponential bucket of scale 5 with index
     ``FIRST_INDEX + first + j`` (`pool_monitor.metrics.histogram`): it holds ``(2**(index/32), 2**((index+1)/32)]``
-    seconds. Counts only grow, and a worker's restart is not seen in them. A row that nothing was counted in for
-    longer than the longest window may be given away when rows run out; it is missing here from then on.
+    seconds. Counts only grow, also when a worker restarts. When rows run out, a row in which nothing was counted for
+    longer than the longest window may be given to another name. Its totals are missing from then on.
     """
 
     since: float
     """When counting began, seconds since the epoch, by the wall clock as it is set now."""
     at: float
-    """Now, seconds since the epoch: to a second, ``at - since`` is how long was counted, also after a step of the
-    clock."""
+    """Now, seconds since the epoch. ``at - since`` is how long was counted, to within a second, also after a step of
+    the clock."""
     names: Names
     outcomes: NDArray[np.int64]
     """Calls, shape (rows, `columns.OUTCOMES`)."""
@@ -47,20 +47,21 @@ class Totals:
     failures: FailureDurations = field(default_factory=FailureDurations)
     """Durations of calls that did not end well."""
     occurrences: CounterValues | None = None
-    """What else happened to pools (`pool_monitor.metrics.event_counters`); None: not known."""
+    """Counts of events other than calls (`pool_monitor.metrics.event_counters`); None: not known."""
 
     def by_operation(self) -> Totals:
-        """The same with all workers of an operation added up: their names have worker None."""
+        """These totals with all workers of an operation added up. The worker in their names is None."""
         return self._by([(pool, operation, None) for pool, operation, _worker in self.names.rows])
 
     def by_worker(self) -> Totals:
-        """The same with all operations of a worker added up: their names have an empty operation. Calls without a
-        worker are left out.
+        """These totals with all operations of a worker added up. The operation in their names is empty.
+
+        Calls that never reached a worker are left out.
         """
         return self._by([(pool, "", worker) if worker else None for pool, _operation, worker in self.names.rows])
 
     def _by(self, keys: list[RowKey | None]) -> Totals:
-        """Rows with the same of *keys* added up, those without one left out."""
+        """These totals with the rows of equal *keys* added up. Rows whose key is None are left out."""
         place = {
             key: number
             for number, key in enumerate(

@@ -1,4 +1,4 @@
-"""How a pool's calls went second by second: the chart behind a window."""
+"""The outcomes of a pool's calls, second by second: the chart of a window."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pool_monitor.metrics.window import SECOND_NS, Window
 from pool_monitor.snapshot import Trend
 
 LENGTH = 4096
-"""Seconds kept: the longest window's 3600, its open step, and what makes a round number."""
+"""Seconds kept: the 3600 of the longest window and its open step, rounded up to a power of two."""
 _NONE = np.iinfo(np.int64).min
-"""No second: those before the machine was started are negative."""
+"""The second of an unused entry. Not -1: a second may be negative."""
 
 
 class TrendRing:
-    """Calls of *pools* pools per second of the collector's clock: those that ended well, failed, or were refused.
+    """Calls of *pools* pools per second of the collector's clock: calls that ended well, failed, or were refused.
 
-    A second was measured when `add` was called with it. The first counts as a whole second too, though only its end was
-    measured: a rate over a hundredth of a second would be a spike that did not happen. Always holds `bytes_for` its
-    pools.
+    A second counts as measured when `add` was called for it. The first second counts as a whole one, although only its
+    end was measured: a rate over a hundredth of a second would show a spike that never happened. The ring always takes
+    `bytes_for` bytes.
     """
 
     def __init__(self, pools: int) -> None:
         self._counts = np.zeros((LENGTH, pools, 3), np.int64)
         self._seconds = np.full(LENGTH, _NONE)
-        """Which second each entry holds."""
+        """The second that each entry holds."""
 
     @staticmethod
     def bytes_for(pools: int) -> int:
@@ -37,18 +37,21 @@ class TrendRing:
         return self._counts.nbytes + self._seconds.nbytes
 
     def add(self, second: int, pool_sums: Ints) -> None:
-        """Take in the sums of a second that has closed (`pool_monitor.metrics.columns`), shape (pools, POOL_SUMS)."""
+        """Add the sums of a closed second (`pool_monitor.metrics.columns`), shape (pools, POOL_SUMS)."""
         outcomes = by_session_kind(pool_sums).sum(axis=1)
         at = second % LENGTH
-        if self._seconds[at] != second:  # else it was closed early, and this is the rest of it
+        if self._seconds[at] != second:  # else the second was closed early, and these sums are the rest of it
             self._seconds[at], self._counts[at] = second, 0
         self._counts[at, :, 0] += outcomes[:, 0]
         self._counts[at, :, 1] += outcomes[:, FAILED].sum(axis=1)
         self._counts[at, :, 2] += outcomes[:, OUTCOMES.index("rejected")]
 
     def trend(self, pool: int, window: Window, now_ns: int, wall_ns: int) -> Trend:
-        """The steps that were complete at *now_ns*, cut where the wall clock, *wall_ns* then, is a multiple of one."""
-        # Whole seconds between the clocks: a chart shifted by less than one is as good.
+        """The steps that were complete at *now_ns*. They begin at multiples of a step on the wall clock.
+
+        *wall_ns* is the time of the wall clock at *now_ns*.
+        """
+        # Whole seconds are enough: a shift of the chart by less than a second cannot be seen.
         offset = (wall_ns - now_ns) // SECOND_NS
         step = window.trend_step
         end = (now_ns // SECOND_NS + offset) // step * step

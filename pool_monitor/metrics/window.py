@@ -1,26 +1,27 @@
-"""Sliding windows: what happened in the last 1, 5 and 15 minutes and the last hour, exactly, at a bounded price.
+"""Sliding windows: exact counts of the last 1, 5 and 15 minutes and the last hour, at a bounded cost.
 
 Theory of operation
 -------------------
-Time is cut into steps on a fixed grid: 1 s for ``1m``, 5 s for ``5m``, 10 s for ``15m``, 60 s for ``1h``. A window is
-the open step and as many before it as make up its name, so it never reaches back further than that and falls short
-of it by at most one step. It keeps *running* sums, which a reader takes as they are, and per step, as blocks
-(`pool_monitor.metrics.block`), what has to be subtracted again when the step leaves.
+Time is divided into steps on a fixed grid: 1 s for ``1m``, 5 s for ``5m``, 10 s for ``15m``, 60 s for ``1h``. A window
+consists of the open step and the steps before it. Together they are as many as fit into the window's length, so it
+never reaches back further than that length, and falls short of it by at most one step. A window keeps *running* sums,
+which readers use directly. For each step it also keeps blocks (`pool_monitor.metrics.block`), which are subtracted from
+the running sums when the step leaves the window.
 
-Everything is counted into the open second, densely and once. When that second closes it becomes a block, is added to
-the running sums of all windows and to the totals, and is laid into the open step of each. So the price of an event
-does not depend on the number of windows, and the price of a second depends on the buckets used in it.
+Everything is counted once, into the dense arrays of the open second. When the second closes, it becomes a block. The
+block is added to the totals, to the running sums of all windows, and to the open step of each window. So the cost of an
+event does not depend on the number of windows, and the cost of a second depends on the buckets used in it.
 
-The seconds of a closed step are merged into one block some time later (`Windows.tidy`): nothing depends on it but
-memory, so it is done piece by piece, and between two pieces the event loop can go on.
+The seconds of a closed step are merged into one block later (`Windows.tidy`). This only saves memory, so it is done
+piece by piece, and the event loop can run between two pieces.
 
-Memory is bounded by `Windows.limit_bytes`. When the steps need more (many series, all busy), the oldest steps of the
-window that holds the most leave early. What is left stays exact, and `WindowStore.covered_ns` returns how far it
-reaches.
+Memory is bounded by `Windows.limit_bytes`. When the steps need more (many series, all busy), the window with the most
+memory in blocks drops its oldest steps early. The rest stays exact, and `WindowStore.covered_ns` returns how far back
+it reaches.
 
-Why not a dense ring of histograms? 450 KB per series and window against some 10. Why not a list of raw durations? It
-grows with the rate, and answering costs a sort. Why not merge the steps when asked? 60 merges per window and answer,
-where a dashboard asks every second; and an answer would take the longer the busier the pool.
+Why not a dense ring of histograms? It takes 450 KB per series and window, against about 10. Why not a list of raw
+durations? It grows with the rate, and every answer costs a sort. Why not merge the steps on each query? That is 60
+merges per window and query, a dashboard queries every second, and the busier the pool, the longer an answer takes.
 """
 
 from __future__ import annotations
@@ -42,16 +43,16 @@ from pool_monitor.snapshot import WINDOW_NAMES
 
 SECOND_NS = 1_000_000_000
 SILENCE = 3
-"""Seconds without a sign of life (three ticks) after which the time between counts as not measured."""
+"""Three ticks. If nothing advances the windows for more seconds than this, the gap counts as not measured."""
 KEYS_PER_ROW = len(DISTRIBUTIONS) * BUCKETS
 _BLOCK_BYTES = 2048
-"""Upper estimate of what a block takes beside its numbers."""
+"""Upper estimate of the memory for a block, without its numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The length of time that numbers are about: *steps* steps of *step* seconds each. A point of its chart is
-    *trend_step* seconds long.
+    """The stretch of time that numbers cover: *steps* steps of *step* seconds. A point of its chart covers *trend_step*
+    seconds.
     """
 
     name: str
@@ -72,7 +73,7 @@ LONGEST = list(WINDOWS.values())[-1]
 
 
 def parse_window(name: str) -> Window:
-    """The window of that name. Raises ConfigError naming the choices."""
+    """The window called *name*. For any other name, raises ConfigError with the choices."""
     try:
         return WINDOWS[name]
     except (KeyError, TypeError):
@@ -87,7 +88,7 @@ class Capacity(NamedTuple):
 
 
 class HighWaterMarks(NamedTuple):
-    """The parts of a block that cannot be subtracted: longest durations by row, highest gauges by pool."""
+    """The parts of a block that cannot be subtracted: longest durations per row, highest gauges per pool."""
 
     maxima: NDArray[np.int64]
     peaks: NDArray[np.int64]
@@ -102,34 +103,34 @@ class HighWaterMarks(NamedTuple):
 
 
 class Sums:
-    """The parts of a block, densely: of every row and pool, zero where nothing was counted."""
+    """The additive parts of a block in dense arrays: every row and pool has a place, zero if nothing was counted."""
 
     def __init__(self, pages: PageTable, capacity: Capacity, histogram_type: type[np.signedinteger] = np.int32) -> None:
         self.pages = pages
         self.counts: NDArray[np.signedinteger] = reserved((pages.capacity * CHUNK,), histogram_type)
-        """Histograms, by page."""
+        """Histograms, laid out by page."""
         self.tallies: NDArray[np.int64] = reserved((capacity.rows, TALLIES), np.int64)
         self.pool_sums = np.zeros((capacity.pools, POOL_SUMS), np.int64)
 
     @staticmethod
     def fixed_bytes(capacity: Capacity) -> int:
-        """Bytes held whatever happens, but for the pages."""
+        """Bytes held at all times, without the pages."""
         return capacity.rows * TALLIES * 8 + capacity.pools * POOL_SUMS * 8
 
     def add(self, block: Block, places: NDArray[np.intp]) -> None:
-        """Add *block*, whose cells count at *places*."""
+        """Add *block*, whose cells have *places* in the histograms."""
         np.add.at(self.counts, places, block.cells.counts.astype(self.counts.dtype))  # fast for equal types only
         self.tallies[block.rows] += block.tallies
         self.pool_sums[block.pools] += block.pool_sums
 
     def subtract(self, block: Block, places: NDArray[np.intp]) -> None:
-        """Take *block* out again."""
+        """Subtract *block*, which was added before."""
         np.subtract.at(self.counts, places, block.cells.counts.astype(self.counts.dtype))
         self.tallies[block.rows] -= block.tallies
         self.pool_sums[block.pools] -= block.pool_sums
 
     def block(self, pages: NDArray[np.intp], high_water: HighWaterMarks) -> Block:
-        """A copy in the other form. *pages* are those with anything in them."""
+        """A copy of the sums as a block. *pages* are the pages that have counts."""
         rows = np.flatnonzero(self.tallies.any(axis=1))
         return Block(
             rows=rows,
@@ -143,7 +144,7 @@ class Sums:
 
 
 class OpenSecond:
-    """What has been counted since the last full second."""
+    """The counts since the last full second."""
 
     def __init__(self, pages: PageTable, capacity: Capacity) -> None:
         self._pages = pages
@@ -161,7 +162,7 @@ class OpenSecond:
         np.maximum(self.high_water.maxima[:rows], batch.maxima, out=self.high_water.maxima[:rows])
 
     def close(self) -> Block:
-        """All of it, as a block. It is empty after that."""
+        """Return the counts as a block, and reset them."""
         pages = self._pages_used()
         block = self.sums.block(pages, self.high_water)
         self.sums.counts.reshape(-1, CHUNK)[pages] = 0
@@ -173,7 +174,7 @@ class OpenSecond:
         return block
 
     def block(self) -> Block:
-        """All of it, so far."""
+        """The counts so far, as a block."""
         return self.sums.block(self._pages_used(), self.high_water)
 
     def _pages_used(self) -> NDArray[np.intp]:
@@ -181,10 +182,10 @@ class OpenSecond:
 
 
 class WindowStore:
-    """One window: running sums, and the blocks of each step, which are subtracted again when the step leaves.
+    """One window: running sums, and the blocks of each step, which are subtracted when the step leaves.
 
-    A step is numbered by its start: ``start_ns // step_ns``. ``first`` and ``open`` are the oldest step still in
-    the sums and the one being filled.
+    The number of a step is ``start_ns // step_ns``. ``first`` is the oldest step in the sums, ``open`` is the step that
+    is being filled.
     """
 
     def __init__(self, window: Window, pages: PageTable, capacity: Capacity, now_ns: int) -> None:
@@ -194,29 +195,29 @@ class WindowStore:
         self.first = self.open = now_ns // self.step_ns
         self.running = Sums(pages, capacity)
         self.steps: dict[int, list[Block]] = {}
-        """Blocks by step, in order of time."""
+        """Blocks by step, oldest first."""
         self.block_bytes = 0
         self._pages, self._capacity = pages, capacity
         self._high_water: HighWaterMarks | None = None
 
     def count(self, block: Block, places: NDArray[np.intp]) -> None:
-        """Count *block*, whose cells count at *places*, in the open step."""
+        """Count *block*, whose cells have *places* in the histograms, in the open step."""
         self.running.add(block, places)
         self.steps.setdefault(self.open, []).append(block)
         self.block_bytes += _held(block)
         self._high_water = None
 
     def go_on(self, step: int) -> None:
-        """Make *step* the open one, and let those that are too old for it leave."""
+        """Make *step* the open step, and drop the steps that are too old for it."""
         self._forget_before(step - self.window.steps + 1)
         self.open = step
 
     def to_merge(self) -> list[Block]:
-        """The blocks of the first closed step that has several; none if no step has."""
+        """The blocks of the first closed step that has more than one; empty if there is no such step."""
         return next((blocks for step, blocks in self.steps.items() if len(blocks) > 1 and step < self.open), [])
 
     def replace(self, some: list[Block], merged: Block) -> None:
-        """Put *merged* in the place of *some*, if they are all in one step."""
+        """Replace the blocks *some* by *merged*, if all of them are in the same step."""
         gone = {id(block) for block in some}
         for step, blocks in self.steps.items():
             kept = [block for block in blocks if id(block) not in gone]
@@ -227,7 +228,7 @@ class WindowStore:
                 return
 
     def forget_oldest(self) -> bool:
-        """Let the oldest closed step that holds anything go before its time. Returns whether there was one."""
+        """Drop the oldest closed step that has blocks, before it is due. Returns whether there was one."""
         oldest = next(iter(self.steps), self.open)
         if oldest == self.open:
             return False
@@ -239,7 +240,7 @@ class WindowStore:
         return now_ns - max(self.since_ns, self.first * self.step_ns)
 
     def high_water(self) -> HighWaterMarks:
-        """Of all steps, without the open second."""
+        """The high-water marks of all steps, without the open second."""
         if self._high_water is None:
             self._high_water = HighWaterMarks.none(self._capacity)
             for block in self.blocks():
@@ -251,7 +252,7 @@ class WindowStore:
             yield from blocks
 
     def _forget_before(self, step: int) -> None:
-        """Take every step before *step* out of the sums."""
+        """Drop every step before *step*, and subtract it from the sums."""
         while (oldest := next(iter(self.steps), step)) < step:
             for block in self.steps.pop(oldest):
                 self.running.subtract(block, self._pages.places_of(block.cells))
@@ -261,10 +262,10 @@ class WindowStore:
 
 
 class Windows:
-    """All windows together, over at most *rows* rows of *pools* pools, in at most *limit_bytes*.
+    """All windows, over at most *rows* rows of *pools* pools, in at most *limit_bytes* of memory.
 
-    The limit has to be above `most_fixed_bytes`. Time never goes back: each call's *now_ns* is at least the one
-    before. *closed* is called with the number and the block of every second that closes.
+    The limit must be above `most_fixed_bytes`. *now_ns* must never decrease from one method call to the next. *closed*
+    is called with the number and the block of every second that closes.
     """
 
     def __init__(
@@ -279,19 +280,19 @@ class Windows:
         self.capacity = Capacity(rows, pools)
         self.pages = PageTable(rows)
         self.totals = Sums(self.pages, self.capacity, np.int64)
-        """All seconds that have closed since the beginning."""
+        """The sums of all closed seconds since the beginning."""
         self.open = OpenSecond(self.pages, self.capacity)
         self.second = now_ns // SECOND_NS
-        """The open one."""
+        """The number of the open second."""
         self._measured_ns = now_ns
-        """Until when it is noted that time was measured."""
+        """The time up to which `MEASURED_NS` is counted."""
         self._closed = closed
         self._stores: dict[str, WindowStore]
         self._clear(now_ns)
 
     @staticmethod
     def most_fixed_bytes(rows: int, pools: int) -> int:
-        """Bytes held when every row uses all of its buckets, without the blocks of the steps."""
+        """Bytes held when every row uses all its buckets, without the blocks of the steps."""
         return _fixed_bytes(Capacity(rows, pools)) + (1 + rows * KEYS_PER_ROW // CHUNK) * _PAGE_BYTES
 
     def stores(self) -> Iterable[WindowStore]:
@@ -302,7 +303,7 @@ class Windows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held now; blocks that two windows share are counted in both."""
+        """Bytes held now. A block that two windows share counts twice."""
         blocks = sum(store.block_bytes for store in self._stores.values())
         return _fixed_bytes(self.capacity) + self.pages.size * _PAGE_BYTES + blocks
 
@@ -315,12 +316,12 @@ class Windows:
             self._keep_within_limit(now_ns)
 
     def note(self, now_ns: int, pool: int, column: int, times: int = 1) -> None:
-        """Count something in a column of a pool's sums at *now_ns*."""
+        """Add *times* to a column of a pool's sums at *now_ns*."""
         self.advance(now_ns)
         self.open.sums.pool_sums[pool, column] += times
 
     def advance(self, now_ns: int) -> None:
-        """Close what is over, let steps that have become too old leave, and note that time has been measured."""
+        """Close the seconds before *now_ns*, drop steps that are too old, and count the time as measured."""
         second = now_ns // SECOND_NS
         if second > self.second:
             silent = second - self.second > SILENCE
@@ -336,15 +337,15 @@ class Windows:
         self._measure(now_ns)
 
     def close_second(self, now_ns: int) -> None:
-        """Close the open second at *now_ns*. What is counted in the rest of it will be a second block of it."""
+        """Close the open second early, at *now_ns*. Counts in the rest of the second go into another block."""
         self.advance(now_ns)
         self._close(self.second)
         self._keep_within_limit(now_ns)
 
     def tidy(self) -> Iterator[None]:
-        """Merge the blocks of closed steps, piece by piece; anything may happen between two pieces.
+        """Merge the blocks of closed steps, piece by piece. Other methods may be called between two pieces.
 
-        Finer steps come first. Coarser ones hold the same blocks, and get the merged one too.
+        Finer steps come first. Coarser steps hold the same blocks, and get the merged block too.
         """
         while some := next(filter(None, (store.to_merge() for store in self._stores.values())), None):
             some = list(some)
@@ -354,17 +355,17 @@ class Windows:
             yield
 
     def clear_rows(self, rows: list[int]) -> None:
-        """Forget the totals of *rows*, in which no window counts anything, and give their pages back."""
+        """Forget the totals of *rows* and free their pages. No window may have counts in these rows."""
         self.totals.counts.reshape(-1, CHUNK)[self.pages.release(rows)] = 0
         self.totals.tallies[rows] = 0
 
     def block(self, window: Window) -> Block:
-        """All that *window* covers, the open second included."""
+        """Everything in *window*, including the open second."""
         store = self._stores[window.name]
         return merge([store.running.block(np.arange(1, self.pages.size), store.high_water()), self.open.block()])
 
     def used(self) -> NDArray[np.bool_]:
-        """Of each row: whether any window counts anything in it. The longest one may have had to let go of more."""
+        """Whether each row has counts in any window. All windows are read: the longest may have dropped more steps."""
         used = self.open.sums.tallies.any(axis=1)
         for store in self._stores.values():
             used = used | store.running.tallies.any(axis=1)
@@ -386,7 +387,7 @@ class Windows:
     def _keep_within_limit(self, now_ns: int) -> None:
         while self.nbytes > self.limit_bytes:
             if not max(self._stores.values(), key=lambda store: store.block_bytes).forget_oldest():
-                self._clear(now_ns)  # the open steps alone are too much
+                self._clear(now_ns)  # the open steps alone exceed the limit
                 return
 
     def _clear(self, now_ns: int) -> None:
@@ -396,7 +397,7 @@ class Windows:
 
 
 _PAGE_BYTES = CHUNK * (4 * len(WINDOWS) + 4 + 8) + 8 + 1
-"""Of a page: its counts in every window, the open second and the totals, its chunk, whether it was touched."""
+"""Bytes per page: its counts in every window, the open second and the totals; its chunk; whether it was touched."""
 
 
 def _held(block: Block) -> int:
