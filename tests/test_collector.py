@@ -632,7 +632,7 @@ def test_workers_that_died_are_counted_as_long_as_the_window_reaches(collector, 
     assert stats(collector).last_death is None
 
 
-@pytest.mark.parametrize(("reason", "text"), [("health", "did not answer"), ("protocol", "spoke nonsense")])
+@pytest.mark.parametrize(("reason", "text"), [("health", "did not answer"), ("protocol", "violated the protocol")])
 def test_a_worker_that_had_to_be_killed_died_too(collector: Collector, reason: str, text: str) -> None:
     end(reason)
     assert (stats(collector).deaths, stats(collector).last_death) == (1, text)

@@ -1,12 +1,12 @@
-"""The collector: keeps the windows that a Snapshot is made from.
+"""The collector: keeps the windows that Snapshots are made from.
 
-The intake (`pool_monitor.metrics.intake`) counts events into the stores. The collector owns both: it begins and ends
-listening, moves time on, bounds the memory, and reads the stores.
+The intake (`pool_monitor.metrics.intake`) counts events into the stores. The collector owns both: it attaches and
+detaches the handlers, advances time, bounds the memory, and reads the stores.
 
-Time in here begins as that of the wall clock and never steps (`SteadyClock`): steps of windows begin on full minutes of
-the wall clock, as long as it is not set.
+Its clock starts at the time of the wall clock and never steps (`SteadyClock`). So steps of windows begin on full
+minutes of the wall clock, as long as the wall clock is not set.
 
-It is used from one thread, that of the event loop its pools run on. Nothing in here waits, blocks or does I/O.
+A collector is used from one thread, that of the event loop of its pools. Nothing here waits, blocks or does I/O.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from pool_monitor.telemetry import describe
 
 MEMORY_LIMIT = 64 * 1024 * 1024
 MEMORY_PER_SERIES, MEMORY_PER_POOL = 32 * 1024, 256 * 1024
-"""What the limit grows by per series and pool when there may be more than fit into `MEMORY_LIMIT`."""
+"""Memory per series and per pool. The limit is their sum when that exceeds `MEMORY_LIMIT`."""
 _DRIFT_S = 0.75
-"""Seconds by which the wall clock has to differ from the drift noted last, for that to be a step of it."""
+"""A difference from the last drift above this many seconds counts as a step of the wall clock."""
 _numbers = itertools.count(1)
 
 
 class Collector:
-    """Counts the calls of *pools*, by name; those of other pools are ignored.
+    """Counts the calls of *pools* (names). Calls of other pools are ignored.
 
-    *series_limit* is the most histograms kept (`pool_monitor.metrics.series`), *memory_limit* the most bytes all
-    of this may ever hold: 64 MiB, or 32 KiB per series and 256 KiB per pool if that is more. When the windows would
-    need more they reach back less far: `covered_seconds` returns how far. Raises ConfigError when the two do not go
-    together, and when the process may not have so many addresses.
+    *series_limit* is the maximum number of histograms (`pool_monitor.metrics.series`). *memory_limit* is the maximum
+    number of bytes held; None: 64 MiB, or 32 KiB per series plus 256 KiB per pool if that is more. When the windows
+    would need more, they reach back less far; `covered_seconds` returns how far. Raises ConfigError when *memory_limit*
+    is too low for *series_limit*, and when the process may not have that much address space.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Collector:
     # -- lifecycle ------------------------------------------------------------------------------------------------
 
     def attach(self) -> None:
-        """Begin to listen, with empty windows: what they cover begins now. Attaching again starts over."""
+        """Attach the handlers. The windows are empty and begin now. Attaching again starts over."""
         self.detach()
         self._start()
         intake = self._intake
@@ -98,32 +98,32 @@ class Collector:
             telemetry.attach(handler_id, spec.name, function, bind=intake.bind if spec is OPERATION_STOP else None)
 
     def detach(self) -> None:
-        """Stop listening. What was counted can still be read. Does nothing when it does not listen."""
+        """Detach the handlers, if they are attached. What was counted can still be read."""
         for handler_id in self._intake.handlers():
             telemetry.detach(handler_id)
 
     @property
     def collecting(self) -> bool:
-        """Whether every event reaches it: it is attached, and telemetry has detached none of its handlers."""
+        """Whether all handlers are attached, so that every event is counted. Telemetry detaches a handler that raises."""
         return self._intake.handlers().keys() <= {handler.id for handler in telemetry.list_handlers()}
 
     def tick(self) -> None:
-        """Fold what is buffered, let old steps leave, tidy up. Called once a second, best when `until_tick` says."""
+        """Fold the buffer, drop old steps, merge blocks. Call it once a second, best after `until_tick` seconds."""
         for _ in self.ticking():
             pass
 
     def ticking(self) -> Iterator[None]:
-        """`tick` in pieces: the first brings everything up to now; the others, all of them short, can wait."""
+        """`tick` in pieces. The first brings everything up to now; the others are short, and can be delayed."""
         self._intake.catch_up()
         yield
         yield from self._stores.windows.tidy()
 
     def until_tick(self) -> float:
-        """Seconds to the next full second of its clock."""
+        """Seconds to the next full second of the collector's clock."""
         return (SECOND_NS - self._clock.now_ns() % SECOND_NS) / SECOND_NS
 
     def sample(self, status: PoolView) -> None:
-        """Count a sample of a pool's gauges. Of several samples in one second the first counts."""
+        """Count a sample of a pool's gauges. Only the first sample in a second counts."""
         self._intake.catch_up()
         windows = self._stores.windows
         if status.name not in self._registry.pools or self._sampled_at.get(status.name) == windows.second:
@@ -136,13 +136,13 @@ class Collector:
         peaks[pool] = [max(high, getattr(status, gauge)) for high, gauge in zip(peaks[pool], PEAK_GAUGES, strict=True)]
 
     def on_second(self, listener: Callable[[int, Block, Names], object] | None) -> None:
-        """Call *listener* with every second that closes: its start on the wall clock (whole seconds), what was
-        counted in it, and whose numbers those are. There is one listener; None removes it.
+        """Call *listener* for every second that closes, with its start on the wall clock (whole seconds), the block
+        that was counted in it, and the names of the block. There is one listener; None removes it.
         """
         self._listener = listener
 
     def finish(self) -> None:
-        """Close the second under way too, so that the listener gets it."""
+        """Close the open second, so that the listener receives it too."""
         self._stores.windows.close_second(self._intake.catch_up())
 
     def _on_closed(self, second: int, block: Block) -> None:
@@ -153,8 +153,8 @@ class Collector:
     def _drift_s(self) -> int:
         """By how many seconds the wall clock has been set ahead since the beginning.
 
-        The last answer holds while it is nearly right. With a clock that is ahead by half a second, rounding alone
-        would give one answer or the other at every look.
+        The last result is kept while it is nearly right. When the clock is ahead by half a second, the rounded value
+        would otherwise change from call to call.
         """
         ahead_s = (self._clock.wall_ns() - self._clock.now_ns()) / SECOND_NS
         if abs(ahead_s - self._drift) > _DRIFT_S:
@@ -164,7 +164,7 @@ class Collector:
     # -- reading --------------------------------------------------------------------------------------------------
 
     def pool_stats(self, pool: str, window: Window) -> PoolStats:
-        """What was measured of *pool* in *window*, up to now. Raises KeyError for a pool that is not collected."""
+        """The measurements of *pool* in *window*, up to now. Raises KeyError for a pool that is not collected."""
         if pool not in self._registry.pools:
             raise KeyError(pool)
         now_ns = self._intake.catch_up()
@@ -182,12 +182,12 @@ class Collector:
         )
 
     def block(self, window: Window) -> tuple[Block, Names]:
-        """Everything *window* covers, up to now, and whose numbers it holds."""
+        """Everything in *window*, up to now, and the names of its rows and pools."""
         self._intake.catch_up()
         return self._stores.windows.block(window), self._registry.names()
 
     def recording(self, window: Window) -> Recording:
-        """Everything *window* covers, up to now, step by step."""
+        """Everything in *window*, up to now, step by step."""
         self._intake.catch_up()
         store, drift_s = self._stores.windows[window], self._drift_s()
         blocks = [
@@ -195,13 +195,13 @@ class Collector:
             for step, held in store.steps.items()
             for block in held
         ]
-        # A wall clock that is ahead by a fraction of a second must not put what happens now into the future.
+        # A wall clock that is ahead by a fraction of a second must not put the open step into the future.
         started = min(store.open * window.step + drift_s, int(self.wall_s()))
         blocks.append(TimedBlock(started, window.step, self._stores.windows.open.block()))
         return Recording(self._registry.names(), blocks)
 
     def totals(self) -> Totals:
-        """Everything counted since it was attached."""
+        """Everything counted since the collector was attached."""
         self._intake.catch_up()
         return totals_of(
             self._stores.windows,
@@ -214,7 +214,7 @@ class Collector:
         )
 
     def reach(self, window: Window) -> tuple[float, bool]:
-        """Since when *window* has everything, in seconds since the epoch; and whether nothing was counted before."""
+        """When *window* begins, in seconds since the epoch, and whether it has everything that was ever counted."""
         self._intake.catch_up()
         store = self._stores.windows[window]
         first_ns = max(store.since_ns, store.first * store.step_ns)
@@ -222,7 +222,7 @@ class Collector:
 
     @property
     def since_s(self) -> float:
-        """When counting began, in seconds since the epoch, by the wall clock as it is set now."""
+        """When counting began, in seconds since the epoch, by the current setting of the wall clock."""
         return self._since_ns / SECOND_NS + self._drift_s()
 
     def wall_s(self) -> float:
@@ -230,12 +230,12 @@ class Collector:
         return self._clock.wall_ns() / SECOND_NS
 
     def covered_seconds(self, window: Window) -> float:
-        """How far back from now *window* reaches."""
+        """How many seconds *window* reaches back from now."""
         now_ns = self._intake.catch_up()
         return self._stores.windows[window].covered_ns(now_ns) / SECOND_NS
 
     def self_view(self, viewers: int = 0) -> MonitorView:
-        """What the collector knows about itself."""
+        """The state of the collector, for a Snapshot."""
         self._intake.catch_up()
         return MonitorView(
             collecting=self.collecting,

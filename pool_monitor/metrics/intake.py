@@ -1,17 +1,17 @@
-"""The intake: counts the events of pools into the stores of a collector, calls in bulk and the rest one by one.
+"""The intake: counts the events of pools into the stores of a collector, calls in bulk and other events one by one.
 
 Theory of operation
 -------------------
-A handler puts four numbers per call into one plain list and returns: no clock is read, no lock taken, nothing the
-garbage collector tracks is made. Of calls that end well only the numbers are asked for (`telemetry.attach` with
+A handler appends four numbers per call to one plain list and returns. It reads no clock, takes no lock, and makes
+nothing that the garbage collector tracks. For calls that end well it receives only the numbers (`telemetry.attach` with
 *bind*), so no mapping is made for them at all. The list is folded into the windows in bulk: on every tick (once a
 second), on every read, and when it is full.
 
-Everything folded at once counts at one moment: when the first call of it ended, the only one the clock is read for.
-So a call is never counted later than it ended, and earlier by less than the time between two folds: it may leave a
-window up to a tick too soon, and never stays too long.
+All calls of one fold count at the same moment: when the first of them ended, the only time the clock is read. So a call
+never counts later than it ended, and earlier by less than the time between two folds. It may leave a window up to one
+tick too soon, and never stays too long.
 
-When a filter thins out an event (`telemetry.configure`), each event that arrives counts as many times as its weight.
+When a filter samples an event (`telemetry.configure`), each event that arrives counts as many times as its weight.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ from pool_monitor.snapshot import CRASHED, START_FAILED
 from pool_monitor.telemetry import FAILURES, EventName, HandlerFunction, Measurements, Metadata, pass_on
 
 BUFFER_EVENTS = 2048
-"""Calls buffered at most: folding that many at once takes half a millisecond; more would be little cheaper per call."""
-_UNWANTED_ENDS = {"health": "did not answer", "protocol": "spoke nonsense"}
-"""What is shown for a worker that was killed for these reasons: it counts as dead, as one that crashed does."""
+"""Most calls in the buffer. Folding this many takes half a millisecond; a larger buffer is hardly cheaper per call."""
+_UNWANTED_ENDS = {"health": "did not answer", "protocol": "violated the protocol"}
+"""How a worker died that the pool terminated for this reason. It counts as a death, like a crash."""
 
 _FULL = BUFFER_EVENTS * RECORD
 _FAILURES = {outcome: number for number, outcome in enumerate(OUTCOMES) if outcome != "ok"}
 _FAILED = range(len(OUTCOMES))[FAILED]
 _OTHER_CATEGORY = CATEGORY_CODES["other"]
 _INTS_BYTES = (RECORD - 1) * 32
-"""The integers of one record, all but its code."""
-BUFFER_BYTES = BUFFER_EVENTS * (RECORD * 8 * 9 // 8 + _INTS_BYTES) + 1024  # a list allots an eighth ahead
-"""Bytes that the buffer takes at most."""
+"""Bytes of the integers of one record, without its code."""
+BUFFER_BYTES = BUFFER_EVENTS * (RECORD * 8 * 9 // 8 + _INTS_BYTES) + 1024  # a list allocates an eighth in advance
+"""Most bytes that the buffer takes."""
 
 
 class Intake:
-    """Counts events of the pools of *registry* into *stores*; events of other pools are ignored.
+    """Counts events of the pools of *registry* into *stores*. Events of other pools are ignored.
 
-    Its handlers are attached and detached by the collector, under ids that begin with *collector_id*. It is used from
-    one thread and does no I/O. `reset` has to be called before anything else.
+    The collector attaches and detaches the handlers, under ids that begin with *collector_id*. An intake is used from
+    one thread and does no I/O. `reset` must be called before any other method.
     """
 
     def __init__(self, collector_id: str, registry: RowRegistry, stores: Stores, clock: SteadyClock) -> None:
@@ -76,13 +76,13 @@ class Intake:
         self._stamp_ns = 0
         self.events = self.dropped = self.clamped = self.overflowed = self.handler_failures = 0
         """Calls folded; events that were invalid; durations out of range; calls without a row of their own; handlers
-        that telemetry has detached. They go on counting through a `reset`.
+        that telemetry has detached. A `reset` does not reset them.
         """
 
     def reset(self) -> None:
-        """Forget what is buffered, and count the other events from 0. The stores are reset by the collector."""
+        """Empty the buffer, and reset the counters of other events. The collector resets the stores."""
         self._freed_at_ns: int | None = None
-        self._weights: tuple[int, int] | None = None  # to be asked for
+        self._weights: tuple[int, int] | None = None  # None: read them from telemetry when they are needed
         self._buffer.clear()
         self.event_counters = EventCounters(self._registry.pools, self._drop)
 
@@ -97,7 +97,7 @@ class Intake:
         return self.snapshot_handlers() | counted
 
     def snapshot_handlers(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
-        """Those of them that Snapshots are made from."""
+        """The handlers that Snapshots depend on."""
         return {
             f"{self._collector_id}.stop": (OPERATION_STOP, self._on_stop),
             f"{self._collector_id}.exception": (OPERATION_EXCEPTION, self._on_exception),
@@ -111,7 +111,7 @@ class Intake:
     # -- folding --------------------------------------------------------------------------------------------------
 
     def catch_up(self) -> int:
-        """Bring windows and chart to now. Returns now, monotonic ns."""
+        """Bring windows and chart up to now. Returns now in ns, as the collector's clock counts it."""
         now_ns = self._clock.now_ns()
         self._fold()
         self._stores.windows.advance(now_ns)
@@ -134,7 +134,7 @@ class Intake:
             self._stores.failure_histograms.add(batch.unsuccessful, self._registry.names().rows, self._stamp_ns)
 
     def _admit(self, key: RowKey) -> int | None:
-        """The code for a call of a new *key*; None when the call is not to be counted."""
+        """The code for a call of a new *key*; None when the call must not be counted."""
         if key[0] not in self._registry.pools:
             return None
         if not _is_key(key):
@@ -147,14 +147,14 @@ class Intake:
         return code
 
     def _row_for(self, key: RowKey) -> int | None:
-        """The code of a *key* of our pools, which gets a row if one is free; None when none is."""
+        """The code of a *key* of the registry's pools, which gets a row if one is free; None when no row is free."""
         code = self._registry.register(key, self._clock.now_ns())
         if code is None and self._free_rows():
             code = self._registry.register(key, self._clock.now_ns())
         return code
 
     def _free_rows(self) -> bool:
-        """Free unused rows, once a second at most: every call that overflows asks for it. Returns whether any was."""
+        """Free unused rows, at most once a second: every call without a row asks for it. Returns whether any was."""
         now_ns = self._clock.now_ns()
         if self._freed_at_ns is not None and now_ns - self._freed_at_ns < SECOND_NS:
             return False
@@ -164,17 +164,17 @@ class Intake:
         self._stores.windows.clear_rows(rows)
         self._stores.failure_histograms.keep(self._registry.names().rows)
         if rows:
-            OPERATION_STOP.event.rebind()  # functions bound to those rows are made again
+            OPERATION_STOP.event.rebind()  # replaces the functions bound to the freed rows
         return bool(rows)
 
     # -- handlers -------------------------------------------------------------------------------------------------
 
     def bind(self, pool: str, operation: str, worker: str, session_kind: str) -> Callable[[int, int, int], object]:
-        """A function that takes the numbers of each call of one kind that ends well: `_count`, with the rest bound."""
+        """A function that counts a successful call of one kind, given its numbers: `_count` with the rest bound."""
         key, kind = (pool, operation, worker), KIND_CODES.get(session_kind, 0)
         row_code = self._row_for(key) if pool in self._registry.pools and _is_key(key) else None
         if row_code is None:
-            return partial(self._count, key, kind)  # not ours, or without a row so far: nothing to bind
+            return partial(self._count, key, kind)  # another pool, or no row yet: there is no code to bind
         code = row_code + kind
         buffer, extend, now_ns = self._buffer, self._buffer.extend, self._clock.now_ns
 
@@ -202,7 +202,7 @@ class Intake:
         return True
 
     def _drop(self, error: BaseException) -> None:
-        """Count an event that raised *error* when it was read: the emitter may have put anything into its mappings."""
+        """Count an event as dropped: reading it raised *error*. An emitter may put any value into its mappings."""
         pass_on(error)
         self.dropped += 1
 
@@ -265,7 +265,7 @@ class Intake:
             self._stores.failures.note(pool, kind, message, None, worker, now_ns, times)
 
     def _on_filter(self, _name: EventName, _m: Measurements, _metadata: Metadata, _config: Any) -> None:
-        self.catch_up()  # what is buffered came under the old filter
+        self.catch_up()  # the buffered events passed the old filter
         self._weights = None
 
     def _on_handler_failure(self, _name: EventName, _m: Measurements, metadata: Metadata, _config: Any) -> None:
@@ -277,7 +277,7 @@ class Intake:
 
     def _note_death(self, pool: str, text: str, times: int) -> None:
         self._stores.last_errors.note_death(pool, text)
-        now_ns = self.catch_up()  # what is buffered ended before
+        now_ns = self.catch_up()  # the buffered calls ended before the death
         self._stores.windows.note(now_ns, self._registry.pools.index(pool), DEATHS, times)
 
     def _note_failure(self, pool: str, operation: str, worker: str | None, metadata: Metadata) -> None:
@@ -287,14 +287,14 @@ class Intake:
         if self._weights is None:
             self._weights = _weights()
         reason = metadata.get("reason")
-        if isinstance(reason, str):  # the error's own words: what it is and where stands beside them
+        if isinstance(reason, str):  # without the operation and the error: an entry has fields for them
             reason = reason.removeprefix(f"{operation}: ").removeprefix(f"{text}: ").removeprefix(text)
         self._stores.failures.note(pool, text, reason or None, operation, worker, now_ns, self._weights[1])
         if worker is None:
             return
         last_errors = self._stores.last_errors
         if metadata["outcome"] == "worker_lost" and last_errors.process_just_failed(pool, worker, now_ns):
-            return  # what the worker died of is the better text for a call that was lost with it
+            return  # how the worker died says more than that a call was lost with it
         last_errors.note(pool, worker, text, now_ns, of_process=False)
 
 
@@ -304,10 +304,10 @@ def _is_key(key: tuple[Any, Any, Any]) -> bool:
 
 
 def _numbers_of(measurements: Measurements) -> tuple[Any, Any, Any]:
-    """The numbers that `bind` takes one by one, from the mapping."""
+    """The numbers of a call from *measurements*, in the order of a record."""
     return measurements["duration"], measurements["queue_duration"], measurements.get("execution_duration", ABSENT)
 
 
 def _weights() -> tuple[int, int]:
-    """How many calls one event stands for: of those that ended well, and of the others."""
+    """How many calls one event stands for: of a call that ended well, and of any other."""
     return telemetry.weight(OPERATION_STOP.name), telemetry.weight(OPERATION_EXCEPTION.name)
