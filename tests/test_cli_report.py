@@ -273,7 +273,7 @@ def test_a_step_that_is_too_fine_for_its_age_is_refused_with_what_there_is(tmp_p
     ("content", "complaint"),
     [
         (b"", "nothing has been recorded|is a history of version 0"),
-        (b"PNG and so on", "is no history, but a file of another kind"),
+        (b"PNG and so on", "is not a history, but another kind of file"),
         (None, "there is no such file"),
     ],
 )

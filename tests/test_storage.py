@@ -474,8 +474,8 @@ def test_a_question_from_before_what_is_kept_is_refused_and_says_what_there_is(t
         with pytest.raises(ConfigError) as refused:
             found.read(T0 + 500, T0 + 600, 1)
         said = str(refused.value)
-        assert "nothing in steps of 1 s is kept from 20" in said
-        assert "slots of 4 s from 20" in said
+        assert "steps of 1 s are not kept from 20" in said
+        assert "steps of 4 s from 20" in said
         assert said.endswith("ask for a step of 4 s")
         assert calls(found.read(T0 + 500, T0 + 600, 4)) == 100
         with pytest.raises(ConfigError, match="ask for a step of 16 s"):
@@ -485,7 +485,7 @@ def test_a_question_from_before_what_is_kept_is_refused_and_says_what_there_is(t
 
 def test_a_step_no_slot_fits_into_is_refused(tmp_path: Path) -> None:
     with Reader(history_file(tmp_path / "history.db", range(9), HistoryConfig(tiers=((4, 60), (8, 60))))) as found:
-        with pytest.raises(ConfigError, match=r"slots of 4, 8 s.* ask for a multiple of one"):
+        with pytest.raises(ConfigError, match=r"steps of 4, 8 s.* ask for a multiple of one"):
             found.read(T0, T0 + 9, 6)
         for start, end, step in ((5, 5, 4), (6, 5, 4), (0, 5, 0)):
             with pytest.raises(ConfigError, match="needs an end after the start, and a step of at least 1 s"):
@@ -496,13 +496,13 @@ def test_too_much_at_once_is_refused_and_a_larger_step_taken(tmp_path: Path, mon
     path = history_file(tmp_path / "history.db", range(600), ALL_KEPT)
     monkeypatch.setattr(reader, "BLOCKS_LIMIT", 100)
     with Reader(path) as found:
-        with pytest.raises(ConfigError, match=r"it is 600 blocks .* ask for a larger step or for less time"):
+        with pytest.raises(ConfigError, match=r"there are 600 blocks .* ask for a larger step or for less time"):
             found.read(T0, T0 + 600, 1)
         assert calls(found.read(T0, T0 + 600, 10)) == 600
         # From the middle of a step the finest would be true to the second, but it is too much.
         assert {timed.length for timed in found.read(T0 + 3, T0 + 590, 60).blocks} == {10}
         monkeypatch.setattr(reader, "BYTES_LIMIT", 1000)
-        with pytest.raises(ConfigError, match="MiB that are read at once"):
+        with pytest.raises(ConfigError, match="MiB that one query may read"):
             found.read(T0, T0 + 600, 10)
 
 

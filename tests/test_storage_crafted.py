@@ -258,7 +258,9 @@ def test_blocks_that_unpack_to_gigabytes_are_not_unpacked(tmp_path: Path, where:
     path = crafted(tmp_path / "history.db", f"UPDATE blocks SET body = ? WHERE {where}", blob=bomb)
     said: list[str] = []
     assert most_memory(lambda: said.append(told(path))) < 16 * 2**20
-    assert ("1 block of the file cannot be read" if where == LAST else "in memory it is more than the 3 MiB") in said[0]
+    assert (
+        "1 block of the file cannot be read" if where == LAST else "in memory the answer takes more than the 3 MiB"
+    ) in said[0]
     assert most_memory(lambda: goes_on(path)) < 16 * 2**20
 
 
@@ -305,9 +307,9 @@ def test_an_answer_with_too_many_names_or_pools_is_refused(tmp_path: Path, monke
         made.write([fat(0, rows=50)], T0 + 1)
         stores.write(made, [1, 2])
     for limit, value, said in (
-        ("NAMES_LIMIT", 40, "it has 52 names, more than the 40 that are read at once"),
-        ("NAMES_ROOM", 300, "its names are longer than"),
-        ("POOLS_LIMIT", 0, "it has more than the 0 pools"),
+        ("NAMES_LIMIT", 40, "the answer has 52 names, more than the 40 that one query may read"),
+        ("NAMES_ROOM", 300, "the names are longer than"),
+        ("POOLS_LIMIT", 0, "the answer has more than the 0 pools"),
     ):
         with monkeypatch.context() as patched, Reader(path) as found:
             patched.setattr(reader, limit, value)
@@ -372,6 +374,6 @@ async def test_a_running_history_answers_in_words_and_rolls_up_what_else_there_i
 def test_times_that_no_calendar_has_are_refused(tmp_path: Path) -> None:
     with Reader(history_file(tmp_path / "history.db", range(9))) as found:
         for start, end in ((-(10**11), T0), (T0, 10**18), (-MOST - 5, T0)):
-            with pytest.raises(ConfigError, match="needs times that a calendar has"):
+            with pytest.raises(ConfigError, match="needs seconds since the epoch that a datetime can hold"):
                 found.read(start, end, 1)
         assert calls(everything(found, 16)) == 9

@@ -270,7 +270,7 @@ async def test_a_file_or_a_log_that_is_cut_off_is_noticed_with_the_next_flush(
     before = owner.put_marks
     owner.put(opened, 5)
     assert not await opened.flush()
-    assert "another program has cut it or its log off; what was in it may be lost" in owner.told[0]
+    assert "another program has truncated it or its log; blocks may be lost" in owner.told[0]
     assert opened.stats().held == 5
     assert await opened.flush()
     assert owner.told[1:] == ["recovered"]
@@ -458,7 +458,7 @@ async def test_what_could_not_be_written_to_the_end_is_logged(
     owner.put(made, 3)
     with caplog.at_level(logging.WARNING):
         await made.close()
-    assert "history left unwritten" in caplog.text
+    assert "the end of the history was not written" in caplog.text
 
 
 async def test_one_that_is_given_up_while_it_is_opened_leaves_the_file_to_others(
@@ -544,7 +544,7 @@ async def test_a_second_writer_is_refused_and_takes_over_when_the_first_has_ende
     second = Owner(owner.path)
     waiting = await second.open()
     assert len(second.told) == 1
-    assert f"process {os.getpid()} writes to it; give each process a file of its own" in second.told[0]
+    assert f"process {os.getpid()} writes to it; give each process its own file" in second.told[0]
     owner.put(first, 4)
     second.put(waiting, 4)
     assert await first.flush()
@@ -591,7 +591,7 @@ def test_a_lock_that_its_last_holder_removes_at_this_moment_is_taken_anew(
     with closing(lock.Lock(tmp_path / "history.db")):
         assert len(taken) == 2
         assert file.read_text() == f"{os.getpid()}\n"
-        with pytest.raises(ConfigError, match="give each process a file of its own"):
+        with pytest.raises(ConfigError, match="give each process its own file"):
             lock.Lock(tmp_path / "history.db")
     assert not file.exists()
 
@@ -606,8 +606,8 @@ def made_by_hand(path: Path, *statements: str) -> Path:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda path: path.write_text("dear diary, " * 100), "is no history, but a file of another kind"),
-        (lambda path: path.write_bytes(b"?"), "is no history, but a file of another kind"),
+        (lambda path: path.write_text("dear diary, " * 100), "is not a history, but another kind of file"),
+        (lambda path: path.write_bytes(b"?"), "is not a history, but another kind of file"),
         (lambda path: made_by_hand(path, "CREATE TABLE bookmarks (url)"), "is a database of another program"),
         (lambda path: made_by_hand(path, "PRAGMA application_id = 7"), "is a database of another program"),
         (lambda path: made_by_hand(path, "PRAGMA user_version = 7"), "is a database of another program"),
@@ -617,7 +617,7 @@ def made_by_hand(path: Path, *statements: str) -> Path:
         ),
         (
             lambda path: history_file(path, range(9), HistoryConfig(tiers=((1, 60), (5, 600)))),
-            "has slots of 1, 5 s, and 1, 4, 16 s are configured; the steps of a file cannot be changed",
+            "has steps of 1, 5 s, and 1, 4, 16 s are configured; the steps of a file cannot be changed",
         ),
         (lambda path: path.mkdir(), "Is a directory"),
     ],
@@ -758,7 +758,7 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     [
         (lambda path: None, "there is no such file; a monitor with a history makes it"),
         (lambda path: path.mkdir(), "is a directory; name the file in it"),
-        (lambda path: path.write_text("dear diary"), "is no history, but a file of another kind"),
+        (lambda path: path.write_text("dear diary"), "is not a history, but another kind of file"),
         (lambda path: path.write_bytes(schema._MAGIC + b"?" * 9000), "it is damaged"),
         (lambda path: made_by_hand(path, "CREATE TABLE bookmarks (url)"), "is a database of another program"),
     ],

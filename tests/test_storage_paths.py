@@ -91,7 +91,7 @@ def test_what_would_be_waited_for_for_ever_is_not_read(tmp_path: Path, name: str
     if name != path.name:
         history_file(path, range(9))
     os.mkfifo(tmp_path / name)
-    with pytest.raises(ConfigError, match=r"there is no such file|is no regular file"):
+    with pytest.raises(ConfigError, match=r"there is no such file|is not a regular file"):
         Reader(path)
 
 
@@ -190,7 +190,11 @@ def test_a_path_that_is_none_is_refused_with_the_remedy(path: str, said: str) ->
 async def test_links_that_lead_to_each_other_and_impossible_names_degrade_a_history(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    for name, said in (("a", "symbolic link"), ("\0", "no file can be called so"), ("x" * 300, "File name too long")):
+    for name, said in (
+        ("a", "symbolic link"),
+        ("\0", "not a possible name of a file"),
+        ("x" * 300, "File name too long"),
+    ):
         told: list[str] = []
         made = await History.open(tmp_path / name, SMALL, on_degrade=told.append)
         await made.close()

@@ -104,7 +104,7 @@ class Collector:
 
     @property
     def collecting(self) -> bool:
-        """Whether all handlers are attached, so that every event is counted. Telemetry detaches a handler that raises."""
+        """Whether all handlers are attached. Telemetry detaches a handler that raises."""
         return self._intake.handlers().keys() <= {handler.id for handler in telemetry.list_handlers()}
 
     def tick(self) -> None:

@@ -154,7 +154,7 @@ class Intake:
         return code
 
     def _free_rows(self) -> bool:
-        """Free unused rows, at most once a second: every call without a row asks for it. Returns whether any was."""
+        """Free unused rows, at most once a second: every call without a row calls this. Returns whether any was."""
         now_ns = self._clock.now_ns()
         if self._freed_at_ns is not None and now_ns - self._freed_at_ns < SECOND_NS:
             return False

@@ -1,8 +1,7 @@
-"""The history: what was counted, on disk, so that it outlives the process that counted it.
+"""The history: counts on disk, so that they outlive the process.
 
-`History` writes it, in tiers that get coarser with age. `Reader` reads it, also the file of a process that is dead.
-`HistoryMetrics` answers queries from it: it is `Monitor.history`.
-Other names are internal to this package.
+`History` writes the file, in tiers that get coarser with age. `Reader` reads it, also after its process has died.
+`HistoryMetrics` answers queries of it; it is `Monitor.history`. Other names are internal to this package.
 """
 
 from pool_monitor.config import HistoryConfig, Tier

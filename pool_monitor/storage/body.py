@@ -8,20 +8,23 @@ from pool_monitor.metrics.block import ROOM_LIMIT, Block
 
 
 class TooLarge(ValueError):
-    """As much as `ROOM_LIMIT` had to be looked at to see that it is no block."""
+    """A body expands to more than `ROOM_LIMIT` bytes, so it is not a block."""
 
 
 def packed(block: Block) -> bytes:
-    """A block as it stands in the file."""
-    # Level 1: the higher ones save a tenth of the size for three times the time.
+    """A block as it is stored in the file."""
+    # Level 1: higher levels save a tenth of the size for three times the time.
     return zlib.compress(block.encode(), 1)
 
 
 def unpacked(body: object) -> Block:
-    """The block that `packed` made a *body* of. Raises ValueError for anything else: `TooLarge` if it is too long."""
+    """The block that `packed` made *body* of. Raises `TooLarge` for a body that is too long, ValueError for any other.
+
+    Raises MemoryError when there is no memory for it.
+    """
     inflating = zlib.decompressobj()
     try:
-        # A body of a few bytes can expand to gigabytes: it is cut off.
+        # A body of a few bytes can expand to gigabytes, so expanding stops at the limit.
         whole = inflating.decompress(body, ROOM_LIMIT)  # type: ignore[arg-type]
         if inflating.eof:
             return Block.decode(whole)

@@ -1,8 +1,8 @@
-"""Which file a path means, and whether it is one that a history may open.
+"""Resolve the path of a history, and check that its files are safe to open.
 
-SQLite keeps a log and its index beside a database, under the name that the links of its path lead to. So a path is
-resolved once, and everything beside the file is looked for there. What lies there can have been put there by another
-user: it is opened only when it is a regular file, and written to only when it is ours as well.
+SQLite keeps a log and its index beside a database, named after the file that the path leads to once its links are
+followed. So a path is resolved once, and the files beside it are looked for there. Another user may have put them
+there: they are opened only when they are regular files, and written only when they also belong to us.
 """
 
 from __future__ import annotations
@@ -14,35 +14,36 @@ from pathlib import Path
 from pool_monitor.errors import ConfigError
 
 BESIDE = ("-wal", "-shm", "-journal")
-"""What SQLite opens beside a database without being asked."""
+"""Suffixes of the files that SQLite itself opens beside a database."""
 _ROOT = 0
 
 
 def expanded(path: str | Path) -> Path:
-    """*path* with a home directory in place of ``~``, from the root."""
+    """*path* as an absolute path, with the home directory in place of ``~``."""
     return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - Path.expanduser raises for an unknown user
 
 
 def resolved(path: str | Path) -> Path:
-    """The file that *path* means: `expanded`, and links are followed. It need not be there.
+    """*path*, `expanded` and with its links followed. The file need not exist.
 
-    Raises ConfigError for what no file can be called.
+    Raises ConfigError for a path that cannot be the name of a file.
     """
     try:
         return Path(os.path.realpath(expanded(path)))  # Path.resolve raises for links that lead to each other
     except ValueError as error:
-        raise ConfigError(f"{path}: no file can be called so: {error}") from error
+        raise ConfigError(f"{path}: not a possible name of a file: {error}") from error
 
 
 def log_of(path: Path) -> Path:
-    """Where SQLite keeps the log of *path*, which is `resolved`."""
+    """The path of SQLite's log for the database *path*, which must be `resolved`."""
     return path.with_name(path.name + "-wal")
 
 
 def open_private(path: str | Path, flags: int) -> int:
-    """A descriptor of *path*, which is made, for us alone, if need be. Raises ConfigError when it is not ours to write.
+    """Open *path* and return its descriptor. A missing file is made, with access for us alone.
 
-    A link is not followed, so that another user who can write to the directory cannot choose what is written to.
+    Raises ConfigError for a file that we must not write (`check_ours`), and for a symbolic link: another user who can
+    write to the directory could choose with it which file we write.
     """
     if Path(path).is_symlink():
         raise ConfigError(f"{path}: is a symbolic link, and has to be a file; remove it")
@@ -56,7 +57,7 @@ def open_private(path: str | Path, flags: int) -> int:
 
 
 def check_ours(path: str | Path, found: os.stat_result) -> None:
-    """Raises ConfigError for what is no regular file, belongs to another user than root and us, or has two names."""
+    """Raise ConfigError unless *found* is a regular file that belongs to us or root and has a single name."""
     _check_regular(path, found)
     if found.st_uid not in (os.geteuid(), _ROOT):
         raise ConfigError(
@@ -65,13 +66,13 @@ def check_ours(path: str | Path, found: os.stat_result) -> None:
         )
     if found.st_nlink > 1:
         raise ConfigError(
-            f"{path}: has {found.st_nlink} names (hard links), and SQLite keeps a log of its own for each, which "
+            f"{path}: has {found.st_nlink} names (hard links), and SQLite keeps a separate log for each, which "
             "damages the file; copy it (cp), and put the copy in its place"
         )
 
 
 def check_beside(path: Path, *, ours: bool) -> None:
-    """Raises ConfigError when what SQLite would open beside *path* is no regular file; or, if *ours*, not ours."""
+    """Raise ConfigError for a file that SQLite opens beside *path* and that is not regular, or, if *ours*, not ours."""
     for suffix in BESIDE:
         beside = path.with_name(path.name + suffix)
         try:
@@ -85,4 +86,4 @@ def _check_regular(path: str | Path, found: os.stat_result) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise ConfigError(f"{path}: is a directory; name the file in it")
     if not stat.S_ISREG(found.st_mode):
-        raise ConfigError(f"{path}: is no regular file; remove it, or use another path for the history")
+        raise ConfigError(f"{path}: is not a regular file; remove it, or use another path for the history")

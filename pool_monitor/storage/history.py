@@ -1,9 +1,9 @@
-"""The history as its owner uses it: a block that is put is on disk after the next flush, or `History.degraded` says why
-it is not.
+"""The history as its owner uses it. After the next flush a block is on disk, or `History.degraded` has the reason why
+not.
 
-Nothing here waits for a disk on the event loop, and no failure of the disk reaches the owner: one task writes the
-file, in the thread of an aiosqlite connection. When that fails the history is *degraded*: blocks are held in memory,
-the file is tried again with growing pauses, and *on_degrade* is called once.
+The event loop never waits for the disk, and no failure of the disk reaches the owner: one task writes the file, in the
+thread of an aiosqlite connection. When writing fails, the history is *degraded*: it keeps blocks in memory, tries the
+file again after growing pauses, and calls *on_degrade* once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pool_monitor.storage.store import FileUsage, Store
 RETRY_MAX_S = 60.0
 """Longest pause before a file that could not be written is tried again."""
 OPEN_MAX_S = 5.0
-"""How long opening waits for a disk that does not answer: the owner begins without it then."""
+"""How long opening waits for a disk that does not answer. After that, the owner begins without the file."""
 CLOSE_MAX_S = 10.0
 """How long closing waits for a disk that does not answer."""
 WRITTEN_AT_ONCE = 32
@@ -48,32 +48,32 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class HistoryStats:
-    """How a history is doing."""
+    """The state of a history."""
 
     path: str
     degraded: str | None
     """Why the file cannot be written; None while it can."""
     held: int
-    """Blocks in memory that are not in the file."""
+    """Blocks in memory that are not in the file yet."""
     held_bytes: int
     dropped: int
-    """Blocks that were given up: memory had no room for them, or they could not be written at all."""
+    """Blocks that were lost: the memory limit was reached, or they could not be written at all."""
     damaged: int
-    """Blocks of the file that turned out unreadable when they were rolled up."""
+    """Blocks of the file that could not be read when they were to be rolled up."""
     file_bytes: int | None
-    """Of the file and its log after the last flush; None before the first."""
+    """Size of the file and its log after the last flush; None before the first."""
     size_limit: int
     blocks: dict[int, int] = field(default_factory=dict)
     """Blocks in the file by the step of their tier, in seconds."""
     flush_seconds: float | None = None
-    """What the last transaction of blocks took; None before the first."""
+    """Duration of the last transaction that wrote blocks; None before the first."""
 
 
 class History:
-    """Writes what was counted to a file. Made by `open`; its methods belong to the event loop it was opened in.
+    """Writes blocks to a file. Made by `open`; its methods must be called in the event loop it was opened in.
 
-    Only `read` and `extent` raise for what is wrong with the file or the disk. What is held in memory
-    is bounded by ``memory_limit``, the file and its log by ``size_limit`` (`HistoryConfig`).
+    Only `read` and `extent` raise for problems of the file or the disk. `HistoryConfig` bounds the blocks in memory by
+    ``memory_limit``, and the file with its log by ``size_limit``.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class History:
         self.path, self.config = expanded(path), config
         self._clock, self._on_degrade, self._on_recover = clock, on_degrade, on_recover
         self._held: deque[PendingBlock] = deque()
-        self._held_bytes = 0  # with those that are being written
+        self._held_bytes = 0  # including the blocks that are being written
         self._dropped = self._damaged = 0
         self._usage: FileUsage | None = None
         self._flush_s: float | None = None
         self._degraded: str | None = None
         self._failures = 0
         self._connection: _Connection | None = None
-        self._file = asyncio.Lock()  # while it is written or read, so that nothing is seen both there and in memory
+        self._file = asyncio.Lock()  # held while writing or reading, so that no block is seen in the file and in memory
         self._wake = asyncio.Event()
         self._flushed: list[asyncio.Future[bool]] = []
         self._closing = self._hung = False
@@ -110,11 +110,11 @@ class History:
         on_degrade: Callable[[str], object] = lambda _reason: None,
         on_recover: Callable[[], object] = lambda: None,
     ) -> Self:
-        """A history in the file *path*, which is made if need be, readable by us alone.
+        """Open a history in the file *path*. A missing file is made, with access for us alone.
 
-        Never raises for what is wrong with the file, and waits for it `OPEN_MAX_S` at most: it is then degraded from
-        the start. *on_degrade* is called, with the reason in words, when the file can no longer be written,
-        *on_recover* when it can again; neither may raise.
+        Never raises for problems of the file, and waits for it at most `OPEN_MAX_S`; if it is not open by then, the
+        history begins degraded. *on_degrade* is called with the reason when the file can no longer be written,
+        *on_recover* when it can be written again; neither may raise.
         """
         history = cls(Path(path), config or HistoryConfig(), clock or SystemClock(), on_degrade, on_recover)
         try:
@@ -133,17 +133,17 @@ class History:
         return self._degraded
 
     def check(self) -> None:
-        """Raise what has ended the task that writes, which only `close` may end."""
+        """Raise RuntimeError when the task that writes has ended before `close`."""
         if self._task.done() and not self._closing:
             raise RuntimeError("the task that writes the history has ended") from (
                 None if self._task.cancelled() else self._task.exception()
             )
 
     def put(self, start: int, length: int, block: Block, names: Names) -> None:
-        """Have *block* written: what was counted in *length* seconds from *start* on (wall clock). Never blocks.
+        """Queue *block* to be written: the counts of *length* seconds from *start* on (wall clock). Never blocks.
 
-        *names* names its rows and pools. Neither may be changed afterwards. Once it is closed, blocks are dropped;
-        so is one that takes more than `ROOM_LIMIT`.
+        *names* has the names of its rows and pools. Neither *block* nor *names* may be changed afterwards. A block is
+        dropped after `close`, and when it takes more than `ROOM_LIMIT`.
         """
         if self._closing or block.room > ROOM_LIMIT:
             self._dropped += 1
@@ -154,7 +154,7 @@ class History:
             self._trim()
 
     async def flush(self) -> bool:
-        """Write all that was put until now. Returns whether it is in the file."""
+        """Write all blocks that were put before. Returns whether they are in the file."""
         if self._task.done():
             return False
         flushed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -163,13 +163,13 @@ class History:
         return await flushed
 
     async def read(self, start: int, end: int, step: int) -> Recording:
-        """As `Reader.read`, and what is not in the file yet. While degraded, what is in memory if there is no more."""
+        """As `Reader.read`, plus the blocks in memory. If the history is degraded and has no file, only those."""
         async with self._file:
             held = [pending for pending in self._held if start <= pending.start < end]
             return await asyncio.to_thread(self._read, partial(Reader.read, start=start, end=end, step=step), held)
 
     async def extent(self) -> tuple[int, int] | None:
-        """As `Reader.extent`, and what is not in the file yet."""
+        """As `Reader.extent`, including the blocks in memory."""
         async with self._file:
             held = [(pending.start, pending.start + pending.length) for pending in self._held]
             in_file = await asyncio.to_thread(self._query_file, Reader.extent, None)
@@ -192,7 +192,7 @@ class History:
         )
 
     async def close(self) -> None:
-        """Write what is held and close the file. Waits at most `CLOSE_MAX_S` for a disk that does not answer."""
+        """Write the blocks in memory, and close the file. Waits for the disk at most `CLOSE_MAX_S`."""
         self._closing = True
         self._wake.set()
         await asyncio.wait([self._task], timeout=CLOSE_MAX_S)
@@ -201,7 +201,9 @@ class History:
             self._task.cancel()
             self._note_degraded(f"{self.path}: the disk has not answered for {CLOSE_MAX_S:.0f} s")
         if self._held:
-            logger("storage").warning("history left unwritten", seconds=len(self._held), reason=self._degraded)
+            logger("storage").warning(
+                "the end of the history was not written", seconds=len(self._held), reason=self._degraded
+            )
         self._dropped += len(self._held)
         self._held.clear()
         self._held_bytes = 0
@@ -238,7 +240,7 @@ class History:
         return max(interval, min(interval * 2**self._failures, RETRY_MAX_S)) if self._failures else interval
 
     async def _write(self) -> bool:
-        """Write what is held and put the file in order. Returns whether all of that was done."""
+        """Write the blocks in memory, and tidy the file. Returns whether all of that succeeded."""
         batch: list[PendingBlock] = []
         try:
             if self._connection is None:
@@ -258,7 +260,7 @@ class History:
             self._trim()
             await self._degrade(error)
             return False
-        except Exception as error:  # noqa: BLE001 - a defect of ours, which the same blocks would meet again
+        except Exception as error:  # noqa: BLE001 - a defect of ours: writing the same blocks again would fail again
             logger("storage").exception("blocks could not be written", blocks=len(batch))
             self._dropped += len(batch)
             self._held_bytes -= sum(pending.nbytes for pending in batch)
@@ -274,7 +276,7 @@ class History:
         return self._clock.wall_ns() // 1_000_000_000
 
     def _trim(self) -> None:
-        """Drop the oldest of what is held until it is within its bound; one is always kept."""
+        """Drop the oldest blocks in memory until the rest is within the limit. One block is always kept."""
         while self._held_bytes > self.config.memory_limit and len(self._held) > 1:
             self._held_bytes -= self._held.popleft().nbytes
             self._dropped += 1
@@ -295,7 +297,7 @@ class History:
             return
         self._damaged += connection.store.damaged
         if self._hung:
-            connection.stop()  # when its thread comes round to it
+            connection.stop()  # takes effect once the hanging thread goes on
             return
         with suppress(*_EXPECTED):
             await connection.close()
@@ -306,7 +308,7 @@ class History:
         return with_pending(self._query_file(query, Recording(Names((), ()), [])), held)
 
     def _query_file(self, query: Callable[[Reader], T], otherwise: T) -> T:
-        """The file's answer, or *otherwise* when the history is degraded and there is no file to read."""
+        """What *query* returns for the file; *otherwise* when the history is degraded and the file cannot be read."""
         try:
             reader = Reader(self.path)
         except ConfigError:
@@ -318,17 +320,17 @@ class History:
 
 
 class _Connection(aiosqlite.Connection):
-    """A connection whose thread also runs what is not one statement but many, so that a turn costs one hand-over."""
+    """A connection whose thread also runs functions of many statements, so that a write costs one hand-over."""
 
     store: Store
     stopped: asyncio.Future[Any] | None = None
 
     def __init__(self, path: Path, config: HistoryConfig) -> None:
         super().__init__(partial(self._open, path, config), iter_chunk_size=64)
-        self._thread.daemon = True  # a program that forgets to close the history can end all the same
+        self._thread.daemon = True  # a program that does not close the history can still end
 
     async def run(self, job: Callable[[], T]) -> T:
-        """What *job* returns. It runs to its end even when the caller is cancelled."""
+        """Run *job* in the thread and return its result. *job* runs to its end even when the caller is cancelled."""
         result: T = await self._execute(job)  # type: ignore[no-untyped-call]
         return result
 
@@ -338,8 +340,8 @@ class _Connection(aiosqlite.Connection):
 
     def _open(self, path: Path, config: HistoryConfig) -> sqlite3.Connection:
         self.store = Store(path, config)
-        # What aiosqlite does with it is to close it, and that the store does in full. It is set here already so that
-        # it is closed also when the opening was cancelled meanwhile.
+        # aiosqlite only closes this object, and closing the store closes everything. It is set here, so that aiosqlite
+        # also closes it when opening is cancelled.
         self._connection = cast(sqlite3.Connection, self.store)
         return self._connection
 
@@ -349,7 +351,7 @@ async def _connect(path: Path, config: HistoryConfig) -> _Connection:
     try:
         await connection
     except BaseException:
-        # aiosqlite has stopped its thread, and does not wait until it has; the loop might be closed before.
+        # aiosqlite has asked its thread to stop but does not wait for it; the event loop could be closed before.
         if connection.stopped is not None:
             await asyncio.wait([connection.stopped], timeout=CLOSE_MAX_S)
         raise

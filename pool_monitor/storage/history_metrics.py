@@ -19,16 +19,16 @@ from pool_monitor.snapshot import ErrorRate, Range, Summary
 from pool_monitor.storage.history import History, HistoryStats
 
 _EDGE = 100
-"""A summary is cut at steps of at most this part of its length."""
+"""A summary uses steps of at most its length divided by this, so that little is cut off at its edges."""
 
 T = TypeVar("T")
 
 
 class HistoryMetrics:
-    """What was measured as long ago as the file reaches, with the types and errors of `LiveMetrics`.
+    """Queries of the history, as far back as its file reaches, with the types and errors of `LiveMetrics`.
 
-    Every answer waits for the disk, in another thread; nothing blocks the event loop. It is up to the last second that
-    closed, those that are not written yet included. A cancelled query is dropped.
+    Queries read the disk in another thread, so they never block the event loop. Answers include every closed second,
+    also seconds that are not written yet. The result of a cancelled query is discarded.
     """
 
     def __init__(self, history: History, clock: Clock) -> None:
@@ -45,23 +45,24 @@ class HistoryMetrics:
         operation: str | None = None,
         worker: str | None = None,
     ) -> Range:
-        """How calls went from *start* to *end* (now, if None), one `Point` per *step*, as `LiveMetrics.range`.
+        """The calls from *start* to *end* (None: now), one `Point` per *step*, as `LiveMetrics.range`.
 
-        Raises ConfigError when steps as fine as *step* are not kept from *start* on, naming those that are.
+        Raises ConfigError when steps as fine as *step* are not kept from *start* on. The error names the kept steps.
         """
         asked = time_span(start, self._now() if end is None else end, step)
         selection = Selection(pool, operation, worker)
 
-        def answered(recording: Recording) -> Range:
+        def answer(recording: Recording) -> Range:
             check_known(recording.names, selection)
             return queries.range_of(recording, asked, selection)
 
         recording = await self._history.read(asked.start, asked.end, asked.step)
-        return await asyncio.to_thread(answered, recording)
+        return await asyncio.to_thread(answer, recording)
 
     async def summary(self, start: float | datetime = 0.0, end: float | datetime | None = None) -> Summary:
-        """How every pool did from *start* (0: the beginning) to *end* (now, if None), cut at whole steps, as
-        `LiveMetrics.summary`.
+        """A summary of every pool from *start* (0: the beginning) to *end* (None: now), as `LiveMetrics.summary`.
+
+        The times are rounded to whole steps.
         """
         return await self._answer_whole(
             start, end, lambda asked, recording: queries.summary(*_merged(recording), asked.start, asked.end)
@@ -75,32 +76,35 @@ class HistoryMetrics:
         *,
         pool: str | None = None,
     ) -> dict[str, ErrorRate]:
-        """How many calls failed from *start* (0: the beginning) to *end* (now, if None).
+        """How many calls failed from *start* (0: the beginning) to *end* (None: now), as `LiveMetrics.error_rates`.
 
-        As `LiveMetrics.error_rates`.
+        The times are rounded to whole steps.
         """
 
-        def answered(_asked: TimeSpan, recording: Recording) -> dict[str, ErrorRate]:
+        def answer(_asked: TimeSpan, recording: Recording) -> dict[str, ErrorRate]:
             check_known(recording.names, Selection(pool))
             return queries.error_rates(*_merged(recording), by, pool)
 
-        return await self._answer_whole(start, end, answered)
+        return await self._answer_whole(start, end, answer)
 
     async def extent(self) -> tuple[int, int] | None:
-        """From when to when there is anything, in seconds since the epoch; None when there is nothing."""
+        """The times of the first and the last block, in seconds since the epoch; None when there is no block."""
         return await self._history.extent()
 
     def stats(self) -> HistoryStats:
-        """How the history is doing: what waits, what was lost, how large it is. Does not wait."""
+        """The state of the history: blocks in memory, blocks lost, size of the file. Does not wait."""
         return self._history.stats()
 
     async def _answer_whole(
         self,
         start: float | datetime,
         end: float | datetime | None,
-        answered: Callable[[TimeSpan, Recording], T],
+        answer: Callable[[TimeSpan, Recording], T],
     ) -> T:
-        """From *start* to *end*, cut at whole steps: as large ones as cut off little, or the finest still kept."""
+        """What *answer* returns for the blocks from *start* to *end*, rounded to whole steps.
+
+        The steps are the largest that are at most 1/`_EDGE` of that time, or the finest that are still kept.
+        """
         extent = await self._history.extent()
         exact = time_span(start, self._now() if end is None else end, 1, limit=None)
         first = max(exact.start, extent[0]) if extent else exact.start
@@ -110,11 +114,11 @@ class HistoryMetrics:
             asked = time_span(min(first, exact.end - 1), exact.end, step, limit=None)
             try:
                 recording = await self._history.read(asked.start, asked.end, asked.step)
-            except ConfigError:  # of that time only larger steps are kept
+            except ConfigError:  # only larger steps are kept of that time
                 if step == steps[-1]:
                     raise
                 continue
-            return await asyncio.to_thread(answered, asked, recording)
+            return await asyncio.to_thread(answer, asked, recording)
         raise AssertionError("there is always a tier")
 
     def _now(self) -> float:

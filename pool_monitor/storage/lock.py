@@ -1,4 +1,4 @@
-"""One writer per file: an advisory lock beside it, which the system takes back when its holder dies."""
+"""One writer per file: an advisory lock beside it, which the system releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from pool_monitor.storage.files import open_private
 
 
 class Lock:
-    """Holds ``NAME.lock`` until it is closed. Raises ConfigError, naming the holder, when another process holds it.
+    """Holds ``NAME.lock`` until it is closed. Raises ConfigError with the holder's pid when another process holds it.
 
-    Not the database itself: closing any descriptor of it would drop the locks that SQLite holds in this process.
+    The database itself is not locked: closing any descriptor of it would drop the locks that SQLite holds in this
+    process.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path.with_name(path.name + ".lock")
         self._file: BinaryIO | None = None
         while self._file is None:
-            file = open(self._path, "ab+", opener=open_private)  # noqa: SIM115 - held open is what it is for
+            file = open(self._path, "ab+", opener=open_private)  # noqa: SIM115 - the lock lasts while it is open
             try:
                 _take(file, path)
-                if self._is(file):  # else its last holder has just removed it
+                if self._is(file):  # else the last holder has just removed the file
                     keep_from_children(file)
                     self._file = file
             finally:
@@ -52,7 +53,7 @@ def _take(file: BinaryIO, path: Path) -> None:
     except BlockingIOError:
         file.seek(0)
         holder = file.read(20).decode("ascii", "replace").strip() or "unknown"
-        raise ConfigError(f"{path}: process {holder} writes to it; give each process a file of its own") from None
+        raise ConfigError(f"{path}: process {holder} writes to it; give each process its own file") from None
     file.truncate(0)
     file.write(f"{os.getpid()}\n".encode())
     file.flush()

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class HistoryPart:
-    """Keeps each second's block on disk while it is entered. The configuration has to have a path."""
+    """Writes each second's block to disk while entered. *config* must have a path."""
 
     def __init__(self, config: HistoryConfig, context: Context) -> None:
         self._config, self._context = config, context
         self._history: History | None = None
         self.metrics: HistoryMetrics | None = None
-        """Questions about what is on disk, while it is entered."""
+        """Queries of the history; None while the part is not entered."""
 
     async def __aenter__(self) -> Self:
         config, context = self._config, self._context
@@ -44,13 +44,13 @@ class HistoryPart:
             await self._history.close()
 
     def view(self) -> HistoryView | None:
-        """How the history is doing."""
+        """The state of the history."""
         if self._history is None:
             return None
         stats = self._history.stats()
         return HistoryView(**{name: getattr(stats, name) for name in HistoryView.__struct_fields__})
 
     def tick(self) -> None:
-        """Raise when the task that writes has ended by itself."""
+        """Raise when the task that writes has ended."""
         if self._history is not None:
             self._history.check()

@@ -1,4 +1,4 @@
-"""Blocks that wait to be written, and how they are read together with those in the file."""
+"""Blocks that are not written yet, and how they are read together with the blocks in the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T", bound=Hashable)
 
 
 class PendingBlock(NamedTuple):
-    """A block to be written."""
+    """A block that is to be written."""
 
     start: int
     length: int
@@ -30,7 +30,7 @@ class PendingBlock(NamedTuple):
 
 
 def with_pending(recording: Recording, pending: Iterable[PendingBlock]) -> Recording:
-    """*recording*, and with it the *pending* blocks, which are not in the file."""
+    """*recording*, with the *pending* blocks added, which are not in the file."""
     rows = {key: number for number, key in enumerate(recording.names.rows)}
     pools = {key: number for number, key in enumerate(recording.names.pools)}
     blocks = list(recording.blocks)
@@ -43,7 +43,7 @@ def with_pending(recording: Recording, pending: Iterable[PendingBlock]) -> Recor
 
 
 def _numbers(keys: Sequence[T], used: NDArray[np.int64], known: dict[T, int]) -> NDArray[np.int64]:
-    """The numbers of the *keys* that are *used*; those not yet *known* get the next ones."""
+    """The numbers of the *keys* at the places *used*. Keys that are not in *known* get the next free numbers there."""
     numbers = np.zeros(len(keys), np.int64)
     numbers[used] = [known.setdefault(keys[number], len(known)) for number in used.tolist()]
     return numbers

@@ -1,4 +1,4 @@
-"""Reading a history that was written by a process that runs, has ended, or was killed."""
+"""Read the history of a process that is running, has ended, or was killed."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ BLOCKS_LIMIT = 4000
 BYTES_LIMIT = 64 * 2**20
 """Most bytes that are read for one answer."""
 ROOM_LIMIT = 6 * BYTES_LIMIT
-"""Most bytes that an answer may take in memory. What we write takes three to five times what it takes in the file."""
+"""Most bytes that an answer may take in memory. Our blocks take three to five times their size in the file."""
 NAMES_LIMIT = 100_000
 """Most names in one answer."""
 POOLS_LIMIT = 1000
-"""Most pools in one answer: a report has a part for each."""
+"""Most pools in one answer: a report has a section for each."""
 NAMES_ROOM = 32 * 2**20
 """Most characters in the names of one answer."""
 COPY_LIMIT = 4 * 2**30
-"""Most bytes that are copied where a log cannot be read in its place."""
+"""Most bytes to copy when a log cannot be read where it is."""
 _NAMES_AT_ONCE = 500  # an SQLite built long ago takes no more than 999 values
 
 _ENDS = (
@@ -64,15 +64,15 @@ _ENDS = (
 
 
 class Reader:
-    """A history, open for reading. Blocks on the disk. Use it in one thread, and close it; it is a context manager.
+    """A history, open for reading. All methods block on the disk. Use it in one thread, and close it (or use ``with``).
 
-    A file of a process that runs can be read at any time, without either waiting for the other. What a killed
-    process left in its log is read too. Nothing in the file is changed; where the directory can be written to,
-    SQLite may leave an empty log and its index beside the file.
+    The file of a running process can be read at any time; reader and writer do not wait for each other. Blocks that a
+    killed process left in its log are read too. The file is not changed. In a writable directory, SQLite may leave an
+    empty log and its index beside the file.
 
-    Raises ConfigError, also from every method, for a file that cannot be read, is none of ours, or too new, and for
-    one that cannot be read within `schema.WORK_MAX_S`. Whatever the file holds, an answer takes no more memory than
-    some times `ROOM_LIMIT`.
+    The constructor and all methods raise ConfigError for a file that cannot be read, is not a history, is too new, or
+    cannot be read within `schema.WORK_MAX_S`. For any content of the file, an answer takes no more memory than a few
+    times `ROOM_LIMIT`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -84,29 +84,29 @@ class Reader:
             self._stack = stack.pop_all()
 
     def read(self, start: int, end: int, step: int) -> Recording:
-        """The blocks that begin from *start* on, before *end*, to be added up in steps of *step* s.
+        """The blocks that begin at *start* or later, but before *end*, to be added up in steps of *step* s.
 
-        They are at most *step* long. They come from the coarsest tier whose step divides *start*, *end* and *step*,
-        else from the finest tier that reaches back to *start*; a tier is passed over where it is too much to read. What
-        of the finer tiers is not rolled up yet is among them, so nothing up to the last flush is left out, or there
-        twice.
+        No block is longer than *step*. The blocks come from the coarsest tier whose step divides *start*, *end* and
+        *step*; if there is none, from the finest tier that reaches back to *start*. A tier with too much to read is
+        skipped. Blocks of finer tiers that are not rolled up yet are included, so every second up to the last flush is
+        read exactly once.
 
-        Raises ConfigError when nothing so fine reaches back to *start*, and for more than `BLOCKS_LIMIT` blocks,
-        `BYTES_LIMIT` bytes in the file or `ROOM_LIMIT` in memory, `NAMES_LIMIT` names or `POOLS_LIMIT` pools. Times
-        are seconds since the epoch.
+        Raises ConfigError when no tier that is fine enough reaches back to *start*, and for more than `BLOCKS_LIMIT`
+        blocks, `BYTES_LIMIT` bytes in the file or `ROOM_LIMIT` in memory, `NAMES_LIMIT` names or `POOLS_LIMIT` pools.
+        Times are seconds since the epoch.
         """
         if not (start < end and step >= 1):
             raise ConfigError(f"read({start}, {end}, {step}): needs an end after the start, and a step of at least 1 s")
         if max(-start, end, step) > INSTANT_LIMIT:
-            raise ConfigError(f"read({start}, {end}, {step}): needs times that a calendar has, in seconds")
+            raise ConfigError(f"read({start}, {end}, {step}): needs seconds since the epoch that a datetime can hold")
         with self._work(), transaction(self._connection, "DEFERRED"):
             return self._recording(self._chosen(start, end, step))
 
     def extent(self, start: int = -TIME_LIMIT, end: int = TIME_LIMIT) -> tuple[int, int] | None:
-        """When the first block that is left begins and the last one ends, of those that begin from *start* on, before
-        *end*; None when there is none.
+        """When the first block begins and the last block ends, of blocks that begin at *start* or later, but before
+        *end*; None when there is no such block.
 
-        A clock that was ahead for a while has made blocks that lie in the future: ``extent(end=now)`` is without them.
+        A clock that was ahead for a while leaves blocks in the future. ``extent(end=now)`` excludes them.
         """
         with self._work(), transaction(self._connection, "DEFERRED"):
             ends = [
@@ -118,12 +118,12 @@ class Reader:
         return (min(row[0] for row in found), max(row[1] for row in found)) if found else None
 
     def ahead(self, now: int) -> int:
-        """How many blocks begin at *now* or later, each of the coarsest tier that it is in."""
+        """How many blocks begin at *now* or later. A block that was rolled up counts in the coarsest tier only."""
         with self._work(), transaction(self._connection, "DEFERRED"):
             return self._size(_block_query(self._tiers(), now, TIME_LIMIT)).blocks
 
     def pools(self) -> tuple[str, ...]:
-        """The pools there are numbers of. Raises ConfigError for more than `POOLS_LIMIT`."""
+        """The names of all pools in the file. Raises ConfigError for more than `POOLS_LIMIT`."""
         with self._work():
             asked = "SELECT DISTINCT pool FROM names ORDER BY pool LIMIT ?"
             found = list(self._names(asked, [POOLS_LIMIT + 1]))
@@ -131,7 +131,7 @@ class Reader:
         return tuple(name for (name,) in found)
 
     def tiers(self) -> list[StoredTier]:
-        """What is kept, the finest first."""
+        """The tiers of the file, the finest first."""
         with self._work(), transaction(self._connection, "DEFERRED"):
             return self._tiers()
 
@@ -148,7 +148,7 @@ class Reader:
 
     @contextmanager
     def _work(self) -> Iterator[None]:
-        """One piece of work on the file."""
+        """Limit the time and the names of one query, and translate its errors."""
         with _translated_errors(self._path), time_limited(self._connection) as self._check_time:
             self._names_room = NAMES_ROOM
             yield
@@ -164,9 +164,10 @@ class Reader:
         return [tier if now is None or tier.since <= now else self._as_of(tier, now) for tier in tiers]
 
     def _as_of(self, tier: StoredTier, now: int) -> StoredTier:
-        """*tier*, whose last block deleted was written by a clock that was ahead of *now*, when the last was written.
+        """*tier* with a `since` that is not after *now*, the start of the newest block.
 
-        As of now it has what is left, in the order it came.
+        A later `since` comes from a block that a clock ahead of time wrote and that has been deleted. Then the tier
+        reaches back to the oldest block that is left, in the order of writing.
         """
         oldest = f"SELECT start FROM blocks WHERE step = ? AND start <= ? AND {SOUND} ORDER BY id LIMIT 1"  # noqa: S608
         first = self._first(oldest, tier.step, now)
@@ -177,7 +178,7 @@ class Reader:
         return None if row is None else row[0]
 
     def _chosen(self, start: int, end: int, step: int) -> _BlockQuery:
-        """The query for the blocks to answer with."""
+        """The query for the blocks of an answer, as `read` describes them."""
         tiers = self._tiers()
         fitting = [tier for tier in tiers if step % tier.step == 0]
         covering = [tier for tier in fitting if tier.reaches(start)]
@@ -192,7 +193,7 @@ class Reader:
                 return query
             sizes.append(size)
         raise self._too_much(
-            f"from {_when(start)} to {_when(end)} in steps of {step} s it is {min(sizes).blocks:,} blocks with "
+            f"from {_when(start)} to {_when(end)} in steps of {step} s there are {min(sizes).blocks:,} blocks with "
             f"{min(sizes).bytes / 2**20:,.0f} MiB, more than the {BLOCKS_LIMIT:,} blocks or {BYTES_LIMIT // 2**20} MiB"
         )
 
@@ -201,7 +202,7 @@ class Reader:
         return _QuerySize(*self._connection.execute(counted, query.values).fetchone())
 
     def _too_much(self, what: str) -> ConfigError:
-        return ConfigError(f"{self._path}: {what} that are read at once; ask for a larger step or for less time")
+        return ConfigError(f"{self._path}: {what} that one query may read; ask for a larger step or for less time")
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -218,8 +219,8 @@ class Reader:
                 self.damaged += 1
                 room -= BLOCK_ROOM if isinstance(error, TooLarge) else 0
             if room < 0:
-                raise self._too_much(f"in memory it is more than the {ROOM_LIMIT // 2**20} MiB")
-        # Numbers of a file have gaps, and queries make arrays as long as the highest number.
+                raise self._too_much(f"in memory the answer takes more than the {ROOM_LIMIT // 2**20} MiB")
+        # The numbers of a file have gaps, and queries make arrays as long as the highest number: so close the gaps.
         rows = _used(timed.block.rows for timed in blocks)
         pools = _used(timed.block.pools for timed in blocks)
         self._check_pools(len(pools))
@@ -229,13 +230,13 @@ class Reader:
             tuple(keys[number][0] for number in pools.tolist()),
         )
         places = partial(_places, rows), partial(_places, pools)
-        for at, timed in enumerate(blocks):  # one by one, so that only one is there twice
+        for at, timed in enumerate(blocks):  # in place, so that only one block is in memory twice
             blocks[at] = timed._replace(block=timed.block.renumbered(*places))
         return Recording(names, blocks)
 
     def _keys(self, numbers: Sequence[int]) -> dict[int, tuple[str, str | None, str | None]]:
         if len(numbers) > NAMES_LIMIT:
-            raise self._too_much(f"it has {len(numbers):,} names, more than the {NAMES_LIMIT:,}")
+            raise self._too_much(f"the answer has {len(numbers):,} names, more than the {NAMES_LIMIT:,}")
         found: dict[int, tuple[str, str | None, str | None]] = {}
         for at in range(0, len(numbers), _NAMES_AT_ONCE):
             some = numbers[at : at + _NAMES_AT_ONCE]
@@ -246,7 +247,7 @@ class Reader:
         return found
 
     def _names(self, sql: str, values: Sequence[int]) -> Iterator[tuple[Any, ...]]:
-        """Rows that begin with the name of a pool, and may go on with other names and a number."""
+        """The checked rows of a query for names. The first column is a pool; operation, worker, number may follow."""
         for row in self._connection.execute(sql, values):
             self._check_time()
             pool, *others = row
@@ -255,17 +256,17 @@ class Reader:
                 raise sqlite3.DatabaseError(DAMAGED)
             self._names_room -= sum(map(len, texts))
             if self._names_room < 0:
-                raise self._too_much(f"its names are longer than the {NAMES_ROOM // 2**20} MiB")
+                raise self._too_much(f"the names are longer than the {NAMES_ROOM // 2**20} MiB")
             yield row
 
     def _check_pools(self, pools: int) -> None:
         if pools > POOLS_LIMIT:
-            raise self._too_much(f"it has more than the {POOLS_LIMIT:,} pools")
+            raise self._too_much(f"the answer has more than the {POOLS_LIMIT:,} pools")
 
 
 @contextmanager
 def _translated_errors(path: Path) -> Iterator[None]:
-    """Raise ConfigError for what SQLite or the system raises because of *path*."""
+    """Raise ConfigError in place of the errors of SQLite and the system about *path*."""
     try:
         yield
     except (sqlite3.Error, OSError, MemoryError) as error:
@@ -283,7 +284,7 @@ class _BlockQuery(NamedTuple):
 
 
 def _block_query(tiers: Sequence[StoredTier], start: int, end: int) -> _BlockQuery:
-    """The blocks of the coarsest of *tiers*, and of each finer one those not rolled up into the next."""
+    """The query for all blocks of the coarsest of *tiers*, and those of finer tiers that are not rolled up yet."""
     marks = [*(tier.rolled for tier in tiers[1:]), 0]
     each = (
         f"SELECT start, length, {BODY} AS body FROM blocks "  # noqa: S608
@@ -298,7 +299,7 @@ def _used(arrays: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 
 def _places(among: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The place of each of *numbers* *among* some that ascend and hold them all."""
+    """The index in *among* of each of *numbers*. *among* must ascend and contain all of *numbers*."""
     return np.searchsorted(among, numbers).astype(np.int64)
 
 
@@ -306,18 +307,18 @@ def _places(among: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.
 
 
 def _not_kept(tiers: Sequence[StoredTier], fitting: Sequence[StoredTier], start: int, step: int) -> str:
-    """Why there is nothing for a query, and what to ask for instead."""
+    """Why no tier can answer a query, and what to ask for instead."""
     if not fitting:
         steps = ", ".join(str(tier.step) for tier in tiers)
-        return f"has slots of {steps} s, and none of them goes into a step of {step} s; ask for a multiple of one"
-    kept = "; ".join(f"slots of {tier.step} s from {_when(tier.since)} on" for tier in tiers if tier.since)
+        return f"has steps of {steps} s, and {step} s is a multiple of none of them; ask for a multiple of one"
+    kept = "; ".join(f"steps of {tier.step} s from {_when(tier.since)} on" for tier in tiers if tier.since)
     reaching = next((tier for tier in tiers if tier.reaches(start)), None)
     remedy = (
         f"ask for a step of {reaching.step} s"
         if reaching
-        else f"ask for what begins at {_when(tiers[-1].since)} or later, in steps of {tiers[-1].step} s"
+        else f"ask for a start at {_when(tiers[-1].since)} or later, in steps of {tiers[-1].step} s"
     )
-    return f"nothing in steps of {step} s is kept from {_when(start)}; there are {kept}; {remedy}"
+    return f"steps of {step} s are not kept from {_when(start)} on; there are {kept}; {remedy}"
 
 
 def _when(seconds: int) -> str:
@@ -328,7 +329,7 @@ def _when(seconds: int) -> str:
 
 
 def _open(path: Path, stack: ExitStack) -> sqlite3.Connection:
-    """A connection that can read *path*, which *stack* closes."""
+    """A connection that can read *path*. Leaving *stack* closes it."""
     real = resolved(path)
     if real.is_dir():
         raise ConfigError(f"{path}: is a directory; name the file in it")
@@ -345,15 +346,15 @@ def _connection(path: Path, stack: ExitStack) -> sqlite3.Connection:
     try:
         return _reading(path, "mode=ro", stack)
     except sqlite3.OperationalError as error:
-        # A log is read by way of an index beside it, which cannot be made where the directory cannot be written to.
+        # Reading a log needs an index beside it, which cannot be made in a directory that is not writable.
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
     log = log_of(path)
-    if not log.exists():  # so no process has it open for writing, and it is all there
+    if not log.exists():  # so no process has the file open for writing, and the file is complete
         return _reading(path, "immutable=1", stack)
     if sum(file.stat().st_size for file in (path, log)) > COPY_LIMIT:
         raise ConfigError(
-            f"{path}: its log cannot be read where it is; copy both to where you can write, and read that"
+            f"{path}: its log cannot be read where it is; copy both files to a writable directory, and read the copy"
         )
     directory = Path(stack.enter_context(TemporaryDirectory(prefix="pool-monitor-")))
     for file in (path, log):

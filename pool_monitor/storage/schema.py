@@ -1,12 +1,12 @@
-"""The file: what is in it, who may open it, and how one of an earlier version is brought up to date.
+"""The file of a history: its tables, the checks on opening it, and the migration from earlier versions.
 
-It is an SQLite database in WAL mode: readers never wait for the writer, nor it for them, and a process that is killed
-at any moment leaves a file in which every transaction is there or is not.
+It is an SQLite database in WAL mode: readers and the writer never wait for each other, and when a process is killed at
+any moment, every transaction is in the file either completely or not at all.
 
-A file may come from anywhere, damaged or made to do harm, so nothing in it is taken on trust. Its tables have to be
-exactly those that are made here: no view or trigger stands in their place. What a column holds is looked at before it
-is used (`SOUND`, `BODY`, `tiers_of`). Every piece of work on it has a time limit (`time_limited`), because a tree of
-pages can be made to have more rows than the file has bytes.
+A file may be damaged or crafted to do harm, so nothing in it is trusted. Its tables must be exactly those of this
+module, without views or triggers in their place. The value in a column is checked before it is used (`SOUND`, `BODY`,
+`tiers_of`). Every piece of work on the file has a time limit (`time_limited`), because a crafted tree of pages can have
+more rows than the file has bytes.
 """
 
 from __future__ import annotations
@@ -27,42 +27,44 @@ from pool_monitor.storage.files import check_beside
 
 DAMAGED = "it is damaged; move it away, and a new one is begun"
 APPLICATION = int.from_bytes(b"PMon", "big")
-"""By which our files differ from other databases."""
+"""The application id that marks a database as a history."""
 BUSY_S = 2.0
-"""How long a locked file is waited for."""
+"""How long to wait for a locked file."""
 LOG_PAGES = 1000
-"""Pages the log grows to before it is moved into the file; fewer when the size limit is small."""
+"""Pages the log grows to before it is moved into the file. Fewer when the size limit is small."""
 WORK_MAX_S = 30.0
-"""How long one piece of work on a file may take, such as one query."""
+"""Longest time for one piece of work on a file, such as one query."""
 TIME_LIMIT = 5 * 10**10
-"""Seconds from the epoch, back and ahead, between which blocks begin: what a datetime can hold, and some more."""
+"""Most seconds before or after the epoch at which a block may begin. A datetime can hold them, with room to spare."""
 BODY_LIMIT = 64 * 2**20
 """Most bytes of a block in the file."""
 _MAGIC = b"SQLite format 3\0"
 _WORDS_MAX = 300
 _TIERS_MAX = 64  # each has at least twice the step of the one before
 _STEPS_BETWEEN = 50_000
-"""Steps of SQLite's machine between two looks at the clock: some milliseconds."""
+"""Steps of SQLite's virtual machine between two checks of the time limit: a few milliseconds."""
 
 SOUND = (
     f"typeof(start) = 'integer' AND +start BETWEEN {-TIME_LIMIT} AND {TIME_LIMIT} "
     f"AND typeof(length) = 'integer' AND length BETWEEN 1 AND {FOREVER:.0f}"
 )
-"""What holds for every block that can be used; in SQL, because a column holds values of any type."""
+"""The SQL condition for a usable block. It checks types, because an SQLite column holds values of any type."""
 BODY = f"CASE WHEN {SOUND} AND typeof(body) = 'blob' AND length(body) <= {BODY_LIMIT} THEN body END"
-"""The body of a block that can be used, in SQL; else NULL."""
+"""The SQL expression for the body of a usable block; NULL for other blocks."""
 
-# Each brings the file from the version that is its index to the next one. Never changed once released.
+# A migration never changes once it is released.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
-        # `rolled`: the last block of the next finer tier that is in this one. `gone`: what ended until then is deleted.
+        # `rolled`: id of the last block of the next finer tier that is rolled up into this tier.
+        # `gone`: blocks that ended at this time or before may have been deleted.
         """CREATE TABLE tiers (
             step INTEGER PRIMARY KEY,
             retention INTEGER NOT NULL,
             rolled INTEGER NOT NULL DEFAULT 0,
             gone INTEGER NOT NULL DEFAULT 0
         )""",
-        # Whose numbers the bodies hold: a pool's has no operation. `seen`: the last hour it was in a block.
+        # The names behind the numbers in the bodies. A pool itself has no operation. `seen`: the last hour with a block
+        # of this name.
         """CREATE TABLE names (
             id INTEGER PRIMARY KEY,
             pool TEXT NOT NULL,
@@ -71,7 +73,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             seen INTEGER NOT NULL
         )""",
         "CREATE UNIQUE INDEX names_by_key ON names (pool, operation, worker)",
-        # AUTOINCREMENT: a new block has a higher number than any there ever was, also when all have expired.
+        # AUTOINCREMENT: a new id is higher than all earlier ones, also when all blocks have expired.
         """CREATE TABLE blocks (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             step INTEGER NOT NULL,
@@ -88,7 +90,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 
 @contextmanager
 def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    """All of it or nothing. *kind* is DEFERRED for one that only reads."""
+    """Commit the block's statements at its end, or roll them back if it raises. *kind*: DEFERRED for reading only."""
     connection.execute(f"BEGIN {kind}")
     try:
         yield
@@ -99,7 +101,7 @@ def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iter
 
 
 def pragma(connection: sqlite3.Connection, text: str) -> int | str | None:
-    """Run a pragma to its end and return the first value it gives."""
+    """Run a pragma to its end, and return its first value."""
     rows = connection.execute(f"PRAGMA {text}").fetchall()
     return rows[0][0] if rows else None
 
@@ -112,8 +114,10 @@ def int_pragma(connection: sqlite3.Connection, name: str) -> int:
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:
-    """The version of a file of ours; 0 for an empty one. Raises ConfigError when it is of another program or newer,
-    and when its tables are not those of its version.
+    """The version of a history; 0 for an empty file.
+
+    Raises ConfigError for a database of another program, a newer version, and tables that differ from those of its
+    version.
     """
     application, version = int_pragma(connection, "application_id"), int_pragma(connection, "user_version")
     [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -133,7 +137,7 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def check_current(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises ConfigError for what is not a history of the version that is read here."""
+    """Raise ConfigError unless the file is a history of the present version."""
     version = version_of(connection, path)
     if version < len(MIGRATIONS):
         raise ConfigError(
@@ -143,10 +147,10 @@ def check_current(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def connected(path: Path, target: str | Path, *, uri: bool = False) -> sqlite3.Connection:
-    """A connection to *target*, which means *path*. Raises ConfigError for a file that is no database at all.
+    """A connection to *target*, which leads to the file *path*. Raises ConfigError for a file that is not a database.
 
-    The file itself is not opened while a connection to it may work: closing it would drop the locks that SQLite
-    holds in this process, and another program could remove the log that is being written to.
+    The file itself is only opened when connecting has failed. Closing it during another connection would drop the locks
+    that SQLite holds in this process, and another program could then remove the log while it is written.
     """
     connection = sqlite3.connect(target, uri=uri, timeout=BUSY_S, isolation_level=None)
     try:
@@ -162,17 +166,17 @@ def connected(path: Path, target: str | Path, *, uri: bool = False) -> sqlite3.C
 
 
 def check_header(path: Path, descriptor: int, remedy: str = "use another file for the history") -> None:
-    """Raises ConfigError for a file that is no database at all: SQLite would call it damaged, or write over it."""
+    """Raise ConfigError for a file that is not a database: SQLite would call it damaged, or write over it."""
     begin = os.pread(descriptor, len(_MAGIC), 0)
     if begin and begin != _MAGIC:
-        raise ConfigError(f"{path}: is no history, but a file of another kind; {remedy}")
+        raise ConfigError(f"{path}: is not a history, but another kind of file; {remedy}")
 
 
 def open_for_writing(path: Path, config: HistoryConfig) -> sqlite3.Connection:
-    """Open *path*, which is there and ours, and bring it up to date.
+    """Open *path*, an existing file that we may write, and bring it up to date.
 
-    Raises ConfigError for a file that is another program's, too new, or has other tiers; it is left as it was. The
-    caller sees to it that there is only one writer.
+    Raises ConfigError for a file that belongs to another program, is too new, or has other tiers; the file is then left
+    unchanged. The caller ensures that there is only one writer.
     """
     check_beside(path, ours=True)
     connection = connected(path, path)
@@ -187,7 +191,7 @@ def open_for_writing(path: Path, config: HistoryConfig) -> sqlite3.Connection:
 
 def _bring_up_to_date(connection: sqlite3.Connection, path: Path, config: HistoryConfig) -> None:
     version = version_of(connection, path)
-    if not version:  # before the journal mode writes the first page: later it has no effect
+    if not version:  # has no effect once the journal mode has written the first page
         pragma(connection, "auto_vacuum = INCREMENTAL")
     if pragma(connection, "journal_mode = WAL") != "wal":
         raise ConfigError(f"{path}: its file system has no shared memory; put the history on a local disk")
@@ -203,9 +207,9 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path, config: Histor
 
 @contextmanager
 def time_limited(connection: sqlite3.Connection) -> Iterator[Callable[[], None]]:
-    """What SQLite does inside has to end within `WORK_MAX_S`, or raises sqlite3.OperationalError: interrupted.
+    """Interrupt SQLite after `WORK_MAX_S`: its statement then raises sqlite3.OperationalError.
 
-    Gives a function that raises TimeoutError once that time is over, for the work beside it.
+    Yields a function for work outside SQLite. It raises TimeoutError once that time is over.
     """
     due = time.monotonic() + WORK_MAX_S
 
@@ -216,19 +220,19 @@ def time_limited(connection: sqlite3.Connection) -> Iterator[Callable[[], None]]
     connection.set_progress_handler(lambda: time.monotonic() > due, _STEPS_BETWEEN)
     try:
         yield check
-    except UnicodeDecodeError as error:  # SQLite quotes a damaged schema, which need not be text
+    except UnicodeDecodeError as error:  # an error of SQLite quotes a damaged schema, which may not be text
         raise sqlite3.DatabaseError(DAMAGED) from error
     finally:
         connection.set_progress_handler(None, 0)
 
 
 def yield_gil() -> None:
-    """Let other threads run. Called between two pieces of work, so that the event loop waits for one at most."""
+    """Let other threads run. Called between two pieces of work, so that the event loop waits for at most one piece."""
     time.sleep(0)
 
 
 def log_limit(config: HistoryConfig) -> int:
-    """The share of the size limit that is kept for the log."""
+    """The part of the size limit that is reserved for the log, in bytes."""
     return config.size_limit // 8
 
 
@@ -245,8 +249,8 @@ def _store_tiers(connection: sqlite3.Connection, path: Path, config: HistoryConf
     if found and found != list(kept):
         there, wanted = (", ".join(map(str, steps)) for steps in (found, kept))
         raise ConfigError(
-            f"{path}: has slots of {there} s, and {wanted} s are configured; the steps of a file cannot be changed: "
-            "configure those it has, or another file"
+            f"{path}: has steps of {there} s, and {wanted} s are configured; the steps of a file cannot be changed: "
+            "configure the steps of the file, or another file"
         )
     connection.executemany(
         "INSERT INTO tiers (step, retention) VALUES (?, ?) "
@@ -261,17 +265,17 @@ class StoredTier(NamedTuple):
     step: int
     retention: int
     rolled: int
-    """The last block of the next finer tier that is rolled up into this one."""
+    """The id of the last block of the next finer tier that is rolled up into this tier."""
     since: int
-    """From when on it has all that was recorded, seconds since the epoch; 0: nothing was ever deleted."""
+    """The time from which on the tier is complete, seconds since the epoch; 0: nothing was ever deleted."""
 
     def reaches(self, start: float) -> bool:
-        """Whether it has all that was recorded from *start* on."""
+        """Whether the tier is complete from *start* on."""
         return not self.since or self.since <= start
 
 
 def tiers_of(connection: sqlite3.Connection) -> list[StoredTier]:
-    """The tiers of a file, the finest first. Raises sqlite3.DatabaseError when they cannot be."""
+    """The tiers of a file, the finest first. Raises sqlite3.DatabaseError when their values are not possible."""
     found = connection.execute(
         "SELECT step, retention, rolled, gone FROM tiers ORDER BY step LIMIT ?", (_TIERS_MAX,)
     ).fetchall()
@@ -289,7 +293,7 @@ def tiers_of(connection: sqlite3.Connection) -> list[StoredTier]:
 
 
 def _schema_objects(connection: sqlite3.Connection, to: sqlite3.Connection) -> set[tuple[object, ...]]:
-    """What belongs to the tables of *to*: they themselves, indexes and triggers, and what else has their names."""
+    """The objects in *connection* that belong to the tables of *to*, or have their names: also indexes and triggers."""
     tables = [name for (name,) in to.execute("SELECT lower(name) FROM sqlite_master WHERE type = 'table'")]
     asked = f"lower(tbl_name) IN ({', '.join('?' * len(tables))})"
     rows = connection.execute(
@@ -304,7 +308,7 @@ def _too_slow() -> str:
 
 
 def failure_reason(path: Path, error: BaseException) -> str:
-    """Why the file cannot be used, in words, with the remedy where there is one."""
+    """Why the file cannot be used, in words, with a remedy if there is one."""
     if isinstance(error, ConfigError):
         return str(error)
     kind = getattr(error, "sqlite_errorname", "")

@@ -1,33 +1,33 @@
-"""The writer's side of the file, without tasks or a wall clock: every method is one transaction, given the time.
+"""Write the file of a history. Every method is one transaction. There are no tasks here, and callers pass the time.
 
 Theory of operation
 -------------------
-A row of ``blocks`` is one step of one tier with all series in it, because a transaction of one row costs a tenth of a
-millisecond, and one of two thousand rows ten. What is put goes to the finest tier. From there *rolling up* makes each
-coarser tier out of the next finer one, and nothing else does: the finer blocks that came after the last one rolled up
-form runs that begin in the same coarse step; each run but the newest is merged into one block, and the mark moves on,
-in one transaction. So what a tier has is a function of the file alone. Wherever a process was killed, the next one
-goes on from the mark: nothing is counted twice, nothing is left out.
+A row of ``blocks`` holds all series of one step of one tier: a transaction of one row costs a tenth of a millisecond,
+one of two thousand rows ten milliseconds. New blocks go to the finest tier. Each coarser tier is made from the next
+finer one, and only by *rolling up*: the finer blocks after the last one that was rolled up form runs, each within one
+coarse step. Each run except the newest is merged into one block, and the mark of the coarser tier advances, in the same
+transaction. So the content of a tier depends on the file alone. Wherever a process is killed, the next process
+continues from the mark, and nothing is counted twice or left out.
 
-Everything that was ever counted, and has not expired, is therefore exactly once in *a tier and what of the finer
-ones is not rolled up into it yet*. That is how it is read (`pool_monitor.storage.reader`).
+Therefore every count that has not expired is found exactly once in *a tier, plus the blocks of finer tiers that are not
+rolled up into it yet*. `pool_monitor.storage.reader` reads the file in this way.
 
-Blocks go by the wall clock, and are in the order they came. A clock that is set back makes a second block of a step:
-it is a row of its own, and the two add up when they are read.
+Blocks have times of the wall clock, and are stored in the order of writing. When the clock is set back, a step can get
+a second block: it is a separate row, and the two add up when they are read.
 
-What a tier keeps is decided by no reading of that clock alone, because one that is wrong for a moment would delete
-everything. A block is deleted, the one that came first before the others, when both is so: it ended longer ago than
-the retention of its tier, and its tier has more steps than that retention has room for. So
+The wall clock alone never decides what a tier deletes, because a wrong reading would delete everything. A block is
+deleted when two conditions hold: it ended longer ago than the retention of its tier, and its tier has more steps than
+the retention has room for. Blocks that were written first are deleted first. So
 
-- a clock that is ahead, by whatever, for however long, deletes one old block for each new one, as at any other time;
-- after a pause of days what was recorded before it is left, and makes room as new blocks come;
-- a clock that is behind deletes nothing; what is in its future stays, and does not count, until the clock is there;
-- blocks that a wrong clock put into the future stay until the size limit deletes them, in the order they came.
+- a clock that is ahead, by any amount and for any time, deletes one old block for each new one, as at other times;
+- after a pause of days, the blocks from before the pause stay, and are deleted one by one as new blocks come;
+- a clock that is behind deletes nothing; blocks in its future stay, and do not count as steps until their time comes;
+- blocks that a wrong clock put into the future stay until the size limit deletes them, in the order of writing.
 
-The size limit goes by the order in which blocks came, and by no clock.
+The size limit depends on the order of writing, not on a clock.
 
-All of this runs in a thread beside the event loop. Between two pieces of work it lets go of the interpreter
-(`yield_gil`), so that the loop never waits for longer than one of them.
+All of this runs in a thread beside the event loop. Between two pieces of work it yields the interpreter (`yield_gil`),
+so that the loop never waits for longer than one piece.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ from pool_monitor.storage.schema import (
 )
 
 ROLLED_AT_ONCE = 128
-"""Blocks of a tier that one turn rolls up at most."""
+"""Most blocks of a tier that one `Store.tidy` rolls up."""
 DELETED_AT_ONCE = 64
-"""Blocks of a tier that one turn deletes at most: what an outlived file holds goes in the course of an hour."""
+"""Most blocks of a tier that one `Store.tidy` deletes. A file in which all has expired is cleared within an hour."""
 ROLL_MAX_S = 5.0
-"""How long one turn rolls up at most, and goes on in the next one: longer only for blocks that were made to do harm."""
+"""Longest time that one `Store.tidy` rolls up; the next one continues. Only crafted blocks take that long."""
 MERGED_AT_ONCE = 8
 NAMES_CACHED = 20_000
-"""Numbers of names that are remembered; further ones are looked up again."""
+"""Most numbers of names in memory. The cache is emptied when it is full."""
 HOUR = 3600
 _ALL = 2**63 - 1
 
@@ -83,19 +83,19 @@ NameKey: TypeAlias = tuple[str, str | None, str | None]
 
 
 class FileUsage(NamedTuple):
-    """What the file takes up."""
+    """The size of a file."""
 
     file_bytes: int
-    """Of the file and its log."""
+    """Bytes of the file and its log."""
     blocks: dict[int, int]
     """Blocks by the step of their tier."""
 
 
 class Store:
-    """The file, open for writing by us alone. After any error it is to be closed, and opened again.
+    """The file, open for writing by this process alone. After any error, close the store and open a new one.
 
-    Raises ConfigError for a file that is not ours to write, sqlite3.Error and OSError for what goes wrong. Bounds: the
-    file and its log stay below ``size_limit``, but for what one transaction adds to the log.
+    Raises ConfigError for a file that must not be written, and sqlite3.Error and OSError for failures. Bound: the file
+    and its log stay below ``size_limit``, except for what one transaction adds to the log.
     """
 
     def __init__(self, path: Path, config: HistoryConfig) -> None:
@@ -106,7 +106,7 @@ class Store:
         self._bytes: dict[int, int] = {}
         with ExitStack() as stack:
             stack.enter_context(closing(Lock(self._path)))
-            # SQLite's files beside it get its mode. It stays open, see `schema.connected`.
+            # SQLite gives the files beside it the same mode. The descriptor stays open, see `schema.connected`.
             self._file = open_private(self._path, os.O_RDWR)
             stack.callback(os.close, self._file)
             check_header(self._path, self._file)
@@ -124,13 +124,13 @@ class Store:
         self._forgot_hour = 0
         self._overdue = True
         self.damaged = 0
-        """Blocks that turned out unreadable when they were to be rolled up."""
+        """Blocks that could not be read when they were to be rolled up."""
 
     def close(self) -> None:
         self._open.close()
 
     def write(self, blocks: Sequence[PendingBlock], now: int) -> None:
-        """Add *blocks* to the finest tier, in their order."""
+        """Add *blocks* to the finest tier, in the given order."""
         self._check_files()
         self._check_log()
         finest = self._tiers[0].step
@@ -141,7 +141,7 @@ class Store:
         self._note_sizes()
 
     def tidy(self, now: int) -> None:
-        """Roll up what is complete, delete what has expired, give back what is free; a bounded part of it."""
+        """Do a bounded part of: roll up complete runs, delete expired blocks, release free pages of the file."""
         self._due = time.monotonic() + ROLL_MAX_S
         with time_limited(self.connection), transaction(self.connection):
             rolled = [self._roll_up(finer, coarser, now) for finer, coarser in pairwise(self._tiers)]
@@ -153,19 +153,19 @@ class Store:
         free, pages = int_pragma(self.connection, "freelist_count"), int_pragma(self.connection, "page_count")
         full = pages * self._page > self._config.size_limit - log_limit(self._config)
         if free > max(pages // 4, 256) or (free and full):
-            # As a script, because as a statement it would stop after one page: each is a row without columns.
+            # As a script: a statement would stop after one page, because SQLite returns a row for each page.
             self.connection.executescript("PRAGMA incremental_vacuum(256)")
         self._note_sizes()
 
     def usage(self) -> FileUsage:
-        # What has been written to the log alone, or was cut off there, the file does not show yet.
+        # The file does not yet show pages that are only in the log, or that the log truncates.
         size = max(int_pragma(self.connection, "page_count") * self._page, self._path.stat().st_size)
         return FileUsage(size + self._log_bytes(), {tier.step: self._blocks[tier.step] for tier in self._tiers})
 
     # -- rolling up -----------------------------------------------------------------------------------------------
 
     def _roll_up(self, finer: Tier, coarser: Tier, now: int) -> bool:
-        """Make blocks of the *coarser* tier of all runs that are complete. Returns whether there were any."""
+        """Roll up all complete runs of *finer* into *coarser*. Returns whether there were any."""
         waiting = self._rows(
             f"SELECT id, start FROM blocks WHERE step = ? AND id > ? AND {SOUND} ORDER BY id LIMIT ?",  # noqa: S608
             (finer.step, self._rolled(coarser), ROLLED_AT_ONCE),
@@ -174,7 +174,7 @@ class Store:
             (start, [number for number, _start in run])
             for start, run in groupby(waiting, lambda row: row[1] // coarser.step * coarser.step)
         ]
-        if len(waiting) < ROLLED_AT_ONCE:  # else the newest run may be cut in two, which adds up all the same
+        if len(waiting) < ROLLED_AT_ONCE:  # else the newest run may be cut in two, and both parts add up
             runs = runs[:-1]
         for start, numbers in runs:
             for last, block in self._merged(numbers):
@@ -190,9 +190,9 @@ class Store:
         return int(rolled)
 
     def _merged(self, numbers: Sequence[int]) -> Iterator[tuple[int, Block | None]]:
-        """The blocks of these *numbers* as one, and the last number in it; None when none of them can be read.
+        """Merge the blocks of *numbers*. Yields the last number merged, and the block (None if none can be read).
 
-        As several, one after the other, when one would be larger than a block may be. It ends early when time is up.
+        Yields several blocks when a single one would exceed `ROOM_LIMIT`. Ends early when the time is up.
         """
         merged: list[Block] = []
         last = 0
@@ -212,7 +212,7 @@ class Store:
         yield last, merge(merged, yield_gil) if merged else None
 
     def _block(self, number: int) -> Block | None:
-        """The block of this *number*; None when it cannot be read."""
+        """The block with this *number*; None when it cannot be read."""
         row = self.connection.execute(f"SELECT {BODY} FROM blocks WHERE id = ?", (number,)).fetchone()  # noqa: S608
         try:
             return unpacked(row and row[0])
@@ -223,7 +223,7 @@ class Store:
     # -- bounds ---------------------------------------------------------------------------------------------------
 
     def _expire(self, now: int) -> bool:
-        """Delete what its tier keeps no longer. Returns whether there may be more."""
+        """Delete expired blocks of every tier. Returns whether there may be more."""
         counts = []
         for tier, rolled in self._tiers_with_marks():
             expired = self._rows(
@@ -236,7 +236,7 @@ class Store:
         return DELETED_AT_ONCE in counts
 
     def _surplus(self, tier: Tier, now: int) -> int:
-        """How many steps *tier* has, in the past, that its retention has no room for."""
+        """How many past steps *tier* has beyond those that its retention has room for."""
         kept = tier.retention // tier.step
         if self._blocks[tier.step] <= kept:
             return 0
@@ -245,7 +245,7 @@ class Store:
         return max(int(steps) - kept, 0)
 
     def _make_room(self, size: int, now: int) -> None:
-        """Delete the oldest blocks of the tier that takes up most until *size* more bytes fit in."""
+        """Delete the oldest blocks of the largest tier until *size* more bytes fit into the size limit."""
         for _turn in range(4):
             used = int_pragma(self.connection, "page_count") - int_pragma(self.connection, "freelist_count")
             log = max(self._log_bytes(), log_limit(self._config))
@@ -253,7 +253,7 @@ class Store:
             if missing <= 0:
                 return
             by_size = sorted(self._tiers_with_marks(), key=lambda found: -self._bytes[found[0].step])
-            # What is not rolled up yet would be lost to all tiers, so it goes only when there is nothing else.
+            # Blocks that are not rolled up yet are in no other tier, so delete them last.
             for tier, rolled in (*by_size, *((tier, _ALL) for tier, _rolled in by_size)):
                 oldest = self._rows(
                     "SELECT id, start + length, length(body) FROM blocks "
@@ -271,33 +271,34 @@ class Store:
             self._delete(tier, oldest, now)
 
     def _tiers_with_marks(self) -> list[tuple[Tier, int]]:
-        """The tiers, and the last block of each that is rolled up into the next one."""
+        """Each tier, and the id of its last block that is rolled up into the next tier."""
         return list(zip(self._tiers, [*map(self._rolled, self._tiers[1:]), _ALL], strict=True))
 
     def _delete(self, tier: Tier, blocks: Sequence[tuple[int, int, int]], now: int) -> None:
-        """Delete *blocks* (number, end, size) of *tier*, and note until when it is incomplete from then on."""
+        """Delete *blocks* (number, end, size) of *tier*, and store up to when the tier is now incomplete."""
         self.connection.executemany("DELETE FROM blocks WHERE id = ?", [(block[0],) for block in blocks])
         self._blocks[tier.step] -= len(blocks)
         self._bytes[tier.step] -= sum(size for _number, _end, size in blocks)
-        # What a clock wrote that was ahead for a while must not make all that came after it look incomplete.
+        # Blocks from a clock that was ahead must not make everything written later look incomplete.
         ends = [end for _number, end, _size in blocks if end <= now]
         if ends:
             self._execute("UPDATE tiers SET gone = max(gone, ?) WHERE step = ?", (max(ends), tier.step))
 
     def _check_files(self) -> None:
-        """Raises OSError when another program has put something else in the file's place, or has cut it or its log
-        off: SQLite would notice only when it needs what is missing, having written more behind it.
+        """Raise OSError when another program has replaced the file, or truncated it or its log.
+
+        SQLite itself would notice only when it needs the missing pages, after writing more behind the gap.
         """
         found = self._given.stat()
         if not os.path.samestat(found, os.fstat(self._file)):
             raise OSError("another file is in its place now")
         if found.st_size < self._sizes[0] or (self._log_bytes() < self._sizes[1] and not self._has_everything()):
-            raise OSError("another program has cut it or its log off; what was in it may be lost")
+            raise OSError("another program has truncated it or its log; blocks may be lost")
 
     def _has_everything(self) -> bool:
-        """Whether the file has everything although its log is shorter: another program may move it into the file.
+        """Whether the file is complete although its log is shorter: another program may have moved the log into it.
 
-        Asked of a connection of its own, because ours remembers what it has read.
+        Checked on a separate connection, because ours caches pages.
         """
         try:
             with (
@@ -312,11 +313,11 @@ class Store:
         self._sizes = self._path.stat().st_size, self._log_bytes()
 
     def _check_log(self) -> None:
-        """Raises OSError when the log has outgrown its share and cannot be moved into the file."""
+        """Raise OSError when the log has outgrown `log_limit` and cannot be moved into the file."""
         if self._log_bytes() > log_limit(self._config):
             pragma(self.connection, "wal_checkpoint(TRUNCATE)")
             if self._log_bytes() > log_limit(self._config):
-                raise OSError("a program that reads it keeps its log from being cleared; end that program")
+                raise OSError("a program that reads the file keeps its log from being cleared; end that program")
 
     def _log_bytes(self) -> int:
         try:
@@ -334,10 +335,10 @@ class Store:
     # -- names ----------------------------------------------------------------------------------------------------
 
     def _numbered(self, pending: PendingBlock) -> Block:
-        """The block of *pending* with the numbers that its names have in the file."""
+        """The block of *pending*, renumbered as its names are numbered in the file."""
         block, names = pending.block, pending.names
         if self._cached_hour != pending.start // HOUR or len(self._cached_numbers) > NAMES_CACHED:
-            self._cached_numbers.clear()  # so that all are seen to be in use, once an hour
+            self._cached_numbers.clear()  # so that the hour of last use is stored for every name, once an hour
             self._cached_hour = pending.start // HOUR
         rows, pools = np.zeros(len(names.rows), np.int64), np.zeros(len(names.pools), np.int64)
         rows[block.rows] = self._numbers([names.rows[row] for row in block.rows.tolist()], pending.start)
@@ -353,7 +354,7 @@ class Store:
         return [cached[key] for key in keys]
 
     def _name_number(self, key: NameKey, start: int) -> int:
-        # Not every str can be stored: a lone surrogate has no UTF-8 form.
+        # A lone surrogate has no UTF-8 form and cannot be stored.
         values = tuple(part and part.encode("utf-8", "backslashreplace").decode() for part in key)
         found = self._rows("SELECT id FROM names WHERE pool = ? AND operation IS ? AND worker IS ? LIMIT 1", values)
         if found:
@@ -369,7 +370,7 @@ class Store:
         return number
 
     def _forget_names(self) -> None:
-        """Delete the names that no block has: those last seen, to the hour, before the oldest block there is."""
+        """Delete the names that no block uses: those last used over an hour before the oldest block begins."""
         first = f"SELECT start FROM blocks WHERE step = ? AND {SOUND} ORDER BY start LIMIT 1"  # noqa: S608
         found = [start for tier in self._tiers for (start,) in self._rows(first, (tier.step,))]
         if found:
