@@ -487,7 +487,7 @@ async def test_what_a_failed_push_had_is_in_the_next_one(impatient, said) -> Non
         for push in receiver.pushed
     ]
     assert (first, second) == (1, 2)
-    assert [line.partition(" endpoint=")[0] for line in said()] == ["OTLP push failed", "OTLP pushes arrive again"]
+    assert [line.partition(" endpoint=")[0] for line in said()] == ["OTLP push failed", "OTLP pushes succeed again"]
 
 
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "502 Bad Gateway", "503 Unavailable", "504 Timeout"])
@@ -506,7 +506,7 @@ async def test_what_may_pass_is_tried_again_soon(status, impatient) -> None:
         (answer("404 Not Found"), "answered 404"),
         (answer("500 Oops"), "answered 500"),
         (answer("307 Temporary Redirect", location="http://127.0.0.1:1/"), "answered 307"),
-        (answer("200 OK", b"<html>Welcome</html>"), "no OTLP receiver answers there, but something that says '<html>"),
+        (answer("200 OK", b"<html>Welcome</html>"), "the answer is not from an OTLP receiver: '<html>"),
         (answer("200 OK", b"\n" * 100_000), "more than 65536 bytes"),
     ],
 )
@@ -697,7 +697,7 @@ async def test_cancelled_in_the_middle_of_a_push_it_gives_that_up_and_tries_once
 
 
 async def test_the_last_push_has_a_time_limit_of_its_own(monkeypatch) -> None:
-    monkeypatch.setattr(otlp, "_GOODBYE", 0.05)
+    monkeypatch.setattr(otlp, "_LAST_PUSH_MAX", 0.05)
     async with receiving(None) as receiver:
         exporter = OtlpExporter(receiver.url, interval=600, timeout=600)
         async with pushing(exporter):

@@ -507,7 +507,7 @@ async def test_an_otlp_outage_is_reported_when_it_begins_and_when_it_is_over():
                 await eventually(lambda: (view := monitor.snapshot().monitor.otlp) and view.exported >= 2)
     assert states(events) == ["degraded", "recovered"]
     assert "the receiver answered 503" in events[0].metadata["reason"]
-    assert "pushes arrive again" in events[1].metadata["reason"]
+    assert "succeed again" in events[1].metadata["reason"]
 
 
 async def test_a_socket_is_opened_once_it_can_be(tmp_path, monkeypatch):

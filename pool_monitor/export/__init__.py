@@ -1,1 +1,1 @@
-"""Ways out of the process: the same numbers in the forms that other tools read."""
+"""Exports: the numbers of a monitor in the forms that other tools read."""

@@ -1,4 +1,4 @@
-"""What the monitor exports: metrics, their labels, and where their numbers come from; for Prometheus and OTLP alike."""
+"""The exported metrics, their labels, and the sources of their numbers. Prometheus and OTLP share them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pool_monitor.snapshot import Breaker, CallStats, Distribution, Health, Pool
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 Number: TypeAlias = float | None
-"""None is unknown, and is left out."""
+"""None: unknown, and not exported."""
 
 PREFIX = "pool_monitor_"
 UNITS = ("seconds", "bytes", "ratio")
 REASONS = ("saturated", "deadline", "timeout", "circuit_open", "closed")
-"""Reasons of refusals that are told from the start: a counter that begins at 1 hides its first increase."""
+"""Reasons of refusals that are exported from the start, as 0: a counter that begins at 1 hides its first increase."""
 STATES = ("busy", "idle", "starting", "draining", "dead")
 PERCENTILES = ("50", "90", "95", "99", "99.9", "100")
 
@@ -34,22 +34,22 @@ BOUND_EXPONENTS = (-14, -12, *range(-10, 7), 8, 10)
 BOUNDS = tuple(2.0**exponent for exponent in BOUND_EXPONENTS)
 """Upper bounds of classic buckets, in seconds: 61 µs to 17 minutes, every octave from 1 ms to 64 s.
 
-Powers of two are edges of our own buckets too, so these counts are exact. All series have all of them at all times:
-a bound that appeared later would break ``rate()``.
+Powers of two are also edges of our own buckets, so these counts are exact. Every series always has all bounds: a bound
+that appeared later would break ``rate()``.
 """
 
 
 class Family(NamedTuple):
-    """One metric. Each of its series is labels and a number for every one of *values*, which *label* tells apart."""
+    """One metric. Each entry of *series* has labels, and one number for each of *values*, the values of *label*."""
 
     name: str
     help: str
     series: list[tuple[Labels, Sequence[Number]]]
     label: str
-    """Empty when there is one number per series."""
+    """Empty: there is one number per series."""
     values: tuple[str, ...]
     created: Sequence[float] = ()
-    """Of counters, when each series began at 0, in seconds since the epoch; empty: not known."""
+    """For counters: when each series began at 0, in seconds since the epoch; empty: not known."""
 
     @property
     def is_counter(self) -> bool:
@@ -80,12 +80,12 @@ class Histograms:
         return _unit(self.name)
 
     def sizes(self) -> list[int]:
-        """How many durations each has."""
+        """The number of durations in each histogram."""
         sizes: list[int] = self.counts.sum(axis=1).tolist()
         return sizes
 
     def cumulative(self) -> list[list[int]]:
-        """How many durations of each are up to each of `BOUNDS`."""
+        """For each histogram, the number of durations up to each of `BOUNDS`."""
         ends = [(exponent << SCALE) - FIRST_INDEX - self.first for exponent in BOUND_EXPONENTS]
         cuts = [0, *(min(max(end, 0), self.counts.shape[1]) for end in ends)]
         between = [self.counts[:, start:end].sum(axis=1) for start, end in pairwise(cuts)]
@@ -94,7 +94,7 @@ class Histograms:
 
 
 def families(snapshot: Snapshot, totals: Totals) -> Iterator[Family | Histograms]:
-    """Every metric there is, also those without a series now."""
+    """Every metric, also metrics that have no series now."""
     yield from _counted(totals)
     yield from _occurred(totals)
     yield from _distributions(totals)
@@ -105,14 +105,14 @@ def families(snapshot: Snapshot, totals: Totals) -> Iterator[Family | Histograms
 
 
 def labels(**pairs: str | None) -> Labels:
-    """Those that are not None. Half a surrogate pair, which has no place in UTF-8, is spelt out."""
+    """The labels whose value is not None. A lone surrogate, which has no UTF-8 form, is escaped."""
     return tuple(
         (name, value.encode("utf-8", "backslashreplace").decode()) for name, value in pairs.items() if value is not None
     )
 
 
 def _unit(name: str) -> str:
-    """The last word of a name, where that is a unit."""
+    """The last word of a name if it is a unit, else an empty string."""
     word = name.rpartition("_")[2]
     return word if word in UNITS else ""
 
@@ -125,7 +125,7 @@ def _family(
     values: tuple[str, ...] = ("",),
     created: Sequence[float] | float = (),
 ) -> Family:
-    """*created* may be one time for all."""
+    """Make a `Family`. *created* may be a single time for all series."""
     found = list(series)
     times = [created] * len(found) if isinstance(created, float) else created
     return Family(PREFIX + name, text, found, label, values, times)
@@ -134,7 +134,7 @@ def _family(
 def _read(
     attribute: str, name: str, text: str, owners: Iterable[tuple[Labels, object]], created: Sequence[float] | float = ()
 ) -> Family:
-    """One number of each owner: an attribute of it."""
+    """Make a `Family` with one number per owner: the value of *attribute*."""
     read = ((of, getattr(owner, attribute)) for of, owner in owners)
     found = ((of, [None if value is None else +value]) for of, value in read)  # +True is 1
     return _family(name, text, found, created=created)
@@ -153,7 +153,7 @@ def _counted(totals: Totals) -> Iterator[Family]:
     born = () if totals.born is None else totals.born[places].tolist()
     yield _family(
         "calls_total",
-        "Calls that ended, by outcome; without a worker those that never reached one.",
+        "Calls that ended, by outcome; calls that never reached a worker have no worker label.",
         zip((of for _place, of in rows), totals.outcomes[places].tolist(), strict=True),
         "outcome",
         OUTCOMES,
@@ -162,7 +162,7 @@ def _counted(totals: Totals) -> Iterator[Family]:
     if totals.busy is not None:
         yield _family(
             "busy_seconds_total",
-            "Time that calls took on workers, however they ended.",
+            "Time that calls spent on workers, with any outcome.",
             zip((of for _place, of in rows), (totals.busy[places, None] / 1e9).tolist(), strict=True),
             created=born,
         )
@@ -170,7 +170,7 @@ def _counted(totals: Totals) -> Iterator[Family]:
     by_kind = by_session_kind(totals.pool_sums)
     yield _family(
         "session_calls_total",
-        "Calls that ended, by what their session's worker means to it.",
+        "Calls that ended, by the affinity of their session.",
         (
             ((*pool, ("session", kind)), counts)
             for pool, kinds in zip(pools, by_kind.tolist(), strict=True)
@@ -182,7 +182,7 @@ def _counted(totals: Totals) -> Iterator[Family]:
     )
     yield _family(
         "errors_total",
-        "Calls that failed, by what kind of thing failed.",
+        "Calls that failed, by category of the error.",
         zip(pools, totals.pool_sums[:, BY_CATEGORY].tolist(), strict=True),
         "category",
         CATEGORIES,
@@ -190,14 +190,14 @@ def _counted(totals: Totals) -> Iterator[Family]:
     )
     yield _family(
         "worker_deaths_total",
-        "Worker processes that ended though nobody wanted them to.",
+        "Worker processes that ended unplanned.",
         zip(pools, totals.pool_sums[:, DEATHS, None].tolist(), strict=True),
         created=totals.since,
     )
 
 
 def _is_used(totals: Totals, row: int) -> bool:
-    """Whether anything was counted in a row; that of `OTHER` is kept for every pool, and would show as an operation."""
+    """Whether to export a row. The row of `OTHER` exists for every pool, so it is exported only once it has calls."""
     return totals.names.rows[row][1] != OTHER or bool(totals.outcomes[row].any())
 
 
@@ -206,7 +206,7 @@ def _occurred(totals: Totals) -> Iterator[Family]:
         return
     pools = [labels(pool=pool) for pool in totals.names.pools]
     for counted, numbers in by_counter(totals.occurrences):
-        # What is known is there from the start; the rest, which comes last, when there is some.
+        # Known values are exported from the start; the last column, `OTHER`, once it is above 0.
         shown: list[list[Number]] = [[*row[:-1], row[-1] or None] if counted.label else [*row] for row in numbers]
         yield _family(
             f"{counted.name}_total",
@@ -219,11 +219,11 @@ def _occurred(totals: Totals) -> Iterator[Family]:
 
 
 _DISTRIBUTIONS = {
-    "latency": "From the call to its end, of calls that ended well.",
-    "queue": "From the call to its hand-over to a worker, of calls that ended well.",
-    "execution": "In the worker, of calls that ended well.",
+    "latency": "Time from the call to its end, of calls that ended well.",
+    "queue": "Time from the call to its hand-over to a worker, of calls that ended well.",
+    "execution": "Time in the worker, of calls that ended well.",
 }
-"""`pool_monitor.metrics.columns.DISTRIBUTIONS` in words."""
+"""Help texts of `pool_monitor.metrics.columns.DISTRIBUTIONS`."""
 
 
 def _distributions(totals: Totals) -> Iterator[Histograms]:
@@ -237,7 +237,7 @@ def _distributions(totals: Totals) -> Iterator[Histograms]:
     yield _failed(totals.failures)
     yield _histograms(
         "worker_latency_seconds",
-        "From the call to its end, of calls that ended well on a worker.",
+        "Time from the call to its end, of calls that ended well, by worker.",
         [labels(pool=pool, worker=worker) for pool, _operation, worker in workers.names.rows],
         workers,
         0,
@@ -248,7 +248,7 @@ def _distributions(totals: Totals) -> Iterator[Histograms]:
 def _histograms(
     name: str, text: str, owners: list[Labels], totals: Totals, number: int, places: list[int]
 ) -> Histograms:
-    """Those of one of `_DISTRIBUTIONS`, of the rows at *places*."""
+    """The histograms of distribution *number* for the rows at *places*."""
     return Histograms(
         PREFIX + name,
         text,
@@ -263,7 +263,7 @@ def _histograms(
 def _failed(failures: FailureDurations) -> Histograms:
     return Histograms(
         f"{PREFIX}failed_call_latency_seconds",
-        "From the call to its end, of calls that did not end well, by outcome.",
+        "Time from the call to its end, of calls that did not end well, by outcome.",
         [labels(pool=pool, operation=name, outcome=outcome) for pool, name, outcome in failures.keys],
         failures.counts,
         0,
@@ -287,7 +287,7 @@ def _windowed(snapshot: Snapshot) -> Iterator[Family]:
         for name, text in _DISTRIBUTIONS.items():
             yield _family(
                 f"{prefix}_{name}_seconds",
-                f"Percentiles of {whose} over the window; 100 is the longest. {text}",
+                f"Percentiles of {whose} in the window; 100 is the maximum. {text}",
                 ((owner, _percentiles(getattr(stats, name))) for owner, stats in owners),
                 # Not "quantile": that label is reserved for summaries, whose counts never shrink.
                 "percentile",
@@ -296,7 +296,7 @@ def _windowed(snapshot: Snapshot) -> Iterator[Family]:
     yield _read(
         "covered_seconds",
         "window_covered_seconds",
-        "What the window really covers: less than its length until the monitor has run that long.",
+        "Time that the window really covers: less than its length until the monitor has run that long.",
         [(labels(window=window), snapshot)],
     )
 
@@ -308,7 +308,7 @@ def _percentiles(stats: Distribution) -> tuple[Number, ...]:
 # -- now --------------------------------------------------------------------------------------------------------------
 
 _POOL = (
-    ("size", "workers_wanted", "Workers the pool wants."),
+    ("size", "workers_wanted", "Number of workers that the pool wants."),
     ("crash_loops", "crash_loops", "Workers in a crash loop."),
     ("waiting", "waiting_calls", "Calls in the queue."),
     ("queue_limit", "waiting_calls_limit", "Calls the queue has room for."),
@@ -316,14 +316,14 @@ _POOL = (
     (
         "relative_time",
         "relative_time_seconds",
-        "Mean over the latest hand-overs: above 0 calls waited for workers, below workers for calls.",
+        "Mean over the latest hand-overs: above 0, calls waited for workers; below 0, workers waited for calls.",
     ),
-    ("restarts", "restarts_total", "Processes started because one had ended unplanned, since the pool was entered."),
-    ("completed", "completed_calls_total", "Calls that ended, however, since the pool was entered."),
+    ("restarts", "restarts_total", "Processes started after one ended unplanned, since the pool was entered."),
+    ("completed", "completed_calls_total", "Calls that ended, with any outcome, since the pool was entered."),
     (
         "retries_refused",
         "retries_refused_total",
-        "Calls that were not sent again because the budget for retries was spent, since the pool was entered.",
+        "Calls that were not sent again because the retry budget was spent, since the pool was entered.",
     ),
 )
 
@@ -342,14 +342,14 @@ def _pools(pools: list[PoolDetail]) -> Iterator[Family]:
     healths = [(owner, [worker.health for worker in pool.workers.values()]) for owner, pool in owners]
     yield _family(
         "workers_by_health",
-        "Workers by how they answered when they were asked for a sign of life.",
+        "Workers by the verdict of their last checkup.",
         ((owner, [found.count(health) for health in get_args(Health)]) for owner, found in healths),
         "health",
         get_args(Health),
     )
     for attribute, name, text, states in (
-        ("state", "pool_state", "1 for the state the pool is in.", get_args(PoolState)),
-        ("breaker", "breaker_state", "1 for the state the circuit breaker is in, if there is one.", get_args(Breaker)),
+        ("state", "pool_state", "1 for the present state of the pool.", get_args(PoolState)),
+        ("breaker", "breaker_state", "1 for the present state of the circuit breaker, if any.", get_args(Breaker)),
     ):
         found = [(owner, state) for owner, pool in owners if (state := getattr(pool, attribute)) is not None]
         yield _family(
@@ -357,7 +357,7 @@ def _pools(pools: list[PoolDetail]) -> Iterator[Family]:
         )
     yield _family(
         "pool_info",
-        "A pool; target is what its workers load.",
+        "Information on a pool; target is what its workers load.",
         (((*owner, *labels(target=pool.target)), [1]) for owner, pool in owners if pool.target is not None),
     )
     yield _family(
@@ -375,10 +375,10 @@ _WORKER = (
     (
         "restarts",
         "worker_restarts_total",
-        "Processes started on a worker's slot because one had ended unplanned, since the pool was entered.",
+        "Processes started in the slot after one ended unplanned, since the pool was entered.",
     ),
-    ("rss", "worker_memory_bytes", "Resident memory, as the worker said last."),
-    ("calls_held", "worker_calls_held", "Calls the worker has been handed and not answered."),
+    ("rss", "worker_memory_bytes", "Resident memory, as last reported by the worker."),
+    ("calls_held", "worker_calls_held", "Calls that were handed to the worker and are not answered yet."),
 )
 
 
@@ -393,7 +393,7 @@ def _workers(snapshot: Snapshot) -> Iterator[Family]:
     yield _read(
         "busy_ratio",
         "worker_busy_ratio",
-        "Share of the window's time the worker spent executing.",
+        "Share of the window's time that the worker spent executing.",
         (((*owner, ("window", snapshot.window)), worker) for owner, worker in owners),
     )
 
@@ -401,16 +401,16 @@ def _workers(snapshot: Snapshot) -> Iterator[Family]:
 # -- the monitor itself -----------------------------------------------------------------------------------------------
 
 _MONITOR = (
-    ("collecting", "collecting", "0 once the monitor's own handler has been detached: every number stands still."),
-    ("events", "events_total", "Events taken in."),
-    ("dropped", "events_dropped_total", "Events left out: above 0, counts are lower bounds."),
-    ("overflowed", "events_overflowed_total", "Events counted under the operation other for want of series."),
-    ("clamped", "durations_clamped_total", "Durations counted at the edge of the histograms."),
-    ("handler_failures", "handler_failures_total", "Telemetry handlers of anybody that were detached: they raised."),
+    ("collecting", "collecting", "0 once a handler of the monitor was detached: its numbers no longer change."),
+    ("events", "events_total", "Events counted."),
+    ("dropped", "events_dropped_total", "Events that could not be counted: above 0, counts are lower bounds."),
+    ("overflowed", "events_overflowed_total", "Events counted under operation 'other' because no series was left."),
+    ("clamped", "durations_clamped_total", "Durations beyond the histograms, counted in the last bucket."),
+    ("handler_failures", "handler_failures_total", "Telemetry handlers of any kind detached because they raised."),
     ("series", "series", "Histogram series in use."),
-    ("series_limit", "series_limit", "Histogram series there can be."),
-    ("memory_bytes", "memory_bytes", "What the monitor's stores hold."),
-    ("memory_limit_bytes", "memory_limit_bytes", "What the monitor's stores can ever hold."),
+    ("series_limit", "series_limit", "Maximum number of histogram series."),
+    ("memory_bytes", "memory_bytes", "Memory held by the monitor's stores."),
+    ("memory_limit_bytes", "memory_limit_bytes", "Maximum memory of the monitor's stores."),
     ("viewers", "viewers", "Remote viewers attached."),
 )
 
@@ -421,4 +421,4 @@ def _monitor(snapshot: Snapshot) -> Iterator[Family]:
         yield _read(attribute, name, text, [((), snapshot.monitor)], service.started_at)
     yield _read("started_at", "start_time_seconds", "When the monitor was entered, since the epoch.", [((), service)])
     about = labels(service=service.name, python=service.python, version=service.version)
-    yield _family("service_info", "The service that is monitored; version is that of pool_monitor.", [(about, [1])])
+    yield _family("service_info", "The monitored service; version is the version of pool_monitor.", [(about, [1])])

@@ -1,14 +1,14 @@
-"""HdrHistogram: histograms in the form its many tools read, and interval logs of them (``.hlog``).
+"""Histograms in the HdrHistogram encoding, and interval logs of them (``.hlog``), for the tools that read these.
 
-A lossy view: HdrHistogram divides values otherwise than we do, so a bucket of ours goes, with all it holds, where its
-estimate belongs. Values are nanoseconds with `DIGITS` significant digits. A value read back, the highest of its
-HdrHistogram bucket as all tools give it, is the estimate or at most `ADDED_ERROR` of it more: together with the error
-of the estimate itself at most 1.2 % from the truth. Below 1 µs and above 71 minutes the limits of our own histogram
-hold (`pool_monitor.metrics.histogram`).
+The conversion is lossy: HdrHistogram has other bucket bounds, so the whole count of one of our buckets goes to the
+HdrHistogram bucket of its estimate. Values are nanoseconds with `DIGITS` significant digits. Tools read back the
+highest value of an HdrHistogram bucket, which exceeds the estimate by at most `ADDED_ERROR` of it. Together with the
+error of the estimate itself, that is at most 1.2 % from the true value. Below 1 µs and above 71 minutes the limits of
+our own histogram apply (`pool_monitor.metrics.histogram`).
 
-A log has one line per interval and (pool, operation, distribution), workers added up. Those three are its tag,
-percent-encoded because a tag holds no comma and no space: ``text/summary/latency``. The maximum on a line is in
-milliseconds, as the tools expect of values in nanoseconds.
+A log has one line per interval and (pool, operation, distribution), with all workers added up. These three names are
+the tag of the line, percent-encoded because a tag may not contain commas or spaces: ``text/summary/latency``. The
+maximum in a line is in milliseconds, as the tools expect for values in nanoseconds.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.totals import Totals
 
 DIGITS = 3
-"""Significant digits. A fourth takes 3.6 MB and ten times as long, for less than our own buckets leave out."""
+"""Significant digits. A fourth would take 3.6 MB and ten times as long, and add less than our own buckets lose."""
 ADDED_ERROR = 2**-10
-"""Width of an HdrHistogram bucket with so many digits, as a share of the values in it."""
+"""Width of an HdrHistogram bucket with `DIGITS` digits, relative to its values."""
 
 _VALUES_NS: list[int] = np.rint(ESTIMATES * 1e9).astype(np.int64).tolist()
 _NS_PER_MS = 1e6
 
 
 def encode(counts: Ints, first: int = 0) -> str:
-    """One histogram as base64 of the compressed V2 encoding. *counts* are those of the buckets from *first* on."""
+    """One histogram in the compressed V2 encoding, as base64. *counts* begin at bucket *first*."""
     return str(_histogram(counts, first).encode(), "ascii")
 
 
 def log(source: Recording | Totals) -> Iterator[bytes]:
-    """The lines of an interval log, in the order of time, some at once: all of one interval, or many.
+    """The lines of an interval log, ordered by time. Each piece has many lines, or all lines of one interval.
 
-    An operation that nothing was counted of in an interval has no line there.
+    An operation without counts in an interval has no line for it.
     """
     intervals = _intervals(source) if isinstance(source, Recording) else _since_entered(source)
     started = False
@@ -64,12 +64,12 @@ def log(source: Recording | Totals) -> Iterator[bytes]:
 
 
 def tag(pool: str, operation: str, distribution: str) -> str:
-    """What the lines of a series are called in a log; `urllib.parse.unquote` gives the names back."""
+    """The tag of the lines of a series. `urllib.parse.unquote` returns the names in it."""
     return "/".join(quote(name, safe="", errors="backslashreplace") for name in (pool, operation, distribution))
 
 
 _Interval = tuple[float, float, list[tuple[str, str]], Ints, int]
-"""Start, length, whose, counts of shape (operations, distributions, buckets), and the first bucket they have."""
+"""Start, length, keys, counts of shape (operations, distributions, buckets), and the first of these buckets."""
 
 
 def _intervals(recording: Recording) -> Iterator[_Interval]:

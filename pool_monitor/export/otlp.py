@@ -1,8 +1,8 @@
 """Push metrics to an OTLP receiver, over HTTP, every few seconds.
 
-Every push carries everything since the monitor was entered (otlp_request.py), so there is no queue: what one push
-could not deliver the next one does. At most one request is under way. Nothing of what may happen to it reaches the
-service: it is counted, and logged once per outage.
+Every push carries everything since the monitor was entered (otlp_request.py), so there is no queue: the next push
+delivers what a failed one did not. At most one request is under way. Failures do not reach the service: they are
+counted, and logged once per outage.
 """
 
 from __future__ import annotations
@@ -36,40 +36,39 @@ _BACKOFF_FIRST, _BACKOFF_LAST = 1.0, 60.0
 _RETRY_AFTER_MAX = 3600.0
 """Longest pause in seconds that a receiver can ask for."""
 _ANSWER_MAX = 64 * 1024
-"""Bytes that are read of an answer."""
+"""Most bytes that are read of an answer."""
 _EXCERPT = 200
-"""Characters of it that are told."""
-_GOODBYE = 2.0
-"""Seconds the last push may take: somebody waits for the service to end."""
+"""Most characters of an answer in an error."""
+_LAST_PUSH_MAX = 2.0
+"""Seconds the last push may take: it delays the end of the service."""
 
 
 class PushResult(NamedTuple):
-    """What became of a push."""
+    """The result of a push."""
 
     error: str | None = None
-    """None: it was accepted."""
+    """None: the push was accepted."""
     retryable: bool = False
     retry_after: float | None = None
-    """Seconds the receiver asked to be left alone for."""
+    """Seconds for which the receiver asked for no further push."""
     rejected: int = 0
-    """Data points it did not take, though it accepted the push."""
+    """Data points that the receiver rejected in a push that it accepted."""
     reason: str = ""
-    """Why it did not."""
+    """Why it rejected them."""
 
 
 class OtlpExporter:
     """Pushes to *endpoint*, with pauses of *interval* seconds, while `run` runs.
 
-    *endpoint* is the URL of a receiver: its base, such as ``http://127.0.0.1:4318``, or with ``/v1/metrics`` at its
-    end. *headers* go with every push; they are where credentials belong. *compression* is ``gzip``, or ``none`` for
-    receivers that cannot unpack it. A push may take *timeout* seconds from the
-    first byte to the last. *resource_attributes* are added to what is known of the service, and replace it where they
-    have the same name. *ssl_context* is for receivers whose certificate is not signed by one of the usual authorities.
-    Neither redirects nor proxies of the environment are followed. *on_outage* is called, with the reason, when the
-    first of several pushes fails, and *on_recovery* when one arrives again; neither may raise. Without them both are
-    logged.
+    *endpoint* is the URL of a receiver: its base, such as ``http://127.0.0.1:4318``, with or without ``/v1/metrics`` at
+    the end. *headers* are sent with every push; credentials belong there. *compression* is ``gzip``, or ``none`` for
+    receivers without gzip. A push may take *timeout* seconds from the first byte to the last. *resource_attributes* are
+    added to the attributes of the service, and replace attributes of the same name. *ssl_context* is for receivers
+    whose certificate is not signed by one of the usual authorities. Redirects and proxy variables of the environment
+    are ignored. *on_outage* is called with the reason when a push fails after one that did not, and *on_recovery* when
+    a push is accepted again; neither may raise. Without these functions, both are logged.
 
-    Raises ConfigError for a bad setting, and where opentelemetry-proto is not installed.
+    Raises ConfigError for a bad setting, and when opentelemetry-proto is not installed.
     """
 
     def __init__(
@@ -90,16 +89,16 @@ class OtlpExporter:
                 raise ConfigError(f"OtlpExporter({name}={value!r}): needs seconds above 0")
         self._url = _url(endpoint)
         self.endpoint = str(self._url.copy_with(query=None))
-        """Where it pushes to, without what may be secret of it."""
+        """The URL of the pushes without its query, which may hold secrets."""
         self.interval, self.timeout = interval, timeout
         self.exported = 0
         """Pushes that were accepted."""
         self.failed = 0
-        """Pushes that were not."""
+        """Pushes that failed."""
         self.rejected = 0
-        """Data points that were not, of pushes that were."""
+        """Data points that were rejected in accepted pushes."""
         self.last_error: str | None = None
-        """Why the latest push failed; None when it did not."""
+        """Why the latest push failed; None when it was accepted."""
         if compression not in ("gzip", "none"):
             raise ConfigError(f"OtlpExporter(compression={compression!r}): needs to be 'gzip' or 'none'")
         self._compressed = compression == "gzip"
@@ -113,10 +112,10 @@ class OtlpExporter:
             self._proto.attributes(self._resource_attributes)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"OtlpExporter(resource_attributes=...): {error}") from error
-        # The usual authorities take 40 ms to load.
-        nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        # Loading the usual authorities takes 40 ms, so http gets a context without any.
+        no_authorities = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._ssl_context = ssl_context or (
-            httpx.create_ssl_context(trust_env=False) if self._url.scheme == "https" else nobody
+            httpx.create_ssl_context(trust_env=False) if self._url.scheme == "https" else no_authorities
         )
         self._on_outage, self._on_recovery = on_outage or self._log_outage, on_recovery or self._log_recovery
         self._failures = 0  # in a row
@@ -124,12 +123,12 @@ class OtlpExporter:
         self._not_before = 0.0
 
     async def run(self, source: Callable[[], tuple[Snapshot, Totals]]) -> NoReturn:
-        """Push what *source* returns, at once and then again and again, until cancelled.
+        """Push what *source* returns, at once and then after every pause, until cancelled.
 
-        Raises nothing but the cancellation, and that after one last push, which gets two seconds at most; it is left
-        out when the receiver asked to be left alone for now.
+        Raises only the cancellation, after one last push, which may take two seconds. There is no last push while the
+        receiver has asked for a pause.
         """
-        # The transport alone: httpx's client would write the URL of every push to the service's log.
+        # Without httpx's client, which would write the URL of every push to the service's log.
         transport = httpx.AsyncHTTPTransport(
             verify=self._ssl_context, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
         )
@@ -145,7 +144,7 @@ class OtlpExporter:
             except asyncio.CancelledError:
                 if loop.time() >= self._not_before:
                     with anyio.CancelScope(shield=True):
-                        await self._push(transport, source, min(self.timeout, _GOODBYE))
+                        await self._push(transport, source, min(self.timeout, _LAST_PUSH_MAX))
                 raise
 
     def _pause(self, result: PushResult) -> float:
@@ -159,8 +158,8 @@ class OtlpExporter:
         self, transport: httpx.AsyncHTTPTransport, source: Callable[[], tuple[Snapshot, Totals]], timeout: float
     ) -> PushResult:
         try:
-            # Not httpx's, which begins anew with every byte; nor asyncio's, which until Python 3.11.4 raises
-            # CancelledError where the task has been cancelled before, as it has at the last push.
+            # Not the timeout of httpx, which restarts with every byte. Not asyncio.timeout either: until Python
+            # 3.11.4 it raises CancelledError in a task that was cancelled before, as it is at the last push.
             with anyio.fail_after(timeout):
                 body = await run_in_steps(self._body(*source()))
                 result = await self._post(transport, body)
@@ -191,7 +190,7 @@ class OtlpExporter:
         return self._judge(response.status_code, response.headers, answer, time.time())
 
     def _judge(self, status: int, headers: Mapping[str, str], answer: bytes, now: float) -> PushResult:
-        """What an answer means, given at *now*, in seconds since the epoch."""
+        """The result of a push, from the answer that arrived at *now* (seconds since the epoch)."""
         if not 200 <= status < 300:
             text = self._excerpt(answer)
             return PushResult(
@@ -200,13 +199,13 @@ class OtlpExporter:
                 retry_after=_seconds(headers.get("retry-after"), now) if status in _RETRYABLE else None,
             )
         if len(answer) > _ANSWER_MAX:
-            return PushResult(f"no OTLP receiver answers there, but something that says more than {_ANSWER_MAX} bytes")
+            return PushResult(f"the answer is not from an OTLP receiver: it has more than {_ANSWER_MAX} bytes")
         if answer[:1] == b"{":
-            return PushResult()  # JSON: against the rules, and meant well
+            return PushResult()  # JSON: some receivers violate the protocol and answer a success with it
         try:
             partial = self._proto.Response.FromString(answer).partial_success
         except self._proto.DecodeError:
-            return PushResult(f"no OTLP receiver answers there, but something that says {self._excerpt(answer)!r}")
+            return PushResult(f"the answer is not from an OTLP receiver: {self._excerpt(answer)!r}")
         return PushResult(rejected=partial.rejected_data_points, reason=partial.error_message[:_EXCERPT])
 
     def _excerpt(self, answer: bytes) -> str:
@@ -224,13 +223,13 @@ class OtlpExporter:
                 self._on_outage(result.error)
             return
         if self._failures:
-            self._on_recovery(f"pushes arrive again at {self.endpoint}, after {self._failures} failed")
+            self._on_recovery(f"pushes to {self.endpoint} succeed again, after {self._failures} failed")
         self._failures = 0
         self.exported += 1
         self.rejected += result.rejected
         if result.rejected and not self._rejecting:
             logger("export").warning(
-                "OTLP receiver rejects some of it",
+                "OTLP receiver rejects data points",
                 endpoint=self.endpoint, data_points=result.rejected, reason=result.reason,
             )  # fmt: skip
         self._rejecting = result.rejected > 0
@@ -239,17 +238,17 @@ class OtlpExporter:
         logger("export").warning("OTLP push failed", endpoint=self.endpoint, reason=reason)
 
     def _log_recovery(self, _what: str) -> None:
-        logger("export").info("OTLP pushes arrive again", endpoint=self.endpoint, failed=self._failures)
+        logger("export").info("OTLP pushes succeed again", endpoint=self.endpoint, failed=self._failures)
 
 
 def pause_after(failures: int, chance: float) -> float:
-    """Seconds until the next try after so many *failures* in a row, *chance* being anything from 0 to 1."""
+    """Seconds until the next try after *failures* failures in a row. *chance* is a random number from 0 to 1."""
     longest = min(_BACKOFF_FIRST * 2.0 ** min(failures - 1, 16), _BACKOFF_LAST)
     return longest * (0.5 + chance / 2)
 
 
 def _seconds(retry_after: str | None, now: float) -> float | None:
-    """What ``Retry-After`` asks for: seconds, or a date. None for nonsense."""
+    """The seconds that ``Retry-After`` asks for, as a number or a date. None for an invalid value."""
     if retry_after is None:
         return None
     try:
@@ -279,14 +278,14 @@ def _url(endpoint: str) -> httpx.URL:
 
 
 def _secrets(url: httpx.URL, headers: Mapping[str, str]) -> list[str]:
-    """What must not be told when the receiver repeats it: all but the shortest of what it was sent."""
+    """Texts to remove when the receiver repeats them: header values and query parameters above three characters."""
     sent = [part for value in headers.values() for part in (value, *value.split())]
     return [text for text in (*sent, *url.params.values()) if len(text) > 3]
 
 
 def _headers(given: Mapping[str, str]) -> httpx.Headers:
     for name, value in given.items():
-        # The value is not shown: it may be a secret. That a file ended with a newline is what is wrong most often.
+        # The value may be a secret, so it is not shown. Most often it was read from a file and ends with a newline.
         if not _TOKEN.fullmatch(str(name)) or not isinstance(value, str) or not _VALUE.fullmatch(value):
             raise ConfigError(
                 f"OtlpExporter(headers=...): {name!r} needs a value of printable ASCII without spaces at its ends"

@@ -1,13 +1,14 @@
-"""OTLP metrics: an ExportMetricsServiceRequest with every metric that Prometheus is told of (families.py).
+"""OTLP metrics: an ExportMetricsServiceRequest with the metrics that are exported to Prometheus (families.py).
 
-Names are the same too, once a backend has made Prometheus names of them: ``pool_monitor.calls`` becomes
-``pool_monitor_calls_total``, ``pool_monitor.call_latency`` with unit ``s`` ``pool_monitor_call_latency_seconds``.
-Attributes are called ``pool.name``, ``pool.operation``, ``pool.worker``, ``pool.outcome`` and so on.
+A backend that converts the names to Prometheus gets the same names: ``pool_monitor.calls`` becomes
+``pool_monitor_calls_total``, and ``pool_monitor.call_latency`` with unit ``s`` becomes
+``pool_monitor_call_latency_seconds``. Attributes are called ``pool.name``, ``pool.operation``, ``pool.worker``,
+``pool.outcome`` and so on.
 
-Counters and histograms are cumulative: a push that is lost takes nothing with it. Percentiles of the window are left
-out, because a backend makes them of the histograms, over any time. Those are exponential histograms of scale 5, bucket
-by bucket our own. Our first bucket begins at 0, so it is their zero bucket: ``zero_threshold`` is its upper edge. The
-last one has no end: durations longer than 71 minutes are in it, and ``pool_monitor.durations_clamped`` counts them.
+Counters and histograms are cumulative, so a lost push loses no data. Percentiles of the window are left out, because a
+backend computes percentiles from the histograms, for any time. The histograms are exponential, of scale 5, with our own
+buckets. Our first bucket begins at 0, so it is the zero bucket, and ``zero_threshold`` is its upper edge. The last
+bucket has no upper end: it has durations longer than 71 minutes, which ``pool_monitor.durations_clamped`` counts.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ ZERO_THRESHOLD: float = 2 ** ((FIRST_INDEX + 1) / 2**SCALE)
 
 _CUMULATIVE = 2
 _LEFT_OUT = ("start_time_seconds", "service_info")  # pool_info stays: a pool is no resource
-"""What the resource and the points themselves say."""
+"""Metrics that the resource and the times of the points make superfluous."""
 _SINCE_UNKNOWN = (
     "restarts_total",
     "completed_calls_total",
@@ -40,9 +41,9 @@ _SINCE_UNKNOWN = (
     "retries_refused_total",
     "worker_restarts_total",
 )
-"""Counters of the pool's, which may have been entered before the monitor."""
+"""Counters that pools keep. A pool may have been entered before the monitor, so their start is unknown."""
 _ATTRIBUTES = {"pool": "pool.name", "session": "pool.session.kind", "category": "error.type"}
-"""What labels are called here that are not ``pool.`` and their name."""
+"""Attributes of labels. The attribute of any other label is ``pool.`` and its name."""
 _SUFFIXES = {"_seconds": "s", "_bytes": "By", "_ratio": "1"}
 _THINGS = (
     *((word, "{call}") for word in ("calls", "errors", "refusals")),
@@ -53,13 +54,13 @@ _THINGS = (
     ("crash_loops", "{worker}"),
     ("series", "{series}"),
 )
-"""What is counted, by a word in the name; the first one counts."""
+"""Units of metrics that count something: the unit of the first word that the name contains."""
 _STEP_US, _NUMBER_US, _HISTOGRAM_US = 2_000, 4, 22
-"""What is done at a time, and what a point takes of it."""
+"""Duration of one step of encoding, and what a point of a number and of a histogram takes, in µs."""
 
 
 def encode(snapshot: Snapshot, totals: Totals, resource_attributes: Mapping[str, Attribute] | None = None) -> bytes:
-    """The request. Raises ConfigError where opentelemetry-proto is not installed."""
+    """The encoded request. Raises ConfigError when opentelemetry-proto is not installed."""
     steps = encoded_in_steps(snapshot, totals, resource_attributes)
     while True:
         try:
@@ -71,7 +72,7 @@ def encode(snapshot: Snapshot, totals: Totals, resource_attributes: Mapping[str,
 def encoded_in_steps(
     snapshot: Snapshot, totals: Totals, resource_attributes: Mapping[str, Attribute] | None = None
 ) -> Generator[None, None, bytes]:
-    """`encode` in steps of a few milliseconds, for an event loop that has something else to do between them."""
+    """`encode` in steps of a few milliseconds, so that the event loop can run between them."""
     proto = Proto()
     request = proto.Request()
     of_resource = request.resource_metrics.add()
@@ -99,7 +100,7 @@ def encoded_in_steps(
 
 
 def _wanted(name: str, family: Family | Histograms) -> bool:
-    """Whether it says anything, and anything new."""
+    """Whether the metric has known numbers, and is neither in `_LEFT_OUT` nor a percentile."""
     if isinstance(family, Histograms):
         return bool(family.labels)
     known = any(number is not None for _labels, numbers in family.series for number in numbers)
@@ -107,7 +108,7 @@ def _wanted(name: str, family: Family | Histograms) -> bool:
 
 
 def resource(service: ServiceView, more: Mapping[str, Attribute]) -> dict[str, Attribute]:
-    """The attributes of the resource: what is known of the service, and *more*, which has the last word."""
+    """The attributes of the resource: those of the service, and *more*, which replaces attributes of the same name."""
     return {
         "service.name": service.name,
         # Two processes must never write the same series, so the service's name alone is not enough.
@@ -120,9 +121,9 @@ def resource(service: ServiceView, more: Mapping[str, Attribute]) -> dict[str, A
 
 
 class Proto:
-    """What we need of opentelemetry-proto, which is imported when the first one is made.
+    """The message types of opentelemetry-proto, which is imported when the first `Proto` is made.
 
-    Raises ConfigError where it is not installed.
+    Raises ConfigError when opentelemetry-proto is not installed.
     """
 
     def __init__(self) -> None:
@@ -149,7 +150,7 @@ class Proto:
 
 
 def _named(name: str) -> dict[str, str]:
-    """Name and unit of a metric, from what Prometheus calls it."""
+    """Name and unit of a metric, from its Prometheus name."""
     name = name.removesuffix("_total")
     for suffix, unit in _SUFFIXES.items():
         if name.endswith(suffix):
@@ -206,7 +207,7 @@ def _histogram_points(
 
 
 def _since(times: dict[str, int], created: float | None) -> dict[str, int]:
-    """*times* of a series that began to count at *created*, if that is known."""
+    """*times*, with the start of a series that began to count at *created*, if that is known."""
     if created is None or "start_time_unix_nano" not in times:
         return times
     return {**times, "start_time_unix_nano": min(_ns(created), times["time_unix_nano"])}

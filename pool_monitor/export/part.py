@@ -1,4 +1,4 @@
-"""The pushes to an OTLP receiver as a part of the monitor."""
+"""Pushes to an OTLP receiver, as a part of the monitor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class OtlpPart:
-    """Pushes everything counted while it is entered. The configuration has to have an endpoint."""
+    """Pushes everything that the monitor counted, while entered. *config* must have an endpoint."""
 
     def __init__(self, config: OtlpConfig, context: Context) -> None:
         self._config, self._context = config, context
@@ -41,17 +41,17 @@ class OtlpPart:
 
     async def __aexit__(self, *_: object) -> None:
         if self._pushing is not None:
-            self._pushing.cancel()  # it pushes a last time
+            self._pushing.cancel()  # the task then pushes a last time
             await asyncio.wait([self._pushing])
 
     def view(self) -> OtlpView | None:
-        """How the pushes went."""
+        """The state of the pushes."""
         exporter = self._exporter
         if exporter is None:
             return None
         return OtlpView(**{name: getattr(exporter, name) for name in OtlpView.__struct_fields__})
 
     def tick(self) -> None:
-        """Raise when the task that pushes has ended by itself."""
+        """Raise when the task that pushes has ended."""
         if self._pushing is not None:
             raise_if_ended(self._pushing)

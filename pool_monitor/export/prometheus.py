@@ -1,24 +1,24 @@
-"""Prometheus: everything counted, the state now and the windows' percentiles, as a page to be scraped.
+"""Prometheus: all counts, the state now and the percentiles of the window, as a page to be scraped.
 
     content_type = negotiate(request.headers.get("accept"))
     return Response(render(snapshot, totals, content_type), media_type=content_type)
 
-Counters and histograms are those of a `Totals`: they grow from the moment the monitor was entered, whatever window is
-asked for, and a worker that is restarted goes on counting under the same slot. What resets them is a new monitor
-(``pool_monitor_start_time_seconds`` tells), and for those whose HELP says so a pool that is entered anew; ``rate()``
-and ``increase()`` know what to do then. When the monitor runs out of series, an operation nobody called for longer
-than the longest window may be given up: its series end, and begin at 0 if it is called again. No ``rate()`` is wrong
-for that, because it stood still.
+Counters and histograms come from `Totals`: they grow from the moment the monitor was entered, for any window, and a
+restarted worker continues to count under its slot. A new monitor resets them (``pool_monitor_start_time_seconds``
+changes). Counters whose HELP ends with "since the pool was entered" are reset when the pool is entered again.
+``rate()`` and ``increase()`` handle both. When the monitor runs out of series, it may drop an operation without calls
+for longer than the longest window. The series of the operation end, and begin at 0 if it is called again. This makes no
+``rate()`` wrong, because the series did not change before they ended.
 
-Percentiles over the Snapshot's window are there as gauges, for those who do not want to compute them from histograms.
-They cannot be added up or averaged over instances; histograms can.
+Percentiles over the Snapshot's window are exported as gauges, so that they need not be computed from histograms. They
+cannot be added up or averaged over instances; histograms can.
 
-Protobuf says when each counter and histogram began at 0, so that a Prometheus that asks for it sees the first increase
-of a series. OpenMetrics text could say so too, but only by a further sample ``_created`` for every series, which a
-Prometheus that does not know what it is for stores as one more series.
+Protobuf has the time when each counter and histogram began at 0, so that a Prometheus that requests protobuf sees the
+first increase of a series. OpenMetrics text can express this only by an additional sample ``_created`` for every
+series, which a Prometheus without support for it stores as one more series.
 
-A worker is named by its slot, never by its process. There are no timestamps: a page is as old as its scrape. What is
-unknown is left out; NaN is never written.
+The worker label is the slot, never the process. There are no timestamps: the numbers are as of the scrape. Unknown
+values are left out; NaN is never written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pool_monitor.snapshot import Snapshot
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 PROTOBUF = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
-"""The only one with native histograms; a Prometheus that wants them asks for it."""
+"""The only content type with native histograms. A Prometheus that is set up for them requests it."""
 
 _TAKEN: tuple[tuple[str, dict[str, str], str], ...] = (
     ("text/plain", {"version": "0.0.4"}, TEXT),
@@ -55,7 +55,7 @@ def render(snapshot: Snapshot, totals: Totals, content_type: str = TEXT) -> byte
 
 
 def negotiate(accept: str | None) -> str:
-    """The content type that an Accept header likes best; `TEXT` for one that likes none of them."""
+    """The content type that an Accept header prefers; `TEXT` if it accepts none."""
     best, most = TEXT, 0.0
     for wish in (accept or "").lower().split(","):
         kind, *parameters = (part.strip() for part in wish.split(";"))

@@ -1,11 +1,11 @@
 """Prometheus protobuf: messages ``io.prometheus.client.MetricFamily``, each after its length.
 
-It is here for native histograms, which the text formats have no words for; ours are native already (schema 5, see
-`pool_monitor.metrics.histogram`). A histogram carries its classic buckets as well, for whoever wants those.
+This format is needed for native histograms, which the text formats cannot express. Our buckets are those of native
+histograms already (schema 5, see `pool_monitor.metrics.histogram`). Each histogram also has its classic buckets.
 
-Written by hand because it is five small messages: the protobuf package would be one more dependency with code to be
-generated, and would make an object of each of some hundred buckets per histogram. Here those of all histograms are
-encoded at once.
+The encoder is written by hand because there are only five small messages. The protobuf package would be another
+dependency with generated code, and would make an object for each of about a hundred buckets per histogram. Here the
+buckets of all histograms are encoded at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pool_monitor.metrics.histogram import FIRST_INDEX, SCALE, Ints
 _COUNTER, _GAUGE, _HISTOGRAM = 0, 1, 4
 """MetricType."""
 _ZERO_THRESHOLD = 2.0 ** ((FIRST_INDEX + 1) / 2**SCALE)
-"""Our first bucket begins at 0, which is what the zero bucket of a native histogram is there for."""
+"""Our first bucket begins at 0, so it becomes the zero bucket of a native histogram."""
 
 
 def encode(families: Iterable[Family | Histograms]) -> bytes:
@@ -66,7 +66,7 @@ def _samples(family: Family, bytes_of: dict[Labels, bytes]) -> Iterator[bytes]:
 
 
 def _created(field: int, times: Sequence[float], count: int) -> list[bytes]:
-    """When each of *count* series began at 0: a Timestamp; nothing where that is not known."""
+    """When each of *count* series began at 0, as a Timestamp field; empty when it is not known."""
     return [_timestamp(field, seconds) for seconds in times] or [b""] * count
 
 
@@ -84,16 +84,16 @@ def _histograms(family: Histograms, bytes_of: dict[Labels, bytes]) -> Iterator[b
 
 
 def _native(family: Histograms) -> tuple[list[int], list[bytes]]:
-    """How much is in the zero bucket of each histogram, and the fields that hold all its other buckets."""
+    """The count of the zero bucket of each histogram, and the encoded fields of all its other buckets."""
     counts, index = family.counts, FIRST_INDEX + family.first + 1  # our index k is Prometheus's k + 1
     zeros = [0] * len(counts)
     if family.first == 0 and counts.shape[1]:
         zeros, counts, index = counts[:, 0].tolist(), counts[:, 1:], index + 1
 
-    # Comparing first, and without a second dimension, is four times as fast as np.nonzero of numbers.
+    # Comparing first, in one dimension, is four times as fast as np.nonzero of numbers.
     series, buckets = np.divmod(np.flatnonzero(counts != 0), max(counts.shape[1], 1))
     values = counts[series, buckets]
-    is_first = np.diff(series, prepend=-1) != 0  # of its series
+    is_first = np.diff(series, prepend=-1) != 0  # whether a bucket is the first of its series
     deltas = np.where(is_first, values, np.diff(values, prepend=0))
 
     spans = np.flatnonzero(is_first | (np.diff(buckets, prepend=0) != 1))
@@ -101,7 +101,7 @@ def _native(family: Histograms) -> tuple[list[int], list[bytes]]:
     begins = buckets[spans]
     gaps = begins - np.concatenate(([0], (begins + lengths)[:-1]))
     offsets = _zigzag(np.where(is_first[spans], begins + index, gaps))
-    # positive_span (12), each with its length, offset (1) and length (2): tags below 128 are varints of one byte.
+    # Field positive_span (12): size of the message, offset (1), length (2). A tag below 128 is a varint of one byte.
     fields = (12 << 3 | 2, 2 + _sizes(offsets) + _sizes(lengths), 1 << 3, offsets, 2 << 3, lengths)
     numbers = np.stack(np.broadcast_arrays(*fields), axis=1).reshape(-1)
     span_bytes = _varints(numbers, np.repeat(series[spans], len(fields)), len(counts))
@@ -116,12 +116,12 @@ def _zigzag(numbers: Ints) -> Ints:
 
 
 def _sizes(numbers: Ints) -> Ints:
-    """Bytes of each as a varint."""
+    """The size of each number as a varint, in bytes."""
     return 1 + np.searchsorted(1 << np.arange(7, 63, 7), numbers, side="right")
 
 
 def _varints(numbers: Ints, owners: Ints, count: int) -> list[bytes]:
-    """The varints of each of *count* owners; *owners*, ascending, says whose each number is."""
+    """The varints of each of *count* owners. *owners* has the owner of each number, in ascending order."""
     ends = np.concatenate(([0], np.cumsum(_sizes(numbers))))
     packed = np.empty(ends[-1], np.uint8)
     places = ends[:-1]
@@ -139,7 +139,7 @@ def _varints(numbers: Ints, owners: Ints, count: int) -> list[bytes]:
 
 @lru_cache(1024)
 def _varint(number: int) -> bytes:
-    """Of a number that is not negative."""
+    """The varint of *number*, which must not be negative."""
     packed = bytearray()
     while number > 127:
         packed.append(number & 127 | 128)
@@ -162,7 +162,7 @@ def _message(field: int, body: bytes) -> bytes:
 
 @lru_cache(1024)
 def _timestamp(field: int, seconds: float) -> bytes:
-    """A google.protobuf.Timestamp."""
+    """A field of type google.protobuf.Timestamp."""
     whole = int(seconds)
     return _message(field, _number(1, whole) + _number(2, int((seconds - whole) * 1e9)))
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from pool_monitor.export.families import BOUNDS, Family, Histograms, Labels
 
-# All lines of a series are one template, made once per metric: its labels are put in place of the marks, its numbers
-# by the % operator. That takes 60 % of the time of going line by line.
+# The lines of a series come from a template, made once per metric. Labels replace the marks, and the % operator inserts
+# the numbers. This takes 60 % of the time of writing line by line.
 _MARK = "\0"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "%": "%%"})
 
@@ -31,7 +31,7 @@ def encode(families: Iterable[Family | Histograms], *, openmetrics: bool = False
 
 
 class _LabelTexts(dict[Labels, str]):
-    """Labels as text, each made once: most are used by several metrics."""
+    """Caches the text of labels: most labels are used by several metrics."""
 
     def __missing__(self, labels: Labels) -> str:
         text = self[labels] = ",".join(_label(name, value) for name, value in labels)

@@ -1,12 +1,12 @@
-"""CSV for spreadsheets and data frames, JSON for programs: of the history, of what was counted since the monitor was
-entered, and of any values of the kinds in `pool_monitor.snapshot`.
+"""CSV for spreadsheets and data frames, JSON for programs. Both can hold the history, everything counted since the
+monitor was entered, and values of the types in `pool_monitor.snapshot`.
 
-Both come piece by piece, in UTF-8, so that a long history need not be in memory as text.
+Both are made piece by piece, in UTF-8, so that a long history is never in memory as text.
 
-CSV is as in RFC 4180, with one row per value. A struct inside another gives its fields to the row (``latency.p99``
-becomes the column ``latency_p99_s``), anything larger is JSON in its cell, and what is unknown is an empty cell. Text
-that a spreadsheet would take for a formula, because it begins with ``=``, ``+``, ``-``, ``@`` or white space that hides
-one, gets an apostrophe put before it: names come from whoever emits events. JSON has names as they are.
+CSV follows RFC 4180, with one row per value. The fields of a nested struct become columns (``latency.p99`` becomes
+``latency_p99_s``), other compound values are JSON in their cell, and unknown values are empty cells. Spreadsheets take
+text for a formula when it begins with ``=``, ``+``, ``-`` or ``@``, also after white space. Any emitter of events can
+choose names, so such text gets a leading apostrophe. JSON has all names unchanged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pool_monitor.metrics.totals import Totals
 from pool_monitor.snapshot import CallStats, Distribution
 
 SCHEMA = 1
-"""Version of the JSON form. Grows when a field changes its meaning or goes away."""
+"""Version of the JSON form. It increases when a field changes its meaning or is removed."""
 _AT_ONCE = 200
 """Rows per piece."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -42,25 +42,25 @@ StructT = TypeVar("StructT", bound=Struct)
 
 
 class Row(CallStats, frozen=True, kw_only=True):
-    """How the calls of one operation on one worker went, in one stretch of time."""
+    """The calls of one operation on one worker, in one stretch of time."""
 
     start: float
     """Seconds since the epoch."""
     pool: str
     operation: str
     worker: str | None
-    """None: they never reached one."""
+    """None: the calls never reached a worker."""
     covered_seconds: float
-    """How much of the time from ``start`` on was measured; ``rate`` is calls per second of that."""
+    """Seconds measured from ``start`` on. ``rate`` is calls per measured second."""
 
 
 # -- rows -----------------------------------------------------------------------------------------------------------
 
 
 def rows(source: Totals | Recording) -> Iterator[Row]:
-    """Every series that anything was counted in; of a history slot by slot, in the order of time.
+    """Every row with counts. The rows of a history come step by step, ordered by time.
 
-    Of `Totals`, ``max`` of the distributions is unknown.
+    For `Totals`, the ``max`` of distributions is unknown.
     """
     return _rows_of_totals(source) if isinstance(source, Totals) else _rows_of_history(source)
 
@@ -109,9 +109,9 @@ def _rows(groups: GroupSums, keys: list[RowKey], start: float, covered_s: Sequen
 def to_csv(
     kind: type[StructT], values: Iterable[StructT], more: Mapping[str, str | None] | None = None
 ) -> Iterator[bytes]:
-    """A header, and a row for each of *values*, which are all of one *kind*.
+    """A header, and a row for each of *values*, which are all of type *kind*.
 
-    *more* are columns that are put first and are the same in every row: whose values they are.
+    *more* are additional first columns with the same value in every row, such as the pool that *values* belong to.
     """
     ours, same = _columns(kind), dict(more or {})
     yield _lines([[*same, *(column.header for column in ours)]])
@@ -120,14 +120,14 @@ def to_csv(
 
 
 def to_json(values: Iterable[Struct], more: Mapping[str, str | None] | None = None) -> Iterator[bytes]:
-    """An object with ``schema``, the fields of *more*, and in ``rows`` the *values* as they stand."""
+    """A JSON object with ``schema``, the fields of *more*, and the *values* in ``rows``."""
     yield _encode({"schema": SCHEMA, **(more or {})})[:-1] + b',"rows":['
     yield from json_elements(values)
     yield b"]}\n"
 
 
 def json_elements(values: Iterable[Struct]) -> Iterator[bytes]:
-    """The elements of a JSON array, with what stands between them."""
+    """The elements of a JSON array, separated by commas, without the brackets."""
     comma = b""
     for piece in _pieces(values):
         yield comma + b",".join(map(_encode, piece))
@@ -146,7 +146,7 @@ class _Column(NamedTuple):
 
 @cache
 def _columns(kind: type[Struct]) -> list[_Column]:
-    """A kind's own fields stand before those it inherits."""
+    """The columns of a struct type: first those of its own fields, then those of inherited fields."""
     inherited = getattr(kind.__base__, "__struct_fields__", ())
     own = [name for name in kind.__struct_fields__ if name not in inherited]
     found: list[_Column] = []
@@ -160,7 +160,7 @@ def _columns(kind: type[Struct]) -> list[_Column]:
 
 
 def _struct_in(hint: Any) -> type[Struct] | None:
-    """The struct that a field holds, or may hold."""
+    """The struct type in the type of a field, if there is one."""
     choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     return next((each for each in choices if isinstance(each, type) and issubclass(each, Struct)), None)
 

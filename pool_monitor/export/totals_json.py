@@ -1,7 +1,7 @@
-"""`Totals` as JSON, without loss: what others need to add up the histograms of several processes, or of several days.
+"""`Totals` as JSON, without loss, so that programs can add up the histograms of several processes or days.
 
 Durations are whole nanoseconds. A histogram names the index of its first bucket in the base-2 exponential histogram
-of scale 5 (`pool_monitor.metrics.histogram`) and has the counts from there to the last bucket in use.
+of scale 5 (`pool_monitor.metrics.histogram`) and has the counts from there up to its last bucket in use.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Histogram(Struct, frozen=True, kw_only=True):
 
 
 class SeriesTotals(Struct, frozen=True, kw_only=True):
-    """One operation on one worker; worker is None for calls that never reached one."""
+    """One operation on one worker. ``worker`` is None for calls that never reached one."""
 
     pool: str
     operation: str
@@ -55,11 +55,11 @@ class SeriesTotals(Struct, frozen=True, kw_only=True):
     latency: Histogram
     queue: Histogram
     execution: Histogram
-    """Of calls that ended well, all three."""
+    """All three histograms hold only calls that ended well."""
     busy_ns: int | None = None
-    """Time on the worker, of all calls however they ended; None: not known."""
+    """Time on the worker, of calls with any outcome; None: not known."""
     since: float | None = None
-    """When it began to count; None: not known."""
+    """When the row began to count; None: not known."""
 
 
 class FailureTotals(Struct, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ class FailureTotals(Struct, frozen=True, kw_only=True):
 
 
 class PoolTotals(Struct, frozen=True, kw_only=True):
-    """What is counted by pool."""
+    """The counts of one pool."""
 
     pool: str
     calls: dict[str, dict[str, int]]
@@ -82,17 +82,18 @@ class PoolTotals(Struct, frozen=True, kw_only=True):
     """By category."""
     deaths: int
     measured_ns: int
-    """How many were measured."""
+    """Nanoseconds that were measured."""
     samples: int
-    """How often the gauges were sampled."""
+    """How many samples of the gauges were taken."""
     sampled: dict[str, int]
-    """Sums of those samples."""
+    """Sums of the samples, by gauge."""
     occurrences: dict[str, dict[str, int]] | None = None
-    """What else happened (`pool_monitor.metrics.event_counters`), by counter and label; None: not known."""
+    """Counts of events other than calls (`pool_monitor.metrics.event_counters`), by counter and label; None: not known.
+    """
 
 
 class TotalsForm(Struct, frozen=True, kw_only=True):
-    """The whole object. ``since`` and ``at`` are seconds since the epoch."""
+    """The JSON object. ``since`` and ``at`` are seconds since the epoch."""
 
     schema: int
     scale: int
@@ -107,7 +108,7 @@ _decode = msgspec.json.Decoder(TotalsForm).decode
 
 
 def encode(totals: Totals) -> Iterator[bytes]:
-    """The object, piece by piece."""
+    """The JSON object, piece by piece."""
     head = {"schema": SCHEMA, "scale": SCALE, "since": totals.since, "at": totals.at}
     yield msgspec.json.encode(head)[:-1] + b',"pools":['
     yield from json_elements(_pool_form(totals, number, pool) for number, pool in enumerate(totals.names.pools))
@@ -119,11 +120,11 @@ def encode(totals: Totals) -> Iterator[bytes]:
 
 
 def decode(body: bytes) -> Totals:
-    """What `encode` made. Raises ValueError for anything else."""
+    """The totals that `encode` made *body* of. Raises ValueError for any other body."""
     try:
         form = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ValueError(f"no totals: {error}") from error
+        raise ValueError(f"not totals: {error}") from error
     if (form.schema, form.scale) != (SCHEMA, SCALE):
         raise ValueError(f"totals of schema {form.schema}, scale {form.scale}: this version reads {SCHEMA}, {SCALE}")
     histograms: list[Histogram] = [getattr(row, name) for row in form.rows for name in DISTRIBUTIONS]
@@ -191,7 +192,7 @@ def _dense(histograms: list[Histogram]) -> NDArray[np.int64]:
     for counts, histogram in zip(dense, histograms, strict=True):
         start, length = histogram.offset - FIRST_INDEX, len(histogram.counts)
         if not 0 <= start <= BUCKETS - length:
-            raise ValueError(f"no totals: {length} buckets from index {histogram.offset} on are not all ours")
+            raise ValueError(f"not totals: {length} buckets from index {histogram.offset} on are out of range")
         counts[start : start + length] = histogram.counts
     return dense
 
@@ -234,7 +235,7 @@ def _occurrences(form: PoolTotals) -> list[int] | None:
 
 
 def _known(values: list[Any], kind: Any) -> NDArray[Any] | None:
-    """Them as an array; None where any is not known."""
+    """*values* as an array; None if any of them is None."""
     return None if None in values else np.array(values, kind)
 
 

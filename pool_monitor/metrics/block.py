@@ -185,7 +185,7 @@ class Block(NamedTuple):
             )
             block._check()
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"no block: {error}") from error
+            raise ValueError(f"not a block: {error}") from error
         return block
 
     def _check(self) -> None:

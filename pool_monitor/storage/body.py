@@ -31,7 +31,7 @@ def unpacked(body: object) -> Block:
     except MemoryError:
         raise
     except Exception as error:
-        raise ValueError(f"no block: {error}") from error
+        raise ValueError(f"not a block: {error}") from error
     if len(whole) == ROOM_LIMIT:
-        raise TooLarge("no block: it is too large")
-    raise ValueError("no block: it is cut off")
+        raise TooLarge("not a block: it is too large")
+    raise ValueError("not a block: it is truncated")
