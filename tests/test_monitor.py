@@ -578,7 +578,7 @@ async def test_a_viewer_that_does_not_read_slows_nobody(monkeypatch):
 async def test_it_closes_while_a_viewer_does_not_read(monkeypatch):
     async with Monitor(Gauges()) as monitor:
         monkeypatch.setattr(monitor._collector, "until_tick", lambda: 0.0005)
-        monkeypatch.setattr("pool_monitor.service.server._GOODBYE", 0.05)
+        monkeypatch.setattr("pool_monitor.service.server._CLOSE_MAX", 0.05)
         _, stalled = await asyncio.open_unix_connection(monitor.address, limit=1024)
         stalled.transport.pause_reading()
         stalled.write(b"GET /v1/stream HTTP/1.1\r\nhost: x\r\n\r\n")

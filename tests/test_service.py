@@ -199,7 +199,7 @@ async def test_more_viewers_than_there_may_be_get_503_and_the_place_of_one_that_
         assert source.viewers == VIEWERS_MAX
         async with http.stream("GET", "/v1/stream") as response:
             assert response.status_code == 503
-            assert await response.aread() == b'{"error":"%d viewers are attached already"}' % VIEWERS_MAX
+            assert await response.aread() == b'{"error":"%d viewers are already attached"}' % VIEWERS_MAX
         assert (await http.get("/v1/snapshot")).status_code == 200
         await viewers.pop().__aexit__(None, None, None)
         await eventually(lambda: source.viewers < VIEWERS_MAX)
@@ -499,7 +499,7 @@ def test_a_directory_of_another_user_is_explained(runtime_dir, monkeypatch):
     (locked / "sub").mkdir(parents=True)
     locked.chmod(0)
     try:
-        with pytest.raises(ConnectError, match="cannot be looked at: Permission denied"):
+        with pytest.raises(ConnectError, match="cannot be examined: Permission denied"):
             resolve(str(locked / "x.sock"))
         for place in (locked, locked / "sub"):
             monkeypatch.setenv("POOL_MONITOR_RUNTIME_DIR", str(place))
@@ -513,7 +513,7 @@ def test_a_directory_of_another_user_is_explained(runtime_dir, monkeypatch):
 
 @pytest.mark.parametrize("address", ["./" + "x" * 300, "x" * 300 + ".sock", "/dev/null/x.sock", "/", "./."])
 def test_an_address_that_is_no_socket_is_explained(runtime_dir, address):
-    with pytest.raises(ConnectError, match=r"no socket there|cannot be looked at: File name too long"):
+    with pytest.raises(ConnectError, match=r"no socket there|cannot be examined: File name too long"):
         resolve(address)
 
 
@@ -612,10 +612,10 @@ NEWER = msgspec.json.encode({"version": SCHEMA_VERSION + 1, "pools": ["all new"]
 @pytest.mark.parametrize(
     ("body", "complaint"),
     [
-        (b"<html>hello</html>", "the answer is no Snapshot"),
-        (b"{}", "the answer is no Snapshot"),
-        (b'{"version": 1}', "the answer is no Snapshot"),
-        (b"\xff\xfe", "the answer is no Snapshot"),
+        (b"<html>hello</html>", "the answer is not a Snapshot"),
+        (b"{}", "the answer is not a Snapshot"),
+        (b'{"version": 1}', "the answer is not a Snapshot"),
+        (b"\xff\xfe", "the answer is not a Snapshot"),
         (NEWER, rf"schema {SCHEMA_VERSION + 1}, this program {SCHEMA_VERSION}: update it"),
     ],
 )

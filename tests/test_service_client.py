@@ -46,10 +46,10 @@ async def test_what_a_service_refuses_is_the_askers_mistake() -> None:
     [
         (404, b"Not Found", "the service answered 404: Not Found"),
         (500, b"oops", "the service answered 500: oops"),
-        (400, b"<html>", "the answer is no dict"),
-        (200, b"<html>", "the answer is no Summary"),
-        (200, b'{"start": 1}', "the answer is no Summary"),
-        (200, b"\xff", "the answer is no Summary"),
+        (400, b"<html>", "the answer is not a dict"),
+        (200, b"<html>", "the answer is not a Summary"),
+        (200, b'{"start": 1}', "the answer is not a Summary"),
+        (200, b"\xff", "the answer is not a Summary"),
     ],
 )
 async def test_an_answer_that_is_none_is_no_connection(status: int, body: bytes, complaint: str) -> None:

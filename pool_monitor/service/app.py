@@ -1,23 +1,23 @@
-"""The HTTP face of a monitor: one small read-only ASGI app.
+"""The HTTP interface of a monitor: one small read-only ASGI app.
 
-Mount it in a Starlette or FastAPI service, or let the monitor serve it on its own Unix socket (server.py); the
-URLs are the same.
+Mount it in a Starlette or FastAPI service, or let the monitor serve it on a Unix socket (server.py). The URLs are the
+same.
 
-    GET /                        these URLs
+    GET /                        the list of these URLs
     GET /v1/snapshot?window=5m   one Snapshot as JSON
-    GET /v1/stream?window=5m     a Snapshot at every tick, as server-sent events; comments in between as heartbeat.
-                                 It ends when the monitor is left. When the server stops, the event ``again`` comes
-                                 before: another process may serve the same address by now
+    GET /v1/stream?window=5m     a Snapshot at every tick, as server-sent events, with comments between them as
+                                 heartbeat. It ends when the monitor is left. When the server stops, its last event is
+                                 ``again``: another process may then serve the same address
     GET /v1/summary?window=15m   a Summary as JSON
     GET /v1/range?start=&end=&step=&pool=&operation=&worker=
-                                 a Range as JSON, from memory or, where that does not reach, from the history;
-                                 start and end in seconds since the epoch
-    GET /metrics?window=5m       everything counted since the monitor was entered, for Prometheus; the percentiles in it
-                                 are those of the window
-    GET /livez                   200 while the event loop turns
-    GET /readyz                  200 when every pool can take calls, else 503 and why not
+                                 a Range as JSON, from memory, or from the history if memory does not reach back that
+                                 far; start and end are seconds since the epoch
+    GET /metrics?window=5m       everything counted since the monitor was entered, for Prometheus, with percentiles of
+                                 the window
+    GET /livez                   200 while the event loop runs
+    GET /readyz                  200 when every pool can take calls, else 503 and the reason
 
-Answers but the stream are compressed for those who accept gzip, from 1 KiB on.
+All responses except the stream are compressed from 1 KiB on, if the client accepts gzip.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 
     from pool_monitor.storage import HistoryMetrics
 
-HEARTBEAT = 2.0  # seconds of silence after which a stream says that it is alive
-VIEWERS_MAX = 16  # streams at once; each costs an encoding per tick at most
-LOOK = 0.25  # seconds between looks at whether the server is stopping: it waits for its streams
-LIFE = 8.0  # seconds after which a stream ends that cannot see that: most supervisors kill after ten
-COMPRESSED_FROM = 1024  # bytes: what is smaller fits into one packet as it is
+HEARTBEAT = 2.0  # seconds without an event after which a stream sends a comment
+VIEWERS_MAX = 16  # streams at once; each costs at most one encoding per tick
+LOOK = 0.25  # seconds between checks whether the server is stopping, which waits for its streams
+LIFE = 8.0  # seconds after which a stream ends when it cannot check that: most process managers kill after ten
+COMPRESSED_FROM = 1024  # bytes: a smaller response fits into one packet anyway
 _EVENTS = "text/event-stream"
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _encode = msgspec.json.Encoder().encode
@@ -64,23 +64,23 @@ class Source(Protocol):
 
     @property
     def history(self) -> HistoryMetrics | None:
-        """What is on disk, if a history is kept."""
+        """Queries of the history on disk, if one is kept."""
 
     def snapshot(self, window: str = "5m") -> Snapshot:
-        """The Snapshot now. Raises ConfigError for a window there is not."""
+        """The Snapshot now. Raises ConfigError for an unknown window."""
 
     def not_ready(self) -> str | None:
-        """Why calls cannot be taken, or None."""
+        """Why the pools cannot take calls, or None."""
 
     def watched(self) -> AbstractContextManager[None]:
-        """Counts a viewer while it is open."""
+        """Count one more viewer while the block is open."""
 
     async def ticked(self) -> bool:
-        """Wait for the next tick. False when there will be none: the monitor is closing."""
+        """Wait for the next tick. Returns False when the monitor is closing, because no tick will follow."""
 
 
 def make_app(source: Source) -> Starlette:
-    """The app over one monitor."""
+    """The ASGI app of one monitor."""
 
     async def index(request: Request) -> Response:
         mounted_at = request.scope.get("root_path", "")
@@ -93,7 +93,7 @@ def make_app(source: Source) -> Starlette:
         window = _window(request)
         first = source.snapshot(window)
         if source.viewers >= VIEWERS_MAX:
-            return JSONResponse({"error": f"{VIEWERS_MAX} viewers are attached already"}, status_code=503)
+            return JSONResponse({"error": f"{VIEWERS_MAX} viewers are already attached"}, status_code=503)
         if request.method == "HEAD":
             return StreamingResponse(_nothing(), media_type=_EVENTS, headers=_HEADERS)
         return _Stream(source, _events(source, window, first, Listener(request.scope.get("server"))))
@@ -105,7 +105,7 @@ def make_app(source: Source) -> Starlette:
         asked = dict(request.query_params)
         start, end = (_number(asked, name) for name in ("start", "end"))
         if start is None:
-            raise ConfigError("start is missing: where the range begins, in seconds since the epoch")
+            raise ConfigError("start is missing: the beginning of the range, in seconds since the epoch")
         selection = {name: asked.get(name) for name in ("pool", "operation", "worker")}
         return await _json(request, await _range(source, start, end, asked.get("step"), selection))
 
@@ -142,7 +142,7 @@ def make_app(source: Source) -> Starlette:
 async def _range(
     source: Source, start: float, end: float | None, step: str | None, selection: dict[str, str | None]
 ) -> Range:
-    """From memory where that has all of it, else from the history, if there is one."""
+    """The range from memory if memory has all of it, else from the history if there is one."""
     history = source.history
     if history is None or start >= source.metrics.since:
         try:
@@ -162,8 +162,8 @@ async def _json(request: Request, value: Any) -> Response:
 
 
 async def _answer(request: Request, body: bytes, kind: str) -> Response:
-    """*body*, compressed where that is wanted and worth it."""
-    headers = {"Content-Type": kind, "Vary": "Accept-Encoding"}  # with media_type, its charset might stand twice
+    """A response with *body*, compressed if the client accepts gzip and *body* is large enough."""
+    headers = {"Content-Type": kind, "Vary": "Accept-Encoding"}  # media_type could add a second charset
     if len(body) >= COMPRESSED_FROM and gzipped.accepts_gzip(request.headers.get("accept-encoding")):
         body = await gzipped.run_in_steps(gzipped.compressed_in_steps(body))
         headers["Content-Encoding"] = "gzip"
@@ -183,7 +183,7 @@ def _window(request: Request) -> str:
 
 
 class _Stream(StreamingResponse):
-    """A viewer's stream. Counted here and not in its iterator, which may be begun late and be finished later still."""
+    """A viewer's stream. It counts the viewer here, because its iterator may start late and finish even later."""
 
     def __init__(self, source: Source, events: AsyncIterator[bytes]) -> None:
         super().__init__(events, media_type=_EVENTS, headers=_HEADERS)
@@ -200,13 +200,13 @@ async def _nothing() -> AsyncIterator[bytes]:
 
 
 async def _events(source: Source, window: str, first: Snapshot, listener: Listener) -> AsyncIterator[bytes]:
-    """A Snapshot per tick; a slow reader gets the newest one when it is ready for it, never a backlog.
+    """A Snapshot per tick. A slow reader gets the newest Snapshot when it is ready, never a backlog.
 
-    It ends when the monitor closes, and when the server stops, which waits for it. Where that cannot be seen, it ends
-    after a while anyway.
+    The stream ends when the monitor closes, and when the server stops, because the server waits for it. When the stream
+    cannot detect that (`Listener.known`), it ends after `LIFE` seconds.
 
-    Written by hand because sse-starlette (3.7) leaves a polling task on the service's loop after the last viewer
-    has gone, and patches uvicorn's signal handling when imported.
+    Written by hand because sse-starlette (3.7) leaves a polling task on the service's event loop after the last viewer
+    has left, and patches uvicorn's signal handling when imported.
     """
     now = asyncio.get_running_loop().time
     yield _event(first)
@@ -225,7 +225,7 @@ async def _events(source: Source, window: str, first: Snapshot, listener: Listen
                 return
             yield _event(source.snapshot(window))
         heartbeat = now() + HEARTBEAT
-    yield b"event: %b\ndata: {}\n\n" % AGAIN.encode()  # elsewhere, or of another process at the same address
+    yield b"event: %b\ndata: {}\n\n" % AGAIN.encode()
 
 
 def _event(snapshot: Any) -> bytes:

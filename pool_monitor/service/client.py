@@ -1,4 +1,4 @@
-"""Read what a running service measured, over its Unix socket or over HTTP."""
+"""Read the measurements of a running service, over its Unix socket or over HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pool_monitor.snapshot import SCHEMA_VERSION, Range, Snapshot, Summary
 
 T = TypeVar("T")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}(/.*)?", re.ASCII)
-_TIMEOUT = 5.0  # seconds without a byte after which a service is taken for gone; its heartbeat comes every 2 s
+_TIMEOUT = 5.0  # seconds without a byte after which a service counts as gone; it sends a heartbeat every 2 s
 _decode_snapshot = msgspec.json.Decoder(Snapshot).decode
 
 
@@ -31,19 +31,19 @@ _decode_version = msgspec.json.Decoder(_Version).decode
 
 
 class Address(NamedTuple):
-    """Where a service is: a Unix socket, or the base of its URLs."""
+    """The address of a service: a Unix socket, or the base of its URLs."""
 
     name: str
-    """What it is called in messages."""
+    """The service's name in messages."""
     socket: Path | None
     base: str
 
 
 def resolve(address: str | None) -> Address:
-    """What the user wrote, or nothing, as an `Address`: a socket's path, a URL, ``HOST:PORT``, a service's name or pid.
+    """The `Address` for a user's input: the path of a socket, a URL, ``HOST:PORT``, or the name or pid of a service.
 
-    Without an address: the only service running here. Raises ConnectError, listing what there is, when that does
-    not settle it.
+    None means the only service that runs on this machine. Raises ConnectError, with a list of the services, when no
+    service or several services match.
     """
     if address is not None and (url := _url(address)):
         _check_url(url)
@@ -52,27 +52,29 @@ def resolve(address: str | None) -> Address:
         path = Path(address)
         try:
             found = path.is_socket()
-        except OSError as error:  # it raises what does not mean "not there"
-            raise ConnectError(f"{address}: cannot be looked at: {error.strerror}") from error
+        except OSError as error:  # is_socket returns False only for a file that is missing
+            raise ConnectError(f"{address}: cannot be examined: {error.strerror}") from error
         if not found:
-            raise ConnectError(f"{address}: no socket there; `pool-monitor dashboard` alone looks in {runtime_dir()}")
+            raise ConnectError(
+                f"{address}: no socket there; `pool-monitor dashboard` without an address looks in {runtime_dir()}"
+            )
         return Address(address, path, "http://localhost")
     running = services()
-    fitting = [one for one in running if address is None or _matches(one, address)]
-    if len(fitting) == 1:
-        return Address(fitting[0].name, fitting[0].path, "http://localhost")
+    matching = [service for service in running if address is None or _matches(service, address)]
+    if len(matching) == 1:
+        return Address(matching[0].name, matching[0].path, "http://localhost")
     if not running:
         raise ConnectError(
             f"no running service found in {runtime_dir()}; start one with `pool-monitor demo`, or enter a Monitor "
             "in your service"
         )
-    if fitting:
-        raise ConnectError(f"several services are running; name one:\n{_listed(fitting)}")
+    if matching:
+        raise ConnectError(f"several services are running; name one:\n{_listed(matching)}")
     raise ConnectError(f"no service {address!r}; there are\n{_listed(running)}")
 
 
 def _url(address: str) -> str | None:
-    """*address* as a URL, if it is one or lacks no more than the ``http://``."""
+    """*address* as a URL, if it is one or lacks only ``http://``; else None."""
     if address.startswith(("http://", "https://")):
         return address
     return f"http://{address}" if _HOST_PORT.fullmatch(address) and not os.path.lexists(address) else None
@@ -88,12 +90,12 @@ def _check_url(address: str) -> None:
     raise ConnectError(f"{address}: not a URL of a service, such as http://127.0.0.1:8000/monitor")
 
 
-def _matches(one: Service, address: str) -> bool:
-    return address in (str(one.pid), one.id) or file_name(address) == one.name
+def _matches(service: Service, address: str) -> bool:
+    return address in (str(service.pid), service.id) or file_name(address) == service.name
 
 
 def _listed(found: list[Service]) -> str:
-    return "\n".join(f"  {one.id}" for one in found)
+    return "\n".join(f"  {service.id}" for service in found)
 
 
 @asynccontextmanager
@@ -103,7 +105,7 @@ async def connected(address: Address) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.AsyncHTTPTransport(uds=str(address.socket)) if local else None
     async with httpx.AsyncClient(
         base_url=address.base,
-        # Within a machine, compressing would only cost the service time.
+        # On the same machine, compression would only cost the service time.
         headers={"Accept-Encoding": "identity"} if local else None,
         transport=transport,
         timeout=_TIMEOUT,
@@ -115,7 +117,7 @@ async def connected(address: Address) -> AsyncIterator[httpx.AsyncClient]:
 class Client:
     """Queries to one service, made by `open_client`.
 
-    All raise ConnectError when the service cannot be reached, ConfigError for what it refuses.
+    All methods raise ConnectError when the service cannot be reached, and ConfigError for a query that it refuses.
     """
 
     def __init__(self, http: httpx.AsyncClient) -> None:
@@ -130,7 +132,7 @@ class Client:
     async def range(
         self, start: float, end: float, step: int, *, pool: str | None = None, operation: str | None = None
     ) -> Range:
-        """Times and *step* are seconds."""
+        """The Range from *start* to *end* (seconds since the epoch) in steps of *step* seconds."""
         query = {"start": start, "end": end, "step": f"{step}s", "pool": pool, "operation": operation}
         return _decoded(await self._get("/v1/range", **query), Range)
 
@@ -146,14 +148,14 @@ class Client:
 
 @asynccontextmanager
 async def open_client(address: Address) -> AsyncIterator[Client]:
-    """A connection to one service for as many queries as there are."""
+    """A connection to one service, for any number of queries."""
     with _translated_errors(address):
         async with connected(address) as http:
             yield Client(http)
 
 
 async def fetch(address: Address, window: str) -> Snapshot:
-    """One Snapshot. Raises ConnectError when the service cannot be reached, or says no."""
+    """One Snapshot. Raises ConnectError when the service cannot be reached or answers with an error."""
     with _translated_errors(address):
         async with connected(address) as http:
             response = await http.get("/v1/snapshot", params={"window": window})
@@ -164,7 +166,7 @@ async def fetch(address: Address, window: str) -> Snapshot:
 async def follow(address: Address, window: str) -> AsyncGenerator[Snapshot, None]:
     """A Snapshot at every tick of the service. Ends when the service asks its viewers to attach again.
 
-    Raises ConnectError when the service is gone or says no.
+    Raises ConnectError when the service ends or answers with an error.
     """
     from httpx_sse import aconnect_sse
 
@@ -184,21 +186,21 @@ async def follow(address: Address, window: str) -> AsyncGenerator[Snapshot, None
 
 
 def parse(text: str | bytes) -> Snapshot:
-    """A Snapshot from its JSON. Raises ConnectError for what is none, or is of a newer schema."""
+    """The Snapshot in *text*. Raises ConnectError for any other JSON, and for a newer schema."""
     try:
-        version = _decode_version(text).version  # first: a newer one may not look like a Snapshot to us at all
+        version = _decode_version(text).version  # before all else: a Snapshot of a newer schema may not decode
         if version <= SCHEMA_VERSION:
             return _decode_snapshot(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ConnectError(f"the answer is no Snapshot: {error}") from error
-    raise ConnectError(f"the service speaks snapshot schema {version}, this program {SCHEMA_VERSION}: update it")
+        raise ConnectError(f"the answer is not a Snapshot: {error}") from error
+    raise ConnectError(f"the service sends snapshot schema {version}, this program reads {SCHEMA_VERSION}: update it")
 
 
 def _decoded(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ConnectError(f"the answer is no {kind.__name__}: {error}") from error
+        raise ConnectError(f"the answer is not a {kind.__name__}: {error}") from error
 
 
 def _check_status(response: httpx.Response, text: str) -> None:
@@ -208,7 +210,7 @@ def _check_status(response: httpx.Response, text: str) -> None:
 
 @contextmanager
 def _translated_errors(address: Address) -> Iterator[None]:
-    """Raises a ConnectError that names the service in place of what httpx raises."""
+    """Raise a ConnectError with the name of the service in place of the errors of httpx."""
     try:
         yield
     except httpx.TimeoutException as error:

@@ -1,8 +1,8 @@
-"""Where running services can be found on this machine: one Unix socket each, in one private directory.
+"""Find the services that run on this machine: each has a Unix socket in one private directory.
 
 The directory is ``$POOL_MONITOR_RUNTIME_DIR``, else ``$XDG_RUNTIME_DIR/pool-monitor``, else
-``pool-monitor-<uid>`` in the directory for temporary files. It must belong to us and be closed to others (0700):
-whoever can write there could pose as a service.
+``pool-monitor-<uid>`` in the directory for temporary files. It must belong to us and be closed to others (0700): a user
+who can write there could imitate a service.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import NamedTuple
 from pool_monitor.errors import ConfigError
 
 _NAME = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)-(?P<pid>[0-9]{1,9})(?:\.[0-9]+)?\.sock")
-_PATH_LIMIT = 103  # bytes a Unix socket's address can hold everywhere, its final zero left out
+_PATH_LIMIT = 103  # bytes that the address of a Unix socket can hold on all systems, without its final zero
 _REMEDY = "set POOL_MONITOR_RUNTIME_DIR to a short private directory, or [service] socket = false"
 
 
 class Service(NamedTuple):
-    """A socket that somebody listens on."""
+    """A socket on which a process listens."""
 
     name: str
     pid: int
@@ -33,12 +33,12 @@ class Service(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Its name and pid: what tells it from all others."""
+        """The name and pid of the service, which identify it."""
         return self.path.stem
 
 
 def runtime_dir() -> Path:
-    """The directory, whether it exists or not."""
+    """The directory of the sockets. It may not exist."""
     own = os.environ.get("POOL_MONITOR_RUNTIME_DIR")
     if own:
         return Path(own)
@@ -49,7 +49,7 @@ def runtime_dir() -> Path:
 
 
 def private_dir() -> Path:
-    """The directory, made if need be. Raises ConfigError when it is not ours alone."""
+    """The directory of the sockets; a missing one is made. Raises ConfigError when other users can access it."""
     directory = runtime_dir()
     with _translated_errors(directory):
         _make(directory)
@@ -66,7 +66,7 @@ def _translated_errors(directory: Path) -> Iterator[None]:
 
 
 def _make(directory: Path) -> None:
-    """Make it, and the directories above it that are missing, closed to others whatever the umask says."""
+    """Make *directory* and its missing parents, closed to others for any umask."""
     try:
         directory.mkdir(mode=0o700)
     except FileExistsError:
@@ -85,14 +85,14 @@ def _check_private(directory: Path) -> None:
 
 
 def file_name(service: str) -> str:
-    """A service's name as it stands in the name of its socket."""
+    """The name of a service as it occurs in the name of its socket."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", service)[:40]
 
 
 def socket_path(service: str) -> Path:
     """A free path for a service of this process. Raises ConfigError when it would be too long for a socket."""
     directory, pid = private_dir(), os.getpid()
-    services()  # clears away what an earlier process of our number left, as happens in containers, where all are 1
+    services()  # removes sockets of earlier processes with our pid: in containers, every service has pid 1
     name = file_name(service)
     path = directory / f"{name}-{pid}.sock"
     copies = 1
@@ -105,9 +105,9 @@ def socket_path(service: str) -> Path:
 
 
 def services() -> list[Service]:
-    """The services running now, by name and pid. Sockets that dead processes left behind are removed.
+    """The services running now, sorted by file name. Sockets that dead processes left behind are removed.
 
-    Whatever else lies in the directory is left alone. Raises ConfigError when the directory is not ours alone.
+    Other files in the directory are left alone. Raises ConfigError when other users can access the directory.
     """
     directory = runtime_dir()
     with _translated_errors(directory):
@@ -124,28 +124,28 @@ def services() -> list[Service]:
         pid = int(match["pid"])
         if _listening(path):
             found.append(Service(match["name"], pid, path))
-        elif pid == os.getpid() or not _alive(pid):  # else it may be just about to listen
+        elif pid == os.getpid() or not _alive(pid):  # else the process may be about to listen
             with suppress(OSError):
                 path.unlink()
     return found
 
 
 def _is_socket(path: Path) -> bool:
-    """Whether it is a socket itself, and no link to one."""
+    """Whether *path* is a socket, and not a link to one."""
     try:
         return stat.S_ISSOCK(path.lstat().st_mode)
-    except OSError:  # gone by now
+    except OSError:  # removed in the meantime
         return False
 
 
 def _listening(path: Path) -> bool:
-    """Whether a process is behind the socket. A pid cannot tell: it may be another's, or of another container."""
+    """Whether a process listens on the socket. The pid is no proof: it may belong to another program or container."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
             probe.connect(str(path))
         except BlockingIOError:
-            pass  # so many wait already that it is not even queued
+            pass  # the queue of the listening socket is full
         except OSError:
             return False
     return True
@@ -157,5 +157,5 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # somebody else's
+        pass  # the process belongs to another user
     return True

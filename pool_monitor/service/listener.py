@@ -1,12 +1,12 @@
-"""Whether the server that runs the app still takes connections. That is how an endless answer learns of the end.
+"""Detect that the server of the app is stopping, so that endless responses can end.
 
 Theory of operation
 -------------------
-A server that is told to stop lets answers under way end, waits for that, and then tells the app (its lifespan). An
-endless answer that waits for the app to be told makes both wait for ever. The first thing every server does, however,
-is to close its listening socket, and that can be seen from inside the process: it is one of the process's descriptors,
-and listens at the address the request came to. So a stream looks for it once, and later asks whether it is still
-there. That needs no signal handler and no task, and is right for every reason a server may have to stop.
+A server that stops first waits for the responses under way, and only then notifies the app (its lifespan). An endless
+response that waits for this notification would make both wait for ever. But before anything else, every server closes
+its listening socket. This can be observed inside the process: the socket is one of the process's descriptors and
+listens at the address that the request came to. So a stream looks for the socket once, and later checks whether it is
+still open. This needs no signal handler and no task, and works for every reason for which a server stops.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any
 
 _DESCRIPTORS = Path("/dev/fd")
 _LOOKED_AT = 1000
-"""Descriptors, the lowest first: some 10 ms. Listening sockets are among the first that a server opens."""
+"""Most descriptors to examine, lowest first. This takes about 10 ms. A server opens its listening sockets early."""
 
 
 class Listener:
-    """The listening sockets behind *server*, a request's ``scope["server"]``, as they were when this was made.
+    """The listening sockets for *server*, the ``scope["server"]`` of a request, at the time of construction.
 
-    All of the process if it is None, as where a server does not tell.
+    If *server* is None, because the server does not set it: all listening sockets of the process.
     """
 
     def __init__(self, server: tuple[str, Any] | None) -> None:
@@ -38,11 +38,11 @@ class Listener:
 
     @property
     def known(self) -> bool:
-        """Whether there is one. If not, the sockets are another process's, or this system does not show them."""
+        """Whether a socket was found. Otherwise another process has the sockets, or the system does not list them."""
         return bool(self._sockets)
 
     def closed(self) -> bool:
-        """Whether one that was there is there no more. False where that cannot be asked now."""
+        """Whether one of the sockets was closed. False when this cannot be checked now."""
         with suppress(OSError):
             return any(_address(descriptor) != address for descriptor, address in self._sockets.items())
         return False
@@ -58,7 +58,7 @@ def _listening_at(server: tuple[str, Any] | None) -> Iterator[tuple[int, Any]]:
 def _is(address: Any, host: str, port: Any) -> bool:
     """Whether a socket that listens at *address* may have taken a connection to *host* and *port*."""
     if isinstance(address, tuple):
-        return str(address[1]) == str(port)  # not the host: it may listen on all of them
+        return str(address[1]) == str(port)  # ignore the host: the socket may listen on all addresses
     return os.fsencode(address) == os.fsencode(host)  # a Unix socket
 
 
@@ -67,9 +67,12 @@ def _descriptors() -> list[int]:
 
 
 def _address(descriptor: int) -> Any:
-    """Where the socket listens; None for what is none, or not open. Raises OSError when no descriptor is to be had."""
+    """The address at which *descriptor* listens; None if it is closed or not a listening socket.
+
+    Raises OSError when the process has no descriptor left.
+    """
     try:
-        copy = os.dup(descriptor)  # of our own, to close whatever happens
+        copy = os.dup(descriptor)  # closing the socket object below closes only this copy
     except OSError as error:
         if error.errno == errno.EBADF:
             return None
@@ -86,5 +89,5 @@ def _address(descriptor: int) -> Any:
 def _listens(sock: socket.socket) -> bool:
     try:
         return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    except OSError:  # of a kind that never does
+    except OSError:  # a socket of a kind that never listens
         return False

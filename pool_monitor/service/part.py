@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 class SocketPart:
-    """Serves the monitor's HTTP face on a Unix socket of its own while it is entered."""
+    """Serves the monitor's HTTP interface on a Unix socket while entered."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._stack = AsyncExitStack()
         self.address: Path | None = None
-        """The socket, while it is served."""
+        """The socket; None while it is not served."""
 
     async def __aenter__(self) -> Self:
         try:
             path = socket_path(self._context.service)
             await self._stack.enter_async_context(server.serve(self._context.asgi(), path))
         except Exception as error:
-            raise PartUnavailable(f"no local socket: dashboards cannot attach: {describe(error)}") from error
+            raise PartUnavailable(f"no local socket, so dashboards cannot attach: {describe(error)}") from error
         self.address = path
         return self
 
@@ -39,7 +39,7 @@ class SocketPart:
         await self._stack.aclose()
 
     def view(self) -> None:
-        """Nothing: who looks is counted by the monitor."""
+        """Return nothing: the monitor counts the viewers."""
 
     def tick(self) -> None:
-        """Nothing is due."""
+        """Do nothing."""

@@ -1,8 +1,8 @@
-"""Serve the app on a Unix socket of our own binding, inside somebody else's event loop.
+"""Serve the app on a Unix socket, inside the event loop of the user's service.
 
-uvicorn's protocol does the HTTP; uvicorn's ``Server`` is left out, because it takes over the process's signal
-handlers, logs as if it were the service, wakes the loop ten times a second, and makes a socket it binds itself
-accessible to every user (0666). The loggers called ``uvicorn`` are left alone: they may be the service's own.
+uvicorn's protocol handles HTTP. uvicorn's ``Server`` is not used: it replaces the signal handlers of the process, logs
+as if it were the service, wakes the event loop ten times a second, and makes a socket that it binds accessible to every
+user (0666). The loggers called ``uvicorn`` are not touched, because the service may use them.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from pool_monitor.after_fork import keep_from_children
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-_GOODBYE = 1.0  # seconds open responses get to end when the server closes
-_IDLE = 10.0  # seconds a connection may be open without a request, or with one that is not complete
+_CLOSE_MAX = 1.0  # seconds that open responses get to end when the server closes
+_IDLE = 10.0  # seconds that a connection may be open without a request, or with an incomplete one
 
 
 @asynccontextmanager
 async def serve(app: ASGIApp, path: Path) -> AsyncIterator[None]:
-    """Serve *app* on *path* (mode 0600) while the block is open; the file is gone afterwards.
+    """Serve *app* on *path* (mode 0600) while the block is open. The file is removed at the end.
 
-    Before leaving the block, make endless responses end by themselves; what is left after a second is cancelled.
-    A connection that asks for nothing is closed after 10 to 20 s. Raises OSError when the path cannot be bound.
+    The caller must make endless responses end before it leaves the block; responses that are left after a second are
+    cancelled. A connection without a request is closed after 10 to 20 s. Raises OSError when *path* cannot be bound.
     """
-    # Not access_log=False: that would take the handlers off the access log of a service that runs on uvicorn.
+    # Not access_log=False: it would remove the handlers of the access log of a service that runs on uvicorn.
     config = uvicorn.Config(
         app, log_config=None, lifespan="off", ws="none", proxy_headers=False, date_header=False, server_header=False
     )
@@ -60,60 +60,61 @@ async def serve(app: ASGIApp, path: Path) -> AsyncIterator[None]:
 
 
 class _Connection(H11Protocol):
-    """Closed when it has asked for nothing in a while: each takes a descriptor, and the service needs those too.
+    """A connection that is closed when it is idle: each takes a descriptor, which the service may need.
 
-    uvicorn closes what is idle after an answer. It waits for ever for a first request, and for the rest of one.
+    uvicorn itself closes a connection that is idle after a response. But it waits for ever for a first request, and for
+    the rest of an incomplete one.
     """
 
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._look_again()
+        self._schedule_check()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
 
-    def _look_again(self) -> None:
-        self._timer = self.loop.call_later(_IDLE, self._look, self.cycle)
+    def _schedule_check(self) -> None:
+        self._timer = self.loop.call_later(_IDLE, self._close_if_idle, self.cycle)
 
-    def _look(self, before: RequestResponseCycle | None) -> None:
-        """Close it if the last request there was is still the last one, and answered."""
-        if self.cycle is before and (before is None or before.response_complete):
+    def _close_if_idle(self, last: RequestResponseCycle | None) -> None:
+        """Close the connection if no request has come since *last*, and *last* is answered."""
+        if self.cycle is last and (last is None or last.response_complete):
             self.transport.abort()
         else:
-            self._look_again()
+            self._schedule_check()
 
 
 @contextmanager
 def _bound(path: Path) -> Iterator[socket.socket]:
-    """A socket bound to *path*, which nobody else may use, and which is gone afterwards."""
+    """A socket bound to *path*, with access for our user alone. The file is removed at the end."""
     owner = os.getpid()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
         try:
             keep_from_children(listener)
-            path.chmod(0o600)  # before it listens: nobody can have connected yet
+            path.chmod(0o600)  # before the socket listens, so no process can have connected
             yield listener
         finally:
-            if os.getpid() == owner:  # in a forked child, the file is its parent's
+            if os.getpid() == owner:  # not in a forked child: the file belongs to its parent
                 path.unlink(missing_ok=True)
 
 
 async def _close(state: ServerState) -> None:
-    """End all connections: idle ones now, busy ones after their response. Cancelled meanwhile: all of them now."""
+    """Close all connections: idle ones now, busy ones after their response. If cancelled, close all of them now."""
     for connection in list(state.connections):
         connection.shutdown()
     try:
         if state.tasks:
-            await asyncio.wait(set(state.tasks), timeout=_GOODBYE)
+            await asyncio.wait(set(state.tasks), timeout=_CLOSE_MAX)
     finally:
         late = set(state.tasks)
         for task in late:
             task.cancel()
         for connection in list(state.connections):
             connection.transport.abort()
-        # Also lets the loop close what was aborted.
+        # sleep(0) lets the event loop close the aborted connections.
         await asyncio.gather(asyncio.sleep(0), *late, return_exceptions=True)
