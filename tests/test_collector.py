@@ -781,7 +781,7 @@ def test_a_limit_without_room_for_the_pools_is_refused(clock) -> None:
 
 
 def test_a_memory_limit_below_what_empty_windows_need_is_refused(clock) -> None:
-    with pytest.raises(ConfigError, match=r"series_limit=2000 needs [\d,]+ bytes but memory_limit=1,000,000"):
+    with pytest.raises(ConfigError, match=r"series_limit=2000 needs [\d,]+ bytes, more than memory_limit=1,000,000"):
         Collector(["p"], clock, series_limit=2000, memory_limit=1_000_000)
 
 

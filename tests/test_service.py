@@ -616,7 +616,7 @@ NEWER = msgspec.json.encode({"version": SCHEMA_VERSION + 1, "pools": ["all new"]
         (b"{}", "the answer is not a Snapshot"),
         (b'{"version": 1}', "the answer is not a Snapshot"),
         (b"\xff\xfe", "the answer is not a Snapshot"),
-        (NEWER, rf"schema {SCHEMA_VERSION + 1}, this program {SCHEMA_VERSION}: update it"),
+        (NEWER, rf"schema {SCHEMA_VERSION + 1}, this program reads {SCHEMA_VERSION}: update it"),
     ],
 )
 async def test_an_answer_that_is_no_snapshot_of_ours_is_explained(body, complaint):

@@ -310,7 +310,7 @@ async def test_a_damaged_file_is_left_alone_until_it_is_moved_away(owner: Owner,
     owner.put(made, 3)
     assert not await made.flush()
     assert len(owner.told) == 1
-    assert "it is damaged; move it away, and a new one is begun" in owner.told[0]
+    assert "it is damaged; move it away, and a new file is begun" in owner.told[0]
     assert path.read_bytes() == as_found
     assert not [
         file.name

@@ -62,8 +62,8 @@ class Collector:
         needed = fixed + Windows.most_fixed_bytes(rows, number)
         if needed > self.memory_limit:
             raise ConfigError(
-                f"series_limit={series_limit} needs {needed:,} bytes but memory_limit={self.memory_limit:,}; "
-                "lower the one or raise the other"
+                f"series_limit={series_limit} needs {needed:,} bytes, more than memory_limit={self.memory_limit:,}; "
+                "lower series_limit or raise memory_limit"
             )
         self._stores = Stores(self._registry.pools, rows, self.memory_limit - fixed)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)

@@ -188,7 +188,7 @@ class Intake:
         return record
 
     def _count(self, key: RowKey, more: int, duration: Any, queue: Any, execution: Any) -> bool:
-        """Buffer a call of *key*, with *more* added to its code. Returns whether it is one to count."""
+        """Buffer a call of *key*, with *more* added to its code. Returns whether the call counts."""
         code = self._codes.get(key)
         if code is None:
             code = self._admit(key)

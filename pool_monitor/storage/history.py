@@ -94,7 +94,7 @@ class History:
         self._degraded: str | None = None
         self._failures = 0
         self._connection: _Connection | None = None
-        self._file = asyncio.Lock()  # held while writing or reading, so that no block is seen in the file and in memory
+        self._file = asyncio.Lock()  # held while writing or reading: no block may be seen in the file and in memory
         self._wake = asyncio.Event()
         self._flushed: list[asyncio.Future[bool]] = []
         self._closing = self._hung = False

@@ -25,7 +25,7 @@ from pool_monitor.config.validation import FOREVER
 from pool_monitor.errors import ConfigError
 from pool_monitor.storage.files import check_beside
 
-DAMAGED = "it is damaged; move it away, and a new one is begun"
+DAMAGED = "it is damaged; move it away, and a new file is begun"
 APPLICATION = int.from_bytes(b"PMon", "big")
 """The application id that marks a database as a history."""
 BUSY_S = 2.0
