@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.clock import ManualClock
+from pool_monitor.emit import PoolIdentity
 from pool_monitor.metrics import Collector
 from pool_monitor.metrics.columns import DISTRIBUTIONS
 from pool_monitor.metrics.fold import CallBatch, code_of, fold
@@ -22,6 +23,7 @@ from pool_monitor.pool.worker import Worker
 from pool_monitor.telemetry import Record, Series
 
 POOL = "bench"
+IDENTITY = PoolIdentity(POOL, "0" * 12)
 NOW_NS = 10**15
 Past = Sequence[tuple[int, int, int]]
 PAST: Past = ((60, 46, 3), (1, 960, 20))
@@ -91,7 +93,7 @@ def tell(work: Sequence[Done]) -> None:
     """What the pool does when calls have ended well."""
     ended = call_events.ended
     for call, times in work:
-        ended(POOL, call, None, times, NOW_NS)
+        ended(IDENTITY, call, None, times, NOW_NS)
 
 
 def tell_nothing(work: Sequence[Done]) -> None:

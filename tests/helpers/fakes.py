@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from pool_monitor.config import PoolConfig
+from pool_monitor.emit import PoolIdentity
 from pool_monitor.errors import WorkerDied
 from pool_monitor.pool.admission import Admission
 from pool_monitor.pool.dispatcher import Dispatcher
@@ -86,8 +87,10 @@ def dispatcher(
     pool: str, size: int, config: PoolConfig, control: WorkerControl, *, now_ns: Callable[[], int]
 ) -> Dispatcher:
     """A dispatcher with what a pool makes beside it."""
-    roster = Roster(pool, config.concurrency)
-    made = Dispatcher(roster, Sessions(roster, config), Admission(pool, size, config, now_ns), config, now_ns=now_ns)
+    roster = Roster(PoolIdentity.new(pool), config.concurrency)
+    made = Dispatcher(
+        roster, Sessions(roster, config), Admission(roster.identity, size, config, now_ns), config, now_ns=now_ns
+    )
     made.control = control
     return made
 

@@ -65,8 +65,8 @@ class Handshake:
                 failure = messages.parse_failure(kind, name, text, trace)
                 if failure.kind == "payload":
                     raise StartError(f"init_args and init_kwargs of {launch.target!r}: {failure.message}")
-                text = f"cannot load {launch.target!r}: {failure.type_name}: {failure.message}"
-                raise StartError(text, failure.traceback)
+                cause = f"{failure.type_name}: {failure.message}"
+                raise StartError(f"cannot load {launch.target!r}: {cause}", failure.traceback, cause=cause)
             case other:
                 raise FrameError(f"no answer to init: {messages.short_repr(other)}")
 

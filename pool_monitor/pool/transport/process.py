@@ -27,7 +27,7 @@ from pool_monitor.pool.transport.inbox import Inbox
 from pool_monitor.pool.transport.launcher import Launcher, LaunchSpec, start_process
 from pool_monitor.pool.transport.lending import Lending
 from pool_monitor.pool.transport.output_lines import ProcessOutput
-from pool_monitor.pool.transport.spawn import WatchedProcess, exit_text
+from pool_monitor.pool.transport.spawn import WatchedProcess, ended_early
 from pool_monitor.pool.transport.wire import Wire
 
 if TYPE_CHECKING:
@@ -116,9 +116,8 @@ class ProcessTransport:
     def _never_started(self) -> StartError:
         code = self._gone.result() if self._gone.done() else None
         program, needed = self._launcher.program
-        how = f"the worker, {program!r}, ended before it was ready ({exit_text(code)})"
         tail = "" if self._output is None else self._output.tail
-        return StartError(f"{how}; its last lines on stderr:\n{tail}" if tail else f"{how}; {needed}")
+        return ended_early(StartError, f"the worker, {program!r},", code, tail, needed)
 
     # -- sending --------------------------------------------------------------------------------------------------
 

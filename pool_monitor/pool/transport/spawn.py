@@ -16,8 +16,10 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from pool_monitor.after_fork import keep_from_children
+from pool_monitor.errors import StartError
 
 _AGAIN = 0.1  # seconds after which something is tried again that there was no memory for
 
@@ -219,6 +221,21 @@ def exit_text(code: int | None) -> str:
         return f"signal {-code} ({signal.Signals(-code).name})"
     except ValueError:
         return f"signal {-code}"
+
+
+ErrorT = TypeVar("ErrorT", bound=StartError)
+
+
+def ended_early(
+    kind: type[ErrorT], program: str, code: int | None, stderr: str, needed: str, *, when: str = "before it was ready"
+) -> ErrorT:
+    """The error for a *program* that has ended too early. *stderr* holds the last lines it wrote there; where it wrote
+    none, the message says what is *needed* instead.
+    """
+    how, lines = exit_text(code), stderr.strip().splitlines()
+    advice = f"its last lines on stderr:\n{stderr}" if stderr else needed
+    cause = f"{how}: {lines[-1].strip()}" if lines else how
+    return kind(f"{program} ended {when} ({how}); {advice}", cause=cause)
 
 
 def socketpair(kind: int = socket.SOCK_STREAM) -> tuple[socket.socket, socket.socket]:

@@ -22,7 +22,15 @@ import anyio
 
 from pool_monitor.errors import StartError
 from pool_monitor.pool.transport.output_lines import ProcessOutput
-from pool_monitor.pool.transport.spawn import OutputPipes, WatchedProcess, exit_text, output_pipes, socketpair, spawn
+from pool_monitor.pool.transport.spawn import (
+    OutputPipes,
+    WatchedProcess,
+    ended_early,
+    exit_text,
+    output_pipes,
+    socketpair,
+    spawn,
+)
 from pool_monitor.pool.worker_output import OutputLog
 
 _PACKET = 120 * 1024  # no answer is longer, and memory below 128 KiB is cheap
@@ -254,7 +262,11 @@ class Zygote:
             case ["ready"]:
                 self._set_ready(None)
             case ["failed", module, type_name, text, traceback]:
-                self._set_ready(StartError(f"cannot preload {module!r}: {type_name}: {text}", traceback))
+                self._set_ready(
+                    StartError(
+                        f"cannot preload {module!r}: {type_name}: {text}", traceback, cause=f"{type_name}: {text}"
+                    )
+                )
             case ["threads", None, why]:
                 self._set_ready(UnsafeForkError(why))
             case ["threads", request, why]:
@@ -326,16 +338,13 @@ class Zygote:
             self._loop.remove_reader(self._control.fileno())
         self._control.close()
         self._lifeline.close()
-        how = f"({exit_text(self._process.returncode)})"
-        tail = self._output.tail
-        if tail:
-            how += f"; its last lines on stderr:\n{tail}"
-        else:
-            how += f"; {PYTHON_NEEDED}, which what preload= names may not end"
         program = f"the workers' interpreter {self._program!r}"
-        self._set_ready(StartError(f"{program} ended before it was ready {how}"))
+        needed = f"{PYTHON_NEEDED}, which what preload= names may not end"
+        code, tail = self._process.returncode, self._output.tail
+        self._set_ready(ended_early(StartError, program, code, tail, needed))
         for request in list(self._forks):
-            self._refuse(request, ZygoteGoneError(f"{program} ended when it was to fork a worker {how}"))
+            when = "when it was to fork a worker"
+            self._refuse(request, ended_early(ZygoteGoneError, program, code, tail, needed, when=when))
         for pid in list(self._dead):
             self._reaped(pid, None)
         self._changed.set()
