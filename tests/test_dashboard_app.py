@@ -463,7 +463,7 @@ async def test_a_key_shows_the_next_pool() -> None:
 
 @pytest.mark.parametrize(
     ("key", "words"),
-    [("n", "DESERVES A LOOK"), ("e", "WENT WRONG"), ("o", " OPERATION "), ("p", " POOL ")],
+    [("n", "DESERVES A LOOK"), ("e", "LATEST ERRORS"), ("o", " OPERATION "), ("p", " POOL ")],
 )
 @pytest.mark.parametrize("back", ["escape", "enter", None])
 async def test_keys_open_pages_and_lead_back(key: str, words: str, back: str | None) -> None:

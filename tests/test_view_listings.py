@@ -203,10 +203,10 @@ def test_another_page_can_be_opened_from_a_page_and_from_the_help() -> None:
     made = viewer(several())
     made.open("notices")
     made.open("errors")
-    assert "WENT WRONG" in screen(made)
+    assert "LATEST ERRORS" in screen(made)
     made.helping = True
     made.open("errors")
-    assert "WENT WRONG" in screen(made)
+    assert "LATEST ERRORS" in screen(made)
 
 
 def test_on_a_page_the_arrows_scroll_it_and_leave_the_selection_alone() -> None:
