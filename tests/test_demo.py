@@ -40,7 +40,7 @@ def test_every_fault_happens(fault: str, monkeypatch: pytest.MonkeyPatch):
     tools = DemoTools([fault])
     monkeypatch.setattr(tools._random, "random", lambda: 0.0)
     if fault == "error":
-        with pytest.raises(RuntimeError, match="was ordered"):
+        with pytest.raises(RuntimeError, match="was requested"):
             tools.keywords("text")
         return
     for _ in range(600):
@@ -80,7 +80,7 @@ def test_with_every_fault_at_once_it_still_ends_well(pool_monitor: Start):
     demo = pool_monitor("demo", "--duration", "1", *faults)
     done = demo.ended()
     assert done.code == 0
-    assert "no terminal to draw on: going on as with --headless\n" in done.err
+    assert "no terminal for a dashboard: continuing as with --headless\n" in done.err
     assert "Traceback" not in done.err
     assert "keywords" in done.out
 
