@@ -130,7 +130,7 @@ def test_snapshot_prints_json_of_a_versioned_schema(service: Callable[..., Progr
 def test_dashboard_without_a_terminal_prints_the_state_once(service: Callable[..., Program], pool_monitor: Start):
     running = service()
     done = pool_monitor("dashboard").ended()
-    assert (done.code, done.err) == (0, "no terminal to draw on: printed once\n")
+    assert (done.code, done.err) == (0, "no terminal for a dashboard: printed once\n")
     assert str(running.pid) in done.out
     assert "echo" in done.out
 
@@ -171,7 +171,7 @@ def test_a_running_service_reports_on_its_windows_and_names_its_history_for_all_
     for options in (("--since", "24h"), ("--start", "2026-01-01"), ("--end", "2026-01-01")):
         done = command("report", "a", *options)
         assert (done.code, done.out) == (2, "")
-        assert "the last 1m, 5m, 15m, 1h; other times are in a history, and it keeps none" in done.err
+        assert "the last 1m, 5m, 15m, 1h; other periods are in a history, and it keeps none" in done.err
     assert f"in its history: report on {tmp_path}/b.db" in command("report", "b", "--since", "24h").err
 
 

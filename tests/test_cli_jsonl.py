@@ -46,11 +46,11 @@ def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b"NaN", "not valid JSON: NaN is no value there"),
-        (b'{"args": [1, -Infinity]}', "not valid JSON: -Infinity is no value there"),
+        (b"NaN", "not valid JSON: JSON has no NaN"),
+        (b'{"args": [1, -Infinity]}', "not valid JSON: JSON has no -Infinity"),
         (b"1e999", "not valid JSON: Number out of range"),
         (b'["\\uD800"]', "a surrogate without its other half"),
-        (b"once upon a time", "with --text each line is an argument as it stands"),
+        (b"once upon a time", "with --text, each line is an argument as plain text"),
         (b'"caf\xe9"', "not UTF-8: byte 0xe9 at 4"),
         (b'{"args": ', "not valid JSON: Input data was truncated"),
     ],
@@ -119,14 +119,14 @@ ENDLESS.append(ENDLESS)
         (bytearray(b"x"), "is of the type bytearray"),
         ({b"x"}, "it[0] is of the type bytes"),
         (object(), "is of the type object"),
-        ("\ud800", "cannot be written"),
+        ("\ud800", "fails to encode"),
         (ENDLESS, "nested too deeply"),
     ],
 )
 def test_a_result_that_json_would_change_is_an_error_of_its_line(result: object, what: str):
     said = written(result)
     assert (said["id"], said["ok"], said["error"]["type"]) == (7, False, "PayloadError")
-    assert "no JSON form" in said["error"]["message"]
+    assert "cannot be written as JSON" in said["error"]["message"]
     assert what in said["error"]["message"]
     assert "result" not in said
 

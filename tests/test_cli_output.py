@@ -153,7 +153,7 @@ def test_a_closed_stdout_is_one_line_and_exit_code_1(words: tuple[str, ...], pri
     if "--help" in words:
         assert done.code == 0  # click prints nothing then
     else:
-        assert (done.code, done.err) == (1, "Error: stdout: it is closed, so there is nowhere to print to\n")
+        assert (done.code, done.err) == (1, "Error: stdout: is closed: there is nowhere to print to\n")
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
@@ -233,7 +233,7 @@ def test_nothing_is_added_by_the_interpreter_when_it_leaves():
 
 @pytest.mark.parametrize(
     ("typed", "hint"),
-    [("dashbord", "did you mean 'dashboard'?"), ("snap", "snapshot"), ("xyzzy", "there are demo, run,")],
+    [("dashbord", "did you mean 'dashboard'?"), ("snap", "snapshot"), ("xyzzy", "the commands are demo, run,")],
 )
 def test_a_command_that_there_is_not_is_answered_with_those_that_there_are(typed: str, hint: str, command: Command):
     done = command(typed)

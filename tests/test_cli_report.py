@@ -140,7 +140,7 @@ def test_hlog_is_read_by_the_hdrhistogram_tools(store: Path, command: Command, t
 
 def test_hlog_of_a_running_service_is_refused_with_the_remedy(command: Command) -> None:
     done = command("report", "http://127.0.0.1:9", "--format", "hlog")
-    assert (done.code, "name one" in done.err) == (2, True)
+    assert (done.code, "give a STORE.db" in done.err) == (2, True)
 
 
 def test_csv_has_a_row_per_operation_and_step_that_was_measured(store: Path, command: Command) -> None:
@@ -250,13 +250,13 @@ def test_a_time_without_data_is_refused_and_what_there_is_is_named(store: Path, 
     said = refused(command("report", store, "--start", "2020-01-01", "--end", "2020-01-02"))
     assert said == (
         f"Error: {store}: nothing was recorded from 2020-01-01 00:00:00+02:00 to 2020-01-02 00:00:00+02:00; "
-        "what there is, is from 2025-06-15 18:00:00+02:00 to 2025-06-15 18:10:00+02:00\n"
+        "the recorded period is from 2025-06-15 18:00:00+02:00 to 2025-06-15 18:10:00+02:00\n"
     )
     assert "nothing was recorded from" in refused(command("report", store, "--end", "2030-01-01", "--since", "1h"))
     said = refused(command("report", store, "--start", "2025-06-16"))  # and it ends before
     assert said == (
         f"Error: {store}: nothing was recorded from 2025-06-16 00:00:00+02:00 on; "
-        "what there is, is from 2025-06-15 18:00:00+02:00 to 2025-06-15 18:10:00+02:00\n"
+        "the recorded period is from 2025-06-15 18:00:00+02:00 to 2025-06-15 18:10:00+02:00\n"
     )
 
 
@@ -316,8 +316,8 @@ def test_blocks_that_cannot_be_read_are_a_doubt(store: Path, tmp_path: Path, com
         (("--step", "0"), "--step='0': needs whole seconds"),
         (("--start", "soon"), "'soon': needs a date and a time, such as"),
         (("--start", "2025-06-15", "--end", "2025-06-14"), "--end must be after --start"),
-        (("--since", "1h", "--start", "2025-06-15"), "give one of them"),
-        (("--since", "1h", "--window", "5m"), "give one of them"),
+        (("--since", "1h", "--start", "2025-06-15"), "give only one of them"),
+        (("--since", "1h", "--window", "5m"), "give only one of them"),
         (("--window", "2h"), "'1m', '5m', '15m', '1h'"),
         (("--format", "html"), "'text', 'md', 'json', 'csv', 'hlog'"),
     ],

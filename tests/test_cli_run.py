@@ -144,7 +144,7 @@ def test_bad_lines_are_reported_by_number_and_cost_nothing_else(command: Command
         ("fail", {"args": ["luck"]}, "ValueError", "no luck today"),
         ("thing", 1, "TypeError", "object"),
         ("big", 3000, "PayloadError", "frame"),
-        ("odd", 1, "PayloadError", "no JSON form"),
+        ("odd", 1, "PayloadError", "cannot be written as JSON"),
         ("die", 1, "WorkerDied", "exit code 3"),
         ("pair", {"args": [1, 2, 3]}, "TypeError", "positional"),
     ],
