@@ -75,7 +75,7 @@ finally:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_a_help_of_its_own(name: str, command: Command):
+def test_every_command_has_its_own_help(name: str, command: Command):
     done = command(name, "--help")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"Usage: pool-monitor {name}")
@@ -162,7 +162,7 @@ def calls_by_step(done: Done) -> int:
     return sum(int(row["calls"]) for row in csv.DictReader(io.StringIO(done.out, newline="")))
 
 
-def test_a_running_service_reports_on_its_windows_and_names_its_history_for_all_else(
+def test_a_running_service_reports_on_its_windows_and_names_its_history_for_other_periods(
     service: Callable[..., Program], command: Command, tmp_path: Path
 ):
     service("a")
@@ -175,7 +175,7 @@ def test_a_running_service_reports_on_its_windows_and_names_its_history_for_all_
     assert f"in its history: report on {tmp_path}/b.db" in command("report", "b", "--since", "24h").err
 
 
-def test_what_a_killed_service_wrote_down_can_be_reported_on(
+def test_the_history_of_a_killed_service_can_be_reported_on(
     service: Callable[..., Program], command: Command, tmp_path: Path
 ):
     history = tmp_path / "small.db"
@@ -188,7 +188,7 @@ def test_what_a_killed_service_wrote_down_can_be_reported_on(
 
 
 @pytest.mark.parametrize("name", ["snapshot", "dashboard", "report"])
-def test_where_nothing_runs_it_is_exit_code_3_with_a_remedy(name: str, command: Command, runtime_dir: Path):
+def test_without_a_running_service_the_exit_code_is_3_with_a_remedy(name: str, command: Command, runtime_dir: Path):
     done = command(name)
     assert (done.code, done.out) == (3, "")
     assert f"no running service found in {runtime_dir}; start one" in done.err
@@ -197,7 +197,7 @@ def test_where_nothing_runs_it_is_exit_code_3_with_a_remedy(name: str, command: 
 
 
 @pytest.mark.parametrize("name", ["snapshot", "dashboard", "report"])
-def test_where_several_run_the_error_lists_them(name: str, service: Callable[..., Program], command: Command):
+def test_with_several_services_the_error_lists_them(name: str, service: Callable[..., Program], command: Command):
     pids = [service("a").pid, service("b").pid]
     done = command(name)
     assert (done.code, done.out) == (3, "")
@@ -211,7 +211,7 @@ def test_a_directory_that_others_may_write_to_is_a_configuration_error(command: 
     assert (done.code, "mode 0700" in done.err) == (2, True)
 
 
-def test_a_service_that_was_killed_is_not_found_and_its_socket_is_cleared_away(
+def test_a_service_that_was_killed_is_not_found_and_its_socket_is_removed(
     service: Callable[..., Program], command: Command, runtime_dir: Path
 ):
     running = service()
@@ -236,7 +236,7 @@ def test_viewers_coming_and_going_leave_nothing_in_the_service(
     assert (taken["viewers"], taken["collecting"], taken["dropped"]) == (0, True, 0)
 
 
-def test_a_reader_that_has_enough_of_a_snapshot_is_no_error_to_speak_of(
+def test_a_reader_that_closes_the_output_of_snapshot_causes_no_message(
     service: Callable[..., Program], pool_monitor: Start
 ):
     service()
@@ -285,7 +285,7 @@ def test_ctrl_c_leaves_the_dashboard_and_the_terminal_as_it_was(
     assert b"Traceback" not in screen.output
 
 
-def test_where_several_run_the_dashboard_offers_a_choice_and_finds_the_chosen_again(
+def test_with_several_services_the_dashboard_offers_a_choice_and_finds_the_chosen_again(
     service: Callable[..., Program], terminal: Callable[..., Terminal]
 ):
     service("a")
@@ -302,7 +302,7 @@ def test_where_several_run_the_dashboard_offers_a_choice_and_finds_the_chosen_ag
     assert screen.ended() == 0
 
 
-def test_of_several_of_one_name_the_dashboard_keeps_to_the_chosen(
+def test_among_services_of_one_name_the_dashboard_stays_with_the_chosen(
     service: Callable[..., Program], terminal: Callable[..., Terminal]
 ):
     one, other = service(), service()

@@ -108,7 +108,7 @@ def test_markdown_says_the_same(store: Path, command: Command) -> None:
     assert re.search(r"^\| summary \| 600 \| 1.00 \| 0% \|", done.out, re.MULTILINE)
 
 
-def test_json_has_the_summary_and_the_course_of_every_pool(store: Path, command: Command) -> None:
+def test_json_has_the_summary_and_the_timeline_of_every_pool(store: Path, command: Command) -> None:
     found = answered(command("report", store, "--format", "json"))
     assert (found["version"], found["source"], found["doubts"]) == (1, f"history in {store}", [])
     summary, courses = found["summary"], found["courses"]
@@ -155,7 +155,7 @@ def test_csv_has_a_row_per_operation_and_step_that_was_measured(store: Path, com
     assert slow == [120]
 
 
-def test_steps_nobody_measured_are_no_rows_and_a_gap_that_is_told(tmp_path: Path, command: Command) -> None:
+def test_steps_that_were_not_measured_are_no_rows_and_a_reported_gap(tmp_path: Path, command: Command) -> None:
     store = history(tmp_path / "gap.db", {second: {TEXT: [20]} for second in (*range(60), *range(300, 360))})
     starts = {float(row["start"]) - T0 for row in rows(command("report", store, "--format", "csv", "--step", "1m"))}
     assert starts == {0, 300}
@@ -163,7 +163,7 @@ def test_steps_nobody_measured_are_no_rows_and_a_gap_that_is_told(tmp_path: Path
     assert answered(command("report", store, "--format", "json"))["summary"]["pools"]["text"]["covered_seconds"] == 120
 
 
-def test_a_file_that_begins_within_a_slot_is_told_from_where_it_was_measured(tmp_path: Path, command: Command) -> None:
+def test_a_report_begins_where_measuring_began_within_the_first_block(tmp_path: Path, command: Command) -> None:
     # Its minutes are rolled up to whole hours; the first of those begins long before anything was recorded.
     tiers = ((1, 10), (60, 7200), (3600, 86_400))
     calls = {second: {TEXT: [20]} for second in range(2400, 2400 + 3600, 60)}
@@ -212,9 +212,7 @@ def test_the_time_reported_on_is_the_one_asked_for(
         (ReportQuery(end=500.0, since=60), (440, 500)),
     ],
 )
-def test_a_period_is_the_last_day_there_is_unless_something_else_is_said(
-    query: ReportQuery, wanted: tuple[float, float]
-) -> None:
+def test_the_default_period_is_the_last_day_in_the_file(query: ReportQuery, wanted: tuple[float, float]) -> None:
     assert period((1000, 100_000), query) == wanted
 
 
@@ -246,7 +244,7 @@ def refused(done: Done, code: int = 2) -> str:
     return done.err
 
 
-def test_a_time_without_data_is_refused_and_what_there_is_is_named(store: Path, command: Command) -> None:
+def test_a_period_without_data_is_refused_with_the_recorded_period(store: Path, command: Command) -> None:
     said = refused(command("report", store, "--start", "2020-01-01", "--end", "2020-01-02"))
     assert said == (
         f"Error: {store}: nothing was recorded from 2020-01-01 00:00:00+02:00 to 2020-01-02 00:00:00+02:00; "
@@ -260,7 +258,9 @@ def test_a_time_without_data_is_refused_and_what_there_is_is_named(store: Path, 
     )
 
 
-def test_a_step_that_is_too_fine_for_its_age_is_refused_with_what_there_is(tmp_path: Path, command: Command) -> None:
+def test_a_step_that_is_too_fine_for_its_age_is_refused_with_the_available_steps(
+    tmp_path: Path, command: Command
+) -> None:
     calls = {second: {TEXT: [20]} for second in range(200)}
     store = history(tmp_path / "old.db", calls, tiers=((1, 5), (10, 10_000)))
     assert "ask for a step of 10 s" in refused(command("report", store, "--start", "2025-06-15 18:00", "--step", "1s"))
@@ -293,7 +293,7 @@ def test_another_programs_database_is_refused(tmp_path: Path, command: Command) 
     assert "is a database of another program" in refused(command("report", tmp_path / "other.sqlite"))
 
 
-def test_an_empty_history_says_that_it_is(tmp_path: Path, command: Command) -> None:
+def test_an_empty_history_is_reported_as_empty(tmp_path: Path, command: Command) -> None:
     store = history(tmp_path / "empty.db", {})
     assert refused(command("report", store)) == f"Error: {store}: nothing has been recorded in it yet\n"
 

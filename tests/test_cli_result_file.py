@@ -84,7 +84,7 @@ def results(path: Path) -> list[Any]:
 
 @pytest.mark.parametrize("unordered", [False, True])
 @pytest.mark.parametrize("killed", [False, True])
-def test_it_goes_on_where_it_was_and_does_nothing_twice(unordered: bool, killed: bool, tmp_path: Path):
+def test_a_run_continues_where_it_stopped_and_repeats_nothing(unordered: bool, killed: bool, tmp_path: Path):
     out = tmp_path / "out"
     run(out, order=lambda jobs: jobs[::-1] if unordered else jobs, stop=2, killed=killed, unordered=unordered)
     first = out.read_bytes()
@@ -94,14 +94,14 @@ def test_it_goes_on_where_it_was_and_does_nothing_twice(unordered: bool, killed:
     assert sorted(results(out)) == [10, 20, 40, 50, 60]
 
 
-def test_an_unordered_output_is_gone_on_with_by_place_whatever_its_ids(tmp_path: Path):
+def test_an_unordered_output_is_continued_by_place_whatever_its_ids(tmp_path: Path):
     out = tmp_path / "out"
     run(out, order=lambda jobs: [jobs[3], jobs[2]], unordered=True)  # ids 2 and "same", which others have too
     assert run(out, unordered=True) == ([1, 2, 6], EarlierAnswers(2, 0))
     assert sorted(said["place"] for said in answers(out)) == [1, 2, 3, 4, 5]
 
 
-def test_an_output_in_order_may_be_gone_on_with_out_of_order_and_not_the_other_way_round(tmp_path: Path):
+def test_an_ordered_output_can_be_continued_unordered_and_not_vice_versa(tmp_path: Path):
     out = tmp_path / "out"
     run(out, stop=2)
     assert run(out, order=lambda jobs: jobs[::-1][:2], unordered=True)[0] == [6, 5]
@@ -111,7 +111,7 @@ def test_an_output_in_order_may_be_gone_on_with_out_of_order_and_not_the_other_w
     assert run(out, unordered=True)[0] == [4]
 
 
-def test_an_input_that_has_grown_is_gone_on_with(tmp_path: Path):
+def test_an_input_that_has_grown_is_accepted(tmp_path: Path):
     out = tmp_path / "out"
     run(out)
     assert run(out, [*INPUT, b"7"]) == ([7], EarlierAnswers(5, 0))
@@ -152,7 +152,7 @@ def test_the_output_of_another_job_is_refused_and_kept(
     assert out.read_bytes() == before
 
 
-def test_without_its_note_an_output_is_gone_on_with_where_ids_fit_and_that_is_said(
+def test_an_output_without_its_note_is_continued_with_a_remark_if_ids_match(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "out"
@@ -166,7 +166,7 @@ def test_without_its_note_an_output_is_gone_on_with_where_ids_fit_and_that_is_sa
 
 @pytest.mark.parametrize("unordered", [False, True])
 @pytest.mark.parametrize("retry", [False, True])
-def test_without_its_note_an_output_with_other_ids_is_refused(unordered: bool, retry: bool, tmp_path: Path):
+def test_an_output_without_its_note_is_refused_if_ids_differ(unordered: bool, retry: bool, tmp_path: Path):
     out = tmp_path / "out"
     run(out, unordered=unordered)
     (tmp_path / "out.job").unlink()
@@ -177,7 +177,7 @@ def test_without_its_note_an_output_with_other_ids_is_refused(unordered: bool, r
     assert out.read_bytes() == before
 
 
-def test_an_output_that_was_removed_is_begun_anew_whatever_its_note_says(tmp_path: Path):
+def test_a_removed_output_is_started_over_whatever_its_note_says(tmp_path: Path):
     out = tmp_path / "out"
     run(out)
     out.unlink()
@@ -186,7 +186,7 @@ def test_an_output_that_was_removed_is_begun_anew_whatever_its_note_says(tmp_pat
 
 
 @pytest.mark.parametrize("text", [b"", b"diary", b'{"target": "x"}', b'{"target":"","operation":"","version":9}'])
-def test_a_note_that_is_none_is_refused_with_a_remedy(text: bytes, tmp_path: Path):
+def test_an_invalid_note_is_refused_with_a_remedy(text: bytes, tmp_path: Path):
     out = tmp_path / "out"
     run(out)
     (tmp_path / "out.job").write_bytes(text)
@@ -194,7 +194,9 @@ def test_a_note_that_is_none_is_refused_with_a_remedy(text: bytes, tmp_path: Pat
         run(out)
 
 
-def test_where_no_note_can_be_written_it_says_so_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_run_that_cannot_write_its_note_reports_that_and_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     out = tmp_path / "out"
     (tmp_path / "out.job" / "sub").mkdir(parents=True)
     assert run(out)[0] == [1, 2, 4, 5, 6]
@@ -205,13 +207,13 @@ def test_where_no_note_can_be_written_it_says_so_and_goes_on(tmp_path: Path, cap
 @pytest.mark.parametrize(
     "name", ["n" * 255, "n" * 246, "\u00fc" * 123], ids=["longest", "with room for a note", "not ascii"]
 )
-def test_a_name_without_room_for_those_beside_it_is_refused(tmp_path: Path, name: str):
+def test_a_name_too_long_for_the_files_beside_it_is_refused(tmp_path: Path, name: str):
     with pytest.raises(ConfigError, match=r"name is too long: the names of files beside it are \d+ characters longer"):
         run(tmp_path / name)
     assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [(name, 0)]
 
 
-def test_an_input_that_has_become_shorter_is_called_that(tmp_path: Path):
+def test_an_input_that_has_become_shorter_is_refused_as_such(tmp_path: Path):
     run(tmp_path / "out")
     with pytest.raises(
         ConfigError, match=r"another input: 6 lines of it are answered, and this input ends with line 2"
@@ -258,7 +260,7 @@ def test_a_file_that_cannot_be_tried_again_is_left_alone(unordered: bool, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.job"]
 
 
-def test_a_file_that_was_tried_again_belongs_to_those_it_belonged_to(tmp_path: Path):
+def test_a_retry_keeps_the_group_of_the_file(tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={2})
     others = [group for group in (*os.getgroups(), *range(1, 3)) if group != out.stat().st_gid]
@@ -270,7 +272,7 @@ def test_a_file_that_was_tried_again_belongs_to_those_it_belonged_to(tmp_path: P
     assert out.stat().st_gid == others[0]
 
 
-def test_an_output_begun_in_order_is_tried_again_out_of_order(tmp_path: Path):
+def test_failed_lines_of_an_ordered_output_can_be_retried_unordered(tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={1, 4}, stop=3)
     assert run(out, order=lambda jobs: jobs[::-1], fail={4}, unordered=True, retry=True)[0] == [6, 5, 4, 1]
@@ -283,7 +285,7 @@ def test_an_output_begun_in_order_is_tried_again_out_of_order(tmp_path: Path):
 @pytest.mark.parametrize("unordered", [False, True])
 @pytest.mark.parametrize("killed", [False, True])
 @pytest.mark.parametrize("stop", range(6))
-def test_no_answer_is_lost_when_it_ends_in_the_middle(unordered: bool, killed: bool, stop: int, tmp_path: Path):
+def test_no_answer_is_lost_when_a_retry_ends_in_the_middle(unordered: bool, killed: bool, stop: int, tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={1, 4}, stop=4, unordered=unordered)
     first = results(out)
@@ -307,7 +309,7 @@ def test_half_a_line_of_a_killed_retry_is_no_answer(tmp_path: Path):
     assert results(out) == [10, 20, 40, None, 60]
 
 
-def test_a_retry_that_finds_no_room_names_its_file_and_is_gone_on_with(tmp_path: Path):
+def test_a_retry_that_finds_no_room_names_its_file_and_can_be_resumed(tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={2})
     before, limits = out.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -322,7 +324,7 @@ def test_a_retry_that_finds_no_room_names_its_file_and_is_gone_on_with(tmp_path:
     assert results(out) == [10, 20, 40, 50, 60]
 
 
-def test_a_retry_whose_output_has_gone_is_not_thrown_away(tmp_path: Path):
+def test_a_patch_whose_output_has_disappeared_is_kept(tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={2})
     run(out, stop=2, killed=True, retry=True)
@@ -334,7 +336,7 @@ def test_a_retry_whose_output_has_gone_is_not_thrown_away(tmp_path: Path):
     assert results(out) == [20, 10, 40, 50, 60]
 
 
-def test_a_retry_that_is_applied_twice_does_no_harm(tmp_path: Path):
+def test_a_patch_can_be_applied_twice(tmp_path: Path):
     out, patch = tmp_path / "out", tmp_path / "out.retry"
     run(out, fail={2, 5}, stop=4)
     run(out, fail={5}, killed=True, retry=True)
@@ -352,7 +354,7 @@ def test_a_retry_that_is_applied_twice_does_no_harm(tmp_path: Path):
 
 
 @pytest.mark.parametrize("unordered", [False, True])
-def test_a_retry_that_holds_good_answers_too_is_taken_over(unordered: bool, tmp_path: Path):
+def test_a_patch_that_holds_good_answers_too_is_merged(unordered: bool, tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={2, 5}, unordered=unordered)
     run(tmp_path / "copy", fail={5}, stop=4, unordered=unordered)
@@ -361,7 +363,7 @@ def test_a_retry_that_holds_good_answers_too_is_taken_over(unordered: bool, tmp_
     assert results(out) == [10, 20, 40, None, 60]
 
 
-def test_an_answer_that_is_tried_again_takes_the_form_of_the_file(tmp_path: Path):
+def test_a_retried_answer_takes_the_form_of_the_file(tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={2}, stop=4)
     run(out, retry=True)
@@ -374,7 +376,7 @@ def test_an_answer_that_is_tried_again_takes_the_form_of_the_file(tmp_path: Path
 
 
 @pytest.mark.parametrize("unordered", [False, True])
-def test_a_retry_of_another_output_is_refused_and_nothing_is_changed(unordered: bool, tmp_path: Path):
+def test_a_patch_of_another_output_is_refused_and_nothing_is_changed(unordered: bool, tmp_path: Path):
     out, patch = tmp_path / "out", tmp_path / "out.retry"
     run(out, fail={2}, unordered=unordered)
     patch.write_bytes(b'{"id":"of another","place":4,"ok":true,"result":1}\n')
@@ -389,7 +391,7 @@ def test_a_retry_of_another_output_is_refused_and_nothing_is_changed(unordered: 
 
 @pytest.mark.parametrize("taken_over_unordered", [False, True])
 @pytest.mark.parametrize("unordered", [False, True])
-def test_a_retry_is_taken_over_whatever_the_order_of_the_next_run(
+def test_a_patch_is_merged_whatever_the_order_of_the_next_run(
     unordered: bool, taken_over_unordered: bool, tmp_path: Path
 ):
     out = tmp_path / "out"
@@ -403,12 +405,12 @@ def test_a_retry_is_taken_over_whatever_the_order_of_the_next_run(
     assert not unordered or all("place" in said for said in answers(out))
 
 
-def test_only_a_file_can_be_tried_again(tmp_path: Path):
+def test_only_a_file_can_be_retried(tmp_path: Path):
     with pytest.raises(ConfigError, match="--retry-failed needs an --output that is a file"):
         run(Path(os.devnull), retry=True)
 
 
-def test_with_nothing_to_try_again_it_is_an_ordinary_run(tmp_path: Path):
+def test_a_retry_without_an_output_is_an_ordinary_run(tmp_path: Path):
     assert run(tmp_path / "out", retry=True)[0] == [1, 2, 4, 5, 6]
     assert json.loads((tmp_path / "out.job").read_text())["lines"] == 6
 
@@ -436,7 +438,7 @@ def test_an_input_that_ends_before_its_answers_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("unordered", [False, True])
-def test_what_it_does_not_try_again_stays_as_it_is_to_the_byte(unordered: bool, tmp_path: Path):
+def test_lines_that_are_not_retried_stay_identical_to_the_byte(unordered: bool, tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={2}, unordered=unordered)
     out.write_bytes(

@@ -97,7 +97,7 @@ def test_waiting_for_a_turn_does_not_count_against_the_timeout(
     assert (done.code, results(sink)) == (0, [0, 1, 2, 3])
 
 
-def test_a_line_that_takes_too_long_costs_only_itself(command: Command, tmp_path: Path):
+def test_a_line_that_takes_too_long_fails_alone(command: Command, tmp_path: Path):
     slow = {"args": [2], "kwargs": {"pause": 30}}
     source, sink = written(tmp_path / "in", 1, slow, 3), tmp_path / "out"
     done = command("run", JOBS, "note", "--input", source, "--output", sink, "--size", 1, "--timeout", 0.3)
@@ -119,7 +119,7 @@ def test_the_configuration_may_come_from_a_file(command: Command, tmp_path: Path
 # -- what goes wrong with a line --------------------------------------------------------------------------------------
 
 
-def test_bad_lines_are_reported_by_number_and_cost_nothing_else(command: Command, tmp_path: Path):
+def test_bad_lines_are_reported_by_number_and_affect_no_others(command: Command, tmp_path: Path):
     source, sink = tmp_path / "in", tmp_path / "out"
     source.write_bytes(
         b'1\n{"args": \n\n   \n"\xff"\n{"args": 3}\n{"kwargs": [], "id": "k"}\n{"args": [], "extra": 1}\n'
@@ -149,7 +149,7 @@ def test_bad_lines_are_reported_by_number_and_cost_nothing_else(command: Command
         ("pair", {"args": [1, 2, 3]}, "TypeError", "positional"),
     ],
 )
-def test_a_call_that_fails_says_why_and_costs_nothing_else(
+def test_a_call_that_fails_says_why_and_affects_no_others(
     operation: str, value: object, type_name: str, message: str, command: Command, tmp_path: Path
 ):
     config = tmp_path / "c.toml"
@@ -166,7 +166,7 @@ def test_a_call_that_fails_says_why_and_costs_nothing_else(
     assert operation == "odd" or said["error"]["category"]
 
 
-def test_nothing_but_answers_comes_out_on_stdout(pool_monitor: Start):
+def test_only_answers_are_written_to_stdout(pool_monitor: Start):
     done = pool_monitor("run", JOBS, "chatter", "--size", 1).ended(b'1\nnonsense\n"a"\n')
     assert done.code == 1
     assert [json.loads(line)["ok"] for line in done.out.splitlines()] == [True, False, True]
@@ -194,7 +194,7 @@ def finished(command: Command, tmp_path: Path) -> Done:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_and_started_again_it_finishes_the_rest_and_repeats_nothing(
+def test_a_run_interrupted_and_started_again_finishes_the_rest_and_repeats_nothing(
     number: signal.Signals, pool_monitor: Start, command: Command, log: Path, tmp_path: Path
 ):
     run = begun(pool_monitor, log, tmp_path)
@@ -210,7 +210,7 @@ def test_interrupted_and_started_again_it_finishes_the_rest_and_repeats_nothing(
     assert Counter(map(int, log.read_text().split())) == Counter(range(1, 101))
 
 
-def test_interrupted_it_begins_nothing_but_what_stands_before_what_it_has_begun(
+def test_an_interrupted_run_begins_no_line_behind_the_last_that_has_begun(
     pool_monitor: Start, log: Path, tmp_path: Path
 ):
     go, sink = tmp_path / "go", tmp_path / "out"
@@ -227,7 +227,7 @@ def test_interrupted_it_begins_nothing_but_what_stands_before_what_it_has_begun(
     assert log.read_text().split()[2:] == ["2"]
 
 
-def test_interrupted_twice_it_leaves_at_once(pool_monitor: Start, log: Path, tmp_path: Path):
+def test_a_run_interrupted_twice_exits_immediately(pool_monitor: Start, log: Path, tmp_path: Path):
     calls = [1, {"args": [str(tmp_path / "never"), 2]}]
     source, sink = written(tmp_path / "in", {"args": [str(ROOT), 1]}, calls[1]), tmp_path / "out"
     run = pool_monitor("run", JOBS, "wait_for", "--input", source, "--output", sink, "--size", 2)
@@ -243,7 +243,7 @@ def test_interrupted_twice_it_leaves_at_once(pool_monitor: Start, log: Path, tmp
     assert run.left_over() == []
 
 
-def test_interrupted_before_there_is_anything_to_finish(pool_monitor: Start, log: Path, tmp_path: Path):
+def test_a_run_interrupted_with_nothing_under_way_exits_immediately(pool_monitor: Start, log: Path, tmp_path: Path):
     run = pool_monitor("run", JOBS, "note", "--output", tmp_path / "out", "--size", 1)
     run.process.stdin.write(b"1\n")
     run.process.stdin.flush()
@@ -273,7 +273,7 @@ def test_a_worker_killed_in_the_middle_costs_one_line_without_retries(pool_monit
     assert lines(tmp_path / "out") == 100
 
 
-def test_killed_itself_it_leaves_no_worker_and_an_output_to_go_on_from(
+def test_a_killed_run_leaves_no_worker_and_an_output_that_can_be_continued(
     pool_monitor: Start, command: Command, log: Path, tmp_path: Path
 ):
     run, sink = begun(pool_monitor, log, tmp_path), tmp_path / "out"
@@ -297,7 +297,7 @@ def test_a_finished_output_is_left_as_it_is_and_its_failures_still_count(command
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 6))
-def test_whatever_is_missing_of_the_last_line_is_made_good(cut: int, command: Command, tmp_path: Path):
+def test_an_incomplete_last_line_is_completed(cut: int, command: Command, tmp_path: Path):
     source, sink = written(tmp_path / "in", {"args": [1], "id": "a"}, {"args": [2], "id": "b"}), tmp_path / "out"
     first = b'{"id":"a","ok":true,"result":1,"seconds":0.1,"worker":"w"}\n'
     sink.write_bytes(first + b'{"id":"b","ok":true,"result":2,"seconds":0.1}\n'[:-cut])
@@ -364,7 +364,7 @@ def test_answers_appear_before_the_input_has_ended(pool_monitor: Start):
     assert json.loads(run.ended().out)["result"] == 3
 
 
-def test_a_reader_that_has_enough_ends_it_quietly(pool_monitor: Start):
+def test_a_reader_that_closes_the_output_ends_the_run_quietly(pool_monitor: Start):
     endless = [sys.executable, "-S", "-c", "while True: print(1)"]
     with subprocess.Popen(endless, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as yes:
         run = pool_monitor("run", JOBS, "note", "--size", 1, stdin=yes.stdout)
@@ -389,7 +389,7 @@ def test_a_reader_that_is_slow_does_not_make_calls_time_out(pool_monitor: Start,
     assert [json.loads(line)["ok"] for line in done.out.splitlines()] == [True] * 40
 
 
-def test_interrupted_while_nobody_reads_it_still_leaves(pool_monitor: Start, log: Path, tmp_path: Path):
+def test_a_run_whose_output_is_not_read_can_be_interrupted(pool_monitor: Start, log: Path, tmp_path: Path):
     source = written(tmp_path / "in", *({"args": ["x" * 20_000]} for _ in range(40)))
     run = pool_monitor("run", JOBS, "note", "--size", 1, "--input", source)
     until(lambda: lines(log) >= 8)
@@ -401,7 +401,7 @@ def test_interrupted_while_nobody_reads_it_still_leaves(pool_monitor: Start, log
     assert run.left_over() == []
 
 
-def test_what_is_no_file_can_be_written_to_as_well(pool_monitor: Start, tmp_path: Path):
+def test_the_output_need_not_be_a_file_on_disk(pool_monitor: Start, tmp_path: Path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     run = pool_monitor("run", JOBS, "note", "--output", pipe, "--size", 1, stdin=subprocess.DEVNULL)
@@ -412,7 +412,7 @@ def test_what_is_no_file_can_be_written_to_as_well(pool_monitor: Start, tmp_path
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
-def test_a_full_disk_is_said_so(pool_monitor: Start):
+def test_a_full_disk_is_reported(pool_monitor: Start):
     done = pool_monitor("run", JOBS, "note", "--output", "/dev/full", "--size", 1).ended(b"1\n")
     assert done == (1, "", "Error: /dev/full: writing failed: No space left on device\n")
 
@@ -444,7 +444,7 @@ def test_an_ignored_interrupt_stays_ignored(program: Start, log: Path, tmp_path:
         ("examples/text_tools:", "op", "needs 'module:attribute'"),
     ],
 )
-def test_what_there_is_not_is_named_with_what_there_is(
+def test_a_missing_name_is_reported_with_the_names_that_exist(
     target: str, operation: str, complaint: str, command: Command, tmp_path: Path
 ):
     done = command("run", target, operation, "--input", written(tmp_path / "in", 1, 2, 3), "--output", tmp_path / "out")
@@ -504,7 +504,7 @@ def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...], complaint: str, 
     assert "Traceback" not in done.err
 
 
-def test_a_closed_stdin_is_said_so(program: Start):
+def test_a_closed_stdin_is_reported(program: Start):
     code = "import os, sys; os.close(0); from pool_monitor.cli import main; main()"
     done = program("-c", code, "run", JOBS, "note").ended()
     assert (done.code, done.err) == (2, "Error: stdin: is closed\n")

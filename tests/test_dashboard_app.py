@@ -83,7 +83,7 @@ def test_a_pause_holds_the_display_and_counts_what_it_misses() -> None:
     assert "up 12m07s  ● LIVE" in screen(made, now=103.0)
 
 
-def test_a_pause_still_tells_that_the_source_is_gone() -> None:
+def test_a_pause_still_shows_that_the_source_is_gone() -> None:
     made = viewer(samples.snapshot())
     made.toggle_pause()
     made.receive(Lost("gone", 4.0), 101.0)
@@ -223,7 +223,7 @@ def test_a_pipe_is_no_place_for_a_dashboard() -> None:
     assert not can_run()
 
 
-async def test_borrowed_signals_and_task_factory_come_back() -> None:
+async def test_signals_and_task_factory_are_restored() -> None:
     quits: list[int] = []
     loop = asyncio.get_running_loop()
     before = [signal.getsignal(number) for number in (signal.SIGWINCH, signal.SIGTERM, signal.SIGTSTP)]
@@ -510,7 +510,7 @@ async def test_the_page_follows_the_size_of_the_screen() -> None:
             assert app.size == (width, height)
 
 
-async def test_a_feed_that_falls_silent_turns_stale_by_itself() -> None:
+async def test_the_page_turns_stale_when_no_frame_arrives() -> None:
     app = dashboard(HandFeed(samples.snapshot()), interval=0.02)
     async with app.run_test(size=SIZE):
         await until(lambda: "▲ STALE" in shown(app), app)

@@ -69,7 +69,7 @@ def test_a_key_quits_and_the_terminal_is_as_it_was(terminal: Open, key: bytes) -
     [b"\xff", b"\xe4", b"\x1b[999999999999999999;5~", b"\x1b[<999999999999999999999;1;1M", b"\x1b[200~\xff\x1b[201~"],
     ids=["no UTF-8", "Latin-1", "a number too large", "a mouse far away", "a paste"],
 )
-def test_what_is_no_key_is_ignored_and_the_next_key_is_not(terminal: Open, typed: bytes) -> None:
+def test_invalid_input_is_ignored_and_the_next_key_works(terminal: Open, typed: bytes) -> None:
     one = terminal()
     one.shows("● LIVE")
     one.press(typed + b"?")

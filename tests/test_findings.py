@@ -114,7 +114,7 @@ def test_a_finding_carries_the_numbers_of_the_snapshot() -> None:
     assert by_kind["history_degraded"].pool is None
 
 
-def test_of_a_summary_the_same_shares_are_judged() -> None:
+def test_a_summary_is_judged_by_the_same_shares() -> None:
     pool = everything()[0].pools["text"]
     summary = PoolSummary(
         covered_seconds=300.0,
