@@ -43,7 +43,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))
 
 @pytest.fixture
 def service(program: Start) -> Callable[..., Program]:
-    """Starts a small service with a monitor, which has answered some calls."""
+    """Starts a small service with a monitor. It has answered some calls."""
 
     def start(name: str = "small", calls: int = 3, history: Path | None = None) -> Program:
         one = program("-c", SERVICE, name, str(calls), *(() if history is None else (str(history),)))
@@ -158,7 +158,7 @@ def test_report_says_what_happened_in_a_running_service(
 
 
 def calls_by_step(done: Done) -> int:
-    """How many calls the rows of a CSV count, all together."""
+    """Return the sum of the calls in all rows of a CSV."""
     return sum(int(row["calls"]) for row in csv.DictReader(io.StringIO(done.out, newline="")))
 
 
@@ -337,7 +337,7 @@ def test_snapshot_on_a_terminal_is_indented(service: Callable[..., Program], ter
 
 @pytest.fixture
 def slow_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Path]:
-    """A run that goes on until the file it waits for is there, and that file."""
+    """The arguments of a run that lasts until a file exists, and the path of that file."""
     go = tmp_path / "go"
     monkeypatch.setenv("JOBS_LOG", str(tmp_path / "log"))
     source = written(

@@ -1,4 +1,4 @@
-"""``pool-monitor run`` as a batch: retries, slow lines, no order, failed lines again, and whose output it is."""
+"""``pool-monitor run`` as a batch: retries, slow lines, unordered output, retried lines, and outputs of other jobs."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_unordered_answers_are_written_as_they_are_ready_and_continued_exactly(
     go.touch()
     done = command(*arguments)
     assert (done.code, "1 line: 1 ok, 0 failed, 99 before" in done.err) == (0, True)
-    assert [said["place"] for said in answers(sink)][-1] == 1
+    assert [answer["place"] for answer in answers(sink)][-1] == 1
     assert sorted(results(sink)) == list(range(100))
     assert sorted(map(int, log.read_text().split())) == [0, *range(100)]
 
@@ -141,7 +141,7 @@ class T(Jobs):
     go.touch()
     done = run.ended()
     assert (done.code, "1 line: 1 ok, 0 failed, 7 before (of those 2 failed" in done.err) == (130, True), done.err
-    assert [(said["id"], said.get("result")) for said in answers(sink)] == [
+    assert [(answer["id"], answer.get("result")) for answer in answers(sink)] == [
         (1, 1), (2, None), (3, None), *((number, number) for number in range(4, 9))
     ]  # fmt: skip
 
@@ -175,13 +175,13 @@ def test_lines_of_text_need_a_flag_and_a_file_in_utf16_is_refused_once(command: 
 
 async def test_lines_between_reading_and_writing_are_bounded_in_number_and_bytes():
     window = ReadAhead(lines=3, size=100)
-    await window.enter(500)  # one line may always go in
+    await window.enter(500)  # a single line may always enter
     waiting = asyncio.create_task(window.enter(1))
     await asyncio.sleep(0)
     assert not waiting.done()
     window.leave(500)
     await waiting
-    window.grow(90)  # its answer is there
+    window.grow(90)  # its answer has arrived
     for size, fits in ((10, False), (9, True), (0, True), (0, False)):
         entering = asyncio.create_task(window.enter(size))
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The lines of ``pool-monitor run``: what is read as what, and what can be written. No processes."""
+"""The lines of ``pool-monitor run``: how they are read, and which results can be written. No processes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def jobs(*lines: bytes, text: bool = False) -> list[Job]:
 
 def written(result: Any, **options: Any) -> dict[str, Any]:
     line, failure = output_line(parse(7, 3, b'"x"'), CallResult(result, None, "t-0", 0.25), **options)
-    said: dict[str, Any] = json.loads(line, object_pairs_hook=no_key_twice)
-    assert failure == said.get("error", {}).get("type")
-    return said
+    answer: dict[str, Any] = json.loads(line, object_pairs_hook=no_key_twice)
+    assert failure == answer.get("error", {}).get("type")
+    return answer
 
 
 def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -124,11 +124,11 @@ ENDLESS.append(ENDLESS)
     ],
 )
 def test_a_result_that_json_would_change_is_an_error_of_its_line(result: object, what: str):
-    said = written(result)
-    assert (said["id"], said["ok"], said["error"]["type"]) == (7, False, "PayloadError")
-    assert "cannot be written as JSON" in said["error"]["message"]
-    assert what in said["error"]["message"]
-    assert "result" not in said
+    answer = written(result)
+    assert (answer["id"], answer["ok"], answer["error"]["type"]) == (7, False, "PayloadError")
+    assert "cannot be written as JSON" in answer["error"]["message"]
+    assert what in answer["error"]["message"]
+    assert "result" not in answer
 
 
 @pytest.mark.parametrize(
@@ -152,5 +152,5 @@ def test_an_answer_out_of_order_has_the_place_it_would_have_in_order():
 
 def test_an_error_whose_text_is_not_unicode_is_still_that_error():
     error = OperationError("op", "ValueError", "caf\udce9", "Traceback \ud800")
-    said = json.loads(output_line(parse(1, 1, b"1"), CallResult(None, error, "t-0", 0.1)).line)
-    assert (said["error"]["type"], said["error"]["message"]) == ("ValueError", "caf\\udce9")
+    answer = json.loads(output_line(parse(1, 1, b"1"), CallResult(None, error, "t-0", 0.1)).line)
+    assert (answer["error"]["type"], answer["error"]["message"]) == ("ValueError", "caf\\udce9")

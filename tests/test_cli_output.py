@@ -1,4 +1,4 @@
-"""What the command line writes: foreign text on terminals, encodings, closed and full streams; and what is typed."""
+"""The output of the command line: foreign text on terminals, encodings, closed and full streams; and its arguments."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_json_for_a_terminal_is_the_same_json():
 
 
 def test_no_foreign_text_controls_the_terminal(terminal: Callable[..., Terminal], tmp_path: Path):
-    """In a line, in the name of a file, in an argument, in what a target prints, raises and answers."""
+    """The text is in a line, a file name and an argument, and in what a target prints, raises and returns."""
     source = tmp_path / "in\x1b]0;owned\x07"
     key = {"args": [1], "\x1b]0;owned\x07\x1b[2J": 1}
     written(source, key, {"args": ["\x1b]0;owned\x07"]})
@@ -129,7 +129,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def printed(
     command: Command, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[tuple[str, ...], io.TextIOBase | None], Done]:
-    """Runs a command with a stdout of one's own."""
+    """Runs a command with the given stdout."""
 
     def run(words: tuple[str, ...], stdout: io.TextIOBase | None) -> Done:
         monkeypatch.setattr(sys, "stdout", stdout)
@@ -203,7 +203,7 @@ def test_formats_for_programs_do_not_control_a_terminal(
 
 
 def redirected(how: str, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """``pool-monitor`` as a process of its own, with streams as a shell makes them."""
+    """Run ``pool-monitor`` as a process, with the redirections *how* of a shell."""
     arguments = ["sh", "-c", f'exec "$@" {how}', "sh", sys.executable, "-m", "pool_monitor", *words]
     return subprocess.run(arguments, input=stdin, capture_output=True, cwd=ROOT, timeout=DEADLINE_S, check=False)
 
@@ -212,7 +212,7 @@ def test_run_needs_no_stderr(runtime_dir: Path, tmp_path: Path):
     out = tmp_path / "out"
     done = redirected("2>&-", "run", JOBS, "note", "--size", "1", "--output", str(out), stdin=b"1\nnonsense\n")
     assert (done.returncode, done.stdout) == (1, b"")
-    assert [said["ok"] for said in answers(out)] == [True, False]
+    assert [answer["ok"] for answer in answers(out)] == [True, False]
 
 
 def test_an_input_is_not_taken_for_a_stdout_that_is_closed(runtime_dir: Path, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""``pool-monitor report`` on a history: what was recorded is what is said, and what is wrong with a file is said."""
+"""``pool-monitor report`` on a history: reports match the recorded calls, and faults of a file are reported."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def history(path: Path, seconds: dict[int, dict[Any, list[int]]], **settings: Any) -> Path:
-    """A file with calls of so many ms, by second after `T0` and by row, as it is when its process has been killed."""
+    """Write a history with calls of these durations (ms), by second after `T0` and by row. It is left as by a kill."""
     slots = [
         (T0 + second, {key: ([ms * MS for ms in times],) * 3 for key, times in calls.items()})
         for second, calls in sorted(seconds.items())
@@ -63,7 +63,7 @@ def history(path: Path, seconds: dict[int, dict[Any, list[int]]], **settings: An
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten minutes of a call a second, and one minute, the third, of slow ones; vision only looks in now and then."""
+    """Ten minutes with one call a second, which are slow in the third minute, and a few calls of the pool vision."""
     calls = {second: {TEXT: [800 if 120 <= second < 180 else 20], CHAT: [5, 5]} for second in range(600)}
     for second in range(0, 600, 60):
         calls[second][VISION] = [100]
@@ -87,7 +87,7 @@ def answered(done: Done) -> dict[str, Any]:
 def test_the_text_says_which_pool_when_and_how_it_went(
     store: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "400")  # the path may be long, and is cut to the width
+    monkeypatch.setenv("COLUMNS", "400")  # a long path would be cut to the width
     done = command("report", store)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(
@@ -164,7 +164,7 @@ def test_steps_that_were_not_measured_are_no_rows_and_a_reported_gap(tmp_path: P
 
 
 def test_a_report_begins_where_measuring_began_within_the_first_block(tmp_path: Path, command: Command) -> None:
-    # Its minutes are rolled up to whole hours; the first of those begins long before anything was recorded.
+    # The minutes are merged into whole hours. The first hour begins long before anything was recorded.
     tiers = ((1, 10), (60, 7200), (3600, 86_400))
     calls = {second: {TEXT: [20]} for second in range(2400, 2400 + 3600, 60)}
     found = answered(command("report", history(tmp_path / "h.db", calls, tiers=tiers), "--format", "json"))
@@ -245,14 +245,14 @@ def refused(done: Done, code: int = 2) -> str:
 
 
 def test_a_period_without_data_is_refused_with_the_recorded_period(store: Path, command: Command) -> None:
-    said = refused(command("report", store, "--start", "2020-01-01", "--end", "2020-01-02"))
-    assert said == (
+    refusal = refused(command("report", store, "--start", "2020-01-01", "--end", "2020-01-02"))
+    assert refusal == (
         f"Error: {store}: nothing was recorded from 2020-01-01 00:00:00+02:00 to 2020-01-02 00:00:00+02:00; "
         "the recorded period is from 2025-06-15 18:00:00+02:00 to 2025-06-15 18:10:00+02:00\n"
     )
     assert "nothing was recorded from" in refused(command("report", store, "--end", "2030-01-01", "--since", "1h"))
-    said = refused(command("report", store, "--start", "2025-06-16"))  # and it ends before
-    assert said == (
+    refusal = refused(command("report", store, "--start", "2025-06-16"))  # the history ends before
+    assert refusal == (
         f"Error: {store}: nothing was recorded from 2025-06-16 00:00:00+02:00 on; "
         "the recorded period is from 2025-06-15 18:00:00+02:00 to 2025-06-15 18:10:00+02:00\n"
     )

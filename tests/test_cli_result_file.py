@@ -1,4 +1,4 @@
-"""What ``pool-monitor run`` makes of an output that is there already: going on, refusing, trying failed lines again."""
+"""``pool-monitor run`` with an existing output: continue it, refuse it, or try its failed lines again."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def run(
     unordered: bool = False,
     retry: bool = False,
 ) -> tuple[list[Any], EarlierAnswers]:
-    """A run, without a pool: the arguments of the jobs that were done, and what was there before.
+    """Run without a pool. Return the arguments of the jobs that were run, and the counts of earlier answers.
 
-    It ends after *stop* jobs, as after Ctrl-C or, if *killed*, as by SIGKILL.
+    The run ends after *stop* jobs, as by Ctrl-C or, if *killed*, as by SIGKILL.
     """
 
     async def source() -> AsyncIterator[bytes]:
@@ -76,7 +76,7 @@ def run(
 
 
 def results(path: Path) -> list[Any]:
-    return [said.get("result") for said in answers(path)]
+    return [answer.get("result") for answer in answers(path)]
 
 
 # -- going on ---------------------------------------------------------------------------------------------------------
@@ -96,9 +96,9 @@ def test_a_run_continues_where_it_stopped_and_repeats_nothing(unordered: bool, k
 
 def test_an_unordered_output_is_continued_by_place_whatever_its_ids(tmp_path: Path):
     out = tmp_path / "out"
-    run(out, order=lambda jobs: [jobs[3], jobs[2]], unordered=True)  # ids 2 and "same", which others have too
+    run(out, order=lambda jobs: [jobs[3], jobs[2]], unordered=True)  # other jobs have the ids 2 and "same" too
     assert run(out, unordered=True) == ([1, 2, 6], EarlierAnswers(2, 0))
-    assert sorted(said["place"] for said in answers(out)) == [1, 2, 3, 4, 5]
+    assert sorted(answer["place"] for answer in answers(out)) == [1, 2, 3, 4, 5]
 
 
 def test_an_ordered_output_can_be_continued_unordered_and_not_vice_versa(tmp_path: Path):
@@ -243,8 +243,8 @@ def test_failed_lines_are_tried_again_and_all_others_are_kept(unordered: bool, t
     assert run(out, fail={5}, unordered=unordered, retry=True)[0] == [2, 5]
     done, _ = run(out, [*INPUT, b"7"], unordered=unordered, retry=True)
     assert done == [5, 7]
-    found = answers(out) if not unordered else sorted(answers(out), key=lambda said: said["place"])
-    assert [said["result"] for said in found] == [10, 20, 40, 50, 60, 70]
+    found = answers(out) if not unordered else sorted(answers(out), key=lambda answer: answer["place"])
+    assert [answer["result"] for answer in found] == [10, 20, 40, 50, 60, 70]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.job"]
     assert out.stat().st_mode & 0o777 == 0o640
 
@@ -277,7 +277,7 @@ def test_failed_lines_of_an_ordered_output_can_be_retried_unordered(tmp_path: Pa
     run(out, fail={1, 4}, stop=3)
     assert run(out, order=lambda jobs: jobs[::-1], fail={4}, unordered=True, retry=True)[0] == [6, 5, 4, 1]
     assert run(out, unordered=True, retry=True)[0] == [4]
-    assert sorted((said["place"], said["result"]) for said in answers(out)) == [
+    assert sorted((answer["place"], answer["result"]) for answer in answers(out)) == [
         (1, 10), (2, 20), (3, 40), (4, 50), (5, 60)
     ]  # fmt: skip
 
@@ -290,13 +290,13 @@ def test_no_answer_is_lost_when_a_retry_ends_in_the_middle(unordered: bool, kill
     run(out, fail={1, 4}, stop=4, unordered=unordered)
     first = results(out)
     run(out, fail={4}, stop=stop, killed=killed, unordered=unordered, retry=True)
-    run(out, stop=0, unordered=unordered)  # whatever the next command is, it takes over
+    run(out, stop=0, unordered=unordered)  # every next command merges the patch
     after = results(out)
     assert not {result for result in first if result} - set(after)
     again, _ = run(out, unordered=unordered, retry=True)
-    assert (10 in after) == (1 not in again), "an answer that was there is not asked for once more"
+    assert (10 in after) == (1 not in again), "an existing answer is not requested again"
     assert sorted(results(out)) == [10, 20, 40, 50, 60]
-    assert [said["id"] for said in answers(out)] == ["same", 2, "same", 2, 6] or unordered
+    assert [answer["id"] for answer in answers(out)] == ["same", 2, "same", 2, 6] or unordered
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.job"]
 
 
@@ -343,12 +343,12 @@ def test_a_patch_can_be_applied_twice(tmp_path: Path):
     left = patch.read_bytes()
     assert run(out) == ([], EarlierAnswers(5, 1))  # 6 was answered too
     after = out.read_bytes()
-    patch.write_bytes(left)  # as when it is killed before it removes it
+    patch.write_bytes(left)  # as after a kill before the removal
     assert run(out) == ([], EarlierAnswers(5, 1))
     assert out.read_bytes() == after
     assert not patch.exists()
     run(out, retry=True)
-    patch.write_bytes(left)  # an old one, with a failure where there is a good answer
+    patch.write_bytes(left)  # an old patch, with a failure where there is a good answer
     assert run(out) == ([], EarlierAnswers(5, 0))
     assert results(out) == [10, 20, 40, 50, 60]
 
@@ -367,12 +367,14 @@ def test_a_retried_answer_takes_the_form_of_the_file(tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={2}, stop=4)
     run(out, retry=True)
-    assert [list(said)[:2] for said in answers(out)] == [["id", "ok"]] * 5
+    assert [list(answer)[:2] for answer in answers(out)] == [["id", "ok"]] * 5
     run(out := tmp_path / "unordered", fail={2}, order=lambda jobs: jobs[::-1], unordered=True)
     run(out, killed=True, unordered=True, retry=True)
     with pytest.raises(ConfigError, match="go on with --unordered"):
-        run(out)  # which takes over before it looks
-    assert [(*list(said)[:2], said["place"]) for said in answers(out)] == [("id", "place", n) for n in (5, 4, 3, 2, 1)]
+        run(out)  # merges the patch before it compares anything
+    assert [(*list(answer)[:2], answer["place"]) for answer in answers(out)] == [
+        ("id", "place", n) for n in (5, 4, 3, 2, 1)
+    ]
 
 
 @pytest.mark.parametrize("unordered", [False, True])
@@ -400,9 +402,9 @@ def test_a_patch_is_merged_whatever_the_order_of_the_next_run(
     for _ in range(2):
         run(out, stop=0, unordered=taken_over_unordered)
     assert run(out, unordered=True, retry=True)[0] == [1]
-    found = sorted((said.get("place", number), said["result"]) for number, said in enumerate(answers(out), 1))
+    found = sorted((answer.get("place", number), answer["result"]) for number, answer in enumerate(answers(out), 1))
     assert found == [(1, 10), (2, 20), (3, 40), (4, 50), (5, 60)]
-    assert not unordered or all("place" in said for said in answers(out))
+    assert not unordered or all("place" in answer for answer in answers(out))
 
 
 def test_only_a_file_can_be_retried(tmp_path: Path):
@@ -415,7 +417,7 @@ def test_a_retry_without_an_output_is_an_ordinary_run(tmp_path: Path):
     assert json.loads((tmp_path / "out.job").read_text())["lines"] == 6
 
 
-# -- small things -----------------------------------------------------------------------------------------------------
+# -- details --------------------------------------------------------------------------------------------------------
 
 
 def test_places_have_numbers():

@@ -44,14 +44,14 @@ def test_thousands_of_real_documents_come_out_in_order(command: Command, tmp_pat
     source, sink = written(tmp_path / "in.jsonl", *map(json.dumps, documents)), tmp_path / "out.jsonl"
     done = command("run", TEXT_TOOLS, "keywords", "--input", source, "--output", sink, "--size", 2)
     assert well(done)
-    said = answers(sink)
-    assert [one["id"] for one in said] == list(range(1, 2001))
-    assert all(one["ok"] and one["seconds"] > 0 for one in said)
-    assert {one["worker"] for one in said} == {"texttools-0", "texttools-1"}
+    found = answers(sink)
+    assert [one["id"] for one in found] == list(range(1, 2001))
+    assert all(one["ok"] and one["seconds"] > 0 for one in found)
+    assert {one["worker"] for one in found} == {"texttools-0", "texttools-1"}
     space: dict[str, Any] = {}
     exec(compile((ROOT / "examples" / "text_tools.py").read_text(), "text_tools", "exec"), space)
     here = space["TextTools"]()
-    assert [one["result"] for one in said[:50]] == [here.keywords(text) for text in documents[:50]]
+    assert [one["result"] for one in found[:50]] == [here.keywords(text) for text in documents[:50]]
 
 
 def test_a_line_may_be_a_call_or_any_other_value(command: Command, tmp_path: Path):
@@ -67,10 +67,10 @@ def test_a_line_may_be_a_call_or_any_other_value(command: Command, tmp_path: Pat
         '  "text"\r',
     )
     assert well(command("run", JOBS, "pair", "--input", source, "--output", sink))
-    said = answers(sink)
-    assert [one["id"] for one in said] == ["both", 2, {"any": ["thing", None]}, 4, 5, 6, 7]
-    assert [one["result"][0] for one in said] == [1, 1, 1, {"id": "no call", "other": 1}, [1, 2], None, "text"]
-    assert [one["result"][1] for one in said] == [2, 2, "none", "none", "none", "none", "none"]
+    found = answers(sink)
+    assert [one["id"] for one in found] == ["both", 2, {"any": ["thing", None]}, 4, 5, 6, 7]
+    assert [one["result"][0] for one in found] == [1, 1, 1, {"id": "no call", "other": 1}, [1, 2], None, "text"]
+    assert [one["result"][1] for one in found] == [2, 2, "none", "none", "none", "none", "none"]
 
 
 def test_a_generator_operation_gives_a_list(command: Command, tmp_path: Path):
@@ -126,16 +126,16 @@ def test_bad_lines_are_reported_by_number_and_affect_no_others(command: Command,
         b'{"args": [1], "session": 7}\n' + b"[" * 100_000 + b"\n2"
     )
     done = command("run", JOBS, "note", "--input", source, "--output", sink)
-    said = answers(sink)
+    found = answers(sink)
     assert (done.code, done.out) == (1, "")
-    assert [one["id"] for one in said] == [1, 2, 5, 6, "k", 8, 9, 10, 11]
-    assert [one["ok"] for one in said] == [True, *[False] * 7, True]
+    assert [one["id"] for one in found] == [1, 2, 5, 6, "k", 8, 9, 10, 11]
+    assert [one["ok"] for one in found] == [True, *[False] * 7, True]
     reported = [line.removeprefix(f"{source}:").partition(": ") for line in remarks(done)]
     assert [(int(number), text) for number, _, text in reported] == [
-        (one["error"]["line"], one["error"]["message"]) for one in said if not one["ok"]
+        (one["error"]["line"], one["error"]["message"]) for one in found if not one["ok"]
     ]
-    assert {one["error"]["type"] for one in said if not one["ok"]} == {"InvalidLine"}
-    assert all("seconds" not in one and "worker" not in one for one in said if not one["ok"])
+    assert {one["error"]["type"] for one in found if not one["ok"]} == {"InvalidLine"}
+    assert all("seconds" not in one and "worker" not in one for one in found if not one["ok"])
 
 
 @pytest.mark.parametrize(
@@ -157,13 +157,13 @@ def test_a_call_that_fails_says_why_and_affects_no_others(
     config.write_text(f'[pool]\nframe_limit = 2000\ncodec = "{codec}"\n')
     source, sink = written(tmp_path / "in", value), tmp_path / "out"
     done = command("run", JOBS, operation, "--input", source, "--output", sink, "--config", config, "--size", 1)
-    (said,) = answers(sink)
-    assert (done.code, said["ok"], said["id"]) == (1, False, 1)
+    (answer,) = answers(sink)
+    assert (done.code, answer["ok"], answer["id"]) == (1, False, 1)
     assert [line.split(" pool=")[0] for line in remarks(done)] == ["worker crashed"] * (operation == "die")
-    assert said["error"]["type"] == type_name
-    assert message in said["error"]["message"]
-    assert ("traceback" in said["error"]) == (operation not in ("die", "odd"))
-    assert operation == "odd" or said["error"]["category"]
+    assert answer["error"]["type"] == type_name
+    assert message in answer["error"]["message"]
+    assert ("traceback" in answer["error"]) == (operation not in ("die", "odd"))
+    assert operation == "odd" or answer["error"]["category"]
 
 
 def test_only_answers_are_written_to_stdout(pool_monitor: Start):
@@ -180,7 +180,7 @@ def test_only_answers_are_written_to_stdout(pool_monitor: Start):
 def begun(
     pool_monitor: Start, log: Path, tmp_path: Path, *more: object, count: int = 100, pause: float = 0.01
 ) -> Program:
-    """A run over *count* lines that is in the middle of its work."""
+    """Start a run over *count* lines, and return it when some lines are under way."""
     calls = [{"args": [number], "kwargs": {"pause": pause}} for number in range(1, count + 1)]
     source, sink = written(tmp_path / "in", *calls), tmp_path / "out"
     run = pool_monitor("run", JOBS, "note", "--input", source, "--output", sink, "--size", 2, *more)
@@ -247,7 +247,7 @@ def test_a_run_interrupted_with_nothing_under_way_exits_immediately(pool_monitor
     run = pool_monitor("run", JOBS, "note", "--output", tmp_path / "out", "--size", 1)
     run.process.stdin.write(b"1\n")
     run.process.stdin.flush()
-    until(lambda: lines(tmp_path / "out") == 1)  # and it reads on, in vain
+    until(lambda: lines(tmp_path / "out") == 1)  # it waits for the next line
     run.send(signal.SIGINT)
     assert run.process.wait(20) == 130, "though its input is still open"
     assert "Traceback" not in run.ended().err
@@ -264,11 +264,11 @@ def test_a_worker_killed_in_the_middle_loses_nothing_with_retries(pool_monitor: 
 
 
 def test_a_worker_killed_in_the_middle_costs_one_line_without_retries(pool_monitor: Start, log: Path, tmp_path: Path):
-    run = begun(pool_monitor, log, tmp_path, pause=0.05)  # so long that a worker is hardly ever between two of them
+    run = begun(pool_monitor, log, tmp_path, pause=0.05)  # long enough that a worker is almost always on a call
     run.workers()[0].kill()
     assert run.ended().code == 1
-    failed = [said for said in answers(tmp_path / "out") if not said["ok"]]
-    assert [said["error"]["type"] for said in failed] == ["WorkerDied"]
+    failed = [answer for answer in answers(tmp_path / "out") if not answer["ok"]]
+    assert [answer["error"]["type"] for answer in failed] == ["WorkerDied"]
     assert "SIGKILL" in failed[0]["error"]["message"]
     assert lines(tmp_path / "out") == 100
 
@@ -280,7 +280,7 @@ def test_a_killed_run_leaves_no_worker_and_an_output_that_can_be_continued(
     run.send(signal.SIGKILL)
     run.ended()
     until(lambda: not run.left_over())
-    sink.write_bytes(sink.read_bytes()[:-20])  # as if it had been killed while it wrote
+    sink.write_bytes(sink.read_bytes()[:-20])  # as after a kill during a write
     whole = lines(sink)
     assert well(finished(command, tmp_path))
     assert results(sink) == list(range(1, 101))
@@ -360,7 +360,7 @@ def test_answers_appear_before_the_input_has_ended(pool_monitor: Start):
         run.process.stdin.write(b"%d\n" % number)
         run.process.stdin.flush()
         assert json.loads(run.process.stdout.readline())["result"] == number
-    run.process.stdin.write(b"3")  # and no end of line
+    run.process.stdin.write(b"3")  # without a line end
     assert json.loads(run.ended().out)["result"] == 3
 
 
@@ -461,7 +461,7 @@ def test_a_target_that_raises_on_import_shows_its_traceback_once(command: Comman
     assert done.code == 2
     assert done.err.count("Traceback") == 1
     assert done.err.count("line 2, in helper") == 1
-    assert done.err.count("RuntimeError: not today") == 2  # the headline, and the traceback's end
+    assert done.err.count("RuntimeError: not today") == 2  # once in the headline, once at the end of the traceback
     assert "subprocess" not in done.err
 
 

@@ -1,4 +1,4 @@
-"""The demo: real workers under a real load, headless and on a terminal, alone and watched."""
+"""The demo: real workers under a real load, headless and on a terminal, with and without faults."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_headless_demo_reports_figures_of_real_calls(pool_monitor: Start, runt
 
 
 def called(pool_monitor: Start) -> str | None:
-    """A snapshot of the demo, once it has answered calls."""
+    """Return a snapshot of the demo once it has answered calls."""
     done = pool_monitor("snapshot", "demo").ended()
     assert done.code == 0, done.err
     return done.out if json.loads(done.out)["pools"]["demo"]["total"]["ok"] else None

@@ -32,7 +32,7 @@ rates = st.one_of(st.none(), st.floats(0, 1e6))
 
 
 def flat(*values: float | None) -> list[Bin | None]:
-    """One bin per value."""
+    """Return one bin per value."""
     return [None if value is None else Bin(value, value, value) for value in values]
 
 
@@ -79,7 +79,7 @@ def test_every_value_that_is_shown_was_measured_and_the_newest_is_shown(
     start=st.integers(10**9, 2 * 10**9),
 )
 def test_bins_do_not_regroup_when_time_goes_on(history: list[float], number: int, start: int) -> None:
-    """From one tick to the next the picture only moves: else it would shimmer."""
+    """From one tick to the next, the chart only moves. Otherwise it would flicker."""
     align, window = 2, 60
     pictures = [bins(history[tick : tick + window], 1.0, float(start + tick), number, align) for tick in range(30)]
     for before, after in pairwise(pictures):

@@ -44,7 +44,7 @@ def page(kind: PageName, snapshot: Snapshot, size: tuple[int, int] = (80, 24), *
 
 
 def several() -> Snapshot:
-    """Three pools, of which two are in trouble."""
+    """Return a Snapshot of three pools, two of them with findings."""
     snapshot = samples.snapshot(pools=("text", "vision", "audio"))
     vision, audio = snapshot.pools["vision"], snapshot.pools["audio"]
     vision = replace(vision, total=replace(vision.total, error_ratio=0.051, errors=181))

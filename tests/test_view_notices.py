@@ -1,4 +1,4 @@
-"""What deserves a look: what holds calls up comes first, at every size, and does not flicker."""
+"""Notices: what keeps calls from running comes first at every size, and levels do not flicker."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def page(snapshot: Snapshot, size: tuple[int, int] = (80, 24), **options: Any) -
 
 
 def overloaded() -> Snapshot:
-    """120 calls a second offered to a pool that can do 30."""
+    """Return a Snapshot of a pool that can serve 30 calls a second and is offered 120."""
     snapshot = with_pool(samples.snapshot(), busy=4, idle=0, waiting=38, queue_limit=40)
     trend = replace(snapshot.pools["text"].trend, rejected=(0.0,) * 150 + (90.0,) * 150)
     return with_pool(
@@ -40,7 +40,7 @@ def paused() -> Snapshot:
 
 
 def held(seconds: float = 18.0, *, waiting: int = 0, **changes: Any) -> Snapshot:
-    """All workers on calls that began *seconds* ago, and none ended since."""
+    """Return a Snapshot of a pool whose workers are all on calls for *seconds*; no call has ended since."""
     snapshot = samples.snapshot()
     for slot in snapshot.pools["text"].workers:
         snapshot = with_worker(snapshot, slot, state="busy", state_age=seconds)
@@ -178,7 +178,7 @@ def test_calls_under_way_are_counted_before_the_first_call_has_ended() -> None:
 
 
 def everything() -> list[Snapshot]:
-    """All that can be wrong at once, as far as it goes together."""
+    """Return Snapshots that together have every kind of finding."""
     base = samples.snapshot()
     doubtful = replace(base.monitor, collecting=False, dropped=1, handler_failures=1, weights={"pool.error": 0})
     all_at_once = with_pool(

@@ -58,7 +58,7 @@ def text(lines: list[Line]) -> str:
 
 
 def row(page: str, start: str) -> list[str]:
-    """The words of the first line that begins with *start*."""
+    """Return the words of the first line that begins with *start*."""
     return next(line for line in page.splitlines() if line.split()[:1] == [start]).split()
 
 
@@ -465,7 +465,7 @@ def test_a_window_without_calls_has_words_instead_of_a_chart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"calls": 3, "ok": 3, "completed": 3}, ["3 calls ended in the last 5m", "this chart has them in a moment"]),
         ({"calls": 2, "errors": 2, "completed": 2}, ["no call ended well in the last 5m", "2 failed"]),
@@ -478,15 +478,15 @@ def test_a_window_without_calls_has_words_instead_of_a_chart() -> None:
         ({"completed": 7, "refusals": {"closed": 7}}, ["no call ended in the last 5m"]),
     ],
 )
-def test_the_words_for_an_empty_chart_match_the_tables(changes: dict[str, Any], said: list[str]) -> None:
+def test_the_words_for_an_empty_chart_match_the_tables(changes: dict[str, Any], expected: list[str]) -> None:
     page = text(overview(with_pool(samples.empty(), **changes), (120, 40)))
     throughput, latency = (
         "\n".join(part) for part in zip(*(line.split("││") for line in page.splitlines() if "││" in line), strict=True)
     )
-    for words in said:
+    for words in expected:
         assert words in throughput
         assert words in latency
-    if not any("before" in words for words in said):
+    if not any("before" in words for words in expected):
         assert "before" not in page
     assert "no calls yet" not in throughput
 
@@ -642,7 +642,7 @@ def test_many_workers_with_a_problem_are_counted_and_the_first_is_named() -> Non
 
 
 def failing() -> Snapshot:
-    """Nothing starts any more, and everything that comes of it."""
+    """Return a Snapshot of a pool whose workers no longer start, with all consequences."""
     snapshot = with_pool(
         samples.snapshot(), breaker="open", rejected=99, error_ratio=0.3, errors=900, deaths=9, waiting=64, busy=0
     )

@@ -1,4 +1,4 @@
-"""The report on a stretch of time: right numbers, right moments, and text that fits wherever it is put."""
+"""The report on a period: right numbers, right moments, and text that fits every width and format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def report(*names: str, **changes: Any) -> PeriodReport:
-    """On `samples.summary` of these pools, the first of them changed."""
+    """Return a report on the `samples.summary` of these pools, with *changes* to the first pool."""
     summary = samples.summary(*names)
     name, pool = next(iter(summary.pools.items()))
     summary = replace(summary, pools={**summary.pools, name: replace(pool, **changes)})
@@ -37,20 +37,20 @@ def report(*names: str, **changes: Any) -> PeriodReport:
 
 
 def unmeasured() -> PeriodReport:
-    """Of a time in which nobody looked."""
+    """Return a report on a period that was not measured."""
     pool = PoolSummary(
         covered_seconds=0.0, total=CallStats(), operations={}, workers={}, by_category={}, by_session_kind={},
         busy_seconds=0.0, utilisation=None, deaths=0, size=None, busy=None, busy_max=None, waiting=None,
         waiting_max=None,
     )  # fmt: skip
-    went = samples.course()
-    gaps = tuple(samples.point(int(point.start), gap=True) for point in went.points)
+    whole = samples.course()
+    gaps = tuple(samples.point(int(point.start), gap=True) for point in whole.points)
     return replace(report(), summary=replace(samples.summary(), pools={"text": pool}),
-                   courses={"text": replace(went, points=gaps)})  # fmt: skip
+                   courses={"text": replace(whole, points=gaps)})  # fmt: skip
 
 
 def row(page: str, start: str) -> list[str]:
-    """The words of the first line that begins with *start*."""
+    """Return the words of the first line that begins with *start*."""
     return next(line for line in page.splitlines() if line.split()[:1] == [start]).split()
 
 
@@ -179,23 +179,23 @@ def test_it_says_when_things_were_worst_and_when_nothing_was_measured() -> None:
 
 
 def test_the_first_of_many_moments_are_named_and_the_rest_counted() -> None:
-    went = samples.course()
-    deaths = tuple(replace(point, deaths=1) for point in went.points)
+    whole = samples.course()
+    deaths = tuple(replace(point, deaths=1) for point in whole.points)
     gaps = tuple(
         samples.point(int(point.start), gap=True) if index % 20 == 1 else point
-        for index, point in enumerate(went.points)
+        for index, point in enumerate(whole.points)
     )
     assert "workers died: 15:51:40, 15:51:50, 15:52:00 and 87 more" in timeline.highlights(
-        replace(went, points=deaths), UTC
+        replace(whole, points=deaths), UTC
     )
-    said = timeline.highlights(replace(went, points=gaps), UTC)[-1]
-    assert said.startswith("not measured: 15:51:50 to 15:52:00, 15:53:00 to 15:54:00, 15:55:10 to 15:55:20 and ")
+    last = timeline.highlights(replace(whole, points=gaps), UTC)[-1]
+    assert last.startswith("not measured: 15:51:50 to 15:52:00, 15:53:00 to 15:54:00, 15:55:10 to 15:55:20 and ")
 
 
 def test_a_quiet_period_has_no_highlights() -> None:
-    went = samples.course()
+    whole = samples.course()
     quiet = replace(samples.point(0), errors=0, latency=Distribution(), waiting_max=0, deaths=0)
-    assert timeline.highlights(replace(went, points=(quiet,) * 90)) == []
+    assert timeline.highlights(replace(whole, points=(quiet,) * 90)) == []
 
 
 @pytest.mark.parametrize(
@@ -209,23 +209,23 @@ def test_a_quiet_period_has_no_highlights() -> None:
     ],
 )
 def test_the_times_at_the_axis_are_as_fine_as_the_steps(step: int, number: int, times: list[str]) -> None:
-    went = samples.course(step=step, number=number)
-    foot = next(line for line in plain(timeline.charts(went, 100, UTC)).splitlines() if line.startswith("╰"))
+    whole = samples.course(step=step, number=number)
+    foot = next(line for line in plain(timeline.charts(whole, 100, UTC)).splitlines() if line.startswith("╰"))
     assert re.findall(r"[\d][\d: -]+\d", foot) == times
 
 
 # charts
 
 
-def drawn(went: Range, cells: int = 100) -> list[str]:
-    """What stands right of the axes, from the top."""
-    lines = plain(timeline.charts(went, cells, UTC)).splitlines()
+def drawn(whole: Range, cells: int = 100) -> list[str]:
+    """Return the parts of the chart lines right of the axes, from the top."""
+    lines = plain(timeline.charts(whole, cells, UTC)).splitlines()
     return [line[7:-1] for line in lines if re.match(r"│ *\S*[┤│]", line)]
 
 
 def test_errors_stand_under_the_step_they_happened_in_and_gaps_stay_empty() -> None:
-    went = samples.course(number=92)  # as many as columns
-    ok, errors, p99 = drawn(went)[:4], drawn(went)[4], drawn(went)[5:]
+    whole = samples.course(number=92)  # as many as columns
+    ok, errors, p99 = drawn(whole)[:4], drawn(whole)[4], drawn(whole)[5:]
     assert [index for index, cell in enumerate(errors) if cell not in " ·"] == list(range(74, 80))
     assert len(ok) == len(p99) == 4
     [gap] = re.finditer("·+", errors)
@@ -236,19 +236,19 @@ def test_errors_stand_under_the_step_they_happened_in_and_gaps_stay_empty() -> N
 
 @pytest.mark.parametrize("number", [1, 2, 7, 90, 1000])
 def test_every_step_has_its_place_from_edge_to_edge(number: int) -> None:
-    went = samples.course(number=number)
-    same = tuple(replace(samples.point(int(point.start)), ok=100, errors=7) for point in went.points)
-    lines = drawn(replace(went, points=same))
+    whole = samples.course(number=number)
+    same = tuple(replace(samples.point(int(point.start)), ok=100, errors=7) for point in whole.points)
+    lines = drawn(replace(whole, points=same))
     assert lines[0] == "⠉" * 92
     assert lines[4] == "█" * 92
 
 
 def test_the_first_and_the_last_step_are_never_lost() -> None:
     for number in (3, 89, 90, 91, 700):
-        went = samples.course(number=number)
-        calm = [replace(samples.point(int(point.start)), errors=0) for point in went.points]
+        whole = samples.course(number=number)
+        calm = [replace(samples.point(int(point.start)), errors=0) for point in whole.points]
         calm[0], calm[-1] = replace(calm[0], errors=9), replace(calm[-1], errors=9)
-        errors = drawn(replace(went, points=tuple(calm)))[4]
+        errors = drawn(replace(whole, points=tuple(calm)))[4]
         assert errors[0] != " "
         assert errors[-1] != " "
 

@@ -85,17 +85,17 @@ def totals(
 
 
 def recording(
-    slots: list[tuple[int, Mapping[RowKey, Durations]]], *, length: int = 10, measured: int = 10
+    blocks: list[tuple[int, Mapping[RowKey, Durations]]], *, length: int = 10, measured: int = 10
 ) -> Recording:
-    """Return a recording of *slots*: start and durations of each block. A block is *length* seconds long, of which
+    """Return a recording of *blocks*: start and durations of each block. A block is *length* seconds long, of which
     *measured* were measured. Every call ended well.
     """
     names = Names(
-        tuple(dict.fromkeys(key for _start, durations in slots for key in durations)),
-        tuple(dict.fromkeys(key[0] for _start, durations in slots for key in durations)),
+        tuple(dict.fromkeys(key for _start, durations in blocks for key in durations)),
+        tuple(dict.fromkeys(key[0] for _start, durations in blocks for key in durations)),
     )
     return Recording(
-        names, [TimedBlock(start, length, _block(durations, names, measured)) for start, durations in slots]
+        names, [TimedBlock(start, length, _block(durations, names, measured)) for start, durations in blocks]
     )
 
 
