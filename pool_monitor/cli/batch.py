@@ -71,7 +71,7 @@ class BatchRun:
         self.interrupted = False
         self._reader: asyncio.Task[None] | None = None
         at_once = pool.size * pool.config.concurrency
-        self._turns = asyncio.Semaphore(at_once)
+        self._permits = asyncio.Semaphore(at_once)
         self._ahead = asyncio.Semaphore(_AHEAD * at_once)
         self._read_ahead = ReadAhead()
         self._in_session: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -98,13 +98,13 @@ class BatchRun:
         try:
             while (next_ := await self._queue.get()) is not None:
                 job, task = next_
-                answered = await task
-                if answered is not None:
-                    await self._write(answered)
+                answer = await task
+                if answer is not None:
+                    await self._write(answer)
                     del self._pending[job.number]
-                self._read_ahead.leave(job.size + (len(answered.line) if answered else 0))
+                self._read_ahead.leave(job.size + (len(answer.line) if answer else 0))
                 if time.monotonic() >= self._noted + _NOTED_EVERY:
-                    self._note()
+                    self._update_note()
             await ended
             if not reader.cancelled():
                 reader.result()  # raises what the reader raised
@@ -113,15 +113,15 @@ class BatchRun:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
-            self._note()
+            self._update_note()
 
     async def _read(self, jobs: AsyncIterator[Job]) -> None:
         async for job in jobs:
             await self._read_ahead.enter(job.size)
             await self._ahead.acquire()
             task = self._begin(self._answer(job))
-            task.add_done_callback(self._weigh)
-            self._pending[job.number], self._last = self._last, _mark(job)
+            task.add_done_callback(self._count_answer)
+            self._pending[job.number], self._last = self._last, _without_arguments(job)
             if self.sink.ordered:
                 self._queue.put_nowait((job, task))
             else:
@@ -137,10 +137,10 @@ class BatchRun:
     async def _answer(self, job: Job) -> OutputLine | None:
         """Return the output line for *job*. None: the job is left for the next run."""
         lock = self._in_session.setdefault(job.session, asyncio.Lock()) if job.session else asyncio.Lock()
-        if in_turn := lock.locked():
+        if waited := lock.locked():
             self._ahead.release()  # a job that waits for its session must not hold up others
-        async with lock, self._turns:
-            if not in_turn:
+        async with lock, self._permits:
+            if not waited:
                 self._ahead.release()
             if self.interrupted and (job.number > self._begun or not self.sink.ordered):
                 return None
@@ -158,24 +158,24 @@ class BatchRun:
             raise result.error  # the command is wrong, not this line
         return output_line(job, result, placed=placed)
 
-    async def _write(self, answered: OutputLine) -> None:
-        await self.sink.write(answered)
+    async def _write(self, answer: OutputLine) -> None:
+        await self.sink.write(answer)
         self.done += 1
-        if answered.failure is not None:
+        if answer.failure is not None:
             self.failed += 1
-            kind = answered.failure if len(self.failures) < _TYPES or answered.failure in self.failures else "others"
+            kind = answer.failure if len(self.failures) < _TYPES or answer.failure in self.failures else "others"
             self.failures[kind] += 1
 
-    def _note(self) -> None:
-        """Update the note to the last line before which, and including which, all lines are answered."""
+    def _update_note(self) -> None:
+        """Update the note to the last line up to which all lines are answered."""
         self._noted = time.monotonic()
         last = next(iter(self._pending.values()), self._last)
         if last is not None:
             self.sink.answered(last)
 
-    def _weigh(self, task: asyncio.Task[OutputLine | None]) -> None:
-        if not task.cancelled() and task.exception() is None and (answered := task.result()) is not None:
-            self._read_ahead.grow(len(answered.line))
+    def _count_answer(self, task: asyncio.Task[OutputLine | None]) -> None:
+        if not task.cancelled() and task.exception() is None and (answer := task.result()) is not None:
+            self._read_ahead.grow(len(answer.line))
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -184,6 +184,6 @@ class BatchRun:
         return task
 
 
-def _mark(job: Job) -> Job:
+def _without_arguments(job: Job) -> Job:
     """Return *job* without its arguments, which a note does not need."""
     return job._replace(args=[], kwargs={})

@@ -95,7 +95,7 @@ def open_stream(path: str, *, to_write: bool = False) -> Iterator[Stream]:
         on_disk = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
         if to_write and on_disk and file.readable():
             _lock(file, name)
-            if not _is_there(file, name):
+            if not _is_same_file(file, name):
                 raise ConfigError(f"{name}: another run has just replaced it; repeat the command")
             file.seek(0)
         yield Stream(name, file, on_disk)
@@ -122,7 +122,7 @@ def _closing(file: BinaryIO, name: str) -> Iterator[None]:
     finally:
         try:
             file.close()
-        except OSError as error:  # close writes what an earlier write could not
+        except OSError as error:  # close tries again to write what an earlier write could not
             raise PoolError(f"{name}: writing failed: {error.strerror}") from error
 
 
@@ -135,7 +135,7 @@ def _lock(file: BinaryIO, name: str) -> None:
         pass  # a file system without locks
 
 
-def _is_there(file: BinaryIO, name: str) -> bool:
+def _is_same_file(file: BinaryIO, name: str) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(name))  # noqa: PTH116 - beside fstat
     except OSError:

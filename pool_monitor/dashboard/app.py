@@ -266,8 +266,8 @@ async def run(
     """
     app = Dashboard(feed, title=title, interval=interval, window=window, status=status, interrupt=interrupt)
     with restoring_process(app.exit):
-        # Textual swallows a cancellation of the task it runs in. So it runs in a task of its own, and a cancellation of
-        # the caller ends the app instead.
+        # Textual swallows a cancellation of the task it runs in. So the app runs in its own task. When the caller is
+        # cancelled, the app exits, and the cancellation is raised again.
         task = asyncio.create_task(app.run_async(mouse=False), name="pool-monitor dashboard")
         try:
             await asyncio.wait({task})

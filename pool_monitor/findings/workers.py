@@ -29,8 +29,8 @@ def crash_loop(_snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterat
 
 
 def held(snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator[Finding]:
-    """Yield the finding of a pool whose workers are all on calls, without the end of a call for `HELD_S` seconds and
-    for longer than any call of the window that ended well.
+    """Yield the finding of a pool whose workers are all on calls, while no call has ended for `HELD_S` seconds and for
+    as long as the longest call of the window that ended well.
     """
     seconds, limit = held_seconds(snapshot, pool), max(HELD_S, pool.total.execution.max or 0.0)
     if seconds is not None and seconds >= limit:
