@@ -87,7 +87,7 @@ class Handshake:
         elif self._answer is not None and not self._answer.done():
             self._answer.set_result(message)
         else:
-            raise FrameError(f"a message that nothing asked for: {messages.short_repr(message)}")
+            raise FrameError(f"unexpected message: {messages.short_repr(message)}")
 
     def broke(self, reason: str) -> None:
         """Fail the handshake: the worker violated the protocol, and is being killed."""

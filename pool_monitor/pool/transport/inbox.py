@@ -134,7 +134,7 @@ class Inbox:
             case ["recalled", call_id]:
                 self._check_open(call_id, begun=False)
                 if call_id not in self._recalled:
-                    raise FrameError(f"call {call_id} was given back without being asked for")
+                    raise FrameError(f"call {call_id} was given back without a recall")
                 self._answered(call_id)
                 self._sink.recalled(call_id)
             case ["lent", _] | ["lent", _, _] | ["returned"]:
@@ -168,7 +168,8 @@ class Inbox:
             raise FrameError(f"an answer to call {messages.short_repr(call_id)}, which is not open")
         is_stream = call_id in self.streams
         if stream is not None and stream is not is_stream:
-            raise FrameError(f"call {call_id} is {'a' if is_stream else 'no'} stream, and is not answered like that")
+            what = f"call {call_id} is {'a' if is_stream else 'no'} stream"
+            raise FrameError(f"{what}, so this kind of answer is invalid")
         if begun and nth > self.begun:
             self._note_begun(call_id, nth)
 

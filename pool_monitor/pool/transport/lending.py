@@ -123,7 +123,7 @@ class Lending:
     def _returned(self) -> None:
         """Note that the worker has read the oldest message lent to it. Raises FrameError if there is none."""
         if self.shared is None or not self.shared.memory.lent_count:
-            raise FrameError("something was returned that had not been lent")
+            raise FrameError("a message was returned that had not been lent")
         self.shared.memory.mark_returned()
 
     # -- from the worker ------------------------------------------------------------------------------------------
@@ -141,7 +141,8 @@ class Lending:
         if shared is None:
             raise FrameError("a message was lent without shared memory")
         if max(self._count_unread_returns(), len(self._borrowed)) > _UNREAD_LIMIT:
-            raise FrameError("it goes on lending and does not read what is returned")
+            text = f"more than {_UNREAD_LIMIT} messages are lent and not returned, or their return is not read"
+            raise FrameError(text)
         self._note_large()
         try:
             lent = shared.memory.borrow(length, offset)
@@ -161,7 +162,7 @@ class Lending:
         self._borrowed.append(None if viewed is None else viewed[1])
         self._send_returned()
         if type(message) is list and message and message[0] in ("lent", "returned"):
-            raise FrameError("a message about lending, lent")
+            raise FrameError("a message about lending was itself lent")
         self._inbox.take(message)
 
     def _view_gone(self, _view: Any) -> None:

@@ -52,14 +52,14 @@ def service_hello(codecs: Sequence[str], frame_limit: int, session_data_limit: i
 def parse_hello(message: Any, offered: Sequence[str]) -> Hello:
     """Parse the worker's hello. Its codec must be *offered*: only the service decides what it decodes."""
     if type(message) is not dict or message.get("type") != "hello":
-        raise FrameError(f"no hello: {short_repr(message)}")
+        raise FrameError(f"invalid hello: {short_repr(message)}")
     codec, python = message.get("codec"), message.get("python")
     if not _is_amount(message.get("protocol")) or message["protocol"] != PROTOCOL:
         raise FrameError(f"protocol {short_repr(message.get('protocol'))}, where {PROTOCOL} was offered")
     if type(codec) is not str or codec not in offered:
         raise FrameError(f"codec {short_repr(codec)}, where {' or '.join(offered)} was offered")
     if type(python) is not str:
-        raise FrameError(f"no text in 'python': {short_repr(python)}")
+        raise FrameError(f"'python' is no text: {short_repr(python)}")
     takes = [message.get(name) is True for name in Hello._fields[2:]]
     return Hello(codec, encodable(python, _NAME_LIMIT), *takes)
 
@@ -67,12 +67,12 @@ def parse_hello(message: Any, offered: Sequence[str]) -> Hello:
 def parse_operations(found: Any) -> dict[str, str]:
     """Return the operations of the message ``ready``, each with its kind."""
     if type(found) is not dict or not 0 < len(found) <= _OPERATIONS:
-        raise FrameError(f"no operations: {short_repr(found)}")
+        raise FrameError(f"invalid operations: {short_repr(found)}")
     for name, kind in found.items():
         if type(name) is not str or not name or len(name) > _NAME_LIMIT or name != encodable(name, _NAME_LIMIT):
-            raise FrameError(f"an operation whose name is {short_repr(name)}")
+            raise FrameError(f"invalid name of an operation: {short_repr(name)}")
         if type(kind) is not str or kind not in _KINDS:
-            raise FrameError(f"operation {short_repr(name)} of kind {short_repr(kind)}")
+            raise FrameError(f"operation {short_repr(name)} has the invalid kind {short_repr(kind)}")
     return found
 
 
@@ -86,13 +86,13 @@ def parse_times(found: Any) -> CallTimes:
             and (growth is None or (type(growth) is int and 0 <= growth < _MOST_BYTES))
         ):
             return CallTimes(wall, cpu, growth)
-    raise FrameError(f"no times: {short_repr(found)}")
+    raise FrameError(f"invalid times: {short_repr(found)}")
 
 
 def parse_failure(kind: Any, name: Any, text: Any, trace: Any) -> Failure:
     """Return why a call failed."""
     if kind not in _FAILURES or type(name) is not str or type(text) is not str or type(trace) is not str:
-        raise FrameError(f"no error: {short_repr([kind, name, text, trace])}")
+        raise FrameError(f"invalid error: {short_repr([kind, name, text, trace])}")
     return Failure(kind, encodable(name, _NAME_LIMIT), encodable(text), encodable(trace[-_TEXT_LIMIT:]))
 
 
@@ -107,13 +107,13 @@ def parse_event(name: Any, numbers: Any, about: Any) -> tuple[tuple[str, ...], d
         and all(type(key) is str and _is_number(value) for key, value in numbers.items())
     ):
         return tuple(encodable(part, _NAME_LIMIT) for part in name), numbers, _fields(about)
-    raise FrameError(f"no event: {short_repr([name, numbers])}")
+    raise FrameError(f"invalid event: {short_repr([name, numbers])}")
 
 
 def parse_log_line(level: Any, text: Any, fields: Any) -> tuple[str, str, dict[str, Any]]:
     """Return the level, text and fields of a line of the target's log."""
     if type(level) is not str or level not in LEVELS or type(text) is not str:
-        raise FrameError(f"no line: {short_repr([level, text])}")
+        raise FrameError(f"invalid log line: {short_repr([level, text])}")
     return level, encodable(text), _fields(fields)
 
 
@@ -177,7 +177,7 @@ def _fields(found: Any) -> dict[str, Any]:
     if type(found) is dict:
         with contextlib.suppress(ValueError):
             return dict(plain(found))
-    raise FrameError(f"no fields: {short_repr(found)}")
+    raise FrameError(f"invalid fields: {short_repr(found)}")
 
 
 def _is_amount(number: Any) -> bool:
