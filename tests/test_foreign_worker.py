@@ -316,7 +316,7 @@ async def test_events_and_lines_arrive_as_they_were_told() -> None:
             for name, numbers in (("pool.mine", {}), ("", {}), ("a..b", {}), ([], {}), ("a", {"n": "1"})):
                 with pytest.raises(OperationError, match="TypeError"):
                     await pool.run("tell", name, numbers, {})
-            with pytest.raises(OperationError, match="level must be one of"):
+            with pytest.raises(OperationError, match="a level is one of"):
                 await pool.run("log", "loud", "text")
             whose = {"pool": "node", "worker": "node-0"}
     told = [(event.name, event.measurements, event.metadata) for event in events if event.name[0] != "pool"]
