@@ -100,9 +100,9 @@ def table(costs: dict[str, Cost | Trouble], seconds: float) -> Table:
         "what a monitor costs",
         f"Two pools of {WORKERS} workers, one monitored, each in its own process, in turns of {seconds:g} s. Calls "
         f"come evenly spread, or as fast as {CALLERS} or {MANY_CALLERS} callers can make them. Median and 95 % "
-        f"interval of at least {fewest} pairs of {TOGETHER} turns each: the pairs during which other processes used up to "
-        f"{DISTURBED:g} processors or, if those are too few, the less disturbed half. <: cannot be distinguished from zero. "
-        f"Idle: the part that does not depend on calls; the other rows include it. {_reached(known)}",
+        f"interval of at least {fewest} pairs of {TOGETHER} turns each: the pairs during which other processes used up "
+        f"to {DISTURBED:g} processors or, if those are too few, the less disturbed half. <: cannot be distinguished "
+        f"from zero. Idle: the part that does not depend on calls; the other rows include it. {_reached(known)}",
         head,
         [[label, *_row(found)] for label, found in costs.items()],
     )

@@ -102,8 +102,8 @@ def cold_table(few: Results[Served], more: Results[Served], missing: Iterable[st
     head = ["", "first answer ms", "ratio", f"{WORKERS} workers ms", "each further worker ms"]
     about = (
         f"From making the pool to the first answer, and to an answer of each of {WORKERS} workers. Each further worker:"
-        f" the additional time for {MORE_WORKERS} workers, divided by {MORE_WORKERS - WORKERS}. Without the import of the"
-        f" pool's package. Median of {len(few[BASE])}. Ratio: the first answer; less is better."
+        f" the additional time for {MORE_WORKERS} workers, divided by {MORE_WORKERS - WORKERS}. Without the import of"
+        f" the pool's package. Median of {len(few[BASE])}. Ratio: the first answer; less is better."
     )
     return with_missing(Table("cold start", about, head, rows), missing)
 

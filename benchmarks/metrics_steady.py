@@ -103,8 +103,8 @@ def cost_table(steady: Sequence[Steady]) -> Table:
         "ns per call, when all windows are full and drop as much as they take in. Calls end one by one, in random "
         f"order. The list is folded when it holds {BUFFER_EVENTS - 1:,} calls, and each second, when the windows move "
         f"on. Beside it {PROMETHEUS}, bound, gets the same calls in turns: three histograms and a counter (which keep "
-        "what ours keeps, without windows), or a histogram, a counter and a gauge up and down. With few calls, the constant "
-        "cost of a second weighs on each of them. At the highest rate here, a core could take in "
+        "what ours keeps, without windows), or a histogram, a counter and a gauge up and down. With few calls, the "
+        "constant cost of a second weighs on each of them. At the highest rate here, a core could take in "
         f"{1e9 / busiest:,.0f} calls a second.",
         ["", *head, "of a core"],
         [

@@ -104,8 +104,8 @@ def table(series: int = SERIES, seconds: int = SECONDS) -> Table:
     return Table(
         "history",
         f"Writing {seconds} seconds, one at a time, in each of which all of {len(rows_of(series))} operations were "
-        f"called; ms of real time, in a separate thread. A timer of {BEAT_S * 1e3:g} ms shows how late the event loop is. "
-        "Its lateness while nothing happens is that of the machine.",
+        f"called; ms of real time, in a separate thread. A timer of {BEAT_S * 1e3:g} ms shows how late the event loop "
+        "is. Its lateness while nothing happens is that of the machine.",
         ["", "p50 ms", "p99 ms", "longest ms"],
         [[name, *(f"{percentile(ms, share):.2f}" for share in (0.5, 0.99, 1.0))] for name, ms in named.items()],
     )
