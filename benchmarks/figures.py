@@ -24,12 +24,12 @@ def milliseconds(values: Sequence[float | str]) -> str:
     """Return the median. If some results are words, return the words and how often they occurred."""
     numbers = [value for value in values if not isinstance(value, str)]
     words = Counter(value for value in values if isinstance(value, str))
-    said = ", ".join(f"{word} {count} of {len(values)}" for word, count in words.items())
+    found = ", ".join(f"{word} {count} of {len(values)}" for word, count in words.items())
     if not numbers:
-        return next(iter(words)) if len(words) == 1 else said
+        return next(iter(words)) if len(words) == 1 else found
     middle = statistics.median(numbers)
     figure = f"{middle:.1f}" if middle < 100 else f"{middle:,.0f}"
-    return f"{figure} ({said})" if said else figure
+    return f"{figure} ({found})" if found else figure
 
 
 def reached(result: Served | Trouble, ms: float | None) -> float | str:
@@ -69,20 +69,20 @@ def most(words: Iterable[str]) -> str:
 
 def complaints(results: list[Served | Trouble]) -> str:
     """Return what callers got instead of answers while a pool recovered."""
-    said = []
+    found = []
     for result in results:
         if isinstance(result, Trouble):
-            said.append(str(result))
+            found.append(str(result))
             continue
         names = ", ".join(result.errors)
         if result.first_ms is None and result.errors:
-            said.append(f"{names} at every call")
+            found.append(f"{names} at every call")
         elif result.silent:
-            said.append("no answer")
+            found.append("no answer")
         else:
             count = sum(result.errors.values())
-            said.append(f"{count} x {names}" if count else "nothing")
-    return most(said)
+            found.append(f"{count} x {names}" if count else "nothing")
+    return most(found)
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------

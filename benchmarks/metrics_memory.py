@@ -1,4 +1,4 @@
-"""What a series takes up in memory. Each measurement is a process of its own, which is this module run as a program."""
+"""The memory of a series. Each measurement is a separate process, which runs this module as a program."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class OursGathered(Ours):
 
 
 class OursMapped(OursMap):
-    label = "Pool.map with as many in_flight"
+    label = "Pool.map, all calls in flight"
     fields: ClassVar[dict[str, Any]] = ROOMY
 
 

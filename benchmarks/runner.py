@@ -210,7 +210,7 @@ class Child:
 
     def _failed(self) -> Trouble:
         words = self._errors.read_text(errors="replace").strip().splitlines()
-        return Trouble(f"failed: {words[-1] if words else 'said nothing'}"[:80])
+        return Trouble(f"failed: {words[-1] if words else 'no output'}"[:80])
 
 
 def cpu_s(pid: int) -> float:

@@ -93,7 +93,7 @@ async def workers(peer: Peer, size: int) -> list[int]:
     return sorted(pids)
 
 
-def say(value: Any) -> None:
+def write_result(value: Any) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
     sys.stdout.buffer.flush()
 
@@ -101,18 +101,18 @@ def say(value: Any) -> None:
 async def answer(peer: Peer, size: int) -> None:
     """Make one call and end in an orderly way."""
     await peer.start(size)
-    say(await peer.call("echo", PAYLOAD))
+    write_result(await peer.call("echo", PAYLOAD))
     await peer.close()
 
 
 async def serve(peer: Peer, size: int) -> None:
     """Measure a slice of load for every line on standard input."""
     await peer.start(size)
-    say(await workers(peer, size))
+    write_result(await workers(peer, size))
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while line := await lines.readline():
-        say(await peer.drive(msgspec.json.decode(line, type=Load)))
+        write_result(await peer.drive(msgspec.json.decode(line, type=Load)))
     await peer.close()
 
 
@@ -124,7 +124,7 @@ async def cold(peer: Peer, size: int) -> None:
     first = (time.perf_counter() - began) * 1e3
     result = await served(peer, size, began)
     result.first_ms = first
-    say(result)
+    write_result(result)
 
 
 async def lose_idle(peer: Peer, size: int) -> None:
@@ -133,7 +133,7 @@ async def lose_idle(peer: Peer, size: int) -> None:
     victim = (await workers(peer, size))[0]
     began = time.perf_counter()
     os.kill(victim, signal.SIGKILL)
-    say(await served(peer, size, began))
+    write_result(await served(peer, size, began))
 
 
 async def lose_busy(peer: Peer, size: int) -> None:
@@ -162,7 +162,7 @@ async def lose_busy(peer: Peer, size: int) -> None:
         others_lost=max(0, len(failures) + len(silent) - 1),
         after=await served(peer, size, time.perf_counter()),
     )
-    say(loss)
+    write_result(loss)
 
 
 async def cancel(peer: Peer, size: int) -> None:
@@ -173,7 +173,7 @@ async def cancel(peer: Peer, size: int) -> None:
     await asyncio.sleep(0.1)
     began = time.perf_counter()
     call.cancel()
-    say(await served(peer, size, began, patience=1.5))
+    write_result(await served(peer, size, began, patience=1.5))
 
 
 async def orphan(peer: Peer, size: int) -> None:
@@ -182,7 +182,7 @@ async def orphan(peer: Peer, size: int) -> None:
     pids = await workers(peer, size)
     call = asyncio.ensure_future(peer.call("spin", SPIN_S))
     await asyncio.sleep(0.1)
-    say(pids)
+    write_result(pids)
     await call
 
 

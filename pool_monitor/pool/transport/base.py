@@ -114,7 +114,7 @@ class Sink(Protocol):
         """The process wrote a line to stdout or stderr. *size* is its length in bytes before it was cut."""
 
     def broke(self, reason: str) -> None:
-        """The worker broke the protocol and is being killed; `gone` follows."""
+        """The worker broke the protocol and is being killed. `Sink.gone` follows."""
 
     def gone(self, exit_code: int | None, stderr: str) -> None:
         """The worker has ended. Reported once, after everything else, when the start has succeeded or failed."""

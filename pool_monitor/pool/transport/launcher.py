@@ -62,7 +62,7 @@ class Launcher(Protocol):
 
     @property
     def program(self) -> tuple[str, str]:
-        """What a worker is made of: the program, and what it has to be, in words."""
+        """The program that a worker runs, and what it must be, in words."""
 
     @property
     def zygote_pid(self) -> int | None:
@@ -106,9 +106,9 @@ class ProcessLauncher:
 
     @property
     def program(self) -> tuple[str, str]:
-        """What a worker is made of: the program, and what it has to be, in words."""
+        """The program that a worker runs, and what it must be, in words."""
         if self._launch.command:
-            return self._launch.command[0], "command= needs a program that speaks docs/WORKER_PROTOCOL.md"
+            return self._launch.command[0], "command= needs a program that implements docs/WORKER_PROTOCOL.md"
         return self._launch.python, f"{PYTHON_NEEDED}, and the target may not end it on import"
 
     @property
@@ -249,11 +249,11 @@ async def _start_once(
 def _hindrance(launch: LaunchSpec) -> str | None:
     """Return the reason why workers cannot be forked off a zygote here, or None."""
     if launch.command:
-        return "a worker that is a command of its own cannot be forked"
+        return "a worker given as command= cannot be forked"
     try:
         os.close(os.pidfd_open(os.getpid()))
     except (AttributeError, OSError):
-        return "this system cannot tell when another process's child has ended (it takes Linux 5.3 or later)"
+        return "this system does not report the end of another process's child (Linux 5.3 or later does)"
     return None
 
 

@@ -61,7 +61,7 @@ class ForkedProcess(WatchedProcess):
         self._zygote._reap_now(self, timeout)
 
     def _orphan_reaped(self) -> None:
-        """Note the end of a worker whose zygote is gone. PID 1 reaps it, which can be the service itself."""
+        """Note the end of a worker whose zygote is gone. Its new parent reaps it; as PID 1 that can be the service."""
         code = None
         if self._pidfd is not None:
             with contextlib.suppress(OSError):
