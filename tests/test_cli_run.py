@@ -440,7 +440,7 @@ def test_an_ignored_interrupt_stays_ignored(program: Start, log: Path, tmp_path:
         ("examples/nothing.py:X", "op", "no file .*; in its directory there are .*text_tools.py"),
         ("examples/text_tools.py:Nope", "op", "no attribute 'Nope'; it has .*TextTools"),
         ("examples/text_tools.py:TextTools", "keyword", "no operation 'keyword'; .* chat, generate, keywords, summary"),
-        ("examples/text_tools.py", "op", "has no public functions; for its class TextTools, say '.*.py:TextTools'"),
+        ("examples/text_tools.py", "op", "has no public functions; for its class TextTools, use '.*.py:TextTools'"),
         ("examples/text_tools:", "op", "needs 'module:attribute'"),
     ],
 )
