@@ -1,1 +1,1 @@
-"""Benchmarks: ours and a peer's in the same run, ratios rather than absolute figures. See README.md beside this."""
+"""Benchmarks of this package beside its peers, in one run, as ratios. See README.md in this folder."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [name ...]``: all of them, or those named."""
+"""``python -m benchmarks [name ...]``: run all benchmarks, or the named ones."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def main() -> None:
     parser.add_argument(
         "--seconds",
         type=float,
-        help=f"per slice of a pool benchmark (pool, peers: {speed.SECONDS:g}, cost: {bench_cost.SECONDS:g})",
+        help=f"length of a slice in pool benchmarks (pool, peers: {speed.SECONDS:g}, cost: {bench_cost.SECONDS:g})",
     )
-    parser.add_argument("--only", nargs="+", metavar="BEGINNING", help="peers: those pools; metrics: those tables")
-    parser.add_argument("--markdown", action="store_true", help="the tables as they stand in README.md")
+    parser.add_argument("--only", nargs="+", metavar="BEGINNING", help="only these pools (peers) or tables (metrics)")
+    parser.add_argument("--markdown", action="store_true", help="print tables in the form of README.md")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:

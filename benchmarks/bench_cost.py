@@ -1,4 +1,4 @@
-"""What a monitor costs the process it runs in: a pool with one and a pool without, under the same load in turns."""
+"""What a monitor costs its process: a pool with a monitor and one without take turns under the same load."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from benchmarks.turns import interval
 
 SECONDS, ROUNDS, SITTINGS = 0.2, 30, 3
 TOGETHER = 5
-"""Slices that are added up before they are compared: a second, in which the monitor ticks once."""
+"""Slices that are added up before the comparison: one second, in which the monitor ticks once."""
 RATES = (100, 1_000, 5_000)
 SHARE = 0.01
-"""Of a core: below this a monitor is meant to stay."""
+"""Share of a core below which a monitor should stay."""
 
 
 class Cost(NamedTuple):
-    """What a monitor adds under one load: a figure for each pair that was compared."""
+    """What a monitor adds under one load: a figure for each pair of slices."""
 
     rates: list[float]
-    """Calls a second without it."""
+    """Calls a second without a monitor."""
     bare: list[float]
-    """Cores that the parent uses without it."""
+    """Cores that the parent uses without a monitor."""
     added: list[float]
-    """Cores that it adds."""
+    """Cores that the monitor adds."""
     added_us: list[float]
-    """Microseconds that it adds to a call; empty unless the pool works as fast as it can."""
+    """Microseconds that the monitor adds to a call; empty unless the pool runs at full speed."""
 
 
 def loads(seconds: float) -> dict[str, Load]:
@@ -50,7 +50,7 @@ def loads(seconds: float) -> dict[str, Load]:
 
 
 def measured(runner: Runner, label: str, load: Load, rounds: int, sittings: int) -> Cost | Trouble:
-    """Each sitting has new processes, because two of the same program differ by a little as long as they live."""
+    """Each sitting has new processes, because two processes of one program differ a little as long as they live."""
     found: list[tuple[Slice, Slice]] = []
     for number in range(sittings):
         turns = [(OursMonitored.label, load), (Ours.label, load)]
@@ -83,7 +83,7 @@ def cost(load: Load, found: Sequence[tuple[Slice, Slice]]) -> Cost:
     used = [(watched.parent_s / watched.seconds, bare.parent_s / bare.seconds) for watched, bare in found]
     if load.rate is not None:
         return Cost(rates, [bare for _, bare in used], [watched - bare for watched, bare in used], [])
-    # As fast as it can, the parent is busy all the time with or without one: a call takes more, and there are fewer.
+    # At full speed the parent is always busy, with or without a monitor: compare the time per call.
     added_s = [watched.parent_s / watched.calls - bare.parent_s / bare.calls for watched, bare in found]
     added = [seconds * rate for seconds, rate in zip(added_s, rates, strict=True)]
     return Cost(rates, [bare for _, bare in used], added, [seconds * 1e6 for seconds in added_s])
@@ -98,11 +98,11 @@ def table(costs: dict[str, Cost | Trouble], seconds: float) -> Table:
     head = ["", "calls/s", "parent CPU, % of a core", "a monitor adds, %", "95 %", "µs/call", "95 %"]
     return Table(
         "what a monitor costs",
-        f"Two pools of {WORKERS} workers, one monitored, in processes of their own and in turns of {seconds:g} s; "
-        f"calls come evenly spread, or as fast as {CALLERS} or {MANY_CALLERS} callers can make them. Median and 95 % "
-        f"interval of at least {fewest} pairs of {TOGETHER} turns each: those in which other processes used up to "
-        f"{DISTURBED:g} processors, or where those are too few, the better half. <: cannot be told from nothing. "
-        f"Idle: the part that does not depend on calls; the other rows include it. {_reached(known)}",
+        f"Two pools of {WORKERS} workers, one monitored, each in its own process, in turns of {seconds:g} s. Calls "
+        f"come evenly spread, or as fast as {CALLERS} or {MANY_CALLERS} callers can make them. Median and 95 % "
+        f"interval of at least {fewest} pairs of {TOGETHER} turns each: the pairs during which other processes used up "
+        f"to {DISTURBED:g} processors or, if those are too few, the less disturbed half. <: cannot be distinguished "
+        f"from zero. Idle: the part that does not depend on calls; the other rows include it. {_reached(known)}",
         head,
         [[label, *_row(found)] for label, found in costs.items()],
     )
@@ -120,7 +120,7 @@ def _row(found: Cost | Trouble) -> list[str]:
 
 
 def amount(values: Sequence[float]) -> list[str]:
-    """The median and its interval; where that has 0 in it, what the median is certainly below."""
+    """Return the median and its interval. If the interval includes 0, return an upper limit instead."""
     low, high = interval(values)
     if low <= 0.0:
         return [f"< {math.ceil(max(-low, high, 0.01) * 100) / 100:.2f}", NONE]
@@ -136,7 +136,7 @@ def _reached(known: Sequence[Cost]) -> str:
 
 
 def reach(points: Sequence[tuple[float, float]]) -> float | None:
-    """The rate up to which less than `SHARE` is added, on straight lines between (rate, cores); None: at all."""
+    """Return the rate up to which less than `SHARE` is added, interpolated from (rate, cores). None: at every rate."""
     ranked = sorted(points)
     if ranked and ranked[0][1] >= SHARE:
         return 0.0

@@ -1,7 +1,7 @@
-"""What the metrics cost, in one run with the libraries a service could use instead: each table is a file beside this.
+"""What the metrics cost beside other libraries, in one run. Each table has its own file in this folder.
 
-Ratios come first. How long a slice takes is processor time of the thread, what is compared takes turns, the loops that
-measuring needs are taken off, and the garbage collector runs (`benchmarks.turns`).
+Ratios come first. A slice is measured in processor time of the thread, the candidates take turns, the cost of the loops
+is subtracted, and the garbage collector runs (`benchmarks.turns`).
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ MADE: dict[str, Callable[[], Iterable[Table]]] = {
     "memory": lambda: [metrics_memory.table()],
     "history": lambda: [metrics_store.table()],
 }
-"""How to measure each, by what ``--only`` calls it."""
+"""How to measure each table, by its name for ``--only``."""
 
 
 def chosen(names: Sequence[str] | None) -> list[str]:
-    """Those that *names* are the beginnings of. Raises ValueError for a name that is the beginning of none."""
+    """Return the tables that begin with one of *names*. Raises ValueError for a name that no table begins with."""
     for name in names or ():
         if not any(known.startswith(name) for known in MADE):
             raise ValueError(f"no table {name!r}; there are {', '.join(MADE)}")

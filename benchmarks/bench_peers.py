@@ -1,7 +1,7 @@
 """Our pool beside its peers, in one run: speed, start, loss of a worker, cancellation, loss of the parent.
 
-Each pool has a process of its own as its parent, so that nobody's threads or forks are in anybody's way. They are
-asked in turns, each round beginning with another one, so that whatever else the machine does hits all of them.
+Each pool has its own parent process, so that threads and forks of one pool do not disturb another. They take turns, and
+each round begins with another pool, so that other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from benchmarks.tables import Table
 from benchmarks.turns import in_turns
 
 FEW = 3
-"""How often each pool is asked what takes a fresh one."""
+"""How often the scenarios run that need a new pool each time."""
 CHOICE = [*PEERS, *VARIANTS]
 
 
@@ -36,9 +36,9 @@ CHOICE = [*PEERS, *VARIANTS]
 
 
 def chosen(names: Sequence[str] | None) -> list[str]:
-    """The labels that *names* are the beginnings of, and always the one all are compared with.
+    """Return the labels that begin with one of *names*, and always the label that all are compared with.
 
-    Raises ValueError for a name that is the beginning of none.
+    Raises ValueError for a name that no label begins with.
     """
     wanted = {BASE}
     for name in CHOICE if names is None else names:
@@ -55,7 +55,7 @@ def chosen(names: Sequence[str] | None) -> list[str]:
 def asked(
     runner: Runner, labels: list[str], scenario: str, kind: type[Result], rounds: int, size: int = WORKERS
 ) -> Results[Result]:
-    """The results of *scenario*, in a new process each time."""
+    """Return the results of *scenario*, each from a new process."""
     results: Results[Result] = {label: [] for label in labels}
     for _, label in in_turns(labels, rounds, scenario.replace("_", " ")):
         results[label].append(runner.ask(label, scenario, size, kind, START_S + 3 * PATIENCE_S))
@@ -78,7 +78,7 @@ def orphaned(runner: Runner, labels: list[str]) -> Results[Orphans]:
 
 
 def all_tables(labels: list[str], seconds: float, rounds: int, few: int, runner: Runner) -> Iterator[Table]:
-    """One after the other, as they are measured."""
+    """Yield the tables one by one as they are measured."""
     here, missing = parted(labels)
     pools = [label for label in here if label in PEERS]
     yield from speed_tables(runner, here, missing, seconds, rounds)

@@ -1,4 +1,4 @@
-"""Round trips of our pool beside ProcessPoolExecutor's, and very many calls at once."""
+"""Round trips of our pool beside those of ProcessPoolExecutor, and very many calls at once."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LABELS = (BASE, Aiomisc.label, Ours.label, *VARIANTS)
 
 
 def flood_table(runner: Runner, calls: int, rounds: int) -> Table:
-    load = Load("small", calls, 0.0, beats=True)  # a caller calls once however short the slice is
+    load = Load("small", calls, 0.0, beats=True)  # each caller makes one call, however short the slice
     made = speeds(runner, [(label, load) for label in FLOODED], rounds, f"{calls:,} at once")
     results = {label: made[label, load] for label in FLOODED}
     return Table(
         f"{calls:,} calls at once",
-        f"{about(results)} The longest turn of the event loop: for that long it got round to nothing else."
-        " The first row has no pool in it: it is what asyncio itself takes for that many tasks.",
+        f"{about(results)} The longest turn of the event loop: for that long nothing else ran."
+        " The first row is without a pool: what asyncio itself takes for that many tasks.",
         ["", "longest turn ms", "calls/s", "parent CPU µs/call"],
         [[label, *_row(speed)] for label, speed in results.items()],
     )

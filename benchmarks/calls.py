@@ -1,4 +1,4 @@
-"""Calls that have ended, as a pool tells of them, and a collector with an hour of them behind it."""
+"""Ended calls as a pool emits them, and a collector that has counted an hour of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.clock import ManualClock
+from pool_monitor.emit import PoolIdentity
 from pool_monitor.metrics import Collector
 from pool_monitor.metrics.columns import DISTRIBUTIONS
 from pool_monitor.metrics.fold import CallBatch, code_of, fold
@@ -22,16 +23,17 @@ from pool_monitor.pool.worker import Worker
 from pool_monitor.telemetry import Record, Series
 
 POOL = "bench"
+IDENTITY = PoolIdentity(POOL, "0" * 12)
 NOW_NS = 10**15
 Past = Sequence[tuple[int, int, int]]
 PAST: Past = ((60, 46, 3), (1, 960, 20))
-"""How an hour goes by, as length of a step in seconds, steps, different ones among them: first minutes whose calls all
-end in one second, because a step of a minute does not know better, then single seconds for longer than the steps of
-any finer window reach back."""
+"""An hour as (seconds per step, number of steps, number of different steps). First minutes whose calls all end in one
+second: a window with steps of a minute cannot tell the difference. Then single seconds, for longer than any window with
+finer steps reaches back."""
 MOST_CALLS = 250_000
-"""Made up for a minute at most: more of them would hardly use more buckets."""
+"""Calls generated per step at most: more would hardly use more buckets."""
 SERIES_LIMIT, MEMORY_LIMIT = 2000, 1 << 30
-"""The first is a monitor's default; the second is none, to see what would be needed."""
+"""The first is a monitor's default. The second is in effect no limit, to see how much memory is needed."""
 
 Row = tuple[str, str]
 """An operation and a worker: three series."""
@@ -55,7 +57,7 @@ class Done(NamedTuple):
 
 
 class _OnWorker:
-    """All that is asked of a call's worker when it ends."""
+    """What `call_events.ended` reads of a worker."""
 
     def __init__(self, name: str) -> None:
         self.id = name
@@ -64,43 +66,43 @@ class _OnWorker:
 
 
 def rows_of(series: int, workers: int = 1) -> list[Row]:
-    """The rows that *series* are, operations on so many *workers*."""
+    """Return the rows of *series*: operations on so many *workers*."""
     count = -(-series // len(DISTRIBUTIONS))
     return [(f"operation_{number // workers}", f"{POOL}-{number % workers}") for number in range(count)]
 
 
 def room_for(rows: Sequence[Row]) -> int:
-    """The series limit that lets all *rows* be told apart: an eighth is kept for what comes when it is reached."""
+    """Return the series limit that keeps all *rows* separate. An eighth is reserved for calls beyond the limit."""
     return max(SERIES_LIMIT, (len(rows) * 8 // 7 + 2) * len(DISTRIBUTIONS))
 
 
 def done(rows: Sequence[Row], count: int, seed: int = 1) -> list[Done]:
-    """*count* calls of *rows*, in no order."""
-    chance, options, nobody = random.Random(seed), Options(), cast(Any, None)
+    """Return *count* calls of *rows*, in random order."""
+    chance, options, no_future = random.Random(seed), Options(), cast(Any, None)
     workers = {worker: cast(Worker, _OnWorker(worker)) for _, worker in rows}
     found = []
     for queue_ns, execution_ns in _durations_ns(count, seed).tolist():
         operation, worker = chance.choice(rows)
-        call = Call(next_id(), operation, (), {}, options, nobody, None, 0.0, NOW_NS - queue_ns - execution_ns)
+        call = Call(next_id(), operation, (), {}, options, no_future, None, 0.0, NOW_NS - queue_ns - execution_ns)
         call.queue_ns, call.worker, call.attempts = queue_ns, workers[worker], 1
         found.append(Done(call, CallTimes(execution_ns, execution_ns)))
     return found
 
 
-def tell(work: Sequence[Done]) -> None:
-    """What the pool does when calls have ended well."""
+def emit_ended(work: Sequence[Done]) -> None:
+    """Emit the end of calls, as the pool does when they have succeeded."""
     ended = call_events.ended
     for call, times in work:
-        ended(POOL, call, None, times, NOW_NS)
+        ended(IDENTITY, call, None, times, NOW_NS)
 
 
-def tell_nothing(work: Sequence[Done]) -> None:
+def skip_all(work: Sequence[Done]) -> None:
     for _call, _times in work:
         pass
 
 
 def _durations_ns(count: int, seed: int) -> NDArray[np.int64]:
-    """Waiting (60 µs in the middle) and execution (24 ms), both with a long tail; shape (count, 2)."""
+    """Return queue and execution times (medians 60 µs and 24 ms), both with a long tail; shape (count, 2)."""
     return np.random.default_rng(seed).lognormal([11.0, 17.0], 0.8, (count, 2)).astype(np.int64)
 
 
@@ -111,15 +113,15 @@ class Hour(NamedTuple):
     clock: ManualClock
     rows: list[Row]
     per_second: int
-    """Calls that it was told of."""
+    """Calls a second that it has counted."""
 
     @property
     def series(self) -> int:
         return len(self.rows) * len(DISTRIBUTIONS)
 
 
-class Listener(Protocol):
-    """Hears of calls while it is attached."""
+class Handler(Protocol):
+    """Receives calls while it is attached."""
 
     def attach(self) -> None: ...
 
@@ -127,17 +129,17 @@ class Listener(Protocol):
 
 
 @contextmanager
-def attached(listener: Listener) -> Iterator[None]:
-    listener.attach()
+def attached(handler: Handler) -> Iterator[None]:
+    handler.attach()
     try:
         yield
     finally:
-        listener.detach()
+        handler.detach()
 
 
 @contextmanager
 def an_hour(rows: list[Row], per_second: int) -> Iterator[Hour]:
-    """A collector with an hour of calls behind it, *per_second* of them, that listens while this is open."""
+    """A collector that has counted *per_second* calls a second for an hour, attached while the context is open."""
     clock = ManualClock()
     collector = Collector([POOL], clock, series_limit=room_for(rows), memory_limit=MEMORY_LIMIT)
     with attached(collector):
@@ -146,12 +148,12 @@ def an_hour(rows: list[Row], per_second: int) -> Iterator[Hour]:
 
 
 def grow_old(collector: Collector, clock: ManualClock, rows: list[Row], per_second: int, past: Past = PAST) -> None:
-    """Let a little more than an hour go by, or what else *past* says.
+    """Let *past* go by: a little more than an hour by default.
 
-    Its calls are put straight into the windows: telling them one by one would take longer than the benchmark.
+    Its calls are put straight into the windows: emitting them one by one would take longer than the benchmark.
     """
     for row in rows:
-        tell(done([row], 1))
+        emit_ended(done([row], 1))
     numbers = {key[1:]: number for number, key in enumerate(collector.totals().names.rows)}
     codes = [code_of(numbers[row]) for row in rows]
     for seconds, steps, variety in past:

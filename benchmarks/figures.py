@@ -21,15 +21,15 @@ Results = dict[str, list[Result | Trouble]]
 
 
 def milliseconds(values: Sequence[float | str]) -> str:
-    """The median; words instead of numbers, and how often, where there are any."""
+    """Return the median. If some results are words, return the words and how often they occurred."""
     numbers = [value for value in values if not isinstance(value, str)]
     words = Counter(value for value in values if isinstance(value, str))
-    said = ", ".join(f"{word} {count} of {len(values)}" for word, count in words.items())
+    found = ", ".join(f"{word} {count} of {len(values)}" for word, count in words.items())
     if not numbers:
-        return next(iter(words)) if len(words) == 1 else said
+        return next(iter(words)) if len(words) == 1 else found
     middle = statistics.median(numbers)
     figure = f"{middle:.1f}" if middle < 100 else f"{middle:,.0f}"
-    return f"{figure} ({said})" if said else figure
+    return f"{figure} ({found})" if found else figure
 
 
 def reached(result: Served | Trouble, ms: float | None) -> float | str:
@@ -49,7 +49,7 @@ def full(result: Served | Trouble) -> float | str:
 
 
 def times(value: float | str, base: float | str) -> str:
-    """*value* in multiples of *base*, where both are numbers."""
+    """Return *value* as a multiple of *base*, if both are numbers."""
     return NONE if isinstance(value, str) or isinstance(base, str) else f"{value / base:.2f}"
 
 
@@ -63,26 +63,26 @@ def share(count: int, total: int) -> str:
 
 
 def most(words: Iterable[str]) -> str:
-    """What was said most often."""
+    """Return the most frequent item."""
     return Counter(words).most_common(1)[0][0]
 
 
 def complaints(results: list[Served | Trouble]) -> str:
-    """What callers got instead of answers while a pool recovered."""
-    said = []
+    """Return what callers got instead of answers while a pool recovered."""
+    found = []
     for result in results:
         if isinstance(result, Trouble):
-            said.append(str(result))
+            found.append(str(result))
             continue
         names = ", ".join(result.errors)
         if result.first_ms is None and result.errors:
-            said.append(f"{names} at every call")
+            found.append(f"{names} at every call")
         elif result.silent:
-            said.append("no answer")
+            found.append("no answer")
         else:
             count = sum(result.errors.values())
-            said.append(f"{count} x {names}" if count else "nothing")
-    return most(said)
+            found.append(f"{count} x {names}" if count else "nothing")
+    return most(found)
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
@@ -101,9 +101,9 @@ def cold_table(few: Results[Served], more: Results[Served], missing: Iterable[st
         rows.append([label, *figures, milliseconds(each)])
     head = ["", "first answer ms", "ratio", f"{WORKERS} workers ms", "each further worker ms"]
     about = (
-        f"From making the pool to the first answer, and to an answer of each of {WORKERS} workers; a further worker is"
-        f" the difference to {MORE_WORKERS} workers, shared out. Imports of the pool's package are not in it."
-        f" Median of {len(few[BASE])}. Ratio: the first answer; less is better."
+        f"From making the pool to the first answer, and to an answer of each of {WORKERS} workers. Each further worker:"
+        f" the additional time for {MORE_WORKERS} workers, divided by {MORE_WORKERS - WORKERS}. Without the import of"
+        f" the pool's package. Median of {len(few[BASE])}. Ratio: the first answer; less is better."
     )
     return with_missing(Table("cold start", about, head, rows), missing)
 
@@ -121,8 +121,8 @@ def idle_table(results: Results[Served], missing: Iterable[str]) -> Table:
     ]
     head = ["", "next answer ms", "both workers answer ms", "callers meanwhile get", "survives"]
     about = (
-        f"{WORKERS} callers go on calling from the moment of the kill. Median of {len(results[BASE])}; never and hangs:"
-        f" within {PATIENCE_S:g} s. No ratios: ProcessPoolExecutor does not recover."
+        f"{WORKERS} callers keep calling from the moment of the kill. Median of {len(results[BASE])}. Never and hangs:"
+        f" not within {PATIENCE_S:g} s. No ratios: ProcessPoolExecutor does not recover."
     )
     return with_missing(Table("kill -9 of an idle worker", about, head, rows), missing)
 
@@ -141,8 +141,8 @@ def busy_table(results: Results[Loss], missing: Iterable[str]) -> Table:
         afterwards = "serves" if not isinstance(after, str) else "hangs" if loss.after.silent else "broken"
         rows.append([label, gets, seen, f"{loss.others_lost} of {loss.others}", afterwards])
     about = (
-        f"Both workers busy and {2 * WORKERS} calls waiting. No answer: within {PATIENCE_S:g} s. Afterwards: whether"
-        f" both workers answer. No ratios: ProcessPoolExecutor does not recover."
+        f"Both workers are busy and {2 * WORKERS} calls wait. No answer: none within {PATIENCE_S:g} s. Afterwards:"
+        f" whether both workers answer. No ratios: ProcessPoolExecutor does not recover."
     )
     head = ["", "its caller gets", "after ms", "other calls lost", "afterwards"]
     return with_missing(Table("kill -9 of a busy worker", about, head, rows), missing)
@@ -154,7 +154,7 @@ def cancel_table(results: Results[Served], missing: Iterable[str]) -> Table:
 
     rows = [[label, milliseconds([again(result) for result in served])] for label, served in results.items()]
     about = (
-        "The task that awaits an endless Python loop is cancelled: until its worker, or one in its place, answers."
+        "The task that awaits an endless Python loop is cancelled. The time until its worker, or a new one, answers."
         f" Median of {len(results[BASE])}. No ratios: ProcessPoolExecutor lets it run on."
     )
     return with_missing(Table("cancel of a busy loop", about, ["", "both workers answer ms"], rows), missing)

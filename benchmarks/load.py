@@ -1,4 +1,4 @@
-"""Load for one pool, and what a slice of it took."""
+"""The load for one pool, and the measurements of a slice of it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Call = Callable[[Any], Awaitable[Any]]
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What a pool is given to do in a slice of time."""
+    """The calls that a pool gets in a slice of time."""
 
     payload: Literal["small", "1 MiB"]
     callers: int
-    """How many calls are under way at once; with a *rate*, at most."""
+    """Calls in flight at once; with a *rate*, the most of them."""
     seconds: float
     rate: float | None = None
-    """Calls a second, evenly spread. None: each caller calls again as soon as it is answered, and once at least."""
+    """Calls a second, evenly spread. None: each caller makes its next call on an answer, and at least one call."""
     beats: bool = False
-    """Whether `Slice.held_ms` is measured. The event loop does not sleep then."""
+    """Measure `Slice.held_ms`. Then the event loop never sleeps."""
 
 
 class Slice(NamedTuple):
@@ -37,13 +37,13 @@ class Slice(NamedTuple):
     p50_us: float | None
     p99_us: float | None
     parent_s: float
-    """Processor time of the pool's parent, all threads of it."""
+    """Processor time of the pool's parent with all its threads."""
     held_ms: float | None = None
     """The longest turn of the event loop."""
     workers_s: float = 0.0
     """Processor time of all processes below the parent."""
     others: float = 0.0
-    """How many processors were busy with anything but the pool and the benchmark."""
+    """Number of processors that were busy with anything except the pool and the benchmark."""
 
     @property
     def per_second(self) -> float:
@@ -61,7 +61,7 @@ class Slice(NamedTuple):
 
 
 class Beat:
-    """Runs once in every turn of the event loop, and measures the longest."""
+    """Runs once in every turn of the event loop and measures the longest turn."""
 
     def __init__(self) -> None:
         self.longest_s, self._last = 0.0, time.perf_counter()
@@ -79,8 +79,8 @@ class Beat:
 
 
 async def measured(load: Load, work: Callable[[list[float]], Awaitable[int]]) -> Slice:
-    """A slice that *work* fills. It appends the seconds of each call to its argument, or nothing if single calls have
-    no duration; it returns the number of calls.
+    """Measure a slice that *work* fills. *work* appends the seconds of each call to its argument, or nothing if single
+    calls have no duration, and returns the number of calls.
     """
     taken: list[float] = []
     cpu, began = time.process_time(), time.perf_counter()
@@ -95,7 +95,7 @@ async def measured(load: Load, work: Callable[[list[float]], Awaitable[int]]) ->
 
 
 async def drive(call: Call, load: Load, then: Callable[[], object] = lambda: None) -> Slice:
-    """A slice of *load*, for which *call* is called with the payload; *then* counts too."""
+    """Measure a slice of *load*, made by calling *call* with the payload. The slice includes *then*."""
 
     async def work(taken: list[float]) -> int:
         await (_closed(call, load, taken) if load.rate is None else _spread(call, load, load.rate, taken))

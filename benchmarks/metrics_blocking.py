@@ -1,4 +1,4 @@
-"""What the telemetry of one call costs whoever ends it."""
+"""What the telemetry of one call costs the code that ends the call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks import turns
-from benchmarks.calls import POOL, Row, attached, done, room_for, rows_of, tell, tell_nothing
+from benchmarks.calls import POOL, Row, attached, done, emit_ended, room_for, rows_of, skip_all
 from benchmarks.metrics_peers import MODULES, OPENTELEMETRY, PROMETHEUS, OpenTelemetry, Prometheus, installed
 from benchmarks.tables import Table
 from benchmarks.turns import Turn
@@ -21,9 +21,9 @@ from pool_monitor.metrics.intake import BUFFER_EVENTS
 
 ROUNDS, SERIES = 15, 2000
 SLICE = min(1000, BUFFER_EVENTS - 1)
-"""Calls per slice: the collector does not fold in it."""
+"""Calls per slice: so few that the collector does not fold meanwhile."""
 BASE = f"{PROMETHEUS}, bound: three histograms, a counter"
-OURS = "pool_monitor, the collector listens"
+OURS = "pool_monitor, the collector attached"
 
 
 def table(rounds: int = ROUNDS, calls: int = SLICE) -> Table:
@@ -37,9 +37,9 @@ def table(rounds: int = ROUNDS, calls: int = SLICE) -> Table:
     rows += [[package, "not installed", *"-----"] for package in MODULES if not installed(package)]
     return Table(
         "telemetry of one call, the part that blocks",
-        f"What the pool pays when a call ends, ns, and how many times cheaper that is than {BASE}. Ours is all that "
-        "`told.ended` does, folding left out; theirs the bare calls. One row: the same three series again and again. "
-        f"Scattered: {SERIES:,} series in no order. Cold: the same, but the caches were filled with something else "
+        f"What the pool pays when a call ends, ns, and how many times cheaper that is than {BASE}. Ours is all of "
+        "`call_events.ended` without folding; theirs the bare calls. One row: the same three series again and again. "
+        f"Scattered: {SERIES:,} series in random order. Cold: the same, with the caches filled with something else "
         f"before every call. Median of {rounds} rounds.",
         ["", "one row: times cheaper", "ns", "scattered: times cheaper", "ns", "cold: times cheaper", "ns"],
         rows,
@@ -58,12 +58,12 @@ def contenders(rows: list[Row], calls: int) -> dict[str, Turn]:
             found[f"{OPENTELEMETRY}: three {kind} histograms, a counter"] = peer.three_histograms(work)
     collector = Collector([POOL], SystemClock(), series_limit=room_for(rows))
     ours: dict[str, tuple[Callable[[], AbstractContextManager[object]], Callable[[], object]]] = {
-        "pool_monitor, nobody listens": (nullcontext, _nothing),
-        "pool_monitor, one handler that does nothing, told by mappings": (_no_op, _nothing),
+        "pool_monitor, no handler": (nullcontext, _nothing),
+        "pool_monitor, one handler that does nothing, with mappings": (_no_op, _nothing),
         OURS: (partial(attached, collector), collector.tick),
     }
     for name, (ready, settle) in ours.items():
-        found[name] = Turn(tell, tell_nothing, work, settle, ready)
+        found[name] = Turn(emit_ended, skip_all, work, settle, ready)
     return found
 
 

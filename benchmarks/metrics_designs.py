@@ -1,7 +1,7 @@
-"""Ways to get from the end of a call to a histogram, each as small as it can be written, compared on the same calls.
+"""Designs that count ended calls in histograms, each as small as possible, compared on the same calls.
 
-All hear of a call from the pool (`told.ended`). What they count into is the same for those that fold in bulk: our
-windows. The others have dense arrays or dictionaries of their own, which is to their advantage.
+All get the calls from `call_events.ended`. The designs that fold in bulk count into the package's windows. The others
+have dense arrays or dictionaries instead, which is to their advantage.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import turns
-from benchmarks.calls import POOL, Row, attached, done, rows_of, tell, tell_nothing
+from benchmarks.calls import POOL, Row, attached, done, emit_ended, rows_of, skip_all
 from benchmarks.tables import Table
 from pool_monitor import telemetry
 from pool_monitor.clock import SystemClock
@@ -34,13 +34,13 @@ FIELDS = len(DISTRIBUTIONS)
 
 
 class Design:
-    """Hears of the calls of *rows*, and has them counted after `fold`."""
+    """A handler for the calls of *rows*, which are counted after `fold`."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = {row: number for number, row in enumerate(rows)}
 
     def attach(self) -> None:
-        telemetry.attach("design", OPERATION_STOP.name, self.heard, bind=self.bind)
+        telemetry.attach("design", OPERATION_STOP.name, self.handle, bind=self.bind)
 
     def detach(self) -> None:
         telemetry.detach("design")
@@ -48,14 +48,14 @@ class Design:
     def bind(self, pool: str, operation: str, worker: str, session_kind: str) -> Record:
         raise NotImplementedError
 
-    def heard(self, name: EventName, measurements: Measurements, metadata: Metadata, config: Any) -> None:
+    def handle(self, name: EventName, measurements: Measurements, metadata: Metadata, config: Any) -> None:
         raise NotImplementedError
 
     def fold(self) -> None:
         raise NotImplementedError
 
     def counted(self) -> int:
-        """Durations in histograms."""
+        """Return the number of durations in the histograms."""
         raise NotImplementedError
 
 
@@ -81,13 +81,13 @@ class InBulk(Design):
 
 
 class Mappings(InBulk):
-    """The same, told by mappings as any handler is."""
+    """As `InBulk`, with the mappings that any handler gets."""
 
     def attach(self) -> None:
         codes = {row: code_of(number) for row, number in self.rows.items()}
         extend = self.buffer.extend
 
-        def heard(_name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
+        def handle(_name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
             extend(
                 (
                     codes[metadata["operation"], metadata["worker"]],
@@ -97,12 +97,12 @@ class Mappings(InBulk):
                 )
             )
 
-        function: HandlerFunction = heard
+        function: HandlerFunction = handle
         telemetry.attach("design", OPERATION_STOP.name, function)
 
 
 class Tuples(InBulk):
-    """One list of a tuple per call, folded at once."""
+    """One list with a tuple per call, folded at once."""
 
     def bind(self, _pool: str, operation: str, worker: str, _session_kind: str) -> Record:
         code, append = code_of(self.rows[operation, worker]), self.buffer.append
@@ -151,7 +151,7 @@ class PerSeries(Dense):
 
 
 class AtOnceWithNumpy(Dense):
-    """Folded when it is heard, by the functions that fold in bulk."""
+    """Folds each call at once, with the functions that fold in bulk."""
 
     def bind(self, _pool: str, operation: str, worker: str, _session_kind: str) -> Record:
         row, add = self.rows[operation, worker], self.add
@@ -162,7 +162,7 @@ class AtOnceWithNumpy(Dense):
 
 
 class AtOnce(Design):
-    """Folded when it is heard, by Python alone."""
+    """Folds each call at once, in pure Python."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         super().__init__(rows)
@@ -194,7 +194,7 @@ class AtOnce(Design):
 
 
 class AsBuilt(Design):
-    """The collector itself, which also knows the time, new names, wrong numbers and the course of the last minutes."""
+    """The collector itself. It also handles time, new names, invalid numbers and the timelines of the last minutes."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         super().__init__(rows)
@@ -214,12 +214,12 @@ class AsBuilt(Design):
 
 
 DESIGNS: dict[str, Callable[[Sequence[Row]], Design]] = {
-    "told by numbers, one flat list, folded in bulk": InBulk,
-    "told by mappings, one flat list, folded in bulk": Mappings,
-    "told by numbers, one list of tuples, folded in bulk": Tuples,
-    "told by numbers, a list per series, folded per series": PerSeries,
-    "told by numbers, folded at once in Python": AtOnce,
-    "told by numbers, folded at once with numpy": AtOnceWithNumpy,
+    "numbers, one flat list, folded in bulk": InBulk,
+    "mappings, one flat list, folded in bulk": Mappings,
+    "numbers, one list of tuples, folded in bulk": Tuples,
+    "numbers, a list per series, folded per series": PerSeries,
+    "numbers, folded at once in Python": AtOnce,
+    "numbers, folded at once with numpy": AtOnceWithNumpy,
     "the collector": AsBuilt,
 }
 BASE = next(iter(DESIGNS))
@@ -239,15 +239,16 @@ def table(rounds: int = ROUNDS, calls: int = CALLS) -> Table:
     head = [[f"{series} series: times", "blocking ns", "all in ns"] for series in SERIES]
     return Table(
         "ways to count a call",
-        f"What a call costs whoever ends it, `told.ended` included, and with the folding of {calls:,} calls at a time; "
-        f"times: all in, to the first. Windows do not move on. Calls come in no order. Median of {rounds} rounds.",
+        f"What a call costs the code that ends it, with all of `call_events.ended` (blocking), and with the folding of "
+        f"{calls:,} calls at a time as well (all in). Times: all in, compared with the first row. Windows do not move "
+        f"on. Calls come in random order. Median of {rounds} rounds.",
         ["", *chain.from_iterable(head)],
         rows,
     )
 
 
 def measure(series: int, rounds: int, calls: int) -> dict[str, list[tuple[float, float]]]:
-    """ns per call of every design in each round: blocking, folding."""
+    """Return ns per call of every design in each round: blocking, folding."""
     rows = rows_of(series)
     work = done(rows, calls)
     designs = {name: make(rows) for name, make in DESIGNS.items()}
@@ -255,10 +256,10 @@ def measure(series: int, rounds: int, calls: int) -> dict[str, list[tuple[float,
     for _, name in turns.in_turns(list(designs), rounds, f"designs, {series} series"):
         design = designs[name]
         with attached(design):
-            tell(work)
+            emit_ended(work)
             design.fold()
-            loop_ns = turns.cpu_ns(partial(tell_nothing, work))
-            blocking_ns = turns.cpu_ns(partial(tell, work)) - loop_ns
+            loop_ns = turns.cpu_ns(partial(skip_all, work))
+            blocking_ns = turns.cpu_ns(partial(emit_ended, work)) - loop_ns
             folding_ns = turns.cpu_ns(design.fold)
         costs[name].append((blocking_ns / calls, folding_ns / calls))
     return costs

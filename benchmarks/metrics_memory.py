@@ -1,4 +1,4 @@
-"""What a series takes up in memory. Each measurement is a process of its own, which is this module run as a program."""
+"""The memory of a series. Each measurement is a separate process, which runs this module as a program."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class Used(NamedTuple):
 
     series: int
     counted: int | None
-    """What ours says of itself."""
+    """What the collector reports of itself."""
     uss: int
     """What the process got from the system for them."""
 
 
 def measure(kind: str, series: int, rate: int) -> Used:
-    """*rate* calls a second of each operation for an hour; a peer, which has no windows, is told ten of each."""
+    """Measure *rate* calls a second of each operation for an hour. A peer, without windows, gets ten calls of each."""
     rows = rows_of(series)
     with ExitStack() as stack:
         kept: list[Any] = []
         if kind == OURS:
             with an_hour(rows[:1], 1):
-                pass  # loads and sets up what is there once
+                pass  # load and set up what exists only once
             before = _uss()
             hour = stack.enter_context(an_hour(rows, rate * len(rows)))
             counted = hour.collector.memory_bytes()
@@ -61,7 +61,7 @@ def measure(kind: str, series: int, rate: int) -> Used:
 def _uss() -> int:
     gc.collect()
     with suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # else what was freed has not been given back yet
+        ctypes.CDLL(None).malloc_trim(0)  # return freed memory to the system
     uss: int = psutil.Process().memory_full_info().uss
     return uss
 
@@ -74,16 +74,16 @@ def table(loads: Sequence[tuple[int, int]] = LOADS, peer_series: int = PEER_SERI
     if installed(OPENTELEMETRY):
         for kind in ("explicit", "exponential"):
             asked[f"{OPENTELEMETRY}, {kind}, {peer_series:,} series"] = (f"{OPENTELEMETRY}, {kind}", peer_series, 0)
-    processes = {name: _start(*question) for name, question in asked.items()}  # all at once: nothing is timed
+    processes = {name: _start(*question) for name, question in asked.items()}  # all at once, since no time is measured
     used = {name: _read(process) for name, process in processes.items()}
     rows = [[name, _times(one, used.get(base)), *_cells(one)] for name, one in used.items()]
     rows += [[package, "not installed", *"---"] for package in MODULES if not installed(package)]
     return Table(
         "memory",
-        "Per series, ours after an hour with all of it in four windows; the others have none. Counted is what the "
-        "collector says of itself; taken is what the process got from the system. All series together stand beside "
-        f"{MEMORY_LIMIT / 1e6:.0f} MB, which a monitor keeps to unless it is allowed more series than by default: with "
-        "more it reaches back less far.",
+        "Per series. Ours after an hour, all of it in four windows; the others have no windows. Counted: what the "
+        "collector reports of itself. Taken: what the process got from the system. Compare all series together with "
+        f"{MEMORY_LIMIT / 1e6:.0f} MB: a monitor with the default limit of series keeps within that, by keeping less "
+        "history.",
         ["", f"times {PROMETHEUS}", "counted, KB", "taken, KB", "all, MB"],
         rows,
     )

@@ -1,4 +1,4 @@
-"""The metrics libraries a service could use instead, set up as their documentation says, doing what ours does."""
+"""Other metrics libraries, set up as their documentation says, doing what the collector does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def installed(package: str) -> bool:
 
 
 class Prometheus:
-    """Three histograms of the default 15 buckets and a counter per row, and a gauge of what is under way."""
+    """Three histograms with the default 15 buckets and a counter per row, and a gauge of calls in flight."""
 
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -38,7 +38,7 @@ class Prometheus:
         self._bound: dict[Row, tuple[Any, ...]] = {}
 
     def bound(self, row: Row) -> tuple[Any, ...]:
-        """What is to be called for a call of *row*: three observe, inc."""
+        """Return the functions to call for a call of *row*: three `observe`, one `inc`."""
         if row not in self._bound:
             observe = [histogram.labels(*row).observe for histogram in self.histograms]
             self._bound[row] = (*observe, self.counter.labels(*row, "ok").inc)
@@ -70,7 +70,7 @@ class Prometheus:
 
 
 class OpenTelemetry:
-    """Three histograms and a counter, with attributes at every call: there is no other way."""
+    """Three histograms and a counter, with attributes at every call: the library has no bound form."""
 
     def __init__(self, *, exponential: bool) -> None:
         from opentelemetry.sdk.metrics import Histogram, MeterProvider

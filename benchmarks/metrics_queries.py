@@ -1,4 +1,4 @@
-"""What answers cost: percentiles, the Snapshot, questions to the last hour, the page for Prometheus."""
+"""What answers cost: percentiles, the Snapshot, queries over the last hour, the page for Prometheus."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
-from benchmarks.calls import PAST, POOL, Past, Row, attached, done, grow_old, room_for, rows_of, tell
+from benchmarks.calls import PAST, POOL, Past, Row, attached, done, emit_ended, grow_old, room_for, rows_of
 from benchmarks.metrics_peers import PROMETHEUS, Prometheus, installed
 from benchmarks.tables import Table
 from benchmarks.turns import cpu_ns, in_turns
@@ -29,14 +29,14 @@ SLOTS, IN_SLOT = 60, 50
 
 
 class Question(NamedTuple):
-    """One answer that is measured."""
+    """A query that is measured."""
 
     ask: Callable[[], object]
     before: Callable[[], object]
     """Not measured."""
     times: int = 1
     peer: str = ""
-    """What a peer's answer to it is called, and how many of those it takes."""
+    """Name of the peer's answer, and how many of them the query takes."""
     of_peer: int = 1
 
 
@@ -71,8 +71,8 @@ class Watched(NamedTuple):
     rows: list[Row]
 
     def go_on(self) -> None:
-        """One more second: what was kept from the last answer is old."""
-        tell(done(self.rows, 100))
+        """Let a second pass, so that nothing of the last answer can be reused."""
+        emit_ended(done(self.rows, 100))
         self.clock.advance(1)
         self.monitor._collector.tick()
 
@@ -119,12 +119,12 @@ def table(rounds: int = ROUNDS, sizes: tuple[int, int] = (200, 2000), fleet: tup
     costs |= measure(peers, rounds)
     return Table(
         "answers",
-        f"Processor time, median of {rounds}; every answer is asked for a second after the last one. Each operation is "
-        "called once a second, or twice on each of several workers, and the windows are full. All "
-        f"percentiles are {len(SHARES)} of latency, queue and execution of every operation, and of the whole, in "
-        f"{', '.join(window.name for window in ASKED)}. {HDR}: slots of one series merged, and the same percentiles; "
-        "times the number of series and windows, computed. The page of prometheus_client has as many histograms of 15 "
-        "buckets, and counters.",
+        f"Processor time, median of {rounds}. Each query comes a second after the last one. Each operation is called "
+        "once a second, or twice on each of several workers, and the windows are full. All percentiles: "
+        f"{len(SHARES)} of latency, queue and execution of every operation and of the whole pool, in "
+        f"{', '.join(window.name for window in ASKED)}. {HDR}: the time to merge the ring of one series and read the "
+        "same percentiles, multiplied by the number of series and windows. The page of prometheus_client has the same "
+        "number of histograms, with 15 buckets, and of counters.",
         ["", "times cheaper", "ms", "peer", "its ms"],
         [[name, *_cells(question, statistics.median(costs[name]), costs)] for name, question in questions.items()],
     )
@@ -187,7 +187,7 @@ def _peers(rows: list[Row]) -> dict[str, Question]:
 
 
 def measure(questions: dict[str, Question], rounds: int) -> dict[str, list[float]]:
-    """ms of every answer in each round."""
+    """Return ms of every answer in each round."""
     costs: dict[str, list[float]] = {name: [] for name in questions}
     for _, name in in_turns(list(questions), rounds, "answers"):
         question = questions[name]

@@ -1,4 +1,4 @@
-"""What keeping a history costs: the writing of a second, and how long the event loop is kept from its work by it."""
+"""What a history costs: the time to write a second, and how late the event loop is meanwhile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.calls import POOL, attached, done, room_for, rows_of, tell
+from benchmarks.calls import POOL, attached, done, emit_ended, room_for, rows_of
 from benchmarks.tables import Table
 from benchmarks.turns import percentile
 from pool_monitor.clock import ManualClock
@@ -23,7 +23,7 @@ BEAT_S = 0.0005
 
 
 def blocks(series: int, seconds: int) -> list[tuple[int, Block, Names]]:
-    """What a collector says of so many seconds in which every operation was called about once."""
+    """Return what a collector reports in *seconds* seconds in which every operation was called once."""
     found: list[tuple[int, Block, Names]] = []
     clock, rows = ManualClock(), rows_of(series)
     collector = Collector([POOL], clock, series_limit=room_for(rows))
@@ -31,14 +31,14 @@ def blocks(series: int, seconds: int) -> list[tuple[int, Block, Names]]:
     work = [done([row], 1)[0] for row in rows]
     with attached(collector):
         for _ in range(seconds):
-            tell(work)
+            emit_ended(work)
             clock.advance(1)
             collector.tick()
     return found
 
 
-class Told(ManualClock):
-    """A wall clock that is told the time, with which real time is measured all the same."""
+class WallClock(ManualClock):
+    """A clock whose wall time is set by the benchmark, and whose monotonic time is real."""
 
     def monotonic_ns(self) -> int:
         return time.monotonic_ns()
@@ -48,14 +48,14 @@ class Told(ManualClock):
 
 
 async def measure(series: int, seconds: int) -> tuple[list[float], list[float], list[float], list[float]]:
-    """ms: each transaction; each flush, with what is rolled up and deleted; how late the event loop was at every beat
-    meanwhile; and while nothing was to be done.
+    """Return ms of each transaction; of each flush, with rolling up and deleting; and how late the event loop was at
+    each beat, during the flushes and while nothing happened.
     """
     written: list[float] = []
     flushes: list[float] = []
     busy: list[float] = []
     idle: list[float] = []
-    clock = Told()
+    clock = WallClock()
     with tempfile.TemporaryDirectory() as folder:
         history = await History.open(Path(folder) / "history.db", clock=clock)
         try:
@@ -75,7 +75,7 @@ async def measure(series: int, seconds: int) -> tuple[list[float], list[float], 
 
 
 async def _beating(late_ms: list[float], work: Callable[[], Awaitable[object]]) -> None:
-    """Do *work* while a task looks how long after its time it gets to run."""
+    """Await *work* while a task notes how late it is woken."""
 
     async def beat() -> None:
         while True:
@@ -103,9 +103,9 @@ def table(series: int = SERIES, seconds: int = SECONDS) -> Table:
     }
     return Table(
         "history",
-        f"Writing {seconds} seconds in which all of {len(rows_of(series))} operations were called, one second at a "
-        "time; ms of real time, in a thread of its own. The event loop is asked every "
-        f"{BEAT_S * 1e3:g} ms; what it is late by while nothing happens is the machine's.",
+        f"Writing {seconds} seconds, one at a time, in each of which all of {len(rows_of(series))} operations were "
+        f"called; ms of real time, in a separate thread. A timer of {BEAT_S * 1e3:g} ms shows how late the event loop "
+        "is. Its lateness while nothing happens is that of the machine.",
         ["", "p50 ms", "p99 ms", "longest ms"],
         [[name, *(f"{percentile(ms, share):.2f}" for share in (0.5, 0.99, 1.0))] for name, ms in named.items()],
     )

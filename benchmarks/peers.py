@@ -1,7 +1,7 @@
-"""Process pools by one face: start, call, close. Ours is one of them.
+"""Process pools behind one interface: start, call, close. Ours is one of them.
 
-Each is set up the way its own documentation tells an asyncio service to, with as many workers as it is asked for.
-Only the package that is used is imported, and before anything is timed: in the constructor.
+Each is set up as its documentation recommends for an asyncio service, with the requested number of workers. Only the
+package in use is imported, in the constructor, before anything is timed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Peer(ABC):
 
     label: ClassVar[str]
     package: ClassVar[str | None] = None
-    """What has to be installed; None: nothing beside ourselves."""
+    """The package that has to be installed. None: nothing besides this one."""
 
     @classmethod
     def installed(cls) -> bool:
@@ -35,12 +35,12 @@ class Peer(ABC):
 
     @classmethod
     def loop(cls) -> asyncio.AbstractEventLoop:
-        """The event loop it is used from."""
+        """The event loop that uses the pool."""
         return asyncio.new_event_loop()
 
     @abstractmethod
     async def start(self, size: int) -> None:
-        """Set up a pool of *size* workers. They need not be there yet."""
+        """Set up a pool of *size* workers. They may start later."""
 
     @abstractmethod
     def call(self, operation: str, *args: Any) -> Awaitable[Any]:
@@ -48,10 +48,10 @@ class Peer(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """End the pool. Nothing of it is left soon after."""
+        """End the pool. Soon afterwards nothing of it is left."""
 
     async def drive(self, load: Load) -> Slice:
-        """A slice of *load*."""
+        """Measure a slice of *load*."""
         return await drive(lambda payload: self.call("echo", payload), load)
 
 
@@ -96,7 +96,7 @@ class OursMonitored(Ours):
         self._monitor = await self._open.enter_async_context(self._watch(self._pool, config=self._quiet))
 
     async def drive(self, load: Load) -> Slice:
-        # Calls that are not folded into the windows yet are what the slice owes.
+        # Calls that are not folded into the windows yet belong to the slice.
         def owed() -> None:
             next(self._monitor._collector.ticking())
 
@@ -143,12 +143,12 @@ class OursGathered(Ours):
 
 
 class OursMapped(OursMap):
-    label = "Pool.map with as many in_flight"
+    label = "Pool.map, all calls in flight"
     fields: ClassVar[dict[str, Any]] = ROOMY
 
 
 class Tasks(Peer):
-    """No pool: what asyncio takes for as many tasks that wait for the event loop's next turn."""
+    """No pool: what asyncio takes for the same number of tasks that wait for the next turn of the event loop."""
 
     label = "asyncio.gather of sleep(0)"
 
@@ -157,14 +157,14 @@ class Tasks(Peer):
 
     async def call(self, operation: str, *args: Any) -> int:  # noqa: ARG002
         await asyncio.sleep(0)
-        return next(self._count)  # in the place of a pid: it has as many workers as it is asked for
+        return next(self._count)  # in place of a pid: any number of workers
 
     async def close(self) -> None:
         """Nothing to do."""
 
 
 class OfExecutor(Peer):
-    """What is driven through ``loop.run_in_executor``."""
+    """Base of pools that are used through ``loop.run_in_executor``."""
 
     _executor: Executor
 
@@ -206,7 +206,7 @@ class Loky(OfExecutor):
         try:
             return super().call(operation, *args)
         except BrokenExecutor:
-            self._executor = self.make(self._size)  # as its users do: a new one in the place of a broken one
+            self._executor = self.make(self._size)  # replace a broken executor, as its users do
             raise
 
 
@@ -313,7 +313,7 @@ class Aiomisc(Peer):
 
 
 class Ray(Peer):
-    """Tasks, as many at once as workers."""
+    """Tasks, at most as many at once as there are workers."""
 
     label, package = "Ray", "ray"
 
@@ -373,14 +373,14 @@ PEERS: dict[str, type[Peer]] = {
     kind.label: kind for kind in (Standard, Multiprocessing, Billiard, Pebble, Loky, Anyio, Aiomisc, Ray, Dask, Ours)
 }
 VARIANTS: dict[str, type[Peer]] = {kind.label: kind for kind in (OursOneInFlight, OursMonitored, OursOnUvloop, OursMap)}
-"""Ours in other ways, where that makes a difference."""
+"""Variants of our pool, where they make a difference."""
 FLOODED: dict[str, type[Peer]] = {kind.label: kind for kind in (Tasks, OursGathered, OursMapped)}
-"""What is asked for very many calls at once."""
+"""The candidates for very many calls at once."""
 ALL = {**PEERS, **VARIANTS, **FLOODED}
 
 
 def parted(labels: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Those that are installed, and those that are not."""
+    """Return the labels that are installed, and those that are not."""
     here: list[str] = []
     missing: list[str] = []
     for label in labels:

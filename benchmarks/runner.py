@@ -1,7 +1,7 @@
-"""Starts the processes of a benchmark, asks them, and ends whatever they leave behind.
+"""Starts the processes of a benchmark, reads their results, and ends whatever they leave behind.
 
-Every process carries a mark in its environment, which its own children inherit, however deep and whoever adopts them.
-So what belongs to a run can be found, and ended by its pid, without touching anything else.
+Every process carries a mark in its environment. All its descendants inherit the mark, and keep it when their parent
+ends. So every process of a run can be found, and ended by its pid, without touching anything else.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ Result = TypeVar("Result")
 
 
 class Trouble(str):
-    """What went wrong instead of a result, in a few words."""
+    """What went wrong, in a few words, in place of a result."""
 
     __slots__ = ()
 
 
 class Orphans(NamedTuple):
-    """What was left of a pool after its parent had been killed."""
+    """What is left of a pool after its parent was killed."""
 
     workers: int
     workers_left: int
     others: int
     others_left: int
     gone_ms: float | None
-    """Until nothing was left; None: something was."""
+    """Time until nothing was left; None: something remained."""
 
 
 class Used(NamedTuple):
-    """Readings of clocks, and differences of them. Seconds; all but the first of processor time."""
+    """Readings of clocks, or their differences, in seconds. All except the first are processor time."""
 
     seconds: float
     idle: float
@@ -63,7 +63,7 @@ class Used(NamedTuple):
 
 
 class Runner:
-    """The processes of one run. Leaving it ends all that are left, and removes their files."""
+    """The processes of one run. Leaving the context ends all that are left, and removes their files."""
 
     def __init__(self) -> None:
         self._mark = secrets.token_hex(8)
@@ -80,12 +80,12 @@ class Runner:
         self._files.cleanup()
 
     def start(self, label: str, scenario: str, size: int) -> Child:
-        """Begin *scenario* (see scenarios.py) with the pool *label* in a new process."""
+        """Start *scenario* (see scenarios.py) with the pool *label* in a new process."""
         self._count += 1
         return Child([label, scenario, str(size)], f"{self._mark}.{self._count}.", self._files.name)
 
     def ask(self, label: str, scenario: str, size: int, kind: type[Result], timeout: float) -> Result | Trouble:
-        """The one result of *scenario*; nothing of it is left afterwards."""
+        """Return the single result of *scenario*. Afterwards nothing of it is left."""
         child = self.start(label, scenario, size)
         try:
             return child.read(kind, timeout)
@@ -93,12 +93,12 @@ class Runner:
             child.end()
 
     def left(self) -> list[psutil.Process]:
-        """What is running of this run."""
+        """Return the running processes of this run."""
         return marked(self._mark)
 
 
 def show(made: Callable[[Runner], Iterable[Table]], *, as_markdown: bool) -> None:
-    """Print the tables that are *made* with the processes of a run, and what was left of those."""
+    """Print the tables that *made* yields, and what was left of the processes of the run."""
     began = time.monotonic()
     with Runner() as runner:
         tables.show(made(runner), as_markdown=as_markdown)
@@ -129,7 +129,7 @@ class Child:
 
     @property
     def code(self) -> int | None:
-        """How it ended; None: it has not."""
+        """Return how the process ended; None if it runs."""
         return self._process.poll()
 
     def write(self, message: Any) -> None:
@@ -139,7 +139,7 @@ class Child:
             self._process.stdin.flush()
 
     def read(self, kind: type[Result], timeout: float) -> Result | Trouble:
-        """The next result. That nobody will write one is not seen by the pipe's end: forked workers hold it too."""
+        """Return the next result. The end of the pipe does not show that none will come: forked workers hold it too."""
         assert self._process.stdout is not None
         end_s = time.monotonic() + timeout
         while not select.select([self._process.stdout], [], [], 0.05)[0]:
@@ -151,7 +151,7 @@ class Child:
         return msgspec.json.decode(line, type=kind) if line else self._failed()
 
     def serve(self, load: Load) -> Slice | Trouble:
-        """What a child that runs the scenario "serve" makes of *load*."""
+        """Return the slice of *load* that a child with the scenario "serve" measures."""
         before = self._used()
         self.write(load)
         done = self.read(Slice, load.seconds + 10.0 + load.callers / 1000)
@@ -168,11 +168,11 @@ class Child:
 
     @cached_property
     def _below(self) -> list[int]:
-        """The workers, and what else the pool has started by now."""
+        """Return the pids of the workers, and of the other processes that the pool has started."""
         return [process.pid for process in marked(self._mark) if process.pid != self.pid]
 
     def finish(self, patience: float = 5.0) -> list[psutil.Process]:
-        """Let it end in its own time. Returns what is left of it after *patience* seconds, and ends that."""
+        """Let the process end by itself. Return what is left of it after *patience* seconds, and end that."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         end_s = time.monotonic() + patience
@@ -183,7 +183,7 @@ class Child:
         return left
 
     def kill_parent(self, pids: list[int], patience: float = 1.0) -> Orphans:
-        """SIGKILL for the parent of the workers *pids*; *patience* seconds for what it leaves."""
+        """Kill the parent of the workers *pids*. Return what is left of it after *patience* seconds."""
         family = [process for process in marked(self._mark) if process.pid != self.pid]
         began = time.monotonic()
         self._process.kill()
@@ -199,7 +199,7 @@ class Child:
         return Orphans(len(pids), workers_left, len(family) - len(pids), len(left) - workers_left, gone_ms)
 
     def end(self) -> None:
-        """End it and everything it started, now."""
+        """End the process and everything it started, now."""
         self._process.kill()
         self._process.wait()
         end(self._mark)
@@ -210,14 +210,14 @@ class Child:
 
     def _failed(self) -> Trouble:
         words = self._errors.read_text(errors="replace").strip().splitlines()
-        return Trouble(f"failed: {words[-1] if words else 'said nothing'}"[:80])
+        return Trouble(f"failed: {words[-1] if words else 'no output'}"[:80])
 
 
 def cpu_s(pid: int) -> float:
-    """Seconds of processor time of all threads of a process; 0 once it is gone.
+    """Return the processor time of all threads of a process, in seconds; 0 once it has ended.
 
-    Linux has a clock of each process, with the number that clock_getcpuclockid(3) makes from the pid. psutil's figures
-    are hundredths of a second.
+    Linux has a clock for each process; its number is made from the pid as in clock_getcpuclockid(3). The resolution of
+    psutil is only a hundredth of a second.
     """
     try:
         if sys.platform == "linux":
@@ -235,7 +235,7 @@ def alive(process: psutil.Process) -> bool:
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """The running processes whose mark begins with *mark*."""
+    """Return the running processes whose mark begins with *mark*."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -245,7 +245,7 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def end(mark: str) -> None:
-    """SIGKILL for all marked ones, and for what they have started meanwhile; returns when none runs."""
+    """Kill all marked processes and what they start meanwhile. Returns when none runs."""
     end_s = time.monotonic() + 5.0
     while (left := marked(mark)) and time.monotonic() < end_s:
         for process in left:

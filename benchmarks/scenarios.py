@@ -1,7 +1,7 @@
-"""What is asked of one pool, in a process of its own: the parent of its workers.
+"""Scenarios for one pool. Each runs in its own process, the parent of the workers.
 
 ``python -c "from benchmarks.scenarios import main; main()" LABEL SCENARIO SIZE``. It is not run as a script because
-some pools load the script of their parent into every worker. Answers are lines of JSON on standard output.
+some pools load the script of their parent into every worker. Results are lines of JSON on standard output.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from benchmarks.load import PAYLOAD, Load
 from benchmarks.peers import ALL, Peer
 
 HOLD_S = 0.002
-"""How long a call occupies its worker where it matters which one answers; taken off the times."""
+"""How long a call occupies its worker where it matters which worker answers. Subtracted from the times."""
 PATIENCE_S = 3.0
-"""How long a pool is given to serve again."""
+"""How long a pool may take to serve again."""
 SPIN_S = 30.0
 
 
 class Served(msgspec.Struct):
-    """How a pool came to serve with all its workers. Milliseconds; None: not within `PATIENCE_S`."""
+    """How long a pool took to serve with all its workers. Milliseconds; None: not within `PATIENCE_S`."""
 
     first_ms: float | None = None
-    """Until a call was answered."""
+    """Until the first answer."""
     full_ms: float | None = None
-    """Until every worker had answered one."""
+    """Until every worker had answered a call."""
     errors: dict[str, int] = {}
-    """What callers got instead, by type."""
+    """The errors that callers got, counted by type."""
     silent: bool = False
-    """In the end a call had been waiting for more than a second."""
+    """At the end, a call had been waiting for more than a second."""
 
 
 class Loss(msgspec.Struct):
-    """What became of the calls of a pool when one of its busy workers was killed."""
+    """What happened to the calls of a pool when one of its busy workers was killed."""
 
     error: str | None
-    """What that worker's caller got: the type of the error, "" for its result, None for neither in `PATIENCE_S`."""
+    """What the caller of that worker got: the type of the error, "" for a result, None for neither in `PATIENCE_S`."""
     seen_ms: float | None
     others: int
     others_lost: int
@@ -52,7 +52,7 @@ class Loss(msgspec.Struct):
 
 
 async def served(peer: Peer, size: int, began: float, patience: float = PATIENCE_S) -> Served:
-    """As many callers as workers, until as many processes have answered."""
+    """Run as many callers as workers, until that many processes have answered."""
     result, errors, pids = Served(), Counter[str](), set[int]()
     asked: dict[int, float] = {}
 
@@ -74,7 +74,7 @@ async def served(peer: Peer, size: int, began: float, patience: float = PATIENCE
     tasks = [asyncio.ensure_future(caller(number)) for number in range(size)]
     _, pending = await asyncio.wait(tasks, timeout=patience)
     for task in pending:
-        task.cancel()  # and not waited for: it may never end
+        task.cancel()  # not awaited: it may never end
     now = time.perf_counter()
     result.errors = dict(errors)
     result.silent = any(not task.done() and now - asked[number] > 1.0 for number, task in enumerate(tasks))
@@ -82,7 +82,7 @@ async def served(peer: Peer, size: int, began: float, patience: float = PATIENCE
 
 
 async def workers(peer: Peer, size: int) -> list[int]:
-    """The pids of all workers, once all are there and have become idle."""
+    """Return the pids of all workers, once all have started and are idle."""
     pids: set[int] = set()
     end = time.monotonic() + 20.0
     while len(pids) < size:
@@ -93,51 +93,51 @@ async def workers(peer: Peer, size: int) -> list[int]:
     return sorted(pids)
 
 
-def say(value: Any) -> None:
+def write_result(value: Any) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
     sys.stdout.buffer.flush()
 
 
 async def answer(peer: Peer, size: int) -> None:
-    """One call, and an orderly end."""
+    """Make one call and end in an orderly way."""
     await peer.start(size)
-    say(await peer.call("echo", PAYLOAD))
+    write_result(await peer.call("echo", PAYLOAD))
     await peer.close()
 
 
 async def serve(peer: Peer, size: int) -> None:
-    """A slice of load for every line on standard input."""
+    """Measure a slice of load for every line on standard input."""
     await peer.start(size)
-    say(await workers(peer, size))
+    write_result(await workers(peer, size))
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while line := await lines.readline():
-        say(await peer.drive(msgspec.json.decode(line, type=Load)))
+        write_result(await peer.drive(msgspec.json.decode(line, type=Load)))
     await peer.close()
 
 
 async def cold(peer: Peer, size: int) -> None:
-    """From nothing to the first answer, and on to all workers."""
+    """Measure a start, to the first answer and to an answer of every worker."""
     began = time.perf_counter()
     await peer.start(size)
     await peer.call("echo", PAYLOAD)
     first = (time.perf_counter() - began) * 1e3
     result = await served(peer, size, began)
     result.first_ms = first
-    say(result)
+    write_result(result)
 
 
 async def lose_idle(peer: Peer, size: int) -> None:
-    """An idle worker is killed."""
+    """Kill an idle worker."""
     await peer.start(size)
     victim = (await workers(peer, size))[0]
     began = time.perf_counter()
     os.kill(victim, signal.SIGKILL)
-    say(await served(peer, size, began))
+    write_result(await served(peer, size, began))
 
 
 async def lose_busy(peer: Peer, size: int) -> None:
-    """A worker is killed while all are busy and twice as many calls wait."""
+    """Kill a worker while all are busy and twice as many calls wait."""
     await peer.start(size)
     pids = await workers(peer, size)
     failures: list[tuple[float, str]] = []
@@ -162,27 +162,27 @@ async def lose_busy(peer: Peer, size: int) -> None:
         others_lost=max(0, len(failures) + len(silent) - 1),
         after=await served(peer, size, time.perf_counter()),
     )
-    say(loss)
+    write_result(loss)
 
 
 async def cancel(peer: Peer, size: int) -> None:
-    """The caller of an operation that keeps its worker's processor busy gives up."""
+    """Cancel the caller of an operation that keeps its worker's processor busy."""
     await peer.start(size)
     await workers(peer, size)
     call = asyncio.ensure_future(peer.call("spin", SPIN_S))
     await asyncio.sleep(0.1)
     began = time.perf_counter()
     call.cancel()
-    say(await served(peer, size, began, patience=1.5))
+    write_result(await served(peer, size, began, patience=1.5))
 
 
 async def orphan(peer: Peer, size: int) -> None:
-    """One worker busy, the others idle, and a parent that waits to be killed."""
+    """Keep one worker busy and the others idle, and wait to be killed."""
     await peer.start(size)
     pids = await workers(peer, size)
     call = asyncio.ensure_future(peer.call("spin", SPIN_S))
     await asyncio.sleep(0.1)
-    say(pids)
+    write_result(pids)
     await call
 
 
@@ -194,7 +194,7 @@ ABRUPT: dict[str, Callable[[Peer, int], Awaitable[None]]] = {
     "cancel": cancel,
     "orphan": orphan,
 }
-"""These leave pools behind that may not be able to close; whoever started them ends what is left."""
+"""Scenarios whose pools may be unable to close. The runner ends what is left."""
 
 
 async def run(label: str, scenario: str, size: int) -> None:

@@ -1,7 +1,7 @@
-"""How fast pools are: slices of load in turns, and the tables of them.
+"""Measures the speed of pools with slices of load in turns, and makes the tables.
 
-Each pool has a process of its own as its parent, so that nobody's threads or forks are in anybody's way. Each round
-begins with another pool, and a slice that other processes disturbed does not count.
+Each pool has its own parent process, so that threads and forks of one pool do not disturb another. Each round begins
+with another pool, and a slice that other processes disturbed does not count.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from benchmarks.turns import in_turns
 
 SECONDS, ROUNDS, WARM_S = 0.25, 12, 0.2
 DISTURBED = 0.1
-"""A slice during which other processes used more processors than this does not count, ..."""
+"""A slice does not count if other processes used more processors than this during it, ..."""
 ENOUGH = 1 / 3
-"""... unless less than this share of the slices would be left."""
+"""... unless fewer than this share of the slices would be left."""
 
 Turn = tuple[str, Load]
 Speed = list[Slice] | Trouble
@@ -36,7 +36,7 @@ class Case(NamedTuple):
     title: str
     load: Load
     variants: tuple[str, ...] = ()
-    """In which other ways ours takes part."""
+    """Further variants of our pool in this table."""
 
     def of(self, labels: Iterable[str]) -> list[str]:
         return [label for label in labels if label in PEERS or label in self.variants]
@@ -56,7 +56,7 @@ def cases(seconds: float) -> list[Case]:
 
 
 def speeds(runner: Runner, turns: Sequence[Turn], rounds: int, what: str = "speed") -> dict[Turn, Speed]:
-    """A slice of each turn in each round. A round before the first only warms up."""
+    """Return a slice of each turn in each round. One more round before the first only warms up."""
     results: dict[Turn, Speed] = {turn: [] for turn in turns}
     pools = {label: _serving(runner, label) for label in dict.fromkeys(label for label, _ in turns)}
     for number, turn in in_turns(turns, rounds + 1, what):
@@ -91,8 +91,8 @@ def _warming(load: Load) -> Load:
 
 
 def quiet(others: Sequence[float]) -> list[int]:
-    """Which slices count, by what *others* used meanwhile: those that were not disturbed; where they are not enough,
-    the half that was disturbed least. Never by the result.
+    """Return which slices count, given what *others* used during each: the undisturbed slices or, if those are too few,
+    the less disturbed half. The result of a slice plays no part.
     """
     order = sorted(range(len(others)), key=others.__getitem__)
     undisturbed = sum(used <= DISTURBED for used in others)
@@ -108,7 +108,7 @@ def kept(slices: Sequence[Slice]) -> list[Slice]:
 
 
 def pairs(ours: Sequence[Slice], base: Sequence[Slice]) -> list[tuple[Slice, Slice]]:
-    """The rounds in which both count."""
+    """Return the rounds in which both slices count."""
     rounds = list(zip(ours, base, strict=True))
     return [rounds[number] for number in quiet([max(one.others, other.others) for one, other in rounds])]
 
@@ -119,7 +119,7 @@ def pairs(ours: Sequence[Slice], base: Sequence[Slice]) -> list[tuple[Slice, Sli
 def speed_tables(
     runner: Runner, here: Sequence[str], missing: Sequence[str], seconds: float, rounds: int
 ) -> Iterator[Table]:
-    """One for each case, of the pools that are installed and those that are *missing*."""
+    """Make a table for each case, with the installed pools and the *missing* ones."""
     all_of_them = cases(seconds)
     turns = [(label, case.load) for case in all_of_them for label in case.of(here)]
     results = speeds(runner, turns, rounds)
@@ -152,13 +152,13 @@ def _row(speed: Speed, base: Speed | None) -> list[str]:
 
 
 def middle(values: Iterable[float | None], digits: int) -> str:
-    """The median of those that are known."""
+    """Return the median of the known values."""
     known = [value for value in values if value is not None]
     return f"{statistics.median(known):,.{digits}f}" if known else NONE
 
 
 def about(results: dict[str, Speed]) -> str:
-    """How many slices count."""
+    """Return how many slices count, in words."""
     speeds = {label: speed for label, speed in results.items() if speed and not isinstance(speed, Trouble)}
     disturbed = [label for label, speed in speeds.items() if not enough([one.others for one in speed])]
     counts = sorted(len(kept(speed)) for label, speed in speeds.items() if label not in disturbed)
@@ -169,6 +169,6 @@ def about(results: dict[str, Speed]) -> str:
         words.append(f"{some} of {of} slices count: in the others, other processes used over {DISTURBED:g} processors.")
     if disturbed:
         most = max(one.others for label in disturbed for one in kept(speeds[label]))
-        less = "Of these the half that was disturbed least counts, during which others used up to"
+        less = "Where too few were undisturbed, the less disturbed half counts, during which others used up to"
         words.append(f"{less} {most:.2f} processors: {'; '.join(disturbed)}.")
     return " ".join(words)

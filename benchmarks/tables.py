@@ -16,11 +16,11 @@ class Table(NamedTuple):
     """What a reader has to know to read the figures."""
     head: list[str]
     rows: list[list[str]]
-    """The first cell of each names it."""
+    """The first cell of each row is its name."""
 
 
 def text(table: Table) -> str:
-    """Columns in line, figures to the right."""
+    """Return *table* as text with aligned columns, figures to the right."""
     widths = [max(map(len, column)) for column in zip(table.head, *table.rows, strict=True)]
     lines = [
         "  ".join(
@@ -39,7 +39,7 @@ def markdown(table: Table) -> str:
 
 
 def show(tables: Iterable[Table], *, as_markdown: bool) -> None:
-    """Print what machine this is, then the tables, one after the other as they are measured."""
+    """Print a line about the machine, then each table as soon as it is measured."""
     render = markdown if as_markdown else text
     print(f"\n{machine()}\n", flush=True)
     for table in tables:

@@ -1,4 +1,4 @@
-"""What the workers of the pool benchmarks run. Imports next to nothing: every peer's workers load it."""
+"""The operations of the pool benchmarks. Imports almost nothing, because the workers of every peer load it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ def echo(value: Any) -> Any:
 
 
 def hold(seconds: float) -> int:
-    """Keep a worker occupied without using the processor, and say which it was."""
+    """Occupy a worker without using the processor. Return its pid."""
     time.sleep(seconds)
     return os.getpid()
 
 
 def spin(seconds: float) -> None:
-    """Keep a worker's processor busy; not for ever, should nobody be left to stop it."""
+    """Keep a worker's processor busy. Not endlessly, in case nothing stops it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pass
 
 
 class Work:
-    """The same as a target of ours."""
+    """The same operations as a target of our pool."""
 
     echo = staticmethod(echo)
     hold = staticmethod(hold)

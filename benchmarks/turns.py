@@ -1,8 +1,7 @@
-"""What pieces of code cost beside each other: all take turns in short slices, so that whatever else the machine does
-hits all of them.
+"""Compares the cost of pieces of code. They take turns in short slices, so that other load on the machine affects all.
 
-What is counted is processor time of the thread, which other programs add to only through the caches. The loop that a
-slice needs is measured beside it and taken off. The garbage collector runs as ever.
+The cost is processor time of the thread, which other programs affect only through the caches. The cost of the loop in
+a slice is measured separately and subtracted. The garbage collector runs as usual.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ T = TypeVar("T")
 Loop = Callable[[Sequence[Any]], object]
 
 _LARGE = bytes(8 << 20)
-"""More than the caches that a processor has to itself."""
+"""More than the private caches of a processor."""
 
 
 class Turn(NamedTuple):
-    """One of those that are compared."""
+    """One piece of code that is compared."""
 
     run: Loop
     """Makes one call for each piece of work."""
@@ -32,13 +31,13 @@ class Turn(NamedTuple):
     """The same loop without the call."""
     work: Sequence[Any]
     settle: Callable[[], object] = lambda: None
-    """Done after each slice, and not measured."""
+    """Called after each slice; not measured."""
     ready: Callable[[], AbstractContextManager[object]] = nullcontext
-    """Open around each slice, and not measured."""
+    """Entered around each slice; not measured."""
 
 
 def in_turns(items: Sequence[T], rounds: int, what: str) -> Iterator[tuple[int, T]]:
-    """Every item in every round, each round beginning with another one; tells a person how far it is."""
+    """Yield every item in every round. Each round begins with another item. Shows the progress on a terminal."""
     for number in range(rounds):
         first = number % len(items)
         if sys.stderr.isatty():
@@ -50,14 +49,14 @@ def in_turns(items: Sequence[T], rounds: int, what: str) -> Iterator[tuple[int, 
 
 
 def cpu_ns(run: Callable[[], object]) -> int:
-    """What *run* takes of this thread's processor time."""
+    """Return the processor time of this thread that *run* takes, in ns."""
     began = time.thread_time_ns()
     run()
     return max(time.thread_time_ns() - began - _clock_ns(), 0)
 
 
 def warm(turns: Mapping[str, Turn], rounds: int, what: str) -> dict[str, list[float]]:
-    """ns per call of each turn in each round, the caches full of what it did just before."""
+    """Return ns per call of each turn in each round, with warm caches."""
     costs: dict[str, list[float]] = {name: [] for name in turns}
     for _, name in in_turns(list(turns), rounds, what):
         turn = turns[name]
@@ -72,7 +71,7 @@ def warm(turns: Mapping[str, Turn], rounds: int, what: str) -> dict[str, list[fl
 
 
 def cold(turns: Mapping[str, Turn], rounds: int, what: str, singles: int = 20) -> dict[str, list[float]]:
-    """ns of single calls, before each of which the caches were filled with something else; a median per round."""
+    """Return ns of single calls with cold caches: something else fills them before each call. A median per round."""
     costs: dict[str, list[float]] = {name: [] for name in turns}
     for number, name in in_turns(list(turns), rounds, what):
         turn = turns[name]
@@ -89,7 +88,7 @@ def _single_ns(run: Loop, work: Sequence[Any]) -> float:
     taken = []
     for one in work:
         _LARGE.count(1)
-        began = time.perf_counter_ns()  # the thread's own clock takes longer than what is measured
+        began = time.perf_counter_ns()  # reading the clock of the thread takes longer than the call
         run((one,))
         taken.append(time.perf_counter_ns() - began)
     return statistics.median(taken)
@@ -97,7 +96,7 @@ def _single_ns(run: Loop, work: Sequence[Any]) -> float:
 
 @cache
 def _clock_ns() -> int:
-    """What reading the clock twice adds to what lies between."""
+    """Return the ns that two readings of the clock add to what is between them."""
     taken = []
     for _ in range(999):
         began = time.thread_time_ns()
@@ -106,12 +105,12 @@ def _clock_ns() -> int:
 
 
 def ratio(base: Sequence[float], ours: Sequence[float]) -> float:
-    """How many times *ours* goes into *base*: the median of the rounds."""
+    """Return *base* divided by *ours*: the median over the rounds."""
     return statistics.median(one / max(other, 1e-9) for one, other in zip(base, ours, strict=True))
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Between which two of *values* the median of all there could be lies, with a confidence of 95 %."""
+    """Return the 95 % confidence interval of the median, as two of *values*."""
     ranked = sorted(values)
     reach = round(1.96 * math.sqrt(len(ranked)) / 2)
     middle = len(ranked) // 2
@@ -119,5 +118,5 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The nearest rank."""
+    """Return a percentile by nearest rank."""
     return sorted(values)[max(math.ceil(share * len(values)) - 1, 0)]

@@ -1,4 +1,4 @@
-"""Drawings of the package made from its import graph. docs/generate.py puts them into docs/ARCHITECTURE.md."""
+"""Draw the package from its import graph. docs/generate.py writes the drawings into docs/ARCHITECTURE.md."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ WIDTH = 100  # characters of a line of modules
 
 
 def floors() -> str:
-    """The rooms of the package on their floors, and who imports whom, as a Mermaid diagram.
+    """Return the rooms of the package on their floors, with their imports, as a Mermaid diagram.
 
-    A floor is a layer of the import contract in pyproject.toml. An arrow that follows from others is left out.
+    A floor is a layer of the import contract in pyproject.toml. An arrow that follows from other arrows is left out.
+    Raises ValueError if a room is in no layer.
     """
     found = _imports(PACKAGE)
     found.pop(f"{PACKAGE}.__main__", None)
@@ -38,9 +39,9 @@ def floors() -> str:
 
 
 def inside(package: str) -> str:
-    """The modules and folders directly in *package*, a line for each level: a module imports from lower levels only.
+    """Return the modules and folders directly in *package*, one line per level.
 
-    Modules that import each other in a circle stand on one level.
+    A module imports from lower levels only. Modules that import each other in a circle share a level.
     """
     found = _imports(package)
     reached = _reached(found)
@@ -60,12 +61,12 @@ def inside(package: str) -> str:
 
 @cache
 def _graph() -> grimp.ImportGraph:
-    """The import graph with the imports inside functions and under ``TYPE_CHECKING``."""
+    """Return the import graph, including imports inside functions and under ``TYPE_CHECKING``."""
     return grimp.build_graph(PACKAGE, cache_dir=None)
 
 
 def _imports(package: str) -> dict[str, set[str]]:
-    """What each module or folder directly in *package* imports of the others."""
+    """Return, for each module or folder directly in *package*, which of the others it imports."""
     graph = _graph()
     children = graph.find_children(package)
     home = {module: child for child in children for module in {child, *graph.find_descendants(child)}}
@@ -77,7 +78,7 @@ def _imports(package: str) -> dict[str, set[str]]:
 
 
 def _reached(found: dict[str, set[str]]) -> dict[str, set[str]]:
-    """All that each module imports, directly or through others."""
+    """Return everything that each module imports, directly or through others."""
     reached = {module: set(others) for module, others in found.items()}
     for middle, further in reached.items():
         for others in reached.values():
@@ -87,7 +88,7 @@ def _reached(found: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def _layers() -> list[set[str]]:
-    """The layers of the house from the top down: those of the first such contract in pyproject.toml."""
+    """Return the layers of the package from the top down, as the first layers contract in pyproject.toml lists them."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     return [set(re.findall(r"[\w.]+", layer)) for layer in layers]
@@ -102,6 +103,6 @@ def _node(room: str) -> str:
 
 
 def _label(module: str) -> str:
-    """The name of a module; of a folder, with a slash behind it."""
+    """Return the name of a module, or of a folder with a slash at its end."""
     name = module.rpartition(".")[2]
     return f"{name}/" if (ROOT / module.replace(".", "/")).is_dir() else name

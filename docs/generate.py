@@ -1,8 +1,8 @@
-"""Draw the parts of the docs that describe code from the code: ``python docs/generate.py``, or ``--check`` them.
+"""Generate the blocks of the docs that describe code: ``python docs/generate.py``; ``--check`` only compares.
 
-A block between ``<!-- generated: name -->`` and ``<!-- end -->`` is replaced by what the function of that name
-returns, ``<!-- golden: name -->`` by the golden frame of that name, and ``<!-- contents -->`` by links to the
-headings of the document it stands in.
+The content of a block, up to its ``<!-- end -->``, is replaced: after ``<!-- generated: name -->`` by what the function
+of that name returns, after ``<!-- golden: name -->`` by the golden frame of that name, and after ``<!-- contents -->``
+by links to the headings of the same document.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 
 
 def lifecycle() -> str:
-    """The table of a worker's transitions as a Mermaid diagram."""
+    """Return a worker's transitions as a Mermaid diagram."""
     return _diagram(LIFECYCLE)
 
 
 def breaker() -> str:
-    """The table of the circuit breaker as a Mermaid diagram."""
+    """Return the circuit breaker's transitions as a Mermaid diagram."""
     return _diagram(BREAKER)
 
 
@@ -46,18 +46,18 @@ def _diagram(machine: StateMachine[Any]) -> str:
 
 
 def retries() -> str:
-    """What is sent again, by category."""
+    """Return how often and how a failed call is sent again, by category, as a table."""
     rows = [f"| {category} | {times} | {style if times else ''} |" for category, (times, style) in RETRIES.items()]
     return "\n".join(["| category | times | how |", "|---|---|---|", *rows])
 
 
 def pool_config() -> str:
-    """The fields of PoolConfig with their defaults and docstrings."""
+    """Return the fields of PoolConfig with their defaults and docstrings, as a table."""
     return _fields(PoolConfig())
 
 
 def monitor_config() -> str:
-    """The tables of MonitorConfig, likewise."""
+    """Return the same for each section of MonitorConfig."""
     defaults = MonitorConfig()
     tables = {name: getattr(defaults, name) for name in MonitorConfig.__struct_fields__}
     return "\n\n".join(f"### `[{name}]`\n\n{_fields(table)}" for name, table in tables.items())
@@ -70,7 +70,7 @@ def _fields(defaults: Struct) -> str:
 
 
 def events() -> str:
-    """Every event with its measurements and metadata, in groups by the first words of its name."""
+    """Return every event with its measurements and metadata, grouped by the first words of its name."""
     groups: dict[str, list[str]] = {}
     for name, spec in CATALOGUE.items():
         keys = [f"| measurement `{key}` | {text} |" for key, text in spec.measurements.items()]
@@ -81,22 +81,21 @@ def events() -> str:
 
 
 def headings(text: str) -> list[tuple[int, str, str]]:
-    """The headings of a Markdown document: the level, the text, and the anchor that a link to it ends with.
+    """Return the headings of a Markdown document: level, text and anchor.
 
-    Anchors are those of GitHub: lower case, without punctuation, a hyphen for a space, and a number behind one that
-    is there already.
+    Anchors are those of GitHub: lower case, no punctuation, hyphens for spaces, and a number after a repeated anchor.
     """
     found: list[tuple[int, str, str]] = []
     seen: dict[str, int] = {}
     for marks, title in HEADING.findall(FENCED.sub("", text)):
         anchor = re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
-        turn = seen[anchor] = seen.get(anchor, -1) + 1
-        found.append((len(marks), title.strip(), f"{anchor}-{turn}" if turn else anchor))
+        repeat = seen[anchor] = seen.get(anchor, -1) + 1
+        found.append((len(marks), title.strip(), f"{anchor}-{repeat}" if repeat else anchor))
     return found
 
 
 def contents(text: str) -> str:
-    """A line for each chapter of a document, with its sections behind it."""
+    """Return a line for each chapter of a document, followed by its sections."""
     lines: list[str] = []
     sections = 0  # of the chapter in the last line
     for level, title, anchor in headings(text):
@@ -111,7 +110,7 @@ def contents(text: str) -> str:
 
 
 def _field_docs(path: Path, class_name: str) -> dict[str, str]:
-    """The string below each field of a class; fields that share one stand above it together."""
+    """Return the docstring below each field of a class. Fields above one docstring share it."""
     found: dict[str, str] = {}
     fields: list[str] = []
     for node in next(
@@ -148,13 +147,13 @@ GENERATED = {
 
 
 def drawn(text: str) -> str:
-    """The document as the code says it should be. The contents come last: other blocks bring headings."""
+    """Return the document with its blocks generated. The contents come last, because other blocks add headings."""
     text = BLOCK.sub(_drawn, text)
     return CONTENTS.sub(lambda match: f"{match[1]}{contents(text)}\n{match[3]}", text)
 
 
 def out_of_date() -> dict[Path, str]:
-    """The documents that are not as the code says, and what they should be."""
+    """Return the documents whose blocks are out of date, with the text they should have."""
     documents = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     return {path: right for path in documents if (right := drawn(text := path.read_text())) != text}
 

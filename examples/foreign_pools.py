@@ -1,4 +1,4 @@
-"""Pools that are not ours, watched like ours: threads, processes, and the calls of an async client.
+"""Pools of other libraries, monitored like a `Pool`: threads, processes, and the calls of an async client.
 
 python examples/foreign_pools.py
 """
@@ -17,7 +17,7 @@ DOCUMENT = b"the quick brown fox jumps over the lazy dog " * 20_000
 
 
 class Client:
-    """Stands for any async client, such as one of a language model."""
+    """A stand-in for any async client, such as that of a language model."""
 
     async def ask(self, question: str) -> str:
         await asyncio.sleep(0.01)

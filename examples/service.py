@@ -4,7 +4,7 @@
     pool-monitor dashboard
     printf 'the quick brown fox jumps over the quick dog\\n' | nc -q1 127.0.0.1 8765
 
-With --load N it also calls itself N times a second, so that there is something to see.
+With --load N it also calls its own pool N times a second, so that the dashboard has something to show.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ async def serve(port: int, load: float) -> None:
         clients: set[asyncio.StreamWriter] = set()
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if stop.is_set():  # connected in the last moment
+            if stop.is_set():  # the client connected while the service stops
                 writer.close()
                 return
             clients.add(writer)
             try:
                 async for line in reader:
                     try:
-                        said = await pool.run("keywords", line.decode(errors="replace"))
+                        reply = await pool.run("keywords", line.decode(errors="replace"))
                     except PoolError as error:  # a call can fail; the service goes on
-                        said = {"error": str(error)}
-                    writer.write(json.dumps(said).encode() + b"\n")
+                        reply = {"error": str(error)}
+                    writer.write(json.dumps(reply).encode() + b"\n")
                     await writer.drain()
             except ConnectionError:
                 pass  # the client has gone
@@ -54,7 +54,7 @@ async def serve(port: int, load: float) -> None:
         async with await asyncio.start_server(answer, "127.0.0.1", port, limit=LINE_LIMIT) as server:
             where = server.sockets[0].getsockname()[1]  # with --port 0, the system chose it
             print(f"listening on 127.0.0.1:{where}; dashboards find it at {monitor.address}", flush=True)
-            callers = asyncio.create_task(call_now_and_then(pool, load)) if load else None
+            callers = asyncio.create_task(call_repeatedly(pool, load)) if load else None
             await stop.wait()
             if callers:
                 callers.cancel()
@@ -65,7 +65,7 @@ async def serve(port: int, load: float) -> None:
         print(f"{total.calls} calls, p95 {total.latency.p95} s, {total.errors} failed", flush=True)
 
 
-async def call_now_and_then(pool: Pool, per_second: float) -> None:
+async def call_repeatedly(pool: Pool, per_second: float) -> None:
     documents = (HERE / "documents.jsonl").read_text(encoding="utf-8").splitlines()
     while True:
         for document in documents:
@@ -77,6 +77,6 @@ async def call_now_and_then(pool: Pool, per_second: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=8765)
-    parser.add_argument("--load", type=float, default=0.0, metavar="N", help="calls per second to itself")
+    parser.add_argument("--load", type=float, default=0.0, metavar="N", help="calls per second to its own pool")
     options = parser.parse_args()
     asyncio.run(serve(options.port, options.load))

@@ -1,7 +1,7 @@
-"""Plain text tools: what a worker of pool_monitor can be made of. Imports nothing of pool_monitor.
+"""Plain text tools: an example of a target. It imports nothing from pool_monitor.
 
-Every public method of the class is an operation. Each worker process has one instance of its own, so what is costly
-to load is loaded once, in ``__init__``.
+Every public method of the class is an operation. Each worker process has one instance, so a target loads what is costly
+to load once per process, in ``__init__``.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class TextTools:
     """Keywords, summaries, a slow generator, and a chat that remembers."""
 
     def keywords(self, text: str, limit: int = 5) -> list[list[Any]]:
-        """The *limit* most frequent words that say something, with their counts."""
+        """Return the *limit* most frequent words with their counts, without common words."""
         return [[word, count] for word, count in self._words(text).most_common(limit)]
 
     def summary(self, text: str, sentences: int = 3) -> str:
-        """The *sentences* that hold most of the text's frequent words, in their own order."""
+        """Return the *sentences* sentences with most of the text's frequent words, in the order of the text."""
         weights = self._words(text)
         parts = [part.strip() for part in _SENTENCE.split(text) if part.strip()]
 
@@ -42,14 +42,15 @@ class TextTools:
         return " ".join(parts[index] for index in best)
 
     def generate(self, prompt: str, words: int = 40, pause: float = 0.02) -> Iterator[str]:
-        """A slow talker, as a language model is: yields a text word by word, *pause* seconds apart."""
-        heard = _WORD.findall(prompt) or ["silence"]
+        """Yield a text word by word, *pause* seconds apart, as slowly as a language model does."""
+        vocabulary = _WORD.findall(prompt) or ["silence"]
         for index in range(words):
             time.sleep(pause)
-            yield heard[(index * index + index) % len(heard)] + ("." if index == words - 1 else " ")
+            word = vocabulary[(index * index + index) % len(vocabulary)]
+            yield word + ("." if index == words - 1 else " ")
 
     def chat(self, text: str, session: Any = None) -> str:
-        """Answers; within a session it remembers how often it was spoken to, and about what."""
+        """Return an answer. Within a session, remember the number of turns and their topics."""
         if session is None:
             return f"You said {len(_WORD.findall(text))} words. I will not remember them."
         turn = session.data["turns"] = session.data.get("turns", 0) + 1

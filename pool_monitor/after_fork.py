@@ -1,7 +1,7 @@
-"""What a process forked off the service must not keep.
+"""Closes, in processes forked off the service, the descriptors that only the service may hold.
 
-A service may fork (``multiprocessing``, a ``ProcessPoolExecutor``), and what it forks may outlive it. Descriptors that
-say "I am here" (the lock of a history, a listening socket) would then go on saying so for the dead.
+A service may fork (``multiprocessing``, a ``ProcessPoolExecutor``), and the forked process may outlive it. Descriptors
+that show that the service runs (the lock of a history, a listening socket) would then stay open after its end.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _ours: weakref.WeakSet[_Closable] = weakref.WeakSet()
 
 
 def keep_from_children(thing: _Closable) -> None:
-    """Have *thing*, a file or socket, closed in every process that this one forks. The parent's stays open."""
+    """Close *thing*, a file or socket, in every process that this one forks. Here it stays open."""
     _ours.add(thing)
 
 
-def _let_go() -> None:
+def _close_in_child() -> None:
     for thing in list(_ours):
         with suppress(OSError):
             thing.close()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_in_child)

@@ -58,6 +58,9 @@ class PoolError(Exception):
     """The slot of the worker that the call was on; None where it was on none, or none was concerned."""
     call_id: int | None = None
     """The number of the call, as in events; None for an error of no call."""
+    cause: str | None = None
+    """Why, in one line, without the pool, the worker and the target, which a screen shows beside it. None: the first
+    line of the message is as short."""
 
     def __reduce__(self) -> tuple[Callable[..., PoolError], tuple[object, ...], dict[str, Any]]:
         # Built from what it is, not by its constructor: that would word the text again, and may want other arguments.
@@ -124,9 +127,10 @@ class StartError(PoolError):
     category = "initialization"
     severity = "critical"
 
-    def __init__(self, message: str, traceback: str | None = None) -> None:
+    def __init__(self, message: str, traceback: str | None = None, *, cause: str | None = None) -> None:
         super().__init__(message)
         self.traceback = traceback
+        self.cause = cause
         _show(self, traceback)
 
 

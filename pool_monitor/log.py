@@ -1,14 +1,15 @@
-"""Our log lines: to structlog where the application has configured it, else to the standard library's logging.
+"""The package's log lines. They go to structlog if the application has configured it, else to `logging`.
 
-All loggers stand below ``pool_monitor``, and where their lines go is the application's decision, as with any library.
-An application without any handler finds warnings and errors on stderr, each once and as plain text: what Python's own
-last resort does. Ours differs from that in three ways, since a service runs unattended: it never waits for a reader of
-stderr, it lets no control character through, and it shows what workers write (the area ``output``) from INFO on.
-A NullHandler, or ``propagate = False``, on one of the loggers ends it.
+All loggers are below ``pool_monitor``. The application decides where their lines go, as with any library.
 
-Handlers, filters, formatters and processors are the application's. One that raises costs the line and nothing else:
-the exception goes where `logging` sends those of its own handlers (to stderr, unless ``logging.raiseExceptions`` is
-false).
+In an application without a handler, warnings and errors are written to stderr as plain text. That is what Python's last
+resort does. This one differs in three ways, because a service runs unattended: it never waits for a reader of stderr,
+it writes no control characters, and it also shows what workers write (the area ``output``) from INFO on. A NullHandler,
+or ``propagate = False``, on one of the loggers turns it off.
+
+Handlers, filters, formatters and processors belong to the application. If one raises, only that line is lost. The
+exception is reported as `logging` reports those of its handlers: on stderr, unless ``logging.raiseExceptions`` is
+false.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any, TextIO
 
 _ROOT = "pool_monitor"
 _OUTPUT = "output"
-_PIECE = 400  # characters that any encoding has in less than what a pipe takes at once when it takes anything
+_PIECE = 400  # characters per write: in any encoding fewer bytes than a writable pipe takes at once
 _METHODS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
 _METHODS[logging.CRITICAL] = "critical"
 LEVELS = {name: level for level, name in _METHODS.items()}
@@ -33,7 +34,7 @@ _SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\
 
 
 class Logger:
-    """The logger of one area of the package: see `logger`. No method raises, or waits longer than the handlers do."""
+    """The logger of one area of the package: see `logger`. No method raises. None waits longer than the handlers do."""
 
     __slots__ = ("_log",)
 
@@ -50,26 +51,26 @@ class Logger:
         _write(self._log, logging.ERROR, event, fields)
 
     def exception(self, event: str, **fields: Any) -> None:
-        """An error, with the traceback of the exception that is being handled."""
+        """Log an error, with the traceback of the exception that is being handled."""
         _write(self._log, logging.ERROR, event, fields, trace=True)
 
 
 @cache
 def logger(area: str) -> Logger:
-    """The logger of one area of the package (``telemetry``, ``pool``, ``monitor``)."""
+    """Return the logger of one area of the package (``telemetry``, ``pool``, ``monitor``)."""
     return Logger(area)
 
 
 def output(level: int, origin: str, text: str, fields: Mapping[str, Any]) -> None:
-    """A line that a process of *origin*, a worker or the like, wrote."""
+    """Log a line that a process wrote. *origin* names the worker, or whatever else the process is."""
     text = plain(text)
-    more = _rendered(fields["fields"]) if "fields" in fields else ""
-    _write(logging.getLogger(f"{_ROOT}.{_OUTPUT}"), level, text, fields, message=f"{origin}: {text}{more}")
+    suffix = _rendered(fields["fields"]) if "fields" in fields else ""
+    _write(logging.getLogger(f"{_ROOT}.{_OUTPUT}"), level, text, fields, message=f"{origin}: {text}{suffix}")
 
 
 def plain(text: str) -> str:
-    """*text* as any terminal and any file can take it: without the sequences that set colours and titles, and with
-    control characters, and those that are not seen, spelt out as Python does. Tabs stay.
+    """Return *text* for any terminal and any file: without the sequences that set colours and titles, and with control
+    and invisible characters escaped as Python does. Tabs stay.
     """
     if text.isprintable():
         return text
@@ -94,7 +95,7 @@ def _write(
     message: str | None = None,
     trace: bool = False,
 ) -> None:
-    """Write one line. *message* is what it is as plain text; None: the event and the fields."""
+    """Write one line. *message* is its plain text; None: the event and its fields."""
     handled = _handled(log)
     if handled is False or log.disabled or log.manager.disable >= level:
         return
@@ -113,7 +114,7 @@ def _write(
             _last_resort(log, level, text, fields, trace=trace)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # noqa: BLE001 - code of others, which may raise anything
+    except BaseException:  # noqa: BLE001 - code of the application may raise anything
         record = log.makeRecord(log.name, logging.ERROR, __file__, 0, event, (), None)
         with contextlib.suppress(Exception):  # stderr may be closed
             _STDERR.handleError(record)
@@ -129,8 +130,8 @@ def _last_resort(log: logging.Logger, level: int, text: str, fields: Mapping[str
 
 
 def _handled(log: logging.Logger) -> bool | None:
-    """Whether the application has a handler that lines of *log* come to: None where it has decided nothing, False where
-    a NullHandler or the end of propagation shows that none is wanted.
+    """Whether the application handles the lines of *log*. None: it has configured nothing. False: a NullHandler, or
+    ``propagate = False``, shows that it wants no lines.
     """
     answer: bool | None = None
     above: logging.Logger | None = log
@@ -146,7 +147,7 @@ def _handled(log: logging.Logger) -> bool | None:
 
 
 def _own_level(log: logging.Logger) -> int:
-    """The level set for *log* below the root's: that one is WARNING in an application that has configured nothing."""
+    """Return the level set for *log*, ignoring the root logger: its level is WARNING even if nothing is configured."""
     above = log
     while above.parent is not None:
         if above.level:
@@ -156,29 +157,29 @@ def _own_level(log: logging.Logger) -> int:
 
 
 class _Stderr(logging.Handler):
-    """Where lines go when the application has no handler for them. What stderr does not take at once is counted."""
+    """Writes lines to stderr, for an application without a handler. Counts those that stderr does not take at once."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._left_out = 0
+        self._missing = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         stream: TextIO | None = sys.stderr
-        if stream is None or getattr(stream, "closed", False):  # what an application puts there may have only a write
+        if stream is None or getattr(stream, "closed", False):  # a replacement may have only `write`
             return
         text = "".join(f"{plain(line)}\n" for line in self.format(record).splitlines())
-        if self._left_out:
-            text = f"pool_monitor: {self._left_out} lines are missing here: nothing was reading stderr\n{text}"
-        if _offer(stream, text):
-            self._left_out = 0
+        if self._missing:
+            text = f"pool_monitor: {self._missing} lines are missing here: nothing was reading stderr\n{text}"
+        if _write_now(stream, text):
+            self._missing = 0
         else:
-            self._left_out += 1
+            self._missing += 1
 
 
-def _offer(stream: TextIO, text: str) -> bool:
-    """Write without waiting. False when not all of it went."""
+def _write_now(stream: TextIO, text: str) -> bool:
+    """Write *text* without waiting. Return whether all of it was written."""
     for start in range(0, len(text), _PIECE):
-        if not _takes(stream):
+        if not _is_writable(stream):
             return False
         piece = text[start : start + _PIECE]
         try:
@@ -190,12 +191,12 @@ def _offer(stream: TextIO, text: str) -> bool:
     return True
 
 
-def _takes(stream: TextIO) -> bool:
-    """Whether writing to *stream* would not wait: there is room, and it has not lost its reader."""
+def _is_writable(stream: TextIO) -> bool:
+    """Whether *stream* can be written without waiting: there is room, and its reader exists."""
     poll = select.poll()
     try:
         poll.register(stream.fileno(), select.POLLOUT)
-    except (OSError, ValueError, AttributeError):  # it is no file, such as that of a notebook
+    except (OSError, ValueError, AttributeError):  # no file, such as the stderr of a notebook
         return True
     found = poll.poll(0)
     return bool(found) and not found[0][1] & (select.POLLERR | select.POLLNVAL)

@@ -69,8 +69,9 @@ class Monitor:
         self.viewers = 0
         """Remote viewers that are attached now."""
         self._clock = clock or WakefulClock()
-        names = self._pools.names
-        self._collector = Collector(names, self._clock, series_limit=config.metrics.series_limit)
+        names, instances = self._pools.names, self._pools.instances
+        limit = config.metrics.series_limit
+        self._collector = Collector(names, self._clock, series_limit=limit, instances=instances)
         self.metrics = LiveMetrics(self._collector, self.snapshot)
         """Queries of the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
         self._seq = 0
@@ -192,6 +193,7 @@ class Monitor:
         self._service = msgspec.structs.replace(self._service, pid=os.getpid(), started_at=now)
         self._closing = False
         async with AsyncExitStack() as stack:
+            stack.enter_context(self._pools.entered())
             if self.config.telemetry != TelemetryConfig():
                 stack.enter_context(_filters(self.config.telemetry))
             await self._start_parts(stack, before_collecting=True)

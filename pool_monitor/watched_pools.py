@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -14,6 +15,10 @@ from pool_monitor.snapshot.checks import checked
 from pool_monitor.telemetry import FAILURES, pass_on
 
 T = TypeVar("T")
+
+_watched: list[tuple[str, str | int]] = []
+"""Name and instance of the pools that the entered monitors of this process watch. A pool without an instance is known
+by its address."""
 
 
 class Monitored(Protocol):
@@ -48,11 +53,32 @@ class WatchedPools:
         if not watched or len(set(self.names)) < len(self.names):
             raise ConfigError(f"Monitor(pools={self.names}): needs at least one pool, and a different name for each")
         self._pools = {pool.name: pool for pool in watched}
+        found = ((pool.name, getattr(pool, "instance", None)) for pool in watched)
+        self.instances = {name: instance for name, instance in found if isinstance(instance, str) and instance}
+        """The ids of the pools that have one, by name."""
         self._unreadable: set[str] = set()  # pools whose gauges could not be read the last time
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """While open, other monitors of this process know that these pools are watched."""
+        identities = [self._identity(name) for name in self.names]
+        _watched.extend(identities)
+        try:
+            yield
+        finally:
+            for identity in identities:
+                _watched.remove(identity)
+
+    def _identity(self, name: str) -> tuple[str, str | int]:
+        return name, self.instances.get(name, id(self._pools[name]))
 
     def gauges(self, name: str) -> tuple[PoolView, list[WorkerView]] | None:
         """The gauges of a pool and of its slots, checked. None when they cannot be read."""
-        return self._guarded(name, lambda pool: (_status_of(pool), _workers_of(pool)))
+        found = self._guarded(name, lambda pool: (_status_of(pool), _workers_of(pool)))
+        own = self._identity(name)
+        if found is not None and any(other[0] == name and other != own for other in _watched):
+            return msgspec.structs.replace(found[0], shares_name=True), found[1]
+        return found
 
     def status(self, name: str) -> PoolView | None:
         """The gauges of a pool, checked. None when they cannot be read."""

@@ -74,4 +74,4 @@ def test_without_a_run_the_comparison_says_how_to_make_one(
 ):
     monkeypatch.setattr(suite, "LAST", baseline.ROOT / "not" / "there.json")
     assert suite.report() == 2
-    assert capsys.readouterr().err == "not/there.json: not there; make bench-suite writes it\n"
+    assert capsys.readouterr().err == "not/there.json does not exist; make bench-suite writes it\n"

@@ -487,7 +487,7 @@ class TestMetrics:
         rows = calls.rows_of(2100)
         collector = Collector([calls.POOL], ManualClock(), series_limit=calls.room_for(rows))
         with calls.attached(collector):
-            calls.tell([calls.done([row], 1)[0] for row in rows])
+            calls.emit_ended([calls.done([row], 1)[0] for row in rows])
             assert collector.self_view().overflowed == 0
 
     def test_what_is_told_are_calls_with_three_durations(self):
@@ -502,7 +502,7 @@ class TestMetrics:
         design = metrics_designs.DESIGNS[name](rows)
         with calls.attached(design):
             for _ in range(2):
-                calls.tell(calls.done(rows, 20))
+                calls.emit_ended(calls.done(rows, 20))
                 design.fold()
             assert design.counted() == 2 * 3 * 20
 
@@ -537,7 +537,7 @@ class TestMetrics:
 
     def test_telling_is_compared_hot_scattered_and_cold(self):
         table = metrics_blocking.table(rounds=1, calls=3)
-        assert {metrics_blocking.OURS, "pool_monitor, nobody listens"} <= names(table)
+        assert {metrics_blocking.OURS, "pool_monitor, no handler"} <= names(table)
 
     def test_what_is_not_installed_is_listed_as_that(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(metrics_peers, "MODULES", dict.fromkeys(metrics_peers.MODULES, "a_package_that_nobody_has"))
@@ -555,7 +555,7 @@ class TestMetrics:
 
     def test_all_in_is_what_telling_folding_and_ticks_take(self):
         [steady] = metrics_steady.measured([(3, 2)], seconds=3)
-        assert steady.all_in == steady.telling + steady.folding + steady.ticks
+        assert steady.all_in == steady.recording + steady.folding + steady.ticks
         assert (steady.series, steady.per_second, len(steady.folds)) == (3, 2, 3)
         assert len(steady.steps) >= 3
         assert names(metrics_steady.cost_table([steady])) == {"3 series, 2 calls/s"}

@@ -130,7 +130,7 @@ async def test_of_a_module_without_functions_a_class_is_pointed_out(tmp_path: Pa
     (tmp_path / "tool.py").write_text("class Tool:\n    def use(self): pass\n")
     for target in (f"{tmp_path}/tool.py", "tool"):
         with pytest.raises(
-            StartError, match=f"{target} has no public functions; for its class Tool, say '{target}:Tool'$"
+            StartError, match=f"{target} has no public functions; for its class Tool, use '{target}:Tool'$"
         ):
             async with started(target=target, path=[str(tmp_path)]):
                 pass
@@ -184,7 +184,7 @@ async def test_a_worker_has_the_services_directory_and_environment_and_what_is_a
         (f"{PLAIN}:Missing", r"plain\.py has no attribute 'Missing'; it has .*Kept.*double"),
         (f"{PLAIN}:Kept.missing", r"has no attribute 'Kept\.missing'; it has .*value"),
         (f"{PLAIN}:Empty", r"plain\.py:Empty has no public functions or methods"),
-        (f"{PLAIN}:double", r"plain\.py:double is a function, and a target is .*; for all .* say '.*/plain\.py'$"),
+        (f"{PLAIN}:double", r"plain\.py:double is a function, and a target is .*; for all .* use '.*/plain\.py'$"),
         (f"{PLAIN}:made.value", r"made\.value is a function, and a target is a class, an object or a module"),
         (f"{PLAIN}:number", r"plain\.py:number is a int, and a target is a class, an object or a module"),
         (f"{PLAIN}:READ", r"plain\.py:READ is a list, and a target is"),
@@ -499,12 +499,12 @@ def fake_worker(
     ("answer", "complaint"),
     [
         ({"hello": {"type": "hello"}}, r"protocol None, where 1 was offered"),
-        ({"hello": {"codec": "json", "python": "3"}}, r"no hello: \{'codec': 'json', 'python': '3'\}"),
+        ({"hello": {"codec": "json", "python": "3"}}, r"invalid hello: \{'codec': 'json', 'python': '3'\}"),
         ({"hello": HELLO | {"protocol": True}}, r"protocol True, where 1 was offered"),
         ({"hello": HELLO | {"codec": "yaml"}}, r"codec 'yaml', where msgpack or json was offered"),
         ({"hello": HELLO | {"codec": "pickle"}}, r"codec 'pickle', where msgpack or json was offered"),
         ({"hello": HELLO | {"codec": []}}, r"codec \[\], where msgpack or json was offered"),
-        ({"hello": HELLO | {"python": 3}}, r"no text in 'python': 3"),
+        ({"hello": HELLO | {"python": 3}}, r"'python' is no text: 3"),
         ({"body": b"HTTP/1.1 400 Bad Request"}, r"broke the protocol: a frame that is no json"),
         ({"body": b""}, r"broke the protocol: a frame without a body"),
     ],
@@ -520,15 +520,15 @@ async def test_a_program_that_is_no_worker_is_a_start_error(
 @pytest.mark.parametrize(
     ("operations", "complaint"),
     [
-        ({}, "no operations: {}"),
-        ([], r"no operations: \[\]"),
-        ({"echo": "procedure"}, "operation 'echo' of kind 'procedure'"),
-        ({"echo": []}, r"operation 'echo' of kind \[\]"),
-        ({"echo": {"a": 1}}, "operation 'echo' of kind {'a': 1}"),
-        ({"": "function"}, "an operation whose name is ''"),
-        ({"\ud800": "function"}, "an operation whose name is"),
-        ({"x" * 10_000: "function"}, "an operation whose name is 'xxx"),
-        ({str(number): "function" for number in range(20_000)}, "no operations: {'0': 'function'"),
+        ({}, "invalid operations: {}"),
+        ([], r"invalid operations: \[\]"),
+        ({"echo": "procedure"}, "operation 'echo' has the invalid kind 'procedure'"),
+        ({"echo": []}, r"operation 'echo' has the invalid kind \[\]"),
+        ({"echo": {"a": 1}}, "operation 'echo' has the invalid kind {'a': 1}"),
+        ({"": "function"}, "invalid name of an operation: ''"),
+        ({"\ud800": "function"}, "invalid name of an operation"),
+        ({"x" * 10_000: "function"}, "invalid name of an operation: 'xxx"),
+        ({str(number): "function" for number in range(20_000)}, "invalid operations: {'0': 'function'"),
     ],
 )
 async def test_a_worker_without_sound_operations_is_a_start_error(

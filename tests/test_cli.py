@@ -43,7 +43,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))
 
 @pytest.fixture
 def service(program: Start) -> Callable[..., Program]:
-    """Starts a small service with a monitor, which has answered some calls."""
+    """Starts a small service with a monitor. It has answered some calls."""
 
     def start(name: str = "small", calls: int = 3, history: Path | None = None) -> Program:
         one = program("-c", SERVICE, name, str(calls), *(() if history is None else (str(history),)))
@@ -75,7 +75,7 @@ finally:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_a_help_of_its_own(name: str, command: Command):
+def test_every_command_has_its_own_help(name: str, command: Command):
     done = command(name, "--help")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"Usage: pool-monitor {name}")
@@ -130,7 +130,7 @@ def test_snapshot_prints_json_of_a_versioned_schema(service: Callable[..., Progr
 def test_dashboard_without_a_terminal_prints_the_state_once(service: Callable[..., Program], pool_monitor: Start):
     running = service()
     done = pool_monitor("dashboard").ended()
-    assert (done.code, done.err) == (0, "no terminal to draw on: printed once\n")
+    assert (done.code, done.err) == (0, "no terminal for a dashboard: printed once\n")
     assert str(running.pid) in done.out
     assert "echo" in done.out
 
@@ -158,11 +158,11 @@ def test_report_says_what_happened_in_a_running_service(
 
 
 def calls_by_step(done: Done) -> int:
-    """How many calls the rows of a CSV count, all together."""
+    """Return the sum of the calls in all rows of a CSV."""
     return sum(int(row["calls"]) for row in csv.DictReader(io.StringIO(done.out, newline="")))
 
 
-def test_a_running_service_reports_on_its_windows_and_names_its_history_for_all_else(
+def test_a_running_service_reports_on_its_windows_and_names_its_history_for_other_periods(
     service: Callable[..., Program], command: Command, tmp_path: Path
 ):
     service("a")
@@ -171,11 +171,11 @@ def test_a_running_service_reports_on_its_windows_and_names_its_history_for_all_
     for options in (("--since", "24h"), ("--start", "2026-01-01"), ("--end", "2026-01-01")):
         done = command("report", "a", *options)
         assert (done.code, done.out) == (2, "")
-        assert "the last 1m, 5m, 15m, 1h; other times are in a history, and it keeps none" in done.err
+        assert "the last 1m, 5m, 15m, 1h; other periods are in a history, and it keeps none" in done.err
     assert f"in its history: report on {tmp_path}/b.db" in command("report", "b", "--since", "24h").err
 
 
-def test_what_a_killed_service_wrote_down_can_be_reported_on(
+def test_the_history_of_a_killed_service_can_be_reported_on(
     service: Callable[..., Program], command: Command, tmp_path: Path
 ):
     history = tmp_path / "small.db"
@@ -188,7 +188,7 @@ def test_what_a_killed_service_wrote_down_can_be_reported_on(
 
 
 @pytest.mark.parametrize("name", ["snapshot", "dashboard", "report"])
-def test_where_nothing_runs_it_is_exit_code_3_with_a_remedy(name: str, command: Command, runtime_dir: Path):
+def test_without_a_running_service_the_exit_code_is_3_with_a_remedy(name: str, command: Command, runtime_dir: Path):
     done = command(name)
     assert (done.code, done.out) == (3, "")
     assert f"no running service found in {runtime_dir}; start one" in done.err
@@ -197,7 +197,7 @@ def test_where_nothing_runs_it_is_exit_code_3_with_a_remedy(name: str, command: 
 
 
 @pytest.mark.parametrize("name", ["snapshot", "dashboard", "report"])
-def test_where_several_run_the_error_lists_them(name: str, service: Callable[..., Program], command: Command):
+def test_with_several_services_the_error_lists_them(name: str, service: Callable[..., Program], command: Command):
     pids = [service("a").pid, service("b").pid]
     done = command(name)
     assert (done.code, done.out) == (3, "")
@@ -211,7 +211,7 @@ def test_a_directory_that_others_may_write_to_is_a_configuration_error(command: 
     assert (done.code, "mode 0700" in done.err) == (2, True)
 
 
-def test_a_service_that_was_killed_is_not_found_and_its_socket_is_cleared_away(
+def test_a_service_that_was_killed_is_not_found_and_its_socket_is_removed(
     service: Callable[..., Program], command: Command, runtime_dir: Path
 ):
     running = service()
@@ -236,7 +236,7 @@ def test_viewers_coming_and_going_leave_nothing_in_the_service(
     assert (taken["viewers"], taken["collecting"], taken["dropped"]) == (0, True, 0)
 
 
-def test_a_reader_that_has_enough_of_a_snapshot_is_no_error_to_speak_of(
+def test_a_reader_that_closes_the_output_of_snapshot_causes_no_message(
     service: Callable[..., Program], pool_monitor: Start
 ):
     service()
@@ -285,7 +285,7 @@ def test_ctrl_c_leaves_the_dashboard_and_the_terminal_as_it_was(
     assert b"Traceback" not in screen.output
 
 
-def test_where_several_run_the_dashboard_offers_a_choice_and_finds_the_chosen_again(
+def test_with_several_services_the_dashboard_offers_a_choice_and_finds_the_chosen_again(
     service: Callable[..., Program], terminal: Callable[..., Terminal]
 ):
     service("a")
@@ -302,7 +302,7 @@ def test_where_several_run_the_dashboard_offers_a_choice_and_finds_the_chosen_ag
     assert screen.ended() == 0
 
 
-def test_of_several_of_one_name_the_dashboard_keeps_to_the_chosen(
+def test_among_services_of_one_name_the_dashboard_stays_with_the_chosen(
     service: Callable[..., Program], terminal: Callable[..., Terminal]
 ):
     one, other = service(), service()
@@ -337,7 +337,7 @@ def test_snapshot_on_a_terminal_is_indented(service: Callable[..., Program], ter
 
 @pytest.fixture
 def slow_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Path]:
-    """A run that goes on until the file it waits for is there, and that file."""
+    """The arguments of a run that lasts until a file exists, and the path of that file."""
     go = tmp_path / "go"
     monkeypatch.setenv("JOBS_LOG", str(tmp_path / "log"))
     source = written(

@@ -1,4 +1,4 @@
-"""``pool-monitor run`` as a batch: retries, slow lines, no order, failed lines again, and whose output it is."""
+"""``pool-monitor run`` as a batch: retries, slow lines, unordered output, retried lines, and outputs of other jobs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Start = Callable[..., Program]
         ("retries = 3", (), 1),
     ],
 )
-def test_retries_are_those_of_the_configuration_unless_a_flag_says_otherwise(
+def test_retries_come_from_the_configuration_unless_a_flag_sets_them(
     settings: str, flags: tuple[object, ...], tries: int, command: Command, log: Path, tmp_path: Path
 ):
     config = tmp_path / "c.toml"
@@ -40,7 +40,7 @@ def test_retries_are_those_of_the_configuration_unless_a_flag_says_otherwise(
     assert log.read_text().split() == ["7"] * tries
 
 
-def test_a_worker_has_as_many_lines_at_once_as_it_may(command: Command, tmp_path: Path):
+def test_a_worker_runs_as_many_lines_at_once_as_its_concurrency(command: Command, tmp_path: Path):
     target, config, sink = tmp_path / "t.py", tmp_path / "c.toml", tmp_path / "out"
     target.write_text("""
 import asyncio
@@ -71,7 +71,7 @@ def test_a_slow_line_does_not_hold_up_those_behind_it(pool_monitor: Start, log: 
     assert results(sink) == list(range(500))
 
 
-def test_unordered_answers_are_written_as_they_are_ready_and_gone_on_with_exactly(
+def test_unordered_answers_are_written_as_they_are_ready_and_continued_exactly(
     pool_monitor: Start, command: Command, log: Path, tmp_path: Path
 ):
     go, sink = tmp_path / "go", tmp_path / "out"
@@ -84,12 +84,12 @@ def test_unordered_answers_are_written_as_they_are_ready_and_gone_on_with_exactl
     go.touch()
     done = command(*arguments)
     assert (done.code, "1 line: 1 ok, 0 failed, 99 before" in done.err) == (0, True)
-    assert [said["place"] for said in answers(sink)][-1] == 1
+    assert [answer["place"] for answer in answers(sink)][-1] == 1
     assert sorted(results(sink)) == list(range(100))
     assert sorted(map(int, log.read_text().split())) == [0, *range(100)]
 
 
-def test_interrupted_without_order_it_begins_nothing_more(pool_monitor: Start, log: Path, tmp_path: Path):
+def test_an_interrupted_unordered_run_begins_no_further_line(pool_monitor: Start, log: Path, tmp_path: Path):
     go, sink = tmp_path / "go", tmp_path / "out"
     source = written(tmp_path / "in", *({"args": [str(go), n]} for n in range(1, 10)))
     run = pool_monitor("run", JOBS, "wait_for", "--input", source, "--output", sink, "--size", 2, "--unordered")
@@ -115,7 +115,7 @@ def test_failed_lines_are_tried_again_on_demand(command: Command, log: Path, tmp
     assert Counter(log.read_text().split()) == {"1": 2, "2": 1, "3": 2, "4": 1, "5": 2, "6": 1}
 
 
-def test_interrupted_while_it_tries_again_it_leaves_all_answers_in_their_order(
+def test_an_interrupted_retry_leaves_all_answers_in_order(
     pool_monitor: Start, command: Command, log: Path, tmp_path: Path
 ):
     fixed, go = tmp_path / "fixed", tmp_path / "go"
@@ -141,7 +141,7 @@ class T(Jobs):
     go.touch()
     done = run.ended()
     assert (done.code, "1 line: 1 ok, 0 failed, 7 before (of those 2 failed" in done.err) == (130, True), done.err
-    assert [(said["id"], said.get("result")) for said in answers(sink)] == [
+    assert [(answer["id"], answer.get("result")) for answer in answers(sink)] == [
         (1, 1), (2, None), (3, None), *((number, number) for number in range(4, 9))
     ]  # fmt: skip
 
@@ -173,15 +173,15 @@ def test_lines_of_text_need_a_flag_and_a_file_in_utf16_is_refused_once(command: 
 # -- bounds -----------------------------------------------------------------------------------------------------------
 
 
-async def test_what_waits_between_reading_and_writing_is_bounded_in_lines_and_in_bytes():
+async def test_lines_between_reading_and_writing_are_bounded_in_number_and_bytes():
     window = ReadAhead(lines=3, size=100)
-    await window.enter(500)  # one line may always go in
+    await window.enter(500)  # a single line may always enter
     waiting = asyncio.create_task(window.enter(1))
     await asyncio.sleep(0)
     assert not waiting.done()
     window.leave(500)
     await waiting
-    window.grow(90)  # its answer is there
+    window.grow(90)  # its answer has arrived
     for size, fits in ((10, False), (9, True), (0, True), (0, False)):
         entering = asyncio.create_task(window.enter(size))
         await asyncio.sleep(0)

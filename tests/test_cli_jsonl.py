@@ -1,4 +1,4 @@
-"""The lines of ``pool-monitor run``: what is read as what, and what can be written. No processes."""
+"""The lines of ``pool-monitor run``: how they are read, and which results can be written. No processes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def jobs(*lines: bytes, text: bool = False) -> list[Job]:
 
 def written(result: Any, **options: Any) -> dict[str, Any]:
     line, failure = output_line(parse(7, 3, b'"x"'), CallResult(result, None, "t-0", 0.25), **options)
-    said: dict[str, Any] = json.loads(line, object_pairs_hook=no_key_twice)
-    assert failure == said.get("error", {}).get("type")
-    return said
+    answer: dict[str, Any] = json.loads(line, object_pairs_hook=no_key_twice)
+    assert failure == answer.get("error", {}).get("type")
+    return answer
 
 
 def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -46,16 +46,16 @@ def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b"NaN", "not valid JSON: NaN is no value there"),
-        (b'{"args": [1, -Infinity]}', "not valid JSON: -Infinity is no value there"),
+        (b"NaN", "not valid JSON: JSON has no NaN"),
+        (b'{"args": [1, -Infinity]}', "not valid JSON: JSON has no -Infinity"),
         (b"1e999", "not valid JSON: Number out of range"),
         (b'["\\uD800"]', "a surrogate without its other half"),
-        (b"once upon a time", "with --text each line is an argument as it stands"),
+        (b"once upon a time", "with --text, each line is an argument as plain text"),
         (b'"caf\xe9"', "not UTF-8: byte 0xe9 at 4"),
         (b'{"args": ', "not valid JSON: Input data was truncated"),
     ],
 )
-def test_a_line_that_is_not_json_is_told_by_what_is_wrong_with_it(line: bytes, problem: str):
+def test_a_line_that_is_not_json_is_reported_with_its_fault(line: bytes, problem: str):
     assert problem in (parse(1, 1, line).problem or "")
 
 
@@ -67,7 +67,7 @@ def test_integers_of_any_size_go_in_and_come_out(digits: int):
         assert written({"n": [value]})["result"] == {"n": [value]}
 
 
-def test_a_byte_order_mark_is_passed_over():
+def test_a_byte_order_mark_is_skipped():
     assert [job.args for job in jobs(b'\xef\xbb\xbf{"args": [1]}', b"2")] == [[1], [2]]
     assert jobs(b"1", b"\xef\xbb\xbf2")[1].problem
 
@@ -83,18 +83,18 @@ def test_a_byte_order_mark_is_passed_over():
         (b"\x28\xb5\x2f\xfd", "zstd -dc"),
     ],
 )
-def test_an_input_that_is_no_utf8_at_all_is_refused_once_and_by_name(first: bytes, what: str):
+def test_an_input_that_is_not_utf8_is_refused_once_and_by_name(first: bytes, what: str):
     with pytest.raises(ConfigError, match=f"^in: .*{what}"):
         jobs(first.split(b"\n")[0], b"\x002")
 
 
-def test_lines_of_text_are_arguments_as_they_stand():
+def test_lines_of_text_are_arguments_unchanged():
     found = jobs(b"\xef\xbb\xbfone: {\r", b"", b'  "two"', b"caf\xe9", text=True)
     assert [(job.number, job.place, job.args) for job in found] == [(1, 1, ["one: {"]), (3, 2, ['  "two"']), (4, 3, [])]
     assert found[2].problem == "not UTF-8: byte 0xe9 at 3"
 
 
-def test_the_digest_of_a_line_tells_all_that_stands_before_it():
+def test_the_digest_of_a_line_covers_everything_before_it():
     assert jobs(b"1", b"2")[1].digest == jobs(b"1", b"2", b"3")[1].digest
     for other in ((b"0", b"2"), (b"1", b"", b"2"), (b"12",), (b"1", b"2 ")):
         assert jobs(*other)[-1].digest != jobs(b"1", b"2")[-1].digest
@@ -119,16 +119,16 @@ ENDLESS.append(ENDLESS)
         (bytearray(b"x"), "is of the type bytearray"),
         ({b"x"}, "it[0] is of the type bytes"),
         (object(), "is of the type object"),
-        ("\ud800", "cannot be written"),
+        ("\ud800", "fails to encode"),
         (ENDLESS, "nested too deeply"),
     ],
 )
 def test_a_result_that_json_would_change_is_an_error_of_its_line(result: object, what: str):
-    said = written(result)
-    assert (said["id"], said["ok"], said["error"]["type"]) == (7, False, "PayloadError")
-    assert "no JSON form" in said["error"]["message"]
-    assert what in said["error"]["message"]
-    assert "result" not in said
+    answer = written(result)
+    assert (answer["id"], answer["ok"], answer["error"]["type"]) == (7, False, "PayloadError")
+    assert "cannot be written as JSON" in answer["error"]["message"]
+    assert what in answer["error"]["message"]
+    assert "result" not in answer
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_result_that_json_would_change_is_an_error_of_its_line(result: object,
         (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
     ],
 )
-def test_other_results_come_out_as_json_has_them(result: object, form: object):
+def test_other_results_are_written_as_json(result: object, form: object):
     assert written(result) == {"id": 7, "ok": True, "result": form, "seconds": 0.25, "worker": "t-0"}
 
 
@@ -150,7 +150,7 @@ def test_an_answer_out_of_order_has_the_place_it_would_have_in_order():
     assert (written(1, placed=True)["id"], written(1, placed=True)["place"]) == (7, 3)
 
 
-def test_an_error_whose_text_is_no_unicode_is_still_that_error():
+def test_an_error_whose_text_is_not_unicode_is_still_that_error():
     error = OperationError("op", "ValueError", "caf\udce9", "Traceback \ud800")
-    said = json.loads(output_line(parse(1, 1, b"1"), CallResult(None, error, "t-0", 0.1)).line)
-    assert (said["error"]["type"], said["error"]["message"]) == ("ValueError", "caf\\udce9")
+    answer = json.loads(output_line(parse(1, 1, b"1"), CallResult(None, error, "t-0", 0.1)).line)
+    assert (answer["error"]["type"], answer["error"]["message"]) == ("ValueError", "caf\\udce9")

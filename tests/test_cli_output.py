@@ -1,4 +1,4 @@
-"""What the command line writes: foreign text on terminals, encodings, closed and full streams; and what is typed."""
+"""The output of the command line: foreign text on terminals, encodings, closed and full streams; and its arguments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OWNED = b"\x1b]0;owned"
 # -- foreign text -----------------------------------------------------------------------------------------------------
 
 
-def test_text_for_a_terminal_has_its_controls_written_out():
+def test_text_for_a_terminal_has_its_control_characters_escaped():
     shown = printable(f"plain é 漢 नी\n\t{EVIL}")
     assert shown.startswith("plain é 漢 नी\n    \\x1b]0;owned\\x07\\x1b[2J\\x9b31m\\u202egnp")
     assert shown.replace("\n", "").isprintable()
@@ -49,8 +49,8 @@ def test_json_for_a_terminal_is_the_same_json():
     assert escaped_json(text, ascii_only=True).isascii()
 
 
-def test_no_text_of_others_acts_on_the_terminal(terminal: Callable[..., Terminal], tmp_path: Path):
-    """In a line, in the name of a file, in an argument, in what a target prints, raises and answers."""
+def test_no_foreign_text_controls_the_terminal(terminal: Callable[..., Terminal], tmp_path: Path):
+    """The text is in a line, a file name and an argument, and in what a target prints, raises and returns."""
     source = tmp_path / "in\x1b]0;owned\x07"
     key = {"args": [1], "\x1b]0;owned\x07\x1b[2J": 1}
     written(source, key, {"args": ["\x1b]0;owned\x07"]})
@@ -73,7 +73,7 @@ def test_no_text_of_others_acts_on_the_terminal(terminal: Callable[..., Terminal
 
 
 @pytest.mark.parametrize("sink", ["-", "/dev/stdout"])
-def test_answers_that_a_terminal_shows_have_it_to_themselves_and_are_the_same_json(
+def test_answers_on_a_terminal_are_the_same_json_without_a_progress_bar(
     sink: str, terminal: Callable[..., Terminal], tmp_path: Path
 ):
     evil = "\x9b31m\u202e\x7f ü"
@@ -129,7 +129,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def printed(
     command: Command, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[tuple[str, ...], io.TextIOBase | None], Done]:
-    """Runs a command with a stdout of one's own."""
+    """Runs a command with the given stdout."""
 
     def run(words: tuple[str, ...], stdout: io.TextIOBase | None) -> Done:
         monkeypatch.setattr(sys, "stdout", stdout)
@@ -153,7 +153,7 @@ def test_a_closed_stdout_is_one_line_and_exit_code_1(words: tuple[str, ...], pri
     if "--help" in words:
         assert done.code == 0  # click prints nothing then
     else:
-        assert (done.code, done.err) == (1, "Error: stdout: it is closed, so there is nowhere to print to\n")
+        assert (done.code, done.err) == (1, "Error: stdout: is closed: there is nowhere to print to\n")
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
@@ -170,7 +170,7 @@ def test_formats_for_programs_are_utf8_in_any_locale_and_text_has_escapes(
         assert "text" in other.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
 
 
-def test_what_an_encoding_has_no_form_for_is_escaped(monkeypatch: pytest.MonkeyPatch):
+def test_characters_that_stdout_cannot_encode_are_escaped(monkeypatch: pytest.MonkeyPatch):
     stream = io.TextIOWrapper(io.BytesIO(), "latin-1")
     monkeypatch.setattr(sys, "stdout", stream)
     print_text("naïve 漢 \ud800\n")
@@ -178,7 +178,7 @@ def test_what_an_encoding_has_no_form_for_is_escaped(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("encoding", "ascii_only"), [("utf-8", False), ("latin-1", True)])
-def test_on_a_terminal_formats_for_programs_do_nothing_to_it(
+def test_formats_for_programs_do_not_control_a_terminal(
     encoding: str, ascii_only: bool, monkeypatch: pytest.MonkeyPatch
 ):
     class Screen(io.TextIOWrapper):
@@ -203,7 +203,7 @@ def test_on_a_terminal_formats_for_programs_do_nothing_to_it(
 
 
 def redirected(how: str, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """``pool-monitor`` as a process of its own, with streams as a shell makes them."""
+    """Run ``pool-monitor`` as a process, with the redirections *how* of a shell."""
     arguments = ["sh", "-c", f'exec "$@" {how}', "sh", sys.executable, "-m", "pool_monitor", *words]
     return subprocess.run(arguments, input=stdin, capture_output=True, cwd=ROOT, timeout=DEADLINE_S, check=False)
 
@@ -212,7 +212,7 @@ def test_run_needs_no_stderr(runtime_dir: Path, tmp_path: Path):
     out = tmp_path / "out"
     done = redirected("2>&-", "run", JOBS, "note", "--size", "1", "--output", str(out), stdin=b"1\nnonsense\n")
     assert (done.returncode, done.stdout) == (1, b"")
-    assert [said["ok"] for said in answers(out)] == [True, False]
+    assert [answer["ok"] for answer in answers(out)] == [True, False]
 
 
 def test_an_input_is_not_taken_for_a_stdout_that_is_closed(runtime_dir: Path, tmp_path: Path):
@@ -223,7 +223,7 @@ def test_an_input_is_not_taken_for_a_stdout_that_is_closed(runtime_dir: Path, tm
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs a disk that is full")
-def test_nothing_is_added_by_the_interpreter_when_it_leaves():
+def test_the_interpreter_prints_nothing_at_exit():
     done = redirected(">/dev/full", "--version")
     assert (done.returncode, done.stderr) == (1, b"Error: stdout: writing failed: No space left on device\n")
 
@@ -233,9 +233,9 @@ def test_nothing_is_added_by_the_interpreter_when_it_leaves():
 
 @pytest.mark.parametrize(
     ("typed", "hint"),
-    [("dashbord", "did you mean 'dashboard'?"), ("snap", "snapshot"), ("xyzzy", "there are demo, run,")],
+    [("dashbord", "did you mean 'dashboard'?"), ("snap", "snapshot"), ("xyzzy", "the commands are demo, run,")],
 )
-def test_a_command_that_there_is_not_is_answered_with_those_that_there_are(typed: str, hint: str, command: Command):
+def test_an_unknown_command_is_refused_with_the_known_commands(typed: str, hint: str, command: Command):
     done = command(typed)
     assert (done.code, done.out) == (2, "")
     assert f"No such command {typed!r}" in done.err
@@ -256,7 +256,7 @@ def test_a_host_and_its_port_are_an_address(address: str, base: str, runtime_dir
 
 
 @pytest.mark.parametrize("address", ["localhost:99999", "host:0x50", "host:", "localhost:80:80"])
-def test_what_looks_like_a_host_and_its_port_and_is_none_is_refused(address: str, runtime_dir: Path):
+def test_an_invalid_host_and_port_is_refused(address: str, runtime_dir: Path):
     with pytest.raises(ConnectError):
         resolve(address)
 
@@ -268,7 +268,7 @@ def test_a_report_on_a_file_that_is_no_history_says_what_to_name(command: Comman
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("10", 10), ("10s", 10), ("2w", 1_209_600), ("7d", 604_800)])
-def test_lengths_of_time_may_be_given_as_their_error_says(text: str, seconds: int):
+def test_durations_are_accepted_in_the_form_that_their_error_names(text: str, seconds: int):
     assert seconds_of(text) == seconds
 
 

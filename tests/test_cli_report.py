@@ -1,4 +1,4 @@
-"""``pool-monitor report`` on a history: what was recorded is what is said, and what is wrong with a file is said."""
+"""``pool-monitor report`` on a history: reports match the recorded calls, and faults of a file are reported."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def history(path: Path, seconds: dict[int, dict[Any, list[int]]], **settings: Any) -> Path:
-    """A file with calls of so many ms, by second after `T0` and by row, as it is when its process has been killed."""
+    """Write a history with calls of these durations (ms), by second after `T0` and by row. It is left as by a kill."""
     slots = [
         (T0 + second, {key: ([ms * MS for ms in times],) * 3 for key, times in calls.items()})
         for second, calls in sorted(seconds.items())
@@ -63,7 +63,7 @@ def history(path: Path, seconds: dict[int, dict[Any, list[int]]], **settings: An
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten minutes of a call a second, and one minute, the third, of slow ones; vision only looks in now and then."""
+    """Ten minutes with one call a second, which are slow in the third minute, and a few calls of the pool vision."""
     calls = {second: {TEXT: [800 if 120 <= second < 180 else 20], CHAT: [5, 5]} for second in range(600)}
     for second in range(0, 600, 60):
         calls[second][VISION] = [100]
@@ -87,7 +87,7 @@ def answered(done: Done) -> dict[str, Any]:
 def test_the_text_says_which_pool_when_and_how_it_went(
     store: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "400")  # the path may be long, and is cut to the width
+    monkeypatch.setenv("COLUMNS", "400")  # a long path would be cut to the width
     done = command("report", store)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(
@@ -108,7 +108,7 @@ def test_markdown_says_the_same(store: Path, command: Command) -> None:
     assert re.search(r"^\| summary \| 600 \| 1.00 \| 0% \|", done.out, re.MULTILINE)
 
 
-def test_json_has_the_summary_and_the_course_of_every_pool(store: Path, command: Command) -> None:
+def test_json_has_the_summary_and_the_timeline_of_every_pool(store: Path, command: Command) -> None:
     found = answered(command("report", store, "--format", "json"))
     assert (found["version"], found["source"], found["doubts"]) == (1, f"history in {store}", [])
     summary, courses = found["summary"], found["courses"]
@@ -140,7 +140,7 @@ def test_hlog_is_read_by_the_hdrhistogram_tools(store: Path, command: Command, t
 
 def test_hlog_of_a_running_service_is_refused_with_the_remedy(command: Command) -> None:
     done = command("report", "http://127.0.0.1:9", "--format", "hlog")
-    assert (done.code, "name one" in done.err) == (2, True)
+    assert (done.code, "give a STORE.db" in done.err) == (2, True)
 
 
 def test_csv_has_a_row_per_operation_and_step_that_was_measured(store: Path, command: Command) -> None:
@@ -155,7 +155,7 @@ def test_csv_has_a_row_per_operation_and_step_that_was_measured(store: Path, com
     assert slow == [120]
 
 
-def test_steps_nobody_measured_are_no_rows_and_a_gap_that_is_told(tmp_path: Path, command: Command) -> None:
+def test_steps_that_were_not_measured_are_no_rows_and_a_reported_gap(tmp_path: Path, command: Command) -> None:
     store = history(tmp_path / "gap.db", {second: {TEXT: [20]} for second in (*range(60), *range(300, 360))})
     starts = {float(row["start"]) - T0 for row in rows(command("report", store, "--format", "csv", "--step", "1m"))}
     assert starts == {0, 300}
@@ -163,8 +163,8 @@ def test_steps_nobody_measured_are_no_rows_and_a_gap_that_is_told(tmp_path: Path
     assert answered(command("report", store, "--format", "json"))["summary"]["pools"]["text"]["covered_seconds"] == 120
 
 
-def test_a_file_that_begins_within_a_slot_is_told_from_where_it_was_measured(tmp_path: Path, command: Command) -> None:
-    # Its minutes are rolled up to whole hours; the first of those begins long before anything was recorded.
+def test_a_report_begins_where_measuring_began_within_the_first_block(tmp_path: Path, command: Command) -> None:
+    # The minutes are merged into whole hours. The first hour begins long before anything was recorded.
     tiers = ((1, 10), (60, 7200), (3600, 86_400))
     calls = {second: {TEXT: [20]} for second in range(2400, 2400 + 3600, 60)}
     found = answered(command("report", history(tmp_path / "h.db", calls, tiers=tiers), "--format", "json"))
@@ -212,9 +212,7 @@ def test_the_time_reported_on_is_the_one_asked_for(
         (ReportQuery(end=500.0, since=60), (440, 500)),
     ],
 )
-def test_a_period_is_the_last_day_there_is_unless_something_else_is_said(
-    query: ReportQuery, wanted: tuple[float, float]
-) -> None:
+def test_the_default_period_is_the_last_day_in_the_file(query: ReportQuery, wanted: tuple[float, float]) -> None:
     assert period((1000, 100_000), query) == wanted
 
 
@@ -246,21 +244,23 @@ def refused(done: Done, code: int = 2) -> str:
     return done.err
 
 
-def test_a_time_without_data_is_refused_and_what_there_is_is_named(store: Path, command: Command) -> None:
-    said = refused(command("report", store, "--start", "2020-01-01", "--end", "2020-01-02"))
-    assert said == (
+def test_a_period_without_data_is_refused_with_the_recorded_period(store: Path, command: Command) -> None:
+    refusal = refused(command("report", store, "--start", "2020-01-01", "--end", "2020-01-02"))
+    assert refusal == (
         f"Error: {store}: nothing was recorded from 2020-01-01 00:00:00+02:00 to 2020-01-02 00:00:00+02:00; "
-        "what there is, is from 2025-06-15 18:00:00+02:00 to 2025-06-15 18:10:00+02:00\n"
+        "the recorded period is from 2025-06-15 18:00:00+02:00 to 2025-06-15 18:10:00+02:00\n"
     )
     assert "nothing was recorded from" in refused(command("report", store, "--end", "2030-01-01", "--since", "1h"))
-    said = refused(command("report", store, "--start", "2025-06-16"))  # and it ends before
-    assert said == (
+    refusal = refused(command("report", store, "--start", "2025-06-16"))  # the history ends before
+    assert refusal == (
         f"Error: {store}: nothing was recorded from 2025-06-16 00:00:00+02:00 on; "
-        "what there is, is from 2025-06-15 18:00:00+02:00 to 2025-06-15 18:10:00+02:00\n"
+        "the recorded period is from 2025-06-15 18:00:00+02:00 to 2025-06-15 18:10:00+02:00\n"
     )
 
 
-def test_a_step_that_is_too_fine_for_its_age_is_refused_with_what_there_is(tmp_path: Path, command: Command) -> None:
+def test_a_step_that_is_too_fine_for_its_age_is_refused_with_the_available_steps(
+    tmp_path: Path, command: Command
+) -> None:
     calls = {second: {TEXT: [20]} for second in range(200)}
     store = history(tmp_path / "old.db", calls, tiers=((1, 5), (10, 10_000)))
     assert "ask for a step of 10 s" in refused(command("report", store, "--start", "2025-06-15 18:00", "--step", "1s"))
@@ -293,7 +293,7 @@ def test_another_programs_database_is_refused(tmp_path: Path, command: Command) 
     assert "is a database of another program" in refused(command("report", tmp_path / "other.sqlite"))
 
 
-def test_an_empty_history_says_that_it_is(tmp_path: Path, command: Command) -> None:
+def test_an_empty_history_is_reported_as_empty(tmp_path: Path, command: Command) -> None:
     store = history(tmp_path / "empty.db", {})
     assert refused(command("report", store)) == f"Error: {store}: nothing has been recorded in it yet\n"
 
@@ -316,8 +316,8 @@ def test_blocks_that_cannot_be_read_are_a_doubt(store: Path, tmp_path: Path, com
         (("--step", "0"), "--step='0': needs whole seconds"),
         (("--start", "soon"), "'soon': needs a date and a time, such as"),
         (("--start", "2025-06-15", "--end", "2025-06-14"), "--end must be after --start"),
-        (("--since", "1h", "--start", "2025-06-15"), "give one of them"),
-        (("--since", "1h", "--window", "5m"), "give one of them"),
+        (("--since", "1h", "--start", "2025-06-15"), "give only one of them"),
+        (("--since", "1h", "--window", "5m"), "give only one of them"),
         (("--window", "2h"), "'1m', '5m', '15m', '1h'"),
         (("--format", "html"), "'text', 'md', 'json', 'csv', 'hlog'"),
     ],

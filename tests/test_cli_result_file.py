@@ -1,4 +1,4 @@
-"""What ``pool-monitor run`` makes of an output that is there already: going on, refusing, trying failed lines again."""
+"""``pool-monitor run`` with an existing output: continue it, refuse it, or try its failed lines again."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def run(
     unordered: bool = False,
     retry: bool = False,
 ) -> tuple[list[Any], EarlierAnswers]:
-    """A run, without a pool: the arguments of the jobs that were done, and what was there before.
+    """Run without a pool. Return the arguments of the jobs that were run, and the counts of earlier answers.
 
-    It ends after *stop* jobs, as after Ctrl-C or, if *killed*, as by SIGKILL.
+    The run ends after *stop* jobs, as by Ctrl-C or, if *killed*, as by SIGKILL.
     """
 
     async def source() -> AsyncIterator[bytes]:
@@ -76,7 +76,7 @@ def run(
 
 
 def results(path: Path) -> list[Any]:
-    return [said.get("result") for said in answers(path)]
+    return [answer.get("result") for answer in answers(path)]
 
 
 # -- going on ---------------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def results(path: Path) -> list[Any]:
 
 @pytest.mark.parametrize("unordered", [False, True])
 @pytest.mark.parametrize("killed", [False, True])
-def test_it_goes_on_where_it_was_and_does_nothing_twice(unordered: bool, killed: bool, tmp_path: Path):
+def test_a_run_continues_where_it_stopped_and_repeats_nothing(unordered: bool, killed: bool, tmp_path: Path):
     out = tmp_path / "out"
     run(out, order=lambda jobs: jobs[::-1] if unordered else jobs, stop=2, killed=killed, unordered=unordered)
     first = out.read_bytes()
@@ -94,14 +94,14 @@ def test_it_goes_on_where_it_was_and_does_nothing_twice(unordered: bool, killed:
     assert sorted(results(out)) == [10, 20, 40, 50, 60]
 
 
-def test_an_unordered_output_is_gone_on_with_by_place_whatever_its_ids(tmp_path: Path):
+def test_an_unordered_output_is_continued_by_place_whatever_its_ids(tmp_path: Path):
     out = tmp_path / "out"
-    run(out, order=lambda jobs: [jobs[3], jobs[2]], unordered=True)  # ids 2 and "same", which others have too
+    run(out, order=lambda jobs: [jobs[3], jobs[2]], unordered=True)  # other jobs have the ids 2 and "same" too
     assert run(out, unordered=True) == ([1, 2, 6], EarlierAnswers(2, 0))
-    assert sorted(said["place"] for said in answers(out)) == [1, 2, 3, 4, 5]
+    assert sorted(answer["place"] for answer in answers(out)) == [1, 2, 3, 4, 5]
 
 
-def test_an_output_in_order_may_be_gone_on_with_out_of_order_and_not_the_other_way_round(tmp_path: Path):
+def test_an_ordered_output_can_be_continued_unordered_and_not_vice_versa(tmp_path: Path):
     out = tmp_path / "out"
     run(out, stop=2)
     assert run(out, order=lambda jobs: jobs[::-1][:2], unordered=True)[0] == [6, 5]
@@ -111,7 +111,7 @@ def test_an_output_in_order_may_be_gone_on_with_out_of_order_and_not_the_other_w
     assert run(out, unordered=True)[0] == [4]
 
 
-def test_an_input_that_has_grown_is_gone_on_with(tmp_path: Path):
+def test_an_input_that_has_grown_is_accepted(tmp_path: Path):
     out = tmp_path / "out"
     run(out)
     assert run(out, [*INPUT, b"7"]) == ([7], EarlierAnswers(5, 0))
@@ -152,21 +152,21 @@ def test_the_output_of_another_job_is_refused_and_kept(
     assert out.read_bytes() == before
 
 
-def test_without_its_note_an_output_is_gone_on_with_where_ids_fit_and_that_is_said(
+def test_an_output_without_its_note_is_continued_with_a_remark_if_ids_match(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "out"
     run(out, stop=2)
     out = out.rename(tmp_path / "moved")
     assert run(out)[0] == [4, 5, 6]
-    assert "moved: nothing beside it says what it was made from" in capsys.readouterr().err
+    assert "moved: has no note of what it was made from" in capsys.readouterr().err
     assert run(out) == ([], EarlierAnswers(5, 0))
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("unordered", [False, True])
 @pytest.mark.parametrize("retry", [False, True])
-def test_without_its_note_an_output_with_other_ids_is_refused(unordered: bool, retry: bool, tmp_path: Path):
+def test_an_output_without_its_note_is_refused_if_ids_differ(unordered: bool, retry: bool, tmp_path: Path):
     out = tmp_path / "out"
     run(out, unordered=unordered)
     (tmp_path / "out.job").unlink()
@@ -177,7 +177,7 @@ def test_without_its_note_an_output_with_other_ids_is_refused(unordered: bool, r
     assert out.read_bytes() == before
 
 
-def test_an_output_that_was_removed_is_begun_anew_whatever_its_note_says(tmp_path: Path):
+def test_a_removed_output_is_started_over_whatever_its_note_says(tmp_path: Path):
     out = tmp_path / "out"
     run(out)
     out.unlink()
@@ -186,7 +186,7 @@ def test_an_output_that_was_removed_is_begun_anew_whatever_its_note_says(tmp_pat
 
 
 @pytest.mark.parametrize("text", [b"", b"diary", b'{"target": "x"}', b'{"target":"","operation":"","version":9}'])
-def test_a_note_that_is_none_is_refused_with_a_remedy(text: bytes, tmp_path: Path):
+def test_an_invalid_note_is_refused_with_a_remedy(text: bytes, tmp_path: Path):
     out = tmp_path / "out"
     run(out)
     (tmp_path / "out.job").write_bytes(text)
@@ -194,7 +194,9 @@ def test_a_note_that_is_none_is_refused_with_a_remedy(text: bytes, tmp_path: Pat
         run(out)
 
 
-def test_where_no_note_can_be_written_it_says_so_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_run_that_cannot_write_its_note_reports_that_and_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     out = tmp_path / "out"
     (tmp_path / "out.job" / "sub").mkdir(parents=True)
     assert run(out)[0] == [1, 2, 4, 5, 6]
@@ -205,16 +207,16 @@ def test_where_no_note_can_be_written_it_says_so_and_goes_on(tmp_path: Path, cap
 @pytest.mark.parametrize(
     "name", ["n" * 255, "n" * 246, "\u00fc" * 123], ids=["longest", "with room for a note", "not ascii"]
 )
-def test_a_name_without_room_for_those_beside_it_is_refused(tmp_path: Path, name: str):
-    with pytest.raises(ConfigError, match=r"name is too long: files beside it need names of \d+ characters more"):
+def test_a_name_too_long_for_the_files_beside_it_is_refused(tmp_path: Path, name: str):
+    with pytest.raises(ConfigError, match=r"name is too long: the names of files beside it are \d+ characters longer"):
         run(tmp_path / name)
     assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [(name, 0)]
 
 
-def test_an_input_that_has_become_shorter_is_called_that(tmp_path: Path):
+def test_an_input_that_has_become_shorter_is_refused_as_such(tmp_path: Path):
     run(tmp_path / "out")
     with pytest.raises(
-        ConfigError, match=r"another input: 6 lines of that are answered, and this one ends with line 2"
+        ConfigError, match=r"another input: 6 lines of it are answered, and this input ends with line 2"
     ):
         run(tmp_path / "out", INPUT[:2])
 
@@ -241,8 +243,8 @@ def test_failed_lines_are_tried_again_and_all_others_are_kept(unordered: bool, t
     assert run(out, fail={5}, unordered=unordered, retry=True)[0] == [2, 5]
     done, _ = run(out, [*INPUT, b"7"], unordered=unordered, retry=True)
     assert done == [5, 7]
-    found = answers(out) if not unordered else sorted(answers(out), key=lambda said: said["place"])
-    assert [said["result"] for said in found] == [10, 20, 40, 50, 60, 70]
+    found = answers(out) if not unordered else sorted(answers(out), key=lambda answer: answer["place"])
+    assert [answer["result"] for answer in found] == [10, 20, 40, 50, 60, 70]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.job"]
     assert out.stat().st_mode & 0o777 == 0o640
 
@@ -252,13 +254,13 @@ def test_a_file_that_cannot_be_tried_again_is_left_alone(unordered: bool, tmp_pa
     out = tmp_path / "out"
     run(out, fail={2}, unordered=unordered)
     out.write_bytes(before := out.read_bytes() + b"no answer\n")
-    with pytest.raises(ConfigError, match="out:6: cannot go on from here: this is no answer"):
+    with pytest.raises(ConfigError, match="out:6: cannot go on from here: this line is not an answer"):
         run(out, unordered=unordered, retry=True)
     assert out.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.job"]
 
 
-def test_a_file_that_was_tried_again_belongs_to_those_it_belonged_to(tmp_path: Path):
+def test_a_retry_keeps_the_group_of_the_file(tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={2})
     others = [group for group in (*os.getgroups(), *range(1, 3)) if group != out.stat().st_gid]
@@ -270,12 +272,12 @@ def test_a_file_that_was_tried_again_belongs_to_those_it_belonged_to(tmp_path: P
     assert out.stat().st_gid == others[0]
 
 
-def test_an_output_begun_in_order_is_tried_again_out_of_order(tmp_path: Path):
+def test_failed_lines_of_an_ordered_output_can_be_retried_unordered(tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={1, 4}, stop=3)
     assert run(out, order=lambda jobs: jobs[::-1], fail={4}, unordered=True, retry=True)[0] == [6, 5, 4, 1]
     assert run(out, unordered=True, retry=True)[0] == [4]
-    assert sorted((said["place"], said["result"]) for said in answers(out)) == [
+    assert sorted((answer["place"], answer["result"]) for answer in answers(out)) == [
         (1, 10), (2, 20), (3, 40), (4, 50), (5, 60)
     ]  # fmt: skip
 
@@ -283,18 +285,18 @@ def test_an_output_begun_in_order_is_tried_again_out_of_order(tmp_path: Path):
 @pytest.mark.parametrize("unordered", [False, True])
 @pytest.mark.parametrize("killed", [False, True])
 @pytest.mark.parametrize("stop", range(6))
-def test_no_answer_is_lost_when_it_ends_in_the_middle(unordered: bool, killed: bool, stop: int, tmp_path: Path):
+def test_no_answer_is_lost_when_a_retry_ends_in_the_middle(unordered: bool, killed: bool, stop: int, tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={1, 4}, stop=4, unordered=unordered)
     first = results(out)
     run(out, fail={4}, stop=stop, killed=killed, unordered=unordered, retry=True)
-    run(out, stop=0, unordered=unordered)  # whatever the next command is, it takes over
+    run(out, stop=0, unordered=unordered)  # every next command merges the patch
     after = results(out)
     assert not {result for result in first if result} - set(after)
     again, _ = run(out, unordered=unordered, retry=True)
-    assert (10 in after) == (1 not in again), "an answer that was there is not asked for once more"
+    assert (10 in after) == (1 not in again), "an existing answer is not requested again"
     assert sorted(results(out)) == [10, 20, 40, 50, 60]
-    assert [said["id"] for said in answers(out)] == ["same", 2, "same", 2, 6] or unordered
+    assert [answer["id"] for answer in answers(out)] == ["same", 2, "same", 2, 6] or unordered
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.job"]
 
 
@@ -307,7 +309,7 @@ def test_half_a_line_of_a_killed_retry_is_no_answer(tmp_path: Path):
     assert results(out) == [10, 20, 40, None, 60]
 
 
-def test_a_retry_that_finds_no_room_names_its_file_and_is_gone_on_with(tmp_path: Path):
+def test_a_retry_that_finds_no_room_names_its_file_and_can_be_resumed(tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={2})
     before, limits = out.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -322,7 +324,7 @@ def test_a_retry_that_finds_no_room_names_its_file_and_is_gone_on_with(tmp_path:
     assert results(out) == [10, 20, 40, 50, 60]
 
 
-def test_a_retry_whose_output_has_gone_is_not_thrown_away(tmp_path: Path):
+def test_a_patch_whose_output_has_disappeared_is_kept(tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={2})
     run(out, stop=2, killed=True, retry=True)
@@ -334,25 +336,25 @@ def test_a_retry_whose_output_has_gone_is_not_thrown_away(tmp_path: Path):
     assert results(out) == [20, 10, 40, 50, 60]
 
 
-def test_a_retry_that_is_applied_twice_does_no_harm(tmp_path: Path):
+def test_a_patch_can_be_applied_twice(tmp_path: Path):
     out, patch = tmp_path / "out", tmp_path / "out.retry"
     run(out, fail={2, 5}, stop=4)
     run(out, fail={5}, killed=True, retry=True)
     left = patch.read_bytes()
     assert run(out) == ([], EarlierAnswers(5, 1))  # 6 was answered too
     after = out.read_bytes()
-    patch.write_bytes(left)  # as when it is killed before it removes it
+    patch.write_bytes(left)  # as after a kill before the removal
     assert run(out) == ([], EarlierAnswers(5, 1))
     assert out.read_bytes() == after
     assert not patch.exists()
     run(out, retry=True)
-    patch.write_bytes(left)  # an old one, with a failure where there is a good answer
+    patch.write_bytes(left)  # an old patch, with a failure where there is a good answer
     assert run(out) == ([], EarlierAnswers(5, 0))
     assert results(out) == [10, 20, 40, 50, 60]
 
 
 @pytest.mark.parametrize("unordered", [False, True])
-def test_a_retry_that_holds_good_answers_too_is_taken_over(unordered: bool, tmp_path: Path):
+def test_a_patch_that_holds_good_answers_too_is_merged(unordered: bool, tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={2, 5}, unordered=unordered)
     run(tmp_path / "copy", fail={5}, stop=4, unordered=unordered)
@@ -361,26 +363,29 @@ def test_a_retry_that_holds_good_answers_too_is_taken_over(unordered: bool, tmp_
     assert results(out) == [10, 20, 40, None, 60]
 
 
-def test_an_answer_that_is_tried_again_takes_the_form_of_the_file(tmp_path: Path):
+def test_a_retried_answer_takes_the_form_of_the_file(tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={2}, stop=4)
     run(out, retry=True)
-    assert [list(said)[:2] for said in answers(out)] == [["id", "ok"]] * 5
+    assert [list(answer)[:2] for answer in answers(out)] == [["id", "ok"]] * 5
     run(out := tmp_path / "unordered", fail={2}, order=lambda jobs: jobs[::-1], unordered=True)
     run(out, killed=True, unordered=True, retry=True)
     with pytest.raises(ConfigError, match="go on with --unordered"):
-        run(out)  # which takes over before it looks
-    assert [(*list(said)[:2], said["place"]) for said in answers(out)] == [("id", "place", n) for n in (5, 4, 3, 2, 1)]
+        run(out)  # merges the patch before it compares anything
+    assert [(*list(answer)[:2], answer["place"]) for answer in answers(out)] == [
+        ("id", "place", n) for n in (5, 4, 3, 2, 1)
+    ]
 
 
 @pytest.mark.parametrize("unordered", [False, True])
-def test_a_retry_of_another_output_is_refused_and_nothing_is_changed(unordered: bool, tmp_path: Path):
+def test_a_patch_of_another_output_is_refused_and_nothing_is_changed(unordered: bool, tmp_path: Path):
     out, patch = tmp_path / "out", tmp_path / "out.retry"
     run(out, fail={2}, unordered=unordered)
     patch.write_bytes(b'{"id":"of another","place":4,"ok":true,"result":1}\n')
     before = out.read_bytes(), patch.read_bytes()
+    refusal = r"out\.retry: does not belong to .*place 4 is 'of another'.*remove .*out\.retry"
     for retry in (False, True):
-        with pytest.raises(ConfigError, match=r"out\.retry: does not belong to .*place 4 is 'of another'.*remove it"):
+        with pytest.raises(ConfigError, match=refusal):
             run(out, unordered=unordered, retry=retry)
     assert (out.read_bytes(), patch.read_bytes()) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.job", "out.retry"]
@@ -388,7 +393,7 @@ def test_a_retry_of_another_output_is_refused_and_nothing_is_changed(unordered: 
 
 @pytest.mark.parametrize("taken_over_unordered", [False, True])
 @pytest.mark.parametrize("unordered", [False, True])
-def test_a_retry_is_taken_over_whatever_the_order_of_the_next_run(
+def test_a_patch_is_merged_whatever_the_order_of_the_next_run(
     unordered: bool, taken_over_unordered: bool, tmp_path: Path
 ):
     out = tmp_path / "out"
@@ -397,22 +402,22 @@ def test_a_retry_is_taken_over_whatever_the_order_of_the_next_run(
     for _ in range(2):
         run(out, stop=0, unordered=taken_over_unordered)
     assert run(out, unordered=True, retry=True)[0] == [1]
-    found = sorted((said.get("place", number), said["result"]) for number, said in enumerate(answers(out), 1))
+    found = sorted((answer.get("place", number), answer["result"]) for number, answer in enumerate(answers(out), 1))
     assert found == [(1, 10), (2, 20), (3, 40), (4, 50), (5, 60)]
-    assert not unordered or all("place" in said for said in answers(out))
+    assert not unordered or all("place" in answer for answer in answers(out))
 
 
-def test_only_a_file_can_be_tried_again(tmp_path: Path):
-    with pytest.raises(ConfigError, match="--retry-failed goes on with an --output that is a file"):
+def test_only_a_file_can_be_retried(tmp_path: Path):
+    with pytest.raises(ConfigError, match="--retry-failed needs an --output that is a file"):
         run(Path(os.devnull), retry=True)
 
 
-def test_with_nothing_to_try_again_it_is_an_ordinary_run(tmp_path: Path):
+def test_a_retry_without_an_output_is_an_ordinary_run(tmp_path: Path):
     assert run(tmp_path / "out", retry=True)[0] == [1, 2, 4, 5, 6]
     assert json.loads((tmp_path / "out.job").read_text())["lines"] == 6
 
 
-# -- small things -----------------------------------------------------------------------------------------------------
+# -- details --------------------------------------------------------------------------------------------------------
 
 
 def test_places_have_numbers():
@@ -435,7 +440,7 @@ def test_an_input_that_ends_before_its_answers_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("unordered", [False, True])
-def test_what_it_does_not_try_again_stays_as_it_is_to_the_byte(unordered: bool, tmp_path: Path):
+def test_lines_that_are_not_retried_stay_identical_to_the_byte(unordered: bool, tmp_path: Path):
     out = tmp_path / "out"
     run(out, fail={2}, unordered=unordered)
     out.write_bytes(

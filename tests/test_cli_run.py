@@ -44,14 +44,14 @@ def test_thousands_of_real_documents_come_out_in_order(command: Command, tmp_pat
     source, sink = written(tmp_path / "in.jsonl", *map(json.dumps, documents)), tmp_path / "out.jsonl"
     done = command("run", TEXT_TOOLS, "keywords", "--input", source, "--output", sink, "--size", 2)
     assert well(done)
-    said = answers(sink)
-    assert [one["id"] for one in said] == list(range(1, 2001))
-    assert all(one["ok"] and one["seconds"] > 0 for one in said)
-    assert {one["worker"] for one in said} == {"texttools-0", "texttools-1"}
+    found = answers(sink)
+    assert [one["id"] for one in found] == list(range(1, 2001))
+    assert all(one["ok"] and one["seconds"] > 0 for one in found)
+    assert {one["worker"] for one in found} == {"texttools-0", "texttools-1"}
     space: dict[str, Any] = {}
     exec(compile((ROOT / "examples" / "text_tools.py").read_text(), "text_tools", "exec"), space)
     here = space["TextTools"]()
-    assert [one["result"] for one in said[:50]] == [here.keywords(text) for text in documents[:50]]
+    assert [one["result"] for one in found[:50]] == [here.keywords(text) for text in documents[:50]]
 
 
 def test_a_line_may_be_a_call_or_any_other_value(command: Command, tmp_path: Path):
@@ -67,10 +67,10 @@ def test_a_line_may_be_a_call_or_any_other_value(command: Command, tmp_path: Pat
         '  "text"\r',
     )
     assert well(command("run", JOBS, "pair", "--input", source, "--output", sink))
-    said = answers(sink)
-    assert [one["id"] for one in said] == ["both", 2, {"any": ["thing", None]}, 4, 5, 6, 7]
-    assert [one["result"][0] for one in said] == [1, 1, 1, {"id": "no call", "other": 1}, [1, 2], None, "text"]
-    assert [one["result"][1] for one in said] == [2, 2, "none", "none", "none", "none", "none"]
+    found = answers(sink)
+    assert [one["id"] for one in found] == ["both", 2, {"any": ["thing", None]}, 4, 5, 6, 7]
+    assert [one["result"][0] for one in found] == [1, 1, 1, {"id": "no call", "other": 1}, [1, 2], None, "text"]
+    assert [one["result"][1] for one in found] == [2, 2, "none", "none", "none", "none", "none"]
 
 
 def test_a_generator_operation_gives_a_list(command: Command, tmp_path: Path):
@@ -97,7 +97,7 @@ def test_waiting_for_a_turn_does_not_count_against_the_timeout(
     assert (done.code, results(sink)) == (0, [0, 1, 2, 3])
 
 
-def test_a_line_that_takes_too_long_costs_only_itself(command: Command, tmp_path: Path):
+def test_a_line_that_takes_too_long_fails_alone(command: Command, tmp_path: Path):
     slow = {"args": [2], "kwargs": {"pause": 30}}
     source, sink = written(tmp_path / "in", 1, slow, 3), tmp_path / "out"
     done = command("run", JOBS, "note", "--input", source, "--output", sink, "--size", 1, "--timeout", 0.3)
@@ -119,23 +119,23 @@ def test_the_configuration_may_come_from_a_file(command: Command, tmp_path: Path
 # -- what goes wrong with a line --------------------------------------------------------------------------------------
 
 
-def test_bad_lines_are_reported_by_number_and_cost_nothing_else(command: Command, tmp_path: Path):
+def test_bad_lines_are_reported_by_number_and_affect_no_others(command: Command, tmp_path: Path):
     source, sink = tmp_path / "in", tmp_path / "out"
     source.write_bytes(
         b'1\n{"args": \n\n   \n"\xff"\n{"args": 3}\n{"kwargs": [], "id": "k"}\n{"args": [], "extra": 1}\n'
         b'{"args": [1], "session": 7}\n' + b"[" * 100_000 + b"\n2"
     )
     done = command("run", JOBS, "note", "--input", source, "--output", sink)
-    said = answers(sink)
+    found = answers(sink)
     assert (done.code, done.out) == (1, "")
-    assert [one["id"] for one in said] == [1, 2, 5, 6, "k", 8, 9, 10, 11]
-    assert [one["ok"] for one in said] == [True, *[False] * 7, True]
+    assert [one["id"] for one in found] == [1, 2, 5, 6, "k", 8, 9, 10, 11]
+    assert [one["ok"] for one in found] == [True, *[False] * 7, True]
     reported = [line.removeprefix(f"{source}:").partition(": ") for line in remarks(done)]
     assert [(int(number), text) for number, _, text in reported] == [
-        (one["error"]["line"], one["error"]["message"]) for one in said if not one["ok"]
+        (one["error"]["line"], one["error"]["message"]) for one in found if not one["ok"]
     ]
-    assert {one["error"]["type"] for one in said if not one["ok"]} == {"InvalidLine"}
-    assert all("seconds" not in one and "worker" not in one for one in said if not one["ok"])
+    assert {one["error"]["type"] for one in found if not one["ok"]} == {"InvalidLine"}
+    assert all("seconds" not in one and "worker" not in one for one in found if not one["ok"])
 
 
 @pytest.mark.parametrize(
@@ -144,12 +144,12 @@ def test_bad_lines_are_reported_by_number_and_cost_nothing_else(command: Command
         ("fail", {"args": ["luck"]}, "ValueError", "no luck today"),
         ("thing", 1, "TypeError", "object"),
         ("big", 3000, "PayloadError", "frame"),
-        ("odd", 1, "PayloadError", "no JSON form"),
+        ("odd", 1, "PayloadError", "cannot be written as JSON"),
         ("die", 1, "WorkerDied", "exit code 3"),
         ("pair", {"args": [1, 2, 3]}, "TypeError", "positional"),
     ],
 )
-def test_a_call_that_fails_says_why_and_costs_nothing_else(
+def test_a_call_that_fails_says_why_and_affects_no_others(
     operation: str, value: object, type_name: str, message: str, command: Command, tmp_path: Path
 ):
     config = tmp_path / "c.toml"
@@ -157,16 +157,16 @@ def test_a_call_that_fails_says_why_and_costs_nothing_else(
     config.write_text(f'[pool]\nframe_limit = 2000\ncodec = "{codec}"\n')
     source, sink = written(tmp_path / "in", value), tmp_path / "out"
     done = command("run", JOBS, operation, "--input", source, "--output", sink, "--config", config, "--size", 1)
-    (said,) = answers(sink)
-    assert (done.code, said["ok"], said["id"]) == (1, False, 1)
+    (answer,) = answers(sink)
+    assert (done.code, answer["ok"], answer["id"]) == (1, False, 1)
     assert [line.split(" pool=")[0] for line in remarks(done)] == ["worker crashed"] * (operation == "die")
-    assert said["error"]["type"] == type_name
-    assert message in said["error"]["message"]
-    assert ("traceback" in said["error"]) == (operation not in ("die", "odd"))
-    assert operation == "odd" or said["error"]["category"]
+    assert answer["error"]["type"] == type_name
+    assert message in answer["error"]["message"]
+    assert ("traceback" in answer["error"]) == (operation not in ("die", "odd"))
+    assert operation == "odd" or answer["error"]["category"]
 
 
-def test_nothing_but_answers_comes_out_on_stdout(pool_monitor: Start):
+def test_only_answers_are_written_to_stdout(pool_monitor: Start):
     done = pool_monitor("run", JOBS, "chatter", "--size", 1).ended(b'1\nnonsense\n"a"\n')
     assert done.code == 1
     assert [json.loads(line)["ok"] for line in done.out.splitlines()] == [True, False, True]
@@ -180,7 +180,7 @@ def test_nothing_but_answers_comes_out_on_stdout(pool_monitor: Start):
 def begun(
     pool_monitor: Start, log: Path, tmp_path: Path, *more: object, count: int = 100, pause: float = 0.01
 ) -> Program:
-    """A run over *count* lines that is in the middle of its work."""
+    """Start a run over *count* lines, and return it when some lines are under way."""
     calls = [{"args": [number], "kwargs": {"pause": pause}} for number in range(1, count + 1)]
     source, sink = written(tmp_path / "in", *calls), tmp_path / "out"
     run = pool_monitor("run", JOBS, "note", "--input", source, "--output", sink, "--size", 2, *more)
@@ -194,7 +194,7 @@ def finished(command: Command, tmp_path: Path) -> Done:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_and_started_again_it_finishes_the_rest_and_repeats_nothing(
+def test_a_run_interrupted_and_started_again_finishes_the_rest_and_repeats_nothing(
     number: signal.Signals, pool_monitor: Start, command: Command, log: Path, tmp_path: Path
 ):
     run = begun(pool_monitor, log, tmp_path)
@@ -210,7 +210,7 @@ def test_interrupted_and_started_again_it_finishes_the_rest_and_repeats_nothing(
     assert Counter(map(int, log.read_text().split())) == Counter(range(1, 101))
 
 
-def test_interrupted_it_begins_nothing_but_what_stands_before_what_it_has_begun(
+def test_an_interrupted_run_begins_no_line_behind_the_last_that_has_begun(
     pool_monitor: Start, log: Path, tmp_path: Path
 ):
     go, sink = tmp_path / "go", tmp_path / "out"
@@ -227,7 +227,7 @@ def test_interrupted_it_begins_nothing_but_what_stands_before_what_it_has_begun(
     assert log.read_text().split()[2:] == ["2"]
 
 
-def test_interrupted_twice_it_leaves_at_once(pool_monitor: Start, log: Path, tmp_path: Path):
+def test_a_run_interrupted_twice_exits_immediately(pool_monitor: Start, log: Path, tmp_path: Path):
     calls = [1, {"args": [str(tmp_path / "never"), 2]}]
     source, sink = written(tmp_path / "in", {"args": [str(ROOT), 1]}, calls[1]), tmp_path / "out"
     run = pool_monitor("run", JOBS, "wait_for", "--input", source, "--output", sink, "--size", 2)
@@ -243,11 +243,11 @@ def test_interrupted_twice_it_leaves_at_once(pool_monitor: Start, log: Path, tmp
     assert run.left_over() == []
 
 
-def test_interrupted_before_there_is_anything_to_finish(pool_monitor: Start, log: Path, tmp_path: Path):
+def test_a_run_interrupted_with_nothing_under_way_exits_immediately(pool_monitor: Start, log: Path, tmp_path: Path):
     run = pool_monitor("run", JOBS, "note", "--output", tmp_path / "out", "--size", 1)
     run.process.stdin.write(b"1\n")
     run.process.stdin.flush()
-    until(lambda: lines(tmp_path / "out") == 1)  # and it reads on, in vain
+    until(lambda: lines(tmp_path / "out") == 1)  # it waits for the next line
     run.send(signal.SIGINT)
     assert run.process.wait(20) == 130, "though its input is still open"
     assert "Traceback" not in run.ended().err
@@ -264,23 +264,23 @@ def test_a_worker_killed_in_the_middle_loses_nothing_with_retries(pool_monitor: 
 
 
 def test_a_worker_killed_in_the_middle_costs_one_line_without_retries(pool_monitor: Start, log: Path, tmp_path: Path):
-    run = begun(pool_monitor, log, tmp_path, pause=0.05)  # so long that a worker is hardly ever between two of them
+    run = begun(pool_monitor, log, tmp_path, pause=0.05)  # long enough that a worker is almost always on a call
     run.workers()[0].kill()
     assert run.ended().code == 1
-    failed = [said for said in answers(tmp_path / "out") if not said["ok"]]
-    assert [said["error"]["type"] for said in failed] == ["WorkerDied"]
+    failed = [answer for answer in answers(tmp_path / "out") if not answer["ok"]]
+    assert [answer["error"]["type"] for answer in failed] == ["WorkerDied"]
     assert "SIGKILL" in failed[0]["error"]["message"]
     assert lines(tmp_path / "out") == 100
 
 
-def test_killed_itself_it_leaves_no_worker_and_an_output_to_go_on_from(
+def test_a_killed_run_leaves_no_worker_and_an_output_that_can_be_continued(
     pool_monitor: Start, command: Command, log: Path, tmp_path: Path
 ):
     run, sink = begun(pool_monitor, log, tmp_path), tmp_path / "out"
     run.send(signal.SIGKILL)
     run.ended()
     until(lambda: not run.left_over())
-    sink.write_bytes(sink.read_bytes()[:-20])  # as if it had been killed while it wrote
+    sink.write_bytes(sink.read_bytes()[:-20])  # as after a kill during a write
     whole = lines(sink)
     assert well(finished(command, tmp_path))
     assert results(sink) == list(range(1, 101))
@@ -297,7 +297,7 @@ def test_a_finished_output_is_left_as_it_is_and_its_failures_still_count(command
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 6))
-def test_whatever_is_missing_of_the_last_line_is_made_good(cut: int, command: Command, tmp_path: Path):
+def test_an_incomplete_last_line_is_completed(cut: int, command: Command, tmp_path: Path):
     source, sink = written(tmp_path / "in", {"args": [1], "id": "a"}, {"args": [2], "id": "b"}), tmp_path / "out"
     first = b'{"id":"a","ok":true,"result":1,"seconds":0.1,"worker":"w"}\n'
     sink.write_bytes(first + b'{"id":"b","ok":true,"result":2,"seconds":0.1}\n'[:-cut])
@@ -360,11 +360,11 @@ def test_answers_appear_before_the_input_has_ended(pool_monitor: Start):
         run.process.stdin.write(b"%d\n" % number)
         run.process.stdin.flush()
         assert json.loads(run.process.stdout.readline())["result"] == number
-    run.process.stdin.write(b"3")  # and no end of line
+    run.process.stdin.write(b"3")  # without a line end
     assert json.loads(run.ended().out)["result"] == 3
 
 
-def test_a_reader_that_has_enough_ends_it_quietly(pool_monitor: Start):
+def test_a_reader_that_closes_the_output_ends_the_run_quietly(pool_monitor: Start):
     endless = [sys.executable, "-S", "-c", "while True: print(1)"]
     with subprocess.Popen(endless, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as yes:
         run = pool_monitor("run", JOBS, "note", "--size", 1, stdin=yes.stdout)
@@ -389,7 +389,7 @@ def test_a_reader_that_is_slow_does_not_make_calls_time_out(pool_monitor: Start,
     assert [json.loads(line)["ok"] for line in done.out.splitlines()] == [True] * 40
 
 
-def test_interrupted_while_nobody_reads_it_still_leaves(pool_monitor: Start, log: Path, tmp_path: Path):
+def test_a_run_whose_output_is_not_read_can_be_interrupted(pool_monitor: Start, log: Path, tmp_path: Path):
     source = written(tmp_path / "in", *({"args": ["x" * 20_000]} for _ in range(40)))
     run = pool_monitor("run", JOBS, "note", "--size", 1, "--input", source)
     until(lambda: lines(log) >= 8)
@@ -401,7 +401,7 @@ def test_interrupted_while_nobody_reads_it_still_leaves(pool_monitor: Start, log
     assert run.left_over() == []
 
 
-def test_what_is_no_file_can_be_written_to_as_well(pool_monitor: Start, tmp_path: Path):
+def test_the_output_need_not_be_a_file_on_disk(pool_monitor: Start, tmp_path: Path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     run = pool_monitor("run", JOBS, "note", "--output", pipe, "--size", 1, stdin=subprocess.DEVNULL)
@@ -412,7 +412,7 @@ def test_what_is_no_file_can_be_written_to_as_well(pool_monitor: Start, tmp_path
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
-def test_a_full_disk_is_said_so(pool_monitor: Start):
+def test_a_full_disk_is_reported(pool_monitor: Start):
     done = pool_monitor("run", JOBS, "note", "--output", "/dev/full", "--size", 1).ended(b"1\n")
     assert done == (1, "", "Error: /dev/full: writing failed: No space left on device\n")
 
@@ -440,11 +440,11 @@ def test_an_ignored_interrupt_stays_ignored(program: Start, log: Path, tmp_path:
         ("examples/nothing.py:X", "op", "no file .*; in its directory there are .*text_tools.py"),
         ("examples/text_tools.py:Nope", "op", "no attribute 'Nope'; it has .*TextTools"),
         ("examples/text_tools.py:TextTools", "keyword", "no operation 'keyword'; .* chat, generate, keywords, summary"),
-        ("examples/text_tools.py", "op", "has no public functions; for its class TextTools, say '.*.py:TextTools'"),
+        ("examples/text_tools.py", "op", "has no public functions; for its class TextTools, use '.*.py:TextTools'"),
         ("examples/text_tools:", "op", "needs 'module:attribute'"),
     ],
 )
-def test_what_there_is_not_is_named_with_what_there_is(
+def test_a_missing_name_is_reported_with_the_names_that_exist(
     target: str, operation: str, complaint: str, command: Command, tmp_path: Path
 ):
     done = command("run", target, operation, "--input", written(tmp_path / "in", 1, 2, 3), "--output", tmp_path / "out")
@@ -461,7 +461,7 @@ def test_a_target_that_raises_on_import_shows_its_traceback_once(command: Comman
     assert done.code == 2
     assert done.err.count("Traceback") == 1
     assert done.err.count("line 2, in helper") == 1
-    assert done.err.count("RuntimeError: not today") == 2  # the headline, and the traceback's end
+    assert done.err.count("RuntimeError: not today") == 2  # once in the headline, once at the end of the traceback
     assert "subprocess" not in done.err
 
 
@@ -504,7 +504,7 @@ def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...], complaint: str, 
     assert "Traceback" not in done.err
 
 
-def test_a_closed_stdin_is_said_so(program: Start):
+def test_a_closed_stdin_is_reported(program: Start):
     code = "import os, sys; os.close(0); from pool_monitor.cli import main; main()"
     done = program("-c", code, "run", JOBS, "note").ended()
     assert (done.code, done.err) == (2, "Error: stdin: is closed\n")

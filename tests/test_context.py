@@ -176,7 +176,7 @@ async def test_nothing_travels_unless_the_configuration_names_it() -> None:
     [
         ("no.such.module:variable", "No module named 'no'"),
         (f"{TARGET}:nothing", "has no attribute 'nothing'"),
-        (f"{TARGET}:number", "is a int, and no contextvars.ContextVar"),
+        (f"{TARGET}:number", "is a int, not a contextvars.ContextVar"),
     ],
 )
 async def test_a_variable_that_is_none_here_is_refused_by_name_when_the_pool_opens(name: str, complaint: str) -> None:
@@ -198,7 +198,7 @@ async def test_a_worker_that_has_no_such_variable_does_not_start_and_says_why(
     monkeypatch.setitem(sys.modules, "only_here", __import__("only_here"))
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(tmp_path)])
     with pytest.raises(
-        StartError, match=r"context variable 'only_here:name' is not there: .*; have it importable for the"
+        StartError, match=r"context variable 'only_here:name' was not found: .*; make it importable for the"
     ):
         await pool.__aenter__()
 

@@ -83,7 +83,7 @@ def test_a_pause_holds_the_display_and_counts_what_it_misses() -> None:
     assert "up 12m07s  ● LIVE" in screen(made, now=103.0)
 
 
-def test_a_pause_still_tells_that_the_source_is_gone() -> None:
+def test_a_pause_still_shows_that_the_source_is_gone() -> None:
     made = viewer(samples.snapshot())
     made.toggle_pause()
     made.receive(Lost("gone", 4.0), 101.0)
@@ -223,7 +223,7 @@ def test_a_pipe_is_no_place_for_a_dashboard() -> None:
     assert not can_run()
 
 
-async def test_borrowed_signals_and_task_factory_come_back() -> None:
+async def test_signals_and_task_factory_are_restored() -> None:
     quits: list[int] = []
     loop = asyncio.get_running_loop()
     before = [signal.getsignal(number) for number in (signal.SIGWINCH, signal.SIGTERM, signal.SIGTSTP)]
@@ -239,24 +239,24 @@ async def test_borrowed_signals_and_task_factory_come_back() -> None:
 
 
 async def test_a_host_that_handles_sigterm_keeps_its_handler() -> None:
-    heard: list[str] = []
+    called: list[str] = []
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, lambda: heard.append("host"))
+    loop.add_signal_handler(signal.SIGTERM, lambda: called.append("host"))
     try:
-        with restoring_process(lambda: heard.append("dashboard")):
+        with restoring_process(lambda: called.append("dashboard")):
             os.kill(os.getpid(), signal.SIGTERM)
-            while not heard:
+            while not called:
                 await asyncio.sleep(0)
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
-    assert heard == ["host"]
+    assert called == ["host"]
 
 
 # feeds
 
 
 class FeedClock:
-    """Stands in for asyncio inside the feed: time passes only when the feed sleeps, or the test says so."""
+    """Replaces asyncio in the feed: time passes only when the feed sleeps or the test advances it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -302,7 +302,7 @@ async def test_a_local_feed_takes_at_once_and_then_every_interval() -> None:
 
 
 class HandFeed:
-    """A feed that is fed by hand, one queue for all windows, and remembers what it was asked for."""
+    """A feed whose frames come from the test, in one queue for all windows. It records the requested windows."""
 
     def __init__(self, *frames: Frame | Exception) -> None:
         self.windows: list[str] = []
@@ -331,7 +331,7 @@ def dashboard(feed: HandFeed, interval: float = 60.0) -> Dashboard:
 
 
 def shown(app: Dashboard) -> str:
-    """What Textual would paint now: only public parts of the app, line by line from the widget."""
+    """Return what Textual would paint now, line by line from the widget, through public parts of the app."""
     return "\n".join(app.page.render_line(y).text.rstrip() for y in range(app.size.height))
 
 
@@ -339,7 +339,7 @@ async def until(condition: Callable[[], bool], app: Dashboard) -> None:
     """Let the loop turn until *condition* holds."""
     end = time.monotonic() + 20.0
     while not condition():
-        assert time.monotonic() < end, f"still not so after 20 s; on the screen:\n{shown(app)}"
+        assert time.monotonic() < end, f"not true within 20 s; on the screen:\n{shown(app)}"
         await asyncio.sleep(0.001)
         assert app.is_running, app.failure
 
@@ -356,8 +356,8 @@ async def test_a_frame_is_shown_and_the_next_one_replaces_it() -> None:
 
 async def test_a_status_stands_below_the_page_and_is_asked_for_with_every_frame() -> None:
     feed = HandFeed(samples.snapshot())
-    said = iter(["1 of 3 lines \x1b[2J", "2 of 3 lines", *["3 of 3 lines"] * 9])
-    app = Dashboard(feed, title="text", interval=60.0, window="5m", status=lambda: next(said))
+    texts = iter(["1 of 3 lines \x1b[2J", "2 of 3 lines", *["3 of 3 lines"] * 9])
+    app = Dashboard(feed, title="text", interval=60.0, window="5m", status=lambda: next(texts))
     async with app.run_test(size=SIZE):
         for _ in range(3):
             feed.queue.put_nowait(samples.snapshot())
@@ -463,7 +463,7 @@ async def test_a_key_shows_the_next_pool() -> None:
 
 @pytest.mark.parametrize(
     ("key", "words"),
-    [("n", "DESERVES A LOOK"), ("e", "WENT WRONG"), ("o", " OPERATION "), ("p", " POOL ")],
+    [("n", "DESERVES A LOOK"), ("e", "LATEST ERRORS"), ("o", " OPERATION "), ("p", " POOL ")],
 )
 @pytest.mark.parametrize("back", ["escape", "enter", None])
 async def test_keys_open_pages_and_lead_back(key: str, words: str, back: str | None) -> None:
@@ -510,7 +510,7 @@ async def test_the_page_follows_the_size_of_the_screen() -> None:
             assert app.size == (width, height)
 
 
-async def test_a_feed_that_falls_silent_turns_stale_by_itself() -> None:
+async def test_the_page_turns_stale_when_no_frame_arrives() -> None:
     app = dashboard(HandFeed(samples.snapshot()), interval=0.02)
     async with app.run_test(size=SIZE):
         await until(lambda: "▲ STALE" in shown(app), app)

@@ -1,4 +1,4 @@
-"""The dashboard in a real terminal: signals, colours, locale, resizing, and what the terminal is like afterwards.
+"""The dashboard in a real terminal: signals, colours, locale, resizing, and the state of the terminal afterwards.
 
 Nothing here sleeps to synchronise: each step waits for what the screen shows, with a deadline.
 """
@@ -29,7 +29,7 @@ class Screen(Terminal):
         return super().shows(re.escape(words))
 
     def assert_restored(self) -> None:
-        """The normal screen, the cursor, and the line settings are back."""
+        """Assert that the normal screen, the cursor and the line settings are restored."""
         for left, entered in ((b"\x1b[?1049l", b"\x1b[?1049h"), (b"\x1b[?25h", b"\x1b[?25l"), (b"\x1b[<u", b"\x1b[>")):
             assert self.output.rfind(entered) < self.output.rfind(left), (entered, left)
         assert termios.tcgetattr(self.slave) == self.before
@@ -69,7 +69,7 @@ def test_a_key_quits_and_the_terminal_is_as_it_was(terminal: Open, key: bytes) -
     [b"\xff", b"\xe4", b"\x1b[999999999999999999;5~", b"\x1b[<999999999999999999999;1;1M", b"\x1b[200~\xff\x1b[201~"],
     ids=["no UTF-8", "Latin-1", "a number too large", "a mouse far away", "a paste"],
 )
-def test_what_is_no_key_is_ignored_and_the_next_key_is_not(terminal: Open, typed: bytes) -> None:
+def test_invalid_input_is_ignored_and_the_next_key_works(terminal: Open, typed: bytes) -> None:
     one = terminal()
     one.shows("● LIVE")
     one.press(typed + b"?")
@@ -104,7 +104,7 @@ def test_a_feed_that_fails_leaves_the_terminal_as_it_was_and_its_error_on_it(ter
     assert one.ended() == 1
     one.assert_restored()
     assert "ValueError: the feed broke" in one.text
-    assert "╭" not in one.output.decode().split("\x1b[?1049l")[-1]  # no frame of Textual's own around it
+    assert "╭" not in one.output.decode().split("\x1b[?1049l")[-1]  # without a frame by Textual
 
 
 def test_live_numbers_move_on_the_screen(terminal: Open) -> None:
@@ -150,7 +150,7 @@ def test_a_resized_terminal_is_filled_again(terminal: Open) -> None:
 
 
 def test_colours_are_the_terminals_own_sixteen(terminal: Open) -> None:
-    one = terminal(NO_COLOR="")  # set, but empty: says nothing
+    one = terminal(NO_COLOR="")  # set, but empty: no effect
     one.shows(" q quit")
     assert COLOUR.search(one.output)
     assert b"38;" not in one.output

@@ -1,4 +1,4 @@
-"""The demo: real workers under a real load, headless and on a terminal, alone and watched."""
+"""The demo: real workers under a real load, headless and on a terminal, with and without faults."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_fault_happens(fault: str, monkeypatch: pytest.MonkeyPatch):
     tools = DemoTools([fault])
     monkeypatch.setattr(tools._random, "random", lambda: 0.0)
     if fault == "error":
-        with pytest.raises(RuntimeError, match="was ordered"):
+        with pytest.raises(RuntimeError, match="was requested"):
             tools.keywords("text")
         return
     for _ in range(600):
@@ -49,7 +49,7 @@ def test_every_fault_happens(fault: str, monkeypatch: pytest.MonkeyPatch):
     assert len(tools._kept) == (512 if fault == "leak" else 0), "it must not eat the machine"
 
 
-def test_headless_it_reports_figures_of_real_calls(pool_monitor: Start, runtime_dir: Path):
+def test_a_headless_demo_reports_figures_of_real_calls(pool_monitor: Start, runtime_dir: Path):
     demo = pool_monitor("demo", "--headless", "--duration", "5", "--size", "2")
     until(lambda: list(runtime_dir.glob("demo-*.sock")))
     demo.children()
@@ -69,7 +69,7 @@ def test_headless_it_reports_figures_of_real_calls(pool_monitor: Start, runtime_
 
 
 def called(pool_monitor: Start) -> str | None:
-    """A snapshot of the demo, once it has answered calls."""
+    """Return a snapshot of the demo once it has answered calls."""
     done = pool_monitor("snapshot", "demo").ended()
     assert done.code == 0, done.err
     return done.out if json.loads(done.out)["pools"]["demo"]["total"]["ok"] else None
@@ -80,12 +80,12 @@ def test_with_every_fault_at_once_it_still_ends_well(pool_monitor: Start):
     demo = pool_monitor("demo", "--duration", "1", *faults)
     done = demo.ended()
     assert done.code == 0
-    assert "no terminal to draw on: going on as with --headless\n" in done.err
+    assert "no terminal for a dashboard: continuing as with --headless\n" in done.err
     assert "Traceback" not in done.err
     assert "keywords" in done.out
 
 
-def test_every_fault_can_be_ordered_alone(pool_monitor: Start):
+def test_every_fault_can_be_requested_alone(pool_monitor: Start):
     started = [pool_monitor("demo", "--headless", "--duration", "0.5", "--size", "1", "--fault", one) for one in FAULTS]
     for demo in started:
         done = demo.ended()
@@ -93,7 +93,7 @@ def test_every_fault_can_be_ordered_alone(pool_monitor: Start):
         assert "Traceback" not in done.err
 
 
-def test_killed_it_leaves_no_worker(pool_monitor: Start, runtime_dir: Path):
+def test_a_killed_demo_leaves_no_worker(pool_monitor: Start, runtime_dir: Path):
     demo = pool_monitor("demo", "--headless", "--duration", "60", "--size", "2")
     until(lambda: list(runtime_dir.glob("demo-*.sock")))
     assert len(demo.workers()) == 2
@@ -102,7 +102,7 @@ def test_killed_it_leaves_no_worker(pool_monitor: Start, runtime_dir: Path):
     until(lambda: not demo.left_over())
 
 
-def test_ctrl_c_ends_it_headless_with_a_report_of_what_was_seen(pool_monitor: Start, runtime_dir: Path):
+def test_ctrl_c_ends_a_headless_demo_with_a_report(pool_monitor: Start, runtime_dir: Path):
     demo = pool_monitor("demo", "--headless", "--duration", "60", "--size", "1")
     until(lambda: list(runtime_dir.glob("demo-*.sock")))
     until(lambda: called(pool_monitor))
@@ -115,7 +115,7 @@ def test_ctrl_c_ends_it_headless_with_a_report_of_what_was_seen(pool_monitor: St
     assert demo.left_over() == []
 
 
-def test_on_a_terminal_it_shows_real_numbers_and_leaves_it_clean(terminal: Callable[..., Terminal]):
+def test_a_demo_on_a_terminal_shows_real_numbers_and_restores_the_terminal(terminal: Callable[..., Terminal]):
     screen = terminal("demo", "--duration", "60", "--size", "2", columns=120, rows=40)
     screen.shows(r"demo .*LIVE")
     screen.shows(r"keywords +\d+ +\d")
@@ -130,7 +130,7 @@ def test_on_a_terminal_it_shows_real_numbers_and_leaves_it_clean(terminal: Calla
     assert not [child for child in started if child.is_running()]
 
 
-def test_its_duration_ends_it_on_a_terminal(terminal: Callable[..., Terminal]):
+def test_its_duration_ends_a_demo_on_a_terminal(terminal: Callable[..., Terminal]):
     screen = terminal("demo", "--duration", "1", "--size", "1", columns=80, rows=24)
     screen.shows("LIVE")
     assert screen.ended() == 0

@@ -14,6 +14,7 @@ import pytest
 
 from pool_monitor import CircuitOpen, Pool, PoolClosed, PoolError, telemetry
 from pool_monitor.config import PoolConfig
+from pool_monitor.emit import PoolIdentity
 from pool_monitor.events import (
     ABSENT,
     CATALOGUE,
@@ -290,7 +291,7 @@ async def test_the_lane_of_a_call_says_what_its_mappings_say(default: str) -> No
     ]
     assert by_lane == by_mappings
     assert [labels for labels, _ in by_lane] == [
-        ("ops", operation, "ops-0", kind)
+        ("ops", operation, "ops-0", kind, pool.instance)
         for operation, kind in [
             ("echo", "none"),
             ("remember", default),
@@ -322,7 +323,7 @@ async def test_names_without_end_do_not_fill_up_what_a_worker_remembers() -> Non
         for number in range(3000):
             call = Call(number, f"op{number}", (), {}, Options(), future, None, 0.0, 100)
             call.worker, call.queue_ns = worker, 20
-            call_events.ended("p", call, None, None, 150)
+            call_events.ended(PoolIdentity.new("p"), call, None, None, 150)
     assert 0 < sum(map(len, worker.records.values())) <= 1000
 
 
@@ -331,8 +332,8 @@ async def test_what_was_not_measured_is_absent_in_the_lane_too() -> None:
     call = Call(1, "echo", (), {}, Options(), future, None, 0.0, 100)
     call.worker, call.queue_ns = Worker("p", 0, 100, PoolConfig()), 20
     with Lane() as by_lane:
-        call_events.ended("p", call, None, None, 150)
-    assert by_lane == [(("p", "echo", "p-0", "none"), (50, 20, ABSENT))]
+        call_events.ended(PoolIdentity("p", "1f"), call, None, None, 150)
+    assert by_lane == [(("p", "echo", "p-0", "none", "1f"), (50, 20, ABSENT))]
 
 
 def test_lanes_are_made_of_declared_keys_that_are_always_there_or_may_be_absent() -> None:
@@ -350,6 +351,7 @@ def test_problems_of_an_event_are_told_in_words() -> None:
     good = {"duration": 1, "queue_duration": 1, "attempts": 1}
     about = {
         "pool": "p",
+        "pool_instance": "1f",
         "operation": "o",
         "call_id": 1,
         "session_kind": "none",

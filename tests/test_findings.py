@@ -1,4 +1,4 @@
-"""Findings: one check for each kind, pure, with the numbers it stands on and words for all of them."""
+"""Findings: every kind has one pure check, the numbers behind it, and words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.samples import with_pool, with_worker
 
 
 def everything() -> list[Snapshot]:
-    """Snapshots that together have every kind of finding."""
+    """Return Snapshots that together have every kind of finding."""
     base = samples.snapshot()
     history = HistoryView(
         path="h.db", degraded="disk full", held=1, dropped=0, file_bytes=None, size_limit=1, flush_seconds=None
@@ -114,7 +114,7 @@ def test_a_finding_carries_the_numbers_of_the_snapshot() -> None:
     assert by_kind["history_degraded"].pool is None
 
 
-def test_of_a_summary_the_same_shares_are_judged() -> None:
+def test_a_summary_is_judged_by_the_same_shares() -> None:
     pool = everything()[0].pools["text"]
     summary = PoolSummary(
         covered_seconds=300.0,

@@ -58,13 +58,13 @@ ODD: dict[str, tuple[Any, str | None]] = {
     "to a call that has not begun": (["reply", 3, 0, None, TIMES], "which has not begun"),
     "one field more": (["reply", 1, 0, None, TIMES, 6], "unknown message"),
     "one field less": (["reply", 1, 0, None], "unknown message"),
-    "no times": (["reply", 1, 0, None, None], "no times"),
-    "one time": (["reply", 1, 0, None, [5]], "no times"),
-    "a negative time": (["reply", 1, 0, None, [-5, 1, None]], "no times"),
-    "a time that is a fraction": (["reply", 1, 0, None, [5.0, 1, None]], "no times"),
-    "a time that is true": (["reply", 1, 0, None, [True, 1, None]], "no times"),
-    "a time without end": (["reply", 1, 0, None, [2**63, 1, None]], "no times"),
-    "growth without end": (["reply", 1, 0, None, [5, 1, 2**50]], "no times"),
+    "no times": (["reply", 1, 0, None, None], "invalid times"),
+    "one time": (["reply", 1, 0, None, [5]], "invalid times"),
+    "a negative time": (["reply", 1, 0, None, [-5, 1, None]], "invalid times"),
+    "a time that is a fraction": (["reply", 1, 0, None, [5.0, 1, None]], "invalid times"),
+    "a time that is true": (["reply", 1, 0, None, [True, 1, None]], "invalid times"),
+    "a time without end": (["reply", 1, 0, None, [2**63, 1, None]], "invalid times"),
+    "growth without end": (["reply", 1, 0, None, [5, 1, 2**50]], "invalid times"),
 }
 
 

@@ -58,11 +58,11 @@ async def test_a_real_pool_is_asked_about():
         assert list(monitor.metrics.error_rates(by="category")) == ["operation"]
         assert set(monitor.metrics.error_rates(by="session_kind")) == {"none", "hint"}
         assert sum(rate.calls for rate in monitor.metrics.error_rates(by="worker").values()) == 22
+        before = monitor.snapshot("1m").pools["texts"]
         summary = monitor.metrics.summary("1m").pools["texts"]
+        after = monitor.snapshot("1m").pools["texts"]
         assert (summary.total.calls, summary.size) == (22, 2)
-        seen = monitor.snapshot("1m")  # a moment later, of which there was little to cover yet
-        busy_s = seen.pools["texts"].busy_ratio * seen.covered_seconds
-        assert summary.utilisation * summary.covered_seconds == pytest.approx(busy_s, rel=0.2)
+        assert after.busy_ratio <= summary.utilisation <= before.busy_ratio  # of a busy time that stays as it is
         [failure] = monitor.snapshot("1m").pools["texts"].failures
         assert (failure.message, failure.operation, failure.count) == ("why", "fail", 1)
         assert failure.worker in ("texts-0", "texts-1")

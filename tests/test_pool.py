@@ -681,7 +681,7 @@ async def test_session_data_that_cannot_be_kept_fails_the_call_and_changes_nothi
         await session.run("remember", "a")
         with pytest.raises(PayloadError, match=r"session\.data takes \d+ bytes, over the limit of 1000"):
             await session.run("hoard", 2000)
-        with pytest.raises(PayloadError, match=r"session\.data is to be a dict, not 'list'"):
+        with pytest.raises(PayloadError, match=r"session\.data must be a dict, not 'list'"):
             await session.run("ruin")
         assert await session.run("remember", "b") == ["a", "b"]
 

@@ -144,8 +144,8 @@ def test_a_report_ends_now_and_says_that_there_is_something_in_the_future(tmp_pa
         start, end, found, doubts = reported(path, asked, now=200)
         assert (start, end, found) == (0, 200, 197)
         assert len(doubts) == 1
-        assert doubts[0].startswith("1 slot in the future, from 20")
-        assert doubts[0].endswith(": a clock was ahead, or this one is behind; --start and --end show them")
+        assert doubts[0].startswith("1 block in the future, from 20")
+        assert doubts[0].endswith(": the clock was ahead then, or is behind now; --start and --end select them")
     start, _end, found, doubts = reported(path, ReportQuery(start=T0 + glitch), now=200)
     assert (start - start % 16, found, len(doubts)) == (glitch - glitch % 16, 3, 1)
     assert reported(path, ReportQuery(end=T0 + 48, since=48), now=200)[:3] == (0, 48, 48)

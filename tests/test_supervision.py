@@ -941,7 +941,7 @@ async def test_what_a_target_tells_arrives_with_the_name_of_its_pool_and_worker(
             await pool.run("tell", 7)
     told = next(event for event in events if event.name == ("ops", "told"))
     assert told.measurements == {"number": 7}
-    assert told.metadata == {"what": "a number", "pool": "ops", "worker": "ops-0"}
+    assert told.metadata == {"what": "a number", "pool": "ops", "pool_instance": pool.instance, "worker": "ops-0"}
     line = next(event for event in events if event.name == ("pool", "worker", "log"))
     assert (line.metadata["level"], line.metadata["text"]) == ("warning", "told a number")
     assert line.metadata["fields"] == {"number": 7}

@@ -32,7 +32,7 @@ rates = st.one_of(st.none(), st.floats(0, 1e6))
 
 
 def flat(*values: float | None) -> list[Bin | None]:
-    """One bin per value."""
+    """Return one bin per value."""
     return [None if value is None else Bin(value, value, value) for value in values]
 
 
@@ -79,7 +79,7 @@ def test_every_value_that_is_shown_was_measured_and_the_newest_is_shown(
     start=st.integers(10**9, 2 * 10**9),
 )
 def test_bins_do_not_regroup_when_time_goes_on(history: list[float], number: int, start: int) -> None:
-    """From one tick to the next the picture only moves: else it would shimmer."""
+    """From one tick to the next, the chart only moves. Otherwise it would flicker."""
     align, window = 2, 60
     pictures = [bins(history[tick : tick + window], 1.0, float(start + tick), number, align) for tick in range(30)]
     for before, after in pairwise(pictures):
@@ -152,7 +152,7 @@ def test_every_measured_column_has_ink_and_no_other(values: list[float | None], 
 # bars and sparks
 
 
-def test_a_spark_shows_zero_as_nothing_a_little_as_something_and_a_gap_as_a_dot() -> None:
+def test_a_sparkline_shows_zero_as_blank_a_small_value_as_ink_and_a_gap_as_a_dot() -> None:
     assert sparkline([0.0, 0.001, 4.0, 8.0, None]) == " ▁▄█·"
 
 
@@ -253,7 +253,7 @@ def test_a_moment_names_its_zone_and_can_be_read_back(zone: tzinfo, text: str) -
         (1e7, 86_400, "2026-03-29"),
     ],
 )
-def test_a_moment_among_others_says_what_tells_it_from_them(length: float, grain: float, text: str) -> None:
+def test_a_moment_among_others_shows_only_what_distinguishes_it(length: float, grain: float, text: str) -> None:
     assert fmt.short_time(1_774_745_970.0, length, grain, ZoneInfo("Europe/Berlin")) == text
 
 
@@ -392,12 +392,12 @@ def test_percentiles_of_few_samples_are_marked() -> None:
         ("要約", "要約"),
     ],
 )
-def test_foreign_text_is_made_harmless(text: str, cleaned: str) -> None:
+def test_foreign_text_is_made_safe_for_a_terminal(text: str, cleaned: str) -> None:
     assert clean(text) == cleaned
 
 
 @given(st.text(max_size=30))
-def test_clean_text_is_as_wide_as_the_terminal_thinks(text: str) -> None:
+def test_clean_text_is_as_wide_as_the_terminal_shows_it(text: str) -> None:
     cleaned = clean(text)
     assert cleaned.isprintable()
     assert width(cleaned) == cell_len(cleaned)
@@ -413,7 +413,7 @@ def test_fitted_text_takes_exactly_its_cells(text: str, cells: int) -> None:
     assert width(truncate_middle(clean(text), cells)) <= cells
 
 
-def test_a_cut_says_so_and_a_slot_keeps_its_number() -> None:
+def test_a_cut_is_marked_and_a_slot_keeps_its_number() -> None:
     assert truncate("summarize", 6) == "summa…"
     assert truncate_front("summarizers-12", 8) == "…zers-12"
     assert truncate("要約する", 4) == "要…"

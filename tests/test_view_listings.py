@@ -44,7 +44,7 @@ def page(kind: PageName, snapshot: Snapshot, size: tuple[int, int] = (80, 24), *
 
 
 def several() -> Snapshot:
-    """Three pools, of which two are in trouble."""
+    """Return a Snapshot of three pools, two of them with findings."""
     snapshot = samples.snapshot(pools=("text", "vision", "audio"))
     vision, audio = snapshot.pools["vision"], snapshot.pools["audio"]
     vision = replace(vision, total=replace(vision.total, error_ratio=0.051, errors=181))
@@ -54,7 +54,7 @@ def several() -> Snapshot:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_pages_look_as_they_did(kind: PageName) -> None:
+def test_the_pages_match_the_golden_files(kind: PageName) -> None:
     golden.check(f"{kind}_80x24.txt", page(kind, several()))
 
 
@@ -89,7 +89,7 @@ def test_any_page_of_any_snapshot_fits_any_screen(
     assert max_offset(kind, snapshot, size, freshness=freshness) >= 0
 
 
-def test_an_error_is_told_with_its_words_its_operation_its_worker_and_its_number() -> None:
+def test_an_error_is_shown_with_its_text_operation_worker_and_number() -> None:
     lines = page("errors", several()).splitlines()
     assert lines[2:6] == [
         "     8s ago  RateLimited x11  in chat  on text-3",
@@ -121,7 +121,7 @@ def test_all_notices_of_all_pools_are_listed_in_full() -> None:
     assert "nothing needs attention" in page("notices", samples.snapshot())
 
 
-def test_the_pools_are_seen_at_a_glance_with_the_worst_of_each() -> None:
+def test_the_page_of_pools_shows_the_worst_notice_of_each() -> None:
     text, vision, audio = (line.split() for line in page("pools", several()).splitlines()[2:5])
     assert text == ["text", "running", "3/4", "2", "11.8", "1.2%", "1.3s"]
     assert (vision[:2], vision[-4:]) == (["▲", "vision"], ["5.1%", "of", "3540", "calls…"])
@@ -130,13 +130,13 @@ def test_the_pools_are_seen_at_a_glance_with_the_worst_of_each() -> None:
     assert "pool is paused: 64 calls wait" in page("pools", several(), (120, 40))
 
 
-def test_of_a_failure_the_number_of_the_slot_is_seen_at_every_width() -> None:
+def test_the_slot_number_of_a_failure_is_visible_at_every_width() -> None:
     failure = FailureView("RateLimited", None, "generate", "summaries-of-the-shop-12", 8.2, 11)
     narrow = page("errors", with_pool(several(), failures=(failure,)), (60, 15)).splitlines()[2]
     assert narrow == "     8s ago  RateLimited x11  in generate  on …f-the-shop-12"
 
 
-def test_the_marks_of_pools_and_both_ends_of_their_names_are_seen_at_every_width() -> None:
+def test_the_symbols_of_pools_and_both_ends_of_their_names_are_visible_at_every_width() -> None:
     snapshot = several()
     pools = {f"{name}-of-the-shop-{number}": pool for number, (name, pool) in enumerate(snapshot.pools.items())}
     snapshot = replace(snapshot, pools={name: replace(pool, name=name) for name, pool in pools.items()})
@@ -144,7 +144,7 @@ def test_the_marks_of_pools_and_both_ends_of_their_names_are_seen_at_every_width
     assert rows == [["text-o…shop-0", "running"], ["▲", "vision…shop-1"], ["✖", "audio-…shop-2"]]
 
 
-def test_what_does_not_fit_a_page_is_counted_and_can_be_scrolled_to() -> None:
+def test_lines_that_do_not_fit_a_page_are_counted_and_can_be_scrolled_to() -> None:
     operations = {f"op-{number:03}": samples.snapshot().pools["text"].operations["chat"] for number in range(100)}
     operations = {name: replace(view, operation=name) for name, view in operations.items()}
     many = with_pool(samples.snapshot(), operations=operations)
@@ -203,13 +203,13 @@ def test_another_page_can_be_opened_from_a_page_and_from_the_help() -> None:
     made = viewer(several())
     made.open("notices")
     made.open("errors")
-    assert "WENT WRONG" in screen(made)
+    assert "LATEST ERRORS" in screen(made)
     made.helping = True
     made.open("errors")
-    assert "WENT WRONG" in screen(made)
+    assert "LATEST ERRORS" in screen(made)
 
 
-def test_on_a_page_the_arrows_scroll_it_and_leave_the_selection_alone() -> None:
+def test_on_a_page_the_arrows_scroll_and_keep_the_selection() -> None:
     made = viewer(with_pool(samples.snapshot(), failures=FAILURES * 6))
     made.open("errors")
     for step, above in ((1, "… 1 above"), (1, "… 2 above"), (99, "… 10 above"), (-1, "… 9 above")):
@@ -220,7 +220,7 @@ def test_on_a_page_the_arrows_scroll_it_and_leave_the_selection_alone() -> None:
     assert made.selected is None
 
 
-def test_on_the_page_of_pools_the_arrows_choose_the_one_to_show() -> None:
+def test_on_the_page_of_pools_the_arrows_choose_the_pool_to_show() -> None:
     made = viewer(several())
     made.open("pools")
     made.move(1, (80, 24), 100.0)
@@ -233,13 +233,13 @@ def test_on_the_page_of_pools_the_arrows_choose_the_one_to_show() -> None:
     assert "pool 3/3 audio" in screen(made)
 
 
-def test_old_numbers_on_a_page_never_pass_for_live() -> None:
+def test_outdated_numbers_on_a_page_never_look_live() -> None:
     for kind in KINDS:
         lines = listing(kind, several(), (80, 24), freshness=Freshness("STALE", seconds=3))
         assert {segment.meaning for line in lines[1:-1] for segment in line if segment.text.strip()} <= {"dim"}
 
 
-def test_every_page_has_a_key_of_its_own_in_the_help_and_in_the_footer() -> None:
+def test_every_page_has_its_own_key_in_the_help_and_in_the_footer() -> None:
     opened = [page for name, page in PAGES.items() if name != "overview"]
     assert len({page.key for page in opened}) == len(opened)
     footer = plain(overview(several(), (120, 24))).splitlines()[-1]

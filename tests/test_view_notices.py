@@ -1,4 +1,4 @@
-"""What deserves a look: what holds calls up comes first, at every size, and does not flicker."""
+"""Notices: what keeps calls from running comes first at every size, and levels do not flicker."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def page(snapshot: Snapshot, size: tuple[int, int] = (80, 24), **options: Any) -
 
 
 def overloaded() -> Snapshot:
-    """120 calls a second offered to a pool that can do 30."""
+    """Return a Snapshot of a pool that can serve 30 calls a second and is offered 120."""
     snapshot = with_pool(samples.snapshot(), busy=4, idle=0, waiting=38, queue_limit=40)
     trend = replace(snapshot.pools["text"].trend, rejected=(0.0,) * 150 + (90.0,) * 150)
     return with_pool(
@@ -40,7 +40,7 @@ def paused() -> Snapshot:
 
 
 def held(seconds: float = 18.0, *, waiting: int = 0, **changes: Any) -> Snapshot:
-    """All workers on calls that began *seconds* ago, and none ended since."""
+    """Return a Snapshot of a pool whose workers are all on calls for *seconds*; no call has ended since."""
     snapshot = samples.snapshot()
     for slot in snapshot.pools["text"].workers:
         snapshot = with_worker(snapshot, slot, state="busy", state_age=seconds)
@@ -56,14 +56,14 @@ def held(seconds: float = 18.0, *, waiting: int = 0, **changes: Any) -> Snapshot
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_overload_is_said_first_and_in_the_head(size: tuple[int, int]) -> None:
+def test_overload_is_the_first_notice_and_a_key_figure(size: tuple[int, int]) -> None:
     lines = page(overloaded(), size)
     assert lines[3].startswith(" ✖ 10110 of 13650 calls rejected (74%) ")
     assert "REJ 74%✖" in lines[2]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_paused_pool_is_said_first_and_in_the_header(size: tuple[int, int]) -> None:
+def test_a_paused_pool_is_the_first_notice_and_in_the_header(size: tuple[int, int]) -> None:
     lines = page(paused(), size)
     assert lines[0].endswith("▲ POOL PAUSED  ● LIVE")
     assert lines[3].startswith(" ✖ pool is paused: 40 calls wait ")
@@ -75,13 +75,13 @@ def test_the_state_of_a_pool_that_does_not_run_is_never_left_out(width: int) -> 
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_workers_that_are_all_held_are_said_first(size: tuple[int, int]) -> None:
+def test_held_workers_are_the_first_notice(size: tuple[int, int]) -> None:
     line = page(held(waiting=7), size)[3]
     assert line.startswith(" ✖ all 4 workers busy, nothing has ended for 18s")
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_trouble_in_another_pool_is_said_with_its_name(size: tuple[int, int]) -> None:
+def test_a_notice_of_another_pool_has_its_name(size: tuple[int, int]) -> None:
     two = samples.snapshot(pools=("text", "vision"))
     vision = two.pools["vision"]
     sick = replace(vision, total=replace(vision.total, error_ratio=0.051, errors=181))
@@ -91,7 +91,7 @@ def test_trouble_in_another_pool_is_said_with_its_name(size: tuple[int, int]) ->
     assert "+▲" not in page(replace(two, pools={**two.pools, "vision": sick}), size, pool="vision")[0]
 
 
-def test_the_course_of_rejected_calls_is_drawn_under_the_errors_where_there_are_any() -> None:
+def test_rejected_calls_are_drawn_below_the_errors_if_there_are_any() -> None:
     lines = page(overloaded())
     row = next(line for line in lines if "rej┤" in line)[7:-1]
     assert (row[:35].strip(), set(row[36:])) == ("", {"█"})
@@ -99,19 +99,19 @@ def test_the_course_of_rejected_calls_is_drawn_under_the_errors_where_there_are_
     assert not any("rej┤" in line for line in page(samples.snapshot()))
 
 
-def test_the_causes_of_rejections_come_before_them() -> None:
+def test_the_causes_of_rejections_come_before_the_rejections() -> None:
     broken = with_pool(overloaded(), breaker="open")
     texts = [headline(notice) for notice in notices(broken, broken.pools["text"], LIVE)]
     assert texts[:2] == ["circuit breaker is open: calls are refused", "10110 of 13650 calls rejected (74%)"]
 
 
-def test_that_workers_are_held_now_comes_before_what_was_rejected_before() -> None:
+def test_workers_held_now_come_before_earlier_rejections() -> None:
     both = held(18, waiting=7, rejected=9000)
     texts = [headline(notice) for notice in notices(both, both.pools["text"], LIVE)]
     assert texts == ["all 4 workers busy, nothing has ended for 18s", "9000 of 12540 calls rejected (72%)"]
 
 
-def test_a_report_on_several_pools_says_of_each_its_own() -> None:
+def test_a_report_on_several_pools_has_the_notices_of_each() -> None:
     two = samples.snapshot(pools=("text", "vision"))
     sick = replace(two.pools["vision"], state="paused", waiting=0)
     assert report(replace(two, pools={**two.pools, "vision": sick})).count("pool is paused") == 1
@@ -157,19 +157,19 @@ def test_workers_are_held_for_as_long_as_all_are_busy_and_nothing_ended(
         ({"execution": Distribution(count=9, max=19.0)}, []),
     ],
 )
-def test_being_held_longer_than_any_call_took_deserves_a_look(changes: dict[str, Any], wanted: list[str]) -> None:
+def test_being_held_longer_than_any_call_took_is_a_finding(changes: dict[str, Any], wanted: list[str]) -> None:
     snapshot = held(18.0, **changes)
     found = notices(snapshot, snapshot.pools["text"], LIVE)
     assert [notice.text for notice in found] == wanted
     assert [notice.level for notice in found] == ["bad" if "waiting" in changes else "warn"] * len(wanted)
 
 
-def test_being_held_for_a_moment_deserves_none() -> None:
+def test_being_held_for_a_moment_is_no_finding() -> None:
     snapshot = held(HELD_S - 1)
     assert notices(snapshot, snapshot.pools["text"], LIVE) == []
 
 
-def test_before_the_first_call_has_ended_those_under_way_are_counted() -> None:
+def test_calls_under_way_are_counted_before_the_first_call_has_ended() -> None:
     quiet = with_pool(samples.empty(), busy=2, completed=0)
     assert page(quiet)[3] == " no call has ended yet, 2 under way"
 
@@ -178,7 +178,7 @@ def test_before_the_first_call_has_ended_those_under_way_are_counted() -> None:
 
 
 def everything() -> list[Snapshot]:
-    """All that can be wrong at once, as far as it goes together."""
+    """Return Snapshots that together have every kind of finding."""
     base = samples.snapshot()
     doubtful = replace(base.monitor, collecting=False, dropped=1, handler_failures=1, weights={"pool.error": 0})
     all_at_once = with_pool(
@@ -203,7 +203,7 @@ def everything() -> list[Snapshot]:
     ]
 
 
-def test_the_playbook_has_a_line_for_every_text_of_the_attention_row() -> None:
+def test_the_playbook_has_a_line_for_every_text_of_the_notice_line() -> None:
     playbook = (Path(__file__).parent.parent / "docs" / "OPERATIONS_PLAYBOOK.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| (.*?) \| .* \|$", playbook.partition("| text on the screen |")[2], re.MULTILINE)
     known = [words.strip() for cell in table for words in re.split(r", | or |…", cell) if words.strip()]
@@ -233,7 +233,7 @@ def shown_levels(shares: list[float]) -> list[str | None]:
     return seen
 
 
-def test_a_share_that_wanders_about_its_bound_keeps_its_level() -> None:
+def test_a_share_that_varies_around_its_bound_keeps_its_level() -> None:
     assert shown_levels([0.096, 0.1, 0.096, 0.1, 0.081, 0.1]) == ["warn", *["bad"] * 5]
     assert shown_levels([0.1, 0.079, 0.1, 0.016, 0.0159, 0.019, 0.02]) == [
         *("bad", "warn", "bad", "warn", None, None, "warn"),
@@ -250,7 +250,7 @@ def test_the_screen_keeps_a_level_from_one_frame_to_the_next() -> None:
     assert symbols == [("✖", "✖")] * 4
 
 
-def test_few_rejections_are_worth_a_look_and_no_more() -> None:
+def test_few_rejections_are_never_more_than_a_warning() -> None:
     def level(rejected: int, calls: int) -> str | None:
         return levels(with_pool(samples.snapshot(), rejected=rejected, calls=calls)).get(("text", "rejected"))
 
@@ -277,12 +277,12 @@ def test_few_rejections_are_worth_a_look_and_no_more() -> None:
         ("word", 0, ""),
     ],
 )
-def test_words_are_not_cut_where_more_than_one_fits(text: str, cells: int, wanted: str) -> None:
+def test_words_are_not_cut_if_more_than_one_fits(text: str, cells: int, wanted: str) -> None:
     assert truncate_words(text, cells) == wanted
     assert width(wanted) <= cells
 
 
-def test_of_a_lost_connection_the_line_has_the_first_sentence_and_the_page_the_rest() -> None:
+def test_a_lost_connection_has_its_first_sentence_in_the_line_and_the_rest_on_the_page() -> None:
     viewer = Viewer(100.0, source="known", interval=1.0, window="5m")
     viewer.receive(samples.snapshot(), 100.0)
     viewer.receive(Lost("no service 'known'; there are\n  articles  pid 4101\n  vision  pid 4102", 2.0), 101.0)
@@ -292,7 +292,7 @@ def test_of_a_lost_connection_the_line_has_the_first_sentence_and_the_page_the_r
     assert "✖ connection lost: no service 'known'; there are articles pid 4101 vision pid 4102" in in_full
 
 
-def test_the_notices_that_have_no_room_are_counted_with_the_key_that_lists_them() -> None:
+def test_notices_without_room_are_counted_beside_the_key_that_lists_them() -> None:
     line = page(paused(), (60, 20))[3]
     assert line == " ✖ pool is paused: 40 calls wait  +4 more: n"
     listed = plain(listing("notices", paused(), (60, 20)))
@@ -306,7 +306,7 @@ def test_the_notices_that_have_no_room_are_counted_with_the_key_that_lists_them(
         assert words in listed
 
 
-def test_a_lost_service_is_explained_on_the_page_that_waits_for_one() -> None:
+def test_a_lost_service_is_explained_on_the_waiting_page() -> None:
     viewer = Viewer(100.0, source="known", interval=1.0, window="5m")
     viewer.receive(Lost("no service 'known'; there are\n" + "\n".join(f"  service-{i}" for i in range(12)), 2.0), 100.0)
     shown = plain(viewer.page((60, 20), 100.0))

@@ -58,7 +58,7 @@ def text(lines: list[Line]) -> str:
 
 
 def row(page: str, start: str) -> list[str]:
-    """The words of the first line that begins with *start*."""
+    """Return the words of the first line that begins with *start*."""
     return next(line for line in page.splitlines() if line.split()[:1] == [start]).split()
 
 
@@ -80,7 +80,7 @@ def meanings(lines: list[Line], word: str) -> set[str]:
         ("overview_ascii_80x24", (80, 24), {"glyphs": ASCII}),
     ],
 )
-def test_the_overview_looks_as_it_did(name: str, size: tuple[int, int], options: dict[str, Any]) -> None:
+def test_the_overview_matches_the_golden_files(name: str, size: tuple[int, int], options: dict[str, Any]) -> None:
     golden.check(f"{name}.txt", text(overview(samples.snapshot(), size, **options)))
 
 
@@ -88,11 +88,11 @@ def test_an_empty_overview_explains_itself() -> None:
     golden.check("overview_empty_80x24.txt", text(overview(samples.empty(), (80, 24))))
 
 
-def test_a_troubled_overview_says_what_to_look_at() -> None:
+def test_an_overview_with_problems_says_what_to_look_at() -> None:
     golden.check("overview_troubled_100x30.txt", text(overview(troubled(), (100, 30), selected="text-3")))
 
 
-def test_help_and_report_look_as_they_did() -> None:
+def test_help_and_report_match_the_golden_files() -> None:
     golden.check("help_80x24.txt", text(help_page((80, 24))))
     golden.check("report.txt", report(samples.snapshot()))
 
@@ -274,7 +274,7 @@ def test_key_figures_are_the_snapshots(
     ]
 
 
-def test_a_worker_row_tells_its_worker() -> None:
+def test_a_worker_row_shows_its_worker() -> None:
     page = text(overview(samples.snapshot(), (200, 60)))
     bar = "█████"
     assert row(page, "WORKER") == [
@@ -288,7 +288,7 @@ def test_a_worker_row_tells_its_worker() -> None:
     assert row(page, "text-1")[-10:] == ["1.3s", "1", "WorkerDied", "6m42s", "ago", DASH, "4188", "2.8s", "3", "6m42s"]
 
 
-def test_a_workers_memory_is_told_from_120_columns_on() -> None:
+def test_a_workers_memory_is_shown_from_120_columns_on() -> None:
     page = text(overview(with_worker(samples.snapshot(), "text-1", rss=128 * 2**20), (120, 40)))
     assert row(page, "WORKER")[-2:] == ["RSS", "PID"]
     assert row(page, "text-1")[-2:] == ["128M", "4188"]
@@ -304,12 +304,12 @@ def test_80_columns_have_room_for_restarts_and_cut_no_number() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 160, 200])
-def test_a_share_of_next_to_nothing_is_never_cut(width: int) -> None:
+def test_a_tiny_share_is_never_cut(width: int) -> None:
     snapshot = with_worker(samples.snapshot(), "text-1", busy_ratio=0.0001)
     assert "<0.1%" in row(text(overview(snapshot, (width, 40))), "text-1")
 
 
-def test_of_a_long_error_rather_its_end_is_cut_than_its_age() -> None:
+def test_a_long_error_is_cut_before_its_age() -> None:
     error = "start: RuntimeError: no licence server answered"
     snapshot = with_worker(samples.snapshot(), "text-1", last_error=error, last_error_age=6.0)
     assert "start: RuntimeError… 6s" in text(overview(snapshot, (100, 30)))
@@ -318,14 +318,14 @@ def test_of_a_long_error_rather_its_end_is_cut_than_its_age() -> None:
     assert "KeyError 6s ago" in text(overview(short, (100, 30)))
 
 
-def test_an_operation_row_tells_its_operation() -> None:
+def test_an_operation_row_shows_its_operation() -> None:
     page = text(overview(samples.snapshot(), (200, 60)))
     assert row(page, "summary") == [
         *("summary", "984", "3.28", "0.8%", "120ms", "410ms", "720ms", "61ms", "389ms", "1.4s", "2", "0", "0"),
     ]
 
 
-def test_operations_stand_in_an_order_that_numbers_do_not_change() -> None:
+def test_numbers_do_not_change_the_order_of_operations() -> None:
     base = samples.snapshot().pools["text"].operations
     renamed = {name: replace(base["chat"], operation=name) for name in ("other", "zeta", "alpha")}
     page = text(overview(with_pool(samples.snapshot(), operations=renamed), (80, 24)))
@@ -340,14 +340,14 @@ def test_the_report_has_the_totals_and_all_percentiles() -> None:
     assert row(written, "queue")[4:] == ["43ms", "62ms", "180ms", "252ms", "342ms"]
 
 
-def test_a_report_names_every_pool_and_the_lack_of_one() -> None:
+def test_a_report_names_every_pool_or_says_that_there_is_none() -> None:
     assert "no pool yet" in report(replace(samples.snapshot(), pools={}))
     written = report(samples.snapshot(pools=("text", "vision")))
     assert "POOL text:" in written
     assert "POOL vision:" in written
 
 
-def test_what_nobody_measured_is_unknown_and_not_zero() -> None:
+def test_what_was_not_measured_is_unknown_and_not_zero() -> None:
     page = text(overview(samples.empty(), (80, 24)))
     figures = page.splitlines()[1]
     assert f"OK/s {DASH}" in figures
@@ -456,7 +456,7 @@ def test_folded_bars_still_count_every_call(tallies: list[int], most: int) -> No
         assert bar.upper is None or below == sum(tallies[: int(bar.upper)])
 
 
-def test_no_calls_in_the_window_is_said_instead_of_drawn() -> None:
+def test_a_window_without_calls_has_words_instead_of_a_chart() -> None:
     quiet = with_pool(samples.empty(), completed=8312)
     page = text(overview(quiet, (80, 24)))
     assert "no call ended in the last 5m" in page
@@ -465,7 +465,7 @@ def test_no_calls_in_the_window_is_said_instead_of_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"calls": 3, "ok": 3, "completed": 3}, ["3 calls ended in the last 5m", "this chart has them in a moment"]),
         ({"calls": 2, "errors": 2, "completed": 2}, ["no call ended well in the last 5m", "2 failed"]),
@@ -478,27 +478,27 @@ def test_no_calls_in_the_window_is_said_instead_of_drawn() -> None:
         ({"completed": 7, "refusals": {"closed": 7}}, ["no call ended in the last 5m"]),
     ],
 )
-def test_a_chart_without_ink_says_what_the_tables_say(changes: dict[str, Any], said: list[str]) -> None:
+def test_the_words_for_an_empty_chart_match_the_tables(changes: dict[str, Any], expected: list[str]) -> None:
     page = text(overview(with_pool(samples.empty(), **changes), (120, 40)))
     throughput, latency = (
         "\n".join(part) for part in zip(*(line.split("││") for line in page.splitlines() if "││" in line), strict=True)
     )
-    for words in said:
+    for words in expected:
         assert words in throughput
         assert words in latency
-    if not any("before" in words for words in said):
+    if not any("before" in words for words in expected):
         assert "before" not in page
     assert "no calls yet" not in throughput
 
 
-def test_a_window_of_failures_alone_has_errors_to_draw_and_no_latency() -> None:
+def test_a_window_with_only_failures_has_an_error_chart_and_no_latency_chart() -> None:
     failed = with_pool(samples.snapshot(), histogram=(), latency=Distribution(), ok=0, calls=42, completed=42)
     page = text(overview(failed, (120, 40)))
     assert "no call ended well in the last 5m" in page
     assert "errors up to" in page
 
 
-def test_a_young_window_says_how_much_of_it_there_is() -> None:
+def test_a_young_window_says_how_much_of_it_is_covered() -> None:
     assert "4s of 5m so far" in text(overview(samples.empty(), (80, 24)))
     assert "so far" not in text(overview(samples.snapshot(), (80, 24)))
 
@@ -512,7 +512,7 @@ def test_a_window_that_slides_by_steps_is_not_taken_for_a_young_one(window: str)
     assert "so far" in text(overview(replace(whole, covered_seconds=whole.covered_seconds - 2 * step), (80, 24)))
 
 
-def test_the_windows_to_choose_from_are_those_there_are() -> None:
+def test_the_windows_to_choose_from_are_the_windows_that_exist() -> None:
     assert list(metrics.WINDOWS) == list(WINDOW_NAMES)
 
 
@@ -572,7 +572,7 @@ def trouble(**changes: Any) -> list[Notice]:
         ),
     ],
 )
-def test_what_deserves_a_look_in_the_pool(changes: dict[str, Any], wanted: list[tuple[str, str]]) -> None:
+def test_the_notices_of_a_pool(changes: dict[str, Any], wanted: list[tuple[str, str]]) -> None:
     assert trouble(**changes) == wanted
 
 
@@ -587,7 +587,7 @@ def test_what_deserves_a_look_in_the_pool(changes: dict[str, Any], wanted: list[
         ("initializing", [("warn", "1 worker starting: text-2")]),
     ],
 )
-def test_what_deserves_a_look_among_workers(state: str, wanted: list[tuple[str, str]]) -> None:
+def test_the_notices_of_workers(state: str, wanted: list[tuple[str, str]]) -> None:
     snapshot = with_worker(samples.snapshot(), "text-2", state=state)
     assert notices(snapshot, snapshot.pools["text"], LIVE) == wanted
 
@@ -612,7 +612,7 @@ def test_what_deserves_a_look_among_workers(state: str, wanted: list[tuple[str, 
         ({"state": "initializing", "last_error": "KeyError"}, [("warn", "1 worker starting: text-2")]),
     ],
 )
-def test_a_worker_that_is_stuck_or_in_a_crash_loop_deserves_a_look(change: dict[str, Any], wanted: list[Any]) -> None:
+def test_a_worker_that_is_stuck_or_in_a_crash_loop_has_a_notice(change: dict[str, Any], wanted: list[Any]) -> None:
     snapshot = with_worker(samples.snapshot(), "text-2", **change)
     assert notices(snapshot, snapshot.pools["text"], LIVE) == wanted
 
@@ -634,7 +634,7 @@ def test_a_workers_state_is_a_symbol_a_word_and_a_meaning(state: str, words: str
     assert (worker[1].text.strip(), worker[1].meaning) == (words, meaning)
 
 
-def test_many_workers_in_trouble_are_counted_and_the_first_is_named() -> None:
+def test_many_workers_with_a_problem_are_counted_and_the_first_is_named() -> None:
     snapshot = samples.snapshot()
     for slot in ("text-0", "text-1", "text-2", "text-3"):
         snapshot = with_worker(snapshot, slot, state="terminated")
@@ -642,7 +642,7 @@ def test_many_workers_in_trouble_are_counted_and_the_first_is_named() -> None:
 
 
 def failing() -> Snapshot:
-    """Nothing starts any more, and everything that comes of it."""
+    """Return a Snapshot of a pool whose workers no longer start, with all consequences."""
     snapshot = with_pool(
         samples.snapshot(), breaker="open", rejected=99, error_ratio=0.3, errors=900, deaths=9, waiting=64, busy=0
     )
@@ -654,13 +654,13 @@ def failing() -> Snapshot:
     return snapshot
 
 
-def test_why_workers_cannot_start_is_read_at_80_columns_before_all_that_comes_of_it() -> None:
+def test_80_columns_show_why_workers_cannot_start_before_the_consequences() -> None:
     line = text(overview(failing(), (80, 24))).splitlines()[3]
     assert line.startswith(" ✖ 4 workers cannot start: OSError: no lic 2  ✖ circuit breaker is")
     assert line.endswith("… +4 more: n")
 
 
-def test_the_reason_is_begun_even_behind_words_that_are_worse() -> None:
+def test_the_reason_begins_even_behind_a_worse_notice() -> None:
     lost = Freshness("LOST", seconds=4, reason="connection refused")
     line = text(overview(failing(), (80, 24), freshness=lost)).splitlines()[3]
     assert line.startswith(" ✖ connection lost: connection refused  ✖ 4 workers cannot start… +5 more: n")
@@ -672,7 +672,7 @@ def test_the_reason_is_begun_even_behind_words_that_are_worse() -> None:
     assert last == " ✖ connection lost: connection refused  +1 more: n"
 
 
-def test_workers_of_a_starting_or_closed_pool_are_no_news() -> None:
+def test_workers_of_a_starting_or_closed_pool_have_no_notices() -> None:
     starting = with_worker(with_pool(samples.snapshot(), state="starting"), "text-2", state="initializing")
     assert [notice.text for notice in notices(starting, starting.pools["text"], LIVE)] == ["pool is starting"]
     closed = with_worker(with_pool(samples.snapshot(), state="closed"), "text-2", state="terminated")
@@ -700,7 +700,7 @@ def history(degraded: str | None) -> HistoryView:
         ({"history": history("disk full")}, [("warn", "the history is not written: disk full")]),
     ],
 )
-def test_doubt_about_the_numbers_is_said(changes: dict[str, Any], wanted: list[tuple[str, str]]) -> None:
+def test_doubts_about_the_numbers_are_notices(changes: dict[str, Any], wanted: list[tuple[str, str]]) -> None:
     snapshot = samples.snapshot()
     snapshot = replace(snapshot, monitor=replace(snapshot.monitor, **changes))
     assert notices(snapshot, snapshot.pools["text"], LIVE) == wanted
@@ -716,7 +716,7 @@ def test_the_worst_comes_first_and_what_does_not_fit_is_counted() -> None:
     assert levels == ["✖", "✖", "▲", "▲", "▲"]
 
 
-def test_a_level_is_told_by_a_symbol_and_not_by_colour_alone() -> None:
+def test_a_level_is_shown_by_a_symbol_and_not_by_colour_alone() -> None:
     figures = text(overview(troubled(), (120, 24))).splitlines()[1]
     assert "QUEUE 40/64▲" in figures
     assert "ERR 12%✖" in figures
@@ -726,7 +726,7 @@ def test_a_level_is_told_by_a_symbol_and_not_by_colour_alone() -> None:
                 assert any(symbol in segment for symbol in "▲✖◐"), segment
 
 
-def test_calm_is_said_in_words_and_takes_the_same_place() -> None:
+def test_the_absence_of_notices_is_stated_in_the_same_place() -> None:
     calm, tense = (text(overview(each, (80, 24))).splitlines() for each in (samples.snapshot(), troubled()))
     assert calm[3] == " nothing needs attention"
     assert calm[4] == tense[4]
@@ -755,18 +755,18 @@ def test_the_freshness_is_always_at_the_right_end(freshness: Freshness, word: st
     ("freshness", "meaning"),
     [(LIVE, "bar-strong"), (Freshness("PAUSED"), "bar-strong"), (STALE, "bar-warn"), (LOST, "bar-bad")],
 )
-def test_the_freshness_stands_out_the_more_the_older_the_numbers_may_be(freshness: Freshness, meaning: str) -> None:
+def test_the_freshness_stands_out_more_the_older_the_numbers_may_be(freshness: Freshness, meaning: str) -> None:
     assert meanings(overview(samples.snapshot(), (80, 24), freshness=freshness)[:1], freshness.state) == {meaning}
 
 
 @pytest.mark.parametrize("freshness", [STALE, LOST])
-def test_old_numbers_never_pass_for_live(freshness: Freshness) -> None:
+def test_outdated_numbers_never_look_live(freshness: Freshness) -> None:
     lines = overview(troubled(), (120, 40), freshness=freshness, selected="text-3")
     body = [segment for index, line in enumerate(lines[1:-1], start=1) for segment in line if index != 3]
     assert {segment.meaning for segment in body if segment.text.strip()} == {"dim"}
 
 
-def test_the_attention_line_says_why_numbers_are_old() -> None:
+def test_the_notice_line_says_why_numbers_are_old() -> None:
     assert "▲ no snapshot for 3s" in text(overview(samples.snapshot(), (80, 24), freshness=STALE)).splitlines()[3]
     lost = overview(samples.snapshot(), (80, 24), freshness=LOST)
     assert "✖ connection lost: connection refused" in text(lost).splitlines()[3]
@@ -864,7 +864,7 @@ def test_a_line_above_the_keys_has_more_about_the_selected_worker() -> None:
     assert overview(snapshot, (80, 24), selected="gone") == overview(snapshot, (80, 24))
 
 
-def test_of_a_selected_worker_a_long_error_leaves_room_for_its_restarts() -> None:
+def test_a_long_error_of_the_selected_worker_leaves_room_for_its_restarts() -> None:
     snapshot = with_worker(samples.snapshot(), "text-1", last_error="start: " + "x" * 73)
     last = text(overview(snapshot, (80, 24), selected="text-1")).splitlines()[-2]
     assert last.endswith(f"xx… 6m42s  1 restart  rss {DASH}")
@@ -872,7 +872,7 @@ def test_of_a_selected_worker_a_long_error_leaves_room_for_its_restarts() -> Non
     assert text(overview(stuck, (80, 24), selected="text-2")).splitlines()[-2].endswith("not answering")
 
 
-def test_what_is_told_of_a_selected_worker_never_passes_for_live() -> None:
+def test_outdated_details_of_the_selected_worker_never_look_live() -> None:
     assert {
         segment.meaning for segment in overview(samples.snapshot(), (80, 24), freshness=STALE, selected="text-1")[-2]
     } <= {
@@ -889,7 +889,7 @@ def test_the_pool_is_named_and_counted_when_there_are_several() -> None:
     assert "tab" not in text(overview(samples.snapshot(), (80, 24)))
 
 
-def test_a_pool_that_went_away_gives_way_to_the_first() -> None:
+def test_the_first_pool_replaces_a_pool_that_has_disappeared() -> None:
     assert "text-0" in text(overview(samples.snapshot(), (80, 24), pool="gone"))
 
 
@@ -899,7 +899,7 @@ def test_a_service_without_a_pool_is_explained() -> None:
     assert visible_workers(replace(samples.snapshot(), pools={}), (80, 24)) == 0
 
 
-def test_the_waiting_page_says_what_is_waited_for() -> None:
+def test_the_waiting_page_says_what_the_dashboard_waits_for() -> None:
     page = waiting_page((80, 24), "connecting to articles")
     assert "connecting to articles" in text(page)
     lost = waiting_page((80, 24), "articles: refused", freshness=LOST)

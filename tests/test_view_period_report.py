@@ -1,4 +1,4 @@
-"""The report on a stretch of time: right numbers, right moments, and text that fits wherever it is put."""
+"""The report on a period: right numbers, right moments, and text that fits every width and format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def report(*names: str, **changes: Any) -> PeriodReport:
-    """On `samples.summary` of these pools, the first of them changed."""
+    """Return a report on the `samples.summary` of these pools, with *changes* to the first pool."""
     summary = samples.summary(*names)
     name, pool = next(iter(summary.pools.items()))
     summary = replace(summary, pools={**summary.pools, name: replace(pool, **changes)})
@@ -37,27 +37,27 @@ def report(*names: str, **changes: Any) -> PeriodReport:
 
 
 def unmeasured() -> PeriodReport:
-    """Of a time in which nobody looked."""
+    """Return a report on a period that was not measured."""
     pool = PoolSummary(
         covered_seconds=0.0, total=CallStats(), operations={}, workers={}, by_category={}, by_session_kind={},
         busy_seconds=0.0, utilisation=None, deaths=0, size=None, busy=None, busy_max=None, waiting=None,
         waiting_max=None,
     )  # fmt: skip
-    went = samples.course()
-    gaps = tuple(samples.point(int(point.start), gap=True) for point in went.points)
+    whole = samples.course()
+    gaps = tuple(samples.point(int(point.start), gap=True) for point in whole.points)
     return replace(report(), summary=replace(samples.summary(), pools={"text": pool}),
-                   courses={"text": replace(went, points=gaps)})  # fmt: skip
+                   courses={"text": replace(whole, points=gaps)})  # fmt: skip
 
 
 def row(page: str, start: str) -> list[str]:
-    """The words of the first line that begins with *start*."""
+    """Return the words of the first line that begins with *start*."""
     return next(line for line in page.splitlines() if line.split()[:1] == [start]).split()
 
 
 # what people see
 
 
-def test_a_report_looks_as_it_did() -> None:
+def test_a_report_matches_the_golden_files() -> None:
     doubtful = replace(report(), doubts=("12 events dropped: counts are lower bounds",))
     golden.check("postmortem.txt", text(doubtful, zone=BERLIN))
     golden.check("postmortem.md", markdown(doubtful, zone=BERLIN))
@@ -78,7 +78,7 @@ def test_it_says_how_calls_ended_how_long_they_took_and_how_busy_the_workers_wer
     assert row(page, "text-3")[:2] == ["text-3", "2592"]
 
 
-def test_operations_stand_as_the_summary_has_them_and_not_by_name() -> None:
+def test_operations_are_in_the_order_of_the_summary_and_not_by_name() -> None:
     page = text(report())
     found = [
         line.split()[0] for line in page.splitlines() if line.startswith((" chat", " generate", " summary", " key"))
@@ -86,20 +86,20 @@ def test_operations_stand_as_the_summary_has_them_and_not_by_name() -> None:
     assert found == ["chat", "generate", "summary", "keywords"]
 
 
-def test_sessions_are_told_apart_only_where_there_are_any() -> None:
+def test_sessions_are_listed_only_if_there_are_any() -> None:
     without = {"none": ErrorRate(calls=4, errors=0, error_ratio=0.0)}
     assert "SESSION" in text(report())
     assert "SESSION" not in text(report(by_session_kind=without))
 
 
-def test_of_several_pools_it_begins_with_all_side_by_side() -> None:
+def test_a_report_on_several_pools_begins_with_a_comparison() -> None:
     page = text(report("text", "vision"))
     assert page.index(" POOL ") < page.index(" pool text") < page.index(" pool vision")
     assert row(page, "vision")[:6] == ["vision", "72%", "31", "3", "10620", "11.8"]
     assert " POOL " not in text(report())
 
 
-def test_what_nobody_measured_is_unknown_and_not_zero() -> None:
+def test_what_was_not_measured_is_unknown_and_not_zero() -> None:
     page = text(unmeasured(), zone=UTC)
     assert f"workers: {DASH} busy, 0.0s in calls" in page
     assert f"in samples: {DASH} of {DASH} busy on average, {DASH} at most" in " ".join(page.split())
@@ -110,7 +110,7 @@ def test_what_nobody_measured_is_unknown_and_not_zero() -> None:
     assert "throughput" not in page
 
 
-def test_where_there_was_no_pool_it_says_so() -> None:
+def test_a_report_without_pools_says_so() -> None:
     empty = replace(report(), summary=replace(samples.summary(), pools={}), courses={})
     assert text(empty).splitlines()[-1] == " nothing was measured"
     assert "nothing was measured" in markdown(empty)
@@ -148,7 +148,7 @@ def test_percentiles_of_few_calls_are_marked_and_the_mark_is_explained() -> None
         ),
     ],
 )  # fmt: skip
-def test_what_deserved_a_look(changes: dict[str, Any], of_total: dict[str, Any], wanted: list[Notice]) -> None:
+def test_the_notices_of_a_summary(changes: dict[str, Any], of_total: dict[str, Any], wanted: list[Notice]) -> None:
     pool = samples.summary().pools["text"]
     assert notices_for_summary(replace(pool, total=replace(pool.total, **of_total), **changes)) == wanted
 
@@ -168,7 +168,7 @@ def test_times_are_those_of_the_zone_and_name_it(zone: Any, written: str) -> Non
     assert f"- {written}\n" in markdown(report(), zone=zone)
 
 
-def test_it_says_when_it_was_at_its_worst_and_when_nobody_looked() -> None:
+def test_it_says_when_things_were_worst_and_when_nothing_was_measured() -> None:
     assert timeline.highlights(samples.course(), UTC) == [
         "most failed: 21 of 67 calls, in the 10s from 16:03:50",
         "slowest: p99 5.1s, in the 10s from 16:03:40",
@@ -178,24 +178,24 @@ def test_it_says_when_it_was_at_its_worst_and_when_nobody_looked() -> None:
     ]
 
 
-def test_of_many_moments_the_first_are_named_and_the_others_counted() -> None:
-    went = samples.course()
-    deaths = tuple(replace(point, deaths=1) for point in went.points)
+def test_the_first_of_many_moments_are_named_and_the_rest_counted() -> None:
+    whole = samples.course()
+    deaths = tuple(replace(point, deaths=1) for point in whole.points)
     gaps = tuple(
         samples.point(int(point.start), gap=True) if index % 20 == 1 else point
-        for index, point in enumerate(went.points)
+        for index, point in enumerate(whole.points)
     )
     assert "workers died: 15:51:40, 15:51:50, 15:52:00 and 87 more" in timeline.highlights(
-        replace(went, points=deaths), UTC
+        replace(whole, points=deaths), UTC
     )
-    said = timeline.highlights(replace(went, points=gaps), UTC)[-1]
-    assert said.startswith("not measured: 15:51:50 to 15:52:00, 15:53:00 to 15:54:00, 15:55:10 to 15:55:20 and ")
+    last = timeline.highlights(replace(whole, points=gaps), UTC)[-1]
+    assert last.startswith("not measured: 15:51:50 to 15:52:00, 15:53:00 to 15:54:00, 15:55:10 to 15:55:20 and ")
 
 
-def test_of_a_quiet_time_there_is_nothing_to_point_at() -> None:
-    went = samples.course()
+def test_a_quiet_period_has_no_highlights() -> None:
+    whole = samples.course()
     quiet = replace(samples.point(0), errors=0, latency=Distribution(), waiting_max=0, deaths=0)
-    assert timeline.highlights(replace(went, points=(quiet,) * 90)) == []
+    assert timeline.highlights(replace(whole, points=(quiet,) * 90)) == []
 
 
 @pytest.mark.parametrize(
@@ -209,23 +209,23 @@ def test_of_a_quiet_time_there_is_nothing_to_point_at() -> None:
     ],
 )
 def test_the_times_at_the_axis_are_as_fine_as_the_steps(step: int, number: int, times: list[str]) -> None:
-    went = samples.course(step=step, number=number)
-    foot = next(line for line in plain(timeline.charts(went, 100, UTC)).splitlines() if line.startswith("╰"))
+    whole = samples.course(step=step, number=number)
+    foot = next(line for line in plain(timeline.charts(whole, 100, UTC)).splitlines() if line.startswith("╰"))
     assert re.findall(r"[\d][\d: -]+\d", foot) == times
 
 
 # charts
 
 
-def drawn(went: Range, cells: int = 100) -> list[str]:
-    """What stands right of the axes, from the top."""
-    lines = plain(timeline.charts(went, cells, UTC)).splitlines()
+def drawn(whole: Range, cells: int = 100) -> list[str]:
+    """Return the parts of the chart lines right of the axes, from the top."""
+    lines = plain(timeline.charts(whole, cells, UTC)).splitlines()
     return [line[7:-1] for line in lines if re.match(r"│ *\S*[┤│]", line)]
 
 
 def test_errors_stand_under_the_step_they_happened_in_and_gaps_stay_empty() -> None:
-    went = samples.course(number=92)  # as many as columns
-    ok, errors, p99 = drawn(went)[:4], drawn(went)[4], drawn(went)[5:]
+    whole = samples.course(number=92)  # as many as columns
+    ok, errors, p99 = drawn(whole)[:4], drawn(whole)[4], drawn(whole)[5:]
     assert [index for index, cell in enumerate(errors) if cell not in " ·"] == list(range(74, 80))
     assert len(ok) == len(p99) == 4
     [gap] = re.finditer("·+", errors)
@@ -236,19 +236,19 @@ def test_errors_stand_under_the_step_they_happened_in_and_gaps_stay_empty() -> N
 
 @pytest.mark.parametrize("number", [1, 2, 7, 90, 1000])
 def test_every_step_has_its_place_from_edge_to_edge(number: int) -> None:
-    went = samples.course(number=number)
-    same = tuple(replace(samples.point(int(point.start)), ok=100, errors=7) for point in went.points)
-    lines = drawn(replace(went, points=same))
+    whole = samples.course(number=number)
+    same = tuple(replace(samples.point(int(point.start)), ok=100, errors=7) for point in whole.points)
+    lines = drawn(replace(whole, points=same))
     assert lines[0] == "⠉" * 92
     assert lines[4] == "█" * 92
 
 
 def test_the_first_and_the_last_step_are_never_lost() -> None:
     for number in (3, 89, 90, 91, 700):
-        went = samples.course(number=number)
-        calm = [replace(samples.point(int(point.start)), errors=0) for point in went.points]
+        whole = samples.course(number=number)
+        calm = [replace(samples.point(int(point.start)), errors=0) for point in whole.points]
         calm[0], calm[-1] = replace(calm[0], errors=9), replace(calm[-1], errors=9)
-        errors = drawn(replace(went, points=tuple(calm)))[4]
+        errors = drawn(replace(whole, points=tuple(calm)))[4]
         assert errors[0] != " "
         assert errors[-1] != " "
 
@@ -263,7 +263,7 @@ def test_without_calls_or_room_there_is_no_chart() -> None:
 
 @pytest.mark.parametrize("width", [20, 40, 80, 100, 120, 200])
 @pytest.mark.parametrize("glyphs", [UNICODE, ASCII])
-def test_no_line_is_wider_than_the_paper(width: int, glyphs: Glyphs) -> None:
+def test_no_line_is_wider_than_the_width(width: int, glyphs: Glyphs) -> None:
     page = text(report("text", "vision"), width=width, glyphs=glyphs)
     assert max(map(cell_len, page.splitlines())) <= width
     assert glyphs is UNICODE or page.isascii()
@@ -274,7 +274,7 @@ names = st.text(max_size=24) | st.sampled_from(["\x1b[2Jboom", "要約" * 9, "a\
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(names, min_size=1, max_size=3, unique=True), names)
-def test_no_name_can_break_it(pools: list[str], other: str) -> None:
+def test_no_name_can_break_the_layout(pools: list[str], other: str) -> None:
     errors = {other: ErrorRate(calls=3, errors=3, error_ratio=1.0)}
     found = report(*pools, workers={other: CallStats()}, by_category=errors, deaths=0)
     found = replace(found, source=other, doubts=(other,))

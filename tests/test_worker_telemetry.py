@@ -74,16 +74,16 @@ async def test_what_is_told_arrives_while_the_operation_runs(tmp_path: Path) -> 
     [
         (["pool.mine", {}], "names that begin with 'pool' are the pool's own"),
         ([["llm"], {}], "names that begin with 'llm'"),
-        (["", {}], "an event's name is like 'cache.hit'"),
+        (["", {}], "an event's name must be like 'cache.hit'"),
         (["a..b", {}], "an event's name"),
         ([5, {}], "an event's name"),
         ([["a", 1], {}], "an event's name"),
         ([[], {}], "an event's name"),
-        (["a", [1]], "measurements are a dict of numbers"),
-        (["a", {"n": "1"}], "measurement 'n' is to be a finite number, not '1'"),
+        (["a", [1]], "measurements must be a dict of numbers"),
+        (["a", {"n": "1"}], "measurement 'n' must be a finite number, not '1'"),
         (["a", {"n": True}], "a finite number, not True"),
         (["a", {"n": None}], "a finite number, not None"),
-        (["a", {}, [1]], "metadata are a dict"),
+        (["a", {}, [1]], "metadata must be a dict"),
     ],
 )
 async def test_an_event_that_is_none_fails_in_the_target_with_the_reason(args: list[Any], complaint: str) -> None:
@@ -111,16 +111,16 @@ async def test_what_no_json_could_hold_fails_whatever_the_codec() -> None:
     for codec in ("json", "msgpack", "pickle"):
         record = Telemetry(Channel.__new__(Channel), CODECS[codec](), lambda action: None)
         for value in (object(), {1: 2}, float("nan"), float("inf"), b"bytes", nested):
-            with pytest.raises(ValueError, match="nothing JSON could hold"):
+            with pytest.raises(ValueError, match="JSON cannot hold"):
                 record.execute("a", {}, {"value": value})
-            with pytest.raises(ValueError, match="nothing JSON could hold"):
+            with pytest.raises(ValueError, match="JSON cannot hold"):
                 record.log("info", "text", value=value)
         for number in (float("nan"), float("inf"), 1j):
             with pytest.raises(ValueError, match="finite number"):
                 record.execute("a", {"n": number})
-        with pytest.raises(ValueError, match="a level is one of debug"):
+        with pytest.raises(ValueError, match="level must be one of debug"):
             record.log("loud", "text")
-        with pytest.raises(ValueError, match="a line's text is a str"):
+        with pytest.raises(ValueError, match="a line's text must be a str"):
             record.log("info", 5)
 
 

@@ -23,10 +23,10 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def report() -> int:
-    """Print what has moved since the baseline; 1 when something is too much."""
+    """Print the comparison with the baseline. Return 1 if something is much slower or larger."""
     for path, remedy in ((LAST, "make bench-suite"), (BASELINE, "make bench-baseline")):
         if not path.exists():
-            print(f"{path.relative_to(ROOT)}: not there; {remedy} writes it", file=sys.stderr)
+            print(f"{path.relative_to(ROOT)} does not exist; {remedy} writes it", file=sys.stderr)
             return 2
     table, failures = compare(reduced(LAST), read())
     print(f"\n{tables.text(table)}\n")

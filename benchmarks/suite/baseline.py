@@ -1,7 +1,7 @@
-"""The last run of the suite, and what has moved since the baseline that is kept beside this file.
+"""Compares the last run of the suite with the baseline in this folder.
 
-Two machines agree on how many times longer a piece takes than its reference, within some tens of per cent; on
-nanoseconds they do not. So ratios are compared, and bytes.
+Nanoseconds differ between machines. How many times longer a piece takes than its reference differs only by some tens of
+per cent. So ratios are compared, and bytes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[2]
 BASELINE = Path(__file__).with_name("baseline.json")
 LAST = ROOT / ".benchmarks" / "suite.json"
 MOVED, TOO_MUCH = 1.3, 2.0
-"""Times more than in the baseline: from the first on a row says so, from the second on the comparison fails."""
+"""Factors over the baseline: a row is marked from the first, and the comparison fails above the second."""
 SLACK_BYTES = 16 * 1024, 16
-"""How much more memory is no failure, whatever the factor: at the most, and kept by each unit."""
+"""How many more bytes are no failure, whatever the factor: of the peak, and kept by each unit."""
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ class Cost(msgspec.Struct, frozen=True):
     ratio: float
     """Times longer than the reference, in the same run."""
     peak_bytes: int
-    """The most that one turn takes."""
+    """The peak of one turn."""
     kept_bytes: float
     """What each unit leaves behind."""
 
@@ -56,7 +56,7 @@ class _Run(msgspec.Struct):
 
 
 def reduced(path: Path) -> Suite:
-    """What is worth keeping of the JSON file that pytest-benchmark wrote."""
+    """Return what is kept of the JSON file that pytest-benchmark wrote."""
     run = msgspec.json.decode(path.read_bytes(), type=_Run)
     machine = (
         f"{os.cpu_count()} processors, {platform.system()} {platform.machine()}, "
@@ -74,7 +74,7 @@ def write(suite: Suite, path: Path = BASELINE) -> None:
 
 
 def compare(now: Suite, base: Suite) -> tuple[Table, list[str]]:
-    """A row for each piece, and what is too much more than in the baseline, in words."""
+    """Return a table with a row for each piece, and the failures in words."""
     rows, failures = [], []
     for name, cost in now.costs.items():
         before = base.costs.get(name)
@@ -87,9 +87,9 @@ def compare(now: Suite, base: Suite) -> tuple[Table, list[str]]:
         rows.append([*cells, f"{before.ratio:,.2f}", _moved(slower), *memory, _moved(larger)])
         failures += _failures(name, cost, before)
     about = (
-        f"Now: {now.machine}. Baseline: {base.machine}. A piece takes *now* times as long as its reference in the same "
-        f"run, and took *base* times as long; *moved* is the one divided by the other, marked from {MOVED:g} on. "
-        "Bytes by tracemalloc: the most that one turn takes, and what each unit leaves behind."
+        f"Now: {now.machine}. Baseline: {base.machine}. *now* and *base*: how many times longer the piece takes than "
+        f"its reference in the same run. *moved*: *now* divided by *base*, marked from {MOVED:g}. "
+        "Bytes by tracemalloc: the peak of one turn, and what each unit leaves behind."
     )
     head = ["", "ns each", "reference", "now", "base", "moved", "peak KiB", "kept B", "moved"]
     return Table("suite", about, head, rows), failures

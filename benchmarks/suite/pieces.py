@@ -1,7 +1,7 @@
-"""The pieces of work whose cost is watched, and the references it is compared with.
+"""The pieces of work whose cost is measured, and the references they are compared with.
 
-Absolute times of two machines, or of two hours of one machine, cannot be compared. So every piece names a reference:
-work of the same kind that needs nothing of ours. What counts is how many times longer the piece takes than that.
+Absolute times of two machines, or of two hours on one machine, cannot be compared. So every piece names a reference:
+work of the same kind that uses nothing of this package. The measure is how many times longer the piece takes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.calls import PAST, Past, done, tell
+from benchmarks.calls import PAST, Past, done, emit_ended
 from benchmarks.metrics_queries import watched
 from pool_monitor import Monitor, MonitorConfig, Pool, telemetry
 from pool_monitor.config import ServiceConfig
@@ -36,7 +36,7 @@ class Piece(NamedTuple):
     """Work to measure."""
 
     ready: Callable[[], AbstractContextManager[Work]]
-    """Open while it is measured; gives what does it, *times* times."""
+    """Entered while the work is measured. Yields a function that does it *times* times."""
     times: int
     unit: str
     reference: str
@@ -81,8 +81,8 @@ ECHO = "import os\nwhile data := os.read(0, 4096): os.write(1, data)"
 
 @contextmanager
 def pipe() -> Iterator[Work]:
-    """Send a few bytes to another process, and wait until they are back. The system takes several times as long for it
-    where it wakes the other process on another processor: good for a limit, not for a comparison.
+    """Send a few bytes to another process, and wait until they are back. It takes several times as long if the system
+    wakes the other process on another processor: good enough for a limit, not for a comparison.
     """
     with subprocess.Popen(
         [sys.executable, "-E", "-S", "-c", ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
@@ -104,7 +104,7 @@ REFERENCES: dict[str, tuple[Callable[[], AbstractContextManager[Work]], int]] = 
     "arrays": (arrays, 10),
     "pipe": (pipe, 50),
 }
-"""Each with how many times it does its work."""
+"""Each with the number of times it does its work."""
 
 
 # Events.
@@ -149,12 +149,12 @@ def span() -> None:
 
 @contextmanager
 def ingest(past: Past = PAST) -> Iterator[Work]:
-    """The pool reports calls that have ended, and the collector puts them into its windows."""
+    """Emit the end of calls, and have the collector put them into its windows."""
     with watched(OPERATIONS * 3, 50, past=past) as one:
         calls = done(one.rows, 1000)
 
         def work() -> None:
-            tell(calls)
+            emit_ended(calls)
             one.monitor._collector.tick()
 
         yield work
@@ -162,7 +162,7 @@ def ingest(past: Past = PAST) -> Iterator[Work]:
 
 @contextmanager
 def answer(method: str, past: Past = PAST) -> Iterator[Work]:
-    """What *method* returns a second after it was last called, so that nothing of the last answer can serve."""
+    """Call *method* a second after the last time, so that nothing of the last answer can be reused."""
     with watched(WORKERS * OPERATIONS * 3, 200, WORKERS, past) as one:
         ask = {
             "snapshot": one.monitor.snapshot,

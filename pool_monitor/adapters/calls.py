@@ -55,7 +55,12 @@ class MonitoredCalls:
     @property
     def name(self) -> str:
         """The pool's name in events and snapshots."""
-        return self._tracker.name
+        return self._tracker.identity.name
+
+    @property
+    def instance(self) -> str:
+        """An id that no other pool has, also none of the same name."""
+        return self._tracker.identity.instance
 
     def status(self) -> PoolView:
         """Its gauges now. ``queue_limit``, ``sessions`` and ``restarts`` are 0: there are none."""

@@ -97,7 +97,12 @@ class MonitoredExecutor(Executor):
     @property
     def name(self) -> str:
         """What events and snapshots call it."""
-        return self._tracker.name
+        return self._tracker.identity.name
+
+    @property
+    def instance(self) -> str:
+        """An id that no other pool has, also none of the same name."""
+        return self._tracker.identity.instance
 
     def status(self) -> PoolView:
         """Its gauges now. When its workers are processes, open calls count as running, up to the number of workers.

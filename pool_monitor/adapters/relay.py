@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from pool_monitor.events import POOL_ERROR
+from pool_monitor import emit
+from pool_monitor.emit import PoolIdentity
 from pool_monitor.telemetry import Event
 
 Entry: TypeAlias = tuple[Event, Mapping[str, int], Mapping[str, Any]]
@@ -34,8 +34,8 @@ still. While so many wait, further calls emit no events; `pool.error` says how m
 class Relay:
     """The events of one pool, in order, on their way to the thread of an event loop."""
 
-    def __init__(self, pool: str) -> None:
-        self._pool = pool
+    def __init__(self, identity: PoolIdentity) -> None:
+        self._identity = identity
         self._waiting: deque[Entry] = deque()
         self._emitting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -102,6 +102,5 @@ class Relay:
         count = self._left_out - self._left_out_reported
         if count:
             self._left_out_reported += count
-            about = {"pool": self._pool, "category": "resource", "severity": "warning"}
             reason = f"{count} calls were not told of: the event loop did not get round to listening"
-            POOL_ERROR.event.emit({"system_time": time.time_ns()}, {**about, "reason": reason})
+            emit.error(self._identity, category="resource", severity="warning", reason=reason)

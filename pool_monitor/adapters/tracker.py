@@ -14,10 +14,11 @@ from contextvars import Context
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from pool_monitor import events
+from pool_monitor import emit, events
 from pool_monitor.adapters.relay import Relay
 from pool_monitor.adapters.remote import run_chunk
 from pool_monitor.adapters.worker_slots import SlotTable
+from pool_monitor.emit import PoolIdentity
 from pool_monitor.errors import ConfigError
 from pool_monitor.snapshot import PoolState, PoolView, WorkerState, WorkerView
 from pool_monitor.telemetry import FAILURES, describe, pass_on
@@ -57,12 +58,12 @@ class CallTracker:
     """
 
     def __init__(self, name: str, size: Callable[[], int | None], *, sees_begin: bool) -> None:
-        self.name = name
+        self.identity = PoolIdentity.new(name)
         self.closing = False
         """Whether the pool was shut down, and takes no more calls."""
         self._known_size = size
         self._sees_begin = sees_begin
-        self._relay = Relay(name)
+        self._relay = Relay(self.identity)
         self._lock = threading.RLock()  # a finalizer may run anywhere, and start a call
         self._open: dict[int, TrackedCall] = {}
         self._running = 0
@@ -180,10 +181,8 @@ class CallTracker:
         self._relay.flush()
 
     def _metadata(self, call: TrackedCall) -> dict[str, Any]:
-        metadata = {"pool": self.name, "operation": call.operation, "call_id": call.id, "session_kind": "none"}
-        if call.slot is not None:
-            metadata["worker"] = call.slot.id
-        return metadata
+        worker = None if call.slot is None else call.slot.id
+        return emit.call_metadata(self.identity, call.operation, call.id, worker=worker)
 
     # -- gauges ---------------------------------------------------------------------------------------------------
 
@@ -194,7 +193,8 @@ class CallTracker:
             size, busy, state = self._size(), self._busy(), self._state()
             free = max(size - busy, 0)
             return PoolView(
-                name=self.name,
+                name=self.identity.name,
+                instance=self.identity.instance,
                 state=state,
                 size=size,
                 busy=busy,
@@ -254,33 +254,25 @@ def _worker(slot: WorkerSlot, call: TrackedCall | None, idle: WorkerState, now_n
 def _measurements(call: TrackedCall, timing: Timing | None, now_ns: int) -> dict[str, int]:
     """The measurements of a call that ends now."""
     duration = now_ns - call.started_ns
-    measurements = {"duration": duration, "queue_duration": duration, "attempts": call.attempts}
     if timing is None:
         begun_ns, ended_ns = call.begun_ns, call.stopped_ns or now_ns
     else:
         begun_ns, ended_ns = timing.begun_ns, timing.ended_ns
-    if begun_ns is not None:
-        execution = ended_ns - begun_ns
-        if call.started_ns <= begun_ns <= ended_ns <= now_ns:
-            queue = begun_ns - call.started_ns
-        else:  # by the clock of another machine, of which only differences mean something
-            execution = min(execution, duration)
-            queue = duration - execution
-        measurements["queue_duration"] = queue
-        measurements["execution_duration"] = execution
-        measurements["transport_duration"] = duration - queue - execution
-    return measurements
+    if begun_ns is None:
+        return emit.call_measurements(duration, duration, call.attempts)
+    execution = ended_ns - begun_ns
+    if call.started_ns <= begun_ns <= ended_ns <= now_ns:
+        queue = begun_ns - call.started_ns
+    else:  # by the clock of another machine, of which only differences mean something
+        execution = min(execution, duration)
+        queue = duration - execution
+    return emit.call_measurements(duration, queue, call.attempts, execution)
 
 
 def _failure(error: BaseException, outcome: Outcome) -> dict[str, str]:
     """The metadata of a call that failed, beside that of any call."""
-    return {
-        "kind": "cancelled" if outcome == "cancelled" else "error",
-        "outcome": outcome,
-        "category": _CATEGORIES[outcome],
-        "error": type(error).__name__,
-        "reason": describe(error)[:REASON_MAX],
-    }
+    reason = describe(error)[:REASON_MAX]
+    return emit.failure_metadata(outcome, category=_CATEGORIES[outcome], error=type(error).__name__, reason=reason)
 
 
 def operation_of(function: Any, args: tuple[Any, ...] = ()) -> str:

@@ -1,4 +1,4 @@
-"""The command line. One file per command, imported when it is called: ``--help`` loads none of them."""
+"""The command line. Each command has a file, which is imported when the command is called: ``--help`` imports none."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from pool_monitor.errors import PoolError
 
 COMMANDS = {
-    "demo": "A real pool under a real load, with the dashboard.",
-    "run": "Run an operation over the lines of a file.",
+    "demo": "Run a real pool under a real load, with the dashboard.",
+    "run": "Run an operation on every line of a file.",
     "dashboard": "Watch a running service.",
-    "snapshot": "Print what a running service knows, as JSON.",
-    "report": "Tell what happened, from a running service or a history.",
+    "snapshot": "Print the state of a running service, as JSON.",
+    "report": "Report what happened, from a running service or a history.",
 }
-"""Command -> what its help says in one line; the module of the same name defines it as ``command``."""
+"""Command -> its help in one line. The module of that name defines ``command``."""
 
 EXIT_FAILED = 1  # some operations failed, or a check found something
 EXIT_USAGE = 2  # usage or configuration
 EXIT_UNREACHABLE = 3
 EXIT_INTERRUPTED = 130
-EXIT_PIPE = 141  # the reader of our output has enough: 128 and the number of SIGPIPE, as of programs that it ends
+EXIT_PIPE = 141  # the reader closed our output: 128 + the number of SIGPIPE, as for programs that SIGPIPE ends
 
 closed_at_start: frozenset[int] = frozenset()
-"""Which of descriptors 0, 1 and 2 the program was started without."""
+"""Which of the descriptors 0, 1 and 2 were closed when the program started."""
 
-_OF_STREAMS = {errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG}  # of a write to a stream click has
+_OF_STREAMS = {errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG}  # of a write by click to a stream
 
 
 def text_width() -> int:
-    """How many columns printed text may have here."""
+    """Return how many columns printed text may take here."""
     return shutil.get_terminal_size((100, 24)).columns
 
 
@@ -61,14 +61,14 @@ class _Lazy(click.Group):
             import difflib
 
             near = difflib.get_close_matches(name, COMMANDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
+            hint = f"did you mean {near[0]!r}?" if near else f"the commands are {', '.join(COMMANDS)}"
             ctx.fail(f"No such command {name!r}; {hint}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError as error:  # which click would make exit code 1
+        except BrokenPipeError as error:  # click would turn it into exit code 1
             raise output.ReaderGone from error
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -79,22 +79,22 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pool-monitor", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Run a pool of external Python and LLM workers, and see how it is doing."""
+    """Run a pool of Python worker processes, and monitor it."""
 
 
 def main() -> None:
-    """The program ``pool-monitor``. Exit codes: 0 well, 1 something failed, 2 usage, 3 unreachable, 130 interrupted,
-    141 the reader of the output has enough.
+    """Run the program ``pool-monitor``. Exit codes: 0 success, 1 something failed, 2 usage, 3 unreachable,
+    130 interrupted, 141 the reader closed the output.
     """
     global closed_at_start
     closed_at_start = output.fill_closed_descriptors()
     code = _code(lambda: cli.main(prog_name="pool-monitor", standalone_mode=False) or 0)
-    # What was printed may still be on its way, and fail there.
+    # Printed text may still be in the buffer, and fail to be written.
     sys.exit(_code(output.flush_stdout) or code)
 
 
 def _code(work: Callable[[], int | None]) -> int:
-    """Do *work*; the exit code for how that went. Failures are reported in words."""
+    """Call *work* and return the exit code. Failures are reported in words."""
     from pool_monitor.errors import PoolError
 
     try:
@@ -123,12 +123,12 @@ def _code(work: Callable[[], int | None]) -> int:
 
 
 def _failed(error: PoolError) -> int:
-    """Report *error*; the exit code that belongs to it."""
+    """Report *error* and return its exit code."""
     from pool_monitor.errors import ConfigError, ConnectError, StartError, UnknownOperation
 
     output.remark(f"Error: {error}")
     for note in getattr(error, "__notes__", []):
-        if "Traceback" in note:  # else it repeats the message
+        if "Traceback" in note:  # any other note repeats the message
             output.remark(note)
     if isinstance(error, ConfigError | StartError | UnknownOperation):
         return EXIT_USAGE

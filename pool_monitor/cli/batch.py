@@ -1,11 +1,13 @@
-"""The lines of ``pool-monitor run`` on their way through a pool.
+"""Run the lines of ``pool-monitor run`` through a pool.
 
-Theory of operation: a reader task turns each line into a task of its own; those tasks share as many turns as workers
-take calls at once, so that no call ever waits in the pool's queue at the expense of its timeout; the main task writes
-their answers, in the order of the lines or as they are ready. The reader is ahead by few lines that have not begun, and
-by many that have: in order, a slow line holds up what comes after it only when so many answers, or so many bytes, wait
-for it. After Ctrl-C no line is begun behind the last one that was. What has been begun is finished and written, so an
-output in order is the beginning of the whole, without gaps or repeats.
+Theory of operation: a reader task starts one task per line. These tasks share a semaphore, whose value is the number of
+calls that the workers take at once. So no call waits in the pool's queue, where its timeout would run. The main task
+writes the answers, in the order of the lines or as they are ready.
+
+The reader reads only a few lines ahead of the calls, but many lines ahead of the writer. So in an ordered output, a
+slow line delays the lines behind it only when the window (`_WINDOW_LINES`, `_WINDOW_BYTES`) is full.
+After Ctrl-C, no line begins behind the last line that has begun. Lines that have begun are finished and written, so an
+ordered output is the beginning of the complete output, without gaps or repetitions.
 """
 
 from __future__ import annotations
@@ -23,15 +25,15 @@ from pool_monitor.cli.result_file import ResultFile
 from pool_monitor.errors import UnknownOperation
 from pool_monitor.pool.pool import Pool
 
-_AHEAD = 8  # lines per turn that are read and have not begun
-_WINDOW_LINES = 10_000  # lines that are read and whose answers are not written
-_WINDOW_BYTES = 64 << 20  # and how long they and their answers may be, unless it is one
-_NOTED_EVERY = 1.0  # seconds between two notes of how far it is
-_TYPES = 100  # types of errors that are counted one by one
+_AHEAD = 8  # lines that are read and have not begun, per call at once
+_WINDOW_LINES = 10_000  # lines that are read and not yet answered in the output
+_WINDOW_BYTES = 64 << 20  # the length of these lines and their answers; a single line may be longer
+_NOTED_EVERY = 1.0  # seconds between two updates of the note
+_TYPES = 100  # types of errors that are counted separately
 
 
 class ReadAhead:
-    """Bounds what is between reading and writing, in lines and in bytes."""
+    """Bounds the lines that are read and not yet written, in number and in bytes."""
 
     def __init__(self, lines: int = _WINDOW_LINES, size: int = _WINDOW_BYTES) -> None:
         self._most_lines, self._most_bytes = lines, size
@@ -39,7 +41,7 @@ class ReadAhead:
         self._left = asyncio.Event()
 
     async def enter(self, size: int) -> None:
-        """Wait until there is room for another line, which then is in, with *size* bytes."""
+        """Wait until there is room for another line of *size* bytes, and add it."""
         while self.lines and (self.lines >= self._most_lines or self.bytes + size > self._most_bytes):
             self._left.clear()
             await self._left.wait()
@@ -47,42 +49,42 @@ class ReadAhead:
         self.bytes += size
 
     def grow(self, size: int) -> None:
-        """An answer of *size* bytes is there."""
+        """Add the *size* bytes of an answer."""
         self.bytes += size
 
     def leave(self, size: int) -> None:
-        """A line has left, and with its answer was *size* bytes long."""
+        """Remove a line. *size*: the bytes of the line and its answer."""
         self.lines -= 1
         self.bytes -= size
         self._left.set()
 
 
 class BatchRun:
-    """The jobs on their way to *sink*. *idempotent*: whether calls may be sent again."""
+    """Runs jobs and writes their answers to *sink*. *idempotent*: whether calls may be sent again."""
 
     def __init__(self, pool: Pool, operation: str, source: str, sink: ResultFile, *, idempotent: bool) -> None:
         self.pool, self.operation, self.source, self.sink = pool, operation, source, sink
         self.idempotent = idempotent
         self.done = self.failed = 0
-        """Lines of this run: answered, and of those failed."""
+        """Lines that this run has answered, and how many of these failed."""
         self.failures: Counter[str] = Counter()
         self.interrupted = False
         self._reader: asyncio.Task[None] | None = None
         at_once = pool.size * pool.config.concurrency
-        self._turns = asyncio.Semaphore(at_once)
+        self._permits = asyncio.Semaphore(at_once)
         self._ahead = asyncio.Semaphore(_AHEAD * at_once)
         self._read_ahead = ReadAhead()
         self._in_session: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
-        self._begun = 0  # number of the last line that was
+        self._begun = 0  # the highest number of a line that has begun
         # Bounded by `_read_ahead`.
         self._queue: asyncio.Queue[tuple[Job, asyncio.Task[OutputLine | None]] | None] = asyncio.Queue()
         self._open: set[asyncio.Task[Any]] = set()
-        self._last: Job | None = None  # the last one that was read
-        self._pending: dict[int, Job | None] = {}  # number of each that has no answer in the sink: the one before it
+        self._last: Job | None = None  # the last job that was read
+        self._pending: dict[int, Job | None] = {}  # number of a job without an answer in the sink -> the job before it
         self._noted = 0.0
 
     def interrupt(self) -> bool:
-        """Begin no further line. False where nothing has been begun at all."""
+        """Begin no further line. Return False if `work` has not begun at all."""
         self.interrupted = True
         if self._reader is None:
             return False
@@ -90,55 +92,55 @@ class BatchRun:
         return True
 
     async def work(self, jobs: AsyncIterator[Job]) -> None:
-        """Do them all, and write the answers."""
+        """Run all *jobs* and write their answers."""
         self._reader = reader = self._begin(self._read(jobs))
         ended = self._begin(self._end(reader))
         try:
             while (next_ := await self._queue.get()) is not None:
                 job, task = next_
-                answered = await task
-                if answered is not None:
-                    await self._write(answered)
+                answer = await task
+                if answer is not None:
+                    await self._write(answer)
                     del self._pending[job.number]
-                self._read_ahead.leave(job.size + (len(answered.line) if answered else 0))
+                self._read_ahead.leave(job.size + (len(answer.line) if answer else 0))
                 if time.monotonic() >= self._noted + _NOTED_EVERY:
-                    self._note()
+                    self._update_note()
             await ended
             if not reader.cancelled():
-                reader.result()  # or what went wrong with it
+                reader.result()  # raises what the reader raised
         finally:
             left = list(self._open)
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
-            self._note()
+            self._update_note()
 
     async def _read(self, jobs: AsyncIterator[Job]) -> None:
         async for job in jobs:
             await self._read_ahead.enter(job.size)
             await self._ahead.acquire()
             task = self._begin(self._answer(job))
-            task.add_done_callback(self._weigh)
-            self._pending[job.number], self._last = self._last, _mark(job)
+            task.add_done_callback(self._count_answer)
+            self._pending[job.number], self._last = self._last, _without_arguments(job)
             if self.sink.ordered:
                 self._queue.put_nowait((job, task))
             else:
                 task.add_done_callback(lambda task, job=job: self._queue.put_nowait((job, task)))  # type: ignore[misc]
 
     async def _end(self, reader: asyncio.Task[None]) -> None:
-        """Close the queue after all that the reader has begun."""
+        """Close the queue behind everything that the reader has put or will have put into it."""
         await asyncio.wait([reader])
         if not self.sink.ordered and (rest := self._open - {reader, asyncio.current_task()}):
             await asyncio.wait(rest)
         self._queue.put_nowait(None)
 
     async def _answer(self, job: Job) -> OutputLine | None:
-        """What comes out for *job*; None when it was left for the next run."""
+        """Return the output line for *job*. None: the job is left for the next run."""
         lock = self._in_session.setdefault(job.session, asyncio.Lock()) if job.session else asyncio.Lock()
-        if in_turn := lock.locked():
-            self._ahead.release()  # it waits for its session, and others need not wait for that
-        async with lock, self._turns:
-            if not in_turn:
+        if waited := lock.locked():
+            self._ahead.release()  # a job that waits for its session must not hold up others
+        async with lock, self._permits:
+            if not waited:
                 self._ahead.release()
             if self.interrupted and (job.number > self._begun or not self.sink.ordered):
                 return None
@@ -156,24 +158,24 @@ class BatchRun:
             raise result.error  # the command is wrong, not this line
         return output_line(job, result, placed=placed)
 
-    async def _write(self, answered: OutputLine) -> None:
-        await self.sink.write(answered)
+    async def _write(self, answer: OutputLine) -> None:
+        await self.sink.write(answer)
         self.done += 1
-        if answered.failure is not None:
+        if answer.failure is not None:
             self.failed += 1
-            kind = answered.failure if len(self.failures) < _TYPES or answered.failure in self.failures else "others"
+            kind = answer.failure if len(self.failures) < _TYPES or answer.failure in self.failures else "others"
             self.failures[kind] += 1
 
-    def _note(self) -> None:
-        """Have the file note up to where all are answered."""
+    def _update_note(self) -> None:
+        """Update the note to the last line up to which all lines are answered."""
         self._noted = time.monotonic()
         last = next(iter(self._pending.values()), self._last)
         if last is not None:
             self.sink.answered(last)
 
-    def _weigh(self, task: asyncio.Task[OutputLine | None]) -> None:
-        if not task.cancelled() and task.exception() is None and (answered := task.result()) is not None:
-            self._read_ahead.grow(len(answered.line))
+    def _count_answer(self, task: asyncio.Task[OutputLine | None]) -> None:
+        if not task.cancelled() and task.exception() is None and (answer := task.result()) is not None:
+            self._read_ahead.grow(len(answer.line))
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -182,6 +184,6 @@ class BatchRun:
         return task
 
 
-def _mark(job: Job) -> Job:
-    """What a note needs of *job*, without its arguments."""
+def _without_arguments(job: Job) -> Job:
+    """Return *job* without its arguments, which a note does not need."""
     return job._replace(args=[], kwargs={})

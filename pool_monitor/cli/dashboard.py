@@ -1,4 +1,4 @@
-"""``pool-monitor dashboard``: attach to a running service."""
+"""``pool-monitor dashboard``: watch a running service."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from pool_monitor.view.snapshot_report import report
 @click.argument("address", required=False)
 @WINDOW_OPTION
 def command(address: str | None, window: str) -> None:
-    """Watch a running service; ? shows the keys, q leaves. Watching changes nothing in the service.
+    """Watch a running service; ? shows the keys, q quits. Watching changes nothing in the service.
 
-    ADDRESS is a service's name or pid, a socket's path, a URL or HOST:PORT; without it, the only service running here,
-    or your choice. Where there is no terminal, the state is printed once.
+    ADDRESS is a service's name or pid, the path of its socket, a URL or HOST:PORT. Without ADDRESS, it is the only
+    service running here; if there are several, you choose one. Without a terminal, the state is printed once.
     """
     asyncio.run(_watch(address or _chosen(), window))
 
 
 def _chosen() -> str | None:
-    """Which of several services the person at the terminal wants to see."""
+    """Ask for one of several services. None: there are not several, or there is no terminal."""
     running = services() if can_run() else []
     if len(running) < 2:
         return None
@@ -36,20 +36,20 @@ def _chosen() -> str | None:
         remark(f"  {number}  {one.id}")
     number = click.prompt("Which one", type=click.IntRange(1, len(running)), default=1, err=True)
     chosen = running[number - 1]
-    # By its name, if no other has it, the service is found again after it was restarted: then it has another pid.
+    # A name that is unique still finds the service after a restart, when its pid is another.
     return chosen.name if [one.name for one in running].count(chosen.name) == 1 else chosen.id
 
 
 async def _watch(wanted: str | None, window: str) -> None:
     address = resolve(wanted)
-    first = await fetch(address, window)  # so that a wrong address is an error and no waiting screen
+    first = await fetch(address, window)  # so that a wrong address is an error, not a waiting screen
     if not can_run():
         print_text(report(first, width=text_width(), glyphs=stdout_glyphs()))
-        remark("no terminal to draw on: printed once")
+        remark("no terminal for a dashboard: printed once")
         return
     from pool_monitor.dashboard.app import run
     from pool_monitor.dashboard.remote import RemoteFeed
 
-    # By name when none was wanted in particular: the one that is left, should this one go, may be another service.
+    # Without an address, follow this service by name: if it ends, the only service left may be another one.
     with screen_in_use():
         await run(RemoteFeed(wanted or address.name), title=first.service.name, window=window)

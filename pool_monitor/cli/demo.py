@@ -1,4 +1,4 @@
-"""``pool-monitor demo``: something real to look at, in one command."""
+"""``pool-monitor demo``: a real pool to watch, in one command."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _HEADLESS_SECONDS = 10.0
 
 
 @click.command("demo")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Leave after S seconds.")
-@click.option("--headless", is_flag=True, help="No dashboard; print a report at the end (after 10 s by default).")
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Exit after S seconds.")
+@click.option("--headless", is_flag=True, help="Show no dashboard; print a report at the end (by default after 10 s).")
 @click.option(
     "--size", type=click.IntRange(min=1, max=64), default=4, metavar="N", show_default=True, help="Worker processes."
 )
@@ -32,16 +32,16 @@ _HEADLESS_SECONDS = 10.0
     "faults",
     multiple=True,
     type=click.Choice(list(FAULTS)),
-    help="What shall go wrong; may be given several times. "
+    help="A fault to cause; may be given several times. "
     + "; ".join(f"{name}: {text}" for name, text in FAULTS.items()),
 )
 def command(duration: float | None, headless: bool, size: int, faults: tuple[str, ...]) -> None:
-    """A pool of real worker processes doing real work on the text that ships with Python.
+    """Run a pool of real worker processes on the text that ships with Python.
 
-    Shows the dashboard until q is pressed; `pool-monitor dashboard` in another terminal shows it too.
+    The command shows the dashboard until q is pressed; `pool-monitor dashboard` in another terminal shows it too.
     """
     if not headless and not can_run():
-        remark("no terminal to draw on: going on as with --headless")
+        remark("no terminal for a dashboard: continuing as with --headless")
         headless = True
     asyncio.run(_demo(duration, headless, size, list(faults)))
 
@@ -57,7 +57,7 @@ async def _demo(duration: float | None, headless: bool, size: int, faults: list[
                 await _wait(duration or _HEADLESS_SECONDS)
             else:
                 await _watch(monitor, duration)
-        finally:  # after Ctrl-C too: what was seen until then is what was asked for
+        finally:  # Ctrl-C too ends with the report
             load.cancel()
             await asyncio.wait([load])
             uptime = monitor.snapshot().uptime
@@ -66,7 +66,7 @@ async def _demo(duration: float | None, headless: bool, size: int, faults: list[
 
 
 async def _wait(seconds: float) -> None:
-    """Let *seconds* pass, and say so to whoever waits at a terminal."""
+    """Wait for *seconds*, with a progress bar if stderr is a terminal."""
     if not stderr_is_terminal():
         await asyncio.sleep(seconds)
         return

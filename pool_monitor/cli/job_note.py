@@ -1,7 +1,7 @@
 """The note beside an output of ``pool-monitor run``, ``OUT.job``: what the output was made from.
 
-It holds target, operation, and a digest of the input up to a line before which all are answered. The digest is compared
-as the input is read, so an input that has grown fits, and another one does not.
+It holds the target, the operation, and a digest of the input up to a line; all lines up to it are answered. The digest
+is compared while the input is read. So an input that has grown is accepted, and a different input is refused.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class JobNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: str
     operation: str
     settings: str = ""
-    """Digest of what else decides about results: how the target is set up, how lines are read."""
+    """Digest of the other settings that results depend on: arguments of the target, and how lines are read."""
     lines: int = 0
-    """Up to this line of the input all are answered;"""
+    """All lines of the input up to this number are answered."""
     digest: str = ""
-    """and this is what they were, hexadecimal."""
+    """Digest of these lines, hexadecimal."""
     version: int = _VERSION
 
 
 class JobNoteFile:
-    """The note beside the output *path*, which messages call *name*. *made*: what this run makes it from."""
+    """The note beside the output *path*, named *name* in messages. *made*: what this run makes the output from."""
 
     def __init__(self, path: Path, name: str, made: JobNote) -> None:
         self.path = path.with_name(f"{path.name}.job")
@@ -45,10 +45,10 @@ class JobNoteFile:
         self._name, self._made = name, made
 
     def compare(self) -> None:
-        """Go on from the note that is there, if there is one. Raises ConfigError when it is of another job."""
+        """Continue from the existing note, if there is one. Raises ConfigError if the note is of another job."""
         found, made = _read(self.path), self._made
         if found is None:
-            remark(f"{self._name}: nothing beside it says what it was made from; going on where ids fit")
+            remark(f"{self._name}: has no note of what it was made from; going on where ids match")
             return
         if (found.target, found.operation) != (made.target, made.operation):
             raise ConfigError(
@@ -57,45 +57,45 @@ class JobNoteFile:
             )
         if found.settings != made.settings:
             raise ConfigError(
-                f"{self._name}: was made with other init_args or init_kwargs, or with --text where now there is none. "
+                f"{self._name}: was made with other init_args or init_kwargs, or only one of the two runs has --text. "
                 f"{START_OVER}"
             )
         self._made = found
 
     async def verified(self, jobs: AsyncIterator[Job]) -> AsyncIterator[Job]:
-        """The *jobs*, of which those up to the line that is noted must be those that the note was written for."""
+        """Yield *jobs*. Raises ConfigError if the lines up to the noted line are not those of the note."""
         noted, last = self._made, 0
-        why = f"of the first {noted.lines} lines of this one, some differ"
+        why = f"some of the first {noted.lines} lines differ"
         async for job in jobs:
             if job.number >= noted.lines > last and (job.number, job.digest.hex()) != (noted.lines, noted.digest):
                 break
             last = job.number
             yield job
         else:
-            why = f"{noted.lines} lines of that are answered, and this one ends with line {last}"
+            why = f"{noted.lines} lines of it are answered, and this input ends with line {last}"
         if last < noted.lines:
             raise ConfigError(
                 f"{self._name}: was made from another input: {why}. Give another --output, or remove {self.path} to go "
-                "on all the same"
+                "on anyway"
             )
 
     def answered(self, job: Job) -> None:
-        """Note that *job* and all before it are answered."""
+        """Note that *job* and all jobs before it are answered."""
         if job.number > self._made.lines:
             self._made = msgspec.structs.replace(self._made, lines=job.number, digest=job.digest.hex())
             self.write()
 
     def write(self) -> None:
-        """Write the note. Where that fails, say so once."""
+        """Write the note. The first failure is reported as a remark; later ones are silent."""
         try:
             self.new_path.write_bytes(msgspec.json.encode(self._made) + b"\n")
             self.new_path.replace(self.path)
         except OSError as error:
             with contextlib.suppress(OSError):
                 self.new_path.unlink()
-            what = f"a later run cannot see what {self._name} was made from"
+            what = f"a later run cannot check what {self._name} was made from"
             remark(f"{self.path}: cannot be written: {error.strerror}; {what}")
-            self._made = msgspec.structs.replace(self._made, lines=1 << 62)  # once is enough
+            self._made = msgspec.structs.replace(self._made, lines=1 << 62)  # no further note is written
 
 
 def _read(path: Path) -> JobNote | None:
@@ -105,11 +105,11 @@ def _read(path: Path) -> JobNote | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; remove it to go on all the same") from error
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; remove it to go on anyway") from error
     try:
         note = msgspec.json.decode(data, type=JobNote)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: says nothing of what the output was made from; remove it to go on") from error
+        raise ConfigError(f"{path}: is not a note of what the output was made from; remove it to go on") from error
     if note.version != _VERSION:
-        raise ConfigError(f"{path}: was written by another version; remove it to go on all the same")
+        raise ConfigError(f"{path}: was written by another version; remove it to go on anyway")
     return note

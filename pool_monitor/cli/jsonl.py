@@ -25,27 +25,27 @@ _OTHER_FORMS = {
     b"\x1f\x8b": "compressed; give what gzip -dc makes of it",
     b"\x28\xb5\x2f\xfd": "compressed; give what zstd -dc makes of it",
 }
-"""How files begin that are no lines of UTF-8, and what they are."""
+"""The first bytes of files that are not lines of UTF-8, and what such a file is."""
 _AS_TEXT = datetime.date | datetime.time | datetime.timedelta | decimal.Decimal | uuid.UUID  # a datetime is a date
-"""What is written as the text that is usual for it, ISO 8601 for one."""
+"""Types that are written as their usual text, for example ISO 8601."""
 
 
 class Job(NamedTuple):
-    """One line of the input: a call to make, or what is wrong with the line."""
+    """One line of the input: a call to make, or the fault of the line."""
 
     number: int
-    """Of the line; from 1, blank lines counted."""
+    """The number of the line, from 1, with blank lines counted."""
     place: int
-    """Of its answer, if answers are in order; from 1."""
+    """The line number of its answer in an ordered output, from 1."""
     id: Any
     args: list[Any]
     kwargs: dict[str, Any]
     session: str | None = None
     problem: str | None = None
     size: int = 0
-    """Bytes of the line."""
+    """The length of the line in bytes."""
     digest: bytes = b""
-    """Of the input from its beginning to the end of this line."""
+    """The digest of the input from its beginning to the end of this line."""
 
 
 class OutputLine(NamedTuple):
@@ -53,7 +53,7 @@ class OutputLine(NamedTuple):
 
     line: bytes
     failure: str | None
-    """The type of the error; None: all is well."""
+    """The type of the error. None: the call ended well."""
 
 
 # -- input ------------------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ async def parse_lines(lines: AsyncIterator[bytes], name: str, *, text: bool = Fa
     digest = b""
     async for line in lines:
         if number == 0:
-            line = _first(line, name)  # noqa: PLW2901 - without what stands before it
+            line = _first(line, name)  # noqa: PLW2901 - without a byte order mark
         number += 1
         digest = hashlib.blake2b(digest + line, digest_size=16).digest()
         if line.strip():
@@ -94,7 +94,7 @@ def _text(number: int, place: int, line: bytes) -> Job:
 
 
 def parse(number: int, place: int, line: bytes) -> Job:
-    """What line *number* asks for. Never raises: what is wrong with it is in ``problem``."""
+    """Return the job of line *number*. Never raises: the fault of an invalid line is in ``problem``."""
     try:
         value = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -104,7 +104,7 @@ def parse(number: int, place: int, line: bytes) -> Job:
     args, kwargs, session = value.get("args", []), value.get("kwargs", {}), value.get("session")
     problem = None
     if unknown := value.keys() - _KEYS:
-        problem = f"unknown keys {', '.join(sorted(unknown))}; beside args and kwargs there may be id and session"
+        problem = f"unknown keys {', '.join(sorted(unknown))}; the keys are args, kwargs, id and session"
     elif not isinstance(args, list):
         problem = f'"args" must be a list, not {args!r:.80}'
     elif not isinstance(kwargs, dict):
@@ -115,7 +115,7 @@ def parse(number: int, place: int, line: bytes) -> Job:
 
 
 def _flaw(line: bytes, error: Exception) -> str:
-    """What is wrong with a line that is not valid JSON."""
+    """Return the fault of a line that is not valid JSON."""
     constants: list[str] = []
     try:
         json.loads(line.decode(), parse_constant=constants.append)
@@ -123,13 +123,13 @@ def _flaw(line: bytes, error: Exception) -> str:
         return _not_utf8(wrong)
     except (ValueError, RecursionError):
         hint = (
-            "" if line.lstrip()[:1] in b'{["-0123456789tfn' else "; with --text each line is an argument as it stands"
+            "" if line.lstrip()[:1] in b'{["-0123456789tfn' else "; with --text, each line is an argument as plain text"
         )
         return f"not valid JSON: {error}{hint}"
     if constants:
-        return f"not valid JSON: {constants[0]} is no value there; write null, or text that the operation reads"
+        return f"not valid JSON: JSON has no {constants[0]}; write null, or a string that the operation parses"
     if b"\\ud" in line.lower():
-        return "not valid JSON: a surrogate without its other half, such as \\ud800, is no text"
+        return "not valid JSON: a surrogate without its other half, such as \\ud800, is not a character"
     return f"not valid JSON: {error}"
 
 
@@ -141,7 +141,9 @@ def _not_utf8(error: UnicodeDecodeError) -> str:
 
 
 def output_line(job: Job, result: CallResult | None, *, placed: bool = False) -> OutputLine:
-    """What comes out for *job*: *placed*, if lines may come out of order. *result*: None when it could not be asked."""
+    """Return the output line for *job*. *placed*: with its place, for an unordered output. *result* None: the line was
+    invalid, and no call was made.
+    """
     if result is None:
         fields: dict[str, Any] = {"error": {"type": "InvalidLine", "line": job.number, "message": job.problem}}
     elif result.error is not None:
@@ -153,15 +155,15 @@ def output_line(job: Job, result: CallResult | None, *, placed: bool = False) ->
     begin = {"id": job.id, "place": job.place} if placed else {"id": job.id}
     try:
         return _line(begin, fields)
-    except Exception as error:  # noqa: BLE001 - text that is none, or a type that only looks like one of JSON's
-        return _line(begin, {"error": _payload_error(f" cannot be written: {error}")})
+    except Exception as error:  # noqa: BLE001 - invalid text, or a subclass of a JSON type
+        return _line(begin, {"error": _payload_error(f" fails to encode: {error}")})
 
 
 def _result_fields(result: Any) -> dict[str, Any]:
     try:
         unfit = _unfit_for_json(result)
     except RecursionError:
-        unfit = " is nested too deeply, or without end"
+        unfit = " is nested too deeply, or contains itself"
     return {"result": result} if unfit is None else {"error": _payload_error(unfit)}
 
 
@@ -180,12 +182,12 @@ def _error_fields(error: Exception) -> dict[str, Any]:
 
 
 def _payload_error(unfit: str) -> dict[str, Any]:
-    advice = "have the operation return what JSON can carry"
-    return {"type": "PayloadError", "message": f"the result has no JSON form: it{unfit}; {advice}"}
+    advice = "the operation must return JSON values"
+    return {"type": "PayloadError", "message": f"the result cannot be written as JSON: it{unfit}; {advice}"}
 
 
 def _unfit_for_json(value: Any) -> str | None:
-    """What JSON would change or lose in *value*, and where: the end of a sentence that begins with its name."""
+    """Return what JSON would change or lose in *value*, as the end of a sentence about *value*. None: nothing."""
     if value is None or isinstance(value, str | int | _AS_TEXT):
         return None
     if isinstance(value, float):
@@ -193,7 +195,7 @@ def _unfit_for_json(value: Any) -> str | None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                return f" has the key {key!r:.80}, and keys are text there"
+                return f" has the key {key!r:.80}, and keys must be strings"
             if (unfit := _unfit_for_json(item)) is not None:
                 return f"[{key!r:.80}]{unfit}"
         return None

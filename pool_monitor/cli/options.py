@@ -1,4 +1,4 @@
-"""What several commands have in common."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -6,5 +6,11 @@ import click
 
 from pool_monitor.snapshot import WINDOW_NAMES
 
-WINDOW_OPTION = click.option("--window", type=click.Choice(WINDOW_NAMES), default="5m", show_default=True)
-"""The option of every command that looks at a window."""
+WINDOW_OPTION = click.option(
+    "--window",
+    type=click.Choice(WINDOW_NAMES),
+    default="5m",
+    show_default=True,
+    help="The period up to now that the numbers cover.",
+)
+"""The option of every command that shows a window."""

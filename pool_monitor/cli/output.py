@@ -1,7 +1,7 @@
-"""What the commands write: remarks to stderr, results to stdout.
+"""The output of the commands: remarks to stderr, results to stdout.
 
-Names, messages and tracebacks come from targets, files and other processes. This is the one place where they meet a
-terminal, so that none of them can move its cursor, set its title or turn its text around.
+Names, messages and tracebacks come from targets, files and other processes. Only this module writes them to a terminal.
+It escapes them, so that they cannot move the cursor, set the title or reverse the direction of text.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import TextIO
 
 from pool_monitor.errors import PoolError
 
-_NOTES = 20  # remarks that are kept while the screen is taken
+_NOTES = 20  # remarks that are kept while a dashboard has the screen
 
 
 def printable(text: str) -> str:
-    """*text* with everything that acts on a terminal, or is invisible there, as an escape. Line ends stay."""
+    """Return *text* with an escape for every character that controls a terminal or is invisible. Line ends stay."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(char if char == "\n" or char.isprintable() else _ESCAPES.get(char) or _escape(char) for char in text)
 
 
-_ESCAPES = {"\t": "    ", "\u00a0": " ", "\u3000": "  "}  # blanks that are no harm
+_ESCAPES = {"\t": "    ", "\u00a0": " ", "\u3000": "  "}  # harmless blanks
 
 
 def _escape(char: str) -> str:
@@ -33,7 +33,7 @@ def _escape(char: str) -> str:
 
 
 def escaped_json(text: str, *, ascii_only: bool = False) -> str:
-    """The same JSON with what `printable` would escape, or all that is not ASCII, in JSON's own escapes."""
+    """Return the same JSON, in which JSON escapes replace what `printable` escapes, or all that is not ASCII."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -51,7 +51,7 @@ def _json_escape(char: str) -> str:
 
 
 class _HeldRemarks:
-    """Remarks made while a dashboard has the screen: the first `_NOTES`, and how many more there were."""
+    """Remarks made while a dashboard has the screen: keeps the first `_NOTES` and counts the rest."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -68,7 +68,7 @@ _held: _HeldRemarks | None = None
 
 
 def remark(text: str) -> None:
-    """Write a remark to stderr, or keep it while a dashboard has the screen. Never raises: a terminal may be gone."""
+    """Write a remark to stderr; while a dashboard has the screen, keep it. Never raises: the terminal may be gone."""
     if _held is not None:
         _held.keep(text)
     elif sys.stderr is not None:
@@ -78,7 +78,7 @@ def remark(text: str) -> None:
 
 
 def stderr_is_terminal() -> bool:
-    """Whether a person reads the remarks."""
+    """Whether remarks go to a terminal."""
     return _is_terminal(sys.stderr)
 
 
@@ -97,8 +97,9 @@ class _Remarks(logging.Handler):
 
 @contextlib.contextmanager
 def log_as_remarks(*, started: bool = True) -> Iterator[None]:
-    """Meanwhile log records become remarks: all output of workers, and warnings of the pool, of asyncio and of others;
-    of the pool not before `pools_started`, unless *started*: what keeps it from starting is an error of the command.
+    """In the block, turn log records into remarks: all output of workers, and warnings of the pool, of asyncio and of
+    others. Unless *started*, warnings of the pool are left out until `pools_started` is called: if the pool cannot
+    start, the command reports the error.
     """
     root, output = logging.getLogger(), logging.getLogger("pool_monitor.output")
     if any(isinstance(handler, _Remarks) for handler in root.handlers):
@@ -116,7 +117,7 @@ def log_as_remarks(*, started: bool = True) -> Iterator[None]:
 
 
 def pools_started() -> None:
-    """From now on, what a pool warns of is worth a remark."""
+    """End the suppression of pool warnings in `log_as_remarks`."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _Remarks):
             handler.pools_started = True
@@ -124,7 +125,7 @@ def pools_started() -> None:
 
 @contextlib.contextmanager
 def screen_in_use() -> Iterator[None]:
-    """Meanwhile a dashboard has the screen: nothing is written to it, and the first remarks follow afterwards."""
+    """In the block, a dashboard has the screen: keep remarks and write the first `_NOTES` afterwards."""
     global _held
     kept = _held = _HeldRemarks()
     try:
@@ -146,11 +147,11 @@ def screen_in_use() -> Iterator[None]:
 
 
 class ReaderGone(Exception):
-    """What we print is read by a program that has enough of it."""
+    """The program that read our output has closed it."""
 
 
 def print_text(text: str) -> None:
-    """Print *text* for people. What the encoding of stdout has no form for is escaped. Errors as for `print_bytes`."""
+    """Print *text* for people. Characters that stdout cannot encode are escaped. Raises as `print_bytes` does."""
     stream = _stdout()
     encoding = stream.encoding or "utf-8"
     text = printable(text) if _is_terminal(stream) else text
@@ -158,21 +159,21 @@ def print_text(text: str) -> None:
 
 
 def print_json(data: bytes, pretty: bytes) -> None:
-    """Print JSON: *data* for programs, in UTF-8; on a terminal *pretty*, the same in more lines."""
+    """Print JSON: *data*, in UTF-8, for programs; *pretty*, the same indented, on a terminal."""
     stream = _stdout()
     _write(stream, [for_terminal(pretty) if _is_terminal(stream) else data, b"\n"])
 
 
 def for_terminal(data: bytes) -> bytes:
-    """The same JSON, as our terminal may have it."""
+    """Return the same JSON, with escapes for what the terminal at stdout cannot show."""
     encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
     return escaped_json(data.decode(), ascii_only=encoding != "utf8").encode()
 
 
 def print_bytes(pieces: Iterable[bytes]) -> None:
-    """Print a format for programs, as it is whatever the locale; on a terminal without what would act on it.
+    """Print a format for programs, unchanged in every locale. On a terminal, control characters are escaped.
 
-    Raises BrokenPipeError when the reader has enough, and PoolError when stdout is closed, full or otherwise broken.
+    Raises BrokenPipeError if the reader has closed stdout, and PoolError if stdout is closed, full or otherwise broken.
     """
     stream = _stdout()
     if _is_terminal(stream):
@@ -207,7 +208,7 @@ def _as_pool_error(stream: TextIO) -> Iterator[None]:
 
 def _stdout() -> TextIO:
     if sys.stdout is None or sys.stdout.closed:
-        raise PoolError("stdout: it is closed, so there is nowhere to print to")
+        raise PoolError("stdout: is closed: there is nowhere to print to")
     return sys.stdout
 
 
@@ -216,14 +217,14 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def flush_stdout() -> None:
-    """Write what stdout still holds. Errors as for `print_bytes`."""
+    """Write the buffered output. Raises as `print_bytes` does."""
     if sys.stdout is not None and not sys.stdout.closed:
         with _as_pool_error(sys.stdout):
             sys.stdout.flush()
 
 
 def discard(stream: TextIO | None) -> None:
-    """Have what *stream* still holds go nowhere, so that the interpreter does not complain about it when it leaves."""
+    """Discard what *stream* still has in its buffer, so that the interpreter reports no error at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
@@ -234,8 +235,8 @@ def discard(stream: TextIO | None) -> None:
 
 
 def fill_closed_descriptors() -> frozenset[int]:
-    """Which of descriptors 0, 1 and 2 are closed. Each is opened on nothing, or a file that is opened later would get
-    its number and be taken for stdin, stdout or stderr, by us and by every program that we start.
+    """Open the closed ones of the descriptors 0, 1 and 2 on the null device, and return them. Otherwise a file opened
+    later would get such a number, and this program and every program it starts would use it as stdin, stdout or stderr.
     """
     closed = set()
     for fd in range(3):
@@ -243,6 +244,6 @@ def fill_closed_descriptors() -> frozenset[int]:
             os.fstat(fd)
         except OSError:
             closed.add(fd)
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            opened = os.open(os.devnull, os.O_RDWR)  # open takes the lowest free number: this one
             os.set_inheritable(opened, True)
     return frozenset(closed)

@@ -1,4 +1,4 @@
-"""How far ``pool-monitor run`` is, for those who watch it, and what it did, for everyone."""
+"""The progress of ``pool-monitor run`` while it runs, and its summary at the end."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from pool_monitor.cli.batch import BatchRun
 from pool_monitor.view.format import age, plural
 
-_MENTIONED = 3  # types of errors in the summary
-_YOUNG = 1.0  # seconds before which a rate says little
+_NAMED = 3  # types of errors in the summary
+_RATE_AFTER_S = 1.0  # seconds before a rate is meaningful
 
 
 class Progress:
-    """Of *batch*, from now on. *path* is its input where that can be read once more, to count its lines."""
+    """The progress of *batch*, from now on. *path*: its input, if it can be read again to count lines."""
 
     def __init__(self, batch: BatchRun, path: Path | None) -> None:
         self.batch, self.path = batch, path
@@ -26,7 +26,7 @@ class Progress:
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[None]:
-        """Meanwhile find out how many lines there are, if that can be found out. In a thread: there may be many."""
+        """In the block, count the lines of the input at *path*, in a thread because there may be many."""
         over = threading.Event()
         if self.path is not None:
             threading.Thread(target=self._count, args=(self.path, over), daemon=True).start()
@@ -53,14 +53,14 @@ class Progress:
         return self.batch.sink.earlier.failed + self.batch.failed
 
     def left(self) -> float | None:
-        """About how many seconds it will take, None if not known."""
+        """Return about how many seconds are left. None: unknown."""
         seconds = time.monotonic() - self._started
-        if self.total is None or not self.batch.done or seconds < _YOUNG:
+        if self.total is None or not self.batch.done or seconds < _RATE_AFTER_S:
             return None
         return max(0, self.total - self.completed) * seconds / self.batch.done
 
     def line(self) -> str:
-        """All of that in one line."""
+        """Return the progress in one line."""
         parts = [f"{self.completed:,} lines"]
         if self.total:
             share = min(100, 100 * self.completed // self.total)
@@ -74,7 +74,7 @@ class Progress:
         return " · ".join(parts)
 
     def summary(self) -> str:
-        """What has been done."""
+        """Return what the run has done, in one line."""
         batch, seconds = self.batch, time.monotonic() - self._started
         text = f"{plural(batch.done, 'line')}: {batch.done - batch.failed} ok, {batch.failed} failed"
         if before := batch.sink.earlier.lines:
@@ -83,13 +83,13 @@ class Progress:
         text += f" in {seconds:.1f} s ({batch.done / max(seconds, 1e-3):.0f}/s)"
         if batch.failures:
             types = batch.failures.most_common()
-            named = [f"{times} {name:.80}" for name, times in types[:_MENTIONED]]
-            rest = sum(times for _, times in types[_MENTIONED:])
+            named = [f"{times} {name:.80}" for name, times in types[:_NAMED]]
+            rest = sum(times for _, times in types[_NAMED:])
             text += f"; failed: {', '.join(named)}{f', {rest} others' if rest else ''}"
         return text
 
     async def show_bar(self) -> None:
-        """Draw a bar at stderr until cancelled."""
+        """Draw a progress bar on stderr until cancelled."""
         from rich.console import Console
         from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar

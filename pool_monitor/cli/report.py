@@ -1,4 +1,4 @@
-"""``pool-monitor report``: what happened, for the minutes after an incident and for whoever was not there."""
+"""``pool-monitor report``: what happened, for the time after an incident and for people who did not watch it."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 @click.command("report")
 @click.argument("source", required=False, metavar="[ADDRESS|STORE.db]")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
-@click.option("--window", type=click.Choice(WINDOW_NAMES), help="How far to look back.")
-@click.option("--since", metavar="24h", help="The same, of a history: any length of time, such as 90m, 7d or 2w.")
+@click.option("--window", type=click.Choice(WINDOW_NAMES), help="The period up to now to report on.")
+@click.option("--since", metavar="24h", help="The same for a history: any duration, such as 90m, 7d or 2w.")
 @click.option(
-    "--start", callback=_moment, metavar="TIME", help="From when on; ISO 8601, local time if it names no zone."
+    "--start", callback=_moment, metavar="TIME", help="Start of the period; ISO 8601, in local time if it has no zone."
 )
-@click.option("--end", callback=_moment, metavar="TIME", help="Until when; if not given, the end of what there is.")
-@click.option("--step", metavar="10s", help="How finely to tell how it went.")
+@click.option("--end", callback=_moment, metavar="TIME", help="End of the period; by default, the end of the history.")
+@click.option("--step", metavar="10s", help="Time step of the charts and of csv.")
 def command(
     source: str | None,
     form: str,
@@ -51,18 +51,19 @@ def command(
     end: float | None,
     step: str | None,
 ) -> None:
-    """Say what happened: calls, errors, latencies, by operation and worker, and when it was at its worst.
+    """Report what happened: calls, errors and latencies, by operation and worker, and the worst moments.
 
-    ADDRESS is a running service: its name or pid, a socket's path, a URL or HOST:PORT; without it, the only one
-    running here.
-    It tells of a window, 15m by default. STORE.db is the file of a history, whether its process still runs or not; of
-    that, the last 24 hours there are, or what --since, --start and --end say.
+    ADDRESS is a running service: its name or pid, the path of its socket, a URL or HOST:PORT. Without ADDRESS, it is
+    the only service running here. The report covers a window, by default 15m.
 
-    json has all that is known, versioned; csv one row per operation and step that was measured, times in seconds
-    since the epoch; hlog, of a history, is a log that the HdrHistogram tools read.
+    STORE.db is the file of a history; its process need not run any more. The report covers the last 24 hours in the
+    file, or the period that --since, --start and --end select.
+
+    json has everything, with a version. csv has one row per operation and measured step; its times are seconds since
+    the epoch. hlog, only for a history, is a log for the HdrHistogram tools.
     """
     if sum(given is not None for given in (window, since, start)) > 1:
-        raise click.UsageError("--window, --since and --start each say where to begin: give one of them")
+        raise click.UsageError("--window, --since and --start all set the start of the period: give only one of them")
     if start is not None and end is not None and end <= start:
         raise click.UsageError("--end must be after --start")
     back = WINDOWS[window].seconds if window else seconds_of(since, "--since") if since is not None else None
@@ -74,7 +75,7 @@ def command(
         by_operation=form == "csv",
     )
     if form == "hlog" and (source is None or not is_store(source)):
-        raise click.UsageError("--format hlog needs whole histograms, which a history file has: name one")
+        raise click.UsageError("--format hlog needs whole histograms, which only a history has: give a STORE.db")
     if source is not None and is_store(source):
         data = from_store(source, query)
     else:

@@ -1,4 +1,4 @@
-"""Where ``pool-monitor report`` has its numbers from: a running service, or the file of a history."""
+"""The sources of ``pool-monitor report``: a running service, or the file of a history."""
 
 from __future__ import annotations
 
@@ -27,49 +27,49 @@ DAY = 86_400
 STEPS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21_600, DAY)
 """Default steps."""
 ROWS_LIMIT = 1_000_000
-"""Most steps of operations."""
+"""The most rows, one per operation and step, of a report."""
 CLOCKS_DIFFER_S = 60
-"""What begins later than this from now lies in the future: the file may be of another machine."""
+"""Blocks that begin more than this many seconds from now are in the future: another machine may have written them."""
 MANY = 150
-"""Steps of a range, above which a longer step is chosen."""
+"""With more steps than this in the period, a longer step is chosen."""
 
 
 class ReportQuery(NamedTuple):
-    """What time is to be reported on; times and lengths in seconds, None where nothing was said."""
+    """The requested period. Times and durations are in seconds. None: not requested."""
 
     since: int | None = None
-    """How far to look back."""
+    """The length of the period, up to its end."""
     start: float | None = None
     end: float | None = None
     step: int | None = None
     by_operation: bool = False
-    """Whether `ReportData.steps` is wanted."""
+    """Whether to fill `ReportData.steps`."""
 
 
 class Step(CallStats, frozen=True, kw_only=True):
-    """How the calls of one operation went in one step of the time reported on."""
+    """The calls of one operation in one step of the period."""
 
     start: float
     """Seconds since the epoch."""
     pool: str
     operation: str
     covered_seconds: float
-    """How much of the step was measured; ``rate`` is calls per second of that."""
+    """How much of the step was measured; ``rate`` is calls per measured second."""
 
 
 class ReportData(NamedTuple):
     report: PeriodReport
     steps: list[Step]
-    """Of every operation, those that were measured. Empty unless asked for."""
+    """The measured steps of every operation. Empty unless requested."""
     recording: Recording | None
-    """With whole histograms, a block per step; None: from a running service, which tells percentiles only."""
+    """The whole histograms, one block per step. None: the source is a running service, which has only percentiles."""
 
 
 # -- from a running service -------------------------------------------------------------------------------------------
 
 
 async def from_service(address: str | None, query: ReportQuery) -> ReportData:
-    """What a running service has in memory. Raises ConnectError, and ConfigError for a time it cannot answer for."""
+    """Report what a running service has in memory. Raises ConnectError, and ConfigError for any other period."""
     async with open_client(resolve(address)) as service:
         now = await service.snapshot("1m")
         window = _window(now, query)
@@ -95,7 +95,7 @@ async def from_service(address: str | None, query: ReportQuery) -> ReportData:
 
 
 async def _timeline(service: Client, summary: Summary, step: int, pool: str, operation: str | None = None) -> Range:
-    end = max(floor(summary.end), floor(summary.start) + 1)  # without the second that is not over
+    end = max(floor(summary.end), floor(summary.start) + 1)  # without the current second
     return await service.range(summary.start, end, step, pool=pool, operation=operation)
 
 
@@ -105,10 +105,10 @@ def _window(now: Snapshot, query: ReportQuery) -> str:
     if query.start is None and query.end is None and fitting:
         return fitting[0]
     history = now.monitor.history
-    elsewhere = f"in its history: report on {history.path}" if history else "in a history, and it keeps none"
+    elsewhere = f"its history: report on {history.path}" if history else "a history, and it keeps none"
     raise ConfigError(
-        f"{now.service.name}: a running service reports on a --window, the last {', '.join(WINDOWS)}; other times are "
-        f"{elsewhere}"
+        f"{now.service.name}: a running service reports only on a --window, the last {', '.join(WINDOWS)}; other "
+        f"periods are in {elsewhere}"
     )
 
 
@@ -116,14 +116,14 @@ def _window(now: Snapshot, query: ReportQuery) -> str:
 
 
 def is_store(source: str) -> bool:
-    """Whether *source* means a file and no service."""
-    return not source.startswith(("http://", "https://")) and (source.endswith(".db") or os.path.isfile(source))  # noqa: PTH113 - it raises nothing
+    """Return whether *source* is a file, not a service."""
+    return not source.startswith(("http://", "https://")) and (source.endswith(".db") or os.path.isfile(source))  # noqa: PTH113 - raises nothing
 
 
 def from_store(path: str, query: ReportQuery, now: float | None = None) -> ReportData:
-    """What a history on disk holds, up to *now* unless a later time is asked for.
+    """Report what a history on disk holds, up to *now* unless the query names a later time.
 
-    Raises ConfigError for a file that is none, and where there is nothing in it.
+    Raises ConfigError if the file is not a history, or if it has nothing for the period.
     """
     with Reader(path) as reader:
         future = int((time.time() if now is None else now) + CLOCKS_DIFFER_S)
@@ -145,7 +145,7 @@ def from_store(path: str, query: ReportQuery, now: float | None = None) -> Repor
         raise _nothing(path, f"from {_from_to(start, end)}", kept)
     span = time_span(first, last, step)
     recording = merged_by_step(recording, span)
-    if query.start is None and start == kept[0]:  # where its slot begins, which may be long before what is in it
+    if query.start is None and start == kept[0]:  # the first block may begin long before its content
         measured = [
             point.start for point in queries.range_of(recording, span, Selection()).points if point.covered_seconds
         ]
@@ -165,20 +165,20 @@ def from_store(path: str, query: ReportQuery, now: float | None = None) -> Repor
 
 
 def _nothing(path: str, when: str, kept: tuple[int, int]) -> ConfigError:
-    return ConfigError(f"{path}: nothing was recorded {when}; what there is, is from {_from_to(*kept)}")
+    return ConfigError(f"{path}: nothing was recorded {when}; the recorded period is from {_from_to(*kept)}")
 
 
 def _future_doubts(reader: Reader, now: int) -> list[str]:
-    """That there are slots which begin at *now* or later, if so."""
+    """Return a doubt about blocks that begin at *now* or later, if there are any."""
     ahead = reader.extent(start=now)
     if ahead is None:
         return []
-    slots = f"{fmt.plural(reader.ahead(now), 'slot')} in the future, from {_from_to(*ahead)}"
-    return [f"{slots}: a clock was ahead, or this one is behind; --start and --end show them"]
+    blocks = f"{fmt.plural(reader.ahead(now), 'block')} in the future, from {_from_to(*ahead)}"
+    return [f"{blocks}: the clock was ahead then, or is behind now; --start and --end select them"]
 
 
 def period(kept: tuple[int, int], query: ReportQuery) -> tuple[float, float]:
-    """From when to when, where there is something of the time *kept*: the last day of that if nothing was said."""
+    """Return start and end of the period of *query*, within *kept* where possible. The default is its last day."""
     first, last = kept
     end = last if query.end is None else query.end
     if query.start is not None:
@@ -188,13 +188,15 @@ def period(kept: tuple[int, int], query: ReportQuery) -> tuple[float, float]:
 
 
 def step_for(length: float, grains: Sequence[int]) -> int:
-    """A step that is a multiple of one of *grains* and of which there are not too many in *length*; all in seconds."""
+    """Return the smallest step that is a multiple of one of *grains* and fits at most `MANY` times into *length*. All
+    are in seconds.
+    """
     fitting = [step for step in (*STEPS, *grains) if any(step % grain == 0 for grain in grains)]
     return min((step for step in fitting if length / step <= MANY), default=max(fitting, default=DAY))
 
 
 def merged_by_step(recording: Recording, span: TimeSpan) -> Recording:
-    """The same with one block per step, so that many questions about it cost less."""
+    """Return *recording* with one block per step of *span*, which makes many queries cheaper."""
     blocks: dict[int, list[Block]] = defaultdict(list)
     for timed in recording.blocks:
         blocks[(timed.start - span.start) // span.step * span.step + span.start].append(timed.block)

@@ -1,13 +1,13 @@
-"""The output file of ``pool-monitor run``: gone on with, never mixed up, and made better by ``--retry-failed``.
+"""The output file of ``pool-monitor run``: continued by later runs, and improved by ``--retry-failed``.
 
-Theory of operation: each line of the file answers one line of the input. Answers have *places*, 1, 2, 3 and so on,
-those that they have when they are in order; a line of an unordered output has its place in it, any other stands at it.
-What the file was made from stands in a note beside it.
+Theory of operation: each line of the file answers one line of the input. The *place* of an answer is its line number in
+an ordered output, from 1. Lines of an unordered output contain their place. A note beside the file records what it was
+made from.
 
-``--retry-failed`` leaves ``OUT`` alone and writes a patch, ``OUT.retry``: new answers, with their places. At the end,
-also of an interrupted run, the two make ``OUT.retry.new``, which takes the name ``OUT``; then the patch is removed. A
-run that finds a patch does that first, for the one that was killed. So there is no moment at which an answer is in
-neither, and as a good answer is never replaced, it does no harm that a patch is applied twice.
+``--retry-failed`` does not change ``OUT``. It writes a patch, ``OUT.retry``, of new answers with their places. When the
+run ends or is interrupted, it merges both into ``OUT.retry.new``, renames that file to ``OUT``, and removes the patch.
+A run that finds the patch of a killed run merges it first. So every answer is in ``OUT`` or in the patch at all times.
+A patch may be applied twice, because a good answer is never replaced.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ _BLOCK = 1024  # places
 
 
 class EarlierAnswers(NamedTuple):
-    """How many answers of earlier runs there are."""
+    """How many lines earlier runs have answered, and how many of these failed."""
 
     lines: int = 0
     failed: int = 0
 
 
 class PlaceTable:
-    """A number for each of many places, in an array's item of the type *code* where they are close together."""
+    """Maps places to numbers of the array type *code*, compactly if the places are close together."""
 
     def __init__(self, code: str) -> None:
         empty = array(code, [0]) * _BLOCK
         self._blocks: defaultdict[int, array[int]] = defaultdict(lambda: empty[:])
 
     def __getitem__(self, place: int) -> int:
-        """0 where there is none."""
+        """Return the number of *place*. 0: it has none."""
         block = self._blocks.get(place // _BLOCK)
         return 0 if block is None else block[place % _BLOCK]
 
@@ -57,7 +57,7 @@ class PlaceTable:
         self._blocks[place // _BLOCK][place % _BLOCK] = number
 
     def __iter__(self) -> Iterator[int]:
-        """Those that have a number, in order."""
+        """Yield the places that have a number, in order."""
         for index in sorted(self._blocks):
             yield from (index * _BLOCK + at for at, number in enumerate(self._blocks[index]) if number)
 
@@ -71,11 +71,11 @@ class _Line(NamedTuple):
     id: Any
     ok: bool
     placed: bool
-    """Whether its place stands in it."""
+    """Whether the line contains its place."""
 
 
 def _parsed(data: bytes, place: int) -> _Line | None:
-    """A whole line that has this *place* if it does not name another; None for what is no answer."""
+    """Return a whole line as an answer, with *place* unless the line contains its place. None: it is not an answer."""
     try:
         fields = msgspec.json.decode(data)
         line = _Line(data, fields.get("place", place), fields["id"], fields["ok"], "place" in fields)
@@ -85,19 +85,19 @@ def _parsed(data: bytes, place: int) -> _Line | None:
 
 
 def _read(file: BinaryIO, name: str) -> Iterator[_Line]:
-    """The whole lines of an output; a last one without its end is none. Raises ConfigError for what is no answer."""
+    """Yield the whole lines of an output, without an unfinished last line. Raises ConfigError for other data."""
     file.seek(0)
     for number, data in enumerate(file, 1):
         if not data.endswith(b"\n") and _is_beginning(data):
             return
         line = _parsed(data, number) if data.endswith(b"\n") else None
         if line is None:
-            raise _cannot_go_on(f"{name}:{number}", "this is no answer")
+            raise _cannot_go_on(f"{name}:{number}", "this line is not an answer")
         yield line
 
 
 def _in_order(file: BinaryIO, name: str) -> Iterator[_Line]:
-    """The same of an output in order. Raises ConfigError also where it is none."""
+    """Like `_read`, for an ordered output. Raises ConfigError also if the lines are not in order."""
     for number, line in enumerate(_read(file, name), 1):
         if line.place != number:
             raise ConfigError(
@@ -107,8 +107,8 @@ def _in_order(file: BinaryIO, name: str) -> Iterator[_Line]:
 
 
 def _is_beginning(data: bytes, job: Job | None = None) -> bool:
-    """Whether *data* may be what a killed run has left of the answer to *job*, or of any. Not everything without an end
-    is ours to remove.
+    """Return whether *data* may be the beginning of the answer to *job*, or of any answer, that a killed run has left.
+    Other data must not be removed.
     """
     begin = b'{"id":' if job is None else msgspec.json.encode({"id": job.id})[:-1] + b","
     return data.startswith(begin) or begin.startswith(data)
@@ -119,7 +119,7 @@ def _cannot_go_on(where: str, why: str) -> ConfigError:
 
 
 def _with_place(line: _Line, *, placed: bool) -> bytes:
-    """The same with its place in it, or without."""
+    """Return the data of *line* with its place in it if *placed*, else without."""
     if line.placed == placed:
         return line.data
     fields = msgspec.json.decode(line.data, type=dict[str, msgspec.Raw])
@@ -129,7 +129,7 @@ def _with_place(line: _Line, *, placed: bool) -> bytes:
 
 
 def _take_answer(patch: Stream, begins: PlaceTable, place: int) -> _Line:
-    """The answer for *place* in *patch*, which then is not among those that *begins* has."""
+    """Return the answer for *place* in *patch*, and remove it from *begins*."""
     patch.file.seek(begins[place] - 1)
     begins[place] = 0
     line = _parsed(patch.file.readline(), place)
@@ -141,10 +141,10 @@ def _take_answer(patch: Stream, begins: PlaceTable, place: int) -> _Line:
 
 
 class ResultFile:
-    """Where answers go: a file that is gone on with or, when it cannot be read back, whatever *stream* is.
+    """The destination of answers: a file that later runs continue or, if it cannot be read back, any *stream*.
 
-    Use it as a context manager. *made* says what the answers are made from. Without *ordered*, answers are written as
-    they are ready. With *retry*, earlier answers that are failures count for nothing.
+    Use it as a context manager. *made* records what the answers are made from. Without *ordered*, answers are written
+    as they are ready. With *retry*, earlier failures count as unanswered.
     """
 
     def __init__(self, stream: Stream, made: JobNote, *, ordered: bool, retry: bool) -> None:
@@ -160,7 +160,7 @@ class ResultFile:
         if self._note is not None:
             _check_length(self._path, self.name, self._note.new_path, self._beside(".retry.new"))
         elif retry:
-            raise ConfigError(f"{self.name}: --retry-failed goes on with an --output that is a file on disk")
+            raise ConfigError(f"{self.name}: --retry-failed needs an --output that is a file on disk")
 
     def __enter__(self) -> Self:
         return self
@@ -174,9 +174,9 @@ class ResultFile:
         return self._note is not None
 
     async def begin(self, jobs: AsyncIterator[Job]) -> AsyncIterator[Job]:
-        """Find out what is there already; the jobs that are left to do.
+        """Read the existing answers, and return the jobs that are left to do.
 
-        Raises ConfigError, before anything is changed, for a file that holds no answers to these jobs.
+        Raises ConfigError, before anything is changed, if the file does not hold answers to these jobs.
         """
         if self._note is None:
             return jobs
@@ -194,7 +194,7 @@ class ResultFile:
         return jobs
 
     async def _after_beginning(self, jobs: AsyncIterator[Job]) -> AsyncIterator[Job]:
-        """The jobs behind those that the file answers, in their order."""
+        """Return the jobs behind those that the file answers, in their order."""
         count = failed = end = 0
         for line in _in_order(self._old.file, self.name):
             job = await anext(jobs, None)
@@ -207,7 +207,7 @@ class ResultFile:
             job = await anext(jobs, None)
             if job is None or not _is_beginning(cut, job):
                 raise _cannot_go_on(
-                    f"{self.name}:{count + 1}", "its last line has no end, and is no beginning of this answer"
+                    f"{self.name}:{count + 1}", "its last line has no line end, and is not the beginning of this answer"
                 )
             jobs = _with_first(job, jobs)
         self._old.file.truncate(end)
@@ -215,9 +215,9 @@ class ResultFile:
         return jobs
 
     def _without_answered(self, jobs: AsyncIterator[Job]) -> AsyncIterator[Job]:
-        """The jobs without those that the file answers, or answers well if the others are tried again."""
+        """Return the jobs without those that the file answers; with *retry*, without those that have a good answer."""
         count = failed = end = 0
-        answered = PlaceTable("h")  # a hash of the id; below 0 where it is tried again
+        answered = PlaceTable("h")  # a hash of the id; negative if the job is tried again
         for line in (_in_order if self.ordered else _read)(self._old.file, self.name):
             counts = line.ok or not self._retry
             answered[line.place] = _hash(line.id) if counts else -_hash(line.id)
@@ -232,21 +232,21 @@ class ResultFile:
     # -- writing ------------------------------------------------------------------------------------------------------
 
     async def write(self, answer: OutputLine) -> None:
-        """Write one line. Errors as for `Stream.write`."""
+        """Write one line. Raises as `Stream.write` does."""
         await self._stream.write(for_terminal(answer.line) if self._stream.is_terminal else answer.line)
 
     def answered(self, job: Job) -> None:
-        """Note that *job* and all before it are answered. Call it seldom: each note is a file that is written."""
+        """Note that *job* and all jobs before it are answered. Call it seldom: each call writes a file."""
         if self._note is not None:
             self._note.answered(job)
 
     def finish(self) -> None:
-        """Put what was tried again into the file. Raises PoolError when it cannot be written: the next run does it."""
+        """Merge the retried answers into the file. Raises PoolError if that fails; the next run then merges them."""
         if self._stream is not self._old:
             self._apply_patch(self._stream)
 
     def forget(self) -> None:
-        """Leave the file as it was, without what was tried again."""
+        """Discard the retried answers and leave the file as it was."""
         if self._stream is not self._old:
             Path(self._stream.name).unlink(missing_ok=True)
             self._stream = self._old
@@ -254,21 +254,21 @@ class ResultFile:
     # -- the patch ----------------------------------------------------------------------------------------------------
 
     def _finish_earlier_retry(self) -> None:
-        """Do what a killed ``--retry-failed`` has left to do."""
+        """Merge the patch that a killed ``--retry-failed`` has left."""
         left = self._beside(".retry")
         if not left.exists():
             return
         if os.fstat(self._old.fd).st_size == 0:
             raise ConfigError(
-                f"{left}: a --retry-failed was killed, and {self.name} has gone since; rename it to {self.name} and "
-                "go on with --unordered, or remove it"
+                f"{left}: is from a killed --retry-failed, and {self.name} has disappeared since; rename it to "
+                f"{self.name} and go on with --unordered, or remove it"
             )
         with open_stream(str(left), to_write=True) as patch:
             self._apply_patch(patch)
-        remark(f"{self.name}: took over what a --retry-failed that was killed has left in {left.name}")
+        remark(f"{self.name}: merged the answers in {left.name} of a --retry-failed that was killed")
 
     def _apply_patch(self, patch: Stream) -> None:
-        """Put the answers in *patch* into the file, and remove it. What goes wrong leaves both as they were."""
+        """Merge the answers of *patch* into the file, and remove *patch*. A failure leaves both as they were."""
         path = self._beside(".retry.new")
         try:
             path.unlink(missing_ok=True)
@@ -277,7 +277,7 @@ class ResultFile:
             new.file.flush()
             os.fsync(new.fd)
             path.replace(self._path)
-            _sync(self._path.parent)  # else a power failure may undo this and not what follows
+            _sync(self._path.parent)  # otherwise a power failure may undo the renaming and not the removal
         except OSError as error:
             raise PoolError(f"{path}: writing failed: {error.strerror}") from error
         finally:
@@ -287,8 +287,8 @@ class ResultFile:
         self._stream = self._old = new._replace(name=self.name)
 
     def _patched(self, patch: Stream) -> Iterator[bytes]:
-        """The lines of the file, those of *patch* in place of failed ones, and then the others of *patch* in order."""
-        begins = PlaceTable("q")  # of each in *patch*: 1 more than its offset
+        """Yield the lines of the file, with failures replaced from *patch*, then the rest of *patch* by place."""
+        begins = PlaceTable("q")  # place of an answer in *patch* -> its offset, plus 1
         offset = lines = count = failed = 0
         placed = not self.ordered
         for line in _read(patch.file, patch.name):
@@ -301,7 +301,7 @@ class ResultFile:
             if again.id != line.id:
                 raise ConfigError(
                     f"{patch.name}: does not belong to {self.name}: its id for place {line.place} is {again.id!r:.80}, "
-                    f"where {line.id!r:.80} stands there; remove it, or move it away"
+                    f"and {self.name} has {line.id!r:.80} there; remove {patch.name}, or move it away"
                 )
             if line.ok or again is line:
                 again, count, failed = line, count + 1, failed + (not line.ok)
@@ -315,17 +315,17 @@ class ResultFile:
         return self._path.with_name(self._path.name + end)
 
     def _created(self, end: str) -> Stream:
-        """A file beside it, with its owner and mode."""
+        """Create a file beside the output, with the owner and mode of the output."""
         stream = self._files.enter_context(open_stream(str(self._beside(end)), to_write=True))
         old = os.fstat(self._old.fd)
-        with contextlib.suppress(OSError):  # only root gives files away
+        with contextlib.suppress(OSError):  # only root may change the owner
             os.fchown(stream.fd, old.st_uid, old.st_gid)
         os.fchmod(stream.fd, stat.S_IMODE(old.st_mode))
         return stream
 
 
 def _sync(directory: Path) -> None:
-    """Have what was renamed in *directory* on disk, where the file system can."""
+    """Write renamings in *directory* to disk, if the file system supports it."""
     with contextlib.suppress(OSError):
         fd = os.open(directory, os.O_RDONLY)
         try:
@@ -341,8 +341,8 @@ async def _with_first(first: Job, rest: AsyncIterator[Job]) -> AsyncIterator[Job
 
 
 async def _unanswered(jobs: AsyncIterator[Job], answered: PlaceTable, name: str) -> AsyncIterator[Job]:
-    """Those of the *jobs* that have no answer there, or one that counts for nothing. Raises ConfigError where it has
-    another id, and where the input ends before the answers do.
+    """Yield the *jobs* without an answer that counts. Raises ConfigError if an answer has another id than its job, or
+    if the input ends before the answers do.
     """
     place = 0
     async for job in jobs:
@@ -360,7 +360,7 @@ def _hash(id_: Any) -> int:
 
 
 def _check_length(path: Path, name: str, *beside: Path) -> None:
-    """Raise ConfigError where the file system has no room for the names of the files *beside* it."""
+    """Raise ConfigError if the names of the files *beside* the output are too long for the file system."""
     longest = max(beside, key=lambda beside: len(beside.name))
     try:
         longest.lstat()
@@ -368,6 +368,6 @@ def _check_length(path: Path, name: str, *beside: Path) -> None:
         if error.errno == errno.ENAMETOOLONG:
             more = len(longest.name) - len(path.name)
             raise ConfigError(
-                f"{name}: its name is too long: files beside it need names of {more} characters more. Give a shorter "
-                "--output"
+                f"{name}: its name is too long: the names of files beside it are {more} characters longer. Give a "
+                "shorter --output"
             ) from error

@@ -1,4 +1,4 @@
-"""``pool-monitor run``: an operation over the lines of a file, and on from where it was interrupted."""
+"""``pool-monitor run``: an operation on every line of a file, resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ _LEAVE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @click.command("run")
 @click.argument("target")
 @click.argument("operation")
-@click.option("--input", "source", default="-", metavar="FILE", help="JSON lines; without it, stdin.")
-@click.option("--output", "sink", default="-", metavar="FILE", help="JSON lines; without it, stdout.")
+@click.option("--input", "source", default="-", metavar="FILE", help="Input, JSON lines; by default stdin.")
+@click.option("--output", "sink", default="-", metavar="FILE", help="Output, JSON lines; by default stdout.")
 @click.option("--size", type=click.IntRange(min=1), default=4, metavar="N", show_default=True, help="Worker processes.")
-@click.option("--config", "settings_file", metavar="FILE", help="TOML; its table [pool] has PoolConfig's fields.")
+@click.option("--config", "settings_file", metavar="FILE", help="TOML; its table [pool] has the fields of PoolConfig.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     metavar="S",
-    help="Seconds a line may take, once a worker has it; [pool] timeout if not given, else 60.",
+    help="Seconds that a line may take on a worker; by default [pool] timeout, else 60.",
 )
 @click.option(
     "--retries",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Further tries for a line whose worker died, or that failed with one of [pool] retry_errors; "
-    "[pool] retries if not given, else 0.",
+    help="Further tries of a line if its worker died or it failed with one of [pool] retry_errors; "
+    "by default [pool] retries, else 0.",
 )
-@click.option("--retry-failed", is_flag=True, help="Try the lines again that failed in the earlier runs for --output.")
-@click.option("--unordered", is_flag=True, help="Write answers as they are ready, each with its place.")
-@click.option("--text", is_flag=True, help="Lines are no JSON: each is the only argument, as text.")
-@click.option("--no-dashboard", is_flag=True, help="A progress bar in place of the dashboard.")
+@click.option("--retry-failed", is_flag=True, help="Try lines again that failed in earlier runs for --output.")
+@click.option("--unordered", is_flag=True, help="Write each answer, with its place, as soon as it is ready.")
+@click.option("--text", is_flag=True, help="Lines are plain text, not JSON: each line is the only argument.")
+@click.option("--no-dashboard", is_flag=True, help="Show a progress bar instead of the dashboard.")
 def command(
     target: str,
     operation: str,
@@ -73,14 +73,16 @@ def command(
 ) -> int:
     """Run OPERATION of TARGET once per line of the input.
 
-    TARGET is "module:attribute" or "file.py:attribute". A line is an object with "args" and/or "kwargs" (and, if you
-    like, "id" and "session"), or any other JSON value: the only argument, also if it is an object with an "id" of its
-    own. One line comes out per line that is not blank, in the same order: {"id", "ok", "result", "seconds", "worker"}
-    or {"id", "ok", "error", ...}. Without an "id", a line's number is its id. Lines of one session run one after
-    another.
+    TARGET is "module:attribute" or "file.py:attribute". An input line is an object with "args" and/or "kwargs", and
+    optionally "id" and "session". Any other JSON value is the only argument, even an object with a key "id".
 
-    Ctrl-C finishes the lines under way and leaves; the same command with the same --output goes on from there. What
-    an output was made from is noted beside it, in FILE.job: one of another target, operation or input is refused.
+    The output has one line per input line that is not blank, in the same order: {"id", "ok", "result", "seconds",
+    "worker"} or {"id", "ok", "error", ...}. The default "id" is the number of the line. Lines of one session run one
+    after another.
+
+    Ctrl-C finishes the lines under way and exits. The same command with the same --output continues from there. The
+    file FILE.job beside the output records what the output was made from: another target, operation or input is
+    refused.
     """
     from pool_monitor.dashboard.terminal import can_run
 
@@ -105,8 +107,8 @@ def command(
 
 
 def _batch_config(config: PoolConfig, given: set[str], **flags: Any) -> PoolConfig:
-    """*config* with what was given as *flags*; and where its file does not have it *given*, with what a batch needs: it
-    goes on whatever its workers do, so that every line is tried.
+    """Return *config* with the *flags* that are not None. For fields that its file has not *given*, use what a batch
+    needs: every line is tried, whatever happens to the workers.
     """
     needed = {"retry_budget": 1.0, "breaker_failures": 0}
     fields = {name: value for name, value in needed.items() if name not in given}
@@ -114,36 +116,36 @@ def _batch_config(config: PoolConfig, given: set[str], **flags: Any) -> PoolConf
 
 
 def _fields_in_file(settings_file: str | None) -> set[str]:
-    """The fields that the table [pool] of the file has."""
+    """Return the names of the fields in the table [pool] of the file."""
     if settings_file is None:
         return set()
-    file = Path(os.path.expanduser(settings_file))  # noqa: PTH111 - as `load`, which has found no fault in it
+    file = Path(os.path.expanduser(settings_file))  # noqa: PTH111 - as in `load`, which has accepted the file
     return set(tomllib.loads(file.read_text(encoding="utf-8")).get("pool", {}))
 
 
 def _full_target(target: str) -> str:
-    """*target*, by the whole path if it is a file: what a name means must not depend on where it is said."""
+    """Return *target*, with its absolute path if it is a file: the note must not depend on the working directory."""
     where, _attribute = split_target(target)
     return os.path.realpath(where) + target[len(where) :] if where.endswith(".py") else target
 
 
 def _digest(config: PoolConfig, *, text: bool) -> str:
-    """Of what else decides about results. No digest where all of it is as it is by default."""
+    """Return a digest of the other settings that results depend on. Empty: all have their defaults."""
     parts = (config.init_args, config.init_kwargs, text)
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest() if any(parts) else ""
 
 
 class Run:
-    """A batch, those who watch it, and how it ends."""
+    """One run of the command: the batch, its display, and its signals."""
 
     def __init__(self, batch: BatchRun, source: Stream, sink: Stream, progress: Progress) -> None:
         self.batch, self.source, self.sink, self.progress = batch, source, sink, progress
-        self.interrupted: int | None = None  # the signal that did it
+        self.interrupted: int | None = None  # the signal that interrupted the run
         self._main: asyncio.Task[Any] | None = None
         self._watching: asyncio.Task[None] | None = None  # the dashboard, while it has the terminal
 
     async def work(self, monitor: Monitor, *, dashboard: bool, text: bool) -> int:
-        """Do it all; returns the exit code."""
+        """Run the batch and return the exit code."""
         batch, result_file = self.batch, self.batch.sink
         jobs = await result_file.begin(parse_lines(self.source.lines(), self.source.name, text=text))
         try:
@@ -159,7 +161,7 @@ class Run:
         except asyncio.CancelledError:
             if not self.interrupted:
                 raise
-        except ConfigError:  # the input is another one
+        except ConfigError:  # the input differs from the noted one
             result_file.forget()
             raise
         finally:
@@ -174,9 +176,9 @@ class Run:
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C and its like: the first time, begin no further line; the second time, leave."""
+        """In the block, handle SIGINT, SIGTERM and SIGHUP: the first begins no further line, the second exits."""
         loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
-        # What is ignored stays ignored: nohup, or a shell that put us into the background.
+        # Ignored signals stay ignored: nohup or a shell ignores them for programs in the background.
         ours = [number for number in _LEAVE if signal.getsignal(number) != signal.SIG_IGN]
         for number in ours:
             loop.add_signal_handler(number, self._interrupt, number)
@@ -194,7 +196,7 @@ class Run:
             return
         if self._watching is not None:
             self._watching.cancel()
-        remark("finishing the lines under way; Ctrl-C again leaves them")
+        remark("finishing the lines under way; Ctrl-C again abandons them")
 
     # -- what a person sees ---------------------------------------------------------------------------------------
 

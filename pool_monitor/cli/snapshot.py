@@ -1,4 +1,4 @@
-"""``pool-monitor snapshot``: for scripts, cron and the first minute of an incident."""
+"""``pool-monitor snapshot``: the state as JSON, for scripts, cron and the first minute of an incident."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pool_monitor.service.client import fetch, resolve
 def command(address: str | None, window: str) -> None:
     """Print one Snapshot of a running service as JSON.
 
-    ADDRESS is a service's name or pid, a socket's path, a URL or HOST:PORT; without it, the only service running here.
-    The schema is versioned: fields are added, never changed, while "version" stays.
+    ADDRESS is a service's name or pid, the path of its socket, a URL or HOST:PORT. Without ADDRESS, it is the only
+    service running here. While "version" stays the same, fields are only added, never changed.
     """
     taken = asyncio.run(fetch(resolve(address), window))
     text = msgspec.json.encode(taken)

@@ -1,8 +1,8 @@
-"""Files, pipes and terminals, read and written from an event loop that must go on turning meanwhile.
+"""Files, pipes and terminals, read and written without blocking the event loop.
 
-Pipes and terminals are waited for with the loop's own selector. Files on disk are always ready; of a device that is
-too, the selector says so by refusing it. No threads: one that sits in a read cannot be woken when the program is to
-end. Nor are the descriptors made non-blocking: they are shared with whoever else has them open, a shell for example.
+The loop's selector waits for pipes and terminals. Files on disk are always ready; so are some devices, which the
+selector refuses. There are no threads: a thread in a blocking read cannot be woken when the program ends. The
+descriptors are not made non-blocking: other programs, a shell for example, may share them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _CHUNK = 1 << 16
 
 
 class Stream(NamedTuple):
-    """One end: a file, a pipe or a terminal."""
+    """An open file, pipe or terminal."""
 
     name: str
-    """What to call it in messages."""
+    """The name of the stream in messages."""
     file: BinaryIO
     on_disk: bool
 
@@ -41,16 +41,16 @@ class Stream(NamedTuple):
 
     @property
     def path(self) -> Path | None:
-        """Where it can be opened and read once more."""
+        """The path at which the file can be opened and read again. None: it cannot."""
         return Path(self.name) if self.on_disk and self.name == self.file.name else None
 
     @property
     def readable(self) -> bool:
-        """Whether what is in it already can be read back."""
+        """Whether the present content can be read back."""
         return self.on_disk and self.file.readable()
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """Its lines as they come, without their ends; the last one may have had none. Raises PoolError."""
+        """Yield the lines as they arrive, without line ends. The last line may lack one. Raises PoolError."""
         parts: list[bytes] = []
         while chunk := await self._read():
             head, *rest = chunk.split(b"\n")
@@ -62,8 +62,8 @@ class Stream(NamedTuple):
             yield last
 
     async def write(self, data: bytes) -> None:
-        """Write all of *data*. A slow reader holds up the caller alone. Raises BrokenPipeError and PoolError."""
-        # A pipe that is ready takes this much without blocking, more perhaps not.
+        """Write all of *data*. A slow reader delays only this call. Raises BrokenPipeError and PoolError."""
+        # A pipe that is ready takes this much without blocking; more might block.
         step = len(data) if self.on_disk else select.PIPE_BUF
         view = memoryview(data)
         try:
@@ -87,16 +87,16 @@ class Stream(NamedTuple):
 
 @contextlib.contextmanager
 def open_stream(path: str, *, to_write: bool = False) -> Iterator[Stream]:
-    """Open *path*, or stdin or stdout for ``-``. A file on disk that is written to keeps what it holds, is read from
-    its beginning, and is kept from other runs. Raises ConfigError.
+    """Open *path*, or stdin or stdout for ``-``. A file on disk opened with *to_write* keeps its content, is positioned
+    at its beginning, and is locked against other runs. Raises ConfigError.
     """
     name, file = _open(path, to_write)
     with _closing(file, name):
         on_disk = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
         if to_write and on_disk and file.readable():
             _lock(file, name)
-            if not _is_there(file, name):
-                raise ConfigError(f"{name}: another run has just replaced it; give the same command again")
+            if not _is_same_file(file, name):
+                raise ConfigError(f"{name}: another run has just replaced it; repeat the command")
             file.seek(0)
         yield Stream(name, file, on_disk)
 
@@ -122,7 +122,7 @@ def _closing(file: BinaryIO, name: str) -> Iterator[None]:
     finally:
         try:
             file.close()
-        except OSError as error:  # what could not be written before cannot be written now
+        except OSError as error:  # close tries again to write what an earlier write could not
             raise PoolError(f"{name}: writing failed: {error.strerror}") from error
 
 
@@ -135,7 +135,7 @@ def _lock(file: BinaryIO, name: str) -> None:
         pass  # a file system without locks
 
 
-def _is_there(file: BinaryIO, name: str) -> bool:
+def _is_same_file(file: BinaryIO, name: str) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(name))  # noqa: PTH116 - beside fstat
     except OSError:
@@ -148,7 +148,7 @@ async def _ready(fd: int, *, to_write: bool = False) -> None:
     woken = asyncio.Event()
     try:
         add(fd, woken.set)
-    except PermissionError:  # epoll's word for "always ready"
+    except PermissionError:  # epoll refuses descriptors that are always ready
         return
     try:
         await woken.wait()

@@ -1,7 +1,7 @@
 """The live dashboard: a Textual app over `pool_monitor.view`.
 
-`run` is in `pool_monitor.dashboard.app`: importing that loads Textual, which takes a moment that whoever has no
-terminal (`can_run`) need not spend.
+`run` is in `pool_monitor.dashboard.app`. Importing that module loads Textual, which takes a moment; a program without a
+terminal (`can_run`) can skip it.
 """
 
 from pool_monitor.dashboard.feed import Feed, Frame, LocalFeed, Lost

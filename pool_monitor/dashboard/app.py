@@ -1,11 +1,11 @@
 """The dashboard in a terminal: a thin Textual app that paints what `Viewer` decides.
 
-Theory of operation: one task iterates the feed and hands each frame to the viewer; keys change the viewer; after
-either the whole page is computed again (a millisecond or two) and only lines that differ from those on the screen
-are painted. A timer repaints when the freshness changes, which is how STALE appears when no frame comes.
+Theory of operation: one task iterates the feed and passes each frame to the viewer. Keys change the viewer. After a
+frame or a key, the whole page is computed again (a millisecond or two), and only the lines that changed are painted. A
+timer repaints when the freshness changes: so STALE appears when no frame comes.
 
-Textual is used for what is hard (terminal modes, key parsing, writing without tearing) and kept out of the rest: no
-widgets but one, no style sheet to speak of, no mouse (so that text can be selected as in any terminal).
+Textual does what is hard: terminal modes, key parsing, writing without tearing. Nothing else depends on it: there is
+one widget, almost no style sheet, and no mouse (so that text can be selected as in any terminal).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class PageWidget(Widget):
-    """The whole screen: lines, of which only the changed ones are painted again."""
+    """The whole screen. Only lines that changed are painted again."""
 
     DEFAULT_CSS = "PageWidget { width: 100%; height: 100%; }"
 
@@ -69,12 +69,12 @@ class PageWidget(Widget):
 
 
 def _key(keys: str, action: str) -> Binding:
-    # With priority: Textual has ideas of its own about Tab and Ctrl-C.
+    # With priority: Textual has its own bindings for Tab and Ctrl-C.
     return Binding(keys, action, show=False, priority=True)
 
 
 class Dashboard(App[None]):
-    """The app. `run` is the way to use it; tests drive it with Textual's pilot."""
+    """The Textual app. Use it through `run`; tests drive it with Textual's pilot."""
 
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -106,8 +106,8 @@ class Dashboard(App[None]):
         interrupt: Callable[[], None] | None = None,
     ) -> None:
         if os.environ.get("NO_COLOR") == "":
-            del os.environ["NO_COLOR"]  # means nothing by its own rules, but Textual would take it for set
-        # Without ansi_color Textual turns the 16 colours into RGB of its own choice: greys under NO_COLOR.
+            del os.environ["NO_COLOR"]  # empty counts as unset by its specification, but not for Textual
+        # Without ansi_color, Textual replaces the 16 colours by RGB colours: under NO_COLOR, by greys.
         super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
         self.animation_level = "none"
@@ -154,7 +154,7 @@ class Dashboard(App[None]):
         self.page.show(lines)
 
     def _page_size(self, size: tuple[int, int]) -> PageSize:
-        """What is left of *size* for the page: all but the line of the status."""
+        """Return the part of *size* that is left for the page: without the line of the status."""
         width, height = size
         return PageSize(width, max(height - 1, 0) if self.status is not None else height)
 
@@ -211,7 +211,7 @@ class Dashboard(App[None]):
             self.repaint()
 
     async def _follow(self) -> None:
-        """Show what the feed yields. When the window changes, the scope is cancelled and the feed asked again."""
+        """Show the frames of the feed. When the window changes, cancel the scope and call `frames` again."""
         while True:
             with CancelScope() as self._one_window:
                 frames = self.feed.frames(self.viewer.window)
@@ -222,7 +222,7 @@ class Dashboard(App[None]):
                 finally:
                     if isinstance(frames, AsyncGenerator):
                         await frames.aclose()
-                await asyncio.Event().wait()  # the feed has nothing more to say: the page will say STALE
+                await asyncio.Event().wait()  # the feed has ended: the page becomes STALE
 
     def _feed_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
@@ -234,13 +234,13 @@ class Dashboard(App[None]):
         return Driver if found is LinuxDriver else found
 
     def panic(self, *_renderables: RenderableType) -> None:
-        """Textual calls this when its input thread fails, to print a traceback and leave with exit code 0."""
+        """Textual calls this when its input thread fails. Its own method prints a traceback and exits with code 0."""
         if self.failure is None and self._exception is None:
-            self.failure = PoolError("the dashboard has ended: its terminal can no longer be read")
+            self.failure = PoolError("the dashboard has ended: the terminal can no longer be read")
         self._close_messages_no_wait()
 
     def _fatal_error(self) -> None:
-        """Textual calls this after an unexpected exception, to print it. `run` raises it instead."""
+        """Textual calls this after an unexpected exception. Its own method prints it; `run` raises it instead."""
         self._close_messages_no_wait()
 
 
@@ -253,20 +253,21 @@ async def run(
     status: Callable[[], str] | None = None,
     interrupt: Callable[[], None] | None = None,
 ) -> None:
-    """Show the dashboard until the person quits (q, Ctrl-C), SIGTERM or SIGHUP comes, or the caller is cancelled.
+    """Show the dashboard until its user quits (q, Ctrl-C), SIGTERM or SIGHUP arrives, or the caller is cancelled.
 
-    Runs inside the caller's loop and leaves nothing behind in it: no task, no signal handler, and the terminal as
-    it was, whatever ends it. *title* names the source while there is nothing to show, *interval* is how many
-    seconds apart frames should come (after 2.5 of them without one the page says STALE).
+    It runs in the caller's loop. However it ends, it leaves no task and no signal handler, and restores the terminal.
+    *title* is the name of the source, shown until the first frame arrives. *interval* is how many seconds apart frames
+    should arrive; after 2.5 intervals without a frame, the page shows STALE.
 
-    *status* returns a line of text that is shown below the page and asked for with every frame. *interrupt* is called
-    when the person presses Ctrl-C, before the dashboard quits.
+    *status* returns a line of text that is shown below the page; it is called at every repaint. *interrupt* is called
+    when the user presses Ctrl-C, before the dashboard quits.
 
-    Raises what the feed raised, and PoolError when the terminal can no longer be read. Ask `can_run` before.
+    Raises what the feed raised, and PoolError if the terminal can no longer be read. Call `can_run` first.
     """
     app = Dashboard(feed, title=title, interval=interval, window=window, status=status, interrupt=interrupt)
     with restoring_process(app.exit):
-        # Textual swallows a cancellation of its own task. So it gets one of its own, and we pass ours on.
+        # Textual swallows a cancellation of the task it runs in. So the app runs in its own task. When the caller is
+        # cancelled, the app exits, and the cancellation is raised again.
         task = asyncio.create_task(app.run_async(mouse=False), name="pool-monitor dashboard")
         try:
             await asyncio.wait({task})

@@ -1,7 +1,7 @@
-"""What is typed into the dashboard, whatever bytes that are.
+"""The input of the dashboard: a terminal driver that accepts any bytes.
 
-Textual's own input thread decodes strictly and trusts its parser: one byte that is no UTF-8 (a Latin-1 terminal, a cut
-paste), or a key sequence with an absurd number, would end the dashboard.
+Textual's own input thread decodes strictly and trusts its parser. One byte that is not UTF-8 (from a Latin-1 terminal,
+or a paste that was cut), or a key sequence with an absurd number, would end the dashboard.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TICK = 0.1  # seconds until a lone Esc counts as the key
 
 
 class Driver(LinuxDriver):
-    """Ignores what it cannot read."""
+    """A driver that ignores input it cannot read."""
 
     def run_input_thread(self) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -34,15 +34,15 @@ class Driver(LinuxDriver):
                     if not data:
                         return  # the terminal has hung up
                     text = decoder.decode(data)
-                for char in text:  # one by one, so that what cannot be understood does not take the rest along
+                for char in text:  # one by one, so that one invalid sequence does not lose the rest
                     parser = self._forward(parser, parser.feed, char)
                 parser = self._forward(parser, parser.tick)
 
     def _forward(self, parser: XTermParser, read: Callable[..., Iterable[Message]], *text: str) -> XTermParser:
-        """Pass on the keys that *read* finds. The parser for what follows: another one, if this one has failed."""
+        """Forward the keys that *read* yields. Return the parser for the next input: a new one if *read* raised."""
         try:
             for event in read(*text):
                 self.process_message(event)
-        except Exception:  # noqa: BLE001 - whatever it is, the next key may be a good one
+        except Exception:  # noqa: BLE001 - after any failure, the next key may be valid
             return XTermParser(self._debug)
         return parser

@@ -1,4 +1,4 @@
-"""Where the dashboard gets its Snapshots from: this process, or (elsewhere) a service far away."""
+"""Where the dashboard gets its Snapshots: from this process. For another process, see `remote.py`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pool_monitor.snapshot import Snapshot
 
 
 class Lost(NamedTuple):
-    """The source is gone for now. Numbers shown so far are old until the next Snapshot comes."""
+    """The source is unreachable. Until the next Snapshot, the numbers on the screen are outdated."""
 
     reason: str
-    """What went wrong, in words for people."""
+    """What failed, in words for people."""
     retry_in: float
     """Seconds until the next try."""
 
@@ -23,23 +23,23 @@ Frame = Snapshot | Lost
 
 class Feed(Protocol):
     def frames(self, window: str) -> AsyncIterator[Frame]:
-        """Snapshots over *window* as they come, the first one at once.
+        """Yield Snapshots over *window* as they arrive, the first one immediately.
 
-        The iterator does not end while its source may come back: it yields `Lost` and goes on trying. What it
-        raises ends the dashboard and comes out of `run`. The dashboard iterates it in one task, closes it there
-        when the window changes, and then asks for a new one.
+        While its source may come back, the iterator does not end: it yields `Lost` and tries again. An exception it
+        raises ends the dashboard, and `run` raises it. The dashboard iterates it in one task. When the window changes,
+        the dashboard closes it in that task and calls `frames` again.
         """
         ...
 
 
 class LocalFeed:
-    """The feed of a monitor in this process: calls *take* with the window now, and every *interval* seconds."""
+    """The feed of a monitor in this process: calls *take* with the window immediately, and every *interval* seconds."""
 
     def __init__(self, take: Callable[[str], Snapshot], interval: float = 1.0) -> None:
         self.take, self.interval = take, interval
 
     async def frames(self, window: str) -> AsyncIterator[Frame]:
-        """See `Feed.frames`. Ticks missed while the loop was busy are skipped, not caught up with."""
+        """See `Feed.frames`. Ticks missed while the loop was busy are skipped."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:

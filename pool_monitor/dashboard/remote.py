@@ -11,12 +11,12 @@ from pool_monitor.errors import ConnectError
 from pool_monitor.service.client import follow, resolve
 
 _RETRY = 2.0  # seconds between tries to find the service again
-_AGAIN = 0.1  # seconds before a stream that has ended as it should is asked for again
+_AGAIN = 0.1  # seconds before the next request after a stream has ended normally
 
 
 class RemoteFeed:
-    """Follows the service at *address* (see `pool_monitor.service.client.resolve`), and finds it again when it was
-    restarted: the address is looked up anew at every try.
+    """Follows the service at *address* (see `pool_monitor.service.client.resolve`), also after the service restarts:
+    every try resolves the address again.
     """
 
     def __init__(self, address: str | None = None) -> None:

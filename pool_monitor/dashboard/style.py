@@ -1,7 +1,7 @@
-"""How meanings look on a terminal: attributes first, then the terminal's own 16 colours.
+"""How meanings look on a terminal: text attributes first, then the 16 colours of the terminal.
 
-Everything is told by words and symbols before it is told by colour, so that under NO_COLOR, where Textual leaves the
-colours out and keeps the attributes, nothing is lost.
+No information is in a colour alone: words and symbols carry it too. So nothing is lost under NO_COLOR, where Textual
+omits the colours and keeps the attributes.
 """
 
 from __future__ import annotations

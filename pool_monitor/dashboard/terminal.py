@@ -1,4 +1,4 @@
-"""What the process and its terminal can do, and giving both back as they were found."""
+"""What the process and its terminal can do, and restoring both after the dashboard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TEXTUAL_SIGNALS = (signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, signal.SIGT
 
 
 def can_run() -> bool:
-    """Whether a full-screen dashboard makes sense here: a terminal that can do more than print, in the main thread."""
+    """Whether a full-screen dashboard can run: in the main thread, on a terminal that is not a dumb one."""
     streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
     if not all(stream is not None and not stream.closed and stream.isatty() for stream in streams):
         return False
@@ -25,13 +25,13 @@ def can_run() -> bool:
 
 
 def glyphs_for(environ: Mapping[str, str], encoding: str = "utf-8") -> Glyphs:
-    """The glyphs for a terminal of this environment, whose stream writes *encoding*.
+    """Return the glyphs for a terminal in this environment whose stream writes *encoding*.
 
-    Where no locale is set at all, UTF-8 is assumed, as Python does. A plain C locale means ASCII.
+    If no locale is set at all, UTF-8 is assumed, as in Python. A plain C locale means ASCII.
     """
     locale = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG") or "UTF-8"
-    # Started in a C locale, Python sets LC_CTYPE to a UTF-8 one for itself and its children (PEP 538). What the
-    # person's terminal was set up for is still in LANG.
+    # Started in a C locale, Python sets LC_CTYPE to a UTF-8 locale for itself and its children (PEP 538). LANG still
+    # holds the locale of the terminal.
     if not environ.get("LC_ALL") and environ.get("LC_CTYPE") in {"C.UTF-8", "C.utf8", "UTF-8"}:
         locale = environ.get("LANG") or locale
     names = (locale, encoding)
@@ -39,16 +39,16 @@ def glyphs_for(environ: Mapping[str, str], encoding: str = "utf-8") -> Glyphs:
 
 
 def stdout_glyphs() -> Glyphs:
-    """The glyphs for what is printed to stdout."""
+    """Return the glyphs for text that is printed to stdout."""
     return glyphs_for(os.environ, getattr(sys.stdout, "encoding", None) or "utf-8")
 
 
 @contextmanager
 def restoring_process(leave: Callable[[], None]) -> Iterator[None]:
-    """Lend process and running loop to Textual, and undo what it changes: signal handlers, the loop's task factory.
+    """Restore, after the block, what Textual changes: signal handlers and the task factory of the running loop.
 
-    Meanwhile SIGTERM and SIGHUP call *leave*, so that the terminal is put right before the process goes. A host
-    that handles them itself keeps its handlers; it is expected to cancel us.
+    In the block, SIGTERM and SIGHUP call *leave*, so that the terminal is restored before the process ends. A service
+    that handles these signals keeps its handlers, and must cancel the dashboard itself.
     """
     loop = asyncio.get_running_loop()
     factory = loop.get_task_factory()
@@ -62,6 +62,6 @@ def restoring_process(leave: Callable[[], None]) -> Iterator[None]:
         for number in ours:
             loop.remove_signal_handler(number)
         for number, handler in before.items():
-            if handler is not None:  # None: set by C code, which we could not set again
+            if handler is not None:  # None: a handler of C code, which Python cannot set again
                 signal.signal(number, handler)
         loop.set_task_factory(factory)

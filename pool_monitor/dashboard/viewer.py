@@ -1,4 +1,4 @@
-"""What the person at the dashboard has chosen, and what they see because of it. No terminal, no task, no clock."""
+"""The state of a dashboard: what its user has chosen, and the page that results. No terminal, no task, no clock."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ STALE_AFTER_TICKS = 2.5
 
 
 class Viewer:
-    """The state behind one dashboard. ``now`` is monotonic seconds, from the same clock in every call.
+    """The state of one dashboard. ``now`` is monotonic seconds, from the same clock in every call.
 
-    *source* names where the frames come from, *interval* is how many seconds apart they should arrive.
+    *source* is the name of what the frames come from. *interval* is how many seconds apart they should arrive.
     """
 
     def __init__(self, now: float, *, source: str, interval: float, window: str, glyphs: Glyphs = UNICODE) -> None:
@@ -39,14 +39,14 @@ class Viewer:
         self.paused = False
         self.helping = False
         self.opened: PageName = "overview"
-        """The page that is shown below the help, if that is open."""
+        """The page that is open. While the help is open, it covers this page."""
         self.selected: str | None = None
         self._arrived = now
         self._lost: Lost | None = None
         self._newest: Snapshot | None = None
         self._shown: Snapshot | None = None
         self._levels: Levels = NO_LEVELS
-        """Of the newest snapshot: kept from one to the next."""
+        """The levels of the newest Snapshot: the next levels depend on them."""
         self._levels_shown: Levels = NO_LEVELS
         self._behind = 0
         self._pool: str | None = None
@@ -54,7 +54,7 @@ class Viewer:
         self._scrolled = 0
 
     def receive(self, frame: Frame, now: float) -> None:
-        """A frame came. While paused it is taken note of, but not shown."""
+        """Take a frame. While paused, the frame is kept but not shown."""
         self._arrived = now
         if isinstance(frame, Lost):
             self._lost = frame
@@ -67,7 +67,7 @@ class Viewer:
             self._shown, self._levels_shown = frame, self._levels
 
     def freshness(self, now: float) -> Freshness:
-        """How fresh the page is, with whole seconds: two equal values need no repaint."""
+        """Return how fresh the page is, in whole seconds: if two values are equal, no repaint is needed."""
         age, lost = now - self._arrived, self._lost
         reason = lost.reason if lost else ""
         if self.paused:
@@ -77,7 +77,7 @@ class Viewer:
         return Freshness("STALE", seconds=int(age)) if age > STALE_AFTER_TICKS * self.interval else Freshness("LIVE")
 
     def page(self, size: tuple[int, int], now: float) -> list[Line]:
-        """What the screen shows now: exactly *size*."""
+        """Return what the screen shows now, in exactly *size* columns and rows."""
         if self.helping:
             return help_page(size, glyphs=self.glyphs)
         freshness, snapshot = self.freshness(now), self._shown
@@ -93,37 +93,37 @@ class Viewer:
         return draw(self.opened, snapshot, size, self._pool, state, self.glyphs)
 
     def toggle_pause(self) -> None:
-        """Hold the display, or go back to the newest snapshot. Without any snapshot there is nothing to hold."""
+        """Pause the display, or return to the newest Snapshot. Before the first Snapshot, do nothing."""
         self.paused = not self.paused and self._shown is not None
         if not self.paused:
             self._shown, self._levels_shown, self._behind = self._newest, self._levels, 0
 
     def choose_window(self, window: str) -> bool:
-        """Look at another window, live. False when it is the present one: no new feed is needed."""
+        """Switch to *window*, and end a pause. Return whether the window changed: only then a new feed is needed."""
         if self.paused:
             self.toggle_pause()
         changed, self.window = window != self.window, window
         return changed
 
     def neighbour_window(self, step: int) -> str:
-        """The window *step* places longer (or shorter), or the last (first) there is."""
+        """Return the window *step* places longer (shorter if negative), within the windows there are."""
         place = WINDOW_NAMES.index(self.window) if self.window in WINDOW_NAMES else 1
         return WINDOW_NAMES[min(max(place + step, 0), len(WINDOW_NAMES) - 1)]
 
     def next_pool(self, step: int = 1) -> None:
-        """Show the pool *step* after this one; after the last comes the first."""
+        """Show the pool *step* places after this one. The first pool follows the last."""
         names = list(self._shown.pools) if self._shown else []
         if len(names) > 1:
             place = names.index(self._pool) if self._pool in names else 0
             self._pool, self.selected, self._offset = names[(place + step) % len(names)], None, 0
 
     def open(self, name: PageName) -> None:
-        """Show the page *name* in place of the overview; once more: the overview again."""
+        """Open the page *name*. If it is open already, return to the overview."""
         self.opened = "overview" if self.opened == name and not self.helping else name
         self.helping, self._scrolled = False, 0
 
     def move(self, step: int, size: tuple[int, int], now: float) -> None:
-        """Move by *step* lines: the selection, the pool on the page of pools, else the page that is open."""
+        """Move by *step* what the arrow keys of the open page move: the selected worker, the pool, or the lines."""
         if self._arrows == "worker":
             self.select(step)
         elif self._arrows == "pool":
@@ -133,14 +133,14 @@ class Viewer:
             self._scrolled = min(max(min(self._scrolled, most) + step, 0), most)
 
     def move_page(self, step: int, size: tuple[int, int], now: float) -> None:
-        """Move by *step* screens."""
+        """Like `move`, by *step* screens."""
         if self._arrows == "worker":
             self.select_page(step, size)
         else:
             self.move(step * (max(size[1] - 4, 1) if self._arrows == "line" else 1), size, now)
 
     def select(self, step: int) -> None:
-        """Move the selection by *step* workers; the first step selects the topmost visible one."""
+        """Move the selection by *step* workers. Without a selection, select the topmost visible worker."""
         slots = self._slots()
         if not slots:
             return
@@ -153,7 +153,7 @@ class Viewer:
             self.select(step * max(visible_workers(self._shown, size, self._pool, self.selected), 1))
 
     def go_back(self) -> None:
-        """Leave the help, else the page that is open, else drop the selection."""
+        """Close the help, else the open page, else clear the selection."""
         if self.helping:
             self.helping = False
         elif self.opened != "overview":
@@ -170,7 +170,7 @@ class Viewer:
         return [worker.id for worker in sorted_workers(pool)] if pool else []
 
     def _scroll(self, snapshot: Snapshot, size: tuple[int, int]) -> None:
-        """Move the rows just so far that the selected one is among them: the selection follows the worker."""
+        """Scroll the rows just far enough to show the selected worker, which may have moved in the table."""
         slots = self._slots()
         rows = max(visible_workers(snapshot, size, self._pool, self.selected), 1)
         if self.selected in slots:

@@ -1,1 +1,1 @@
-"""The demo: real workers doing real work on the text that ships with Python, under a load that comes and goes."""
+"""The demo: real workers process the text that ships with Python, under a load that rises and falls."""

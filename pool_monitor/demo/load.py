@@ -1,4 +1,4 @@
-"""The demo's callers: a load that rises and falls, with a burst now and then."""
+"""The demo's callers: a load that rises and falls, with occasional bursts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pydoc_data.topics import topics
 from pool_monitor.errors import PoolError
 from pool_monitor.pool.pool import Pool
 
-_UNDER_WAY = 200  # calls at most, so that a pool that hangs is not buried
-_DOCUMENT = 80_000  # characters of a document: some ten milliseconds of work
+_OPEN_MAX = 200  # calls at once, so that they do not pile up when the pool hangs
+_DOCUMENT = 80_000  # characters of a document: about ten milliseconds of work
 _DOCUMENTS = 60
 _MIX = {"keywords": 60, "summary": 25, "chat": 11, "generate": 4}  # shares of the calls
 _USERS = 12
 
 
 def documents() -> list[str]:
-    """Stretches of the licence and the reference texts that come with this Python."""
+    """Return passages of the licence and the reference texts that come with this Python."""
     licence = Path(sysconfig.get_path("stdlib")) / "LICENSE.txt"
     first = licence.read_text(encoding="utf-8", errors="replace") if licence.is_file() else ""
     text = "\n".join([first, *topics.values()])
@@ -29,20 +29,20 @@ def documents() -> list[str]:
 
 
 def rate_at(seconds: float) -> float:
-    """Calls per second: a wave of 90 s, and six seconds of double every 40."""
+    """Return calls per second: a wave of 90 s, doubled for six of every 40 s."""
     wave = 30.0 * (1.0 + 0.6 * math.sin(seconds * math.tau / 90.0))
     return wave * (2.0 if seconds % 40.0 > 34.0 else 1.0)
 
 
 async def drive(pool: Pool) -> None:
-    """Call the pool as a service would, until cancelled. What goes wrong is the monitor's to tell."""
+    """Call the pool as a service would, until cancelled. Errors are ignored here: the monitor reports them."""
     texts, rng, loop = documents(), random.Random(), asyncio.get_running_loop()  # noqa: S311
     started = loop.time()
     under_way: set[asyncio.Task[None]] = set()
     try:
         while True:
             await asyncio.sleep(rng.expovariate(rate_at(loop.time() - started)))
-            if len(under_way) < _UNDER_WAY:
+            if len(under_way) < _OPEN_MAX:
                 task = loop.create_task(_call(pool, rng, rng.choice(texts)))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)

@@ -1,4 +1,4 @@
-"""What the demo's workers load: the text tools of examples/, with faults to order."""
+"""The target of the demo's workers: the text tools of examples/, with faults on request."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from pool_monitor.demo.text_tools import TextTools
 
 FAULTS = {
-    "crash": "now and then a worker dies in the middle of an operation",
-    "slow": "now and then an operation takes a second or two",
-    "error": "now and then an operation raises",
-    "leak": "now and then an operation keeps half a megabyte",
+    "crash": "a worker sometimes dies during an operation",
+    "slow": "an operation sometimes takes a second or two",
+    "error": "an operation sometimes raises",
+    "leak": "an operation sometimes keeps half a megabyte",
 }
 _CHANCE = {"crash": 0.006, "slow": 0.01, "error": 0.03, "leak": 0.1}
-_LEAK_LIMIT = 512  # pieces of half a megabyte: a demo must not eat the machine it is shown on
+_LEAK_LIMIT = 512  # pieces of half a megabyte, so that the demo does not exhaust the memory
 
 
 class DemoTools(TextTools):
-    """The text tools; each operation may go wrong in the ways asked for."""
+    """The text tools; each operation may fail in the ways that *faults* names."""
 
     def __init__(self, faults: list[str]) -> None:
         self._faults = faults
@@ -59,7 +59,7 @@ class DemoTools(TextTools):
         time.sleep(self._random.uniform(1.0, 2.0))
 
     def _error(self) -> None:
-        raise RuntimeError("the fault 'error' was ordered")
+        raise RuntimeError("the fault 'error' was requested")
 
     def _leak(self) -> None:
         if len(self._kept) < _LEAK_LIMIT:

@@ -35,7 +35,7 @@ OPERATION_STOP = declare(
     "An operation ended well and its result was delivered.",
     _CALL_TIMES,
     {**CALL_KEYS, "worker": "str: the slot it ran on"},
-    labels=("pool", "operation", "worker", "session_kind"),
+    labels=("pool", "operation", "worker", "session_kind", "pool_instance"),
     numbers=("duration", "queue_duration", "execution_duration"),
 )
 OPERATION_EXCEPTION = declare(

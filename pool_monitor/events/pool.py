@@ -72,7 +72,8 @@ POOL_ERROR = declare(
         "worker": "str?: the slot it happened on",
         "category": "str: as in errors.py",
         "severity": "str: warning, error or critical",
-        "reason": "str: what happened",
+        "reason": "str: what happened: a message, perhaps of several lines",
+        "cause": "str: why, in one line, without the pool, the worker and the target",
     },
 )
 POOL_RECOVERY = declare(

@@ -15,7 +15,10 @@ _UNITS: dict[str, tuple[type, ...]] = {"ns": (int,), "count": (int,), "bytes": (
 _TYPES: dict[str, type] = {"str": str, "int": int, "dict": dict, "tuple": tuple, "any": object}
 
 # Metadata keys that mean the same wherever they appear.
-POOL_KEYS = {"pool": "str: the pool's name"}
+POOL_KEYS = {
+    "pool": "str: the pool's name",
+    "pool_instance": "str: an id that no other pool has, not even an earlier one of that name",
+}
 WORKER_KEYS = {**POOL_KEYS, "worker": "str: the slot's id, such as 'summarizers-0'; survives restarts"}
 PROCESS_KEYS = {**WORKER_KEYS, "pid": "int: the worker's process id"}
 CALL_KEYS = {

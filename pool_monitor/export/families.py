@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias, get_args
 
@@ -94,7 +94,28 @@ class Histograms:
 
 
 def families(snapshot: Snapshot, totals: Totals) -> Iterator[Family | Histograms]:
-    """Every metric, also metrics that have no series now."""
+    """Every metric, also metrics that have no series now.
+
+    The label ``pool`` identifies a pool. A pool that shares its name with another also has ``pool_instance``.
+    """
+    shared = {pool.name: pool.instance for pool in snapshot.pools.values() if pool.shares_name}
+    for family in _families(snapshot, totals):
+        yield _with_instances(family, shared) if shared else family
+
+
+def _with_instances(family: Family | Histograms, instances: Mapping[str, str | None]) -> Family | Histograms:
+    """*family* with the label ``pool_instance`` on the series of the pools that *instances* names."""
+    extra = {labels(pool=name)[0]: labels(pool_instance=instance) for name, instance in instances.items()}
+
+    def more(found: Labels) -> Labels:
+        return (*found, *(pair for label in found for pair in extra.get(label, ())))
+
+    if isinstance(family, Histograms):
+        return replace(family, labels=[more(found) for found in family.labels])
+    return family._replace(series=[(more(found), numbers) for found, numbers in family.series])
+
+
+def _families(snapshot: Snapshot, totals: Totals) -> Iterator[Family | Histograms]:
     yield from _counted(totals)
     yield from _occurred(totals)
     yield from _distributions(totals)

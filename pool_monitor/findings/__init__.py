@@ -1,10 +1,11 @@
-"""What deserves attention, decided from Snapshots alone: pure checks that return findings as values.
+"""What needs attention, decided from Snapshots alone: pure checks that return findings as values.
 
 Theory of operation: each kind of finding is one check, and one row in a table below. A check takes a Snapshot (or a
-part of it) and yields a `Finding` with names and numbers. It has no I/O, no clock and no memory. Only levels of shares
-depend on the Snapshot before: see `levels`. Sentences are made elsewhere (`pool_monitor.view.notices`).
+part of it) and yields a `Finding` with names and numbers. It has no I/O, no clock and no memory. Only the levels of
+shares depend on the previous Snapshot: see `levels`. `pool_monitor.view.notices` puts findings into words.
 
-A new kind is a function beside its like, a row in a table here, and a row of words in `pool_monitor.view.notices`.
+A new kind needs a check in a file of this folder, a row in a table here, and a row in `WORDS` of
+`pool_monitor.view.notices`.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ DOUBTS: dict[Kind, MonitorCheck] = {
     "events_filtered_out": monitor.events_filtered_out,
     "history_degraded": monitor.history_degraded,
 }
-"""What makes all numbers doubtful."""
+"""The checks for what makes all numbers doubtful."""
 CAUSES: dict[Kind, PoolCheck] = {
     "paused": pool.paused,
     "not_running": pool.not_running,
@@ -74,7 +75,7 @@ CAUSES: dict[Kind, PoolCheck] = {
     "held": workers.held,
     "rejected": calls.rejected,
 }
-"""What keeps the calls of a pool from being done: each cause before its consequences."""
+"""The checks for what keeps the calls of a pool from running: each cause before its consequences."""
 EFFECTS: dict[Kind, PoolCheck] = {
     "dead": workers.dead,
     "degraded": workers.degraded,
@@ -84,33 +85,33 @@ EFFECTS: dict[Kind, PoolCheck] = {
     "failed": calls.failed,
     "waiting": calls.waiting,
 }
-"""What else deserves a look in a pool: often a consequence of what stands in `CAUSES`."""
+"""The checks for everything else in a pool that needs attention: often a consequence of a finding of `CAUSES`."""
 CONDITIONS: dict[Kind, MonitorCheck | PoolCheck] = {**DOUBTS, **CAUSES, **EFFECTS}
 """Every kind of finding, and its check."""
 
 
 def doubts(snapshot: Snapshot) -> list[Finding]:
-    """What makes the numbers of *snapshot* doubtful."""
+    """Return the findings that make the numbers of *snapshot* doubtful."""
     return [finding for check in DOUBTS.values() for finding in check(snapshot.monitor)]
 
 
 def causes(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> list[Finding]:
-    """What keeps calls of *pool* from being done."""
+    """Return the findings that keep calls of *pool* from running."""
     return [finding for check in CAUSES.values() for finding in check(snapshot, pool, levels)]
 
 
 def effects(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> list[Finding]:
-    """What else deserves a look in *pool*."""
+    """Return the other findings of *pool*."""
     return [finding for check in EFFECTS.values() for finding in check(snapshot, pool, levels)]
 
 
 def of_pool(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> list[Finding]:
-    """All that deserves a look in *pool*, worst first."""
+    """Return all findings of *pool*, worst first."""
     return worst_first([*causes(snapshot, pool, levels), *effects(snapshot, pool, levels)])
 
 
 def of_summary(pool: PoolSummary, name: str | None = None) -> list[Finding]:
-    """All that deserved a look in the pool *name* over the time of a Summary, worst first."""
+    """Return all findings of the pool *name* over the time of a Summary, worst first."""
     total, found = pool.total, []
     if level := level_of("rejected", rejected_share(total)):
         found.append(calls.rejections(name, level, total))
@@ -123,5 +124,5 @@ def of_summary(pool: PoolSummary, name: str | None = None) -> list[Finding]:
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """The same, each level in the order given."""
+    """Return *findings* with the level ``bad`` first. Within a level the order is kept."""
     return sorted(findings, key=lambda finding: finding.level != "bad")

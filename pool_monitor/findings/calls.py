@@ -1,4 +1,4 @@
-"""Checks of a pool's calls: the shares that were refused, failed, or wait."""
+"""Checks of a pool's calls: the shares of refused, failed and waiting calls."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from pool_monitor.snapshot import CallStats, PoolDetail, Snapshot
 
 
 def rejected(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> Iterator[Finding]:
-    """Refused calls of the window. The causes are those of all refusals since the pool was entered."""
+    """Yield the finding of refused calls in the window. Its causes count all refusals since the pool was entered."""
     if level := levels.get((pool.name, "rejected")):
         found = rejections(pool.name, level, pool.total)
         yield found._replace(causes=pool.refusals, window=snapshot.window)
 
 
 def rejections(pool: str | None, level: Level, total: CallStats) -> Finding:
-    """The finding of the refused calls in *total*."""
+    """Return the finding of the refused calls in *total*."""
     limit, counts = LIMITS["rejected"].of(level), {"calls": total.calls, "rejected": total.rejected}
     return Finding("rejected", level, pool, value=rejected_ratio(total), limit=limit, counts=counts)
 
 
 def failed(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> Iterator[Finding]:
-    """Calls of the window that failed."""
+    """Yield the finding of failed calls in the window."""
     if level := levels.get((pool.name, "failed")):
         yield failures(pool.name, level, pool.total)._replace(window=snapshot.window)
 
 
 def failures(pool: str | None, level: Level, total: CallStats) -> Finding:
-    """The finding of the failed calls in *total*."""
+    """Return the finding of the failed calls in *total*."""
     limit, counts = LIMITS["failed"].of(level), {"calls": total.calls, "errors": total.errors}
     return Finding("failed", level, pool, value=total.error_ratio, limit=limit, counts=counts)
 
 
 def waiting(_snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> Iterator[Finding]:
-    """Places of the queue that are taken."""
+    """Yield the finding of a queue whose places are taken."""
     if level := levels.get((pool.name, "waiting")):
         limit, counts = LIMITS["waiting"].of(level), {"waiting": pool.waiting, "queue_limit": pool.queue_limit}
         yield Finding("waiting", level, pool.name, value=waiting_share(pool), limit=limit, counts=counts)

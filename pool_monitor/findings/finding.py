@@ -22,16 +22,16 @@ class Finding(NamedTuple):
     pool: str | None = None
     """None: the finding is about the monitor itself, or about a Summary whose pool was not named."""
     names: tuple[str, ...] = ()
-    """The workers or events it is about. Empty: the whole pool or monitor."""
+    """The workers or events that the finding is about. Empty: the whole pool or monitor."""
     value: float | None = None
-    """What was compared with the limit: a share, seconds, or a count. None: a state, which has no value."""
+    """The share, seconds or count that was compared with the limit. None: the finding is a state, without a value."""
     limit: float | None = None
     """The bound of this level. None: there is none."""
     counts: Mapping[str, int] = _NOTHING
-    """The counts that *value* was made from, by their names in the Snapshot."""
+    """The counts that *value* was computed from, by their names in the Snapshot."""
     reason: str | None = None
-    """The cause or the state, in the words of the Snapshot. None: not known."""
+    """The cause or the state, in the words of the Snapshot. None: unknown."""
     causes: Mapping[str, int] = _NOTHING
-    """How often each cause occurred, where causes are counted."""
+    """How often each cause occurred, if causes are counted."""
     window: str | None = None
-    """The window that *value* covers. None: one moment, or the time of a Summary."""
+    """The window that *value* covers. None: *value* is of one moment, or of the time of a Summary."""

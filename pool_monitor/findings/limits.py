@@ -1,7 +1,7 @@
-"""Thresholds, and the levels of the shares that are compared with them. All thresholds are here.
+"""All thresholds, and the levels of the shares that are compared with them.
 
-A share close to its bound would change its level with every Snapshot. So a pool keeps a level until the share is well
-below the bound: `levels` takes the levels of the Snapshot before.
+The level of a share close to its bound would change with every Snapshot. So a pool keeps a level until the share is
+well below the bound: `levels` takes the levels of the previous Snapshot.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from pool_monitor.snapshot import CallStats, PoolDetail, Snapshot
 Graded = Literal["rejected", "failed", "died", "waiting"]
 """The kinds of findings whose level depends on a share."""
 Levels = Mapping[tuple[str, Graded], Level]
-"""The level of each share, by pool and kind. A share below its bounds is not in it."""
+"""The level of each share, by pool and kind. A share below its bounds has no entry."""
 NO_LEVELS: Levels = MappingProxyType({})
 
 
 class Limit(NamedTuple):
-    """The bounds of a share: from ``warn`` on it deserves a look soon, from ``bad`` on a look now."""
+    """The bounds of a share: from ``warn`` on, look soon; from ``bad`` on, look now."""
 
     warn: float
     bad: float
 
     def of(self, level: Level) -> float:
-        """The bound of that level."""
+        """Return the bound of *level*."""
         return self.bad if level == "bad" else self.warn
 
 
 LIMITS: dict[Graded, Limit] = {
-    "rejected": Limit(0.0, 0.10),  # refused calls per call offered; the first one is worth a look
+    "rejected": Limit(0.0, 0.10),  # refused calls per call offered; the first refusal counts
     "failed": Limit(0.02, 0.10),  # failed calls per call that ended, once `FAILED_MIN` have failed
-    "died": Limit(0.0, 2.0),  # deaths per worker wanted, in the window; the first one is worth a look
+    "died": Limit(0.0, 2.0),  # deaths in the window per worker wanted; the first death counts
     "waiting": Limit(0.5, 0.8),  # waiting calls per place in the queue
 }
 KEPT = 0.8
-"""A pool keeps a level while the share is at least this part of the bound."""
+"""A pool keeps a level while the share is at least this fraction of the bound."""
 FAILED_MIN = 3
-"""Below this number of failed (or refused) calls, their share is not judged."""
+"""With fewer failed (or refused) calls than this, their share is not judged."""
 HELD_S = 5.0
-"""Seconds without the end of a call, while all workers are on calls, that deserve a look. Where a call of the window
-that ended well took longer, that duration counts.
+"""The bound of ``held``: seconds in which all workers are on calls and no call ends. If a call of the window ended well
+after a longer time, that duration is the bound.
 """
 
 
 def levels(snapshot: Snapshot, before: Levels = NO_LEVELS) -> Levels:
-    """The levels of the shares of all pools. *before* are the levels of the Snapshot before this one."""
+    """Return the levels of the shares of all pools. *before* are the levels of the previous Snapshot."""
     return {
         (pool.name, kind): level
         for pool in snapshot.pools.values()
@@ -58,7 +58,7 @@ def levels(snapshot: Snapshot, before: Levels = NO_LEVELS) -> Levels:
 
 
 def level_of(kind: Graded, share: float | None, before: Level | None = None) -> Level | None:
-    """The level of one share, whose level was *before*. None: it deserves no look."""
+    """Return the level of one share, whose previous level was *before*. None: no attention needed."""
     if share is None:
         return None
     limit = LIMITS[kind]
@@ -68,27 +68,27 @@ def level_of(kind: Graded, share: float | None, before: Level | None = None) -> 
 
 
 def rejected_ratio(total: CallStats) -> float | None:
-    """Refused calls per call offered: of the calls that ended in the window and the calls refused in it."""
+    """Return refused calls per call offered in the window: calls that ended plus calls that were refused."""
     return total.rejected / (total.calls + total.rejected) if total.rejected else None
 
 
 def rejected_share(total: CallStats) -> float | None:
-    """`rejected_ratio`, but 0 where too few calls were refused to judge it."""
+    """Return `rejected_ratio`, or 0 if too few calls were refused to judge the share."""
     return 0.0 if 0 < total.rejected < FAILED_MIN else rejected_ratio(total)
 
 
 def failed_share(total: CallStats) -> float | None:
-    """Failed calls per call that ended. None where too few calls failed to judge it."""
+    """Return failed calls per call that ended. None: too few calls failed to judge the share."""
     return total.error_ratio if total.errors >= FAILED_MIN else None
 
 
 def died_share(deaths: int, size: float) -> float | None:
-    """Deaths per worker wanted. None without deaths."""
+    """Return deaths per worker wanted. None: there were no deaths."""
     return deaths / max(size, 1) if deaths else None
 
 
 def waiting_share(pool: PoolDetail) -> float | None:
-    """Waiting calls per place in the queue. None where the queue has no places."""
+    """Return waiting calls per place in the queue. None: the queue has no places."""
     return pool.waiting / pool.queue_limit if pool.queue_limit else None
 
 

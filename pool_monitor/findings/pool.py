@@ -10,7 +10,7 @@ from pool_monitor.snapshot import PoolDetail, Snapshot
 
 
 def paused(_snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator[Finding]:
-    """A pause that calls wait for. Without waiting calls it is one of the states of `not_running`."""
+    """Yield the finding of a paused pool with waiting calls. Without waiting calls, `not_running` covers the pause."""
     if pool.state == "paused" and pool.waiting:
         yield Finding("paused", "bad", pool.name, value=pool.waiting, limit=0, counts={"waiting": pool.waiting})
 

@@ -1,4 +1,4 @@
-"""Checks of a pool's workers: whether they start, answer, live, and end their calls."""
+"""Checks of a pool's workers: whether they start, answer, stay alive, and end their calls."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pool_monitor.snapshot import CRASHED, START_FAILED, PoolDetail, Snapshot, W
 
 
 def cannot_start(_snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator[Finding]:
-    """Slots whose process does not get as far as ready. One finding for all slots that fail in any way, with the
-    reason of the latest try, so that it is always seen.
+    """Yield one finding for all failing slots if the process of any slot does not become ready. The reason is that of
+    the latest failed start, so that it is always visible.
     """
     unable = [worker for worker in pool.workers.values() if _unable_to_start(worker)]
     if unable:
@@ -21,7 +21,7 @@ def cannot_start(_snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iter
 
 
 def crash_loop(_snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator[Finding]:
-    """Slots whose processes end again and again. `cannot_start` covers them where any slot cannot start."""
+    """Yield one finding for slots in a crash loop. If any slot cannot start, `cannot_start` covers all of them."""
     looping = [worker for worker in pool.workers.values() if worker.crash_loop]
     if looping and not any(_unable_to_start(worker) for worker in pool.workers.values()):
         reason = _latest_error(looping, CRASHED, START_FAILED)
@@ -29,7 +29,9 @@ def crash_loop(_snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterat
 
 
 def held(snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator[Finding]:
-    """All workers are on calls that do not end, for longer than any call of the window took that ended well."""
+    """Yield the finding of a pool whose workers are all on calls, while no call has ended for `HELD_S` seconds and for
+    as long as the longest call of the window that ended well.
+    """
     seconds, limit = held_seconds(snapshot, pool), max(HELD_S, pool.total.execution.max or 0.0)
     if seconds is not None and seconds >= limit:
         counts = {"busy": pool.busy, "waiting": pool.waiting}
@@ -37,8 +39,8 @@ def held(snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator[Find
 
 
 def held_seconds(snapshot: Snapshot, pool: PoolDetail) -> float | None:
-    """For how many seconds every worker has been on a call and no call has ended. None where a worker is free, or a
-    call has just ended.
+    """Return for how many seconds every worker has been on a call and no call has ended. None: a worker is free, a
+    call has just ended, or the pool is not running.
     """
     ages = [worker.state_age for worker in pool.workers.values() if worker.state == "busy"]
     if pool.state != "running" or not pool.size or pool.busy < pool.size or pool.idle or not ages:
@@ -58,13 +60,15 @@ def degraded(_snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator
 
 
 def starting(_snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator[Finding]:
-    """Workers that start while the pool runs. At the start of the pool all workers do."""
+    """Yield the finding of workers that start while the pool runs. While the pool itself starts, that is normal."""
     if pool.state != "starting":
         yield from _in_state("starting", "warn", pool, "initializing")
 
 
 def _in_state(kind: str, level: Level, pool: PoolDetail, state: WorkerState) -> Iterator[Finding]:
-    """The workers in *state*, without those that `cannot_start` and `crash_loop` cover. A closed pool has none."""
+    """Yield the finding of workers in *state*, except those that `cannot_start` and `crash_loop` cover. A closed pool
+    has no finding.
+    """
     slots = tuple(worker.id for worker in pool.workers.values() if worker.state == state and not _fails(worker))
     if slots and pool.state != "closed":
         yield Finding(kind, level, pool.name, slots, value=len(slots), limit=0)
@@ -77,13 +81,13 @@ def stuck(_snapshot: Snapshot, pool: PoolDetail, _levels: Levels) -> Iterator[Fi
 
 
 def died(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> Iterator[Finding]:
-    """Worker processes that ended unplanned in the window."""
+    """Yield the finding of worker processes that ended unplanned in the window."""
     if level := levels.get((pool.name, "died")):
         yield deaths(pool.name, level, pool.deaths, pool.size)._replace(reason=pool.last_death, window=snapshot.window)
 
 
 def deaths(pool: str | None, level: Level, number: int, size: float) -> Finding:
-    """The finding of *number* deaths in a pool of *size* workers."""
+    """Return the finding of *number* deaths in a pool of *size* workers."""
     share, limit = died_share(number, size), LIMITS["died"].of(level)
     return Finding("died", level, pool, value=share, limit=limit, counts={"deaths": number})
 
@@ -104,7 +108,7 @@ def _unable_to_start(worker: WorkerView) -> bool:
 
 
 def _latest_error(workers: Iterable[WorkerView], *beginnings: str) -> str | None:
-    """The latest error of *workers* that starts with one of *beginnings*, without that beginning."""
+    """Return the latest error of *workers* that starts with one of *beginnings*, without that beginning."""
     errors = [
         (worker.last_error_age or 0.0, worker.last_error.removeprefix(beginning))
         for worker in workers

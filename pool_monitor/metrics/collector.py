@@ -12,7 +12,7 @@ A collector is used from one thread, that of the event loop of its pools. Nothin
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from pool_monitor import telemetry
 from pool_monitor.clock import Clock, SteadyClock
@@ -42,6 +42,9 @@ _numbers = itertools.count(1)
 class Collector:
     """Counts the calls of *pools* (names). Calls of other pools are ignored.
 
+    *instances* has the ids of pools by name, where they are known. Events with another id belong to another pool of the
+    same name, and are ignored too.
+
     *series_limit* is the maximum number of histograms (`pool_monitor.metrics.series`). *memory_limit* is the maximum
     number of bytes held; None: 64 MiB, or 32 KiB per series plus 256 KiB per pool if that is more. When the windows
     would need more, they reach back less far; `covered_seconds` returns how far. Raises ConfigError when *memory_limit*
@@ -49,11 +52,17 @@ class Collector:
     """
 
     def __init__(
-        self, pools: Iterable[str], clock: Clock, series_limit: int = 2000, memory_limit: int | None = None
+        self,
+        pools: Iterable[str],
+        clock: Clock,
+        series_limit: int = 2000,
+        memory_limit: int | None = None,
+        *,
+        instances: Mapping[str, str] | None = None,
     ) -> None:
         self.id = f"pool_monitor.collector-{next(_numbers)}"
         self._clock = SteadyClock(clock)
-        self._registry = RowRegistry(pools, series_limit)
+        self._registry = RowRegistry(pools, series_limit, instances)
         self.series_limit = series_limit
         rows, number = self._registry.row_limit, len(self._registry.pools)
         asked = series_limit * MEMORY_PER_SERIES + number * MEMORY_PER_POOL

@@ -1,20 +1,13 @@
 """Short texts of errors, for fields such as `snapshot.WorkerView.last_error`.
 
-Reasons are written for logs and may take several lines. A screen has room for little more than the cause, so the cause
-comes first. A reason in an unknown form is shown unchanged.
+Reasons are written for logs and may take several lines. A screen has room for little more than the cause.
 """
 
 from __future__ import annotations
 
-import re
-
+from pool_monitor.emit import first_line
 from pool_monitor.snapshot import START_FAILED
 from pool_monitor.telemetry import Metadata
-
-_STDERR = "; its last lines on stderr:\n"
-_REPEATED = re.compile(r"""cannot (?:pre)?load (['"]).*?\1: |worker \S+ (?=had |is |broke )""")
-"""Beginnings of reasons that only repeat the name of the target or the worker."""
-_ENDED = re.compile(r"the worker.*? ended before it was ready \((.*?)\)(?:; .*)?")
 
 
 def crash_text(metadata: Metadata) -> str:
@@ -32,17 +25,10 @@ def crash_text_with_output(metadata: Metadata) -> str:
 
 
 def pool_error_text(metadata: Metadata) -> str:
-    """The cause in a ``pool.error`` event. Raises for invalid metadata."""
-    text = _shortened(metadata["reason"])
+    """The cause in a ``pool.error`` event, or the first line of its reason if it has no cause.
+
+    Raises for invalid metadata.
+    """
+    cause = metadata.get("cause")
+    text = first_line(cause if isinstance(cause, str) else metadata["reason"])
     return f"{START_FAILED}{text}" if metadata["category"] == "initialization" else text
-
-
-def _shortened(reason: str) -> str:
-    what, _, output = reason.partition(_STDERR)
-    first = (what.strip().splitlines() or ["unknown"])[0]
-    repeated = _REPEATED.match(first)
-    text = first[repeated.end() :] if repeated else first
-    ended = _ENDED.fullmatch(text)
-    text = ended[1] if ended else text
-    written = output.strip().splitlines()
-    return f"{text}: {written[-1].strip()}" if written else text

@@ -6,7 +6,7 @@ fixed; any other value counts as `OTHER`, so the number of counters does not dep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pool_monitor import events, telemetry
 from pool_monitor.errors import Category
 from pool_monitor.events import EventSpec
+from pool_monitor.metrics.series import RowRegistry
 from pool_monitor.snapshot import Breaker, Health
 from pool_monitor.telemetry import FAILURES, EventName, HandlerFunction, Measurements, Metadata
 
@@ -109,11 +110,14 @@ def by_counter(counters: CounterValues) -> Iterator[tuple[CounterSpec, list[list
 
 
 class EventCounters:
-    """The counters of *pools*. Events of other pools are ignored. *drop* is called for an event that cannot be read."""
+    """The counters of the pools of *registry*. Events of other pools are ignored.
 
-    def __init__(self, pools: Sequence[str], drop: Callable[[BaseException], object]) -> None:
-        self.counters: CounterValues = np.zeros((len(pools), COLUMNS), np.int64)
-        self._places = {pool: place for place, pool in enumerate(pools)}
+    *drop* is called for an event that cannot be read.
+    """
+
+    def __init__(self, registry: RowRegistry, drop: Callable[[BaseException], object]) -> None:
+        self.counters: CounterValues = np.zeros((len(registry.pools), COLUMNS), np.int64)
+        self._registry = registry
         self._drop = drop
         self.handlers: dict[str, tuple[EventSpec, HandlerFunction]] = {
             counter.name: (counter.spec, self._handler(counter, start))
@@ -127,10 +131,12 @@ class EventCounters:
 
         def count(_name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
             try:
-                place = self._places.get(metadata["pool"])
+                pool = metadata["pool"]
+                collected = self._registry.is_collected(pool, metadata.get("pool_instance"))
                 column = columns.get(metadata[counter.label], last) if counter.label else start
                 amount = measurements[counter.amount] if counter.amount else 1
-                if place is not None:
+                if collected:
+                    place = self._registry.pools.index(pool)
                     self.counters[place, column] += int(amount) * telemetry.weight(counter.spec.name)
             except FAILURES as error:
                 self._drop(error)

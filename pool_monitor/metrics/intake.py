@@ -84,7 +84,7 @@ class Intake:
         self._freed_at_ns: int | None = None
         self._weights: tuple[int, int] | None = None  # None: read them from telemetry when they are needed
         self._buffer.clear()
-        self.event_counters = EventCounters(self._registry.pools, self._drop)
+        self.event_counters = EventCounters(self._registry, self._drop)
 
     @property
     def nbytes(self) -> int:
@@ -169,12 +169,16 @@ class Intake:
 
     # -- handlers -------------------------------------------------------------------------------------------------
 
-    def bind(self, pool: str, operation: str, worker: str, session_kind: str) -> Callable[[int, int, int], object]:
+    def bind(
+        self, pool: str, operation: str, worker: str, session_kind: str, pool_instance: str = ""
+    ) -> Callable[[int, int, int], object]:
         """A function that counts a successful call of one kind, given its numbers: `_count` with the rest bound."""
+        if not self._registry.is_collected(pool, pool_instance):
+            return _ignore
         key, kind = (pool, operation, worker), KIND_CODES.get(session_kind, 0)
-        row_code = self._row_for(key) if pool in self._registry.pools and _is_key(key) else None
+        row_code = self._row_for(key) if _is_key(key) else None
         if row_code is None:
-            return partial(self._count, key, kind)  # another pool, or no row yet: there is no code to bind
+            return partial(self._count, key, kind)  # no row yet: there is no code to bind
         code = row_code + kind
         buffer, extend, now_ns = self._buffer, self._buffer.extend, self._clock.now_ns
 
@@ -209,7 +213,8 @@ class Intake:
     def _on_stop(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
             key = (metadata["pool"], metadata["operation"], metadata["worker"])
-            self._count(key, KIND_CODES.get(metadata.get("session_kind", "none"), 0), *_numbers_of(measurements))
+            if self._is_collected(metadata):
+                self._count(key, KIND_CODES.get(metadata.get("session_kind", "none"), 0), *_numbers_of(measurements))
         except FAILURES as error:
             self._drop(error)
 
@@ -218,6 +223,8 @@ class Intake:
             key = (metadata["pool"], metadata["operation"], metadata.get("worker"))
             outcome = _FAILURES[metadata["outcome"]]
             failed = outcome in _FAILED
+            if not self._is_collected(metadata):
+                return
             more = outcome + KIND_CODES.get(metadata.get("session_kind", "none"), 0)
             if failed:
                 more += CATEGORY_CODES.get(metadata.get("category", "other"), _OTHER_CATEGORY)
@@ -235,7 +242,7 @@ class Intake:
         except FAILURES as error:
             self._drop(error)
             return
-        if pool in self._registry.pools:
+        if self._is_collected(metadata):
             times = telemetry.weight(WORKER_CRASH.name)
             self._note_death(pool, text, times)
             now_ns = self._clock.now_ns()
@@ -248,7 +255,7 @@ class Intake:
         except FAILURES as error:
             self._drop(error)
             return
-        if text is not None and pool in self._registry.pools:
+        if text is not None and self._is_collected(metadata):
             self._note_death(pool, text, telemetry.weight(WORKER_TERMINATE.name))
 
     def _on_error(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
@@ -258,7 +265,7 @@ class Intake:
         except FAILURES as error:
             self._drop(error)
             return
-        if pool in self._registry.pools:
+        if self._is_collected(metadata):
             now_ns, times = self._clock.now_ns(), telemetry.weight(POOL_ERROR.name)
             self._stores.last_errors.note(pool, worker, text, now_ns, of_process=True)
             message = text.removeprefix(START_FAILED)
@@ -274,6 +281,9 @@ class Intake:
             self.dropped += 1
 
     # -- what goes wrong on a slot ---------------------------------------------------------------------------------
+
+    def _is_collected(self, metadata: Metadata) -> bool:
+        return self._registry.is_collected(metadata["pool"], metadata.get("pool_instance"))
 
     def _note_death(self, pool: str, text: str, times: int) -> None:
         self._stores.last_errors.note_death(pool, text)
@@ -296,6 +306,10 @@ class Intake:
         if metadata["outcome"] == "worker_lost" and last_errors.process_just_failed(pool, worker, now_ns):
             return  # how the worker died says more than that a call was lost with it
         last_errors.note(pool, worker, text, now_ns, of_process=False)
+
+
+def _ignore(_duration: int, _queue: int, _execution: int) -> None:
+    """Take the numbers of a call of another pool."""
 
 
 def _is_key(key: tuple[Any, Any, Any]) -> bool:

@@ -8,8 +8,8 @@ shares the row of `OTHER` without a worker.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,8 +62,9 @@ class RowRegistry:
     Raises ConfigError when *series_limit* leaves no room for these rows.
     """
 
-    def __init__(self, pools: Iterable[str], series_limit: int) -> None:
+    def __init__(self, pools: Iterable[str], series_limit: int, instances: Mapping[str, str] | None = None) -> None:
         self.pools = tuple(dict.fromkeys(pools))
+        self._instances = instances or {}
         self.row_limit = series_limit // len(DISTRIBUTIONS)
         if self.row_limit < len(self.pools):
             raise ConfigError(
@@ -88,6 +89,13 @@ class RowRegistry:
     def __len__(self) -> int:
         """Rows in use."""
         return len(self._keys) - len(self._free)
+
+    def is_collected(self, pool: Any, instance: object) -> bool:
+        """Whether an event that names *pool* and *instance* is of one of the pools. The name decides alone where either
+        instance is unknown. Raises TypeError for a *pool* that cannot be a name.
+        """
+        expected = self._instances.get(pool)
+        return pool in self.pools and (expected is None or not instance or instance == expected)
 
     @property
     def size(self) -> int:

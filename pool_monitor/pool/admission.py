@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from pool_monitor import events
+from pool_monitor import emit
 from pool_monitor.errors import (
     CircuitOpen,
     OperationError,
@@ -25,6 +25,7 @@ from pool_monitor.pool.policy.service_times import ServiceTimes
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
+    from pool_monitor.emit import PoolIdentity
     from pool_monitor.pool.call import Call, Options
     from pool_monitor.pool.policy.queue import WorkAhead
 
@@ -36,8 +37,10 @@ _FAILURES = frozenset({"initialization", "connection", "communication"})  # cate
 class Admission:
     """Decides about refusals, from how earlier calls went. Knows no queue and no workers: their state is passed in."""
 
-    def __init__(self, pool: str, size: int, config: PoolConfig, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
-        self.pool = pool
+    def __init__(
+        self, identity: PoolIdentity, size: int, config: PoolConfig, now_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._identity, self.pool = identity, identity.name
         self.size = size  # workers wanted; only for the text of refusals
         self.refusals: Counter[str] = Counter()  # by reason
         self.times = ServiceTimes()
@@ -65,9 +68,9 @@ class Admission:
 
     def _changed(self, before: BreakerState, after: BreakerState, trigger: str, _now: float) -> None:
         self.breaker_tripped = after is not BreakerState.CLOSED
-        metadata = {"pool": self.pool, "from": before.value, "to": after.value, "trigger": trigger}
-        events.BREAKER_TRANSITION.event.emit({"system_time": time.time_ns()}, metadata)
-        logger("pool").warning("circuit breaker", **metadata)
+        emit.breaker_transition(self._identity, before=before.value, after=after.value, trigger=trigger)
+        states = {"from": before.value, "to": after.value}
+        logger("pool").warning("circuit breaker", pool=self.pool, **states, trigger=trigger)
 
     # -- before a call --------------------------------------------------------------------------------------------
 

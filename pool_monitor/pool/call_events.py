@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pool_monitor import events
+from pool_monitor import emit, events
+from pool_monitor.emit import PoolIdentity
 from pool_monitor.errors import OperationError, PoolError, Rejected
 from pool_monitor.events import ABSENT, SESSION_KINDS
 from pool_monitor.pool.call import Call
@@ -24,7 +25,7 @@ _CHECKOUT = events.WORKER_CHECKOUT.event
 _CHECKIN = events.WORKER_CHECKIN.event
 
 
-def started(pool: str, call: Call, waiting: int, system_ns: int) -> None:
+def started(pool: PoolIdentity, call: Call, waiting: int, system_ns: int) -> None:
     """The pool has taken the call in, in its caller's context."""
     skip = _START.skip
     if skip is not None and skip():
@@ -33,7 +34,7 @@ def started(pool: str, call: Call, waiting: int, system_ns: int) -> None:
     _START.emit_all(measurements, _about(pool, call))
 
 
-def checked_out(pool: str, call: Call, worker: Worker, waiting: int, relative_ns: int) -> None:
+def checked_out(pool: PoolIdentity, call: Call, worker: Worker, waiting: int, relative_ns: int) -> None:
     """The call was handed to a worker."""
     skip = _CHECKOUT.skip
     if skip is not None and skip():
@@ -42,7 +43,7 @@ def checked_out(pool: str, call: Call, worker: Worker, waiting: int, relative_ns
     call.in_context(_CHECKOUT.emit_all)(measurements, {**_about(pool, call), "worker": worker.id})
 
 
-def checked_in(pool: str, call: Call, worker: Worker, now_ns: int) -> None:
+def checked_in(pool: PoolIdentity, call: Call, worker: Worker, now_ns: int) -> None:
     """The worker is done with the call."""
     skip = _CHECKIN.skip
     if skip is not None and skip():
@@ -50,13 +51,13 @@ def checked_in(pool: str, call: Call, worker: Worker, now_ns: int) -> None:
     call.in_context(_CHECKIN.emit_all)({"duration": now_ns - call.sent_ns}, {**_about(pool, call), "worker": worker.id})
 
 
-def retried(pool: str, call: Call, error: PoolError, pause: float) -> None:
+def retried(pool: PoolIdentity, call: Call, error: PoolError, pause: float) -> None:
     """The call is to be sent again."""
     measurements = {"attempt": call.attempts, "pause_duration": round(pause * 1e9)}
     call.in_context(_RETRY.emit)(measurements, {**_about(pool, call), "category": error.category, "reason": str(error)})
 
 
-def ended(pool: str, call: Call, error: BaseException | None, times: CallTimes | None, now_ns: int) -> None:
+def ended(pool: PoolIdentity, call: Call, error: BaseException | None, times: CallTimes | None, now_ns: int) -> None:
     """The call has ended. One that ended well was on a worker, and `_STOP` is on: the caller has looked."""
     if error is not None:
         _failed(pool, call, error, times, now_ns)
@@ -78,7 +79,9 @@ def ended(pool: str, call: Call, error: BaseException | None, times: CallTimes |
             if record is None:
                 if len(records) >= _RECORDS:
                     records.clear()
-                record = records[call.operation] = series[pool, call.operation, worker.id, call.session_kind]
+                record = records[call.operation] = series[
+                    pool.name, call.operation, worker.id, call.session_kind, pool.instance
+                ]
             record(now_ns - call.started_ns, call.queue_ns, ABSENT if times is None else times.execution_ns)
         except FAILURES as failure:
             series.failed(failure)
@@ -96,7 +99,7 @@ def records_of(worker: Worker) -> Mapping[str, Record] | None:
     return worker.records["none"]
 
 
-def _failed(pool: str, call: Call, error: BaseException, times: CallTimes | None, now_ns: int) -> None:
+def _failed(pool: PoolIdentity, call: Call, error: BaseException, times: CallTimes | None, now_ns: int) -> None:
     measurements = _measured(call, now_ns, times)
     if isinstance(error, Rejected) and _REJECT.on:
         call.in_context(_REJECT.emit)(
@@ -105,35 +108,26 @@ def _failed(pool: str, call: Call, error: BaseException, times: CallTimes | None
         )
     if _EXCEPTION.on:
         outcome = error.outcome if isinstance(error, PoolError) else "cancelled"
-        about = _about(pool, call, on_worker=True)
-        about["kind"] = "cancelled" if outcome == "cancelled" else "error"
-        about["outcome"] = outcome
-        about["category"] = error.category if isinstance(error, PoolError) else "cancelled"
-        about["error"] = error.type_name if isinstance(error, OperationError) else type(error).__name__
-        about["reason"] = str(error) or type(error).__name__
-        call.in_context(_EXCEPTION.emit)(measurements, about)
+        failure = emit.failure_metadata(
+            outcome,
+            category=error.category if isinstance(error, PoolError) else "cancelled",
+            error=error.type_name if isinstance(error, OperationError) else type(error).__name__,
+            reason=str(error) or type(error).__name__,
+        )
+        call.in_context(_EXCEPTION.emit)(measurements, _about(pool, call, on_worker=True) | failure)
 
 
-def _about(pool: str, call: Call, *, on_worker: bool = False) -> dict[str, Any]:
-    about: dict[str, Any] = {"pool": pool, "operation": call.operation, "call_id": call.id}
-    about["session_kind"] = call.session_kind
-    if call.options.session is not None:
-        about["session"] = call.options.session
-    if on_worker and call.worker is not None:
-        about["worker"] = call.worker.id
-    return about
+def _about(pool: PoolIdentity, call: Call, *, on_worker: bool = False) -> dict[str, Any]:
+    worker = call.worker.id if on_worker and call.worker is not None else None
+    return emit.call_metadata(pool, call.operation, call.id, call.session_kind, call.options.session, worker)
 
 
 def _measured(call: Call, now_ns: int, times: CallTimes | None) -> dict[str, int]:
     """The measurements of a call that ends now."""
     duration = now_ns - call.started_ns
     queue = duration if call.queue_ns is None else call.queue_ns
-    measurements = {"duration": duration, "queue_duration": queue, "attempts": call.attempts}
-    if times is not None:
-        measurements["execution_duration"] = times.execution_ns
-        measurements["transport_duration"] = max(0, duration - queue - times.execution_ns)
-        if times.cpu_ns is not None:
-            measurements["cpu_duration"] = times.cpu_ns
-        if times.rss_growth is not None:
-            measurements["rss_growth"] = times.rss_growth
-    return measurements
+    if times is None:
+        return emit.call_measurements(duration, queue, call.attempts)
+    return emit.call_measurements(
+        duration, queue, call.attempts, times.execution_ns, cpu=times.cpu_ns, rss_growth=times.rss_growth
+    )

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from pool_monitor import events
+from pool_monitor import emit
 from pool_monitor.errors import WorkerDied
 from pool_monitor.log import logger
 from pool_monitor.pool.policy.health import Verdict
@@ -27,7 +27,7 @@ class Checkups:
     def __init__(self, roster: Roster, dispatcher: Dispatcher, processes: ProcessControl, recycler: Recycler) -> None:
         self._roster, self._dispatcher = roster, dispatcher
         self._processes, self._recycler = processes, recycler
-        self._pool = roster.pool
+        self._identity = roster.identity
         self._loop = asyncio.get_running_loop()
 
     def check(self, worker: Worker, now: float) -> None:
@@ -39,7 +39,7 @@ class Checkups:
             try:
                 self._check(worker, process, now)
             except Exception:  # noqa: BLE001 - it is looked at again: no reason to end the pool
-                logger("pool").exception("a worker could not be looked at", pool=self._pool, worker=worker.id)
+                logger("pool").exception("a worker could not be looked at", pool=self._identity.name, worker=worker.id)
 
     def _check(self, worker: Worker, process: WorkerProcess, now: float) -> None:
         health, first = process.health, worker.call
@@ -54,8 +54,10 @@ class Checkups:
             if health.late:
                 self._emit_health(worker, process, None)
         if verdict is Verdict.UNRESPONSIVE:
-            text = f"worker {worker.id} is idle and has not answered {health.late} times"
-            self._processes.report(worker, WorkerDied(text, worker=worker.id, exit_code=None, reason="health"))
+            cause = f"is idle and has not answered {health.late} times"
+            error = WorkerDied(f"worker {worker.id} {cause}", worker=worker.id, exit_code=None, reason="health")
+            error.cause = cause
+            self._processes.report(worker, error)
             self._processes.kill(worker, "health")
             return
         if health.suspect and not busy and worker.lifecycle.state is State.READY:
@@ -86,13 +88,15 @@ class Checkups:
     def _emit_health(self, worker: Worker, process: WorkerProcess, took: float | None) -> None:
         assert process.ready is not None
         assert process.verdict is not None
-        measurements = {"missed": process.health.late}
-        if took is not None:
-            measurements["duration"] = round(took * 1e9)
-        if process.rss is not None:
-            measurements["rss"] = process.rss
-        about = {"pool": self._pool, "worker": worker.id, "pid": process.ready.pid}
-        events.WORKER_HEALTH_CHECK.event.emit(measurements, {**about, "verdict": process.verdict.value})
+        emit.worker_health_check(
+            self._identity,
+            worker.id,
+            pid=process.ready.pid,
+            verdict=process.verdict.value,
+            missed=process.health.late,
+            duration=None if took is None else round(took * 1e9),
+            rss=process.rss,
+        )
 
 
 def _processor_time(pid: int) -> float | None:

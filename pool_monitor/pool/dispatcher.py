@@ -109,7 +109,7 @@ class Dispatcher(OpenCalls):
         if options.priority or options.key:
             call.priority, call.key = options.priority, options.key
         if _START.on:
-            call_events.started(self.pool, call, self.waiting, time.time_ns())
+            call_events.started(self.identity, call, self.waiting, time.time_ns())
         self._open[call.id] = call
         if not self.accepting or self.admission.breaker_tripped or len(self._open) - self._running > config.queue_limit:
             refusal = self._refusal(call, now)
@@ -250,7 +250,7 @@ class Dispatcher(OpenCalls):
         mean, relative = self.relative_s, relative_ns / 1e9
         self.relative_s = relative if mean is None else mean + _WEIGHT * (relative - mean)
         if _CHECKOUT.on:
-            call_events.checked_out(self.pool, call, worker, self.waiting, relative_ns)
+            call_events.checked_out(self.identity, call, worker, self.waiting, relative_ns)
         if session is not None:
             self.sessions.bind(call, worker)
         if process.handed >= process.due:
@@ -285,7 +285,7 @@ class Dispatcher(OpenCalls):
         for call, reply in zip(calls, replies, strict=True):
             well += self._end_well(call, reply, now_ns, records)
             if _CHECKIN.on and worker.lifecycle.state is State.BUSY:
-                call_events.checked_in(self.pool, call, worker, now_ns)
+                call_events.checked_in(self.identity, call, worker, now_ns)
             del held[call.id]
         self.admission.times.add_all([call.operation for call in calls], turns_ns)
         self.admission.succeeded(well, now_ns)
@@ -340,7 +340,7 @@ class Dispatcher(OpenCalls):
             return
         del worker.calls[call_id]
         if _CHECKIN.on:
-            call_events.checked_in(self.pool, call, worker, self._now_ns())
+            call_events.checked_in(self.identity, call, worker, self._now_ns())
         if not call.done:
             self._take_back(call)
 
@@ -389,7 +389,7 @@ class Dispatcher(OpenCalls):
         if call.items is not None and worker.transport is not None and self.roster.concurrency == 1:
             worker.transport.flow(paused=False)  # its last items may have come too fast for its reader
         if _CHECKIN.on and worker.lifecycle.state is State.BUSY:
-            call_events.checked_in(self.pool, call, worker, now_ns)
+            call_events.checked_in(self.identity, call, worker, now_ns)
         self._served(worker, 1, now_ns)
 
     def _served(self, worker: Worker, count: int, now_ns: int) -> None:

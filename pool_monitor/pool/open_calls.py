@@ -66,6 +66,7 @@ class OpenCalls:
         now_ns: Callable[[], int],
     ) -> None:
         self.pool = roster.pool
+        self.identity = roster.identity
         self.config = config
         self.roster, self.sessions, self.admission = roster, sessions, admission
         self.paused = False
@@ -187,7 +188,7 @@ class OpenCalls:
                 self._running -= call.running
                 call.running, call.queue_ns = False, None  # it waits again
                 if _RETRY.on:
-                    call_events.retried(self.pool, call, error, pause)
+                    call_events.retried(self.identity, call, error, pause)
                 self._loop.call_later(pause, self._again, call)
                 return
         self._end(call, error, None, times)
@@ -221,7 +222,7 @@ class OpenCalls:
                 error.worker = call.worker.id
         call.resolve(error, result)
         if error is not None or _STOP.on:
-            call_events.ended(self.pool, call, error, times, now_ns)
+            call_events.ended(self.identity, call, error, times, now_ns)
         if call.session is not None:
             following = self.sessions.leave(call, self._loop.time())
             if following is not None:  # soon: by then its worker is free, and what ends with this one has ended
@@ -250,7 +251,7 @@ class OpenCalls:
             worker, series = call.worker, _STOP.series
             record = None if records is None else records.get(call.operation)
             if record is None or series is None or worker is None or worker.records_of is not series:
-                call_events.ended(self.pool, call, None, times, now_ns)
+                call_events.ended(self.identity, call, None, times, now_ns)
             else:
                 try:
                     record(elapsed_ns, call.queue_ns, times.execution_ns)

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self, Unpack
 
 import anyio
 
-from pool_monitor import events
+from pool_monitor import emit
 from pool_monitor.config import PoolConfig, PoolFields, build
+from pool_monitor.emit import PoolIdentity
 from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError
 from pool_monitor.log import logger
 from pool_monitor.pool.admission import Admission
@@ -103,9 +104,10 @@ class Pool(PoolCaller):
         self._entered_ns = 0
         self._paused_ns = 0
         self._warm = False
-        self._roster = Roster(name, self.config.concurrency)
+        self._identity = PoolIdentity.new(name)
+        self._roster = Roster(self._identity, self.config.concurrency)
         self._sessions = Sessions(self._roster, self.config)
-        self._admission = Admission(name, self._size, self.config)
+        self._admission = Admission(self._identity, self._size, self.config)
         self._dispatcher: Dispatcher | None = None
         self._supervisor: Supervisor | None = None
         self._launch: LaunchSpec | None = None
@@ -129,6 +131,11 @@ class Pool(PoolCaller):
         )
 
     # -- callers --------------------------------------------------------------------------------------------------
+
+    @property
+    def instance(self) -> str:
+        """An id that no other pool has, also none of the same name."""
+        return self._identity.instance
 
     @property
     def size(self) -> int:
@@ -167,6 +174,7 @@ class Pool(PoolCaller):
             relative_time=None if calls is None else calls.relative_s,
             retries_refused=0 if calls is None else calls.budget.refused,
             target=self.target,
+            instance=self.instance,
         )
 
     def workers(self) -> list[WorkerView]:
@@ -200,9 +208,7 @@ class Pool(PoolCaller):
         closing = self._closing = asyncio.Event()
         self._started = loop.create_future()
         self._started.add_done_callback(_seen)  # entering may have been given up
-        events.POOL_INIT.event.emit(
-            {"system_time": time.time_ns(), "size": self._size}, {"pool": self.name, "target": self.target}
-        )
+        emit.pool_init(self._identity, size=self._size, target=self.target)
         running = self._main(home, dispatcher, supervisor, launcher, closing)
         self._runner = loop.create_task(running, name=f"pool {self.name}")
         self._runner.add_done_callback(self._runner_ended)
@@ -216,9 +222,8 @@ class Pool(PoolCaller):
             raise dispatcher.rejected(PoolClosed, "the pool was drained before it was ready")
         self._state = "paused" if dispatcher.paused else "running"
         dispatcher.accepting = True
-        workers = self._roster.counts["idle"]
-        measurements = {"duration": time.monotonic_ns() - self._entered_ns, "workers": workers}
-        events.POOL_READY.event.emit(measurements, {"pool": self.name})
+        duration = time.monotonic_ns() - self._entered_ns
+        emit.pool_ready(self._identity, duration=duration, workers=self._roster.counts["idle"])
         return self
 
     async def __aexit__(
@@ -284,8 +289,7 @@ class Pool(PoolCaller):
                 killed = process is not None and process.end_reason == "close"
                 abandoned += len(held if killed else held & worker.calls.keys())
         result = DrainResult(before - cancelled, cancelled, abandoned)
-        measurements = {"duration": time.monotonic_ns() - started_ns, **result._asdict()}
-        events.POOL_DRAIN.event.emit(measurements, {"pool": self.name})
+        emit.pool_drain(self._identity, duration=time.monotonic_ns() - started_ns, **result._asdict())
         return result
 
     async def resize(self, size: int) -> None:
@@ -299,7 +303,7 @@ class Pool(PoolCaller):
         self._must_be_open("another size")
         before, self._size = self._size, checked_size(size, self.min_size, self.max_size)
         self._admission.size = size
-        events.POOL_RESIZE.event.emit({"size_before": before, "size_after": size}, {"pool": self.name})
+        emit.pool_resize(self._identity, before=before, after=size)
         supervisor.resize(size)
 
     async def pause(self) -> None:
@@ -313,15 +317,14 @@ class Pool(PoolCaller):
             self._state = "paused" if self._state == "running" else self._state
             self._paused_ns = time.monotonic_ns()
             calls.paused = True
-            events.POOL_PAUSE.event.emit({"waiting": calls.waiting}, {"pool": self.name})
+            emit.pool_pause(self._identity, waiting=calls.waiting)
 
     async def resume(self) -> None:
         """End a `pause`: what waits is handed over, in order. Returns at once; does nothing when not paused."""
         calls = self._calls()
         if calls.paused:
             self._state = "running" if self._state == "paused" else self._state
-            measurements = {"duration": time.monotonic_ns() - self._paused_ns, "waiting": calls.waiting}
-            events.POOL_RESUME.event.emit(measurements, {"pool": self.name})
+            emit.pool_resume(self._identity, duration=time.monotonic_ns() - self._paused_ns, waiting=calls.waiting)
             calls.resume()
 
     async def restart(self) -> None:
@@ -341,8 +344,7 @@ class Pool(PoolCaller):
             if error is not None:
                 raise error
             replaced += worker.process is not before
-        measurements = {"duration": time.monotonic_ns() - began_ns, "workers": replaced}
-        events.POOL_RESTART.event.emit(measurements, {"pool": self.name})
+        emit.pool_restart(self._identity, duration=time.monotonic_ns() - began_ns, workers=replaced)
 
     def _must_be_open(self, what: str) -> None:
         if self._state not in ("starting", "running", "paused"):
@@ -413,7 +415,7 @@ class Pool(PoolCaller):
         dispatcher.close()
         supervisor.abort()
         launcher.abandon()
-        events.POOL_TERMINATE.event.emit({"duration": time.monotonic_ns() - self._entered_ns}, {"pool": self.name})
+        emit.pool_terminate(self._identity, duration=time.monotonic_ns() - self._entered_ns)
 
     def _runner_ended(self, runner: asyncio.Task[None]) -> None:
         """The runner must not end by itself. If it does, its error is logged, and an entering caller gets it."""
@@ -440,14 +442,12 @@ class Pool(PoolCaller):
         opened = started.done() and not started.cancelled() and started.exception() is None
         if opened and not missing and not self._warm:
             self._warm = True
-            measurements = {"duration": time.monotonic_ns() - self._entered_ns, "workers": counts["idle"]}
-            measurements["workers"] += counts["busy"]
-            events.POOL_WARMUP.event.emit(measurements, {"pool": self.name, "mode": self.config.warmup})
+            duration, workers = time.monotonic_ns() - self._entered_ns, counts["idle"] + counts["busy"]
+            emit.pool_warmup(self._identity, duration=duration, workers=workers, mode=self.config.warmup)
 
     def _warn(self, reason: str) -> None:
         """Something is not as it should be with how workers are started."""
-        about = {"pool": self.name, "category": "initialization", "severity": "warning", "reason": reason}
-        events.POOL_ERROR.event.emit({"system_time": time.time_ns()}, about)
+        emit.error(self._identity, category="initialization", severity="warning", reason=reason)
 
     def _resolve_launch_spec(self) -> LaunchSpec:
         """How workers are started. Raises ConfigError, and StartError where it would not end."""

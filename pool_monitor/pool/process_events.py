@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pool_monitor import events, telemetry
+from pool_monitor import emit, telemetry
 from pool_monitor.pool.worker_output import WorkerOutput
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
+    from pool_monitor.emit import PoolIdentity
     from pool_monitor.pool.checkups import Checkups
     from pool_monitor.pool.dispatcher import Dispatcher
     from pool_monitor.pool.processes import ProcessControl
@@ -21,7 +22,7 @@ class ProcessEvents:
 
     def __init__(
         self,
-        pool: str,
+        identity: PoolIdentity,
         config: PoolConfig,
         worker: Worker,
         process: WorkerProcess,
@@ -29,7 +30,7 @@ class ProcessEvents:
         processes: ProcessControl,
         checkups: Checkups,
     ) -> None:
-        self._pool, self._worker, self._process = pool, worker, process
+        self._identity, self._worker, self._process = identity, worker, process
         self._processes, self._checkups = processes, checkups
         # What happens to calls goes straight to the dispatcher, without a frame of our own.
         self.returned, self.caught_up = partial(dispatcher.returned, worker), partial(dispatcher.caught_up, worker)
@@ -39,7 +40,7 @@ class ProcessEvents:
             partial(dispatcher.item, worker),
             partial(dispatcher.undecodable_item, worker),
         )
-        self.output = WorkerOutput(pool, config, worker, process)
+        self.output = WorkerOutput(identity, config, worker, process)
         self.wrote, self.logged = self.output.wrote, self.output.logged
 
     def takes_view(self, call_id: int) -> bool:
@@ -50,11 +51,10 @@ class ProcessEvents:
         self._checkups.ponged(self._worker, self._process, token, rss)
 
     def emitted(self, event: tuple[str, ...], measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
-        telemetry.execute(event, measurements, {**metadata, "pool": self._pool, "worker": self._worker.id})
+        telemetry.execute(event, measurements, {**metadata, **self._identity.worker(self._worker.id)})
 
     def dropped(self, count: int) -> None:
-        metadata = {"pool": self._pool, "worker": self._worker.id}
-        events.WORKER_DROP.event.emit({"count": count}, metadata)
+        emit.worker_drop(self._identity, self._worker.id, count=count)
 
     def broke(self, reason: str) -> None:
         self._processes.note_breach(self._worker, self._process, reason)

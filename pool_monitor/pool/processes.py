@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pool_monitor import events
+from pool_monitor import emit
 from pool_monitor.errors import PoolError, ProtocolError, StartError, WorkerDied
 from pool_monitor.log import logger
 from pool_monitor.pool.policy.health import Health
@@ -57,7 +57,7 @@ class ProcessControl:
     ) -> None:
         self._target, self._config = target, config
         self._roster, self._dispatcher = roster, dispatcher
-        self._pool = roster.pool
+        self._identity = roster.identity
         self._make = make
         self._group: TaskGroup | None = None
         self._living: dict[WorkerProcess, Worker] = {}
@@ -80,30 +80,30 @@ class ProcessControl:
 
     async def launch(self, worker: Worker, process: WorkerProcess) -> StartError | None:
         """Start a process and wait until it has loaded the target. Returns why that failed, or None."""
-        about: dict[str, Any] = {"pool": self._pool, "worker": worker.id}
-        measurements = {"system_time": time.time_ns(), "restarts": worker.restarts}
-        events.WORKER_INIT.event.emit(measurements, about)
+        emit.worker_init(self._identity, worker.id, restarts=worker.restarts)
         process.transport = transport = self._make(worker, process)
         try:
             async with asyncio.timeout(self._config.start_timeout):
                 process.ready = ready = await transport.start()
         except TimeoutError:
-            return StartError(
-                f"worker {worker.id} had not loaded {self._target!r} after {self._config.start_timeout:g} s; "
+            cause = (
+                f"had not loaded {self._target!r} after {self._config.start_timeout:g} s; "
                 "raise start_timeout, or see what it does on import"
             )
+            return StartError(f"worker {worker.id} {cause}", cause=cause)
         except StartError as failure:
             return failure
         except Exception as failure:  # noqa: BLE001 - whatever it is, it costs a start and not the pool
-            logger("pool").exception("a worker could not be started", **about)
-            return StartError(f"worker {worker.id} could not be started: {failure!r:.500}")
+            logger("pool").exception("a worker could not be started", pool=self._identity.name, worker=worker.id)
+            cause = f"could not be started: {failure!r:.500}"
+            return StartError(f"worker {worker.id} {cause}", cause=cause)
         finally:
             if process.ready is None:
                 transport.kill()
         process.ready_ns = time.monotonic_ns()
-        events.WORKER_READY.event.emit(
-            {"duration": process.ready_ns - process.started_ns},
-            {**about, "pid": ready.pid, "python": ready.python, "codec": ready.codec},
+        duration = process.ready_ns - process.started_ns
+        emit.worker_ready(
+            self._identity, worker.id, duration=duration, pid=ready.pid, python=ready.python, codec=ready.codec
         )
         return None
 
@@ -141,7 +141,7 @@ class ProcessControl:
         try:
             await transport.stop(self._config.stop_grace, self._config.kill_grace)
         except Exception:  # noqa: BLE001 - it cannot be asked: no reason to end the pool
-            logger("pool").exception("a worker could not be asked to leave", pool=self._pool)
+            logger("pool").exception("a worker could not be asked to leave", pool=self._identity.name)
             transport.kill()
 
     def kill_for_breach(self, worker: Worker, process: WorkerProcess, reason: str) -> None:
@@ -152,8 +152,10 @@ class ProcessControl:
 
     def note_breach(self, worker: Worker, process: WorkerProcess, reason: str) -> None:
         """The process broke the protocol, and its transport kills it."""
-        process.protocol_error = ProtocolError(f"worker {worker.id} broke the protocol: {reason}")
-        self.report(worker, process.protocol_error)
+        cause = f"broke the protocol: {reason}"
+        process.protocol_error = error = ProtocolError(f"worker {worker.id} {cause}")
+        error.cause = cause
+        self.report(worker, error)
         if process is worker.process:
             self.withdraw(worker, "protocol")
 
@@ -162,22 +164,24 @@ class ProcessControl:
         del self._living[process]
         process.transport = None
         now_ns = time.monotonic_ns()
-        how = exit_text(exit_code)
         current = process is worker.process
-        call = worker.call if current else None
         if process.ready is not None:
-            about: dict[str, Any] = {"pool": self._pool, "worker": worker.id, "pid": process.ready.pid}
-            uptime = {"uptime": now_ns - process.started_ns}
+            about: dict[str, Any] = {"uptime": now_ns - process.started_ns, "pid": process.ready.pid}
             if process.end_reason is not None:
-                events.WORKER_TERMINATE.event.emit(uptime, {**about, "reason": process.end_reason})
+                emit.worker_terminate(self._identity, worker.id, **about, reason=process.end_reason)
             else:
-                about |= {"reason": how, "stderr": stderr}
-                if exit_code is not None:
-                    about["exit_code"] = exit_code
-                if call is not None:
-                    about["operation"] = call.operation
-                events.WORKER_CRASH.event.emit(uptime, about)
-                logger("pool").warning("worker crashed", **about)
+                call = worker.call if current else None
+                crash = emit.worker_crash(
+                    self._identity,
+                    worker.id,
+                    **about,
+                    exit_code=exit_code,
+                    reason=exit_text(exit_code),
+                    stderr=stderr,
+                    operation=None if call is None else call.operation,
+                )
+                fields = {key: value for key, value in crash.items() if key != "pool_instance"}
+                logger("pool").warning("worker crashed", **fields)
         if current:
             if process.ready is not None and worker.died_ns is None:
                 worker.died_ns = now_ns
@@ -205,9 +209,9 @@ class ProcessControl:
 
     def report(self, worker: Worker, error: PoolError) -> None:
         """Emit and log an error that is not the error of one call."""
-        about = {"pool": self._pool, "worker": worker.id, "category": error.category, "severity": error.severity}
-        events.POOL_ERROR.event.emit({"system_time": time.time_ns()}, {**about, "reason": str(error)})
-        logger("pool").warning("worker failed", reason=str(error), **about)
+        about: dict[str, Any] = {"worker": worker.id, "category": error.category, "severity": error.severity}
+        emit.error(self._identity, **about, reason=str(error), cause=error.cause)
+        logger("pool").warning("worker failed", pool=self._identity.name, **about, reason=str(error))
 
     def abort(self) -> None:
         """Abandon every process that is left: none may stay. Blocks for milliseconds."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from pool_monitor import events
+from pool_monitor import emit
 from pool_monitor.errors import StartError
 from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.processes import ALIVE
@@ -28,7 +28,7 @@ class Recycler:
 
     def __init__(self, roster: Roster, dispatcher: Dispatcher, processes: ProcessControl) -> None:
         self._roster, self._dispatcher, self._processes = roster, dispatcher, processes
-        self._pool = roster.pool
+        self._identity = roster.identity
         self._group: TaskGroup | None = None
         self._one_at_a_time = asyncio.Lock()  # a recycled slot holds two processes
         self.enabled = True
@@ -42,7 +42,7 @@ class Recycler:
         """Recycle the worker with a task of its own, unless it is being recycled, or is not to be kept."""
         if not worker.recycling and self._group is not None and worker.keep and self.enabled:
             worker.recycling = True
-            name = f"pool {self._pool} recycles {worker.id}"
+            name = f"pool {self._identity.name} recycles {worker.id}"
             self._group.start_soon(self._recycle_unasked, worker, worker.process, reason, name=name)
 
     async def _recycle_unasked(self, worker: Worker, process: WorkerProcess | None, reason: str) -> None:
@@ -118,9 +118,14 @@ class Recycler:
         worker.process, worker.transport = new, new.transport
         self._roster.move(worker, "recycle", now_ns)
         old.end_reason = "recycle"
-        events.WORKER_RECYCLE.event.emit(
-            {"uptime": now_ns - old.started_ns, "duration": now_ns - began_ns, "calls": old.served},
-            {"pool": self._pool, "worker": worker.id, "pid": old.ready.pid, "reason": reason},
+        emit.worker_recycle(
+            self._identity,
+            worker.id,
+            uptime=now_ns - old.started_ns,
+            duration=now_ns - began_ns,
+            calls=old.served,
+            pid=old.ready.pid,
+            reason=reason,
         )
         if old.transport is not None:
             self._processes.stop(old)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from pool_monitor import events
+from pool_monitor import emit, events
+from pool_monitor.emit import PoolIdentity
 from pool_monitor.pool.policy.lifecycle import COUNTED_AS, State
 from pool_monitor.pool.worker import Worker
 
@@ -16,8 +17,9 @@ _TRANSITION = events.WORKER_TRANSITION.event
 class Roster:
     """Every slot by id. What `move` and the hand-over methods do keeps the counts and the free ones right."""
 
-    def __init__(self, pool: str, concurrency: int) -> None:
-        self.pool = pool
+    def __init__(self, identity: PoolIdentity, concurrency: int) -> None:
+        self.identity = identity
+        self.pool = identity.name
         self.concurrency = concurrency
         self.depth = concurrency  # calls a worker may hold; more than one of a sequential worker's are handed ahead
         self.near = 1  # so many calls of those that are awake are done before another one is awake
@@ -112,14 +114,11 @@ class Roster:
         self.counts[COUNTED_AS[moved.before]] -= 1
         self.counts[COUNTED_AS[moved.after]] += 1
         if _TRANSITION.on:
-            metadata = {
-                "pool": self.pool,
-                "worker": worker.id,
-                "from": moved.before.value,
-                "to": moved.after.value,
-                "trigger": trigger,
-            }
-            _TRANSITION.emit({"duration": now_ns - since_ns}, metadata)
+            before, after = moved.before.value, moved.after.value
+            duration = now_ns - since_ns
+            emit.worker_transition(
+                self.identity, worker.id, duration=duration, before=before, after=after, trigger=trigger
+            )
 
     def alive(self, worker_id: str, process: object) -> bool:
         """Whether that process of that slot is there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pool_monitor import events
+from pool_monitor import emit, events
 from pool_monitor.errors import SessionLost
 from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.policy.queue import WaitQueue
@@ -31,7 +31,7 @@ class Sessions:
     def __init__(self, roster: Roster, config: PoolConfig) -> None:
         self.table: SessionTable[Call] = SessionTable(config.session_ttl, config.session_limit)
         self._roster = roster
-        self._pool = roster.pool
+        self._identity = roster.identity
         self._limit = config.session_limit
         self._strict = config.affinity == "strict"
         self._limit_reported = False  # that it is near
@@ -52,7 +52,7 @@ class Sessions:
             self.expire(now)
             self._check_limit()
             if _START.on:
-                _START.emit({"sessions": len(self.table)}, {"pool": self._pool, "session": session_id})
+                emit.session_start(self._identity, session_id, sessions=len(self.table))
         return first
 
     def leave(self, call: Call, now: float) -> Call | None:
@@ -119,9 +119,9 @@ class Sessions:
         session.previous = before
         session.worker, session.process = here
         if _AFFINITY.on:
-            metadata = {"pool": self._pool, "session": session.id, "worker": worker.id}
-            metadata["result"] = self._result(before, here)
-            call.in_context(_AFFINITY.emit)({"calls": session.calls}, metadata)
+            result = self._result(before, here)
+            affinity = call.in_context(emit.session_affinity)
+            affinity(self._identity, session.id, worker=worker.id, calls=session.calls, result=result)
 
     def unbind(self, call: Call) -> None:
         """The call was handed over and not begun: its session is bound as it was before."""
@@ -141,8 +141,10 @@ class Sessions:
         """Drop sessions that are out of date or over the limit."""
         for dropped in self.table.expire(now):
             if _EXPIRE.on:
-                measurements = {"idle_duration": round(dropped.idle * 1e9), "sessions": len(self.table)}
-                _EXPIRE.emit(measurements, {"pool": self._pool, "session": dropped.id, "reason": dropped.reason})
+                idle = round(dropped.idle * 1e9)
+                emit.session_expire(
+                    self._identity, dropped.id, idle=idle, sessions=len(self.table), reason=dropped.reason
+                )
 
     def data(self, session_id: str) -> dict[str, Any]:
         """A copy of what the session keeps; empty where there is no such session."""
@@ -153,8 +155,7 @@ class Sessions:
         """Forget a session and its data; calls under way go on. Returns whether there was one."""
         session = self.table.end(session_id)
         if session is not None and _END.on:
-            about = {"pool": self._pool, "session": session_id}
-            _END.emit({"calls": session.calls, "sessions": len(self.table)}, about)
+            emit.session_end(self._identity, session_id, calls=session.calls, sessions=len(self.table))
         return session is not None
 
     def payload(self, call: Call) -> tuple[str, dict[str, Any]] | None:
@@ -166,6 +167,6 @@ class Sessions:
         if len(self.table) >= _NEARLY * self._limit:
             if not self._limit_reported:
                 self._limit_reported = True
-                _LIMIT.emit({"sessions": len(self.table), "limit": self._limit}, {"pool": self._pool})
+                emit.session_limit(self._identity, sessions=len(self.table), limit=self._limit)
         elif self._limit_reported and len(self.table) < _FAR_ENOUGH * self._limit:
             self._limit_reported = False

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from pool_monitor import events
+from pool_monitor import emit
 from pool_monitor.log import logger
 from pool_monitor.pool.checkups import Checkups
 from pool_monitor.pool.policy.lifecycle import State
@@ -81,9 +81,8 @@ class Supervisor:
         self._starting = asyncio.Semaphore(_AT_ONCE if config.warmup == "parallel" else 1)
 
     def _make_transport(self, worker: Worker, process: WorkerProcess) -> Transport:
-        sink = ProcessEvents(
-            self._pool, self._config, worker, process, self._dispatcher, self._processes, self._checkups
-        )
+        identity = self._roster.identity
+        sink = ProcessEvents(identity, self._config, worker, process, self._dispatcher, self._processes, self._checkups)
         return self._make(sink)
 
     def open(self, group: TaskGroup) -> None:
@@ -178,9 +177,9 @@ class Supervisor:
         if worker.crash_loop == (pause is not None):
             return
         worker.crash_loop = pause is not None
-        metadata = {"pool": self._pool, "worker": worker.id, "state": "entered" if worker.crash_loop else "left"}
-        events.WORKER_CRASH_LOOP.event.emit({"pause_duration": round((pause or 0.0) * 1e9)}, metadata)
-        logger("pool").warning("crash loop", **metadata)
+        state = "entered" if worker.crash_loop else "left"
+        emit.worker_crash_loop(self._roster.identity, worker.id, pause=round((pause or 0.0) * 1e9), state=state)
+        logger("pool").warning("crash loop", pool=self._pool, worker=worker.id, state=state)
 
     async def _start(self, worker: Worker) -> StartError | None:
         """Fill a vacant slot. Returns why that failed, or None."""
@@ -224,8 +223,8 @@ class Supervisor:
         self._roster.move(worker, "loaded", now_ns)
         worker.transport = process.transport
         if worker.died_ns is not None:
-            measurements = {"duration": now_ns - worker.died_ns, "attempts": worker.starts}
-            events.POOL_RECOVERY.event.emit(measurements, {"pool": self._pool, "worker": worker.id})
+            duration = now_ns - worker.died_ns
+            emit.recovery(self._roster.identity, worker.id, duration=duration, attempts=worker.starts)
         worker.died_ns, worker.starts = None, 0
         self._admission.started()
         self._dispatcher.ready(worker)

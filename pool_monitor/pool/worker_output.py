@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pool_monitor import events
+from pool_monitor import emit, events
 from pool_monitor.log import LEVELS, output
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
+    from pool_monitor.emit import PoolIdentity
     from pool_monitor.pool.worker import Worker, WorkerProcess
 
 LINES_PER_SECOND = 200
@@ -29,23 +29,22 @@ _WROTE = events.WORKER_OUTPUT.event
 class WorkerOutput:
     """What one process of a slot writes."""
 
-    def __init__(self, pool: str, config: PoolConfig, worker: Worker, process: WorkerProcess) -> None:
-        self._about = {"pool": pool, "worker": worker.id}
+    def __init__(self, identity: PoolIdentity, config: PoolConfig, worker: Worker, process: WorkerProcess) -> None:
+        self._identity = identity
         self._worker, self._process = worker, process
         self._alone = config.concurrency == 1
-        self._log = OutputLog(worker.id, self._about) if config.log_output else None
+        self._log = OutputLog(worker.id, {"pool": identity.name, "worker": worker.id}) if config.log_output else None
 
     def wrote(self, stream: str, text: str, size: int) -> None:
         """A line on ``stdout`` or ``stderr``."""
-        if _WROTE.on:
-            _WROTE.emit({"bytes": size}, {**self._about, "stream": stream, "text": text})
+        if events.WORKER_OUTPUT.event.on:
+            emit.worker_output(self._identity, self._worker.id, stream=stream, text=text, size=size)
         if self._log is not None:
             self._log.wrote(stream, text, self._operation())
 
     def logged(self, level: str, text: str, fields: dict[str, Any]) -> None:
         """A line that the target logged."""
-        metadata = {**self._about, "level": level, "text": text, "fields": fields}
-        events.WORKER_LOG.event.emit({"system_time": time.time_ns()}, metadata)
+        emit.worker_log(self._identity, self._worker.id, level=level, text=text, fields=fields)
         if self._log is not None:
             self._log.logged(level, text, fields, self._operation())
 

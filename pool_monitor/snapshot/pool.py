@@ -97,6 +97,10 @@ class PoolView(Struct, frozen=True, kw_only=True):
     """
     target: str | None = None
     """What its workers load; None where there is no such thing."""
+    instance: str | None = None
+    """An id that no other pool has, also none of the same name; None: not known."""
+    shares_name: bool = False
+    """Another pool of this name is watched in this process now: exports then label both with their instance, too."""
 
     @property
     def utilisation(self) -> float | None:

@@ -1,4 +1,4 @@
-"""For tests of code that uses a pool: a pool without processes, and a clock that a test moves on.
+"""Helpers for tests of code that uses a pool: a pool without processes, and a clock that the test advances.
 
     async with InlinePool(Summarizer) as pool:
         assert await service(pool).answer("...") == "..."

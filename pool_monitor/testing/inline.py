@@ -29,28 +29,28 @@ _SIZE = 4
 
 
 class InlinePool(Pool):
-    """A `Pool` for tests: it runs the target in this process and starts no other.
+    """A `Pool` for tests. It runs the target in this process and starts no other process.
 
-    *target* is what `Pool` takes, or the class, module or object itself, such as one that the test has made. All other
-    arguments, all methods, errors and events are those of `Pool`, and so is what happens to arguments and results on
-    their way: what a worker process could not be sent raises PayloadError here too.
+    *target* is what `Pool` takes, or the class, module or object itself, such as a class that the test defines. All
+    other arguments, methods, errors and events are those of `Pool`. Arguments and results are encoded as in a `Pool`: a
+    value that could not be sent to a worker process raises PayloadError here too.
 
-    Each worker is a thread with an instance of its own where the target is a class. A coroutine operation runs in an
-    event loop of its worker, as in a worker process, and not in that of the test. Modules, and a target that is an
-    object, are there once, and all workers share them: what a test replaces in them, operations see. The operations
-    themselves are looked up as the pool is entered.
+    Each worker is a thread. If the target is a class, each worker has its own instance. A coroutine operation runs in
+    its worker's event loop, as in a worker process, and not in the loop of the test. All workers share the modules, and
+    a target that is an object. Operations therefore see what a test patches in them. The operations themselves are
+    looked up when the pool is entered.
 
-    What is different, since a thread is no process:
+    A thread differs from a process in these points:
 
-    - A thread cannot be killed. An operation that is interrupted, at its deadline or when its caller is cancelled, ends
-      at once if it is a coroutine, and as soon as it runs Python code of its own if it is not. One that goes on after
-      ``cancel_grace`` (in a C function, say) is left to itself: the call has ended, another worker takes the place of
-      this one, and what it still returns reaches no caller. A thread that is left ends with the test's process.
+    - A thread cannot be killed. An operation is interrupted at its deadline, or when its caller is cancelled. A
+      coroutine ends at once. Other code ends as soon as it runs Python code again. If it still runs after
+      ``cancel_grace`` (in a C function, say), the thread is abandoned: the call ends, another worker takes its place,
+      and its result reaches no caller. An abandoned thread ends with the process of the test.
     - What would end a worker process (``os._exit``, a signal, too much memory) ends the test.
-    - What the target prints goes where the test's own output goes, and no event tells of it. There are no figures of
-      processor time and memory.
-    - ``python``, ``start_method`` and ``preload`` mean nothing here. ``env`` and ``sys_path`` hold for the whole
-      process while the pool is entered. A worker that is a program of its own (``command``) raises ConfigError.
+    - The target prints to the output of the test, and no event reports it. Processor time and memory of a call are
+      unknown.
+    - ``python``, ``start_method`` and ``preload`` have no effect. ``env`` and ``sys_path`` apply to the whole process
+      while the pool is entered. ``command`` raises ConfigError, because its worker is another program.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class InlinePool(Pool):
         super().__init__(text, name=name, size=size, min_size=min_size, max_size=max_size, config=config, **fields)
         if self.config.command:
             raise ConfigError(
-                f"InlinePool(command={list(self.config.command)!r}): a worker that is a program of its own cannot run "
-                "in this process; use a Pool, or leave command= out and name a target in Python"
+                f"InlinePool(command={list(self.config.command)!r}): a worker that is another program cannot run in "
+                "this process; use a Pool, or leave command= out and name a target in Python"
             )
 
     def _check_target(self, target: object) -> None:
@@ -80,9 +80,9 @@ class InlinePool(Pool):
             )
 
     def _resolve_launch_spec(self) -> LaunchSpec:
-        if getattr(_loading, "target", None) is not None:
+        if getattr(_importing, "target", None) is not None:
             raise StartError(
-                f"pool {self.name!r} is opened while {_loading.target!r} is imported as the target of an InlinePool: "
+                f"pool {self.name!r} is opened while {_importing.target!r} is imported as the target of an InlinePool: "
                 'put what starts the program under `if __name__ == "__main__":`'
             )
         config = msgspec.structs.replace(self.config, python=sys.executable or "python")
@@ -93,7 +93,7 @@ class InlinePool(Pool):
 
 
 class ThreadLauncher:
-    """Starts the workers of one pool, as threads. It is what a `ProcessLauncher` is for processes."""
+    """Starts the workers of one pool as threads, in place of a `ProcessLauncher`."""
 
     program = ("a thread of this process", "the target may not end it on import")
     zygote_pid = None
@@ -105,10 +105,10 @@ class ThreadLauncher:
         self._found: tuple[Any, str] | None = None if target is None else (target, _module_of(target))
         self._undo.callback(self._restore_path)
         for shared in (_environment, _modules):
-            self._undo.callback(shared.send_returned, self)
+            self._undo.callback(shared.restore, self)
         for name, value in launch.env.items():
             _environment.set(self, name, value, os.environ.get(name))
-        self._added = list(launch.path)  # to the import path; each pool has entries of its own there
+        self._added = list(launch.path)  # entries that this pool has added to the import path
         sys.path[:0] = self._added
 
     def connect(self, ours: ExitStack, theirs: ExitStack) -> tuple[ChannelEnds, dict[str, int]]:
@@ -124,20 +124,20 @@ class ThreadLauncher:
         self._undo.close()
 
     def make(self, target: str, args: list[Any], kwargs: dict[str, Any], telemetry: object) -> Any:
-        """What has the operations, for one worker. Called in its thread."""
+        """Return the object with the operations, for one worker. Called in the worker's thread."""
         found, where = self._find(target)
         return make_target(found, target, where, args, kwargs, telemetry)
 
     def _find(self, target: str) -> tuple[Any, str]:
-        """What *target* names, imported once for all workers."""
+        """Return what *target* names, imported once for all workers."""
         with self._lock:
             if self._found is None:
                 before = list(sys.path)
-                _loading.target = target
+                _importing.target = target
                 try:
                     self._found = find_target(target, [], self._load_file)
                 finally:
-                    _loading.target = None
+                    _importing.target = None
                     self._added += Counter(sys.path) - Counter(before)
             return self._found
 
@@ -147,7 +147,7 @@ class ThreadLauncher:
                 sys.path.remove(entry)
 
     def _load_file(self, path: str) -> Any:
-        """The module in the file *path*: the one that the test has imported itself, if it has."""
+        """Return the module in the file *path*. If the test has imported that file itself, it is the same module."""
         name = Path(path).stem
         there = sys.modules.get(name)
         found: Any = there
@@ -160,17 +160,17 @@ class ThreadLauncher:
                 if there is None:
                     sys.modules.pop(name, None)
                 else:
-                    sys.modules[name] = there  # another one of that name, which the rest of the process goes on using
-        if there is None or found is there:  # the latter may be since another pool has loaded it
+                    sys.modules[name] = there  # another module of that name, which the rest of the process uses
+        if there is None or found is there:  # the second: another pool may have loaded it
             _modules.set(self, name, found, there)
         return found
 
 
-_loading = threading.local()  # in a thread that imports a target: its name
+_importing = threading.local()  # `target`: what this thread imports, or None
 
 
 def _text_of(target: object) -> str:
-    """What events and errors call a target that is given as it is."""
+    """Return the name of a target that is an object, for events and errors."""
     if isinstance(target, ModuleType):
         return target.__name__
     kind = target if isinstance(target, type) else type(target)
@@ -186,15 +186,15 @@ def _same_file(one: str | None, other: str) -> bool:
 
 
 class _PoolSettings:
-    """What pools have set in the process, for as long as one of them is entered, in whatever order they are left: the
-    latest value counts, and after the last it is what it was before the first.
+    """Settings that pools make in this process while they are entered. Pools may be left in any order. The latest value
+    counts; when the last pool is left, the value from before the first is restored.
     """
 
     def __init__(self, place: MutableMapping[str, Any]) -> None:
         self._place = place
         self._lock = threading.Lock()
         self._before: dict[str, Any] = {}
-        self._set: dict[str, dict[object, Any]] = {}  # by name and by whose it is, in the order they came
+        self._set: dict[str, dict[object, Any]] = {}  # by name and by owner, oldest first
 
     def set(self, owner: object, name: str, value: Any, before: Any) -> None:
         with self._lock:
@@ -202,7 +202,7 @@ class _PoolSettings:
                 self._before[name], self._set[name] = before, {}
             self._set[name][owner] = self._place[name] = value
 
-    def send_returned(self, owner: object) -> None:
+    def restore(self, owner: object) -> None:
         with self._lock:
             for name, values in list(self._set.items()):
                 if values.pop(owner, None) is None:

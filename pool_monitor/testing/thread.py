@@ -1,4 +1,4 @@
-"""A thread in the place of a worker process."""
+"""A thread in place of a worker process."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 
 class ThreadProcess(WatchedProcess):
-    """A worker that has copies of the descriptors *fds*. *make*: what loads its target.
+    """A thread that runs a worker, with duplicates of the descriptors *fds*. *make* loads the target.
 
-    What a signal does to a process happens here to the thread: SIGURG has the worker look at what was sent, and any
-    other cuts its channel and leaves it to itself.
+    `signal` acts on the thread instead: SIGURG makes the worker read what was sent. Any other signal cuts its channel
+    and abandons the thread.
     """
 
     def __init__(self, fds: Mapping[str, int], make: Make) -> None:
-        with output_pipes() as (ours, _theirs):  # which nothing is written to
+        with output_pipes() as (ours, _theirs):  # nothing is written to them
             super().__init__(os.getpid(), ours)
         self._worker: InlineWorker | None = None
         fd = fds["POOL_MONITOR_FD"]
-        self._meaning_of = socket.socket(fileno=os.dup(fd))
+        self._channel = socket.socket(fileno=os.dup(fd))
         shared = os.dup(fds["POOL_MONITOR_SHARED"]) if "POOL_MONITOR_SHARED" in fds else -1
         threading.Thread(
             target=self._run, args=(SocketLink(os.dup(fd)), shared, make), name="inline worker", daemon=True
@@ -42,15 +42,15 @@ class ThreadProcess(WatchedProcess):
     def _open_pidfd(self) -> None:
         return None
 
-    def signal(self, number: signal.Signals, *, group: bool) -> None:  # noqa: ARG002 - it has none
+    def signal(self, number: signal.Signals, *, group: bool) -> None:  # noqa: ARG002 - a thread has no group
         if self.ended:
             return
         if number == signal.SIGURG:
             if self._worker is not None:
-                self._worker.look()
+                self._worker.interrupt()
             return
         with contextlib.suppress(OSError):  # the other end is closed
-            self._meaning_of.shutdown(socket.SHUT_RDWR)
+            self._channel.shutdown(socket.SHUT_RDWR)
         if self._worker is not None:
             self._worker.abandon()
         self._loop.call_soon(self._reaped, -number)
@@ -59,7 +59,7 @@ class ThreadProcess(WatchedProcess):
         self._reaped(-signal.SIGKILL)
 
     def _reaped(self, returncode: int | None) -> None:
-        self._meaning_of.close()
+        self._channel.close()
         super()._reaped(returncode)
 
     def _run(self, link: SocketLink, shared: int, make: Make) -> None:

@@ -1,16 +1,17 @@
-"""The program of a worker, run by a thread: what takes the place of signals, and of what is asked of the process.
+"""The program of a worker, run by a thread. It replaces signals, and what is measured of a whole process.
 
 Theory of operation
 -------------------
-In a worker process a signal interrupts the target's code, and its handler reads what the pool has sent. No signal
-reaches a thread. So `look`, which the pool calls on its own event loop in place of the signal, does the reading itself,
-while the target's code runs and the worker's thread cannot use the channel. Whether it may is told by `interruptible`
-(and `blocking_call`, where calls run beside each other), as in a worker process. Both change under a lock which `look`
-holds all the time, so that the worker's thread waits where it leaves the target's code, until `look` is done. It waits
-too where it asks about them, or about `cancelled`: halfway, `look` uses the channel itself, or has yet to cancel the
-task.
+In a worker process a signal interrupts the target's code, and its handler reads what the pool has sent. A signal cannot
+reach a thread. In its place the pool calls `interrupt` on its event loop. While the target's code runs, the worker's
+thread does not use the channel, so `interrupt` itself reads what was sent. As in a worker process, `interruptible` says
+whether it may (and `blocking_call`, where several calls run at once).
 
-What `look` sends must not wait for room in the channel, since only its own thread makes room there.
+`interrupt` holds a lock all the time, and both attributes change only under that lock. So a thread that leaves the
+target's code waits until `interrupt` is done. It also waits when it reads `interruptible` or `cancelled`: meanwhile
+`interrupt` may be using the channel, or may not have cancelled the task yet.
+
+`interrupt` must not wait for room in the channel, because only the event loop that it runs on makes room there.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
     from pool_monitor.pool.transport.child.handshake import Connection, Init
 
 Make = Callable[[str, list[Any], dict[str, Any], object], Any]
-"""Makes what has the operations, of a target's name, arguments and telemetry."""
+"""Returns the object with the operations, for a target's name, arguments and telemetry."""
 
 
 class InlineWorker(Worker):
-    """One call at a time; and what the other kinds of worker have in common with it."""
+    """Runs one call at a time. Base of the other kinds of inline worker."""
 
-    raised = False  # `OperationCancelled` was raised in the thread, and may not have come there yet
+    raised = False  # `OperationCancelled` is scheduled in the thread, and perhaps not raised yet
     _interruptible = False
     _cancelled = False
 
@@ -55,7 +56,7 @@ class InlineWorker(Worker):
         with self.lock:
             self._interruptible = value
             if not value:
-                self.recall_exception()
+                self.withdraw_exception()
 
     @property
     def cancelled(self) -> bool:
@@ -66,36 +67,36 @@ class InlineWorker(Worker):
     def cancelled(self, value: bool) -> None:
         self._cancelled = value
 
-    def recall_exception(self) -> None:
-        """The target's code runs no more: nothing may be raised in the thread from now on."""
+    def withdraw_exception(self) -> None:
+        """Withdraw an exception that is still to be raised in the thread: the target's code has ended."""
         if self.raised and threading.get_ident() == self.main_thread:
             self.raised = False
             _raise_in(self.main_thread, None)
 
     def in_target(self) -> bool:
-        """Whether the target's code has the thread."""
+        """Whether the thread runs the target's code."""
         return self.interruptible
 
     # called on the pool's event loop
 
-    def look(self) -> None:
-        """Read what was sent, if the worker's own thread cannot."""
+    def interrupt(self) -> None:
+        """Read what was sent, if the worker's thread cannot because it runs the target's code."""
         with self.lock:
             self.urgent = True
             if self.in_target():
-                self._cancelling(self.read_urgent)
+                self._forward_cancel(self.read_urgent)
 
     def abandon(self) -> None:
-        """The worker is given up: have what it runs end, if that can be. Else its thread sees to that by itself."""
+        """Give the worker up. Cancel the call that it runs; otherwise its thread notices by itself."""
         with self.lock:
             call_id = self.running_call()
             if self.in_target() and call_id is not None:
-                self._cancelling(lambda: self.cancel(call_id))
-                self.channel.become_copy()  # it may go on for long, and speaks to no pool any more
+                self._forward_cancel(lambda: self.cancel(call_id))
+                self.channel.become_copy()  # the operation may go on for long; its answer is dropped
                 self.unmap()
 
     def end(self) -> None:
-        """End the tasks and the event loop of the worker, and let go of what it has."""
+        """End the tasks and the event loop of the worker, and release its memory."""
         self.unmap()
         loop = self.loop
         if loop is None or loop.is_closed():
@@ -113,16 +114,16 @@ class InlineWorker(Worker):
         if shared is not None:
             shared.close()
 
-    def _cancelling(self, action: Callable[[], None]) -> None:
+    def _forward_cancel(self, action: Callable[[], None]) -> None:
         try:
             action()
         except OperationCancelled:
             self.raised = True
             _raise_in(self.main_thread, OperationCancelled)
         except ParentGone:
-            pass  # as the worker's thread will see
+            pass  # the worker's thread will notice
 
-    # in place of what concerns a process
+    # in place of what a process does
 
     def make_target(self, target: str, _path: list[str], args: Any, kwargs: Any) -> Any:
         return self.make(target, args, kwargs, self.telemetry)
@@ -132,7 +133,7 @@ class InlineWorker(Worker):
 
     def handle_control(self, message: list[Any]) -> None:
         if message[0] == "ping":
-            self.send(["pong", message[1], self.running_call(), None])  # how much memory is its own is unknown
+            self.send(["pong", message[1], self.running_call(), None])  # the memory of one worker is unknown
         else:
             super().handle_control(message)
 
@@ -143,7 +144,7 @@ class InlineWorker(Worker):
             self.channel.offer(body, must=True)
 
     def times(self) -> list[Any]:
-        return [time.perf_counter_ns() - self.started, None, None]  # the rest is of the whole process
+        return [time.perf_counter_ns() - self.started, None, None]  # the rest would be of the whole process
 
     @staticmethod
     def wake_by_signal(_loop: asyncio.AbstractEventLoop) -> None:
@@ -151,18 +152,18 @@ class InlineWorker(Worker):
 
 
 class InlineChannel(Channel):
-    """Holds no answers back: they would wait until the target's code is done that comes after them."""
+    """Holds no answers back: nothing could send them while the next operation runs."""
 
-    def hold(self, body: bytes) -> bool:  # noqa: ARG002 - none is
+    def hold(self, body: bytes) -> bool:  # noqa: ARG002 - nothing is held
         return False
 
 
 class InlineContextWorker(InlineWorker, ContextWorker):
-    """One call at a time, with its context variables."""
+    """Runs one call at a time, with its context variables."""
 
 
 class InlineConcurrentWorker(InlineWorker, ConcurrentWorker):
-    """Several calls at once, in the thread's event loop, which reads the channel unless a function has the thread."""
+    """Runs several calls at once in the thread's event loop. The loop reads the channel unless a function blocks it."""
 
     _sync: int | None = None
 
@@ -175,9 +176,9 @@ class InlineConcurrentWorker(InlineWorker, ConcurrentWorker):
         with self.lock:
             self._blocking_call = value
             if value is None:
-                self.recall_exception()
+                self.withdraw_exception()
         if value is not None and self.urgent and self.interruptible:
-            self.read_urgent()  # as `look` has left it to the loop, which has no turn now
+            self.read_urgent()  # `interrupt` left it to the loop, which is blocked now
 
     def in_target(self) -> bool:
         return self.interruptible and self.blocking_call is not None
@@ -185,20 +186,20 @@ class InlineConcurrentWorker(InlineWorker, ConcurrentWorker):
     def abandon(self) -> None:
         super().abandon()
         if self.loop is not None:
-            with contextlib.suppress(RuntimeError):  # it is closed
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 self.loop.call_soon_threadsafe(self.finish)
 
 
 def make_worker(connection: Connection, init: Init, make: Make) -> InlineWorker:
-    """The kind of worker that *init* asks for."""
+    """Return the kind of worker that *init* asks for."""
     if init.concurrency > 1:
         return InlineConcurrentWorker(connection, init, make)
     return (InlineContextWorker if init.variables else InlineWorker)(connection, init, make)
 
 
 def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
-    """Raise *kind* in another thread as soon as it runs Python code; None: no more, if that has not come yet."""
-    with contextlib.suppress(ImportError, AttributeError):  # no CPython: what runs there ends by itself, or not
+    """Raise *kind* in another thread as soon as it runs Python code. None withdraws one that is not raised yet."""
+    with contextlib.suppress(ImportError, AttributeError):  # not CPython: the operation is not interrupted
         import ctypes
 
         ctypes.pythonapi.PyThreadState_SetAsyncExc(

@@ -1,6 +1,6 @@
-"""Snapshot and size in, lines of text with meaning out: pure functions, no terminal, no clock.
+"""Pure functions that turn a Snapshot and a size into lines of text with meanings: no terminal, no clock.
 
-The same lines are shown by the dashboard, printed as reports and compared with golden files in tests.
+The dashboard shows these lines, reports print them, and tests compare them with golden files.
 """
 
 from pool_monitor.findings import NO_LEVELS, Levels, levels

@@ -1,11 +1,11 @@
-"""Charts as text: line, bar, sparkline, and the scale they stand on.
+"""Charts as text: line, bar, sparkline, and their scales.
 
-Theory of operation: a series is cut into *bins*, one per column, and each bin keeps its lowest and highest value, so
-a spike of one second stays visible in a line however long the window is; bars show the mean. Bins begin at multiples
-of their own length in absolute time: a new value changes the last bin and, now and then, moves the picture by one
-whole cell. Bins counted from "now" would regroup all values at every tick, and the picture would shimmer.
+Theory of operation: a series is cut into *bins*, one per column. Each bin keeps its lowest and highest value, so a
+spike of one second stays visible in a line, however long the window is. Bars show the mean. Bins begin at multiples of
+their length in absolute time: a new value changes only the last bin, and now and then moves the chart by one whole
+cell. Bins counted back from "now" would regroup all values at every tick, and the chart would flicker.
 
-A bin in which nothing was measured is None and drawn as a gap: neither zero nor a line across.
+A bin in which nothing was measured is None. It is drawn as a gap: not as zero, and not as a line across.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Values = Sequence[float | None]
 
 
 class Bin(NamedTuple):
-    """The values of a stretch of time."""
+    """The values of one stretch of time."""
 
     low: float
     high: float
@@ -29,10 +29,10 @@ class Bin(NamedTuple):
 
 
 def bins(values: Values, step: float, end: float, number: int, align: int = 1) -> list[Bin | None]:
-    """The series in *number* bins, oldest first; the last *align* of them contain the last value.
+    """Return *values* in *number* bins, oldest first. The last value is in one of the last *align* bins.
 
-    *values* are *step* seconds apart, the last one ending at *end*. Bin borders are multiples of their own length,
-    and the first border is a multiple of *align* bins, so that a cell of several dots always shows the same bins.
+    *values* are *step* seconds apart; the last one ends at *end*. Bins begin at multiples of their length, and the
+    first bin at a multiple of *align* bins, so that a cell of several dots always shows the same bins.
     """
     if not values or number <= 0:
         return [None] * max(number, 0)
@@ -42,7 +42,7 @@ def bins(values: Values, step: float, end: float, number: int, align: int = 1) -
     result: list[Bin | None] = []
     for index in range(last - number, last):
         left, right = ((edge * length - begin) / step for edge in (index, index + 1))
-        # A value belongs to the bin its middle lies in; a bin shorter than a step shows the value it lies in.
+        # A value belongs to the bin that contains its middle. A bin shorter than a step shows the value around it.
         first, stop = ceil(left - 0.5 - 1e-6), ceil(right - 0.5 - 1e-6)
         if first >= stop:
             first = floor((left + right) / 2)
@@ -53,15 +53,15 @@ def bins(values: Values, step: float, end: float, number: int, align: int = 1) -
 
 
 def trend_bins(trend: Trend, values: Values, number: int, align: int = 1) -> list[Bin | None]:
-    """`bins` of one of the two series of *trend*."""
+    """Return the `bins` of *values*, a series of *trend*."""
     return bins(values, trend.step, trend.end, number, align)
 
 
 def nice_limit(highest: float) -> float:
-    """The top of an axis that holds *highest*: 1, 1.5, 2, 3 or 5 times a power of ten, so that it seldom changes."""
+    """Return the top of an axis for *highest*: 1, 1.5, 2, 3 or 5 times a power of ten, so that it seldom changes."""
     if highest <= 0:
         return 1.0
-    highest = max(highest, 1e-6)  # less would be lost in rounding, and is nothing to anybody
+    highest = max(highest, 1e-6)  # smaller values would be lost in rounding, and matter to no reader
     power = 10.0 ** floor(log10(highest))
     for factor in (1, 1.5, 2, 3, 5, 10):
         if highest <= factor * power * (1 + 1e-9):
@@ -73,8 +73,8 @@ _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # bits of the left
 
 
 def line_chart(points: Sequence[Bin | None], rows: int, limit: float) -> list[str]:
-    """*points* as a braille line in *rows* lines of text, two points per cell; *limit* is at the very top, 0 at the
-    very bottom. Neighbouring points are joined, gaps are not.
+    """Return *points* as a braille line in *rows* lines of text, two points per cell. *limit* is at the very top, 0 at
+    the very bottom. Neighbouring points are joined; gaps stay open.
     """
     height = rows * 4 - 1
     cells = [[0] * (len(points) // 2) for _ in range(rows)]
@@ -99,7 +99,7 @@ _EIGHTHS_RIGHT = " ▏▎▍▌▋▊▉█"
 
 
 def column_chart(values: Values, rows: int, limit: float) -> list[str]:
-    """Upright bars in *rows* lines of text. What is above zero shows at least its lowest eighth; ``·`` marks a gap."""
+    """Return vertical bars in *rows* lines of text. A value above zero shows at least one eighth; ``·`` marks a gap."""
     lines = []
     for row in range(rows - 1, -1, -1):
         floor_eighths = row * 8
@@ -115,17 +115,17 @@ def _column_cell(value: float | None, floor_eighths: int, rows: int, limit: floa
 
 
 def sparkline(values: Values) -> str:
-    """One line of `column_chart`, scaled to its own highest value."""
+    """Return a `column_chart` of one line, scaled to the highest of *values*."""
     return column_chart(values, 1, max((value for value in values if value is not None), default=0.0) or 1.0)[0]
 
 
 def means(points: Sequence[Bin | None]) -> list[float | None]:
-    """The mean of every bin."""
+    """Return the mean of every bin."""
     return [None if point is None else point.mean for point in points]
 
 
 def bar(share: float, cells: int) -> str:
-    """A bar that fills *share* of *cells* cells, to an eighth of a cell; more than nothing is at least an eighth."""
+    """Return a bar that fills *share* of *cells* cells, to an eighth of a cell. A share above 0 shows at least one."""
     eighths = round(min(max(share, 0.0), 1.0) * cells * 8)
     if share > 0:
         eighths = max(eighths, 1)
@@ -137,7 +137,7 @@ Label = Callable[[float], str]
 
 
 def axis_labels(rows: int, limit: float, label: Label) -> list[str | None]:
-    """What stands beside each row of a chart: the limit, its half where there is an exact row for it, and 0."""
+    """Return the axis label of each row of a chart: the limit, half of it if a row is exactly there, and 0."""
     labels: list[str | None] = [None] * rows
     if rows % 2 == 1 and rows >= 3:
         labels[rows // 2] = label(limit / 2)

@@ -1,4 +1,4 @@
-"""The tables: who works, on what, and how long it takes."""
+"""The columns of the tables of workers, operations, durations and pools, and the order of their rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STATES: dict[WorkerState, tuple[str, Meaning]] = {
 _BUSY_BAR = 6
 _PERCENT = 5
 _UNLIMITED = 1000
-"""Cells, where there are as many as wanted."""
+"""A number of cells that cuts nothing."""
 
 
 def _state(worker: WorkerView) -> Segment:
@@ -33,15 +33,15 @@ def _state(worker: WorkerView) -> Segment:
 
 
 def _busy_share(worker: WorkerView, cells: int = _PERCENT) -> Segment:
-    """In percent, and as a bar where there is room for one."""
+    """Return the busy share in percent, with a bar if there is room for one."""
     share = worker.busy_ratio
     bar = f"{chart.bar(share or 0.0, _BUSY_BAR)} " if cells > _BUSY_BAR + _PERCENT else ""
     return Segment(f"{bar}{fmt.percent(share):>{_PERCENT}}", "dim" if share is None else "data")
 
 
 def last_error_text(worker: WorkerView, cells: int = _UNLIMITED) -> str:
-    """A worker's last error and how long ago that was, in at most *cells* cells: the error text is cut
-    before its age is. Empty when there was none.
+    """Return a worker's last error and how long ago it occurred, in at most *cells* cells. The error text is cut before
+    its age is. Empty: there was no error.
     """
     if worker.last_error is None:
         return ""
@@ -75,7 +75,7 @@ WORKERS: tuple[Column[WorkerView], ...] = (
 
 
 def call_stats_columns(stats: Callable[[Row], CallStats]) -> tuple[Column[Row], ...]:
-    """The columns of a `CallStats`, which *stats* finds in a row."""
+    """Return the columns of the `CallStats` that *stats* returns for a row."""
 
     def percentile(of: str, share: str) -> Callable[[Row], Segment]:
         def show(row: Row) -> Segment:
@@ -123,13 +123,13 @@ DURATIONS: tuple[Column[tuple[str, Distribution]], ...] = (
 
 
 def duration_rows(stats: CallStats) -> list[tuple[str, Distribution]]:
-    """The rows of `DURATIONS`."""
+    """Return the rows of `DURATIONS`."""
     return [("call", stats.latency), ("queue", stats.queue), ("execution", stats.execution)]
 
 
 def sorted_workers(pool: PoolDetail) -> list[WorkerView]:
-    """The pool's slots: those in trouble, then those that calls ended on in the window, then those without use. An
-    order that a call's begin and end do not change.
+    """Return the workers of *pool*: first those that do not work normally, then those that are busy or ended calls in
+    the window, then the others. The start or end of a call does not change the order.
     """
     return sorted(pool.workers.values(), key=_sort_key)
 
@@ -141,14 +141,14 @@ def _sort_key(worker: WorkerView) -> int:
 
 
 class PoolRow(NamedTuple):
-    """A pool among others, and the worst that deserves a look in it."""
+    """A pool, and its worst notice."""
 
     pool: PoolDetail
     worst: Notice | None
 
 
 def _marked_name(row: PoolRow, cells: int = _UNLIMITED) -> Segment:
-    """The pool's name behind the mark of its worst: that has to be seen at every width."""
+    """Return the pool's name after the symbol of its worst notice, which is visible at every width."""
     name = truncate_middle(clean(row.pool.name), cells - 2)
     return Segment(f"  {name}") if row.worst is None else Segment(f"{SYMBOLS[row.worst.level]} {name}", row.worst.level)
 
@@ -177,5 +177,5 @@ POOLS: tuple[Column[PoolRow], ...] = (
 
 
 def sorted_operations(pool: PoolDetail) -> list[OperationView]:
-    """The pool's operations by name, ``other`` last: an order that does not change with the numbers."""
+    """Return the operations of *pool* by name, ``other`` last. The numbers do not change the order."""
     return sorted(pool.operations.values(), key=lambda view: (view.operation == "other", view.operation))

@@ -1,6 +1,7 @@
-"""Numbers for people: short, of bounded width, with units, and never a made-up zero.
+"""Numbers for people: short, of bounded width, with units, and never an invented zero.
 
-Every function answers `UNKNOWN` for None (and for what is no number): "nobody measured it" must not look like 0.
+Functions of a value that may be None return `UNKNOWN` for None, and for infinity and NaN: what was not measured must
+not look like 0.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from math import ceil, floor, isfinite, log10
 
 UNKNOWN = "\N{EN DASH}"
 FEW = 20
-"""Below so many samples a percentile says little: it is marked with ``~``."""
+"""With fewer samples than this, a percentile is unreliable and marked with ``~``."""
 
 
 def duration(seconds: float | None) -> str:
-    """A measured duration with its unit, at most 6 cells: ``420µs 8.4ms 84ms 1.3s 2m04s 3h05m``.
+    """Format a measured duration with its unit, in at most 6 cells: ``420µs 8.4ms 84ms 1.3s 2m04s 3h05m``.
 
-    Two to three digits: percentiles are known to 1.1 %, more would be invented.
+    It has two to three digits: percentiles are exact to 1.1 %, so more digits would mean nothing.
     """
     if seconds is None or not isfinite(seconds):
         return UNKNOWN
@@ -31,17 +32,17 @@ def duration(seconds: float | None) -> str:
 
 
 def axis_duration(seconds: float | None) -> str:
-    """The limit of an axis. It is a round number: ``5ms``, not ``5.0ms``."""
+    """Format the limit of an axis, which is a round number: ``5ms``, not ``5.0ms``."""
     return duration(seconds).replace(".0", "")
 
 
 def at_most(seconds: float) -> str:
-    """The upper bound of a bar, rounded up to three digits: what lies below the bound lies below the label too."""
+    """Format the upper bound of a bar, rounded up to three digits: a value below the bound is below the label too."""
     return f"≤{_three_digits(seconds, ceil)}"
 
 
 def more_than(seconds: float) -> str:
-    """The lower bound of a bar, rounded down to three digits: what lies above the bound lies above the label too."""
+    """Format the lower bound of a bar, rounded down to three digits: a value above the bound is above the label too."""
     return f">{_three_digits(seconds, floor)}"
 
 
@@ -55,12 +56,12 @@ def _three_digits(seconds: float, rounded: Callable[[float], int]) -> str:
 
 
 def percentile(seconds: float | None, samples: int) -> str:
-    """A percentile as `duration`, with ``~`` before it when it stands on fewer than `FEW` samples."""
+    """Format a percentile like `duration`, with ``~`` before it if there are fewer than `FEW` samples."""
     return f"~{duration(seconds)}" if seconds is not None and samples < FEW else duration(seconds)
 
 
 def age(seconds: float | None) -> str:
-    """How long something has lasted, at most 6 cells: ``0.3s 42s 2m04s 3h05m 12d07h``. Rounds down, as clocks do."""
+    """Format how long something has lasted, rounded down, in at most 6 cells: ``0.3s 42s 2m04s 3h05m 12d07h``."""
     if seconds is None or not isfinite(seconds):
         return UNKNOWN
     if seconds < 10:
@@ -78,12 +79,12 @@ def age(seconds: float | None) -> str:
 
 
 def whole_age(seconds: float) -> str:
-    """`age` without tenths: for what is repainted once a second."""
+    """Format like `age`, but without tenths: for text that is repainted once a second."""
     return age(seconds) if seconds >= 10 else f"{int(max(seconds, 0.0))}s"
 
 
 def period(seconds: float) -> str:
-    """A length of time that was chosen, not measured: ``30s``, ``5m``, ``1h``; anything uneven as `age`."""
+    """Format a duration that was chosen, not measured: ``30s``, ``5m``, ``1h``; others like `age`."""
     for unit, letter in ((3600, "h"), (60, "m"), (1, "s")):
         if seconds >= unit and seconds % unit == 0 and seconds < 100 * unit:
             return f"{int(seconds // unit)}{letter}"
@@ -91,13 +92,13 @@ def period(seconds: float) -> str:
 
 
 def timestamp(at: float, zone: tzinfo | None = None) -> str:
-    """A point in time, as ISO 8601 has it: ``2026-03-01 02:59:30+01:00``. In the machine's own zone, if None."""
+    """Format a point in time as ISO 8601: ``2026-03-01 02:59:30+01:00``. None: in the zone of this machine."""
     return _local(at, zone).isoformat(" ", "seconds")
 
 
 def short_time(at: float, length: float, grain: float, zone: tzinfo | None = None) -> str:
-    """A point in time among others, *grain* seconds apart and all within *length* seconds: ``02:59:30``, ``02:59``,
-    ``03-01 02:59`` or ``2026-03-01``.
+    """Format one of several points in time, *grain* seconds apart and all within *length* seconds, as short as they
+    stay distinct: ``02:59:30``, ``02:59``, ``03-01 02:59`` or ``2026-03-01``.
     """
     if grain % 86_400 == 0:
         return f"{_local(at, zone):%Y-%m-%d}"
@@ -110,12 +111,12 @@ def _local(at: float, zone: tzinfo | None) -> datetime:
 
 
 def mean(value: float | None) -> str:
-    """The mean of whole numbers: as `rate`, but a whole one without decimals."""
+    """Format a mean of whole numbers like `rate`, but without decimals if it is whole."""
     return str(int(value)) if value is not None and value == int(value) else rate(value)
 
 
 def count(number: int | None) -> str:
-    """A count, exact up to 99999, at most 5 cells up to a trillion: ``12840 128k 1.3M``."""
+    """Format a count, exact up to 99999, in at most 5 cells up to a trillion: ``12840 128k 1.3M``."""
     if number is None:
         return UNKNOWN
     if number < 100_000:
@@ -131,7 +132,7 @@ def count(number: int | None) -> str:
 
 
 def size(number: int | None) -> str:
-    """Bytes in powers of 1024, at most 6 cells: ``812K 48.3M 1.2G``."""
+    """Format bytes in powers of 1024, in at most 6 cells: ``812K 48.3M 1.2G``."""
     if number is None:
         return UNKNOWN
     scaled = float(number)
@@ -143,7 +144,7 @@ def size(number: int | None) -> str:
 
 
 def rate(per_second: float | None) -> str:
-    """A rate to three digits, without its unit, at most 5 cells: ``0 <0.01 1.84 11.8 412 1840``."""
+    """Format a rate to three digits, without its unit, in at most 5 cells: ``0 <0.01 1.84 11.8 412 1840``."""
     if per_second is None or not isfinite(per_second):
         return UNKNOWN
     if per_second == 0:
@@ -156,7 +157,7 @@ def rate(per_second: float | None) -> str:
 
 
 def axis_number(value: float) -> str:
-    """A round number on an axis, as it is up to a thousand: ``0 0.75 20 1.5k 3M``."""
+    """Format a round number on an axis, in full below a thousand: ``0 0.75 20 1.5k 3M``."""
     for power, letter in ((9, "G"), (6, "M"), (3, "k")):
         if value >= 10**power:
             return f"{value / 10**power:g}{letter}"
@@ -164,7 +165,7 @@ def axis_number(value: float) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share of one in percent, at most 5 cells. ``0%`` and ``100%`` are said only when they are exact."""
+    """Format a share (1 is all) in percent, in at most 5 cells. ``0%`` and ``100%`` appear only if they are exact."""
     if share is None or not isfinite(share):
         return UNKNOWN
     percent = share * 100
@@ -178,5 +179,5 @@ def percent(share: float | None) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """``1 worker``, ``2 workers``."""
+    """Format a number with its noun: ``1 worker``, ``2 workers``."""
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""How fresh a page is. The page says it at all times: old numbers never pass for live."""
+"""How fresh the numbers of a page are. Every page shows this, so outdated numbers never look live."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pool_monitor.view.text import Meaning, Segment
 
 
 class Freshness(NamedTuple):
-    """What the reader of a page must know about its age.
+    """How fresh the numbers of a page are, and why.
 
     ``seconds`` is the snapshot's age when STALE, and the time to the next try when LOST. ``behind`` counts the
     snapshots taken since the display was PAUSED. ``reason`` says why the source is gone; it may be set while PAUSED
@@ -23,11 +23,11 @@ class Freshness(NamedTuple):
 
     @property
     def outdated(self) -> bool:
-        """True when the numbers may not be those of now, and nobody asked for that."""
+        """Whether the numbers may be old without the person at the screen having paused them."""
         return self.state in {"STALE", "LOST"}
 
     def segment(self) -> Segment:
-        """The freshness word for the header bar: symbol, word, and its number."""
+        """Return the freshness for the header bar: a symbol, the state, and its number."""
         text: str
         meaning: Meaning = "bar-strong"
         match self.state:

@@ -1,7 +1,7 @@
-"""Two ways to draw: Unicode, and ASCII for terminals and locales that have nothing else.
+"""Two ways to draw: Unicode, and ASCII for terminals and locales that support nothing else.
 
-Pages are always laid out in Unicode; ASCII is a translation at the very end that keeps every width. So no layout
-code ever asks which set is in use.
+Pages are always laid out in Unicode. The last step translates them to ASCII and keeps every width, so layout code does
+not depend on the character set.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pool_monitor.view.text import Line, Segment, width
 
 
 class Glyphs(NamedTuple):
-    """A way to draw. ``table`` says what stands for a character; None means: draw it as it is."""
+    """A way to draw. ``table`` maps each character to its replacement. None: characters are drawn as they are."""
 
     name: str
     table: Mapping[str, str] | None = None
 
     def draw(self, line: Line) -> Line:
-        """*line* in these glyphs, cell for cell."""
+        """Return *line* in these glyphs, cell for cell."""
         table = self.table
         if table is None:
             return line
@@ -34,7 +34,9 @@ def _translate(text: str, table: Mapping[str, str]) -> str:
 
 
 def _braille() -> dict[str, str]:
-    """A cell is 2 by 4 dots. Its topmost and lowest dot decide: ``'`` high, ``-`` middle, ``.`` low, ``|`` tall."""
+    """Return an ASCII character per braille cell of 2 by 4 dots. The highest and the lowest dot decide: ``'`` high,
+    ``-`` middle, ``.`` low, ``|`` tall.
+    """
     rows = (0x09, 0x12, 0x24, 0xC0)  # the bits of each row of dots, from the top
     cells = {"\u2800": " "}
     for dots in range(1, 256):

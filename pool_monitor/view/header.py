@@ -1,4 +1,4 @@
-"""The parts of a page that are one or two lines high: header, key figures, notices, one worker, keys."""
+"""The one-line and two-line parts of a page: header, key figures, notices, one worker, keys."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from pool_monitor.view.text import (
 
 PRODUCT = "pool-monitor"
 _MIN_NOTICE_CELLS = 24
-"""Cells from which the beginning of a notice tells something."""
+"""The fewest cells in which the beginning of a notice is useful."""
 
 
 def header(
     snapshot: Snapshot, pool: PoolDetail | None, freshness: Freshness, cells: int, levels: Levels = NO_LEVELS
 ) -> Line:
-    """Product, service, pool, process; window, uptime, the state of a pool that does not run, and the freshness. The
-    last two are never left out, and neither is the symbol of trouble in other pools.
+    """Return the header: product, service, pool and process; window, uptime, the pool's state unless it is running, and
+    the freshness. The last two are never left out. The symbol for the other pools is never left out either.
     """
     service = snapshot.service
     names = [each.name for each in snapshot.pools.values()]
@@ -54,7 +54,7 @@ def header(
         freshness.segment(),
         Segment(" ", "bar"),
     ]
-    # What goes first when it gets narrow: the process, the uptime, the product, the service, the window, the pool.
+    # Left out on narrow screens, in this order: process, uptime, product, service, window, pool.
     for part, index in ((left, 4), (right, 1), (left, 0), (left, 1), (right, 0), (left, 2)):
         if line_width(left) + line_width(right) + 2 <= cells:
             break
@@ -65,7 +65,7 @@ def header(
 
 
 def _other_pools(snapshot: Snapshot, pool: PoolDetail | None, levels: Levels) -> Segment:
-    """The symbol of the worst that deserves a look in the pools that are not shown."""
+    """Return the symbol of the worst notice in the pools that are not shown."""
     others = [other for other in snapshot.pools.values() if other is not pool]
     worst = [notice.level for other in others for notice in pool_notices(snapshot, other, levels)[:1]]
     if not worst:
@@ -75,7 +75,7 @@ def _other_pools(snapshot: Snapshot, pool: PoolDetail | None, levels: Levels) ->
 
 
 def key_figures(pool: PoolDetail, cells: int, levels: Levels = NO_LEVELS) -> list[Line]:
-    """Two lines of key figures: the values, and under each a bar, a sparkline or a second value."""
+    """Return two lines of key figures: the values, and below each a bar, a sparkline or a second value."""
     total, latency = pool.total, pool.total.latency
     number = 6 if cells >= 72 else 4 if cells >= 48 else 3
     cell = (cells - 1) // number
@@ -127,17 +127,19 @@ def _sparkline(trend: Trend, values: chart.Values, cells: int, meaning: Meaning)
 
 
 def ok_rate(total: CallStats) -> float | None:
-    """Calls per second that ended well."""
+    """Return how many calls per second ended well."""
     return total.rate * total.ok / total.calls if total.rate and total.calls else total.rate
 
 
 def _rejected(pool: PoolDetail, level: Level | None, cells: int) -> Line:
-    """The share of calls that were refused, where any was."""
+    """Return the share of refused calls. Empty: no call was refused."""
     return _figure("REJ", fmt.percent(rejected_ratio(pool.total)), "", level, cells) if pool.total.rejected else []
 
 
 def _figure(name: str, text: str, limit: str, level: Level | None, cells: int) -> Line:
-    """A name, its value, and the symbol of its level: never colour alone. The limit goes before a digit is cut off."""
+    """Return a name, its value, and the symbol of its level: never only a colour. The limit is left out before a digit
+    is cut.
+    """
     symbol = SYMBOLS[level] if level else ""
     if width(f"{name} {text}{limit}{symbol}") >= cells:
         limit = ""
@@ -153,8 +155,8 @@ def _other_percentiles(latency: Distribution, cells: int) -> str:
 def notice_line(
     snapshot: Snapshot, pool: PoolDetail | None, freshness: Freshness, cells: int, levels: Levels | None = None
 ) -> Line:
-    """What deserves a look, worst first, as much as fits and the key for the rest; calm words when nothing does.
-    Always one line, so that the page never jumps. What deserves it now is cut rather than left out.
+    """Return one line of notices: worst first, as many as fit, and the key for the rest. Without notices, say so. It is
+    always one line, so that the page never jumps. A notice of the level ``bad`` is cut instead of left out.
     """
     noticed = notices(snapshot, pool, freshness, levels)
     if not noticed:
@@ -183,7 +185,7 @@ def _nothing_to_notice(pool: PoolDetail | None) -> str:
 
 
 def worker_line(worker: WorkerView, cells: int) -> Line:
-    """One worker in words: what its row has no room for, as much as fits."""
+    """Return a line with the details of one worker that its row has no room for, as many as fit."""
     health = "not answering" if worker.state == "degraded" else worker.health
     name = Segment(f" {clean(worker.id)} ", "strong")
     counts = [Segment(f" {fmt.plural(worker.restarts, 'restart')} "), Segment(f" rss {fmt.size(worker.rss)} ")]
@@ -199,7 +201,7 @@ def worker_line(worker: WorkerView, cells: int) -> Line:
 
 
 def key_line(shown: Sequence[tuple[str, str]], cells: int) -> Line:
-    """Keys and what they do; those that do not fit are left out as a whole."""
+    """Return a line of keys and what they do. Keys that do not fit are left out whole."""
     line: Line = []
     for key, word in shown:
         if line_width(line) + len(key) + len(word) + 3 > cells:

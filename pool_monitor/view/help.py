@@ -1,4 +1,4 @@
-"""The pages without a Snapshot: help, and the one before the first Snapshot."""
+"""The pages that need no Snapshot: the help, and the page before the first Snapshot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pool_monitor.view.text import Line, PageSize, Segment, clean, justify, trun
 
 
 def _opening(pages: list[Page], *more: tuple[str, str]) -> tuple[str, str]:
-    """The keys that open *pages*, and what they open."""
+    """Return the keys that open *pages*, and the titles of the pages."""
     entries = [*((page.key, page.title) for page in pages), *more]
     return "  ".join(key for key, _ in entries), "; ".join(title for _, title in entries)
 
@@ -36,14 +36,14 @@ _WORDS = (
     ("ERR  REJ", "calls that failed / all that ended; refused / all offered"),
     ("p95", "of calls that ended well, from call to end"),
     ("QUEUE p95", "from call to hand-over to a worker"),
-    ("RESTARTS", "workers started because one had ended unplanned"),
-    ("~", "stands on fewer than 20 calls"),
+    ("RESTARTS", "workers started after one had ended unexpectedly"),
+    ("~", "based on fewer than 20 calls"),
     (fmt.UNKNOWN, "unknown: nothing measured yet, never 0"),
 )
 
 
 def help_page(size: tuple[int, int], *, glyphs: Glyphs = UNICODE) -> list[Line]:
-    """Keys, and what the words on the overview mean."""
+    """Return the help: the keys, and what the words on the overview mean."""
     size = PageSize(*size)
     states = "  ".join(text for text, _ in columns.STATES.values())
     lines: list[Line] = [
@@ -63,7 +63,7 @@ def _entry(name: str, text: str) -> Line:
 def waiting_page(
     size: tuple[int, int], text: str, *, freshness: Freshness | None = None, glyphs: Glyphs = UNICODE
 ) -> list[Line]:
-    """The page while there is no snapshot yet: what is waited for, and why where that is known."""
+    """Return the page before the first Snapshot. *text* says what the dashboard waits for, and why if known."""
     size = PageSize(*size)
     words = " ".join(clean(text).split())
     if too_small(size):

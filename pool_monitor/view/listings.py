@@ -1,4 +1,4 @@
-"""The pages that a key opens: what the overview has no room for, in full, from top to bottom."""
+"""The pages that a key opens. Each shows in full what the overview has no room for."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from pool_monitor.view.text import Line, PageSize, Segment, clean, line_width, t
 
 
 def notices_page(snapshot: Snapshot, _pool: PoolDetail | None, size: PageSize, state: PageState) -> Content:
-    """All notices, in full."""
+    """Return the page of all notices, each in full."""
     lines = _notice_lines(snapshot, state.freshness, state.levels, size.width)
     return _content([Segment(" WHAT DESERVES A LOOK", "head")], lines, state)
 
 
 def errors_page(_snapshot: Snapshot, pool: PoolDetail | None, size: PageSize, state: PageState) -> Content:
-    """The latest failures of *pool* with their texts."""
-    head = " WHAT WENT WRONG LAST, of the last hour" if pool is not None else " WHAT WENT WRONG LAST"
+    """Return the page of the latest failures of *pool*, with their error texts."""
+    head = " LATEST ERRORS of the last hour" if pool is not None else " LATEST ERRORS"
     return _content([Segment(head, "head")], _failure_lines(pool, size.width), state)
 
 
 def operations_page(_snapshot: Snapshot, pool: PoolDetail | None, size: PageSize, state: PageState) -> Content:
-    """All operations of *pool*."""
+    """Return the page of all operations of *pool*."""
     rows = columns.sorted_operations(pool) if pool is not None else []
     drawn = table(columns.OPERATIONS, rows, size.width, len(rows) + 1)
     return _content(drawn[0], drawn[1:] or [[Segment(" no operation yet", "dim")]], state)
 
 
 def pools_page(snapshot: Snapshot, pool: PoolDetail | None, size: PageSize, state: PageState) -> Content:
-    """All pools, one a line. *pool* is highlighted."""
+    """Return the page of all pools, one per line. *pool* is highlighted."""
     rows = [
         columns.PoolRow(each, next(iter(pool_notices(snapshot, each, state.levels)), None))
         for each in snapshot.pools.values()
@@ -48,7 +48,7 @@ def _content(head: Line, lines: list[Line], state: PageState) -> Content:
 
 
 def _notice_lines(snapshot: Snapshot, freshness: Freshness, levels: Levels, cells: int) -> list[Line]:
-    """All of them, in full: of the service first, then pool by pool."""
+    """Return all notices in full: first the service's own, then pool by pool."""
     lines = [line for notice in notices(snapshot, None, freshness, levels) for line in _in_full(notice, cells)]
     for pool in snapshot.pools.values():
         of_pool = [line for notice in pool_notices(snapshot, pool, levels) for line in _in_full(notice, cells)]
@@ -69,7 +69,7 @@ def _failure_lines(pool: PoolDetail | None, cells: int) -> list[Line]:
 
 
 def _lines_of_failure(failure: FailureView, cells: int) -> list[Line]:
-    """When, how often, what and where; and under it what it says."""
+    """Return one line with time, number, error, operation and worker, and below it the error text."""
     times = f" x{fmt.count(failure.count)}" if failure.count > 1 else ""
     operation = f"  in {clean(failure.operation)}" if failure.operation is not None else ""
     line: Line = [

@@ -1,4 +1,4 @@
-"""The words for what deserves a look. `pool_monitor.findings` decides what does; here it is put into sentences."""
+"""The texts of notices. `pool_monitor.findings` decides what needs attention; this module words each finding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pool_monitor.view.text import clean
 SYMBOLS: dict[Level, str] = {"bad": "✖", "warn": "▲"}
 
 NAMES_MAX = 3
-"""So many slots are named; of more, the first and how many there are."""
+"""Up to this many slots, all are named. Beyond it, only their number and the first name are given."""
 
 
 class Notice(NamedTuple):
@@ -26,11 +26,11 @@ class Notice(NamedTuple):
 def notices(
     snapshot: Snapshot, pool: PoolDetail | None, freshness: Freshness, levels: Levels | None = None
 ) -> list[Notice]:
-    """All that deserves a look, worst first. *pool* is the one that is looked at; of each other pool in trouble there
-    is one notice. *levels* are the `findings.levels`, if they are known.
+    """Return all notices, worst first. *pool* is the pool that is shown; each other pool with findings gets one notice,
+    its worst. *levels* are the levels of the shares; None computes them (`findings.levels`).
 
-    Within a level: whether there are numbers at all, what keeps calls from being done, the other pools, what makes
-    numbers doubtful, and what came of it all. The first sentence of a text says it; what follows goes into detail.
+    The order within a level: outdated numbers, what keeps calls from running, the other pools, what makes numbers
+    doubtful, and the effects. The first sentence of a text is the headline; the rest is detail.
     """
     levels = findings.levels(snapshot) if levels is None else levels
     doubts = list(map(_notice, findings.doubts(snapshot)))
@@ -49,17 +49,17 @@ def notices(
 
 
 def pool_notices(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> list[Notice]:
-    """All that deserves a look in one pool, worst first."""
+    """Return the notices of one pool, worst first."""
     return [_notice(finding) for finding in findings.of_pool(snapshot, pool, levels)]
 
 
 def notices_for_summary(pool: PoolSummary) -> list[Notice]:
-    """What deserved a look in a pool over the time of a Summary, worst first."""
+    """Return the notices of a pool over the time of a Summary, worst first."""
     return [_notice(finding) for finding in findings.of_summary(pool)]
 
 
 def headline(notice: Notice) -> str:
-    """The first sentence of a notice."""
+    """Return the first sentence of a notice."""
     return notice.text.partition("; ")[0]
 
 
@@ -96,12 +96,12 @@ def _waiting_calls(finding: Finding) -> str:
 
 
 def _number(noun: str, words: str) -> Callable[[Finding], str]:
-    """*words* about a value that counts *noun*."""
+    """Return a function that words a value as a number of *noun*, followed by *words*."""
     return lambda finding: f"{fmt.plural(int(finding.value or 0), noun)} {words}"
 
 
 def _workers(word: str) -> Callable[[Finding], str]:
-    """How many workers are *word*, and which."""
+    """Return a function that words how many workers are *word*, and which."""
 
     def sentence(finding: Finding) -> str:
         names = finding.names
@@ -142,7 +142,7 @@ def _died(finding: Finding) -> str:
     deaths = finding.counts["deaths"]
     when = f" in the last {clean(finding.window)}" if finding.window else ""
     text = f"{fmt.plural(deaths, 'worker')} died{when}"
-    how = ": " if deaths == 1 else ", the latest: "  # the others may have died of something else
+    how = ": " if deaths == 1 else ", the latest: "  # the others may have had other causes
     return f"{text}{how}{clean(finding.reason)}" if finding.reason else text
 
 

@@ -1,4 +1,4 @@
-"""The overview page: how a pool is doing, on one screen of any size."""
+"""The overview: the state of a pool on one screen of any size."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pool_monitor.view.text import Line, PageSize, Segment
 
 _CHARTS_FROM_ROWS = 20
 _SIDE_BY_SIDE_FROM = 100
-"""Columns from which the latency distribution stands beside the throughput."""
+"""The screen width, in columns, from which the latency distribution is drawn beside the throughput."""
 _FRAME_ROWS = 5
-"""Header, two lines of key figures, notices, keys."""
+"""Lines outside the body: header, two of key figures, notices, keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class OverviewLayout:
-    """Lines for each part of the page's body, from the top; 0 where a part is left out."""
+    """How many lines each part of the page's body gets, from the top. 0: the part is left out."""
 
     charts: int
     workers: int
@@ -29,8 +29,8 @@ class OverviewLayout:
 
 
 def layout(pool: PoolDetail, size: PageSize, taken: int = 0) -> OverviewLayout:
-    """Share the lines between header and footer out, but for *taken* of them: tables get what they need, charts what is
-    left, within limits.
+    """Divide the lines between header and footer, except *taken* of them. Tables get what they need, charts get the
+    rest, within limits.
     """
     body = size.height - _FRAME_ROWS - taken
     workers = 1 + max(1, len(pool.workers))
@@ -42,7 +42,7 @@ def layout(pool: PoolDetail, size: PageSize, taken: int = 0) -> OverviewLayout:
     rest = body - charts
     if workers + operations <= rest:
         return OverviewLayout(charts, workers, operations, gap=1 if workers + operations < rest and operations else 0)
-    # Not everything fits: operations keep a third where that is enough to be of use, workers get the others.
+    # Not everything fits: operations keep a third if that is enough to be useful; workers get the rest.
     reserved = min(operations, max(4, rest // 3)) if rest >= 8 else 0
     workers = min(workers, rest - reserved)
     operations = min(operations, rest - workers)
@@ -54,7 +54,7 @@ def layout(pool: PoolDetail, size: PageSize, taken: int = 0) -> OverviewLayout:
 def visible_workers(
     snapshot: Snapshot, size: tuple[int, int], pool: str | None = None, selected: str | None = None
 ) -> int:
-    """How many worker rows the page shows at this size: what a page-down moves by."""
+    """Return how many worker rows the page shows at this size: the step of a page-down."""
     shown = pool_shown(snapshot, pool)
     size = PageSize(*size)
     if shown is None or too_small(size):
@@ -63,8 +63,8 @@ def visible_workers(
 
 
 def overview_page(snapshot: Snapshot, pool: PoolDetail | None, size: PageSize, state: PageState) -> Content:
-    """The key figures, what deserves a look, charts, and as many rows as fit. Nothing of it scrolls: *state.offset* is
-    the first worker row.
+    """Return key figures, notices, charts, and as many rows as fit. The page does not scroll: *state.offset* is the
+    first worker row.
     """
     old = state.freshness.outdated
     notice = header.notice_line(snapshot, pool, state.freshness, size.width, state.levels)

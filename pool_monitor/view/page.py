@@ -1,4 +1,4 @@
-"""What every page has in common: its exact size, the pool it is about, and how old numbers look."""
+"""What every page has in common: its exact size, the pool it shows, and the look of outdated numbers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pool_monitor.view.glyphs import Glyphs
 from pool_monitor.view.text import Line, PageSize, Segment, fit_line, truncate
 
 SMALLEST = PageSize(40, 8)
-"""Below it there is one line of words instead of a page."""
+"""A smaller screen shows one line of text instead of a page."""
 
 
 class PageState(NamedTuple):
-    """How a page is shown: what the reader has chosen, and how fresh the numbers are."""
+    """How a page is shown: what the person at the screen has chosen, and how fresh the numbers are."""
 
     freshness: Freshness = LIVE
     offset: int = 0
@@ -24,25 +24,25 @@ class PageState(NamedTuple):
     selected: str | None = None
     """The slot whose row is highlighted."""
     levels: Levels = NO_LEVELS
-    """Of the shares of the Snapshot (`findings.levels`)."""
+    """The levels of the shares in the Snapshot (`findings.levels`)."""
 
 
 class Content(NamedTuple):
-    """What stands between a page's header and its footer."""
+    """The part of a page between header and footer."""
 
     fixed: list[Line]
-    """Lines that stay,"""
+    """The lines at the top, which do not scroll."""
     scrolled: list[Line]
-    """and lines that scroll below them. They take what room is left."""
+    """The lines that scroll below the fixed lines. They take the rest of the height."""
 
 
 def pool_shown(snapshot: Snapshot, pool: str | None) -> PoolDetail | None:
-    """The pool of that name, else the first one; None when there is none."""
+    """Return the pool named *pool*, else the first pool. None: there is no pool."""
     return snapshot.pools.get(pool or "") or next(iter(snapshot.pools.values()), None)
 
 
 def dimmed(lines: list[Line]) -> list[Line]:
-    """The same lines, of numbers that are old."""
+    """Return the same lines, dim: for numbers that are outdated."""
     return [[Segment(text, "dim") for text, _ in line] for line in lines]
 
 
@@ -51,7 +51,7 @@ def too_small(size: PageSize) -> bool:
 
 
 def too_small_line(pool: PoolDetail | None, freshness: Freshness, size: PageSize) -> Line:
-    """What a screen shows that is too small for a page."""
+    """Return the line for a screen that is too small for a page."""
     needs = f"needs {SMALLEST.width}x{SMALLEST.height}, has {size.width}x{size.height}"
     word = f"{freshness.state} " if freshness.state != "LIVE" else ""
     text = f"{word}{needs}"
@@ -63,7 +63,7 @@ def too_small_line(pool: PoolDetail | None, freshness: Freshness, size: PageSize
 
 
 def fit_page(lines: list[Line], size: PageSize, glyphs: Glyphs, footer: Line | None = None) -> list[Line]:
-    """Exactly *size* lines and columns, *footer* on the last one, drawn in *glyphs*."""
+    """Return *lines* in exactly *size* columns and rows, with *footer* in the last row, drawn in *glyphs*."""
     room = size.height - (footer is not None)
     page = (lines + [[] for _ in range(room)])[:room] + ([footer] if footer is not None else [])
     return [glyphs.draw(fit_line(line, size.width)) for line in page[: size.height]]

@@ -1,7 +1,7 @@
-"""The pages of the dashboard, in one table: their keys, their words in help and footers, and what draws them.
+"""The table of the dashboard's pages: their keys, their texts in help and footers, and the functions that draw them.
 
-A new page is a function that returns its `Content`, and a row in `PAGES`: its key, its line in the help and its footer
-follow from the row.
+A new page needs a function that returns its `Content`, and a row in `PAGES`. Its key, its line in the help and its
+footer follow from the row.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ Arrows = Literal["worker", "line", "pool"]
 class Page(NamedTuple):
     name: PageName
     key: str
-    """The key that opens it; empty for the page below all others."""
+    """The key that opens the page. Empty for the overview, which is below all others."""
     label: str
-    """What the footer of the overview calls it."""
+    """Its name in the footer of the overview."""
     title: str
-    """What the help says of it."""
+    """Its text in the help."""
     draw: Callable[[Snapshot, PoolDetail | None, PageSize, PageState], Content]
     arrows: Arrows = "line"
     of_pool: bool = False
-    """Whether it is about one pool, so that `tab` shows the next one."""
+    """Whether the page shows one pool, so that `tab` shows the next pool."""
 
 
 PAGES: dict[PageName, Page] = {
@@ -60,7 +60,7 @@ def draw(
     state: PageState,
     glyphs: Glyphs = UNICODE,
 ) -> list[Line]:
-    """The page *name* in exactly *size* columns and rows. It is about *pool*, or the first one if None."""
+    """Return the page *name* in exactly *size* columns and rows. It shows *pool*, or the first pool if None."""
     size, page = PageSize(*size), PAGES[name]
     shown = pool_shown(snapshot, pool)
     if too_small(size):
@@ -76,12 +76,12 @@ def draw(
 
 
 def _room(content: Content, size: PageSize) -> int:
-    """Lines for what scrolls: all but header, fixed lines and footer."""
+    """How many lines are left for the scrolled part, below header and fixed lines and above the footer."""
     return size.height - len(content.fixed) - 2
 
 
 def _window_of(lines: list[Line], room: int, offset: int) -> list[Line]:
-    """As many of *lines* as there is *room* for, and how many there are above and below them."""
+    """Return as many of *lines* as fit in *room*. If not all fit, the last line counts the lines above and below."""
     if len(lines) <= room:
         return lines
     shown = max(room - 1, 0)
@@ -92,7 +92,7 @@ def _window_of(lines: list[Line], room: int, offset: int) -> list[Line]:
 def max_offset(
     name: PageName, snapshot: Snapshot, size: tuple[int, int], *, freshness: Freshness = LIVE, pool: str | None = None
 ) -> int:
-    """The largest offset that still fills the page *name*."""
+    """Return the largest offset that still fills the page *name*."""
     size = PageSize(*size)
     if too_small(size):
         return 0
@@ -113,11 +113,11 @@ def overview(
     levels: Levels | None = None,
     glyphs: Glyphs = UNICODE,
 ) -> list[Line]:
-    """The overview of *pool* (the first one if None) in exactly *size* columns and rows.
+    """Return the overview of *pool* (the first pool if None) in exactly *size* columns and rows.
 
     *offset* is the first worker row to show. The row of the slot *selected* is highlighted, and a line above the keys
-    has more about it. *levels* are those of the shares (`findings.levels`), if known. When *freshness* is STALE or
-    LOST, everything except the words that say so is dim.
+    gives more details of its worker. *levels* are the levels of the shares; None computes them (`findings.levels`).
+    When *freshness* is STALE or LOST, everything is dim except that word and its notice.
     """
     state = PageState(freshness, offset, selected, findings.levels(snapshot) if levels is None else levels)
     return draw("overview", snapshot, size, pool, state, glyphs)
@@ -134,15 +134,17 @@ def listing(
     levels: Levels | None = None,
     glyphs: Glyphs = UNICODE,
 ) -> list[Line]:
-    """The page *name* in exactly *size* columns and rows, from line *offset* on. Errors and operations are those of
-    *pool* (the first one if None), notices and pools all there are.
+    """Return the page *name* in exactly *size* columns and rows, from line *offset* on.
+
+    The pages of errors and operations show *pool* (the first pool if None). The pages of notices and pools show all
+    pools.
     """
     state = PageState(freshness, offset, levels=findings.levels(snapshot) if levels is None else levels)
     return draw(name, snapshot, size, pool, state, glyphs)
 
 
 def footer(page: Page, pools: int, cells: int) -> Line:
-    """The keys of *page*, the most wanted first; those that do not fit are left out as a whole."""
+    """Return the keys of *page*, the most important first. Keys that do not fit are left out whole."""
     if not page.key:
         return header.key_line(_keys_of_overview(pools), cells)
     shown = [("Esc", "back"), ("↑↓", "pool" if page.arrows == "pool" else "scroll")]

@@ -1,4 +1,4 @@
-"""The framed charts of the overview page: throughput with its errors, and how latency is spread."""
+"""The framed charts of the overview: throughput with errors, and the distribution of latency."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pool_monitor.view.text import Line, Meaning, Segment, clean, fit, fit_line,
 def panel(
     title: Line, body: Sequence[Line], cells: int, *, note: str = "", foot: Sequence[tuple[int, str]] = ()
 ) -> list[Line]:
-    """A frame around *body*: a title and a note in its top edge, and words at given columns of its bottom edge."""
+    """Return *body* in a frame, with *title* and *note* in its top edge and the texts of *foot* in its bottom edge."""
     inner = max(cells - 2, 0)
     head = truncate_line([Segment(" "), *title, Segment(" ")], inner - 2) if title else []
     tail = [Segment(f" {note} ", "dim")] if note and line_width(head) + width(note) + 6 <= inner else []
@@ -28,14 +28,14 @@ def panel(
 
 
 _WHOLE = 0.98
-"""From this share on a window counts as whole: one that slides by steps falls short of its name by up to one."""
+"""The covered share from which a window counts as whole: a window that slides by steps lacks up to one step."""
 GUTTER = 6
-"""Cells for the axis labels of a chart and its axis."""
+"""Cells for the axis of a chart and its labels."""
 
 
 def throughput(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list[Line]:
-    """Calls that ended well per second as a line, and under it, on the same axis of time, those that failed and, where
-    there are any, those that were refused.
+    """Return the chart of calls that ended well per second, as a line. Bars below it, on the same time axis, show the
+    calls that failed and, if there were any, the calls that were refused.
     """
     trend = pool.trend
     title = [Segment("throughput", "strong"), Segment(" ok/s", "dim"), Segment(_window_in_words(snapshot), "dim")]
@@ -62,19 +62,19 @@ def throughput(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> l
 
 
 def plot(points: Sequence[chart.Bin | None], rows: int, limit: float, label: chart.Label) -> list[Line]:
-    """A line chart of *points*, two per cell, in *rows* rows, and what stands at its axis."""
+    """Return a line chart of *points*, two per cell, in *rows* rows, with its axis labels."""
     labels, drawing = chart.axis_labels(rows, limit, label), chart.line_chart(points, rows, limit)
     return [_row(text, drawn, "data") for text, drawn in zip(labels, drawing, strict=True)]
 
 
 def error_bars(errors: chart.Values, rows: int, peak: float, label: str = "err") -> list[Line]:
-    """Bars of *errors*, one per cell, as high as their *peak*."""
+    """Return bars of *errors*, one per cell, scaled to *peak*."""
     bars = chart.column_chart(errors, rows, peak or 1.0)
     return [_row(label if row == rows - 1 else None, drawn, "bad") for row, drawn in enumerate(bars)]
 
 
 def time_axis(inner: int, first: str, half: str, last: str) -> list[tuple[int, str]]:
-    """What stands in the bottom edge of the panel of a chart with *inner* cells: the times of its columns."""
+    """Return the time labels for the bottom edge of a chart panel with *inner* cells, each with its column."""
     columns = inner - GUTTER
     half, last = f" {half} ", f" {last} "
     return [(GUTTER - 1, f" {first} "), (GUTTER + columns // 2 - len(half) // 2, half), (inner - len(last) - 1, last)]
@@ -86,15 +86,15 @@ def _row(label: str | None, text: str, meaning: Meaning) -> Line:
 
 
 def _window_in_words(snapshot: Snapshot) -> str:
-    """The window in words, and how much of it there is while the monitor is younger than it."""
+    """Return the window in words, with its covered part while the monitor is younger than the window."""
     if snapshot.covered_seconds < snapshot.window_seconds * _WHOLE:
         return f" · {fmt.whole_age(snapshot.covered_seconds)} of {clean(snapshot.window)} so far"
     return f" · last {clean(snapshot.window)}"
 
 
 def _reason_for_no_chart(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list[Line]:
-    """Words in place of a chart of nothing. They are about the same calls as the tables: charts are made of whole
-    steps, so that the latest calls may be in those and not yet in the chart.
+    """Return the words that replace an empty chart. They count the same calls as the tables. A chart consists of whole
+    steps, so the latest calls may be in the tables and not yet in the chart.
     """
     total, window = pool.total, clean(snapshot.window)
     before = pool.completed - sum(pool.refusals.values()) - total.calls
@@ -116,7 +116,7 @@ def _reason_for_no_chart(snapshot: Snapshot, pool: PoolDetail, cells: int, rows:
 
 
 def latency(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list[Line]:
-    """How the durations of the calls that ended well are spread, with the bars that hold p50, p95 and p99."""
+    """Return the distribution of the durations of calls that ended well; the bars with p50, p95 and p99 are marked."""
     distribution = pool.total.latency
     inner, room = cells - 2, rows - 2
     title = [Segment("latency", "strong"), Segment(_window_in_words(snapshot), "dim")]
@@ -148,7 +148,7 @@ def latency(snapshot: Snapshot, pool: PoolDetail, cells: int, rows: int) -> list
 
 
 def _more_figures(total: CallStats) -> list[Line]:
-    """What the bars cannot tell, where there is room for it."""
+    """Return the figures that the bars do not show."""
     everything = total.latency
     rows = (
         (("p90", everything.p90), ("p99.9", everything.p999)),
@@ -166,8 +166,8 @@ def _more_figures(total: CallStats) -> list[Line]:
 
 
 def fold_bars(bars: Sequence[Bar], most: int) -> list[Bar]:
-    """At most *most* bars: the lighter end is folded into its neighbour until they fit. Every duration stays
-    counted, and every bar stays true to its bound.
+    """Return at most *most* bars. The first or the last bar, whichever counts less, is merged into its neighbour until
+    they fit. Every duration stays counted, and the bound of every bar stays true.
     """
     folded = list(bars)
     while len(folded) > max(most, 1):
@@ -179,7 +179,7 @@ def fold_bars(bars: Sequence[Bar], most: int) -> list[Bar]:
 
 
 def _marks(bars: Sequence[Bar], distribution: Distribution) -> list[list[str]]:
-    """For every bar the percentiles that lie in it, in ascending order."""
+    """Return, for every bar, the percentiles that lie in it, in ascending order."""
     marks: list[list[str]] = [[] for _ in bars]
     for name, value in (("p50", distribution.p50), ("p95", distribution.p95), ("p99", distribution.p99)):
         if value is not None:
@@ -189,12 +189,12 @@ def _marks(bars: Sequence[Bar], distribution: Distribution) -> list[list[str]]:
 
 
 def _mark(names: Sequence[str], samples: int, cells: int) -> str:
-    """The percentiles of one bar side by side, or from the first to the last where that is too much."""
+    """Return the percentiles of one bar side by side, or as a range from first to last if they do not fit."""
     few = "~" if samples < fmt.FEW else ""
     side_by_side = " ".join(few + name for name in names)
     return side_by_side if width(side_by_side) <= cells else f"{few}{names[0]}-{names[-1].removeprefix('p')}"
 
 
 def chart_line(text: str, meaning: Meaning) -> Line:
-    """Chart ink, with the marks of gaps dim."""
+    """Return a row of a chart in *meaning*, with the marks of gaps dim."""
     return [Segment("".join(run), "dim" if gap else meaning) for gap, run in groupby(text, lambda char: char == "·")]

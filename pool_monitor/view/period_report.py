@@ -1,7 +1,7 @@
-"""What happened over a stretch of time, for people who were not there: a Summary and its timeline as text or Markdown.
+"""The report on a period, for people who did not watch it: a Summary and its timelines as text or Markdown.
 
-Theory of operation: `_document` makes it once, as headings, bullets, tables and charts; the two writers only know
-how their format has each of these.
+Theory of operation: `_document` yields the content once, as headings, bullets, tables and charts. `text` and `markdown`
+only write these elements in their format.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from pool_monitor.view.text import Line, Segment, clean, plain, truncate, wrap
 from pool_monitor.view.text import width as cells
 
 REPORT_VERSION = 1
-"""Of the JSON form; grows as `snapshot.SCHEMA_VERSION` does."""
+"""The version of the JSON form. It follows the rules of `snapshot.SCHEMA_VERSION`."""
 MARKDOWN_WIDTH = 100
-"""Columns of what is drawn in Markdown."""
+"""The width of charts in Markdown, in columns."""
 
 
 class PeriodReport(Struct, frozen=True, kw_only=True):
-    """A Summary, and how it came to that."""
+    """A Summary, its timelines, and where the numbers come from."""
 
     version: int = REPORT_VERSION
     source: str
-    """Where the numbers are from, in words."""
+    """Where the numbers come from, in words."""
     doubts: tuple[str, ...] = ()
     """What makes the numbers doubtful, in words."""
     summary: Summary
     courses: dict[str, Range]
-    """The timeline of each pool. It is made of whole steps, and may begin a little earlier and end a little later."""
+    """The timeline of each pool. It consists of whole steps, so it may begin before the Summary and end after it."""
 
 
 class Heading(NamedTuple):
@@ -65,7 +65,7 @@ class Charts(NamedTuple):
 Element = Heading | Bullets | Table | Charts
 
 
-# -- what it says -----------------------------------------------------------------------------------------------------
+# -- the content ------------------------------------------------------------------------------------------------------
 
 _WorkerRow = tuple[str, CallStats]
 _PoolRow = tuple[str, PoolSummary]
@@ -120,7 +120,7 @@ def _document(report: PeriodReport, zone: tzinfo | None, width: int) -> Iterator
         yield from _pool_section(pool, report.courses.get(name), zone, width)
     yield Bullets(
         [
-            "durations are of calls that ended well; operations that took most of the workers' time stand first",
+            "durations are of calls that ended well; operations that took most of the workers' time come first",
             f"~: of fewer than {fmt.FEW} calls; {fmt.UNKNOWN}: unknown",
         ]
     )
@@ -150,11 +150,11 @@ def _pool_section(pool: PoolSummary, pool_timeline: Range | None, zone: tzinfo |
         yield Table(SESSIONS, list(pool.by_session_kind.items()))
 
 
-# -- how it is written ------------------------------------------------------------------------------------------------
+# -- the formats ------------------------------------------------------------------------------------------------------
 
 
 def text(report: PeriodReport, *, width: int = 100, zone: tzinfo | None = None, glyphs: Glyphs = UNICODE) -> str:
-    """As lines of at most *width* columns. Times are those of *zone*, of the machine's own if None."""
+    """Return *report* as text of at most *width* columns. Times are in *zone*. None: the zone of this machine."""
     lines: list[Line] = []
     for part in _document(report, zone, width):
         match part:
@@ -173,7 +173,7 @@ def text(report: PeriodReport, *, width: int = 100, zone: tzinfo | None = None, 
 
 
 def markdown(report: PeriodReport, *, zone: tzinfo | None = None) -> str:
-    """As Markdown with tables, which GitHub and most others show."""
+    """Return *report* as Markdown with tables, which GitHub and most other viewers show."""
     written: list[str] = []
     for part in _document(report, zone, MARKDOWN_WIDTH):
         match part:

@@ -1,4 +1,4 @@
-"""A plain-text report of one Snapshot: for pipes, logs, and the end of a run."""
+"""The text report of one Snapshot: for pipes, logs, and the end of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pool_monitor.view.text import Line, Segment, clean, plain
 
 
 def report(snapshot: Snapshot, *, width: int = 100, glyphs: Glyphs = UNICODE) -> str:
-    """Totals, percentiles, operations and workers of every pool, in lines of at most *width* columns."""
+    """Return totals, percentiles, operations and workers of every pool, in lines of at most *width* columns."""
     service = snapshot.service
     lines = _lines(
         f"{clean(service.name)} pid {service.pid}@{clean(service.host)}, Python {clean(service.python)}, "
@@ -28,7 +28,7 @@ def report(snapshot: Snapshot, *, width: int = 100, glyphs: Glyphs = UNICODE) ->
     monitor = snapshot.monitor
     lines += [
         [],
-        *_lines(f"monitor: {fmt.plural(monitor.events, 'event')} taken in, {fmt.count(monitor.dropped)} dropped"),
+        *_lines(f"monitor: {fmt.plural(monitor.events, 'event')} received, {fmt.count(monitor.dropped)} dropped"),
     ]
     return plain(glyphs.draw(line) for line in lines)
 
@@ -57,7 +57,7 @@ def _pool(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
 
 
 def outcomes(total: CallStats) -> str:
-    """How many calls ended, and how, in words."""
+    """Return how many calls ended, and their outcomes, in words."""
     return (
         f"{fmt.plural(total.calls, 'call')}, {fmt.rate(total.rate)}/s; {total.ok} ok, {total.errors} failed "
         f"({fmt.percent(total.error_ratio)}), {total.cancelled} cancelled"
@@ -65,7 +65,7 @@ def outcomes(total: CallStats) -> str:
 
 
 def outcome_details(total: CallStats) -> str:
-    """What `outcomes` does not tell."""
+    """Return the details that `outcomes` leaves out."""
     return (
         f"among the failed: {fmt.plural(total.timeouts, 'timeout')}, {fmt.plural(total.workers_lost, 'lost worker')}; "
         f"beside them: {total.rejected} rejected"

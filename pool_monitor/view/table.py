@@ -1,4 +1,4 @@
-"""Tables with fixed columns: widths come from the page's width, never from the data, so nothing dances."""
+"""Tables with fixed columns: widths depend on the page's width, never on the data, so columns never move."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Row = TypeVar("Row")
 class Column(Generic[Row]):
     """One column: its head, what it shows of a row, and its width in cells.
 
-    ``grow`` is how many cells more it takes when the page has them to spare. ``keep_end`` cuts text at its front.
-    ``within`` is asked in place of ``show`` and told how many cells there are.
+    ``grow`` is how many more cells it takes if the page has spare cells. ``keep_end`` cuts text at its front.
+    ``within`` is called in place of ``show``, with the number of cells.
     """
 
     head: str
@@ -29,11 +29,11 @@ class Column(Generic[Row]):
     within: Callable[[Row, int], Segment | str] | None = None
 
     def content(self, row: Row) -> Segment:
-        """All that there is to show of *row*, however wide."""
+        """Return the whole content for *row*, of any width."""
         return _span(self.show(row))
 
     def cell(self, row: Row) -> Segment:
-        """The same in the column's width."""
+        """Return the content for *row* in the column's width."""
         text, meaning = self.content(row) if self.within is None else _span(self.within(row, self.width))
         return Segment(
             fit(truncate_front(text, self.width) if self.keep_end else text, self.width, self.align), meaning
@@ -45,8 +45,8 @@ def _span(shown: Segment | str) -> Segment:
 
 
 def columns_for(columns: Sequence[Column[Row]], width: int) -> list[Column[Row]]:
-    """The columns that fit *width*, one blank before each. They are given in the order of their importance: the
-    first that does not fit and all after it are left out. Spare cells go to those that grow, from the left.
+    """Return the columns that fit in *width*, with one blank before each. *columns* come in order of importance: the
+    first column that does not fit and all after it are left out. Spare cells go to columns that grow, from the left.
     """
     spare = width
     chosen: list[Column[Row]] = []
@@ -63,8 +63,8 @@ def columns_for(columns: Sequence[Column[Row]], width: int) -> list[Column[Row]]
 
 
 def rows_shown(total: int, height: int) -> int:
-    """How many of *total* rows a table of *height* lines shows: one line is the head, and where rows are left out,
-    one says so.
+    """Return how many of *total* rows a table of *height* lines shows. One line is the head. If rows are left out, one
+    line counts them.
     """
     room = max(height - 1, 0)
     return total if total <= room else max(room - 1, 0)
@@ -79,8 +79,8 @@ def table(
     offset: int = 0,
     selected: Row | None = None,
 ) -> list[Line]:
-    """The head and as many rows as *height* lines hold, beginning with row *offset* (moved so that no line is
-    wasted), in at most *height* lines.
+    """Return the head and the rows from *offset* on, in at most *height* lines. *offset* is reduced if the rows behind
+    it do not fill the table.
     """
     if height <= 0:
         return []
@@ -101,12 +101,12 @@ def _highlighted(line: Line, width: int) -> Line:
 
 
 def left_out(above: int, below: int) -> str:
-    """What stands in the place of rows that are not shown."""
+    """Return the words that replace the rows above and below those shown."""
     if not above:
         return f"… {fmt.count(below)} more"
     return f"… {fmt.count(above)} above, {fmt.count(below)} below"
 
 
 def number(text: str, meaning: Meaning = "plain") -> Segment:
-    """A number's cell: dim where it is unknown or nothing."""
+    """Return the cell of a number: dim if it is unknown or zero."""
     return Segment(text, "dim" if text in {fmt.UNKNOWN, "0", "0%"} else meaning)

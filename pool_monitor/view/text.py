@@ -1,4 +1,4 @@
-"""Lines of text that know what they mean, and how many terminal cells they take.
+"""Lines of text with meanings, and how many terminal cells they take.
 
 A page is a list of lines, a line is a list of segments, a segment is text with a *meaning*. The meaning does not say
 how the text looks: the dashboard maps it to terminal colours, a report drops it.
@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 Meaning = Literal[
     "plain",
     "dim",  # labels, idle things, and every number once it is old
-    "strong",  # the few values to be read first
+    "strong",  # the few values to read first
     "head",  # column heads
     "frame",  # borders and axes
     "data",  # chart ink
@@ -43,18 +43,18 @@ class Segment(NamedTuple):
 
 Line = list[Segment]
 
-# Hexagrams and the like: narrow until Unicode 16, wide since. Terminals of different age disagree.
+# Hexagrams and similar: narrow up to Unicode 15, wide from 16 on. Old and new terminals disagree.
 _WIDTH_CHANGED = (range(0x2630, 0x2638), range(0x268A, 0x2690), range(0x4DC0, 0x4E00), range(0x1D300, 0x1D377))
-# Fillers and conjoining Jamo: narrow in the tables, zero cells in most terminals.
+# Fillers and conjoining Jamo: narrow in the Unicode tables, zero cells in most terminals.
 _JOINING = (range(0x1160, 0x1200), range(0x3164, 0x3165), range(0xD7B0, 0xD800), range(0xFFA0, 0xFFA1))
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
 
 
 def clean(text: str) -> str:
-    """Foreign text (operation names, error types, host names) made harmless on a terminal.
+    """Return foreign text (operation names, error types, host names) in a form that is safe on a terminal.
 
-    Control characters, invisible characters and those whose width terminals disagree on become ``?``, line ends
-    and tabs become blanks. What is left takes exactly `width` cells everywhere.
+    Control characters, invisible characters and characters whose width differs between terminals become ``?``. Line
+    ends and tabs become blanks. The result takes exactly `width` cells on every terminal.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -70,7 +70,7 @@ def _harmless(char: str) -> str:
 
 
 def width(text: str) -> int:
-    """Cells that `clean` text takes: two for East Asian wide characters, else one."""
+    """Return how many cells `clean` text takes: two per East Asian wide character, one per other character."""
     if text.isascii():
         return len(text)
     return sum(map(_char_width, text))
@@ -81,14 +81,14 @@ def _char_width(char: str) -> int:
 
 
 def truncate(text: str, cells: int) -> str:
-    """The beginning of *text* in at most *cells* cells, ending in ``…`` when something is missing."""
+    """Return the beginning of *text* in at most *cells* cells. It ends in ``…`` if text was cut."""
     if width(text) <= cells:
         return text
     return _beginning(text, cells - 1) + "…" if cells > 0 else ""
 
 
 def truncate_words(text: str, cells: int) -> str:
-    """As `truncate`, but between two words, where more than one fits."""
+    """Like `truncate`, but cut between two words if more than one word fits."""
     if width(text) <= cells:
         return text
     head = _beginning(text, cells - 1)
@@ -97,14 +97,14 @@ def truncate_words(text: str, cells: int) -> str:
 
 
 def truncate_front(text: str, cells: int) -> str:
-    """The end of *text* in at most *cells* cells: slot ids differ at their end."""
+    """Return the end of *text* in at most *cells* cells: for slot ids, which differ at their end."""
     if width(text) <= cells:
         return text
     return "…" + _beginning(text[::-1], cells - 1)[::-1] if cells > 0 else ""
 
 
 def truncate_middle(text: str, cells: int) -> str:
-    """Both ends of *text* in at most *cells* cells: names of pools differ at either."""
+    """Return both ends of *text* in at most *cells* cells: for pool names, which may differ at either end."""
     if width(text) <= cells:
         return text
     end = max(cells // 2, 0)
@@ -121,14 +121,14 @@ def _beginning(text: str, cells: int) -> str:
 
 
 def fit(text: str, cells: int, align: Align = "left") -> str:
-    """*text* in exactly *cells* cells: cut, or padded with blanks."""
+    """Return *text* in exactly *cells* cells: cut, or padded with blanks."""
     text = truncate(text, cells)
     blanks = " " * (cells - width(text))
     return blanks + text if align == "right" else text + blanks
 
 
 def wrap(text: str, cells: int) -> list[str]:
-    """*text* in lines of at most *cells* cells, broken at blanks; all but the first are set in by two."""
+    """Return *text* in lines of at most *cells* cells, broken at blanks. Lines after the first are indented by two."""
     lines = [""]
     for word in text.split(" "):
         if lines[-1] and width(lines[-1]) + 1 + width(word) > cells:
@@ -143,7 +143,7 @@ def line_width(line: Iterable[Segment]) -> int:
 
 
 def truncate_line(line: Line, cells: int) -> Line:
-    """*line* in at most *cells* cells. Nothing is marked as missing: use it where the layout has made room."""
+    """Return *line* in at most *cells* cells. A cut is not marked: use it where the layout has made room."""
     kept: Line = []
     for text, meaning in line:
         taken = width(text)
@@ -156,18 +156,18 @@ def truncate_line(line: Line, cells: int) -> Line:
 
 
 def fit_line(line: Line, cells: int, meaning: Meaning = "plain") -> Line:
-    """*line* in exactly *cells* cells, padded with blanks of *meaning*."""
+    """Return *line* in exactly *cells* cells, padded with blanks of *meaning*."""
     line = truncate_line(line, cells)
     missing = cells - line_width(line)
     return [*line, Segment(" " * missing, meaning)] if missing > 0 else line
 
 
 def justify(left: Line, right: Line, cells: int, meaning: Meaning = "plain") -> Line:
-    """*left* and *right* at the two ends of exactly *cells* cells. Where they collide, *right* is kept whole."""
+    """Return *left* and *right* at the two ends of exactly *cells* cells. If they collide, *left* is cut."""
     right = truncate_line(right, cells)
     return fit_line(left, cells - line_width(right), meaning) + right
 
 
 def plain(lines: Iterable[Line]) -> str:
-    """The lines as text without meaning, trailing blanks trimmed, one line end per line."""
+    """Return *lines* as text without meanings. Trailing blanks are trimmed; each line has one line end."""
     return "".join("".join(segment.text for segment in line).rstrip() + "\n" for line in lines)

@@ -1,4 +1,4 @@
-"""How things went over time, small: throughput with its errors, and p99 of latency."""
+"""Small charts over time: throughput with errors, and p99 of latency; and when things were worst, in words."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pool_monitor.view.text import Line, Segment
 
 _ROWS = 4
 _NARROWEST = 40
-"""Columns below which there is no chart."""
+"""The fewest columns in which a chart is drawn."""
 _NAMED = 3
-"""So many times are named; of more, how many there are."""
+"""Up to this many times are named; the rest are counted."""
 
 
 def charts(timeline: Range, cells: int, zone: tzinfo | None = None) -> list[Line]:
-    """Two framed charts, one above the other, over the same time. None at all where no call ended."""
+    """Return two framed charts, one above the other, over the same time. Empty: no call ended, or there is no room."""
     if cells < _NARROWEST or not any(point.ok or point.errors for point in timeline.points):
         return []
     times = (timeline.start, (timeline.start + timeline.end) // 2, timeline.end)
@@ -60,14 +60,14 @@ def _highest(values: chart.Values) -> float:
 
 
 def _bins(values: chart.Values, number: int) -> list[chart.Bin | None]:
-    """All of *values* from edge to edge: where they are few, each stands in several bins."""
+    """Return *number* bins that *values* fill from edge to edge. A value may fill several bins."""
     times = ceil(number / len(values))
     repeated = [value for value in values for _ in range(times)]
     return chart.bins(repeated, 1.0, float(len(repeated)), number)
 
 
 def highlights(timeline: Range, zone: tzinfo | None = None) -> list[str]:
-    """When it was at its worst, when workers died, and when nobody measured, in words."""
+    """Return, in words, when failures, latency and waiting peaked, when workers died, and when nothing was measured."""
     points, found = timeline.points, []
     clock = partial(_clock, timeline, zone)
     for what, measure, words in _WORST:

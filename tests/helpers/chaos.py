@@ -1,8 +1,7 @@
-"""Watching a pool for what must hold at every moment, and loading it while things go wrong.
+"""Checks of a pool's invariants at every event, and load on the pool while its workers fail.
 
-A `Witness` hears every event of a pool and keeps what it finds wrong. A `Load` is many callers with work of every
-kind; each call's end is checked where it comes. A `Killer` ends workers, or only stops them for a moment. All that is
-random comes from one seed.
+A `Witness` handles every event of a pool and records violations. A `Load` is many callers with calls of every kind; it
+checks how each call ends. A `Killer` kills workers, some of them after a stop. All random choices come from one seed.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ GAUGES = {
     "terminating": "draining",
     "terminated": "dead",
 }
-"""Which gauge of a pool a state of a worker counts in."""
-FOUND_MAX = 20  # what is kept of that which is wrong
+"""State of a worker -> the gauge of the pool that counts it."""
+FOUND_MAX = 20  # violations that are kept
 
 _numbers = itertools.count(1)
 
@@ -45,10 +44,10 @@ _numbers = itertools.count(1)
 
 
 class Witness:
-    """Hears every event of *pool* inside its ``with`` block; `found` is what was wrong, in words.
+    """Handles every event of *pool* in its ``with`` block. `found` lists the violations, in words.
 
-    At every event the gauges are those of the slots, and add up to the size the pool has (to that of its slots while
-    it is *resized*). Every call that starts ends exactly once.
+    At every event, the gauges must match the states of the slots. Unless the pool is *resized*, they must add up to its
+    size. Every call that starts must end exactly once.
     """
 
     def __init__(self, pool: Pool, *, resized: bool = False) -> None:
@@ -57,8 +56,8 @@ class Witness:
         self.open: dict[int, str] = {}  # calls that have started and not ended, and their operations
         self.outcomes: Counter[str] = Counter()  # of calls that have ended
         self.events: Counter[str] = Counter()
-        self.last: dict[str, Mapping[str, Any]] = {}  # the metadata an event had last
-        self.ends: Counter[str] = Counter()  # of worker processes: "crash", or why they were ended
+        self.last: dict[str, Mapping[str, Any]] = {}  # the latest metadata of each event
+        self.ends: Counter[str] = Counter()  # of worker processes: "crash", or the reason of the pool
         self._id = f"witness {next(_numbers)}"
 
     def __enter__(self) -> Self:
@@ -70,7 +69,7 @@ class Witness:
             self._find("the witness was detached: its handler raised")
 
     def check(self) -> None:
-        """All that was started has ended, and nothing was found wrong."""
+        """Assert that every call has ended and no violation was found."""
         if self.open:
             self._find(f"never ended: {self.open}")
         assert not self.found, "\n".join(self.found)
@@ -113,7 +112,7 @@ class Witness:
 
 
 class Footprint:
-    """What a pool that is at rest holds: descriptors and tasks, by number, and processes."""
+    """The numbers of descriptors, tasks and child processes while a pool is at rest."""
 
     def __init__(self) -> None:
         self.descriptors = len(list(Path("/proc/self/fd").iterdir()))
@@ -130,14 +129,14 @@ class Footprint:
 
 
 def rested(pool: Pool) -> bool:
-    """Whether every worker the pool wants is idle, and there is no other."""
+    """Return whether every worker that the pool wants is idle, and there is no other worker."""
     view = pool.status()
     return view.idle == view.size == len(pool.workers()) and view.waiting == 0
 
 
 @asynccontextmanager
 async def watched(target: str, *, resized: bool = False, **fields: Any) -> AsyncIterator[tuple[Pool, Witness]]:
-    """A pool without patience or breaker, and its witness, whose findings are checked after the pool has closed."""
+    """Run a pool with short timeouts and no breaker, and its witness, which is checked after the pool has closed."""
     defaults: dict[str, Any] = {
         "size": 2,
         "name": "watched",
@@ -166,10 +165,10 @@ async def watched(target: str, *, resized: bool = False, **fields: Any) -> Async
 
 
 class Load:
-    """*callers* callers that make *calls* calls in all, of every kind by turns, and check how each ends.
+    """*callers* callers that make *calls* calls altogether, of random kinds, and check how each ends.
 
-    An error that a kind of call may not have, or a wrong result, is in `found`. Errors in *closing* are right too:
-    those of a pool that is being closed.
+    `found` lists wrong results, and errors that are not allowed for the kind of call. Errors in *closing* are always
+    allowed: those of a pool that is being closed.
     """
 
     def __init__(
@@ -189,7 +188,7 @@ class Load:
         self.ends: Counter[str] = Counter()  # of calls, as their callers saw them: "ok" or the error's type
         self.lost: list[WorkerDied] = []
         self.turns: dict[str, list[int]] = {f"s{number}": [] for number in range(8)}
-        """What the calls of each session returned, in the order in which they did."""
+        """The results of each session's calls, in the order of their return."""
         self._numbers = iter(range(calls))
 
     async def run(self) -> None:
@@ -218,7 +217,7 @@ class Load:
             self.found.append(what)
 
     def check(self) -> None:
-        """Every call has ended, as it may; no session has lost or repeated a turn it was told of."""
+        """Assert that every call has ended in an allowed way, and that no session lost or repeated a turn."""
         assert not self.found, "\n".join(self.found)
         assert self.done == sum(self.ends.values()) == self.calls
         for name, turns in self.turns.items():
@@ -231,7 +230,7 @@ async def quick(load: Load, number: int, _rng: random.Random) -> bool:
 
 
 async def again(load: Load, number: int, rng: random.Random) -> bool:
-    """May be sent again, and so is never lost."""
+    """An idempotent call: the pool may send it again, so it is never lost."""
     caller = load.pool.options(idempotent=True)
     return bool(await caller.run("nap", number, rng.uniform(0.0, 0.002)) == number)
 
@@ -249,7 +248,7 @@ async def later(load: Load, number: int, rng: random.Random) -> bool:
 
 
 async def stream(load: Load, _number: int, rng: random.Random) -> bool:
-    """Reads all of it, or leaves early; what comes before an error is right too."""
+    """A stream that is read to its end or left early. Items before an error must be right too."""
     stop, wanted = rng.randrange(100), rng.randrange(200)
     got: list[int] = []
     try:
@@ -277,7 +276,7 @@ async def hasty(load: Load, number: int, rng: random.Random) -> bool:
 
 
 async def fickle(load: Load, number: int, rng: random.Random) -> bool:
-    """A caller that gives up, perhaps at once, perhaps too late."""
+    """A caller that cancels its call: at once, later, or after its end."""
     call = asyncio.ensure_future(load.pool.run("nap", number, rng.uniform(0.0, 0.01)))
     await asyncio.sleep(rng.choice([0.0, 0.001, rng.uniform(0.0, 0.05)]))
     call.cancel()
@@ -296,14 +295,14 @@ KINDS: dict[Kind, tuple[type[BaseException], ...]] = {
     hasty: (WorkerDied, OperationTimeout, Rejected),
     fickle: (WorkerDied, asyncio.CancelledError),
 }
-"""Each kind of call, and how it may fail."""
+"""Each kind of call, and the errors it may raise."""
 
 
-# -- trouble ------------------------------------------------------------------------------------------------------
+# -- faults -------------------------------------------------------------------------------------------------------
 
 
 class Killer:
-    """Sends signals to workers of *pool*, spread over a load, until it has ended *kills* of them."""
+    """Sends signals to workers of *pool*, spread over a load, until it has killed *kills* of them."""
 
     WAYS = (
         (signal.SIGKILL,),
@@ -318,7 +317,7 @@ class Killer:
         self._rng = random.Random(f"killer {seed}")
 
     async def run(self) -> None:
-        """Return when all are killed, or the load is over."""
+        """Return when *kills* workers are killed, or the load is over."""
         while self.killed < self.kills and self.load.done < self.load.calls:
             if self.load.done * self.kills >= self.killed * self.load.calls * 0.9:
                 await self._kill()
@@ -340,7 +339,7 @@ class Killer:
 
 
 async def resizing(pool: Pool, load: Load, sizes: tuple[int, int], seed: int) -> None:
-    """Resize *pool* at random within *sizes* as long as the load goes on."""
+    """Resize *pool* at random within *sizes* until the load is over."""
     rng = random.Random(f"resizing {seed}")
     while load.done < load.calls:
         await pool.resize(rng.randint(*sizes))
@@ -348,7 +347,7 @@ async def resizing(pool: Pool, load: Load, sizes: tuple[int, int], seed: int) ->
 
 
 async def pausing(pool: Pool, load: Load, seed: int) -> None:
-    """Stop workers for a moment and let them go on, as long as the load goes on."""
+    """Stop and continue random workers until the load is over."""
     rng = random.Random(f"pausing {seed}")
     while load.done < load.calls:
         pids = [worker.pid for worker in pool.workers() if worker.state in ("ready", "busy") and worker.pid]
@@ -362,7 +361,7 @@ async def pausing(pool: Pool, load: Load, seed: int) -> None:
 
 @contextmanager
 def seeded(default: int) -> Iterator[int]:
-    """The seed of a run: that in the environment, or *default*; a failure says how to have it again."""
+    """Yield the seed of a run: CHAOS_SEED, or *default*. A failure gets a note with the seed."""
     seed = int(os.environ.get("CHAOS_SEED", default))
     try:
         yield seed
@@ -372,5 +371,5 @@ def seeded(default: int) -> Iterator[int]:
 
 
 def resident() -> int:
-    """Bytes of memory this process has now."""
+    """Return the memory of this process, in bytes."""
     return int(psutil.Process().memory_info().rss)

@@ -1,9 +1,9 @@
-"""Run by test_dashboard_pty in a terminal of its own: the dashboard on a feed of sample snapshots.
+"""The dashboard on a feed of sample snapshots. test_dashboard_pty runs this program in a terminal.
 
     python dashboard_script.py [FRAMES] [raise]
 
-The feed yields FRAMES snapshots, ten a second (default: no end), and then falls silent, or raises. What `run` left
-behind in this process is said on the last line.
+The feed yields FRAMES snapshots (by default endlessly), ten a second; then it yields nothing more, or raises. The last
+line reports what `run` left behind in this process.
 """
 
 from __future__ import annotations

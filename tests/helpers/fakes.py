@@ -1,4 +1,4 @@
-"""Workers made of nothing, for tests of the dispatcher alone: they do what the test says, when it says so."""
+"""Workers without processes, for tests of the dispatcher alone. The test decides what they do, and when."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from pool_monitor.config import PoolConfig
+from pool_monitor.emit import PoolIdentity
 from pool_monitor.errors import WorkerDied
 from pool_monitor.pool.admission import Admission
 from pool_monitor.pool.dispatcher import Dispatcher
@@ -24,25 +25,25 @@ TIMES = CallTimes(1000, 1000, 0)
 
 
 class FakeTransport:
-    """A worker at the level of messages: holds the calls it was handed until it is told what to do with them."""
+    """A worker at the level of messages: holds the calls it was handed until the test decides about them."""
 
-    def __init__(self, *, tells: bool = True) -> None:
-        self.handed: list[tuple[int, Sequence[Any]]] = []  # not answered, in order: id and arguments
+    def __init__(self, *, reports_progress: bool = True) -> None:
+        self.handed: list[tuple[int, Sequence[Any]]] = []  # calls without an answer, in order: id and arguments
         self.received = 0
-        self._ordinals: dict[int, int] = {}  # by id; a call that was taken back has had its own
-        self._begun = 0  # ordinal of the last call begun
-        self._tells = tells
+        self._ordinals: dict[int, int] = {}  # by call id, including calls that were recalled
+        self._begun = 0  # ordinal of the last call that has begun
+        self._reports_progress = reports_progress
         self.cancelled: set[int] = set()
         self.wanted_back: list[int] = []
-        self.flows: list[bool] = []  # whether it was to be read no more, each time that was said
-        self.holds: list[tuple[int, bool]] = []  # the same of single streams
+        self.flows: list[bool] = []  # *paused* of each call of `flow`
+        self.holds: list[tuple[int, bool]] = []  # the arguments of each call of `hold`
         self.reading = 0
         self.on_call: Callable[[], None] = lambda: None
         self.on_cancel: Callable[[int], None] = lambda _id: None
 
     @property
     def begun(self) -> int | None:
-        return self._begun if self._tells else None
+        return self._begun if self._reports_progress else None
 
     def call(
         self, call_id: int, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any],
@@ -56,8 +57,8 @@ class FakeTransport:
     def flush(self) -> None: ...
 
     def begin(self, count: int = 1) -> None:
-        """The first call is under way, or the first *count* were begun one after the other. Without any: the next,
-        as soon as it comes.
+        """Begin the first *count* calls, one after the other. If the worker has no call, the next one begins as soon as
+        it arrives.
         """
         last = self._ordinals[self.handed[count - 1][0]] if self.handed else self.received + 1
         self._begun = max(self._begun, last)
@@ -85,15 +86,17 @@ class FakeTransport:
 def dispatcher(
     pool: str, size: int, config: PoolConfig, control: WorkerControl, *, now_ns: Callable[[], int]
 ) -> Dispatcher:
-    """A dispatcher with what a pool makes beside it."""
-    roster = Roster(pool, config.concurrency)
-    made = Dispatcher(roster, Sessions(roster, config), Admission(pool, size, config, now_ns), config, now_ns=now_ns)
+    """Return a dispatcher with the roster, sessions and admission that a pool makes for it."""
+    roster = Roster(PoolIdentity.new(pool), config.concurrency)
+    made = Dispatcher(
+        roster, Sessions(roster, config), Admission(roster.identity, size, config, now_ns), config, now_ns=now_ns
+    )
     made.control = control
     return made
 
 
-def _settle(calls: Dispatcher, worker: Worker, transport: Any, now_ns: int) -> None:
-    """The slot has another process from now on."""
+def _put_process(calls: Dispatcher, worker: Worker, transport: Any, now_ns: int) -> None:
+    """Put a new process into the slot."""
     config = calls.config
     worker.processes += 1
     health = Health(config.health_interval, config.health_timeout, config.health_misses)
@@ -104,15 +107,15 @@ def _settle(calls: Dispatcher, worker: Worker, transport: Any, now_ns: int) -> N
 
 
 def fill(calls: Dispatcher, worker: Worker, transport: Any, now_ns: int) -> None:
-    """A fresh process, ready, for a slot that has none. *transport*: as much of one as the dispatcher needs."""
-    _settle(calls, worker, transport, now_ns)
+    """Put a ready process into an empty slot. *transport* has the methods that the dispatcher calls."""
+    _put_process(calls, worker, transport, now_ns)
     calls.roster.move(worker, "start", now_ns)
     calls.roster.move(worker, "loaded", now_ns)
     calls.ready(worker)
 
 
 class FakePool:
-    """A dispatcher and its workers. A `WorkerControl`; must be made on a running event loop."""
+    """A dispatcher and its workers. It is the `WorkerControl`, and must be made on a running event loop."""
 
     def __init__(self, size: int, config: PoolConfig | None = None, *, now_ns: Callable[[], int]) -> None:
         self.config = config or PoolConfig()
@@ -132,12 +135,12 @@ class FakePool:
         return worker
 
     def start(self, worker: Worker) -> None:
-        """A fresh process for a slot that has none."""
+        """Put a ready process into an empty slot."""
         fill(self.calls, worker, FakeTransport(), self.now_ns())
 
     def renew(self, worker: Worker) -> None:
-        """A fresh process takes over the slot of an idle worker."""
-        _settle(self.calls, worker, FakeTransport(), self.now_ns())
+        """Replace the process of an idle worker by a new one."""
+        _put_process(self.calls, worker, FakeTransport(), self.now_ns())
         self.calls.roster.move(worker, "recycle", self.now_ns())
         self.calls.ready(worker)
 
@@ -148,7 +151,7 @@ class FakePool:
         return transport
 
     def reply(self, worker: Worker, result: Any = None, data: dict[str, Any] | None = None) -> None:
-        """The worker answers the call it has begun."""
+        """Let the worker answer the call it has begun."""
         call_id, _ = self.transport(worker).handed[0]
         call = worker.calls.get(call_id)
         if data is None and (call is None or call.items is None):
@@ -159,7 +162,7 @@ class FakePool:
         self.calls.caught_up(worker)
 
     def answer(self, worker: Worker, *results: Any) -> None:
-        """The worker answers so many plain calls, and the answers arrive together."""
+        """Let the worker answer one plain call per item of *results*. The answers arrive together."""
         handed = self.transport(worker).handed
         replies = [Reply(handed.pop(0)[0], result, None, TIMES) for result in results]
         self.calls.returned(worker, replies)
@@ -171,7 +174,7 @@ class FakePool:
         self.calls.caught_up(worker)
 
     def give_back(self, worker: Worker) -> None:
-        """The worker does what `recall` asked for, as far as it still can."""
+        """Let the worker return the calls that `recall` requested, unless it has begun them."""
         transport = self.transport(worker)
         wanted, transport.wanted_back = transport.wanted_back, []
         held = [call_id for call_id, _ in transport.handed]
@@ -182,13 +185,13 @@ class FakePool:
         self.calls.caught_up(worker)
 
     def die(self, worker: Worker) -> None:
-        """Its process is gone."""
+        """Simulate that the worker's process has died."""
         self.calls.roster.move(worker, "exited", self.now_ns())
         self.calls.lost(worker, lambda call: WorkerDied("gone", worker=worker.id, exit_code=-9))
         worker.process = None
 
     def forget(self, worker: Worker) -> None:
-        """The slot of a worker without a process goes; the next one that is added gets its number."""
+        """Remove the slot of a worker without a process. The next slot that is added gets its number."""
         self.calls.forget(worker)
         self.calls.roster.drop(worker)
         self.numbers = chain([worker.index], self.numbers)

@@ -1,6 +1,6 @@
-"""Golden files: text that is compared with what was once looked at and found good.
+"""Golden files: text that a person has checked once, and tests compare with.
 
-``POOL_MONITOR_UPDATE_GOLDEN=1 pytest`` writes them anew; then read the diff before committing it.
+``POOL_MONITOR_UPDATE_GOLDEN=1 pytest`` rewrites the files. Read the diff before you commit it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent.parent / "golden"
 
 
 def check(name: str, text: str) -> None:
-    """Assert that *text* equals the golden file *name*, showing the first line that differs."""
+    """Assert that *text* equals the golden file *name*. A failure shows the first line that differs."""
     path = FOLDER / name
     if os.environ.get("POOL_MONITOR_UPDATE_GOLDEN"):
         path.write_text(text, encoding="utf-8")

@@ -1,6 +1,6 @@
-"""Overload on a virtual clock: calls arrive at random, wait, are served or refused. No processes, no real time.
+"""A simulation of overload: calls arrive at random, wait, and are served or refused. No processes, no real time.
 
-Ten workers that take 20 ms on average make 500 calls a second; whoever called has lost interest after 250 ms.
+Ten workers that take 20 ms per call on average serve 500 calls a second. The deadline of a call is 250 ms.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pool_monitor.pool.policy.service_times import ServiceTimes
 WORKERS = 10
 SERVICE = 0.02
 DEADLINE = 0.25
-RATE = WORKERS / SERVICE  # what they can serve
+RATE = WORKERS / SERVICE  # calls per second that the workers can serve
 
 
 class Arrival(NamedTuple):
-    """A call of the simulation. Times are seconds since its beginning."""
+    """A call of the simulation. Times are seconds since the start of the simulation."""
 
     id: int
     at: float
@@ -31,26 +31,26 @@ class Arrival(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """What became of all calls."""
+    """How many calls ended in which way."""
 
     calls: int
     in_time: int
     """Answered within their deadline."""
     late: int
-    """Served, but too late: a worker's time for nothing."""
+    """Served after their deadline: wasted time of a worker."""
     dropped: int
-    """Accepted, and given up while they waited."""
+    """Accepted, and dropped while they waited."""
     refused: int
-    """Told at once."""
+    """Refused on arrival."""
 
     @property
     def share(self) -> float:
-        """Of all calls, those answered in time."""
+        """The share of all calls that were answered in time."""
         return self.in_time / self.calls
 
 
 Admit = Callable[[WorkAhead, ServiceTimes], bool]
-"""Whether to let a call wait behind so many others."""
+"""Decides whether a call may wait behind the work ahead of it."""
 
 
 def by_prediction(ahead: WorkAhead, times: ServiceTimes) -> bool:
@@ -63,7 +63,7 @@ def everybody(ahead: WorkAhead, times: ServiceTimes) -> bool:
 
 
 def arrivals(seconds: float, load: Callable[[float], float], rng: random.Random) -> list[Arrival]:
-    """Poisson arrivals: *load* is the share of what the workers can serve, by time; at most 3."""
+    """Return Poisson arrivals. *load* returns, for a time, the rate as a multiple of `RATE`; at most 3."""
     calls: list[Arrival] = []
     now, most = 0.0, 3.0
     while (now := now + rng.expovariate(RATE * most)) < seconds:
@@ -77,12 +77,12 @@ def steady(load: float) -> Callable[[float], float]:
 
 
 def bursts(now: float) -> float:
-    """Half of what the workers can serve, and three times that much for one second in ten."""
+    """Return half of what the workers can serve, but three times their capacity in one second of ten."""
     return 3.0 if now % 10 >= 9 else 0.5
 
 
 def simulate(calls: list[Arrival], admit: Admit, times: ServiceTimes, stall: tuple[float, float] = (0.0, 0.0)) -> Ended:
-    """Serve *calls*. No work is done between the two times of *stall*, whatever a worker is on."""
+    """Serve *calls*. Between the two times of *stall*, no worker makes progress."""
     waiting: WaitQueue[Arrival] = WaitQueue()
     serving: list[tuple[float, float, Arrival]] = []  # a heap: when it ends, when it began
     in_time = late = dropped = refused = 0
@@ -113,7 +113,7 @@ def simulate(calls: list[Arrival], admit: Admit, times: ServiceTimes, stall: tup
 
     for call in calls:
         finish_until(call.at)
-        # Who waited until the deadline is gone by now. All wait equally long, so that it is always the first ones.
+        # Drop calls whose deadline has passed. All calls have the same timeout, so these are the first in the queue.
         while waiting and next(iter(waiting)).at + DEADLINE <= call.at:
             waiting.pop()
             dropped += 1

@@ -1,4 +1,4 @@
-"""Real programs for tests: the command line as a process, in a terminal, or inside the test; and what they leave."""
+"""Programs for tests: the command line as a process, in a terminal, or inside the test; and what they leave behind."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ DEADLINE_S = 20.0
 
 
 def short_dir() -> Path:
-    """A new directory whose path leaves room for a socket's name, however long the path in TMPDIR is."""
+    """Return a new directory with a path short enough for a socket in it, however long the path in TMPDIR is."""
     return Path(tempfile.mkdtemp(prefix="pm-", dir=min("/tmp", tempfile.gettempdir(), key=len)))
 
 
 @pytest.fixture
 def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory for sockets of the test's own. Not tmp_path: a socket's path must be short."""
+    """A directory for the sockets of one test. Not tmp_path: the path of a socket must be short."""
     path = short_dir()
     monkeypatch.setenv("POOL_MONITOR_RUNTIME_DIR", str(path))
     yield path
@@ -47,7 +47,7 @@ def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the operations of targets/jobs.py note their calls."""
+    """The file to which the operations of targets/jobs.py write their calls."""
     path = tmp_path / "log"
     path.touch()
     monkeypatch.setenv("JOBS_LOG", str(path))
@@ -55,10 +55,10 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def until(condition: Callable[[], Any], meanwhile: Callable[[], object] = lambda: None) -> Any:
-    """Wait until *condition* is true and return what it gave."""
+    """Wait until *condition* returns a true value, and return that value."""
     deadline = time.monotonic() + DEADLINE_S
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"still not so after {DEADLINE_S} s: {condition}"
+        assert time.monotonic() < deadline, f"not true within {DEADLINE_S} s: {condition}"
         meanwhile()
         time.sleep(0.005)
     return found
@@ -73,7 +73,7 @@ class Done(NamedTuple):
 
 
 class Program:
-    """A Python program with pipes. Made by `program`, or by the fixture of that name, which cleans up."""
+    """A Python program with pipes. The fixture `program` makes them and cleans up."""
 
     def __init__(self, *arguments: str, **options: Any) -> None:
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
@@ -86,13 +86,13 @@ class Program:
         return self.process.pid
 
     def children(self) -> list[psutil.Process]:
-        """All it has started, which is remembered for `left_over`."""
+        """Return all processes that it has started, and remember them for `left_over`."""
         found = psutil.Process(self.pid).children(recursive=True)
         self.family.update(found)
         return found
 
     def workers(self) -> list[psutil.Process]:
-        """Those of them that are workers, not the zygote they were forked off."""
+        """Return the workers among its children, without the zygote they were forked from."""
         return [child for child in self.children() if not child.children()]
 
     def send(self, number: signal.Signals) -> None:
@@ -103,7 +103,7 @@ class Program:
         return Done(self.process.returncode, (out or b"").decode(), (err or b"").decode())
 
     def left_over(self) -> list[psutil.Process]:
-        """Those of its workers seen that still run."""
+        """Return the remembered children that still run."""
         return [child for child in self.family if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
     def clean_up(self) -> None:
@@ -115,7 +115,7 @@ class Program:
 
 @pytest.fixture
 def program(runtime_dir: Path) -> Iterator[Callable[..., Program]]:
-    """Starts Python programs, with a directory for sockets of their own; none is left after the test."""
+    """Starts Python programs with a directory for their sockets. All are ended after the test."""
     started: list[Program] = []
 
     def start(*arguments: str, **options: Any) -> Program:
@@ -135,7 +135,7 @@ def pool_monitor(program: Callable[..., Program]) -> Callable[..., Program]:
 
 @pytest.fixture
 def command(runtime_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs ``pool-monitor`` inside the test, which saves its start; the workers are real."""
+    """Runs ``pool-monitor`` inside the test, which saves the start of a process. The workers are real."""
     from pool_monitor.cli import main
 
     def run(*arguments: object) -> Done:
@@ -143,14 +143,14 @@ def command(runtime_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
         with pytest.raises(SystemExit) as leaving:
             main()
         code = leaving.value.code
-        said = capsys.readouterr()
-        return Done(code if isinstance(code, int) else 1, said.out, said.err)
+        captured = capsys.readouterr()
+        return Done(code if isinstance(code, int) else 1, captured.out, captured.err)
 
     return run
 
 
 def written(path: Path, *values: Any) -> Path:
-    """*path* with one JSON line per value; strings are lines as they stand."""
+    """Write one JSON line per value to *path*, and return *path*. Strings are written as they are."""
     path.write_text("".join((one if isinstance(one, str) else json.dumps(one)) + "\n" for one in values))
     return path
 
@@ -164,11 +164,11 @@ def lines(path: Path) -> int:
 
 
 def results(path: Path) -> list[Any]:
-    return [said.get("result") for said in answers(path)]
+    return [answer.get("result") for answer in answers(path)]
 
 
 def remarks(done: Done) -> list[str]:
-    """What was said beside the summary, which is said in any case."""
+    """Return the remarks before the summary, which must be the last line."""
     *before, summary = done.err.splitlines()
     assert re.search(r"\d+ lines?: \d+ ok, \d+ failed.* in \d", summary), done.err
     return before
@@ -179,7 +179,7 @@ def well(done: Done) -> bool:
 
 
 class Terminal:
-    """A Python program in a pseudo-terminal, and the screen it draws. *environ* is added to its environment."""
+    """A Python program in a pseudo-terminal, and its screen. *environ* is added to its environment."""
 
     def __init__(
         self,
@@ -195,7 +195,7 @@ class Terminal:
         self.master, slave = os.openpty()
         self.resize(columns, rows)
         self.before = termios.tcgetattr(slave)
-        # COLUMNS and LINES would count for more than the terminal; pytest-xdist sets them.
+        # COLUMNS and LINES would override the size of the terminal; pytest-xdist sets them.
         replaced = ("LC_", "LANG", "NO_COLOR", "COLUMNS", "LINES")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(replaced)}
         self.process = subprocess.Popen(
@@ -203,7 +203,7 @@ class Terminal:
             cwd=ROOT,
             env={**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environ},
             start_new_session=True,
-            # The terminal becomes the program's controlling one, so that resizing it sends SIGWINCH.
+            # This makes it the controlling terminal of the program, so that resizing it sends SIGWINCH.
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 (no threads here)
             **{"stdin": slave, "stdout": slave, "stderr": slave, **options},
         )
@@ -240,14 +240,14 @@ class Terminal:
         return found
 
     def ended(self) -> int:
-        """Wait for its end, and read its last words."""
+        """Wait until the program ends, read the rest of its output, and return its exit code."""
         self.until(lambda: self.process.poll() is not None)
         while self._read():
             pass
         return self.process.returncode
 
     def assert_clean(self) -> None:
-        """The terminal is as it was."""
+        """Assert that the terminal is in its original state."""
         assert not self.full_screen
         assert self.output.rfind(b"\x1b[?25l") <= self.output.rfind(b"\x1b[?25h"), "the cursor is hidden"
         assert termios.tcgetattr(self.slave) == self.before
@@ -264,16 +264,16 @@ class Terminal:
             return False
         data = os.read(self.master, 65536)
         self.output += data
-        # Private sequences of the kitty keyboard protocol, which pyte would print.
+        # pyte would print the private sequences of the kitty keyboard protocol.
         shown = re.sub(rb"\x1b\[[<>]\d*u", b"", data)
-        # Nor does it know that a full-screen program has a screen of its own.
+        # pyte has no alternate screen either: leaving it must clear the screen.
         self.stream.feed(shown.replace(b"\x1b[?1049l", b"\x1b[2J\x1b[H"))
         return True
 
 
 @pytest.fixture
 def terminal(runtime_dir: Path) -> Iterator[Callable[..., Terminal]]:
-    """Starts ``pool-monitor`` in terminals; none is left after the test."""
+    """Starts ``pool-monitor`` in terminals. All are closed after the test."""
     started: list[Terminal] = []
 
     def start(*arguments: object, **options: Any) -> Terminal:

@@ -1,4 +1,4 @@
-"""A reader of Prometheus's protobuf form, for tests: it shares nothing with the writer."""
+"""A reader of the protobuf form of Prometheus, for tests. It shares no code with the writer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def fields(body: bytes) -> Iterator[tuple[int, Any]]:
-    """The fields of a message: a number, the bytes of a double, or those of whatever has a length."""
+    """Yield the fields of a message: a number, or the bytes of a double or of a field with a length."""
     at = 0
     while at < len(body):
         tag, at = varint(body, at)
@@ -40,7 +40,7 @@ def double(body: bytes) -> float:
 
 
 def metrics_of(page: bytes) -> Iterator[tuple[str, int, dict[str, str], dict[int, bytes]]]:
-    """Name and type of a metric, and of each series of it the labels and its other fields."""
+    """Yield, for each series, the name and type of its metric, its labels and its other fields."""
     at = 0
     while at < len(page):
         size, at = varint(page, at)
@@ -57,7 +57,7 @@ def metrics_of(page: bytes) -> Iterator[tuple[str, int, dict[str, str], dict[int
 
 
 def read_protobuf(page: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """All its samples as a Prometheus names them; native histograms aside."""
+    """Return all samples, with the names that Prometheus gives them, except those of native histograms."""
     read: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
     for name, kind, labels, values in metrics_of(page):
         if kind == 4:
@@ -76,7 +76,7 @@ def read_protobuf(page: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], f
 
 
 def created_of(kind: int, values: dict[int, bytes]) -> float | None:
-    """When a series of that kind says that it began, seconds since the epoch; None: it does not say."""
+    """Return the start of a series of that kind, in seconds since the epoch. None: it has no start."""
     field, place = {0: (3, 3), 1: (2, 3), 4: (7, 15)}[kind]
     stamp = dict(fields(values[field])).get(place)
     if stamp is None:
@@ -86,7 +86,7 @@ def created_of(kind: int, values: dict[int, bytes]) -> float | None:
 
 
 def native_buckets(page: bytes, name: str, operation: str) -> tuple[int, list[tuple[float, float, int]]]:
-    """The size of one native histogram, and its buckets: above, up to, and how many."""
+    """Return the number of samples of a native histogram, and its buckets: lower bound, upper bound, count."""
     (histogram,) = (
         list(fields(values[7]))
         for found, _kind, labels, values in metrics_of(page)

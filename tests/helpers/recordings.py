@@ -1,4 +1,4 @@
-"""What a monitor counted, made by hand: totals and history from lists of durations."""
+"""Totals and recordings that are made from lists of durations, as a monitor would count them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SUMMARY: RowKey = ("text", "summary", "text-0")
 
 
 def drawn(seed: int, shape: str, n: int) -> list[int]:
-    """So many durations of a shape, in ns."""
+    """Return *n* durations with a distribution of *shape*, in ns."""
     rng = np.random.default_rng(seed)
     seconds = {
         "lognormal": lambda: rng.lognormal(-4, 1.5, n),
@@ -50,7 +50,7 @@ SHARES = (0.001, 0.25, 0.5, 0.9, 0.99, 0.999, 1.0)
 
 
 def nearest_rank(values: list[int], share: float) -> int:
-    """The exact quantile."""
+    """Return the exact quantile."""
     return sorted(values)[rank_of(share, len(values)) - 1]
 
 
@@ -65,9 +65,9 @@ def counts_of(values_ns: list[int]) -> np.ndarray:
 def totals(
     durations: Mapping[RowKey, Durations], pools: tuple[str, ...] = ("text",), *, first: int = 0, last: int = BUCKETS
 ) -> Totals:
-    """After calls of these durations, and others that failed: no two of its other numbers are the same.
+    """Return the totals after calls of these durations and some failed calls. All other numbers differ from each other.
 
-    Only buckets from *first* to *last* are kept.
+    Only the buckets from *first* to *last* are kept.
     """
     counts, sums, _maxima = _counted(durations)
     outcomes = np.arange(1, len(counts) * len(OUTCOMES) + 1, dtype=np.int64).reshape(-1, len(OUTCOMES))
@@ -85,15 +85,17 @@ def totals(
 
 
 def recording(
-    slots: list[tuple[int, Mapping[RowKey, Durations]]], *, length: int = 10, measured: int = 10
+    blocks: list[tuple[int, Mapping[RowKey, Durations]]], *, length: int = 10, measured: int = 10
 ) -> Recording:
-    """Slots by their start, of *length* seconds of which *measured* were measured. Every call ended well."""
+    """Return a recording of *blocks*: start and durations of each block. A block is *length* seconds long, of which
+    *measured* were measured. Every call ended well.
+    """
     names = Names(
-        tuple(dict.fromkeys(key for _start, durations in slots for key in durations)),
-        tuple(dict.fromkeys(key[0] for _start, durations in slots for key in durations)),
+        tuple(dict.fromkeys(key for _start, durations in blocks for key in durations)),
+        tuple(dict.fromkeys(key[0] for _start, durations in blocks for key in durations)),
     )
     return Recording(
-        names, [TimedBlock(start, length, _block(durations, names, measured)) for start, durations in slots]
+        names, [TimedBlock(start, length, _block(durations, names, measured)) for start, durations in blocks]
     )
 
 

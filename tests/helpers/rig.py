@@ -1,6 +1,6 @@
-"""The real dispatcher with workers that only pretend, on virtual time.
+"""The real dispatcher with simulated workers, on virtual time.
 
-An operation's first argument is how many seconds it takes.
+The first argument of a call is how many seconds it takes.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from tests.helpers.virtual import clock
 
 
 class TimedTransport(FakeTransport):
-    """Begins its calls in order and takes as long as each says. *stall*: when nothing gets done before.
-    *stubborn*: cancelling does not interrupt it.
+    """Begins its calls in order; each takes as long as its first argument says. `stall`: no call proceeds before that
+    time. *stubborn*: cancelling a call does not interrupt it.
     """
 
     def __init__(self, dispatcher: Dispatcher, worker: Worker, stubborn: bool) -> None:
         super().__init__()
         self._dispatcher, self._worker, self._stubborn = dispatcher, worker, stubborn
-        self._running: asyncio.TimerHandle | None = None  # the end of the first call, which has begun
+        self._running: asyncio.TimerHandle | None = None  # the timer for the end of the running call
         self.stall = 0.0
-        self.executed: list[int] = []  # ids of the calls begun
+        self.executed: list[int] = []  # ids of the calls that have begun
         self.dead = False
         self.on_call = self._begin
         self.on_cancel = self._interrupt
@@ -44,7 +44,7 @@ class TimedTransport(FakeTransport):
 
     def _done(self, seconds: float) -> None:
         left = self.stall - clock().time()
-        if left > 0:  # it began before the stall
+        if left > 0:  # the call began before the stall
             self._running = clock().call_later(left, self._done, seconds)
             return
         self._running = None
@@ -57,7 +57,7 @@ class TimedTransport(FakeTransport):
     def recall(self, call_ids: Sequence[int]) -> None:
         for entry in [entry for entry in self.handed[self.working :] if entry[0] in call_ids]:
             self.handed.remove(entry)
-            clock().call_soon(self._tell, self._dispatcher.recalled, entry[0])
+            clock().call_soon(self._report, self._dispatcher.recalled, entry[0])
 
     def _interrupt(self, call_id: int) -> None:
         if self._running is None or self.handed[0][0] != call_id or self._stubborn:
@@ -66,10 +66,10 @@ class TimedTransport(FakeTransport):
         self._running = None
         del self.handed[0]
         failure = Failure("cancelled", "Cancelled", "", "")
-        clock().call_soon(self._tell, self._dispatcher.failed, call_id, failure, TIMES)
+        clock().call_soon(self._report, self._dispatcher.failed, call_id, failure, TIMES)
         clock().call_soon(self._begin)
 
-    def _tell(self, what: Callable[..., None], *values: Any) -> None:
+    def _report(self, what: Callable[..., None], *values: Any) -> None:
         what(self._worker, *values)
         self._dispatcher.caught_up(self._worker)
 
@@ -80,14 +80,14 @@ class TimedTransport(FakeTransport):
 
 
 class Rig:
-    """A dispatcher of *size* pretended workers, all ready. What has become of calls is counted in `ends`."""
+    """A dispatcher with *size* simulated workers, all ready. `ends` counts how calls ended."""
 
     def __init__(self, size: int, *, stubborn: bool = False, **fields: Any) -> None:
         self.config = PoolConfig(**fields)
         self.dispatcher = dispatcher("rig", size, self.config, self, now_ns=clock().time_ns)
         self.dispatcher.accepting = True
         self.dispatcher.operations = {"op": "function"}
-        self.transports: list[TimedTransport] = []  # all there ever were
+        self.transports: list[TimedTransport] = []  # all that were ever made
         self.ends: Counter[str] = Counter()
         self.restart_after = 0.05  # seconds
         self._stubborn = stubborn
@@ -102,7 +102,7 @@ class Rig:
         fill(self.dispatcher, worker, transport, clock().time_ns())
 
     def call(self, seconds: float, **options: Any) -> Call:
-        """Make a call; how it ends is counted."""
+        """Make a call. Its end is counted in `ends`."""
         call = self.dispatcher.admit("op", [seconds], {}, Options(**options), stream=False)
         call.future.add_done_callback(self._ended)
         return call
@@ -112,7 +112,7 @@ class Rig:
         self.ends["cancelled" if future.cancelled() else "ok" if error is None else type(error).__name__] += 1
 
     def die(self, worker: Worker) -> None:
-        """The worker's process is killed from outside; it is replaced."""
+        """Simulate that the worker's process is killed from outside. It is replaced after `restart_after`."""
         transport = worker.transport
         assert isinstance(transport, TimedTransport)
         transport.kill()
@@ -122,7 +122,7 @@ class Rig:
         worker.process = None
         clock().call_later(self.restart_after, self._fill, worker)
 
-    # What the dispatcher asks of whoever owns the workers.
+    # -- WorkerControl --
 
     def kill(self, worker: Worker, reason: str, culprit: str) -> None:
         worker.transport.kill()  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Snapshots to test with: deterministic, and plausible enough to be shown to people."""
+"""Snapshots for tests: deterministic, and plausible enough to show to people."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from pool_monitor.snapshot import (
 START = 1_750_000_000.0
 UPTIME = 724.0
 STEPS = {"1m": (60, 1), "5m": (300, 1), "15m": (300, 3), "1h": (300, 12)}
-"""How many values the chart of each window has, and how many seconds each of them stands for."""
+"""The number of values in the trend of each window, and the seconds that each value covers."""
 
 
 def snapshot(tick: int = 0, *, window: str = "5m", pools: tuple[str, ...] = ("text",), workers: int = 4) -> Snapshot:
-    """A service of small language jobs, *tick* seconds after a quiet moment of its life."""
+    """Return a Snapshot of a service with small language jobs. *tick* seconds pass after a fixed quiet moment."""
     values, step = STEPS[window]
     seconds = float(values * step)
     return Snapshot(
@@ -51,7 +51,7 @@ def snapshot(tick: int = 0, *, window: str = "5m", pools: tuple[str, ...] = ("te
 
 
 def with_pool(snapshot: Snapshot, **changes: Any) -> Snapshot:
-    """The snapshot with its first pool changed; CallStats fields go to its total."""
+    """Return the Snapshot with *changes* to its first pool. CallStats fields change its total."""
     name, pool = next(iter(snapshot.pools.items()))
     total = {key: changes.pop(key) for key in list(changes) if key in CallStats.__struct_fields__}
     changed = replace(pool, total=replace(pool.total, **total), **changes)
@@ -64,7 +64,7 @@ def with_worker(snapshot: Snapshot, slot: str, **changes: Any) -> Snapshot:
 
 
 def empty() -> Snapshot:
-    """Four seconds after the start: workers are there, no call has ended."""
+    """Return a Snapshot four seconds after the start: workers are ready, no call has ended."""
     trend = Trend(step=1.0, end=START + 4, ok=(None,) * 296 + (0.0,) * 4, errors=(None,) * 296 + (0.0,) * 4)
     idle = [worker(index, busy=None) for index in range(4)]
     return Snapshot(
@@ -207,7 +207,7 @@ _DOING = ("generate", "keywords", None, "chat")
 def worker(
     index: int, *, tick: int = 0, name: str = "text", busy: bool | None = True, scale: float = 1.0
 ) -> WorkerView:
-    """One of the four kinds of slot, in turn: three busy ones and an idle one, the second restarted a while ago."""
+    """Return one of four kinds of workers, in turn: three busy and one idle, the second restarted a while ago."""
     kind = index % 4
     doing = _DOING[kind] if busy else None
     calls, errors = (round((921, 884, 871, 864)[kind] * scale), (12, 9, 10, 11)[kind]) if busy else (0, 0)
@@ -233,7 +233,9 @@ def worker(
 
 
 def summary(*names: str) -> Summary:
-    """The quarter of an hour up to `START` + 3600, of pools of these names (``text`` if none), with a bad minute."""
+    """Return a Summary of the 15 minutes up to `START` + 3600, of pools of these names (default ``text``), with a bad
+    minute.
+    """
     return Summary(
         start=START + 2700, end=START + 3600, pools={name: pool_summary(name) for name in names or ("text",)}
     )
@@ -273,7 +275,7 @@ def pool_summary(name: str) -> PoolSummary:
 
 
 def course(name: str = "text", *, step: int = 10, number: int = 90) -> Range:
-    """How `summary` went: the third minute from the end is bad, one early on was not measured."""
+    """Return the timeline of `summary`: the third minute from the end is bad, an early minute was not measured."""
     end = int(START) + 3600
     starts = range(end - number * step, end, step)
     points = (point(start, step, gap=start // 60 == starts[0] // 60 + 2, bad=end - 180 <= start < end - 120)
@@ -310,7 +312,7 @@ def point(start: int, step: int = 10, *, gap: bool = False, bad: bool = False) -
 
 
 def _throughput(second: int) -> float:
-    """Slow waves, a short dip and noise: what a service under steady traffic looks like."""
+    """Return a throughput with slow waves, a short dip and noise, like a service under steady traffic."""
     dip = 0.45 if second % 300 in range(118, 131) else 1.0
     return float(round((11.6 + 3.2 * sin(second / 29) + 1.4 * sin(second / 7)) * dip + Random(second).gauss(0, 1.1)))
 

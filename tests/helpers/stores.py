@@ -1,4 +1,4 @@
-"""Histories to test with: blocks that say what is in them, and a process that writes them until it is killed."""
+"""Histories for tests: blocks with known content, and a process that writes them until it is killed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from pool_monitor.storage.pending import PendingBlock
 from pool_monitor.storage.store import Store
 
 T0 = 1_700_000_400 - 1_700_000_400 % 3600
-"""When tests begin: a full hour."""
+"""The start of the recorded time: a full hour."""
 NAMES = Names((("text", "parse", "0"), ("text", "parse", "1"), ("text", "other", None)), ("text",))
 SMALL = HistoryConfig(tiers=((1, 60), (4, 600), (16, 10**8)), size_limit=64 * 2**20)
 """Tiers that fill up in seconds."""
 
 
 def block(durations: Mapping[int, Sequence[int]], *, pools: Sequence[int] = (0,), mark: int = 0) -> Block:
-    """What one second holds in which calls of these *durations* (ns, by row) ended; *mark* stands in all sums."""
+    """Return the block of one second in which calls of *durations* (ns, by row) ended. All sums contain *mark*."""
     rows = np.array(sorted(durations), np.int64)
     tallies = np.zeros((len(rows), TALLIES), np.int64)
     maxima = np.zeros((len(rows), len(DISTRIBUTIONS)), np.int64)
@@ -56,9 +56,8 @@ def block(durations: Mapping[int, Sequence[int]], *, pools: Sequence[int] = (0,)
 
 
 def pending_blocks(numbers: Iterable[int], names: Names = NAMES) -> list[PendingBlock]:
-    """One second each: *number* seconds after `T0`, one call of so many µs on row 0, marked with the number.
-
-    Before `T0` it is so many seconds before, without the sign in duration and mark.
+    """Return a block of one second for each number *n* of *numbers*. It begins *n* seconds after `T0`, has one call of
+    *n* + 1 µs on row 0, and the mark *n*. For a negative *n*, duration and mark use its absolute value.
     """
     return [
         PendingBlock(T0 + number, 1, block({0: [1000 * abs(number) + 1000]}, mark=abs(number)), names)
@@ -67,7 +66,7 @@ def pending_blocks(numbers: Iterable[int], names: Names = NAMES) -> list[Pending
 
 
 def fat(number: int, rows: int = 4000) -> PendingBlock:
-    """A second that cannot be compressed, some 60 bytes per row; its mark is 0."""
+    """Return a block of one second that cannot be compressed, about 60 bytes per row. Its mark is 0."""
     noise = np.random.default_rng(number).integers(0, 2**56, (rows, TALLIES))
     noise[:, BUSY] = 0
     names = Names(tuple(("text", f"operation {row}", None) for row in range(rows)), ())
@@ -76,7 +75,7 @@ def fat(number: int, rows: int = 4000) -> PendingBlock:
 
 
 def write(store: Store, numbers: Iterable[int], *, now: int | None = None) -> None:
-    """`pending_blocks` put into *store* one by one, with all that happens beside it; the clock goes with them."""
+    """Write `pending_blocks` to *store* one by one, and tidy it after each. The time advances with the blocks."""
     for pending in pending_blocks(numbers):
         store.write([pending], pending.start + 1 if now is None else now)
         store.tidy(pending.start + 1 if now is None else now)
@@ -89,7 +88,7 @@ def writing(path: Path, config: HistoryConfig = SMALL) -> Iterator[Store]:
 
 
 def history_file(path: Path, numbers: Iterable[int], config: HistoryConfig = SMALL) -> Path:
-    """A file with `pending_blocks`."""
+    """Write a file with `pending_blocks`, and return its path."""
     with writing(path, config) as store:
         write(store, numbers)
     return path
@@ -100,17 +99,17 @@ def calls(recording: Recording) -> int:
 
 
 def marks(recording: Recording) -> int:
-    """The sum of the marks of all blocks, each counted once however often it was merged."""
+    """Return the sum of the marks of all blocks. Merging does not change it."""
     return sum(int(timed.block.tallies[:, BUSY].sum()) for timed in recording.blocks)
 
 
 def starts(recording: Recording) -> list[int]:
-    """When the blocks begin, in seconds after `T0`."""
+    """Return when the blocks begin, in seconds after `T0`."""
     return [timed.start - T0 for timed in recording.blocks]
 
 
 def everything(reader: Reader, step: int) -> Recording:
-    """All that can be had in steps of *step*."""
+    """Return everything that the reader has in steps of *step*."""
     since = max((tier.since for tier in reader.tiers() if tier.step == step), default=0)
     [first, last] = reader.extent() or (since, since + 1)
     first = max(first, since)
@@ -122,7 +121,7 @@ def merged(recording: Recording) -> Block:
 
 
 def rows_in(path: Path) -> dict[int, int]:
-    """Blocks by step, as they lie in the file."""
+    """Return how many blocks of each step the file has."""
     with closing(sqlite3.connect(path)) as connection:
         return dict(connection.execute("SELECT step, count(*) FROM blocks GROUP BY step").fetchall())
 
@@ -131,7 +130,7 @@ def rows_in(path: Path) -> dict[int, int]:
 
 
 def start_nursery() -> subprocess.Popen[str]:
-    """A process that runs `nursery`, to be spoken to over its stdin and stdout."""
+    """Start a process that runs `nursery` and is controlled over its stdin and stdout."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.helpers.stores"],
         cwd=Path(__file__).parents[2],
@@ -142,9 +141,9 @@ def start_nursery() -> subprocess.Popen[str]:
 
 
 def nursery() -> None:
-    """For every line ``PATH FIRST`` on stdin: fork a child that writes from block FIRST on, and say when it is dead.
+    """For every line ``PATH FIRST`` on stdin, fork a child that writes from block FIRST on, and print when it is dead.
 
-    A fork, because a new interpreter would take longer to import what it needs than the test has.
+    It forks because the imports of a new interpreter would take longer than the test may.
     """
     for line in sys.stdin:
         path, first = line.split()
@@ -156,7 +155,7 @@ def nursery() -> None:
 
 
 async def _write_on(path: Path, first: int) -> None:
-    """Write one block after the other as fast as it goes, saying which one is flushed."""
+    """Write blocks as fast as possible, and print the number of each block after which all is flushed."""
     _say(f"pid {os.getpid()}")
     clock = ManualClock(T0 + first)
     history = await History.open(path, SMALL, clock=clock)
@@ -164,13 +163,13 @@ async def _write_on(path: Path, first: int) -> None:
         clock.advance(1)
         for pending in pending_blocks([number]):
             history.put(*pending)
-        if number % 3 == 0:  # else several go in one transaction
+        if number % 3 == 0:  # otherwise one transaction takes several blocks
             assert await history.flush(), history.degraded
             _say(f"flushed {number}")
 
 
 async def full_disk(path: Path) -> None:
-    """Write until the system lets files grow no further, then until all of it is written after all."""
+    """Write until the limit of file sizes is reached. Then raise the limit, and write the rest."""
     most = 400_000
     _soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))

@@ -29,46 +29,46 @@ _sleep = time.sleep
 
 
 def sleep_in_slices(seconds: float) -> None:
-    """`time.sleep` for threads, which nothing but Python code between two instructions can interrupt."""
+    """Like `time.sleep`, but in short slices: a thread can be interrupted only between two Python instructions."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         _sleep(min(left, 0.01))
 
 
 async def eventually(predicate: Callable[[], object], timeout: float = 10.0) -> Any:
-    """Wait until *predicate* is true and return what it gave; fail when that takes longer than *timeout* seconds."""
+    """Wait until *predicate* returns a true value, and return that value. Fail after *timeout* seconds."""
     end = time.monotonic() + timeout
     while not (value := predicate()):
-        assert time.monotonic() < end, f"still not so after {timeout} s: {predicate}"
+        assert time.monotonic() < end, f"not true within {timeout} s: {predicate}"
         await asyncio.sleep(0.005)
     return value
 
 
 POOLS: dict[str, type[Pool]] = {"processes": Pool, "inline": InlinePool}
-"""Of what a pool can be made."""
+"""The kinds of pools."""
 made_of = "processes"
-"""Of what `ops_pool` makes them; the fixture `both_pools` changes it."""
+"""The kind of pool that `ops_pool` makes. The fixture `both_pools` changes it."""
 
 
 def ops_pool(**fields: Any) -> Pool:
-    """A pool of one worker with the operations of targets/ops.py, impatient enough for tests."""
+    """Return a pool of one worker with the operations of targets/ops.py, with timeouts short enough for tests."""
     return POOLS[made_of](OPS, **{"size": 1, "name": "ops", "timeout": 20.0, "cancel_grace": 0.1, **fields})
 
 
 def odd_pool(**fields: Any) -> Pool:
-    """A pool of one worker with the operations of targets/odd.py, which do what no operation should."""
+    """Return a pool of one worker with the operations of targets/odd.py, which misbehave."""
     return Pool(ODD, **{"size": 1, "name": "odd", "timeout": 10.0, "cancel_grace": 0.1, **fields})
 
 
 def pid_of(pool: Pool, slot: int = 0) -> int:
-    """The process that fills the slot now."""
+    """Return the pid of the process that is in the slot now."""
     pid = pool.workers()[slot].pid
     assert pid is not None
     return pid
 
 
 async def running(pool: Pool, operation: str, *args: Any, **options: Any) -> asyncio.Task[Any]:
-    """A task that runs *operation*, at a moment when a worker is on it."""
+    """Start a task that runs *operation*, and return the task once a worker runs the call."""
     calls = pool._calls()
     before = set(calls._open)
     task = asyncio.ensure_future(pool.options(**options).run(operation, *args))
@@ -77,7 +77,7 @@ async def running(pool: Pool, operation: str, *args: Any, **options: Any) -> asy
 
 
 async def read(stream: AsyncIterator[Any], into: list[Any] | None = None) -> list[Any]:
-    """All that *stream* gives; *into* has what came before an error."""
+    """Return all items of *stream*. If it raises, *into* has the items before the error."""
     got = [] if into is None else into
     async for item in stream:
         got.append(item)
@@ -85,17 +85,17 @@ async def read(stream: AsyncIterator[Any], into: list[Any] | None = None) -> lis
 
 
 def words(events: list[telemetry.CapturedEvent], *, of: str = "") -> list[str]:
-    """The dotted names of *events*, those that start with *of*."""
+    """Return the dotted names of *events* that start with *of*."""
     return [dotted for event in events if (dotted := ".".join(event.name)).startswith(of)]
 
 
 def metadata(events: list[telemetry.CapturedEvent], key: str, of: str = "") -> list[Any]:
-    """The metadata *key* of *events*, of those whose dotted names start with *of*."""
+    """Return the metadata *key* of the *events* whose dotted names start with *of*."""
     return [event.metadata[key] for event in events if ".".join(event.name).startswith(of)]
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs: a zombie does not."""
+    """Return whether the process runs. A zombie does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -103,7 +103,7 @@ def alive(pid: int) -> bool:
 
 
 class Leftovers:
-    """What of ours is there beyond what was there when this was made."""
+    """Finds child processes, tasks, handlers and descriptors that were made after it and still exist."""
 
     def __init__(self) -> None:
         self._before = self._now()
@@ -124,9 +124,9 @@ class Leftovers:
 
 
 def python_program(path: Path, code: str) -> str:
-    """Write a program that stands where an interpreter should, and runs *code* whatever its arguments. Its path.
+    """Write a program that can replace an interpreter and runs *code* with any arguments. Return its path.
 
-    A line ``#!PYTHON`` would not do: the path of the interpreter may have spaces, or be longer than such a line can be.
+    A line ``#!PYTHON`` would not work: the path of the interpreter may contain spaces, or be too long for such a line.
     """
     source = path.with_suffix(".code")
     source.write_text(code)
@@ -136,27 +136,27 @@ def python_program(path: Path, code: str) -> str:
 
 
 def interpreter(version: str) -> str:
-    """The Python of that version; skips the test where there is none."""
+    """Return the path of that Python version. Skip the test if this machine does not have it."""
     if version not in interpreters():
         pytest.skip(f"no Python {version} on this machine")
     return interpreters()[version]
 
 
 def interpreters() -> dict[str, str]:
-    """Other Pythons of this machine that a worker can run in, by version such as ``3.8``."""
+    """Return the Pythons of this machine that a worker can run in, by version such as ``3.8``."""
     return {version: path for version, path in _pythons().items() if _numbers(version) >= (3, 8)}
 
 
 def old_interpreters() -> dict[str, str]:
-    """Those that are too old for a worker."""
+    """Return the Pythons of this machine that are too old for a worker, by version."""
     return {version: path for version, path in _pythons().items() if _numbers(version) < (3, 8)}
 
 
 @cache
 def _pythons() -> dict[str, str]:
-    """The Pythons of this machine by version, oldest first: from PATH, and where pyenv keeps them.
+    """Return the Pythons of this machine by version, oldest first: from PATH and from pyenv.
 
-    Each is named as it names itself: what is on PATH may be a shim that starts another.
+    Version and path are those that each interpreter reports: a file on PATH may be a shim that starts another one.
     """
     names = ["python2.7", *(f"python3.{minor}" for minor in range(6, 16))]
     candidates = [path for name in names if (path := shutil.which(name))]

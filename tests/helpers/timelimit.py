@@ -1,9 +1,10 @@
-"""Ends every test that runs beyond its time limit, wherever it hangs, and names it.
+"""Ends and names every test that exceeds its time limit, wherever it hangs.
 
-pytest-timeout raises an error in the test. That ends most tests: they fail, and the run goes on. It cannot end a
-coroutine that shares its event loop with async fixtures, because their teardown waits for that coroutine; nor a call
-into C that does not return. So a process of its own watches. A quarter of the limit later it ends the test process and
-all that this has started. pytest-xdist replaces the process and goes on; without pytest-xdist the run ends there.
+pytest-timeout raises an error in the test. That ends most tests: they fail, and the run continues. It cannot end a
+coroutine that shares its event loop with async fixtures, because their teardown waits for that coroutine. It cannot end
+a call into C that does not return either. So a second process watches the test process. After a further quarter of the
+limit, it ends the test process and everything that process has started. pytest-xdist then starts a new process and
+continues; without pytest-xdist, the run ends there.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ import pytest
 
 COLLECTION_S = FINISH_S = 120.0
 GRACE = 1.25
-"""The watch's limit, as a multiple of the test's own."""
+"""The limit of the watching process, as a multiple of the limit of the test."""
 
 
 class Watch:
-    """The watching process, as the watched one sees it."""
+    """The watching process, as the test process sees it."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -36,10 +37,10 @@ class Watch:
         )
         self.stderr = os.fdopen(
             os.dup(2), "w"
-        )  # pytest captures what a test writes to the other, and may not live to show it
+        )  # pytest captures descriptor 2, and may be killed before it shows the output
 
     def limit(self, name: str, seconds: float) -> None:
-        """End this process unless another limit is set within *seconds*; 0: there is none."""
+        """End this process unless another limit is set within *seconds*. 0: no limit."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{seconds} {name!r}\n")
 
@@ -57,7 +58,7 @@ def limit(name: str = "", seconds: float = 0.0) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if getattr(config.option, "dist", "no") == "no":  # not where pytest-xdist only hands tests out
+    if getattr(config.option, "dist", "no") == "no":  # not in the pytest-xdist process that only distributes tests
         watches.append(Watch())
 
 
@@ -99,7 +100,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> Iterator[Any]:
 
 
 def waiting(name: str) -> str:
-    """What the coroutines of a test wait for, which the stacks of threads do not show."""
+    """Return what the coroutines of a test wait for, which the stacks of threads do not show."""
     lines = [f"\n{name} has reached its time limit."]
     try:
         tasks = asyncio.all_tasks()
@@ -123,7 +124,7 @@ def pytest_sessionfinish() -> None:
 
 
 def watch() -> None:
-    """End the parent process when it says so and does not change its mind. Ends with it."""
+    """Kill the parent process when a limit it has set passes before it sets another. Return when the parent ends."""
     parent = os.getppid()
     name, end = "", float("inf")
     while os.getppid() == parent:
@@ -144,7 +145,7 @@ def kill(pid: int, name: str) -> None:
 
     print(f"\n{name} hangs and is ended. The stacks of its threads:", file=sys.stderr, flush=True)
     started = [process for process in psutil.Process(pid).children(recursive=True) if process.pid != os.getpid()]
-    os.kill(pid, signal.SIGABRT)  # pytest has faulthandler write the stacks then
+    os.kill(pid, signal.SIGABRT)  # on SIGABRT, the faulthandler of pytest writes the stacks
     tries = 50
     while os.getppid() == pid and tries:
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""One worker process without a pool, and what it tells."""
+"""One worker process without a pool, and a record of what its transport reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.helpers.support import OPS, eventually
 
 
 class Record:
-    """A sink that keeps what it is told."""
+    """A sink that records every method called on it, with its arguments."""
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
@@ -29,7 +29,7 @@ class Record:
         return [values for what, *values in self.told if what == name]
 
     def answered(self) -> list[int]:
-        """The calls that were answered, in that order."""
+        """Return the ids of the answered calls, in the order of the answers."""
         return [told[1] for told in self.told if told[0] in ("replied", "failed")]
 
     def results(self) -> dict[int, Any]:
@@ -37,7 +37,7 @@ class Record:
 
 
 def launch(**fields: Any) -> LaunchSpec:
-    """How a worker with the operations of targets/ops.py is started."""
+    """Return the launch specification of a worker with the operations of targets/ops.py."""
     return LaunchSpec(
         **{
             "target": OPS,
@@ -54,20 +54,20 @@ def launch(**fields: Any) -> LaunchSpec:
 
 
 class Line:
-    """A transport that has been started, and its sink."""
+    """A started transport and its sink."""
 
     def __init__(self, transport: ProcessTransport, record: Record) -> None:
         self.transport, self.record = transport, record
         self.last = 0
 
     def call(self, operation: str, *args: Any, stream: bool = False, session: Any = None, **kwargs: Any) -> int:
-        """Hand over a call. Its id."""
+        """Hand over a call and return its id."""
         self.last += 1
         self.transport.call(self.last, operation, args, kwargs, stream, session)
         return self.last
 
     async def run(self, operation: str, *args: Any, **kwargs: Any) -> Any:
-        """The result of a call."""
+        """Make a call and return its result."""
         call_id = self.call(operation, *args, **kwargs)
         await eventually(lambda: call_id in self.record.answered())
         return self.record.results()[call_id]
@@ -75,7 +75,7 @@ class Line:
 
 @contextlib.asynccontextmanager
 async def started(**fields: Any) -> AsyncIterator[Line]:
-    """A worker, until the end of the block."""
+    """Run a worker until the end of the block."""
     record, settings = Record(), launch(**fields)
     launcher = ProcessLauncher(settings._replace(start_method="exec"))
     transport = ProcessTransport(settings, record, launcher)

@@ -1,7 +1,7 @@
-"""An event loop on virtual time: when nothing is ready it is at once as late as the next timer says.
+"""An event loop on virtual time: when nothing is ready, the clock jumps to the next timer.
 
-What is decided by the clock can so be tested through hours of it, exactly and in no time. Nothing from outside can
-be waited for: processes, sockets and threads live in real time.
+So hours of behaviour that depends on the clock can be tested exactly, in almost no real time. The loop cannot wait for
+processes, sockets and threads, which run in real time.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 class Stuck(RuntimeError):
-    """Nothing is ready and no timer is set: in real time this would wait for ever."""
+    """Nothing is ready and no timer is set: in real time, the loop would wait for ever."""
 
 
 class _Clock(selectors.SelectSelector):
-    """Where the loop would sleep: time goes on instead."""
+    """A selector that advances the time where the loop would sleep."""
 
     now = 0.0
 
@@ -38,20 +38,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._clock = _Clock()
         super().__init__(self._clock)
-        self._clock_resolution = 1e-9  # timers this near are due: what was added up of floats is not exact
+        self._clock_resolution = 1e-9  # timers this close are due, because sums of floats are not exact
 
     def time(self) -> float:
         return self._clock.now
 
     def time_ns(self) -> int:
-        """The same in nanoseconds, for what takes its clock as a parameter."""
+        """Return `time` in nanoseconds, for code that takes its clock as a parameter."""
         return round(self._clock.now * 1e9)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run *main* on a new virtual loop and return what it returns.
+    """Run *main* on a new virtual loop and return its result.
 
-    Raises Stuck when it waits for nothing, and what a callback raised, which asyncio would only log.
+    Raises Stuck if nothing can wake *main*, and what a callback raised, which asyncio would only log.
     """
     raised: list[BaseException] = []
 
@@ -67,7 +67,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 def clock() -> VirtualLoop:
-    """The loop that is running."""
+    """Return the running loop."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     return loop

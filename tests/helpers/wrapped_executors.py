@@ -1,10 +1,10 @@
-"""Runs modules of unittest tests with the executors of `concurrent.futures` wrapped in ours, or as they are.
+"""Runs unittest modules with the executors of `concurrent.futures`, either wrapped in `MonitoredExecutor` or plain.
 
     python tests/helpers/wrapped_executors.py wrapped|plain MODULE[,MODULE ...] SHARD SHARDS
 
-Prints, as its last line, the outcome of every test as JSON, of those classes that are in the shard. It is a program of
-its own because it replaces what all importers get. The stand-ins take the arguments of the originals. Private
-attributes, which the tests of CPython look at, are the inner executor's.
+It runs the test classes of the shard, and prints the outcome of every test as JSON in its last line. It is a separate
+program because it replaces the executors for all importers. The replacements take the arguments of the originals. The
+tests of CPython read private attributes, so the replacements forward these to the inner executor.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def stand_in(original: Any) -> Any:
             super().__init__(original(*args, **kwargs), name="wrapped")
 
         def __getattr__(self, name: str) -> Any:
-            if name == "executor":  # not made yet, or never: the original refused its arguments
+            if name == "executor":  # not made yet, or never, if the original refused its arguments
                 raise AttributeError(name)
             return getattr(self.executor, name)
 
@@ -41,7 +41,7 @@ def stand_in(original: Any) -> Any:
 
 
 class Outcomes(unittest.TextTestResult):
-    """Remembers how every test ended."""
+    """Records how every test ended."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -49,7 +49,7 @@ class Outcomes(unittest.TextTestResult):
 
     def startTest(self, test: unittest.TestCase) -> None:
         super().startTest(test)
-        print(test.id(), file=sys.stderr, flush=True)  # the last one is the one that hangs
+        print(test.id(), file=sys.stderr, flush=True)  # if the run hangs, the last name is the test that hangs
         self.outcomes.setdefault(test.id(), "ok")
 
     def addSkip(self, test: unittest.TestCase, reason: str) -> None:
@@ -66,7 +66,7 @@ class Outcomes(unittest.TextTestResult):
 
 
 def classes_of(suite: unittest.TestSuite) -> dict[type, list[unittest.TestCase]]:
-    """The tests by class: fixtures of a class are made once."""
+    """Return the tests by class, because the fixtures of a class are made once."""
     found: dict[type, list[unittest.TestCase]] = {}
     for each in suite:
         if isinstance(each, unittest.TestSuite):
@@ -88,7 +88,7 @@ def main(how: str, modules: str, shard: str, shards: str) -> None:
     suite = unittest.TestSuite(test for _kind, tests in ordered[int(shard) :: int(shards)] for test in tests)
     runner: Any = unittest.TextTestRunner(stream=sys.stderr, resultclass=Outcomes, verbosity=0)
     outcomes = runner.run(suite).outcomes
-    print(f"\n{json.dumps(outcomes)}", flush=True)  # on a line of its own: the tests print too
+    print(f"\n{json.dumps(outcomes)}", flush=True)  # on a new line: the tests print too
 
 
 if __name__ == "__main__":

@@ -241,7 +241,7 @@ class Ops:
         messages.append(["end", worker.call_id, None, None, [1, 1, None]])
         bodies = [worker.codec.encode(message) for message in messages]
         self._say(b"".join(struct.pack(">I", len(body)) + body for body in bodies))
-        worker.put = lambda _end: delattr(worker, "put")  # which has been sent
+        worker.transmit = lambda _end: delattr(worker, "transmit")  # which has been sent
         return
         yield
 

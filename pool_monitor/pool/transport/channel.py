@@ -1,7 +1,7 @@
-"""What the service and a worker speak through: descriptors of ours, and those that the worker is given.
+"""The descriptors that join the service and one worker: our ends, and the ends that the worker is given.
 
-A worker of our own has a pipe for each way. On a socket the kernel also wakes a sleeping process when the other side
-reads what it has sent, and so wakes a worker twice for each call; a pipe costs less besides.
+A worker of our own has a pipe for each direction. With a socket the kernel also wakes a sleeping process when the other
+side reads what it sent, so a worker would be woken twice for each call. A pipe costs less besides.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import NamedTuple
 from pool_monitor.after_fork import keep_from_children
 from pool_monitor.pool.transport.spawn import socketpair
 
-_BUFFER = 1 << 20  # bytes a socket may hold each way, as far as the system lets us
-_SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)  # elsewhere than on Linux there is none
-_LARGE = 256 << 10  # bytes a pipe may hold that messages did not fit into
-_LARGE_MAX = 64  # such pipes of this process: 12 MiB more, of the 64 MiB that all of a user's pipes may hold
-FULL = 64 << 10  # bytes in a pipe as the system makes it, when it is full
+_BUFFER = 1 << 20  # bytes a socket may hold in each direction, as far as the system allows it
+_SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)  # None outside Linux
+_LARGE = 256 << 10  # bytes in an enlarged pipe
+_LARGE_MAX = 64  # enlarged pipes of this process: 12 MiB of the 64 MiB that all pipes of a user may hold
+FULL = 64 << 10  # bytes in a full pipe of the default size
 
 _large: set[int] = set()
 
 
 class ChannelEnds(NamedTuple):
-    """Our descriptors, which do not block: what the worker sends comes from one, the other is written to. A socket
-    is both.
+    """Our descriptors, both non-blocking: *reads* for what the worker sends, *writes* for what it receives. With a
+    socket they are the same.
     """
 
     reads: int
@@ -35,9 +35,9 @@ class ChannelEnds(NamedTuple):
 
 
 def pipes(ours: ExitStack, theirs: ExitStack) -> tuple[ChannelEnds, dict[str, int]]:
-    """A pipe each way: ours, and the worker's by the names of their variables. They are closed with the stacks.
+    """Open a pipe for each direction. Return our ends, and the worker's by the names of their environment variables.
 
-    Each holds as much as the system gives it, 64 KiB, until `enlarge`.
+    The ends are closed with the stacks. Each pipe holds the system's default, 64 KiB, until `enlarge`.
     """
     incoming, writes = _pipe(ours, theirs, we_write=True)
     outgoing, reads = _pipe(ours, theirs, we_write=False)
@@ -45,7 +45,7 @@ def pipes(ours: ExitStack, theirs: ExitStack) -> tuple[ChannelEnds, dict[str, in
 
 
 def _pipe(ours: ExitStack, theirs: ExitStack, *, we_write: bool) -> tuple[int, int]:
-    """A pipe's ends: the worker's, and ours, which stays with this process alone also when it forks."""
+    """Return the ends of a new pipe, the worker's and ours. Processes that the service forks do not keep ours."""
     read_end, write_end = os.pipe()
     their_end, our_end = (read_end, write_end) if we_write else (write_end, read_end)
     theirs.callback(os.close, their_end)
@@ -56,7 +56,7 @@ def _pipe(ours: ExitStack, theirs: ExitStack, *, we_write: bool) -> tuple[int, i
 
 
 def one_socket(ours: ExitStack, theirs: ExitStack) -> tuple[ChannelEnds, dict[str, int]]:
-    """The same with a socket, as docs/WORKER_PROTOCOL.md promises it to programs that others write."""
+    """As `pipes`, with one socket: what docs/WORKER_PROTOCOL.md promises to workers that others write."""
     our_end, their_end = socketpair()
     ours.enter_context(our_end)
     theirs.enter_context(their_end)
@@ -67,9 +67,10 @@ def one_socket(ours: ExitStack, theirs: ExitStack) -> tuple[ChannelEnds, dict[st
 
 
 def enlarge(fd: int) -> None:
-    """A pipe was full: have it hold more, as far as we may.
+    """Let a pipe that was full hold more, as far as the limits allow.
 
-    Not from the start: when all pipes of a user hold more than the system's limit, every new one gets two pages.
+    Pipes are not made that large from the start: once all pipes of a user exceed the system's limit, each new one gets
+    only two pages.
     """
     if _SET_SIZE is not None and fd not in _large and len(_large) < _LARGE_MAX:
         with suppress(OSError):  # a socket; or the limit is reached

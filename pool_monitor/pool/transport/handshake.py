@@ -1,4 +1,4 @@
-"""The handshake with a worker: from its first message to the one that says that it is ready."""
+"""The handshake with a worker, up to its message ``ready``."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from pool_monitor.pool.transport.lending import Lending
     from pool_monitor.pool.transport.wire import Wire
 
-_FROM_CONSTRUCTORS = ("event", "log", "dropped", "returned")  # what may come before a worker is ready
+_FROM_CONSTRUCTORS = ("event", "log", "dropped", "returned")  # messages that may arrive before ``ready``
 
 
 class Handshake:
-    """With one worker. `receive` takes all that the worker sends meanwhile."""
+    """The handshake with one worker. `receive` takes everything that the worker sends until it is ready."""
 
     def __init__(self, launch: LaunchSpec, inbox: Inbox, reader: FrameReader, lending: Lending) -> None:
         self._launch, self._inbox, self._reader, self._lending = launch, inbox, reader, lending
         self._loop = asyncio.get_running_loop()
-        self._answer: asyncio.Future[Any] | None = None  # what is waited for
+        self._answer: asyncio.Future[Any] | None = None  # the message that `run` waits for
         self._ended: StartError | None = None
 
     async def run(self, wire: Wire) -> tuple[messages.Hello, dict[str, str]]:
-        """What the worker says of itself, and its operations with their kinds. The inbox uses its codec then.
+        """Return the worker's hello, and its operations with their kinds. Switches the inbox to the worker's codec.
 
-        Raises StartError, and FrameError for what breaks the protocol.
+        Raises StartError, and FrameError for a message that violates the protocol.
         """
         launch = self._launch
         offer = messages.service_hello(launch.codecs, launch.frame_limit, launch.session_data_limit)
@@ -58,27 +58,27 @@ class Handshake:
         match await self._next():
             case ["ready", found]:
                 operations = messages.parse_operations(found)
-                if self._ended is not None:  # as soon as it was ready
+                if self._ended is not None:  # the worker ended as soon as it was ready
                     raise self._ended
                 return hello, operations
             case ["error", 0, kind, name, text, trace, _]:
                 failure = messages.parse_failure(kind, name, text, trace)
                 if failure.kind == "payload":
                     raise StartError(f"init_args and init_kwargs of {launch.target!r}: {failure.message}")
-                text = f"cannot load {launch.target!r}: {failure.type_name}: {failure.message}"
-                raise StartError(text, failure.traceback)
+                cause = f"{failure.type_name}: {failure.message}"
+                raise StartError(f"cannot load {launch.target!r}: {cause}", failure.traceback, cause=cause)
             case other:
                 raise FrameError(f"no answer to init: {messages.short_repr(other)}")
 
     async def _next(self) -> Any:
-        """The next message of the handshake."""
+        """Return the next message of the handshake. Raises StartError if the worker has ended."""
         self._answer = self._loop.create_future()
         if self._ended is not None:
             raise self._ended
         return await self._answer
 
     def receive(self, body: memoryview) -> None:
-        """A message of a worker that is not ready yet. Raises FrameError for one that nothing asked for."""
+        """Take a message of a worker that is not ready yet. Raises FrameError for an unexpected one."""
         message = self._inbox.decode(body)
         kind = message[0] if type(message) is list and message else None
         if type(kind) is str and kind in _FROM_CONSTRUCTORS:
@@ -87,14 +87,14 @@ class Handshake:
         elif self._answer is not None and not self._answer.done():
             self._answer.set_result(message)
         else:
-            raise FrameError(f"a message that nothing asked for: {messages.short_repr(message)}")
+            raise FrameError(f"unexpected message: {messages.short_repr(message)}")
 
     def broke(self, reason: str) -> None:
-        """The worker broke the protocol, and is being ended."""
+        """Fail the handshake: the worker violated the protocol, and is being killed."""
         self._fail(StartError(f"the worker broke the protocol: {reason}"))
 
     def ended(self, error: StartError) -> None:
-        """The worker has ended. *error* says how."""
+        """Fail the handshake with *error*: the worker has ended."""
         self._ended = error
         self._fail(error)
 

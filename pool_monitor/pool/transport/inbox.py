@@ -1,4 +1,4 @@
-"""The messages of a worker at work: each is checked, tied to the call it answers, and passed on. No I/O."""
+"""Takes the messages of a worker that is ready: checks each, finds its call, and reports it to the sink. No I/O."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ from pool_monitor.pool.transport.base import CallTimes, Failure, Reply, Sink
 from pool_monitor.pool.transport.child.codec import Codec, Undecodable
 from pool_monitor.pool.transport.child.framing import FrameError
 
-_FIVE = 0x95  # how a list of five begins in MessagePack: a reply, or the end of a stream
+_FIVE = 0x95  # first byte of an array of five in msgpack: ``reply`` or ``end``
 _decode_reply = msgspec.msgpack.Decoder(Reply).decode
 
 
 class Inbox:
-    """What one worker may still answer, and what it answers. Knows every call it was handed until that is answered,
-    so that an answer can neither come twice nor to a call of another worker.
+    """The calls that one worker has not answered, and the answers it sends. A call stays here from its hand-over until
+    its answer, so that a worker can neither answer twice nor answer a call of another worker.
     """
 
     def __init__(self, sink: Sink, codec: Codec, session_data_limit: int) -> None:
         self.use_codec(codec)
-        self.begun = 0  # ordinal of the last call begun, as far as an answer has shown it
-        self.counters: memoryview | None = None  # of the memory it shares, the first being what it tells of that
+        self.begun = 0  # ordinal of the last call begun, as far as its answers show
+        self.counters: memoryview | None = None  # those in the shared memory; the first is that ordinal
         self._sink = sink
         self._session_data_limit = session_data_limit
-        self.count = 0  # calls it was handed
-        self.open: dict[int, int] = {}  # calls handed over and not answered, in this order, with their ordinals
-        self.streams: set[int] = set()  # of those, the ones that are streams
-        self._recalled: set[int] = set()  # of those, the ones asked back
-        self._size = 0  # bytes of the message decoded last
+        self.count = 0  # calls handed over
+        self.open: dict[int, int] = {}  # ordinals of the unanswered calls, in the order of hand-over
+        self.streams: set[int] = set()  # the open calls that are streams
+        self._recalled: set[int] = set()  # the open calls that the worker was asked to give back
+        self._size = 0  # of the message decoded last, in bytes
 
     def use_codec(self, codec: Codec) -> None:
-        """Decode with *codec* from now on."""
+        """Decode all further messages with *codec*."""
         self.codec = codec
-        self.plain = codec.name != "pickle"  # values in a message are as they are
-        self._typed = codec.name == "msgpack"  # replies may be decoded the short way
+        self.plain = codec.name != "pickle"  # values are not encoded apart from their message
+        self._typed = codec.name == "msgpack"  # replies can be decoded straight into `Reply`
 
     def note_call(self, call_id: int, stream: bool) -> None:
-        """The worker was handed this call."""
+        """Note that the worker was handed this call."""
         self.count = self.open[call_id] = self.count + 1
         if stream:
             self.streams.add(call_id)
 
     def recall(self, call_ids: Iterable[int]) -> list[int]:
-        """The worker is asked to give these calls back: those of them that it was not asked for before."""
+        """Return those of these open calls that the worker has not been asked to give back, and note that it is now."""
         asked = [call_id for call_id in call_ids if call_id in self.open and call_id not in self._recalled]
         self._recalled.update(asked)
         return asked
 
     def drop_running(self) -> None:
-        """Take no answer to the call that the worker is on."""
+        """Accept no answer to the oldest open call, which is the one under way."""
         if self.open:
             self._answered(next(iter(self.open)))
 
     def decode(self, body: memoryview, size: int | None = None) -> Any:
-        """A message, which took *size* bytes on its way, if not those of *body*. A value in it that cannot be decoded
-        becomes an `Undecodable`. Raises FrameError.
+        """Return the decoded message. *size* is its length in bytes where that is not the length of *body*. A value
+        inside it that cannot be decoded becomes an `Undecodable`. Raises FrameError.
         """
         self._size = len(body) if size is None else size
         try:
@@ -73,18 +73,19 @@ class Inbox:
         messages.reraise_interrupt(error)
         try:
             return self.codec.parts(body)
-        except (ValueError, IndexError):  # what follows cannot be trusted
+        except (ValueError, IndexError):  # not even its kind and its call can be read
             raise FrameError(f"a frame that is no {self.codec.name}: {messages.error_message(error)}") from error
 
     def receive(self, body: memoryview) -> Any:
-        """Decode a message and `take` it. Returns it when it is about lending memory, else None. Raises FrameError."""
+        """Decode a message and `take` it. Return the message if it is about lending, else None. Raises FrameError."""
         message = self.decode(body)
         return None if self.take(message) else message
 
     def replies(self, bodies: Sequence[memoryview], at: int) -> list[Reply]:
-        """The plain replies among the messages *bodies* from *at* on, up to the first message that is none: what nearly
-        all messages are, and a quarter of the work. Whatever is odd about one is left to `receive`, which has the words
-        for it.
+        """Return the plain replies at the beginning of *bodies*, from index *at*, up to the first other message.
+
+        Nearly all messages are plain replies, and this way takes a quarter of the work. A reply that is invalid in any
+        way ends the list: `receive` gets it and raises the error.
         """
         found: list[Reply] = []
         if not self._typed:
@@ -96,7 +97,7 @@ class Inbox:
                 break
             try:
                 reply = _decode_reply(body)
-            except Exception:  # noqa: BLE001 - whatever it is, it comes again
+            except Exception:  # noqa: BLE001 - `receive` raises it again
                 break
             call_id = reply.call_id
             nth = unanswered.get(call_id)
@@ -111,8 +112,8 @@ class Inbox:
         return found
 
     def take(self, message: Any) -> bool:
-        """Check the message decoded last and pass it on. False for one that is about lending memory. Raises FrameError
-        for one that the protocol does not know here.
+        """Check the message decoded last, and report it to the sink. Return False for a message about lending, which
+        is left to the caller. Raises FrameError for a message that the protocol does not allow here.
         """
         match message:
             case ["reply" | "end" as kind, call_id, packed, data, times]:
@@ -123,7 +124,7 @@ class Inbox:
                 self._item(call_id, packed)
             case ["error", call_id, kind, name, text, trace, times]:
                 failure = messages.parse_failure(kind, name, text, trace)
-                self._check_open(call_id, begun=failure.kind != "cancelled")  # which it may be before it has begun
+                self._check_open(call_id, begun=failure.kind != "cancelled")  # a call can be cancelled before it begins
                 self._failed(call_id, failure, messages.parse_times(times))
             case ["pong", token, call_id, rss] if messages.is_pong(token, call_id, rss):
                 self._sink.ponged(token, call_id, rss)
@@ -133,7 +134,7 @@ class Inbox:
             case ["recalled", call_id]:
                 self._check_open(call_id, begun=False)
                 if call_id not in self._recalled:
-                    raise FrameError(f"call {call_id} was given back without being asked for")
+                    raise FrameError(f"call {call_id} was given back without a recall")
                 self._answered(call_id)
                 self._sink.recalled(call_id)
             case ["lent", _] | ["lent", _, _] | ["returned"]:
@@ -149,29 +150,31 @@ class Inbox:
         return True
 
     def salvage(self, bodies: Iterable[memoryview]) -> None:
-        """Take the answers to open calls among these, from a worker of which nothing else is believed any more."""
+        """Take only the answers to open calls among *bodies*, from a worker that violated the protocol or has ended."""
         for body in bodies:
-            with contextlib.suppress(Exception):  # it is not the answer it looks like; the next one may be
+            with contextlib.suppress(Exception):  # an invalid answer; the next may be valid
                 match self.decode(body):
                     case ["reply" | "end" | "error", call_id, *_] as message if call_id in self.open:
                         self.take(message)
 
     def _check_open(self, call_id: Any, stream: bool | None = None, *, begun: bool = True) -> None:
-        """Raise FrameError unless the call is open, and is a stream or is none where *stream* is given. An answer that
-        only a call can have which was *begun* needs the worker to have told that before: otherwise its calls could be
-        begun a second time elsewhere.
+        """Raise FrameError unless the call is open, and unless it is a stream or not as *stream* says (None: either).
+
+        *begun*: the answer implies that the call has begun. Then the worker must have reported that before: otherwise
+        its calls could be begun a second time on another worker.
         """
         nth = self.open.get(call_id) if type(call_id) is int else None
         if nth is None:
             raise FrameError(f"an answer to call {messages.short_repr(call_id)}, which is not open")
         is_stream = call_id in self.streams
         if stream is not None and stream is not is_stream:
-            raise FrameError(f"call {call_id} is {'a' if is_stream else 'no'} stream, and is not answered like that")
+            what = f"call {call_id} is {'a' if is_stream else 'no'} stream"
+            raise FrameError(f"{what}, so this kind of answer is invalid")
         if begun and nth > self.begun:
             self._note_begun(call_id, nth)
 
     def _note_begun(self, call_id: int, nth: int) -> None:
-        self.begun = nth  # whatever it tells
+        self.begun = nth  # also if the worker's counter says less
         if self.counters is not None and nth > self.counters[0]:
             raise FrameError(f"an answer to call {call_id}, which has not begun")
 
@@ -194,7 +197,7 @@ class Inbox:
             if data is not None:
                 what = "session.data"
                 state = self._rebuilt(data)
-        except BaseException as error:  # noqa: BLE001 - as above; only this call fails
+        except BaseException as error:  # noqa: BLE001 - a pickle runs any code; only this call fails
             messages.reraise_interrupt(error)
             self._failed(call_id, _not_rebuilt(what, error), times)
             return
@@ -208,24 +211,24 @@ class Inbox:
         self._sink.replied(call_id, result, state, times)
 
     def _session_size(self, state: Any, data: Any) -> int:
-        """Bytes that a session's data takes, or more. Raises FrameError for what is no data of a session."""
+        """Return an upper bound for the bytes of a session's data. Raises FrameError for data that is no dict."""
         if type(state) is not dict:
             raise FrameError(f"session data that is no dict: {messages.short_repr(state)}")
         if self._size <= self._session_data_limit:
-            return self._size  # of the whole message
+            return self._size  # of the whole message: no need to encode the data again
         return len(data) if type(data) is bytes else len(self.codec.encode(state))
 
     def _item(self, call_id: int, packed: Any) -> None:
         try:
             value = self._rebuilt(packed)
-        except BaseException as error:  # noqa: BLE001 - as above
+        except BaseException as error:  # noqa: BLE001 - a pickle runs any code
             messages.reraise_interrupt(error)
             self._sink.undecodable_item(call_id, _not_rebuilt("an item", error))
         else:
             self._sink.item(call_id, value, self._size)
 
     def _rebuilt(self, packed: Any) -> Any:
-        """A value inside a message. Raises what decoding it raises."""
+        """Return the decoded value inside a message. Raises what decoding it raises."""
         if type(packed) is Undecodable:
             raise packed.error
         return self.codec.unpack(packed)

@@ -1,4 +1,4 @@
-"""How the workers of a pool are started: each on its own, or forked off a zygote that has loaded what they share."""
+"""Starts the workers of a pool: each by exec, or forked off a zygote that has loaded what they share."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 _CHILD = str(Path(__file__).with_name("child") / "__main__.py")
 _CODECS = {"auto": ["msgpack", "json"]}
-_TEXT_ONLY = ("auto", "msgpack")  # codecs whose texts are UTF-8 and nothing else
+_TEXT_ONLY = ("auto", "msgpack")  # codecs that carry only UTF-8
 _NO_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR)
 
 
 class LaunchSpec(NamedTuple):
-    """How to start the workers of a pool. From ``concurrency`` on as in PoolConfig."""
+    """How to start the workers of a pool. The fields from ``concurrency`` on are those of PoolConfig."""
 
     target: str
     python: str
@@ -46,11 +46,11 @@ class LaunchSpec(NamedTuple):
     log_output: bool = True
     context: Sequence[str] = ()
     directory: str | None = None
-    """Where they start; None, or where it is gone by then: where the service is."""
+    """Working directory of the workers. None, or a directory that no longer exists: that of the service."""
 
     @property
     def options(self) -> dict[str, Any]:
-        """What a worker is told beside its target."""
+        """The options in the message ``init``."""
         return {"concurrency": self.concurrency} | ({"context": list(self.context)} if self.context else {})
 
     def directory_now(self) -> str | None:
@@ -58,38 +58,37 @@ class LaunchSpec(NamedTuple):
 
 
 class Launcher(Protocol):
-    """What starts the workers of one pool. `ProcessLauncher` is one."""
+    """Starts the workers of one pool. `ProcessLauncher` is one."""
 
     @property
     def program(self) -> tuple[str, str]:
-        """What a worker is made of: the program, and what it has to be, in words."""
+        """The program that a worker runs, and what it must be, in words."""
 
     @property
     def zygote_pid(self) -> int | None:
-        """The process that workers are forked off, if there is one now."""
+        """The pid of the process that workers are forked off. None if there is none at the moment."""
 
     def connect(self, ours: ExitStack, theirs: ExitStack) -> tuple[ChannelEnds, dict[str, int]]:
-        """Our end of a channel to a worker, and the worker's descriptors by the names of their variables. They are
-        closed with the stacks. Raises OSError, and StartError when the pool is closed.
+        """Return our ends of a new channel, and the worker's descriptors by the names of their environment variables.
+
+        Both are closed with the stacks. Raises OSError, and StartError when the pool is closed.
         """
 
     async def start(self, fds: Mapping[str, int]) -> WatchedProcess:
-        """A new worker, which has the descriptors *fds*. Raises StartError when there can be none. Cancellation leaves
-        nothing behind.
-        """
+        """Start a worker that inherits the descriptors *fds*. Raises StartError. Cancellation leaves nothing behind."""
 
     async def close(self) -> None:
-        """No more workers are started. Returns when nothing of it is left."""
+        """Start no more workers, and return when nothing of the launcher is left."""
 
     def abandon(self) -> None:
-        """As `close`, for when the event loop is going: blocks (milliseconds)."""
+        """As `close`, for use while the event loop is being closed: blocks (milliseconds)."""
 
 
 class ProcessLauncher:
     """Starts the worker processes of one pool. Must be closed, or abandoned, after its workers.
 
-    *warn* is called with what the pool should know of: a zygote has ended, and another is started; workers are not
-    forked although they were meant to be (once).
+    *warn* is called with a text when a zygote has ended and another is started, and, once, when workers are started by
+    exec although the configuration asks for a zygote.
     """
 
     def __init__(self, launch: LaunchSpec, warn: Callable[[str], object] = lambda _reason: None) -> None:
@@ -97,7 +96,7 @@ class ProcessLauncher:
         self._warn = warn
         self._lifeline = Lifeline()
         self._zygote: Zygote | None = None
-        self._zygotes: list[Zygote] = []  # with the former ones that have not ended yet
+        self._zygotes: list[Zygote] = []  # the present one, and former ones that have not ended yet
         self._waiting = 0  # starts that wait for the zygote to be ready
         self._closed = self._fallen = False
         wanted, hindrance = launch.start_method, _hindrance(launch)
@@ -107,19 +106,19 @@ class ProcessLauncher:
 
     @property
     def program(self) -> tuple[str, str]:
-        """What a worker is made of: the program, and what it has to be, in words."""
+        """The program that a worker runs, and what it must be, in words."""
         if self._launch.command:
-            return self._launch.command[0], "command= needs a program that speaks docs/WORKER_PROTOCOL.md"
+            return self._launch.command[0], "command= needs a program that implements docs/WORKER_PROTOCOL.md"
         return self._launch.python, f"{PYTHON_NEEDED}, and the target may not end it on import"
 
     @property
     def zygote_pid(self) -> int | None:
-        """Its process, if there is one now."""
+        """The pid of the zygote. None if there is none at the moment."""
         return None if self._zygote is None or not self._zygote.usable else self._zygote.pid
 
     def connect(self, ours: ExitStack, theirs: ExitStack) -> tuple[ChannelEnds, dict[str, int]]:
-        """Our end of a channel to a worker, and its ends of that and of a life-line, by the names of their variables.
-        They are closed with the stacks. Raises OSError, and StartError when the pool is closed.
+        """Return our ends of a new channel, and the worker's ends of it and of a life-line, by the names of their
+        environment variables. All are closed with the stacks. Raises OSError, and StartError when the pool is closed.
         """
         if self._closed:
             raise StartError("the pool is closed")
@@ -134,10 +133,10 @@ class ProcessLauncher:
         return channel, {**fds, "POOL_MONITOR_LIFELINE": lifeline}
 
     async def start(self, fds: Mapping[str, int]) -> WatchedProcess:
-        """A new worker process, which has the descriptors *fds*, their numbers in variables of those names.
+        """Start a worker process that inherits the descriptors *fds*. Their numbers are in variables of those names.
 
-        Raises StartError when there can be none; ZygoteGoneError, which is one, says that it is worth trying again
-        with other descriptors. Cancellation leaves nothing behind.
+        Raises StartError. If it is a ZygoteGoneError, the caller can try again with new descriptors. Cancellation
+        leaves no process behind.
         """
         if self.method == "zygote":
             try:
@@ -147,7 +146,7 @@ class ProcessLauncher:
         return self._exec(fds)
 
     async def close(self) -> None:
-        """End the zygote and return when it is gone. No more workers can be started."""
+        """Start no more workers, end the zygote, and return when it has ended."""
         self._closed = True
         try:
             for zygote in self._zygotes:
@@ -158,7 +157,7 @@ class ProcessLauncher:
             raise
 
     def abandon(self) -> None:
-        """As `close`, for when the event loop is going: blocks (milliseconds)."""
+        """As `close`, for use while the event loop is being closed: blocks (milliseconds)."""
         self._closed = True
         for zygote in self._zygotes:
             zygote.abandon()
@@ -181,12 +180,12 @@ class ProcessLauncher:
         finally:
             self._waiting -= 1
             if not self._waiting and not zygote.ready.done():
-                zygote.kill()  # nobody waits for it any more: whoever comes next shall not wait for a stuck one
+                zygote.kill()  # all starts were cancelled: the next must not wait for a stuck zygote
         return zygote
 
     def _new_zygote(self) -> Zygote:
         launch = self._launch
-        preload = [*(["asyncio"] if launch.concurrency > 1 else []), *launch.preload]  # it takes workers 20 ms
+        preload = [*(["asyncio"] if launch.concurrency > 1 else []), *launch.preload]  # else each imports it, in 20 ms
         try:
             return Zygote(
                 [launch.python, _CHILD], launch.env, launch.directory_now(),
@@ -203,19 +202,19 @@ class ProcessLauncher:
             raise self._cannot_run(error) from error
 
     def _cannot_run(self, error: Exception) -> StartError:
-        """No such program, no descriptor left, a NUL in an argument ..."""
+        """Return the error for a program that cannot be run: not found, no descriptor left, a NUL in an argument ..."""
         program, _ = self.program
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         if isinstance(error, OSError) and error.errno in _NO_PROGRAM:
             if os.sep in program and Path(program).is_dir():
-                inside = Path(program, "bin", "python")  # of a virtual environment, or of an installation
+                inside = Path(program, "bin", "python")  # as in a virtual environment or an installation
                 why = "it is a directory" + (f", whose interpreter is {str(inside)!r}" if inside.exists() else "")
             needed = "command= needs a program" if self._launch.command else PYTHON_NEEDED
             why += f"; {needed}, by its path or by its name on PATH"
         return StartError(f"cannot run {program!r}: {why}")
 
     def _fall_back(self, reason: str) -> None:
-        if not self._fallen:  # several starts can learn of it
+        if not self._fallen:  # several starts can fail in the same way
             self.method, self._fallen = "exec", True
             logger("pool").warning("workers are started one by one, without a zygote", reason=reason)
             self._warn(reason)
@@ -224,13 +223,15 @@ class ProcessLauncher:
 async def start_process(
     launcher: Launcher, ours: ExitStack, share: Callable[[], AbstractContextManager[Mapping[str, int]]]
 ) -> tuple[ChannelEnds, WatchedProcess]:
-    """Our end of a channel, closed with *ours*, and a new process that has its ends and the descriptors that *share*
-    gives. Tries a second time where the zygote ended meanwhile. Raises StartError.
+    """Start a worker process. Return our ends of its channel, which are closed with *ours*, and the process.
+
+    The process also inherits the descriptors that *share* yields. If the zygote ends meanwhile, the start is tried a
+    second time. Raises StartError.
     """
     try:
         return await _start_once(launcher, ours, share)
     except ZygoteGoneError:
-        ours.close()  # the end of a worker there may be
+        ours.close()  # ends the worker that the zygote may have forked
         return await _start_once(launcher, ours, share)
 
 
@@ -246,30 +247,31 @@ async def _start_once(
 
 
 def _hindrance(launch: LaunchSpec) -> str | None:
-    """Why there can be no zygote here, if there can be none."""
+    """Return the reason why workers cannot be forked off a zygote here, or None."""
     if launch.command:
-        return "a worker that is a command of its own cannot be forked"
+        return "a worker given as command= cannot be forked"
     try:
         os.close(os.pidfd_open(os.getpid()))
     except (AttributeError, OSError):
-        return "this system cannot tell when another process's child has ended (it takes Linux 5.3 or later)"
+        return "this system does not report the end of another process's child (Linux 5.3 or later does)"
     return None
 
 
-# -- what the first start found, every other finds ----------------------------------------------------------------
+# -- fixed when the pool is entered, so that every later start finds the same --------------------------------------
 
 
 def resolve_launch_spec(target: str, config: PoolConfig, warn: Callable[[str], object]) -> LaunchSpec:
-    """How the workers of a pool are started, wherever the service has gone by then: what is relative is taken from
-    the present working directory. *warn* is called with what is left out.
+    """Return how to start the workers of a pool. Relative paths are resolved against the present working directory, so
+    that later starts do not depend on it. *warn* is called with a text for each entry that is left out of the import
+    path.
 
-    Raises ConfigError for what no worker can be started with.
+    Raises ConfigError for a configuration that no worker can be started with.
     """
     here = _working_directory()
     python = "" if config.command else _program(config.python or _own_interpreter(), "python", here)
     if config.python and config.python == sys.executable:
         _refuse_frozen()
-    target = target if config.command else _settled_target(target, here)
+    target = target if config.command else _absolute_target(target, here)
     additions = [str(Path(_absolute(entry, "sys_path", here)).resolve()) for entry in config.sys_path]
     path = import_path(python, additions)
     if config.codec in _TEXT_ONLY:
@@ -297,20 +299,20 @@ def resolve_launch_spec(target: str, config: PoolConfig, warn: Callable[[str], o
 
 
 def import_path(python: str, additions: Sequence[str]) -> list[str]:
-    """What goes in front of a worker's import path: *additions*, the working directory and, in the service's own
-    interpreter, whatever the service itself can import from.
+    """Return the directories in front of a worker's import path: *additions*, the working directory and, if *python* is
+    the service's own interpreter, the service's import path.
     """
     here = _working_directory()
     path = [Path(entry) for entry in additions]
     path += [here] if here else []
-    if python == sys.executable:  # what is no text Python itself passes over
+    if python == sys.executable:  # Python ignores entries that are no str
         inherited = [Path(entry) for entry in sys.path if isinstance(entry, str) and entry]
         path += [(here or entry) / entry for entry in inherited if here or entry.is_absolute()]
     return list(dict.fromkeys(map(str, path)))
 
 
 def _working_directory() -> Path | None:
-    """None when it has been deleted, or cannot be found out."""
+    """Return the working directory. None if it has been deleted or cannot be determined."""
     try:
         return Path.cwd()
     except OSError:
@@ -323,17 +325,17 @@ def _absolute(path: str, field: str, here: Path | None) -> str:
     if here is None and not Path(path).is_absolute():
         raise ConfigError(
             f"Pool({field}={path!a}): is relative, and the working directory is gone: give an absolute path, or "
-            "change to a directory that is there"
+            "change to a directory that exists"
         )
-    return str((here or Path()) / path)  # not resolved: a virtual environment's interpreter is a link
+    return str((here or Path()) / path)  # links are kept: the interpreter of a virtual environment is one
 
 
 def _program(name: str, field: str, here: Path | None) -> str:
-    """*name*, when it is a path and not to be looked for on PATH, as an absolute one."""
+    """Return *name* as an absolute path if it is a path; else unchanged, to be looked up on PATH."""
     return _absolute(name, field, here) if os.sep in name else name
 
 
-def _settled_target(target: str, here: Path | None) -> str:
+def _absolute_target(target: str, here: Path | None) -> str:
     where, attribute = split_target(target)
     if not where.endswith(".py"):
         return target
@@ -351,7 +353,7 @@ def _own_interpreter() -> str:
 
 
 def _refuse_frozen() -> None:
-    """In a frozen application ``sys.executable`` is the application: it would start itself in place of a worker."""
+    """Raise ConfigError in a frozen application, where ``sys.executable`` is the application itself."""
     if getattr(sys, "frozen", False):
         raise ConfigError(
             f"Pool(python=None): this is a frozen application, so that {sys.executable!r} is the application and no "

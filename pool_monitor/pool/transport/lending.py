@@ -1,4 +1,4 @@
-"""Large messages of one worker, each lent to the other side in memory that both share."""
+"""Lends the large messages to and from one worker, in memory that both sides share."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
     from pool_monitor.pool.transport.inbox import Inbox
     from pool_monitor.pool.transport.wire import Wire
 
-_TRIM_AFTER = 1.0  # seconds without a large message, after which the memory for them is given back
-_UNREAD_LIMIT = 1000  # messages that a worker lent and we have not returned, or whose return it has not read
-_AT_ONCE = 8  # large results at once for which memory is not asked of the system each time
+_TRIM_AFTER = 1.0  # seconds without a large message, after which their memory is returned to the system
+_UNREAD_LIMIT = 1000  # messages lent by the worker that are not returned, or whose ``returned`` it has not read
+_AT_ONCE = 8  # large results alive at the same time, for which the allocator keeps its memory
 
 
 class Lending:
-    """What the service and one worker lend each other. Without shared memory, large messages go over the wire."""
+    """The messages that the service and one worker lend each other. Without shared memory they go over the wire."""
 
     def __init__(self, inbox: Inbox, reader: FrameReader, sink: Sink, frame_limit: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._inbox, self._reader, self._sink, self._frame_limit = inbox, reader, sink, frame_limit
-        self.wire: Wire | None = None  # once the worker has been started
-        self.shared: SharedFile | None = None  # until the worker has ended, or says that it makes no use of it
-        self._borrowed: deque[weakref.ref[Any] | None] = deque()  # what it lent, oldest first: None, or what views it
-        self._unread_returns: deque[int] = deque()  # for each return: `Wire.pieces_sent` once it has left
-        self._large = False  # a large message came or went since it was last looked at
+        self.wire: Wire | None = None  # set once the worker has been started
+        self.shared: SharedFile | None = None  # until the worker has ended, or its hello declines it
+        self._borrowed: deque[weakref.ref[Any] | None] = deque()  # lent by the worker, oldest first; None: not viewed
+        self._unread_returns: deque[int] = deque()  # of each ``returned``: `Wire.pieces_sent` once it is sent
+        self._large = False  # a large message came or went since the last `_trim`
         self._trim_timer: asyncio.TimerHandle | None = None
 
     # -- the memory -----------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def share(self) -> Iterator[dict[str, int]]:
-        """The descriptor of the memory that a worker is to share, by the name of its variable, if there can be one."""
+        """Make the shared memory. Yields its descriptor by the name of its variable; nothing if there can be none."""
         self.unshare()
         try:
             self.shared = shared = SharedFile(self._frame_limit)
             self._inbox.counters = shared.memory.counters
-        except OSError:  # no room, no descriptor left: it also works without
+        except OSError:  # no memory or no descriptor left: a worker also works without
             yield {}
             return
         try:
@@ -58,15 +58,15 @@ class Lending:
             shared.close_fd()
 
     def unshare(self) -> None:
-        """Share no memory any more."""
+        """Stop sharing memory."""
         self._inbox.counters = None
-        self._borrowed.clear()  # of views that are left, no word is wanted any more
+        self._borrowed.clear()  # views that are still alive are not waited for
         if self.shared is not None:
             self.shared.close()
             self.shared = None
 
     def close(self) -> None:
-        """The worker is gone."""
+        """Release everything: the worker has ended."""
         self.unshare()
         if self._trim_timer is not None:
             self._trim_timer.cancel()
@@ -76,7 +76,7 @@ class Lending:
         return self.shared is not None and bool(self.shared.memory.held_back())
 
     def empty_outbox(self) -> None:
-        """Take the answers that the worker held back and came to send no more. Some may have come twice."""
+        """Take the answers that the worker left in its outbox when it ended. Some may have been received already."""
         if self.shared is None:
             return
         reader = FrameReader(self._frame_limit)
@@ -84,7 +84,7 @@ class Lending:
         reader.space()[: len(held)] = held
         try:
             bodies: Sequence[memoryview] = reader.received(len(held))
-        except FrameError as error:  # it may have ended because it writes where it should not
+        except FrameError as error:  # the worker may have overwritten its own outbox
             bodies = error.before
         self._inbox.salvage(bodies)
 
@@ -94,7 +94,7 @@ class Lending:
             self._trim_timer = self._loop.call_later(_TRIM_AFTER, self._trim)
 
     def _trim(self) -> None:
-        """Give back the memory for large messages, when there were none for a while."""
+        """Return the memory for large messages to the system if none came or went for a while."""
         self._trim_timer = None
         if self._large:
             self._large = False
@@ -107,7 +107,7 @@ class Lending:
     # -- to the worker --------------------------------------------------------------------------------------------
 
     def send(self, pieces: Sequence[Buffer], size: int) -> None:
-        """Send an encoded message of *size* bytes: lend it where there is room."""
+        """Send an encoded message of *size* bytes: lend it if there is room, else send it over the wire."""
         assert self.wire is not None
         self._note_large()
         lent = None if self.shared is None else self.shared.memory.lend(pieces, size)
@@ -121,9 +121,9 @@ class Lending:
             self.wire.send(body)
 
     def _returned(self) -> None:
-        """The worker has read what was lent."""
+        """Note that the worker has read the oldest message lent to it. Raises FrameError if there is none."""
         if self.shared is None or not self.shared.memory.lent_count:
-            raise FrameError("something was returned that had not been lent")
+            raise FrameError("a message was returned that had not been lent")
         self.shared.memory.mark_returned()
 
     # -- from the worker ------------------------------------------------------------------------------------------
@@ -136,12 +136,13 @@ class Lending:
             self._returned()
 
     def _borrow(self, length: Any, offset: Any = 0) -> None:
-        """Read the message that the worker lends, and give it back, if its value is not to be read where it lies."""
+        """Decode a message that the worker lends, and return its memory unless its value is passed on as a view."""
         shared = self.shared
         if shared is None:
             raise FrameError("a message was lent without shared memory")
         if max(self._count_unread_returns(), len(self._borrowed)) > _UNREAD_LIMIT:
-            raise FrameError("it goes on lending and does not read what is returned")
+            text = f"more than {_UNREAD_LIMIT} messages are lent and not returned, or their return is not read"
+            raise FrameError(text)
         self._note_large()
         try:
             lent = shared.memory.borrow(length, offset)
@@ -161,26 +162,26 @@ class Lending:
         self._borrowed.append(None if viewed is None else viewed[1])
         self._send_returned()
         if type(message) is list and message and message[0] in ("lent", "returned"):
-            raise FrameError("a message about lending, lent")
+            raise FrameError("a message about lending was itself lent")
         self._inbox.take(message)
 
     def _view_gone(self, _view: Any) -> None:
-        """Something that was lent is viewed no more. Called in any thread, at any moment."""
+        """Return a lent message: its last view is gone. Called in any thread, at any moment."""
         here = threading.get_ident() == self._thread
         with contextlib.suppress(RuntimeError):  # the event loop is closed
             (self._loop.call_soon if here else self._loop.call_soon_threadsafe)(self._send_returned)
 
     def _send_returned(self) -> None:
-        """Return what was lent and is read, in the order it was lent."""
+        """Send ``returned`` for lent messages that are no longer in use, in the order in which they were lent."""
         borrowed = self._borrowed
         while borrowed and (borrowed[0] is None or borrowed[0]() is None):
             borrowed.popleft()
-            if self.wire is not None:  # with the next call, if one comes this turn
+            if self.wire is not None:  # together with the next call, if there is one in this turn
                 self._unread_returns.append(self.wire.pieces_sent + self.wire.waiting)
                 self.wire.send_joined(self._inbox.codec.encode(["returned"]))
 
     def _count_unread_returns(self) -> int:
-        """Messages that were returned, and of which the worker is not told while there is no room in the channel."""
+        """Count the ``returned`` messages that still wait for room in the channel."""
         wire, unread = self.wire, self._unread_returns
         if wire is None or not wire.waiting:
             unread.clear()

@@ -1,4 +1,4 @@
-"""What ends the workers when the service ends, however it does: the kernel sees to it."""
+"""Life-lines: the kernel ends the workers when the service ends, in whatever way it ends."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ _OWN = "/proc/self/fd"
 
 
 class Lifeline:
-    """A pipe that never carries a byte, whose write end is in this process alone; all workers of a pool share it.
+    """A pipe that never carries a byte. Only this process has its write end; all workers of a pool share the pipe.
 
-    Each has an open file of its own for the read end: what is to be done when the pipe ends is set for an open file,
-    not for a pipe. Must be closed when the workers have ended.
+    Each worker opens the read end separately, because the process that the kernel signals is set for an open file, not
+    for a pipe. Must be closed when the workers have ended.
     """
 
     def __init__(self) -> None:
         self._write_end: FileIO | None = None
 
     def attach(self, theirs: ExitStack) -> int:
-        """A process's end, closed with the stack. Raises OSError, also where a pipe cannot be opened a second time:
-        without ``/proc``, or in a process that may not look at itself there.
+        """Return a new read end for one process, closed with the stack.
+
+        Raises OSError, also where a pipe cannot be opened a second time: without ``/proc``, or in a process that may
+        not read its own entry there.
         """
         if self._write_end is None:
             reads, writes = os.pipe()
@@ -44,7 +46,7 @@ class Lifeline:
 
 
 def own_lifeline(ours: ExitStack, theirs: ExitStack) -> int:
-    """A life-line for one process: a socket. Ours is closed with the one stack, its with the other. Raises OSError."""
+    """Return a socket as the life-line of one process. Its ends are closed with the stacks. Raises OSError."""
     kept, end = socketpair()
     ours.enter_context(kept)
     theirs.enter_context(end)

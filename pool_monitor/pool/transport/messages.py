@@ -1,8 +1,8 @@
-"""What a worker may send, checked before any of it is used. No I/O.
+"""Checks the messages of a worker before any of their content is used. No I/O.
 
-A worker runs foreign code, so every field of every message is looked at: its type, its range, its length. What does
-not fit raises `FrameError`, which costs that worker and nothing else. Texts are cut and cleaned here once, so that
-whatever shows them later can rely on it.
+A worker runs foreign code, so every field of every message is checked: its type, its range, its length. An invalid
+message raises `FrameError`, which ends that worker and affects nothing else. Texts are cut and cleaned here once, so
+that every later reader can rely on it.
 """
 
 from __future__ import annotations
@@ -31,53 +31,53 @@ _KINDS = ("function", "generator")
 
 
 class Hello(NamedTuple):
-    """A worker's half of the handshake."""
+    """The worker's hello."""
 
     codec: str
     python: str
     shared: bool
-    """It makes use of the shared memory."""
+    """The worker uses the shared memory."""
     offsets: bool
-    """And reads what is lent anywhere in it, several messages at once."""
+    """The worker reads lent messages at any offset, and several at once."""
     context: bool
-    """It takes options of a call, among them the context variables that travel with it."""
+    """The worker takes the options of a call, and so its context variables."""
 
 
 def service_hello(codecs: Sequence[str], frame_limit: int, session_data_limit: int) -> dict[str, Any]:
-    """Our half of the handshake."""
+    """Return the hello that the service sends."""
     limits = {"frame_limit": frame_limit, "session_data_limit": session_data_limit}
     return {"type": "hello", "protocols": [PROTOCOL], "codecs": codecs, **limits, "offsets": True}
 
 
 def parse_hello(message: Any, offered: Sequence[str]) -> Hello:
-    """The answer to our hello. Its codec has to be one of those *offered*: only the service decides what it decodes."""
+    """Parse the worker's hello. Its codec must be *offered*: only the service decides what it decodes."""
     if type(message) is not dict or message.get("type") != "hello":
-        raise FrameError(f"no hello: {short_repr(message)}")
+        raise FrameError(f"invalid hello: {short_repr(message)}")
     codec, python = message.get("codec"), message.get("python")
     if not _is_amount(message.get("protocol")) or message["protocol"] != PROTOCOL:
         raise FrameError(f"protocol {short_repr(message.get('protocol'))}, where {PROTOCOL} was offered")
     if type(codec) is not str or codec not in offered:
         raise FrameError(f"codec {short_repr(codec)}, where {' or '.join(offered)} was offered")
     if type(python) is not str:
-        raise FrameError(f"no text in 'python': {short_repr(python)}")
+        raise FrameError(f"'python' is no text: {short_repr(python)}")
     takes = [message.get(name) is True for name in Hello._fields[2:]]
     return Hello(codec, encodable(python, _NAME_LIMIT), *takes)
 
 
 def parse_operations(found: Any) -> dict[str, str]:
-    """The operations of a target that is ready, each with its kind."""
+    """Return the operations of the message ``ready``, each with its kind."""
     if type(found) is not dict or not 0 < len(found) <= _OPERATIONS:
-        raise FrameError(f"no operations: {short_repr(found)}")
+        raise FrameError(f"invalid operations: {short_repr(found)}")
     for name, kind in found.items():
         if type(name) is not str or not name or len(name) > _NAME_LIMIT or name != encodable(name, _NAME_LIMIT):
-            raise FrameError(f"an operation whose name is {short_repr(name)}")
+            raise FrameError(f"invalid name of an operation: {short_repr(name)}")
         if type(kind) is not str or kind not in _KINDS:
-            raise FrameError(f"operation {short_repr(name)} of kind {short_repr(kind)}")
+            raise FrameError(f"operation {short_repr(name)} has the invalid kind {short_repr(kind)}")
     return found
 
 
 def parse_times(found: Any) -> CallTimes:
-    """What a call took, as the worker measured it."""
+    """Return what a call took, as measured in the worker."""
     if type(found) is list and len(found) >= 2:
         wall, cpu, growth = found[0], found[1], found[2] if len(found) > 2 else None
         if (
@@ -86,18 +86,18 @@ def parse_times(found: Any) -> CallTimes:
             and (growth is None or (type(growth) is int and 0 <= growth < _MOST_BYTES))
         ):
             return CallTimes(wall, cpu, growth)
-    raise FrameError(f"no times: {short_repr(found)}")
+    raise FrameError(f"invalid times: {short_repr(found)}")
 
 
 def parse_failure(kind: Any, name: Any, text: Any, trace: Any) -> Failure:
-    """Why a call failed."""
+    """Return why a call failed."""
     if kind not in _FAILURES or type(name) is not str or type(text) is not str or type(trace) is not str:
-        raise FrameError(f"no error: {short_repr([kind, name, text, trace])}")
+        raise FrameError(f"invalid error: {short_repr([kind, name, text, trace])}")
     return Failure(kind, encodable(name, _NAME_LIMIT), encodable(text), encodable(trace[-_TEXT_LIMIT:]))
 
 
 def parse_event(name: Any, numbers: Any, about: Any) -> tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]:
-    """An event that the target emits: its name, measurements and metadata."""
+    """Return the name, measurements and metadata of an event that the target emits."""
     if (
         type(name) is list
         and type(numbers) is dict
@@ -107,18 +107,18 @@ def parse_event(name: Any, numbers: Any, about: Any) -> tuple[tuple[str, ...], d
         and all(type(key) is str and _is_number(value) for key, value in numbers.items())
     ):
         return tuple(encodable(part, _NAME_LIMIT) for part in name), numbers, _fields(about)
-    raise FrameError(f"no event: {short_repr([name, numbers])}")
+    raise FrameError(f"invalid event: {short_repr([name, numbers])}")
 
 
 def parse_log_line(level: Any, text: Any, fields: Any) -> tuple[str, str, dict[str, Any]]:
-    """A line of the target's log: its level, text and fields."""
+    """Return the level, text and fields of a line of the target's log."""
     if type(level) is not str or level not in LEVELS or type(text) is not str:
-        raise FrameError(f"no line: {short_repr([level, text])}")
+        raise FrameError(f"invalid log line: {short_repr([level, text])}")
     return level, encodable(text), _fields(fields)
 
 
 def is_id(number: Any) -> bool:
-    """Whether it can be the id of a call, a token, a length or a count."""
+    """Whether *number* can be the id of a call, a token, a length or a count."""
     return type(number) is int and 0 < number < _MOST_NUMBER
 
 
@@ -128,34 +128,34 @@ def is_pong(token: Any, call_id: Any, rss: Any) -> bool:
 
 
 def is_size(number: Any) -> bool:
-    """Whether it can be a number of bytes that a machine has."""
+    """Whether *number* can be an amount of memory in bytes."""
     return type(number) is int and 0 <= number < _MOST_BYTES
 
 
 def encodable(text: str, limit: int = _TEXT_LIMIT) -> str:
-    """*text*, cut, and with a form in UTF-8: a lone surrogate, which JSON can carry, has none."""
+    """Return *text*, cut, with each lone surrogate escaped: JSON can carry one, UTF-8 cannot."""
     text = text[:limit]
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def reraise_interrupt(error: BaseException) -> None:
-    """Raise *error* again if it asks the whole program to stop. Anything else that foreign classes raise when they are
-    encoded or decoded is a failure of one value, a SystemExit too.
+    """Raise *error* again if it is a KeyboardInterrupt. Whatever else foreign classes raise while they are encoded or
+    decoded, also SystemExit, is the failure of one value.
     """
     if isinstance(error, KeyboardInterrupt):
         raise error
 
 
 def error_message(error: BaseException) -> str:
-    """What *error* says, whatever it does when asked."""
+    """Return the message of *error*. Never raises."""
     try:
         return encodable(str(error))
-    except Exception:  # noqa: BLE001 - somebody else's __str__
+    except Exception:  # noqa: BLE001 - a foreign __str__
         return "(its __str__ failed)"
 
 
 def why_not_carried(codec: Codec, context: Mapping[str, Any] | None, error: BaseException) -> str:
-    """Why a call cannot be carried: *error*, which its arguments have raised or a context variable."""
+    """Return why a call cannot be carried. *error* was raised by its arguments or by a context variable."""
     what = "the arguments"
     for name, value in (context or {}).items():
         try:
@@ -168,16 +168,16 @@ def why_not_carried(codec: Codec, context: Mapping[str, Any] | None, error: Base
 
 
 def short_repr(value: Any) -> str:
-    """A short form of whatever a worker sent, for a report. Takes no longer for a large value than for a small one."""
+    """Return a short form of a value, for an error text. A large value takes no longer than a small one."""
     return encodable(_repr.repr(value), 200)
 
 
 def _fields(found: Any) -> dict[str, Any]:
-    """What JSON can hold, so that whatever a handler writes it to can: no NaN, no bytes, and no depth without end."""
+    """Return *found* as JSON can hold it, whatever a handler writes it to: no NaN, no bytes, limited depth."""
     if type(found) is dict:
         with contextlib.suppress(ValueError):
             return dict(plain(found))
-    raise FrameError(f"no fields: {short_repr(found)}")
+    raise FrameError(f"invalid fields: {short_repr(found)}")
 
 
 def _is_amount(number: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What a process prints, as lines. Of a line that is written over, as progress bars are, what stands in the end."""
+"""Splits what a process prints into lines. Of an overwritten line, such as a progress bar, the last state counts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 _LINE_LIMIT = 8 * 1024  # a longer line of output is cut
 _TAIL_LINES = 20  # of stderr
-_AGAIN = 0.1  # seconds after which reading is tried again that there was no memory for
+_AGAIN = 0.1  # seconds until reading is tried again after a MemoryError
 
 
 class OutputReader:
-    """Lines from one pipe of a process, read as they come so that it never blocks on writing. Owns the pipe's end."""
+    """Reads lines from one pipe of a process as they come, so that the process never blocks. Owns the read end."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, line: Callable[[str, int], None]) -> None:
         self._loop, self._fd, self._line = loop, fd, line
@@ -24,12 +24,12 @@ class OutputReader:
         loop.add_reader(fd, self._read)
 
     def _read(self) -> bool:
-        """Take in what is there, at most 16 KiB so that a chatty process cannot keep the loop."""
+        """Read at most 16 KiB, so that a chatty process cannot hold up the event loop. Return whether there was any."""
         try:
             data = os.read(self._fd, 16 * 1024)
         except BlockingIOError:
             return False
-        except MemoryError:  # and there would be none at once either
+        except MemoryError:  # trying again at once would fail too
             self._loop.remove_reader(self._fd)
             self._again = self._loop.call_later(_AGAIN, self._loop.add_reader, self._fd, self._read)
             return False
@@ -47,7 +47,7 @@ class OutputReader:
         self._size += len(part)
         self._partial += part
         if len(self._partial) > _LINE_LIMIT:
-            over = max(self._partial.rfind(b"\r", 0, -1), 0)  # up to there it is written over
+            over = max(self._partial.rfind(b"\r", 0, -1), 0)  # what stands before it is overwritten
             self._partial = self._partial[over : over + _LINE_LIMIT]
 
     def _flush(self) -> None:
@@ -57,7 +57,7 @@ class OutputReader:
         self._line(text, size)
 
     def close(self) -> None:
-        """Read what is left (bounded: a process left behind may hold the pipe and go on writing) and stop."""
+        """Read the rest and stop. Bounded, because another process may hold the pipe and go on writing."""
         for _ in range(64):
             if not self._read():
                 break
@@ -70,7 +70,7 @@ class OutputReader:
 
 
 class ProcessOutput:
-    """Both outputs of a process. *wrote* is called with the stream's name, a line, and its size in bytes."""
+    """Reads stdout and stderr of a process. *wrote* is called with the stream's name, a line, and its size in bytes."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, stdout: int, stderr: int, wrote: Callable[[str, str, int], None]
@@ -81,7 +81,7 @@ class ProcessOutput:
 
     @property
     def tail(self) -> str:
-        """The last lines on stderr, for the report of a failure."""
+        """The last lines on stderr, for error texts."""
         return "\n".join(self._tail)
 
     def _stdout_line(self, text: str, size: int) -> None:
@@ -92,7 +92,7 @@ class ProcessOutput:
         self._wrote("stderr", text, size)
 
     def close(self) -> None:
-        """Read what is left, and stop."""
+        """Read the rest of both, and stop."""
         outputs, self._outputs = self._outputs, []
         for output in outputs:
             output.close()

@@ -1,8 +1,7 @@
-"""Workers as processes of this machine: spawned by path, spoken to over pipes or a socket, reaped here.
+"""Workers as processes of this machine: started by path, connected by pipes or a socket, and reaped here.
 
-Nothing of it uses threads, polling or the descriptors 0 to 2: a process descriptor tells when the process has
-ended, and stdin, stdout and stderr are the target's. Each worker leads a process group of its own, so that what it
-starts can be ended with it.
+No threads, no polling: a process descriptor becomes readable when the process has ended. The descriptors 0 to 2 are
+left to the target. Each worker leads its own process group, so that the processes it starts are ended with it.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ from pool_monitor.pool.transport.inbox import Inbox
 from pool_monitor.pool.transport.launcher import Launcher, LaunchSpec, start_process
 from pool_monitor.pool.transport.lending import Lending
 from pool_monitor.pool.transport.output_lines import ProcessOutput
-from pool_monitor.pool.transport.spawn import WatchedProcess, exit_text
+from pool_monitor.pool.transport.spawn import WatchedProcess, ended_early
 from pool_monitor.pool.transport.wire import Wire
 
 if TYPE_CHECKING:
     from pool_monitor.pool.transport.child.codec import Buffer
 
-_SIGNAL_AGAIN = 0.02  # seconds after which a busy worker is signalled a second time
+_SIGNAL_AGAIN = 0.02  # seconds until a busy worker is signalled a second time
 _HELLO_LIMIT = 1 << 20  # bytes of a frame before the handshake
-_CLOSING = 0.1  # seconds in which a process that has closed the channel ends by itself, if it is ending
-_LAST_BYTES = 0.25  # seconds an ended worker's channel may stay open in a process it left behind
+_CLOSING = 0.1  # seconds that a process may still run after it has closed the channel
+_LAST_BYTES = 0.25  # seconds that another process may keep the channel of an ended worker open
 
 
 class ProcessTransport:
-    """One worker process. A `Transport`; what happens to it is told to *sink*."""
+    """One worker process. A `Transport`, which reports to *sink*."""
 
     def __init__(self, launch: LaunchSpec, sink: Sink, launcher: Launcher) -> None:
         self._launch = launch
@@ -54,21 +53,21 @@ class ProcessTransport:
         self._handshake = Handshake(launch, self._inbox, self._reader, self._lending)
         self._receive: Callable[[memoryview], None] = self._handshake.receive
         self._working = False  # the handshake is done
-        self._begun: int | None = None  # what the shared memory said last
+        self._begun: int | None = None  # with ``_reading``: the last counters, once the memory is unmapped
         self._reading = 0
-        self._takes_context = False  # context variables may go with its calls
-        self._stopping = False  # it was asked to end
-        self._hung_up = False  # it was killed because it had closed the channel
-        self._broken = False  # it violated the protocol: what else it sends is taken only as far as it can be trusted
+        self._takes_context = False  # the worker takes context variables with its calls
+        self._stopping = False  # the worker was asked to end
+        self._hung_up = False  # the worker was killed because it had closed the channel
+        self._broken = False  # the worker violated the protocol: only answers to open calls are still taken
         self._launching: asyncio.Task[None] | None = None
         self._process: WatchedProcess | None = None
         self._killed = False
         self._channel = ChannelEnds(-1, -1)
-        self._ours = contextlib.ExitStack()  # our ends of the channel and the life-line, until it is gone
+        self._ours = contextlib.ExitStack()  # our ends of the channel and the life-line, until the worker has ended
         self._output: ProcessOutput | None = None
         self._gone: asyncio.Future[int | None] = self._loop.create_future()
         self._disconnected = False
-        self._several = False  # messages came at once, last time: as many calls are likely to follow together
+        self._several = False  # the last read had several messages: several calls are likely to follow
 
     # -- start ----------------------------------------------------------------------------------------------------
 
@@ -88,7 +87,7 @@ class ProcessTransport:
         return Ready(self._process.pid, hello.python, hello.codec, operations)
 
     async def _begin(self) -> None:
-        """Have the process started, unless `kill` comes first."""
+        """Start the process, unless `kill` was called before. Raises StartError."""
         self._launching = self._loop.create_task(self._launched())
         if self._killed:
             self._launching.cancel()
@@ -105,7 +104,7 @@ class ProcessTransport:
             raise self._never_started()
 
     async def _launched(self) -> None:
-        """Start the process with its ends of the channel and the life-line; ours stay in ``_ours``."""
+        """Start the process with its ends of the channel and the life-line. Our ends stay in ``_ours``."""
         self._channel, process = await start_process(self._launcher, self._ours, self._lending.share)
         self._process = process
         process.on_end = self._ended
@@ -116,9 +115,8 @@ class ProcessTransport:
     def _never_started(self) -> StartError:
         code = self._gone.result() if self._gone.done() else None
         program, needed = self._launcher.program
-        how = f"the worker, {program!r}, ended before it was ready ({exit_text(code)})"
         tail = "" if self._output is None else self._output.tail
-        return StartError(f"{how}; its last lines on stderr:\n{tail}" if tail else f"{how}; {needed}")
+        return ended_early(StartError, f"the worker, {program!r},", code, tail, needed)
 
     # -- sending --------------------------------------------------------------------------------------------------
 
@@ -168,7 +166,7 @@ class ProcessTransport:
         counters = self._inbox.counters
         if counters is None:
             return self._begun
-        return max(counters[0], self._inbox.begun)  # it can take back what it has told
+        return max(counters[0], self._inbox.begun)  # the worker can lower its counter again
 
     @property
     def reading(self) -> int:
@@ -177,14 +175,14 @@ class ProcessTransport:
 
     def recall(self, call_ids: Sequence[int]) -> None:
         if self._inbox.counters is None:
-            return  # it never had one that it had not begun
+            return  # such a worker begins each call at once
         asked = self._inbox.recall(call_ids)
         if asked:
             self._urgent(["recall", asked])
         elif call_ids:
-            self._signal_urgent()  # it has been asked, and may not have seen it
+            self._signal_urgent()  # asked before, and perhaps not seen
         elif self._lending.held_back():
-            self._signal_urgent()  # it may be busy longer than it thought, with answers in its outbox
+            self._signal_urgent()  # an operation may take longer than expected, with answers in the outbox
 
     def cancel(self, call_id: int) -> None:
         self._urgent(["cancel", call_id])
@@ -204,10 +202,10 @@ class ProcessTransport:
             self._wire.send(self._inbox.codec.encode(message))
 
     def _urgent(self, message: Any) -> None:
-        """Send to a worker that may be busy: the signal makes it look (see child/). Ignored by default."""
+        """Send a message that a busy worker reads at once: SIGURG interrupts it (see child/). Ignored by default."""
         self._send(message)
         self._signal_urgent()
-        # In the instant before a system call that blocks, a signal goes unseen until that call returns.
+        # A signal in the instant before a blocking system call is not handled until that call returns: send another.
         self._loop.call_later(_SIGNAL_AGAIN, self._signal_urgent)
 
     def _signal_urgent(self) -> None:
@@ -230,7 +228,7 @@ class ProcessTransport:
             self._break(str(broken), readable=False)
 
     def _take_in(self, bodies: Sequence[memoryview]) -> None:
-        """The messages that arrived together, in order. Plain replies that follow each other are reported together."""
+        """Take messages that arrived together, in order. Consecutive plain replies are reported together."""
         at, end = 0, len(bodies)
         while at < end and not self._disconnected:
             if self._broken:
@@ -246,7 +244,7 @@ class ProcessTransport:
                     self._receive(bodies[at - 1])
             except FrameError as error:
                 self._break(str(error))
-            except Exception as error:  # noqa: BLE001 - a defect, or no memory: it costs this worker and no other
+            except Exception as error:  # noqa: BLE001 - a defect, or no memory: it ends only this worker
                 logger("pool").exception("a message of a worker could not be handled")
                 self._break(f"a message could not be handled: {error!r:.200}")
 
@@ -264,26 +262,26 @@ class ProcessTransport:
             self._connection_broken()
 
     def _connection_broken(self) -> None:
-        """The process has closed the channel, or one way of it, or has ended."""
+        """React to the channel being closed, in one direction or both. The process may be ending: give it time."""
         self._loop.call_later(_CLOSING, self._closed_channel)
 
     def _closed_channel(self) -> None:
-        """The process was about to end when it closed the channel; or it lives on, and is of no use."""
+        """Kill the process if it still runs after it has closed the channel."""
         if self._process is not None and not self._process.ended:
-            expected = self._broken or self._killed or self._stopping  # the other way may have been first
+            expected = self._broken or self._killed or self._stopping  # the other direction may have closed first
             if self._working and not expected:
                 self._hung_up = True
             self.kill()
 
     def _message(self, body: memoryview) -> None:
-        """A message of a worker at work. Raises FrameError for one that the protocol does not know."""
+        """Take a message of a worker that is ready. Raises FrameError for one that the protocol does not allow."""
         about_lending = self._inbox.receive(body)
         if about_lending is not None:
             self._lending.take(about_lending)
 
     def _break(self, reason: str, *, readable: bool = True) -> None:
-        """The worker violated the protocol, and is ended. Answers to other calls than the one under way are taken, as
-        long as what it sends is *readable*: where one frame ends and the next begins is known.
+        """Kill a worker that violated the protocol. Its answers to calls other than the one under way are still taken,
+        as long as the bytes are *readable*: it is known where each frame ends.
         """
         if not self._broken and self._working:
             self._broken = True
@@ -298,18 +296,18 @@ class ProcessTransport:
         self._handshake.broke(reason)
         self.kill()
         if self._wire is not None:
-            self._wire.abort()  # nothing it says from now on is listened to
+            self._wire.abort()  # ignore whatever it sends from here on
 
     # -- end ------------------------------------------------------------------------------------------------------
 
     async def stop(self, grace: float, kill_grace: float) -> None:
-        if self._process is None:  # nor has it come into being: there is nobody a signal could reach
+        if self._process is None:  # there is no process yet that a signal could reach
             self.kill()
         elif self._working:
             self._stopping = True
             self._send(["stop"])
         else:
-            grace = 0.0  # it has not come so far as to understand
+            grace = 0.0  # a worker that is not ready does not read ``stop``
         for patience, number in ((grace, signal.SIGTERM), (kill_grace, signal.SIGKILL)):
             with anyio.move_on_after(patience):  # not asyncio's, which needs Python 3.11.4 in a task that is cancelled
                 await asyncio.shield(self._gone)
@@ -335,16 +333,16 @@ class ProcessTransport:
             self._process.signal(number, group=group)
 
     def _ended(self) -> None:
-        """The process has ended and is reaped."""
+        """Called once when the process has ended and is reaped."""
         assert self._process is not None
         if self._disconnected or self._wire is None:
             self._finish(self._process.returncode)
-        else:  # answers it gave before it ended are still to be read
+        else:  # its last answers are still to be read
             self.flow(paused=False)
             self._loop.call_later(_LAST_BYTES, self._wire.abort)
 
     def _finish(self, exit_code: int | None) -> None:
-        """The process is reaped and all it said has been read: release everything and report."""
+        """Release everything and report the end: the process is reaped, and everything it sent has been read."""
         if self._gone.done():
             return
         if self._output is not None:
@@ -354,10 +352,10 @@ class ProcessTransport:
         self._ours.close()
         self._begun, self._reading = self.begun, self.reading
         self._lending.close()
-        self._reader.close()  # what is left of a worker may stay until it is collected, in a circle of references
+        self._reader.close()  # free its buffer at once: reference cycles may keep this object for a while
         self._gone.set_result(exit_code)
         if not self._working:
             self._handshake.ended(self._never_started())
-        if self._hung_up and exit_code == -signal.SIGKILL:  # else it was ending by itself, and took its time
+        if self._hung_up and exit_code == -signal.SIGKILL:  # any other exit code: it was ending by itself, slowly
             self._sink.broke("it closed the channel and went on")
         self._sink.gone(exit_code, "" if self._output is None else self._output.tail)

@@ -1,4 +1,4 @@
-"""The file of memory a worker shares with us: made here, and gone when neither has it mapped any more."""
+"""The memory file that a worker shares with the service. It exists until neither side has it mapped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from pool_monitor.pool.transport.child.codec import LARGE
 from pool_monitor.pool.transport.child.shared_memory import SharedMemory, file_size
 
-# The beginning of a reply or an item in msgpack whose value is bytes, up to these. No other codec's messages begin so.
+# How a msgpack reply or item begins whose value is bytes, up to the bytes. No message of another codec begins so.
 _BYTES = re.compile(
     rb"(?:[\x93\x95]|\xdc\0[\x03\x05]|\xdd\0\0\0[\x03\x05])"  # an array of three elements or five
     rb"(?:\xa5reply|\xa4item)"
@@ -25,10 +25,10 @@ _NIL = b"\xc0"
 
 
 def split_off_value(lent: memoryview) -> tuple[bytes, int, int]:
-    """A copy of the message in *lent* for decoding, and where in *lent* its value begins and ends, if that is large and
-    bytes: nil stands for it in the copy. Else the copy is whole, and the place 0, 0.
+    """Return a copy of the message in *lent*, and the start and end of its value in *lent*.
 
-    So such a value can be had with one copy, and nothing is decoded that the worker can change meanwhile.
+    If the value is large and bytes, nil stands for it in the copy. Else the copy is whole, and start and end are 0. So
+    a large value is copied once, and nothing is decoded that the worker can change meanwhile.
     """
     found = _BYTES.match(bytes(lent[:32]))
     if found is not None:
@@ -40,14 +40,14 @@ def split_off_value(lent: memoryview) -> tuple[bytes, int, int]:
 
 
 class SharedFile:
-    """One worker's. The descriptor is for the worker; close it when the worker has been started."""
+    """The memory file of one worker, which inherits the descriptor: close it once the worker has been started."""
 
     def __init__(self, frame_limit: int) -> None:
-        """Raises OSError when there can be none: a worker also works without."""
+        """Raises OSError if the file cannot be made. A worker also works without it."""
         self.fd = _unnamed_file()
         try:
             os.truncate(self.fd, file_size(frame_limit))
-            # Its length is fixed before anybody maps it: reading a page that a worker has cut off would kill us.
+            # The length is sealed before mapping: reading a page that a worker has cut off would kill the service.
             fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             self.memory = SharedMemory(self.fd, frame_limit, parent=True)
         except BaseException:
@@ -55,14 +55,16 @@ class SharedFile:
             raise
 
     def view(self, start: int, end: int, gone: Callable[[Any], None]) -> tuple[memoryview, weakref.ref[Any]] | None:
-        """What lies from *start* to *end* in the worker's area, to be read there; and a reference that is dead when no
-        view of it is left, nor a slice or an array made of one. Then *gone* is called, in whatever thread. The memory
-        stays mapped that long, also when this has been closed. None where Python is built without ctypes.
+        """Return a view of the worker's area from *start* to *end*, and a weak reference that dies with the view.
+
+        Slices of the view, and arrays made from it, keep the reference alive too. When the last is gone, *gone* is
+        called, in any thread. Until then the memory stays mapped, also after `close`. Returns None where Python is
+        built without ctypes.
         """
         exporter = _exporter(self.memory.size)
         if exporter is None:
             return None
-        # A slice or an array of a view keeps alive what the view was made of, and not the view.
+        # A slice or an array of a view keeps alive the object under the view, but not the view.
         area = exporter.from_buffer(self.memory.map, self.memory.theirs)
         return memoryview(area).cast("B")[start:end].toreadonly(), weakref.ref(area, gone)
 
@@ -78,7 +80,7 @@ class SharedFile:
 
 @functools.lru_cache(maxsize=8)
 def _exporter(size: int) -> Any:
-    """A type whose objects can be views of *size* bytes, and be referred to weakly."""
+    """Return a type whose objects view *size* bytes and support weak references. None without ctypes."""
     try:
         import ctypes  # hardly ever needed
     except ImportError:
@@ -89,5 +91,5 @@ def _exporter(size: int) -> Any:
 def _unnamed_file() -> int:
     try:
         return os.memfd_create("pool_monitor", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except AttributeError:  # elsewhere than on Linux, no file can be kept from being cut
+    except AttributeError:  # only Linux has files that can be sealed
         raise OSError("no memory that could be shared safely") from None

@@ -1,8 +1,8 @@
 """Processes of this machine: started by exec, watched, signalled and reaped without threads or polling.
 
-Each leads a process group of its own, so that what it starts can be ended with it. A process descriptor tells when
-it has ended. Its number is held until it is reaped, and nothing is sent to the number after that, so that a signal
-can never reach a stranger.
+Each process leads its own process group, so that the processes it starts are ended with it. A process descriptor
+becomes readable when the process has ended. The kernel keeps the pid until the process is reaped. No signal is sent to
+the pid after that, so a signal never reaches an unrelated process.
 """
 
 from __future__ import annotations
@@ -16,37 +16,39 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from pool_monitor.after_fork import keep_from_children
+from pool_monitor.errors import StartError
 
-_AGAIN = 0.1  # seconds after which something is tried again that there was no memory for
+_AGAIN = 0.1  # seconds until an action is tried again after a MemoryError
 
-OutputPipes = tuple[int, int]  # the ends that belong together of a pipe for stdout and one for stderr
+OutputPipes = tuple[int, int]  # one end of the pipe for stdout, the same end of the pipe for stderr
 
 
 class WatchedProcess:
-    """A process from its start until it is reaped. Made on the event loop that watches it.
+    """A process from its start until it is reaped. Must be created on the event loop that watches it.
 
-    When it has ended, what is left of its group is killed, it is reaped, and `on_end` is called once.
+    When the process has ended, the rest of its group is killed, the process is reaped, and `on_end` is called once.
     """
 
     def __init__(self, pid: int, outputs: OutputPipes) -> None:
         self.pid = pid
-        self.stdout, self.stderr = outputs  # whoever holds the process closes them
-        self.returncode: int | None = None  # negative: the signal that ended it; None after its end: nobody can tell
-        self.ended = False  # and reaped
+        self.stdout, self.stderr = outputs  # closed by the owner of this object
+        self.returncode: int | None = None  # negative: the signal that ended it; None though ended: unknown
+        self.ended = False  # ended and reaped
         self.on_end: Callable[[], None] = _nothing
-        self._numbered = True  # the number is this process's
+        self._pid_valid = True  # the pid still belongs to this process
         self._loop = asyncio.get_running_loop()
         self._pidfd = self._open_pidfd()
         if self._pidfd is not None:
             self._loop.add_reader(self._pidfd, self._exited)
 
     def signal(self, number: signal.Signals, *, group: bool) -> None:
-        """Send a signal to the process, or to its whole group and to the process wherever it has gone. Does nothing
-        once it has ended and been reaped.
+        """Send a signal to the process, or to its group and to the process itself if it has left the group. Does
+        nothing once the process has ended and been reaped.
         """
-        if not self._numbered or (group and self._recycled()):
+        if not self._pid_valid or (group and self._pid_reused()):
             return
         gone = contextlib.suppress(ProcessLookupError, PermissionError)
         with gone:
@@ -54,15 +56,16 @@ class WatchedProcess:
                 os.killpg(self.pid, number)
         with gone:
             if group and number != signal.SIGKILL and os.getpgid(self.pid) == self.pid:
-                return  # it had the signal with its group
+                return  # reached with its group
             if self._pidfd is not None:
                 signal.pidfd_send_signal(self._pidfd, number)
             else:
                 os.kill(self.pid, number)
 
-    def _recycled(self) -> bool:
-        """Whether the number is another process's by now: others have reaped this one (a handler of SIGCHLD in the
-        service, or the kernel where that is ignored). While only its group is left, nobody is given the number.
+    def _pid_reused(self) -> bool:
+        """Whether the pid may belong to another process by now, because this one was reaped elsewhere: by a handler of
+        SIGCHLD in the service, or by the kernel where SIGCHLD is ignored. While the group exists, the pid is not
+        reused.
         """
         if self._pidfd is None:
             return False
@@ -75,13 +78,13 @@ class WatchedProcess:
         return False
 
     def wait(self, timeout: float) -> None:
-        """Block until it is reaped, at most *timeout* seconds. `on_end` is not called any more."""
+        """Block until the process is reaped, at most *timeout* seconds. `on_end` is not called any more."""
         self.on_end = _nothing
-        if self._pidfd is not None and self._numbered:
+        if self._pidfd is not None and self._pid_valid:
             poll = select.poll()
             poll.register(self._pidfd, select.POLLIN)
             if not poll.poll(timeout * 1000):
-                return  # stuck in the kernel: nobody can help it
+                return  # stuck in the kernel: it cannot be ended
             self._over()
         if not self.ended:
             self._reap_now(timeout)
@@ -91,19 +94,19 @@ class WatchedProcess:
 
     def _exited(self) -> None:
         try:
-            if self._numbered:  # `wait` may have been quicker than a waiting thread
+            if self._pid_valid:  # `wait` may have come before the waiting thread
                 self._over()
             if not self.ended:
                 self._reap()
-        except MemoryError:  # its end must not be lost for that
+        except MemoryError:  # try again: the end must not go unnoticed
             self._loop.call_later(_AGAIN, self._exited)
 
     def _over(self) -> None:
-        """It has ended: kill what it left in its group, while the group's number is surely its own."""
+        """After the end: kill the rest of the group while its number still belongs to the process."""
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd)
         self.signal(signal.SIGKILL, group=True)
-        self._numbered = False
+        self._pid_valid = False
 
     def _reaped(self, returncode: int | None) -> None:
         if not self.ended:
@@ -114,11 +117,11 @@ class WatchedProcess:
             self.on_end()
 
     def _reap(self) -> None:
-        """It has ended: have `_reaped` called with its exit code, now or later."""
+        """After the end: have `_reaped` called with the exit code, now or later."""
         raise NotImplementedError
 
     def _reap_now(self, timeout: float) -> None:
-        """It has ended: the same, before this returns, unless that takes longer than *timeout* seconds."""
+        """As `_reap`, but block until `_reaped` has been called, at most *timeout* seconds."""
         raise NotImplementedError
 
 
@@ -132,31 +135,31 @@ class SpawnedProcess(WatchedProcess):
     def _open_pidfd(self) -> int | None:
         try:
             return super()._open_pidfd()
-        except (AttributeError, OSError):  # elsewhere than on Linux: one waiting thread per process
+        except (AttributeError, OSError):  # not on Linux: one waiting thread per process
             name = f"pool_monitor waits for {self.pid}"
             threading.Thread(target=self._wait_for, name=name, daemon=True).start()
             return None
 
     def _wait_for(self) -> None:
-        with contextlib.suppress(ChildProcessError):  # reaped meanwhile, by `wait`
+        with contextlib.suppress(ChildProcessError):  # `wait` has reaped it meanwhile
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         with contextlib.suppress(RuntimeError):  # the event loop has closed meanwhile
             self._loop.call_soon_threadsafe(self._exited)
 
     def _reap(self) -> None:
-        """`Popen.wait` would take a status that somebody else has fetched, or that was not kept, for 0."""
+        """Reap without `Popen.wait`, which reports 0 for a status that was fetched elsewhere or not kept."""
         try:
             code: int | None = self._status()
         except ChildProcessError:
             code = None
-        self._process.returncode = code or 0  # it is reaped
+        self._process.returncode = code or 0  # so that Popen does not wait for it
         self._reaped(code)
 
     def _status(self) -> int:
-        """Its exit code. Raises ChildProcessError."""
+        """Return the exit code. Raises ChildProcessError."""
         if self._pidfd is None:
             return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        done = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)  # another child may have its number by now
+        done = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)  # by descriptor: another child may have the pid by now
         assert done is not None
         return done.si_status if done.si_code == os.CLD_EXITED else -done.si_status
 
@@ -171,9 +174,10 @@ class SpawnedProcess(WatchedProcess):
 def spawn(
     command: Sequence[str], env: Mapping[str, str], fds: Mapping[str, int], directory: str | None = None
 ) -> SpawnedProcess:
-    """Run *command* in *directory* (None: ours) with our environment, *env*, and the descriptors *fds*, whose numbers
-    are told in variables of those names. Its stdin is empty. Raises OSError, and ValueError for what cannot be an
-    argument or a variable.
+    """Run *command* in *directory* (None: that of the service) with the service's environment and *env*. It inherits
+    the descriptors *fds*, whose numbers are in variables of those names. Its stdin is empty.
+
+    Raises OSError, and ValueError for an invalid argument or variable.
     """
     names = {name: str(fd) for name, fd in fds.items()}
     with output_pipes() as (ours, theirs):
@@ -192,8 +196,8 @@ def spawn(
 
 @contextlib.contextmanager
 def output_pipes() -> Iterator[tuple[OutputPipes, OutputPipes]]:
-    """Two pipes, as the ends we read and the ends the process writes. The latter are closed at the end, and after an
-    error the former too.
+    """Open two pipes. Yields the ends we read and the ends the process writes. The write ends are closed on leaving,
+    and the read ends too after an error.
     """
     with contextlib.ExitStack() as all_ends, contextlib.ExitStack() as theirs:
         pairs = []
@@ -210,7 +214,7 @@ def _nothing() -> None:
 
 
 def exit_text(code: int | None) -> str:
-    """An exit code in words: ``exit code 1``, ``signal 9 (SIGKILL)``."""
+    """Return an exit code in words: ``exit code 1``, ``signal 9 (SIGKILL)``."""
     if code is None:
         return "no exit code"
     if code >= 0:
@@ -221,9 +225,24 @@ def exit_text(code: int | None) -> str:
         return f"signal {-code}"
 
 
+ErrorT = TypeVar("ErrorT", bound=StartError)
+
+
+def ended_early(
+    kind: type[ErrorT], program: str, code: int | None, stderr: str, needed: str, *, when: str = "before it was ready"
+) -> ErrorT:
+    """The error for a *program* that has ended too early. *stderr* holds the last lines it wrote there; where it wrote
+    none, the message says what is *needed* instead.
+    """
+    how, lines = exit_text(code), stderr.strip().splitlines()
+    advice = f"its last lines on stderr:\n{stderr}" if stderr else needed
+    cause = f"{how}: {lines[-1].strip()}" if lines else how
+    return kind(f"{program} ended {when} ({how}); {advice}", cause=cause)
+
+
 def socketpair(kind: int = socket.SOCK_STREAM) -> tuple[socket.socket, socket.socket]:
-    """Our end and a process's. Ours stays with this process alone, also when it forks (``multiprocessing``, say): a
-    copy that kept it open would keep workers alive when the service has ended.
+    """Return our end and the process's end of a new socket pair. Processes that the service forks (``multiprocessing``,
+    say) do not keep our end: an open copy would keep workers alive after the service has ended.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
     keep_from_children(ours)

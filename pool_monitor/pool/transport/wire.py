@@ -1,7 +1,7 @@
-"""A worker's channel on the event loop: frames out, at once or joined, and frames in.
+"""A worker's channel on the event loop: sends frames, at once or joined, and receives frames.
 
-What an asyncio transport would do, without its cost per call, without copying large messages, and with sends that
-may be joined at the end of a turn of the event loop.
+It replaces an asyncio transport, costs less per call, copies no large message, and can join frames at the end of a turn
+of the event loop.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from pool_monitor.pool.transport.child.framing import LENGTH, FrameReader
 if TYPE_CHECKING:
     from pool_monitor.pool.transport.child.codec import Buffer
 
-_PIECES = 64  # handed to the system in one call
+_PIECES = 64  # per system call
 
 
 class Wire:
-    """Calls *received* with how many bytes were put into *reader*; *send_closed* once, when the other side reads no
-    more, while what it has sent may still come; and *lost* once, when the channel has ended.
+    """Reads and writes a channel, and calls three functions.
+
+    *received*: with the number of bytes that were put into *reader*. *send_closed*: once, when the other side has
+    stopped reading; what it has sent may still arrive. *lost*: once, when the channel has ended.
     """
 
     def __init__(
@@ -34,22 +36,22 @@ class Wire:
         self._loop = asyncio.get_running_loop()
         self._reads, self._writes = channel
         self._reader, self._received, self._report_send_closed, self._lost = reader, received, send_closed, lost
-        self._joined: list[bytes] = []  # leaves at the end of this turn
-        self._unsent: deque[memoryview] = deque()  # waits for room
-        self.pieces_sent = 0  # of what waited for room, so many frames or pieces of them have gone
+        self._joined: list[bytes] = []  # frames to send at the end of this turn
+        self._unsent: deque[memoryview] = deque()  # waits for room in the channel
+        self.pieces_sent = 0  # frames, or pieces of them, sent after they had waited for room
         self._paused = self._closed = False
         self._send_closed = False  # nothing more can be sent
         self._loop.add_reader(self._reads, self._read)
 
     @property
     def waiting(self) -> int:
-        """Frames, or pieces of them, that wait for room in the channel."""
+        """Number of frames, or pieces of them, that wait for room in the channel."""
         return len(self._unsent)
 
     # -- sending --------------------------------------------------------------------------------------------------
 
     def send(self, body: bytes) -> None:
-        """Send a frame now, after all that was joined."""
+        """Send a frame now, after the joined ones."""
         if self._joined:
             self._joined.append(LENGTH.pack(len(body)) + body)
             self.flush()
@@ -57,19 +59,19 @@ class Wire:
             self._put(LENGTH.pack(len(body)) + body)
 
     def send_pieces(self, pieces: Sequence[Buffer], size: int) -> None:
-        """Send a frame whose body is *size* bytes, in pieces that are not joined."""
+        """Send a frame now whose body is *size* bytes. Its pieces are not copied into one."""
         if self._joined:
             self.flush()
         self._put(LENGTH.pack(size), *pieces)
 
     def send_joined(self, body: bytes) -> None:
-        """Send a frame at the end of this turn of the event loop, together with others."""
+        """Send a frame at the end of this turn of the event loop, joined with others."""
         if not self._joined:
             self._loop.call_soon(self.flush)
         self._joined.append(LENGTH.pack(len(body)) + body)
 
     def flush(self) -> None:
-        """Send what was joined."""
+        """Send the joined frames now."""
         if self._joined:
             data = b"".join(self._joined)
             self._joined.clear()
@@ -95,7 +97,7 @@ class Wire:
             self._loop.add_writer(self._writes, self._write)
 
     def _drop(self, count: int) -> None:
-        """So many bytes of what waits have gone."""
+        """Remove *count* bytes that were sent from what waits."""
         unsent = self._unsent
         while count and count >= len(unsent[0]):
             count -= len(unsent.popleft())
@@ -104,7 +106,7 @@ class Wire:
             unsent[0] = unsent[0][count:]
 
     def _break(self) -> None:
-        """The other side has ended, or goes on and has closed what it reads from."""
+        """Stop sending: the other side has ended, or has closed its read end."""
         self._send_closed = True
         self._unsent.clear()
         self._loop.call_soon(self._report_send_closed)
@@ -126,7 +128,7 @@ class Wire:
             count = os.readv(self._reads, (self._reader.space(),))
         except (BlockingIOError, InterruptedError):
             return
-        except (OSError, MemoryError):  # it is gone; or there is no memory for what it sends, now and again at once
+        except (OSError, MemoryError):  # the channel has ended, or memory has, which trying again would not change
             count = 0
         if count:
             if count >= FULL:
@@ -142,7 +144,7 @@ class Wire:
             self._loop.remove_reader(self._reads)
 
     def resume(self) -> None:
-        """Go on receiving."""
+        """Resume receiving."""
         if self._paused and not self._closed:
             self._paused = False
             self._loop.add_reader(self._reads, self._read)
@@ -150,7 +152,7 @@ class Wire:
     # -- end ------------------------------------------------------------------------------------------------------
 
     def abort(self) -> None:
-        """Neither send nor receive any more; *lost* is called soon."""
+        """Stop sending and receiving. *lost* is called soon."""
         if not self._closed:
             self._closed = self._send_closed = True
             self._loop.remove_reader(self._reads)

@@ -1,8 +1,8 @@
-"""A pool's zygote, seen from the service: the process that its workers are forked off (child/zygote.py is its inside).
+"""The service's side of a zygote: the process that a pool's workers are forked off. child/zygote.py runs inside it.
 
-A worker is the zygote's child, so only the zygote can reap it; that it has ended we see by ourselves, and then kill
-what is left of its group and ask for the reaping. Its life is tied to ours, not to the zygote's: when that dies, its
-workers go on, and the pool begins another.
+A worker is a child of the zygote, so only the zygote can reap it. The service sees by itself that a worker has ended,
+kills the rest of its group, and then asks the zygote to reap it. Workers depend on the service, not on the zygote: when
+the zygote dies, they go on, and the pool starts another zygote.
 """
 
 from __future__ import annotations
@@ -22,24 +22,32 @@ import anyio
 
 from pool_monitor.errors import StartError
 from pool_monitor.pool.transport.output_lines import ProcessOutput
-from pool_monitor.pool.transport.spawn import OutputPipes, WatchedProcess, exit_text, output_pipes, socketpair, spawn
+from pool_monitor.pool.transport.spawn import (
+    OutputPipes,
+    WatchedProcess,
+    ended_early,
+    exit_text,
+    output_pipes,
+    socketpair,
+    spawn,
+)
 from pool_monitor.pool.worker_output import OutputLog
 
-_PACKET = 120 * 1024  # no answer is longer, and memory below 128 KiB is cheap
-_AT_ONCE = 16  # forks asked for and not answered: what the socket holds in any case
+_PACKET = 120 * 1024  # bytes: no answer is longer, and memory below 128 KiB is cheap
+_AT_ONCE = 16  # unanswered requests to fork: as many as the socket holds in any case
 _REAPED_AT_ONCE = 64
-_AGAIN = 0.1  # seconds after which reading is tried again that there was no memory for
-_ANSWER_TIMEOUT = 10.0  # seconds without an answer after which a zygote is of no use; it takes milliseconds
-_REAP_TIMEOUT = 1.0  # seconds for workers whose start was cancelled to end before the zygote does
-_BAD_ANSWER = (ValueError, KeyError, TypeError, OSError, MemoryError)  # from an answer that is none of ours, or is lost
+_AGAIN = 0.1  # seconds until reading is tried again after a MemoryError
+_ANSWER_TIMEOUT = 10.0  # seconds after which an unanswering zygote is killed; an answer takes milliseconds
+_REAP_TIMEOUT = 1.0  # seconds in which workers whose start was cancelled must end before the zygote does
+_BAD_ANSWER = (ValueError, KeyError, TypeError, OSError, MemoryError)  # raised by an invalid answer, or by handling one
 
 
 PYTHON_NEEDED = "python= needs a Python interpreter of version 3.8 or later"
 
 
 class ZygoteGoneError(StartError):
-    """The zygote ended when it had been asked for a worker. There may be one: the descriptors it was to have must be
-    closed, not used again.
+    """The zygote ended after it had been asked for a worker. It may have forked the worker, so the descriptors meant
+    for the worker must be closed and not used again.
     """
 
 
@@ -48,7 +56,7 @@ class UnsafeForkError(Exception):
 
 
 class ForkedProcess(WatchedProcess):
-    """A worker forked off a zygote. Raises OSError where it cannot be watched."""
+    """A worker forked off a zygote. Raises OSError if the process cannot be watched."""
 
     def __init__(self, zygote: Zygote, pid: int, outputs: OutputPipes) -> None:
         self._zygote = zygote
@@ -61,7 +69,7 @@ class ForkedProcess(WatchedProcess):
         self._zygote._reap_now(self, timeout)
 
     def _orphan_reaped(self) -> None:
-        """The zygote is gone: whoever it was handed to has reaped it, and can be us when we are PID 1."""
+        """Note the end of a worker whose zygote is gone. Its new parent reaps it; as PID 1 that can be the service."""
         code = None
         if self._pidfd is not None:
             with contextlib.suppress(OSError):
@@ -72,7 +80,7 @@ class ForkedProcess(WatchedProcess):
 
 
 class Zygote:
-    """Started where it is made, on a running event loop. Raises OSError or ValueError when it cannot be run."""
+    """The constructor starts the process, on a running event loop. Raises OSError or ValueError if it cannot be run."""
 
     def __init__(
         self, command: Sequence[str], env: Mapping[str, str], directory: str | None = None, *,
@@ -81,14 +89,14 @@ class Zygote:
         self._loop = asyncio.get_running_loop()
         self._program = command[0]
         self.ready: asyncio.Future[None] = self._loop.create_future()
-        self.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())  # seen, if by nobody else
-        self.usable = True  # may be asked for workers
+        self.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())  # mark as retrieved
+        self.usable = True  # can be asked for workers
         self._forks: dict[int, tuple[asyncio.Future[ForkedProcess], OutputPipes]] = {}
         self._fork_permits = asyncio.Semaphore(_AT_ONCE)
         self._ids = itertools.count(1)
-        self._workers: set[ForkedProcess] = set()  # and not reaped
-        self._dead: dict[int, ForkedProcess | None] = {}  # those that have ended, until they are reaped
-        self._reaping = False  # it has been asked to, and has not answered
+        self._workers: set[ForkedProcess] = set()  # not reaped yet
+        self._dead: dict[int, ForkedProcess | None] = {}  # workers that have ended, until they are reaped
+        self._reaping = False  # a ``reap`` request is unanswered
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._log = OutputLog("preload", {}) if log_output else None
@@ -101,12 +109,12 @@ class Zygote:
             stack.enter_context(self._lifeline)
             theirs.enter_context(lifeline)
             fds = {"POOL_MONITOR_ZYGOTE": control.fileno(), "POOL_MONITOR_LIFELINE": lifeline.fileno()}
-            self._request("load", list(path), list(codecs), list(preload))  # before it can have ended
+            self._request("load", list(path), list(codecs), list(preload))  # sent before the process can end
             self._process = spawn(command, env, fds, directory)
             stack.pop_all()
         self._process.on_end = self._ended
         self._output = ProcessOutput(self._loop, self._process.stdout, self._process.stderr, self._wrote)
-        self._listen()
+        self._watch_control()
 
     @property
     def pid(self) -> int:
@@ -118,13 +126,13 @@ class Zygote:
 
     @property
     def ended(self) -> bool:
-        """It is gone, and so are the workers whose start was cancelled; others may live on."""
+        """Whether the zygote has ended and all ended workers are reaped. Other workers may still run."""
         return self._process.ended and not self._dead
 
-    # -- what is asked of it --------------------------------------------------------------------------------------
+    # -- requests -------------------------------------------------------------------------------------------------
 
     async def fork(self, fds: Mapping[str, int]) -> ForkedProcess:
-        """A new worker with the descriptors *fds*, their numbers in variables of those names.
+        """Fork a worker that has the descriptors *fds*. Their numbers are in variables of those names.
 
         Raises StartError, ZygoteGoneError and UnsafeForkError. Cancellation ends the worker.
         """
@@ -141,16 +149,16 @@ class Zygote:
                     return await answer
             except asyncio.CancelledError:
                 if answer.done() and not answer.cancelled() and not answer.exception():
-                    answer.result().signal(signal.SIGKILL, group=True)  # it came when nobody waited any more
+                    answer.result().signal(signal.SIGKILL, group=True)  # it was forked after the cancellation
                 raise
             except ConnectionError:
-                self.kill()  # it is about to be seen
+                self.kill()  # its end will be noticed soon
                 raise ZygoteGoneError("the zygote ended") from None
-            except OSError as error:  # no descriptor left, or too many under way
+            except OSError as error:  # no descriptor left, or too many in flight
                 raise StartError(f"cannot fork a worker: {error}") from error
 
     async def close(self) -> None:
-        """End it, after the workers whose start was cancelled. Returns when it is gone."""
+        """End the zygote after the workers whose start was cancelled. Returns when it has ended."""
         with anyio.move_on_after(_REAP_TIMEOUT):  # not asyncio's, which needs Python 3.11.4 in a task that is cancelled
             while self._workers or self._forks:
                 self._changed.clear()
@@ -161,7 +169,7 @@ class Zygote:
             await self._changed.wait()
 
     def abandon(self) -> None:
-        """End it and all its workers now, and do not return before they are gone (milliseconds)."""
+        """End the zygote and all its workers now, and block until they have ended (milliseconds)."""
         for worker in list(self._workers):
             worker.signal(signal.SIGKILL, group=True)
         for worker in list(self._workers):
@@ -183,7 +191,7 @@ class Zygote:
 
     def _reap_more(self) -> None:
         if self._dead and not self._reaping:
-            with contextlib.suppress(OSError):  # it has ended, as will be seen
+            with contextlib.suppress(OSError):  # the zygote has ended, which will be noticed
                 self._request("reap", list(itertools.islice(self._dead, _REAPED_AT_ONCE)))
             self._reaping = True
             self._start_timeout()
@@ -202,7 +210,7 @@ class Zygote:
         socket.send_fds(self._control, [json.dumps(request).encode()], fds)
 
     def _start_timeout(self) -> None:
-        """An answer is waited for: for no longer because more is asked meanwhile."""
+        """Start the time limit for an answer, unless it runs already: a later request must not extend it."""
         if self._timer is None:
             self._set_timeout(_ANSWER_TIMEOUT)
 
@@ -214,25 +222,25 @@ class Zygote:
         else:
             self._timer = self._loop.call_later(patience, self.kill)
 
-    # -- what it answers ------------------------------------------------------------------------------------------
+    # -- answers --------------------------------------------------------------------------------------------------
 
-    def _listen(self) -> None:
+    def _watch_control(self) -> None:
         if self._control.fileno() >= 0:
             self._loop.add_reader(self._control.fileno(), self._read)
 
     def _read(self) -> bool:
-        """Take in what it has answered. False where there is no memory for that."""
+        """Take the answers that have arrived. False if there is no memory for them."""
         while True:
             try:
                 packet = self._control.recv(_PACKET)
             except BlockingIOError:
                 break
-            except ConnectionResetError:  # it ended with requests unread: said once, and before its last answers
+            except ConnectionResetError:  # it ended with unread requests; reported once, before its last answers
                 continue
             except OSError:
                 packet = b""
-            except MemoryError:  # the answer stays there; at once there would be none either
-                self._loop.call_later(_AGAIN, self._listen)
+            except MemoryError:  # the answer stays in the socket; trying again at once would fail too
+                self._loop.call_later(_AGAIN, self._watch_control)
                 self._loop.remove_reader(self._control.fileno())
                 return False
             if not packet:
@@ -254,7 +262,11 @@ class Zygote:
             case ["ready"]:
                 self._set_ready(None)
             case ["failed", module, type_name, text, traceback]:
-                self._set_ready(StartError(f"cannot preload {module!r}: {type_name}: {text}", traceback))
+                self._set_ready(
+                    StartError(
+                        f"cannot preload {module!r}: {type_name}: {text}", traceback, cause=f"{type_name}: {text}"
+                    )
+                )
             case ["threads", None, why]:
                 self._set_ready(UnsafeForkError(why))
             case ["threads", request, why]:
@@ -285,7 +297,7 @@ class Zygote:
         try:
             worker = ForkedProcess(self, pid, outputs)
         except OSError as error:
-            os.killpg(pid, signal.SIGKILL)  # the number is its own: it is not reaped yet
+            os.killpg(pid, signal.SIGKILL)  # the pid is still its own: it is not reaped
             self._refuse(request, StartError(f"cannot watch a worker: {error}"))
             self._dead[pid] = None
             self._reap_more()
@@ -313,29 +325,26 @@ class Zygote:
                 worker._reaped(code)
         self._changed.set()
 
-    # -- its end --------------------------------------------------------------------------------------------------
+    # -- end ------------------------------------------------------------------------------------------------------
 
     def _ended(self) -> None:
-        """It is gone: what it was asked and has not done it will not do."""
+        """Release everything and fail all unanswered requests: the zygote has ended."""
         self.usable = False
         if self._control.fileno() >= 0:
-            self._read()  # what it had answered
+            self._read()  # its last answers
         self._set_timeout(None)
         self._output.close()
         if self._control.fileno() >= 0:
             self._loop.remove_reader(self._control.fileno())
         self._control.close()
         self._lifeline.close()
-        how = f"({exit_text(self._process.returncode)})"
-        tail = self._output.tail
-        if tail:
-            how += f"; its last lines on stderr:\n{tail}"
-        else:
-            how += f"; {PYTHON_NEEDED}, which what preload= names may not end"
         program = f"the workers' interpreter {self._program!r}"
-        self._set_ready(StartError(f"{program} ended before it was ready {how}"))
+        needed = f"{PYTHON_NEEDED}, and no module in preload= may end it"
+        code, tail = self._process.returncode, self._output.tail
+        self._set_ready(ended_early(StartError, program, code, tail, needed))
         for request in list(self._forks):
-            self._refuse(request, ZygoteGoneError(f"{program} ended when it was to fork a worker {how}"))
+            when = "before it had forked a worker"
+            self._refuse(request, ended_early(ZygoteGoneError, program, code, tail, needed, when=when))
         for pid in list(self._dead):
             self._reaped(pid, None)
         self._changed.set()

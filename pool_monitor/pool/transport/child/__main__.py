@@ -1,8 +1,9 @@
-"""Run by path in the interpreter of the target, as a worker or as a zygote. Loads its neighbours under a private
-name, so that nothing of ours can be mistaken for a module of the target's, and from their compiled form, which a
-script is never given.
+"""The program of a worker and of a zygote, run by path in the target's interpreter.
 
-Every Python can read this file, 2.7 too, so that one which is too old for the rest says so in words.
+It imports its package under a private name, so that no module of it can be mistaken for one of the target's. As modules
+they are also loaded compiled, which a script never is.
+
+Every Python can parse this file, also 2.7, so that one which is too old reports that in words.
 """
 
 import os
@@ -18,7 +19,7 @@ if __name__ == "__main__":
 
     here = os.path.dirname(os.path.abspath(__file__))
     if sys.path and os.path.abspath(sys.path[0]) == here:
-        del sys.path[0]  # put there because this file is run by path: not the target's business
+        del sys.path[0]  # added because this file is run by path; the target must not see it
     spec = importlib.util.spec_from_file_location(
         _PACKAGE, os.path.join(here, "__init__.py"), submodule_search_locations=[here]
     )
@@ -28,6 +29,6 @@ if __name__ == "__main__":
     spec.loader.exec_module(package)
     process = importlib.import_module(_PACKAGE + ".process")
     importlib.import_module(_PACKAGE + ".output").print_by_lines()
-    # What goes on after the fork is a worker, in every respect as if it had been started alone.
+    # What continues after a fork is a worker, exactly as if it had been started by exec.
     if "POOL_MONITOR_ZYGOTE" not in os.environ or importlib.import_module(_PACKAGE + ".zygote").main():
         process.main()

@@ -1,7 +1,7 @@
-"""Where the elements of an encoded array begin and end, found without decoding them.
+"""Finds where the elements of an encoded array begin and end, without decoding them.
 
-For messages that cannot be decoded as a whole: too deep, or with a value that has no form here. The search takes no
-recursion, and gives up on a message that would take it long. Used on both sides of the wire.
+It is for messages that cannot be decoded as a whole: nested too deep, or with a value that this side cannot represent.
+The search does not recurse, and gives up on a message that would take long. Used on both sides of the wire.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
     from typing import Iterator, Tuple
 
-_STEPS = 1_000_000  # of one search: some tenths of a second
+_STEPS = 1_000_000  # per search: some tenths of a second
 _ELEMENTS = 16  # more than any message has
 _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{},]', re.DOTALL)
 
-# The rest of a msgpack value, by its first byte: bytes that follow; bytes of a length; bytes of a count of values.
+# What follows the first byte of a msgpack value, in bytes: the whole rest; a length; a count of values.
 _FIXED = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4}
 _FIXED.update({0xD3: 8, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17})
 _SIZED = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
 _COUNTED = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
-_EXTENSIONS = (0xC7, 0xC8, 0xC9)  # one more byte says of which type
+_EXTENSIONS = (0xC7, 0xC8, 0xC9)  # one more byte, with the type
 
 
 def msgpack_elements(body: memoryview) -> Iterator[memoryview]:
-    """The elements of a msgpack array, still encoded. Raises ValueError and IndexError, after those it has found."""
+    """Yield the elements of a msgpack array, still encoded. Raises ValueError or IndexError at an invalid one."""
     tag = body[0]
     at, count = _past(body, 0)
     if not (0x90 <= tag < 0xA0 or tag in (0xDC, 0xDD)) or count > _ELEMENTS:
@@ -47,7 +47,7 @@ def msgpack_elements(body: memoryview) -> Iterator[memoryview]:
 
 
 def _past(body: memoryview, at: int) -> Tuple[int, int]:
-    """Where the value at *at* ends, without the values inside it, and how many of those follow."""
+    """Return where the head of the value at *at* ends, and how many values follow inside it."""
     tag = body[at]
     at += 1
     if tag < 0x80 or tag >= 0xE0:
@@ -68,7 +68,7 @@ def _past(body: memoryview, at: int) -> Tuple[int, int]:
 
 
 def json_elements(body: memoryview) -> Iterator[memoryview]:
-    """The elements of a JSON array, still encoded. Raises ValueError, after those it has found."""
+    """Yield the elements of a JSON array, still encoded. Raises ValueError at an invalid one."""
     if bytes(body[:1]) != b"[":
         raise ValueError("no message")
     depth = start = found = 0

@@ -1,4 +1,4 @@
-"""Frames to and from the parent: the worker's half of the wire."""
+"""The worker's side of the wire: frames to and from the parent."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ if TYPE_CHECKING:
     from .link import PipeLink
     from .shared_memory import SharedMemory
 
-_SPARE = 64 * 1024  # bytes that may wait for room in the channel before what need not be sent is dropped
-_IDLE_MS = 1000  # after which memory that only large messages need is given back
-_UNNEEDED = 64  # times a message was waited for without a large one between, after which it is too
+_SPARE = 64 * 1024  # bytes that may wait for room in the channel; what may be dropped is dropped beyond them
+_IDLE_MS = 1000  # idle time after which the memory for large messages is returned to the system
+_UNNEEDED = 64  # waits without a large message after which it is returned too
 
 
 class ParentGone(Exception):
-    """The parent closed the channel, or said ``stop``."""
+    """The parent closed the channel or sent ``stop``."""
 
 
 class Channel:
-    """Frames over a link to the parent. Received by one thread; sent by any.
+    """Frames over a link to the parent. One thread receives; any thread may send.
 
-    Answers may be held back while more calls wait, to be sent together. They lie in the shared outbox then, where
-    the parent finds them should this process end first.
+    Answers may be held back while more calls wait, to be sent together. They lie in the shared outbox, where the parent
+    finds them if this process ends first.
     """
 
     def __init__(self, link: PipeLink) -> None:
         self.link = link
-        self.reader = FrameReader(1 << 20)  # until the handshake settles the limit
-        self.frames: Deque[memoryview] = collections.deque()  # received, and not yet taken
+        self.reader = FrameReader(1 << 20)  # the limit until the handshake
+        self.frames: Deque[memoryview] = collections.deque()  # received and not taken yet
         self.shared: SharedMemory | None = None
         self.held = 0  # bytes in the outbox
-        self.unneeded = 0  # times it waited for a message since the last large one
-        self._unsent: Deque[memoryview] = collections.deque()  # waits for room; of the first, part may have gone
-        self.waiting = 0  # bytes of these
-        self._counting = _thread.RLock()  # of the two above, held for no longer than that takes
+        self.unneeded = 0  # waits for a message since the last large one
+        self._unsent: Deque[memoryview] = collections.deque()  # waits for room; part of the first may have been sent
+        self.waiting = 0  # bytes in ``_unsent``
+        self._counting = _thread.RLock()  # guards the two above; never held while blocking
         self._sending = _thread.allocate_lock()
         self.copied = False
 
     def become_copy(self) -> None:
-        """Become a copy that the target has forked off: what was received is not its to do, and it sends nothing."""
+        """Drop what was received and send nothing any more: this process is a copy that the target has forked off."""
         self.link.close()
         self.frames.clear()
         self._unsent.clear()
@@ -57,14 +57,14 @@ class Channel:
         self.copied = True
 
     def flush_all(self) -> None:
-        """Send what is held back. The link stays open until the very end of the process: the parent takes its end for
-        ours.
+        """Send the answers that are held back and what waits for room. The link stays open: the parent takes its
+        closing for the end of this process.
         """
         self.flush()
         self.send_waiting()
 
     def _meaning_of(self, error: OSError) -> BaseException:
-        """What *error* means for this process: its parent has gone, unless the target has closed the link."""
+        """Return what to raise for *error*: the target has closed the link, or else the parent has gone."""
         if error.errno in (errno.EBADF, errno.ENOTSOCK) and not self.copied:
             return SystemExit("pool_monitor: the target has closed the pool's channel")
         return ParentGone()
@@ -80,7 +80,7 @@ class Channel:
         self.reader.limit = limit
 
     def receive(self) -> memoryview:
-        """The next frame's body, good until the next call."""
+        """Return the body of the next frame. It is valid until the next call."""
         while not self.frames:
             if self.held:
                 self.flush()
@@ -97,7 +97,7 @@ class Channel:
         return self.frames.popleft()
 
     def receive_now(self) -> memoryview | None:
-        """The same, but None when no whole frame has arrived yet."""
+        """As `receive`, but return None when no whole frame has arrived yet."""
         while not self.frames:
             if not self._read(False):
                 return None
@@ -122,7 +122,7 @@ class Channel:
         return self.reader.oversized or (self.shared is not None and self.shared.touched_bytes > 0)
 
     def trim(self) -> None:
-        """Give back memory that only large messages need."""
+        """Return the memory for large messages to the system."""
         self.unneeded = 0
         self.reader.trim()
         if self.shared is not None:
@@ -131,15 +131,15 @@ class Channel:
     # sending
 
     def send(self, body: bytes) -> None:
-        """Send a frame, after all that waits. Blocks until there is room."""
+        """Send a frame, after everything that waits. Blocks until there is room."""
         self._send_all((frame(body),))
 
     def send_pieces(self, pieces: Sequence[Buffer], size: int) -> None:
-        """The same for a large body of *size* bytes, without joining its pieces."""
+        """As `send`, for a large body of *size* bytes. Its pieces are not copied into one."""
         self._send_all((LENGTH.pack(size), *pieces))
 
     def hold(self, body: bytes) -> bool:
-        """Keep an answer in the outbox, to be sent later. False when it does not fit or there is none."""
+        """Hold an answer back in the outbox. False if it does not fit or there is no outbox."""
         shared = self.shared
         if shared is None:
             return False
@@ -152,7 +152,7 @@ class Channel:
         return True
 
     def flush(self) -> None:
-        """Send what is held back."""
+        """Send the answers that are held back."""
         if self.held:
             self._send_all(())
 
@@ -173,7 +173,7 @@ class Channel:
             self.send_waiting()
 
     def _write(self, data: Buffer) -> None:
-        """Send all of it. Blocks until there is room."""
+        """Send all of *data*. Blocks until there is room."""
         sent = 0
         while sent < len(data):
             try:
@@ -190,7 +190,7 @@ class Channel:
     # sending without ever blocking, from any thread
 
     def offer(self, body: bytes, *, must: bool = False) -> bool:
-        """Send a frame as soon as there is room for it. False when too much waits already, unless it *must* go."""
+        """Send a frame as soon as there is room. False if too much waits already; *must*: send it all the same."""
         data = memoryview(frame(body))
         with self._counting:
             if self.waiting + len(data) > _SPARE and not must:
@@ -201,7 +201,7 @@ class Channel:
         return True
 
     def send_waiting(self) -> bool:
-        """Send what waits as far as there is room. Whether nothing waits any more."""
+        """Send what waits, as far as there is room. Return whether nothing waits any more."""
         while self._unsent and self._sending.acquire(False):
             try:
                 if not self._send_waiting():
@@ -217,7 +217,7 @@ class Channel:
                 count = self.link.write(data)
             except BlockingIOError:
                 return False
-            except OSError:  # the parent is gone: whoever reads will see
+            except OSError:  # the parent is gone, which the reader will notice
                 count = len(data)
             with self._counting:
                 if count == len(data):

@@ -1,4 +1,4 @@
-"""What messages are carried in. Used on both sides of the wire."""
+"""Codecs: how messages and the values in them become bytes. Used on both sides of the wire."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     Buffer = Union[bytes, bytearray, memoryview]
 
 LARGE = 128 * 1024
-"""Bytes from which on a value is sent from where it lies, and a message is worth lending."""
+"""Size in bytes from which a value is sent without a copy, and a message is lent."""
 
 
 class PayloadError(Exception):
-    """Something cannot be carried to the parent."""
+    """A value cannot be carried to or from the parent."""
 
 
 class Undecodable:
-    """Stands in a message for a value that cannot be decoded. *error*: why; without its traceback, whose frames would
-    keep the memory alive that the message lay in.
+    """Stands in a message for a value that cannot be decoded. *error* says why. Its traceback is dropped, because its
+    frames would keep the message's memory alive.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -43,8 +43,8 @@ def _no_elements(_body: memoryview) -> Iterable[Any]:
 
 
 class Codec:
-    """``encode``/``decode`` are for whole messages, ``pack``/``unpack`` for the user's values inside them. ``split``
-    gives the elements of a message as they are encoded, without a look inside them.
+    """``encode`` and ``decode`` take whole messages, ``pack`` and ``unpack`` the user's values inside them. ``split``
+    returns the elements of a message without decoding them.
     """
 
     def __init__(
@@ -58,20 +58,20 @@ class Codec:
         split: Callable[[memoryview], Iterable[Any]] = _no_elements,
     ) -> None:
         self.name, self.encode, self.decode, self.pack, self.unpack = name, encode, decode, pack, unpack
-        self.apart = pack is not _same  # a value is encoded apart from its message
+        self.apart = pack is not _same  # values are encoded apart from their message
         self._pieces, self._split = pieces, split
 
     def decode_or_parts(self, body: memoryview) -> Any:
-        """What `decode` gives, or else what `parts` gives."""
+        """Return what `decode` returns or, if it fails, what `parts` returns."""
         try:
             return self.decode(body)
         except Exception:
             return self.parts(body)
 
     def parts(self, body: memoryview) -> List[Any]:
-        """What `decode` cannot give: the message *body* with an `Undecodable` for each element that cannot be decoded,
-        so that a bad value costs the call it belongs to and not the worker. It ends with one where the elements can be
-        told apart no longer. Raises what splitting raises when not even its kind and what it is about are there.
+        """Return the message *body* with an `Undecodable` for each element that cannot be decoded, so that a bad value
+        fails its call and not the worker. If the rest cannot be split into elements, the last one is an `Undecodable`.
+        Raises what splitting raises if there are not even two elements, the kind and the call.
         """
         found: List[Any] = []
         try:
@@ -87,7 +87,7 @@ class Codec:
         return found
 
     def pieces(self, message: Any) -> Sequence[Buffer]:
-        """What `encode` gives, in pieces, large values of bytes being pieces of their own, not copied."""
+        """Return what `encode` returns, in pieces. Large values of bytes are separate pieces, not copied."""
         return (self.encode(message),) if self._pieces is None else self._pieces(message)
 
     def splits(self, value: Any) -> bool:
@@ -96,8 +96,8 @@ class Codec:
 
 
 def with_remedy(encode: Callable[[Any], bytes], others: List[str]) -> Callable[[Any], bytes]:
-    """*encode*, whose errors about numbers and texts say what to do about them: that the codecs *others* carry them.
-    Of values that have no form at all, `conversion_error` says it.
+    """Return *encode* with errors about numbers and texts that name the remedy: the codecs *others* carry them. For
+    values of unknown types `conversion_error` does that.
     """
 
     def encoded(message: Any) -> bytes:
@@ -106,14 +106,14 @@ def with_remedy(encode: Callable[[Any], bytes], others: List[str]) -> Callable[[
         except UnicodeEncodeError as error:
             error.reason += "; " + remedy(others)
             raise
-        except OverflowError as error:  # of an integer; or of a date with a zone, which JSON has none of
+        except OverflowError as error:  # from an integer, or from a date with a zone, which JSON cannot carry
             error.args = ("%s; %s" % (error, remedy(others if "int" in str(error).lower() else others[1:])),)
             raise
 
     return encoded
 
 
-# What a key that was no string looks like when it has become one. Strings may look like that too.
+# What a key looks like that was no string before it was encoded. Strings may look like that too.
 _MAY_BE_A_KEY = re.compile(r'"(?:-?\d[^"\\]*|true|false|null)":').search
 
 
@@ -124,13 +124,13 @@ def json_codec() -> Codec:
         try:
             text = encoder.encode(message)
         except TypeError:
-            check_string_keys(message, carried=False)  # in other words than the encoder's, if it is that
+            check_string_keys(message, carried=False)  # with a better text, if a key is the reason
             raise
         except ValueError as error:
             if "JSON compliant" in str(error):
                 error.args = ("%s; %s" % (error, remedy(["codec='pickle'", MSGPACK])),)
             raise
-        if _MAY_BE_A_KEY(text):  # a look at the text costs a quarter of a look at every value
+        if _MAY_BE_A_KEY(text):  # searching the text costs a quarter of checking every value
             check_string_keys(message)
         return text.encode()
 
@@ -176,12 +176,12 @@ def _split_msgpack(body: memoryview) -> Iterable[Any]:
         import msgspec
 
         return msgspec.msgpack.decode(body, type=List[msgspec.Raw])
-    except Exception:  # not there, or the message is too deep for it
+    except Exception:  # msgspec is not installed, or the message is nested too deep
         return msgpack_elements(body)
 
 
 def msgpack_package() -> Tuple[Callable[[Any], bytes], Callable[[Any], Any]]:
-    """What the package msgpack has for it, set to give what msgspec gives."""
+    """Return the encoder and decoder of the package msgpack, set up to give the same results as msgspec."""
     msgpack = importlib.import_module("msgpack")
     options = {"strict_map_key": False, "timestamp": 3}
 
@@ -201,12 +201,12 @@ def _hashable(key: Any) -> Any:
     return tuple(map(_hashable, key)) if isinstance(key, list) else key
 
 
-_ARRAY = struct.Struct(">BI")  # the longest form of an array's and of a byte string's beginning
-_DEPTH = 3  # of the arguments in a message
+_ARRAY = struct.Struct(">BI")  # longest form of the head of an array or a byte string
+_DEPTH = 3  # at which the arguments lie in a message
 
 
 def msgpack_pieces(message: Any, encode: Callable[[Any], bytes]) -> List[Buffer]:
-    """The encoded message in pieces, its large values of bytes being pieces of their own."""
+    """Return the encoded message in pieces. Its large values of bytes are separate pieces."""
     found: List[Buffer] = []
     small = bytearray()
 
@@ -230,7 +230,7 @@ def msgpack_pieces(message: Any, encode: Callable[[Any], bytes]) -> List[Buffer]
 
 
 def pickle_codec() -> Codec:
-    """A payload is pickled apart from its envelope, so that one that cannot be rebuilt costs its own call only."""
+    """Values are pickled apart from their message, so that one that cannot be rebuilt fails only its call."""
     import pickle
 
     def dump(value: Any) -> bytes:
@@ -243,7 +243,7 @@ CODECS = {"json": json_codec, "msgpack": msgpack_codec, "pickle": pickle_codec}
 
 
 def first_codec(names: list[str]) -> Codec:
-    """The first of *names* that this interpreter has. Ends the process, saying why, when there is none."""
+    """Return the first codec of *names* that this interpreter has. If it has none, exits with a message."""
     for name in names:
         try:
             return CODECS[name]()

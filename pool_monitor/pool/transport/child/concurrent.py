@@ -1,8 +1,8 @@
-"""Several calls at once: a worker whose main thread runs an asyncio loop.
+"""A worker with several calls at once: its main thread runs an asyncio loop.
 
-Every call is a task. Coroutines and asynchronous generators run beside each other; a function that is no coroutine,
-and each step of a generator that is none, holds up all others while it runs. Nothing blocks on a full channel: what
-does not fit waits, and streams wait with it.
+Every call is a task. Coroutines and asynchronous generators run concurrently. A plain function, and each step of a
+plain generator, blocks the other calls while it runs. Nothing blocks on a full channel: what does not fit waits, and
+streams wait with it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from .handshake import Connection, Init
     from .payloads import Body
 
-_UNSENT = 64 * 1024  # bytes that wait for room in the channel, beyond which streams wait too
+_UNSENT = 64 * 1024  # bytes waiting for room in the channel, beyond which streams wait too
 
 
-# What asyncio says to a function that would run a loop where one runs already, and what its author is to do.
+# asyncio's errors for a function that starts a loop inside a running one, and what its author can do instead.
 _LOOP_RUNS = ("from a running event loop", "event loop is already running", "while another loop is running")
 _INSTEAD = (
     "with the pool's concurrency above 1 a function runs in the event loop of its worker: make it a coroutine function "
@@ -38,7 +38,7 @@ _INSTEAD = (
 
 
 class StopIterationRaised(Exception):
-    """A function has raised StopIteration, which cannot pass through a coroutine."""
+    """A function raised StopIteration, which cannot pass through a coroutine."""
 
     def __init__(self, error: StopIteration) -> None:
         super().__init__(error)
@@ -52,19 +52,21 @@ class RunningCall:
         self.id = call_id
         self.started = time.perf_counter_ns()
         self.cancelled = self.answered = False
-        self.paused: Optional[asyncio.Future[None]] = None  # set while nobody reads its items
+        self.paused: Optional[asyncio.Future[None]] = None  # set while the caller does not read its items
 
     def times(self) -> List[Any]:
         return [time.perf_counter_ns() - self.started, None, None]
 
 
 class ConcurrentWorker(Worker):
+    """Runs up to ``concurrency`` calls at once, as tasks of an asyncio loop."""
+
     def __init__(self, connection: Connection, init: Init) -> None:
         super().__init__(connection, init)
         self.concurrency = init.concurrency
-        self.tasks: Dict[int, asyncio.Task[None]] = {}  # of the calls under way, in the order they began
+        self.tasks: Dict[int, asyncio.Task[None]] = {}  # the calls under way, in the order they began
         self.calls: Dict[int, RunningCall] = {}
-        self.blocking_call: Optional[int] = None  # the call whose function, which is no coroutine, is running
+        self.blocking_call: Optional[int] = None  # the call whose plain function is running
         self.stopping = False
         self.writable: Optional[asyncio.Future[None]] = None  # set while the channel is full
         self.finished: Optional[asyncio.Future[None]] = None
@@ -75,8 +77,8 @@ class ConcurrentWorker(Worker):
         self.wake_by_signal(loop)
         self.finished = loop.create_future()
         loop.add_reader(self.channel.link.reads, self.use_channel, self.readable)
-        loop.call_soon(self.use_channel, self.readable)  # what came with the handshake
-        self.interruptible = True  # but for where we use the channel
+        loop.call_soon(self.use_channel, self.readable)  # what arrived with the handshake
+        self.interruptible = True  # except while the channel is in use
         try:
             if self.urgent:
                 self.read_urgent()
@@ -89,7 +91,7 @@ class ConcurrentWorker(Worker):
             self.interruptible = False
 
     def use_channel(self, action: Callable[[], Any]) -> None:
-        """Run *action*, which uses the channel, undisturbed by signals; the parent's end ends the loop."""
+        """Run *action*, which uses the channel, undisturbed by signals. If the parent is gone, end the loop."""
         try:
             self.uninterrupted(action)
         except ParentGone:
@@ -111,7 +113,7 @@ class ConcurrentWorker(Worker):
         self.begin()
 
     def read_urgent(self) -> None:
-        """In the signal's handler, which may not touch the loop's own state."""
+        """Read urgent messages. Runs in the signal handler, so it must not touch the loop's state."""
         assert self.loop is not None
         try:
             super().read_urgent()
@@ -137,7 +139,7 @@ class ConcurrentWorker(Worker):
             super().handle_control(message)
 
     def hold(self, call_id: int, held: bool) -> None:
-        """Have a stream stand still, or go on."""
+        """Pause a stream, or resume it."""
         running = self.calls.get(call_id)
         if running is None or held == (running.paused is not None):
             return
@@ -151,20 +153,20 @@ class ConcurrentWorker(Worker):
         if call_id == self.blocking_call:
             raise OperationCancelled
         if call_id in self.tasks:
-            self.calls[call_id].cancelled = True  # if it waits behind a function for its first step, it never begins
+            self.calls[call_id].cancelled = True  # a task that has not run yet never begins
             self.loop.call_soon_threadsafe(self.cancel_task, call_id)
         elif self.withdraw(call_id):
             self.send_encoded(self.failure(call_id, "cancelled", OperationCancelled(), [0, 0, None]))
 
     def cancel_task(self, call_id: int) -> None:
-        """Called by the loop, and so after the task's first step: it sees to its answer."""
+        """Cancel the task of a call. The loop calls this after the task's first step, so the task sends its answer."""
         if call_id in self.tasks:
             self.tasks[call_id].cancel()
 
     # calls
 
     def begin(self) -> None:
-        """Begin calls of the backlog, in order, as many as may run at once."""
+        """Begin calls of the backlog, in order, while fewer than ``concurrency`` run."""
         assert self.loop is not None
         while self.backlog and len(self.tasks) < self.concurrency:
             number, message = self.backlog.popleft()
@@ -178,7 +180,7 @@ class ConcurrentWorker(Worker):
             self.finish()
 
     def ended(self, running: RunningCall, _task: asyncio.Task[None]) -> None:
-        if not running.answered:  # the target has cancelled it before its first step
+        if not running.answered:  # the target cancelled the task before its first step
             self.answer_with(self.failure(running.id, "cancelled", asyncio.CancelledError(), running.times()))
         del self.tasks[running.id], self.calls[running.id]
         self.begin()
@@ -186,7 +188,7 @@ class ConcurrentWorker(Worker):
     async def perform(
         self, running: RunningCall, name: str, payload: Any, stream: bool, session: Any, options: Any = None
     ) -> None:
-        running.answered = True  # or will be
+        running.answered = True  # by this task, from here on
         running.started = time.perf_counter_ns()
         try:
             if options is not None:
@@ -199,7 +201,7 @@ class ConcurrentWorker(Worker):
         self.answer_with(body)
 
     async def execute(self, running: RunningCall, name: str, payload: Any, stream: bool, session: Any) -> Body:
-        """Run the operation; the encoded ``reply`` or ``end``."""
+        """Run the operation. Return the encoded ``reply`` or ``end``."""
         if running.cancelled:
             raise OperationCancelled
         operation = self.operations.get(name)
@@ -213,7 +215,7 @@ class ConcurrentWorker(Worker):
         if stream:
             await self.stream(running, result)
             result = None
-        if running.cancelled:  # and would not hear of it
+        if running.cancelled:  # and the target has swallowed it
             raise OperationCancelled
         times = running.times()
         data = None if state is None else self.payloads.pack_session(state.data)
@@ -249,7 +251,7 @@ class ConcurrentWorker(Worker):
                 self.use_channel(functools.partial(self.send_encoded, body))
                 await self.wait_for_reader(running)
                 if running.cancelled:
-                    await asyncio.sleep(0)  # where that comes to the task, if the target has not kept it to itself
+                    await asyncio.sleep(0)  # raises CancelledError here, unless the target has swallowed it
                     raise OperationCancelled
         finally:
             if asynchronous and hasattr(result, "aclose"):
@@ -270,7 +272,7 @@ class ConcurrentWorker(Worker):
         self.transmit(b"".join(pieces))
 
     def send_when_writable(self) -> None:
-        """Have what waits for room sent when there is some."""
+        """Send what waits as soon as there is room."""
         if self.channel.waiting and self.writable is None:
             assert self.loop is not None
             self.loop.call_soon_threadsafe(self.watch_writable)
@@ -294,10 +296,10 @@ class ConcurrentWorker(Worker):
             self.writable.set_result(None)
             self.writable = None
             self.telemetry.report_dropped()
-            self.begin()  # to stop, if that is what is waited for
+            self.begin()  # or stop, if it only waited for this
 
     async def wait_for_reader(self, running: RunningCall) -> None:
-        """Let others have their turn, and wait while the parent takes nothing, or nobody reads."""
+        """Give other calls a turn, then wait while the stream is paused or the channel is full."""
         await asyncio.sleep(0)
         while running.paused is not None:
             await running.paused

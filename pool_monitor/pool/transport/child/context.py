@@ -1,4 +1,4 @@
-"""One call at a time where context variables travel with calls."""
+"""A worker with one call at a time, whose calls bring context variables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ContextWorker(Worker):
-    """Each call has a context of its own. Where several run at once each is a task, which has one anyway."""
+    """Runs each call in its own context. A `ConcurrentWorker` does not need this: its calls are tasks."""
 
     def __init__(self, connection: Connection, init: Init) -> None:
         super().__init__(connection, init)

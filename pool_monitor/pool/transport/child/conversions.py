@@ -1,7 +1,7 @@
-"""What values that a codec has no form for are sent as, or what to do about those that cannot be sent.
+"""Converts values of types that a codec does not know, or says what to do about values that cannot be sent.
 
-The forms are those that msgspec gives, so that a value arrives as the same whatever the worker's Python has installed.
-Nothing here is imported for the sake of a value: where numpy is not loaded, there is no value of numpy.
+The results are those of msgspec, so that a value arrives the same, whatever is installed for the worker's Python.
+No library is imported here to convert a value: where numpy is not loaded, no value is numpy's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional
 
 ELEMENTS = 1 << 24
-"""Most elements of an array that is sent as a list; as such it takes up to 40 bytes for each."""
+"""Most elements of an array that is sent as a list, which takes up to 40 bytes for each."""
 MSGPACK = "codec='auto' with msgpack installed for the workers' Python"
 _OF_JSON = (dict, list, tuple, str, int, float, type(None))
 _PLAIN: Dict[type, Callable[[Any], Any]] = {
@@ -26,16 +26,16 @@ _PLAIN: Dict[type, Callable[[Any], Any]] = {
 
 
 def convert(value: Any) -> Any:
-    """What *value* is sent as. Raises TypeError, with the remedy, for what is not sent as anything else."""
+    """Return what *value* is sent as. Raises TypeError, with the remedy, for a value that cannot be converted."""
     for made in (_convert_numpy, _convert_subclass, _convert_record, _convert_standard_library):
         form = made(value)
         if form is not None:
             return form[0]
-    raise conversion_error(value, "%s objects do not travel" % _name(value))
+    raise conversion_error(value, "there is no conversion for %s objects" % _name(value))
 
 
 def convert_fully(value: Any) -> Any:
-    """The same for an encoder that asks once only: a form that itself needs none."""
+    """As `convert`, for an encoder that calls its hook only once: the result needs no further conversion."""
     while True:
         form = convert(value)
         if isinstance(form, (*_OF_JSON, bytes)) or type(form) is type(value):
@@ -44,7 +44,7 @@ def convert_fully(value: Any) -> Any:
 
 
 def convert_for_json(value: Any) -> Any:
-    """The same for JSON, which refuses what would arrive as something else than by msgpack."""
+    """As `convert`, for JSON. Raises TypeError also for values that would arrive changed, but not with msgpack."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         raise conversion_error(value, "JSON has no bytes", msgpack=True)
     datetime = sys.modules.get("datetime")
@@ -54,8 +54,9 @@ def convert_for_json(value: Any) -> Any:
 
 
 def check_string_keys(message: Any, *, carried: bool = True) -> None:
-    """Raises TypeError for another key in any dict: JSON would silently make a string of it. *carried*: JSON has a form
-    for all that *message* holds, so that it can be looked into, and none of it contains itself.
+    """Raise TypeError for a key in any dict that is no string: JSON would silently turn it into one.
+
+    *carried*: JSON could encode *message*. Then its values can be converted for the search, and none contains itself.
     """
     containers: List[Any] = [[message]]
     seen = set()
@@ -78,7 +79,7 @@ def check_string_keys(message: Any, *, carried: bool = True) -> None:
 
 
 def conversion_error(value: Any, problem: str, *, msgpack: bool = False) -> TypeError:
-    """An error that says what is wrong with *value*, and what to do about it. *msgpack*: that carries it."""
+    """Return an error with the *problem* of *value* and the remedy. *msgpack*: msgpack carries the value."""
     codecs = [MSGPACK] if msgpack else []
     if _can_be_pickled(value):
         codecs.insert(0, "codec='pickle'")
@@ -88,13 +89,13 @@ def conversion_error(value: Any, problem: str, *, msgpack: bool = False) -> Type
 
 
 def remedy(codecs: list[str]) -> str:
-    """What to do about a value that these *codecs* carry."""
+    """Return the remedy for a value that these *codecs* carry."""
     *ways, last = ["convert it", *("use " + codec for codec in codecs)]
     return ", ".join(ways) + ", or " + last if ways else last
 
 
 def _can_be_pickled(value: Any) -> bool:
-    """Whether the other side could be given it by pickle, as far as this side can tell."""
+    """Whether pickle could carry *value* to the other side, as far as this side knows."""
     import pickle  # hardly ever needed
 
     class Nowhere:
@@ -105,11 +106,11 @@ def _can_be_pickled(value: Any) -> bool:
         pickle.Pickler(Nowhere(), 4).dump(value)
     except (Exception, SystemExit):
         return False
-    return type(value).__module__ != "__main__"  # which the other side has another one of
+    return type(value).__module__ != "__main__"  # the other side has another __main__
 
 
 def _can_be_key(key: Any) -> bool:
-    """Whether a key that msgpack carries can be a key again where it arrives."""
+    """Whether *key*, carried by msgpack, is still a valid key where it arrives."""
     if key is None or isinstance(key, (str, int, float, bytes)):
         return True
     if isinstance(key, (tuple, frozenset)):
@@ -121,7 +122,7 @@ def _can_be_key(key: Any) -> bool:
     return not isinstance(form, (dict, list)) and _can_be_key(form)
 
 
-# -- the kinds: each a tuple of one form, or None for another kind -------------------------------------------------
+# -- the kinds: each function returns a tuple of one converted value, or None for another kind ----------------------
 
 
 def _convert_subclass(value: Any) -> Any:
@@ -132,14 +133,14 @@ def _convert_subclass(value: Any) -> Any:
 
 
 def _convert_record(value: Any) -> Any:
-    """Of an object that has named fields."""
+    """Convert an object with named fields to a dict."""
     kind = type(value)
-    if hasattr(kind, "model_dump"):  # of pydantic, or made to look like that
+    if hasattr(kind, "model_dump"):  # a pydantic model, or an object with its interface
         try:
             return (value.model_dump(mode="json"),)
         except ValueError as error:
             raise conversion_error(value, "%s has no form in JSON: %s" % (_name(value), error)) from error
-    if hasattr(kind, "__struct_config__"):  # of msgspec, which may rename, leave out and tag its fields
+    if hasattr(kind, "__struct_config__"):  # a msgspec Struct, whose fields may be renamed, omitted or tagged
         msgpack = sys.modules["msgspec"].msgpack
         return (msgpack.decode(msgpack.encode(value, enc_hook=convert_fully)),)
     names: Optional[Any] = None
@@ -154,7 +155,7 @@ def _convert_record(value: Any) -> Any:
 
 
 def _holds(value: Any, name: str) -> bool:
-    """Whether the object itself has a value for its field, which msgspec looks for, and not only its class."""
+    """Whether the object itself holds a value for the field, as msgspec requires, and not only its class."""
     in_slot = hasattr(type(getattr(type(value), name, None)), "__set__")
     return hasattr(value, name) if in_slot else name in getattr(value, "__dict__", ())
 
@@ -181,7 +182,7 @@ def _convert_standard_library(value: Any) -> Any:
 
 
 def _duration(value: Any) -> str:
-    """As ISO 8601 has it."""
+    """Return a timedelta in the form of ISO 8601."""
     if value.days < 0:
         return "-" + _duration(-value)
     days = "%dD" % value.days if value.days or not value else ""
@@ -193,7 +194,7 @@ def _duration(value: Any) -> str:
 
 def _convert_numpy(value: Any) -> Any:
     numpy = sys.modules.get("numpy")
-    array, scalar = (getattr(numpy, name, ()) for name in ("ndarray", "generic"))  # it may just be imported elsewhere
+    array, scalar = (getattr(numpy, name, ()) for name in ("ndarray", "generic"))  # it may be half imported
     if not isinstance(value, (array, scalar)):
         return None
     if value.size > ELEMENTS:
@@ -201,11 +202,11 @@ def _convert_numpy(value: Any) -> Any:
         raise TypeError(text % (value.size, ELEMENTS))
     form = value.tolist()
     _refuse_bare_times(value)
-    return None if isinstance(form, scalar) else (form,)  # a longdouble has no other form
+    return None if isinstance(form, scalar) else (form,)  # a longdouble stays what it is
 
 
 def _refuse_bare_times(value: Any) -> None:
-    """Of times finer than microseconds or beyond Python's, numpy gives integers."""
+    """Raise TypeError for times finer than microseconds or beyond Python's range: numpy turns them into integers."""
     for name in value.dtype.names or ():
         _refuse_bare_times(value[name])
     if value.dtype.kind in "mM" and int in map(type, value.ravel().tolist()):

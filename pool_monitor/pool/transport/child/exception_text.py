@@ -1,4 +1,4 @@
-"""Exceptions as text that can always be carried."""
+"""Describes exceptions as text that every codec can carry."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 from .codec import PayloadError
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_NAME = type.__dict__["__name__"]  # whatever a metaclass of the target says about it
-_TEXT_LIMIT = 64 * 1024  # most characters of a message or traceback that go back
+_NAME = type.__dict__["__name__"]  # not overridden by a metaclass of the target
+_TEXT_LIMIT = 64 * 1024  # characters of a message or a traceback that are sent
 
 
 def describe_exception(error: BaseException) -> list[str]:
-    """An exception as type name, message and traceback, without our own frames."""
+    """Return type name, message and traceback of an exception, without the frames of this package."""
     if isinstance(error, PayloadError):
         return [_name_of(error.__cause__ or error), error_message(error), ""]
     trace = error.__traceback__
@@ -32,7 +32,7 @@ def _name_of(error: BaseException) -> str:
 
 
 def error_message(error: BaseException) -> str:
-    """What it says, whatever it does when asked."""
+    """Return the message of *error*. Never raises."""
     try:
         return _clean(str(error)[:_TEXT_LIMIT])
     except BaseException:

@@ -1,4 +1,4 @@
-"""How a copy of a worker ends that the target has forked off: it is no worker, and must not answer calls."""
+"""Ends a copy of a worker that the target has forked off. It is no worker and must not answer calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def exit_copy(error: Optional[BaseException] = None) -> None:
-    """End this process, a copy of a worker, as Python would have after *error* or without."""
+    """End this process, a copy of a worker, the way Python ends a program, after *error* or without."""
     status: Any = 0
     if isinstance(error, SystemExit):
         status = error.code

@@ -1,7 +1,7 @@
-"""Bytes into frames, without I/O. Used on both sides of the wire.
+"""Splits bytes into frames, without I/O. Used on both sides of the wire.
 
-A frame is a 4-byte big-endian length and a body. The reader owns the memory that bytes are received into, so a
-small frame costs no allocation and a large one is received straight into a buffer that the next one uses again.
+A frame is a 4-byte big-endian length and a body. The reader owns the memory that bytes are received into. So a small
+frame needs no allocation, and a large one is received straight into a buffer that is used again.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 LENGTH = struct.Struct(">I")
 HEADER = LENGTH.size
 _SMALL = 64 * 1024
-_KEPT = 64  # times bytes came without needing the large buffer, after which it is given back
+_KEPT = 64  # reads that did not need the large buffer, after which it is released
 
 
 class FrameError(Exception):
-    """The other side announced a frame that cannot be: nothing after it can be trusted. *before*: the whole ones that
-    came with it and before it.
+    """The other side violated the protocol. Raised by a `FrameReader` for an invalid length: no byte after it can be
+    trusted. *before*: the whole frames that arrived before it in the same read.
     """
 
     def __init__(self, reason: str, before: Sequence[memoryview] = ()) -> None:
@@ -30,14 +30,12 @@ class FrameError(Exception):
 
 
 def frame(body: bytes) -> bytes:
-    """*body* as a frame."""
+    """Return *body* as a frame."""
     return LENGTH.pack(len(body)) + body
 
 
 def _small_buffer() -> memoryview:
-    """Memory that the system gives page by page, once something is received into it: most readers never need more
-    than the first.
-    """
+    """Return memory whose pages the system allocates when they are first written. Most readers need only the first."""
     try:
         return memoryview(mmap.mmap(-1, _SMALL, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
     except OSError:  # the system allows no more mappings
@@ -45,7 +43,7 @@ def _small_buffer() -> memoryview:
 
 
 class FrameReader:
-    """Receive into `space`, then tell `received` how much came: it gives the frames that are whole.
+    """Receive into `space`, then call `received` with the number of bytes: it returns the whole frames.
 
     Holds at most one frame of ``limit`` bytes plus 64 KiB.
     """
@@ -55,9 +53,9 @@ class FrameReader:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._view = self._small = _small_buffer()
-        self._start = self._end = 0  # what was received and is not given out yet
-        self._need = HEADER  # bytes the next frame takes, as far as is known
-        self._unneeded = 0  # times the small buffer would have done
+        self._start = self._end = 0  # the bytes received and not yet returned as frames
+        self._need = HEADER  # size of the next frame as far as it is known, in bytes
+        self._unneeded = 0  # reads for which the small buffer was enough
 
     @property
     def oversized(self) -> bool:
@@ -65,7 +63,7 @@ class FrameReader:
         return self._view is not self._small
 
     def space(self) -> memoryview:
-        """Where the next bytes go; never empty. Views that `received` gave are no longer good."""
+        """Return where to put the next bytes; never empty. Invalidates the views that `received` returned."""
         if self._start == self._end:
             self._start = self._end = 0
             if self._view is not self._small and self._need <= _SMALL:
@@ -77,7 +75,7 @@ class FrameReader:
         return self._view[self._end :] if self._end else self._view
 
     def _make_room(self) -> None:
-        """Have the frame that has begun fit in from the start of the buffer."""
+        """Move the incomplete frame to the start of a buffer that it fits into."""
         count = self._end - self._start
         if self._need <= len(self._view):
             self._view[:count] = bytes(self._view[self._start : self._end])
@@ -88,20 +86,21 @@ class FrameReader:
         self._start, self._end, self._unneeded = 0, count, 0
 
     def trim(self) -> None:
-        """Let go of the memory that a large frame took, if it holds nothing."""
+        """Release the large buffer if it holds nothing."""
         if self._start == self._end:
             self._view = self._small
             self._start = self._end = self._unneeded = 0
 
     def close(self) -> None:
-        """Hold no memory any more: nothing more is received."""
+        """Release all memory. Nothing can be received any more."""
         self._view = self._small = memoryview(b"")
         self._start = self._end = 0
 
     def received(self, count: int) -> List[memoryview]:
-        """*count* bytes were put into `space`. The bodies of the frames they complete.
+        """Take the *count* bytes that were put into `space`. Return the bodies of the frames they complete.
 
-        The views are good until the next call of `space`. Raises FrameError for a frame over the limit.
+        The views are valid until the next call of `space`. Raises FrameError for a frame that is empty or over the
+        limit.
         """
         end = self._end = self._end + count
         start, need, view = self._start, self._need, self._view

@@ -1,4 +1,4 @@
-"""The handshake with the parent, after which it is known what kind of worker is to be made."""
+"""The handshake with the parent. Its result decides which kind of worker is made."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """What both sides have agreed on. *shared*: None where there is no memory to share."""
+    """The channel, and what both sides have agreed on. *shared* is None if there is no shared memory."""
 
     def __init__(self, channel: Channel, codec: Codec, payloads: Payloads, shared: Optional[SharedMemory]) -> None:
         self.channel, self.codec, self.payloads, self.shared = channel, codec, payloads, shared
 
 
 class Init:
-    """The message ``init``: what to load, and how. *payload* holds the arguments for a target that is a class."""
+    """The message ``init``: what to load, and how. *payload* holds the arguments of a target that is a class."""
 
     def __init__(self, target: str, path: List[str], payload: Any, options: Any = None) -> None:
         self.target, self.path, self.payload = target, path, payload
@@ -37,10 +37,10 @@ class Init:
 
 
 def shake_hands(channel: Channel, shared_fd: int = -1) -> Tuple[Connection, Init]:
-    """Agree on a codec and the limits, and receive what to load. *shared_fd*: of the memory that the parent would
-    share, -1 for none; it is closed.
+    """Agree on a codec and the limits, and receive ``init``. *shared_fd* is the descriptor of the shared memory, or -1.
+    It is closed here.
 
-    Raises ParentGone. Ends the process, with the reason, when both have no protocol or codec in common.
+    Raises ParentGone. Exits with a message if the two sides have no protocol or codec in common.
     """
     try:
         hello = json.loads(bytes(channel.receive()))
@@ -64,7 +64,7 @@ def shake_hands(channel: Channel, shared_fd: int = -1) -> Tuple[Connection, Init
 
 
 def map_shared(fd: int, frame_limit: int) -> Optional[SharedMemory]:
-    """The memory in the file *fd*, if there is one and this system can map it."""
+    """Return the shared memory in the file *fd*. None if there is none or this system cannot map it."""
     if fd < 0:
         return None
     try:

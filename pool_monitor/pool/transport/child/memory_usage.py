@@ -1,4 +1,4 @@
-"""How much memory this process takes, cheaply."""
+"""Measures the memory of this process, cheaply."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORTH_ASKING_NS = 100_000  # a shorter call cannot take much memory; it counts 
 
 
 def resident() -> Optional[int]:
-    """Bytes of memory this process has now; its peak where the system does not tell."""
+    """Return the resident memory of this process in bytes; its peak where the system reports only that."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * resource.getpagesize()
@@ -26,11 +26,11 @@ def resident() -> Optional[int]:
 
 
 def expect_large(size: int, count: int) -> None:
-    """Have the C library keep the memory of some *count* blocks of *size* bytes for the next ones of that size.
+    """Make the C library keep the memory of about *count* freed blocks of *size* bytes for reuse.
 
-    glibc returns freed memory to the system when there is more of it than twice the largest block it has seen freed,
-    and getting it anew takes longer than copying it. So up to twice `_BLOCK_LIMIT` may stay here that is free. The
-    block made here is never touched, and costs next to nothing.
+    glibc returns freed memory to the system when it exceeds twice the largest block that was freed so far. Getting the
+    memory back takes longer than copying it. As a cost, up to twice `_BLOCK_LIMIT` of free memory may stay in the
+    process. The block made here is never touched, and costs next to nothing.
     """
     global _expected
     block = min(count * size, _BLOCK_LIMIT)
@@ -40,15 +40,15 @@ def expect_large(size: int, count: int) -> None:
 
 
 class PeakMemory:
-    """The most memory this process has had, as it grows.
+    """The peak of this process's resident memory, and how it grows.
 
-    After exec the system goes on counting ``ru_maxrss`` from what the process that started this one had, so until we
-    have grown beyond that it says nothing, and the slower ``VmHWM`` is asked.
+    After exec, ``ru_maxrss`` starts from the value of the process that started this one. Until this process has grown
+    beyond that, the slower ``VmHWM`` is read instead.
     """
 
     def __init__(self) -> None:
         self._highest = self._inherited = _max_rss()
-        self._status: Optional[int] = None  # open while it is asked instead
+        self._status: Optional[int] = None  # open while VmHWM is read
         self._unknown = False
         try:
             self._status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
@@ -61,7 +61,7 @@ class PeakMemory:
             self._close()
 
     def growth(self, wall_ns: int) -> Optional[int]:
-        """Bytes by which the peak has grown since the last longer call; *wall_ns*: for how long this one ran."""
+        """Return the bytes by which the peak has grown since the last long call. *wall_ns*: duration of this call."""
         if self._unknown:
             return None
         if wall_ns < _WORTH_ASKING_NS:
@@ -71,7 +71,7 @@ class PeakMemory:
         else:
             try:
                 peak = self._own()
-            except (OSError, ValueError):  # the target has closed it: what has its number now is not ours
+            except (OSError, ValueError):  # the target has closed the file, and may have reused its number
                 self._status, self._unknown = None, True
                 return None
             if peak > self._inherited:
@@ -82,7 +82,7 @@ class PeakMemory:
         return grown * _UNIT
 
     def _own(self) -> int:
-        """VmHWM, in KiB. Raises OSError, ValueError."""
+        """Return VmHWM in KiB. Raises OSError and ValueError."""
         assert self._status is not None
         text = os.pread(self._status, 4096, 0)
         at = text.index(b"VmHWM:") + 6

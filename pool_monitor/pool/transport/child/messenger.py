@@ -1,4 +1,4 @@
-"""The messages of a worker: those of the pool are read, kept or acted on, and the worker's are sent or held back."""
+"""The messages of a worker: handles or queues what the pool sends, and sends or holds back what the worker sends."""
 
 from __future__ import annotations
 
@@ -19,36 +19,34 @@ if TYPE_CHECKING:
     from .handshake import Connection
     from .payloads import Body
 
-CALL_LENGTH = 6  # of a call's message, without options
+CALL_LENGTH = 6  # elements of the message ``call`` without options
 
 
 class Messenger:
-    """What a worker has of its connection to the pool. It knows of a call only that it is a message; a `Worker` runs
-    it.
-    """
+    """A worker's connection to the pool. A call is only a message here; the subclass `Worker` runs it."""
 
     def __init__(self, connection: Connection) -> None:
         self.channel, self.codec = connection.channel, connection.codec
         self.payloads, self.shared = connection.payloads, connection.shared
         self.main_thread = threading.get_ident()
-        self.received = 0  # calls
-        self.backlog: Deque[Tuple[int, List[Any]]] = collections.deque()  # which call it is, and its message
+        self.received = 0  # number of calls
+        self.backlog: Deque[Tuple[int, List[Any]]] = collections.deque()  # number of the call, and its message
         self.call_id: Optional[int] = None  # the call under way
-        self.interruptible = False  # the target's own code is running
-        self.urgent = False  # SIGURG came while it was not
+        self.interruptible = False  # the target's code is running
+        self.urgent = False  # SIGURG came while the worker was not interruptible
 
-    # of a call, by what runs it
+    # implemented by what runs the calls
 
     def call(self, number: int, message: List[Any]) -> None:
-        """Run the operation that *message*, the call *number* of this worker, names, and answer it."""
+        """Run the operation of the call in *message*, and answer it. *number* counts the calls of this worker."""
         raise NotImplementedError
 
     def cancel(self, call_id: int) -> None:
-        """Interrupt the call. Raises OperationCancelled where that is to be raised in the target's code."""
+        """Interrupt the call. Raises OperationCancelled if that must be raised in the target's code."""
         raise NotImplementedError
 
     def running_call(self) -> Optional[int]:
-        """The call under way."""
+        """Return the id of the call under way, or None."""
         return self.call_id
 
     # sending
@@ -57,7 +55,7 @@ class Messenger:
         self.send_encoded(self.codec.encode(message))
 
     def send_encoded(self, body: Body) -> None:
-        """Send an encoded message, by the channel or through the shared memory."""
+        """Send an encoded message through the channel, or lend it in the shared memory."""
         if type(body) is bytes and len(body) < LARGE:
             self.transmit(body)
             return
@@ -67,7 +65,7 @@ class Messenger:
         shared = self.shared
         lent = None if shared is None else shared.lend(pieces, size)
         if lent is None and shared is not None and shared.lent_count:
-            self.receive_pending()  # the parent may have returned something
+            self.receive_pending()  # the parent may have returned some
             lent = shared.lend(pieces, size)
         if lent is not None:
             self.transmit(self.codec.encode(lent))
@@ -86,7 +84,7 @@ class Messenger:
     def failure(self, call_id: int, kind: str, error: BaseException, times: List[Any]) -> bytes:
         texts = describe_exception(error)
         body = self.codec.encode(["error", call_id, kind, *texts, times])
-        if len(body) > self.channel.limit:  # a short report rather than none; a character takes 12 bytes at most
+        if len(body) > self.channel.limit:  # cut the texts; a character takes 12 bytes at most
             room = self.channel.limit // 48
             body = self.codec.encode(["error", call_id, kind, *(text[:room] for text in texts), times])
         return body
@@ -94,25 +92,25 @@ class Messenger:
     # receiving
 
     def decode(self, body: Buffer) -> Any:
-        """A message; a value in it that cannot be decoded is left to the call that gets it."""
+        """Return the decoded message. A value in it that cannot be decoded becomes an `Undecodable`."""
         shared = self.shared
         if shared is not None:
-            shared.counters[2] = self.received + 1  # should it be the end of this process, the parent knows of which
+            shared.counters[2] = self.received + 1  # if decoding it ends this process, the parent sees which call
         try:
             return self.codec.decode(body)
         except Exception:
             message = self.codec.parts(memoryview(body))
-            if message[0] == "call" and len(message) < CALL_LENGTH:  # it ends with what cannot be decoded
+            if message[0] == "call" and len(message) < CALL_LENGTH:  # it ends with an `Undecodable`
                 message += [False, None][len(message) - CALL_LENGTH :]
             return message
 
     def done_reading(self) -> None:
-        """What was decoded last is no call, or one that is to begin later."""
+        """Note that the message decoded last does not begin a call now."""
         if self.shared is not None:
             self.shared.counters[2] = 0
 
     def serve(self) -> None:
-        """Answer messages until the parent says stop or goes away."""
+        """Handle messages until the parent sends ``stop`` or is gone. Then raises ParentGone."""
         backlog, frames, receive, decode = self.backlog, self.channel.frames, self.channel.receive, self.decode
         while True:
             if backlog:
@@ -148,7 +146,7 @@ class Messenger:
             sys.exit("pool_monitor: unknown message %r" % (kind,))
 
     def borrow(self, length: int, offset: int = 0) -> Any:
-        """The message the parent lends."""
+        """Return the decoded message that the parent lends, and return its memory."""
         assert self.shared is not None
         self.channel.unneeded = 0
         expect_large(length, 4)
@@ -158,16 +156,16 @@ class Messenger:
         return message
 
     def send_returned(self, body: bytes) -> None:
-        if not self.channel.hold(body):  # it leaves with the answer if that comes soon
+        if not self.channel.hold(body):  # it is sent with the next answer, if that comes soon
             self.transmit(body)
 
     def enqueue(self, message: List[Any]) -> None:
-        """Put a call at the end of the backlog."""
+        """Append a call to the backlog."""
         self.received += 1
         self.backlog.append((self.received, message))
 
     def withdraw(self, call_id: int) -> bool:
-        """Take a call that has not begun out of the backlog."""
+        """Remove a call from the backlog. Return whether it was there."""
         for entry in self.backlog:
             if entry[0] and entry[1][1] == call_id:
                 self.backlog.remove(entry)
@@ -189,8 +187,8 @@ class Messenger:
             self.read_urgent()
 
     def read_urgent(self) -> None:
-        """Read what has arrived while an operation runs. Raises OperationCancelled when that is its end."""
-        while self.urgent:  # again, if the next signal came while this one was seen to
+        """Handle what has arrived while an operation runs. Raises OperationCancelled if it is to be interrupted."""
+        while self.urgent:  # again if another signal came meanwhile
             self.urgent = False
             self.interruptible, before = False, self.interruptible
             try:
@@ -213,7 +211,7 @@ class Messenger:
             body = channel.receive_now()
 
     def uninterrupted(self, action: Callable[[], None]) -> None:
-        """Run *action*, which uses the channel, from within the target's code."""
+        """Run *action*, which uses the channel, from within the target's code. Signals wait until it is done."""
         if threading.get_ident() != self.main_thread or not self.interruptible:
             action()
             return

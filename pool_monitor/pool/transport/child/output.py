@@ -1,4 +1,4 @@
-"""What the target prints."""
+"""Flushing of what the target prints."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 
 
 def print_by_lines() -> None:
-    """Have what the target prints leave line by line, whatever it is."""
+    """Flush stdout and stderr at each line, and escape what their encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
         stream.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
 def flush_output() -> None:
-    """Have what was printed leave. The target may have replaced, closed or deleted either stream."""
+    """Flush stdout and stderr. The target may have replaced, closed or deleted either."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""The user's values inside messages: packed and unpacked, and in words what is wrong with one."""
+"""Packs and unpacks the user's values inside messages, and describes what is wrong with one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
     from .codec import Buffer, Codec
 
-    Body = Union[bytes, Sequence[Buffer]]  # an encoded message, in pieces when it is large
+    Body = Union[bytes, Sequence[Buffer]]  # an encoded message; in pieces if it is large
 
 
 class Payloads:
-    """What a worker and its parent have settled on. Whatever cannot be carried raises PayloadError, which names it."""
+    """Uses the codec and the limits of the handshake. Raises PayloadError, with its name, for a value not carried."""
 
     def __init__(self, codec: Codec, frame_limit: int, session_data_limit: int) -> None:
         self.codec, self.frame_limit, self.session_data_limit = codec, frame_limit, session_data_limit
@@ -31,15 +31,15 @@ class Payloads:
             _cannot_be_rebuilt(what, error)
 
     def arguments(self, packed: Any) -> Tuple[Sequence[Any], Dict[str, Any]]:
-        """What an operation is called with."""
+        """Return the arguments for an operation."""
         try:
             args, kwargs = self.codec.unpack(packed) if self.codec.apart else packed
-        except Exception as error:  # an Undecodable is none that unpacks
+        except Exception as error:  # also for an Undecodable, which does not unpack
             _cannot_be_rebuilt("the arguments", packed.error if type(packed) is Undecodable else error)
         return args, kwargs
 
     def session(self, session: Any) -> Tuple[str, Dict[str, Any]]:
-        """Its id, and its data."""
+        """Return the id and the data of a session."""
         if type(session) is Undecodable:
             _cannot_be_rebuilt("the session", session.error)
         session_id, data = session
@@ -48,7 +48,7 @@ class Payloads:
     # out
 
     def carry(self, what: str, message: List[Any]) -> Body:
-        """*message*, whose third element is a value of the user's, encoded."""
+        """Return *message* encoded. Its third element is the user's value; *what* names it in errors."""
         codec = self.codec
         try:
             if codec.apart:
@@ -68,7 +68,7 @@ class Payloads:
 
     def pack_session(self, data: Any) -> Any:
         if not isinstance(data, dict):
-            raise PayloadError("session.data is to be a dict, not %r" % type(data).__name__)
+            raise PayloadError("session.data must be a dict, not %r" % type(data).__name__)
         try:
             packed = self.codec.pack(data)
             size = len(self.codec.encode(packed))

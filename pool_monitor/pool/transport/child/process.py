@@ -1,4 +1,4 @@
-"""How a worker process begins, and how it ends."""
+"""Start and end of a worker process."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ if TYPE_CHECKING:
 
 
 def die_with_parent(fd: int) -> None:
-    """Have the kernel kill this process group when the other end of *fd* closes. See the theory of operation."""
+    """Make the kernel kill this process group when the other end of *fd* closes. See the theory of operation."""
     owner = -os.getpgrp() if os.getpgrp() == os.getpid() else os.getpid()
     fcntl.fcntl(fd, fcntl.F_SETOWN, owner)
     if hasattr(fcntl, "F_SETSIG"):
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGKILL)
-    else:  # elsewhere than on Linux SIGIO is ignored by default, and this works only between bytecodes
+    else:  # not on Linux: SIGIO is ignored by default, and a handler runs only between bytecodes
         signal.signal(signal.SIGIO, lambda *_: os._exit(1))
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
     ended = select.poll()
     ended.register(fd, select.POLLIN)
     if ended.poll(0):  # it never carries a byte
-        os._exit(1)  # the parent went before the kernel was to watch
+        os._exit(1)  # the parent ended before the kernel watched the life-line
 
 
 def outlive_parent(lifeline: int) -> None:
-    """Undo `die_with_parent`: this process notices the parent's end by itself, and has something left to do then."""
+    """Undo `die_with_parent`, for a process that notices the parent's end by itself and still has work to do then."""
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) & ~os.O_ASYNC)
 
 
 def reset_signals() -> None:
-    """Block no signal: what the service blocks for itself shall be heard here, and by what the target starts. Nor
-    ignore the ends of children, or nobody here could learn how they ended.
+    """Unblock all signals and restore the default for SIGCHLD. This process and its children shall receive the signals
+    that the service blocks for itself. If SIGCHLD were ignored, exit codes of children would be lost.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def main() -> None:
-    """Serve the parent until it says stop or is gone."""
+    """Run a worker until the parent sends ``stop`` or is gone."""
     lifeline, *channel = (int(os.environ.pop(name)) for name in ("POOL_MONITOR_LIFELINE", "POOL_MONITOR_FD"))
     if "POOL_MONITOR_OUT" in os.environ:
         channel.append(int(os.environ.pop("POOL_MONITOR_OUT")))
@@ -59,7 +59,7 @@ def main() -> None:
     link = PipeLink(*channel) if len(channel) == 2 else SocketLink(*channel)
     try:
         worker = make_worker(*shake_hands(Channel(link), shared))
-        os.register_at_fork(after_in_child=worker.become_copy)  # what the target forks off is no worker
+        os.register_at_fork(after_in_child=worker.become_copy)  # a process that the target forks off is no worker
         if worker.load():
             worker.serve()
     except ParentGone:
@@ -69,9 +69,9 @@ def main() -> None:
 
 
 def make_worker(connection: Connection, init: Init) -> Worker:
-    """The kind of worker that *init* asks for."""
+    """Return the kind of worker that *init* asks for."""
     if init.concurrency > 1:
-        from .concurrent import ConcurrentWorker  # with asyncio: a third of a worker's start
+        from .concurrent import ConcurrentWorker  # imports asyncio, which takes a third of a worker's start
 
         return ConcurrentWorker(connection, init)
     if init.variables:

@@ -1,4 +1,4 @@
-"""What an operation that is streamed gives, one item after the other."""
+"""Iterates over what a streamed operation returns."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ END = object()
 
 
 def iterator_of(result: Any) -> Tuple[Any, bool]:
-    """What an operation that is streamed returned, as an iterator, and whether that is an asynchronous one. Raises
-    PayloadError for what is none, or holds values instead of making them.
+    """Return the result of a streamed operation as an iterator, and whether it is asynchronous. Raises PayloadError for
+    anything else, also for a container: it holds its values already.
     """
     kind = type(result)
     if hasattr(kind, "__aiter__"):
@@ -30,7 +30,7 @@ def next_item(generator: Any) -> Any:
 
 
 def close_iterator(generator: Any) -> None:
-    if hasattr(generator, "close"):  # an iterator that is no generator need not have it
+    if hasattr(generator, "close"):  # not every iterator has it
         generator.close()
 
 

@@ -1,4 +1,4 @@
-"""The user's code: finding it, and what of it can be called."""
+"""Finds and loads the user's code, and what in it can be called."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple
 
-# What is being loaded, for a pool that is opened meanwhile: the parent's nesting.py reads them, in this process.
+# What is being loaded. If the target opens a pool meanwhile, nesting.py reads these here, in this process.
 own_target = ""
-importing = ""  # the module, file or target whose code runs for the first time
+importing = ""  # name of the module, file or target that is being imported
 constructing = False
-threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # that the target began while it was loaded
+threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # threads that the target started while it was loaded
 
 
 def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str, Any], telemetry: Any = None) -> Any:
-    """Import ``module:attribute`` or ``file.py:attribute``, or a module or file as such; a class is instantiated, with
-    *telemetry* if it asks. Raises LookupError for what is not there or can have no operations.
+    """Load ``module:attribute`` or ``file.py:attribute``, or a whole module or file. A class is instantiated, with
+    *telemetry* if it takes it. Raises LookupError for a target that does not exist or can have no operations.
     """
     global own_target
     own_target = target
@@ -39,7 +39,7 @@ def load_target(target: str, path: list[str], args: list[Any], kwargs: dict[str,
 def make_target(
     found: Any, target: str, where: str, args: list[Any], kwargs: dict[str, Any], telemetry: Any = None
 ) -> Any:
-    """What has the operations, of *found*, which *target* names in the module or file *where*."""
+    """Return the object with the operations. *found* is what *target* names in the module or file *where*."""
     global constructing
     if not inspect.isclass(found):
         return _usable(found, target, where)
@@ -55,7 +55,7 @@ def make_target(
 
 @contextlib.contextmanager
 def noting_import(what: str) -> Iterator[None]:
-    """While the user's code is imported; *what* names it."""
+    """Note that the user's code *what* is being imported, until the context is left."""
     global importing
     importing = what
     try:
@@ -75,7 +75,7 @@ def _noting_threads() -> Iterator[None]:
 
 
 def find_target(target: str, path: list[str], load_file: Optional[Callable[[str], Any]] = None) -> Tuple[Any, str]:
-    """What *target* names, and the module or file it is in; the latter is loaded by *load_file*."""
+    """Return what *target* names, and the module or file it is in. *load_file* loads a file."""
     where, attribute = split_target(target)
     sys.path[:] = path + [entry for entry in sys.path if entry not in path]
     if where.endswith(".py"):
@@ -92,7 +92,7 @@ def find_target(target: str, path: list[str], load_file: Optional[Callable[[str]
             raise
     found = module
     for part in filter(None, attribute.split(".")):
-        if not hasattr(found, part) and hasattr(found, "__path__"):  # a package need not have imported all its modules
+        if not hasattr(found, part) and hasattr(found, "__path__"):  # perhaps a module not imported yet
             name = "%s.%s" % (found.__name__, part)
             if importlib.util.find_spec(name) is not None:
                 importlib.import_module(name)
@@ -103,51 +103,51 @@ def find_target(target: str, path: list[str], load_file: Optional[Callable[[str]
 
 
 def split_target(target: str) -> Tuple[str, str]:
-    """The module or file, and what in it; the latter is empty for the module or file as such."""
+    """Split a target into its module or file and the attribute, which is empty for a whole module or file."""
     where, colon, attribute = target.rpartition(":")
     return (target, "") if not colon or attribute.endswith(".py") else (where, attribute)
 
 
 def find_variable(name: str) -> contextvars.ContextVar[Any]:
-    """The context variable ``module:variable``. Raises LookupError, which says what is there instead."""
+    """Return the context variable ``module:variable``. Raises LookupError, with what was found instead."""
     module, _, attribute = name.partition(":")
     try:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise LookupError("context variable %r is not there: %s" % (name, error)) from error
+        raise LookupError("context variable %r was not found: %s" % (name, error)) from error
     if not isinstance(found, contextvars.ContextVar):
-        raise LookupError("%r is a %s, and no contextvars.ContextVar" % (name, type(found).__name__))
+        raise LookupError("%r is a %s, not a contextvars.ContextVar" % (name, type(found).__name__))
     return found
 
 
 def find_variables(names: Iterable[str]) -> Dict[str, contextvars.ContextVar[Any]]:
-    """The context variables that a pool sends, by name. Raises LookupError, with what to do about it."""
+    """Return the context variables that a pool sends, by name. Raises LookupError, with the remedy."""
     try:
         return {name: find_variable(name) for name in names}
     except LookupError as error:
-        text = "%s; have it importable for the workers too, or leave it out of the pool's context"
+        text = "%s; make it importable for the workers too, or remove it from the pool's context"
         raise LookupError(text % error) from error
 
 
 def _usable(found: Any, target: str, where: str) -> Any:
-    """*found*, when it can have operations."""
+    """Return *found*, unless it can have no operations. Raises LookupError then."""
     needed = "and a target is a class, an object or a module, whose public methods or functions are called"
     if inspect.ismodule(found):
         if not operations_of(found):
             classes = [name for name in _offers(found) if inspect.isclass(getattr(found, name, None))]
-            hint = "; for its class %s, say '%s:%s'" % (classes[0], where, classes[0]) if classes else ""
+            hint = "; for its class %s, use '%s:%s'" % (classes[0], where, classes[0]) if classes else ""
             raise LookupError("%s has no public functions%s" % (target, hint if where == target else ""))
     elif inspect.isroutine(found):
-        raise LookupError("%s is a function, %s; for all functions of its module, say %r" % (target, needed, where))
+        raise LookupError("%s is a function, %s; for all functions of its module, use %r" % (target, needed, where))
     elif type(found).__module__ == "builtins":
         raise LookupError("%s is a %s, %s" % (target, type(found).__name__, needed))
     return found
 
 
 def _offers(found: Any) -> list[str]:
-    """The public names in *found*: of a module those made in it, unless it only passes on what others made."""
+    """Return the public names in *found*. For a module: the names defined in it, or all if it defines none."""
     public = [name for name in dir(found) if not name.startswith("_")]
     here = getattr(found, "__name__", None)
     own = [name for name in public if getattr(getattr(found, name, None), "__module__", None) == here]
@@ -161,7 +161,7 @@ def load_module_file(path: str) -> Any:
         there = sorted(entry for entry in os.listdir(folder) if entry.endswith(".py")) if os.path.isdir(folder) else []
         raise LookupError("no file %r; in its directory there are %s" % (path, ", ".join(there) or "no .py files"))
     name = os.path.basename(path)[:-3]
-    sys.path.insert(0, os.path.dirname(path))  # so that its neighbours can be imported, as when it is run
+    sys.path.insert(0, os.path.dirname(path))  # so that the file can import its neighbours, as when it is run
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -179,7 +179,7 @@ def load_module_file(path: str) -> Any:
 
 
 def accepts_keyword(function: Callable[..., Any], name: str) -> bool:
-    """Whether it declares a parameter of that name that can be given as a keyword."""
+    """Whether *function* declares a parameter *name* that can be passed by keyword."""
     plain: Any = getattr(function, "__init__" if type(function) is type else "__func__", function)
     if plain is object.__init__ and function.__new__ is object.__new__:  # type: ignore[comparison-overlap]
         return False
@@ -196,7 +196,7 @@ def accepts_keyword(function: Callable[..., Any], name: str) -> bool:
     )
 
 
-_METHODS = (staticmethod, classmethod, functools.partialmethod)  # descriptors that give something to call
+_METHODS = (staticmethod, classmethod, functools.partialmethod)  # descriptors whose value is callable
 
 
 class Operation:
@@ -206,19 +206,19 @@ class Operation:
         self.function = function
         self.takes_session = accepts_keyword(function, "session")
         self.takes_telemetry = accepts_keyword(function, "telemetry")
-        self.mean_ns = math.inf  # running mean of how long it takes, once it is known
+        self.mean_ns = math.inf  # running mean of its duration, once known
         self.kind = "generator" if _is_generator(function) else "function"
 
 
 def _is_generator(function: Any) -> bool:
     code = getattr(function, "__code__", None)
     if not isinstance(getattr(code, "co_flags", 0), int):
-        return False  # those of a mock are a mock too, in which every flag is set
+        return False  # the flags of a mock are a mock, in which every flag is set
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def operations_of(target: Any) -> dict[str, Operation]:
-    """The public callables of *target* by name: no classes, and of a module only what was written in it."""
+    """Return the public callables of *target* by name, without classes. For a module: only those defined in it."""
     names = [name for name in dir(target) if not name.startswith("_")]
     if inspect.ismodule(target):
         names = getattr(target, "__all__", None) or [
@@ -228,7 +228,7 @@ def operations_of(target: Any) -> dict[str, Operation]:
     for name in names:
         static = inspect.getattr_static(target, name, None)
         if hasattr(type(static), "__get__") and not callable(static) and not isinstance(static, _METHODS):
-            continue  # a property of whatever kind: reading it would run it
+            continue  # a property or the like: reading it would run its code
         value = getattr(target, name, None)
         if callable(value) and not inspect.isclass(value):
             found[name] = Operation(value)

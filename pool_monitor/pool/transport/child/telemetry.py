@@ -1,4 +1,4 @@
-"""What a target tells the pool's telemetry: events and log lines, sent without ever holding up the target."""
+"""Sends the events and log lines of a target to the pool, without ever blocking the target."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .channel import Channel
     from .codec import Codec
 
-_FRAME_LIMIT = 8 * 1024  # bytes one event or line may take
+_FRAME_LIMIT = 8 * 1024  # bytes per event or line
 OURS = frozenset({"pool", "resource", "alert", "tuning", "monitor", "llm", "telemetry"})
 """First parts of the names of the pool's own events."""
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -21,15 +21,15 @@ _DEPTH = 32
 
 
 class Telemetry:
-    """What an operation or a class with a keyword parameter named ``telemetry`` receives.
+    """Passed to an operation or a class with a keyword parameter named ``telemetry``.
 
-    Both methods return at once and may be called from any thread. What cannot be sent without waiting is dropped
-    and counted: at most 64 KiB wait for the pool to read them, and one event or line takes 8 KiB at most.
+    Both methods return at once and may be called from any thread. At most 64 KiB of events and lines wait until the
+    pool reads them, and one event or line takes 8 KiB at most. What does not fit is dropped and counted.
     """
 
     def __init__(self, channel: Channel, codec: Codec, uninterrupted: Callable[[Callable[[], None]], None]) -> None:
         self._channel, self._codec, self._uninterrupted = channel, codec, uninterrupted
-        self.dropped = 0  # since it was last told how many
+        self.dropped = 0  # not reported yet
         self._counting = _thread.RLock()
 
     def execute(
@@ -38,37 +38,38 @@ class Telemetry:
         measurements: Dict[str, Union[int, float]],
         metadata: Optional[Dict[str, Any]] = None,
     ) -> None:
-        """Emit *event*: its name as ``"cache.hit"`` or ``("cache", "hit")``, numbers, and whatever else is known.
+        """Emit *event*, named ``"cache.hit"`` or ``("cache", "hit")``. *measurements* are numbers, *metadata* the rest.
 
-        Raises ValueError for a name that is none or is one of the pool's own, for a measurement that is no finite
-        number, and for metadata that no JSON could hold.
+        Raises ValueError for an invalid name, for a name that is reserved for the pool, for a measurement that is no
+        finite number, and for metadata that JSON cannot hold.
         """
         name = event.split(".") if isinstance(event, str) else list(event) if isinstance(event, (list, tuple)) else []
         if not name or not all(isinstance(part, str) and part for part in name):
-            raise ValueError("telemetry: an event's name is like 'cache.hit' or ('cache', 'hit'), not %r" % (event,))
+            text = "telemetry: an event's name must be like 'cache.hit' or ('cache', 'hit'), not %r"
+            raise ValueError(text % (event,))
         if name[0] in OURS:
             raise ValueError(
-                "telemetry: names that begin with %r are the pool's own: call it 'my.%s' or the like"
+                "telemetry: names that begin with %r are the pool's own: use 'my.%s', for example"
                 % (name[0], ".".join(name))
             )
         if not isinstance(measurements, dict):
-            raise ValueError("telemetry: measurements are a dict of numbers, not %r" % (measurements,))
+            raise ValueError("telemetry: measurements must be a dict of numbers, not %r" % (measurements,))
         numbers = {key: _number(value) for key, value in measurements.items()}
         for key, value in numbers.items():
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and value - value == 0
             if not isinstance(key, str) or not number:
-                raise ValueError("telemetry: measurement %r is to be a finite number, not %r" % (key, value))
+                raise ValueError("telemetry: measurement %r must be a finite number, not %r" % (key, value))
         self._send(["event", plain(name), plain(numbers), _fields("metadata", metadata or {})])
 
     def log(self, level: str, text: str, **fields: Any) -> None:
         """Write a line to the pool's log; *level* is debug, info, warning, error or critical.
 
-        Raises ValueError for another level, a text that is none, and fields that no JSON could hold.
+        Raises ValueError for another level, a *text* that is no str, and fields that JSON cannot hold.
         """
         if level not in LEVELS:
-            raise ValueError("telemetry: a level is one of %s, not %r" % (", ".join(LEVELS), level))
+            raise ValueError("telemetry: level must be one of %s, not %r" % (", ".join(LEVELS), level))
         if not isinstance(text, str):
-            raise ValueError("telemetry: a line's text is a str, not %r" % (text,))
+            raise ValueError("telemetry: a line's text must be a str, not %r" % (text,))
         self._send(["log", level, plain(text), _fields("fields", fields)])
 
     def _send(self, message: Any) -> None:
@@ -85,7 +86,7 @@ class Telemetry:
                 self.dropped += 1
 
     def report_dropped(self) -> None:
-        """Tell how many were dropped, if there is room for that now."""
+        """Report how many events and lines were dropped, if there is room for that now."""
         if self.dropped:
             with self._counting:
                 if self._channel.offer(self._codec.encode(["dropped", self.dropped])):
@@ -93,7 +94,7 @@ class Telemetry:
 
 
 def _number(value: Any) -> Any:
-    """*value*, of whatever library's kind it is, as Python has it; itself where that is unknown."""
+    """Return a number of any library as a Python number; *value* itself if it is no known number."""
     try:
         return value if isinstance(value, (int, float)) else convert(value)
     except TypeError:
@@ -102,12 +103,12 @@ def _number(value: Any) -> Any:
 
 def _fields(what: str, value: Any) -> Any:
     if not isinstance(value, dict):
-        raise ValueError("telemetry: %s are a dict, not %r" % (what, value))
+        raise ValueError("telemetry: %s must be a dict, not %r" % (what, value))
     return plain(value)
 
 
 def plain(value: Any, depth: int = _DEPTH) -> Any:
-    """A copy of *value* as JSON would have it. Raises ValueError when it could not."""
+    """Return a copy of *value* as JSON would carry it. Raises ValueError if it cannot."""
     if isinstance(value, str):
         # Lone surrogates have no UTF-8 form.
         return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
@@ -124,4 +125,4 @@ def plain(value: Any, depth: int = _DEPTH) -> Any:
             return plain(convert(value), depth - 1)
         except TypeError:
             pass
-    raise ValueError("telemetry: %.200r is nothing JSON could hold" % (value,))
+    raise ValueError("telemetry: JSON cannot hold %.200r" % (value,))

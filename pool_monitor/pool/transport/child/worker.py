@@ -1,4 +1,4 @@
-"""The worker: it loads the target, runs one operation after the other, and answers each call once."""
+"""A worker with one call at a time: loads the target, runs its operations, and answers each call once."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from .payloads import Body
     from .target import Operation
 
-_LONG_NS = 100_000  # an operation expected to take longer does not begin before the answers held back are sent
-_SHORT_NS = 20_000  # the processor time of an operation that takes less is not worth 1 us for asking
-_WEIGHT = 0.1  # of the latest call in an operation's running mean
-# Types that cannot be awaited: to see that is quicker than to ask. By id, for a type of the target may have no hash.
+_LONG_NS = 100_000  # answers held back are sent before an operation that is expected to take longer
+_SHORT_NS = 20_000  # the processor time of a shorter operation is not measured: that costs 1 us
+_WEIGHT = 0.1  # of the latest call in the running mean of an operation
+# Types that cannot be awaited: a lookup is quicker than asking. By id: a type of the target may be unhashable.
 _PLAIN = frozenset(map(id, (type(None), bool, int, float, str, bytes, list, tuple, dict)))
 
 
 class OperationCancelled(BaseException):
-    """The caller gave up. No Exception, so that a target's ``except Exception`` does not swallow it."""
+    """The call was cancelled. No Exception, so that a target's ``except Exception`` does not swallow it."""
 
 
 class Session:
-    """What an operation with a keyword parameter named ``session`` receives."""
+    """Passed to an operation with a keyword parameter named ``session``."""
 
     def __init__(self, session_id: str, data: dict[str, Any]) -> None:
         self.id = session_id
@@ -48,32 +48,32 @@ class Session:
 
 
 class Worker(Messenger):
-    """One call at a time, in the main thread."""
+    """Runs one call at a time, in the main thread."""
 
     def __init__(self, connection: Connection, init: Init) -> None:
         super().__init__(connection)
         self.init = init
         self.operations: Dict[str, Operation] = {}
-        self.variables: Dict[str, Any] = {}  # context variables that may come with a call, by name
-        self.telemetry: Telemetry  # once the target is being loaded
-        self.peak: PeakMemory  # once the target is loaded
+        self.variables: Dict[str, Any] = {}  # the context variables that calls may bring, by name
+        self.telemetry: Telemetry  # set by `load`
+        self.peak: PeakMemory  # set by `on_loaded`
         self.pid = os.getpid()
         self.loop: Optional[asyncio.AbstractEventLoop] = None
         self.task: Optional[asyncio.Task[Any]] = None  # the asyncio task of a running coroutine operation
-        self.on_loop = False  # asyncio runs it: nothing may be raised there, the task is cancelled instead
-        self.cancelled = False  # while asyncio ran it
+        self.on_loop = False  # the call is a task: it is cancelled, because nothing may be raised inside asyncio
+        self.cancelled = False  # the call was cancelled while it was a task
         self.started = 0  # when the call under way began, ns
-        self.cpu_before: Optional[int] = None  # processor time then, ns; None: not asked for
+        self.cpu_before: Optional[int] = None  # processor time at that moment, ns; None: not measured
 
     # the target
 
     def load(self) -> bool:
-        """Load the target. False when that failed: the pool has been told why."""
+        """Load the target and send ``ready``. If that fails, send the error and return False."""
         init = self.init
         self.telemetry = Telemetry(self.channel, self.codec, self.uninterrupted)
         try:
             args, kwargs = self.payloads.unpack("they", init.payload)
-            init.payload = None  # it may be large, and is not kept for the worker's whole life
+            init.payload = None  # it may be large: free it
             self.operations = operations_of(self.make_target(init.target, init.path, args, kwargs))
             if not self.operations:
                 raise LookupError("%s has no public functions or methods" % init.target)
@@ -93,10 +93,10 @@ class Worker(Messenger):
 
     def on_loaded(self) -> None:
         self.peak = PeakMemory()
-        signal.signal(signal.SIGURG, self.on_urgent)  # before the parent can have anything urgent to say
+        signal.signal(signal.SIGURG, self.on_urgent)  # before the parent can send an urgent message
 
     def set_context(self, options: Any) -> None:
-        """Set the context variables that came with a call, for what runs in the present context."""
+        """Set the context variables of a call in the current context."""
         carried = options if type(options) is Undecodable else options["context"]
         for name, value in self.payloads.unpack("the context", carried).items():
             self.variables[name].set(value)
@@ -122,9 +122,9 @@ class Worker(Messenger):
             body = self.answer(call_id, operation, payload, stream, session)
         except ParentGone:
             raise
-        except BaseException as error:  # SystemExit too: it is the operation that failed, not the worker
+        except BaseException as error:  # also SystemExit: the operation failed, not the worker
             body = self.failure(call_id, failure_kind(error), error, self.times())
-        self.interruptible = False  # again: the exception may have come before the line that says so
+        self.interruptible = False  # again: an exception may have skipped the line that does this
         self.call_id = None
         flush_output()
         if type(body) is not bytes or len(body) >= LARGE:
@@ -137,7 +137,7 @@ class Worker(Messenger):
             self.telemetry.report_dropped()
 
     def answer(self, call_id: int, operation: Operation, payload: Any, stream: bool, session: Any) -> Body:
-        """Run the operation; the encoded ``reply`` or ``end``."""
+        """Run the operation. Return the encoded ``reply`` or ``end``."""
         args, kwargs = self.payloads.arguments(payload)
         state = None
         if session is not None or operation.takes_telemetry:
@@ -148,7 +148,7 @@ class Worker(Messenger):
             result = None
         times = self.times()
         wall, mean = times[0], operation.mean_ns
-        if wall > _SHORT_NS:  # no copy is forked off in less
+        if wall > _SHORT_NS:  # a fork takes longer
             self.exit_if_copy()
         operation.mean_ns = wall if mean == math.inf else mean + _WEIGHT * (wall - mean)
         data = None if state is None else self.payloads.pack_session(state.data)
@@ -158,7 +158,7 @@ class Worker(Messenger):
         return LookupError("no operation %r; there are %s" % (name, ", ".join(sorted(self.operations))))
 
     def add_extras(self, operation: Operation, kwargs: Dict[str, Any], session: Any) -> Optional[Session]:
-        """Add the session and the telemetry to *kwargs*, as far as the operation takes them. Returns the session."""
+        """Add the session and the telemetry to *kwargs* if the operation takes them. Return the session."""
         state = None
         if session is not None and operation.takes_session:
             session_id, data = self.payloads.session(session)
@@ -168,7 +168,7 @@ class Worker(Messenger):
         return state
 
     def times(self) -> List[Any]:
-        """What the call under way has taken so far."""
+        """Return the times of the call under way so far."""
         wall = time.perf_counter_ns() - self.started
         cpu: Optional[int] = None
         if self.cpu_before is not None:
@@ -178,7 +178,7 @@ class Worker(Messenger):
         return [wall, cpu, self.peak.growth(wall)]
 
     def run(self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-        """The target's code, and nothing else, is interruptible."""
+        """Call a function of the target. Only while it runs is the worker interruptible."""
         try:
             self.interruptible = True
             if self.urgent:
@@ -211,24 +211,24 @@ class Worker(Messenger):
         self.on_loop = True
         try:
             if self.loop is None:
-                import asyncio  # a third of a worker's start, for those that need it
+                import asyncio  # a third of a worker's start: only where it is needed
 
                 self.loop = asyncio.new_event_loop()
                 asyncio.set_event_loop(self.loop)
                 self.wake_by_signal(self.loop)
             self.task = self.loop.create_task(coroutine)
-            if self.cancelled:  # before there was a task
+            if self.cancelled:  # before the task existed
                 self.task.cancel()
             result = self.loop.run_until_complete(self.task)
         finally:
             self.task = None
             self.on_loop = False
-        if self.cancelled:  # after the task had ended
+        if self.cancelled:  # after the task ended
             raise OperationCancelled
         return result
 
     async def awaited(self, awaitable: Any) -> Any:
-        """What *awaitable* gives, in this process."""
+        """Await *awaitable*, and end this process if it is a copy by then."""
         try:
             result = await awaitable
         except BaseException as error:
@@ -239,7 +239,7 @@ class Worker(Messenger):
 
     @staticmethod
     def wake_by_signal(loop: asyncio.AbstractEventLoop) -> None:
-        """A signal that comes just before the loop goes to sleep would be seen to when it wakes: have it wake."""
+        """Make a signal wake the loop. Otherwise one that comes just before the loop sleeps is handled too late."""
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
@@ -249,7 +249,7 @@ class Worker(Messenger):
     # streams
 
     def run_stream(self, call_id: int, result: Any) -> None:
-        """Send every item of a generator; a cancel closes it."""
+        """Send every item of a generator. A cancellation closes it."""
         self.exit_if_copy()
         result, asynchronous = self.run(iterator_of, (result,), {})
         if asynchronous:
@@ -266,8 +266,8 @@ class Worker(Messenger):
             self.run(close_iterator, (result,), {})
 
     async def run_async_stream(self, call_id: int, items: Any) -> None:
-        """Send every item of an asynchronous iterator. One task takes them all, so that what the target opens around a
-        ``yield`` holds until it is closed: a timeout, a task group, a token of a context variable.
+        """Send every item of an asynchronous iterator. One task takes all items, so that the target can keep something
+        open across a ``yield``: a timeout, a task group, a token of a context variable.
         """
         import asyncio
 
@@ -277,9 +277,9 @@ class Worker(Messenger):
                 if item is END:
                     return
                 self.uninterrupted(functools.partial(self.send_item, call_id, item))
-                await asyncio.sleep(0)  # others have their turn
+                await asyncio.sleep(0)  # give other tasks a turn
                 if self.cancelled:
-                    await asyncio.sleep(0)  # where that comes to the task, if the target has not kept it to itself
+                    await asyncio.sleep(0)  # raises CancelledError here, unless the target has swallowed it
                     raise OperationCancelled
         finally:
             await close_async_iterator(items)
@@ -290,28 +290,28 @@ class Worker(Messenger):
     # copies that the target forks off
 
     def become_copy(self) -> None:
-        """Become no more than a copy that the target has forked off: it shares the channel and the event loop's
-        descriptors with the worker, and may use neither.
+        """Give up the channel, the backlog and the event loop: this process is a copy that the target has forked off.
+        It shares their descriptors with the worker, and must not use them.
         """
         self.backlog.clear()
         self.shared = None
         self.channel.become_copy()
         loop = self.loop
-        ready = getattr(loop, "_ready", None)  # of every loop of asyncio's own
+        ready = getattr(loop, "_ready", None)  # every loop of asyncio itself has it
         if loop is not None and ready is not None:
             ready.clear()
             loop.call_soon(exit_copy, RuntimeError("a copy of a worker cannot go on in the event loop of the worker"))
 
     def exit_if_copy(self, error: Optional[BaseException] = None) -> None:
-        """End this process if it is a copy that the target has forked off, as the target's code ended in it: the answer
-        is the original's to give.
+        """End this process if it is a copy that the target has forked off. Called when the target's code has ended.
+        Only the original worker answers the call.
         """
         if os.getpid() != self.pid:
             exit_copy(error)
 
 
 def failure_kind(error: BaseException) -> str:
-    """Of a call that ended with it."""
+    """Return the kind of failure of a call that ended with *error*."""
     if isinstance(error, PayloadError):
         return "payload"
     asyncio = sys.modules.get("asyncio")

@@ -1,15 +1,15 @@
-"""The process that workers are forked off: it has loaded what they all need, and runs nothing of the target.
+"""The process that workers are forked off. It has loaded what they all need, and runs no operation itself.
 
-It answers packets on the socket in ``POOL_MONITOR_ZYGOTE``, one at a time, each a JSON list:
+It answers packets on the socket in ``POOL_MONITOR_ZYGOTE``, one at a time. Each is a JSON list:
 
     ["load", path, codecs, modules]     "ready", or "failed", module, type, text, traceback; or "threads", null, why
     ["fork", id, [names]]               "forked", id, pid; or "refused", id, why; or "threads", id, why
     ["reap", [pids]]                    "reaped", [[pid, status or null], ...]
 
-With ``fork`` come the descriptors of those names, then stdout and stderr. A worker that has ended stays a zombie until
-``reap``: the other side first kills what it left in its process group, while nobody else can have the number.
+``fork`` brings the descriptors of those names, then stdout and stderr. A worker that has ended stays a zombie until
+``reap``. Before that the parent kills the rest of its process group, while its pid cannot belong to another process.
 
-Forking is safe because there is one thread. Should a preloaded module have started another, it says so instead.
+Forking is safe because there is only one thread. If a preloaded module has started another, the answer is ``threads``.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ TYPE_CHECKING = False  # as in typing, without its import
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-_LOAD_SIZE = 1 << 20  # more than a socket takes at once
+_LOAD_SIZE = 1 << 20  # bytes: more than a socket takes at once
 _REQUEST_SIZE = 4096
 _FDS_SIZE = socket.CMSG_SPACE(16 * array.array("i").itemsize)
 
 
 def main() -> bool:
-    """Serve the parent until it goes. True in each worker, which has the descriptors it was sent; False: there can
-    be no workers, and the parent knows why.
+    """Run the zygote until the parent is gone. Return True in each forked worker, which has the descriptors it was
+    sent. Return False if no worker can be forked; the reason has been sent to the parent.
     """
     control, lifeline = (int(os.environ.pop(name)) for name in ("POOL_MONITOR_ZYGOTE", "POOL_MONITOR_LIFELINE"))
     os.set_inheritable(control, False)
@@ -58,34 +58,34 @@ class Zygote:
     def __init__(self, control: socket.socket, lifeline: int) -> None:
         self.control = control
         self.lifeline = lifeline
-        self.fds: list[int] = []  # that came with the request
-        self.workers: set[int] = set()  # that are not reaped
+        self.fds: list[int] = []  # received with the request
+        self.workers: set[int] = set()  # pids that are not reaped
 
     def load(self, path: list[str], codecs: list[str], modules: list[str]) -> bool:
-        with contextlib.suppress(BaseException):  # its workers will say so, as one started alone does
+        with contextlib.suppress(BaseException):  # each worker will report the problem itself
             warm_up(codecs)
         sys.path[:] = path + [entry for entry in sys.path if entry not in path]
         for name in modules:
             try:
                 with noting_import(name):
                     importlib.import_module(name)
-            except BaseException as error:  # SystemExit too
+            except BaseException as error:  # also SystemExit
                 kind, text, trace = describe_exception(error)
-                self.respond("failed", name, kind[:256], text[:1024], trace[-8192:])  # it must go in one packet
+                self.respond("failed", name, kind[:256], text[:1024], trace[-8192:])  # it must fit into one packet
                 return False
             if other_threads() and not single_threaded_after_fork():
                 self.respond("threads", None, "%s starts %s when it is imported" % (name, other_threads()))
                 return False
-        # Were it ignored, the kernel would reap workers by itself, and could give their numbers away.
+        # If a module ignored it, the kernel would reap workers by itself and could reuse their pids.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         outlive_parent(self.lifeline)
         gc.collect()
-        gc.freeze()  # what is there now is not looked through again, and so stays shared with every worker
+        gc.freeze()  # the collector skips what exists now, so its memory stays shared with every worker
         self.respond("ready")
         return True
 
     def serve(self) -> bool:
-        """True in a worker. In the zygote it never returns."""
+        """Serve requests. Returns True in a forked worker, and never in the zygote."""
         while True:
             request = self.receive_request(_REQUEST_SIZE)
             if request[0] == "reap":
@@ -94,13 +94,13 @@ class Zygote:
                 return True
 
     def fork(self, request: int, names: list[str]) -> bool:
-        """Fork a worker. True in the worker."""
+        """Fork a worker. Return True in the worker, False in the zygote."""
         if len(self.fds) != len(names) + 2:
             self.respond("refused", request, "no room for its descriptors")
         elif other_threads():
             self.respond("threads", request, "a preloaded module has started %s" % other_threads())
         else:
-            flush_output()  # or the worker would print it again
+            flush_output()  # else the worker would print it again
             try:
                 pid = os.fork()
             except OSError as error:
@@ -109,8 +109,8 @@ class Zygote:
                 if not pid:
                     self.become_worker(names)
                     return True
-                with contextlib.suppress(OSError):  # it has ended already
-                    os.setpgid(pid, pid)  # it does so too; but when its number is told, the group must be there
+                with contextlib.suppress(OSError):  # the worker has ended already
+                    os.setpgid(pid, pid)  # the worker does so too; the group must exist before its pid is sent
                 self.workers.add(pid)
                 self.respond("forked", request, pid)
         self.close_fds()
@@ -128,11 +128,11 @@ class Zygote:
         for name, fd in zip(names, fds):  # noqa: B905 - Python 3.8
             os.environ[name] = str(fd)
         numpy_random = sys.modules.get("numpy.random")
-        if numpy_random is not None:  # the standard library's is seeded anew by itself
+        if numpy_random is not None:  # the standard library reseeds its own after a fork
             numpy_random.seed()
 
     def receive_request(self, size: int) -> list[Any]:
-        """The next request; the descriptors that came with it are in ``fds``."""
+        """Return the next request. The descriptors that came with it are in ``fds``."""
         data, ancillary, _, _ = self.control.recvmsg(size, _FDS_SIZE, socket.MSG_CMSG_CLOEXEC)
         if not data:
             self.exit()
@@ -145,7 +145,7 @@ class Zygote:
         return request
 
     def reap(self, pid: int) -> int | None:
-        """How a worker that has ended did, as ``wait`` gives it."""
+        """Return the wait status of a worker that has ended; None if it was reaped elsewhere."""
         try:
             return os.waitpid(pid, 0)[1]
         except ChildProcessError:
@@ -160,12 +160,12 @@ class Zygote:
             self.exit()
 
     def exit(self) -> NoReturn:
-        """The parent is gone. Living workers go by their life-lines. What a worker had started that ended before the
-        parent could see it is ended here; the worker's number is still its own, since it is not reaped.
+        """End the zygote: the parent is gone. Life-lines end the living workers. If a worker had ended unnoticed, the
+        rest of its process group is killed here. Its pid is still its own, because it is not reaped.
         """
         for pid in self.workers:
             with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)  # it may have left its group
+                os.kill(pid, signal.SIGKILL)  # in case the worker has left its group
                 os.killpg(pid, signal.SIGKILL)
         os._exit(0)
 
@@ -176,8 +176,8 @@ class Zygote:
 
 
 def warm_up(codecs: list[str]) -> None:
-    """Do once what every worker begins with: the first look at a signature alone takes 3 ms, for what Python sets up
-    on that occasion and keeps.
+    """Do what each worker does first, so that it is done once. The first look at a signature alone takes 3 ms: Python
+    sets up tables for it, and keeps them.
     """
     codec = first_codec(codecs)
     codec.unpack(codec.decode(codec.encode([0, codec.pack([[], {}])]))[1])
@@ -192,7 +192,7 @@ class _Target:
 
 
 def other_threads() -> str:
-    """The threads there are beside this one, in words."""
+    """Return a description of the other threads; empty if there are none."""
     threading = sys.modules.get("threading")
     named = [] if threading is None else [thread.name for thread in threading.enumerate()][1:]
     try:
@@ -205,14 +205,14 @@ def other_threads() -> str:
 
 
 def single_threaded_after_fork() -> bool:
-    """Whether there is one thread once a fork has been tried. Libraries for numbers start threads of their own when
-    they are imported, and some of them (OpenBLAS) end these before every fork.
+    """Whether only one thread is left after a trial fork. Numerical libraries start threads when they are imported, and
+    some (OpenBLAS) end them before every fork.
     """
     threading = sys.modules.get("threading")
     if threading is not None and threading.active_count() > 1:
         return False
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there are threads is known
+        warnings.simplefilter("ignore")  # it warns of the threads, which are known
         pid = os.fork()
     if not pid:
         os._exit(0)
