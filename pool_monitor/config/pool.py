@@ -50,7 +50,7 @@ class PoolConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     retry_errors: tuple[str, ...] = ()
     """Type names of exceptions of the target after which an idempotent call is sent again."""
     retry_budget: Annotated[float, Meta(ge=0, le=1)] = 0.1
-    """Share of retries in relation to calls that is allowed over time. 0: no retries; 1: as many retries as calls."""
+    """Most retries per call, as an average over time. 0: no retries; 1: as many retries as calls."""
     cancel_grace: Pause = 0.2
     """Time for a cancelled or timed-out operation to end by itself, before its worker is killed."""
 
@@ -68,11 +68,11 @@ class PoolConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     are started later."""
     init_args: tuple[Any, ...] = ()
     init_kwargs: dict[str, Any] = {}
-    """Arguments with which every worker instantiates a target that is a class."""
+    """Positional and keyword arguments with which every worker instantiates a target that is a class."""
     codec: Literal["auto", "json", "msgpack", "pickle"] = "auto"
     """The codec of arguments and results. ``auto``: msgpack if both sides have it, else JSON. ``pickle`` carries any
     object, and lets a worker run code in the service: use it only for targets that you trust like your own code. The
-    table What travels in docs/POOL_GUIDE.md has the types that each codec carries."""
+    table What travels in docs/POOL_GUIDE.md shows how each type arrives."""
     frame_limit: Annotated[int, Meta(ge=1024, le=2**32 - 1)] = 64 * 1024 * 1024
     """Largest message. A call with larger arguments or a larger result fails, and so does `try_run` of a generator
     whose items together are larger. A message takes more memory when it is decoded: up to about 70 times its size, if
@@ -108,7 +108,7 @@ class PoolConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Time for accepted calls to end when the pool is closed."""
     backoff_min: Seconds = 0.1
     backoff_max: Seconds = 30.0
-    """Bounds of the pause before a worker that ends repeatedly is started again (decorrelated jitter)."""
+    """Shortest and longest pause before a worker that ends repeatedly is started again (decorrelated jitter)."""
     restart_limit: Count = 3
     restart_period: Seconds = 5.0
     """A slot that is restarted more than *restart_limit* times within *restart_period* is in a crash loop: it pauses
@@ -120,18 +120,18 @@ class PoolConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     # health and recycling
     health_interval: Seconds = 5.0
     health_timeout: Seconds = 2.0
-    """Time between the pings of a worker, and the longest time for an answer."""
+    """A worker is pinged every *health_interval* seconds. Its answer is late after *health_timeout* seconds."""
     health_misses: Annotated[int, Meta(ge=1)] = 3
     """An idle worker that leaves this many pings in a row unanswered is replaced. A busy worker has until the deadline
     of its call."""
     recycle_calls: Annotated[int, Meta(ge=1)] | None = None
     recycle_age: Seconds | None = None
     recycle_rss: Annotated[int, Meta(ge=1)] | None = None
-    """Limits at which a worker process is replaced: number of calls (it is never handed more), age in seconds, and
-    resident memory in bytes. None: no limit."""
+    """A worker process is replaced after *recycle_calls* calls (it is never handed more), after *recycle_age* seconds,
+    or when its resident memory is above *recycle_rss* bytes. None: no limit."""
     recycle_jitter: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
-    """The limits of each process differ at random from those above, by up to this share. The limit on calls is only
-    lowered. So not all processes are replaced at once."""
+    """The recycling limits of each process differ at random from the configured limits, by up to this share. The limit
+    on calls is only lowered. So not all processes are replaced at once."""
 
     # circuit breaker
     breaker_failures: Count = 5
@@ -145,7 +145,8 @@ class PoolConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Time for which an open breaker refuses all calls, before it lets some through on trial."""
     breaker_trials: Annotated[int, Meta(ge=1)] = 3
     breaker_successes: Annotated[int, Meta(ge=1)] = 3
-    """Most trial calls at once, and how many need to succeed to close the breaker."""
+    """At most *breaker_trials* trial calls run at once. The breaker closes after *breaker_successes* of them
+    succeeded."""
 
     # sessions
     session_ttl: Seconds = 3600.0

@@ -19,13 +19,13 @@ POOL_READY = declare(
 POOL_RESIZE = declare(
     "pool.resize",
     "The wanted size of a pool changed.",
-    {"size_before": "count: workers wanted before the change", "size_after": "count: workers wanted after it"},
+    {"size_before": "count: workers wanted before the change", "size_after": "count: workers wanted after the change"},
     POOL_KEYS,
 )
 POOL_WARMUP = declare(
     "pool.warmup",
     "Every worker that a pool starts with has become ready.",
-    {"duration": "ns: since pool.init", "workers": "count: how many workers that is"},
+    {"duration": "ns: since pool.init", "workers": "count: the number of these workers"},
     {**POOL_KEYS, "mode": "str: parallel, sequential or staged"},
 )
 POOL_PAUSE = declare(
@@ -53,7 +53,7 @@ POOL_DRAIN = declare(
         "duration": "ns: how long the drain took",
         "finished": "count: calls that ended by themselves",
         "cancelled": "count: calls that were interrupted when the drain timed out",
-        "abandoned": "count: calls among cancelled whose worker had to be killed",
+        "abandoned": "count: of the cancelled calls, those whose worker had to be killed",
     },
     POOL_KEYS,
 )

@@ -18,7 +18,7 @@ WORKER_READY = declare(
 )
 WORKER_TRANSITION = declare(
     "pool.worker.transition",
-    "A worker changed its state, as the lifecycle table allows.",
+    "A worker changed from one state of the lifecycle table to another.",
     {"duration": "ns: time spent in the state it left"},
     {**WORKER_KEYS, "from": "str: state left", "to": "str: state entered", "trigger": "str: what caused it"},
 )
