@@ -82,9 +82,9 @@ def _from_table(path: str | Path, where: str, kind: type[ConfigT], table: dict[s
             if kind is PoolConfig and name in _OF_POOL:
                 hint = f"it is an argument of Pool: Pool(target, {name}=..., config=settings.pool)"
             raise ConfigError(f"{place} has no field {name!r}; {hint}")
-    wrong = problem_with(kind, table, TOML)
-    if wrong:
-        raise ConfigError(f"{path}: {where}.{wrong}")
+    problem = problem_with(kind, table, TOML)
+    if problem:
+        raise ConfigError(f"{path}: {where}.{problem}")
     try:
         return kind(**table)
     except ConfigError as error:  # values that do not fit together

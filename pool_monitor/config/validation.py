@@ -41,8 +41,8 @@ TOML = Wording(
 def problem_with(kind: type[Struct], values: Mapping[str, Any], wording: Wording = PYTHON) -> str | None:
     """Return what is wrong with the first of *values* that does not fit its field of *kind*; None if all fit."""
     known = hints(kind)
-    wrongs = (_wrong(name, value, known[name], wording) for name, value in values.items())
-    return next(filter(None, wrongs), None)
+    problems = (_problem(name, value, known[name], wording) for name, value in values.items())
+    return next(filter(None, problems), None)
 
 
 @cache
@@ -51,15 +51,15 @@ def hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-def _wrong(place: str, value: Any, hint: Any, wording: Wording) -> str | None:
+def _problem(place: str, value: Any, hint: Any, wording: Wording) -> str | None:
     """Return what is wrong with the innermost value that does not fit, such as one string of a sequence; else None."""
     kind, inner = get_origin(hint), get_args(hint)
     inside: list[str | None] = []
     if kind is tuple and isinstance(value, list | tuple):
-        inside = [_wrong(f"{place}[{index}]", item, inner[0], wording) for index, item in enumerate(value)]
+        inside = [_problem(f"{place}[{index}]", item, inner[0], wording) for index, item in enumerate(value)]
     elif kind is dict and isinstance(value, dict):
-        inside = [_wrong(f"a key of {place}", key, inner[0], wording) for key in value]
-        inside += [_wrong(f"{place}[{key!r}]", item, inner[1], wording) for key, item in value.items()]
+        inside = [_problem(f"a key of {place}", key, inner[0], wording) for key in value]
+        inside += [_problem(f"{place}[{key!r}]", item, inner[1], wording) for key, item in value.items()]
     elif not _fits(value, hint):
         return f"{place}={wording.show(value):.80}: needs {_needs(value, hint, wording)}"
     return next(filter(None, inside), None)
@@ -81,7 +81,7 @@ def _needs(value: Any, hint: Any, wording: Wording) -> str:
     """Return what *hint* requires, in words, with an example if *value* suggests one."""
     kind, inner = get_origin(hint), get_args(hint)
     if kind is Annotated:
-        return _within(value, inner[1], _needs(value, inner[0], wording))
+        return _bounded(value, inner[1], _needs(value, inner[0], wording))
     if kind in (Union, UnionType):  # TOML has no null
         return ", or ".join(
             _needs(value, one, wording) for one in inner if one is not NoneType or one in wording.simple
@@ -98,7 +98,7 @@ def _needs(value: Any, hint: Any, wording: Wording) -> str:
     return wording.simple.get(hint) or f"a {hint.__name__}"
 
 
-def _within(value: Any, meta: Meta, noun: str) -> str:
+def _bounded(value: Any, meta: Meta, noun: str) -> str:
     """Return *noun* with the bounds of *meta*."""
     if meta.pattern is not None:
         return meta.description or f"{noun} that matches {meta.pattern}"

@@ -25,7 +25,7 @@ class Filters(NamedTuple):
 
     def weight(self, dotted: str) -> int:
         """Return how many executions one emitted execution stands for: 1 if all are emitted, 0 if none is."""
-        if _among(dotted, self.deny) or not _among(dotted, self.allow):
+        if _matches_any(dotted, self.deny) or not _matches_any(dotted, self.allow):
             return 0
         return next((rate for pattern, rate in self.sample.items() if _matches(dotted, pattern)), 1)
 
@@ -81,7 +81,7 @@ def generator() -> random.Random:
     return random.Random()  # noqa: S311 - no secret depends on it
 
 
-def _among(dotted: str, patterns: tuple[str, ...]) -> bool:
+def _matches_any(dotted: str, patterns: tuple[str, ...]) -> bool:
     return any(_matches(dotted, pattern) for pattern in patterns)
 
 
