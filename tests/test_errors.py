@@ -187,10 +187,10 @@ async def test_an_error_of_a_call_names_its_worker_and_the_call_as_the_events_do
         "import os, time\ndef fail(): raise ValueError\ndef nothing_json(): return object()\n"
         "def exit_now(): os._exit(3)\ndef sleep(): time.sleep(60)\n"
     )
-    async with Pool(str(target), size=2, name="told", timeout=0.3, cancel_grace=0.1) as pool:
+    async with Pool(str(target), size=2, name="ops", timeout=0.3, cancel_grace=0.1) as pool:
         with telemetry.capture(("pool", "operation", "exception")) as events, pytest.raises(kind) as caught:
-            await pool.options(worker="told-1", timeout=0.3 if operation == "sleep" else 10.0).run(operation)
-        assert (caught.value.worker, caught.value.call_id) == ("told-1", events[0].metadata["call_id"])
+            await pool.options(worker="ops-1", timeout=0.3 if operation == "sleep" else 10.0).run(operation)
+        assert (caught.value.worker, caught.value.call_id) == ("ops-1", events[0].metadata["call_id"])
         await pool.pause()
         with telemetry.capture(("pool", "operation", "exception")) as events, pytest.raises(QueueTimeout) as refused:
             await pool.run("fail")

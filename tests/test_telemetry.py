@@ -432,7 +432,7 @@ def test_an_event_without_handlers_touches_neither_measurements_nor_metadata() -
 LANE = ("t", "lane")
 
 
-def tell(labels: tuple[str, ...], *numbers: int) -> None:
+def emit_by_lane(labels: tuple[str, ...], *numbers: int) -> None:
     """Emit as an emitter does that knows the lane of its event."""
     event = telemetry.event(LANE)
     series = event.series
@@ -463,7 +463,7 @@ def test_an_emitter_that_knows_the_lane_calls_each_handler_once() -> None:
     before, lane, after = Recorder(), Lane(), Recorder()
     telemetry.attach("before", LANE, before)
     telemetry.attach("after", LANE, after)
-    tell(("x",), 1, 2)
+    emit_by_lane(("x",), 1, 2)
     assert lane.numbers == [(("x",), (1, 2))]
     assert lane.mappings == []
     assert before == after == [(LANE, {"a": 1, "b": 2}, {"labels": ("x",)}, None)]
@@ -484,7 +484,7 @@ def test_no_mappings_are_needed_while_all_handlers_have_a_lane() -> None:
     assert (event.on, event.mapped) == (True, False)
     with telemetry.capture(LANE) as events:
         assert event.mapped
-        tell(("x",), 1, 2)
+        emit_by_lane(("x",), 1, 2)
     assert (len(lane.numbers), len(events)) == (1, 1)
     telemetry.detach("lane")
     assert (event.on, event.series, event.mapped) == (False, None, False)
@@ -495,12 +495,12 @@ def test_no_mappings_are_needed_while_all_handlers_have_a_lane() -> None:
 def test_labels_are_bound_once_and_again_when_handlers_come_or_go() -> None:
     lane = Lane()
     for _ in range(3):
-        tell(("x",), 1, 2)
-        tell(("y",), 3, 4)
+        emit_by_lane(("x",), 1, 2)
+        emit_by_lane(("y",), 3, 4)
     assert lane.bound == [("x",), ("y",)]
     second = Lane("second")
-    tell(("x",), 1, 2)
-    tell(("x",), 1, 2)
+    emit_by_lane(("x",), 1, 2)
+    emit_by_lane(("x",), 1, 2)
     assert lane.bound == [("x",), ("y",), ("x",)]
     assert second.bound == [("x",)]
     assert second.numbers == [(("x",), (1, 2))] * 2
@@ -511,7 +511,7 @@ def test_a_series_forgets_its_labels_rather_than_grow_without_end(monkeypatch: p
     monkeypatch.setattr(bus, "SERIES_LIMIT", 3)
     lane = Lane()
     for label in ["1", "2", "3", "4", "1"]:
-        tell((label,), 1, 2)
+        emit_by_lane((label,), 1, 2)
         assert len(telemetry.event(LANE).series or ()) <= 3
     assert lane.bound == [("1",), ("2",), ("3",), ("4",), ("1",)]
     assert len(lane.numbers) == 5
@@ -535,8 +535,8 @@ def test_a_failing_lane_is_detached_and_the_other_handlers_run_and_the_caller_go
     telemetry.attach("bad", LANE, Recorder(), bind=bind)
     lanes += [Lane("after")] if "after" in others else []
     with telemetry.capture(telemetry.HANDLER_FAILURE) as failures:
-        tell(("x",), 1, 2)
-        tell(("x",), 3, 4)
+        emit_by_lane(("x",), 1, 2)
+        emit_by_lane(("x",), 3, 4)
     assert [(event.metadata["handler_id"], event.metadata["event_name"]) for event in failures] == [("bad", LANE)]
     assert [handler.id for handler in telemetry.list_handlers(LANE)] == sorted(["plain", *others], key=order)
     for lane in lanes:
@@ -561,16 +561,16 @@ def test_any_exception_of_a_lane_is_its_failure_and_an_interrupt_reaches_the_cal
 
     for number in range(lanes):
         telemetry.attach(f"fails-{number}", LANE, Recorder(), bind=raising(error))
-    tell(("x",), 1, 2)
+    emit_by_lane(("x",), 1, 2)
     assert telemetry.list_handlers(LANE) == []
     for number in range(lanes):
         telemetry.attach(f"fails-{number}", LANE, Recorder(), bind=lambda *_labels: raising(error)()())
-    tell(("x",), 1, 2)
+    emit_by_lane(("x",), 1, 2)
     assert telemetry.list_handlers(LANE) == []
     for number in range(lanes):
         telemetry.attach(f"interrupts-{number}", LANE, Recorder(), bind=raising(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        tell(("x",), 1, 2)
+        emit_by_lane(("x",), 1, 2)
     assert len(telemetry.list_handlers(LANE)) == lanes
 
 
@@ -578,7 +578,7 @@ def test_each_of_several_failing_lanes_is_detached_for_its_own_failure() -> None
     telemetry.attach("bad bind", LANE, Recorder(), bind=failing_bind)
     telemetry.attach("bad record", LANE, Recorder(), bind=lambda *_labels: broken)
     with telemetry.capture(telemetry.HANDLER_FAILURE) as failures:
-        tell(("x",), 1, 2)
+        emit_by_lane(("x",), 1, 2)
     assert [event.metadata["handler_id"] for event in failures] == ["bad bind", "bad record"]
     assert telemetry.list_handlers(LANE) == []
 

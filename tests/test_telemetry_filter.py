@@ -110,7 +110,7 @@ def test_a_denied_event_is_like_one_without_handlers(lane: bool) -> None:
     event = telemetry.event(A)
     telemetry.configure(deny=["f.*"])
     assert (event.on, event.skip, event.series, event.mapped) == (False, None, None, False)
-    assert event.emit is event.emit_all is event.emit_mapped is telemetry.event(("f", "nobody listens")).emit
+    assert event.emit is event.emit_all is event.emit_mapped is telemetry.event(("f", "without handlers")).emit
     assert A not in bus._table
     assert [handler.id for handler in telemetry.list_handlers(A)] == ["counted"]
 
