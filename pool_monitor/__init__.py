@@ -1,11 +1,11 @@
-"""Run a pool of external Python and LLM workers from asyncio, and know at every moment how it is doing.
+"""Run work in a pool of worker processes from asyncio, and measure how its calls and workers are doing.
 
     async with Pool("my_service.workers:Summarizer", name="summarizers", size=4) as pool, Monitor(pool) as monitor:
         text = await pool.run("summarize", document)
         monitor.snapshot(window="5m").pools["summarizers"].operations["summarize"].latency.p99
 
-This file re-exports the public names and holds nothing else. Each is imported when it is first asked for, so that a
-program that only wants the command line's help, or only telemetry, does not wait for the rest.
+This file only re-exports the public names. Each name is imported on first use, so that a program that needs only
+telemetry, or only the help of the command line, does not wait for the other imports.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def __getattr__(name: str) -> Any:
     if name == "telemetry":
         return importlib.import_module("pool_monitor.telemetry")
     value = getattr(importlib.import_module(f"pool_monitor.{_HOME_OF.get(name, 'errors')}"), name)
-    globals()[name] = value  # asked for once
+    globals()[name] = value  # looked up once
     return value
 
 

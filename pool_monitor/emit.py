@@ -1,12 +1,12 @@
-"""Typed helpers that emit the catalogue's events: one function per event, so that no caller spells a mapping by hand.
+"""Typed functions that emit the events of the catalogue, one per event, so that no emitter builds a mapping by hand.
 
-Each function takes the `PoolIdentity` of the pool that the event belongs to. A duration is in integer nanoseconds. A
-function returns at once when the event has no handler; otherwise the handlers run before it returns, and what they
-raise does not reach the caller.
+Each function takes the `PoolIdentity` of the pool that the event belongs to. Durations are integer nanoseconds. A
+function returns at once if the event has no handler. Otherwise the handlers run before it returns, and no exception of
+a handler reaches its caller.
 
-Pools emit through these functions, and adapters and pools of other packages may do the same. `operation` times one
-call. Two kinds of events are emitted elsewhere: those of a `Pool`'s calls (`pool/call_events.py`), which have a faster
-path than a mapping, and those of `telemetry` itself.
+Pools emit through these functions; adapters and pools of other packages may do the same. `operation` times one call.
+Two kinds of events are emitted elsewhere: the events of a `Pool`'s calls (`pool/call_events.py`), for which a mapping
+is too slow, and the events of `telemetry` itself.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from pool_monitor.telemetry import describe
 
 
 class PoolIdentity(NamedTuple):
-    """Which pool an event belongs to. A pool of one's own gets one by `new`, once."""
+    """Which pool an event belongs to. A pool of another package calls `new` once and keeps the result."""
 
     name: str
-    """What people call it; the label of its metrics."""
+    """The name of the pool, as people and the labels of its metrics use it."""
     instance: str
-    """Tells it from every other pool, also from an earlier one of that name, in this process or another."""
+    """An id that no other pool has, in any process, not even an earlier pool of the same name."""
 
     @classmethod
     def new(cls, name: str) -> PoolIdentity:
-        """The identity of a pool that is made now. Its instance is 12 hexadecimal digits, drawn at random."""
+        """Return the identity of a new pool. Its instance is 12 random hexadecimal digits."""
         return cls(name, os.urandom(6).hex())
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The keys that every event of the pool carries; a new dict each time."""
+        """The metadata that every event of the pool carries; a new dict each time."""
         return {"pool": self.name, "pool_instance": self.instance}
 
     def worker(self, worker: str) -> dict[str, Any]:
-        """`metadata`, and the id of the worker's slot."""
+        """Return `metadata` with the id of the worker's slot added."""
         return {"pool": self.name, "pool_instance": self.instance, "worker": worker}
 
 
@@ -114,7 +114,7 @@ def error(
     cause: str | None = None,
     worker: str | None = None,
 ) -> None:
-    """Emit ``pool.error``. *reason* is the whole message; *cause* its core in one line, None: the first line of it."""
+    """Emit ``pool.error``. *reason* is the message; *cause* is its core in one line, by default its first line."""
     metadata = pool.metadata if worker is None else pool.worker(worker)
     metadata |= {"category": category, "severity": severity, "reason": reason}
     metadata["cause"] = first_line(cause or reason)
@@ -122,7 +122,7 @@ def error(
 
 
 def first_line(text: str) -> str:
-    """The first line of *text*; ``unknown`` where there is none."""
+    """Return the first line of *text*, or ``unknown`` if *text* is blank."""
     return (text.strip().splitlines() or ["unknown"])[0]
 
 
@@ -163,7 +163,7 @@ def worker_crash(
     stderr: str,
     operation: str | None,
 ) -> dict[str, Any]:
-    """Emit ``pool.worker.crash``. Returns its metadata, for the log."""
+    """Emit ``pool.worker.crash``. Return its metadata, for the log."""
     metadata = {**pool.worker(worker), "pid": pid, "reason": reason, "stderr": stderr}
     if exit_code is not None:
         metadata["exit_code"] = exit_code
@@ -181,7 +181,7 @@ def worker_crash_loop(pool: PoolIdentity, worker: str, *, pause: int, state: str
 def worker_health_check(
     pool: PoolIdentity, worker: str, *, pid: int, verdict: str, missed: int, duration: int | None, rss: int | None
 ) -> None:
-    """Emit ``pool.worker.health_check``. *duration* is None while the answer is late, *rss* where it is unknown."""
+    """Emit ``pool.worker.health_check``. *duration* is None while the answer is late, *rss* if it is unknown."""
     measurements = {"missed": missed}
     if duration is not None:
         measurements["duration"] = duration
@@ -205,7 +205,7 @@ def worker_terminate(pool: PoolIdentity, worker: str, *, uptime: int, pid: int, 
 
 
 def worker_output(pool: PoolIdentity, worker: str, *, stream: str, text: str, size: int) -> None:
-    """Emit ``pool.worker.output``; *size* is the line's length in bytes before any cut."""
+    """Emit ``pool.worker.output``; *size* is the length of the line in bytes before any cut."""
     if events.WORKER_OUTPUT.event.on:
         metadata = {**pool.worker(worker), "stream": stream, "text": text}
         events.WORKER_OUTPUT.event.emit({"bytes": size}, metadata)
@@ -263,7 +263,7 @@ def call_metadata(
     session: str | None = None,
     worker: str | None = None,
 ) -> dict[str, Any]:
-    """The metadata that the events of one call have in common; *worker* is the slot, None before it has one."""
+    """Return the metadata that all events of one call share. *worker* is the slot; None: the call has no worker yet."""
     metadata: dict[str, Any] = {
         "pool": pool.name,
         "pool_instance": pool.instance,
@@ -287,9 +287,9 @@ def call_measurements(
     cpu: int | None = None,
     rss_growth: int | None = None,
 ) -> dict[str, int]:
-    """The measurements of a call that ends. *execution*, *cpu* and *rss_growth* are None where they were not measured.
+    """Return the measurements of a call that ended. *execution*, *cpu* and *rss_growth* are None if not measured.
 
-    What of *duration* is neither *queue* nor *execution* is the ``transport_duration``.
+    ``transport_duration`` is *duration* less *queue* and *execution*.
     """
     measurements = {"duration": duration, "queue_duration": queue, "attempts": attempts}
     if execution is not None:
@@ -303,13 +303,13 @@ def call_measurements(
 
 
 def failure_metadata(outcome: Outcome, *, category: str, error: str, reason: str) -> dict[str, str]:
-    """What ``pool.operation.exception`` says of a failure beside `call_metadata`."""
+    """Return the metadata that ``pool.operation.exception`` has in addition to `call_metadata`."""
     kind = "cancelled" if outcome == "cancelled" else "error"
     return {"kind": kind, "outcome": outcome, "category": category, "error": error, "reason": reason}
 
 
 class OperationTiming:
-    """One call that `operation` times."""
+    """The call that a ``with operation(...)`` block times."""
 
     def __init__(self, pool: PoolIdentity, operation: str, worker: str | None) -> None:
         self._pool, self._operation = pool, operation
@@ -319,7 +319,7 @@ class OperationTiming:
         self._begun_ns = None if worker is None else self._started_ns
 
     def begin(self, worker: str) -> None:
-        """A worker has the call from now on; until now it waited."""
+        """Mark the end of the wait: *worker*, the id of a slot, has the call now."""
         self._worker = worker
         self._begun_ns = time.monotonic_ns()
 
@@ -343,17 +343,17 @@ class OperationTiming:
             events.OPERATION_EXCEPTION.event.emit(measurements, metadata | _failure_of(error))
 
 
-_call_ids = itertools.count(1 << 42)  # a Pool's begin at 1, those of adapters at 1 << 40
+_call_ids = itertools.count(1 << 42)  # call ids of a Pool begin at 1, of adapters at 1 << 40
 
 
 @contextmanager
 def operation(pool: PoolIdentity, name: str, *, worker: str | None = None) -> Iterator[OperationTiming]:
-    """Time a ``with`` block as one call: ``pool.operation.start``, then exactly one of ``.stop`` and ``.exception``.
+    """Time a ``with`` block as one call: emit ``pool.operation.start``, then either ``.stop`` or ``.exception``.
 
-    *worker* is the slot that runs it, such as ``"renders-0"``. A call that waits for a worker first leaves it out and
-    says ``timing.begin(worker)`` when it has one; a call that never does counts on the slot ``NAME-0``. What the block
-    raises goes on being raised: a PoolError counts by its outcome, a cancellation as ``cancelled``, the rest as
-    ``error``. Works across ``await``.
+    *worker* is the slot that runs the call, such as ``"renders-0"``. If the call first waits for a worker, leave
+    *worker* out and call ``timing.begin(worker)`` when the call has one. A call that succeeds without either counts on
+    the slot ``NAME-0``. An exception of the block is raised again. The outcome of a PoolError is its ``outcome``, of a
+    cancellation ``cancelled``, of any other exception ``error``. Works across ``await``.
     """
     timing = OperationTiming(pool, name, worker)
     timing._start()

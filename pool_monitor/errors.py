@@ -1,29 +1,29 @@
-"""Every error a caller can meet.
+"""Every error that the package raises on purpose.
 
     PoolError
-    ├── ConfigError (ValueError)        a setting, file or flag is wrong; nothing was started
-    ├── UnknownName (LookupError)       nothing of that name has been measured
+    ├── ConfigError (ValueError)        a setting, file or flag is invalid; nothing was started
+    ├── UnknownName (LookupError)       no pool, operation or worker of that name was measured
     ├── StartError                      no worker could be started, or the target could not be loaded
     ├── WrongLoop (RuntimeError)        the pool was entered on another event loop, or in another process
-    ├── UnknownOperation (LookupError)  the target has no such operation
+    ├── UnknownOperation (LookupError)  the target has no operation of that name
     ├── Rejected                        the call never reached a worker
-    │   ├── PoolSaturated               the queue is full, or the call would miss its deadline in it
-    │   ├── QueueTimeout (TimeoutError) the call's deadline passed while it waited
+    │   ├── PoolSaturated               the queue is full, or the call would miss its deadline
+    │   ├── QueueTimeout (TimeoutError) the call's deadline passed while the call waited
     │   ├── CircuitOpen                 the breaker is open
     │   └── PoolClosed                  the pool is closed, or closing
     ├── OperationError                  the target raised
-    │   └── PayloadError                arguments or result cannot be carried to or from the worker
+    │   └── PayloadError                arguments, result or session data cannot be transferred
     ├── OperationCancelled              the pool was closed while the call ran
-    ├── OperationTimeout (TimeoutError) the call's deadline passed while it ran
-    ├── WorkerDied                      the worker ended while the call was on it
-    │   └── PoisonedCall                several workers ended just before they would have begun it
-    ├── SessionLost                     strict affinity: the session's worker is gone
-    ├── ProtocolError                   a worker spoke nonsense; it has been replaced
+    ├── OperationTimeout (TimeoutError) the call's deadline passed while the call ran
+    ├── WorkerDied                      the worker process ended while it had the call
+    │   └── PoisonedCall                several worker processes ended before they began the call
+    ├── SessionLost                     strict affinity: the session's worker process is gone
+    ├── ProtocolError                   a worker violated the protocol and is replaced
     └── ConnectError                    no running service could be reached (command line, remote viewers)
 
-Each carries ``category`` (what kind of thing failed: what retries and breakers decide by), ``severity`` and
-``retryable`` (whether the same call can be sent again without having happened twice); and where a call failed that a
-worker had, ``worker`` and ``call_id``. Each can be copied and pickled, as can what is derived from it.
+Each error has a ``category`` (the kind of failure, by which retries and breakers decide), a ``severity`` and
+``retryable`` (whether sending the same call again can help). The error of a call has its ``call_id``, and ``worker`` if
+a worker had the call. Errors can be copied and pickled; so can those of derived classes.
 """
 
 from __future__ import annotations
@@ -41,29 +41,29 @@ Outcome = Literal["ok", "error", "timeout", "cancelled", "worker_lost", "rejecte
 
 
 class PoolError(Exception):
-    """Root of everything this package raises on purpose.
+    """The root of all errors that this package raises on purpose.
 
-    A copy, and what a pickle is rebuilt to in another process, has the same type, text, attributes and notes, also
-    where a class derived from it has a constructor of its own. The cause comes along where it can be pickled and
-    rebuilt; the traceback and ``__context__`` do not, as with any exception.
+    A copied or unpickled error has the same type, text, attributes and notes as the original, even if a derived class
+    has a different constructor. It has the cause too, if the cause can be pickled and rebuilt. It does not have the
+    traceback and ``__context__``, as with any exception.
     """
 
     category: ClassVar[Category] = "operation"
     severity: ClassVar[Severity] = "error"
     retryable: ClassVar[bool] = False
     outcome: ClassVar[Outcome] = "error"
-    """How a call that ends with this error is counted."""
+    """The outcome of a call that ends with this error."""
 
     worker: str | None = None
-    """The slot of the worker that the call was on; None where it was on none, or none was concerned."""
+    """The slot of the worker that had the call; None if no worker had it or none was concerned."""
     call_id: int | None = None
-    """The number of the call, as in events; None for an error of no call."""
+    """The number of the call, as in events; None if the error is not of a call."""
     cause: str | None = None
-    """Why, in one line, without the pool, the worker and the target, which a screen shows beside it. None: the first
-    line of the message is as short."""
+    """Why, in one line, without the names of the pool, the worker and the target: screens show those beside it. None:
+    the first line of the message is short enough."""
 
     def __reduce__(self) -> tuple[Callable[..., PoolError], tuple[object, ...], dict[str, Any]]:
-        # Built from what it is, not by its constructor: that would word the text again, and may want other arguments.
+        # Rebuilt from its state. The constructor would add to the text again and may need other arguments.
         return _rebuilt, (type(self), self.args, _packed(self.__cause__)), _state(self)
 
     def __copy__(self) -> PoolError:
@@ -75,9 +75,9 @@ class PoolError(Exception):
 
 
 def _state(error: PoolError) -> dict[str, Any]:
-    """The attributes of *error* and its notes, of which each copy has a list of its own."""
+    """Return the attributes of *error*, with a copy of its list of notes."""
     state = error.__getstate__()
-    parts = state if isinstance(state, tuple) else (state,)  # with slots it is two
+    parts = state if isinstance(state, tuple) else (state,)  # a pair if a class has __slots__
     merged = {name: value for part in parts if part for name, value in part.items()}
     if isinstance(merged.get("__notes__"), list):
         merged["__notes__"] = merged["__notes__"].copy()
@@ -85,7 +85,7 @@ def _state(error: PoolError) -> dict[str, Any]:
 
 
 def _packed(cause: BaseException | None) -> bytes | None:
-    """*cause* as a pickle of its own, so that where it cannot be made or rebuilt, it alone is missing."""
+    """Return *cause* as a separate pickle: if it cannot be made or rebuilt, only the cause is missing."""
     with contextlib.suppress(Exception):
         return None if cause is None else pickle.dumps(cause)
     return None
@@ -100,20 +100,20 @@ def _rebuilt(kind: type[PoolError], args: tuple[object, ...], cause: bytes | Non
     return error
 
 
-def _show(error: PoolError, traceback: str | None) -> None:
-    """Have a worker's traceback printed with our own, when it says more than the message does."""
+def _add_traceback(error: PoolError, traceback: str | None) -> None:
+    """Add a worker's traceback of more than one line as a note: it is printed with the traceback of *error*."""
     if traceback and len(traceback.splitlines()) > 1:
         error.add_note(f"In the worker:\n{traceback.rstrip()}")
 
 
 class ConfigError(PoolError, ValueError):
-    """A setting is wrong. The text names the place, the value and the remedy."""
+    """A setting is invalid. The text names the place, the value and the remedy."""
 
     category = "configuration"
 
 
 class UnknownName(PoolError, LookupError):
-    """A question about a pool, operation or worker that nothing was measured of. The text lists those there are."""
+    """A query names a pool, operation or worker that was not measured. The text lists the names that were."""
 
     category = "configuration"
 
@@ -121,7 +121,7 @@ class UnknownName(PoolError, LookupError):
 class StartError(PoolError):
     """No worker could be started: the target could not be loaded, or the interpreter did not run.
 
-    ``traceback`` is the worker's traceback as text when the target raised, else None.
+    ``traceback`` is the worker's traceback as text if the target raised, else None.
     """
 
     category = "initialization"
@@ -131,30 +131,31 @@ class StartError(PoolError):
         super().__init__(message)
         self.traceback = traceback
         self.cause = cause
-        _show(self, traceback)
+        _add_traceback(self, traceback)
 
 
 class WrongLoop(PoolError, RuntimeError):
-    """The pool belongs to the event loop that it was entered on, and to that process. It was used from another loop or
-    thread, from a process forked off that one, or where no asyncio event loop runs. Nothing was done. The text says
-    what to do.
+    """The pool was used outside the event loop and the process that it was entered in.
+
+    It was used from another loop or thread, from a forked process, or without a running asyncio event loop. The use had
+    no effect. The text names the remedy.
     """
 
     category = "configuration"
 
 
 class UnknownOperation(PoolError, LookupError):
-    """The target has no public operation of that name. The text lists those it has."""
+    """The target has no public operation of that name. The text lists the operations it has."""
 
     category = "configuration"
 
 
 class Rejected(PoolError):
-    """The call was refused before any worker saw it, so sending it again is safe.
+    """The pool refused the call before it reached a worker, so sending the call again is safe.
 
-    ``pool`` is the pool's name, ``waited_s`` how long the call waited (seconds), ``waiting`` how many calls
-    were in the queue, ``size`` how many workers the pool wants; ``reason`` is the word the refusal is counted under,
-    ``retry_after_s`` in how many seconds it may be worth another try, None where that is not known.
+    ``pool`` is the pool's name. ``waited_s`` is how long the call waited, in seconds. ``waiting`` is the number of
+    calls in the queue, ``size`` the number of workers wanted. ``reason`` is the word that the refusal is counted under.
+    ``retry_after_s`` is the number of seconds after which another try may succeed; None: not known.
     """
 
     category = "resource"
@@ -184,8 +185,10 @@ class Rejected(PoolError):
 
 
 class PoolSaturated(Rejected):
-    """The pool has more to do than it can: the queue is full (``reason`` saturated), or the predicted wait and
-    execution would miss the call's deadline (``reason`` deadline).
+    """The pool is overloaded.
+
+    ``reason`` is ``saturated``: the queue is full; or ``deadline``: the predicted wait and execution would miss the
+    call's deadline.
     """
 
     reason = "saturated"
@@ -198,7 +201,7 @@ class QueueTimeout(Rejected, TimeoutError):
 
 
 class CircuitOpen(Rejected):
-    """Workers kept failing, so the pool's circuit breaker is open; ``retry_after_s`` says for how long."""
+    """The pool's circuit breaker is open because workers kept failing. It stays open for ``retry_after_s`` seconds."""
 
     reason = "circuit_open"
 
@@ -211,24 +214,25 @@ class PoolClosed(Rejected):
 
 
 class OperationError(PoolError):
-    """The target raised. Carries what it raised as text: ``type_name``, ``message``, ``traceback``."""
+    """The target raised an exception. ``type_name``, ``message`` and ``traceback`` describe it as text."""
 
     def __init__(self, operation: str, type_name: str, message: str, traceback: str = "") -> None:
         self.operation, self.type_name, self.message, self.traceback = operation, type_name, message, traceback
         super().__init__(f"{operation}: {type_name}: {message}" if message else f"{operation}: {type_name}")
-        _show(self, traceback)
+        _add_traceback(self, traceback)
 
 
 class PayloadError(OperationError):
-    """Arguments, result or session data that cannot be carried: nothing the codec has a form for, or over the frame
-    limit. The text says what to do. What each codec carries: docs/POOL_GUIDE.md, "What travels".
+    """Arguments, a result or session data cannot be transferred: the codec cannot encode them, or they exceed a limit.
+
+    The text names the remedy. What each codec can encode: docs/POOL_GUIDE.md, "What travels".
     """
 
     category = "communication"
 
 
 class OperationCancelled(PoolError):
-    """The pool was closed while the call ran. A caller that gives up itself gets asyncio.CancelledError instead."""
+    """The pool was closed while the call ran. A caller that cancels the call gets asyncio.CancelledError instead."""
 
     category = "resource"
     severity = "warning"
@@ -236,20 +240,20 @@ class OperationCancelled(PoolError):
 
 
 class OperationTimeout(PoolError, TimeoutError):
-    """The call's deadline passed while a worker was on it. It may have taken effect."""
+    """The call's deadline passed while a worker had the call. The call may have taken effect."""
 
     category = "timeout"
     outcome = "timeout"
 
 
 class WorkerDied(PoolError):
-    """The worker ended while the call was on it. The call may have taken effect, so it is sent again only when
-    it is declared idempotent.
+    """The worker process ended while it had the call. The call may have taken effect, so the pool sends it again only
+    if it is declared idempotent.
 
-    ``worker`` is the slot, ``exit_code`` the process's exit code (negative: the signal's number; None: unknown),
-    ``stderr`` the last lines it wrote there. ``reason`` is None when it ended by itself; otherwise why the pool ended
-    it (``timeout``, ``cancel``, ``health`` ...): with ``concurrency`` above 1, another call that did not let go takes
-    those beside it along.
+    ``worker`` is the slot. ``exit_code`` is the exit code of the process (negative: the number of a signal; None:
+    unknown). ``stderr`` has the last lines it wrote to stderr. ``reason`` is None if the process ended by itself, else
+    why the pool ended it (``timeout``, ``cancel``, ``health`` ...). With ``concurrency`` above 1, a process that is
+    ended because of one call ends the other calls on it too.
     """
 
     category = "connection"
@@ -264,16 +268,20 @@ class WorkerDied(PoolError):
 
 
 class PoisonedCall(WorkerDied):
-    """Several workers ended while they read this call, or many with it in their hands, though none had begun it. It is
-    handed to no other: it is most likely what ends them. ``exit_code`` and ``stderr`` are those of the last one.
+    """Several workers ended while they read this call, or many while they held it, and none had begun it.
+
+    The call most likely ends them, so it is handed to no other worker. ``exit_code`` and ``stderr`` are from the last
+    of them.
     """
 
     retryable = False
 
 
 class SessionLost(PoolError):
-    """The process a session with strict affinity was bound to is gone. Told once: the session's next call binds it
-    to another. What is in ``session.data`` is kept; what the target kept itself is lost.
+    """The process that a session with strict affinity was bound to is gone.
+
+    Raised once: the next call binds the session to another process. ``session.data`` is kept. What the target kept for
+    the session in the process is lost.
     """
 
     category = "session"
@@ -282,7 +290,7 @@ class SessionLost(PoolError):
 
 
 class ProtocolError(PoolError):
-    """A worker sent what the protocol does not know. That worker has been replaced; the pool goes on."""
+    """A worker violated the protocol. The pool replaces that worker and goes on."""
 
     category = "communication"
     retryable = True
@@ -290,6 +298,6 @@ class ProtocolError(PoolError):
 
 
 class ConnectError(PoolError):
-    """No running service could be reached. The text says where it was looked for and what to do."""
+    """No running service could be reached. The text names the places that were searched and the remedy."""
 
     category = "connection"

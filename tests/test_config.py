@@ -1,4 +1,4 @@
-"""Settings: validated where they are made, refused with a hint, read from one file."""
+"""Settings: validated when they are made, refused with a hint, read from one file."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_long_value_is_cut_in_a_complaint() -> None:
 
 @pytest.mark.parametrize("env", [{"A=B": "c"}, {"": "c"}, {"A\0": "c"}, {"A": "\0"}])
 def test_variables_that_no_environment_can_have_are_refused(env: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match=r"env\[.*needs a name that is not empty and has no '='.*no NUL"):
+    with pytest.raises(ConfigError, match=r"env\[.*needs a non-empty name without '='.*no NUL"):
         PoolConfig(env=env)
 
 
@@ -107,7 +107,7 @@ def test_all_kinds_of_settings_complain_alike() -> None:
         MonitorConfig(service={"socket": False})  # type: ignore[arg-type]
 
 
-def test_a_list_will_do_for_a_sequence_and_is_not_shared() -> None:
+def test_a_list_is_accepted_for_a_sequence_and_is_not_shared() -> None:
     path = ["lib"]
     config = PoolConfig(sys_path=path)  # type: ignore[arg-type]
     path.append("more")
@@ -115,7 +115,7 @@ def test_a_list_will_do_for_a_sequence_and_is_not_shared() -> None:
 
 
 @pytest.mark.parametrize("config", [{}, "pool.toml", MonitorConfig(), 5])
-def test_what_is_no_configuration_of_a_pool_is_refused_as_such(config: Any) -> None:
+def test_a_config_of_another_type_is_refused_by_a_pool(config: Any) -> None:
     with pytest.raises(ConfigError, match=r"config=.*: needs a PoolConfig, or None; .*pool_monitor\.config\.load"):
         Pool("m:a", config=config)
 
@@ -141,7 +141,7 @@ def test_a_target_is_a_module_a_file_or_something_in_one(target: str) -> None:
     assert Pool(target).target == target
 
 
-def test_what_is_no_pool_and_no_configuration_of_a_monitor_is_refused_as_such() -> None:
+def test_a_pool_or_config_of_another_type_is_refused_by_a_monitor() -> None:
     for pools in ("x", None, 5, [None], [Pool("m:a"), "x"]):
         with pytest.raises(TypeError, match=r"^Monitor\(.*\): needs a Pool, or a sequence of them$"):
             Monitor(pools)  # type: ignore[arg-type]
@@ -156,7 +156,7 @@ def test_the_docstring_names_every_field() -> None:
 
 
 def test_values_that_contradict_each_other_are_refused_with_the_remedy() -> None:
-    with pytest.raises(ConfigError, match=r"backoff_max=1.*backoff_min=2.*raise the one or lower the other"):
+    with pytest.raises(ConfigError, match=r"backoff_max=1.*backoff_min=2.*raise backoff_max or lower backoff_min"):
         PoolConfig(backoff_min=2, backoff_max=1)
 
 
@@ -171,7 +171,7 @@ def test_a_configuration_is_frozen_and_comparable() -> None:
 def test_an_unknown_field_is_refused_naming_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"'time_out'; did you mean 'timeout'"):
         build(PoolConfig, None, {"time_out": 5})
-    with pytest.raises(ConfigError, match=r"there are timeout, first_item_timeout"):
+    with pytest.raises(ConfigError, match=r"valid names: timeout, first_item_timeout"):
         build(PoolConfig, None, {"xyzzy": 5})
     with pytest.raises(ConfigError, match=r"'min_sice'; did you mean 'min_size'"):
         Pool("m:a", min_sice=5)
@@ -268,9 +268,9 @@ def test_a_file_sets_what_it_names_and_leaves_the_rest(tmp_path: Path) -> None:
         ("[pool]\nretries = 'two'", r'pool\.retries="two": needs a whole number, at least 0$'),
         ("[pool]\ntime_out = 5", r"\[pool\] has no field 'time_out'; did you mean 'timeout'\?"),
         ("[pool]\nsize = 5", r"\[pool\] has no field 'size'; it is an argument of Pool"),
-        ("[metrics]\nxyzzy = 5", r"\[metrics\] has no field 'xyzzy'; there are series_limit$"),
+        ("[metrics]\nxyzzy = 5", r"\[metrics\] has no field 'xyzzy'; valid names: series_limit$"),
         ("[pools]\n", r"there is no table 'pools'; did you mean 'pool'\?"),
-        ("timeout = 3", r"there is no key 'timeout'; it belongs into the table \[pool\]$"),
+        ("timeout = 3", r"there is no key 'timeout'; it belongs in the table \[pool\]$"),
         ("pool = 3", r"there is no key 'pool'; it is a table: \[pool\]$"),
         (
             "[service]\nname = 'a/b'",
@@ -286,7 +286,7 @@ def test_a_bad_file_is_refused_naming_the_file_and_what_is_wrong(tmp_path: Path,
         load(file)
 
 
-def test_a_file_that_is_not_there_or_no_text_is_refused_naming_it(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_not_text_is_refused_naming_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.toml: cannot be read: No such file"):
         load(tmp_path / "missing.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")

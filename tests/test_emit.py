@@ -1,4 +1,4 @@
-"""The typed helpers over the catalogue of events, and the timing of calls of a pool of one's own."""
+"""The functions that emit the events of the catalogue, and the timing of calls of a pool of another package."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def arguments(function, *, all_of_them: bool) -> dict[str, object]:
 
 @pytest.mark.parametrize("all_of_them", [True, False])
 @pytest.mark.parametrize("function", EVENTS, ids=lambda function: function.__name__)
-def test_each_helper_emits_its_event_as_the_catalogue_has_it(function, all_of_them: bool) -> None:
+def test_each_function_emits_its_event_as_the_catalogue_has_it(function, all_of_them: bool) -> None:
     with telemetry.capture() as events:
         function(OURS, **arguments(function, all_of_them=all_of_them))
     [event] = events
@@ -44,7 +44,7 @@ def test_each_helper_emits_its_event_as_the_catalogue_has_it(function, all_of_th
     assert (event.metadata["pool"], event.metadata["pool_instance"]) == OURS
 
 
-def test_every_event_of_a_pool_has_a_helper_but_those_of_its_calls() -> None:
+def test_every_event_of_a_pool_has_a_function_except_those_of_its_calls() -> None:
     emitted = {function.__doc__.split("``")[1] for function in EVENTS}
     of_pools = {spec.dotted for spec in CATALOGUE.values() if "pool" in spec.metadata}
     of_calls = {"pool.retry", "pool.queue.reject", "pool.worker.checkout", "pool.worker.checkin"}
@@ -59,7 +59,7 @@ def test_identities_of_one_name_differ() -> None:
 
 
 class Renders:
-    """A pool of one's own: it has gauges, and emits its calls by the helpers."""
+    """A pool of another package: it has gauges, and emits its calls with the functions of `emit`."""
 
     name, instance = OURS
 
@@ -71,7 +71,7 @@ class Renders:
         return []
 
 
-async def test_a_pool_of_ones_own_is_watched_by_a_few_lines() -> None:
+async def test_a_pool_of_another_package_is_watched_with_a_few_lines() -> None:
     async with Monitor(Renders()) as monitor:
         with emit.operation(OURS, "draw", worker="renders-0"):
             await asyncio.sleep(0)
@@ -86,7 +86,7 @@ async def test_a_pool_of_ones_own_is_watched_by_a_few_lines() -> None:
         found = monitor.snapshot("1m").pools["renders"]
     total = found.total
     assert (total.ok, total.errors, total.cancelled, total.rejected) == (2, 1, 1, 1)
-    assert found.workers == {}  # it has no gauges of any
+    assert found.workers == {}  # the pool has no gauges of workers
     assert [(failure.error, failure.message, failure.worker) for failure in found.failures] == [
         ("ZeroDivisionError", "division by zero", "renders-1")
     ]

@@ -1,4 +1,4 @@
-"""Errors that travel: copied, pickled, raised in another process, they are what they were."""
+"""Errors that are copied, pickled or raised in another process keep their type, text and attributes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pool_monitor.errors import (
     StartError,
     WorkerDied,
 )
-from pool_monitor.pool import pool as _pool  # noqa: F401 - has errors of its own
+from pool_monitor.pool import pool as _pool  # noqa: F401 - defines errors too
 from tests.helpers.programs import Program
 from tests.helpers.support import ops_pool
 
@@ -35,7 +35,7 @@ every_way = pytest.mark.parametrize("travel", TRAVELS, ids=["copy", "deepcopy", 
 
 
 def kinds(root: type[PoolError] = PoolError) -> Iterator[type[PoolError]]:
-    """All that the package has; tests derive more."""
+    """All errors of the package; tests derive more."""
     yield root
     for kind in root.__subclasses__():
         if kind.__module__.startswith("pool_monitor."):
@@ -43,7 +43,7 @@ def kinds(root: type[PoolError] = PoolError) -> Iterator[type[PoolError]]:
 
 
 def made(kind: type[PoolError]) -> PoolError:
-    """One as the package makes it."""
+    """An error of this kind as the package makes it."""
     if issubclass(kind, Rejected):
         return kind("no", pool="p", waited_s=0.5, waiting=3, size=2, reason="deadline", retry_after_s=1.5)
     if issubclass(kind, OperationError):
@@ -63,7 +63,7 @@ class Unpicklable(Exception):
 
 
 class OfAUser(PoolError):
-    """As users derive them: with arguments that the text does not have."""
+    """An error as users derive it: its constructor has arguments that the text lacks."""
 
     __slots__ = ("attempt",)
 
@@ -83,7 +83,7 @@ def test_an_error_arrives_with_its_text_attributes_and_notes(kind: type[PoolErro
 
 
 @every_way
-def test_a_users_own_kind_of_error_arrives_whatever_its_constructor_wants(travel: Travel) -> None:
+def test_a_users_own_kind_of_error_arrives_whatever_its_constructor_takes(travel: Travel) -> None:
     error = OfAUser(request="r-1", attempt=3)
     arrived = travel(error)
     assert facts(arrived) == facts(error)
@@ -110,7 +110,7 @@ def test_a_cause_that_cannot_travel_does_not_hold_up_the_error(cause: BaseExcept
     assert copy.copy(error).__cause__ is cause
 
 
-def test_causes_that_go_in_a_circle_or_for_ever_end() -> None:
+def test_causes_that_form_a_circle_or_a_long_chain_can_be_pickled() -> None:
     error = made(StartError)
     error.__cause__ = error
     assert facts(pickle.loads(pickle.dumps(error))) == facts(error)
@@ -168,7 +168,7 @@ def test_errors_come_out_of_the_standard_librarys_process_pools(
     assert done.out.splitlines() == ["p-1 -9 help", full] * 2, done.err
 
 
-def test_every_kind_says_what_failed_and_how_badly() -> None:
+def test_every_kind_has_a_category_a_severity_and_an_outcome() -> None:
     for kind in kinds():
         assert kind.category in errors.Category.__args__  # type: ignore[attr-defined]
         assert kind.severity in errors.Severity.__args__  # type: ignore[attr-defined]
@@ -187,10 +187,10 @@ async def test_an_error_of_a_call_names_its_worker_and_the_call_as_the_events_do
         "import os, time\ndef fail(): raise ValueError\ndef nothing_json(): return object()\n"
         "def exit_now(): os._exit(3)\ndef sleep(): time.sleep(60)\n"
     )
-    async with Pool(str(target), size=2, name="told", timeout=0.3, cancel_grace=0.1) as pool:
+    async with Pool(str(target), size=2, name="ops", timeout=0.3, cancel_grace=0.1) as pool:
         with telemetry.capture(("pool", "operation", "exception")) as events, pytest.raises(kind) as caught:
-            await pool.options(worker="told-1", timeout=0.3 if operation == "sleep" else 10.0).run(operation)
-        assert (caught.value.worker, caught.value.call_id) == ("told-1", events[0].metadata["call_id"])
+            await pool.options(worker="ops-1", timeout=0.3 if operation == "sleep" else 10.0).run(operation)
+        assert (caught.value.worker, caught.value.call_id) == ("ops-1", events[0].metadata["call_id"])
         await pool.pause()
         with telemetry.capture(("pool", "operation", "exception")) as events, pytest.raises(QueueTimeout) as refused:
             await pool.run("fail")

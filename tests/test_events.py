@@ -1,4 +1,4 @@
-"""The catalogue and reality, both ways: every event is as it is written there, and everything there happens."""
+"""The catalogue is true: every event matches its entry, and every entry is emitted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TARGETS_OWN = ("ops", "told")
 
 
 async def troubled_life() -> None:
-    """What a pool does about workers that die, hang or have done enough, once."""
+    """Make workers of a pool die, hang and be recycled, once each."""
     impatient = {"health_interval": 0.05, "health_timeout": 0.05, "health_misses": 2}
     pool = ops_pool(
         name="trouble", restart_limit=0, restart_period=0.3, backoff_min=0.01, backoff_max=0.01, recycle_calls=20,
@@ -71,7 +71,7 @@ async def troubled_life() -> None:
 
 
 async def interrupted_life(folder: Path) -> None:
-    """A pool whose workers cannot be started for a while."""
+    """Run a pool whose workers cannot be started for a while."""
     away = folder / "away"
     target = folder / "depends.py"
     target.write_text(
@@ -88,7 +88,7 @@ async def interrupted_life(folder: Path) -> None:
 
 
 async def eventful_life(folder: Path) -> None:
-    """Everything that can happen to a pool, once."""
+    """Make everything happen to a pool that can, once."""
     gate = folder / "gate"
     pool = ops_pool(name="life", max_size=4, session_limit=2, queue_limit=2, cancel_grace=0.05, retries=1, shed=False)
     async with pool:
@@ -131,7 +131,7 @@ async def eventful_life(folder: Path) -> None:
         await pool.resize(1)
         await eventually(lambda: len(pool.workers()) == 1)
 
-        def broken(*_told: Any) -> None:
+        def broken(*_args: Any) -> None:
             raise ValueError("broken")
 
         telemetry.attach("broken", ("pool", "operation", "stop"), broken)
@@ -165,11 +165,11 @@ async def test_every_event_is_as_the_catalogue_says(lived: list[CapturedEvent]) 
     assert problems == set()
 
 
-async def test_everything_in_the_catalogue_happens(lived: list[CapturedEvent]) -> None:
+async def test_every_event_of_the_catalogue_is_emitted(lived: list[CapturedEvent]) -> None:
     assert OURS - {event.name for event in lived} == set()
 
 
-async def test_every_optional_key_is_there_sometimes(lived: list[CapturedEvent]) -> None:
+async def test_every_optional_key_is_sometimes_present(lived: list[CapturedEvent]) -> None:
     for name in OURS:
         spec, happened = CATALOGUE[name], [event for event in lived if event.name == name]
         for side, declared in ((1, spec.measurements), (2, spec.metadata)):
@@ -254,27 +254,27 @@ async def test_a_pools_life_begins_with_init_and_ends_with_terminate(lived: list
 
 
 class Lane:
-    """A handler of pool.operation.stop that wants only the numbers, and must not be told in another way."""
+    """A handler of pool.operation.stop that takes only numbers: it must not be called with mappings."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
+        self.received: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
 
     def __enter__(self) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
         telemetry.attach("lane", OPERATION_STOP.name, self.mapped, bind=self.bind)
-        return self.told
+        return self.received
 
     def __exit__(self, *_error: object) -> None:
-        assert telemetry.detach("lane")  # it has not been struck out
+        assert telemetry.detach("lane")  # it had not failed
 
     def bind(self, *labels: str) -> Any:
-        return lambda *numbers: self.told.append((labels, numbers))
+        return lambda *numbers: self.received.append((labels, numbers))
 
-    def mapped(self, *_told: Any) -> None:
-        raise AssertionError("told by mappings")
+    def mapped(self, *_args: Any) -> None:
+        raise AssertionError("called with mappings")
 
 
 @pytest.mark.parametrize("default", ["hint", "strict"])
-async def test_the_lane_of_a_call_says_what_its_mappings_say(default: str) -> None:
+async def test_the_lane_of_a_call_has_the_same_values_as_its_mappings(default: str) -> None:
     with telemetry.capture(OPERATION_STOP.name) as events, Lane() as by_lane:
         async with ops_pool(affinity=default) as pool:
             await pool.run("echo", 1)
@@ -307,7 +307,7 @@ async def test_a_lane_that_fails_does_not_reach_the_pool() -> None:
     def bind(*_labels: str) -> Any:
         return lambda: "takes no numbers"
 
-    telemetry.attach("bad", OPERATION_STOP.name, lambda *_told: None, bind=bind)
+    telemetry.attach("bad", OPERATION_STOP.name, lambda *_args: None, bind=bind)
     with telemetry.capture() as events:
         async with ops_pool() as pool:
             assert await pool.run("echo", 1) == 1
@@ -316,7 +316,7 @@ async def test_a_lane_that_fails_does_not_reach_the_pool() -> None:
     assert "bad" not in {handler.id for handler in telemetry.list_handlers()}
 
 
-async def test_names_without_end_do_not_fill_up_what_a_worker_remembers() -> None:
+async def test_unlimited_operation_names_do_not_fill_the_cache_of_a_worker() -> None:
     future = asyncio.get_running_loop().create_future()
     worker = Worker("p", 0, 100, PoolConfig())
     with Lane():
@@ -347,7 +347,7 @@ def test_lanes_are_made_of_declared_keys_that_are_always_there_or_may_be_absent(
 # -- the catalogue itself -----------------------------------------------------------------------------------------
 
 
-def test_problems_of_an_event_are_told_in_words() -> None:
+def test_problems_of_an_event_are_put_in_words() -> None:
     good = {"duration": 1, "queue_duration": 1, "attempts": 1}
     about = {
         "pool": "p",

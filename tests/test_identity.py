@@ -1,4 +1,4 @@
-"""Pools of one name, at once or one after the other: their events, windows and exports are never mixed up."""
+"""Pools of the same name, at once or in turn: their events, windows and exports are never mixed up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def page(monitor: Monitor) -> str:
     return render(monitor.snapshot("1m"), monitor.metrics.totals(), TEXT).decode()
 
 
-async def test_a_pool_made_anew_has_another_instance_in_each_of_its_events() -> None:
+async def test_a_new_pool_of_the_same_name_has_another_instance_in_each_of_its_events() -> None:
     with telemetry.capture(("pool",)) as events:
         for _ in range(2):
             async with ops_pool() as pool:
@@ -74,7 +74,7 @@ async def test_one_pool_that_two_monitors_watch_shares_its_name_with_none() -> N
             assert not monitor.snapshot().pools["ops"].shares_name
 
 
-async def test_executors_of_one_name_are_told_apart_too() -> None:
+async def test_executors_of_one_name_are_distinguished_too() -> None:
     with ThreadPoolExecutor(1) as a, ThreadPoolExecutor(1) as b:
         first, second = MonitoredExecutor(a, name="thumbs"), MonitoredExecutor(b, name="thumbs")
         assert first.instance != second.instance

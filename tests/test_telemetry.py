@@ -1,4 +1,4 @@
-"""Telemetry: who hears what, in which order, and that nobody who listens can hurt who speaks."""
+"""Telemetry: which handlers receive which events, in which order; no handler can affect the emitter."""
 
 from __future__ import annotations
 
@@ -25,78 +25,78 @@ A, B = ("t", "a"), ("t", "b")
 pytestmark = pytest.mark.usefixtures("nobody_stays_attached")
 
 
-class Heard(list[tuple[Any, ...]]):
-    """A handler that keeps what it was told."""
+class Recorder(list[tuple[Any, ...]]):
+    """A handler that keeps the events it receives."""
 
-    def __call__(self, *told: Any) -> None:
-        self.append(told)
+    def __call__(self, *args: Any) -> None:
+        self.append(args)
 
 
-def broken(*_told: Any) -> None:
+def broken(*_args: Any) -> None:
     raise ValueError("broken handler")
 
 
 # -- attach, execute, detach --------------------------------------------------------------------------------------
 
 
-def test_a_handler_hears_exactly_the_event_it_is_attached_to_and_nothing_near() -> None:
-    heard = Heard()
-    telemetry.attach("id", ("t", "a"), heard, {"config": 1})
+def test_a_handler_receives_exactly_the_event_it_is_attached_to() -> None:
+    received = Recorder()
+    telemetry.attach("id", ("t", "a"), received, {"config": 1})
     for name in [("t",), ("t", "a", "b"), ("t", "b"), ("a",), ("t", "a")]:
         telemetry.execute(name, {"count": 1}, {"who": "me"})
-    assert heard == [(("t", "a"), {"count": 1}, {"who": "me"}, {"config": 1})]
+    assert received == [(("t", "a"), {"count": 1}, {"who": "me"}, {"config": 1})]
 
 
 def test_handlers_run_in_the_caller_before_execute_returns_in_order_of_attachment() -> None:
     order: list[tuple[str, int]] = []
     for name in "xyz":
-        telemetry.attach(name, A, lambda *_told, name=name: order.append((name, threading.get_ident())))
+        telemetry.attach(name, A, lambda *_args, name=name: order.append((name, threading.get_ident())))
     telemetry.execute(A, {})
     assert order == [(name, threading.get_ident()) for name in "xyz"]
 
 
 def test_metadata_is_an_empty_mapping_when_none_is_given() -> None:
-    heard = Heard()
-    telemetry.attach("id", A, heard)
+    received = Recorder()
+    telemetry.attach("id", A, received)
     telemetry.execute(A, {"count": 1})
-    assert heard[0][2] == {}
+    assert received[0][2] == {}
 
 
 def test_an_id_in_use_is_refused_on_whatever_event() -> None:
-    telemetry.attach("id", A, Heard())
+    telemetry.attach("id", A, Recorder())
     with pytest.raises(telemetry.HandlerExists, match="'id'"):
-        telemetry.attach("id", B, Heard())
+        telemetry.attach("id", B, Recorder())
 
 
 def test_attach_many_attaches_to_all_events_or_to_none() -> None:
-    heard = Heard()
-    telemetry.attach_many("many", [A, B, A], heard)
+    received = Recorder()
+    telemetry.attach_many("many", [A, B, A], received)
     telemetry.execute(A, {})
     telemetry.execute(B, {})
-    assert [told[0] for told in heard] == [A, B]
+    assert [args[0] for args in received] == [A, B]
     with pytest.raises(TypeError):
-        telemetry.attach_many("half", [("t", "c"), "t.d"], heard)  # type: ignore[list-item]
+        telemetry.attach_many("half", [("t", "c"), "t.d"], received)  # type: ignore[list-item]
     assert telemetry.list_handlers(("t", "c")) == []
     with pytest.raises(telemetry.HandlerExists):
-        telemetry.attach_many("many", [("t", "c")], heard)
+        telemetry.attach_many("many", [("t", "c")], received)
     assert telemetry.list_handlers(("t", "c")) == []
 
 
-def test_detach_takes_a_handler_off_every_event_and_says_whether_there_was_one() -> None:
-    heard = Heard()
-    telemetry.attach_many("many", [A, B], heard)
+def test_detach_takes_a_handler_off_every_event_and_returns_whether_there_was_one() -> None:
+    received = Recorder()
+    telemetry.attach_many("many", [A, B], received)
     assert telemetry.detach("many") is True
     assert telemetry.detach("many") is False
     telemetry.execute(A, {})
     telemetry.execute(B, {})
-    assert heard == []
-    telemetry.attach("many", A, heard)  # the id is free again
+    assert received == []
+    telemetry.attach("many", A, received)  # the id is free again
 
 
 @pytest.mark.parametrize("name", ["t.a", ["t", "a"], ("t", 1), ("t", ""), (), None])
 def test_what_is_no_event_name_is_refused(name: Any) -> None:
     for use in (
-        lambda: telemetry.attach("id", name, Heard()),
+        lambda: telemetry.attach("id", name, Recorder()),
         lambda: telemetry.span(name),
         lambda: telemetry.event(name),
     ):
@@ -111,21 +111,21 @@ def test_a_prefix_given_as_text_is_refused_rather_than_matching_nothing() -> Non
         pass
 
 
-def test_what_cannot_be_called_or_hears_nothing_is_refused() -> None:
+def test_a_handler_that_is_not_callable_or_has_no_event_is_refused() -> None:
     with pytest.raises(TypeError, match="callable"):
         telemetry.attach("id", A, "print")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least one"):
-        telemetry.attach_many("id", [], Heard())
+        telemetry.attach_many("id", [], Recorder())
 
 
 def test_list_handlers_gives_those_of_every_event_below_a_prefix() -> None:
-    heard = Heard()
-    telemetry.attach("one", A, heard, 1)
-    telemetry.attach("two", A, heard, 2)
-    telemetry.attach("three", ("t", "a", "deeper"), heard)
-    telemetry.attach("other", ("tt", "a"), heard)
+    received = Recorder()
+    telemetry.attach("one", A, received, 1)
+    telemetry.attach("two", A, received, 2)
+    telemetry.attach("three", ("t", "a", "deeper"), received)
+    telemetry.attach("other", ("tt", "a"), received)
     assert [handler.id for handler in telemetry.list_handlers(("t", "a"))] == ["one", "two", "three"]
-    assert telemetry.list_handlers(("t",))[0] == telemetry.Handler("one", A, heard, 1)
+    assert telemetry.list_handlers(("t",))[0] == telemetry.Handler("one", A, received, 1)
     assert "other" in [handler.id for handler in telemetry.list_handlers()]
 
 
@@ -133,7 +133,7 @@ def test_list_handlers_gives_those_of_every_event_below_a_prefix() -> None:
 
 
 def test_a_failing_handler_is_detached_everywhere_and_the_rest_run_and_the_caller_goes_on() -> None:
-    first, last, failures = Heard(), Heard(), Heard()
+    first, last, failures = Recorder(), Recorder(), Recorder()
     telemetry.attach("first", A, first)
     telemetry.attach_many("bad", [A, B], broken)
     telemetry.attach("last", A, last)
@@ -141,7 +141,7 @@ def test_a_failing_handler_is_detached_everywhere_and_the_rest_run_and_the_calle
     telemetry.execute(A, {"count": 1})
     telemetry.execute(A, {"count": 2})
     telemetry.execute(B, {})
-    assert [told[1] for told in first] == [told[1] for told in last] == [{"count": 1}, {"count": 2}]
+    assert [args[1] for args in first] == [args[1] for args in last] == [{"count": 1}, {"count": 2}]
     [(name, measurements, metadata, _config)] = failures
     assert name == ("telemetry", "handler", "failure")
     assert measurements.keys() == {"monotonic_time", "system_time"}
@@ -154,12 +154,12 @@ def test_a_failing_handler_is_detached_everywhere_and_the_rest_run_and_the_calle
 
 
 def test_a_failing_failure_handler_ends_with_itself() -> None:
-    failures = Heard()
+    failures = Recorder()
     telemetry.attach("bad", A, broken)
     telemetry.attach("also bad", telemetry.HANDLER_FAILURE, broken)
     telemetry.attach("failures", telemetry.HANDLER_FAILURE, failures)
     telemetry.execute(A, {})
-    assert sorted(told[2]["handler_id"] for told in failures) == ["also bad", "bad"]
+    assert sorted(args[2]["handler_id"] for args in failures) == ["also bad", "bad"]
     assert [handler.id for handler in telemetry.list_handlers(("telemetry",))] == ["failures"]
 
 
@@ -168,10 +168,10 @@ def test_an_error_whose_text_cannot_be_made_does_not_reach_the_caller() -> None:
         def __str__(self) -> str:
             raise RuntimeError("no words")
 
-    def handler(*_told: Any) -> None:
+    def handler(*_args: Any) -> None:
         raise Wordless
 
-    failures = Heard()
+    failures = Recorder()
     telemetry.attach("failures", telemetry.HANDLER_FAILURE, failures)
     telemetry.attach("bad", A, handler)
     telemetry.execute(A, {})
@@ -179,7 +179,7 @@ def test_an_error_whose_text_cannot_be_made_does_not_reach_the_caller() -> None:
 
 
 class Own(BaseException):
-    """As those of a test framework, or a library's for giving up: no Exception, so that nothing swallows it."""
+    """As test frameworks and libraries use to give up: not an Exception, so that nothing swallows it."""
 
 
 NO_EXCEPTIONS = [asyncio.CancelledError, GeneratorExit, Own, pytest.fail.Exception, pytest.exit.Exception]
@@ -187,8 +187,8 @@ NO_EXCEPTIONS = [asyncio.CancelledError, GeneratorExit, Own, pytest.fail.Excepti
 
 @pytest.mark.parametrize("filtered", [False, True])
 @pytest.mark.parametrize("error", NO_EXCEPTIONS)
-def test_whatever_a_handler_raises_is_its_own_failure(error: type[BaseException], filtered: bool) -> None:
-    def handler(*_told: Any) -> None:
+def test_any_exception_of_a_handler_is_its_failure(error: type[BaseException], filtered: bool) -> None:
+    def handler(*_args: Any) -> None:
         raise error("why")
 
     event = telemetry.event(A)
@@ -200,7 +200,7 @@ def test_whatever_a_handler_raises_is_its_own_failure(error: type[BaseException]
             for way in ways:
                 telemetry.attach("bad", A, handler)
                 for other in others:
-                    telemetry.attach(other, A, Heard())
+                    telemetry.attach(other, A, Recorder())
                 with telemetry.capture(telemetry.HANDLER_FAILURE) as failures:
                     while not failures:
                         way()
@@ -232,8 +232,8 @@ def test_an_error_whose_text_raises_no_exception_is_described(error: type[BaseEx
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_is_meant_for_the_whole_program_passes(error: type[BaseException]) -> None:
-    def handler(*_told: Any) -> None:
+def test_an_interrupt_or_exit_reaches_the_caller(error: type[BaseException]) -> None:
+    def handler(*_args: Any) -> None:
         raise error
 
     telemetry.attach("id", A, handler)
@@ -255,16 +255,16 @@ def test_a_failure_is_logged_and_nothing_is_printed(
 
 
 def test_handlers_may_attach_and_detach_while_they_run() -> None:
-    heard = Heard()
+    received = Recorder()
 
-    def once(*_told: Any) -> None:
+    def once(*_args: Any) -> None:
         telemetry.detach("once")
-        telemetry.attach("next", A, heard)
+        telemetry.attach("next", A, received)
 
     telemetry.attach("once", A, once)
     telemetry.execute(A, {"count": 1})
     telemetry.execute(A, {"count": 2})
-    assert [told[1] for told in heard] == [{"count": 2}]
+    assert [args[1] for args in received] == [{"count": 2}]
 
 
 # -- spans --------------------------------------------------------------------------------------------------------
@@ -337,7 +337,7 @@ def test_a_metadata_key_cannot_overwrite_the_measured_duration() -> None:
     assert events[1].metadata["duration"] == -1
 
 
-def test_spans_of_one_name_are_told_apart_by_their_id() -> None:
+def test_spans_of_one_name_differ_by_their_id() -> None:
     with telemetry.capture(("op",)) as events, telemetry.span(("op",)), telemetry.span(("op",)):
         pass
     outer, inner, inner_end, outer_end = (event.metadata["span_id"] for event in events)
@@ -377,14 +377,14 @@ def test_captures_nest_and_leave_nothing_behind() -> None:
 
 
 def test_capture_copies_what_it_sees_and_stands_beside_handlers() -> None:
-    heard = Heard()
-    telemetry.attach("id", A, heard)
+    received = Recorder()
+    telemetry.attach("id", A, received)
     measurements = {"count": 1}
     with telemetry.capture(("t",)) as events:
         telemetry.execute(A, measurements)
         measurements["count"] = 2
     assert events[0].measurements == {"count": 1}
-    assert len(heard) == 1
+    assert len(received) == 1
 
 
 # -- pre-bound events ---------------------------------------------------------------------------------------------
@@ -394,9 +394,9 @@ def test_a_pre_bound_event_follows_attach_detach_and_capture() -> None:
     event = telemetry.event(("t", "bound"))
     assert telemetry.event(("t", "bound")) is event
     assert event.on is False
-    event.emit({}, {})  # nobody listens: does nothing
-    heard = Heard()
-    telemetry.attach("id", ("t", "bound"), heard)
+    event.emit({}, {})  # without handlers it does nothing
+    received = Recorder()
+    telemetry.attach("id", ("t", "bound"), received)
     assert event.on is True
     event.emit({"count": 1}, {})
     telemetry.detach("id")
@@ -405,7 +405,7 @@ def test_a_pre_bound_event_follows_attach_detach_and_capture() -> None:
         assert event.on is True
         event.emit({"count": 2}, {})
     assert event.on is False
-    assert [told[1]["count"] for told in heard] == [1]
+    assert [args[1]["count"] for args in received] == [1]
     assert [seen.measurements["count"] for seen in events] == [2]
 
 
@@ -416,15 +416,15 @@ def test_a_pre_bound_event_is_off_again_after_its_handler_failed() -> None:
     assert event.on is False
 
 
-def test_an_event_nobody_listens_to_touches_neither_measurements_nor_metadata() -> None:
+def test_an_event_without_handlers_touches_neither_measurements_nor_metadata() -> None:
     class Untouchable(dict[str, Any]):
         def __iter__(self) -> Iterator[str]:
             raise AssertionError("looked into")
 
         __getitem__ = __len__ = __bool__ = keys = items = __iter__  # type: ignore[assignment]
 
-    telemetry.execute(("t", "unheard"), Untouchable(), Untouchable())
-    telemetry.event(("t", "unheard")).emit(Untouchable(), Untouchable())
+    telemetry.execute(("t", "unused"), Untouchable(), Untouchable())
+    telemetry.event(("t", "unused")).emit(Untouchable(), Untouchable())
 
 
 # -- the lane: numbers without mappings ---------------------------------------------------------------------------
@@ -432,8 +432,8 @@ def test_an_event_nobody_listens_to_touches_neither_measurements_nor_metadata() 
 LANE = ("t", "lane")
 
 
-def tell(labels: tuple[str, ...], *numbers: int) -> None:
-    """What an emitter does that knows the lane of its event."""
+def emit_by_lane(labels: tuple[str, ...], *numbers: int) -> None:
+    """Emit as an emitter does that knows the lane of its event."""
     event = telemetry.event(LANE)
     series = event.series
     if series is not None:
@@ -446,12 +446,12 @@ def tell(labels: tuple[str, ...], *numbers: int) -> None:
 
 
 class Lane:
-    """A handler with a lane: keeps what it was told, in either way, and which labels it was bound to."""
+    """A handler with a lane: keeps the mappings and the numbers it receives, and the labels it was bound to."""
 
     def __init__(self, handler_id: str = "lane") -> None:
         self.bound: list[tuple[str, ...]] = []
         self.numbers: list[tuple[Any, ...]] = []
-        self.mappings = Heard()
+        self.mappings = Recorder()
         telemetry.attach(handler_id, LANE, self.mappings, bind=self.bind)
 
     def bind(self, *labels: str) -> Any:
@@ -459,48 +459,48 @@ class Lane:
         return lambda *numbers: self.numbers.append((labels, numbers))
 
 
-def test_an_emitter_that_knows_the_lane_tells_each_handler_once() -> None:
-    before, lane, after = Heard(), Lane(), Heard()
+def test_an_emitter_that_knows_the_lane_calls_each_handler_once() -> None:
+    before, lane, after = Recorder(), Lane(), Recorder()
     telemetry.attach("before", LANE, before)
     telemetry.attach("after", LANE, after)
-    tell(("x",), 1, 2)
+    emit_by_lane(("x",), 1, 2)
     assert lane.numbers == [(("x",), (1, 2))]
     assert lane.mappings == []
     assert before == after == [(LANE, {"a": 1, "b": 2}, {"labels": ("x",)}, None)]
 
 
-def test_a_handler_with_a_lane_hears_plain_events_like_any_other() -> None:
+def test_a_handler_with_a_lane_receives_plain_events_like_any_other() -> None:
     lane = Lane()
     telemetry.execute(LANE, {"a": 1}, {"by": "execute"})
     telemetry.event(LANE).emit({"a": 2}, {"by": "emit"})
-    assert [told[2]["by"] for told in lane.mappings] == ["execute", "emit"]
+    assert [args[2]["by"] for args in lane.mappings] == ["execute", "emit"]
     assert lane.numbers == []
 
 
-def test_no_mappings_are_needed_while_all_who_listen_have_a_lane() -> None:
+def test_no_mappings_are_needed_while_all_handlers_have_a_lane() -> None:
     event = telemetry.event(LANE)
     assert (event.on, event.series, event.mapped) == (False, None, False)
     lane = Lane()
     assert (event.on, event.mapped) == (True, False)
     with telemetry.capture(LANE) as events:
         assert event.mapped
-        tell(("x",), 1, 2)
+        emit_by_lane(("x",), 1, 2)
     assert (len(lane.numbers), len(events)) == (1, 1)
     telemetry.detach("lane")
     assert (event.on, event.series, event.mapped) == (False, None, False)
-    telemetry.attach("plain", LANE, Heard())
+    telemetry.attach("plain", LANE, Recorder())
     assert (event.on, event.series, event.mapped) == (True, None, True)
 
 
-def test_labels_are_bound_once_and_anew_when_others_come_or_go() -> None:
+def test_labels_are_bound_once_and_again_when_handlers_come_or_go() -> None:
     lane = Lane()
     for _ in range(3):
-        tell(("x",), 1, 2)
-        tell(("y",), 3, 4)
+        emit_by_lane(("x",), 1, 2)
+        emit_by_lane(("y",), 3, 4)
     assert lane.bound == [("x",), ("y",)]
     second = Lane("second")
-    tell(("x",), 1, 2)
-    tell(("x",), 1, 2)
+    emit_by_lane(("x",), 1, 2)
+    emit_by_lane(("x",), 1, 2)
     assert lane.bound == [("x",), ("y",), ("x",)]
     assert second.bound == [("x",)]
     assert second.numbers == [(("x",), (1, 2))] * 2
@@ -511,7 +511,7 @@ def test_a_series_forgets_its_labels_rather_than_grow_without_end(monkeypatch: p
     monkeypatch.setattr(bus, "SERIES_LIMIT", 3)
     lane = Lane()
     for label in ["1", "2", "3", "4", "1"]:
-        tell((label,), 1, 2)
+        emit_by_lane((label,), 1, 2)
         assert len(telemetry.event(LANE).series or ()) <= 3
     assert lane.bound == [("1",), ("2",), ("3",), ("4",), ("1",)]
     assert len(lane.numbers) == 5
@@ -527,19 +527,21 @@ def failing_bind(*_labels: str) -> Any:
     [failing_bind, lambda *_labels: broken, lambda *_labels: None],
     ids=["bind raises", "record raises", "record cannot be called"],
 )
-def test_a_failing_lane_is_struck_out_and_the_rest_hear_and_the_caller_goes_on(bind: Any, others: list[str]) -> None:
+def test_a_failing_lane_is_detached_and_the_other_handlers_run_and_the_caller_goes_on(
+    bind: Any, others: list[str]
+) -> None:
     lanes = [Lane("before")] if "before" in others else []
-    telemetry.attach("plain", LANE, plain := Heard())
-    telemetry.attach("bad", LANE, Heard(), bind=bind)
+    telemetry.attach("plain", LANE, plain := Recorder())
+    telemetry.attach("bad", LANE, Recorder(), bind=bind)
     lanes += [Lane("after")] if "after" in others else []
     with telemetry.capture(telemetry.HANDLER_FAILURE) as failures:
-        tell(("x",), 1, 2)
-        tell(("x",), 3, 4)
+        emit_by_lane(("x",), 1, 2)
+        emit_by_lane(("x",), 3, 4)
     assert [(event.metadata["handler_id"], event.metadata["event_name"]) for event in failures] == [("bad", LANE)]
     assert [handler.id for handler in telemetry.list_handlers(LANE)] == sorted(["plain", *others], key=order)
     for lane in lanes:
         assert lane.numbers == [(("x",), (1, 2)), (("x",), (3, 4))]
-    assert [told[1] for told in plain] == [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
+    assert [args[1] for args in plain] == [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
 
 
 def order(handler_id: str) -> int:
@@ -548,7 +550,7 @@ def order(handler_id: str) -> int:
 
 @pytest.mark.parametrize("error", NO_EXCEPTIONS)
 @pytest.mark.parametrize("lanes", [1, 2])
-def test_whatever_a_lane_raises_is_its_own_failure_and_an_interrupt_passes(
+def test_any_exception_of_a_lane_is_its_failure_and_an_interrupt_reaches_the_caller(
     lanes: int, error: type[BaseException]
 ) -> None:
     def raising(error: type[BaseException]) -> Any:
@@ -558,32 +560,32 @@ def test_whatever_a_lane_raises_is_its_own_failure_and_an_interrupt_passes(
         return lambda *_labels: record
 
     for number in range(lanes):
-        telemetry.attach(f"fails-{number}", LANE, Heard(), bind=raising(error))
-    tell(("x",), 1, 2)
+        telemetry.attach(f"fails-{number}", LANE, Recorder(), bind=raising(error))
+    emit_by_lane(("x",), 1, 2)
     assert telemetry.list_handlers(LANE) == []
     for number in range(lanes):
-        telemetry.attach(f"fails-{number}", LANE, Heard(), bind=lambda *_labels: raising(error)()())
-    tell(("x",), 1, 2)
+        telemetry.attach(f"fails-{number}", LANE, Recorder(), bind=lambda *_labels: raising(error)()())
+    emit_by_lane(("x",), 1, 2)
     assert telemetry.list_handlers(LANE) == []
     for number in range(lanes):
-        telemetry.attach(f"interrupts-{number}", LANE, Heard(), bind=raising(KeyboardInterrupt))
+        telemetry.attach(f"interrupts-{number}", LANE, Recorder(), bind=raising(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        tell(("x",), 1, 2)
+        emit_by_lane(("x",), 1, 2)
     assert len(telemetry.list_handlers(LANE)) == lanes
 
 
-def test_each_of_several_failing_lanes_is_struck_out_for_its_own_failure() -> None:
-    telemetry.attach("bad bind", LANE, Heard(), bind=failing_bind)
-    telemetry.attach("bad record", LANE, Heard(), bind=lambda *_labels: broken)
+def test_each_of_several_failing_lanes_is_detached_for_its_own_failure() -> None:
+    telemetry.attach("bad bind", LANE, Recorder(), bind=failing_bind)
+    telemetry.attach("bad record", LANE, Recorder(), bind=lambda *_labels: broken)
     with telemetry.capture(telemetry.HANDLER_FAILURE) as failures:
-        tell(("x",), 1, 2)
+        emit_by_lane(("x",), 1, 2)
     assert [event.metadata["handler_id"] for event in failures] == ["bad bind", "bad record"]
     assert telemetry.list_handlers(LANE) == []
 
 
 def test_a_bind_that_cannot_be_called_is_refused() -> None:
     with pytest.raises(TypeError, match="bind of handler 'id' needs a callable, not 'record'"):
-        telemetry.attach("id", LANE, Heard(), bind="record")  # type: ignore[arg-type]
+        telemetry.attach("id", LANE, Recorder(), bind="record")  # type: ignore[arg-type]
     assert telemetry.list_handlers(LANE) == []
 
 
@@ -591,15 +593,15 @@ def test_a_bind_that_cannot_be_called_is_refused() -> None:
 
 
 def test_attaching_and_detaching_from_threads_loses_no_event_of_a_handler_that_stays() -> None:
-    heard = Heard()
-    telemetry.attach("stays", A, heard)
+    received = Recorder()
+    telemetry.attach("stays", A, received)
     stop = threading.Event()
     errors: list[BaseException] = []
 
     def churn(number: int) -> None:
         try:
             while not stop.is_set():
-                telemetry.attach(f"churn-{number}", A, lambda *_told: None)
+                telemetry.attach(f"churn-{number}", A, lambda *_args: None)
                 telemetry.detach(f"churn-{number}")
         except BaseException as error:
             errors.append(error)
@@ -613,7 +615,7 @@ def test_attaching_and_detaching_from_threads_loses_no_event_of_a_handler_that_s
     for thread in threads:
         thread.join()
     assert errors == []
-    assert [told[1]["count"] for told in heard] == list(range(5_000))
+    assert [args[1]["count"] for args in received] == list(range(5_000))
     assert [handler.id for handler in telemetry.list_handlers(A)] == ["stays"]
 
 
@@ -624,16 +626,16 @@ IDS = st.sampled_from(["one", "two", "three"])
 
 
 class HandlerTable(RuleBasedStateMachine):
-    """The table of handlers does what a list of attachments would do."""
+    """The table of handlers behaves like a list of attachments."""
 
     def __init__(self) -> None:
         super().__init__()
         self.model: list[tuple[str, telemetry.EventName]] = []
         self.failing: set[str] = set()
-        self.heard: list[tuple[str, telemetry.EventName]] = []
+        self.received: list[tuple[str, telemetry.EventName]] = []
 
     def handler(self, name: telemetry.EventName, _measurements: Any, _metadata: Any, handler_id: str) -> None:
-        self.heard.append((handler_id, name))
+        self.received.append((handler_id, name))
         if handler_id in self.failing:
             raise ValueError(handler_id)
 
@@ -654,10 +656,10 @@ class HandlerTable(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def execute(self, name: telemetry.EventName) -> None:
-        self.heard.clear()
+        self.received.clear()
         expected = [entry for entry in self.model if entry[1] == name]
         telemetry.execute(name, {})
-        assert self.heard == expected
+        assert self.received == expected
         self.model = [e for e in self.model if not (e[0] in self.failing and (e[0], name) in expected)]
 
     @rule(name=NAMES, prefix=NAMES)

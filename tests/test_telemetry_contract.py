@@ -1,4 +1,4 @@
-"""Telemetry against its model, Elixir's ``:telemetry``: what is refused, and when; what a failure and a span carry."""
+"""Telemetry compared with Elixir's ``:telemetry``: what is refused and when, and what failures and spans carry."""
 
 from __future__ import annotations
 
@@ -25,54 +25,54 @@ pytestmark = pytest.mark.usefixtures("nobody_stays_attached")
 def ignore(event: Any, measurements: Any, metadata: Any, config: Any) -> None: ...
 
 
-def broken(*_told: Any) -> None:
+def broken(*_args: Any) -> None:
     raise ValueError("broken handler")
 
 
-async def waits(*_told: Any) -> None: ...
+async def waits(*_args: Any) -> None: ...
 
 
-def yields(*_told: Any) -> Iterator[None]:
+def yields(*_args: Any) -> Iterator[None]:
     yield
 
 
-async def waits_and_yields(*_told: Any) -> Any:
+async def waits_and_yields(*_args: Any) -> Any:
     yield
 
 
 class Waits:
-    async def __call__(self, *_told: Any) -> None: ...
+    async def __call__(self, *_args: Any) -> None: ...
 
-    async def method(self, *_told: Any) -> None: ...
+    async def method(self, *_args: Any) -> None: ...
 
 
 # -- what can be a handler ----------------------------------------------------------------------------------------
 
 
 class Callables:
-    """Handlers in all their forms: each of these takes four arguments."""
+    """Handlers of every form; each takes four arguments."""
 
-    def __call__(self, *told: Any) -> None: ...
+    def __call__(self, *args: Any) -> None: ...
 
     def method(self, event: Any, measurements: Any, metadata: Any, config: Any) -> None: ...
 
     @classmethod
-    def of_class(cls, *told: Any) -> None: ...
+    def of_class(cls, *args: Any) -> None: ...
 
     @staticmethod
     def static(a: Any, b: Any, c: Any, d: Any, e: Any = None) -> None: ...
 
 
 class Made:
-    """Used as a handler itself: each event makes one. That calling what is made would wait is nothing to it."""
+    """The class is the handler: each event makes an instance. It does not matter that an instance is async."""
 
-    def __init__(self, *told: Any) -> None: ...
+    def __init__(self, *args: Any) -> None: ...
 
     async def __call__(self) -> None: ...
 
 
 @functools.wraps(lambda one: None)
-def adapted(*told: Any) -> None: ...
+def adapted(*args: Any) -> None: ...
 
 
 class Odd:
@@ -80,7 +80,7 @@ class Odd:
     def __signature__(self) -> Any:
         raise RuntimeError("not telling")
 
-    def __call__(self, *told: Any) -> None: ...
+    def __call__(self, *args: Any) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_whatever_can_be_called_with_four_arguments_can_be_attached(handler: Any
         lambda event: None,
         lambda event, measurements, metadata: None,
         lambda a, b, c, d, e: None,
-        lambda *_told, needed: None,
+        lambda *_args, needed: None,
         functools.partial(ignore, "one too many"),
         Callables.method,
     ],
@@ -122,10 +122,12 @@ ONLY_BEGUN = [
 
 
 @pytest.mark.parametrize("handler", ONLY_BEGUN)
-def test_a_handler_that_a_call_only_begins_is_refused_with_what_to_do_instead(handler: Any) -> None:
-    with pytest.raises(TypeError, match=r"handler 'id' runs to its end when .*\.put_nowait"):
+def test_a_handler_that_a_call_does_not_run_is_refused_with_the_remedy(handler: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"handler 'id' needs a plain function, not .*, which does not run .*\.put_nowait"
+    ):
         telemetry.attach("id", A, handler)
-    with pytest.raises(TypeError, match="bind of handler 'id' runs to its end"):
+    with pytest.raises(TypeError, match="bind of handler 'id' needs a plain function"):
         telemetry.attach("id", A, ignore, bind=handler)
     assert telemetry.list_handlers(A) == []
 
@@ -136,7 +138,7 @@ NO_NAMES = ["c.a", "", ["c", "a"], [], ("c", 1), ("c", ""), None, 5, {"c": "a"}]
 
 
 @pytest.mark.parametrize("name", NO_NAMES, ids=repr)
-def test_a_name_that_is_none_is_refused_in_words_wherever_it_is_given(name: Any) -> None:
+def test_an_invalid_name_is_refused_in_words_by_every_function(name: Any) -> None:
     uses: list[Callable[[], object]] = [
         lambda: telemetry.attach("id", name, ignore),
         lambda: telemetry.attach_many("id", [A, name], ignore),
@@ -160,21 +162,21 @@ def test_one_event_name_in_place_of_several_is_refused_in_words() -> None:
         telemetry.attach_many("id", iter([]), ignore)
 
 
-@pytest.mark.parametrize("heard", [False, True])
-def test_an_execution_that_is_none_is_refused_with_handlers_and_without(heard: bool) -> None:
-    if heard:
+@pytest.mark.parametrize("attached", [False, True])
+def test_an_invalid_execution_is_refused_with_handlers_and_without(attached: bool) -> None:
+    if attached:
         telemetry.attach("id", A, ignore)
     with pytest.raises(ValueError, match="at least one part"):
         telemetry.execute((), {})
     for measurements in (1, None, [("count", 1)], "count"):
         with pytest.raises(TypeError, match="measurements are a mapping such as"):
             telemetry.execute(A, measurements)  # type: ignore[arg-type]
-    assert len(telemetry.list_handlers(A)) == heard, "a mistake of the emitter costs no handler"
+    assert len(telemetry.list_handlers(A)) == attached, "a mistake of the emitter costs no handler"
 
 
 def test_mappings_of_any_kind_are_carried_as_they_are() -> None:
     seen: list[Any] = []
-    telemetry.attach("id", A, lambda *told: seen.append(told))
+    telemetry.attach("id", A, lambda *args: seen.append(args))
     measurements, metadata = MappingProxyType({"count": 1}), UserDict({"tenant": "a"})
     telemetry.execute(A, measurements, metadata)
     assert seen[0][1] is measurements
@@ -185,7 +187,7 @@ def test_mappings_of_any_kind_are_carried_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("config", [{"limit": 3}, None, True, ["x"]], ids=str)
-def test_a_failure_says_all_that_attaching_the_handler_again_needs(config: Any) -> None:
+def test_a_failure_has_all_that_attaching_the_handler_again_needs(config: Any) -> None:
     telemetry.attach_many("bad", [A, B], broken, config)
 
     def again(_event: Any, _measurements: Any, metadata: Any, _config: Any) -> None:

@@ -1,4 +1,4 @@
-"""Filters: which events are told, how many of them, and that one can still count."""
+"""Filters: which events are emitted, how many of them, and how handlers count nevertheless."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def drawn_alike_and_nothing_left_behind() -> Iterator[None]:
 
 
 class Counted:
-    """A handler that counts what it is told, in either way."""
+    """A handler that counts the events it receives, by mappings or by its lane."""
 
     def __init__(self, name: EventName = A, *, lane: bool = False, handler_id: str = "counted") -> None:
         self.count = 0
-        telemetry.attach(handler_id, name, self.hear, bind=(lambda *_labels: self.hear) if lane else None)
+        telemetry.attach(handler_id, name, self.receive, bind=(lambda *_labels: self.receive) if lane else None)
 
-    def hear(self, *_told: Any) -> None:
+    def receive(self, *_args: Any) -> None:
         self.count += 1
 
 
@@ -63,7 +63,7 @@ WAYS = [by_execute, by_emit, in_steps, by_lane]
 
 
 def few(times: int, rate: int) -> range:
-    """How many of *times* executions may be heard when one in *rate* is: within five standard deviations."""
+    """How many of *times* executions may be emitted if one in *rate* is: within five standard deviations."""
     deviation = (times * (1 / rate) * (1 - 1 / rate)) ** 0.5
     return range(round(times / rate - 5 * deviation), round(times / rate + 5 * deviation) + 1)
 
@@ -72,7 +72,7 @@ def few(times: int, rate: int) -> range:
 
 
 @pytest.mark.parametrize(
-    ("allow", "deny", "told"),
+    ("allow", "deny", "emitted"),
     [
         (None, None, [A, B]),
         (None, ["f.a"], [B]),
@@ -88,20 +88,20 @@ def few(times: int, rate: int) -> range:
     ],
 )
 @pytest.mark.parametrize("way", WAYS)
-def test_an_event_is_told_when_it_is_allowed_and_not_denied(
-    allow: Any, deny: Any, told: list[EventName], way: Callable[[EventName], None]
+def test_an_event_is_emitted_if_it_is_allowed_and_not_denied(
+    allow: Any, deny: Any, emitted: list[EventName], way: Callable[[EventName], None]
 ) -> None:
-    heard = {name: Counted(name, handler_id=".".join(name)) for name in (A, B)}
+    received = {name: Counted(name, handler_id=".".join(name)) for name in (A, B)}
     telemetry.configure(allow=allow, deny=deny)
     with telemetry.capture(("f",)) as events:
-        for name in heard:
+        for name in received:
             way(name)
-    for name in heard:
+    for name in received:
         way(name)
-    assert [event.name for event in events] == told
-    assert {name: handler.count for name, handler in heard.items()} == {A: 2 * (A in told), B: 2 * (B in told)}
-    assert [name for name in heard if telemetry.weight(name)] == told
-    assert [name for name in heard if telemetry.event(name).on] == told
+    assert [event.name for event in events] == emitted
+    assert {name: handler.count for name, handler in received.items()} == {A: 2 * (A in emitted), B: 2 * (B in emitted)}
+    assert [name for name in received if telemetry.weight(name)] == emitted
+    assert [name for name in received if telemetry.event(name).on] == emitted
 
 
 @pytest.mark.parametrize("lane", [False, True])
@@ -110,14 +110,14 @@ def test_a_denied_event_is_like_one_without_handlers(lane: bool) -> None:
     event = telemetry.event(A)
     telemetry.configure(deny=["f.*"])
     assert (event.on, event.skip, event.series, event.mapped) == (False, None, None, False)
-    assert event.emit is event.emit_all is event.emit_mapped is telemetry.event(("f", "nobody listens")).emit
+    assert event.emit is event.emit_all is event.emit_mapped is telemetry.event(("f", "without handlers")).emit
     assert A not in bus._table
     assert [handler.id for handler in telemetry.list_handlers(A)] == ["counted"]
 
 
 def test_filters_can_be_changed_at_any_time_and_apply_to_handlers_that_come_later() -> None:
     telemetry.configure(deny=["f.a"])
-    heard = Counted()
+    received = Counted()
     by_execute()
     telemetry.configure()
     by_execute()
@@ -125,10 +125,10 @@ def test_filters_can_be_changed_at_any_time_and_apply_to_handlers_that_come_late
     by_execute()
     telemetry.configure(allow=["f.a"])
     by_execute()
-    assert heard.count == 2
+    assert received.count == 2
 
 
-def test_what_was_chosen_can_be_read_and_not_be_changed_behind_its_back() -> None:
+def test_filters_can_be_read_and_changed_only_by_configure() -> None:
     assert telemetry.filters() == telemetry.Filters(("*",), (), {}) == telemetry.Filters()
     deny, sample = ["f.a"], {"f.b": 2}
     telemetry.configure(["f.*"], deny, sample)
@@ -141,7 +141,7 @@ def test_what_was_chosen_can_be_read_and_not_be_changed_behind_its_back() -> Non
     assert telemetry.filters() == telemetry.Filters()
 
 
-def test_failures_and_filters_themselves_are_always_told() -> None:
+def test_failures_and_filter_changes_are_always_emitted() -> None:
     own = [HANDLER_FAILURE, telemetry.FILTER]
     telemetry.configure(allow=[], deny=["*", "telemetry.*"], sample={"*": 1000})
     assert [telemetry.weight(name) for name in own] == [1, 1]
@@ -160,9 +160,7 @@ def test_failures_and_filters_themselves_are_always_told() -> None:
 @pytest.mark.parametrize("rate", [1, 2, 10, 300])
 @pytest.mark.parametrize("lane", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_one_execution_in_so_many_is_told_to_all_who_listen_alike(
-    way: Callable[[], None], lane: bool, rate: int
-) -> None:
+def test_one_execution_in_n_is_emitted_to_all_handlers_alike(way: Callable[[], None], lane: bool, rate: int) -> None:
     first, second = Counted(lane=lane), Counted(handler_id="second")
     telemetry.configure(sample={"f.a": rate})
     times = 100 * rate
@@ -174,34 +172,34 @@ def test_one_execution_in_so_many_is_told_to_all_who_listen_alike(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_capture_sees_what_handlers_hear(way: Callable[[], None]) -> None:
-    heard = Counted(lane=True)
+def test_capture_receives_what_handlers_receive(way: Callable[[], None]) -> None:
+    received = Counted(lane=True)
     telemetry.configure(sample={"f.*": 4})
     with telemetry.capture(A) as events:
         for _ in range(2000):
             way()
-    assert heard.count == len(events)
+    assert received.count == len(events)
     assert len(events) in few(2000, 4)
 
 
 def test_each_of_a_series_has_the_same_chance_whatever_the_rhythm_of_the_load() -> None:
-    heard: list[int] = []
-    telemetry.attach("phases", A, lambda _name, measurements, *_: heard.append(int(measurements["n"]) % 10))
+    received: list[int] = []
+    telemetry.attach("phases", A, lambda _name, measurements, *_: received.append(int(measurements["n"]) % 10))
     telemetry.configure(sample={"f.a": 10})
     for n in range(20_000):
         telemetry.execute(A, {"n": n})
-    assert all(heard.count(phase) in few(2000, 10) for phase in range(10))
+    assert all(received.count(phase) in few(2000, 10) for phase in range(10))
 
 
 def test_sampling_goes_on_as_it_should_while_handlers_come_and_go() -> None:
-    heard = Counted()
+    received = Counted()
     telemetry.configure(sample={"f.a": 5})
     for number in range(5000):
         by_emit()
         if not number % 2:
             telemetry.attach("passing", B, print)
             telemetry.detach("passing")
-    assert heard.count in few(5000, 5)
+    assert received.count in few(5000, 5)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +213,7 @@ def test_the_first_pattern_that_matches_counts(sample: dict[str, int], weight: i
     assert telemetry.weight(A) == 0
 
 
-def test_a_weight_is_asked_for_by_the_name_of_an_event() -> None:
+def test_weight_takes_the_name_of_an_event() -> None:
     with pytest.raises(TypeError, match="a tuple of non-empty strings"):
         telemetry.weight("pool.ready")  # type: ignore[arg-type]
 
@@ -229,58 +227,58 @@ async def test_the_events_of_a_pool_can_be_sampled_each_by_itself() -> None:
             for _ in range(300):
                 await pool.run("echo", 1)
     telemetry.detach("counted")
-    told = words(events)
-    assert all(told.count(name) in few(300, 3) for name in names)
-    assert lane.count == told.count("pool.operation.stop")
-    assert "pool.worker.transition" not in told
-    assert told.count("pool.init") == told.count("pool.terminate") == 1
+    emitted = words(events)
+    assert all(emitted.count(name) in few(300, 3) for name in names)
+    assert lane.count == emitted.count("pool.operation.stop")
+    assert "pool.worker.transition" not in emitted
+    assert emitted.count("pool.init") == emitted.count("pool.terminate") == 1
 
 
 # -- counting all the same ----------------------------------------------------------------------------------------
 
 
 class Reader:
-    """Counts executions of A as the docstring of `configure` says one should."""
+    """Counts executions of A as the docstring of `configure` describes."""
 
     def __init__(self) -> None:
-        self.total = self._heard = 0
+        self.total = self._received = 0
         self._weight: int | None = None
-        telemetry.attach("reader", A, self._hear)
+        telemetry.attach("reader", A, self._receive)
         telemetry.attach("reader.filter", telemetry.FILTER, self._close)
 
-    def _hear(self, *_told: Any) -> None:
-        self._heard += 1
+    def _receive(self, *_args: Any) -> None:
+        self._received += 1
 
-    def _close(self, *_told: Any) -> None:
+    def _close(self, *_args: Any) -> None:
         self.count()
         self._weight = None
 
     def count(self) -> None:
         if self._weight is None:
             self._weight = telemetry.weight(A)
-        self.total += self._heard * self._weight
-        self._heard = 0
+        self.total += self._received * self._weight
+        self._received = 0
 
 
-def test_a_reader_that_weighs_what_it_hears_is_right_across_changes() -> None:
-    reader, heard, expected = Reader(), Counted(), 0
+def test_a_handler_that_uses_weights_counts_right_across_changes() -> None:
+    reader, received, expected = Reader(), Counted(), 0
     for rate in [1, 10, 4, 0, 1, 25, 0, 3]:
         telemetry.configure(deny=[] if rate else ["f.a"], sample={"f.a": rate} if rate else None)
-        before = heard.count
+        before = received.count
         for number in range(1000):
             by_execute()
             if number == 500:
                 reader.count()
-        expected += (heard.count - before) * rate
+        expected += (received.count - before) * rate
     telemetry.configure()
     telemetry.detach("reader.filter")
     assert reader.total == expected
     assert expected == pytest.approx(6000, rel=0.1)
 
 
-def test_a_change_is_told_just_before_it_takes_effect() -> None:
+def test_a_change_is_emitted_just_before_it_takes_effect() -> None:
     weights: list[int] = []
-    telemetry.attach("f.filter", telemetry.FILTER, lambda *_told: weights.append(telemetry.weight(A)))
+    telemetry.attach("f.filter", telemetry.FILTER, lambda *_args: weights.append(telemetry.weight(A)))
     try:
         with telemetry.capture(telemetry.FILTER) as events:
             for rate in (2, 3):
@@ -300,7 +298,7 @@ def test_a_change_is_told_just_before_it_takes_effect() -> None:
 
 
 def test_changes_from_other_threads_lose_no_event_that_is_never_filtered() -> None:
-    heard, stop, errors = Counted(), threading.Event(), []
+    received, stop, errors = Counted(), threading.Event(), []
 
     def churn(number: int) -> None:
         try:
@@ -319,7 +317,7 @@ def test_changes_from_other_threads_lose_no_event_that_is_never_filtered() -> No
     for thread in threads:
         thread.join()
     assert errors == []
-    assert heard.count == 6000
+    assert received.count == 6000
 
 
 # -- bad input ----------------------------------------------------------------------------------------------------
@@ -337,15 +335,23 @@ def test_changes_from_other_threads_lose_no_event_that_is_never_filtered() -> No
         ({"sample": ["f.a"]}, TypeError, "sample=['f.a']: needs a mapping from pattern to rate"),
         ({"sample": {A: 2}}, TypeError, "a key of sample=('f', 'a'): needs a dotted name as text"),
         ({"sample": {"": 2}}, ValueError, "a key of sample='': needs a dotted name"),
-        ({"sample": {"f.a": 0}}, ValueError, "sample['f.a']=0: needs 1 (all are heard) to 1000000; to hear none, name"),
+        (
+            {"sample": {"f.a": 0}},
+            ValueError,
+            "sample['f.a']=0: needs 1 (all are emitted) to 1000000; to emit none, put",
+        ),
         ({"sample": {"f.a": -1}}, ValueError, "sample['f.a']=-1: needs 1"),
         ({"sample": {"f.a": 10**400}}, ValueError, "to 1000000"),
-        ({"sample": {"f.a": 0.1}}, TypeError, "sample['f.a']=0.1: needs a whole number n: one execution in n is heard"),
+        (
+            {"sample": {"f.a": 0.1}},
+            TypeError,
+            "sample['f.a']=0.1: needs a whole number n: one execution in n is emitted",
+        ),
         ({"sample": {"f.a": True}}, TypeError, "sample['f.a']=True: needs a whole number"),
         ({"sample": {"f.a": "10"}}, TypeError, "sample['f.a']='10': needs a whole number"),
     ],
 )
-def test_what_is_no_filter_is_refused_in_words_and_changes_nothing(
+def test_an_invalid_filter_is_refused_in_words_and_changes_nothing(
     arguments: dict[str, Any], error: type[Exception], text: str
 ) -> None:
     telemetry.configure(deny=["f.a"])
@@ -356,7 +362,7 @@ def test_what_is_no_filter_is_refused_in_words_and_changes_nothing(
     assert telemetry.filters() == (("*",), ("f.a",), {})
 
 
-def test_a_pattern_may_match_nothing_there_is() -> None:
+def test_a_pattern_may_match_no_event() -> None:
     telemetry.configure(deny=["my.own.event"], sample={"no.such.event": 10})
     assert telemetry.weight(("my", "own", "event")) == 0
     assert telemetry.weight(("no", "such", "event")) == 10

@@ -1,7 +1,7 @@
-"""Settings: frozen, validated where they are made, and refused rather than repaired.
+"""Settings: immutable structs, validated when they are made. Invalid values are refused, never repaired.
 
-`PoolConfig` is what `Pool(..., **fields)` takes; `MonitorConfig` what `Monitor(..., config=)` takes. `load` reads
-both from one TOML file: its tables ``[pool]``, ``[service]``, ``[metrics]``, ``[telemetry]``, ``[history]`` and
+`Pool(..., **fields)` takes the fields of `PoolConfig`, and `Monitor(..., config=)` takes a `MonitorConfig`. `load`
+reads both from one TOML file. Its tables ``[pool]``, ``[service]``, ``[metrics]``, ``[telemetry]``, ``[history]`` and
 ``[otlp]`` have the fields of the structs in this folder.
 """
 

@@ -1,4 +1,4 @@
-"""What the sections share: the types of their fields, and the struct that checks them."""
+"""The types of fields that several sections use, and the base struct that checks them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ MIB = 1024 * 1024
 
 
 class Validated(Struct, frozen=True, kw_only=True):
-    """A struct whose constructor checks types and ranges, which msgspec alone does only when decoding."""
+    """A struct whose constructor checks types and ranges. msgspec itself checks only when it decodes."""
 
     def __post_init__(self) -> None:
-        wrong = problem_with(type(self), msgspec.structs.asdict(self))
-        if wrong:
-            raise ConfigError(f"{type(self).__name__}: {wrong}")
+        problem = problem_with(type(self), msgspec.structs.asdict(self))
+        if problem:
+            raise ConfigError(f"{type(self).__name__}: {problem}")
         for name, hint in hints(type(self)).items():
-            if get_origin(hint) is tuple:  # a list will do, but whoever gave it can still change it
+            if get_origin(hint) is tuple:  # a list is accepted, and copied: its owner may change it
                 msgspec.structs.force_setattr(self, name, tuple(getattr(self, name)))

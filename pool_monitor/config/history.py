@@ -1,4 +1,4 @@
-"""The section ``[history]``: what is kept on disk."""
+"""The section ``[history]``: the history on disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pool_monitor.errors import ConfigError
 
 
 class Tier(NamedTuple):
-    """Slots of *step* seconds, kept for *retention* seconds."""
+    """Blocks of *step* seconds, kept for *retention* seconds."""
 
     step: int
     retention: int
@@ -26,24 +26,24 @@ DEFAULT_TIERS = (Tier(1, 15 * 60), Tier(10, 6 * 3600), Tier(60, 7 * 86_400), Tie
 
 
 class HistoryConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is kept on disk. Times are seconds, sizes bytes."""
+    """The history on disk. Times are seconds, sizes bytes."""
 
     path: Annotated[str, Meta(min_length=1)] | None = None
-    """The SQLite file, such as ``var/text.db`` or ``~/text.db``, from the working directory; None: no history is
-    kept."""
+    """The SQLite file, such as ``var/text.db`` or ``~/text.db``. A relative path starts at the working directory. None:
+    no history is kept."""
     tiers: tuple[Tier, ...] = DEFAULT_TIERS
-    """Pairs of step and retention in seconds, the finest first. Each step is a multiple of the one before, and is kept
-    at least as long. A slot goes when it is older than the retention and there are newer ones for all of that time.
-    Steps of a file that exists cannot be changed; retentions can."""
+    """Pairs of step and retention in seconds, the finest step first. Each step is a multiple of the step before it, and
+    has at least its retention. A block is deleted when it is older than the retention and newer blocks cover all of
+    that time. The retentions of an existing file can be changed, its steps cannot."""
     flush_interval: Seconds = 1.0
-    """How often what was put is written: what a killed process loses at most."""
+    """Time between writes to the file. A killed process loses at most this much."""
     size_limit: Annotated[int, Meta(ge=8 * MIB)] = 256 * MIB
-    """Largest size of the file and its log. Past it the oldest blocks of the tier that takes up most go."""
+    """Largest size of the file and its log. Above it, the oldest blocks of the largest tier are deleted."""
     memory_limit: Annotated[int, Meta(ge=MIB)] = 32 * MIB
-    """What is held in memory at most while the file cannot be written. Past it the oldest blocks are dropped."""
+    """Most memory for blocks while the file cannot be written. Above it, the oldest blocks are dropped."""
     synchronous: Literal["normal", "full"] = "normal"
-    """``normal``: a killed process loses nothing that was flushed, a power failure may lose the last seconds; ``full``:
-    neither does, at the price of the disk's own latency for every flush. Neither can damage the file."""
+    """``normal``: flushed data survives a killed process; a power failure may lose the last seconds. ``full``: flushed
+    data survives both, but every flush waits for the disk. With either value, neither event can damage the file."""
 
     def __post_init__(self) -> None:
         if isinstance(self.path, os.PathLike):
@@ -60,21 +60,22 @@ class HistoryConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=
         for finer, coarser in itertools.pairwise(self.tiers):
             if coarser[0] <= finer[0] or coarser[0] % finer[0]:
                 raise ConfigError(
-                    f"HistoryConfig: tiers: step {coarser[0]} needs to be a multiple of {finer[0]}, the one before"
+                    f"HistoryConfig: tiers: step {coarser[0]} needs to be a multiple of {finer[0]}, the step before it"
                 )
             if coarser[1] < max(finer[1], coarser[0]):
                 raise ConfigError(
-                    f"HistoryConfig: tiers: slots of {coarser[0]} s are kept for {coarser[1]} s, those of {finer[0]} s "
-                    f"for {finer[1]} s; keep coarser ones at least as long"
+                    f"HistoryConfig: tiers: steps of {coarser[0]} s are kept for {coarser[1]} s, but steps of "
+                    f"{finer[0]} s for {finer[1]} s; keep coarser ones at least as long"
                 )
         if not self.tiers:
-            raise ConfigError("HistoryConfig: tiers: needs at least one, such as [[1, 900]]")
+            raise ConfigError("HistoryConfig: tiers: needs at least one tier, such as [[1, 900]]")
         msgspec.structs.force_setattr(self, "tiers", tuple(Tier(*tier) for tier in self.tiers))
 
 
 def _path_of_file(path: str) -> str:
-    """*path* with a home directory in place of ``~``. Raises ConfigError for what SQLite or a shell would understand,
-    and what would be a strange file here.
+    """Return *path* with ``~`` replaced by a home directory.
+
+    Raises ConfigError for a path that means something else to SQLite or a shell, and would be an odd file name here.
     """
     found = os.path.expanduser(path)  # noqa: PTH111 - Path would normalise the rest
     url = re.match(r"(file):|([a-z][a-z0-9+.-]*)://", path)
@@ -82,7 +83,7 @@ def _path_of_file(path: str) -> str:
     if path == ":memory:":
         remedy = "needs the path of a file; for no history, leave it out"
     elif url:
-        remedy = f"needs the path of a file, without '{url[1] or url[2]}:'; if that is its name, put ./ in front"
+        remedy = f"needs the path of a file, without '{url[1] or url[2]}:'; if the name begins so, put ./ in front"
     elif "\0" in path:
         remedy = "needs to be without NUL"
     elif path.startswith("~") and found == path:

@@ -13,4 +13,5 @@ class MetricsConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=
     """What the collector keeps."""
 
     series_limit: Annotated[int, Meta(ge=3, le=100_000)] = 2_000
-    """Most histograms; an operation on a worker takes three (latency, queue, execution). Past it: ``other``."""
+    """Most histograms. An operation on a worker takes three (latency, queue, execution). When none is left, calls are
+    counted under ``other``."""

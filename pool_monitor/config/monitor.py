@@ -1,4 +1,4 @@
-"""The sections of a monitor, one field each. A new part of the monitor adds its section here."""
+"""The configuration of a monitor, one field per section. A new part of the monitor adds its section here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pool_monitor.config.telemetry import TelemetryConfig
 
 
 class MonitorConfig(Validated, frozen=True, kw_only=True):
-    """How a monitor watches and is watched."""
+    """What a monitor measures, keeps and sends, and how it is reached."""
 
     service: ServiceConfig = ServiceConfig()
     metrics: MetricsConfig = MetricsConfig()

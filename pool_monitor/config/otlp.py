@@ -8,15 +8,15 @@ from pool_monitor.config.fields import Seconds, Url, Validated
 
 
 class OtlpConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where metrics are sent to by OTLP over HTTP; needs ``pip install 'pool-monitor[otlp]'``."""
+    """Push of metrics by OTLP over HTTP. Needs ``pip install 'pool-monitor[otlp]'``."""
 
     endpoint: Url | None = None
-    """Such as ``http://127.0.0.1:4318``; None: nowhere."""
+    """The receiver, such as ``http://127.0.0.1:4318``; None: metrics are not pushed."""
     interval: Seconds = 10.0
-    """Pause between pushes."""
+    """Seconds between pushes."""
     timeout: Seconds = 10.0
-    """For one push, from connecting to the last byte of the answer."""
+    """Seconds for one push, from connecting to the last byte of the answer."""
     headers: dict[str, str] = {}
-    """Sent along, such as an authorization."""
+    """HTTP headers of each push, such as an authorization."""
     compression: Literal["gzip", "none"] = "gzip"
-    """``none`` for receivers that cannot unpack gzip: they answer 400."""
+    """``none`` is for receivers that cannot unpack gzip and answer 400."""

@@ -1,4 +1,4 @@
-"""The section ``[pool]``: how a pool treats its calls and its workers."""
+"""The section ``[pool]``: the configuration of a pool."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pool_monitor.errors import ConfigError
 
 
 class PoolConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a pool treats its calls and its workers. Times are seconds, sizes bytes.
+    """The configuration of a pool. Times are seconds, sizes bytes.
 
-    Fields are given as keywords of `Pool`, or in the table ``[pool]`` of a TOML file (`load`). Each is described where
-    it stands in pool_monitor/config/pool.py, and with its default in a table in docs/POOL_GUIDE.md.
+    The fields are given as keywords of `Pool`, or in the table ``[pool]`` of a TOML file (`load`). A table in
+    docs/POOL_GUIDE.md has the meaning and the default of each field.
 
     Calls: timeout, first_item_timeout, item_timeout, queue_limit, max_wait, shed, retries, retry_errors, retry_budget,
     cancel_grace.
@@ -31,139 +31,145 @@ class PoolConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     # calls
     timeout: Seconds = 60.0
-    """One deadline per call, over queue and execution, unless the call brings its own."""
+    """The deadline of a call, which covers queue and execution. A call can set another one."""
     first_item_timeout: Seconds | None = None
-    """Longest time from a stream's admission to its first item, within its deadline; None: as long as that."""
+    """Longest time from a stream's admission to its first item, within the deadline of the stream. None: until the
+    deadline."""
     item_timeout: Seconds | None = None
-    """Longest pause after an item of a stream, to the next one or to its end, within its deadline. Time in which the
-    caller has all the items it has room for does not count. None: as long as the deadline."""
+    """Longest time from an item of a stream to the next item or the end, within the deadline of the stream. Time in
+    which the buffer of the caller is full does not count. None: until the deadline."""
     queue_limit: Count = 10_000
     """Most calls that may wait; one more is refused with PoolSaturated."""
     max_wait: Seconds | None = None
-    """Longest time a call may wait, where its deadline allows more; None: as long as its deadline."""
+    """Longest time a call may wait, within its deadline. None: until its deadline."""
     shed: bool = True
-    """Refuse a call at once when its predicted wait and execution would miss its deadline."""
+    """Refuse a call at once if its predicted wait and execution would miss its deadline."""
     retries: Count | None = None
-    """How often an idempotent call that failed is sent again, whatever failed; None: by what failed, as the table in
-    docs/OPERATIONS_PLAYBOOK.md says."""
+    """Most times an idempotent call that failed is sent again, for each category of failure that is retried at all.
+    None: by category, as in the table in docs/OPERATIONS_PLAYBOOK.md."""
     retry_errors: tuple[str, ...] = ()
-    """Type names of the target's own exceptions after which an idempotent call is sent again."""
+    """Type names of exceptions of the target after which an idempotent call is sent again."""
     retry_budget: Annotated[float, Meta(ge=0, le=1)] = 0.1
-    """Retries allowed per call made, over time; 0: none, 1: as many as calls."""
+    """Most retries per call, as an average over time. 0: no retries; 1: as many retries as calls."""
     cancel_grace: Pause = 0.2
-    """What a cancelled or timed-out operation gets to end by itself before its worker is killed."""
+    """Time for a cancelled or timed-out operation to end by itself, before its worker is killed."""
 
     # workers
     python: Annotated[str, Meta(min_length=1)] | None = None
-    """Interpreter of the workers (3.8 or later), by its path or by its name on PATH; None: the one the service runs in,
-    which a frozen application has not."""
+    """Python interpreter of the workers (3.8 or later): a path, or a name on PATH. None: the interpreter of the
+    service; a frozen application has none."""
     env: dict[str, str] = {}
-    """Environment variables added to the service's own. From a zygote, workers get the environment and limits that the
-    service had when the zygote was started: when the pool was opened, or after the last one ended. Workers start in the
-    directory that the service had when the pool was opened."""
+    """Environment variables for the workers, in addition to those of the service. Workers from a zygote get the
+    environment and resource limits that the service had when the zygote was started: when the pool was opened, or when
+    the last zygote had ended. Workers start in the directory that the service had when the pool was opened."""
     sys_path: tuple[str, ...] = ()
-    """Directories put in front of the workers' import path. These, *python*, *command* and a target that is a file are
-    taken from the directory that the service has when the pool is opened, also for workers started later."""
+    """Directories put in front of the workers' import path. Relative paths here, in *python*, in *command* and in a
+    target that is a file start at the directory that the service has when the pool is opened, also for workers that
+    are started later."""
     init_args: tuple[Any, ...] = ()
     init_kwargs: dict[str, Any] = {}
-    """What the target, if it is a class, is instantiated with in every worker."""
+    """Positional and keyword arguments with which every worker instantiates a target that is a class."""
     codec: Literal["auto", "json", "msgpack", "pickle"] = "auto"
-    """What arguments and results are carried in. ``auto``: msgpack where both sides have it, else JSON. ``pickle``
-    carries any object, and lets a worker run code in the service: only for targets you trust as you do yourself. What
-    arrives as what: the table What travels in docs/POOL_GUIDE.md."""
+    """The codec of arguments and results. ``auto``: msgpack if both sides have it, else JSON. ``pickle`` carries any
+    object, and lets a worker run code in the service: use it only for targets that you trust like your own code. The
+    table What travels in docs/POOL_GUIDE.md shows how each type arrives."""
     frame_limit: Annotated[int, Meta(ge=1024, le=2**32 - 1)] = 64 * 1024 * 1024
-    """Largest message; a call whose arguments or result are larger fails, and so does `try_run` of a generator whose
-    items are larger together. Decoded, a message of nothing but empty dicts takes some 70 times as much memory."""
+    """Largest message. A call with larger arguments or a larger result fails, and so does `try_run` of a generator
+    whose items together are larger. A message takes more memory when it is decoded: up to about 70 times its size, if
+    it has only empty dicts."""
     concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 1
-    """Calls one worker runs at once. Only coroutine operations overlap; any other holds up its worker."""
+    """Calls that one worker runs at once. Only coroutine operations overlap; any other operation blocks its worker."""
     prefetch: Annotated[int, Meta(ge=1, le=64)] = 16
-    """Most calls handed to a worker ahead of time, while operations take less than about a millisecond; 1: none."""
+    """Most calls that a worker is handed ahead while operations take less than about a millisecond. 1: none."""
     context: tuple[Variable, ...] = ()
-    """Context variables, such as ``my_service.log:request_id``, that travel with each call: the values that its caller
-    has set are set around the operation too, and for the handlers of the call's events. Service and workers import the
-    modules of the variables."""
+    """Context variables that travel with each call, such as ``my_service.log:request_id``. The operation and the
+    handlers of the call's events see the values that the caller has set. Service and workers import the modules of the
+    variables."""
     command: tuple[str, ...] = ()
-    """Program to run as a worker instead of ours, with its arguments; it speaks docs/WORKER_PROTOCOL.md."""
+    """A program, with its arguments, that runs as the worker in place of ours. It follows docs/WORKER_PROTOCOL.md."""
     start_method: Literal["auto", "zygote", "exec"] = "auto"
-    """``zygote``: workers are forked by a process that has loaded the interpreter and *preload*; ``exec``: each is
-    started on its own. ``auto``: zygote on Linux, unless *command* is given."""
+    """``zygote``: workers are forked from a process that has loaded the interpreter and *preload*. ``exec``: each
+    worker starts a new interpreter. ``auto``: zygote on Linux, except with *command*; else exec."""
     preload: tuple[str, ...] = ()
-    """Modules the zygote imports once for all workers (``asyncio`` is worth it where operations are coroutines). They
-    must start no thread and touch no GPU on import."""
+    """Modules that the zygote imports once for all workers. ``asyncio`` is worth it for operations that are coroutines.
+    On import, the modules must not start threads or use a GPU."""
     log_output: bool = True
-    """Write what workers print, and what targets log, to the logger ``pool_monitor.output`` (to stderr where the
-    service has configured no logging); False: only the events tell of it."""
+    """Write what workers print and what targets log to the logger ``pool_monitor.output`` (to stderr if the service
+    has not configured logging). False: only events are emitted for it."""
 
     # lifecycle
     start_timeout: Seconds = 30.0
-    """How long a worker may take to load the target."""
+    """Longest time for a worker to start and load the target."""
     stop_grace: Pause = 5.0
-    """How long a worker may take to leave when asked, before SIGTERM to its process group."""
+    """Time for a worker to end after it was asked to, before SIGTERM is sent to its process group."""
     kill_grace: Pause = 2.0
-    """How long after SIGTERM before SIGKILL."""
+    """Time between SIGTERM and SIGKILL."""
     drain_timeout: Pause = 15.0
-    """How long closing the pool lets accepted calls go on."""
+    """Time for accepted calls to end when the pool is closed."""
     backoff_min: Seconds = 0.1
     backoff_max: Seconds = 30.0
-    """Bounds of the pause before a worker that keeps ending is started again (decorrelated jitter)."""
+    """Shortest and longest pause before a worker that ends repeatedly is started again (decorrelated jitter)."""
     restart_limit: Count = 3
     restart_period: Seconds = 5.0
-    """A slot restarted more than *restart_limit* times within *restart_period* is in a crash loop, and pauses."""
+    """A slot that is restarted more than *restart_limit* times within *restart_period* is in a crash loop: it pauses
+    before each start."""
     warmup: Literal["parallel", "sequential", "staged"] = "parallel"
-    """``parallel``: all workers start at once; ``sequential``: one after the other; ``staged``: the pool opens once
-    ``min_size`` workers are ready, the others follow one after the other."""
+    """``parallel``: all workers start at once. ``sequential``: they start one after the other. ``staged``: the pool
+    opens when ``min_size`` workers are ready; the others start one after the other."""
 
     # health and recycling
     health_interval: Seconds = 5.0
     health_timeout: Seconds = 2.0
-    """How often a worker is asked for a sign of life, and how long it may take to answer."""
+    """A worker is pinged every *health_interval* seconds. Its answer is late after *health_timeout* seconds."""
     health_misses: Annotated[int, Meta(ge=1)] = 3
-    """An idle worker that leaves so many unanswered in a row is replaced; a busy one has until its call's deadline."""
+    """An idle worker that leaves this many pings in a row unanswered is replaced. A busy worker has until the deadline
+    of its call."""
     recycle_calls: Annotated[int, Meta(ge=1)] | None = None
     recycle_age: Seconds | None = None
     recycle_rss: Annotated[int, Meta(ge=1)] | None = None
-    """Replace a worker process after so many calls (no process is handed more), seconds, or above so many bytes of
-    resident memory."""
+    """A worker process is replaced after *recycle_calls* calls (it is never handed more), after *recycle_age* seconds,
+    or when its resident memory is above *recycle_rss* bytes. None: no limit."""
     recycle_jitter: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
-    """Each process's own limits lie within this share of those above, for calls below it, so that not all are due at
-    once."""
+    """The recycling limits of each process differ at random from the configured limits, by up to this share. The limit
+    on calls is only lowered. So not all processes are replaced at once."""
 
     # circuit breaker
     breaker_failures: Count = 5
-    """Failures of workers in a row that open the breaker; 0: there is no breaker."""
+    """Failures of workers in a row that open the breaker. 0: no breaker."""
     breaker_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.5
     breaker_minimum: Annotated[int, Meta(ge=1)] = 20
     breaker_window: Seconds = 10.0
-    """So large a share of at least *breaker_minimum* calls failing within *breaker_window* opens it too."""
+    """The breaker also opens if *breaker_minimum* or more calls ended within *breaker_window* and at least the share
+    *breaker_ratio* of them failed."""
     breaker_open: Seconds = 60.0
-    """How long calls are refused then, before some are let through on trial."""
+    """Time for which an open breaker refuses all calls, before it lets some through on trial."""
     breaker_trials: Annotated[int, Meta(ge=1)] = 3
     breaker_successes: Annotated[int, Meta(ge=1)] = 3
-    """Trial calls under way at once, and how many have to end well to close it."""
+    """At most *breaker_trials* trial calls run at once. The breaker closes after *breaker_successes* of them
+    succeeded."""
 
     # sessions
     session_ttl: Seconds = 3600.0
     """A session unused for this long is dropped."""
     session_limit: Annotated[int, Meta(ge=1)] = 10_000
-    """Most sessions kept; one more drops the one unused longest."""
+    """Most sessions kept. One more drops the session unused longest."""
     session_data_limit: Count = 256 * 1024
-    """Largest ``session.data``, encoded."""
+    """Largest size of ``session.data``, encoded."""
     affinity: Literal["hint", "strict"] = "hint"
-    """``hint``: a session's calls prefer the worker of its last one; ``strict``: they insist on that process, wait
-    for it, and fail with SessionLost once it is gone."""
+    """``hint``: a session's calls run on the worker of its last call, if it is free. ``strict``: they wait for that
+    process, and fail with SessionLost when it is gone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.backoff_max < self.backoff_min:
             raise ConfigError(
                 f"PoolConfig: backoff_max={self.backoff_max} is below backoff_min={self.backoff_min}; "
-                "raise the one or lower the other"
+                "raise backoff_max or lower backoff_min"
             )
         for name, value in self.env.items():
             if not name or set(name) & {"=", "\0"} or "\0" in value:
                 raise ConfigError(
-                    f"PoolConfig: env[{name!r}]: needs a name that is not empty and has no '=' in it, and no NUL in "
-                    "name or value"
+                    f"PoolConfig: env[{name!r}]: needs a non-empty name without '=', and no NUL in name or value"
                 )
 
 

@@ -9,6 +9,6 @@ class ServiceConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=
     """How a running monitor is reached from other terminals."""
 
     socket: bool = True
-    """Open the local Unix socket that ``pool-monitor dashboard`` and ``snapshot`` find."""
+    """Open the local Unix socket that ``pool-monitor dashboard`` and ``snapshot`` connect to."""
     name: Name | None = None
-    """What the service is called there; None: the name of its first pool."""
+    """The name under which they find the service; None: the name of its first pool."""

@@ -1,4 +1,4 @@
-"""Settings from a TOML file or from keywords, with a hint for a name that does not exist."""
+"""Reads settings from a TOML file or from keywords. An unknown name is refused with a hint."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from pool_monitor.config.validation import TOML, hints, problem_with
 from pool_monitor.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound=Struct)
-_OF_POOL = ("target", "name", "size", "min_size", "max_size")  # arguments of Pool that are no fields
+_OF_POOL = ("target", "name", "size", "min_size", "max_size")  # arguments of Pool that are not fields
 
 
 class Settings(MonitorConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A whole configuration file: the monitor's sections, and the pool's."""
+    """A whole configuration file: the sections of the monitor and of the pool."""
 
     pool: PoolConfig = PoolConfig()
 
     @property
     def monitor(self) -> MonitorConfig:
-        """The monitor's sections alone."""
+        """Only the sections of the monitor."""
         return MonitorConfig(**{name: getattr(self, name) for name in MonitorConfig.__struct_fields__})
 
 
 def build(kind: type[ConfigT], base: ConfigT | None, fields: Mapping[str, Any]) -> ConfigT:
-    """A *kind* from *base* (or the defaults) with *fields* replaced.
+    """Return a *kind* made from *base* (None: from the defaults) with *fields* replaced.
 
-    Raises ConfigError for an unknown field, naming the nearest one there is, for a bad value, and for a *base* that
-    is something else.
+    Raises ConfigError for an unknown field, naming the nearest field; for an invalid value; and for a *base* of another
+    type.
     """
     if base is not None and not isinstance(base, kind):
         raise ConfigError(
-            f"config={base!r:.80}: needs a {kind.__name__}, or None; its fields can be given as keywords too, and "
-            "pool_monitor.config.load reads a TOML file"
+            f"config={base!r:.80}: needs a {kind.__name__}, or None; you can also give its fields as keywords, or "
+            "read a TOML file with pool_monitor.config.load"
         )
     names = kind.__struct_fields__
     for name in fields:
@@ -52,8 +52,10 @@ def build(kind: type[ConfigT], base: ConfigT | None, fields: Mapping[str, Any]) 
 
 
 def load(path: str | Path) -> Settings:
-    """Read a TOML file; a ``~`` at the beginning of *path* is a home directory. Blocks on the disk. Raises ConfigError
-    naming the file and what is wrong in it.
+    """Read a TOML file and return its settings. Blocks on the disk.
+
+    A ``~`` at the beginning of *path* is replaced by a home directory. Raises ConfigError, which names the file and
+    what is wrong in it.
     """
     try:
         file = Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for an unknown user
@@ -66,7 +68,7 @@ def load(path: str | Path) -> Settings:
     for name, table in tables.items():
         if name not in kinds or not isinstance(table, dict):
             homes = [home for home, kind in kinds.items() if name in kind.__struct_fields__]
-            hint = f"it belongs into the table [{homes[0]}]" if homes else _nearest(name, kinds)
+            hint = f"it belongs in the table [{homes[0]}]" if homes else _nearest(name, kinds)
             hint = f"it is a table: [{name}]" if name in kinds else hint
             raise ConfigError(f"{path}: there is no {'table' if isinstance(table, dict) else 'key'} {name!r}; {hint}")
     return Settings(**{name: _from_table(path, name, kinds[name], table) for name, table in tables.items()})
@@ -80,15 +82,15 @@ def _from_table(path: str | Path, where: str, kind: type[ConfigT], table: dict[s
             if kind is PoolConfig and name in _OF_POOL:
                 hint = f"it is an argument of Pool: Pool(target, {name}=..., config=settings.pool)"
             raise ConfigError(f"{place} has no field {name!r}; {hint}")
-    wrong = problem_with(kind, table, TOML)
-    if wrong:
-        raise ConfigError(f"{path}: {where}.{wrong}")
+    problem = problem_with(kind, table, TOML)
+    if problem:
+        raise ConfigError(f"{path}: {where}.{problem}")
     try:
         return kind(**table)
-    except ConfigError as error:  # values that contradict each other
+    except ConfigError as error:  # values that do not fit together
         raise ConfigError(f"{place} {str(error).removeprefix(f'{kind.__name__}: ')}") from None
 
 
-def _nearest(name: str, names: Iterable[str], more: Iterable[str] = ()) -> str:
-    near = difflib.get_close_matches(name, [*names, *more], n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+def _nearest(name: str, names: Iterable[str], others: Iterable[str] = ()) -> str:
+    near = difflib.get_close_matches(name, [*names, *others], n=1)
+    return f"did you mean {near[0]!r}?" if near else f"valid names: {', '.join(names)}"

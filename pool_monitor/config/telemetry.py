@@ -10,13 +10,15 @@ from pool_monitor.config.fields import Pattern, Validated
 
 
 class TelemetryConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which events are told while the monitor is entered, to all handlers of the process: `telemetry.configure`.
+    """Which events are emitted while the monitor is entered. Applies to all handlers of the process: the fields are
+    passed to `telemetry.configure`.
 
-    Patterns are dotted names such as ``pool.worker.checkout``, or with wildcards, ``pool.worker.*``.
+    A pattern is a dotted name such as ``pool.worker.checkout``, or one with wildcards, such as ``pool.worker.*``.
     """
 
     allow: tuple[Pattern, ...] = ("*",)
     deny: tuple[Pattern, ...] = ()
-    """An event is told when one of *allow* matches and none of *deny*."""
+    """An event is emitted if a pattern of *allow* matches its name and no pattern of *deny* does."""
     sample: dict[Pattern, Annotated[int, Meta(ge=1, le=1_000_000)]] = {}
-    """Of events that match, one in so many is told, chosen at random; counts are corrected for it."""
+    """Maps a pattern to n: one execution in n of the events that match is emitted, chosen at random. The counts of the
+    monitor are corrected for it."""

@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in words: the field, the value, and what it needs, read off its annotation."""
+"""Describes an invalid setting in words: the field, the value, and what the annotation of the field requires."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 FOREVER = 1e9
-"""Most seconds; infinity is refused because no timer can be set to it."""
+"""The largest number of seconds. Infinity is refused, because no timer can be set to it."""
 
 
 class Wording(NamedTuple):
-    """How things are called where the value was written."""
+    """The words for values and types in the language that the value was written in."""
 
     show: Callable[[Any], str]
     sequence: str
@@ -39,26 +39,27 @@ TOML = Wording(
 
 
 def problem_with(kind: type[Struct], values: Mapping[str, Any], wording: Wording = PYTHON) -> str | None:
-    """What is wrong with *values* as fields of *kind*: field, value and remedy. None when each fits by itself."""
+    """Return what is wrong with the first of *values* that does not fit its field of *kind*; None if all fit."""
     known = hints(kind)
-    wrongs = (_wrong(name, value, known[name], wording) for name, value in values.items())
-    return next(filter(None, wrongs), None)
+    problems = (_problem(name, value, known[name], wording) for name, value in values.items())
+    return next(filter(None, problems), None)
 
 
 @cache
 def hints(kind: type) -> dict[str, Any]:
+    """Return the annotation of each field of *kind*."""
     return get_type_hints(kind, include_extras=True)
 
 
-def _wrong(place: str, value: Any, hint: Any, wording: Wording) -> str | None:
-    """The innermost of what does not fit: one string of many, not all of them."""
+def _problem(place: str, value: Any, hint: Any, wording: Wording) -> str | None:
+    """Return what is wrong with the innermost value that does not fit, such as one string of a sequence; else None."""
     kind, inner = get_origin(hint), get_args(hint)
     inside: list[str | None] = []
     if kind is tuple and isinstance(value, list | tuple):
-        inside = [_wrong(f"{place}[{index}]", item, inner[0], wording) for index, item in enumerate(value)]
+        inside = [_problem(f"{place}[{index}]", item, inner[0], wording) for index, item in enumerate(value)]
     elif kind is dict and isinstance(value, dict):
-        inside = [_wrong(f"a key of {place}", key, inner[0], wording) for key in value]
-        inside += [_wrong(f"{place}[{key!r}]", item, inner[1], wording) for key, item in value.items()]
+        inside = [_problem(f"a key of {place}", key, inner[0], wording) for key in value]
+        inside += [_problem(f"{place}[{key!r}]", item, inner[1], wording) for key, item in value.items()]
     elif not _fits(value, hint):
         return f"{place}={wording.show(value):.80}: needs {_needs(value, hint, wording)}"
     return next(filter(None, inside), None)
@@ -67,7 +68,7 @@ def _wrong(place: str, value: Any, hint: Any, wording: Wording) -> str | None:
 def _fits(value: Any, hint: Any) -> bool:
     if hint is Any:
         return True
-    if isinstance(hint, type) and issubclass(hint, Struct):  # a dict would do for msgspec
+    if isinstance(hint, type) and issubclass(hint, Struct):  # msgspec would accept a dict
         return isinstance(value, hint)
     try:
         msgspec.convert(value, hint)
@@ -77,10 +78,10 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _needs(value: Any, hint: Any, wording: Wording) -> str:
-    """What *hint* takes, in words, with an example where *value* suggests one."""
+    """Return what *hint* requires, in words, with an example if *value* suggests one."""
     kind, inner = get_origin(hint), get_args(hint)
     if kind is Annotated:
-        return _within(value, inner[1], _needs(value, inner[0], wording))
+        return _bounded(value, inner[1], _needs(value, inner[0], wording))
     if kind in (Union, UnionType):  # TOML has no null
         return ", or ".join(
             _needs(value, one, wording) for one in inner if one is not NoneType or one in wording.simple
@@ -97,15 +98,15 @@ def _needs(value: Any, hint: Any, wording: Wording) -> str:
     return wording.simple.get(hint) or f"a {hint.__name__}"
 
 
-def _within(value: Any, meta: Meta, noun: str) -> str:
-    """*noun* with the bounds it has."""
+def _bounded(value: Any, meta: Meta, noun: str) -> str:
+    """Return *noun* with the bounds of *meta*."""
     if meta.pattern is not None:
         return meta.description or f"{noun} that matches {meta.pattern}"
     if meta.min_length is not None:
         return noun.replace("a ", "a non-empty ")
     most = meta.le
     if most == FOREVER and not (isinstance(value, float | int) and value > most):
-        most = None  # nobody needs to be told
+        most = None  # a bound so high is worth no words unless it was exceeded
     if meta.ge is not None and most is not None:
         return f"{noun} from {meta.ge:.12g} to {most:.12g}"
     bounds = [f"above {meta.gt:.12g}"] if meta.gt is not None else []

@@ -1,13 +1,15 @@
-"""The catalogue: every event there is, with the unit of each measurement and the meaning of each metadata key.
+"""The catalogue: every event, with the unit of each measurement and the meaning of each metadata key.
 
-Docs, schema checks in tests and exporter descriptions are made from this folder and nothing else. Names are tuples
-in code and dotted in text. A ``?`` after a unit or type marks a key that is absent when there is nothing to say.
+The documents, the schema checks of the tests and the descriptions in exports are made from this folder alone. A name
+is a tuple in code and dotted in text. A ``?`` after a unit or type marks a key that is absent when its value is
+unknown or does not apply.
 
-Units: ``ns`` integer nanoseconds (durations and ``monotonic_time`` from the monotonic clock, ``system_time`` from
-the wall clock; a few durations are signed, and say so), ``count`` a number of things, ``bytes``.
+Units: ``ns`` is integer nanoseconds, ``count`` is a number of things, ``bytes`` is bytes. Durations and
+``monotonic_time`` are read from the monotonic clock, ``system_time`` from the wall clock. A signed duration is marked
+as signed.
 """
 
-# The order of these imports is the order of the catalogue, and so that of the documents.
+# The order of these imports is the order of the catalogue and of the documents.
 # isort: off
 from pool_monitor.events.spec import ABSENT, CATALOGUE, EventSpec
 from pool_monitor.events.pool import (

@@ -1,4 +1,4 @@
-"""What an entry of the catalogue is, the catalogue itself, and the metadata keys that several events share."""
+"""The catalogue, the form of its entries, and the metadata keys that several events share."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 from pool_monitor import telemetry
 
 ABSENT = -(2**63)
-"""In a lane: a number that was not measured, where a mapping leaves the key out. Smaller than any measurement."""
+"""In a lane: a number that was not measured, whose key a mapping leaves out. Smaller than any measurement."""
 
 _UNITS: dict[str, tuple[type, ...]] = {"ns": (int,), "count": (int,), "bytes": (int,)}
 _TYPES: dict[str, type] = {"str": str, "int": int, "dict": dict, "tuple": tuple, "any": object}
 
-# Metadata keys that mean the same wherever they appear.
+# Metadata keys with the same meaning in every event.
 POOL_KEYS = {
     "pool": "str: the pool's name",
-    "pool_instance": "str: an id that no other pool has, not even an earlier one of that name",
+    "pool_instance": "str: an id that no other pool has, not even an earlier pool of the same name",
 }
-WORKER_KEYS = {**POOL_KEYS, "worker": "str: the slot's id, such as 'summarizers-0'; survives restarts"}
+WORKER_KEYS = {**POOL_KEYS, "worker": "str: the slot's id, such as 'summarizers-0'; the same after a restart"}
 PROCESS_KEYS = {**WORKER_KEYS, "pid": "int: the worker's process id"}
 CALL_KEYS = {
     **POOL_KEYS,
     "operation": "str: the operation's name",
     "call_id": "int: the call's number, unique in this process",
     "session": "str?: the session's id",
-    "session_kind": "str: none, hint or strict: what the call's session, if any, wants of its worker",
+    "session_kind": "str: the affinity of the call's session: hint or strict; none for a call without a session",
 }
 
 
@@ -35,8 +35,8 @@ class EventSpec:
     """One event: its name, when it is emitted, and what its measurements and metadata mean.
 
     Each key maps to ``"unit: meaning"``. ``event`` is the pre-bound emitter. ``labels`` (keys of the metadata) and
-    ``numbers`` (of the measurements) are its lane, for handlers attached with ``bind``, in this order; most events
-    have none. All labels are strings; a number that was not measured is `ABSENT`.
+    ``numbers`` (keys of the measurements) are the event's lane, for handlers attached with ``bind``, in this order.
+    Most events have no lane. All labels are strings; a number that was not measured is `ABSENT`.
     """
 
     name: telemetry.EventName
@@ -52,7 +52,7 @@ class EventSpec:
         return ".".join(self.name)
 
     def problems(self, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[str]:
-        """What is wrong with one execution, in words: empty when it is as the catalogue says."""
+        """How one execution differs from the catalogue, in words; empty when it does not."""
         found = _problems(self.measurements, measurements, _UNITS)
         return found + _problems(self.metadata, metadata, {key: (value,) for key, value in _TYPES.items()})
 
@@ -85,6 +85,7 @@ def declare(
     labels: tuple[str, ...] = (),
     numbers: tuple[str, ...] = (),
 ) -> EventSpec:
+    """Add an event to the catalogue. Return its entry."""
     name = tuple(dotted.split("."))
     spec = EventSpec(name, meaning, measurements, metadata, telemetry.event(name), labels, numbers)
     CATALOGUE[name] = spec

@@ -1,4 +1,4 @@
-"""Events of worker processes: their life, their calls, and what they write."""
+"""Events of worker processes: their lifecycle, their calls and their output."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pool_monitor.events.spec import CALL_KEYS, PROCESS_KEYS, WORKER_KEYS, decla
 WORKER_INIT = declare(
     "pool.worker.init",
     "A worker process is about to be started.",
-    {"system_time": "ns: wall clock", "restarts": "count: of the slot, those because a process had gone"},
+    {"system_time": "ns: wall clock", "restarts": "count: restarts of the slot after a process had ended unplanned"},
     WORKER_KEYS,
 )
 WORKER_READY = declare(
     "pool.worker.ready",
-    "A worker has loaded the target and can be handed calls.",
+    "A worker has loaded the target and can take calls.",
     {"duration": "ns: since pool.worker.init"},
-    {**PROCESS_KEYS, "python": "str: its Python version", "codec": "str: the codec both sides settled on"},
+    {**PROCESS_KEYS, "python": "str: its Python version", "codec": "str: the codec that both sides use"},
 )
 WORKER_TRANSITION = declare(
     "pool.worker.transition",
-    "A worker went from one state of the lifecycle table to another.",
+    "A worker changed from one state of the lifecycle table to another.",
     {"duration": "ns: time spent in the state it left"},
     {**WORKER_KEYS, "from": "str: state left", "to": "str: state entered", "trigger": "str: what caused it"},
 )
@@ -27,64 +27,64 @@ WORKER_CHECKOUT = declare(
     "A call was handed to a worker.",
     {
         "queue_duration": "ns: how long the call had waited",
-        "relative_duration": "ns: signed: above 0, how long the call waited for a worker; below, how long the worker "
-        "had waited for a call",
+        "relative_duration": "ns: signed: above 0, how long the call had waited for a worker; below 0, how long the "
+        "worker had waited for a call",
         "waiting": "count: calls still in the queue",
     },
     {**CALL_KEYS, **WORKER_KEYS},
 )
 WORKER_CHECKIN = declare(
     "pool.worker.checkin",
-    "A worker is done with a call: it answered, or gave it back without having begun it.",
-    {"duration": "ns: since its pool.worker.checkout"},
+    "A worker is done with a call: it answered, or returned the call without having begun it.",
+    {"duration": "ns: since pool.worker.checkout of the call"},
     {**CALL_KEYS, **WORKER_KEYS},
 )
 WORKER_CRASH = declare(
     "pool.worker.crash",
-    "A worker process ended though nobody had asked it to.",
+    "A worker process ended without being asked to stop.",
     {"uptime": "ns: how long the process lived"},
     {
         **PROCESS_KEYS,
         "exit_code": "int?: its exit code; negative: the number of the signal that ended it; absent when unknown",
-        "reason": "str: the same in words",
-        "operation": "str?: what it was doing",
-        "stderr": "str: the last lines it wrote there",
+        "reason": "str: the exit code in words",
+        "operation": "str?: the operation it was running",
+        "stderr": "str: the last lines it wrote to stderr",
     },
 )
 WORKER_CRASH_LOOP = declare(
     "pool.worker.crash_loop",
-    "A slot's workers end more often than the restart limit allows, or no longer do. While they do, each start is "
-    "preceded by a pause.",
-    {"pause_duration": "ns: before the next start; 0 when it is over"},
-    {**WORKER_KEYS, "state": "str: entered, or left"},
+    "A slot entered or left a crash loop: its workers end more often than the restart limit allows. In a crash loop, "
+    "each start is preceded by a pause.",
+    {"pause_duration": "ns: the pause before the next start; 0 when the slot has left the loop"},
+    {**WORKER_KEYS, "state": "str: entered or left"},
 )
 WORKER_HEALTH_CHECK = declare(
     "pool.worker.health_check",
-    "A worker was asked for a sign of life, and answered or did not.",
+    "A worker was pinged, and a verdict was reached from its answer or silence.",
     {
-        "duration": "ns?: how long the answer took; absent when it is late",
-        "missed": "count: answers missing in a row",
-        "rss": "bytes?: its resident memory, as it says",
+        "duration": "ns?: how long the answer took; absent while it is late",
+        "missed": "count: pings in a row without an answer",
+        "rss": "bytes?: resident memory, as reported by the worker",
     },
     {
         **PROCESS_KEYS,
-        "verdict": "str: responsive; late (idle, and does not answer); unresponsive (the same, too often in a row); "
-        "busy (computes, and does not answer); or stuck (neither)",
+        "verdict": "str: responsive; late (idle, no answer); unresponsive (idle, too many answers missing in a row); "
+        "busy (no answer, but it computes); or stuck (on a call, no answer, and it does not compute)",
     },
 )
 WORKER_RECYCLE = declare(
     "pool.worker.recycle",
-    "A worker process has done enough; the next one has taken its place, ready.",
+    "A worker process was recycled; its successor is ready and has taken its slot.",
     {
         "uptime": "ns: how long the process lived",
-        "duration": "ns: from the decision to the change",
+        "duration": "ns: from the decision to the replacement",
         "calls": "count: calls it answered",
     },
     {**PROCESS_KEYS, "reason": "str: calls, age, rss or restart"},
 )
 WORKER_TERMINATE = declare(
     "pool.worker.terminate",
-    "A worker process that was asked to stop, or killed on purpose, is gone.",
+    "A worker process has ended that was asked to stop or was killed by the pool.",
     {"uptime": "ns: how long the process lived"},
     {**PROCESS_KEYS, "reason": "str: close, resize, recycle, timeout, cancel, health or protocol"},
 )
@@ -95,23 +95,23 @@ WORKER_OUTPUT = declare(
     {
         **WORKER_KEYS,
         "stream": "str: stdout or stderr",
-        "text": "str: the line, cut at 8 KiB; of one written over, its end",
+        "text": "str: the line, cut at 8 KiB; of a line overwritten by carriage returns, the last text",
     },
 )
 WORKER_LOG = declare(
     "pool.worker.log",
-    "A target wrote a line to the log it was given.",
+    "A target logged a line.",
     {"system_time": "ns: wall clock, when it arrived"},
     {
         **WORKER_KEYS,
-        "level": "str: as the target says, such as warning",
+        "level": "str: the level that the target gave, such as warning",
         "text": "str: the line",
-        "fields": "dict: what else the target said",
+        "fields": "dict: the other fields of the line",
     },
 )
 WORKER_DROP = declare(
     "pool.worker.drop",
-    "Events and log lines of a target were lost, because sending them would have made it wait.",
-    {"count": "count: how many"},
+    "Events and log lines of a target were dropped, because sending them would have blocked it.",
+    {"count": "count: events and lines dropped"},
     WORKER_KEYS,
 )

@@ -1,11 +1,11 @@
-"""What every reader sees: immutable values, assembled on request.
+"""The values that all readers get: immutable structs, made on request.
 
-Dashboard, exporters, alerts, the command line and remote viewers all read the same `Snapshot`, so two screens can
-never disagree. Times and durations are seconds (float), ratios run from 0 to 1, rates are per second. ``None``
-means *unknown*: no call ended, no worker is there; never zero.
+The dashboard, exporters, alerts, the command line and remote viewers all read the same `Snapshot`, so two screens never
+disagree. Times and durations are seconds (float), ratios are from 0 to 1, rates are per second. ``None`` means
+*unknown*, because no call ended or there is no worker; it never means zero.
 
-The JSON form is the struct as it stands. `SCHEMA_VERSION` grows only when a field changes its meaning or goes
-away; readers ignore fields they do not know, so adding one is no change.
+The JSON form has the fields of the structs. `SCHEMA_VERSION` grows only when a field changes its meaning or is removed.
+Readers ignore fields that they do not know, so a new field does not change the version.
 """
 
 from pool_monitor.snapshot.calls import Bar, CallStats, Distribution, ErrorRate, OperationView, Trend

@@ -1,4 +1,4 @@
-"""How calls went: the numbers that a pool, an operation, a worker and a step of a range have alike."""
+"""Statistics of calls, the same for a pool, an operation, a worker and a step of a range."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class Distribution(Struct, frozen=True, kw_only=True):
-    """Durations that ended in the window, in seconds.
+    """The durations of calls that ended in the window, in seconds.
 
     ``count``, ``mean`` and ``max`` are exact. Percentiles are nearest-rank, read from a histogram whose relative
     error is at most 1.1 % (`pool_monitor.metrics.histogram`). All but ``count`` are None when ``count`` is 0.
@@ -23,9 +23,9 @@ class Distribution(Struct, frozen=True, kw_only=True):
 
 
 class Bar(Struct, frozen=True):
-    """One bar of a coarse histogram: how many durations lie above the bar before and up to ``upper`` seconds, exactly.
+    """One bar of a coarse histogram: the exact number of durations above the previous bar and up to ``upper`` seconds.
 
-    ``upper`` is a power of two (such as 0.0625 and 0.125), and None for the last, open bar.
+    ``upper`` is a power of two (such as 0.0625 or 0.125). It is None for the last bar, which has no upper bound.
     """
 
     upper: float | None
@@ -33,10 +33,10 @@ class Bar(Struct, frozen=True):
 
 
 class Trend(Struct, frozen=True, kw_only=True):
-    """How the window went: one value per step, oldest first, the last one ending at ``end``.
+    """The course of the window: one value per step, oldest first. The last step ends at ``end``.
 
-    None marks a step nobody measured (before the monitor started, or while the machine slept). The second in which
-    measuring began counts as a whole one: its calls are there, and one of them is never drawn as a hundred a second.
+    None marks a step that was not measured (before the monitor started, or while the machine slept). The second in
+    which measuring began counts as a whole second, so that one call in it is not drawn as a hundred per second.
     """
 
     step: float
@@ -44,19 +44,19 @@ class Trend(Struct, frozen=True, kw_only=True):
     end: float
     """Wall-clock time of the end of the last step, seconds since the epoch; a multiple of ``step``."""
     ok: tuple[float | None, ...] = ()
-    """Calls per second that ended well."""
+    """Calls per second that succeeded."""
     errors: tuple[float | None, ...] = ()
     """Calls per second that failed (error, timeout or worker_lost)."""
     rejected: tuple[float | None, ...] = ()
-    """Calls per second that were refused before any worker saw them."""
+    """Calls per second that were refused before they reached a worker."""
 
 
 class CallStats(Struct, frozen=True, kw_only=True):
-    """How the calls went that ended in the window.
+    """Counts and durations of the calls that ended in the window.
 
-    ``calls`` counts every call that was accepted and has ended: ``ok`` + ``errors`` + ``cancelled``. ``errors`` are
-    those that failed: the target raised (or its answer was unusable), ``timeouts`` among them and ``workers_lost``
-    among them. ``rejected`` calls were refused before any worker saw them and stand beside ``calls``.
+    ``calls`` counts every call that was accepted and has ended: ``ok`` + ``errors`` + ``cancelled``. ``errors`` counts
+    the calls that failed: the target raised or its answer was unusable, and also ``timeouts`` and ``workers_lost``.
+    ``rejected`` calls were refused before they reached a worker; they are not part of ``calls``.
     """
 
     calls: int = 0
@@ -69,26 +69,26 @@ class CallStats(Struct, frozen=True, kw_only=True):
     error_ratio: float | None = None
     """errors / calls; None without calls."""
     rate: float | None = None
-    """calls per second of the time the window covers; None when it covers none yet."""
+    """Calls per second of the time that the window covers; None if it covers none yet."""
     latency: Distribution = Distribution()
-    """From the call to its end, of calls that ended well."""
+    """From the start of a call to its end, for calls that succeeded."""
     queue: Distribution = Distribution()
-    """From the call to its hand-over to a worker, of calls that reached one and ended well."""
+    """From the start of a call to its hand-over to a worker, for calls that succeeded."""
     execution: Distribution = Distribution()
-    """In the worker, of calls that ended well."""
+    """The time in the worker, for calls that succeeded."""
 
 
 class OperationView(CallStats, frozen=True, kw_only=True):
-    """One operation of a pool, over all its workers. ``other`` holds what came after the label budget was spent."""
+    """One operation of a pool, over all its workers. ``other`` has the calls that exceed the limit on series."""
 
     operation: str
 
 
 class ErrorRate(Struct, frozen=True, kw_only=True):
-    """How many of some calls failed."""
+    """How many calls of a group failed."""
 
     calls: int
-    """Those that were accepted and have ended."""
+    """Calls that were accepted and have ended."""
     errors: int
     error_ratio: float | None
     """errors / calls; None without calls."""

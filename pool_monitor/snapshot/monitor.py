@@ -1,4 +1,4 @@
-"""The monitor and its parts: what they hold, and whether their numbers can be trusted."""
+"""The state of the monitor and its parts, and whether their numbers can be trusted."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from msgspec import Struct
 
 
 class ServiceView(Struct, frozen=True, kw_only=True):
-    """The process the Snapshot was taken in."""
+    """The process in which the Snapshot was taken."""
 
     name: str
     pid: int
     host: str
     python: str
     started_at: float
-    """When the monitor was entered, seconds since the epoch, by the wall clock as it is set now."""
+    """When the monitor was entered: seconds since the epoch, by the current setting of the wall clock."""
     version: str | None = None
-    """That of this package."""
+    """The version of pool_monitor."""
 
 
 class HistoryView(Struct, frozen=True, kw_only=True):
@@ -23,60 +23,60 @@ class HistoryView(Struct, frozen=True, kw_only=True):
 
     path: str
     degraded: str | None
-    """Why it cannot be written now, in words; what is counted meanwhile waits in memory. None: it can."""
+    """Why the file cannot be written now, in words; counts wait in memory until it can. None: it can be written."""
     held: int
-    """Seconds that wait to be written."""
+    """Seconds of counts that wait to be written."""
     dropped: int
-    """Seconds that were given up because there was no room for them in memory."""
+    """Seconds of counts that were dropped because memory had no room for them."""
     file_bytes: int | None
-    """Of the file and its log; None: not known yet."""
+    """Size of the file and its log; None: not known yet."""
     size_limit: int
     flush_seconds: float | None
-    """What the last flush took, in its own thread; None before the first."""
+    """How long the last flush took, in its own thread; None before the first."""
 
 
 class OtlpView(Struct, frozen=True, kw_only=True):
-    """What is sent to an OTLP receiver."""
+    """The pushes to an OTLP receiver."""
 
     endpoint: str
     exported: int
-    """Pushes that were taken."""
+    """Pushes that the receiver accepted."""
     failed: int
-    """Pushes that were not, retries included; the next one carries everything."""
+    """Pushes that failed, including retries. Nothing is lost: the next push carries everything."""
     rejected: int
-    """Data points that were not taken of pushes that were."""
+    """Data points that the receiver rejected from accepted pushes."""
     last_error: str | None
-    """Why the last push failed; None when it did not."""
+    """Why the last push failed; None if it did not."""
 
 
 class MonitorView(Struct, frozen=True, kw_only=True):
-    """The monitor itself: what it holds, and whether its numbers can be trusted."""
+    """The state of the monitor itself, and whether its numbers can be trusted."""
 
     collecting: bool
-    """False once its own handler has been detached because it failed: every number below and above stands still."""
+    """False after the handler of the monitor failed and was detached. No number of the Snapshot changes after that."""
     events: int
-    """Events taken in since it started."""
+    """Events received since the monitor started."""
     dropped: int
-    """Events left out (malformed, or after ``collecting`` turned False): above 0, counts are lower bounds."""
+    """Events not counted: malformed, or after ``collecting`` became False. Above 0, counts are lower bounds."""
     clamped: int
-    """Durations outside the histogram's range, counted at its edge."""
+    """Durations outside the range of the histogram, counted at its edge."""
     handler_failures: int
-    """Handlers of anybody that were detached because they raised."""
+    """Handlers in this process, also of other code, that were detached because they raised."""
     series: int
-    """Histogram series in use, and their limit; past it calls are counted under ``other``."""
+    """Histogram series in use, and their limit. Beyond it, calls are counted under ``other``."""
     series_limit: int
     overflowed: int
     """Events that were counted under ``other``."""
     memory_bytes: int
-    """Bytes its stores hold now, and the most they can ever hold."""
+    """Bytes that the stores hold now, and the most they can ever hold."""
     memory_limit_bytes: int
     viewers: int
     """Remote viewers attached."""
     history: HistoryView | None = None
-    """None: none is kept."""
+    """None: no history is kept."""
     otlp: OtlpView | None = None
-    """None: nothing is sent."""
+    """None: nothing is pushed."""
     weights: dict[str, int] = {}
-    """Events that Snapshots are made of and a filter thins out: how many one that is emitted stands for, and was
-    counted as; 0: none is emitted, so what is counted from them stands still.
+    """Weights of the events that Snapshots are made from and a filter reduces: how many executions each emitted one
+    stands for, and is counted as. 0: none is emitted, so counts from that event do not change.
     """

@@ -1,4 +1,4 @@
-"""A pool and its workers: their gauges now, and how they did in the window."""
+"""A pool and its workers: current gauges, and statistics of the window."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pool_monitor.snapshot.calls import Bar, CallStats, OperationView, Trend
 
 CRASHED = "crash: "
 START_FAILED = "start: "
-"""How ``last_error`` of a worker begins when its process died, and when one could not be started: why stands behind."""
+"""Prefixes of a worker's ``last_error`` if its process died or could not be started. The reason follows the prefix."""
 
 PoolState = Literal["new", "starting", "running", "paused", "draining", "closed"]
 Breaker = Literal["closed", "open", "half_open"]
@@ -19,13 +19,13 @@ WorkerState = Literal["initializing", "ready", "busy", "degraded", "terminating"
 
 
 class WorkerView(CallStats, frozen=True, kw_only=True):
-    """One slot: its gauges now, and how its calls went in the window.
+    """One slot: its current gauges, and the statistics of its calls in the window.
 
-    From `Pool.workers` only the gauges are set; a Snapshot has both.
+    `Pool.workers` sets only the gauges; a Snapshot has both.
     """
 
     id: str
-    """The slot's id, such as ``summarizers-0``: stable over restarts."""
+    """The slot's id, such as ``summarizers-0``; the same after a restart."""
     state: WorkerState
     state_age: float
     """Seconds in this state."""
@@ -34,101 +34,103 @@ class WorkerView(CallStats, frozen=True, kw_only=True):
     age: float | None
     """Seconds since this process was started."""
     restarts: int
-    """Processes started on it because the one before had ended unplanned; recycling is no such end."""
+    """Processes started in the slot after the previous one ended unplanned; recycling does not count."""
     operation: str | None
-    """What it is doing now."""
+    """The operation it is running now."""
     call_age: float | None = None
-    """Seconds since it got to the call under way; None: there is none, or that is not known. Between calls that follow
-    at once it stays busy, so *state_age* may be longer.
+    """Seconds since the current call began; None: there is no call, or its age is not known. *state_age* may be longer,
+    because the worker stays busy between calls that follow each other at once.
     """
     calls_held: int = 0
-    """Calls it has been handed and not answered: more than one where it runs several at once, or has some ahead."""
+    """Calls that were handed to it and not answered: several if it runs calls at once or has calls handed ahead."""
     health: Health | None = None
-    """How it answered when it was asked for a sign of life; None: not asked yet."""
+    """The verdict of its last checkup; None: not checked yet."""
     rss: int | None = None
-    """Bytes of resident memory, as it said last."""
+    """Bytes of resident memory, as last reported by the worker."""
     crash_loop: bool = False
-    """Its processes end more often than the restart limit allows, and are started after a pause."""
+    """Whether its processes end more often than the restart limit allows, so that each start waits for a pause."""
     busy_ratio: float | None = None
-    """Share of the window's time spent executing, the call under way included."""
+    """Share of the window's time spent executing, including the current call."""
     last_error: str | None = None
-    """What went wrong on it last, within the longest window: the type of a call's error, or a few words after
+    """The last failure in the slot within the longest window: the type of a call's error, or a few words after
     `CRASHED` or `START_FAILED`.
     """
     last_error_age: float | None = None
-    """Seconds since then."""
+    """Seconds since the last failure."""
 
 
 class PoolView(Struct, frozen=True, kw_only=True):
-    """A pool's gauges now: what `Pool.status` returns. ``busy + idle + starting + draining + dead`` = slots."""
+    """The current gauges of a pool, as `Pool.status` returns them. ``busy + idle + starting + draining + dead`` is the
+    number of slots.
+    """
 
     name: str
     state: PoolState
     size: int
-    """Workers the pool wants."""
+    """Workers wanted."""
     busy: int
     idle: int
     starting: int
-    """Being started, or waiting for the next try."""
+    """Slots whose worker is starting, or waits for the next try."""
     draining: int
-    """On their way out."""
+    """Slots whose worker is ending."""
     dead: int
-    """Slots whose process has ended and is not replaced."""
+    """Slots whose process has ended and will not be replaced."""
     waiting: int
     """Calls in the queue."""
     queue_limit: int
     sessions: int
-    """Sessions alive."""
+    """Live sessions."""
     restarts: int
-    """Processes started because one had ended unplanned, since the pool was entered; recycling is no such end."""
+    """Processes started after one ended unplanned, since the pool was entered; recycling does not count."""
     completed: int
-    """Calls that ended, however, since the pool was entered."""
+    """Calls that ended with any outcome since the pool was entered."""
     crash_loops: int = 0
     """Slots in a crash loop."""
     breaker: Breaker | None = None
-    """The circuit breaker; None: there is none."""
+    """The state of the circuit breaker; None: the pool has none."""
     refusals: dict[str, int] = {}
     """Calls refused since the pool was entered, by reason."""
     relative_time: float | None = None
-    """Mean over the latest hand-overs, in seconds: above 0 calls waited for workers, below workers for calls."""
+    """Mean over the latest hand-overs, in seconds. Above 0, calls waited for workers; below, workers for calls."""
     retries_refused: int | None = None
-    """Calls that were not sent again because the budget for retries was spent, since the pool was entered; None where
-    there is no such budget.
+    """Calls that were not sent again because the retry budget was spent, since the pool was entered; None: the pool has
+    no retry budget.
     """
     target: str | None = None
-    """What its workers load; None where there is no such thing."""
+    """The target that its workers load; None: the pool has none."""
     instance: str | None = None
-    """An id that no other pool has, also none of the same name; None: not known."""
+    """An id that no other pool has, not even a pool of the same name; None: not known."""
     shares_name: bool = False
-    """Another pool of this name is watched in this process now: exports then label both with their instance, too."""
+    """Whether another pool of this name is watched in this process now: exports then also label both by instance."""
 
     @property
     def utilisation(self) -> float | None:
-        """The share of the wanted workers that are busy; None for a pool of none."""
+        """The share of the wanted workers that are busy; None if no workers are wanted."""
         return self.busy / self.size if self.size else None
 
 
 class PoolDetail(PoolView, frozen=True, kw_only=True):
-    """A pool in a Snapshot: its gauges now and everything that was measured in the window."""
+    """A pool in a Snapshot: its current gauges and everything that was measured in the window."""
 
     total: CallStats
-    """All its operations together."""
+    """All operations together."""
     busy_ratio: float | None = None
-    """Share of the window's time that the workers wanted spent executing, calls under way included: from the time
-    itself, not from samples. Calls that run side by side on one worker count each, up to all of its time.
+    """Share of the window's time that the wanted workers spent executing, including current calls. Computed from the
+    execution times, not from samples. Calls that overlap on one worker all count, up to the whole time of the worker.
     """
     histogram: tuple[Bar, ...] = ()
-    """``total.latency`` in coarse bars whose bounds are powers of two, from the first to the last that is not empty."""
+    """``total.latency`` in coarse bars whose bounds are powers of two, from the first non-empty bar to the last."""
     trend: Trend
     deaths: int = 0
-    """Worker processes that ended in the window though nobody wanted them to: crashed, or did not answer or spoke
-    nonsense and were killed for it.
+    """Worker processes that ended unplanned in the window: they crashed, or were killed because they did not answer or
+    violated the protocol.
     """
     last_death: str | None = None
-    """What the latest of them died of, such as ``signal 9``; None when there was none."""
+    """The cause of the latest of these deaths, such as ``signal 9``; None if there was none."""
     failures: tuple[FailureView, ...] = ()
-    """What went wrong last, the latest first: the last 20 kinds of failure of the last hour, whatever the window.
-    Neither refused calls nor cancelled ones are among them.
+    """The last 20 kinds of failure of the last hour, latest first, for every window. Refused and cancelled calls do not
+    count.
     """
     operations: dict[str, OperationView]
     """By operation name."""
@@ -140,15 +142,15 @@ class FailureView(Struct, frozen=True):
     """Failures of one kind: equal in error, message and operation."""
 
     error: str
-    """The type of the error; ``crash`` of a process that ended, ``start`` of one that did not get as far as ready, and
-    the category (docs: errors) of anything else that befell a worker without a call.
+    """The type of a call's error; ``crash`` for a process that ended; ``start`` for a process that did not get ready;
+    the category, as in errors.py, for any other failure of a worker without a call.
     """
     message: str | None
-    """What it says, its beginning: at most 300 characters."""
+    """The first 300 characters of its message."""
     operation: str | None
     worker: str | None
-    """The slot it was seen on last."""
+    """The slot of the latest occurrence."""
     age: float
-    """Seconds since it was seen last."""
+    """Seconds since the latest occurrence."""
     count: int
-    """How often it was seen, since it entered the list."""
+    """Occurrences since the failure entered the list."""

@@ -1,4 +1,4 @@
-"""Answers to queries over a stretch of time, from memory or from the history."""
+"""Answers to queries over a span of time, from memory or from the history."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pool_monitor.snapshot.schema import SCHEMA_VERSION
 
 
 class Point(CallStats, frozen=True, kw_only=True):
-    """One step of a `Range`: how the calls went that ended in it, and how the pool stood.
+    """One step of a `Range`: the statistics of the calls that ended in it, and the gauges of the pool.
 
-    Gauges are means and maxima of samples taken once a second; None where there is none, and where the range is not
-    one of whole pools.
+    Gauges are means and maxima of samples that are taken once a second. They are None if there is no sample, or if the
+    range is of an operation or a worker.
     """
 
     start: float
     """Seconds since the epoch; the step ends where the next one starts."""
     covered_seconds: float
-    """How much of the step was measured; ``rate`` is calls per second of that. Where it is 0 nothing is known."""
+    """Seconds of the step that were measured. ``rate`` is calls per second of that time. 0: nothing is known."""
     deaths: int | None = None
-    """Worker processes that ended though nobody wanted them to."""
+    """Worker processes that ended unplanned."""
     size: float | None = None
     busy: float | None = None
     busy_max: int | None = None
@@ -29,40 +29,44 @@ class Point(CallStats, frozen=True, kw_only=True):
 
 
 class Range(Struct, frozen=True, kw_only=True):
-    """How things went over time, step by step, oldest first, without gaps: what nobody measured says so."""
+    """The statistics of a span of time, step by step, oldest first.
+
+    There are no gaps: a step that was not measured has a `Point` whose ``covered_seconds`` is 0.
+    """
 
     start: float
     """Seconds since the epoch; a multiple of ``step``."""
     end: float
-    """The same: where the last step ends."""
+    """The same, for the end of the last step."""
     step: float
     """Seconds per point."""
     pool: str | None
     operation: str | None
     worker: str | None
-    """What was asked for; None: all of them together."""
+    """The pool, operation and worker of the query; None: all together."""
     points: tuple[Point, ...]
 
 
 class PoolSummary(Struct, frozen=True, kw_only=True):
-    """How one pool did over a stretch of time."""
+    """The statistics of one pool over a span of time."""
 
     covered_seconds: float
-    """How much of that time was measured."""
+    """Seconds of that time that were measured."""
     total: CallStats
     operations: dict[str, OperationView]
-    """By name, those first that took most of the workers' time."""
+    """By name, ordered by the workers' time they took, most first."""
     workers: dict[str, CallStats]
     """By slot id."""
     by_category: dict[str, ErrorRate]
-    """What failed, by category (docs: errors), those first that failed most; each as a share of all calls."""
+    """Failed calls by category, as in errors.py, most frequent first; each as a share of all calls."""
     by_session_kind: dict[str, ErrorRate]
-    """Calls without a session (``none``) and with one (``hint``, ``strict``)."""
+    """Failed calls without a session (``none``) and with a session (``hint``, ``strict``)."""
     busy_seconds: float
-    """Time the workers spent executing, all of them together."""
+    """Time that all workers together spent executing."""
     utilisation: float | None
-    """Share of the time that the workers wanted spent executing, from the time itself and not from samples. A call
-    counts where it ended, for no more than the stretch; calls under way are in it where `Metrics.summary` answers.
+    """Share of the time that the wanted workers spent executing, computed from the execution times, not from samples.
+    A call counts in the span in which it ended, for at most the length of the span. `Metrics.summary` includes current
+    calls.
     """
     deaths: int
     size: float | None
@@ -74,7 +78,7 @@ class PoolSummary(Struct, frozen=True, kw_only=True):
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """How everything did over a stretch of time."""
+    """The statistics of all pools over a span of time."""
 
     version: int = SCHEMA_VERSION
     start: float

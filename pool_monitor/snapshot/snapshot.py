@@ -23,7 +23,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     """``1m``, ``5m``, ``15m`` or ``1h``."""
     window_seconds: float
     covered_seconds: float
-    """What the window really covers: less than ``window_seconds`` until the monitor has run that long."""
+    """The time that the window covers: less than ``window_seconds`` until the monitor has run that long."""
     service: ServiceView
     pools: dict[str, PoolDetail]
     monitor: MonitorView

@@ -1,9 +1,9 @@
-"""Events: attach handlers to names, execute events, span a piece of work.
+"""Events: attach handlers to names, execute events, time a block of code as a span.
 
-The semantics are those of Elixir's ``:telemetry``: an event has a name (a tuple of strings), measurements
-(numbers) and metadata (everything else). Handlers are matched by the whole name, run synchronously in the
-caller, and can never hurt it: a handler that raises is detached, ``("telemetry", "handler", "failure")`` says
-so, and the remaining handlers run.
+The semantics are those of Elixir's ``:telemetry``. An event has a name (a tuple of strings), measurements (numbers)
+and metadata (everything else). Handlers are matched by the whole name and run synchronously in the emitter. A handler
+that raises is detached, ``("telemetry", "handler", "failure")`` is emitted, and the other handlers run; the emitter is
+not affected.
 
 Durations and ``monotonic_time`` are integer nanoseconds of `time.monotonic_ns`; ``system_time`` is integer
 nanoseconds of the wall clock. The two are never mixed.

@@ -1,19 +1,20 @@
-"""The table of handlers: attached, detached, filtered, and run when an event is executed.
+"""The table of handlers: handlers are attached, detached, filtered, and run when an event is executed.
 
 Theory of operation
 -------------------
-One table, ``name -> tuple of handlers``, is never changed in place: attach and detach build a new one under a
-lock and swap it in, so that ``execute`` reads it without a lock and costs one dictionary look-up when nobody
-listens. A hot emitter holds its `Event` instead: its ``on`` flag and ``emit`` slot are re-bound whenever the
-table changes, so that a guarded event nobody hears costs one attribute read.
+The table, ``name -> tuple of handlers``, is never changed in place. Attach and detach build a new table under a lock
+and swap it in. So ``execute`` reads the table without a lock, and costs one dictionary look-up for an event without
+handlers. A hot emitter holds an `Event` instead, whose ``on`` flag and ``emit`` slot are re-bound whenever the table
+changes. So a guarded event without handlers costs one attribute read.
 
-For a handler that only counts, building two mappings costs the emitter several times what the handler does. Such a
-handler may bring a second way to tell it, the lane: ``bind(*labels)`` is called once per combination of labels and
-returns what takes the numbers, ``record(*numbers)``. An emitter that knows the lane of its event tells those
-handlers by numbers and only the others by mappings, and builds the mappings only if there are others.
+For a handler that only counts, building two mappings costs the emitter several times what the handler costs. Such a
+handler may offer a second, faster interface, the lane: ``bind(*labels)`` is called once per combination of labels and
+returns ``record(*numbers)``, which takes the numbers. An emitter that knows the lane of its event passes numbers to
+the handlers with a lane. It builds mappings only if there are other handlers.
 
-Filters (`configure`) are applied when the table is built and not when an event is told: a denied event is not in it,
-and a sampled one has a single entry, `_Sample`, that counts down and now and then tells the handlers behind it.
+Filters (`configure`) are applied when the table is built, not when an event is emitted. A denied event is not in the
+table. A sampled event has a single entry in it, `_Sample`, which counts down and passes one execution in n on to the
+handlers.
 """
 
 from __future__ import annotations
@@ -42,26 +43,26 @@ from pool_monitor.telemetry.types import (
 HANDLER_FAILURE: EventName = ("telemetry", "handler", "failure")
 FILTER: EventName = ("telemetry", "filter")
 SERIES_LIMIT = 10_000
-"""Combinations of labels a `Series` remembers; with one more it forgets them all and binds anew."""
+"""Combinations of labels that a `Series` keeps. One more clears the `Series`, and labels are bound again on use."""
 
 
 class _Table(dict[EventName, tuple[Handler, ...]]):
-    """Who is told of every event somebody listens to, by the whole name. Never changed once published."""
+    """The handlers of every event that has any, by the whole name. Never changed once published."""
 
 
 class _TappedTable(_Table):
-    """The table while at least one `capture` is open: taps match by prefix, exact handlers as always."""
+    """The table while at least one `capture` is open. Taps are matched by prefix, handlers by the whole name."""
 
     taps: tuple[Handler, ...]
     filters: Filters
 
     def get(self, name: EventName, default: Any = None) -> Any:
-        heard = tuple(tap for tap in self.taps if name[: len(tap.event)] == tap.event)
-        return _filtered(name, super().get(name, ()) + heard, self.filters) or default
+        matching = tuple(tap for tap in self.taps if name[: len(tap.event)] == tap.event)
+        return _filtered(name, super().get(name, ()) + matching, self.filters) or default
 
 
 class _Sample(NamedTuple):
-    """What stands in the table for the handlers of a sampled event, as the config of `_sampled`."""
+    """The config of `_sampled`, the entry in the table that replaces the handlers of a sampled event."""
 
     skip: Callable[[], bool]
     handlers: tuple[Handler, ...]
@@ -81,18 +82,19 @@ def attach(
 ) -> None:
     """Call ``function(event, measurements, metadata, config)`` at every execution of exactly *event_name*.
 
-    The function runs synchronously in the emitting task or thread: it must be quick and must not block. When it
-    raises, whatever it is, it is detached (from every event of its id) and ``telemetry.handler.failure`` is executed.
-    Only KeyboardInterrupt and SystemExit pass to the emitter.
+    The function runs synchronously in the emitting task or thread: it must be quick and must not block. If it raises
+    an exception, its id is detached from every event and ``telemetry.handler.failure`` is executed. Only
+    KeyboardInterrupt and SystemExit reach the emitter.
 
-    *bind* is a faster way to tell the same handler, for events that have a lane (``labels`` and ``numbers`` of their
-    entry in the catalogue): where the emitter uses it, ``bind(*labels)(*numbers)`` is called and not the function;
-    every execution is told by one of the two. What ``bind`` returns is kept and called again for the same labels. It
-    may be forgotten and bound anew at any time, so what has to last is kept elsewhere. Both fail as the function does.
+    *bind* is a faster interface to the same handler, for events with a lane (``labels`` and ``numbers`` of their entry
+    in the catalogue). An emitter that uses the lane calls ``bind(*labels)(*numbers)`` instead of the function; each
+    execution calls one of the two. The result of ``bind`` is kept and called again for the same labels. It may be
+    dropped and bound again at any time, so keep lasting state elsewhere. An exception of either has the same effect as
+    one of the function.
 
-    Raises HandlerExists when *handler_id* is in use, on whatever event, ValueError or TypeError for a name that is no
-    non-empty tuple of strings, and TypeError for a function that does not take four positional arguments or that a
-    call only begins: a coroutine function, a generator function. Safe from any thread.
+    Raises HandlerExists if *handler_id* is in use for any event. Raises ValueError or TypeError for a name that is not
+    a non-empty tuple of strings. Raises TypeError for a function that does not take four positional arguments, and for
+    a coroutine function or generator function, which a call does not run. Safe from any thread.
     """
     _attach(handler_id, [event_name], function, config, bind)
 
@@ -100,7 +102,7 @@ def attach(
 def attach_many(
     handler_id: str, event_names: Iterable[EventName], function: HandlerFunction, config: Any = None
 ) -> None:
-    """Attach one *function* under one id to several events; all or none. Errors as for `attach`."""
+    """Attach *function* under one id to several events, to all or to none. Raises the errors of `attach`."""
     _attach(handler_id, event_names, function, config, None)
 
 
@@ -130,7 +132,7 @@ def attach_tap(tap_id: str, prefix: EventName, function: HandlerFunction) -> Non
 
 
 def detach(handler_id: str) -> bool:
-    """Take the handler off every event it is attached to. Returns whether there was one. Safe from any thread."""
+    """Detach the handler from every event. Return whether it was attached to any. Safe from any thread."""
     with _lock:
         attached: dict[EventName, tuple[Handler, ...]] = {}
         found = False
@@ -147,9 +149,9 @@ def detach(handler_id: str) -> bool:
 
 
 def list_handlers(prefix: EventName = ()) -> list[Handler]:
-    """The attached handlers of every event whose name starts with *prefix*, in order of attachment per event.
+    """Return the handlers of every event whose name starts with *prefix*, in order of attachment per event.
 
-    Raises TypeError for a prefix that is no tuple of strings.
+    Raises TypeError for a prefix that is not a tuple of strings.
     """
     checked_prefix(prefix)
     return [handler for name, handlers in _attached.items() if name[: len(prefix)] == prefix for handler in handlers]
@@ -158,23 +160,24 @@ def list_handlers(prefix: EventName = ()) -> list[Handler]:
 def configure(
     allow: Iterable[str] | None = None, deny: Iterable[str] | None = None, sample: Mapping[str, int] | None = None
 ) -> None:
-    """Choose which events are told, to all handlers of this process, from now on; in place of what was chosen before.
+    """Choose which events are emitted to the handlers of this process. Replaces the filters that were set before.
 
     *allow* and *deny* are patterns of dotted names: ``pool.worker.checkout``, or with the wildcards of `fnmatch`,
-    ``pool.worker.*`` (a ``*`` goes beyond dots). An event is told when one of *allow* matches (None: all do) and none
-    of *deny* does. Of the events that *sample* names, one execution in so many is told, on average, chosen at random;
-    the first pattern that matches counts. ``configure()`` takes every filter away. An event that is denied costs its
-    emitter as little as one without handlers. ``telemetry.handler.failure`` and ``telemetry.filter`` are always told.
+    ``pool.worker.*`` (a ``*`` matches dots too). An event is emitted if a pattern of *allow* matches it (None: all
+    match) and no pattern of *deny* does. *sample* maps a pattern to n: on average, one execution in n is emitted,
+    chosen at random. The first pattern that matches applies. ``configure()`` removes all filters. A denied event costs
+    its emitter as little as an event without handlers. ``telemetry.handler.failure`` and ``telemetry.filter`` are
+    always emitted.
 
-    A handler that counts can correct for this: one execution it hears stands for `weight` of them. Just before the
-    new filters take effect ``telemetry.filter`` is executed. When a reader hears it, it counts what it has heard so
-    far with the weight it knew and forgets that; when it counts next, it asks `weight` again. Where events are emitted
-    in the thread that calls `configure`, that is exact; those of other threads that are told between the event and
-    the effect (some microseconds) get the new weight. Nothing can be known of the executions a weight of 0 hid. The
-    start and the end of a span, or of a call, are sampled independently of each other.
+    A handler that counts can correct for sampling: one execution that it receives stands for `weight` of them. Just
+    before new filters take effect, ``telemetry.filter`` is executed. At that event the handler multiplies its count by
+    the old weight and drops that weight; at its next count it calls `weight` again. This is exact for events that are
+    emitted in the thread that calls `configure`. Events that other threads emit between ``telemetry.filter`` and the
+    change (some microseconds) get the new weight. Executions hidden by a weight of 0 cannot be counted. The start and
+    the end of a span or a call are sampled independently of each other.
 
-    Raises TypeError or ValueError for what is no such pattern or rate; then the filters stay as they were. Safe from
-    any thread.
+    Raises TypeError or ValueError for an invalid pattern or rate; the filters then stay unchanged. Safe from any
+    thread.
     """
     chosen = checked(allow, deny, sample)
     with _configuring:  # not _lock: handlers run
@@ -184,14 +187,14 @@ def configure(
 
 
 def filters() -> Filters:
-    """What `configure` was given last: nothing denied and nothing sampled at first."""
+    """Return the filters of the last `configure`. By default, no event is denied or sampled."""
     return _filters
 
 
 def weight(event_name: EventName) -> int:
-    """What one heard execution of *event_name* stands for now: n when one in n is told, 1 when all are, 0 when none is.
+    """Return how many executions of *event_name* one emitted execution stands for: n if one in n is emitted, 0 if none.
 
-    Patterns are matched at every call: a reader keeps what it gets until it hears ``telemetry.filter``.
+    Patterns are matched at every call, so keep the result until ``telemetry.filter`` is emitted.
     """
     return _weight(_filters, checked_name(event_name))
 
@@ -199,11 +202,11 @@ def weight(event_name: EventName) -> int:
 def execute(event_name: EventName, measurements: Measurements, metadata: Metadata | None = None) -> None:
     """Run the handlers of *event_name* now, in the caller. Never raises because of a handler.
 
-    Costs one dictionary look-up when no handler is attached. The mappings are handed to the handlers as they are:
-    neither the emitter nor a handler may change them afterwards. Raises TypeError or ValueError, with handlers and
-    without, for a name that is no tuple or is empty, and for measurements that are no mapping.
+    Costs one dictionary look-up if no handler is attached. The mappings are passed to the handlers without a copy:
+    neither the emitter nor a handler may change them afterwards. Raises TypeError or ValueError for a name that is not
+    a tuple or is empty, and for measurements that are not a mapping, whether or not a handler is attached.
     """
-    # Most are exactly these, and asking so takes a tenth of what isinstance does.
+    # Nearly all arguments have exactly these classes, and this check takes a tenth of the time of isinstance.
     if event_name.__class__ is not tuple or measurements.__class__ is not dict:
         checked_name(event_name)
         check_measurements(measurements)
@@ -215,11 +218,11 @@ def execute(event_name: EventName, measurements: Measurements, metadata: Metadat
 
 
 class Series(dict[tuple[str, ...], Record]):
-    """From the labels of an event to the record that takes its numbers, bound when the labels are first used.
+    """Maps the labels of an event to the record that takes its numbers, bound when the labels are first used.
 
-    The emitter calls it like this, so that a record costs it no frame of ours, and can hurt it no more than a
-    handler: ``try: series[labels](*numbers)``, ``except FAILURES as error: series.failed(error)``. What is meant for
-    the whole program comes out of ``failed`` again.
+    The emitter calls the record like this: ``try: series[labels](*numbers)``, ``except FAILURES as error:
+    series.failed(error)``. This adds no frame to the call, and an exception of a record affects the emitter no more
+    than one of a handler. ``failed`` raises KeyboardInterrupt and SystemExit again.
     """
 
     __slots__ = ("_handlers", "_name")
@@ -243,14 +246,14 @@ class Series(dict[tuple[str, ...], Record]):
         return record
 
     def failed(self, error: BaseException) -> None:
-        """A record raised *error*: its handler is detached, as one whose function raises."""
+        """Detach the handler whose record raised *error*, as if its function had raised it."""
         _detach_failed(self._handlers[0], self._name, error)
 
     def _each(self, bound: list[tuple[Handler, Record]]) -> Record:
         def record(*numbers: int) -> None:
-            for handler, one in bound:
+            for handler, record_one in bound:
                 try:
-                    one(*numbers)
+                    record_one(*numbers)
                 except FAILURES as error:
                     _detach_failed(handler, self._name, error)
 
@@ -260,14 +263,16 @@ class Series(dict[tuple[str, ...], Record]):
 class Event:
     """A pre-bound event for hot emitters, one per name (see `event`).
 
-    ``on`` tells whether anybody listens: guard with it and the measurements need not even be built. ``emit``
+    ``on`` is whether the event has handlers: check it first and build the measurements only if it is true. ``emit``
     takes measurements and metadata and behaves like `execute`.
 
-    For an emitter to which building the mappings is dear, there are the steps of ``emit``, to be taken in this order
-    and each read once, since any thread may re-bind them: ``skip``, unless None, says whether this execution is one of
-    those to leave out, and is to be called once for each; ``emit_all`` tells everybody who listens. One that knows
-    the event's lane does instead of the latter: when ``series`` is not None, tell the handlers that have a lane by it
-    (see `Series`); when ``mapped`` is true, tell the others by ``emit_mapped``.
+    An emitter that needs to avoid building the mappings takes the steps of ``emit`` itself, in this order. It reads
+    each attribute once, because any thread may re-bind them.
+
+    1. ``skip``, unless None, is called once for each execution. If it returns true, the execution is left out.
+    2. ``emit_all`` calls all handlers. An emitter that knows the event's lane does this instead: if ``series`` is not
+       None, it passes the numbers to the handlers with a lane (see `Series`); if ``mapped`` is true, it calls the other
+       handlers with ``emit_mapped``.
     """
 
     __slots__ = ("emit", "emit_all", "emit_mapped", "mapped", "name", "on", "series", "skip")
@@ -302,7 +307,7 @@ class Event:
 
 
 def event(name: EventName) -> Event:
-    """The `Event` of *name*; the same object every time. For names known at import time: they are kept for good."""
+    """Return the `Event` of *name*, always the same object. It is kept for good: use names known at import time."""
     with _lock:
         if name not in _events:
             _events[name] = Event(checked_name(name))
@@ -310,7 +315,7 @@ def event(name: EventName) -> Event:
 
 
 def _publish(attached: dict[EventName, tuple[Handler, ...]], taps: tuple[Handler, ...], chosen: Filters) -> None:
-    """Swap in a new table and tell the pre-bound events. Called with the lock held."""
+    """Swap in a new table and re-bind the pre-bound events. The caller holds the lock."""
     global _attached, _filters, _table, _taps
     table: _Table
     if taps:
@@ -325,7 +330,7 @@ def _publish(attached: dict[EventName, tuple[Handler, ...]], taps: tuple[Handler
 
 
 def _filtered(name: EventName, handlers: tuple[Handler, ...], chosen: Filters) -> tuple[Handler, ...]:
-    """What the table has for an event of these handlers."""
+    """Return the entry of the table for an event with *handlers*."""
     rate = _weight(chosen, name) if handlers else 0
     if rate <= 1:
         return handlers if rate else ()
@@ -350,7 +355,7 @@ def _dispatch(handlers: tuple[Handler, ...], name: EventName, measurements: Meas
 
 
 def _emitter(name: EventName, handlers: tuple[Handler, ...]) -> Callable[[Measurements, Metadata], object]:
-    """What a pre-bound event calls: the handlers are looked up now and not at every event."""
+    """Return what a pre-bound event calls: the handlers are looked up once here, not at every event."""
     if not handlers:
         return operator.is_  # a C function of two arguments that does nothing
     if len(handlers) > 1:
@@ -376,12 +381,12 @@ def _detach_failed(handler: Handler, name: EventName, error: BaseException) -> N
         "reason": describe(error),
         "stacktrace": "".join(traceback.format_exception(error)),
     }
-    # A failing failure handler has been detached by now, so this recursion ends.
+    # A handler of this event that fails has been detached above, so the recursion ends.
     execute(
         HANDLER_FAILURE,
         {"monotonic_time": time.monotonic_ns(), "system_time": time.time_ns()},
         {"event_name": name, "handler_config": handler.config, **about},
     )
-    from pool_monitor.log import logger  # only here: a working handler never pays for a logger's import
+    from pool_monitor.log import logger  # here, because most processes never need the import
 
     logger("telemetry").error("handler detached", event_name=".".join(name), **about)

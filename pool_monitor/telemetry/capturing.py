@@ -15,7 +15,7 @@ _capture_ids = itertools.count(1)
 
 
 class CapturedEvent(NamedTuple):
-    """One event as `capture` saw it."""
+    """One execution of an event, as `capture` recorded it."""
 
     name: EventName
     measurements: dict[str, int | float]
@@ -24,18 +24,18 @@ class CapturedEvent(NamedTuple):
 
 @contextmanager
 def capture(prefix: EventName = ()) -> Iterator[list[CapturedEvent]]:
-    """Test helper: the list of every event whose name starts with *prefix*, growing while the block is open.
+    """Collect every event whose name starts with *prefix*, for tests: the list grows while the block is open.
 
-    Sees events from every thread and task of the process. Mappings are copied as they were at the execution.
+    Events of all threads and tasks of the process are collected. Mappings are copied at the execution.
     """
-    seen: list[CapturedEvent] = []
+    captured: list[CapturedEvent] = []
 
     def record(name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
-        seen.append(CapturedEvent(name, dict(measurements), dict(metadata)))
+        captured.append(CapturedEvent(name, dict(measurements), dict(metadata)))
 
     tap_id = f"telemetry.capture-{next(_capture_ids)}"
     attach_tap(tap_id, checked_prefix(prefix), record)
     try:
-        yield seen
+        yield captured
     finally:
         detach(tap_id)

@@ -1,21 +1,21 @@
-"""How code of others is guarded where it runs in the middle of ours, and how what it raises is described."""
+"""How to catch and describe exceptions of code that is not ours and runs inside ours."""
 
 from __future__ import annotations
 
 FAILURES = BaseException
-"""What to catch around code of others that runs in the middle of ours; `pass_on` decides. A handler is synchronous,
-so even a CancelledError or a GeneratorExit out of it is a defect of the handler and no request to the caller's task.
-Only KeyboardInterrupt and SystemExit are meant for the whole program: `pass_on` raises them again."""
+"""What to catch around a call of code that is not ours, such as a handler. A handler is synchronous, so even a
+CancelledError or GeneratorExit that it raises is its defect, not a request to the task of the emitter. Only
+KeyboardInterrupt and SystemExit are meant for the whole program: `pass_on` raises them again."""
 
 
 def pass_on(error: BaseException) -> None:
-    """Raise *error* again if it is meant for the whole program: KeyboardInterrupt and SystemExit."""
+    """Raise *error* again if it is meant for the whole program: a KeyboardInterrupt or SystemExit."""
     if isinstance(error, KeyboardInterrupt | SystemExit):
         raise error
 
 
 def describe(error: BaseException) -> str:
-    """One line that says what *error* is: its type and its text. Never raises, whatever the error does."""
+    """Return the type and the text of *error*. Does not fail if ``__str__`` of *error* does."""
     try:
         text = str(error)
     except FAILURES as failure:

@@ -1,4 +1,4 @@
-"""Which events are told at all: what `telemetry.configure` was given, checked, and what follows from it."""
+"""Which events are emitted: the arguments of `telemetry.configure`, checked, and the weights that follow from them."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _NO_RATES: Mapping[str, int] = MappingProxyType({})
 
 
 class Filters(NamedTuple):
-    """Which events are told, by patterns of dotted names: what `telemetry.filters` returns."""
+    """Which events are emitted, by patterns of dotted names. `telemetry.filters` returns one of these."""
 
     allow: tuple[str, ...] = ("*",)
     deny: tuple[str, ...] = ()
     sample: Mapping[str, int] = _NO_RATES
 
     def weight(self, dotted: str) -> int:
-        """What one execution that is heard stands for: 0 when none is heard, 1 when all are."""
-        if _among(dotted, self.deny) or not _among(dotted, self.allow):
+        """Return how many executions one emitted execution stands for: 1 if all are emitted, 0 if none is."""
+        if _matches_any(dotted, self.deny) or not _matches_any(dotted, self.allow):
             return 0
         return next((rate for pattern, rate in self.sample.items() if _matches(dotted, pattern)), 1)
 
     def in_words(self) -> dict[str, str]:
-        """As the metadata of ``telemetry.filter``."""
+        """Return the filters as metadata of ``telemetry.filter``."""
         sample = (f"{pattern}={rate}" for pattern, rate in self.sample.items())
         return {"allow": ", ".join(self.allow), "deny": ", ".join(self.deny), "sample": ", ".join(sample)}
 
 
 def checked(allow: Iterable[str] | None, deny: Iterable[str] | None, sample: Mapping[str, int] | None) -> Filters:
-    """The filters that the arguments of `telemetry.configure` mean. Raises TypeError or ValueError for bad ones."""
+    """Return the filters for the arguments of `telemetry.configure`. Raises TypeError or ValueError if any is bad."""
     if sample is not None and not isinstance(sample, Mapping):
         raise TypeError(f"sample={sample!r:.80}: needs a mapping from pattern to rate, such as {{'pool.worker.*': 10}}")
     rates = {_pattern("a key of sample", pattern): _rate(pattern, rate) for pattern, rate in (sample or {}).items()}
@@ -48,11 +48,12 @@ def checked(allow: Iterable[str] | None, deny: Iterable[str] | None, sample: Map
 
 
 def skipper(rate: int) -> Callable[[], bool]:
-    """A function that tells of one execution after the other whether to skip it: all but one in *rate*, on average.
+    """Return a function that is called for each execution and returns whether to skip it.
 
-    Each execution has the same chance, whatever was skipped before, so that a load with a rhythm of its own is
-    sampled without bias. What is drawn is how many to skip until the next one that is heard: a geometric countdown.
-    It has no memory, so beginning one anew is as good as going on.
+    On average it skips all executions except one in *rate*. Each execution has the same chance, whatever was skipped
+    before, so that a periodic load is sampled without bias. The function draws how many executions to skip until the
+    next that is emitted, from a geometric distribution. That distribution has no memory, so a new function may replace
+    one in use at any time.
     """
     uniform, scale = generator().random, math.log1p(-1 / rate)
 
@@ -74,20 +75,20 @@ def skipper(rate: int) -> Callable[[], bool]:
 
 @cache
 def generator() -> random.Random:
-    """What samples are drawn with."""
-    import random  # only here: who does not sample does not pay for its import
+    """Return the random number generator for all samples."""
+    import random  # here, because only sampling needs the import
 
     return random.Random()  # noqa: S311 - no secret depends on it
 
 
-def _among(dotted: str, patterns: tuple[str, ...]) -> bool:
+def _matches_any(dotted: str, patterns: tuple[str, ...]) -> bool:
     return any(_matches(dotted, pattern) for pattern in patterns)
 
 
 def _matches(dotted: str, pattern: str) -> bool:
     if pattern == "*":
         return True
-    from fnmatch import fnmatchcase  # only here: who does not filter does not pay for its import
+    from fnmatch import fnmatchcase  # here, because only filters need the import
 
     return fnmatchcase(dotted, pattern)
 
@@ -109,7 +110,7 @@ def _pattern(place: str, pattern: Any) -> str:
 def _rate(pattern: str, rate: Any) -> int:
     place = f"sample[{pattern!r}]={rate!r:.80}"
     if not isinstance(rate, int) or isinstance(rate, bool):
-        raise TypeError(f"{place}: needs a whole number n: one execution in n is heard")
+        raise TypeError(f"{place}: needs a whole number n: one execution in n is emitted")
     if not 1 <= rate <= RATE_MAX:
-        raise ValueError(f"{place}: needs 1 (all are heard) to {RATE_MAX}; to hear none, name it in deny")
+        raise ValueError(f"{place}: needs 1 (all are emitted) to {RATE_MAX}; to emit none, put the pattern in deny")
     return rate

@@ -1,4 +1,4 @@
-"""Time a piece of work as events."""
+"""Spans: a block of code, timed by events."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _span_ids = itertools.count(1)
 
 
 class Span:
-    """One timed piece of work: ``start``, then exactly one of ``stop`` and ``exception``.
+    """A block of code that emits ``start``, then exactly one of ``stop`` and ``exception``. Made by `span`.
 
-    ``metadata`` and ``measurements`` may be added to while the span is open; the closing event carries them. What the
-    span measures itself has precedence. Made by `span`.
+    ``metadata`` and ``measurements`` may be added to while the span is open; the closing event carries them. The
+    measurements of the span itself have precedence.
     """
 
     __slots__ = ("_started_ns", "measurements", "metadata", "name")
@@ -63,12 +63,12 @@ class Span:
 
 
 def span(prefix: EventName, metadata: Metadata | None = None) -> Span:
-    """Time a ``with`` block as the events ``prefix + start`` and exactly one of ``stop`` and ``exception``.
+    """Time a ``with`` block: emit ``prefix + start``, then exactly one of ``prefix + stop`` and ``prefix + exception``.
 
-    ``start`` measures ``monotonic_time`` and ``system_time``; the closing event ``duration`` and
-    ``monotonic_time`` (nanoseconds), and what was put into the span's ``measurements``. ``exception`` carries ``kind``
-    (``error``, or ``cancelled`` when the task was cancelled), ``reason`` and ``stacktrace``; what was raised goes on
-    being raised. All three carry the same ``span_id``. Works across ``await``. It is no decorator: it cannot time what
-    it does not enclose.
+    ``start`` measures ``monotonic_time`` and ``system_time``. The closing event measures ``duration`` and
+    ``monotonic_time``, both in nanoseconds, and has the ``measurements`` that were added to the span. ``exception``
+    carries ``kind`` (``error``, or ``cancelled`` if the task was cancelled), ``reason`` and ``stacktrace``; the
+    exception is raised again. All events of a span carry the same ``span_id``. Works across ``await``. A span is not a
+    decorator, because it times only what it encloses.
     """
     return Span(checked_name(prefix), metadata or {})

@@ -1,4 +1,4 @@
-"""What the modules of telemetry share: the shapes of events and handlers."""
+"""The types of events and handlers, which the modules of telemetry share."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Measurements: TypeAlias = Mapping[str, int | float]
 Metadata: TypeAlias = Mapping[str, Any]
 HandlerFunction: TypeAlias = Callable[[EventName, Measurements, Metadata, Any], object]
 Record: TypeAlias = Callable[..., object]
-"""Takes the numbers of one event, in the order the catalogue gives them."""
+"""Takes the numbers of one event, in the order of the catalogue."""
 Bind: TypeAlias = Callable[..., Record]
-"""Takes the labels of a series, in the order the catalogue gives them."""
+"""Takes the labels of an event, in the order of the catalogue, and returns the record for them."""
 
 
 class Handler(NamedTuple):
-    """One attachment: what `list_handlers` returns."""
+    """One function attached to one event, as `list_handlers` returns it."""
 
     id: str
     event: EventName
@@ -26,4 +26,4 @@ class Handler(NamedTuple):
 
 
 class HandlerExists(ValueError):
-    """A handler with this id is attached already; ids are unique across all events."""
+    """A handler with this id is attached already. Ids are unique across all events."""
