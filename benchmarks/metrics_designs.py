@@ -45,7 +45,7 @@ class Design:
     def detach(self) -> None:
         telemetry.detach("design")
 
-    def bind(self, pool: str, operation: str, worker: str, session_kind: str) -> Record:
+    def bind(self, pool: str, operation: str, worker: str, session_kind: str, pool_instance: str) -> Record:
         raise NotImplementedError
 
     def handle(self, name: EventName, measurements: Measurements, metadata: Metadata, config: Any) -> None:
@@ -68,7 +68,7 @@ class InBulk(Design):
         self.windows = Windows(0, len(rows), 1, 1 << 30)
         self.pool_of_rows = np.zeros(len(rows), np.intp)
 
-    def bind(self, _pool: str, operation: str, worker: str, _session_kind: str) -> Record:
+    def bind(self, _pool: str, operation: str, worker: str, _session_kind: str, _pool_instance: str) -> Record:
         code, extend = code_of(self.rows[operation, worker]), self.buffer.extend
         return lambda duration, queue, execution: extend((code, duration, queue, execution))
 
@@ -104,7 +104,7 @@ class Mappings(InBulk):
 class Tuples(InBulk):
     """One list with a tuple per call, folded at once."""
 
-    def bind(self, _pool: str, operation: str, worker: str, _session_kind: str) -> Record:
+    def bind(self, _pool: str, operation: str, worker: str, _session_kind: str, _pool_instance: str) -> Record:
         code, append = code_of(self.rows[operation, worker]), self.buffer.append
         return lambda duration, queue, execution: append((code, duration, queue, execution))
 
@@ -139,7 +139,7 @@ class PerSeries(Dense):
         super().__init__(rows)
         self.buffers: list[list[int]] = [[] for _ in rows]
 
-    def bind(self, _pool: str, operation: str, worker: str, _session_kind: str) -> Record:
+    def bind(self, _pool: str, operation: str, worker: str, _session_kind: str, _pool_instance: str) -> Record:
         extend = self.buffers[self.rows[operation, worker]].extend
         return lambda *numbers: extend(numbers)
 
@@ -153,7 +153,7 @@ class PerSeries(Dense):
 class AtOnceWithNumpy(Dense):
     """Folds each call at once, with the functions that fold in bulk."""
 
-    def bind(self, _pool: str, operation: str, worker: str, _session_kind: str) -> Record:
+    def bind(self, _pool: str, operation: str, worker: str, _session_kind: str, _pool_instance: str) -> Record:
         row, add = self.rows[operation, worker], self.add
         return lambda *numbers: add(row, np.array([numbers]))
 
@@ -170,7 +170,7 @@ class AtOnce(Design):
         self.sums = [[0] * FIELDS for _ in rows]
         self.maxima = [[0] * FIELDS for _ in rows]
 
-    def bind(self, _pool: str, operation: str, worker: str, _session_kind: str) -> Record:
+    def bind(self, _pool: str, operation: str, worker: str, _session_kind: str, _pool_instance: str) -> Record:
         row = self.rows[operation, worker]
         histograms, sums, maxima = self.counts[row], self.sums[row], self.maxima[row]
         log2, ceil, per_octave = math.log2, math.ceil, 1 << SCALE

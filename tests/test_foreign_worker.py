@@ -318,7 +318,7 @@ async def test_events_and_lines_arrive_as_they_were_told() -> None:
                     await pool.run("tell", name, numbers, {})
             with pytest.raises(OperationError, match="a level is one of"):
                 await pool.run("log", "loud", "text")
-            whose = {"pool": "node", "worker": "node-0"}
+            whose = {"pool": "node", "pool_instance": pool.instance, "worker": "node-0"}
     told = [(event.name, event.measurements, event.metadata) for event in events if event.name[0] != "pool"]
     assert told == [
         (("made", "here"), {"count": 1}, {"greeting": "hello", **whose}),
