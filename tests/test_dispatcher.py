@@ -561,7 +561,7 @@ def test_with_no_patience_at_all_the_loop_is_not_kept_busy_by_a_cancelled_call(m
         go(pool)
         pool.transport(worker).begin()
         ahead, looks = go(pool), 0
-        look = pool.calls._lose_patience
+        look = pool.calls._kill_if_stuck
 
         def counted(*about: Any) -> None:
             nonlocal looks
@@ -569,7 +569,7 @@ def test_with_no_patience_at_all_the_loop_is_not_kept_busy_by_a_cancelled_call(m
             assert looks < 1000, "time does not get on"
             look(*about)
 
-        monkeypatch.setattr(pool.calls, "_lose_patience", counted)
+        monkeypatch.setattr(pool.calls, "_kill_if_stuck", counted)
         pool.calls.cancel(ahead)
         await asyncio.sleep(1)
         assert looks > 1

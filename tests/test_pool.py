@@ -500,7 +500,7 @@ async def test_a_result_that_a_held_up_loop_reads_past_the_deadline_does_not_cou
         call = asyncio.create_task(caller.run("remember", 1) if session else caller.run("echo", 1))
         await asyncio.sleep(0)  # it has been sent
         time.sleep(0.4)  # meanwhile its result has come
-        with pytest.raises(OperationTimeout, match=r"was read 0\.\d+ s later: something holds up the event loop"):
+        with pytest.raises(OperationTimeout, match=r"was read 0\.\d+ s later: something blocks the event loop"):
             await call
         operation = "remember" if session else "echo"
         assert monitor.snapshot().pools["ops"].operations[operation].timeouts == 1
