@@ -596,7 +596,7 @@ def test_while_calls_are_on_trial_nobody_is_told_when_to_come_again() -> None:
     state, error = run(main())
     assert state == "half_open"
     assert error.retry_after_s is None
-    assert "until those on trial have ended" in str(error)
+    assert "until the calls on trial have ended" in str(error)
 
 
 @pytest.mark.parametrize("beside", [False, True])
@@ -684,7 +684,7 @@ def test_a_stream_may_have_some_items_on_the_way_when_it_is_told_to_stand_still_
         pool.calls.item(worker, large.id, "l", 50 << 20)
         return pool.misbehaviour
 
-    assert run(main()) == ["the stream of 'work' does not stand still when told to"]
+    assert run(main()) == ["the stream of 'work' does not pause when asked to"]
 
 
 def test_what_a_worker_has_lent_may_be_on_the_way_beside_what_its_channel_holds() -> None:
@@ -831,7 +831,7 @@ def test_a_call_that_waited_in_vain_is_told_why() -> None:
     assert "the pool is paused: call resume()" in paused
     assert "no worker became free in time" in busy
     assert "there is no worker (" in nobody
-    assert "there is no worker, since the last one could not start: no licence left" in failed
+    assert "there is no worker; the last start failed: no licence left" in failed
 
 
 def test_a_stream_that_is_begun_anew_is_held_up_anew() -> None:

@@ -173,7 +173,7 @@ def test_no_short_call_stands_behind_one_that_may_take_long_while_a_worker_is_id
             admitted(pool, 6)
             for held in [list(worker.calls.values()) for worker in pool.calls.workers.values() if worker.calls]:
                 together(pool, held, 0.000_01, *[1000] * len(held))
-        assert pool.calls.roster.near > 1
+        assert pool.calls.roster.awake_depth > 1
         pool.calls.operations = {**pool.calls.operations, "slow": "function"}
         for _ in range(40 if known else 0):
             pool.calls.admission.times.add("slow", 0.5)

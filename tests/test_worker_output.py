@@ -190,7 +190,7 @@ def test_the_bound_is_one_of_each_second_and_each_stream(monkeypatch: pytest.Mon
     for _ in range(LINES_PER_SECOND + 1):
         log.wrote("stdout", "again")
     assert written.count("again") == LINES_PER_SECOND
-    log.settle()
+    log.report_left_out()
     assert written[-1].startswith("lines of stdout left out of the log: 1,")
     loop.advance(1.0)
     assert written[-2] == "again", "it is said once"
