@@ -95,10 +95,10 @@ async def test_a_crash_loop_is_not_over_before_a_process_has_lived_for_the_perio
         times = worker.intensity._times
         for _ in range(len(times)):  # as if it had taken that long to start
             times.append(times.popleft() - 1000)
-        slots.look_after(asyncio.get_running_loop().time())
+        slots.check_workers(asyncio.get_running_loop().time())
         assert worker.crash_loop
         worker.process.ready_ns -= 61 * 10**9
-        slots.look_after(asyncio.get_running_loop().time())
+        slots.check_workers(asyncio.get_running_loop().time())
         assert not worker.crash_loop
 
 
@@ -702,7 +702,7 @@ async def test_of_a_worker_that_has_not_answered_yet_nobody_says_how_it_is() -> 
     async with ops_pool(health_interval=60.0) as pool:
         slots = pool._supervisor
         assert slots is not None
-        slots.look_after(asyncio.get_running_loop().time())
+        slots.check_workers(asyncio.get_running_loop().time())
         seen = pool.workers()[0]
         assert (seen.health, seen.rss) == (None, None)
         await eventually(lambda: pool.workers()[0].health == "responsive")

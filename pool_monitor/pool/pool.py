@@ -388,7 +388,7 @@ class Pool(PoolCaller):
                 self._changed()
                 while not closing.is_set():
                     self._sessions.expire(loop.time())
-                    supervisor.look_after(loop.time())
+                    supervisor.check_workers(loop.time())
                     with anyio.move_on_after(step):
                         await closing.wait()
                 supervisor.begin_closing()
