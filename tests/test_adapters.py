@@ -976,7 +976,7 @@ async def test_a_loop_that_stands_still_too_long_costs_events_and_says_so(monkey
         executor.submit(abs, 1).result()
         executor.status()
     (trouble,) = named(told, "error")
-    assert trouble.metadata["reason"].startswith(f"{51 - outcomes(told)['ok']} calls were not told of")
+    assert trouble.metadata["reason"].startswith(f"{51 - outcomes(told)['ok']} calls emitted no events")
     check(told)
 
 
@@ -1210,10 +1210,10 @@ class Items:
 @pytest.mark.parametrize(
     ("function", "error", "words"),
     [
-        (len, TypeError, "not async, so only the making of its answer could be timed"),
+        (len, TypeError, "not async, so only the creation of its result could be timed"),
         (lambda value: echo(value + 1), TypeError, "<lambda>.*not async.*'async def'.*MonitoredExecutor"),
         (functools.partial(abs, 1), TypeError, "not async"),
-        (items, TypeError, "items.*async generator, which takes as long as its reader does"),
+        (items, TypeError, "items.*async generator, whose duration depends on its reader"),
         (functools.partial(items), TypeError, "async generator"),
         (Items(), TypeError, "async generator"),
         (7, TypeError, "wrap\\(7\\): needs an async callable"),
@@ -1225,7 +1225,7 @@ def test_what_cannot_be_timed_is_refused(function: Any, error: type[Exception], 
 
 
 async def test_what_turns_out_not_to_be_async_is_told(told: list[CapturedEvent]) -> None:
-    with pytest.raises(TypeError, match=r"client.*gave 5, which cannot be awaited"):
+    with pytest.raises(TypeError, match=r"client.*returned 5, which cannot be awaited"):
         await MonitoredCalls(name="client").wrap(Handing(5))()
     check(told)
     assert outcomes(told) == {"error": 1}
