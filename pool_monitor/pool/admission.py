@@ -209,7 +209,7 @@ class Admission:
 
 
 def _is_worker_failure(error: PoolError) -> bool:
-    """Whether *error* is a failure of a worker. An exception of the target is none, nor is a worker that the pool
+    """Whether *error* is a failure of a worker. Exceptions of the target do not count. Neither do workers that the pool
     ended.
     """
     if isinstance(error, OperationError) or (isinstance(error, WorkerDied) and error.reason is not None):

@@ -173,10 +173,10 @@ class PoolCaller:
         """Iterate over the items of a generator *operation* as it yields them.
 
         The call is made when the first item is requested. A slow reader makes the worker wait: this process holds at
-        most 64 items or 16 MiB; of small items, as many as arrive in one read of 64 KiB. Leaving the loop early, or
-        cancelling, interrupts the generator; use ``contextlib.aclosing`` to have that happen at once. The deadline
-        covers the whole stream; ``first_item_timeout`` and ``item_timeout`` of the options bound its pauses. Raises the
-        errors of `run`, after the items that were yielded before the error.
+        most 64 items or 16 MiB, or, if the items are small, those that arrive in one read of 64 KiB. Leaving the loop
+        early, or cancelling, interrupts the generator; use ``contextlib.aclosing`` to have that happen at once. The
+        deadline covers the whole stream; ``first_item_timeout`` and ``item_timeout`` of the options bound its pauses.
+        Raises the errors of `run`, after the items that were yielded before the error.
         """
         dispatcher = self._pool._calls()
         call = dispatcher.admit(operation, args, kwargs, self._options, stream=True)
@@ -198,8 +198,8 @@ class PoolCaller:
         """Run *operation* once for each of *items*; iterate over the results. The item is the only positional argument.
 
         At most *in_flight* calls (default: twice the pool's size) are under way or finished and not yet read. So
-        *items* may be endless: it is read as the results are read. It is read no further while 1,000 calls wait for
-        workers, or half as many as the queue holds, whichever is less. Every millisecond other tasks of the event loop
+        *items* may be endless: it is read as the results are read. Reading *items* stops while 1,000 calls wait for
+        workers, or while half of the queue is taken if that is less. Every millisecond, other tasks of the event loop
         get their turn. Results come in the order of *items*, or with ``ordered=False`` as they are ready.
 
         The first error is raised in the place of its result and ends the iteration. With ``return_exceptions=True``

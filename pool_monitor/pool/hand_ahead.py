@@ -104,7 +104,7 @@ class HandAhead:
                 continue
             any_ahead = True
             if first.sent_ns < held_up_since:
-                self._execution_ns = max(self._execution_ns, HELD_UP * 1e9)  # so that no calls are handed ahead for now
+                self._execution_ns = max(self._execution_ns, HELD_UP * 1e9)  # hand no calls ahead for a while
                 self._roster.depth = 1
                 if first.items is not None:  # else unread items would block the messages that give calls back
                     worker.transport.flow(paused=False)

@@ -42,6 +42,7 @@ class HomeLoop:
                 "off it: enter another Pool here"
             )
         return WrongLoop(
-            f"pool {self._pool!r} belongs to the event loop that it was entered on; here runs another loop, or none: "
-            "use asyncio.run_coroutine_threadsafe(pool.run(...), loop) with that loop, or enter another Pool here"
+            f"pool {self._pool!r} belongs to the event loop that it was entered on, and this code runs on another loop "
+            "or on none: use asyncio.run_coroutine_threadsafe(pool.run(...), loop) with the pool's loop, or enter "
+            "another Pool here"
         )

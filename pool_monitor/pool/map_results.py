@@ -25,8 +25,8 @@ class MapResults:
 
     Call `next_ended` repeatedly until `exhausted`, and await `wait` whenever it returns None. Call `close` in any case.
 
-    Calls beyond the first *few* are made only while *enough* returns False: enough calls wait for workers otherwise.
-    Further calls would keep no worker busier, but take memory, and their deadlines would run.
+    *enough* returns whether enough calls wait for workers. While it returns True, no calls beyond the first *few* are
+    made: further calls would keep no worker busier, but take memory, and their deadlines would run.
     """
 
     def __init__(

@@ -100,8 +100,8 @@ class Roster:
             room.pop(key, None)
 
     def limit(self, worker: Worker) -> int:
-        """Return how many calls the worker may hold. While it is asked to give calls back, it gets no others: once it
-        begins a later call, the pool cannot tell whether a call that it gives back had begun.
+        """Return how many calls the worker may hold. A worker that was asked to give calls back gets no others: once it
+        began a later call, the pool could not know whether a call that it gives back had begun.
         """
         if worker.recalling:
             return 0
