@@ -1,6 +1,6 @@
-"""The dispatcher under every order of events: calls, answers, deaths, cancellations, time, in any mixture.
+"""The dispatcher under any order of calls, answers, deaths, cancellations and time.
 
-Below that, orders of events that once went wrong, one by one.
+The single tests below are orders of events that once failed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KNOWN |= {"SessionLost", "CancelledError", "CircuitOpen", "OperationCancelled"}
 
 
 def end_of(call: Call) -> str:
-    """How a call ended, in a word."""
+    """Return how a call ended, in a word."""
     if call.future.cancelled():
         return "CancelledError"
     error = call.future.exception()
@@ -42,7 +42,7 @@ def end_of(call: Call) -> str:
 
 
 class Calls(RuleBasedStateMachine):
-    """Up to five workers, and calls of every kind. Whatever happens, each call is in one place and ends once."""
+    """Up to five workers, and calls of all kinds. In any order of events, each call is in one place and ends once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Calls(RuleBasedStateMachine):
     def do(self, step: Callable[[], Any]) -> Any:
         async def stepped() -> Any:
             result = step()
-            for _ in range(3):  # what was put off to the next turn of the loop
+            for _ in range(3):  # run what was put off to the next turns of the loop
                 await asyncio.sleep(0)
             return result
 
@@ -83,7 +83,7 @@ class Calls(RuleBasedStateMachine):
         self.deepen()
 
     def deepen(self) -> None:
-        """As many calls ahead as this run wants, whatever the pool would decide."""
+        """Hand over as many calls ahead as this run asks for, in place of the pool's decision."""
         self.calls.roster.depth = self.depth
 
     def teardown(self) -> None:
@@ -323,26 +323,26 @@ TestCalls.settings = settings(
 
 
 def made(size: int, **fields: Any) -> FakePool:
-    """A pool of workers made of nothing, on virtual time."""
+    """Return a pool of fake workers, on virtual time."""
     config = PoolConfig(**{"timeout": 100.0, "shed": False, **fields})
     return FakePool(size, config, now_ns=clock().time_ns)
 
 
 def go(pool: FakePool, *, stream: bool = False, **options: Any) -> Call:
-    """Make a call; how it ends concerns nobody but `end_of`."""
+    """Make a call and mark its error as retrieved; `end_of` reads how it ended."""
     call = pool.calls.admit("work", (), {}, Options(**options), stream=stream)
     call.future.add_done_callback(lambda future: future.cancelled() or future.exception())
     return call
 
 
 async def turns() -> None:
-    """What was put off to the next turns of the loop has happened."""
+    """Let the event loop run everything that was put off to its next turns."""
     for _ in range(3):
         await asyncio.sleep(0)
 
 
 def done(pool: FakePool, call: Call) -> None:
-    """Its worker begins the call, which is its first, and answers it."""
+    """Let the worker of the call begin and answer it. It must be the worker's first call."""
     worker = call.worker
     assert worker is not None
     pool.transport(worker).begin()
@@ -351,7 +351,7 @@ def done(pool: FakePool, call: Call) -> None:
 
 
 def gone(pool: FakePool, worker: Worker) -> None:
-    """The worker dies in its call, and its slot is not wanted any more."""
+    """Let the worker die in its call, and drop its slot."""
     pool.transport(worker).begin()
     pool.die(worker)
     pool.forget(worker)
@@ -387,7 +387,7 @@ def test_a_call_that_has_ended_is_not_handed_over_when_its_slot_comes_back() -> 
         pool = made(2)
         _, slot = pool.running()
         call = go(pool, idempotent=True, worker=slot.id)
-        go(pool)  # the other one is busy
+        go(pool)  # keeps the other worker busy
         gone(pool, slot)
         await asyncio.sleep(5)
         again = pool.add()
@@ -465,7 +465,7 @@ def test_a_call_that_was_not_begun_binds_a_strict_session_to_nobody(dies: bool) 
 def test_without_a_queue_a_call_whose_strict_session_has_a_busy_worker_is_refused_though_another_is_idle() -> None:
     async def main() -> tuple[str, int]:
         pool = made(2, affinity="strict", queue_limit=0)
-        for session in ("one", "other"):  # both on the worker that was idle last
+        for session in ("one", "other"):  # both run on the worker that became idle last
             done(pool, go(pool, session=session))
         go(pool, session="one")
         refused = go(pool, session="other")
@@ -605,7 +605,7 @@ def test_a_call_that_three_workers_did_not_live_to_begin_is_given_up(beside: boo
         pool = made(1, concurrency=4 if beside else 1)
         (worker,) = pool.running()
         ends = []
-        if beside:  # another is under way, and is lost each time
+        if beside:  # another call is under way, and is lost each time
             go(pool)
             pool.transport(worker).begin()
         poison = go(pool, idempotent=True)
@@ -736,7 +736,7 @@ def test_no_more_calls_are_handed_to_a_process_than_it_may_have() -> None:
                 pool.transport(worker).begin()
                 pool.reply(worker)
             handed.append(sum(call.done for call in calls))
-            pool.calls.ready(worker)  # whoever finds it well: it stays closed
+            pool.calls.ready(worker)  # even if a checkup finds it responsive, it is handed nothing
             pool.renew(worker)
         return handed, sum(call.done for call in calls)
 

@@ -1,4 +1,4 @@
-"""What `map` is made of: how many calls are under way, in which order they are taken, and whose turn it is."""
+"""The results of `map`: how many calls are under way, in which order results are read, and turns of the event loop."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Calls:
 
 
 async def taken(results: MapResults) -> int:
-    """The next result."""
+    """Return the next result."""
     while (ended := results.next_ended()) is None:
         await results.wait()
     results.free_place()
