@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 next_id: Callable[[], int] = itertools.count(1).__next__
 
 _READERS_MAX = 3  # a call is poison once this many workers have ended while they read it
-_HOLDERS_MAX = (
-    20  # the same, of workers that held it: not all report what they read; many may end at once without cause
-)
+# The same, of workers that held it: not all report what they read, and many may end at once for another reason.
+_HOLDERS_MAX = 20
 
 
 class Options(Struct, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pool_monitor.pool.dispatcher import Dispatcher
 
 
-_WAITING_MAX = 1000  # calls that wait for workers; while there are more, a `map` adds none
+_WAITING_MAX = 1000  # while this many calls wait for workers, a `map` makes no others
 
 
 class CallResult(NamedTuple):
@@ -237,9 +237,7 @@ class PoolCaller:
                 if error is not None and not return_exceptions:
                     raise error
                 if error is None and self._options.zero_copy:
-                    yield as_view(
-                        ended.result()
-                    )  # not in a variable, which would keep it while the next one is awaited
+                    yield as_view(ended.result())  # without a variable, which would keep it during the next wait
                 else:
                     yield ended.result() if error is None else error
                 results.free_place()

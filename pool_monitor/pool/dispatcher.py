@@ -172,9 +172,7 @@ class Dispatcher(OpenCalls):
                 self._feed(worker)
             return
         if (len(self._open) + 2) * self.admission.times.longest >= call.deadline - now_ns / 1e9 and not front:
-            refusal = self._deadline_refusal(
-                call
-            )  # skipped where all open calls, one after the other, would be in time
+            refusal = self._deadline_refusal(call)  # else even all open calls, one after the other, are in time
             if refusal is not None:
                 self._end(call, refusal)
                 return

@@ -95,9 +95,7 @@ class Worker:
         self.accepting = False  # may be handed calls
         self.recalling = False  # was asked to give calls back, and is handed no others while it holds any
         self.reports_progress = False  # reports which call it has begun, so that it can be handed calls ahead of time
-        self.calls: dict[
-            int, Call
-        ] = {}  # in the order of hand-over; may include calls that have ended for their callers
+        self.calls: dict[int, Call] = {}  # in the order of hand-over; some may have ended for their callers
         self.records: dict[str, dict[str, Record]] = {}  # of its calls that end well, by session kind and operation
         self.records_of: Series | None = None  # the series that `records` belong to; with any other they are stale
         self.pinned: WaitQueue[Call] = WaitQueue()  # calls that may run only on this slot
