@@ -162,7 +162,7 @@ class MonitoredExecutor(Executor):
 
     def _refused(self, task: _Task, error: BaseException) -> None:
         """End a call for which ``submit`` of the executor raised *error*."""
-        if isinstance(error, RuntimeError):  # the executors of the standard library: shut down or broken
+        if isinstance(error, RuntimeError):  # raised by the standard library's once they are shut down or broken
             self._tracker.refuse(task, error, "closed")
         elif isinstance(error, queue.Full):
             self._tracker.refuse(task, error, "saturated")

@@ -65,7 +65,7 @@ class Relay:
             self._woken = True
             try:
                 loop.call_soon_threadsafe(self._on_woken)
-            except RuntimeError:  # closed just now
+            except RuntimeError:  # the loop was closed just now
                 self._emit_waiting()
 
     def flush(self) -> None:

@@ -27,7 +27,7 @@ class HandAhead:
         self._roster, self._most, self._loop, self._now_ns = roster, most, loop, now_ns
         self._execution_ns = 0.0  # mean of the latest calls
         self._peak = 0  # the highest number of open calls since `set_depth`
-        self._relief: asyncio.TimerHandle | None = None
+        self._recall_timer: asyncio.TimerHandle | None = None
 
     def choose(self, call: Call, times: ServiceTimes) -> Worker | None:
         """Return a worker for a call that can run on any, or None. A worker that is awake is preferred to an idle one
@@ -84,18 +84,18 @@ class HandAhead:
 
     def watch(self) -> None:
         """Start the timer for taking calls back: a worker holds a call that it has not begun."""
-        if self._relief is None and self._roster.concurrency == 1:
-            self._relief = self._loop.call_later(HELD_UP, self._relieve)
+        if self._recall_timer is None and self._roster.concurrency == 1:
+            self._recall_timer = self._loop.call_later(HELD_UP, self._recall_held_up)
 
     def close(self) -> None:
         """Stop the timer."""
-        if self._relief is not None:
-            self._relief.cancel()
-            self._relief = None
+        if self._recall_timer is not None:
+            self._recall_timer.cancel()
+            self._recall_timer = None
 
-    def _relieve(self) -> None:
+    def _recall_held_up(self) -> None:
         """Take back the calls that a held up worker has not begun, so that other workers can run them."""
-        self._relief = None
+        self._recall_timer = None
         held_up_since = self._now_ns() - round(HELD_UP / 2 * 1e9)
         any_ahead = False
         for worker in self._roster.workers.values():

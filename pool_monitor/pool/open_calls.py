@@ -78,7 +78,7 @@ class OpenCalls:
         self._deadlines = CallDeadlines(self._loop, self._expire)
         self._ahead = HandAhead(roster, config.prefetch, self._loop, now_ns)
         self._adapt_at = ADAPT_EVERY  # the value of `completed` at which `_adapt` is called next
-        self._quiet: asyncio.Future[None] | None = None  # set while `quiet` waits for the last call to end
+        self._all_ended: asyncio.Future[None] | None = None  # set while `all_ended` waits for the last call to end
         self._streams = Streams(roster, config, self._interrupt, self._overdue, self._misbehaved)
         self.item, self.undecodable_item, self.read_on = (
             self._streams.item,
@@ -99,12 +99,12 @@ class OpenCalls:
         """The number of calls that have not ended."""
         return len(self._open)
 
-    async def quiet(self) -> None:
+    async def all_ended(self) -> None:
         """Wait until every call has ended."""
         while self._open:
-            if self._quiet is None:
-                self._quiet = self._loop.create_future()
-            await asyncio.shield(self._quiet)
+            if self._all_ended is None:
+                self._all_ended = self._loop.create_future()
+            await asyncio.shield(self._all_ended)
 
     def rejected(self, kind: type[Rejected], message: str, call: Call | None = None, *, others: int = 0) -> Rejected:
         """Return a refusal with the pool's numbers. *others* is the number of waiting calls not to count."""
@@ -193,11 +193,11 @@ class OpenCalls:
                 call.running, call.queue_ns = False, None  # it waits again
                 if _RETRY.on:
                     call_events.retried(self.identity, call, error, pause)
-                self._loop.call_later(pause, self._again, call)
+                self._loop.call_later(pause, self._offer_again, call)
                 return
         self._end(call, error, None, times)
 
-    def _again(self, call: Call) -> None:
+    def _offer_again(self, call: Call) -> None:
         if not call.done:
             self._offer(call, self._now_ns())
 
@@ -230,7 +230,7 @@ class OpenCalls:
         if call.session is not None:
             following = self.sessions.leave(call, self._loop.time())
             if following is not None:  # not now: first its worker becomes free, and other calls that end now have ended
-                self._loop.call_soon(self._again, following)
+                self._loop.call_soon(self._offer_again, following)
         self._count(1)
 
     def _end_well(self, call: Call, reply: Reply, now_ns: int, records: Mapping[str, Record] | None) -> bool:
@@ -264,13 +264,13 @@ class OpenCalls:
         return True
 
     def _count(self, ended: int) -> None:
-        """Count *ended* calls that have ended. Adapt when it is time to, and wake `quiet` after the last open call."""
+        """Count *ended* calls that have ended. Adapt if it is time to; wake `all_ended` after the last open call."""
         self.completed += ended
         if self.completed >= self._adapt_at:
             self._adapt()
-        if not self._open and self._quiet is not None:
-            self._quiet.set_result(None)
-            self._quiet = None
+        if not self._open and self._all_ended is not None:
+            self._all_ended.set_result(None)
+            self._all_ended = None
 
     def _adapt(self) -> None:
         """Adapt predictions and the depth of handing ahead to the durations of the latest calls."""

@@ -281,7 +281,7 @@ class Pool(PoolCaller):
         calls.resume()
         cancelled, abandoned = 0, 0
         with anyio.move_on_after(patience):
-            await calls.quiet()
+            await calls.all_ended()
         if calls.open_calls:
             held_up = [(worker, worker.process, set(worker.calls)) for worker in calls.workers.values() if worker.calls]
             cancelled = calls.interrupt_all()
