@@ -1,4 +1,4 @@
-"""Pools of others: the caller notices nothing, the Monitor everything, and what nobody knows is not said."""
+"""Other pools: callers notice no difference, the Monitor sees all calls, and unknown values are left out."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ from tests.helpers.support import eventually
 NO_SOCKET = MonitorConfig(service=ServiceConfig(socket=False))
 STOP = ("pool", "operation", "stop")
 ENDS = {STOP, ("pool", "operation", "exception")}
-# Python 3.12 and later warn of a fork beside threads, whoever asks for it.
+# Python 3.12 and later warn of any fork in a process that has threads.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
 
 class Inline(Executor):
-    """Somebody's own executor: runs the call where it is submitted, and has no number of workers."""
+    """A custom executor: runs the call where it is submitted, and has no number of workers."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -60,7 +60,7 @@ class Inline(Executor):
 
 
 class Abroad(Executor):
-    """Stands for one on another machine: what is submitted goes there in a pickle, and the clock there is another."""
+    """Stands for an executor on another machine: tasks are pickled, and that machine has another clock."""
 
     _max_workers = 1
 
@@ -76,7 +76,7 @@ class Abroad(Executor):
 
 
 class Manual(Executor):
-    """Runs nothing: keeps what is submitted, and refuses it all the same if told to."""
+    """Runs nothing: keeps submitted calls. With *refusing*, it keeps them and raises as well."""
 
     def __init__(self) -> None:
         self.kept: list[tuple[Future[Any], Callable[[], Any]]] = []
@@ -90,7 +90,7 @@ class Manual(Executor):
 
 
 class OwnThreads(ThreadPoolExecutor):
-    """A subclass: nobody knows what else it does."""
+    """A subclass, which might treat calls in another way."""
 
 
 def processes(method: str, size: int = 2, **options: Any) -> ProcessPoolExecutor:
@@ -113,7 +113,7 @@ KINDS: dict[str, Callable[[], Executor]] = {
 
 @pytest.fixture(params=list(KINDS))
 def executor(request: pytest.FixtureRequest) -> Iterator[MonitoredExecutor]:
-    """Each kind there is, monitored as ``it``."""
+    """One executor of each kind, monitored as ``it``."""
     with MonitoredExecutor(KINDS[request.param](), name="it") as executor:
         yield executor
 
@@ -125,7 +125,7 @@ def told() -> Iterator[list[CapturedEvent]]:
 
 
 class Odd(Exception):
-    """One whose way of being pickled drops what others wrote on it."""
+    """An exception that loses added attributes when it is pickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Odd, self.args
@@ -144,7 +144,7 @@ def outcomes(events: list[CapturedEvent]) -> Counter[str]:
 
 
 def check(events: list[CapturedEvent]) -> None:
-    """All are as the catalogue says, every start has one end, and a call's times fit into each other."""
+    """Check that all events match the catalogue, that every start has one end, and that the times of a call add up."""
     problems = [(event.name, CATALOGUE[event.name].problems(*event[1:])) for event in events]
     assert [problem for problem in problems if problem[1]] == []
     starts = Counter(event.metadata["call_id"] for event in named(events, "start"))
@@ -160,8 +160,8 @@ def check(events: list[CapturedEvent]) -> None:
 
 
 class Gate:
-    """A pipe that calls wait at until they are let go, one by one; leaving its block lets all go. Processes have it by
-    being forked.
+    """A pipe that calls wait at until they are released, one by one; leaving the block releases all. Processes inherit
+    it by being forked.
     """
 
     def __init__(self) -> None:
@@ -257,7 +257,7 @@ def test_what_threads_run_is_at_the_end_of_the_traceback() -> None:
         frames.append(trace.tb_frame.f_code.co_name)
         trace = trace.tb_next
     assert frames[-1] == "fail"
-    assert len(frames) == 3  # the thread's, ours, and its own
+    assert len(frames) == 3  # the frames of the thread, of the task and of the function
 
 
 @pytest.mark.parametrize("kind", ["threads", "own threads", "fork"])
@@ -267,7 +267,7 @@ async def test_a_call_that_is_cancelled_before_it_began_never_runs(
     executor = MonitoredExecutor(KINDS[kind](), name="it")
     busy = [
         executor.submit(gate.wait) for _ in range(6)
-    ]  # two run; of processes, three more can no longer be cancelled
+    ]  # two run; with processes, three more can no longer be cancelled
     late = executor.submit(abs, 1)
     seen: list[Future[int]] = []
     late.add_done_callback(seen.append)
@@ -315,7 +315,7 @@ async def test_a_shutdown_that_cancels_leaves_no_call_without_an_end(
 def test_a_call_that_is_refused_is_told_and_raises(executor: MonitoredExecutor, told: list[CapturedEvent]) -> None:
     if isinstance(executor.executor, Inline):
         pytest.skip("never refuses")
-    executor.executor.shutdown()  # nobody told ours
+    executor.executor.shutdown()  # not through the MonitoredExecutor
     with pytest.raises(RuntimeError, match="shutdown"):
         executor.submit(abs, 1)
     check(told)
@@ -342,7 +342,7 @@ def test_an_executor_is_closed_until_a_later_call_ends_well(told: list[CapturedE
     futures = [executor.submit(abs, -1) for _ in range(2)]
     manual.kept[1][0].set_exception(BrokenExecutor("gone"))
     assert executor.status().state == "closed"
-    manual.kept[0][0].set_result(1)  # was there before
+    manual.kept[0][0].set_result(1)  # submitted before the executor broke
     assert [type(future.exception()) for future in futures] == [type(None), BrokenExecutor]
     assert executor.status().state == "closed"
     executor.submit(abs, -1)
@@ -350,7 +350,7 @@ def test_an_executor_is_closed_until_a_later_call_ends_well(told: list[CapturedE
     assert executor.status().state == "running"
     check(told)
     assert outcomes(told) == {"ok": 2, "worker_lost": 1}
-    assert [end.metadata["worker"] for end in named(told, "stop")] == ["it-0"] * 2  # nobody knows who it was
+    assert [end.metadata["worker"] for end in named(told, "stop")] == ["it-0"] * 2  # the worker is unknown
     assert [worker.pid for worker in executor.workers()] == [None]
 
 
@@ -409,7 +409,7 @@ async def test_a_killed_process_costs_what_the_executor_says_and_is_told(kind: s
 def test_what_cannot_be_pickled_costs_that_call_alone(kind: str, told: list[CapturedEvent]) -> None:
     with MonitoredExecutor(KINDS[kind](), name="it") as executor:
         assert "pickle" in str(executor.submit(print, threading.Lock()).exception())
-        assert "pickle" in str(executor.submit(threading.Lock).exception())  # what it gives
+        assert "pickle" in str(executor.submit(threading.Lock).exception())  # a result that cannot be pickled
         assert executor.submit(abs, -3).result() == 3
     check(told)
     assert outcomes(told) == {"ok": 1, "error": 2}
@@ -488,7 +488,7 @@ async def test_an_executor_that_is_dropped_is_collected_though_its_futures_are_h
             gate.open(1)
             kept[0].result()
     del executor
-    # A pool of processes is held by its own thread until that has noticed.
+    # The thread of a pool of processes keeps the pool alive until it notices that the pool is unused.
     await eventually(lambda: gc.collect() >= 0 and gone() is None)
     assert list(kept) if held == "map" else all(future.done() for future in kept)
 
@@ -510,7 +510,7 @@ def test_a_call_that_ends_after_its_executor_is_collected_has_one_of_its_slots(t
 
 
 class Looking(Manual):
-    """Reads of a function what task queues and dashboards read: what it is called, and what it is."""
+    """Reads the attributes of a function that task queues and dashboards read."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         self.read = (fn.__name__, fn.__qualname__, inspect.unwrap(fn), inspect.signature(fn))
@@ -533,11 +533,11 @@ def test_a_function_without_a_name_has_none_in_an_executor_either() -> None:
 def test_what_goes_to_another_process_keeps_the_name_there() -> None:
     away = pickle.loads(pickle.dumps(remote.TimedCall(fail)))
     assert (away.__name__, away.__wrapped__) == ("fail", fail)
-    assert pickle.loads(pickle.dumps(away)).__wrapped__ is fail  # as where a scheduler hands it on
+    assert pickle.loads(pickle.dumps(away)).__wrapped__ is fail  # as when a scheduler passes it on
 
 
 class Mapping(Executor):
-    """Composed: what another executor returns goes through a function."""
+    """Composed: passes the results of another executor through a function."""
 
     def __init__(self, inner: Executor, function: Callable[[Any], Any]) -> None:
         self.inner, self.function = inner, function
@@ -554,12 +554,12 @@ class Mapping(Executor):
 
 
 def incremented(function: Callable[..., int], *args: Any) -> int:
-    """What a subclass may do with a result where it arises."""
+    """Change a result in the process where it was computed, as a subclass may."""
     return function(*args) + 1
 
 
 class Incrementing(ProcessPoolExecutor):
-    """Works on results in the other process."""
+    """Changes results in the other process."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         return super().submit(incremented, fn, *args, **kwargs)
@@ -582,7 +582,7 @@ def test_an_executor_that_looks_at_results_sees_what_the_function_returned(told:
 
 
 class Configured(ProcessPoolExecutor):
-    """A subclass that leaves `submit` alone."""
+    """A subclass that does not override `submit`."""
 
 
 def test_a_subclass_with_the_same_submit_is_measured_like_its_base(told: list[CapturedEvent]) -> None:
@@ -593,7 +593,7 @@ def test_a_subclass_with_the_same_submit_is_measured_like_its_base(told: list[Ca
 
 
 class Retrying(Executor):
-    """Composed: runs a call again until it ends well, twice at most."""
+    """Composed: runs a call until it ends well, at most twice."""
 
     _max_workers = 2
 
@@ -656,7 +656,7 @@ async def test_a_snapshot_has_them_like_any_pool(executor: MonitoredExecutor) ->
         futures = [executor.submit(abs, -1) for _ in range(20)]
         assert executor.submit(operator.truediv, 1, 0).exception() is not None
         assert [future.result() for future in futures] == [1] * 20
-        pool = monitor.snapshot("1m").pools["it"]  # what somebody has seen the answer of is counted
+        pool = monitor.snapshot("1m").pools["it"]  # counts every call whose result was returned
         assert (pool.total.calls, pool.total.ok, pool.total.errors, pool.completed) == (21, 20, 1, 21)
         assert pool.operations["abs"].latency.count == pool.operations["abs"].execution.count == 20
         assert (pool.state, pool.busy, pool.waiting, pool.idle, pool.restarts) == ("running", 0, 0, pool.size, 0)
@@ -788,7 +788,7 @@ def test_what_cannot_be_asked_of_an_executor_or_a_function_costs_no_call(
     error: type[BaseException], told: list[CapturedEvent]
 ) -> None:
     class Proxy:
-        """As those of web frameworks, which raise where there is no request."""
+        """Like the proxies of web frameworks, which raise if there is no request."""
 
         def __getattr__(self, name: str) -> Any:
             raise error(name)
@@ -831,7 +831,7 @@ THREADS, EACH = 8, 1250
 
 
 def submit_from_threads(executor: Executor) -> list[threading.Thread]:
-    """Threads that together submit 10,000 calls, every tenth of which fails, and see them end."""
+    """Submit 10,000 calls from several threads, of which every tenth fails, and wait until all have ended."""
 
     def one() -> None:
         futures = [executor.submit(operator.truediv, 1, number % 10) for number in range(EACH)]
@@ -914,7 +914,7 @@ async def test_an_adapter_made_before_any_loop_tells_in_the_one_it_is_used_in() 
     heard_in = []
     telemetry.attach("heard", STOP, lambda *_told: heard_in.append(threading.get_ident()))
     try:
-        for number in range(1, 4):  # it is woken every time
+        for number in range(1, 4):  # the loop is woken every time
             await asyncio.get_running_loop().run_in_executor(executor, abs, 1)
             await eventually(lambda number=number: len(heard_in) == number)
     finally:
@@ -937,7 +937,7 @@ def test_an_adapter_outlives_its_loop_and_takes_to_the_next() -> None:
         first.start()
         first.join()
         for number in (2, 3):
-            executor.submit(abs, 1).result()  # between loops: told before the result is there
+            executor.submit(abs, 1).result()  # between loops: the event is emitted before the result is there
             assert len(heard_in) == number
         asyncio.run(used())
         assert heard_in[-1] == threading.get_ident()
@@ -976,7 +976,7 @@ async def test_a_loop_that_stands_still_too_long_costs_events_and_says_so(monkey
         executor.submit(abs, 1).result()
         executor.status()
     (trouble,) = named(told, "error")
-    assert trouble.metadata["reason"].startswith(f"{51 - outcomes(told)['ok']} calls were not told of")
+    assert trouble.metadata["reason"].startswith(f"{51 - outcomes(told)['ok']} calls emitted no events")
     check(told)
 
 
@@ -993,10 +993,10 @@ def test_slots_are_kept_by_who_is_seen_and_given_to_who_comes_after_the_gone() -
     assert slots.held_by((other, 1)) is second  # that thread is gone
     assert (first.pid, second.pid) == (None, other)
     first.since_ns, second.since_ns = 10, 20
-    assert slots.held_by((other, 2)) is first  # all are there: idle for longest
+    assert slots.held_by((other, 2)) is first  # all holders exist: the slot that was idle longest
     size[0] = 1
     assert list(slots.oldest_calls([])) == [first]
-    assert slots.held_by((other, 1)) is first  # its own is none any longer
+    assert slots.held_by((other, 1)) is first  # its former slot is over the limit now
     size[0] = 3
     assert list(slots.oldest_calls([])) == [first, second]
     assert slots.held_by((other, 3)) is second
@@ -1036,7 +1036,7 @@ def test_there_are_never_more_slots_than_allowed() -> None:
 
 
 async def echo(value: Any = None, *, error: BaseException | None = None, gate: asyncio.Event | None = None) -> Any:
-    """Says what it was told to say, when the gate is open."""
+    """Return or raise the given argument, once the gate is open."""
     if gate is not None:
         await gate.wait()
     if error is not None:
@@ -1059,7 +1059,7 @@ class Client:
 
 
 class Handing:
-    """Plain, but what it gives can be awaited."""
+    """A plain function that returns an awaitable."""
 
     def __init__(self, given: Any) -> None:
         self.given = given
@@ -1087,7 +1087,7 @@ async def test_async_calls_are_counted_like_those_of_a_pool(told: list[CapturedE
     assert {name: stats.calls for name, stats in pool.operations.items()} == {"ask": 1, "say": 5}
     assert (pool.total.errors, pool.total.timeouts, pool.total.cancelled, pool.completed) == (1, 0, 1, 6)
     assert (pool.state, pool.size, pool.busy, pool.idle, pool.waiting) == ("running", 4, 0, 4, 0)
-    assert set(pool.workers) == {"client-0"}  # none of them ever let go of the loop but the last
+    assert set(pool.workers) == {"client-0"}  # no call but the last gave the loop a turn
     assert monitor.not_ready() is None
 
 
@@ -1210,10 +1210,10 @@ class Items:
 @pytest.mark.parametrize(
     ("function", "error", "words"),
     [
-        (len, TypeError, "not async, so only the making of its answer could be timed"),
+        (len, TypeError, "not async, so only the creation of its result could be timed"),
         (lambda value: echo(value + 1), TypeError, "<lambda>.*not async.*'async def'.*MonitoredExecutor"),
         (functools.partial(abs, 1), TypeError, "not async"),
-        (items, TypeError, "items.*async generator, which takes as long as its reader does"),
+        (items, TypeError, "items.*async generator, whose duration depends on its reader"),
         (functools.partial(items), TypeError, "async generator"),
         (Items(), TypeError, "async generator"),
         (7, TypeError, "wrap\\(7\\): needs an async callable"),
@@ -1225,7 +1225,7 @@ def test_what_cannot_be_timed_is_refused(function: Any, error: type[Exception], 
 
 
 async def test_what_turns_out_not_to_be_async_is_told(told: list[CapturedEvent]) -> None:
-    with pytest.raises(TypeError, match=r"client.*gave 5, which cannot be awaited"):
+    with pytest.raises(TypeError, match=r"client.*returned 5, which cannot be awaited"):
         await MonitoredCalls(name="client").wrap(Handing(5))()
     check(told)
     assert outcomes(told) == {"error": 1}

@@ -1,4 +1,4 @@
-"""The circuit breaker: every state meets everything that can happen, and it never lets more through than it says."""
+"""The circuit breaker: all events in all states; it never lets through more calls than documented."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Steps = list[tuple[BreakerState, BreakerState, str, float]]
 
 
 def made(**fields: float) -> tuple[Breaker, Steps]:
-    """A breaker with the defaults of the settings, and the list of its transitions to come."""
+    """Return a breaker with the default settings, and the list that collects its transitions."""
     given = {
         "failures": 5, "ratio": 0.5, "minimum": 20, "window": 10.0, "open_for": 60.0, "trials": 3, "successes": 3,
         **fields,
@@ -27,7 +27,7 @@ def made(**fields: float) -> tuple[Breaker, Steps]:
 
 
 def opened(**fields: float) -> tuple[Breaker, Steps]:
-    """One that opened at 0."""
+    """Return a breaker that opened at 0."""
     breaker, steps = made(**{"failures": 1, **fields})
     breaker.start_failed(0)
     assert breaker.state is OPEN
@@ -36,7 +36,7 @@ def opened(**fields: float) -> tuple[Breaker, Steps]:
 
 
 def opened_by_calls(**fields: float) -> tuple[Breaker, Steps]:
-    """The same, where no worker had failed to start."""
+    """The same, opened by calls and not by a failed start."""
     breaker, steps = made(**{"failures": 1, **fields})
     breaker.record(False, 0, trial=False)
     assert breaker.state is OPEN
@@ -44,7 +44,7 @@ def opened_by_calls(**fields: float) -> tuple[Breaker, Steps]:
 
 
 def half_open(**fields: float) -> tuple[Breaker, Steps]:
-    """One that let its first trial call through at 60."""
+    """Return a breaker that let its first trial through at 60."""
     breaker, steps = opened(**fields)
     assert breaker.allow(60)
     assert breaker.state is HALF_OPEN
@@ -71,7 +71,7 @@ def test_failures_in_a_row_open_it_and_a_success_between_them_does_not_let_them_
     [
         ("+-" * 9 + "+", False),  # 9 of 19
         ("+-" * 10, True),  # 10 of 20
-        ("++-" * 20, False),  # a third
+        ("++-" * 20, False),  # a third of the calls
         ("+" * 10 + "+-" * 20, False),  # 20 of 50
         ("+--" * 6 + "+", False),  # two thirds, but of 19
         ("+--" * 6 + "+-", True),
@@ -107,7 +107,7 @@ def test_failures_without_a_call_count_like_those_with_one() -> None:
     breaker.start_failed(1)
     breaker.record(False, 1, trial=False)
     breaker.start_failed(2)
-    breaker.start_failed(2)  # while open nothing counts
+    breaker.start_failed(2)  # counts for nothing while open
     assert steps == [(CLOSED, OPEN, "failures", 2)]
 
 
@@ -115,7 +115,7 @@ def test_while_open_calls_are_refused_and_told_how_long() -> None:
     breaker, _ = opened()
     assert (breaker.retry_after(0), breaker.retry_after(45), breaker.retry_after(61)) == (60, 15, 0)
     assert not breaker.allow(59.9)
-    breaker.record(True, 59.9, trial=False)  # from before it opened
+    breaker.record(True, 59.9, trial=False)  # a call from before it opened
     breaker.record(False, 59.9, trial=False)
     assert breaker.state is OPEN
     assert breaker.allow(60)
@@ -148,7 +148,7 @@ def test_one_bad_trial_opens_it_again_for_as_long() -> None:
     assert steps == [(HALF_OPEN, OPEN, "trial_failed", 62)]
     assert not breaker.allow(121)
     assert breaker.allow(122)
-    for _ in range(2):  # the good one of last time does not count
+    for _ in range(2):  # the successful trial of last time does not count
         breaker.record(True, 123, trial=True)
         assert breaker.allow(123)
     assert breaker.state is HALF_OPEN
@@ -168,14 +168,14 @@ def test_where_workers_could_not_start_trials_begin_as_soon_as_one_could() -> No
     breaker.start_succeeded(4)
     assert steps == [(CLOSED, OPEN, "failures", 2), (OPEN, HALF_OPEN, "worker_started", 4)]
     assert [breaker.allow(4), breaker.allow(4)] == [True, False]
-    breaker.start_failed(5)  # nor can the next one
+    breaker.start_failed(5)  # the next worker cannot start either
     breaker.start_succeeded(6)
     assert [step[2] for step in steps[2:]] == ["trial_failed", "worker_started"]
 
 
 def test_where_calls_failed_a_worker_that_starts_proves_nothing() -> None:
     breaker, _ = opened_by_calls()
-    breaker.start_failed(1)  # while open it counts for nothing
+    breaker.start_failed(1)  # counts for nothing while open
     breaker.start_succeeded(2)
     assert breaker.state is OPEN
     breaker, _ = half_open()
@@ -197,7 +197,7 @@ def test_a_trial_that_outlives_the_trial_frees_its_place_whatever_it_says() -> N
     assert breaker.allow(60)
     assert breaker.allow(60)
     breaker.record(False, 61, trial=True)
-    breaker.record(True, 62, trial=True)  # open: nothing but the place
+    breaker.record(True, 62, trial=True)  # while open it counts for nothing, but frees its place
     assert breaker.state is OPEN
     assert [breaker.allow(121) for _ in range(3)] == [True, True, False]
 
@@ -218,16 +218,16 @@ def test_once_closed_nothing_of_the_past_is_held_against_it() -> None:
 
 
 class AgainstAModel(RuleBasedStateMachine):
-    """It does what a list of everything that ended says; times lie in the middle of the window's buckets."""
+    """Compares the breaker with a list of all ends of calls. Times lie in the middle of the window's buckets."""
 
     def __init__(self) -> None:
         super().__init__()
         self.breaker, self.steps = made(failures=4, minimum=6, window=10.0, open_for=7.0, trials=2, successes=3)
         self.now = 0.5
-        self.ended: list[tuple[float, bool]] = []  # while closed, since it was
+        self.ended: list[tuple[float, bool]] = []  # ends of calls since it last closed
         self.row = self.good = self.under_way = 0
         self.state, self.until = CLOSED, 0.0
-        self.by_start = False  # what opened it was a worker that could not start
+        self.by_start = False  # a failed start opened it
 
     def step(self, state: BreakerState) -> None:
         self.state = state

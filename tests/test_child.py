@@ -570,6 +570,8 @@ async def test_an_interpreter_that_does_not_run_is_a_start_error(tmp_path: Path)
 
 async def test_a_worker_that_dies_as_soon_as_it_is_asked_says_how() -> None:
     async with ops_pool() as pool:
-        with pytest.raises(WorkerDied, match=r"worker ops-0 ended meanwhile: exit code 3\n.*\nlast words") as failure:
+        with pytest.raises(
+            WorkerDied, match=r"worker ops-0 ended during the call: exit code 3\n.*\nlast words"
+        ) as failure:
             await pool.run("die")
     assert (failure.value.worker, failure.value.exit_code, failure.value.stderr) == ("ops-0", 3, "last words")

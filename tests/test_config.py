@@ -126,8 +126,8 @@ def test_a_config_of_another_type_is_refused_by_a_pool(config: Any) -> None:
         ({"size": "4"}, r"Pool(size='4'): needs a whole number from min_size=1 to max_size=8"),
         ({"size": 2.5, "min_size": 2}, r"Pool(size=2.5): needs a whole number from min_size=2 to max_size=8"),
         ({"size": 0}, r"Pool(size=0): must lie from min_size=1 to max_size=8"),
-        ({"min_size": 5}, r"Pool(size=4): must lie from min_size=5 to max_size=8; where no size is given it is 4"),
-        ({"max_size": 3}, r"Pool(size=4): must lie from min_size=1 to max_size=3; where no size is given it is 4"),
+        ({"min_size": 5}, r"Pool(size=4): must lie from min_size=5 to max_size=8; 4 is the size when none is given"),
+        ({"max_size": 3}, r"Pool(size=4): must lie from min_size=1 to max_size=3; 4 is the size when none is given"),
     ],
 )
 def test_a_size_out_of_bounds_is_refused_with_the_bounds(arguments: dict[str, Any], words: str) -> None:

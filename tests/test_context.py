@@ -30,7 +30,7 @@ def scoped_pool(**fields: Any) -> Pool:
 
 @contextmanager
 def caller(request_id: Any, **values: Any) -> Iterator[None]:
-    """Code that handles that request."""
+    """Run the block with *request_id* as the id of the current request."""
     token = scoped.request_id.set(request_id)
     try:
         yield
@@ -181,7 +181,7 @@ async def test_nothing_travels_unless_the_configuration_names_it() -> None:
 )
 async def test_a_variable_that_is_none_here_is_refused_by_name_when_the_pool_opens(name: str, complaint: str) -> None:
     pool = scoped_pool(context=(name,))
-    for _ in range(2):  # as often as one tries: nothing was begun
+    for _ in range(2):  # every time: nothing was started
         with pytest.raises(ConfigError, match=rf"Pool\(context='{name}'\): .*{complaint}.*; needs 'module:variable'"):
             await pool.__aenter__()
     for bad in ("request_id", "", "a:b:c", 5):
@@ -218,7 +218,7 @@ async def test_a_worker_in_another_language_gets_them_if_it_says_so(takes: bool)
 
 
 class UnpackableKey:
-    """Travels as a dict, which can be no key."""
+    """Travels as a dict, which cannot be a key."""
 
     def model_dump(self, mode: str) -> dict[str, int]:
         return {"a": 1}

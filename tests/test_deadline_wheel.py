@@ -1,4 +1,4 @@
-"""The deadline wheel: never early, at most one tick late, and it does not grow with what has gone."""
+"""The deadline wheel: never early, at most a tick late, and its size does not grow with entries that were removed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pool_monitor.pool.policy.deadline_wheel import TICK, DeadlineWheel
 
-ROUNDING = 1e-6  # of floats that count seconds
+ROUNDING = 1e-6  # the rounding of floats that count seconds
 TIMES = st.floats(0, 1e6)
 
 
@@ -54,7 +54,7 @@ def test_removing_what_is_not_noted_does_nothing() -> None:
 def test_calls_that_ended_long_before_a_far_deadline_leave_no_buckets_behind() -> None:
     wheel: DeadlineWheel[int] = DeadlineWheel()
     open_calls: list[tuple[int, int]] = []
-    for number in range(50_000):  # one every tick, each with a day to go, and ten of them under way
+    for number in range(50_000):  # one call every tick, each due in a day, ten of them open at a time
         open_calls.append((number, wheel.add(number, number * TICK + 86_400)))
         if len(open_calls) > 10:
             wheel.remove(*open_calls.pop(0))

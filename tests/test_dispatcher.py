@@ -1,6 +1,6 @@
-"""The dispatcher under every order of events: calls, answers, deaths, cancellations, time, in any mixture.
+"""The dispatcher under any order of calls, answers, deaths, cancellations and time.
 
-Below that, orders of events that once went wrong, one by one.
+The single tests below are orders of events that once failed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KNOWN |= {"SessionLost", "CancelledError", "CircuitOpen", "OperationCancelled"}
 
 
 def end_of(call: Call) -> str:
-    """How a call ended, in a word."""
+    """Return how a call ended, in a word."""
     if call.future.cancelled():
         return "CancelledError"
     error = call.future.exception()
@@ -42,7 +42,7 @@ def end_of(call: Call) -> str:
 
 
 class Calls(RuleBasedStateMachine):
-    """Up to five workers, and calls of every kind. Whatever happens, each call is in one place and ends once."""
+    """Up to five workers, and calls of all kinds. In any order of events, each call is in one place and ends once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Calls(RuleBasedStateMachine):
     def do(self, step: Callable[[], Any]) -> Any:
         async def stepped() -> Any:
             result = step()
-            for _ in range(3):  # what was put off to the next turn of the loop
+            for _ in range(3):  # run what was put off to the next turns of the loop
                 await asyncio.sleep(0)
             return result
 
@@ -83,7 +83,7 @@ class Calls(RuleBasedStateMachine):
         self.deepen()
 
     def deepen(self) -> None:
-        """As many calls ahead as this run wants, whatever the pool would decide."""
+        """Hand over as many calls ahead as this run asks for, in place of the pool's decision."""
         self.calls.roster.depth = self.depth
 
     def teardown(self) -> None:
@@ -323,26 +323,26 @@ TestCalls.settings = settings(
 
 
 def made(size: int, **fields: Any) -> FakePool:
-    """A pool of workers made of nothing, on virtual time."""
+    """Return a pool of fake workers, on virtual time."""
     config = PoolConfig(**{"timeout": 100.0, "shed": False, **fields})
     return FakePool(size, config, now_ns=clock().time_ns)
 
 
 def go(pool: FakePool, *, stream: bool = False, **options: Any) -> Call:
-    """Make a call; how it ends concerns nobody but `end_of`."""
+    """Make a call and mark its error as retrieved; `end_of` reads how it ended."""
     call = pool.calls.admit("work", (), {}, Options(**options), stream=stream)
     call.future.add_done_callback(lambda future: future.cancelled() or future.exception())
     return call
 
 
 async def turns() -> None:
-    """What was put off to the next turns of the loop has happened."""
+    """Let the event loop run everything that was put off to its next turns."""
     for _ in range(3):
         await asyncio.sleep(0)
 
 
 def done(pool: FakePool, call: Call) -> None:
-    """Its worker begins the call, which is its first, and answers it."""
+    """Let the worker of the call begin and answer it. It must be the worker's first call."""
     worker = call.worker
     assert worker is not None
     pool.transport(worker).begin()
@@ -351,7 +351,7 @@ def done(pool: FakePool, call: Call) -> None:
 
 
 def gone(pool: FakePool, worker: Worker) -> None:
-    """The worker dies in its call, and its slot is not wanted any more."""
+    """Let the worker die in its call, and drop its slot."""
     pool.transport(worker).begin()
     pool.die(worker)
     pool.forget(worker)
@@ -387,7 +387,7 @@ def test_a_call_that_has_ended_is_not_handed_over_when_its_slot_comes_back() -> 
         pool = made(2)
         _, slot = pool.running()
         call = go(pool, idempotent=True, worker=slot.id)
-        go(pool)  # the other one is busy
+        go(pool)  # keeps the other worker busy
         gone(pool, slot)
         await asyncio.sleep(5)
         again = pool.add()
@@ -465,7 +465,7 @@ def test_a_call_that_was_not_begun_binds_a_strict_session_to_nobody(dies: bool) 
 def test_without_a_queue_a_call_whose_strict_session_has_a_busy_worker_is_refused_though_another_is_idle() -> None:
     async def main() -> tuple[str, int]:
         pool = made(2, affinity="strict", queue_limit=0)
-        for session in ("one", "other"):  # both on the worker that was idle last
+        for session in ("one", "other"):  # both run on the worker that became idle last
             done(pool, go(pool, session=session))
         go(pool, session="one")
         refused = go(pool, session="other")
@@ -561,7 +561,7 @@ def test_with_no_patience_at_all_the_loop_is_not_kept_busy_by_a_cancelled_call(m
         go(pool)
         pool.transport(worker).begin()
         ahead, looks = go(pool), 0
-        look = pool.calls._lose_patience
+        look = pool.calls._kill_if_stuck
 
         def counted(*about: Any) -> None:
             nonlocal looks
@@ -569,7 +569,7 @@ def test_with_no_patience_at_all_the_loop_is_not_kept_busy_by_a_cancelled_call(m
             assert looks < 1000, "time does not get on"
             look(*about)
 
-        monkeypatch.setattr(pool.calls, "_lose_patience", counted)
+        monkeypatch.setattr(pool.calls, "_kill_if_stuck", counted)
         pool.calls.cancel(ahead)
         await asyncio.sleep(1)
         assert looks > 1
@@ -596,7 +596,7 @@ def test_while_calls_are_on_trial_nobody_is_told_when_to_come_again() -> None:
     state, error = run(main())
     assert state == "half_open"
     assert error.retry_after_s is None
-    assert "until those on trial have ended" in str(error)
+    assert "until the calls on trial have ended" in str(error)
 
 
 @pytest.mark.parametrize("beside", [False, True])
@@ -605,7 +605,7 @@ def test_a_call_that_three_workers_did_not_live_to_begin_is_given_up(beside: boo
         pool = made(1, concurrency=4 if beside else 1)
         (worker,) = pool.running()
         ends = []
-        if beside:  # another is under way, and is lost each time
+        if beside:  # another call is under way, and is lost each time
             go(pool)
             pool.transport(worker).begin()
         poison = go(pool, idempotent=True)
@@ -684,7 +684,7 @@ def test_a_stream_may_have_some_items_on_the_way_when_it_is_told_to_stand_still_
         pool.calls.item(worker, large.id, "l", 50 << 20)
         return pool.misbehaviour
 
-    assert run(main()) == ["the stream of 'work' does not stand still when told to"]
+    assert run(main()) == ["the stream of 'work' does not pause when asked to"]
 
 
 def test_what_a_worker_has_lent_may_be_on_the_way_beside_what_its_channel_holds() -> None:
@@ -736,7 +736,7 @@ def test_no_more_calls_are_handed_to_a_process_than_it_may_have() -> None:
                 pool.transport(worker).begin()
                 pool.reply(worker)
             handed.append(sum(call.done for call in calls))
-            pool.calls.ready(worker)  # whoever finds it well: it stays closed
+            pool.calls.ready(worker)  # even if a checkup finds it responsive, it is handed nothing
             pool.renew(worker)
         return handed, sum(call.done for call in calls)
 
@@ -831,7 +831,7 @@ def test_a_call_that_waited_in_vain_is_told_why() -> None:
     assert "the pool is paused: call resume()" in paused
     assert "no worker became free in time" in busy
     assert "there is no worker (" in nobody
-    assert "there is no worker, since the last one could not start: no licence left" in failed
+    assert "there is no worker; the last start failed: no licence left" in failed
 
 
 def test_a_stream_that_is_begun_anew_is_held_up_anew() -> None:

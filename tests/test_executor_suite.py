@@ -1,4 +1,4 @@
-"""CPython's own tests of executors: they end in the same way with the executors wrapped as without."""
+"""CPython's tests of executors: they have the same outcome with monitored executors as without."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def environment() -> dict[str, str]:
 
 
 def found_suite() -> tuple[str, str] | None:
-    """An interpreter of our version that has the tests, and the modules they are in.
+    """Return an interpreter of this Python version that has these tests, and the modules that contain them.
 
-    Many distributions, and pyenv, leave them out of the interpreter. Debian has a package with them for its own.
+    Many distributions, and pyenv, install Python without them. Debian has a package with the tests.
     """
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     for interpreter in (sys.executable, f"/usr/bin/python{version}"):
@@ -55,7 +55,7 @@ def test_the_executors_of_cpython_pass_its_tests_wrapped_as_they_do_unwrapped(tm
         pytest.skip(f"no interpreter of this version here has {SUITE}")
     interpreter, modules = suite
     program = str(ROOT / "tests" / "wrapped_executors.py")
-    # All at once: nearly all of the time is spent in pauses of the tests.
+    # All at once: the tests sleep nearly all of the time.
     runs = {}
     for how in ("plain", "wrapped"):
         for shard in range(SHARDS):
@@ -78,7 +78,7 @@ def test_the_executors_of_cpython_pass_its_tests_wrapped_as_they_do_unwrapped(tm
     finally:
         for process, _out, _log in runs.values():
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with the worker processes of a test that hangs
+                os.killpg(process.pid, signal.SIGKILL)  # also the worker processes of a test that hangs
             process.wait()
     plain, wrapped = outcomes["plain"], outcomes["wrapped"]
     differing = {

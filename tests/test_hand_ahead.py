@@ -1,4 +1,4 @@
-"""Calls handed ahead: for how long each held its worker, and how far ahead to hand over."""
+"""Calls handed ahead: how long each held its worker, and how many calls are handed ahead."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def test_what_calls_took_together_is_shared_out_by_what_each_was_executed(execut
     if sum(executed) <= total:
         between = {turn - one for turn, one in zip(turns, executed, strict=True)}
         assert len(between) == 1
-    else:  # they claim more time than there was
+    else:  # the executions add up to more time than there was
         assert max(turns) - min(turns) <= 0
 
 
 def together(pool: FakePool, calls: list[Call], after_s: float, *executed_ns: int) -> None:
-    """These calls of one worker are answered at once, so much later."""
+    """Let one worker answer these calls together, *after_s* seconds later."""
     worker = calls[0].worker
     assert worker is not None
     clock()._clock.now += after_s
@@ -88,7 +88,7 @@ def test_calls_on_a_worker_that_runs_several_are_known_each_by_itself() -> None:
 
 def test_how_far_ahead_to_hand_over_goes_by_the_most_calls_that_were_open() -> None:
     def check(pool: FakePool) -> int:
-        for _ in range(20):  # nothing is open at the end of each
+        for _ in range(20):  # no call is open at the end of each round
             together(pool, admitted(pool, 1), 0.000_01, 5000)
             together_depth(pool)
         return pool.calls.roster.depth
@@ -117,7 +117,7 @@ def test_a_worker_that_was_asked_for_calls_takes_no_others_until_it_has_none() -
         pool.transport(worker).begin()
         await asyncio.sleep(0.02)
         assert second.id in pool.transport(worker).wanted_back
-        pool.calls.roster.depth = 3  # the others' calls were short
+        pool.calls.roster.depth = 3  # as decided after short calls of other workers
         (third,) = admitted(pool, 1)
         pool.reply(worker)
         assert held(pool) == [second.id]
@@ -173,7 +173,7 @@ def test_no_short_call_stands_behind_one_that_may_take_long_while_a_worker_is_id
             admitted(pool, 6)
             for held in [list(worker.calls.values()) for worker in pool.calls.workers.values() if worker.calls]:
                 together(pool, held, 0.000_01, *[1000] * len(held))
-        assert pool.calls.roster.near > 1
+        assert pool.calls.roster.awake_depth > 1
         pool.calls.operations = {**pool.calls.operations, "slow": "function"}
         for _ in range(40 if known else 0):
             pool.calls.admission.times.add("slow", 0.5)

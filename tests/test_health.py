@@ -1,4 +1,4 @@
-"""Signs of life: who is replaced, who is left alone, and that nobody at work is ever condemned by silence."""
+"""Health: which workers are replaced and which are not. Silence alone never condemns a busy worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def made(interval: float = 5.0, timeout: float = 2.0, misses: int = 3) -> Health
 
 
 def silent(late: int) -> Health:
-    """One whose pings at 0, 5, 10, ... were left unanswered."""
+    """Return a Health whose pings at 0, 5, 10, ... were not answered."""
     health = made()
     for number in range(late):
         health.ping(number * 5)
@@ -100,20 +100,20 @@ def test_an_answer_that_comes_after_all_clears_the_worker(again: bool) -> None:
     assert health.verdict(12, busy=False, cpu=None) is UNRESPONSIVE
     if again:
         health.ping(15)
-    assert (health.pong(3, 16) is None) == again  # of an older ping it does not tell a time
+    assert (health.pong(3, 16) is None) == again  # there is no time for an older ping
     assert health.verdict(16, busy=False, cpu=None) is RESPONSIVE
     assert health.late == 0
 
 
 def test_busy_and_silent_it_is_stuck_when_its_processor_time_stands_still() -> None:
     health = silent(1)
-    assert health.verdict(2, busy=True, cpu=7.0) is BUSY  # nothing to compare with yet
+    assert health.verdict(2, busy=True, cpu=7.0) is BUSY  # no earlier value to compare with
     assert health.verdict(3, busy=True, cpu=7.5) is BUSY
     assert health.verdict(4.9, busy=True, cpu=7.5) is BUSY
     assert health.verdict(5, busy=True, cpu=7.5) is STUCK
     assert health.verdict(6, busy=True, cpu=7.6) is BUSY
     assert health.verdict(9, busy=True, cpu=7.6) is STUCK
-    assert health.verdict(9, busy=True, cpu=None) is BUSY  # cannot be told
+    assert health.verdict(9, busy=True, cpu=None) is BUSY  # the processor time is not known
 
 
 def test_it_is_not_stuck_for_having_been_idle_before() -> None:
@@ -171,6 +171,6 @@ def test_whoever_is_at_work_or_answered_lately_is_never_replaced(
             assert verdict in (RESPONSIVE, BUSY)
         else:
             assert verdict in (RESPONSIVE, LATE, UNRESPONSIVE)
-        if verdict is UNRESPONSIVE:  # so many have become late since anything spoke for it
+        if verdict is UNRESPONSIVE:  # enough pings have become late since it was last cleared
             assert sum(at + timeout <= now + 1e-9 and at + timeout >= cleared - 1e-9 for at in asked) >= misses
     assert all(later - earlier >= min(interval, timeout) for earlier, later in pairwise(asked))

@@ -1,4 +1,4 @@
-"""How long a stream may let its reader wait: for its first item, and from one to the next."""
+"""Limits of the time to the first item of a stream, and from each item to the next."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.helpers.virtual import clock, run
 
 
 class Stream:
-    """One stream on a pretended worker, on virtual time."""
+    """One stream on a fake worker, on virtual time."""
 
     def __init__(self, pool: FakePool, **options: Any) -> None:
         self.pool, self.calls = pool, pool.calls
@@ -42,7 +42,7 @@ class Stream:
                 self.calls.read_on(self.call)
 
     async def ended(self) -> tuple[float, str]:
-        """When, and with what."""
+        """Return when the stream ended, and the error."""
         await asyncio.wait([self.call.future])
         error = self.call.future.exception()
         assert error is not None
@@ -110,10 +110,10 @@ def test_a_slow_reader_ends_no_stream() -> None:
         stream = Stream(pool)
         stream.give(STREAM_HIGH)
         await asyncio.sleep(100)
-        stream.give()  # which was on its way
+        stream.give()  # an item that was on its way
         await asyncio.sleep(100)
         assert not stream.call.done
-        stream.take(STREAM_HIGH + 1 - STREAM_LOW)  # the worker may go on: its pause begins now
+        stream.take(STREAM_HIGH + 1 - STREAM_LOW)  # the worker may go on: the limit counts from now
         return await stream.ended()
 
     assert played(scene)[0] == 201.0
@@ -123,7 +123,7 @@ def test_an_item_on_its_way_to_a_slow_reader_does_not_begin_a_pause() -> None:
     async def scene(pool: FakePool) -> Any:
         stream = Stream(pool)
         stream.give(STREAM_HIGH)
-        stream.take(STREAM_HIGH - STREAM_LOW - 5)  # so many that its worker is still told to hold on
+        stream.take(STREAM_HIGH - STREAM_LOW - 5)  # too few for the worker to go on
         stream.give()
         await asyncio.sleep(100)
         assert not stream.call.done
@@ -169,7 +169,7 @@ def test_a_stream_begun_again_has_its_time_from_the_first_beginning_if_it_gave_n
 
     at, text = played(lambda pool: scene(pool, 0))
     assert (at, text.split(" within")[0]) == (2.0, "OperationTimeout: work gave no first item")
-    at, text = played(lambda pool: scene(pool, 3))  # nobody saw these
+    at, text = played(lambda pool: scene(pool, 3))  # items that the reader has not read
     assert (at, text.split(" within")[0]) == (2.5, "OperationTimeout: work gave no first item")
 
 

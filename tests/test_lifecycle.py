@@ -1,4 +1,4 @@
-"""The worker lifecycle: what the table allows happens, what it does not raises and changes nothing."""
+"""The worker lifecycle: transitions in the table happen; all others raise and change nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pool and the event loop it belongs to: used from elsewhere, entered and left under cancellation, closed late."""
+"""A pool and its event loop: use from elsewhere, entering and leaving under cancellation, late closing."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_pool_whose_loop_has_ended_is_closed() -> None:
 def test_without_an_asyncio_loop_a_pool_cannot_be_entered_and_says_what_it_needs() -> None:
     entering = ops_pool().__aenter__()
     with pytest.raises(WrongLoop, match=r"needs asyncio.*anyio\.run\(main, backend='asyncio'\)"):
-        entering.send(None)  # as another framework would
+        entering.send(None)  # as a framework other than asyncio would
 
 
 FORKING = """
@@ -166,7 +166,7 @@ def test_leaving_on_another_loop_when_the_pools_own_does_not_run_ends_every_proc
         in_a_loop_of_its_own(USES["leave"], pool)
         assert pool.status().state == "closed"
         assert set(children()) == before
-    if end == "stopped":  # once it goes on, the pool ends there too
+    if end == "stopped":  # when the loop runs again, the pool's runner ends too
         assert pool._runner is not None
         loop.run_until_complete(pool._runner)
         loop.close()
@@ -179,7 +179,7 @@ def test_leaving_on_another_loop_when_the_pools_own_does_not_run_ends_every_proc
 
 @pytest.fixture
 def complaints(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What asyncio has complained of, once all that can be collected is."""
+    """Return a function that collects garbage and returns the errors that asyncio has logged."""
 
     def found() -> list[str]:
         gc.collect()

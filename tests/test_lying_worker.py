@@ -217,7 +217,7 @@ async def test_a_stream_that_goes_on_when_nobody_reads_is_ended_before_it_fills_
 
         await eventually(ended)
         assert most < 500  # of 100 kB each
-        with pytest.raises(ProtocolError, match="the stream of 'more' does not stand still when told to"):
+        with pytest.raises(ProtocolError, match="the stream of 'more' does not pause when asked to"):
             await read(stream)
         assert await pool.run("say", REPLY) == "right"
 

@@ -1,4 +1,4 @@
-"""What `map` is made of: how many calls are under way, in which order they are taken, and whose turn it is."""
+"""The results of `map`: how many calls are under way, in which order results are read, and turns of the event loop."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Calls:
 
 
 async def taken(results: MapResults) -> int:
-    """The next result."""
+    """Return the next result."""
     while (ended := results.next_ended()) is None:
         await results.wait()
     results.free_place()
@@ -271,7 +271,7 @@ async def test_a_source_that_keeps_its_cancellation_to_itself_holds_nobody_up() 
 
 
 async def test_while_one_call_takes_long_nothing_piles_up_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(module, "_RECHECK_AFTER", 0.0)
     calls = Calls()
     results = calls.results(range(3), 3, few=1, enough=lambda: True)
     assert results.next_ended() is None
@@ -284,9 +284,9 @@ async def test_while_one_call_takes_long_nothing_piles_up_on_it(monkeypatch: pyt
         def add_done_callback(self, callback: object) -> None:
             added.append(callback)
 
-    results._line[0].future = Counted()  # type: ignore[assignment]
+    results._in_order[0].future = Counted()  # type: ignore[assignment]
     for _ in range(20):
         await results.wait()
     assert len(added) == 1
-    results._line.clear()
+    results._in_order.clear()
     await results.close()

@@ -133,7 +133,7 @@ def test_the_main_program_as_a_target_is_refused_with_the_file_to_name(
     target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules["__main__"], "__file__", "/srv/service.py", raising=False)
-    with pytest.raises(ConfigError, match=r"a main program of its own, .* name the file, '/srv/service\.py"):
+    with pytest.raises(ConfigError, match=r"runs another main program, .* name the file, '/srv/service\.py"):
         Pool(target)
     monkeypatch.delattr(sys.modules["__main__"], "__file__")
     with pytest.raises(ConfigError, match=r"name the file, 'path/to/file\.py"):

@@ -1,4 +1,4 @@
-"""The dispatcher under overload, and when its workers die, through minutes of virtual time."""
+"""The dispatcher under overload, and with workers that die, over minutes of virtual time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.helpers.virtual import clock, run
 def served(
     seconds: float, load: Callable[[float], float], stall: tuple[float, float] = (0.0, 0.0), **fields: Any
 ) -> Counter[str]:
-    """How the calls of a simulated pool end. Its workers do nothing between the two times of *stall*."""
+    """Return how the calls of a simulated pool end. Its workers do nothing between the two times of *stall*."""
 
     async def main() -> Counter[str]:
         rig = Rig(WORKERS, timeout=DEADLINE, **fields)
@@ -44,7 +44,7 @@ def served(
         (10.0, steady(1.3), (0.0, 0.0), 0.755),
         (10.0, steady(2.0), (0.0, 0.0), 0.487),
         (20.0, overload.bursts, (0.0, 0.0), 0.728),
-        (30.0, steady(0.7), (10.0, 11.5), 0.928),  # a second and a half is 5 % of them
+        (30.0, steady(0.7), (10.0, 11.5), 0.928),  # the stall of a second and a half is 5 % of the time
     ],
     ids=["95 %", "130 %", "200 %", "bursts of 300 %", "stall"],
 )
@@ -58,14 +58,14 @@ def test_a_pool_under_overload_serves_almost_as_many_calls_in_time_as_it_can(
 def test_refusing_early_is_what_keeps_it_going_where_operations_cannot_be_interrupted() -> None:
     shed, unshed = (served(10.0, steady(1.3), stubborn=True, shed=choice) for choice in (True, False))
     assert shed["ok"] > 2 * unshed["ok"]
-    assert shed["PoolSaturated"] > 0.9 * (shed.total() - shed["ok"])  # told at once
+    assert shed["PoolSaturated"] > 0.9 * (shed.total() - shed["ok"])  # refused at once
     assert unshed["PoolSaturated"] == 0
 
 
 def test_a_burst_that_will_make_it_is_taken_whole() -> None:
     async def main() -> Counter[str]:
         rig = Rig(4, timeout=60.0)
-        for _ in range(100):  # so that it knows how long they take
+        for _ in range(100):  # so that the pool learns how long they take
             rig.call(0.01)
         await asyncio.sleep(10)
         for _ in range(5000):
@@ -77,7 +77,7 @@ def test_a_burst_that_will_make_it_is_taken_whole() -> None:
 
 
 def handing_ahead(size: int) -> Rig:
-    """A rig whose workers are handed up to four calls each."""
+    """A rig whose workers may hold up to four calls each."""
     rig = Rig(size, timeout=0.5, prefetch=4, breaker_failures=0)
     rig.dispatcher.roster.depth = 4
     return rig
@@ -120,7 +120,7 @@ def test_after_calls_were_taken_back_it_is_still_known_which_one_is_being_execut
         await asyncio.wait([last.future])
         return type(last.future.exception()).__name__, [len(transport.executed) for transport in rig.transports]
 
-    # It had been begun, so it must not be sent again.
+    # The worker had begun the call, so it must not be sent again.
     assert run(main()) == ("WorkerDied", [4])
 
 
@@ -140,7 +140,7 @@ def test_what_a_dead_worker_had_not_begun_goes_on_in_order_and_before_the_others
 def test_a_thousand_calls_of_one_session_can_come_too_late_at_once() -> None:
     async def main() -> Counter[str]:
         rig = Rig(1, timeout=50.0)
-        for _ in range(30):  # so that it knows how long they take
+        for _ in range(30):  # so that the pool learns how long they take
             await rig.call(0.1).future
         rig.call(2.0)
         late = [rig.call(0.1, session="s", timeout=1.0) for _ in range(1000)]
@@ -165,7 +165,7 @@ def test_a_call_that_may_wait_longer_than_it_has_time_still_ends_at_its_deadline
 def test_calls_that_are_refused_do_not_push_sessions_out() -> None:
     async def main() -> tuple[int, object]:
         rig = Rig(1, session_limit=100, timeout=50.0)
-        for _ in range(30):  # so that it knows how long they take
+        for _ in range(30):  # so that the pool learns how long they take
             await rig.call(0.1).future
         kept = rig.call(0.1, session="kept")
         await kept.future
@@ -185,7 +185,7 @@ def test_calls_that_are_refused_do_not_push_sessions_out() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.floats(0, 0.05),  # pause before it
+            st.floats(0, 0.05),  # the pause before the step
             st.sampled_from(["call", "call", "call", "long call", "die", "cancel", "gather"]),
             st.integers(0, 100),
         ),
@@ -202,7 +202,7 @@ def test_whatever_happens_every_call_ends_once_and_none_is_executed_twice(
         calls = []
         for pause, step, number in steps:
             await asyncio.sleep(pause)
-            rig.dispatcher.roster.depth = 4  # as if it had seen many short ones
+            rig.dispatcher.roster.depth = 4  # as after many short calls
             if step in ("call", "long call"):
                 calls.append(rig.call(0.0001 if step == "call" else 30.0))
             elif step == "gather":
@@ -218,7 +218,7 @@ def test_whatever_happens_every_call_ends_once_and_none_is_executed_twice(
         assert (rig.dispatcher.open_calls, rig.dispatcher.waiting) == (0, 0)
         assert rig.ends.total() == rig.dispatcher.completed == len(calls)
         begun = Counter(call_id for transport in rig.transports for call_id in transport.executed)
-        assert set(begun.values()) <= {1}  # nobody declared a call idempotent
+        assert set(begun.values()) <= {1}  # no call was declared idempotent
         assert all(begun[call.id] for call in calls if not call.future.cancelled() and not call.future.exception())
         assert all(not worker.calls and worker.accepting for worker in rig.dispatcher.workers.values())
 

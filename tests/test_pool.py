@@ -1,4 +1,4 @@
-"""The pool as its callers meet it: what its docstrings promise, and what must hold when things go wrong."""
+"""The pool as its callers see it: the contracts of its docstrings, and the behaviour in case of failures."""
 
 from __future__ import annotations
 
@@ -121,9 +121,9 @@ async def test_a_slow_reader_makes_the_worker_wait_and_little_is_held_here(pool:
         buffer = call.items.buffer
         await eventually(lambda: len(buffer) >= STREAM_HIGH)
         before = len(buffer)
-        await asyncio.sleep(0.2)  # nothing to wait for: nothing is to happen
+        await asyncio.sleep(0.2)  # there is no event to wait for: nothing must happen
         assert len(buffer) == before <= STREAM_HIGH + 2
-        for _ in range(500):  # it goes on when it is read again
+        for _ in range(500):  # the stream goes on when it is read again
             await anext(items)
 
 
@@ -194,7 +194,7 @@ async def test_map_reads_its_input_only_as_far_as_calls_may_be_in_flight(pool: P
 
 
 async def test_a_map_makes_no_more_calls_than_the_queue_takes() -> None:
-    async def numbers() -> AsyncIterator[int]:  # which waits for nothing
+    async def numbers() -> AsyncIterator[int]:  # never waits
         for number in range(500):
             yield number
 
@@ -213,7 +213,7 @@ async def test_map_gives_results_while_a_slow_source_has_no_more_to_give(pool: P
     feed.put_nowait(0)
     async with asyncio.timeout(10):
         got = []
-        async for result in pool.map("add", source()):  # each result brings on the next item
+        async for result in pool.map("add", source()):  # each result makes the source yield the next item
             got.append(result)
             feed.put_nowait(result)
     assert got == [1, 2, 3]
@@ -281,7 +281,9 @@ async def test_a_call_can_insist_on_a_worker() -> None:
         for name, pid in pids.items():
             assert [await pool.options(worker=name).run("pid") for _ in range(3)] == [pid] * 3
         busy = await running(pool, "sleep", 0.2, worker="ops-1")
-        assert await pool.options(worker="ops-1").run("pid") == pids["ops-1"]  # waits, though others are free
+        assert (
+            await pool.options(worker="ops-1").run("pid") == pids["ops-1"]
+        )  # waits for this worker, although others are free
         await busy
 
 
@@ -342,7 +344,7 @@ async def test_calls_that_wait_for_one_worker_or_one_session_count_though_others
             await eventually(lambda: pool.status().waiting == 3)
             results = await asyncio.gather(*waiting[3:], return_exceptions=True)
             assert all(isinstance(result, PoolSaturated) for result in results)
-            assert await pool.run("echo", "other") == "other"  # taken at once
+            assert await pool.run("echo", "other") == "other"  # an idle worker takes it at once
             for task in waiting:
                 task.cancel()
             await eventually(lambda: pool.status().waiting == 0)
@@ -391,7 +393,7 @@ async def test_one_deadline_covers_waiting_and_running(pool: Pool) -> None:
     first = await running(pool, "sleep", 0.3)
     with telemetry.capture(("pool", "operation", "exception")) as events, pytest.raises(OperationTimeout):
         await pool.options(timeout=0.5).run("sleep", 0.4)
-    assert events[0].measurements["duration"] < 600_000_000  # not 0.3 + 0.5
+    assert events[0].measurements["duration"] < 600_000_000  # the timeout covers the wait too: not 0.3 + 0.5 s
     assert events[0].measurements["queue_duration"] > 200_000_000
     await first
 
@@ -488,7 +490,7 @@ async def test_a_late_answer_reaches_nobody() -> None:
         pid = await pool.run("pid")
         with pytest.raises(OperationTimeout):
             await pool.options(timeout=0.1).run("stubborn", 0.4, "late")
-        assert pool.status().busy == 1  # its caller is gone, it holds up the worker
+        assert pool.status().busy == 1  # the call has ended for its caller, and still occupies the worker
         assert await pool.run("echo", "mine") == "mine"
         assert await pool.run("pid") == pid
 
@@ -498,9 +500,9 @@ async def test_a_result_that_a_held_up_loop_reads_past_the_deadline_does_not_cou
     async with ops_pool() as pool, Monitor(pool) as monitor:
         caller = pool.options(timeout=0.2, session=session)
         call = asyncio.create_task(caller.run("remember", 1) if session else caller.run("echo", 1))
-        await asyncio.sleep(0)  # it has been sent
-        time.sleep(0.4)  # meanwhile its result has come
-        with pytest.raises(OperationTimeout, match=r"was read 0\.\d+ s later: something holds up the event loop"):
+        await asyncio.sleep(0)  # the call is sent
+        time.sleep(0.4)  # its result arrives, and the blocked loop does not read it
+        with pytest.raises(OperationTimeout, match=r"was read 0\.\d+ s later: something blocks the event loop"):
             await call
         operation = "remember" if session else "echo"
         assert monitor.snapshot().pools["ops"].operations[operation].timeouts == 1
@@ -666,7 +668,7 @@ async def test_a_new_session_is_kept_when_all_others_are_at_work() -> None:
 async def test_a_session_expires_when_it_was_unused_for_its_time_to_live() -> None:
     async with ops_pool(session_ttl=0.2) as pool:
         with telemetry.capture(("pool", "session", "expire")) as events:
-            await pool.session("old").run("bump", 0.3)  # longer than it would be kept unused
+            await pool.session("old").run("bump", 0.3)  # longer than ``session_ttl``
             await pool.session("young").run("bump")
             assert events == []
             await asyncio.sleep(0.25)
@@ -717,7 +719,7 @@ async def test_with_pickle_any_object_passes_and_poison_costs_its_own_call_only(
 
 
 class Poison(Exception):
-    """Pickles here; a worker can neither find nor rebuild it."""
+    """Can be pickled here, and cannot be unpickled in a worker, which does not find this class."""
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(one)
@@ -976,7 +978,7 @@ async def test_a_pool_without_descriptors_left_says_so_and_survives_it(monkeypat
         leftovers, real = Leftovers(), os.pipe
         left = iter([False, True, False])
 
-        def none_left() -> tuple[int, int]:  # the first attempt fails at the first pipe, the next at the second
+        def none_left() -> tuple[int, int]:  # one attempt fails at its first pipe, the next at its second
             if next(left, True):
                 return real()
             raise OSError(24, "Too many open files")
@@ -1008,7 +1010,7 @@ async def test_workers_restart_when_the_working_directory_is_gone(
 
 @pytest.mark.processes("kills a worker")
 async def test_a_worker_that_dies_while_it_starts_is_started_again(tmp_path: Path) -> None:
-    """The first process loads at once, the second dies on import, the third is well again."""
+    """Make a target that loads in the first process, dies on import in the second, and loads in all later ones."""
     (tmp_path / "moody.py").write_text(
         "import os, pathlib\n"
         "log = pathlib.Path(__file__).with_suffix('.log')\n"
@@ -1050,13 +1052,13 @@ async def test_entering_can_be_cancelled_at_any_moment(turns: int) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-        await pool.__aexit__(None, None, None)  # it was quicker
+        await pool.__aexit__(None, None, None)  # entering was finished before it was cancelled
     assert pool.status().state == ("closed" if turns else "new")
 
 
 @pytest.mark.parametrize("turns", [1, 20])
 async def test_a_pool_that_is_drained_while_it_is_entered_does_not_open(turns: int) -> None:
-    pool = ops_pool(size=50, warmup="sequential")  # which takes some more turns, also where workers are threads
+    pool = ops_pool(size=50, warmup="sequential")  # so that entering takes many turns, even if workers are threads
     entering = asyncio.ensure_future(pool.__aenter__())
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -1167,11 +1169,11 @@ async def test_shrinking_while_the_pool_starts_lets_it_start(tmp_path: Path) -> 
         "except FileExistsError:\n    time.sleep(60)\n"
         "class Gated:\n    def echo(self, value): return value\n"
     )
-    pool = Pool(f"{tmp_path}/gated.py:Gated", name="gated", size=2)  # one of the two never loads
+    pool = Pool(f"{tmp_path}/gated.py:Gated", name="gated", size=2)  # one of the two workers never loads
     entering = asyncio.ensure_future(pool.__aenter__())
     await eventually(lambda: pool.status().idle == 1)
     [slow] = [worker for worker in pool._calls().workers.values() if worker.lifecycle.state.value == "initializing"]
-    if slow.index == 0:  # the higher one is retired first: make the slow one the surplus
+    if slow.index == 0:  # the higher slot is retired first: make the slow slot the surplus
         slow.index = 9
     await pool.resize(1)
     async with asyncio.timeout(20):
@@ -1289,7 +1291,7 @@ async def test_leaving_can_be_cancelled_and_still_ends_every_worker_and_call(tur
         with pytest.raises(OperationCancelled):
             await asyncio.wait_for(task, 3)  # at once, not after drain_timeout or stop_grace
         await eventually(lambda: not any(psutil.pid_exists(pid) for pid in pids if pid), timeout=3)
-    else:  # cancelled before it ran at all
+    else:  # cancelled before it began to run
         task.cancel()
         await pool.__aexit__(None, None, None)
 
@@ -1413,7 +1415,7 @@ KINDS = ["echo", "echo", "echo", "stream", "cancel", "timeout", "session", "idem
 
 
 async def some_call(pool: Pool, kind: str, number: int, rng: random.Random) -> bool:
-    """One call of a kind; whether its result was right."""
+    """Make one call of the given kind. Returns whether its result was right."""
     match kind:
         case "stream":
             return await read(pool.stream("count", number % 200)) == list(range(number % 200))

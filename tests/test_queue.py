@@ -1,4 +1,4 @@
-"""The queue of waiting calls: priority first, keys in turn, first come first served; never loses or repeats one."""
+"""The queue of waiting calls: by priority, keys in turn, then by arrival. It never loses or repeats a call."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_calls_that_come_back_last_first_stand_as_before() -> None:
 @pytest.mark.parametrize(
     ("waiter", "ahead"),
     [
-        (Waiter(9), 2 + 6),  # all of higher priority, and its own line
+        (Waiter(9), 2 + 6),  # all calls of higher priority, and those of its key
         (Waiter(9, 5), 2),
         (Waiter(9, 9), 0),
         (Waiter(9, -1), 8 + 1),
@@ -112,7 +112,7 @@ def test_empty_lines_are_not_kept() -> None:
 
 
 class AgainstAModel(RuleBasedStateMachine):
-    """The queue does what the plainest possible list would do."""
+    """Compares the queue with a plain list."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""When a process is worn, and how much may be handed to one ahead of time."""
+"""When a process is recycled, and how many calls a worker may be handed ahead of time."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def test_one_limit_alone_is_enough() -> None:
 @pytest.mark.parametrize(
     ("mean", "waiting", "workers", "expected"),
     [
-        (None, 64, 2, 1),  # nothing known
-        (0.001, 64, 2, 1),  # long enough
+        (None, 64, 2, 1),  # not known yet
+        (0.001, 64, 2, 1),  # too long to hand ahead
         (0.0009, 64, 2, 2),
         (0.0003, 64, 2, 4),
         (0.00005, 64, 2, 16),  # the limit
-        (0.00005, 8, 2, 4),  # everybody's share
+        (0.00005, 8, 2, 4),  # the worker's share
         (0.00005, 7, 2, 4),
         (0.00005, 2, 2, 1),
         (0.00005, 0, 2, 1),

@@ -1,4 +1,4 @@
-"""Restart intensity: the arithmetic of OTP's supervisors, to the boundary."""
+"""Restart intensity: counted as the supervisors of Erlang/OTP count, up to the boundary."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pool_monitor.pool.policy.restarts import RestartIntensity
 @pytest.mark.parametrize(
     ("times", "allowed"),
     [
-        ([0, 0, 0, 0], [True, True, True, False]),  # the fourth within five seconds is one too many
+        ([0, 0, 0, 0], [True, True, True, False]),  # the fourth within five seconds is over the limit
         ([0, 1, 2, 4.9], [True, True, True, False]),
         ([0, 1, 2, 5], [True, True, True, False]),  # exactly five seconds ago still counts
         ([0, 1, 2, 5.1], [True, True, True, True]),
         ([0, 1, 2, 5.1, 5.2], [True, True, True, True, False]),
-        ([0, 1, 2, 3, 4, 8, 8], [True, True, True, False, False, True, False]),  # those over the limit count too
+        ([0, 1, 2, 3, 4, 8, 8], [True, True, True, False, False, True, False]),  # restarts over the limit count too
         ([0, 6, 12, 18, 24], [True] * 5),
     ],
 )

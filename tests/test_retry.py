@@ -1,4 +1,4 @@
-"""Which failures are worth another try, how many, after how long, and that retries cannot multiply."""
+"""Which failures are retried, how often and after how long; retries cannot multiply the load."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def policy(retries: int | None = None, *listed: str, budget: RetryBudget | None 
 
 
 def tries(made: RetryPolicy, error: PoolError) -> int:
-    """How often a call that fails with *error* every time is sent again."""
+    """Return how often a call that always fails with *error* is sent again."""
     attempts = 1
     while attempts < 100 and made.decide(error, attempts, LONG) is not None:
         attempts += 1
@@ -50,7 +50,7 @@ def tries(made: RetryPolicy, error: PoolError) -> int:
         (errors.OperationCancelled("closed"), 0),
         (OperationError("op", "ValueError", "bad"), 0),
         (OperationError("op", "Busy", "later"), 2),
-        (PayloadError("op", "Busy", "a set"), 0),  # it would be as little serialisable the next time
+        (PayloadError("op", "Busy", "a set"), 0),  # it could not be serialised the next time either
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )

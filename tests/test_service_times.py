@@ -1,4 +1,4 @@
-"""Prediction: what is known of how long calls take, who is refused for it, and how a pool fares under overload."""
+"""Prediction: how long calls take, which calls are refused for it, and how a pool behaves under overload."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def times(*durations: float, operation: str = "op") -> ServiceTimes:
 
 
 def estimate(made: ServiceTimes, ahead: int, capacity: int, operation: str = "op") -> WaitEstimate | None:
-    """With so many others of "op" before it."""
+    """Estimate for a call behind *ahead* calls of "op"."""
     mean, variance = made.expects("op")
     return made.estimate(WorkAhead(ahead, ahead * mean, ahead * variance), 0, capacity, operation)
 
@@ -109,7 +109,7 @@ def test_the_wait_is_that_of_all_before_it_shared_by_the_workers(
         (9, 2, 0.61, False),
         (0, 1, 0.19, True),
         (0, 1, 0.21, False),
-        (9, 0, 0.0, False),  # no worker yet, so nothing is known
+        (9, 0, 0.0, False),  # without workers there is no estimate
         (9, -1, 0.0, False),
     ],
 )
@@ -182,7 +182,7 @@ def ended(seconds: float, load: Callable[[float], float], stall: tuple[float, fl
         (30.0, steady(1.3), (0.0, 0.0), 0.755),
         (30.0, steady(2.0), (0.0, 0.0), 0.487),
         (60.0, overload.bursts, (0.0, 0.0), 0.728),
-        (60.0, steady(0.7), (20.0, 23.0), 0.928),  # three seconds in which nothing is done are 5 % of them
+        (60.0, steady(0.7), (20.0, 23.0), 0.928),  # the stall of three seconds is 5 % of the time
     ],
     ids=["95 %", "130 %", "200 %", "bursts of 300 %", "stall of 3 s"],
 )
@@ -207,7 +207,7 @@ def test_without_prediction_workers_would_be_kept_busy_for_nobody() -> None:
 def test_after_a_stall_nobody_is_refused_for_long_because_of_it() -> None:
     calls = arrivals(30.0, steady(0.7), random.Random(7))
     stalled = simulate(calls, by_prediction, ServiceTimes(), (5.0, 8.0))
-    lost = 3.0 + 0.25  # the calls of so many seconds
+    lost = 3.0 + 0.25  # seconds whose calls are lost
     assert stalled.calls - stalled.in_time < 0.7 * overload.RATE * (lost + 0.5)
 
 

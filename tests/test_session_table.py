@@ -1,4 +1,4 @@
-"""The table of sessions: bounded in number and in time, and never drops one that has a call in it."""
+"""The table of sessions: bounded in number and time; it never drops a session that has a call."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_sessions_with_calls_are_not_looked_through_again_for_each_newcomer() ->
         session, _ = sessions.use(str(number), number)
         session.active = "call"
         assert sessions.expire(number) == []
-        assert len(sessions._idle) == 0  # what the next one would look through
+        assert len(sessions._idle) == 0  # the sessions that the next `expire` would check
     session.active = None
     sessions.touch(session, 200)
     assert sessions.expire(200) == [Dropped("99", 0, "limit")]

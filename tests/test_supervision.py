@@ -1,4 +1,4 @@
-"""What a pool does about workers that die, hang or have done enough, and about calls that would come too late."""
+"""How a pool handles workers that die, hang or are due to be recycled, and calls that would miss their deadlines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.helpers.support import eventually, metadata, ops_pool, pid_of, read, 
 
 
 async def killed(pool: Pool, slot: int = 0) -> None:
-    """Kill that slot's worker and wait until another one is there."""
+    """Kill the slot's process and wait until another one is ready."""
     before = pid_of(pool, slot)
     os.kill(before, signal.SIGKILL)
     await eventually(lambda: pool.workers()[slot].pid not in (None, before) and not pool.status().starting)
@@ -42,7 +42,7 @@ def slot(pool: Pool, number: int = 0) -> Worker:
 
 
 def licensed(folder: Path) -> tuple[str, Path]:
-    """A target that loads as long as there is no file at that path."""
+    """Make a target that loads until the returned path exists."""
     revoked = folder / "revoked"
     (folder / "licensed.py").write_text(
         "import os\n"
@@ -93,12 +93,12 @@ async def test_a_crash_loop_is_not_over_before_a_process_has_lived_for_the_perio
         assert worker.process is not None
         assert worker.crash_loop
         times = worker.intensity._times
-        for _ in range(len(times)):  # as if it had taken that long to start
+        for _ in range(len(times)):  # as if the restarts were 1,000 s ago
             times.append(times.popleft() - 1000)
-        slots.look_after(asyncio.get_running_loop().time())
+        slots.check_workers(asyncio.get_running_loop().time())
         assert worker.crash_loop
         worker.process.ready_ns -= 61 * 10**9
-        slots.look_after(asyncio.get_running_loop().time())
+        slots.check_workers(asyncio.get_running_loop().time())
         assert not worker.crash_loop
 
 
@@ -167,7 +167,7 @@ async def test_who_is_beside_a_call_that_does_not_let_go_is_told_so_and_the_brea
         for error in await asyncio.gather(*beside, return_exceptions=True):
             assert isinstance(error, WorkerDied)
             assert error.reason == reason
-            assert "later: worker ops-0 ended meanwhile: it was killed because stuck_in_c" in str(error)
+            assert "later: worker ops-0 ended during the call: it was killed because stuck_in_c" in str(error)
         assert pool.status().breaker == "closed"
         await eventually(lambda: pool.status().idle == 1)
 
@@ -338,7 +338,7 @@ async def test_a_paused_pool_accepts_calls_and_runs_them_when_it_is_resumed() ->
             await pool.pause()
             left = asyncio.ensure_future(pool.run("echo", "left"))
             await eventually(lambda: pool.status().waiting == 1)
-        assert await left == "left"  # a pool that closes lets what it accepted end
+        assert await left == "left"  # a pool that closes lets accepted calls end
         with pytest.raises(PoolClosed):
             await pool.pause()
     assert [name for name in words(events) if name in ("pool.pause", "pool.resume")] == [
@@ -349,7 +349,7 @@ async def test_a_paused_pool_accepts_calls_and_runs_them_when_it_is_resumed() ->
 
 
 def watch_capacity(pool: Pool, size: int) -> list[str]:
-    """Notes whatever contradicts that there are *size* slots, all of them ready or busy."""
+    """Record every moment at which there are not exactly *size* slots, all of them ready or busy."""
     seen: list[str] = []
 
     def look(*_event: Any) -> None:
@@ -457,7 +457,7 @@ async def test_a_successor_that_dies_before_it_is_needed_costs_nobody_a_worker(t
         await eventually(lambda: successor.transport is None)
         (tmp_path / "gate").touch()
         await busy
-        with pytest.raises(StartError, match="ops-0 ended before it was needed"):
+        with pytest.raises(StartError, match="ops-0 ended before it could take over"):
             await restart
         assert await pool.run("pid") == pid
 
@@ -467,7 +467,7 @@ async def test_a_surplus_worker_is_not_used_again_when_its_replacement_is_called
         worker = slot(pool)
         busy = await running(pool, "until_exists", str(tmp_path / "gate"))
         restart = asyncio.ensure_future(pool.restart())
-        await eventually(lambda: worker.successor is not None)  # and is being started
+        await eventually(lambda: worker.successor is not None)  # the successor is being started
         await pool.resize(0)
         await restart
         assert not worker.accepting
@@ -512,7 +512,7 @@ async def test_a_process_that_has_gone_before_its_turn_to_be_recycled_is_not_rep
         slots, worker = pool._supervisor, slot(pool)
         assert slots is not None
         with telemetry.capture(("pool", "worker", "recycle")) as events:
-            async with worker.replacing:  # as if it were being replaced already
+            async with worker.replacing:  # as if a replacement were under way
                 for _ in range(2):
                     await pool.run("echo")
                 assert worker.recycling
@@ -528,7 +528,7 @@ async def test_a_process_that_dies_while_its_successor_starts_is_followed_by_tha
         for number in range(15):
             pid = await pool.run("pid")
             await asyncio.gather(*(asyncio.sleep(0) for _ in range(number % 5)))
-            os.kill(pid, signal.SIGKILL)  # by now the next one may be on its way
+            os.kill(pid, signal.SIGKILL)  # the successor may be starting by now
             while True:
                 result = await pool.try_run("pid")
                 if result.error is None and result.result != pid:
@@ -650,7 +650,7 @@ async def test_a_call_that_would_miss_its_deadline_is_refused_at_once_and_told_w
         assert len(refused) > 30
         assert {error.reason for error in refused} == {"deadline"}
         assert all(error.waited_s < 0.05 and error.retry_after_s is not None for error in refused)
-        assert "would hardly make its deadline" in str(refused[0])
+        assert "would probably miss its deadline" in str(refused[0])
         assert all(error.retry_after_s > 0 for error in refused if error.retry_after_s is not None)
         assert "pool 'ops'" in str(refused[0])
         assert pool.status().refusals["deadline"] == len(refused)
@@ -702,7 +702,7 @@ async def test_of_a_worker_that_has_not_answered_yet_nobody_says_how_it_is() -> 
     async with ops_pool(health_interval=60.0) as pool:
         slots = pool._supervisor
         assert slots is not None
-        slots.look_after(asyncio.get_running_loop().time())
+        slots.check_workers(asyncio.get_running_loop().time())
         seen = pool.workers()[0]
         assert (seen.health, seen.rss) == (None, None)
         await eventually(lambda: pool.workers()[0].health == "responsive")
@@ -767,7 +767,7 @@ async def test_a_worker_that_runs_python_code_for_long_is_responsive() -> None:
 
 
 async def quick_calls(pool: Pool) -> None:
-    """Let the pool find out that its operations are short."""
+    """Let the pool measure that its operations are short."""
     for _ in range(5):
         await asyncio.gather(*(pool.run("echo", number) for number in range(100)))
 
@@ -813,7 +813,7 @@ async def test_calls_handed_ahead_do_not_wait_behind_a_stream_nobody_reads() -> 
             buffer = await eventually(lambda: stream.items and stream.items.buffer)
             await eventually(lambda: len(buffer) >= STREAM_HIGH)
             roster = pool._calls().roster
-            roster.depth = 4  # which it was not yet when the stream began, if the quick calls were slow
+            roster.depth = 4  # it may have been lower when the stream began, if the quick calls were slow
             for worker in roster.workers.values():
                 roster.changed(worker)
             calls = [asyncio.ensure_future(pool.options(timeout=5).run("echo", number)) for number in range(6)]
@@ -931,7 +931,7 @@ async def test_several_calls_on_a_worker_that_dies_are_all_told() -> None:
         assert await pool.run("echo", 1) == 1
 
 
-# -- what targets tell --------------------------------------------------------------------------------------------
+# -- telemetry of targets -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("both_pools")

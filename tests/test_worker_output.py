@@ -1,4 +1,4 @@
-"""What workers write, in the log of the service: all of it once, plain, with whose it is, and never too much."""
+"""The output of workers in the log of the service: every line once, plain, with its worker, and within the limit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def target(tmp_path: Path) -> str:
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Any:
-    """The records of what workers wrote."""
+    """The log records of workers' output."""
     caplog.set_level(logging.DEBUG, LOG)
     return lambda: [record for record in caplog.records if record.name == LOG]
 
@@ -190,7 +190,7 @@ def test_the_bound_is_one_of_each_second_and_each_stream(monkeypatch: pytest.Mon
     for _ in range(LINES_PER_SECOND + 1):
         log.wrote("stdout", "again")
     assert written.count("again") == LINES_PER_SECOND
-    log.settle()
+    log.report_left_out()
     assert written[-1].startswith("lines of stdout left out of the log: 1,")
     loop.advance(1.0)
     assert written[-2] == "again", "it is said once"

@@ -1,11 +1,12 @@
-"""Other pools, monitored beside ours in the same Snapshot: any ``concurrent.futures.Executor``, any async callable.
+"""Monitors other pools beside Pools, in the same Snapshot: any ``concurrent.futures.Executor``, any async callable.
 
     executor = MonitoredExecutor(ThreadPoolExecutor(4), name="thumbnails")
     calls = MonitoredCalls(name="openai", limit=8)
     async with Monitor([executor, calls]) as monitor: ...
 
-Each emits the events of a pool's calls and has a pool's gauges; what it cannot know is None or left out. The names are
-imported when they are first used: a worker process that only needs `remote` does not wait for the rest.
+Each of these emits the events of a pool's calls and has a pool's gauges. Values that it cannot know are None or left
+out. Both names are imported when they are first used, so a worker process that only needs `remote` does not wait for
+the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value  # looked up once
+    globals()[name] = value  # so that this function is called only once for each name
     return value
 
 

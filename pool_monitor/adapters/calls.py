@@ -1,4 +1,4 @@
-"""`MonitoredCalls`: async callables, monitored as if they were a pool."""
+"""`MonitoredCalls`: monitors async callables as if they were a pool."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class MonitoredCalls:
         @calls
         async def search(text: str) -> list[str]: ...
 
-    *limit* is the intended number of calls at once: it is the pool's ``size``. No call is held back, so ``busy`` can
-    exceed it and ``waiting`` is always 0. Without a limit ``size`` is the highest number of calls at once so far.
+    *limit* is the intended number of calls at once, and becomes the pool's ``size``. It is not enforced: ``busy`` can
+    exceed it, and ``waiting`` is always 0. Without a limit, ``size`` is the highest number of calls at once so far.
 
-    Workers are slots ``name-0`` ..., one per running call, the lowest that is free. So the table shows which call hangs
-    and since when, and how busy the second, third or eighth slot ever is. There are *limit* slots, or 16 without a
-    limit, and never more than 64; further calls share them.
+    Workers are slots ``name-0`` ..., one per running call; a call takes the lowest free slot. So the table of workers
+    shows which call hangs and for how long, and how often the second, third or eighth slot is used at all. There are
+    *limit* slots, or 16 without a limit, and never more than 64; further calls share slots.
 
-    Events are emitted in the thread of the event loop that runs where this is made, used or read. Raises ConfigError
-    for a bad name or limit.
+    Events are emitted in the thread of the event loop that runs where this object is made, used or read. Raises
+    ConfigError for a bad name or limit.
     """
 
     def __init__(self, *, name: str, limit: int | None = None) -> None:
@@ -59,15 +59,15 @@ class MonitoredCalls:
 
     @property
     def instance(self) -> str:
-        """An id that no other pool has, also none of the same name."""
+        """An id that no other pool has, not even one with the same name."""
         return self._tracker.identity.instance
 
     def status(self) -> PoolView:
-        """Its gauges now. ``queue_limit``, ``sessions`` and ``restarts`` are 0: there are none."""
+        """Return the gauges now. ``queue_limit``, ``sessions`` and ``restarts`` are always 0."""
         return self._tracker.status()
 
     def workers(self) -> list[WorkerView]:
-        """The gauges of the slots that have had a call."""
+        """Return the gauges of all slots that have had a call."""
         return self._tracker.workers()
 
     @overload
@@ -78,13 +78,13 @@ class MonitoredCalls:
     ) -> Callable[[AsyncCallable[P, R]], CoroutineFunction[P, R]]: ...
 
     def wrap(self, function: Any = None, *, operation: str | None = None) -> Any:
-        """*function*, monitored: its calls have the operation *operation* (None: its ``__name__``). Without
-        *function*, a decorator.
+        """Return *function*, monitored. Its calls have the operation *operation* (None: its ``__name__``). Without
+        *function*, return a decorator.
 
-        *function* is an ``async def``, or an object that returns an awaitable when it is called. A call lasts until
-        that awaitable has been awaited; a call that is cancelled or closed has the outcome ``cancelled``. Raises
-        TypeError for a plain function, of which only the creation of the result could be timed, and for an async
-        generator, which takes as long as its reader does; ConfigError for a function that is wrapped already and for a
+        *function* is an ``async def``, or an object that returns an awaitable when it is called. A call ends when that
+        awaitable has been awaited; a call that is cancelled or closed has the outcome ``cancelled``. Raises TypeError
+        for a plain function, because only the creation of its result could be timed, and for an async generator,
+        because its duration depends on its reader. Raises ConfigError for a function that is wrapped already, and for a
         bad operation.
         """
         if operation is not None and (not isinstance(operation, str) or not operation):
@@ -102,7 +102,7 @@ class MonitoredCalls:
             try:
                 awaitable = function(*args, **kwargs)
                 if not (is_async or inspect.isawaitable(awaitable)):
-                    raise TypeError(f"{self._prefix(function)}: gave {awaitable!r:.80}, which cannot be awaited")
+                    raise TypeError(f"{self._prefix(function)}: returned {awaitable!r:.80}, which cannot be awaited")
                 result = await awaitable
             except (asyncio.CancelledError, GeneratorExit) as error:
                 tracker.end(call, error, "cancelled")
@@ -132,17 +132,17 @@ class MonitoredCalls:
         candidates = (inner, type(inner).__call__)
         if any(map(inspect.isasyncgenfunction, candidates)):
             raise TypeError(
-                f"{self._prefix(function)}: is an async generator, which takes as long as its reader does; "
+                f"{self._prefix(function)}: is an async generator, whose duration depends on its reader; "
                 "wrap the async function that reads it"
             )
         is_async = any(map(inspect.iscoroutinefunction, candidates))
         if inspect.isroutine(inner) and not is_async:
             raise TypeError(
-                f"{self._prefix(function)}: is not async, so only the making of its answer could be timed; wrap an "
-                "'async def', or give plain functions to a MonitoredExecutor"
+                f"{self._prefix(function)}: is not async, so only the creation of its result could be timed; wrap an "
+                "'async def', or submit plain functions to a MonitoredExecutor"
             )
         return is_async
 
     def _prefix(self, function: object) -> str:
-        """How its errors begin."""
+        """Return the beginning of error texts about *function*."""
         return f"MonitoredCalls(name={self.name!r}).wrap({function!r:.80})"

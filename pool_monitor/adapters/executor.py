@@ -1,19 +1,20 @@
-"""`MonitoredExecutor`: any ``concurrent.futures.Executor``, with events of its calls, and gauges.
+"""`MonitoredExecutor`: adds events of calls, and gauges, to any ``concurrent.futures.Executor``.
 
 Theory of operation
 -------------------
-The executor is not given the function but a `_Task` that wraps it and has its name and signature. In this process the
-task takes the times of its beginning and end itself. Pickled for another process, it becomes one of two things:
+The executor gets a `_Task` in place of the function. The task wraps the function and has its name and signature. In
+this process the task itself measures when the function begins and ends. When it is pickled for another process, it
+becomes one of two things:
 
-- For executors in `TRANSPARENT`, a `remote.TimedCall`. They send a result back as the function returned it, and nothing
-  inspects it on the way. So the timing travels with the result, and the caller gets a future of ours that holds the
-  result alone.
-- For any other executor, the function itself. It may inspect results (compose, cache, retry), so nothing can be added;
-  when and where the call ran is then unknown.
+- For executors in `TRANSPARENT`, a `remote.TimedCall`. These executors send results back exactly as the function
+  returned them, without inspecting them. So the timing travels with the result, and the caller gets a future of this
+  module that holds the result alone.
+- For any other executor, the function itself. Such an executor may inspect results (compose, cache, retry), so nothing
+  can be added to them. When and where the call ran is then unknown.
 
 A call has the outcome of its future, because an executor may run a task more than once. Only a ThreadPoolExecutor is
-known to run a task once and never to pickle it. So its calls end with the function, and its own futures are returned,
-which saves half the cost.
+known to run a task once and never to pickle it. So its calls end when the function ends, and its own futures are
+returned, which saves half the cost.
 """
 
 from __future__ import annotations
@@ -45,26 +46,28 @@ TRANSPARENT = {
     "joblib.externals.loky.reusable_executor._ReusablePoolExecutor",
     "distributed.cfexecutor.ClientExecutor",
 }
-"""Classes whose ``submit`` hands the function to another process and its result back, both as they are."""
+"""Classes whose ``submit`` passes the function to another process, and its result back, both unchanged."""
 
 
 class MonitoredExecutor(Executor):
-    """*executor*, for a Monitor to watch under *name*. Use it in place of *executor*: it is an Executor itself.
+    """Wraps *executor* for a Monitor to watch under *name*. It is an Executor itself: use it in place of *executor*.
 
     Results, exceptions and cancellation are those of *executor*. An operation has the name of its function
     (``__name__``). Workers are slots ``name-0`` ..., assigned to the threads or processes of *executor* as they are
-    seen, and shared when there are more than 64. *size* is the number of workers, for an executor that does not say
-    (``_max_workers``); without either, it is the number of workers seen. The processes of *executor* must be able to
-    import this package. Times are taken where the call runs. The clock of another machine cannot be compared with
-    ours, so of a call that runs there all time except its execution counts as waiting.
+    seen, and shared if there are more than 64. *size* is the number of workers, for an executor that has no
+    ``_max_workers``; without either, the number of workers seen is used. The processes of *executor* must be able to
+    import this package.
 
-    When calls run in other processes, their times and workers are known for the executors of the standard library,
-    loky and dask, and for subclasses that do not override ``submit``. For an executor that is composed of others they
-    are unknown: monitor the innermost executor instead.
+    Times are measured where the call runs. The clocks of two machines cannot be compared. So for a call that runs on
+    another machine, all time except its execution counts as waiting.
 
-    Events are emitted in the thread of the event loop that runs where this is made, used or read; without a loop, where
-    they happen. Safe from any thread. Raises TypeError when *executor* is no Executor, ConfigError when it is monitored
-    already and for a bad name or size.
+    For calls in other processes, times and workers are known for the executors of the standard library, loky and dask,
+    and for subclasses that do not override ``submit``. For an executor that is composed of others they are unknown:
+    monitor the innermost executor instead.
+
+    Events are emitted in the thread of the event loop that runs where this object is made, used or read; without a
+    loop, in the thread where they happen. All methods are safe from any thread. Raises TypeError if *executor* is not
+    an Executor, and ConfigError if it is monitored already, and for a bad name or size.
     """
 
     def __init__(self, executor: Executor, *, name: str, size: int | None = None) -> None:
@@ -75,12 +78,12 @@ class MonitoredExecutor(Executor):
             )
         if isinstance(executor, MonitoredExecutor):
             raise ConfigError(
-                f"MonitoredExecutor({executor!r:.80}): is monitored already; give that one to the Monitor"
+                f"MonitoredExecutor({executor!r:.80}): is monitored already; pass this one to the Monitor"
             )
         check_arguments("MonitoredExecutor", name, ("size", size))
         self.executor = executor
         """The executor that runs the calls."""
-        # Not for a subclass: what it does with a call is unknown.
+        # Not for subclasses, which may treat calls in other ways.
         self._own_futures = type(executor) is ThreadPoolExecutor
         self._task_class: type[_Task] = _ThreadTask if self._own_futures else _Task
         if _class_of_submit(executor) in TRANSPARENT:
@@ -96,30 +99,31 @@ class MonitoredExecutor(Executor):
 
     @property
     def name(self) -> str:
-        """What events and snapshots call it."""
+        """The pool's name in events and snapshots."""
         return self._tracker.identity.name
 
     @property
     def instance(self) -> str:
-        """An id that no other pool has, also none of the same name."""
+        """An id that no other pool has, not even one with the same name."""
         return self._tracker.identity.instance
 
     def status(self) -> PoolView:
-        """Its gauges now. When its workers are processes, open calls count as running, up to the number of workers.
+        """Return the gauges now. If the workers are processes, open calls count as running, up to the number of
+        workers.
 
-        ``queue_limit``, ``sessions`` and ``restarts`` are 0: there are none, or they are unknown. It is ``closed`` once
-        its workers have died and it takes no more calls, and once it is shut down.
+        ``queue_limit``, ``sessions`` and ``restarts`` are always 0. The state is ``closed`` once the workers have died
+        and the executor refuses calls, and once it is shut down.
         """
         return self._tracker.status()
 
     def workers(self) -> list[WorkerView]:
-        """The gauges of the slots that have had a call. Which processes are busy is unknown: the slots that have been
-        silent longest are shown as busy, with the calls that were submitted first.
+        """Return the gauges of all slots that have had a call. Which processes are busy is unknown: the slots that have
+        been silent longest are shown as busy, with the calls that were submitted first.
         """
         return self._tracker.workers()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Submit the call to the executor, whose errors it raises. Returns a future."""
+        """Submit the call to the executor and return a future. Raises the errors of the executor's ``submit``."""
         task = self._task_class(fn, operation_of(fn, args), self._tracker)
         self._tracker.start(task)
         try:
@@ -140,7 +144,7 @@ class MonitoredExecutor(Executor):
         chunksize: int = 1,
         **options: Any,
     ) -> Iterator[T]:
-        """As ``map`` of the executor. If that one uses *chunksize*, each chunk is one call."""
+        """Do the same as ``map`` of the executor. If its ``map`` uses *chunksize*, each chunk is one call."""
         if type(self.executor).map is Executor.map or chunksize == 1:
             return super().map(fn, *iterables, timeout=timeout, **options)
         if chunksize < 1:
@@ -149,7 +153,7 @@ class MonitoredExecutor(Executor):
         return _flattened(super().map(remote.run_chunk, repeat(fn), chunks, timeout=timeout, **options))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False, **options: Any) -> None:
-        """As ``shutdown`` of the executor, to which further *options* are passed."""
+        """Shut down the executor. Further *options* are passed to its ``shutdown``."""
         self._tracker.closing = True
         if cancel_futures:
             options["cancel_futures"] = True
@@ -157,8 +161,8 @@ class MonitoredExecutor(Executor):
         self._tracker.flush()
 
     def _refused(self, task: _Task, error: BaseException) -> None:
-        """``submit`` of the executor has raised *error*."""
-        if isinstance(error, RuntimeError):  # so raise all of the standard library when they are shut down or broken
+        """End a call for which ``submit`` of the executor raised *error*."""
+        if isinstance(error, RuntimeError):  # raised by the standard library's once they are shut down or broken
             self._tracker.refuse(task, error, "closed")
         elif isinstance(error, queue.Full):
             self._tracker.refuse(task, error, "saturated")
@@ -187,15 +191,15 @@ class _Task(TrackedCall, remote.FunctionProxy):
         return result
 
     def _on_returned(self, _error: BaseException | None) -> None:
-        """The function has returned or raised here. It may run again: the future says how the call ends."""
+        """Note that the function has returned or raised here. It may run again: the future decides the outcome."""
         self.tracker.pause(self)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        self.attempts = max(self.attempts, 1)  # it is pickled for a process that will run it
+        self.attempts = max(self.attempts, 1)  # pickled for a process that will run it
         return remote.unwrapped, (self.__wrapped__,)
 
     def on_done(self, future: Future[Any], timing: remote.Timing | None = None) -> None:
-        """Its future is done. *timing* says where and when it ran, if that was in another process and is known."""
+        """End the call: its future is done. *timing*: where and when it ran, if in another process and known."""
         if future.cancelled():
             self.tracker.end(self, CancelledError(), "cancelled")
         elif (error := future.exception()) is not None:
@@ -229,8 +233,8 @@ class _RemoteTask(_Task):
 
 
 class _UnwrappingFuture(Future[T]):
-    """The future of a call that may run in another process: it gets the result of the executor's future, without the
-    timing that came with it.
+    """The future of a call that may run in another process. Its result is that of the executor's future, without the
+    timing.
     """
 
     def __init__(self, task: _Task, future: Future[Any]) -> None:
@@ -248,8 +252,8 @@ class _UnwrappingFuture(Future[T]):
         return super().running() if future is None else future.running()
 
     def _resolve(self, future: Future[Any]) -> None:
-        task, self._task, self._future = self._task, None, None  # both refer to this future
-        assert task is not None  # a future is done once
+        task, self._task, self._future = self._task, None, None  # breaks the reference cycles
+        assert task is not None  # callbacks of a future run once
         if future.cancelled():
             task.on_done(future)
             super().cancel()
@@ -266,7 +270,7 @@ class _UnwrappingFuture(Future[T]):
 
 
 class _WorkerCount:
-    """How many workers an executor has: *size*, or else what it says itself. Does not keep the executor alive."""
+    """Returns how many workers an executor has: *size*, or else its ``_max_workers``. Does not keep it alive."""
 
     def __init__(self, executor: Executor, size: int | None) -> None:
         self._executor = weakref.ref(executor)
@@ -285,7 +289,7 @@ def _max_workers(executor: Executor) -> int | None:
 
 
 def _class_of_submit(executor: Executor) -> str:
-    """The name of the class that defines the ``submit`` of *executor*."""
+    """Return the name of the class that defines the ``submit`` of *executor*."""
     home = next(kind for kind in type(executor).__mro__ if "submit" in vars(kind))
     return f"{home.__module__}.{home.__qualname__}"
 
@@ -299,4 +303,4 @@ def _flattened(chunks: Iterable[list[T]]) -> Iterator[T]:
     for chunk in chunks:
         chunk.reverse()
         while chunk:
-            yield chunk.pop()  # keeps no result that was yielded
+            yield chunk.pop()  # does not keep yielded results in memory

@@ -1,6 +1,6 @@
-"""What an adapter sends to another process with a call, and gets back with its result.
+"""The code that an adapter sends to another process with a call, and the timing that it gets back with the result.
 
-Worker processes import this file and no other of this package, so it imports next to nothing.
+Worker processes import only this file of the package, so it imports as little as possible.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _KEY = "_pool_monitor_ran"
 
 
 class Timing(NamedTuple):
-    """Where and when a call ran, by the clock of that place (monotonic nanoseconds)."""
+    """Where and when a call ran, by the clock of that machine (monotonic nanoseconds)."""
 
     pid: int
     thread: int
@@ -24,14 +24,14 @@ class Timing(NamedTuple):
 
 
 class TimedResult(NamedTuple):
-    """A result on its way back. *timing* holds the fields of a `Timing` as a bare tuple, which is quicker to pickle."""
+    """A result on its way back. *timing* holds the fields of a `Timing` as a plain tuple, which pickles faster."""
 
     result: Any
     timing: tuple[int, int, int, int]
 
 
 class FunctionProxy:
-    """Stands for the function in ``__wrapped__``: an executor that reads its name, say, reads that of the function."""
+    """Stands for the function in ``__wrapped__``, so that an executor that reads its name reads the function's name."""
 
     __slots__ = ()
 
@@ -45,8 +45,8 @@ class FunctionProxy:
 
 
 class TimedCall(FunctionProxy):
-    """Runs a function in the other process, and sends its timing back with the result. With an exception too, if the
-    exception keeps an attribute on its way.
+    """Runs a function in the other process, and sends its timing back with the result. The timing also comes with an
+    exception, unless the exception loses its attributes on the way.
     """
 
     __slots__ = ("__wrapped__",)
@@ -68,7 +68,7 @@ class TimedCall(FunctionProxy):
 
 
 def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What a task is unpickled as where its results may be looked at on the way: the function itself."""
+    """Return *function*. A task is unpickled by this if its executor may inspect results, so nothing is added."""
     return function
 
 
@@ -77,11 +77,11 @@ def _timing(begun_ns: int) -> tuple[int, int, int, int]:
 
 
 def timing_of(error: BaseException) -> Timing | None:
-    """The timing that `TimedCall` wrote on *error*; removes it. None: the call did not run there, or it was lost."""
+    """Remove and return the timing that `TimedCall` put on *error*. None: the call did not run, or it was lost."""
     timing = vars(error).pop(_KEY, None)
     return None if timing is None else Timing(*timing)
 
 
 def run_chunk(function: Callable[..., Any], chunk: Iterable[tuple[Any, ...]]) -> list[Any]:
-    """Several calls of a ``map`` as one."""
+    """Run several calls of a ``map`` as one call, and return their results."""
     return [function(*args) for args in chunk]

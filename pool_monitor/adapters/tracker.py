@@ -1,6 +1,6 @@
-"""Tracks the calls of another pool: which ones are open, which slots they run on, and the events they emit.
+"""Tracks the calls of another pool: which calls are open, which slots they run on. Emits their events.
 
-Everything in here may be called from any thread. It waits only for the lock, which is held for a few look-ups.
+All methods may be called from any thread. They wait only for the lock, which is held for a few look-ups.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pool_monitor.errors import Outcome
 
 REASON_MAX = 1000
-"""Characters kept of an exception's text, which can be of any length: events may have to wait."""
+"""Characters that are kept of an exception's text. Bounds the memory of events that wait."""
 
 _START = events.OPERATION_START.event
 _STOP = events.OPERATION_STOP.event
@@ -47,36 +47,37 @@ _IDLE_SLOTS_ARE: dict[PoolState, WorkerState] = {
     "draining": "terminating",
     "closed": "terminated",
 }
-_UNKNOWN_WORKER: Holder = 0  # ran the call: it holds a slot as any other does
+_UNKNOWN_WORKER: Holder = 0  # stands for the worker of a call if it is unknown; holds a slot like any other worker
 
 
 class CallTracker:
-    """The calls of the pool *name*. *size* returns how many workers it has, or None: not known.
+    """Tracks the calls of the pool *name*. *size* returns its number of workers; None: not known.
 
-    With *sees_begin* every call is reported to `begin` when it begins. Without, as many of the open calls as there are
-    workers count as running, the oldest first: an executor takes calls from its queue in that order.
+    With *sees_begin*, `begin` is called when a call begins. Without it, the oldest open calls count as running, as many
+    as there are workers: an executor takes calls from its queue in that order.
     """
 
     def __init__(self, name: str, size: Callable[[], int | None], *, sees_begin: bool) -> None:
         self.identity = PoolIdentity.new(name)
         self.closing = False
-        """Whether the pool was shut down, and takes no more calls."""
+        """Whether the pool was shut down and accepts no more calls."""
         self._known_size = size
         self._sees_begin = sees_begin
         self._relay = Relay(self.identity)
-        self._lock = threading.RLock()  # a finalizer may run anywhere, and start a call
+        self._lock = threading.RLock()  # reentrant: a finalizer may run at any point, and make a call
         self._open: dict[int, TrackedCall] = {}
         self._running = 0
-        self._peak = 0  # calls at once
+        self._peak = 0  # the highest number of calls that ran at once
         self._completed = 0
-        self._broken_ns: int | None = None  # when workers died, or it refused a call; None once a later call succeeds
+        # When workers last died, or the pool refused a call because it is closed; None once a later call succeeds.
+        self._broken_ns: int | None = None
         self._refusals: Counter[str] = Counter()
         self._slots = SlotTable(name, size)
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
     def start(self, call: TrackedCall) -> None:
-        """The call is requested."""
+        """Track a new call."""
         emits, waiting = _START.on, 0
         with self._lock:
             if emits:
@@ -88,7 +89,7 @@ class CallTracker:
             self._relay.emit(_START, times, self._metadata(call))
 
     def begin(self, call: TrackedCall, holder: Holder | None = None) -> None:
-        """The call runs from now on: on the slot of *holder*, or on the least busy one."""
+        """Mark the call as running from now on: on the slot of *holder*, or on the least busy slot."""
         now_ns = time.monotonic_ns()
         with self._lock:
             if call.id not in self._open:
@@ -109,7 +110,7 @@ class CallTracker:
                 self._peak = self._running
 
     def pause(self, call: TrackedCall) -> None:
-        """The call has stopped running, and may run again before it ends."""
+        """Mark the call as no longer running. It may run again before it ends."""
         now_ns = time.monotonic_ns()
         with self._lock:
             if call.id in self._open:
@@ -122,8 +123,8 @@ class CallTracker:
         outcome: Outcome = "ok",
         timing: Timing | None = None,
     ) -> None:
-        """The call ends now, with *error* unless the outcome is ok. *timing* says where and when it ran, if `begin` did
-        not. Only the first end of a call counts.
+        """End the call now, with *error* unless the outcome is ok. *timing*: where and when it ran, if `begin` was not
+        called. Does nothing if the call has ended already.
         """
         now_ns = time.monotonic_ns()
         with self._lock:
@@ -151,7 +152,7 @@ class CallTracker:
             self._relay.emit(_EXCEPTION, _measurements(call, timing, now_ns), metadata)
 
     def _leave_slot(self, call: TrackedCall, now_ns: int) -> None:
-        """The call runs on its slot no longer, if it did. Needs the lock."""
+        """Remove the call from its slot, if it runs on one. The caller must hold the lock."""
         slot = call.slot
         if slot is None or call.stopped_ns is not None:
             return
@@ -162,7 +163,7 @@ class CallTracker:
             slot.since_ns, slot.last_ended = now_ns, call.id
 
     def refuse(self, call: TrackedCall, error: BaseException, reason: str) -> None:
-        """The pool has refused the call: *reason* is closed or saturated."""
+        """End a call that the pool has refused. *reason* is ``closed`` or ``saturated``."""
         now_ns = time.monotonic_ns()
         with self._lock:
             if call.id not in self._open:
@@ -177,7 +178,7 @@ class CallTracker:
         self.end(call, error, "rejected")
 
     def flush(self) -> None:
-        """Emit the events that wait, if this is the thread to emit them in."""
+        """Emit the waiting events if this is the thread to emit them in."""
         self._relay.flush()
 
     def _metadata(self, call: TrackedCall) -> dict[str, Any]:
@@ -187,7 +188,7 @@ class CallTracker:
     # -- gauges ---------------------------------------------------------------------------------------------------
 
     def status(self) -> PoolView:
-        """The pool's gauges now."""
+        """Return the pool's gauges now."""
         self.flush()
         with self._lock:
             size, busy, state = self._size(), self._busy(), self._state()
@@ -211,7 +212,7 @@ class CallTracker:
             )
 
     def workers(self) -> list[WorkerView]:
-        """The gauges of every slot that has had a call."""
+        """Return the gauges of all slots that have had a call."""
         self.flush()
         now_ns = time.monotonic_ns()
         with self._lock:
@@ -236,7 +237,7 @@ class CallTracker:
 
 def _worker(slot: WorkerSlot, call: TrackedCall | None, idle: WorkerState, now_ns: int) -> WorkerView:
     since_ns = slot.since_ns
-    if call is not None and not slot.calls:  # it began when it was requested, or when the slot became free
+    if call is not None and not slot.calls:  # assigned: it began when it was made, or when the slot became free
         since_ns = max(call.started_ns, since_ns)
     return WorkerView(
         id=slot.id,
@@ -252,7 +253,7 @@ def _worker(slot: WorkerSlot, call: TrackedCall | None, idle: WorkerState, now_n
 
 
 def _measurements(call: TrackedCall, timing: Timing | None, now_ns: int) -> dict[str, int]:
-    """The measurements of a call that ends now."""
+    """Return the measurements of a call that ends now."""
     duration = now_ns - call.started_ns
     if timing is None:
         begun_ns, ended_ns = call.begun_ns, call.stopped_ns or now_ns
@@ -263,20 +264,20 @@ def _measurements(call: TrackedCall, timing: Timing | None, now_ns: int) -> dict
     execution = ended_ns - begun_ns
     if call.started_ns <= begun_ns <= ended_ns <= now_ns:
         queue = begun_ns - call.started_ns
-    else:  # by the clock of another machine, of which only differences mean something
+    else:  # from another machine: only differences of its clock are meaningful
         execution = min(execution, duration)
         queue = duration - execution
     return emit.call_measurements(duration, queue, call.attempts, execution)
 
 
 def _failure(error: BaseException, outcome: Outcome) -> dict[str, str]:
-    """The metadata of a call that failed, beside that of any call."""
+    """Return the metadata that a failed call has besides that of any call."""
     reason = describe(error)[:REASON_MAX]
     return emit.failure_metadata(outcome, category=_CATEGORIES[outcome], error=type(error).__name__, reason=reason)
 
 
 def operation_of(function: Any, args: tuple[Any, ...] = ()) -> str:
-    """The operation that a call of *function* is: the name of the innermost function, where one wraps another."""
+    """Return the operation of a call of *function*: its name, or the name of the innermost function that it wraps."""
     while True:
         if isinstance(function, functools.partial):
             function, args = function.func, (*function.args, *args)
@@ -289,7 +290,7 @@ def operation_of(function: Any, args: tuple[Any, ...] = ()) -> str:
 
 
 def attribute(thing: object, name: str) -> Any:
-    """An attribute of an object that is not ours; None if it has none, or if reading it raises, as proxies may."""
+    """Return an attribute of a foreign object; None if it is missing, or if reading it raises, as with some proxies."""
     try:
         return getattr(thing, name, None)
     except FAILURES as error:
@@ -298,7 +299,7 @@ def attribute(thing: object, name: str) -> Any:
 
 
 def check_arguments(what: str, name: object, number: tuple[str, object]) -> None:
-    """Raises ConfigError for a bad name of a pool, or a bad *number* (its argument's name and value)."""
+    """Raise ConfigError for a bad pool name, or a bad *number* (the name and value of an argument)."""
     if not isinstance(name, str) or not name or not name.isprintable():
         raise ConfigError(f"{what}(name={name!r:.80}): needs a non-empty printable string")
     key, value = number

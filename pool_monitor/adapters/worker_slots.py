@@ -1,8 +1,8 @@
 """The slots of another pool: stable places that are assigned to its threads and processes, which come and go.
 
-A worker keeps its slot as long as it is seen. A new worker gets, in this order: a slot that no worker holds, a new slot
-while the limit allows one, the slot of a worker that is gone, the slot that was idle for longest. So there are never
-more slots than the limit, however many processes there have been.
+A worker keeps its slot as long as it is seen. A new worker gets the first of these that exists: a slot that no worker
+holds, a new slot within the limit, the slot of a worker that is gone, the slot that has been idle longest. So the
+number of slots never exceeds the limit, however many workers there have been.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable
 from pool_monitor.adapters.tracked_call import Holder, TrackedCall, WorkerSlot
 
 SLOTS_MAX = 64
-"""Most slots of one pool: the label budget is for all pools together. More workers than that share slots."""
+"""The highest number of slots of a pool, because all pools share one budget of labels. Further workers share slots."""
 SLOTS_OF_UNKNOWN = 16
-"""The same for a pool whose number of workers is not known."""
+"""The highest number of slots of a pool whose number of workers is not known."""
 
 
 class SlotTable:
-    """The slots of one pool, made when they are needed. *size* returns how many workers it has, or None: not known."""
+    """The slots of one pool, made when they are needed. *size* returns its number of workers; None: not known."""
 
     def __init__(self, pool: str, size: Callable[[], int | None]) -> None:
         self._pool = pool
@@ -33,7 +33,7 @@ class SlotTable:
         return len(self._slots)
 
     def held_by(self, holder: Holder) -> WorkerSlot:
-        """The slot of *holder*, which is assigned one if it has none."""
+        """Return the slot of *holder*; assign a slot if it has none."""
         slot = self._held.get(holder)
         if slot is not None and slot.number < self._limit:
             return slot
@@ -47,17 +47,18 @@ class SlotTable:
         return slot
 
     def least_busy(self) -> WorkerSlot:
-        """The first slot without a call; a new one when all have calls; the one with the fewest at the limit."""
+        """Return the first slot without calls; else a new slot; at the limit, the slot with the fewest calls."""
         for slot in self._slots:
             if not slot.calls:
                 return slot
         return self._add() or min(self._slots, key=lambda slot: len(slot.calls))
 
     def oldest_calls(self, unseen: Iterable[TrackedCall]) -> dict[WorkerSlot, TrackedCall | None]:
-        """Every slot that has had a call, with the oldest call on it now.
+        """Return every slot that has had a call, with the oldest call that is on it now.
 
         *unseen* are running calls whose worker is unknown, oldest first. Each is assigned to the free slot whose last
-        call is the oldest; or to a new slot, if even that call is younger than this one and the limit allows it.
+        call is the oldest. If even that last call is younger than the unseen call, a new slot is preferred, within the
+        limit.
         """
         self._update_limit()
         free = sorted((slot for slot in self._slots[: self._limit] if not slot.calls), key=lambda slot: slot.last_ended)
@@ -75,21 +76,21 @@ class SlotTable:
         }
 
     def _assignable(self) -> WorkerSlot:
-        """The slot that a new worker gets; it may have a holder still."""
+        """Return the slot that a new worker gets. It may still have a holder."""
         self._update_limit()
         within = self._slots[: self._limit]
         slot = next((slot for slot in within if slot.holder is None), None) or self._add()
         if slot is None:
             threads = {thread.ident for thread in threading.enumerate()}
-            left = next((slot for slot in within if not _exists(slot.holder, threads)), None)
-            slot = left or min(within, key=lambda slot: (bool(slot.calls), slot.since_ns))
+            abandoned = next((slot for slot in within if not _exists(slot.holder, threads)), None)
+            slot = abandoned or min(within, key=lambda slot: (bool(slot.calls), slot.since_ns))
         return slot
 
     def _update_limit(self) -> None:
         self._limit = min(self._size() or SLOTS_OF_UNKNOWN, SLOTS_MAX)
 
     def _add(self) -> WorkerSlot | None:
-        """A new slot; None at the limit."""
+        """Add a slot and return it; None at the limit."""
         if len(self._slots) >= self._limit:
             return None
         self._slots.append(WorkerSlot(self._pool, len(self._slots)))
@@ -97,7 +98,9 @@ class SlotTable:
 
 
 def _exists(holder: Holder | None, threads: set[int | None]) -> bool:
-    """Whether *holder* still exists, as far as is known: a process of another machine or user counts as existing."""
+    """Whether *holder* still exists. A process of another user or machine counts as existing, since it cannot be
+    checked.
+    """
     if not isinstance(holder, tuple):
         return holder in threads
     try:

@@ -1,4 +1,4 @@
-"""Which calls are refused, and why: the circuit breaker, what the past says of waits, and the words for it."""
+"""Which calls are refused, and why: by the circuit breaker, by the predicted wait, and the texts of refusals."""
 
 from __future__ import annotations
 
@@ -30,21 +30,23 @@ if TYPE_CHECKING:
     from pool_monitor.pool.policy.queue import WorkAhead
 
 SLOWLY = "call more slowly, add workers, or give more time"
-_NAMED = 100  # operations that a refusal lists
-_FAILURES = frozenset({"initialization", "connection", "communication"})  # categories that speak of workers
+_LISTED_MAX = 100  # operations that an error text lists
+_FAILURES = frozenset({"initialization", "connection", "communication"})  # categories of failures of workers
 
 
 class Admission:
-    """Decides about refusals, from how earlier calls went. Knows no queue and no workers: their state is passed in."""
+    """Decides which calls are refused, from how earlier calls ended. Knows neither queue nor workers: their state is
+    passed in.
+    """
 
     def __init__(
         self, identity: PoolIdentity, size: int, config: PoolConfig, now_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:
         self._identity, self.pool = identity, identity.name
-        self.size = size  # workers wanted; only for the text of refusals
+        self.size = size  # of the pool; only for the texts of refusals
         self.refusals: Counter[str] = Counter()  # by reason
         self.times = ServiceTimes()
-        self.breaker_tripped = False  # the breaker is not closed: ask `breaker_refusal`
+        self.breaker_tripped = False  # the breaker is not closed: `breaker_refusal` decides
         self.breaker = self._breaker(config)
         self._shed = config.shed
         self._now_ns = now_ns
@@ -82,12 +84,12 @@ class Admission:
         workers: Mapping[str, object],
         stream: bool,
     ) -> None:
-        """Raise UnknownOperation for what no worker can do."""
+        """Raise UnknownOperation if no worker can run the call."""
         kind = operations.get(operation)
         if kind is None:
-            names = ", ".join(sorted(operations)[:_NAMED])
-            if len(operations) > _NAMED:
-                names += f" and {len(operations) - _NAMED} more"
+            names = ", ".join(sorted(operations)[:_LISTED_MAX])
+            if len(operations) > _LISTED_MAX:
+                names += f" and {len(operations) - _LISTED_MAX} more"
             raise UnknownOperation(f"pool {self.pool!r}: no operation {operation!r}; its target has {names}")
         if kind == "generator" and not stream:
             raise UnknownOperation(
@@ -98,45 +100,44 @@ class Admission:
             raise UnknownOperation(f"pool {self.pool!r}: no worker {options.worker!r}; there are {known}")
 
     def breaker_refusal(self, call: Call, now: float, waiting: int) -> Rejected | None:
-        """A refusal while the breaker is open."""
+        """Return a refusal if the breaker does not let the call through, else None."""
         if self.breaker is None:
             return None
         if self.breaker.allow(now):
             call.trial = self.breaker.state is BreakerState.HALF_OPEN
             return None
-        again = self.breaker.retry_after(now)
-        until = "until those on trial have ended" if again is None else f"for {again:.1f} s more"
+        retry_after_s = self.breaker.retry_after(now)
+        until = "until the calls on trial have ended" if retry_after_s is None else f"for {retry_after_s:.1f} s more"
         text = (
             f"workers kept failing, so calls are refused {until}: see why they fail "
             "(pool.worker.crash, pool.error), call again later, or set breaker_failures=0"
         )
-        return self.rejected(CircuitOpen, text, waiting, retry_after_s=again)
+        return self.rejected(CircuitOpen, text, waiting, retry_after_s=retry_after_s)
 
     def deadline_refusal(
         self, call: Call, left: float, ahead: WorkAhead, handed: int, capacity: int, waiting: int
     ) -> Rejected | None:
-        """A refusal of a call that has to wait behind those *ahead* and would miss its deadline in *left* seconds."""
+        """Return a refusal if the call, waiting behind the calls *ahead*, would miss its deadline in *left* seconds."""
         estimate = self.times.estimate(ahead, handed, capacity, call.operation) if self._shed else None
         if estimate is None or estimate.total <= left:
             return None
         text = (
-            f"it would hardly make its deadline: {left:.3f} s are left, and about {estimate.wait:.3f} s of waiting and "
-            f"{estimate.execution:.3f} s of execution are to be expected, give or take {estimate.margin:.3f} s: "
-            f"{SLOWLY}"
+            f"the call would probably miss its deadline: {left:.3f} s are left, and it is expected to wait "
+            f"{estimate.wait:.3f} s and run {estimate.execution:.3f} s, give or take {estimate.margin:.3f} s: {SLOWLY}"
         )
         return self.rejected(PoolSaturated, text, waiting, call, reason="deadline", retry_after_s=estimate.total - left)
 
     def why_no_worker(self, paused: bool, capacity: int) -> str:
-        """Why a call was not handed over in time."""
+        """Return the reason why a call was not handed over in time."""
         if paused:
             return "the pool is paused: call resume()"
         if capacity:
             return f"no worker became free in time: {SLOWLY}"
-        why = "" if self.start_error is None else f", since the last one could not start: {self.start_error}"
+        why = "" if self.start_error is None else f"; the last start failed: {self.start_error}"
         return f"there is no worker{why}"
 
     def would_miss_deadline(self, call: Call, left: float) -> bool:
-        """Whether *left* seconds are too few for a result: the worker would work in vain."""
+        """Whether *left* seconds are too few to execute the call, so that its result would come too late."""
         mean = self.times.mean_of(call.operation) if self._shed else None
         return mean is not None and left < mean / 2
 
@@ -150,7 +151,7 @@ class Admission:
         reason: str | None = None,
         retry_after_s: float | None = None,
     ) -> Rejected:
-        """A refusal that says how the pool stands, *waiting* calls being in its queue."""
+        """Return a refusal with the pool's numbers; *waiting* is the number of calls in its queue."""
         return kind(
             message,
             pool=self.pool,
@@ -164,13 +165,13 @@ class Admission:
     # -- after it -------------------------------------------------------------------------------------------------
 
     def ended(self, call: Call, error: BaseException | None, now_ns: int) -> None:
-        """A call has ended for good."""
+        """Count the end of a call."""
         if isinstance(error, Rejected):
             self.refusals[error.reason] += 1
         breaker = self.breaker
         if breaker is None:
             return
-        if error is None or (isinstance(error, OperationError) and call.attempts):  # a worker answered, whatever
+        if error is None or (isinstance(error, OperationError) and call.attempts):  # a worker answered
             breaker.record(True, now_ns / 1e9, trial=call.trial)
         elif isinstance(error, PoolError) and _is_worker_failure(error):
             self.failed(call, error, now_ns)
@@ -178,13 +179,13 @@ class Admission:
             breaker.record(False if isinstance(error, OperationTimeout) else None, now_ns / 1e9, trial=True)
 
     def succeeded(self, count: int, now_ns: int) -> None:
-        """So many calls have ended well."""
+        """Count *count* calls that ended well."""
         if self.breaker is not None:
             self.breaker.record_successes(now_ns / 1e9, count)
 
     def failed(self, call: Call, error: PoolError, now_ns: int) -> None:
-        """An attempt has failed. Workers that died together are one failure: only a call that was sent after the
-        last failure says something new.
+        """Count a failed attempt, if it was sent after the last failure counted: workers that died together count as
+        one failure. A failed trial always counts.
         """
         breaker = self.breaker
         if breaker is None or not _is_worker_failure(error):
@@ -195,20 +196,22 @@ class Admission:
             call.trial = False
 
     def start_failed(self, error: StartError) -> None:
-        """A worker could not be started."""
+        """Count a worker that could not be started."""
         self.start_error = error
         if self.breaker is not None:
             self.breaker.start_failed(self._now_ns() / 1e9)
 
     def started(self) -> None:
-        """A worker is ready."""
+        """Note that a worker is ready."""
         self.start_error = None
         if self.breaker is not None:
             self.breaker.start_succeeded(self._now_ns() / 1e9)
 
 
 def _is_worker_failure(error: PoolError) -> bool:
-    """Whether *error* says that workers fail: not what the target raises, and not that the pool ended a worker."""
+    """Whether *error* is a failure of a worker. Exceptions of the target do not count. Neither do workers that the pool
+    ended.
+    """
     if isinstance(error, OperationError) or (isinstance(error, WorkerDied) and error.reason is not None):
         return False
     return error.category in _FAILURES

@@ -1,4 +1,4 @@
-"""One call, from the moment it is asked for to its one end."""
+"""One call, from the moment it is made to its end."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 next_id: Callable[[], int] = itertools.count(1).__next__
 
-_READERS = 3  # workers that end while they read a call, after which it is poison
-_HOLDERS = 20  # and for workers that do not report what they read; many can end at one moment, through no call's fault
+_READERS_MAX = 3  # a call is poison once this many workers have ended while they read it
+# The same, of workers that held it: not all report what they read, and many may end at once for another reason.
+_HOLDERS_MAX = 20
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """How to make a call: what `Pool.options` takes, and what it means."""
+    """How to make a call. The fields are the options of `Pool.options`, which describes them."""
 
     timeout: float | None = None
     first_item_timeout: float | None = None
@@ -41,7 +42,7 @@ class Options(Struct, frozen=True, kw_only=True):
 
 
 class CallWorker(Protocol):
-    """What a call knows of its worker: the slot's id, and where its end is recorded (`call_events`)."""
+    """The attributes of its worker that a call uses: the slot's id, and the records of its end (`call_events`)."""
 
     id: str
     records: dict[str, dict[str, Record]]
@@ -49,7 +50,7 @@ class CallWorker(Protocol):
 
 
 class Call(Struct, eq=False):
-    """One call. It is waiting, then on a worker (perhaps more than once), then done, for good."""
+    """One call. It waits, is on a worker, and is then done for good. It may wait and be on a worker more than once."""
 
     id: int
     operation: str
@@ -57,35 +58,35 @@ class Call(Struct, eq=False):
     kwargs: Mapping[str, Any]
     options: Options
     future: asyncio.Future[Any]
-    items: StreamBuffer | None  # a stream's; None for a plain call
+    items: StreamBuffer | None  # None for a call that is not a stream
     deadline: float  # event loop time
     started_ns: int
-    priority: int = 0  # of the options: each is looked at several times while the call waits
+    priority: int = 0  # copied from the options, as is `key`: both are read several times while the call waits
     key: str = ""
-    tick: int = 0  # where the deadline wheel has it; 0: it is not on the wheel
-    queue: WaitQueue[Call] | None = None  # where it stands, or stood last
-    queue_ns: int | None = None  # how long it waited for its last worker to be free
-    sent_ns: int = 0  # when that was
-    expects: tuple[float, float] = (0.0, 0.0)  # mean and variance of how long it will hold its worker, while it waits
-    nth: int = 0  # of the calls handed to that worker's process
-    trial: bool = False  # let through by a breaker that is half open
+    tick: int = 0  # its tick on the deadline wheel; 0: it is not on the wheel
+    queue: WaitQueue[Call] | None = None  # the queue it waits in, or waited in last
+    queue_ns: int | None = None  # how long it waited until its latest worker was free for it
+    sent_ns: int = 0  # when that worker was free for it
+    expects: tuple[float, float] = (0.0, 0.0)  # while it waits: mean and variance of how long it will hold its worker
+    nth: int = 0  # its ordinal among the calls handed to that worker's process
+    trial: bool = False  # a half-open breaker let it through
     session: SessionState[Call] | None = None
-    session_kind: str = "none"  # else what it wants of the session's worker: hint or strict
-    worker: CallWorker | None = None  # where it is now, or was last
+    session_kind: str = "none"  # or the affinity of its session: hint or strict
+    worker: CallWorker | None = None  # the worker it is on, or was on last
     attempts: int = 0
     running: bool = False  # on a worker, and not done
     readers: int = 0  # workers that ended while they read it
-    holders: int = 0  # workers that ended with it in their hands, none of which had begun it
+    holders: int = 0  # workers that ended while they held it and had not begun it
     done: bool = False
-    context: contextvars.Context | None = None  # of its caller, where variables of it travel
+    context: contextvars.Context | None = None  # the caller's, if the pool's configuration names variables that travel
 
     def in_context(self, emit: Callable[..., object]) -> Callable[..., object]:
-        """*emit*, in the context of the caller if that travels."""
+        """Return *emit*, made to run in the caller's context if that travels."""
         return emit if self.context is None else partial(self.context.copy().run, emit)
 
     def resolve(self, error: BaseException | None, result: Any) -> None:
-        """Wake the caller."""
-        if not self.future.done():  # it is when the caller was cancelled
+        """Wake the caller with the result or the error."""
+        if not self.future.done():  # done already if the caller was cancelled
             if error is None:
                 self.future.set_result(result)
             elif isinstance(error, asyncio.CancelledError):
@@ -96,46 +97,50 @@ class Call(Struct, eq=False):
             self.items.end()
 
     def timed_out(self, timeout: float, late_s: float = 0.0) -> OperationTimeout:
-        """What its caller gets at its deadline; *timeout*: of calls that bring none. *late_s*: the result is there, and
-        was read so long after the deadline, since the event loop was held up.
+        """Return the error of a call that has reached its deadline. *timeout* applies to calls without an own one.
+        *late_s* above 0: the event loop was blocked, and read the result that many seconds after the deadline.
         """
         on = self.worker.id if self.worker is not None else "?"
         own = self.options.timeout
         text = f"{self.operation} was not done within its timeout of {timeout if own is None else own:g} s, on {on}"
         if late_s:
-            text += f"; its result was read {late_s:.3g} s later: something holds up the event loop of the service"
+            text += f"; its result was read {late_s:.3g} s later: something blocks the event loop of the service"
         return OperationTimeout(text)
 
     def late_error(self, now_ns: int, timeout: float) -> OperationTimeout | None:
-        """What its caller gets in place of a result that a held-up loop reads past the deadline: the loop reads
-        what has come before it looks at its timers.
+        """Return the error that replaces a result read after the deadline, or None if the result is in time. A blocked
+        event loop reads what has arrived before it runs its timers.
         """
         late_s = now_ns / 1e9 - self.deadline
         return self.timed_out(timeout, late_s) if late_s > 0 else None
 
     def outlived_worker(self, *, reading: bool) -> None:
-        """A worker has ended that held it and had not begun it; *reading*: while it read this very call."""
+        """Count a worker that ended while it held this call and had not begun it. *reading*: it was reading it."""
         self.holders += 1
         self.readers += reading
 
     def is_poison(self, workers: int) -> bool:
-        """Whether it is most likely what ends the *workers* of the pool: no other is handed it."""
-        return self.readers >= _READERS or self.holders >= max(_HOLDERS, 3 * workers)
+        """Whether this call most likely ends the workers that get it, in a pool of *workers* workers. If so, it is
+        handed to no other.
+        """
+        return self.readers >= _READERS_MAX or self.holders >= max(_HOLDERS_MAX, 3 * workers)
 
 
 def refused(operation: str, error: PoolError) -> Call:
-    """A call that never came to be."""
+    """Return a call that was refused with *error* before it was made."""
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     future.set_exception(error)
     return Call(0, operation, (), {}, Options(), future, None, 0.0, 0, done=True)
 
 
 def poisoned(call: Call, last: PoolError) -> PoisonedCall:
-    """The error of a call that several workers did not survive; *last*: its error from the last of them alone."""
+    """Return the error of a call that several workers did not survive. *last* is the error that the last of these
+    workers alone would cause.
+    """
     seen = f"{call.readers} workers ended while they read it" if call.readers else f"{call.holders} workers held it"
     text = f"{call.operation}: {seen} and none began it, so no other is handed it"
-    assert call.worker is not None  # it was handed to some
+    assert call.worker is not None  # it has been handed over
     exit_code = last.exit_code if isinstance(last, WorkerDied) else None
     error = PoisonedCall(f"{text}; the last end: {last}", worker=call.worker.id, exit_code=exit_code)
-    error.stderr = last.stderr if isinstance(last, WorkerDied) else ""  # which the text has already
+    error.stderr = last.stderr if isinstance(last, WorkerDied) else ""  # set here: the text already contains it
     return error

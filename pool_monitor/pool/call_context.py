@@ -1,4 +1,4 @@
-"""What of a caller's context goes with its calls: to the worker, and to the handlers of their events."""
+"""The part of a caller's context that travels with its calls, to the worker and to the handlers of their events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from pool_monitor.pool.transport.child.target import find_variable
 
 
 class ContextPropagator:
-    """The context variables of a pool's configuration. Raises ConfigError for one that cannot be found here."""
+    """The context variables that a pool's configuration names. Raises ConfigError for a variable that this process
+    cannot find.
+    """
 
     def __init__(self, names: Sequence[str]) -> None:
         self._variables = {}
@@ -28,13 +30,13 @@ class ContextPropagator:
         self.new_call = self._in_context if names else Call
 
     def _in_context(self, *call: Any) -> Call:
-        """A call whose caller's context is as it is now."""
+        """Make a call that keeps a copy of the current context."""
         made = Call(*call)
         made.context = contextvars.copy_context()
         return made
 
     def hand_over(self, transport: Transport, call: Call, session: tuple[str, dict[str, Any]] | None) -> None:
-        """Hand over the call with those of the variables that its caller had set. Raises PayloadError."""
+        """Hand over the call with the variables that its caller had set. Raises PayloadError."""
         context = call.context
         assert context is not None
         values = {name: context[variable] for name, variable in self._variables.items() if variable in context}

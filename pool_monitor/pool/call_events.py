@@ -1,4 +1,4 @@
-"""Emits the events of a call: its start, its hand-over, its one end."""
+"""Emits the events of a call: its start, its hand-overs and its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pool_monitor.pool.transport.base import CallTimes
 from pool_monitor.pool.worker import Worker
 from pool_monitor.telemetry import FAILURES, Record
 
-_RECORDS = 1000  # operations of a worker whose record is kept: more than targets have, were names not to end
+_RECORDS_MAX = 1000  # records kept per worker: more operations than targets have, and a bound if names never end
 
 _START = events.OPERATION_START.event
 _STOP = events.OPERATION_STOP.event
@@ -26,39 +26,43 @@ _CHECKIN = events.WORKER_CHECKIN.event
 
 
 def started(pool: PoolIdentity, call: Call, waiting: int, system_ns: int) -> None:
-    """The pool has taken the call in, in its caller's context."""
+    """Emit that the call was made. To be called in the caller's context."""
     skip = _START.skip
     if skip is not None and skip():
         return
     measurements = {"system_time": system_ns, "monotonic_time": call.started_ns, "waiting": waiting}
-    _START.emit_all(measurements, _about(pool, call))
+    _START.emit_all(measurements, _metadata(pool, call))
 
 
 def checked_out(pool: PoolIdentity, call: Call, worker: Worker, waiting: int, relative_ns: int) -> None:
-    """The call was handed to a worker."""
+    """Emit that the call was handed to a worker."""
     skip = _CHECKOUT.skip
     if skip is not None and skip():
         return
     measurements = {"queue_duration": call.queue_ns or 0, "relative_duration": relative_ns, "waiting": waiting}
-    call.in_context(_CHECKOUT.emit_all)(measurements, {**_about(pool, call), "worker": worker.id})
+    call.in_context(_CHECKOUT.emit_all)(measurements, {**_metadata(pool, call), "worker": worker.id})
 
 
 def checked_in(pool: PoolIdentity, call: Call, worker: Worker, now_ns: int) -> None:
-    """The worker is done with the call."""
+    """Emit that the worker is done with the call."""
     skip = _CHECKIN.skip
     if skip is not None and skip():
         return
-    call.in_context(_CHECKIN.emit_all)({"duration": now_ns - call.sent_ns}, {**_about(pool, call), "worker": worker.id})
+    call.in_context(_CHECKIN.emit_all)(
+        {"duration": now_ns - call.sent_ns}, {**_metadata(pool, call), "worker": worker.id}
+    )
 
 
 def retried(pool: PoolIdentity, call: Call, error: PoolError, pause: float) -> None:
-    """The call is to be sent again."""
+    """Emit that the call will be sent again after *pause* seconds."""
     measurements = {"attempt": call.attempts, "pause_duration": round(pause * 1e9)}
-    call.in_context(_RETRY.emit)(measurements, {**_about(pool, call), "category": error.category, "reason": str(error)})
+    call.in_context(_RETRY.emit)(
+        measurements, {**_metadata(pool, call), "category": error.category, "reason": str(error)}
+    )
 
 
 def ended(pool: PoolIdentity, call: Call, error: BaseException | None, times: CallTimes | None, now_ns: int) -> None:
-    """The call has ended. One that ended well was on a worker, and `_STOP` is on: the caller has looked."""
+    """Emit that the call has ended. Without *error* it was on a worker, and the caller has checked `_STOP.on`."""
     if error is not None:
         _failed(pool, call, error, times, now_ns)
         return
@@ -69,15 +73,16 @@ def ended(pool: PoolIdentity, call: Call, error: BaseException | None, times: Ca
     if series is not None:
         worker = call.worker
         assert worker is not None
-        # Kept beside the worker, which is in the caches already: looking them up in `series`, by a tuple of four, costs
-        # half as much again as all the rest, and several times as much in a service with better things in its caches.
+        # The records are kept on the worker, which the processor has in its caches. Looking up a tuple of four in
+        # `series` takes half as long again as everything else here, and several times as long in a service that fills
+        # the caches.
         if worker.records_of is not series:
             worker.records_of, worker.records = series, {kind: {} for kind in SESSION_KINDS}
         records = worker.records[call.session_kind]
         try:
             record = records.get(call.operation)
             if record is None:
-                if len(records) >= _RECORDS:
+                if len(records) >= _RECORDS_MAX:
                     records.clear()
                 record = records[call.operation] = series[
                     pool.name, call.operation, worker.id, call.session_kind, pool.instance
@@ -86,12 +91,12 @@ def ended(pool: PoolIdentity, call: Call, error: BaseException | None, times: Ca
         except FAILURES as failure:
             series.failed(failure)
     if _STOP.mapped:
-        call.in_context(_STOP.emit_mapped)(_measured(call, now_ns, times), _about(pool, call, on_worker=True))
+        call.in_context(_STOP.emit_mapped)(_measurements(call, now_ns, times), _metadata(pool, call, on_worker=True))
 
 
 def records_of(worker: Worker) -> Mapping[str, Record] | None:
-    """By operation, the records of calls without a session that end well at *worker*, if they emit nothing beside
-    that. Valid until any event is emitted, since its handlers may attach or detach others.
+    """Return the records, by operation, of calls without a session that end well on *worker*. None if the ends of these
+    calls also emit events. Valid until the next event is emitted, because its handlers may attach or detach handlers.
     """
     series = _STOP.series
     if series is None or worker.records_of is not series or _STOP.mapped or _STOP.skip is not None:
@@ -100,11 +105,11 @@ def records_of(worker: Worker) -> Mapping[str, Record] | None:
 
 
 def _failed(pool: PoolIdentity, call: Call, error: BaseException, times: CallTimes | None, now_ns: int) -> None:
-    measurements = _measured(call, now_ns, times)
+    measurements = _measurements(call, now_ns, times)
     if isinstance(error, Rejected) and _REJECT.on:
         call.in_context(_REJECT.emit)(
             {"queue_duration": measurements["queue_duration"], "waiting": error.waiting},
-            {**_about(pool, call), "reason": error.reason},
+            {**_metadata(pool, call), "reason": error.reason},
         )
     if _EXCEPTION.on:
         outcome = error.outcome if isinstance(error, PoolError) else "cancelled"
@@ -114,16 +119,16 @@ def _failed(pool: PoolIdentity, call: Call, error: BaseException, times: CallTim
             error=error.type_name if isinstance(error, OperationError) else type(error).__name__,
             reason=str(error) or type(error).__name__,
         )
-        call.in_context(_EXCEPTION.emit)(measurements, _about(pool, call, on_worker=True) | failure)
+        call.in_context(_EXCEPTION.emit)(measurements, _metadata(pool, call, on_worker=True) | failure)
 
 
-def _about(pool: PoolIdentity, call: Call, *, on_worker: bool = False) -> dict[str, Any]:
+def _metadata(pool: PoolIdentity, call: Call, *, on_worker: bool = False) -> dict[str, Any]:
     worker = call.worker.id if on_worker and call.worker is not None else None
     return emit.call_metadata(pool, call.operation, call.id, call.session_kind, call.options.session, worker)
 
 
-def _measured(call: Call, now_ns: int, times: CallTimes | None) -> dict[str, int]:
-    """The measurements of a call that ends now."""
+def _measurements(call: Call, now_ns: int, times: CallTimes | None) -> dict[str, int]:
+    """Return the measurements of a call that ends now."""
     duration = now_ns - call.started_ns
     queue = duration if call.queue_ns is None else call.queue_ns
     if times is None:

@@ -1,7 +1,7 @@
-"""How operations are called: `run`, `stream` and `map`, with options of one's own or on behalf of a session.
+"""How operations are called: `run`, `stream` and `map`, with options or on behalf of a session.
 
-`Caller` is what code that uses a pool may ask for, so that it can be given something else in a test. `PoolCaller` is
-what pools have.
+Code that uses a pool can take a `Caller`, so that a test can pass something else. `PoolCaller` is the implementation
+that pools share.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pool_monitor.pool.dispatcher import Dispatcher
 
 
-_WAITING = 1000  # calls that wait for workers, with which a `map` has no need to add others
+_WAITING_MAX = 1000  # while this many calls wait for workers, a `map` makes no others
 
 
 class CallResult(NamedTuple):
@@ -35,26 +35,26 @@ class CallResult(NamedTuple):
     result: Any
     """What the operation returned; None when it failed."""
     error: PoolError | None
-    """What went wrong, or None."""
+    """Why the call failed; None when it succeeded."""
     worker: str | None
-    """The slot it ran on last; None when it never reached one."""
+    """The id of the slot that the call ran on last; None when it never reached a worker."""
     seconds: float
-    """From the call to its end."""
+    """The time from making the call to its end."""
 
 
 @runtime_checkable
 class Caller(Protocol):
-    """Runs operations: what code that uses a pool needs of it, whatever it is.
+    """Runs operations: the interface that code needs to use a pool.
 
-    A `Pool`, a `Session`, what `options` returns and `pool_monitor.testing.InlinePool` are callers, and so is anything
-    of your own with these four methods. Each does what the method of that name of `Pool` does.
+    A `Pool`, a `Session`, the result of `options` and a `pool_monitor.testing.InlinePool` are callers. So is any object
+    of yours that has these four methods. Each method does what the method of `Pool` with the same name does.
     """
 
     async def run(self, operation: str, /, *args: Any, **kwargs: Any) -> Any:
         """Run *operation* and return its result."""
 
     def stream(self, operation: str, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-        """Iterate over what a generator *operation* yields."""
+        """Iterate over the items that a generator *operation* yields."""
 
     def map(
         self,
@@ -83,24 +83,26 @@ class Caller(Protocol):
         affinity: str | None = None,
         zero_copy: bool | None = None,
     ) -> Caller:
-        """The same caller with other options."""
+        """Return the same caller with other options."""
 
 
 class CallTarget(Protocol):
-    """The pool that a `PoolCaller` calls, as far as the caller must know it."""
+    """The pool that a `PoolCaller` calls, reduced to what the caller uses."""
 
     config: PoolConfig
 
     @property
     def size(self) -> int:
-        """How many workers it wants."""
+        """The number of workers that the pool is to have."""
 
     def _calls(self) -> Dispatcher:
-        """Where calls are made. Raises PoolClosed while the pool is not entered, WrongLoop where it cannot be used."""
+        """Return the dispatcher. Raises PoolClosed before the pool is entered, and WrongLoop where the pool cannot be
+        used.
+        """
 
 
 class PoolCaller:
-    """Calls a pool's operations. `Pool` is one, `options` makes others, a `Session` is one."""
+    """Calls a pool's operations. A `Pool`, a `Session` and the result of `options` are PoolCallers."""
 
     def __init__(self, pool: CallTarget, options: Options) -> None:
         self._pool = pool
@@ -110,35 +112,37 @@ class PoolCaller:
         """Run *operation* on a worker and return its result.
 
         Waits for a free worker. One deadline (``timeout`` of the options, else of the configuration) covers waiting
-        and execution. Cancelling the caller ends the call: still in the queue it leaves no trace; on a worker the
-        operation is interrupted, or its worker killed and replaced after ``cancel_grace``.
+        and execution. Cancelling the caller ends the call. A call that still waits is removed from the queue. If the
+        call is on a worker, the operation is interrupted; a worker that still runs it after ``cancel_grace`` is killed
+        and replaced.
 
-        Arguments are encoded when a worker takes the call: do not change them before. Not everything arrives as it
-        was sent: except with ``codec="pickle"`` tuples become lists, for one. What does is in docs/POOL_GUIDE.md,
-        "What travels".
+        Arguments are encoded when a worker takes the call: do not change them before. Some values change on their way:
+        except with ``codec="pickle"``, tuples become lists, for example. docs/POOL_GUIDE.md, "What travels", lists
+        them.
 
-        Raises OperationError when the target raised; PayloadError when arguments or result cannot be carried;
-        OperationTimeout; WorkerDied; ProtocolError when the worker spoke nonsense; SessionLost when the process that
-        a session insists on is gone; OperationCancelled when the pool was closed meanwhile; UnknownOperation; WrongLoop
-        on another event loop than the pool's, or in another process; and Rejected (PoolSaturated, QueueTimeout,
-        CircuitOpen, PoolClosed) when no worker ever saw the call.
+        Raises OperationError when the target raises; PayloadError when arguments or result cannot be carried;
+        OperationTimeout; WorkerDied; ProtocolError when the worker violates the protocol; SessionLost when a session
+        with strict affinity has lost its process; OperationCancelled when the pool closes while the call runs;
+        UnknownOperation; WrongLoop on an event loop other than the pool's, or in another process; and Rejected
+        (PoolSaturated, QueueTimeout, CircuitOpen, PoolClosed) when the call never reaches a worker.
         """
         dispatcher = self._pool._calls()
         call = dispatcher.admit(operation, args, kwargs, self._options, stream=False)
         try:
             if call.done:
-                await _let_others(call)
+                await _yield_to_loop(call)
             result = await call.future
         except asyncio.CancelledError:
             dispatcher.cancel(call)
-            del call  # whoever keeps the cancelled task keeps this frame, and so would keep a result that came just now
+            del call  # a cancelled task that is kept keeps this frame, and with `call` a result that has just arrived
             raise
         return as_view(result) if self._options.zero_copy else result
 
     async def try_run(self, operation: str, /, *args: Any, **kwargs: Any) -> CallResult:
-        """Like `run`, but what goes wrong is returned and not raised, and with it where the call ran and how long it
-        took. Takes a generator operation too: its items come as a list, all held here until it ends, which only the
-        deadline bounds. Cancellation is raised as ever.
+        """Like `run`, but return an error instead of raising it, together with where the call ran and how long it took.
+
+        Also accepts a generator operation: the result is the list of its items. This process holds all of them until
+        the generator ends, which only the deadline bounds. Cancellation is still raised.
         """
         started = time.monotonic()
         call: Call | None = None
@@ -149,7 +153,7 @@ class PoolCaller:
             stream = dispatcher.operations.get(operation) == "generator"
             call = dispatcher.admit(operation, args, kwargs, self._options, stream=stream, collect=True)
             if call.done:
-                await _let_others(call)
+                await _yield_to_loop(call)
             result = await call.future
             if call.items is not None:
                 result = list(call.items.buffer)
@@ -166,13 +170,13 @@ class PoolCaller:
         return CallResult(result, error, worker, time.monotonic() - started)
 
     async def stream(self, operation: str, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-        """Iterate over what a generator *operation* yields, as it yields it.
+        """Iterate over the items of a generator *operation* as it yields them.
 
-        The call begins with the first item asked for. Reading slowly makes the worker wait: 64 items or 16 MiB are held
-        here, or, where they are small, as many as arrive in one read of 64 KiB. Leaving the loop early, or cancelling,
-        interrupts the generator; use ``contextlib.aclosing`` where the moment matters. The deadline covers the whole
-        stream; ``first_item_timeout`` and ``item_timeout`` of the options bound its pauses. Errors as for `run`; items
-        yielded before an error are delivered first.
+        The call is made when the first item is requested. A slow reader makes the worker wait: this process holds at
+        most 64 items or 16 MiB, or, if the items are small, those that arrive in one read of 64 KiB. Leaving the loop
+        early, or cancelling, interrupts the generator; use ``contextlib.aclosing`` to have that happen at once. The
+        deadline covers the whole stream; ``first_item_timeout`` and ``item_timeout`` of the options bound its pauses.
+        Raises the errors of `run`, after the items that were yielded before the error.
         """
         dispatcher = self._pool._calls()
         call = dispatcher.admit(operation, args, kwargs, self._options, stream=True)
@@ -191,18 +195,18 @@ class PoolCaller:
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> AsyncGenerator[Any, None]:
-        """Run *operation* once for each of *items*, its only positional argument; iterate over the results.
+        """Run *operation* once for each of *items*; iterate over the results. The item is the only positional argument.
 
-        At most *in_flight* calls (default: twice the pool's size) are under way or finished and not yet read, so
-        *items* may be endless; it is read as results are, and no further while 1,000 calls wait for workers, or half
-        as many as the queue holds. However many calls there are, the event loop is left to others every millisecond.
-        Results come in the order of *items*, or with ``ordered=False`` as they are ready.
+        At most *in_flight* calls (default: twice the pool's size) are under way or finished and not yet read. So
+        *items* may be endless: it is read as the results are read. Reading *items* stops while 1,000 calls wait for
+        workers, or while half of the queue is taken if that is less. Every millisecond, other tasks of the event loop
+        get their turn. Results come in the order of *items*, or with ``ordered=False`` as they are ready.
 
-        The first error is raised where its result would stand and ends the iteration, or with
-        ``return_exceptions=True`` takes the result's place; what *items* itself raises comes after all results.
-        Leaving early cancels what is under way.
+        The first error is raised in the place of its result and ends the iteration. With ``return_exceptions=True``
+        each error is yielded in place of its result instead. An exception of *items* itself is raised after all
+        results. Leaving the loop early cancels the calls that are under way.
         """
-        dispatcher = self._pool._calls()  # refuses the whole where each call would be
+        dispatcher = self._pool._calls()  # raises here, once, what every call would raise
         limit = in_flight if in_flight is not None else 2 * max(1, self._pool.size)
         if limit < 1:
             raise ConfigError(f"map(in_flight={in_flight}): needs at least 1")
@@ -213,7 +217,7 @@ class PoolCaller:
             except PoolError as error:
                 return refused(operation, error)
 
-        most = min(_WAITING, self._pool.config.queue_limit // 2)  # of this map's own it may be so many in any case
+        most = min(_WAITING_MAX, self._pool.config.queue_limit // 2)  # a map may always have this many calls waiting
         few = limit if limit <= most else 2 * max(1, self._pool.size)
         results = MapResults(
             admit,
@@ -233,7 +237,7 @@ class PoolCaller:
                 if error is not None and not return_exceptions:
                     raise error
                 if error is None and self._options.zero_copy:
-                    yield as_view(ended.result())  # and is not kept here while the next one is waited for
+                    yield as_view(ended.result())  # without a variable, which would keep it during the next wait
                 else:
                     yield ended.result() if error is None else error
                 results.free_place()
@@ -256,20 +260,22 @@ class PoolCaller:
         affinity: str | None = None,
         zero_copy: bool | None = None,
     ) -> PoolCaller:
-        """A light caller with the same `run`, `stream` and `map`, and these options on top of this one's. Costs nothing
-        to make.
+        """Return a caller with the same `run`, `stream` and `map`, and with these options added to those of this
+        caller. Making one costs next to nothing.
 
         *timeout*: seconds for queue and execution together. *first_item_timeout*, *item_timeout*: seconds to the first
-        item of a stream, and from one to the next, as in `PoolConfig`. *session*: on behalf of that session.
-        *idempotent*: running it twice does no harm, so it may be sent again when it failed and not through itself.
-        *priority*: higher goes first. *key*: calls of different keys take turns in the queue. *worker*: only on that
-        slot. *affinity*: ``hint`` or ``strict``, what the session's worker means, as in `PoolConfig.affinity`.
+        item of a stream, and from each item to the next, as in `PoolConfig`. *session*: the id of the session to call
+        for. *idempotent*: running the operation twice does no harm; so the call may be sent again after a failure that
+        it did not cause itself. *priority*: higher priorities are served first. *key*: calls with different keys take
+        turns in the queue. *worker*: the id of the only slot to run on. *affinity*: ``hint`` or ``strict``: how firmly
+        the session is bound to its worker, as in `PoolConfig.affinity`.
 
-        *zero_copy*: a result, or an item of a stream, that is ``bytes`` comes as a read-only ``memoryview``. From 128
-        KiB on it is, wherever possible, memory that is shared with the worker, and is not copied here. It is good for
-        as long as you keep it, or a slice or an array made of it, also when the worker has ended or the pool is closed.
-        All that time it takes room from the worker's next large results, which then come a slower way: use it and let
-        it go, or copy it with ``bytes()``. The worker leaves it alone; one that runs wild could change it as you read.
+        *zero_copy*: a result or stream item of type ``bytes`` arrives as a read-only ``memoryview``. From 128 KiB on,
+        it is wherever possible memory shared with the worker, and this process makes no copy. The view stays valid as
+        long as you keep it, or a slice or an array made of it, even after the worker has ended or the pool is closed.
+        While you keep it, it takes room from the worker's next large results, which then take a slower way. So release
+        it soon, or copy it with ``bytes()``. A worker does not change this memory, but a faulty one could, while you
+        read it.
         """
         changes: dict[str, Any] = {"first_item_timeout": first_item_timeout, "item_timeout": item_timeout}
         changes |= {"timeout": timeout, "session": session, "idempotent": idempotent, "priority": priority}
@@ -278,24 +284,25 @@ class PoolCaller:
 
 
 class Session(PoolCaller):
-    """A caller bound to one session: runs like a pool does. Made by `Pool.session`.
+    """A caller bound to one session. Made by `Pool.session`.
 
-    Leaving its ``async with`` block ends nothing: the session and its data are kept until they were unused for
-    ``session_ttl`` seconds, or until `end`.
+    Leaving its ``async with`` block does not end the session: the session and its data are kept until they have been
+    unused for ``session_ttl`` seconds, or until `end` is called.
     """
 
     @property
     def id(self) -> str:
+        """The session's id."""
         assert self._options.session is not None
         return self._options.session
 
     @property
     def data(self) -> dict[str, Any]:
-        """A copy of what the session's operations have kept; empty before the first call."""
+        """A copy of the data that the session's operations have stored; empty before the first call."""
         return self._pool._calls().sessions.data(self.id)
 
     def end(self) -> bool:
-        """Forget the session and its data now. Returns whether there was one."""
+        """Drop the session and its data now. Returns whether the session existed."""
         return self._pool._calls().sessions.end(self.id)
 
     async def __aenter__(self) -> Self:
@@ -320,7 +327,7 @@ _OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "affinity": (lambda value: value in ("hint", "strict"), "'hint' or 'strict'"),
     "zero_copy": (lambda value: isinstance(value, bool), "True or False"),
 }
-"""What each option of a call may be: a test, and the same in words."""
+"""The valid values of each option of a call: a test, and its description."""
 
 
 def _number(value: object) -> bool:
@@ -328,12 +335,12 @@ def _number(value: object) -> bool:
 
 
 def as_view(value: Any) -> Any:
-    """*value*, as a view if it is bytes."""
+    """Return *value*, as a view if it is bytes."""
     return memoryview(value) if type(value) is bytes else value
 
 
 def with_options(base: Options, changes: dict[str, Any]) -> Options:
-    """*base* with what is not None in *changes*. Raises ConfigError naming a bad value."""
+    """Return *base* with those *changes* that are not None. Raises ConfigError that names a bad value."""
     given = {name: value for name, value in changes.items() if value is not None}
     for name, value in given.items():
         fits, needed = _OPTIONS[name]
@@ -342,15 +349,15 @@ def with_options(base: Options, changes: dict[str, Any]) -> Options:
     return msgspec.structs.replace(base, **given)
 
 
-async def _let_others(call: Call) -> None:
-    """A caller whose *call* was refused at once, and who tries again and again, shall not keep the loop to itself."""
+async def _yield_to_loop(call: Call) -> None:
+    """Give other tasks a turn after *call* was refused at once: a caller that retries in a loop must not block them."""
     if not call.future.cancelled():
-        call.future.exception()  # seen, also when the caller is cancelled meanwhile
+        call.future.exception()  # marks it as retrieved, in case the caller is cancelled during the sleep
     await asyncio.sleep(0)
 
 
 async def _read(dispatcher: Dispatcher, call: Call) -> AsyncGenerator[Any, None]:
-    """What a streaming call yields, until it has ended; raises what it ended with."""
+    """Yield the items of a streaming call until it has ended. Raises the error it ended with."""
     items = call.items
     assert items is not None
     try:
@@ -364,9 +371,9 @@ async def _read(dispatcher: Dispatcher, call: Call) -> AsyncGenerator[Any, None]
                 break
             await items.changed()
         if call.worker is None:
-            await _let_others(call)
+            await _yield_to_loop(call)
         call.future.result()
     finally:
-        dispatcher.cancel(call)  # nobody reads on; nothing happens when it has ended
+        dispatcher.cancel(call)  # the reader has left; does nothing if the call has ended
         if call.future.done() and not call.future.cancelled():
-            call.future.exception()  # an error nobody asked for is not worth asyncio's complaint
+            call.future.exception()  # marks it as retrieved, or asyncio would log an error that no reader is left for

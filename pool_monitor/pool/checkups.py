@@ -1,4 +1,4 @@
-"""Asks workers how they are, and acts on the answers. What an answer or its absence means: `policy.health`."""
+"""Pings workers and acts on the answers. `policy.health` decides what an answer or its absence means."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Checkups:
-    """The checkups of a pool's workers: pings, and the limits of their processes."""
+    """Checks a pool's workers: sends pings, and compares processes with their limits."""
 
     def __init__(self, roster: Roster, dispatcher: Dispatcher, processes: ProcessControl, recycler: Recycler) -> None:
         self._roster, self._dispatcher = roster, dispatcher
@@ -31,15 +31,15 @@ class Checkups:
         self._loop = asyncio.get_running_loop()
 
     def check(self, worker: Worker, now: float) -> None:
-        """See how a worker is; to be called a few times per health interval. *now*: the event loop's time. Raises
-        nothing: where a worker cannot be looked at, that is logged, and the next checkup tries again.
+        """Check one worker. To be called a few times per health interval. *now*: the event loop's time. Never raises: a
+        checkup that fails is logged, and the next one tries again.
         """
         process = worker.process
         if process is not None and worker.transport is not None and worker.lifecycle.state in ALIVE:
             try:
                 self._check(worker, process, now)
-            except Exception:  # noqa: BLE001 - it is looked at again: no reason to end the pool
-                logger("pool").exception("a worker could not be looked at", pool=self._identity.name, worker=worker.id)
+            except Exception:  # noqa: BLE001 - the next checkup tries again: no reason to end the pool
+                logger("pool").exception("a worker could not be checked", pool=self._identity.name, worker=worker.id)
 
     def _check(self, worker: Worker, process: WorkerProcess, now: float) -> None:
         health, first = process.health, worker.call
@@ -48,7 +48,7 @@ class Checkups:
         assert process.ready is not None
         assert worker.transport is not None
         verdict = health.verdict(now, busy, _processor_time(process.ready.pid) if late and busy else None)
-        known = process.verdict is not None or health.late > 0  # before the first answer nothing is known
+        known = process.verdict is not None or health.late > 0  # before the first answer there is no verdict
         if known and (health.late > late or verdict is not process.verdict):
             process.verdict = verdict
             if health.late:
@@ -71,7 +71,7 @@ class Checkups:
             self._recycler.recycle_soon(worker, reason)
 
     def ponged(self, worker: Worker, process: WorkerProcess, token: int, rss: int | None) -> None:
-        """The process has answered a ping. *rss*: bytes of resident memory; None: not known."""
+        """Handle an answer to a ping. *rss*: bytes of resident memory of the process; None: not known."""
         if not process.health.has_sent(token):
             self._processes.kill_for_breach(worker, process, f"an answer to ping {token}, which was not sent")
             return
@@ -100,11 +100,11 @@ class Checkups:
 
 
 def _processor_time(pid: int) -> float | None:
-    """Seconds a process has computed; None when that cannot be found out."""
+    """Return the seconds of processor time that a process has used; None if they cannot be read."""
     try:
         import psutil
 
         times = psutil.Process(pid).cpu_times()
-    except Exception:  # noqa: BLE001 - it is gone, or there is no descriptor left to ask with
+    except Exception:  # noqa: BLE001 - the process is gone, or no file descriptor is left to read it with
         return None
     return float(times.user + times.system)

@@ -1,4 +1,4 @@
-"""The deadlines of calls, on the event loop."""
+"""The timers of the event loop that report calls past their deadlines."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from pool_monitor.pool.policy.deadline_wheel import DeadlineWheel, end_of_tick
 if TYPE_CHECKING:
     from pool_monitor.pool.call import Call
 
-_AT_ONCE = 500  # calls, in one turn of the event loop
+_AT_ONCE = 500  # calls reported in one turn of the event loop
 
 
 class CallDeadlines:
-    """Calls *expired* with the calls that are due, oldest first. Two timers of the event loop serve all of them: one
-    for a wheel, and one for those whose deadlines come in the order in which they are added. The latter cost less. A
-    deadline is reported up to a tick late, never early.
+    """Calls *expired* with the calls that are due, oldest first. Two timers serve all calls: one for a wheel, and one
+    for calls whose deadlines come in the order in which they are added, which costs less. A deadline is reported up to
+    a tick late, never early.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[list[Call]], None]) -> None:
         self._loop, self._expired = loop, expired
         self._wheel: DeadlineWheel[Call] = DeadlineWheel()
         self._wheel_timer: asyncio.TimerHandle | None = None
-        self._wake_at = math.inf  # when that is due
-        self.in_order: dict[int, Call] = {}  # by id; its owner may take an entry out
-        self._order_timer: asyncio.TimerHandle | None = None  # due with the first of them, or before
+        self._wake_at = math.inf  # when the timer of the wheel is due
+        self.in_order: dict[int, Call] = {}  # by id; the owner of this object may remove entries itself
+        self._order_timer: asyncio.TimerHandle | None = None  # due at the first deadline in order, or earlier
 
     def add(self, call: Call, deadline: float) -> None:
-        """Note *call*, due at *deadline* (the loop's clock)."""
+        """Add *call*, due at *deadline* (the loop's clock)."""
         call.tick = self._wheel.add(call, deadline)
         if deadline < self._wake_at:
             self._set()
 
     def add_last(self, call: Call) -> None:
-        """Note *call*, due at its own deadline, which is not before that of any other that was added like this."""
+        """Add *call*, due at its own deadline, which must not be earlier than that of any call added by this method."""
         self.in_order[call.id] = call
         if self._order_timer is None:
             self._order_timer = self._loop.call_at(end_of_tick(call.deadline), self._ring_in_order)
 
     def remove(self, call: Call) -> None:
-        """Forget *call*, if it is still noted."""
+        """Remove *call*, if it is still there."""
         if call.tick:
             self._wheel.remove(call, call.tick)
         else:
             self.in_order.pop(call.id, None)
 
     def close(self) -> None:
-        """Nothing is called any more."""
+        """Stop both timers: no deadline is reported any more."""
         for timer in (self._wheel_timer, self._order_timer):
             if timer is not None:
                 timer.cancel()
@@ -82,7 +82,7 @@ class CallDeadlines:
         self._report(due)
 
     def _report(self, due: list[Call]) -> None:
-        """Report the calls that are due: 500 in each turn of the event loop, so that it is not held for long."""
+        """Report the calls that are due: at most 500 in each turn of the event loop, so as not to block it."""
         if len(due) > _AT_ONCE:
             self._loop.call_soon(self._report, due[_AT_ONCE:])
         self._expired([call for call in due[:_AT_ONCE] if not call.done])

@@ -1,15 +1,15 @@
-"""Calls meet workers: admission, the queue, hand-over, and what workers answer.
+"""The way of calls to workers: admission, the queue, the hand-over, and the workers' answers.
 
-Everything here is synchronous and runs on the event loop, between two awaits of anybody: there is no moment at
-which a call is half handed over. `supervisor.Supervisor` owns the workers' lives, and reports here when one is free or
-gone. The dispatcher asks it (`WorkerControl`) to kill a worker, and reports a worker that is idle and withdrawn.
-How calls end is in `open_calls`.
+All of this is synchronous and runs on the event loop, so no other task ever sees a call that is half handed over.
+`supervisor.Supervisor` starts and ends workers, and reports here when a worker is free or gone. The dispatcher asks the
+supervisor (`WorkerControl`) to kill a worker, and reports a worker that is idle and withdrawn. `open_calls` has the
+ways in which calls end.
 
-A call that has ended for its caller (timed out, cancelled) may still hold up its worker: it stays in
-``worker.calls`` until the worker answers or ends, so that its late answer reaches no other call.
+A call that has ended for its caller (timed out, cancelled) may still occupy its worker. It stays in ``worker.calls``
+until the worker answers or ends, so that its late answer reaches no other call.
 
 While operations are short, a sequential worker is handed several calls ahead of time (`prefetch`). It begins them in
-order and lets us see how far it has come, so those it has not begun are taken back when it dies or is held up.
+order and reports its progress, so the calls that it has not begun are taken back when it dies or is held up.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ _START = events.OPERATION_START.event
 _CHECKOUT = events.WORKER_CHECKOUT.event
 _CHECKIN = events.WORKER_CHECKIN.event
 
-_WEIGHT = 0.05  # of the latest call in means
+_WEIGHT = 0.05  # of the latest hand-over in the mean
 
 
 class Dispatcher(OpenCalls):
     """The calls of one pool. Holds at most ``queue_limit`` waiting calls. Must be made on a running event loop.
 
-    *roster*, *sessions* and *admission* are those of the pool, which others use too.
+    *roster*, *sessions* and *admission* are those of the pool, and are shared with its other parts.
     """
 
     def __init__(
@@ -70,15 +70,15 @@ class Dispatcher(OpenCalls):
         super().__init__(roster, sessions, admission, config, now_ns)
         self.accepting = False
         self.operations: Mapping[str, str] = {}
-        self.relative_s: float | None = None  # mean of the latest hand-overs; above 0: calls waited for workers
+        self.relative_s: float | None = None  # mean of the latest hand-overs; > 0: calls waited, < 0: workers waited
         self._waiting: WaitQueue[Call] = WaitQueue()
         self._propagator = ContextPropagator(config.context)
 
-    # -- what callers ask -----------------------------------------------------------------------------------------
+    # -- requests of callers --------------------------------------------------------------------------------------
 
     @property
     def workers(self) -> dict[str, Worker]:
-        """Every slot, by id."""
+        """All slots, by id."""
         return self.roster.workers
 
     def admit(
@@ -91,12 +91,12 @@ class Dispatcher(OpenCalls):
         stream: bool,
         collect: bool = False,
     ) -> Call:
-        """Take a call in: hand it to a worker, queue it, or refuse it. Its future ends with it, also with a refusal.
-        *stream*: the operation is a generator; *collect*: its items are wanted only when they are all there.
-        Raises UnknownOperation for what no worker can do.
+        """Make a call, and hand it to a worker, queue it or refuse it. Its future holds the result or the error of the
+        call, which may be a refusal. *stream*: the operation is a generator. *collect*: the caller reads the items only
+        after the last one. Raises UnknownOperation if no worker can run the call.
         """
         plain = not stream and options.worker is None and self.operations.get(operation) == "function"
-        if not plain and self.accepting and self.operations:  # else refused anyway, or no worker is known yet
+        if not plain and self.accepting and self.operations:  # else it is refused anyway, or no worker was ready yet
             self.admission.check_operation(operation, options, self.operations, self.workers, stream)
         config, now_ns = self.config, self._now_ns()
         now = now_ns / 1e9  # the event loop's clock too
@@ -135,14 +135,14 @@ class Dispatcher(OpenCalls):
         if not self.accepting:
             text = "the pool is not open: it is draining, closed or not yet entered"
             return self.rejected(PoolClosed, text, others=1)
-        # The call itself is counted among the waiting already.
+        # The waiting calls include this one already.
         if self.waiting > self.config.queue_limit and (self.paused or not self.sessions.can_start(call.options)):
             text = "the queue is full: call more slowly, add workers, or raise queue_limit"
             return self.rejected(PoolSaturated, text, others=1)
         return self.admission.breaker_refusal(call, now, self.waiting - 1)
 
     def _deadline_refusal(self, call: Call) -> Rejected | None:
-        """A refusal of a call that has to wait and would miss its deadline, as far as can be known."""
+        """Return a refusal if the call has to wait and is predicted to miss its deadline, else None."""
         if call.attempts or call.options.worker is not None or self.paused:
             return None
         ahead, roster = self._waiting.ahead(call), self.roster
@@ -153,7 +153,7 @@ class Dispatcher(OpenCalls):
     # -- hand-over ------------------------------------------------------------------------------------------------
 
     def _offer(self, call: Call, now_ns: int, *, front: bool = False) -> None:
-        """Give the call to a free worker, or let it wait."""
+        """Hand the call to a free worker, or let it wait."""
         options, line = call.options, self._waiting
         if call.session is None and options.worker is None:
             worker = None if self.paused else self._ahead.choose(call, self.admission.times)
@@ -172,7 +172,7 @@ class Dispatcher(OpenCalls):
                 self._feed(worker)
             return
         if (len(self._open) + 2) * self.admission.times.longest >= call.deadline - now_ns / 1e9 and not front:
-            refusal = self._deadline_refusal(call)  # even one after the other all might not be done in time
+            refusal = self._deadline_refusal(call)  # else even all open calls, one after the other, are in time
             if refusal is not None:
                 self._end(call, refusal)
                 return
@@ -186,34 +186,34 @@ class Dispatcher(OpenCalls):
                 self._adapt()
 
     def _is_lost(self, call: Call) -> bool:
-        """Whether the call insists on a process that is gone; then it has failed."""
+        """Whether the call is bound to a process that is gone. If so, it has been failed."""
         error = self.sessions.lost_error(call)
         if error is not None:
             self._fail(call, error)
         return error is not None
 
     def _feed(self, worker: Worker) -> None:
-        """Give a free worker the next calls that wait, if any."""
+        """Hand a free worker the next waiting calls, if any."""
         pinned, waiting, held = worker.pinned, self._waiting, worker.calls
         now_ns = self._now_ns()
-        far = now_ns / 1e9 + self.admission.times.longest
+        safe_from = now_ns / 1e9 + self.admission.times.longest  # later deadlines need no check
         limit = self.roster.limit(worker)
         while (pinned.size or waiting.size) and worker.accepting and len(held) < limit and not self.paused:
             call = pinned.pop() if pinned.size else waiting.pop()
             if call.session is not None and self._is_lost(call):  # another process fills the slot by now
                 continue
-            if call.deadline < far and self.admission.would_miss_deadline(call, call.deadline - now_ns / 1e9):
+            if call.deadline < safe_from and self.admission.would_miss_deadline(call, call.deadline - now_ns / 1e9):
                 text = f"too little time is left to execute it: {SLOWLY}"
                 self._end(call, self.rejected(QueueTimeout, text, call))
             else:
                 self._hand_over(call, worker, now_ns)
         self.roster.changed(worker)
         if len(held) >= limit and worker.transport is not None:
-            worker.transport.flush()  # no more can join them
+            worker.transport.flush()  # no further call can join this batch
 
     def _hand_over(self, call: Call, worker: Worker, now_ns: int) -> bool:
-        """Send the call. Must be followed by `Roster.changed`. Returns False when the call cannot be carried: then it
-        ends. *now_ns* is from before this: the worker may be done before the next line runs.
+        """Send the call to the worker. Returns False if the call cannot be carried, and ends. The caller must call
+        `Roster.changed` next. *now_ns* is read before the call is sent, because the worker may answer at once.
         """
         transport, process, session, held = worker.transport, worker.process, call.session, worker.calls
         assert transport is not None
@@ -225,7 +225,7 @@ class Dispatcher(OpenCalls):
             else:
                 self._propagator.hand_over(transport, call, carried)
         except PayloadError as error:
-            # Not here and now: its end may bring on the next call of its session, which may be no better.
+            # Not at once: its end starts the next call of its session, which may fail in the same way, and so on.
             self._loop.call_soon(self._end, call, error)
             return False
         process.handed = call.nth = process.handed + 1
@@ -235,11 +235,11 @@ class Dispatcher(OpenCalls):
         call.queue_ns = relative_ns = now_ns - call.started_ns
         call.running = True
         self._running += 1
-        if self.config.max_wait is not None:  # until here it was noted how long it may wait
+        if self.config.max_wait is not None:  # until now, the limit of its wait took the place of its deadline
             self._deadlines.remove(call)
             self._deadlines.add(call, call.deadline)
         held[call.id] = call
-        if worker.lifecycle.state is State.BUSY:  # perhaps with no call left, and not yet caught up
+        if worker.lifecycle.state is State.BUSY:  # it may have no calls left, until `caught_up` is called
             self._ahead.watch()
         else:
             idle_ns = call.started_ns - worker.lifecycle.since_ns
@@ -260,15 +260,15 @@ class Dispatcher(OpenCalls):
         return True
 
     def resume(self) -> None:
-        """Hand over what waits."""
+        """Hand the waiting calls to free workers again."""
         self.paused = False
         for worker in list(self.workers.values()):
             self._feed(worker)
 
-    # -- what workers report --------------------------------------------------------------------------------------
+    # -- reports of workers ---------------------------------------------------------------------------------------
 
     def ready(self, worker: Worker) -> None:
-        """A worker can be handed calls: it has loaded the target, or is well again."""
+        """Offer calls to a worker that has loaded the target, or has recovered."""
         worker.recalling = False
         worker.reports_progress = worker.transport is not None and worker.transport.begun is not None
         if worker.process is None or not worker.process.used_up:
@@ -276,35 +276,35 @@ class Dispatcher(OpenCalls):
             self._feed(worker)
 
     def returned(self, worker: Worker, replies: Sequence[Reply]) -> None:
-        """Plain operations of the worker returned, and the replies came together."""
-        now_ns, held, well = self._now_ns(), worker.calls, 0
+        """Handle replies of plain operations that arrived together."""
+        now_ns, held, ended_well = self._now_ns(), worker.calls, 0
         calls = [held[reply.call_id] for reply in replies]
         turns_ns = self._ahead.turns(calls, replies, now_ns)
         records = call_events.records_of(worker)
         self._ahead.note_open(len(self._open))
         for call, reply in zip(calls, replies, strict=True):
-            well += self._end_well(call, reply, now_ns, records)
+            ended_well += self._end_well(call, reply, now_ns, records)
             if _CHECKIN.on and worker.lifecycle.state is State.BUSY:
                 call_events.checked_in(self.identity, call, worker, now_ns)
             del held[call.id]
         self.admission.times.add_all([call.operation for call in calls], turns_ns)
-        self.admission.succeeded(well, now_ns)
-        self._count(well)
+        self.admission.succeeded(ended_well, now_ns)
+        self._count(ended_well)
         self._served(worker, len(calls), now_ns)
 
     def caught_up(self, worker: Worker) -> None:
-        """Everything that the worker has sent by now was handled: it may be handed the next calls."""
+        """Hand the worker its next calls: everything that it has sent so far has been handled."""
         if worker.lifecycle.state is not State.BUSY:
-            return  # it is being ended
+            return  # the worker is being ended
         worker.recalling = worker.recalling and bool(worker.calls)
-        self._feed(worker)  # it goes on being busy if something waits
+        self._feed(worker)  # it stays busy if a call waits
         if not worker.calls:
             self.roster.move(worker, "checkin", self._now_ns())
             if not worker.accepting:
                 self.control.idle(worker)
 
     def replied(self, worker: Worker, call_id: int, result: Any, data: dict[str, Any] | None, times: CallTimes) -> None:
-        """The worker's operation returned, or its stream ended."""
+        """Handle the result of an operation, or the end of a stream."""
         call = worker.calls.get(call_id)
         if call is None:
             return
@@ -319,7 +319,7 @@ class Dispatcher(OpenCalls):
         self._release(worker, call, now_ns)
 
     def failed(self, worker: Worker, call_id: int, failure: Failure, times: CallTimes | None) -> None:
-        """The worker's operation raised, or what it gave cannot be carried."""
+        """Handle an operation that raised, or whose result cannot be carried."""
         call = worker.calls.get(call_id)
         if call is None:
             return
@@ -331,7 +331,7 @@ class Dispatcher(OpenCalls):
         self._release(worker, call, now_ns)
 
     def recalled(self, worker: Worker, call_id: int) -> None:
-        """The worker will not begin this call: it is free to go elsewhere."""
+        """Take back a call that the worker has not begun and will not begin."""
         call = worker.calls.get(call_id)
         if call is None:
             return
@@ -345,14 +345,14 @@ class Dispatcher(OpenCalls):
             self._take_back(call)
 
     def lost(self, worker: Worker, error_for: Callable[[Call], PoolError]) -> None:
-        """The worker has ended; *error_for* makes the error of a call that it had begun."""
+        """Handle the end of a worker. *error_for* makes the error of a call that the worker had begun."""
         self.roster.withdraw(worker)
         calls = list(worker.calls.values())
         worker.calls.clear()
         begun = [call for call in calls if worker.has_begun(call)]
         reading = 0 if worker.transport is None else worker.transport.reading
         worker.transport = None
-        for call in reversed(calls[len(begun) :]):  # the last first, since each goes to the front
+        for call in reversed(calls[len(begun) :]):  # the last call first: each goes to the front of the queue
             call.outlived_worker(reading=reading == call.nth)
             if not call.done and call.is_poison(len(self.workers)):
                 self._end(call, poisoned(call, error_for(call)))
@@ -360,21 +360,21 @@ class Dispatcher(OpenCalls):
                 self._take_back(call)
         now_ns = self._now_ns()
         for call in begun:
-            self.admission.times.add(call.operation, (now_ns - call.sent_ns) / 1e9)  # it held its worker all the same
+            self.admission.times.add(call.operation, (now_ns - call.sent_ns) / 1e9)  # it did hold its worker
             if not call.done:
                 self._fail(call, error_for(call))
-        for call in list(worker.pinned):  # bound to this process, not merely to this slot
+        for call in list(worker.pinned):  # calls that are bound to this process, not to the slot
             if call.options.worker is None and worker.pinned.discard(call):
                 self._offer(call, now_ns)
 
     def forget(self, worker: Worker) -> None:
-        """The slot is gone: refuse the calls that wait for it."""
+        """Refuse the calls that wait for a slot that is gone."""
         for call in list(worker.pinned):
             worker.pinned.discard(call)
             self._end(call, self.rejected(PoolClosed, f"worker {worker.id!r} has been retired", call))
 
     def _take_back(self, call: Call) -> None:
-        """A call that was handed over and never begun goes on as if it had not been."""
+        """Put a call that was handed over and never begun back in the queue, as if it had not been handed over."""
         self._running -= 1
         call.running = False
         call.attempts -= 1
@@ -383,20 +383,20 @@ class Dispatcher(OpenCalls):
         self._offer(call, self._now_ns(), front=True)
 
     def _release(self, worker: Worker, call: Call, now_ns: int) -> None:
-        """The worker has answered this call."""
+        """Release the worker from a call that it has answered."""
         worker.calls.pop(call.id, None)
         self.admission.times.add(call.operation, (now_ns - call.sent_ns) / 1e9)
         if call.items is not None and worker.transport is not None and self.roster.concurrency == 1:
-            worker.transport.flow(paused=False)  # its last items may have come too fast for its reader
+            worker.transport.flow(paused=False)  # its last items may have paused the worker
         if _CHECKIN.on and worker.lifecycle.state is State.BUSY:
             call_events.checked_in(self.identity, call, worker, now_ns)
         self._served(worker, 1, now_ns)
 
     def _served(self, worker: Worker, count: int, now_ns: int) -> None:
-        """The worker has answered so many calls."""
+        """Count *count* calls that the worker has answered. The next call it holds begins now."""
         if worker.process is not None:
             worker.process.served += count
         following = worker.call if self.roster.concurrency == 1 else None
-        if following is not None:  # it has the worker from now on
+        if following is not None:
             following.sent_ns = now_ns
             following.queue_ns = now_ns - following.started_ns

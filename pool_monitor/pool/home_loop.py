@@ -1,4 +1,4 @@
-"""Where a pool was entered: its event loop, and the thread and process of that loop."""
+"""The event loop that a pool was entered on, with the thread and process of that loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pool_monitor.errors import WrongLoop
 
 
 class HomeLoop:
-    """The event loop that runs here and now, as the home of *pool*. Raises WrongLoop where none runs."""
+    """The event loop that runs at this moment, as the home of *pool*. Raises WrongLoop if no loop runs."""
 
     def __init__(self, pool: str) -> None:
         self._pool = pool
@@ -25,23 +25,24 @@ class HomeLoop:
 
     @property
     def is_forked(self) -> bool:
-        """Whether this process was forked off the one that the loop is in."""
+        """Whether this process was forked off the process of the loop."""
         return os.getpid() != self._pid
 
     @property
     def is_this_thread(self) -> bool:
-        """Whether this is the thread of the loop, which runs no other loop now."""
+        """Whether this is the thread of the loop, and no loop runs in it now."""
         here = (os.getpid(), threading.get_ident())
         return asyncio._get_running_loop() is None and here == (self._pid, self._thread)
 
     def wrong_loop(self) -> WrongLoop:
-        """The error to raise where the pool is used away from its home."""
+        """Return the error to raise when the pool is used on another loop, or in another process."""
         if self.is_forked:
             return WrongLoop(
                 f"pool {self._pool!r} was entered in process {self._pid}, and this is process {os.getpid()}, forked "
-                "off it: enter a Pool of its own here"
+                "off it: enter another Pool here"
             )
         return WrongLoop(
-            f"pool {self._pool!r} belongs to the event loop that it was entered on, and this is another one or none: "
-            "use asyncio.run_coroutine_threadsafe(pool.run(...), loop) with that loop, or enter a Pool of its own here"
+            f"pool {self._pool!r} belongs to the event loop that it was entered on, and this code runs on another loop "
+            "or on none: use asyncio.run_coroutine_threadsafe(pool.run(...), loop) with the pool's loop, or enter "
+            "another Pool here"
         )

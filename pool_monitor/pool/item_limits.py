@@ -1,4 +1,4 @@
-"""How long a stream may let its reader wait: for its first item, and between two."""
+"""Limits of the time that a stream may take to its first item, and from each item to the next."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 
 class ItemLimits:
-    """The limits of one stream, from its admission to its end: *first* seconds to the first item, *between* from each
-    to the next or to the end; None: no limit. Calls *exceeded* once, at the first that is exceeded, with what is
-    missing, in words.
+    """The limits of one stream, from its admission to its end: *first* seconds to the first item, *between* seconds
+    from each item to the next or to the end. None: no limit. Calls *exceeded* once, when the first limit is exceeded,
+    with a text that says what is missing.
 
-    An item costs a look at the clock: its timer is not set again, and goes on when it rings too early.
+    An item costs only one read of the clock: the timer is not set again for each item. If it rings too early, it is set
+    again then.
     """
 
     __slots__ = ("_between", "_due", "_exceeded", "_first", "_items", "_loop", "_timer")
@@ -25,26 +26,26 @@ class ItemLimits:
         self._allow(first)
 
     def came(self, *, room: bool) -> None:
-        """The worker has yielded. Without *room* for more it had been asked to pause, and the item was on its way."""
+        """Note an item of the worker. Without *room*, it was on its way when the worker was asked to pause."""
         self._items += 1
         self._allow(self._between if room else None)
 
     def read_on(self) -> None:
-        """There is room again."""
+        """Limit the time to the next item again: the buffer has room again."""
         self._allow(self._between)
 
     def full(self) -> None:
-        """There is no room: as long as the reader takes its time, the worker may."""
+        """Suspend the limit: the buffer is full, so the worker waits for the reader."""
         self._due = math.inf
 
     def start_over(self) -> None:
-        """The stream begins again; what it had given is forgotten. Where it had given nothing, its time goes on."""
+        """Limit the time to the first item again, for a new attempt. Without an item so far, the time runs on."""
         if self._items:
             self._items = 0
             self._allow(self._first)
 
     def close(self) -> None:
-        """The stream has ended."""
+        """Stop the timer: the stream has ended."""
         self._due = math.inf
         if self._timer is not None:
             self._timer.cancel()
@@ -52,7 +53,7 @@ class ItemLimits:
 
     def _allow(self, seconds: float | None) -> None:
         self._due = math.inf if seconds is None else self._loop.time() + seconds
-        if self._timer is not None and self._timer.when() > self._due:  # after a longer limit
+        if self._timer is not None and self._timer.when() > self._due:  # set for a longer limit
             self._timer.cancel()
             self._timer = None
         self._set()

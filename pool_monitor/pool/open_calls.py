@@ -1,4 +1,4 @@
-"""The calls of a pool that have not ended, and every way in which they end."""
+"""The calls of a pool that have not ended, and all the ways in which they end."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ _RETRY = events.POOL_RETRY.event
 
 
 class WorkerControl(Protocol):
-    """What calls need of the supervisor of workers."""
+    """The methods of the supervisor that the calls use."""
 
     def kill(self, worker: Worker, reason: str, culprit: str) -> None:
-        """Kill the worker now: it does not let go of *culprit*, an operation."""
+        """Kill the worker now: it does not stop running *culprit*, an operation."""
 
     def idle(self, worker: Worker) -> None:
-        """The worker has become idle, and is withdrawn: it is handed no more calls."""
+        """Note that a withdrawn worker has become idle; a withdrawn worker is handed no more calls."""
 
     def recycle_due(self, worker: Worker) -> None:
-        """The worker's process has been handed as many calls as are due, or more: replace it."""
+        """Replace the worker's process, which has been handed as many calls as its limit allows, or more."""
 
     def misbehaved(self, worker: Worker, reason: str) -> None:
-        """The worker does what the protocol does not allow: end it now."""
+        """Kill the worker now: it has violated the protocol."""
 
 
 class OpenCalls:
-    """Knows each call until it has ended: by itself, at its deadline, cancelled, failed or as the pool closes. A failed
-    one is sent again where it may be. `Dispatcher` adds the way to a worker.
+    """Keeps each call until it ends: it returns, fails, is cancelled, passes its deadline, or the pool closes. Sends a
+    failed call again if that is allowed. `Dispatcher` adds the way to a worker.
 
-    It is the base of the dispatcher, and no object beside it, since a call that ends well may cost no step more.
+    This is a base class of the dispatcher and not a separate object, which would cost every call another step.
     """
 
     control: WorkerControl
-    """To be set before a worker is ready."""
+    """Must be set before the first worker is ready."""
 
     def __init__(
         self,
@@ -74,11 +74,11 @@ class OpenCalls:
         self._loop = asyncio.get_running_loop()
         self._now_ns = now_ns
         self._open: dict[int, Call] = {}  # calls that have not ended
-        self._running = 0  # of those, calls that are on a worker
+        self._running = 0  # the number of open calls that are on a worker
         self._deadlines = CallDeadlines(self._loop, self._expire)
         self._ahead = HandAhead(roster, config.prefetch, self._loop, now_ns)
-        self._adapt_at = ADAPT_EVERY  # when so many calls have ended
-        self._quiet: asyncio.Future[None] | None = None  # set while `quiet` waits for the last call to end
+        self._adapt_at = ADAPT_EVERY  # the value of `completed` at which `_adapt` is called next
+        self._all_ended: asyncio.Future[None] | None = None  # set while `all_ended` waits for the last call to end
         self._streams = Streams(roster, config, self._interrupt, self._overdue, self._misbehaved)
         self.item, self.undecodable_item, self.read_on = (
             self._streams.item,
@@ -86,28 +86,28 @@ class OpenCalls:
             self._streams.read_on,
         )
         self.budget = RetryBudget(config.retry_budget)
-        jitter = random.Random()  # noqa: S311 - no secret
+        jitter = random.Random()  # noqa: S311 - not used for secrets
         self._retries = RetryPolicy(config.retries, frozenset(config.retry_errors), self.budget, jitter)
 
     @property
     def waiting(self) -> int:
-        """Calls that no worker has yet, in any queue."""
+        """The number of calls that wait for a worker, in all queues."""
         return len(self._open) - self._running
 
     @property
     def open_calls(self) -> int:
-        """Calls that have not ended."""
+        """The number of calls that have not ended."""
         return len(self._open)
 
-    async def quiet(self) -> None:
+    async def all_ended(self) -> None:
         """Wait until every call has ended."""
         while self._open:
-            if self._quiet is None:
-                self._quiet = self._loop.create_future()
-            await asyncio.shield(self._quiet)
+            if self._all_ended is None:
+                self._all_ended = self._loop.create_future()
+            await asyncio.shield(self._all_ended)
 
     def rejected(self, kind: type[Rejected], message: str, call: Call | None = None, *, others: int = 0) -> Rejected:
-        """A refusal that carries the numbers of the pool; *others*: waiting calls not to be counted."""
+        """Return a refusal with the pool's numbers. *others* is the number of waiting calls not to count."""
         return self.admission.rejected(kind, message, self.waiting - others, call)
 
     def close(self) -> None:
@@ -117,26 +117,30 @@ class OpenCalls:
 
     @abstractmethod
     def _offer(self, call: Call, now_ns: int, *, front: bool = False) -> None:
-        """Give the call to a free worker, or let it wait."""
+        """Hand the call to a free worker, or let it wait."""
 
     # -- interruptions ------------------------------------------------------------------------------------------------
 
     def cancel(self, call: Call) -> None:
-        """End a call whose caller has given up. Does nothing when it has ended."""
+        """End a call that its caller has cancelled. Does nothing if the call has ended."""
         self._interrupt(call, asyncio.CancelledError(), "cancel")
 
     def interrupt_all(self) -> int:
-        """End every call that has not ended: the pool is closing. Returns how many there were."""
+        """End every open call because the pool closes. Returns how many there were."""
         calls = list(self._open.values())
         for call in calls:
             if call.running:
-                self._interrupt(call, OperationCancelled(f"{call.operation}: the pool was closed meanwhile"), "close")
+                self._interrupt(
+                    call, OperationCancelled(f"{call.operation}: the pool was closed while it ran"), "close"
+                )
             else:
                 self._interrupt(call, self.rejected(PoolClosed, "the pool was closed", call), "close")
         return len(calls)
 
     def _interrupt(self, call: Call, error: BaseException, reason: str) -> None:
-        """End a call for its caller now, and see that its worker gets free of it soon."""
+        """End a call for its caller now, and have its worker interrupt it. A worker that still runs it after
+        ``cancel_grace`` is killed.
+        """
         if call.done:
             return
         worker = self.roster.workers.get(call.worker.id) if call.running and call.worker is not None else None
@@ -148,17 +152,17 @@ class OpenCalls:
         worker.transport.cancel(call.id)
         if call.items is not None:
             self._streams.hold(worker, call, False)
-        self._loop.call_later(self.config.cancel_grace, self._lose_patience, worker, call, reason)
+        self._loop.call_later(self.config.cancel_grace, self._kill_if_stuck, worker, call, reason)
 
-    def _lose_patience(self, worker: Worker, call: Call, reason: str) -> None:
-        """``cancel_grace`` is over: kill the worker if it still runs the call that was interrupted."""
+    def _kill_if_stuck(self, worker: Worker, call: Call, reason: str) -> None:
+        """Kill the worker if it still runs an interrupted call after ``cancel_grace``."""
         if worker.calls.get(call.id) is not call:
             return
         if worker.call is call or worker.has_begun(call):
             self.control.kill(worker, reason, call.operation)
-        else:  # it stands behind another one, which has a deadline of its own
-            again = max(self.config.cancel_grace, HELD_UP)
-            self._loop.call_later(again, self._lose_patience, worker, call, reason)
+        else:  # the worker has not begun it: it still runs a call before it, whose deadline bounds the wait
+            pause = max(self.config.cancel_grace, HELD_UP)
+            self._loop.call_later(pause, self._kill_if_stuck, worker, call, reason)
 
     def _expire(self, calls: list[Call]) -> None:
         now = self._loop.time()
@@ -169,7 +173,7 @@ class OpenCalls:
                 self._overdue(call, call.timed_out(self.config.timeout))
 
     def _overdue(self, call: Call, error: PoolError) -> None:
-        """The call's time is up. *error*: how it ends where a worker has it; else it is refused."""
+        """End a call whose time is up: with *error* if a worker has it, else with a refusal."""
         if not call.running:
             error = self.rejected(QueueTimeout, self.admission.why_no_worker(self.paused, self.roster.capacity), call)
         self._interrupt(call, error, "timeout")
@@ -180,7 +184,7 @@ class OpenCalls:
     # -- failures -----------------------------------------------------------------------------------------------------
 
     def _fail(self, call: Call, error: PoolError, times: CallTimes | None = None) -> None:
-        """An attempt has failed: send the call again if it may be, else end it."""
+        """Handle a failed attempt: send the call again if that is allowed, else end it."""
         if call.options.idempotent and (call.items is None or call.items.start_over()):
             pause = self._retries.decide(error, max(1, call.attempts), call.deadline - self._loop.time())
             if pause is not None:
@@ -189,11 +193,11 @@ class OpenCalls:
                 call.running, call.queue_ns = False, None  # it waits again
                 if _RETRY.on:
                     call_events.retried(self.identity, call, error, pause)
-                self._loop.call_later(pause, self._again, call)
+                self._loop.call_later(pause, self._offer_again, call)
                 return
         self._end(call, error, None, times)
 
-    def _again(self, call: Call) -> None:
+    def _offer_again(self, call: Call) -> None:
         if not call.done:
             self._offer(call, self._now_ns())
 
@@ -203,7 +207,7 @@ class OpenCalls:
         self, call: Call, error: BaseException | None, result: Any = None, times: CallTimes | None = None,
         now_ns: int | None = None,
     ) -> None:  # fmt: skip
-        """The one end of a call. Does nothing the second time."""
+        """End a call. Does nothing if it has ended already: a call ends exactly once."""
         if call.done:
             return
         call.done = True
@@ -225,12 +229,12 @@ class OpenCalls:
             call_events.ended(self.identity, call, error, times, now_ns)
         if call.session is not None:
             following = self.sessions.leave(call, self._loop.time())
-            if following is not None:  # soon: by then its worker is free, and what ends with this one has ended
-                self._loop.call_soon(self._again, following)
+            if following is not None:  # not now: first its worker becomes free, and other calls that end now have ended
+                self._loop.call_soon(self._offer_again, following)
         self._count(1)
 
     def _end_well(self, call: Call, reply: Reply, now_ns: int, records: Mapping[str, Record] | None) -> bool:
-        """`_end`, for a call that returned. Returns whether `_count` and the admission still have to count it."""
+        """End a call that returned, as `_end` does. Returns whether `_count` and the admission must still count it."""
         times, elapsed_ns = reply.times, now_ns - call.started_ns
         if times.execution_ns > elapsed_ns or (times.cpu_ns or 0) > elapsed_ns:
             times = times.within(elapsed_ns)
@@ -260,16 +264,16 @@ class OpenCalls:
         return True
 
     def _count(self, ended: int) -> None:
-        """*ended* calls have ended: count them, and see what follows from the count."""
+        """Count *ended* calls that have ended. Adapt if it is time to; wake `all_ended` after the last open call."""
         self.completed += ended
         if self.completed >= self._adapt_at:
             self._adapt()
-        if not self._open and self._quiet is not None:
-            self._quiet.set_result(None)
-            self._quiet = None
+        if not self._open and self._all_ended is not None:
+            self._all_ended.set_result(None)
+            self._all_ended = None
 
     def _adapt(self) -> None:
-        """Adapt to what calls are like now."""
+        """Adapt predictions and the depth of handing ahead to the durations of the latest calls."""
         self._adapt_at = self.completed + ADAPT_EVERY
         self.admission.times.update_longest()
         self._ahead.set_depth(self.completed, len(self._open))

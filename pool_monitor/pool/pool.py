@@ -1,10 +1,10 @@
-"""The Pool: what a service embeds. Owns its workers' lives, from first start to last exit.
+"""The Pool: the class that a service embeds. It owns its workers, from the first start to the last exit.
 
 Theory of operation
 -------------------
-A pool is a number of slots, each kept by one task of `Supervisor`. The tasks run in a group of their own, inside one
-runner task, so that a pool may be entered and left in different tasks, and so that a cancelled caller cannot take the
-workers with it. Calls never touch those tasks: they are handed over by the `Dispatcher`, synchronously.
+A pool is a number of slots. One task of `Supervisor` keeps each slot filled. These tasks run in one task group inside
+one runner task. So a pool can be entered in one task and left in another, and cancelling a caller does not end the
+workers. Calls never touch these tasks: the `Dispatcher` hands them over synchronously.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ if TYPE_CHECKING:
 
     from pool_monitor.pool.transport.base import Sink
 
-_HOUSEKEEPING = 60.0  # most seconds between looks at sessions that are out of date
+_HOUSEKEEPING = 60.0  # seconds: expired sessions are dropped at least this often
 
 
 class DrainResult(NamedTuple):
-    """What became of the calls a pool had when it was drained."""
+    """How the calls ended that were open when the pool was drained."""
 
     finished: int
-    """Ended by themselves."""
+    """Calls that ended by themselves."""
     cancelled: int
-    """Interrupted when the time was up."""
+    """Calls that were interrupted when the time was up."""
     abandoned: int
-    """Of those, calls whose worker had to be killed."""
+    """Interrupted calls whose worker had to be killed; they are counted in ``cancelled`` too."""
 
 
 class Pool(PoolCaller):
@@ -61,19 +61,19 @@ class Pool(PoolCaller):
     *target* is ``"module:attribute"`` or ``"path/to/file.py:attribute"``; the attribute is a class, instantiated
     once per worker, or a module-like namespace of functions. Its public methods or functions are the operations. For
     the functions of a module, *target* is ``"package.module"`` or ``"path/to/file.py"`` alone.
-    *name* is what events, snapshots and its workers (``name-0``) are known by. *size* is how many workers it has until
-    `resize` is told otherwise, which may go from *min_size* to *max_size* (None: 4 per processor, and never less than
-    *size*). *config* is a `PoolConfig` (None: the defaults); every further keyword is a field of it, and wins.
+    *name* identifies the pool in events and snapshots, and its workers are named after it (``name-0``). *size* is the
+    number of workers until `resize` changes it, within *min_size* and *max_size* (None: 4 per processor, but at least
+    *size*). *config* is a `PoolConfig` (None: the defaults). Further keywords are fields of it, and override *config*.
 
-    Use as ``async with Pool(...) as pool``. Entering starts the workers and returns when all are ready (``min_size``
-    of them with ``warmup="staged"``); it raises StartError, with the target's traceback, when one cannot be started,
-    and ConfigError for a path that no worker can be started with. What is relative is taken from the working directory
-    at this moment; workers start in it, also those that are started later.
-    Leaving lets accepted calls end (``drain_timeout``), or interrupts them when the block raised, and returns when no
-    worker process is left.
+    Use as ``async with Pool(...) as pool``. Entering starts the workers and returns when all of them are ready, or with
+    ``warmup="staged"`` when *min_size* of them are. It raises StartError, with the target's traceback, when a worker
+    cannot be started, and ConfigError for a path that no worker can be started with. Relative paths are resolved
+    against the working directory at the moment of entering; all workers start in it, also those started later.
+    Leaving lets accepted calls end, for at most ``drain_timeout`` seconds, or interrupts them if the block raised. It
+    returns when no worker process is left.
 
-    Raises ConfigError for a bad argument; nothing is started before the pool is entered. All methods but `status` and
-    `workers` belong to the event loop that the pool was entered on: elsewhere they raise WrongLoop and do nothing.
+    Raises ConfigError for a bad argument; nothing is started before the pool is entered. All methods except `status`
+    and `workers` belong to the event loop that the pool was entered on: elsewhere they raise WrongLoop and do nothing.
     From another thread, use ``asyncio.run_coroutine_threadsafe(pool.run(...), loop)``.
     """
 
@@ -134,24 +134,25 @@ class Pool(PoolCaller):
 
     @property
     def instance(self) -> str:
-        """An id that no other pool has, also none of the same name."""
+        """An id that no other pool has, not even one with the same name."""
         return self._identity.instance
 
     @property
     def size(self) -> int:
-        """How many workers the pool wants."""
+        """The number of workers that the pool is to have."""
         return self._size
 
     def session(self, session_id: str, *, affinity: str | None = None) -> Session:
-        """A caller on behalf of one session: its operations share ``session.data`` and prefer the same worker, or with
-        ``affinity="strict"`` insist on the same process, and raise SessionLost, once, when it is gone.
+        """Return a caller for one session. Its operations share ``session.data`` and prefer the same worker. With
+        ``affinity="strict"`` they run on the same process only; when that process is gone, one call raises SessionLost,
+        and later calls bind to another process.
         """
         return Session(self, with_options(self._options, {"session": session_id, "affinity": affinity}))
 
     # -- views ----------------------------------------------------------------------------------------------------
 
     def status(self) -> PoolView:
-        """The pool's gauges now. Synchronous, never raises, and independent of the number of calls."""
+        """Return the pool's gauges now. Synchronous; never raises; takes no longer when there are many calls."""
         calls, counts = self._dispatcher, self._roster.counts
         breaker = None if calls is None else self._admission.breaker
         return PoolView(
@@ -178,7 +179,7 @@ class Pool(PoolCaller):
         )
 
     def workers(self) -> list[WorkerView]:
-        """The gauges of every slot now, in slot order. Synchronous; statistics of calls are left empty."""
+        """Return the gauges of every slot now, in slot order. Synchronous. The statistics of calls are left empty."""
         now_ns = time.monotonic_ns()
         return [_view(worker, now_ns) for worker in sorted(self._roster.workers.values(), key=lambda one: one.index)]
 
@@ -207,7 +208,7 @@ class Pool(PoolCaller):
         self._entered_ns = time.monotonic_ns()
         closing = self._closing = asyncio.Event()
         self._started = loop.create_future()
-        self._started.add_done_callback(_seen)  # entering may have been given up
+        self._started.add_done_callback(_mark_retrieved)  # entering may have been cancelled
         emit.pool_init(self._identity, size=self._size, target=self.target)
         running = self._main(home, dispatcher, supervisor, launcher, closing)
         self._runner = loop.create_task(running, name=f"pool {self.name}")
@@ -217,7 +218,7 @@ class Pool(PoolCaller):
         except BaseException:
             await self._end()
             raise
-        if self._state != "starting":  # drained meanwhile
+        if self._state != "starting":  # `drain` was called during the start
             await self._end()
             raise dispatcher.rejected(PoolClosed, "the pool was drained before it was ready")
         self._state = "paused" if dispatcher.paused else "running"
@@ -234,7 +235,7 @@ class Pool(PoolCaller):
             self._left_elsewhere()
             return
         try:
-            if self._state in ("running", "paused") or self._calls().open_calls:  # drained by other code meanwhile
+            if self._state in ("running", "paused") or self._calls().open_calls:  # else other code has drained it
                 await self.drain(self.config.drain_timeout if error is None else 0.0)
         finally:
             await self._end()
@@ -242,31 +243,31 @@ class Pool(PoolCaller):
                 self._runner.result()
 
     async def _end(self) -> None:
-        """Have the runner close the pool, and return when no worker process is left. Where this is cancelled, the
-        runner goes on alone.
+        """Have the runner close the pool, and return when no worker process is left. If this is cancelled, the runner
+        still closes the pool.
         """
         assert self._closing is not None
         assert self._runner is not None
         self._closing.set()
-        with anyio.CancelScope(shield=True):  # a scope that is cancelled would cancel this again and again
+        with anyio.CancelScope(shield=True):  # an enclosing scope that is cancelled would cancel this repeatedly
             await asyncio.wait([self._runner])
 
     def _left_elsewhere(self) -> None:
-        """Leave the pool where its event loop does not run. Raises WrongLoop where that loop can still do it."""
+        """Leave the pool outside its event loop. Raises WrongLoop if that loop still runs and can do it."""
         assert self._home is not None
         if self._home.is_forked or self._state == "closed":
-            return  # it is the parent's to close; or it ended with its loop
+            return  # in a forked process: the parent closes it; else it is closed already
         if self._home.loop.is_running():
             raise self._home.wrong_loop()
         self._abort()
         if not self._home.loop.is_closed() and self._closing is not None:
-            self._closing.set()  # should it go on, the runner ends there too
+            self._closing.set()  # if the loop runs again, the runner ends too
 
     async def drain(self, timeout: float | None = None) -> DrainResult:
-        """Accept no more calls and let the accepted ones end, for *timeout* seconds (default: ``drain_timeout``).
+        """Accept no more calls and let the accepted calls end, for *timeout* seconds (default: ``drain_timeout``).
 
-        What is left then is interrupted: its callers get OperationCancelled, or PoolClosed when it was still
-        waiting; workers that do not let go are killed. The pool stays closed for calls.
+        Calls that are still open then are interrupted. Their callers get OperationCancelled, or PoolClosed if the call
+        was still waiting. A worker that does not stop running its call is killed. The pool accepts no calls any more.
         """
         calls = self._calls()
         patience = self.config.drain_timeout if timeout is None else timeout
@@ -280,7 +281,7 @@ class Pool(PoolCaller):
         calls.resume()
         cancelled, abandoned = 0, 0
         with anyio.move_on_after(patience):
-            await calls.quiet()
+            await calls.all_ended()
         if calls.open_calls:
             held_up = [(worker, worker.process, set(worker.calls)) for worker in calls.workers.values() if worker.calls]
             cancelled = calls.interrupt_all()
@@ -293,26 +294,25 @@ class Pool(PoolCaller):
         return result
 
     async def resize(self, size: int) -> None:
-        """Want *size* workers from now on. Returns at once: more are started, or the surplus retired, idle ones
-        first and busy ones after their call. Raises ConfigError outside ``min_size`` to ``max_size``, PoolClosed
-        once the pool drains.
+        """Set the number of workers to *size*. Returns at once: workers are started, or the surplus is retired, idle
+        workers first and busy workers after their calls. Raises ConfigError for a size outside ``min_size`` to
+        ``max_size``, and PoolClosed once the pool drains.
         """
         self._calls()
         supervisor = self._supervisor
         assert supervisor is not None
-        self._must_be_open("another size")
+        self._must_be_open("resized")
         before, self._size = self._size, checked_size(size, self.min_size, self.max_size)
         self._admission.size = size
         emit.pool_resize(self._identity, before=before, after=size)
         supervisor.resize(size)
 
     async def pause(self) -> None:
-        """Hand nothing more to workers from now on; what they run goes on, and calls are accepted and wait for as long
-        as their deadlines let them. Returns at once; does nothing when paused already. Raises PoolClosed once the
-        pool drains.
+        """Hand no more calls to workers. Calls that run go on; new calls are accepted and wait until their deadlines.
+        Returns at once; does nothing if the pool is paused already. Raises PoolClosed once the pool drains.
         """
         calls = self._calls()
-        self._must_be_open("pausing")
+        self._must_be_open("paused")
         if not calls.paused:
             self._state = "paused" if self._state == "running" else self._state
             self._paused_ns = time.monotonic_ns()
@@ -320,7 +320,9 @@ class Pool(PoolCaller):
             emit.pool_pause(self._identity, waiting=calls.waiting)
 
     async def resume(self) -> None:
-        """End a `pause`: what waits is handed over, in order. Returns at once; does nothing when not paused."""
+        """End a `pause`: hand over the waiting calls, in order. Returns at once; does nothing if the pool is not
+        paused.
+        """
         calls = self._calls()
         if calls.paused:
             self._state = "running" if self._state == "paused" else self._state
@@ -328,15 +330,15 @@ class Pool(PoolCaller):
             calls.resume()
 
     async def restart(self) -> None:
-        """Replace every worker process, one after the other, each only once the next one is ready and its calls have
-        ended: no call fails, and there is never a worker less. Returns when all are replaced. Raises StartError, with
-        the rest as it was, when a fresh one cannot be started; PoolClosed once the pool drains. Cancelling stops
-        between two.
+        """Replace every worker process, one after the other. A process is replaced once its successor is ready and its
+        calls have ended. So no call fails, and the number of workers never drops. Returns when all are replaced. Raises
+        StartError when a successor cannot be started; the remaining processes are then kept. Raises PoolClosed once the
+        pool drains. Cancelling stops after the current process.
         """
         self._calls()
         supervisor = self._supervisor
         assert supervisor is not None
-        self._must_be_open("a restart")
+        self._must_be_open("restarted")
         began_ns, replaced = time.monotonic_ns(), 0
         for worker in sorted(self._roster.workers.values(), key=lambda worker: worker.index):
             before = worker.process
@@ -346,9 +348,9 @@ class Pool(PoolCaller):
             replaced += worker.process is not before
         emit.pool_restart(self._identity, duration=time.monotonic_ns() - began_ns, workers=replaced)
 
-    def _must_be_open(self, what: str) -> None:
+    def _must_be_open(self, participle: str) -> None:
         if self._state not in ("starting", "running", "paused"):
-            raise self._calls().rejected(PoolClosed, f"a pool that is {self._state} has no use for {what}")
+            raise self._calls().rejected(PoolClosed, f"a pool that is {self._state} cannot be {participle}")
 
     def _calls(self) -> Dispatcher:
         if self._dispatcher is None:
@@ -359,8 +361,8 @@ class Pool(PoolCaller):
         return self._dispatcher
 
     def _check_home(self) -> None:
-        """Raise unless the pool may be used here, where its event loop does not run: WrongLoop, or PoolClosed once
-        that loop has ended. What need not wait may be asked in the loop's thread before and after it runs.
+        """Raise unless the pool can be used here, where its event loop does not run: WrongLoop, or PoolClosed once
+        that loop has ended. In the loop's thread, before and after the loop runs, methods that do not wait are allowed.
         """
         home = self._home
         assert home is not None
@@ -368,7 +370,7 @@ class Pool(PoolCaller):
         if home.is_this_thread:
             return
         if not home.is_forked and (self._state == "closed" or home.loop.is_closed()):
-            raise self._dispatcher.rejected(PoolClosed, "the pool is closed, or its event loop is")
+            raise self._dispatcher.rejected(PoolClosed, "the pool or its event loop is closed")
         raise home.wrong_loop()
 
     # -- the runner -----------------------------------------------------------------------------------------------
@@ -376,7 +378,7 @@ class Pool(PoolCaller):
     async def _main(
         self, home: HomeLoop, dispatcher: Dispatcher, supervisor: Supervisor, launcher: Launcher, closing: asyncio.Event
     ) -> None:
-        """Keep the slots filled until closing."""
+        """Keep the slots filled until the pool closes."""
         loop, config = home.loop, self.config
         step = min(_HOUSEKEEPING, config.health_interval / 2, config.health_timeout / 2)
         try:
@@ -386,21 +388,21 @@ class Pool(PoolCaller):
                 self._changed()
                 while not closing.is_set():
                     self._sessions.expire(loop.time())
-                    supervisor.look_after(loop.time())
+                    supervisor.check_workers(loop.time())
                     with anyio.move_on_after(step):
                         await closing.wait()
                 supervisor.begin_closing()
                 dispatcher.accepting = False
-                dispatcher.interrupt_all()  # there are none, unless the pool was not drained
+                dispatcher.interrupt_all()  # there are open calls only if the pool was not drained
                 for worker in list(self._roster.workers.values()):
                     supervisor.retire(worker)
             await launcher.close()
         finally:
-            if not home.is_forked:  # a forked process that ends as its parent would takes nothing along
+            if not home.is_forked:  # else the workers and calls are the parent's
                 self._abort()
 
     def _abort(self) -> None:
-        """Whatever is left, on whatever way out: no call may hang, no process stay. Blocks for milliseconds."""
+        """End all open calls and processes, however the pool comes to its end. Blocks for milliseconds."""
         supervisor, dispatcher, launcher = self._supervisor, self._dispatcher, self._launcher
         assert supervisor is not None
         assert dispatcher is not None
@@ -410,7 +412,7 @@ class Pool(PoolCaller):
             return
         self._state = "closed"
         dispatcher.accepting = False
-        if not self._loop.is_closed():  # else no caller waits there any more
+        if not self._loop.is_closed():  # else no caller waits on it
             dispatcher.interrupt_all()
         dispatcher.close()
         supervisor.abort()
@@ -418,7 +420,7 @@ class Pool(PoolCaller):
         emit.pool_terminate(self._identity, duration=time.monotonic_ns() - self._entered_ns)
 
     def _runner_ended(self, runner: asyncio.Task[None]) -> None:
-        """The runner must not end by itself. If it does, its error is logged, and an entering caller gets it."""
+        """Handle the end of the runner. If it failed, log its error, and raise it for a caller that is entering."""
         if runner.cancelled():
             error: BaseException | None = PoolError(f"pool {self.name!r} was cancelled with its event loop")
         else:
@@ -429,7 +431,7 @@ class Pool(PoolCaller):
             self._started.set_exception(error or PoolError(f"pool {self.name!r} was closed before it was ready"))
 
     def _changed(self, error: StartError | None = None) -> None:
-        """A worker has become ready, has gone for good, or could not be started."""
+        """Handle that a worker has become ready, that a slot has gone, or that a start has failed (*error*)."""
         assert self._started is not None
         counts = self._roster.counts
         missing = counts["starting"] + counts["dead"]
@@ -446,11 +448,11 @@ class Pool(PoolCaller):
             emit.pool_warmup(self._identity, duration=duration, workers=workers, mode=self.config.warmup)
 
     def _warn(self, reason: str) -> None:
-        """Something is not as it should be with how workers are started."""
+        """Emit a warning about how workers are started."""
         emit.error(self._identity, category="initialization", severity="warning", reason=reason)
 
     def _resolve_launch_spec(self) -> LaunchSpec:
-        """How workers are started. Raises ConfigError, and StartError where it would not end."""
+        """Return how workers are started. Raises ConfigError, and StartError if pools would nest without end."""
         launch = resolve_launch_spec(self.target, self.config, self._warn)
         refuse_endless_nesting(self.name, launch.target)
         return launch
@@ -464,8 +466,8 @@ class Pool(PoolCaller):
         return ProcessTransport(self._launch, sink, self._launcher)
 
 
-def _seen(future: asyncio.Future[None]) -> None:
-    """Have an error in *future* count as retrieved."""
+def _mark_retrieved(future: asyncio.Future[None]) -> None:
+    """Mark the exception of *future* as retrieved: asyncio logs exceptions that are never retrieved."""
     if not future.cancelled():
         future.exception()
 

@@ -1,4 +1,4 @@
-"""What one process of a slot reports, and where each report goes."""
+"""Passes the reports of one worker process on to the parts of the pool that handle them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ProcessEvents:
     ) -> None:
         self._identity, self._worker, self._process = identity, worker, process
         self._processes, self._checkups = processes, checkups
-        # What happens to calls goes straight to the dispatcher, without a frame of our own.
+        # Reports about calls go straight to the dispatcher, without another Python frame.
         self.returned, self.caught_up = partial(dispatcher.returned, worker), partial(dispatcher.caught_up, worker)
         self.replied, self.failed = partial(dispatcher.replied, worker), partial(dispatcher.failed, worker)
         self.recalled = partial(dispatcher.recalled, worker)
@@ -60,5 +60,5 @@ class ProcessEvents:
         self._processes.note_breach(self._worker, self._process, reason)
 
     def gone(self, exit_code: int | None, stderr: str) -> None:
-        self.output.settle()
+        self.output.report_left_out()
         self._processes.gone(self._worker, self._process, exit_code, stderr)

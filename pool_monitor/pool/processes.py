@@ -1,4 +1,4 @@
-"""The processes that fill slots: how one is started, asked to leave or killed, and what follows when it has ended."""
+"""Starts the processes that fill slots, stops or kills them, and handles their end."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
 ALIVE = (State.READY, State.BUSY, State.DEGRADED)
 """The states of a slot whose process has loaded the target and is not being ended."""
-_ENDED = {
-    "timeout": "it was killed because {} was not done in time and did not let go",
-    "cancel": "it was killed because {} was cancelled and did not let go",
+_ENDED_BECAUSE = {
+    "timeout": "it was killed because {} was not done in time and could not be interrupted",
+    "cancel": "it was killed because {} was cancelled and could not be interrupted",
     "close": "the pool was closed",
-    "health": "it was killed because it did not answer",
+    "health": "it was killed because it did not answer pings",
     "resize": "the pool was made smaller",
     "recycle": "it was replaced",
-    "payload": "it was killed because {} yielded what cannot be carried and did not let go",
+    "payload": "it was killed because {} yielded an item that cannot be carried and could not be interrupted",
 }
-"""Why a process was ended, in words; with the operation that was the reason."""
+"""Why a process was ended, as a text; ``{}`` stands for the operation that was the reason."""
 
 
 class ProcessControl:
-    """Starts and ends the processes of a pool's slots. *make* makes the transport of one. Which slot needs another
-    process, and when, is decided above: by `Supervisor` and `Recycler`.
+    """Starts and ends the processes of a pool's slots. *make* makes the transport of a process. `Supervisor` and
+    `Recycler` decide when a slot needs another process.
     """
 
     def __init__(
@@ -61,16 +61,16 @@ class ProcessControl:
         self._make = make
         self._group: TaskGroup | None = None
         self._living: dict[WorkerProcess, Worker] = {}
-        self._random = random.Random()  # noqa: S311 - jitter, no secret
+        self._random = random.Random()  # noqa: S311 - jitter, not used for secrets
 
     def open(self, group: TaskGroup) -> None:
-        """Stop processes with tasks of *group* from now on."""
+        """Use *group* for the tasks that stop processes."""
         self._group = group
 
     # -- starts ---------------------------------------------------------------------------------------------------
 
     def new(self, worker: Worker) -> WorkerProcess:
-        """Another process for the slot, not yet started."""
+        """Make another process for the slot, without starting it."""
         worker.processes += 1
         health = Health(self._config.health_interval, self._config.health_timeout, self._config.health_misses)
         limits = RecycleLimits.draw(self._config, self._random)
@@ -79,7 +79,7 @@ class ProcessControl:
         return process
 
     async def launch(self, worker: Worker, process: WorkerProcess) -> StartError | None:
-        """Start a process and wait until it has loaded the target. Returns why that failed, or None."""
+        """Start a process and wait until it has loaded the target. Returns the error if that failed, else None."""
         emit.worker_init(self._identity, worker.id, restarts=worker.restarts)
         process.transport = transport = self._make(worker, process)
         try:
@@ -88,12 +88,12 @@ class ProcessControl:
         except TimeoutError:
             cause = (
                 f"had not loaded {self._target!r} after {self._config.start_timeout:g} s; "
-                "raise start_timeout, or see what it does on import"
+                "raise start_timeout, or check what the target does on import"
             )
             return StartError(f"worker {worker.id} {cause}", cause=cause)
         except StartError as failure:
             return failure
-        except Exception as failure:  # noqa: BLE001 - whatever it is, it costs a start and not the pool
+        except Exception as failure:  # noqa: BLE001 - any error fails this start, and does not end the pool
             logger("pool").exception("a worker could not be started", pool=self._identity.name, worker=worker.id)
             cause = f"could not be started: {failure!r:.500}"
             return StartError(f"worker {worker.id} {cause}", cause=cause)
@@ -108,15 +108,17 @@ class ProcessControl:
         return None
 
     def update_operations(self) -> None:
-        """Have the pool offer what its workers offer now."""
+        """Update the pool's operations with those that its workers offer now."""
         processes = [worker.process for worker in self._roster.workers.values()]
-        offers = [one.ready.operations for one in processes if one is not None and one.ready is not None]
+        offers = [
+            process.ready.operations for process in processes if process is not None and process.ready is not None
+        ]
         self._dispatcher.operations = merge_offers(self._dispatcher.operations, offers)
 
     # -- ends -----------------------------------------------------------------------------------------------------
 
     def kill(self, worker: Worker, reason: str, culprit: str = "") -> None:
-        """End the slot's process now; the next one is started."""
+        """Kill the slot's process now; its keeper starts the next one. *culprit*: the operation that is the reason."""
         process = worker.process
         if process is not None and process.transport is not None:
             process.culprit = culprit
@@ -124,7 +126,7 @@ class ProcessControl:
             process.transport.kill()
 
     def withdraw(self, worker: Worker, reason: str) -> None:
-        """The slot's process is about to be ended, for *reason*: it is handed no more calls."""
+        """Hand no more calls to the slot's process, which is about to be ended for *reason*."""
         assert worker.process is not None
         worker.process.end_reason = reason
         self._roster.withdraw(worker)
@@ -132,7 +134,7 @@ class ProcessControl:
             self._roster.move(worker, "stop", time.monotonic_ns())
 
     def stop(self, process: WorkerProcess) -> None:
-        """Ask the process to leave, and kill it if it does not."""
+        """Ask the process to exit, and kill it if it does not. Returns at once."""
         assert self._group is not None
         assert process.transport is not None
         self._group.start_soon(self._stopped, process.transport)
@@ -140,18 +142,18 @@ class ProcessControl:
     async def _stopped(self, transport: Transport) -> None:
         try:
             await transport.stop(self._config.stop_grace, self._config.kill_grace)
-        except Exception:  # noqa: BLE001 - it cannot be asked: no reason to end the pool
-            logger("pool").exception("a worker could not be asked to leave", pool=self._identity.name)
+        except Exception:  # noqa: BLE001 - the process is killed instead: no reason to end the pool
+            logger("pool").exception("a worker could not be asked to exit", pool=self._identity.name)
             transport.kill()
 
     def kill_for_breach(self, worker: Worker, process: WorkerProcess, reason: str) -> None:
-        """The process does what the protocol does not allow: kill it, once."""
+        """Kill a process that has violated the protocol. Does nothing the second time."""
         if process.transport is not None and process.protocol_error is None:
             self.note_breach(worker, process, reason)
             process.transport.kill()
 
     def note_breach(self, worker: Worker, process: WorkerProcess, reason: str) -> None:
-        """The process broke the protocol, and its transport kills it."""
+        """Report that the process has violated the protocol. Its transport kills it."""
         cause = f"broke the protocol: {reason}"
         process.protocol_error = error = ProtocolError(f"worker {worker.id} {cause}")
         error.cause = cause
@@ -160,7 +162,7 @@ class ProcessControl:
             self.withdraw(worker, "protocol")
 
     def gone(self, worker: Worker, process: WorkerProcess, exit_code: int | None, stderr: str) -> None:
-        """A process has ended, as asked or not."""
+        """Handle the end of a process, whether the pool ended it or not."""
         del self._living[process]
         process.transport = None
         now_ns = time.monotonic_ns()
@@ -188,14 +190,14 @@ class ProcessControl:
             self.vacate(worker, process, exit_code, stderr, now_ns)
 
     def vacate(self, worker: Worker, process: WorkerProcess, exit_code: int | None, stderr: str, now_ns: int) -> None:
-        """The slot's own process has ended: its calls learn of it, and the slot's keeper is woken."""
+        """Empty the slot after its process has ended: fail or take back its calls, and wake the slot's keeper."""
         reason = process.end_reason
-        how = exit_text(exit_code) if reason is None else _ENDED.get(reason, reason).format(process.culprit)
+        how = exit_text(exit_code) if reason is None else _ENDED_BECAUSE.get(reason, reason).format(process.culprit)
 
         def error_for(call: Call) -> PoolError:
             if process.protocol_error is not None:
                 return ProtocolError(f"{call.operation}: {process.protocol_error}")
-            text = f"{call.operation}: worker {worker.id} ended meanwhile: {how}"
+            text = f"{call.operation}: worker {worker.id} ended during the call: {how}"
             return WorkerDied(text, worker=worker.id, exit_code=exit_code, stderr=stderr, reason=reason)
 
         self._roster.move(worker, "exited", now_ns)
@@ -208,14 +210,14 @@ class ProcessControl:
             worker.process_gone.set()
 
     def report(self, worker: Worker, error: PoolError) -> None:
-        """Emit and log an error that is not the error of one call."""
+        """Emit and log an error that belongs to no single call."""
         about: dict[str, Any] = {"worker": worker.id, "category": error.category, "severity": error.severity}
         emit.error(self._identity, **about, reason=str(error), cause=error.cause)
         logger("pool").warning("worker failed", pool=self._identity.name, **about, reason=str(error))
 
     def abort(self) -> None:
-        """Abandon every process that is left: none may stay. Blocks for milliseconds."""
+        """Kill all processes that are left. Blocks for milliseconds."""
         for process in list(self._living):
             if process.transport is not None:
-                with contextlib.suppress(RuntimeError):  # its event loop is closed: it cannot report the end any more
+                with contextlib.suppress(RuntimeError):  # the event loop is closed: the end cannot be reported any more
                     process.transport.abandon()

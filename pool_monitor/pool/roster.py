@@ -1,4 +1,4 @@
-"""The slots of a pool: all of them, how many are in which state, and which can take a call."""
+"""All slots of a pool, the number in each state, and the workers that can take a call."""
 
 from __future__ import annotations
 
@@ -9,44 +9,46 @@ from pool_monitor.emit import PoolIdentity
 from pool_monitor.pool.policy.lifecycle import COUNTED_AS, State
 from pool_monitor.pool.worker import Worker
 
-AWAKE = 2  # workers that are kept awake by short operations; more are only for longer ones, or more calls
+AWAKE = 2  # workers that short operations keep awake; longer operations, or more calls, wake further workers
 
 _TRANSITION = events.WORKER_TRANSITION.event
 
 
 class Roster:
-    """Every slot by id. What `move` and the hand-over methods do keeps the counts and the free ones right."""
+    """All slots by id. `move` keeps the counts up to date, `offer`, `withdraw` and `changed` the free workers."""
 
     def __init__(self, identity: PoolIdentity, concurrency: int) -> None:
         self.identity = identity
         self.pool = identity.name
         self.concurrency = concurrency
-        self.depth = concurrency  # calls a worker may hold; more than one of a sequential worker's are handed ahead
-        self.near = 1  # so many calls of those that are awake are done before another one is awake
+        self.depth = concurrency  # calls that a worker may hold; a sequential worker has all but the first handed ahead
+        self.awake_depth = 1  # calls that an awake worker may hold before another worker is woken
         self.workers: dict[str, Worker] = {}
         self.counts = dict.fromkeys(COUNTED_AS.values(), 0)
-        self._idle: OrderedDict[str, Worker] = OrderedDict()  # the last one in is the next one out: warm caches
-        self._room: OrderedDict[str, Worker] = OrderedDict()  # has calls and can take another; these take turns
+        self._idle: OrderedDict[str, Worker] = OrderedDict()  # the last worker in is the first out: its caches are warm
+        self._room: OrderedDict[str, Worker] = OrderedDict()  # have calls and can take another; these take turns
 
     def add(self, worker: Worker) -> None:
-        """A new slot, with no process yet."""
+        """Add a new slot, which has no process yet."""
         self.workers[worker.id] = worker
         self.counts[COUNTED_AS[worker.lifecycle.state]] += 1
 
     def drop(self, worker: Worker) -> None:
-        """The slot is no more."""
+        """Remove a slot."""
         self.counts[COUNTED_AS[worker.lifecycle.state]] -= 1
         del self.workers[worker.id]
 
     @property
     def capacity(self) -> int:
-        """Calls that can run at once on the workers there are."""
+        """The number of calls that can run at once on the workers that are idle or busy."""
         return (self.counts["busy"] + self.counts["idle"]) * self.concurrency
 
-    # -- who can take a call --------------------------------------------------------------------------------------
+    # -- workers that can take a call -----------------------------------------------------------------------------
 
     def choose(self, preferred: str | None) -> Worker | None:
-        """A worker for a call: an idle one, the preferred one if that is idle; else one that has room."""
+        """Return a worker for a call: an idle worker, else a busy worker with room, else None. The preferred worker
+        comes first in either group.
+        """
         if self._idle:
             known = self._idle.get(preferred) if preferred is not None else None
             return known or next(reversed(self._idle.values()))
@@ -56,32 +58,32 @@ class Roster:
         return None
 
     def awake(self) -> Worker | None:
-        """A busy worker, of several, that is sooner done with the calls it has than an idle one is awake.
-        The next time it is another's turn.
+        """Return a busy worker that will finish its calls before an idle worker could wake up; None if there is none.
+        Such workers take turns.
         """
         if self._room and self.counts["busy"] >= AWAKE:
             worker = next(iter(self._room.values()))
-            if len(worker.calls) < self.near:
+            if len(worker.calls) < self.awake_depth:
                 self._room.move_to_end(worker.id)
                 return worker
         return None
 
     def free(self, worker_id: str) -> Worker | None:
-        """That worker, if it can take a call."""
+        """Return the worker *worker_id* if it can take a call, else None."""
         return self._idle.get(worker_id) or self._room.get(worker_id)
 
     def offer(self, worker: Worker) -> None:
-        """It may be handed calls from now on."""
+        """Mark the worker as accepting calls."""
         worker.accepting = True
         self.changed(worker)
 
     def withdraw(self, worker: Worker) -> None:
-        """Hand nothing more to it."""
+        """Mark the worker as accepting no more calls."""
         worker.accepting = False
         self.changed(worker)
 
     def changed(self, worker: Worker) -> None:
-        """Its calls, or whether it may have any, have changed."""
+        """Update the free workers after the worker's calls, or its limit, have changed."""
         held, key, room = len(worker.calls), worker.id, self._room
         if not held:
             room.pop(key, None)
@@ -98,8 +100,8 @@ class Roster:
             room.pop(key, None)
 
     def limit(self, worker: Worker) -> int:
-        """Calls that it may hold. While some were asked back, no more: once it had begun a later one, the pool
-        could not know whether it gives back one that it had begun.
+        """Return how many calls the worker may hold. A worker that was asked to give calls back gets no others: once it
+        began a later call, the pool could not know whether a call that it gives back had begun.
         """
         if worker.recalling:
             return 0
@@ -108,7 +110,7 @@ class Roster:
     # -- states ---------------------------------------------------------------------------------------------------
 
     def move(self, worker: Worker, trigger: str, now_ns: int) -> None:
-        """A worker follows the lifecycle table."""
+        """Move a worker to its next state in the lifecycle table, and count and emit the transition."""
         since_ns = worker.lifecycle.since_ns
         moved = worker.lifecycle.step(trigger, now_ns)
         self.counts[COUNTED_AS[moved.before]] -= 1
@@ -121,7 +123,7 @@ class Roster:
             )
 
     def alive(self, worker_id: str, process: object) -> bool:
-        """Whether that process of that slot is there."""
+        """Whether *process* still fills the slot *worker_id*."""
         worker = self.workers.get(worker_id)
         return (
             worker is not None

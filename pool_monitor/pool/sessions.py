@@ -1,4 +1,4 @@
-"""Sessions at work: which call of a session may go on, where it should run, and the events of sessions."""
+"""Decides which call of a session may go on and on which worker, and emits the events of sessions."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _EXPIRE = events.SESSION_EXPIRE.event
 _END = events.SESSION_END.event
 _LIMIT = events.SESSION_LIMIT.event
 
-_NEARLY = 0.8  # of the limit, at which the limit is reported
-_FAR_ENOUGH = 0.7  # and below which it may be reported again
+_WARN_AT = 0.8  # share of the limit at which the event is emitted
+_REARM_BELOW = 0.7  # share of the limit below which the event can be emitted again
 
 
 class Sessions:
@@ -34,13 +34,13 @@ class Sessions:
         self._identity = roster.identity
         self._limit = config.session_limit
         self._strict = config.affinity == "strict"
-        self._limit_reported = False  # that it is near
+        self._limit_reported = False  # the event of the limit was emitted
 
     def __len__(self) -> int:
         return len(self.table)
 
     def enter(self, call: Call, session_id: str, now: float) -> bool:
-        """Tie the call to its session. Returns whether it may go on now; else it waits behind the session's others."""
+        """Add the call to its session. Returns whether it may go on now, or waits for the session's other calls."""
         session, new = self.table.use(session_id, now)
         call.session = session
         first = session.active is None
@@ -48,7 +48,7 @@ class Sessions:
             session.active = call
         else:
             session.pending.append(call)
-        if new:  # it has a call by now, so that it is not itself what is over the limit
+        if new:  # only now, when it has a call: so this session is not dropped itself if the table is over its limit
             self.expire(now)
             self._check_limit()
             if _START.on:
@@ -56,7 +56,7 @@ class Sessions:
         return first
 
     def leave(self, call: Call, now: float) -> Call | None:
-        """The call has ended. The next one of its session that may go on now, if any."""
+        """Remove a call that has ended from its session. Returns the session's call that may go on now, if any."""
         session = call.session
         if session is None:
             return None
@@ -66,11 +66,11 @@ class Sessions:
         self.table.touch(session, now)
         session.active = session.pending.popleft() if session.pending else None
         if session.active is None and not session.calls and self.table.get(session.id) is session:
-            self.end(session.id)  # no worker ever saw a call of it: it shall not push out others
+            self.end(session.id)  # no call of it has reached a worker: so it takes no other session's place
         return session.active
 
     def choose(self, options: Options, session: SessionState[Call] | None) -> Worker | None:
-        """A free worker for a call with these *options*, that belongs to *session*."""
+        """Return a free worker for a call with these *options* that belongs to *session*, or None."""
         if options.worker is not None:
             return self._roster.free(options.worker)
         if session is None or session.worker is None:
@@ -85,32 +85,34 @@ class Sessions:
         return (session is None or session.active is None) and self.choose(options, session) is not None
 
     def required_worker(self, call: Call) -> str | None:
-        """The worker that the call insists on, if any."""
+        """Return the id of the only worker that the call may run on, or None."""
         if call.options.worker is None and call.session is not None and self.is_strict(call.options):
             return call.session.worker
         return call.options.worker
 
     def is_strict(self, options: Options) -> bool:
-        """Whether a call of a session insists on the process that its session was on."""
+        """Whether a call of a session may run only on the process that its session is bound to."""
         return self._strict if options.affinity is None else options.affinity == "strict"
 
     def queue_for(self, call: Call, common: WaitQueue[Call]) -> WaitQueue[Call]:
-        """Where the call waits: *common*, unless it insists on a worker that there is."""
+        """Return the queue for the call: that of its required worker if that exists, else *common*."""
         pinned = self._roster.workers.get(self.required_worker(call) or "")
         return common if pinned is None else pinned.pinned
 
     def lost_error(self, call: Call) -> SessionLost | None:
-        """What the call fails with, if it insists on a process that is gone. Its session may then begin on another."""
+        """Return the error of a call that is bound to a process that is gone, and unbind its session. Else None."""
         session = call.session
         if session is None or session.worker is None or not self.is_strict(call.options):
             return None
         if self._roster.alive(session.worker, session.process):
             return None
         session.worker = None
-        return SessionLost(f"the worker that session {session.id!r} was bound to is gone; its next call begins anew")
+        return SessionLost(
+            f"the process of session {session.id!r} is gone; the next call binds the session to another process"
+        )
 
     def bind(self, call: Call, worker: Worker) -> None:
-        """The call was handed to *worker*: bind its session to that worker's process."""
+        """Bind the session of a call that was handed to *worker* to that worker's process."""
         session = call.session
         if session is None or worker.process is None:
             return
@@ -124,7 +126,7 @@ class Sessions:
             affinity(self._identity, session.id, worker=worker.id, calls=session.calls, result=result)
 
     def unbind(self, call: Call) -> None:
-        """The call was handed over and not begun: its session is bound as it was before."""
+        """Restore the binding of the session after a call was handed over and not begun."""
         session = call.session
         if session is not None:
             session.calls -= 1
@@ -138,7 +140,7 @@ class Sessions:
         return "miss" if self._roster.alive(before[0], before[1]) else "broken"
 
     def expire(self, now: float) -> None:
-        """Drop sessions that are out of date or over the limit."""
+        """Drop sessions that have expired or are over the limit."""
         for dropped in self.table.expire(now):
             if _EXPIRE.on:
                 idle = round(dropped.idle * 1e9)
@@ -147,26 +149,26 @@ class Sessions:
                 )
 
     def data(self, session_id: str) -> dict[str, Any]:
-        """A copy of what the session keeps; empty where there is no such session."""
+        """Return a copy of the session's data; empty if there is no such session."""
         state = self.table.get(session_id)
         return {} if state is None else deep_copy(state.data)
 
     def end(self, session_id: str) -> bool:
-        """Forget a session and its data; calls under way go on. Returns whether there was one."""
+        """Drop a session and its data; its calls go on. Returns whether the session existed."""
         session = self.table.end(session_id)
         if session is not None and _END.on:
             emit.session_end(self._identity, session_id, calls=session.calls, sessions=len(self.table))
         return session is not None
 
     def payload(self, call: Call) -> tuple[str, dict[str, Any]] | None:
-        """What goes with the call."""
+        """Return the id and the data of the call's session, which are sent with the call; None without a session."""
         session: SessionState[Call] | None = call.session
         return None if session is None else (session.id, session.data)
 
     def _check_limit(self) -> None:
-        if len(self.table) >= _NEARLY * self._limit:
+        if len(self.table) >= _WARN_AT * self._limit:
             if not self._limit_reported:
                 self._limit_reported = True
                 emit.session_limit(self._identity, sessions=len(self.table), limit=self._limit)
-        elif self._limit_reported and len(self.table) < _FAR_ENOUGH * self._limit:
+        elif self._limit_reported and len(self.table) < _REARM_BELOW * self._limit:
             self._limit_reported = False

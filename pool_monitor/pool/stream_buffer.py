@@ -13,27 +13,27 @@ from pool_monitor.pool.transport.child.shared_memory import area_size
 if TYPE_CHECKING:
     from pool_monitor.pool.item_limits import ItemLimits
 
-STREAM_HIGH = 64  # unread items of a stream at which its worker is no longer listened to
-STREAM_LOW = 16  # and at which it is again
-STREAM_BYTES = 16 << 20  # the same of their bytes, a quarter of which are few enough to go on
-_ON_THE_WAY = 4 << 20  # bytes: several times what sockets hold; as small items they take thirty times as much here
-_LENT = area_size(sys.maxsize)  # bytes: what a worker can have lent beside that, as large items
-_EACH = 50  # bytes that an item takes here beside its own, where there may be very many
-_ITEMS_ON_THE_WAY = 8  # of whatever size
+STREAM_HIGH = 64  # unread items of a stream at which its worker is asked to pause
+STREAM_LOW = 16  # unread items at which it may go on
+STREAM_BYTES = 16 << 20  # unread bytes at which it is asked to pause; it may go on at a quarter
+_ON_THE_WAY = 4 << 20  # bytes after a pause: several times what sockets hold; small items take 30 times that in memory
+_LENT = area_size(sys.maxsize)  # bytes of large items that a worker can have lent besides
+_OVERHEAD = 50  # bytes that each item takes in memory besides its own
+_ITEMS_ON_THE_WAY = 8  # items of any size
 
 
 class StreamBuffer:
-    """What a stream has yielded and its caller has not read yet: 64 items or 16 MiB, whichever comes first, and what is
-    on its way when the worker is asked to pause. Bounded by back-pressure on the worker, and by `overrun` for one that
-    takes no notice.
+    """The items that a stream has yielded and its caller has not read. The worker is asked to pause at 64 items or 16
+    MiB, whichever comes first; items on their way still arrive then. This back-pressure bounds the buffer; a worker
+    that ignores it is found by `overrun`.
 
-    *limit*: the caller wants all items, at the end, and they may take so many bytes together. Nobody reads before that,
-    so nothing may wait for it.
+    *limit*: the caller reads all items after the last one, and they may take this many bytes together. The worker is
+    then never asked to pause, because no item is read before the end.
     """
 
     __slots__ = (
-        "_loop", "_more", "_more_bytes", "_more_large", "_sizes", "_waiter", "buffer", "delivered", "full", "held",
-        "limit", "limits", "unread",
+        "_late_bytes", "_late_items", "_late_large", "_loop", "_sizes", "_waiter", "buffer", "delivered", "full",
+        "held", "limit", "limits", "unread",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, limit: int | None = None) -> None:
@@ -41,16 +41,17 @@ class StreamBuffer:
         self.limit = limit
         self.limits: ItemLimits | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self.delivered = False  # the caller has been given an item
+        self.delivered = False  # the caller has read an item
         self._begin()
 
     def _begin(self) -> None:
         self.buffer: deque[Any] = deque()
-        self._sizes: deque[int] = deque()  # bytes that each of them took
-        self.unread = 0  # of all these
-        self.full = False  # too many are unread
-        self._more = self._more_bytes = self._more_large = 0  # items that came while it was full, and their bytes
-        self.held = False  # its worker was asked to pause
+        self._sizes: deque[int] = deque()  # the bytes of each item in `buffer`
+        self.unread = 0  # bytes of all items in `buffer`
+        self.full = False  # so many items or bytes are unread that the worker should pause
+        # Items that arrived while it was full; the bytes of the small ones, and of the large ones.
+        self._late_items = self._late_bytes = self._late_large = 0
+        self.held = False  # the worker was asked to pause this stream
 
     def put(self, value: Any, size: int) -> bool:
         """Add an item that took *size* bytes. Returns whether the worker should pause."""
@@ -58,7 +59,7 @@ class StreamBuffer:
         if self.limits is not None:
             self.limits.came(room=not self.full)
         if self.limit is not None:
-            self.unread += size + _EACH
+            self.unread += size + _OVERHEAD
             return False
         self._sizes.append(size)
         self.unread += size
@@ -66,41 +67,41 @@ class StreamBuffer:
         if len(self.buffer) < STREAM_HIGH and self.unread < STREAM_BYTES:
             return False
         if self.full:
-            self._more += 1
+            self._late_items += 1
             if size < LARGE:
-                self._more_bytes += size
+                self._late_bytes += size
             else:
-                self._more_large += size
+                self._late_large += size
         self.full = True
         if self.limits is not None:
             self.limits.full()
         return True
 
     def take(self) -> tuple[Any, bool]:
-        """The next item, and whether the worker may go on again."""
+        """Return the next item, and whether a paused worker may go on now."""
         value = self.buffer.popleft()
         self.unread -= self._sizes.popleft()
         self.delivered = True
         caught_up = self.full and len(self.buffer) <= STREAM_LOW and self.unread <= STREAM_BYTES // 4
         if caught_up:
             self.full = False
-            self._more = self._more_bytes = self._more_large = 0
+            self._late_items = self._late_bytes = self._late_large = 0
             if self.limits is not None:
                 self.limits.read_on()
         return value, caught_up
 
     @property
     def overrun(self) -> bool:
-        """Whether there is more than can be meant: more than the limit, or than a worker can have on the way when it
-        is asked to pause.
+        """Whether the items take more than the limit; or, without one, whether more items arrived while it was full
+        than can have been on their way.
         """
         if self.limit is not None:
             return self.unread > self.limit
-        sent = self._more_bytes + max(0, self._more_large - _LENT)
-        return sent > _ON_THE_WAY and self._more > _ITEMS_ON_THE_WAY
+        sent = self._late_bytes + max(0, self._late_large - _LENT)
+        return sent > _ON_THE_WAY and self._late_items > _ITEMS_ON_THE_WAY
 
     def start_over(self) -> bool:
-        """Forget them, for another try. False when the caller has seen some already."""
+        """Drop all items, for another attempt. Returns False, and drops none, if the caller has read one already."""
         if not self.delivered:
             self._begin()
             if self.limits is not None:
@@ -108,17 +109,18 @@ class StreamBuffer:
         return not self.delivered
 
     def wake(self) -> None:
+        """Wake the reader that waits in `changed`."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def end(self) -> None:
-        """The stream has ended."""
+        """Stop the limits and wake the reader: the stream has ended."""
         if self.limits is not None:
             self.limits.close()
         self.wake()
 
     async def changed(self) -> None:
-        """Return when something has been put, or `wake` was called."""
+        """Return when an item has been put, or `wake` was called."""
         self._waiter = self._loop.create_future()
         try:
             await self._waiter

@@ -1,4 +1,4 @@
-"""Streams: what their workers yield goes to the reader, and where the reader is slow the worker has to wait."""
+"""Brings the items of streams from workers to readers, and makes a worker wait for a slow reader."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 class Streams:
-    """The streams of a pool's calls. *interrupt* ends a call for its caller, with an error and a reason; *overdue* one
-    that took too long; *misbehaved* ends a worker that breaks the protocol.
+    """The streams of a pool's calls. *interrupt* ends a call for its caller, with an error and a reason; *overdue* ends
+    a call that exceeded a time limit; *misbehaved* ends a worker that violates the protocol.
     """
 
     def __init__(
@@ -36,24 +36,24 @@ class Streams:
         self._interrupt, self._overdue, self._misbehaved = interrupt, overdue, misbehaved
 
     def items(self, *, collect: bool) -> StreamBuffer:
-        """For those of a new call. *collect*: they are wanted only when they are all there."""
+        """Make the buffer for the items of a new call. *collect*: the caller reads the items after the last one."""
         return StreamBuffer(asyncio.get_running_loop(), limit=self._config.frame_limit if collect else None)
 
     def watch(self, call: Call) -> None:
-        """The call was taken in: its limits count from now on."""
+        """Start the time limits of a call that was admitted, if it has any."""
         config, own = self._config, call.options
         first = config.first_item_timeout if own.first_item_timeout is None else own.first_item_timeout
         between = config.item_timeout if own.item_timeout is None else own.item_timeout
         if call.items is not None and (first is not None or between is not None):
             call.items.limits = ItemLimits(first, between, partial(self._exceeded, call))
 
-    def _exceeded(self, call: Call, what: str) -> None:
-        """The call's stream has let its reader wait for too long; *what* it did not give."""
+    def _exceeded(self, call: Call, missing: str) -> None:
+        """End a call whose stream has exceeded a time limit. *missing* says which item did not come."""
         on = call.worker.id if call.worker is not None else "?"
-        self._overdue(call, OperationTimeout(f"{call.operation} gave {what}, on {on}"))
+        self._overdue(call, OperationTimeout(f"{call.operation} gave {missing}, on {on}"))
 
     def item(self, worker: Worker, call_id: int, value: Any, size: int) -> None:
-        """The worker's generator yielded; the item took *size* bytes."""
+        """Handle an item of *size* bytes that a worker's generator yielded."""
         call = worker.calls.get(call_id)
         if call is None or call.done or call.items is None:
             return
@@ -61,31 +61,31 @@ class Streams:
             self.hold(worker, call, True)
         if call.items.overrun:
             if call.items.limit is None:
-                self._misbehaved(worker, f"the stream of {call.operation!r} does not stand still when told to")
+                self._misbehaved(worker, f"the stream of {call.operation!r} does not pause when asked to")
             else:
                 text = f"its items take more than the frame limit of {call.items.limit} bytes together"
                 self.undecodable_item(worker, call_id, Failure("payload", "PayloadError", f"{text}; use stream()", ""))
 
     def undecodable_item(self, worker: Worker, call_id: int, failure: Failure) -> None:
-        """The worker's generator yielded something that cannot be carried: the call ends."""
+        """End a call whose generator yielded an item that cannot be carried."""
         call = worker.calls.get(call_id)
         if call is not None and not call.done:
             error = PayloadError(call.operation, failure.type_name, failure.message, failure.traceback)
             self._interrupt(call, error, "payload")
 
     def read_on(self, call: Call) -> None:
-        """The caller has caught up with its stream."""
+        """Let the worker go on: the caller has caught up with its stream."""
         worker = self._roster.workers.get(call.worker.id) if call.running and call.worker is not None else None
         if worker is not None:
             self.hold(worker, call, False)
 
     def hold(self, worker: Worker, call: Call, held: bool) -> None:
-        """Have the call's stream pause, because it is not read, or go on."""
+        """Have the call's stream pause (*held*), because it is not read, or go on."""
         transport, items = worker.transport, call.items
         if transport is None or items is None:
             return
         if self._roster.concurrency == 1:
             transport.flow(paused=held)
-        elif held is not items.held:  # what its other calls answer has to come through
+        elif held is not items.held:  # only this stream, since the answers of the worker's other calls must arrive
             items.held = held
             transport.hold(call.id, held=held)

@@ -1,13 +1,13 @@
-"""The workers' lives: each slot's processes, from first start to last exit.
+"""Keeps the slots of a pool filled with processes, from the first start to the last exit.
 
 Theory of operation
 -------------------
-Each slot is kept by one task (`Supervisor._keep`): start a process, wait until it has gone, start the next. A process
-that has done enough is replaced without a gap: its successor is started beside it, and takes the slot over in the
-instant when the slot is idle (`Recycler`); the slot itself is ready or busy all the while.
+One task keeps each slot (`Supervisor._keep`): it starts a process, waits until the process has gone, and starts the
+next. A process that is due is replaced without a gap: its successor is started beside it, and takes over when the slot
+is idle (`Recycler`). The slot stays ready or busy throughout.
 
-The supervisor decides by what processes do. What calls need of it, the `Dispatcher` asks for (`WorkerControl`).
-`ProcessControl` starts and ends processes for the supervisor, for `Recycler` and for `Checkups`.
+The supervisor acts on what processes do; the `Dispatcher` asks it to act for calls (`WorkerControl`). `ProcessControl`
+starts and ends processes for the supervisor, for `Recycler` and for `Checkups`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pool_monitor.pool.roster import Roster
     from pool_monitor.pool.transport.base import Sink, Transport
 
-_AT_ONCE = 16  # processes started at the same time by a parallel warm-up: more would only wait for each other
+_AT_ONCE = 16  # processes that a parallel warm-up starts at the same time: more would only slow each other down
 _RETIRED_FIRST = (
     State.TERMINATED,
     State.TERMINATING,
@@ -51,8 +51,8 @@ _RETIRED_FIRST = (
 
 
 class Supervisor:
-    """Keeps the slots of one pool filled. It is the dispatcher's `WorkerControl`. *make* makes a transport; *changed*
-    is called when a worker has become ready, a slot has gone, or a start has failed (with the error).
+    """Keeps the slots of one pool filled, and is the dispatcher's `WorkerControl`. *make* makes a transport. *changed*
+    is called when a worker has become ready, a slot has gone, or a start has failed (then with the error).
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Supervisor:
         self._checkups = Checkups(roster, dispatcher, self._processes, self._recycler)
         self._loop = asyncio.get_running_loop()
         self._group: TaskGroup | None = None
-        self._intensity = RestartIntensity(2 * size, max(1, size))  # of all slots together
+        self._intensity = RestartIntensity(2 * size, max(1, size))  # for all slots together
         self._starting = asyncio.Semaphore(_AT_ONCE if config.warmup == "parallel" else 1)
 
     def _make_transport(self, worker: Worker, process: WorkerProcess) -> Transport:
@@ -86,34 +86,34 @@ class Supervisor:
         return self._make(sink)
 
     def open(self, group: TaskGroup) -> None:
-        """Keep slots with tasks of *group* from now on."""
+        """Use *group* for the tasks that keep slots."""
         self._group = group
         self._processes.open(group)
         self._recycler.open(group)
 
     def begin_closing(self) -> None:
-        """The pool closes: from now on no worker is recycled, and slots are retired for this reason."""
+        """Note that the pool closes: recycle no more workers, and give ``close`` as the reason for ending slots."""
         self._closing = True
         self._recycler.enabled = False
 
     def abort(self) -> None:
-        """Abandon every process that is left: none may stay. Blocks for milliseconds."""
+        """Kill all processes that are left. Blocks for milliseconds."""
         self._processes.abort()
 
     def resize(self, size: int) -> None:
-        """Keep *size* slots from now on: add some, or retire the surplus, idle ones first."""
+        """Set the number of slots to *size*: add slots, or retire the surplus, idle slots first."""
         self._intensity = RestartIntensity(2 * size, max(1, size))
         kept = [worker for worker in self._roster.workers.values() if worker.keep]
         surplus = sorted(kept, key=lambda worker: (_RETIRED_FIRST.index(worker.lifecycle.state), -worker.index))
         for worker in surplus[: max(0, len(kept) - size)]:
             worker.keep = False
             self._roster.withdraw(worker)
-            if worker.lifecycle.state is not State.BUSY:  # else as soon as it is idle
+            if worker.lifecycle.state is not State.BUSY:  # else `idle` retires it
                 self.retire(worker)
         self.add(size - len(kept))
 
     def add(self, count: int) -> None:
-        """Add *count* slots. Does nothing before `open`: the pool adds as many as it wants then."""
+        """Add *count* slots. Does nothing before `open`; the pool then adds its slots itself."""
         if self._group is None:
             return
         index = 0
@@ -125,7 +125,7 @@ class Supervisor:
             self._group.start_soon(self._keep, worker, name=f"pool {self._pool} slot {index}")
 
     def retire(self, worker: Worker) -> None:
-        """End a slot that is not to be kept, gently: its process is asked to leave, and its keeper drops it then."""
+        """Retire a slot: ask its process to exit. The slot's keeper drops the slot when the process has gone."""
         worker.keep = False
         worker.retiring.set()
         worker.calls_done.set()
@@ -140,8 +140,8 @@ class Supervisor:
     # -- one slot -------------------------------------------------------------------------------------------------
 
     async def _keep(self, worker: Worker) -> None:
-        """One slot's whole life: one process after the other, until the slot is not to be kept."""
-        async with self._starting:  # for the first one only
+        """Fill one slot with one process after the other, until the slot is not to be kept."""
+        async with self._starting:  # for the first start only
             error = await self._start(worker) if worker.keep else None
         while worker.keep:
             await worker.process_gone.wait()
@@ -155,10 +155,10 @@ class Supervisor:
         self._changed(None)
 
     async def _pause(self, worker: Worker, error: StartError | None) -> None:
-        """Before another process: see whether there were too many, and wait if so."""
-        asked, served = worker.last_end
-        if error is None and asked:
-            return  # nothing is wrong with it
+        """Count a restart, and wait if the last start failed or there were too many restarts."""
+        ended_by_pool, served = worker.last_end
+        if error is None and ended_by_pool:
+            return  # not a failure
         now = self._loop.time()
         within = worker.intensity.record(now)
         within = self._intensity.record(now) and within
@@ -173,7 +173,7 @@ class Supervisor:
             await worker.retiring.wait()
 
     def _crash_loop(self, worker: Worker, pause: float | None) -> None:
-        """The slot is in a crash loop, and pauses; or with None no longer is."""
+        """Note that the slot is in a crash loop and pauses for *pause* seconds; None: it has left the crash loop."""
         if worker.crash_loop == (pause is not None):
             return
         worker.crash_loop = pause is not None
@@ -182,8 +182,8 @@ class Supervisor:
         logger("pool").warning("crash loop", pool=self._pool, worker=worker.id, state=state)
 
     async def _start(self, worker: Worker) -> StartError | None:
-        """Fill a vacant slot. Returns why that failed, or None."""
-        if worker.successor is not None:  # let it be ready first: it is as quick as another
+        """Fill a vacant slot. Returns the error if that failed, else None."""
+        if worker.successor is not None:  # wait for its start, which takes no longer than another one
             async with worker.replacing:
                 pass
         if not worker.keep:
@@ -196,7 +196,7 @@ class Supervisor:
         now_ns = time.monotonic_ns()
         successor, worker.successor = worker.successor, None
         if successor is not None and successor.ready is not None and successor.transport is not None:
-            worker.process = successor  # it was to replace the one that has died meanwhile
+            worker.process = successor  # it was started to replace the process that has gone
             self._roster.move(worker, "start", now_ns)
             error = None
         else:
@@ -214,7 +214,7 @@ class Supervisor:
         return error
 
     def _loaded(self, worker: Worker) -> None:
-        """The slot's process is ready."""
+        """Mark the worker as ready: the slot's process has loaded the target."""
         process = worker.process
         assert process is not None
         assert process.ready is not None
@@ -230,35 +230,35 @@ class Supervisor:
         self._dispatcher.ready(worker)
         self._changed(None)
 
-    # -- what the dispatcher asks for -----------------------------------------------------------------------------
+    # -- requests of the dispatcher -------------------------------------------------------------------------------
 
     def kill(self, worker: Worker, reason: str, culprit: str) -> None:
-        """End the slot's process now; the next one is started."""
+        """Kill the slot's process now; its keeper starts the next one."""
         self._processes.kill(worker, reason, culprit)
 
     def misbehaved(self, worker: Worker, reason: str) -> None:
-        """The slot's process does what the protocol does not allow: end it now."""
+        """Kill the slot's process now: it has violated the protocol."""
         if worker.process is not None:
             self._processes.kill_for_breach(worker, worker.process, reason)
 
     def idle(self, worker: Worker) -> None:
-        """It is idle, and not offered calls."""
+        """Note that a withdrawn worker has become idle. Retires the slot if it is not to be kept."""
         worker.calls_done.set()
         if not worker.keep:
             self.retire(worker)
 
     def recycle_due(self, worker: Worker) -> None:
-        """Its process has been handed as many calls as are due."""
+        """Recycle the worker: its process has been handed as many calls as its limit allows."""
         self._recycler.recycle_soon(worker, "calls")
 
-    # -- what the pool asks for -----------------------------------------------------------------------------------
+    # -- requests of the pool -------------------------------------------------------------------------------------
 
     async def recycle(self, worker: Worker, old: WorkerProcess | None, reason: str) -> StartError | None:
         """Replace *old*, the slot's process, as `Recycler.recycle` does."""
         return await self._recycler.recycle(worker, old, reason)
 
-    def look_after(self, now: float) -> None:
-        """See how every worker is; to be called a few times per health interval."""
+    def check_workers(self, now: float) -> None:
+        """Check every worker. To be called a few times per health interval."""
         for worker in list(self._roster.workers.values()):
             process = worker.process
             if worker.crash_loop and process is not None and worker.lifecycle.state in ALIVE:

@@ -1,4 +1,4 @@
-"""A worker as the pool sees it: a slot, and the processes that fill it in turn."""
+"""The state of a worker in the pool: a slot, and the process that fills it."""
 
 from __future__ import annotations
 
@@ -43,35 +43,35 @@ class WorkerProcess:
     )
 
     def __init__(self, number: int, now_ns: int, health: Health, limits: RecycleLimits) -> None:
-        self.number = number  # which of its slot's processes
+        self.number = number  # its ordinal among the slot's processes
         self.started_ns = now_ns
         self.health, self.limits = health, limits
         self.transport: Transport | None = None  # None before it is made, and once the process is gone
-        self.ready: Ready | None = None
-        self.ready_ns = 0  # since when
+        self.ready: Ready | None = None  # None until it has loaded the target
+        self.ready_ns = 0  # when it had
         self.handed = 0  # calls handed to it
-        self.due = sys.maxsize if limits.calls is None else limits.calls  # of those, before it is to be replaced
+        self.due = sys.maxsize if limits.calls is None else limits.calls  # calls handed to it at which it is recycled
         self.served = 0  # calls it has answered
-        self.rss: int | None = None  # bytes, by its latest answer
-        self.verdict: Verdict | None = None  # how it answered, last time it was looked at
-        self.end_reason: str | None = None  # why it is being ended, if we end it
+        self.rss: int | None = None  # bytes, by its latest answer to a ping
+        self.verdict: Verdict | None = None  # of the latest checkup
+        self.end_reason: str | None = None  # why the pool ends it; None if the pool does not
         self.culprit = ""  # the operation that is the reason
-        self.protocol_error: ProtocolError | None = None  # what its calls fail with once it broke the protocol
+        self.protocol_error: ProtocolError | None = None  # set once it has violated the protocol: its calls' error
 
     @property
     def recycle_due(self) -> bool:
-        """Whether it has been handed as many calls as it may have before it is replaced."""
+        """Whether it has been handed the number of calls at which it is recycled."""
         return self.handed >= self.due
 
     @property
     def used_up(self) -> bool:
-        """Whether it has been handed as many calls as it may ever have."""
+        """Whether it may be handed no more calls, even without a successor."""
         most = self.limits.most_calls
         return most is not None and self.handed >= most
 
 
 class Worker:
-    """One slot of a pool. The slot's id is stable; processes come and go.
+    """One slot of a pool. The slot and its id stay; its processes are replaced.
 
     Plain state: the pool changes it, on the event loop.
     """
@@ -80,38 +80,38 @@ class Worker:
         self.id = f"{pool}-{index}"
         self.index = index
         self.lifecycle = Lifecycle(now_ns)
-        self.keep = True  # False: the slot goes when its process ends
-        self.retiring = asyncio.Event()  # the slot is to go; wakes its keeper from a pause between two starts
-        self.process: WorkerProcess | None = None  # the present one, starting or started
-        self.transport: Transport | None = None  # its; None unless it can be handed calls
-        self.successor: WorkerProcess | None = None  # takes its place as soon as it is ready and the slot is idle
+        self.keep = True  # False: the slot is retired when its process ends
+        self.retiring = asyncio.Event()  # the slot is being retired; ends its keeper's pause between two starts
+        self.process: WorkerProcess | None = None  # the present process, starting or started
+        self.transport: Transport | None = None  # of this process; None unless it can be handed calls
+        self.successor: WorkerProcess | None = None  # the process that takes over once it is ready and the slot is idle
         self.recycling = False
-        self.replacing = asyncio.Lock()  # held while another process is started beside the present one
+        self.replacing = asyncio.Lock()  # held while a successor is started beside the present process
         self.process_gone = asyncio.Event()  # the present process has gone
-        self.calls_done = asyncio.Event()  # it may have no calls left; a waiter has to look
+        self.calls_done = asyncio.Event()  # the slot may have no calls left; its waiter must check `calls`
         self.intensity = RestartIntensity(config.restart_limit, config.restart_period)
-        self.backoff = Backoff(config.backoff_min, config.backoff_max, random.Random())  # noqa: S311 - jitter, no secret
-        self.last_end = (False, 0)  # of the last process that went: whether we had asked it to, and calls it answered
+        self.backoff = Backoff(config.backoff_min, config.backoff_max, random.Random())  # noqa: S311 - jitter only
+        self.last_end = (False, 0)  # of the last process: whether the pool ended it, and the calls it answered
         self.accepting = False  # may be handed calls
-        self.recalling = False  # was asked to give calls back, and takes no others while it has any
-        self.reports_progress = False  # says which call it has begun, so that it may be handed calls ahead of time
-        self.calls: dict[int, Call] = {}  # in the order handed over; one that has ended may still hold the slot up
+        self.recalling = False  # was asked to give calls back, and is handed no others while it holds any
+        self.reports_progress = False  # reports which call it has begun, so that it can be handed calls ahead of time
+        self.calls: dict[int, Call] = {}  # in the order of hand-over; some may have ended for their callers
         self.records: dict[str, dict[str, Record]] = {}  # of its calls that end well, by session kind and operation
-        self.records_of: Series | None = None  # where they are from; with another one they are stale
-        self.pinned: WaitQueue[Call] = WaitQueue()  # calls that insist on this slot
-        self.processes = 0  # how many it has had, the present one included
-        self.restarts = 0  # of those, how many were started because the one before had gone
-        self.died_ns: int | None = None  # of the latest crash, until the next process is ready
-        self.starts = 0  # since then
-        self.crash_loop = False  # restarted more often than the limit allows; pauses before the next try
+        self.records_of: Series | None = None  # the series that `records` belong to; with any other they are stale
+        self.pinned: WaitQueue[Call] = WaitQueue()  # calls that may run only on this slot
+        self.processes = 0  # the number of processes so far, with the present one
+        self.restarts = 0  # the number of processes that were started because the one before had gone
+        self.died_ns: int | None = None  # when it last crashed; None once the next process is ready
+        self.starts = 0  # starts since it was last ready
+        self.crash_loop = False  # restarted more often than the limit allows: its keeper pauses before the next start
 
     @property
     def call(self) -> Call | None:
-        """What it is running: the first of its calls."""
+        """The first of its calls, which it runs or will run next; None if it has none."""
         return next(iter(self.calls.values()), None)
 
     def has_begun(self, call: Call) -> bool:
-        """Whether it may have begun a call it was handed."""
+        """Whether the worker has begun *call*, or may have, if it does not report its progress."""
         begun = None if self.transport is None else self.transport.begun
         return begun is None or call.nth <= begun
 

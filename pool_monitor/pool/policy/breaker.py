@@ -1,4 +1,4 @@
-"""Decides when a pool stops trying: a circuit breaker. No I/O: time is passed in (seconds, monotonic).
+"""Decides when a pool refuses calls because calls keep failing. No I/O: time is passed in (seconds, monotonic).
 
 A closed breaker lets every call through and watches how they end. After too many failures it opens: it refuses calls
 at once for a while, so that failing workers are left alone. Then it lets a few calls through on trial, and their
@@ -13,13 +13,13 @@ from enum import StrEnum
 
 from pool_monitor.state_machine import StateMachine
 
-_BUCKETS = 10  # of the window, which so covers the last 90 to 100 per cent of its seconds
+_BUCKETS = 10  # parts of the window, which therefore covers the last 90 to 100 per cent of its seconds
 
 
 class BreakerState(StrEnum):
     """What a breaker does with calls."""
 
-    __hash__ = str.__hash__  # as that of a worker's State: looked up for every call
+    __hash__ = str.__hash__  # faster than Enum's: looked up for every call
 
     CLOSED = "closed"
     OPEN = "open"
@@ -42,9 +42,9 @@ OnTransition = Callable[[BreakerState, BreakerState, str, float], None]
 class Breaker:
     """A circuit breaker. For each call that `allow` lets through, `record` must be called once, when the call ends.
 
-    Opens after *failures* in a row, or when a failure makes it at least *ratio* of at least *minimum* calls ended
-    within *window* seconds. After *open_for* seconds up to *trials* calls at a time are let through: *successes*
-    successful ones close it, one failed one opens it again.
+    Opens after *failures* failures in a row. Also opens at a failure when, of at least *minimum* calls that ended
+    within *window* seconds, at least the share *ratio* failed. After *open_for* seconds it lets up to *trials* calls at
+    a time through on trial: *successes* successful trials close it, and one failed trial opens it again.
     """
 
     __slots__ = (
@@ -61,19 +61,19 @@ class Breaker:
         self.state = BREAKER.first
         self.on_transition: OnTransition | None = None
         self._in_a_row = 0  # failures without a success between them
-        self._calls = self._failed = 0  # ended while closed, ever
-        # Of those, calls and failures: how many there were when each bucket began.
+        self._calls = self._failed = 0  # calls that ended while closed, and the failures among these calls
+        # The values of both when each bucket began.
         self._marks: deque[tuple[int, int]] = deque([(0, 0)] * _BUCKETS, maxlen=_BUCKETS)
         self._width = window / _BUCKETS
         self._bucket = 0  # the present bucket
-        self._next_bucket = 0.0  # when the next one begins
-        self._until = 0.0  # until when calls are refused, while open
-        self._under_way = 0  # trial calls
+        self._next_bucket = 0.0  # when the next bucket begins
+        self._until = 0.0  # while open: calls are refused until then
+        self._under_way = 0  # trials that have not ended
         self._succeeded = 0  # trials that succeeded since it became half-open
-        self._by_start = False  # it was opened by a worker that could not start
+        self._by_start = False  # a failed start opened it
 
     def allow(self, now: float) -> bool:
-        """Whether a call may go on. It is a trial when the state is half-open afterwards."""
+        """Whether to let a call through. The call is a trial if the state is half-open afterwards."""
         if self.state is BreakerState.CLOSED:
             return True
         if self.state is BreakerState.OPEN:
@@ -86,10 +86,11 @@ class Breaker:
         return True
 
     def record(self, ok: bool | None, now: float, trial: bool) -> None:
-        """A call that was let through has ended. *ok*: whether the workers did their part; None: not known. *trial*: it
-        was let through while half-open.
+        """Count the end of a call that was let through. *ok*: whether the workers did their part; None: not known.
+        *trial*: the call was let through while half-open.
 
-        The state at the end of the call counts: while open no call changes anything, while half-open only trials do.
+        The present state decides what counts: while closed every call does, while half-open only trials, while open
+        none.
         """
         if trial:
             self._under_way -= 1
@@ -107,7 +108,7 @@ class Breaker:
             self._judge_trial(ok, now)
 
     def record_successes(self, now: float, count: int) -> None:
-        """``record(True, now, trial=False)``, *count* times."""
+        """Do the same as ``record(True, now, trial=False)``, *count* times."""
         if self.state is BreakerState.CLOSED and count:
             if now >= self._next_bucket:
                 self._advance(now)
@@ -115,7 +116,7 @@ class Breaker:
             self._in_a_row = 0
 
     def start_failed(self, now: float) -> None:
-        """A worker could not be started: a failure that belongs to no call."""
+        """Count a worker that could not be started: a failure that belongs to no call."""
         if self.state is BreakerState.OPEN:
             return
         if self.state is BreakerState.CLOSED:
@@ -125,12 +126,12 @@ class Breaker:
         self._by_start = self.state is not BreakerState.CLOSED
 
     def start_succeeded(self, now: float) -> None:
-        """A worker was started. If a failed start opened the breaker, trials are allowed at once."""
+        """Note that a worker was started. If a failed start opened the breaker, trials are allowed at once."""
         if self.state is BreakerState.OPEN and self._by_start:
             self._step("worker_started", now)
 
     def retry_after(self, now: float) -> float | None:
-        """Seconds until calls are let through again; None when that depends on the calls on trial."""
+        """Return the seconds until calls are let through again; None if that depends on the calls on trial."""
         if self.state is BreakerState.HALF_OPEN:
             return None
         return max(0.0, self._until - now) if self.state is BreakerState.OPEN else 0.0
@@ -167,7 +168,7 @@ class Breaker:
         self._by_start = False
         if self.state is BreakerState.OPEN:
             self._until = now + self.open_for
-        elif self.state is BreakerState.CLOSED:  # what happened before it opened no longer counts
+        elif self.state is BreakerState.CLOSED:  # calls from before it opened no longer count
             self._marks.extend([(self._calls, self._failed)] * _BUCKETS)
         if self.on_transition is not None:
             self.on_transition(before, self.state, trigger, now)

@@ -11,13 +11,13 @@ import heapq
 from typing import Generic, TypeVar
 
 TICK = 0.01
-_SWEEP = 1024  # buckets, below which empty ones are kept
+_SWEEP = 1024  # below this number of buckets, empty buckets are kept
 
 T = TypeVar("T")
 
 
 def end_of_tick(deadline: float) -> float:
-    """The time at which *deadline* is reported."""
+    """Return the time at which *deadline* is reported."""
     return (int(deadline / TICK) + 1) * TICK
 
 
@@ -28,8 +28,8 @@ class DeadlineWheel(Generic[T]):
 
     def __init__(self) -> None:
         self._buckets: dict[int, dict[T, None]] = {}
-        self._ticks: list[int] = []  # a heap of the buckets there are, emptied ones included
-        self._sweep_at = _SWEEP  # buckets, at which the empty ones are dropped
+        self._ticks: list[int] = []  # a heap of the ticks of all buckets, also of empty ones
+        self._sweep_at = _SWEEP  # the number of buckets at which empty ones are dropped
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))
@@ -53,20 +53,20 @@ class DeadlineWheel(Generic[T]):
             bucket.pop(thing, None)
 
     def expired(self, now: float) -> list[T]:
-        """Take out everything whose deadline has passed, oldest first."""
+        """Remove and return everything whose deadline has passed, oldest first."""
         due: list[T] = []
         while self._ticks and self._ticks[0] * TICK <= now:
             due += self._buckets.pop(heapq.heappop(self._ticks))
         return due
 
     def next_at(self) -> float | None:
-        """When to call `expired` next; None when the wheel is empty."""
+        """Return when to call `expired` next; None if the wheel is empty."""
         while self._ticks and not self._buckets[self._ticks[0]]:
             del self._buckets[heapq.heappop(self._ticks)]
         return self._ticks[0] * TICK if self._ticks else None
 
     def _sweep(self) -> None:
-        """Drop the empty buckets. With far deadlines it would take too long until their ticks come."""
+        """Drop the empty buckets. If deadlines are far away, dropping them only at their ticks would be too late."""
         self._buckets = {tick: bucket for tick, bucket in self._buckets.items() if bucket}
         self._ticks = sorted(self._buckets)
         self._sweep_at = 2 * len(self._ticks) + _SWEEP

@@ -10,16 +10,16 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """How a worker is, judged by its answers to pings or their absence.
+    """The health of a worker, judged by its answers to pings.
 
     =============  ========================  =======================  ============================================
     verdict        pings                     the worker               what follows
     =============  ========================  =======================  ============================================
     RESPONSIVE     answered, or not late     idle or busy             nothing
-    LATE           fewer than *misses* late  idle                     it gets no calls, and is asked again
-    UNRESPONSIVE   *misses* late in a row    idle all the while       it is to be replaced
+    LATE           fewer than *misses* late  idle                     it gets no calls, and is pinged again
+    UNRESPONSIVE   *misses* late in a row    idle all the time        it is replaced
     BUSY           one or more late          busy, computing          nothing: its call has a deadline
-    STUCK          one or more late          busy, not computing      to be shown; its call's deadline ends it
+    STUCK          one or more late          busy, not computing      it is shown; the call's deadline ends it
     =============  ========================  =======================  ============================================
     """
 
@@ -31,7 +31,7 @@ class Verdict(StrEnum):
 
 
 class Health:
-    """The pings of one worker process: one every *interval* seconds, late when unanswered after *timeout*."""
+    """The pings of one worker process: one every *interval* seconds, late if unanswered after *timeout* seconds."""
 
     __slots__ = (
         "_answered", "_asked_at", "_counted_late", "_cpu", "_excused", "_still_since", "_token",
@@ -41,11 +41,11 @@ class Health:
     def __init__(self, interval: float, timeout: float, misses: int) -> None:
         self.interval, self.timeout, self.misses = interval, timeout, misses
         self.late = 0  # pings in a row that became late
-        self._excused = 0  # of those, the ones up to the last time the worker was seen busy
-        self._token = self._answered = 0  # the last ping sent, and the newest that was answered
-        self._asked_at: float | None = None  # when the last one was sent
-        self._counted_late = False  # whether that one has been counted as late
-        self._cpu = 0.0  # processor time when it was last seen to move
+        self._excused = 0  # late pings that do not count against the worker, which was seen busy at or after them
+        self._token = self._answered = 0  # the tokens of the last ping sent and of the newest ping answered
+        self._asked_at: float | None = None  # when the last ping was sent
+        self._counted_late = False  # whether the last ping has been counted as late
+        self._cpu = 0.0  # the processor time when it was last seen to increase
         self._still_since: float | None = None  # when that was; None while no ping is late or the worker is idle
 
     @property
@@ -54,7 +54,9 @@ class Health:
         return self.late > self._excused
 
     def due(self, now: float) -> bool:
-        """Whether to send a ping: the first at once, and no other while the last may still be answered in time."""
+        """Whether to send a ping now. The first is due at once; no further ping is due while the last one may still be
+        answered in time.
+        """
         if self._asked_at is None:
             return True
         least = self.interval if self._answered == self._token else max(self.interval, self.timeout)
@@ -72,19 +74,19 @@ class Health:
         return 0 < token <= self._token
 
     def pong(self, token: int, now: float) -> float | None:
-        """A ping was answered. Returns the seconds it took, or None when it is not the last one. An answer that
-        is not a repetition clears the worker, however late it is.
+        """Handle the answer to a ping. Returns the seconds it took, or None if it was not the last ping. An answer
+        clears all late pings, however late it is, unless it is a repetition.
         """
         if not self._answered < token <= self._token or self._asked_at is None:
             return None
-        self._count_late(now)  # what became late until now is cleared too, and not counted afterwards
+        self._count_late(now)  # so that the last ping is cleared too if it is late by now, and is not counted again
         self._answered = token
         self.late = self._excused = 0
         return now - self._asked_at if token == self._token else None
 
     def verdict(self, now: float, busy: bool, cpu: float | None) -> Verdict:
-        """How the worker is. *busy*: it has begun a call. *cpu*: the seconds of processor time that its process has
-        used; None: not known, and then it counts as computing.
+        """Return the verdict on the worker. *busy*: it has begun a call. *cpu*: the seconds of processor time that its
+        process has used; None: not known, and the worker counts as computing.
         """
         self._count_late(now)
         if not self.late or not busy:
@@ -99,7 +101,7 @@ class Health:
 
     def _count_late(self, now: float) -> None:
         """Count the last ping if it has become late."""
-        open_ = self._asked_at is not None and self._answered != self._token and not self._counted_late
-        if open_ and self._asked_at is not None and now - self._asked_at >= self.timeout:
+        unanswered = self._asked_at is not None and self._answered != self._token and not self._counted_late
+        if unanswered and self._asked_at is not None and now - self._asked_at >= self.timeout:
             self._counted_late = True
             self.late += 1

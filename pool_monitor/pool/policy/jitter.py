@@ -1,4 +1,4 @@
-"""The source of random numbers that decisions draw from. It is passed in, so that a test can repeat them."""
+"""The source of random numbers of the decisions. It is passed in, so that tests can repeat decisions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Jitter(Protocol):
-    """The methods of a `random.Random` that are used here."""
+    """The methods of `random.Random` that this folder uses."""
 
     def uniform(self, a: float, b: float, /) -> float: ...
     def randint(self, a: int, b: int, /) -> int: ...

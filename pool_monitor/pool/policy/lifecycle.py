@@ -1,4 +1,4 @@
-"""Decides which state a worker's slot is in next. No I/O: time is passed in (monotonic nanoseconds)."""
+"""Decides the next state of a worker's slot. No I/O: time is passed in (monotonic nanoseconds)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pool_monitor.state_machine import StateMachine
 class State(StrEnum):
     """The state of a slot; the values are those of `snapshot.WorkerState`."""
 
-    __hash__ = str.__hash__  # Enum's own runs Python code, and every call looks states up six times
+    __hash__ = str.__hash__  # Enum's runs Python code, and every call looks up states six times
 
     INITIALIZING = "initializing"
     READY = "ready"
@@ -40,10 +40,10 @@ TRANSITIONS: dict[State, dict[str, State]] = {
     State.TERMINATING: {"exited": State.TERMINATED},
     State.TERMINATED: {"start": State.INITIALIZING},
 }
-"""``state -> trigger -> state``. What is not here is illegal."""
+"""``state -> trigger -> state``. All other transitions are illegal."""
 
 LIFECYCLE = StateMachine("worker", State.TERMINATED, TRANSITIONS)
-"""The machine that every slot follows, from the day it is made."""
+"""The state machine that every slot follows from its creation."""
 
 COUNTED_AS = {
     State.INITIALIZING: "starting",
@@ -53,11 +53,11 @@ COUNTED_AS = {
     State.TERMINATING: "draining",
     State.TERMINATED: "dead",
 }
-"""Which of the counts in `snapshot.PoolView` a state adds to."""
+"""The count of `snapshot.PoolView` that each state adds to."""
 
 
 class Transition(NamedTuple):
-    """One transition: from where to where, why, and when (monotonic nanoseconds)."""
+    """One transition: the states before and after, the trigger, and the time (monotonic nanoseconds)."""
 
     before: State
     after: State
@@ -66,7 +66,7 @@ class Transition(NamedTuple):
 
 
 class Lifecycle:
-    """The state of one slot, and since when (monotonic nanoseconds)."""
+    """The state of one slot, and the time of its last transition (monotonic nanoseconds)."""
 
     __slots__ = ("since_ns", "state")
 
@@ -75,7 +75,7 @@ class Lifecycle:
         self.since_ns = now_ns
 
     def step(self, trigger: str, now_ns: int) -> Transition:
-        """Follow *trigger*. Raises IllegalTransition when it is not allowed in this state."""
+        """Follow *trigger*. Raises IllegalTransition if it is not allowed in this state."""
         before = self.state
         after = TRANSITIONS[before].get(trigger)  # as LIFECYCLE.step, without the call: every call steps twice
         if after is None:

@@ -1,7 +1,7 @@
 """Decides which waiting call is next. No I/O, no clock.
 
-Calls wait by priority; within a priority the keys take turns, and within a key it is first come, first served. So
-one tenant's burst delays only that tenant. Calls without a key share one: plain FIFO.
+Higher priorities go first. Within a priority, keys take turns; within a key, calls are served in order of arrival. So
+one tenant's burst delays only that tenant. Calls without a key share one key, and are served in order of arrival.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 
 class Waiting(Protocol):
-    """What the queue needs of a call."""
+    """The attributes of a call that the queue uses."""
 
     @property
     def id(self) -> int: ...
@@ -22,16 +22,16 @@ class Waiting(Protocol):
     def key(self) -> str: ...
     @property
     def expects(self) -> tuple[float, float]:
-        """How long it will hold its worker: mean (seconds) and variance. Does not change while it waits."""
+        """How long it is expected to hold its worker: mean (seconds) and variance. Constant while the call waits."""
         ...
 
 
 class WorkAhead(NamedTuple):
-    """The calls that would be served before a given one."""
+    """The calls that would be served before a given call."""
 
     calls: int
     seconds: float
-    """How long they are expected to hold their workers, added up."""
+    """The sum of the times that they are expected to hold their workers."""
     variance: float
 
 
@@ -46,13 +46,13 @@ class _Level(Generic[CallT]):
     def __init__(self) -> None:
         self.lines: OrderedDict[str, OrderedDict[int, CallT]] = OrderedDict()
         self.size = 0
-        self.seconds = self.variance = 0.0  # sums over its calls of `Waiting.expects`
+        self.seconds = self.variance = 0.0  # sums of `Waiting.expects` of its calls
 
 
 class WaitQueue(Generic[CallT]):
-    """Waiting calls. Every method is O(1) in calls and keys, O(n) in the priorities in use.
+    """Waiting calls. Every method is O(1) in calls and keys, and O(n) in the priorities in use.
 
-    Its owner bounds it: it checks `size` before it pushes.
+    The queue has no bound of its own: its owner checks `size` before it pushes.
     """
 
     __slots__ = ("_key", "_level", "_levels", "_line", "_priority", "size")
@@ -60,8 +60,8 @@ class WaitQueue(Generic[CallT]):
     def __init__(self) -> None:
         self._levels: dict[int, _Level[CallT]] = {}
         self.size = 0  # calls that wait
-        # Where the last one was put, which is nearly always where the next one goes too: while the line is not empty,
-        # it is in its level, and that is in `_levels`.
+        # The level and line of the last call that was put, where the next call nearly always goes too. While this line
+        # is not empty, it is in `_level`, and `_level` is in `_levels`.
         self._priority, self._key = 0, ""
         self._level: _Level[CallT] = _Level()
         self._line: OrderedDict[int, CallT] = OrderedDict()
@@ -85,7 +85,7 @@ class WaitQueue(Generic[CallT]):
         self.size += 1
 
     def _find(self, priority: int, key: str) -> tuple[_Level[CallT], OrderedDict[int, CallT]]:
-        """The level of that priority, and its line of that key."""
+        """Return the level of *priority* and its line of *key*; make them if they do not exist."""
         level = self._levels.get(priority)
         if level is None:
             level = self._levels[priority] = _Level()
@@ -96,15 +96,15 @@ class WaitQueue(Generic[CallT]):
         return level, line
 
     def push_front(self, call: CallT) -> None:
-        """Put *call*, which was popped and comes back, at the front of its line, and let its key be next."""
+        """Put *call*, which was popped before, back at the front of its line, and make its key the next one."""
         self.push(call)
         lines = self._levels[call.priority].lines
         lines[call.key].move_to_end(call.id, last=False)
         lines.move_to_end(call.key, last=False)
 
     def ahead(self, call: CallT) -> WorkAhead:
-        """The calls that would be served before *call* if it were pushed now. Never too few; exact where its priority
-        has no other key.
+        """Return the calls that would be served before *call* if it were pushed now. Never too few; exact if its
+        priority has no other key.
         """
         calls, seconds, variance = 0, 0.0, 0.0
         for priority, level in self._levels.items():
@@ -114,9 +114,9 @@ class WaitQueue(Generic[CallT]):
                 variance += level.variance
             elif priority == call.priority:
                 own = level.lines.get(call.key)
-                mine = 0 if own is None else len(own)
+                of_key = 0 if own is None else len(own)
                 others = len(level.lines) - (own is not None)
-                before = min(level.size, mine + (mine + 1) * others)  # as many turns for each other key as for its own
+                before = min(level.size, of_key + (of_key + 1) * others)  # each other key gets as many turns as its key
                 share = before / level.size
                 calls += before
                 seconds += share * level.seconds
@@ -124,9 +124,11 @@ class WaitQueue(Generic[CallT]):
         return WorkAhead(calls, seconds, variance)
 
     def pop(self) -> CallT:
-        """The next call: of the highest priority, the key whose turn it is. Raises KeyError when none waits."""
+        """Remove and return the next call: of the highest priority, the first of the key whose turn it is. Raises
+        KeyError if no call waits.
+        """
         levels, level, line = self._levels, self._level, self._line
-        if len(line) > 1 and len(levels) == len(level.lines) == 1:  # it is the only line, and goes on being one
+        if len(line) > 1 and len(levels) == len(level.lines) == 1:  # the only line, which does not become empty
             _, call = line.popitem(last=False)
             seconds, variance = call.expects
             level.seconds -= seconds
@@ -143,7 +145,7 @@ class WaitQueue(Generic[CallT]):
         return call
 
     def discard(self, call: CallT) -> bool:
-        """Take *call* out, wherever it stands. Returns whether it was there."""
+        """Remove *call*, wherever it is in the queue. Returns whether it was there."""
         level = self._levels.get(call.priority)
         line = None if level is None else level.lines.get(call.key)
         if level is None or line is None or line.pop(call.id, None) is None:
@@ -152,7 +154,9 @@ class WaitQueue(Generic[CallT]):
         return True
 
     def _removed(self, call: CallT, level: _Level[CallT], line: OrderedDict[int, CallT]) -> None:
-        """*call* was taken out: drop its line and its level if they are empty, so that keys cannot pile up."""
+        """Update the sums after *call* was removed. Drops its line and level if they are empty, so that keys cannot
+        pile up.
+        """
         seconds, variance = call.expects
         level.seconds -= seconds
         level.variance -= variance

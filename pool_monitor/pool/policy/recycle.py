@@ -1,4 +1,4 @@
-"""Decides when a worker process is to be replaced because of its calls, age or memory. No I/O, no clock."""
+"""Decides when a worker process must be replaced because of its calls, age or memory. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class RecycleLimits(NamedTuple):
     """The limits of one process: calls, seconds, bytes of resident memory. None: no limit."""
 
     calls: int | None
-    """Once it has been handed so many calls, its successor is started."""
+    """The number of calls handed to the process at which its successor is started."""
     age: float | None
     rss: int | None
     most_calls: int | None = None
-    """It is handed at most so many, even while the successor is not ready."""
+    """The number of calls after which the process is handed no more, even if the successor is not ready."""
 
     @classmethod
     def draw(cls, config: PoolConfig, rng: Jitter) -> RecycleLimits:
-        """Limits for one process: within ``recycle_jitter`` of the configured ones, and never more calls than
-        configured. They are drawn so that processes that began together do not end together.
+        """Draw the limits of one process: within ``recycle_jitter`` of the configured limits, and never more calls than
+        configured. They are random so that processes that began together do not end together.
         """
         jitter = config.recycle_jitter
         age, calls = config.recycle_age, config.recycle_calls
@@ -35,7 +35,7 @@ class RecycleLimits(NamedTuple):
         )
 
     def reason(self, calls: int, age: float, rss: int | None) -> Literal["calls", "age", "rss"] | None:
-        """The limit that a process has reached, or None. *rss* is None while it is not known."""
+        """Return the limit that a process has reached, or None. *rss* is None while it is not known."""
         if self.calls is not None and calls >= self.calls:
             return "calls"
         if self.age is not None and age >= self.age:

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 class RestartIntensity:
-    """At most *limit* restarts within *period* seconds, counted as OTP's supervisors count.
+    """At most *limit* restarts within *period* seconds, counted as the supervisors of Erlang/OTP count.
 
-    Keeps at most *limit* + 1 times: older ones make no difference.
+    Keeps at most *limit* + 1 times: older times make no difference.
     """
 
     __slots__ = ("_times", "limit", "period")
@@ -22,7 +22,7 @@ class RestartIntensity:
         self._times: deque[float] = deque(maxlen=limit + 1)
 
     def record(self, now: float) -> bool:
-        """Count a restart. Returns whether it is within the limit; one exactly *period* seconds ago still counts."""
+        """Count a restart. Returns whether the limit is kept; a restart exactly *period* seconds ago still counts."""
         while self._times and self._times[0] < now - self.period:
             self._times.popleft()
         self._times.append(now)
@@ -32,8 +32,8 @@ class RestartIntensity:
 class Backoff:
     """Pauses between failing starts: decorrelated jitter between two bounds (seconds).
 
-    Each pause is drawn by *rng* between ``minimum`` and three times the one before, so that workers that failed
-    together do not try together (M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015).
+    Each pause is drawn by *rng* between ``minimum`` and three times the previous pause, so that workers that failed
+    together are not restarted together (M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015).
     """
 
     __slots__ = ("_last", "_random", "maximum", "minimum")
@@ -44,10 +44,10 @@ class Backoff:
         self._last = minimum
 
     def next(self) -> float:
-        """The pause before the next try."""
+        """Return the pause before the next start."""
         self._last = min(self.maximum, self._random.uniform(self.minimum, self._last * 3))
         return self._last
 
     def reset(self) -> None:
-        """A start succeeded: the next pause is short again."""
+        """Make the next pause short again, after a start has succeeded."""
         self._last = self.minimum

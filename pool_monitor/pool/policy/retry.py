@@ -1,6 +1,6 @@
 """Decides whether a call that failed is sent again, and when. No I/O, no clock.
 
-Only calls that were declared idempotent may be sent again: the user of this module checks that first.
+Only calls that were declared idempotent may be sent again; the code that uses this module checks that first.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pool_monitor.errors import Category, OperationError, PayloadError, PoolErro
 if TYPE_CHECKING:
     from pool_monitor.pool.policy.jitter import Jitter
 
-_FIRST = 0.05  # seconds: the longest pause before the second attempt; it doubles with each further one
-_LONGEST = 5.0
+_FIRST_MAX = 0.05  # seconds: the longest pause before the second attempt; it doubles with each further attempt
+_PAUSE_MAX = 5.0
 
 
 class Retry(NamedTuple):
-    """How often a call is sent again, and how: after a pause that grows, or at once."""
+    """How often a call is sent again, and whether after a growing pause or at once."""
 
     times: int
     style: Literal["backoff", "at once"] = "backoff"
@@ -34,11 +34,12 @@ RETRIES: Mapping[Category, Retry] = {
     "session": Retry(1),
     "operation": Retry(2),
 }
-"""By the category of the error. ``operation`` applies only to the target's exceptions that the configuration names."""
+"""The retries by category of the error. ``operation`` applies only to the target's exceptions that the configuration
+names."""
 
 
 class RetryBudget:
-    """How many retries may still be made: each call adds *ratio*, up to *cap*; it begins with *initial*.
+    """The number of retries that may still be made: *initial* at first; each call adds *ratio*, up to *cap*.
 
     So retries cannot multiply the load of a pool that fails because of its load.
     """
@@ -46,7 +47,7 @@ class RetryBudget:
     __slots__ = ("_calls", "_most", "_price", "refused")
 
     def __init__(self, ratio: float, cap: int = 50, initial: int = 10) -> None:
-        # Counted in calls, not in fractions of a retry: in floats, ten tenths are less than one.
+        # Counted in calls, not in fractions of a retry: as floats, ten tenths add up to less than one.
         self._price = 1 / ratio if ratio else 1.0
         self._most = cap * self._price if ratio else 0.0
         self._calls = min(initial * self._price, self._most)
@@ -54,12 +55,12 @@ class RetryBudget:
         """Retries that were not made because the budget was used up."""
 
     def earn(self) -> None:
-        """A call was made."""
+        """Add the share of one call."""
         if self._calls < self._most:
             self._calls += 1
 
     def spend(self) -> bool:
-        """Take one retry off the budget. Returns whether there was one."""
+        """Take one retry off the budget. Returns False, and counts a refusal, if none is left."""
         if self._calls < self._price:
             self.refused += 1
             return False
@@ -68,8 +69,8 @@ class RetryBudget:
 
 
 class RetryPolicy:
-    """Decides by `RETRIES`. *retries* replaces its numbers, except those that are 0. *errors* are the type names of
-    the target's exceptions that are worth another try. Pauses are drawn from *rng*.
+    """Decides by `RETRIES`. *retries* replaces its numbers, except where they are 0. *errors* are the type names of the
+    target's exceptions after which a call is sent again. Pauses are drawn from *rng*.
     """
 
     __slots__ = ("_random", "budget", "errors", "retries")
@@ -79,7 +80,7 @@ class RetryPolicy:
         self._random = rng
 
     def decide(self, error: PoolError, attempts: int, time_left: float) -> float | None:
-        """Seconds to wait before the call is sent again after *attempts* attempts. None: it has failed for good.
+        """Return the seconds to wait before a call is sent again after *attempts* attempts. None: do not send it again.
 
         Takes one retry off the budget unless it returns None.
         """
@@ -95,5 +96,5 @@ class RetryPolicy:
         return pause if pause < time_left and self.budget.spend() else None
 
     def _pause(self, attempts: int) -> float:
-        """Drawn from 0 to a bound that doubles, so that calls that failed together are not sent again together."""
-        return self._random.uniform(0, min(_LONGEST, _FIRST * 2.0 ** min(attempts - 1, 16)))
+        """Draw a pause between 0 and a bound that doubles, so that calls that failed together are not sent together."""
+        return self._random.uniform(0, min(_PAUSE_MAX, _FIRST_MAX * 2.0 ** min(attempts - 1, 16)))

@@ -1,7 +1,7 @@
 """Decides which sessions are kept: a table bounded in number and time. No I/O: time is passed in (seconds, monotonic).
 
-The parent keeps a session's data, so the data survives any worker; the worker that the session was on last is only a
-preference. Calls of one session run one after another: two at once would each start from the same data, and the
+The parent keeps a session's data, so the data survives any worker. The worker that ran the session last is only a
+preference. Calls of one session run one after another: if two ran at once, both would start from the same data, and the
 changes of one would be lost.
 """
 
@@ -15,7 +15,7 @@ CallT = TypeVar("CallT")
 
 
 def deep_copy(data: dict[str, Any]) -> dict[str, Any]:
-    """A deep copy of a session's data. Dicts and lists are copied without recursion, however deep they are."""
+    """Return a deep copy of a session's data. Dicts and lists are copied without recursion, at any depth."""
     copies: dict[int, Any] = {}
     waiting: list[Any] = []
 
@@ -47,11 +47,11 @@ class SessionState(Generic[CallT]):
         self.data: dict[str, Any] = {}
         self.calls = 0
         self.last_used = now
-        self.worker: str | None = None  # the slot it was on last
-        self.process: object = None  # which of that slot's processes; only compared by identity
+        self.worker: str | None = None  # the slot that it ran on last
+        self.process: object = None  # the process of that slot; only compared by identity
         self.previous: tuple[str | None, object] = (None, None)  # both, before the latest call was handed over
         self.active: CallT | None = None  # the call under way or in the queue
-        self.pending: deque[CallT] = deque()  # calls behind it; they count towards the pool's queue limit
+        self.pending: deque[CallT] = deque()  # the calls that wait for `active`; they count towards the queue limit
 
 
 class Dropped(NamedTuple):
@@ -63,27 +63,28 @@ class Dropped(NamedTuple):
 
 
 class SessionTable(Generic[CallT]):
-    """All sessions of a pool: at most *limit*, each for *ttl* seconds after the end of its last call.
+    """All sessions of a pool: at most *limit*, each kept for *ttl* seconds after the end of its last call.
 
-    A session with a call in it is never dropped. When all sessions have one, the table grows beyond its limit, and
-    shrinks again when calls end; the pool's queue bounds the number of calls.
+    A session that has a call is never dropped. If all sessions have calls, the table grows beyond its limit, and
+    shrinks again when calls end. The pool's queue bounds the number of calls.
     """
 
     def __init__(self, ttl: float, limit: int) -> None:
         self._ttl, self._limit = ttl, limit
         self._sessions: dict[str, SessionState[CallT]] = {}
-        # Those that may have no call, least recently used first. `expire` takes out the ones that have a call, so that
-        # many of them are not searched again for each new session.
+        # Sessions that may have no call, least recently used first. `expire` removes sessions that have a call, so that
+        # it does not check them again for each new session.
         self._idle: OrderedDict[str, SessionState[CallT]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def get(self, session_id: str) -> SessionState[CallT] | None:
+        """Return the session, or None if it does not exist."""
         return self._sessions.get(session_id)
 
     def use(self, session_id: str, now: float) -> tuple[SessionState[CallT], bool]:
-        """Returns the session, and whether it was created now."""
+        """Mark the session as used now; create it if it does not exist. Returns the session, and whether it is new."""
         session = self._sessions.get(session_id)
         new = session is None
         if session is None:
@@ -92,7 +93,7 @@ class SessionTable(Generic[CallT]):
         return session, new
 
     def touch(self, session: SessionState[CallT], now: float) -> None:
-        """A call of *session* has ended: it counts as used until now."""
+        """Mark *session* as used until now: one of its calls has ended."""
         if self._sessions.get(session.id) is session:
             self._mark_used(session, now)
 
@@ -102,7 +103,7 @@ class SessionTable(Generic[CallT]):
         self._idle.move_to_end(session.id)
 
     def end(self, session_id: str) -> SessionState[CallT] | None:
-        """Forget a session. Its calls go on; their changes to its data are discarded."""
+        """Drop and return a session; None if it does not exist. Its calls go on; their changes to its data are lost."""
         self._idle.pop(session_id, None)
         return self._sessions.pop(session_id, None)
 
@@ -114,7 +115,7 @@ class SessionTable(Generic[CallT]):
             if session.active is None:
                 idle = now - session.last_used
                 if idle < self._ttl and len(self._sessions) <= self._limit:
-                    break  # the others were used later
+                    break  # all others were used later
                 dropped.append(Dropped(session.id, idle, "limit" if idle < self._ttl else "ttl"))
                 del self._sessions[session.id]
             del self._idle[session.id]
