@@ -18,7 +18,7 @@ from pool_monitor.metrics.columns import DISTRIBUTIONS
 from pool_monitor.metrics.fold import CallBatch, code_of, fold
 from pool_monitor.pool import call_events
 from pool_monitor.pool.call import Call, Options, next_id
-from pool_monitor.pool.transport.base import CallTimes
+from pool_monitor.pool.transport.interface import CallTimes
 from pool_monitor.pool.worker import Worker
 from pool_monitor.telemetry import Record, Series
 

@@ -29,7 +29,7 @@ from pool_monitor.part_host import PartHost
 from pool_monitor.part_table import PARTS
 from pool_monitor.parts import Context
 from pool_monitor.snapshot import MonitorView, ServiceView, Snapshot
-from pool_monitor.snapshot.checks import plain_text
+from pool_monitor.snapshot.validation import plain_text
 from pool_monitor.version import __version__
 from pool_monitor.watched_pools import Monitored, WatchedPools
 

@@ -28,7 +28,7 @@ from msgspec import Struct
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.log import logger
 from pool_monitor.parts import Context, Limits, Part, PartUnavailable, error_of
-from pool_monitor.snapshot.checks import checked
+from pool_monitor.snapshot.validation import checked
 from pool_monitor.telemetry import FAILURES, describe, pass_on
 
 

@@ -11,7 +11,7 @@ import msgspec
 from pool_monitor.errors import ConfigError
 from pool_monitor.log import logger
 from pool_monitor.snapshot import PoolView, WorkerView
-from pool_monitor.snapshot.checks import checked
+from pool_monitor.snapshot.validation import checked
 from pool_monitor.telemetry import FAILURES, pass_on
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pool_monitor.config import PoolConfig
 from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.policy import prefetch
-from pool_monitor.pool.transport.base import CallTimes, Reply
+from pool_monitor.pool.transport.interface import CallTimes, Reply
 from pool_monitor.pool.worker import Worker
 from tests.helpers.fakes import FakePool
 from tests.helpers.virtual import clock, run

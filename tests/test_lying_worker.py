@@ -23,7 +23,7 @@ from pool_monitor import (
     UnknownOperation,
     telemetry,
 )
-from pool_monitor.pool.policy.operations import merge_offers
+from pool_monitor.pool.policy.operation_offers import merge_offers
 from tests.helpers.support import eventually, read, words
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

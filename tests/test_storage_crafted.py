@@ -27,7 +27,7 @@ from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import PEAKS, POOL_SUMS
 from pool_monitor.metrics.series import Names
 from pool_monitor.storage import History, HistoryConfig, HistoryMetrics, Reader, reader, schema, store
-from pool_monitor.storage.body import unpacked
+from pool_monitor.storage.block_encoding import unpacked
 from pool_monitor.storage.pending import PendingBlock
 from pool_monitor.view import period_report
 from tests.helpers import stores
@@ -246,7 +246,7 @@ def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A megabyte for a block, three for an answer."""
     for module in (block, store):
         monkeypatch.setattr(module, "ROOM_LIMIT", 2**20)
-    monkeypatch.setattr("pool_monitor.storage.body.ROOM_LIMIT", 2**20)
+    monkeypatch.setattr("pool_monitor.storage.block_encoding.ROOM_LIMIT", 2**20)
     monkeypatch.setattr(reader, "BLOCK_ROOM", 2**20)
     monkeypatch.setattr(reader, "ROOM_LIMIT", 3 * 2**20)
 

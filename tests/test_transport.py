@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pool_monitor.pool.transport.base import CallTimes
+from pool_monitor.pool.transport.interface import CallTimes
 from tests.helpers.support import TARGETS, eventually
 from tests.helpers.transports import Line, started
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pool_monitor.metrics.columns import OUTCOMES
 from pool_monitor.metrics.fold import UnsuccessfulCalls
 from pool_monitor.metrics.histogram import BUCKETS, bucket_of
-from pool_monitor.metrics.page_table import reserved
+from pool_monitor.metrics.histogram_pages import reserved
 from pool_monitor.metrics.series import OTHER, RowKey
 
 LIMIT = 512

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pool_monitor.metrics.series import is_valid_name
 from pool_monitor.metrics.window import LONGEST, SECOND_NS
-from pool_monitor.snapshot.checks import plain_text
+from pool_monitor.snapshot.validation import plain_text
 
 LAST_ERRORS = 1024
 """Most slots whose last error is kept: more than a machine can run."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pool_monitor.metrics.window import LONGEST, SECOND_NS
 from pool_monitor.snapshot import FailureView
-from pool_monitor.snapshot.checks import plain_text
+from pool_monitor.snapshot.validation import plain_text
 
 KEPT = 20
 """Most entries per pool. A new entry replaces the one whose last failure is oldest."""

@@ -38,7 +38,7 @@ from pool_monitor.metrics.block import CHUNK, Block, Cells, merge, merging
 from pool_monitor.metrics.columns import DISTRIBUTIONS, MEASURED_NS, PEAKS, POOL_SUMS, TALLIES
 from pool_monitor.metrics.fold import CallBatch
 from pool_monitor.metrics.histogram import BUCKETS
-from pool_monitor.metrics.page_table import PageTable, reserved
+from pool_monitor.metrics.histogram_pages import HistogramPages, reserved
 from pool_monitor.snapshot import WINDOW_NAMES
 
 SECOND_NS = 1_000_000_000
@@ -105,7 +105,9 @@ class HighWaterMarks(NamedTuple):
 class Sums:
     """The additive parts of a block in dense arrays: every row and pool has a place, zero if nothing was counted."""
 
-    def __init__(self, pages: PageTable, capacity: Capacity, histogram_type: type[np.signedinteger] = np.int32) -> None:
+    def __init__(
+        self, pages: HistogramPages, capacity: Capacity, histogram_type: type[np.signedinteger] = np.int32
+    ) -> None:
         self.pages = pages
         self.counts: NDArray[np.signedinteger] = reserved((pages.capacity * CHUNK,), histogram_type)
         """Histograms, laid out by page."""
@@ -146,7 +148,7 @@ class Sums:
 class OpenSecond:
     """The counts since the last full second."""
 
-    def __init__(self, pages: PageTable, capacity: Capacity) -> None:
+    def __init__(self, pages: HistogramPages, capacity: Capacity) -> None:
         self._pages = pages
         self._touched: NDArray[np.bool_] = reserved((pages.capacity,), np.bool_)
         self.sums = Sums(pages, capacity)
@@ -188,7 +190,7 @@ class WindowStore:
     is being filled.
     """
 
-    def __init__(self, window: Window, pages: PageTable, capacity: Capacity, now_ns: int) -> None:
+    def __init__(self, window: Window, pages: HistogramPages, capacity: Capacity, now_ns: int) -> None:
         self.window = window
         self.step_ns = window.step * SECOND_NS
         self.since_ns = now_ns
@@ -278,7 +280,7 @@ class Windows:
     ) -> None:
         self.limit_bytes = limit_bytes
         self.capacity = Capacity(rows, pools)
-        self.pages = PageTable(rows)
+        self.pages = HistogramPages(rows)
         self.totals = Sums(self.pages, self.capacity, np.int64)
         """The sums of all closed seconds since the beginning."""
         self.open = OpenSecond(self.pages, self.capacity)

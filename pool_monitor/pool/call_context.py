@@ -8,8 +8,8 @@ from typing import Any
 
 from pool_monitor.errors import ConfigError
 from pool_monitor.pool.call import Call
-from pool_monitor.pool.transport.base import Transport
 from pool_monitor.pool.transport.child.target import find_variable
+from pool_monitor.pool.transport.interface import Transport
 
 
 class ContextPropagator:

@@ -10,7 +10,7 @@ from pool_monitor.emit import PoolIdentity
 from pool_monitor.errors import OperationError, PoolError, Rejected
 from pool_monitor.events import ABSENT, SESSION_KINDS
 from pool_monitor.pool.call import Call
-from pool_monitor.pool.transport.base import CallTimes
+from pool_monitor.pool.transport.interface import CallTimes
 from pool_monitor.pool.worker import Worker
 from pool_monitor.telemetry import FAILURES, Record
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pool_monitor.pool.admission import Admission
     from pool_monitor.pool.roster import Roster
     from pool_monitor.pool.sessions import Sessions
-    from pool_monitor.pool.transport.base import CallTimes, Failure, Reply
+    from pool_monitor.pool.transport.interface import CallTimes, Failure, Reply
 
 _START = events.OPERATION_START.event
 _CHECKOUT = events.WORKER_CHECKOUT.event

@@ -12,7 +12,7 @@ from pool_monitor.pool.roster import AWAKE, Roster
 if TYPE_CHECKING:
     from pool_monitor.pool.call import Call
     from pool_monitor.pool.policy.service_times import ServiceTimes
-    from pool_monitor.pool.transport.base import Reply
+    from pool_monitor.pool.transport.interface import Reply
     from pool_monitor.pool.worker import Worker
 
 HELD_UP = 0.005  # seconds on one call after which a worker has the calls that it was handed ahead taken back

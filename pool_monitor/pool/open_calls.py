@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pool_monitor.pool.call import Call
     from pool_monitor.pool.roster import Roster
     from pool_monitor.pool.sessions import Sessions
-    from pool_monitor.pool.transport.base import CallTimes, Reply
+    from pool_monitor.pool.transport.interface import CallTimes, Reply
     from pool_monitor.pool.worker import Worker
     from pool_monitor.telemetry import Record
 

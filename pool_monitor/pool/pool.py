@@ -22,11 +22,11 @@ from pool_monitor.emit import PoolIdentity
 from pool_monitor.errors import ConfigError, PoolClosed, PoolError, StartError
 from pool_monitor.log import logger
 from pool_monitor.pool.admission import Admission
+from pool_monitor.pool.argument_checks import SIZE, check_target, checked_count, checked_size
 from pool_monitor.pool.call import Options
 from pool_monitor.pool.caller import PoolCaller, Session, with_options
 from pool_monitor.pool.dispatcher import Dispatcher
 from pool_monitor.pool.home_loop import HomeLoop
-from pool_monitor.pool.pool_arguments import SIZE, check_target, checked_count, checked_size
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.sessions import Sessions
 from pool_monitor.pool.supervisor import Supervisor
@@ -39,7 +39,7 @@ from pool_monitor.snapshot import PoolState, PoolView, WorkerView
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from pool_monitor.pool.transport.base import Sink
+    from pool_monitor.pool.transport.interface import Sink
 
 _HOUSEKEEPING = 60.0  # seconds: expired sessions are dropped at least this often
 

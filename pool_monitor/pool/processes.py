@@ -14,7 +14,7 @@ from pool_monitor.errors import PoolError, ProtocolError, StartError, WorkerDied
 from pool_monitor.log import logger
 from pool_monitor.pool.policy.health import Health
 from pool_monitor.pool.policy.lifecycle import State
-from pool_monitor.pool.policy.operations import merge_offers
+from pool_monitor.pool.policy.operation_offers import merge_offers
 from pool_monitor.pool.policy.recycle import RecycleLimits
 from pool_monitor.pool.transport.spawn import exit_text
 from pool_monitor.pool.worker import Worker, WorkerProcess
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pool_monitor.pool.call import Call
     from pool_monitor.pool.dispatcher import Dispatcher
     from pool_monitor.pool.roster import Roster
-    from pool_monitor.pool.transport.base import Transport
+    from pool_monitor.pool.transport.interface import Transport
 
 ALIVE = (State.READY, State.BUSY, State.DEGRADED)
 """The states of a slot whose process has loaded the target and is not being ended."""

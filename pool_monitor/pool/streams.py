@@ -11,7 +11,7 @@ from pool_monitor.errors import OperationTimeout, PayloadError
 from pool_monitor.pool.call import Call
 from pool_monitor.pool.item_limits import ItemLimits
 from pool_monitor.pool.stream_buffer import StreamBuffer
-from pool_monitor.pool.transport.base import Failure
+from pool_monitor.pool.transport.interface import Failure
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig

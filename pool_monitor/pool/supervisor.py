@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pool_monitor.pool.admission import Admission
     from pool_monitor.pool.dispatcher import Dispatcher
     from pool_monitor.pool.roster import Roster
-    from pool_monitor.pool.transport.base import Sink, Transport
+    from pool_monitor.pool.transport.interface import Sink, Transport
 
 _AT_ONCE = 16  # processes that a parallel warm-up starts at the same time: more would only slow each other down
 _RETIRED_FIRST = (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pool_monitor.pool.call import Call
     from pool_monitor.pool.policy.health import Health, Verdict
     from pool_monitor.pool.policy.recycle import RecycleLimits
-    from pool_monitor.pool.transport.base import Ready, Transport
+    from pool_monitor.pool.transport.interface import Ready, Transport
     from pool_monitor.telemetry import Record, Series
 
 

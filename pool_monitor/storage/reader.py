@@ -21,7 +21,7 @@ from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.series import Names
 from pool_monitor.metrics.timespan import INSTANT_LIMIT
 from pool_monitor.storage import schema
-from pool_monitor.storage.body import TooLarge, unpacked
+from pool_monitor.storage.block_encoding import TooLarge, unpacked
 from pool_monitor.storage.files import check_beside, log_of, resolved
 from pool_monitor.storage.schema import (
     BODY,

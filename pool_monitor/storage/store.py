@@ -47,7 +47,7 @@ import numpy as np
 from pool_monitor.config import HistoryConfig, Tier
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import HIGHEST_NUMBER, ROOM_LIMIT, Block, merge
-from pool_monitor.storage.body import packed, unpacked
+from pool_monitor.storage.block_encoding import packed, unpacked
 from pool_monitor.storage.files import expanded, log_of, open_private, resolved
 from pool_monitor.storage.lock import Lock
 from pool_monitor.storage.pending import PendingBlock

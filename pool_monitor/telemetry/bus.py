@@ -26,7 +26,6 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from pool_monitor.telemetry.checks import check_handler, check_measurements, checked_name, checked_prefix
 from pool_monitor.telemetry.failures import FAILURES, describe, pass_on
 from pool_monitor.telemetry.filtering import Filters, checked, skipper
 from pool_monitor.telemetry.types import (
@@ -39,6 +38,7 @@ from pool_monitor.telemetry.types import (
     Metadata,
     Record,
 )
+from pool_monitor.telemetry.validation import check_handler, check_measurements, checked_name, checked_prefix
 
 HANDLER_FAILURE: EventName = ("telemetry", "handler", "failure")
 FILTER: EventName = ("telemetry", "filter")

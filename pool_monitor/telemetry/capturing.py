@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from pool_monitor.telemetry.bus import attach_tap, detach
-from pool_monitor.telemetry.checks import checked_prefix
 from pool_monitor.telemetry.types import EventName, Measurements, Metadata
+from pool_monitor.telemetry.validation import checked_prefix
 
 _capture_ids = itertools.count(1)
 

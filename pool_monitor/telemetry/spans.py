@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from pool_monitor.telemetry.bus import execute
-from pool_monitor.telemetry.checks import checked_name
 from pool_monitor.telemetry.failures import describe
 from pool_monitor.telemetry.types import EventName, Metadata
+from pool_monitor.telemetry.validation import checked_name
 
 _span_ids = itertools.count(1)
 

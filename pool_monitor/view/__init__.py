@@ -9,7 +9,7 @@ from pool_monitor.view.freshness import LIVE, Freshness
 from pool_monitor.view.glyphs import ASCII, UNICODE, Glyphs
 from pool_monitor.view.help import help_page, waiting_page
 from pool_monitor.view.overview import visible_workers
-from pool_monitor.view.page import PageState, pool_shown
+from pool_monitor.view.page_frame import PageState, pool_shown
 from pool_monitor.view.pages import PAGES, Page, PageName, draw, listing, max_offset, overview
 from pool_monitor.view.snapshot_report import report
 from pool_monitor.view.text import Line, Meaning, PageSize, Segment, plain

@@ -8,7 +8,7 @@ from pool_monitor.view import format as fmt
 from pool_monitor.view.freshness import Freshness
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.header import PRODUCT
-from pool_monitor.view.page import fit_page, too_small
+from pool_monitor.view.page_frame import fit_page, too_small
 from pool_monitor.view.pages import PAGES, Page
 from pool_monitor.view.text import Line, PageSize, Segment, clean, justify, truncate, width, wrap
 

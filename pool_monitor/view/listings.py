@@ -8,7 +8,7 @@ from pool_monitor.view import columns
 from pool_monitor.view import format as fmt
 from pool_monitor.view.freshness import Freshness
 from pool_monitor.view.notices import SYMBOLS, Notice, notices, pool_notices
-from pool_monitor.view.page import Content, PageState, dimmed
+from pool_monitor.view.page_frame import Content, PageState, dimmed
 from pool_monitor.view.table import table
 from pool_monitor.view.text import Line, PageSize, Segment, clean, line_width, truncate_front, wrap
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pool_monitor.snapshot import PoolDetail, Snapshot, WorkerView
 from pool_monitor.view import columns, header, panels
-from pool_monitor.view.page import Content, PageState, dimmed, pool_shown, too_small
+from pool_monitor.view.page_frame import Content, PageState, dimmed, pool_shown, too_small
 from pool_monitor.view.table import rows_shown, table
 from pool_monitor.view.text import Line, PageSize, Segment
 

@@ -16,7 +16,7 @@ from pool_monitor.view import header, listings
 from pool_monitor.view.freshness import LIVE, Freshness
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.overview import overview_page
-from pool_monitor.view.page import Content, PageState, dimmed, fit_page, pool_shown, too_small, too_small_line
+from pool_monitor.view.page_frame import Content, PageState, dimmed, fit_page, pool_shown, too_small, too_small_line
 from pool_monitor.view.table import left_out
 from pool_monitor.view.text import Line, PageSize, Segment
 

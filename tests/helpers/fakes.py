@@ -18,7 +18,7 @@ from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.policy.recycle import RecycleLimits
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.sessions import Sessions
-from pool_monitor.pool.transport.base import CallTimes, Failure, Ready, Reply
+from pool_monitor.pool.transport.interface import CallTimes, Failure, Ready, Reply
 from pool_monitor.pool.worker import Worker, WorkerProcess
 
 TIMES = CallTimes(1000, 1000, 0)

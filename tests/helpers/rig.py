@@ -14,7 +14,7 @@ from pool_monitor.config import PoolConfig
 from pool_monitor.errors import WorkerDied
 from pool_monitor.pool.call import Call, Options
 from pool_monitor.pool.dispatcher import Dispatcher
-from pool_monitor.pool.transport.base import CallTimes, Failure, Reply
+from pool_monitor.pool.transport.interface import CallTimes, Failure, Reply
 from pool_monitor.pool.worker import Worker, WorkerProcess
 from tests.helpers.fakes import TIMES, FakeTransport, dispatcher, fill
 from tests.helpers.virtual import clock

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from pool_monitor.pool.transport.base import Reply
+from pool_monitor.pool.transport.interface import Reply
 from pool_monitor.pool.transport.launcher import LaunchSpec, ProcessLauncher, import_path
 from pool_monitor.pool.transport.process import ProcessTransport
 from tests.helpers.support import OPS, eventually

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from pool_monitor.pool.transport import messages
-from pool_monitor.pool.transport.base import CallTimes, Failure, Reply, Sink
 from pool_monitor.pool.transport.child.codec import Codec, Undecodable
 from pool_monitor.pool.transport.child.framing import FrameError
+from pool_monitor.pool.transport.interface import CallTimes, Failure, Reply, Sink
 
 _FIVE = 0x95  # first byte of an array of five in msgpack: ``reply`` or ``end``
 _decode_reply = msgspec.msgpack.Decoder(Reply).decode

@@ -16,9 +16,9 @@ from pool_monitor.pool.transport.child.memory_usage import expect_large
 from pool_monitor.pool.transport.shared_memory import SharedFile, split_off_value
 
 if TYPE_CHECKING:
-    from pool_monitor.pool.transport.base import Sink
     from pool_monitor.pool.transport.child.codec import Buffer
     from pool_monitor.pool.transport.inbox import Inbox
+    from pool_monitor.pool.transport.interface import Sink
     from pool_monitor.pool.transport.wire import Wire
 
 _TRIM_AFTER = 1.0  # seconds without a large message, after which their memory is returned to the system

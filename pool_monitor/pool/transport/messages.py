@@ -12,10 +12,10 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pool_monitor.pool.transport.base import CallTimes, Failure
 from pool_monitor.pool.transport.child import PROTOCOL
 from pool_monitor.pool.transport.child.framing import FrameError
 from pool_monitor.pool.transport.child.telemetry import LEVELS, OURS, plain
+from pool_monitor.pool.transport.interface import CallTimes, Failure
 
 if TYPE_CHECKING:
     from pool_monitor.pool.transport.child.codec import Codec

@@ -17,12 +17,12 @@ import anyio
 from pool_monitor.errors import PayloadError, StartError
 from pool_monitor.log import logger
 from pool_monitor.pool.transport import messages
-from pool_monitor.pool.transport.base import Ready, Sink
 from pool_monitor.pool.transport.channel import ChannelEnds
 from pool_monitor.pool.transport.child.codec import CODECS, LARGE
 from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
 from pool_monitor.pool.transport.handshake import Handshake
 from pool_monitor.pool.transport.inbox import Inbox
+from pool_monitor.pool.transport.interface import Ready, Sink
 from pool_monitor.pool.transport.launcher import Launcher, LaunchSpec, start_process
 from pool_monitor.pool.transport.lending import Lending
 from pool_monitor.pool.transport.output_lines import ProcessOutput

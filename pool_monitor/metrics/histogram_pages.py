@@ -33,7 +33,7 @@ def reserved(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     return np.frombuffer(memory, kind, count=size).reshape(shape)
 
 
-class PageTable:
+class HistogramPages:
     """Maps chunks to pages. Holds at most one page per chunk of *rows* rows."""
 
     def __init__(self, rows: int) -> None:
