@@ -506,6 +506,7 @@ async def test_an_otlp_outage_is_reported_when_it_begins_and_when_it_is_over():
             async with Monitor(Gauges("texts"), config=config) as monitor:
                 await eventually(lambda: (view := monitor.snapshot().monitor.otlp) and view.exported >= 2)
     assert states(events) == ["degraded", "recovered"]
+    assert f"http://127.0.0.1:{port}" in events[0].metadata["reason"]
     assert "the receiver answered 503" in events[0].metadata["reason"]
     assert "succeed again" in events[1].metadata["reason"]
 

@@ -32,7 +32,7 @@ class OtlpPart:
             timeout=config.timeout,
             headers=config.headers,
             compression=config.compression,
-            on_outage=partial(context.degraded, "otlp"),
+            on_outage=lambda reason: context.degraded("otlp", f"pushes to {exporter.endpoint} fail: {reason}"),
             on_recovery=partial(context.recovered, "otlp"),
         )
         pushes = exporter.run(lambda: (context.snapshot(), context.metrics.totals()))
