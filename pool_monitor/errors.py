@@ -130,7 +130,7 @@ class StartError(PoolError):
     def __init__(self, message: str, traceback: str | None = None, *, cause: str | None = None) -> None:
         super().__init__(message)
         self.traceback = traceback
-        self.cause = cause
+        self.cause = next(iter((cause or "").strip().splitlines()), None)  # what a target raises may be of many lines
         _add_traceback(self, traceback)
 
 

@@ -127,7 +127,8 @@ async def test_an_error_of_a_start_names_its_cause_in_one_line(tmp_path, source:
             pass
     expected = cause.format(target=target)
     assert failure.value.cause is not None
-    assert failure.value.cause.splitlines()[0].startswith(expected)
+    assert failure.value.cause.startswith(expected)
+    assert failure.value.cause.splitlines() == [failure.value.cause]
     assert [event.metadata["cause"].startswith(expected) for event in events] == [True] * len(events)
     assert all("\n" not in event.metadata["cause"] for event in events)
 
