@@ -133,6 +133,15 @@ async def test_an_error_of_a_start_names_its_cause_in_one_line(tmp_path, source:
     assert all("\n" not in event.metadata["cause"] for event in events)
 
 
+async def test_the_line_of_a_failed_start_says_why_before_it_says_where(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(StartError):
+        async with Pool("no_such_module", name="ops", size=1):
+            pass
+    (line,) = [message for message in caplog.messages if message.startswith("worker failed")]
+    assert line.startswith("worker failed reason=\"cannot load 'no_such_module'")
+    assert line.endswith(" pool='ops' worker='ops-0' category='initialization' severity='critical'")
+
+
 async def test_an_error_of_a_running_worker_names_its_cause_without_the_worker() -> None:
     async with ops_pool() as pool, Monitor(pool) as monitor:
         with telemetry.capture(("pool", "error")) as events, pytest.raises(Exception, match="broke the protocol"):

@@ -213,7 +213,7 @@ class ProcessControl:
         """Emit and log an error that belongs to no single call."""
         about: dict[str, Any] = {"worker": worker.id, "category": error.category, "severity": error.severity}
         emit.error(self._identity, **about, reason=str(error), cause=error.cause)
-        logger("pool").warning("worker failed", pool=self._identity.name, **about, reason=str(error))
+        logger("pool").warning("worker failed", reason=str(error), pool=self._identity.name, **about)
 
     def abort(self) -> None:
         """Kill all processes that are left. Blocks for milliseconds."""
