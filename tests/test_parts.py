@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -523,4 +524,21 @@ async def test_a_socket_is_opened_once_it_can_be(tmp_path, monkeypatch):
             await eventually(lambda: monitor.address is not None)
             await eventually(lambda: states(events, "socket") == ["degraded", "recovered"])
     assert monitor.address is None
+    assert list(place.iterdir()) == []
+
+
+async def test_a_socket_whose_directory_is_cleared_is_opened_anew(tmp_path, monkeypatch):
+    place = tmp_path / "run"
+    monkeypatch.setenv("POOL_MONITOR_RUNTIME_DIR", str(place))
+    [socket] = [part for part in PARTS if part.name == "socket"]
+    with parts(monkeypatch, socket._replace(limits=SHORT._replace(enter=5.0, leave=5.0, sync=5.0))) as events:
+        async with fast(Monitor(Gauges()), monkeypatch) as monitor:
+            assert monitor.address is not None
+            shutil.rmtree(place)
+            place.touch()  # and something else is in its way
+            await eventually(lambda: monitor.address is None)
+            assert "dashboards cannot attach" in events[0].metadata["reason"]
+            place.unlink()
+            await eventually(lambda: monitor.address is not None and monitor.address.is_socket())
+            await eventually(lambda: states(events, "socket") == ["degraded", "recovered"])
     assert list(place.iterdir()) == []
