@@ -51,6 +51,7 @@ class PartHost:
         self._life: asyncio.Task[None] | None = None  # of the part: from its entering until it has been left
         self._leave = asyncio.Event()
         self._restart: asyncio.Task[None] | None = None
+        self._entering = False  # a new part, by the restart
         self._causes: set[str] = set()  # of its being degraded: run, view
         self._pause = self._limits.pause
         self._entered_at = 0.0
@@ -76,6 +77,8 @@ class PartHost:
 
     async def stop(self) -> None:
         """Leave the part, within the limits."""
+        if self._restart is not None and self._entering:
+            self._restart.cancel()  # nothing is begun, so there is nothing that needs its time to end
         try:
             await self._end_life()  # first: where it is being left already, that may need its time
         finally:
@@ -205,12 +208,15 @@ class PartHost:
             self._pause = min(self._pause * 2, self._limits.pause_max)
             if self._life is not None and not self._life.done():
                 continue  # the one that stayed behind
+            self._entering = True
             try:
                 await self._enter()
             except Exception as error:  # noqa: BLE001 - as in start; a configuration that has become wrong, too
                 self._report("run", error)
             else:
                 break
+            finally:
+                self._entering = False
         self._restart = None
 
     # -- reports --------------------------------------------------------------------------------------------------

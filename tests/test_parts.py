@@ -473,6 +473,17 @@ async def test_cancelled_while_a_part_is_entered_the_monitor_leaves_nothing(monk
             await task
 
 
+async def test_a_part_that_hangs_when_it_is_tried_again_does_not_keep_the_monitor(monkeypatch):
+    made: list[Any] = []
+    limits = SHORT._replace(enter=30.0, leave=30.0)
+    with parts(monkeypatch, entry("otlp", RaisesTicking, HangsEntering, limits=limits, keep=made)) as events:
+        async with fast(Monitor(Gauges(), config=QUIET), monkeypatch):
+            await eventually(lambda: len(made) == 2)
+            began = time.monotonic()
+        assert time.monotonic() - began < 5.0
+    assert states(events) == ["degraded"]
+
+
 async def test_entered_again_the_monitor_reports_again(monkeypatch):
     with parts(monkeypatch, entry("otlp", RaisesEntering, limits=SHORT._replace(pause=60.0))) as events:
         monitor = Monitor(Gauges(), config=QUIET)
