@@ -331,11 +331,12 @@ class OperationTiming:
         now_ns = time.monotonic_ns()
         duration = now_ns - self._started_ns
         begun_ns = self._begun_ns
+        failed = error is not None  # not whether it is true: an error may say how many things it holds
         if begun_ns is None:
-            measurements = call_measurements(duration, duration if error else 0, 0 if error else 1, None)
+            measurements = call_measurements(duration, duration if failed else 0, 0 if failed else 1, None)
         else:
             measurements = call_measurements(duration, begun_ns - self._started_ns, 1, now_ns - begun_ns)
-        worker = self._worker if error else self._worker or f"{self._pool.name}-0"
+        worker = self._worker if failed else self._worker or f"{self._pool.name}-0"
         metadata = call_metadata(self._pool, self._operation, self._id, worker=worker)
         if error is None:
             events.OPERATION_STOP.event.emit(measurements, metadata)

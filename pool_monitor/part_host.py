@@ -51,6 +51,7 @@ class PartHost:
         self._life: asyncio.Task[None] | None = None  # enters the part, waits, and leaves it
         self._leave = asyncio.Event()
         self._restart: asyncio.Task[None] | None = None
+        self._entering = False  # the restart is entering a new part
         self._causes: set[str] = set()  # why the part is degraded: "run", "view"
         self._pause = self._limits.pause
         self._entered_at = 0.0
@@ -76,6 +77,8 @@ class PartHost:
 
     async def stop(self) -> None:
         """Leave the part, within the limits."""
+        if self._restart is not None and self._entering:
+            self._restart.cancel()  # nothing has begun yet that needs time to end
         try:
             await self._end_life()  # before the restart is cancelled: it may be leaving the part right now
         finally:
@@ -205,12 +208,15 @@ class PartHost:
             self._pause = min(self._pause * 2, self._limits.pause_max)
             if self._life is not None and not self._life.done():
                 continue  # the old part still ignores its cancellation
+            self._entering = True
             try:
                 await self._enter()
             except Exception as error:  # noqa: BLE001 - as in start, including a configuration that has become wrong
                 self._report("run", error)
             else:
                 break
+            finally:
+                self._entering = False
         self._restart = None
 
     # -- reports --------------------------------------------------------------------------------------------------

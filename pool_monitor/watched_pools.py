@@ -52,9 +52,9 @@ class WatchedPools:
                 raise ConfigError(f"Monitor: the name of a pool is {name!r:.80}; it needs a non-empty printable string")
         if not watched or len(set(self.names)) < len(self.names):
             raise ConfigError(f"Monitor(pools={self.names}): needs at least one pool, and a different name for each")
-        self._pools = {pool.name: pool for pool in watched}
-        found = ((pool.name, getattr(pool, "instance", None)) for pool in watched)
-        self.instances = {name: instance for name, instance in found if isinstance(instance, str) and instance}
+        self._pools = dict(zip(self.names, watched, strict=True))
+        found = ((name, _instance_of(pool)) for name, pool in self._pools.items())
+        self.instances = {name: instance for name, instance in found if instance}
         """The ids of the pools that have one, by name."""
         self._unreadable: set[str] = set()  # pools whose gauges could not be read the last time
 
@@ -74,7 +74,7 @@ class WatchedPools:
 
     def gauges(self, name: str) -> tuple[PoolView, list[WorkerView]] | None:
         """The gauges of a pool and of its slots, checked. None when they cannot be read."""
-        found = self._guarded(name, lambda pool: (_status_of(pool), _workers_of(pool)))
+        found = self._guarded(name, lambda pool: (self._status_of(name, pool), _workers_of(pool)))
         own = self._identity(name)
         if found is not None and any(other[0] == name and other != own for other in _watched):
             return msgspec.structs.replace(found[0], shares_name=True), found[1]
@@ -82,7 +82,7 @@ class WatchedPools:
 
     def status(self, name: str) -> PoolView | None:
         """The gauges of a pool, checked. None when they cannot be read."""
-        return self._guarded(name, _status_of)
+        return self._guarded(name, lambda pool: self._status_of(name, pool))
 
     def statuses(self) -> Iterator[PoolView]:
         """The gauges of every pool, checked. Pools whose gauges cannot be read are left out."""
@@ -103,6 +103,13 @@ class WatchedPools:
                 return f"pool {name} has no worker that can take a call"
         return None
 
+    def _status_of(self, name: str, pool: Monitored) -> PoolView:
+        """The gauges, with the id by which its events are counted, whatever id they name."""
+        fields = msgspec.structs.asdict(pool.status())
+        if name in self.instances:
+            fields["instance"] = self.instances[name]
+        return checked(PoolView, fields)
+
     def _guarded(self, name: str, read: Callable[[Monitored], T]) -> T | None:
         """What *read* returns for a pool; None when it raises. The first failure in a row is logged."""
         try:
@@ -117,8 +124,14 @@ class WatchedPools:
         return found
 
 
-def _status_of(pool: Monitored) -> PoolView:
-    return checked(PoolView, msgspec.structs.asdict(pool.status()))
+def _instance_of(pool: Monitored) -> str | None:
+    """The id of a pool; None where it has none that can be read."""
+    try:
+        instance = getattr(pool, "instance", None)
+    except FAILURES as error:
+        pass_on(error)
+        return None
+    return instance if isinstance(instance, str) else None
 
 
 def _workers_of(pool: Monitored) -> list[WorkerView]:

@@ -18,7 +18,14 @@ from hypothesis import strategies as st
 from pool_monitor import telemetry
 from pool_monitor.clock import ManualClock
 from pool_monitor.errors import ConfigError
-from pool_monitor.events import OPERATION_EXCEPTION, OPERATION_STOP, POOL_ERROR, WORKER_CRASH, WORKER_TERMINATE
+from pool_monitor.events import (
+    OPERATION_EXCEPTION,
+    OPERATION_STOP,
+    POOL_ERROR,
+    POOL_RETRY,
+    WORKER_CRASH,
+    WORKER_TERMINATE,
+)
 from pool_monitor.metrics import WINDOWS, Collector, PoolStats, detail
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS
 from pool_monitor.metrics.intake import BUFFER_EVENTS
@@ -464,6 +471,35 @@ def test_an_event_without_a_key_is_dropped_and_counted(collector, missing: str) 
 def test_nonsense_instead_of_an_event_is_dropped_and_counted(collector, event, junk) -> None:
     event.event.emit(junk, {} if junk is None else junk)
     assert (collector.self_view().dropped, collector.collecting) == (1, True)
+
+
+class Odd:
+    """Can be neither compared nor hashed, and is neither true nor false."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no comparison")
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("no truth")
+
+
+@pytest.mark.parametrize("key", ["pool", "pool_instance", "worker", "reason", "cause"])
+@pytest.mark.parametrize("value", [[], {}, Odd(), None, 7], ids=lambda value: type(value).__name__)
+def test_no_value_in_an_event_ends_the_counting_of_others(clock, key: str, value: object) -> None:
+    about = {"pool": "p", "operation": "work", "worker": "p-0", "outcome": "error", "category": "operation"}
+    about |= {"reason": "health", "cause": "why", "pool_instance": "1"}
+    collector = Collector(["p"], clock, instances={"p": "1"})
+    collector.attach()
+    try:
+        for spec in (OPERATION_STOP, OPERATION_EXCEPTION, WORKER_CRASH, WORKER_TERMINATE, POOL_ERROR, POOL_RETRY):
+            telemetry.execute(spec.name, {"duration": 5, "queue_duration": 1}, about | {key: value})
+        assert collector.collecting
+        stop()
+        assert stats(collector).total.calls >= 1
+    finally:
+        collector.detach()
 
 
 @pytest.mark.parametrize("outcome", ["ok", "unheard-of", None, []])

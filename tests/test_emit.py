@@ -112,3 +112,17 @@ def test_the_events_of_a_timed_call_are_as_the_catalogue_has_them() -> None:
         parts = times["queue_duration"] + times.get("execution_duration", 0) + times.get("transport_duration", 0)
         assert 0 <= parts <= times["duration"]
     assert len({event.metadata["call_id"] for event in events}) == 4
+
+
+class Nothing(Exception):
+    def __len__(self) -> int:
+        return 0
+
+
+def test_an_error_that_is_not_true_is_an_error_all_the_same() -> None:
+    with telemetry.capture(("pool",)) as events, pytest.raises(Nothing), emit.operation(OURS, "draw"):
+        raise Nothing("why")
+    assert [event.name[-1] for event in events] == ["start", "exception"]
+    end = events[1]
+    assert (end.measurements["queue_duration"], end.measurements["attempts"]) == (end.measurements["duration"], 0)
+    assert "worker" not in end.metadata

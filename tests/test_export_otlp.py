@@ -705,6 +705,15 @@ async def test_the_last_push_has_a_time_limit_of_its_own(monkeypatch) -> None:
     assert exporter.last_error == "not done within 0.05 s"
 
 
+async def test_a_forked_process_does_not_push_its_parents_numbers(monkeypatch) -> None:
+    async with receiving() as receiver:
+        exporter = OtlpExporter(receiver.url, interval=600)
+        async with pushing(exporter):
+            await eventually(lambda: exporter.exported)
+            monkeypatch.setattr("os.getpid", lambda: -1)  # what is cancelled now is the child's copy of the task
+    assert (exporter.exported, len(receiver.pushed)) == (1, 1)
+
+
 async def test_cancelled_twice_it_ends_without_another_word() -> None:
     async with receiving(None) as receiver:
         exporter = OtlpExporter(receiver.url, interval=600, timeout=600)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 
-from pool_monitor import Monitor, Pool, StartError, telemetry
+from pool_monitor import Monitor, Pool, StartError, emit, telemetry
 from pool_monitor.adapters import MonitoredExecutor
 from pool_monitor.clock import ManualClock
+from pool_monitor.config import MonitorConfig, ServiceConfig
+from pool_monitor.emit import PoolIdentity
 from pool_monitor.export.prometheus import TEXT, render
 from pool_monitor.metrics import Collector
 from tests.helpers.support import eventually, ops_pool
+from tests.test_monitor import Gauges
 
 NO_SOCKET = {"socket": False}
+QUIET = MonitorConfig(service=ServiceConfig(socket=False))
 
 
 def page(monitor: Monitor) -> str:
@@ -64,6 +69,50 @@ async def test_exports_label_pools_by_name_alone_unless_two_of_one_name_are_watc
         assert [line.rpartition(" ")[0] for line in page(one).splitlines() if "calls_total" in line] == [
             line.rpartition(" ")[0] for line in before.splitlines() if "calls_total" in line
         ]
+
+
+class Own(Gauges):
+    """A pool of one's own that has an id, of which its gauges say nothing."""
+
+    def __init__(self, name: str = "own") -> None:
+        super().__init__(name)
+        self.identity = PoolIdentity.new(name)
+
+    @property
+    def instance(self) -> str:
+        return self.identity.instance
+
+
+async def test_pools_of_ones_own_are_told_apart_by_the_id_they_return() -> None:
+    first, second = Own(), Own()
+    async with Monitor(first, config=QUIET) as one, Monitor(second, config=QUIET) as other:
+        with emit.operation(first.identity, "draw"):
+            pass
+        series = [{line.rpartition(" ")[0] for line in page(monitor).splitlines() if 'pool="own"' in line}
+                  for monitor in (one, other)]  # fmt: skip
+        assert all(f'pool_instance="{first.instance}"' in line for line in series[0])
+        assert series[0]
+        assert not series[0] & series[1]
+        assert one.snapshot().pools["own"].total.calls == 1
+        assert one.snapshot().pools["own"].instance == first.instance
+        assert other.snapshot().pools["own"].total.calls == 0
+
+
+@pytest.mark.parametrize("instance", [RuntimeError("not open"), 5, b"x", "", "x" * 5000, "\udc80"], ids=type)
+async def test_an_id_that_cannot_be_read_costs_nothing(instance: object) -> None:
+    class Odd(Gauges):
+        @property
+        def instance(self) -> object:
+            if isinstance(instance, Exception):
+                raise instance
+            return instance
+
+    pool = Odd("own")
+    async with Monitor(pool, config=QUIET) as monitor, Monitor(Odd("own"), config=QUIET):
+        pool.call()
+        assert monitor.snapshot().pools["own"].total.calls == 1
+        assert b"own" in msgspec.json.encode(monitor.snapshot())
+        assert 'pool="own"' in page(monitor)
 
 
 async def test_one_pool_that_two_monitors_watch_shares_its_name_with_none() -> None:

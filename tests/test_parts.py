@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -472,6 +473,17 @@ async def test_cancelled_while_a_part_is_entered_the_monitor_leaves_nothing(monk
             await task
 
 
+async def test_a_part_that_hangs_when_it_is_tried_again_does_not_keep_the_monitor(monkeypatch):
+    made: list[Any] = []
+    limits = SHORT._replace(enter=30.0, leave=30.0)
+    with parts(monkeypatch, entry("otlp", RaisesTicking, HangsEntering, limits=limits, keep=made)) as events:
+        async with fast(Monitor(Gauges(), config=QUIET), monkeypatch):
+            await eventually(lambda: len(made) == 2)
+            began = time.monotonic()
+        assert time.monotonic() - began < 5.0
+    assert states(events) == ["degraded"]
+
+
 async def test_entered_again_the_monitor_reports_again(monkeypatch):
     with parts(monkeypatch, entry("otlp", RaisesEntering, limits=SHORT._replace(pause=60.0))) as events:
         monitor = Monitor(Gauges(), config=QUIET)
@@ -524,4 +536,21 @@ async def test_a_socket_is_opened_once_it_can_be(tmp_path, monkeypatch):
             await eventually(lambda: monitor.address is not None)
             await eventually(lambda: states(events, "socket") == ["degraded", "recovered"])
     assert monitor.address is None
+    assert list(place.iterdir()) == []
+
+
+async def test_a_socket_whose_directory_is_cleared_is_opened_anew(tmp_path, monkeypatch):
+    place = tmp_path / "run"
+    monkeypatch.setenv("POOL_MONITOR_RUNTIME_DIR", str(place))
+    [socket] = [part for part in PARTS if part.name == "socket"]
+    with parts(monkeypatch, socket._replace(limits=SHORT._replace(enter=5.0, leave=5.0, sync=5.0))) as events:
+        async with fast(Monitor(Gauges()), monkeypatch) as monitor:
+            assert monitor.address is not None
+            shutil.rmtree(place)
+            place.touch()  # and something else is in its way
+            await eventually(lambda: monitor.address is None)
+            assert "dashboards cannot attach" in events[0].metadata["reason"]
+            place.unlink()
+            await eventually(lambda: monitor.address is not None and monitor.address.is_socket())
+            await eventually(lambda: states(events, "socket") == ["degraded", "recovered"])
     assert list(place.iterdir()) == []

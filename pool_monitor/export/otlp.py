@@ -8,6 +8,7 @@ counted, and logged once per outage.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
 import ssl
@@ -132,7 +133,7 @@ class OtlpExporter:
         transport = httpx.AsyncHTTPTransport(
             verify=self._ssl_context, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
         )
-        loop = asyncio.get_running_loop()
+        loop, owner = asyncio.get_running_loop(), os.getpid()
         async with transport:
             try:
                 while True:
@@ -142,7 +143,8 @@ class OtlpExporter:
                         self._not_before = loop.time() + pause
                     await asyncio.sleep(pause)
             except asyncio.CancelledError:
-                if loop.time() >= self._not_before:
+                # Not in a forked process: these numbers are its parent's, who will push later ones.
+                if loop.time() >= self._not_before and os.getpid() == owner:
                     with anyio.CancelScope(shield=True):
                         await self._push(transport, source, min(self.timeout, _LAST_PUSH_MAX))
                 raise

@@ -239,10 +239,11 @@ class Intake:
         try:
             pool, worker, text = metadata["pool"], metadata["worker"], crash_text(metadata)
             more, operation = crash_text_with_output(metadata), metadata.get("operation")
+            collected = self._is_collected(metadata)
         except FAILURES as error:
             self._drop(error)
             return
-        if self._is_collected(metadata):
+        if collected:
             times = telemetry.weight(WORKER_CRASH.name)
             self._note_death(pool, text, times)
             now_ns = self._clock.now_ns()
@@ -252,20 +253,22 @@ class Intake:
     def _on_terminate(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
             pool, text = metadata["pool"], _UNWANTED_ENDS.get(metadata["reason"])
+            collected = text is not None and self._is_collected(metadata)
         except FAILURES as error:
             self._drop(error)
             return
-        if text is not None and self._is_collected(metadata):
+        if text is not None and collected:
             self._note_death(pool, text, telemetry.weight(WORKER_TERMINATE.name))
 
     def _on_error(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
             pool, worker, text = metadata["pool"], metadata.get("worker"), pool_error_text(metadata)
             kind = START_FAILED[:-2] if text.startswith(START_FAILED) else str(metadata["category"])
+            collected = self._is_collected(metadata)
         except FAILURES as error:
             self._drop(error)
             return
-        if self._is_collected(metadata):
+        if collected:
             now_ns, times = self._clock.now_ns(), telemetry.weight(POOL_ERROR.name)
             self._stores.last_errors.note(pool, worker, text, now_ns, of_process=True)
             message = text.removeprefix(START_FAILED)
@@ -296,10 +299,10 @@ class Intake:
         text = error if isinstance(error, str) else metadata["outcome"]
         if self._weights is None:
             self._weights = _weights()
-        reason = metadata.get("reason")
+        reason, message = metadata.get("reason"), None
         if isinstance(reason, str):  # without the operation and the error: an entry has fields for them
-            reason = reason.removeprefix(f"{operation}: ").removeprefix(f"{text}: ").removeprefix(text)
-        self._stores.failures.note(pool, text, reason or None, operation, worker, now_ns, self._weights[1])
+            message = reason.removeprefix(f"{operation}: ").removeprefix(f"{text}: ").removeprefix(text) or None
+        self._stores.failures.note(pool, text, message, operation, worker, now_ns, self._weights[1])
         if worker is None:
             return
         last_errors = self._stores.last_errors

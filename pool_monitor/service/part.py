@@ -42,4 +42,10 @@ class SocketPart:
         """Return nothing: the monitor counts the viewers."""
 
     def tick(self) -> None:
-        """Do nothing."""
+        """Raise when the file of the socket is gone, as when its directory is cleared: no dashboard finds it then."""
+        if self.address is None:
+            return
+        try:
+            self.address.lstat()
+        except OSError as error:
+            raise PartUnavailable(f"{self.address}: dashboards cannot attach: {error.strerror}") from error
