@@ -25,7 +25,7 @@ from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.events import MONITOR_DEGRADE
 from pool_monitor.log import logger
 from pool_monitor.metrics import Collector, LiveMetrics, detail, parse_window
-from pool_monitor.part_host import PartHost
+from pool_monitor.part_runner import PartRunner
 from pool_monitor.part_table import PARTS
 from pool_monitor.parts import Context
 from pool_monitor.snapshot import MonitorView, ServiceView, Snapshot
@@ -95,7 +95,7 @@ class Monitor:
             recovered=partial(self._report, "recovered"),
         )
         self._parts = {
-            entry: PartHost(entry.name, partial(entry.make, config, context), entry.view, context, entry.limits)
+            entry: PartRunner(entry.name, partial(entry.make, config, context), entry.view, context, entry.limits)
             for entry in PARTS
             if entry.wanted(config)
         }
@@ -123,7 +123,7 @@ class Monitor:
         return found
 
     def _from_part(self, name: str, attribute: str) -> Any:
-        part = next((host.part for host in self._parts.values() if host.name == name), None)
+        part = next((runner.part for runner in self._parts.values() if runner.name == name), None)
         return getattr(part, attribute, None)
 
     def snapshot(self, window: str = "5m") -> Snapshot:
@@ -152,7 +152,7 @@ class Monitor:
         return None if gauges is None else detail(*gauges, self._collector.pool_stats(name, window))
 
     def _self_view(self) -> MonitorView:
-        views = {entry.name: host.view() for entry, host in self._parts.items() if entry.view is not None}
+        views = {entry.name: runner.view() for entry, runner in self._parts.items() if entry.view is not None}
         return msgspec.structs.replace(self._collector.self_view(self.viewers), **views)
 
     def not_ready(self) -> str | None:
@@ -218,10 +218,10 @@ class Monitor:
             await stack.aclose()
 
     async def _start_parts(self, stack: AsyncExitStack, *, before_collecting: bool) -> None:
-        for entry, host in self._parts.items():
+        for entry, runner in self._parts.items():
             if entry.before_collecting == before_collecting:
-                stack.push_async_callback(host.stop)
-                await host.start()
+                stack.push_async_callback(runner.stop)
+                await runner.start()
 
     def _report(self, state: str, part: str, reason: str) -> None:
         about = {"service": self._service.name, "part": part, "state": state, "reason": reason}
@@ -238,9 +238,9 @@ class Monitor:
             except Exception:  # noqa: BLE001 - a defect of ours must not end the ticking, or the viewers' updates
                 logger("monitor").exception("tick failed")
             self._wake(going_on=True)
-            for host in self._parts.values():
+            for runner in self._parts.values():
                 await asyncio.sleep(0)
-                host.tick()
+                runner.tick()
 
     def _sample(self) -> None:
         for status in self._pools.statuses():

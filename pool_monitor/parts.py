@@ -40,7 +40,7 @@ class Part(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        """End, within the limits of the host."""
+        """End, within the limits of the runner."""
 
     def view(self) -> Struct | None:
         """What a Snapshot shows of the part, in the field of `MonitorView` with the part's name; None: nothing."""
@@ -73,14 +73,14 @@ class Context(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """How long the methods of a part may take, and how long the host waits between tries. In seconds, except `slow`."""
+    """How long the methods of a part may take, and how long the runner waits between tries. Seconds, except `slow`."""
 
     enter: float = 10.0
     """Longest time to enter a part. The history waits 5 s for its disk."""
     leave: float = 15.0
     """Longest time to leave a part. The history waits 10 s for its last flush, and a push may take 2 s."""
     cancel: float = 1.0
-    """How long the host waits for a part that it has cancelled."""
+    """How long the runner waits for a part that it has cancelled."""
     sync: float = 0.25
     """Longest time for one `Part.tick` or `Part.view`."""
     slow: int = 3

@@ -2,11 +2,11 @@
 
 Theory of operation
 -------------------
-`PartHost` runs its part in a separate task that enters the part, waits, and leaves it. So entering and leaving happen
+`PartRunner` runs its part in a separate task that enters the part, waits, and leaves it. So entering and leaving happen
 in the same task. Each has a time limit: a part that hangs is cancelled and delays nothing else. `tick` and `view` are
-synchronous, and the host catches what they raise. A part that fails is reported once and left. After a pause, which
-doubles each time, the host enters a new object in its place. The part counts as recovered once it has run for as long
-as the first pause. A part that ignores its cancellation keeps its place: the host makes no second one beside it.
+synchronous, and the runner catches what they raise. A part that fails is reported once and left. After a pause, which
+doubles each time, the runner enters a new object in its place. The part counts as recovered once it has run for as long
+as the first pause. A part that ignores its cancellation keeps its place: the runner makes no second one beside it.
 
 A synchronous method cannot be interrupted, and while it blocks, so does the event loop. A part whose ticks are slow
 several times in a row therefore counts as failed, and the pauses between restarts bound its cost. A view that fails, or
@@ -32,7 +32,7 @@ from pool_monitor.snapshot.validation import checked
 from pool_monitor.telemetry import FAILURES, describe, pass_on
 
 
-class PartHost:
+class PartRunner:
     """Runs one part and contains its failures: no method raises, except that `start` may raise ConfigError."""
 
     def __init__(
@@ -247,6 +247,6 @@ class PartHost:
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    """Retrieve the exception of *task*, so that asyncio does not log what the host reports."""
+    """Retrieve the exception of *task*, so that asyncio does not log what the runner reports."""
     if not task.cancelled():
         task.exception()
