@@ -262,7 +262,7 @@ def test_the_dashboard_follows_a_service_loses_it_and_finds_it_again(
     screen.shows("LIVE")
     running.process.kill()
     screen.shows("LOST")
-    screen.shows("the service has gone|no running service")
+    screen.shows("the service is gone|no running service")
     other = service("other")
     again = service(calls=9)
     screen.shows(rf"small .*pid {again.pid}.* LIVE")

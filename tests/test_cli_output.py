@@ -264,7 +264,7 @@ def test_an_invalid_host_and_port_is_refused(address: str, runtime_dir: Path):
 def test_a_report_on_a_file_that_is_no_history_says_what_to_name(command: Command, tmp_path: Path):
     done = command("report", written(tmp_path / "t.toml", "[pool]"))
     assert done.code == 2
-    assert done.err.endswith("is not a history, but another kind of file; name the file of a history, or a service\n")
+    assert done.err.endswith("is not a history file; name the file of a history, or a service\n")
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("10", 10), ("10s", 10), ("2w", 1_209_600), ("7d", 604_800)])
