@@ -233,7 +233,7 @@ def test_the_interpreter_prints_nothing_at_exit():
 
 @pytest.mark.parametrize(
     ("typed", "hint"),
-    [("dashbord", "did you mean 'dashboard'?"), ("snap", "snapshot"), ("xyzzy", "the commands are demo, run,")],
+    [("dashbord", "did you mean 'dashboard'?"), ("snap", "snapshot"), ("xyzzy", "valid names: demo, run,")],
 )
 def test_an_unknown_command_is_refused_with_the_known_commands(typed: str, hint: str, command: Command):
     done = command(typed)

@@ -201,7 +201,7 @@ def test_a_run_interrupted_and_started_again_finishes_the_rest_and_repeats_nothi
     run.send(number)
     done = run.ended()
     assert done.code == 128 + number
-    assert "the same command goes on from here" in done.err
+    assert "the same command continues from here" in done.err
     assert "Traceback" not in done.err
     assert 10 < lines(tmp_path / "out") == lines(log) < 100, "every line begun was finished, and no other"
     assert run.left_over() == []
