@@ -180,7 +180,7 @@ async def test_a_worker_that_closes_the_channel_one_way_or_both_and_goes_on_is_k
         await eventually(closed.exists)
         line.call("echo", "never begun")
         await eventually(lambda: line.record.of("gone"))
-        assert line.record.of("broke") == [["it closed the channel and went on"]]
+        assert line.record.of("broke") == [["it closed the channel but did not end"]]
         assert line.record.of("gone")[0][0] == -signal.SIGKILL
 
 

@@ -178,16 +178,19 @@ async def test_a_worker_has_the_services_directory_and_environment_and_what_is_a
         ("package.needs:Thing", r"ModuleNotFoundError: No module named 'no_such_dependency'"),
         ("package:needs", r"ModuleNotFoundError: No module named 'no_such_dependency'"),
         ("package:none", r"package has no attribute 'none'; it has"),
-        ("package.tools.triple", r"no module named 'package\.tools\.triple' .*; a name in a module follows a colon$"),
-        (f"{TARGETS}/missing.py:Thing", r"no file '.*missing\.py'; in its directory there are .*plain\.py"),
-        (f"{TARGETS}/nowhere/missing.py:Thing", r"no file '.*missing\.py'; in its directory there are no \.py files"),
+        (
+            "package.tools.triple",
+            r"no module named 'package\.tools\.triple' .*; separate a module and a name in it with a colon$",
+        ),
+        (f"{TARGETS}/missing.py:Thing", r"no file '.*missing\.py'; its directory has .*plain\.py"),
+        (f"{TARGETS}/nowhere/missing.py:Thing", r"no file '.*missing\.py'; its directory has no \.py files"),
         (f"{PLAIN}:Missing", r"plain\.py has no attribute 'Missing'; it has .*Kept.*double"),
         (f"{PLAIN}:Kept.missing", r"has no attribute 'Kept\.missing'; it has .*value"),
         (f"{PLAIN}:Empty", r"plain\.py:Empty has no public functions or methods"),
-        (f"{PLAIN}:double", r"plain\.py:double is a function, and a target is .*; for all .* use '.*/plain\.py'$"),
-        (f"{PLAIN}:made.value", r"made\.value is a function, and a target is a class, an object or a module"),
-        (f"{PLAIN}:number", r"plain\.py:number is a int, and a target is a class, an object or a module"),
-        (f"{PLAIN}:READ", r"plain\.py:READ is a list, and a target is"),
+        (f"{PLAIN}:double", r"plain\.py:double is a function, but a target must be .*; for all .* use '.*/plain\.py'$"),
+        (f"{PLAIN}:made.value", r"made\.value is a function, but a target must be a class, an object or a module"),
+        (f"{PLAIN}:number", r"plain\.py:number is a int, but a target must be a class, an object or a module"),
+        (f"{PLAIN}:READ", r"plain\.py:READ is a list, but a target must be"),
     ],
 )
 async def test_a_target_that_is_not_there_is_named_with_what_is(target: str, complaint: str) -> None:
@@ -352,7 +355,7 @@ async def test_a_coroutine_operation_that_is_cancelled_leaves_its_worker_as_it_w
 async def test_whatever_has_items_can_be_streamed() -> None:
     async with ops_pool() as pool:
         assert [item async for item in pool.stream("list_iterator", 3)] == [0, 1, 2]
-        with pytest.raises(PayloadError, match=r"it returned a int, which is no generator: call it with run\("):
+        with pytest.raises(PayloadError, match=r"it returned a int, which is not a generator: call it with run\("):
             async for _ in pool.stream("echo", 5):
                 pass
 
@@ -498,14 +501,14 @@ def fake_worker(
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        ({"hello": {"type": "hello"}}, r"protocol None, where 1 was offered"),
+        ({"hello": {"type": "hello"}}, r"protocol None, but 1 was offered"),
         ({"hello": {"codec": "json", "python": "3"}}, r"invalid hello: \{'codec': 'json', 'python': '3'\}"),
-        ({"hello": HELLO | {"protocol": True}}, r"protocol True, where 1 was offered"),
-        ({"hello": HELLO | {"codec": "yaml"}}, r"codec 'yaml', where msgpack or json was offered"),
-        ({"hello": HELLO | {"codec": "pickle"}}, r"codec 'pickle', where msgpack or json was offered"),
-        ({"hello": HELLO | {"codec": []}}, r"codec \[\], where msgpack or json was offered"),
-        ({"hello": HELLO | {"python": 3}}, r"'python' is no text: 3"),
-        ({"body": b"HTTP/1.1 400 Bad Request"}, r"broke the protocol: a frame that is no json"),
+        ({"hello": HELLO | {"protocol": True}}, r"protocol True, but 1 was offered"),
+        ({"hello": HELLO | {"codec": "yaml"}}, r"codec 'yaml', but msgpack or json was offered"),
+        ({"hello": HELLO | {"codec": "pickle"}}, r"codec 'pickle', but msgpack or json was offered"),
+        ({"hello": HELLO | {"codec": []}}, r"codec \[\], but msgpack or json was offered"),
+        ({"hello": HELLO | {"python": 3}}, r"'python' is not text: 3"),
+        ({"body": b"HTTP/1.1 400 Bad Request"}, r"broke the protocol: a frame that is not valid json"),
         ({"body": b""}, r"broke the protocol: a frame without a body"),
     ],
 )
@@ -541,11 +544,13 @@ async def test_a_worker_without_sound_operations_is_a_start_error(
 
 
 async def test_an_interpreter_that_does_not_run_is_a_start_error(tmp_path: Path) -> None:
-    needed = "python= needs a Python interpreter of version 3.8 or later, by its path or by its name on PATH"
+    needed = "python= needs a Python interpreter of version 3.8 or later, as a path or as a name on PATH"
     with pytest.raises(StartError, match=rf"cannot run '/no/such/python': No such file or directory; {needed}$"):
         async with Pool(OPS, size=2, python="/no/such/python"):
             pass
-    with pytest.raises(StartError, match=r"cannot run '/no/program': No such file .*; command= needs a program, by"):
+    with pytest.raises(
+        StartError, match=r"cannot run '/no/program': No such file .*; command= needs a program, as a path"
+    ):
         async with Pool(OPS, size=1, command=("/no/program", "--fast")):
             pass
     with pytest.raises(

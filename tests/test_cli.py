@@ -171,8 +171,8 @@ def test_a_running_service_reports_on_its_windows_and_names_its_history_for_othe
     for options in (("--since", "24h"), ("--start", "2026-01-01"), ("--end", "2026-01-01")):
         done = command("report", "a", *options)
         assert (done.code, done.out) == (2, "")
-        assert "the last 1m, 5m, 15m, 1h; other periods are in a history, and it keeps none" in done.err
-    assert f"in its history: report on {tmp_path}/b.db" in command("report", "b", "--since", "24h").err
+        assert "the last 1m, 5m, 15m, 1h; other periods need a history, and this service keeps none" in done.err
+    assert f"for other periods, report on its history, {tmp_path}/b.db" in command("report", "b", "--since", "24h").err
 
 
 def test_the_history_of_a_killed_service_can_be_reported_on(
@@ -262,7 +262,7 @@ def test_the_dashboard_follows_a_service_loses_it_and_finds_it_again(
     screen.shows("LIVE")
     running.process.kill()
     screen.shows("LOST")
-    screen.shows("the service has gone|no running service")
+    screen.shows("the service is gone|no running service")
     other = service("other")
     again = service(calls=9)
     screen.shows(rf"small .*pid {again.pid}.* LIVE")
@@ -359,7 +359,7 @@ def test_run_shows_the_dashboard_and_after_q_a_progress_bar(
     assert "not valid JSON" not in screen.text, "remarks would spoil the screen"
     screen.shows(r"\n 2 of 8 lines \(25%\) · 1 failed")
     screen.press("q")
-    screen.shows("in:2: not valid JSON.*\n.*the work goes on; Ctrl-C ends it")
+    screen.shows("in:2: not valid JSON.*\n.*the run continues; Ctrl-C ends it")
     screen.shows(r"wait_for .* 2/8 .* 1 failed")
     go.touch()
     assert screen.ended() == 1
@@ -394,7 +394,7 @@ def test_a_signal_ends_run_and_its_dashboard(
     go.touch()
     assert screen.ended() == 128 + number
     screen.shows("4 lines: 3 ok, 1 failed")
-    screen.shows("interrupted; the same command goes on from here")
+    screen.shows("interrupted; the same command continues from here")
     screen.assert_clean()
 
 
@@ -411,7 +411,7 @@ def test_one_ctrl_c_in_the_dashboard_of_run_finishes_the_lines_under_way(
     go.touch()
     assert screen.ended() == 130
     screen.shows("4 lines: 3 ok, 1 failed")
-    screen.shows("interrupted; the same command goes on from here")
+    screen.shows("interrupted; the same command continues from here")
     screen.assert_clean()
 
 

@@ -233,7 +233,7 @@ def test_the_interpreter_prints_nothing_at_exit():
 
 @pytest.mark.parametrize(
     ("typed", "hint"),
-    [("dashbord", "did you mean 'dashboard'?"), ("snap", "snapshot"), ("xyzzy", "the commands are demo, run,")],
+    [("dashbord", "did you mean 'dashboard'?"), ("snap", "snapshot"), ("xyzzy", "valid names: demo, run,")],
 )
 def test_an_unknown_command_is_refused_with_the_known_commands(typed: str, hint: str, command: Command):
     done = command(typed)
@@ -264,7 +264,7 @@ def test_an_invalid_host_and_port_is_refused(address: str, runtime_dir: Path):
 def test_a_report_on_a_file_that_is_no_history_says_what_to_name(command: Command, tmp_path: Path):
     done = command("report", written(tmp_path / "t.toml", "[pool]"))
     assert done.code == 2
-    assert done.err.endswith("is not a history, but another kind of file; name the file of a history, or a service\n")
+    assert done.err.endswith("is not a history file; name the file of a history, or a service\n")
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("10", 10), ("10s", 10), ("2w", 1_209_600), ("7d", 604_800)])

@@ -273,7 +273,7 @@ def test_a_step_that_is_too_fine_for_its_age_is_refused_with_the_available_steps
     ("content", "complaint"),
     [
         (b"", "nothing has been recorded|is a history of version 0"),
-        (b"PNG and so on", "is not a history, but another kind of file"),
+        (b"PNG and so on", "is not a history file"),
         (None, "there is no such file"),
     ],
 )

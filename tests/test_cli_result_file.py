@@ -106,7 +106,7 @@ def test_an_ordered_output_can_be_continued_unordered_and_not_vice_versa(tmp_pat
     run(out, stop=2)
     assert run(out, order=lambda jobs: jobs[::-1][:2], unordered=True)[0] == [6, 5]
     for retry in (False, True):
-        with pytest.raises(ConfigError, match=r"out:3: its answers are not in order; go on with --unordered"):
+        with pytest.raises(ConfigError, match=r"out:3: its answers are not in order; continue with --unordered"):
             run(out, retry=retry)
     assert run(out, unordered=True)[0] == [4]
 
@@ -137,7 +137,7 @@ def test_half_a_line_at_the_end_is_done_again(tmp_path: Path):
         (JobNote("/t.py:T", "other"), INPUT, "holds answers of 'op' of /t.py:T, not of 'other' of"),
         (JobNote("/t.py:T", "op", "abc"), INPUT, "made with other init_args"),
         (NOTE, [INPUT[0], b"3", *INPUT[2:]], "was made from another input"),
-        (NOTE, INPUT[:4], "was made from another input|the input has ended"),
+        (NOTE, INPUT[:4], "was made from another input|the input has no more lines"),
         (NOTE, [INPUT[0].replace(b"1", b"9"), *INPUT[1:]], "was made from another input"),
     ],
 )
@@ -172,7 +172,7 @@ def test_an_output_without_its_note_is_refused_if_ids_differ(unordered: bool, re
     (tmp_path / "out.job").unlink()
     before = out.read_bytes()
     others = [b'{"args": [%d], "id": "%d of another"}' % (number, number) for number in range(5)]
-    with pytest.raises(ConfigError, match=r"out:?1?: cannot go on from here.*made from another input"):
+    with pytest.raises(ConfigError, match=r"out:?1?: cannot continue from here.*made from another input"):
         run(out, others, unordered=unordered, retry=retry)
     assert out.read_bytes() == before
 
@@ -190,7 +190,7 @@ def test_an_invalid_note_is_refused_with_a_remedy(text: bytes, tmp_path: Path):
     out = tmp_path / "out"
     run(out)
     (tmp_path / "out.job").write_bytes(text)
-    with pytest.raises(ConfigError, match=r"out\.job: .*remove it to go on"):
+    with pytest.raises(ConfigError, match=r"out\.job: .*remove it to continue anyway"):
         run(out)
 
 
@@ -208,7 +208,7 @@ def test_a_run_that_cannot_write_its_note_reports_that_and_continues(
     "name", ["n" * 255, "n" * 246, "\u00fc" * 123], ids=["longest", "with room for a note", "not ascii"]
 )
 def test_a_name_too_long_for_the_files_beside_it_is_refused(tmp_path: Path, name: str):
-    with pytest.raises(ConfigError, match=r"name is too long: the names of files beside it are \d+ characters longer"):
+    with pytest.raises(ConfigError, match=r"name is too long: its companion files need names \d+ characters longer"):
         run(tmp_path / name)
     assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [(name, 0)]
 
@@ -216,7 +216,7 @@ def test_a_name_too_long_for_the_files_beside_it_is_refused(tmp_path: Path, name
 def test_an_input_that_has_become_shorter_is_refused_as_such(tmp_path: Path):
     run(tmp_path / "out")
     with pytest.raises(
-        ConfigError, match=r"another input: 6 lines of it are answered, and this input ends with line 2"
+        ConfigError, match=r"another input: the output answers 6 lines, but this input ends with line 2"
     ):
         run(tmp_path / "out", INPUT[:2])
 
@@ -254,7 +254,7 @@ def test_a_file_that_cannot_be_tried_again_is_left_alone(unordered: bool, tmp_pa
     out = tmp_path / "out"
     run(out, fail={2}, unordered=unordered)
     out.write_bytes(before := out.read_bytes() + b"no answer\n")
-    with pytest.raises(ConfigError, match="out:6: cannot go on from here: this line is not an answer"):
+    with pytest.raises(ConfigError, match="out:6: cannot continue from here: this line is not an answer"):
         run(out, unordered=unordered, retry=True)
     assert out.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.job"]
@@ -329,7 +329,9 @@ def test_a_patch_whose_output_has_disappeared_is_kept(tmp_path: Path):
     run(out, fail={2})
     run(out, stop=2, killed=True, retry=True)
     out.unlink()
-    with pytest.raises(ConfigError, match=r"out\.retry: .*rename it to .*out and go on with --unordered, or remove it"):
+    with pytest.raises(
+        ConfigError, match=r"out\.retry: .*rename it to .*out and continue with --unordered, or remove it"
+    ):
         run(out)
     (tmp_path / "out.retry").rename(out)
     assert run(out, unordered=True) == ([1, 4, 5, 6], EarlierAnswers(1, 0))
@@ -370,7 +372,7 @@ def test_a_retried_answer_takes_the_form_of_the_file(tmp_path: Path):
     assert [list(answer)[:2] for answer in answers(out)] == [["id", "ok"]] * 5
     run(out := tmp_path / "unordered", fail={2}, order=lambda jobs: jobs[::-1], unordered=True)
     run(out, killed=True, unordered=True, retry=True)
-    with pytest.raises(ConfigError, match="go on with --unordered"):
+    with pytest.raises(ConfigError, match="continue with --unordered"):
         run(out)  # merges the patch before it compares anything
     assert [(*list(answer)[:2], answer["place"]) for answer in answers(out)] == [
         ("id", "place", n) for n in (5, 4, 3, 2, 1)
@@ -383,7 +385,7 @@ def test_a_patch_of_another_output_is_refused_and_nothing_is_changed(unordered: 
     run(out, fail={2}, unordered=unordered)
     patch.write_bytes(b'{"id":"of another","place":4,"ok":true,"result":1}\n')
     before = out.read_bytes(), patch.read_bytes()
-    refusal = r"out\.retry: does not belong to .*place 4 is 'of another'.*remove .*out\.retry"
+    refusal = r"out\.retry: does not belong to .*at place 4 it has id 'of another'.*remove .*out\.retry"
     for retry in (False, True):
         with pytest.raises(ConfigError, match=refusal):
             run(out, unordered=unordered, retry=retry)
@@ -435,7 +437,9 @@ def test_an_input_that_ends_before_its_answers_is_refused(tmp_path: Path):
             out = tmp_path / f"out{unordered}{retry}"
             run(out, fail={1}, unordered=unordered)
             out.with_name(f"{out.name}.job").unlink()
-            with pytest.raises(ConfigError, match=r"the input (has ended|ends with place 3); was it made from another"):
+            with pytest.raises(
+                ConfigError, match=r"the input (has no more lines|ends with place 3); was it made from another"
+            ):
                 run(out, INPUT[:4], unordered=unordered, retry=retry)
 
 

@@ -201,7 +201,7 @@ def test_a_run_interrupted_and_started_again_finishes_the_rest_and_repeats_nothi
     run.send(number)
     done = run.ended()
     assert done.code == 128 + number
-    assert "the same command goes on from here" in done.err
+    assert "the same command continues from here" in done.err
     assert "Traceback" not in done.err
     assert 10 < lines(tmp_path / "out") == lines(log) < 100, "every line begun was finished, and no other"
     assert run.left_over() == []
@@ -437,7 +437,7 @@ def test_an_ignored_interrupt_stays_ignored(program: Start, log: Path, tmp_path:
     ("target", "operation", "complaint"),
     [
         ("nothing_of_the_kind:X", "op", "no module named 'nothing_of_the_kind'"),
-        ("examples/nothing.py:X", "op", "no file .*; in its directory there are .*text_tools.py"),
+        ("examples/nothing.py:X", "op", "no file .*; its directory has .*text_tools.py"),
         ("examples/text_tools.py:Nope", "op", "no attribute 'Nope'; it has .*TextTools"),
         ("examples/text_tools.py:TextTools", "keyword", "no operation 'keyword'; .* chat, generate, keywords, summary"),
         ("examples/text_tools.py", "op", "has no public functions; for its class TextTools, use '.*.py:TextTools'"),

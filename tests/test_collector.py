@@ -1001,7 +1001,7 @@ def test_a_process_that_may_not_have_so_many_addresses_is_told_how_many_and_what
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
     monkeypatch.setattr("pool_monitor.metrics.window.reserved", full)
-    with pytest.raises(ConfigError, match=r"series_limit=2000 reserves \d\d MiB of addresses.* \(ulimit -v\)"):
+    with pytest.raises(ConfigError, match=r"series_limit=2000 reserves \d\d MiB of address space.* \(ulimit -v\)"):
         Collector(["p"], ManualClock())
 
 

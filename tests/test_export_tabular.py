@@ -304,11 +304,11 @@ def test_histograms_of_two_files_add_up_to_that_of_both() -> None:
     [
         (b'"schema":1', b'"schema":2', "schema 2"),
         (b'"scale":5', b'"scale":4', "scale 4"),
-        (b'"offset":-1', b'"offset":-9999', "are out of range"),
-        (b'"offset":-1', b'"offset":386', "are out of range"),
+        (b'"offset":-1', b'"offset":-9999', "are outside the known buckets"),
+        (b'"offset":-1', b'"offset":386', "are outside the known buckets"),
         (b'"sum_ns"', b'"sum_s"', "sum_ns"),
-        (b"{", b"", "not totals"),
-        (b"summary", b"\xff", "not totals"),
+        (b"{", b"", "not valid totals"),
+        (b"summary", b"\xff", "not valid totals"),
     ],
 )
 def test_what_is_no_totals_is_refused_with_words(before: bytes, after: bytes, words: str) -> None:

@@ -151,7 +151,7 @@ TABLE = [
     Fault("say", (b"\xff\xff\xff\xffxxxx".hex(),), **NONSENSE),
     Fault("say", (PART, "exit", 0), **{**died(0, "last words"), "codecs": CODECS}),
     Fault("say", (PART, "stop"), **KILLED),
-    Fault("close_all", **{**NONSENSE, "says": "closed the channel and went on", "codecs": ("auto",)}),
+    Fault("close_all", **{**NONSENSE, "says": "closed the channel but did not end", "codecs": ("auto",)}),
     # it only disarranges the furniture
     Fault("noise"),
     Fault("close_standard"),

@@ -49,7 +49,7 @@ def test_they_are_taken_up_to_the_first_message_that_is_none_and_on_from_any_pla
 
 ODD: dict[str, tuple[Any, str | None]] = {
     "another message of five": (["log", "info", "text", {}, 1], "unknown message"),
-    "the end of a stream": (["end", 1, None, None, TIMES], "is no stream"),
+    "the end of a stream": (["end", 1, None, None, TIMES], "is not a stream"),
     "with data of a session": (["reply", 1, 0, {"k": 1}, TIMES], None),
     "to a stream": (["reply", 2, 0, None, TIMES], "is a stream"),
     "to a call that is not open": (["reply", 4, 0, None, TIMES], "which is not open"),

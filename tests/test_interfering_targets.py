@@ -191,7 +191,7 @@ async def test_whatever_can_be_iterated_over_and_is_no_container_is_streamed(con
     async with odd_pool(concurrency=concurrency) as pool:
         for operation in ("chunks", "chunks_now", "countdown", "iterator"):
             assert await read(pool.stream(operation, 4)) == [3, 2, 1, 0], operation
-        with pytest.raises(OperationError, match=r"it returned a list, which is no generator: call it with run\(\)"):
+        with pytest.raises(OperationError, match=r"it returned a list, which is not a generator: call it with run\(\)"):
             await read(pool.stream("container", 3))
         stream = pool.stream("chunks", 10**9)
         assert await anext(stream) == 10**9 - 1

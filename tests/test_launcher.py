@@ -194,7 +194,7 @@ async def test_an_import_path_with_odd_entries_holds_up_no_pool(
         if codec != "auto":
             async with Pool("borrowed", size=1, codec=codec, start_method=method) as pool:
                 assert await pool.run("word") == "hello"
-    assert ["no UTF-8" in error.metadata["reason"] for error in errors] == ([True] if codec == "auto" else [])
+    assert ["not UTF-8" in error.metadata["reason"] for error in errors] == ([True] if codec == "auto" else [])
 
 
 @METHODS
@@ -206,7 +206,7 @@ async def test_a_directory_that_is_no_utf_8_is_refused_by_its_field_or_carried(
     monkeypatch.chdir(odd)
     for target, fields in (("borrowed.py", {}), ("borrowed", {"sys_path": (str(odd),)})):
         field = "sys_path" if fields else "target"
-        with pytest.raises(ConfigError, match=rf"{field}='.*caf\\udce9.*no UTF-8.*use codec='json'") as refusal:
+        with pytest.raises(ConfigError, match=rf"{field}='.*caf\\udce9.*not UTF-8.*use codec='json'") as refusal:
             await Pool(target, size=1, start_method=method, **fields).__aenter__()
         str(refusal.value).encode()  # can be printed anywhere
         async with Pool(target, size=1, codec="json", start_method=method, **fields) as pool:
@@ -226,7 +226,7 @@ async def test_a_file_that_imports_relative_to_its_package_is_asked_for_as_its_m
     (package / "__init__.py").touch()
     (package / "there.py").write_text("VALUE = 5\n")
     (package / "ops.py").write_text("from . import there\n\ndef value():\n    return there.VALUE\n")
-    with pytest.raises(StartError, match=r"name it as a module of that package, such as 'package.ops:Name'"):
+    with pytest.raises(StartError, match=r"name it as a module of its package, such as 'package.ops:Name'"):
         async with Pool(str(package / "ops.py"), size=1):
             pass
     async with Pool("package.ops", size=1, sys_path=[str(tmp_path)]) as pool:
@@ -238,7 +238,7 @@ async def test_a_file_that_imports_relative_to_its_package_is_asked_for_as_its_m
 
 @METHODS
 async def test_a_directory_in_place_of_an_interpreter_is_called_one(tmp_path: Path, method: str) -> None:
-    needed = "python= needs a Python interpreter of version 3.8 or later, by its path or by its name on PATH"
+    needed = "python= needs a Python interpreter of version 3.8 or later, as a path or as a name on PATH"
     with pytest.raises(StartError) as refusal:
         async with Pool(OPS, size=1, python=str(tmp_path), start_method=method):
             pass

@@ -287,7 +287,7 @@ def test_a_range_that_cannot_be_answered_says_what_could(rig, arguments, words) 
 @pytest.mark.parametrize(("what", "there"), [("pool", "p, q"), ("operation", "other, work"), ("worker", "p-0")])
 def test_a_name_nothing_was_measured_of_is_refused_with_those_there_are(rig, what, there) -> None:
     rig.ok()
-    with pytest.raises(UnknownName, match=rf"nothing has been measured of {what} 'x'; there is {there}"):
+    with pytest.raises(UnknownName, match=rf"{what} 'x' was not measured; measured: {there}"):
         rig.metrics.range(START, START + 10, **{what: "x"})
 
 

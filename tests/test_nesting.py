@@ -157,8 +157,8 @@ def test_a_program_that_starts_itself_in_place_of_a_worker_does_so_once(
     done = service(f"asyncio.run(main(python={str(application)!r}, start_method={method!r}))\n")
     assert done.code == 1
     assert "ended before it was ready (exit code 1)" in done.err
-    assert "was itself started to be a worker" in done.err
-    assert "give that pool python= a Python interpreter" in done.err
+    assert "is opened in a process that a pool started as a worker" in done.err
+    assert "set python= of the pool that started it to a Python interpreter" in done.err
     assert runs(tmp_path) == 2
 
 

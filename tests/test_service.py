@@ -499,7 +499,7 @@ def test_a_directory_of_another_user_is_explained(runtime_dir, monkeypatch):
     (locked / "sub").mkdir(parents=True)
     locked.chmod(0)
     try:
-        with pytest.raises(ConnectError, match="cannot be examined: Permission denied"):
+        with pytest.raises(ConnectError, match="cannot be accessed: Permission denied"):
             resolve(str(locked / "x.sock"))
         for place in (locked, locked / "sub"):
             monkeypatch.setenv("POOL_MONITOR_RUNTIME_DIR", str(place))
@@ -513,7 +513,7 @@ def test_a_directory_of_another_user_is_explained(runtime_dir, monkeypatch):
 
 @pytest.mark.parametrize("address", ["./" + "x" * 300, "x" * 300 + ".sock", "/dev/null/x.sock", "/", "./."])
 def test_an_address_that_is_no_socket_is_explained(runtime_dir, address):
-    with pytest.raises(ConnectError, match=r"no socket there|cannot be examined: File name too long"):
+    with pytest.raises(ConnectError, match=r"no socket there|cannot be accessed: File name too long"):
         resolve(address)
 
 
@@ -583,7 +583,7 @@ def test_where_there_are_several_the_error_lists_them(runtime_dir):
             resolve(None)
         with pytest.raises(ConnectError, match=rf"several.*\n  b-{pid}\.2\n  b-{pid}$"):
             resolve("b")
-        with pytest.raises(ConnectError, match=rf"no service 'c'; there are\n  a-{pid}"):
+        with pytest.raises(ConnectError, match=rf"no service 'c'; running:\n  a-{pid}"):
             resolve("c")
         assert resolve("a").name == "a"
         assert resolve(f"b-{pid}.2").socket == second
@@ -616,7 +616,7 @@ NEWER = msgspec.json.encode({"version": SCHEMA_VERSION + 1, "pools": ["all new"]
         (b"{}", "the answer is not a Snapshot"),
         (b'{"version": 1}', "the answer is not a Snapshot"),
         (b"\xff\xfe", "the answer is not a Snapshot"),
-        (NEWER, rf"schema {SCHEMA_VERSION + 1}, this program reads {SCHEMA_VERSION}: update it"),
+        (NEWER, rf"schema {SCHEMA_VERSION + 1}, but this program reads {SCHEMA_VERSION}: update this"),
     ],
 )
 async def test_an_answer_that_is_no_snapshot_of_ours_is_explained(body, complaint):
@@ -636,7 +636,7 @@ async def test_a_service_that_dies_in_the_middle_of_a_stream_is_said_to_have_gon
     body = b"event: snapshot\ndata: " + msgspec.json.encode(samples.snapshot()) + b"\n\n"
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     async with answering(head + b"%x\r\n%b\r\n" % (len(body), body)) as address:
-        assert "fake: the service has gone" in await last_words(address)
+        assert "fake: the service is gone" in await last_words(address)
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", b"SSH-2.0-x\r\n\r\n"])
@@ -664,7 +664,7 @@ async def test_a_service_that_hangs_is_given_up_with_words(monkeypatch, runtime_
     monkeypatch.setattr(client_module, "_TIMEOUT", 0.05)
     with listening(runtime_dir / f"hung-{os.getpid()}.sock"):
         address = resolve("hung")
-        assert await words(address) == "hung: not a word in 0.05 s; the service hangs or is stopped"
+        assert await words(address) == "hung: no answer in 0.05 s; the service hangs or is stopped"
         assert await last_words(address) == await words(address)
 
 

@@ -221,7 +221,7 @@ async def replaced(opened: History, _tidy_up: ExitStack) -> Mend:
         (full, "database or disk is full; free space on the disk"),
         (locked, "database is locked; another program holds it locked"),
         (deleted, "Not a directory"),
-        (replaced, "another file is in its place now"),
+        (replaced, "another file has replaced it"),
     ],
 )
 async def test_what_cannot_be_written_is_held_and_written_when_it_can(
@@ -270,7 +270,7 @@ async def test_a_file_or_a_log_that_is_cut_off_is_noticed_with_the_next_flush(
     before = owner.put_marks
     owner.put(opened, 5)
     assert not await opened.flush()
-    assert "another program has truncated it or its log; blocks may be lost" in owner.told[0]
+    assert "another program has truncated the file or its log; blocks may be lost" in owner.told[0]
     assert opened.stats().held == 5
     assert await opened.flush()
     assert owner.told[1:] == ["recovered"]
@@ -544,7 +544,7 @@ async def test_a_second_writer_is_refused_and_takes_over_when_the_first_has_ende
     second = Owner(owner.path)
     waiting = await second.open()
     assert len(second.told) == 1
-    assert f"process {os.getpid()} writes to it; give each process its own file" in second.told[0]
+    assert f"process {os.getpid()} writes to it; use a separate file for each process" in second.told[0]
     owner.put(first, 4)
     second.put(waiting, 4)
     assert await first.flush()
@@ -591,7 +591,7 @@ def test_a_lock_that_its_last_holder_removes_at_this_moment_is_taken_anew(
     with closing(lock.Lock(tmp_path / "history.db")):
         assert len(taken) == 2
         assert file.read_text() == f"{os.getpid()}\n"
-        with pytest.raises(ConfigError, match="give each process its own file"):
+        with pytest.raises(ConfigError, match="use a separate file for each process"):
             lock.Lock(tmp_path / "history.db")
     assert not file.exists()
 
@@ -606,18 +606,18 @@ def made_by_hand(path: Path, *statements: str) -> Path:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda path: path.write_text("dear diary, " * 100), "is not a history, but another kind of file"),
-        (lambda path: path.write_bytes(b"?"), "is not a history, but another kind of file"),
+        (lambda path: path.write_text("dear diary, " * 100), "is not a history file"),
+        (lambda path: path.write_bytes(b"?"), "is not a history file"),
         (lambda path: made_by_hand(path, "CREATE TABLE bookmarks (url)"), "is a database of another program"),
         (lambda path: made_by_hand(path, "PRAGMA application_id = 7"), "is a database of another program"),
         (lambda path: made_by_hand(path, "PRAGMA user_version = 7"), "is a database of another program"),
         (
             lambda path: made_by_hand(path, f"PRAGMA application_id = {schema.APPLICATION}", "PRAGMA user_version=99"),
-            "is a history of version 99, and this pool_monitor knows versions up to 1; use the newer",
+            "is a history of version 99, but this pool_monitor reads versions up to 1; use the newer",
         ),
         (
             lambda path: history_file(path, range(9), HistoryConfig(tiers=((1, 60), (5, 600)))),
-            "has steps of 1, 5 s, and 1, 4, 16 s are configured; the steps of a file cannot be changed",
+            "has steps of 1, 5 s, but 1, 4, 16 s are configured; use the steps of the file, or another file",
         ),
         (lambda path: path.mkdir(), "Is a directory"),
     ],
@@ -666,7 +666,7 @@ def test_a_file_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path, monk
         "MIGRATIONS",
         (*schema.MIGRATIONS, ("CREATE TABLE alerts (id INTEGER)",), ("ALTER TABLE alerts ADD COLUMN name TEXT",)),
     )
-    with pytest.raises(ConfigError, match="is a history of version 1, and this pool_monitor reads version 3"):
+    with pytest.raises(ConfigError, match="is a history of version 1, but this pool_monitor reads version 3"):
         Reader(path)
     history_file(path, range(20, 40))
     with closing(sqlite3.connect(path)) as connection:
@@ -756,9 +756,9 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda path: None, "there is no such file; a monitor with a history makes it"),
+        (lambda path: None, "there is no such file; a monitor with a history creates it"),
         (lambda path: path.mkdir(), "is a directory; name the file in it"),
-        (lambda path: path.write_text("dear diary"), "is not a history, but another kind of file"),
+        (lambda path: path.write_text("dear diary"), "is not a history file"),
         (lambda path: path.write_bytes(schema._MAGIC + b"?" * 9000), "it is damaged"),
         (lambda path: made_by_hand(path, "CREATE TABLE bookmarks (url)"), "is a database of another program"),
     ],

@@ -70,7 +70,7 @@ def test_a_lock_or_a_file_of_another_user_is_not_written_to(tmp_path: Path, monk
     lock.write_text(SECRET)
     with monkeypatch.context() as patched:
         of_another_user(lock, patched)
-        with pytest.raises(ConfigError, match=r"lock: belongs to the user with the id \d+, and this process runs as"):
+        with pytest.raises(ConfigError, match=r"lock: belongs to the user with the id \d+, but this process runs as"):
             Lock(path)
     assert lock.read_text() == SECRET
     lock.unlink()
@@ -129,7 +129,7 @@ def test_a_link_that_leads_somewhere_else_now_is_noticed(tmp_path: Path) -> None
     with writing(link) as made:
         link.unlink()
         link.symlink_to(second)
-        with pytest.raises(OSError, match="another file is in its place now"):
+        with pytest.raises(OSError, match="another file has replaced it"):
             stores.write(made, [3])
 
 
@@ -177,7 +177,7 @@ def test_a_home_directory_can_be_written_as_a_tilde(tmp_path: Path, monkeypatch:
         ("file:text.db?mode=ro", r"path='file:text.db\?mode=ro': needs the path of a file, without 'file:'"),
         ("file:///var/text.db", "needs the path of a file, without 'file:'"),
         ("sqlite:///text.db", "needs the path of a file, without 'sqlite:'"),
-        ("~nobody-of-this-name/text.db", "there is no user of this name here; write the whole path"),
+        ("~nobody-of-this-name/text.db", "no such user on this machine; write the whole path"),
         ("var/\0.db", "needs to be without NUL"),
         ("", "path"),
     ],
@@ -192,7 +192,7 @@ async def test_links_that_lead_to_each_other_and_impossible_names_degrade_a_hist
     (tmp_path / "b").symlink_to(tmp_path / "a")
     for name, said in (
         ("a", "symbolic link"),
-        ("\0", "not a possible name of a file"),
+        ("\0", "not a valid file name"),
         ("x" * 300, "File name too long"),
     ):
         told: list[str] = []

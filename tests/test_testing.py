@@ -122,7 +122,7 @@ async def test_what_a_test_replaces_in_a_module_operations_see(monkeypatch: pyte
 
 async def test_a_target_that_is_none_is_refused_in_words() -> None:
     for target, complaint in (
-        (7, "is a int, and a target is"),
+        (7, "is a int, but a target must be"),
         (len, "is a function"),
         ("no_such_module:X", "no module"),
     ):

@@ -158,7 +158,7 @@ def test_the_elements_of_a_msgpack_array_are_found_without_decoding_them(message
     body = codec.encode(message)
     assert [codec.decode(part) for part in msgpack_elements(memoryview(body))] == message
     if more:
-        with pytest.raises(ValueError, match="a message that is"):
+        with pytest.raises(ValueError, match=r"the message (is truncated|has trailing bytes)"):
             list(msgpack_elements(memoryview(body + more)))
     with pytest.raises((ValueError, IndexError)):
         list(msgpack_elements(memoryview(body[:-1])))

@@ -285,11 +285,11 @@ def test_words_are_not_cut_if_more_than_one_fits(text: str, cells: int, wanted: 
 def test_a_lost_connection_has_its_first_sentence_in_the_line_and_the_rest_on_the_page() -> None:
     viewer = Viewer(100.0, source="known", interval=1.0, window="5m")
     viewer.receive(samples.snapshot(), 100.0)
-    viewer.receive(Lost("no service 'known'; there are\n  articles  pid 4101\n  vision  pid 4102", 2.0), 101.0)
+    viewer.receive(Lost("no service 'known'; running:\n  articles  pid 4101\n  vision  pid 4102", 2.0), 101.0)
     assert plain(viewer.page((80, 24), 101.0)).splitlines()[3] == " ✖ connection lost: no service 'known'"
     viewer.open("notices")
     in_full = " ".join(plain(viewer.page((80, 24), 101.0)).split())
-    assert "✖ connection lost: no service 'known'; there are articles pid 4101 vision pid 4102" in in_full
+    assert "✖ connection lost: no service 'known'; running: articles pid 4101 vision pid 4102" in in_full
 
 
 def test_notices_without_room_are_counted_beside_the_key_that_lists_them() -> None:
@@ -308,7 +308,7 @@ def test_notices_without_room_are_counted_beside_the_key_that_lists_them() -> No
 
 def test_a_lost_service_is_explained_on_the_waiting_page() -> None:
     viewer = Viewer(100.0, source="known", interval=1.0, window="5m")
-    viewer.receive(Lost("no service 'known'; there are\n" + "\n".join(f"  service-{i}" for i in range(12)), 2.0), 100.0)
+    viewer.receive(Lost("no service 'known'; running:\n" + "\n".join(f"  service-{i}" for i in range(12)), 2.0), 100.0)
     shown = plain(viewer.page((60, 20), 100.0))
     assert "service-11" in shown
     assert viewer.freshness(100.0) == Freshness("LOST", seconds=2, reason=viewer.freshness(100.0).reason)

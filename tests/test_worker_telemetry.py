@@ -72,7 +72,7 @@ async def test_what_is_told_arrives_while_the_operation_runs(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
-        (["pool.mine", {}], "names that begin with 'pool' are the pool's own"),
+        (["pool.mine", {}], "names that begin with 'pool' are reserved for the pool"),
         ([["llm"], {}], "names that begin with 'llm'"),
         (["", {}], "an event's name must be like 'cache.hit'"),
         (["a..b", {}], "an event's name"),

@@ -61,7 +61,7 @@ class _Lazy(click.Group):
             import difflib
 
             near = difflib.get_close_matches(name, COMMANDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the commands are {', '.join(COMMANDS)}"
+            hint = f"did you mean {near[0]!r}?" if near else f"valid names: {', '.join(COMMANDS)}"
             ctx.fail(f"No such command {name!r}; {hint}")
         return super().resolve_command(ctx, args)
 
@@ -79,7 +79,7 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pool-monitor", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Run a pool of Python worker processes, and monitor it."""
+    """Run and monitor a pool of worker processes."""
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ class JobNoteFile:
         """Continue from the existing note, if there is one. Raises ConfigError if the note is of another job."""
         found, made = _read(self.path), self._made
         if found is None:
-            remark(f"{self._name}: has no note of what it was made from; going on where ids match")
+            remark(f"{self._name}: has no note of what it was made from; continuing where ids match")
             return
         if (found.target, found.operation) != (made.target, made.operation):
             raise ConfigError(
@@ -72,11 +72,11 @@ class JobNoteFile:
             last = job.number
             yield job
         else:
-            why = f"{noted.lines} lines of it are answered, and this input ends with line {last}"
+            why = f"the output answers {noted.lines} lines, but this input ends with line {last}"
         if last < noted.lines:
             raise ConfigError(
-                f"{self._name}: was made from another input: {why}. Give another --output, or remove {self.path} to go "
-                "on anyway"
+                f"{self._name}: was made from another input: {why}. Give another --output, or remove {self.path} to "
+                "continue anyway"
             )
 
     def answered(self, job: Job) -> None:
@@ -105,11 +105,13 @@ def _read(path: Path) -> JobNote | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; remove it to go on anyway") from error
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; remove it to continue anyway") from error
     try:
         note = msgspec.json.decode(data, type=JobNote)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not a note of what the output was made from; remove it to go on") from error
+        raise ConfigError(
+            f"{path}: is not a note of what the output was made from; remove it to continue anyway"
+        ) from error
     if note.version != _VERSION:
-        raise ConfigError(f"{path}: was written by another version; remove it to go on anyway")
+        raise ConfigError(f"{path}: was written by another version; remove it to continue anyway")
     return note

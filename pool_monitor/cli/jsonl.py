@@ -22,8 +22,8 @@ _UTF16 = "UTF-16 and not UTF-8; convert it, with iconv -f UTF-16 -t UTF-8 for ex
 _OTHER_FORMS = {
     b"\xff\xfe": _UTF16,
     b"\xfe\xff": _UTF16,
-    b"\x1f\x8b": "compressed; give what gzip -dc makes of it",
-    b"\x28\xb5\x2f\xfd": "compressed; give what zstd -dc makes of it",
+    b"\x1f\x8b": "compressed; decompress it, with gzip -dc for example",
+    b"\x28\xb5\x2f\xfd": "compressed; decompress it, with zstd -dc for example",
 }
 """The first bytes of files that are not lines of UTF-8, and what such a file is."""
 _AS_TEXT = datetime.date | datetime.time | datetime.timedelta | decimal.Decimal | uuid.UUID  # a datetime is a date
@@ -104,7 +104,7 @@ def parse(number: int, place: int, line: bytes) -> Job:
     args, kwargs, session = value.get("args", []), value.get("kwargs", {}), value.get("session")
     problem = None
     if unknown := value.keys() - _KEYS:
-        problem = f"unknown keys {', '.join(sorted(unknown))}; the keys are args, kwargs, id and session"
+        problem = f"unknown keys {', '.join(sorted(unknown))}; valid keys: args, kwargs, id, session"
     elif not isinstance(args, list):
         problem = f'"args" must be a list, not {args!r:.80}'
     elif not isinstance(kwargs, dict):

@@ -36,7 +36,7 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 @click.argument("source", required=False, metavar="[ADDRESS|STORE.db]")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option("--window", type=click.Choice(WINDOW_NAMES), help="The period up to now to report on.")
-@click.option("--since", metavar="24h", help="The same for a history: any duration, such as 90m, 7d or 2w.")
+@click.option("--since", metavar="24h", help="For a history: the length of the period, such as 90m, 7d or 2w.")
 @click.option(
     "--start", callback=_moment, metavar="TIME", help="Start of the period; ISO 8601, in local time if it has no zone."
 )

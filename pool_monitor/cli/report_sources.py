@@ -105,10 +105,13 @@ def _window(now: Snapshot, query: ReportQuery) -> str:
     if query.start is None and query.end is None and fitting:
         return fitting[0]
     history = now.monitor.history
-    elsewhere = f"its history: report on {history.path}" if history else "a history, and it keeps none"
+    elsewhere = (
+        f"for other periods, report on its history, {history.path}"
+        if history
+        else "other periods need a history, and this service keeps none"
+    )
     raise ConfigError(
-        f"{now.service.name}: a running service reports only on a --window, the last {', '.join(WINDOWS)}; other "
-        f"periods are in {elsewhere}"
+        f"{now.service.name}: a running service reports only on a --window, the last {', '.join(WINDOWS)}; {elsewhere}"
     )
 
 

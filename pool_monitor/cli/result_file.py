@@ -101,7 +101,7 @@ def _in_order(file: BinaryIO, name: str) -> Iterator[_Line]:
     for number, line in enumerate(_read(file, name), 1):
         if line.place != number:
             raise ConfigError(
-                f"{name}:{number}: its answers are not in order; go on with --unordered, or give another --output"
+                f"{name}:{number}: its answers are not in order; continue with --unordered, or give another --output"
             )
         yield line
 
@@ -115,7 +115,7 @@ def _is_beginning(data: bytes, job: Job | None = None) -> bool:
 
 
 def _cannot_go_on(where: str, why: str) -> ConfigError:
-    return ConfigError(f"{where}: cannot go on from here: {why}; was it made from another input? {START_OVER}")
+    return ConfigError(f"{where}: cannot continue from here: {why}; was it made from another input? {START_OVER}")
 
 
 def _with_place(line: _Line, *, placed: bool) -> bytes:
@@ -199,7 +199,7 @@ class ResultFile:
         for line in _in_order(self._old.file, self.name):
             job = await anext(jobs, None)
             if job is None or line.id != job.id:
-                why = f"an answer with id {job.id!r:.80} should stand there" if job else "the input has ended"
+                why = f"an answer with id {job.id!r:.80} is expected here" if job else "the input has no more lines"
                 raise _cannot_go_on(f"{self.name}:{count + 1}", why)
             count, failed, end = count + 1, failed + (not line.ok), end + len(line.data)
         self._old.file.seek(end)
@@ -260,8 +260,8 @@ class ResultFile:
             return
         if os.fstat(self._old.fd).st_size == 0:
             raise ConfigError(
-                f"{left}: is from a killed --retry-failed, and {self.name} has disappeared since; rename it to "
-                f"{self.name} and go on with --unordered, or remove it"
+                f"{left}: is from a killed --retry-failed, but {self.name} was removed since; rename it to "
+                f"{self.name} and continue with --unordered, or remove it"
             )
         with open_stream(str(left), to_write=True) as patch:
             self._apply_patch(patch)
@@ -300,8 +300,8 @@ class ResultFile:
             again = _take_answer(patch, begins, line.place) if begins[line.place] else line
             if again.id != line.id:
                 raise ConfigError(
-                    f"{patch.name}: does not belong to {self.name}: its id for place {line.place} is {again.id!r:.80}, "
-                    f"and {self.name} has {line.id!r:.80} there; remove {patch.name}, or move it away"
+                    f"{patch.name}: does not belong to {self.name}: at place {line.place} it has id {again.id!r:.80}, "
+                    f"but {self.name} has {line.id!r:.80}; remove {patch.name}, or move it away"
                 )
             if line.ok or again is line:
                 again, count, failed = line, count + 1, failed + (not line.ok)
@@ -352,7 +352,7 @@ async def _unanswered(jobs: AsyncIterator[Job], answered: PlaceTable, name: str)
         if answered[place] <= 0:
             yield job
     if place < (last := max(answered, default=0)):
-        raise _cannot_go_on(name, f"there is an answer with place {last}, and the input ends with place {place}")
+        raise _cannot_go_on(name, f"the output has an answer with place {last}, but the input ends with place {place}")
 
 
 def _hash(id_: Any) -> int:
@@ -368,6 +368,6 @@ def _check_length(path: Path, name: str, *beside: Path) -> None:
         if error.errno == errno.ENAMETOOLONG:
             more = len(longest.name) - len(path.name)
             raise ConfigError(
-                f"{name}: its name is too long: the names of files beside it are {more} characters longer. Give a "
+                f"{name}: its name is too long: its companion files need names {more} characters longer. Give a "
                 "shorter --output"
             ) from error

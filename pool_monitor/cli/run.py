@@ -50,10 +50,10 @@ _LEAVE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     "--retries",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Further tries of a line if its worker died or it failed with one of [pool] retry_errors; "
+    help="Retries of a line whose worker died or that failed with one of [pool] retry_errors; "
     "by default [pool] retries, else 0.",
 )
-@click.option("--retry-failed", is_flag=True, help="Try lines again that failed in earlier runs for --output.")
+@click.option("--retry-failed", is_flag=True, help="Retry the lines that failed in earlier runs with this --output.")
 @click.option("--unordered", is_flag=True, help="Write each answer, with its place, as soon as it is ready.")
 @click.option("--text", is_flag=True, help="Lines are plain text, not JSON: each line is the only argument.")
 @click.option("--no-dashboard", is_flag=True, help="Show a progress bar instead of the dashboard.")
@@ -168,7 +168,7 @@ class Run:
             result_file.finish()
         remark(self.progress.summary())
         if self.interrupted:
-            remark(f"interrupted{'; the same command goes on from here' * result_file.kept}")
+            remark(f"interrupted{'; the same command continues from here' * result_file.kept}")
             return 128 + self.interrupted
         return EXIT_FAILED if self.progress.failed else 0
 
@@ -226,7 +226,7 @@ class Run:
                 if not self._watching.cancelled() and (error := self._watching.exception()):
                     remark(f"the dashboard failed: {error}")
                 if not self.interrupted:
-                    remark("the work goes on; Ctrl-C ends it")
+                    remark("the run continues; Ctrl-C ends it")
             finally:
                 self._watching.cancel()
                 await asyncio.wait([self._watching])

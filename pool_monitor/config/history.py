@@ -65,7 +65,7 @@ class HistoryConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=
             if coarser[1] < max(finer[1], coarser[0]):
                 raise ConfigError(
                     f"HistoryConfig: tiers: steps of {coarser[0]} s are kept for {coarser[1]} s, but steps of "
-                    f"{finer[0]} s for {finer[1]} s; keep coarser ones at least as long"
+                    f"{finer[0]} s for {finer[1]} s; keep coarser steps at least as long"
                 )
         if not self.tiers:
             raise ConfigError("HistoryConfig: tiers: needs at least one tier, such as [[1, 900]]")
@@ -83,11 +83,13 @@ def _path_of_file(path: str) -> str:
     if path == ":memory:":
         remedy = "needs the path of a file; for no history, leave it out"
     elif url:
-        remedy = f"needs the path of a file, without '{url[1] or url[2]}:'; if the name begins so, put ./ in front"
+        remedy = (
+            f"needs the path of a file, without '{url[1] or url[2]}:'; if its name begins like this, put ./ in front"
+        )
     elif "\0" in path:
         remedy = "needs to be without NUL"
     elif path.startswith("~") and found == path:
-        remedy = "there is no user of this name here; write the whole path, or put ./ in front if that is its name"
+        remedy = "no such user on this machine; write the whole path, or put ./ in front if the name begins with '~'"
     if remedy:
         raise ConfigError(f"HistoryConfig: path={path!r}: {remedy}")
     return found

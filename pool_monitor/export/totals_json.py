@@ -124,9 +124,12 @@ def decode(body: bytes) -> Totals:
     try:
         form = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ValueError(f"not totals: {error}") from error
+        raise ValueError(f"not valid totals: {error}") from error
     if (form.schema, form.scale) != (SCHEMA, SCALE):
-        raise ValueError(f"totals of schema {form.schema}, scale {form.scale}: this version reads {SCHEMA}, {SCALE}")
+        raise ValueError(
+            f"totals have schema {form.schema}, scale {form.scale}, but this version reads schema {SCHEMA}, "
+            f"scale {SCALE}"
+        )
     histograms: list[Histogram] = [getattr(row, name) for row in form.rows for name in DISTRIBUTIONS]
     return Totals(
         since=form.since,
@@ -192,7 +195,9 @@ def _dense(histograms: list[Histogram]) -> NDArray[np.int64]:
     for counts, histogram in zip(dense, histograms, strict=True):
         start, length = histogram.offset - FIRST_INDEX, len(histogram.counts)
         if not 0 <= start <= BUCKETS - length:
-            raise ValueError(f"not totals: {length} buckets from index {histogram.offset} on are out of range")
+            raise ValueError(
+                f"not valid totals: {length} buckets from index {histogram.offset} on are outside the known buckets"
+            )
         counts[start : start + length] = histogram.counts
     return dense
 

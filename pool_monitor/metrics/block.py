@@ -164,7 +164,7 @@ class Block(NamedTuple):
         try:
             version, *packed = _decode(body)
             if version != FORMAT:
-                raise ValueError(f"its format is {version!r}, this version reads {FORMAT}")
+                raise ValueError(f"its format is {version!r}, but this version reads {FORMAT}")
             arrays = [np.frombuffer(data, _KINDS[kind]) for kind, data in packed]
             rows, tallies, maxima, chunks, lengths, offsets, counts, pools, sums, peaks = arrays
             if _room([rows, tallies, maxima, chunks, counts, pools, sums, peaks], [lengths, offsets]) > ROOM_LIMIT:
@@ -185,7 +185,7 @@ class Block(NamedTuple):
             )
             block._check()
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"not a block: {error}") from error
+            raise ValueError(f"not a valid block: {error}") from error
         return block
 
     def _check(self) -> None:
@@ -221,7 +221,7 @@ def _room(whole: Iterable[NDArray[Any]], small: Iterable[NDArray[Any]]) -> int:
 def _in_range(array: NDArray[Any], low: int = -_HIGHEST, high: int = _HIGHEST) -> NDArray[np.int64]:
     """*array* as int64. Raises ValueError unless all its numbers are at least *low* and below *high*."""
     if array.size and not (low <= int(array.min()) and int(array.max()) < high):
-        raise ValueError(f"not all of its numbers are from {low} to {high - 1}")
+        raise ValueError(f"a number is outside {low} to {high - 1}")
     return array.astype(np.int64)
 
 

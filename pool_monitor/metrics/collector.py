@@ -92,8 +92,8 @@ class Collector:
         except (OSError, MemoryError) as error:
             wanted = Windows.most_fixed_bytes(self._registry.row_limit, len(self._registry.pools)) / 2**20
             raise ConfigError(
-                f"series_limit={self.series_limit} reserves {wanted:,.0f} MiB of addresses, and the system has no room "
-                f"for them ({describe(error)}); lower series_limit in [metrics], or raise the limit (ulimit -v)"
+                f"series_limit={self.series_limit} reserves {wanted:,.0f} MiB of address space, which the system "
+                f"refused ({describe(error)}); lower series_limit in [metrics], or raise the limit (ulimit -v)"
             ) from error
 
     # -- lifecycle ------------------------------------------------------------------------------------------------

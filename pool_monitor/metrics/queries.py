@@ -70,7 +70,7 @@ def unknown_name(what: str, asked: str, measured: Iterable[str | None]) -> Unkno
     """The error for a query of *asked*, which is not among the *measured* names. *what*: such as ``"pool"``."""
     found = sorted({name for name in measured if name is not None})
     shown = ", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
-    return UnknownName(f"nothing has been measured of {what} {asked!r}; there is {shown or 'nothing yet'}")
+    return UnknownName(f"{what} {asked!r} was not measured; measured: {shown or 'nothing yet'}")
 
 
 def range_of(recording: Recording, asked: TimeSpan, selection: Selection) -> Range:

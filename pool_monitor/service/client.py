@@ -53,7 +53,7 @@ def resolve(address: str | None) -> Address:
         try:
             found = path.is_socket()
         except OSError as error:  # is_socket returns False only for a file that is missing
-            raise ConnectError(f"{address}: cannot be examined: {error.strerror}") from error
+            raise ConnectError(f"{address}: cannot be accessed: {error.strerror}") from error
         if not found:
             raise ConnectError(
                 f"{address}: no socket there; `pool-monitor dashboard` without an address looks in {runtime_dir()}"
@@ -70,7 +70,7 @@ def resolve(address: str | None) -> Address:
         )
     if matching:
         raise ConnectError(f"several services are running; name one:\n{_listed(matching)}")
-    raise ConnectError(f"no service {address!r}; there are\n{_listed(running)}")
+    raise ConnectError(f"no service {address!r}; running:\n{_listed(running)}")
 
 
 def _url(address: str) -> str | None:
@@ -193,7 +193,9 @@ def parse(text: str | bytes) -> Snapshot:
             return _decode_snapshot(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConnectError(f"the answer is not a Snapshot: {error}") from error
-    raise ConnectError(f"the service sends snapshot schema {version}, this program reads {SCHEMA_VERSION}: update it")
+    raise ConnectError(
+        f"the service uses snapshot schema {version}, but this program reads {SCHEMA_VERSION}: update this program"
+    )
 
 
 def _decoded(body: bytes, kind: type[T]) -> T:
@@ -214,8 +216,8 @@ def _translated_errors(address: Address) -> Iterator[None]:
     try:
         yield
     except httpx.TimeoutException as error:
-        raise ConnectError(f"{address.name}: not a word in {_TIMEOUT:g} s; the service hangs or is stopped") from error
+        raise ConnectError(f"{address.name}: no answer in {_TIMEOUT:g} s; the service hangs or is stopped") from error
     except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
-        raise ConnectError(f"{address.name}: the service has gone: {str(error) or type(error).__name__}") from error
+        raise ConnectError(f"{address.name}: the service is gone: {str(error) or type(error).__name__}") from error
     except httpx.HTTPError as error:
         raise ConnectError(f"{address.name}: {str(error) or type(error).__name__}") from error

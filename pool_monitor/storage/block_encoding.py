@@ -31,7 +31,7 @@ def unpacked(body: object) -> Block:
     except MemoryError:
         raise
     except Exception as error:
-        raise ValueError(f"not a block: {error}") from error
+        raise ValueError(f"not a valid block: {error}") from error
     if len(whole) == ROOM_LIMIT:
-        raise TooLarge("not a block: it is too large")
-    raise ValueError("not a block: it is truncated")
+        raise TooLarge("not a valid block: it is too large")
+    raise ValueError("not a valid block: it is truncated")

@@ -31,7 +31,7 @@ def resolved(path: str | Path) -> Path:
     try:
         return Path(os.path.realpath(expanded(path)))  # Path.resolve raises for links that lead to each other
     except ValueError as error:
-        raise ConfigError(f"{path}: not a possible name of a file: {error}") from error
+        raise ConfigError(f"{path}: not a valid file name: {error}") from error
 
 
 def log_of(path: Path) -> Path:
@@ -46,7 +46,7 @@ def open_private(path: str | Path, flags: int) -> int:
     write to the directory could choose with it which file we write.
     """
     if Path(path).is_symlink():
-        raise ConfigError(f"{path}: is a symbolic link, and has to be a file; remove it")
+        raise ConfigError(f"{path}: is a symbolic link, but must be a file; remove it")
     descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     try:
         check_ours(path, os.fstat(descriptor))
@@ -61,7 +61,7 @@ def check_ours(path: str | Path, found: os.stat_result) -> None:
     _check_regular(path, found)
     if found.st_uid not in (os.geteuid(), _ROOT):
         raise ConfigError(
-            f"{path}: belongs to the user with the id {found.st_uid}, and this process runs as {os.geteuid()}; "
+            f"{path}: belongs to the user with the id {found.st_uid}, but this process runs as {os.geteuid()}; "
             "give it to that user (chown), or use another file"
         )
     if found.st_nlink > 1:

@@ -53,7 +53,7 @@ def _take(file: BinaryIO, path: Path) -> None:
     except BlockingIOError:
         file.seek(0)
         holder = file.read(20).decode("ascii", "replace").strip() or "unknown"
-        raise ConfigError(f"{path}: process {holder} writes to it; give each process its own file") from None
+        raise ConfigError(f"{path}: process {holder} writes to it; use a separate file for each process") from None
     file.truncate(0)
     file.write(f"{os.getpid()}\n".encode())
     file.flush()

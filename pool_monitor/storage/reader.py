@@ -310,15 +310,15 @@ def _not_kept(tiers: Sequence[StoredTier], fitting: Sequence[StoredTier], start:
     """Why no tier can answer a query, and what to ask for instead."""
     if not fitting:
         steps = ", ".join(str(tier.step) for tier in tiers)
-        return f"has steps of {steps} s, and {step} s is a multiple of none of them; ask for a multiple of one"
+        return f"has steps of {steps} s; a step of {step} s is no multiple of any; ask for a multiple of one"
     kept = "; ".join(f"steps of {tier.step} s from {_when(tier.since)} on" for tier in tiers if tier.since)
     reaching = next((tier for tier in tiers if tier.reaches(start)), None)
     remedy = (
         f"ask for a step of {reaching.step} s"
         if reaching
-        else f"ask for a start at {_when(tiers[-1].since)} or later, in steps of {tiers[-1].step} s"
+        else f"ask for a start of {_when(tiers[-1].since)} or later, in steps of {tiers[-1].step} s"
     )
-    return f"steps of {step} s are not kept from {_when(start)} on; there are {kept}; {remedy}"
+    return f"steps of {step} s are not kept from {_when(start)} on; kept: {kept}; {remedy}"
 
 
 def _when(seconds: int) -> str:
@@ -334,7 +334,7 @@ def _open(path: Path, stack: ExitStack) -> sqlite3.Connection:
     if real.is_dir():
         raise ConfigError(f"{path}: is a directory; name the file in it")
     if not real.is_file():
-        raise ConfigError(f"{path}: there is no such file; a monitor with a history makes it")
+        raise ConfigError(f"{path}: there is no such file; a monitor with a history creates it")
     check_beside(real, ours=False)
     connection = _connection(real, stack)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, BODY_LIMIT + 4096)
@@ -354,7 +354,8 @@ def _connection(path: Path, stack: ExitStack) -> sqlite3.Connection:
         return _reading(path, "immutable=1", stack)
     if sum(file.stat().st_size for file in (path, log)) > COPY_LIMIT:
         raise ConfigError(
-            f"{path}: its log cannot be read where it is; copy both files to a writable directory, and read the copy"
+            f"{path}: its log cannot be read in this directory; copy both files to a writable directory, and read "
+            "the copy"
         )
     directory = Path(stack.enter_context(TemporaryDirectory(prefix="pool-monitor-")))
     for file in (path, log):

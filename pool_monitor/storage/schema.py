@@ -125,7 +125,7 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
         raise ConfigError(f"{path}: is a database of another program; use another file for the history")
     if not 0 <= version <= len(MIGRATIONS):
         raise ConfigError(
-            f"{path}: is a history of version {version}, and this pool_monitor knows versions up to {len(MIGRATIONS)}; "
+            f"{path}: is a history of version {version}, but this pool_monitor reads versions up to {len(MIGRATIONS)}; "
             "use the newer pool_monitor that wrote it, or another file"
         )
     with closing(sqlite3.connect(":memory:")) as made:
@@ -141,8 +141,8 @@ def check_current(connection: sqlite3.Connection, path: Path) -> None:
     version = version_of(connection, path)
     if version < len(MIGRATIONS):
         raise ConfigError(
-            f"{path}: is a history of version {version}, and this pool_monitor reads version {len(MIGRATIONS)}; "
-            "a monitor that writes to it brings it up to date"
+            f"{path}: is a history of version {version}, but this pool_monitor reads version {len(MIGRATIONS)}; "
+            "a monitor that writes to it upgrades it"
         )
 
 
@@ -169,7 +169,7 @@ def check_header(path: Path, descriptor: int, remedy: str = "use another file fo
     """Raise ConfigError for a file that is not a database: SQLite would call it damaged, or write over it."""
     begin = os.pread(descriptor, len(_MAGIC), 0)
     if begin and begin != _MAGIC:
-        raise ConfigError(f"{path}: is not a history, but another kind of file; {remedy}")
+        raise ConfigError(f"{path}: is not a history file; {remedy}")
 
 
 def open_for_writing(path: Path, config: HistoryConfig) -> sqlite3.Connection:
@@ -249,8 +249,7 @@ def _store_tiers(connection: sqlite3.Connection, path: Path, config: HistoryConf
     if found and found != list(kept):
         there, wanted = (", ".join(map(str, steps)) for steps in (found, kept))
         raise ConfigError(
-            f"{path}: has steps of {there} s, and {wanted} s are configured; the steps of a file cannot be changed: "
-            "configure the steps of the file, or another file"
+            f"{path}: has steps of {there} s, but {wanted} s are configured; use the steps of the file, or another file"
         )
     connection.executemany(
         "INSERT INTO tiers (step, retention) VALUES (?, ?) "

@@ -291,9 +291,9 @@ class Store:
         """
         found = self._given.stat()
         if not os.path.samestat(found, os.fstat(self._file)):
-            raise OSError("another file is in its place now")
+            raise OSError("another file has replaced it")
         if found.st_size < self._sizes[0] or (self._log_bytes() < self._sizes[1] and not self._has_everything()):
-            raise OSError("another program has truncated it or its log; blocks may be lost")
+            raise OSError("another program has truncated the file or its log; blocks may be lost")
 
     def _has_everything(self) -> bool:
         """Whether the file is complete although its log is shorter: another program may have moved the log into it.
@@ -317,7 +317,7 @@ class Store:
         if self._log_bytes() > log_limit(self._config):
             pragma(self.connection, "wal_checkpoint(TRUNCATE)")
             if self._log_bytes() > log_limit(self._config):
-                raise OSError("a program that reads the file keeps its log from being cleared; end that program")
+                raise OSError("a program that reads the file blocks the clearing of its log; end that program")
 
     def _log_bytes(self) -> int:
         try:

@@ -95,7 +95,7 @@ class InlinePool(Pool):
 class ThreadLauncher:
     """Starts the workers of one pool as threads, in place of a `ProcessLauncher`."""
 
-    program = ("a thread of this process", "the target may not end it on import")
+    program = ("a thread of this process", "importing the target must not end it")
     zygote_pid = None
 
     def __init__(self, launch: LaunchSpec, target: object | None) -> None:

@@ -68,7 +68,7 @@ class Handshake:
                 cause = f"{failure.type_name}: {failure.message}"
                 raise StartError(f"cannot load {launch.target!r}: {cause}", failure.traceback, cause=cause)
             case other:
-                raise FrameError(f"no answer to init: {messages.short_repr(other)}")
+                raise FrameError(f"not an answer to init: {messages.short_repr(other)}")
 
     async def _next(self) -> Any:
         """Return the next message of the handshake. Raises StartError if the worker has ended."""

@@ -74,7 +74,7 @@ class Inbox:
         try:
             return self.codec.parts(body)
         except (ValueError, IndexError):  # not even its kind and its call can be read
-            raise FrameError(f"a frame that is no {self.codec.name}: {messages.error_message(error)}") from error
+            raise FrameError(f"a frame that is not valid {self.codec.name}: {messages.error_message(error)}") from error
 
     def receive(self, body: memoryview) -> Any:
         """Decode a message and `take` it. Return the message if it is about lending, else None. Raises FrameError."""
@@ -134,7 +134,7 @@ class Inbox:
             case ["recalled", call_id]:
                 self._check_open(call_id, begun=False)
                 if call_id not in self._recalled:
-                    raise FrameError(f"call {call_id} was given back without a recall")
+                    raise FrameError(f"call {call_id} was returned without a recall")
                 self._answered(call_id)
                 self._sink.recalled(call_id)
             case ["lent", _] | ["lent", _, _] | ["returned"]:
@@ -168,7 +168,7 @@ class Inbox:
             raise FrameError(f"an answer to call {messages.short_repr(call_id)}, which is not open")
         is_stream = call_id in self.streams
         if stream is not None and stream is not is_stream:
-            what = f"call {call_id} is {'a' if is_stream else 'no'} stream"
+            what = f"call {call_id} is {'a' if is_stream else 'not a'} stream"
             raise FrameError(f"{what}, so this kind of answer is invalid")
         if begun and nth > self.begun:
             self._note_begun(call_id, nth)
@@ -213,7 +213,7 @@ class Inbox:
     def _session_size(self, state: Any, data: Any) -> int:
         """Return an upper bound for the bytes of a session's data. Raises FrameError for data that is no dict."""
         if type(state) is not dict:
-            raise FrameError(f"session data that is no dict: {messages.short_repr(state)}")
+            raise FrameError(f"session data that is not a dict: {messages.short_repr(state)}")
         if self._size <= self._session_data_limit:
             return self._size  # of the whole message: no need to encode the data again
         return len(data) if type(data) is bytes else len(self.codec.encode(state))

@@ -109,7 +109,7 @@ class ProcessLauncher:
         """The program that a worker runs, and what it must be, in words."""
         if self._launch.command:
             return self._launch.command[0], "command= needs a program that implements docs/WORKER_PROTOCOL.md"
-        return self._launch.python, f"{PYTHON_NEEDED}, and the target may not end it on import"
+        return self._launch.python, f"{PYTHON_NEEDED}, and importing the target must not end it"
 
     @property
     def zygote_pid(self) -> int | None:
@@ -210,7 +210,7 @@ class ProcessLauncher:
                 inside = Path(program, "bin", "python")  # as in a virtual environment or an installation
                 why = "it is a directory" + (f", whose interpreter is {str(inside)!r}" if inside.exists() else "")
             needed = "command= needs a program" if self._launch.command else PYTHON_NEEDED
-            why += f"; {needed}, by its path or by its name on PATH"
+            why += f"; {needed}, as a path or as a name on PATH"
         return StartError(f"cannot run {program!r}: {why}")
 
     def _fall_back(self, reason: str) -> None:
@@ -321,7 +321,7 @@ def _working_directory() -> Path | None:
 
 def _absolute(path: str, field: str, here: Path | None) -> str:
     if "\0" in path:
-        raise ConfigError(f"Pool({field}={path!a}): has a NUL in it, which no path can have")
+        raise ConfigError(f"Pool({field}={path!a}): has a NUL in it, which a path cannot contain")
     if here is None and not Path(path).is_absolute():
         raise ConfigError(
             f"Pool({field}={path!a}): is relative, and the working directory is gone: give an absolute path, or "
@@ -346,8 +346,8 @@ def _own_interpreter() -> str:
     _refuse_frozen()
     if not sys.executable:
         raise ConfigError(
-            f"Pool(python=None): Python does not know what interpreter this is (sys.executable is {sys.executable!r}), "
-            f"as where it is embedded; {PYTHON_NEEDED}, by its path"
+            f"Pool(python=None): Python does not know the path of its interpreter, for example because it is embedded "
+            f"(sys.executable is {sys.executable!r}); {PYTHON_NEEDED}, as a path"
         )
     return sys.executable
 
@@ -356,8 +356,8 @@ def _refuse_frozen() -> None:
     """Raise ConfigError in a frozen application, where ``sys.executable`` is the application itself."""
     if getattr(sys, "frozen", False):
         raise ConfigError(
-            f"Pool(python=None): this is a frozen application, so that {sys.executable!r} is the application and no "
-            f"interpreter for workers; {PYTHON_NEEDED}, which has what the target imports"
+            f"Pool(python=None): this is a frozen application: {sys.executable!r} is the application, not an "
+            f"interpreter for workers; {PYTHON_NEEDED}, with the packages that the target imports"
         )
 
 
@@ -372,13 +372,13 @@ def _is_text(name: str) -> bool:
 def _must_be_text(name: str, field: str) -> None:
     if not _is_text(name):
         raise ConfigError(
-            f"Pool({field}={name!a}): has bytes that are no UTF-8, which msgpack cannot carry to a worker: rename it, "
+            f"Pool({field}={name!a}): has bytes that are not UTF-8, which msgpack cannot carry to a worker: rename it, "
             "or use codec='json'"
         )
 
 
 def _left_out(entry: str, warn: Callable[[str], object]) -> bool:
-    reason = f"{entry!a} is not on the workers' import path: it has bytes that are no UTF-8"
+    reason = f"{entry!a} is not on the workers' import path: it has bytes that are not UTF-8"
     logger("pool").warning("a directory is left out", reason=reason)
     warn(reason)
     return False

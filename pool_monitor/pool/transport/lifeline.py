@@ -37,7 +37,7 @@ class Lifeline:
         fd = os.open(f"{_OWN}/{ours}", os.O_RDONLY | os.O_NONBLOCK)
         theirs.callback(os.close, fd)
         if not os.path.sameopenfile(fd, ours):
-            raise OSError(f"{_OWN} is of another process")
+            raise OSError(f"{_OWN} belongs to another process")
         return fd
 
     def close(self) -> None:

@@ -55,11 +55,11 @@ def parse_hello(message: Any, offered: Sequence[str]) -> Hello:
         raise FrameError(f"invalid hello: {short_repr(message)}")
     codec, python = message.get("codec"), message.get("python")
     if not _is_amount(message.get("protocol")) or message["protocol"] != PROTOCOL:
-        raise FrameError(f"protocol {short_repr(message.get('protocol'))}, where {PROTOCOL} was offered")
+        raise FrameError(f"protocol {short_repr(message.get('protocol'))}, but {PROTOCOL} was offered")
     if type(codec) is not str or codec not in offered:
-        raise FrameError(f"codec {short_repr(codec)}, where {' or '.join(offered)} was offered")
+        raise FrameError(f"codec {short_repr(codec)}, but {' or '.join(offered)} was offered")
     if type(python) is not str:
-        raise FrameError(f"'python' is no text: {short_repr(python)}")
+        raise FrameError(f"'python' is not text: {short_repr(python)}")
     takes = [message.get(name) is True for name in Hello._fields[2:]]
     return Hello(codec, encodable(python, _NAME_LIMIT), *takes)
 

@@ -23,9 +23,9 @@ def refuse_endless_nesting(pool: str, target: str) -> None:
     for name in _STARTED_AS:
         if name in os.environ:
             raise StartError(
-                f"pool {pool!r} is opened in a process that was itself started to be a worker of a pool ({name} is in "
-                "its environment), and runs another program instead: give that pool python= a Python interpreter. A "
-                "program that is a worker removes that variable from its environment before it opens a pool"
+                f"pool {pool!r} is opened in a process that a pool started as a worker ({name} is in its environment), "
+                "but which runs another program: set python= of the pool that started it to a Python interpreter. A "
+                "program that is a worker must remove that variable from its environment before it opens a pool"
             )
     loader: Any = sys.modules.get(_LOADER)
     if loader is None:

@@ -357,5 +357,5 @@ class ProcessTransport:
         if not self._working:
             self._handshake.ended(self._never_started())
         if self._hung_up and exit_code == -signal.SIGKILL:  # any other exit code: it was ending by itself, slowly
-            self._sink.broke("it closed the channel and went on")
+            self._sink.broke("it closed the channel but did not end")
         self._sink.gone(exit_code, "" if self._output is None else self._output.tail)

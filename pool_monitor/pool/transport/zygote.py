@@ -339,7 +339,7 @@ class Zygote:
         self._control.close()
         self._lifeline.close()
         program = f"the workers' interpreter {self._program!r}"
-        needed = f"{PYTHON_NEEDED}, and no module in preload= may end it"
+        needed = f"{PYTHON_NEEDED}, and importing a module of preload= must not end it"
         code, tail = self._process.returncode, self._output.tail
         self._set_ready(ended_early(StartError, program, code, tail, needed))
         for request in list(self._forks):

@@ -29,7 +29,7 @@ def msgpack_elements(body: memoryview) -> Iterator[memoryview]:
     tag = body[0]
     at, count = _past(body, 0)
     if not (0x90 <= tag < 0xA0 or tag in (0xDC, 0xDD)) or count > _ELEMENTS:
-        raise ValueError("no message")
+        raise ValueError("not a message")
     steps = 0
     for _ in range(count):
         start, missing = at, 1
@@ -38,12 +38,12 @@ def msgpack_elements(body: memoryview) -> Iterator[memoryview]:
             missing += more - 1
             steps += 1
             if steps > _STEPS:
-                raise ValueError("a message of too many values")
+                raise ValueError("too many values in the message")
         if at > len(body):
-            raise ValueError("a message that is cut off")
+            raise ValueError("the message is truncated")
         yield body[start:at]
     if at != len(body):
-        raise ValueError("a message that is followed by something")
+        raise ValueError("the message has trailing bytes")
 
 
 def _past(body: memoryview, at: int) -> Tuple[int, int]:
@@ -60,7 +60,7 @@ def _past(body: memoryview, at: int) -> Tuple[int, int]:
         return at + _FIXED[tag], 0
     width = _COUNTED.get(tag) or _SIZED.get(tag)
     if width is None:
-        raise ValueError("a byte that begins no value")
+        raise ValueError("a byte that is not the start of a value")
     number = int.from_bytes(body[at : at + width], "big")
     if tag in _COUNTED:
         return at + width, number * (2 if tag >= 0xDE else 1)
@@ -70,7 +70,7 @@ def _past(body: memoryview, at: int) -> Tuple[int, int]:
 def json_elements(body: memoryview) -> Iterator[memoryview]:
     """Yield the elements of a JSON array, still encoded. Raises ValueError at an invalid one."""
     if bytes(body[:1]) != b"[":
-        raise ValueError("no message")
+        raise ValueError("not a message")
     depth = start = found = 0
     for step, token in enumerate(_TOKENS.finditer(body)):
         mark = token.group()
@@ -87,6 +87,6 @@ def json_elements(body: memoryview) -> Iterator[memoryview]:
         if not depth:
             break
         if step > _STEPS or found > _ELEMENTS:
-            raise ValueError("a message of too many values")
+            raise ValueError("too many values in the message")
     if depth or bytes(body[start:]).strip():
-        raise ValueError("a message that is cut off, or followed by something")
+        raise ValueError("the message is truncated, or has trailing bytes")

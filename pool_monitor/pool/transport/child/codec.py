@@ -39,7 +39,7 @@ def _same(payload: Any) -> Any:
 
 
 def _no_elements(_body: memoryview) -> Iterable[Any]:
-    raise ValueError("a message of this codec cannot be taken apart")
+    raise ValueError("messages of this codec cannot be split")
 
 
 class Codec:

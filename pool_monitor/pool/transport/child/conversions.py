@@ -68,7 +68,7 @@ def check_string_keys(message: Any, *, carried: bool = True) -> None:
         if isinstance(container, dict):
             for key in container:
                 if not isinstance(key, str):
-                    problem = "a dict has the key %.80r, and JSON has only strings as keys" % (key,)
+                    problem = "a dict has the key %.80r, but keys in JSON must be strings" % (key,)
                     raise conversion_error(key, problem, msgpack=_can_be_key(key))
             items = container.values()
         for item in items:
@@ -84,7 +84,7 @@ def conversion_error(value: Any, problem: str, *, msgpack: bool = False) -> Type
     if _can_be_pickled(value):
         codecs.insert(0, "codec='pickle'")
     if hasattr(type(value), "__next__") or hasattr(type(value), "__aiter__"):
-        return TypeError("%s; make a list of it, or call an operation that returns it with stream()" % problem)
+        return TypeError("%s; convert it to a list, or use stream() to call the operation that returns it" % problem)
     return TypeError("%s; %s" % (problem, remedy(codecs)))
 
 
@@ -139,7 +139,7 @@ def _convert_record(value: Any) -> Any:
         try:
             return (value.model_dump(mode="json"),)
         except ValueError as error:
-            raise conversion_error(value, "%s has no form in JSON: %s" % (_name(value), error)) from error
+            raise conversion_error(value, "%s cannot be written as JSON: %s" % (_name(value), error)) from error
     if hasattr(kind, "__struct_config__"):  # a msgspec Struct, whose fields may be renamed, omitted or tagged
         msgpack = sys.modules["msgspec"].msgpack
         return (msgpack.decode(msgpack.encode(value, enc_hook=convert_fully)),)

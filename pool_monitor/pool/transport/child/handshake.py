@@ -45,7 +45,7 @@ def shake_hands(channel: Channel, shared_fd: int = -1) -> Tuple[Connection, Init
     try:
         hello = json.loads(bytes(channel.receive()))
         if PROTOCOL not in hello["protocols"]:
-            sys.exit("pool_monitor: the pool speaks protocols %s, this worker %d" % (hello["protocols"], PROTOCOL))
+            sys.exit("pool_monitor: the pool speaks protocols %s, but this worker %d" % (hello["protocols"], PROTOCOL))
         codec = first_codec(hello["codecs"])
         channel.limit = hello["frame_limit"]
         shared = channel.shared = map_shared(shared_fd, hello["frame_limit"])

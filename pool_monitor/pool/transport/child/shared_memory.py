@@ -112,7 +112,7 @@ class SharedMemory:
     def borrow(self, length: int, offset: int = 0) -> memoryview:
         """Return the message that the other side lends. Raises ValueError for an impossible place."""
         if type(length) is not int or type(offset) is not int or not 0 <= offset < offset + length <= len(self._theirs):
-            raise ValueError("nothing can have been lent there")
+            raise ValueError("no message can have been lent there")
         return self._theirs[offset : offset + length]
 
     @property

@@ -22,7 +22,7 @@ def iterator_of(result: Any) -> Tuple[Any, bool]:
         return result, False
     if hasattr(kind, "__iter__") and not hasattr(kind, "__len__"):
         return iter(result), False
-    raise PayloadError("it returned a %s, which is no generator: call it with run()" % kind.__name__)
+    raise PayloadError("it returned a %s, which is not a generator: call it with run()" % kind.__name__)
 
 
 def next_item(generator: Any) -> Any:

@@ -85,7 +85,7 @@ def find_target(target: str, path: list[str], load_file: Optional[Callable[[str]
             module = importlib.import_module(where)
         except ModuleNotFoundError as error:
             if error.name and (where == error.name or where.startswith(error.name + ".")):
-                hint = "" if attribute else "; a name in a module follows a colon"
+                hint = "" if attribute else "; separate a module and a name in it with a colon"
                 raise LookupError(
                     "no module named %r (looked for %r in %s)%s" % (error.name, target, ", ".join(sys.path), hint)
                 ) from None
@@ -133,7 +133,7 @@ def find_variables(names: Iterable[str]) -> Dict[str, contextvars.ContextVar[Any
 
 def _usable(found: Any, target: str, where: str) -> Any:
     """Return *found*, unless it can have no operations. Raises LookupError then."""
-    needed = "and a target is a class, an object or a module, whose public methods or functions are called"
+    needed = "but a target must be a class, an object or a module, whose public methods or functions are called"
     if inspect.ismodule(found):
         if not operations_of(found):
             classes = [name for name in _offers(found) if inspect.isclass(getattr(found, name, None))]
@@ -159,7 +159,7 @@ def load_module_file(path: str) -> Any:
     if not os.path.isfile(path):
         folder = os.path.dirname(path)
         there = sorted(entry for entry in os.listdir(folder) if entry.endswith(".py")) if os.path.isdir(folder) else []
-        raise LookupError("no file %r; in its directory there are %s" % (path, ", ".join(there) or "no .py files"))
+        raise LookupError("no file %r; its directory has %s" % (path, ", ".join(there) or "no .py files"))
     name = os.path.basename(path)[:-3]
     sys.path.insert(0, os.path.dirname(path))  # so that the file can import its neighbours, as when it is run
     spec = importlib.util.spec_from_file_location(name, path)
@@ -172,7 +172,7 @@ def load_module_file(path: str) -> Any:
         if "no known parent package" not in str(error):
             raise
         raise LookupError(
-            "%s imports relative to its package, which a file alone has none of: name it as a module of that package, "
+            "%s uses relative imports, but a single file has no package: name it as a module of its package, "
             "such as 'package.%s:Name'" % (path, name)
         ) from error
     return module

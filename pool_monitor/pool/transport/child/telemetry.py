@@ -49,7 +49,7 @@ class Telemetry:
             raise ValueError(text % (event,))
         if name[0] in OURS:
             raise ValueError(
-                "telemetry: names that begin with %r are the pool's own: use 'my.%s', for example"
+                "telemetry: names that begin with %r are reserved for the pool: use 'my.%s', for example"
                 % (name[0], ".".join(name))
             )
         if not isinstance(measurements, dict):

@@ -201,7 +201,7 @@ def other_threads() -> str:
         count = len(named)
     if not count:
         return ""
-    return "threads (%s)" % ", ".join(named or ["%d of a library's own" % count])
+    return "threads (%s)" % ", ".join(named or ["%d started by a library" % count])
 
 
 def single_threaded_after_fork() -> bool:
