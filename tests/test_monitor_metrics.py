@@ -68,7 +68,7 @@ async def test_a_real_pool_is_asked_about():
         assert failure.worker in ("texts-0", "texts-1")
         worker = monitor.metrics.worker("texts-1", window="1m")
         assert (worker.id, worker.state) == ("texts-1", "ready")
-        with pytest.raises(UnknownName, match=r"worker 'texts-7'; there is texts-0, texts-1"):
+        with pytest.raises(UnknownName, match=r"worker 'texts-7' was not measured; measured: texts-0, texts-1"):
             monitor.metrics.worker("texts-7")
 
 
@@ -86,7 +86,7 @@ async def test_questions_are_answered_over_the_socket():
             ("/v1/range?start=x", 400, "start='x': needs seconds since the epoch"),
             (f"/v1/range?start={start - 10**4}", 400, "memory keeps steps of"),
             (f"/v1/range?start={start}&step=7x", 400, "step='7x'"),
-            (f"/v1/range?start={start}&operation=nope", 404, "operation 'nope'; there is op, other"),
+            (f"/v1/range?start={start}&operation=nope", 404, "operation 'nope' was not measured; measured: op, other"),
             ("/v1/summary?window=2h", 400, "choose one of 1m"),
         ):
             answer = await http.get(path)
