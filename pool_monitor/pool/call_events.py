@@ -122,17 +122,37 @@ def _failed(pool: PoolIdentity, call: Call, error: BaseException, times: CallTim
         call.in_context(_EXCEPTION.emit)(measurements, _metadata(pool, call, on_worker=True) | failure)
 
 
+# These two build what `emit.call_metadata` and `emit.call_measurements` build. To call those would make the events of a
+# call a third dearer for a service with handlers.
+
+
 def _metadata(pool: PoolIdentity, call: Call, *, on_worker: bool = False) -> dict[str, Any]:
-    worker = call.worker.id if on_worker and call.worker is not None else None
-    return emit.call_metadata(pool, call.operation, call.id, call.session_kind, call.options.session, worker)
+    name, instance = pool
+    metadata: dict[str, Any] = {
+        "pool": name,
+        "pool_instance": instance,
+        "operation": call.operation,
+        "call_id": call.id,
+        "session_kind": call.session_kind,
+        "worker": call.worker.id if on_worker and call.worker is not None else None,
+    }
+    if metadata["worker"] is None:  # most have one, and a sixth key that came later would resize the dict
+        del metadata["worker"]
+    if call.options.session is not None:
+        metadata["session"] = call.options.session
+    return metadata
 
 
 def _measurements(call: Call, now_ns: int, times: CallTimes | None) -> dict[str, int]:
     """Return the measurements of a call that ends now."""
     duration = now_ns - call.started_ns
     queue = duration if call.queue_ns is None else call.queue_ns
-    if times is None:
-        return emit.call_measurements(duration, queue, call.attempts)
-    return emit.call_measurements(
-        duration, queue, call.attempts, times.execution_ns, cpu=times.cpu_ns, rss_growth=times.rss_growth
-    )
+    measurements = {"duration": duration, "queue_duration": queue, "attempts": call.attempts}
+    if times is not None:
+        measurements["execution_duration"] = times.execution_ns
+        measurements["transport_duration"] = max(0, duration - queue - times.execution_ns)
+        if times.cpu_ns is not None:
+            measurements["cpu_duration"] = times.cpu_ns
+        if times.rss_growth is not None:
+            measurements["rss_growth"] = times.rss_growth
+    return measurements
