@@ -54,7 +54,7 @@ def test_the_executors_of_cpython_pass_its_tests_wrapped_as_they_do_unwrapped(tm
     if suite is None:
         pytest.skip(f"no interpreter of this version here has {SUITE}")
     interpreter, modules = suite
-    program = str(ROOT / "tests" / "wrapped_executors.py")
+    program = str(ROOT / "tests" / "helpers" / "wrapped_executors.py")
     # All at once: the tests sleep nearly all of the time.
     runs = {}
     for how in ("plain", "wrapped"):
