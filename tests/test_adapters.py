@@ -30,7 +30,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from pool_monitor import ConfigError, Monitor, telemetry
-from pool_monitor.adapters import MonitoredCalls, MonitoredExecutor, relay, remote
+from pool_monitor.adapters import MonitoredCalls, MonitoredExecutor, relay, timed_call
 from pool_monitor.adapters.tracked_call import TrackedCall
 from pool_monitor.adapters.tracker import REASON_MAX
 from pool_monitor.adapters.worker_slots import SLOTS_MAX, SLOTS_OF_UNKNOWN, SlotTable
@@ -531,7 +531,7 @@ def test_a_function_without_a_name_has_none_in_an_executor_either() -> None:
 
 
 def test_what_goes_to_another_process_keeps_the_name_there() -> None:
-    away = pickle.loads(pickle.dumps(remote.TimedCall(fail)))
+    away = pickle.loads(pickle.dumps(timed_call.TimedCall(fail)))
     assert (away.__name__, away.__wrapped__) == ("fail", fail)
     assert pickle.loads(pickle.dumps(away)).__wrapped__ is fail  # as when a scheduler passes it on
 
@@ -753,7 +753,7 @@ async def test_replaced_processes_take_the_slots_of_those_that_are_gone() -> Non
 async def test_of_another_machines_clock_only_the_execution_is_believed(
     took_ns: int, told: list[CapturedEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pool_monitor.adapters.executor.TRANSPARENT", {f"{__name__}.Abroad"})
+    monkeypatch.setattr("pool_monitor.adapters.monitored_executor.TRANSPARENT", {f"{__name__}.Abroad"})
     executor = MonitoredExecutor(Abroad(took_ns), name="it")
     assert executor.submit(abs, -2).result() == 2
     check(told)
@@ -1273,11 +1273,11 @@ def loaded(statement: str) -> set[str]:
 
 
 def test_a_worker_process_loads_next_to_nothing_of_ours() -> None:
-    more = loaded("import pool_monitor.adapters.remote") - loaded(
+    more = loaded("import pool_monitor.adapters.timed_call") - loaded(
         "import threading, typing, collections.abc, importlib"
     )
     ours = {name.partition(".")[2] for name in more if name.startswith("pool_monitor.")}
-    assert ours - {"version"} == {"adapters", "adapters.remote"}
+    assert ours - {"version"} == {"adapters", "adapters.timed_call"}
     assert not more & {"asyncio", "msgspec"}
 
 

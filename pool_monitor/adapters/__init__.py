@@ -5,8 +5,8 @@
     async with Monitor([executor, calls]) as monitor: ...
 
 Each of these emits the events of a pool's calls and has a pool's gauges. Values that it cannot know are None or left
-out. Both names are imported when they are first used, so a worker process that only needs `remote` does not wait for
-the rest.
+out. Both names are imported when they are first used, so a worker process that only needs `timed_call` does not wait
+for the rest.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pool_monitor.adapters.calls import MonitoredCalls
-    from pool_monitor.adapters.executor import MonitoredExecutor
+    from pool_monitor.adapters.monitored_calls import MonitoredCalls
+    from pool_monitor.adapters.monitored_executor import MonitoredExecutor
 
 __all__ = ["MonitoredCalls", "MonitoredExecutor"]
 
-_HOME_OF = {"MonitoredCalls": "calls", "MonitoredExecutor": "executor"}
+_HOME_OF = {"MonitoredCalls": "monitored_calls", "MonitoredExecutor": "monitored_executor"}
 
 
 def __getattr__(name: str) -> Any:

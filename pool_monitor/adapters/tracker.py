@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pool_monitor import emit, events
 from pool_monitor.adapters.relay import Relay
-from pool_monitor.adapters.remote import run_chunk
+from pool_monitor.adapters.timed_call import run_chunk
 from pool_monitor.adapters.worker_slots import SlotTable
 from pool_monitor.emit import PoolIdentity
 from pool_monitor.errors import ConfigError
@@ -24,7 +24,7 @@ from pool_monitor.snapshot import PoolState, PoolView, WorkerState, WorkerView
 from pool_monitor.telemetry import FAILURES, describe, pass_on
 
 if TYPE_CHECKING:
-    from pool_monitor.adapters.remote import Timing
+    from pool_monitor.adapters.timed_call import Timing
     from pool_monitor.adapters.tracked_call import Holder, TrackedCall, WorkerSlot
     from pool_monitor.errors import Outcome
 

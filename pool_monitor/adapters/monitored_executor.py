@@ -6,7 +6,7 @@ The executor gets a `_Task` in place of the function. The task wraps the functio
 this process the task itself measures when the function begins and ends. When it is pickled for another process, it
 becomes one of two things:
 
-- For executors in `TRANSPARENT`, a `remote.TimedCall`. These executors send results back exactly as the function
+- For executors in `TRANSPARENT`, a `timed_call.TimedCall`. These executors send results back exactly as the function
   returned them, without inspecting them. So the timing travels with the result, and the caller gets a future of this
   module that holds the result alone.
 - For any other executor, the function itself. Such an executor may inspect results (compose, cache, retry), so nothing
@@ -27,7 +27,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from pool_monitor.adapters import remote
+from pool_monitor.adapters import timed_call
 from pool_monitor.adapters.tracked_call import TrackedCall
 from pool_monitor.adapters.tracker import CallTracker, attribute, check_arguments, operation_of
 from pool_monitor.errors import ConfigError
@@ -150,7 +150,7 @@ class MonitoredExecutor(Executor):
         if chunksize < 1:
             raise ValueError(f"chunksize={chunksize}: needs to be at least 1")
         chunks = _chunks(zip(*iterables, strict=False), chunksize)
-        return _flattened(super().map(remote.run_chunk, repeat(fn), chunks, timeout=timeout, **options))
+        return _flattened(super().map(timed_call.run_chunk, repeat(fn), chunks, timeout=timeout, **options))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False, **options: Any) -> None:
         """Shut down the executor. Further *options* are passed to its ``shutdown``."""
@@ -170,7 +170,7 @@ class MonitoredExecutor(Executor):
             self._tracker.end(task, error, "error" if isinstance(error, Exception) else "cancelled")
 
 
-class _Task(TrackedCall, remote.FunctionProxy):
+class _Task(TrackedCall, timed_call.FunctionProxy):
     """A call, and the callable that is submitted in place of its function."""
 
     __slots__ = ("__wrapped__", "tracker")
@@ -196,9 +196,9 @@ class _Task(TrackedCall, remote.FunctionProxy):
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         self.attempts = max(self.attempts, 1)  # pickled for a process that will run it
-        return remote.unwrapped, (self.__wrapped__,)
+        return timed_call.unwrapped, (self.__wrapped__,)
 
-    def on_done(self, future: Future[Any], timing: remote.Timing | None = None) -> None:
+    def on_done(self, future: Future[Any], timing: timed_call.Timing | None = None) -> None:
         """End the call: its future is done. *timing*: where and when it ran, if in another process and known."""
         if future.cancelled():
             self.tracker.end(self, CancelledError(), "cancelled")
@@ -217,7 +217,7 @@ class _ThreadTask(_Task):
     def _on_returned(self, error: BaseException | None) -> None:
         self.tracker.end(self, error, "ok" if error is None else "error")
 
-    def on_done(self, future: Future[Any], timing: remote.Timing | None = None) -> None:
+    def on_done(self, future: Future[Any], timing: timed_call.Timing | None = None) -> None:
         if self.begun_ns is None:
             super().on_done(future, timing)
         self.__wrapped__ = None  # the future keeps this task, and the function may hold large objects
@@ -229,7 +229,7 @@ class _RemoteTask(_Task):
     __slots__ = ()
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return remote.TimedCall, super().__reduce__()[1]
+        return timed_call.TimedCall, super().__reduce__()[1]
 
 
 class _UnwrappingFuture(Future[T]):
@@ -259,12 +259,12 @@ class _UnwrappingFuture(Future[T]):
             super().cancel()
             self.set_running_or_notify_cancel()
         elif (error := future.exception()) is not None:
-            task.on_done(future, remote.timing_of(error))
+            task.on_done(future, timed_call.timing_of(error))
             self.set_exception(error)
         else:
             result, timing = future.result(), None
-            if isinstance(result, remote.TimedResult):
-                result, timing = result.result, remote.Timing(*result.timing)
+            if isinstance(result, timed_call.TimedResult):
+                result, timing = result.result, timed_call.Timing(*result.timing)
             task.on_done(future, timing)
             self.set_result(result)
 
