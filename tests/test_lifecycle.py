@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from pool_monitor.pool.policy.lifecycle import COUNTED_AS, LIFECYCLE, TRANSITIONS, Lifecycle, State, Transition
+from pool_monitor.pool.policy.lifecycle import COUNTED_AS, LIFECYCLE, TRANSITIONS, Lifecycle, State
 from pool_monitor.pool.policy.restarts import Backoff
 from pool_monitor.snapshot import PoolView, WorkerState
 from pool_monitor.state_machine import IllegalTransition
@@ -45,7 +45,8 @@ def test_every_state_meets_every_trigger(state: State, trigger: str) -> None:
             lifecycle.step(trigger, 200)
         assert (lifecycle.state, lifecycle.since_ns) == (state, 100)
     else:
-        assert lifecycle.step(trigger, 200) == Transition(state, State(after), trigger, 200)
+        assert lifecycle.step(trigger, 200) == lifecycle.state == State(after)
+        assert lifecycle.since_ns == 200
         assert (lifecycle.state, lifecycle.since_ns) == (State(after), 200)
 
 

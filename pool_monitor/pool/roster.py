@@ -111,15 +111,19 @@ class Roster:
 
     def move(self, worker: Worker, trigger: str, now_ns: int) -> None:
         """Move a worker to its next state in the lifecycle table, and count and emit the transition."""
-        since_ns = worker.lifecycle.since_ns
-        moved = worker.lifecycle.step(trigger, now_ns)
-        self.counts[COUNTED_AS[moved.before]] -= 1
-        self.counts[COUNTED_AS[moved.after]] += 1
+        lifecycle = worker.lifecycle
+        before, since_ns = lifecycle.state, lifecycle.since_ns
+        after = lifecycle.step(trigger, now_ns)
+        self.counts[COUNTED_AS[before]] -= 1
+        self.counts[COUNTED_AS[after]] += 1
         if _TRANSITION.on:
-            before, after = moved.before.value, moved.after.value
-            duration = now_ns - since_ns
             emit.worker_transition(
-                self.identity, worker.id, duration=duration, before=before, after=after, trigger=trigger
+                self.identity,
+                worker.id,
+                duration=now_ns - since_ns,
+                before=before.value,
+                after=after.value,
+                trigger=trigger,
             )
 
     def alive(self, worker_id: str, process: object) -> bool:
