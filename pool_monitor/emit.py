@@ -1,8 +1,8 @@
 """Typed functions that emit the events of the catalogue, one per event, so that no emitter builds a mapping by hand.
 
-Each function takes the `PoolIdentity` of the pool that the event belongs to. Durations are integer nanoseconds. A
-function returns at once if the event has no handler. Otherwise the handlers run before it returns, and no exception of
-a handler reaches its caller.
+Each function takes the `PoolIdentity` of the pool that the event belongs to. Durations are integer nanoseconds. The
+handlers run before a function returns, and no exception of a handler reaches its caller. Without a handler, a function
+only builds two small mappings; where even those cost too much, ask the event's ``on`` first.
 
 Pools emit through these functions; adapters and pools of other packages may do the same. `operation` times one call.
 Two kinds of events are emitted elsewhere: the events of a `Pool`'s calls (`pool/call_events.py`), for which a mapping
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from pool_monitor import events
-from pool_monitor.errors import Category, Outcome, PoolError, Severity
+from pool_monitor.errors import Category, Outcome, PoolError, Severity, first_line
 from pool_monitor.telemetry import describe
 
 
@@ -121,11 +121,6 @@ def error(
     events.POOL_ERROR.event.emit({"system_time": time.time_ns()}, metadata)
 
 
-def first_line(text: str) -> str:
-    """Return the first line of *text*, or ``unknown`` if *text* is blank."""
-    return (text.strip().splitlines() or ["unknown"])[0]
-
-
 def recovery(pool: PoolIdentity, worker: str, *, duration: int, attempts: int) -> None:
     """Emit ``pool.recovery``."""
     events.POOL_RECOVERY.event.emit({"duration": duration, "attempts": attempts}, pool.worker(worker))
@@ -147,9 +142,8 @@ def worker_ready(pool: PoolIdentity, worker: str, *, duration: int, pid: int, py
 
 def worker_transition(pool: PoolIdentity, worker: str, *, duration: int, before: str, after: str, trigger: str) -> None:
     """Emit ``pool.worker.transition``."""
-    if events.WORKER_TRANSITION.event.on:
-        metadata = {**pool.worker(worker), "from": before, "to": after, "trigger": trigger}
-        events.WORKER_TRANSITION.event.emit({"duration": duration}, metadata)
+    metadata = {**pool.worker(worker), "from": before, "to": after, "trigger": trigger}
+    events.WORKER_TRANSITION.event.emit({"duration": duration}, metadata)
 
 
 def worker_crash(
@@ -206,9 +200,8 @@ def worker_terminate(pool: PoolIdentity, worker: str, *, uptime: int, pid: int, 
 
 def worker_output(pool: PoolIdentity, worker: str, *, stream: str, text: str, size: int) -> None:
     """Emit ``pool.worker.output``; *size* is the length of the line in bytes before any cut."""
-    if events.WORKER_OUTPUT.event.on:
-        metadata = {**pool.worker(worker), "stream": stream, "text": text}
-        events.WORKER_OUTPUT.event.emit({"bytes": size}, metadata)
+    metadata = {**pool.worker(worker), "stream": stream, "text": text}
+    events.WORKER_OUTPUT.event.emit({"bytes": size}, metadata)
 
 
 def worker_log(pool: PoolIdentity, worker: str, *, level: str, text: str, fields: Mapping[str, Any]) -> None:
@@ -333,7 +326,7 @@ class OperationTiming:
         begun_ns = self._begun_ns
         failed = error is not None  # not whether it is true: an error may say how many things it holds
         if begun_ns is None:
-            measurements = call_measurements(duration, duration if failed else 0, 0 if failed else 1, None)
+            measurements = call_measurements(duration, duration if failed else 0, 0 if failed else 1)
         else:
             measurements = call_measurements(duration, begun_ns - self._started_ns, 1, now_ns - begun_ns)
         worker = self._worker if failed else self._worker or f"{self._pool.name}-0"

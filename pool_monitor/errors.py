@@ -106,6 +106,11 @@ def _add_traceback(error: PoolError, traceback: str | None) -> None:
         error.add_note(f"In the worker:\n{traceback.rstrip()}")
 
 
+def first_line(text: str) -> str:
+    """Return the first line of *text*, or ``unknown`` if *text* is blank."""
+    return (text.strip().splitlines() or ["unknown"])[0]
+
+
 class ConfigError(PoolError, ValueError):
     """A setting is invalid. The text names the place, the value and the remedy."""
 
@@ -130,7 +135,9 @@ class StartError(PoolError):
     def __init__(self, message: str, traceback: str | None = None, *, cause: str | None = None) -> None:
         super().__init__(message)
         self.traceback = traceback
-        self.cause = next(iter((cause or "").strip().splitlines()), None)  # what a target raises may be of many lines
+        self.cause = (
+            first_line(cause) if cause and not cause.isspace() else None
+        )  # what a target raises may be of many lines
         _add_traceback(self, traceback)
 
 

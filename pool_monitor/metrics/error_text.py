@@ -5,7 +5,7 @@ Reasons are written for logs and may take several lines. A screen has room for l
 
 from __future__ import annotations
 
-from pool_monitor.emit import first_line
+from pool_monitor.errors import first_line
 from pool_monitor.snapshot import START_FAILED
 from pool_monitor.telemetry import Metadata
 

@@ -9,7 +9,7 @@ from pool_monitor import emit, events
 from pool_monitor.emit import PoolIdentity
 from pool_monitor.errors import OperationError, PoolError, Rejected
 from pool_monitor.events import ABSENT, SESSION_KINDS
-from pool_monitor.pool.call import Call
+from pool_monitor.pool.call import Call, CallWorker
 from pool_monitor.pool.transport.interface import CallTimes
 from pool_monitor.pool.worker import Worker
 from pool_monitor.telemetry import FAILURES, Record
@@ -40,7 +40,7 @@ def checked_out(pool: PoolIdentity, call: Call, worker: Worker, waiting: int, re
     if skip is not None and skip():
         return
     measurements = {"queue_duration": call.queue_ns or 0, "relative_duration": relative_ns, "waiting": waiting}
-    call.in_context(_CHECKOUT.emit_all)(measurements, {**_metadata(pool, call), "worker": worker.id})
+    call.in_context(_CHECKOUT.emit_all)(measurements, _metadata(pool, call, worker))
 
 
 def checked_in(pool: PoolIdentity, call: Call, worker: Worker, now_ns: int) -> None:
@@ -48,9 +48,7 @@ def checked_in(pool: PoolIdentity, call: Call, worker: Worker, now_ns: int) -> N
     skip = _CHECKIN.skip
     if skip is not None and skip():
         return
-    call.in_context(_CHECKIN.emit_all)(
-        {"duration": now_ns - call.sent_ns}, {**_metadata(pool, call), "worker": worker.id}
-    )
+    call.in_context(_CHECKIN.emit_all)({"duration": now_ns - call.sent_ns}, _metadata(pool, call, worker))
 
 
 def retried(pool: PoolIdentity, call: Call, error: PoolError, pause: float) -> None:
@@ -91,7 +89,7 @@ def ended(pool: PoolIdentity, call: Call, error: BaseException | None, times: Ca
         except FAILURES as failure:
             series.failed(failure)
     if _STOP.mapped:
-        call.in_context(_STOP.emit_mapped)(_measurements(call, now_ns, times), _metadata(pool, call, on_worker=True))
+        call.in_context(_STOP.emit_mapped)(_measurements(call, now_ns, times), _metadata(pool, call, call.worker))
 
 
 def records_of(worker: Worker) -> Mapping[str, Record] | None:
@@ -119,14 +117,14 @@ def _failed(pool: PoolIdentity, call: Call, error: BaseException, times: CallTim
             error=error.type_name if isinstance(error, OperationError) else type(error).__name__,
             reason=str(error) or type(error).__name__,
         )
-        call.in_context(_EXCEPTION.emit)(measurements, _metadata(pool, call, on_worker=True) | failure)
+        call.in_context(_EXCEPTION.emit)(measurements, _metadata(pool, call, call.worker) | failure)
 
 
 # These two build what `emit.call_metadata` and `emit.call_measurements` build. To call those would make the events of a
 # call a third dearer for a service with handlers.
 
 
-def _metadata(pool: PoolIdentity, call: Call, *, on_worker: bool = False) -> dict[str, Any]:
+def _metadata(pool: PoolIdentity, call: Call, worker: CallWorker | None = None) -> dict[str, Any]:
     name, instance = pool
     metadata: dict[str, Any] = {
         "pool": name,
@@ -134,9 +132,9 @@ def _metadata(pool: PoolIdentity, call: Call, *, on_worker: bool = False) -> dic
         "operation": call.operation,
         "call_id": call.id,
         "session_kind": call.session_kind,
-        "worker": call.worker.id if on_worker and call.worker is not None else None,
+        "worker": None if worker is None else worker.id,
     }
-    if metadata["worker"] is None:  # most have one, and a sixth key that came later would resize the dict
+    if worker is None:  # most have one, and a sixth key that came later would resize the dict
         del metadata["worker"]
     if call.options.session is not None:
         metadata["session"] = call.options.session

@@ -65,7 +65,6 @@ class OpenCalls:
         config: PoolConfig,
         now_ns: Callable[[], int],
     ) -> None:
-        self.pool = roster.pool
         self.identity = roster.identity
         self.config = config
         self.roster, self.sessions, self.admission = roster, sessions, admission
