@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from msgspec import Struct
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pool_monitor.metrics.block import Block
     from pool_monitor.metrics.series import Names
     from pool_monitor.snapshot import Snapshot
+
+
+ViewT = TypeVar("ViewT", bound=Struct)
 
 
 class Part(Protocol):
@@ -89,6 +92,11 @@ class Limits(NamedTuple):
     """First pause before a part is entered again. It applies again once a part has run for `pause_max`."""
     pause_max: float = 60.0
     """Longest pause before a part is entered again."""
+
+
+def view_from(kind: type[ViewT], source: object) -> ViewT:
+    """Return a *kind* with the attributes of *source* that its fields name."""
+    return kind(**{name: getattr(source, name) for name in kind.__struct_fields__})
 
 
 def raise_if_ended(task: asyncio.Task[Any]) -> None:

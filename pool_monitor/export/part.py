@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from pool_monitor.export.otlp import OtlpExporter
-from pool_monitor.parts import raise_if_ended
+from pool_monitor.parts import raise_if_ended, view_from
 from pool_monitor.snapshot import OtlpView
 
 if TYPE_CHECKING:
@@ -46,10 +46,7 @@ class OtlpPart:
 
     def view(self) -> OtlpView | None:
         """The state of the pushes."""
-        exporter = self._exporter
-        if exporter is None:
-            return None
-        return OtlpView(**{name: getattr(exporter, name) for name in OtlpView.__struct_fields__})
+        return None if self._exporter is None else view_from(OtlpView, self._exporter)
 
     def tick(self) -> None:
         """Raise when the task that pushes has ended."""

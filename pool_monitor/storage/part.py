@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
+from pool_monitor.parts import view_from
 from pool_monitor.snapshot import HistoryView
 from pool_monitor.storage.history import History
 from pool_monitor.storage.history_metrics import HistoryMetrics
@@ -45,10 +46,7 @@ class HistoryPart:
 
     def view(self) -> HistoryView | None:
         """The state of the history."""
-        if self._history is None:
-            return None
-        stats = self._history.stats()
-        return HistoryView(**{name: getattr(stats, name) for name in HistoryView.__struct_fields__})
+        return None if self._history is None else view_from(HistoryView, self._history.stats())
 
     def tick(self) -> None:
         """Raise when the task that writes has ended."""
