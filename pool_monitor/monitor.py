@@ -89,6 +89,8 @@ class Monitor:
             clock=self._clock,
             snapshot=self.snapshot,
             metrics=self.metrics,
+            workers=self._pools.workers,
+            pool_instances=self._pools.instances,
             on_second=self._collector.on_second,
             asgi=self.asgi,
             degraded=partial(self._report, "degraded"),
@@ -145,6 +147,7 @@ class Monitor:
             service=msgspec.structs.replace(self._service, started_at=self._collector.since_s),
             pools={name: found for name in self._pools.names if (found := self._detail(name, chosen)) is not None},
             monitor=self._self_view(),
+            resources=self._collector.resources(chosen),
         )
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:

@@ -38,6 +38,12 @@ def _otlp(config: MonitorConfig, context: Context) -> Part:
     return OtlpPart(config.otlp, context)
 
 
+def _resources(config: MonitorConfig, context: Context) -> Part:
+    from pool_monitor.resources.part import ResourcesPart
+
+    return ResourcesPart(config.resources, context)
+
+
 def _socket(_config: MonitorConfig, context: Context) -> Part:
     from pool_monitor.service.part import SocketPart
 
@@ -47,6 +53,7 @@ def _socket(_config: MonitorConfig, context: Context) -> Part:
 PARTS = (
     PartEntry("history", HistoryView, lambda config: config.history.path is not None, _history, before_collecting=True),
     PartEntry("otlp", OtlpView, lambda config: config.otlp.endpoint is not None, _otlp),
+    PartEntry("resources", None, lambda config: config.resources.enabled, _resources),
     PartEntry("socket", None, lambda config: config.service.socket, _socket),
 )
 """In the order of entering. Parts are left in the reverse order."""

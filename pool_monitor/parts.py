@@ -8,7 +8,7 @@ show the part, a field of `MonitorView`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from msgspec import Struct
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pool_monitor.metrics import LiveMetrics
     from pool_monitor.metrics.block import Block
     from pool_monitor.metrics.series import Names
-    from pool_monitor.snapshot import Snapshot
+    from pool_monitor.snapshot import Snapshot, WorkerView
 
 
 ViewT = TypeVar("ViewT", bound=Struct)
@@ -65,6 +65,10 @@ class Context(NamedTuple):
     snapshot: Callable[[], Snapshot]
     metrics: LiveMetrics
     """Queries of the last hour, in memory."""
+    workers: Callable[[], Mapping[str, Sequence[WorkerView]]]
+    """The gauges of the slots now, by pool: the processes to measure. A pool that cannot be read is left out."""
+    pool_instances: Mapping[str, str]
+    """The ids of the pools that have one, by pool."""
     on_second: Callable[[Callable[[int, Block, Names], object] | None], None]
     """`Collector.on_second`: sets the single function that receives each second's block."""
     asgi: Callable[[], Starlette]

@@ -80,6 +80,11 @@ class WatchedPools:
             return msgspec.structs.replace(found[0], shares_name=True), found[1]
         return found
 
+    def workers(self) -> dict[str, list[WorkerView]]:
+        """The gauges of the slots of every pool, checked. Pools whose gauges cannot be read are left out."""
+        found = {name: self._guarded(name, _workers_of) for name in self.names}
+        return {name: workers for name, workers in found.items() if workers is not None}
+
     def status(self, name: str) -> PoolView | None:
         """The gauges of a pool, checked. None when they cannot be read."""
         return self._guarded(name, lambda pool: self._status_of(name, pool))

@@ -1,8 +1,8 @@
 """Settings: immutable structs, validated when they are made. Invalid values are refused, never repaired.
 
 `Pool(..., **fields)` takes the fields of `PoolConfig`, and `Monitor(..., config=)` takes a `MonitorConfig`. `load`
-reads both from one TOML file. Its tables ``[pool]``, ``[service]``, ``[metrics]``, ``[telemetry]``, ``[history]`` and
-``[otlp]`` have the fields of the structs in this folder.
+reads both from one TOML file. Its tables ``[pool]``, ``[service]``, ``[metrics]``, ``[telemetry]``, ``[resources]``,
+``[history]`` and ``[otlp]`` have the fields of the structs in this folder.
 """
 
 from pool_monitor.config.history import DEFAULT_TIERS, HistoryConfig, Tier
@@ -10,6 +10,7 @@ from pool_monitor.config.metrics import MetricsConfig
 from pool_monitor.config.monitor import MonitorConfig
 from pool_monitor.config.otlp import OtlpConfig
 from pool_monitor.config.pool import PoolConfig, PoolFields
+from pool_monitor.config.resources import ResourcesConfig
 from pool_monitor.config.service import ServiceConfig
 from pool_monitor.config.settings import Settings, build, load
 from pool_monitor.config.telemetry import TelemetryConfig
@@ -22,6 +23,7 @@ __all__ = [
     "OtlpConfig",
     "PoolConfig",
     "PoolFields",
+    "ResourcesConfig",
     "ServiceConfig",
     "Settings",
     "TelemetryConfig",

@@ -6,6 +6,7 @@ from pool_monitor.config.fields import Validated
 from pool_monitor.config.history import HistoryConfig
 from pool_monitor.config.metrics import MetricsConfig
 from pool_monitor.config.otlp import OtlpConfig
+from pool_monitor.config.resources import ResourcesConfig
 from pool_monitor.config.service import ServiceConfig
 from pool_monitor.config.telemetry import TelemetryConfig
 
@@ -16,5 +17,6 @@ class MonitorConfig(Validated, frozen=True, kw_only=True):
     service: ServiceConfig = ServiceConfig()
     metrics: MetricsConfig = MetricsConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
+    resources: ResourcesConfig = ResourcesConfig()
     history: HistoryConfig = HistoryConfig()
     otlp: OtlpConfig = OtlpConfig()

@@ -4,9 +4,9 @@ The documents, the schema checks of the tests and the descriptions in exports ar
 is a tuple in code and dotted in text. A ``?`` after a unit or type marks a key that is absent when its value is
 unknown or does not apply.
 
-Units: ``ns`` is integer nanoseconds, ``count`` is a number of things, ``bytes`` is bytes. Durations and
-``monotonic_time`` are read from the monotonic clock, ``system_time`` from the wall clock. A signed duration is marked
-as signed.
+Units: ``ns`` is integer nanoseconds, ``count`` is a number of things, ``bytes`` is bytes, ``ratio`` is a number
+that need not be whole. Durations and ``monotonic_time`` are read from the monotonic clock, ``system_time`` from the
+wall clock. A signed duration is marked as signed.
 """
 
 # The order of these imports is the order of the catalogue and of the documents.
@@ -51,7 +51,16 @@ from pool_monitor.events.operation import (
 )
 from pool_monitor.events.session import SESSION_AFFINITY, SESSION_END, SESSION_EXPIRE, SESSION_LIMIT, SESSION_START
 from pool_monitor.events.telemetry import HANDLER_FAILURE, TELEMETRY_FILTER
-from pool_monitor.events.monitor import MONITOR_DEGRADE
+from pool_monitor.events.monitor import MONITOR_DEGRADE, MONITOR_SELF
+from pool_monitor.events.resource import (
+    LOOP_LAG,
+    RESOURCE_GPU,
+    RESOURCE_HOST,
+    RESOURCE_LIMIT,
+    RESOURCE_LOOP,
+    RESOURCE_PROCESS,
+    RESOURCE_WORKER,
+)
 # isort: on
 
 __all__ = [
@@ -59,7 +68,9 @@ __all__ = [
     "BREAKER_TRANSITION",
     "CATALOGUE",
     "HANDLER_FAILURE",
+    "LOOP_LAG",
     "MONITOR_DEGRADE",
+    "MONITOR_SELF",
     "OPERATION_EXCEPTION",
     "OPERATION_START",
     "OPERATION_STOP",
@@ -76,6 +87,12 @@ __all__ = [
     "POOL_TERMINATE",
     "POOL_WARMUP",
     "QUEUE_REJECT",
+    "RESOURCE_GPU",
+    "RESOURCE_HOST",
+    "RESOURCE_LIMIT",
+    "RESOURCE_LOOP",
+    "RESOURCE_PROCESS",
+    "RESOURCE_WORKER",
     "SESSION_AFFINITY",
     "SESSION_END",
     "SESSION_EXPIRE",

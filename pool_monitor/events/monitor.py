@@ -10,8 +10,21 @@ MONITOR_DEGRADE = declare(
     {"system_time": "ns: wall clock"},
     {
         "service": "str: the monitor's service name",
-        "part": "str: history, otlp or socket",
+        "part": "str: the part concerned: collector, history, otlp, socket, resources or ticker",
         "state": "str: degraded or recovered",
         "reason": "str: why it is degraded, in words; for a recovery, what works again",
     },
+)
+MONITOR_SELF = declare(
+    "monitor.self",
+    "The monitor measured itself.",
+    {
+        "cpu_ratio": "ratio?: processor time of the monitor's own work, as a share of one processor",
+        "memory": "bytes: what its stores hold",
+        "memory_limit": "bytes: its memory budget",
+        "lag_duration": "ns?: the longest time from an event to its being counted, since the last of these events",
+        "buffered": "count: calls in the buffer that are not folded yet",
+        "dropped": "count: events not counted, since the monitor was made",
+    },
+    {"service": "str: the monitor's service name", "mode": "str: full, sampled, counters or off"},
 )

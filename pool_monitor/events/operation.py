@@ -51,6 +51,9 @@ OPERATION_EXCEPTION = declare(
         "category": "str: as in errors.py; 'cancelled' when the caller cancelled the call",
         "error": "str: the type of the error; for an exception of the target, the type of that exception",
         "reason": "str: the error in words",
+        "message": "str?: the message of the target's exception",
+        "traceback": "str?: the traceback of the target's exception",
+        "stack": "str?: what the worker was running before it was interrupted or killed, innermost frame last",
     },
 )
 QUEUE_REJECT = declare(

@@ -11,7 +11,7 @@ from pool_monitor import telemetry
 ABSENT = -(2**63)
 """In a lane: a number that was not measured, whose key a mapping leaves out. Smaller than any measurement."""
 
-_UNITS: dict[str, tuple[type, ...]] = {"ns": (int,), "count": (int,), "bytes": (int,)}
+_UNITS: dict[str, tuple[type, ...]] = {"ns": (int,), "count": (int,), "bytes": (int,), "ratio": (int, float)}
 _TYPES: dict[str, type] = {"str": str, "int": int, "dict": dict, "tuple": tuple, "any": object}
 
 # Metadata keys with the same meaning in every event.

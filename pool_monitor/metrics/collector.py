@@ -17,19 +17,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pool_monitor import telemetry
 from pool_monitor.clock import Clock, SteadyClock
 from pool_monitor.errors import ConfigError
-from pool_monitor.events import OPERATION_STOP
+from pool_monitor.events import OPERATION_STOP, EventSpec
 from pool_monitor.metrics import pool_stats
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import DISTRIBUTIONS, GAUGE_SUMS, GAUGES, PEAK_GAUGES, SAMPLES
 from pool_monitor.metrics.intake import BUFFER_BYTES, Intake
 from pool_monitor.metrics.pool_stats import PoolStats
 from pool_monitor.metrics.recording import Recording, TimedBlock
+from pool_monitor.metrics.resource_readings import ResourceReadings
 from pool_monitor.metrics.series import ROW_BYTES, Names, RowRegistry
 from pool_monitor.metrics.stores import Stores
 from pool_monitor.metrics.totals import Totals, totals_of
 from pool_monitor.metrics.window import SECOND_NS, Window, Windows
-from pool_monitor.snapshot import MonitorView, PoolView
-from pool_monitor.telemetry import describe
+from pool_monitor.snapshot import MonitorView, PoolView, ResourceView
+from pool_monitor.telemetry import HandlerFunction, describe
 
 MEMORY_LIMIT = 64 * 1024 * 1024
 MEMORY_PER_SERIES, MEMORY_PER_POOL = 32 * 1024, 256 * 1024
@@ -76,6 +77,7 @@ class Collector:
             )
         self._stores = Stores(self._registry.pools, rows, self.memory_limit - fixed)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
+        self._resources = ResourceReadings(self._clock)
         self._listener: Callable[[int, Block, Names], object] | None = None
         self._start()
 
@@ -103,13 +105,17 @@ class Collector:
         self.detach()
         self._start()
         intake = self._intake
-        for handler_id, (spec, function) in intake.handlers().items():
+        for handler_id, (spec, function) in self._handlers().items():
             telemetry.attach(handler_id, spec.name, function, bind=intake.bind if spec is OPERATION_STOP else None)
 
     def detach(self) -> None:
         """Detach the handlers, if they are attached. What was counted can still be read."""
-        for handler_id in self._intake.handlers():
+        for handler_id in self._handlers():
             telemetry.detach(handler_id)
+
+    def _handlers(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
+        resources = {f"{self.id}.resource.{name}": pair for name, pair in self._resources.handlers().items()}
+        return self._intake.handlers() | resources
 
     @property
     def collecting(self) -> bool:
@@ -189,6 +195,10 @@ class Collector:
             covered_s=store.covered_ns(now_ns) / SECOND_NS,
             last_errors=self._stores.last_errors.of(pool, now_ns),
         )
+
+    def resources(self, _window: Window) -> ResourceView:
+        """The machine, the process, its event loop, and GPUs."""
+        return self._resources.view()
 
     def block(self, window: Window) -> tuple[Block, Names]:
         """Everything in *window*, up to now, and the names of its rows and pools."""

@@ -486,5 +486,6 @@ def _view(worker: Worker, now_ns: int) -> WorkerView:
         calls_held=len(worker.calls),
         health=None if process is None or process.verdict is None else process.verdict.value,
         rss=None if process is None else process.rss,
+        rss_limit=None if process is None else process.limits.rss,
         crash_loop=worker.crash_loop,
     )

@@ -9,6 +9,7 @@ Readers ignore fields that they do not know, so a new field does not change the 
 """
 
 from pool_monitor.snapshot.calls import Bar, CallStats, Distribution, ErrorRate, OperationView, Trend
+from pool_monitor.snapshot.error_groups import ErrorGroup, ErrorSample
 from pool_monitor.snapshot.monitor import HistoryView, MonitorView, OtlpView, ServiceView
 from pool_monitor.snapshot.pool import (
     CRASHED,
@@ -23,6 +24,16 @@ from pool_monitor.snapshot.pool import (
     WorkerView,
 )
 from pool_monitor.snapshot.queries import Point, PoolSummary, Range, Summary
+from pool_monitor.snapshot.resources import (
+    FaultLevel,
+    FaultView,
+    GpuView,
+    HostView,
+    LoopView,
+    PressureView,
+    ProcessView,
+    ResourceView,
+)
 from pool_monitor.snapshot.schema import SCHEMA_VERSION, WINDOW_NAMES
 from pool_monitor.snapshot.snapshot import Snapshot
 
@@ -35,10 +46,17 @@ __all__ = [
     "Breaker",
     "CallStats",
     "Distribution",
+    "ErrorGroup",
     "ErrorRate",
+    "ErrorSample",
     "FailureView",
+    "FaultLevel",
+    "FaultView",
+    "GpuView",
     "Health",
     "HistoryView",
+    "HostView",
+    "LoopView",
     "MonitorView",
     "OperationView",
     "OtlpView",
@@ -47,7 +65,10 @@ __all__ = [
     "PoolState",
     "PoolSummary",
     "PoolView",
+    "PressureView",
+    "ProcessView",
     "Range",
+    "ResourceView",
     "ServiceView",
     "Snapshot",
     "Summary",

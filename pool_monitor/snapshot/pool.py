@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from pool_monitor.snapshot.calls import Bar, CallStats, OperationView, Trend
+from pool_monitor.snapshot.error_groups import ErrorGroup
 
 CRASHED = "crash: "
 START_FAILED = "start: "
@@ -46,7 +47,31 @@ class WorkerView(CallStats, frozen=True, kw_only=True):
     health: Health | None = None
     """The verdict of its last checkup; None: not checked yet."""
     rss: int | None = None
-    """Bytes of resident memory, as last reported by the worker."""
+    """Bytes of resident memory. In a Snapshot, as the monitor last read it; from `Pool.workers`, as the worker last
+    reported it.
+    """
+    rss_limit: int | None = None
+    """Bytes of resident memory from which on it is recycled; None: it is not recycled for its memory."""
+    uss: int | None = None
+    """Bytes of memory that no other process shares. This figure and the next ones are set in a Snapshot only. They are
+    None when the last three samples had no reading, and while the process is stopped.
+    """
+    cpu_ratio: float | None = None
+    """Processor time used, as a share of one processor: above 1 where several threads run at once."""
+    fds: int | None = None
+    """Open descriptors."""
+    threads: int | None = None
+    children: int | None = None
+    """Processes that it has started and that still exist."""
+    zombies: int | None = None
+    """Of these, those that have ended and wait to be reaped."""
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    """Bytes read from and written to disks since the process was started."""
+    state_letter: str | None = None
+    """The state of the process as ``ps`` shows it: R runs, S sleeps, D waits for a disk, T is stopped, Z has ended."""
+    figures_missing: str | None = None
+    """Why there are no figures, in words."""
     crash_loop: bool = False
     """Whether its processes end more often than the restart limit allows, so that each start waits for a pause."""
     busy_ratio: float | None = None
@@ -132,6 +157,8 @@ class PoolDetail(PoolView, frozen=True, kw_only=True):
     """The last 20 kinds of failure of the last hour, latest first, for every window. Refused and cancelled calls do not
     count.
     """
+    error_groups: tuple[ErrorGroup, ...] = ()
+    """The few errors that the failures are: those of the window, the most frequent first."""
     operations: dict[str, OperationView]
     """By operation name."""
     workers: dict[str, WorkerView]

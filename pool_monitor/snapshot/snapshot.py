@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from pool_monitor.snapshot.monitor import MonitorView, ServiceView
 from pool_monitor.snapshot.pool import PoolDetail
+from pool_monitor.snapshot.resources import ResourceView
 from pool_monitor.snapshot.schema import SCHEMA_VERSION
 
 
@@ -27,3 +28,5 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     service: ServiceView
     pools: dict[str, PoolDetail]
     monitor: MonitorView
+    resources: ResourceView = ResourceView()
+    """The machine, the process, its event loop, and GPUs."""

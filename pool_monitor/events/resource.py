@@ -1,0 +1,122 @@
+"""Events of resources: the machine, the service's process and its event loop, and the processes of workers.
+
+The measurements of a sample have the names of the fields of `pool_monitor.snapshot.resources` that they become. A
+measurement that could not be made is left out, and ``missing`` says why.
+"""
+
+from __future__ import annotations
+
+from pool_monitor.events.spec import PROCESS_KEYS, declare
+
+_MISSING = {"missing": "dict: why a measurement is missing, by its name"}
+
+RESOURCE_HOST = declare(
+    "resource.host",
+    "The machine was sampled, or the container that limits what this process may use of it.",
+    {
+        "cpus": "ratio?: processors that this process may use",
+        "cpu_ratio": "ratio?: share of these processors that is in use",
+        "throttled_ratio": "ratio?: share of scheduling periods in which the cgroup was throttled",
+        "load1": "ratio?: load average over one minute",
+        "memory_total": "bytes?: memory that may be used",
+        "memory_used": "bytes?: memory in use that cannot be freed at once",
+        "memory_ratio": "ratio?: memory_used / memory_total",
+        "swap_total": "bytes?: size of the swap",
+        "swap_used": "bytes?: swap in use",
+        "disk_total": "bytes?: size of the disk that holds the history, or else the working directory",
+        "disk_free": "bytes?: what this user may still write to it",
+        "shm_total": "bytes?: size of /dev/shm",
+        "shm_free": "bytes?: free space in /dev/shm",
+        "fds": "count?: open files of the whole machine",
+        "fds_limit": "count?: most open files of the whole machine",
+        "processes": "count?: processes and threads that count against the limit",
+        "processes_limit": "count?: the lower one of pids.max of the cgroup and the kernel's limit",
+        "oom_kills": "count?: processes of the cgroup that the kernel has killed for want of memory",
+        "pressure_cpu": "ratio?: share of 10 s in which some task waited for a processor",
+        "pressure_memory": "ratio?: the same for memory",
+        "pressure_io": "ratio?: the same for disks",
+    },
+    {
+        **_MISSING,
+        "cgroup": "str?: v1 or v2, where the limits come from",
+        "disk_path": "str?: the folder whose disk it is",
+    },
+)
+RESOURCE_PROCESS = declare(
+    "resource.process",
+    "The process of the service was sampled.",
+    {
+        "cpu_ratio": "ratio?: processor time used, as a share of one processor",
+        "rss": "bytes?: resident memory",
+        "uss": "bytes?: memory that no other process shares",
+        "fds": "count?: open descriptors",
+        "fds_limit": "count?: most open descriptors",
+        "threads": "count?: threads",
+        "threads_limit": "count?: most processes and threads of this user (RLIMIT_NPROC)",
+        "tasks": "count?: tasks of the event loop that have not ended",
+        "oldest_task_duration": "ns?: since the oldest of these tasks was first seen",
+        "gc_pause_duration": "ns?: the longest pause of the garbage collector since the last sample",
+        "gc_duration": "ns?: all its pauses since the last sample together",
+        "gc_collections": "count?: its runs since the last sample",
+    },
+    {**_MISSING, "pid": "int: the process"},
+)
+RESOURCE_WORKER = declare(
+    "resource.worker",
+    "The process of a worker was sampled. A process that is stopped, gone or unreadable has no measurements.",
+    {
+        "cpu_ratio": "ratio?: processor time used, as a share of one processor",
+        "rss": "bytes?: resident memory",
+        "uss": "bytes?: memory that no other process shares",
+        "fds": "count?: open descriptors",
+        "threads": "count?: threads",
+        "children": "count?: processes that it has started and that still exist",
+        "zombies": "count?: of these, those that have ended and wait to be reaped",
+        "read_bytes": "bytes?: read from disks since its start",
+        "written_bytes": "bytes?: written to disks since its start",
+    },
+    {**PROCESS_KEYS, **_MISSING, "state_letter": "str?: its state as ps shows it, such as R, S, D, T or Z"},
+)
+RESOURCE_GPU = declare(
+    "resource.gpu",
+    "The GPUs of the machine were sampled, or cannot be.",
+    {"gpus": "count: GPUs that were found"},
+    {
+        "gpus": "tuple: one dict per GPU, with the fields of GpuView",
+        "missing": "str: why there are none, in words; empty when there are some",
+    },
+)
+LOOP_LAG = declare(
+    "resource.loop.lag",
+    "A thread asked the event loop to run a callback at once, and the loop ran it.",
+    {"duration": "ns: how late it ran"},
+    {},
+)
+RESOURCE_LOOP = declare(
+    "resource.loop",
+    "The event loop is blocked. Emitted from a thread while it still is: once a block. When the loop runs again, the "
+    "same event follows on the loop with the state over.",
+    {"duration": "ns: since the loop last ran a callback"},
+    {
+        "state": "str: blocked or over",
+        "stack": "str: what the loop runs, innermost frame last; empty when it was not taken",
+    },
+)
+RESOURCE_LIMIT = declare(
+    "resource.limit",
+    "A resource reached its limit or a worker began to misuse one, or that is over.",
+    {
+        "system_time": "ns: wall clock",
+        "value": "ratio?: the figure that is judged, in the unit of the kind",
+        "limit": "ratio?: the bound that it passed",
+    },
+    {
+        "kind": "str: what is wrong; the kinds are in resources/faults.py",
+        "state": "str: reached, changed (its level changed) or left",
+        "level": "str: warn or bad",
+        "subject": "str: host, process, loop, monitor or 'worker SLOT'",
+        "pool": "str?: the worker's pool",
+        "worker": "str?: the slot",
+        "reason": "str: in words, with figures",
+    },
+)
