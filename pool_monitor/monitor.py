@@ -71,7 +71,9 @@ class Monitor:
         self._clock = clock or WakefulClock()
         names, instances = self._pools.names, self._pools.instances
         limit = config.metrics.series_limit
-        self._collector = Collector(names, self._clock, series_limit=limit, instances=instances)
+        self._collector = Collector(
+            names, self._clock, series_limit=limit, instances=instances, error_groups=config.metrics.error_groups
+        )
         self.metrics = LiveMetrics(self._collector, self.snapshot)
         """Queries of the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
         self._seq = 0

@@ -21,6 +21,7 @@ from pool_monitor.events import OPERATION_STOP, EventSpec
 from pool_monitor.metrics import pool_stats
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import DISTRIBUTIONS, GAUGE_SUMS, GAUGES, PEAK_GAUGES, SAMPLES
+from pool_monitor.metrics.error_groups import LIMIT, SAMPLES_SHOWN, ErrorGroups
 from pool_monitor.metrics.intake import BUFFER_BYTES, Intake
 from pool_monitor.metrics.pool_stats import PoolStats
 from pool_monitor.metrics.recording import Recording, TimedBlock
@@ -29,7 +30,7 @@ from pool_monitor.metrics.series import ROW_BYTES, Names, RowRegistry
 from pool_monitor.metrics.stores import Stores
 from pool_monitor.metrics.totals import Totals, totals_of
 from pool_monitor.metrics.window import SECOND_NS, Window, Windows
-from pool_monitor.snapshot import MonitorView, PoolView, ResourceView
+from pool_monitor.snapshot import ErrorGroup, MonitorView, PoolView, ResourceView
 from pool_monitor.telemetry import HandlerFunction, describe
 
 MEMORY_LIMIT = 64 * 1024 * 1024
@@ -47,9 +48,11 @@ class Collector:
     same name, and are ignored too.
 
     *series_limit* is the maximum number of histograms (`pool_monitor.metrics.series`). *memory_limit* is the maximum
-    number of bytes held; None: 64 MiB, or 32 KiB per series plus 256 KiB per pool if that is more. When the windows
-    would need more, they reach back less far; `covered_seconds` returns how far. Raises ConfigError when *memory_limit*
-    is too low for *series_limit*, and when the process may not have that much address space.
+    number of bytes held; None: 64 MiB, or 32 KiB per series plus 256 KiB per pool plus the error groups if that is
+    more. When the windows would need more, they reach back less far; `covered_seconds` returns how far. *error_groups*
+    is the maximum number of groups of a pool (`pool_monitor.metrics.error_groups`). Raises ConfigError when
+    *memory_limit* is too low for *series_limit* and *error_groups*, and when the process may not have that much address
+    space.
     """
 
     def __init__(
@@ -60,22 +63,25 @@ class Collector:
         memory_limit: int | None = None,
         *,
         instances: Mapping[str, str] | None = None,
+        error_groups: int = LIMIT,
     ) -> None:
         self.id = f"pool_monitor.collector-{next(_numbers)}"
         self._clock = SteadyClock(clock)
         self._registry = RowRegistry(pools, series_limit, instances)
         self.series_limit = series_limit
         rows, number = self._registry.row_limit, len(self._registry.pools)
-        asked = series_limit * MEMORY_PER_SERIES + number * MEMORY_PER_POOL
+        groups_bytes = ErrorGroups.bytes_for(number, error_groups)
+        asked = series_limit * MEMORY_PER_SERIES + number * MEMORY_PER_POOL + groups_bytes
         self.memory_limit = max(MEMORY_LIMIT, asked) if memory_limit is None else memory_limit
-        fixed = BUFFER_BYTES + rows * ROW_BYTES + Stores.bytes_beside_windows(rows, number)
+        fixed = BUFFER_BYTES + rows * ROW_BYTES + Stores.bytes_beside_windows(rows, number, error_groups)
         needed = fixed + Windows.most_fixed_bytes(rows, number)
         if needed > self.memory_limit:
             raise ConfigError(
                 f"series_limit={series_limit} needs {needed:,} bytes, more than memory_limit={self.memory_limit:,}; "
-                "lower series_limit or raise memory_limit"
+                f"of which {groups_bytes:,} for error_groups={error_groups}; lower series_limit or error_groups, or "
+                "raise memory_limit"
             )
-        self._stores = Stores(self._registry.pools, rows, self.memory_limit - fixed)
+        self._stores = Stores(self._registry.pools, rows, self.memory_limit - fixed, error_groups)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
         self._resources = ResourceReadings(self._clock)
         self._listener: Callable[[int, Block, Names], object] | None = None
@@ -194,7 +200,17 @@ class Collector:
             failures=self._stores.failures.of(pool, now_ns),
             covered_s=store.covered_ns(now_ns) / SECOND_NS,
             last_errors=self._stores.last_errors.of(pool, now_ns),
+            error_groups=self.error_groups(pool, window),
         )
+
+    def error_groups(self, pool: str, window: Window, *, samples: int = SAMPLES_SHOWN) -> tuple[ErrorGroup, ...]:
+        """The error groups of *pool* in *window*, the most frequent first; the first *samples* with their sample.
+
+        Raises KeyError for a pool that is not collected.
+        """
+        covered_s = self.covered_seconds(window)
+        store = self._stores.windows[window]
+        return self._stores.error_groups.of(pool, store, covered_s, self._drift_s() * SECOND_NS, samples)
 
     def resources(self, _window: Window) -> ResourceView:
         """The machine, the process, its event loop, and GPUs."""
