@@ -34,8 +34,9 @@ from pool_monitor.snapshot import ErrorGroup, MonitorView, PoolView, ResourceVie
 from pool_monitor.telemetry import HandlerFunction, describe
 
 MEMORY_LIMIT = 64 * 1024 * 1024
-MEMORY_PER_SERIES, MEMORY_PER_POOL = 32 * 1024, 256 * 1024
-"""Memory per series and per pool. The limit is their sum when that exceeds `MEMORY_LIMIT`."""
+MEMORY_PER_SERIES, MEMORY_PER_POOL, MEMORY_SPARE = 32 * 1024, 256 * 1024, 2 * 1024 * 1024
+"""Memory per series, and per pool beside its error groups. The limit is their sum with the error groups, less what is
+spare in it, when that exceeds `MEMORY_LIMIT`."""
 _DRIFT_S = 0.75
 """A difference from the last drift above this many seconds counts as a step of the wall clock."""
 _numbers = itertools.count(1)
@@ -71,7 +72,7 @@ class Collector:
         self.series_limit = series_limit
         rows, number = self._registry.row_limit, len(self._registry.pools)
         groups_bytes = ErrorGroups.bytes_for(number, error_groups)
-        asked = series_limit * MEMORY_PER_SERIES + number * MEMORY_PER_POOL + groups_bytes
+        asked = series_limit * MEMORY_PER_SERIES + number * MEMORY_PER_POOL + groups_bytes - MEMORY_SPARE
         self.memory_limit = max(MEMORY_LIMIT, asked) if memory_limit is None else memory_limit
         fixed = BUFFER_BYTES + rows * ROW_BYTES + Stores.bytes_beside_windows(rows, number, error_groups)
         needed = fixed + Windows.most_fixed_bytes(rows, number)

@@ -34,7 +34,7 @@ OTHER = "other"
 """Fingerprint and type of the group of all failures beyond the limit."""
 NAMES_SHOWN = 8
 """Most operations, and most workers, of a group."""
-NAMES_LIMIT = 1024
+NAMES_LIMIT = 512
 """Most names of operations and workers in the store. Further ones count as ``other``."""
 SAMPLE_BYTES = 8 * 1024
 """Most bytes of a sample."""
@@ -57,7 +57,7 @@ GROUP_BYTES = _COLUMNS * 8 + 4096
 SAMPLES_BYTES = 2048
 """Memory for samples, per group that the limit allows. When they take more, the samples of the groups that were not
 seen for longest are dropped."""
-NAME_BYTES = 1024
+NAME_BYTES = 900
 """Upper estimate of the memory for a name."""
 
 
