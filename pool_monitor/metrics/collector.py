@@ -34,7 +34,7 @@ from pool_monitor.snapshot import ErrorGroup, MonitorView, PoolView, ResourceVie
 from pool_monitor.telemetry import HandlerFunction, describe
 
 MEMORY_LIMIT = 64 * 1024 * 1024
-MEMORY_PER_SERIES, MEMORY_PER_POOL, MEMORY_SPARE = 32 * 1024, 256 * 1024, 2 * 1024 * 1024
+MEMORY_PER_SERIES, MEMORY_PER_POOL, MEMORY_SPARE = 32 * 1024, 256 * 1024, 768 * 1024
 """Memory per series, and per pool beside its error groups. The limit is their sum with the error groups, less what is
 spare in it, when that exceeds `MEMORY_LIMIT`."""
 _DRIFT_S = 0.75

@@ -34,7 +34,7 @@ OTHER = "other"
 """Fingerprint and type of the group of all failures beyond the limit."""
 NAMES_SHOWN = 8
 """Most operations, and most workers, of a group."""
-NAMES_LIMIT = 512
+NAMES_LIMIT = 256
 """Most names of operations and workers in the store. Further ones count as ``other``."""
 SAMPLE_BYTES = 8 * 1024
 """Most bytes of a sample."""
@@ -44,6 +44,7 @@ SAMPLED_AGAIN_NS = 60 * SECOND_NS
 """A sample is replaced by the next failure once it is older than this."""
 NAME_MAX = 200
 _MESSAGE_BYTES, _STACK_BYTES = 1024, 2048
+_MOST = 2**32 - 1
 _OTHER_MESSAGE = "failures of further kinds"
 
 _OFFSETS: dict[str, int] = {}
@@ -52,9 +53,9 @@ for _window in WINDOWS.values():
     _OFFSETS[_window.name] = _COLUMNS
     _COLUMNS += _window.steps
 
-GROUP_BYTES = _COLUMNS * 8 + 4096
+GROUP_BYTES = _COLUMNS * 4 + 2600
 """Upper estimate of the memory for a group without its sample."""
-SAMPLES_BYTES = 2048
+SAMPLES_BYTES = 768
 """Memory for samples, per group that the limit allows. When they take more, the samples of the groups that were not
 seen for longest are dropped."""
 NAME_BYTES = 900
@@ -189,8 +190,9 @@ class _PoolGroups:
         self._groups: dict[str, _Group] = {}
         """By fingerprint, the one that was seen last at the end."""
         self._other: _Group | None = None
-        self._cells = np.zeros((limit + 1, _COLUMNS), np.int64)
-        """Failures by group and step. The steps of a window are a ring of columns; only rows in use take memory."""
+        self._cells = np.zeros((limit + 1, _COLUMNS), np.uint32)
+        """Failures by group and step, exact up to `_MOST` in a step. The steps of a window are a ring of columns. Only
+        rows in use take memory."""
         self._steps = np.full(_COLUMNS, -1, np.int64)
         """The number of the step that each column has."""
         self._second = 0
@@ -279,7 +281,7 @@ class _PoolGroups:
     def _close(self) -> None:
         """Move the counts of the open second into its steps."""
         for group, column in ((group, column) for group in self._touched.values() for column in self._columns()):
-            self._cells[group.row, column] += group.open
+            self._cells[group.row, column] = min(int(self._cells[group.row, column]) + group.open, _MOST)
         for group in self._touched.values():
             _, before = self._due.get(group.digest, (group, 0))
             self._due[group.digest] = (group, before + group.open)
@@ -320,7 +322,7 @@ class _PoolGroups:
     def _counts(self, window: Window, first: int) -> Any:
         """Failures by row in the steps of *window* from *first* on, without the open second."""
         columns = slice(_OFFSETS[window.name], _OFFSETS[window.name] + window.steps)
-        return self._cells[:, columns][:, self._steps[columns] >= first].sum(axis=1)
+        return self._cells[:, columns][:, self._steps[columns] >= first].sum(axis=1, dtype=np.int64)
 
     def _view(self, group: _Group, count: int, rate: float | None, offset_ns: int, with_sample: bool) -> ErrorGroup:
         first_seen = (group.first_ns + offset_ns) / 1e9

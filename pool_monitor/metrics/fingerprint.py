@@ -248,7 +248,7 @@ class FingerprintCache:
         return frames
 
 
-_CACHED = 64
+_CACHED = 32
 _CACHED_MESSAGE = 200
 CACHE_BYTES = _CACHED * (4 * (2 * _CACHED_MESSAGE + MESSAGE_MAX + FRAMES * _FRAME_MAX) + 1024)
 """Upper estimate of the memory of a `FingerprintCache`."""
