@@ -94,6 +94,7 @@ class Monitor:
             workers=self._pools.workers,
             pool_instances=self._pools.instances,
             on_second=self._collector.on_second,
+            know_errors=self._collector.know_errors,
             asgi=self.asgi,
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),

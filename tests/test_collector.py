@@ -816,7 +816,7 @@ def test_a_memory_limit_below_what_empty_windows_need_is_refused(clock) -> None:
 def test_the_default_memory_limit_fits_every_series_limit_and_number_of_pools(clock, series_limit, pools) -> None:
     limit = Collector(map(str, range(pools)), clock, series_limit=series_limit).memory_limit
     for_groups = ErrorGroups.bytes_for(pools, 256)
-    assert limit == max(64 * 2**20, series_limit * 32 * 2**10 + pools * 256 * 2**10 + for_groups - 768 * 2**10)
+    assert limit == max(64 * 2**20, series_limit * 32 * 2**10 + pools * 256 * 2**10 + for_groups - 512 * 2**10)
 
 
 def flood(collector: Collector, clock: ManualClock, seconds: int, per_second: int) -> None:

@@ -12,7 +12,8 @@ A collector is used from one thread, that of the event loop of its pools. Nothin
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from pool_monitor import telemetry
 from pool_monitor.clock import Clock, SteadyClock
@@ -21,7 +22,7 @@ from pool_monitor.events import OPERATION_STOP, EventSpec
 from pool_monitor.metrics import pool_stats
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import DISTRIBUTIONS, GAUGE_SUMS, GAUGES, PEAK_GAUGES, SAMPLES
-from pool_monitor.metrics.error_groups import LIMIT, SAMPLES_SHOWN, ErrorGroups
+from pool_monitor.metrics.error_groups import LIMIT, SAMPLES_SHOWN, ErrorGroups, GroupCount
 from pool_monitor.metrics.intake import BUFFER_BYTES, Intake
 from pool_monitor.metrics.pool_stats import PoolStats
 from pool_monitor.metrics.recording import Recording, TimedBlock
@@ -34,12 +35,14 @@ from pool_monitor.snapshot import ErrorGroup, MonitorView, PoolView, ResourceVie
 from pool_monitor.telemetry import HandlerFunction, describe
 
 MEMORY_LIMIT = 64 * 1024 * 1024
-MEMORY_PER_SERIES, MEMORY_PER_POOL, MEMORY_SPARE = 32 * 1024, 256 * 1024, 768 * 1024
+MEMORY_PER_SERIES, MEMORY_PER_POOL, MEMORY_SPARE = 32 * 1024, 256 * 1024, 512 * 1024
 """Memory per series, and per pool beside its error groups. The limit is their sum with the error groups, less what is
 spare in it, when that exceeds `MEMORY_LIMIT`."""
 _DRIFT_S = 0.75
 """A difference from the last drift above this many seconds counts as a step of the wall clock."""
 _numbers = itertools.count(1)
+SecondListener: TypeAlias = Callable[[int, Block, Names, Sequence[GroupCount]], object]
+"""What `Collector.on_second` takes."""
 
 
 class Collector:
@@ -85,7 +88,7 @@ class Collector:
         self._stores = Stores(self._registry.pools, rows, self.memory_limit - fixed, error_groups)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
         self._resources = ResourceReadings(self._clock)
-        self._listener: Callable[[int, Block, Names], object] | None = None
+        self._listener: SecondListener | None = None
         self._start()
 
     def _start(self) -> None:
@@ -157,9 +160,10 @@ class Collector:
         peaks = opened.high_water.peaks
         peaks[pool] = [max(high, getattr(status, gauge)) for high, gauge in zip(peaks[pool], PEAK_GAUGES, strict=True)]
 
-    def on_second(self, listener: Callable[[int, Block, Names], object] | None) -> None:
+    def on_second(self, listener: SecondListener | None) -> None:
         """Call *listener* for every second that closes, with its start on the wall clock (whole seconds), the block
-        that was counted in it, and the names of the block. There is one listener; None removes it.
+        that was counted in it, the names of the block, and the failures in it by error group. There is one listener;
+        None removes it.
         """
         self._listener = listener
 
@@ -169,8 +173,10 @@ class Collector:
 
     def _on_closed(self, second: int, block: Block) -> None:
         self._stores.trend.add(second, block.pool_sums)
+        drift_s = self._drift_s()
+        failures = self._stores.error_groups.closed(second, drift_s * SECOND_NS)
         if self._listener is not None:
-            self._listener(second + self._drift_s(), block, self._registry.names())
+            self._listener(second + drift_s, block, self._registry.names(), failures)
 
     def _drift_s(self) -> int:
         """By how many seconds the wall clock has been set ahead since the beginning.
@@ -212,6 +218,15 @@ class Collector:
         covered_s = self.covered_seconds(window)
         store = self._stores.windows[window]
         return self._stores.error_groups.of(pool, store, covered_s, self._drift_s() * SECOND_NS, samples)
+
+    @property
+    def pools(self) -> Sequence[str]:
+        """The names of the pools that are collected."""
+        return self._registry.pools
+
+    def know_errors(self, first_seen: Mapping[tuple[str, str], float]) -> None:
+        """Take over when error groups were first seen, in seconds since the epoch, by pool and fingerprint."""
+        self._stores.error_groups.know(first_seen)
 
     def resources(self, _window: Window) -> ResourceView:
         """The machine, the process, its event loop, and GPUs."""

@@ -40,6 +40,7 @@ SAMPLE_BYTES = 8 * 1024
 """Most bytes of a sample."""
 SAMPLES_SHOWN = 32
 """Most groups of a pool that show their sample in a Snapshot: the most frequent ones."""
+ALL_SAMPLES = 2**31
 SAMPLED_AGAIN_NS = 60 * SECOND_NS
 """A sample is replaced by the next failure once it is older than this."""
 NAME_MAX = 200
@@ -58,8 +59,23 @@ GROUP_BYTES = _COLUMNS * 4 + 2600
 SAMPLES_BYTES = 768
 """Memory for samples, per group that the limit allows. When they take more, the samples of the groups that were not
 seen for longest are dropped."""
+KNOWN_BYTES = 192
+"""Upper estimate of the memory for when a group was first seen."""
 NAME_BYTES = 900
 """Upper estimate of the memory for a name."""
+
+
+def other_group(first_seen: float, last_seen: float) -> ErrorGroup:
+    """The group of the failures beyond a limit, without a count."""
+    return ErrorGroup(
+        fingerprint=OTHER,
+        type=OTHER,
+        message=_OTHER_MESSAGE,
+        count=0,
+        total=0,
+        first_seen=first_seen,
+        last_seen=last_seen,
+    )
 
 
 class GroupCount(NamedTuple):
@@ -136,7 +152,9 @@ class ErrorGroups:
 
     @staticmethod
     def bytes_for(pools: int, limit: int) -> int:
-        return pools * (limit + 1) * (GROUP_BYTES + SAMPLES_BYTES) + CACHE_BYTES + NAMES_LIMIT * NAME_BYTES
+        return (
+            pools * (limit + 1) * (GROUP_BYTES + SAMPLES_BYTES + KNOWN_BYTES) + CACHE_BYTES + NAMES_LIMIT * NAME_BYTES
+        )
 
     @property
     def nbytes(self) -> int:
@@ -168,10 +186,16 @@ class ErrorGroups:
         return self._pools[pool].of(window, covered_s, wall_offset_ns, samples)
 
     def know(self, first_seen: Mapping[tuple[str, str], float]) -> None:
-        """Take over when groups were first seen, by pool and fingerprint, from before the monitor was entered."""
+        """Take over when groups were first seen, by pool and fingerprint, from before the monitor was entered. As many
+        groups of a pool as the limit allows, in the given order.
+        """
         for (pool, digest), at in first_seen.items():
             if pool in self._pools:
                 self._pools[pool].know(digest, at)
+
+    def known(self) -> dict[tuple[str, str], float]:
+        """What `know` took over."""
+        return {(pool, digest): at for pool, groups in self._pools.items() for digest, at in groups.known.items()}
 
     def _name(self, name: str) -> str:
         known = self._names.get(name)
@@ -201,11 +225,16 @@ class _PoolGroups:
         self._due: dict[str, tuple[_Group, int]] = {}
         """Failures that `closed` has not returned yet, by group."""
         self._samples_bytes = 0
-        self._known: dict[str, float] = {}
+        self.known: dict[str, float] = {}
+        """When groups were first seen before the monitor was entered, by fingerprint."""
 
     @property
     def nbytes(self) -> int:
-        return (len(self._groups) + (self._other is not None)) * GROUP_BYTES + self._samples_bytes
+        return (
+            (len(self._groups) + (self._other is not None)) * GROUP_BYTES
+            + self._samples_bytes
+            + len(self.known) * KNOWN_BYTES
+        )
 
     def count(self, error: str, found: Fingerprint, failure: Failure, second: int, now_ns: int, times: int) -> _Group:
         if second != self._second:
@@ -240,7 +269,9 @@ class _PoolGroups:
         read = failure.message[:MESSAGE_READ]
         clean = redact(read)
         message = found.message if clean == read else normalised(clean)
-        return _Group(row, found.digest, error, plain_text(message), found.frames, now_ns, now_ns)
+        return _Group(
+            row, found.digest, error, plain_text(message), tuple(map(plain_text, found.frames)), now_ns, now_ns
+        )
 
     def _overflow(self, now_ns: int) -> _Group:
         if self._other is None:
@@ -338,7 +369,7 @@ class _PoolGroups:
             count=count,
             total=group.total,
             rate=rate,
-            first_seen=min(first_seen, self._known.get(group.digest, first_seen)),
+            first_seen=min(first_seen, self.known.get(group.digest, first_seen)),
             last_seen=(group.last_ns + offset_ns) / 1e9,
             operations=_by_count(group.operations),
             workers=_by_count(group.workers),
@@ -346,8 +377,8 @@ class _PoolGroups:
         )
 
     def know(self, digest: str, at: float) -> None:
-        if digest in self._known or len(self._known) < 2 * self._limit:
-            self._known[digest] = at
+        if digest in self.known or len(self.known) < self._limit:
+            self.known[digest] = at
 
 
 def sample_of(failure: Failure) -> ErrorSample:

@@ -59,7 +59,9 @@ class Stores:
         self.failures = LastFailures(self._pools)
         self.failure_histograms = FailureHistograms(number, self._rows)
         self.last_errors = LastErrors()
+        known = self.error_groups.known() if "error_groups" in self.__dict__ else {}
         self.error_groups = ErrorGroups(self._pools, self._groups)
+        self.error_groups.know(known)  # it comes from the history, which is opened before collecting begins
         self.trend = TrendRing(number)
         self.__dict__.pop("windows", None)  # free the old windows first: both at once would take twice the memory
         self.windows = Windows(now_ns, self._rows, number, self._windows_limit, closed)

@@ -35,7 +35,8 @@ class HistoryPart:
             on_recover=partial(context.recovered, "history", f"{config.path} is written again"),
         )
         self.metrics = HistoryMetrics(history, context.clock)
-        context.on_second(lambda start, block, names: history.put(start, 1, block, names))
+        context.know_errors(await history.errors_first_seen())
+        context.on_second(lambda start, block, names, errors: history.put(start, 1, block, names, errors))
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -22,6 +22,7 @@ from pool_monitor.metrics.series import Names
 from pool_monitor.metrics.timespan import INSTANT_LIMIT
 from pool_monitor.storage import schema
 from pool_monitor.storage.block_encoding import TooLarge, unpacked
+from pool_monitor.storage.error_groups import first_seen, read_groups
 from pool_monitor.storage.files import check_beside, log_of, resolved
 from pool_monitor.storage.schema import (
     BODY,
@@ -30,7 +31,7 @@ from pool_monitor.storage.schema import (
     SOUND,
     TIME_LIMIT,
     StoredTier,
-    check_current,
+    check_readable,
     failure_reason,
     tiers_of,
     time_limited,
@@ -40,6 +41,8 @@ from pool_monitor.storage.schema import (
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from pool_monitor.snapshot import ErrorGroup
 
 BLOCKS_LIMIT = 4000
 """Most blocks that are read for one answer."""
@@ -129,6 +132,26 @@ class Reader:
             found = list(self._names(asked, [POOLS_LIMIT + 1]))
             self._check_pools(len(found))
         return tuple(name for (name,) in found)
+
+    def error_groups(
+        self, start: int, end: int, pool: str | None = None
+    ) -> tuple[int, int, dict[str, list[ErrorGroup]]]:
+        """The error groups of the failures from *start* to *end*, as `read_groups` returns them. Empty for the file of
+        a version that had none.
+        """
+        with self._work(), transaction(self._connection, "DEFERRED"):
+            if not self._has_error_groups():
+                return start, end, {}
+            return read_groups(self._connection, start, end, pool, self._check_time)
+
+    def errors_first_seen(self) -> dict[tuple[str, str], float]:
+        """When each error group was first seen, in seconds since the epoch, by pool and fingerprint."""
+        with self._work(), transaction(self._connection, "DEFERRED"):
+            return first_seen(self._connection) if self._has_error_groups() else {}
+
+    def _has_error_groups(self) -> bool:
+        found = self._connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'error_groups'").fetchone()
+        return bool(found[0])
 
     def tiers(self) -> list[StoredTier]:
         """The tiers of the file, the finest first."""
@@ -338,7 +361,7 @@ def _open(path: Path, stack: ExitStack) -> sqlite3.Connection:
     check_beside(real, ours=False)
     connection = _connection(real, stack)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, BODY_LIMIT + 4096)
-    check_current(connection, path)
+    check_readable(connection, path)
     return connection
 
 

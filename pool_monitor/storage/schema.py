@@ -23,6 +23,7 @@ from typing import NamedTuple
 from pool_monitor.config import HistoryConfig
 from pool_monitor.config.validation import FOREVER
 from pool_monitor.errors import ConfigError
+from pool_monitor.storage.error_groups import MIGRATION as ERROR_GROUPS
 from pool_monitor.storage.files import check_beside
 
 DAMAGED = "it is damaged; move it away, and a new file is begun"
@@ -84,8 +85,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX blocks_by_time ON blocks (step, start)",
         "CREATE INDEX blocks_by_age ON blocks (step, id)",
     ),
+    ERROR_GROUPS,
 )
 """SQL that makes version ``index + 1`` of a file of version ``index``. Version 0 is an empty file."""
+READ_FROM = 1
+"""The oldest version that can be read. Later versions only added tables."""
 
 
 @contextmanager
@@ -136,10 +140,10 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
     return version
 
 
-def check_current(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise ConfigError unless the file is a history of the present version."""
+def check_readable(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise ConfigError unless the file is a history of a version that can be read."""
     version = version_of(connection, path)
-    if version < len(MIGRATIONS):
+    if version < READ_FROM:
         raise ConfigError(
             f"{path}: is a history of version {version}, but this pool_monitor reads version {len(MIGRATIONS)}; "
             "a monitor that writes to it upgrades it"

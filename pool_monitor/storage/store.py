@@ -48,6 +48,7 @@ from pool_monitor.config import HistoryConfig, Tier
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import HIGHEST_NUMBER, ROOM_LIMIT, Block, merge
 from pool_monitor.storage.block_encoding import packed, unpacked
+from pool_monitor.storage.error_groups import ErrorGroupTables
 from pool_monitor.storage.files import expanded, log_of, open_private, resolved
 from pool_monitor.storage.lock import Lock
 from pool_monitor.storage.pending import PendingBlock
@@ -112,6 +113,7 @@ class Store:
             check_header(self._path, self._file)
             self.connection = stack.enter_context(closing(open_for_writing(self._path, config)))
             with time_limited(self.connection):
+                self._errors = ErrorGroupTables(self.connection, config)
                 for step, _retention in self._tiers:
                     counted = "SELECT count(*), total(length(body)) FROM blocks WHERE step = ?"
                     [[self._blocks[step], size]] = self._rows(counted, (step,))
@@ -130,12 +132,13 @@ class Store:
         self._open.close()
 
     def write(self, blocks: Sequence[PendingBlock], now: int) -> None:
-        """Add *blocks* to the finest tier, in the given order."""
+        """Add *blocks* to the finest tier, in the given order, and their failures to the error groups."""
         self._check_files()
         self._check_log()
         finest = self._tiers[0].step
         with time_limited(self.connection), transaction(self.connection):
             for pending in blocks:
+                self._errors.add(pending.start, pending.errors)
                 self._insert(finest, pending.start, pending.length, self._numbered(pending), now)
                 yield_gil()
         self._note_sizes()
@@ -147,6 +150,7 @@ class Store:
             rolled = [self._roll_up(finer, coarser, now) for finer, coarser in pairwise(self._tiers)]
             if any(rolled) or self._overdue:
                 self._overdue = self._expire(now)
+            self._errors.tidy(now)
             if now // HOUR != self._forgot_hour:
                 self._forgot_hour = now // HOUR
                 self._forget_names()
