@@ -15,7 +15,7 @@ import msgspec
 from pool_monitor.errors import ConfigError, ConnectError
 from pool_monitor.service import AGAIN
 from pool_monitor.service.discovery import Service, file_name, runtime_dir, services
-from pool_monitor.snapshot import SCHEMA_VERSION, Range, Snapshot, Summary
+from pool_monitor.snapshot import SCHEMA_VERSION, ErrorReport, Range, Snapshot, Summary
 
 T = TypeVar("T")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}(/.*)?", re.ASCII)
@@ -136,12 +136,17 @@ class Client:
         query = {"start": start, "end": end, "step": f"{step}s", "pool": pool, "operation": operation}
         return _decoded(await self._get("/v1/range", **query), Range)
 
+    async def errors(self, window: str, pool: str | None = None) -> ErrorReport:
+        """The error groups of every pool, or of *pool*, in *window*."""
+        return _decoded(await self._get("/v1/errors", window=window, pool=pool), ErrorReport)
+
     async def _get(self, path: str, **query: Any) -> bytes:
         response = await self._http.get(
             path, params={name: value for name, value in query.items() if value is not None}
         )
-        if response.status_code == httpx.codes.BAD_REQUEST:
-            raise ConfigError(_decoded(response.content, dict[str, str])["error"])
+        refusal = _refusal(response)
+        if refusal is not None:
+            raise ConfigError(refusal)
         _check_status(response, response.text)
         return response.content
 
@@ -203,6 +208,15 @@ def _decoded(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConnectError(f"the answer is not a {kind.__name__}: {error}") from error
+
+
+def _refusal(response: httpx.Response) -> str | None:
+    """Why the service refuses a query; None if it does not, or if the answer is not one of a service."""
+    if response.status_code == httpx.codes.BAD_REQUEST:
+        return _decoded(response.content, dict[str, str])["error"]
+    if response.status_code == httpx.codes.NOT_FOUND and response.headers.get("Content-Type") == "application/json":
+        return _decoded(response.content, dict[str, str]).get("error")  # a name that was not measured
+    return None
 
 
 def _check_status(response: httpx.Response, text: str) -> None:
