@@ -46,6 +46,7 @@ SAMPLED_AGAIN_NS = 60 * SECOND_NS
 NAME_MAX = 200
 _MESSAGE_BYTES, _STACK_BYTES = 1024, 2048
 _MOST = 2**32 - 1
+_LEFT_OUT = "[the beginning is left out]\n"
 _OTHER_MESSAGE = "failures of further kinds"
 
 _OFFSETS: dict[str, int] = {}
@@ -394,19 +395,17 @@ def sample_of(failure: Failure) -> ErrorSample:
 
 def _last_lines(text: str, limit: int) -> str:
     """The end of *text*, where the innermost frames are, in whole lines of at most *limit* bytes, without secrets."""
-    if len(text) > limit:
-        end = text[-limit:]
-        at = end.find("\n")
-        text = f"[{len(text) - len(end) + at + 1} characters before this are left out]{end[at:]}" if at >= 0 else text
-    text = redact_and_cut(text, 2 * limit)
-    while len(encoded := text.encode("utf-8", "backslashreplace")) > limit:
-        _, line_end, rest = text.partition("\n")
-        text = rest if line_end else _cut(text, limit)
-        if not line_end:
-            break
-    else:
+    end = text[-limit:]
+    if len(end) < len(text):
+        end = end.partition("\n")[2]
+        if not end:  # one line without an end
+            return _cut(redact_and_cut(text, limit), limit)
+    encoded = redact(end).encode("utf-8", "backslashreplace")
+    if len(end) == len(text) and len(encoded) <= limit:
         return encoded.decode()
-    return text
+    room = limit - len(_LEFT_OUT)
+    lines = encoded[-room:].partition(b"\n")[2] if len(encoded) > room else encoded
+    return _LEFT_OUT + lines.decode()
 
 
 def _cut(text: str, limit: int) -> str:
