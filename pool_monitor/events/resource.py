@@ -9,11 +9,13 @@ from __future__ import annotations
 from pool_monitor.events.spec import PROCESS_KEYS, declare
 
 _MISSING = {"missing": "dict: why a measurement is missing, by its name"}
+_INTERVAL = {"interval": "ns?: until the next sample is due; a reading expires after three of them"}
 
 RESOURCE_HOST = declare(
     "resource.host",
     "The machine was sampled, or the container that limits what this process may use of it.",
     {
+        **_INTERVAL,
         "cpus": "ratio?: processors that this process may use",
         "cpu_ratio": "ratio?: share of these processors that is in use",
         "throttled_ratio": "ratio?: share of scheduling periods in which the cgroup was throttled",
@@ -46,6 +48,7 @@ RESOURCE_PROCESS = declare(
     "resource.process",
     "The process of the service was sampled.",
     {
+        **_INTERVAL,
         "cpu_ratio": "ratio?: processor time used, as a share of one processor",
         "rss": "bytes?: resident memory",
         "uss": "bytes?: memory that no other process shares",
@@ -65,6 +68,7 @@ RESOURCE_WORKER = declare(
     "resource.worker",
     "The process of a worker was sampled. A process that is stopped, gone or unreadable has no measurements.",
     {
+        **_INTERVAL,
         "cpu_ratio": "ratio?: processor time used, as a share of one processor",
         "rss": "bytes?: resident memory",
         "uss": "bytes?: memory that no other process shares",
@@ -80,7 +84,7 @@ RESOURCE_WORKER = declare(
 RESOURCE_GPU = declare(
     "resource.gpu",
     "The GPUs of the machine were sampled, or cannot be.",
-    {"gpus": "count: GPUs that were found"},
+    {**_INTERVAL, "gpus": "count: GPUs that were found"},
     {
         "gpus": "tuple: one dict per GPU, with the fields of GpuView",
         "missing": "str: why there are none, in words; empty when there are some",

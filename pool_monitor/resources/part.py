@@ -55,9 +55,12 @@ class ResourcesPart:
         while True:
             moment = self._moment()
             found = await anyio.to_thread.run_sync(self._sample, moment, limiter=self._limiter)
-            for execution in found:
-                execution.spec.event.emit(execution.measurements, execution.metadata)
-            await asyncio.sleep(self._interval(len(moment.slots)))
+            interval = self._interval(len(moment.slots))
+            until_next = {"interval": round(interval * 1e9)}
+            for spec, measurements, metadata in found:
+                timed = until_next | dict(measurements) if "interval" in spec.measurements else measurements
+                spec.event.emit(timed, metadata)
+            await asyncio.sleep(interval)
 
     def _interval(self, workers: int) -> float:
         if self._config.interval is not None:
