@@ -1,7 +1,7 @@
 """How late the event loop runs: exact counts of the windows, and everything since the beginning.
 
-Each window has steps on the grid of `pool_monitor.metrics.window`. The open step is a dense histogram; a closed step keeps
-only the buckets in use. A reader adds up the steps. There is only one such series, so running sums are not worth it.
+Each window has steps on the grid of `pool_monitor.metrics.window`. The open step is a dense histogram; a closed step
+keeps only the buckets in use. A reader adds up the steps: for a single series, running sums are not worth it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LagTotals(NamedTuple):
 
 
 class LoopLag:
-    """Counts durations in ns. Takes `FIXED_BYTES` and ``nbytes``, which is at most 6 KB for each step of each window."""
+    """Counts durations in ns. Takes `FIXED_BYTES`, and ``nbytes``: at most 6.5 KB for each step of each window."""
 
     FIXED_BYTES = len(WINDOWS) * BUCKETS * 4 + BUCKETS * 8
 
