@@ -75,11 +75,11 @@ class LiveMetrics:
         if step is None:
             step = step_reaching(instant(start, "start"), now_s)
         asked = time_span(start, now_s if end is None else end, step)
-        if asked.start < now_s - LEVELS[0][1] - asked.step and asked.step % LEVELS[1][0]:
+        if not any(asked.step % kept == 0 and asked.start + asked.step > now_s - reach for kept, reach in LEVELS):
+            kept_steps = ", ".join(f"{kept} s for {reach // 60} min" for kept, reach in LEVELS)
             raise ConfigError(
-                f"resources(start={asked.start}, step={asked.step}): memory keeps steps of {LEVELS[0][0]} s for "
-                f"{LEVELS[0][1]} s and of {LEVELS[1][0]} s for {LEVELS[1][1]} s; ask for a multiple of one, or let "
-                "[history] keep more and ask monitor.history"
+                f"resources(start={asked.start}, step={asked.step}): memory keeps steps of {kept_steps} (and multiples "
+                "of them); ask for a larger step or a later start, or let [history] keep more and ask monitor.history"
             )
         return resource_range(self._collector.gauges(asked.start, asked.step), asked, subject)
 
