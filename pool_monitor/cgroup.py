@@ -1,4 +1,4 @@
-"""The control groups (cgroups) of this process: the limits that a container sets, what is used of them, and their events.
+"""The control groups (cgroups) of this process: the limits that a container sets, what is used of them, their events.
 
 Theory of operation
 -------------------
@@ -163,7 +163,7 @@ def _cpus(quota: int, period: int) -> float | None:
 
 
 def parse_pressure(text: str) -> float:
-    """Return, of a file of PSI, the share of the last 10 s in which some task waited, from 0 to 1. Raises ValueError."""
+    """Return, of a file of PSI, the share of the last 10 s in which some task waited, 0 to 1. Raises ValueError."""
     for line in text.splitlines():
         kind, *fields = line.split()
         for one in fields if kind == "some" else ():

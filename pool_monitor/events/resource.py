@@ -32,6 +32,7 @@ RESOURCE_HOST = declare(
         "processes": "count?: processes and threads that count against the limit",
         "processes_limit": "count?: the lower one of pids.max of the cgroup and the kernel's limit",
         "oom_kills": "count?: processes of the cgroup that the kernel has killed for want of memory",
+        "interval_duration": "ns: from this sample to the next, as it is set now; longer where samples are dear",
         "pressure_cpu": "ratio?: share of 10 s in which some task waited for a processor",
         "pressure_memory": "ratio?: the same for memory",
         "pressure_io": "ratio?: the same for disks",
@@ -39,7 +40,7 @@ RESOURCE_HOST = declare(
     {
         **_MISSING,
         "cgroup": "str?: v1 or v2, where the limits come from",
-        "disk_path": "str?: the folder whose disk it is",
+        "disk_path": "str: the folder whose disk it is",
     },
 )
 RESOURCE_PROCESS = declare(
@@ -52,7 +53,9 @@ RESOURCE_PROCESS = declare(
         "fds": "count?: open descriptors",
         "fds_limit": "count?: most open descriptors",
         "threads": "count?: threads",
-        "threads_limit": "count?: most processes and threads of this user (RLIMIT_NPROC)",
+        "threads_limit": "count?: most processes and threads of this user (RLIMIT_NPROC); absent for root, whom it "
+        "does not limit",
+        "user_threads": "count?: processes and threads of this user that can be seen: what threads_limit limits",
         "tasks": "count?: tasks of the event loop that have not ended",
         "oldest_task_duration": "ns?: since the oldest of these tasks was first seen",
         "gc_pause_duration": "ns?: the longest pause of the garbage collector since the last sample",

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from pool_monitor.cgroup import Cgroup, Quota, Used, parse_counts, parse_pressure, read_text, read_unless_absent
+from pool_monitor.cgroup import Cgroup, Quota, Used, parse_pressure, read_text, read_unless_absent
 from pool_monitor.events import RESOURCE_HOST
 from pool_monitor.resources.bounded import BoundedCalls
 from pool_monitor.resources.rates import Counters
@@ -51,14 +50,14 @@ class HostSampler:
 
     def sample(self, moment: Moment) -> Sequence[Execution]:
         self._find_cgroup(moment.now_ns)
-        found = Reading()
+        found = Reading({"interval_duration": moment.interval_ns})
         self._processors(moment, found)
         found.take("load1", lambda: float(self._text("proc/loadavg").split()[0]))
         self._memory(found)
         found.take_all(("disk_total", "disk_free"), lambda: self._disk.run(lambda: _space(self._disk_path)))
-        found.take_all(("shm_total", "shm_free"), lambda: self._shm.run(lambda: _space(f"{self._root}/dev/shm")))
+        found.take_all(("shm_total", "shm_free"), lambda: self._shm.run(lambda: _space(f"{self._root}/dev/shm")))  # noqa: S108
         found.take_all(("fds", "fds_limit"), lambda: _files(self._text("proc/sys/fs/file-nr"), found))
-        found.take_all(("processes", "processes_limit"), self._tasks)
+        found.take_all(("processes_limit", "processes"), self._tasks)
         found.take("oom_kills", self._oom_kills)
         for resource in _PRESSURES:
             found.take(f"pressure_{resource}", lambda resource=resource: self._pressure(resource))  # type: ignore[misc]
@@ -154,8 +153,16 @@ class HostSampler:
 
     def _meminfo(self, *names: str) -> list[int]:
         """Bytes of ``/proc/meminfo``. Raises Unknown where a name is not in it."""
-        counts = parse_counts(self._text("proc/meminfo").replace(":", " ").replace(" kB", ""))
-        return [_needed(counts, name) * 1024 for name in names]
+        counts = {}
+        for line in self._text("proc/meminfo").splitlines():
+            name, _, rest = line.partition(":")
+            words = rest.split()
+            if len(words) == 2 and words[1] == "kB":
+                counts[name] = int(words[0]) * 1024
+        missing = [name for name in names if name not in counts]
+        if missing:
+            raise Unknown(f"/proc/meminfo has no {missing[0]}")
+        return [counts[name] for name in names]
 
     def _tasks(self) -> tuple[int, int]:
         """The kernel counts threads as tasks too, and so do all of these limits."""
@@ -193,12 +200,6 @@ def _raise_for(reading: Reading, *names: str) -> None:
             raise Unknown(reading.missing[name])
 
 
-def _needed(counts: dict[str, int], name: str) -> int:
-    if name not in counts:
-        raise Unknown(f"/proc/meminfo has no {name}")
-    return counts[name]
-
-
 def _lower(limited: Used | None, machine: Used) -> tuple[int, int]:
     """The limit and the use of the cgroup if it limits more than the machine does, else those of the machine."""
     return tuple(limited if limited is not None and limited.limit < machine.limit else machine)  # type: ignore[return-value]
@@ -210,7 +211,8 @@ def _processor_time(text: str, processors: set[int]) -> tuple[int, int]:
     """
     busy = total = 0
     for line in text.splitlines():
-        name, *fields = line.split()
+        name, _, rest = line.partition(" ")
+        fields = rest.split()
         if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in processors:
             ticks = [int(field) for field in fields[:8]]
             if len(ticks) < 5:
@@ -239,14 +241,9 @@ def _files(text: str, found: Reading) -> tuple[int, int | None]:
 
 
 def folder_to_measure(history: str | None) -> str:
-    """The folder of the file *history*, or the working directory. It may not exist; then the sampler says so."""
-    if history is not None:
-        return str(Path(history).absolute().parent) if Path(history).is_absolute() else _here(str(Path(history).parent))
-    return _here("")
-
-
-def _here(below: str) -> str:
+    """The folder of the file *history*, or the working directory. It need not exist; the sampler says so then."""
+    path = "." if history is None else os.path.dirname(os.path.expanduser(history))  # noqa: PTH111, PTH120
     try:
-        return str(Path(os.getcwd()) / below)  # noqa: PTH109 - Path.cwd does the same
-    except OSError:  # it was removed
-        return str(Path("/proc/self/cwd") / below)
+        return os.path.abspath(path)  # noqa: PTH100 - text is all we have, and a relative path of a removed folder
+    except OSError:  # the working directory was removed
+        return os.path.join("/proc/self/cwd", path)  # noqa: PTH118
