@@ -64,6 +64,7 @@ class BoundedCalls:
     def _work(self) -> None:
         while (asked := self._asked.get()) is not None:
             number, function = asked
+            answer: tuple[int, Any, BaseException | None]
             try:
                 answer = number, function(), None
             except Exception as error:  # noqa: BLE001 - handed to the caller

@@ -95,9 +95,7 @@ class ResourcesPart:
         overdue = self._overdue_for()
         if overdue is not None and not self._overdue:
             self._overdue = True
-            self._context.degraded(
-                "resources", f"a sample has not ended for {overdue:.0f} s: the kernel does not answer"
-            )
+            self._context.degraded("resources", f"a sample has not ended for {overdue:.0f} s")
 
     def _overdue_for(self) -> float | None:
         """For how long the present sample has been running, if that is too long; else None."""
