@@ -9,11 +9,13 @@ from __future__ import annotations
 from pool_monitor.events.spec import PROCESS_KEYS, declare
 
 _MISSING = {"missing": "dict: why a measurement is missing, by its name"}
+_INTERVAL = {"interval": "ns?: until the next sample is due; a reading expires after three of them"}
 
 RESOURCE_HOST = declare(
     "resource.host",
     "The machine was sampled, or the container that limits what this process may use of it.",
     {
+        **_INTERVAL,
         "cpus": "ratio?: processors that this process may use",
         "cpu_ratio": "ratio?: share of these processors that is in use",
         "throttled_ratio": "ratio?: share of scheduling periods in which the cgroup was throttled",
@@ -32,7 +34,6 @@ RESOURCE_HOST = declare(
         "processes": "count?: processes and threads that count against the limit",
         "processes_limit": "count?: the lower one of pids.max of the cgroup and the kernel's limit",
         "oom_kills": "count?: processes of the cgroup that the kernel has killed for want of memory",
-        "interval_duration": "ns: from this sample to the next, as it is set now; longer where samples are dear",
         "pressure_cpu": "ratio?: share of 10 s in which some task waited for a processor",
         "pressure_memory": "ratio?: the same for memory",
         "pressure_io": "ratio?: the same for disks",
@@ -47,6 +48,7 @@ RESOURCE_PROCESS = declare(
     "resource.process",
     "The process of the service was sampled.",
     {
+        **_INTERVAL,
         "cpu_ratio": "ratio?: processor time used, as a share of one processor",
         "rss": "bytes?: resident memory",
         "uss": "bytes?: memory that no other process shares",
@@ -68,6 +70,7 @@ RESOURCE_WORKER = declare(
     "resource.worker",
     "The process of a worker was sampled. A process that is stopped, gone or unreadable has no measurements.",
     {
+        **_INTERVAL,
         "cpu_ratio": "ratio?: processor time used, as a share of one processor",
         "rss": "bytes?: resident memory",
         "uss": "bytes?: memory that no other process shares",
@@ -83,7 +86,7 @@ RESOURCE_WORKER = declare(
 RESOURCE_GPU = declare(
     "resource.gpu",
     "The GPUs of the machine were sampled, or cannot be.",
-    {"gpus": "count: GPUs that were found"},
+    {**_INTERVAL, "gpus": "count: GPUs that were found"},
     {
         "gpus": "tuple: one dict per GPU, with the fields of GpuView",
         "missing": "str: why there are none, in words; empty when there are some",

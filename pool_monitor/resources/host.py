@@ -50,7 +50,7 @@ class HostSampler:
 
     def sample(self, moment: Moment) -> Sequence[Execution]:
         self._find_cgroup(moment.now_ns)
-        found = Reading({"interval_duration": moment.interval_ns})
+        found = Reading()
         self._processors(moment, found)
         found.take("load1", lambda: float(self._text("proc/loadavg").split()[0]))
         self._memory(found)

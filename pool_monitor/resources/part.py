@@ -114,8 +114,10 @@ class ResourcesPart:
             )
             self._began = None
             cpu = time.thread_time()
-            for execution in found:
-                execution.spec.event.emit(execution.measurements, execution.metadata)
+            until_next = {"interval": moment.interval_ns}
+            for spec, measurements, metadata in found:
+                timed = until_next | dict(measurements) if "interval" in spec.measurements else measurements
+                spec.event.emit(timed, metadata)
             self._cost.add(cpu_of_loop + cpu_of_thread + time.thread_time() - cpu + self._cpu_of_helpers())
             self._took = loop.time() - began
             if self._overdue:
