@@ -71,13 +71,13 @@ def warm_up(draw: np.random.Generator, n: int) -> Floats:
 
 def step(draw: np.random.Generator, n: int) -> Floats:
     """One large thing is loaded while it is watched."""
-    return 80 * MB * (np.arange(n) > n * draw.uniform(0.2, 0.8)) + noise(draw, n) / 4
+    return np.asarray(80 * MB * (np.arange(n) > n * draw.uniform(0.2, 0.8)) + noise(draw, n) / 4)
 
 
 def stairs(draw: np.random.Generator, n: int) -> Floats:
     """Three things are loaded, one after the other."""
     at = draw.uniform(0.1, 0.9, 3) * n
-    return 30 * MB * (np.arange(n)[:, None] > at).sum(axis=1) + noise(draw, n) / 8
+    return np.asarray(30 * MB * (np.arange(n)[:, None] > at).sum(axis=1) + noise(draw, n) / 8)
 
 
 def spikes(draw: np.random.Generator, n: int) -> Floats:
@@ -85,7 +85,7 @@ def spikes(draw: np.random.Generator, n: int) -> Floats:
     return 150 * MB * (draw.random(n) < 0.1) * draw.random(n) + noise(draw, n) / 4
 
 
-def flat(draw: np.random.Generator, n: int) -> Floats:
+def flat(_draw: np.random.Generator, n: int) -> Floats:
     return np.zeros(n)
 
 
@@ -120,9 +120,9 @@ def found(shape: str, scale: Scale, seed: int, *, leaks: bool) -> float | None:
 def shares(scale: Scale, seeds: int) -> dict[str, tuple[float, float]]:
     """Return for each shape the share of the seeds in which a leak is found: without one, and with one."""
     return {
-        shape: tuple(
-            sum(found(shape, scale, seed, leaks=leaks) is not None for seed in range(seeds)) / seeds
-            for leaks in (False, True)
-        )
-        for shape in SHAPES
-    }  # type: ignore[return-value]
+        shape: (_share(shape, scale, seeds, leaks=False), _share(shape, scale, seeds, leaks=True)) for shape in SHAPES
+    }
+
+
+def _share(shape: str, scale: Scale, seeds: int, *, leaks: bool) -> float:
+    return sum(found(shape, scale, seed, leaks=leaks) is not None for seed in range(seeds)) / seeds

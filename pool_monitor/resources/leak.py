@@ -20,7 +20,7 @@ Pure: values and times are arguments.
 from __future__ import annotations
 
 import math
-from collections import deque
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -118,8 +118,7 @@ class LeakTrend:
     def _judge(self, envelope: Envelope, limit: float | None, *, longest: bool) -> Leak | None:
         if len(envelope.minima) < SMALLEST:
             return None
-        times = np.array([at for at, _ in envelope.minima])
-        values = np.array([value for _, value in envelope.minima])
+        times, values = np.array(envelope.times), np.array(envelope.minima)
         level, seen_s = float(values[-1]), float(times[-1] - times[0])
         farthest_s = FARTHEST_S if longest else min(FARTHEST_S, HORIZON * seen_s)
         third = len(values) // 3
@@ -145,13 +144,25 @@ class LeakTrend:
 class Envelope:
     """The minima of steps of *step_s* seconds, the latest 48."""
 
-    __slots__ = ("_at_s", "_grain", "_low", "_nth", "_peak", "_skip", "_trough", "minima", "returned", "step_s")
+    __slots__ = (
+        "_at_s",
+        "_grain",
+        "_low",
+        "_nth",
+        "_peak",
+        "_skip",
+        "_trough",
+        "minima",
+        "returned",
+        "step_s",
+        "times",
+    )
 
     def __init__(self, step_s: float, grain: float) -> None:
         self.step_s, self._grain = step_s, grain
         self.returned = self._peak = -math.inf  # `returned`: the highest level that it has come back from
         self._trough = math.inf
-        self.minima: deque[tuple[float, float]] = deque(maxlen=LARGEST)
+        self.times, self.minima = array("d"), array("d")  # 16 bytes for each minimum
         self._nth: int | None = None
         self._low, self._at_s = math.inf, 0.0
         self._skip = SETTLING
@@ -161,13 +172,15 @@ class Envelope:
         nth = int(at_s // self.step_s)
         complete = False
         if self._nth is None or nth - self._nth > 2 or nth < self._nth:
-            self.minima.clear()
+            del self.times[:], self.minima[:]
             self._low = math.inf
         elif nth != self._nth:
             if self._skip:
                 self._skip -= 1
             else:
-                self.minima.append((self._at_s, self._low))
+                del self.times[: -LARGEST + 1], self.minima[: -LARGEST + 1]
+                self.times.append(self._at_s)
+                self.minima.append(self._low)
                 self._turn(self._low)
                 complete = True
             self._low = math.inf

@@ -141,9 +141,7 @@ class OrphanWatch:
     when it is still there `grace_s` later.
     """
 
-    def __init__(
-        self, *, ending: bool, interval_s: float = 60.0, confirm_s: float = 5.0, grace_s: float = 5.0
-    ) -> None:
+    def __init__(self, *, ending: bool, interval_s: float = 60.0, confirm_s: float = 5.0, grace_s: float = 5.0) -> None:
         self._ending = ending
         self._interval_ns, self._confirm_ns, self._grace_ns = (
             round(seconds * 1e9) for seconds in (interval_s, confirm_s, grace_s)

@@ -12,9 +12,11 @@ import anyio.to_thread
 
 from pool_monitor.emit import PoolIdentity
 from pool_monitor.parts import raise_if_ended
+from pool_monitor.resources.diagnosis import Diagnosis
 from pool_monitor.resources.host import HostSampler
 from pool_monitor.resources.process import ProcessSampler
 from pool_monitor.resources.sample import Execution, Moment, Sampler, Slot
+from pool_monitor.resources.workers import WorkerSampler
 
 if TYPE_CHECKING:
     from pool_monitor.config import ResourcesConfig
@@ -28,11 +30,14 @@ class ResourcesPart:
 
     def __init__(self, config: ResourcesConfig, context: Context) -> None:
         self._config, self._context = config, context
-        self._samplers: list[Sampler] = [HostSampler(), ProcessSampler()]
+        self._workers = WorkerSampler()
+        self._samplers: list[Sampler] = [HostSampler(), ProcessSampler(), self._workers]
+        self._diagnosis = Diagnosis(config, context.clock, config.interval or _INTERVAL)
         self._limiter = anyio.CapacityLimiter(1)
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        self._diagnosis.attach()
         self._task = asyncio.get_running_loop().create_task(self._run(), name="pool_monitor resources sampling")
         return self
 
@@ -42,6 +47,7 @@ class ResourcesPart:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        self._diagnosis.close()
 
     def view(self) -> None:
         """Nothing: what is measured stands in the Snapshot's own section."""
@@ -74,4 +80,5 @@ class ResourcesPart:
         return Moment(self._context.clock.monotonic_ns(), slots, len(asyncio.all_tasks()))
 
     def _sample(self, moment: Moment) -> Sequence[Execution]:
-        return [execution for sampler in self._samplers for execution in sampler.sample(moment)]
+        found = [execution for sampler in self._samplers for execution in sampler.sample(moment)]
+        return self._diagnosis.complete(moment, self._workers.complete(found))

@@ -43,8 +43,16 @@ class _Known:
 class Family(NamedTuple):
     """The descendants of a process."""
 
-    children: int
-    zombies: int
+    children: int = 0
+    zombies: int = 0
+    zombie_ns: int | None = None
+    """For how long the oldest zombie has been seen; None: there is none."""
+
+    @property
+    def measurements(self) -> dict[str, int]:
+        """As measurements of an event."""
+        waits = {} if self.zombie_ns is None else {"zombie_duration": self.zombie_ns}
+        return {"children": self.children, "zombies": self.zombies, **waits}
 
 
 class WorkerSampler:
@@ -64,8 +72,8 @@ class WorkerSampler:
         self._table: Mapping[int, proc.Stat] = _EMPTY
         self._table_due_ns = 0
         self._families: dict[int, Family] = {}
-        self._zombies: dict[Identity, int] = {}  # of the service itself: when each was first seen
-        self._own = Family(0, 0)
+        self._zombies: dict[Identity, int] = {}  # when each was first seen
+        self._own = Family()
         self._table_missing: str | None = "not read yet"
 
     def sample(self, moment: Moment) -> Sequence[Execution]:
@@ -89,10 +97,7 @@ class WorkerSampler:
         if self._table_missing is not None:
             missing = {**execution.metadata.get("missing", {}), "children": self._table_missing}
             return execution._replace(metadata={**execution.metadata, "missing": missing})
-        measured = {**execution.measurements, "children": self._own.children, "zombies": self._own.zombies}
-        if self._zombies and self._sampled_ns is not None:
-            measured["zombie_duration"] = max(self._sampled_ns - min(self._zombies.values()), 0)
-        return execution._replace(measurements=measured)
+        return execution._replace(measurements={**execution.measurements, **self._own.measurements})
 
     # -- one process ----------------------------------------------------------------------------------------------
 
@@ -155,7 +160,7 @@ class WorkerSampler:
         self._take_uss(found, known)
         family = self._families.get(pid)
         if family is not None:
-            found.values.update(children=family.children, zombies=family.zombies)
+            found.values.update(family.measurements)
         elif self._table_missing is not None:
             found.missing["children"] = self._table_missing
 
@@ -190,14 +195,18 @@ class WorkerSampler:
         children: dict[int, list[int]] = {}
         for pid, stat in self._table.items():
             children.setdefault(stat.parent, []).append(pid)
-        self._families = {}
-        for worker in workers:
-            below = _descendants(worker, children, frozenset())
-            self._families[worker] = Family(len(below), sum(self._table[pid].letter == "Z" for pid in below))
-        below = _descendants(os.getpid(), children, frozenset(workers))
-        zombies = [Identity(pid, self._table[pid].start) for pid in below if self._table[pid].letter == "Z"]
+        zombies = [Identity(pid, stat.start) for pid, stat in self._table.items() if stat.letter == "Z"]
         self._zombies = {each: self._zombies.get(each, now_ns) for each in zombies[:_MOST_ZOMBIES]}
-        self._own = Family(len(below), len(zombies))
+        all_workers = frozenset(workers)
+        self._families = {
+            worker: self._family(_descendants(worker, children, frozenset()), now_ns) for worker in all_workers
+        }
+        self._own = self._family(_descendants(os.getpid(), children, all_workers), now_ns)
+
+    def _family(self, below: Sequence[int], now_ns: int) -> Family:
+        zombies = [Identity(pid, self._table[pid].start) for pid in below if self._table[pid].letter == "Z"]
+        seen = [self._zombies[each] for each in zombies if each in self._zombies]
+        return Family(len(below), len(zombies), now_ns - min(seen) if seen else None)
 
 
 class _OtherProcessError(LookupError):
