@@ -33,6 +33,7 @@ class Scale(NamedTuple):
 
 SCALES = (
     Scale("2 min", 3.0, 400 * MB, 600.0),
+    Scale("2 min, near its limit", 3.0, 40 * MB, 600.0),
     Scale("16 min", 20.0, 400 * MB, 5_000.0),
     Scale("1.6 h", 120.0, 400 * MB, 4.5 * 3600),
     Scale("12 h", 900.0, 400 * MB, 15 * 3600.0),

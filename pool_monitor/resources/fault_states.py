@@ -143,13 +143,10 @@ class FaultBook:
 
     def __init__(self) -> None:
         self._faults: dict[tuple[str, Subject], _Open] = {}
+        self.open = 0
+        """The number of faults that are reached and not left."""
         self.unreported = 0
         """Faults that were not opened because too many were open."""
-
-    @property
-    def open(self) -> int:
-        """The number of faults that are reached and not left."""
-        return sum(fault.state is FaultState.OPEN for fault in self._faults.values())
 
     def step(self, now_s: float, conditions: Iterable[Judged]) -> list[Change]:
         """Look at every condition. A subject that is not among them has gone, and with it its faults."""
@@ -181,7 +178,6 @@ class FaultBook:
                 self.unreported += 1
                 return None
             fault = self._faults[key] = _Open(now_s, judged)
-            # While it is only suspected, its level is that of its mildest moment.
             fault.level = level
         fault.missing, fault.last = 0, judged
         fault.state = MACHINE.step(fault.state, "past")
@@ -195,6 +191,7 @@ class FaultBook:
             self.unreported += 1
             return None
         fault.state = MACHINE.step(fault.state, "held")
+        self.open += 1
         return self._change(now_s, "reached", key, fault)
 
     def _missing(self, key: tuple[str, Subject], fault: _Open) -> Change | None:
@@ -212,6 +209,7 @@ class FaultBook:
         was, fault.state = fault.state, MACHINE.step(fault.state, trigger)
         if was is not FaultState.OPEN:
             return []
+        self.open -= 1
         if judged is not None:
             fault.last = judged
         value = None if judged is None else judged.value

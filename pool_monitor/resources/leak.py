@@ -1,13 +1,14 @@
 """Whether a figure grows without end: a leak, told from noise, warm-up, saw-teeth and single steps.
 
 Theory of operation: the figure is reduced to the minima of steps of equal length, its lower envelope. Garbage that is
-collected now and then is above the envelope; what is never freed raises it. A leak has to pass every test of `TESTS`:
+collected now and then is above the envelope; what is never freed raises it. A leak has to pass every test:
 
 - It grows: Mann-Kendall's test, with the variance of Hamed and Rao (1998) for values that depend on each other.
 - It grows by an amount that matters: the lower bound of Theil and Sen's slope (95 %) is above a floor.
 - It goes on: in the second half it grows by more than half as fast as in the first. A warm-up does not.
 - A straight line describes it better than a curve that comes to rest, by Akaike's criterion.
 - It is spread over the steps: three jumps are no leak. One jump is removed before the tests.
+- It stands out: the rise is six times the deviation from a straight line. The longest scale does without.
 
 The same is done at several scales at once, since a leak may fill the memory within minutes or within days. At a short
 scale, only a leak counts that reaches its limit soon: within ten times the stretch that was seen. So a leak that fills
@@ -44,6 +45,7 @@ FARTHEST_S = 6 * 3600.0
 _Z = 2.33  # one-sided, 1 %
 _Z_CI = 1.96
 _JUMP = 6.0  # robust standard deviations
+_CLEAR = 6.0
 _SPREAD = 0.6  # the three largest rises must be less than this share of all
 
 
@@ -125,16 +127,16 @@ class LeakTrend:
         rough = (float(np.median(values[-third:])) - float(np.median(values[:third]))) / (seen_s * (1 - 1 / 3))
         if rough <= 0 or (limit is None and not longest):
             return None  # nearly always: the tests cost a hundred times more
-        if limit is not None and (limit - level) / rough > 2 * farthest_s:
-            return None
+        if limit is not None and not 0 < (limit - level) / rough <= 2 * farthest_s:
+            return None  # too far, or at the limit already: that is another fault
         if level <= envelope.returned:
             return None
         slope = growth(times, values, self._kind)
-        if slope is None:
+        if slope is None or (not longest and not stands_out(times, values, slope.value, self._kind.grain)):
             return None
         if limit is None:
             return Leak(slope, level, seen_s)
-        room = max(limit - level, 0.0)
+        room = limit - level
         left_s = room / slope.value
         if left_s > farthest_s:
             return None
@@ -190,10 +192,13 @@ class Envelope:
         return complete
 
     def _turn(self, low: float) -> None:
-        """Remember the level that the envelope has come back from, by a fifth of its rise."""
+        """Remember the level that the envelope has come back from, by a fifth of its rise; and a tenth more, because
+        two saw-teeth are not alike.
+        """
         self._peak, self._trough = max(self._peak, low), min(self._trough, low)
-        if self._peak - low > max(0.2 * (self._peak - self._trough), self._grain):
-            self.returned = max(self.returned, self._peak)
+        rise = self._peak - self._trough
+        if self._peak - low > max(0.2 * rise, self._grain):
+            self.returned = max(self.returned, self._peak + 0.1 * rise)
             self._peak = self._trough = low
 
 
@@ -245,7 +250,7 @@ def mann_kendall(values: Floats) -> tuple[float, float]:
     variance = (n * (n - 1) * (2 * n + 5) - float((ties * (ties - 1) * (2 * ties + 5)).sum())) / 18
     steps = np.arange(n)
     pairs = (values[upper[1]] - values[upper[0]]) / (upper[1] - upper[0])
-    ranks = np.argsort(np.argsort(values - float(np.median(pairs)) * steps, kind="stable"), kind="stable")
+    ranks = _ranks(values - float(np.median(pairs)) * steps)
     centred = ranks - ranks.mean()
     power = float((centred * centred).sum()) or 1.0
     lags = np.arange(1, n - 2)
@@ -256,6 +261,13 @@ def mann_kendall(values: Floats) -> tuple[float, float]:
     return statistic, math.sqrt(max(variance * max(correction, 1.0), 0.0))
 
 
+def _ranks(values: Floats) -> Floats:
+    """Return the rank of each value. Equal values, to nine digits of their size, have the mean of their ranks."""
+    size = float(np.abs(values).max()) or 1.0
+    _, at, counts = np.unique(np.round(values / size, 9), return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[at])
+
+
 def theil_sen(times: Floats, values: Floats, deviation: float) -> Slope:
     """Return the median of the slopes of all pairs, with Gilbert's interval of 95 % for a deviation of S."""
     upper = np.triu_indices(len(values), 1)
@@ -263,6 +275,14 @@ def theil_sen(times: Floats, values: Floats, deviation: float) -> Slope:
     half = _Z_CI * deviation
     low, high = int((len(slopes) - half) / 2), math.ceil((len(slopes) + half) / 2)
     return Slope(float(np.median(slopes)), float(slopes[max(low, 0)]), float(slopes[min(high, len(slopes) - 1)]))
+
+
+def stands_out(times: Floats, values: Floats, slope: float, grain: float) -> bool:
+    """Whether the rise is at least six times the robust deviation from a straight line."""
+    values = without_jump(values, grain)
+    rest = values - slope * times
+    deviation = 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
+    return slope * float(times[-1] - times[0]) >= _CLEAR * max(deviation, grain)
 
 
 def goes_on(times: Floats, values: Floats) -> bool:

@@ -30,8 +30,8 @@ def notices(
     its worst. *levels* are the levels of the shares; None computes them (`findings.levels`).
 
     The order within a level: outdated numbers, what keeps calls from running, the other pools, the resources of the
-    service, what makes numbers doubtful, the effects, and the resources of the pool's workers. The first sentence of a text is
-    the headline; the rest is detail.
+    service, what makes numbers doubtful, the effects, and the resources of the pool's workers. The first sentence of a
+    text is the headline; the rest is detail.
     """
     levels = findings.levels(snapshot) if levels is None else levels
     doubts = list(map(_notice, findings.doubts(snapshot)))
