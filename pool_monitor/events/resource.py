@@ -105,8 +105,8 @@ RESOURCE_LOOP = declare(
     },
     {
         "state": "str: blocked or over",
-        "stack": "str: what the loop runs, innermost frame last; empty if none was taken: when it is over, and for all "
-        "but the first block in 10 s",
+        "stack": "str: what the loop runs, innermost frame last; empty if none was taken: when it is over, for all but "
+        "the first block in 10 s, and when the loop was found waiting for a processor",
     },
 )
 RESOURCE_LIMIT = declare(

@@ -92,9 +92,10 @@ class StackLimit:
     def __init__(self) -> None:
         self._last_ns: int | None = None
 
-    def take(self, now_ns: int) -> bool:
-        """Whether a stack may be taken now. If so, it counts as taken."""
-        if self._last_ns is not None and now_ns - self._last_ns < STACK_EVERY_NS:
-            return False
+    def allows(self, now_ns: int) -> bool:
+        """Whether a stack may be taken now."""
+        return self._last_ns is None or now_ns - self._last_ns >= STACK_EVERY_NS
+
+    def took(self, now_ns: int) -> None:
+        """Count a stack that was taken."""
         self._last_ns = now_ns
-        return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.base_events
 import itertools
+import selectors
 import stat
 import sys
 from collections.abc import Iterator
@@ -40,8 +41,9 @@ _LOOPS_OWN: frozenset[CodeType] = frozenset(
 def stack_of_thread(ident: int) -> str:
     """The stack of the thread *ident*: a line for each frame and one with its source, the innermost frame last.
 
-    Frames of the event loop itself, and those outside it, are left out, unless the thread runs nothing else. Empty if
-    the thread has ended. Reads the source files: may block as long as their disk does. Never raises for them.
+    Frames of the event loop itself, and those outside it, are left out. Empty if the thread has ended, or if its event
+    loop runs no callback but waits for the next. Reads the source files: may block as long as their disk does. Never
+    raises for them.
     """
     frame = sys._current_frames().get(ident)
     if frame is None:
@@ -50,7 +52,9 @@ def stack_of_thread(ident: int) -> str:
     found = [(frame.f_code, frame.f_lineno) for frame in itertools.islice(_outwards(frame), WALKED_MAX)][::-1]
     del frame  # it would keep alive what the thread's functions hold
     outside = max((index for index, (code, _line) in enumerate(found) if code in _LOOPS_OWN), default=-1) + 1
-    return _text(found[outside:] or found)
+    inside = found[outside:]
+    waits = len(inside) == 1 and inside[0][0].co_filename == selectors.__file__
+    return "" if waits else _text(inside)
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
@@ -69,7 +73,7 @@ def _text(found: list[tuple[CodeType, int | None]]) -> str:
 
 def _lines(position: tuple[CodeType, int | None]) -> list[str]:
     code, line = position
-    path, name = _shown(code.co_filename, from_end=True), _shown(code.co_qualname)
+    path, name = _shown(code.co_filename, from_end=True), _shown(code.co_qualname.rpartition("<locals>.")[2])
     lines = [f'  File "{path}", line {line or "?"}, in {name}']
     source = _shown(_source_line(code.co_filename, line).strip())
     return [*lines, f"    {source}"] if source else lines

@@ -12,8 +12,10 @@ Both threads change the state of the probe, under a lock that neither holds for 
 
 Limits of a thread: it runs Python, so it needs the interpreter. Code in C that does not give it up (a regular
 expression) blocks the watchdog too. The thread takes the stack as soon as that code returns, which is before the next
-line runs; the event then comes at the end of the block. Code in C that *sleeps* without giving up the interpreter looks
-like a process that was stopped: it counts as lag, not as a block.
+line runs; the event then comes at the end of the block. On a machine without a free processor it may come too late for
+the stack, which is then empty. Code in C that *sleeps* without giving up the interpreter looks like a process that was
+stopped: it counts as lag, not as a block. (`faulthandler.dump_traceback_later` could see both, but there is only one of
+it in a process, and it belongs to the service.)
 
 A handler of ``resource.loop`` that raises is detached, as everywhere. One that hangs keeps the thread: `check` says so,
 and the thread is left behind. At most `LEFT_BEHIND_MAX` threads are.
@@ -202,7 +204,9 @@ class Watchdog:
         measurements, cpu_ns = {"duration": duration_ns}, self._loop_cpu_ns()
         if cpu_ns is not None and loop_cpu_from_ns is not None:
             measurements["cpu_duration"] = min(duration_ns, cpu_ns - loop_cpu_from_ns)
-        stack = stack_of_thread(self._loop_thread) if self._limit.take(now_ns) else ""
+        stack = stack_of_thread(self._loop_thread) if self._limit.allows(now_ns) else ""
+        if stack:
+            self._limit.took(now_ns)
         try:
             RESOURCE_LOOP.event.emit(measurements, {"state": "blocked", "stack": stack})
         except FAILURES as error:  # telemetry lets SystemExit and KeyboardInterrupt pass: here they end nothing
