@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,6 +14,9 @@ from pool_monitor.pool.transport import messages
 from pool_monitor.pool.transport.child.codec import Codec, Undecodable
 from pool_monitor.pool.transport.child.framing import FrameError
 from pool_monitor.pool.transport.interface import CallTimes, Failure, Reply, Sink
+
+if TYPE_CHECKING:
+    from pool_monitor.pool.transport.stacks import WorkerStacks
 
 _FIVE = 0x95  # first byte of an array of five in msgpack: ``reply`` or ``end``
 _decode_reply = msgspec.msgpack.Decoder(Reply).decode
@@ -35,6 +38,7 @@ class Inbox:
         self.streams: set[int] = set()  # the open calls that are streams
         self._recalled: set[int] = set()  # the open calls that the worker was asked to give back
         self._size = 0  # of the message decoded last, in bytes
+        self.stacks: WorkerStacks | None = None  # asks the worker for stacks, if it can tell them
 
     def use_codec(self, codec: Codec) -> None:
         """Decode all further messages with *codec*."""
@@ -143,6 +147,8 @@ class Inbox:
                 self._sink.emitted(*messages.parse_event(name, numbers, about))
             case ["log", level, text, fields]:
                 self._sink.logged(*messages.parse_log_line(level, text, fields))
+            case ["stack", token, traces] if self.stacks is not None:
+                self.stacks.answered(token, traces)
             case ["dropped", count] if messages.is_id(count):
                 self._sink.dropped(count)
             case other:

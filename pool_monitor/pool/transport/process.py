@@ -22,11 +22,12 @@ from pool_monitor.pool.transport.child.codec import CODECS, LARGE
 from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
 from pool_monitor.pool.transport.handshake import Handshake
 from pool_monitor.pool.transport.inbox import Inbox
-from pool_monitor.pool.transport.interface import Ready, Sink
+from pool_monitor.pool.transport.interface import Ready, Sink, StackAnswer
 from pool_monitor.pool.transport.launcher import Launcher, LaunchSpec, start_process
 from pool_monitor.pool.transport.lending import Lending
 from pool_monitor.pool.transport.output_lines import ProcessOutput
 from pool_monitor.pool.transport.spawn import WatchedProcess, ended_early
+from pool_monitor.pool.transport.stacks import WorkerStacks
 from pool_monitor.pool.transport.wire import Wire
 
 if TYPE_CHECKING:
@@ -78,12 +79,17 @@ class ProcessTransport:
             received=self._received, send_closed=self._connection_broken, lost=self._connection_lost,
         )  # fmt: skip
         try:
-            hello, operations = await self._handshake.run(self._wire)
+            hello, operations, offer = await self._handshake.run(self._wire)
         except FrameError as error:
             raise StartError(f"the worker broke the protocol: {error}") from error
         self._takes_context = hello.context
         self._working, self._receive = True, self._message
         assert self._process is not None
+        if offer is not None:
+            several = self._launch.concurrency > 1
+            self._inbox.stacks = WorkerStacks(
+                self._process, offer, several, lambda token: self._urgent(["stack", token])
+            )
         return Ready(self._process.pid, hello.python, hello.codec, operations)
 
     async def _begin(self) -> None:
@@ -189,6 +195,17 @@ class ProcessTransport:
 
     def ping(self, token: int) -> None:
         self._urgent(["ping", token])
+
+    def stack(self, patience: float) -> asyncio.Future[StackAnswer]:
+        if self._inbox.stacks is not None:
+            return self._inbox.stacks.take(patience)
+        nothing = self._loop.create_future()
+        known = "its program does not tell stacks" if self._working else "the worker has not loaded its target yet"
+        nothing.set_result(StackAnswer(None, known))
+        return nothing
+
+    def recent_stack(self, seconds: float) -> StackAnswer | None:
+        return None if self._inbox.stacks is None else self._inbox.stacks.recent(seconds)
 
     def flow(self, *, paused: bool) -> None:
         if self._wire is not None:
@@ -345,6 +362,8 @@ class ProcessTransport:
         """Release everything and report the end: the process is reaped, and everything it sent has been read."""
         if self._gone.done():
             return
+        if self._inbox.stacks is not None:
+            self._inbox.stacks.close()
         if self._output is not None:
             self._output.close()
         if self._wire is not None:
