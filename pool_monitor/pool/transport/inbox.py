@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -14,9 +14,6 @@ from pool_monitor.pool.transport import messages
 from pool_monitor.pool.transport.child.codec import Codec, Undecodable
 from pool_monitor.pool.transport.child.framing import FrameError
 from pool_monitor.pool.transport.interface import CallTimes, Failure, Reply, Sink
-
-if TYPE_CHECKING:
-    from pool_monitor.pool.transport.stacks import WorkerStacks
 
 _FIVE = 0x95  # first byte of an array of five in msgpack: ``reply`` or ``end``
 _decode_reply = msgspec.msgpack.Decoder(Reply).decode
@@ -38,7 +35,6 @@ class Inbox:
         self.streams: set[int] = set()  # the open calls that are streams
         self._recalled: set[int] = set()  # the open calls that the worker was asked to give back
         self._size = 0  # of the message decoded last, in bytes
-        self.stacks: WorkerStacks | None = None  # asks the worker for stacks, if it can tell them
 
     def use_codec(self, codec: Codec) -> None:
         """Decode all further messages with *codec*."""
@@ -81,7 +77,9 @@ class Inbox:
             raise FrameError(f"a frame that is not valid {self.codec.name}: {messages.error_message(error)}") from error
 
     def receive(self, body: memoryview) -> Any:
-        """Decode a message and `take` it. Return the message if it is about lending, else None. Raises FrameError."""
+        """Decode a message and `take` it. Return the message if it is left to the caller, else None. Raises
+        FrameError.
+        """
         message = self.decode(body)
         return None if self.take(message) else message
 
@@ -116,8 +114,8 @@ class Inbox:
         return found
 
     def take(self, message: Any) -> bool:
-        """Check the message decoded last, and report it to the sink. Return False for a message about lending, which
-        is left to the caller. Raises FrameError for a message that the protocol does not allow here.
+        """Check the message decoded last, and report it to the sink. Return False for a message about lending or
+        stacks, which is left to the caller. Raises FrameError for a message that the protocol does not allow here.
         """
         match message:
             case ["reply" | "end" as kind, call_id, packed, data, times]:
@@ -141,14 +139,12 @@ class Inbox:
                     raise FrameError(f"call {call_id} was returned without a recall")
                 self._answered(call_id)
                 self._sink.recalled(call_id)
-            case ["lent", _] | ["lent", _, _] | ["returned"]:
+            case ["lent", _] | ["lent", _, _] | ["returned"] | ["stack", _, _]:
                 return False
             case ["event", name, numbers, about]:
                 self._sink.emitted(*messages.parse_event(name, numbers, about))
             case ["log", level, text, fields]:
                 self._sink.logged(*messages.parse_log_line(level, text, fields))
-            case ["stack", token, traces] if self.stacks is not None:
-                self.stacks.answered(token, traces)
             case ["dropped", count] if messages.is_id(count):
                 self._sink.dropped(count)
             case other:
