@@ -1,4 +1,4 @@
-"""Turns what a worker says about its stacks into text. Pure functions. All that came from the worker is checked here."""
+"""Turns what a worker says about its stacks into text. Pure functions; all that came from the worker is checked."""
 
 from __future__ import annotations
 
