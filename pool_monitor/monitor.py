@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from pool_monitor.metrics import Window
+    from pool_monitor.service.stacks import StackReading
     from pool_monitor.snapshot import PoolDetail
     from pool_monitor.storage import HistoryMetrics
 
@@ -93,7 +94,7 @@ class Monitor:
             workers=self._pools.workers,
             pool_instances=self._pools.instances,
             on_second=self._collector.on_second,
-            asgi=self.asgi,
+            asgi=self._local_app,
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),
         )
@@ -169,6 +170,22 @@ class Monitor:
         from pool_monitor.service.app import make_app
 
         return make_app(self)
+
+    def _local_app(self) -> Starlette:
+        """The app for the local socket, which only our own user can open: it may act on the pools."""
+        from pool_monitor.service.app import make_app
+
+        return make_app(self, local=True)
+
+    async def stack(self, pool: str, slot: str) -> StackReading:
+        """What the worker in *slot* of *pool* does now, or why that is not available. Its call goes on undisturbed.
+        Takes at most a second, or five with a pool of another package. Raises UnknownName for a pool or slot that does
+        not exist.
+        """
+        from pool_monitor.service.stacks import StackReading
+
+        text, reason = await self._pools.stack(pool, slot)
+        return StackReading(stack=text, reason=reason)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
