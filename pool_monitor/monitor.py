@@ -72,8 +72,13 @@ class Monitor:
         """Remote viewers that are attached now."""
         self._clock = clock or WakefulClock()
         names, instances = self._pools.names, self._pools.instances
-        limit = config.metrics.series_limit
-        self._collector = Collector(names, self._clock, series_limit=limit, instances=instances)
+        self._collector = Collector(
+            names,
+            self._clock,
+            series_limit=config.metrics.series_limit,
+            instances=instances,
+            unmeasured=None if config.resources.enabled else "[resources] enabled = false",
+        )
         self.metrics = LiveMetrics(self._collector, self.snapshot)
         """Queries of the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
         self._seq = 0
@@ -94,6 +99,7 @@ class Monitor:
             workers=self._pools.workers,
             pool_instances=self._pools.instances,
             on_second=self._collector.on_second,
+            on_gauges=self._collector.on_gauges,
             asgi=self._local_app,
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),
@@ -155,7 +161,10 @@ class Monitor:
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:
         gauges = self._pools.gauges(name)
-        return None if gauges is None else detail(*gauges, self._collector.pool_stats(name, window))
+        if gauges is None:
+            return None
+        status, workers = gauges
+        return detail(status, self._collector.with_figures(name, workers), self._collector.pool_stats(name, window))
 
     def _self_view(self) -> MonitorView:
         views = {entry.name: runner.view() for entry, runner in self._parts.items() if entry.view is not None}
