@@ -1,4 +1,4 @@
-"""The HTTP interface of a monitor: one small read-only ASGI app.
+"""The HTTP interface of a monitor: one small ASGI app. Where it is mounted, it only reads.
 
 Mount it in a Starlette or FastAPI service, or let the monitor serve it on a Unix socket (server.py). The URLs are the
 same.
@@ -17,6 +17,9 @@ same.
                                  ``gpu INDEX``, ``worker SLOT``, or ``all``
     GET /metrics?window=5m       everything counted since the monitor was entered, for Prometheus, with percentiles of
                                  the window
+    POST /v1/pools/NAME/workers/SLOT/stack?seconds=
+                                 what a worker does now, as JSON: ``stack``, or ``reason``; with *seconds*, the samples
+                                 of that time, folded. Only over the local socket, which no other user can open
     GET /livez                   200 while the event loop runs
     GET /readyz                  200 when every pool can take calls, else 503 and the reason
 
@@ -41,7 +44,9 @@ from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.export import gzipped, prometheus
 from pool_monitor.metrics import LiveMetrics
 from pool_monitor.service import AGAIN
+from pool_monitor.service.actions import StackTaker, action_routes
 from pool_monitor.service.listener import Listener
+from pool_monitor.service.stacks import TooManySamplings
 from pool_monitor.snapshot import Range, ResourceRange, Snapshot
 
 if TYPE_CHECKING:
@@ -59,7 +64,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _encode = msgspec.json.Encoder().encode
 
 
-class Source(Protocol):
+class Source(StackTaker, Protocol):
     """What the app needs of a monitor."""
 
     viewers: int
@@ -82,8 +87,8 @@ class Source(Protocol):
         """Wait for the next tick. Returns False when the monitor is closing, because no tick will follow."""
 
 
-def make_app(source: Source) -> Starlette:
-    """The ASGI app of one monitor."""
+def make_app(source: Source, *, local: bool = False) -> Starlette:
+    """The ASGI app of one monitor. *local*: it is served to our own user only, and may interrupt workers."""
 
     async def index(request: Request) -> Response:
         mounted_at = request.scope.get("root_path", "")
@@ -130,10 +135,11 @@ def make_app(source: Source) -> Starlette:
         Route("/metrics", metrics),
         Route("/livez", livez),
         Route("/readyz", readyz),
+        *action_routes(source, local=local),
     ]
     return Starlette(
         routes=routes,
-        exception_handlers={ConfigError: _refused(400), UnknownName: _refused(404)},
+        exception_handlers={ConfigError: _refused(400), UnknownName: _refused(404), TooManySamplings: _refused(503)},
     )
 
 
