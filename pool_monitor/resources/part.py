@@ -16,12 +16,15 @@ from pool_monitor.emit import PoolIdentity
 from pool_monitor.log import logger
 from pool_monitor.parts import raise_if_ended
 from pool_monitor.resources.cost import SamplingCost
+from pool_monitor.resources.diagnosis import Diagnosis
 from pool_monitor.resources.garbage import GarbagePauses
 from pool_monitor.resources.gpu import GpuSampler
 from pool_monitor.resources.host import HostSampler, folder_to_measure
 from pool_monitor.resources.process import ProcessSampler
 from pool_monitor.resources.sample import Execution, Moment, Sampler, Slot
 from pool_monitor.resources.tasks import TaskCensus
+from pool_monitor.resources.watchdog import Watchdog
+from pool_monitor.resources.workers import WorkerSampler
 from pool_monitor.snapshot import SamplingView
 
 if TYPE_CHECKING:
@@ -44,11 +47,14 @@ class ResourcesPart:
         self._pauses, self._tasks = GarbagePauses(), TaskCensus()
         self._host = HostSampler(folder_to_measure(history))
         self._gpu = GpuSampler() if config.gpu else None
-        self._samplers: list[Sampler] = [self._host, ProcessSampler(self._pauses)]
+        self._processes = WorkerSampler()
+        self._samplers: list[Sampler] = [self._host, ProcessSampler(self._pauses), self._processes]
         if self._gpu is not None:
             self._samplers.append(self._gpu)
+        self._diagnosis = Diagnosis(config, context.clock, config.interval or _INTERVAL)
         self._limiter = anyio.CapacityLimiter(1)
         self._task: asyncio.Task[None] | None = None
+        self._watchdog = Watchdog(config)
         self._cost = SamplingCost()
         self._failed: set[type] = set()  # samplers that have raised, each reported once
         self._began: float | None = None  # of a sample that has not ended, by the event loop's clock
@@ -58,12 +64,15 @@ class ResourcesPart:
         self._workers = 0
 
     async def __aenter__(self) -> Self:
+        self._watchdog.start()
         self._pauses.start()
+        self._diagnosis.attach()
         self._task = asyncio.get_running_loop().create_task(self._run(), name="pool_monitor resources sampling")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         try:
+            await self._watchdog.stop()
             task = self._task
             if task is not None:
                 task.cancel()
@@ -74,6 +83,7 @@ class ResourcesPart:
             self._host.close()
             if self._gpu is not None:
                 self._gpu.close()
+            self._diagnosis.close()
 
     def view(self) -> SamplingView:
         """How often is sampled, and what it costs. What is measured stands in the Snapshot's own section."""
@@ -89,9 +99,10 @@ class ResourcesPart:
         )
 
     def tick(self) -> None:
-        """Report a sample that does not end. Raises when the task that samples has ended."""
+        """Report a sample that does not end. Raises when the task that samples has ended, or the watchdog hangs."""
         if self._task is not None:
             raise_if_ended(self._task)
+        self._watchdog.check()
         overdue = self._overdue_for()
         if overdue is not None and not self._overdue:
             self._overdue = True
@@ -159,8 +170,16 @@ class ResourcesPart:
             try:
                 found += sampler.sample(moment)
             except Exception as error:  # noqa: BLE001 - a defect of one sampler does not cost the figures of the others
-                if type(sampler) not in self._failed:
-                    self._failed.add(type(sampler))
-                    trace = "".join(traceback.format_exception(error))
-                    logger("resources").error("a sampler failed", sampler=type(sampler).__name__, stacktrace=trace)
+                self._report(type(sampler), error)
+        try:
+            found = self._diagnosis.complete(moment, self._processes.complete(found))
+        except Exception as error:  # noqa: BLE001 - the same
+            self._report(Diagnosis, error)
         return found, time.thread_time() - cpu
+
+    def _report(self, kind: type, error: Exception) -> None:
+        """Log the first failure of a sampler."""
+        if kind not in self._failed:
+            self._failed.add(kind)
+            trace = "".join(traceback.format_exception(error))
+            logger("resources").error("a sampler failed", sampler=kind.__name__, stacktrace=trace)

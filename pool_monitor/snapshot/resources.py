@@ -86,6 +86,11 @@ class ProcessView(Struct, frozen=True, kw_only=True):
     """Processes and threads of this user that can be seen, in all processes: what `threads_limit` limits. At most 30 s
     old. None: there is no such limit.
     """
+    children: int | None = None
+    """Processes that it has started and that still exist, and what these have started, without the workers and theirs.
+    """
+    zombies: int | None = None
+    """Of these, those that have ended and wait to be reaped."""
     tasks: int | None = None
     """Tasks of the event loop that have not ended."""
     oldest_task: float | None = None
@@ -137,7 +142,7 @@ class FaultView(Struct, frozen=True, kw_only=True):
     """What is wrong, such as ``leak``, ``hot_idle`` or ``memory``: the kinds of ``resource.limit``."""
     level: FaultLevel
     subject: str
-    """``host``, ``process``, ``loop``, ``monitor`` or ``worker SLOT``."""
+    """``host``, ``process``, ``loop``, ``monitor``, ``worker SLOT``, or ``process PID`` for an orphan."""
     pool: str | None = None
     worker: str | None = None
     value: float | None = None
