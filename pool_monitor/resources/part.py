@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
@@ -12,11 +11,10 @@ import anyio
 import anyio.to_thread
 
 from pool_monitor.emit import PoolIdentity
-from pool_monitor.parts import PartUnavailable, raise_if_ended
+from pool_monitor.parts import raise_if_ended
 from pool_monitor.resources.host import HostSampler
 from pool_monitor.resources.process import ProcessSampler
 from pool_monitor.resources.sample import Execution, Moment, Sampler, Slot
-from pool_monitor.resources.stall_check import StallCheck
 from pool_monitor.resources.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from pool_monitor.parts import Context
 
 _INTERVAL, _INTERVAL_OF_MANY, _MANY = 1.0, 2.0, 64
-_HANG_INTERVALS = 10  # without a sample, the sampling thread hangs
 
 
 class ResourcesPart:
@@ -36,8 +33,6 @@ class ResourcesPart:
         self._limiter = anyio.CapacityLimiter(1)
         self._task: asyncio.Task[None] | None = None
         self._watchdog = Watchdog(config)
-        self._samples = 0
-        self._progress = StallCheck(_HANG_INTERVALS, _HANG_INTERVALS * (config.interval or _INTERVAL_OF_MANY))
 
     async def __aenter__(self) -> Self:
         self._watchdog.start()
@@ -56,18 +51,15 @@ class ResourcesPart:
         """Nothing: what is measured stands in the Snapshot's own section."""
 
     def tick(self) -> None:
-        """Raise when the task that samples has ended, or it or the watchdog hangs."""
+        """Raise when the task that samples has ended, or the watchdog has ended or hangs."""
         if self._task is not None:
             raise_if_ended(self._task)
         self._watchdog.check()
-        if self._progress.stalled(self._samples, time.monotonic()):
-            raise PartUnavailable(f"no sample has been finished for {_HANG_INTERVALS} intervals")
 
     async def _run(self) -> None:
         while True:
             moment = self._moment()
             found = await anyio.to_thread.run_sync(self._sample, moment, limiter=self._limiter)
-            self._samples += 1
             for execution in found:
                 execution.spec.event.emit(execution.measurements, execution.metadata)
             await asyncio.sleep(self._interval(len(moment.slots)))
