@@ -81,7 +81,11 @@ class ProcessView(Struct, frozen=True, kw_only=True):
     fds_limit: int | None = None
     threads: int | None = None
     threads_limit: int | None = None
-    """Most processes and threads of this user (RLIMIT_NPROC); None: no limit, or it does not apply."""
+    """Most processes and threads of this user (RLIMIT_NPROC); None: no limit, or it does not apply, as to root."""
+    user_threads: int | None = None
+    """Processes and threads of this user that can be seen, in all processes: what `threads_limit` limits. At most 30 s
+    old. None: there is no such limit.
+    """
     children: int | None = None
     """Processes that it has started and that still exist, and what these have started, without the workers and theirs.
     """
