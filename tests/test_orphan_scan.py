@@ -52,6 +52,14 @@ async def left(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple
             os.kill(pid, signal.SIGKILL)
 
 
+def marked_sleep(env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a process, and return when its environment can be read: `Popen` returns a moment earlier."""
+    process = subprocess.Popen(["sleep", "600"], env=env)
+    while not proc.read(f"/proc/{process.pid}/environ", 100):
+        pass
+    return process
+
+
 def found(pid: int) -> Orphan | None:
     return next((orphan for orphan in scan(10_000) if orphan.identity.pid == pid), None)
 
@@ -114,7 +122,7 @@ def sleeper() -> Iterator[tuple[subprocess.Popen[bytes], Orphan]]:
     assert own is not None
     run = own._replace(pid=2**22 - 1, start=1, secret="gone")
     env = {**os.environ, run_token.VARIABLE: run.token}
-    process = subprocess.Popen(["sleep", "600"], env=env)
+    process = marked_sleep(env)
     yield process, Orphan(Identity(process.pid, proc.stat_of(process.pid).start), run, "sleep 600")
     process.kill()
     process.wait()
@@ -151,7 +159,7 @@ def test_processes_of_other_namespaces_and_of_living_services_are_no_orphans() -
         "1.2.3",
         "x" * 5000,
     ]
-    processes = [subprocess.Popen(["sleep", "600"], env={**os.environ, run_token.VARIABLE: token}) for token in tokens]
+    processes = [marked_sleep({**os.environ, run_token.VARIABLE: token}) for token in tokens]
     try:
         pids = {process.pid for process in processes}
         assert pids & {orphan.identity.pid for orphan in scan(10_000)} == set()
@@ -167,7 +175,7 @@ def test_the_service_of_others_is_no_orphan_though_a_lost_worker_has_started_it(
     process, orphan = sleeper
     assert found(process.pid) == orphan
     run = orphan.run._replace(pid=process.pid, start=orphan.identity.start, secret="its own")
-    child = subprocess.Popen(["sleep", "600"], env={**os.environ, run_token.VARIABLE: run.token})
+    child = marked_sleep({**os.environ, run_token.VARIABLE: run.token})
     try:
         assert found(process.pid) is None
         assert found(child.pid) is None

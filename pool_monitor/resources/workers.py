@@ -67,8 +67,9 @@ class WorkerSampler:
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock = clock
         self._known: dict[tuple[str, str], _Known] = {}  # by the pool's instance and the slot
-        self._interval_ns: int | None = None
+        self._interval_ns = 0  # between the last two samples, or as it is set if that is longer
         self._sampled_ns: int | None = None
+        self._last_ns = 0  # between the last two samples
         self._table: Mapping[int, proc.Stat] = _EMPTY
         self._table_due_ns = 0
         self._families: dict[int, Descendants] = {}
@@ -79,13 +80,15 @@ class WorkerSampler:
     def sample(self, moment: Moment) -> Sequence[Execution]:
         """Read the processes of the slots of *moment*."""
         now_ns = self._clock()
+        self._interval_ns = moment.interval_ns
+        if self._sampled_ns is not None:
+            self._interval_ns = max(self._interval_ns, self._last_ns)
+            self._last_ns = now_ns - self._sampled_ns
         slots = [slot for slot in moment.slots if slot.worker.pid is not None][:_MOST_PROCESSES]
         self._read_table(now_ns, [slot.worker.pid or 0 for slot in slots])
         found = [self._execution(slot, now_ns) for slot in slots]
         keys = set(map(_key, slots))
         self._known = {key: known for key, known in self._known.items() if key in keys}
-        if self._sampled_ns is not None:
-            self._interval_ns = now_ns - self._sampled_ns
         self._sampled_ns, self._table = now_ns, _EMPTY
         return found
 
@@ -143,7 +146,7 @@ class WorkerSampler:
         passed = None if known.at_ns is None else now_ns - known.at_ns
         if passed is None:
             found.missing["cpu_ratio"] = "needs two readings"
-        elif passed <= 0 or (self._interval_ns is not None and passed > _GAP * max(self._interval_ns, 1)):
+        elif passed <= 0 or passed > _GAP * self._interval_ns:
             found.missing["cpu_ratio"] = "the last reading is too long ago"
         else:
             found.values["cpu_ratio"] = max(stat.cpu_ns - known.cpu_ns, 0) / passed
