@@ -52,7 +52,7 @@ def _pool(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
         lines += [[], *table(columns.OPERATIONS, operations, width, len(operations) + 1)]
     workers = list(pool.workers.values())
     if workers:
-        lines += [[], *table(columns.WORKERS, workers, width, len(workers) + 1)]
+        lines += [[], *table(columns.worker_columns(pool), workers, width, len(workers) + 1)]
     return lines
 
 
