@@ -357,6 +357,15 @@ def test_the_report_has_the_totals_and_all_percentiles() -> None:
     assert row(written, "queue")[4:] == ["43ms", "62ms", "180ms", "252ms", "342ms"]
 
 
+def test_the_report_has_error_groups_with_samples_and_the_resources() -> None:
+    written = report(samples.measured())
+    assert "31 in the last 5m (0.10/s), 120 since the start; first 11m42s ago, last 8s ago" in written
+    assert 'File "/srv/shop/summaries/client.py", line 88, in send' in written
+    assert "worker text-3: leaks 1.1M/s" in written
+    assert "57 of 1024" in written
+    assert "HOST" not in report(samples.snapshot())
+
+
 def test_a_report_names_every_pool_or_says_that_there_is_none() -> None:
     assert "no pool yet" in report(replace(samples.snapshot(), pools={}))
     written = report(samples.snapshot(pools=("text", "vision")))

@@ -74,6 +74,7 @@ async def from_service(address: str | None, query: ReportQuery) -> ReportData:
         now = await service.snapshot("1m")
         window = _window(now, query)
         summary = await service.summary(window)
+        latest = await service.snapshot(window)
         length = summary.end - summary.start
         grains = [window.step for window in WINDOWS.values() if window.seconds >= length]
         step = query.step or step_for(length, grains)
@@ -88,6 +89,8 @@ async def from_service(address: str | None, query: ReportQuery) -> ReportData:
             doubts=tuple(notice.text for notice in notices(now, None, LIVE)),
             summary=summary,
             courses=timelines,
+            error_groups={name: pool.error_groups for name, pool in latest.pools.items() if pool.error_groups},
+            resources=latest.resources if latest.resources.sampled_age is not None else None,
         ),
         steps,
         None,

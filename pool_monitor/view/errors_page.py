@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pool_monitor.snapshot import ErrorGroup, ErrorSample, FailureView, PoolDetail, Snapshot
 from pool_monitor.view import format as fmt
 from pool_monitor.view.page_frame import Content, PageState, page_content
-from pool_monitor.view.stack_lines import stack_lines
+from pool_monitor.view.stack_lines import LINES_MAX, stack_lines
 from pool_monitor.view.table import Column, number, rows_shown, table
 from pool_monitor.view.text import Line, Meaning, PageSize, Segment, clean, truncate, wrap
 
@@ -45,7 +45,7 @@ def error_rows(pool: PoolDetail | None, now: float) -> list[ErrorRow]:
     """
     if pool is None:
         return []
-    rows = [_of_group(group, now) for group in pool.error_groups]
+    rows = [group_row(group, now) for group in pool.error_groups]
     loose = [failure for failure in pool.failures if not pool.error_groups or _without_call(failure)]
     return [*rows, *map(_of_failure, loose)]
 
@@ -54,7 +54,8 @@ def _without_call(failure: FailureView) -> bool:
     return failure.error in WITHOUT_CALL or failure.operation is None
 
 
-def _of_group(group: ErrorGroup, now: float) -> ErrorRow:
+def group_row(group: ErrorGroup, now: float) -> ErrorRow:
+    """Return the row of one error group. *now* is the wall-clock time."""
     return ErrorRow(
         group.fingerprint,
         group.count,
@@ -120,18 +121,20 @@ def _offset(place: int, rows: int, height: int) -> int:
 
 def _details(snapshot: Snapshot, row: ErrorRow, cells: int) -> list[Line]:
     if row.group is not None:
-        return group_lines(snapshot, row.group, cells)
+        return group_lines(row.group, f"the last {clean(snapshot.window)}", snapshot.taken_at, cells)
     return failure_lines(row.failure, cells) if row.failure is not None else []
 
 
-def group_lines(snapshot: Snapshot, group: ErrorGroup, cells: int) -> list[Line]:
-    """Return everything about one error group, with its sample."""
-    now = snapshot.taken_at
+def group_lines(group: ErrorGroup, window: str, now: float, cells: int, last: int = LINES_MAX) -> list[Line]:
+    """Return everything about one error group, with the last *last* lines of its sample's traceback and stack.
+
+    *window* is what its count covers, in words, and *now* the wall-clock time.
+    """
     lines = _wrapped(
         f"{clean(group.type)}: {_joined(group.message)}" if group.message else clean(group.type), cells, "strong"
     )
     seen = (
-        f"{fmt.count(group.count)} in the last {clean(snapshot.window)} ({fmt.rate(group.rate)}/s), "
+        f"{fmt.count(group.count)} in {window} ({fmt.rate(group.rate)}/s), "
         f"{fmt.count(group.total)} since the start; first {_ago(now, group.first_seen)}, "
         f"last {_ago(now, group.last_seen)}"
     )
@@ -143,11 +146,11 @@ def group_lines(snapshot: Snapshot, group: ErrorGroup, cells: int) -> list[Line]
     if group.frames:
         lines += _wrapped(f"at {' called by '.join(map(clean, group.frames))}", cells)
     if group.sample is not None:
-        lines += [[], *sample_lines(group.sample, now, cells)]
+        lines += [[], *sample_lines(group.sample, now, cells, last)]
     return [*lines, *_wrapped(f"group {clean(group.fingerprint)}", cells, "dim")]
 
 
-def sample_lines(sample: ErrorSample, now: float, cells: int) -> list[Line]:
+def sample_lines(sample: ErrorSample, now: float, cells: int, last: int = LINES_MAX) -> list[Line]:
     """Return one failure of a group: its message, its traceback, and the stack of its worker."""
     where = f" in {clean(sample.operation)}" if sample.operation is not None else ""
     where += f" on {clean(sample.worker)}" if sample.worker is not None else ""
@@ -155,10 +158,10 @@ def sample_lines(sample: ErrorSample, now: float, cells: int) -> list[Line]:
     for part in sample.message.splitlines():
         lines += _wrapped(_joined(part), cells) if part.strip() else []
     if sample.traceback:
-        lines += stack_lines(sample.traceback, cells, indent=1)
+        lines += stack_lines(sample.traceback, cells, indent=1, last=last)
     if sample.stack:
         lines += _wrapped("what the worker ran when it was interrupted:", cells, "dim")
-        lines += stack_lines(sample.stack, cells, indent=1)
+        lines += stack_lines(sample.stack, cells, indent=1, last=last)
     return lines
 
 

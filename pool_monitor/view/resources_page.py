@@ -17,6 +17,7 @@ from pool_monitor.snapshot import (
     PoolDetail,
     PressureView,
     ProcessView,
+    ResourceView,
     Snapshot,
 )
 from pool_monitor.view import format as fmt
@@ -52,15 +53,22 @@ def resources_page(snapshot: Snapshot, _pool: PoolDetail | None, size: PageSize,
     age = "not sampled yet" if found.sampled_age is None else f"sampled {fmt.whole_age(found.sampled_age)} ago"
     head: Line = [Segment(" RESOURCES", "head"), Segment(f"  {age}", "dim")]
     lines = [
-        *_faults(found.faults, snapshot.taken_at, cells),
+        *resource_lines(found, snapshot.taken_at, cells),
+        *_section("MONITOR", "", monitor_rows(snapshot.monitor, state.frame_seconds), _others(found.missing), cells),
+    ]
+    return page_content([head], lines, state)
+
+
+def resource_lines(found: ResourceView, now: float, cells: int) -> list[Line]:
+    """Return faults, host, process, event loop and GPUs, each as a section. *now* is the wall-clock time."""
+    return [
+        *_faults(found.faults, now, cells),
         *_section("HOST", _origin(found.host), host_rows(found.host), found.host.missing, cells),
         *_section("PROCESS", _pid(found.process), process_rows(found.process), found.process.missing, cells),
         *_section("EVENT LOOP", "", loop_rows(found.loop), {}, cells),
         *_stack(found.loop, cells),
         *_gpus(found.gpus, found.missing, cells),
-        *_section("MONITOR", "", monitor_rows(snapshot.monitor, state.frame_seconds), _others(found.missing), cells),
     ]
-    return page_content([head], lines, state)
 
 
 def _section(title: str, note: str, rows: Iterable[ResourceRow], missing: Mapping[str, str], cells: int) -> list[Line]:
