@@ -228,7 +228,10 @@ def _words_of(worker: WorkerView) -> Iterator[str]:
     health = "not answering" if worker.state == "degraded" else worker.health
     if health:
         yield health
+    if worker.leak_rate is not None:
+        yield f"grows {fmt.size(round(worker.leak_rate))}/s"
     for name, text in (
+        ("limit in", fmt.age(worker.time_to_limit)),
         ("uss", fmt.size(worker.uss)),
         ("fds", fmt.count(worker.fds)),
         ("threads", fmt.count(worker.threads)),

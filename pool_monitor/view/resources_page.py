@@ -18,6 +18,7 @@ from pool_monitor.snapshot import (
     PressureView,
     ProcessView,
     ResourceView,
+    SamplingView,
     Snapshot,
 )
 from pool_monitor.view import format as fmt
@@ -168,8 +169,13 @@ def process_rows(process: ProcessView) -> list[ResourceRow]:
             "in use",
             [
                 Figure("fds", fmt.count(process.fds), _of_count(process.fds_limit)),
-                Figure("threads", fmt.count(process.threads), _of_count(process.threads_limit)),
+                Figure("threads", fmt.count(process.threads)),
+                Figure("of this user", fmt.count(process.user_threads), _of_count(process.threads_limit)),
             ],
+        ),
+        ResourceRow(
+            "children",
+            [Figure("", fmt.count(process.children), "beside workers"), Figure("zombies", fmt.count(process.zombies))],
         ),
         ResourceRow("tasks", [Figure("", fmt.count(process.tasks)), Figure("oldest", fmt.age(process.oldest_task))]),
     ]
@@ -215,6 +221,8 @@ def monitor_rows(monitor: MonitorView, frame_seconds: float | None = None) -> li
             ],
         ),
     ]
+    if monitor.resources is not None:
+        rows.append(ResourceRow("sampling", _sampling(monitor.resources)))
     if monitor.history is not None:
         rows.append(ResourceRow("history", _history(monitor.history)))
     if monitor.otlp is not None:
@@ -223,6 +231,18 @@ def monitor_rows(monitor: MonitorView, frame_seconds: float | None = None) -> li
     if frame_seconds is not None:
         screens.append(Figure("this screen", fmt.duration(frame_seconds), "a frame"))
     return [*rows, ResourceRow("screens", screens)]
+
+
+def _sampling(sampling: SamplingView) -> list[Figure]:
+    every = f"every {fmt.period(sampling.interval)}" if sampling.interval >= 1 else fmt.duration(sampling.interval)
+    wanted = "" if sampling.interval == sampling.wanted_interval else f"wanted {fmt.period(sampling.wanted_interval)}"
+    overdue = [] if sampling.overdue is None else [Figure("", f"{SYMBOLS['warn']} late {fmt.age(sampling.overdue)}")]
+    return [
+        Figure("", every, wanted),
+        Figure("cpu", fmt.percent(sampling.cpu_ratio), "of a processor"),
+        Figure("took", fmt.duration(sampling.sample_seconds), f"for {fmt.plural(sampling.workers, 'worker')}"),
+        *overdue,
+    ]
 
 
 def _history(history: HistoryView) -> list[Figure]:
