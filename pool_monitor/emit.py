@@ -195,9 +195,14 @@ def worker_recycle(
     events.WORKER_RECYCLE.event.emit(measurements, {**pool.worker(worker), "pid": pid, "reason": reason})
 
 
-def worker_terminate(pool: PoolIdentity, worker: str, *, uptime: int, pid: int, reason: str) -> None:
-    """Emit ``pool.worker.terminate``."""
-    events.WORKER_TERMINATE.event.emit({"uptime": uptime}, {**pool.worker(worker), "pid": pid, "reason": reason})
+def worker_terminate(
+    pool: PoolIdentity, worker: str, *, uptime: int, pid: int, reason: str, stack: str | None = None
+) -> None:
+    """Emit ``pool.worker.terminate``. *stack*: taken before the process was killed."""
+    metadata = {**pool.worker(worker), "pid": pid, "reason": reason}
+    if stack is not None:
+        metadata["stack"] = stack
+    events.WORKER_TERMINATE.event.emit({"uptime": uptime}, metadata)
 
 
 def worker_output(pool: PoolIdentity, worker: str, *, stream: str, text: str, size: int) -> None:

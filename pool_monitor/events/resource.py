@@ -108,18 +108,25 @@ RESOURCE_GPU = declare(
 )
 LOOP_LAG = declare(
     "resource.loop.lag",
-    "A thread asked the event loop to run a callback at once, and the loop ran it.",
+    "A thread asked the event loop to run a callback at once, and the loop ran it. For a callback that ran late, the "
+    "event is also emitted for each of those that would have been sent meanwhile.",
     {"duration": "ns: how late it ran"},
     {},
+    numbers=("duration",),
 )
 RESOURCE_LOOP = declare(
     "resource.loop",
     "The event loop is blocked. Emitted from a thread while it still is: once a block. When the loop runs again, the "
     "same event follows on the loop with the state over.",
-    {"duration": "ns: since the loop last ran a callback"},
+    {
+        "duration": "ns: for how long it has been, or was, blocked",
+        "cpu_duration": "ns?: processor time that its thread used meanwhile: near the duration, it computes; near 0, "
+        "it waits. Only while it is blocked",
+    },
     {
         "state": "str: blocked or over",
-        "stack": "str: what the loop runs, innermost frame last; empty when it was not taken",
+        "stack": "str: what the loop runs, innermost frame last; empty if none was taken: when it is over, for all but "
+        "the first block in 10 s, and when the loop was found waiting for a processor",
     },
 )
 RESOURCE_LIMIT = declare(

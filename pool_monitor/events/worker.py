@@ -88,7 +88,11 @@ WORKER_TERMINATE = declare(
     "pool.worker.terminate",
     "A worker process has ended that was asked to stop or was killed by the pool.",
     {"uptime": "ns: how long the process lived"},
-    {**PROCESS_KEYS, "reason": "str: close, resize, recycle, timeout, cancel, health or protocol"},
+    {
+        **PROCESS_KEYS,
+        "reason": "str: close, resize, recycle, timeout, cancel, health or protocol",
+        "stack": "str?: what it was doing before it was killed, innermost frame last",
+    },
 )
 WORKER_OUTPUT = declare(
     "pool.worker.output",

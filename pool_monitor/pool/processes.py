@@ -7,11 +7,13 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor import emit
 from pool_monitor.errors import PoolError, ProtocolError, StartError, WorkerDied
 from pool_monitor.log import logger
+from pool_monitor.pool import stacks
 from pool_monitor.pool.kernel_kills import Ending, KernelKillWatch
 from pool_monitor.pool.policy.health import Health
 from pool_monitor.pool.policy.lifecycle import State
@@ -41,6 +43,11 @@ _ENDED_BECAUSE = {
     "payload": "it was killed because {} yielded an item that cannot be carried and could not be interrupted",
 }
 """Why a process was ended, as a text; ``{}`` stands for the operation that was the reason."""
+
+
+def _kill_with(process: WorkerProcess, transport: Transport, stack: str | None) -> None:
+    process.stack = stack
+    transport.kill()
 
 
 class ProcessControl:
@@ -127,12 +134,14 @@ class ProcessControl:
     # -- ends -----------------------------------------------------------------------------------------------------
 
     def kill(self, worker: Worker, reason: str, culprit: str = "") -> None:
-        """Kill the slot's process now; its keeper starts the next one. *culprit*: the operation that is the reason."""
+        """Kill the slot's process, as soon as its stack is taken; its keeper starts the next one. *culprit*: the
+        operation that is the reason.
+        """
         process = worker.process
         if process is not None and process.transport is not None:
             process.culprit = culprit
             self.withdraw(worker, reason)
-            process.transport.kill()
+            stacks.before_end(process.transport, partial(_kill_with, process, process.transport))
 
     def withdraw(self, worker: Worker, reason: str) -> None:
         """Hand no more calls to the slot's process, which is about to be ended for *reason*."""
@@ -179,7 +188,9 @@ class ProcessControl:
         if process.ready is not None:
             about: dict[str, Any] = {"uptime": now_ns - process.started_ns, "pid": process.ready.pid}
             if process.end_reason is not None:
-                emit.worker_terminate(self._identity, worker.id, **about, reason=process.end_reason)
+                emit.worker_terminate(
+                    self._identity, worker.id, **about, reason=process.end_reason, stack=process.stack
+                )
             else:
                 process.ending = self._kernel_kills.judge(exit_code)
                 call = worker.call if current else None
@@ -213,6 +224,7 @@ class ProcessControl:
             text = f"{call.operation}: worker {worker.id} ended during the call: {how}"
             error = WorkerDied(text, worker=worker.id, exit_code=exit_code, stderr=stderr, reason=reason)
             error.cause = ending
+            stacks.with_stack(error, process.stack)
             return error
 
         self._roster.move(worker, "exited", now_ns)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pool_monitor.pool.policy.lifecycle import Lifecycle
 from pool_monitor.pool.policy.queue import WaitQueue
 from pool_monitor.pool.policy.restarts import Backoff, RestartIntensity
+from pool_monitor.snapshot import WorkerView
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
@@ -40,6 +41,7 @@ class WorkerProcess:
         "ready_ns",
         "rss",
         "served",
+        "stack",
         "started_ns",
         "transport",
         "verdict",
@@ -61,6 +63,7 @@ class WorkerProcess:
         self.ending: Ending | None = None  # how it ended; None while it runs, and if the pool ended it
         self.exit_code: int | None = None  # once it has gone; None: unknown
         self.culprit = ""  # the operation that is the reason
+        self.stack: str | None = None  # taken before the pool killed it
         self.protocol_error: ProtocolError | None = None  # set once it has violated the protocol: its calls' error
 
     @property
@@ -122,3 +125,23 @@ class Worker:
 
     def __repr__(self) -> str:
         return f"<Worker {self.id} {self.lifecycle.state.value}>"
+
+
+def view_of(worker: Worker, now_ns: int) -> WorkerView:
+    """Return the gauges of a slot at *now_ns*. The statistics of calls are left empty."""
+    process, call = worker.process, worker.call
+    return WorkerView(
+        id=worker.id,
+        state=worker.lifecycle.state.value,
+        state_age=(now_ns - worker.lifecycle.since_ns) / 1e9,
+        pid=None if process is None or process.ready is None else process.ready.pid,
+        age=None if process is None else (now_ns - process.started_ns) / 1e9,
+        restarts=worker.restarts,
+        operation=None if call is None else call.operation,
+        call_age=None if call is None else (now_ns - call.sent_ns) / 1e9,
+        calls_held=len(worker.calls),
+        health=None if process is None or process.verdict is None else process.verdict.value,
+        rss=None if process is None else process.rss,
+        rss_limit=None if process is None else process.limits.rss,
+        crash_loop=worker.crash_loop,
+    )

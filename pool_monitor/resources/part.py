@@ -23,6 +23,7 @@ from pool_monitor.resources.host import HostSampler, folder_to_measure
 from pool_monitor.resources.process import ProcessSampler
 from pool_monitor.resources.sample import Execution, Moment, Sampler, Slot
 from pool_monitor.resources.tasks import TaskCensus
+from pool_monitor.resources.watchdog import Watchdog
 from pool_monitor.resources.workers import WorkerSampler
 from pool_monitor.snapshot import SamplingView
 
@@ -53,6 +54,7 @@ class ResourcesPart:
         self._diagnosis = Diagnosis(config, context.clock, config.interval or _INTERVAL)
         self._limiter = anyio.CapacityLimiter(1)
         self._task: asyncio.Task[None] | None = None
+        self._watchdog = Watchdog(config)
         self._cost = SamplingCost()
         self._failed: set[type] = set()  # samplers that have raised, each reported once
         self._began: float | None = None  # of a sample that has not ended, by the event loop's clock
@@ -62,6 +64,7 @@ class ResourcesPart:
         self._workers = 0
 
     async def __aenter__(self) -> Self:
+        self._watchdog.start()
         self._pauses.start()
         self._diagnosis.attach()
         self._task = asyncio.get_running_loop().create_task(self._run(), name="pool_monitor resources sampling")
@@ -69,6 +72,7 @@ class ResourcesPart:
 
     async def __aexit__(self, *_: object) -> None:
         try:
+            await self._watchdog.stop()
             task = self._task
             if task is not None:
                 task.cancel()
@@ -95,9 +99,10 @@ class ResourcesPart:
         )
 
     def tick(self) -> None:
-        """Report a sample that does not end. Raises when the task that samples has ended."""
+        """Report a sample that does not end. Raises when the task that samples has ended, or the watchdog hangs."""
         if self._task is not None:
             raise_if_ended(self._task)
+        self._watchdog.check()
         overdue = self._overdue_for()
         if overdue is not None and not self._overdue:
             self._overdue = True

@@ -23,7 +23,7 @@ from pool_monitor.snapshot.pool import (
     WorkerState,
     WorkerView,
 )
-from pool_monitor.snapshot.queries import Point, PoolSummary, Range, Summary
+from pool_monitor.snapshot.queries import GaugeSeries, Point, PoolSummary, Range, ResourceRange, Summary
 from pool_monitor.snapshot.resources import (
     FaultLevel,
     FaultView,
@@ -52,6 +52,7 @@ __all__ = [
     "FailureView",
     "FaultLevel",
     "FaultView",
+    "GaugeSeries",
     "GpuView",
     "Health",
     "HistoryView",
@@ -68,6 +69,7 @@ __all__ = [
     "PressureView",
     "ProcessView",
     "Range",
+    "ResourceRange",
     "ResourceView",
     "SamplingView",
     "ServiceView",

@@ -45,7 +45,7 @@ class WatchedProcess:
         if self._pidfd is not None:
             self._loop.add_reader(self._pidfd, self._exited)
 
-    def signal(self, number: signal.Signals, *, group: bool) -> None:
+    def signal(self, number: int, *, group: bool) -> None:
         """Send a signal to the process, or to its group and to the process itself if it has left the group. Does
         nothing once the process has ended and been reaped.
         """
