@@ -11,13 +11,14 @@ from typing import get_args
 
 import pytest
 
-from pool_monitor.dashboard import Frame, LocalFeed, Lost, StackAnswer
+from pool_monitor.dashboard import Frame, LocalFeed, Lost
 from pool_monitor.dashboard.app import Dashboard, run
 from pool_monitor.dashboard.frame_times import FrameTimes
 from pool_monitor.dashboard.style import STYLES
 from pool_monitor.dashboard.terminal import can_run, glyphs_for, restoring_process
 from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.errors import PoolError
+from pool_monitor.service.stacks import StackReading
 from pool_monitor.view import ASCII, UNICODE, Freshness, Meaning, plain
 from tests.helpers import samples
 
@@ -492,9 +493,9 @@ class AskedFeed(HandFeed):
     def __init__(self, *frames: Frame | Exception) -> None:
         super().__init__(*frames)
         self.asked: list[tuple[str, str]] = []
-        self.answers: asyncio.Queue[StackAnswer | Exception] = asyncio.Queue()
+        self.answers: asyncio.Queue[StackReading | Exception] = asyncio.Queue()
 
-    async def stack(self, pool: str, slot: str) -> StackAnswer:
+    async def stack(self, pool: str, slot: str) -> StackReading:
         self.asked.append((pool, slot))
         answer = await self.answers.get()
         if isinstance(answer, Exception):
@@ -513,13 +514,13 @@ async def test_a_key_asks_for_the_stack_of_the_selected_worker_and_asks_again() 
         await until(lambda: "up 12m34s" in shown(app) or "LIVE" not in shown(app), app)
         await pilot.press("s")
         assert feed.asked == [("text", "text-1")], "one question at a time"
-        feed.answers.put_nowait(StackAnswer(samples.STACK))
+        feed.answers.put_nowait(StackReading(stack=samples.STACK))
         await until(lambda: "in clean" in shown(app), app)
         assert "taken 0s ago" in shown(app)
         await pilot.press("s")
         await until(lambda: len(feed.asked) == 2, app)
         assert "in clean" in shown(app), "the previous answer stays while another one is awaited"
-        feed.answers.put_nowait(StackAnswer(None, "the worker has ended"))
+        feed.answers.put_nowait(StackReading(stack=None, reason="the worker has ended"))
         await until(lambda: "not available: the worker has ended" in shown(app), app)
         await pilot.press("escape")
         assert "WORKER" in shown(app)
@@ -528,13 +529,13 @@ async def test_a_key_asks_for_the_stack_of_the_selected_worker_and_asks_again() 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (StackAnswer(None), "not available: no reason is known"),
+        (StackReading(stack=None), "not available: no reason is known"),
         (ValueError("broken\x1b[2J"), "not available: broken?[2J"),
         (ValueError(), "not available: ValueError"),
     ],
 )
 async def test_a_stack_that_cannot_be_had_is_a_reason_and_no_failure(
-    answer: StackAnswer | Exception, words: str
+    answer: StackReading | Exception, words: str
 ) -> None:
     feed = AskedFeed(samples.snapshot())
     app = dashboard(feed)
@@ -567,13 +568,12 @@ async def test_a_feed_without_stacks_says_so() -> None:
 
 
 async def test_a_local_feed_asks_its_monitor() -> None:
-    async def stack(pool: str, slot: str) -> str | None:
-        return f"{pool} {slot}" if slot == "text-0" else None
+    async def stack(pool: str, slot: str) -> StackReading:
+        return StackReading(stack=f"{pool} {slot}")
 
     feed = LocalFeed(lambda window: samples.snapshot(), stack=stack)
-    assert await feed.stack("text", "text-0") == StackAnswer("text text-0")
-    assert await feed.stack("text", "text-1") == StackAnswer(None, "this worker gives no stack")
-    assert (await LocalFeed(lambda window: samples.snapshot()).stack("text", "text-0")).text is None
+    assert (await feed.stack("text", "text-0")).stack == "text text-0"
+    assert (await LocalFeed(lambda window: samples.snapshot()).stack("text", "text-0")).stack is None
 
 
 def test_the_page_of_the_stack_opens_without_a_worker_to_ask() -> None:
@@ -587,7 +587,7 @@ def test_the_page_of_the_stack_opens_without_a_worker_to_ask() -> None:
 def test_the_stack_that_is_shown_belongs_to_its_worker() -> None:
     made = viewer(samples.snapshot())
     assert made.ask_for_stack() == ("text", "text-0")
-    made.receive_stack(StackAnswer("of the first"), 100.0)
+    made.receive_stack(StackReading(stack="of the first"), 100.0)
     assert "taken 7s ago" in screen(made, now=107.0)
     made.go_back()
     made.select(1)
@@ -604,7 +604,7 @@ async def test_the_page_of_resources_says_what_a_frame_costs_with_its_painting()
         await until(lambda: "LIVE" in shown(app), app)
         await pilot.pause()
         drawn = app.frame_times.pieces
-        await pilot.press("r")
+        await pilot.press("r", "pagedown")
         await pilot.pause()
         assert app.frame_times.pieces >= drawn + 2, "the lines, and their painting"
         await until(lambda: "this screen" in shown(app), app)

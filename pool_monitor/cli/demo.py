@@ -90,4 +90,4 @@ async def _watch(monitor: Monitor, duration: float | None) -> None:
 
     with screen_in_use(), contextlib.suppress(TimeoutError):
         async with asyncio.timeout(duration):
-            await run(LocalFeed(monitor.snapshot), title="demo", window="1m")
+            await run(LocalFeed(monitor.snapshot, stack=monitor.stack), title="demo", window="1m")

@@ -29,12 +29,13 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from pool_monitor.dashboard.driver import Driver
-from pool_monitor.dashboard.feed import StackAnswer, StackFeed
+from pool_monitor.dashboard.feed import StackFeed
 from pool_monitor.dashboard.frame_times import FrameTimes
 from pool_monitor.dashboard.style import STYLES
 from pool_monitor.dashboard.terminal import glyphs_for, restoring_process
 from pool_monitor.dashboard.viewer import StackQuestion, Viewer
 from pool_monitor.errors import PoolError
+from pool_monitor.service.stacks import StackReading
 from pool_monitor.snapshot import WINDOW_NAMES
 from pool_monitor.view import PAGES
 from pool_monitor.view.text import PageSize, Segment, clean, fit_line
@@ -225,11 +226,11 @@ class Dashboard(App[None]):
                 if isinstance(self.feed, StackFeed):
                     answer = await self.feed.stack(*question)
                 else:
-                    answer = StackAnswer(None, "the source of these numbers cannot ask workers")
+                    answer = StackReading(stack=None, reason="the source of these numbers cannot ask workers")
         except TimeoutError:
-            answer = StackAnswer(None, f"no answer in {STACK_TIMEOUT_S:g} s")
+            answer = StackReading(stack=None, reason=f"no answer in {STACK_TIMEOUT_S:g} s")
         except Exception as error:  # noqa: BLE001 - a feed is foreign code
-            answer = StackAnswer(None, str(error) or type(error).__name__)
+            answer = StackReading(stack=None, reason=str(error) or type(error).__name__)
         self.viewer.receive_stack(answer, self._now())
         self.repaint()
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from pool_monitor.service.stacks import StackReading
 from pool_monitor.snapshot import Snapshot
 
 
@@ -32,20 +33,11 @@ class Feed(Protocol):
         ...
 
 
-class StackAnswer(NamedTuple):
-    """What a worker is running, or why that is not known."""
-
-    text: str | None
-    """The stack, with the innermost frame last."""
-    reason: str = ""
-    """Why there is none, in words for people."""
-
-
 @runtime_checkable
 class StackFeed(Protocol):
     """A feed that can also get the stack of a worker. A feed need not be one: then the dashboard says so."""
 
-    async def stack(self, pool: str, slot: str) -> StackAnswer:
+    async def stack(self, pool: str, slot: str) -> StackReading:
         """Return what the worker in *slot* of *pool* is running.
 
         It may take seconds and may raise: the dashboard waits for it in a task of its own, for a limited time, and
@@ -57,23 +49,22 @@ class StackFeed(Protocol):
 class LocalFeed:
     """The feed of a monitor in this process: calls *take* with the window immediately, and every *interval* seconds.
 
-    *stack* returns the stack of a worker, by pool and slot, or None if it cannot be had; it is `Monitor.stack`.
+    *stack* is `Monitor.stack`. None: workers are not asked for their stacks.
     """
 
     def __init__(
         self,
         take: Callable[[str], Snapshot],
         interval: float = 1.0,
-        stack: Callable[[str, str], Awaitable[str | None]] | None = None,
+        stack: Callable[[str, str], Awaitable[StackReading]] | None = None,
     ) -> None:
         self.take, self.interval, self._stack = take, interval, stack
 
-    async def stack(self, pool: str, slot: str) -> StackAnswer:
+    async def stack(self, pool: str, slot: str) -> StackReading:
         """See `StackFeed.stack`."""
         if self._stack is None:
-            return StackAnswer(None, "this monitor cannot ask workers")
-        text = await self._stack(pool, slot)
-        return StackAnswer(text, "" if text else "this worker gives no stack")
+            return StackReading(stack=None, reason="this dashboard cannot ask workers")
+        return await self._stack(pool, slot)
 
     async def frames(self, window: str) -> AsyncIterator[Frame]:
         """See `Feed.frames`. Ticks missed while the loop was busy are skipped."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pool_monitor.dashboard.feed import Frame, Lost, StackAnswer
+from pool_monitor.dashboard.feed import Frame, Lost
+from pool_monitor.service.stacks import StackReading
 from pool_monitor.snapshot import WINDOW_NAMES, Snapshot
 from pool_monitor.view import (
     NO_LEVELS,
@@ -67,7 +68,7 @@ class Viewer:
         self._error: str | None = None
         """The key of the selected row on the page of errors. None: the first row."""
         self._asked: StackQuestion | None = None
-        self._answer: StackAnswer | None = None
+        self._answer: StackReading | None = None
         self._answered = now
         self._asking = False
         self.frame_seconds: float | None = None
@@ -184,7 +185,7 @@ class Viewer:
         self._open_stack()
         return question
 
-    def receive_stack(self, answer: StackAnswer, now: float) -> None:
+    def receive_stack(self, answer: StackReading, now: float) -> None:
         """Take the answer to the question that `ask_for_stack` returned last."""
         self._answer, self._answered, self._asking = answer, now, False
 
@@ -232,7 +233,9 @@ class Viewer:
         answer = self._answer
         if answer is None:
             return WorkerStack(self._asked.slot, asking=self._asking)
-        return WorkerStack(self._asked.slot, answer.text, answer.reason, self._asking, max(now - self._answered, 0.0))
+        return WorkerStack(
+            self._asked.slot, answer.stack, answer.reason or "", self._asking, max(now - self._answered, 0.0)
+        )
 
     def _scroll_lines(self, step: int, size: tuple[int, int], now: float) -> None:
         if self._shown is not None:
