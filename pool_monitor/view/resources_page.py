@@ -22,7 +22,7 @@ from pool_monitor.snapshot import (
     Snapshot,
 )
 from pool_monitor.view import format as fmt
-from pool_monitor.view.notices import SYMBOLS
+from pool_monitor.view.notices import SYMBOLS, subject
 from pool_monitor.view.page_frame import Content, PageState, page_content
 from pool_monitor.view.stack_lines import stack_lines
 from pool_monitor.view.text import Line, PageSize, Segment, clean, fit_line, line_width, wrap
@@ -187,9 +187,10 @@ def loop_rows(loop: LoopView) -> list[ResourceRow]:
         now = Figure("", f"{SYMBOLS['bad']} now, for {fmt.whole_age(loop.blocked)}")
     else:
         now = Figure("", fmt.UNKNOWN if loop.blocks is None else "not now")
+    times = fmt.UNKNOWN if loop.blocks is None else fmt.plural(loop.blocks, "time")
     return [
         ResourceRow("lag", _percentiles(loop.lag)),
-        ResourceRow("blocked", [now, Figure("since the start", fmt.count(loop.blocks), "times")]),
+        ResourceRow("blocked", [now, Figure("", times, "since the start")]),
     ]
 
 
@@ -298,7 +299,7 @@ def fault_text(fault: FaultView, now: float) -> str:
     """Return a fault in words. *now* is the wall-clock time."""
     words = " ".join(clean(fault.reason or fault.kind).split())
     pool = f" of pool {clean(fault.pool)}" if fault.pool is not None and fault.worker is None else ""
-    return f"{clean(fault.subject)}{pool}: {words}; for {fmt.whole_age(max(now - fault.since, 0.0))}"
+    return f"{subject(fault.subject)}{pool}: {words}; for {fmt.whole_age(max(now - fault.since, 0.0))}"
 
 
 def _stack(loop: LoopView, cells: int) -> list[Line]:
