@@ -50,7 +50,11 @@ def several() -> Snapshot:
     vision, audio = snapshot.pools["vision"], snapshot.pools["audio"]
     vision = replace(vision, total=replace(vision.total, error_ratio=0.051, errors=181))
     audio = replace(audio, state="paused", waiting=64, busy=0, idle=4)
-    snapshot = replace(snapshot, pools={**snapshot.pools, "vision": vision, "audio": audio})
+    snapshot = replace(
+        snapshot,
+        pools={**snapshot.pools, "vision": vision, "audio": audio},
+        resources=replace(snapshot.resources, faults=()),
+    )
     return with_pool(snapshot, failures=FAILURES)
 
 
@@ -186,7 +190,8 @@ def test_another_page_can_be_opened_from_a_page_and_from_the_help() -> None:
 def test_on_a_page_the_arrows_scroll_and_keep_the_selection() -> None:
     made = viewer(several())
     made.open("resources")
-    for step, above in ((1, "… 1 above"), (1, "… 2 above"), (99, "… 10 above"), (-1, "… 9 above")):
+    most = max_offset("resources", several(), (80, 24))
+    for step, above in ((1, "… 1 above"), (1, "… 2 above"), (99, f"… {most} above"), (-1, f"… {most - 1} above")):
         made.move(step, (80, 24), 100.0)
         assert above in screen(made)
     made.move_page(-1, (80, 24), 100.0)

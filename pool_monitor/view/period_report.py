@@ -14,12 +14,22 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from pool_monitor.snapshot import CallStats, ErrorGroup, ErrorRate, PoolSummary, Range, ResourceView, Summary
+from pool_monitor.snapshot import (
+    CallStats,
+    ErrorGroup,
+    ErrorRate,
+    PoolSummary,
+    Range,
+    ResourceRange,
+    ResourceView,
+    Summary,
+)
 from pool_monitor.view import columns, timeline
 from pool_monitor.view import format as fmt
 from pool_monitor.view.errors_page import ERRORS, group_lines, group_row
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.notices import SYMBOLS, notices_for_summary
+from pool_monitor.view.resource_table import FIGURE_COLUMNS, figure_rows
 from pool_monitor.view.resources_page import resource_lines
 from pool_monitor.view.snapshot_report import GROUPS_MAX, STACK_LINES, outcome_details, outcomes
 from pool_monitor.view.table import Column, number, table
@@ -49,6 +59,8 @@ class PeriodReport(Struct, frozen=True, kw_only=True):
     """
     resources: ResourceView | None = None
     """The resources and faults at the end of that time. None: they are not known."""
+    figures: ResourceRange | None = None
+    """The figures of resources in that time. None: they are not known."""
 
 
 class Heading(NamedTuple):
@@ -127,6 +139,10 @@ def _document(report: PeriodReport, zone: tzinfo | None, width: int) -> Iterator
         yield Heading(f"pool {clean(name)}", 2)
         yield from _pool_section(pool, report.courses.get(name), zone, width)
         yield from _errors(report.error_groups.get(name, ()), summary, width)
+    if report.figures is not None and (rows := figure_rows(report.figures, zone)):
+        yield Heading("resources", 2)
+        yield Bullets(["mean of the readings, the highest of them, and when it was read"])
+        yield Table(FIGURE_COLUMNS, rows)
     if report.resources is not None:
         yield Heading("resources at the end", 2)
         yield Charts(resource_lines(report.resources, summary.end, width))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pool_monitor.snapshot import PoolDetail, Snapshot, WorkerView
+from pool_monitor.view import columns
 from pool_monitor.view import format as fmt
 from pool_monitor.view.page_frame import Content, PageState, WorkerStack, page_content
 from pool_monitor.view.stack_lines import stack_lines
@@ -20,7 +21,11 @@ def stack_page(_snapshot: Snapshot, pool: PoolDetail | None, size: PageSize, sta
 
 def _head(shown: WorkerStack, worker: WorkerView | None) -> Line:
     now = "asking …" if shown.asking else "" if shown.age is None else f"taken {fmt.whole_age(shown.age)} ago"
-    doing = "" if worker is None else f"  now {clean(worker.operation or worker.state)}"
+    doing = (
+        ""
+        if worker is None
+        else f"  now {clean(worker.operation) if worker.operation else columns.STATES[worker.state][0]}"
+    )
     return [
         Segment(f" STACK of {clean(shown.worker)}", "head"),
         Segment(f"{doing}  {now}  ", "dim"),

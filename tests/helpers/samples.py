@@ -28,6 +28,7 @@ from pool_monitor.snapshot import (
     ProcessView,
     Range,
     ResourceView,
+    SamplingView,
     ServiceView,
     Snapshot,
     Summary,
@@ -348,7 +349,17 @@ def measured(tick: int = 0, **options: Any) -> Snapshot:
     made = snapshot(tick, **options)
     for index, slot in enumerate(next(iter(made.pools.values())).workers):
         made = with_worker(made, slot, **worker_figures(index))
-    return replace(with_pool(made, error_groups=error_groups(made.taken_at)), resources=resources(made.taken_at))
+    made = with_pool(made, error_groups=error_groups(made.taken_at))
+    sampling = SamplingView(
+        interval=1.0,
+        wanted_interval=1.0,
+        cpu_ratio=0.006,
+        sample_cpu=0.005,
+        sample_seconds=0.011,
+        workers=4,
+        overdue=None,
+    )
+    return replace(made, resources=resources(made.taken_at), monitor=replace(made.monitor, resources=sampling))
 
 
 def worker_figures(index: int) -> dict[str, Any]:
@@ -401,6 +412,10 @@ def resources(now: float = START + UPTIME) -> ResourceView:
             fds=57,
             fds_limit=1024,
             threads=12,
+            threads_limit=4_096,
+            user_threads=301,
+            children=0,
+            zombies=0,
             tasks=23,
             oldest_task=UPTIME,
             gc_pause=0.012,
