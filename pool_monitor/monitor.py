@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from pool_monitor.metrics import Window
+    from pool_monitor.service.stacks import StackReading
     from pool_monitor.snapshot import PoolDetail
     from pool_monitor.storage import HistoryMetrics
 
@@ -71,8 +72,13 @@ class Monitor:
         """Remote viewers that are attached now."""
         self._clock = clock or WakefulClock()
         names, instances = self._pools.names, self._pools.instances
-        limit = config.metrics.series_limit
-        self._collector = Collector(names, self._clock, series_limit=limit, instances=instances)
+        self._collector = Collector(
+            names,
+            self._clock,
+            series_limit=config.metrics.series_limit,
+            instances=instances,
+            unmeasured=None if config.resources.enabled else "[resources] enabled = false",
+        )
         self.metrics = LiveMetrics(self._collector, self.snapshot)
         """Queries of the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
         self._seq = 0
@@ -93,7 +99,8 @@ class Monitor:
             workers=self._pools.workers,
             pool_instances=self._pools.instances,
             on_second=self._collector.on_second,
-            asgi=self.asgi,
+            on_gauges=self._collector.on_gauges,
+            asgi=self._local_app,
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),
         )
@@ -154,7 +161,10 @@ class Monitor:
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:
         gauges = self._pools.gauges(name)
-        return None if gauges is None else detail(*gauges, self._collector.pool_stats(name, window))
+        if gauges is None:
+            return None
+        status, workers = gauges
+        return detail(status, self._collector.with_figures(name, workers), self._collector.pool_stats(name, window))
 
     def _self_view(self) -> MonitorView:
         views = {entry.name: runner.view() for entry, runner in self._parts.items() if entry.view is not None}
@@ -169,6 +179,22 @@ class Monitor:
         from pool_monitor.service.app import make_app
 
         return make_app(self)
+
+    def _local_app(self) -> Starlette:
+        """The app for the local socket, which only our own user can open: it may act on the pools."""
+        from pool_monitor.service.app import make_app
+
+        return make_app(self, local=True)
+
+    async def stack(self, pool: str, slot: str) -> StackReading:
+        """What the worker in *slot* of *pool* does now, or why that is not available. Its call goes on undisturbed.
+        Takes at most a second, or five with a pool of another package. Raises UnknownName for a pool or slot that does
+        not exist.
+        """
+        from pool_monitor.service.stacks import StackReading
+
+        text, reason = await self._pools.stack(pool, slot)
+        return StackReading(stack=text, reason=reason)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
