@@ -59,8 +59,8 @@ Take = Callable[[], Awaitable[StackReading]]
 
 
 async def sample(take: Take, seconds: float) -> StackSamples:
-    """Call *take* for *seconds*, at least once, and count the stacks. Ends earlier if no stack is available any more. Cancellation
-    ends it at once.
+    """Call *take* for *seconds*, at least once, and count the stacks. Ends earlier if no stack is available any more.
+    Cancellation ends it at once.
     """
     now = asyncio.get_running_loop().time
     began = now()
