@@ -320,7 +320,7 @@ async def test_a_signal_that_an_operation_takes_is_not_sent(operation: str, why:
         # The message still reaches it, because it runs Python code.
         assert line("spin") in found
         transport = pool._roster.workers["stuck-0"].transport
-        assert why in transport._stacks._why  # type: ignore[union-attr]
+        assert why in transport.stacks._why  # type: ignore[union-attr]
         assert pid_of(pool) == pid
         assert not task.done()
         await end(task)
