@@ -7,8 +7,6 @@ whose counter the test raises, and real workers are killed by a real signal 9.
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from pool_monitor.pool import kernel_kills
 from pool_monitor.pool.kernel_kills import KernelKillWatch
 from pool_monitor.pool.policy.out_of_memory import FRESH, KillLedger
 from tests.helpers.kernel_tree import PROC, V2, KernelTree
-from tests.helpers.support import eventually, ops_pool, pid_of, running
+from tests.helpers.support import eventually, ops_pool, running
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 EVENTS = "sys/fs/cgroup/outer/inner/memory.events"
@@ -37,11 +35,9 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KernelTree:
 
 
 async def killed(pool: Pool, events: list[Any], slot: int = 0) -> tuple[WorkerDied, dict[str, Any]]:
-    call = await running(pool, "sleep", 60, worker=pool.workers()[slot].id)
     events.clear()
-    os.kill(pid_of(pool, slot), signal.SIGKILL)
     with pytest.raises(WorkerDied) as caught:
-        await call
+        await pool.options(worker=pool.workers()[slot].id).run("kill_self")
     [crash] = [event for event in events if event.name == ("pool", "worker", "crash")]
     return caught.value, dict(crash.metadata)
 

@@ -75,7 +75,7 @@ async def test_a_sampler_that_raises_costs_its_own_figures_only(capsys: pytest.C
             await eventually(lambda: broken.samples >= 3 and len(events) >= 3)
             assert part_of(monitor)
     assert events[-1].measurements["load1"] >= 0
-    assert events[-1].measurements["interval"] == 50_000_000
+    assert events[-1].measurements["interval"] >= 50_000_000
 
 
 async def test_a_sample_that_hangs_is_reported_and_holds_nothing_up(monkeypatch: pytest.MonkeyPatch):

@@ -9,9 +9,9 @@ count (coordinated omission). `lags` therefore adds what the probes that were no
 later than p99 with a probability of 1 %.
 
 Being late is not always being blocked. When the whole process did not run, because it was stopped (SIGSTOP, a debugger)
-or because the machine had no processor for it, the watchdog was late too, and the process used no processor time
-meanwhile. That part of the time is *excused* (`excused`): it counts as lag, once, but not towards a block. When the
-watchdog was late while the process used a processor, code in C ran without letting other threads run. That is a block.
+or because the machine had no processor for it, the watchdog was late too, and the process used next to no processor
+time meanwhile. That time is *excused* (`excused`): it counts as lag, once, but not towards a block. When the watchdog
+was late while the process used a processor, code in C ran without letting other threads run. That is a block.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ MISSED_MAX = 3000
 milliseconds."""
 STACK_EVERY_NS = 10_000_000_000
 """At most one stack is taken in this time; the first one always."""
+RAN_RATIO = 0.1
+"""A process that used less than this share of a processor did not run."""
 OWN_LATENESS_NS = 20_000_000
 """A watchdog that wakes up later than this did not only wait for its turn among the threads, which takes one switch
 interval (5 ms) for each thread that computes. The probe then counts from the moment at which it was due, and otherwise
@@ -72,11 +74,12 @@ def lags(lag_ns: int, excused_ns: int, interval_ns: int) -> list[int]:
 
 
 def excused(late_ns: int, cpu_ns: int) -> int:
-    """How much of the watchdog's own lateness is not the loop's: the time in which the process did not run.
+    """How much of the watchdog's own lateness is not the loop's: all of it, if the process hardly ran meanwhile.
 
-    *cpu_ns* is the processor time that the process has used since the watchdog's last wake-up.
+    *cpu_ns* is the processor time that the process has used since the watchdog's last wake-up. Code that holds the
+    interpreter on a busy machine gets only a part of a processor too, but more than `RAN_RATIO` of one.
     """
-    return max(0, late_ns - max(0, cpu_ns))
+    return 0 if late_ns <= 0 or cpu_ns >= RAN_RATIO * late_ns else late_ns
 
 
 def counted_from(due_ns: int, sent_ns: int) -> int:
