@@ -154,11 +154,13 @@ def worker_crash(
     pid: int,
     exit_code: int | None,
     reason: str,
+    out_of_memory: str,
     stderr: str,
     operation: str | None,
 ) -> dict[str, Any]:
     """Emit ``pool.worker.crash``. Return its metadata, for the log."""
-    metadata = {**pool.worker(worker), "pid": pid, "reason": reason, "stderr": stderr}
+    about = {"pid": pid, "reason": reason, "out_of_memory": out_of_memory, "stderr": stderr}
+    metadata = {**pool.worker(worker), **about}
     if exit_code is not None:
         metadata["exit_code"] = exit_code
     if operation is not None:

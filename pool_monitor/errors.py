@@ -271,8 +271,9 @@ class WorkerDied(PoolError):
 
     ``worker`` is the slot. ``exit_code`` is the exit code of the process (negative: the number of a signal; None:
     unknown). ``stderr`` has the last lines it wrote to stderr. ``reason`` is None if the process ended by itself, else
-    why the pool ended it (``timeout``, ``cancel``, ``health`` ...). With ``concurrency`` above 1, a process that is
-    ended because of one call ends the other calls on it too.
+    why the pool ended it (``timeout``, ``cancel``, ``health`` ...). ``cause`` says so if the kernel's out-of-memory
+    killer ended it: ``killed by signal 9: the kernel's out-of-memory killer (cgroup limit 512 MiB)``. With
+    ``concurrency`` above 1, a process that is ended because of one call ends the other calls on it too.
     """
 
     category = "connection"

@@ -30,6 +30,7 @@ from pool_monitor.part_table import PARTS
 from pool_monitor.parts import Context
 from pool_monitor.snapshot import MonitorView, ServiceView, Snapshot
 from pool_monitor.snapshot.validation import plain_text
+from pool_monitor.ticker import Ticker
 from pool_monitor.version import __version__
 from pool_monitor.watched_pools import Monitored, WatchedPools
 
@@ -71,8 +72,13 @@ class Monitor:
         """Remote viewers that are attached now."""
         self._clock = clock or WakefulClock()
         names, instances = self._pools.names, self._pools.instances
-        limit = config.metrics.series_limit
-        self._collector = Collector(names, self._clock, series_limit=limit, instances=instances)
+        self._collector = Collector(
+            names,
+            self._clock,
+            series_limit=config.metrics.series_limit,
+            instances=instances,
+            unmeasured=None if config.resources.enabled else "[resources] enabled = false",
+        )
         self.metrics = LiveMetrics(self._collector, self.snapshot)
         """Queries of the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
         self._seq = 0
@@ -93,6 +99,7 @@ class Monitor:
             workers=self._pools.workers,
             pool_instances=self._pools.instances,
             on_second=self._collector.on_second,
+            on_gauges=self._collector.on_gauges,
             asgi=self._local_app,
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),
@@ -102,6 +109,7 @@ class Monitor:
             for entry in PARTS
             if entry.wanted(config)
         }
+        self._ticker = Ticker(self._tick, self._until_tick, context.degraded, context.recovered)
         self._stack: AsyncExitStack | None = None
         self._next_tick: asyncio.Future[bool] | None = None
         self._closing = False
@@ -153,7 +161,10 @@ class Monitor:
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:
         gauges = self._pools.gauges(name)
-        return None if gauges is None else detail(*gauges, self._collector.pool_stats(name, window))
+        if gauges is None:
+            return None
+        status, workers = gauges
+        return detail(status, self._collector.with_figures(name, workers), self._collector.pool_stats(name, window))
 
     def _self_view(self) -> MonitorView:
         views = {entry.name: runner.view() for entry, runner in self._parts.items() if entry.view is not None}
@@ -223,8 +234,8 @@ class Monitor:
             # Adapters emit delayed events when their gauges are read: do so before the first tick, and at the end.
             self._sample()
             stack.callback(self._sample)
-            ticker = asyncio.get_running_loop().create_task(self._tick(), name="pool_monitor tick")
-            stack.push_async_callback(_cancel, ticker)
+            stack.push_async_callback(self._ticker.stop)
+            self._ticker.start()
             await self._start_parts(stack, before_collecting=False)
             stack.callback(self._release_viewers)  # runs first: the server waits for its viewers when it stops
             self._stack = stack.pop_all()
@@ -249,18 +260,22 @@ class Monitor:
         logger("monitor").warning(f"{part} {state}", reason=reason)
 
     async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(self._collector.until_tick())
-            try:
-                for _ in self._collector.ticking():
-                    await asyncio.sleep(0)
-                self._sample()
-            except Exception:  # noqa: BLE001 - a defect of ours must not end the ticking, or the viewers' updates
-                logger("monitor").exception("tick failed")
-            self._wake(going_on=True)
-            for runner in self._parts.values():
+        failure: Exception | None = None
+        try:
+            for _ in self._collector.ticking():
                 await asyncio.sleep(0)
-                runner.tick()
+            self._sample()
+        except Exception as error:  # noqa: BLE001 - viewers are updated and parts do their work all the same
+            failure = error
+        self._wake(going_on=True)
+        for runner in self._parts.values():
+            await asyncio.sleep(0)
+            runner.tick()
+        if failure is not None:
+            raise failure
+
+    def _until_tick(self) -> float:
+        return self._collector.until_tick()
 
     def _sample(self) -> None:
         for status in self._pools.statuses():
@@ -298,8 +313,3 @@ def _filters(config: TelemetryConfig) -> Iterator[None]:
     finally:
         if telemetry.filters() is chosen:
             telemetry.configure(before.allow, before.deny, before.sample)
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])

@@ -21,6 +21,7 @@ from pool_monitor.events import OPERATION_STOP, EventSpec
 from pool_monitor.metrics import pool_stats
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import DISTRIBUTIONS, GAUGE_SUMS, GAUGES, PEAK_GAUGES, SAMPLES
+from pool_monitor.metrics.gauges import GaugeBlock, TimedGauges
 from pool_monitor.metrics.intake import BUFFER_BYTES, Intake
 from pool_monitor.metrics.pool_stats import PoolStats
 from pool_monitor.metrics.recording import Recording, TimedBlock
@@ -29,7 +30,7 @@ from pool_monitor.metrics.series import ROW_BYTES, Names, RowRegistry
 from pool_monitor.metrics.stores import Stores
 from pool_monitor.metrics.totals import Totals, totals_of
 from pool_monitor.metrics.window import SECOND_NS, Window, Windows
-from pool_monitor.snapshot import MonitorView, PoolView, ResourceView
+from pool_monitor.snapshot import MonitorView, PoolView, ResourceView, WorkerView
 from pool_monitor.telemetry import HandlerFunction, describe
 
 MEMORY_LIMIT = 64 * 1024 * 1024
@@ -48,7 +49,8 @@ class Collector:
 
     *series_limit* is the maximum number of histograms (`pool_monitor.metrics.series`). *memory_limit* is the maximum
     number of bytes held; None: 64 MiB, or 32 KiB per series plus 256 KiB per pool if that is more. When the windows
-    would need more, they reach back less far; `covered_seconds` returns how far. Raises ConfigError when *memory_limit*
+    would need more, they reach back less far; `covered_seconds` returns how far. *unmeasured* is the reason why
+    resources are not measured; None: they are. Raises ConfigError when *memory_limit*
     is too low for *series_limit*, and when the process may not have that much address space.
     """
 
@@ -60,6 +62,7 @@ class Collector:
         memory_limit: int | None = None,
         *,
         instances: Mapping[str, str] | None = None,
+        unmeasured: str | None = None,
     ) -> None:
         self.id = f"pool_monitor.collector-{next(_numbers)}"
         self._clock = SteadyClock(clock)
@@ -69,16 +72,20 @@ class Collector:
         asked = series_limit * MEMORY_PER_SERIES + number * MEMORY_PER_POOL
         self.memory_limit = max(MEMORY_LIMIT, asked) if memory_limit is None else memory_limit
         fixed = BUFFER_BYTES + rows * ROW_BYTES + Stores.bytes_beside_windows(rows, number)
-        needed = fixed + Windows.most_fixed_bytes(rows, number)
+        fixed += ResourceReadings.FIXED_BYTES
+        needed = fixed + (of_windows := Windows.most_fixed_bytes(rows, number))
         if needed > self.memory_limit:
             raise ConfigError(
                 f"series_limit={series_limit} needs {needed:,} bytes, more than memory_limit={self.memory_limit:,}; "
                 "lower series_limit or raise memory_limit"
             )
-        self._stores = Stores(self._registry.pools, rows, self.memory_limit - fixed)
+        self._shared, self._of_windows = self.memory_limit - fixed, of_windows
+        """The memory that the windows and the readings of resources share, and how much of it the windows may need."""
+        self._stores = Stores(self._registry.pools, rows, self._shared)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
-        self._resources = ResourceReadings(self._clock)
+        self._resources = ResourceReadings(self._clock, self._registry.is_collected, unmeasured)
         self._listener: Callable[[int, Block, Names], object] | None = None
+        self._gauge_listener: Callable[[int, GaugeBlock], object] | None = None
         self._start()
 
     def _start(self) -> None:
@@ -89,6 +96,7 @@ class Collector:
         self._since_ns = now_ns
         self._sampled_at: dict[str, int] = {}
         self._intake.reset()
+        self._resources.reset()
         try:
             self._stores.reset(now_ns, self._on_closed)
         except (OSError, MemoryError) as error:
@@ -156,6 +164,10 @@ class Collector:
         """
         self._listener = listener
 
+    def on_gauges(self, listener: Callable[[int, GaugeBlock], object] | None) -> None:
+        """Call *listener* for every second with readings of resources, as `on_second` does, with these readings."""
+        self._gauge_listener = listener
+
     def finish(self) -> None:
         """Close the open second, so that the listener receives it too."""
         self._stores.windows.close_second(self._intake.catch_up())
@@ -164,6 +176,12 @@ class Collector:
         self._stores.trend.add(second, block.pool_sums)
         if self._listener is not None:
             self._listener(second + self._drift_s(), block, self._registry.names())
+        windows = self._stores.windows
+        self._resources.limit_gauges(self._shared - windows.nbytes)
+        gauges = self._resources.close_second(second)
+        windows.limit_bytes = max(self._shared - self._resources.nbytes, self._of_windows)
+        if gauges is not None and self._gauge_listener is not None:
+            self._gauge_listener(second + self._drift_s(), gauges)
 
     def _drift_s(self) -> int:
         """By how many seconds the wall clock has been set ahead since the beginning.
@@ -196,9 +214,20 @@ class Collector:
             last_errors=self._stores.last_errors.of(pool, now_ns),
         )
 
-    def resources(self, _window: Window) -> ResourceView:
+    def resources(self, window: Window) -> ResourceView:
         """The machine, the process, its event loop, and GPUs."""
-        return self._resources.view()
+        return self._resources.view(window)
+
+    def with_figures(self, pool: str, workers: Iterable[WorkerView]) -> list[WorkerView]:
+        """*workers*, the gauges of the present slots of *pool*, with the latest figures of their processes."""
+        return self._resources.workers(pool, workers)
+
+    def gauges(self, start: int, step: int) -> list[TimedGauges]:
+        """The readings of resources from *start* (wall clock) on, in blocks that *step* is a multiple of."""
+        self._intake.catch_up()
+        drift_s = self._drift_s()
+        found = self._resources.store.read(step, start - drift_s)
+        return [timed._replace(start=timed.start + drift_s) for timed in found]
 
     def block(self, window: Window) -> tuple[Block, Names]:
         """Everything in *window*, up to now, and the names of its rows and pools."""
@@ -230,6 +259,7 @@ class Collector:
             since_s=self.since_s,
             at_s=self.wall_s(),
             drift_s=self._drift_s(),
+            lag=self._resources.lag_totals(),
         )
 
     def reach(self, window: Window) -> tuple[float, bool]:
@@ -259,7 +289,7 @@ class Collector:
         return MonitorView(
             collecting=self.collecting,
             events=self._intake.events,
-            dropped=self._intake.dropped,
+            dropped=self._intake.dropped + self._resources.dropped,
             clamped=self._intake.clamped,
             handler_failures=self._intake.handler_failures,
             series=len(self._registry) * len(DISTRIBUTIONS),
@@ -277,4 +307,5 @@ class Collector:
 
     def memory_bytes(self) -> int:
         """Bytes held now: at most ``memory_limit``."""
-        return self._intake.nbytes + len(self._registry) * ROW_BYTES + self._stores.nbytes
+        of_resources = ResourceReadings.FIXED_BYTES + self._resources.nbytes
+        return self._intake.nbytes + len(self._registry) * ROW_BYTES + self._stores.nbytes + of_resources

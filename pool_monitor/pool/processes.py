@@ -14,6 +14,7 @@ from pool_monitor import emit
 from pool_monitor.errors import PoolError, ProtocolError, StartError, WorkerDied
 from pool_monitor.log import logger
 from pool_monitor.pool import stacks
+from pool_monitor.pool.kernel_kills import Ending, KernelKillWatch
 from pool_monitor.pool.policy.health import Health
 from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.policy.operation_offers import merge_offers
@@ -68,6 +69,7 @@ class ProcessControl:
         self._make = make
         self._group: TaskGroup | None = None
         self._living: dict[WorkerProcess, Worker] = {}
+        self._kernel_kills = KernelKillWatch(time.monotonic)
         self._random = random.Random()  # noqa: S311 - jitter, not used for secrets
 
     def open(self, group: TaskGroup) -> None:
@@ -99,7 +101,7 @@ class ProcessControl:
             )
             return StartError(f"worker {worker.id} {cause}", cause=cause)
         except StartError as failure:
-            return failure
+            return self._start_failure(process, failure)
         except Exception as failure:  # noqa: BLE001 - any error fails this start, and does not end the pool
             logger("pool").exception("a worker could not be started", pool=self._identity.name, worker=worker.id)
             cause = f"could not be started: {failure!r:.500}"
@@ -113,6 +115,13 @@ class ProcessControl:
             self._identity, worker.id, duration=duration, pid=ready.pid, python=ready.python, codec=ready.codec
         )
         return None
+
+    def _start_failure(self, process: WorkerProcess, failure: StartError) -> StartError:
+        """Return *failure*, or, if the kernel killed the process for want of memory, an error that says so."""
+        ending = Ending("no", None) if process.end_reason else self._kernel_kills.judge(process.exit_code)
+        if ending.text is None:
+            return failure
+        return StartError(f"{failure}\nIt was {ending.text}.", cause=ending.text)
 
     def update_operations(self) -> None:
         """Update the pool's operations with those that its workers offer now."""
@@ -173,7 +182,7 @@ class ProcessControl:
     def gone(self, worker: Worker, process: WorkerProcess, exit_code: int | None, stderr: str) -> None:
         """Handle the end of a process, whether the pool ended it or not."""
         del self._living[process]
-        process.transport = None
+        process.transport, process.exit_code = None, exit_code
         now_ns = time.monotonic_ns()
         current = process is worker.process
         if process.ready is not None:
@@ -183,13 +192,15 @@ class ProcessControl:
                     self._identity, worker.id, **about, reason=process.end_reason, stack=process.stack
                 )
             else:
+                process.ending = self._kernel_kills.judge(exit_code)
                 call = worker.call if current else None
                 crash = emit.worker_crash(
                     self._identity,
                     worker.id,
                     **about,
                     exit_code=exit_code,
-                    reason=exit_text(exit_code),
+                    reason=process.ending.text or exit_text(exit_code),
+                    out_of_memory=process.ending.out_of_memory,
                     stderr=stderr,
                     operation=None if call is None else call.operation,
                 )
@@ -203,13 +214,16 @@ class ProcessControl:
     def vacate(self, worker: Worker, process: WorkerProcess, exit_code: int | None, stderr: str, now_ns: int) -> None:
         """Empty the slot after its process has ended: fail or take back its calls, and wake the slot's keeper."""
         reason = process.end_reason
-        how = exit_text(exit_code) if reason is None else _ENDED_BECAUSE.get(reason, reason).format(process.culprit)
+        ending = None if process.ending is None else process.ending.text  # set only if the pool did not end it
+        ended_by_pool = None if reason is None else _ENDED_BECAUSE.get(reason, reason).format(process.culprit)
+        how = ended_by_pool or ending or exit_text(exit_code)
 
         def error_for(call: Call) -> PoolError:
             if process.protocol_error is not None:
                 return ProtocolError(f"{call.operation}: {process.protocol_error}")
             text = f"{call.operation}: worker {worker.id} ended during the call: {how}"
             error = WorkerDied(text, worker=worker.id, exit_code=exit_code, stderr=stderr, reason=reason)
+            error.cause = ending
             stacks.with_stack(error, process.stack)
             return error
 
@@ -221,6 +235,10 @@ class ProcessControl:
             worker.process = None
             worker.calls_done.set()
             worker.process_gone.set()
+
+    def refresh_kernel_kills(self) -> None:
+        """Read what the kernel has killed, every few seconds. To be called more often."""
+        self._kernel_kills.refresh()
 
     def report(self, worker: Worker, error: PoolError) -> None:
         """Emit and log an error that belongs to no single call."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
     from pool_monitor.errors import ProtocolError
     from pool_monitor.pool.call import Call
+    from pool_monitor.pool.kernel_kills import Ending
     from pool_monitor.pool.policy.health import Health, Verdict
     from pool_monitor.pool.policy.recycle import RecycleLimits
     from pool_monitor.pool.transport.interface import Ready, Transport
@@ -29,6 +30,8 @@ class WorkerProcess:
         "culprit",
         "due",
         "end_reason",
+        "ending",
+        "exit_code",
         "handed",
         "health",
         "limits",
@@ -57,6 +60,8 @@ class WorkerProcess:
         self.rss: int | None = None  # bytes, by its latest answer to a ping
         self.verdict: Verdict | None = None  # of the latest checkup
         self.end_reason: str | None = None  # why the pool ends it; None if the pool does not
+        self.ending: Ending | None = None  # how it ended; None while it runs, and if the pool ended it
+        self.exit_code: int | None = None  # once it has gone; None: unknown
         self.culprit = ""  # the operation that is the reason
         self.stack: str | None = None  # taken before the pool killed it
         self.protocol_error: ProtocolError | None = None  # set once it has violated the protocol: its calls' error

@@ -12,6 +12,9 @@ same.
     GET /v1/range?start=&end=&step=&pool=&operation=&worker=
                                  a Range as JSON, from memory, or from the history if memory does not reach back that
                                  far; start and end are seconds since the epoch
+    GET /v1/range?start=&end=&step=&resource=
+                                 a ResourceRange, in the same way: the figures of ``host``, ``process``, ``loop``,
+                                 ``gpu INDEX``, ``worker SLOT``, or ``all``
     GET /metrics?window=5m       everything counted since the monitor was entered, for Prometheus, with percentiles of
                                  the window
     POST /v1/pools/NAME/workers/SLOT/stack?seconds=
@@ -44,7 +47,7 @@ from pool_monitor.service import AGAIN
 from pool_monitor.service.actions import StackTaker, action_routes
 from pool_monitor.service.listener import Listener
 from pool_monitor.service.stacks import TooManySamplings
-from pool_monitor.snapshot import Range, Snapshot
+from pool_monitor.snapshot import Range, ResourceRange, Snapshot
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -107,12 +110,7 @@ def make_app(source: Source, *, local: bool = False) -> Starlette:
         return await _json(request, source.metrics.summary(request.query_params.get("window", "15m")))
 
     async def over_time(request: Request) -> Response:
-        asked = dict(request.query_params)
-        start, end = (_number(asked, name) for name in ("start", "end"))
-        if start is None:
-            raise ConfigError("start is missing: the beginning of the range, in seconds since the epoch")
-        selection = {name: asked.get(name) for name in ("pool", "operation", "worker")}
-        return await _json(request, await _range(source, start, end, asked.get("step"), selection))
+        return await _json(request, await _over_time(source, dict(request.query_params)))
 
     async def metrics(request: Request) -> Response:
         kind = prometheus.negotiate(request.headers.get("accept"))
@@ -145,6 +143,16 @@ def make_app(source: Source, *, local: bool = False) -> Starlette:
     )
 
 
+async def _over_time(source: Source, asked: dict[str, str]) -> Range | ResourceRange:
+    start, end = (_number(asked, name) for name in ("start", "end"))
+    if start is None:
+        raise ConfigError("start is missing: the beginning of the range, in seconds since the epoch")
+    if (resource := asked.get("resource")) is not None:
+        return await _resources(source, start, end, asked.get("step"), None if resource == "all" else resource)
+    selection = {name: asked.get(name) for name in ("pool", "operation", "worker")}
+    return await _range(source, start, end, asked.get("step"), selection)
+
+
 async def _range(
     source: Source, start: float, end: float | None, step: str | None, selection: dict[str, str | None]
 ) -> Range:
@@ -157,6 +165,20 @@ async def _range(
             if history is None:
                 raise
     return await history.range(start, end, step or "1m", **selection)
+
+
+async def _resources(
+    source: Source, start: float, end: float | None, step: str | None, subject: str | None
+) -> ResourceRange:
+    """The same for the figures of resources."""
+    history = source.history
+    if history is None or start >= source.metrics.since:
+        try:
+            return source.metrics.resources(start, end, step, subject=subject)
+        except (ConfigError, UnknownName):
+            if history is None:
+                raise
+    return await history.resources(start, end, step or "1m", subject=subject)
 
 
 def _refused(status: int) -> Callable[[Request, Exception], Response]:

@@ -17,7 +17,7 @@ from pool_monitor.errors import ConfigError, ConnectError
 from pool_monitor.service import AGAIN
 from pool_monitor.service.discovery import Service, file_name, runtime_dir, services
 from pool_monitor.service.stacks import StackReading, StackSamples
-from pool_monitor.snapshot import SCHEMA_VERSION, Range, Snapshot, Summary
+from pool_monitor.snapshot import SCHEMA_VERSION, Range, ResourceRange, Snapshot, Summary
 
 T = TypeVar("T")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}(/.*)?", re.ASCII)
@@ -140,6 +140,11 @@ class Client:
         """The Range from *start* to *end* (seconds since the epoch) in steps of *step* seconds."""
         query = {"start": start, "end": end, "step": f"{step}s", "pool": pool, "operation": operation}
         return _decoded(await self._get("/v1/range", **query), Range)
+
+    async def resources(self, start: float, end: float, step: int, subject: str | None = None) -> ResourceRange:
+        """The same for the figures of *subject*; None: of all resources."""
+        query = {"start": start, "end": end, "step": f"{step}s", "resource": subject or "all"}
+        return _decoded(await self._get("/v1/range", **query), ResourceRange)
 
     async def stack(self, pool: str, slot: str) -> StackReading:
         """What the worker in *slot* does now. Its call goes on undisturbed."""

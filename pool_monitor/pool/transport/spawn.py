@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from pool_monitor import run_token
 from pool_monitor.after_fork import keep_from_children
 from pool_monitor.errors import StartError
 
@@ -184,7 +185,7 @@ def spawn(
         process = subprocess.Popen(
             command,
             cwd=directory,
-            env={**os.environ, **env, **names},
+            env={**os.environ, **env, **run_token.environment(), **names},
             stdin=subprocess.DEVNULL,
             stdout=theirs[0],
             stderr=theirs[1],
