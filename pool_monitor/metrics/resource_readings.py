@@ -60,8 +60,9 @@ from pool_monitor.telemetry import FAILURES, EventName, HandlerFunction, Measure
 GPUS_MAX = 64
 STACK_MAX = 16_000
 """Characters kept of a stack: the last ones, because the innermost frame is last."""
-LAGS_MAX = 1024
-"""Most measurements of lag that wait to be counted. There are ten a second, and they are counted every second."""
+LAGS_MAX = 4096
+"""Most measurements of lag that wait to be counted. There are ten a second, and they are counted every second; a long
+block brings up to 3,000 at once when it is over."""
 _LAG_MAX_NS = 10**15
 GAUGE_BYTES = 4 * 2**20
 """Most bytes for the means and maxima of the last hour."""
