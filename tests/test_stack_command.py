@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from pool_monitor import ConfigError, Monitor, PoolError, UnknownName
+from pool_monitor.dashboard import LocalFeed
+from pool_monitor.dashboard.remote import RemoteFeed
 from pool_monitor.service import stacks
 from pool_monitor.service.client import connected, open_client, resolve
 from pool_monitor.snapshot import PoolView, WorkerView
@@ -37,6 +39,20 @@ async def test_the_socket_tells_the_stack_of_a_worker(runtime_dir: Path) -> None
                 with pytest.raises(ConfigError, match=r"no pool|no worker"):
                     await service.stack(pool_name, slot)
         task.cancel()
+
+
+async def test_the_dashboard_asks_for_the_stack_from_within_and_from_another_process(runtime_dir: Path) -> None:
+    async with stuck_pool() as pool, Monitor(pool) as monitor:
+        task = await running(pool, "regex")
+        await stack(pool)
+        feeds = (LocalFeed(monitor.snapshot, stack=monitor.stack), RemoteFeed(str(monitor.address)))
+        for feed in feeds:
+            assert line("regex") in ((await feed.stack("stuck", "stuck-0")).stack or "")
+            with pytest.raises((UnknownName, ConfigError), match="no worker"):
+                await feed.stack("stuck", "stuck-9")
+        task.cancel()
+    with pytest.raises(PoolError, match="no socket there"):
+        await feeds[1].stack("stuck", "stuck-0")
 
 
 async def test_the_socket_samples_a_worker_and_refuses_what_is_too_much(runtime_dir: Path) -> None:
