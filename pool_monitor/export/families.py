@@ -302,9 +302,12 @@ _WORKER = (
     ("uss", "worker_unshared_memory_bytes", "Memory that no other process shares."),
     ("cpu_ratio", "worker_cpu_ratio", "Processor time used, as a share of one processor."),
     ("fds", "worker_open_fds", "Open descriptors."),
+    ("fds_limit", "worker_open_fds_limit", "Most open descriptors."),
     ("threads", "worker_threads", "Threads."),
     ("children", "worker_children", "Processes that the worker has started and that still exist."),
     ("zombies", "worker_zombies", "Of these, those that have ended and wait to be reaped."),
+    ("leak_rate", "worker_leak_bytes_per_second", "Growth of its memory, if that is a leak."),
+    ("time_to_limit", "worker_time_to_limit_seconds", "Time until a leak reaches the limit, if it goes on."),
     ("calls_held", "worker_calls_held", "Calls that were handed to the worker and are not answered yet."),
 )
 

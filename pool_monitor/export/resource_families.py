@@ -49,6 +49,8 @@ _PROCESS = (
     ("fds_limit", "process_open_fds_limit", "Most open descriptors of the service."),
     ("threads", "process_threads", "Threads of the service."),
     ("threads_limit", "process_threads_limit", "Most processes and threads of this user."),
+    ("children", "process_children", "Processes that the service has started, without the workers and theirs."),
+    ("zombies", "process_zombies", "Of these, those that have ended and wait to be reaped."),
     ("tasks", "process_tasks", "Tasks of the event loop that have not ended."),
     ("oldest_task", "process_oldest_task_seconds", "Time since the monitor first saw the oldest of these tasks."),
     ("gc_ratio", "process_gc_ratio", "Share of the latest interval spent in the garbage collector."),
