@@ -65,7 +65,7 @@ REASONS = {
     "fds": "descriptors: 950 of 1024 in use (93 %)",
     "fd_leak": "its descriptors grow by 6.0 a minute and reaches its limit of 1024 in 2.5 h (2.4 h to 2.6 h)",
     "processes": "processes and threads: 950 of 1024 in use (93 %)",
-    "threads": "threads: 950 of 1024 in use (93 %)",
+    "threads": "threads of the user: 950 of 1024 in use (93 %)",
     "stopped": "the process is stopped (state T)",
     "hot_idle": "uses 99 % of a processor without a call",
     "zombie": "a process that has ended is not reaped, for 12 s",
