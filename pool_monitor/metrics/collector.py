@@ -12,6 +12,7 @@ A collector is used from one thread, that of the event loop of its pools. Nothin
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from pool_monitor import telemetry
@@ -21,7 +22,9 @@ from pool_monitor.events import OPERATION_STOP, EventSpec
 from pool_monitor.metrics import pool_stats
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import DISTRIBUTIONS, GAUGE_SUMS, GAUGES, PEAK_GAUGES, SAMPLES
-from pool_monitor.metrics.intake import BUFFER_BYTES, Intake
+from pool_monitor.metrics.intake import BUFFER_BYTES, BUFFER_EVENTS, Intake
+from pool_monitor.metrics.ladder import ESSENTIAL, MODES, Ladder, Mode, Rungs
+from pool_monitor.metrics.memory_forecast import needed
 from pool_monitor.metrics.pool_stats import PoolStats
 from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.resource_readings import ResourceReadings
@@ -47,9 +50,10 @@ class Collector:
     same name, and are ignored too.
 
     *series_limit* is the maximum number of histograms (`pool_monitor.metrics.series`). *memory_limit* is the maximum
-    number of bytes held; None: 64 MiB, or 32 KiB per series plus 256 KiB per pool if that is more. When the windows
-    would need more, they reach back less far; `covered_seconds` returns how far. Raises ConfigError when *memory_limit*
-    is too low for *series_limit*, and when the process may not have that much address space.
+    number of bytes held; None: 64 MiB, or 32 KiB per series plus 256 KiB per pool if that is more. Before the windows
+    would need more, the collector keeps less of each call (`pool_monitor.metrics.ladder`; *rungs* says when). Until
+    that takes effect, they reach back less far; `covered_seconds` returns how far. Raises ConfigError when
+    *memory_limit* is too low for *series_limit*, and when the process may not have that much address space.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Collector:
         memory_limit: int | None = None,
         *,
         instances: Mapping[str, str] | None = None,
+        rungs: Rungs = Rungs(),  # noqa: B008 - immutable
     ) -> None:
         self.id = f"pool_monitor.collector-{next(_numbers)}"
         self._clock = SteadyClock(clock)
@@ -69,16 +74,20 @@ class Collector:
         asked = series_limit * MEMORY_PER_SERIES + number * MEMORY_PER_POOL
         self.memory_limit = max(MEMORY_LIMIT, asked) if memory_limit is None else memory_limit
         fixed = BUFFER_BYTES + rows * ROW_BYTES + Stores.bytes_beside_windows(rows, number)
-        needed = fixed + Windows.most_fixed_bytes(rows, number)
+        needed = fixed + Windows.least_bytes(rows, number)
         if needed > self.memory_limit:
             raise ConfigError(
                 f"series_limit={series_limit} needs {needed:,} bytes, more than memory_limit={self.memory_limit:,}; "
-                "lower series_limit or raise memory_limit"
+                f"set memory_limit in [metrics] to {needed:,} or more, or lower series_limit there"
             )
+        self._windows_limit, self._spare = self.memory_limit - fixed, self.memory_limit - needed
+        self._elsewhere = 0  # bytes that other parts of the monitor hold
         self._stores = Stores(self._registry.pools, rows, self.memory_limit - fixed)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
         self._resources = ResourceReadings(self._clock)
         self._listener: Callable[[int, Block, Names], object] | None = None
+        self._ladder = Ladder(rungs)
+        self._mode_listener: Callable[[Mode, Mode, str], object] = lambda _before, _mode, _why: None
         self._start()
 
     def _start(self) -> None:
@@ -86,7 +95,10 @@ class Collector:
         self._clock.set()
         self._drift = 0
         now_ns = self._clock.now_ns()
-        self._since_ns = now_ns
+        self._since_ns = self._mode_since_ns = now_ns
+        self._reduced_ns: int | None = None  # when the mode was last not full
+        self._off_ns = 0
+        self._ladder.reset()
         self._sampled_at: dict[str, int] = {}
         self._intake.reset()
         try:
@@ -104,9 +116,12 @@ class Collector:
         """Attach the handlers. The windows are empty and begin now. Attaching again starts over."""
         self.detach()
         self._start()
-        intake = self._intake
-        for handler_id, (spec, function) in self._handlers().items():
-            telemetry.attach(handler_id, spec.name, function, bind=intake.bind if spec is OPERATION_STOP else None)
+        self._attach(self._handlers())
+
+    def _attach(self, handlers: Mapping[str, tuple[EventSpec, HandlerFunction]]) -> None:
+        bind = self._intake.bind
+        for handler_id, (spec, function) in handlers.items():
+            telemetry.attach(handler_id, spec.name, function, bind=bind if spec is OPERATION_STOP else None)
 
     def detach(self) -> None:
         """Detach the handlers, if they are attached. What was counted can still be read."""
@@ -119,7 +134,7 @@ class Collector:
 
     @property
     def collecting(self) -> bool:
-        """Whether all handlers are attached. Telemetry detaches a handler that raises."""
+        """Whether all handlers are attached. Telemetry detaches a handler that raises; the mode ``off`` detaches all."""
         return self._intake.handlers().keys() <= {handler.id for handler in telemetry.list_handlers()}
 
     def tick(self) -> None:
@@ -132,14 +147,17 @@ class Collector:
         self._intake.catch_up()
         yield
         yield from self._stores.windows.tidy()
+        self._watch_memory()
 
     def until_tick(self) -> float:
         """Seconds to the next full second of the collector's clock."""
         return (SECOND_NS - self._clock.now_ns() % SECOND_NS) / SECOND_NS
 
     def sample(self, status: PoolView) -> None:
-        """Count a sample of a pool's gauges. Only the first sample in a second counts."""
+        """Count a sample of a pool's gauges. Only the first sample in a second counts; none does in the mode ``off``."""
         self._intake.catch_up()
+        if self.mode is Mode.OFF:
+            return
         windows = self._stores.windows
         if status.name not in self._registry.pools or self._sampled_at.get(status.name) == windows.second:
             return
@@ -159,6 +177,59 @@ class Collector:
     def finish(self) -> None:
         """Close the open second, so that the listener receives it too."""
         self._stores.windows.close_second(self._intake.catch_up())
+
+    # -- memory ---------------------------------------------------------------------------------------------------
+
+    @property
+    def mode(self) -> Mode:
+        """What is kept of each call now."""
+        return self._intake.mode
+
+    def on_mode(self, listener: Callable[[Mode, Mode, str], object]) -> None:
+        """Call *listener* when the mode changes, with the mode before, the mode, and why. It must not raise."""
+        self._mode_listener = listener
+
+    def hold_elsewhere(self, nbytes: int) -> None:
+        """Take *nbytes* into the budget that other parts of the monitor hold.
+
+        The windows give way for up to half of the memory beside fixed arrays: nothing that is held elsewhere can switch
+        the collector off.
+        """
+        self._elsewhere = nbytes
+        self._stores.windows.limit_bytes = self._windows_limit - min(nbytes, self._spare // 2)
+
+    def _watch_memory(self) -> None:
+        """Step the ladder, once a tick."""
+        windows, squeezed = self._stores.windows, self._intake.squeezed
+        self._intake.squeezed = False
+        sizes = [store.sizes(self._mode_since_ns) for store in windows.stores()]
+        room, wanted = max(windows.room_for_steps, 1), needed(sizes)
+        must = needed(sizes, ESSENTIAL) if self.mode is Mode.COUNTERS else wanted
+        before = self.mode
+        if self._ladder.step(math.inf if squeezed else must / room, self._clock.now_ns() / SECOND_NS, wanted / room):
+            down = MODES.table[before].get("down") is self._ladder.mode
+            self._change_mode(self._ladder.mode, _reason(down, squeezed, must if down else wanted, room))
+
+    def _change_mode(self, mode: Mode, why: str) -> None:
+        now_ns, before = self._intake.catch_up(), self.mode
+        windows, handlers = self._stores.windows, self._intake.handlers()
+        if mode is Mode.OFF:
+            windows.close_second(now_ns)
+            for handler_id in handlers:
+                telemetry.detach(handler_id)
+        self._count_reduced(now_ns)
+        self._intake.mode, self._mode_since_ns = mode, now_ns
+        if Mode.OFF in (before, mode):
+            windows.skip(now_ns)
+        if before is Mode.OFF:
+            self._attach(handlers)
+        self._mode_listener(before, mode, why)
+
+    def _count_reduced(self, now_ns: int) -> None:
+        if self.mode is not Mode.FULL:
+            self._reduced_ns = now_ns
+        if self.mode is Mode.OFF:
+            self._off_ns += now_ns - self._mode_since_ns
 
     def _on_closed(self, second: int, block: Block) -> None:
         self._stores.trend.add(second, block.pool_sums)
@@ -255,7 +326,11 @@ class Collector:
 
     def self_view(self, viewers: int = 0) -> MonitorView:
         """The state of the collector, for a Snapshot."""
-        self._intake.catch_up()
+        buffered = self._intake.buffered  # before catch_up empties the buffer
+        now_ns = self._intake.catch_up()
+        lag, off_ns = self._intake.lag(), self._off_ns
+        if self.mode is Mode.OFF:
+            off_ns += now_ns - self._mode_since_ns
         return MonitorView(
             collecting=self.collecting,
             events=self._intake.events,
@@ -265,7 +340,7 @@ class Collector:
             series=len(self._registry) * len(DISTRIBUTIONS),
             series_limit=self.series_limit,
             overflowed=self._intake.overflowed,
-            memory_bytes=self.memory_bytes(),
+            memory_bytes=self.memory_bytes() + self._elsewhere,
             memory_limit_bytes=self.memory_limit,
             viewers=viewers,
             weights={
@@ -273,8 +348,30 @@ class Collector:
                 for spec, _function in self._intake.snapshot_handlers().values()
                 if (weight := telemetry.weight(spec.name)) != 1
             },
+            mode=self.mode.value,
+            reduced_age=self._reduced_age_s(now_ns),
+            off_seconds=off_ns / SECOND_NS,
+            lag=None if lag is None else lag[0],
+            lag_median=None if lag is None else lag[1],
+            buffered=buffered,
+            buffer_limit=BUFFER_EVENTS,
         )
 
+    def _reduced_age_s(self, now_ns: int) -> float | None:
+        if self.mode is not Mode.FULL:
+            return 0.0
+        return None if self._reduced_ns is None else (now_ns - self._reduced_ns) / SECOND_NS
+
     def memory_bytes(self) -> int:
-        """Bytes held now: at most ``memory_limit``."""
+        """Bytes that the stores of the collector hold now: at most ``memory_limit``."""
         return self._intake.nbytes + len(self._registry) * ROW_BYTES + self._stores.nbytes
+
+
+def _reason(down: bool, squeezed: bool, wanted: float, room: int) -> str:
+    """Why the mode has changed, in words."""
+    left = f"{room / 2**20:.1f} MiB that the memory limit leaves for the windows"
+    if not down:
+        return f"they need {wanted / 2**20:.1f} of the {left}"
+    if squeezed:
+        return "the memory limit leaves no room for more histograms"
+    return f"they would need {wanted / 2**20:.1f} MiB, more than the {left}"

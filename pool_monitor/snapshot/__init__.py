@@ -10,7 +10,7 @@ Readers ignore fields that they do not know, so a new field does not change the 
 
 from pool_monitor.snapshot.calls import Bar, CallStats, Distribution, ErrorRate, OperationView, Trend
 from pool_monitor.snapshot.error_groups import ErrorGroup, ErrorSample
-from pool_monitor.snapshot.monitor import HistoryView, MonitorView, OtlpView, ServiceView
+from pool_monitor.snapshot.monitor import HistoryView, MonitorMode, MonitorView, OtlpView, ServiceView
 from pool_monitor.snapshot.pool import (
     CRASHED,
     START_FAILED,
@@ -57,6 +57,7 @@ __all__ = [
     "HistoryView",
     "HostView",
     "LoopView",
+    "MonitorMode",
     "MonitorView",
     "OperationView",
     "OtlpView",
