@@ -82,8 +82,7 @@ class WatchedPools:
 
     def workers(self) -> dict[str, list[WorkerView]]:
         """The gauges of the slots of every pool, checked. Pools whose gauges cannot be read are left out."""
-        found = {name: self._guarded(name, _workers_of) for name in self.names}
-        return {name: workers for name, workers in found.items() if workers is not None}
+        return {name: found[1] for name in self.names if (found := self.gauges(name)) is not None}
 
     def status(self, name: str) -> PoolView | None:
         """The gauges of a pool, checked. None when they cannot be read."""

@@ -329,7 +329,7 @@ def test_snapshot_on_a_terminal_is_indented(service: Callable[..., Program], ter
     service()
     screen = terminal("snapshot")
     assert screen.ended() == 0
-    screen.shows(r'\n    "viewers": 0,?\n(    .*\n)*  }\n}')
+    screen.shows(r'\n    "sampled_age": .*\n(    .*\n)*  }\n}')
 
 
 # -- run on a terminal ------------------------------------------------------------------------------------------------

@@ -268,7 +268,10 @@ def test_a_file_sets_what_it_names_and_leaves_the_rest(tmp_path: Path) -> None:
         ("[pool]\nretries = 'two'", r'pool\.retries="two": needs a whole number, at least 0$'),
         ("[pool]\ntime_out = 5", r"\[pool\] has no field 'time_out'; did you mean 'timeout'\?"),
         ("[pool]\nsize = 5", r"\[pool\] has no field 'size'; it is an argument of Pool"),
-        ("[metrics]\nxyzzy = 5", r"\[metrics\] has no field 'xyzzy'; valid names: series_limit$"),
+        (
+            "[metrics]\nxyzzy = 5",
+            r"\[metrics\] has no field 'xyzzy'; valid names: series_limit, error_groups, memory_limit$",
+        ),
         ("[pools]\n", r"there is no table 'pools'; did you mean 'pool'\?"),
         ("timeout = 3", r"there is no key 'timeout'; it belongs in the table \[pool\]$"),
         ("pool = 3", r"there is no key 'pool'; it is a table: \[pool\]$"),
