@@ -22,12 +22,13 @@ from pool_monitor import telemetry
 from pool_monitor.clock import Clock, WakefulClock
 from pool_monitor.config import MonitorConfig, Settings, TelemetryConfig, load
 from pool_monitor.errors import ConfigError, PoolError
-from pool_monitor.events import MONITOR_DEGRADE
+from pool_monitor.events import MONITOR_DEGRADE, MONITOR_SELF
 from pool_monitor.log import logger
-from pool_monitor.metrics import Collector, LiveMetrics, detail, parse_window
+from pool_monitor.metrics import Collector, LiveMetrics, Mode, detail, parse_window
 from pool_monitor.part_runner import PartRunner
 from pool_monitor.part_table import PARTS
 from pool_monitor.parts import Context
+from pool_monitor.self_measuring import WorkMeter
 from pool_monitor.snapshot import MonitorView, ServiceView, Snapshot
 from pool_monitor.snapshot.validation import plain_text
 from pool_monitor.version import __version__
@@ -41,6 +42,15 @@ if TYPE_CHECKING:
     from pool_monitor.metrics import Window
     from pool_monitor.snapshot import PoolDetail
     from pool_monitor.storage import HistoryMetrics
+
+
+KEPT = {
+    Mode.FULL: "everything",
+    Mode.SAMPLED: "exact counts, and a sample of the durations",
+    Mode.COUNTERS: "exact counts, and no durations",
+    Mode.OFF: "nothing",
+}
+"""What the collector keeps in each mode, in words."""
 
 
 class Monitor:
@@ -71,9 +81,14 @@ class Monitor:
         self._clock = clock or WakefulClock()
         names, instances = self._pools.names, self._pools.instances
         limit = config.metrics.series_limit
-        self._collector = Collector(names, self._clock, series_limit=limit, instances=instances)
+        memory_limit = config.metrics.memory_limit
+        self._collector = Collector(names, self._clock, limit, memory_limit, instances=instances)
+        self._collector.on_mode(self._report_mode)
         self.metrics = LiveMetrics(self._collector, self.snapshot)
         """Queries of the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
+        self.work = WorkMeter()
+        """The cost of the monitor's own work."""
+        self._degraded: dict[str, str] = {}
         self._seq = 0
         self._entered_ns = self._clock.monotonic_ns()
         self._service = ServiceView(
@@ -95,6 +110,7 @@ class Monitor:
             asgi=self.asgi,
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),
+            spent=self.work.add,
         )
         self._parts = {
             entry: PartRunner(entry.name, partial(entry.make, config, context), entry.view, context, entry.limits)
@@ -136,12 +152,16 @@ class Monitor:
         is cut after 1000 characters, and characters without a UTF-8 form are escaped.
         """
         chosen = parse_window(window)
+        with self.work.measure("snapshot"):
+            return self._snapshot(chosen)
+
+    def _snapshot(self, chosen: Window) -> Snapshot:
         self._seq += 1
         return Snapshot(
             seq=self._seq,
             taken_at=self._clock.wall_ns() / 1e9,
             uptime=(self._clock.monotonic_ns() - self._entered_ns) / 1e9,
-            window=window,
+            window=chosen.name,
             window_seconds=chosen.seconds,
             covered_seconds=self._collector.covered_seconds(chosen),
             service=msgspec.structs.replace(self._service, started_at=self._collector.since_s),
@@ -156,7 +176,8 @@ class Monitor:
 
     def _self_view(self) -> MonitorView:
         views = {entry.name: runner.view() for entry, runner in self._parts.items() if entry.view is not None}
-        return msgspec.structs.replace(self._collector.self_view(self.viewers), **views)
+        view = self._collector.self_view(self.viewers)
+        return msgspec.structs.replace(view, degraded=dict(self._degraded), **self.work.figures(), **views)
 
     def not_ready(self) -> str | None:
         """Why the pools cannot take calls now, in words; None when every pool is running and has a worker."""
@@ -226,24 +247,55 @@ class Monitor:
                 stack.push_async_callback(runner.stop)
                 await runner.start()
 
-    def _report(self, state: str, part: str, reason: str) -> None:
-        about = {"service": self._service.name, "part": part, "state": state, "reason": reason}
+    def _report(self, state: str, part: str, reason: str, **more: str) -> None:
+        if state == "degraded":
+            self._degraded[part] = reason
+        else:
+            self._degraded.pop(part, None)
+        about = {"service": self._service.name, "part": part, "state": state, "reason": reason, **more}
         MONITOR_DEGRADE.event.emit({"system_time": self._clock.wall_ns()}, about)
         logger("monitor").warning(f"{part} {state}", reason=reason)
 
+    def _report_mode(self, before: Mode, mode: Mode, why: str) -> None:
+        state, verb = ("recovered", "again keeps") if mode is Mode.FULL else ("degraded", "keeps")
+        reason = f"the collector {verb} {KEPT[mode]} (it was {before.value}, now {mode.value}): {why}"
+        self._report(state, "collector", reason, mode=mode.value)
+
     async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._collector.until_tick())
+            wait = self._collector.until_tick()
+            due = loop.time() + wait
+            await asyncio.sleep(wait)
+            self.work.tick_late = max(loop.time() - due, 0.0)
             try:
-                for _ in self._collector.ticking():
-                    await asyncio.sleep(0)
-                self._sample()
+                await self._tick_once()
             except Exception:  # noqa: BLE001 - a defect of ours must not end the ticking, or the viewers' updates
                 logger("monitor").exception("tick failed")
             self._wake(going_on=True)
             for runner in self._parts.values():
                 await asyncio.sleep(0)
-                runner.tick()
+                with self.work.measure("part"):
+                    runner.tick()
+
+    async def _tick_once(self) -> None:
+        elsewhere = sum(getattr(runner.part, "held_bytes", 0) for runner in self._parts.values())
+        self._collector.hold_elsewhere(elsewhere + self.viewers * (self.work.encoded_bytes or 0))
+        steps, goes_on = self._collector.ticking(), False
+        while True:
+            with self.work.measure("tick", goes_on=goes_on):
+                if next(steps, self) is self:
+                    self._sample()
+                    break
+            goes_on = True
+            await asyncio.sleep(0)
+        self.work.turn()
+        self._emit_self()
+
+    def _emit_self(self) -> None:
+        if MONITOR_SELF.event.on:
+            about = {"service": self._service.name, "mode": self._collector.mode.value}
+            MONITOR_SELF.event.emit(self._collector.self_measurements(self.work.cpu_ratio), about)
 
     def _sample(self) -> None:
         for status in self._pools.statuses():

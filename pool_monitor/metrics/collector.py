@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from pool_monitor import telemetry
 from pool_monitor.clock import Clock, SteadyClock
@@ -134,7 +135,7 @@ class Collector:
 
     @property
     def collecting(self) -> bool:
-        """Whether all handlers are attached. Telemetry detaches a handler that raises; the mode ``off`` detaches all."""
+        """Whether all handlers are attached. Telemetry detaches a handler that raises, the mode ``off`` all."""
         return self._intake.handlers().keys() <= {handler.id for handler in telemetry.list_handlers()}
 
     def tick(self) -> None:
@@ -154,7 +155,7 @@ class Collector:
         return (SECOND_NS - self._clock.now_ns() % SECOND_NS) / SECOND_NS
 
     def sample(self, status: PoolView) -> None:
-        """Count a sample of a pool's gauges. Only the first sample in a second counts; none does in the mode ``off``."""
+        """Count a sample of a pool's gauges. Only the first sample in a second counts, in the mode ``off`` none."""
         self._intake.catch_up()
         if self.mode is Mode.OFF:
             return
@@ -356,6 +357,19 @@ class Collector:
             buffered=buffered,
             buffer_limit=BUFFER_EVENTS,
         )
+
+    def self_measurements(self, cpu_ratio: float | None) -> dict[str, Any]:
+        """The measurements of ``monitor.self``. Unlike `self_view`, it does not empty the buffer."""
+        lag = self._intake.lag()
+        known = {} if cpu_ratio is None else {"cpu_ratio": cpu_ratio}
+        if lag is not None:
+            known["lag_duration"] = round(lag[0] * SECOND_NS)
+        return known | {
+            "memory": self.memory_bytes() + self._elsewhere,
+            "memory_limit": self.memory_limit,
+            "buffered": self._intake.buffered,
+            "dropped": self._intake.dropped,
+        }
 
     def _reduced_age_s(self, now_ns: int) -> float | None:
         if self.mode is not Mode.FULL:

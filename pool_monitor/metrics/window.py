@@ -250,10 +250,13 @@ class WindowStore:
 
     def sizes(self, since_ns: int) -> StepSizes:
         """The sizes of the steps; only steps that began at *since_ns* or later count as the newest ones."""
-        window, newest = self.window, []
-        for step in range(self.open - 1, self.open - 1 - max(_LATEST_S // window.step, 1), -1):
-            if step * self.step_ns >= since_ns and step in self.steps:
-                newest.append(sum(map(_held, self.steps[step])))
+        window = self.window
+        latest = range(self.open - max(_LATEST_S // window.step, 1), self.open)
+        newest = [
+            sum(map(_held, self.steps[step]))
+            for step in latest
+            if step * self.step_ns >= since_ns and step in self.steps
+        ]
         first_left = self.open + AHEAD_S // window.step - window.steps + 1
         leaving = sum(_held(block) for step, blocks in self.steps.items() if step < first_left for block in blocks)
         mean = sum(newest) / len(newest) if newest else None
@@ -290,8 +293,8 @@ class Windows:
     """All windows, over at most *rows* rows of *pools* pools, in at most *limit_bytes* of memory.
 
     The limit must be at least `least_bytes`. Histograms take at most three quarters of what fixed arrays leave of it;
-    `has_room` returns whether more durations fit. *now_ns* must never decrease from one method call to the next. *closed*
-    is called with the number and the block of every second that closes.
+    `has_room` returns whether more durations fit. *now_ns* must never decrease from one method call to the next.
+    *closed* is called with the number and the block of every second that closes.
     """
 
     def __init__(

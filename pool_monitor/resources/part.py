@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
@@ -74,4 +75,8 @@ class ResourcesPart:
         return Moment(self._context.clock.monotonic_ns(), slots, len(asyncio.all_tasks()))
 
     def _sample(self, moment: Moment) -> Sequence[Execution]:
-        return [execution for sampler in self._samplers for execution in sampler.sample(moment)]
+        began = time.thread_time()
+        try:
+            return [execution for sampler in self._samplers for execution in sampler.sample(moment)]
+        finally:
+            self._context.spent(time.thread_time() - began)
