@@ -29,7 +29,7 @@ from pool_monitor.part_runner import PartRunner
 from pool_monitor.part_table import PARTS
 from pool_monitor.parts import Context
 from pool_monitor.self_measuring import WorkMeter
-from pool_monitor.snapshot import MonitorView, ServiceView, Snapshot
+from pool_monitor.snapshot import MonitorView, Readiness, ServiceView, Snapshot, pool_readiness
 from pool_monitor.snapshot.validation import plain_text
 from pool_monitor.version import __version__
 from pool_monitor.watched_pools import Monitored, WatchedPools
@@ -182,6 +182,20 @@ class Monitor:
     def not_ready(self) -> str | None:
         """Why the pools cannot take calls now, in words; None when every pool is running and has a worker."""
         return self._pools.not_ready()
+
+    def readiness(self) -> Readiness:
+        """Whether the pools can take calls, their slots, and what is degraded. Degraded parts do not count as unready."""
+        statuses = {name: self._pools.status(name) for name in self._pools.names}
+        reason = self._pools.not_ready(statuses)
+        return Readiness(
+            ready=reason is None,
+            reason=reason,
+            live=True,
+            since=self._collector.since_s,
+            degraded=tuple(f"{part}: {why}" for part, why in self._degraded.items()),
+            mode=self._collector.mode.value,
+            pools={name: pool_readiness(status) for name, status in statuses.items()},
+        )
 
     def asgi(self) -> Starlette:
         """The read-only HTTP interface as an ASGI app, to be mounted in the user's service (see service/app.py)."""

@@ -24,6 +24,7 @@ from pool_monitor.snapshot.pool import (
     WorkerView,
 )
 from pool_monitor.snapshot.queries import Point, PoolSummary, Range, Summary
+from pool_monitor.snapshot.readiness import PoolReadiness, Readiness, SlotCounts, pool_readiness
 from pool_monitor.snapshot.resources import (
     FaultLevel,
     FaultView,
@@ -63,17 +64,21 @@ __all__ = [
     "OtlpView",
     "Point",
     "PoolDetail",
+    "PoolReadiness",
     "PoolState",
     "PoolSummary",
     "PoolView",
     "PressureView",
     "ProcessView",
     "Range",
+    "Readiness",
     "ResourceView",
     "ServiceView",
+    "SlotCounts",
     "Snapshot",
     "Summary",
     "Trend",
     "WorkerState",
     "WorkerView",
+    "pool_readiness",
 ]
