@@ -184,7 +184,7 @@ class Monitor:
         return self._pools.not_ready()
 
     def readiness(self) -> Readiness:
-        """Whether the pools can take calls, their slots, and what is degraded. Degraded parts do not count as unready."""
+        """Whether the pools can take calls, their slots, and what is degraded, which does not make them unready."""
         statuses = {name: self._pools.status(name) for name in self._pools.names}
         reason = self._pools.not_ready(statuses)
         return Readiness(

@@ -23,6 +23,7 @@ from starlette.routing import Mount
 from pool_monitor import Monitor
 from pool_monitor.dashboard.remote import RemoteFeed
 from pool_monitor.errors import ConfigError, ConnectError
+from pool_monitor.self_measuring import WorkMeter
 from pool_monitor.service import app as app_module
 from pool_monitor.service import client as client_module
 from pool_monitor.service import server as server_module
@@ -31,7 +32,6 @@ from pool_monitor.service.client import Address, connected, fetch, follow, parse
 from pool_monitor.service.discovery import services, socket_path
 from pool_monitor.service.listener import Listener
 from pool_monitor.service.server import serve
-from pool_monitor.self_measuring import WorkMeter
 from pool_monitor.snapshot import SCHEMA_VERSION, Readiness, Snapshot, pool_readiness
 from tests.helpers import samples
 from tests.helpers.programs import runtime_dir

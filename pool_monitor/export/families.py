@@ -444,8 +444,8 @@ _MONITOR = (
     ("viewers", "viewers", "Remote viewers attached."),
     ("off_seconds", "off_seconds_total", "Time in which nothing was counted because of the mode off."),
     ("lag", "lag_seconds", "Longest time that a call waited to be counted, over the last 10 s."),
-    ("buffered", "buffered_calls", "Calls that have ended and were not counted yet."),
-    ("buffer_limit", "buffered_calls_limit", "Most calls that the buffer holds."),
+    ("buffered", "buffered_events", "Calls that have ended and were not counted yet."),
+    ("buffer_limit", "buffered_events_limit", "Most calls that the buffer holds."),
     ("cpu_ratio", "cpu_ratio", "Processor time of the monitor's own work, as a share of one processor."),
     ("tick_seconds", "tick_seconds", "How long the work of the last tick took."),
     ("tick_late", "tick_late_seconds", "How late the last tick began."),
@@ -460,7 +460,7 @@ _HISTORY = (
     ("flush_seconds", "history_flush_seconds", "How long the last flush of the history took."),
     ("held", "history_held_blocks", "Seconds of counts that wait to be written."),
     ("held_bytes", "history_held_bytes", "Memory of the counts that wait to be written."),
-    ("dropped", "history_dropped_total", "Seconds of counts that were never written."),
+    ("dropped", "history_dropped_blocks_total", "Seconds of counts that were never written."),
     ("disk_free", "history_disk_free_bytes", "Bytes that may still be written on the disk of the history."),
 )
 
@@ -469,13 +469,10 @@ def _monitor(snapshot: Snapshot) -> Iterator[Family]:
     service = snapshot.service
     for attribute, name, text in _MONITOR:
         yield _read(attribute, name, text, [((), snapshot.monitor)], service.started_at)
-    modes = get_args(MonitorMode)
     yield _family(
         "mode",
         "1 for what the monitor keeps of each call.",
-        [((), [int(mode == snapshot.monitor.mode) for mode in modes])],
-        "mode",
-        modes,
+        ((labels(mode=mode), [int(mode == snapshot.monitor.mode)]) for mode in get_args(MonitorMode)),
     )
     yield _family(
         "degraded",

@@ -12,7 +12,6 @@ A collector is used from one thread, that of the event loop of its pools. Nothin
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -23,9 +22,9 @@ from pool_monitor.events import OPERATION_STOP, EventSpec
 from pool_monitor.metrics import pool_stats
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import DISTRIBUTIONS, GAUGE_SUMS, GAUGES, PEAK_GAUGES, SAMPLES
-from pool_monitor.metrics.intake import BUFFER_BYTES, BUFFER_EVENTS, Intake
-from pool_monitor.metrics.ladder import ESSENTIAL, MODES, Ladder, Mode, Rungs
-from pool_monitor.metrics.memory_forecast import needed
+from pool_monitor.metrics.intake import BUFFER_BYTES, Intake
+from pool_monitor.metrics.ladder import Mode, Rungs
+from pool_monitor.metrics.memory_watch import MemoryWatch
 from pool_monitor.metrics.pool_stats import PoolStats
 from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.resource_readings import ResourceReadings
@@ -81,14 +80,21 @@ class Collector:
                 f"series_limit={series_limit} needs {needed:,} bytes, more than memory_limit={self.memory_limit:,}; "
                 f"set memory_limit in [metrics] to {needed:,} or more, or lower series_limit there"
             )
-        self._windows_limit, self._spare = self.memory_limit - fixed, self.memory_limit - needed
-        self._elsewhere = 0  # bytes that other parts of the monitor hold
         self._stores = Stores(self._registry.pools, rows, self.memory_limit - fixed)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
         self._resources = ResourceReadings(self._clock)
         self._listener: Callable[[int, Block, Names], object] | None = None
-        self._ladder = Ladder(rungs)
-        self._mode_listener: Callable[[Mode, Mode, str], object] = lambda _before, _mode, _why: None
+        self._memory = MemoryWatch(
+            self._intake,
+            self._stores,
+            self._clock,
+            rungs,
+            self.memory_limit - needed,
+            lambda: self._attach(self._intake.handlers()),
+            lambda: self._detach(self._intake.handlers()),
+        )
+        self.hold_elsewhere = self._memory.hold_elsewhere
+        """`MemoryWatch.hold_elsewhere`."""
         self._start()
 
     def _start(self) -> None:
@@ -96,10 +102,8 @@ class Collector:
         self._clock.set()
         self._drift = 0
         now_ns = self._clock.now_ns()
-        self._since_ns = self._mode_since_ns = now_ns
-        self._reduced_ns: int | None = None  # when the mode was last not full
-        self._off_ns = 0
-        self._ladder.reset()
+        self._since_ns = now_ns
+        self._memory.reset(now_ns)
         self._sampled_at: dict[str, int] = {}
         self._intake.reset()
         try:
@@ -126,7 +130,10 @@ class Collector:
 
     def detach(self) -> None:
         """Detach the handlers, if they are attached. What was counted can still be read."""
-        for handler_id in self._handlers():
+        self._detach(self._handlers())
+
+    def _detach(self, handler_ids: Iterable[str]) -> None:
+        for handler_id in handler_ids:
             telemetry.detach(handler_id)
 
     def _handlers(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
@@ -148,7 +155,7 @@ class Collector:
         self._intake.catch_up()
         yield
         yield from self._stores.windows.tidy()
-        self._watch_memory()
+        self._memory.tick()
 
     def until_tick(self) -> float:
         """Seconds to the next full second of the collector's clock."""
@@ -188,49 +195,7 @@ class Collector:
 
     def on_mode(self, listener: Callable[[Mode, Mode, str], object]) -> None:
         """Call *listener* when the mode changes, with the mode before, the mode, and why. It must not raise."""
-        self._mode_listener = listener
-
-    def hold_elsewhere(self, nbytes: int) -> None:
-        """Take *nbytes* into the budget that other parts of the monitor hold.
-
-        The windows give way for up to half of the memory beside fixed arrays: nothing that is held elsewhere can switch
-        the collector off.
-        """
-        self._elsewhere = nbytes
-        self._stores.windows.limit_bytes = self._windows_limit - min(nbytes, self._spare // 2)
-
-    def _watch_memory(self) -> None:
-        """Step the ladder, once a tick."""
-        windows, squeezed = self._stores.windows, self._intake.squeezed
-        self._intake.squeezed = False
-        sizes = [store.sizes(self._mode_since_ns) for store in windows.stores()]
-        room, wanted = max(windows.room_for_steps, 1), needed(sizes)
-        must = needed(sizes, ESSENTIAL) if self.mode is Mode.COUNTERS else wanted
-        before = self.mode
-        if self._ladder.step(math.inf if squeezed else must / room, self._clock.now_ns() / SECOND_NS, wanted / room):
-            down = MODES.table[before].get("down") is self._ladder.mode
-            self._change_mode(self._ladder.mode, _reason(down, squeezed, must if down else wanted, room))
-
-    def _change_mode(self, mode: Mode, why: str) -> None:
-        now_ns, before = self._intake.catch_up(), self.mode
-        windows, handlers = self._stores.windows, self._intake.handlers()
-        if mode is Mode.OFF:
-            windows.close_second(now_ns)
-            for handler_id in handlers:
-                telemetry.detach(handler_id)
-        self._count_reduced(now_ns)
-        self._intake.mode, self._mode_since_ns = mode, now_ns
-        if Mode.OFF in (before, mode):
-            windows.skip(now_ns)
-        if before is Mode.OFF:
-            self._attach(handlers)
-        self._mode_listener(before, mode, why)
-
-    def _count_reduced(self, now_ns: int) -> None:
-        if self.mode is not Mode.FULL:
-            self._reduced_ns = now_ns
-        if self.mode is Mode.OFF:
-            self._off_ns += now_ns - self._mode_since_ns
+        self._memory.listener = listener
 
     def _on_closed(self, second: int, block: Block) -> None:
         self._stores.trend.add(second, block.pool_sums)
@@ -329,9 +294,6 @@ class Collector:
         """The state of the collector, for a Snapshot."""
         buffered = self._intake.buffered  # before catch_up empties the buffer
         now_ns = self._intake.catch_up()
-        lag, off_ns = self._intake.lag(), self._off_ns
-        if self.mode is Mode.OFF:
-            off_ns += now_ns - self._mode_since_ns
         return MonitorView(
             collecting=self.collecting,
             events=self._intake.events,
@@ -341,7 +303,7 @@ class Collector:
             series=len(self._registry) * len(DISTRIBUTIONS),
             series_limit=self.series_limit,
             overflowed=self._intake.overflowed,
-            memory_bytes=self.memory_bytes() + self._elsewhere,
+            memory_bytes=self.memory_bytes() + self._memory.elsewhere,
             memory_limit_bytes=self.memory_limit,
             viewers=viewers,
             weights={
@@ -349,13 +311,8 @@ class Collector:
                 for spec, _function in self._intake.snapshot_handlers().values()
                 if (weight := telemetry.weight(spec.name)) != 1
             },
-            mode=self.mode.value,
-            reduced_age=self._reduced_age_s(now_ns),
-            off_seconds=off_ns / SECOND_NS,
-            lag=None if lag is None else lag[0],
-            lag_median=None if lag is None else lag[1],
             buffered=buffered,
-            buffer_limit=BUFFER_EVENTS,
+            **self._memory.figures(now_ns),
         )
 
     def self_measurements(self, cpu_ratio: float | None) -> dict[str, Any]:
@@ -365,27 +322,12 @@ class Collector:
         if lag is not None:
             known["lag_duration"] = round(lag[0] * SECOND_NS)
         return known | {
-            "memory": self.memory_bytes() + self._elsewhere,
+            "memory": self.memory_bytes() + self._memory.elsewhere,
             "memory_limit": self.memory_limit,
             "buffered": self._intake.buffered,
             "dropped": self._intake.dropped,
         }
 
-    def _reduced_age_s(self, now_ns: int) -> float | None:
-        if self.mode is not Mode.FULL:
-            return 0.0
-        return None if self._reduced_ns is None else (now_ns - self._reduced_ns) / SECOND_NS
-
     def memory_bytes(self) -> int:
         """Bytes that the stores of the collector hold now: at most ``memory_limit``."""
         return self._intake.nbytes + len(self._registry) * ROW_BYTES + self._stores.nbytes
-
-
-def _reason(down: bool, squeezed: bool, wanted: float, room: int) -> str:
-    """Why the mode has changed, in words."""
-    left = f"{room / 2**20:.1f} MiB that the memory limit leaves for the windows"
-    if not down:
-        return f"they need {wanted / 2**20:.1f} of the {left}"
-    if squeezed:
-        return "the memory limit leaves no room for more histograms"
-    return f"they would need {wanted / 2**20:.1f} MiB, more than the {left}"
