@@ -10,7 +10,7 @@ import asyncio
 import os
 import platform
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -237,10 +237,10 @@ class Monitor:
             await self._start_parts(stack, before_collecting=True)
             stack.callback(self._collector.detach)
             self._collector.attach()
-            stack.callback(self._collector.finish)
+            stack.callback(_contained, self._collector.finish)
             # Adapters emit delayed events when their gauges are read: do so before the first tick, and at the end.
-            self._sample()
-            stack.callback(self._sample)
+            _contained(self._sample)
+            stack.callback(_contained, self._sample)
             ticker = asyncio.get_running_loop().create_task(self._tick(), name="pool_monitor tick")
             stack.push_async_callback(_cancel, ticker)
             await self._start_parts(stack, before_collecting=False)
@@ -347,6 +347,14 @@ def _filters(config: TelemetryConfig) -> Iterator[None]:
     finally:
         if telemetry.filters() is chosen:
             telemetry.configure(before.allow, before.deny, before.sample)
+
+
+def _contained(job: Callable[[], object]) -> None:
+    """Call *job*. A defect of ours must not reach the service that enters or leaves the monitor."""
+    try:
+        job()
+    except Exception:  # noqa: BLE001
+        logger("monitor").exception("the monitor failed")
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
