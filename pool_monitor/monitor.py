@@ -31,6 +31,7 @@ from pool_monitor.parts import Context
 from pool_monitor.self_measuring import WorkMeter
 from pool_monitor.snapshot import MonitorView, Readiness, ServiceView, Snapshot, pool_readiness
 from pool_monitor.snapshot.validation import plain_text
+from pool_monitor.ticker import Ticker
 from pool_monitor.version import __version__
 from pool_monitor.watched_pools import Monitored, WatchedPools
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from pool_monitor.metrics import Window
+    from pool_monitor.service.stacks import StackReading
     from pool_monitor.snapshot import PoolDetail
     from pool_monitor.storage import HistoryMetrics
 
@@ -80,15 +82,21 @@ class Monitor:
         """Remote viewers that are attached now."""
         self._clock = clock or WakefulClock()
         names, instances = self._pools.names, self._pools.instances
-        limit = config.metrics.series_limit
-        memory_limit = config.metrics.memory_limit
-        self._collector = Collector(names, self._clock, limit, memory_limit, instances=instances)
-        self._collector.on_mode(self._report_mode)
+        self._collector = Collector(
+            names,
+            self._clock,
+            config.metrics.series_limit,
+            config.metrics.memory_limit,
+            instances=instances,
+            unmeasured=None if config.resources.enabled else "[resources] enabled = false",
+        )
+        self._collector.memory.listener = self._report_mode
         self.metrics = LiveMetrics(self._collector, self.snapshot)
         """Queries of the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
         self.work = WorkMeter()
         """The cost of the monitor's own work."""
         self._degraded: dict[str, str] = {}
+        self._due = 0.0  # when the next tick is due, by the clock of the event loop
         self._seq = 0
         self._entered_ns = self._clock.monotonic_ns()
         self._service = ServiceView(
@@ -107,7 +115,8 @@ class Monitor:
             workers=self._pools.workers,
             pool_instances=self._pools.instances,
             on_second=self._collector.on_second,
-            asgi=self.asgi,
+            on_gauges=self._collector.on_gauges,
+            asgi=self._local_app,
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),
             spent=self.work.add,
@@ -117,6 +126,7 @@ class Monitor:
             for entry in PARTS
             if entry.wanted(config)
         }
+        self._ticker = Ticker(self._tick, self._until_tick, context.degraded, context.recovered)
         self._stack: AsyncExitStack | None = None
         self._next_tick: asyncio.Future[bool] | None = None
         self._closing = False
@@ -172,7 +182,10 @@ class Monitor:
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:
         gauges = self._pools.gauges(name)
-        return None if gauges is None else detail(*gauges, self._collector.pool_stats(name, window))
+        if gauges is None:
+            return None
+        status, workers = gauges
+        return detail(status, self._collector.with_figures(name, workers), self._collector.pool_stats(name, window))
 
     def _self_view(self) -> MonitorView:
         views = {entry.name: runner.view() for entry, runner in self._parts.items() if entry.view is not None}
@@ -193,7 +206,7 @@ class Monitor:
             live=True,
             since=self._collector.since_s,
             degraded=tuple(f"{part}: {why}" for part, why in self._degraded.items()),
-            mode=self._collector.mode.value,
+            mode=self._collector.memory.mode.value,
             pools={name: pool_readiness(status) for name, status in statuses.items()},
         )
 
@@ -202,6 +215,22 @@ class Monitor:
         from pool_monitor.service.app import make_app
 
         return make_app(self)
+
+    def _local_app(self) -> Starlette:
+        """The app for the local socket, which only our own user can open: it may act on the pools."""
+        from pool_monitor.service.app import make_app
+
+        return make_app(self, local=True)
+
+    async def stack(self, pool: str, slot: str) -> StackReading:
+        """What the worker in *slot* of *pool* does now, or why that is not available. Its call goes on undisturbed.
+        Takes at most a second, or five with a pool of another package. Raises UnknownName for a pool or slot that does
+        not exist.
+        """
+        from pool_monitor.service.stacks import StackReading
+
+        text, reason = await self._pools.stack(pool, slot)
+        return StackReading(stack=text, reason=reason)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -241,8 +270,8 @@ class Monitor:
             # Adapters emit delayed events when their gauges are read: do so before the first tick, and at the end.
             _contained(self._sample)
             stack.callback(_contained, self._sample)
-            ticker = asyncio.get_running_loop().create_task(self._tick(), name="pool_monitor tick")
-            stack.push_async_callback(_cancel, ticker)
+            stack.push_async_callback(self._ticker.stop)
+            self._ticker.start()
             await self._start_parts(stack, before_collecting=False)
             stack.callback(self._release_viewers)  # runs first: the server waits for its viewers when it stops
             self._stack = stack.pop_all()
@@ -276,25 +305,24 @@ class Monitor:
         self._report(state, "collector", reason, mode=mode.value)
 
     async def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            wait = self._collector.until_tick()
-            due = loop.time() + wait
-            await asyncio.sleep(wait)
-            self.work.tick_late = max(loop.time() - due, 0.0)
-            try:
-                await self._tick_once()
-            except Exception:  # noqa: BLE001 - a defect of ours must not end the ticking, or the viewers' updates
-                logger("monitor").exception("tick failed")
-            self._wake(going_on=True)
-            for runner in self._parts.values():
-                await asyncio.sleep(0)
-                with self.work.measure("part"):
-                    runner.tick()
+        self.work.tick_late = max(asyncio.get_running_loop().time() - self._due, 0.0)
+        failure: Exception | None = None
+        try:
+            await self._collect()
+        except Exception as error:  # noqa: BLE001 - viewers are updated and parts do their work all the same
+            failure = error
+        self._wake(going_on=True)
+        for runner in self._parts.values():
+            await asyncio.sleep(0)
+            with self.work.measure("part"):
+                runner.tick()
+        if failure is not None:
+            raise failure
 
-    async def _tick_once(self) -> None:
+    async def _collect(self) -> None:
+        """Bring the collector up to now, piece by piece, and measure what that takes."""
         elsewhere = sum(getattr(runner.part, "held_bytes", 0) for runner in self._parts.values())
-        self._collector.hold_elsewhere(elsewhere + self.viewers * (self.work.encoded_bytes or 0))
+        self._collector.memory.hold_elsewhere(elsewhere + self.viewers * (self.work.encoded_bytes or 0))
         steps, goes_on = self._collector.ticking(), False
         while True:
             with self.work.measure("tick", goes_on=goes_on):
@@ -308,8 +336,23 @@ class Monitor:
 
     def _emit_self(self) -> None:
         if MONITOR_SELF.event.on:
-            about = {"service": self._service.name, "mode": self._collector.mode.value}
-            MONITOR_SELF.event.emit(self._collector.self_measurements(self.work.cpu_ratio), about)
+            view = self._collector.self_view()
+            measurements: dict[str, Any] = {
+                "memory": view.memory_bytes,
+                "memory_limit": view.memory_limit_bytes,
+                "buffered": view.buffered,
+                "dropped": view.dropped,
+            }
+            if self.work.cpu_ratio is not None:
+                measurements["cpu_ratio"] = self.work.cpu_ratio
+            if view.lag is not None:
+                measurements["lag_duration"] = round(view.lag * 1e9)
+            MONITOR_SELF.event.emit(measurements, {"service": self._service.name, "mode": view.mode})
+
+    def _until_tick(self) -> float:
+        wait = self._collector.until_tick()
+        self._due = asyncio.get_running_loop().time() + wait
+        return wait
 
     def _sample(self) -> None:
         for status in self._pools.statuses():
@@ -355,8 +398,3 @@ def _contained(job: Callable[[], object]) -> None:
         job()
     except Exception:  # noqa: BLE001
         logger("monitor").exception("the monitor failed")
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])

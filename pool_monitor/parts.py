@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pool_monitor.clock import Clock
     from pool_monitor.metrics import LiveMetrics
     from pool_monitor.metrics.block import Block
+    from pool_monitor.metrics.gauges import GaugeBlock
     from pool_monitor.metrics.series import Names
     from pool_monitor.snapshot import Snapshot, WorkerView
 
@@ -71,6 +72,8 @@ class Context(NamedTuple):
     """The ids of the pools that have one, by pool."""
     on_second: Callable[[Callable[[int, Block, Names], object] | None], None]
     """`Collector.on_second`: sets the single function that receives each second's block."""
+    on_gauges: Callable[[Callable[[int, GaugeBlock], object] | None], None]
+    """`Collector.on_gauges`: sets the single function that receives each second's readings of resources."""
     asgi: Callable[[], Starlette]
     """Makes the app of the monitor's HTTP interface."""
     degraded: Callable[[str, str], None]

@@ -63,14 +63,14 @@ def collector(clock: ManualClock) -> Iterator[Collector]:
 
 def test_an_overload_walks_down_to_off_and_back_and_no_count_is_wrong(collector: Collector, clock: ManualClock) -> None:
     load, changes = Load(), []
-    collector.on_mode(lambda before, mode, why: changes.append((before, mode, why)))
+    collector.memory.listener = lambda before, mode, why: changes.append((before, mode, why))
     for second in range(150):
         if second < 12:
             load.second(2000)
         clock.advance(1)
         collector.tick()
         assert collector.memory_bytes() <= LIMIT
-        assert collector.collecting == (collector.mode is not Mode.OFF)
+        assert collector.collecting == (collector.memory.mode is not Mode.OFF)
         if second < 12 or second % 10 == 0:
             assert int(collector.totals().outcomes.sum()) == load.counted
     modes = [mode for _before, mode, _why in changes]
@@ -119,7 +119,7 @@ def test_while_off_nothing_counts_as_measured(collector: Collector, clock: Manua
     load, seconds = Load(), 0
     measured: list[int] = []
     collector.on_second(lambda _start, block, _names: measured.append(int(block.tallies.sum())))
-    while collector.mode is not Mode.OFF:
+    while collector.memory.mode is not Mode.OFF:
         load.second(3000)
         clock.advance(1)
         collector.tick()
@@ -132,7 +132,7 @@ def test_while_off_nothing_counts_as_measured(collector: Collector, clock: Manua
     assert (stats.covered_seconds, stats.total.calls, stats.total.rate) == (0.0, 0, None)
     assert len(measured) == before
     assert collector.totals().outcomes.sum() == load.counted
-    while collector.mode is Mode.OFF:
+    while collector.memory.mode is Mode.OFF:
         clock.advance(1)
         collector.tick()
     clock.advance(5)
@@ -142,7 +142,7 @@ def test_while_off_nothing_counts_as_measured(collector: Collector, clock: Manua
 def test_what_is_held_elsewhere_takes_room_from_the_windows_but_not_all_of_it(clock: ManualClock) -> None:
     collector, load = Collector(["p"], clock, series_limit=ROWS * 3, memory_limit=LIMIT), Load(operations=20)
     collector.attach()
-    collector.hold_elsewhere(10**12)
+    collector.memory.hold_elsewhere(10**12)
     for _ in range(30):
         load.second(200)
         clock.advance(1)
@@ -220,13 +220,13 @@ def test_a_window_that_begins_in_counters_and_ends_in_full_has_the_mean_of_what_
             series["p", "op", "p-0", "none"](duration, 0, duration)
 
     calls(10, 10**9)
-    collector._memory._change(Mode.SAMPLED, "test")
-    collector._memory._change(Mode.COUNTERS, "test")
+    collector.memory._change(Mode.SAMPLED, "test")
+    collector.memory._change(Mode.COUNTERS, "test")
     calls(1000, 5 * 10**9)
     total = collector.pool_stats("p", WINDOWS["1m"]).total
     assert (total.calls, total.ok, total.latency.count) == (1010, 1010, 10)
     assert (total.latency.mean, total.latency.max) == (1.0, 1.0)
-    collector._memory._change(Mode.SAMPLED, "test")
+    collector.memory._change(Mode.SAMPLED, "test")
     calls(160, 10**9)
     total = collector.pool_stats("p", WINDOWS["1m"]).total
     assert (total.calls, total.latency.count, total.latency.mean) == (1170, 170, 1.0)
@@ -240,7 +240,6 @@ def test_the_lag_is_the_time_from_a_call_to_its_being_counted(collector: Collect
     assert collector.self_view().lag is None
     load.second(5)
     clock.advance(0.25)
-    assert collector.self_measurements(None)["buffered"] == 5
     view = collector.self_view()
     assert (view.buffered, view.lag, view.lag_median) == (5, 0.25, 0.25)
     load.second(5)
@@ -290,7 +289,7 @@ async def test_each_step_is_an_event_and_the_snapshot_says_what_is_kept(clock: M
                 if second < 12:
                     load.second(2000)
                 clock.advance(1)
-                await monitor._tick_once()
+                await monitor._collect()
                 if second > 12 and second % 10:
                     continue
                 snapshot = monitor.snapshot()

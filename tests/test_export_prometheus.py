@@ -27,7 +27,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from pool_monitor.events import SESSION_KINDS
-from pool_monitor.export.families import BOUNDS
+from pool_monitor.export.family import BOUNDS
 from pool_monitor.export.prometheus import OPENMETRICS, PROTOBUF, TEXT, negotiate, render
 from pool_monitor.metrics.columns import (
     BY_CATEGORY,

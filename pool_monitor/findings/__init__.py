@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from pool_monitor.findings import calls, monitor, pool, workers
+from pool_monitor.findings import calls, monitor, pool, resources, workers
 from pool_monitor.findings.finding import Finding, Kind, Level
 from pool_monitor.findings.limits import (
     HELD_S,
@@ -38,6 +38,7 @@ __all__ = [
     "HELD_S",
     "LIMITS",
     "NO_LEVELS",
+    "STRAINS",
     "Finding",
     "Graded",
     "Kind",
@@ -49,12 +50,14 @@ __all__ = [
     "held_seconds",
     "levels",
     "of_pool",
+    "of_resources",
     "of_summary",
     "rejected_ratio",
     "worst_first",
 ]
 
 MonitorCheck = Callable[[MonitorView], Iterator[Finding]]
+SnapshotCheck = Callable[[Snapshot], Iterator[Finding]]
 PoolCheck = Callable[[Snapshot, PoolDetail, Levels], Iterator[Finding]]
 
 DOUBTS: dict[Kind, MonitorCheck] = {
@@ -93,7 +96,9 @@ EFFECTS: dict[Kind, PoolCheck] = {
     "waiting": calls.waiting,
 }
 """The checks for everything else in a pool that needs attention: often a consequence of a finding of `CAUSES`."""
-CONDITIONS: dict[Kind, MonitorCheck | PoolCheck] = {**DOUBTS, **CAUSES, **EFFECTS}
+STRAINS: dict[Kind, SnapshotCheck] = {kind: resources.check(kind) for kind in resources.KINDS}
+"""The checks for resources that are at their limit, or that a worker misuses."""
+CONDITIONS: dict[Kind, MonitorCheck | PoolCheck | SnapshotCheck] = {**DOUBTS, **CAUSES, **EFFECTS, **STRAINS}
 """Every kind of finding, and its check."""
 
 
@@ -112,9 +117,20 @@ def effects(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> list[Findin
     return [finding for check in EFFECTS.values() for finding in check(snapshot, pool, levels)]
 
 
+def of_resources(snapshot: Snapshot, pool: str | None = None) -> list[Finding]:
+    """Return the findings of the resources of *pool*; None: of those that belong to no pool."""
+    return [found for check in STRAINS.values() for found in check(snapshot) if found.pool == pool]
+
+
 def of_pool(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> list[Finding]:
     """Return all findings of *pool*, worst first."""
-    return worst_first([*causes(snapshot, pool, levels), *effects(snapshot, pool, levels)])
+    return worst_first(
+        [
+            *causes(snapshot, pool, levels),
+            *effects(snapshot, pool, levels),
+            *of_resources(snapshot, pool.name),
+        ]
+    )
 
 
 def of_summary(pool: PoolSummary, name: str | None = None) -> list[Finding]:

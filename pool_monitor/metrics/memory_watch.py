@@ -35,7 +35,10 @@ class MemoryWatch:
     ) -> None:
         self._intake, self._stores, self._clock = intake, stores, clock
         self._ladder = Ladder(rungs)
-        self._spare, self._windows_limit = spare, stores.windows_limit
+        self._windows_limit = stores.windows_limit
+        self.yielded_max = spare // 4
+        """The most that the windows give way: histograms take at most half of their memory, so steps keep a quarter."""
+        self._readings = 0
         self._attach, self._detach = attach, detach
         self.listener: ModeListener = lambda _before, _mode, _why: None
         """Is called when the mode changes, with the mode before, the mode, and why. It must not raise."""
@@ -43,6 +46,11 @@ class MemoryWatch:
         """Bytes that other parts of the monitor hold."""
         self._since_ns = self._off_ns = 0
         self._reduced_ns: int | None = None  # when the mode was last not full
+
+    @property
+    def mode(self) -> Mode:
+        """What is kept of each call now."""
+        return self._intake.mode
 
     def reset(self, now_ns: int) -> None:
         """Begin again in the mode ``full``. The collector resets the intake and the stores."""
@@ -52,11 +60,19 @@ class MemoryWatch:
     def hold_elsewhere(self, nbytes: int) -> None:
         """Take *nbytes* into the budget that other parts of the monitor hold.
 
-        The windows give way for it, but only by half of what they can spare. So whatever is held elsewhere, the windows
-        keep the other half.
+        The windows give way for it, but at most by `yielded_max`: whatever is held elsewhere, they keep the rest.
         """
         self.elsewhere = nbytes
-        self._stores.windows.limit_bytes = self._windows_limit - min(nbytes, self._spare // 2)
+        self._share()
+
+    def hold_readings(self, nbytes: int) -> None:
+        """The same for *nbytes* that the readings of resources take."""
+        self._readings = nbytes
+        self._share()
+
+    def _share(self) -> None:
+        yielded = min(self.elsewhere + self._readings, self.yielded_max)
+        self._stores.windows.limit_bytes = self._windows_limit - yielded
 
     def tick(self) -> None:
         """Step the ladder."""

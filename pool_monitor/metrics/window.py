@@ -48,7 +48,7 @@ SILENCE = 3
 KEYS_PER_ROW = len(DISTRIBUTIONS) * BUCKETS
 _BLOCK_BYTES = 2048
 """Upper estimate of the memory for a block, without its numbers."""
-_PAGES_SHARE = 0.75
+_PAGES_SHARE = 0.5
 """The largest share of the memory beside fixed arrays that histograms may take. The rest is left for the steps."""
 LEAST_ROOM = 1024 * 1024
 """Least memory for histograms and steps together."""
@@ -292,7 +292,7 @@ class WindowStore:
 class Windows:
     """All windows, over at most *rows* rows of *pools* pools, in at most *limit_bytes* of memory.
 
-    The limit must be at least `least_bytes`. Histograms take at most three quarters of what fixed arrays leave of it;
+    The limit must be at least `least_bytes`. Histograms take at most half of what fixed arrays leave of it;
     `has_room` returns whether more durations fit. *now_ns* must never decrease from one method call to the next.
     *closed* is called with the number and the block of every second that closes.
     """

@@ -117,6 +117,9 @@ def _failed(pool: PoolIdentity, call: Call, error: BaseException, times: CallTim
             error=error.type_name if isinstance(error, OperationError) else type(error).__name__,
             reason=str(error) or type(error).__name__,
         )
+        stack = getattr(error, "stack", None) if isinstance(error, PoolError) else None
+        if stack is not None:
+            failure["stack"] = stack
         call.in_context(_EXCEPTION.emit)(measurements, _metadata(pool, call, call.worker) | failure)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP interface of a monitor: one small read-only ASGI app.
+"""The HTTP interface of a monitor: one small ASGI app. Where it is mounted, it only reads.
 
 Mount it in a Starlette or FastAPI service, or let the monitor serve it on a Unix socket (server.py). The URLs are the
 same.
@@ -12,8 +12,14 @@ same.
     GET /v1/range?start=&end=&step=&pool=&operation=&worker=
                                  a Range as JSON, from memory, or from the history if memory does not reach back that
                                  far; start and end are seconds since the epoch
+    GET /v1/range?start=&end=&step=&resource=
+                                 a ResourceRange, in the same way: the figures of ``host``, ``process``, ``loop``,
+                                 ``gpu INDEX``, ``worker SLOT``, or ``all``
     GET /metrics?window=5m       everything counted since the monitor was entered, for Prometheus, with percentiles of
                                  the window
+    POST /v1/pools/NAME/workers/SLOT/stack?seconds=
+                                 what a worker does now, as JSON: ``stack``, or ``reason``; with *seconds*, the samples
+                                 of that time, folded. Only over the local socket, which no other user can open
     GET /livez                   200 while the event loop runs
     GET /readyz                  200 when every pool can take calls, else 503 and the reason. Both answer ``ok``; with
                                  ``?verbose`` some lines, with ``?format=json`` or ``Accept: application/json`` JSON
@@ -40,8 +46,10 @@ from pool_monitor.export import gzipped, prometheus
 from pool_monitor.metrics import LiveMetrics
 from pool_monitor.self_measuring import WorkMeter
 from pool_monitor.service import AGAIN, health
+from pool_monitor.service.actions import StackTaker, action_routes
 from pool_monitor.service.listener import Listener
-from pool_monitor.snapshot import Range, Readiness, Snapshot
+from pool_monitor.service.stacks import TooManySamplings
+from pool_monitor.snapshot import Range, Readiness, ResourceRange, Snapshot
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -59,7 +67,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _encode = msgspec.json.Encoder().encode
 
 
-class Source(Protocol):
+class Source(StackTaker, Protocol):
     """What the app needs of a monitor."""
 
     viewers: int
@@ -84,8 +92,8 @@ class Source(Protocol):
         """Wait for the next tick. Returns False when the monitor is closing, because no tick will follow."""
 
 
-def make_app(source: Source) -> Starlette:
-    """The ASGI app of one monitor."""
+def make_app(source: Source, *, local: bool = False) -> Starlette:
+    """The ASGI app of one monitor. *local*: it is served to our own user only, and may interrupt workers."""
 
     async def index(request: Request) -> Response:
         mounted_at = request.scope.get("root_path", "")
@@ -107,12 +115,7 @@ def make_app(source: Source) -> Starlette:
         return await _json(request, source.metrics.summary(request.query_params.get("window", "15m")))
 
     async def over_time(request: Request) -> Response:
-        asked = dict(request.query_params)
-        start, end = (_number(asked, name) for name in ("start", "end"))
-        if start is None:
-            raise ConfigError("start is missing: the beginning of the range, in seconds since the epoch")
-        selection = {name: asked.get(name) for name in ("pool", "operation", "worker")}
-        return await _json(request, await _range(source, start, end, asked.get("step"), selection))
+        return await _json(request, await _over_time(source, dict(request.query_params)))
 
     async def metrics(request: Request) -> Response:
         kind = prometheus.negotiate(request.headers.get("accept"))
@@ -139,11 +142,22 @@ def make_app(source: Source) -> Starlette:
         Route("/metrics", metrics),
         Route("/livez", livez),
         Route("/readyz", readyz),
+        *action_routes(source, local=local),
     ]
     return Starlette(
         routes=routes,
-        exception_handlers={ConfigError: _refused(400), UnknownName: _refused(404)},
+        exception_handlers={ConfigError: _refused(400), UnknownName: _refused(404), TooManySamplings: _refused(503)},
     )
+
+
+async def _over_time(source: Source, asked: dict[str, str]) -> Range | ResourceRange:
+    start, end = (_number(asked, name) for name in ("start", "end"))
+    if start is None:
+        raise ConfigError("start is missing: the beginning of the range, in seconds since the epoch")
+    if (resource := asked.get("resource")) is not None:
+        return await _resources(source, start, end, asked.get("step"), None if resource == "all" else resource)
+    selection = {name: asked.get(name) for name in ("pool", "operation", "worker")}
+    return await _range(source, start, end, asked.get("step"), selection)
 
 
 async def _range(
@@ -158,6 +172,20 @@ async def _range(
             if history is None:
                 raise
     return await history.range(start, end, step or "1m", **selection)
+
+
+async def _resources(
+    source: Source, start: float, end: float | None, step: str | None, subject: str | None
+) -> ResourceRange:
+    """The same for the figures of resources."""
+    history = source.history
+    if history is None or start >= source.metrics.since:
+        try:
+            return source.metrics.resources(start, end, step, subject=subject)
+        except (ConfigError, UnknownName):
+            if history is None:
+                raise
+    return await history.resources(start, end, step or "1m", subject=subject)
 
 
 def _refused(status: int) -> Callable[[Request, Exception], Response]:

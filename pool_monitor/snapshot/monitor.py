@@ -67,6 +67,29 @@ class OtlpView(Struct, frozen=True, kw_only=True):
     """Why the last push failed; None if it did not."""
 
 
+class SamplingView(Struct, frozen=True, kw_only=True):
+    """The measuring of resources. Times are seconds."""
+
+    interval: float
+    """From one sample to the next, now."""
+    wanted_interval: float
+    """As configured. `interval` is longer where a sample costs so much that sampling would take more than 2 % of a
+    processor.
+    """
+    cpu_ratio: float | None
+    """Processor time of sampling, on the event loop and in its threads, as a share of one processor; None before the
+    first sample.
+    """
+    sample_cpu: float | None
+    """Processor time of the latest sample."""
+    sample_seconds: float | None
+    """How long the latest sample took, with what it waited for."""
+    workers: int
+    """Slots that it covered."""
+    overdue: float | None
+    """For how long the present sample has been running, if that is longer than 10 s; else None."""
+
+
 class MonitorView(Struct, frozen=True, kw_only=True):
     """The state of the monitor itself, and whether its numbers can be trusted."""
 
@@ -89,7 +112,7 @@ class MonitorView(Struct, frozen=True, kw_only=True):
     """Events that were counted under ``other``."""
     memory_bytes: int
     """Bytes that all stores of the monitor hold now, and the budget for them. The blocks that wait for a disk have a
-    limit of their own (``[history] memory_limit``); only what they take beyond half of the budget can exceed it.
+    limit of their own (``[history] memory_limit``); only what they take beyond a quarter of the budget can exceed it.
     """
     memory_limit_bytes: int
     viewers: int
@@ -98,6 +121,8 @@ class MonitorView(Struct, frozen=True, kw_only=True):
     """None: no history is kept."""
     otlp: OtlpView | None = None
     """None: nothing is pushed."""
+    resources: SamplingView | None = None
+    """None: resources are not measured."""
     weights: dict[str, int] = {}
     """Weights of the events that Snapshots are made from and a filter reduces: how many executions each emitted one
     stands for, and is counted as. 0: none is emitted, so counts from that event do not change.

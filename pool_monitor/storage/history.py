@@ -12,7 +12,7 @@ import asyncio
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,9 +26,11 @@ from pool_monitor.config import HistoryConfig
 from pool_monitor.errors import ConfigError
 from pool_monitor.log import logger
 from pool_monitor.metrics.block import ROOM_LIMIT, Block
+from pool_monitor.metrics.gauges import GaugeBlock, TimedGauges
 from pool_monitor.metrics.recording import Recording
 from pool_monitor.metrics.series import Names
 from pool_monitor.storage.files import expanded
+from pool_monitor.storage.gauges import PendingGauges
 from pool_monitor.storage.pending import PendingBlock, with_pending
 from pool_monitor.storage.reader import Reader
 from pool_monitor.storage.schema import failure_reason
@@ -91,7 +93,7 @@ class History:
     ) -> None:
         self.path, self.config = expanded(path), config
         self._clock, self._on_degrade, self._on_recover, self._spent = clock, on_degrade, on_recover, spent
-        self._held: deque[PendingBlock] = deque()
+        self._held: deque[PendingBlock | PendingGauges] = deque()
         self._held_bytes = 0  # including the blocks that are being written
         self._dropped = self._damaged = 0
         self._usage: FileUsage | None = None
@@ -160,6 +162,14 @@ class History:
             self._held_bytes += pending.nbytes
             self._trim()
 
+    def put_gauges(self, start: int, length: int, block: GaugeBlock) -> None:
+        """Queue the gauges of *length* seconds from *start* on. As `put`, but a loss of them is not counted."""
+        if not self._closing:
+            pending = PendingGauges(start, length, block)
+            self._held.append(pending)
+            self._held_bytes += pending.nbytes
+            self._trim()
+
     async def flush(self) -> bool:
         """Write all blocks that were put before. Returns whether they are in the file."""
         if self._task.done():
@@ -172,13 +182,24 @@ class History:
     async def read(self, start: int, end: int, step: int) -> Recording:
         """As `Reader.read`, plus the blocks in memory. If the history is degraded and has no file, only those."""
         async with self._file:
-            held = [pending for pending in self._held if start <= pending.start < end]
+            held = [pending for pending in _blocks(self._held) if start <= pending.start < end]
             return await asyncio.to_thread(self._read, partial(Reader.read, start=start, end=end, step=step), held)
+
+    async def read_gauges(self, start: int, end: int, step: int) -> list[TimedGauges]:
+        """As `Reader.gauges`, plus those in memory."""
+        async with self._file:
+            held = [
+                TimedGauges(*pending)
+                for pending in self._held
+                if isinstance(pending, PendingGauges) and start <= pending.start < end
+            ]
+            query = partial(Reader.gauges, start=start, end=end, step=step)
+            return await asyncio.to_thread(self._query_file, query, []) + held
 
     async def extent(self) -> tuple[int, int] | None:
         """As `Reader.extent`, including the blocks in memory."""
         async with self._file:
-            held = [(pending.start, pending.start + pending.length) for pending in self._held]
+            held = [(pending.start, pending.start + pending.length) for pending in _blocks(self._held)]
             in_file = await asyncio.to_thread(self._query_file, Reader.extent, None)
         ends = [*held, in_file] if in_file else held
         return (min(first for first, _last in ends), max(last for _first, last in ends)) if ends else None
@@ -188,7 +209,7 @@ class History:
         return HistoryStats(
             path=str(self.path),
             degraded=self._degraded,
-            held=len(self._held),
+            held=len(_blocks(self._held)),
             held_bytes=self._held_bytes,
             dropped=self._dropped,
             damaged=self._damaged + (self._connection.store.damaged if self._connection else 0),
@@ -210,10 +231,9 @@ class History:
             self._task.cancel()
             self._note_degraded(f"{self.path}: the disk has not answered for {CLOSE_MAX_S:.0f} s")
         if self._held:
-            logger("storage").warning(
-                "the end of the history was not written", seconds=len(self._held), reason=self._degraded
-            )
-        self._dropped += len(self._held)
+            seconds = len(_blocks(self._held))
+            logger("storage").warning("the end of the history was not written", seconds=seconds, reason=self._degraded)
+            self._dropped += seconds
         self._held.clear()
         self._held_bytes = 0
 
@@ -250,7 +270,7 @@ class History:
 
     async def _write(self) -> bool:
         """Write the blocks in memory, and tidy the file. Returns whether all of that succeeded."""
-        batch: list[PendingBlock] = []
+        batch: list[PendingBlock | PendingGauges] = []
         try:
             if self._connection is None:
                 self._connection = await _connect(self.path, self.config)
@@ -272,7 +292,7 @@ class History:
             return False
         except Exception as error:  # noqa: BLE001 - a defect of ours: writing the same blocks again would fail again
             logger("storage").exception("blocks could not be written", blocks=len(batch))
-            self._dropped += len(batch)
+            self._dropped += len(_blocks(batch))
             self._held_bytes -= sum(pending.nbytes for pending in batch)
             await self._degrade(error)
             return False
@@ -288,8 +308,9 @@ class History:
     def _trim(self) -> None:
         """Drop the oldest blocks in memory until the rest is within the limit. One block is always kept."""
         while self._held_bytes > self.config.memory_limit and len(self._held) > 1:
-            self._held_bytes -= self._held.popleft().nbytes
-            self._dropped += 1
+            oldest = self._held.popleft()
+            self._held_bytes -= oldest.nbytes
+            self._dropped += len(_blocks([oldest]))
 
     async def _degrade(self, error: Exception) -> None:
         await self._disconnect()
@@ -374,6 +395,11 @@ async def _connect(path: Path, config: HistoryConfig) -> _Connection:
             await asyncio.wait([connection.stopped], timeout=CLOSE_MAX_S)
         raise
     return connection
+
+
+def _blocks(held: Iterable[PendingBlock | PendingGauges]) -> list[PendingBlock]:
+    """The blocks of calls among *held*."""
+    return [pending for pending in held if isinstance(pending, PendingBlock)]
 
 
 def _resolve(waiting: list[asyncio.Future[bool]], written: bool) -> None:

@@ -37,10 +37,12 @@ class HistoryPart:
         )
         self.metrics = HistoryMetrics(history, context.clock)
         context.on_second(lambda start, block, names: history.put(start, 1, block, names))
+        context.on_gauges(lambda start, block: history.put_gauges(start, 1, block))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._context.on_second(None)
+        self._context.on_gauges(None)
         self.metrics = None
         if self._history is not None:
             await self._history.close()

@@ -49,6 +49,7 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import HIGHEST_NUMBER, ROOM_LIMIT, Block, merge
 from pool_monitor.storage.block_encoding import packed, unpacked
 from pool_monitor.storage.files import disk_space, expanded, log_of, open_private, resolved
+from pool_monitor.storage.gauges import GaugeTable, PendingGauges
 from pool_monitor.storage.lock import Lock
 from pool_monitor.storage.pending import PendingBlock
 from pool_monitor.storage.schema import (
@@ -120,6 +121,7 @@ class Store:
                     counted = "SELECT count(*), total(length(body)) FROM blocks WHERE step = ?"
                     [[self._blocks[step], size]] = self._rows(counted, (step,))
                     self._bytes[step] = int(size)
+                self._gauges = GaugeTable(self.connection, config, self._make_room)
             self._note_sizes()
             self._open = stack.pop_all()
         self._page = int_pragma(self.connection, "page_size")
@@ -127,20 +129,27 @@ class Store:
         self._cached_hour = 0
         self._forgot_hour = 0
         self._overdue = True
-        self.damaged = 0
+        self._damaged = 0
+
+    @property
+    def damaged(self) -> int:
         """Blocks that could not be read when they were to be rolled up."""
+        return self._damaged + self._gauges.damaged
 
     def close(self) -> None:
         self._open.close()
 
-    def write(self, blocks: Sequence[PendingBlock], now: int) -> None:
+    def write(self, blocks: Sequence[PendingBlock | PendingGauges], now: int) -> None:
         """Add *blocks* to the finest tier, in the given order."""
         self._check_files()
         self._check_log()
         finest = self._tiers[0].step
         with time_limited(self.connection), transaction(self.connection):
             for pending in blocks:
-                self._insert(finest, pending.start, pending.length, self._numbered(pending), now)
+                if isinstance(pending, PendingGauges):
+                    self._gauges.write(pending, now)
+                else:
+                    self._insert(finest, pending.start, pending.length, self._numbered(pending), now)
                 yield_gil()
         self._note_sizes()
 
@@ -151,6 +160,7 @@ class Store:
             rolled = [self._roll_up(finer, coarser, now) for finer, coarser in pairwise(self._tiers)]
             if any(rolled) or self._overdue:
                 self._overdue = self._expire(now)
+            self._gauges.tidy(now)
             if now // HOUR != self._forgot_hour:
                 self._forgot_hour = now // HOUR
                 self._forget_names()
@@ -223,7 +233,7 @@ class Store:
         try:
             return unpacked(row and row[0])
         except ValueError:
-            self.damaged += 1
+            self._damaged += 1
             return None
 
     # -- bounds ---------------------------------------------------------------------------------------------------

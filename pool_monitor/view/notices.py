@@ -29,21 +29,25 @@ def notices(
     """Return all notices, worst first. *pool* is the pool that is shown; each other pool with findings gets one notice,
     its worst. *levels* are the levels of the shares; None computes them (`findings.levels`).
 
-    The order within a level: outdated numbers, what keeps calls from running, the other pools, what makes numbers
-    doubtful, and the effects. The first sentence of a text is the headline; the rest is detail.
+    The order within a level: outdated numbers, what keeps calls from running, the other pools, the resources of the
+    service, what makes numbers doubtful, the effects, and the resources of the pool's workers. The first sentence of a
+    text is the headline; the rest is detail.
     """
     levels = findings.levels(snapshot) if levels is None else levels
     doubts = list(map(_notice, findings.doubts(snapshot)))
+    strains = list(map(_notice, findings.of_resources(snapshot)))
     if pool is None:
-        return _worst_first([*_freshness_notices(freshness), *doubts])
+        return _worst_first([*_freshness_notices(freshness), *strains, *doubts])
     others = [other for other in snapshot.pools.values() if other is not pool]
     return _worst_first(
         [
             *_freshness_notices(freshness),
             *map(_notice, findings.causes(snapshot, pool, levels)),
             *(notice for other in others for notice in _other_pool_notices(snapshot, other, levels)),
+            *strains,
             *doubts,
             *map(_notice, findings.effects(snapshot, pool, levels)),
+            *map(_notice, findings.of_resources(snapshot, pool.name)),
         ]
     )
 
@@ -178,6 +182,13 @@ def _history_disk(finding: Finding) -> str:
     return f"the disk of the history has {left} left ({fmt.size(finding.counts['free'])})"
 
 
+def _fault(finding: Finding) -> str:
+    """Word a fault of a resource: what it is about, and the reason that was emitted with it."""
+    names = [clean(name) for name in finding.names]
+    more = f" (and {fmt.plural(len(names) - 1, 'other')})" if len(names) > 1 else ""
+    return f"{names[0]}{more}: {clean(finding.reason or finding.kind)}"
+
+
 WORDS: dict[Kind, Callable[[Finding], str]] = {
     "collecting_stopped": lambda _: "monitor stopped collecting: numbers stand still",
     "events_dropped": _number("event", "dropped: counts are lower bounds"),
@@ -206,5 +217,6 @@ WORDS: dict[Kind, Callable[[Finding], str]] = {
     "died": _died,
     "failed": _failed,
     "waiting": _queue,
+    **dict.fromkeys(findings.STRAINS, _fault),
 }
 """The sentence for each kind of finding."""

@@ -6,9 +6,10 @@ endpoints and remote actors can implement the same interface.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
@@ -71,6 +72,14 @@ class Failure(NamedTuple):
     traceback: str
 
 
+class StackAnswer(NamedTuple):
+    """The stack of a worker, or the reason why there is none."""
+
+    text: str | None
+    reason: str | None = None
+    """In words; None if there is a text."""
+
+
 class Sink(Protocol):
     """What a transport reports. Called on the event loop; none of these may block or raise."""
 
@@ -120,8 +129,21 @@ class Sink(Protocol):
         """The worker has ended. Reported once, after everything else, when the start has succeeded or failed."""
 
 
+@runtime_checkable
+class StackSource(Protocol):
+    """What a `Transport` may offer besides."""
+
+    def stack(self, patience: float) -> asyncio.Future[StackAnswer]:
+        """Take the stack of the worker now. The call that it runs goes on. The future has the answer after at most
+        *patience* seconds, or when a request that was under way is answered; it must not be cancelled.
+        """
+
+    def recent_stack(self, seconds: float) -> StackAnswer | None:
+        """Return the last answer if it is at most *seconds* old, without asking the worker."""
+
+
 class Transport(Protocol):
-    """One worker, from its start to its end."""
+    """One worker, from its start to its end. It may be a `StackSource` too."""
 
     async def start(self) -> Ready:
         """Start the worker and wait until it has loaded the target.

@@ -22,11 +22,12 @@ from pool_monitor.pool.transport.child.codec import CODECS, LARGE
 from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
 from pool_monitor.pool.transport.handshake import Handshake
 from pool_monitor.pool.transport.inbox import Inbox
-from pool_monitor.pool.transport.interface import Ready, Sink
+from pool_monitor.pool.transport.interface import Ready, Sink, StackAnswer
 from pool_monitor.pool.transport.launcher import Launcher, LaunchSpec, start_process
 from pool_monitor.pool.transport.lending import Lending
 from pool_monitor.pool.transport.output_lines import ProcessOutput
 from pool_monitor.pool.transport.spawn import WatchedProcess, ended_early
+from pool_monitor.pool.transport.stacks import WorkerStacks
 from pool_monitor.pool.transport.wire import Wire
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class ProcessTransport:
         self._begun: int | None = None  # with ``_reading``: the last counters, once the memory is unmapped
         self._reading = 0
         self._takes_context = False  # the worker takes context variables with its calls
+        self._stacks: WorkerStacks | None = None  # asks the worker for stacks, if it can tell them
         self._stopping = False  # the worker was asked to end
         self._hung_up = False  # the worker was killed because it had closed the channel
         self._broken = False  # the worker violated the protocol: only answers to open calls are still taken
@@ -78,12 +80,15 @@ class ProcessTransport:
             received=self._received, send_closed=self._connection_broken, lost=self._connection_lost,
         )  # fmt: skip
         try:
-            hello, operations = await self._handshake.run(self._wire)
+            hello, operations, offer = await self._handshake.run(self._wire)
         except FrameError as error:
             raise StartError(f"the worker broke the protocol: {error}") from error
         self._takes_context = hello.context
         self._working, self._receive = True, self._message
         assert self._process is not None
+        if offer is not None:
+            several = self._launch.concurrency > 1
+            self._stacks = WorkerStacks(self._process, offer, several, lambda token: self._urgent(["stack", token]))
         return Ready(self._process.pid, hello.python, hello.codec, operations)
 
     async def _begin(self) -> None:
@@ -190,6 +195,17 @@ class ProcessTransport:
     def ping(self, token: int) -> None:
         self._urgent(["ping", token])
 
+    def stack(self, patience: float) -> asyncio.Future[StackAnswer]:
+        if self._stacks is not None:
+            return self._stacks.take(patience)
+        nothing = self._loop.create_future()
+        known = "its program does not tell stacks" if self._working else "the worker has not loaded its target yet"
+        nothing.set_result(StackAnswer(None, known))
+        return nothing
+
+    def recent_stack(self, seconds: float) -> StackAnswer | None:
+        return None if self._stacks is None else self._stacks.recent(seconds)
+
     def flow(self, *, paused: bool) -> None:
         if self._wire is not None:
             (self._wire.pause if paused else self._wire.resume)()
@@ -275,9 +291,15 @@ class ProcessTransport:
 
     def _message(self, body: memoryview) -> None:
         """Take a message of a worker that is ready. Raises FrameError for one that the protocol does not allow."""
-        about_lending = self._inbox.receive(body)
-        if about_lending is not None:
-            self._lending.take(about_lending)
+        left = self._inbox.receive(body)
+        if left is None:
+            return
+        if left[0] != "stack":
+            self._lending.take(left)
+        elif self._stacks is None:
+            raise FrameError("stacks that the worker has not offered")
+        else:
+            self._stacks.answered(left[1], left[2])
 
     def _break(self, reason: str, *, readable: bool = True) -> None:
         """Kill a worker that violated the protocol. Its answers to calls other than the one under way are still taken,
@@ -345,6 +367,8 @@ class ProcessTransport:
         """Release everything and report the end: the process is reaped, and everything it sent has been read."""
         if self._gone.done():
             return
+        if self._stacks is not None:
+            self._stacks.close()
         if self._output is not None:
             self._output.close()
         if self._wire is not None:

@@ -1,0 +1,86 @@
+"""Stacks of workers: on request, and by themselves before a worker is interrupted or killed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from pool_monitor.errors import OperationTimeout, UnknownName, WorkerDied
+from pool_monitor.pool.transport import stack_text
+from pool_monitor.pool.transport.interface import StackAnswer, StackSource
+
+if TYPE_CHECKING:
+    from pool_monitor.pool.transport.interface import Transport
+    from pool_monitor.pool.worker import Worker
+
+PATIENCE = 1.0
+"""Seconds that a request for a stack takes at most."""
+BEFORE_END = 0.04
+"""Seconds by which a call's end or a kill may be late for the sake of a stack. It takes 1 to 2 ms if the machine is not
+overloaded."""
+_AGAIN = 1.0  # seconds: a stack taken before an end serves for the next end too, so that it is at most one a second
+_CUT = 16 * 1024  # characters of a stack in an error or an event
+
+
+async def stack_of(workers: Mapping[str, Worker], slot: str) -> StackAnswer:
+    """Return the stack of the worker in *slot* now, or why there is none. Takes at most a second. Requests for the same
+    worker share one answer. Raises UnknownName.
+    """
+    worker = workers.get(slot)
+    if worker is None:
+        raise UnknownName(f"no worker {slot!r}; there are {', '.join(sorted(workers)) or 'none'}")
+    transport = worker.transport
+    if transport is None:
+        return StackAnswer(None, "no process is ready in this slot")
+    source = _source(transport)
+    if source is None:
+        return StackAnswer(None, "this kind of worker has no stack")
+    return await asyncio.shield(source.stack(PATIENCE))  # others may share it
+
+
+def before_end(transport: Transport | None, then: Callable[[str | None], None]) -> None:
+    """Take a stack, then call *then* with it: on the event loop, at most 40 ms later. Calls *then* at once, with None,
+    if the worker cannot tell, or with a stack that was taken within the last second.
+    """
+    source = None if transport is None else _source(transport)
+    if source is None:
+        then(None)
+        return
+    known = source.recent_stack(_AGAIN)
+    taking = None if known is not None else source.stack(BEFORE_END)
+    if known is None and taking is not None and taking.done():
+        known = taking.result()
+    if known is not None or taking is None:
+        then(None if known is None else _cut(known))
+        return
+    _Waiting(taking, then)
+
+
+class _Waiting:
+    """Calls *then* once: with the answer of *taking*, or with None when the time is up."""
+
+    def __init__(self, taking: asyncio.Future[StackAnswer], then: Callable[[str | None], None]) -> None:
+        self._then: Callable[[str | None], None] | None = then
+        self._timer = taking.get_loop().call_later(BEFORE_END, self._end, None)
+        taking.add_done_callback(lambda done: self._end(_cut(done.result())))
+
+    def _end(self, text: str | None) -> None:
+        then, self._then = self._then, None
+        self._timer.cancel()
+        if then is not None:
+            then(text)
+
+
+def with_stack(error: BaseException, text: str | None) -> None:
+    """Put the stack *text* into *error*, if it has a place for it."""
+    if text and isinstance(error, OperationTimeout | WorkerDied):
+        error.add_stack(text)
+
+
+def _cut(answer: StackAnswer) -> str | None:
+    return None if answer.text is None else stack_text.cut(answer.text, _CUT)
+
+
+def _source(transport: Transport) -> StackSource | None:
+    return transport if isinstance(transport, StackSource) else None
