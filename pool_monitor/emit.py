@@ -154,11 +154,13 @@ def worker_crash(
     pid: int,
     exit_code: int | None,
     reason: str,
+    out_of_memory: str,
     stderr: str,
     operation: str | None,
 ) -> dict[str, Any]:
     """Emit ``pool.worker.crash``. Return its metadata, for the log."""
-    metadata = {**pool.worker(worker), "pid": pid, "reason": reason, "stderr": stderr}
+    about = {"pid": pid, "reason": reason, "out_of_memory": out_of_memory, "stderr": stderr}
+    metadata = {**pool.worker(worker), **about}
     if exit_code is not None:
         metadata["exit_code"] = exit_code
     if operation is not None:
@@ -193,9 +195,14 @@ def worker_recycle(
     events.WORKER_RECYCLE.event.emit(measurements, {**pool.worker(worker), "pid": pid, "reason": reason})
 
 
-def worker_terminate(pool: PoolIdentity, worker: str, *, uptime: int, pid: int, reason: str) -> None:
-    """Emit ``pool.worker.terminate``."""
-    events.WORKER_TERMINATE.event.emit({"uptime": uptime}, {**pool.worker(worker), "pid": pid, "reason": reason})
+def worker_terminate(
+    pool: PoolIdentity, worker: str, *, uptime: int, pid: int, reason: str, stack: str | None = None
+) -> None:
+    """Emit ``pool.worker.terminate``. *stack*: taken before the process was killed."""
+    metadata = {**pool.worker(worker), "pid": pid, "reason": reason}
+    if stack is not None:
+        metadata["stack"] = stack
+    events.WORKER_TERMINATE.event.emit({"uptime": uptime}, metadata)
 
 
 def worker_output(pool: PoolIdentity, worker: str, *, stream: str, text: str, size: int) -> None:

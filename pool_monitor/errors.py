@@ -106,6 +106,11 @@ def _add_traceback(error: PoolError, traceback: str | None) -> None:
         error.add_note(f"In the worker:\n{traceback.rstrip()}")
 
 
+def _add_stack(error: OperationTimeout | WorkerDied, stack: str) -> None:
+    error.stack = stack
+    error.add_note(f"The worker was here:\n{stack}")
+
+
 def first_line(text: str) -> str:
     """Return the first line of *text*, or ``unknown`` if *text* is blank."""
     return (text.strip().splitlines() or ["unknown"])[0]
@@ -252,6 +257,13 @@ class OperationTimeout(PoolError, TimeoutError):
     category = "timeout"
     outcome = "timeout"
 
+    stack: str | None = None
+    """What the worker was doing when the time was up, innermost frame last. None where that could not be had."""
+
+    def add_stack(self, stack: str) -> None:
+        """Set `stack`, and print it with the traceback of this error."""
+        _add_stack(self, stack)
+
 
 class WorkerDied(PoolError):
     """The worker process ended while it had the call. The call may have taken effect, so the pool sends it again only
@@ -259,13 +271,22 @@ class WorkerDied(PoolError):
 
     ``worker`` is the slot. ``exit_code`` is the exit code of the process (negative: the number of a signal; None:
     unknown). ``stderr`` has the last lines it wrote to stderr. ``reason`` is None if the process ended by itself, else
-    why the pool ended it (``timeout``, ``cancel``, ``health`` ...). With ``concurrency`` above 1, a process that is
-    ended because of one call ends the other calls on it too.
+    why the pool ended it (``timeout``, ``cancel``, ``health`` ...). ``cause`` says so if the kernel's out-of-memory
+    killer ended it: ``killed by signal 9: the kernel's out-of-memory killer (cgroup limit 512 MiB)``. With
+    ``concurrency`` above 1, a process that is ended because of one call ends the other calls on it too.
     """
 
     category = "connection"
     retryable = True
     outcome = "worker_lost"
+
+    stack: str | None = None
+    """What the worker was doing when the pool killed it, innermost frame last. None if it ended by itself, or where
+    that could not be had."""
+
+    def add_stack(self, stack: str) -> None:
+        """Set `stack`, and print it with the traceback of this error."""
+        _add_stack(self, stack)
 
     def __init__(
         self, message: str, *, worker: str, exit_code: int | None, stderr: str = "", reason: str | None = None

@@ -10,7 +10,7 @@ import asyncio
 import os
 import platform
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,16 @@ from pool_monitor import telemetry
 from pool_monitor.clock import Clock, WakefulClock
 from pool_monitor.config import MonitorConfig, Settings, TelemetryConfig, load
 from pool_monitor.errors import ConfigError, PoolError
-from pool_monitor.events import MONITOR_DEGRADE
+from pool_monitor.events import MONITOR_DEGRADE, MONITOR_SELF
 from pool_monitor.log import logger
-from pool_monitor.metrics import Collector, LiveMetrics, detail, parse_window
+from pool_monitor.metrics import Collector, LiveMetrics, Mode, detail, parse_window
 from pool_monitor.part_runner import PartRunner
 from pool_monitor.part_table import PARTS
 from pool_monitor.parts import Context
-from pool_monitor.snapshot import MonitorView, ServiceView, Snapshot
+from pool_monitor.self_measuring import WorkMeter
+from pool_monitor.snapshot import MonitorView, Readiness, ServiceView, Snapshot, pool_readiness
 from pool_monitor.snapshot.validation import plain_text
+from pool_monitor.ticker import Ticker
 from pool_monitor.version import __version__
 from pool_monitor.watched_pools import Monitored, WatchedPools
 
@@ -39,8 +41,18 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from pool_monitor.metrics import Window
+    from pool_monitor.service.stacks import StackReading
     from pool_monitor.snapshot import PoolDetail
     from pool_monitor.storage import HistoryMetrics
+
+
+KEPT = {
+    Mode.FULL: "everything",
+    Mode.SAMPLED: "exact counts, and a sample of the durations",
+    Mode.COUNTERS: "exact counts, and no durations",
+    Mode.OFF: "nothing",
+}
+"""What the collector keeps in each mode, in words."""
 
 
 class Monitor:
@@ -70,12 +82,22 @@ class Monitor:
         """Remote viewers that are attached now."""
         self._clock = clock or WakefulClock()
         names, instances = self._pools.names, self._pools.instances
-        limit = config.metrics.series_limit
         self._collector = Collector(
-            names, self._clock, series_limit=limit, instances=instances, error_groups=config.metrics.error_groups
+            names,
+            self._clock,
+            config.metrics.series_limit,
+            config.metrics.memory_limit,
+            instances=instances,
+            error_groups=config.metrics.error_groups,
+            unmeasured=None if config.resources.enabled else "[resources] enabled = false",
         )
+        self._collector.memory.listener = self._report_mode
         self.metrics = LiveMetrics(self._collector, self.snapshot)
         """Queries of the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
+        self.work = WorkMeter()
+        """The cost of the monitor's own work."""
+        self._degraded: dict[str, str] = {}
+        self._due = 0.0  # when the next tick is due, by the clock of the event loop
         self._seq = 0
         self._entered_ns = self._clock.monotonic_ns()
         self._service = ServiceView(
@@ -95,15 +117,18 @@ class Monitor:
             pool_instances=self._pools.instances,
             on_second=self._collector.on_second,
             know_errors=self._collector.know_errors,
-            asgi=self.asgi,
+            on_gauges=self._collector.on_gauges,
+            asgi=self._local_app,
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),
+            spent=self.work.add,
         )
         self._parts = {
             entry: PartRunner(entry.name, partial(entry.make, config, context), entry.view, context, entry.limits)
             for entry in PARTS
             if entry.wanted(config)
         }
+        self._ticker = Ticker(self._tick, self._until_tick, context.degraded, context.recovered)
         self._stack: AsyncExitStack | None = None
         self._next_tick: asyncio.Future[bool] | None = None
         self._closing = False
@@ -139,12 +164,16 @@ class Monitor:
         is cut after 1000 characters, and characters without a UTF-8 form are escaped.
         """
         chosen = parse_window(window)
+        with self.work.measure("snapshot"):
+            return self._snapshot(chosen)
+
+    def _snapshot(self, chosen: Window) -> Snapshot:
         self._seq += 1
         return Snapshot(
             seq=self._seq,
             taken_at=self._clock.wall_ns() / 1e9,
             uptime=(self._clock.monotonic_ns() - self._entered_ns) / 1e9,
-            window=window,
+            window=chosen.name,
             window_seconds=chosen.seconds,
             covered_seconds=self._collector.covered_seconds(chosen),
             service=msgspec.structs.replace(self._service, started_at=self._collector.since_s),
@@ -155,21 +184,55 @@ class Monitor:
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:
         gauges = self._pools.gauges(name)
-        return None if gauges is None else detail(*gauges, self._collector.pool_stats(name, window))
+        if gauges is None:
+            return None
+        status, workers = gauges
+        return detail(status, self._collector.with_figures(name, workers), self._collector.pool_stats(name, window))
 
     def _self_view(self) -> MonitorView:
         views = {entry.name: runner.view() for entry, runner in self._parts.items() if entry.view is not None}
-        return msgspec.structs.replace(self._collector.self_view(self.viewers), **views)
+        view = self._collector.self_view(self.viewers)
+        return msgspec.structs.replace(view, degraded=dict(self._degraded), **self.work.figures(), **views)
 
     def not_ready(self) -> str | None:
         """Why the pools cannot take calls now, in words; None when every pool is running and has a worker."""
         return self._pools.not_ready()
+
+    def readiness(self) -> Readiness:
+        """Whether the pools can take calls, their slots, and what is degraded, which does not make them unready."""
+        statuses = {name: self._pools.status(name) for name in self._pools.names}
+        reason = self._pools.not_ready(statuses)
+        return Readiness(
+            ready=reason is None,
+            reason=reason,
+            live=True,
+            since=self._collector.since_s,
+            degraded=tuple(f"{part}: {why}" for part, why in self._degraded.items()),
+            mode=self._collector.memory.mode.value,
+            pools={name: pool_readiness(status) for name, status in statuses.items()},
+        )
 
     def asgi(self) -> Starlette:
         """The read-only HTTP interface as an ASGI app, to be mounted in the user's service (see service/app.py)."""
         from pool_monitor.service.app import make_app
 
         return make_app(self)
+
+    def _local_app(self) -> Starlette:
+        """The app for the local socket, which only our own user can open: it may act on the pools."""
+        from pool_monitor.service.app import make_app
+
+        return make_app(self, local=True)
+
+    async def stack(self, pool: str, slot: str) -> StackReading:
+        """What the worker in *slot* of *pool* does now, or why that is not available. Its call goes on undisturbed.
+        Takes at most a second, or five with a pool of another package. Raises UnknownName for a pool or slot that does
+        not exist.
+        """
+        from pool_monitor.service.stacks import StackReading
+
+        text, reason = await self._pools.stack(pool, slot)
+        return StackReading(stack=text, reason=reason)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -205,12 +268,12 @@ class Monitor:
             await self._start_parts(stack, before_collecting=True)
             stack.callback(self._collector.detach)
             self._collector.attach()
-            stack.callback(self._collector.finish)
+            stack.callback(_contained, self._collector.finish)
             # Adapters emit delayed events when their gauges are read: do so before the first tick, and at the end.
-            self._sample()
-            stack.callback(self._sample)
-            ticker = asyncio.get_running_loop().create_task(self._tick(), name="pool_monitor tick")
-            stack.push_async_callback(_cancel, ticker)
+            _contained(self._sample)
+            stack.callback(_contained, self._sample)
+            stack.push_async_callback(self._ticker.stop)
+            self._ticker.start()
             await self._start_parts(stack, before_collecting=False)
             stack.callback(self._release_viewers)  # runs first: the server waits for its viewers when it stops
             self._stack = stack.pop_all()
@@ -229,24 +292,69 @@ class Monitor:
                 stack.push_async_callback(runner.stop)
                 await runner.start()
 
-    def _report(self, state: str, part: str, reason: str) -> None:
-        about = {"service": self._service.name, "part": part, "state": state, "reason": reason}
+    def _report(self, state: str, part: str, reason: str, **more: str) -> None:
+        if state == "degraded":
+            self._degraded[part] = reason
+        else:
+            self._degraded.pop(part, None)
+        about = {"service": self._service.name, "part": part, "state": state, "reason": reason, **more}
         MONITOR_DEGRADE.event.emit({"system_time": self._clock.wall_ns()}, about)
         logger("monitor").warning(f"{part} {state}", reason=reason)
 
+    def _report_mode(self, before: Mode, mode: Mode, why: str) -> None:
+        state, verb = ("recovered", "again keeps") if mode is Mode.FULL else ("degraded", "keeps")
+        reason = f"the collector {verb} {KEPT[mode]} (it was {before.value}, now {mode.value}): {why}"
+        self._report(state, "collector", reason, mode=mode.value)
+
     async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(self._collector.until_tick())
-            try:
-                for _ in self._collector.ticking():
-                    await asyncio.sleep(0)
-                self._sample()
-            except Exception:  # noqa: BLE001 - a defect of ours must not end the ticking, or the viewers' updates
-                logger("monitor").exception("tick failed")
-            self._wake(going_on=True)
-            for runner in self._parts.values():
-                await asyncio.sleep(0)
+        self.work.tick_late = max(asyncio.get_running_loop().time() - self._due, 0.0)
+        failure: Exception | None = None
+        try:
+            await self._collect()
+        except Exception as error:  # noqa: BLE001 - viewers are updated and parts do their work all the same
+            failure = error
+        self._wake(going_on=True)
+        for runner in self._parts.values():
+            await asyncio.sleep(0)
+            with self.work.measure("part"):
                 runner.tick()
+        if failure is not None:
+            raise failure
+
+    async def _collect(self) -> None:
+        """Bring the collector up to now, piece by piece, and measure what that takes."""
+        elsewhere = sum(getattr(runner.part, "held_bytes", 0) for runner in self._parts.values())
+        self._collector.memory.hold_elsewhere(elsewhere + self.viewers * (self.work.encoded_bytes or 0))
+        steps, goes_on = self._collector.ticking(), False
+        while True:
+            with self.work.measure("tick", goes_on=goes_on):
+                if next(steps, self) is self:
+                    self._sample()
+                    break
+            goes_on = True
+            await asyncio.sleep(0)
+        self.work.turn()
+        self._emit_self()
+
+    def _emit_self(self) -> None:
+        if MONITOR_SELF.event.on:
+            view = self._collector.self_view()
+            measurements: dict[str, Any] = {
+                "memory": view.memory_bytes,
+                "memory_limit": view.memory_limit_bytes,
+                "buffered": view.buffered,
+                "dropped": view.dropped,
+            }
+            if self.work.cpu_ratio is not None:
+                measurements["cpu_ratio"] = self.work.cpu_ratio
+            if view.lag is not None:
+                measurements["lag_duration"] = round(view.lag * 1e9)
+            MONITOR_SELF.event.emit(measurements, {"service": self._service.name, "mode": view.mode})
+
+    def _until_tick(self) -> float:
+        wait = self._collector.until_tick()
+        self._due = asyncio.get_running_loop().time() + wait
+        return wait
 
     def _sample(self) -> None:
         for status in self._pools.statuses():
@@ -286,6 +394,9 @@ def _filters(config: TelemetryConfig) -> Iterator[None]:
             telemetry.configure(before.allow, before.deny, before.sample)
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
+def _contained(job: Callable[[], object]) -> None:
+    """Call *job*. A defect of ours must not reach the service that enters or leaves the monitor."""
+    try:
+        job()
+    except Exception:  # noqa: BLE001
+        logger("monitor").exception("the monitor failed")

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from pool_monitor.config import MonitorConfig
 from pool_monitor.parts import Context, Limits, Part
-from pool_monitor.snapshot import HistoryView, OtlpView
+from pool_monitor.snapshot import HistoryView, OtlpView, SamplingView
 
 
 class PartEntry(NamedTuple):
@@ -41,7 +41,7 @@ def _otlp(config: MonitorConfig, context: Context) -> Part:
 def _resources(config: MonitorConfig, context: Context) -> Part:
     from pool_monitor.resources.part import ResourcesPart
 
-    return ResourcesPart(config.resources, context)
+    return ResourcesPart(config.resources, context, config.history.path)
 
 
 def _socket(_config: MonitorConfig, context: Context) -> Part:
@@ -53,7 +53,7 @@ def _socket(_config: MonitorConfig, context: Context) -> Part:
 PARTS = (
     PartEntry("history", HistoryView, lambda config: config.history.path is not None, _history, before_collecting=True),
     PartEntry("otlp", OtlpView, lambda config: config.otlp.endpoint is not None, _otlp),
-    PartEntry("resources", None, lambda config: config.resources.enabled, _resources),
+    PartEntry("resources", SamplingView, lambda config: config.resources.enabled, _resources),
     PartEntry("socket", None, lambda config: config.service.socket, _socket),
 )
 """In the order of entering. Parts are left in the reverse order."""

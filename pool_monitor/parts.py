@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pool_monitor.clock import Clock
     from pool_monitor.metrics import LiveMetrics
     from pool_monitor.metrics.collector import SecondListener
+    from pool_monitor.metrics.gauges import GaugeBlock
     from pool_monitor.snapshot import Snapshot, WorkerView
 
 
@@ -72,12 +73,16 @@ class Context(NamedTuple):
     """`Collector.on_second`: sets the single function that receives each second's block and failures."""
     know_errors: Callable[[Mapping[tuple[str, str], float]], None]
     """`Collector.know_errors`: takes over when errors were first seen, from before the monitor was entered."""
+    on_gauges: Callable[[Callable[[int, GaugeBlock], object] | None], None]
+    """`Collector.on_gauges`: sets the single function that receives each second's readings of resources."""
     asgi: Callable[[], Starlette]
     """Makes the app of the monitor's HTTP interface."""
     degraded: Callable[[str, str], None]
     """``degraded(part, reason)`` emits ``monitor.degrade`` and logs. Call it once when an outage begins."""
     recovered: Callable[[str, str], None]
     """``recovered(part, what)`` does the same when the outage is over. *what* describes what works again."""
+    spent: Callable[[float], None]
+    """Adds processor time that a thread of the part has spent, in seconds, to the monitor's own. For any thread."""
 
 
 class Limits(NamedTuple):

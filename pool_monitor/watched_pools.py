@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 import msgspec
 
-from pool_monitor.errors import ConfigError
+from pool_monitor.errors import ConfigError, UnknownName, WrongLoop
 from pool_monitor.log import logger
 from pool_monitor.snapshot import PoolView, WorkerView
-from pool_monitor.snapshot.validation import checked
-from pool_monitor.telemetry import FAILURES, pass_on
+from pool_monitor.snapshot.validation import checked, plain_text
+from pool_monitor.telemetry import FAILURES, describe, pass_on
 
 T = TypeVar("T")
+
+_STACK_TIMEOUT = 5.0  # seconds; a `Pool` takes one at most
+_STACK_MAX = 128 * 1024  # characters
 
 _watched: list[tuple[str, str | int]] = []
 """Name and instance of the pools that the entered monitors of this process watch. A pool without an instance is known
@@ -95,10 +99,34 @@ class WatchedPools:
             if status is not None:
                 yield status
 
-    def not_ready(self) -> str | None:
-        """Why the pools cannot take calls now, in words; None when every pool is running and has a worker."""
+    async def stack(self, name: str, slot: str) -> tuple[str | None, str | None]:
+        """The stack of a worker, or else the reason why it is not available. Raises UnknownName."""
+        if name not in self._pools:
+            raise UnknownName(f"no pool {name!r:.80}; there are {', '.join(self.names)}")
+        pool = self._pools[name]
+        try:
+            take = getattr(pool, "stack", None)
+            if take is None:
+                return None, f"pool {name} cannot tell what its workers do"
+            async with asyncio.timeout(_STACK_TIMEOUT):
+                text = await take(slot)
+            if isinstance(text, str):
+                return plain_text(text, _STACK_MAX), None
+            reason = getattr(pool, "why_no_stack", lambda _slot: None)(slot)
+        except (UnknownName, WrongLoop):
+            raise
+        except FAILURES as error:
+            pass_on(error)
+            return None, describe(error)
+        return None, plain_text(reason) if isinstance(reason, str) else "no reason is known"
+
+    def not_ready(self, statuses: Mapping[str, PoolView | None] | None = None) -> str | None:
+        """Why the pools cannot take calls now, in words; None when every pool is running and has a worker.
+
+        *statuses* are their gauges by name, if they have been read already.
+        """
         for name in self.names:
-            status = self.status(name)
+            status = self.status(name) if statuses is None else statuses[name]
             if status is None:
                 return f"pool {name}: its state is unknown"
             if status.state != "running":

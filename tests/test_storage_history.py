@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import shutil
@@ -659,8 +660,11 @@ def test_an_empty_file_becomes_a_history(tmp_path: Path) -> None:
     assert marks_in(path) == sum(range(20))
 
 
-def test_a_file_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_an_earlier_version_is_read_and_brought_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = history_file(tmp_path / "history.db", range(20))
+    current = len(schema.MIGRATIONS)
     monkeypatch.setattr(
         schema,
         "MIGRATIONS",
@@ -670,8 +674,24 @@ def test_a_file_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path, monk
     history_file(path, range(20, 40))
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT id, name FROM alerts").fetchall() == []
-        assert connection.execute("PRAGMA user_version").fetchone() == (4,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (current + 2,)
     assert marks_in(path) == sum(range(40))
+
+
+def test_a_file_from_before_gauges_has_counts_and_no_gauges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[: schema.GAUGES_SINCE - 1])
+        path = tmp_path / "history.db"
+        with closing(sqlite3.connect(path)) as connection:
+            for statement in itertools.chain.from_iterable(schema.MIGRATIONS):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {schema.APPLICATION}")
+            connection.execute("PRAGMA user_version = 1")
+            connection.execute("INSERT INTO tiers (step, retention) VALUES (1, 600)")
+            connection.commit()
+    with Reader(path) as found:
+        assert found.gauges(0, 100, 1) == []
+        assert found.read(0, 100, 1).blocks == []
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "dashboard": "Watch a running service.",
     "snapshot": "Print the state of a running service, as JSON.",
     "errors": "Show which few errors the failures are.",
+    "stack": "Print what a worker is doing: its stack, or a flame graph.",
     "report": "Report what happened, from a running service or a history.",
 }
 """Command -> its help in one line. The module of that name defines ``command``."""

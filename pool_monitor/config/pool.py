@@ -19,7 +19,7 @@ class PoolConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Calls: timeout, first_item_timeout, item_timeout, queue_limit, max_wait, shed, retries, retry_errors, retry_budget,
     cancel_grace.
     Workers: python, env, sys_path, init_args, init_kwargs, codec, frame_limit, concurrency, prefetch, context,
-    command, start_method, preload, log_output.
+    command, start_method, preload, stack_signal, log_output.
     Lifecycle: start_timeout, stop_grace, kill_grace, drain_timeout, backoff_min, backoff_max, restart_limit,
     restart_period, warmup.
     Health and recycling: health_interval, health_timeout, health_misses, recycle_calls, recycle_age, recycle_rss,
@@ -93,6 +93,10 @@ class PoolConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     preload: tuple[str, ...] = ()
     """Modules that the zygote imports once for all workers. ``asyncio`` is worth it for operations that are coroutines.
     On import, the modules must not start threads or use a GPU."""
+    stack_signal: Annotated[int, Meta(ge=0, le=64)] | None = 47
+    """Real-time signal (34 to 64) by which a Python worker on Linux is asked for its stack. If the target uses it once
+    loaded, the worker takes one of the next seven. 0: stacks only by message, which a worker does not answer while it
+    runs C code. None: no stacks."""
     log_output: bool = True
     """Write what workers print and what targets log to the logger ``pool_monitor.output`` (to stderr if the service
     has not configured logging). False: only events are emitted for it."""
@@ -166,6 +170,10 @@ class PoolConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 f"PoolConfig: backoff_max={self.backoff_max} is below backoff_min={self.backoff_min}; "
                 "raise backoff_max or lower backoff_min"
             )
+        if self.stack_signal is not None and 0 < self.stack_signal < 34:
+            raise ConfigError(
+                f"PoolConfig: stack_signal={self.stack_signal}: is no real-time signal; give one from 34 to 64, or 0"
+            )
         for name, value in self.env.items():
             if not name or set(name) & {"=", "\0"} or "\0" in value:
                 raise ConfigError(
@@ -199,6 +207,7 @@ class PoolFields(TypedDict, total=False):
     command: list[str] | tuple[str, ...]
     start_method: Literal["auto", "zygote", "exec"]
     preload: list[str] | tuple[str, ...]
+    stack_signal: int | None
     log_output: bool
     start_timeout: float
     stop_grace: float

@@ -46,7 +46,9 @@ WORKER_CRASH = declare(
     {
         **PROCESS_KEYS,
         "exit_code": "int?: its exit code; negative: the number of the signal that ended it; absent when unknown",
-        "reason": "str: the exit code in words",
+        "reason": "str: the exit code in words; of a process that the kernel killed for want of memory, that",
+        "out_of_memory": "str: yes: the kernel killed it for want of memory; probably: only the count of the machine "
+        "says so; no: nothing says so",
         "operation": "str?: the operation it was running",
         "stderr": "str: the last lines it wrote to stderr",
     },
@@ -86,7 +88,11 @@ WORKER_TERMINATE = declare(
     "pool.worker.terminate",
     "A worker process has ended that was asked to stop or was killed by the pool.",
     {"uptime": "ns: how long the process lived"},
-    {**PROCESS_KEYS, "reason": "str: close, resize, recycle, timeout, cancel, health or protocol"},
+    {
+        **PROCESS_KEYS,
+        "reason": "str: close, resize, recycle, timeout, cancel, health or protocol",
+        "stack": "str?: what it was doing before it was killed, innermost frame last",
+    },
 )
 WORKER_OUTPUT = declare(
     "pool.worker.output",

@@ -2,95 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import NamedTuple, TypeAlias, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import get_args
 
 from pool_monitor.events import SESSION_KINDS
+from pool_monitor.export.family import (
+    PERCENTILES,
+    PREFIX,
+    Family,
+    Histograms,
+    Labels,
+    Number,
+    family_of,
+    labels,
+    percentiles,
+    read_family,
+)
+from pool_monitor.export.resource_families import resource_families
 from pool_monitor.metrics.columns import BY_CATEGORY, CATEGORIES, DEATHS, OUTCOMES, by_session_kind
 from pool_monitor.metrics.event_counters import by_counter
 from pool_monitor.metrics.failure_histograms import FailureDurations
-from pool_monitor.metrics.histogram import FIRST_INDEX, SCALE
 from pool_monitor.metrics.series import OTHER
 from pool_monitor.metrics.totals import Totals
-from pool_monitor.snapshot import Breaker, CallStats, Distribution, Health, PoolDetail, PoolState, Snapshot
+from pool_monitor.snapshot import Breaker, CallStats, Health, MonitorMode, PoolDetail, PoolState, Snapshot
 
-Labels: TypeAlias = tuple[tuple[str, str], ...]
-Number: TypeAlias = float | None
-"""None: unknown, and not exported."""
-
-PREFIX = "pool_monitor_"
-UNITS = ("seconds", "bytes", "ratio")
 REASONS = ("saturated", "deadline", "timeout", "circuit_open", "closed")
 """Reasons of refusals that are exported from the start, as 0: a counter that begins at 1 hides its first increase."""
 STATES = ("busy", "idle", "starting", "draining", "dead")
-PERCENTILES = ("50", "90", "95", "99", "99.9", "100")
-
-BOUND_EXPONENTS = (-14, -12, *range(-10, 7), 8, 10)
-BOUNDS = tuple(2.0**exponent for exponent in BOUND_EXPONENTS)
-"""Upper bounds of classic buckets, in seconds: 61 µs to 17 minutes, every octave from 1 ms to 64 s.
-
-Powers of two are also edges of our own buckets, so these counts are exact. Every series always has all bounds: a bound
-that appeared later would break ``rate()``.
-"""
-
-
-class Family(NamedTuple):
-    """One metric. Each entry of *series* has labels, and one number for each of *values*, the values of *label*."""
-
-    name: str
-    help: str
-    series: list[tuple[Labels, Sequence[Number]]]
-    label: str
-    """Empty: there is one number per series."""
-    values: tuple[str, ...]
-    created: Sequence[float] = ()
-    """For counters: when each series began at 0, in seconds since the epoch; empty: not known."""
-
-    @property
-    def is_counter(self) -> bool:
-        return self.name.endswith("_total")
-
-    @property
-    def unit(self) -> str:
-        return _unit(self.name.removesuffix("_total"))
-
-
-@dataclass(frozen=True, slots=True)
-class Histograms:
-    """One metric of histograms that only grow."""
-
-    name: str
-    help: str
-    labels: list[Labels]
-    counts: NDArray[np.int64]
-    """Shape (series, buckets); bucket *j* is index ``FIRST_INDEX + first + j`` (`pool_monitor.metrics.histogram`)."""
-    first: int
-    sums: list[float]
-    """Seconds."""
-    created: Sequence[float] = ()
-    """As in `Family`."""
-
-    @property
-    def unit(self) -> str:
-        return _unit(self.name)
-
-    def sizes(self) -> list[int]:
-        """The number of durations in each histogram."""
-        sizes: list[int] = self.counts.sum(axis=1).tolist()
-        return sizes
-
-    def cumulative(self) -> list[list[int]]:
-        """For each histogram, the number of durations up to each of `BOUNDS`."""
-        ends = [(exponent << SCALE) - FIRST_INDEX - self.first for exponent in BOUND_EXPONENTS]
-        cuts = [0, *(min(max(end, 0), self.counts.shape[1]) for end in ends)]
-        between = [self.counts[:, start:end].sum(axis=1) for start, end in pairwise(cuts)]
-        running: list[list[int]] = np.cumsum(between, axis=0).T.tolist()
-        return running
 
 
 def families(snapshot: Snapshot, totals: Totals) -> Iterator[Family | Histograms]:
@@ -122,43 +61,8 @@ def _families(snapshot: Snapshot, totals: Totals) -> Iterator[Family | Histogram
     yield from _windowed(snapshot)
     yield from _pools(list(snapshot.pools.values()))
     yield from _workers(snapshot)
+    yield from resource_families(snapshot, totals)
     yield from _monitor(snapshot)
-
-
-def labels(**pairs: str | None) -> Labels:
-    """The labels whose value is not None. A lone surrogate, which has no UTF-8 form, is escaped."""
-    return tuple(
-        (name, value.encode("utf-8", "backslashreplace").decode()) for name, value in pairs.items() if value is not None
-    )
-
-
-def _unit(name: str) -> str:
-    """The last word of a name if it is a unit, else an empty string."""
-    word = name.rpartition("_")[2]
-    return word if word in UNITS else ""
-
-
-def _family(
-    name: str,
-    text: str,
-    series: Iterable[tuple[Labels, Sequence[Number]]],
-    label: str = "",
-    values: tuple[str, ...] = ("",),
-    created: Sequence[float] | float = (),
-) -> Family:
-    """Make a `Family`. *created* may be a single time for all series."""
-    found = list(series)
-    times = [created] * len(found) if isinstance(created, float) else created
-    return Family(PREFIX + name, text, found, label, values, times)
-
-
-def _read(
-    attribute: str, name: str, text: str, owners: Iterable[tuple[Labels, object]], created: Sequence[float] | float = ()
-) -> Family:
-    """Make a `Family` with one number per owner: the value of *attribute*."""
-    read = ((of, getattr(owner, attribute)) for of, owner in owners)
-    found = ((of, [None if value is None else +value]) for of, value in read)  # +True is 1
-    return _family(name, text, found, created=created)
 
 
 # -- since the monitor was entered ------------------------------------------------------------------------------------
@@ -172,7 +76,7 @@ def _counted(totals: Totals) -> Iterator[Family]:
     ]
     places = [place for place, _of in rows]
     born = () if totals.born is None else totals.born[places].tolist()
-    yield _family(
+    yield family_of(
         "calls_total",
         "Calls that ended, by outcome; calls that never reached a worker have no worker label.",
         zip((of for _place, of in rows), totals.outcomes[places].tolist(), strict=True),
@@ -181,7 +85,7 @@ def _counted(totals: Totals) -> Iterator[Family]:
         born,
     )
     if totals.busy is not None:
-        yield _family(
+        yield family_of(
             "busy_seconds_total",
             "Time that calls spent on workers, with any outcome.",
             zip((of for _place, of in rows), (totals.busy[places, None] / 1e9).tolist(), strict=True),
@@ -189,7 +93,7 @@ def _counted(totals: Totals) -> Iterator[Family]:
         )
     pools = [labels(pool=pool) for pool in totals.names.pools]
     by_kind = by_session_kind(totals.pool_sums)
-    yield _family(
+    yield family_of(
         "session_calls_total",
         "Calls that ended, by the affinity of their session.",
         (
@@ -201,7 +105,7 @@ def _counted(totals: Totals) -> Iterator[Family]:
         OUTCOMES,
         totals.since,
     )
-    yield _family(
+    yield family_of(
         "errors_total",
         "Calls that failed, by category of the error.",
         zip(pools, totals.pool_sums[:, BY_CATEGORY].tolist(), strict=True),
@@ -209,7 +113,7 @@ def _counted(totals: Totals) -> Iterator[Family]:
         CATEGORIES,
         totals.since,
     )
-    yield _family(
+    yield family_of(
         "worker_deaths_total",
         "Worker processes that ended unplanned.",
         zip(pools, totals.pool_sums[:, DEATHS, None].tolist(), strict=True),
@@ -229,7 +133,7 @@ def _occurred(totals: Totals) -> Iterator[Family]:
     for counted, numbers in by_counter(totals.occurrences):
         # Known values are exported from the start; the last column, `OTHER`, once it is above 0.
         shown: list[list[Number]] = [[*row[:-1], row[-1] or None] if counted.label else [*row] for row in numbers]
-        yield _family(
+        yield family_of(
             f"{counted.name}_total",
             counted.help,
             zip(pools, shown, strict=True),
@@ -306,24 +210,20 @@ def _windowed(snapshot: Snapshot) -> Iterator[Family]:
     totals = [(labels(pool=pool.name, window=window), pool.total) for pool in pools]
     for prefix, whose, owners in (("window", "an operation", operations), ("pool_window", "a pool", totals)):
         for name, text in _DISTRIBUTIONS.items():
-            yield _family(
+            yield family_of(
                 f"{prefix}_{name}_seconds",
                 f"Percentiles of {whose} in the window; 100 is the maximum. {text}",
-                ((owner, _percentiles(getattr(stats, name))) for owner, stats in owners),
+                ((owner, percentiles(getattr(stats, name))) for owner, stats in owners),
                 # Not "quantile": that label is reserved for summaries, whose counts never shrink.
                 "percentile",
                 PERCENTILES,
             )
-    yield _read(
+    yield read_family(
         "covered_seconds",
         "window_covered_seconds",
         "Time that the window really covers: less than its length until the monitor has run that long.",
         [(labels(window=window), snapshot)],
     )
-
-
-def _percentiles(stats: Distribution) -> tuple[Number, ...]:
-    return stats.p50, stats.p90, stats.p95, stats.p99, stats.p999, stats.max
 
 
 # -- now --------------------------------------------------------------------------------------------------------------
@@ -352,8 +252,8 @@ _POOL = (
 def _pools(pools: list[PoolDetail]) -> Iterator[Family]:
     owners = [(labels(pool=pool.name), pool) for pool in pools]
     for attribute, name, text in _POOL:
-        yield _read(attribute, name, text, owners)
-    yield _family(
+        yield read_family(attribute, name, text, owners)
+    yield family_of(
         "workers",
         "Workers by state.",
         ((owner, [getattr(pool, state) for state in STATES]) for owner, pool in owners),
@@ -361,7 +261,7 @@ def _pools(pools: list[PoolDetail]) -> Iterator[Family]:
         STATES,
     )
     healths = [(owner, [worker.health for worker in pool.workers.values()]) for owner, pool in owners]
-    yield _family(
+    yield family_of(
         "workers_by_health",
         "Workers by the verdict of their last checkup.",
         ((owner, [found.count(health) for health in get_args(Health)]) for owner, found in healths),
@@ -373,15 +273,15 @@ def _pools(pools: list[PoolDetail]) -> Iterator[Family]:
         ("breaker", "breaker_state", "1 for the present state of the circuit breaker, if any.", get_args(Breaker)),
     ):
         found = [(owner, state) for owner, pool in owners if (state := getattr(pool, attribute)) is not None]
-        yield _family(
+        yield family_of(
             name, text, ((owner, [int(each == state) for each in states]) for owner, state in found), "state", states
         )
-    yield _family(
+    yield family_of(
         "pool_info",
         "Information on a pool; target is what its workers load.",
         (((*owner, *labels(target=pool.target)), [1]) for owner, pool in owners if pool.target is not None),
     )
-    yield _family(
+    yield family_of(
         "refusals_total",
         "Calls refused before any worker saw them, since the pool was entered.",
         (
@@ -398,7 +298,18 @@ _WORKER = (
         "worker_restarts_total",
         "Processes started in the slot after one ended unplanned, since the pool was entered.",
     ),
-    ("rss", "worker_memory_bytes", "Resident memory, as last reported by the worker."),
+    ("rss", "worker_memory_bytes", "Resident memory."),
+    ("uss", "worker_unshared_memory_bytes", "Memory that no other process shares."),
+    ("cpu_ratio", "worker_cpu_ratio", "Processor time used, as a share of one processor."),
+    ("fds", "worker_open_fds", "Open descriptors."),
+    ("fds_limit", "worker_open_fds_limit", "Most open descriptors of the process."),
+    ("threads", "worker_threads", "Threads."),
+    ("children", "worker_children", "Processes that the worker has started, and these, and that still exist."),
+    ("zombies", "worker_zombies", "Of these, those that have ended and wait to be reaped."),
+    ("read_bytes", "worker_read_bytes", "Read from disks since the process was started."),
+    ("written_bytes", "worker_written_bytes", "Written to disks since the process was started."),
+    ("leak_rate", "worker_leak_bytes_per_second", "Growth of its memory, if that is a leak."),
+    ("time_to_limit", "worker_time_to_limit_seconds", "Time until a leak of memory reaches its limit."),
     ("calls_held", "worker_calls_held", "Calls that were handed to the worker and are not answered yet."),
 )
 
@@ -410,8 +321,8 @@ def _workers(snapshot: Snapshot) -> Iterator[Family]:
         for worker in pool.workers.values()
     ]
     for attribute, name, text in _WORKER:
-        yield _read(attribute, name, text, owners)
-    yield _read(
+        yield read_family(attribute, name, text, owners)
+    yield read_family(
         "busy_ratio",
         "worker_busy_ratio",
         "Share of the window's time that the worker spent executing.",
@@ -433,13 +344,48 @@ _MONITOR = (
     ("memory_bytes", "memory_bytes", "Memory held by the monitor's stores."),
     ("memory_limit_bytes", "memory_limit_bytes", "Maximum memory of the monitor's stores."),
     ("viewers", "viewers", "Remote viewers attached."),
+    ("off_seconds", "off_seconds_total", "Time in which nothing was counted because of the mode off."),
+    ("lag", "lag_seconds", "Longest time that a call waited to be counted, over the last 10 s."),
+    ("buffered", "buffered_events", "Calls that have ended and were not counted yet."),
+    ("buffer_limit", "buffered_events_limit", "Most calls that the buffer holds."),
+    ("cpu_ratio", "cpu_ratio", "Processor time of the monitor's own work, as a share of one processor."),
+    ("tick_seconds", "tick_seconds", "How long the work of the last tick took."),
+    ("tick_late", "tick_late_seconds", "How late the last tick began."),
+    ("snapshot_seconds", "snapshot_seconds", "How long it took to make the last Snapshot."),
+    ("encode_seconds", "encode_seconds", "How long it took to encode the last Snapshot for a viewer."),
+    ("encode_bytes", "encode_bytes", "Size of the last Snapshot that was encoded for a viewer."),
+)
+
+_HISTORY = (
+    ("file_bytes", "history_bytes", "Size of the history's file and its log."),
+    ("size_limit", "history_limit_bytes", "Largest size of the history's file and its log."),
+    ("flush_seconds", "history_flush_seconds", "How long the last flush of the history took."),
+    ("held", "history_held_blocks", "Seconds of counts that wait to be written."),
+    ("held_bytes", "history_held_bytes", "Memory of the counts that wait to be written."),
+    ("dropped", "history_dropped_blocks_total", "Seconds of counts that were never written."),
+    ("disk_free", "history_disk_free_bytes", "Bytes that may still be written on the disk of the history."),
 )
 
 
 def _monitor(snapshot: Snapshot) -> Iterator[Family]:
     service = snapshot.service
     for attribute, name, text in _MONITOR:
-        yield _read(attribute, name, text, [((), snapshot.monitor)], service.started_at)
-    yield _read("started_at", "start_time_seconds", "When the monitor was entered, since the epoch.", [((), service)])
+        yield read_family(attribute, name, text, [((), snapshot.monitor)], service.started_at)
+    yield family_of(
+        "mode",
+        "1 for what the monitor keeps of each call.",
+        ((labels(mode=mode), [int(mode == snapshot.monitor.mode)]) for mode in get_args(MonitorMode)),
+    )
+    yield family_of(
+        "degraded",
+        "1 for each part of the monitor that is degraded.",
+        ((labels(part=part), [1]) for part in snapshot.monitor.degraded),
+    )
+    history = snapshot.monitor.history
+    for attribute, name, text in _HISTORY:
+        yield read_family(attribute, name, text, [] if history is None else [((), history)])
+    yield read_family(
+        "started_at", "start_time_seconds", "When the monitor was entered, since the epoch.", [((), service)]
+    )
     about = labels(service=service.name, python=service.python, version=service.version)
-    yield _family("service_info", "The monitored service; version is the version of pool_monitor.", [(about, [1])])
+    yield family_of("service_info", "The monitored service; version is the version of pool_monitor.", [(about, [1])])

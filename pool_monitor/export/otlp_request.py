@@ -20,7 +20,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pool_monitor.errors import ConfigError
-from pool_monitor.export.families import PREFIX, Family, Histograms, Labels, families
+from pool_monitor.export.families import families
+from pool_monitor.export.family import PREFIX, Family, Histograms, Labels
 from pool_monitor.metrics.histogram import FIRST_INDEX, SCALE
 from pool_monitor.metrics.totals import Totals
 from pool_monitor.snapshot import ServiceView, Snapshot
@@ -40,16 +41,29 @@ _SINCE_UNKNOWN = (
     "refusals_total",
     "retries_refused_total",
     "worker_restarts_total",
+    "host_oom_kills_total",
 )
-"""Counters that pools keep. A pool may have been entered before the monitor, so their start is unknown."""
-_ATTRIBUTES = {"pool": "pool.name", "session": "pool.session.kind", "category": "error.type"}
+"""Counters that pools or the kernel keep. They may have begun before the monitor, so their start is unknown."""
+_ATTRIBUTES = {
+    "pool": "pool.name",
+    "session": "pool.session.kind",
+    "category": "error.type",
+    "resource": "host.pressure.resource",
+    **{label: f"fault.{label}" for label in ("kind", "subject", "level")},
+    "gpu": "gpu.index",
+    "name": "gpu.name",
+    "uuid": "gpu.uuid",
+}
 """Attributes of labels. The attribute of any other label is ``pool.`` and its name."""
-_SUFFIXES = {"_seconds": "s", "_bytes": "By", "_ratio": "1"}
+_SUFFIXES = {"_seconds": "s", "_bytes": "By", "_ratio": "1", "_celsius": "Cel", "_watts": "W"}
 _THINGS = (
     *((word, "{call}") for word in ("calls", "errors", "refusals")),
     *((word, "{process}") for word in ("deaths", "restarts", "recycles")),
-    *((f"{thing}s", f"{{{thing}}}") for thing in ("worker", "session", "event", "duration", "viewer")),
+    *((f"{thing}s", f"{{{thing}}}") for thing in ("worker", "session", "event", "duration", "viewer", "block")),
     *((f"{thing}s", f"{{{thing}}}") for thing in ("transition", "check", "line", "message")),
+    *((f"{thing}s", f"{{{thing}}}") for thing in ("thread", "task", "block", "cpu")),
+    *((word, "{process}") for word in ("processes", "oom_kills", "children", "zombies")),
+    ("fds", "{descriptor}"),
     ("retries", "{retry}"),
     ("crash_loops", "{worker}"),
     ("series", "{series}"),

@@ -17,7 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pool_monitor.export.families import BOUNDS, Family, Histograms, Labels
+from pool_monitor.export.family import BOUNDS, Family, Histograms, Labels
 from pool_monitor.metrics.histogram import FIRST_INDEX, SCALE, Ints
 
 _COUNTER, _GAUGE, _HISTOGRAM = 0, 1, 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pool_monitor.export.families import BOUNDS, Family, Histograms, Labels
+from pool_monitor.export.family import BOUNDS, Family, Histograms, Labels
 
 # The lines of a series come from a template, made once per metric. Labels replace the marks, and the % operator inserts
 # the numbers. This takes 60 % of the time of writing line by line.
@@ -55,7 +55,7 @@ def _samples(family: Family, texts: dict[Labels, str]) -> Iterator[str]:
             )
             known = tuple(number for number in known if number is not None)
         text = texts[labels].join(template) % known
-        yield text if labels else text.replace("{}", "")
+        yield text if labels else _unlabelled(text)
 
 
 def _histograms(family: Histograms, texts: dict[Labels, str]) -> Iterator[str]:
@@ -64,4 +64,10 @@ def _histograms(family: Histograms, texts: dict[Labels, str]) -> Iterator[str]:
     template = f"{buckets}{name}_sum{{{_MARK}}} %r\n{name}_count{{{_MARK}}} %d\n".split(_MARK)
     sizes, cumulative = family.sizes(), family.cumulative()
     for labels, counts, total, size in zip(family.labels, cumulative, family.sums, sizes, strict=True):
-        yield texts[labels].join(template) % (*counts, size, total, size)
+        text = texts[labels].join(template) % (*counts, size, total, size)
+        yield text if labels else _unlabelled(text)
+
+
+def _unlabelled(text: str) -> str:
+    """*text* without the empty place of the labels of a series that has none."""
+    return text.replace("{,", "{").replace("{}", "")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from pool_monitor.findings import calls, monitor, pool, workers
+from pool_monitor.findings import calls, monitor, pool, resources, workers
 from pool_monitor.findings.finding import Finding, Kind, Level
 from pool_monitor.findings.limits import (
     HELD_S,
@@ -38,6 +38,7 @@ __all__ = [
     "HELD_S",
     "LIMITS",
     "NO_LEVELS",
+    "STRAINS",
     "Finding",
     "Graded",
     "Kind",
@@ -49,20 +50,29 @@ __all__ = [
     "held_seconds",
     "levels",
     "of_pool",
+    "of_resources",
     "of_summary",
     "rejected_ratio",
     "worst_first",
 ]
 
 MonitorCheck = Callable[[MonitorView], Iterator[Finding]]
+SnapshotCheck = Callable[[Snapshot], Iterator[Finding]]
 PoolCheck = Callable[[Snapshot, PoolDetail, Levels], Iterator[Finding]]
 
 DOUBTS: dict[Kind, MonitorCheck] = {
     "collecting_stopped": monitor.collecting_stopped,
+    "mode_reduced": monitor.mode_reduced,
     "events_dropped": monitor.events_dropped,
     "handlers_detached": monitor.handlers_detached,
     "events_filtered_out": monitor.events_filtered_out,
     "history_degraded": monitor.history_degraded,
+    "part_degraded": monitor.part_degraded,
+    "series_overflowed": monitor.series_overflowed,
+    "series_near": monitor.series_near,
+    "memory_near": monitor.memory_near,
+    "history_near": monitor.history_near,
+    "history_disk": monitor.history_disk,
 }
 """The checks for what makes all numbers doubtful."""
 CAUSES: dict[Kind, PoolCheck] = {
@@ -86,7 +96,9 @@ EFFECTS: dict[Kind, PoolCheck] = {
     "waiting": calls.waiting,
 }
 """The checks for everything else in a pool that needs attention: often a consequence of a finding of `CAUSES`."""
-CONDITIONS: dict[Kind, MonitorCheck | PoolCheck] = {**DOUBTS, **CAUSES, **EFFECTS}
+STRAINS: dict[Kind, SnapshotCheck] = {kind: resources.check(kind) for kind in resources.KINDS}
+"""The checks for resources that are at their limit, or that a worker misuses."""
+CONDITIONS: dict[Kind, MonitorCheck | PoolCheck | SnapshotCheck] = {**DOUBTS, **CAUSES, **EFFECTS, **STRAINS}
 """Every kind of finding, and its check."""
 
 
@@ -105,9 +117,20 @@ def effects(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> list[Findin
     return [finding for check in EFFECTS.values() for finding in check(snapshot, pool, levels)]
 
 
+def of_resources(snapshot: Snapshot, pool: str | None = None) -> list[Finding]:
+    """Return the findings of the resources of *pool*; None: of those that belong to no pool."""
+    return [found for check in STRAINS.values() for found in check(snapshot) if found.pool == pool]
+
+
 def of_pool(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> list[Finding]:
     """Return all findings of *pool*, worst first."""
-    return worst_first([*causes(snapshot, pool, levels), *effects(snapshot, pool, levels)])
+    return worst_first(
+        [
+            *causes(snapshot, pool, levels),
+            *effects(snapshot, pool, levels),
+            *of_resources(snapshot, pool.name),
+        ]
+    )
 
 
 def of_summary(pool: PoolSummary, name: str | None = None) -> list[Finding]:

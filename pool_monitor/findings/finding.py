@@ -20,9 +20,11 @@ class Finding(NamedTuple):
     kind: Kind
     level: Level
     pool: str | None = None
-    """None: the finding is about the monitor itself, or about a Summary whose pool was not named."""
+    """None: the finding is about the monitor itself, about a resource of the whole service, or about a Summary whose
+    pool was not named.
+    """
     names: tuple[str, ...] = ()
-    """The workers or events that the finding is about. Empty: the whole pool or monitor."""
+    """The workers, events or resources that the finding is about, the worst first. Empty: the whole pool or monitor."""
     value: float | None = None
     """The share, seconds or count that was compared with the limit. None: the finding is a state, without a value."""
     limit: float | None = None

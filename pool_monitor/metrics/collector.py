@@ -23,7 +23,10 @@ from pool_monitor.metrics import pool_stats
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import DISTRIBUTIONS, GAUGE_SUMS, GAUGES, PEAK_GAUGES, SAMPLES
 from pool_monitor.metrics.error_groups import LIMIT, SAMPLES_SHOWN, ErrorGroups, GroupCount
+from pool_monitor.metrics.gauges import GaugeBlock, TimedGauges
 from pool_monitor.metrics.intake import BUFFER_BYTES, Intake
+from pool_monitor.metrics.ladder import Mode, Rungs
+from pool_monitor.metrics.memory_watch import MemoryWatch
 from pool_monitor.metrics.pool_stats import PoolStats
 from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.resource_readings import ResourceReadings
@@ -31,7 +34,7 @@ from pool_monitor.metrics.series import ROW_BYTES, Names, RowRegistry
 from pool_monitor.metrics.stores import Stores
 from pool_monitor.metrics.totals import Totals, totals_of
 from pool_monitor.metrics.window import SECOND_NS, Window, Windows
-from pool_monitor.snapshot import ErrorGroup, MonitorView, PoolView, ResourceView
+from pool_monitor.snapshot import ErrorGroup, MonitorView, PoolView, ResourceView, WorkerView
 from pool_monitor.telemetry import HandlerFunction, describe
 
 MEMORY_LIMIT = 64 * 1024 * 1024
@@ -53,10 +56,11 @@ class Collector:
 
     *series_limit* is the maximum number of histograms (`pool_monitor.metrics.series`). *memory_limit* is the maximum
     number of bytes held; None: 64 MiB, or 32 KiB per series plus 256 KiB per pool plus the error groups if that is
-    more. When the windows would need more, they reach back less far; `covered_seconds` returns how far. *error_groups*
-    is the maximum number of groups of a pool (`pool_monitor.metrics.error_groups`). Raises ConfigError when
-    *memory_limit* is too low for *series_limit* and *error_groups*, and when the process may not have that much address
-    space.
+    more. Before the windows would need more, the collector keeps less of each call (`pool_monitor.metrics.ladder`;
+    *rungs* says when). Until that takes effect, they reach back less far; `covered_seconds` returns how far.
+    *error_groups* is the maximum number of groups of a pool (`pool_monitor.metrics.error_groups`). *unmeasured* is the
+    reason why resources are not measured; None: they are. Raises ConfigError when *memory_limit* is too low for
+    *series_limit* and *error_groups*, and when the process may not have that much address space.
     """
 
     def __init__(
@@ -68,6 +72,8 @@ class Collector:
         *,
         instances: Mapping[str, str] | None = None,
         error_groups: int = LIMIT,
+        rungs: Rungs = Rungs(),  # noqa: B008 - immutable
+        unmeasured: str | None = None,
     ) -> None:
         self.id = f"pool_monitor.collector-{next(_numbers)}"
         self._clock = SteadyClock(clock)
@@ -78,17 +84,31 @@ class Collector:
         asked = series_limit * MEMORY_PER_SERIES + number * MEMORY_PER_POOL + groups_bytes - MEMORY_SPARE
         self.memory_limit = max(MEMORY_LIMIT, asked) if memory_limit is None else memory_limit
         fixed = BUFFER_BYTES + rows * ROW_BYTES + Stores.bytes_beside_windows(rows, number, error_groups)
-        needed = fixed + Windows.most_fixed_bytes(rows, number)
+        fixed += ResourceReadings.FIXED_BYTES
+        needed = fixed + Windows.least_bytes(rows, number)
         if needed > self.memory_limit:
             raise ConfigError(
-                f"series_limit={series_limit} needs {needed:,} bytes, more than memory_limit={self.memory_limit:,}; "
-                f"of which {groups_bytes:,} for error_groups={error_groups}; lower series_limit or error_groups, or "
-                "raise memory_limit"
+                f"series_limit={series_limit} needs {needed:,} bytes, more than memory_limit={self.memory_limit:,} "
+                f"({groups_bytes:,} of them for error_groups={error_groups}); set memory_limit in [metrics] to "
+                f"{needed:,} or more, or lower series_limit or error_groups there"
             )
-        self._stores = Stores(self._registry.pools, rows, self.memory_limit - fixed, error_groups)
+        self._shared = self.memory_limit - fixed
+        """The memory that the windows and the readings of resources share."""
+        self._stores = Stores(self._registry.pools, rows, self._shared, error_groups)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
-        self._resources = ResourceReadings(self._clock)
+        self._resources = ResourceReadings(self._clock, self._registry.is_collected, unmeasured)
         self._listener: SecondListener | None = None
+        self.memory = MemoryWatch(
+            self._intake,
+            self._stores,
+            self._clock,
+            rungs,
+            self.memory_limit - needed,
+            lambda: _attach(self._intake.handlers(), self._intake),
+            lambda: _detach(self._intake.handlers()),
+        )
+        """The mode, and what is held elsewhere."""
+        self._gauge_listener: Callable[[int, GaugeBlock], object] | None = None
         self._start()
 
     def _start(self) -> None:
@@ -97,8 +117,10 @@ class Collector:
         self._drift = 0
         now_ns = self._clock.now_ns()
         self._since_ns = now_ns
+        self.memory.reset(now_ns)
         self._sampled_at: dict[str, int] = {}
         self._intake.reset()
+        self._resources.reset()
         try:
             self._stores.reset(now_ns, self._on_closed)
         except (OSError, MemoryError) as error:
@@ -114,14 +136,11 @@ class Collector:
         """Attach the handlers. The windows are empty and begin now. Attaching again starts over."""
         self.detach()
         self._start()
-        intake = self._intake
-        for handler_id, (spec, function) in self._handlers().items():
-            telemetry.attach(handler_id, spec.name, function, bind=intake.bind if spec is OPERATION_STOP else None)
+        _attach(self._handlers(), self._intake)
 
     def detach(self) -> None:
         """Detach the handlers, if they are attached. What was counted can still be read."""
-        for handler_id in self._handlers():
-            telemetry.detach(handler_id)
+        _detach(self._handlers())
 
     def _handlers(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
         resources = {f"{self.id}.resource.{name}": pair for name, pair in self._resources.handlers().items()}
@@ -129,7 +148,7 @@ class Collector:
 
     @property
     def collecting(self) -> bool:
-        """Whether all handlers are attached. Telemetry detaches a handler that raises."""
+        """Whether all handlers are attached. Telemetry detaches a handler that raises, the mode ``off`` all."""
         return self._intake.handlers().keys() <= {handler.id for handler in telemetry.list_handlers()}
 
     def tick(self) -> None:
@@ -140,16 +159,21 @@ class Collector:
     def ticking(self) -> Iterator[None]:
         """`tick` in pieces. The first brings everything up to now; the others are short, and can be delayed."""
         self._intake.catch_up()
+        if self.memory.mode is Mode.OFF:
+            self._close_readings(self._stores.windows.second - 1)  # resources are measured all the same
         yield
         yield from self._stores.windows.tidy()
+        self.memory.tick()
 
     def until_tick(self) -> float:
         """Seconds to the next full second of the collector's clock."""
         return (SECOND_NS - self._clock.now_ns() % SECOND_NS) / SECOND_NS
 
     def sample(self, status: PoolView) -> None:
-        """Count a sample of a pool's gauges. Only the first sample in a second counts."""
+        """Count a sample of a pool's gauges. Only the first sample in a second counts, in the mode ``off`` none."""
         self._intake.catch_up()
+        if self.memory.mode is Mode.OFF:
+            return
         windows = self._stores.windows
         if status.name not in self._registry.pools or self._sampled_at.get(status.name) == windows.second:
             return
@@ -167,6 +191,10 @@ class Collector:
         """
         self._listener = listener
 
+    def on_gauges(self, listener: Callable[[int, GaugeBlock], object] | None) -> None:
+        """Call *listener* for every second with readings of resources, as `on_second` does, with these readings."""
+        self._gauge_listener = listener
+
     def finish(self) -> None:
         """Close the open second, so that the listener receives it too."""
         self._stores.windows.close_second(self._intake.catch_up())
@@ -177,6 +205,15 @@ class Collector:
         failures = self._stores.error_groups.closed(second, drift_s * SECOND_NS)
         if self._listener is not None:
             self._listener(second + drift_s, block, self._registry.names(), failures)
+        self._close_readings(second)
+
+    def _close_readings(self, second: int) -> None:
+        windows = self._stores.windows
+        self._resources.limit_gauges(min(self._shared - windows.nbytes, self.memory.yielded_max))
+        gauges = self._resources.close_second(second)
+        self.memory.hold_readings(self._resources.nbytes)
+        if gauges is not None and self._gauge_listener is not None:
+            self._gauge_listener(second + self._drift_s(), gauges)
 
     def _drift_s(self) -> int:
         """By how many seconds the wall clock has been set ahead since the beginning.
@@ -228,9 +265,20 @@ class Collector:
         """Take over when error groups were first seen, in seconds since the epoch, by pool and fingerprint."""
         self._stores.error_groups.know(first_seen)
 
-    def resources(self, _window: Window) -> ResourceView:
+    def resources(self, window: Window) -> ResourceView:
         """The machine, the process, its event loop, and GPUs."""
-        return self._resources.view()
+        return self._resources.view(window)
+
+    def with_figures(self, pool: str, workers: Iterable[WorkerView]) -> list[WorkerView]:
+        """*workers*, the gauges of the present slots of *pool*, with the latest figures of their processes."""
+        return self._resources.workers(pool, workers)
+
+    def gauges(self, start: int, step: int) -> list[TimedGauges]:
+        """The readings of resources from *start* (wall clock) on, in blocks that *step* is a multiple of."""
+        self._intake.catch_up()
+        drift_s = self._drift_s()
+        found = self._resources.store.read(step, start - drift_s)
+        return [timed._replace(start=timed.start + drift_s) for timed in found]
 
     def block(self, window: Window) -> tuple[Block, Names]:
         """Everything in *window*, up to now, and the names of its rows and pools."""
@@ -262,6 +310,7 @@ class Collector:
             since_s=self.since_s,
             at_s=self.wall_s(),
             drift_s=self._drift_s(),
+            lag=self._resources.lag_totals(),
         )
 
     def reach(self, window: Window) -> tuple[float, bool]:
@@ -287,17 +336,18 @@ class Collector:
 
     def self_view(self, viewers: int = 0) -> MonitorView:
         """The state of the collector, for a Snapshot."""
-        self._intake.catch_up()
+        buffered = self._intake.buffered  # before catch_up empties the buffer
+        now_ns = self._intake.catch_up()
         return MonitorView(
             collecting=self.collecting,
             events=self._intake.events,
-            dropped=self._intake.dropped,
+            dropped=self._intake.dropped + self._resources.dropped,
             clamped=self._intake.clamped,
             handler_failures=self._intake.handler_failures,
             series=len(self._registry) * len(DISTRIBUTIONS),
             series_limit=self.series_limit,
             overflowed=self._intake.overflowed,
-            memory_bytes=self.memory_bytes(),
+            memory_bytes=self.memory_bytes() + self.memory.elsewhere,
             memory_limit_bytes=self.memory_limit,
             viewers=viewers,
             weights={
@@ -305,8 +355,21 @@ class Collector:
                 for spec, _function in self._intake.snapshot_handlers().values()
                 if (weight := telemetry.weight(spec.name)) != 1
             },
+            buffered=buffered,
+            **self.memory.figures(now_ns),
         )
 
     def memory_bytes(self) -> int:
-        """Bytes held now: at most ``memory_limit``."""
-        return self._intake.nbytes + len(self._registry) * ROW_BYTES + self._stores.nbytes
+        """Bytes that the stores of the collector hold now: at most ``memory_limit``."""
+        of_resources = ResourceReadings.FIXED_BYTES + self._resources.nbytes
+        return self._intake.nbytes + len(self._registry) * ROW_BYTES + self._stores.nbytes + of_resources
+
+
+def _attach(handlers: Mapping[str, tuple[EventSpec, HandlerFunction]], intake: Intake) -> None:
+    for handler_id, (spec, function) in handlers.items():
+        telemetry.attach(handler_id, spec.name, function, bind=intake.bind if spec is OPERATION_STOP else None)
+
+
+def _detach(handler_ids: Iterable[str]) -> None:
+    for handler_id in handler_ids:
+        telemetry.detach(handler_id)

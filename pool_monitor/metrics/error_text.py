@@ -9,13 +9,16 @@ from pool_monitor.errors import first_line
 from pool_monitor.snapshot import START_FAILED
 from pool_monitor.telemetry import Metadata
 
+_OUT_OF_MEMORY = {"yes": ", out of memory", "probably": ", probably out of memory"}
+
 
 def crash_text(metadata: Metadata) -> str:
     """How the worker of a ``pool.worker.crash`` event ended. Raises for invalid metadata."""
     exit_code = metadata.get("exit_code")
     if not isinstance(exit_code, int):
         return str(metadata["reason"])
-    return f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+    why = _OUT_OF_MEMORY.get(str(metadata.get("out_of_memory")), "")
+    return f"signal {-exit_code}{why}" if exit_code < 0 else f"exit code {exit_code}"
 
 
 def crash_text_with_output(metadata: Metadata) -> str:

@@ -11,11 +11,12 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import queries
 from pool_monitor.metrics.collector import Collector
 from pool_monitor.metrics.error_groups import ALL_SAMPLES
+from pool_monitor.metrics.gauges import LEVELS, resource_range, step_reaching
 from pool_monitor.metrics.queries import Selection, check_known, unknown_name
 from pool_monitor.metrics.timespan import TimeSpan, instant, time_span
 from pool_monitor.metrics.totals import Totals
 from pool_monitor.metrics.window import LONGEST, WINDOWS, Window, parse_window
-from pool_monitor.snapshot import ErrorRate, ErrorReport, Range, Snapshot, Summary, WorkerView
+from pool_monitor.snapshot import ErrorRate, ErrorReport, Range, ResourceRange, Snapshot, Summary, WorkerView
 
 
 class LiveMetrics:
@@ -56,6 +57,32 @@ class LiveMetrics:
         selection = Selection(pool, operation, worker)
         check_known(recording.names, selection)
         return queries.range_of(recording, asked, selection)
+
+    def resources(
+        self,
+        start: float | datetime,
+        end: float | datetime | None = None,
+        step: str | float | None = None,
+        *,
+        subject: str | None = None,
+    ) -> ResourceRange:
+        """The figures of resources from *start* to *end* (None: now), step by step: mean and highest reading.
+
+        *subject* is ``host``, ``process``, ``loop``, ``gpu INDEX`` or ``worker SLOT``; None: all. *step* is any
+        multiple of 1 s for the last 5 minutes, of 10 s for the last hour; None: the finest of them. Memory keeps less
+        than an hour when there are hundreds of workers. Steps begin at multiples of *step*.
+        """
+        now_s = self._collector.wall_s()
+        if step is None:
+            step = step_reaching(instant(start, "start"), now_s)
+        asked = time_span(start, now_s if end is None else end, step)
+        if not any(asked.step % kept == 0 and asked.start + asked.step > now_s - reach for kept, reach in LEVELS):
+            kept_steps = ", ".join(f"{kept} s for {reach // 60} min" for kept, reach in LEVELS)
+            raise ConfigError(
+                f"resources(start={asked.start}, step={asked.step}): memory keeps steps of {kept_steps} (and multiples "
+                "of them); ask for a larger step or a later start, or let [history] keep more and ask monitor.history"
+            )
+        return resource_range(self._collector.gauges(asked.start, asked.step), asked, subject)
 
     @property
     def since(self) -> float:

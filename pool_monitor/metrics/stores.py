@@ -31,7 +31,7 @@ class Stores:
     error_groups: ErrorGroups
 
     def __init__(self, pools: Sequence[str], rows: int, windows_limit: int, groups: int) -> None:
-        self._pools, self._rows, self._windows_limit, self._groups = pools, rows, windows_limit, groups
+        self._pools, self._rows, self.windows_limit, self._groups = pools, rows, windows_limit, groups
 
     @staticmethod
     def bytes_beside_windows(rows: int, pools: int, groups: int) -> int:
@@ -64,4 +64,4 @@ class Stores:
         self.error_groups.know(known)  # it comes from the history, which is opened before collecting begins
         self.trend = TrendRing(number)
         self.__dict__.pop("windows", None)  # free the old windows first: both at once would take twice the memory
-        self.windows = Windows(now_ns, self._rows, number, self._windows_limit, closed)
+        self.windows = Windows(now_ns, self._rows, number, self.windows_limit, closed)

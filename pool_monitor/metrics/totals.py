@@ -11,6 +11,7 @@ from pool_monitor.metrics.block import CHUNK
 from pool_monitor.metrics.columns import BUSY, OUTCOMES, SUMS
 from pool_monitor.metrics.event_counters import CounterValues, EventCounters
 from pool_monitor.metrics.failure_histograms import FailureDurations, FailureHistograms
+from pool_monitor.metrics.loop_lag import LagTotals
 from pool_monitor.metrics.series import Names, RowKey, RowRegistry
 from pool_monitor.metrics.window import SECOND_NS, Windows
 
@@ -48,6 +49,8 @@ class Totals:
     """Durations of calls that did not end well."""
     occurrences: CounterValues | None = None
     """Counts of events other than calls (`pool_monitor.metrics.event_counters`); None: not known."""
+    lag: LagTotals | None = None
+    """How late the event loop ran; None: not known."""
 
     def by_operation(self) -> Totals:
         """These totals with all workers of an operation added up. The worker in their names is None."""
@@ -97,7 +100,7 @@ class Totals:
 
 def totals_of(
     windows: Windows, registry: RowRegistry, failure_histograms: FailureHistograms, event_counters: EventCounters,
-    *, since_s: float, at_s: float, drift_s: float,
+    *, since_s: float, at_s: float, drift_s: float, lag: LagTotals,
 ) -> Totals:  # fmt: skip
     """Everything counted from *since_s* to *at_s*. *drift_s* is how far the wall clock is ahead of the collector's."""
     sums, opened, pages, names = windows.totals, windows.open.sums, windows.pages, registry.names()
@@ -117,4 +120,5 @@ def totals_of(
         born=np.maximum(np.array(registry.born_ns)[rows] / SECOND_NS + drift_s, since_s),
         failures=failure_histograms.totals(since_s, drift_s),
         occurrences=event_counters.counters.copy(),
+        lag=lag if lag.counts.any() else None,
     )

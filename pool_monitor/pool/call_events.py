@@ -120,6 +120,9 @@ def _failed(pool: PoolIdentity, call: Call, error: BaseException, times: CallTim
             message=None if raised is None else raised.message,
             traceback=None if raised is None else raised.traceback,
         )
+        stack = getattr(error, "stack", None) if isinstance(error, PoolError) else None
+        if stack is not None:
+            failure["stack"] = stack
         call.in_context(_EXCEPTION.emit)(measurements, _metadata(pool, call, call.worker) | failure)
 
 

@@ -6,11 +6,12 @@ import asyncio
 import random
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pool_monitor import events
 from pool_monitor.errors import OperationCancelled, PoolClosed, PoolError, QueueTimeout, Rejected
-from pool_monitor.pool import call_events
+from pool_monitor.pool import call_events, stacks
 from pool_monitor.pool.deadline_timer import CallDeadlines
 from pool_monitor.pool.hand_ahead import ADAPT_EVERY, HELD_UP, HandAhead
 from pool_monitor.pool.policy.retry import RetryBudget, RetryPolicy
@@ -172,9 +173,19 @@ class OpenCalls:
                 self._overdue(call, call.timed_out(self.config.timeout))
 
     def _overdue(self, call: Call, error: PoolError) -> None:
-        """End a call whose time is up: with *error* if a worker has it, else with a refusal."""
+        """End a call whose time is up: with *error* if a worker has it, else with a refusal. The stack of a worker that
+        has begun it is taken first.
+        """
         if not call.running:
             error = self.rejected(QueueTimeout, self.admission.why_no_worker(self.paused, self.roster.capacity), call)
+        worker = self.roster.workers.get(call.worker.id) if call.running and call.worker is not None else None
+        if worker is None or not worker.has_begun(call):
+            self._interrupt(call, error, "timeout")
+        else:
+            stacks.before_end(worker.transport, partial(self._interrupt_with, call, error), often=True)
+
+    def _interrupt_with(self, call: Call, error: PoolError, stack: str | None) -> None:
+        stacks.with_stack(error, stack)
         self._interrupt(call, error, "timeout")
 
     def _misbehaved(self, worker: Worker, reason: str) -> None:

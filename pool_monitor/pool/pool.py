@@ -29,11 +29,12 @@ from pool_monitor.pool.dispatcher import Dispatcher
 from pool_monitor.pool.home_loop import HomeLoop
 from pool_monitor.pool.roster import Roster
 from pool_monitor.pool.sessions import Sessions
+from pool_monitor.pool.stacks import stack_of
 from pool_monitor.pool.supervisor import Supervisor
 from pool_monitor.pool.transport.launcher import Launcher, LaunchSpec, ProcessLauncher, resolve_launch_spec
 from pool_monitor.pool.transport.nesting import refuse_endless_nesting
 from pool_monitor.pool.transport.process import ProcessTransport
-from pool_monitor.pool.worker import Worker
+from pool_monitor.pool.worker import view_of
 from pool_monitor.snapshot import PoolState, PoolView, WorkerView
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class Pool(PoolCaller):
         self._warm = False
         self._identity = PoolIdentity.new(name)
         self._roster = Roster(self._identity, self.config.concurrency)
+        self._no_stack: dict[str, str | None] = {}  # by slot
         self._sessions = Sessions(self._roster, self.config)
         self._admission = Admission(self._identity, self._size, self.config)
         self._dispatcher: Dispatcher | None = None
@@ -181,7 +183,23 @@ class Pool(PoolCaller):
     def workers(self) -> list[WorkerView]:
         """Return the gauges of every slot now, in slot order. Synchronous. The statistics of calls are left empty."""
         now_ns = time.monotonic_ns()
-        return [_view(worker, now_ns) for worker in sorted(self._roster.workers.values(), key=lambda one: one.index)]
+        return [view_of(worker, now_ns) for worker in sorted(self._roster.workers.values(), key=lambda one: one.index)]
+
+    async def stack(self, slot: str) -> str | None:
+        """Return what the worker in *slot* (``"name-0"``) does now: the Python stack of its main thread, its other
+        threads, and for coroutine operations the chain of awaits; innermost frame last. Its call goes on undisturbed.
+
+        None where it cannot be had; `why_no_stack` says why. Takes at most a second, usually a few milliseconds. Raises
+        UnknownName for a slot that does not exist.
+        """
+        self._calls()
+        answer = await stack_of(self._roster.workers, slot)
+        self._no_stack[slot] = answer.reason
+        return answer.text
+
+    def why_no_stack(self, slot: str) -> str | None:
+        """Return why the last `stack` of *slot* gave None, in words. None if it gave a stack, or was not asked for."""
+        return self._no_stack.get(slot)
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -470,22 +488,3 @@ def _mark_retrieved(future: asyncio.Future[None]) -> None:
     """Mark the exception of *future* as retrieved: asyncio logs exceptions that are never retrieved."""
     if not future.cancelled():
         future.exception()
-
-
-def _view(worker: Worker, now_ns: int) -> WorkerView:
-    process, call = worker.process, worker.call
-    return WorkerView(
-        id=worker.id,
-        state=worker.lifecycle.state.value,
-        state_age=(now_ns - worker.lifecycle.since_ns) / 1e9,
-        pid=None if process is None or process.ready is None else process.ready.pid,
-        age=None if process is None else (now_ns - process.started_ns) / 1e9,
-        restarts=worker.restarts,
-        operation=None if call is None else call.operation,
-        call_age=None if call is None else (now_ns - call.sent_ns) / 1e9,
-        calls_held=len(worker.calls),
-        health=None if process is None or process.verdict is None else process.verdict.value,
-        rss=None if process is None else process.rss,
-        rss_limit=None if process is None else process.limits.rss,
-        crash_loop=worker.crash_loop,
-    )

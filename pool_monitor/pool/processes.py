@@ -7,11 +7,14 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor import emit
 from pool_monitor.errors import PoolError, ProtocolError, StartError, WorkerDied
 from pool_monitor.log import logger
+from pool_monitor.pool import stacks
+from pool_monitor.pool.kernel_kills import Ending, KernelKillWatch
 from pool_monitor.pool.policy.health import Health
 from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.policy.operation_offers import merge_offers
@@ -42,6 +45,11 @@ _ENDED_BECAUSE = {
 """Why a process was ended, as a text; ``{}`` stands for the operation that was the reason."""
 
 
+def _kill_with(process: WorkerProcess, transport: Transport, stack: str | None) -> None:
+    process.stack = stack
+    transport.kill()
+
+
 class ProcessControl:
     """Starts and ends the processes of a pool's slots. *make* makes the transport of a process. `Supervisor` and
     `Recycler` decide when a slot needs another process.
@@ -61,6 +69,7 @@ class ProcessControl:
         self._make = make
         self._group: TaskGroup | None = None
         self._living: dict[WorkerProcess, Worker] = {}
+        self._kernel_kills = KernelKillWatch(time.monotonic)
         self._random = random.Random()  # noqa: S311 - jitter, not used for secrets
 
     def open(self, group: TaskGroup) -> None:
@@ -92,7 +101,7 @@ class ProcessControl:
             )
             return StartError(f"worker {worker.id} {cause}", cause=cause)
         except StartError as failure:
-            return failure
+            return self._start_failure(process, failure)
         except Exception as failure:  # noqa: BLE001 - any error fails this start, and does not end the pool
             logger("pool").exception("a worker could not be started", pool=self._identity.name, worker=worker.id)
             cause = f"could not be started: {failure!r:.500}"
@@ -107,6 +116,13 @@ class ProcessControl:
         )
         return None
 
+    def _start_failure(self, process: WorkerProcess, failure: StartError) -> StartError:
+        """Return *failure*, or, if the kernel killed the process for want of memory, an error that says so."""
+        ending = Ending("no", None) if process.end_reason else self._kernel_kills.judge(process.exit_code)
+        if ending.text is None:
+            return failure
+        return StartError(f"{failure}\nIt was {ending.text}.", cause=ending.text)
+
     def update_operations(self) -> None:
         """Update the pool's operations with those that its workers offer now."""
         processes = [worker.process for worker in self._roster.workers.values()]
@@ -118,12 +134,14 @@ class ProcessControl:
     # -- ends -----------------------------------------------------------------------------------------------------
 
     def kill(self, worker: Worker, reason: str, culprit: str = "") -> None:
-        """Kill the slot's process now; its keeper starts the next one. *culprit*: the operation that is the reason."""
+        """Kill the slot's process, as soon as its stack is taken; its keeper starts the next one. *culprit*: the
+        operation that is the reason.
+        """
         process = worker.process
         if process is not None and process.transport is not None:
             process.culprit = culprit
             self.withdraw(worker, reason)
-            process.transport.kill()
+            stacks.before_end(process.transport, partial(_kill_with, process, process.transport), often=False)
 
     def withdraw(self, worker: Worker, reason: str) -> None:
         """Hand no more calls to the slot's process, which is about to be ended for *reason*."""
@@ -164,21 +182,25 @@ class ProcessControl:
     def gone(self, worker: Worker, process: WorkerProcess, exit_code: int | None, stderr: str) -> None:
         """Handle the end of a process, whether the pool ended it or not."""
         del self._living[process]
-        process.transport = None
+        process.transport, process.exit_code = None, exit_code
         now_ns = time.monotonic_ns()
         current = process is worker.process
         if process.ready is not None:
             about: dict[str, Any] = {"uptime": now_ns - process.started_ns, "pid": process.ready.pid}
             if process.end_reason is not None:
-                emit.worker_terminate(self._identity, worker.id, **about, reason=process.end_reason)
+                emit.worker_terminate(
+                    self._identity, worker.id, **about, reason=process.end_reason, stack=process.stack
+                )
             else:
+                process.ending = self._kernel_kills.judge(exit_code)
                 call = worker.call if current else None
                 crash = emit.worker_crash(
                     self._identity,
                     worker.id,
                     **about,
                     exit_code=exit_code,
-                    reason=exit_text(exit_code),
+                    reason=process.ending.text or exit_text(exit_code),
+                    out_of_memory=process.ending.out_of_memory,
                     stderr=stderr,
                     operation=None if call is None else call.operation,
                 )
@@ -192,13 +214,18 @@ class ProcessControl:
     def vacate(self, worker: Worker, process: WorkerProcess, exit_code: int | None, stderr: str, now_ns: int) -> None:
         """Empty the slot after its process has ended: fail or take back its calls, and wake the slot's keeper."""
         reason = process.end_reason
-        how = exit_text(exit_code) if reason is None else _ENDED_BECAUSE.get(reason, reason).format(process.culprit)
+        ending = None if process.ending is None else process.ending.text  # set only if the pool did not end it
+        ended_by_pool = None if reason is None else _ENDED_BECAUSE.get(reason, reason).format(process.culprit)
+        how = ended_by_pool or ending or exit_text(exit_code)
 
         def error_for(call: Call) -> PoolError:
             if process.protocol_error is not None:
                 return ProtocolError(f"{call.operation}: {process.protocol_error}")
             text = f"{call.operation}: worker {worker.id} ended during the call: {how}"
-            return WorkerDied(text, worker=worker.id, exit_code=exit_code, stderr=stderr, reason=reason)
+            error = WorkerDied(text, worker=worker.id, exit_code=exit_code, stderr=stderr, reason=reason)
+            error.cause = ending
+            stacks.with_stack(error, process.stack)
+            return error
 
         self._roster.move(worker, "exited", now_ns)
         worker.last_end = (process.end_reason not in (None, "protocol"), process.served)
@@ -208,6 +235,10 @@ class ProcessControl:
             worker.process = None
             worker.calls_done.set()
             worker.process_gone.set()
+
+    def refresh_kernel_kills(self) -> None:
+        """Read what the kernel has killed, every few seconds. To be called more often."""
+        self._kernel_kills.refresh()
 
     def report(self, worker: Worker, error: PoolError) -> None:
         """Emit and log an error that belongs to no single call."""

@@ -259,6 +259,7 @@ class Supervisor:
 
     def check_workers(self, now: float) -> None:
         """Check every worker. To be called a few times per health interval."""
+        self._processes.refresh_kernel_kills()
         for worker in list(self._roster.workers.values()):
             process = worker.process
             if worker.crash_loop and process is not None and worker.lifecycle.state in ALIVE:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from pool_monitor.pool.policy.lifecycle import Lifecycle
 from pool_monitor.pool.policy.queue import WaitQueue
 from pool_monitor.pool.policy.restarts import Backoff, RestartIntensity
+from pool_monitor.snapshot import WorkerView
 
 if TYPE_CHECKING:
     from pool_monitor.config import PoolConfig
     from pool_monitor.errors import ProtocolError
     from pool_monitor.pool.call import Call
+    from pool_monitor.pool.kernel_kills import Ending
     from pool_monitor.pool.policy.health import Health, Verdict
     from pool_monitor.pool.policy.recycle import RecycleLimits
     from pool_monitor.pool.transport.interface import Ready, Transport
@@ -28,6 +30,8 @@ class WorkerProcess:
         "culprit",
         "due",
         "end_reason",
+        "ending",
+        "exit_code",
         "handed",
         "health",
         "limits",
@@ -37,6 +41,7 @@ class WorkerProcess:
         "ready_ns",
         "rss",
         "served",
+        "stack",
         "started_ns",
         "transport",
         "verdict",
@@ -55,7 +60,10 @@ class WorkerProcess:
         self.rss: int | None = None  # bytes, by its latest answer to a ping
         self.verdict: Verdict | None = None  # of the latest checkup
         self.end_reason: str | None = None  # why the pool ends it; None if the pool does not
+        self.ending: Ending | None = None  # how it ended; None while it runs, and if the pool ended it
+        self.exit_code: int | None = None  # once it has gone; None: unknown
         self.culprit = ""  # the operation that is the reason
+        self.stack: str | None = None  # taken before the pool killed it
         self.protocol_error: ProtocolError | None = None  # set once it has violated the protocol: its calls' error
 
     @property
@@ -117,3 +125,23 @@ class Worker:
 
     def __repr__(self) -> str:
         return f"<Worker {self.id} {self.lifecycle.state.value}>"
+
+
+def view_of(worker: Worker, now_ns: int) -> WorkerView:
+    """Return the gauges of a slot at *now_ns*. The statistics of calls are left empty."""
+    process, call = worker.process, worker.call
+    return WorkerView(
+        id=worker.id,
+        state=worker.lifecycle.state.value,
+        state_age=(now_ns - worker.lifecycle.since_ns) / 1e9,
+        pid=None if process is None or process.ready is None else process.ready.pid,
+        age=None if process is None else (now_ns - process.started_ns) / 1e9,
+        restarts=worker.restarts,
+        operation=None if call is None else call.operation,
+        call_age=None if call is None else (now_ns - call.sent_ns) / 1e9,
+        calls_held=len(worker.calls),
+        health=None if process is None or process.verdict is None else process.verdict.value,
+        rss=None if process is None else process.rss,
+        rss_limit=None if process is None else process.limits.rss,
+        crash_loop=worker.crash_loop,
+    )

@@ -15,6 +15,21 @@ UNREADABLE = (OSError, ValueError, LookupError)
 where it is used."""
 
 
+class Unknown(ValueError):
+    """A figure cannot be known now. The text is the reason, for a person."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a figure could not be read, in a few words of one line."""
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, TimeoutError):
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    elif isinstance(error, (Unknown, TimeoutError)):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:1000]).split())[:200] or type(error).__name__
+
+
 class Slot(NamedTuple):
     """One slot whose process is to be measured."""
 
@@ -26,10 +41,14 @@ class Moment(NamedTuple):
     """The state of the service when a sample is taken, read on the event loop."""
 
     now_ns: int
-    """The monotonic clock."""
+    """The monotonic clock, read in the sampling thread just before the samplers run."""
     slots: Sequence[Slot]
     tasks: int | None = None
+    """Tasks of the event loop that have not ended."""
     oldest_task_ns: int | None = None
+    """Since the oldest of these tasks was first seen."""
+    interval_ns: int = 10**9
+    """The time between samples, as it is set now."""
 
 
 class Execution(NamedTuple):
@@ -48,14 +67,25 @@ class Reading:
     missing: dict[str, str] = field(default_factory=dict)
 
     def take(self, name: str, read: Callable[[], Any]) -> None:
-        """Store what *read* returns under *name*; None, or an error of reading, leaves it out with a reason."""
+        """Store what *read* returns under *name*; an error of reading leaves it out with a reason, None leaves it out
+        without one.
+        """
         try:
             value = read()
         except UNREADABLE as error:
-            self.missing[name] = f"{type(error).__name__}: {error}"[:200]
+            self.missing[name] = reason_of(error)
             return
         if value is not None:
             self.values[name] = value
+
+    def take_all(self, names: Sequence[str], read: Callable[[], Sequence[Any]]) -> None:
+        """Store several figures that are read together. An error of reading leaves all of them out."""
+        try:
+            values = read()
+        except UNREADABLE as error:
+            self.missing.update(dict.fromkeys(names, reason_of(error)))
+            return
+        self.values.update((name, value) for name, value in zip(names, values, strict=True) if value is not None)
 
 
 class Sampler(Protocol):

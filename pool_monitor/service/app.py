@@ -1,4 +1,4 @@
-"""The HTTP interface of a monitor: one small read-only ASGI app.
+"""The HTTP interface of a monitor: one small ASGI app. Where it is mounted, it only reads.
 
 Mount it in a Starlette or FastAPI service, or let the monitor serve it on a Unix socket (server.py). The URLs are the
 same.
@@ -14,10 +14,17 @@ same.
                                  far; start and end are seconds since the epoch
     GET /v1/errors?window=5m&pool=
                                  an ErrorReport as JSON: the error groups of every pool, or of one
+    GET /v1/range?start=&end=&step=&resource=
+                                 a ResourceRange, in the same way: the figures of ``host``, ``process``, ``loop``,
+                                 ``gpu INDEX``, ``worker SLOT``, or ``all``
     GET /metrics?window=5m       everything counted since the monitor was entered, for Prometheus, with percentiles of
                                  the window
+    POST /v1/pools/NAME/workers/SLOT/stack?seconds=
+                                 what a worker does now, as JSON: ``stack``, or ``reason``; with *seconds*, the samples
+                                 of that time, folded. Only over the local socket, which no other user can open
     GET /livez                   200 while the event loop runs
-    GET /readyz                  200 when every pool can take calls, else 503 and the reason
+    GET /readyz                  200 when every pool can take calls, else 503 and the reason. Both answer ``ok``; with
+                                 ``?verbose`` some lines, with ``?format=json`` or ``Accept: application/json`` JSON
 
 All responses except the stream are compressed from 1 KiB on, if the client accepts gzip.
 """
@@ -39,9 +46,12 @@ from starlette.routing import Route
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.export import gzipped, prometheus
 from pool_monitor.metrics import LiveMetrics
-from pool_monitor.service import AGAIN
+from pool_monitor.self_measuring import WorkMeter
+from pool_monitor.service import AGAIN, health
+from pool_monitor.service.actions import StackTaker, action_routes
 from pool_monitor.service.listener import Listener
-from pool_monitor.snapshot import Range, Snapshot
+from pool_monitor.service.stacks import TooManySamplings
+from pool_monitor.snapshot import Range, Readiness, ResourceRange, Snapshot
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -54,11 +64,12 @@ LOOK = 0.25  # seconds between checks whether the server is stopping, which wait
 LIFE = 8.0  # seconds after which a stream ends when it cannot check that: most process managers kill after ten
 COMPRESSED_FROM = 1024  # bytes: a smaller response fits into one packet anyway
 _EVENTS = "text/event-stream"
+_KINDS: dict[health.Form, str] = {"word": "text/plain", "lines": "text/plain", "json": "application/json"}
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _encode = msgspec.json.Encoder().encode
 
 
-class Source(Protocol):
+class Source(StackTaker, Protocol):
     """What the app needs of a monitor."""
 
     viewers: int
@@ -71,8 +82,10 @@ class Source(Protocol):
     def snapshot(self, window: str = "5m") -> Snapshot:
         """The Snapshot now. Raises ConfigError for an unknown window."""
 
-    def not_ready(self) -> str | None:
-        """Why the pools cannot take calls, or None."""
+    work: WorkMeter
+
+    def readiness(self) -> Readiness:
+        """Whether the pools can take calls."""
 
     def watched(self) -> AbstractContextManager[None]:
         """Count one more viewer while the block is open."""
@@ -81,8 +94,8 @@ class Source(Protocol):
         """Wait for the next tick. Returns False when the monitor is closing, because no tick will follow."""
 
 
-def make_app(source: Source) -> Starlette:
-    """The ASGI app of one monitor."""
+def make_app(source: Source, *, local: bool = False) -> Starlette:
+    """The ASGI app of one monitor. *local*: it is served to our own user only, and may interrupt workers."""
 
     async def index(request: Request) -> Response:
         mounted_at = request.scope.get("root_path", "")
@@ -104,26 +117,23 @@ def make_app(source: Source) -> Starlette:
         return await _json(request, source.metrics.summary(request.query_params.get("window", "15m")))
 
     async def over_time(request: Request) -> Response:
-        asked = dict(request.query_params)
-        start, end = (_number(asked, name) for name in ("start", "end"))
-        if start is None:
-            raise ConfigError("start is missing: the beginning of the range, in seconds since the epoch")
-        selection = {name: asked.get(name) for name in ("pool", "operation", "worker")}
-        return await _json(request, await _range(source, start, end, asked.get("step"), selection))
+        return await _json(request, await _over_time(source, dict(request.query_params)))
 
     async def metrics(request: Request) -> Response:
         kind = prometheus.negotiate(request.headers.get("accept"))
         page = prometheus.render(source.snapshot(_window(request)), source.metrics.totals(), kind)
         return await _answer(request, page, kind)
 
-    async def livez(_request: Request) -> Response:
-        return PlainTextResponse("ok\n")
+    async def livez(request: Request) -> Response:
+        form = _form(request)
+        # The pools are not read for the usual answer: it must not depend on them.
+        body = b"ok\n" if form == "word" else health.livez(source.readiness(), form)
+        return Response(body, media_type=_KINDS[form])
 
-    async def readyz(_request: Request) -> Response:
-        reason = source.not_ready()
-        return PlainTextResponse(
-            "ok\n" if reason is None else f"{reason}\n", status_code=200 if reason is None else 503
-        )
+    async def readyz(request: Request) -> Response:
+        form, readiness = _form(request), source.readiness()
+        status = 200 if readiness.ready else 503
+        return Response(health.readyz(readiness, form), status_code=status, media_type=_KINDS[form])
 
     routes = [
         Route("/", index),
@@ -135,10 +145,11 @@ def make_app(source: Source) -> Starlette:
         Route("/metrics", metrics),
         Route("/livez", livez),
         Route("/readyz", readyz),
+        *action_routes(source, local=local),
     ]
     return Starlette(
         routes=routes,
-        exception_handlers={ConfigError: _refused(400), UnknownName: _refused(404)},
+        exception_handlers={ConfigError: _refused(400), UnknownName: _refused(404), TooManySamplings: _refused(503)},
     )
 
 
@@ -148,6 +159,16 @@ def _errors_of(source: Source) -> Callable[[Request], Awaitable[Response]]:
         return await _json(request, report)
 
     return errors
+
+
+async def _over_time(source: Source, asked: dict[str, str]) -> Range | ResourceRange:
+    start, end = (_number(asked, name) for name in ("start", "end"))
+    if start is None:
+        raise ConfigError("start is missing: the beginning of the range, in seconds since the epoch")
+    if (resource := asked.get("resource")) is not None:
+        return await _resources(source, start, end, asked.get("step"), None if resource == "all" else resource)
+    selection = {name: asked.get(name) for name in ("pool", "operation", "worker")}
+    return await _range(source, start, end, asked.get("step"), selection)
 
 
 async def _range(
@@ -162,6 +183,20 @@ async def _range(
             if history is None:
                 raise
     return await history.range(start, end, step or "1m", **selection)
+
+
+async def _resources(
+    source: Source, start: float, end: float | None, step: str | None, subject: str | None
+) -> ResourceRange:
+    """The same for the figures of resources."""
+    history = source.history
+    if history is None or start >= source.metrics.since:
+        try:
+            return source.metrics.resources(start, end, step, subject=subject)
+        except (ConfigError, UnknownName):
+            if history is None:
+                raise
+    return await history.resources(start, end, step or "1m", subject=subject)
 
 
 def _refused(status: int) -> Callable[[Request, Exception], Response]:
@@ -187,6 +222,10 @@ def _number(asked: dict[str, str], name: str) -> float | None:
         return None if text is None else float(text)
     except ValueError:
         raise ConfigError(f"{name}={text!r}: needs seconds since the epoch") from None
+
+
+def _form(request: Request) -> health.Form:
+    return health.form_of(request.headers.get("accept"), request.query_params)
 
 
 def _window(request: Request) -> str:
@@ -220,7 +259,7 @@ async def _events(source: Source, window: str, first: Snapshot, listener: Listen
     has left, and patches uvicorn's signal handling when imported.
     """
     now = asyncio.get_running_loop().time
-    yield _event(first)
+    yield _event(source, first)
     end = math.inf if listener.known else now() + LIFE
     heartbeat = now() + HEARTBEAT
     while not listener.closed() and now() < end:
@@ -234,10 +273,13 @@ async def _events(source: Source, window: str, first: Snapshot, listener: Listen
         else:
             if not going_on:
                 return
-            yield _event(source.snapshot(window))
+            yield _event(source, source.snapshot(window))
         heartbeat = now() + HEARTBEAT
     yield b"event: %b\ndata: {}\n\n" % AGAIN.encode()
 
 
-def _event(snapshot: Any) -> bytes:
-    return b"event: snapshot\nid: %d\ndata: %b\n\n" % (snapshot.seq, _encode(snapshot))
+def _event(source: Source, snapshot: Snapshot) -> bytes:
+    with source.work.measure("encode"):
+        event = b"event: snapshot\nid: %d\ndata: %b\n\n" % (snapshot.seq, _encode(snapshot))
+    source.work.encoded_bytes = len(event)
+    return event

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -15,12 +16,16 @@ import msgspec
 from pool_monitor.errors import ConfigError, ConnectError
 from pool_monitor.service import AGAIN
 from pool_monitor.service.discovery import Service, file_name, runtime_dir, services
-from pool_monitor.snapshot import SCHEMA_VERSION, ErrorReport, Range, Snapshot, Summary
+from pool_monitor.service.stacks import StackReading, StackSamples
+from pool_monitor.snapshot import SCHEMA_VERSION, ErrorReport, Range, ResourceRange, Snapshot, Summary
 
 T = TypeVar("T")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}(/.*)?", re.ASCII)
 _TIMEOUT = 5.0  # seconds without a byte after which a service counts as gone; it sends a heartbeat every 2 s
 _decode_snapshot = msgspec.json.Decoder(Snapshot).decode
+
+
+_REFUSED = (httpx.codes.BAD_REQUEST, httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND)
 
 
 class _Version(msgspec.Struct):
@@ -140,6 +145,27 @@ class Client:
         """The error groups of every pool, or of *pool*, in *window*."""
         return _decoded(await self._get("/v1/errors", window=window, pool=pool), ErrorReport)
 
+    async def resources(self, start: float, end: float, step: int, subject: str | None = None) -> ResourceRange:
+        """The same for the figures of *subject*; None: of all resources."""
+        query = {"start": start, "end": end, "step": f"{step}s", "resource": subject or "all"}
+        return _decoded(await self._get("/v1/range", **query), ResourceRange)
+
+    async def stack(self, pool: str, slot: str) -> StackReading:
+        """What the worker in *slot* does now. Its call goes on undisturbed."""
+        return _decoded(await self._post(_stack_path(pool, slot), _TIMEOUT), StackReading)
+
+    async def stack_samples(self, pool: str, slot: str, seconds: float) -> StackSamples:
+        """What the worker in *slot* does over *seconds*, at most `service.stacks.SECONDS_MAX`."""
+        path, patience = _stack_path(pool, slot), seconds + 2 * _TIMEOUT
+        return _decoded(await self._post(path, patience, seconds=seconds), StackSamples)
+
+    async def _post(self, path: str, patience: float, **query: Any) -> bytes:
+        response = await self._http.post(path, params=query, timeout=patience)
+        if response.status_code in _REFUSED:
+            raise ConfigError(_decoded(response.content, dict[str, str])["error"])
+        _check_status(response, response.text)
+        return response.content
+
     async def _get(self, path: str, **query: Any) -> bytes:
         response = await self._http.get(
             path, params={name: value for name, value in query.items() if value is not None}
@@ -217,6 +243,10 @@ def _refusal(response: httpx.Response) -> str | None:
     if response.status_code == httpx.codes.NOT_FOUND and response.headers.get("Content-Type") == "application/json":
         return _decoded(response.content, dict[str, str]).get("error")  # a name that was not measured
     return None
+
+
+def _stack_path(pool: str, slot: str) -> str:
+    return f"/v1/pools/{quote(pool, safe='')}/workers/{quote(slot, safe='')}/stack"
 
 
 def _check_status(response: httpx.Response, text: str) -> None:

@@ -10,7 +10,7 @@ Readers ignore fields that they do not know, so a new field does not change the 
 
 from pool_monitor.snapshot.calls import Bar, CallStats, Distribution, ErrorRate, OperationView, Trend
 from pool_monitor.snapshot.error_groups import ErrorGroup, ErrorReport, ErrorSample
-from pool_monitor.snapshot.monitor import HistoryView, MonitorView, OtlpView, ServiceView
+from pool_monitor.snapshot.monitor import HistoryView, MonitorMode, MonitorView, OtlpView, SamplingView, ServiceView
 from pool_monitor.snapshot.pool import (
     CRASHED,
     START_FAILED,
@@ -23,7 +23,8 @@ from pool_monitor.snapshot.pool import (
     WorkerState,
     WorkerView,
 )
-from pool_monitor.snapshot.queries import Point, PoolSummary, Range, Summary
+from pool_monitor.snapshot.queries import GaugeSeries, Point, PoolSummary, Range, ResourceRange, Summary
+from pool_monitor.snapshot.readiness import PoolReadiness, Readiness, SlotCounts, pool_readiness
 from pool_monitor.snapshot.resources import (
     FaultLevel,
     FaultView,
@@ -53,27 +54,35 @@ __all__ = [
     "FailureView",
     "FaultLevel",
     "FaultView",
+    "GaugeSeries",
     "GpuView",
     "Health",
     "HistoryView",
     "HostView",
     "LoopView",
+    "MonitorMode",
     "MonitorView",
     "OperationView",
     "OtlpView",
     "Point",
     "PoolDetail",
+    "PoolReadiness",
     "PoolState",
     "PoolSummary",
     "PoolView",
     "PressureView",
     "ProcessView",
     "Range",
+    "Readiness",
+    "ResourceRange",
     "ResourceView",
+    "SamplingView",
     "ServiceView",
+    "SlotCounts",
     "Snapshot",
     "Summary",
     "Trend",
     "WorkerState",
     "WorkerView",
+    "pool_readiness",
 ]

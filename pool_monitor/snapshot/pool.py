@@ -60,14 +60,22 @@ class WorkerView(CallStats, frozen=True, kw_only=True):
     """Processor time used, as a share of one processor: above 1 where several threads run at once."""
     fds: int | None = None
     """Open descriptors."""
+    fds_limit: int | None = None
+    """Most open descriptors of this process; None: no limit, or not known."""
     threads: int | None = None
     children: int | None = None
-    """Processes that it has started and that still exist."""
+    """Processes that it has started and that still exist, and what these have started."""
     zombies: int | None = None
     """Of these, those that have ended and wait to be reaped."""
     read_bytes: int | None = None
     written_bytes: int | None = None
     """Bytes read from and written to disks since the process was started."""
+    leak_rate: float | None = None
+    """Bytes per second by which its memory grows, if that is a leak by `pool_monitor.resources.leak`; None: it is
+    none, or was not seen for long enough.
+    """
+    time_to_limit: float | None = None
+    """Seconds until a leak reaches `rss_limit`, or without one fills the memory that is left, if it goes on."""
     state_letter: str | None = None
     """The state of the process as ``ps`` shows it: R runs, S sleeps, D waits for a disk, T is stopped, Z has ended."""
     figures_missing: str | None = None

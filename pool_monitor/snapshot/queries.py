@@ -47,6 +47,35 @@ class Range(Struct, frozen=True, kw_only=True):
     points: tuple[Point, ...]
 
 
+class GaugeSeries(Struct, frozen=True, kw_only=True):
+    """One figure of one subject, step by step."""
+
+    subject: str
+    """``host``, ``process``, ``loop``, ``gpu INDEX`` or ``worker SLOT``."""
+    figure: str
+    """The field of the subject's view, such as ``rss``; of the loop, ``lag`` in seconds."""
+    mean: tuple[float | None, ...]
+    """The mean of the readings of each step. None: there was no reading."""
+    high: tuple[float | None, ...]
+    """The highest of these readings."""
+
+
+class ResourceRange(Struct, frozen=True, kw_only=True):
+    """The figures of resources over a span of time, step by step, oldest first. They have seven digits."""
+
+    version: int = SCHEMA_VERSION
+    start: float
+    """Seconds since the epoch; a multiple of ``step``."""
+    end: float
+    """The same, for the end of the last step."""
+    step: float
+    """Seconds per value."""
+    subject: str | None
+    """The subject of the query; None: all."""
+    series: tuple[GaugeSeries, ...]
+    """Ordered by subject and figure. A figure without a reading in that time has no series."""
+
+
 class PoolSummary(Struct, frozen=True, kw_only=True):
     """The statistics of one pool over a span of time."""
 

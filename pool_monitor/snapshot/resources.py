@@ -81,7 +81,16 @@ class ProcessView(Struct, frozen=True, kw_only=True):
     fds_limit: int | None = None
     threads: int | None = None
     threads_limit: int | None = None
-    """Most processes and threads of this user (RLIMIT_NPROC); None: no limit, or it does not apply."""
+    """Most processes and threads of this user (RLIMIT_NPROC); None: no limit, or it does not apply, as to root."""
+    user_threads: int | None = None
+    """Processes and threads of this user that can be seen, in all processes: what `threads_limit` limits. At most 30 s
+    old. None: there is no such limit.
+    """
+    children: int | None = None
+    """Processes that it has started and that still exist, and what these have started, without the workers and theirs.
+    """
+    zombies: int | None = None
+    """Of these, those that have ended and wait to be reaped."""
     tasks: int | None = None
     """Tasks of the event loop that have not ended."""
     oldest_task: float | None = None
@@ -133,7 +142,7 @@ class FaultView(Struct, frozen=True, kw_only=True):
     """What is wrong, such as ``leak``, ``hot_idle`` or ``memory``: the kinds of ``resource.limit``."""
     level: FaultLevel
     subject: str
-    """``host``, ``process``, ``loop``, ``monitor`` or ``worker SLOT``."""
+    """``host``, ``process``, ``loop``, ``monitor``, ``worker SLOT``, or ``process PID`` for an orphan."""
     pool: str | None = None
     worker: str | None = None
     value: float | None = None

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,11 +27,13 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.log import logger
 from pool_monitor.metrics.block import ROOM_LIMIT, Block
 from pool_monitor.metrics.error_groups import GroupCount
+from pool_monitor.metrics.gauges import GaugeBlock, TimedGauges
 from pool_monitor.metrics.recording import Recording
 from pool_monitor.metrics.series import Names
 from pool_monitor.snapshot import ErrorReport
 from pool_monitor.storage import error_groups
 from pool_monitor.storage.files import expanded
+from pool_monitor.storage.gauges import PendingGauges
 from pool_monitor.storage.pending import PendingBlock, with_pending
 from pool_monitor.storage.reader import Reader
 from pool_monitor.storage.schema import failure_reason
@@ -70,6 +73,9 @@ class HistoryStats:
     """Blocks in the file by the step of their tier, in seconds."""
     flush_seconds: float | None = None
     """Duration of the last transaction that wrote blocks; None before the first."""
+    disk_free: int | None = None
+    """Bytes that we may still write on the disk of the file, after the last flush; None: not known."""
+    disk_total: int | None = None
 
 
 class History:
@@ -86,10 +92,11 @@ class History:
         clock: Clock,
         on_degrade: Callable[[str], object],
         on_recover: Callable[[], object],
+        spent: Callable[[float], object],
     ) -> None:
         self.path, self.config = expanded(path), config
-        self._clock, self._on_degrade, self._on_recover = clock, on_degrade, on_recover
-        self._held: deque[PendingBlock] = deque()
+        self._clock, self._on_degrade, self._on_recover, self._spent = clock, on_degrade, on_recover, spent
+        self._held: deque[PendingBlock | PendingGauges] = deque()
         self._held_bytes = 0  # including the blocks that are being written
         self._dropped = self._damaged = 0
         self._usage: FileUsage | None = None
@@ -112,14 +119,16 @@ class History:
         clock: Clock | None = None,
         on_degrade: Callable[[str], object] = lambda _reason: None,
         on_recover: Callable[[], object] = lambda: None,
+        spent: Callable[[float], object] = lambda _cpu_s: None,
     ) -> Self:
         """Open a history in the file *path*. A missing file is made, with access for us alone.
 
         Never raises for problems of the file, and waits for it at most `OPEN_MAX_S`; if it is not open by then, the
         history begins degraded. *on_degrade* is called with the reason when the file can no longer be written,
-        *on_recover* when it can be written again; neither may raise.
+        *on_recover* when it can be written again. *spent* is called in the history's thread with the processor time of
+        each piece of its work, in seconds. None of them may raise.
         """
-        history = cls(Path(path), config or HistoryConfig(), clock or SystemClock(), on_degrade, on_recover)
+        history = cls(Path(path), config or HistoryConfig(), clock or SystemClock(), on_degrade, on_recover, spent)
         try:
             async with asyncio.timeout(OPEN_MAX_S):
                 await history.flush()
@@ -156,6 +165,14 @@ class History:
             self._held_bytes += pending.nbytes
             self._trim()
 
+    def put_gauges(self, start: int, length: int, block: GaugeBlock) -> None:
+        """Queue the gauges of *length* seconds from *start* on. As `put`, but a loss of them is not counted."""
+        if not self._closing:
+            pending = PendingGauges(start, length, block)
+            self._held.append(pending)
+            self._held_bytes += pending.nbytes
+            self._trim()
+
     async def flush(self) -> bool:
         """Write all blocks that were put before. Returns whether they are in the file."""
         if self._task.done():
@@ -168,13 +185,24 @@ class History:
     async def read(self, start: int, end: int, step: int) -> Recording:
         """As `Reader.read`, plus the blocks in memory. If the history is degraded and has no file, only those."""
         async with self._file:
-            held = [pending for pending in self._held if start <= pending.start < end]
+            held = [pending for pending in _blocks(self._held) if start <= pending.start < end]
             return await asyncio.to_thread(self._read, partial(Reader.read, start=start, end=end, step=step), held)
+
+    async def read_gauges(self, start: int, end: int, step: int) -> list[TimedGauges]:
+        """As `Reader.gauges`, plus those in memory."""
+        async with self._file:
+            held = [
+                TimedGauges(*pending)
+                for pending in self._held
+                if isinstance(pending, PendingGauges) and start <= pending.start < end
+            ]
+            query = partial(Reader.gauges, start=start, end=end, step=step)
+            return await asyncio.to_thread(self._query_file, query, []) + held
 
     async def extent(self) -> tuple[int, int] | None:
         """As `Reader.extent`, including the blocks in memory."""
         async with self._file:
-            held = [(pending.start, pending.start + pending.length) for pending in self._held]
+            held = [(pending.start, pending.start + pending.length) for pending in _blocks(self._held)]
             in_file = await asyncio.to_thread(self._query_file, Reader.extent, None)
         ends = [*held, in_file] if in_file else held
         return (min(first for first, _last in ends), max(last for _first, last in ends)) if ends else None
@@ -184,7 +212,9 @@ class History:
         async with self._file:
             query = partial(Reader.error_groups, start=start, end=end, pool=pool)
             first, last, found = await asyncio.to_thread(self._query_file, query, (start, end, {}))
-            held = [count for pending in self._held if first <= pending.start < last for count in pending.errors]
+            held = [
+                count for pending in _blocks(self._held) if first <= pending.start < last for count in pending.errors
+            ]
         groups = error_groups.with_pending(found, held, last - first, pool)
         return ErrorReport(start=first, end=last, covered_seconds=last - first, pools=groups)
 
@@ -201,7 +231,7 @@ class History:
         return HistoryStats(
             path=str(self.path),
             degraded=self._degraded,
-            held=len(self._held),
+            held=len(_blocks(self._held)),
             held_bytes=self._held_bytes,
             dropped=self._dropped,
             damaged=self._damaged + (self._connection.store.damaged if self._connection else 0),
@@ -209,6 +239,8 @@ class History:
             size_limit=self.config.size_limit,
             blocks=dict(usage.blocks) if usage else {},
             flush_seconds=self._flush_s,
+            disk_free=usage.disk_free if usage else None,
+            disk_total=usage.disk_total if usage else None,
         )
 
     async def close(self) -> None:
@@ -221,10 +253,9 @@ class History:
             self._task.cancel()
             self._note_degraded(f"{self.path}: the disk has not answered for {CLOSE_MAX_S:.0f} s")
         if self._held:
-            logger("storage").warning(
-                "the end of the history was not written", seconds=len(self._held), reason=self._degraded
-            )
-        self._dropped += len(self._held)
+            seconds = len(_blocks(self._held))
+            logger("storage").warning("the end of the history was not written", seconds=seconds, reason=self._degraded)
+            self._dropped += seconds
         self._held.clear()
         self._held_bytes = 0
 
@@ -261,10 +292,11 @@ class History:
 
     async def _write(self) -> bool:
         """Write the blocks in memory, and tidy the file. Returns whether all of that succeeded."""
-        batch: list[PendingBlock] = []
+        batch: list[PendingBlock | PendingGauges] = []
         try:
             if self._connection is None:
                 self._connection = await _connect(self.path, self.config)
+                self._connection.spent = self._spent
             store, run = self._connection.store, self._connection.run
             while self._held:
                 batch = [self._held.popleft() for _ in range(min(len(self._held), WRITTEN_AT_ONCE))]
@@ -282,7 +314,7 @@ class History:
             return False
         except Exception as error:  # noqa: BLE001 - a defect of ours: writing the same blocks again would fail again
             logger("storage").exception("blocks could not be written", blocks=len(batch))
-            self._dropped += len(batch)
+            self._dropped += len(_blocks(batch))
             self._held_bytes -= sum(pending.nbytes for pending in batch)
             await self._degrade(error)
             return False
@@ -298,8 +330,9 @@ class History:
     def _trim(self) -> None:
         """Drop the oldest blocks in memory until the rest is within the limit. One block is always kept."""
         while self._held_bytes > self.config.memory_limit and len(self._held) > 1:
-            self._held_bytes -= self._held.popleft().nbytes
-            self._dropped += 1
+            oldest = self._held.popleft()
+            self._held_bytes -= oldest.nbytes
+            self._dropped += len(_blocks([oldest]))
 
     async def _degrade(self, error: Exception) -> None:
         await self._disconnect()
@@ -344,6 +377,7 @@ class _Connection(aiosqlite.Connection):
 
     store: Store
     stopped: asyncio.Future[Any] | None = None
+    spent: Callable[[float], object] = staticmethod(lambda _cpu_s: None)
 
     def __init__(self, path: Path, config: HistoryConfig) -> None:
         super().__init__(partial(self._open, path, config), iter_chunk_size=64)
@@ -351,8 +385,15 @@ class _Connection(aiosqlite.Connection):
 
     async def run(self, job: Callable[[], T]) -> T:
         """Run *job* in the thread and return its result. *job* runs to its end even when the caller is cancelled."""
-        result: T = await self._execute(job)  # type: ignore[no-untyped-call]
+        result: T = await self._execute(partial(self._measured, job))  # type: ignore[no-untyped-call]
         return result
+
+    def _measured(self, job: Callable[[], T]) -> T:
+        began = time.thread_time()
+        try:
+            return job()
+        finally:
+            self.spent(time.thread_time() - began)
 
     def stop(self) -> asyncio.Future[Any] | None:
         self.stopped = super().stop()
@@ -376,6 +417,11 @@ async def _connect(path: Path, config: HistoryConfig) -> _Connection:
             await asyncio.wait([connection.stopped], timeout=CLOSE_MAX_S)
         raise
     return connection
+
+
+def _blocks(held: Iterable[PendingBlock | PendingGauges]) -> list[PendingBlock]:
+    """The blocks of calls among *held*."""
+    return [pending for pending in held if isinstance(pending, PendingBlock)]
 
 
 def _resolve(waiting: list[asyncio.Future[bool]], written: bool) -> None:

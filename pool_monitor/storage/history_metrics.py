@@ -11,11 +11,12 @@ from pool_monitor.clock import Clock
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import queries
 from pool_monitor.metrics.block import Block, merge
+from pool_monitor.metrics.gauges import resource_range
 from pool_monitor.metrics.queries import Selection, check_known
 from pool_monitor.metrics.recording import Recording
 from pool_monitor.metrics.series import Names
 from pool_monitor.metrics.timespan import TimeSpan, time_span
-from pool_monitor.snapshot import ErrorRate, ErrorReport, Range, Summary
+from pool_monitor.snapshot import ErrorRate, ErrorReport, Range, ResourceRange, Summary
 from pool_monitor.storage.history import History, HistoryStats
 
 _EDGE = 100
@@ -58,6 +59,22 @@ class HistoryMetrics:
 
         recording = await self._history.read(asked.start, asked.end, asked.step)
         return await asyncio.to_thread(answer, recording)
+
+    async def resources(
+        self,
+        start: float | datetime,
+        end: float | datetime | None = None,
+        step: str | float = "1m",
+        *,
+        subject: str | None = None,
+    ) -> ResourceRange:
+        """The figures of resources from *start* to *end* (None: now), step by step, as `LiveMetrics.resources`.
+
+        *step* must be a multiple of the step of a tier. A file has them from the version on that measures them.
+        """
+        asked = time_span(start, self._now() if end is None else end, step)
+        found = await self._history.read_gauges(asked.start, asked.end, asked.step)
+        return await asyncio.to_thread(resource_range, found, asked, subject)
 
     async def summary(self, start: float | datetime = 0.0, end: float | datetime | None = None) -> Summary:
         """A summary of every pool from *start* (0: the beginning) to *end* (None: now), as `LiveMetrics.summary`.

@@ -33,17 +33,25 @@ class HistoryPart:
             clock=context.clock,
             on_degrade=partial(context.degraded, "history"),
             on_recover=partial(context.recovered, "history", f"{config.path} is written again"),
+            spent=context.spent,
         )
         self.metrics = HistoryMetrics(history, context.clock)
         context.know_errors(await history.errors_first_seen())
         context.on_second(lambda start, block, names, errors: history.put(start, 1, block, names, errors))
+        context.on_gauges(lambda start, block: history.put_gauges(start, 1, block))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._context.on_second(None)
+        self._context.on_gauges(None)
         self.metrics = None
         if self._history is not None:
             await self._history.close()
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the blocks that wait to be written."""
+        return 0 if self._history is None else self._history.stats().held_bytes
 
     def view(self) -> HistoryView | None:
         """The state of the history."""

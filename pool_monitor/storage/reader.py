@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import ROOM_LIMIT as BLOCK_ROOM
+from pool_monitor.metrics.gauges import TimedGauges
 from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.series import Names
 from pool_monitor.metrics.timespan import INSTANT_LIMIT
@@ -24,15 +25,18 @@ from pool_monitor.storage import schema
 from pool_monitor.storage.block_encoding import TooLarge, unpacked
 from pool_monitor.storage.error_groups import first_seen, read_groups
 from pool_monitor.storage.files import check_beside, log_of, resolved
+from pool_monitor.storage.gauges import GaugeQuery, gauge_query, timed_gauges
 from pool_monitor.storage.schema import (
     BODY,
     BODY_LIMIT,
     DAMAGED,
+    ERROR_GROUPS_SINCE,
+    GAUGES_SINCE,
     SOUND,
     TIME_LIMIT,
     StoredTier,
-    check_readable,
     failure_reason,
+    readable_version,
     tiers_of,
     time_limited,
     transaction,
@@ -84,6 +88,7 @@ class Reader:
         """Blocks that were left out of answers because they could not be read."""
         with ExitStack() as stack, _translated_errors(self._path):
             self._connection = _open(self._path, stack)
+            self._version = readable_version(self._connection, self._path)
             self._stack = stack.pop_all()
 
     def read(self, start: int, end: int, step: int) -> Recording:
@@ -104,6 +109,35 @@ class Reader:
             raise ConfigError(f"read({start}, {end}, {step}): needs seconds since the epoch that a datetime can hold")
         with self._work(), transaction(self._connection, "DEFERRED"):
             return self._recording(self._chosen(start, end, step))
+
+    def gauges(self, start: int, end: int, step: int) -> list[TimedGauges]:
+        """The gauges that begin at *start* or later, but before *end*, to be added up in steps of *step* s.
+
+        They come from the coarsest tier whose step divides *step*. Raises ConfigError when there is none, and for more
+        than `BLOCKS_LIMIT` blocks or `BYTES_LIMIT` bytes in the file, or `ROOM_LIMIT` in memory.
+        """
+        with self._work(), transaction(self._connection, "DEFERRED"):
+            tiers = self._tiers()
+            if self._version < GAUGES_SINCE:
+                return []
+            query = gauge_query(self._connection, tiers, start, end, step)
+            if query is None:
+                raise ConfigError(f"{self._path}: {_not_kept(tiers, [], start, step)}")
+            size = self._size(query)
+            if size.blocks > BLOCKS_LIMIT or size.bytes > BYTES_LIMIT:
+                raise self._too_much(f"from {_when(start)} to {_when(end)} there are {size.blocks:,} blocks of gauges")
+            found: list[TimedGauges] = []
+            room = ROOM_LIMIT
+            for timed in timed_gauges(self._connection.execute(query.sql, query.values), self._note_damaged):
+                self._check_time()
+                found.append(timed)
+                room -= timed.block.nbytes + sum(map(len, timed.block.subjects))
+                if room < 0:
+                    raise self._too_much(f"in memory the answer takes more than the {ROOM_LIMIT // 2**20} MiB")
+            return found
+
+    def _note_damaged(self) -> None:
+        self.damaged += 1
 
     def extent(self, start: int = -TIME_LIMIT, end: int = TIME_LIMIT) -> tuple[int, int] | None:
         """When the first block begins and the last block ends, of blocks that begin at *start* or later, but before
@@ -140,18 +174,14 @@ class Reader:
         a version that had none.
         """
         with self._work(), transaction(self._connection, "DEFERRED"):
-            if not self._has_error_groups():
+            if self._version < ERROR_GROUPS_SINCE:
                 return start, end, {}
             return read_groups(self._connection, start, end, pool, self._check_time)
 
     def errors_first_seen(self) -> dict[tuple[str, str], float]:
         """When each error group was first seen, in seconds since the epoch, by pool and fingerprint."""
         with self._work(), transaction(self._connection, "DEFERRED"):
-            return first_seen(self._connection) if self._has_error_groups() else {}
-
-    def _has_error_groups(self) -> bool:
-        found = self._connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'error_groups'").fetchone()
-        return bool(found[0])
+            return first_seen(self._connection) if self._version >= ERROR_GROUPS_SINCE else {}
 
     def tiers(self) -> list[StoredTier]:
         """The tiers of the file, the finest first."""
@@ -220,7 +250,7 @@ class Reader:
             f"{min(sizes).bytes / 2**20:,.0f} MiB, more than the {BLOCKS_LIMIT:,} blocks or {BYTES_LIMIT // 2**20} MiB"
         )
 
-    def _size(self, query: _BlockQuery) -> _QuerySize:
+    def _size(self, query: _BlockQuery | GaugeQuery) -> _QuerySize:
         counted = f"SELECT count(*), total(length(body)) FROM ({query.sql})"  # noqa: S608 - no names in it
         return _QuerySize(*self._connection.execute(counted, query.values).fetchone())
 
@@ -361,7 +391,6 @@ def _open(path: Path, stack: ExitStack) -> sqlite3.Connection:
     check_beside(real, ours=False)
     connection = _connection(real, stack)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, BODY_LIMIT + 4096)
-    check_readable(connection, path)
     return connection
 
 

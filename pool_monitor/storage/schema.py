@@ -85,11 +85,27 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX blocks_by_time ON blocks (step, start)",
         "CREATE INDEX blocks_by_age ON blocks (step, id)",
     ),
+    (
+        # The gauges of resources, see `pool_monitor.storage.gauges`.
+        """CREATE TABLE gauges (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            step INTEGER NOT NULL,
+            start INTEGER NOT NULL,
+            length INTEGER NOT NULL,
+            body BLOB NOT NULL
+        )""",
+        "CREATE INDEX gauges_by_time ON gauges (step, start)",
+        "CREATE INDEX gauges_by_age ON gauges (step, id)",
+        # `rolled`: as in `tiers`.
+        "CREATE TABLE gauge_marks (step INTEGER PRIMARY KEY, rolled INTEGER NOT NULL)",
+    ),
     ERROR_GROUPS,
 )
 """SQL that makes version ``index + 1`` of a file of version ``index``. Version 0 is an empty file."""
-READ_FROM = 1
-"""The oldest version that can be read. Later versions only added tables."""
+GAUGES_SINCE = 2
+"""The first version with gauges. All versions keep the counts of calls in the same tables."""
+ERROR_GROUPS_SINCE = 3
+"""The first version with error groups."""
 
 
 @contextmanager
@@ -140,14 +156,15 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
     return version
 
 
-def check_readable(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise ConfigError unless the file is a history of a version that can be read."""
+def readable_version(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of a history that is to be read. An earlier version lacks the tables that came later.
+
+    Raises ConfigError as `version_of` does, and for an empty file.
+    """
     version = version_of(connection, path)
-    if version < READ_FROM:
-        raise ConfigError(
-            f"{path}: is a history of version {version}, but this pool_monitor reads version {len(MIGRATIONS)}; "
-            "a monitor that writes to it upgrades it"
-        )
+    if not version:
+        raise ConfigError(f"{path}: is a history of version 0, an empty file; a monitor that writes to it fills it")
+    return version
 
 
 def connected(path: Path, target: str | Path, *, uri: bool = False) -> sqlite3.Connection:

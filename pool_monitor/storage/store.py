@@ -49,7 +49,8 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import HIGHEST_NUMBER, ROOM_LIMIT, Block, merge
 from pool_monitor.storage.block_encoding import packed, unpacked
 from pool_monitor.storage.error_groups import ErrorGroupTables
-from pool_monitor.storage.files import expanded, log_of, open_private, resolved
+from pool_monitor.storage.files import disk_space, expanded, log_of, open_private, resolved
+from pool_monitor.storage.gauges import GaugeTable, PendingGauges
 from pool_monitor.storage.lock import Lock
 from pool_monitor.storage.pending import PendingBlock
 from pool_monitor.storage.schema import (
@@ -90,6 +91,10 @@ class FileUsage(NamedTuple):
     """Bytes of the file and its log."""
     blocks: dict[int, int]
     """Blocks by the step of their tier."""
+    disk_free: int | None
+    """Bytes that this user may still write on the disk; None: the system does not say."""
+    disk_total: int | None
+    """Size of the disk in bytes."""
 
 
 class Store:
@@ -118,6 +123,7 @@ class Store:
                     counted = "SELECT count(*), total(length(body)) FROM blocks WHERE step = ?"
                     [[self._blocks[step], size]] = self._rows(counted, (step,))
                     self._bytes[step] = int(size)
+                self._gauges = GaugeTable(self.connection, config, self._make_room)
             self._note_sizes()
             self._open = stack.pop_all()
         self._page = int_pragma(self.connection, "page_size")
@@ -125,21 +131,28 @@ class Store:
         self._cached_hour = 0
         self._forgot_hour = 0
         self._overdue = True
-        self.damaged = 0
+        self._damaged = 0
+
+    @property
+    def damaged(self) -> int:
         """Blocks that could not be read when they were to be rolled up."""
+        return self._damaged + self._gauges.damaged
 
     def close(self) -> None:
         self._open.close()
 
-    def write(self, blocks: Sequence[PendingBlock], now: int) -> None:
-        """Add *blocks* to the finest tier, in the given order, and their failures to the error groups."""
+    def write(self, blocks: Sequence[PendingBlock | PendingGauges], now: int) -> None:
+        """Add *blocks* to the finest tier, in the given order, and the failures in them to the error groups."""
         self._check_files()
         self._check_log()
         finest = self._tiers[0].step
         with time_limited(self.connection), transaction(self.connection):
             for pending in blocks:
-                self._errors.add(pending.start, pending.errors)
-                self._insert(finest, pending.start, pending.length, self._numbered(pending), now)
+                if isinstance(pending, PendingGauges):
+                    self._gauges.write(pending, now)
+                else:
+                    self._errors.add(pending.start, pending.errors)
+                    self._insert(finest, pending.start, pending.length, self._numbered(pending), now)
                 yield_gil()
         self._note_sizes()
 
@@ -151,6 +164,7 @@ class Store:
             if any(rolled) or self._overdue:
                 self._overdue = self._expire(now)
             self._errors.tidy(now)
+            self._gauges.tidy(now)
             if now // HOUR != self._forgot_hour:
                 self._forgot_hour = now // HOUR
                 self._forget_names()
@@ -164,7 +178,9 @@ class Store:
     def usage(self) -> FileUsage:
         # The file does not yet show pages that are only in the log, or that the log truncates.
         size = max(int_pragma(self.connection, "page_count") * self._page, self._path.stat().st_size)
-        return FileUsage(size + self._log_bytes(), {tier.step: self._blocks[tier.step] for tier in self._tiers})
+        free, total = disk_space(self._path)
+        blocks = {tier.step: self._blocks[tier.step] for tier in self._tiers}
+        return FileUsage(size + self._log_bytes(), blocks, free, total)
 
     # -- rolling up -----------------------------------------------------------------------------------------------
 
@@ -221,7 +237,7 @@ class Store:
         try:
             return unpacked(row and row[0])
         except ValueError:
-            self.damaged += 1
+            self._damaged += 1
             return None
 
     # -- bounds ---------------------------------------------------------------------------------------------------

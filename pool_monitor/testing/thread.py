@@ -42,7 +42,7 @@ class ThreadProcess(WatchedProcess):
     def _open_pidfd(self) -> None:
         return None
 
-    def signal(self, number: signal.Signals, *, group: bool) -> None:  # noqa: ARG002 - a thread has no group
+    def signal(self, number: int, *, group: bool) -> None:  # noqa: ARG002 - a thread has no group
         if self.ended:
             return
         if number == signal.SIGURG:

@@ -131,6 +131,9 @@ class InlineWorker(Worker):
     def on_loaded(self) -> None:
         pass
 
+    def offer_stacks(self, _signal_number: int) -> list[Any]:
+        return []  # a thread has no process that could be asked
+
     def handle_control(self, message: list[Any]) -> None:
         if message[0] == "ping":
             self.send(["pong", message[1], self.running_call(), None])  # the memory of one worker is unknown

@@ -29,21 +29,25 @@ def notices(
     """Return all notices, worst first. *pool* is the pool that is shown; each other pool with findings gets one notice,
     its worst. *levels* are the levels of the shares; None computes them (`findings.levels`).
 
-    The order within a level: outdated numbers, what keeps calls from running, the other pools, what makes numbers
-    doubtful, and the effects. The first sentence of a text is the headline; the rest is detail.
+    The order within a level: outdated numbers, what keeps calls from running, the other pools, the resources of the
+    service, what makes numbers doubtful, the effects, and the resources of the pool's workers. The first sentence of a
+    text is the headline; the rest is detail.
     """
     levels = findings.levels(snapshot) if levels is None else levels
     doubts = list(map(_notice, findings.doubts(snapshot)))
+    strains = list(map(_notice, findings.of_resources(snapshot)))
     if pool is None:
-        return _worst_first([*_freshness_notices(freshness), *doubts])
+        return _worst_first([*_freshness_notices(freshness), *strains, *doubts])
     others = [other for other in snapshot.pools.values() if other is not pool]
     return _worst_first(
         [
             *_freshness_notices(freshness),
             *map(_notice, findings.causes(snapshot, pool, levels)),
             *(notice for other in others for notice in _other_pool_notices(snapshot, other, levels)),
+            *strains,
             *doubts,
             *map(_notice, findings.effects(snapshot, pool, levels)),
+            *map(_notice, findings.of_resources(snapshot, pool.name)),
         ]
     )
 
@@ -157,12 +161,56 @@ def _queue(finding: Finding) -> str:
     return f"queue{' is full' if waiting >= limit else ''}: {fmt.count(waiting)} of {fmt.count(limit)} places taken"
 
 
+_SUBJECTS = {"loop": "event loop", "process": "this service"}
+"""The words for subjects of faults whose names alone do not say what they are."""
+
+
+def subject(name: str) -> str:
+    """Return the subject of a fault in words."""
+    return _SUBJECTS.get(name) or clean(name)
+
+
+_KEPT = {
+    "sampled": "percentiles come from a sample",
+    "counters": "no durations are recorded",
+    "off": "nothing is counted",
+}
+
+
+def _mode_reduced(finding: Finding) -> str:
+    mode = _names(finding)
+    return f"monitor is short of memory: {_KEPT.get(mode, mode)}; {clean(finding.reason or 'it returns by itself')}"
+
+
+def _used(finding: Finding, words: Callable[[int], str]) -> str:
+    return f"{words(finding.counts['used'])} of {words(finding.counts['limit'])}"
+
+
+def _history_disk(finding: Finding) -> str:
+    left = fmt.percent(1 - (finding.value or 0.0))
+    return f"the disk of the history has {left} left ({fmt.size(finding.counts['free'])})"
+
+
+def _fault(finding: Finding) -> str:
+    """Word a fault of a resource: what it is about, and the reason that was emitted with it."""
+    names = list(map(subject, finding.names))
+    more = f" (and {fmt.plural(len(names) - 1, 'other')})" if len(names) > 1 else ""
+    return f"{names[0]}{more}: {clean(finding.reason or finding.kind)}"
+
+
 WORDS: dict[Kind, Callable[[Finding], str]] = {
     "collecting_stopped": lambda _: "monitor stopped collecting: numbers stand still",
     "events_dropped": _number("event", "dropped: counts are lower bounds"),
     "handlers_detached": _number("telemetry handler", "failed and detached"),
     "events_filtered_out": lambda finding: f"filtered out, and counted as nothing: {_names(finding)}",
     "history_degraded": lambda finding: f"the history is not written: {clean(finding.reason or '')}",
+    "mode_reduced": _mode_reduced,
+    "part_degraded": lambda finding: f"{_names(finding)} of the monitor is degraded: {clean(finding.reason or '')}",
+    "series_overflowed": _number("event", "counted under 'other': no histogram series was left"),
+    "series_near": lambda finding: f"{_used(finding, fmt.count)} histogram series are used",
+    "memory_near": lambda finding: f"{_used(finding, fmt.size)} of the monitor's memory limit are used",
+    "history_near": lambda finding: f"{_used(finding, fmt.size)} of the history's size limit are used",
+    "history_disk": _history_disk,
     "paused": lambda finding: f"pool is paused: {_waiting_calls(finding)}",
     "not_running": lambda finding: f"pool is {finding.reason}",
     "cannot_start": _cannot_start,
@@ -178,5 +226,6 @@ WORDS: dict[Kind, Callable[[Finding], str]] = {
     "died": _died,
     "failed": _failed,
     "waiting": _queue,
+    **dict.fromkeys(findings.STRAINS, _fault),
 }
 """The sentence for each kind of finding."""

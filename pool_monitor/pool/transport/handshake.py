@@ -9,6 +9,7 @@ from pool_monitor.errors import StartError
 from pool_monitor.pool.transport import messages
 from pool_monitor.pool.transport.child.codec import CODECS
 from pool_monitor.pool.transport.child.framing import FrameError
+from pool_monitor.pool.transport.stacks import StackOffer, parse_offer
 
 if TYPE_CHECKING:
     from pool_monitor.pool.transport.child.framing import FrameReader
@@ -29,14 +30,15 @@ class Handshake:
         self._answer: asyncio.Future[Any] | None = None  # the message that `run` waits for
         self._ended: StartError | None = None
 
-    async def run(self, wire: Wire) -> tuple[messages.Hello, dict[str, str]]:
-        """Return the worker's hello, and its operations with their kinds. Switches the inbox to the worker's codec.
+    async def run(self, wire: Wire) -> tuple[messages.Hello, dict[str, str], StackOffer | None]:
+        """Return the worker's hello, its operations with their kinds, and whether it can tell its stacks. Switches the
+        inbox to the worker's codec.
 
         Raises StartError, and FrameError for a message that violates the protocol.
         """
         launch = self._launch
-        offer = messages.service_hello(launch.codecs, launch.frame_limit, launch.session_data_limit)
-        wire.send(self._inbox.codec.encode(offer))
+        ours = messages.service_hello(launch.codecs, launch.frame_limit, launch.session_data_limit)
+        wire.send(self._inbox.codec.encode(ours))
         hello = messages.parse_hello(await self._next(), launch.codecs)
         codec = CODECS[hello.codec]()
         self._inbox.use_codec(codec)
@@ -56,11 +58,12 @@ class Handshake:
             ) from error
         wire.send(init)
         match await self._next():
-            case ["ready", found]:
+            case ["ready", found, *more] if len(more) <= ("stack" in launch.options):
                 operations = messages.parse_operations(found)
+                offer = parse_offer(more[0]) if more else None
                 if self._ended is not None:  # the worker ended as soon as it was ready
                     raise self._ended
-                return hello, operations
+                return hello, operations, offer
             case ["error", 0, kind, name, text, trace, _]:
                 failure = messages.parse_failure(kind, name, text, trace)
                 if failure.kind == "payload":

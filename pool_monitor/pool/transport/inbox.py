@@ -77,7 +77,9 @@ class Inbox:
             raise FrameError(f"a frame that is not valid {self.codec.name}: {messages.error_message(error)}") from error
 
     def receive(self, body: memoryview) -> Any:
-        """Decode a message and `take` it. Return the message if it is about lending, else None. Raises FrameError."""
+        """Decode a message and `take` it. Return the message if it is left to the caller, else None. Raises
+        FrameError.
+        """
         message = self.decode(body)
         return None if self.take(message) else message
 
@@ -112,8 +114,8 @@ class Inbox:
         return found
 
     def take(self, message: Any) -> bool:
-        """Check the message decoded last, and report it to the sink. Return False for a message about lending, which
-        is left to the caller. Raises FrameError for a message that the protocol does not allow here.
+        """Check the message decoded last, and report it to the sink. Return False for a message about lending or
+        stacks, which is left to the caller. Raises FrameError for a message that the protocol does not allow here.
         """
         match message:
             case ["reply" | "end" as kind, call_id, packed, data, times]:
@@ -137,7 +139,7 @@ class Inbox:
                     raise FrameError(f"call {call_id} was returned without a recall")
                 self._answered(call_id)
                 self._sink.recalled(call_id)
-            case ["lent", _] | ["lent", _, _] | ["returned"]:
+            case ["lent", _] | ["lent", _, _] | ["returned"] | ["stack", _, _]:
                 return False
             case ["event", name, numbers, about]:
                 self._sink.emitted(*messages.parse_event(name, numbers, about))

@@ -6,6 +6,7 @@ endpoints and remote actors can implement the same interface.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, Protocol
@@ -71,6 +72,14 @@ class Failure(NamedTuple):
     traceback: str
 
 
+class StackAnswer(NamedTuple):
+    """The stack of a worker, or the reason why there is none."""
+
+    text: str | None
+    reason: str | None = None
+    """In words; None if there is a text."""
+
+
 class Sink(Protocol):
     """What a transport reports. Called on the event loop; none of these may block or raise."""
 
@@ -120,8 +129,20 @@ class Sink(Protocol):
         """The worker has ended. Reported once, after everything else, when the start has succeeded or failed."""
 
 
+class StackSource(Protocol):
+    """Takes the stacks of one worker."""
+
+    def take(self, patience: float) -> asyncio.Future[StackAnswer]:
+        """Take the stack of the worker now. The call that it runs goes on. The future has the answer after at most
+        *patience* seconds, or when a request that was under way is answered; it must not be cancelled.
+        """
+
+    def recent(self, seconds: float) -> bool:
+        """Whether a stack was taken within the last *seconds*."""
+
+
 class Transport(Protocol):
-    """One worker, from its start to its end."""
+    """One worker, from its start to its end. It may have an attribute ``stacks``: a `StackSource`, or None."""
 
     async def start(self) -> Ready:
         """Start the worker and wait until it has loaded the target.

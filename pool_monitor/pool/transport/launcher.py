@@ -45,13 +45,19 @@ class LaunchSpec(NamedTuple):
     preload: Sequence[str] = ()
     log_output: bool = True
     context: Sequence[str] = ()
+    stack_signal: int | None = None
     directory: str | None = None
     """Working directory of the workers. None, or a directory that no longer exists: that of the service."""
 
     @property
     def options(self) -> dict[str, Any]:
         """The options in the message ``init``."""
-        return {"concurrency": self.concurrency} | ({"context": list(self.context)} if self.context else {})
+        options: dict[str, Any] = {"concurrency": self.concurrency}
+        if self.context:
+            options["context"] = list(self.context)
+        if self.stack_signal is not None:
+            options["stack"] = self.stack_signal
+        return options
 
     def directory_now(self) -> str | None:
         return self.directory if self.directory is not None and os.access(self.directory, os.X_OK) else None
@@ -294,6 +300,7 @@ def resolve_launch_spec(target: str, config: PoolConfig, warn: Callable[[str], o
         preload=config.preload,
         log_output=config.log_output,
         context=config.context,
+        stack_signal=config.stack_signal,
         directory=None if here is None else str(here),
     )
 

@@ -27,6 +27,7 @@ from pool_monitor.pool.transport.launcher import Launcher, LaunchSpec, start_pro
 from pool_monitor.pool.transport.lending import Lending
 from pool_monitor.pool.transport.output_lines import ProcessOutput
 from pool_monitor.pool.transport.spawn import WatchedProcess, ended_early
+from pool_monitor.pool.transport.stacks import WorkerStacks
 from pool_monitor.pool.transport.wire import Wire
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class ProcessTransport:
         self._begun: int | None = None  # with ``_reading``: the last counters, once the memory is unmapped
         self._reading = 0
         self._takes_context = False  # the worker takes context variables with its calls
+        self.stacks: WorkerStacks | None = None  # a `StackSource`, once the worker has offered stacks
         self._stopping = False  # the worker was asked to end
         self._hung_up = False  # the worker was killed because it had closed the channel
         self._broken = False  # the worker violated the protocol: only answers to open calls are still taken
@@ -78,12 +80,15 @@ class ProcessTransport:
             received=self._received, send_closed=self._connection_broken, lost=self._connection_lost,
         )  # fmt: skip
         try:
-            hello, operations = await self._handshake.run(self._wire)
+            hello, operations, offer = await self._handshake.run(self._wire)
         except FrameError as error:
             raise StartError(f"the worker broke the protocol: {error}") from error
         self._takes_context = hello.context
         self._working, self._receive = True, self._message
         assert self._process is not None
+        if offer is not None:
+            several = self._launch.concurrency > 1
+            self.stacks = WorkerStacks(self._process, offer, several, lambda token: self._urgent(["stack", token]))
         return Ready(self._process.pid, hello.python, hello.codec, operations)
 
     async def _begin(self) -> None:
@@ -275,9 +280,15 @@ class ProcessTransport:
 
     def _message(self, body: memoryview) -> None:
         """Take a message of a worker that is ready. Raises FrameError for one that the protocol does not allow."""
-        about_lending = self._inbox.receive(body)
-        if about_lending is not None:
-            self._lending.take(about_lending)
+        left = self._inbox.receive(body)
+        if left is None:
+            return
+        if left[0] != "stack":
+            self._lending.take(left)
+        elif self.stacks is None:
+            raise FrameError("stacks that the worker has not offered")
+        else:
+            self.stacks.answered(left[1], left[2])
 
     def _break(self, reason: str, *, readable: bool = True) -> None:
         """Kill a worker that violated the protocol. Its answers to calls other than the one under way are still taken,
@@ -345,6 +356,8 @@ class ProcessTransport:
         """Release everything and report the end: the process is reaped, and everything it sent has been read."""
         if self._gone.done():
             return
+        if self.stacks is not None:
+            self.stacks.close()
         if self._output is not None:
             self._output.close()
         if self._wire is not None:

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from pool_monitor import run_token
 from pool_monitor.after_fork import keep_from_children
 from pool_monitor.errors import StartError
 
@@ -44,7 +45,7 @@ class WatchedProcess:
         if self._pidfd is not None:
             self._loop.add_reader(self._pidfd, self._exited)
 
-    def signal(self, number: signal.Signals, *, group: bool) -> None:
+    def signal(self, number: int, *, group: bool) -> None:
         """Send a signal to the process, or to its group and to the process itself if it has left the group. Does
         nothing once the process has ended and been reaped.
         """
@@ -184,7 +185,7 @@ def spawn(
         process = subprocess.Popen(
             command,
             cwd=directory,
-            env={**os.environ, **env, **names},
+            env={**os.environ, **env, **run_token.environment(), **names},
             stdin=subprocess.DEVNULL,
             stdout=theirs[0],
             stderr=theirs[1],

@@ -51,6 +51,7 @@ class RunningCall:
     def __init__(self, call_id: int) -> None:
         self.id = call_id
         self.started = time.perf_counter_ns()
+        self.operation = ""  # set when it begins
         self.cancelled = self.answered = False
         self.paused: Optional[asyncio.Future[None]] = None  # set while the caller does not read its items
 
@@ -128,6 +129,9 @@ class ConcurrentWorker(Worker):
         current = asyncio.current_task(self.loop)
         return next((call_id for call_id, task in self.tasks.items() if task is current), next(iter(self.calls), None))
 
+    def tasks_of_calls(self) -> List[Any]:
+        return [(self.calls[call_id].operation, task) for call_id, task in list(self.tasks.items())]
+
     def stop(self, _message: List[Any]) -> None:
         self.stopping = True
 
@@ -188,7 +192,7 @@ class ConcurrentWorker(Worker):
     async def perform(
         self, running: RunningCall, name: str, payload: Any, stream: bool, session: Any, options: Any = None
     ) -> None:
-        running.answered = True  # by this task, from here on
+        running.answered, running.operation = True, name  # answered by this task, from here on
         running.started = time.perf_counter_ns()
         try:
             if options is not None:

@@ -34,6 +34,7 @@ class Init:
         options = options or {}
         self.concurrency: int = options.get("concurrency", 1)
         self.variables: Sequence[str] = options.get("context", ())
+        self.stack_signal: Optional[int] = options.get("stack")  # None: the pool asks for no stacks
 
 
 def shake_hands(channel: Channel, shared_fd: int = -1) -> Tuple[Connection, Init]:

@@ -45,6 +45,10 @@ class Messenger:
         """Interrupt the call. Raises OperationCancelled if that must be raised in the target's code."""
         raise NotImplementedError
 
+    def describe_stacks(self) -> List[Any]:
+        """Return what the threads and tasks of this process are doing."""
+        raise NotImplementedError
+
     def running_call(self) -> Optional[int]:
         """Return the id of the call under way, or None."""
         return self.call_id
@@ -142,6 +146,8 @@ class Messenger:
                 self.shared.mark_returned()
         elif kind == "stop":
             self.stop(message)
+        elif kind == "stack":
+            self.send(["stack", message[1], self.describe_stacks()])
         else:
             sys.exit("pool_monitor: unknown message %r" % (kind,))
 

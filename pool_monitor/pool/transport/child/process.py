@@ -11,6 +11,7 @@ from .channel import Channel, ParentGone
 from .handshake import shake_hands
 from .link import PipeLink, SocketLink
 from .output import flush_output
+from .stacks import notice_handlers
 from .worker import Worker
 
 TYPE_CHECKING = False  # as in typing, without its import
@@ -56,6 +57,7 @@ def main() -> None:
         os.set_inheritable(fd, False)
     die_with_parent(lifeline)
     reset_signals()
+    notice_handlers()
     link = PipeLink(*channel) if len(channel) == 2 else SocketLink(*channel)
     try:
         worker = make_worker(*shake_hands(Channel(link), shared))

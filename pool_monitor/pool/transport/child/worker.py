@@ -85,8 +85,17 @@ class Worker(Messenger):
             self.channel.send(self.failure(0, kind, error, [0, 0, None]))
             return False
         self.on_loaded()
-        self.send(["ready", {name: operation.kind for name, operation in self.operations.items()}])
+        ready: List[Any] = ["ready", {name: operation.kind for name, operation in self.operations.items()}]
+        if init.stack_signal is not None:
+            ready += self.offer_stacks(init.stack_signal)
+        self.send(ready)
         return True
+
+    def offer_stacks(self, signal_number: int) -> List[Any]:
+        """Prepare for telling what this worker does. Return what ``ready`` says about it."""
+        from .stacks import register
+
+        return [{"stack": register(signal_number) if signal_number else {}}]
 
     def make_target(self, target: str, path: List[str], args: Any, kwargs: Any) -> Any:
         return load_target(target, path, args, kwargs, self.telemetry)
@@ -100,6 +109,17 @@ class Worker(Messenger):
         carried = options if type(options) is Undecodable else options["context"]
         for name, value in self.payloads.unpack("the context", carried).items():
             self.variables[name].set(value)
+
+    def tasks_of_calls(self) -> List[Any]:
+        """Return the calls that are tasks of an event loop, as pairs of the operation and the task. The name is empty
+        where only one call can run.
+        """
+        return [] if self.task is None else [("", self.task)]
+
+    def describe_stacks(self) -> List[Any]:
+        from .stacks import describe
+
+        return describe(self.loop, self.tasks_of_calls())
 
     # calls
 

@@ -30,6 +30,7 @@ from .codec import first_codec
 from .exception_text import describe_exception
 from .output import flush_output
 from .process import die_with_parent, outlive_parent, reset_signals
+from .stacks import notice_handlers
 from .target import accepts_keyword, noting_import, operations_of
 
 TYPE_CHECKING = False  # as in typing, without its import
@@ -49,6 +50,7 @@ def main() -> bool:
     os.set_inheritable(control, False)
     os.set_inheritable(lifeline, False)
     reset_signals()
+    notice_handlers()
     die_with_parent(lifeline)
     zygote = Zygote(socket.socket(fileno=control), lifeline)
     return zygote.load(*zygote.receive_request(_LOAD_SIZE)[1:]) and zygote.serve()

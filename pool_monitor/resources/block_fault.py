@@ -1,0 +1,42 @@
+"""The fault of an event loop that is blocked, emitted while it is: from the thread of the watchdog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pool_monitor.resources.fault_states import Change, Subject
+from pool_monitor.resources.wording import span
+from pool_monitor.telemetry import EventName, Measurements, Metadata
+
+_LOOP = Subject("loop")
+
+
+class BlockFault:
+    """Turns ``resource.loop`` into ``resource.limit``. At most one fault is open. *limit_s* is the time from which on
+    a loop counts as blocked.
+    """
+
+    def __init__(self, limit_s: float, emit: Callable[[Change], None]) -> None:
+        self._limit_s, self._emit = limit_s, emit
+        self._open = False
+
+    def handle(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
+        """Handle one ``resource.loop``, in the thread that emits it."""
+        seconds = measurements.get("duration", 0) / 1e9
+        if metadata.get("state") == "blocked" and not self._open:
+            self._open = True
+            at = str(metadata.get("stack") or "").strip().splitlines()[-1:]
+            where = f"; it runs {at[0].strip()[:200]}" if at else ""
+            reason = f"the event loop has run no callback for {seconds:.1f} s{where}"
+            self._emit(Change("reached", "blocked", _LOOP, "bad", seconds, self._limit_s, reason))
+        elif metadata.get("state") == "over" and self._open:
+            self._open = False
+            reason = f"the event loop runs again; it was blocked for {span(seconds)}"
+            self._emit(Change("left", "blocked", _LOOP, "bad", seconds, self._limit_s, reason))
+
+    def close(self) -> None:
+        """Leave the fault, because measuring ends."""
+        if self._open:
+            self._open = False
+            self._emit(Change("left", "blocked", _LOOP, "bad", None, self._limit_s, "measuring has ended"))
