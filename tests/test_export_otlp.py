@@ -259,7 +259,15 @@ def test_every_metric_says_what_it_is_and_what_it_counts() -> None:
     without_unit = {name for name, metric in found.items() if not metric.unit}
     assert without_unit == {
         f"pool_monitor.{name}"
-        for name in ("pool_state", "pool_info", "collecting", "handler_failures", "host_load1", "resource_fault")
+        for name in (
+            "pool_state",
+            "pool_info",
+            "collecting",
+            "handler_failures",
+            "host_load1",
+            "resource_fault",
+            "mode",
+        )
     }
     attributes = {
         pair.key
