@@ -74,8 +74,9 @@ class LeakWatch:
             leak = trends.descriptors.add(now_s, fds, most)
             if leak is not None and leak.left_s is not None:
                 added["fds_to_limit_duration"] = round(leak.left_s * 1e9)
+                does = f"reach the limit of {most}"
                 words["fd_leak_reason"] = (
-                    f"its descriptors grow by {leak.slope.value * 60:.1f} a minute{until(leak, f'reach the limit of {most}')}"
+                    f"its descriptors grow by {leak.slope.value * 60:.1f} a minute{until(leak, does)}"
                 )
         if not added:
             return execution
