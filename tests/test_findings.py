@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from pool_monitor import findings
 from pool_monitor.findings import CAUSES, CONDITIONS, DOUBTS, EFFECTS, LIMITS, STRAINS, Finding
-from pool_monitor.snapshot import FaultLevel, FaultView, HistoryView, PoolSummary, ResourceView, Snapshot
+from pool_monitor.snapshot import FaultLevel, FaultView, HistoryView, MonitorView, PoolSummary, ResourceView, Snapshot
 from pool_monitor.view.notices import WORDS
 from tests.helpers import samples
 from tests.helpers.programs import ROOT
@@ -26,6 +26,11 @@ def everything() -> list[Snapshot]:
     doubtful = replace(
         base.monitor, collecting=False, dropped=2, handler_failures=1, weights={"pool.error": 0}, history=history
     )
+    kept = replace(history, degraded=None, file_bytes=95, size_limit=100, disk_free=4, disk_total=100)
+    short = replace(
+        base.monitor, collecting=False, mode="off", degraded={"collector": "no room", "otlp": "gone"}, series=500,
+        memory_bytes=90_000_000, history=kept,
+    )  # fmt: skip
     bad = with_pool(base, rejected=900, errors=1770, error_ratio=0.5, deaths=9, waiting=64, queue_limit=64)
     troubles = {
         "text-0": {"state": "terminated"},
@@ -41,6 +46,8 @@ def everything() -> list[Snapshot]:
     trend = replace(base.pools["text"].trend, ok=(0.0,) * 300, errors=(0.0,) * 300)
     return [
         replace(bad, monitor=doubtful),
+        replace(base, monitor=short),
+        replace(base, monitor=replace(base.monitor, overflowed=3)),
         with_pool(base, state="paused", waiting=3),
         with_pool(base, state="draining"),
         with_pool(base, breaker="open"),
@@ -144,6 +151,60 @@ def test_a_finding_carries_the_numbers_of_the_snapshot() -> None:
     assert by_kind["waiting"].value == 1.0
     assert by_kind["history_degraded"].reason == "disk full"
     assert by_kind["history_degraded"].pool is None
+
+
+BASE = samples.snapshot().monitor
+HISTORY = HistoryView(
+    path="h.db", degraded=None, held=0, dropped=0, file_bytes=1, size_limit=100, flush_seconds=None
+)  # fmt: skip
+
+
+def about_monitor(monitor: MonitorView) -> list[tuple[str, str]]:
+    return [(found.kind, found.level) for check in DOUBTS.values() for found in check(monitor)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"mode": "sampled"}, [("mode_reduced", "warn")]),
+        ({"mode": "counters"}, [("mode_reduced", "warn")]),
+        ({"mode": "off", "collecting": False}, [("mode_reduced", "bad")]),
+        ({"collecting": False}, [("collecting_stopped", "bad")]),
+        ({"series": 89, "series_limit": 100}, []),
+        ({"series": 90, "series_limit": 100}, [("series_near", "warn")]),
+        ({"series": 100, "series_limit": 100, "overflowed": 1}, [("series_overflowed", "warn")]),
+        ({"memory_bytes": 899, "memory_limit_bytes": 1000}, []),
+        ({"memory_bytes": 900, "memory_limit_bytes": 1000}, [("memory_near", "warn")]),
+        ({"degraded": {"collector": "told by its mode"}}, []),
+        ({"degraded": {"otlp": "gone", "ticker": "stuck"}}, [("part_degraded", "warn")] * 2),
+        ({"degraded": {"history": "its task ended"}}, [("part_degraded", "warn")]),
+    ],
+)
+def test_the_monitor_is_judged_at_its_limits(changes, expected) -> None:
+    assert about_monitor(replace(BASE, **changes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"file_bytes": None}, []),
+        ({"file_bytes": 89}, []),
+        ({"file_bytes": 90}, [("history_near", "warn")]),
+        ({"degraded": "disk full"}, [("history_degraded", "warn")]),
+        ({"disk_free": 10, "disk_total": 100}, []),
+        ({"disk_free": 9, "disk_total": 100}, [("history_disk", "warn")]),
+        ({"disk_free": 5, "disk_total": 100}, [("history_disk", "warn")]),
+        ({"disk_free": 4, "disk_total": 100}, [("history_disk", "bad")]),
+        ({"disk_free": None, "disk_total": 100}, []),
+        ({"disk_free": 0, "disk_total": 0}, []),
+    ],
+)
+def test_the_history_is_judged_at_its_limits(changes, expected) -> None:
+    history = replace(HISTORY, **changes)
+    degraded = {"history": history.degraded} if history.degraded else {}
+    assert about_monitor(replace(BASE, history=history, degraded=degraded)) == expected
 
 
 def test_a_summary_is_judged_by_the_same_shares() -> None:

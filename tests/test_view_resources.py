@@ -171,7 +171,7 @@ resource_views = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(resource_views, sizes, glyph_sets, st.integers(-3, 99))
 def test_any_resources_fit_any_screen(found: ResourceView, size: tuple[int, int], glyphs: Glyphs, offset: int) -> None:
     snapshot = replace(samples.measured(), resources=found)
@@ -189,7 +189,7 @@ def test_the_page_of_a_stack_matches_its_golden_file() -> None:
     assert strong == ['   File "/srv/shop/summaries/tools.py", line 57, in clean']
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.none() | st.text(max_size=400), nasty_text(), sizes, glyph_sets)
 def test_any_stack_fits_any_screen(text: str | None, reason: str, size: tuple[int, int], glyphs: Glyphs) -> None:
     stack = WorkerStack("text-3", text, reason, age=2.0)

@@ -170,6 +170,27 @@ def subject(name: str) -> str:
     return _SUBJECTS.get(name) or clean(name)
 
 
+_KEPT = {
+    "sampled": "percentiles come from a sample",
+    "counters": "no durations are recorded",
+    "off": "nothing is counted",
+}
+
+
+def _mode_reduced(finding: Finding) -> str:
+    mode = _names(finding)
+    return f"monitor is short of memory: {_KEPT.get(mode, mode)}; {clean(finding.reason or 'it returns by itself')}"
+
+
+def _used(finding: Finding, words: Callable[[int], str]) -> str:
+    return f"{words(finding.counts['used'])} of {words(finding.counts['limit'])}"
+
+
+def _history_disk(finding: Finding) -> str:
+    left = fmt.percent(1 - (finding.value or 0.0))
+    return f"the disk of the history has {left} left ({fmt.size(finding.counts['free'])})"
+
+
 def _fault(finding: Finding) -> str:
     """Word a fault of a resource: what it is about, and the reason that was emitted with it."""
     names = list(map(subject, finding.names))
@@ -183,6 +204,13 @@ WORDS: dict[Kind, Callable[[Finding], str]] = {
     "handlers_detached": _number("telemetry handler", "failed and detached"),
     "events_filtered_out": lambda finding: f"filtered out, and counted as nothing: {_names(finding)}",
     "history_degraded": lambda finding: f"the history is not written: {clean(finding.reason or '')}",
+    "mode_reduced": _mode_reduced,
+    "part_degraded": lambda finding: f"{_names(finding)} of the monitor is degraded: {clean(finding.reason or '')}",
+    "series_overflowed": _number("event", "counted under 'other': no histogram series was left"),
+    "series_near": lambda finding: f"{_used(finding, fmt.count)} histogram series are used",
+    "memory_near": lambda finding: f"{_used(finding, fmt.size)} of the monitor's memory limit are used",
+    "history_near": lambda finding: f"{_used(finding, fmt.size)} of the history's size limit are used",
+    "history_disk": _history_disk,
     "paused": lambda finding: f"pool is paused: {_waiting_calls(finding)}",
     "not_running": lambda finding: f"pool is {finding.reason}",
     "cannot_start": _cannot_start,
