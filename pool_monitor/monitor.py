@@ -10,7 +10,7 @@ import asyncio
 import os
 import platform
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,13 +22,14 @@ from pool_monitor import telemetry
 from pool_monitor.clock import Clock, WakefulClock
 from pool_monitor.config import MonitorConfig, Settings, TelemetryConfig, load
 from pool_monitor.errors import ConfigError, PoolError
-from pool_monitor.events import MONITOR_DEGRADE
+from pool_monitor.events import MONITOR_DEGRADE, MONITOR_SELF
 from pool_monitor.log import logger
-from pool_monitor.metrics import Collector, LiveMetrics, detail, parse_window
+from pool_monitor.metrics import Collector, LiveMetrics, Mode, detail, parse_window
 from pool_monitor.part_runner import PartRunner
 from pool_monitor.part_table import PARTS
 from pool_monitor.parts import Context
-from pool_monitor.snapshot import MonitorView, ServiceView, Snapshot
+from pool_monitor.self_measuring import WorkMeter
+from pool_monitor.snapshot import MonitorView, Readiness, ServiceView, Snapshot, pool_readiness
 from pool_monitor.snapshot.validation import plain_text
 from pool_monitor.ticker import Ticker
 from pool_monitor.version import __version__
@@ -43,6 +44,15 @@ if TYPE_CHECKING:
     from pool_monitor.service.stacks import StackReading
     from pool_monitor.snapshot import PoolDetail
     from pool_monitor.storage import HistoryMetrics
+
+
+KEPT = {
+    Mode.FULL: "everything",
+    Mode.SAMPLED: "exact counts, and a sample of the durations",
+    Mode.COUNTERS: "exact counts, and no durations",
+    Mode.OFF: "nothing",
+}
+"""What the collector keeps in each mode, in words."""
 
 
 class Monitor:
@@ -75,12 +85,18 @@ class Monitor:
         self._collector = Collector(
             names,
             self._clock,
-            series_limit=config.metrics.series_limit,
+            config.metrics.series_limit,
+            config.metrics.memory_limit,
             instances=instances,
             unmeasured=None if config.resources.enabled else "[resources] enabled = false",
         )
+        self._collector.memory.listener = self._report_mode
         self.metrics = LiveMetrics(self._collector, self.snapshot)
         """Queries of the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
+        self.work = WorkMeter()
+        """The cost of the monitor's own work."""
+        self._degraded: dict[str, str] = {}
+        self._due = 0.0  # when the next tick is due, by the clock of the event loop
         self._seq = 0
         self._entered_ns = self._clock.monotonic_ns()
         self._service = ServiceView(
@@ -103,6 +119,7 @@ class Monitor:
             asgi=self._local_app,
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),
+            spent=self.work.add,
         )
         self._parts = {
             entry: PartRunner(entry.name, partial(entry.make, config, context), entry.view, context, entry.limits)
@@ -145,12 +162,16 @@ class Monitor:
         is cut after 1000 characters, and characters without a UTF-8 form are escaped.
         """
         chosen = parse_window(window)
+        with self.work.measure("snapshot"):
+            return self._snapshot(chosen)
+
+    def _snapshot(self, chosen: Window) -> Snapshot:
         self._seq += 1
         return Snapshot(
             seq=self._seq,
             taken_at=self._clock.wall_ns() / 1e9,
             uptime=(self._clock.monotonic_ns() - self._entered_ns) / 1e9,
-            window=window,
+            window=chosen.name,
             window_seconds=chosen.seconds,
             covered_seconds=self._collector.covered_seconds(chosen),
             service=msgspec.structs.replace(self._service, started_at=self._collector.since_s),
@@ -168,11 +189,26 @@ class Monitor:
 
     def _self_view(self) -> MonitorView:
         views = {entry.name: runner.view() for entry, runner in self._parts.items() if entry.view is not None}
-        return msgspec.structs.replace(self._collector.self_view(self.viewers), **views)
+        view = self._collector.self_view(self.viewers)
+        return msgspec.structs.replace(view, degraded=dict(self._degraded), **self.work.figures(), **views)
 
     def not_ready(self) -> str | None:
         """Why the pools cannot take calls now, in words; None when every pool is running and has a worker."""
         return self._pools.not_ready()
+
+    def readiness(self) -> Readiness:
+        """Whether the pools can take calls, their slots, and what is degraded, which does not make them unready."""
+        statuses = {name: self._pools.status(name) for name in self._pools.names}
+        reason = self._pools.not_ready(statuses)
+        return Readiness(
+            ready=reason is None,
+            reason=reason,
+            live=True,
+            since=self._collector.since_s,
+            degraded=tuple(f"{part}: {why}" for part, why in self._degraded.items()),
+            mode=self._collector.memory.mode.value,
+            pools={name: pool_readiness(status) for name, status in statuses.items()},
+        )
 
     def asgi(self) -> Starlette:
         """The read-only HTTP interface as an ASGI app, to be mounted in the user's service (see service/app.py)."""
@@ -230,10 +266,10 @@ class Monitor:
             await self._start_parts(stack, before_collecting=True)
             stack.callback(self._collector.detach)
             self._collector.attach()
-            stack.callback(self._collector.finish)
+            stack.callback(_contained, self._collector.finish)
             # Adapters emit delayed events when their gauges are read: do so before the first tick, and at the end.
-            self._sample()
-            stack.callback(self._sample)
+            _contained(self._sample)
+            stack.callback(_contained, self._sample)
             stack.push_async_callback(self._ticker.stop)
             self._ticker.start()
             await self._start_parts(stack, before_collecting=False)
@@ -254,28 +290,69 @@ class Monitor:
                 stack.push_async_callback(runner.stop)
                 await runner.start()
 
-    def _report(self, state: str, part: str, reason: str) -> None:
-        about = {"service": self._service.name, "part": part, "state": state, "reason": reason}
+    def _report(self, state: str, part: str, reason: str, **more: str) -> None:
+        if state == "degraded":
+            self._degraded[part] = reason
+        else:
+            self._degraded.pop(part, None)
+        about = {"service": self._service.name, "part": part, "state": state, "reason": reason, **more}
         MONITOR_DEGRADE.event.emit({"system_time": self._clock.wall_ns()}, about)
         logger("monitor").warning(f"{part} {state}", reason=reason)
 
+    def _report_mode(self, before: Mode, mode: Mode, why: str) -> None:
+        state, verb = ("recovered", "again keeps") if mode is Mode.FULL else ("degraded", "keeps")
+        reason = f"the collector {verb} {KEPT[mode]} (it was {before.value}, now {mode.value}): {why}"
+        self._report(state, "collector", reason, mode=mode.value)
+
     async def _tick(self) -> None:
+        self.work.tick_late = max(asyncio.get_running_loop().time() - self._due, 0.0)
         failure: Exception | None = None
         try:
-            for _ in self._collector.ticking():
-                await asyncio.sleep(0)
-            self._sample()
+            await self._collect()
         except Exception as error:  # noqa: BLE001 - viewers are updated and parts do their work all the same
             failure = error
         self._wake(going_on=True)
         for runner in self._parts.values():
             await asyncio.sleep(0)
-            runner.tick()
+            with self.work.measure("part"):
+                runner.tick()
         if failure is not None:
             raise failure
 
+    async def _collect(self) -> None:
+        """Bring the collector up to now, piece by piece, and measure what that takes."""
+        elsewhere = sum(getattr(runner.part, "held_bytes", 0) for runner in self._parts.values())
+        self._collector.memory.hold_elsewhere(elsewhere + self.viewers * (self.work.encoded_bytes or 0))
+        steps, goes_on = self._collector.ticking(), False
+        while True:
+            with self.work.measure("tick", goes_on=goes_on):
+                if next(steps, self) is self:
+                    self._sample()
+                    break
+            goes_on = True
+            await asyncio.sleep(0)
+        self.work.turn()
+        self._emit_self()
+
+    def _emit_self(self) -> None:
+        if MONITOR_SELF.event.on:
+            view = self._collector.self_view()
+            measurements: dict[str, Any] = {
+                "memory": view.memory_bytes,
+                "memory_limit": view.memory_limit_bytes,
+                "buffered": view.buffered,
+                "dropped": view.dropped,
+            }
+            if self.work.cpu_ratio is not None:
+                measurements["cpu_ratio"] = self.work.cpu_ratio
+            if view.lag is not None:
+                measurements["lag_duration"] = round(view.lag * 1e9)
+            MONITOR_SELF.event.emit(measurements, {"service": self._service.name, "mode": view.mode})
+
     def _until_tick(self) -> float:
-        return self._collector.until_tick()
+        wait = self._collector.until_tick()
+        self._due = asyncio.get_running_loop().time() + wait
+        return wait
 
     def _sample(self) -> None:
         for status in self._pools.statuses():
@@ -313,3 +390,11 @@ def _filters(config: TelemetryConfig) -> Iterator[None]:
     finally:
         if telemetry.filters() is chosen:
             telemetry.configure(before.allow, before.deny, before.sample)
+
+
+def _contained(job: Callable[[], object]) -> None:
+    """Call *job*. A defect of ours must not reach the service that enters or leaves the monitor."""
+    try:
+        job()
+    except Exception:  # noqa: BLE001
+        logger("monitor").exception("the monitor failed")

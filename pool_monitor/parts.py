@@ -80,6 +80,8 @@ class Context(NamedTuple):
     """``degraded(part, reason)`` emits ``monitor.degrade`` and logs. Call it once when an outage begins."""
     recovered: Callable[[str, str], None]
     """``recovered(part, what)`` does the same when the outage is over. *what* describes what works again."""
+    spent: Callable[[float], None]
+    """Adds processor time that a thread of the part has spent, in seconds, to the monitor's own. For any thread."""
 
 
 class Limits(NamedTuple):

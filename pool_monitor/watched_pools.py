@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -120,10 +120,13 @@ class WatchedPools:
             return None, describe(error)
         return None, plain_text(reason) if isinstance(reason, str) else "no reason is known"
 
-    def not_ready(self) -> str | None:
-        """Why the pools cannot take calls now, in words; None when every pool is running and has a worker."""
+    def not_ready(self, statuses: Mapping[str, PoolView | None] | None = None) -> str | None:
+        """Why the pools cannot take calls now, in words; None when every pool is running and has a worker.
+
+        *statuses* are their gauges by name, if they have been read already.
+        """
         for name in self.names:
-            status = self.status(name)
+            status = self.status(name) if statuses is None else statuses[name]
             if status is None:
                 return f"pool {name}: its state is unknown"
             if status.state != "running":

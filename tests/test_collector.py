@@ -29,6 +29,7 @@ from pool_monitor.events import (
 from pool_monitor.metrics import WINDOWS, Collector, PoolStats, detail
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS
 from pool_monitor.metrics.intake import BUFFER_EVENTS
+from pool_monitor.metrics.ladder import Rungs
 from pool_monitor.metrics.last_failures import LastFailures
 from pool_monitor.metrics.window import Windows
 from pool_monitor.snapshot import CallStats, Distribution, PoolView, WorkerView
@@ -687,7 +688,7 @@ def test_only_so_many_last_errors_are_kept(collector, monkeypatch) -> None:
 # -- bounds -------------------------------------------------------------------------------------------------------
 
 
-def small(clock: ManualClock, rows: int, **limits: int) -> Collector:
+def small(clock: ManualClock, rows: int, **limits: Any) -> Collector:
     collector = Collector(["p"], clock, series_limit=rows * 3, **limits)
     collector.attach()
     return collector
@@ -847,7 +848,7 @@ def test_a_series_at_ten_calls_a_second_stays_below_eighty_kilobytes(collector, 
 
 
 def test_within_a_small_memory_limit_the_windows_reach_back_less_far_and_say_so(clock) -> None:
-    collector = small(clock, rows=64, memory_limit=8_000_000)
+    collector = small(clock, rows=64, memory_limit=8_000_000, rungs=Rungs(over=math.inf, far_over=math.inf))
     for _ in range(40):
         flood(collector, clock, seconds=20, per_second=500)
         assert collector.memory_bytes() <= collector.memory_limit

@@ -254,7 +254,7 @@ def test_every_metric_says_what_it_is_and_what_it_counts() -> None:
     assert all(name.startswith("pool_monitor.") and metric.description for name, metric in found.items())
     without_unit = {name for name, metric in found.items() if not metric.unit}
     assert without_unit == {
-        f"pool_monitor.{name}" for name in ("pool_state", "pool_info", "collecting", "handler_failures")
+        f"pool_monitor.{name}" for name in ("pool_state", "pool_info", "collecting", "handler_failures", "mode")
     }
     attributes = {
         pair.key

@@ -15,7 +15,7 @@ from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import msgspec
@@ -43,7 +43,7 @@ from pool_monitor.metrics.failure_histograms import FailureDurations, FailureKey
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, SMALLEST_NS, bucket_of
 from pool_monitor.metrics.series import Names, RowKey
 from pool_monitor.metrics.totals import Totals
-from pool_monitor.snapshot import Snapshot
+from pool_monitor.snapshot import HistoryView, MonitorMode, MonitorView, Snapshot
 from tests.helpers import samples
 from tests.helpers.programs import ROOT
 from tests.helpers.prometheus_protobuf import created_of, metrics_of, native_buckets, read_protobuf
@@ -162,6 +162,15 @@ def some_snapshot() -> Snapshot:
     monitor = msgspec.structs.replace(
         snapshot.monitor, **dict(zip((*names, "memory_limit_bytes", "viewers"), numbers, strict=True))
     )
+    monitor = msgspec.structs.replace(monitor, mode="sampled", off_seconds=41.5, buffered=42, buffer_limit=43)
+    monitor = msgspec.structs.replace(
+        monitor, lag=0.25, cpu_ratio=0.125, tick_seconds=0.5, tick_late=0.75, snapshot_seconds=1.5, encode_seconds=2.5,
+        encode_bytes=44, degraded={"otlp": "gone"},
+        history=HistoryView(
+            path="h", degraded=None, held=45, dropped=46, file_bytes=47, size_limit=48, flush_seconds=3.5,
+            held_bytes=49, disk_free=50, disk_total=51,
+        ),
+    )  # fmt: skip
     service = msgspec.structs.replace(snapshot.service, version="1.2.3")
     return msgspec.structs.replace(snapshot, pools={**snapshot.pools, "text": text}, monitor=monitor, service=service)
 
@@ -199,10 +208,33 @@ def expected(snapshot: Snapshot, totals: Totals) -> Page:
         sample("memory_bytes"): monitor.memory_bytes,
         sample("memory_limit_bytes"): monitor.memory_limit_bytes,
         sample("viewers"): monitor.viewers,
+        **{sample("mode", mode=mode): int(mode == monitor.mode) for mode in get_args(MonitorMode)},
+        **{sample("degraded", part=part): 1 for part in monitor.degraded},
+        sample("off_seconds_total"): monitor.off_seconds,
+        sample("buffered_events"): monitor.buffered,
+        sample("buffered_events_limit"): monitor.buffer_limit,
         sample("start_time_seconds"): snapshot.service.started_at,
         sample("service_info", service="articles", python="3.11.7", **version): 1,
     }
+    page |= _measured_of_monitor(monitor)
     return page
+
+
+MEASURED = {
+    "lag_seconds": "lag", "cpu_ratio": "cpu_ratio", "tick_seconds": "tick_seconds", "tick_late_seconds": "tick_late",
+    "snapshot_seconds": "snapshot_seconds", "encode_seconds": "encode_seconds", "encode_bytes": "encode_bytes",
+}  # fmt: skip
+OF_HISTORY = {
+    "history_bytes": "file_bytes", "history_limit_bytes": "size_limit", "history_flush_seconds": "flush_seconds",
+    "history_held_blocks": "held", "history_held_bytes": "held_bytes", "history_dropped_blocks_total": "dropped",
+    "history_disk_free_bytes": "disk_free",
+}  # fmt: skip
+
+
+def _measured_of_monitor(monitor: MonitorView) -> Page:
+    owners = [(MEASURED, monitor), *([] if monitor.history is None else [(OF_HISTORY, monitor.history)])]
+    found = {sample(name): getattr(owner, field) for fields, owner in owners for name, field in fields.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _beside_calls(totals: Totals) -> Page:

@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from pool_monitor import findings
-from pool_monitor.findings import CAUSES, CONDITIONS, DOUBTS, EFFECTS, LIMITS, Finding
-from pool_monitor.snapshot import HistoryView, PoolSummary, Snapshot
+from pool_monitor.findings import CAUSES, CONDITIONS, DOUBTS, EFFECTS, LIMITS, STRAINS, Finding
+from pool_monitor.snapshot import FaultLevel, FaultView, HistoryView, MonitorView, PoolSummary, ResourceView, Snapshot
 from pool_monitor.view.notices import WORDS
 from tests.helpers import samples
 from tests.helpers.programs import ROOT
@@ -26,6 +26,11 @@ def everything() -> list[Snapshot]:
     doubtful = replace(
         base.monitor, collecting=False, dropped=2, handler_failures=1, weights={"pool.error": 0}, history=history
     )
+    kept = replace(history, degraded=None, file_bytes=95, size_limit=100, disk_free=4, disk_total=100)
+    short = replace(
+        base.monitor, collecting=False, mode="off", degraded={"collector": "no room", "otlp": "gone"}, series=500,
+        memory_bytes=90_000_000, history=kept,
+    )  # fmt: skip
     bad = with_pool(base, rejected=900, errors=1770, error_ratio=0.5, deaths=9, waiting=64, queue_limit=64)
     troubles = {
         "text-0": {"state": "terminated"},
@@ -41,6 +46,8 @@ def everything() -> list[Snapshot]:
     trend = replace(base.pools["text"].trend, ok=(0.0,) * 300, errors=(0.0,) * 300)
     return [
         replace(bad, monitor=doubtful),
+        replace(base, monitor=short),
+        replace(base, monitor=replace(base.monitor, overflowed=3)),
         with_pool(base, state="paused", waiting=3),
         with_pool(base, state="draining"),
         with_pool(base, breaker="open"),
@@ -48,17 +55,47 @@ def everything() -> list[Snapshot]:
         with_pool(busy, busy=4, idle=0, trend=trend),
         with_worker(base, "text-0", crash_loop=True, last_error="crash: signal 9"),
         with_worker(base, "text-0", state="terminated", last_error="start: no"),
+        *(replace(base, resources=ResourceView(faults=(fault(kind, pool),))) for kind, pool in KINDS_OF_FAULTS),
     ]
+
+
+REASONS = {
+    "blocked": "the event loop has run no callback for 0.6 s; it runs app.py:7 in work",
+    "lag": "99 % of callbacks run within 300 ms, the others later (last 30 s)",
+    "memory": "memory: 14.2 GiB of 16 GiB in use (89 %)",
+    "oom": "the kernel has killed a process for want of memory within 60 s",
+    "leak": "its memory grows by 12 MiB a minute and reaches its limit of 512 MiB in 18 min (15 min to 22 min)",
+    "cpu": "93 % of the processors in use",
+    "throttled": "20 % of the time throttled by the cgroup",
+    "disk": "disk: 3.1 GiB of 100 GiB free (3.1 %)",
+    "shm": "shared memory: 4.0 MiB of 64 MiB free (6.2 %)",
+    "fds": "descriptors: 950 of 1024 in use (93 %)",
+    "fd_leak": "its descriptors grow by 6.0 a minute and reaches its limit of 1024 in 2.5 h (2.4 h to 2.6 h)",
+    "processes": "processes and threads: 950 of 1024 in use (93 %)",
+    "threads": "threads of the user: 950 of 1024 in use (93 %)",
+    "stopped": "the process is stopped (state T)",
+    "hot_idle": "uses 99 % of a processor without a call",
+    "zombie": "a process that has ended is not reaped, for 12 s",
+    "orphan": "process 77 was left behind by the service with pid 66, which has ended: python left.py",
+}
+KINDS_OF_FAULTS = [*((kind, None) for kind in STRAINS), ("leak", "text"), ("memory", "text")]
+
+
+def fault(kind: str, pool: str | None, level: FaultLevel = "warn", worker: str = "text-0") -> FaultView:
+    about = {"subject": "host"} if pool is None else {"subject": f"worker {worker}", "pool": pool, "worker": worker}
+    reason = REASONS.get(kind, f"{kind} has its reason")
+    return FaultView(kind=kind, level=level, value=2.0, limit=1.0, since=1.0, reason=reason, **about)
 
 
 def found_in(snapshot: Snapshot) -> list[Finding]:
     pool = snapshot.pools["text"]
-    return [*findings.doubts(snapshot), *findings.of_pool(snapshot, pool, findings.levels(snapshot))]
+    of_pool = findings.of_pool(snapshot, pool, findings.levels(snapshot))
+    return [*findings.doubts(snapshot), *findings.of_resources(snapshot), *of_pool]
 
 
 def test_every_kind_has_one_check_and_words() -> None:
     assert WORDS.keys() == CONDITIONS.keys()
-    assert len(CONDITIONS) == len(DOUBTS) + len(CAUSES) + len(EFFECTS)
+    assert len(CONDITIONS) == len(DOUBTS) + len(CAUSES) + len(EFFECTS) + len(STRAINS)
     assert LIMITS.keys() <= CONDITIONS.keys()
 
 
@@ -70,6 +107,8 @@ def test_every_check_finds_its_own_kind_and_no_other() -> None:
             assert {found.kind for found in doubt(snapshot.monitor)} <= {kind}
         for kind, check in {**CAUSES, **EFFECTS}.items():
             assert {found.kind for found in check(snapshot, pool, levels)} <= {kind}
+        for kind, strain in STRAINS.items():
+            assert {found.kind for found in strain(snapshot)} <= {kind}
         kinds |= {found.kind for found in found_in(snapshot)}
     assert kinds == CONDITIONS.keys()
 
@@ -114,6 +153,60 @@ def test_a_finding_carries_the_numbers_of_the_snapshot() -> None:
     assert by_kind["history_degraded"].pool is None
 
 
+BASE = samples.snapshot().monitor
+HISTORY = HistoryView(
+    path="h.db", degraded=None, held=0, dropped=0, file_bytes=1, size_limit=100, flush_seconds=None
+)  # fmt: skip
+
+
+def about_monitor(monitor: MonitorView) -> list[tuple[str, str]]:
+    return [(found.kind, found.level) for check in DOUBTS.values() for found in check(monitor)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"mode": "sampled"}, [("mode_reduced", "warn")]),
+        ({"mode": "counters"}, [("mode_reduced", "warn")]),
+        ({"mode": "off", "collecting": False}, [("mode_reduced", "bad")]),
+        ({"collecting": False}, [("collecting_stopped", "bad")]),
+        ({"series": 89, "series_limit": 100}, []),
+        ({"series": 90, "series_limit": 100}, [("series_near", "warn")]),
+        ({"series": 100, "series_limit": 100, "overflowed": 1}, [("series_overflowed", "warn")]),
+        ({"memory_bytes": 899, "memory_limit_bytes": 1000}, []),
+        ({"memory_bytes": 900, "memory_limit_bytes": 1000}, [("memory_near", "warn")]),
+        ({"degraded": {"collector": "told by its mode"}}, []),
+        ({"degraded": {"otlp": "gone", "ticker": "stuck"}}, [("part_degraded", "warn")] * 2),
+        ({"degraded": {"history": "its task ended"}}, [("part_degraded", "warn")]),
+    ],
+)
+def test_the_monitor_is_judged_at_its_limits(changes, expected) -> None:
+    assert about_monitor(replace(BASE, **changes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"file_bytes": None}, []),
+        ({"file_bytes": 89}, []),
+        ({"file_bytes": 90}, [("history_near", "warn")]),
+        ({"degraded": "disk full"}, [("history_degraded", "warn")]),
+        ({"disk_free": 10, "disk_total": 100}, []),
+        ({"disk_free": 9, "disk_total": 100}, [("history_disk", "warn")]),
+        ({"disk_free": 5, "disk_total": 100}, [("history_disk", "warn")]),
+        ({"disk_free": 4, "disk_total": 100}, [("history_disk", "bad")]),
+        ({"disk_free": None, "disk_total": 100}, []),
+        ({"disk_free": 0, "disk_total": 0}, []),
+    ],
+)
+def test_the_history_is_judged_at_its_limits(changes, expected) -> None:
+    history = replace(HISTORY, **changes)
+    degraded = {"history": history.degraded} if history.degraded else {}
+    assert about_monitor(replace(BASE, history=history, degraded=degraded)) == expected
+
+
 def test_a_summary_is_judged_by_the_same_shares() -> None:
     pool = everything()[0].pools["text"]
     summary = PoolSummary(
@@ -138,3 +231,21 @@ def test_a_summary_is_judged_by_the_same_shares() -> None:
         ("died", "bad", "text"),
         ("failed", "bad", "text"),
     ]
+
+
+def test_the_faults_of_a_kind_are_one_finding_per_pool_the_worst_first() -> None:
+    faults = (
+        fault("leak", "text"),
+        fault("leak", "text", "bad", "text-1"),
+        fault("leak", "other", worker="other-0"),
+        fault("memory", None),
+        fault("crash_loop", "text"),
+        fault("of a later version", None),
+    )
+    snapshot = replace(samples.snapshot(), resources=ResourceView(faults=faults))
+    (leak,) = findings.of_resources(snapshot, "text")
+    assert (leak.kind, leak.level, leak.names, leak.reason) == (
+        "leak", "bad", ("text-1", "text-0"), REASONS["leak"]
+    )  # fmt: skip
+    assert [(found.kind, found.names) for found in findings.of_resources(snapshot)] == [("memory", ("host",))]
+    assert WORDS["leak"](leak) == f"text-1 (and 1 other): {REASONS['leak']}"

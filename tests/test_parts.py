@@ -77,7 +77,7 @@ def entry(name: str, *made: Fine | type[Fine], limits: Limits = SHORT, keep: lis
 @contextmanager
 def parts(monkeypatch: pytest.MonkeyPatch, *entries: PartEntry) -> Iterator[list[CapturedEvent]]:
     monkeypatch.setattr("pool_monitor.monitor.PARTS", entries)
-    with telemetry.capture(("monitor",)) as events:
+    with telemetry.capture(("monitor", "degrade")) as events:
         yield events
     for event in events:
         assert CATALOGUE[event.name].problems(event.measurements, event.metadata) == []
@@ -513,7 +513,7 @@ async def test_an_otlp_outage_is_reported_when_it_begins_and_when_it_is_over():
         config = MonitorConfig(
             service=ServiceConfig(socket=False), otlp=OtlpConfig(endpoint=f"http://127.0.0.1:{port}", interval=0.02)
         )
-        with telemetry.capture(("monitor",)) as events, pytest.MonkeyPatch.context() as patch:
+        with telemetry.capture(("monitor", "degrade")) as events, pytest.MonkeyPatch.context() as patch:
             patch.setattr("pool_monitor.export.otlp._BACKOFF_FIRST", 0.02)
             async with Monitor(Gauges("texts"), config=config) as monitor:
                 await eventually(lambda: (view := monitor.snapshot().monitor.otlp) and view.exported >= 2)

@@ -23,6 +23,7 @@ from starlette.routing import Mount
 from pool_monitor import Monitor
 from pool_monitor.dashboard.remote import RemoteFeed
 from pool_monitor.errors import ConfigError, ConnectError
+from pool_monitor.self_measuring import WorkMeter
 from pool_monitor.service import app as app_module
 from pool_monitor.service import client as client_module
 from pool_monitor.service import server as server_module
@@ -31,7 +32,7 @@ from pool_monitor.service.client import Address, connected, fetch, follow, parse
 from pool_monitor.service.discovery import services, socket_path
 from pool_monitor.service.listener import Listener
 from pool_monitor.service.server import serve
-from pool_monitor.snapshot import SCHEMA_VERSION, Snapshot
+from pool_monitor.snapshot import SCHEMA_VERSION, Readiness, Snapshot, pool_readiness
 from tests.helpers import samples
 from tests.helpers.programs import runtime_dir
 from tests.helpers.support import eventually, ops_pool, running
@@ -47,6 +48,7 @@ class Source:
         self.viewers = 0
         self.seq = 0
         self.reason: str | None = None
+        self.work = WorkMeter()
         self._ticks: asyncio.Queue[bool] = asyncio.Queue()
 
     def snapshot(self, window: str = "5m") -> Snapshot:
@@ -55,8 +57,12 @@ class Source:
         self.seq += 1
         return msgspec.structs.replace(samples.snapshot(window=window), seq=self.seq)
 
-    def not_ready(self) -> str | None:
-        return self.reason
+    def readiness(self) -> Readiness:
+        pools = {"text": pool_readiness(samples.snapshot().pools["text"])}
+        return Readiness(
+            ready=self.reason is None, reason=self.reason, live=True, since=1_700_000_000.0, degraded=("otlp: no",),
+            mode="full", pools=pools,
+        )  # fmt: skip
 
     def watched(self) -> AbstractContextManager[None]:
         @contextmanager
@@ -136,6 +142,28 @@ async def test_liveness_and_readiness():
         response = await http.get("/readyz")
         assert (response.status_code, response.text) == (503, "pool x is draining\n")
         assert (await http.get("/livez")).status_code == 200
+
+
+async def test_readiness_in_lines_and_as_json():
+    source = Source()
+    async with served(source) as (_, http):
+        source.reason = "pool text is draining"
+        lines = (await http.get("/readyz?verbose")).text.splitlines()
+        assert lines[0] == "pool text is draining"
+        assert lines[1].startswith("pool text: running, 3/4 slots used, ")
+        assert lines[2:] == ["degraded: otlp: no", "mode: full"]
+        for asked in ({"params": {"format": "json"}}, {"headers": {"accept": "application/json"}}):
+            response = await http.get("/readyz", **asked)
+            body = response.json()
+            assert (response.status_code, body["ready"], body["live"]) == (503, False, True)
+            assert (body["degraded"], body["mode"]) == (["otlp: no"], "full")
+            slots = {"busy": 3, "idle": 1, "size": 4, "slots_used": 3, "slots_limit": 4}
+            assert body["pools"]["text"]["workers"] == slots
+        live = (await http.get("/livez", params={"format": "json"})).json()
+        assert live == {"live": True, "since": 1_700_000_000.0}
+        assert (await http.get("/livez?verbose")).text == "ok\nsince 2023-11-14T22:13:20+00:00\n"
+        refused = await http.get("/readyz", params={"format": "xml"})
+        assert (refused.status_code, refused.json()) == (400, {"error": "format='xml': choose json or text"})
 
 
 async def test_a_stream_is_server_sent_events_one_per_tick():

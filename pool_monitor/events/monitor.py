@@ -13,6 +13,7 @@ MONITOR_DEGRADE = declare(
         "part": "str: the part concerned: collector, history, otlp, socket, resources or ticker",
         "state": "str: degraded or recovered",
         "reason": "str: why it is degraded, in words; for a recovery, what works again",
+        "mode": "str?: of the collector: what it keeps of each call from now on: full, sampled, counters or off",
     },
 )
 MONITOR_SELF = declare(
@@ -22,7 +23,7 @@ MONITOR_SELF = declare(
         "cpu_ratio": "ratio?: processor time of the monitor's own work, as a share of one processor",
         "memory": "bytes: what its stores hold",
         "memory_limit": "bytes: its memory budget",
-        "lag_duration": "ns?: the longest time from an event to its being counted, since the last of these events",
+        "lag_duration": "ns?: the longest time from an event to its being counted, in the last 10 s",
         "buffered": "count: calls in the buffer that are not folded yet",
         "dropped": "count: events not counted, since the monitor was made",
     },

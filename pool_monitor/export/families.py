@@ -25,7 +25,7 @@ from pool_monitor.metrics.event_counters import by_counter
 from pool_monitor.metrics.failure_histograms import FailureDurations
 from pool_monitor.metrics.series import OTHER
 from pool_monitor.metrics.totals import Totals
-from pool_monitor.snapshot import Breaker, CallStats, Health, PoolDetail, PoolState, Snapshot
+from pool_monitor.snapshot import Breaker, CallStats, Health, MonitorMode, PoolDetail, PoolState, Snapshot
 
 REASONS = ("saturated", "deadline", "timeout", "circuit_open", "closed")
 """Reasons of refusals that are exported from the start, as 0: a counter that begins at 1 hides its first increase."""
@@ -302,9 +302,14 @@ _WORKER = (
     ("uss", "worker_unshared_memory_bytes", "Memory that no other process shares."),
     ("cpu_ratio", "worker_cpu_ratio", "Processor time used, as a share of one processor."),
     ("fds", "worker_open_fds", "Open descriptors."),
+    ("fds_limit", "worker_open_fds_limit", "Most open descriptors of the process."),
     ("threads", "worker_threads", "Threads."),
-    ("children", "worker_children", "Processes that the worker has started and that still exist."),
+    ("children", "worker_children", "Processes that the worker has started, and these, and that still exist."),
     ("zombies", "worker_zombies", "Of these, those that have ended and wait to be reaped."),
+    ("read_bytes", "worker_read_bytes", "Read from disks since the process was started."),
+    ("written_bytes", "worker_written_bytes", "Written to disks since the process was started."),
+    ("leak_rate", "worker_leak_bytes_per_second", "Growth of its memory, if that is a leak."),
+    ("time_to_limit", "worker_time_to_limit_seconds", "Time until a leak of memory reaches its limit."),
     ("calls_held", "worker_calls_held", "Calls that were handed to the worker and are not answered yet."),
 )
 
@@ -339,6 +344,26 @@ _MONITOR = (
     ("memory_bytes", "memory_bytes", "Memory held by the monitor's stores."),
     ("memory_limit_bytes", "memory_limit_bytes", "Maximum memory of the monitor's stores."),
     ("viewers", "viewers", "Remote viewers attached."),
+    ("off_seconds", "off_seconds_total", "Time in which nothing was counted because of the mode off."),
+    ("lag", "lag_seconds", "Longest time that a call waited to be counted, over the last 10 s."),
+    ("buffered", "buffered_events", "Calls that have ended and were not counted yet."),
+    ("buffer_limit", "buffered_events_limit", "Most calls that the buffer holds."),
+    ("cpu_ratio", "cpu_ratio", "Processor time of the monitor's own work, as a share of one processor."),
+    ("tick_seconds", "tick_seconds", "How long the work of the last tick took."),
+    ("tick_late", "tick_late_seconds", "How late the last tick began."),
+    ("snapshot_seconds", "snapshot_seconds", "How long it took to make the last Snapshot."),
+    ("encode_seconds", "encode_seconds", "How long it took to encode the last Snapshot for a viewer."),
+    ("encode_bytes", "encode_bytes", "Size of the last Snapshot that was encoded for a viewer."),
+)
+
+_HISTORY = (
+    ("file_bytes", "history_bytes", "Size of the history's file and its log."),
+    ("size_limit", "history_limit_bytes", "Largest size of the history's file and its log."),
+    ("flush_seconds", "history_flush_seconds", "How long the last flush of the history took."),
+    ("held", "history_held_blocks", "Seconds of counts that wait to be written."),
+    ("held_bytes", "history_held_bytes", "Memory of the counts that wait to be written."),
+    ("dropped", "history_dropped_blocks_total", "Seconds of counts that were never written."),
+    ("disk_free", "history_disk_free_bytes", "Bytes that may still be written on the disk of the history."),
 )
 
 
@@ -346,6 +371,19 @@ def _monitor(snapshot: Snapshot) -> Iterator[Family]:
     service = snapshot.service
     for attribute, name, text in _MONITOR:
         yield read_family(attribute, name, text, [((), snapshot.monitor)], service.started_at)
+    yield family_of(
+        "mode",
+        "1 for what the monitor keeps of each call.",
+        ((labels(mode=mode), [int(mode == snapshot.monitor.mode)]) for mode in get_args(MonitorMode)),
+    )
+    yield family_of(
+        "degraded",
+        "1 for each part of the monitor that is degraded.",
+        ((labels(part=part), [1]) for part in snapshot.monitor.degraded),
+    )
+    history = snapshot.monitor.history
+    for attribute, name, text in _HISTORY:
+        yield read_family(attribute, name, text, [] if history is None else [((), history)])
     yield read_family(
         "started_at", "start_time_seconds", "When the monitor was entered, since the epoch.", [((), service)]
     )

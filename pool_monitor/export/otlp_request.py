@@ -59,7 +59,7 @@ _SUFFIXES = {"_seconds": "s", "_bytes": "By", "_ratio": "1", "_celsius": "Cel", 
 _THINGS = (
     *((word, "{call}") for word in ("calls", "errors", "refusals")),
     *((word, "{process}") for word in ("deaths", "restarts", "recycles")),
-    *((f"{thing}s", f"{{{thing}}}") for thing in ("worker", "session", "event", "duration", "viewer")),
+    *((f"{thing}s", f"{{{thing}}}") for thing in ("worker", "session", "event", "duration", "viewer", "block")),
     *((f"{thing}s", f"{{{thing}}}") for thing in ("transition", "check", "line", "message")),
     *((f"{thing}s", f"{{{thing}}}") for thing in ("thread", "task", "block", "cpu")),
     *((word, "{process}") for word in ("processes", "oom_kills", "children", "zombies")),

@@ -62,10 +62,17 @@ PoolCheck = Callable[[Snapshot, PoolDetail, Levels], Iterator[Finding]]
 
 DOUBTS: dict[Kind, MonitorCheck] = {
     "collecting_stopped": monitor.collecting_stopped,
+    "mode_reduced": monitor.mode_reduced,
     "events_dropped": monitor.events_dropped,
     "handlers_detached": monitor.handlers_detached,
     "events_filtered_out": monitor.events_filtered_out,
     "history_degraded": monitor.history_degraded,
+    "part_degraded": monitor.part_degraded,
+    "series_overflowed": monitor.series_overflowed,
+    "series_near": monitor.series_near,
+    "memory_near": monitor.memory_near,
+    "history_near": monitor.history_near,
+    "history_disk": monitor.history_disk,
 }
 """The checks for what makes all numbers doubtful."""
 CAUSES: dict[Kind, PoolCheck] = {

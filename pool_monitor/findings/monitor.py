@@ -7,10 +7,37 @@ from collections.abc import Iterator
 from pool_monitor.findings.finding import Finding
 from pool_monitor.snapshot import MonitorView
 
+NEAR = 0.9
+"""From this share of their limit on, series, the memory and the history's file are nearly used up."""
+DISK_LEFT = {"bad": 0.05, "warn": 0.10}
+"""Below this share of the disk that is still free, it is nearly full."""
+
 
 def collecting_stopped(monitor: MonitorView) -> Iterator[Finding]:
-    if not monitor.collecting:
+    if not monitor.collecting and monitor.mode != "off":
         yield Finding("collecting_stopped", "bad")
+
+
+def mode_reduced(monitor: MonitorView) -> Iterator[Finding]:
+    if monitor.mode != "full":
+        yield Finding(
+            "mode_reduced", "bad" if monitor.mode == "off" else "warn", names=(monitor.mode,),
+            reason=monitor.degraded.get("collector"),
+        )  # fmt: skip
+
+
+def memory_near(monitor: MonitorView) -> Iterator[Finding]:
+    yield from _near("memory_near", monitor.memory_bytes, monitor.memory_limit_bytes)
+
+
+def series_near(monitor: MonitorView) -> Iterator[Finding]:
+    if not monitor.overflowed:
+        yield from _near("series_near", monitor.series, monitor.series_limit)
+
+
+def series_overflowed(monitor: MonitorView) -> Iterator[Finding]:
+    if monitor.overflowed:
+        yield Finding("series_overflowed", "warn", value=monitor.overflowed, limit=0)
 
 
 def events_dropped(monitor: MonitorView) -> Iterator[Finding]:
@@ -32,3 +59,33 @@ def events_filtered_out(monitor: MonitorView) -> Iterator[Finding]:
 def history_degraded(monitor: MonitorView) -> Iterator[Finding]:
     if monitor.history is not None and monitor.history.degraded is not None:
         yield Finding("history_degraded", "warn", reason=monitor.history.degraded)
+
+
+def history_near(monitor: MonitorView) -> Iterator[Finding]:
+    if monitor.history is not None:
+        yield from _near("history_near", monitor.history.file_bytes, monitor.history.size_limit)
+
+
+def history_disk(monitor: MonitorView) -> Iterator[Finding]:
+    history = monitor.history
+    if history is None or history.disk_free is None or not history.disk_total:
+        return
+    used = 1 - history.disk_free / history.disk_total
+    for level in ("bad", "warn"):
+        limit = 1 - DISK_LEFT[level]
+        if used > limit:
+            counts = {"free": history.disk_free, "total": history.disk_total}
+            yield Finding("history_disk", level, value=used, limit=limit, counts=counts)
+            return
+
+
+def part_degraded(monitor: MonitorView) -> Iterator[Finding]:
+    told = {"collector"} | ({"history"} if any(history_degraded(monitor)) else set())
+    for part, reason in monitor.degraded.items():
+        if part not in told:
+            yield Finding("part_degraded", "warn", names=(part,), reason=reason)
+
+
+def _near(kind: str, used: int | None, limit: int) -> Iterator[Finding]:
+    if used is not None and limit and used >= limit * NEAR:
+        yield Finding(kind, "warn", value=used / limit, limit=NEAR, counts={"used": used, "limit": limit})

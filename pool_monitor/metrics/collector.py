@@ -23,6 +23,8 @@ from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import DISTRIBUTIONS, GAUGE_SUMS, GAUGES, PEAK_GAUGES, SAMPLES
 from pool_monitor.metrics.gauges import GaugeBlock, TimedGauges
 from pool_monitor.metrics.intake import BUFFER_BYTES, Intake
+from pool_monitor.metrics.ladder import Mode, Rungs
+from pool_monitor.metrics.memory_watch import MemoryWatch
 from pool_monitor.metrics.pool_stats import PoolStats
 from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.resource_readings import ResourceReadings
@@ -48,10 +50,11 @@ class Collector:
     same name, and are ignored too.
 
     *series_limit* is the maximum number of histograms (`pool_monitor.metrics.series`). *memory_limit* is the maximum
-    number of bytes held; None: 64 MiB, or 32 KiB per series plus 256 KiB per pool if that is more. When the windows
-    would need more, they reach back less far; `covered_seconds` returns how far. *unmeasured* is the reason why
-    resources are not measured; None: they are. Raises ConfigError when *memory_limit*
-    is too low for *series_limit*, and when the process may not have that much address space.
+    number of bytes held; None: 64 MiB, or 32 KiB per series plus 256 KiB per pool if that is more. Before the windows
+    would need more, the collector keeps less of each call (`pool_monitor.metrics.ladder`; *rungs* says when). Until
+    that takes effect, they reach back less far; `covered_seconds` returns how far. *unmeasured* is the reason why
+    resources are not measured; None: they are. Raises ConfigError when *memory_limit* is too low for *series_limit*,
+    and when the process may not have that much address space.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Collector:
         memory_limit: int | None = None,
         *,
         instances: Mapping[str, str] | None = None,
+        rungs: Rungs = Rungs(),  # noqa: B008 - immutable
         unmeasured: str | None = None,
     ) -> None:
         self.id = f"pool_monitor.collector-{next(_numbers)}"
@@ -73,18 +77,28 @@ class Collector:
         self.memory_limit = max(MEMORY_LIMIT, asked) if memory_limit is None else memory_limit
         fixed = BUFFER_BYTES + rows * ROW_BYTES + Stores.bytes_beside_windows(rows, number)
         fixed += ResourceReadings.FIXED_BYTES
-        needed = fixed + (of_windows := Windows.most_fixed_bytes(rows, number))
+        needed = fixed + Windows.least_bytes(rows, number)
         if needed > self.memory_limit:
             raise ConfigError(
                 f"series_limit={series_limit} needs {needed:,} bytes, more than memory_limit={self.memory_limit:,}; "
-                "lower series_limit or raise memory_limit"
+                f"set memory_limit in [metrics] to {needed:,} or more, or lower series_limit there"
             )
-        self._shared, self._of_windows = self.memory_limit - fixed, of_windows
-        """The memory that the windows and the readings of resources share, and how much of it the windows may need."""
+        self._shared = self.memory_limit - fixed
+        """The memory that the windows and the readings of resources share."""
         self._stores = Stores(self._registry.pools, rows, self._shared)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
         self._resources = ResourceReadings(self._clock, self._registry.is_collected, unmeasured)
         self._listener: Callable[[int, Block, Names], object] | None = None
+        self.memory = MemoryWatch(
+            self._intake,
+            self._stores,
+            self._clock,
+            rungs,
+            self.memory_limit - needed,
+            lambda: _attach(self._intake.handlers(), self._intake),
+            lambda: _detach(self._intake.handlers()),
+        )
+        """The mode, and what is held elsewhere."""
         self._gauge_listener: Callable[[int, GaugeBlock], object] | None = None
         self._start()
 
@@ -94,6 +108,7 @@ class Collector:
         self._drift = 0
         now_ns = self._clock.now_ns()
         self._since_ns = now_ns
+        self.memory.reset(now_ns)
         self._sampled_at: dict[str, int] = {}
         self._intake.reset()
         self._resources.reset()
@@ -112,14 +127,11 @@ class Collector:
         """Attach the handlers. The windows are empty and begin now. Attaching again starts over."""
         self.detach()
         self._start()
-        intake = self._intake
-        for handler_id, (spec, function) in self._handlers().items():
-            telemetry.attach(handler_id, spec.name, function, bind=intake.bind if spec is OPERATION_STOP else None)
+        _attach(self._handlers(), self._intake)
 
     def detach(self) -> None:
         """Detach the handlers, if they are attached. What was counted can still be read."""
-        for handler_id in self._handlers():
-            telemetry.detach(handler_id)
+        _detach(self._handlers())
 
     def _handlers(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
         resources = {f"{self.id}.resource.{name}": pair for name, pair in self._resources.handlers().items()}
@@ -127,7 +139,7 @@ class Collector:
 
     @property
     def collecting(self) -> bool:
-        """Whether all handlers are attached. Telemetry detaches a handler that raises."""
+        """Whether all handlers are attached. Telemetry detaches a handler that raises, the mode ``off`` all."""
         return self._intake.handlers().keys() <= {handler.id for handler in telemetry.list_handlers()}
 
     def tick(self) -> None:
@@ -138,16 +150,21 @@ class Collector:
     def ticking(self) -> Iterator[None]:
         """`tick` in pieces. The first brings everything up to now; the others are short, and can be delayed."""
         self._intake.catch_up()
+        if self.memory.mode is Mode.OFF:
+            self._close_readings(self._stores.windows.second - 1)  # resources are measured all the same
         yield
         yield from self._stores.windows.tidy()
+        self.memory.tick()
 
     def until_tick(self) -> float:
         """Seconds to the next full second of the collector's clock."""
         return (SECOND_NS - self._clock.now_ns() % SECOND_NS) / SECOND_NS
 
     def sample(self, status: PoolView) -> None:
-        """Count a sample of a pool's gauges. Only the first sample in a second counts."""
+        """Count a sample of a pool's gauges. Only the first sample in a second counts, in the mode ``off`` none."""
         self._intake.catch_up()
+        if self.memory.mode is Mode.OFF:
+            return
         windows = self._stores.windows
         if status.name not in self._registry.pools or self._sampled_at.get(status.name) == windows.second:
             return
@@ -176,10 +193,13 @@ class Collector:
         self._stores.trend.add(second, block.pool_sums)
         if self._listener is not None:
             self._listener(second + self._drift_s(), block, self._registry.names())
+        self._close_readings(second)
+
+    def _close_readings(self, second: int) -> None:
         windows = self._stores.windows
-        self._resources.limit_gauges(self._shared - windows.nbytes)
+        self._resources.limit_gauges(min(self._shared - windows.nbytes, self.memory.yielded_max))
         gauges = self._resources.close_second(second)
-        windows.limit_bytes = max(self._shared - self._resources.nbytes, self._of_windows)
+        self.memory.hold_readings(self._resources.nbytes)
         if gauges is not None and self._gauge_listener is not None:
             self._gauge_listener(second + self._drift_s(), gauges)
 
@@ -285,7 +305,8 @@ class Collector:
 
     def self_view(self, viewers: int = 0) -> MonitorView:
         """The state of the collector, for a Snapshot."""
-        self._intake.catch_up()
+        buffered = self._intake.buffered  # before catch_up empties the buffer
+        now_ns = self._intake.catch_up()
         return MonitorView(
             collecting=self.collecting,
             events=self._intake.events,
@@ -295,7 +316,7 @@ class Collector:
             series=len(self._registry) * len(DISTRIBUTIONS),
             series_limit=self.series_limit,
             overflowed=self._intake.overflowed,
-            memory_bytes=self.memory_bytes(),
+            memory_bytes=self.memory_bytes() + self.memory.elsewhere,
             memory_limit_bytes=self.memory_limit,
             viewers=viewers,
             weights={
@@ -303,9 +324,21 @@ class Collector:
                 for spec, _function in self._intake.snapshot_handlers().values()
                 if (weight := telemetry.weight(spec.name)) != 1
             },
+            buffered=buffered,
+            **self.memory.figures(now_ns),
         )
 
     def memory_bytes(self) -> int:
-        """Bytes held now: at most ``memory_limit``."""
+        """Bytes that the stores of the collector hold now: at most ``memory_limit``."""
         of_resources = ResourceReadings.FIXED_BYTES + self._resources.nbytes
         return self._intake.nbytes + len(self._registry) * ROW_BYTES + self._stores.nbytes + of_resources
+
+
+def _attach(handlers: Mapping[str, tuple[EventSpec, HandlerFunction]], intake: Intake) -> None:
+    for handler_id, (spec, function) in handlers.items():
+        telemetry.attach(handler_id, spec.name, function, bind=intake.bind if spec is OPERATION_STOP else None)
+
+
+def _detach(handler_ids: Iterable[str]) -> None:
+    for handler_id in handler_ids:
+        telemetry.detach(handler_id)

@@ -62,6 +62,11 @@ class HistogramPages:
         places: NDArray[np.intp] = pages.astype(np.intp) * CHUNK + (keys & (CHUNK - 1))
         return places
 
+    def missing(self, keys: NDArray[np.intp]) -> int:
+        """How many pages `places` would assign for *keys*."""
+        chunks = keys >> CHUNK_BITS
+        return len(np.unique(chunks[self.table.reshape(-1)[chunks] == 0]))
+
     def places_of(self, cells: Cells) -> NDArray[np.intp]:
         """The places of the buckets of *cells*, whose chunks must have pages."""
         return cells.places(self.table.reshape(-1)[cells.chunks])

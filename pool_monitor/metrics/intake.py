@@ -16,7 +16,10 @@ When a filter samples an event (`telemetry.configure`), each event that arrives 
 
 from __future__ import annotations
 
+import random
+import statistics
 import sys
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -37,7 +40,8 @@ from pool_monitor.events import (
 from pool_monitor.metrics.columns import DEATHS, FAILED, OUTCOMES
 from pool_monitor.metrics.error_text import crash_text, crash_text_with_output, pool_error_text
 from pool_monitor.metrics.event_counters import EventCounters
-from pool_monitor.metrics.fold import CATEGORY_CODES, KIND_CODES, RECORD, fold
+from pool_monitor.metrics.fold import CATEGORY_CODES, KIND_CODES, RECORD, CallBatch, fold
+from pool_monitor.metrics.ladder import ONE_IN, Mode
 from pool_monitor.metrics.series import RowKey, RowRegistry
 from pool_monitor.metrics.stores import Stores
 from pool_monitor.metrics.window import SECOND_NS
@@ -55,6 +59,11 @@ _FAILED = range(len(OUTCOMES))[FAILED]
 _OTHER_CATEGORY = CATEGORY_CODES["other"]
 _INTS_BYTES = (RECORD - 1) * 32
 """Bytes of the integers of one record, without its code."""
+LAG_SPAN_NS = 10 * SECOND_NS
+"""The stretch of time that the lag covers."""
+_LAGS = 256
+"""Most folds whose lag is kept."""
+_ONE_IN = {Mode.FULL: 1, Mode.SAMPLED: ONE_IN, Mode.COUNTERS: 0, Mode.OFF: 0}
 BUFFER_BYTES = BUFFER_EVENTS * (RECORD * 8 * 9 // 8 + _INTS_BYTES) + 1024  # a list allocates an eighth in advance
 """Most bytes that the buffer takes."""
 
@@ -78,18 +87,40 @@ class Intake:
         """Calls folded; events that were invalid; durations out of range; calls without a row of their own; handlers
         that telemetry has detached. A `reset` does not reset them.
         """
+        self.mode = Mode.FULL
+        """What is kept of each call. The collector changes it, after `catch_up`."""
+        self.squeezed = False
+        """Whether calls were counted without their durations because there was no memory for more histograms."""
+        self._lags: deque[tuple[int, int]] = deque(
+            maxlen=_LAGS
+        )  # of each fold: when, and how long the first call waited
 
     def reset(self) -> None:
         """Empty the buffer, and reset the counters of other events. The collector resets the stores."""
         self._freed_at_ns: int | None = None
         self._weights: tuple[int, int] | None = None  # None: read them from telemetry when they are needed
         self._buffer.clear()
+        self._lags.clear()
+        self.mode, self.squeezed = Mode.FULL, False
         self.event_counters = EventCounters(self._registry, self._drop)
 
     @property
     def nbytes(self) -> int:
         """Bytes that the buffer takes now: at most `BUFFER_BYTES`."""
         return sys.getsizeof(self._buffer) + len(self._buffer) // RECORD * _INTS_BYTES
+
+    @property
+    def buffered(self) -> int:
+        """Calls in the buffer that are not folded yet: at most `BUFFER_EVENTS`."""
+        return len(self._buffer) // RECORD
+
+    def lag(self) -> tuple[float, float] | None:
+        """How long calls waited in the buffer until they were folded, in seconds: the longest wait, and the median over
+        the folds of the longest wait in each. They cover the last 10 s; None: no call was folded in that time.
+        """
+        since_ns = self._clock.now_ns() - LAG_SPAN_NS
+        waits = [wait for at, wait in self._lags if at >= since_ns]
+        return (max(waits) / SECOND_NS, statistics.median(waits) / SECOND_NS) if waits else None
 
     def handlers(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
         """The handlers to attach, by id, each with its event."""
@@ -114,7 +145,10 @@ class Intake:
         """Bring windows and chart up to now. Returns now in ns, as the collector's clock counts it."""
         now_ns = self._clock.now_ns()
         self._fold()
-        self._stores.windows.advance(now_ns)
+        if self.mode is Mode.OFF:
+            self._stores.windows.skip(now_ns)
+        else:
+            self._stores.windows.advance(now_ns)
         return now_ns
 
     def _fold(self) -> None:
@@ -122,16 +156,29 @@ class Intake:
             return
         if self._weights is None:
             self._weights = _weights()
+        windows = self._stores.windows
         try:
-            batch = fold(self._buffer, self._registry.pool_of_rows(), len(self._registry.pools), self._weights)
+            batch = self._batch(self.mode, self._weights)
+            if not windows.has_room(batch.keys):
+                self.squeezed = True
+                batch = self._batch(Mode.COUNTERS, self._weights)
         finally:
             self._buffer.clear()
         self.events += batch.events
         self.dropped += batch.dropped
         self.clamped += batch.clamped
-        self._stores.windows.add(self._stamp_ns, batch)
+        windows.add(self._stamp_ns, batch)
         if batch.unsuccessful is not None:
             self._stores.failure_histograms.add(batch.unsuccessful, self._registry.names().rows, self._stamp_ns)
+        now_ns = self._clock.now_ns()
+        self._lags.append((now_ns, now_ns - self._stamp_ns))
+
+    def _batch(self, mode: Mode, weights: tuple[int, int]) -> CallBatch:
+        """The buffered calls, with what *mode* keeps of them."""
+        registry, one_in = self._registry, _ONE_IN[mode]
+        # A fixed phase would always take the first call of a fold. S311: this is no secret.
+        phase = random.randrange(one_in) if one_in > 1 else 0  # noqa: S311
+        return fold(self._buffer, registry.pool_of_rows(), len(registry.pools), weights, one_in=one_in, phase=phase)
 
     def _admit(self, key: RowKey) -> int | None:
         """The code for a call of a new *key*; None when the call must not be counted."""

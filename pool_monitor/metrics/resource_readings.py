@@ -15,6 +15,7 @@ Their handlers take no lock: they replace a reference or append to a list, which
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -38,13 +39,13 @@ from pool_monitor.metrics.loop_lag import LagTotals, LoopLag, Peaks
 from pool_monitor.metrics.open_faults import OpenFaults
 from pool_monitor.metrics.resource_values import (
     INTERVAL_NS,
-    checked_reading,
+    ReadingCheck,
     interval_of,
     is_duration,
     text_or_none,
 )
 from pool_monitor.metrics.window import Window
-from pool_monitor.metrics.worker_readings import FIGURES, INTERVALS, STOPPED, WorkerReadings
+from pool_monitor.metrics.worker_readings import DURATIONS, FIGURES, INTERVALS, STOPPED, WorkerReadings
 from pool_monitor.snapshot import (
     GpuView,
     HostView,
@@ -60,19 +61,21 @@ from pool_monitor.telemetry import FAILURES, EventName, HandlerFunction, Measure
 GPUS_MAX = 64
 STACK_MAX = 16_000
 """Characters kept of a stack: the last ones, because the innermost frame is last."""
-LAGS_MAX = 4096
-"""Most measurements of lag that wait to be counted. There are ten a second, and they are counted every second; a long
-block brings up to 3,000 at once when it is over."""
+LAGS_MAX = 8192
+"""Most measurements of lag that wait to be counted. There are ten a second, and they are counted every second; after a
+block, those that were missed come at once."""
 _LAG_MAX_NS = 10**15
 GAUGE_BYTES = 4 * 2**20
 """Most bytes for the means and maxima of the last hour."""
 _FAULTS_AFTER = 10
 """Without a sample for this many intervals, it is not known whether a fault is still open."""
-_PROCESS_DURATIONS = {
-    "oldest_task_duration": "oldest_task",
-    "gc_pause_duration": "gc_pause",
-    "gc_duration": "gc_time",
-}
+_HOST, _PRESSURE, _GPU = ReadingCheck(HostView, RESOURCE_HOST), ReadingCheck(PressureView), ReadingCheck(GpuView)
+_PROCESS = ReadingCheck(
+    ProcessView,
+    RESOURCE_PROCESS,
+    {"oldest_task_duration": "oldest_task", "gc_pause_duration": "gc_pause", "gc_duration": "gc_time"},
+)
+_WORKER = ReadingCheck(WorkerView, RESOURCE_WORKER, DURATIONS)
 _NOT_GAUGES = frozenset({"pid", "index"})
 
 
@@ -99,7 +102,7 @@ class ResourceReadings:
     have theirs; `GPUS_MAX` GPUs; `LAGS_MAX` measurements of lag that wait to be counted.
     """
 
-    FIXED_BYTES = LoopLag.FIXED_BYTES + Peaks.NBYTES + LAGS_MAX * 40
+    FIXED_BYTES = LoopLag.FIXED_BYTES + Peaks.NBYTES + LAGS_MAX * 9
     """Bytes held at all times."""
 
     def __init__(
@@ -117,7 +120,7 @@ class ResourceReadings:
         self._degraded: str | None = None
         self._block: _Block | None = None
         self._blocks: int | None = None
-        self._lags: list[int] = []
+        self._lags = array("q")
         self._lag, self._gc_pauses = LoopLag(), Peaks()
         self._workers, self._faults = WorkerReadings(), OpenFaults()
         self._open, self._store = OpenGauges(), GaugeStore(GAUGE_BYTES)
@@ -159,10 +162,10 @@ class ResourceReadings:
         return handler
 
     def _on_host(self, measurements: Measurements, metadata: Metadata) -> None:
-        checked = checked_reading(HostView, measurements, metadata, {})
+        checked = _HOST(measurements, metadata)
         names = {name: f"pressure_{name}" for name in PressureView.__struct_fields__}
         shares = {name: measurements.get(key) for name, key in names.items()}
-        pressure = checked_reading(PressureView, shares, {}, {})
+        pressure = _PRESSURE(shares)
         self.dropped += checked.wrong + pressure.wrong
         view = PressureView(**pressure.figures) if pressure.figures else None
         self._keep("host", HostView(**checked.figures, pressure=view, missing=checked.missing), checked.interval_ns)
@@ -170,7 +173,7 @@ class ResourceReadings:
         self._note("host", figures)
 
     def _on_process(self, measurements: Measurements, metadata: Metadata) -> None:
-        checked = checked_reading(ProcessView, measurements, metadata, _PROCESS_DURATIONS)
+        checked = _PROCESS(measurements, metadata)
         self.dropped += checked.wrong
         figures = checked.figures
         in_gc, pause = figures.pop("gc_time", None), figures.pop("gc_pause", None)
@@ -188,7 +191,7 @@ class ResourceReadings:
             raise ValueError("an event of no worker")
         if not self._is_collected(pool, metadata.get("pool_instance")):
             return
-        checked = checked_reading(WorkerView, measurements, metadata, {})
+        checked = _WORKER(measurements, metadata)
         self.dropped += checked.wrong
         self._workers.put(pool, worker, pid, checked, self._clock.now_ns())
         if checked.figures.get("state_letter") not in STOPPED:
@@ -201,7 +204,7 @@ class ResourceReadings:
             raise TypeError("gpus is not a tuple")
         self.dropped += max(len(gpus) - GPUS_MAX, 0)
         for gpu in gpus[:GPUS_MAX]:
-            checked = checked_reading(GpuView, gpu, {}, {})
+            checked = _GPU(gpu)
             self.dropped += checked.wrong
             if "index" not in checked.figures:
                 self.dropped += 1
@@ -273,7 +276,7 @@ class ResourceReadings:
 
     def _count_lags(self) -> None:
         number = len(self._lags)
-        lags = self._lags[:number]
+        lags = self._lags[:number].tolist()
         del self._lags[:number]
         if lags:
             self._lag.add(lags, self._clock.now_ns())

@@ -28,7 +28,7 @@ class Stores:
     last_errors: LastErrors
 
     def __init__(self, pools: Sequence[str], rows: int, windows_limit: int) -> None:
-        self._pools, self._rows, self._windows_limit = pools, rows, windows_limit
+        self._pools, self._rows, self.windows_limit = pools, rows, windows_limit
 
     @staticmethod
     def bytes_beside_windows(rows: int, pools: int) -> int:
@@ -57,4 +57,4 @@ class Stores:
         self.last_errors = LastErrors()
         self.trend = TrendRing(number)
         self.__dict__.pop("windows", None)  # free the old windows first: both at once would take twice the memory
-        self.windows = Windows(now_ns, self._rows, number, self._windows_limit, closed)
+        self.windows = Windows(now_ns, self._rows, number, self.windows_limit, closed)

@@ -39,6 +39,7 @@ from pool_monitor.metrics.columns import DISTRIBUTIONS, MEASURED_NS, PEAKS, POOL
 from pool_monitor.metrics.fold import CallBatch
 from pool_monitor.metrics.histogram import BUCKETS
 from pool_monitor.metrics.histogram_pages import HistogramPages, reserved
+from pool_monitor.metrics.memory_forecast import AHEAD_S, StepSizes
 from pool_monitor.snapshot import WINDOW_NAMES
 
 SECOND_NS = 1_000_000_000
@@ -47,6 +48,12 @@ SILENCE = 3
 KEYS_PER_ROW = len(DISTRIBUTIONS) * BUCKETS
 _BLOCK_BYTES = 2048
 """Upper estimate of the memory for a block, without its numbers."""
+_PAGES_SHARE = 0.5
+"""The largest share of the memory beside fixed arrays that histograms may take. The rest is left for the steps."""
+LEAST_ROOM = 1024 * 1024
+"""Least memory for histograms and steps together."""
+_LATEST_S = 10
+"""The newest steps of a window are those that ended in this many seconds: at least one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +163,7 @@ class OpenSecond:
 
     def add(self, batch: CallBatch) -> None:
         places = self._pages.places(batch.keys)
-        np.add.at(self.sums.counts, places, np.int32(batch.weight))  # a plain 1 costs fifty times as much
+        np.add.at(self.sums.counts, places, batch.weight)
         self._touched[places // CHUNK] = True
         rows = len(batch.tallies)
         self.sums.tallies[:rows] += batch.tallies
@@ -241,6 +248,25 @@ class WindowStore:
         """How far back from *now_ns* the sums reach."""
         return now_ns - max(self.since_ns, self.first * self.step_ns)
 
+    def sizes(self, since_ns: int) -> StepSizes:
+        """The sizes of the steps; only steps that began at *since_ns* or later count as the newest ones."""
+        window = self.window
+        latest = range(self.open - max(_LATEST_S // window.step, 1), self.open)
+        newest = [
+            sum(map(_held, self.steps[step]))
+            for step in latest
+            if step * self.step_ns >= since_ns and step in self.steps
+        ]
+        first_left = self.open + AHEAD_S // window.step - window.steps + 1
+        leaving = sum(_held(block) for step, blocks in self.steps.items() if step < first_left for block in blocks)
+        mean = sum(newest) / len(newest) if newest else None
+        return StepSizes(window.steps, window.step, self.block_bytes, mean, leaving)
+
+    def skip_to(self, now_ns: int) -> None:
+        """Let an empty window begin at *now_ns*."""
+        self.since_ns = now_ns
+        self.first = self.open = now_ns // self.step_ns
+
     def high_water(self) -> HighWaterMarks:
         """The high-water marks of all steps, without the open second."""
         if self._high_water is None:
@@ -266,8 +292,9 @@ class WindowStore:
 class Windows:
     """All windows, over at most *rows* rows of *pools* pools, in at most *limit_bytes* of memory.
 
-    The limit must be above `most_fixed_bytes`. *now_ns* must never decrease from one method call to the next. *closed*
-    is called with the number and the block of every second that closes.
+    The limit must be at least `least_bytes`. Histograms take at most half of what fixed arrays leave of it;
+    `has_room` returns whether more durations fit. *now_ns* must never decrease from one method call to the next.
+    *closed* is called with the number and the block of every second that closes.
     """
 
     def __init__(
@@ -289,8 +316,14 @@ class Windows:
         self._measured_ns = now_ns
         """The time up to which `MEASURED_NS` is counted."""
         self._closed = closed
+        self._page_limit = int((limit_bytes - _fixed_bytes(self.capacity)) * _PAGES_SHARE) // _PAGE_BYTES
         self._stores: dict[str, WindowStore]
         self._clear(now_ns)
+
+    @staticmethod
+    def least_bytes(rows: int, pools: int) -> int:
+        """The smallest limit: fixed arrays, and `LEAST_ROOM`."""
+        return _fixed_bytes(Capacity(rows, pools)) + LEAST_ROOM
 
     @staticmethod
     def most_fixed_bytes(rows: int, pools: int) -> int:
@@ -306,8 +339,17 @@ class Windows:
     @property
     def nbytes(self) -> int:
         """Bytes held now. A block that two windows share counts twice."""
-        blocks = sum(store.block_bytes for store in self._stores.values())
-        return _fixed_bytes(self.capacity) + self.pages.size * _PAGE_BYTES + blocks
+        return self._bytes_beside_steps() + sum(store.block_bytes for store in self._stores.values())
+
+    @property
+    def room_for_steps(self) -> int:
+        """Bytes that the limit leaves for the blocks of the steps."""
+        return self.limit_bytes - self._bytes_beside_steps()
+
+    def has_room(self, keys: NDArray[np.intp]) -> bool:
+        """Whether there is memory for histograms with these *keys* (`fold.CallBatch`)."""
+        left = self._page_limit - self.pages.used
+        return left >= len(keys) or left >= self.pages.missing(keys)
 
     def add(self, now_ns: int, batch: CallBatch) -> None:
         """Count *batch* at *now_ns*."""
@@ -337,6 +379,14 @@ class Windows:
                 store.go_on(now_ns // store.step_ns)
             self._keep_within_limit(now_ns)
         self._measure(now_ns)
+
+    def skip(self, now_ns: int) -> None:
+        """Empty the windows and begin again at *now_ns*. The time before it does not count as measured."""
+        if any(store.steps for store in self._stores.values()):
+            self._clear(now_ns)
+        for store in self._stores.values():
+            store.skip_to(now_ns)
+        self.second, self._measured_ns = now_ns // SECOND_NS, now_ns
 
     def close_second(self, now_ns: int) -> None:
         """Close the open second early, at *now_ns*. Counts in the rest of the second go into another block."""
@@ -391,6 +441,9 @@ class Windows:
             if not max(self._stores.values(), key=lambda store: store.block_bytes).forget_oldest():
                 self._clear(now_ns)  # the open steps alone exceed the limit
                 return
+
+    def _bytes_beside_steps(self) -> int:
+        return _fixed_bytes(self.capacity) + self.pages.size * _PAGE_BYTES
 
     def _clear(self, now_ns: int) -> None:
         self._stores = {

@@ -129,7 +129,9 @@ class ResourcesPart:
             for spec, measurements, metadata in found:
                 timed = until_next | dict(measurements) if "interval" in spec.measurements else measurements
                 spec.event.emit(timed, metadata)
-            self._cost.add(cpu_of_loop + cpu_of_thread + time.thread_time() - cpu + self._cpu_of_helpers())
+            spent = cpu_of_loop + cpu_of_thread + time.thread_time() - cpu + self._cpu_of_helpers()
+            self._cost.add(spent)
+            self._context.spent(spent)
             self._took = loop.time() - began
             if self._overdue:
                 self._overdue = False

@@ -23,7 +23,7 @@ class LeakWatch:
     """Keeps the trends of every worker's process, and adds to its readings what they show.
 
     The limit of a worker's memory is the one at which its pool recycles it. Without one it is what the worker has, and
-    its share of what the host or the container has left; workers that leak share equally. Keeps about 8 KB per worker.
+    its share of what the host or the container has left; workers that leak share equally. Keeps about 9 KB per worker.
     """
 
     def __init__(self, interval_s: float) -> None:

@@ -21,7 +21,8 @@ same.
                                  what a worker does now, as JSON: ``stack``, or ``reason``; with *seconds*, the samples
                                  of that time, folded. Only over the local socket, which no other user can open
     GET /livez                   200 while the event loop runs
-    GET /readyz                  200 when every pool can take calls, else 503 and the reason
+    GET /readyz                  200 when every pool can take calls, else 503 and the reason. Both answer ``ok``; with
+                                 ``?verbose`` some lines, with ``?format=json`` or ``Accept: application/json`` JSON
 
 All responses except the stream are compressed from 1 KiB on, if the client accepts gzip.
 """
@@ -43,11 +44,12 @@ from starlette.routing import Route
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.export import gzipped, prometheus
 from pool_monitor.metrics import LiveMetrics
-from pool_monitor.service import AGAIN
+from pool_monitor.self_measuring import WorkMeter
+from pool_monitor.service import AGAIN, health
 from pool_monitor.service.actions import StackTaker, action_routes
 from pool_monitor.service.listener import Listener
 from pool_monitor.service.stacks import TooManySamplings
-from pool_monitor.snapshot import Range, ResourceRange, Snapshot
+from pool_monitor.snapshot import Range, Readiness, ResourceRange, Snapshot
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -60,6 +62,7 @@ LOOK = 0.25  # seconds between checks whether the server is stopping, which wait
 LIFE = 8.0  # seconds after which a stream ends when it cannot check that: most process managers kill after ten
 COMPRESSED_FROM = 1024  # bytes: a smaller response fits into one packet anyway
 _EVENTS = "text/event-stream"
+_KINDS: dict[health.Form, str] = {"word": "text/plain", "lines": "text/plain", "json": "application/json"}
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _encode = msgspec.json.Encoder().encode
 
@@ -77,8 +80,10 @@ class Source(StackTaker, Protocol):
     def snapshot(self, window: str = "5m") -> Snapshot:
         """The Snapshot now. Raises ConfigError for an unknown window."""
 
-    def not_ready(self) -> str | None:
-        """Why the pools cannot take calls, or None."""
+    work: WorkMeter
+
+    def readiness(self) -> Readiness:
+        """Whether the pools can take calls."""
 
     def watched(self) -> AbstractContextManager[None]:
         """Count one more viewer while the block is open."""
@@ -117,14 +122,16 @@ def make_app(source: Source, *, local: bool = False) -> Starlette:
         page = prometheus.render(source.snapshot(_window(request)), source.metrics.totals(), kind)
         return await _answer(request, page, kind)
 
-    async def livez(_request: Request) -> Response:
-        return PlainTextResponse("ok\n")
+    async def livez(request: Request) -> Response:
+        form = _form(request)
+        # The pools are not read for the usual answer: it must not depend on them.
+        body = b"ok\n" if form == "word" else health.livez(source.readiness(), form)
+        return Response(body, media_type=_KINDS[form])
 
-    async def readyz(_request: Request) -> Response:
-        reason = source.not_ready()
-        return PlainTextResponse(
-            "ok\n" if reason is None else f"{reason}\n", status_code=200 if reason is None else 503
-        )
+    async def readyz(request: Request) -> Response:
+        form, readiness = _form(request), source.readiness()
+        status = 200 if readiness.ready else 503
+        return Response(health.readyz(readiness, form), status_code=status, media_type=_KINDS[form])
 
     routes = [
         Route("/", index),
@@ -206,6 +213,10 @@ def _number(asked: dict[str, str], name: str) -> float | None:
         raise ConfigError(f"{name}={text!r}: needs seconds since the epoch") from None
 
 
+def _form(request: Request) -> health.Form:
+    return health.form_of(request.headers.get("accept"), request.query_params)
+
+
 def _window(request: Request) -> str:
     return request.query_params.get("window", "5m")
 
@@ -237,7 +248,7 @@ async def _events(source: Source, window: str, first: Snapshot, listener: Listen
     has left, and patches uvicorn's signal handling when imported.
     """
     now = asyncio.get_running_loop().time
-    yield _event(first)
+    yield _event(source, first)
     end = math.inf if listener.known else now() + LIFE
     heartbeat = now() + HEARTBEAT
     while not listener.closed() and now() < end:
@@ -251,10 +262,13 @@ async def _events(source: Source, window: str, first: Snapshot, listener: Listen
         else:
             if not going_on:
                 return
-            yield _event(source.snapshot(window))
+            yield _event(source, source.snapshot(window))
         heartbeat = now() + HEARTBEAT
     yield b"event: %b\ndata: {}\n\n" % AGAIN.encode()
 
 
-def _event(snapshot: Any) -> bytes:
-    return b"event: snapshot\nid: %d\ndata: %b\n\n" % (snapshot.seq, _encode(snapshot))
+def _event(source: Source, snapshot: Snapshot) -> bytes:
+    with source.work.measure("encode"):
+        event = b"event: snapshot\nid: %d\ndata: %b\n\n" % (snapshot.seq, _encode(snapshot))
+    source.work.encoded_bytes = len(event)
+    return event

@@ -10,7 +10,7 @@ Readers ignore fields that they do not know, so a new field does not change the 
 
 from pool_monitor.snapshot.calls import Bar, CallStats, Distribution, ErrorRate, OperationView, Trend
 from pool_monitor.snapshot.error_groups import ErrorGroup, ErrorSample
-from pool_monitor.snapshot.monitor import HistoryView, MonitorView, OtlpView, SamplingView, ServiceView
+from pool_monitor.snapshot.monitor import HistoryView, MonitorMode, MonitorView, OtlpView, SamplingView, ServiceView
 from pool_monitor.snapshot.pool import (
     CRASHED,
     START_FAILED,
@@ -24,6 +24,7 @@ from pool_monitor.snapshot.pool import (
     WorkerView,
 )
 from pool_monitor.snapshot.queries import GaugeSeries, Point, PoolSummary, Range, ResourceRange, Summary
+from pool_monitor.snapshot.readiness import PoolReadiness, Readiness, SlotCounts, pool_readiness
 from pool_monitor.snapshot.resources import (
     FaultLevel,
     FaultView,
@@ -58,24 +59,29 @@ __all__ = [
     "HistoryView",
     "HostView",
     "LoopView",
+    "MonitorMode",
     "MonitorView",
     "OperationView",
     "OtlpView",
     "Point",
     "PoolDetail",
+    "PoolReadiness",
     "PoolState",
     "PoolSummary",
     "PoolView",
     "PressureView",
     "ProcessView",
     "Range",
+    "Readiness",
     "ResourceRange",
     "ResourceView",
     "SamplingView",
     "ServiceView",
+    "SlotCounts",
     "Snapshot",
     "Summary",
     "Trend",
     "WorkerState",
     "WorkerView",
+    "pool_readiness",
 ]

@@ -87,3 +87,13 @@ def _check_regular(path: str | Path, found: os.stat_result) -> None:
         raise ConfigError(f"{path}: is a directory; name the file in it")
     if not stat.S_ISREG(found.st_mode):
         raise ConfigError(f"{path}: is not a regular file; remove it, or use another path for the history")
+
+
+def disk_space(path: Path) -> tuple[int | None, int | None]:
+    """The bytes that this user may still write on the disk of *path*, and the size of the disk; None: not known."""
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return None, None
+    # Some network and virtual file systems have no size, and say 0.
+    return (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize) if disk.f_blocks else (None, None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -69,6 +70,9 @@ class HistoryStats:
     """Blocks in the file by the step of their tier, in seconds."""
     flush_seconds: float | None = None
     """Duration of the last transaction that wrote blocks; None before the first."""
+    disk_free: int | None = None
+    """Bytes that we may still write on the disk of the file, after the last flush; None: not known."""
+    disk_total: int | None = None
 
 
 class History:
@@ -85,9 +89,10 @@ class History:
         clock: Clock,
         on_degrade: Callable[[str], object],
         on_recover: Callable[[], object],
+        spent: Callable[[float], object],
     ) -> None:
         self.path, self.config = expanded(path), config
-        self._clock, self._on_degrade, self._on_recover = clock, on_degrade, on_recover
+        self._clock, self._on_degrade, self._on_recover, self._spent = clock, on_degrade, on_recover, spent
         self._held: deque[PendingBlock | PendingGauges] = deque()
         self._held_bytes = 0  # including the blocks that are being written
         self._dropped = self._damaged = 0
@@ -111,14 +116,16 @@ class History:
         clock: Clock | None = None,
         on_degrade: Callable[[str], object] = lambda _reason: None,
         on_recover: Callable[[], object] = lambda: None,
+        spent: Callable[[float], object] = lambda _cpu_s: None,
     ) -> Self:
         """Open a history in the file *path*. A missing file is made, with access for us alone.
 
         Never raises for problems of the file, and waits for it at most `OPEN_MAX_S`; if it is not open by then, the
         history begins degraded. *on_degrade* is called with the reason when the file can no longer be written,
-        *on_recover* when it can be written again; neither may raise.
+        *on_recover* when it can be written again. *spent* is called in the history's thread with the processor time of
+        each piece of its work, in seconds. None of them may raise.
         """
-        history = cls(Path(path), config or HistoryConfig(), clock or SystemClock(), on_degrade, on_recover)
+        history = cls(Path(path), config or HistoryConfig(), clock or SystemClock(), on_degrade, on_recover, spent)
         try:
             async with asyncio.timeout(OPEN_MAX_S):
                 await history.flush()
@@ -210,6 +217,8 @@ class History:
             size_limit=self.config.size_limit,
             blocks=dict(usage.blocks) if usage else {},
             flush_seconds=self._flush_s,
+            disk_free=usage.disk_free if usage else None,
+            disk_total=usage.disk_total if usage else None,
         )
 
     async def close(self) -> None:
@@ -265,6 +274,7 @@ class History:
         try:
             if self._connection is None:
                 self._connection = await _connect(self.path, self.config)
+                self._connection.spent = self._spent
             store, run = self._connection.store, self._connection.run
             while self._held:
                 batch = [self._held.popleft() for _ in range(min(len(self._held), WRITTEN_AT_ONCE))]
@@ -345,6 +355,7 @@ class _Connection(aiosqlite.Connection):
 
     store: Store
     stopped: asyncio.Future[Any] | None = None
+    spent: Callable[[float], object] = staticmethod(lambda _cpu_s: None)
 
     def __init__(self, path: Path, config: HistoryConfig) -> None:
         super().__init__(partial(self._open, path, config), iter_chunk_size=64)
@@ -352,8 +363,15 @@ class _Connection(aiosqlite.Connection):
 
     async def run(self, job: Callable[[], T]) -> T:
         """Run *job* in the thread and return its result. *job* runs to its end even when the caller is cancelled."""
-        result: T = await self._execute(job)  # type: ignore[no-untyped-call]
+        result: T = await self._execute(partial(self._measured, job))  # type: ignore[no-untyped-call]
         return result
+
+    def _measured(self, job: Callable[[], T]) -> T:
+        began = time.thread_time()
+        try:
+            return job()
+        finally:
+            self.spent(time.thread_time() - began)
 
     def stop(self) -> asyncio.Future[Any] | None:
         self.stopped = super().stop()

@@ -33,6 +33,7 @@ class HistoryPart:
             clock=context.clock,
             on_degrade=partial(context.degraded, "history"),
             on_recover=partial(context.recovered, "history", f"{config.path} is written again"),
+            spent=context.spent,
         )
         self.metrics = HistoryMetrics(history, context.clock)
         context.on_second(lambda start, block, names: history.put(start, 1, block, names))
@@ -45,6 +46,11 @@ class HistoryPart:
         self.metrics = None
         if self._history is not None:
             await self._history.close()
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the blocks that wait to be written."""
+        return 0 if self._history is None else self._history.stats().held_bytes
 
     def view(self) -> HistoryView | None:
         """The state of the history."""

@@ -48,7 +48,7 @@ from pool_monitor.config import HistoryConfig, Tier
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import HIGHEST_NUMBER, ROOM_LIMIT, Block, merge
 from pool_monitor.storage.block_encoding import packed, unpacked
-from pool_monitor.storage.files import expanded, log_of, open_private, resolved
+from pool_monitor.storage.files import disk_space, expanded, log_of, open_private, resolved
 from pool_monitor.storage.gauges import GaugeTable, PendingGauges
 from pool_monitor.storage.lock import Lock
 from pool_monitor.storage.pending import PendingBlock
@@ -90,6 +90,10 @@ class FileUsage(NamedTuple):
     """Bytes of the file and its log."""
     blocks: dict[int, int]
     """Blocks by the step of their tier."""
+    disk_free: int | None
+    """Bytes that this user may still write on the disk; None: the system does not say."""
+    disk_total: int | None
+    """Size of the disk in bytes."""
 
 
 class Store:
@@ -170,7 +174,9 @@ class Store:
     def usage(self) -> FileUsage:
         # The file does not yet show pages that are only in the log, or that the log truncates.
         size = max(int_pragma(self.connection, "page_count") * self._page, self._path.stat().st_size)
-        return FileUsage(size + self._log_bytes(), {tier.step: self._blocks[tier.step] for tier in self._tiers})
+        free, total = disk_space(self._path)
+        blocks = {tier.step: self._blocks[tier.step] for tier in self._tiers}
+        return FileUsage(size + self._log_bytes(), blocks, free, total)
 
     # -- rolling up -----------------------------------------------------------------------------------------------
 

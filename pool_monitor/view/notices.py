@@ -161,9 +161,39 @@ def _queue(finding: Finding) -> str:
     return f"queue{' is full' if waiting >= limit else ''}: {fmt.count(waiting)} of {fmt.count(limit)} places taken"
 
 
+_SUBJECTS = {"loop": "event loop", "process": "this service"}
+"""The words for subjects of faults whose names alone do not say what they are."""
+
+
+def subject(name: str) -> str:
+    """Return the subject of a fault in words."""
+    return _SUBJECTS.get(name) or clean(name)
+
+
+_KEPT = {
+    "sampled": "percentiles come from a sample",
+    "counters": "no durations are recorded",
+    "off": "nothing is counted",
+}
+
+
+def _mode_reduced(finding: Finding) -> str:
+    mode = _names(finding)
+    return f"monitor is short of memory: {_KEPT.get(mode, mode)}; {clean(finding.reason or 'it returns by itself')}"
+
+
+def _used(finding: Finding, words: Callable[[int], str]) -> str:
+    return f"{words(finding.counts['used'])} of {words(finding.counts['limit'])}"
+
+
+def _history_disk(finding: Finding) -> str:
+    left = fmt.percent(1 - (finding.value or 0.0))
+    return f"the disk of the history has {left} left ({fmt.size(finding.counts['free'])})"
+
+
 def _fault(finding: Finding) -> str:
     """Word a fault of a resource: what it is about, and the reason that was emitted with it."""
-    names = [clean(name) for name in finding.names]
+    names = list(map(subject, finding.names))
     more = f" (and {fmt.plural(len(names) - 1, 'other')})" if len(names) > 1 else ""
     return f"{names[0]}{more}: {clean(finding.reason or finding.kind)}"
 
@@ -174,6 +204,13 @@ WORDS: dict[Kind, Callable[[Finding], str]] = {
     "handlers_detached": _number("telemetry handler", "failed and detached"),
     "events_filtered_out": lambda finding: f"filtered out, and counted as nothing: {_names(finding)}",
     "history_degraded": lambda finding: f"the history is not written: {clean(finding.reason or '')}",
+    "mode_reduced": _mode_reduced,
+    "part_degraded": lambda finding: f"{_names(finding)} of the monitor is degraded: {clean(finding.reason or '')}",
+    "series_overflowed": _number("event", "counted under 'other': no histogram series was left"),
+    "series_near": lambda finding: f"{_used(finding, fmt.count)} histogram series are used",
+    "memory_near": lambda finding: f"{_used(finding, fmt.size)} of the monitor's memory limit are used",
+    "history_near": lambda finding: f"{_used(finding, fmt.size)} of the history's size limit are used",
+    "history_disk": _history_disk,
     "paused": lambda finding: f"pool is paused: {_waiting_calls(finding)}",
     "not_running": lambda finding: f"pool is {finding.reason}",
     "cannot_start": _cannot_start,
