@@ -16,7 +16,7 @@ VARIABLE = "POOL_MONITOR_RUN"
 _LONGEST = 100
 
 
-class Run(NamedTuple):
+class ServiceRun(NamedTuple):
     """What a token says: the service that started a process."""
 
     pid: int
@@ -33,16 +33,16 @@ class Run(NamedTuple):
         return f"{self.pid}.{self.start}.{self.namespaces}.{self.secret}"
 
 
-_own: Run | None = None
+_own: ServiceRun | None = None
 
 
-def own_run() -> Run | None:
+def own_run() -> ServiceRun | None:
     """The run of this process; another one in a process that it forks. None: the system has no /proc."""
     global _own
     if _own is None or _own.pid != os.getpid():
         try:
             start = start_of(_read("/proc/self/stat"))
-            _own = Run(os.getpid(), start, namespaces_of("self"), secrets.token_hex(6))
+            _own = ServiceRun(os.getpid(), start, namespaces_of("self"), secrets.token_hex(6))
         except (OSError, ValueError):
             return None
     return _own
@@ -54,14 +54,14 @@ def environment() -> dict[str, str]:
     return {} if run is None else {VARIABLE: run.token}
 
 
-def parse(token: str) -> Run | None:
+def parse(token: str) -> ServiceRun | None:
     """Return what *token* says. None: it is not a token."""
     parts = token.split(".")
     if len(token) > _LONGEST or len(parts) != 4:
         return None
     pid, start, namespaces, secret = parts
     digits = pid.isascii() and pid.isdigit() and start.isascii() and start.isdigit()
-    return Run(int(pid), int(start), namespaces, secret) if digits and int(pid) > 0 else None
+    return ServiceRun(int(pid), int(start), namespaces, secret) if digits and int(pid) > 0 else None
 
 
 def start_of(stat: bytes) -> int:

@@ -13,10 +13,12 @@ import pytest
 
 from pool_monitor.dashboard import Frame, LocalFeed, Lost
 from pool_monitor.dashboard.app import Dashboard, run
+from pool_monitor.dashboard.frame_times import FrameTimes
 from pool_monitor.dashboard.style import STYLES
 from pool_monitor.dashboard.terminal import can_run, glyphs_for, restoring_process
 from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.errors import PoolError
+from pool_monitor.service.stacks import StackReading
 from pool_monitor.view import ASCII, UNICODE, Freshness, Meaning, plain
 from tests.helpers import samples
 
@@ -463,7 +465,13 @@ async def test_a_key_shows_the_next_pool() -> None:
 
 @pytest.mark.parametrize(
     ("key", "words"),
-    [("n", "DESERVES A LOOK"), ("e", "LATEST ERRORS"), ("o", " OPERATION "), ("p", " POOL ")],
+    [
+        ("n", "DESERVES A LOOK"),
+        ("e", " ERRORS"),
+        ("r", " RESOURCES "),
+        ("o", " OPERATION "),
+        ("p", " POOL "),
+    ],
 )
 @pytest.mark.parametrize("back", ["escape", "enter", None])
 async def test_keys_open_pages_and_lead_back(key: str, words: str, back: str | None) -> None:
@@ -477,6 +485,147 @@ async def test_keys_open_pages_and_lead_back(key: str, words: str, back: str | N
         assert "WORKER" in shown(app)
         await pilot.press("down", "enter")
         assert app.viewer.selected is not None
+
+
+class AskedFeed(HandFeed):
+    """A `HandFeed` that can be asked for stacks. Each answer comes from the test."""
+
+    def __init__(self, *frames: Frame | Exception) -> None:
+        super().__init__(*frames)
+        self.asked: list[tuple[str, str]] = []
+        self.answers: asyncio.Queue[StackReading | Exception] = asyncio.Queue()
+
+    async def stack(self, pool: str, slot: str) -> StackReading:
+        self.asked.append((pool, slot))
+        answer = await self.answers.get()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def test_a_key_asks_for_the_stack_of_the_selected_worker_and_asks_again() -> None:
+    feed = AskedFeed(samples.snapshot())
+    app = dashboard(feed)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: "LIVE" in shown(app), app)
+        await pilot.press("down", "down", "s")
+        await until(lambda: "STACK of text-1" in shown(app) and "asking" in shown(app), app)
+        feed.queue.put_nowait(samples.snapshot(30))
+        await until(lambda: "up 12m34s" in shown(app) or "LIVE" not in shown(app), app)
+        await pilot.press("s")
+        assert feed.asked == [("text", "text-1")], "one question at a time"
+        feed.answers.put_nowait(StackReading(stack=samples.STACK))
+        await until(lambda: "in clean" in shown(app), app)
+        assert "taken 0s ago" in shown(app)
+        await pilot.press("s")
+        await until(lambda: len(feed.asked) == 2, app)
+        assert "in clean" in shown(app), "the previous answer stays while another one is awaited"
+        feed.answers.put_nowait(StackReading(stack=None, reason="the worker has ended"))
+        await until(lambda: "not available: the worker has ended" in shown(app), app)
+        await pilot.press("escape")
+        assert "WORKER" in shown(app)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (StackReading(stack=None), "not available: no reason is known"),
+        (ValueError("broken\x1b[2J"), "not available: broken?[2J"),
+        (ValueError(), "not available: ValueError"),
+    ],
+)
+async def test_a_stack_that_cannot_be_had_is_a_reason_and_no_failure(
+    answer: StackReading | Exception, words: str
+) -> None:
+    feed = AskedFeed(samples.snapshot())
+    app = dashboard(feed)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: "LIVE" in shown(app), app)
+        await pilot.press("s")
+        feed.answers.put_nowait(answer)
+        await until(lambda: words in shown(app), app)
+    assert app.failure is None
+
+
+async def test_a_stack_that_never_comes_is_given_up_and_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pool_monitor.dashboard.app.STACK_TIMEOUT_S", 0.01)
+    app = dashboard(AskedFeed(samples.snapshot()))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: "LIVE" in shown(app), app)
+        await pilot.press("s")
+        await until(lambda: "not available: no answer in 0.01 s" in shown(app), app)
+        monkeypatch.setattr("pool_monitor.dashboard.app.STACK_TIMEOUT_S", 60.0)
+        await pilot.press("s")
+    assert not [task for task in asyncio.all_tasks() if "stack" in task.get_name()]
+
+
+async def test_a_feed_without_stacks_says_so() -> None:
+    app = dashboard(HandFeed(samples.snapshot()))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: "LIVE" in shown(app), app)
+        await pilot.press("s")
+        await until(lambda: "the source of these numbers cannot ask workers" in shown(app), app)
+
+
+async def test_a_local_feed_asks_its_monitor() -> None:
+    async def stack(pool: str, slot: str) -> StackReading:
+        return StackReading(stack=f"{pool} {slot}")
+
+    feed = LocalFeed(lambda window: samples.snapshot(), stack=stack)
+    assert (await feed.stack("text", "text-0")).stack == "text text-0"
+    assert (await LocalFeed(lambda window: samples.snapshot()).stack("text", "text-0")).stack is None
+
+
+def test_the_page_of_the_stack_opens_without_a_worker_to_ask() -> None:
+    made = viewer()
+    assert made.ask_for_stack() is None
+    made.receive(samples.snapshot(workers=0), 100.0)
+    assert made.ask_for_stack() is None
+    assert "no worker to ask" in screen(made)
+
+
+def test_the_stack_that_is_shown_belongs_to_its_worker() -> None:
+    made = viewer(samples.snapshot())
+    assert made.ask_for_stack() == ("text", "text-0")
+    made.receive_stack(StackReading(stack="of the first"), 100.0)
+    assert "taken 7s ago" in screen(made, now=107.0)
+    made.go_back()
+    made.select(1)
+    made.select(2)
+    assert made.ask_for_stack() == ("text", "text-2")
+    assert "STACK of text-2" in screen(made)
+    assert "of the first" not in screen(made)
+
+
+async def test_the_page_of_resources_says_what_a_frame_costs_with_its_painting() -> None:
+    feed = HandFeed(samples.snapshot())
+    app = dashboard(feed)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: "LIVE" in shown(app), app)
+        await pilot.pause()
+        drawn = app.frame_times.pieces
+        await pilot.press("r", "pagedown")
+        await pilot.pause()
+        assert app.frame_times.pieces >= drawn + 2, "the lines, and their painting"
+        await until(lambda: "this screen" in shown(app), app)
+        assert app.viewer.frame_seconds is not None
+
+
+def test_the_time_of_a_frame_is_the_median_of_the_sums_of_its_pieces() -> None:
+    ticks = iter([0.0, 1.0, 5.0, 7.0, 10.0, 10.5, 20.0, 29.0])
+    times = FrameTimes(lambda: next(ticks))
+    assert times.begin() is None
+    for _ in range(2):
+        with times.measured():
+            pass
+    assert times.begin() == 3.0
+    with times.measured():
+        pass
+    assert times.begin() == 1.75
+    with times.measured():
+        pass
+    assert times.begin() == 3.0
+    assert times.begin() == 3.0, "a frame in which nothing was drawn counts as none"
 
 
 async def test_keys_show_help_and_lead_back() -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from pool_monitor.cli.demo import FAULTS
 from pool_monitor.demo.load import documents, rate_at
-from pool_monitor.demo.worker import FAULTS, DemoTools
+from pool_monitor.demo.worker import DemoTools
 from tests.helpers.programs import DEADLINE_S, Program, Terminal, until
 
 Start = Callable[..., Program]
@@ -40,13 +42,33 @@ def test_every_fault_happens(fault: str, monkeypatch: pytest.MonkeyPatch):
     tools = DemoTools([fault])
     monkeypatch.setattr(tools._random, "random", lambda: 0.0)
     if fault == "error":
-        with pytest.raises(RuntimeError, match="was requested"):
-            tools.keywords("text")
+        texts = {kind: set() for kind in (RuntimeError, LookupError, ValueError)}
+        for _ in range(60):
+            with pytest.raises(tuple(texts)) as raised:
+                tools.keywords("text")
+            texts[raised.type].add(str(raised.value))
+        assert all(len(messages) > 3 for messages in texts.values()), "few kinds of errors, and many texts"
         return
     for _ in range(600):
         tools.keywords("text")
     assert len(naps) == (600 if fault == "slow" else 0)
     assert len(tools._kept) == (512 if fault == "leak" else 0), "it must not eat the machine"
+
+
+def test_a_hot_worker_computes_in_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    done = threading.Event()
+    monkeypatch.setattr("pool_monitor.demo.worker._compute", lambda seconds: done.wait(60.0))
+    tools = DemoTools(["hot"])
+    monkeypatch.setattr(tools._random, "random", lambda: 0.0)
+    tools.keywords("text")
+    first = tools._computing
+    tools.keywords("text")
+    assert tools._computing is first
+    done.set()
+    assert first is not None
+    first.join(60.0)
+    tools.keywords("text")
+    assert tools._computing is not first
 
 
 def test_a_headless_demo_reports_figures_of_real_calls(pool_monitor: Start, runtime_dir: Path):

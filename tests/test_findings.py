@@ -9,8 +9,17 @@ import pytest
 from msgspec.structs import replace
 
 from pool_monitor import findings
-from pool_monitor.findings import CAUSES, CONDITIONS, DOUBTS, EFFECTS, LIMITS, Finding
-from pool_monitor.snapshot import HistoryView, MonitorView, PoolSummary, Snapshot
+from pool_monitor.findings import CAUSES, CONDITIONS, DOUBTS, EFFECTS, LIMITS, STRAINS, Finding
+from pool_monitor.snapshot import (
+    FaultLevel,
+    FaultView,
+    HistoryView,
+    MonitorView,
+    PoolSummary,
+    ResourceView,
+    SamplingView,
+    Snapshot,
+)
 from pool_monitor.view.notices import WORDS
 from tests.helpers import samples
 from tests.helpers.programs import ROOT
@@ -55,17 +64,47 @@ def everything() -> list[Snapshot]:
         with_pool(busy, busy=4, idle=0, trend=trend),
         with_worker(base, "text-0", crash_loop=True, last_error="crash: signal 9"),
         with_worker(base, "text-0", state="terminated", last_error="start: no"),
+        *(replace(base, resources=ResourceView(faults=(fault(kind, pool),))) for kind, pool in KINDS_OF_FAULTS),
     ]
+
+
+REASONS = {
+    "blocked": "the event loop has run no callback for 0.6 s; it runs app.py:7 in work",
+    "lag": "99 % of callbacks run within 300 ms, the others later (last 30 s)",
+    "memory": "memory: 14.2 GiB of 16 GiB in use (89 %)",
+    "oom": "the kernel has killed a process for want of memory within 60 s",
+    "leak": "its memory grows by 12 MiB a minute and reaches its limit of 512 MiB in 18 min (15 min to 22 min)",
+    "cpu": "93 % of the processors in use",
+    "throttled": "20 % of the time throttled by the cgroup",
+    "disk": "disk: 3.1 GiB of 100 GiB free (3.1 %)",
+    "shm": "shared memory: 4.0 MiB of 64 MiB free (6.2 %)",
+    "fds": "descriptors: 950 of 1024 in use (93 %)",
+    "fd_leak": "its descriptors grow by 6.0 a minute and reaches its limit of 1024 in 2.5 h (2.4 h to 2.6 h)",
+    "processes": "processes and threads: 950 of 1024 in use (93 %)",
+    "threads": "threads: 950 of 1024 in use (93 %)",
+    "stopped": "the process is stopped (state T)",
+    "hot_idle": "uses 99 % of a processor without a call",
+    "zombie": "a process that has ended is not reaped, for 12 s",
+    "orphan": "process 77 was left behind by the service with pid 66, which has ended: python left.py",
+}
+KINDS_OF_FAULTS = [*((kind, None) for kind in STRAINS), ("leak", "text"), ("memory", "text")]
+
+
+def fault(kind: str, pool: str | None, level: FaultLevel = "warn", worker: str = "text-0") -> FaultView:
+    about = {"subject": "host"} if pool is None else {"subject": f"worker {worker}", "pool": pool, "worker": worker}
+    reason = REASONS.get(kind, f"{kind} has its reason")
+    return FaultView(kind=kind, level=level, value=2.0, limit=1.0, since=1.0, reason=reason, **about)
 
 
 def found_in(snapshot: Snapshot) -> list[Finding]:
     pool = snapshot.pools["text"]
-    return [*findings.doubts(snapshot), *findings.of_pool(snapshot, pool, findings.levels(snapshot))]
+    of_pool = findings.of_pool(snapshot, pool, findings.levels(snapshot))
+    return [*findings.doubts(snapshot), *findings.of_resources(snapshot), *of_pool]
 
 
 def test_every_kind_has_one_check_and_words() -> None:
     assert WORDS.keys() == CONDITIONS.keys()
-    assert len(CONDITIONS) == len(DOUBTS) + len(CAUSES) + len(EFFECTS)
+    assert len(CONDITIONS) == len(DOUBTS) + len(CAUSES) + len(EFFECTS) + len(STRAINS)
     assert LIMITS.keys() <= CONDITIONS.keys()
 
 
@@ -77,6 +116,8 @@ def test_every_check_finds_its_own_kind_and_no_other() -> None:
             assert {found.kind for found in doubt(snapshot.monitor)} <= {kind}
         for kind, check in {**CAUSES, **EFFECTS}.items():
             assert {found.kind for found in check(snapshot, pool, levels)} <= {kind}
+        for kind, strain in STRAINS.items():
+            assert {found.kind for found in strain(snapshot)} <= {kind}
         kinds |= {found.kind for found in found_in(snapshot)}
     assert kinds == CONDITIONS.keys()
 
@@ -175,6 +216,16 @@ def test_the_history_is_judged_at_its_limits(changes, expected) -> None:
     assert about_monitor(replace(BASE, history=history, degraded=degraded)) == expected
 
 
+def test_a_full_disk_is_told_once() -> None:
+    """Where resources are measured, the disk is one of them."""
+    history = replace(HISTORY, disk_free=1, disk_total=100)
+    assert about_monitor(replace(BASE, history=history)) == [("history_disk", "bad")]
+    sampling = SamplingView(
+        interval=1, wanted_interval=1, cpu_ratio=None, sample_cpu=None, sample_seconds=None, workers=1, overdue=None
+    )
+    assert about_monitor(replace(BASE, history=history, resources=sampling)) == []
+
+
 def test_a_summary_is_judged_by_the_same_shares() -> None:
     pool = everything()[0].pools["text"]
     summary = PoolSummary(
@@ -199,3 +250,21 @@ def test_a_summary_is_judged_by_the_same_shares() -> None:
         ("died", "bad", "text"),
         ("failed", "bad", "text"),
     ]
+
+
+def test_the_faults_of_a_kind_are_one_finding_per_pool_the_worst_first() -> None:
+    faults = (
+        fault("leak", "text"),
+        fault("leak", "text", "bad", "text-1"),
+        fault("leak", "other", worker="other-0"),
+        fault("memory", None),
+        fault("crash_loop", "text"),
+        fault("of a later version", None),
+    )
+    snapshot = replace(samples.snapshot(), resources=ResourceView(faults=faults))
+    (leak,) = findings.of_resources(snapshot, "text")
+    assert (leak.kind, leak.level, leak.names, leak.reason) == (
+        "leak", "bad", ("text-1", "text-0"), REASONS["leak"]
+    )  # fmt: skip
+    assert [(found.kind, found.names) for found in findings.of_resources(snapshot)] == [("memory", ("host",))]
+    assert WORDS["leak"](leak) == f"text-1 (and 1 other): {REASONS['leak']}"

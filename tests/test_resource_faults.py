@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -39,10 +40,12 @@ from pool_monitor.resources.faults import CONDITIONS, LAG_S, FaultWatch, executi
 from pool_monitor.resources.orphans import Orphan
 from pool_monitor.resources.proc import Identity
 from pool_monitor.resources.sample import Execution, Moment, Slot
-from pool_monitor.run_token import Run
+from pool_monitor.run_token import ServiceRun
 from pool_monitor.snapshot import WorkerView
+from tests.helpers.programs import ROOT
 
 POOL = PoolIdentity("text", "i1")
+WORDS = {"leak_reason": "its memory grows by 1 MiB a minute", "fd_leak_reason": "its descriptors grow by 3 a minute"}
 GIB = 1024**3
 
 
@@ -58,8 +61,9 @@ def sample(about: str, figures: dict[str, Any], slot: dict[str, Any]) -> tuple[l
     """Return the slots and events of a sample with *figures* of one subject."""
     slots = [Slot(POOL, worker(**slot))]
     if about == "worker":
-        measured = {key: value for key, value in figures.items() if key != "state_letter"}
+        measured = {key: value for key, value in figures.items() if key not in {"state_letter", *WORDS}}
         metadata = {**POOL.worker("text-0"), "pid": 41, "missing": {}, "state_letter": figures.get("state_letter", "S")}
+        metadata |= {key: figures[key] for key in WORDS if key in figures}
         return slots, [Execution(RESOURCE_WORKER, measured, metadata)]
     spec = {"host": RESOURCE_HOST, "process": RESOURCE_PROCESS}.get(about)
     return slots, [] if spec is None else [Execution(spec, figures, {"missing": {}, "pid": 1})]
@@ -94,10 +98,10 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ("threads", "process", {}, {"threads": 81, "threads_limit": 100}, {"threads": 91, "threads_limit": 100}),
     ("zombie", "process", {}, {"zombies": 2, "zombie_duration": 11 * 10**9}, {}),
     ("memory", "worker", {"rss_limit": 100}, {"rss": 71}, {"rss": 86}),
-    ("leak", "worker", {}, {"rss": 1, "leak_rate": 1.0, "time_to_limit_duration": 5 * 3600 * 10**9},
+    ("leak", "worker", {}, {**WORDS, "rss": 1, "leak_rate": 1.0, "time_to_limit_duration": 5 * 3600 * 10**9},
      {"rss": 1, "leak_rate": 1.0, "time_to_limit_duration": 60 * 10**9}),
     ("fds", "worker", {}, {"fds": 81, "fds_limit": 100}, {"fds": 91, "fds_limit": 100}),
-    ("fd_leak", "worker", {}, {"fds": 1, "fds_to_limit_duration": 5 * 3600 * 10**9},
+    ("fd_leak", "worker", {}, {**WORDS, "fds": 1, "fds_to_limit_duration": 5 * 3600 * 10**9},
      {"fds": 1, "fds_to_limit_duration": 60 * 10**9}),
     ("hot_idle", "worker", {}, {"cpu_ratio": 0.9}, {}),
     ("zombie", "worker", {}, {"zombies": 1, "zombie_duration": 11 * 10**9}, {}),
@@ -137,6 +141,21 @@ def test_each_fault_is_reported_in_time_and_its_end_too(
         assert samples.now - began >= hold_of(kind, about)
         assert told(samples.take(about, FINE[about], slot)) == [("left", kind, level)]
         assert samples.watch.book.open == 0
+
+
+@pytest.mark.parametrize(("kind", "about", "slot", "warn", "bad"), CASES)
+def test_the_playbook_has_the_reason_of_every_fault(
+    kind: str, about: str, slot: dict[str, Any], warn: dict[str, Any], bad: dict[str, Any]
+) -> None:
+    table = (
+        (ROOT / "docs" / "OPERATIONS_PLAYBOOK.md").read_text(encoding="utf-8").partition("| text on the screen |")[2]
+    )
+    cells = re.findall(r"^\| (.*?) \| .* \|$", table, re.MULTILINE)
+    known = [words.strip() for cell in cells for words in re.split(r", | or |…", cell) if words.strip()]
+    samples, changes = Samples(20.0), []
+    while not changes:
+        changes = samples.take(about, {**FINE[about], **(warn or bad)}, slot)
+    assert any(words in changes[0].reason for words in known), changes[0].reason
 
 
 def test_every_condition_is_in_the_cases() -> None:
@@ -339,7 +358,7 @@ def test_a_blocked_loop_is_a_fault_while_it_is_blocked() -> None:
 
 def test_an_orphan_is_a_fault_with_its_pid_and_command() -> None:
     watch = FaultWatch()
-    orphan = Orphan(Identity(77, 5), Run(66, 1, "1-1", "ab"), "python left.py")
+    orphan = Orphan(Identity(77, 5), ServiceRun(66, 1, "1-1", "ab"), "python left.py")
     changes = watch.judge(Moment(10**9, []), [], [orphan])
     assert told(changes) == [("reached", "orphan", "warn")]
     assert changes[0].subject.name == "process 77"

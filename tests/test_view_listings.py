@@ -19,6 +19,7 @@ from pool_monitor.view import (
     Freshness,
     Glyphs,
     PageName,
+    PageState,
     help_page,
     levels,
     listing,
@@ -45,11 +46,15 @@ def page(kind: PageName, snapshot: Snapshot, size: tuple[int, int] = (80, 24), *
 
 def several() -> Snapshot:
     """Return a Snapshot of three pools, two of them with findings."""
-    snapshot = samples.snapshot(pools=("text", "vision", "audio"))
+    snapshot = samples.measured(pools=("text", "vision", "audio"))
     vision, audio = snapshot.pools["vision"], snapshot.pools["audio"]
     vision = replace(vision, total=replace(vision.total, error_ratio=0.051, errors=181))
     audio = replace(audio, state="paused", waiting=64, busy=0, idle=4)
-    snapshot = replace(snapshot, pools={**snapshot.pools, "vision": vision, "audio": audio})
+    snapshot = replace(
+        snapshot,
+        pools={**snapshot.pools, "vision": vision, "audio": audio},
+        resources=replace(snapshot.resources, faults=()),
+    )
     return with_pool(snapshot, failures=FAILURES)
 
 
@@ -86,28 +91,7 @@ def test_any_page_of_any_snapshot_fits_any_screen(
     if snapshot.pools:
         snapshot = with_pool(snapshot, failures=tuple(seen))
     assert_fits(listing(kind, snapshot, size, freshness=freshness, offset=offset, glyphs=glyphs), size, glyphs)
-    assert max_offset(kind, snapshot, size, freshness=freshness) >= 0
-
-
-def test_an_error_is_shown_with_its_text_operation_worker_and_number() -> None:
-    lines = page("errors", several()).splitlines()
-    assert lines[2:6] == [
-        "     8s ago  RateLimited x11  in chat  on text-3",
-        "            try again in 20 s",
-        "  6m42s ago  crash  in generate  on text-1",
-        "            exit code 7: MemoryError: 8 GB wanted",
-    ]
-    assert "nothing went wrong" in page("errors", samples.snapshot())
-
-
-def test_a_long_message_is_wrapped_and_not_cut() -> None:
-    words = " ".join(f"word{number}" for number in range(40))
-    message = f"{words}\n\n  its last line\x1b[2J"
-    failed = with_pool(samples.snapshot(), failures=(FailureView("E", message, "chat", "text-0", 1.0, 1),))
-    shown = page("errors", failed)
-    assert f"{'':12}its last line?[2J\n" in shown
-    assert "".join(words.split()) in "".join(shown.split())
-    assert "\x1b" not in shown
+    assert max_offset(kind, snapshot, size, state=PageState(freshness)) >= 0
 
 
 def test_all_notices_of_all_pools_are_listed_in_full() -> None:
@@ -128,12 +112,6 @@ def test_the_page_of_pools_shows_the_worst_notice_of_each() -> None:
     assert audio[:5] == ["✖", "audio", "paused", "0/4", "64"]
     assert audio[8:] == ["pool", "is", "paused:", "64…"]
     assert "pool is paused: 64 calls wait" in page("pools", several(), (120, 40))
-
-
-def test_the_slot_number_of_a_failure_is_visible_at_every_width() -> None:
-    failure = FailureView("RateLimited", None, "generate", "summaries-of-the-shop-12", 8.2, 11)
-    narrow = page("errors", with_pool(several(), failures=(failure,)), (60, 15)).splitlines()[2]
-    assert narrow == "     8s ago  RateLimited x11  in generate  on …f-the-shop-12"
 
 
 def test_the_symbols_of_pools_and_both_ends_of_their_names_are_visible_at_every_width() -> None:
@@ -203,16 +181,17 @@ def test_another_page_can_be_opened_from_a_page_and_from_the_help() -> None:
     made = viewer(several())
     made.open("notices")
     made.open("errors")
-    assert "LATEST ERRORS" in screen(made)
+    assert "ERROR " in screen(made)
     made.helping = True
     made.open("errors")
-    assert "LATEST ERRORS" in screen(made)
+    assert "ERROR " in screen(made)
 
 
 def test_on_a_page_the_arrows_scroll_and_keep_the_selection() -> None:
-    made = viewer(with_pool(samples.snapshot(), failures=FAILURES * 6))
-    made.open("errors")
-    for step, above in ((1, "… 1 above"), (1, "… 2 above"), (99, "… 10 above"), (-1, "… 9 above")):
+    made = viewer(several())
+    made.open("resources")
+    most = max_offset("resources", several(), (80, 24))
+    for step, above in ((1, "… 1 above"), (1, "… 2 above"), (99, f"… {most} above"), (-1, f"… {most - 1} above")):
         made.move(step, (80, 24), 100.0)
         assert above in screen(made)
     made.move_page(-1, (80, 24), 100.0)

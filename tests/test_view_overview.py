@@ -81,7 +81,7 @@ def meanings(lines: list[Line], word: str) -> set[str]:
     ],
 )
 def test_the_overview_matches_the_golden_files(name: str, size: tuple[int, int], options: dict[str, Any]) -> None:
-    golden.check(f"{name}.txt", text(overview(samples.snapshot(), size, **options)))
+    golden.check(f"{name}.txt", text(overview(samples.measured(), size, **options)))
 
 
 def test_an_empty_overview_explains_itself() -> None:
@@ -275,24 +275,41 @@ def test_key_figures_are_the_snapshots(
 
 
 def test_a_worker_row_shows_its_worker() -> None:
-    page = text(overview(samples.snapshot(), (200, 60)))
+    page = text(overview(samples.measured(), (200, 60)))
     bar = "█████"
     assert row(page, "WORKER") == [
-        *("WORKER", "STATE", "OPERATION", "FOR", "CALLS", "ERR", "BUSY", "p95", "RESTARTS", "LAST", "ERROR"),
-        *("RSS", "PID", "p99", "TIMEOUTS", "AGE"),
+        *("WORKER", "STATE", "OPERATION", "FOR", "CALLS", "ERR", "BUSY", "p95", "RESTARTS", "CPU", "RSS"),
+        *("LAST", "ERROR", "PID", "p99", "FDS", "THREADS", "USS", "PS", "CHILDREN", "TIMEOUTS", "AGE"),
     ]
     assert row(page, "text-0") == [
         *("text-0", "●", "busy", "generate", "0.8s", "921", "12", bar, "83%", "1.3s"),
-        *("0", "OperationTimeout", "42s", "ago", DASH, "4110", "2.8s", "4", "12m01s"),
+        *("0", "83%", "128M", "OperationTimeout", "42s", "4110", "2.8s", "14", "3", "116M", "R", "0", "4", "12m01s"),
     ]
-    assert row(page, "text-1")[-10:] == ["1.3s", "1", "WorkerDied", "6m42s", "ago", DASH, "4188", "2.8s", "3", "6m42s"]
+    assert row(page, "text-3")[-9:] == ["4113", "2.8s", "212", "11", "1.2G", "R", "0", "3", "12m01s"]
 
 
-def test_a_workers_memory_is_shown_from_120_columns_on() -> None:
+def test_a_workers_processor_time_and_memory_are_shown_from_90_columns_on() -> None:
+    for width in (90, 100, 120):
+        page = text(overview(samples.measured(), (width, 40)))
+        place = row(page, "WORKER").index("CPU")
+        assert row(page, "WORKER")[place : place + 2] == ["CPU", "RSS"]
+        assert row(page, "text-0")[place + 1 : place + 3] == ["83%", "128M"]
+
+
+def test_a_pool_whose_processes_are_not_measured_has_no_columns_for_their_figures() -> None:
     page = text(overview(with_worker(samples.snapshot(), "text-1", rss=128 * 2**20), (120, 40)))
-    assert row(page, "WORKER")[-2:] == ["RSS", "PID"]
+    assert row(page, "WORKER")[-4:] == ["LAST", "ERROR", "RSS", "PID"]
     assert row(page, "text-1")[-2:] == ["128M", "4188"]
     assert row(page, "text-0")[-2:] == [DASH, "4110"]
+
+
+@pytest.mark.parametrize(("width", "unknown"), [(100, 2), (200, 6)])
+def test_the_figures_of_a_stopped_worker_are_unknown_and_its_letter_says_why(width: int, unknown: int) -> None:
+    words = row(text(overview(samples.measured(), (width, 60))), "text-2")
+    assert words.count(DASH) == unknown
+    assert ("T" in words) == (width == 200)
+    selected = text(overview(samples.measured(), (120, 40), selected="text-2")).splitlines()[-2]
+    assert f"rss {DASH}  cpu {DASH}  pid 4112  stopped  no figures: the process is stopped" in selected
 
 
 def test_80_columns_have_room_for_restarts_and_cut_no_number() -> None:
@@ -338,6 +355,15 @@ def test_the_report_has_the_totals_and_all_percentiles() -> None:
     assert "3540 calls, 11.8/s; 3498 ok, 42 failed (1.2%), 0 cancelled" in written
     assert row(written, "call") == ["call", "3498", "134ms", "84ms", "910ms", "1.3s", "2.9s", "4.1s", "5.5s"]
     assert row(written, "queue")[4:] == ["43ms", "62ms", "180ms", "252ms", "342ms"]
+
+
+def test_the_report_has_error_groups_with_samples_and_the_resources() -> None:
+    written = report(samples.measured())
+    assert "31 in the last 5m (0.10/s), 120 since the start; first 11m42s ago, last 8s ago" in written
+    assert 'File "/srv/shop/summaries/client.py", line 88, in send' in written
+    assert "worker text-3: leaks 1.1M/s" in written
+    assert "57 of 1024" in written
+    assert "HOST" not in report(samples.snapshot())
 
 
 def test_a_report_names_every_pool_or_says_that_there_is_none() -> None:
@@ -857,10 +883,10 @@ def test_a_line_above_the_keys_has_more_about_the_selected_worker() -> None:
         samples.snapshot(), "text-1", rss=48_234_496, health="responsive", last_error="crash: signal 9"
     )
     lines = text(overview(snapshot, (80, 24), selected="text-1")).splitlines()
-    assert lines[-2] == " text-1  crash: signal 9 6m42s ago  1 restart  rss 46.0M  pid 4188  up 6m42s"
+    assert lines[-2] == f" text-1  crash: signal 9 6m42s ago  1 restart  rss 46.0M  cpu {DASH}  pid 4188"
     assert lines[-1].startswith(" q quit  ? help")
     wide = text(overview(snapshot, (120, 24), selected="text-1")).splitlines()
-    assert wide[-2].endswith("up 6m42s  responsive")
+    assert wide[-2].endswith("pid 4188  up 6m42s  responsive")
     assert overview(snapshot, (80, 24), selected="gone") == overview(snapshot, (80, 24))
 
 
@@ -868,6 +894,8 @@ def test_a_long_error_of_the_selected_worker_leaves_room_for_its_restarts() -> N
     snapshot = with_worker(samples.snapshot(), "text-1", last_error="start: " + "x" * 73)
     last = text(overview(snapshot, (80, 24), selected="text-1")).splitlines()[-2]
     assert last.endswith(f"xx… 6m42s  1 restart  rss {DASH}")
+    leaking = text(overview(samples.measured(), (80, 24), selected="text-3")).splitlines()[-2]
+    assert leaking == " text-3  ▲ leaks 1.1M/s: reaches its limit of 2.0G in 10m  0 restarts  rss 1.2G"
     stuck = with_worker(samples.snapshot(), "text-2", state="degraded", health="responsive")
     assert text(overview(stuck, (80, 24), selected="text-2")).splitlines()[-2].endswith("not answering")
 

@@ -36,6 +36,12 @@ def report(*names: str, **changes: Any) -> PeriodReport:
     )
 
 
+def complete() -> PeriodReport:
+    """Return a report with error groups and resources."""
+    end = samples.summary().end
+    return replace(report(), error_groups={"text": samples.error_groups(end)}, resources=samples.resources(end))
+
+
 def unmeasured() -> PeriodReport:
     """Return a report on a period that was not measured."""
     pool = PoolSummary(
@@ -52,6 +58,38 @@ def unmeasured() -> PeriodReport:
 def row(page: str, start: str) -> list[str]:
     """Return the words of the first line that begins with *start*."""
     return next(line for line in page.splitlines() if line.split()[:1] == [start]).split()
+
+
+# errors and resources
+
+
+def test_the_most_frequent_errors_are_shown_with_their_samples() -> None:
+    for written in (text(complete(), width=100, zone=UTC), markdown(complete(), zone=UTC)):
+        assert "31 in that time (0.10/s), 120 since the start; first 11m42s ago, last 8s ago" in written
+        assert 'File "/srv/shop/summaries/client.py", line 88, in send' in written
+        assert "what the worker ran when it was interrupted:" in written
+    many = tuple(replace(samples.error_groups()[0], fingerprint=f"{number:016}") for number in range(14))
+    written = text(replace(complete(), error_groups={"text": many}), width=100, zone=UTC)
+    assert written.count("one of them") == 10
+    assert "4 more groups" in written
+
+
+def test_resources_and_faults_at_the_end_are_shown() -> None:
+    for written in (text(complete(), width=100, zone=UTC), markdown(complete(), zone=UTC)):
+        assert "resources at the end" in written
+        assert "worker text-3: leaks 1.1M/s: reaches its limit of 2.0G in 10m; for 2m04s" in written
+        assert "57 of 1024" in written
+    assert "resources" not in text(report(), width=100, zone=UTC)
+
+
+def test_a_stack_cannot_end_its_block_in_markdown() -> None:
+    stack = "```\n# a heading\n````text"
+    sample = replace(samples.error_groups()[0].sample, traceback=stack)
+    group = replace(samples.error_groups()[0], sample=sample)
+    written = markdown(replace(complete(), error_groups={"text": (group,)}), zone=UTC)
+    block = written[: written.index("# a heading")].splitlines()
+    assert "`````text" in block
+    assert "`````" in written[written.index("# a heading") :].splitlines()
 
 
 # what people see

@@ -21,10 +21,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_monitor import telemetry
-from pool_monitor.config import ResourcesConfig
+from pool_monitor import Monitor, telemetry
+from pool_monitor.config import MonitorConfig, ResourcesConfig, ServiceConfig
 from pool_monitor.errors import ConfigError
 from pool_monitor.events import LOOP_LAG, RESOURCE_LOOP
+from pool_monitor.metrics import parse_window
 from pool_monitor.parts import PartUnavailable
 from pool_monitor.resources import loop_stack, watchdog
 from pool_monitor.resources.loop_probe import (
@@ -41,10 +42,12 @@ from pool_monitor.resources.loop_probe import (
 from pool_monitor.resources.loop_stack import stack_of_thread
 from pool_monitor.resources.stall_check import StallCheck
 from pool_monitor.resources.watchdog import Watchdog
+from pool_monitor.snapshot import LoopView
 from pool_monitor.state_machine import IllegalTransition
 from tests.helpers import virtual
 from tests.helpers.programs import until
 from tests.helpers.support import eventually
+from tests.test_monitor import Gauges
 
 pytestmark = pytest.mark.usefixtures("nobody_stays_attached")
 QUICK = ResourcesConfig(lag_interval=0.02, blocked_after=0.1)
@@ -523,6 +526,32 @@ def test_without_handlers_and_with_a_lane_the_lag_costs_no_mapping():
         assert all(len(numbers) == 1 and numbers[0] >= 0 for numbers in received)
 
     run(main())
+
+
+async def test_a_snapshot_shows_the_block_while_it_lasts_and_its_stack_afterwards():
+    config = MonitorConfig(resources=QUICK, service=ServiceConfig(socket=False))
+    async with Monitor(Gauges(), config=config) as monitor:
+        meanwhile: list[LoopView] = []
+
+        def look(_name: Any, _measurements: Any, metadata: Any, _config: Any) -> None:
+            if metadata["state"] == "blocked":
+                meanwhile.append(monitor._collector.resources(parse_window("1m")).loop)
+
+        telemetry.attach("look", RESOURCE_LOOP.name, look)
+        told = Told()
+        await eventually(lambda: told.lags)
+        before = monitor.snapshot("1m").resources.loop
+        assert (before.blocked, before.blocks, before.stack) == (None, 0, None)
+        told.block_the_loop()
+        await told.over()
+        after = monitor.snapshot("1m").resources.loop
+    assert meanwhile[0].blocked is not None
+    assert meanwhile[0].blocked >= 0.1
+    assert (after.blocked, after.blocks) == (None, 1)
+    assert after.stack is not None
+    assert "# the guilty line" in after.stack
+    assert after.lag.max is not None
+    assert after.lag.max >= 0.1
 
 
 # -- real processes -----------------------------------------------------------------------------------------------

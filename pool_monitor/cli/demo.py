@@ -10,8 +10,8 @@ import click
 from pool_monitor.cli import text_width
 from pool_monitor.cli.output import print_text, remark, screen_in_use, stderr_is_terminal
 from pool_monitor.dashboard.terminal import can_run, stdout_glyphs
-from pool_monitor.demo.load import drive
-from pool_monitor.demo.worker import FAULTS
+from pool_monitor.demo.load import SERVICE_FAULTS, drive
+from pool_monitor.demo.worker import WORKER_FAULTS
 from pool_monitor.metrics import WINDOWS
 from pool_monitor.monitor import Monitor
 from pool_monitor.pool.pool import Pool
@@ -19,6 +19,7 @@ from pool_monitor.snapshot import WINDOW_NAMES
 from pool_monitor.view.snapshot_report import report
 
 _HEADLESS_SECONDS = 10.0
+FAULTS = WORKER_FAULTS | SERVICE_FAULTS
 
 
 @click.command("demo")
@@ -47,11 +48,12 @@ def command(duration: float | None, headless: bool, size: int, faults: tuple[str
 
 
 async def _demo(duration: float | None, headless: bool, size: int, faults: list[str]) -> None:
+    in_workers = [fault for fault in faults if fault in WORKER_FAULTS]
     pool = Pool(
-        "pool_monitor.demo.worker:DemoTools", name="demo", size=size, max_size=64, timeout=10.0, init_args=(faults,)
+        "pool_monitor.demo.worker:DemoTools", name="demo", size=size, max_size=64, timeout=10.0, init_args=(in_workers,)
     )
     async with pool, Monitor(pool) as monitor:
-        load = asyncio.create_task(drive(pool))
+        load = asyncio.create_task(drive(pool, faults))
         try:
             if headless:
                 await _wait(duration or _HEADLESS_SECONDS)
@@ -88,4 +90,4 @@ async def _watch(monitor: Monitor, duration: float | None) -> None:
 
     with screen_in_use(), contextlib.suppress(TimeoutError):
         async with asyncio.timeout(duration):
-            await run(LocalFeed(monitor.snapshot), title="demo", window="1m")
+            await run(LocalFeed(monitor.snapshot, stack=monitor.stack), title="demo", window="1m")

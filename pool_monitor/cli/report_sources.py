@@ -9,14 +9,15 @@ from collections.abc import Iterator, Sequence
 from math import ceil, floor
 from typing import NamedTuple
 
-from pool_monitor.errors import ConfigError
+from pool_monitor.errors import ConfigError, ConnectError
 from pool_monitor.metrics import WINDOWS, queries
 from pool_monitor.metrics.block import Block, merge
+from pool_monitor.metrics.gauges import LEVELS, resource_range
 from pool_monitor.metrics.queries import Selection
 from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.timespan import TimeSpan, time_span
 from pool_monitor.service.client import Client, open_client, resolve
-from pool_monitor.snapshot import CallStats, Range, Snapshot, Summary
+from pool_monitor.snapshot import CallStats, Range, ResourceRange, Snapshot, Summary
 from pool_monitor.storage import Reader
 from pool_monitor.view import format as fmt
 from pool_monitor.view.freshness import LIVE
@@ -74,10 +75,12 @@ async def from_service(address: str | None, query: ReportQuery) -> ReportData:
         now = await service.snapshot("1m")
         window = _window(now, query)
         summary = await service.summary(window)
+        latest = await service.snapshot(window)
         length = summary.end - summary.start
         grains = [window.step for window in WINDOWS.values() if window.seconds >= length]
         step = query.step or step_for(length, grains)
         timelines = {name: await _timeline(service, summary, step, name) for name in summary.pools}
+        figures = await _figures(service, summary, length)
         steps: list[Step] = []
         if query.by_operation:
             for pool, operation in _operations(summary):
@@ -88,10 +91,23 @@ async def from_service(address: str | None, query: ReportQuery) -> ReportData:
             doubts=tuple(notice.text for notice in notices(now, None, LIVE)),
             summary=summary,
             courses=timelines,
+            error_groups={name: pool.error_groups for name, pool in latest.pools.items() if pool.error_groups},
+            figures=figures,
+            resources=latest.resources if latest.resources.sampled_age is not None else None,
         ),
         steps,
         None,
     )
+
+
+async def _figures(service: Client, summary: Summary, length: float) -> ResourceRange | None:
+    """The figures of resources in the time of *summary*. None: the service is of a version that has none."""
+    step = next((step for step, seconds in LEVELS if seconds >= length), LEVELS[-1][0])
+    start, end = ceil(summary.start / step) * step, floor(summary.end)
+    try:
+        return await service.resources(start, end, step)
+    except (ConfigError, ConnectError):
+        return None
 
 
 async def _timeline(service: Client, summary: Summary, step: int, pool: str, operation: str | None = None) -> Range:
@@ -142,6 +158,7 @@ def from_store(path: str, query: ReportQuery, now: float | None = None) -> Repor
         grain = max((tier.step for tier in tiers if step % tier.step == 0), default=1)
         first, last = floor(start / grain) * grain, ceil(end / grain) * grain
         recording = reader.read(first, last, step)
+        figures = _stored_figures(reader, time_span(first, last, step), doubts)
         if reader.damaged:
             doubts.append(f"{fmt.plural(reader.damaged, 'block')} of the file cannot be read: counts are lower bounds")
     if not recording.blocks:
@@ -161,10 +178,20 @@ def from_store(path: str, query: ReportQuery, now: float | None = None) -> Repor
             doubts=tuple(doubts),
             summary=summary,
             courses=_timelines(recording, span, summary),
+            figures=figures,
         ),
         list(_steps_of_all(recording, span, summary)) if query.by_operation else [],
         recording,
     )
+
+
+def _stored_figures(reader: Reader, span: TimeSpan, doubts: list[str]) -> ResourceRange | None:
+    """The figures of resources in *span*. If there are too many to read, None, and a doubt."""
+    try:
+        return resource_range(reader.gauges(span.start, span.end, span.step), span, None)
+    except ConfigError as error:
+        doubts.append(f"resources are left out: {error}")
+        return None
 
 
 def _nothing(path: str, when: str, kept: tuple[int, int]) -> ConfigError:

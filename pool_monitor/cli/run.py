@@ -215,7 +215,7 @@ class Run:
 
         with screen_in_use():
             shown = run(
-                LocalFeed(monitor.snapshot),
+                LocalFeed(monitor.snapshot, stack=monitor.stack),
                 title=self.batch.operation,
                 status=self.progress.line,
                 interrupt=lambda: self._interrupt(signal.SIGINT),

@@ -4,7 +4,7 @@
 terminal (`can_run`) can skip it.
 """
 
-from pool_monitor.dashboard.feed import Feed, Frame, LocalFeed, Lost
+from pool_monitor.dashboard.feed import Feed, Frame, LocalFeed, Lost, StackFeed
 from pool_monitor.dashboard.terminal import can_run
 
-__all__ = ["Feed", "Frame", "LocalFeed", "Lost", "can_run"]
+__all__ = ["Feed", "Frame", "LocalFeed", "Lost", "StackFeed", "can_run"]

@@ -24,14 +24,18 @@ from textual.binding import Binding, BindingType
 from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Resize
 from textual.geometry import Region
+from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
 from pool_monitor.dashboard.driver import Driver
+from pool_monitor.dashboard.feed import StackFeed
+from pool_monitor.dashboard.frame_times import FrameTimes
 from pool_monitor.dashboard.style import STYLES
 from pool_monitor.dashboard.terminal import glyphs_for, restoring_process
-from pool_monitor.dashboard.viewer import Viewer
+from pool_monitor.dashboard.viewer import StackQuestion, Viewer
 from pool_monitor.errors import PoolError
+from pool_monitor.service.stacks import StackReading
 from pool_monitor.snapshot import WINDOW_NAMES
 from pool_monitor.view import PAGES
 from pool_monitor.view.text import PageSize, Segment, clean, fit_line
@@ -42,6 +46,10 @@ if TYPE_CHECKING:
 
     from pool_monitor.dashboard.feed import Feed
     from pool_monitor.view import Line, PageName
+
+
+STACK_TIMEOUT_S = 10.0
+"""Seconds after which a worker's stack is not awaited any longer."""
 
 
 class PageWidget(Widget):
@@ -68,6 +76,18 @@ class PageWidget(Widget):
         return Strip(RichSegment(text, STYLES[meaning]) for text, meaning in self._lines[y])
 
 
+class TimedScreen(Screen[None]):
+    """Textual's screen. The time in which it paints counts as time of the frame."""
+
+    def __init__(self, frame_times: FrameTimes) -> None:
+        super().__init__()
+        self._frame_times = frame_times
+
+    def _compositor_refresh(self) -> None:
+        with self._frame_times.measured():
+            super()._compositor_refresh()
+
+
 def _key(keys: str, action: str) -> Binding:
     # With priority: Textual has its own bindings for Tab and Ctrl-C.
     return Binding(keys, action, show=False, priority=True)
@@ -85,7 +105,8 @@ class Dashboard(App[None]):
         _key("plus,equals_sign", "longer(1)"),
         _key("minus", "longer(-1)"),
         _key("tab", "pool"),
-        *(_key(page.key, f"open('{page.name}')") for page in PAGES.values() if page.key),
+        *(_key(page.key, f"open('{page.name}')") for page in PAGES.values() if page.key and page.name != "stack"),
+        _key(PAGES["stack"].key, "stack"),
         _key("down,j", "select(1)"),
         _key("up,k", "select(-1)"),
         _key("pagedown", "select_page(1)"),
@@ -107,6 +128,7 @@ class Dashboard(App[None]):
     ) -> None:
         if os.environ.get("NO_COLOR") == "":
             del os.environ["NO_COLOR"]  # empty counts as unset by its specification, but not for Textual
+        self.frame_times = FrameTimes()
         # Without ansi_color, Textual replaces the 16 colours by RGB colours: under NO_COLOR, by greys.
         super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
@@ -124,6 +146,7 @@ class Dashboard(App[None]):
         )
         self.page = PageWidget()
         self._following: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._one_window = CancelScope()
         self._room = self._page_size(self.size)
         self._painted_freshness = self.viewer.freshness(self._now())
@@ -131,15 +154,20 @@ class Dashboard(App[None]):
     def compose(self) -> ComposeResult:
         yield self.page
 
+    def get_default_screen(self) -> TimedScreen:
+        return TimedScreen(self.frame_times)
+
     def on_mount(self) -> None:
         self.set_interval(min(0.25, self.viewer.interval / 2), self._repaint_if_freshness_changed)
         self._following = asyncio.create_task(self._follow(), name="pool-monitor dashboard feed")
         self._following.add_done_callback(self._feed_ended)
 
     async def on_unmount(self) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait({self._following})
+        tasks = {task for task in (self._following, self._asking) if task is not None}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def on_resize(self, event: Resize) -> None:
         self._room = self._page_size(event.size)  # self.size is still the old one here
@@ -147,11 +175,13 @@ class Dashboard(App[None]):
 
     def repaint(self) -> None:
         now = self._now()
-        self._painted_freshness = self.viewer.freshness(now)
-        lines = self.viewer.page(self._room, now)
-        if self.status is not None and self._room.height:
-            lines = [*lines, fit_line([Segment(f" {clean(self.status())}", "strong")], self._room.width)]
-        self.page.show(lines)
+        self.viewer.frame_seconds = self.frame_times.begin()
+        with self.frame_times.measured():
+            self._painted_freshness = self.viewer.freshness(now)
+            lines = self.viewer.page(self._room, now)
+            if self.status is not None and self._room.height:
+                lines = [*lines, fit_line([Segment(f" {clean(self.status())}", "strong")], self._room.width)]
+            self.page.show(lines)
 
     def _page_size(self, size: tuple[int, int]) -> PageSize:
         """Return the part of *size* that is left for the page: without the line of the status."""
@@ -181,6 +211,27 @@ class Dashboard(App[None]):
 
     def action_open(self, name: PageName) -> None:
         self.viewer.open(name)
+        self.repaint()
+
+    def action_stack(self) -> None:
+        question = self.viewer.ask_for_stack()
+        if question is not None:
+            self._asking = asyncio.create_task(self._ask(question), name="pool-monitor dashboard stack")
+        self.repaint()
+
+    async def _ask(self, question: StackQuestion) -> None:
+        """Ask for a stack, for a limited time. Whatever the feed does wrong is the answer's reason."""
+        try:
+            async with asyncio.timeout(STACK_TIMEOUT_S):
+                if isinstance(self.feed, StackFeed):
+                    answer = await self.feed.stack(*question)
+                else:
+                    answer = StackReading(stack=None, reason="the source of these numbers cannot ask workers")
+        except TimeoutError:
+            answer = StackReading(stack=None, reason=f"no answer in {STACK_TIMEOUT_S:g} s")
+        except Exception as error:  # noqa: BLE001 - a feed is foreign code
+            answer = StackReading(stack=None, reason=str(error) or type(error).__name__)
+        self.viewer.receive_stack(answer, self._now())
         self.repaint()
 
     def action_select(self, step: int) -> None:

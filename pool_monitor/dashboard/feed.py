@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple, Protocol, runtime_checkable
 
+from pool_monitor.service.stacks import StackReading
 from pool_monitor.snapshot import Snapshot
 
 
@@ -32,11 +33,38 @@ class Feed(Protocol):
         ...
 
 
-class LocalFeed:
-    """The feed of a monitor in this process: calls *take* with the window immediately, and every *interval* seconds."""
+@runtime_checkable
+class StackFeed(Protocol):
+    """A feed that can also get the stack of a worker. A feed need not be one: then the dashboard says so."""
 
-    def __init__(self, take: Callable[[str], Snapshot], interval: float = 1.0) -> None:
-        self.take, self.interval = take, interval
+    async def stack(self, pool: str, slot: str) -> StackReading:
+        """Return what the worker in *slot* of *pool* is running.
+
+        It may take seconds and may raise: the dashboard waits for it in a task of its own, for a limited time, and
+        shows an exception as the reason.
+        """
+        ...
+
+
+class LocalFeed:
+    """The feed of a monitor in this process: calls *take* with the window immediately, and every *interval* seconds.
+
+    *stack* is `Monitor.stack`. None: workers are not asked for their stacks.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[str], Snapshot],
+        interval: float = 1.0,
+        stack: Callable[[str, str], Awaitable[StackReading]] | None = None,
+    ) -> None:
+        self.take, self.interval, self._stack = take, interval, stack
+
+    async def stack(self, pool: str, slot: str) -> StackReading:
+        """See `StackFeed.stack`."""
+        if self._stack is None:
+            return StackReading(stack=None, reason="this dashboard cannot ask workers")
+        return await self._stack(pool, slot)
 
     async def frames(self, window: str) -> AsyncIterator[Frame]:
         """See `Feed.frames`. Ticks missed while the loop was busy are skipped."""

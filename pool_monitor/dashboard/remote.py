@@ -8,7 +8,8 @@ from contextlib import aclosing
 
 from pool_monitor.dashboard.feed import Frame, Lost
 from pool_monitor.errors import ConnectError
-from pool_monitor.service.client import follow, resolve
+from pool_monitor.service.client import follow, open_client, resolve
+from pool_monitor.service.stacks import StackReading
 
 _RETRY = 2.0  # seconds between tries to find the service again
 _AGAIN = 0.1  # seconds before the next request after a stream has ended normally
@@ -34,3 +35,8 @@ class RemoteFeed:
                 yield Lost(str(error), _RETRY)
                 pause = _RETRY
             await asyncio.sleep(pause)
+
+    async def stack(self, pool: str, slot: str) -> StackReading:
+        """See `StackFeed.stack`. Raises ConnectError and, where the service refuses the question, ConfigError."""
+        async with open_client(resolve(self.address)) as service:
+            return await service.stack(pool, slot)

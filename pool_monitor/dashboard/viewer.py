@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pool_monitor.dashboard.feed import Frame, Lost
+from pool_monitor.service.stacks import StackReading
 from pool_monitor.snapshot import WINDOW_NAMES, Snapshot
 from pool_monitor.view import (
     NO_LEVELS,
@@ -14,11 +17,14 @@ from pool_monitor.view import (
     Line,
     PageName,
     PageState,
+    WorkerStack,
     draw,
+    error_rows,
     help_page,
     levels,
     max_offset,
     pool_shown,
+    selected_row,
     sorted_workers,
     visible_workers,
     waiting_page,
@@ -26,6 +32,13 @@ from pool_monitor.view import (
 from pool_monitor.view.pages import Arrows
 
 STALE_AFTER_TICKS = 2.5
+
+
+class StackQuestion(NamedTuple):
+    """Which worker is asked for its stack."""
+
+    pool: str
+    slot: str
 
 
 class Viewer:
@@ -52,6 +65,14 @@ class Viewer:
         self._pool: str | None = None
         self._offset = 0
         self._scrolled = 0
+        self._error: str | None = None
+        """The key of the selected row on the page of errors. None: the first row."""
+        self._asked: StackQuestion | None = None
+        self._answer: StackReading | None = None
+        self._answered = now
+        self._asking = False
+        self.frame_seconds: float | None = None
+        """How long drawing a frame takes on this screen; None: not measured."""
 
     def receive(self, frame: Frame, now: float) -> None:
         """Take a frame. While paused, the frame is kept but not shown."""
@@ -85,12 +106,9 @@ class Viewer:
             return waiting_page(
                 size, self._waiting(freshness), freshness=freshness if freshness.outdated else None, glyphs=self.glyphs
             )
-        offset = self._scrolled
         if self._arrows == "worker":
             self._scroll(snapshot, size)
-            offset = self._offset
-        state = PageState(freshness, offset, self.selected, self._levels_shown)
-        return draw(self.opened, snapshot, size, self._pool, state, self.glyphs)
+        return draw(self.opened, snapshot, size, self._pool, self._state(now), self.glyphs)
 
     def toggle_pause(self) -> None:
         """Pause the display, or return to the newest Snapshot. Before the first Snapshot, do nothing."""
@@ -116,6 +134,7 @@ class Viewer:
         if len(names) > 1:
             place = names.index(self._pool) if self._pool in names else 0
             self._pool, self.selected, self._offset = names[(place + step) % len(names)], None, 0
+            self._error, self._scrolled = None, 0
 
     def open(self, name: PageName) -> None:
         """Open the page *name*. If it is open already, return to the overview."""
@@ -124,20 +143,56 @@ class Viewer:
 
     def move(self, step: int, size: tuple[int, int], now: float) -> None:
         """Move by *step* what the arrow keys of the open page move: the selected worker, the pool, or the lines."""
-        if self._arrows == "worker":
-            self.select(step)
-        elif self._arrows == "pool":
-            self.next_pool(step)
-        elif self._shown is not None:
-            most = max_offset(self.opened, self._shown, size, freshness=self.freshness(now), pool=self._pool)
-            self._scrolled = min(max(min(self._scrolled, most) + step, 0), most)
+        match self._arrows:
+            case "worker":
+                self.select(step)
+            case "pool":
+                self.next_pool(step)
+            case "error":
+                self._select_error(step)
+            case "line":
+                self._scroll_lines(step, size, now)
 
     def move_page(self, step: int, size: tuple[int, int], now: float) -> None:
-        """Like `move`, by *step* screens."""
-        if self._arrows == "worker":
-            self.select_page(step, size)
-        else:
-            self.move(step * (max(size[1] - 4, 1) if self._arrows == "line" else 1), size, now)
+        """Like `move`, by *step* screens. On the page of errors, scroll the text of the selected error."""
+        match self._arrows:
+            case "worker":
+                self.select_page(step, size)
+            case "pool":
+                self.next_pool(step)
+            case "error":
+                self._scroll_lines(step * max(size[1] // 2, 1), size, now)
+            case "line":
+                self._scroll_lines(step * max(size[1] - 4, 1), size, now)
+
+    def ask_for_stack(self) -> StackQuestion | None:
+        """Open the page of the stack, and return whom to ask for it now. None: there is no worker, or an answer is
+        awaited already.
+
+        On that page, the worker is the one that is shown, else the selected one, else the first of the table.
+        """
+        if self._asking:
+            self._open_stack()
+            return None
+        pool = pool_shown(self._shown, self._pool) if self._shown else None
+        slots = self._slots()
+        again = self._asked if self.opened == "stack" and not self.helping else None
+        slot = self.selected if self.selected in slots else next(iter(slots), None)
+        question = again or (StackQuestion(pool.name, slot) if pool is not None and slot is not None else None)
+        if question != self._asked:
+            self._asked, self._answer = question, None
+        self._asking = question is not None
+        self._open_stack()
+        return question
+
+    def receive_stack(self, answer: StackReading, now: float) -> None:
+        """Take the answer to the question that `ask_for_stack` returned last."""
+        self._answer, self._answered, self._asking = answer, now, False
+
+    def _open_stack(self) -> None:
+        if self.opened != "stack":
+            self._scrolled = 0
+        self.opened, self.helping = "stack", False
 
     def select(self, step: int) -> None:
         """Move the selection by *step* workers. Without a selection, select the topmost visible worker."""
@@ -160,6 +215,39 @@ class Viewer:
             self.opened = "overview"
         else:
             self.selected, self._offset = None, 0
+
+    def _state(self, now: float) -> PageState:
+        return PageState(
+            self.freshness(now),
+            self._offset if self._arrows == "worker" else self._scrolled,
+            self.selected,
+            self._levels_shown,
+            self._error,
+            self._stack(now),
+            self.frame_seconds,
+        )
+
+    def _stack(self, now: float) -> WorkerStack | None:
+        if self._asked is None:
+            return None
+        answer = self._answer
+        if answer is None:
+            return WorkerStack(self._asked.slot, asking=self._asking)
+        return WorkerStack(
+            self._asked.slot, answer.stack, answer.reason or "", self._asking, max(now - self._answered, 0.0)
+        )
+
+    def _scroll_lines(self, step: int, size: tuple[int, int], now: float) -> None:
+        if self._shown is not None:
+            most = max_offset(self.opened, self._shown, size, pool=self._pool, state=self._state(now))
+            self._scrolled = min(max(min(self._scrolled, most) + step, 0), most)
+
+    def _select_error(self, step: int) -> None:
+        snapshot = self._shown
+        rows = error_rows(pool_shown(snapshot, self._pool), snapshot.taken_at) if snapshot else []
+        chosen = selected_row(rows, self._error)
+        if chosen is not None:
+            self._error, self._scrolled = rows[min(max(rows.index(chosen) + step, 0), len(rows) - 1)].key, 0
 
     @property
     def _arrows(self) -> Arrows:

@@ -6,6 +6,8 @@ import asyncio
 import math
 import random
 import sysconfig
+import time
+from collections.abc import Collection
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -17,6 +19,8 @@ _DOCUMENT = 80_000  # characters of a document: about ten milliseconds of work
 _DOCUMENTS = 60
 _MIX = {"keywords": 60, "summary": 25, "chat": 11, "generate": 4}  # shares of the calls
 _USERS = 12
+SERVICE_FAULTS = {"block": "the service sometimes holds up its event loop for most of a second"}
+_BLOCK_EVERY_S, _BLOCK_S = 20.0, 0.8
 
 
 def documents() -> list[str]:
@@ -34,14 +38,19 @@ def rate_at(seconds: float) -> float:
     return wave * (2.0 if seconds % 40.0 > 34.0 else 1.0)
 
 
-async def drive(pool: Pool) -> None:
-    """Call the pool as a service would, until cancelled. Errors are ignored here: the monitor reports them."""
+async def drive(pool: Pool, faults: Collection[str] = ()) -> None:
+    """Call the pool as a service would, until cancelled. Errors are ignored here: the monitor reports them. *faults*
+    names faults of `SERVICE_FAULTS`.
+    """
     texts, rng, loop = documents(), random.Random(), asyncio.get_running_loop()  # noqa: S311
-    started = loop.time()
+    started = blocked = loop.time()
     under_way: set[asyncio.Task[None]] = set()
     try:
         while True:
             await asyncio.sleep(rng.expovariate(rate_at(loop.time() - started)))
+            if "block" in faults and loop.time() - blocked > _BLOCK_EVERY_S:
+                _block()
+                blocked = loop.time()
             if len(under_way) < _OPEN_MAX:
                 task = loop.create_task(_call(pool, rng, rng.choice(texts)))
                 under_way.add(task)
@@ -50,6 +59,10 @@ async def drive(pool: Pool) -> None:
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
+
+
+def _block() -> None:
+    time.sleep(_BLOCK_S)
 
 
 async def _call(pool: Pool, rng: random.Random, text: str) -> None:

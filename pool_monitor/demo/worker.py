@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import random
 import sys
+import threading
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 from pool_monitor.demo.text_tools import TextTools
 
-FAULTS = {
+WORKER_FAULTS = {
     "crash": "a worker sometimes dies during an operation",
     "slow": "an operation sometimes takes a second or two",
-    "error": "an operation sometimes raises",
+    "error": "an operation sometimes raises, in one of three ways and with numbers of its own",
     "leak": "an operation sometimes keeps half a megabyte",
+    "hot": "a worker sometimes computes for 30 s after an operation has ended",
 }
-_CHANCE = {"crash": 0.006, "slow": 0.01, "error": 0.03, "leak": 0.1}
+_CHANCE = {"crash": 0.006, "slow": 0.01, "error": 0.03, "leak": 0.1, "hot": 0.01}
+_HOT_S = 30.0
 _LEAK_LIMIT = 512  # pieces of half a megabyte, so that the demo does not exhaust the memory
 
 
@@ -28,6 +32,7 @@ class DemoTools(TextTools):
         self._faults = faults
         self._kept: list[bytearray] = []
         self._random = random.Random()  # noqa: S311
+        self._computing: threading.Thread | None = None
 
     def keywords(self, text: str, limit: int = 5) -> list[list[Any]]:
         self._misbehave()
@@ -59,8 +64,30 @@ class DemoTools(TextTools):
         time.sleep(self._random.uniform(1.0, 2.0))
 
     def _error(self) -> None:
-        raise RuntimeError("the fault 'error' was requested")
+        self._random.choice((self._refused, self._not_found, self._unreadable))()
+
+    def _refused(self) -> None:
+        request = uuid.UUID(int=self._random.getrandbits(128))
+        raise RuntimeError(f"request {request} was refused: the fault 'error' was requested")
+
+    def _not_found(self) -> None:
+        raise LookupError(f"no document {self._random.randrange(10**6)} in /srv/documents/{self._random.randrange(99)}")
+
+    def _unreadable(self) -> None:
+        place = self._random.randrange(80_000)
+        raise ValueError(f"unreadable at {place} after {self._random.random():.3f} s")
+
+    def _hot(self) -> None:
+        if self._computing is None or not self._computing.is_alive():
+            self._computing = threading.Thread(target=_compute, args=(_HOT_S,), daemon=True)
+            self._computing.start()
 
     def _leak(self) -> None:
         if len(self._kept) < _LEAK_LIMIT:
             self._kept.append(bytearray(512 * 1024))
+
+
+def _compute(seconds: float) -> None:
+    end, number = time.monotonic() + seconds, 1
+    while time.monotonic() < end:
+        number = number * 31 % 1_000_003

@@ -302,9 +302,13 @@ _WORKER = (
     ("uss", "worker_unshared_memory_bytes", "Memory that no other process shares."),
     ("cpu_ratio", "worker_cpu_ratio", "Processor time used, as a share of one processor."),
     ("fds", "worker_open_fds", "Open descriptors."),
+    ("fds_limit", "worker_open_fds_limit", "Most open descriptors of the process."),
     ("threads", "worker_threads", "Threads."),
-    ("children", "worker_children", "Processes that the worker has started and that still exist."),
+    ("children", "worker_children", "Processes that the worker has started, and these, and that still exist."),
     ("zombies", "worker_zombies", "Of these, those that have ended and wait to be reaped."),
+    ("read_bytes", "worker_read_bytes", "Read from disks since the process was started."),
+    ("written_bytes", "worker_written_bytes", "Written to disks since the process was started."),
+    ("time_to_limit", "worker_time_to_limit_seconds", "Time until a leak of memory reaches its limit."),
     ("calls_held", "worker_calls_held", "Calls that were handed to the worker and are not answered yet."),
 )
 

@@ -9,7 +9,7 @@ from pool_monitor.metrics.resource_values import number_or_none, text_or_none
 from pool_monitor.snapshot import FaultView
 from pool_monitor.snapshot.validation import plain_text
 
-LIMIT = 256
+LIMIT = 1000
 """Most faults that are kept. Further ones are dropped, and counted."""
 _REASON_MAX = 500
 _UNSAMPLED = frozenset({"monitor", "loop"})

@@ -15,6 +15,7 @@ Their handlers take no lock: they replace a reference or append to a list, which
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -44,7 +45,7 @@ from pool_monitor.metrics.resource_values import (
     text_or_none,
 )
 from pool_monitor.metrics.window import Window
-from pool_monitor.metrics.worker_readings import FIGURES, INTERVALS, STOPPED, WorkerReadings
+from pool_monitor.metrics.worker_readings import DURATIONS, FIGURES, INTERVALS, STOPPED, WorkerReadings
 from pool_monitor.snapshot import (
     GpuView,
     HostView,
@@ -60,8 +61,9 @@ from pool_monitor.telemetry import FAILURES, EventName, HandlerFunction, Measure
 GPUS_MAX = 64
 STACK_MAX = 16_000
 """Characters kept of a stack: the last ones, because the innermost frame is last."""
-LAGS_MAX = 1024
-"""Most measurements of lag that wait to be counted. There are ten a second, and they are counted every second."""
+LAGS_MAX = 8192
+"""Most measurements of lag that wait to be counted. There are ten a second, and they are counted every second; after a
+block, those that were missed come at once."""
 _LAG_MAX_NS = 10**15
 GAUGE_BYTES = 4 * 2**20
 """Most bytes for the means and maxima of the last hour."""
@@ -98,7 +100,7 @@ class ResourceReadings:
     have theirs; `GPUS_MAX` GPUs; `LAGS_MAX` measurements of lag that wait to be counted.
     """
 
-    FIXED_BYTES = LoopLag.FIXED_BYTES + Peaks.NBYTES + LAGS_MAX * 40
+    FIXED_BYTES = LoopLag.FIXED_BYTES + Peaks.NBYTES + LAGS_MAX * 9
     """Bytes held at all times."""
 
     def __init__(
@@ -116,7 +118,7 @@ class ResourceReadings:
         self._degraded: str | None = None
         self._block: _Block | None = None
         self._blocks: int | None = None
-        self._lags: list[int] = []
+        self._lags = array("q")
         self._lag, self._gc_pauses = LoopLag(), Peaks()
         self._workers, self._faults = WorkerReadings(), OpenFaults()
         self._open, self._store = OpenGauges(), GaugeStore(GAUGE_BYTES)
@@ -187,7 +189,7 @@ class ResourceReadings:
             raise ValueError("an event of no worker")
         if not self._is_collected(pool, metadata.get("pool_instance")):
             return
-        checked = checked_reading(WorkerView, measurements, metadata, {})
+        checked = checked_reading(WorkerView, measurements, metadata, DURATIONS)
         self.dropped += checked.wrong
         self._workers.put(pool, worker, pid, checked, self._clock.now_ns())
         if checked.figures.get("state_letter") not in STOPPED:
@@ -272,7 +274,7 @@ class ResourceReadings:
 
     def _count_lags(self) -> None:
         number = len(self._lags)
-        lags = self._lags[:number]
+        lags = self._lags[:number].tolist()
         del self._lags[:number]
         if lags:
             self._lag.add(lags, self._clock.now_ns())

@@ -20,7 +20,11 @@ INTERVALS = 3
 NO_READING = "not measured yet"
 STOPPED = {"T": "stopped by a signal", "t": "stopped by a debugger", "Z": "it has ended", "X": "it has ended"}
 """States in which a process has no figures, with the reason."""
-FIGURES = tuple(name for name in RESOURCE_WORKER.measurements if name in WorkerView.__struct_fields__)
+DURATIONS = {"time_to_limit_duration": "time_to_limit"}
+"""Measurements in ns that become fields in seconds."""
+FIGURES = tuple(name for name in RESOURCE_WORKER.measurements if name in WorkerView.__struct_fields__) + tuple(
+    DURATIONS.values()
+)
 """Measurements of a worker that become fields of its `WorkerView`."""
 
 
@@ -55,9 +59,10 @@ class WorkerReadings:
                 self.dropped += 1
                 return
         figures, letter = checked.figures, checked.figures.get("state_letter")
-        reason = STOPPED.get(letter or "")
-        if reason is None and not any(name in figures for name in FIGURES):
-            reason = next(iter(checked.missing.values()), "it could not be read")
+        reason = None
+        if letter in STOPPED or not any(name in figures for name in FIGURES):
+            unread = next(iter(checked.missing.values()), "it could not be read")
+            reason = checked.missing.get("figures") or STOPPED.get(letter or "", unread)
         values = tuple(None if letter in STOPPED else figures.get(name) for name in FIGURES)
         expires_ns = now_ns + INTERVALS * checked.interval_ns
         self._readings[key] = _Reading(pid, now_ns, expires_ns, values, letter, reason)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from pool_monitor.errors import OperationTimeout, UnknownName, WorkerDied
 from pool_monitor.pool.transport import stack_text
-from pool_monitor.pool.transport.interface import StackAnswer, StackSource
+from pool_monitor.pool.transport.interface import StackAnswer
 
 if TYPE_CHECKING:
-    from pool_monitor.pool.transport.interface import Transport
+    from pool_monitor.pool.transport.interface import StackSource, Transport
     from pool_monitor.pool.worker import Worker
 
 PATIENCE = 1.0
@@ -35,8 +35,8 @@ async def stack_of(workers: Mapping[str, Worker], slot: str) -> StackAnswer:
         return StackAnswer(None, "no process is ready in this slot")
     source = _source(transport)
     if source is None:
-        return StackAnswer(None, "this kind of worker has no stack")
-    return await asyncio.shield(source.stack(PATIENCE))  # others may share it
+        return StackAnswer(None, "its program does not tell stacks")
+    return await asyncio.shield(source.take(PATIENCE))  # others may share it
 
 
 def before_end(transport: Transport | None, then: Callable[[str | None], None]) -> None:
@@ -47,8 +47,8 @@ def before_end(transport: Transport | None, then: Callable[[str | None], None]) 
     if source is None:
         then(None)
         return
-    known = source.recent_stack(_AGAIN)
-    taking = None if known is not None else source.stack(BEFORE_END)
+    known = source.recent(_AGAIN)
+    taking = None if known is not None else source.take(BEFORE_END)
     if known is None and taking is not None and taking.done():
         known = taking.result()
     if known is not None or taking is None:
@@ -83,4 +83,5 @@ def _cut(answer: StackAnswer) -> str | None:
 
 
 def _source(transport: Transport) -> StackSource | None:
-    return transport if isinstance(transport, StackSource) else None
+    found: StackSource | None = getattr(transport, "stacks", None)
+    return found

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from pool_monitor import run_token
 from pool_monitor.resources import proc
 from pool_monitor.resources.proc import Identity, run_of
-from pool_monitor.run_token import Run
+from pool_monitor.run_token import ServiceRun
 
 _COMMAND_MOST = 200
 _MOST = 100
@@ -28,7 +28,7 @@ class Orphan(NamedTuple):
     """One process that a service has left behind."""
 
     identity: Identity
-    run: Run
+    run: ServiceRun
     """The service that is gone."""
     command: str
     """The beginning of its command line, as one printable line."""
@@ -47,7 +47,7 @@ def scan(most: int = _MOST) -> list[Orphan]:
     own, user, mine = run_token.own_run(), os.getuid(), os.getpid()
     if own is None:
         return []
-    marked: dict[Identity, Run] = {}
+    marked: dict[Identity, ServiceRun] = {}
     for pid in proc.pids():
         with contextlib.suppress(*_READ_ERRORS):
             if pid == mine or os.stat(f"/proc/{pid}").st_uid != user:  # noqa: PTH116 - one call, no object
@@ -129,7 +129,7 @@ def command_of(pid: int) -> str:
     return (shown if len(command) <= _COMMAND_MOST else shown[: _COMMAND_MOST - 1] + "…") or "?"
 
 
-def _oldest(found: tuple[Identity, Run]) -> int:
+def _oldest(found: tuple[Identity, ServiceRun]) -> int:
     return found[0].start
 
 

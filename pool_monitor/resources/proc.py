@@ -11,7 +11,7 @@ import time
 from typing import NamedTuple
 
 from pool_monitor import run_token
-from pool_monitor.run_token import Run
+from pool_monitor.run_token import ServiceRun
 
 TICK_NS = 1_000_000_000 // (os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100)
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
@@ -124,7 +124,7 @@ def io_of(pid: int) -> tuple[int, int]:
         raise ValueError("/proc/PID/io has no bytes read and written") from None
 
 
-def run_of(pid: int) -> Run | None:
+def run_of(pid: int) -> ServiceRun | None:
     """Return the run whose token a process was started with; None: it was started without. Raises OSError."""
     environment = read(f"/proc/{pid}/environ", _ENVIRONMENT_MOST)
     if environment.startswith(_MARK):

@@ -19,7 +19,7 @@ from pool_monitor.resources.sample import UNREADABLE, Execution, Moment, Reading
 
 _START_NS = 60_000_000_000  # a worker may wait so long for its process: for the zygote to import what it preloads
 _MOST_PROCESSES = 10_000
-_USS_EVERY = 10
+_SELDOM = 10
 _TABLE_SHARE = 0.005
 _GAP = 3.0
 _MOST_ZOMBIES = 1_000
@@ -29,18 +29,17 @@ _EMPTY: Mapping[int, proc.Stat] = {}
 class _Known:
     """What is kept of one process between two samples."""
 
-    __slots__ = ("at_ns", "cpu_ns", "fds_limit", "identity", "uss", "uss_in")
+    __slots__ = ("at_ns", "cpu_ns", "identity", "seldom", "seldom_in")
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
         self.at_ns: int | None = None  # of the latest reading
         self.cpu_ns = 0
-        self.uss: int | None = None
-        self.uss_in = identity.pid % _USS_EVERY  # samples until it is read again; spread over the workers
-        self.fds_limit: int | None = None
+        self.seldom: dict[str, int] = {}  # figures that are not read with every sample
+        self.seldom_in = identity.pid % _SELDOM  # samples until they are read again; spread over the workers
 
 
-class Family(NamedTuple):
+class Descendants(NamedTuple):
     """The descendants of a process."""
 
     children: int = 0
@@ -58,34 +57,38 @@ class Family(NamedTuple):
 class WorkerSampler:
     """Measures the process of each slot. Slots without a pid are skipped.
 
-    The figures of a reading are of that moment, with two exceptions. `uss` is read at every tenth sample of a process,
-    since the kernel walks the memory for it. The table of all processes, which `children` and the zombies are counted
-    in, is read at most so often that it takes 0.5 % of a processor. A process that is stopped has no figures, because
-    figures that cannot change would look like a quiet worker. Keeps one small object per process, 10,000 at most.
+    The figures of a reading are of that moment, with two exceptions. ``uss`` and ``fds_limit`` are read at every tenth
+    sample of a process, since the kernel walks the memory for the one, and the other hardly changes. The table of all
+    processes, in which ``children`` and the zombies are counted, is read at most so often that it takes 0.5 % of a
+    processor. A process that is stopped has no figures, because figures that cannot change would look like a quiet
+    worker. Keeps one small object per process, 10,000 at most.
     """
 
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock = clock
         self._known: dict[tuple[str, str], _Known] = {}  # by the pool's instance and the slot
-        self._interval_ns: int | None = None
+        self._interval_ns = 0  # between the last two samples, or as it is set if that is longer
         self._sampled_ns: int | None = None
+        self._last_ns = 0  # between the last two samples
         self._table: Mapping[int, proc.Stat] = _EMPTY
         self._table_due_ns = 0
-        self._families: dict[int, Family] = {}
+        self._families: dict[int, Descendants] = {}
         self._zombies: dict[Identity, int] = {}  # when each was first seen
-        self._own = Family()
+        self._own = Descendants()
         self._table_missing: str | None = "not read yet"
 
     def sample(self, moment: Moment) -> Sequence[Execution]:
         """Read the processes of the slots of *moment*."""
         now_ns = self._clock()
+        self._interval_ns = moment.interval_ns
+        if self._sampled_ns is not None:
+            self._interval_ns = max(self._interval_ns, self._last_ns)
+            self._last_ns = now_ns - self._sampled_ns
         slots = [slot for slot in moment.slots if slot.worker.pid is not None][:_MOST_PROCESSES]
         self._read_table(now_ns, [slot.worker.pid or 0 for slot in slots])
         found = [self._execution(slot, now_ns) for slot in slots]
         keys = set(map(_key, slots))
         self._known = {key: known for key, known in self._known.items() if key in keys}
-        if self._sampled_ns is not None:
-            self._interval_ns = now_ns - self._sampled_ns
         self._sampled_ns, self._table = now_ns, _EMPTY
         return found
 
@@ -135,9 +138,6 @@ class WorkerSampler:
         if pid != os.getpid():
             _check_owner(pid, stat, slot.worker.age)
         known = self._known[_key(slot)] = _Known(Identity(pid, stat.start))
-        limit = Reading()
-        limit.take("fds_limit", lambda: proc.fds_limit(pid))
-        known.fds_limit = limit.values.get("fds_limit")
         return known
 
     def _take(self, found: Reading, known: _Known, stat: proc.Stat, now_ns: int) -> None:
@@ -146,18 +146,16 @@ class WorkerSampler:
         passed = None if known.at_ns is None else now_ns - known.at_ns
         if passed is None:
             found.missing["cpu_ratio"] = "needs two readings"
-        elif passed <= 0 or (self._interval_ns is not None and passed > _GAP * max(self._interval_ns, 1)):
+        elif passed <= 0 or passed > _GAP * self._interval_ns:
             found.missing["cpu_ratio"] = "the last reading is too long ago"
         else:
             found.values["cpu_ratio"] = max(stat.cpu_ns - known.cpu_ns, 0) / passed
         known.at_ns, known.cpu_ns = now_ns, stat.cpu_ns
         found.take("fds", lambda: proc.count_fds(pid))
-        if known.fds_limit is not None:
-            found.values["fds_limit"] = known.fds_limit
         found.take("read_bytes", lambda: proc.io_of(pid))
         if "read_bytes" in found.values:
             found.values["read_bytes"], found.values["written_bytes"] = found.values["read_bytes"]
-        self._take_uss(found, known)
+        self._take_dear(found, known)
         family = self._families.get(pid)
         if family is not None:
             found.values.update(family.measurements)
@@ -165,15 +163,19 @@ class WorkerSampler:
             found.missing["children"] = self._table_missing
 
     @staticmethod
-    def _take_uss(found: Reading, known: _Known) -> None:
-        if known.uss is None or known.uss_in == 0:
-            first = known.uss is None
-            found.take("uss", lambda: proc.uss_of(known.identity.pid))
-            known.uss = found.values.get("uss")
-            known.uss_in = known.uss_in if first else _USS_EVERY - 1
-        else:
-            known.uss_in -= 1
-            found.values["uss"] = known.uss
+    def _take_dear(found: Reading, known: _Known) -> None:
+        """Take what is read at every tenth sample only."""
+        if known.seldom and known.seldom_in > 0:
+            known.seldom_in -= 1
+            found.values.update(known.seldom)
+            return
+        read = Reading(missing=found.missing)
+        read.take("uss", lambda: proc.uss_of(known.identity.pid))
+        read.take("fds_limit", lambda: proc.fds_limit(known.identity.pid))
+        if known.seldom:
+            known.seldom_in = _SELDOM - 1
+        known.seldom = read.values
+        found.values.update(read.values)
 
     # -- the table of processes -----------------------------------------------------------------------------------
 
@@ -203,10 +205,10 @@ class WorkerSampler:
         }
         self._own = self._family(_descendants(os.getpid(), children, all_workers), now_ns)
 
-    def _family(self, below: Sequence[int], now_ns: int) -> Family:
+    def _family(self, below: Sequence[int], now_ns: int) -> Descendants:
         zombies = [Identity(pid, self._table[pid].start) for pid in below if self._table[pid].letter == "Z"]
         seen = [self._zombies[each] for each in zombies if each in self._zombies]
-        return Family(len(below), len(zombies), now_ns - min(seen) if seen else None)
+        return Descendants(len(below), len(zombies), now_ns - min(seen) if seen else None)
 
 
 class _OtherProcessError(LookupError):

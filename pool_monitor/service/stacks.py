@@ -59,15 +59,15 @@ Take = Callable[[], Awaitable[StackReading]]
 
 
 async def sample(take: Take, seconds: float) -> StackSamples:
-    """Call *take* for *seconds*, and count the stacks. Ends earlier if no stack is available any more. Cancellation
-    ends it at once.
+    """Call *take* for *seconds*, at least once, and count the stacks. Ends earlier if no stack is available any more.
+    Cancellation ends it at once.
     """
     now = asyncio.get_running_loop().time
     began = now()
     folded: Counter[str] = Counter()
     samples = missed = in_a_row = 0
     reason = None
-    while now() - began < seconds and in_a_row < _MISSES:
+    while not samples + missed or (now() - began < seconds and in_a_row < _MISSES):
         reading = await take()
         if reading.stack is None:
             missed, in_a_row, reason = missed + 1, in_a_row + 1, reading.reason
@@ -80,7 +80,9 @@ async def sample(take: Take, seconds: float) -> StackSamples:
 
 
 def fold(stack: str) -> list[str]:
-    """Return each thread, task or call in the text *stack* as one line, ``heading;outer (file:line);inner (file:line)``."""
+    """Return each thread, task or call in the text *stack* as one line: its heading, then ``function (file:line)`` of
+    each frame, outermost first, with semicolons in between.
+    """
     found: list[list[str]] = []
     for line in stack.splitlines():
         frame = _FRAME.fullmatch(line)

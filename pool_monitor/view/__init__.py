@@ -5,11 +5,12 @@ The dashboard shows these lines, reports print them, and tests compare them with
 
 from pool_monitor.findings import NO_LEVELS, Levels, levels
 from pool_monitor.view.columns import sorted_workers
+from pool_monitor.view.errors_page import error_rows, selected_row
 from pool_monitor.view.freshness import LIVE, Freshness
 from pool_monitor.view.glyphs import ASCII, UNICODE, Glyphs
 from pool_monitor.view.help import help_page, waiting_page
 from pool_monitor.view.overview import visible_workers
-from pool_monitor.view.page_frame import PageState, pool_shown
+from pool_monitor.view.page_frame import PageState, WorkerStack, pool_shown
 from pool_monitor.view.pages import PAGES, Page, PageName, draw, listing, max_offset, overview
 from pool_monitor.view.snapshot_report import report
 from pool_monitor.view.text import Line, Meaning, PageSize, Segment, plain
@@ -30,7 +31,9 @@ __all__ = [
     "PageSize",
     "PageState",
     "Segment",
+    "WorkerStack",
     "draw",
+    "error_rows",
     "help_page",
     "levels",
     "listing",
@@ -39,6 +42,7 @@ __all__ = [
     "plain",
     "pool_shown",
     "report",
+    "selected_row",
     "sorted_workers",
     "visible_workers",
     "waiting_page",

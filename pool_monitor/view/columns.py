@@ -24,6 +24,8 @@ STATES: dict[WorkerState, tuple[str, Meaning]] = {
 
 _BUSY_BAR = 6
 _PERCENT = 5
+_CANNOT_RUN = frozenset("TtZX")
+"""The letters of a process that is stopped or has ended."""
 _UNLIMITED = 1000
 """A number of cells that cuts nothing."""
 
@@ -55,7 +57,15 @@ def _last_error(worker: WorkerView, cells: int = _UNLIMITED) -> Segment:
     return Segment(last_error_text(worker, cells), "dim")
 
 
-WORKERS: tuple[Column[WorkerView], ...] = (
+def _process_state(worker: WorkerView) -> Segment:
+    """Return the letter of the process's state. A process that is stopped or has ended can run no call."""
+    letter = worker.state_letter
+    if letter is None:
+        return Segment(fmt.UNKNOWN, "dim")
+    return Segment(clean(letter), "warn" if letter in _CANNOT_RUN else "dim")
+
+
+_OF_CALLS: tuple[Column[WorkerView], ...] = (
     Column("WORKER", lambda worker: clean(worker.id), 10, "left", grow=6, keep_end=True),
     Column("STATE", _state, 10, "left"),
     Column("OPERATION", lambda worker: clean(worker.operation or ""), 11, "left", grow=9),
@@ -65,13 +75,37 @@ WORKERS: tuple[Column[WorkerView], ...] = (
     Column("BUSY", _busy_share, _PERCENT, grow=_BUSY_BAR + 1, within=_busy_share),
     Column("p95", lambda worker: number(fmt.percentile(worker.latency.p95, worker.latency.count)), 6),
     Column("RESTARTS", lambda worker: number(fmt.count(worker.restarts)), 8),
-    Column("LAST ERROR", _last_error, 23, "left", grow=27, within=_last_error),
-    Column("RSS", lambda worker: number(fmt.size(worker.rss)), 6),
+)
+_CPU: Column[WorkerView] = Column("CPU", lambda worker: number(fmt.percent(worker.cpu_ratio)), 5)
+_RSS: Column[WorkerView] = Column("RSS", lambda worker: number(fmt.size(worker.rss)), 6)
+_LAST_ERROR: Column[WorkerView] = Column("LAST ERROR", _last_error, 23, "left", grow=27, within=_last_error)
+_PID_AND_P99: tuple[Column[WorkerView], ...] = (
     Column("PID", lambda worker: number(fmt.UNKNOWN if worker.pid is None else str(worker.pid)), 8),
     Column("p99", lambda worker: number(fmt.percentile(worker.latency.p99, worker.latency.count)), 6),
+)
+_OF_PROCESS: tuple[Column[WorkerView], ...] = (
+    Column("FDS", lambda worker: number(fmt.count(worker.fds)), 5),
+    Column("THREADS", lambda worker: number(fmt.count(worker.threads)), 7),
+    Column("USS", lambda worker: number(fmt.size(worker.uss)), 6),
+    Column("PS", _process_state, 2),
+    Column("CHILDREN", lambda worker: number(fmt.count(worker.children)), 8),
+)
+_OF_TIMES: tuple[Column[WorkerView], ...] = (
     Column("TIMEOUTS", lambda worker: number(fmt.count(worker.timeouts)), 8),
     Column("AGE", lambda worker: number(fmt.age(worker.age)), 6),
 )
+WORKERS = (*_OF_CALLS, _CPU, _RSS, _LAST_ERROR, *_PID_AND_P99, *_OF_PROCESS, *_OF_TIMES)
+WORKERS_UNMEASURED = (*_OF_CALLS, _LAST_ERROR, _RSS, *_PID_AND_P99, *_OF_TIMES)
+"""The columns where no process is measured, such as those of an executor's threads."""
+
+
+def worker_columns(pool: PoolDetail) -> tuple[Column[WorkerView], ...]:
+    """Return the columns of the workers of *pool*: with figures of their processes if any process was measured."""
+    return WORKERS if any(map(_measured, pool.workers.values())) else WORKERS_UNMEASURED
+
+
+def _measured(worker: WorkerView) -> bool:
+    return worker.state_letter is not None or worker.cpu_ratio is not None or worker.figures_missing is not None
 
 
 def call_stats_columns(stats: Callable[[Row], CallStats]) -> tuple[Column[Row], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pool_monitor.findings import NO_LEVELS, Level, Levels, rejected_ratio
 from pool_monitor.snapshot import CallStats, Distribution, PoolDetail, Snapshot, Trend, WorkerView
@@ -26,6 +26,8 @@ from pool_monitor.view.text import (
 )
 
 PRODUCT = "pool-monitor"
+_MIN_ERROR_CELLS = 16
+"""The fewest cells in which an error and its age say something."""
 _MIN_NOTICE_CELLS = 24
 """The fewest cells in which the beginning of a notice is useful."""
 
@@ -184,20 +186,61 @@ def _nothing_to_notice(pool: PoolDetail | None) -> str:
     return f"no call has ended yet, {fmt.count(pool.busy)} under way" if pool.busy else "no calls yet"
 
 
-def worker_line(worker: WorkerView, cells: int) -> Line:
-    """Return a line with the details of one worker that its row has no room for, as many as fit."""
-    health = "not answering" if worker.state == "degraded" else worker.health
-    name = Segment(f" {clean(worker.id)} ", "strong")
-    counts = [Segment(f" {fmt.plural(worker.restarts, 'restart')} "), Segment(f" rss {fmt.size(worker.rss)} ")]
-    error = last_error_text(worker, cells - line_width([name, *counts]) - 2)
-    line = [name, Segment(f" {error} ") if error else Segment(" no error ", "dim"), *counts]
+def worker_line(snapshot: Snapshot, worker: WorkerView, cells: int) -> Line:
+    """Return a line with the details of one worker that its row has no room for, as many as fit. The worst fault of its
+    process comes first.
+    """
+    line = [Segment(f" {clean(worker.id)} ", "strong"), *_fault(snapshot, worker, cells)]
+    counts = [
+        Segment(f" {fmt.plural(worker.restarts, 'restart')} "),
+        Segment(f" rss {fmt.size(worker.rss)} "),
+        Segment(f" cpu {fmt.percent(worker.cpu_ratio)} "),
+    ]
+    room = cells - line_width([*line, *counts[:2]]) - 2
+    error = last_error_text(worker, room) if room >= _MIN_ERROR_CELLS else ""
+    if error or worker.last_error is None:
+        line.append(Segment(f" {error} ") if error else Segment(" no error ", "dim"))
+    line += counts
     line.append(Segment(f" pid {fmt.UNKNOWN if worker.pid is None else worker.pid} "))
-    line.append(Segment(f" up {fmt.age(worker.age)} "))
-    if health:
-        line.append(Segment(f" {health} "))
+    line += [Segment(f" {word} ") for word in _words_of(worker)]
     while len(line) > 1 and line_width(line) > cells:
         line.pop()
     return line
+
+
+def _fault(snapshot: Snapshot, worker: WorkerView, cells: int) -> Line:
+    """Return the worst fault of the process of *worker*, in words."""
+    mine = [fault for fault in snapshot.resources.faults if fault.worker == worker.id]
+    if not mine:
+        return []
+    worst = min(mine, key=lambda fault: fault.level != "bad")
+    words = " ".join(clean(worst.reason or worst.kind).split())
+    return [Segment(f" {truncate_words(f'{SYMBOLS[worst.level]} {words}', max(cells * 2 // 3, 1))} ", worst.level)]
+
+
+def _words_of(worker: WorkerView) -> Iterator[str]:
+    """Yield further details of *worker*, the most important first."""
+    if worker.state_letter in {"T", "t"}:
+        yield "stopped"
+    if worker.figures_missing is not None:
+        yield f"no figures: {' '.join(clean(worker.figures_missing).split())}"
+    yield f"up {fmt.age(worker.age)}"
+    health = "not answering" if worker.state == "degraded" else worker.health
+    if health:
+        yield health
+    if worker.leak_rate is not None:
+        yield f"grows {fmt.size(round(worker.leak_rate))}/s"
+    for name, text in (
+        ("limit in", fmt.age(worker.time_to_limit)),
+        ("uss", fmt.size(worker.uss)),
+        ("fds", fmt.count(worker.fds)),
+        ("threads", fmt.count(worker.threads)),
+        ("children", fmt.count(worker.children)),
+        ("read", fmt.size(worker.read_bytes)),
+        ("written", fmt.size(worker.written_bytes)),
+    ):
+        if text != fmt.UNKNOWN:
+            yield f"{name} {text}"
 
 
 def key_line(shown: Sequence[tuple[str, str]], cells: int) -> Line:

@@ -26,7 +26,8 @@ _KEYS = (
         f"1-{len(WINDOW_NAMES)}  + -",
         f"window: {', '.join(WINDOW_NAMES[:-1])} or {WINDOW_NAMES[-1]} (goes back to live)",
     ),
-    _opening([page for page in PAGES.values() if page.key and page.arrows != "pool"]),
+    _opening([page for page in PAGES.values() if page.key and page.arrows != "pool" and not page.later]),
+    _opening([page for page in PAGES.values() if page.later]),
     _opening([page for page in PAGES.values() if page.arrows == "pool"], ("tab", "the next pool")),
     ("↑ ↓ j k", "select a worker (or scroll a page): PgUp PgDn, Esc none"),
     ("?  Esc", "this help, and back"),
@@ -34,9 +35,9 @@ _KEYS = (
 _WORDS = (
     ("OK/s", "calls that ended well per second; RATE/s: however they ended"),
     ("ERR  REJ", "calls that failed / all that ended; refused / all offered"),
-    ("p95", "of calls that ended well, from call to end"),
-    ("QUEUE p95", "from call to hand-over to a worker"),
+    ("p95", "of calls that ended well, from call to end; QUEUE: to hand-over"),
     ("RESTARTS", "workers started after one had ended unexpectedly"),
+    ("LAG", "p99 of the loop; CPU MEM LOAD DISK: machine; RSS FDS TASKS: service"),
     ("~", "based on fewer than 20 calls"),
     (fmt.UNKNOWN, "unknown: nothing measured yet, never 0"),
 )

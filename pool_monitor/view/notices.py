@@ -182,9 +182,18 @@ def _history_disk(finding: Finding) -> str:
     return f"the disk of the history has {left} left ({fmt.size(finding.counts['free'])})"
 
 
+_SUBJECTS = {"loop": "event loop", "process": "this service"}
+"""The words for subjects of faults whose names alone do not say what they are."""
+
+
+def subject(name: str) -> str:
+    """Return the subject of a fault in words."""
+    return _SUBJECTS.get(name) or clean(name)
+
+
 def _fault(finding: Finding) -> str:
     """Word a fault of a resource: what it is about, and the reason that was emitted with it."""
-    names = [clean(name) for name in finding.names]
+    names = list(map(subject, finding.names))
     more = f" (and {fmt.plural(len(names) - 1, 'other')})" if len(names) > 1 else ""
     return f"{names[0]}{more}: {clean(finding.reason or finding.kind)}"
 

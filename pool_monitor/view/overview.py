@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pool_monitor.snapshot import PoolDetail, Snapshot, WorkerView
 from pool_monitor.view import columns, header, panels
+from pool_monitor.view.gauges import gauge_line
 from pool_monitor.view.page_frame import Content, PageState, dimmed, pool_shown, too_small
 from pool_monitor.view.table import rows_shown, table
 from pool_monitor.view.text import Line, PageSize, Segment
@@ -15,6 +16,8 @@ _SIDE_BY_SIDE_FROM = 100
 """The screen width, in columns, from which the latency distribution is drawn beside the throughput."""
 _FRAME_ROWS = 5
 """Lines outside the body: header, two of key figures, notices, keys."""
+_GAUGES_FROM_ROWS = 18
+"""The screen height from which a row of resource gauges stands below the notices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ def layout(pool: PoolDetail, size: PageSize, taken: int = 0) -> OverviewLayout:
     operations = 1 + len(pool.operations) if pool.operations else 0
     charts = 0
     if size.height >= _CHARTS_FROM_ROWS:
-        least, most = size.height // 3, size.height // 2
+        least, most = (size.height - taken) // 3, size.height // 2
         charts = min(max(body - workers - operations - 1, least), most)
     rest = body - charts
     if workers + operations <= rest:
@@ -59,12 +62,13 @@ def visible_workers(
     size = PageSize(*size)
     if shown is None or too_small(size):
         return 0
-    return rows_shown(len(shown.workers), layout(shown, size, taken=int(selected in shown.workers)).workers)
+    taken = int(selected in shown.workers) + len(_gauges(snapshot, size))
+    return rows_shown(len(shown.workers), layout(shown, size, taken).workers)
 
 
 def overview_page(snapshot: Snapshot, pool: PoolDetail | None, size: PageSize, state: PageState) -> Content:
-    """Return key figures, notices, charts, and as many rows as fit. The page does not scroll: *state.offset* is the
-    first worker row.
+    """Return key figures, notices, gauges, charts, and as many rows as fit. The page does not scroll: *state.offset* is
+    the first worker row.
     """
     old = state.freshness.outdated
     notice = header.notice_line(snapshot, pool, state.freshness, size.width, state.levels)
@@ -76,16 +80,23 @@ def overview_page(snapshot: Snapshot, pool: PoolDetail | None, size: PageSize, s
 
 
 def _body(snapshot: Snapshot, pool: PoolDetail, size: PageSize, offset: int, selected: str | None) -> list[Line]:
-    chosen = pool.workers.get(selected or "")
-    lines = _parts(snapshot, pool, size, offset, chosen)
+    chosen, gauges = pool.workers.get(selected or ""), _gauges(snapshot, size)
+    lines = [*gauges, *_parts(snapshot, pool, size, offset, chosen, len(gauges))]
     if chosen is None:
         return lines
     room = size.height - _FRAME_ROWS - 1
-    return [*lines, *([] for _ in range(room - len(lines))), header.worker_line(chosen, size.width)]
+    return [*lines, *([] for _ in range(room - len(lines))), header.worker_line(snapshot, chosen, size.width)]
 
 
-def _parts(snapshot: Snapshot, pool: PoolDetail, size: PageSize, offset: int, chosen: WorkerView | None) -> list[Line]:
-    parts = layout(pool, size, taken=int(chosen is not None))
+def _gauges(snapshot: Snapshot, size: PageSize) -> list[Line]:
+    line = gauge_line(snapshot, size.width) if size.height >= _GAUGES_FROM_ROWS else []
+    return [line] if line else []
+
+
+def _parts(
+    snapshot: Snapshot, pool: PoolDetail, size: PageSize, offset: int, chosen: WorkerView | None, taken: int
+) -> list[Line]:
+    parts = layout(pool, size, taken + int(chosen is not None))
     lines: list[Line] = []
     if parts.charts:
         side = size.width * 3 // 8 if size.width >= _SIDE_BY_SIDE_FROM else 0
@@ -94,7 +105,7 @@ def _parts(snapshot: Snapshot, pool: PoolDetail, size: PageSize, offset: int, ch
             right = panels.latency(snapshot, pool, side, parts.charts)
             lines = [[*one, *two] for one, two in zip(lines, right, strict=True)]
     workers = columns.sorted_workers(pool)
-    lines += table(columns.WORKERS, workers, size.width, parts.workers, offset=offset, selected=chosen)
+    lines += table(columns.worker_columns(pool), workers, size.width, parts.workers, offset=offset, selected=chosen)
     if not workers:
         lines.append([Segment(" no worker yet", "dim")])
     lines += [[] for _ in range(parts.gap)]

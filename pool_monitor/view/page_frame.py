@@ -15,6 +15,20 @@ SMALLEST = PageSize(40, 8)
 """A smaller screen shows one line of text instead of a page."""
 
 
+class WorkerStack(NamedTuple):
+    """The stack of one worker, as far as the screen has got it."""
+
+    worker: str
+    text: str | None = None
+    """The stack, with the innermost frame last. None: there is none, or none yet."""
+    reason: str = ""
+    """Why there is none, in words."""
+    asking: bool = False
+    """Whether an answer is awaited. *text* is then the previous answer."""
+    age: float | None = None
+    """Seconds since the answer came."""
+
+
 class PageState(NamedTuple):
     """How a page is shown: what the person at the screen has chosen, and how fresh the numbers are."""
 
@@ -25,6 +39,12 @@ class PageState(NamedTuple):
     """The slot whose row is highlighted."""
     levels: Levels = NO_LEVELS
     """The levels of the shares in the Snapshot (`findings.levels`)."""
+    error: str | None = None
+    """The key of the row that is selected on the page of errors."""
+    stack: WorkerStack | None = None
+    """What the page of the stack shows."""
+    frame_seconds: float | None = None
+    """How long drawing a frame of this screen takes; None: not measured."""
 
 
 class Content(NamedTuple):
@@ -44,6 +64,11 @@ def pool_shown(snapshot: Snapshot, pool: str | None) -> PoolDetail | None:
 def dimmed(lines: list[Line]) -> list[Line]:
     """Return the same lines, dim: for numbers that are outdated."""
     return [[Segment(text, "dim") for text, _ in line] for line in lines]
+
+
+def page_content(fixed: list[Line], scrolled: list[Line], state: PageState) -> Content:
+    """Return the content of a page, with its fixed lines dim if they are outdated. `pages.draw` dims the others."""
+    return Content(dimmed(fixed) if state.freshness.outdated else fixed, scrolled)
 
 
 def too_small(size: PageSize) -> bool:

@@ -13,16 +13,29 @@ from pool_monitor import findings
 from pool_monitor.findings import Levels
 from pool_monitor.snapshot import WINDOW_NAMES, PoolDetail, Snapshot
 from pool_monitor.view import header, listings
+from pool_monitor.view.errors_page import errors_page
 from pool_monitor.view.freshness import LIVE, Freshness
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.overview import overview_page
-from pool_monitor.view.page_frame import Content, PageState, dimmed, fit_page, pool_shown, too_small, too_small_line
+from pool_monitor.view.page_frame import (
+    Content,
+    PageState,
+    WorkerStack,
+    dimmed,
+    fit_page,
+    pool_shown,
+    too_small,
+    too_small_line,
+)
+from pool_monitor.view.resources_page import resources_page
+from pool_monitor.view.stack_page import stack_page
 from pool_monitor.view.table import left_out
 from pool_monitor.view.text import Line, PageSize, Segment
 
-PageName = Literal["overview", "notices", "errors", "operations", "pools"]
-Arrows = Literal["worker", "line", "pool"]
-"""What the arrow keys move: the selected worker, the lines of the page, or the pool that is shown."""
+PageName = Literal["overview", "notices", "errors", "resources", "operations", "stack", "pools"]
+Arrows = Literal["worker", "line", "pool", "error"]
+"""What the arrow keys move: the selected worker, the lines of the page, the pool that is shown, or the selected error.
+"""
 
 
 class Page(NamedTuple):
@@ -37,6 +50,8 @@ class Page(NamedTuple):
     arrows: Arrows = "line"
     of_pool: bool = False
     """Whether the page shows one pool, so that `tab` shows the next pool."""
+    later: bool = False
+    """Whether its key stands behind the keys of the window in the footer, where narrow screens leave it out."""
 
 
 PAGES: dict[PageName, Page] = {
@@ -44,8 +59,10 @@ PAGES: dict[PageName, Page] = {
     for page in (
         Page("overview", "", "", "", overview_page, arrows="worker", of_pool=True),
         Page("notices", "n", "notices", "all notices", listings.notices_page),
-        Page("errors", "e", "errors", "errors with their text", listings.errors_page, of_pool=True),
+        Page("errors", "e", "errors", "errors, in groups", errors_page, arrows="error", of_pool=True),
         Page("operations", "o", "ops", "all operations", listings.operations_page, of_pool=True),
+        Page("resources", "r", "res", "machine, process, loop, GPUs, monitor", resources_page, later=True),
+        Page("stack", "s", "stack", "a worker's stack", stack_page, later=True),
         Page("pools", "p", "pools", "all pools at a glance", listings.pools_page, arrows="pool"),
     )
 }
@@ -90,13 +107,18 @@ def _window_of(lines: list[Line], room: int, offset: int) -> list[Line]:
 
 
 def max_offset(
-    name: PageName, snapshot: Snapshot, size: tuple[int, int], *, freshness: Freshness = LIVE, pool: str | None = None
+    name: PageName,
+    snapshot: Snapshot,
+    size: tuple[int, int],
+    *,
+    pool: str | None = None,
+    state: PageState | None = None,
 ) -> int:
-    """Return the largest offset that still fills the page *name*."""
+    """Return the largest offset that still fills the page *name*. None: the state that a page has at first."""
     size = PageSize(*size)
     if too_small(size):
         return 0
-    state = PageState(freshness, levels=findings.levels(snapshot))
+    state = PageState(levels=findings.levels(snapshot)) if state is None else state
     content = PAGES[name].draw(snapshot, pool_shown(snapshot, pool), size, state)
     room = _room(content, size)
     return len(content.scrolled) - room + 1 if len(content.scrolled) > room else 0
@@ -133,13 +155,23 @@ def listing(
     offset: int = 0,
     levels: Levels | None = None,
     glyphs: Glyphs = UNICODE,
+    error: str | None = None,
+    stack: WorkerStack | None = None,
+    frame_seconds: float | None = None,
 ) -> list[Line]:
     """Return the page *name* in exactly *size* columns and rows, from line *offset* on.
 
-    The pages of errors and operations show *pool* (the first pool if None). The pages of notices and pools show all
-    pools.
+    The pages of errors, operations and the stack show *pool* (the first pool if None). The pages of notices and pools
+    show all pools. *error*, *stack* and *frame_seconds* are the fields of `PageState`.
     """
-    state = PageState(freshness, offset, levels=findings.levels(snapshot) if levels is None else levels)
+    state = PageState(
+        freshness,
+        offset,
+        levels=findings.levels(snapshot) if levels is None else levels,
+        error=error,
+        stack=stack,
+        frame_seconds=frame_seconds,
+    )
     return draw(name, snapshot, size, pool, state, glyphs)
 
 
@@ -147,15 +179,19 @@ def footer(page: Page, pools: int, cells: int) -> Line:
     """Return the keys of *page*, the most important first. Keys that do not fit are left out whole."""
     if not page.key:
         return header.key_line(_keys_of_overview(pools), cells)
-    shown = [("Esc", "back"), ("↑↓", "pool" if page.arrows == "pool" else "scroll")]
+    shown = [("Esc", "back"), ("↑↓", {"line": "scroll"}.get(page.arrows, page.arrows))]
+    if page.arrows == "error":
+        shown.append(("PgUp PgDn", "scroll"))
     if page.of_pool:
         shown.append(("tab", "pool"))
     return header.key_line([*shown, ("q", "quit"), ("?", "help")], cells)
 
 
 def _keys_of_overview(pools: int) -> list[tuple[str, str]]:
-    opened = [(page.key, page.label) for page in PAGES.values() if page.key and (page.arrows != "pool" or pools > 1)]
-    shown = [("q", "quit"), ("?", "help"), *opened]
+    opened = [page for page in PAGES.values() if page.key and (page.arrows != "pool" or pools > 1)]
+    shown = [("q", "quit"), ("?", "help"), *((page.key, page.label) for page in opened if not page.later)]
     if pools > 1:
         shown.append(("tab", "next"))
-    return [*shown, (f"1-{len(WINDOW_NAMES)}", "window"), ("↑↓", "select"), ("space", "pause")]
+    shown.append((f"1-{len(WINDOW_NAMES)}", "window"))
+    shown += [(page.key, page.label) for page in opened if page.later]
+    return [*shown, ("↑↓", "select"), ("space", "pause")]

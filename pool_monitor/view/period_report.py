@@ -14,12 +14,24 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from pool_monitor.snapshot import CallStats, ErrorRate, PoolSummary, Range, Summary
+from pool_monitor.snapshot import (
+    CallStats,
+    ErrorGroup,
+    ErrorRate,
+    PoolSummary,
+    Range,
+    ResourceRange,
+    ResourceView,
+    Summary,
+)
 from pool_monitor.view import columns, timeline
 from pool_monitor.view import format as fmt
+from pool_monitor.view.errors_page import ERRORS, group_lines, group_row
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.notices import SYMBOLS, notices_for_summary
-from pool_monitor.view.snapshot_report import outcome_details, outcomes
+from pool_monitor.view.resource_table import FIGURE_COLUMNS, figure_rows
+from pool_monitor.view.resources_page import resource_lines
+from pool_monitor.view.snapshot_report import GROUPS_MAX, STACK_LINES, outcome_details, outcomes
 from pool_monitor.view.table import Column, number, table
 from pool_monitor.view.text import Line, Segment, clean, plain, truncate, wrap
 from pool_monitor.view.text import width as cells
@@ -41,6 +53,14 @@ class PeriodReport(Struct, frozen=True, kw_only=True):
     summary: Summary
     courses: dict[str, Range]
     """The timeline of each pool. It consists of whole steps, so it may begin before the Summary and end after it."""
+    error_groups: dict[str, tuple[ErrorGroup, ...]] = {}
+    """The error groups of each pool in that time, the most frequent first. A pool without an entry had none, or they
+    are not known.
+    """
+    resources: ResourceView | None = None
+    """The resources and faults at the end of that time. None: they are not known."""
+    figures: ResourceRange | None = None
+    """The figures of resources in that time. None: they are not known."""
 
 
 class Heading(NamedTuple):
@@ -118,6 +138,14 @@ def _document(report: PeriodReport, zone: tzinfo | None, width: int) -> Iterator
     for name, pool in summary.pools.items():
         yield Heading(f"pool {clean(name)}", 2)
         yield from _pool_section(pool, report.courses.get(name), zone, width)
+        yield from _errors(report.error_groups.get(name, ()), summary, width)
+    if report.figures is not None and (rows := figure_rows(report.figures, zone)):
+        yield Heading("resources", 2)
+        yield Bullets(["mean of the readings, the highest of them, and when it was read"])
+        yield Table(FIGURE_COLUMNS, rows)
+    if report.resources is not None:
+        yield Heading("resources at the end", 2)
+        yield Charts(resource_lines(report.resources, summary.end, width))
     yield Bullets(
         [
             "durations are of calls that ended well; operations that took most of the workers' time come first",
@@ -148,6 +176,19 @@ def _pool_section(pool: PoolSummary, pool_timeline: Range | None, zone: tzinfo |
     yield Table(CATEGORIES, list(pool.by_category.items()))
     if pool.by_session_kind.keys() - {"none"}:
         yield Table(SESSIONS, list(pool.by_session_kind.items()))
+
+
+def _errors(groups: Sequence[ErrorGroup], summary: Summary, width: int) -> Iterator[Element]:
+    """Yield the most frequent error groups: a table, and each of them with its sample."""
+    shown, now = groups[:GROUPS_MAX], summary.end
+    if not shown:
+        return
+    yield Heading("errors", 3)
+    yield Table(ERRORS, [group_row(group, now) for group in shown])
+    if len(shown) < len(groups):
+        yield Bullets([f"{fmt.count(len(groups) - len(shown))} more groups"])
+    for group in shown:
+        yield Charts(group_lines(group, "that time", now, width, STACK_LINES))
 
 
 # -- the formats ------------------------------------------------------------------------------------------------------
@@ -184,8 +225,15 @@ def markdown(report: PeriodReport, *, zone: tzinfo | None = None) -> str:
             case Table(columns, rows) if rows:
                 written.append(_table(columns, rows))
             case Charts(drawn) if drawn:
-                written.append(f"```text\n{plain(drawn)}```\n")
+                written.append(_fenced(plain(drawn)))
     return "\n".join(written)
+
+
+def _fenced(text: str) -> str:
+    """Return *text* as a block that no line of it can end: its fence is longer than any row of backticks in it."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(longest + 1, 3)
+    return f"{fence}text\n{text}{fence}\n"
 
 
 def _table(columns: Sequence[Column[Any]], rows: Sequence[Any]) -> str:

@@ -7,15 +7,24 @@ from msgspec.structs import replace
 from pool_monitor.snapshot import CallStats, PoolDetail, Snapshot
 from pool_monitor.view import columns
 from pool_monitor.view import format as fmt
+from pool_monitor.view.errors_page import ERRORS, group_lines, group_row
 from pool_monitor.view.freshness import LIVE
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.notices import SYMBOLS, notices
+from pool_monitor.view.resources_page import resource_lines
 from pool_monitor.view.table import table
 from pool_monitor.view.text import Line, Segment, clean, plain
 
+GROUPS_MAX = 10
+"""The most error groups of a pool in a report."""
+STACK_LINES = 12
+"""The most lines of a traceback or stack in a report."""
+
 
 def report(snapshot: Snapshot, *, width: int = 100, glyphs: Glyphs = UNICODE) -> str:
-    """Return totals, percentiles, operations and workers of every pool, in lines of at most *width* columns."""
+    """Return totals, percentiles, operations, workers and errors of every pool, and the resources, in lines of at most
+    *width* columns.
+    """
     service = snapshot.service
     lines = _lines(
         f"{clean(service.name)} pid {service.pid}@{clean(service.host)}, Python {clean(service.python)}, "
@@ -25,6 +34,8 @@ def report(snapshot: Snapshot, *, width: int = 100, glyphs: Glyphs = UNICODE) ->
         lines += _lines("no pool yet")
     for pool in snapshot.pools.values():
         lines += [[], *_pool(snapshot, pool, width)]
+    if snapshot.resources.sampled_age is not None:
+        lines += [[], *resource_lines(snapshot.resources, snapshot.taken_at, width)]
     monitor = snapshot.monitor
     lines += [
         [],
@@ -52,7 +63,20 @@ def _pool(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
         lines += [[], *table(columns.OPERATIONS, operations, width, len(operations) + 1)]
     workers = list(pool.workers.values())
     if workers:
-        lines += [[], *table(columns.WORKERS, workers, width, len(workers) + 1)]
+        lines += [[], *table(columns.worker_columns(pool), workers, width, len(workers) + 1)]
+    return [*lines, *_errors(snapshot, pool, width)]
+
+
+def _errors(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
+    """Return the most frequent error groups: a table, and each of them with its sample."""
+    groups, now = pool.error_groups[:GROUPS_MAX], snapshot.taken_at
+    if not groups:
+        return []
+    lines: list[Line] = [[], *table(ERRORS, [group_row(group, now) for group in groups], width, len(groups) + 1)]
+    if len(groups) < len(pool.error_groups):
+        lines += _lines(f"… {fmt.count(len(pool.error_groups) - len(groups))} more groups")
+    for group in groups:
+        lines += [[], *group_lines(group, f"the last {clean(snapshot.window)}", now, width, STACK_LINES)]
     return lines
 
 

@@ -138,6 +138,21 @@ def wrap(text: str, cells: int) -> list[str]:
     return lines
 
 
+def wrap_code(text: str, cells: int) -> list[str]:
+    """Return one line of code or of a stack in lines of at most *cells* cells. Nothing of it is left out, and its
+    indentation is kept: lines after the first are indented by four more.
+    """
+    text = text.rstrip()
+    indent = " " * min(len(text) - len(text.lstrip()) + 4, max(cells // 2, 0))
+    lines: list[str] = []
+    rest, room = text, max(cells, 2)
+    while width(rest) > room:
+        part = _beginning(rest, room)
+        lines.append((indent if lines else "") + part)
+        rest, room = rest[len(part) :], max(cells - len(indent), 2)
+    return [*lines, (indent if lines else "") + rest]
+
+
 def line_width(line: Iterable[Segment]) -> int:
     return sum(width(segment.text) for segment in line)
 

@@ -13,13 +13,22 @@ from pool_monitor.snapshot import (
     Bar,
     CallStats,
     Distribution,
+    ErrorGroup,
     ErrorRate,
+    ErrorSample,
+    FaultView,
+    HostView,
+    LoopView,
     MonitorView,
     OperationView,
     Point,
     PoolDetail,
     PoolSummary,
+    PressureView,
+    ProcessView,
     Range,
+    ResourceView,
+    SamplingView,
     ServiceView,
     Snapshot,
     Summary,
@@ -320,3 +329,154 @@ def _throughput(second: int) -> float:
 def _errors(second: int) -> float:
     busy_moment = second % 300 in range(118, 131)
     return float(Random(-second).random() < (0.7 if busy_moment else 0.09))
+
+
+TRACEBACK = """Traceback (most recent call last):
+  File "/srv/shop/summaries/client.py", line 88, in send
+    raise RateLimited(f"try again in {seconds} s")
+summaries.client.RateLimited: try again in 20 s
+"""
+STACK = """Thread main, the current one:
+  File "/srv/shop/summaries/tools.py", line 31, in generate
+    text = self.clean(prompt)
+  File "/srv/shop/summaries/tools.py", line 57, in clean
+    return PATTERN.sub("", prompt)
+"""
+
+
+def measured(tick: int = 0, **options: Any) -> Snapshot:
+    """Return `snapshot` with resources, figures of the workers' processes, faults, and errors in groups."""
+    made = snapshot(tick, **options)
+    for index, slot in enumerate(next(iter(made.pools.values())).workers):
+        made = with_worker(made, slot, **worker_figures(index))
+    made = with_pool(made, error_groups=error_groups(made.taken_at))
+    sampling = SamplingView(
+        interval=1.0,
+        wanted_interval=1.0,
+        cpu_ratio=0.006,
+        sample_cpu=0.005,
+        sample_seconds=0.011,
+        workers=4,
+        overdue=None,
+    )
+    return replace(made, resources=resources(made.taken_at), monitor=replace(made.monitor, resources=sampling))
+
+
+def worker_figures(index: int) -> dict[str, Any]:
+    """Return the figures of a worker's process. The third one of four is stopped, so it has none."""
+    if index % 4 == 2:
+        return {"state_letter": "T", "figures_missing": "the process is stopped"}
+    return {
+        "cpu_ratio": (0.83, 0.64, None, 1.42)[index % 4],
+        "rss": (134_217_728, 101_711_872, None, 1_342_177_280)[index % 4],
+        "uss": (121_634_816, 88_080_384, None, 1_330_000_000)[index % 4],
+        "fds": (14, 12, None, 212)[index % 4],
+        "threads": (3, 3, None, 11)[index % 4],
+        "children": (0, 1, None, 0)[index % 4],
+        "read_bytes": 4_194_304,
+        "written_bytes": 65_536,
+        "state_letter": "RS R"[index % 4],
+    }
+
+
+def resources(now: float = START + UPTIME) -> ResourceView:
+    """Return the resources of a container with four processors and one fault, whose loop was blocked a while ago."""
+    return ResourceView(
+        host=HostView(
+            cpus=4.0,
+            cpu_ratio=0.43,
+            throttled_ratio=0.012,
+            load1=2.1,
+            memory_total=4 * 2**30,
+            memory_used=2_619_000_000,
+            memory_ratio=0.61,
+            disk_path="/var/lib/articles",
+            disk_total=200 * 2**30,
+            disk_free=41 * 2**30,
+            shm_total=64 * 2**20,
+            shm_free=60 * 2**20,
+            fds=3_210,
+            fds_limit=1_048_576,
+            processes=312,
+            processes_limit=4_096,
+            oom_kills=0,
+            pressure=PressureView(cpu=0.08, memory=0.0, io=0.004),
+            cgroup="v2",
+            missing={"swap_total": "the container has no swap", "swap_used": "the container has no swap"},
+        ),
+        process=ProcessView(
+            pid=4101,
+            cpu_ratio=0.12,
+            rss=128 * 2**20,
+            uss=96 * 2**20,
+            fds=57,
+            fds_limit=1024,
+            threads=12,
+            threads_limit=4_096,
+            user_threads=301,
+            children=0,
+            zombies=0,
+            tasks=23,
+            oldest_task=UPTIME,
+            gc_pause=0.012,
+            gc_ratio=0.003,
+        ),
+        loop=LoopView(
+            lag=Distribution(count=3000, mean=0.0004, max=0.81, p50=0.0001, p90=0.0006, p95=0.0011, p99=0.0084),
+            stack='  File "/srv/shop/service.py", line 112, in handle\n    page = render(request)\n'
+            '  File "/srv/shop/pages.py", line 40, in render\n    time.sleep(0.8)\n',
+            stack_age=64.0,
+            blocks=2,
+        ),
+        faults=(
+            FaultView(
+                kind="leak",
+                level="warn",
+                subject="worker text-3",
+                pool="text",
+                worker="text-3",
+                value=1_200_000.0,
+                since=now - 124.0,
+                reason="leaks 1.1M/s: reaches its limit of 2.0G in 10m",
+            ),
+        ),
+        missing={"gpus": "the library nvidia-ml-py is not installed"},
+        sampled_age=0.4,
+    )  # fmt: skip
+
+
+def error_groups(now: float = START + UPTIME) -> tuple[ErrorGroup, ...]:
+    """Return two groups of errors, the first with a traceback and the second with a stack."""
+    return (
+        ErrorGroup(
+            fingerprint="3fb1c2d49e0a7765",
+            type="RateLimited",
+            message="try again in <n> s",
+            frames=("client.py:send", "tools.py:chat"),
+            count=31,
+            total=120,
+            rate=0.103,
+            first_seen=now - 702.0,
+            last_seen=now - 8.0,
+            operations=("chat", "generate"),
+            workers=("text-3", "text-0"),
+            sample=ErrorSample(
+                at=now - 8.0, message="try again in 20 s", operation="chat", worker="text-3", traceback=TRACEBACK
+            ),
+        ),
+        ErrorGroup(
+            fingerprint="90aa0c11e5b7d2f3",
+            type="OperationTimeout",
+            message="no result within <n> s",
+            count=11,
+            total=11,
+            rate=0.037,
+            first_seen=now - 250.0,
+            last_seen=now - 42.0,
+            operations=("generate",),
+            workers=("text-0",),
+            sample=ErrorSample(
+                at=now - 42.0, message="no result within 10 s", operation="generate", worker="text-0", stack=STACK
+            ),
+        ),
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, NamedTuple, Protocol
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
@@ -129,21 +129,20 @@ class Sink(Protocol):
         """The worker has ended. Reported once, after everything else, when the start has succeeded or failed."""
 
 
-@runtime_checkable
 class StackSource(Protocol):
-    """What a `Transport` may offer besides."""
+    """Takes the stacks of one worker."""
 
-    def stack(self, patience: float) -> asyncio.Future[StackAnswer]:
+    def take(self, patience: float) -> asyncio.Future[StackAnswer]:
         """Take the stack of the worker now. The call that it runs goes on. The future has the answer after at most
         *patience* seconds, or when a request that was under way is answered; it must not be cancelled.
         """
 
-    def recent_stack(self, seconds: float) -> StackAnswer | None:
+    def recent(self, seconds: float) -> StackAnswer | None:
         """Return the last answer if it is at most *seconds* old, without asking the worker."""
 
 
 class Transport(Protocol):
-    """One worker, from its start to its end. It may be a `StackSource` too."""
+    """One worker, from its start to its end. It may have an attribute ``stacks``: a `StackSource`, or None."""
 
     async def start(self) -> Ready:
         """Start the worker and wait until it has loaded the target.

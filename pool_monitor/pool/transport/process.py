@@ -22,7 +22,7 @@ from pool_monitor.pool.transport.child.codec import CODECS, LARGE
 from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
 from pool_monitor.pool.transport.handshake import Handshake
 from pool_monitor.pool.transport.inbox import Inbox
-from pool_monitor.pool.transport.interface import Ready, Sink, StackAnswer
+from pool_monitor.pool.transport.interface import Ready, Sink
 from pool_monitor.pool.transport.launcher import Launcher, LaunchSpec, start_process
 from pool_monitor.pool.transport.lending import Lending
 from pool_monitor.pool.transport.output_lines import ProcessOutput
@@ -57,7 +57,7 @@ class ProcessTransport:
         self._begun: int | None = None  # with ``_reading``: the last counters, once the memory is unmapped
         self._reading = 0
         self._takes_context = False  # the worker takes context variables with its calls
-        self._stacks: WorkerStacks | None = None  # asks the worker for stacks, if it can tell them
+        self.stacks: WorkerStacks | None = None  # a `StackSource`, once the worker has offered stacks
         self._stopping = False  # the worker was asked to end
         self._hung_up = False  # the worker was killed because it had closed the channel
         self._broken = False  # the worker violated the protocol: only answers to open calls are still taken
@@ -88,7 +88,7 @@ class ProcessTransport:
         assert self._process is not None
         if offer is not None:
             several = self._launch.concurrency > 1
-            self._stacks = WorkerStacks(self._process, offer, several, lambda token: self._urgent(["stack", token]))
+            self.stacks = WorkerStacks(self._process, offer, several, lambda token: self._urgent(["stack", token]))
         return Ready(self._process.pid, hello.python, hello.codec, operations)
 
     async def _begin(self) -> None:
@@ -195,17 +195,6 @@ class ProcessTransport:
     def ping(self, token: int) -> None:
         self._urgent(["ping", token])
 
-    def stack(self, patience: float) -> asyncio.Future[StackAnswer]:
-        if self._stacks is not None:
-            return self._stacks.take(patience)
-        nothing = self._loop.create_future()
-        known = "its program does not tell stacks" if self._working else "the worker has not loaded its target yet"
-        nothing.set_result(StackAnswer(None, known))
-        return nothing
-
-    def recent_stack(self, seconds: float) -> StackAnswer | None:
-        return None if self._stacks is None else self._stacks.recent(seconds)
-
     def flow(self, *, paused: bool) -> None:
         if self._wire is not None:
             (self._wire.pause if paused else self._wire.resume)()
@@ -296,10 +285,10 @@ class ProcessTransport:
             return
         if left[0] != "stack":
             self._lending.take(left)
-        elif self._stacks is None:
+        elif self.stacks is None:
             raise FrameError("stacks that the worker has not offered")
         else:
-            self._stacks.answered(left[1], left[2])
+            self.stacks.answered(left[1], left[2])
 
     def _break(self, reason: str, *, readable: bool = True) -> None:
         """Kill a worker that violated the protocol. Its answers to calls other than the one under way are still taken,
@@ -367,8 +356,8 @@ class ProcessTransport:
         """Release everything and report the end: the process is reaped, and everything it sent has been read."""
         if self._gone.done():
             return
-        if self._stacks is not None:
-            self._stacks.close()
+        if self.stacks is not None:
+            self.stacks.close()
         if self._output is not None:
             self._output.close()
         if self._wire is not None:

@@ -148,6 +148,8 @@ class WorkerStacks:
                 return "its target has closed the file for stacks, or uses the signal itself"
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
             os.ftruncate(self._fd, 0)
+        except FileNotFoundError:
+            return "its target has closed the file for stacks, or uses the signal itself"
         except OSError as error:
             self._close_file()
             return f"its file for stacks cannot be opened: {error.strerror}"
