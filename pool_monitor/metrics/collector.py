@@ -296,6 +296,7 @@ class Collector:
             at_s=self.wall_s(),
             drift_s=self._drift_s(),
             lag=self._resources.lag_totals(),
+            processes=self._resources.process_totals(),
         )
 
     def reach(self, window: Window) -> tuple[float, bool]:
