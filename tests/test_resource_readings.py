@@ -462,7 +462,7 @@ def test_the_figures_of_many_workers_stay_within_their_memory(collector: Collect
 
 @pytest.mark.processes("figures of a process")
 async def test_a_stopped_worker_has_no_figures_in_snapshot_or_metrics_until_it_goes_on() -> None:
-    config = MonitorConfig(resources=ResourcesConfig(interval=0.1, gpu=False), service=ServiceConfig(socket=False))
+    config = MonitorConfig(resources=ResourcesConfig(interval=0.5, gpu=False), service=ServiceConfig(socket=False))
     async with ops_pool(size=2, health_interval=3600.0) as pool, Monitor(pool, config=config) as monitor:
         name = pool.status().name
 
@@ -502,7 +502,7 @@ async def test_a_stopped_worker_has_no_figures_in_snapshot_or_metrics_until_it_g
 
 
 async def test_figures_of_a_range_are_served_from_memory() -> None:
-    config = MonitorConfig(resources=ResourcesConfig(interval=0.1, gpu=False), service=ServiceConfig(socket=False))
+    config = MonitorConfig(resources=ResourcesConfig(interval=0.5, gpu=False), service=ServiceConfig(socket=False))
     async with ops_pool(size=1) as pool, Monitor(pool, config=config) as monitor:
         await eventually(lambda: bool(monitor.metrics.resources(monitor.metrics.since).series))
         transport = httpx.ASGITransport(app=monitor.asgi())

@@ -250,7 +250,7 @@ async def test_the_figures_of_a_service_outlive_it(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     config = MonitorConfig(
         history=HistoryConfig(path=str(path)),
-        resources=ResourcesConfig(interval=0.1, gpu=False),
+        resources=ResourcesConfig(interval=0.5, gpu=False),
         service=ServiceConfig(socket=False),
     )
     async with ops_pool(size=1) as pool, Monitor(pool, config=config) as monitor:
@@ -259,8 +259,12 @@ async def test_the_figures_of_a_service_outlive_it(tmp_path: Path) -> None:
         await eventually(
             lambda: any(each.subject == slot for each in monitor.metrics.resources(monitor.metrics.since).series)
         )
-        live = monitor.snapshot().pools[name].workers[f"{name}-0"].rss
-        assert live is not None
+
+        def resident() -> int | None:
+            return monitor.snapshot().pools[name].workers[f"{name}-0"].rss
+
+        await eventually(lambda: resident() is not None)
+        live = resident() or 0
         assert monitor.history is not None
         now = int(monitor.snapshot().taken_at)
         found = await monitor.history.resources(now - 60, now + 1, "1s", subject=slot)
