@@ -10,7 +10,16 @@ from msgspec.structs import replace
 
 from pool_monitor import findings
 from pool_monitor.findings import CAUSES, CONDITIONS, DOUBTS, EFFECTS, LIMITS, STRAINS, Finding
-from pool_monitor.snapshot import FaultLevel, FaultView, HistoryView, MonitorView, PoolSummary, ResourceView, Snapshot
+from pool_monitor.snapshot import (
+    FaultLevel,
+    FaultView,
+    HistoryView,
+    MonitorView,
+    PoolSummary,
+    ResourceView,
+    SamplingView,
+    Snapshot,
+)
 from pool_monitor.view.notices import WORDS
 from tests.helpers import samples
 from tests.helpers.programs import ROOT
@@ -70,13 +79,13 @@ REASONS = {
     "disk": "disk: 3.1 GiB of 100 GiB free (3.1 %)",
     "shm": "shared memory: 4.0 MiB of 64 MiB free (6.2 %)",
     "fds": "descriptors: 950 of 1024 in use (93 %)",
-    "fd_leak": "its descriptors grow by 6.0 a minute and reaches its limit of 1024 in 2.5 h (2.4 h to 2.6 h)",
+    "fd_leak": "its descriptors grow by 6.0 a minute and reach the limit of 1024 in 2.5 h (2.4 h to 2.6 h)",
     "processes": "processes and threads: 950 of 1024 in use (93 %)",
     "threads": "threads of the user: 950 of 1024 in use (93 %)",
     "stopped": "the process is stopped (state T)",
     "hot_idle": "uses 99 % of a processor without a call",
     "zombie": "a process that has ended is not reaped, for 12 s",
-    "orphan": "process 77 was left behind by the service with pid 66, which has ended: python left.py",
+    "orphan": "was left behind by the service with pid 66, which has ended: python left.py",
 }
 KINDS_OF_FAULTS = [*((kind, None) for kind in STRAINS), ("leak", "text"), ("memory", "text")]
 
@@ -205,6 +214,16 @@ def test_the_history_is_judged_at_its_limits(changes, expected) -> None:
     history = replace(HISTORY, **changes)
     degraded = {"history": history.degraded} if history.degraded else {}
     assert about_monitor(replace(BASE, history=history, degraded=degraded)) == expected
+
+
+def test_a_full_disk_is_told_once() -> None:
+    """Where resources are measured, the disk is one of them."""
+    history = replace(HISTORY, disk_free=1, disk_total=100)
+    assert about_monitor(replace(BASE, history=history)) == [("history_disk", "bad")]
+    sampling = SamplingView(
+        interval=1, wanted_interval=1, cpu_ratio=None, sample_cpu=None, sample_seconds=None, workers=1, overdue=None
+    )
+    assert about_monitor(replace(BASE, history=history, resources=sampling)) == []
 
 
 def test_a_summary_is_judged_by_the_same_shares() -> None:
