@@ -47,7 +47,7 @@ def faster(condition: Condition) -> Condition:
     if condition.kind == "zombie":
         bounds = bounds._replace(warn=(bounds.warn or 0) / FAST)
     if condition.kind == "hot_idle":
-        bounds = bounds._replace(warn=0.1)  # on a machine with more to do than it can
+        bounds = bounds._replace(warn=0.02)  # on a machine with more to do than it can
     return condition._replace(bounds=bounds)
 
 
