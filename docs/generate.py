@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from pool_monitor.config import MonitorConfig, PoolConfig
 from pool_monitor.events import CATALOGUE
+from pool_monitor.metrics.ladder import MODES
 from pool_monitor.pool.policy.breaker import BREAKER
 from pool_monitor.pool.policy.lifecycle import LIFECYCLE
 from pool_monitor.pool.policy.retry import RETRIES
@@ -39,6 +40,11 @@ def lifecycle() -> str:
 def breaker() -> str:
     """Return the circuit breaker's transitions as a Mermaid diagram."""
     return _diagram(BREAKER)
+
+
+def modes() -> str:
+    """The modes of the collector."""
+    return _diagram(MODES)
 
 
 def _diagram(machine: StateMachine[Any]) -> str:
@@ -136,6 +142,7 @@ GENERATED = {
     "breaker": breaker,
     "retries": retries,
     "lifecycle": lifecycle,
+    "modes": modes,
     "pool_config": pool_config,
     "monitor_config": monitor_config,
     "events": events,

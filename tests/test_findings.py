@@ -10,7 +10,16 @@ from msgspec.structs import replace
 
 from pool_monitor import findings
 from pool_monitor.findings import CAUSES, CONDITIONS, DOUBTS, EFFECTS, LIMITS, STRAINS, Finding
-from pool_monitor.snapshot import FaultLevel, FaultView, HistoryView, MonitorView, PoolSummary, ResourceView, Snapshot
+from pool_monitor.snapshot import (
+    FaultLevel,
+    FaultView,
+    HistoryView,
+    MonitorView,
+    PoolSummary,
+    ResourceView,
+    SamplingView,
+    Snapshot,
+)
 from pool_monitor.view.notices import WORDS
 from tests.helpers import samples
 from tests.helpers.programs import ROOT
@@ -205,6 +214,16 @@ def test_the_history_is_judged_at_its_limits(changes, expected) -> None:
     history = replace(HISTORY, **changes)
     degraded = {"history": history.degraded} if history.degraded else {}
     assert about_monitor(replace(BASE, history=history, degraded=degraded)) == expected
+
+
+def test_a_full_disk_is_told_once() -> None:
+    """Where resources are measured, the disk is one of them."""
+    history = replace(HISTORY, disk_free=1, disk_total=100)
+    assert about_monitor(replace(BASE, history=history)) == [("history_disk", "bad")]
+    sampling = SamplingView(
+        interval=1, wanted_interval=1, cpu_ratio=None, sample_cpu=None, sample_seconds=None, workers=1, overdue=None
+    )
+    assert about_monitor(replace(BASE, history=history, resources=sampling)) == []
 
 
 def test_a_summary_is_judged_by_the_same_shares() -> None:

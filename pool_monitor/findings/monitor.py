@@ -68,8 +68,8 @@ def history_near(monitor: MonitorView) -> Iterator[Finding]:
 
 def history_disk(monitor: MonitorView) -> Iterator[Finding]:
     history = monitor.history
-    if history is None or history.disk_free is None or not history.disk_total:
-        return
+    if monitor.resources is not None or history is None or history.disk_free is None or not history.disk_total:
+        return  # where resources are measured, a full disk is one of their faults
     used = 1 - history.disk_free / history.disk_total
     for level in ("bad", "warn"):
         limit = 1 - DISK_LEFT[level]

@@ -154,7 +154,8 @@ def fold(
 
 def _sampled(series: Ints, times: Ints, one_in: int, phase: int) -> tuple[Ints, Ints, NDArray[np.int32]]:
     """One duration of every run of *one_in* durations of a series, and the lengths of the runs."""
-    order = np.argsort(series, kind="stable")
+    small = not len(series) or int(series.max()) < 2**16
+    order = np.argsort(series.astype(np.uint16) if small else series, kind="stable")  # a radix sort for small numbers
     series, times = series[order], times[order]
     places = np.arange(len(series))
     first_of_series = np.flatnonzero(np.diff(series, prepend=-1))
