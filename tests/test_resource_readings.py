@@ -237,6 +237,15 @@ def test_at_most_ten_thousand_workers_have_readings(collector: Collector) -> Non
     assert [worker.rss for worker in workers] == [1] * WORKERS_MAX + [None] * 5
 
 
+def test_what_the_processes_of_a_slot_used_adds_up_over_restarts(collector: Collector) -> None:
+    for pid, cpu_ns, read_bytes in ((11, 2, 100), (11, 5, 100), (12, 1, 7), (12, 4, 7), (12, 3, 0)):
+        reading(pid=pid, cpu_duration=cpu_ns * SECOND, read_bytes=read_bytes)
+    reading(1, pid=13, rss=5)
+    first, second = collector.totals().processes
+    assert (first.pool, first.worker, first.numbers) == ("p", "p-0", (5.0 + 4.0 + 3.0, 107, None))
+    assert (second.worker, second.numbers) == ("p-1", (None, None, None))
+
+
 # -- the event loop -----------------------------------------------------------------------------------------------
 
 

@@ -282,7 +282,7 @@ async def test_leaks_are_reported_with_the_time_to_the_limit_and_a_warm_up_is_no
 
         of_fds = await fault(events, "fd_leak")
         assert of_fds.metadata["worker"] == "strains-2"
-        assert "reaches its limit of 600 in" in of_fds.metadata["reason"]
+        assert "reach the limit of 600 in" in of_fds.metadata["reason"]
         assert 0 < of_fds.measurements["value"] < 60
         snapshot = monitor.snapshot()
         view = snapshot.pools["strains"].workers["strains-0"]

@@ -45,7 +45,7 @@ from pool_monitor.metrics.resource_values import (
     text_or_none,
 )
 from pool_monitor.metrics.window import Window
-from pool_monitor.metrics.worker_readings import DURATIONS, FIGURES, INTERVALS, STOPPED, WorkerReadings
+from pool_monitor.metrics.worker_readings import DURATIONS, FIGURES, INTERVALS, STOPPED, ProcessTotals, WorkerReadings
 from pool_monitor.snapshot import (
     GpuView,
     HostView,
@@ -326,6 +326,10 @@ class ResourceReadings:
         """Every measurement of the loop's lag since the beginning."""
         self._count_lags()
         return self._lag.totals()
+
+    def process_totals(self) -> list[ProcessTotals]:
+        """What the processes of each slot have used together."""
+        return self._workers.totals()
 
     @property
     def store(self) -> GaugeStore:

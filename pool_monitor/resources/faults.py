@@ -295,7 +295,4 @@ def _process_of(slot: Slot) -> Subject:
 
 def _orphan_words(orphan: Orphan) -> str:
     """The orphan in words that do not change while it lives."""
-    return (
-        f"process {orphan.identity.pid} was left behind by the service with pid {orphan.run.pid}, which has ended: "
-        f"{orphan.command}"
-    )
+    return f"was left behind by the service with pid {orphan.run.pid}, which has ended: {orphan.command}"
