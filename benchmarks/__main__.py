@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
-from benchmarks import bench_cost, bench_loop, bench_metrics, bench_peers, bench_pool, bench_telemetry, speed
+from benchmarks import (
+    bench_cost,
+    bench_loop,
+    bench_metrics,
+    bench_peers,
+    bench_pool,
+    bench_resources,
+    bench_telemetry,
+    speed,
+)
 
 
 def pool(options: argparse.Namespace) -> None:
@@ -28,6 +37,10 @@ def loop(options: argparse.Namespace) -> None:
     bench_loop.main(_seconds(options, bench_loop.SLICE_S), as_markdown=options.markdown)
 
 
+def resources(options: argparse.Namespace) -> None:
+    bench_resources.main(as_markdown=options.markdown)
+
+
 def telemetry(_options: argparse.Namespace) -> None:
     bench_telemetry.main()
 
@@ -44,6 +57,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "peers": peers,
     "metrics": metrics,
     "loop": loop,
+    "resources": resources,
 }
 CHOOSERS: dict[str, Callable[[Sequence[str] | None], Sequence[str]]] = {
     "peers": bench_peers.chosen,

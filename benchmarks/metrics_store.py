@@ -27,7 +27,7 @@ def blocks(series: int, seconds: int) -> list[tuple[int, Block, Names]]:
     found: list[tuple[int, Block, Names]] = []
     clock, rows = ManualClock(), rows_of(series)
     collector = Collector([POOL], clock, series_limit=room_for(rows))
-    collector.on_second(lambda start, block, names: found.append((start, block, names)))
+    collector.on_second(lambda start, block, names, _errors: found.append((start, block, names)))
     work = [done([row], 1)[0] for row in rows]
     with attached(collector):
         for _ in range(seconds):

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from pool_monitor import events
 from pool_monitor.errors import Category, Outcome, PoolError, Severity, first_line
-from pool_monitor.telemetry import describe
+from pool_monitor.telemetry import describe, traceback_of
 
 
 class PoolIdentity(NamedTuple):
@@ -302,10 +302,39 @@ def call_measurements(
     return measurements
 
 
-def failure_metadata(outcome: Outcome, *, category: str, error: str, reason: str) -> dict[str, str]:
-    """Return the metadata that ``pool.operation.exception`` has in addition to `call_metadata`."""
+def failure_metadata(
+    outcome: Outcome,
+    *,
+    category: str,
+    error: str,
+    reason: str,
+    message: str | None = None,
+    traceback: str | None = None,
+) -> dict[str, str]:
+    """Return the metadata that ``pool.operation.exception`` has in addition to `call_metadata`.
+
+    *message* and *traceback* are those of the exception that the operation itself raised; None: it raised none.
+    """
     kind = "cancelled" if outcome == "cancelled" else "error"
-    return {"kind": kind, "outcome": outcome, "category": category, "error": error, "reason": reason}
+    metadata = {"kind": kind, "outcome": outcome, "category": category, "error": error, "reason": reason}
+    if message is not None:
+        metadata["message"] = message
+    if traceback:
+        metadata["traceback"] = traceback
+    return metadata
+
+
+def raised_metadata(error: BaseException, reason: str) -> dict[str, str]:
+    """Return `failure_metadata` for *error*, an exception of the operation itself, that `describe` puts as *reason*."""
+    name = type(error).__name__
+    return failure_metadata(
+        "error",
+        category="operation",
+        error=name,
+        reason=reason,
+        message=reason.removeprefix(name).removeprefix(": "),
+        traceback=traceback_of(error, reason),
+    )
 
 
 class OperationTiming:
@@ -372,4 +401,4 @@ def _failure_of(error: BaseException) -> dict[str, str]:
         return failure_metadata("cancelled", category="cancelled", error=name, reason=reason)
     if isinstance(error, PoolError):
         return failure_metadata(error.outcome, category=error.category, error=name, reason=reason)
-    return failure_metadata("error", category="operation", error=name, reason=reason)
+    return raised_metadata(error, reason)

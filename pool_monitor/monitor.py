@@ -88,6 +88,7 @@ class Monitor:
             config.metrics.series_limit,
             config.metrics.memory_limit,
             instances=instances,
+            error_groups=config.metrics.error_groups,
             unmeasured=None if config.resources.enabled else "[resources] enabled = false",
         )
         self._collector.memory.listener = self._report_mode
@@ -115,6 +116,7 @@ class Monitor:
             workers=self._pools.workers,
             pool_instances=self._pools.instances,
             on_second=self._collector.on_second,
+            know_errors=self._collector.know_errors,
             on_gauges=self._collector.on_gauges,
             asgi=self._local_app,
             degraded=partial(self._report, "degraded"),

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
     from pool_monitor.clock import Clock
     from pool_monitor.metrics import LiveMetrics
-    from pool_monitor.metrics.block import Block
+    from pool_monitor.metrics.collector import SecondListener
     from pool_monitor.metrics.gauges import GaugeBlock
-    from pool_monitor.metrics.series import Names
     from pool_monitor.snapshot import Snapshot, WorkerView
 
 
@@ -70,8 +69,10 @@ class Context(NamedTuple):
     """The gauges of the slots now, by pool: the processes to measure. A pool that cannot be read is left out."""
     pool_instances: Mapping[str, str]
     """The ids of the pools that have one, by pool."""
-    on_second: Callable[[Callable[[int, Block, Names], object] | None], None]
-    """`Collector.on_second`: sets the single function that receives each second's block."""
+    on_second: Callable[[SecondListener | None], None]
+    """`Collector.on_second`: sets the single function that receives each second's block and failures."""
+    know_errors: Callable[[Mapping[tuple[str, str], float]], None]
+    """`Collector.know_errors`: takes over when errors were first seen, from before the monitor was entered."""
     on_gauges: Callable[[Callable[[int, GaugeBlock], object] | None], None]
     """`Collector.on_gauges`: sets the single function that receives each second's readings of resources."""
     asgi: Callable[[], Starlette]

@@ -27,6 +27,7 @@ from pool_monitor.events import (
     WORKER_TERMINATE,
 )
 from pool_monitor.metrics import WINDOWS, Collector, PoolStats, detail
+from pool_monitor.metrics.error_groups import ErrorGroups
 from pool_monitor.metrics.histogram import RELATIVE_ERROR, SMALLEST_NS
 from pool_monitor.metrics.intake import BUFFER_EVENTS
 from pool_monitor.metrics.ladder import Rungs
@@ -815,7 +816,8 @@ def test_a_memory_limit_below_what_empty_windows_need_is_refused(clock) -> None:
 )
 def test_the_default_memory_limit_fits_every_series_limit_and_number_of_pools(clock, series_limit, pools) -> None:
     limit = Collector(map(str, range(pools)), clock, series_limit=series_limit).memory_limit
-    assert limit == max(64 * 2**20, series_limit * 32 * 2**10 + pools * 256 * 2**10)
+    for_groups = ErrorGroups.bytes_for(pools, 256)
+    assert limit == max(64 * 2**20, series_limit * 32 * 2**10 + pools * 256 * 2**10 + for_groups - 512 * 2**10)
 
 
 def flood(collector: Collector, clock: ManualClock, seconds: int, per_second: int) -> None:
@@ -848,7 +850,8 @@ def test_a_series_at_ten_calls_a_second_stays_below_eighty_kilobytes(collector, 
 
 
 def test_within_a_small_memory_limit_the_windows_reach_back_less_far_and_say_so(clock) -> None:
-    collector = small(clock, rows=64, memory_limit=8_000_000, rungs=Rungs(over=math.inf, far_over=math.inf))
+    never = Rungs(over=math.inf, far_over=math.inf)
+    collector = small(clock, rows=64, memory_limit=9_000_000, error_groups=1, rungs=never)
     for _ in range(40):
         flood(collector, clock, seconds=20, per_second=500)
         assert collector.memory_bytes() <= collector.memory_limit

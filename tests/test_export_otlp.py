@@ -32,7 +32,9 @@ from pool_monitor.export.otlp import OtlpExporter, pause_after
 from pool_monitor.export.otlp_request import ZERO_THRESHOLD, encode, encoded_in_steps
 from pool_monitor.metrics.columns import BY_CATEGORY, CATEGORIES, DEATHS, OUTCOMES
 from pool_monitor.metrics.histogram import BUCKETS, FIRST_INDEX, HIGHEST_NS, RELATIVE_ERROR, SCALE, bucket_of
+from pool_monitor.metrics.loop_lag import LagTotals
 from pool_monitor.metrics.totals import Totals
+from pool_monitor.metrics.worker_readings import ProcessTotals
 from pool_monitor.snapshot import Snapshot
 from tests.helpers import samples
 from tests.helpers.recordings import SHARES, SUMMARY, nearest_rank, rank_of, streams, tiny, totals
@@ -47,10 +49,12 @@ SECOND = 10**9
 def counted() -> tuple[Snapshot, Totals]:
     """What a monitor of one pool has to tell."""
     calls = [1_000_000, 2_000_000, 40_000_000]
-    snapshot = samples.snapshot()
+    snapshot = samples.measured()
     pool = msgspec.structs.replace(snapshot.pools["text"], retries_refused=3, target="articles:Text")
     snapshot = msgspec.structs.replace(snapshot, pools={"text": pool})
-    return snapshot, totals({SUMMARY: (calls, [5_000] * 3, calls[:2]), CHAT: (calls[:1], [5_000], [])})
+    made = totals({SUMMARY: (calls, [5_000] * 3, calls[:2]), CHAT: (calls[:1], [5_000], [])})
+    lag = LagTotals(np.bincount(bucket_of(np.array([10**5, 10**8])), minlength=BUCKETS), 10**5 + 10**8)
+    return snapshot, replace(made, lag=lag, processes=(ProcessTotals("text", "text-1", (2.5, 4096, 8192)),))
 
 
 def metrics_of(body: bytes) -> dict[str, Any]:
@@ -254,7 +258,16 @@ def test_every_metric_says_what_it_is_and_what_it_counts() -> None:
     assert all(name.startswith("pool_monitor.") and metric.description for name, metric in found.items())
     without_unit = {name for name, metric in found.items() if not metric.unit}
     assert without_unit == {
-        f"pool_monitor.{name}" for name in ("pool_state", "pool_info", "collecting", "handler_failures", "mode")
+        f"pool_monitor.{name}"
+        for name in (
+            "pool_state",
+            "pool_info",
+            "collecting",
+            "handler_failures",
+            "host_load1",
+            "resource_fault",
+            "mode",
+        )
     }
     attributes = {
         pair.key
@@ -824,4 +837,4 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch) -> None:
 
 def test_counters_without_a_start_are_metrics_there_are() -> None:
     found = metrics_of(encode(*counted()))
-    assert {f"pool_monitor.{name.removesuffix('_total')}" for name in otlp_request._SINCE_UNKNOWN} <= found.keys()
+    assert {otlp_request._named(name)["name"] for name in otlp_request._SINCE_UNKNOWN} <= found.keys()

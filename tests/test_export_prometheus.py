@@ -41,9 +41,11 @@ from pool_monitor.metrics.columns import (
 from pool_monitor.metrics.event_counters import COLUMNS, COUNTERS
 from pool_monitor.metrics.failure_histograms import FailureDurations, FailureKey
 from pool_monitor.metrics.histogram import BUCKETS, HIGHEST_NS, RELATIVE_ERROR, SMALLEST_NS, bucket_of
+from pool_monitor.metrics.loop_lag import LagTotals
 from pool_monitor.metrics.series import Names, RowKey
 from pool_monitor.metrics.totals import Totals
-from pool_monitor.snapshot import HistoryView, MonitorMode, MonitorView, Snapshot
+from pool_monitor.metrics.worker_readings import ProcessTotals
+from pool_monitor.snapshot import FaultView, GpuView, HistoryView, MonitorMode, MonitorView, Snapshot
 from tests.helpers import samples
 from tests.helpers.programs import ROOT
 from tests.helpers.prometheus_protobuf import created_of, metrics_of, native_buckets, read_protobuf
@@ -58,7 +60,32 @@ STATES = ("busy", "idle", "starting", "draining", "dead")
 PERCENTILES = {"50": "p50", "90": "p90", "95": "p95", "99": "p99", "99.9": "p999", "100": "max"}
 
 
-def sample(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+FAULTS = (
+    FaultView(kind="leak", level="warn", subject="worker text-3", pool="text", worker="text-3", since=5.0),
+    FaultView(kind="memory", level="bad", subject="host", since=6.0),
+)
+OF_HOST = {
+    "cpus": "cpus", "cpu_ratio": "cpu_ratio", "cpu_throttled_ratio": "throttled_ratio", "load1": "load1",
+    "memory_limit_bytes": "memory_total", "memory_used_bytes": "memory_used", "memory_ratio": "memory_ratio",
+    "swap_size_bytes": "swap_total", "swap_used_bytes": "swap_used", "disk_size_bytes": "disk_total",
+    "disk_free_bytes": "disk_free", "shm_size_bytes": "shm_total", "shm_free_bytes": "shm_free", "open_fds": "fds",
+    "open_fds_limit": "fds_limit", "processes": "processes", "processes_limit": "processes_limit",
+    "oom_kills_total": "oom_kills",
+}  # fmt: skip
+OF_PROCESS = {
+    "cpu_ratio": "cpu_ratio", "resident_memory_bytes": "rss", "unshared_memory_bytes": "uss", "open_fds": "fds",
+    "open_fds_limit": "fds_limit", "threads": "threads", "threads_limit": "threads_limit",
+    "user_threads": "user_threads", "children": "children", "zombies": "zombies", "tasks": "tasks",
+    "oldest_task_seconds": "oldest_task", "gc_ratio": "gc_ratio",
+}  # fmt: skip
+OF_WORKER = {
+    "memory_bytes": "rss", "unshared_memory_bytes": "uss", "cpu_ratio": "cpu_ratio", "open_fds": "fds",
+    "open_fds_limit": "fds_limit", "threads": "threads", "children": "children", "zombies": "zombies",
+    "time_to_limit_seconds": "time_to_limit", "leak_bytes_per_second": "leak_rate",
+}  # fmt: skip
+
+
+def sample(name: str, /, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return f"pool_monitor_{name}", frozenset(labels.items())
 
 
@@ -122,7 +149,7 @@ def some_totals() -> Totals:
         )
         return latency, queue, execution
 
-    return totals(
+    made = totals(
         {
             ("text", "chat", "text-0"): draw(900),
             ("text", "chat", "text-1"): draw(40),
@@ -132,14 +159,25 @@ def some_totals() -> Totals:
         },
         ("text", "images"),
     )
+    return replace(made, lag=LAG, processes=PROCESSES)
+
+
+LAG = LagTotals(np.bincount(bucket_of(np.array([10**5, 10**8])), minlength=BUCKETS), 10**5 + 10**8)
+PROCESSES = (ProcessTotals("text", "text-1", (2.5, 4096, None)),)
 
 
 def some_snapshot() -> Snapshot:
     """One in which everything is known that can be, and no two numbers of a kind are the same."""
-    snapshot = samples.snapshot(pools=("text", "images"))
+    snapshot = samples.measured(pools=("text", "images"))
+    resources = snapshot.resources
+    gpus = (GpuView(index=0, name="A100", uuid="GPU-1", utilisation=0.5, memory_used=7, temperature=51.0, power=80.0),)
+    loop = msgspec.structs.replace(resources.loop, blocked=1.5, blocks=3)
+    snapshot = msgspec.structs.replace(
+        snapshot, resources=msgspec.structs.replace(resources, gpus=gpus, loop=loop, faults=FAULTS)
+    )
     text = snapshot.pools["text"]
     workers = {
-        slot: msgspec.structs.replace(worker, rss=50_000_000 + number, calls_held=number, health=health)
+        slot: msgspec.structs.replace(worker, rss=50_000_000 + number, calls_held=number, health=health, zombies=number)
         for number, ((slot, worker), health) in enumerate(
             zip(text.workers.items(), ("responsive", "responsive", "stuck", None), strict=True)
         )
@@ -194,6 +232,7 @@ def expected(snapshot: Snapshot, totals: Totals) -> Page:
     for pool in snapshot.pools.values():
         page |= _of_pool(pool, snapshot.window)
     page[sample("window_covered_seconds", window=snapshot.window)] = snapshot.covered_seconds
+    page |= _of_resources(snapshot, totals)
     monitor = snapshot.monitor
     version = {} if snapshot.service.version is None else {"version": snapshot.service.version}
     page |= {
@@ -217,6 +256,36 @@ def expected(snapshot: Snapshot, totals: Totals) -> Page:
         sample("service_info", service="articles", python="3.11.7", **version): 1,
     }
     page |= _measured_of_monitor(monitor)
+    return {key: value for key, value in page.items() if value is not None}
+
+
+def _of_resources(snapshot: Snapshot, totals: Totals) -> Page:
+    found, window = snapshot.resources, snapshot.window
+    page: Page = {sample(f"host_{name}"): getattr(found.host, field) for name, field in OF_HOST.items()}
+    page |= {sample(f"process_{name}"): getattr(found.process, field) for name, field in OF_PROCESS.items()}
+    page[sample("process_gc_pause_seconds", window=window)] = found.process.gc_pause
+    for resource in ("cpu", "memory", "io"):
+        page[sample("host_pressure_ratio", resource=resource)] = getattr(found.host.pressure, resource, None)
+    for percentile, field in PERCENTILES.items():
+        labels = {"window": window, "percentile": percentile}
+        page[sample("loop_window_lag_seconds", **labels)] = getattr(found.loop.lag, field)
+    page |= {sample("loop_blocked_seconds"): found.loop.blocked, sample("loop_blocks_total"): found.loop.blocks}
+    for gpu in found.gpus:
+        page |= {
+            sample("gpu_utilisation_ratio", gpu="0"): gpu.utilisation,
+            sample("gpu_memory_used_bytes", gpu="0"): gpu.memory_used,
+            sample("gpu_temperature_celsius", gpu="0"): gpu.temperature,
+            sample("gpu_power_watts", gpu="0"): gpu.power,
+            sample("gpu_info", gpu="0", name="A100", uuid="GPU-1"): 1,
+        }
+    for fault in found.faults:
+        pool = {} if fault.pool is None else {"pool": fault.pool}
+        page[sample("resource_fault", kind=fault.kind, subject=fault.subject, level=fault.level, **pool)] = 1
+    for of in totals.processes:
+        names = ("worker_cpu_time_seconds_total", "worker_read_bytes_total", "worker_written_bytes_total")
+        page |= {
+            sample(name, pool=of.pool, worker=of.worker): number for name, number in zip(names, of.numbers, strict=True)
+        }
     return page
 
 
@@ -283,7 +352,7 @@ def _of_pool(pool: Any, window: str) -> Page:
     for worker in pool.workers.values():
         of_worker = {"pool": name, "worker": worker.id}
         page[sample("worker_restarts_total", **of_worker)] = worker.restarts
-        page[sample("worker_memory_bytes", **of_worker)] = worker.rss
+        page |= {sample(f"worker_{named}", **of_worker): getattr(worker, field) for named, field in OF_WORKER.items()}
         page[sample("worker_calls_held", **of_worker)] = worker.calls_held
         page[sample("worker_busy_ratio", **of_worker, window=window)] = worker.busy_ratio
     for distribution in DISTRIBUTIONS:
@@ -322,6 +391,8 @@ def of_histograms(totals: Totals) -> Page:
         rows = [row for row, key in enumerate(totals.names.rows) if (key[0], key[2]) == (pool, worker)]
         labels = {"pool": pool, "worker": worker}
         add("worker_latency_seconds", labels, totals.counts[rows, 0].sum(axis=0), int(totals.sums[rows, 0].sum()))
+    if totals.lag is not None:
+        add("loop_lag_seconds", {}, totals.lag.counts, totals.lag.sum_ns)
     found = totals.failures
     for (pool, operation, outcome), counts, total in zip(found.keys, found.counts, found.sums.tolist(), strict=True):
         labels = {"pool": pool, "operation": operation, "outcome": outcome}

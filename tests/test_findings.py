@@ -79,13 +79,13 @@ REASONS = {
     "disk": "disk: 3.1 GiB of 100 GiB free (3.1 %)",
     "shm": "shared memory: 4.0 MiB of 64 MiB free (6.2 %)",
     "fds": "descriptors: 950 of 1024 in use (93 %)",
-    "fd_leak": "its descriptors grow by 6.0 a minute and reaches its limit of 1024 in 2.5 h (2.4 h to 2.6 h)",
+    "fd_leak": "its descriptors grow by 6.0 a minute and reach the limit of 1024 in 2.5 h (2.4 h to 2.6 h)",
     "processes": "processes and threads: 950 of 1024 in use (93 %)",
-    "threads": "threads: 950 of 1024 in use (93 %)",
+    "threads": "threads of the user: 950 of 1024 in use (93 %)",
     "stopped": "the process is stopped (state T)",
     "hot_idle": "uses 99 % of a processor without a call",
     "zombie": "a process that has ended is not reaped, for 12 s",
-    "orphan": "process 77 was left behind by the service with pid 66, which has ended: python left.py",
+    "orphan": "was left behind by the service with pid 66, which has ended: python left.py",
 }
 KINDS_OF_FAULTS = [*((kind, None) for kind in STRAINS), ("leak", "text"), ("memory", "text")]
 

@@ -184,6 +184,20 @@ def test_the_service_of_others_is_no_orphan_though_a_lost_worker_has_started_it(
         child.wait()
 
 
+def test_what_a_service_runs_in_is_no_orphan(sleeper: tuple[subprocess.Popen[bytes], Orphan]) -> None:
+    code = (
+        "import os; from pool_monitor.resources.orphans import scan; "
+        "print(os.getppid(), [each.identity.pid for each in scan(10**4)])"
+    )
+    env = {**os.environ, run_token.VARIABLE: sleeper[1].run.token}
+    shell = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1"; true', sys.executable, code], env=env, stdout=subprocess.PIPE, text=True, check=True
+    )
+    pid, _, found_there = shell.stdout.partition(" ")
+    assert str(sleeper[0].pid) in found_there
+    assert int(pid) not in json.loads(found_there)
+
+
 def test_a_scan_is_rare_and_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     scans = []
     many = [Orphan(Identity(pid, 1), run_token.ServiceRun(1, 1, "1-1", "x"), "c") for pid in range(500)]

@@ -95,7 +95,7 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ("fds", "host", {}, {"fds": 81, "fds_limit": 100}, {"fds": 91, "fds_limit": 100}),
     ("processes", "host", {}, {"processes": 81, "processes_limit": 100}, {"processes": 91, "processes_limit": 100}),
     ("fds", "process", {}, {"fds": 81, "fds_limit": 100}, {"fds": 91, "fds_limit": 100}),
-    ("threads", "process", {}, {"threads": 81, "threads_limit": 100}, {"threads": 91, "threads_limit": 100}),
+    ("threads", "process", {}, {"user_threads": 81, "threads_limit": 100}, {"user_threads": 91, "threads_limit": 100}),
     ("zombie", "process", {}, {"zombies": 2, "zombie_duration": 11 * 10**9}, {}),
     ("memory", "worker", {"rss_limit": 100}, {"rss": 71}, {"rss": 86}),
     ("leak", "worker", {}, {**WORDS, "rss": 1, "leak_rate": 1.0, "time_to_limit_duration": 5 * 3600 * 10**9},
@@ -113,7 +113,7 @@ FINE: dict[str, dict[str, Any]] = {
         "disk_total": 100, "shm_free": 90, "shm_total": 100, "fds": 1, "fds_limit": 100, "processes": 1,
         "processes_limit": 100, "oom_kills": 3,
     },
-    "process": {"fds": 1, "fds_limit": 100, "threads": 1, "threads_limit": 100, "zombies": 0},
+    "process": {"fds": 1, "fds_limit": 100, "user_threads": 1, "threads_limit": 100, "zombies": 0},
     "worker": {"rss": 1, "fds": 1, "fds_limit": 100, "cpu_ratio": 0.0, "zombies": 0},
 }  # fmt: skip
 
@@ -270,7 +270,7 @@ def test_a_missing_figure_neither_begins_nor_ends_a_fault_but_ends_it_as_unknown
     assert [step(book, 2 + at, None) for at in range(UNKNOWN_AFTER - 1)] == [[]] * (UNKNOWN_AFTER - 1)
     changes = book.step(9, [Judged("memory", SUBJECT, Bounds(0.7, 0.9), None)])
     assert [(change.state, change.value, change.reason) for change in changes] == [
-        ("left", None, "the figure is not known any more")
+        ("left", None, "the figure is not known any more, or does not apply")
     ]
 
 

@@ -29,6 +29,8 @@ from pool_monitor.resources.workers import WorkerSampler
 from pool_monitor.run_token import ServiceRun, own_run
 from pool_monitor.snapshot import WorkerView
 from pool_monitor.telemetry import CapturedEvent
+from pool_monitor.view.freshness import LIVE
+from pool_monitor.view.notices import notices
 from tests.helpers.support import TARGETS, eventually, ops_pool, pid_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
@@ -264,7 +266,7 @@ async def test_leaks_are_reported_with_the_time_to_the_limit_and_a_warm_up_is_no
     fast: Any, events: list[CapturedEvent]
 ) -> None:
     rate, limit = 20 * MB, 500 * MB
-    async with strained(size=3, recycle_rss=limit, recycle_jitter=0) as pool, monitored(pool):
+    async with strained(size=3, recycle_rss=limit, recycle_jitter=0) as pool, monitored(pool) as monitor:
         of = [pool.options(worker=f"strains-{nth}") for nth in range(3)]
         await of[1].run("warm_up", 80 * MB, 1.0)
         await of[2].run("leak_fds", 40, 600)
@@ -280,8 +282,17 @@ async def test_leaks_are_reported_with_the_time_to_the_limit_and_a_warm_up_is_no
 
         of_fds = await fault(events, "fd_leak")
         assert of_fds.metadata["worker"] == "strains-2"
-        assert "reaches its limit of 600 in" in of_fds.metadata["reason"]
+        assert "reach the limit of 600 in" in of_fds.metadata["reason"]
         assert 0 < of_fds.measurements["value"] < 60
+        snapshot = monitor.snapshot()
+        view = snapshot.pools["strains"].workers["strains-0"]
+        assert view.leak_rate == pytest.approx(rate, rel=0.3)
+        assert view.time_to_limit is not None
+        assert view.fds_limit is not None
+        assert {(one.kind, one.worker) for one in snapshot.resources.faults} >= {("leak", "strains-0")}
+        shown = notices(snapshot, snapshot.pools["strains"], LIVE)
+        assert [one.level for one in shown if one.text.startswith("strains-0: its memory grows by")] == ["bad"]
+
         for each in of:
             await each.run("stop")
         await fault(events, "leak", "left")

@@ -68,6 +68,8 @@ def line(name: str) -> str:
 # -- the guilty line ----------------------------------------------------------------------------------------------
 
 
+BETWEEN = ("3.9", "3.10", "3.12")
+"""Python versions between the oldest and the newest: their tests are slow ones."""
 INNERMOST = ("spin", "sleep", "lock", "blocked", "deep", "c_code")
 """Operations that are stuck in their own line, and not in a function that it calls."""
 STUCK_IN = (*INNERMOST, "regex", "wait", "gather", "in_thread")
@@ -94,7 +96,14 @@ async def test_the_line_is_named_on_which_a_worker_is_stuck(concurrency: int) ->
     assert line("sleep") in found["in_thread"]
 
 
-@pytest.mark.parametrize("version", sorted(version for version in interpreters() if version != "3.11"))
+@pytest.mark.parametrize(
+    "version",
+    [
+        pytest.param(version, marks=[pytest.mark.slow, pytest.mark.gate] if version in BETWEEN else [])
+        for version in interpreters()
+        if version != "3.11"  # as this process
+    ],
+)
 async def test_workers_of_every_interpreter_tell_their_stacks(version: str) -> None:
     start_method = "exec" if version == "3.9" else "zygote"
     async with stuck_pool(python=interpreter(version), start_method=start_method, size=2) as pool:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.snapshot import ErrorGroup, ErrorSample, FailureView, Snapshot
-from pool_monitor.view import ASCII, error_rows, listing, plain, selected_row
+from pool_monitor.view import ASCII, Freshness, Glyphs, error_rows, listing, plain, report, selected_row
 from tests.helpers import golden, samples
 from tests.helpers.samples import with_pool
+from tests.test_view_overview import assert_fits, counts, freshness_states, glyph_sets, nasty_text, seconds, sizes
 
 CRASH = FailureView("crash", "exit code 7: MemoryError: 8 GB wanted", "generate", "text-1", 402.0, 1)
 START = FailureView("start", "RuntimeError: no licence", None, "summaries-of-the-shop-12", 8.2, 11)
@@ -130,6 +133,42 @@ def test_the_arrows_select_and_the_page_keys_scroll_the_text() -> None:
     assert " 0 below" in text()[-2]
     made.move(-1, size, 100.0)
     assert text()[0].startswith(" RateLimited")
+
+
+groups = st.builds(
+    ErrorGroup,
+    fingerprint=nasty_text(),
+    type=nasty_text(),
+    message=nasty_text(),
+    frames=st.lists(nasty_text(), max_size=3).map(tuple),
+    count=counts(),
+    total=counts(),
+    rate=seconds(),
+    first_seen=st.floats(0, 1e10),
+    last_seen=st.floats(0, 1e10),
+    operations=st.lists(nasty_text(), max_size=8).map(tuple),
+    workers=st.lists(nasty_text(), max_size=8).map(tuple),
+    sample=st.none()
+    | st.builds(
+        ErrorSample,
+        at=st.floats(0, 1e10),
+        message=nasty_text(),
+        traceback=st.none() | st.text(max_size=200),
+        stack=st.none() | nasty_text(),
+    ),
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(groups, max_size=6), sizes, freshness_states, glyph_sets, st.integers(-3, 99), nasty_text())
+def test_any_groups_fit_any_screen_and_can_be_reported(
+    found: list[ErrorGroup], size: tuple[int, int], freshness: Freshness, glyphs: Glyphs, offset: int, error: str
+) -> None:
+    snapshot = failing(CRASH, groups=tuple(found))
+    drawn = listing("errors", snapshot, size, freshness=freshness, offset=offset, glyphs=glyphs, error=error)
+    assert_fits(drawn, size, glyphs)
+    written = report(snapshot, glyphs=glyphs)
+    assert all(line.isprintable() for line in written.split("\n"))
 
 
 def test_the_page_has_an_ascii_form() -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from pool_monitor.dashboard import Lost
 from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.findings import HELD_S, held_seconds
-from pool_monitor.snapshot import CallStats, Distribution, Snapshot, Trend
+from pool_monitor.snapshot import CallStats, Distribution, FaultView, Snapshot, Trend
 from pool_monitor.view import LIVE, Freshness, levels, listing, overview, plain, report
 from pool_monitor.view.notices import headline, notices
 from pool_monitor.view.text import truncate_words, width
@@ -312,3 +312,47 @@ def test_a_lost_service_is_explained_on_the_waiting_page() -> None:
     shown = plain(viewer.page((60, 20), 100.0))
     assert "service-11" in shown
     assert viewer.freshness(100.0) == Freshness("LOST", seconds=2, reason=viewer.freshness(100.0).reason)
+
+
+# resources
+
+
+def strained(*faults: FaultView) -> Snapshot:
+    snapshot = samples.measured(pools=("text", "vision"))
+    return replace(snapshot, resources=replace(snapshot.resources, faults=faults))
+
+
+HOST = FaultView(kind="memory", level="bad", subject="host", since=samples.START, reason="memory: 3.9 GB of 4.0 GB")
+LOOP = FaultView(kind="lag", level="warn", subject="loop", since=samples.START, reason="lags\nby 120 ms")
+WORKER = FaultView(
+    kind="leak",
+    level="warn",
+    subject="worker text-3",
+    pool="text",
+    worker="text-3",
+    since=samples.START,
+    reason="leaks",
+)
+
+
+@pytest.mark.parametrize("pool", ["text", "vision"])
+def test_a_fault_of_the_machine_is_a_notice_in_every_pool_and_the_worst_comes_first(pool: str) -> None:
+    snapshot = strained(LOOP, WORKER, HOST)
+    found = [notice.text for notice in notices(snapshot, snapshot.pools[pool], LIVE)]
+    assert found[0] == "host: memory: 3.9 GB of 4.0 GB"
+    assert "event loop: lags by 120 ms" in found
+    assert page(snapshot, pool=pool)[3].startswith(" ✖ host: memory: 3.9 GB")
+
+
+def test_a_fault_of_a_worker_is_a_notice_of_its_pool() -> None:
+    snapshot = strained(WORKER)
+    own, other = (notices(snapshot, snapshot.pools[name], LIVE) for name in ("text", "vision"))
+    assert [notice.text for notice in own] == ["text-3: leaks"]
+    assert [notice.text for notice in other] == ["pool text: text-3: leaks"]
+    listed = plain(listing("notices", snapshot, (80, 24))).splitlines()
+    assert listed[2:4] == [" pool text", "  ▲ text-3: leaks"]
+
+
+def test_a_fault_of_the_machine_is_shown_before_any_pool_has_been_entered() -> None:
+    snapshot = replace(strained(HOST), pools={})
+    assert page(snapshot)[3].startswith(" ✖ host: memory: 3.9 GB")

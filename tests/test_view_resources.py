@@ -16,6 +16,7 @@ from pool_monitor.snapshot import (
     HistoryView,
     HostView,
     LoopView,
+    MonitorMode,
     OtlpView,
     ProcessView,
     ResourceView,
@@ -145,8 +146,30 @@ def test_the_monitor_shows_its_parts() -> None:
     otlp = OtlpView(endpoint="e", exported=7, failed=1, rejected=0, last_error="refused")
     snapshot = replace(samples.measured(), monitor=replace(samples.measured().monitor, history=history, otlp=otlp))
     shown = " ".join(page(snapshot, (120, 60)).split())
-    assert "history 1.0M of 1.0G flush 2.0ms waiting 3.0s ▲ disk full" in shown
+    assert f"history 1.0M of 1.0G flush 2.0ms waiting 3.0s disk {DASH} ▲ disk full" in shown
     assert "otlp accepted 7 failed 1 refused" in shown
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("full", "keeps everything (full)"),
+        ("sampled", "keeps ▲ all counts, percentiles from a sample (sampled)"),
+        ("counters", "keeps ▲ all counts, no durations (counters)"),
+        ("off", "keeps ▲ nothing (off)"),
+    ],
+)
+def test_the_monitor_says_what_it_keeps_and_what_is_degraded(mode: MonitorMode, words: str) -> None:
+    monitor = replace(samples.measured().monitor, mode=mode, degraded={"otlp": "refused\x1b"}, off_seconds=75.0)
+    shown = " ".join(page(replace(samples.measured(), monitor=monitor), (120, 60)).split())
+    assert words in shown
+    assert "off for 1m15s" in shown
+    assert "▲ otlp: refused?" in shown
+
+
+def test_the_monitor_says_that_it_kept_less_a_while_ago() -> None:
+    monitor = replace(samples.measured().monitor, reduced_age=130.0)
+    assert "less until 2m10s ago" in page(replace(samples.measured(), monitor=monitor), (120, 60))
 
 
 def test_the_last_line_of_a_long_page_can_be_scrolled_to() -> None:
@@ -171,7 +194,7 @@ resource_views = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(resource_views, sizes, glyph_sets, st.integers(-3, 99))
 def test_any_resources_fit_any_screen(found: ResourceView, size: tuple[int, int], glyphs: Glyphs, offset: int) -> None:
     snapshot = replace(samples.measured(), resources=found)
@@ -189,7 +212,7 @@ def test_the_page_of_a_stack_matches_its_golden_file() -> None:
     assert strong == ['   File "/srv/shop/summaries/tools.py", line 57, in clean']
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.none() | st.text(max_size=400), nasty_text(), sizes, glyph_sets)
 def test_any_stack_fits_any_screen(text: str | None, reason: str, size: tuple[int, int], glyphs: Glyphs) -> None:
     stack = WorkerStack("text-3", text, reason, age=2.0)

@@ -273,6 +273,8 @@ def _measurements(call: TrackedCall, timing: Timing | None, now_ns: int) -> dict
 def _failure(error: BaseException, outcome: Outcome) -> dict[str, str]:
     """Return the metadata that a failed call has besides that of any call."""
     reason = describe(error)[:REASON_MAX]
+    if outcome == "error":
+        return emit.raised_metadata(error, reason)
     return emit.failure_metadata(outcome, category=_CATEGORIES[outcome], error=type(error).__name__, reason=reason)
 
 

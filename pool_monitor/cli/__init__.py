@@ -22,6 +22,7 @@ COMMANDS = {
     "run": "Run an operation on every line of a file.",
     "dashboard": "Watch a running service.",
     "snapshot": "Print the state of a running service, as JSON.",
+    "errors": "Show which few errors the failures are.",
     "stack": "Print what a worker is doing: its stack, or a flame graph.",
     "report": "Report what happened, from a running service or a history.",
 }

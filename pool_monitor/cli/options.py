@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import click
 
 from pool_monitor.snapshot import WINDOW_NAMES
@@ -14,3 +16,13 @@ WINDOW_OPTION = click.option(
     help="The period up to now that the numbers cover.",
 )
 """The option of every command that shows a window."""
+
+
+def moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """The callback of an option that is a point in time: *value* in seconds since the epoch."""
+    try:
+        return None if value is None else datetime.fromisoformat(value).astimezone().timestamp()
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"{value!r}: needs a date and a time, such as '2026-03-01 02:30' or 2026-03-01T01:30Z"
+        ) from None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
 
 import click
 import msgspec
 
 from pool_monitor.cli import text_width
+from pool_monitor.cli.options import moment
 from pool_monitor.cli.output import print_bytes, print_json, print_text
 from pool_monitor.cli.report_sources import ReportData, ReportQuery, Step, from_service, from_store, is_store
 from pool_monitor.dashboard.terminal import stdout_glyphs
@@ -23,24 +23,15 @@ from pool_monitor.view import period_report
 FORMATS = ["text", "md", "json", "csv", "hlog"]
 
 
-def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    try:
-        return None if value is None else datetime.fromisoformat(value).astimezone().timestamp()
-    except (ValueError, OverflowError):
-        raise click.BadParameter(
-            f"{value!r}: needs a date and a time, such as '2026-03-01 02:30' or 2026-03-01T01:30Z"
-        ) from None
-
-
 @click.command("report")
 @click.argument("source", required=False, metavar="[ADDRESS|STORE.db]")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option("--window", type=click.Choice(WINDOW_NAMES), help="The period up to now to report on.")
 @click.option("--since", metavar="24h", help="For a history: the length of the period, such as 90m, 7d or 2w.")
 @click.option(
-    "--start", callback=_moment, metavar="TIME", help="Start of the period; ISO 8601, in local time if it has no zone."
+    "--start", callback=moment, metavar="TIME", help="Start of the period; ISO 8601, in local time if it has no zone."
 )
-@click.option("--end", callback=_moment, metavar="TIME", help="End of the period; by default, the end of the history.")
+@click.option("--end", callback=moment, metavar="TIME", help="End of the period; by default, the end of the history.")
 @click.option("--step", metavar="10s", help="Time step of the charts and of csv.")
 def command(
     source: str | None,

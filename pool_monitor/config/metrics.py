@@ -18,5 +18,6 @@ class MetricsConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=
     error_groups: Annotated[int, Meta(ge=1, le=10_000)] = 256
     """Most error groups of a pool. Failures of further kinds are counted in the group ``other``."""
     memory_limit: Annotated[int, Meta(ge=1024 * 1024)] | None = None
-    """Most bytes that the monitor holds; None: 64 MiB, or more if *series_limit* needs more. Before the windows would
-    need more, less is kept of each call: see ``mode`` of the monitor's part of a Snapshot."""
+    """Most bytes that the monitor holds; None: 64 MiB, or more if *series_limit*, *error_groups* or the number of pools
+    needs more. Before the windows would need more, less is kept of each call: see ``mode`` of the monitor's part of a
+    Snapshot."""

@@ -75,6 +75,7 @@ RESOURCE_WORKER = declare(
     {
         **_INTERVAL,
         "cpu_ratio": "ratio?: processor time used, as a share of one processor",
+        "cpu_duration": "ns?: processor time used since its start",
         "rss": "bytes?: resident memory",
         "uss": "bytes?: memory that no other process shares",
         "fds": "count?: open descriptors",

@@ -306,8 +306,7 @@ _WORKER = (
     ("threads", "worker_threads", "Threads."),
     ("children", "worker_children", "Processes that the worker has started, and these, and that still exist."),
     ("zombies", "worker_zombies", "Of these, those that have ended and wait to be reaped."),
-    ("read_bytes", "worker_read_bytes", "Read from disks since the process was started."),
-    ("written_bytes", "worker_written_bytes", "Written to disks since the process was started."),
+    ("leak_rate", "worker_leak_bytes_per_second", "Growth of its memory, if that is a leak."),
     ("time_to_limit", "worker_time_to_limit_seconds", "Time until a leak of memory reaches its limit."),
     ("calls_held", "worker_calls_held", "Calls that were handed to the worker and are not answered yet."),
 )

@@ -42,6 +42,7 @@ _SINCE_UNKNOWN = (
     "retries_refused_total",
     "worker_restarts_total",
     "host_oom_kills_total",
+    *(f"worker_{what}_total" for what in ("cpu_time_seconds", "read_bytes", "written_bytes")),
 )
 """Counters that pools or the kernel keep. They may have begun before the monitor, so their start is unknown."""
 _ATTRIBUTES = {

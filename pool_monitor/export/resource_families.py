@@ -56,6 +56,12 @@ _PROCESS = (
     ("oldest_task", "process_oldest_task_seconds", "Time since the monitor first saw the oldest of these tasks."),
     ("gc_ratio", "process_gc_ratio", "Share of the latest interval spent in the garbage collector."),
 )
+_WORKER = (
+    ("worker_cpu_time_seconds_total", "Processor time of the processes of the slot."),
+    ("worker_read_bytes_total", "Bytes that the processes of the slot read from disks."),
+    ("worker_written_bytes_total", "Bytes that the processes of the slot wrote to disks."),
+)
+"""In the order of `pool_monitor.metrics.worker_readings.COUNTED`."""
 _GPU = (
     ("utilisation", "gpu_utilisation_ratio", "Share of the latest sampling period in which a kernel ran."),
     ("memory_total", "gpu_memory_size_bytes", "Memory of the GPU."),
@@ -88,6 +94,9 @@ def resource_families(snapshot: Snapshot, totals: Totals) -> Iterator[Family | H
         [(window, resources.process)],
     )
     yield from _loop(snapshot, totals)
+    for place, (name, text) in enumerate(_WORKER):
+        sums = ((labels(pool=of.pool, worker=of.worker), [of.numbers[place]]) for of in totals.processes)
+        yield family_of(name, text, sums)
     gpus = [(labels(gpu=str(gpu.index)), gpu) for gpu in resources.gpus]
     for attribute, name, text in _GPU:
         yield read_family(attribute, name, text, gpus)

@@ -12,7 +12,8 @@ A collector is used from one thread, that of the event loop of its pools. Nothin
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from pool_monitor import telemetry
 from pool_monitor.clock import Clock, SteadyClock
@@ -21,6 +22,7 @@ from pool_monitor.events import OPERATION_STOP, EventSpec
 from pool_monitor.metrics import pool_stats
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import DISTRIBUTIONS, GAUGE_SUMS, GAUGES, PEAK_GAUGES, SAMPLES
+from pool_monitor.metrics.error_groups import LIMIT, SAMPLES_SHOWN, ErrorGroups, GroupCount
 from pool_monitor.metrics.gauges import GaugeBlock, TimedGauges
 from pool_monitor.metrics.intake import BUFFER_BYTES, Intake
 from pool_monitor.metrics.ladder import Mode, Rungs
@@ -32,15 +34,18 @@ from pool_monitor.metrics.series import ROW_BYTES, Names, RowRegistry
 from pool_monitor.metrics.stores import Stores
 from pool_monitor.metrics.totals import Totals, totals_of
 from pool_monitor.metrics.window import SECOND_NS, Window, Windows
-from pool_monitor.snapshot import MonitorView, PoolView, ResourceView, WorkerView
+from pool_monitor.snapshot import ErrorGroup, MonitorView, PoolView, ResourceView, WorkerView
 from pool_monitor.telemetry import HandlerFunction, describe
 
 MEMORY_LIMIT = 64 * 1024 * 1024
-MEMORY_PER_SERIES, MEMORY_PER_POOL = 32 * 1024, 256 * 1024
-"""Memory per series and per pool. The limit is their sum when that exceeds `MEMORY_LIMIT`."""
+MEMORY_PER_SERIES, MEMORY_PER_POOL, MEMORY_SPARE = 32 * 1024, 256 * 1024, 512 * 1024
+"""Memory per series, and per pool beside its error groups. The limit is their sum with the error groups, less what is
+spare in it, when that exceeds `MEMORY_LIMIT`."""
 _DRIFT_S = 0.75
 """A difference from the last drift above this many seconds counts as a step of the wall clock."""
 _numbers = itertools.count(1)
+SecondListener: TypeAlias = Callable[[int, Block, Names, Sequence[GroupCount]], object]
+"""What `Collector.on_second` takes."""
 
 
 class Collector:
@@ -50,11 +55,12 @@ class Collector:
     same name, and are ignored too.
 
     *series_limit* is the maximum number of histograms (`pool_monitor.metrics.series`). *memory_limit* is the maximum
-    number of bytes held; None: 64 MiB, or 32 KiB per series plus 256 KiB per pool if that is more. Before the windows
-    would need more, the collector keeps less of each call (`pool_monitor.metrics.ladder`; *rungs* says when). Until
-    that takes effect, they reach back less far; `covered_seconds` returns how far. *unmeasured* is the reason why
-    resources are not measured; None: they are. Raises ConfigError when *memory_limit* is too low for *series_limit*,
-    and when the process may not have that much address space.
+    number of bytes held; None: 64 MiB, or 32 KiB per series plus 256 KiB per pool plus the error groups if that is
+    more. Before the windows would need more, the collector keeps less of each call (`pool_monitor.metrics.ladder`;
+    *rungs* says when). Until that takes effect, they reach back less far; `covered_seconds` returns how far.
+    *error_groups* is the maximum number of groups of a pool (`pool_monitor.metrics.error_groups`). *unmeasured* is the
+    reason why resources are not measured; None: they are. Raises ConfigError when *memory_limit* is too low for
+    *series_limit* and *error_groups*, and when the process may not have that much address space.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class Collector:
         memory_limit: int | None = None,
         *,
         instances: Mapping[str, str] | None = None,
+        error_groups: int = LIMIT,
         rungs: Rungs = Rungs(),  # noqa: B008 - immutable
         unmeasured: str | None = None,
     ) -> None:
@@ -73,22 +80,24 @@ class Collector:
         self._registry = RowRegistry(pools, series_limit, instances)
         self.series_limit = series_limit
         rows, number = self._registry.row_limit, len(self._registry.pools)
-        asked = series_limit * MEMORY_PER_SERIES + number * MEMORY_PER_POOL
+        groups_bytes = ErrorGroups.bytes_for(number, error_groups)
+        asked = series_limit * MEMORY_PER_SERIES + number * MEMORY_PER_POOL + groups_bytes - MEMORY_SPARE
         self.memory_limit = max(MEMORY_LIMIT, asked) if memory_limit is None else memory_limit
-        fixed = BUFFER_BYTES + rows * ROW_BYTES + Stores.bytes_beside_windows(rows, number)
+        fixed = BUFFER_BYTES + rows * ROW_BYTES + Stores.bytes_beside_windows(rows, number, error_groups)
         fixed += ResourceReadings.FIXED_BYTES
         needed = fixed + Windows.least_bytes(rows, number)
         if needed > self.memory_limit:
             raise ConfigError(
-                f"series_limit={series_limit} needs {needed:,} bytes, more than memory_limit={self.memory_limit:,}; "
-                f"set memory_limit in [metrics] to {needed:,} or more, or lower series_limit there"
+                f"series_limit={series_limit} needs {needed:,} bytes, more than memory_limit={self.memory_limit:,} "
+                f"({groups_bytes:,} of them for error_groups={error_groups}); set memory_limit in [metrics] to "
+                f"{needed:,} or more, or lower series_limit or error_groups there"
             )
         self._shared = self.memory_limit - fixed
         """The memory that the windows and the readings of resources share."""
-        self._stores = Stores(self._registry.pools, rows, self._shared)
+        self._stores = Stores(self._registry.pools, rows, self._shared, error_groups)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
         self._resources = ResourceReadings(self._clock, self._registry.is_collected, unmeasured)
-        self._listener: Callable[[int, Block, Names], object] | None = None
+        self._listener: SecondListener | None = None
         self.memory = MemoryWatch(
             self._intake,
             self._stores,
@@ -175,9 +184,10 @@ class Collector:
         peaks = opened.high_water.peaks
         peaks[pool] = [max(high, getattr(status, gauge)) for high, gauge in zip(peaks[pool], PEAK_GAUGES, strict=True)]
 
-    def on_second(self, listener: Callable[[int, Block, Names], object] | None) -> None:
+    def on_second(self, listener: SecondListener | None) -> None:
         """Call *listener* for every second that closes, with its start on the wall clock (whole seconds), the block
-        that was counted in it, and the names of the block. There is one listener; None removes it.
+        that was counted in it, the names of the block, and the failures in it by error group. There is one listener;
+        None removes it.
         """
         self._listener = listener
 
@@ -191,8 +201,10 @@ class Collector:
 
     def _on_closed(self, second: int, block: Block) -> None:
         self._stores.trend.add(second, block.pool_sums)
+        drift_s = self._drift_s()
+        failures = self._stores.error_groups.closed(second, drift_s * SECOND_NS)
         if self._listener is not None:
-            self._listener(second + self._drift_s(), block, self._registry.names())
+            self._listener(second + drift_s, block, self._registry.names(), failures)
         self._close_readings(second)
 
     def _close_readings(self, second: int) -> None:
@@ -232,7 +244,26 @@ class Collector:
             failures=self._stores.failures.of(pool, now_ns),
             covered_s=store.covered_ns(now_ns) / SECOND_NS,
             last_errors=self._stores.last_errors.of(pool, now_ns),
+            error_groups=self.error_groups(pool, window),
         )
+
+    def error_groups(self, pool: str, window: Window, *, samples: int = SAMPLES_SHOWN) -> tuple[ErrorGroup, ...]:
+        """The error groups of *pool* in *window*, the most frequent first; the first *samples* with their sample.
+
+        Raises KeyError for a pool that is not collected.
+        """
+        covered_s = self.covered_seconds(window)
+        store = self._stores.windows[window]
+        return self._stores.error_groups.of(pool, store, covered_s, self._drift_s() * SECOND_NS, samples)
+
+    @property
+    def pools(self) -> Sequence[str]:
+        """The names of the pools that are collected."""
+        return self._registry.pools
+
+    def know_errors(self, first_seen: Mapping[tuple[str, str], float]) -> None:
+        """Take over when error groups were first seen, in seconds since the epoch, by pool and fingerprint."""
+        self._stores.error_groups.know(first_seen)
 
     def resources(self, window: Window) -> ResourceView:
         """The machine, the process, its event loop, and GPUs."""
@@ -280,6 +311,7 @@ class Collector:
             at_s=self.wall_s(),
             drift_s=self._drift_s(),
             lag=self._resources.lag_totals(),
+            processes=self._resources.process_totals(),
         )
 
     def reach(self, window: Window) -> tuple[float, bool]:

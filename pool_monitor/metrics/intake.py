@@ -22,6 +22,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from operator import index
 from typing import Any
 
 from pool_monitor import telemetry
@@ -38,9 +39,10 @@ from pool_monitor.events import (
     EventSpec,
 )
 from pool_monitor.metrics.columns import DEATHS, FAILED, OUTCOMES
+from pool_monitor.metrics.error_groups import Failure
 from pool_monitor.metrics.error_text import crash_text, crash_text_with_output, pool_error_text
 from pool_monitor.metrics.event_counters import EventCounters
-from pool_monitor.metrics.fold import CATEGORY_CODES, KIND_CODES, RECORD, CallBatch, fold
+from pool_monitor.metrics.fold import CATEGORY_CODES, KIND_CODES, LONGEST_NS, RECORD, CallBatch, fold
 from pool_monitor.metrics.ladder import ONE_IN, Mode
 from pool_monitor.metrics.series import RowKey, RowRegistry
 from pool_monitor.metrics.stores import Stores
@@ -275,12 +277,13 @@ class Intake:
             more = outcome + KIND_CODES.get(metadata.get("session_kind", "none"), 0)
             if failed:
                 more += CATEGORY_CODES.get(metadata.get("category", "other"), _OTHER_CATEGORY)
-            counted = self._count(key, more, *_numbers_of(measurements))
+            numbers = _numbers_of(measurements)
+            counted = self._count(key, more, *numbers)
         except FAILURES as error:
             self._drop(error)
             return
         if counted and failed:
-            self._note_failure(*key, metadata)
+            self._note_failure(*key, metadata, grouped=_will_count(numbers))
 
     def _on_crash(self, _name: EventName, _measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         try:
@@ -340,7 +343,9 @@ class Intake:
         now_ns = self.catch_up()  # the buffered calls ended before the death
         self._stores.windows.note(now_ns, self._registry.pools.index(pool), DEATHS, times)
 
-    def _note_failure(self, pool: str, operation: str, worker: str | None, metadata: Metadata) -> None:
+    def _note_failure(
+        self, pool: str, operation: str, worker: str | None, metadata: Metadata, *, grouped: bool
+    ) -> None:
         now_ns = self._clock.now_ns()
         error = metadata.get("error")
         text = error if isinstance(error, str) else metadata["outcome"]
@@ -349,7 +354,11 @@ class Intake:
         reason, message = metadata.get("reason"), None
         if isinstance(reason, str):  # without the operation and the error: an entry has fields for them
             message = reason.removeprefix(f"{operation}: ").removeprefix(f"{text}: ").removeprefix(text) or None
-        self._stores.failures.note(pool, text, message, operation, worker, now_ns, self._weights[1])
+        times = self._weights[1]
+        self._stores.failures.note(pool, text, message, operation, worker, now_ns, times)
+        if grouped:
+            failure = Failure.of(text, message, operation, worker, metadata)
+            self._stores.error_groups.note(pool, failure, self._stamp_ns, now_ns, times)
         if worker is None:
             return
         last_errors = self._stores.last_errors
@@ -370,6 +379,16 @@ def _is_key(key: tuple[Any, Any, Any]) -> bool:
 def _numbers_of(measurements: Measurements) -> tuple[Any, Any, Any]:
     """The numbers of a call from *measurements*, in the order of a record."""
     return measurements["duration"], measurements["queue_duration"], measurements.get("execution_duration", ABSENT)
+
+
+def _will_count(numbers: tuple[Any, Any, Any]) -> bool:
+    """Whether `fold` counts a call with *numbers*. Folding happens later, but only what counts belongs to a group."""
+    duration, queue, execution = numbers
+    try:
+        return all(0 <= index(ns) <= LONGEST_NS for ns in (duration, queue, 0 if execution == ABSENT else execution))
+    except FAILURES as error:
+        pass_on(error)
+        return False
 
 
 def _weights() -> tuple[int, int]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pool_monitor.metrics.window import LONGEST, SECOND_NS
+from pool_monitor.redaction import redact
 from pool_monitor.snapshot import FailureView
 from pool_monitor.snapshot.validation import plain_text
 
@@ -58,9 +59,16 @@ class LastFailures:
         entry.count += times
 
     def of(self, pool: str, now_ns: int) -> tuple[FailureView, ...]:
-        """The failures of *pool* within the longest window, the latest first."""
+        """The failures of *pool* within the longest window, the latest first. Secrets in messages are replaced."""
         return tuple(
-            FailureView(error, message, operation, entry.worker, (now_ns - entry.at_ns) / SECOND_NS, entry.count)
+            FailureView(
+                error,
+                message and redact(message),
+                operation,
+                entry.worker,
+                (now_ns - entry.at_ns) / SECOND_NS,
+                entry.count,
+            )
             for (error, message, operation), entry in reversed(self._entries[pool].items())
             if (now_ns - entry.at_ns) / SECOND_NS <= LONGEST.seconds
         )

@@ -10,12 +10,13 @@ from msgspec.structs import replace
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import queries
 from pool_monitor.metrics.collector import Collector
+from pool_monitor.metrics.error_groups import ALL_SAMPLES
 from pool_monitor.metrics.gauges import LEVELS, resource_range, step_reaching
 from pool_monitor.metrics.queries import Selection, check_known, unknown_name
 from pool_monitor.metrics.timespan import TimeSpan, instant, time_span
 from pool_monitor.metrics.totals import Totals
 from pool_monitor.metrics.window import LONGEST, WINDOWS, Window, parse_window
-from pool_monitor.snapshot import ErrorRate, Range, ResourceRange, Snapshot, Summary, WorkerView
+from pool_monitor.snapshot import ErrorRate, ErrorReport, Range, ResourceRange, Snapshot, Summary, WorkerView
 
 
 class LiveMetrics:
@@ -123,6 +124,19 @@ class LiveMetrics:
             name: replace(pool, utilisation=busy.get(name, pool.utilisation)) for name, pool in found.pools.items()
         }
         return replace(found, pools=pools)
+
+    def error_groups(self, window: str = "5m", *, pool: str | None = None) -> ErrorReport:
+        """The error groups of every pool, or of *pool*, in *window*: the few errors that the failures are."""
+        chosen = parse_window(window)
+        check_known(self._collector.block(chosen)[1], Selection(pool))
+        pools = self._collector.pools if pool is None else [pool]
+        end, covered_s = self._collector.wall_s(), self._collector.covered_seconds(chosen)
+        return ErrorReport(
+            start=end - covered_s,
+            end=end,
+            covered_seconds=covered_s,
+            pools={name: self._collector.error_groups(name, chosen, samples=ALL_SAMPLES) for name in pools},
+        )
 
     def totals(self) -> Totals:
         """Everything counted since the monitor was entered, with full histograms: the source of all exports."""

@@ -26,6 +26,7 @@ from pool_monitor.metrics.window import Window, Windows
 from pool_monitor.snapshot import (
     Bar,
     CallStats,
+    ErrorGroup,
     FailureView,
     OperationView,
     PoolDetail,
@@ -57,6 +58,7 @@ class PoolStats(Struct, frozen=True, kw_only=True):
     deaths: int
     last_death: str | None
     failures: tuple[FailureView, ...]
+    error_groups: tuple[ErrorGroup, ...]
     size: float | None
     """Mean of the samples of the number of workers wanted; None: not sampled yet."""
     operations: dict[str, OperationView]
@@ -75,12 +77,13 @@ def pool_stats(
     failures: tuple[FailureView, ...],
     covered_s: float,
     last_errors: dict[str, tuple[str, float]],
+    error_groups: tuple[ErrorGroup, ...],
 ) -> PoolStats:
     """The measurements of one pool in *window*, which covers *covered_s* seconds.
 
     *sums* are the sums of the pool (`pool_monitor.metrics.columns`). *last_death* is how the last worker that died
     ended. *failures* are the last failures. *last_errors* has the text of the last error and its age in seconds, by
-    slot.
+    slot. *error_groups* are those of the window.
     """
     deaths = int(sums[DEATHS])
     operations, workers = pool_rows.operations, pool_rows.workers
@@ -110,6 +113,7 @@ def pool_stats(
         deaths=deaths,
         last_death=last_death if deaths else None,
         failures=failures,
+        error_groups=error_groups,
         size=float(sums[GAUGE_SUMS][GAUGES.index("size")] / sums[SAMPLES]) if sums[SAMPLES] else None,
         operations={
             name: OperationView(operation=name, **values)
@@ -160,6 +164,7 @@ def detail(status: PoolView, workers: Iterable[WorkerView], stats: PoolStats) ->
         deaths=stats.deaths,
         last_death=stats.last_death,
         failures=stats.failures,
+        error_groups=stats.error_groups,
         operations=stats.operations,
         workers={worker.id: _measured(worker, stats) for worker in workers},
     )

@@ -39,13 +39,13 @@ from pool_monitor.metrics.loop_lag import LagTotals, LoopLag, Peaks
 from pool_monitor.metrics.open_faults import OpenFaults
 from pool_monitor.metrics.resource_values import (
     INTERVAL_NS,
-    checked_reading,
+    ReadingCheck,
     interval_of,
     is_duration,
     text_or_none,
 )
 from pool_monitor.metrics.window import Window
-from pool_monitor.metrics.worker_readings import DURATIONS, FIGURES, INTERVALS, STOPPED, WorkerReadings
+from pool_monitor.metrics.worker_readings import DURATIONS, FIGURES, INTERVALS, STOPPED, ProcessTotals, WorkerReadings
 from pool_monitor.snapshot import (
     GpuView,
     HostView,
@@ -69,11 +69,13 @@ GAUGE_BYTES = 4 * 2**20
 """Most bytes for the means and maxima of the last hour."""
 _FAULTS_AFTER = 10
 """Without a sample for this many intervals, it is not known whether a fault is still open."""
-_PROCESS_DURATIONS = {
-    "oldest_task_duration": "oldest_task",
-    "gc_pause_duration": "gc_pause",
-    "gc_duration": "gc_time",
-}
+_HOST, _PRESSURE, _GPU = ReadingCheck(HostView, RESOURCE_HOST), ReadingCheck(PressureView), ReadingCheck(GpuView)
+_PROCESS = ReadingCheck(
+    ProcessView,
+    RESOURCE_PROCESS,
+    {"oldest_task_duration": "oldest_task", "gc_pause_duration": "gc_pause", "gc_duration": "gc_time"},
+)
+_WORKER = ReadingCheck(WorkerView, RESOURCE_WORKER, DURATIONS)
 _NOT_GAUGES = frozenset({"pid", "index"})
 
 
@@ -160,10 +162,10 @@ class ResourceReadings:
         return handler
 
     def _on_host(self, measurements: Measurements, metadata: Metadata) -> None:
-        checked = checked_reading(HostView, measurements, metadata, {})
+        checked = _HOST(measurements, metadata)
         names = {name: f"pressure_{name}" for name in PressureView.__struct_fields__}
         shares = {name: measurements.get(key) for name, key in names.items()}
-        pressure = checked_reading(PressureView, shares, {}, {})
+        pressure = _PRESSURE(shares)
         self.dropped += checked.wrong + pressure.wrong
         view = PressureView(**pressure.figures) if pressure.figures else None
         self._keep("host", HostView(**checked.figures, pressure=view, missing=checked.missing), checked.interval_ns)
@@ -171,7 +173,7 @@ class ResourceReadings:
         self._note("host", figures)
 
     def _on_process(self, measurements: Measurements, metadata: Metadata) -> None:
-        checked = checked_reading(ProcessView, measurements, metadata, _PROCESS_DURATIONS)
+        checked = _PROCESS(measurements, metadata)
         self.dropped += checked.wrong
         figures = checked.figures
         in_gc, pause = figures.pop("gc_time", None), figures.pop("gc_pause", None)
@@ -189,7 +191,7 @@ class ResourceReadings:
             raise ValueError("an event of no worker")
         if not self._is_collected(pool, metadata.get("pool_instance")):
             return
-        checked = checked_reading(WorkerView, measurements, metadata, DURATIONS)
+        checked = _WORKER(measurements, metadata)
         self.dropped += checked.wrong
         self._workers.put(pool, worker, pid, checked, self._clock.now_ns())
         if checked.figures.get("state_letter") not in STOPPED:
@@ -202,7 +204,7 @@ class ResourceReadings:
             raise TypeError("gpus is not a tuple")
         self.dropped += max(len(gpus) - GPUS_MAX, 0)
         for gpu in gpus[:GPUS_MAX]:
-            checked = checked_reading(GpuView, gpu, {}, {})
+            checked = _GPU(gpu)
             self.dropped += checked.wrong
             if "index" not in checked.figures:
                 self.dropped += 1
@@ -324,6 +326,10 @@ class ResourceReadings:
         """Every measurement of the loop's lag since the beginning."""
         self._count_lags()
         return self._lag.totals()
+
+    def process_totals(self) -> list[ProcessTotals]:
+        """What the processes of each slot have used together."""
+        return self._workers.totals()
 
     @property
     def store(self) -> GaugeStore:

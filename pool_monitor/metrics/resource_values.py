@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Any, Literal, NamedTuple, TypeGuard, get_args, get_origin, get_type_hints
 
 from msgspec import Struct
 
+from pool_monitor.events import EventSpec
 from pool_monitor.snapshot.validation import plain_text
 
 TEXT_MAX = 200
@@ -21,6 +20,8 @@ INTERVAL_NS = 1_000_000_000
 _INTERVAL_MAX_NS = 3600 * 1_000_000_000
 _SIGNED = frozenset({"temperature", "leak_rate"})
 """Figures that may be below zero."""
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 class Checked(NamedTuple):
@@ -36,34 +37,49 @@ class Checked(NamedTuple):
     """Values that were dropped because they do not fit."""
 
 
-def checked_reading(
-    view: type[Struct], measurements: Mapping[str, Any], metadata: Mapping[str, Any], renamed: Mapping[str, str]
-) -> Checked:
-    """The values of one event that fit fields of *view*.
+class ReadingCheck:
+    """Finds the values of one kind of event that fit fields of *view*.
 
-    *renamed* has the keys of durations in ns and the fields, in seconds, that they become. Values of a wrong type, and
-    numbers that are negative or not finite, are left out and counted. Text is cut after `TEXT_MAX` characters. Raises
-    whatever a mapping raises that is not a plain one.
+    *spec* is the event; None: the values are in one mapping, as those of a GPU. *renamed* has the keys of durations in
+    ns and the fields, in seconds, that they become.
     """
-    wrong = 0
-    figures: dict[str, Any] = {}
-    for source in (metadata, measurements):
-        for name, kinds in _kinds(view).items():
-            if (value := source.get(name)) is not None and name != "missing":
-                kept = _fitting(value, kinds, signed=name in _SIGNED)
-                if kept is None:
-                    wrong += 1
+
+    def __init__(
+        self, view: type[Struct], spec: EventSpec | None = None, renamed: Mapping[str, str] = _NOTHING
+    ) -> None:
+        kinds = {name: _check_of(name, hint) for name, hint in get_type_hints(view).items()}
+        checks = {name: check for name, check in kinds.items() if check is not None}
+        measured = checks if spec is None else {name: checks[name] for name in spec.measurements if name in checks}
+        about = {} if spec is None else {name: checks[name] for name in spec.metadata if name in checks}
+        self._measured, self._about, self._renamed = tuple(measured.items()), tuple(about.items()), renamed
+
+    def __call__(self, measurements: Mapping[str, Any], metadata: Mapping[str, Any] = _NOTHING) -> Checked:
+        """The usable part of an event.
+
+        Values of a wrong type, and numbers that are negative or not finite, are left out and counted. Text is cut after
+        `TEXT_MAX` characters. Raises whatever a mapping raises that is not a plain one.
+        """
+        wrong = 0
+        figures: dict[str, Any] = {}
+        for source, checks in ((metadata, self._about), (measurements, self._measured)):
+            for name, check in checks:
+                value = source.get(name)
+                if value is not None:
+                    kept = check(value)
+                    if kept is None:
+                        wrong += 1
+                    else:
+                        figures[name] = kept
+        for key, field in self._renamed.items():
+            value = measurements.get(key)
+            if value is not None:
+                if is_duration(value):
+                    figures[field] = value / 1e9
                 else:
-                    figures[name] = kept
-    for key, field in renamed.items():
-        if (value := measurements.get(key)) is not None:
-            if is_duration(value):
-                figures[field] = value / 1e9
-            else:
-                wrong += 1
-    missing, bad = checked_reasons(metadata.get("missing"))
-    interval_ns = interval_of(measurements)
-    return Checked(figures, missing, interval_ns or INTERVAL_NS, wrong + bad + (interval_ns is None))
+                    wrong += 1
+        missing, bad = checked_reasons(metadata.get("missing"))
+        interval_ns = interval_of(measurements)
+        return Checked(figures, missing, interval_ns or INTERVAL_NS, wrong + bad + (interval_ns is None))
 
 
 def interval_of(measurements: Mapping[str, Any]) -> int | None:
@@ -98,31 +114,29 @@ def text_or_none(value: Any, limit: int = TEXT_MAX) -> str | None:
 
 def number_or_none(value: Any) -> float | None:
     """*value*, if it is a finite number."""
-    return value if type(value) in (int, float) and abs(value) < 1e300 else None  # false for NaN
+    return float(value) if type(value) in (int, float) and -1e300 < value < 1e300 else None  # false for NaN
 
 
-@cache
-def _kinds(view: type[Struct]) -> dict[str, tuple[Any, ...]]:
-    """The fields of *view* that hold a number, a text or one of some texts, and what they take."""
-    found = {}
-    for name, hint in get_type_hints(view).items():
-        kinds = tuple(kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType)
-        if get_origin(hint) is Literal:
-            kinds = get_args(hint)
-        elif len(kinds) == 1 and get_origin(kinds[0]) is Literal:
-            kinds = get_args(kinds[0])
-        if kinds in ((int,), (float,), (str,)) or all(type(kind) is str for kind in kinds):
-            found[name] = kinds
-    return found
+def _check_of(name: str, hint: Any) -> Callable[[Any], Any] | None:
+    """The function that returns a value as the field *name* takes it, or None if it does not fit; None: a field that is
+    neither a number nor a text nor one of some texts.
+    """
+    kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType]
+    choices = get_args(hint) if get_origin(hint) is Literal else get_args(kinds[0])
+    if kinds == [int]:
+        return _count_or_none
+    if kinds == [float]:
+        return number_or_none if name in _SIGNED else _amount_or_none
+    if kinds == [str]:
+        return text_or_none
+    if choices and all(type(choice) is str for choice in choices):
+        return lambda value: value if type(value) is str and value in choices else None
+    return None
 
 
-def _fitting(value: Any, kinds: tuple[Any, ...], *, signed: bool) -> Any:
-    """*value* as a field takes it; None if it does not fit."""
-    if kinds == (int,):
-        return value if type(value) is int and 0 <= value < 1 << 63 else None
-    if kinds == (float,):
-        fits = type(value) in (int, float) and abs(value) < 1e300 and (signed or value >= 0)
-        return float(value) if fits and math.isfinite(value) else None
-    if kinds == (str,):
-        return text_or_none(value)
-    return value if type(value) is str and value in kinds else None
+def _count_or_none(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < 1 << 63 else None
+
+
+def _amount_or_none(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) and 0 <= value < 1e300 else None  # false for NaN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from pool_monitor.metrics.failure_histograms import FailureDurations, FailureHis
 from pool_monitor.metrics.loop_lag import LagTotals
 from pool_monitor.metrics.series import Names, RowKey, RowRegistry
 from pool_monitor.metrics.window import SECOND_NS, Windows
+from pool_monitor.metrics.worker_readings import ProcessTotals
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Totals:
     """Counts of events other than calls (`pool_monitor.metrics.event_counters`); None: not known."""
     lag: LagTotals | None = None
     """How late the event loop ran; None: not known."""
+    processes: Sequence[ProcessTotals] = ()
+    """What the processes of each measured slot have used together."""
 
     def by_operation(self) -> Totals:
         """These totals with all workers of an operation added up. The worker in their names is None."""
@@ -101,6 +105,7 @@ class Totals:
 def totals_of(
     windows: Windows, registry: RowRegistry, failure_histograms: FailureHistograms, event_counters: EventCounters,
     *, since_s: float, at_s: float, drift_s: float, lag: LagTotals,
+    processes: Sequence[ProcessTotals],
 ) -> Totals:  # fmt: skip
     """Everything counted from *since_s* to *at_s*. *drift_s* is how far the wall clock is ahead of the collector's."""
     sums, opened, pages, names = windows.totals, windows.open.sums, windows.pages, registry.names()
@@ -121,4 +126,5 @@ def totals_of(
         failures=failure_histograms.totals(since_s, drift_s),
         occurrences=event_counters.counters.copy(),
         lag=lag if lag.counts.any() else None,
+        processes=processes,
     )

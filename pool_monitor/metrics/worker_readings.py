@@ -13,19 +13,51 @@ from pool_monitor.snapshot import WorkerView
 
 LIMIT = 10_000
 """Most workers with a reading. Readings of further ones are dropped, and counted."""
-READING_BYTES = 700
+READING_BYTES = 1500
 """Upper estimate of the memory for one reading."""
 INTERVALS = 3
 """A reading expires when the next one is late by so many intervals that three were missed."""
 NO_READING = "not measured yet"
 STOPPED = {"T": "stopped by a signal", "t": "stopped by a debugger", "Z": "it has ended", "X": "it has ended"}
 """States in which a process has no figures, with the reason."""
-DURATIONS = {"time_to_limit_duration": "time_to_limit"}
+DURATIONS = {"time_to_limit_duration": "time_to_limit", "cpu_duration": "cpu_seconds"}
 """Measurements in ns that become fields in seconds."""
-FIGURES = tuple(name for name in RESOURCE_WORKER.measurements if name in WorkerView.__struct_fields__) + tuple(
-    DURATIONS.values()
+FIGURES = tuple(
+    name for name in (*RESOURCE_WORKER.measurements, *DURATIONS.values()) if name in WorkerView.__struct_fields__
 )
-"""Measurements of a worker that become fields of its `WorkerView`."""
+"""What becomes a field of a `WorkerView`."""
+COUNTED = ("cpu_seconds", "read_bytes", "written_bytes")
+"""Figures that only grow while a process lives. They are also added up over the processes of a slot."""
+
+
+class ProcessTotals(NamedTuple):
+    """What the processes of one slot have used together, as far as it was measured: `COUNTED`. Never decreases."""
+
+    pool: str
+    worker: str
+    numbers: tuple[float | None, ...]
+
+
+class _Counts:
+    """The sums of one slot."""
+
+    __slots__ = ("last", "pid", "sums")
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        self.last: dict[str, float] = {}
+        self.sums: dict[str, float] = {}
+
+    def add(self, pid: int, figures: Mapping[str, Any]) -> None:
+        if pid != self.pid:
+            self.pid, self.last = pid, {}
+        for name in COUNTED:
+            value = figures.get(name)
+            if value is not None:
+                last = self.last.get(name, 0)
+                # Below the last value, it is of another process with the same pid.
+                self.sums[name] = self.sums.get(name, 0) + (value - last if value >= last else value)
+                self.last[name] = value
 
 
 class _Reading(NamedTuple):
@@ -43,6 +75,7 @@ class WorkerReadings:
 
     def __init__(self) -> None:
         self._readings: dict[tuple[str, str], _Reading] = {}
+        self._counts: dict[tuple[str, str], _Counts] = {}
         self.dropped = 0
         """Readings for which there was no room."""
 
@@ -65,6 +98,7 @@ class WorkerReadings:
             reason = checked.missing.get("figures") or STOPPED.get(letter or "", unread)
         values = tuple(None if letter in STOPPED else figures.get(name) for name in FIGURES)
         expires_ns = now_ns + INTERVALS * checked.interval_ns
+        self._counts.setdefault(key, _Counts()).add(pid, figures)
         self._readings[key] = _Reading(pid, now_ns, expires_ns, values, letter, reason)
 
     def merged(self, pool: str, workers: Iterable[WorkerView], now_ns: int) -> list[WorkerView]:
@@ -72,8 +106,15 @@ class WorkerReadings:
         workers = list(workers)
         present = {worker.id for worker in workers}
         for key in [key for key in self._readings if key[0] == pool and key[1] not in present]:
-            del self._readings[key]
+            del self._readings[key], self._counts[key]
         return [replace(worker, **self._fields(pool, worker, now_ns)) for worker in workers]
+
+    def totals(self) -> list[ProcessTotals]:
+        """The sums of every slot, as long as it exists."""
+        return [
+            ProcessTotals(pool, worker, tuple(counts.sums.get(name) for name in COUNTED))
+            for (pool, worker), counts in sorted(self._counts.items())
+        ]
 
     def _fields(self, pool: str, worker: WorkerView, now_ns: int) -> Mapping[str, Any]:
         if worker.pid is None:
@@ -91,4 +132,5 @@ class WorkerReadings:
         }
 
     def _forget_expired(self, now_ns: int) -> None:
-        self._readings = {key: kept for key, kept in self._readings.items() if now_ns <= kept.expires_ns}
+        for key in [key for key, kept in self._readings.items() if now_ns > kept.expires_ns]:
+            del self._readings[key], self._counts[key]

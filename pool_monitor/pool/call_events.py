@@ -111,11 +111,14 @@ def _failed(pool: PoolIdentity, call: Call, error: BaseException, times: CallTim
         )
     if _EXCEPTION.on:
         outcome = error.outcome if isinstance(error, PoolError) else "cancelled"
+        raised = error if isinstance(error, OperationError) else None
         failure = emit.failure_metadata(
             outcome,
             category=error.category if isinstance(error, PoolError) else "cancelled",
-            error=error.type_name if isinstance(error, OperationError) else type(error).__name__,
+            error=type(error).__name__ if raised is None else raised.type_name,
             reason=str(error) or type(error).__name__,
+            message=None if raised is None else raised.message,
+            traceback=None if raised is None else raised.traceback,
         )
         stack = getattr(error, "stack", None) if isinstance(error, PoolError) else None
         if stack is not None:

@@ -182,7 +182,7 @@ class OpenCalls:
         if worker is None or not worker.has_begun(call):
             self._interrupt(call, error, "timeout")
         else:
-            stacks.before_end(worker.transport, partial(self._interrupt_with, call, error))
+            stacks.before_end(worker.transport, partial(self._interrupt_with, call, error), often=True)
 
     def _interrupt_with(self, call: Call, error: PoolError, stack: str | None) -> None:
         stacks.with_stack(error, stack)

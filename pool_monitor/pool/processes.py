@@ -141,7 +141,7 @@ class ProcessControl:
         if process is not None and process.transport is not None:
             process.culprit = culprit
             self.withdraw(worker, reason)
-            stacks.before_end(process.transport, partial(_kill_with, process, process.transport))
+            stacks.before_end(process.transport, partial(_kill_with, process, process.transport), often=False)
 
     def withdraw(self, worker: Worker, reason: str) -> None:
         """Hand no more calls to the slot's process, which is about to be ended for *reason*."""

@@ -19,7 +19,7 @@ PATIENCE = 1.0
 BEFORE_END = 0.04
 """Seconds by which a call's end or a kill may be late for the sake of a stack. It takes 1 to 2 ms if the machine is not
 overloaded."""
-_AGAIN = 1.0  # seconds: a stack taken before an end serves for the next end too, so that it is at most one a second
+_SPACING = 0.1  # seconds
 _CUT = 16 * 1024  # characters of a stack in an error or an event
 
 
@@ -39,22 +39,20 @@ async def stack_of(workers: Mapping[str, Worker], slot: str) -> StackAnswer:
     return await asyncio.shield(source.take(PATIENCE))  # others may share it
 
 
-def before_end(transport: Transport | None, then: Callable[[str | None], None]) -> None:
+def before_end(transport: Transport | None, then: Callable[[str | None], None], *, often: bool) -> None:
     """Take a stack, then call *then* with it: on the event loop, at most 40 ms later. Calls *then* at once, with None,
-    if the worker cannot tell, or with a stack that was taken within the last second.
+    if the worker cannot tell. *often*: ends of this kind can follow each other closely. Then a worker is asked ten
+    times a second at most.
     """
     source = None if transport is None else _source(transport)
-    if source is None:
+    if source is None or (often and source.recent(_SPACING)):
         then(None)
         return
-    known = source.recent(_AGAIN)
-    taking = None if known is not None else source.take(BEFORE_END)
-    if known is None and taking is not None and taking.done():
-        known = taking.result()
-    if known is not None or taking is None:
-        then(None if known is None else _cut(known))
-        return
-    _Waiting(taking, then)
+    taking = source.take(BEFORE_END)
+    if taking.done():
+        then(_cut(taking.result()))
+    else:
+        _Waiting(taking, then)
 
 
 class _Waiting:

@@ -198,7 +198,7 @@ class FaultBook:
         fault.missing += 1
         if fault.missing < UNKNOWN_AFTER:
             return None
-        return next(iter(self._end(key, "unknown", "the figure is not known any more")), None)
+        return next(iter(self._end(key, "unknown", "the figure is not known any more, or does not apply")), None)
 
     def _end(
         self, key: tuple[str, Subject], trigger: str, reason: str, judged: Judged | None = None

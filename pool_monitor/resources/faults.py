@@ -161,7 +161,7 @@ CONDITIONS = (
     Condition("processes", "host", used_share("processes", "processes_limit", "processes and threads"), COUNT_BOUNDS),
     Condition("oom", "host", _oom, Bounds(None, 1.0)),
     Condition("fds", "process", used_share("fds", "fds_limit", "descriptors"), COUNT_BOUNDS),
-    Condition("threads", "process", used_share("threads", "threads_limit", "threads"), COUNT_BOUNDS),
+    Condition("threads", "process", used_share("user_threads", "threads_limit", "threads of the user"), COUNT_BOUNDS),
     Condition("zombie", "process", _zombie, Bounds(ZOMBIE_S, None)),
     Condition("lag", "loop", _lag, Bounds(0.1, 1.0)),
     Condition("memory", "worker", used_share("rss", "rss_limit", "memory", size), MEMORY_BOUNDS),
@@ -295,7 +295,4 @@ def _process_of(slot: Slot) -> Subject:
 
 def _orphan_words(orphan: Orphan) -> str:
     """The orphan in words that do not change while it lives."""
-    return (
-        f"process {orphan.identity.pid} was left behind by the service with pid {orphan.run.pid}, which has ended: "
-        f"{orphan.command}"
-    )
+    return f"was left behind by the service with pid {orphan.run.pid}, which has ended: {orphan.command}"

@@ -124,7 +124,7 @@ class LeakTrend:
         level, seen_s = float(values[-1]), float(times[-1] - times[0])
         farthest_s = FARTHEST_S if longest else min(FARTHEST_S, HORIZON * seen_s)
         third = len(values) // 3
-        rough = (float(np.median(values[-third:])) - float(np.median(values[:third]))) / (seen_s * (1 - 1 / 3))
+        rough = (_median(values[-third:]) - _median(values[:third])) / (seen_s * (1 - 1 / 3))
         if rough <= 0 or (limit is None and not longest):
             return None  # nearly always: the tests cost a hundred times more
         if limit is not None and not 0 < (limit - level) / rough <= 2 * farthest_s:
@@ -212,7 +212,7 @@ def growth(times: Floats, values: Floats, kind: Kind) -> Slope | None:
     if deviation <= 0 or (statistic - 1) / deviation <= _Z or not spread(values):
         return None
     slope = theil_sen(times, values, deviation)
-    floor = max(kind.floor_hour, kind.floor_share_hour * float(np.median(values))) / 3600
+    floor = max(kind.floor_hour, kind.floor_share_hour * _median(values)) / 3600
     if slope.low <= floor or not goes_on(times, values) or settles(times, values, kind.grain):
         return None
     return slope
@@ -221,8 +221,8 @@ def growth(times: Floats, values: Floats, kind: Kind) -> Slope | None:
 def without_jump(values: Floats, grain: float) -> Floats:
     """Return *values* without their largest rise, if it is a jump: over six robust standard deviations."""
     rises = np.diff(values)
-    middle = float(np.median(rises))
-    deviation = max(1.4826 * float(np.median(np.abs(rises - middle))), grain)
+    middle = _median(rises)
+    deviation = max(1.4826 * _median(np.abs(rises - middle)), grain)
     at = int(np.argmax(rises))
     if rises[at] - middle <= _JUMP * deviation:
         return values
@@ -250,7 +250,7 @@ def mann_kendall(values: Floats) -> tuple[float, float]:
     variance = (n * (n - 1) * (2 * n + 5) - float((ties * (ties - 1) * (2 * ties + 5)).sum())) / 18
     steps = np.arange(n)
     pairs = (values[upper[1]] - values[upper[0]]) / (upper[1] - upper[0])
-    ranks = _ranks(values - float(np.median(pairs)) * steps)
+    ranks = _ranks(values - _median(pairs) * steps)
     centred = ranks - ranks.mean()
     power = float((centred * centred).sum()) or 1.0
     lags = np.arange(1, n - 2)
@@ -274,14 +274,14 @@ def theil_sen(times: Floats, values: Floats, deviation: float) -> Slope:
     slopes = np.sort((values[upper[1]] - values[upper[0]]) / (times[upper[1]] - times[upper[0]]))
     half = _Z_CI * deviation
     low, high = int((len(slopes) - half) / 2), math.ceil((len(slopes) + half) / 2)
-    return Slope(float(np.median(slopes)), float(slopes[max(low, 0)]), float(slopes[min(high, len(slopes) - 1)]))
+    return Slope(_median(slopes), float(slopes[max(low, 0)]), float(slopes[min(high, len(slopes) - 1)]))
 
 
 def stands_out(times: Floats, values: Floats, slope: float, grain: float) -> bool:
     """Whether the rise is at least six times the robust deviation from a straight line."""
     values = without_jump(values, grain)
     rest = values - slope * times
-    deviation = 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
+    deviation = 1.4826 * _median(np.abs(rest - _median(rest)))
     return slope * float(times[-1] - times[0]) >= _CLEAR * max(deviation, grain)
 
 
@@ -313,3 +313,9 @@ def _squares(shape: Floats, values: Floats) -> float:
     slope = float((centred * level).sum()) / (float((centred * centred).sum()) or 1.0)
     rest = level - slope * centred
     return float((rest * rest).sum())
+
+
+def _median(values: Floats) -> float:
+    """As ``numpy.median``, which imports a megabyte of modules for masked arrays."""
+    ordered, n = np.sort(values), len(values)
+    return float(ordered[(n - 1) // 2] + ordered[n // 2]) / 2

@@ -44,13 +44,14 @@ def scan(most: int = _MOST) -> list[Orphan]:
 
     Reads the environment of every process of the user: about 20 us each.
     """
-    own, user, mine = run_token.own_run(), os.getuid(), os.getpid()
+    own, user = run_token.own_run(), os.getuid()
     if own is None:
         return []
+    ours = _ancestors()  # what this service runs in, though a worker may have started it
     marked: dict[Identity, ServiceRun] = {}
     for pid in proc.pids():
         with contextlib.suppress(*_READ_ERRORS):
-            if pid == mine or os.stat(f"/proc/{pid}").st_uid != user:  # noqa: PTH116 - one call, no object
+            if pid in ours or os.stat(f"/proc/{pid}").st_uid != user:  # noqa: PTH116 - one call, no object
                 continue
             run = run_of(pid)
             if run is not None and run.namespaces == own.namespaces == run_token.namespaces_of(pid):
@@ -66,6 +67,18 @@ def scan(most: int = _MOST) -> list[Orphan]:
     return [Orphan(identity, run, command_of(identity.pid)) for identity, run in sorted(lost, key=_oldest)[:most]]
 
 
+def _ancestors() -> set[int]:
+    """Return this process, its parent, and so on."""
+    found, pid = {os.getpid()}, os.getppid()
+    while pid > 1 and pid not in found:
+        found.add(pid)
+        try:
+            pid = proc.stat_of(pid).parent
+        except _READ_ERRORS:
+            break
+    return found
+
+
 def still_there(orphan: Orphan) -> bool:
     """Whether the process still exists and has not ended: the same pid, start time and token."""
     try:
@@ -79,7 +92,7 @@ def still_there(orphan: Orphan) -> bool:
 def end(orphan: Orphan, number: signal.Signals) -> bool:
     """Send a signal to the orphan, if it is still the same process. Returns whether it was sent."""
     pid = orphan.identity.pid
-    if pid in (os.getpid(), os.getppid()) or exists(Identity(orphan.run.pid, orphan.run.start)):
+    if pid in _ancestors() or exists(Identity(orphan.run.pid, orphan.run.start)):
         return False
     try:
         descriptor = os.pidfd_open(pid)

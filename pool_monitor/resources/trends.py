@@ -23,7 +23,7 @@ class LeakWatch:
     """Keeps the trends of every worker's process, and adds to its readings what they show.
 
     The limit of a worker's memory is the one at which its pool recycles it. Without one it is what the worker has, and
-    its share of what the host or the container has left; workers that leak share equally. Keeps about 8 KB per worker.
+    its share of what the host or the container has left; workers that leak share equally. Keeps about 9 KB per worker.
     """
 
     def __init__(self, interval_s: float) -> None:
@@ -65,15 +65,18 @@ class LeakWatch:
             if (leak := trends.memory.add(now_s, rss, limit)) is not None:
                 self._leaking += 1
                 added["leak_rate"] = leak.slope.value
-                words["leak_reason"] = f"its memory grows by {memory_rate(leak.slope.value)}{until(leak, goal)}"
+                words["leak_reason"] = (
+                    f"its memory grows by {memory_rate(leak.slope.value)}{until(leak, f'reaches {goal}')}"
+                )
                 if leak.left_s is not None:
                     added["time_to_limit_duration"] = round(leak.left_s * 1e9)
         if (fds := measured.get("fds")) is not None and (most := measured.get("fds_limit")) is not None:
             leak = trends.descriptors.add(now_s, fds, most)
             if leak is not None and leak.left_s is not None:
                 added["fds_to_limit_duration"] = round(leak.left_s * 1e9)
+                does = f"reach the limit of {most}"
                 words["fd_leak_reason"] = (
-                    f"its descriptors grow by {leak.slope.value * 60:.1f} a minute{until(leak, f'its limit of {most}')}"
+                    f"its descriptors grow by {leak.slope.value * 60:.1f} a minute{until(leak, does)}"
                 )
         if not added:
             return execution
@@ -97,11 +100,11 @@ def memory_rate(slope: float) -> str:
     return f"{size(slope * 60)} a minute" if slope * 60 >= 1024 * 1024 else f"{size(slope * 3600)} an hour"
 
 
-def until(leak: Leak, goal: str) -> str:
-    """Return in words when *leak* reaches *goal*."""
+def until(leak: Leak, does: str) -> str:
+    """Return in words when *leak* *does* what it does: reaches its limit."""
     if leak.left_s is None or leak.soonest_s is None or leak.latest_s is None:
         return ""
-    return f" and reaches {goal} in {span(leak.left_s)} ({span(leak.soonest_s)} to {span(leak.latest_s)})"
+    return f" and {does} in {span(leak.left_s)} ({span(leak.soonest_s)} to {span(leak.latest_s)})"
 
 
 def _memory_left(executions: Sequence[Execution]) -> float | None:

@@ -142,7 +142,7 @@ class WorkerSampler:
 
     def _take(self, found: Reading, known: _Known, stat: proc.Stat, now_ns: int) -> None:
         pid = known.identity.pid
-        found.values.update(rss=stat.rss, threads=stat.threads)
+        found.values.update(rss=stat.rss, threads=stat.threads, cpu_duration=stat.cpu_ns)
         passed = None if known.at_ns is None else now_ns - known.at_ns
         if passed is None:
             found.missing["cpu_ratio"] = "needs two readings"

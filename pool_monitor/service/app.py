@@ -12,6 +12,8 @@ same.
     GET /v1/range?start=&end=&step=&pool=&operation=&worker=
                                  a Range as JSON, from memory, or from the history if memory does not reach back that
                                  far; start and end are seconds since the epoch
+    GET /v1/errors?window=5m&pool=
+                                 an ErrorReport as JSON: the error groups of every pool, or of one
     GET /v1/range?start=&end=&step=&resource=
                                  a ResourceRange, in the same way: the figures of ``host``, ``process``, ``loop``,
                                  ``gpu INDEX``, ``worker SLOT``, or ``all``
@@ -31,7 +33,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -139,6 +141,7 @@ def make_app(source: Source, *, local: bool = False) -> Starlette:
         Route("/v1/stream", stream),
         Route("/v1/summary", summary),
         Route("/v1/range", over_time),
+        Route("/v1/errors", _errors_of(source)),
         Route("/metrics", metrics),
         Route("/livez", livez),
         Route("/readyz", readyz),
@@ -148,6 +151,14 @@ def make_app(source: Source, *, local: bool = False) -> Starlette:
         routes=routes,
         exception_handlers={ConfigError: _refused(400), UnknownName: _refused(404), TooManySamplings: _refused(503)},
     )
+
+
+def _errors_of(source: Source) -> Callable[[Request], Awaitable[Response]]:
+    async def errors(request: Request) -> Response:
+        report = source.metrics.error_groups(_window(request), pool=request.query_params.get("pool"))
+        return await _json(request, report)
+
+    return errors
 
 
 async def _over_time(source: Source, asked: dict[str, str]) -> Range | ResourceRange:

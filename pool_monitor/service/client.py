@@ -17,7 +17,7 @@ from pool_monitor.errors import ConfigError, ConnectError
 from pool_monitor.service import AGAIN
 from pool_monitor.service.discovery import Service, file_name, runtime_dir, services
 from pool_monitor.service.stacks import StackReading, StackSamples
-from pool_monitor.snapshot import SCHEMA_VERSION, Range, ResourceRange, Snapshot, Summary
+from pool_monitor.snapshot import SCHEMA_VERSION, ErrorReport, Range, ResourceRange, Snapshot, Summary
 
 T = TypeVar("T")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}(/.*)?", re.ASCII)
@@ -141,6 +141,10 @@ class Client:
         query = {"start": start, "end": end, "step": f"{step}s", "pool": pool, "operation": operation}
         return _decoded(await self._get("/v1/range", **query), Range)
 
+    async def errors(self, window: str, pool: str | None = None) -> ErrorReport:
+        """The error groups of every pool, or of *pool*, in *window*."""
+        return _decoded(await self._get("/v1/errors", window=window, pool=pool), ErrorReport)
+
     async def resources(self, start: float, end: float, step: int, subject: str | None = None) -> ResourceRange:
         """The same for the figures of *subject*; None: of all resources."""
         query = {"start": start, "end": end, "step": f"{step}s", "resource": subject or "all"}
@@ -166,8 +170,9 @@ class Client:
         response = await self._http.get(
             path, params={name: value for name, value in query.items() if value is not None}
         )
-        if response.status_code == httpx.codes.BAD_REQUEST:
-            raise ConfigError(_decoded(response.content, dict[str, str])["error"])
+        refusal = _refusal(response)
+        if refusal is not None:
+            raise ConfigError(refusal)
         _check_status(response, response.text)
         return response.content
 
@@ -229,6 +234,15 @@ def _decoded(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConnectError(f"the answer is not a {kind.__name__}: {error}") from error
+
+
+def _refusal(response: httpx.Response) -> str | None:
+    """Why the service refuses a query; None if it does not, or if the answer is not one of a service."""
+    if response.status_code == httpx.codes.BAD_REQUEST:
+        return _decoded(response.content, dict[str, str])["error"]
+    if response.status_code == httpx.codes.NOT_FOUND and response.headers.get("Content-Type") == "application/json":
+        return _decoded(response.content, dict[str, str]).get("error")  # a name that was not measured
+    return None
 
 
 def _stack_path(pool: str, slot: str) -> str:

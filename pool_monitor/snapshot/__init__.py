@@ -9,7 +9,7 @@ Readers ignore fields that they do not know, so a new field does not change the 
 """
 
 from pool_monitor.snapshot.calls import Bar, CallStats, Distribution, ErrorRate, OperationView, Trend
-from pool_monitor.snapshot.error_groups import ErrorGroup, ErrorSample
+from pool_monitor.snapshot.error_groups import ErrorGroup, ErrorReport, ErrorSample
 from pool_monitor.snapshot.monitor import HistoryView, MonitorMode, MonitorView, OtlpView, SamplingView, ServiceView
 from pool_monitor.snapshot.pool import (
     CRASHED,
@@ -49,6 +49,7 @@ __all__ = [
     "Distribution",
     "ErrorGroup",
     "ErrorRate",
+    "ErrorReport",
     "ErrorSample",
     "FailureView",
     "FaultLevel",

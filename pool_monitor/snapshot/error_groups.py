@@ -38,7 +38,7 @@ class ErrorGroup(Struct, frozen=True, kw_only=True):
     count: int
     """Failures in the window."""
     total: int
-    """Failures since the monitor was entered."""
+    """Failures since the monitor was entered; from a history: since the history began."""
     rate: float | None = None
     """Failures per second of the time that the window covers."""
     first_seen: float
@@ -49,3 +49,15 @@ class ErrorGroup(Struct, frozen=True, kw_only=True):
     workers: tuple[str, ...] = ()
     """The slots on which it happened, the most frequent first: at most 8."""
     sample: ErrorSample | None = None
+    """One of the failures. In a Snapshot, the 32 most frequent groups of a pool have one; an `ErrorReport` has all."""
+
+
+class ErrorReport(Struct, frozen=True, kw_only=True):
+    """The error groups of pools in a period. Times are seconds since the epoch."""
+
+    start: float
+    end: float
+    covered_seconds: float
+    """How much of the period the counts cover."""
+    pools: dict[str, tuple[ErrorGroup, ...]]
+    """By pool, the most frequent group first. A pool without failures may be missing."""

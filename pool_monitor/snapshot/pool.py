@@ -181,7 +181,7 @@ class FailureView(Struct, frozen=True):
     the category, as in errors.py, for any other failure of a worker without a call.
     """
     message: str | None
-    """The first 300 characters of its message."""
+    """The first 300 characters of its message. Secrets in it are replaced."""
     operation: str | None
     worker: str | None
     """The slot of the latest occurrence."""

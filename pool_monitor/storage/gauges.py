@@ -29,6 +29,7 @@ ROOM_MAX = 8 * 2**20
 """Most bytes of a body when it is expanded."""
 ROLLED_AT_ONCE = 128
 DELETED_AT_ONCE = 64
+MERGED_AT_ONCE = 8
 _VERSION = 1
 _ALL = 2**63 - 1
 
@@ -146,15 +147,35 @@ class GaugeTable:
         if len(waiting) < ROLLED_AT_ONCE:  # else the newest run may be cut in two, and both parts add up
             runs = runs[:-1]
         for start, numbers in runs:
-            blocks = [block for number in numbers if (block := self._block(number)) is not None]
-            if blocks:
-                self._insert(coarser, start, coarser, merged(blocks), now)
+            block = self._merged(numbers)
+            if block is not None:
+                self._insert(coarser, start, coarser, block, now)
             self._connection.execute(
                 "INSERT INTO gauge_marks (step, rolled) VALUES (?, ?) "
                 "ON CONFLICT (step) DO UPDATE SET rolled = excluded.rolled",
                 (coarser, numbers[-1]),
             )
             yield_gil()
+
+    def _merged(self, numbers: Sequence[int]) -> GaugeBlock | None:
+        """The rows of *numbers* as one block; None if none can be read. A row whose names do not fit is left out."""
+        parts: list[GaugeBlock] = []
+        subjects: set[str] = set()
+        figures: set[str] = set()
+        for number in numbers:
+            block = self._block(number)
+            if block is None:
+                continue
+            if len(subjects | {*block.subjects}) > SUBJECTS_MAX or len(figures | {*block.figures}) > FIGURES_MAX:
+                self.damaged += 1
+                continue
+            subjects.update(block.subjects)
+            figures.update(block.figures)
+            parts.append(block)
+            if len(parts) > MERGED_AT_ONCE:
+                parts = [merged(parts)]
+                yield_gil()
+        return merged(parts) if parts else None
 
     def _block(self, number: int) -> GaugeBlock | None:
         row = self._connection.execute(f"SELECT {BODY} FROM gauges WHERE id = ?", (number,)).fetchone()  # noqa: S608

@@ -12,7 +12,7 @@ import asyncio
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,9 +26,12 @@ from pool_monitor.config import HistoryConfig
 from pool_monitor.errors import ConfigError
 from pool_monitor.log import logger
 from pool_monitor.metrics.block import ROOM_LIMIT, Block
+from pool_monitor.metrics.error_groups import GroupCount
 from pool_monitor.metrics.gauges import GaugeBlock, TimedGauges
 from pool_monitor.metrics.recording import Recording
 from pool_monitor.metrics.series import Names
+from pool_monitor.snapshot import ErrorReport
+from pool_monitor.storage import error_groups
 from pool_monitor.storage.files import expanded
 from pool_monitor.storage.gauges import PendingGauges
 from pool_monitor.storage.pending import PendingBlock, with_pending
@@ -148,16 +151,16 @@ class History:
                 None if self._task.cancelled() else self._task.exception()
             )
 
-    def put(self, start: int, length: int, block: Block, names: Names) -> None:
+    def put(self, start: int, length: int, block: Block, names: Names, errors: Sequence[GroupCount] = ()) -> None:
         """Queue *block* to be written: the counts of *length* seconds from *start* on (wall clock). Never blocks.
 
-        *names* has the names of its rows and pools. Neither *block* nor *names* may be changed afterwards. A block is
-        dropped after `close`, and when it takes more than `ROOM_LIMIT`.
+        *names* has the names of its rows and pools, *errors* the failures in that time by error group. None of them may
+        be changed afterwards. A block is dropped after `close`, and when it takes more than `ROOM_LIMIT`.
         """
         if self._closing or block.room > ROOM_LIMIT:
             self._dropped += 1
         elif len(block.rows) or len(block.pools):
-            pending = PendingBlock(start, length, block, names)
+            pending = PendingBlock(start, length, block, names, errors)
             self._held.append(pending)
             self._held_bytes += pending.nbytes
             self._trim()
@@ -203,6 +206,25 @@ class History:
             in_file = await asyncio.to_thread(self._query_file, Reader.extent, None)
         ends = [*held, in_file] if in_file else held
         return (min(first for first, _last in ends), max(last for _first, last in ends)) if ends else None
+
+    async def error_groups(self, start: int, end: int, pool: str | None = None) -> ErrorReport:
+        """The error groups of the failures from *start* to *end*, as `Reader.error_groups`, and those in memory."""
+        async with self._file:
+            query = partial(Reader.error_groups, start=start, end=end, pool=pool)
+            first, last, found = await asyncio.to_thread(self._query_file, query, (start, end, {}))
+            held = [
+                count for pending in _blocks(self._held) if first <= pending.start < last for count in pending.errors
+            ]
+        groups = error_groups.with_pending(found, held, last - first, pool)
+        return ErrorReport(start=first, end=last, covered_seconds=last - first, pools=groups)
+
+    async def errors_first_seen(self) -> dict[tuple[str, str], float]:
+        """When each error group in the file was first seen, by pool and fingerprint. Empty if it cannot be read."""
+        async with self._file:
+            try:
+                return await asyncio.to_thread(self._query_file, Reader.errors_first_seen, {})
+            except ConfigError:
+                return {}
 
     def stats(self) -> HistoryStats:
         usage = self._usage

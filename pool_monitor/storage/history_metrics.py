@@ -16,7 +16,7 @@ from pool_monitor.metrics.queries import Selection, check_known
 from pool_monitor.metrics.recording import Recording
 from pool_monitor.metrics.series import Names
 from pool_monitor.metrics.timespan import TimeSpan, time_span
-from pool_monitor.snapshot import ErrorRate, Range, ResourceRange, Summary
+from pool_monitor.snapshot import ErrorRate, ErrorReport, Range, ResourceRange, Summary
 from pool_monitor.storage.history import History, HistoryStats
 
 _EDGE = 100
@@ -103,6 +103,19 @@ class HistoryMetrics:
             return queries.error_rates(*_merged(recording), by, pool)
 
         return await self._answer_whole(start, end, answer)
+
+    async def error_groups(
+        self, start: float | datetime = 0.0, end: float | datetime | None = None, *, pool: str | None = None
+    ) -> ErrorReport:
+        """The error groups of every pool, or of *pool*, from *start* (0: the beginning) to *end* (None: now).
+
+        The times are rounded outwards to whole steps, and the beginning to that of the history. Empty for a *pool* that
+        had no failures.
+        """
+        exact = time_span(start, self._now() if end is None else end, 1, limit=None)
+        extent = await self._history.extent()
+        first = max(exact.start, extent[0]) if extent else exact.start
+        return await self._history.error_groups(min(first, exact.end - 1), exact.end, pool)
 
     async def extent(self) -> tuple[int, int] | None:
         """The times of the first and the last block, in seconds since the epoch; None when there is no block."""

@@ -36,7 +36,8 @@ class HistoryPart:
             spent=context.spent,
         )
         self.metrics = HistoryMetrics(history, context.clock)
-        context.on_second(lambda start, block, names: history.put(start, 1, block, names))
+        context.know_errors(await history.errors_first_seen())
+        context.on_second(lambda start, block, names, errors: history.put(start, 1, block, names, errors))
         context.on_gauges(lambda start, block: history.put_gauges(start, 1, block))
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.metrics.block import Block
+from pool_monitor.metrics.error_groups import GroupCount
 from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.series import Names
 
@@ -23,10 +25,18 @@ class PendingBlock(NamedTuple):
     length: int
     block: Block
     names: Names
+    errors: Sequence[GroupCount] = ()
+    """The failures in that time by error group."""
 
     @property
     def nbytes(self) -> int:
-        return self.block.nbytes + 8 * len(self.names.rows)
+        return self.block.nbytes + 8 * len(self.names.rows) + sum(map(_group_bytes, self.errors))
+
+
+def _group_bytes(count: GroupCount) -> int:
+    sample = count.group.sample
+    texts = () if sample is None else (sample.message, sample.traceback or "", sample.stack or "")
+    return 1024 + sum(map(sys.getsizeof, texts))
 
 
 def with_pending(recording: Recording, pending: Iterable[PendingBlock]) -> Recording:
@@ -34,7 +44,7 @@ def with_pending(recording: Recording, pending: Iterable[PendingBlock]) -> Recor
     rows = {key: number for number, key in enumerate(recording.names.rows)}
     pools = {key: number for number, key in enumerate(recording.names.pools)}
     blocks = list(recording.blocks)
-    for start, length, block, names in pending:
+    for start, length, block, names, _errors in pending:
         of_rows, of_pools = _numbers(names.rows, block.rows, rows), _numbers(names.pools, block.pools, pools)
         blocks.append(
             TimedBlock(start, length, block.renumbered(partial(np.take, of_rows), partial(np.take, of_pools)))

@@ -23,12 +23,14 @@ from pool_monitor.metrics.series import Names
 from pool_monitor.metrics.timespan import INSTANT_LIMIT
 from pool_monitor.storage import schema
 from pool_monitor.storage.block_encoding import TooLarge, unpacked
+from pool_monitor.storage.error_groups import first_seen, read_groups
 from pool_monitor.storage.files import check_beside, log_of, resolved
 from pool_monitor.storage.gauges import GaugeQuery, gauge_query, timed_gauges
 from pool_monitor.storage.schema import (
     BODY,
     BODY_LIMIT,
     DAMAGED,
+    ERROR_GROUPS_SINCE,
     GAUGES_SINCE,
     SOUND,
     TIME_LIMIT,
@@ -43,6 +45,8 @@ from pool_monitor.storage.schema import (
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from pool_monitor.snapshot import ErrorGroup
 
 BLOCKS_LIMIT = 4000
 """Most blocks that are read for one answer."""
@@ -162,6 +166,22 @@ class Reader:
             found = list(self._names(asked, [POOLS_LIMIT + 1]))
             self._check_pools(len(found))
         return tuple(name for (name,) in found)
+
+    def error_groups(
+        self, start: int, end: int, pool: str | None = None
+    ) -> tuple[int, int, dict[str, list[ErrorGroup]]]:
+        """The error groups of the failures from *start* to *end*, as `read_groups` returns them. Empty for the file of
+        a version that had none.
+        """
+        with self._work(), transaction(self._connection, "DEFERRED"):
+            if self._version < ERROR_GROUPS_SINCE:
+                return start, end, {}
+            return read_groups(self._connection, start, end, pool, self._check_time)
+
+    def errors_first_seen(self) -> dict[tuple[str, str], float]:
+        """When each error group was first seen, in seconds since the epoch, by pool and fingerprint."""
+        with self._work(), transaction(self._connection, "DEFERRED"):
+            return first_seen(self._connection) if self._version >= ERROR_GROUPS_SINCE else {}
 
     def tiers(self) -> list[StoredTier]:
         """The tiers of the file, the finest first."""

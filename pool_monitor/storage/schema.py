@@ -23,6 +23,7 @@ from typing import NamedTuple
 from pool_monitor.config import HistoryConfig
 from pool_monitor.config.validation import FOREVER
 from pool_monitor.errors import ConfigError
+from pool_monitor.storage.error_groups import MIGRATION as ERROR_GROUPS
 from pool_monitor.storage.files import check_beside
 
 DAMAGED = "it is damaged; move it away, and a new file is begun"
@@ -98,10 +99,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # `rolled`: as in `tiers`.
         "CREATE TABLE gauge_marks (step INTEGER PRIMARY KEY, rolled INTEGER NOT NULL)",
     ),
+    ERROR_GROUPS,
 )
 """SQL that makes version ``index + 1`` of a file of version ``index``. Version 0 is an empty file."""
 GAUGES_SINCE = 2
 """The first version with gauges. All versions keep the counts of calls in the same tables."""
+ERROR_GROUPS_SINCE = 3
+"""The first version with error groups."""
 
 
 @contextmanager

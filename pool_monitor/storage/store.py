@@ -48,6 +48,7 @@ from pool_monitor.config import HistoryConfig, Tier
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import HIGHEST_NUMBER, ROOM_LIMIT, Block, merge
 from pool_monitor.storage.block_encoding import packed, unpacked
+from pool_monitor.storage.error_groups import ErrorGroupTables
 from pool_monitor.storage.files import disk_space, expanded, log_of, open_private, resolved
 from pool_monitor.storage.gauges import GaugeTable, PendingGauges
 from pool_monitor.storage.lock import Lock
@@ -117,6 +118,7 @@ class Store:
             check_header(self._path, self._file)
             self.connection = stack.enter_context(closing(open_for_writing(self._path, config)))
             with time_limited(self.connection):
+                self._errors = ErrorGroupTables(self.connection, config)
                 for step, _retention in self._tiers:
                     counted = "SELECT count(*), total(length(body)) FROM blocks WHERE step = ?"
                     [[self._blocks[step], size]] = self._rows(counted, (step,))
@@ -140,7 +142,7 @@ class Store:
         self._open.close()
 
     def write(self, blocks: Sequence[PendingBlock | PendingGauges], now: int) -> None:
-        """Add *blocks* to the finest tier, in the given order."""
+        """Add *blocks* to the finest tier, in the given order, and the failures in them to the error groups."""
         self._check_files()
         self._check_log()
         finest = self._tiers[0].step
@@ -149,6 +151,7 @@ class Store:
                 if isinstance(pending, PendingGauges):
                     self._gauges.write(pending, now)
                 else:
+                    self._errors.add(pending.start, pending.errors)
                     self._insert(finest, pending.start, pending.length, self._numbered(pending), now)
                 yield_gil()
         self._note_sizes()
@@ -160,6 +163,7 @@ class Store:
             rolled = [self._roll_up(finer, coarser, now) for finer, coarser in pairwise(self._tiers)]
             if any(rolled) or self._overdue:
                 self._overdue = self._expire(now)
+            self._errors.tidy(now)
             self._gauges.tidy(now)
             if now // HOUR != self._forgot_hour:
                 self._forgot_hour = now // HOUR

@@ -25,7 +25,7 @@ from pool_monitor.telemetry.bus import (
     weight,
 )
 from pool_monitor.telemetry.capturing import CapturedEvent, capture
-from pool_monitor.telemetry.failures import FAILURES, describe, pass_on
+from pool_monitor.telemetry.failures import FAILURES, describe, pass_on, traceback_of
 from pool_monitor.telemetry.filtering import Filters
 from pool_monitor.telemetry.spans import Span, span
 from pool_monitor.telemetry.types import (
@@ -68,5 +68,6 @@ __all__ = [
     "list_handlers",
     "pass_on",
     "span",
+    "traceback_of",
     "weight",
 ]

@@ -88,7 +88,7 @@ def _error(row: ErrorRow, cells: int = 1000) -> Segment:
 ERRORS: tuple[Column[ErrorRow], ...] = (
     Column("COUNT", lambda row: number(fmt.count(row.times)), 6),
     Column("LAST", lambda row: Segment(f"{fmt.whole_age(row.age)} ago", "dim"), 10),
-    Column("ERROR", _error, 34, "left", grow=80, within=_error),
+    Column("ERROR", _error, 20, "left", grow=94, within=_error),
     Column("RATE/s", lambda row: number(fmt.rate(row.rate)), 6),
     Column("OPERATIONS", lambda row: clean(", ".join(row.where)), 14, "left", grow=16),
 )

@@ -12,6 +12,7 @@ from pool_monitor.snapshot import (
     HistoryView,
     HostView,
     LoopView,
+    MonitorMode,
     MonitorView,
     OtlpView,
     PoolDetail,
@@ -56,6 +57,7 @@ def resources_page(snapshot: Snapshot, _pool: PoolDetail | None, size: PageSize,
     lines = [
         *resource_lines(found, snapshot.taken_at, cells),
         *_section("MONITOR", "", monitor_rows(snapshot.monitor, state.frame_seconds), _others(found.missing), cells),
+        *degraded_lines(snapshot.monitor.degraded, cells),
     ]
     return page_content([head], lines, state)
 
@@ -202,15 +204,33 @@ def _percentiles(found: Distribution) -> list[Figure]:
     ]
 
 
+_MODES: dict[MonitorMode, str] = {
+    "full": "everything",
+    "sampled": "all counts, percentiles from a sample",
+    "counters": "all counts, no durations",
+    "off": "nothing",
+}
+"""What each mode keeps of a call."""
+
+
 def monitor_rows(monitor: MonitorView, frame_seconds: float | None = None) -> list[ResourceRow]:
     """Return what the monitor itself takes and holds. *frame_seconds* is what drawing a frame of this screen takes."""
     rows = [
+        ResourceRow("keeps", _mode(monitor)),
         ResourceRow(
             "events",
             [
                 Figure("received", fmt.count(monitor.events)),
                 Figure("dropped", fmt.count(monitor.dropped)),
                 Figure("failed handlers", fmt.count(monitor.handler_failures)),
+            ],
+        ),
+        ResourceRow(
+            "buffer",
+            [
+                Figure("calls", fmt.count(monitor.buffered), _of_count(monitor.buffer_limit or None)),
+                Figure("waited", fmt.duration(monitor.lag_median)),
+                Figure("longest", fmt.duration(monitor.lag)),
             ],
         ),
         ResourceRow(
@@ -221,6 +241,14 @@ def monitor_rows(monitor: MonitorView, frame_seconds: float | None = None) -> li
                 Figure("beyond the limit", fmt.count(monitor.overflowed)),
             ],
         ),
+        ResourceRow(
+            "cpu",
+            [
+                Figure("", fmt.percent(monitor.cpu_ratio), "of a processor"),
+                Figure("tick", fmt.duration(monitor.tick_seconds)),
+                Figure("late", fmt.duration(monitor.tick_late)),
+            ],
+        ),
     ]
     if monitor.resources is not None:
         rows.append(ResourceRow("sampling", _sampling(monitor.resources)))
@@ -228,10 +256,40 @@ def monitor_rows(monitor: MonitorView, frame_seconds: float | None = None) -> li
         rows.append(ResourceRow("history", _history(monitor.history)))
     if monitor.otlp is not None:
         rows.append(ResourceRow("otlp", _otlp(monitor.otlp)))
+    rows.append(ResourceRow("snapshots", _snapshots(monitor)))
     screens = [Figure("viewers", fmt.count(monitor.viewers))]
     if frame_seconds is not None:
         screens.append(Figure("this screen", fmt.duration(frame_seconds), "a frame"))
     return [*rows, ResourceRow("screens", screens)]
+
+
+def degraded_lines(degraded: Mapping[str, str], cells: int) -> list[Line]:
+    """Return why each degraded part of the monitor is degraded."""
+    lines: list[Line] = []
+    for part, why in degraded.items():
+        words = f"{SYMBOLS['warn']} {clean(part)}: {' '.join(clean(why).split())}"
+        lines += [[Segment(f"  {text}", "warn")] for text in wrap(words, max(cells - 3, 1))]
+    return lines
+
+
+def _mode(monitor: MonitorView) -> list[Figure]:
+    kept = _MODES[monitor.mode]
+    if monitor.mode != "full":
+        kept = f"{SYMBOLS['warn']} {kept}"
+    figures = [Figure("", kept, f"({monitor.mode})")]
+    if monitor.mode == "full" and monitor.reduced_age is not None:
+        figures.append(Figure("", f"less until {fmt.whole_age(monitor.reduced_age)} ago"))
+    if monitor.off_seconds:
+        figures.append(Figure("off for", fmt.age(monitor.off_seconds)))
+    return figures
+
+
+def _snapshots(monitor: MonitorView) -> list[Figure]:
+    encoded = "" if monitor.encode_bytes is None else f"for {fmt.size(monitor.encode_bytes)}"
+    return [
+        Figure("made in", fmt.duration(monitor.snapshot_seconds)),
+        Figure("encoded in", fmt.duration(monitor.encode_seconds), encoded),
+    ]
 
 
 def _sampling(sampling: SamplingView) -> list[Figure]:
@@ -252,6 +310,7 @@ def _history(history: HistoryView) -> list[Figure]:
         Figure("", fmt.size(history.file_bytes), _of_size(history.size_limit)),
         Figure("flush", fmt.duration(history.flush_seconds)),
         Figure("waiting", fmt.age(history.held)),
+        Figure("disk", fmt.size(history.disk_free), "free"),
         Figure("", state),
     ]
 

@@ -137,8 +137,8 @@ class StackSource(Protocol):
         *patience* seconds, or when a request that was under way is answered; it must not be cancelled.
         """
 
-    def recent(self, seconds: float) -> StackAnswer | None:
-        """Return the last answer if it is at most *seconds* old, without asking the worker."""
+    def recent(self, seconds: float) -> bool:
+        """Whether a stack was taken within the last *seconds*."""
 
 
 class Transport(Protocol):

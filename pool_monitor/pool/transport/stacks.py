@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import re
 import stat
@@ -38,6 +39,7 @@ from pool_monitor.pool.transport.stack_text import Frame, Trace
 _SIGNALS = range(34, 65)  # real-time signals that C libraries leave to programs
 _LOOKS = (0.001, 0.001, 0.002, 0.004, 0.008)  # seconds between looks into the file; the last is repeated
 _ANSWER = 0.25  # seconds that an answer to the message may take: a worker that reads messages takes a millisecond
+_ANSWER_BUSY = 0.03  # the same while the signal has told that the main thread runs code of the target
 _UNANSWERED = 8  # messages without an answer, after which no more are sent
 _STATUS_MAX = 16 * 1024  # bytes of /proc/PID/status
 _FIELDS = re.compile(rb"^(State|Threads|SigPnd|ShdPnd|SigBlk|SigCgt):\s*(\w+)", re.MULTILINE)
@@ -78,7 +80,7 @@ class WorkerStacks:
         self._process, self._offer, self._several, self._ask = process, offer, several, ask
         self._loop = asyncio.get_running_loop()
         self._under_way: asyncio.Future[StackAnswer] | None = None
-        self._last: tuple[float, StackAnswer] | None = None
+        self._taken_at = -math.inf  # when the last answer came; the loop's time
         self._timer: asyncio.TimerHandle | None = None
         self._until = 0.0  # when the request under way must be answered; the loop's time
         self._fd: int | None = None  # of the file, while a signal is unanswered
@@ -96,13 +98,14 @@ class WorkerStacks:
             self._under_way = self._loop.create_future()
             self._until = self._loop.time() + patience
             self._main, self._looks = None, 0
-            self._begin()
-        return self._under_way if self._under_way is not None else self._done(self._last_answer())
+            taking = self._under_way
+            self._begin()  # may end it
+            return taking
+        return self._under_way
 
-    def recent(self, seconds: float) -> StackAnswer | None:
-        """Return the last answer if it is at most *seconds* old."""
-        found = self._last
-        return found[1] if found is not None and self._loop.time() - found[0] <= seconds else None
+    def recent(self, seconds: float) -> bool:
+        """Whether a stack was taken within the last *seconds*."""
+        return self._loop.time() - self._taken_at <= seconds
 
     def answered(self, token: Any, found: Any) -> None:
         """Take an answer to the message ``stack``. Raises FrameError if it is invalid, or was not asked for."""
@@ -116,8 +119,8 @@ class WorkerStacks:
     def close(self) -> None:
         """End the request under way: the process has ended."""
         if self._under_way is not None:
-            self._main = None
-            self._fail("the worker has ended")
+            with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody waits for the answer
+                self._fail("the worker has ended")
 
     # -- the signal -----------------------------------------------------------------------------------------------
 
@@ -148,13 +151,13 @@ class WorkerStacks:
                 return "its target has closed the file for stacks, or uses the signal itself"
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
             os.ftruncate(self._fd, 0)
+            if not _has(status["SigPnd"], number) and not _has(status["ShdPnd"], number):
+                self._process.signal(number, group=False)
         except FileNotFoundError:
             return "its target has closed the file for stacks, or uses the signal itself"
         except OSError as error:
             self._close_file()
-            return f"its file for stacks cannot be opened: {error.strerror}"
-        if not _has(status["SigPnd"], number) and not _has(status["ShdPnd"], number):
-            self._process.signal(number, group=False)
+            return f"it cannot be asked by a signal: {error.strerror}"
         return ""
 
     def _look_again(self) -> None:
@@ -182,10 +185,15 @@ class WorkerStacks:
             self._send_message()
 
     def _needs_message(self) -> bool:
+        """Whether the signal has told too little. A worker that has left a message unanswered is not asked another one,
+        unless it waits for messages: C code that has threads would make every stack take long.
+        """
         assert self._main is not None
-        if self._several or stack_text.is_waiting(self._main):
+        if stack_text.is_waiting(self._main):
             return True
-        return _status(self._process.pid).get("Threads", b"1") != b"1"
+        if self._unanswered:
+            return False
+        return self._several or _status(self._process.pid).get("Threads", b"1") != b"1"
 
     def _close_file(self) -> None:
         """Close the file, and return its memory to the system."""
@@ -198,7 +206,8 @@ class WorkerStacks:
     # -- the message ----------------------------------------------------------------------------------------------
 
     def _send_message(self) -> None:
-        left = min(self._until - self._loop.time(), _ANSWER)
+        busy = self._main is not None and not stack_text.is_waiting(self._main)
+        left = min(self._until - self._loop.time(), _ANSWER_BUSY if busy else _ANSWER)
         if len(self._unanswered) >= _UNANSWERED or left <= 0:
             self._finish([])
             return
@@ -229,19 +238,10 @@ class WorkerStacks:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._last = self._loop.time(), answer
+        self._taken_at = self._loop.time()
         under_way, self._under_way = self._under_way, None
         if under_way is not None and not under_way.done():
             under_way.set_result(answer)
-
-    def _last_answer(self) -> StackAnswer:
-        assert self._last is not None
-        return self._last[1]
-
-    def _done(self, answer: StackAnswer) -> asyncio.Future[StackAnswer]:
-        future: asyncio.Future[StackAnswer] = self._loop.create_future()
-        future.set_result(answer)
-        return future
 
 
 def _status(pid: int) -> dict[str, bytes]:

@@ -1,0 +1,244 @@
+"""Replaces secrets and personal data in text, before the text is kept or shown.
+
+Messages and tracebacks of a target may contain what the target was given: passwords, keys, addresses of people.
+`redact` replaces what it recognises by a placeholder such as ``<secret>`` or ``<email>``. A pattern alone finds too
+much, so most rules also check what they found: the checksum of a card number or an IBAN, the header of a JWT, how
+random a token is.
+
+What is not recognised stays. A secret that looks like an ordinary word, in a sentence that does not name it, cannot be
+found by any pattern. IP addresses, host names, UUIDs and hexadecimal digests stay on purpose: they lead from an error
+to its cause.
+
+The time is proportional to the length of the text, for any text. Each pattern begins at a place that is not inside a
+word of its own characters, and its repetitions are possessive or bounded, so that no text is tried over and over. All
+functions are pure.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from math import log2
+from typing import NamedTuple
+
+SECRET, EMAIL, CARD, IBAN, JWT, PRIVATE_KEY = "<secret>", "<email>", "<card>", "<iban>", "<jwt>", "<private-key>"
+PLACEHOLDERS = frozenset({SECRET, EMAIL, CARD, IBAN, JWT, PRIVATE_KEY})
+"""What `redact` puts in place of what it finds."""
+_MARGIN = 512
+"""Characters read beyond a limit: a secret that begins before the limit must be seen whole to be recognised."""
+
+
+class Rule(NamedTuple):
+    """One kind of secret."""
+
+    name: str
+    hint: tuple[str, ...]
+    """The rule applies only to text that contains one of these; empty: to any text. Looking for them costs little."""
+    pattern: re.Pattern[str]
+    replace: Callable[[re.Match[str]], str]
+    """What to put in place of a match: the match itself if a check shows that it is no secret."""
+
+
+def redact(text: str, rules: Iterable[Rule] | None = None) -> str:
+    """Return *text* with a placeholder for each secret that *rules* (None: `RULES`) find.
+
+    Redacting the result again changes nothing. The result may be longer than *text*, by at most eight times.
+    """
+    for rule in RULES if rules is None else rules:
+        if not rule.hint or any(part in text for part in rule.hint):
+            text = rule.pattern.sub(rule.replace, text)
+    return text
+
+
+def redact_and_cut(text: str, limit: int) -> str:
+    """Return the first *limit* characters of the redacted *text*. The time does not depend on the rest of *text*.
+
+    No part of a secret is left at the end: where *text* is longer, the last word that was read is dropped.
+    """
+    if len(text) <= limit:
+        return redact(text)[:limit]
+    read = text[: limit + _MARGIN]
+    words = max(read.rfind(blank, limit) for blank in " \n\t")
+    return redact(read if words < 0 else read[:words])[:limit]
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+
+def is_card_number(text: str) -> bool:
+    """Whether the digits of *text* are a card number: 13 to 19 digits of a known range with a Luhn checksum."""
+    digits = [int(char) for char in text if char in "0123456789"]
+    if not 13 <= len(digits) <= 19 or digits[0] not in (2, 3, 4, 5, 6):
+        return False
+    doubled = (digit if at % 2 == 0 else digit * 2 - 9 * (digit > 4) for at, digit in enumerate(reversed(digits)))
+    return sum(doubled) % 10 == 0 and len(set(digits)) > 1
+
+
+def is_iban(text: str) -> bool:
+    """Whether *text* is an IBAN: a country, two check digits and an account, whose remainder by 97 is 1 (ISO 13616)."""
+    account = text.replace(" ", "")
+    if not 15 <= len(account) <= 34:
+        return False
+    return int("".join(str(int(char, 36)) for char in account[4:] + account[:4])) % 97 == 1
+
+
+def is_jwt(text: str) -> bool:
+    """Whether *text* begins with the header of a JSON web token: base64 of a JSON object."""
+    header = text.partition(".")[0]
+    try:
+        return isinstance(json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4))), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def looks_random(text: str) -> bool:
+    """Whether *text* looks generated: it mixes cases and digits, changes between them often, and repeats little.
+
+    Words and names change rarely, even in CamelCase with numbers. Hexadecimal digits are not random enough, because a
+    digest or an id is more often useful than secret.
+    """
+    kinds = [_KINDS.get(char, 3) for char in text]
+    if not {0, 1, 2} <= set(kinds):
+        return False
+    changes = sum(before != after for before, after in pairwise(kinds))
+    return changes * 10 >= len(text) * 4 and _entropy(text) >= 3.5
+
+
+_KINDS = {char: kind for kind, chars in enumerate(("0123456789", "abcdefghijklmnopqrstuvwxyz")) for char in chars}
+_KINDS |= {char.upper(): 2 for char in "abcdefghijklmnopqrstuvwxyz"}
+
+
+def _entropy(text: str) -> float:
+    """Shannon's entropy of the characters of *text*, in bits for each."""
+    return -sum(times / len(text) * log2(times / len(text)) for times in Counter(text).values())
+
+
+# -- rules ------------------------------------------------------------------------------------------------------------
+
+
+def _always(placeholder: str) -> Callable[[re.Match[str]], str]:
+    return lambda _match: placeholder
+
+
+def _if(check: Callable[[str], bool], placeholder: str) -> Callable[[re.Match[str]], str]:
+    return lambda match: placeholder if check(match[0]) else match[0]
+
+
+def _bearer(match: re.Match[str]) -> str:
+    scheme, value = match["scheme"], match["value"]
+    plain = value.isalpha() and (value.islower() or value.istitle()) and len(value) < 24  # "Basic authentication"
+    return match[0] if plain else f"{scheme} {SECRET}"
+
+
+def _keyed(match: re.Match[str]) -> str:
+    """The match of a secret's name and its value, with the value replaced unless it is none."""
+    name, value = match["name"].lower(), match["value"]
+    bare = value.strip("\"'`")
+    if not bare or bare in PLACEHOLDERS or bare.lower() in _NO_SECRETS:
+        return match[0]
+    if name.startswith("token") and (len(bare) < 6 or bare.isdigit()):  # "unexpected token: ;", "token=17"
+        return match[0]
+    quote = value[0] if value[0] in "\"'`" and value[-1] == value[0] and len(value) > 1 else ""
+    return f"{match['name']}{match['between']}{quote}{SECRET}{quote}"
+
+
+_NO_SECRETS = frozenset({"none", "null", "true", "false", "undefined", "nil", "str", "int", "bytes", "missing", "..."})
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "private key",
+        ("PRIVATE KEY",),
+        re.compile(
+            r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+            r"(?:.*?-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|.*)",
+            re.DOTALL,
+        ),
+        _always(PRIVATE_KEY),
+    ),
+    Rule(
+        "password in a URL",
+        ("://",),
+        re.compile(r"(?<=://)(?!<secret>@)[^\s/<>\"'`@]{1,256}+(?:@[^\s/<>\"'`@]{1,256}+){0,8}(?=@)"),
+        _always(SECRET),
+    ),
+    Rule(
+        "header of a request",
+        ("uthorization", "UTHORIZATION", "ookie", "OOKIE"),
+        re.compile(
+            r"(?i:(?<![a-z])(?P<name>(?:proxy-)?authorization|(?:set-)?cookie))"
+            r"(?P<between>[\"']{0,1}\s{0,3}[:=]\s{0,3}[\"']{0,1})"
+            r"(?P<value>(?!<secret>)[^\s\"'<>][^\"'\n\r<>]{0,4096})"
+        ),
+        lambda match: f"{match['name']}{match['between']}{SECRET}",
+    ),
+    Rule(
+        "credentials of a scheme",
+        (),
+        re.compile(r"(?<![A-Za-z0-9])(?P<scheme>(?i:bearer|basic))[ \t]{1,3}(?P<value>[A-Za-z0-9._~+/=-]{8,4096}+)"),
+        _bearer,
+    ),
+    Rule(
+        "JSON web token",
+        ("eyJ",),
+        re.compile(
+            r"(?<![A-Za-z0-9_.-])eyJ[A-Za-z0-9_-]{5,2048}+\.[A-Za-z0-9_-]{2,4096}+(?:\.[A-Za-z0-9_-]{0,2048}+)?"
+        ),
+        _if(is_jwt, JWT),
+    ),
+    Rule(
+        "key of a known form",
+        (),
+        re.compile(
+            r"(?<![A-Za-z0-9])(?:"
+            r"sk-[A-Za-z0-9_-]{16,256}+|[srp]k_(?:live|test)_[A-Za-z0-9]{8,256}+|gh[opsur]_[A-Za-z0-9]{20,256}+"
+            r"|github_pat_[A-Za-z0-9_]{20,256}+|glpat-[A-Za-z0-9_-]{16,256}+|xox[abeoprs]-[A-Za-z0-9-]{8,256}+"
+            r"|A(?:KIA|SIA|IDA|ROA)[A-Z0-9]{16}(?![A-Za-z0-9])|AIza[A-Za-z0-9_-]{30,64}+|ya29\.[A-Za-z0-9_-]{16,512}+"
+            r"|(?:hf|gsk|npm|dop_v1)_[A-Za-z0-9]{20,256}+|pypi-[A-Za-z0-9_-]{32,512}+"
+            r"|SG\.[A-Za-z0-9_-]{16,64}+\.[A-Za-z0-9_-]{16,64}+)"
+        ),
+        _always(SECRET),
+    ),
+    Rule(
+        "value of a secret's name",
+        ("=", ":"),
+        re.compile(
+            r"(?P<name>(?i:pass(?:word|wd|phrase|code)|pwd|secret|token(?!s|ize)|api[_-]?key|access[_-]?key|private[_-]?key"
+            r"|signing[_-]?key|credentials?|client[_-]?secret)(?:[_-][A-Za-z0-9]{1,16}){0,2})"
+            r"(?P<between>[\"']?[ \t]{0,3}(?:=>|=|:(?!//))[ \t]{0,3})"
+            r"(?P<value>\"[^\"\n]{0,1024}+\"|'[^'\n]{0,1024}+'|`[^`\n]{0,1024}+`|[^\s\"'`,;&<>()\[\]{}]{1,1024}+)"
+        ),
+        _keyed,
+    ),
+    Rule(
+        "e-mail address",
+        ("@",),
+        re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}+@(?:[A-Za-z0-9-]{1,63}+\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9-])"),
+        _always(EMAIL),
+    ),
+    Rule(
+        "card number",
+        (),
+        re.compile(r"(?<![\w.+-])[0-9](?:[ -]?[0-9]){12,18}+(?![\w-])", re.ASCII),
+        _if(is_card_number, CARD),
+    ),
+    Rule(
+        "IBAN",
+        (),
+        re.compile(
+            r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}"
+            r"(?:[A-Z0-9]{11,30}+|(?: [A-Z0-9]{4}){2,7}+(?: [A-Z0-9]{1,3})?+)(?![A-Za-z0-9])"
+        ),
+        _if(is_iban, IBAN),
+    ),
+    Rule(
+        "random token",
+        (),
+        re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{32,4096}+"),
+        _if(looks_random, SECRET),
+    ),
+)
+"""The rules of `redact`, in the order in which they apply: what names a secret is before what only looks like one."""
