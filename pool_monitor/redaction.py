@@ -28,7 +28,7 @@ from typing import NamedTuple
 SECRET, EMAIL, CARD, IBAN, JWT, PRIVATE_KEY = "<secret>", "<email>", "<card>", "<iban>", "<jwt>", "<private-key>"
 PLACEHOLDERS = frozenset({SECRET, EMAIL, CARD, IBAN, JWT, PRIVATE_KEY})
 """What `redact` puts in place of what it finds."""
-_MARGIN = 512
+READ_BEYOND = 512
 """Characters read beyond a limit: a secret that begins before the limit must be seen whole to be recognised."""
 
 
@@ -37,7 +37,7 @@ class Rule(NamedTuple):
 
     name: str
     hint: tuple[str, ...]
-    """The rule applies only to text that contains one of these; empty: to any text. Looking for them costs little."""
+    """The rule applies only to text that contains one of these, in small or capital letters; empty: to any text."""
     pattern: re.Pattern[str]
     replace: Callable[[re.Match[str]], str]
     """What to put in place of a match: the match itself if a check shows that it is no secret."""
@@ -48,8 +48,9 @@ def redact(text: str, rules: Iterable[Rule] | None = None) -> str:
 
     Redacting the result again changes nothing. The result may be longer than *text*, by at most eight times.
     """
+    low = text.lower()  # not renewed: no rule puts in what another looks for
     for rule in RULES if rules is None else rules:
-        if not rule.hint or any(part in text for part in rule.hint):
+        if not rule.hint or any(part in low for part in rule.hint):
             text = rule.pattern.sub(rule.replace, text)
     return text
 
@@ -61,7 +62,7 @@ def redact_and_cut(text: str, limit: int) -> str:
     """
     if len(text) <= limit:
         return redact(text)[:limit]
-    read = text[: limit + _MARGIN]
+    read = text[: limit + READ_BEYOND]
     words = max(read.rfind(blank, limit) for blank in " \n\t")
     return redact(read if words < 0 else read[:words])[:limit]
 
@@ -136,22 +137,64 @@ def _bearer(match: re.Match[str]) -> str:
 
 def _keyed(match: re.Match[str]) -> str:
     """The match of a secret's name and its value, with the value replaced unless it is none."""
-    name, value = match["name"].lower(), match["value"]
-    bare = value.strip("\"'`")
+    name, value, quote = match["name"].lower(), match["value"] or match["bare"] or "", match["quote"] or ""
+    bare = value.strip()
     if not bare or bare in PLACEHOLDERS or bare.lower() in _NO_SECRETS:
         return match[0]
+    if name.endswith(_ABOUT) or (match["bare"] and match.string[match.end() : match.end() + 1] in _CALLED):
+        return match[0]  # "token_type=bearer", and the source line "token = self.get_token(user)"
     if name.startswith("token") and (len(bare) < 6 or bare.isdigit()):  # "unexpected token: ;", "token=17"
         return match[0]
-    quote = value[0] if value[0] in "\"'`" and value[-1] == value[0] and len(value) > 1 else ""
-    return f"{match['name']}{match['between']}{quote}{SECRET}{quote}"
+    before = match[0][: match.start("between") - match.start()]
+    return f"{before}{match['between']}{quote}{SECRET}{quote if match['end'] else ''}"
 
 
-_NO_SECRETS = frozenset({"none", "null", "true", "false", "undefined", "nil", "str", "int", "bytes", "missing", "..."})
+def _said(match: re.Match[str]) -> str:
+    """As `_keyed`, for a sentence: "password is abc" is about a value only if it looks like one."""
+    bare = match["bare"]
+    return match[0] if bare and bare.rstrip(".,;:!?").isalpha() else _keyed(match)
+
+
+def _part(match: re.Match[str]) -> str:
+    """The match with its group ``value`` replaced."""
+    start, end = match.span("value")
+    return f"{match[0][: start - match.start()]}{SECRET}{match[0][end - match.start() :]}"
+
+
+_NO_SECRETS = frozenset(
+    {
+        "none", "null", "true", "false", "yes", "no", "undefined", "nil", "str", "int", "bytes", "...", "missing",
+        "required", "empty", "invalid", "incorrect", "wrong", "bad", "expired", "expected", "unexpected", "unknown",
+        "not", "must", "could", "cannot", "too", "field", "permission", "denied", "unauthorized", "forbidden", "failed",
+    }
+)  # fmt: skip
+"""What is beside a secret's name in source code and in sentences."""
+_ABOUT = ("type", "name", "file", "path", "url", "uri", "count", "length", "size", "ttl", "field")
+"""Ends of names that are about a secret, and do not name one."""
+_CALLED = frozenset("([")
+_WORDS = (
+    r"pass(?:word|phrase|code)s?|passwd|pwd|secrets?|token(?!s|ize)|api[_-]?key|a(?:ccess|ccount|uth)[_-]?key"
+    r"|(?:private|signing|shared|encryption)[_-]?key|credentials?|(?<![a-z])psk(?![a-z])|sess(?:ion)?id"
+    r"|csrf_?token|cookies(?==)|_auth(?=[\"']{0,1}[ \t]{0,1}[=:])|(?<![a-z])auth(?==\()"
+)
+"""Names of secrets. They may be the end of a longer name: DB_PASSWORD."""
+_HINTS = ("pass", "pwd", "secret", "token", "key", "credential", "psk", "sess", "csrf", "cookie", "auth")
+_NAME = rf"(?P<name>(?=[ACEJPSTacejpst_])(?i:{_WORDS})(?:[_-][A-Za-z0-9]{{1,16}}){{0,2}})"
+_OPEN = r"(?P<quote>\\{0,7}+(?:\"{3}|'{3}|[\"'`]))"
+# Up to the same quotation mark after as many backslashes: JSON within JSON has several before each. Without that mark,
+# the text is cut, and all of the line is the value.
+_QUOTED = _OPEN + r"(?P<value>(?:(?!(?P=quote))[^\\\n]|(?!(?P=quote))\\++.?){0,4096}+)(?P<end>(?P=quote)?+)"
+_BETWEEN = (
+    r"(?:\\{0,7}+[\"'`])?+\]?+[ \t]{0,3}"
+    r"(?::[ \t]{0,2}[A-Za-z][\w.\[\]|]{0,40}+[ \t]{0,2}=|=>|[=!:]=|=|:(?!//)|%3[aAdD]|>(?=[^<>\n]{1,1024}</))[ \t]{0,3}"
+)
+_CALL = r"(?:[A-Za-z_][\w.]{0,40}+\()?+(?:[bBfFrRuU]{1,2}+)?+"
+"""What may be before a string: SecretStr( and b."""
 
 RULES: tuple[Rule, ...] = (
     Rule(
         "private key",
-        ("PRIVATE KEY",),
+        ("private key",),
         re.compile(
             r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
             r"(?:.*?-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|.*)",
@@ -162,28 +205,31 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "password in a URL",
         ("://",),
-        re.compile(r"(?<=://)(?!<secret>@)[^\s/<>\"'`@]{1,256}+(?:@[^\s/<>\"'`@]{1,256}+){0,8}(?=@)"),
+        re.compile(
+            r"(?<=://)(?!<secret>@)(?:[^\s/<>\"'`@]{1,256}+(?:@[^\s/<>\"'`@]{1,256}+){0,8}(?=@)"
+            r"|[^\s/:<>\"'`@]{0,64}+:(?![0-9]{1,5}+/)[^\s<>\"'`@]{1,256}+(?=@))"  # a slash in the password
+        ),
         _always(SECRET),
     ),
     Rule(
         "header of a request",
-        ("uthorization", "UTHORIZATION", "ookie", "OOKIE"),
+        ("authorization", "cookie"),
         re.compile(
-            r"(?i:(?<![a-z])(?P<name>(?:proxy-)?authorization|(?:set-)?cookie))"
-            r"(?P<between>[\"']{0,1}\s{0,3}[:=]\s{0,3}[\"']{0,1})"
-            r"(?P<value>(?!<secret>)[^\s\"'<>][^\"'\n\r<>]{0,4096})"
+            r"(?i:(?<![a-z])(?:proxy-)?authorization|(?<![a-z])(?:set-)?cookie)"
+            r"(?:\\{0,7}+[\"']\s{0,3}[:=,]|\s{0,3}[:=])\s{0,3}[bu]?+(?:\\{0,7}+[\"'])?+"
+            r"(?P<value>(?!<secret>)[^\s\"'\\<>](?:[^\"'\\\n\r<>]|(?<==)\"[^\"\n]{0,512}+\"){0,4096}+)"
         ),
-        lambda match: f"{match['name']}{match['between']}{SECRET}",
+        _part,
     ),
     Rule(
         "credentials of a scheme",
-        (),
+        ("bearer", "basic"),
         re.compile(r"(?<![A-Za-z0-9])(?P<scheme>(?i:bearer|basic))[ \t]{1,3}(?P<value>[A-Za-z0-9._~+/=-]{8,4096}+)"),
         _bearer,
     ),
     Rule(
         "JSON web token",
-        ("eyJ",),
+        ("eyj",),
         re.compile(
             r"(?<![A-Za-z0-9_.-])eyJ[A-Za-z0-9_-]{5,2048}+\.[A-Za-z0-9_-]{2,4096}+(?:\.[A-Za-z0-9_-]{0,2048}+)?"
         ),
@@ -191,32 +237,135 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "key of a known form",
-        (),
+        (
+            "sk-",
+            "k_live_",
+            "k_test_",
+            "ghp_",
+            "gho_",
+            "ghs_",
+            "ghu_",
+            "ghr_",
+            "github_pat_",
+            "glpat-",
+            "xox",
+            "xapp-",
+            "akia",
+            "asia",
+            "aida",
+            "aroa",
+            "aiza",
+            "ya29.",
+            "hf_",
+            "gsk_",
+            "npm_",
+            "dop_v1_",
+            "pypi-",
+            "sg.",
+            "whsec_",
+            "gocspx-",
+            "1//0",
+            "shpat_",
+            "shpca_",
+            "shppa_",
+            "shpss_",
+            "dapi",
+            "hvs.",
+            "hvb.",
+            "hvr.",
+            "age-secret",
+            "lin_api_",
+            "key-",
+            "atatt3",
+            "dckr_pat_",
+            "nvapi-",
+            "sntrys_",
+            "nrak-",
+            "pmak-",
+            "figd_",
+            ":aa",
+        ),
         re.compile(
             r"(?<![A-Za-z0-9])(?:"
             r"sk-[A-Za-z0-9_-]{16,256}+|[srp]k_(?:live|test)_[A-Za-z0-9]{8,256}+|gh[opsur]_[A-Za-z0-9]{20,256}+"
-            r"|github_pat_[A-Za-z0-9_]{20,256}+|glpat-[A-Za-z0-9_-]{16,256}+|xox[abeoprs]-[A-Za-z0-9-]{8,256}+"
+            r"|github_pat_[A-Za-z0-9_]{20,256}+|glpat-[A-Za-z0-9_-]{16,256}+|x(?:ox[abeoprs]|app)-[A-Za-z0-9-]{8,256}+"
             r"|A(?:KIA|SIA|IDA|ROA)[A-Z0-9]{16}(?![A-Za-z0-9])|AIza[A-Za-z0-9_-]{30,64}+|ya29\.[A-Za-z0-9_-]{16,512}+"
-            r"|(?:hf|gsk|npm|dop_v1)_[A-Za-z0-9]{20,256}+|pypi-[A-Za-z0-9_-]{32,512}+"
-            r"|SG\.[A-Za-z0-9_-]{16,64}+\.[A-Za-z0-9_-]{16,64}+)"
+            r"|(?:hf|gsk|npm|dop_v1|whsec|lin_api|dckr_pat|sntrys|figd)_[A-Za-z0-9_-]{20,512}+"
+            r"|pypi-[A-Za-z0-9_-]{32,512}+|SG\.[A-Za-z0-9_-]{16,64}+\.[A-Za-z0-9_-]{16,64}+|1//0[A-Za-z0-9_-]{20,256}+"
+            r"|(?:GOCSPX|nvapi|NRAK|PMAK)-[A-Za-z0-9_-]{16,256}+|AGE-SECRET-KEY-[A-Z0-9]{16,128}+"
+            r"|(?:shp(?:at|ca|pa|ss)_|dapi|key-)[0-9a-f]{32}(?![A-Za-z0-9])|hv[sbr]\.[A-Za-z0-9_-]{16,512}+"
+            r"|ATATT3[A-Za-z0-9_=-]{20,512}+|[0-9]{8,10}:AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9]))"
         ),
         _always(SECRET),
     ),
     Rule(
-        "value of a secret's name",
-        ("=", ":"),
+        "secret part of a URL",
+        ("://",),
         re.compile(
-            r"(?P<name>(?i:pass(?:word|wd|phrase|code)|pwd|secret|token(?!s|ize)|api[_-]?key|access[_-]?key|private[_-]?key"
-            r"|signing[_-]?key|credentials?|client[_-]?secret)(?:[_-][A-Za-z0-9]{1,16}){0,2})"
-            r"(?P<between>[\"']?[ \t]{0,3}(?:=>|=|:(?!//))[ \t]{0,3})"
-            r"(?P<value>\"[^\"\n]{0,1024}+\"|'[^'\n]{0,1024}+'|`[^`\n]{0,1024}+`|[^\s\"'`,;&<>()\[\]{}]{1,1024}+)"
+            r"(?:hooks\.slack\.com/[a-z]{1,16}/|discord(?:app)?\.com/api/webhooks/[0-9]{1,24}/|api\.telegram\.org/bot)"
+            r"(?P<value>(?!<secret>)[^\s\"'`<>\\]{8,512}+)"
+        ),
+        _part,
+    ),
+    Rule(
+        "secret parameter of a URL",
+        ("?", "&"),
+        re.compile(
+            r"[?&](?i:sig|[a-z-]{0,16}signature|code|key|pass|auth)="
+            r"(?P<value>(?!<secret>)(?=[0-9]{0,512}+[A-Za-z])[^\s\"'`<>&#\\]{8,1024}+)"
+        ),
+        _part,
+    ),
+    Rule(
+        "value of a secret's name",
+        _HINTS,
+        re.compile(
+            _NAME + rf"(?P<between>{_BETWEEN}(?:{_CALL}(?=\\{{0,7}}+[\"'`]))?+)"
+            rf"(?:{_QUOTED}|(?P<bare>[^\s\"'`,;&<>()\[\]{{}}\\]{{1,1024}}+|(?<==)[(\[{{][^\n)\]}}]{{1,1024}}+[)\]}}]?+"
+            r"|[(\[{]{1,2}+(?=[bu]?\\{0,7}[\"'])[^\n)\]}]{1,1024}+[)\]}]?+))"
         ),
         _keyed,
     ),
     Rule(
+        "secret in a pair",
+        ("(",),
+        re.compile(
+            r"(?<=\()[bu]?+\\{0,7}+[\"'][\w. -]{0,32}?" + _NAME + r"(?P<between>\\{0,7}+[\"'],[ \t]{0,3}[bu]?+)"
+            rf"{_QUOTED}(?=\))(?P<bare>)"
+        ),
+        _keyed,
+    ),
+    Rule(
+        "secret in an option",
+        ("--",),
+        re.compile(
+            r"(?<![\w-])--(?:[A-Za-z0-9]{1,16}+[_-]){0,3}?"
+            + _NAME
+            + r"(?P<between>\\{0,7}+[\"'],[ \t]{1,3}|[ \t]{1,3}(?!-))"
+            rf"(?:{_QUOTED}|(?P<bare>[^\s\"'`<>]{{1,1024}}+))"
+        ),
+        _keyed,
+    ),
+    Rule(
+        "user and password of an option",
+        ("-u ", "--user "),
+        re.compile(r"(?<!\S)(?:-u|--user)[ \t][\"']?[^\s:\"'/<>]{1,64}+:(?P<value>(?!<secret>)[^\s\"']{1,256}+)"),
+        _part,
+    ),
+    Rule(
+        "password in a sentence",
+        ("password", "passphrase"),
+        re.compile(
+            r"(?P<name>(?i:password|passphrase))"
+            r"(?P<between>(?:[ \t](?:is|was))?[ \t]{1,2}(?=\\{0,7}[\"'])|[ \t](?:is|was)[ \t])"
+            rf"(?:{_QUOTED}|(?P<bare>[^\s\"'`<>]{{1,256}}+))"
+        ),
+        _said,
+    ),
+    Rule(
         "e-mail address",
         ("@",),
-        re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}+@(?:[A-Za-z0-9-]{1,63}+\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9-])"),
+        re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}+@(?:[\w-]{1,63}+\.){1,8}[^\W\d_]{2,24}(?![\w-])"),
         _always(EMAIL),
     ),
     Rule(

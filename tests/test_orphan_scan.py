@@ -223,10 +223,13 @@ def test_a_process_that_cannot_be_seen_counts_as_alive(monkeypatch: pytest.Monke
 
 
 def test_a_command_line_is_shown_as_one_printable_line(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "\x1b[31m\n" + "é" * 300])
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)", "--password", "abc", "\x1b[31m\n" + "é" * 300]
+    )
     try:
         command = command_of(process.pid)
         assert command.isprintable()
+        assert "--password <secret> " in command
         assert len(command) <= 200
     finally:
         process.kill()

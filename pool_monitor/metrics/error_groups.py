@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from pool_monitor.metrics.fingerprint import CACHE_BYTES, MESSAGE_READ, Fingerprint, FingerprintCache, normalised
+from pool_monitor.metrics.fingerprint import CACHE_BYTES, MESSAGE_READ, Fingerprint, FingerprintCache
 from pool_monitor.metrics.window import LONGEST, SECOND_NS, WINDOWS, Window, WindowStore
 from pool_monitor.redaction import redact, redact_and_cut
 from pool_monitor.snapshot import ErrorGroup, ErrorSample
@@ -250,7 +250,7 @@ class _PoolGroups:
             self._second = second
         group = self._groups.pop(found.digest, None)
         if group is None:
-            group = self._added(error, found, failure, now_ns)
+            group = self._added(error, found, now_ns)
         if group.row != self._limit:
             self._groups[group.digest] = group
         group.last_ns = now_ns
@@ -265,7 +265,7 @@ class _PoolGroups:
             self._take_sample(group, failure, now_ns)
         return group
 
-    def _added(self, error: str, found: Fingerprint, failure: FailedCall, now_ns: int) -> _Group:
+    def _added(self, error: str, found: Fingerprint, now_ns: int) -> _Group:
         row = len(self._groups)
         if row >= self._limit:
             oldest = next(iter(self._groups.values()))
@@ -274,12 +274,8 @@ class _PoolGroups:
                 return self._overflow(now_ns)
             row = oldest.row
             self._forget(oldest, now_ns)
-        read = failure.message[:MESSAGE_READ]
-        clean = redact(read)
-        message = found.message if clean == read else normalised(clean)
-        return _Group(
-            row, found.digest, error, plain_text(message), tuple(map(plain_text, found.frames)), now_ns, now_ns
-        )
+        frames = tuple(map(plain_text, found.frames))
+        return _Group(row, found.digest, error, plain_text(found.message), frames, now_ns, now_ns)
 
     def _overflow(self, now_ns: int) -> _Group:
         if self._other is None:

@@ -1,5 +1,8 @@
 """What makes two failures the same error: type, message without its variable parts, and the target's innermost frames.
 
+Secrets and addresses of people are variable parts: they are replaced first (`pool_monitor.redaction`), so that a
+fingerprint tells nothing of them and the same error of two users is one.
+
 The functions are pure and take time in proportion to the length of their input, of which they read at most
 `MESSAGE_READ` characters of a message and `TRACEBACK_READ` of a traceback.
 
@@ -12,6 +15,8 @@ from __future__ import annotations
 import hashlib
 import re
 from typing import NamedTuple
+
+from pool_monitor.redaction import redact_and_cut
 
 MESSAGE_READ = 1000
 """Most characters of a message that are looked at."""
@@ -42,7 +47,7 @@ def fingerprint(error: str, message: str, traceback: str | None = None) -> Finge
 
 
 def _fingerprint(error: str, message: str, frames: tuple[str, ...]) -> Fingerprint:
-    plain = normalised(message)
+    plain = normalised(redact_and_cut(message, MESSAGE_READ))
     # A hexadecimal id may happen to have digits alone, and then looks like a number.
     same = _REPEATED.sub(r"\1", plain.replace(ID, NUMBER))
     text = "\0".join((error, same, *frames)).encode("utf-8", "backslashreplace")

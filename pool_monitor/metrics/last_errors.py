@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from pool_monitor.metrics.series import is_valid_name
 from pool_monitor.metrics.window import LONGEST, SECOND_NS
+from pool_monitor.redaction import redact_and_cut
 from pool_monitor.snapshot.validation import plain_text
 
 LAST_ERRORS = 1024
@@ -39,11 +40,17 @@ class LastErrors:
         return len(self._errors) * ERROR_BYTES
 
     def note(self, pool: str, worker: object, text: str, at_ns: int, *, of_process: bool) -> None:
-        """Store *text* as the last error of the slot *worker*. A worker without a valid name is ignored."""
+        """Store *text* as the last error of the slot *worker*. A worker without a valid name is ignored.
+
+        Secrets are replaced in the text of a process's failure, which may quote the target. The text of a failed call
+        is the name of its error.
+        """
         if not isinstance(worker, str) or not is_valid_name(worker):
             return
         self._errors.pop((pool, worker), None)
-        self._errors[pool, worker] = _LastError(plain_text(text, _TEXT_MAX), at_ns, of_process)
+        self._errors[pool, worker] = _LastError(
+            _clean(text) if of_process else plain_text(text, _TEXT_MAX), at_ns, of_process
+        )
         if len(self._errors) > LAST_ERRORS:
             del self._errors[next(iter(self._errors))]
 
@@ -63,8 +70,12 @@ class LastErrors:
 
     def note_death(self, pool: str, text: str) -> None:
         """Store *text* as how the last worker of *pool* died. *pool* must be one of the collected pools."""
-        self._deaths[pool] = plain_text(text, _TEXT_MAX)
+        self._deaths[pool] = _clean(text)
 
     def last_death(self, pool: str) -> str | None:
         """How the last worker of *pool* that died ended; None: no worker has died."""
         return self._deaths.get(pool)
+
+
+def _clean(text: str) -> str:
+    return plain_text(redact_and_cut(text, _TEXT_MAX), _TEXT_MAX)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pool_monitor.metrics.window import LONGEST, SECOND_NS
-from pool_monitor.redaction import redact
+from pool_monitor.redaction import READ_BEYOND, redact_and_cut
 from pool_monitor.snapshot import FailureView
 from pool_monitor.snapshot.validation import plain_text
 
@@ -15,7 +15,7 @@ KEPT = 20
 MESSAGE_MAX = 300
 NAME_MAX = 200
 """Most characters kept of a message (`MESSAGE_MAX`), and of the name of an error, an operation or a worker."""
-ENTRY_BYTES = 512 + (MESSAGE_MAX + 3 * NAME_MAX) * 4
+ENTRY_BYTES = 512 + (2 * MESSAGE_MAX + READ_BEYOND + 3 * NAME_MAX) * 4
 """Upper estimate of the memory for one entry."""
 
 _Key = tuple[str, str | None, str | None]
@@ -26,6 +26,8 @@ class _Entry:
     worker: str | None = None
     at_ns: int = 0
     count: int = 0
+    read: str | None = None
+    """The message of the first failure, longer than what is shown: a secret at the end must be seen whole."""
 
 
 class LastFailures:
@@ -51,7 +53,7 @@ class LastFailures:
         key = (_text(error) or "unknown", _text(message, MESSAGE_MAX), _text(operation))
         entry = entries.pop(key, None)
         if entry is None:
-            entry = _Entry()
+            entry = _Entry(read=_text(message, MESSAGE_MAX + READ_BEYOND))
             if len(entries) == KEPT:
                 del entries[next(iter(entries))]
         entries[key] = entry
@@ -63,13 +65,13 @@ class LastFailures:
         return tuple(
             FailureView(
                 error,
-                message and redact(message),
+                entry.read and redact_and_cut(entry.read, MESSAGE_MAX),
                 operation,
                 entry.worker,
                 (now_ns - entry.at_ns) / SECOND_NS,
                 entry.count,
             )
-            for (error, message, operation), entry in reversed(self._entries[pool].items())
+            for (error, _message, operation), entry in reversed(self._entries[pool].items())
             if (now_ns - entry.at_ns) / SECOND_NS <= LONGEST.seconds
         )
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from pool_monitor import run_token
+from pool_monitor.redaction import redact
 from pool_monitor.resources import proc
 from pool_monitor.resources.proc import Identity, run_of
 from pool_monitor.run_token import ServiceRun
@@ -132,14 +133,17 @@ def _hidden(pid: int) -> bool:
 
 
 def command_of(pid: int) -> str:
-    """Return the beginning of the command line of a process as one printable line; ``?`` when it cannot be read."""
+    """Return the beginning of the command line of a process as one printable line; ``?`` when it cannot be read.
+
+    Secrets are replaced.
+    """
     try:
         command = proc.read(f"/proc/{pid}/cmdline", _COMMAND_MOST + 1)
     except OSError:
         return "?"
-    text = command.replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    text = redact(command.replace(b"\0", b" ").decode("utf-8", "replace").strip())
     shown = "".join(each if each.isprintable() else "?" for each in text)
-    return (shown if len(command) <= _COMMAND_MOST else shown[: _COMMAND_MOST - 1] + "…") or "?"
+    return (shown if len(shown) <= _COMMAND_MOST else shown[: _COMMAND_MOST - 1] + "…") or "?"
 
 
 def _oldest(found: tuple[Identity, ServiceRun]) -> int:
