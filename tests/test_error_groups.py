@@ -285,6 +285,25 @@ def test_a_long_traceback_keeps_its_end_in_whole_lines() -> None:
     assert last == "ValueError: x"
 
 
+def test_no_line_of_a_private_key_is_left_where_a_traceback_is_cut() -> None:
+    key = "-----BEGIN RSA PRIVATE KEY-----\n" + "secret words\n" * 2000 + "-----END RSA PRIVATE KEY-----\n"
+    kept = sample_of(FailedCall("E", "m", "o", "w", f"{TRACE}{key}the end")).traceback
+    assert kept is not None
+    assert kept.endswith("<private-key>\nthe end")
+    assert "words" not in kept
+    lines = "-----BEGIN CERTIFICATE-----\n" + "plain words\n" * 2000
+    assert "words" in (sample_of(FailedCall("E", "m", "o", "w", lines)).traceback or "")
+
+
+@pytest.mark.parametrize("text", ["mail to {}@example.org failed", "login with password={} failed"])
+def test_the_same_error_of_two_users_is_one_group(collector, text: str) -> None:
+    for user in ("ann", "bob", "carol.k"):
+        fail(text.format(user))
+    assert [(group.count, group.message) for group in groups(collector)] == [
+        (3, text.format("{}").replace("{}@example.org", "<email>").replace("{}", "<secret>"))
+    ]
+
+
 def test_a_snapshot_has_samples_of_the_most_frequent_groups_only(clock) -> None:
     collector = Collector(["p"], clock)
     collector.attach()

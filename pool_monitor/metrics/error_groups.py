@@ -408,12 +408,24 @@ def _last_lines(text: str, limit: int) -> str:
         end = end.partition("\n")[2]
         if not end:  # one line without an end
             return _cut(redact_and_cut(text, limit), limit)
-    encoded = redact(end).encode("utf-8", "backslashreplace")
-    if len(end) == len(text) and len(encoded) <= limit:
+    whole = len(end) == len(text)
+    encoded = redact(end if whole else _open_key(text[: len(text) - len(end)]) + end).encode(
+        "utf-8", "backslashreplace"
+    )
+    if whole and len(encoded) <= limit:
         return encoded.decode()
     room = limit - len(_LEFT_OUT)
     lines = encoded[-room:].partition(b"\n")[2] if len(encoded) > room else encoded
     return _LEFT_OUT + lines.decode()
+
+
+def _open_key(left_out: str) -> str:
+    """The first line of the private key that *left_out* ends in: without it, the rest of the key is not recognised."""
+    start = left_out.rfind("-----BEGIN ")
+    if start <= left_out.rfind("-----END "):
+        return ""
+    line = left_out[start : start + 80].partition("\n")[0]
+    return f"{line}\n" if "PRIVATE KEY" in line else ""
 
 
 def _cut(text: str, limit: int) -> str:
