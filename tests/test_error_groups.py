@@ -14,14 +14,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool_monitor import Monitor, Pool, PoolError, emit, telemetry
 from pool_monitor.adapters import MonitoredExecutor
+from pool_monitor.cli.errors import command
 from pool_monitor.clock import ManualClock
 from pool_monitor.config import HistoryConfig, MetricsConfig, MonitorConfig
 from pool_monitor.emit import PoolIdentity
+from pool_monitor.errors import ConfigError
 from pool_monitor.events import OPERATION_EXCEPTION
 from pool_monitor.metrics import WINDOWS, Collector
 from pool_monitor.metrics.error_groups import (
@@ -514,6 +517,37 @@ def test_old_counts_expire_with_their_tier_and_never_exceed_the_bound(tmp_path: 
     assert set(gone) <= {10, 60}
     assert counts_limit(HistoryConfig()) == 200_000
     assert counts_in(path, 1140, 1200) == {"01": 6}
+
+
+DAMAGE = [
+    "message = x'ff'", "frames = '['", "sample = x'00ff'", "first_seen = 1e300", "last_seen = -1e300", "total = -1",
+    "type = x'07'", "operations = '[7]'",
+]  # fmt: skip
+
+
+def test_damaged_groups_are_left_out_and_the_others_are_shown(tmp_path: Path) -> None:
+    numbers = range(len(DAMAGE) + 1)
+    path = written(tmp_path / "h.db", {0: [count_of(number, 0) for number in numbers]})
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for number, column in enumerate(DAMAGE):
+            connection.execute(f"UPDATE error_groups SET {column} WHERE fingerprint = ?", (f"{number:016x}",))
+        connection.execute(
+            "UPDATE error_groups SET sample = ? WHERE sample IS NULL",
+            (b'{"at":1e300,"message":"\\u001b[31mm","operation":"o","worker":"w"}',),
+        )
+    told = CliRunner().invoke(command, [str(path), "--full"], catch_exceptions=False)
+    assert told.exit_code == 0
+    assert "1 failure in 1 group" in told.output
+    assert "one of them, at \u2013: o on w" in told.output
+    assert "\x1b" not in told.output
+
+
+@pytest.mark.parametrize("period", [("--start", "2099-01-01T00:00Z"), ("--end", "1999-01-01T00:00Z")])
+def test_a_period_of_which_the_file_has_nothing_is_told_apart_from_one_without_errors(tmp_path: Path, period) -> None:
+    path = written(tmp_path / "h.db", {0: [count_of(1, 0)]})
+    told = CliRunner().invoke(command, [str(path), *period])
+    assert isinstance(told.exception, ConfigError)
+    assert "the recorded period is from" in str(told.exception)
 
 
 def test_a_file_of_the_first_version_is_read_and_brought_up_to_date(tmp_path: Path) -> None:

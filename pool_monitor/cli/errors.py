@@ -10,7 +10,7 @@ import msgspec
 from pool_monitor.cli import text_width
 from pool_monitor.cli.options import moment
 from pool_monitor.cli.output import print_json, print_text
-from pool_monitor.cli.report_sources import ReportQuery, is_store, period
+from pool_monitor.cli.report_sources import ReportQuery, from_to, is_store, nothing_recorded, period, recorded
 from pool_monitor.dashboard.terminal import stdout_glyphs
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import WINDOWS
@@ -20,6 +20,7 @@ from pool_monitor.snapshot import WINDOW_NAMES, ErrorReport
 from pool_monitor.storage import Reader
 from pool_monitor.storage.error_groups import with_pending
 from pool_monitor.view import error_report
+from pool_monitor.view.format import timestamp
 
 
 @click.command("errors")
@@ -82,12 +83,14 @@ async def _from_service(address: str | None, window: str, pool: str | None) -> E
 
 def _from_store(path: str, query: ReportQuery, pool: str | None) -> ErrorReport:
     with Reader(path) as reader:
-        kept = reader.extent()
-        if kept is None:
-            raise ConfigError(f"{path}: nothing has been recorded in it yet")
+        _future, kept = recorded(reader, path, query)
         if pool is not None and pool not in (pools := reader.pools()):
             raise ConfigError(f"{path}: has no pool {pool!r}; it has {', '.join(pools)}")
         start, end = period(kept, query)
+        if end <= kept[0] or start >= kept[1]:
+            raise nothing_recorded(
+                path, f"from {from_to(start, end)}" if end > start else f"from {timestamp(start)} on", kept
+            )
         first, last, found = reader.error_groups(int(start), max(int(end), int(start) + 1), pool)
     return ErrorReport(
         start=first, end=last, covered_seconds=last - first, pools=with_pending(found, (), last - first, pool)

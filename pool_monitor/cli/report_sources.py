@@ -146,14 +146,11 @@ def from_store(path: str, query: ReportQuery, now: float | None = None) -> Repor
     Raises ConfigError if the file is not a history, or if it has nothing for the period.
     """
     with Reader(path) as reader:
-        future = int((time.time() if now is None else now) + CLOCKS_DIFFER_S)
-        kept = reader.extent() if future <= (query.start or 0) else reader.extent(end=future) or reader.extent()
-        if kept is None:
-            raise ConfigError(f"{path}: nothing has been recorded in it yet")
+        future, kept = recorded(reader, path, query, now)
         doubts = _future_doubts(reader, future)
         start, end = period(kept, query)
         if end <= start:
-            raise _nothing(path, f"from {fmt.timestamp(start)} on", kept)
+            raise nothing_recorded(path, f"from {fmt.timestamp(start)} on", kept)
         tiers = [tier for tier in reader.tiers() if tier.since <= start]
         step = query.step or step_for(end - start, [tier.step for tier in tiers])
         grain = max((tier.step for tier in tiers if step % tier.step == 0), default=1)
@@ -164,7 +161,7 @@ def from_store(path: str, query: ReportQuery, now: float | None = None) -> Repor
         if reader.damaged:
             doubts.append(f"{fmt.plural(reader.damaged, 'block')} of the file cannot be read: counts are lower bounds")
     if not recording.blocks:
-        raise _nothing(path, f"from {_from_to(start, end)}", kept)
+        raise nothing_recorded(path, f"from {from_to(start, end)}", kept)
     span = time_span(first, last, step)
     recording = merged_by_step(recording, span)
     if query.start is None and start == kept[0]:  # the first block may begin long before its content
@@ -197,8 +194,20 @@ def _stored_figures(reader: Reader, span: TimeSpan, doubts: list[str]) -> Resour
         return None
 
 
-def _nothing(path: str, when: str, kept: tuple[int, int]) -> ConfigError:
-    return ConfigError(f"{path}: nothing was recorded {when}; the recorded period is from {_from_to(*kept)}")
+def recorded(reader: Reader, path: str, query: ReportQuery, now: float | None = None) -> tuple[int, tuple[int, int]]:
+    """Return the time from which on blocks are in the future, and the extent of the history without those, unless
+    *query* or the file has no others. Raises ConfigError if the file has no blocks.
+    """
+    future = int((time.time() if now is None else now) + CLOCKS_DIFFER_S)
+    kept = reader.extent() if future <= (query.start or 0) else reader.extent(end=future) or reader.extent()
+    if kept is None:
+        raise ConfigError(f"{path}: nothing has been recorded in it yet")
+    return future, kept
+
+
+def nothing_recorded(path: str, when: str, kept: tuple[int, int]) -> ConfigError:
+    """The error for a period, *when*, of which the history has nothing. *kept*: what it has."""
+    return ConfigError(f"{path}: nothing was recorded {when}; the recorded period is from {from_to(*kept)}")
 
 
 def _future_doubts(reader: Reader, now: int) -> list[str]:
@@ -206,7 +215,7 @@ def _future_doubts(reader: Reader, now: int) -> list[str]:
     ahead = reader.extent(start=now)
     if ahead is None:
         return []
-    blocks = f"{fmt.plural(reader.ahead(now), 'block')} in the future, from {_from_to(*ahead)}"
+    blocks = f"{fmt.plural(reader.ahead(now), 'block')} in the future, from {from_to(*ahead)}"
     return [f"{blocks}: the clock was ahead then, or is behind now; --start and --end select them"]
 
 
@@ -236,7 +245,8 @@ def merged_by_step(recording: Recording, span: TimeSpan) -> Recording:
     return Recording(recording.names, [TimedBlock(start, span.step, merge(some)) for start, some in blocks.items()])
 
 
-def _from_to(start: float, end: float) -> str:
+def from_to(start: float, end: float) -> str:
+    """The period in words."""
     return f"{fmt.timestamp(start)} to {fmt.timestamp(end)}"
 
 

@@ -36,6 +36,8 @@ _DELETED_AT_ONCE = 4096
 _TEXT_MAX = 16 * 1024
 """Most bytes of a text column that is read."""
 _COUNT_MAX = 2**53
+_TIME_MAX = 253_402_300_799
+"""The end of the year 9999."""
 _GROUPS_READ = 20_000
 
 MIGRATION: tuple[str, ...] = (
@@ -72,7 +74,10 @@ _SOUND = " AND ".join(
     [
         *(f"typeof({column}) = 'text' AND length(CAST({column} AS BLOB)) <= {_TEXT_MAX}" for column in _TEXTS),
         f"typeof(total) = 'integer' AND total BETWEEN 0 AND {_COUNT_MAX}",
-        "typeof(first_seen) = 'real' AND typeof(last_seen) = 'real'",
+        *(
+            f"typeof({column}) = 'real' AND {column} BETWEEN 0 AND {_TIME_MAX}"
+            for column in ("first_seen", "last_seen")
+        ),
         f"(sample IS NULL OR typeof(sample) = 'blob' AND length(sample) <= {2 * SAMPLE_BYTES})",
     ]
 )

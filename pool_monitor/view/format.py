@@ -61,8 +61,11 @@ def percentile(seconds: float | None, samples: int) -> str:
 
 
 def age(seconds: float | None) -> str:
-    """Format how long something has lasted, rounded down, in at most 6 cells: ``0.3s 42s 2m04s 3h05m 12d07h``."""
-    if seconds is None or not isfinite(seconds):
+    """Format how long something has lasted, rounded down, in at most 6 cells: ``0.3s 42s 2m04s 3h05m 12d07h``.
+
+    More than 99999 days are unknown: no clock measures them.
+    """
+    if seconds is None or not isfinite(seconds) or seconds >= 100_000 * 86_400:
         return UNKNOWN
     if seconds < 10:
         return f"{int(max(seconds, 0.0) * 10) / 10:.1f}s"
@@ -92,22 +95,32 @@ def period(seconds: float) -> str:
 
 
 def timestamp(at: float, zone: tzinfo | None = None) -> str:
-    """Format a point in time as ISO 8601: ``2026-03-01 02:59:30+01:00``. None: in the zone of this machine."""
-    return _local(at, zone).isoformat(" ", "seconds")
+    """Format a point in time as ISO 8601: ``2026-03-01 02:59:30+01:00``. None: in the zone of this machine.
+
+    A time that no calendar has, as a damaged file may have one, is unknown. So it is for `short_time`.
+    """
+    local = _local(at, zone)
+    return UNKNOWN if local is None else local.isoformat(" ", "seconds")
 
 
 def short_time(at: float, length: float, grain: float, zone: tzinfo | None = None) -> str:
     """Format one of several points in time, *grain* seconds apart and all within *length* seconds, as short as they
     stay distinct: ``02:59:30``, ``02:59``, ``03-01 02:59`` or ``2026-03-01``.
     """
+    local = _local(at, zone)
+    if local is None:
+        return UNKNOWN
     if grain % 86_400 == 0:
-        return f"{_local(at, zone):%Y-%m-%d}"
+        return f"{local:%Y-%m-%d}"
     day = "" if length <= 86_400 else "%m-%d "
-    return _local(at, zone).strftime(f"{day}%H:%M{':%S' if grain % 60 else ''}")
+    return local.strftime(f"{day}%H:%M{':%S' if grain % 60 else ''}")
 
 
-def _local(at: float, zone: tzinfo | None) -> datetime:
-    return datetime.fromtimestamp(at, UTC).astimezone(zone)
+def _local(at: float, zone: tzinfo | None) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(at, UTC).astimezone(zone)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def mean(value: float | None) -> str:
