@@ -161,15 +161,6 @@ def _queue(finding: Finding) -> str:
     return f"queue{' is full' if waiting >= limit else ''}: {fmt.count(waiting)} of {fmt.count(limit)} places taken"
 
 
-_SUBJECTS = {"loop": "event loop", "process": "this service"}
-"""The words for subjects of faults whose names alone do not say what they are."""
-
-
-def subject(name: str) -> str:
-    """Return the subject of a fault in words."""
-    return _SUBJECTS.get(name) or clean(name)
-
-
 _KEPT = {
     "sampled": "percentiles come from a sample",
     "counters": "no durations are recorded",
@@ -189,6 +180,15 @@ def _used(finding: Finding, words: Callable[[int], str]) -> str:
 def _history_disk(finding: Finding) -> str:
     left = fmt.percent(1 - (finding.value or 0.0))
     return f"the disk of the history has {left} left ({fmt.size(finding.counts['free'])})"
+
+
+_SUBJECTS = {"loop": "event loop", "process": "this service"}
+"""The words for subjects of faults whose names alone do not say what they are."""
+
+
+def subject(name: str) -> str:
+    """Return the subject of a fault in words."""
+    return _SUBJECTS.get(name) or clean(name)
 
 
 def _fault(finding: Finding) -> str:
