@@ -107,7 +107,7 @@ class Monitor:
             workers=self._pools.workers,
             pool_instances=self._pools.instances,
             on_second=self._collector.on_second,
-            know_errors=self._collector.know_errors,
+            know_errors=self._collector.errors.know,
             on_gauges=self._collector.on_gauges,
             asgi=self._local_app,
             degraded=partial(self._report, "degraded"),
@@ -170,7 +170,7 @@ class Monitor:
             service=msgspec.structs.replace(self._service, started_at=self._collector.since_s),
             pools={name: found for name in self._pools.names if (found := self._detail(name, chosen)) is not None},
             monitor=self._self_view(),
-            resources=self._collector.resources(chosen),
+            resources=self._collector.readings.view(chosen),
         )
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:
@@ -178,7 +178,7 @@ class Monitor:
         if gauges is None:
             return None
         status, workers = gauges
-        return detail(status, self._collector.with_figures(name, workers), self._collector.pool_stats(name, window))
+        return detail(status, self._collector.readings.workers(name, workers), self._collector.pool_stats(name, window))
 
     def _self_view(self) -> MonitorView:
         views = {entry.name: runner.view() for entry, runner in self._parts.items() if entry.view is not None}

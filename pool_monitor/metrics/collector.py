@@ -22,8 +22,9 @@ from pool_monitor.events import OPERATION_STOP, EventSpec
 from pool_monitor.metrics import pool_stats
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import DISTRIBUTIONS, GAUGE_SUMS, GAUGES, PEAK_GAUGES, SAMPLES
-from pool_monitor.metrics.error_groups import LIMIT, SAMPLES_SHOWN, ErrorGroups, GroupCount
+from pool_monitor.metrics.error_groups import LIMIT, ErrorGroups, GroupCount
 from pool_monitor.metrics.gauges import GaugeBlock, TimedGauges
+from pool_monitor.metrics.group_reader import GroupReader
 from pool_monitor.metrics.intake import BUFFER_BYTES, Intake
 from pool_monitor.metrics.ladder import Mode, Rungs
 from pool_monitor.metrics.memory_watch import MemoryWatch
@@ -34,7 +35,7 @@ from pool_monitor.metrics.series import ROW_BYTES, Names, RowRegistry
 from pool_monitor.metrics.stores import Stores
 from pool_monitor.metrics.totals import Totals, totals_of
 from pool_monitor.metrics.window import SECOND_NS, Window, Windows
-from pool_monitor.snapshot import ErrorGroup, MonitorView, PoolView, ResourceView, WorkerView
+from pool_monitor.snapshot import MonitorView, PoolView
 from pool_monitor.telemetry import HandlerFunction, describe
 
 MEMORY_LIMIT = 64 * 1024 * 1024
@@ -96,7 +97,10 @@ class Collector:
         """The memory that the windows and the readings of resources share."""
         self._stores = Stores(self._registry.pools, rows, self._shared, error_groups)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
-        self._resources = ResourceReadings(self._clock, self._registry.is_collected, unmeasured)
+        self.readings = ResourceReadings(self._clock, self._registry.is_collected, unmeasured)
+        """The latest readings of resources, for Snapshots."""
+        self.errors = GroupReader(self._stores, self._registry.pools, self._intake.catch_up, self._drift_s)
+        """The error groups."""
         self._listener: SecondListener | None = None
         self.memory = MemoryWatch(
             self._intake,
@@ -120,7 +124,7 @@ class Collector:
         self.memory.reset(now_ns)
         self._sampled_at: dict[str, int] = {}
         self._intake.reset()
-        self._resources.reset()
+        self.readings.reset()
         try:
             self._stores.reset(now_ns, self._on_closed)
         except (OSError, MemoryError) as error:
@@ -136,11 +140,11 @@ class Collector:
         """Attach the handlers. The windows are empty and begin now. Attaching again starts over."""
         self.detach()
         self._start()
-        _attach(_handlers(self._intake, self.id, self._resources), self._intake)
+        _attach(_handlers(self._intake, self.id, self.readings), self._intake)
 
     def detach(self) -> None:
         """Detach the handlers, if they are attached. What was counted can still be read."""
-        _detach(_handlers(self._intake, self.id, self._resources))
+        _detach(_handlers(self._intake, self.id, self.readings))
 
     @property
     def collecting(self) -> bool:
@@ -203,9 +207,9 @@ class Collector:
             failures = self._stores.error_groups.closed(second, drift_s * SECOND_NS)
             if self._listener is not None:
                 self._listener(second + drift_s, block, self._registry.names(), failures)
-        self._resources.limit_gauges(min(self._shared - windows.nbytes, self.memory.yielded_max))
-        gauges = self._resources.close_second(second)
-        self.memory.hold_readings(self._resources.nbytes)
+        self.readings.limit_gauges(min(self._shared - windows.nbytes, self.memory.yielded_max))
+        gauges = self.readings.close_second(second)
+        self.memory.hold_readings(self.readings.nbytes)
         if gauges is not None and self._gauge_listener is not None:
             self._gauge_listener(second + drift_s, gauges)
 
@@ -238,40 +242,14 @@ class Collector:
             failures=self._stores.failures.of(pool, now_ns),
             covered_s=store.covered_ns(now_ns) / SECOND_NS,
             last_errors=self._stores.last_errors.of(pool, now_ns),
-            error_groups=self.error_groups(pool, window),
+            error_groups=self.errors.of(pool, window),
         )
-
-    def error_groups(self, pool: str, window: Window, *, samples: int = SAMPLES_SHOWN) -> tuple[ErrorGroup, ...]:
-        """The error groups of *pool* in *window*, the most frequent first; the first *samples* with their sample.
-
-        Raises KeyError for a pool that is not collected.
-        """
-        covered_s = self.covered_seconds(window)
-        store = self._stores.windows[window]
-        return self._stores.error_groups.of(pool, store, covered_s, self._drift_s() * SECOND_NS, samples)
-
-    @property
-    def pools(self) -> Sequence[str]:
-        """The names of the pools that are collected."""
-        return self._registry.pools
-
-    def know_errors(self, first_seen: Mapping[tuple[str, str], float]) -> None:
-        """Take over when error groups were first seen, in seconds since the epoch, by pool and fingerprint."""
-        self._stores.error_groups.know(first_seen)
-
-    def resources(self, window: Window) -> ResourceView:
-        """The machine, the process, its event loop, and GPUs."""
-        return self._resources.view(window)
-
-    def with_figures(self, pool: str, workers: Iterable[WorkerView]) -> list[WorkerView]:
-        """*workers*, the gauges of the present slots of *pool*, with the latest figures of their processes."""
-        return self._resources.workers(pool, workers)
 
     def gauges(self, start: int, step: int) -> list[TimedGauges]:
         """The readings of resources from *start* (wall clock) on, in blocks that *step* is a multiple of."""
         self._intake.catch_up()
         drift_s = self._drift_s()
-        found = self._resources.store.read(step, start - drift_s)
+        found = self.readings.store.read(step, start - drift_s)
         return [timed._replace(start=timed.start + drift_s) for timed in found]
 
     def block(self, window: Window) -> tuple[Block, Names]:
@@ -304,8 +282,8 @@ class Collector:
             since_s=self.since_s,
             at_s=self.wall_s(),
             drift_s=self._drift_s(),
-            lag=self._resources.lag_totals(),
-            processes=self._resources.process_totals(),
+            lag=self.readings.lag_totals(),
+            processes=self.readings.process_totals(),
         )
 
     def reach(self, window: Window) -> tuple[float, bool]:
@@ -336,7 +314,7 @@ class Collector:
         return MonitorView(
             collecting=self.collecting,
             events=self._intake.events,
-            dropped=self._intake.dropped + self._resources.dropped,
+            dropped=self._intake.dropped + self.readings.dropped,
             clamped=self._intake.clamped,
             handler_failures=self._intake.handler_failures,
             series=len(self._registry) * len(DISTRIBUTIONS),
@@ -356,7 +334,7 @@ class Collector:
 
     def memory_bytes(self) -> int:
         """Bytes that the stores of the collector hold now: at most ``memory_limit``."""
-        of_resources = ResourceReadings.FIXED_BYTES + self._resources.nbytes
+        of_resources = ResourceReadings.FIXED_BYTES + self.readings.nbytes
         return self._intake.nbytes + len(self._registry) * ROW_BYTES + self._stores.nbytes + of_resources
 
 
