@@ -99,7 +99,8 @@ def make_app(source: Source, *, local: bool = False) -> Starlette:
 
     async def index(request: Request) -> Response:
         mounted_at = request.scope.get("root_path", "")
-        return PlainTextResponse("".join(f"{mounted_at}{route.path}\n" for route in routes[1:]))
+        urls = [route.path for route in routes[1:] if "GET" in (route.methods or ())]
+        return PlainTextResponse("".join(f"{mounted_at}{url}\n" for url in urls))
 
     async def snapshot(request: Request) -> Response:
         return await _json(request, source.snapshot(_window(request)))
