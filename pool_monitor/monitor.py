@@ -179,7 +179,7 @@ class Monitor:
             service=msgspec.structs.replace(self._service, started_at=self._collector.since_s),
             pools={name: found for name in self._pools.names if (found := self._detail(name, chosen)) is not None},
             monitor=self._self_view(),
-            resources=self._collector.resources(chosen),
+            resources=self._collector.readings.view(chosen),
         )
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:
@@ -187,7 +187,7 @@ class Monitor:
         if gauges is None:
             return None
         status, workers = gauges
-        return detail(status, self._collector.with_figures(name, workers), self._collector.pool_stats(name, window))
+        return detail(status, self._collector.readings.workers(name, workers), self._collector.pool_stats(name, window))
 
     def _self_view(self) -> MonitorView:
         views = {entry.name: runner.view() for entry, runner in self._parts.items() if entry.view is not None}

@@ -15,7 +15,7 @@ import pytest
 
 from pool_monitor import Monitor, Pool, PoolError, telemetry
 from pool_monitor.clock import ManualClock
-from pool_monitor.config import HistoryConfig, MonitorConfig, ServiceConfig
+from pool_monitor.config import HistoryConfig, MonitorConfig, ResourcesConfig, ServiceConfig
 from pool_monitor.errors import ConfigError, ConnectError, OperationError, OperationTimeout, WorkerDied
 from pool_monitor.service.client import Address, connected, fetch, follow
 from pool_monitor.snapshot import PoolView, Snapshot, WorkerView
@@ -345,7 +345,8 @@ async def test_text_in_gauges_reaches_every_viewer_in_a_form_it_can_read():
 async def test_a_number_without_a_json_form_is_unknown():
     gauges = Gauges()
     gauges.of_pool, gauges.of_worker = {"relative_time": math.inf}, {"age": math.nan, "rss": 1 << 63}
-    async with Monitor(gauges) as monitor:
+    config = MonitorConfig(resources=ResourcesConfig(enabled=False))  # else rss is what the service reads
+    async with Monitor(gauges, config=config) as monitor:
         pool = (await fetch(at(monitor), "5m")).pools["other"]
         assert (pool.relative_time, pool.workers["other-0"].age, pool.workers["other-0"].rss) == (None, None, None)
 

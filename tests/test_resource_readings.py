@@ -60,7 +60,7 @@ def collector(clock: ManualClock) -> Iterator[Collector]:
 
 
 def view(collector: Collector, window: str = "1m") -> ResourceView:
-    return collector.resources(parse_window(window))
+    return collector.readings.view(parse_window(window))
 
 
 def host(interval: int = SECOND, **measurements: Any) -> None:
@@ -78,7 +78,7 @@ def reading(number: int = 0, pid: int = 11, letter: str = "S", pool: str = "p", 
 
 
 def figures(collector: Collector, worker: WorkerView | None = None) -> WorkerView:
-    [found] = collector.with_figures("p", [worker or slot()])
+    [found] = collector.readings.workers("p", [worker or slot()])
     return found
 
 
@@ -121,7 +121,7 @@ def test_what_was_never_measured_says_so(collector: Collector) -> None:
 def test_switched_off_the_reason_is_the_setting_and_workers_keep_their_own_report(clock: ManualClock) -> None:
     collector = Collector(["p"], clock, unmeasured="[resources] enabled = false")
     assert set(view(collector).missing.values()) == {"[resources] enabled = false"}
-    assert collector.with_figures("p", [slot(rss=7)]) == [slot(rss=7)]
+    assert collector.readings.workers("p", [slot(rss=7)]) == [slot(rss=7)]
 
 
 def test_a_degraded_part_is_the_reason_and_its_faults_are_forgotten(collector: Collector, clock: ManualClock) -> None:
@@ -224,7 +224,7 @@ def test_slots_that_are_gone_are_forgotten_and_pools_of_others_ignored(collector
     reading(1, rss=100)
     reading(2, rss=100, pool="of another monitor")
     before = collector.memory_bytes()
-    collector.with_figures("p", [slot(0)])
+    collector.readings.workers("p", [slot(0)])
     assert collector.memory_bytes() < before
     assert figures(collector, slot(1)).rss is None
 
@@ -233,7 +233,7 @@ def test_at_most_ten_thousand_workers_have_readings(collector: Collector) -> Non
     for number in range(WORKERS_MAX + 5):
         reading(number, rss=1)
     assert WORKERS_MAX == 10_000
-    workers = collector.with_figures("p", [slot(number) for number in range(WORKERS_MAX + 5)])
+    workers = collector.readings.workers("p", [slot(number) for number in range(WORKERS_MAX + 5)])
     assert [worker.rss for worker in workers] == [1] * WORKERS_MAX + [None] * 5
 
 
@@ -390,7 +390,7 @@ def test_no_event_ends_the_readings_of_others(events: list[Any], pause: float) -
         names = ("host", "process", "worker", "gpu", "loop", "lag", "limit")
         assert {f"{collector.id}.resource.{name}" for name in names} <= attached
         found = view(collector)
-        workers = collector.with_figures("p", [slot()])
+        workers = collector.readings.workers("p", [slot()])
         metrics = LiveMetrics(collector, lambda _window: samples.snapshot())
         assert metrics.resources(collector.wall_s() - 60).step == 1.0
         # What every reader gets can be sent, and is read again as the same.
@@ -452,7 +452,7 @@ def test_the_figures_of_many_workers_stay_within_their_memory(collector: Collect
             reading(number, rss=number, uss=number, cpu_ratio=0.5, fds=8, threads=1)
         clock.advance(1)
         collector.tick()
-    collector.with_figures("p", [])  # the readings themselves
+    collector.readings.workers("p", [])  # the readings themselves
     assert collector.memory_bytes() - before <= GAUGE_BYTES + 100_000
     assert collector.memory_bytes() <= collector.memory_limit
 
@@ -462,7 +462,7 @@ def test_the_figures_of_many_workers_stay_within_their_memory(collector: Collect
 
 @pytest.mark.processes("figures of a process")
 async def test_a_stopped_worker_has_no_figures_in_snapshot_or_metrics_until_it_goes_on() -> None:
-    config = MonitorConfig(resources=ResourcesConfig(interval=0.1, gpu=False), service=ServiceConfig(socket=False))
+    config = MonitorConfig(resources=ResourcesConfig(interval=0.5, gpu=False), service=ServiceConfig(socket=False))
     async with ops_pool(size=2, health_interval=3600.0) as pool, Monitor(pool, config=config) as monitor:
         name = pool.status().name
 
@@ -502,7 +502,7 @@ async def test_a_stopped_worker_has_no_figures_in_snapshot_or_metrics_until_it_g
 
 
 async def test_figures_of_a_range_are_served_from_memory() -> None:
-    config = MonitorConfig(resources=ResourcesConfig(interval=0.1, gpu=False), service=ServiceConfig(socket=False))
+    config = MonitorConfig(resources=ResourcesConfig(interval=0.5, gpu=False), service=ServiceConfig(socket=False))
     async with ops_pool(size=1) as pool, Monitor(pool, config=config) as monitor:
         await eventually(lambda: bool(monitor.metrics.resources(monitor.metrics.since).series))
         transport = httpx.ASGITransport(app=monitor.asgi())

@@ -35,7 +35,7 @@ from pool_monitor.metrics.series import ROW_BYTES, Names, RowRegistry
 from pool_monitor.metrics.stores import Stores
 from pool_monitor.metrics.totals import Totals, totals_of
 from pool_monitor.metrics.window import SECOND_NS, Window, Windows
-from pool_monitor.snapshot import MonitorView, PoolView, ResourceView, WorkerView
+from pool_monitor.snapshot import MonitorView, PoolView
 from pool_monitor.telemetry import HandlerFunction, describe
 
 MEMORY_LIMIT = 64 * 1024 * 1024
@@ -97,7 +97,8 @@ class Collector:
         """The memory that the windows and the readings of resources share."""
         self._stores = Stores(self._registry.pools, rows, self._shared, error_groups)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
-        self._resources = ResourceReadings(self._clock, self._registry.is_collected, unmeasured)
+        self.readings = ResourceReadings(self._clock, self._registry.is_collected, unmeasured)
+        """The latest readings of resources, for Snapshots."""
         self.errors = GroupReader(self._stores, self._registry.pools, self._intake.catch_up, self._drift_s)
         """The error groups."""
         self._listener: SecondListener | None = None
@@ -123,7 +124,7 @@ class Collector:
         self.memory.reset(now_ns)
         self._sampled_at: dict[str, int] = {}
         self._intake.reset()
-        self._resources.reset()
+        self.readings.reset()
         try:
             self._stores.reset(now_ns, self._on_closed)
         except (OSError, MemoryError) as error:
@@ -139,15 +140,11 @@ class Collector:
         """Attach the handlers. The windows are empty and begin now. Attaching again starts over."""
         self.detach()
         self._start()
-        _attach(self._handlers(), self._intake)
+        _attach(_handlers(self._intake, self.id, self.readings), self._intake)
 
     def detach(self) -> None:
         """Detach the handlers, if they are attached. What was counted can still be read."""
-        _detach(self._handlers())
-
-    def _handlers(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
-        resources = {f"{self.id}.resource.{name}": pair for name, pair in self._resources.handlers().items()}
-        return self._intake.handlers() | resources
+        _detach(_handlers(self._intake, self.id, self.readings))
 
     @property
     def collecting(self) -> bool:
@@ -163,7 +160,7 @@ class Collector:
         """`tick` in pieces. The first brings everything up to now; the others are short, and can be delayed."""
         self._intake.catch_up()
         if self.memory.mode is Mode.OFF:
-            self._close_readings(self._stores.windows.second - 1)  # resources are measured all the same
+            self._on_closed(self._stores.windows.second - 1, None)
         yield
         yield from self._stores.windows.tidy()
         self.memory.tick()
@@ -202,21 +199,19 @@ class Collector:
         """Close the open second, so that the listener receives it too."""
         self._stores.windows.close_second(self._intake.catch_up())
 
-    def _on_closed(self, second: int, block: Block) -> None:
-        self._stores.trend.add(second, block.pool_sums)
-        drift_s = self._drift_s()
-        failures = self._stores.error_groups.closed(second, drift_s * SECOND_NS)
-        if self._listener is not None:
-            self._listener(second + drift_s, block, self._registry.names(), failures)
-        self._close_readings(second)
-
-    def _close_readings(self, second: int) -> None:
-        windows = self._stores.windows
-        self._resources.limit_gauges(min(self._shared - windows.nbytes, self.memory.yielded_max))
-        gauges = self._resources.close_second(second)
-        self.memory.hold_readings(self._resources.nbytes)
+    def _on_closed(self, second: int, block: Block | None) -> None:
+        """Pass on what was counted in *second*. *block* is None in the mode ``off``: only resources are measured."""
+        windows, drift_s = self._stores.windows, self._drift_s()
+        if block is not None:
+            self._stores.trend.add(second, block.pool_sums)
+            failures = self._stores.error_groups.closed(second, drift_s * SECOND_NS)
+            if self._listener is not None:
+                self._listener(second + drift_s, block, self._registry.names(), failures)
+        self.readings.limit_gauges(min(self._shared - windows.nbytes, self.memory.yielded_max))
+        gauges = self.readings.close_second(second)
+        self.memory.hold_readings(self.readings.nbytes)
         if gauges is not None and self._gauge_listener is not None:
-            self._gauge_listener(second + self._drift_s(), gauges)
+            self._gauge_listener(second + drift_s, gauges)
 
     def _drift_s(self) -> int:
         """By how many seconds the wall clock has been set ahead since the beginning.
@@ -250,19 +245,11 @@ class Collector:
             error_groups=self.errors.of(pool, window),
         )
 
-    def resources(self, window: Window) -> ResourceView:
-        """The machine, the process, its event loop, and GPUs."""
-        return self._resources.view(window)
-
-    def with_figures(self, pool: str, workers: Iterable[WorkerView]) -> list[WorkerView]:
-        """*workers*, the gauges of the present slots of *pool*, with the latest figures of their processes."""
-        return self._resources.workers(pool, workers)
-
     def gauges(self, start: int, step: int) -> list[TimedGauges]:
         """The readings of resources from *start* (wall clock) on, in blocks that *step* is a multiple of."""
         self._intake.catch_up()
         drift_s = self._drift_s()
-        found = self._resources.store.read(step, start - drift_s)
+        found = self.readings.store.read(step, start - drift_s)
         return [timed._replace(start=timed.start + drift_s) for timed in found]
 
     def block(self, window: Window) -> tuple[Block, Names]:
@@ -295,8 +282,8 @@ class Collector:
             since_s=self.since_s,
             at_s=self.wall_s(),
             drift_s=self._drift_s(),
-            lag=self._resources.lag_totals(),
-            processes=self._resources.process_totals(),
+            lag=self.readings.lag_totals(),
+            processes=self.readings.process_totals(),
         )
 
     def reach(self, window: Window) -> tuple[float, bool]:
@@ -327,7 +314,7 @@ class Collector:
         return MonitorView(
             collecting=self.collecting,
             events=self._intake.events,
-            dropped=self._intake.dropped + self._resources.dropped,
+            dropped=self._intake.dropped + self.readings.dropped,
             clamped=self._intake.clamped,
             handler_failures=self._intake.handler_failures,
             series=len(self._registry) * len(DISTRIBUTIONS),
@@ -347,8 +334,15 @@ class Collector:
 
     def memory_bytes(self) -> int:
         """Bytes that the stores of the collector hold now: at most ``memory_limit``."""
-        of_resources = ResourceReadings.FIXED_BYTES + self._resources.nbytes
+        of_resources = ResourceReadings.FIXED_BYTES + self.readings.nbytes
         return self._intake.nbytes + len(self._registry) * ROW_BYTES + self._stores.nbytes + of_resources
+
+
+def _handlers(
+    intake: Intake, collector_id: str, resources: ResourceReadings
+) -> dict[str, tuple[EventSpec, HandlerFunction]]:
+    of_resources = {f"{collector_id}.resource.{name}": pair for name, pair in resources.handlers().items()}
+    return intake.handlers() | of_resources
 
 
 def _attach(handlers: Mapping[str, tuple[EventSpec, HandlerFunction]], intake: Intake) -> None:
