@@ -12,11 +12,11 @@ same.
     GET /v1/range?start=&end=&step=&pool=&operation=&worker=
                                  a Range as JSON, from memory, or from the history if memory does not reach back that
                                  far; start and end are seconds since the epoch
-    GET /v1/errors?window=5m&pool=
-                                 an ErrorReport as JSON: the error groups of every pool, or of one
     GET /v1/range?start=&end=&step=&resource=
                                  a ResourceRange, in the same way: the figures of ``host``, ``process``, ``loop``,
                                  ``gpu INDEX``, ``worker SLOT``, or ``all``
+    GET /v1/errors?window=5m&pool=
+                                 an ErrorReport as JSON: the error groups of every pool, or of one
     GET /metrics?window=5m       everything counted since the monitor was entered, for Prometheus, with percentiles of
                                  the window
     POST /v1/pools/NAME/workers/SLOT/stack?seconds=
