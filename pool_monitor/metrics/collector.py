@@ -34,7 +34,7 @@ from pool_monitor.metrics.series import ROW_BYTES, Names, RowRegistry
 from pool_monitor.metrics.stores import Stores
 from pool_monitor.metrics.totals import Totals, totals_of
 from pool_monitor.metrics.window import SECOND_NS, Window, Windows
-from pool_monitor.snapshot import ErrorGroup, MonitorView, PoolView, ResourceView, WorkerView
+from pool_monitor.snapshot import ErrorGroup, MonitorView, PoolView
 from pool_monitor.telemetry import HandlerFunction, describe
 
 MEMORY_LIMIT = 64 * 1024 * 1024
