@@ -116,7 +116,7 @@ class Monitor:
             workers=self._pools.workers,
             pool_instances=self._pools.instances,
             on_second=self._collector.on_second,
-            know_errors=self._collector.know_errors,
+            know_errors=self._collector.errors.know,
             on_gauges=self._collector.on_gauges,
             asgi=self._local_app,
             degraded=partial(self._report, "degraded"),

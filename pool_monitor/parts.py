@@ -72,7 +72,7 @@ class Context(NamedTuple):
     on_second: Callable[[SecondListener | None], None]
     """`Collector.on_second`: sets the single function that receives each second's block and failures."""
     know_errors: Callable[[Mapping[tuple[str, str], float]], None]
-    """`Collector.know_errors`: takes over when errors were first seen, from before the monitor was entered."""
+    """`GroupReader.know`: takes over when errors were first seen, from before the monitor was entered."""
     on_gauges: Callable[[Callable[[int, GaugeBlock], object] | None], None]
     """`Collector.on_gauges`: sets the single function that receives each second's readings of resources."""
     asgi: Callable[[], Starlette]

@@ -16,9 +16,12 @@ from typing import Any
 
 import pytest
 
+from pool_monitor import Monitor
 from pool_monitor.cli.report_sources import ReportQuery, period, step_for
 from pool_monitor.clock import ManualClock
+from pool_monitor.config import MonitorConfig
 from pool_monitor.storage import History, HistoryConfig
+from pool_monitor.testing import InlinePool
 from tests.helpers.programs import Done
 from tests.helpers.recordings import recording
 
@@ -98,6 +101,29 @@ def test_the_text_says_which_pool_when_and_how_it_went(
     assert "│  err┤" in done.out
     assert re.search(r"^ text-0 +600 ", done.out, re.MULTILINE)
     assert re.search(r"^ label +10 .* ~100ms", done.out, re.MULTILINE)
+
+
+class Shop:
+    def order(self, number: int) -> None:
+        raise LookupError(f"no item {number}")
+
+
+def test_the_errors_and_the_resources_of_a_history_are_reported(tmp_path: Path, command: Command) -> None:
+    path = tmp_path / "shop.db"
+
+    async def run() -> None:
+        config = MonitorConfig(history=HistoryConfig(path=str(path)))
+        async with InlinePool(Shop, name="shop", size=1) as pool, Monitor(pool, config=config) as monitor:
+            await asyncio.gather(*(pool.run("order", number) for number in range(5)), return_exceptions=True)
+            while monitor.snapshot().resources.sampled_age is None:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    done = command("report", path, "--format", "md")
+    assert (done.code, done.err) == (0, "")
+    assert r"LookupError: no item \<n\>" in done.out
+    assert 'raise LookupError(f"no item {number}")' in done.out
+    assert "| process | rss |" in done.out
 
 
 def test_markdown_says_the_same(store: Path, command: Command) -> None:

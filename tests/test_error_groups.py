@@ -31,14 +31,14 @@ from pool_monitor.metrics.error_groups import (
     SAMPLE_BYTES,
     SAMPLES_SHOWN,
     ErrorGroups,
-    Failure,
+    FailedCall,
     sample_of,
 )
+from pool_monitor.metrics.ladder import Mode
 from pool_monitor.service.client import Address, open_client
 from pool_monitor.snapshot import ErrorGroup
 from pool_monitor.storage import Reader
 from pool_monitor.storage.error_groups import counts_limit, groups_limit
-from pool_monitor.storage.schema import MIGRATIONS
 from pool_monitor.testing import InlinePool
 from tests.helpers import stores
 from tests.helpers.programs import runtime_dir
@@ -83,7 +83,7 @@ def later(collector: Collector, clock: ManualClock, seconds: int) -> None:
 
 
 def groups(collector: Collector, window: str = "5m") -> tuple[ErrorGroup, ...]:
-    return collector.error_groups("p", WINDOWS[window])
+    return collector.errors.of("p", WINDOWS[window])
 
 
 # -- counting -----------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_the_counts_of_all_groups_add_up_to_the_failed_calls_in_every_window(ste
             for window in WINDOWS:
                 counted = sum(group.count for group in groups(collector, window))
                 assert counted == collector.pool_stats("p", WINDOWS[window]).total.errors
-        everything = collector.error_groups("p", WINDOWS["1h"])
+        everything = collector.errors.of("p", WINDOWS["1h"])
         failed = sum(outcome not in ("cancelled", "rejected") for _, _, outcome in steps)
         assert sum(group.total for group in everything) <= failed
         if failed and all(pause < 60 for pause, _, _ in steps):
@@ -148,6 +148,28 @@ def test_sampled_events_count_with_their_weight(collector) -> None:
         assert group.count % 4 == 0
     finally:
         telemetry.configure()
+
+
+def test_after_a_time_without_collecting_the_windows_of_groups_are_empty_too(collector, clock) -> None:
+    fail("before")
+    later(collector, clock, 2)
+    collector.memory._change(Mode.OFF, "no memory")
+    later(collector, clock, 2)
+    fail("meanwhile")
+    collector.memory._change(Mode.COUNTERS, "memory")
+    fail("after")
+    for window in WINDOWS:
+        assert [group.message for group in groups(collector, window)] == ["after"]
+        assert collector.pool_stats("p", WINDOWS[window]).total.errors == 1
+
+
+@pytest.mark.parametrize("mode", [Mode.SAMPLED, Mode.COUNTERS])
+def test_counts_of_groups_stay_exact_when_less_is_kept_of_each_call(collector, mode: Mode) -> None:
+    collector.memory._change(mode, "no memory")
+    for number in range(100):
+        fail(f"case {number}")
+    [group] = groups(collector)
+    assert group.count == collector.pool_stats("p", WINDOWS["5m"]).total.errors == 100
 
 
 def test_an_event_with_impossible_durations_counts_neither_as_a_call_nor_in_a_group(collector) -> None:
@@ -250,13 +272,13 @@ def test_a_sample_has_no_secrets_and_is_the_first_failure_until_a_minute_has_pas
 @given(st.text(), st.text(), st.text(), st.integers(1, 4000))
 @settings(max_examples=50)
 def test_a_sample_is_never_larger_than_its_bound(message: str, trace: str, stack: str, times: int) -> None:
-    sample = sample_of(Failure("E", message * times, "o" * 999, "w" * 999, trace * times, stack * times))
+    sample = sample_of(FailedCall("E", message * times, "o" * 999, "w" * 999, trace * times, stack * times))
     assert len(msgspec.msgpack.encode(sample)) <= SAMPLE_BYTES
 
 
 def test_a_long_traceback_keeps_its_end_in_whole_lines() -> None:
     trace = "".join(f'  File "/a/b.py", line {at}, in f{at}\n' for at in range(5000)) + "ValueError: x\n"
-    kept = sample_of(Failure("E", "m", "o", "w", trace)).traceback
+    kept = sample_of(FailedCall("E", "m", "o", "w", trace)).traceback
     first, second, *_, last = kept.splitlines()
     assert first == "[the beginning is left out]"
     assert second.startswith("  File ")
@@ -271,7 +293,7 @@ def test_a_snapshot_has_samples_of_the_most_frequent_groups_only(clock) -> None:
             fail("m", f"E{number:c>3}")
     found = groups(collector)
     assert [group.sample is not None for group in found] == [True] * SAMPLES_SHOWN + [False] * 18
-    assert all(group.sample for group in collector.error_groups("p", WINDOWS["5m"], samples=100))
+    assert all(group.sample for group in collector.errors.of("p", WINDOWS["5m"], samples=100))
     collector.detach()
 
 
@@ -292,7 +314,7 @@ def flooded(store: ErrorGroups, failures: int) -> None:
     words = [f"{chr(97 + first)}{chr(97 + second)}g" for first in range(26) for second in range(26)]
     for number in range(failures):
         message = f"{words[number % 676]} {words[number // 676]} " + "z" * 150
-        failure = Failure("E", message, f"op {number % 1000}", f"p-{number % 64}", TRACE.format(message))
+        failure = FailedCall("E", message, f"op {number % 1000}", f"p-{number % 64}", TRACE.format(message))
         store.note("p", failure, number * MS, number * MS)
 
 
@@ -475,20 +497,16 @@ def test_old_counts_expire_with_their_tier_and_never_exceed_the_bound(tmp_path: 
     assert counts_in(path, 1140, 1200) == {"01": 6}
 
 
-def test_a_file_of_the_first_version_is_read_and_brought_up_to_date(tmp_path: Path, monkeypatch) -> None:
-    path = tmp_path / "h.db"
-    monkeypatch.setattr("pool_monitor.storage.schema.MIGRATIONS", MIGRATIONS[:1])
-    monkeypatch.setattr("pool_monitor.storage.store.ErrorGroupTables", lambda *_: _Nothing())
-    written(path, {second: [] for second in range(5)})
-    monkeypatch.undo()
+def test_a_file_of_the_first_version_is_read_and_brought_up_to_date(tmp_path: Path) -> None:
+    path = written(tmp_path / "h.db", {second: [] for second in range(5)})
+    with closing(sqlite3.connect(path)) as connection:
+        for table in ("error_groups", "error_counts", "error_tiers", "gauges", "gauge_marks"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
     assert counts_in(path) == {}
     written(path, {9: [count_of(1, 9)]})
     assert counts_in(path) == {"01": 1}
-
-
-class _Nothing:
-    def add(self, *_: object) -> None: ...
-    def tidy(self, *_: object) -> None: ...
 
 
 @pytest.mark.parametrize(

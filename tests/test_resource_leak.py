@@ -126,6 +126,13 @@ def test_the_store_of_a_trend_is_bounded_for_ever() -> None:
     assert trend.points == 2 * LARGEST
 
 
+def test_samples_that_come_late_do_not_hide_a_leak() -> None:
+    trend = LeakTrend(MEMORY, STEPS[:1])
+    late = [nth for nth in range(500) if nth % 20 < 5]  # three of four are missing, in stretches of 15 s
+    found = [trend.add(float(nth), BASE + nth * MB, BASE + 600 * MB) for nth in late]
+    assert any(leak is not None for leak in found)
+
+
 def test_a_gap_begins_a_scale_again() -> None:
     trend = LeakTrend(MEMORY, STEPS[:1])
     for nth in range(100):

@@ -11,6 +11,7 @@ import pytest
 
 from pool_monitor import Monitor, telemetry
 from pool_monitor.config import MonitorConfig, ResourcesConfig, ServiceConfig
+from pool_monitor.findings import doubts
 from pool_monitor.ticker import CHECK_S, STALE_CHECKS, Ticker
 from tests.helpers import virtual
 from tests.helpers.support import eventually, ops_pool
@@ -219,9 +220,13 @@ async def test_a_tick_that_hangs_or_raises_costs_the_pool_nothing(monkeypatch, w
                 before = len(states())
                 await eventually(lambda before=before: len(states()) > before)
                 ill.append(await rate(pool))
+                shown = monitor.snapshot()
+                assert "ticker" in shown.monitor.degraded
+                assert any(found.kind == "part_degraded" and "ticker" in found.names for found in doubts(shown))
                 monkeypatch.setattr(ticker, "_tick", whole)
                 await eventually(lambda before=before: len(states()) > before + 1)
                 well.append(await rate(pool))
+                assert "ticker" not in monitor.snapshot().monitor.degraded
             assert states() == ["degraded", "recovered"] * 3
             assert max(ill) > 0.5 * max(well)
             assert await monitor.ticked()

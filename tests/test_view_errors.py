@@ -135,6 +135,17 @@ def test_the_arrows_select_and_the_page_keys_scroll_the_text() -> None:
     assert text()[0].startswith(" RateLimited")
 
 
+def test_the_text_stays_while_counts_change_the_order() -> None:
+    made = Viewer(100.0, source="articles", interval=1.0, window="5m")
+    first, second = samples.error_groups()
+    made.receive(failing(groups=(first, second)), 100.0)
+    made.open("errors")
+    before = plain(made.page((80, 24), 100.0)).splitlines()
+    made.receive(failing(groups=(second, first)), 101.0)
+    after = plain(made.page((80, 24), 101.0)).splitlines()
+    assert before[edge(before) + 1] == after[edge(after) + 1] == " RateLimited: try again in <n> s"
+
+
 groups = st.builds(
     ErrorGroup,
     fingerprint=nasty_text(),

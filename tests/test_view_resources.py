@@ -139,6 +139,13 @@ def test_a_fault_is_shown_with_its_reason_and_since_when() -> None:
     assert "▲ worker text-3: leaks 1.1M/s: reaches its limit of 2.0G in 10m; for 2m04s" in page(samples.measured())
 
 
+def test_of_very_many_faults_the_worst_are_listed_and_the_others_counted() -> None:
+    fault = samples.resources().faults[0]
+    shown = page(having(faults=(fault,) * 120), (80, 200))
+    assert shown.count("worker text-3: leaks") == 50
+    assert "… 70 more" in shown
+
+
 def test_the_monitor_shows_its_parts() -> None:
     history = HistoryView(
         path="h.db", degraded="disk\nfull", held=3, dropped=0, file_bytes=2**20, size_limit=2**30, flush_seconds=0.002

@@ -19,6 +19,7 @@ from pool_monitor.metrics.timespan import TimeSpan, time_span
 from pool_monitor.service.client import Client, open_client, resolve
 from pool_monitor.snapshot import CallStats, Range, ResourceRange, Snapshot, Summary
 from pool_monitor.storage import Reader
+from pool_monitor.storage.error_groups import with_pending
 from pool_monitor.view import format as fmt
 from pool_monitor.view.freshness import LIVE
 from pool_monitor.view.notices import notices
@@ -158,6 +159,7 @@ def from_store(path: str, query: ReportQuery, now: float | None = None) -> Repor
         grain = max((tier.step for tier in tiers if step % tier.step == 0), default=1)
         first, last = floor(start / grain) * grain, ceil(end / grain) * grain
         recording = reader.read(first, last, step)
+        found = reader.error_groups(first, last)
         figures = _stored_figures(reader, time_span(first, last, step), doubts)
         if reader.damaged:
             doubts.append(f"{fmt.plural(reader.damaged, 'block')} of the file cannot be read: counts are lower bounds")
@@ -178,6 +180,7 @@ def from_store(path: str, query: ReportQuery, now: float | None = None) -> Repor
             doubts=tuple(doubts),
             summary=summary,
             courses=_timelines(recording, span, summary),
+            error_groups=with_pending(found[2], (), max(found[1] - found[0], 1)),
             figures=figures,
         ),
         list(_steps_of_all(recording, span, summary)) if query.by_operation else [],

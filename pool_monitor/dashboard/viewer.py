@@ -108,6 +108,8 @@ class Viewer:
             )
         if self._arrows == "worker":
             self._scroll(snapshot, size)
+        elif self._arrows == "error":
+            self._select_error(0)  # so that the text stays while counts change the order
         return draw(self.opened, snapshot, size, self._pool, self._state(now), self.glyphs)
 
     def toggle_pause(self) -> None:
@@ -247,7 +249,8 @@ class Viewer:
         rows = error_rows(pool_shown(snapshot, self._pool), snapshot.taken_at) if snapshot else []
         chosen = selected_row(rows, self._error)
         if chosen is not None:
-            self._error, self._scrolled = rows[min(max(rows.index(chosen) + step, 0), len(rows) - 1)].key, 0
+            self._error = rows[min(max(rows.index(chosen) + step, 0), len(rows) - 1)].key
+            self._scrolled = 0 if step else self._scrolled
 
     @property
     def _arrows(self) -> Arrows:

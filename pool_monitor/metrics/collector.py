@@ -22,8 +22,9 @@ from pool_monitor.events import OPERATION_STOP, EventSpec
 from pool_monitor.metrics import pool_stats
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import DISTRIBUTIONS, GAUGE_SUMS, GAUGES, PEAK_GAUGES, SAMPLES
-from pool_monitor.metrics.error_groups import LIMIT, SAMPLES_SHOWN, ErrorGroups, GroupCount
+from pool_monitor.metrics.error_groups import LIMIT, ErrorGroups, GroupCount
 from pool_monitor.metrics.gauges import GaugeBlock, TimedGauges
+from pool_monitor.metrics.group_reader import GroupReader
 from pool_monitor.metrics.intake import BUFFER_BYTES, Intake
 from pool_monitor.metrics.ladder import Mode, Rungs
 from pool_monitor.metrics.memory_watch import MemoryWatch
@@ -34,7 +35,7 @@ from pool_monitor.metrics.series import ROW_BYTES, Names, RowRegistry
 from pool_monitor.metrics.stores import Stores
 from pool_monitor.metrics.totals import Totals, totals_of
 from pool_monitor.metrics.window import SECOND_NS, Window, Windows
-from pool_monitor.snapshot import ErrorGroup, MonitorView, PoolView
+from pool_monitor.snapshot import MonitorView, PoolView
 from pool_monitor.telemetry import HandlerFunction, describe
 
 MEMORY_LIMIT = 64 * 1024 * 1024
@@ -98,6 +99,8 @@ class Collector:
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
         self.readings = ResourceReadings(self._clock, self._registry.is_collected, unmeasured)
         """The latest readings of resources, for Snapshots."""
+        self.errors = GroupReader(self._stores, self._registry.pools, self._intake.catch_up, self._drift_s)
+        """The error groups."""
         self._listener: SecondListener | None = None
         self.memory = MemoryWatch(
             self._intake,
@@ -245,26 +248,8 @@ class Collector:
             failures=self._stores.failures.of(pool, now_ns),
             covered_s=store.covered_ns(now_ns) / SECOND_NS,
             last_errors=self._stores.last_errors.of(pool, now_ns),
-            error_groups=self.error_groups(pool, window),
+            error_groups=self.errors.of(pool, window),
         )
-
-    def error_groups(self, pool: str, window: Window, *, samples: int = SAMPLES_SHOWN) -> tuple[ErrorGroup, ...]:
-        """The error groups of *pool* in *window*, the most frequent first; the first *samples* with their sample.
-
-        Raises KeyError for a pool that is not collected.
-        """
-        covered_s = self.covered_seconds(window)
-        store = self._stores.windows[window]
-        return self._stores.error_groups.of(pool, store, covered_s, self._drift_s() * SECOND_NS, samples)
-
-    @property
-    def pools(self) -> Sequence[str]:
-        """The names of the pools that are collected."""
-        return self._registry.pools
-
-    def know_errors(self, first_seen: Mapping[tuple[str, str], float]) -> None:
-        """Take over when error groups were first seen, in seconds since the epoch, by pool and fingerprint."""
-        self._stores.error_groups.know(first_seen)
 
     def gauges(self, start: int, step: int) -> list[TimedGauges]:
         """The readings of resources from *start* (wall clock) on, in blocks that *step* is a multiple of."""

@@ -110,7 +110,7 @@ class _Group:
     is_sample_new: bool = False
 
 
-class Failure(NamedTuple):
+class FailedCall(NamedTuple):
     """A failed call, as far as its event describes it."""
 
     error: str
@@ -125,8 +125,8 @@ class Failure(NamedTuple):
     @classmethod
     def of(
         cls, error: str, message: str | None, operation: str, worker: str | None, metadata: Mapping[str, Any]
-    ) -> Failure:
-        """The failure of a ``pool.operation.exception`` event. *message*: for an event that has none of its own.
+    ) -> FailedCall:
+        """The failed call of a ``pool.operation.exception`` event. *message*: for an event that has none of its own.
 
         The message of a failure that is not an exception of the target is the first line of the reason, without the
         names of operation, worker and pool: they are shown beside it.
@@ -163,7 +163,7 @@ class ErrorGroups:
         held = sum(groups.nbytes for groups in self._pools.values())
         return held + CACHE_BYTES + len(self._names) * NAME_BYTES if held else 0
 
-    def note(self, pool: str, failure: Failure, counted_ns: int, now_ns: int, times: int = 1) -> None:
+    def note(self, pool: str, failure: FailedCall, counted_ns: int, now_ns: int, times: int = 1) -> None:
         """Count *times* equal failures of *pool*. *counted_ns* is the moment at which the windows count the call."""
         error = plain_text(failure.error, NAME_MAX)
         found = self._cache.of(error, failure.message, failure.traceback)
@@ -185,6 +185,11 @@ class ErrorGroups:
     ) -> tuple[ErrorGroup, ...]:
         """The groups of *pool* in *window*, the most frequent first; the first *samples* of them with their sample."""
         return self._pools[pool].of(window, covered_s, wall_offset_ns, samples)
+
+    def clear_windows(self) -> None:
+        """Forget what the windows have of each group. Totals, times and samples stay."""
+        for groups in self._pools.values():
+            groups.clear_windows()
 
     def know(self, first_seen: Mapping[tuple[str, str], float]) -> None:
         """Take over when groups were first seen, by pool and fingerprint, from before the monitor was entered. As many
@@ -237,7 +242,9 @@ class _PoolGroups:
             + len(self.known) * KNOWN_BYTES
         )
 
-    def count(self, error: str, found: Fingerprint, failure: Failure, second: int, now_ns: int, times: int) -> _Group:
+    def count(
+        self, error: str, found: Fingerprint, failure: FailedCall, second: int, now_ns: int, times: int
+    ) -> _Group:
         if second != self._second:
             self._close()
             self._second = second
@@ -258,7 +265,7 @@ class _PoolGroups:
             self._take_sample(group, failure, now_ns)
         return group
 
-    def _added(self, error: str, found: Fingerprint, failure: Failure, now_ns: int) -> _Group:
+    def _added(self, error: str, found: Fingerprint, failure: FailedCall, now_ns: int) -> _Group:
         row = len(self._groups)
         if row >= self._limit:
             oldest = next(iter(self._groups.values()))
@@ -290,7 +297,7 @@ class _PoolGroups:
 
     # -- samples --------------------------------------------------------------------------------------------------
 
-    def _take_sample(self, group: _Group, failure: Failure, now_ns: int) -> None:
+    def _take_sample(self, group: _Group, failure: FailedCall, now_ns: int) -> None:
         self._drop_sample(group)
         sample = sample_of(failure)
         group.sample = msgspec.msgpack.encode(sample)
@@ -329,6 +336,11 @@ class _PoolGroups:
                 self._cells[:, column] = 0
                 self._steps[column] = step
             yield column
+
+    def clear_windows(self) -> None:
+        self._close()
+        self._cells[:] = 0
+        self._steps[:] = -1
 
     def closed(self, second: int, wall_offset_ns: int) -> list[GroupCount]:
         if self._second <= second:
@@ -382,7 +394,7 @@ class _PoolGroups:
             self.known[digest] = at
 
 
-def sample_of(failure: Failure) -> ErrorSample:
+def sample_of(failure: FailedCall) -> ErrorSample:
     """The sample of *failure*, at most `SAMPLE_BYTES` long, without secrets. Its time is not set yet."""
     stack = None if failure.stack is None else _last_lines(failure.stack, _STACK_BYTES)
     text = failure.message if failure.reason is None else failure.reason

@@ -39,7 +39,7 @@ from pool_monitor.events import (
     EventSpec,
 )
 from pool_monitor.metrics.columns import DEATHS, FAILED, OUTCOMES
-from pool_monitor.metrics.error_groups import Failure
+from pool_monitor.metrics.error_groups import FailedCall
 from pool_monitor.metrics.error_text import crash_text, crash_text_with_output, pool_error_text
 from pool_monitor.metrics.event_counters import EventCounters
 from pool_monitor.metrics.fold import CATEGORY_CODES, KIND_CODES, LONGEST_NS, RECORD, CallBatch, fold
@@ -357,7 +357,7 @@ class Intake:
         times = self._weights[1]
         self._stores.failures.note(pool, text, message, operation, worker, now_ns, times)
         if grouped:
-            failure = Failure.of(text, message, operation, worker, metadata)
+            failure = FailedCall.of(text, message, operation, worker, metadata)
             self._stores.error_groups.note(pool, failure, self._stamp_ns, now_ns, times)
         if worker is None:
             return

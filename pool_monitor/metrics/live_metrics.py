@@ -129,13 +129,16 @@ class LiveMetrics:
         """The error groups of every pool, or of *pool*, in *window*: the few errors that the failures are."""
         chosen = parse_window(window)
         check_known(self._collector.block(chosen)[1], Selection(pool))
-        pools = self._collector.pools if pool is None else [pool]
+        errors = self._collector.errors
         end, covered_s = self._collector.wall_s(), self._collector.covered_seconds(chosen)
         return ErrorReport(
             start=end - covered_s,
             end=end,
             covered_seconds=covered_s,
-            pools={name: self._collector.error_groups(name, chosen, samples=ALL_SAMPLES) for name in pools},
+            pools={
+                name: errors.of(name, chosen, samples=ALL_SAMPLES)
+                for name in (errors.pools if pool is None else [pool])
+            },
         )
 
     def totals(self) -> Totals:

@@ -110,6 +110,7 @@ class MemoryWatch:
         self._intake.mode, self._since_ns = mode, now_ns
         if Mode.OFF in (before, mode):
             windows.skip(now_ns)
+            self._stores.error_groups.clear_windows()
         if before is Mode.OFF:
             self._attach()
         self.listener(before, mode, why)

@@ -26,9 +26,8 @@ class BlockFault:
         seconds = measurements.get("duration", 0) / 1e9
         if metadata.get("state") == "blocked" and not self._open:
             self._open = True
-            at = str(metadata.get("stack") or "").strip().splitlines()[-1:]
-            where = f"; it runs {at[0].strip()[:200]}" if at else ""
-            reason = f"the event loop has run no callback for {seconds:.1f} s{where}"
+            where = innermost(str(metadata.get("stack") or ""))
+            reason = f"the event loop has run no callback for {seconds:.1f} s{f'; it runs {where}' if where else ''}"
             self._emit(Change("reached", "blocked", _LOOP, "bad", seconds, self._limit_s, reason))
         elif metadata.get("state") == "over" and self._open:
             self._open = False
@@ -40,3 +39,10 @@ class BlockFault:
         if self._open:
             self._open = False
             self._emit(Change("left", "blocked", _LOOP, "bad", None, self._limit_s, "measuring has ended"))
+
+
+def innermost(stack: str) -> str:
+    """Return the innermost frame of a stack as one line: where it is, and its source if that is known."""
+    lines = stack.splitlines()
+    last = next((nth for nth in range(len(lines) - 1, -1, -1) if lines[nth].startswith('  File "')), None)
+    return "" if last is None else ": ".join(line.strip() for line in lines[last : last + 2])

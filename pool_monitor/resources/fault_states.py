@@ -19,9 +19,9 @@ MOST = 1_000
 """Faults that are open at once. Further ones are not reported; they are counted."""
 UNKNOWN_AFTER = 3
 """Samples without a figure after which a fault ends."""
-MOVED = 0.1
+MOVED = 0.25
 """A figure that has changed by more than this share is reported again, so that what is shown is never far off."""
-AGAIN_S = 10.0
+AGAIN_S = 30.0
 """Shortest time between two such reports of one fault."""
 KEPT = 0.9
 """A fault is left when the figure is below this share of its bound; above its inverse, where low figures are bad."""

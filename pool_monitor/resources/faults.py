@@ -168,7 +168,7 @@ CONDITIONS = (
     Condition("leak", "worker", _leak, _LEAK),
     Condition("fds", "worker", used_share("fds", "fds_limit", "descriptors"), COUNT_BOUNDS),
     Condition("fd_leak", "worker", _fd_leak, _LEAK),
-    Condition("hot_idle", "worker", _hot_idle, Bounds(0.25, None, 10.0)),
+    Condition("hot_idle", "worker", _hot_idle, Bounds(0.1, None, 10.0)),
     Condition("zombie", "worker", _zombie, Bounds(ZOMBIE_S, None)),
     Condition("stopped", "worker", _stopped, Bounds(None, 1.0, 3.0)),
     Condition("crash_loop", "slot", _crash_loop, Bounds(None, 1.0)),

@@ -44,6 +44,7 @@ FARTHEST_S = 6 * 3600.0
 """At no scale is a leak reported that reaches its limit later than this."""
 _Z = 2.33  # one-sided, 1 %
 _Z_CI = 1.96
+_GAP = 10  # steps without a reading after which a scale begins again; fewer are left out
 _JUMP = 6.0  # robust standard deviations
 _CLEAR = 6.0
 _SPREAD = 0.6  # the three largest rises must be less than this share of all
@@ -107,7 +108,7 @@ class LeakTrend:
     def add(self, at_s: float, value: float, limit: float | None) -> Leak | None:
         """Take a reading made at *at_s*. Return the leak that is known now, the one that reaches *limit* first.
 
-        A scale is judged when one of its steps is complete. Times must grow. After a gap of several steps, a scale
+        A scale is judged when one of its steps is complete. Times must grow. After a gap of ten steps, a scale
         begins again.
         """
         for nth, envelope in enumerate(self._envelopes):
@@ -173,7 +174,7 @@ class Envelope:
         """Take a reading. Return whether it completed a step, so that there is a new minimum."""
         nth = int(at_s // self.step_s)
         complete = False
-        if self._nth is None or nth - self._nth > 2 or nth < self._nth:
+        if self._nth is None or nth - self._nth > _GAP or nth < self._nth:
             del self.times[:], self.minima[:]
             self._low = math.inf
         elif nth != self._nth:

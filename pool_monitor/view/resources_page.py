@@ -32,6 +32,8 @@ LABEL = 12
 """Cells for the name of a line."""
 CELL = 20
 """The fewest cells of a figure on a line."""
+FAULTS_MAX = 50
+"""The most faults that are listed."""
 STACK_LINES = 24
 """The most lines of the stack of a blocked loop on this page."""
 
@@ -343,7 +345,11 @@ def _pid(process: ProcessView) -> str:
 def _faults(faults: Sequence[FaultView], now: float, cells: int) -> list[Line]:
     if not faults:
         return [[Segment(" FAULTS", "head"), Segment("  none: no limit is reached", "dim")]]
-    return [[Segment(" FAULTS", "head")], *(line for fault in faults for line in fault_lines(fault, now, cells))]
+    lines: list[Line] = [[Segment(" FAULTS", "head")]]
+    lines += [line for fault in faults[:FAULTS_MAX] for line in fault_lines(fault, now, cells)]
+    if len(faults) > FAULTS_MAX:
+        lines.append([Segment(f"  … {fmt.count(len(faults) - FAULTS_MAX)} more", "dim")])
+    return lines
 
 
 def fault_lines(fault: FaultView, now: float, cells: int) -> list[Line]:
