@@ -118,7 +118,7 @@ def test_a_burst_of_half_a_minute_does_not_count_as_an_hour_of_it(clock: ManualC
 def test_while_off_nothing_counts_as_measured(collector: Collector, clock: ManualClock) -> None:
     load, seconds = Load(), 0
     measured: list[int] = []
-    collector.on_second(lambda _start, block, _names: measured.append(int(block.tallies.sum())))
+    collector.on_second(lambda _start, block, *_: measured.append(int(block.tallies.sum())))
     while collector.memory.mode is not Mode.OFF:
         load.second(3000)
         clock.advance(1)

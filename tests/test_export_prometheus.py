@@ -291,7 +291,8 @@ def _of_resources(snapshot: Snapshot, totals: Totals) -> Page:
 
 MEASURED = {
     "lag_seconds": "lag", "cpu_ratio": "cpu_ratio", "tick_seconds": "tick_seconds", "tick_late_seconds": "tick_late",
-    "snapshot_seconds": "snapshot_seconds", "encode_seconds": "encode_seconds", "encode_bytes": "encode_bytes",
+    "snapshot_seconds": "snapshot_seconds", "encode_seconds": "encode_seconds",
+    "encoded_snapshot_bytes": "encode_bytes",
 }  # fmt: skip
 OF_HISTORY = {
     "history_bytes": "file_bytes", "history_limit_bytes": "size_limit", "history_flush_seconds": "flush_seconds",

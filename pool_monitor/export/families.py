@@ -351,7 +351,7 @@ _MONITOR = (
     ("tick_late", "tick_late_seconds", "How late the last tick began."),
     ("snapshot_seconds", "snapshot_seconds", "How long it took to make the last Snapshot."),
     ("encode_seconds", "encode_seconds", "How long it took to encode the last Snapshot for a viewer."),
-    ("encode_bytes", "encode_bytes", "Size of the last Snapshot that was encoded for a viewer."),
+    ("encode_bytes", "encoded_snapshot_bytes", "Size of the last Snapshot that was encoded for a viewer."),
 )
 
 _HISTORY = (

@@ -140,15 +140,11 @@ class Collector:
         """Attach the handlers. The windows are empty and begin now. Attaching again starts over."""
         self.detach()
         self._start()
-        _attach(self._handlers(), self._intake)
+        _attach(_handlers(self._intake, self.id, self.readings), self._intake)
 
     def detach(self) -> None:
         """Detach the handlers, if they are attached. What was counted can still be read."""
-        _detach(self._handlers())
-
-    def _handlers(self) -> dict[str, tuple[EventSpec, HandlerFunction]]:
-        resources = {f"{self.id}.resource.{name}": pair for name, pair in self.readings.handlers().items()}
-        return self._intake.handlers() | resources
+        _detach(_handlers(self._intake, self.id, self.readings))
 
     @property
     def collecting(self) -> bool:
@@ -164,7 +160,7 @@ class Collector:
         """`tick` in pieces. The first brings everything up to now; the others are short, and can be delayed."""
         self._intake.catch_up()
         if self.memory.mode is Mode.OFF:
-            self._close_readings(self._stores.windows.second - 1)  # resources are measured all the same
+            self._on_closed(self._stores.windows.second - 1, None)
         yield
         yield from self._stores.windows.tidy()
         self.memory.tick()
@@ -203,21 +199,19 @@ class Collector:
         """Close the open second, so that the listener receives it too."""
         self._stores.windows.close_second(self._intake.catch_up())
 
-    def _on_closed(self, second: int, block: Block) -> None:
-        self._stores.trend.add(second, block.pool_sums)
-        drift_s = self._drift_s()
-        failures = self._stores.error_groups.closed(second, drift_s * SECOND_NS)
-        if self._listener is not None:
-            self._listener(second + drift_s, block, self._registry.names(), failures)
-        self._close_readings(second)
-
-    def _close_readings(self, second: int) -> None:
-        windows = self._stores.windows
+    def _on_closed(self, second: int, block: Block | None) -> None:
+        """Pass on what was counted in *second*. *block* is None in the mode ``off``: only resources are measured."""
+        windows, drift_s = self._stores.windows, self._drift_s()
+        if block is not None:
+            self._stores.trend.add(second, block.pool_sums)
+            failures = self._stores.error_groups.closed(second, drift_s * SECOND_NS)
+            if self._listener is not None:
+                self._listener(second + drift_s, block, self._registry.names(), failures)
         self.readings.limit_gauges(min(self._shared - windows.nbytes, self.memory.yielded_max))
         gauges = self.readings.close_second(second)
         self.memory.hold_readings(self.readings.nbytes)
         if gauges is not None and self._gauge_listener is not None:
-            self._gauge_listener(second + self._drift_s(), gauges)
+            self._gauge_listener(second + drift_s, gauges)
 
     def _drift_s(self) -> int:
         """By how many seconds the wall clock has been set ahead since the beginning.
@@ -342,6 +336,13 @@ class Collector:
         """Bytes that the stores of the collector hold now: at most ``memory_limit``."""
         of_resources = ResourceReadings.FIXED_BYTES + self.readings.nbytes
         return self._intake.nbytes + len(self._registry) * ROW_BYTES + self._stores.nbytes + of_resources
+
+
+def _handlers(
+    intake: Intake, collector_id: str, resources: ResourceReadings
+) -> dict[str, tuple[EventSpec, HandlerFunction]]:
+    of_resources = {f"{collector_id}.resource.{name}": pair for name, pair in resources.handlers().items()}
+    return intake.handlers() | of_resources
 
 
 def _attach(handlers: Mapping[str, tuple[EventSpec, HandlerFunction]], intake: Intake) -> None:

@@ -118,9 +118,9 @@ class MemoryWatch:
 
 def _reason(down: bool, squeezed: bool, wanted: float, room: int) -> str:
     """Why the mode has changed, in words."""
-    left = f"{room / 2**20:.1f} MiB that the memory limit leaves for the windows"
+    left = f"{room / 2**20:.1f} MiB that the memory limit leaves for them"
     if not down:
-        return f"they need {wanted / 2**20:.1f} of the {left}"
+        return f"the windows need {wanted / 2**20:.1f} of the {left}"
     if squeezed:
         return "the memory limit leaves no room for more histograms"
-    return f"they would need {wanted / 2**20:.1f} MiB, more than the {left}"
+    return f"the windows would need {wanted / 2**20:.1f} MiB, more than the {left}"
