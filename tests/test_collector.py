@@ -658,6 +658,18 @@ def test_workers_that_died_are_counted_as_long_as_the_window_reaches(collector, 
     assert stats(collector).last_death is None
 
 
+def test_no_secret_is_left_in_what_is_said_of_processes_and_of_long_failures(collector: Collector) -> None:
+    long = "x" * 200
+    error(f"cannot load 'm:T': ValueError: {'y' * 20} https://bob:{long}@db failed", worker="p-1")
+    crash(worker="p-0", exit_code=None, reason="password=hunter2")
+    fail(reason=f"work: ValueError: {'z ' * 140}https://bob:{long}@db failed", error="ValueError")
+    found = stats(collector)
+    said = [*(worker.last_error for worker in found.workers.values()), found.last_death]
+    said += [failure.message for failure in found.failures]
+    assert any("<secret>" in text for text in said if text)
+    assert not [text for text in said if text and ("xxx" in text or "bob" in text or "hunter2" in text)]
+
+
 @pytest.mark.parametrize(("reason", "text"), [("health", "did not answer"), ("protocol", "violated the protocol")])
 def test_a_worker_that_had_to_be_killed_died_too(collector: Collector, reason: str, text: str) -> None:
     end(reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -189,6 +190,15 @@ async def test_the_line_of_a_failed_start_says_why_before_it_says_where(caplog: 
     (line,) = [message for message in caplog.messages if message.startswith("worker failed")]
     assert line.startswith("worker failed reason=\"cannot load 'no_such_module'")
     assert line.endswith(" pool='ops' worker='ops-0' category='initialization' severity='critical'")
+
+
+async def test_no_secret_is_in_the_line_of_a_failed_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "target.py").write_text("raise ValueError('no database at db://bob:hunter2@host')")
+    with pytest.raises(StartError, match="hunter2"):
+        async with Pool(str(tmp_path / "target.py"), name="ops", size=1):
+            pass
+    [line] = [message for message in caplog.messages if message.startswith("worker failed")]
+    assert "no database at db://<secret>@host" in line
 
 
 async def test_an_error_of_a_running_worker_names_its_cause_without_the_worker() -> None:

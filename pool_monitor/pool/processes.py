@@ -21,6 +21,7 @@ from pool_monitor.pool.policy.operation_offers import merge_offers
 from pool_monitor.pool.policy.recycle import RecycleLimits
 from pool_monitor.pool.transport.spawn import exit_text
 from pool_monitor.pool.worker import Worker, WorkerProcess
+from pool_monitor.redaction import redact
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -204,7 +205,9 @@ class ProcessControl:
                     stderr=stderr,
                     operation=None if call is None else call.operation,
                 )
-                fields = {key: value for key, value in crash.items() if key != "pool_instance"}
+                fields = {key: value for key, value in crash.items() if key != "pool_instance"} | {
+                    "stderr": redact(stderr)
+                }
                 logger("pool").warning("worker crashed", **fields)
         if current:
             if process.ready is not None and worker.died_ns is None:
@@ -241,10 +244,10 @@ class ProcessControl:
         self._kernel_kills.refresh()
 
     def report(self, worker: Worker, error: PoolError) -> None:
-        """Emit and log an error that belongs to no single call."""
+        """Emit and log an error that belongs to no single call. Secrets are replaced in the log, not in the event."""
         about: dict[str, Any] = {"worker": worker.id, "category": error.category, "severity": error.severity}
         emit.error(self._identity, **about, reason=str(error), cause=error.cause)
-        logger("pool").warning("worker failed", reason=str(error), pool=self._identity.name, **about)
+        logger("pool").warning("worker failed", reason=redact(str(error)), pool=self._identity.name, **about)
 
     def abort(self) -> None:
         """Kill all processes that are left. Blocks for milliseconds."""
