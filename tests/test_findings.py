@@ -69,8 +69,8 @@ def everything() -> list[Snapshot]:
 
 
 REASONS = {
-    "blocked": "the event loop has run no callback for 0.6 s; it runs app.py:7 in work",
-    "lag": "99 % of callbacks run within 300 ms, the others later (last 30 s)",
+    "blocked": "the event loop has run no callback for 0.6 s, it runs app.py:7 in work",
+    "lag": "1 % of callbacks over 300 ms late, blocked in app.py:7 in work",
     "memory": "memory: 14.2 GiB of 16 GiB in use (89 %)",
     "oom": "the kernel has killed a process for want of memory within 60 s",
     "leak": "its memory grows by 12 MiB a minute and reaches its limit of 512 MiB in 18 min (15 min to 22 min)",
