@@ -275,6 +275,13 @@ def test_the_innermost_frame_is_told_in_a_few_words(stack: str, words: str) -> N
     assert innermost(stack) == words
 
 
+def test_the_reason_of_a_full_disk_names_its_folder() -> None:
+    slots, [(spec, figures, metadata)] = sample("host", {**FINE["host"], "disk_free": 1}, {})
+    executions = [Execution(spec, figures, {**metadata, "disk_path": "/srv/var"})]
+    [change] = FaultWatch().judge(Moment(10**9, slots), executions)
+    assert change.reason.startswith("disk of /srv/var: 1 B of 100 B free")
+
+
 def test_few_measurements_of_the_lag_are_not_judged() -> None:
     samples = Samples()
     for nth in range(10):

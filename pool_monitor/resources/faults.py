@@ -66,6 +66,13 @@ def free_share(free: str, whole: str, what: str) -> Any:
     return judge
 
 
+def _disk(figures: Figures) -> Value:
+    """The share of the disk that is free, with the folder in the words: a machine has several disks."""
+    path = figures.get("disk_path")
+    value: Value = free_share("disk_free", "disk_total", f"disk of {path}" if path else "disk")(figures)
+    return value
+
+
 def ratio(name: str, words: str) -> Any:
     """Judge the figure *name*, a share."""
 
@@ -162,7 +169,7 @@ CONDITIONS = (
     Condition(
         "throttled", "host", ratio("throttled_ratio", "of the time throttled by the cgroup"), Bounds(0.10, 0.50, 60.0)
     ),
-    Condition("disk", "host", free_share("disk_free", "disk_total", "disk"), Bounds(0.10, 0.05, low=True)),
+    Condition("disk", "host", _disk, Bounds(0.10, 0.05, low=True)),
     Condition("shm", "host", free_share("shm_free", "shm_total", "shared memory"), Bounds(0.20, 0.10, low=True)),
     Condition("fds", "host", used_share("fds", "fds_limit", "open files"), COUNT_BOUNDS),
     Condition("processes", "host", used_share("processes", "processes_limit", "processes and threads"), COUNT_BOUNDS),
@@ -226,7 +233,7 @@ class FaultWatch:
         process: dict[str, Any] = {}
         for execution in executions:
             if execution.spec is RESOURCE_HOST:
-                host = {**execution.measurements}
+                host = {**execution.measurements, "disk_path": execution.metadata.get("disk_path")}
             elif execution.spec is RESOURCE_PROCESS:
                 process = {**execution.measurements}
             elif execution.spec is RESOURCE_WORKER:
