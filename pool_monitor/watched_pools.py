@@ -116,6 +116,9 @@ class WatchedPools:
         except (UnknownName, WrongLoop):
             raise
         except FAILURES as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # meant for our caller, not for the pool
+                raise
             pass_on(error)
             return None, describe(error)
         return None, plain_text(reason) if isinstance(reason, str) else "no reason is known"

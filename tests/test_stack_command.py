@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,48 @@ async def test_the_socket_samples_a_worker_and_refuses_what_is_too_much(runtime_
         task.cancel()
 
 
+async def test_sampling_ends_with_the_viewer(runtime_dir: Path) -> None:
+    """Who has gone is not sampled for: the worker is left alone, and others may sample it."""
+    async with stuck_pool() as pool, Monitor(pool) as monitor:
+        task = await running(pool, "regex")
+        address = resolve(str(monitor.address))
+        async with open_client(address) as service:
+            gone = asyncio.create_task(service.stack_samples("stuck", "stuck-0", 60.0))
+            await asyncio.sleep(0.1)
+            gone.cancel()
+            await asyncio.wait([gone])
+        async with connected(address) as http, asyncio.timeout(10):
+            while (await http.post(STACK, params={"seconds": "0.01"})).status_code != 200:
+                await asyncio.sleep(0.02)
+        task.cancel()
+
+
+async def test_sampling_does_not_keep_a_monitor_from_closing(runtime_dir: Path) -> None:
+    async with stuck_pool() as pool:
+        task = await running(pool, "regex")
+        async with AsyncExitStack() as clients:
+            async with Monitor(pool) as monitor:
+                service = await clients.enter_async_context(open_client(resolve(str(monitor.address))))
+                sampling = asyncio.create_task(service.stack_samples("stuck", "stuck-0", 60.0))
+                await asyncio.sleep(0.1)
+            assert (await sampling).samples  # what was seen until then
+        task.cancel()
+
+
+async def test_a_request_that_is_cancelled_ends() -> None:
+    """A service may limit the time. An end of the request is not a failure of the pool."""
+
+    class Slow(OtherPool):
+        async def stack(self, _slot: str) -> Any:
+            await asyncio.Event().wait()
+
+    asking = asyncio.create_task(Monitor(Slow(None)).stack("other", "any"))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
 async def test_a_mounted_app_only_reads() -> None:
     import httpx
 
@@ -110,6 +153,7 @@ class OtherPool:
         (None, (None, "no reason is known")),
         (b"bytes", (None, "no reason is known")),
         (ValueError("broken"), (None, "ValueError: broken")),
+        (asyncio.CancelledError("its own"), (None, "CancelledError: its own")),
     ],
 )
 async def test_what_a_foreign_pool_tells_is_checked(told: Any, expected: Any) -> None:

@@ -46,6 +46,15 @@ def test_a_dump_of_a_hundred_frames_ends_in_dots() -> None:
     assert len(stack_text.parse_dump(dump_of(*[SPIN] * 100) + b"  ...\n")) == 100
 
 
+def test_the_handler_that_reads_a_message_is_no_part_of_the_stack() -> None:
+    """SIGURG interrupts the target's code anywhere, and a signal can come while its handler runs."""
+    handler = [Frame(f"{CHILD}/messenger.py", 193, "on_urgent"), Frame(f"{CHILD}/link.py", 42, "write")]
+    assert stack_text.target_frames([MAIN, SERVE, SPIN, *handler]) == [SPIN]
+    assert not stack_text.target_frames([MAIN, SERVE, *handler])
+    own = Frame("/srv/tasks.py", 3, "on_urgent")
+    assert stack_text.target_frames([MAIN, SERVE, SPIN, own]) == [SPIN, own]
+
+
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read_without_an_error(dump: bytes) -> None:
     stack_text.is_complete(dump)

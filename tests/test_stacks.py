@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from pool_monitor import (
     WorkerDied,
     telemetry,
 )
+from pool_monitor.pool.transport import stack_text
+from pool_monitor.pool.transport.stacks import StackOffer, WorkerStacks
 from pool_monitor.service.stacks import StackReading, sample
 from pool_monitor.testing import InlinePool
 from tests.helpers.support import TARGETS, eventually, interpreter, interpreters, metadata, pid_of, running
@@ -190,6 +193,16 @@ async def test_requests_at_the_same_time_share_one_answer() -> None:
         await end(task)
 
 
+async def test_an_answered_message_interrupts_the_worker_once() -> None:
+    async with stuck_pool(stack_signal=0) as pool:
+        task = await running(pool, "spin")
+        await stack(pool)
+        transport = pool._roster.workers["stuck-0"].transport
+        again = transport.stacks._again  # type: ignore[union-attr]
+        assert again.cancelled()
+        await end(task)
+
+
 async def test_a_cancelled_request_leaves_the_others_their_answer() -> None:
     async with stuck_pool() as pool:
         task = await running(pool, "spin")
@@ -332,6 +345,93 @@ async def test_a_signal_that_an_operation_takes_is_not_sent(operation: str, why:
         assert why in transport.stacks._why  # type: ignore[union-attr]
         assert pid_of(pool) == pid
         assert not task.done()
+        await end(task)
+
+
+async def test_c_code_that_takes_the_signal_is_left_alone_soon() -> None:
+    """Python does not know of its handler. It gets a few signals, then no more, and the message tells the stack."""
+    async with stuck_pool() as pool:
+        task = await running(pool, "take_in_c", NUMBER)
+        found = [await stack(pool)]
+        while not task.done():
+            found.append(await pool.stack("stuck-0") or "")
+        assert any(line("take_in_c") in text for text in found)
+        assert await task <= 3
+        transport = pool._roster.workers["stuck-0"].transport
+        assert transport.stacks._taken  # type: ignore[union-attr]
+
+
+async def test_a_target_that_resets_every_signal_can_still_be_asked() -> None:
+    async with stuck_pool() as pool:
+        task = await running(pool, "reset_signals", NUMBER)
+        assert line("spin") in await stack(pool)
+        transport = pool._roster.workers["stuck-0"].transport
+        assert transport.stacks._why == ""  # type: ignore[union-attr]
+        await end(task)
+
+
+class _Worker:
+    """A process that answers each signal with the next of *dumps*, in place of a real one. It is this process."""
+
+    pid = os.getpid()
+    ended = False
+
+    def __init__(self, *dumps: bytes) -> None:
+        self.dumps = list(dumps)
+        self.fd = os.memfd_create("test")
+        self.offer = StackOffer(63, self.fd, os.fstat(self.fd).st_ino)
+
+    def signal(self, number: int, *, group: bool) -> None:
+        assert (number, group) == (63, False)
+        os.pwrite(self.fd, self.dumps.pop(0), 0)
+
+
+MAIN_DUMP = f'''  File "t.py", line 7 in work
+  File "{stack_text._CHILD}__main__.py", line 9 in <module>
+'''.encode()
+THREAD_DUMP = b"""  File "t.py", line 1 in helper
+  File "/usr/lib/python3.11/threading.py", line 995 in _bootstrap
+"""
+
+
+@pytest.fixture
+def handled() -> Iterator[None]:
+    before = signal.signal(63, lambda *_: None)
+    yield
+    signal.signal(63, before)
+
+
+@pytest.mark.parametrize(
+    ("dumps", "text"),
+    [
+        ([THREAD_DUMP, THREAD_DUMP, MAIN_DUMP], 'Main thread:\n  File "t.py", line 7, in work'),
+        ([b"", MAIN_DUMP], 'Main thread:\n  File "t.py", line 7, in work'),
+        ([THREAD_DUMP] * 3, None),
+        ([b""] * 3, None),
+    ],
+)
+@pytest.mark.usefixtures("handled")
+async def test_a_signal_that_another_thread_took_is_sent_again(dumps: list[bytes], text: str | None) -> None:
+    worker = _Worker(*dumps)
+    asked: list[int] = []
+
+    def ask(token: int) -> asyncio.TimerHandle:
+        asked.append(token)
+        return asyncio.get_running_loop().call_later(60, print)
+
+    stacks = WorkerStacks(worker, worker.offer, False, ask)  # type: ignore[arg-type]
+    told = await stacks.take(5.0)
+    os.close(worker.fd)
+    assert not worker.dumps
+    assert told.text == text
+    assert asked or text  # the message is the way that is left
+
+
+async def test_without_a_readable_proc_the_worker_is_asked_by_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pool_monitor.pool.transport.stacks._status", lambda _pid: {})
+    async with stuck_pool() as pool:
+        task = await running(pool, "spin")
+        assert line("spin") in await stack(pool)
         await end(task)
 
 

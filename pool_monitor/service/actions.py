@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pool_monitor.service.listener import Listener
 from pool_monitor.service.stacks import Samplings, StackReading, StackSamples, checked_seconds, sample
 
 if TYPE_CHECKING:
@@ -41,13 +42,25 @@ def action_routes(source: StackTaker, *, local: bool) -> list[Route]:
             told = await take()
         else:
             with samplings.one(pool, slot):
-                told = await sample(take, seconds)
+                told = await sample(take, seconds, _wanted_by(request))
         return Response(_encode(told), media_type="application/json")
 
     def route(path: str, handler: Handler) -> Route:
         return Route(path, handler if local else _refusing(handler), methods=["POST"])
 
     return [route("/v1/pools/{pool:path}/workers/{slot:path}/stack", stack)]
+
+
+def _wanted_by(request: Request) -> Callable[[], Awaitable[bool]]:
+    """Whether a long answer is still wanted: not when the client has gone, and not when the server is stopping, because
+    it waits for the answer.
+    """
+    listener = Listener(request.scope.get("server"))
+
+    async def wanted() -> bool:
+        return not listener.closed() and not await request.is_disconnected()
+
+    return wanted
 
 
 def _refusing(handler: Handler) -> Handler:

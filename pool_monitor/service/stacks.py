@@ -58,9 +58,13 @@ class StackSamples(Struct, frozen=True, kw_only=True):
 Take = Callable[[], Awaitable[StackReading]]
 
 
-async def sample(take: Take, seconds: float) -> StackSamples:
-    """Call *take* for *seconds*, at least once, and count the stacks. Ends earlier if no stack is available any more.
-    Cancellation ends it at once.
+async def _wanted() -> bool:
+    return True
+
+
+async def sample(take: Take, seconds: float, wanted: Callable[[], Awaitable[bool]] = _wanted) -> StackSamples:
+    """Call *take* for *seconds*, at least once, and count the stacks. Ends earlier if no stack is available any more,
+    or when *wanted*, which is asked after each, says no. Cancellation ends it at once.
     """
     now = asyncio.get_running_loop().time
     began = now()
@@ -75,6 +79,8 @@ async def sample(take: Take, seconds: float) -> StackSamples:
             samples, in_a_row = samples + 1, 0
             for stack in fold(reading.stack):
                 folded[stack if stack in folded or len(folded) < STACKS_MAX else OTHERS] += 1
+        if not await wanted():
+            break
         await asyncio.sleep(INTERVAL)
     return StackSamples(seconds=now() - began, samples=samples, missed=missed, folded=dict(folded), reason=reason)
 

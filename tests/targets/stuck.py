@@ -4,12 +4,13 @@
 
 import asyncio
 import concurrent.futures
+import ctypes
 import faulthandler
 import os
 import re
 import threading
 import time
-from signal import SIG_BLOCK, pthread_sigmask, signal
+from signal import SIG_BLOCK, SIG_DFL, pthread_sigmask, signal
 
 taken = []
 
@@ -86,6 +87,20 @@ class Stuck:
 
     def take_signal(self, number):
         signal(number, lambda *_: taken.append(number))
+        self.spin()
+
+    def take_in_c(self, number):
+        """Take the signal as C code does, without Python's knowledge. Returns how often it came."""
+        came = []
+        handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(came.append)
+        ctypes.CDLL(None).signal(number, handler)
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            sum(range(1000))  # take_in_c
+        return len(came)
+
+    def reset_signals(self, number):
+        signal(number, SIG_DFL)
         self.spin()
 
     def unregister(self, number):

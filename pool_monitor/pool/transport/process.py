@@ -206,12 +206,14 @@ class ProcessTransport:
         if self._wire is not None:
             self._wire.send(self._inbox.codec.encode(message))
 
-    def _urgent(self, message: Any) -> None:
-        """Send a message that a busy worker reads at once: SIGURG interrupts it (see child/). Ignored by default."""
+    def _urgent(self, message: Any) -> asyncio.TimerHandle:
+        """Send a message that a busy worker reads at once: SIGURG interrupts it (see child/). Ignored by default.
+        Return the timer of the second SIGURG.
+        """
         self._send(message)
         self._signal_urgent()
         # A signal in the instant before a blocking system call is not handled until that call returns: send another.
-        self._loop.call_later(_SIGNAL_AGAIN, self._signal_urgent)
+        return self._loop.call_later(_SIGNAL_AGAIN, self._signal_urgent)
 
     def _signal_urgent(self) -> None:
         self._signal(signal.SIGURG, group=False)

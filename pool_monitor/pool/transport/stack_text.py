@@ -23,9 +23,11 @@ _KINDS = ("thread", "main", "task", "call")
 _FRAME = re.compile(rb'  File (?:"(.*)"|\?\?\?), line (\d{1,9}|\?\?\?) in (.*)')
 _CUT = b"  ..."  # in place of the frames beyond the hundredth
 _OUTERMOST = b" in <module>"
+_OUTERMOST_OF_THREAD = re.compile(rb'[/\\]threading\.py", line \d+ in _bootstrap\n$')
 _CHILD = str(Path(__file__).with_name("child")) + os.sep
 _CHILD_ASCII = _CHILD.encode("ascii", "backslashreplace")  # as faulthandler writes it
 _EVENT_LOOP = re.compile(r"[/\\](asyncio|uvloop|selectors\.py)(?:[/\\]|$)")
+_HANDLER = "on_urgent"  # of the worker's program, for SIGURG: it runs in the middle of the target's code
 _THREAD_STARTS = ("_bootstrap", "_bootstrap_inner", "run")
 
 
@@ -72,6 +74,11 @@ def is_complete(dump: bytes) -> bool:
     return last == _CUT or (last.endswith(_OUTERMOST) and _CHILD_ASCII in last)
 
 
+def is_of_another_thread(dump: bytes) -> bool:
+    """Whether *dump* is the stack of a thread that is not the main one."""
+    return _OUTERMOST_OF_THREAD.search(dump) is not None
+
+
 def parse_traces(found: Any) -> list[Trace]:
     """Return what a worker answered to the message ``stack``. Raises FrameError if it is invalid."""
     if type(found) is list and len(found) <= _TRACES_MAX:
@@ -103,9 +110,14 @@ def is_waiting(frames: Sequence[Frame]) -> bool:
 
 def target_frames(frames: Sequence[Frame]) -> Sequence[Frame]:
     """Return *frames* without the outer ones of the worker's own program, of the event loop that it runs, and of the
-    start of a thread. Nothing is left of a thread that only waits in the event loop.
+    start of a thread; and without the inner ones of a handler that reads a message. Nothing is left of a thread that
+    only waits in the event loop.
     """
     start = 0
+    for at, frame in enumerate(frames):
+        if frame.is_ours and frame.function == _HANDLER:
+            frames = frames[:at]
+            break
     for at, frame in enumerate(frames):
         if frame.is_ours or (frame.function in _THREAD_STARTS and frame.file.endswith("threading.py")):
             start = at + 1

@@ -4,13 +4,16 @@ Theory of operation
 -------------------
 The worker has registered ``faulthandler`` on a real-time signal, and says so in ``ready``. It writes into a file in the
 worker's memory. When asked, we open that file through ``/proc``, empty it, send the signal, and read until the stack is
-complete. So a stack costs no descriptor while nobody asks. Nothing in the worker has to run Python code for it, and its
-system calls are restarted: the same call goes on.
+complete. So a stack costs no descriptor while nobody asks. Nothing in the worker has to run Python code for it. The
+handler has SA_RESTART: reads, writes and locks go on by themselves. The kernel ends a sleep, ``select``, ``poll``
+and what has a time limit with EINTR all the same. Python repeats them; C code of the target has to do that itself, as
+it must for the SIGURG of a ping.
 
 A real-time signal that nobody handles ends the process. So it is sent only if, at that moment, the descriptor in the
 worker is still that file and the kernel says that the signal is handled. The worker closes the descriptor when its
-target sets a handler of its own. The signal goes to the process descriptor, never to a pid. While one is pending (the
-worker is stopped, or waits for a disk), no second one is sent.
+target sets a handler of its own. C code of a target that does so is found out when signals arrive and nothing is
+written: then no more are sent to this worker. The signal goes to the process descriptor, never to a pid. While one is
+pending (the worker is stopped, or waits for a disk), no second one is sent.
 
 The worker is also sent the message ``stack`` where the signal says too little: the main thread waits in an event loop,
 several calls run at once, there are other threads, or there is no signal. A worker that does not read messages now, in
@@ -41,6 +44,8 @@ _LOOKS = (0.001, 0.001, 0.002, 0.004, 0.008)  # seconds between looks into the f
 _ANSWER = 0.25  # seconds that an answer to the message may take: a worker that reads messages takes a millisecond
 _ANSWER_BUSY = 0.03  # the same while the signal has told that the main thread runs code of the target
 _UNANSWERED = 8  # messages without an answer, after which no more are sent
+_SENDS = 3  # signals for one stack: the kernel may give one to another thread, if SIGURG is pending for the main thread
+_EMPTY_LOOKS = 5  # looks into the file after a signal, until an empty file means that it was not for us: 16 ms
 _STATUS_MAX = 16 * 1024  # bytes of /proc/PID/status
 _FIELDS = re.compile(rb"^(State|Threads|SigPnd|ShdPnd|SigBlk|SigCgt):\s*(\w+)", re.MULTILINE)
 
@@ -71,12 +76,15 @@ def parse_offer(found: Any) -> StackOffer | None:
 
 
 class WorkerStacks:
-    """The stacks of one worker. *ask* sends the message ``stack`` with a token, and interrupts the worker for it.
+    """The stacks of one worker. *ask* sends the message ``stack`` with a token, interrupts the worker for it, and
+    returns the timer that will do so again.
 
     One request at a time: requests that come meanwhile share its answer. Never raises.
     """
 
-    def __init__(self, process: WatchedProcess, offer: StackOffer, several: bool, ask: Callable[[int], None]) -> None:
+    def __init__(
+        self, process: WatchedProcess, offer: StackOffer, several: bool, ask: Callable[[int], asyncio.TimerHandle]
+    ) -> None:
         self._process, self._offer, self._several, self._ask = process, offer, several, ask
         self._loop = asyncio.get_running_loop()
         self._under_way: asyncio.Future[StackAnswer] | None = None
@@ -84,11 +92,14 @@ class WorkerStacks:
         self._timer: asyncio.TimerHandle | None = None
         self._until = 0.0  # when the request under way must be answered; the loop's time
         self._fd: int | None = None  # of the file, while a signal is unanswered
-        self._looks = 0
+        self._looks = 0  # into the file, since the last signal
+        self._sent = 0  # signals for the request under way
+        self._taken = False  # by the target: signals arrive, and nothing is written
         self._main: list[Frame] | None = None  # of the main thread, from the signal
         self._why = ""  # there is no answer
         self._token = 0
         self._unanswered: set[int] = set()
+        self._again: asyncio.TimerHandle | None = None  # interrupts the worker for the last message again
 
     def take(self, patience: float) -> asyncio.Future[StackAnswer]:
         """Take the stacks now, or share the request under way, with its patience. The future has the answer after at
@@ -97,7 +108,7 @@ class WorkerStacks:
         if self._under_way is None:
             self._under_way = self._loop.create_future()
             self._until = self._loop.time() + patience
-            self._main, self._looks = None, 0
+            self._main, self._looks, self._sent = None, 0, 0
             taking = self._under_way
             self._begin()  # may end it
             return taking
@@ -113,6 +124,8 @@ class WorkerStacks:
             raise FrameError(f"stacks for token {short_repr(token)}, which were not asked for")
         traces = stack_text.parse_traces(found)
         self._unanswered.discard(token)
+        if token == self._token and self._again is not None:
+            self._again.cancel()  # it would interrupt the target for nothing
         if self._under_way is not None and self._fd is None and token == self._token:
             self._finish(traces)
 
@@ -126,9 +139,10 @@ class WorkerStacks:
 
     def _begin(self) -> None:
         status = _status(self._process.pid)
-        if self._process.ended or not status or status["State"] in (b"Z", b"X"):
+        state = status.get("State")
+        if self._process.ended or state in (b"Z", b"X"):
             self._fail("the worker has ended")
-        elif status["State"] in (b"T", b"t"):
+        elif state in (b"T", b"t"):
             self._fail("the worker is stopped: by SIGSTOP, or by a debugger")
         else:
             self._why = self._signal(status)
@@ -140,9 +154,9 @@ class WorkerStacks:
     def _signal(self, status: dict[str, bytes]) -> str:
         """Send the signal. Return why not, in words; empty if it was sent."""
         number, fd, inode = self._offer
-        if number is None:
+        if number is None or not status:
             return "its interpreter or system does not let it be asked by a signal"
-        if not _has(status["SigCgt"], number) or _has(status["SigBlk"], number):
+        if self._taken or not _has(status["SigCgt"], number) or _has(status["SigBlk"], number):
             return f"its target uses signal {number}: choose another stack_signal"
         path = f"/proc/{self._process.pid}/fd/{fd}"
         try:
@@ -151,14 +165,18 @@ class WorkerStacks:
                 return "its target has closed the file for stacks, or uses the signal itself"
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
             os.ftruncate(self._fd, 0)
-            if not _has(status["SigPnd"], number) and not _has(status["ShdPnd"], number):
-                self._process.signal(number, group=False)
+            if not _is_pending(status, number):
+                self._send_signal(number)
         except FileNotFoundError:
             return "its target has closed the file for stacks, or uses the signal itself"
         except OSError as error:
             self._close_file()
             return f"it cannot be asked by a signal: {error.strerror}"
         return ""
+
+    def _send_signal(self, number: int) -> None:
+        self._sent, self._looks = self._sent + 1, 0
+        self._process.signal(number, group=False)
 
     def _look_again(self) -> None:
         pause = _LOOKS[min(self._looks, len(_LOOKS) - 1)]
@@ -172,17 +190,44 @@ class WorkerStacks:
         except (OSError, MemoryError):
             dump = b""
         late = self._loop.time() >= self._until
+        elsewhere = stack_text.is_of_another_thread(dump)
         if not stack_text.is_complete(dump) and not late:
-            self._look_again()
+            if elsewhere or (not dump and self._looks >= _EMPTY_LOOKS and self._has_arrived()):
+                self._ask_again(elsewhere)
+            else:
+                self._look_again()
             return
         self._close_file()
-        self._main = stack_text.parse_dump(dump)
+        self._main = [] if elsewhere else stack_text.parse_dump(dump)
         if not self._main:
             self._fail("the worker did not answer in time: it is waiting in the kernel, or gets no processor time")
         elif late or not self._needs_message():
             self._finish([])
         else:
             self._send_message()
+
+    def _has_arrived(self) -> bool:
+        """Whether the worker was handed the signal. While a handler of it runs, another one stays pending."""
+        number, status = self._offer.signal, _status(self._process.pid)
+        assert number is not None
+        return bool(status) and status["State"] in (b"R", b"S") and not _is_pending(status, number)
+
+    def _ask_again(self, elsewhere: bool) -> None:
+        """Send the signal again, because nothing of the main thread is in the file: a thread has got it (*elsewhere*: a
+        thread of Python), or the target. After `_SENDS` of them, ask by message instead.
+        """
+        assert self._fd is not None
+        number = self._offer.signal
+        if self._sent < _SENDS and number is not None and _has(_status(self._process.pid).get("SigCgt", b"0"), number):
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, 0)
+            self._send_signal(number)
+            self._look_again()
+            return
+        self._taken = not elsewhere
+        self._why = "another thread takes its signal" if elsewhere else f"its target uses signal {number}"
+        self._close_file()
+        self._send_message()
 
     def _needs_message(self) -> bool:
         """Whether the signal has told too little. A worker that has left a message unanswered is not asked another one,
@@ -214,7 +259,7 @@ class WorkerStacks:
         self._token += 1
         self._unanswered.add(self._token)
         self._timer = self._loop.call_later(left, self._finish, [])
-        self._ask(self._token)
+        self._again = self._ask(self._token)
 
     # -- the end --------------------------------------------------------------------------------------------------
 
@@ -252,6 +297,10 @@ def _status(pid: int) -> dict[str, bytes]:
     except OSError:
         return {}
     return found if len(found) == 6 else {}
+
+
+def _is_pending(status: dict[str, bytes], number: int) -> bool:
+    return _has(status["SigPnd"], number) or _has(status["ShdPnd"], number)
 
 
 def _has(mask: bytes, number: int) -> bool:

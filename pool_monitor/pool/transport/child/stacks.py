@@ -53,10 +53,7 @@ class StackFile:
         faulthandler.register(number, file=self.fd, all_threads=False, chain=False)
 
     def give_up(self) -> None:
-        """Leave the signal to the target. The pool sees that the descriptor is closed, and sends it no more."""
-        import faulthandler
-
-        faulthandler.unregister(self.number)
+        """Close the file: the target has a handler now. The pool sees that, and does not send the signal any more."""
         with contextlib.suppress(OSError):
             if os.fstat(self.fd).st_ino == self.inode:  # else the target has closed it, and opened something else
                 os.close(self.fd)
@@ -72,10 +69,15 @@ def notice_handlers() -> None:
     @functools.wraps(_set_handler)
     def set_handler(signalnum: Any, handler: Any) -> Any:
         global _file
-        if _file is not None and signalnum == _file.number:
-            file, _file = _file, None
-            file.give_up()
-        return _set_handler(signalnum, handler)
+        if _file is None or signalnum != _file.number:
+            return _set_handler(signalnum, handler)
+        if handler is signal.SIG_DFL:  # the target resets every signal: Python has said so of this one all along
+            return signal.SIG_DFL
+        # Replaced, not unregistered first: a signal that the pool has just sent would end this process.
+        before = _set_handler(signalnum, handler)
+        file, _file = _file, None
+        file.give_up()
+        return before
 
     signal.signal = set_handler
 
