@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from pool_monitor.metrics.fingerprint import CACHE_BYTES, MESSAGE_READ, Fingerprint, FingerprintCache, normalised
+from pool_monitor.metrics.fingerprint import CACHE_BYTES, MESSAGE_READ, Fingerprint, FingerprintCache
 from pool_monitor.metrics.window import LONGEST, SECOND_NS, WINDOWS, Window, WindowStore
 from pool_monitor.redaction import redact, redact_and_cut
 from pool_monitor.snapshot import ErrorGroup, ErrorSample
@@ -274,12 +274,8 @@ class _PoolGroups:
                 return self._overflow(now_ns)
             row = oldest.row
             self._forget(oldest, now_ns)
-        read = failure.message[:MESSAGE_READ]
-        clean = redact(read)
-        message = found.message if clean == read else normalised(clean)
-        return _Group(
-            row, found.digest, error, plain_text(message), tuple(map(plain_text, found.frames)), now_ns, now_ns
-        )
+        frames = tuple(map(plain_text, found.frames))
+        return _Group(row, found.digest, error, plain_text(found.message), frames, now_ns, now_ns)
 
     def _overflow(self, now_ns: int) -> _Group:
         if self._other is None:
