@@ -23,6 +23,7 @@ from pool_monitor.config import MonitorConfig, ServiceConfig
 from pool_monitor.pool import kernel_kills
 from pool_monitor.pool.kernel_kills import KernelKillWatch
 from pool_monitor.pool.policy.out_of_memory import FRESH, KillLedger
+from pool_monitor.pool.transport.exiting import is_exiting
 from tests.helpers.kernel_tree import PROC, V2, KernelTree
 from tests.helpers.support import eventually, ops_pool, running
 
@@ -159,7 +160,7 @@ async def test_a_worker_that_a_person_kills_is_not_told_as_the_kernels_kill_of_a
             for pid in pids:  # both before the event loop notices one of them
                 os.kill(pid, signal.SIGKILL)
             give_up = time.monotonic() + 10
-            while not all(kernel_kills._has_ended(pid) for pid in pids) and time.monotonic() < give_up:
+            while not all(is_exiting(pid) for pid in pids) and time.monotonic() < give_up:
                 time.sleep(0.001)  # the loop must not run
             kernel.write({EVENTS: "oom_kill 3\n"})
             await eventually(lambda: len(events) == 2)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
-from pool_monitor.cgroup import KernelKills, OutOfMemoryKills, read_text
+from pool_monitor.cgroup import KernelKills, OutOfMemoryKills
 from pool_monitor.pool.policy.out_of_memory import KillLedger, Verdict
+from pool_monitor.pool.transport.exiting import is_exiting
 
 _READ_EVERY = 5.0
 
@@ -56,7 +56,7 @@ class KernelKillWatch:
         if exit_code != -signal.SIGKILL:
             return Ending("no", None)
         self._read()
-        verdict = self._ledger.explain(self._clock(), sum(map(_has_ended, living())))
+        verdict = self._ledger.explain(self._clock(), sum(map(is_exiting, living())))
         if verdict == "no":
             return Ending(verdict, None)
         text = f"killed by signal {int(signal.SIGKILL)}: "
@@ -68,16 +68,6 @@ class KernelKillWatch:
         limit = self._counter.limit()
         where = f" (cgroup limit {_size(limit)})" if limit is not None else ""
         return Ending(verdict, f"{text}the kernel's out-of-memory killer{where}")
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether a process has ended, also if it was not reaped yet. False if that cannot be said."""
-    try:
-        return read_text(f"/proc/{pid}/stat", 1024).rpartition(")")[2].split()[0] in ("Z", "X")
-    except (FileNotFoundError, ProcessLookupError):
-        return os.path.exists("/proc/self/stat")  # noqa: PTH110 - text is all we have
-    except (OSError, IndexError):
-        return False
 
 
 def _size(count: int) -> str:
