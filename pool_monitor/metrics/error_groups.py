@@ -250,7 +250,7 @@ class _PoolGroups:
             self._second = second
         group = self._groups.pop(found.digest, None)
         if group is None:
-            group = self._added(error, found, failure, now_ns)
+            group = self._added(error, found, now_ns)
         if group.row != self._limit:
             self._groups[group.digest] = group
         group.last_ns = now_ns
@@ -265,7 +265,7 @@ class _PoolGroups:
             self._take_sample(group, failure, now_ns)
         return group
 
-    def _added(self, error: str, found: Fingerprint, failure: FailedCall, now_ns: int) -> _Group:
+    def _added(self, error: str, found: Fingerprint, now_ns: int) -> _Group:
         row = len(self._groups)
         if row >= self._limit:
             oldest = next(iter(self._groups.values()))

@@ -104,7 +104,8 @@ _VARIABLE = re.compile(
     r"|(?P<time>(?<![\w>])[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?"
     r"(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?(?![\w<])|(?<![\w>])[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?![\w<:])"
     # "Mon, 30 Nov 2026 10:11:02 GMT" of mail and HTTP, and "Mon Nov 30 10:11:02 2026" of C
-    r"|(?<![\w>])(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? {1,2}(?:[0-9]{1,2} [A-Z][a-z]{2}(?: [0-9]{4})?|[A-Z][a-z]{2} {1,2}[0-9]{1,2})"
+    r"|(?<![\w>])(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? {1,2}"
+    r"(?:[0-9]{1,2} [A-Z][a-z]{2}(?: [0-9]{4})?|[A-Z][a-z]{2} {1,2}[0-9]{1,2})"
     r"(?: [0-9]{2}:[0-9]{2}:[0-9]{2})?(?: [0-9]{4}| [A-Z]{3,4}| [+-][0-9]{4})?(?![\w<]))"
     r"|(?P<url>(?<![\w>])[A-Za-z][A-Za-z0-9+.-]{1,15}://[^\s'\"`<>]{1,1000}+)"
     r"|(?P<quoted>(?<![\w>])(?:[bBrRuU]{0,2}(?:'[^'\n]{0,400}+'|\"[^\"\n]{0,400}+\")|`[^`\n]{0,400}+`)(?![\w<])"
@@ -125,7 +126,16 @@ _VARIABLE = re.compile(
     r"(?: ?(?:%|[kKMGT]?i?B|[num\u00b5]?s)(?![\w<])|(?![\w<])))"
     r"|(?P<word>\w{1,1000}+)"
 )
-_FIXED = {"time": TIME, "url": URL, "quoted": QUOTED, "address": ADDRESS, "uuid": ID, "host": NUMBER, "path": PATH, "number": NUMBER}
+_FIXED = {
+    "time": TIME,
+    "url": URL,
+    "quoted": QUOTED,
+    "address": ADDRESS,
+    "uuid": ID,
+    "host": NUMBER,
+    "path": PATH,
+    "number": NUMBER,
+}
 _REPEATED = re.compile(r"(<[a-z-]{1,16}>)(?:[ ,;:+/=.|-]{0,3}\1)+")
 _OBJECT = re.compile(
     r"\{(?:[ ,:\[\]{}]|<(?:n|id|time|path|url|quoted|address|data)>"
@@ -203,7 +213,11 @@ class _Frame(NamedTuple):
     """The line of source below it; empty: there is none."""
 
 
-_FRAME = re.compile(r'File "(?P<path>[^"\n]{1,1000})", line [0-9]{1,10}, in (?P<function>[^\n]{1,300})$(?:\n[ |]*+(?!File ")(?P<source>[^\n]{1,200}))?', re.MULTILINE)
+_FRAME = re.compile(
+    r'File "(?P<path>[^"\n]{1,1000})", line [0-9]{1,10}, in (?P<function>[^\n]{1,300})$'
+    r'(?:\n[ |]*+(?!File ")(?P<source>[^\n]{1,200}))?',
+    re.MULTILINE,
+)
 _CHAIN = ("\nThe above exception was the direct cause of ", "\nDuring handling of the above exception, another ")
 _FOREIGN = (
     "/lib/python3", "\\lib\\", "/site-packages/", "/dist-packages/", "\\site-packages\\", "/pool_monitor/pool/",

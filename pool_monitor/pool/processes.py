@@ -118,7 +118,11 @@ class ProcessControl:
 
     def _start_failure(self, process: WorkerProcess, failure: StartError) -> StartError:
         """Return *failure*, or, if the kernel killed the process for want of memory, an error that says so."""
-        ending = Ending("no", None) if process.end_reason else self._kernel_kills.judge(process.exit_code, self._running_pids)
+        ending = (
+            Ending("no", None)
+            if process.end_reason
+            else self._kernel_kills.judge(process.exit_code, self._running_pids)
+        )
         if ending.text is None:
             return failure
         return StartError(f"{failure}\nIt was {ending.text}.", cause=ending.text)

@@ -272,8 +272,8 @@ class ProcessTransport:
         self._loop.call_later(_CLOSING, self._closed_channel)
 
     def _closed_channel(self) -> None:
-        """Kill the process if it still runs after it has closed the channel. One that the kernel is ending already, such as
-        a large one that was killed for want of memory, has not broken the protocol.
+        """Kill the process if it still runs after it has closed the channel. One that the kernel is ending already,
+        such as a large one that was killed for want of memory, has not broken the protocol.
         """
         if self._process is not None and not self._process.ended:
             expected = self._broken or self._killed or self._stopping  # the other direction may have closed first
