@@ -9,7 +9,8 @@ that is compared with it is that of the same folder.
 
 Both versions of cgroups are read, also side by side: a controller that has a mount of its own is version 1. In a
 container with a private namespace the list ends at the container's cgroup. Where the named folder does not exist, the
-mount point stands for it: container engines mount a container's own cgroup there.
+mount point stands for it: container engines mount a container's own cgroup there. The machine's tree, mounted into such
+a container, does not show which folder is its own: there the limits are unknown, unless another mount shows them.
 
 A file that does not exist means that this controller sets no limit there. A file that cannot be read, or that does not
 hold what the kernel documents, raises OSError or ValueError: the limit is then unknown, which is not the same.
@@ -202,7 +203,8 @@ def read_unless_absent(path: str) -> str | None:
 class Cgroup:
     """The cgroup of this process. Below *root* are ``proc`` and the mount points.
 
-    Making it finds the folders, which takes about 0.1 ms; it raises OSError where ``/proc`` cannot be read. The
+    Making it finds the folders, which takes about 0.1 ms; it raises OSError where ``/proc`` cannot be read, and
+    ValueError where the mounts do not show the own cgroup. The
     methods read the files now. They raise OSError or ValueError where a figure is there but cannot be had.
     """
 
@@ -220,11 +222,17 @@ class Cgroup:
 
     def _found(self, mounts: Iterable[Mount], path: str) -> list[str]:
         """Return the existing folders of *path* in the first of *mounts* that has any."""
+        outside = False
         for mount in mounts:
+            if mount.root.startswith("/.."):  # it begins above the cgroup that this namespace calls "/"
+                outside = True
+                continue
             found = [f"{self._root}{folder}" for folder in folders(mount, path)]
             existing = [folder for folder in found if os.path.isdir(folder)]  # noqa: PTH112 - text is all we have
             if existing:
                 return existing
+        if outside:
+            raise ValueError("the mounted cgroups begin outside the namespace of this process")
         return []
 
     @property

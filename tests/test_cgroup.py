@@ -74,6 +74,16 @@ def test_in_a_private_namespace_the_mount_point_is_the_cgroup(tmp_path: Path, me
     assert Cgroup(str(tmp_path)).memory() == Used(1000, 10)
 
 
+def test_the_machines_tree_in_a_private_namespace_is_not_taken_for_the_own_cgroup(tmp_path: Path):
+    outer = "40 20 0:6 /../.. /host rw - cgroup2 cgroup rw\n"
+    with pytest.raises(ValueError, match="outside the namespace"):
+        Cgroup(str(KernelTree(tmp_path / "a", PROC, {"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": outer}).root))
+    own = "41 20 0:6 / /own rw - cgroup2 cgroup rw\n"
+    both = {"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": outer + own, "own/pids.max": "9\n"}
+    tree = KernelTree(tmp_path / "b", PROC, both, {"own/pids.current": "1\n", "host/pids.max": "max\n"})
+    assert Cgroup(str(tree.root)).tasks() == (9, 1)
+
+
 def test_a_limit_that_cannot_be_read_is_not_taken_for_no_limit(tmp_path: Path):
     tree = KernelTree(tmp_path, V2)
     tree.break_file("sys/fs/cgroup/outer/memory.max")

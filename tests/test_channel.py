@@ -20,6 +20,7 @@ from pool_monitor import Pool
 from pool_monitor.pool.transport import channel, launcher, lending, process
 from pool_monitor.pool.transport.child.codec import LARGE
 from pool_monitor.pool.transport.child.framing import FrameReader, frame
+from pool_monitor.pool.transport.exiting import is_exiting
 from pool_monitor.pool.transport.wire import Wire
 from tests.helpers.support import TARGETS, eventually
 from tests.helpers.transports import started
@@ -182,6 +183,31 @@ async def test_a_worker_that_closes_the_channel_one_way_or_both_and_goes_on_is_k
         await eventually(lambda: line.record.of("gone"))
         assert line.record.of("broke") == [["it closed the channel but did not end"]]
         assert line.record.of("gone")[0][0] == -signal.SIGKILL
+
+
+async def test_a_worker_that_the_kernel_ends_slowly_has_not_broken_the_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "is_exiting", lambda _pid: True)
+    async with started(target=ODD) as line:
+        line.call("close_channel_and_stay", str(tmp_path / "closed"), "reads", "writes")
+        await eventually(lambda: line.record.of("gone"))
+        assert line.record.of("broke") == []
+        assert line.record.of("gone")[0][0] == -signal.SIGKILL
+
+
+def test_a_process_is_exiting_from_its_end_on_and_not_before() -> None:
+    assert not is_exiting(os.getpid())
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        assert not is_exiting(process.pid)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+        assert is_exiting(process.pid)
+    finally:
+        process.kill()
+        process.communicate()
+    assert is_exiting(process.pid)
 
 
 @pytest.mark.parametrize("fds", [("writes",), ("reads", "writes")])

@@ -45,6 +45,25 @@ MESSAGES = {
     "input/output error": "input/output error",
     "list index out of range": "list index out of range",
     "": "",
+    # numbers, quotation marks and words of other languages
+    "1,234,567 of 1'234'567 of \u2212\u0661\u0662": "<n> of <n> of <n>",
+    "no \u201cAnn\u201d, \u2018Bob\u2019, \u201eEva\u201c, \u00abEve\u00bb": "no <quoted>",
+    "\u7528\u6237\u300cAnn\u300d\u4e0d\u5b58\u5728 12\u4ef6": "\u7528\u6237<quoted>\u4e0d\u5b58\u5728 <n>\u4ef6",
+    "\u6ce8\u658712\u4ef6\u304c\u5931\u6557": "\u6ce8\u6587<n>\u4ef6\u304c\u5931\u6557",
+    # values of programs
+    'bad {"id": 17, "tags": ["a", {}], "ok": null} here': "bad <data> here",
+    "bad {'id': 3": "bad <data>",
+    "b'a\\x00' is no text": "<quoted> is no text",
+    "dev 00:1B:44:11:3A:B7 at fe80::1ff:fe23:4567:890a, ::1": "dev <n> at <n>",
+    "std::vector a::b ::foo": "std::vector a::b ::foo",
+    "GET /a/b?id=ann&x=y#z failed": "GET <path> failed",
+    r"\\srv1\a\x.txt is locked": "<path> is locked",
+    "late Mon, 30 Nov 2026 10:11:02 GMT, Tue Dec  1 10:11:02 2026": "late <time>",
+    "pod web-7d4b9c6f5-x2x7k is gone": "pod web-<id> is gone",
+    # what a number stands for may be the error
+    "Request failed with status code 404": "Request failed with status code 404",
+    "Client error '404 Not Found' for url 'https://a/b'": "Client error '404 Not Found' for url <quoted>",
+    "errno 13 of status 17": "errno 13 of status <n>",
 }
 
 
@@ -219,6 +238,39 @@ def test_type_message_and_frames_make_the_difference_and_lines_do_not() -> None:
     assert fingerprint("A", "x", here) == fingerprint("A", "x", here.replace("line 1", "line 99"))
 
 
+PLACE = '  File "/a/job.py", line {line}, in run\n    {source}\nE: '
+
+
+@pytest.mark.parametrize(
+    ("message", "other"),
+    [("'a'", "'b'"), ("'X' object has no attribute 'a'", "'X' object has no attribute 'b'"), ("17", "18"), ("", "")],
+)
+def test_errors_that_differ_in_quoted_names_or_say_nothing_are_told_apart_by_their_source(
+    message: str, other: str
+) -> None:
+    here = fingerprint("E", message, PLACE.format(line=3, source="x = data['a']"))
+    there = fingerprint("E", other, PLACE.format(line=4, source="y = data['b']"))
+    assert here.digest != there.digest
+    # the same line of code with other data, and moved by an edit above it
+    assert here.digest == fingerprint("E", other, PLACE.format(line=9, source="x = data['a']")).digest
+
+
+def test_errors_that_say_what_they_are_do_not_depend_on_their_source() -> None:
+    places = [PLACE.format(line=line, source=f"call({line})") for line in range(3)]
+    assert len({fingerprint("E", "the connection is lost", place).digest for place in places}) == 1
+
+
+def test_a_traceback_without_source_lines_has_no_source() -> None:
+    bare = '  File "a.py", line 1, in f\n  File "b.py", line 1, in g\nKeyError: '
+    assert fingerprint("E", "'a'", bare).digest == fingerprint("E", "'b'", bare).digest
+    assert own_frames(bare) == ("b.py:g", "a.py:f")
+
+
+def test_secrets_make_no_further_groups() -> None:
+    messages = ["no mailbox of ann@example.org, password=hunter2", "no mailbox of b.b@example.com, password=geheim"]
+    assert len({fingerprint("E", message) for message in messages}) == 1
+
+
 def test_a_fingerprint_is_the_same_in_every_process() -> None:
     program = "from pool_monitor.metrics.fingerprint import fingerprint as f; print(f('E', 'a \\ud800 7', None).digest)"
     found = {
@@ -237,10 +289,10 @@ def test_the_cache_answers_as_the_function_does_and_is_bounded() -> None:
         message = f"case {number}" if number % 2 else "same"
         text = f'Traceback (most recent call last):\n  File "m{number % 90}.py", line 1, in f\nE: {message}\n'
         assert cache.of("E", message, text) == fingerprint("E", message, text)
-    assert (len(cache._frames), len(cache._fingerprints)) == (32, 32)
+    assert (len(cache._places), len(cache._fingerprints)) == (32, 32)
     cache = FingerprintCache()
     for number in range(100):
         cache.of("E" * 200, f"{number}" + "é" * 196, f'  File "m{number}.py", line 1, in {"f" * 100}\n' * 3)
-    held = [*cache._fingerprints, *cache._fingerprints.values(), *cache._frames.values()]
+    held = [*cache._fingerprints, *cache._fingerprints.values(), *cache._places.values()]
     texts = {id(text): text for item in held for part in item for text in ([part] if isinstance(part, str) else part)}
     assert sum(map(sys.getsizeof, texts.values())) < CACHE_BYTES

@@ -144,6 +144,23 @@ def test_nonsense_of_a_driver_is_unknown_and_costs_only_that_figure(function: st
     assert {name for name, figure in gpus[0].items() if figure is None} == fields
 
 
+def test_a_gpu_that_is_lost_costs_only_its_own_figures():
+    lost = {1}
+
+    def handle(index: int) -> int:
+        if index in lost:
+            raise RuntimeError("GPU is lost")
+        return index
+
+    sampler = GpuSampler(load=lambda: Library(nvmlDeviceGetHandleByIndex=handle, nvmlDeviceGetCount=lambda: 3))
+    [execution] = sampler.sample(Moment(SECOND, ()))
+    assert RESOURCE_GPU.problems(execution.measurements, execution.metadata) == []
+    assert [gpu["index"] for gpu in execution.metadata["gpus"]] == [0, 2]
+    assert execution.metadata["missing"] == "GPU 1: RuntimeError: GPU is lost"
+    lost.clear()
+    assert len(sampled(sampler, 2)[0]) == 3  # at once: the others did not have to be initialised again
+
+
 def test_names_are_cleaned_and_gpus_are_bounded():
     library = Library(nvmlDeviceGetCount=lambda: 10**9, nvmlDeviceGetName=lambda _: "\x1b[31mred\n" + "x" * 10**6)
     sampler = GpuSampler(load=lambda: library)

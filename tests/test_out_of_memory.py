@@ -7,6 +7,9 @@ whose counter the test raises, and real workers are killed by a real signal 9.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from pool_monitor.config import MonitorConfig, ServiceConfig
 from pool_monitor.pool import kernel_kills
 from pool_monitor.pool.kernel_kills import KernelKillWatch
 from pool_monitor.pool.policy.out_of_memory import FRESH, KillLedger
+from pool_monitor.pool.transport.exiting import is_exiting
 from tests.helpers.kernel_tree import PROC, V2, KernelTree
 from tests.helpers.support import eventually, ops_pool, running
 
@@ -138,6 +142,30 @@ def test_a_counter_that_was_set_back_or_that_begins_to_be_read_says_nothing():
         assert ledger.explain(0) == "no"
     ledger.note(0, 51, None)
     assert ledger.explain(0) == "yes"
+
+
+def test_of_more_ends_than_kills_each_was_only_probably_killed():
+    ledger = KillLedger()
+    ledger.note(0, 5, None)
+    ledger.note(1, 6, None)
+    assert [ledger.explain(1, others) for others in (1, 0, 0)] == ["probably", "probably", "no"]
+    ledger.note(2, 8, None)
+    assert [ledger.explain(2, others) for others in (1, 0, 0)] == ["yes", "yes", "no"]
+
+
+async def test_a_worker_that_a_person_kills_is_not_told_as_the_kernels_kill_of_another(kernel: KernelTree):
+    with telemetry.capture(("pool", "worker", "crash")) as events:
+        async with ops_pool(size=2) as pool:
+            pids = [worker.pid for worker in pool.workers() if worker.pid is not None]
+            for pid in pids:  # both before the event loop notices one of them
+                os.kill(pid, signal.SIGKILL)
+            give_up = time.monotonic() + 10
+            while not all(is_exiting(pid) for pid in pids) and time.monotonic() < give_up:
+                time.sleep(0.001)  # the loop must not run
+            kernel.write({EVENTS: "oom_kill 3\n"})
+            await eventually(lambda: len(events) == 2)
+    assert [event.metadata["out_of_memory"] for event in events] == ["probably", "probably"]
+    assert "some of the processes" in events[0].metadata["reason"]
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.none() | st.integers(0, 10**12), st.booleans())))

@@ -179,7 +179,18 @@ def test_a_pid_that_another_process_has_by_now_is_not_read_as_the_worker(monkeyp
     monkeypatch.setattr(proc, "stat_of", lambda pid: real(pid)._replace(start=real(pid).start + 1))
     for _ in range(3):
         assert "another process" in missing(only(sampler, slot(os.getpid())))
-        sampler._known.setdefault(("i1", "text-0"), workers._Known(proc.Identity(os.getpid(), 1)))
+    own_age = proc.age_ns(real(os.getpid()).start) / 1e9
+    assert "another process" in missing(only(sampler, slot(os.getpid(), age=own_age)))
+    assert "rss" in only(sampler, slot(os.getpid(), age=0.0)).measurements  # a new worker, which has the old pid
+
+
+def test_a_process_whose_memory_is_gone_has_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = proc.stat_of
+    monkeypatch.setattr(proc, "table", dict)
+    monkeypatch.setattr(proc, "stat_of", lambda pid: real(pid)._replace(rss=0))
+    found = only(WorkerSampler(), slot(os.getpid()))
+    assert not found.measurements
+    assert "starting or ending" in missing(found)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,6 +118,31 @@ def test_the_lateness_of_the_watchdog_is_excused_if_the_process_did_not_run(late
 def test_a_probe_that_another_thread_delayed_a_little_counts_from_when_it_was_sent():
     assert counted_from(1000, 1000 + OWN_LATENESS_NS) == 1000 + OWN_LATENESS_NS
     assert counted_from(1000, 1001 + OWN_LATENESS_NS) == 1000
+
+
+@pytest.mark.parametrize("while_blocked", [False, True])
+def test_time_in_which_the_process_did_not_run_is_no_part_of_a_block(monkeypatch, while_blocked: bool):
+    watching, now, told = Watchdog(QUICK), [1_000 * MS], []
+    monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic_ns=lambda: now[0]))
+    monkeypatch.setattr(watching, "_loop", SimpleNamespace(is_running=lambda: True), raising=False)
+    monkeypatch.setattr(watching, "_loop_thread", 0, raising=False)
+
+    def step(after: int, excused_ns: int = 0) -> tuple[bool, bool]:
+        now[0] += after
+        return watching._step(now[0], now[0], excused_ns)
+
+    assert step(0) == (True, False)
+    if not while_blocked:
+        step(4_000 * MS, 4_000 * MS)
+    with telemetry.capture(("resource", "loop")) as events:
+        assert step(150 * MS) == (False, True)
+        watching._tell_blocked(now[0], None)
+    told = [event.measurements["duration"] for event in events]
+    if while_blocked:
+        step(4_000 * MS, 4_000 * MS)
+    now[0] += 50 * MS
+    assert told == [150 * MS]
+    assert watching._answered() == 200 * MS
 
 
 def test_the_first_stack_is_taken_always_and_then_one_in_ten_seconds():

@@ -7,7 +7,11 @@ The functions are pure and take time in proportion to the length of their input,
 `MESSAGE_READ` characters of a message and `TRACEBACK_READ` of a traceback.
 
 Line numbers are not part of a fingerprint. An edit above a function moves its lines, and the same error would then
-become a new one with every release; two errors of one function differ in type or message.
+become a new one with every release. Two errors of one function mostly differ in type or message. Where what differs may
+be a quoted value (``KeyError: 'a'``, ``no attribute 'a'``), or the message says nothing in words, the text of the
+source line tells them apart: that of the target's innermost frame.
+
+Secrets are replaced before the message is read, so two groups never differ in what nobody is shown.
 """
 
 from __future__ import annotations
@@ -27,7 +31,22 @@ TRACEBACK_READ = 64 * 1024
 FRAMES = 3
 """Frames that a fingerprint has at most."""
 NUMBER, ID, TIME, PATH, URL, QUOTED, ADDRESS = "<n>", "<id>", "<time>", "<path>", "<url>", "<quoted>", "<address>"
+DATA = "<data>"
+"""A JSON object or a dict of such values."""
 _FRAME_MAX = 120
+_SOURCE_MAX = 200
+
+
+class _Place(NamedTuple):
+    """Where an exception was raised."""
+
+    frames: tuple[str, ...]
+    """The target's innermost frames, as ``file:function``."""
+    source: str
+    """The line of source of the innermost one; empty: it is not known."""
+
+
+_NOWHERE = _Place((), "")
 
 
 class Fingerprint(NamedTuple):
@@ -36,21 +55,22 @@ class Fingerprint(NamedTuple):
     digest: str
     """16 hexadecimal digits: the same for equal values below, in every process."""
     message: str
-    """The message with placeholders for its variable parts."""
+    """The message with placeholders for its secrets and its variable parts."""
     frames: tuple[str, ...]
     """The target's innermost frames, as ``file:function``, innermost first."""
 
 
 def fingerprint(error: str, message: str, traceback: str | None = None) -> Fingerprint:
     """Return the fingerprint of a failure of the type *error*."""
-    return _fingerprint(error, message, own_frames(traceback) if traceback else ())
+    return _fingerprint(error, message, _place(traceback) if traceback else _NOWHERE)
 
 
-def _fingerprint(error: str, message: str, frames: tuple[str, ...]) -> Fingerprint:
-    plain = normalised(redact_and_cut(message, MESSAGE_READ))
+def _fingerprint(error: str, message: str, place: _Place) -> Fingerprint:
+    plain, frames = normalised(redact_and_cut(message, MESSAGE_READ)), place.frames
     # A hexadecimal id may happen to have digits alone, and then looks like a number.
     same = _REPEATED.sub(r"\1", plain.replace(ID, NUMBER))
-    text = "\0".join((error, same, *frames)).encode("utf-8", "backslashreplace")
+    source = (place.source,) if place.source and (QUOTED in plain or not _SAYS.search(plain)) else ()
+    text = "\0".join((error, same, *frames, *source)).encode("utf-8", "backslashreplace")
     return Fingerprint(hashlib.blake2b(text, digest_size=8).hexdigest(), plain, frames)
 
 
@@ -75,34 +95,75 @@ def normalised(message: str) -> str:
 
 
 _ROUNDS = 8
-_MORE = re.compile(r"[0-9'\"`/\\]")
+_MORE = re.compile(r"[\d'\"`/\\]")
+_SAYS = re.compile(r"(?<![\w<-])[^\W\d_]{2,}")
+"""A word that is no placeholder."""
 _VARIABLE = re.compile(
     # How a process ended is no variable part. Words are most of a message: they are skipped at once.
-    r"(?P<keep><[a-z-]{1,16}>|(?:signal|exit code|exit status) -?[0-9]{1,3}(?![\w<])"
-    r"|(?:(?!(?:[0-9A-Fa-f]{8,40}+|signal|exit) )[^\W\d_]{1,40}+ )++)"
+    r"(?P<keep><[a-z-]{1,16}>|(?<!\w)(?:signal|exit code|exit status|[Ee]rrno) -?[0-9]{1,3}(?![\w<])"
+    # Neither is the status of an HTTP response, also as httpx quotes it.
+    r"|(?<!\w)(?:status(?: code)?|HTTP(?:/[1-3](?:\.[01])?)?) [1-5][0-9]{2}(?![\w<])|'[1-5][0-9]{2} [A-Za-z -]{2,40}'"
+    r"|(?:(?!(?:[0-9A-Fa-f]{8,40}+|signal|exit|[Ee]rrno|status|HTTP|Mon|Tue|Wed|Thu|Fri|Sat|Sun) )[^\W\d_]{1,40}+ )++)"
     r"|(?P<time>(?<![\w>])[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?"
-    r"(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?(?![\w<])|(?<![\w>])[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?![\w<]))"
+    r"(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?(?![\w<])|(?<![\w>])[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?![\w<:])"
+    # "Mon, 30 Nov 2026 10:11:02 GMT" of mail and HTTP, and "Mon Nov 30 10:11:02 2026" of C
+    r"|(?<![\w>])(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? {1,2}"
+    r"(?:[0-9]{1,2} [A-Z][a-z]{2}(?: [0-9]{4})?|[A-Z][a-z]{2} {1,2}[0-9]{1,2})"
+    r"(?: [0-9]{2}:[0-9]{2}:[0-9]{2})?(?: [0-9]{4}| [A-Z]{3,4}| [+-][0-9]{4})?(?![\w<]))"
     r"|(?P<url>(?<![\w>])[A-Za-z][A-Za-z0-9+.-]{1,15}://[^\s'\"`<>]{1,1000}+)"
-    r"|(?P<quoted>(?<![\w>])(?:'[^'\n]{0,400}+'|\"[^\"\n]{0,400}+\"|`[^`\n]{0,400}+`)(?![\w<]))"
+    r"|(?P<quoted>(?<![\w>])(?:[bBrRuU]{0,2}(?:'[^'\n]{0,400}+'|\"[^\"\n]{0,400}+\")|`[^`\n]{0,400}+`)(?![\w<])"
+    # In languages without spaces, quotation marks stand beside letters.
+    r"|[\u201c\u201e][^\u201c\u201d\n]{0,400}+[\u201c\u201d]|(?<!\w)[\u2018\u201a][^\u2018\u2019\n]{0,400}+[\u2018\u2019]"
+    r"|\u00ab[^\u00bb\n]{0,400}+\u00bb|\u300c[^\u300d\n]{0,400}+\u300d|\u300e[^\u300f\n]{0,400}+\u300f)"
     r"|(?P<address>(?<![\w>])0[xX][0-9A-Fa-f]{1,32}+(?![\w<]))"
+    # of a network: IPv6 and the hardware's
+    r"|(?P<host>(?<![\w>:.])(?:[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){5,7}+"
+    r"|(?=[A-Fa-f:]{0,30}[0-9])(?:[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6}+)?::[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6}+)"
+    r"(?![\w:<]))"
     r"|(?P<uuid>(?<![\w>-])[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}(?![\w<-]))"
     r"|(?P<token>(?<![\w>+/=-])[A-Za-z0-9][A-Za-z0-9+/_=-]{19,999}+)"
-    r"|(?P<path>(?<![\w>./\\])(?:~|\.{1,2})?(?:/[\w.@%+=~-]{1,255}+){1,64}+/?|(?<![\w>])[A-Za-z]:\\[^\s'\"`<>|]{1,400}+)"
+    r"|(?P<path>(?<![\w>./\\])(?:~|\.{1,2})?(?:/[\w.@%+=~-]{1,255}+){1,64}+/?(?:\?[^\s'\"`<>]{1,400}+)?"
+    r"|(?<![\w>])(?:[A-Za-z]:|\\)\\[^\s'\"`<>|]{1,400}+)"
     r"|(?P<relative>(?<![\w>./-])[\w-][\w.-]{0,99}+(?:/[\w.-]{1,99}+){1,20}+)"
-    r"|(?P<number>(?<![\w>])[+-]?[0-9](?:[0-9_]|,(?=[0-9]{3})){0,60}+(?:\.[0-9]{1,40}+)?(?:[eE][+-]?[0-9]{1,4}+)?"
+    r"|(?P<number>(?<![\w>])[+\u2212-]?\d(?:[\d_]|[,'\u2019](?=\d{3})){0,60}+(?:\.\d{1,40}+)?(?:[eE][+-]?[0-9]{1,4}+)?"
     r"(?: ?(?:%|[kKMGT]?i?B|[num\u00b5]?s)(?![\w<])|(?![\w<])))"
     r"|(?P<word>\w{1,1000}+)"
 )
-_FIXED = {"time": TIME, "url": URL, "quoted": QUOTED, "address": ADDRESS, "uuid": ID, "path": PATH, "number": NUMBER}
+_FIXED = {
+    "time": TIME,
+    "url": URL,
+    "quoted": QUOTED,
+    "address": ADDRESS,
+    "uuid": ID,
+    "host": NUMBER,
+    "path": PATH,
+    "number": NUMBER,
+}
 _REPEATED = re.compile(r"(<[a-z-]{1,16}>)(?:[ ,;:+/=.|-]{0,3}\1)+")
+_OBJECT = re.compile(
+    r"\{(?:[ ,:\[\]{}]|<(?:n|id|time|path|url|quoted|address|data)>"
+    r"|(?<!\w)(?:true|false|null|True|False|None)(?!\w)){1,2000}+(?P<cut>$)?"
+)
+_POD = re.compile(r"<id>-[bcdfghjklmnpqrstvwxz2456789]{5}(?![\w-])")
+"""The name of a pod of Kubernetes, which ends in five of the characters that make no words."""
 _WORD = re.compile(r"\w+")
-_DIGITS = re.compile(r"[0-9]+")
+_DIGITS = re.compile(r"\d+")
 _HEX = re.compile(r"[0-9A-Fa-f]{6,}")
 
 
 def _normalised_once(text: str) -> str:
     text = " ".join(_VARIABLE.sub(_placeholder, text).split())
+    text = _POD.sub(ID, _OBJECT.sub(_object, text))
     return _REPEATED.sub(r"\1", text)[:MESSAGE_MAX].rstrip()
+
+
+def _object(match: re.Match[str]) -> str:
+    """What stands for an object, which may be cut off at the end of the text. Empty braces stay."""
+    whole, brace, after = match[0].rpartition("}")
+    if not brace and match["cut"] is None:
+        return match[0]
+    found = whole + brace or after
+    return DATA + (after if brace else "") if "<" in found else match[0]
 
 
 def _placeholder(match: re.Match[str]) -> str:
@@ -128,6 +189,8 @@ def _plain_word(word: str) -> str:
 
 def _plain_part(part: str) -> str:
     numbers = _DIGITS.findall(part)
+    if not part.isascii():  # it may be a sentence, in a language without spaces
+        return _DIGITS.sub(NUMBER, part)
     if _HEX.fullmatch(part) and (numbers or len(part) >= 8):
         return NUMBER if part.isdecimal() else ID
     if not numbers:
@@ -149,9 +212,15 @@ def _is_mixed(token: str) -> bool:
 class _Frame(NamedTuple):
     path: str
     function: str
+    source: str
+    """The line of source below it; empty: there is none."""
 
 
-_FRAME = re.compile(r'File "(?P<path>[^"\n]{1,1000})", line [0-9]{1,10}, in (?P<function>[^\n]{1,300})$', re.MULTILINE)
+_FRAME = re.compile(
+    r'File "(?P<path>[^"\n]{1,1000})", line [0-9]{1,10}, in (?P<function>[^\n]{1,300})$'
+    r'(?:\n[ |]*+(?!File ")(?P<source>[^\n]{1,200}))?',
+    re.MULTILINE,
+)
 _CHAIN = ("\nThe above exception was the direct cause of ", "\nDuring handling of the above exception, another ")
 _FOREIGN = (
     "/lib/python3", "\\lib\\", "/site-packages/", "/dist-packages/", "\\site-packages\\", "/pool_monitor/pool/",
@@ -170,6 +239,11 @@ def own_frames(traceback: str) -> tuple[str, ...]:
     and of the worker's loader are left out, unless there are no others. A function that calls itself counts once, so
     that the depth of a recursion does not matter. Empty for a text without frames, such as that of another language.
     """
+    return _place(traceback).frames
+
+
+def _place(traceback: str) -> _Place:
+    """Return the frames of `own_frames`, with the source line of the innermost one."""
     frames = _frames(_last_exception(_read(traceback)))
     own = [frame for frame in frames if not _is_foreign(frame.path)] or frames
     found: list[str] = []
@@ -179,7 +253,7 @@ def own_frames(traceback: str) -> tuple[str, ...]:
             found.append(name)
         if len(found) == FRAMES:
             break
-    return tuple(found)
+    return _Place(tuple(found), own[-1].source if own else "")
 
 
 def _read(traceback: str) -> str:
@@ -203,7 +277,9 @@ def _frames(text: str) -> list[_Frame]:
         if first is None:
             first = margin
         if margin == first and not margin.strip(" |") and match["function"] not in _INLINED:
-            frames.append(_Frame(match["path"], match["function"]))
+            below = match["source"] is not None and match.start("source") - match.end("function") - 1 > len(margin)
+            source = match["source"].strip()[:_SOURCE_MAX] if below else ""
+            frames.append(_Frame(match["path"], match["function"], source))
     return frames
 
 
@@ -222,38 +298,38 @@ class FingerprintCache:
     """Fingerprints of failures, most of which repeat. Holds at most `CACHE_BYTES`, and is used from one thread."""
 
     def __init__(self) -> None:
-        self._frames: dict[bytes, tuple[str, ...]] = {}
-        self._fingerprints: dict[tuple[str, str, tuple[str, ...]], Fingerprint] = {}
+        self._places: dict[bytes, _Place] = {}
+        self._fingerprints: dict[tuple[str, str, _Place], Fingerprint] = {}
 
     def of(self, error: str, message: str, traceback: str | None) -> Fingerprint:
         """As `fingerprint`."""
-        frames = self._frames_of(message, traceback) if traceback else ()
+        place = self._place_of(message, traceback) if traceback else _NOWHERE
         if len(message) > _CACHED_MESSAGE:
-            return _fingerprint(error, message, frames)
-        key = (error, message, frames)
+            return _fingerprint(error, message, place)
+        key = (error, message, place)
         found = self._fingerprints.get(key)
         if found is None:
-            found = _fingerprint(error, message, frames)
+            found = _fingerprint(error, message, place)
             if len(self._fingerprints) >= _CACHED:
                 del self._fingerprints[next(iter(self._fingerprints))]
             self._fingerprints[key] = found
         return found
 
-    def _frames_of(self, message: str, traceback: str) -> tuple[str, ...]:
+    def _place_of(self, message: str, traceback: str) -> _Place:
         # A traceback ends with the message, which may differ every time. What is before it seldom does.
         text = _read(traceback).rstrip()
         before = text[: -len(message)] if message and text.endswith(message) else text
         key = hashlib.blake2b(before.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        frames = self._frames.get(key)
-        if frames is None:
-            frames = own_frames(traceback)
-            if len(self._frames) >= _CACHED:
-                del self._frames[next(iter(self._frames))]
-            self._frames[key] = frames
-        return frames
+        place = self._places.get(key)
+        if place is None:
+            place = _place(traceback)
+            if len(self._places) >= _CACHED:
+                del self._places[next(iter(self._places))]
+            self._places[key] = place
+        return place
 
 
 _CACHED = 32
 _CACHED_MESSAGE = 200
-CACHE_BYTES = _CACHED * (4 * (2 * _CACHED_MESSAGE + MESSAGE_MAX + FRAMES * _FRAME_MAX) + 1024)
+CACHE_BYTES = _CACHED * (4 * (2 * _CACHED_MESSAGE + MESSAGE_MAX + FRAMES * _FRAME_MAX + _SOURCE_MAX) + 1024)
 """Upper estimate of the memory of a `FingerprintCache`."""

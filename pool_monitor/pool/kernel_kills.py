@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from pool_monitor.cgroup import KernelKills, OutOfMemoryKills
 from pool_monitor.pool.policy.out_of_memory import KillLedger, Verdict
+from pool_monitor.pool.transport.exiting import is_exiting
 
 _READ_EVERY = 5.0
 
@@ -40,6 +41,7 @@ class KernelKillWatch:
     def _read(self) -> None:
         self._read_at = self._clock()
         kills = self._counter.count()
+        self._in_cgroup = kills.cgroup is not None
         self._ledger.note(self._read_at, kills.cgroup, kills.machine)
 
     def refresh(self) -> None:
@@ -47,15 +49,20 @@ class KernelKillWatch:
         if self._clock() - self._read_at >= _READ_EVERY:
             self._read()
 
-    def judge(self, exit_code: int | None) -> Ending:
-        """Say how a process ended that the pool did not end."""
+    def judge(self, exit_code: int | None, living: Callable[[], Iterable[int]] = tuple) -> Ending:
+        """Say how a process ended that the pool did not end. *living* returns the pids of the others, as far as their
+        ends were not noticed yet: of several that have ended at once, the kernel may have killed only some.
+        """
         if exit_code != -signal.SIGKILL:
             return Ending("no", None)
         self._read()
-        verdict = self._ledger.explain(self._clock())
+        verdict = self._ledger.explain(self._clock(), sum(map(is_exiting, living())))
         if verdict == "no":
             return Ending(verdict, None)
         text = f"killed by signal {int(signal.SIGKILL)}: "
+        if verdict == "probably" and self._in_cgroup:
+            text += "probably the kernel's out-of-memory killer, which killed some of the processes that ended together"
+            return Ending(verdict, text)
         if verdict == "probably":
             return Ending(verdict, f"{text}probably the kernel's out-of-memory killer, by the machine's count")
         limit = self._counter.limit()

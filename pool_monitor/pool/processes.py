@@ -119,7 +119,11 @@ class ProcessControl:
 
     def _start_failure(self, process: WorkerProcess, failure: StartError) -> StartError:
         """Return *failure*, or, if the kernel killed the process for want of memory, an error that says so."""
-        ending = Ending("no", None) if process.end_reason else self._kernel_kills.judge(process.exit_code)
+        ending = (
+            Ending("no", None)
+            if process.end_reason
+            else self._kernel_kills.judge(process.exit_code, self._running_pids)
+        )
         if ending.text is None:
             return failure
         return StartError(f"{failure}\nIt was {ending.text}.", cause=ending.text)
@@ -193,7 +197,7 @@ class ProcessControl:
                     self._identity, worker.id, **about, reason=process.end_reason, stack=process.stack
                 )
             else:
-                process.ending = self._kernel_kills.judge(exit_code)
+                process.ending = self._kernel_kills.judge(exit_code, self._running_pids)
                 call = worker.call if current else None
                 crash = emit.worker_crash(
                     self._identity,
@@ -238,6 +242,10 @@ class ProcessControl:
             worker.process = None
             worker.calls_done.set()
             worker.process_gone.set()
+
+    def _running_pids(self) -> list[int]:
+        """The processes whose ends were not noticed yet, and that the pool has not ended."""
+        return [each.ready.pid for each in self._living if each.ready is not None and each.end_reason is None]
 
     def refresh_kernel_kills(self) -> None:
         """Read what the kernel has killed, every few seconds. To be called more often."""

@@ -5,7 +5,8 @@ Theory of operation
 A driver may be absent, raise, hang, or answer nonsense, and none of this may cost more than these figures. So all calls
 run in a thread that can be left behind (`BoundedCalls`), each figure is checked before it is used, and each failure
 becomes a reason in words. Where there is no library, no driver or no GPU, asking again at every sample would cost as
-much as measuring: it is asked again after five minutes, and after a failure of the driver after one.
+much as measuring: it is asked again after five minutes, and after a failure of the driver after one. A GPU that is
+lost, while others answer, costs only its own figures.
 """
 
 from __future__ import annotations
@@ -51,23 +52,24 @@ class GpuSampler:
         self._calls.close()
 
     def sample(self, moment: Moment) -> Sequence[Execution]:
-        gpus: tuple[dict[str, Any], ...] = ()
+        gpus: Sequence[dict[str, Any]] = ()
         if self._again_ns is None or not 0 < self._again_ns - moment.now_ns <= _AGAIN_ABSENT_NS:
             self._again_ns = None
             try:
-                gpus, self._missing = self._calls.run(self._measure), ""
+                gpus, self._missing = self._calls.run(self._measure)
             except Absent as absent:
                 self._missing, self._again_ns = str(absent), moment.now_ns + _AGAIN_ABSENT_NS
             except TimeoutError as error:
                 self._missing = f"the driver hangs: {error}"
             except Exception as error:  # noqa: BLE001 - of a driver: it may raise anything
-                self._missing = f"the driver failed: {_words(f'{type(error).__name__}: {error}', 200)}"
+                self._missing = f"the driver failed: {_reason(error)}"
                 self._again_ns = moment.now_ns + _AGAIN_FAILED_NS
-        return [Execution(RESOURCE_GPU, {"gpus": len(gpus)}, {"gpus": gpus, "missing": self._missing})]
+        return [Execution(RESOURCE_GPU, {"gpus": len(gpus)}, {"gpus": tuple(gpus), "missing": self._missing})]
 
     # -- in the thread of the calls -------------------------------------------------------------------------------
 
-    def _measure(self) -> tuple[dict[str, Any], ...]:
+    def _measure(self) -> tuple[Sequence[dict[str, Any]], str]:
+        """Return the figures of the GPUs, and in words which ones are lost. Raises if all are."""
         if self._nvml is None:
             self._nvml = self._initialised()
         nvml = self._nvml
@@ -75,7 +77,7 @@ class GpuSampler:
             count = _whole(nvml.nvmlDeviceGetCount())
             if not count:
                 raise Absent("the driver finds no GPU")
-            return tuple(_gpu(nvml, index) for index in range(min(count, GPUS_MAX)))
+            return _gpus(nvml, min(count, GPUS_MAX))
         except Exception:
             self._nvml = None
             _quietly(nvml.nvmlShutdown)
@@ -93,6 +95,21 @@ class GpuSampler:
         except Exception as error:  # noqa: BLE001 - it is foreign code
             raise Absent(f"no driver of NVIDIA answers: {_words(str(error), 200)}") from None
         return nvml
+
+
+def _gpus(nvml: Any, count: int) -> tuple[Sequence[dict[str, Any]], str]:
+    found, lost, last = [], [], None
+    for index in range(count):
+        try:
+            found.append(_gpu(nvml, index))
+        except Exception as error:  # noqa: BLE001 - of a driver: it may raise anything
+            lost.append(str(index))
+            last = error
+    if last is None:
+        return found, ""
+    if not found:
+        raise last
+    return found, f"GPU {', '.join(lost)}: {_reason(last)}"
 
 
 def _gpu(nvml: Any, index: int) -> dict[str, Any]:
@@ -153,6 +170,10 @@ def _name(value: Any) -> str:
     if not isinstance(text, str) or not text.strip():
         raise ValueError("no name")
     return _words(text, _NAME_MAX)
+
+
+def _reason(error: Exception) -> str:
+    return _words(f"{type(error).__name__}: {error}", 200)
 
 
 def _words(text: str, most: int) -> str:

@@ -148,7 +148,7 @@ class HostSampler:
         if total and used is not None:
             found.values["memory_ratio"] = used / total
         else:
-            found.missing["memory_ratio"] = found.missing.get("memory_total", "the machine has no memory")
+            found.missing["memory_ratio"] = found.missing.get("memory_total", "the limit of memory is 0 bytes")
         found.take_all(("swap_total", "swap_used"), swap)
 
     def _meminfo(self, *names: str) -> list[int]:

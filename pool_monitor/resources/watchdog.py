@@ -141,7 +141,7 @@ class Watchdog:
             if before not in (ProbeState.ASKED, *_LATE):
                 return None
             self._state = PROBE.step(before, "answer")
-            blocked_ns = time.monotonic_ns() - self._from_ns
+            blocked_ns = max(0, time.monotonic_ns() - self._from_ns - self._excused_ns)
             if before is ProbeState.TELLING:
                 self._over_ns = blocked_ns  # the thread tells it, after the beginning
             return blocked_ns if before is ProbeState.BLOCKED else None
@@ -188,6 +188,8 @@ class Watchdog:
             if send:
                 self._state = PROBE.step(self._state, "send")
                 self._from_ns, self._excused_ns = counted_from(due_ns, now_ns), 0
+            if self._state in _LATE:
+                self._excused_ns += excused_ns
             if self._state is not ProbeState.ASKED:
                 return False, False
             if not self._loop.is_running():  # between two runs of a loop, nothing is blocked
@@ -208,7 +210,7 @@ class Watchdog:
 
     def _tell_blocked(self, now_ns: int, loop_cpu_from_ns: int | None) -> None:
         """Emit that the loop is blocked. Its handlers run in this thread, and may take their time."""
-        duration_ns = now_ns - self._from_ns
+        duration_ns = now_ns - self._from_ns - self._excused_ns
         measurements, cpu_ns = {"duration": duration_ns}, self._loop_cpu_ns()
         if cpu_ns is not None and loop_cpu_from_ns is not None:
             measurements["cpu_duration"] = min(duration_ns, cpu_ns - loop_cpu_from_ns)

@@ -117,12 +117,13 @@ class WorkerSampler:
                 known.at_ns = None
             elif letter in proc.ENDED:
                 found.missing["figures"] = "the process has ended and waits to be reaped"
+            elif not stat.rss:  # its memory is gone, or not there yet: the other figures say as little
+                found.missing["figures"] = "the process is just starting or ending"
             else:
                 self._take(found, known, stat, now_ns)
         except UNREADABLE as error:
             gone = isinstance(error, FileNotFoundError | ProcessLookupError)
             found.missing["figures"] = "the process has ended" if gone else _words(error)
-            self._known.pop(_key(slot), None)
         metadata: dict[str, Any] = {**slot.pool.worker(slot.worker.id), "pid": pid, "missing": found.missing}
         if letter is not None:
             metadata["state_letter"] = letter
@@ -132,9 +133,10 @@ class WorkerSampler:
         """Return what is known of the process. Raises LookupError when the pid is not the worker's any more."""
         known = self._known.get(_key(slot))
         if known is not None and known.identity.pid == pid:
-            if known.identity.start != stat.start:
+            if known.identity.start == stat.start:
+                return known
+            if not _is_newer(slot.worker.age, known.identity):
                 raise _OtherProcessError("the pid belongs to another process now")
-            return known
         if pid != os.getpid():
             _check_owner(pid, stat, slot.worker.age)
         known = self._known[_key(slot)] = _Known(Identity(pid, stat.start))
@@ -220,6 +222,11 @@ class _OtherProcessError(LookupError):
 
 def _key(slot: Slot) -> tuple[str, str]:
     return slot.pool.instance or slot.pool.name, slot.worker.id
+
+
+def _is_newer(age_s: float | None, known: Identity) -> bool:
+    """Whether a worker of this age was started after the process *known* was, by a second at least."""
+    return age_s is not None and age_s * 1e9 + 1e9 < proc.age_ns(known.start)
 
 
 def _check_owner(pid: int, stat: proc.Stat, age_s: float | None) -> None:

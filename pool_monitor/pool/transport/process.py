@@ -20,6 +20,7 @@ from pool_monitor.pool.transport import messages
 from pool_monitor.pool.transport.channel import ChannelEnds
 from pool_monitor.pool.transport.child.codec import CODECS, LARGE
 from pool_monitor.pool.transport.child.framing import FrameError, FrameReader
+from pool_monitor.pool.transport.exiting import is_exiting
 from pool_monitor.pool.transport.handshake import Handshake
 from pool_monitor.pool.transport.inbox import Inbox
 from pool_monitor.pool.transport.interface import Ready, Sink
@@ -273,10 +274,12 @@ class ProcessTransport:
         self._loop.call_later(_CLOSING, self._closed_channel)
 
     def _closed_channel(self) -> None:
-        """Kill the process if it still runs after it has closed the channel."""
+        """Kill the process if it still runs after it has closed the channel. One that the kernel is ending already,
+        such as a large one that was killed for want of memory, has not broken the protocol.
+        """
         if self._process is not None and not self._process.ended:
             expected = self._broken or self._killed or self._stopping  # the other direction may have closed first
-            if self._working and not expected:
+            if self._working and not expected and not is_exiting(self._process.pid):
                 self._hung_up = True
             self.kill()
 
