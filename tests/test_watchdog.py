@@ -538,7 +538,7 @@ async def test_a_snapshot_shows_the_block_while_it_lasts_and_its_stack_afterward
 
         def look(_name: Any, _measurements: Any, metadata: Any, _config: Any) -> None:
             if metadata["state"] == "blocked":
-                meanwhile.append(monitor._collector.resources(parse_window("1m")).loop)
+                meanwhile.append(monitor._collector.readings.view(parse_window("1m")).loop)
 
         telemetry.attach("look", RESOURCE_LOOP.name, look)
         told = Told()

@@ -51,10 +51,10 @@ class ResourcesPart:
         self._samplers: list[Sampler] = [self._host, ProcessSampler(self._pauses), self._processes]
         if self._gpu is not None:
             self._samplers.append(self._gpu)
-        self._diagnosis = Diagnosis(config, context.clock, config.interval or _INTERVAL)
+        self._diagnosis = Diagnosis(config, context.clock, config.interval or _INTERVAL, monitor=context.monitor)
         self._limiter = anyio.CapacityLimiter(1)
         self._task: asyncio.Task[None] | None = None
-        self._watchdog = Watchdog(config)
+        self._watchdog = Watchdog(config, context.monitor)
         self._cost = SamplingCost()
         self._failed: set[type] = set()  # samplers that have raised, each reported once
         self._began: float | None = None  # of a sample that has not ended, by the event loop's clock
@@ -128,7 +128,7 @@ class ResourcesPart:
             until_next = {"interval": moment.interval_ns}
             for spec, measurements, metadata in found:
                 timed = until_next | dict(measurements) if "interval" in spec.measurements else measurements
-                spec.event.emit(timed, metadata)
+                spec.event.emit(timed, {**metadata, "monitor": self._context.monitor})
             spent = cpu_of_loop + cpu_of_thread + time.thread_time() - cpu + self._cpu_of_helpers()
             self._cost.add(spent)
             self._context.spent(spent)
