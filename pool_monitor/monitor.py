@@ -24,7 +24,7 @@ from pool_monitor.config import MonitorConfig, Settings, TelemetryConfig, load
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.events import MONITOR_DEGRADE, MONITOR_SELF
 from pool_monitor.log import logger
-from pool_monitor.metrics import Collector, LiveMetrics, Mode, detail, parse_window
+from pool_monitor.metrics import KEPT, Collector, LiveMetrics, Mode, detail, parse_window
 from pool_monitor.part_runner import PartRunner
 from pool_monitor.part_table import PARTS
 from pool_monitor.parts import Context
@@ -47,13 +47,7 @@ if TYPE_CHECKING:
 
 
 _REASON_MAX = 500
-KEPT = {
-    Mode.FULL: "everything",
-    Mode.SAMPLED: "exact counts, and a sample of the durations",
-    Mode.COUNTERS: "exact counts, and no durations",
-    Mode.OFF: "nothing",
-}
-"""What the collector keeps in each mode, in words."""
+"""Most characters of the reason why a part is degraded."""
 
 
 class Monitor:

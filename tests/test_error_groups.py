@@ -518,6 +518,8 @@ def test_a_file_of_the_first_version_is_read_and_brought_up_to_date(tmp_path: Pa
         "UPDATE error_groups SET sample = zeroblob(100)",
         "UPDATE error_groups SET sample = zeroblob(10000000)",
         "UPDATE error_groups SET first_seen = 'inf'",
+        "UPDATE error_groups SET first_seen = 9e999",
+        """UPDATE error_groups SET sample = CAST('{"at": 1e300, "message": ""}' AS BLOB)""",
         "UPDATE error_groups SET workers = '[1, 2]'",
         "UPDATE error_counts SET count = 9223372036854775807",
         "UPDATE error_counts SET count = -5",

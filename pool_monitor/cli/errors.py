@@ -89,9 +89,10 @@ def _from_store(path: str, query: ReportQuery, pool: str | None) -> ErrorReport:
             raise ConfigError(f"{path}: has no pool {pool!r}; it has {', '.join(pools)}")
         start, end = period(kept, query)
         first, last, found = reader.error_groups(int(start), max(int(end), int(start) + 1), pool)
-    return ErrorReport(
-        start=first, end=last, covered_seconds=last - first, pools=with_pending(found, (), last - first, pool)
-    )
+    # What was recorded may begin after, and end before, the whole steps.
+    begun, ended = max(first, kept[0]), max(min(last, kept[1]), first)
+    covered = max(ended - begun, 0)
+    return ErrorReport(start=begun, end=ended, covered_seconds=covered, pools=with_pending(found, (), covered, pool))
 
 
 def _only(report: ErrorReport, fingerprint: str) -> ErrorReport:

@@ -6,12 +6,13 @@ Exporters and the history also use the shared forms in the modules `block`, `col
 """
 
 from pool_monitor.metrics.collector import Collector
-from pool_monitor.metrics.ladder import Mode
+from pool_monitor.metrics.ladder import KEPT, Mode
 from pool_monitor.metrics.live_metrics import LiveMetrics
 from pool_monitor.metrics.pool_stats import PoolStats, WorkerStats, detail
 from pool_monitor.metrics.window import WINDOWS, Window, parse_window
 
 __all__ = [
+    "KEPT",
     "WINDOWS",
     "Collector",
     "LiveMetrics",

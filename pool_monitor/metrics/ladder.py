@@ -46,6 +46,14 @@ class Mode(StrEnum):
     OFF = "off"
 
 
+KEPT = {
+    Mode.FULL: "everything",
+    Mode.SAMPLED: "exact counts, and a sample of the durations",
+    Mode.COUNTERS: "exact counts, and no durations",
+    Mode.OFF: "nothing",
+}
+"""What the collector keeps in each mode, in words."""
+
 MODES: StateMachine[Mode] = StateMachine(
     "the collector's mode",
     Mode.FULL,

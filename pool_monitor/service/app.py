@@ -12,11 +12,11 @@ same.
     GET /v1/range?start=&end=&step=&pool=&operation=&worker=
                                  a Range as JSON, from memory, or from the history if memory does not reach back that
                                  far; start and end are seconds since the epoch
-    GET /v1/errors?window=5m&pool=
-                                 an ErrorReport as JSON: the error groups of every pool, or of one
     GET /v1/range?start=&end=&step=&resource=
                                  a ResourceRange, in the same way: the figures of ``host``, ``process``, ``loop``,
                                  ``gpu INDEX``, ``worker SLOT``, or ``all``
+    GET /v1/errors?window=5m&pool=
+                                 an ErrorReport as JSON: the error groups of every pool, or of one
     GET /metrics?window=5m       everything counted since the monitor was entered, for Prometheus, with percentiles of
                                  the window
     POST /v1/pools/NAME/workers/SLOT/stack?seconds=
@@ -99,7 +99,8 @@ def make_app(source: Source, *, local: bool = False) -> Starlette:
 
     async def index(request: Request) -> Response:
         mounted_at = request.scope.get("root_path", "")
-        return PlainTextResponse("".join(f"{mounted_at}{route.path}\n" for route in routes[1:]))
+        urls = [route.path for route in routes[1:] if "GET" in (route.methods or ())]
+        return PlainTextResponse("".join(f"{mounted_at}{url}\n" for url in urls))
 
     async def snapshot(request: Request) -> Response:
         return await _json(request, source.snapshot(_window(request)))

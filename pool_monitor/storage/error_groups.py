@@ -36,6 +36,8 @@ _DELETED_AT_ONCE = 4096
 _TEXT_MAX = 16 * 1024
 """Most bytes of a text column that is read."""
 _COUNT_MAX = 2**53
+_TIME_MAX = 5 * 10**10
+"""As `schema.TIME_LIMIT`: a datetime can hold it."""
 _GROUPS_READ = 20_000
 
 MIGRATION: tuple[str, ...] = (
@@ -72,7 +74,7 @@ _SOUND = " AND ".join(
     [
         *(f"typeof({column}) = 'text' AND length(CAST({column} AS BLOB)) <= {_TEXT_MAX}" for column in _TEXTS),
         f"typeof(total) = 'integer' AND total BETWEEN 0 AND {_COUNT_MAX}",
-        "typeof(first_seen) = 'real' AND typeof(last_seen) = 'real'",
+        *(f"typeof({at}) = 'real' AND {at} BETWEEN {-_TIME_MAX} AND {_TIME_MAX}" for at in ("first_seen", "last_seen")),
         f"(sample IS NULL OR typeof(sample) = 'blob' AND length(sample) <= {2 * SAMPLE_BYTES})",
     ]
 )
@@ -254,7 +256,7 @@ def read_groups(
     for *columns, counted in rows:
         check()
         try:
-            name, group = _group_from(columns, int(counted), last - first)
+            name, group = _group_from(columns, int(counted))
         except (msgspec.MsgspecError, UnicodeDecodeError):
             continue
         if pool is None or name == pool:
@@ -263,10 +265,10 @@ def read_groups(
 
 
 def with_pending(
-    found: dict[str, list[ErrorGroup]], pending: Iterable[GroupCount], seconds: int, pool: str | None = None
+    found: dict[str, list[ErrorGroup]], pending: Iterable[GroupCount], seconds: float, pool: str | None = None
 ) -> dict[str, tuple[ErrorGroup, ...]]:
-    """*found*, what `read_groups` returned for *seconds*, with *pending* counts of the same time added, which are not
-    in the file. The most frequent groups come first.
+    """*found*, what `read_groups` returned, with *pending* counts of the same time added, which are not in the file.
+    The most frequent groups come first. Rates are those of *seconds*, the part of that time that was recorded.
     """
     groups = {(name, group.fingerprint): group for name, some in found.items() for group in some}
     for name, new in pending:
@@ -274,21 +276,20 @@ def with_pending(
             continue
         old = groups.get((name, new.fingerprint))
         if old is None:
-            groups[name, new.fingerprint] = replace(new, total=new.count, rate=new.count / seconds)
+            groups[name, new.fingerprint] = replace(new, total=new.count)
             continue
         count = old.count + new.count
         groups[name, new.fingerprint] = replace(
             old,
             count=count,
             total=old.total + new.count,
-            rate=count / seconds,
             first_seen=min(old.first_seen, new.first_seen),
             last_seen=max(old.last_seen, new.last_seen),
             sample=new.sample or old.sample,
         )
     by_pool: dict[str, list[ErrorGroup]] = {}
     for (name, _fingerprint), group in groups.items():
-        by_pool.setdefault(name, []).append(group)
+        by_pool.setdefault(name, []).append(replace(group, rate=group.count / seconds if seconds > 0 else None))
     return {
         name: tuple(sorted(some, key=lambda group: (-group.count, -group.last_seen)))
         for name, some in sorted(by_pool.items())
@@ -315,7 +316,7 @@ def _step_for(connection: sqlite3.Connection, start: int) -> int:
     return next((step for step in steps if gone.get(step, start) <= start), max(steps, default=1))
 
 
-def _group_from(columns: Sequence[Any], count: int, seconds: int) -> tuple[str, ErrorGroup]:
+def _group_from(columns: Sequence[Any], count: int) -> tuple[str, ErrorGroup]:
     pool, fingerprint, kind, message, frames, operations, workers, total, first, last, sample = columns
     of_frames, of_operations, of_workers = (
         msgspec.json.decode(text, type=tuple[str, ...])[:8] for text in (frames, operations, workers)
@@ -327,13 +328,17 @@ def _group_from(columns: Sequence[Any], count: int, seconds: int) -> tuple[str, 
         frames=of_frames,
         count=count,
         total=total,
-        rate=count / seconds if seconds else None,
         first_seen=first,
         last_seen=last,
         operations=of_operations,
         workers=of_workers,
-        sample=None if sample is None else msgspec.json.decode(sample, type=ErrorSample),
+        sample=None if sample is None else _sample_from(sample),
     )
+
+
+def _sample_from(body: bytes) -> ErrorSample | None:
+    sample = msgspec.json.decode(body, type=ErrorSample)
+    return sample if abs(sample.at) <= _TIME_MAX else None
 
 
 def _json(value: object) -> str | bytes:

@@ -215,8 +215,9 @@ class History:
             held = [
                 count for pending in _blocks(self._held) if first <= pending.start < last for count in pending.errors
             ]
-        groups = error_groups.with_pending(found, held, last - first, pool)
-        return ErrorReport(start=first, end=last, covered_seconds=last - first, pools=groups)
+        ended = max(min(last, self._now()), first)  # whole steps may end in the future
+        groups = error_groups.with_pending(found, held, ended - first, pool)
+        return ErrorReport(start=first, end=ended, covered_seconds=ended - first, pools=groups)
 
     async def errors_first_seen(self) -> dict[tuple[str, str], float]:
         """When each error group in the file was first seen, by pool and fingerprint. Empty if it cannot be read."""
