@@ -95,6 +95,8 @@ def test_version(command: Command):
         (("snapshot", "--window", "2h"), "'1m', '5m', '15m', '1h'"),
         (("dashboard", "a", "b"), "unexpected extra argument"),
         (("demo", "--duration", "0"), "--duration"),
+        (("stack", "a-0", "--flame", "1s", "--output", "no/such/x.html"), "there is no directory no/such"),
+        (("stack", "a-0", "--output", "x.html"), "add --flame 5s"),
         (("demo", "--fault", "fire"), "'crash', 'slow', 'error', 'leak'"),
     ],
 )
@@ -120,7 +122,7 @@ def test_the_script_and_the_module_are_the_same_program(pool_monitor: Start):
 def test_snapshot_prints_json_of_a_versioned_schema(service: Callable[..., Program], pool_monitor: Start):
     running = service()
     for address in ((), ("small",), (str(running.pid),), (running.address,)):  # type: ignore[attr-defined]
-        done = pool_monitor("snapshot", *address, "--window", "1h").ended()
+        done = pool_monitor("snapshot", *address, "--window", "1h", "--json").ended()
         taken = json.loads(done.out)
         assert (done.code, done.err, done.out.count("\n")) == (0, "", 1)
         assert (taken["version"], taken["window"], taken["service"]["pid"]) == (SCHEMA_VERSION, "1h", running.pid)

@@ -69,14 +69,14 @@ def everything() -> list[Snapshot]:
 
 
 REASONS = {
-    "blocked": "the event loop has run no callback for 0.6 s; it runs app.py:7 in work",
-    "lag": "99 % of callbacks run within 300 ms, the others later (last 30 s)",
+    "blocked": "the event loop has run no callback for 0.6 s, it runs app.py:7 in work",
+    "lag": "1 % of callbacks over 300 ms late, blocked in app.py:7 in work",
     "memory": "memory: 14.2 GiB of 16 GiB in use (89 %)",
     "oom": "the kernel has killed a process for want of memory within 60 s",
     "leak": "its memory grows by 12 MiB a minute and reaches its limit of 512 MiB in 18 min (15 min to 22 min)",
     "cpu": "93 % of the processors in use",
     "throttled": "20 % of the time throttled by the cgroup",
-    "disk": "disk: 3.1 GiB of 100 GiB free (3.1 %)",
+    "disk": "disk of /srv/var: 3.1 GiB of 100 GiB free (3.1 %)",
     "shm": "shared memory: 4.0 MiB of 64 MiB free (6.2 %)",
     "fds": "descriptors: 950 of 1024 in use (93 %)",
     "fd_leak": "its descriptors grow by 6.0 a minute and reach the limit of 1024 in 2.5 h (2.4 h to 2.6 h)",

@@ -141,11 +141,11 @@ def test_pauses_of_the_garbage_collector_are_measured_while_it_is_watched():
 def test_a_pause_in_which_measuring_began_does_not_count_and_waiting_pauses_are_bounded():
     pauses = GarbagePauses(most=3)
     pauses._started = True
-    pauses._callback("stop", {})
+    pauses.measuring("stop", {})
     assert pauses.take() == (0, 0, 0)
     for _ in range(10):
-        pauses._callback("start", {})
-        pauses._callback("stop", {})
+        pauses.measuring("start", {})
+        pauses.measuring("stop", {})
     assert len(pauses._waiting) == 3
     found = pauses.take()
     assert found is not None

@@ -24,6 +24,7 @@ from pool_monitor.events import (
 )
 from pool_monitor.findings import CONDITIONS as FINDINGS
 from pool_monitor.findings.resources import KINDS
+from pool_monitor.resources.block_fault import innermost
 from pool_monitor.resources.diagnosis import Diagnosis
 from pool_monitor.resources.fault_states import (
     AGAIN_S,
@@ -217,6 +218,72 @@ def test_the_lag_is_judged_by_its_99th_percentile_of_30_seconds() -> None:
     assert told(samples.take("loop", {})) == [("left", "lag", "warn")]
 
 
+def test_the_reason_of_a_lag_names_the_line_and_the_busy_machine() -> None:
+    def reason(cpu_ratio: float, blocked_ago_s: float | None) -> str:
+        samples = Samples()
+        for _ in range(60):
+            samples.watch.add_lag(round(samples.now * 1e9), 300 * 10**6)
+        if blocked_ago_s is not None:
+            samples.watch.add_block(round((samples.now - blocked_ago_s) * 1e9), "app.py:7 in work")
+        found = samples.take("host", {**FINE["host"], "cpu_ratio": cpu_ratio})
+        return next(change.reason for change in found if change.kind == "lag")
+
+    assert reason(0.5, None) == "1 % of callbacks over 300 ms late"
+    assert reason(0.5, LAG_S + 5) == reason(0.5, None)
+    assert reason(0.5, 5).endswith("late, blocked in app.py:7 in work")
+    assert reason(1.0, 5).endswith(", blocked in app.py:7 in work, 100 % of the processors are in use")
+
+
+def test_a_cause_that_becomes_known_is_told_at_once_and_another_one_after_a_while() -> None:
+    samples = Samples()
+
+    def take(where: str = "") -> list[Change]:
+        if where:
+            samples.watch.add_block(round(samples.now * 1e9), where)
+        for _ in range(60):
+            samples.watch.add_lag(round(samples.now * 1e9), 300 * 10**6)
+        return samples.take("loop", {})
+
+    assert told(take()) == [("reached", "lag", "warn")]
+    assert take() == []
+    changes = take("a.py:1 in f")
+    assert told(changes) == [("changed", "lag", "warn")]
+    assert "a.py:1 in f" in changes[0].reason
+    assert take("b.py:2 in g") == []
+    samples.now += AGAIN_S
+    changes = take("b.py:2 in g")
+    assert told(changes) == [("changed", "lag", "warn")]
+    assert "b.py:2 in g" in changes[0].reason
+
+
+@pytest.mark.parametrize(
+    ("stack", "words"),
+    [
+        ("", ""),
+        ("no frame", ""),
+        (
+            '  File "a.py", line 1, in f\n    import b\n  File "<frozen importlib._bootstrap>", line 405, in g',
+            "a.py:1 in f: import b",
+        ),
+        ('  File "/a/b.py", line 9, in main\n    work()\n  File "/c/d.py", line 3, in K.work', "d.py:3 in K.work"),
+        ('  File "<string>", line ?, in f\n    x = 1', "<string>:? in f: x = 1"),
+        (
+            '  File "a.py", line 1, in f\n  ... 70 more frames ...\n  File "b.py", line 2, in g\n    g()',
+            "b.py:2 in g: g()",
+        ),
+    ],
+)
+def test_the_innermost_frame_is_told_in_a_few_words(stack: str, words: str) -> None:
+    assert innermost(stack) == words
+
+
+def test_the_reason_of_a_full_disk_names_its_folder() -> None:
+    slots, [(spec, figures, metadata)] = sample("host", {**FINE["host"], "disk_free": 1}, {})
+    executions = [Execution(spec, figures, {**metadata, "disk_path": "/srv/var"})]
+    [change] = FaultWatch().judge(Moment(10**9, slots), executions)
+    assert change.reason.startswith("disk of /srv/var: 1 B of 100 B free")
+
+
 def test_few_measurements_of_the_lag_are_not_judged() -> None:
     samples = Samples()
     for nth in range(10):
@@ -390,7 +457,7 @@ def test_a_blocked_loop_is_a_fault_while_it_is_blocked() -> None:
         diagnosis.close()
         RESOURCE_LOOP.event.emit({"duration": 10**9}, {"state": "blocked", "stack": ""})
     assert [event.metadata["state"] for event in events] == ["reached", "left", "reached", "left"]
-    assert 'it runs File "b.py", line 3, in work: sleep(2)' in events[0].metadata["reason"]
+    assert "it runs b.py:3 in work: sleep(2)" in events[0].metadata["reason"]
     assert {event.metadata["kind"] for event in events} == {"blocked"}
     for event in events:
         assert RESOURCE_LIMIT.problems(event.measurements, event.metadata) == []

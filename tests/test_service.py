@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import re
+import signal
 import socket
 import stat
 import subprocess
@@ -32,6 +33,7 @@ from pool_monitor.service.client import Address, connected, fetch, follow, parse
 from pool_monitor.service.discovery import services, socket_path
 from pool_monitor.service.listener import Listener
 from pool_monitor.service.server import serve
+from pool_monitor.service.silence import why_silent
 from pool_monitor.snapshot import SCHEMA_VERSION, Readiness, Snapshot, pool_readiness
 from tests.helpers import samples
 from tests.helpers.programs import runtime_dir
@@ -692,8 +694,34 @@ async def test_a_service_that_hangs_is_given_up_with_words(monkeypatch, runtime_
     monkeypatch.setattr(client_module, "_TIMEOUT", 0.05)
     with listening(runtime_dir / f"hung-{os.getpid()}.sock"):
         address = resolve("hung")
-        assert await words(address) == "hung: no answer in 0.05 s; the service hangs or is stopped"
+        assert (await words(address)).startswith("hung: no answer in 0.05 s; its event loop is blocked, or")
         assert await last_words(address) == await words(address)
+
+
+LISTENS = """
+import socket, sys
+bound = socket.socket(socket.AF_UNIX)
+bound.bind(sys.argv[1])
+bound.listen()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_silent_service_that_was_stopped_is_told_from_one_that_hangs(runtime_dir):
+    path = runtime_dir / "silent-1.sock"
+    command = [sys.executable, "-S", "-c", LISTENS, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            assert why_silent(path).startswith("its event loop is blocked")
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            assert f"`kill -CONT {process.pid}`" in why_silent(path)
+        finally:
+            process.kill()
+    assert why_silent(path).startswith("its event loop is blocked")  # nothing is known
+    assert why_silent(None) == "the service hangs or is stopped"
 
 
 async def test_a_socket_nobody_listens_on_is_explained(runtime_dir):

@@ -202,6 +202,6 @@ def test_the_command_tells_what_workers_are_doing(
     assert command("stack", "-", address, "--flame", "1s", "--output", str(page)).code == 0
     for name in ("stuck-0", "spin (stuck.py:", "stuck-1", "wait_inside (stuck.py:"):
         assert name in page.read_text()
-    assert command("stack", "stuck-0", address, "--output", str(tmp_path / "no" / "file")).code == 1
+    assert command("stack", "stuck-0", address, "--output", str(tmp_path / "no" / "file")).code == 2
     assert command("stack", "stuck-0", address, "--flame", "2m").code == 2
     assert command("stack", "stuck-0", str(tmp_path / "none.sock")).code == 3

@@ -247,6 +247,7 @@ async def test_what_cannot_be_written_is_held_and_written_when_it_can(
             assert str(owner.path) in owner.told[0]
             assert opened.degraded is not None
             assert opened.stats().degraded == opened.degraded
+            assert opened.stats().disk_free is None  # what the last flush read may have changed
             assert opened.stats().held == 6 * tries
             assert [pending.start - T0 for pending in opened._held][:5] == list(range(9, 14))  # still in their order
             assert opened.stats().dropped == 0
@@ -254,6 +255,7 @@ async def test_what_cannot_be_written_is_held_and_written_when_it_can(
         assert await opened.flush()
     assert owner.told[1:] == ["recovered"]
     assert opened.degraded is None
+    assert opened.stats().disk_free is not None
     assert opened.stats().held == 0
     lost = in_file if trouble in (deleted, replaced) else 0
     assert marks_in(owner.path) == owner.put_marks - lost

@@ -51,6 +51,14 @@ def test_the_groups_come_first_and_then_what_no_call_raised() -> None:
     assert [row.times for row in rows] == [31, 11, 1, 11]
 
 
+def test_a_process_that_ended_in_a_call_is_counted_once() -> None:
+    died = replace(samples.error_groups()[0], type="WorkerDied", operations=("generate",))
+    elsewhere = replace(CRASH, operation="chat")
+    pool = failing(CRASH, elsewhere, START, groups=(died,)).pools["text"]
+    rows = error_rows(pool, 0.0)
+    assert [(row.type, row.where) for row in rows[1:]] == [("crash", ("chat",)), ("start", ())]
+
+
 def test_without_groups_all_failures_are_listed() -> None:
     snapshot = failing(OF_A_CALL, CRASH, groups=())
     assert [row.type for row in error_rows(snapshot.pools["text"], snapshot.taken_at)] == ["RateLimited", "crash"]

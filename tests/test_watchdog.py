@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pool_monitor.events import LOOP_LAG, RESOURCE_LOOP
 from pool_monitor.metrics import parse_window
 from pool_monitor.parts import PartUnavailable
 from pool_monitor.resources import loop_stack, watchdog
+from pool_monitor.resources.garbage import GarbagePauses
 from pool_monitor.resources.loop_probe import (
     MISSED_MAX,
     OWN_LATENESS_NS,
@@ -177,6 +179,20 @@ def deep(left: int, then: Callable[[], Any]) -> Any:
     return deep(left - 1, then) if left else then()
 
 
+def test_what_measures_the_garbage_collector_is_not_in_the_stack():
+    pauses, texts = GarbagePauses(), []
+
+    class Waiting(deque):
+        def append(self, _took: int) -> None:
+            texts.append(stack_of_thread(threading.get_ident()))
+
+    pauses._waiting = Waiting()
+    pauses.measuring("start", None)
+    pauses.measuring("stop", None)
+    assert "in Waiting.append" in texts[0]
+    assert "GarbagePauses" not in texts[0]
+
+
 def test_a_deep_stack_keeps_its_ends():
     text = deep(500, lambda: stack_of_thread(threading.get_ident()))
     assert len(text) <= loop_stack.STACK_MAX
@@ -286,6 +302,33 @@ def test_a_blocked_loop_is_told_with_the_guilty_line_while_it_is_blocked(loops: 
         assert sum(lag > 20 * MS for lag in told.lags) >= 4  # those that were due meanwhile count
 
     run(main(), loops)
+
+
+def test_a_long_block_is_logged_once_with_its_line_and_its_end_is_too(monkeypatch, caplog):
+    monkeypatch.setattr(watchdog, "LOG_AFTER_NS", 150 * MS)
+
+    def logged() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "pool_monitor.monitor"]
+
+    async def main() -> None:
+        told = Told()
+        async with watching():
+            await eventually(lambda: told.lags)
+            told.block_the_loop()  # shorter: not logged
+            await told.over()
+            short = max(block[1] for block in told.blocks) < 150 * MS
+            assert not short or logged() == []
+            caplog.clear()
+            until(logged)  # the guilty line
+            time.sleep(0.1)
+            await eventually(lambda: told.states[-1:] == ["over"] and len(logged()) > 1)
+        begun, over = logged()
+        assert "the event loop is blocked" in begun
+        assert "test_watchdog.py" in begun
+        assert "until(logged)" in begun
+        assert "the event loop runs again blocked_seconds=" in over
+
+    run(main())
 
 
 def test_a_loop_that_is_not_blocked_is_not_told_to_be():

@@ -15,7 +15,8 @@ from pool_monitor.service.client import fetch, resolve
 @click.command("snapshot")
 @click.argument("address", required=False)
 @WINDOW_OPTION
-def command(address: str | None, window: str) -> None:
+@click.option("--json", "_as_json", is_flag=True, help="Print JSON, as without this option: there is no other form.")
+def command(address: str | None, window: str, *, _as_json: bool) -> None:
     """Print one Snapshot of a running service as JSON.
 
     ADDRESS is a service's name or pid, the path of its socket, a URL or HOST:PORT. Without ADDRESS, it is the only

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -76,6 +77,10 @@ def command(worker: str | None, address: str | None, flame: float | None, output
     """
     if as_json and flame is not None and output is not None and output.suffix == ".html":
         raise click.UsageError("--json does not fit an --output that is a page: leave one of them out")
+    if flame is None and output is not None and output.suffix == ".html":
+        raise click.UsageError("--output FILE.html is for a flame graph: add --flame 5s, or name another file")
+    if output is not None:
+        _check_place(output)
     asked = None if worker == EVERY_BUSY else worker
     complete = asyncio.run(_stacks(asked, address, output, as_json=as_json)) if flame is None else asyncio.run(
         _flame(asked, address, flame, output, as_json=as_json)
@@ -158,6 +163,14 @@ def _indented(stack: str | None, reason: str | None) -> str:
     if stack is None:
         return f"  not available: {reason or 'no reason is known'}"
     return "\n".join(f"  {line}" for line in stack.splitlines())
+
+
+def _check_place(output: Path) -> None:
+    """Raise ConfigError if *output* cannot be written, before time is spent on what would be in it."""
+    if not output.parent.is_dir():
+        raise ConfigError(f"--output {output}: there is no directory {output.parent}")
+    if not os.access(output if output.exists() else output.parent, os.W_OK):
+        raise ConfigError(f"--output {output}: may not be written")
 
 
 def _put(output: Path | None, body: bytes, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from pool_monitor.resources.fault_states import Change, Subject
@@ -9,15 +10,17 @@ from pool_monitor.resources.wording import span
 from pool_monitor.telemetry import Measurements, Metadata
 
 _LOOP = Subject("loop")
+_IMPORTS = "<frozen importlib"
+_FRAME = re.compile(r'^  File "(.*)", line (\d+|\?), in (.*)(?:\n    (.*))?$', re.MULTILINE)
 
 
 class BlockFault:
     """Turns ``resource.loop`` into ``resource.limit``. At most one fault is open. *limit_s* is the time from which on
-    a loop counts as blocked.
+    a loop counts as blocked. *locate* is told the line, of each block whose stack was taken.
     """
 
-    def __init__(self, limit_s: float, emit: Callable[[Change], None]) -> None:
-        self._limit_s, self._emit = limit_s, emit
+    def __init__(self, limit_s: float, emit: Callable[[Change], None], locate: Callable[[str], None]) -> None:
+        self._limit_s, self._emit, self._locate = limit_s, emit, locate
         self._open = False
 
     def take(self, measurements: Measurements, metadata: Metadata) -> None:
@@ -26,7 +29,9 @@ class BlockFault:
         if metadata.get("state") == "blocked" and not self._open:
             self._open = True
             where = innermost(str(metadata.get("stack") or ""))
-            reason = f"the event loop has run no callback for {seconds:.1f} s{f'; it runs {where}' if where else ''}"
+            if where:
+                self._locate(where)
+            reason = f"the event loop has run no callback for {seconds:.1f} s{f', it runs {where}' if where else ''}"
             self._emit(Change("reached", "blocked", _LOOP, "bad", seconds, self._limit_s, reason))
         elif metadata.get("state") == "over" and self._open:
             self._open = False
@@ -41,7 +46,14 @@ class BlockFault:
 
 
 def innermost(stack: str) -> str:
-    """Return the innermost frame of a stack as one line: where it is, and its source if that is known."""
-    lines = stack.splitlines()
-    last = next((nth for nth in range(len(lines) - 1, -1, -1) if lines[nth].startswith('  File "')), None)
-    return "" if last is None else ": ".join(line.strip() for line in lines[last : last + 2])
+    """Return the innermost frame of a stack as a few words: ``app.py:7 in work: sleep(2)``. Empty if there is none.
+
+    Frames of the import system do not count: what imports says more.
+    """
+    found = [frame.groups() for frame in _FRAME.finditer(stack)]
+    if not found:
+        return ""
+    file, line, name, source = next(
+        (frame for frame in reversed(found) if not frame[0].startswith(_IMPORTS)), found[-1]
+    )
+    return f"{file.rpartition('/')[2]}:{line} in {name}{f': {source.strip()}' if source else ''}"

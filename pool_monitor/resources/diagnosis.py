@@ -37,7 +37,7 @@ class Diagnosis:
         self._clock, self._monitor = clock, monitor
         self._leaks = LeakWatch(interval_s)
         self._faults = FaultWatch(conditions)
-        self._block = BlockFault(config.blocked_after, self._emit)
+        self._block = BlockFault(config.blocked_after, self._emit, self._on_block)
         watch = orphans or OrphanWatch(ending=config.orphans == "end")
         self._orphans = None if config.orphans == "off" else watch
         number = next(_numbers)
@@ -74,6 +74,9 @@ class Diagnosis:
         if metadata.get("monitor", self._monitor) != self._monitor:
             return  # of another monitor in this process, which may watch another event loop
         self._faults.add_lag(self._clock.monotonic_ns(), int(measurements["duration"]))
+
+    def _on_block(self, where: str) -> None:
+        self._faults.add_block(self._clock.monotonic_ns(), where)
 
     def _emit(self, change: Change) -> None:
         execution = execution_of(change, self._clock.wall_ns())

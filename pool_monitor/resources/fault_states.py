@@ -114,6 +114,8 @@ class Judged(NamedTuple):
     """None: unknown."""
     reason: str = ""
     """The figure in words."""
+    cause: str = ""
+    """The part of the reason that is worth telling when it becomes known, or becomes another one."""
 
 
 class Change(NamedTuple):
@@ -132,7 +134,8 @@ class _Open:
     """One suspected or open fault."""
 
     __slots__ = (
-        "better_since_s", "last", "level", "missing", "reported_s", "reported_value", "since_s", "state", "unsteady",
+        "better_since_s", "last", "level", "missing", "reported_cause", "reported_s", "reported_value", "since_s",
+        "state", "unsteady",
     )  # fmt: skip
 
     def __init__(self, since_s: float, judged: Judged) -> None:
@@ -142,7 +145,7 @@ class _Open:
         self.missing = 0
         self.unsteady = False
         self.better_since_s: float | None = None  # since when the figure is not as bad as the level
-        self.reported_s, self.reported_value = since_s, 0.0
+        self.reported_s, self.reported_value, self.reported_cause = since_s, 0.0, ""
 
     def stays(self, now_s: float, level: FaultLevel | None) -> bool:
         """Whether an open fault keeps its level, although its figure is now at *level*, because it is unsteady."""
@@ -154,11 +157,15 @@ class _Open:
         return self.unsteady and 0 <= now_s - self.better_since_s < self.last.bounds.calm_s
 
     def moved(self, now_s: float) -> bool:
-        """Whether the figure is far from the one that was reported, and that some time ago."""
-        value = self.last.value
-        if value is None or now_s - self.reported_s < AGAIN_S:
+        """Whether the figure is far from the one that was reported, or its cause another one, and that some time ago.
+        A cause is told at once if none was reported.
+        """
+        value, cause = self.last.value, self.last.cause
+        if value is None:
             return False
-        return abs(value - self.reported_value) > MOVED * abs(self.reported_value)
+        if now_s - self.reported_s < AGAIN_S:
+            return bool(cause) and not self.reported_cause
+        return cause != self.reported_cause or abs(value - self.reported_value) > MOVED * abs(self.reported_value)
 
 
 class FaultBook:
@@ -255,7 +262,7 @@ class FaultBook:
     @staticmethod
     def _change(now_s: float, state: Literal["reached", "changed"], key: tuple[str, Subject], fault: _Open) -> Change:
         last = fault.last
-        fault.reported_s, fault.reported_value = now_s, last.value or 0.0
+        fault.reported_s, fault.reported_value, fault.reported_cause = now_s, last.value or 0.0, last.cause
         return Change(state, *key, fault.level, last.value, last.bounds.limit(fault.level), last.reason)
 
 

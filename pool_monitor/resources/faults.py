@@ -19,12 +19,14 @@ from pool_monitor.resources.sample import Execution, Moment, Slot
 from pool_monitor.resources.wording import share, size, span
 
 Figures = Mapping[str, Any]
-Value = tuple[float, str] | None
-"""The figure that is judged and its words; None: unknown."""
+Value = tuple[float, str] | tuple[float, str, str] | None
+"""The figure that is judged, its words, and the cause in them if there is one; None: unknown."""
 About = Literal["host", "process", "loop", "worker", "slot", "orphan"]
 
 LAG_S, LAG_SAMPLES, _LAG_MOST = 30.0, 50, 3_100
 """The lag is judged over this many seconds, from this many measurements on. Kept: those of one window at most."""
+BUSY_RATIO = 0.9
+"""From this share of the processors on, the reason of a lag names them: the loop may be late because it gets none."""
 OOM_S = 60.0
 """For how long a fault is open after the kernel has killed a process for want of memory."""
 ZOMBIE_S = 10.0
@@ -62,6 +64,13 @@ def free_share(free: str, whole: str, what: str) -> Any:
         return left / most, f"{what}: {size(left)} of {size(most)} free ({share(left / most)})"
 
     return judge
+
+
+def _disk(figures: Figures) -> Value:
+    """The share of the disk that is free, with the folder in the words: a machine has several disks."""
+    path = figures.get("disk_path")
+    value: Value = free_share("disk_free", "disk_total", f"disk of {path}" if path else "disk")(figures)
+    return value
 
 
 def ratio(name: str, words: str) -> Any:
@@ -140,7 +149,12 @@ def _lag(figures: Figures) -> Value:
     lag_s = figures.get("lag_p99")
     if lag_s is None:
         return None
-    return lag_s, f"99 % of callbacks run within {span_of_lag(lag_s)}, the others later (last {span(LAG_S)})"
+    where = str(figures.get("blocked_in") or "")
+    causes = [f"blocked in {where}"] if where else []
+    if (cpu := figures.get("host_cpu_ratio")) is not None and cpu >= BUSY_RATIO:
+        causes.append(f"{share(cpu)} of the processors are in use")
+    late = f"1 % of callbacks over {span_of_lag(lag_s)} late"
+    return lag_s, ", ".join([late, *causes]), where
 
 
 def span_of_lag(seconds: float) -> str:
@@ -155,7 +169,7 @@ CONDITIONS = (
     Condition(
         "throttled", "host", ratio("throttled_ratio", "of the time throttled by the cgroup"), Bounds(0.10, 0.50, 60.0)
     ),
-    Condition("disk", "host", free_share("disk_free", "disk_total", "disk"), Bounds(0.10, 0.05, low=True)),
+    Condition("disk", "host", _disk, Bounds(0.10, 0.05, low=True)),
     Condition("shm", "host", free_share("shm_free", "shm_total", "shared memory"), Bounds(0.20, 0.10, low=True)),
     Condition("fds", "host", used_share("fds", "fds_limit", "open files"), COUNT_BOUNDS),
     Condition("processes", "host", used_share("processes", "processes_limit", "processes and threads"), COUNT_BOUNDS),
@@ -187,6 +201,7 @@ class FaultWatch:
             self._by_about.setdefault(condition.about, []).append(condition)
         self.book = FaultBook()
         self._lags: deque[tuple[int, int]] = deque(maxlen=_LAG_MOST)
+        self._block: tuple[int, str] | None = None  # the latest one
         self._kills: deque[tuple[float, int]] = deque(maxlen=100)
         self._oom_kills: int | None = None
         self._before_s: float | None = None
@@ -194,6 +209,10 @@ class FaultWatch:
     def add_lag(self, now_ns: int, lag_ns: int) -> None:
         """Take one measurement of the event loop's lag. May be called in another thread than `judge`."""
         self._lags.append((now_ns, lag_ns))
+
+    def add_block(self, now_ns: int, where: str) -> None:
+        """Take the line that blocked the event loop. May be called in another thread than `judge`."""
+        self._block = (now_ns, where)
 
     def judge(self, moment: Moment, executions: Iterable[Execution], orphans: Iterable[Orphan] = ()) -> list[Change]:
         """Return which faults have begun, changed or ended with this sample."""
@@ -214,7 +233,7 @@ class FaultWatch:
         process: dict[str, Any] = {}
         for execution in executions:
             if execution.spec is RESOURCE_HOST:
-                host = {**execution.measurements}
+                host = {**execution.measurements, "disk_path": execution.metadata.get("disk_path")}
             elif execution.spec is RESOURCE_PROCESS:
                 process = {**execution.measurements}
             elif execution.spec is RESOURCE_WORKER:
@@ -223,7 +242,15 @@ class FaultWatch:
         host["oom_killed"] = self._killed(moment.now_ns / 1e9, host.get("oom_kills"))
         yield "host", Subject("host"), host
         yield "process", Subject("process"), process
-        yield "loop", Subject("loop"), {"lag_p99": self._lag_p99(moment.now_ns)}
+        yield (
+            "loop",
+            Subject("loop"),
+            {
+                "lag_p99": self._lag_p99(moment.now_ns),
+                "blocked_in": self._blocked_in(moment.now_ns),
+                "host_cpu_ratio": host.get("cpu_ratio"),
+            },
+        )
         for slot in moment.slots:
             figures = {"crash_loop": slot.worker.crash_loop, "restarts": slot.worker.restarts}
             yield "slot", Subject(f"worker {slot.worker.id}", slot.pool.name, slot.worker.id), figures
@@ -252,6 +279,11 @@ class FaultWatch:
         while self._kills and now_s - self._kills[0][0] >= OOM_S:
             self._kills.popleft()
         return sum(number for _, number in self._kills)
+
+    def _blocked_in(self, now_ns: int) -> str | None:
+        """The line that blocked the event loop within `LAG_S`; None: none did."""
+        block = self._block  # read once: another thread may set it
+        return block[1] if block is not None and now_ns - block[0] < LAG_S * 1e9 else None
 
     def _lag_p99(self, now_ns: int) -> float | None:
         """The 99th percentile of the lags of the last 30 s, in seconds; None: there are too few."""
@@ -284,7 +316,7 @@ def execution_of(change: Change, wall_ns: int) -> Execution:
     return Execution(RESOURCE_LIMIT, measurements, metadata)
 
 
-def _valued(value: Value) -> tuple[float | None, str]:
+def _valued(value: Value) -> tuple[float | None, str] | tuple[float, str, str]:
     return (None, "") if value is None else value
 
 

@@ -36,13 +36,13 @@ class GarbagePauses:
         """Begin to measure."""
         if not self._started:
             self._started = True
-            gc.callbacks.append(self._callback)
+            gc.callbacks.append(self.measuring)
 
     def stop(self) -> None:
         """Measure no more. Does nothing if it does not."""
         self._started, self._began_ns = False, None
-        if self._callback in gc.callbacks:
-            gc.callbacks.remove(self._callback)
+        if self.measuring in gc.callbacks:
+            gc.callbacks.remove(self.measuring)
 
     def take(self) -> Pauses | None:
         """Return the pauses since the last time. Callable from any thread, but one at a time. None: not started."""
@@ -55,7 +55,8 @@ class GarbagePauses:
         (total, count), self._taken = self._taken, now
         return Pauses(longest, now[0] - total, now[1] - count)
 
-    def _callback(self, phase: Literal["start", "stop"], _info: object) -> None:
+    def measuring(self, phase: Literal["start", "stop"], _info: object) -> None:
+        """Called by the interpreter when a collection begins and ends."""
         if phase == "start":
             self._began_ns = time.perf_counter_ns()
         elif self._began_ns is not None:  # else measuring began within this pause

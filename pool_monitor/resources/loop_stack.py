@@ -13,6 +13,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 
 from pool_monitor.log import plain
+from pool_monitor.resources.garbage import GarbagePauses
 
 FRAMES_OUTER, FRAMES_INNER = 8, 32
 """Frames that are shown of a deeper stack: these many outermost and innermost ones."""
@@ -37,13 +38,16 @@ _LOOPS_OWN: frozenset[CodeType] = frozenset(
     )
 )
 
+_MEASURING = GarbagePauses.measuring.__code__
+"""Called by the garbage collector within whatever the loop runs."""
+
 
 def stack_of_thread(ident: int) -> str:
     """The stack of the thread *ident*: a line for each frame and one with its source, the innermost frame last.
 
-    Frames of the event loop itself, and those outside it, are left out. Empty if the thread has ended, or if its event
-    loop runs no callback but waits for the next. Reads the source files: may block as long as their disk does. Never
-    raises for them.
+    Frames of the event loop itself, those outside it, and our measuring of the garbage collector are left out. Empty
+    if the thread has ended, or if its event loop runs no callback but waits for the next. Reads the source files: may
+    block as long as their disk does. Never raises for them.
     """
     frame = sys._current_frames().get(ident)
     if frame is None:
@@ -52,7 +56,7 @@ def stack_of_thread(ident: int) -> str:
     found = [(frame.f_code, frame.f_lineno) for frame in itertools.islice(_outwards(frame), WALKED_MAX)][::-1]
     del frame  # it would keep alive what the thread's functions hold
     outside = max((index for index, (code, _line) in enumerate(found) if code in _LOOPS_OWN), default=-1) + 1
-    inside = found[outside:]
+    inside = [position for position in found[outside:] if position[0] is not _MEASURING]
     waits = len(inside) == 1 and inside[0][0].co_filename == selectors.__file__
     return "" if waits else _text(inside)
 

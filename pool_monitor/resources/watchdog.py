@@ -45,6 +45,9 @@ HANG_CHECKS, HANG_S = 5, 5.0
 """`check` reports a thread that has not woken up for this many calls and seconds, and for two intervals."""
 LEFT_BEHIND_MAX = 3
 """Threads of earlier watchdogs that may hang in handlers. With as many, no further one is started."""
+LOG_AFTER_NS = 5_000_000_000
+"""A block that has lasted for this long is logged, with the line that it is in: viewers outside the process have given
+the service up by then, and can show nothing of it."""
 _LEAVE_S = 1.0
 _LATE = (ProbeState.TELLING, ProbeState.BLOCKED)
 
@@ -66,6 +69,7 @@ class Watchdog:
         self._state = PROBE.first
         self._from_ns = self._excused_ns = 0  # of the outstanding probe
         self._over_ns: int | None = None  # how long a block was whose end is to be told after its beginning
+        self._logged_ns = 0  # the beginning of the block that was logged last
         self._wakes = 0
         self._progress = StallCheck(HANG_CHECKS, max(HANG_S, 2 * config.lag_interval))
         self._pid = 0
@@ -144,6 +148,8 @@ class Watchdog:
             return blocked_ns if before is ProbeState.BLOCKED else None
 
     def _tell_over(self, blocked_ns: int) -> None:
+        if blocked_ns >= LOG_AFTER_NS:
+            logger("monitor").warning("the event loop runs again", blocked_seconds=round(blocked_ns / 1e9, 1))
         RESOURCE_LOOP.event.emit({"duration": blocked_ns}, {**self._about, "state": "over", "stack": ""})
 
     # -- in the thread --------------------------------------------------------------------------------------------
@@ -172,6 +178,8 @@ class Watchdog:
                 loop_cpu_from_ns = loop_cpu_ns if self._from_ns == now_ns else loop_cpu_before_ns
             if late:
                 self._tell_blocked(now_ns, loop_cpu_from_ns)
+            elif self._state is ProbeState.BLOCKED and now_ns - self._from_ns >= LOG_AFTER_NS:
+                self._log_block(now_ns)
             wake_ns = self._next_wake(time.monotonic_ns())
 
     def _step(self, due_ns: int, now_ns: int, excused_ns: int) -> tuple[bool, bool]:
@@ -217,6 +225,15 @@ class Watchdog:
             over_ns, self._over_ns = self._over_ns, None
         if over_ns is not None:
             self._loop.call_soon_threadsafe(self._tell_over, over_ns)
+
+    def _log_block(self, now_ns: int) -> None:
+        """Log the block once, with a new stack. A handler of `logging` whose lock the loop holds keeps the thread."""
+        from_ns = self._from_ns
+        if from_ns == self._logged_ns:
+            return
+        self._logged_ns = from_ns
+        seconds, stack = round((now_ns - from_ns) / 1e9, 1), stack_of_thread(self._loop_thread)
+        logger("monitor").warning("the event loop is blocked", seconds=seconds, stack=stack)
 
     def _loop_cpu_ns(self) -> int | None:
         """Processor time of the loop's thread; None where the system does not tell."""

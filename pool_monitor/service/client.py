@@ -16,6 +16,7 @@ import msgspec
 from pool_monitor.errors import ConfigError, ConnectError
 from pool_monitor.service import AGAIN
 from pool_monitor.service.discovery import Service, file_name, runtime_dir, services
+from pool_monitor.service.silence import why_silent
 from pool_monitor.service.stacks import StackReading, StackSamples
 from pool_monitor.snapshot import SCHEMA_VERSION, ErrorReport, Range, ResourceRange, Snapshot, Summary
 
@@ -260,7 +261,8 @@ def _translated_errors(address: Address) -> Iterator[None]:
     try:
         yield
     except httpx.TimeoutException as error:
-        raise ConnectError(f"{address.name}: no answer in {_TIMEOUT:g} s; the service hangs or is stopped") from error
+        why = why_silent(address.socket)
+        raise ConnectError(f"{address.name}: no answer in {_TIMEOUT:g} s; {why}") from error
     except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
         raise ConnectError(f"{address.name}: the service is gone: {str(error) or type(error).__name__}") from error
     except httpx.HTTPError as error:

@@ -48,7 +48,8 @@ class HistoryView(Struct, frozen=True, kw_only=True):
     held_bytes: int = 0
     """Memory of the counts that wait to be written."""
     disk_free: int | None = None
-    """Bytes that we may still write on the disk of the file, after the last flush; None: not known."""
+    """Bytes that we may still write on the disk of the file, after the last flush; None: not known, as
+    while it cannot be written."""
     disk_total: int | None = None
     """Size of that disk in bytes; None: not known."""
 

@@ -229,6 +229,7 @@ class History:
 
     def stats(self) -> HistoryStats:
         usage = self._usage
+        disk = usage if self._degraded is None else None  # what was read last may no longer hold
         return HistoryStats(
             path=str(self.path),
             degraded=self._degraded,
@@ -240,8 +241,8 @@ class History:
             size_limit=self.config.size_limit,
             blocks=dict(usage.blocks) if usage else {},
             flush_seconds=self._flush_s,
-            disk_free=usage.disk_free if usage else None,
-            disk_total=usage.disk_total if usage else None,
+            disk_free=disk.disk_free if disk else None,
+            disk_total=disk.disk_total if disk else None,
         )
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ follow the groups.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from pool_monitor.snapshot import ErrorGroup, ErrorSample, FailureView, PoolDetail, Snapshot
@@ -46,12 +47,16 @@ def error_rows(pool: PoolDetail | None, now: float) -> list[ErrorRow]:
     if pool is None:
         return []
     rows = [group_row(group, now) for group in pool.error_groups]
-    loose = [failure for failure in pool.failures if not pool.error_groups or _without_call(failure)]
+    raised = {name for group in pool.error_groups if group.type == "WorkerDied" for name in group.operations}
+    loose = [failure for failure in pool.failures if not pool.error_groups or _without_call(failure, raised)]
     return [*rows, *map(_of_failure, loose)]
 
 
-def _without_call(failure: FailureView) -> bool:
-    return failure.error in WITHOUT_CALL or failure.operation is None
+def _without_call(failure: FailureView, raised: AbstractSet[str]) -> bool:
+    """Whether no group counts *failure*. *raised* are the operations whose calls have raised WorkerDied: a process that
+    ended during one of them is in the group of that error.
+    """
+    return failure.operation is None or (failure.error in WITHOUT_CALL and failure.operation not in raised)
 
 
 def group_row(group: ErrorGroup, now: float) -> ErrorRow:
