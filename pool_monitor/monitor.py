@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from pool_monitor.storage import HistoryMetrics
 
 
+_REASON_MAX = 500
+"""Most characters of the reason why a part is degraded."""
+
+
 class Monitor:
     """Watches one or more pools of this process. While entered, it collects, ticks and can be viewed from outside.
 
@@ -101,6 +105,7 @@ class Monitor:
         )
         context = Context(
             service=self._service.name,
+            monitor=self._collector.monitor,
             clock=self._clock,
             snapshot=self.snapshot,
             metrics=self.metrics,
@@ -284,11 +289,19 @@ class Monitor:
                 await runner.start()
 
     def _report(self, state: str, part: str, reason: str, **more: str) -> None:
+        reason = plain_text(reason, _REASON_MAX)  # it may have the text of any exception
         if state == "degraded":
             self._degraded[part] = reason
         else:
             self._degraded.pop(part, None)
-        about = {"service": self._service.name, "part": part, "state": state, "reason": reason, **more}
+        about = {
+            "monitor": self._collector.monitor,
+            "service": self._service.name,
+            "part": part,
+            "state": state,
+            "reason": reason,
+            **more,
+        }
         MONITOR_DEGRADE.event.emit({"system_time": self._clock.wall_ns()}, about)
         logger("monitor").warning(f"{part} {state}", reason=reason)
 
@@ -340,7 +353,8 @@ class Monitor:
                 measurements["cpu_ratio"] = self.work.cpu_ratio
             if view.lag is not None:
                 measurements["lag_duration"] = round(view.lag * 1e9)
-            MONITOR_SELF.event.emit(measurements, {"service": self._service.name, "mode": view.mode})
+            about = {"monitor": self._collector.monitor, "service": self._service.name, "mode": view.mode}
+            MONITOR_SELF.event.emit(measurements, about)
 
     def _until_tick(self) -> float:
         wait = self._collector.until_tick()

@@ -61,6 +61,8 @@ class Context(NamedTuple):
 
     service: str
     """The name of the monitored service."""
+    monitor: str
+    """The id of the monitor, for the events of the part."""
     clock: Clock
     snapshot: Callable[[], Snapshot]
     metrics: LiveMetrics

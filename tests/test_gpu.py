@@ -58,7 +58,7 @@ class Library:
 
 def sampled(sampler: GpuSampler, at: float = 1.0) -> tuple[tuple[dict[str, Any], ...], str]:
     [execution] = sampler.sample(Moment(round(at * SECOND), ()))
-    assert RESOURCE_GPU.problems(execution.measurements, execution.metadata) == []
+    assert RESOURCE_GPU.problems(execution.measurements, {**execution.metadata, "monitor": "m"}) == []
     gpus, missing = execution.metadata["gpus"], execution.metadata["missing"]
     assert execution.measurements["gpus"] == len(gpus)
     assert bool(gpus) != bool(missing)

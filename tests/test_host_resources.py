@@ -35,7 +35,7 @@ class Sampling:
     def sample(self, after: float = 1.0) -> dict[str, Any]:
         self.now_ns += round(after * SECOND)
         [execution] = self.sampler.sample(Moment(self.now_ns, ()))
-        assert RESOURCE_HOST.problems(execution.measurements, execution.metadata) == []
+        assert RESOURCE_HOST.problems(execution.measurements, {**execution.metadata, "monitor": "m"}) == []
         self.missing = execution.metadata["missing"]
         named = {"interval"} | set(execution.measurements) | set(self.missing)
         assert named >= {name for name, text in RESOURCE_HOST.measurements.items() if "?" in text.partition(":")[0]}

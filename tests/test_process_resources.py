@@ -33,7 +33,7 @@ LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /
 
 def sample(sampler: ProcessSampler, now_ns: int = SECOND) -> tuple[dict[str, Any], dict[str, str]]:
     [execution] = sampler.sample(Moment(now_ns, (), 3, 4))
-    assert RESOURCE_PROCESS.problems(execution.measurements, execution.metadata) == []
+    assert RESOURCE_PROCESS.problems(execution.measurements, {**execution.metadata, "monitor": "m"}) == []
     assert execution.metadata["pid"] == os.getpid()
     return dict(execution.measurements), dict(execution.metadata["missing"])
 

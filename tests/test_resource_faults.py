@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from random import Random
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from pool_monitor.resources.block_fault import innermost
 from pool_monitor.resources.diagnosis import Diagnosis
 from pool_monitor.resources.fault_states import (
     AGAIN_S,
+    CALM_S,
     MACHINE,
     MOST,
     UNKNOWN_AFTER,
@@ -37,7 +39,7 @@ from pool_monitor.resources.fault_states import (
     Judged,
     Subject,
 )
-from pool_monitor.resources.faults import CONDITIONS, LAG_S, FaultWatch, execution_of
+from pool_monitor.resources.faults import CONDITIONS, LAG_S, Condition, FaultWatch, execution_of
 from pool_monitor.resources.orphans import Orphan
 from pool_monitor.resources.proc import Identity
 from pool_monitor.resources.sample import Execution, Moment, Slot
@@ -401,8 +403,43 @@ def test_the_event_of_a_fault_is_as_the_catalogue_says() -> None:
     ]
     for change in changes:
         execution = execution_of(change, 1)
-        assert RESOURCE_LIMIT.problems(execution.measurements, execution.metadata) == []
+        assert RESOURCE_LIMIT.problems(execution.measurements, {**execution.metadata, "monitor": "m"}) == []
     assert "value" not in execution_of(changes[1], 1).measurements
+
+
+SWINGS = [
+    (condition, bound)
+    for condition in CONDITIONS
+    for bound in (condition.bounds.warn, condition.bounds.bad)
+    if bound is not None and condition.bounds.calm_s
+]
+
+
+@pytest.mark.parametrize(("condition", "bound"), SWINGS, ids=[f"{row.about}-{row.kind}-{at:g}" for row, at in SWINGS])
+@pytest.mark.parametrize(("swing", "most"), [(0.05, 3), (0.2, 60), (0.9, 240)])
+def test_a_figure_that_swings_around_its_bound_is_told_a_few_times_an_hour(
+    condition: Condition, bound: float, swing: float, most: int
+) -> None:
+    book, random, changes = FaultBook(), Random(7), 0
+    for second in range(3600):
+        value = bound * (1 + random.uniform(-swing, swing))
+        changes += len(book.step(float(second), [Judged(condition.kind, SUBJECT, condition.bounds, value)]))
+    assert changes <= most
+    fine = float("inf") if condition.bounds.low else 0.0
+    for second in range(3600, 3600 + round(CALM_S) + 2):
+        book.step(float(second), [Judged(condition.kind, SUBJECT, condition.bounds, fine)])
+    assert book.open == 0
+
+
+def test_a_worker_that_is_stopped_again_and_again_is_told_as_it_is() -> None:
+    [stopped] = [condition for condition in CONDITIONS if condition.kind == "stopped"]
+    book, states = FaultBook(), []
+    for second in range(40):
+        value = float(second % 10 < 5)
+        states += [
+            change.state for change in book.step(float(second), [Judged("stopped", SUBJECT, stopped.bounds, value)])
+        ]
+    assert states == ["reached", "left"] * 4
 
 
 @pytest.mark.usefixtures("nobody_stays_attached")

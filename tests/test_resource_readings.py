@@ -124,7 +124,7 @@ def test_switched_off_the_reason_is_the_setting_and_workers_keep_their_own_repor
     assert collector.readings.workers("p", [slot(rss=7)]) == [slot(rss=7)]
 
 
-def test_a_degraded_part_is_the_reason_and_its_faults_are_forgotten(collector: Collector, clock: ManualClock) -> None:
+def test_a_degraded_part_is_the_reason_and_its_open_faults_stay(collector: Collector, clock: ManualClock) -> None:
     host(load1=1.0)
     fault()
     assert len(view(collector).faults) == 1
@@ -132,6 +132,27 @@ def test_a_degraded_part_is_the_reason_and_its_faults_are_forgotten(collector: C
     MONITOR_DEGRADE.event.emit({"system_time": 0}, about)
     clock.advance(4)
     assert view(collector).missing["host"] == "not measured since 2023-11-14 22:13:20 UTC: a sample hangs"
+    assert len(view(collector).faults) == 1  # no other event tells when the part has recovered
+    clock.advance(7)
+    assert view(collector).faults == ()  # nothing is sampled
+
+
+def test_what_another_monitor_of_the_process_measures_is_not_shown(collector: Collector, clock: ManualClock) -> None:
+    host(load1=1.0)
+    fault()
+    RESOURCE_LOOP.event.emit({"duration": SECOND}, {"state": "blocked", "stack": "", "monitor": "another"})
+    LOOP_LAG.event.emit({"duration": SECOND}, {"monitor": "another"})
+    RESOURCE_HOST.event.emit({"load1": 9.0}, {"missing": {}, "disk_path": "/", "monitor": "another"})
+    about = {"service": "s", "part": "resources", "state": "degraded", "reason": "it broke", "monitor": "another"}
+    MONITOR_DEGRADE.event.emit({"system_time": 0}, about)
+    fault(state="left", monitor="another")
+    fault(kind="disk", monitor="another")
+    found = view(collector)
+    assert [fault.kind for fault in found.faults] == ["memory"]
+    assert (found.host.load1, found.loop.blocks, found.loop.lag.count) == (1.0, None, 0)
+    clock.advance(4)
+    assert "it broke" not in view(collector).missing["host"]
+    fault(state="left", monitor=collector.monitor)
     assert view(collector).faults == ()
 
 

@@ -104,7 +104,7 @@ def slot(pid: int | None, **fields: Any) -> Slot:
 
 def only(sampler: WorkerSampler, *slots: Slot) -> Execution:
     (found,) = sampler.sample(Moment(0, slots))
-    assert RESOURCE_WORKER.problems(found.measurements, found.metadata) == []
+    assert RESOURCE_WORKER.problems(found.measurements, {**found.metadata, "monitor": "m"}) == []
     return found
 
 

@@ -74,6 +74,12 @@ async def test_a_sampler_that_raises_costs_its_own_figures_only(capsys: pytest.C
             events.clear()
             await eventually(lambda: broken.samples >= 3 and len(events) >= 3)
             assert part_of(monitor)
+            degraded = monitor.snapshot().monitor.degraded
+            assert degraded == {"resources": "Broken fails: RuntimeError: a defect"}
+            assert monitor.readiness().degraded == ("resources: Broken fails: RuntimeError: a defect",)
+            broken.error = None
+            broken.go_on.set()
+            await eventually(lambda: not monitor.snapshot().monitor.degraded)
     assert events[-1].measurements["load1"] >= 0
     assert events[-1].measurements["interval"] >= 50_000_000
 
@@ -108,9 +114,31 @@ async def test_a_part_whose_sample_hangs_can_be_left():
     async with Monitor(Gauges(), config=config()) as monitor:
         part_of(monitor)._samplers.append(broken)  # type: ignore[arg-type]
         await eventually(lambda: broken.samples)
+        [thread] = [thread for thread in threading.enumerate() if thread.name == "pool_monitor sampling"]
+        assert thread.daemon  # the program can end
         leaving = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - leaving < 10
     broken.go_on.set()
+
+
+async def test_a_monitor_tells_its_measurements_from_those_of_another_one():
+    with telemetry.capture() as events:
+        async with Monitor(Gauges(), config=config()) as one, Monitor(Gauges(), config=config()) as two:
+            ids = {one._collector.monitor, two._collector.monitor}
+            for name in ("host", "self", "lag"):
+                await eventually(
+                    lambda name=name: ids == {event.metadata["monitor"] for event in events if event.name[-1] == name}
+                )
+            part_of(two)._context.degraded("resources", "y" * 10_000)
+            assert two.snapshot().monitor.degraded["resources"] == "y" * 500
+            assert not one.snapshot().monitor.degraded
+
+
+async def test_leaving_ends_the_sampling_thread():
+    for _ in range(5):
+        async with Monitor(Gauges(), config=config()):
+            await asyncio.sleep(0)
+        await eventually(lambda: "pool_monitor sampling" not in {thread.name for thread in threading.enumerate()})
 
 
 # -- the interval -----------------------------------------------------------------------------------------------------

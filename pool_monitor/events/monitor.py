@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pool_monitor.events.spec import declare
+from pool_monitor.events.spec import MONITOR_KEY, declare
 
 MONITOR_DEGRADE = declare(
     "monitor.degrade",
     "A part of a monitor became degraded, or recovered. The pools are not affected.",
     {"system_time": "ns: wall clock"},
     {
+        **MONITOR_KEY,
         "service": "str: the monitor's service name",
         "part": "str: the part concerned: collector, history, otlp, socket, resources or ticker",
         "state": "str: degraded or recovered",
@@ -27,5 +28,5 @@ MONITOR_SELF = declare(
         "buffered": "count: calls in the buffer that are not folded yet",
         "dropped": "count: events not counted, since the monitor was made",
     },
-    {"service": "str: the monitor's service name", "mode": "str: full, sampled, counters or off"},
+    {**MONITOR_KEY, "service": "str: the monitor's service name", "mode": "str: full, sampled, counters or off"},
 )

@@ -6,7 +6,7 @@ measurement that could not be made is left out, and ``missing`` says why.
 
 from __future__ import annotations
 
-from pool_monitor.events.spec import PROCESS_KEYS, declare
+from pool_monitor.events.spec import MONITOR_KEY, PROCESS_KEYS, declare
 
 _MISSING = {"missing": "dict: why a measurement is missing, by its name"}
 _INTERVAL = {"interval": "ns?: until the next sample is due; a reading expires after three of them"}
@@ -39,6 +39,7 @@ RESOURCE_HOST = declare(
         "pressure_io": "ratio?: the same for disks",
     },
     {
+        **MONITOR_KEY,
         **_MISSING,
         "cgroup": "str?: v1 or v2, where the limits come from",
         "disk_path": "str: the folder whose disk it is",
@@ -67,7 +68,7 @@ RESOURCE_PROCESS = declare(
         "zombies": "count?: of these, those that have ended and wait to be reaped",
         "zombie_duration": "ns?: for how long the oldest of these zombies has been seen",
     },
-    {**_MISSING, "pid": "int: the process"},
+    {**MONITOR_KEY, **_MISSING, "pid": "int: the process"},
 )
 RESOURCE_WORKER = declare(
     "resource.worker",
@@ -91,6 +92,7 @@ RESOURCE_WORKER = declare(
         "fds_to_limit_duration": "ns?: the same for its descriptors",
     },
     {
+        **MONITOR_KEY,
         **PROCESS_KEYS,
         **_MISSING,
         "state_letter": "str?: its state as ps shows it, such as R, S, D, T or Z",
@@ -103,6 +105,7 @@ RESOURCE_GPU = declare(
     "The GPUs of the machine were sampled, or cannot be.",
     {**_INTERVAL, "gpus": "count: GPUs that were found"},
     {
+        **MONITOR_KEY,
         "gpus": "tuple: one dict per GPU, with the fields of GpuView",
         "missing": "str: why there are none, in words; empty when there are some",
     },
@@ -112,7 +115,7 @@ LOOP_LAG = declare(
     "A thread asked the event loop to run a callback at once, and the loop ran it. For a callback that ran late, the "
     "event is also emitted for each of those that would have been sent meanwhile.",
     {"duration": "ns: how late it ran"},
-    {},
+    MONITOR_KEY,
     numbers=("duration",),
 )
 RESOURCE_LOOP = declare(
@@ -125,6 +128,7 @@ RESOURCE_LOOP = declare(
         "it waits. Only while it is blocked",
     },
     {
+        **MONITOR_KEY,
         "state": "str: blocked or over",
         "stack": "str: what the loop runs, innermost frame last; empty if none was taken: when it is over, for all but "
         "the first block in 10 s, and when the loop was found waiting for a processor",
@@ -139,6 +143,7 @@ RESOURCE_LIMIT = declare(
         "limit": "ratio?: the bound that it passed",
     },
     {
+        **MONITOR_KEY,
         "kind": "str: what is wrong; the kinds are in pool_monitor/resources/faults.py",
         "state": "str: reached, changed (its level, or its figure by over a quarter) or left",
         "level": "str: warn or bad",

@@ -21,6 +21,7 @@ POOL_KEYS = {
 }
 WORKER_KEYS = {**POOL_KEYS, "worker": "str: the slot's id, such as 'summarizers-0'; the same after a restart"}
 PROCESS_KEYS = {**WORKER_KEYS, "pid": "int: the worker's process id"}
+MONITOR_KEY = {"monitor": "str: the monitor that measured; no other one in this process has this id"}
 CALL_KEYS = {
     **POOL_KEYS,
     "operation": "str: the operation's name",

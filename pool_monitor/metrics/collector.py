@@ -76,17 +76,20 @@ class Collector:
         rungs: Rungs = Rungs(),  # noqa: B008 - immutable
         unmeasured: str | None = None,
     ) -> None:
-        self.id = f"pool_monitor.collector-{next(_numbers)}"
+        number = next(_numbers)
+        self.id = f"pool_monitor.collector-{number}"
+        self.monitor = f"monitor-{number}"
+        """The id of the monitor that this collector belongs to, in the events of its parts."""
         self._clock = SteadyClock(clock)
         self._registry = RowRegistry(pools, series_limit, instances)
         self.series_limit = series_limit
-        rows, number = self._registry.row_limit, len(self._registry.pools)
-        groups_bytes = ErrorGroups.bytes_for(number, error_groups)
-        asked = series_limit * MEMORY_PER_SERIES + number * MEMORY_PER_POOL + groups_bytes - MEMORY_SPARE
+        rows, pools_number = self._registry.row_limit, len(self._registry.pools)
+        groups_bytes = ErrorGroups.bytes_for(pools_number, error_groups)
+        asked = series_limit * MEMORY_PER_SERIES + pools_number * MEMORY_PER_POOL + groups_bytes - MEMORY_SPARE
         self.memory_limit = max(MEMORY_LIMIT, asked) if memory_limit is None else memory_limit
-        fixed = BUFFER_BYTES + rows * ROW_BYTES + Stores.bytes_beside_windows(rows, number, error_groups)
+        fixed = BUFFER_BYTES + rows * ROW_BYTES + Stores.bytes_beside_windows(rows, pools_number, error_groups)
         fixed += ResourceReadings.FIXED_BYTES
-        needed = fixed + Windows.least_bytes(rows, number)
+        needed = fixed + Windows.least_bytes(rows, pools_number)
         if needed > self.memory_limit:
             raise ConfigError(
                 f"series_limit={series_limit} needs {needed:,} bytes, more than memory_limit={self.memory_limit:,} "
@@ -97,7 +100,7 @@ class Collector:
         """The memory that the windows and the readings of resources share."""
         self._stores = Stores(self._registry.pools, rows, self._shared, error_groups)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
-        self.readings = ResourceReadings(self._clock, self._registry.is_collected, unmeasured)
+        self.readings = ResourceReadings(self._clock, self._registry.is_collected, unmeasured, self.monitor)
         """The latest readings of resources, for Snapshots."""
         self.errors = GroupReader(self._stores, self._registry.pools, self._intake.catch_up, self._drift_s)
         """The error groups."""

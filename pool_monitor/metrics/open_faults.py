@@ -53,10 +53,6 @@ class OpenFaults:
         )
         return True
 
-    def clear(self) -> None:
-        """Forget all: what watched for their end is gone."""
-        self._faults.clear()
-
     def view(self, *, sampled: bool) -> tuple[FaultView, ...]:
         """The worst first, then the oldest. Unless resources are *sampled* now, without faults that samples decide."""
         shown = (fault for fault in self._faults.values() if sampled or fault.subject in _UNSAMPLED)

@@ -98,7 +98,8 @@ class ResourceReadings:
     """Keeps one reading per subject.
 
     *is_collected* decides from a pool's name and instance whether its workers are wanted. *unmeasured* is the reason
-    why resources are not measured; None: they are. Bounds: `WorkerReadings`, `OpenFaults`, `GaugeStore` and `LoopLag`
+    why resources are not measured; None: they are. *monitor* is the id of the monitor that reads: what other ones in
+    this process measure is ignored. Bounds: `WorkerReadings`, `OpenFaults`, `GaugeStore` and `LoopLag`
     have theirs; `GPUS_MAX` GPUs; `LAGS_MAX` measurements of lag that wait to be counted.
     """
 
@@ -106,8 +107,13 @@ class ResourceReadings:
     """Bytes held at all times."""
 
     def __init__(
-        self, clock: SteadyClock, is_collected: Callable[[str, str | None], bool], unmeasured: str | None = None
+        self,
+        clock: SteadyClock,
+        is_collected: Callable[[str, str | None], bool],
+        unmeasured: str | None = None,
+        monitor: str = "",
     ) -> None:
+        self._monitor = monitor
         self._clock, self._is_collected, self._unmeasured = clock, is_collected, unmeasured
         self.dropped = 0
         """Values and events that were dropped because they do not fit, or because there was no room."""
@@ -150,10 +156,12 @@ class ResourceReadings:
         }
 
     def _guarded(self, function: Callable[[Measurements, Metadata], object]) -> HandlerFunction:
-        """*function* as a handler that counts what it cannot read."""
+        """*function* as a handler of what this monitor has measured. It counts what it cannot read."""
 
         def handler(_name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
             try:
+                if metadata.get("monitor", self._monitor) != self._monitor:
+                    return
                 function(measurements, metadata)
             except FAILURES as error:
                 pass_on(error)
@@ -224,7 +232,6 @@ class ResourceReadings:
         if metadata.get("part") == "resources":
             degraded = metadata.get("state") == "degraded"
             self._degraded = text_or_none(metadata.get("reason")) if degraded else None
-            self._faults.clear()  # a part that begins again emits them again
 
     # Runs in the thread of the watchdog.
     def _on_loop(self, measurements: Measurements, metadata: Metadata) -> None:

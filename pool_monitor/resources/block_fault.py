@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 from pool_monitor.resources.fault_states import Change, Subject
 from pool_monitor.resources.wording import span
-from pool_monitor.telemetry import EventName, Measurements, Metadata
+from pool_monitor.telemetry import Measurements, Metadata
 
 _LOOP = Subject("loop")
 _IMPORTS = "<frozen importlib"
@@ -24,8 +23,8 @@ class BlockFault:
         self._limit_s, self._emit, self._locate = limit_s, emit, locate
         self._open = False
 
-    def handle(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
-        """Handle one ``resource.loop``, in the thread that emits it."""
+    def take(self, measurements: Measurements, metadata: Metadata) -> None:
+        """Take one ``resource.loop``, in the thread that emits it."""
         seconds = measurements.get("duration", 0) / 1e9
         if metadata.get("state") == "blocked" and not self._open:
             self._open = True

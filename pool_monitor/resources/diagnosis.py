@@ -32,8 +32,9 @@ class Diagnosis:
         *,
         conditions: Sequence[Condition] = CONDITIONS,
         orphans: OrphanWatch | None = None,
+        monitor: str = "",
     ) -> None:
-        self._clock = clock
+        self._clock, self._monitor = clock, monitor
         self._leaks = LeakWatch(interval_s)
         self._faults = FaultWatch(conditions)
         self._block = BlockFault(config.blocked_after, self._emit, self._on_block)
@@ -42,7 +43,7 @@ class Diagnosis:
         number = next(_numbers)
         self._handlers: dict[str, tuple[EventName, Callable[..., None]]] = {
             f"pool_monitor.resources.{number}.lag": (LOOP_LAG.name, self._on_lag),
-            f"pool_monitor.resources.{number}.loop": (RESOURCE_LOOP.name, self._block.handle),
+            f"pool_monitor.resources.{number}.loop": (RESOURCE_LOOP.name, self._on_loop),
         }
 
     def attach(self) -> None:
@@ -65,7 +66,13 @@ class Diagnosis:
         wall_ns = self._clock.wall_ns()
         return found + [execution_of(change, wall_ns) for change in self._faults.judge(moment, found, orphans)]
 
-    def _on_lag(self, _name: EventName, measurements: Measurements, _metadata: Metadata, _config: Any) -> None:
+    def _on_loop(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
+        if metadata.get("monitor", self._monitor) == self._monitor:
+            self._block.take(measurements, metadata)
+
+    def _on_lag(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
+        if metadata.get("monitor", self._monitor) != self._monitor:
+            return  # of another monitor in this process, which may watch another event loop
         self._faults.add_lag(self._clock.monotonic_ns(), int(measurements["duration"]))
 
     def _on_block(self, where: str) -> None:
@@ -73,4 +80,4 @@ class Diagnosis:
 
     def _emit(self, change: Change) -> None:
         execution = execution_of(change, self._clock.wall_ns())
-        execution.spec.event.emit(execution.measurements, execution.metadata)
+        execution.spec.event.emit(execution.measurements, {**execution.metadata, "monitor": self._monitor})

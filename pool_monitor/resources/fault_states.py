@@ -2,7 +2,12 @@
 
 A condition is looked at with each sample. Its figure has to be past a bound for as long as the rule demands before the
 fault is reached; it is left when the figure is well within the bound again. So a fault is reported within two sampling
-periods and that time. A figure that is missing neither begins nor ends a fault, but the third time in a row it ends a
+periods and that time.
+
+A figure that swings around its bound would begin and end a fault at every other sample. So a fault that gets worse soon
+after it has got better is *unsteady*: it next gets better, or ends, when its figure has been better for some time.
+
+A figure that is missing neither begins nor ends a fault, but the third time in a row it ends a
 fault as unknown: what is not measured must not be shown as the present state.
 """
 
@@ -23,6 +28,9 @@ MOVED = 0.25
 """A figure that has changed by more than this share is reported again, so that what is shown is never far off."""
 AGAIN_S = 30.0
 """Shortest time between two such reports of one fault."""
+CALM_S = 30.0
+"""A fault that gets worse within this time after it has got better is unsteady. It next gets better, or ends, when its
+figure has been better for this long; see `Bounds.calm_s`."""
 KEPT = 0.9
 """A fault is left when the figure is below this share of its bound; above its inverse, where low figures are bad."""
 
@@ -66,6 +74,8 @@ class Bounds(NamedTuple):
     hold_s: float = 0.0
     low: bool = False
     """Low figures are bad, not high ones."""
+    calm_s: float = CALM_S
+    """How long an unsteady fault has to be better. 0: the condition holds or not, and no figure swings."""
 
     def level(self, value: float, before: FaultLevel | None = None) -> FaultLevel | None:
         """Return the level of *value*. *before* is the present level, which is kept close to its bound."""
@@ -123,14 +133,28 @@ class Change(NamedTuple):
 class _Open:
     """One suspected or open fault."""
 
-    __slots__ = ("last", "level", "missing", "reported_cause", "reported_s", "reported_value", "since_s", "state")
+    __slots__ = (
+        "better_since_s", "last", "level", "missing", "reported_cause", "reported_s", "reported_value", "since_s",
+        "state", "unsteady",
+    )  # fmt: skip
 
     def __init__(self, since_s: float, judged: Judged) -> None:
         self.state = MACHINE.step(FaultState.FINE, "past")
         self.since_s, self.last = since_s, judged
         self.level: FaultLevel = "warn"
         self.missing = 0
+        self.unsteady = False
+        self.better_since_s: float | None = None  # since when the figure is not as bad as the level
         self.reported_s, self.reported_value, self.reported_cause = since_s, 0.0, ""
+
+    def stays(self, now_s: float, level: FaultLevel | None) -> bool:
+        """Whether an open fault keeps its level, although its figure is now at *level*, because it is unsteady."""
+        if level == self.level or level == "bad":
+            self.better_since_s = None
+            return False
+        if self.better_since_s is None:
+            self.better_since_s = now_s
+        return self.unsteady and 0 <= now_s - self.better_since_s < self.last.bounds.calm_s
 
     def moved(self, now_s: float) -> bool:
         """Whether the figure is far from the one that was reported, or its cause another one, and that some time ago.
@@ -145,10 +169,11 @@ class _Open:
 
 
 class FaultBook:
-    """The suspected and the open faults: at most `MOST` of each."""
+    """The suspected and the open faults: at most `MOST` of each. Of each fault that got better lately, when it did."""
 
     def __init__(self) -> None:
         self._faults: dict[tuple[str, Subject], _Open] = {}
+        self._better: dict[tuple[str, Subject], float] = {}  # when, of those that got better within `CALM_S`
         self.open = 0
         """The number of faults that are reached and not left."""
         self.unreported = 0
@@ -157,6 +182,7 @@ class FaultBook:
     def step(self, now_s: float, conditions: Iterable[Judged]) -> list[Change]:
         """Look at every condition. A subject that is not among them has gone, and with it its faults."""
         changes: list[Change] = []
+        self._better = {key: at_s for key, at_s in self._better.items() if 0 <= now_s - at_s < CALM_S}
         seen = set()
         for judged in conditions:
             key = judged.kind, judged.subject
@@ -177,6 +203,11 @@ class FaultBook:
         if judged.value is None:
             return None if fault is None else self._missing(key, fault)
         level = judged.bounds.level(judged.value, None if fault is None else fault.level)
+        if fault is not None and fault.state is FaultState.OPEN:
+            if fault.stays(now_s, level):
+                level = fault.level
+            elif level != "bad" and level != fault.level:
+                self._got_better(now_s, key)
         if level is None:
             return next(iter(self._end(key, "within", judged.reason, judged)), None)
         if fault is None:
@@ -189,6 +220,7 @@ class FaultBook:
         fault.state = MACHINE.step(fault.state, "past")
         if fault.state is FaultState.OPEN:
             before, fault.level = fault.level, level
+            fault.unsteady = fault.unsteady or (level == "bad" != before and key in self._better)
             return self._change(now_s, "changed", key, fault) if level != before or fault.moved(now_s) else None
         fault.level = level
         if now_s - fault.since_s < judged.bounds.hold_s:
@@ -197,8 +229,13 @@ class FaultBook:
             self.unreported += 1
             return None
         fault.state = MACHINE.step(fault.state, "held")
+        fault.unsteady = key in self._better
         self.open += 1
         return self._change(now_s, "reached", key, fault)
+
+    def _got_better(self, now_s: float, key: tuple[str, Subject]) -> None:
+        if len(self._better) < 2 * MOST:
+            self._better[key] = now_s
 
     def _missing(self, key: tuple[str, Subject], fault: _Open) -> Change | None:
         fault.missing += 1

@@ -184,9 +184,9 @@ CONDITIONS = (
     Condition("fd_leak", "worker", _fd_leak, _LEAK),
     Condition("hot_idle", "worker", _hot_idle, Bounds(0.1, None, 10.0)),
     Condition("zombie", "worker", _zombie, Bounds(ZOMBIE_S, None)),
-    Condition("stopped", "worker", _stopped, Bounds(None, 1.0, 3.0)),
-    Condition("crash_loop", "slot", _crash_loop, Bounds(None, 1.0)),
-    Condition("orphan", "orphan", _orphan, Bounds(1.0, None)),
+    Condition("stopped", "worker", _stopped, Bounds(None, 1.0, 3.0, calm_s=0.0)),
+    Condition("crash_loop", "slot", _crash_loop, Bounds(None, 1.0, calm_s=0.0)),
+    Condition("orphan", "orphan", _orphan, Bounds(1.0, None, calm_s=0.0)),
 )
 """Every condition. ``blocked`` is not among them: `pool_monitor.resources.block_fault` emits it from the watchdog's
 thread, while the event loop cannot."""

@@ -7,10 +7,8 @@ import contextlib
 import time
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Self
-
-import anyio
-import anyio.to_thread
 
 from pool_monitor.emit import PoolIdentity
 from pool_monitor.log import logger
@@ -22,24 +20,28 @@ from pool_monitor.resources.gpu import GpuSampler
 from pool_monitor.resources.host import HostSampler, folder_to_measure
 from pool_monitor.resources.process import ProcessSampler
 from pool_monitor.resources.sample import Execution, Moment, Sampler, Slot
+from pool_monitor.resources.sampling_thread import SamplingThread
 from pool_monitor.resources.tasks import TaskCensus
 from pool_monitor.resources.watchdog import Watchdog
 from pool_monitor.resources.workers import WorkerSampler
 from pool_monitor.snapshot import SamplingView
+from pool_monitor.telemetry import describe
 
 if TYPE_CHECKING:
     from pool_monitor.config import ResourcesConfig
     from pool_monitor.parts import Context
 
 _INTERVAL, _INTERVAL_OF_MANY, _MANY = 1.0, 2.0, 64
+_CALM = 3
+"""Samples in a row in which no sampler fails, after which they count as recovered."""
 _OVERDUE = 10.0  # seconds that a sample may take before it is reported: something hangs in the kernel
 
 
 class ResourcesPart:
     """Samples at an interval while entered. *history* is the path of the history's file; its disk is measured.
 
-    A sampler that raises costs its own figures. A sample that hangs costs all of them until it returns; that is
-    reported, and no second thread is started for it.
+    A sampler that raises costs its own figures, and is reported. A sample that hangs costs all of them until it
+    returns; that is reported, and no second thread is started for it.
     """
 
     def __init__(self, config: ResourcesConfig, context: Context, history: str | None = None) -> None:
@@ -51,12 +53,15 @@ class ResourcesPart:
         self._samplers: list[Sampler] = [self._host, ProcessSampler(self._pauses), self._processes]
         if self._gpu is not None:
             self._samplers.append(self._gpu)
-        self._diagnosis = Diagnosis(config, context.clock, config.interval or _INTERVAL)
-        self._limiter = anyio.CapacityLimiter(1)
+        self._diagnosis = Diagnosis(config, context.clock, config.interval or _INTERVAL, monitor=context.monitor)
+        self._thread = SamplingThread()
         self._task: asyncio.Task[None] | None = None
-        self._watchdog = Watchdog(config)
+        self._watchdog = Watchdog(config, context.monitor)
         self._cost = SamplingCost()
-        self._failed: set[type] = set()  # samplers that have raised, each reported once
+        self._failed: set[str] = set()  # samplers that have raised, each logged once
+        self._failing: dict[str, str] = {}  # those that raised in the latest sample, and what; written by the thread
+        self._told: frozenset[str] = frozenset()  # those reported as failing
+        self._calm = 0  # samples since one of them has failed
         self._began: float | None = None  # of a sample that has not ended, by the event loop's clock
         self._overdue = False
         self._took: float | None = None
@@ -79,11 +84,12 @@ class ResourcesPart:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         finally:
+            self._diagnosis.close()
             self._pauses.stop()
             self._host.close()
             if self._gpu is not None:
                 self._gpu.close()
-            self._diagnosis.close()
+            await self._thread.close()
 
     def view(self) -> SamplingView:
         """How often is sampled, and what it costs. What is measured stands in the Snapshot's own section."""
@@ -120,15 +126,13 @@ class ResourcesPart:
             moment = self._moment()
             cpu_of_loop = time.thread_time() - cpu
             self._began = began
-            found, cpu_of_thread = await anyio.to_thread.run_sync(
-                self._sample, moment, limiter=self._limiter, abandon_on_cancel=True
-            )
+            found, cpu_of_thread = await self._thread.run(partial(self._sample, moment))
             self._began = None
             cpu = time.thread_time()
             until_next = {"interval": moment.interval_ns}
             for spec, measurements, metadata in found:
                 timed = until_next | dict(measurements) if "interval" in spec.measurements else measurements
-                spec.event.emit(timed, metadata)
+                spec.event.emit(timed, {**metadata, "monitor": self._context.monitor})
             spent = cpu_of_loop + cpu_of_thread + time.thread_time() - cpu + self._cpu_of_helpers()
             self._cost.add(spent)
             self._context.spent(spent)
@@ -136,7 +140,20 @@ class ResourcesPart:
             if self._overdue:
                 self._overdue = False
                 self._context.recovered("resources", f"the sample ended after {self._took:.0f} s")
+                self._told = frozenset()
+            self._tell_failing()
             await asyncio.sleep(max(0.0, self._interval() - self._took))
+
+    def _tell_failing(self) -> None:
+        """Report samplers that began to fail, and once that none fails any more."""
+        failing = frozenset(self._failing)
+        self._calm = 0 if failing else self._calm + 1
+        if failing - self._told:
+            self._told |= failing
+            self._context.degraded("resources", "; ".join(self._failing.values()))
+        elif self._told and self._calm >= _CALM:
+            self._told = frozenset()
+            self._context.recovered("resources", "all samplers work again")
 
     def _cpu_of_helpers(self) -> float:
         """Processor time since the sample before of the threads that ask disks and the driver."""
@@ -168,20 +185,22 @@ class ResourcesPart:
         cpu = time.thread_time()
         moment = moment._replace(now_ns=self._context.clock.monotonic_ns())
         found: list[Execution] = []
+        self._failing = {}
         for sampler in self._samplers:
             try:
                 found += sampler.sample(moment)
             except Exception as error:  # noqa: BLE001 - a defect of one sampler does not cost the figures of the others
-                self._report(type(sampler), error)
+                self._note(type(sampler).__name__, error)
         try:
             found = self._diagnosis.complete(moment, self._processes.complete(found))
         except Exception as error:  # noqa: BLE001 - the same
-            self._report(Diagnosis, error)
+            self._note(Diagnosis.__name__, error)
         return found, time.thread_time() - cpu
 
-    def _report(self, kind: type, error: Exception) -> None:
-        """Log the first failure of a sampler."""
+    def _note(self, kind: str, error: Exception) -> None:
+        """Note the failure of a sampler, and log its first one."""
+        self._failing[kind] = f"{kind} fails: {describe(error)}"
         if kind not in self._failed:
             self._failed.add(kind)
             trace = "".join(traceback.format_exception(error))
-            logger("resources").error("a sampler failed", sampler=kind.__name__, stacktrace=trace)
+            logger("resources").error("a sampler failed", sampler=kind, stacktrace=trace)

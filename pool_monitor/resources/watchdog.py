@@ -60,7 +60,8 @@ class Watchdog:
     All methods are called on that loop; none blocks. A forked process has no such thread: nothing is emitted there.
     """
 
-    def __init__(self, config: ResourcesConfig) -> None:
+    def __init__(self, config: ResourcesConfig, monitor: str = "") -> None:
+        self._about = {"monitor": monitor}  # in the metadata of every event
         self._interval_ns = round(config.lag_interval * 1e9)
         self._blocked_after_ns = round(config.blocked_after * 1e9)
         self._limit = StackLimit()
@@ -130,7 +131,7 @@ class Watchdog:
             return
         lag_ns, excused_ns = time.monotonic_ns() - self._from_ns, self._excused_ns
         blocked_ns = self._answered()
-        _emit_lags(lags(max(0, lag_ns), excused_ns, self._interval_ns))
+        _emit_lags(lags(max(0, lag_ns), excused_ns, self._interval_ns), self._about)
         if blocked_ns is not None:
             self._tell_over(blocked_ns)
 
@@ -149,7 +150,7 @@ class Watchdog:
     def _tell_over(self, blocked_ns: int) -> None:
         if blocked_ns >= LOG_AFTER_NS:
             logger("monitor").warning("the event loop runs again", blocked_seconds=round(blocked_ns / 1e9, 1))
-        RESOURCE_LOOP.event.emit({"duration": blocked_ns}, {"state": "over", "stack": ""})
+        RESOURCE_LOOP.event.emit({"duration": blocked_ns}, {**self._about, "state": "over", "stack": ""})
 
     # -- in the thread --------------------------------------------------------------------------------------------
 
@@ -218,7 +219,7 @@ class Watchdog:
         if stack:
             self._limit.took(now_ns)
         try:
-            RESOURCE_LOOP.event.emit(measurements, {"state": "blocked", "stack": stack})
+            RESOURCE_LOOP.event.emit(measurements, {**self._about, "state": "blocked", "stack": stack})
         except FAILURES as error:  # telemetry lets SystemExit and KeyboardInterrupt pass: here they end nothing
             logger("monitor").error("a handler of resource.loop ended its thread", reason=describe(error))
         with self._lock:
@@ -246,7 +247,7 @@ class Watchdog:
             return None
 
 
-def _emit_lags(found: list[int]) -> None:
+def _emit_lags(found: list[int], about: dict[str, str]) -> None:
     """Emit ``resource.loop.lag`` for each of *found*, in nanoseconds."""
     event = LOOP_LAG.event
     if not event.on:
@@ -261,4 +262,4 @@ def _emit_lags(found: list[int]) -> None:
             except FAILURES as error:
                 series.failed(error)
         if event.mapped:
-            event.emit_mapped({"duration": lag_ns}, {})
+            event.emit_mapped({"duration": lag_ns}, about)
