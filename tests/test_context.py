@@ -209,12 +209,19 @@ async def test_a_worker_in_another_language_gets_them_if_it_says_so(takes: bool)
     async with Pool("any", size=1, command=command, context=BOTH) as pool:
         with caller("mine"):
             options, *call = await pool.run("echo", 1)
-            assert options == {"concurrency": 1, "context": list(BOTH)}
+            assert options == {"concurrency": 1, "stack": 47, "context": list(BOTH)}
             more = [{"context": {BOTH[0]: "mine"}}] if takes else []
             assert call == ["call", "echo", [[1], {}], False, None, *more]
     async with Pool("any", size=1, command=command) as pool:
         with caller("mine"):
-            assert await pool.run("echo", 1) == [{"concurrency": 1}, "call", "echo", [[1], {}], False, None]
+            assert await pool.run("echo", 1) == [
+                {"concurrency": 1, "stack": 47},
+                "call",
+                "echo",
+                [[1], {}],
+                False,
+                None,
+            ]
 
 
 class UnpackableKey:

@@ -154,7 +154,7 @@ def test_a_gpu_that_is_lost_costs_only_its_own_figures():
 
     sampler = GpuSampler(load=lambda: Library(nvmlDeviceGetHandleByIndex=handle, nvmlDeviceGetCount=lambda: 3))
     [execution] = sampler.sample(Moment(SECOND, ()))
-    assert RESOURCE_GPU.problems(execution.measurements, execution.metadata) == []
+    assert RESOURCE_GPU.problems(execution.measurements, {**execution.metadata, "monitor": "m"}) == []
     assert [gpu["index"] for gpu in execution.metadata["gpus"]] == [0, 2]
     assert execution.metadata["missing"] == "GPU 1: RuntimeError: GPU is lost"
     lost.clear()

@@ -434,7 +434,7 @@ def test_after_a_step_of_the_wall_clock_totals_cover_the_time_that_has_passed(ri
 
 def test_a_clock_that_is_ahead_by_half_a_second_is_one_and_the_same_at_every_look(rig) -> None:
     seconds: list[int] = []
-    rig.collector.on_second(lambda start, _block, _names: seconds.append(start))
+    rig.collector.on_second(lambda start, _block, _names, _failures: seconds.append(start))
     since = set()
     for number in range(20):
         rig.clock.step_wall(0.499 if not number else 0.002 if number % 2 else -0.002)

@@ -276,7 +276,7 @@ asyncio.run(main())
 async def test_a_history_that_cannot_be_written_is_told_of_and_the_pool_does_not_notice(tmp_path: Path):
     blocker = tmp_path / "file"
     blocker.write_text("not a directory")
-    with telemetry.capture(("monitor",)) as events:
+    with telemetry.capture(("monitor", "degrade")) as events:
         async with ops_pool(name="texts", size=1) as pool:
             async with Monitor(pool, config=with_history(blocker / "texts.db")) as monitor:
                 assert await pool.run("echo", 1) == 1
