@@ -141,6 +141,14 @@ async def test_leaving_ends_the_sampling_thread():
         await eventually(lambda: "pool_monitor sampling" not in {thread.name for thread in threading.enumerate()})
 
 
+async def test_a_monitor_that_is_left_in_its_first_sample_does_not_wait_for_answers(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pool_monitor.resources.sampling_thread.LEAVE_S", 600.0)
+    monkeypatch.setattr("pool_monitor.resources.host._DISK_TIMEOUT", 600.0)
+    for _ in range(5):
+        async with Monitor(Gauges(), config=config()):
+            await asyncio.sleep(0)
+
+
 # -- the interval -----------------------------------------------------------------------------------------------------
 
 

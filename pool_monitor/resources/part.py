@@ -86,10 +86,10 @@ class ResourcesPart:
         finally:
             self._diagnosis.close()
             self._pauses.stop()
-            self._host.close()
+            await self._thread.close()
+            self._host.close()  # after the thread: a sample under way would wait for answers that nobody gives
             if self._gpu is not None:
                 self._gpu.close()
-            await self._thread.close()
 
     def view(self) -> SamplingView:
         """How often is sampled, and what it costs. What is measured stands in the Snapshot's own section."""
