@@ -98,12 +98,11 @@ async def watchdog(reports: list[Report]) -> AsyncIterator[None]:
     from pool_monitor.resources.watchdog import Watchdog
 
     def told(_name: Any, _measurements: Any, metadata: Any, _config: Any) -> None:
-        if metadata["state"] == "blocked":
-            reports.append((time.monotonic(), metadata["stack"]))
+        reports.append((time.monotonic(), metadata["stack"]))
 
     telemetry.attach("bench.loop", ("resource", "loop"), told)
     # What the Collector does is part of the price.
-    telemetry.attach("bench.lag", ("resource", "loop", "lag"), lambda *_args: None)
+    telemetry.attach("bench.lag", ("resource", "loop_lag"), lambda *_args: None)
     dog = Watchdog(ResourcesConfig(blocked_after=THRESHOLD_S))
     dog.start()
     yield

@@ -16,6 +16,7 @@ from pool_monitor.config import ResourcesConfig
 from pool_monitor.emit import PoolIdentity
 from pool_monitor.events import (
     LOOP_LAG,
+    LOOP_RESUME,
     RESOURCE_HOST,
     RESOURCE_LIMIT,
     RESOURCE_LOOP,
@@ -448,14 +449,12 @@ def test_a_blocked_loop_is_a_fault_while_it_is_blocked() -> None:
     diagnosis.attach()
     with telemetry.capture(RESOURCE_LIMIT.name) as events:
         for state, seconds in (("blocked", 0.6), ("blocked", 0.9), ("over", 2.0), ("over", 2.0), ("blocked", 0.7)):
-            metadata = {
-                "state": state,
-                "stack": '  File "a.py", line 9, in main\n    work()\n  File "b.py", line 3, in work\n    sleep(2)',
-            }
-            RESOURCE_LOOP.event.emit({"duration": round(seconds * 1e9)}, metadata)
+            stack = '  File "a.py", line 9, in main\n    work()\n  File "b.py", line 3, in work\n    sleep(2)'
+            event, metadata = (LOOP_RESUME, {}) if state == "over" else (RESOURCE_LOOP, {"stack": stack})
+            event.event.emit({"duration": round(seconds * 1e9)}, metadata)
         LOOP_LAG.event.emit({"duration": 5}, {})
         diagnosis.close()
-        RESOURCE_LOOP.event.emit({"duration": 10**9}, {"state": "blocked", "stack": ""})
+        RESOURCE_LOOP.event.emit({"duration": 10**9}, {"stack": ""})
     assert [event.metadata["state"] for event in events] == ["reached", "left", "reached", "left"]
     assert "it runs b.py:3 in work: sleep(2)" in events[0].metadata["reason"]
     assert {event.metadata["kind"] for event in events} == {"blocked"}

@@ -22,6 +22,7 @@ from pool_monitor.config import MonitorConfig, ResourcesConfig, ServiceConfig
 from pool_monitor.errors import UnknownName
 from pool_monitor.events import (
     LOOP_LAG,
+    LOOP_RESUME,
     MONITOR_DEGRADE,
     RESOURCE_GPU,
     RESOURCE_HOST,
@@ -42,7 +43,8 @@ from tests.helpers.support import eventually, ops_pool
 
 SECOND = 10**9
 RESOURCE_EVENTS = (
-    RESOURCE_HOST, RESOURCE_PROCESS, RESOURCE_WORKER, RESOURCE_GPU, RESOURCE_LOOP, LOOP_LAG, RESOURCE_LIMIT,
+    RESOURCE_HOST, RESOURCE_PROCESS, RESOURCE_WORKER, RESOURCE_GPU, RESOURCE_LOOP, LOOP_RESUME, LOOP_LAG,
+    RESOURCE_LIMIT,
 )  # fmt: skip
 
 
@@ -83,7 +85,10 @@ def figures(collector: Collector, worker: WorkerView | None = None) -> WorkerVie
 
 
 def blocked(duration: int, state: str = "blocked", stack: str = "") -> None:
-    RESOURCE_LOOP.event.emit({"duration": duration}, {"state": state, "stack": stack})
+    if state == "over":
+        LOOP_RESUME.event.emit({"duration": duration}, {})
+    else:
+        RESOURCE_LOOP.event.emit({"duration": duration}, {"stack": stack})
 
 
 def fault(state: str = "reached", kind: str = "memory", subject: str = "host", **more: Any) -> None:
@@ -140,7 +145,7 @@ def test_a_degraded_part_is_the_reason_and_its_open_faults_stay(collector: Colle
 def test_what_another_monitor_of_the_process_measures_is_not_shown(collector: Collector, clock: ManualClock) -> None:
     host(load1=1.0)
     fault()
-    RESOURCE_LOOP.event.emit({"duration": SECOND}, {"state": "blocked", "stack": "", "monitor": "another"})
+    RESOURCE_LOOP.event.emit({"duration": SECOND}, {"stack": "", "monitor": "another"})
     LOOP_LAG.event.emit({"duration": SECOND}, {"monitor": "another"})
     RESOURCE_HOST.event.emit({"load1": 9.0}, {"missing": {}, "disk_path": "/", "monitor": "another"})
     about = {"service": "s", "part": "resources", "state": "degraded", "reason": "it broke", "monitor": "another"}

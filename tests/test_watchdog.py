@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from pool_monitor import Monitor, telemetry
 from pool_monitor.config import MonitorConfig, ResourcesConfig, ServiceConfig
 from pool_monitor.errors import ConfigError
-from pool_monitor.events import LOOP_LAG, RESOURCE_LOOP
+from pool_monitor.events import LOOP_LAG, LOOP_RESUME, RESOURCE_LOOP
 from pool_monitor.metrics import parse_window
 from pool_monitor.parts import PartUnavailable
 from pool_monitor.resources import loop_stack, watchdog
@@ -252,24 +252,24 @@ def test_odd_source_files_are_neither_waited_for_nor_shown(tmp_path: Path, kind:
 
 
 class Told:
-    """The executions of resource.loop and resource.loop.lag, with the thread that they came from."""
+    """The executions of the events of the event loop, with the thread that they came from."""
 
     def __init__(self) -> None:
         self.blocks: list[tuple[str, int, str, str]] = []
         self.lags: list[int] = []
         self.cpu: list[int] = []
         self.blocked = threading.Event()
-        telemetry.attach("test.loop", RESOURCE_LOOP.name, self._on_loop)
+        telemetry.attach_many("test.loop", [RESOURCE_LOOP.name, LOOP_RESUME.name], self._on_loop)
         telemetry.attach("test.lag", LOOP_LAG.name, self._on_lag)
 
     def _on_loop(self, name: Any, measurements: Any, metadata: Any, _config: Any) -> None:
-        assert RESOURCE_LOOP.problems(measurements, metadata) == []
+        spec = RESOURCE_LOOP if name == RESOURCE_LOOP.name else LOOP_RESUME
+        assert spec.problems(measurements, metadata) == []
         if "cpu_duration" in measurements:
             self.cpu.append(measurements["cpu_duration"])
-        self.blocks.append(
-            (metadata["state"], measurements["duration"], metadata["stack"], threading.current_thread().name)
-        )
-        if metadata["state"] == "blocked":
+        state, stack = ("blocked", metadata["stack"]) if spec is RESOURCE_LOOP else ("over", "")
+        self.blocks.append((state, measurements["duration"], stack, threading.current_thread().name))
+        if spec is RESOURCE_LOOP:
             self.blocked.set()
 
     def _on_lag(self, _name: Any, measurements: Any, metadata: Any, _config: Any) -> None:
@@ -428,9 +428,8 @@ def test_the_end_of_a_block_is_told_after_its_beginning_even_if_a_handler_is_slo
         entered, release = threading.Event(), threading.Event()
 
         def slow(_name: Any, _measurements: Any, metadata: Any, _config: Any) -> None:
-            if metadata["state"] == "blocked":
-                entered.set()
-                release.wait(PATIENCE)
+            entered.set()
+            release.wait(PATIENCE)
 
         telemetry.attach("slow", RESOURCE_LOOP.name, slow)
         told = Told()
@@ -453,8 +452,7 @@ def test_a_handler_that_raises_does_not_end_the_watching(error: type[BaseExcepti
         told = Told()
 
         def bad(_name: Any, _measurements: Any, metadata: Any, _config: Any) -> None:
-            if metadata["state"] == "blocked":
-                raise error
+            raise error
 
         telemetry.attach("bad", RESOURCE_LOOP.name, bad)
         async with watching() as dog:
@@ -473,9 +471,8 @@ def test_a_handler_that_hangs_is_reported_and_few_threads_are_left_behind(monkey
     entered, release = threading.Event(), threading.Event()
 
     def hang(_name: Any, _measurements: Any, metadata: Any, _config: Any) -> None:
-        if metadata["state"] == "blocked":
-            entered.set()
-            release.wait(PATIENCE)
+        entered.set()
+        release.wait(PATIENCE)
 
     async def hanging() -> threading.Thread:
         dog = Watchdog(QUICK)
@@ -606,8 +603,7 @@ async def test_a_snapshot_shows_the_block_while_it_lasts_and_its_stack_afterward
         meanwhile: list[LoopView] = []
 
         def look(_name: Any, _measurements: Any, metadata: Any, _config: Any) -> None:
-            if metadata["state"] == "blocked":
-                meanwhile.append(monitor._collector.readings.view(parse_window("1m")).loop)
+            meanwhile.append(monitor._collector.readings.view(parse_window("1m")).loop)
 
         telemetry.attach("look", RESOURCE_LOOP.name, look)
         told = Told()
@@ -638,11 +634,11 @@ lags = []
 
 def told(name, measurements, metadata, config):
     thread = threading.current_thread().name
-    print(json.dumps([metadata["state"], still.is_set(), metadata["stack"], thread]), flush=True)
+    print(json.dumps([name[-1], still.is_set(), metadata.get("stack"), thread]), flush=True)
 
 async def main():
-    telemetry.attach("told", ("resource", "loop"), told)
-    telemetry.attach("lag", ("resource", "loop", "lag"), lambda n, m, md, c: lags.append(m["duration"]))
+    telemetry.attach_many("told", [("resource", "loop"), ("resource", "loop_resume")], told)
+    telemetry.attach("lag", ("resource", "loop_lag"), lambda n, m, md, c: lags.append(m["duration"]))
     resources = ResourcesConfig(lag_interval=0.02, blocked_after=AFTER)
     config = MonitorConfig(resources=resources, service=ServiceConfig(socket=False))
     async with Monitor(Gauges(), config=config):
@@ -680,10 +676,10 @@ def test_a_service_that_blocks_its_loop_is_told_what_does_it():
     with ended(service("still.set()\ntime.sleep(0.6)\nstill.clear()\nawait asyncio.sleep(0.1)", after=0.1)) as process:
         out, _ = process.communicate(timeout=30)
     blocked, over, end = map(json.loads, out.splitlines())
-    assert blocked[:2] == ["blocked", True]
+    assert blocked[:2] == ["loop", True]
     assert blocked[2].splitlines()[-1].endswith("in main")  # a program given with -c has no source lines
     assert blocked[3] == "pool_monitor watchdog"
-    assert over[:2] == ["over", False]
+    assert over[:2] == ["loop_resume", False]
     assert end[1] >= 0.5
 
 

@@ -54,6 +54,7 @@ from pool_monitor.events.telemetry import HANDLER_FAILURE, TELEMETRY_FILTER
 from pool_monitor.events.monitor import MONITOR_DEGRADE, MONITOR_SELF
 from pool_monitor.events.resource import (
     LOOP_LAG,
+    LOOP_RESUME,
     RESOURCE_GPU,
     RESOURCE_HOST,
     RESOURCE_LIMIT,
@@ -69,6 +70,7 @@ __all__ = [
     "CATALOGUE",
     "HANDLER_FAILURE",
     "LOOP_LAG",
+    "LOOP_RESUME",
     "MONITOR_DEGRADE",
     "MONITOR_SELF",
     "OPERATION_EXCEPTION",

@@ -111,7 +111,7 @@ RESOURCE_GPU = declare(
     },
 )
 LOOP_LAG = declare(
-    "resource.loop.lag",
+    "resource.loop_lag",
     "A thread asked the event loop to run a callback at once, and the loop ran it. For a callback that ran late, the "
     "event is also emitted for each of those that would have been sent meanwhile.",
     {"duration": "ns: how late it ran"},
@@ -120,19 +120,24 @@ LOOP_LAG = declare(
 )
 RESOURCE_LOOP = declare(
     "resource.loop",
-    "The event loop is blocked. Emitted from a thread while it still is: once a block. When the loop runs again, the "
-    "same event follows on the loop with the state over.",
+    "The event loop is blocked. Emitted from a thread while it still is: once a block. When the loop runs again, "
+    "resource.loop_resume follows on the loop.",
     {
-        "duration": "ns: for how long it has been, or was, blocked",
+        "duration": "ns: for how long it has been blocked",
         "cpu_duration": "ns?: processor time that its thread used meanwhile: near the duration, it computes; near 0, "
-        "it waits. Only while it is blocked",
+        "it waits",
     },
     {
         **MONITOR_KEY,
-        "state": "str: blocked or over",
-        "stack": "str: what the loop runs, innermost frame last; empty if none was taken: when it is over, for all but "
-        "the first block in 10 s, and when the loop was found waiting for a processor",
+        "stack": "str: what the loop runs, innermost frame last; empty if none was taken: for all but the first block "
+        "in 10 s, and when the loop was found waiting for a processor",
     },
+)
+LOOP_RESUME = declare(
+    "resource.loop_resume",
+    "The event loop that was blocked runs again.",
+    {"duration": "ns: for how long it was blocked"},
+    MONITOR_KEY,
 )
 RESOURCE_LIMIT = declare(
     "resource.limit",

@@ -9,7 +9,7 @@ never frozen. The readings of a second are also added to the means and maxima of
 
 Any code can emit these events, with any values. What does not fit is dropped and counted, and no handler raises.
 
-``resource.loop`` and ``resource.loop.lag`` come from the thread of a watchdog, while the event loop may be blocked.
+``resource.loop`` comes from the thread of a watchdog, while the event loop is blocked.
 Their handlers take no lock: they replace a reference or append to a list, which a reader empties with one slice.
 """
 
@@ -25,6 +25,7 @@ import msgspec
 from pool_monitor.clock import SteadyClock
 from pool_monitor.events import (
     LOOP_LAG,
+    LOOP_RESUME,
     MONITOR_DEGRADE,
     RESOURCE_GPU,
     RESOURCE_HOST,
@@ -150,6 +151,7 @@ class ResourceReadings:
             "worker": (RESOURCE_WORKER, self._guarded(self._on_worker)),
             "gpu": (RESOURCE_GPU, self._guarded(self._on_gpu)),
             "loop": (RESOURCE_LOOP, self._guarded(self._on_loop)),
+            "loop_resume": (LOOP_RESUME, self._guarded(self._on_resume)),
             "lag": (LOOP_LAG, self._guarded(self._on_lag)),
             "limit": (RESOURCE_LIMIT, self._guarded(self._on_limit)),
             "degrade": (MONITOR_DEGRADE, self._guarded(self._on_degrade)),
@@ -235,21 +237,21 @@ class ResourceReadings:
 
     # Runs in the thread of the watchdog.
     def _on_loop(self, measurements: Measurements, metadata: Metadata) -> None:
-        duration, state = measurements["duration"], metadata["state"]
-        if not is_duration(duration) or state not in ("blocked", "over"):
-            raise ValueError("neither the beginning nor the end of a block")
+        duration, stack = measurements["duration"], metadata.get("stack")
+        if not is_duration(duration):
+            raise ValueError("no duration")
         now_ns, earlier = self._clock.now_ns(), self._block
-        stack = metadata.get("stack")
-        stack_at_ns = now_ns
-        if type(stack) is not str or not stack:
-            stack, stack_at_ns = (earlier.stack, earlier.stack_at_ns) if earlier else (None, now_ns)
-        elif state == "over" and earlier is not None and earlier.stack is not None:
-            stack, stack_at_ns = earlier.stack, earlier.stack_at_ns
+        if type(stack) is str and stack:
+            stack, stack_at_ns = plain_text(stack[-STACK_MAX:], STACK_MAX), now_ns
         else:
-            stack = plain_text(stack[-STACK_MAX:], STACK_MAX)
-        if state == "blocked":
-            self._blocks = (self._blocks or 0) + 1
-        self._block = _Block(now_ns - duration, stack, stack_at_ns, over=state == "over")
+            stack, stack_at_ns = (earlier.stack, earlier.stack_at_ns) if earlier else (None, now_ns)
+        self._blocks = (self._blocks or 0) + 1
+        self._block = _Block(now_ns - duration, stack, stack_at_ns, over=False)
+
+    def _on_resume(self, measurements: Measurements, _metadata: Metadata) -> None:
+        if not is_duration(measurements["duration"]):
+            raise ValueError("no duration")
+        self._end_block()
 
     # May run in the thread of the watchdog.
     def _on_lag(self, measurements: Measurements, _metadata: Metadata) -> None:
@@ -259,9 +261,13 @@ class ResourceReadings:
         self._lags.append(duration)
         if self._blocks is None:
             self._blocks = 0
+        self._end_block()
+
+    def _end_block(self) -> None:
+        """The loop has run a callback."""
         block = self._block
         if block is not None and not block.over:
-            self._block = block._replace(over=True)  # the loop has run a callback
+            self._block = block._replace(over=True)
 
     # -- keeping ------------------------------------------------------------------------------------------------
 

@@ -15,26 +15,31 @@ _FRAME = re.compile(r'^  File "(.*)", line (\d+|\?), in (.*)(?:\n    (.*))?$', r
 
 
 class BlockFault:
-    """Turns ``resource.loop`` into ``resource.limit``. At most one fault is open. *limit_s* is the time from which on
-    a loop counts as blocked. *locate* is told the line, of each block whose stack was taken.
+    """Turns the beginning and the end of a block into ``resource.limit``. At most one fault is open. *limit_s* is the
+    time from which on a loop counts as blocked. *locate* is told the line, of each block whose stack was taken.
     """
 
     def __init__(self, limit_s: float, emit: Callable[[Change], None], locate: Callable[[str], None]) -> None:
         self._limit_s, self._emit, self._locate = limit_s, emit, locate
         self._open = False
 
-    def take(self, measurements: Measurements, metadata: Metadata) -> None:
-        """Take one ``resource.loop``, in the thread that emits it."""
+    def begin(self, measurements: Measurements, metadata: Metadata) -> None:
+        """Take a ``resource.loop``, in the thread that emits it."""
+        if self._open:
+            return
+        self._open = True
         seconds = measurements.get("duration", 0) / 1e9
-        if metadata.get("state") == "blocked" and not self._open:
-            self._open = True
-            where = innermost(str(metadata.get("stack") or ""))
-            if where:
-                self._locate(where)
-            reason = f"the event loop has run no callback for {seconds:.1f} s{f', it runs {where}' if where else ''}"
-            self._emit(Change("reached", "blocked", _LOOP, "bad", seconds, self._limit_s, reason))
-        elif metadata.get("state") == "over" and self._open:
+        where = innermost(str(metadata.get("stack") or ""))
+        if where:
+            self._locate(where)
+        reason = f"the event loop has run no callback for {seconds:.1f} s{f', it runs {where}' if where else ''}"
+        self._emit(Change("reached", "blocked", _LOOP, "bad", seconds, self._limit_s, reason))
+
+    def end(self, measurements: Measurements) -> None:
+        """Take a ``resource.loop_resume``."""
+        if self._open:
             self._open = False
+            seconds = measurements.get("duration", 0) / 1e9
             reason = f"the event loop runs again; it was blocked for {span(seconds)}"
             self._emit(Change("left", "blocked", _LOOP, "bad", seconds, self._limit_s, reason))
 

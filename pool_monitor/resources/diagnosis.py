@@ -9,7 +9,7 @@ from typing import Any
 from pool_monitor import telemetry
 from pool_monitor.clock import Clock
 from pool_monitor.config import ResourcesConfig
-from pool_monitor.events import LOOP_LAG, RESOURCE_LOOP
+from pool_monitor.events import LOOP_LAG, LOOP_RESUME, RESOURCE_LOOP
 from pool_monitor.resources.block_fault import BlockFault
 from pool_monitor.resources.fault_states import Change
 from pool_monitor.resources.faults import CONDITIONS, Condition, FaultWatch, execution_of
@@ -44,6 +44,7 @@ class Diagnosis:
         self._handlers: dict[str, tuple[EventName, Callable[..., None]]] = {
             f"pool_monitor.resources.{number}.lag": (LOOP_LAG.name, self._on_lag),
             f"pool_monitor.resources.{number}.loop": (RESOURCE_LOOP.name, self._on_loop),
+            f"pool_monitor.resources.{number}.loop_resume": (LOOP_RESUME.name, self._on_resume),
         }
 
     def attach(self) -> None:
@@ -68,7 +69,11 @@ class Diagnosis:
 
     def _on_loop(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         if metadata.get("monitor", self._monitor) == self._monitor:
-            self._block.take(measurements, metadata)
+            self._block.begin(measurements, metadata)
+
+    def _on_resume(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
+        if metadata.get("monitor", self._monitor) == self._monitor:
+            self._block.end(measurements)
 
     def _on_lag(self, _name: EventName, measurements: Measurements, metadata: Metadata, _config: Any) -> None:
         if metadata.get("monitor", self._monitor) != self._monitor:

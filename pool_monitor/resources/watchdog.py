@@ -3,10 +3,10 @@
 Theory of operation
 -------------------
 Every ``lag_interval`` the thread hands the loop a probe, a callback that the loop should run at once. The probe emits
-``resource.loop.lag`` on the loop. A probe that has not run after ``blocked_after`` means that the loop is blocked: the
+``resource.loop_lag`` on the loop. A probe that has not run after ``blocked_after`` means that the loop is blocked: the
 thread takes the stack of the loop's thread and emits ``resource.loop``, in the thread, because nothing can run on the
-loop. When the probe runs at last, the same event with the state ``over`` is emitted on the loop. loop_probe.py decides
-what is late, what is a block and what is not; only the monotonic clock is used, and nothing polls.
+loop. When the probe runs at last, it emits ``resource.loop_resume``. loop_probe.py decides what is late, what is a
+block and what is not; only the monotonic clock is used, and nothing polls.
 
 Both threads change the state of the probe, under a lock that neither holds for longer than some assignments.
 
@@ -30,7 +30,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from pool_monitor.events import LOOP_LAG, RESOURCE_LOOP
+from pool_monitor.events import LOOP_LAG, LOOP_RESUME, RESOURCE_LOOP
 from pool_monitor.log import logger
 from pool_monitor.parts import PartUnavailable
 from pool_monitor.resources.loop_probe import PROBE, ProbeState, StackLimit, counted_from, excused, lags
@@ -150,7 +150,7 @@ class Watchdog:
     def _tell_over(self, blocked_ns: int) -> None:
         if blocked_ns >= LOG_AFTER_NS:
             logger("monitor").warning("the event loop runs again", blocked_seconds=round(blocked_ns / 1e9, 1))
-        RESOURCE_LOOP.event.emit({"duration": blocked_ns}, {**self._about, "state": "over", "stack": ""})
+        LOOP_RESUME.event.emit({"duration": blocked_ns}, self._about)
 
     # -- in the thread --------------------------------------------------------------------------------------------
 
@@ -219,7 +219,7 @@ class Watchdog:
         if stack:
             self._limit.took(now_ns)
         try:
-            RESOURCE_LOOP.event.emit(measurements, {**self._about, "state": "blocked", "stack": stack})
+            RESOURCE_LOOP.event.emit(measurements, {**self._about, "stack": stack})
         except FAILURES as error:  # telemetry lets SystemExit and KeyboardInterrupt pass: here they end nothing
             logger("monitor").error("a handler of resource.loop ended its thread", reason=describe(error))
         with self._lock:
@@ -248,7 +248,7 @@ class Watchdog:
 
 
 def _emit_lags(found: list[int], about: dict[str, str]) -> None:
-    """Emit ``resource.loop.lag`` for each of *found*, in nanoseconds."""
+    """Emit ``resource.loop_lag`` for each of *found*, in nanoseconds."""
     event = LOOP_LAG.event
     if not event.on:
         return
