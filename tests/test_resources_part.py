@@ -125,7 +125,7 @@ async def test_a_monitor_tells_its_measurements_from_those_of_another_one():
     with telemetry.capture() as events:
         async with Monitor(Gauges(), config=config()) as one, Monitor(Gauges(), config=config()) as two:
             ids = {one._collector.monitor, two._collector.monitor}
-            for name in ("host", "self", "lag"):
+            for name in ("host", "self", "loop_lag"):
                 await eventually(
                     lambda name=name: ids == {event.metadata["monitor"] for event in events if event.name[-1] == name}
                 )
