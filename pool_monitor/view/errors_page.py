@@ -15,7 +15,7 @@ from pool_monitor.view import format as fmt
 from pool_monitor.view.page_frame import Content, PageState, page_content
 from pool_monitor.view.stack_lines import LINES_MAX, stack_lines
 from pool_monitor.view.table import Column, number, rows_shown, table
-from pool_monitor.view.text import Line, Meaning, PageSize, Segment, clean, truncate, wrap
+from pool_monitor.view.text import Line, Meaning, PageSize, Segment, clean, one_line, truncate, wrap
 
 WITHOUT_CALL = frozenset({"crash", "start"})
 """The errors of a `FailureView` that no call raised."""
@@ -86,7 +86,7 @@ def selected_row(rows: Sequence[ErrorRow], key: str | None) -> ErrorRow | None:
 
 
 def _error(row: ErrorRow, cells: int = 1000) -> Segment:
-    words = " ".join(clean(row.message).split())
+    words = one_line(row.message)
     return Segment(truncate(f"{clean(row.type)}: {words}" if words else clean(row.type), cells))
 
 
@@ -136,7 +136,7 @@ def group_lines(group: ErrorGroup, window: str, now: float, cells: int, last: in
     *window* is what its count covers, in words, and *now* the wall-clock time.
     """
     lines = _wrapped(
-        f"{clean(group.type)}: {_joined(group.message)}" if group.message else clean(group.type), cells, "strong"
+        f"{clean(group.type)}: {one_line(group.message)}" if group.message else clean(group.type), cells, "strong"
     )
     seen = (
         f"{fmt.count(group.count)} in {window} ({fmt.rate(group.rate)}/s), "
@@ -161,7 +161,7 @@ def sample_lines(sample: ErrorSample, now: float, cells: int, last: int = LINES_
     where += f" on {clean(sample.worker)}" if sample.worker is not None else ""
     lines = _wrapped(f"one of them, {_ago(now, sample.at)}{where}; secrets are replaced:", cells, "dim")
     for part in sample.message.splitlines():
-        lines += _wrapped(_joined(part), cells) if part.strip() else []
+        lines += _wrapped(one_line(part), cells) if part.strip() else []
     if sample.traceback:
         lines += stack_lines(sample.traceback, cells, indent=1, last=last)
     if sample.stack:
@@ -174,7 +174,7 @@ def failure_lines(failure: FailureView, cells: int) -> list[Line]:
     """Return everything about one kind of failure that belongs to no group."""
     lines = _wrapped(clean(failure.error), cells, "strong")
     for part in (failure.message or "").splitlines():
-        lines += _wrapped(_joined(part), cells) if part.strip() else []
+        lines += _wrapped(one_line(part), cells) if part.strip() else []
     where = f" in {clean(failure.operation)}" if failure.operation is not None else ""
     where += f" on {clean(failure.worker)}" if failure.worker is not None else ""
     times = fmt.plural(failure.count, "time")
@@ -183,10 +183,6 @@ def failure_lines(failure: FailureView, cells: int) -> list[Line]:
 
 def _ago(now: float, at: float) -> str:
     return f"{fmt.whole_age(max(now - at, 0.0))} ago"
-
-
-def _joined(text: str) -> str:
-    return " ".join(clean(text).split())
 
 
 def _wrapped(words: str, cells: int, meaning: Meaning = "plain") -> list[Line]:

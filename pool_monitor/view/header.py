@@ -20,6 +20,7 @@ from pool_monitor.view.text import (
     fit_line,
     justify,
     line_width,
+    one_line,
     truncate,
     truncate_words,
     width,
@@ -214,7 +215,7 @@ def _fault(snapshot: Snapshot, worker: WorkerView, cells: int) -> Line:
     if not mine:
         return []
     worst = min(mine, key=lambda fault: fault.level != "bad")
-    words = " ".join(clean(worst.reason or worst.kind).split())
+    words = one_line(worst.reason or worst.kind)
     return [Segment(f" {truncate_words(f'{SYMBOLS[worst.level]} {words}', max(cells * 2 // 3, 1))} ", worst.level)]
 
 
@@ -223,7 +224,7 @@ def _words_of(worker: WorkerView) -> Iterator[str]:
     if worker.state_letter in {"T", "t"}:
         yield "stopped"
     if worker.figures_missing is not None:
-        yield f"no figures: {' '.join(clean(worker.figures_missing).split())}"
+        yield f"no figures: {one_line(worker.figures_missing)}"
     yield f"up {fmt.age(worker.age)}"
     health = "not answering" if worker.state == "degraded" else worker.health
     if health:

@@ -10,7 +10,7 @@ from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.header import PRODUCT
 from pool_monitor.view.page_frame import fit_page, too_small
 from pool_monitor.view.pages import PAGES, Page
-from pool_monitor.view.text import Line, PageSize, Segment, clean, justify, truncate, width, wrap
+from pool_monitor.view.text import Line, PageSize, Segment, justify, one_line, truncate, width, wrap
 
 
 def _opening(pages: list[Page], *more: tuple[str, str]) -> tuple[str, str]:
@@ -66,7 +66,7 @@ def waiting_page(
 ) -> list[Line]:
     """Return the page before the first Snapshot. *text* says what the dashboard waits for, and why if known."""
     size = PageSize(*size)
-    words = " ".join(clean(text).split())
+    words = one_line(text)
     if too_small(size):
         return fit_page([[Segment(truncate(words, size.width))]], size, glyphs)
     right = [freshness.segment(), Segment(" ", "bar")] if freshness is not None else []

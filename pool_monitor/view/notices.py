@@ -10,7 +10,7 @@ from pool_monitor.findings import Finding, Kind, Level, Levels
 from pool_monitor.snapshot import PoolDetail, PoolSummary, Snapshot
 from pool_monitor.view import format as fmt
 from pool_monitor.view.freshness import Freshness
-from pool_monitor.view.text import clean
+from pool_monitor.view.text import clean, one_line
 
 SYMBOLS: dict[Level, str] = {"bad": "✖", "warn": "▲"}
 
@@ -77,7 +77,7 @@ def _worst_first(found: Iterable[Notice]) -> list[Notice]:
 
 def _freshness_notices(freshness: Freshness) -> Iterable[Notice]:
     if freshness.reason:
-        yield Notice("bad", f"connection lost: {' '.join(clean(freshness.reason).split())}")
+        yield Notice("bad", f"connection lost: {one_line(freshness.reason)}")
     elif freshness.state == "STALE":
         yield Notice("warn", f"no snapshot for {fmt.whole_age(freshness.seconds)}: these numbers are old")
 

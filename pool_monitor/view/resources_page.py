@@ -26,7 +26,7 @@ from pool_monitor.view import format as fmt
 from pool_monitor.view.notices import SYMBOLS, subject
 from pool_monitor.view.page_frame import Content, PageState, page_content
 from pool_monitor.view.stack_lines import stack_lines
-from pool_monitor.view.text import Line, PageSize, Segment, clean, fit_line, line_width, wrap
+from pool_monitor.view.text import Line, PageSize, Segment, clean, fit_line, line_width, one_line, wrap
 
 LABEL = 12
 """Cells for the name of a line."""
@@ -269,7 +269,7 @@ def degraded_lines(degraded: Mapping[str, str], cells: int) -> list[Line]:
     """Return why each degraded part of the monitor is degraded."""
     lines: list[Line] = []
     for part, why in degraded.items():
-        words = f"{SYMBOLS['warn']} {clean(part)}: {' '.join(clean(why).split())}"
+        words = f"{SYMBOLS['warn']} {clean(part)}: {one_line(why)}"
         lines += [[Segment(f"  {text}", "warn")] for text in wrap(words, max(cells - 3, 1))]
     return lines
 
@@ -307,7 +307,7 @@ def _sampling(sampling: SamplingView) -> list[Figure]:
 
 
 def _history(history: HistoryView) -> list[Figure]:
-    state = "written" if history.degraded is None else f"{SYMBOLS['warn']} {' '.join(clean(history.degraded).split())}"
+    state = "written" if history.degraded is None else f"{SYMBOLS['warn']} {one_line(history.degraded)}"
     return [
         Figure("", fmt.size(history.file_bytes), _of_size(history.size_limit)),
         Figure("flush", fmt.duration(history.flush_seconds)),
@@ -318,7 +318,7 @@ def _history(history: HistoryView) -> list[Figure]:
 
 
 def _otlp(otlp: OtlpView) -> list[Figure]:
-    error = [] if otlp.last_error is None else [Figure("", " ".join(clean(otlp.last_error).split()))]
+    error = [] if otlp.last_error is None else [Figure("", one_line(otlp.last_error))]
     return [Figure("accepted", fmt.count(otlp.exported)), Figure("failed", fmt.count(otlp.failed)), *error]
 
 
@@ -362,7 +362,7 @@ def fault_lines(fault: FaultView, now: float, cells: int) -> list[Line]:
 
 def fault_text(fault: FaultView, now: float) -> str:
     """Return a fault in words. *now* is the wall-clock time."""
-    words = " ".join(clean(fault.reason or fault.kind).split())
+    words = one_line(fault.reason or fault.kind)
     pool = f" of pool {clean(fault.pool)}" if fault.pool is not None and fault.worker is None else ""
     return f"{subject(fault.subject)}{pool}: {words}; for {fmt.whole_age(max(now - fault.since, 0.0))}"
 
@@ -378,7 +378,7 @@ def _stack(loop: LoopView, cells: int) -> list[Line]:
 def _gpus(gpus: Sequence[GpuView], missing: Mapping[str, str], cells: int) -> list[Line]:
     if not gpus:
         why = missing.get("gpus")
-        words = "none" if why is None else f"not available: {' '.join(clean(why).split())}"
+        words = "none" if why is None else f"not available: {one_line(why)}"
         return _labelled(" GPUS", words, cells)
     lines: list[Line] = [[Segment(" GPUS", "head")]]
     for gpu in gpus:
@@ -417,7 +417,7 @@ def missing_lines(missing: Mapping[str, str], cells: int) -> list[Line]:
     """Return why figures are unknown: one entry for each reason, with the names of its figures."""
     by_reason: dict[str, list[str]] = {}
     for name, why in missing.items():
-        by_reason.setdefault(" ".join(clean(why).split()), []).append(clean(name))
+        by_reason.setdefault(one_line(why), []).append(clean(name))
     lines: list[Line] = []
     for why, names in by_reason.items():
         words = f"{fmt.UNKNOWN} {', '.join(names)}: {why or 'no reason known'}"

@@ -61,6 +61,11 @@ def clean(text: str) -> str:
     return "".join(map(_harmless, unicodedata.normalize("NFC", text)))
 
 
+def one_line(text: str) -> str:
+    """Return foreign text as `clean` does, in one line: each run of blanks becomes one blank."""
+    return " ".join(clean(text).split())
+
+
 def _harmless(char: str) -> str:
     if char.isspace():
         return " "
