@@ -15,7 +15,7 @@ from pool_monitor.view import format as fmt
 from pool_monitor.view.page_frame import Content, PageState, page_content
 from pool_monitor.view.stack_lines import LINES_MAX, stack_lines
 from pool_monitor.view.table import Column, number, rows_shown, table
-from pool_monitor.view.text import Line, Meaning, PageSize, Segment, clean, one_line, truncate, wrap
+from pool_monitor.view.text import Line, PageSize, Segment, clean, one_line, paragraph, truncate
 
 WITHOUT_CALL = frozenset({"crash", "start"})
 """The errors of a `FailureView` that no call raised."""
@@ -135,7 +135,7 @@ def group_lines(group: ErrorGroup, window: str, now: float, cells: int, last: in
 
     *window* is what its count covers, in words, and *now* the wall-clock time.
     """
-    lines = _wrapped(
+    lines = paragraph(
         f"{clean(group.type)}: {one_line(group.message)}" if group.message else clean(group.type), cells, "strong"
     )
     seen = (
@@ -143,47 +143,43 @@ def group_lines(group: ErrorGroup, window: str, now: float, cells: int, last: in
         f"{fmt.count(group.total)} since the start; first {_ago(now, group.first_seen)}, "
         f"last {_ago(now, group.last_seen)}"
     )
-    lines += _wrapped(seen, cells)
+    lines += paragraph(seen, cells)
     if group.operations:
-        lines += _wrapped(f"in {', '.join(map(clean, group.operations))}", cells)
+        lines += paragraph(f"in {', '.join(map(clean, group.operations))}", cells)
     if group.workers:
-        lines += _wrapped(f"on {', '.join(map(clean, group.workers))}", cells)
+        lines += paragraph(f"on {', '.join(map(clean, group.workers))}", cells)
     if group.frames:
-        lines += _wrapped(f"at {' called by '.join(map(clean, group.frames))}", cells)
+        lines += paragraph(f"at {' called by '.join(map(clean, group.frames))}", cells)
     if group.sample is not None:
         lines += [[], *sample_lines(group.sample, now, cells, last)]
-    return [*lines, *_wrapped(f"group {clean(group.fingerprint)}", cells, "dim")]
+    return [*lines, *paragraph(f"group {clean(group.fingerprint)}", cells, "dim")]
 
 
 def sample_lines(sample: ErrorSample, now: float, cells: int, last: int = LINES_MAX) -> list[Line]:
     """Return one failure of a group: its message, its traceback, and the stack of its worker."""
     where = f" in {clean(sample.operation)}" if sample.operation is not None else ""
     where += f" on {clean(sample.worker)}" if sample.worker is not None else ""
-    lines = _wrapped(f"one of them, {_ago(now, sample.at)}{where}; secrets are replaced:", cells, "dim")
+    lines = paragraph(f"one of them, {_ago(now, sample.at)}{where}; secrets are replaced:", cells, "dim")
     for part in sample.message.splitlines():
-        lines += _wrapped(one_line(part), cells) if part.strip() else []
+        lines += paragraph(one_line(part), cells) if part.strip() else []
     if sample.traceback:
         lines += stack_lines(sample.traceback, cells, indent=1, last=last)
     if sample.stack:
-        lines += _wrapped("what the worker ran when it was interrupted:", cells, "dim")
+        lines += paragraph("what the worker ran when it was interrupted:", cells, "dim")
         lines += stack_lines(sample.stack, cells, indent=1, last=last)
     return lines
 
 
 def failure_lines(failure: FailureView, cells: int) -> list[Line]:
     """Return everything about one kind of failure that belongs to no group."""
-    lines = _wrapped(clean(failure.error), cells, "strong")
+    lines = paragraph(clean(failure.error), cells, "strong")
     for part in (failure.message or "").splitlines():
-        lines += _wrapped(one_line(part), cells) if part.strip() else []
+        lines += paragraph(one_line(part), cells) if part.strip() else []
     where = f" in {clean(failure.operation)}" if failure.operation is not None else ""
     where += f" on {clean(failure.worker)}" if failure.worker is not None else ""
     times = fmt.plural(failure.count, "time")
-    return [*lines, *_wrapped(f"{times} in the last hour, the latest {fmt.whole_age(failure.age)} ago{where}", cells)]
+    return [*lines, *paragraph(f"{times} in the last hour, the latest {fmt.whole_age(failure.age)} ago{where}", cells)]
 
 
 def _ago(now: float, at: float) -> str:
     return f"{fmt.whole_age(max(now - at, 0.0))} ago"
-
-
-def _wrapped(words: str, cells: int, meaning: Meaning = "plain") -> list[Line]:
-    return [[Segment(f" {part}", meaning)] for part in wrap(words, max(cells - 2, 1))]

@@ -9,7 +9,7 @@ from pool_monitor.view.freshness import Freshness
 from pool_monitor.view.notices import SYMBOLS, Notice, notices, pool_notices
 from pool_monitor.view.page_frame import Content, PageState, page_content
 from pool_monitor.view.table import table
-from pool_monitor.view.text import Line, PageSize, Segment, clean, wrap
+from pool_monitor.view.text import Line, PageSize, Segment, clean, paragraph
 
 
 def notices_page(snapshot: Snapshot, _pool: PoolDetail | None, size: PageSize, state: PageState) -> Content:
@@ -48,4 +48,4 @@ def _notice_lines(snapshot: Snapshot, freshness: Freshness, levels: Levels, cell
 
 def _in_full(notice: Notice, cells: int) -> list[Line]:
     words = f"{SYMBOLS[notice.level]} {notice.text}"
-    return [[Segment(f"  {part}", notice.level)] for part in wrap(words, max(cells - 3, 1))]
+    return paragraph(words, cells, notice.level, indent=2)

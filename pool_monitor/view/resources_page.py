@@ -26,7 +26,7 @@ from pool_monitor.view import format as fmt
 from pool_monitor.view.notices import SYMBOLS, subject
 from pool_monitor.view.page_frame import Content, PageState, page_content
 from pool_monitor.view.stack_lines import stack_lines
-from pool_monitor.view.text import Line, PageSize, Segment, clean, fit_line, line_width, one_line, wrap
+from pool_monitor.view.text import Line, PageSize, Segment, clean, fit_line, line_width, one_line, paragraph, wrap
 
 LABEL = 12
 """Cells for the name of a line."""
@@ -270,7 +270,7 @@ def degraded_lines(degraded: Mapping[str, str], cells: int) -> list[Line]:
     lines: list[Line] = []
     for part, why in degraded.items():
         words = f"{SYMBOLS['warn']} {clean(part)}: {one_line(why)}"
-        lines += [[Segment(f"  {text}", "warn")] for text in wrap(words, max(cells - 3, 1))]
+        lines += paragraph(words, cells, "warn", indent=2)
     return lines
 
 
@@ -354,10 +354,7 @@ def _faults(faults: Sequence[FaultView], now: float, cells: int) -> list[Line]:
 
 def fault_lines(fault: FaultView, now: float, cells: int) -> list[Line]:
     """Return a fault in full: its level, subject and reason, and since when."""
-    return [
-        [Segment(f"  {part}", fault.level)]
-        for part in wrap(f"{SYMBOLS[fault.level]} {fault_text(fault, now)}", max(cells - 3, 1))
-    ]
+    return paragraph(f"{SYMBOLS[fault.level]} {fault_text(fault, now)}", cells, fault.level, indent=2)
 
 
 def fault_text(fault: FaultView, now: float) -> str:
@@ -421,5 +418,5 @@ def missing_lines(missing: Mapping[str, str], cells: int) -> list[Line]:
     lines: list[Line] = []
     for why, names in by_reason.items():
         words = f"{fmt.UNKNOWN} {', '.join(names)}: {why or 'no reason known'}"
-        lines += [[Segment(f"  {part}", "dim")] for part in wrap(words, max(cells - 3, 1))]
+        lines += paragraph(words, cells, "dim", indent=2)
     return lines

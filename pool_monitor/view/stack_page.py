@@ -7,7 +7,7 @@ from pool_monitor.view import columns
 from pool_monitor.view import format as fmt
 from pool_monitor.view.page_frame import Content, PageState, WorkerStack, page_content
 from pool_monitor.view.stack_lines import stack_lines
-from pool_monitor.view.text import Line, PageSize, Segment, clean, one_line, wrap
+from pool_monitor.view.text import Line, PageSize, Segment, clean, one_line, paragraph
 
 
 def stack_page(_snapshot: Snapshot, pool: PoolDetail | None, size: PageSize, state: PageState) -> Content:
@@ -40,4 +40,4 @@ def _lines(shown: WorkerStack, cells: int) -> list[Line]:
     if shown.asking:
         return []
     words = f"not available: {one_line(shown.reason) or 'no reason is known'}"
-    return [[Segment(f" {part}", "warn")] for part in wrap(words, max(cells - 2, 1))]
+    return paragraph(words, cells, "warn")

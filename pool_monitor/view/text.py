@@ -143,6 +143,11 @@ def wrap(text: str, cells: int) -> list[str]:
     return lines
 
 
+def paragraph(text: str, cells: int, meaning: Meaning = "plain", *, indent: int = 1) -> list[Line]:
+    """Return *text* as lines of less than *cells* cells, as `wrap` breaks it, behind *indent* blanks."""
+    return [[Segment(f"{'':{indent}}{part}", meaning)] for part in wrap(text, max(cells - indent - 1, 1))]
+
+
 def wrap_code(text: str, cells: int) -> list[str]:
     """Return one line of code or of a stack in lines of at most *cells* cells. Nothing of it is left out, and its
     indentation is kept: lines after the first are indented by four more.
