@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pool_monitor.snapshot import ErrorGroup, ErrorReport, ErrorSample
 from pool_monitor.view import format as fmt
+from pool_monitor.view.errors_page import title
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.table import Column, number, table
 from pool_monitor.view.text import Line, Segment, clean, plain, truncate, wrap
@@ -39,18 +40,13 @@ def text(report: ErrorReport, *, width: int = 100, full: bool = False, glyphs: G
     return plain(glyphs.draw(line) for line in lines)
 
 
-def title(group: ErrorGroup) -> str:
-    """Return the type and the message of *group*, in one line, safe to show."""
-    return clean(f"{group.type}: {group.message}" if group.message else group.type)
-
-
 def _in_full(group: ErrorGroup, now: float, width: int) -> Iterable[Line]:
     cells = max(width - len(_INDENT) - 1, 20)
     yield [
         Segment(f" {fmt.plural(group.count, 'failure')} "),
         Segment(truncate(title(group), max(width - 16, 20)), "strong"),
     ]
-    seen = f"{_when(group.first_seen)}, last {fmt.age(_ago(now, group.last_seen))} ago"
+    seen = f"{fmt.timestamp(group.first_seen)}, last {fmt.age(_ago(now, group.last_seen))} ago"
     facts = [
         f"group {clean(group.fingerprint)}, {fmt.rate(group.rate)}/s, {fmt.count(group.total)} in total",
         f"first seen {seen}",
@@ -69,7 +65,7 @@ def _named(what: str, names: Sequence[str]) -> list[str]:
 
 def _sample(sample: ErrorSample, cells: int) -> Iterable[str]:
     where = f"{clean(sample.operation or '?')} on {clean(sample.worker or '?')}"
-    yield truncate(f"one of them, at {_when(sample.at)}: {where}", cells)
+    yield truncate(f"one of them, at {fmt.timestamp(sample.at)}: {where}", cells)
     for heading, body in (("", sample.message), ("", sample.traceback), ("what the worker was running:", sample.stack)):
         if body:
             yield from ([heading] if heading else [])
@@ -78,13 +74,6 @@ def _sample(sample: ErrorSample, cells: int) -> Iterable[str]:
 
 def _block(texts: Iterable[str]) -> list[Line]:
     return [[Segment(f"{_INDENT}{part}")] for part in texts]
-
-
-def _when(at: float) -> str:
-    try:
-        return fmt.timestamp(at)
-    except (ValueError, OverflowError, OSError):  # another program may have answered
-        return fmt.UNKNOWN
 
 
 def _ago(now: float, at: float) -> float:

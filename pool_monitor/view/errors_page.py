@@ -85,9 +85,14 @@ def selected_row(rows: Sequence[ErrorRow], key: str | None) -> ErrorRow | None:
     return next((row for row in rows if row.key == key), rows[0] if rows else None)
 
 
+def title(error: ErrorGroup | ErrorRow) -> str:
+    """Return the type and the message of *error* in one line, safe to show."""
+    words = one_line(error.message)
+    return f"{clean(error.type)}: {words}" if words else clean(error.type)
+
+
 def _error(row: ErrorRow, cells: int = 1000) -> Segment:
-    words = one_line(row.message)
-    return Segment(truncate(f"{clean(row.type)}: {words}" if words else clean(row.type), cells))
+    return Segment(truncate(title(row), cells))
 
 
 ERRORS: tuple[Column[ErrorRow], ...] = (
@@ -135,9 +140,7 @@ def group_lines(group: ErrorGroup, window: str, now: float, cells: int, last: in
 
     *window* is what its count covers, in words, and *now* the wall-clock time.
     """
-    lines = paragraph(
-        f"{clean(group.type)}: {one_line(group.message)}" if group.message else clean(group.type), cells, "strong"
-    )
+    lines = paragraph(title(group), cells, "strong")
     seen = (
         f"{fmt.count(group.count)} in {window} ({fmt.rate(group.rate)}/s), "
         f"{fmt.count(group.total)} since the start; first {_ago(now, group.first_seen)}, "
@@ -157,9 +160,7 @@ def group_lines(group: ErrorGroup, window: str, now: float, cells: int, last: in
 
 def sample_lines(sample: ErrorSample, now: float, cells: int, last: int = LINES_MAX) -> list[Line]:
     """Return one failure of a group: its message, its traceback, and the stack of its worker."""
-    where = f" in {clean(sample.operation)}" if sample.operation is not None else ""
-    where += f" on {clean(sample.worker)}" if sample.worker is not None else ""
-    lines = paragraph(f"one of them, {_ago(now, sample.at)}{where}; secrets are replaced:", cells, "dim")
+    lines = paragraph(f"one of them, {_ago(now, sample.at)}{_where(sample)}; secrets are replaced:", cells, "dim")
     for part in sample.message.splitlines():
         lines += paragraph(one_line(part), cells) if part.strip() else []
     if sample.traceback:
@@ -175,10 +176,14 @@ def failure_lines(failure: FailureView, cells: int) -> list[Line]:
     lines = paragraph(clean(failure.error), cells, "strong")
     for part in (failure.message or "").splitlines():
         lines += paragraph(one_line(part), cells) if part.strip() else []
-    where = f" in {clean(failure.operation)}" if failure.operation is not None else ""
-    where += f" on {clean(failure.worker)}" if failure.worker is not None else ""
-    times = fmt.plural(failure.count, "time")
-    return [*lines, *paragraph(f"{times} in the last hour, the latest {fmt.whole_age(failure.age)} ago{where}", cells)]
+    latest = f"the latest {fmt.whole_age(failure.age)} ago{_where(failure)}"
+    return [*lines, *paragraph(f"{fmt.plural(failure.count, 'time')} in the last hour, {latest}", cells)]
+
+
+def _where(failure: ErrorSample | FailureView) -> str:
+    """Return the operation and the worker of a failure, as far as they are known."""
+    operation = f" in {clean(failure.operation)}" if failure.operation is not None else ""
+    return operation + (f" on {clean(failure.worker)}" if failure.worker is not None else "")
 
 
 def _ago(now: float, at: float) -> str:
