@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from pool_monitor.config import HistoryConfig, Tier
 from pool_monitor.metrics.error_groups import OTHER, SAMPLE_BYTES, GroupCount, other_group
 from pool_monitor.snapshot import ErrorGroup, ErrorSample
+from pool_monitor.storage.schema import TIME_LIMIT
 
 FINEST_S = 10
 GROUP_ROOM = SAMPLE_BYTES + 4096
@@ -36,45 +37,17 @@ _DELETED_AT_ONCE = 4096
 _TEXT_MAX = 16 * 1024
 """Most bytes of a text column that is read."""
 _COUNT_MAX = 2**53
-_TIME_MAX = 5 * 10**10
-"""As `schema.TIME_LIMIT`: a datetime can hold it."""
 _GROUPS_READ = 20_000
 
-MIGRATION: tuple[str, ...] = (
-    # frames, operations and workers are JSON lists of texts, sample is a JSON object. `total`: all failures ever.
-    """CREATE TABLE error_groups (
-        id INTEGER PRIMARY KEY,
-        pool TEXT NOT NULL,
-        fingerprint TEXT NOT NULL,
-        type TEXT NOT NULL,
-        message TEXT NOT NULL,
-        frames TEXT NOT NULL,
-        operations TEXT NOT NULL,
-        workers TEXT NOT NULL,
-        total INTEGER NOT NULL,
-        first_seen REAL NOT NULL,
-        last_seen REAL NOT NULL,
-        sample BLOB
-    )""",
-    "CREATE UNIQUE INDEX error_groups_by_key ON error_groups (pool, fingerprint)",
-    "CREATE INDEX error_groups_by_age ON error_groups (last_seen)",
-    """CREATE TABLE error_counts (
-        error_group INTEGER NOT NULL,
-        step INTEGER NOT NULL,
-        start INTEGER NOT NULL,
-        count INTEGER NOT NULL,
-        PRIMARY KEY (error_group, step, start)
-    ) WITHOUT ROWID""",
-    # `gone`: counts that ended at this time or before may have been deleted.
-    "CREATE TABLE error_tiers (step INTEGER PRIMARY KEY, gone INTEGER NOT NULL DEFAULT 0)",
-)
-"""The step of the schema that makes these tables."""
 _TEXTS = ("pool", "fingerprint", "type", "message", "frames", "operations", "workers")
 _SOUND = " AND ".join(
     [
         *(f"typeof({column}) = 'text' AND length(CAST({column} AS BLOB)) <= {_TEXT_MAX}" for column in _TEXTS),
         f"typeof(total) = 'integer' AND total BETWEEN 0 AND {_COUNT_MAX}",
-        *(f"typeof({at}) = 'real' AND {at} BETWEEN {-_TIME_MAX} AND {_TIME_MAX}" for at in ("first_seen", "last_seen")),
+        *(
+            f"typeof({at}) = 'real' AND {at} BETWEEN {-TIME_LIMIT} AND {TIME_LIMIT}"
+            for at in ("first_seen", "last_seen")
+        ),
         f"(sample IS NULL OR typeof(sample) = 'blob' AND length(sample) <= {2 * SAMPLE_BYTES})",
     ]
 )
@@ -338,7 +311,7 @@ def _group_from(columns: Sequence[Any], count: int) -> tuple[str, ErrorGroup]:
 
 def _sample_from(body: bytes) -> ErrorSample | None:
     sample = msgspec.json.decode(body, type=ErrorSample)
-    return sample if abs(sample.at) <= _TIME_MAX else None
+    return sample if abs(sample.at) <= TIME_LIMIT else None
 
 
 def _json(value: object) -> str | bytes:

@@ -23,7 +23,6 @@ from typing import NamedTuple
 from pool_monitor.config import HistoryConfig
 from pool_monitor.config.validation import FOREVER
 from pool_monitor.errors import ConfigError
-from pool_monitor.storage.error_groups import MIGRATION as ERROR_GROUPS
 from pool_monitor.storage.files import check_beside
 
 DAMAGED = "it is damaged; move it away, and a new file is begun"
@@ -53,7 +52,37 @@ SOUND = (
 BODY = f"CASE WHEN {SOUND} AND typeof(body) = 'blob' AND length(body) <= {BODY_LIMIT} THEN body END"
 """The SQL expression for the body of a usable block; NULL for other blocks."""
 
-# A migration never changes once it is released.
+# The error groups, see `pool_monitor.storage.error_groups`.
+_ERROR_GROUPS: tuple[str, ...] = (
+    # frames, operations and workers are JSON lists of texts, sample is a JSON object. `total`: all failures ever.
+    """CREATE TABLE error_groups (
+        id INTEGER PRIMARY KEY,
+        pool TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        type TEXT NOT NULL,
+        message TEXT NOT NULL,
+        frames TEXT NOT NULL,
+        operations TEXT NOT NULL,
+        workers TEXT NOT NULL,
+        total INTEGER NOT NULL,
+        first_seen REAL NOT NULL,
+        last_seen REAL NOT NULL,
+        sample BLOB
+    )""",
+    "CREATE UNIQUE INDEX error_groups_by_key ON error_groups (pool, fingerprint)",
+    "CREATE INDEX error_groups_by_age ON error_groups (last_seen)",
+    """CREATE TABLE error_counts (
+        error_group INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        start INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (error_group, step, start)
+    ) WITHOUT ROWID""",
+    # `gone`: counts that ended at this time or before may have been deleted.
+    "CREATE TABLE error_tiers (step INTEGER PRIMARY KEY, gone INTEGER NOT NULL DEFAULT 0)",
+)
+
+# A migration never changes once it is released, not even in its blanks: `version_of` compares the text.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         # `rolled`: id of the last block of the next finer tier that is rolled up into this tier.
@@ -99,7 +128,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # `rolled`: as in `tiers`.
         "CREATE TABLE gauge_marks (step INTEGER PRIMARY KEY, rolled INTEGER NOT NULL)",
     ),
-    ERROR_GROUPS,
+    _ERROR_GROUPS,
 )
 """SQL that makes version ``index + 1`` of a file of version ``index``. Version 0 is an empty file."""
 GAUGES_SINCE = 2
