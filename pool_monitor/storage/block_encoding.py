@@ -8,13 +8,12 @@ from pool_monitor.metrics.block import ROOM_LIMIT, Block
 
 
 class TooLarge(ValueError):
-    """A body expands to more than `ROOM_LIMIT` bytes, so it is not a block."""
+    """A body expands to more bytes than a block may have, so it is not a block."""
 
 
 def packed(block: Block) -> bytes:
     """A block as it is stored in the file."""
-    # Level 1: higher levels save a tenth of the size for three times the time.
-    return zlib.compress(block.encode(), 1)
+    return deflated(block.encode())
 
 
 def unpacked(body: object) -> Block:
@@ -22,16 +21,33 @@ def unpacked(body: object) -> Block:
 
     Raises MemoryError when there is no memory for it.
     """
-    inflating = zlib.decompressobj()
+    whole = inflated(body, ROOM_LIMIT)
     try:
-        # A body of a few bytes can expand to gigabytes, so expanding stops at the limit.
-        whole = inflating.decompress(body, ROOM_LIMIT)  # type: ignore[arg-type]
-        if inflating.eof:
-            return Block.decode(whole)
+        return Block.decode(whole)
     except MemoryError:
         raise
     except Exception as error:
         raise ValueError(f"not a valid block: {error}") from error
-    if len(whole) == ROOM_LIMIT:
+
+
+def deflated(whole: bytes) -> bytes:
+    """A body of *whole*."""
+    # Level 1: higher levels save a tenth of the size for three times the time.
+    return zlib.compress(whole, 1)
+
+
+def inflated(body: object, limit: int) -> bytes:
+    """What `deflated` made *body* of, at most *limit* bytes. Raises as `unpacked` does."""
+    inflating = zlib.decompressobj()
+    try:
+        # A body of a few bytes can expand to gigabytes, so expanding stops at the limit.
+        whole = inflating.decompress(body, limit)  # type: ignore[arg-type]
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(f"not a valid block: {error}") from error
+    if inflating.eof:
+        return whole
+    if len(whole) == limit:
         raise TooLarge("not a valid block: it is too large")
     raise ValueError("not a valid block: it is truncated")

@@ -9,7 +9,6 @@ by `SHARE`; the oldest of the largest tier are deleted first.
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import NamedTuple
@@ -19,6 +18,7 @@ import numpy as np
 
 from pool_monitor.config import HistoryConfig, Tier
 from pool_monitor.metrics.gauges import SUBJECTS_MAX, GaugeBlock, TimedGauges, merged
+from pool_monitor.storage.block_encoding import deflated, inflated
 from pool_monitor.storage.schema import BODY, SOUND, StoredTier, yield_gil
 
 SHARE = 4
@@ -65,14 +65,13 @@ def packed(block: GaugeBlock) -> bytes:
         block.means.astype("<f4").tobytes(),
         block.highs.astype("<f4").tobytes(),
     )
-    return zlib.compress(_encode(_Body(_VERSION, block.subjects, block.figures, *arrays)), 1)
+    return deflated(_encode(_Body(_VERSION, block.subjects, block.figures, *arrays)))
 
 
 def unpacked(body: object) -> GaugeBlock:
     """The block that `packed` made *body* of. Raises ValueError for any other, which a crafted file may hold."""
+    whole = inflated(body, ROOM_MAX)
     try:
-        inflating = zlib.decompressobj()
-        whole = inflating.decompress(body, ROOM_MAX)  # type: ignore[arg-type]
         found = _decode(whole)
         counts, means, highs = (
             np.frombuffer(array, kind).reshape(len(found.subjects), len(found.figures))
@@ -84,8 +83,7 @@ def unpacked(body: object) -> GaugeBlock:
         raise ValueError(f"not a valid block of gauges: {error}") from error
     names = (*found.subjects, *found.figures)
     sound = (
-        inflating.eof
-        and found.version == _VERSION
+        found.version == _VERSION
         and len(found.subjects) <= SUBJECTS_MAX
         and len(found.figures) <= FIGURES_MAX
         and all(0 < len(name) <= NAME_MAX for name in names)
