@@ -160,18 +160,12 @@ class History:
         if self._closing or block.room > ROOM_LIMIT:
             self._dropped += 1
         elif len(block.rows) or len(block.pools):
-            pending = PendingBlock(start, length, block, names, errors)
-            self._held.append(pending)
-            self._held_bytes += pending.nbytes
-            self._trim()
+            self._hold(PendingBlock(start, length, block, names, errors))
 
     def put_gauges(self, start: int, length: int, block: GaugeBlock) -> None:
         """Queue the gauges of *length* seconds from *start* on. As `put`, but a loss of them is not counted."""
         if not self._closing:
-            pending = PendingGauges(start, length, block)
-            self._held.append(pending)
-            self._held_bytes += pending.nbytes
-            self._trim()
+            self._hold(PendingGauges(start, length, block))
 
     async def flush(self) -> bool:
         """Write all blocks that were put before. Returns whether they are in the file."""
@@ -226,6 +220,11 @@ class History:
                 return await asyncio.to_thread(self._query_file, Reader.errors_first_seen, {})
             except ConfigError:
                 return {}
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the blocks that wait to be written or are being written."""
+        return self._held_bytes
 
     def stats(self) -> HistoryStats:
         usage = self._usage
@@ -328,6 +327,11 @@ class History:
 
     def _now(self) -> int:
         return self._clock.wall_ns() // 1_000_000_000
+
+    def _hold(self, pending: PendingBlock | PendingGauges) -> None:
+        self._held.append(pending)
+        self._held_bytes += pending.nbytes
+        self._trim()
 
     def _trim(self) -> None:
         """Drop the oldest blocks in memory until the rest is within the limit. One block is always kept."""

@@ -50,8 +50,8 @@ class HistoryPart:
 
     @property
     def held_bytes(self) -> int:
-        """Memory of the blocks that wait to be written."""
-        return 0 if self._history is None else self._history.stats().held_bytes
+        """Memory of the blocks that wait to be written or are being written. Read at every tick."""
+        return 0 if self._history is None else self._history.held_bytes
 
     def view(self) -> HistoryView | None:
         """The state of the history."""
