@@ -62,7 +62,7 @@ _THINGS = (
     *((word, "{process}") for word in ("deaths", "restarts", "recycles")),
     *((f"{thing}s", f"{{{thing}}}") for thing in ("worker", "session", "event", "duration", "viewer", "block")),
     *((f"{thing}s", f"{{{thing}}}") for thing in ("transition", "check", "line", "message")),
-    *((f"{thing}s", f"{{{thing}}}") for thing in ("thread", "task", "block", "cpu")),
+    *((f"{thing}s", f"{{{thing}}}") for thing in ("thread", "task", "cpu")),
     *((word, "{process}") for word in ("processes", "oom_kills", "children", "zombies")),
     ("fds", "{descriptor}"),
     ("retries", "{retry}"),
