@@ -506,6 +506,20 @@ def test_the_file_keeps_a_bounded_number_of_groups_and_loses_no_count(tmp_path: 
     assert sum(group.count for group in everything["text"]) == 6 * limit
 
 
+def test_the_groups_other_of_pools_that_are_gone_leave_the_file(tmp_path: Path) -> None:
+    small = HistoryConfig(tiers=((10, 60),), size_limit=8 * 2**20)
+    seconds = {10 * number: [count_of(1, 10 * number)._replace(pool=f"p{number}")] for number in range(150)}
+    path = written(tmp_path / "h.db", seconds, small)
+    with closing(sqlite3.connect(path)) as connection:
+        [(groups,)] = connection.execute("SELECT count(*) FROM error_groups").fetchall()
+        [(others,)] = connection.execute("SELECT count(*) FROM error_groups WHERE fingerprint = 'other'").fetchall()
+    assert groups <= groups_limit(small) + others
+    assert others <= 7  # those of the last minute
+    with Reader(path) as reader:
+        _, _, found = reader.error_groups(stores.T0 + 1440, stores.T0 + 1500)
+    assert sum(group.count for groups_of in found.values() for group in groups_of) == 6
+
+
 def test_old_counts_expire_with_their_tier_and_never_exceed_the_bound(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("pool_monitor.storage.error_groups.counts_limit", lambda _config: 40)
     tiers = HistoryConfig(tiers=((10, 60), (60, 10**8)))

@@ -7,8 +7,9 @@ names errors of minutes, not of seconds.
 As with blocks, the wall clock alone never decides what is deleted: see `pool_monitor.storage.store`.
 
 Bounds: `groups_limit` groups, and `counts_limit` counts; both follow from the size limit of the file. When there are
-too many groups, the counts of the one that was seen longest ago are added to the group ``other`` of its pool. When
-there are too many counts, the oldest of the finest tier are deleted.
+too many groups, the counts of the one that was seen longest ago are added to the group ``other`` of its pool. The
+groups ``other`` may exceed the limit, one for each pool, as long as they have counts. When there are too many counts,
+the oldest of the finest tier are deleted.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ _COUNT = f"CASE WHEN typeof(count) = 'integer' AND count BETWEEN 0 AND {_COUNT_M
 
 
 def groups_limit(config: HistoryConfig) -> int:
-    """Most groups in the file."""
+    """Most groups in the file, except for a group ``other`` of each pool."""
     return max(32, min(4096, config.size_limit // _SHARE // GROUP_ROOM))
 
 
@@ -104,7 +105,7 @@ class ErrorGroupTables:
                 )
 
     def tidy(self, now: int) -> None:
-        """Once a minute, delete a bounded number of expired and surplus counts."""
+        """Once a minute, delete a bounded number of expired and surplus counts, and of groups ``other`` without any."""
         if abs(now - self._checked) < _CHECK_S:
             return
         self._checked = now
@@ -119,6 +120,8 @@ class ErrorGroupTables:
             [[counts]] = self._rows("SELECT count(*) FROM error_counts")
             if counts > self._counts_limit:
                 self._delete(tier, _DELETED_AT_ONCE, 2**62, rows=counts - self._counts_limit)
+        if self._groups > self._groups_limit:
+            self._forget_others()
 
     def _delete(self, tier: Tier, steps: int, before: int, rows: int = 2**62) -> None:
         """Delete the counts of the oldest *steps* of *tier* that ended by *before*, until *rows* are deleted."""
@@ -192,6 +195,18 @@ class ErrorGroupTables:
             self._execute("DELETE FROM error_counts WHERE error_group = ?", (number,))
             self._execute("DELETE FROM error_groups WHERE id = ?", (number,))
             self._numbers.pop((pool, fingerprint), None)
+            self._groups -= 1
+
+    def _forget_others(self) -> None:
+        """Delete groups ``other`` without counts: those of pools that are gone would stay for ever."""
+        found = self._rows(
+            "SELECT id, pool FROM error_groups WHERE fingerprint = ? AND NOT EXISTS ("
+            "SELECT 1 FROM error_counts WHERE error_group = error_groups.id) LIMIT ?",
+            (OTHER, _DELETED_AT_ONCE),
+        )
+        for number, pool in found:
+            self._execute("DELETE FROM error_groups WHERE id = ?", (number,))
+            self._numbers.pop((pool, OTHER), None)
             self._groups -= 1
 
     def _rows(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
