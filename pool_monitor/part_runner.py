@@ -27,7 +27,7 @@ from msgspec import Struct
 
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.log import logger
-from pool_monitor.parts import Context, Limits, Part, PartUnavailable, error_of
+from pool_monitor.parts import Context, Limits, Part, PartUnavailable, error_of, retrieve_error
 from pool_monitor.snapshot.validation import checked
 from pool_monitor.telemetry import FAILURES, describe, pass_on
 
@@ -143,7 +143,7 @@ class PartRunner:
         entered: asyncio.Future[Part] = loop.create_future()
         self._leave = asyncio.Event()
         life = self._life = loop.create_task(self._live(entered, self._leave), name=f"pool_monitor {self.name}")
-        life.add_done_callback(_retrieve)
+        life.add_done_callback(retrieve_error)
         either: tuple[asyncio.Future[Any], ...] = (life, entered)
         try:
             await asyncio.wait(either, timeout=self._limits.enter, return_when=asyncio.FIRST_COMPLETED)
@@ -244,9 +244,3 @@ class PartRunner:
         self._report("view", error)
         self._view_again_at = time.monotonic() + self._view_pause
         self._view_pause = min(self._view_pause * 2, self._limits.pause_max)
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """Retrieve the exception of *task*, so that asyncio does not log what the runner reports."""
-    if not task.cancelled():
-        task.exception()

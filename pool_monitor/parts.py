@@ -31,7 +31,11 @@ ViewT = TypeVar("ViewT", bound=Struct)
 
 
 class Part(Protocol):
-    """One part of a monitor. Its constructor only stores arguments; its work begins on entering and ends on leaving."""
+    """One part of a monitor. Its constructor only stores arguments; its work begins on entering and ends on leaving.
+
+    It may have a ``held_bytes``, the memory that it holds now, in bytes. The monitor reads it every second, and the
+    collector's windows give way for it.
+    """
 
     async def __aenter__(self) -> Self:
         """Begin. Raises ConfigError for a wrong configuration; then entering the monitor fails too.
@@ -123,3 +127,9 @@ def error_of(task: asyncio.Task[Any]) -> Exception:
     if isinstance(error, Exception):
         return error
     return PartUnavailable("its task has ended" if error is None else f"its task was ended by {describe(error)}")
+
+
+def retrieve_error(task: asyncio.Task[Any]) -> None:
+    """Retrieve the exception of *task*, so that asyncio does not log what is reported as degraded."""
+    if not task.cancelled():
+        task.exception()

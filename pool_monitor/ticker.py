@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from pool_monitor.log import logger
-from pool_monitor.parts import PartUnavailable, error_of
+from pool_monitor.parts import PartUnavailable, error_of, retrieve_error
 from pool_monitor.telemetry import describe
 
 CHECK_S = 1.0
@@ -70,7 +70,7 @@ class Ticker:
     def _begin(self) -> None:
         self._stale = 0
         self._task = asyncio.get_running_loop().create_task(self._run(), name="pool_monitor tick")
-        self._task.add_done_callback(_retrieve)
+        self._task.add_done_callback(retrieve_error)
 
     async def _run(self) -> None:
         while True:
@@ -116,9 +116,3 @@ class Ticker:
         if not self._degraded:
             self._degraded = True
             self._report_degraded(PART, reason)
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """Retrieve the exception of *task*, so that asyncio does not log what is reported as degraded."""
-    if not task.cancelled():
-        task.exception()

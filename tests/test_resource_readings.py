@@ -261,6 +261,7 @@ def test_at_most_ten_thousand_workers_have_readings(collector: Collector) -> Non
     assert WORKERS_MAX == 10_000
     workers = collector.readings.workers("p", [slot(number) for number in range(WORKERS_MAX + 5)])
     assert [worker.rss for worker in workers] == [1] * WORKERS_MAX + [None] * 5
+    assert collector.self_view().dropped == 5
 
 
 def test_what_the_processes_of_a_slot_used_adds_up_over_restarts(collector: Collector) -> None:

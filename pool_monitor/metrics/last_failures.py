@@ -26,8 +26,16 @@ class _Entry:
     worker: str | None = None
     at_ns: int = 0
     count: int = 0
-    read: str | None = None
-    """The message of the first failure, longer than what is shown: a secret at the end must be seen whole."""
+    message: str | None = None
+    """The message of the first failure. Until it is shown, it is longer: a secret at the end must be seen whole."""
+    redacted: bool = False
+
+    def shown_message(self) -> str | None:
+        """The message with its secrets replaced. They are searched for once, and only in what is shown."""
+        if not self.redacted:
+            self.message = self.message and redact_and_cut(self.message, MESSAGE_MAX)
+            self.redacted = True
+        return self.message
 
 
 class LastFailures:
@@ -53,7 +61,7 @@ class LastFailures:
         key = (_text(error) or "unknown", _text(message, MESSAGE_MAX), _text(operation))
         entry = entries.pop(key, None)
         if entry is None:
-            entry = _Entry(read=_text(message, MESSAGE_MAX + READ_BEYOND))
+            entry = _Entry(message=_text(message, MESSAGE_MAX + READ_BEYOND))
             if len(entries) == KEPT:
                 del entries[next(iter(entries))]
         entries[key] = entry
@@ -65,7 +73,7 @@ class LastFailures:
         return tuple(
             FailureView(
                 error,
-                entry.read and redact_and_cut(entry.read, MESSAGE_MAX),
+                entry.shown_message(),
                 operation,
                 entry.worker,
                 (now_ns - entry.at_ns) / SECOND_NS,

@@ -127,9 +127,9 @@ class LiveMetrics:
 
     def error_groups(self, window: str = "5m", *, pool: str | None = None) -> ErrorReport:
         """The error groups of every pool, or of *pool*, in *window*: the few errors that the failures are."""
-        chosen = parse_window(window)
-        check_known(self._collector.block(chosen)[1], Selection(pool))
-        errors = self._collector.errors
+        chosen, errors = parse_window(window), self._collector.errors
+        if pool is not None and pool not in errors.pools:
+            raise unknown_name("pool", pool, errors.pools)
         end, covered_s = self._collector.wall_s(), self._collector.covered_seconds(chosen)
         return ErrorReport(
             start=end - covered_s,

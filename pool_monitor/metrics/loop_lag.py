@@ -74,8 +74,9 @@ class _Step(NamedTuple):
     longest_ns: int
 
 
-_STEP_BYTES = 400
-"""Upper estimate of the memory of a step without its numbers."""
+def _step_bytes(step: _Step) -> int:
+    """Upper estimate of the memory of *step*."""
+    return 400 + 6 * len(step.buckets)
 
 
 class _LagWindow:
@@ -83,14 +84,13 @@ class _LagWindow:
 
     def __init__(self, window: Window) -> None:
         self._window, self._step_ns = window, window.step * SECOND_NS
-        self._closed: deque[_Step] = deque(maxlen=window.steps)
+        self._closed: deque[_Step] = deque()
+        """At most as many as the window has steps."""
+        self.nbytes = 0
+        """Bytes of the closed steps. Asked for every second, so it is not added up each time."""
         self._number = _NONE
         self._counts = np.zeros(BUCKETS, np.int32)
         self._sum_ns, self._longest_ns = 0.0, 0
-
-    @property
-    def nbytes(self) -> int:
-        return sum(_STEP_BYTES + 6 * len(step.buckets) for step in self._closed)
 
     def add(self, buckets: NDArray[np.intp], total_ns: int, longest_ns: int, now_ns: int) -> None:
         number = now_ns // self._step_ns
@@ -105,7 +105,11 @@ class _LagWindow:
         used = np.flatnonzero(self._counts)
         if len(used):
             counts = self._counts[used]
-            self._closed.append(_Step(self._number, used.astype(np.uint16), counts, self._sum_ns, self._longest_ns))
+            step = _Step(self._number, used.astype(np.uint16), counts, self._sum_ns, self._longest_ns)
+            if len(self._closed) == self._window.steps:
+                self.nbytes -= _step_bytes(self._closed.popleft())
+            self._closed.append(step)
+            self.nbytes += _step_bytes(step)
             self._counts[:] = 0
             self._sum_ns, self._longest_ns = 0.0, 0
 

@@ -203,7 +203,8 @@ class ResourceReadings:
             return
         checked = _WORKER(measurements, metadata)
         self.dropped += checked.wrong
-        self._workers.put(pool, worker, pid, checked, self._clock.now_ns())
+        if not self._workers.put(pool, worker, pid, checked, self._clock.now_ns()):
+            self.dropped += 1
         if checked.figures.get("state_letter") not in STOPPED:
             self._note(f"worker {worker}", {name: checked.figures[name] for name in FIGURES if name in checked.figures})
 

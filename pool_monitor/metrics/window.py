@@ -206,6 +206,8 @@ class WindowStore:
         self.steps: dict[int, list[Block]] = {}
         """Blocks by step, oldest first."""
         self.block_bytes = 0
+        self._step_bytes: dict[int, int] = {}
+        """`block_bytes` by step, for `sizes`, which is called every second: adding up the blocks takes long."""
         self._pages, self._capacity = pages, capacity
         self._high_water: HighWaterMarks | None = None
 
@@ -213,7 +215,7 @@ class WindowStore:
         """Count *block*, whose cells have *places* in the histograms, in the open step."""
         self.running.add(block, places)
         self.steps.setdefault(self.open, []).append(block)
-        self.block_bytes += _held(block)
+        self._resize(self.open, _held(block))
         self._high_water = None
 
     def go_on(self, step: int) -> None:
@@ -233,7 +235,7 @@ class WindowStore:
             if len(kept) < len(blocks):
                 if len(kept) + len(some) == len(blocks):
                     self.steps[step] = [*kept, merged] if step == self.open else [merged, *kept]
-                    self.block_bytes += _held(merged) - sum(map(_held, some))
+                    self._resize(step, _held(merged) - sum(map(_held, some)))
                 return
 
     def forget_oldest(self) -> bool:
@@ -253,12 +255,10 @@ class WindowStore:
         window = self.window
         latest = range(self.open - max(_LATEST_S // window.step, 1), self.open)
         newest = [
-            sum(map(_held, self.steps[step]))
-            for step in latest
-            if step * self.step_ns >= since_ns and step in self.steps
+            self._step_bytes[step] for step in latest if step * self.step_ns >= since_ns and step in self._step_bytes
         ]
         first_left = self.open + AHEAD_S // window.step - window.steps + 1
-        leaving = sum(_held(block) for step, blocks in self.steps.items() if step < first_left for block in blocks)
+        leaving = sum(held for step, held in self._step_bytes.items() if step < first_left)
         mean = sum(newest) / len(newest) if newest else None
         return StepSizes(window.steps, window.step, self.block_bytes, mean, leaving)
 
@@ -284,9 +284,13 @@ class WindowStore:
         while (oldest := next(iter(self.steps), step)) < step:
             for block in self.steps.pop(oldest):
                 self.running.subtract(block, self._pages.places_of(block.cells))
-                self.block_bytes -= _held(block)
+            self.block_bytes -= self._step_bytes.pop(oldest)
             self._high_water = None
         self.first = max(self.first, step)
+
+    def _resize(self, step: int, by: int) -> None:
+        self._step_bytes[step] = self._step_bytes.get(step, 0) + by
+        self.block_bytes += by
 
 
 class Windows:

@@ -76,21 +76,18 @@ class WorkerReadings:
     def __init__(self) -> None:
         self._readings: dict[tuple[str, str], _Reading] = {}
         self._counts: dict[tuple[str, str], _Counts] = {}
-        self.dropped = 0
-        """Readings for which there was no room."""
 
     @property
     def nbytes(self) -> int:
         return len(self._readings) * READING_BYTES
 
-    def put(self, pool: str, worker: str, pid: int, checked: Checked, now_ns: int) -> None:
-        """Keep the reading of the process *pid* in a slot."""
+    def put(self, pool: str, worker: str, pid: int, checked: Checked, now_ns: int) -> bool:
+        """Keep the reading of the process *pid* in a slot. Returns whether there was room for it."""
         key = (pool, worker)
         if key not in self._readings and len(self._readings) >= LIMIT:
             self._forget_expired(now_ns)
             if len(self._readings) >= LIMIT:
-                self.dropped += 1
-                return
+                return False
         figures, letter = checked.figures, checked.figures.get("state_letter")
         reason = None
         if letter in STOPPED or not any(name in figures for name in FIGURES):
@@ -100,6 +97,7 @@ class WorkerReadings:
         expires_ns = now_ns + INTERVALS * checked.interval_ns
         self._counts.setdefault(key, _Counts()).add(pid, figures)
         self._readings[key] = _Reading(pid, now_ns, expires_ns, values, letter, reason)
+        return True
 
     def merged(self, pool: str, workers: Iterable[WorkerView], now_ns: int) -> list[WorkerView]:
         """*workers*, the present slots of *pool*, with their figures. Readings of other slots of it are forgotten."""

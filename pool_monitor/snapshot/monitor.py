@@ -101,7 +101,8 @@ class MonitorView(Struct, frozen=True, kw_only=True):
     events: int
     """Events received since the monitor started."""
     dropped: int
-    """Events not counted: malformed, or after ``collecting`` became False. Above 0, counts are lower bounds."""
+    """Events not counted: malformed, or after ``collecting`` became False. Also values of resources that were malformed
+    or found no room. Above 0, counts are lower bounds."""
     clamped: int
     """Durations outside the range of the histogram, counted at its edge."""
     handler_failures: int
