@@ -201,7 +201,7 @@ async def test_an_answered_message_interrupts_the_worker_once() -> None:
         task = await running(pool, "spin")
         await stack(pool)
         transport = pool._roster.workers["stuck-0"].transport
-        again = transport.stacks._again  # type: ignore[union-attr]
+        again = transport.stacks._reminder  # type: ignore[union-attr]
         assert again.cancelled()
         await end(task)
 
@@ -361,7 +361,7 @@ async def test_c_code_that_takes_the_signal_is_left_alone_soon() -> None:
         assert any(line("take_in_c") in text for text in found)
         assert await task <= 3
         transport = pool._roster.workers["stuck-0"].transport
-        assert transport.stacks._taken  # type: ignore[union-attr]
+        assert transport.stacks._signal_taken  # type: ignore[union-attr]
 
 
 async def test_a_target_that_resets_every_signal_can_still_be_asked() -> None:
