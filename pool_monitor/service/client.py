@@ -259,8 +259,8 @@ def _translated_errors(address: Address) -> Iterator[None]:
     try:
         yield
     except httpx.TimeoutException as error:
-        why = why_silent(address.socket)
-        raise ConnectError(f"{address.name}: no answer in {_TIMEOUT:g} s; {why}") from error
+        seconds = error.request.extensions["timeout"]["read"]  # longer where stacks are sampled first
+        raise ConnectError(f"{address.name}: no answer in {seconds:g} s; {why_silent(address.socket)}") from error
     except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
         raise ConnectError(f"{address.name}: the service is gone: {str(error) or type(error).__name__}") from error
     except httpx.HTTPError as error:
