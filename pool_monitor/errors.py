@@ -106,7 +106,8 @@ def _add_traceback(error: PoolError, traceback: str | None) -> None:
         error.add_note(f"In the worker:\n{traceback.rstrip()}")
 
 
-def _add_stack(error: OperationTimeout | WorkerDied, stack: str) -> None:
+def add_stack(error: OperationTimeout | WorkerDied, stack: str) -> None:
+    """Set ``stack`` of *error*, and print it with the traceback of *error*."""
     error.stack = stack
     error.add_note(f"The worker was here:\n{stack}")
 
@@ -140,9 +141,8 @@ class StartError(PoolError):
     def __init__(self, message: str, traceback: str | None = None, *, cause: str | None = None) -> None:
         super().__init__(message)
         self.traceback = traceback
-        self.cause = (
-            first_line(cause) if cause and not cause.isspace() else None
-        )  # what a target raises may be of many lines
+        # What a target raises may be of many lines.
+        self.cause = first_line(cause) if cause and not cause.isspace() else None
         _add_traceback(self, traceback)
 
 
@@ -260,10 +260,6 @@ class OperationTimeout(PoolError, TimeoutError):
     stack: str | None = None
     """What the worker was doing when the time was up, innermost frame last. None where that could not be had."""
 
-    def add_stack(self, stack: str) -> None:
-        """Set `stack`, and print it with the traceback of this error."""
-        _add_stack(self, stack)
-
 
 class WorkerDied(PoolError):
     """The worker process ended while it had the call. The call may have taken effect, so the pool sends it again only
@@ -283,10 +279,6 @@ class WorkerDied(PoolError):
     stack: str | None = None
     """What the worker was doing when the pool killed it, innermost frame last. None if it ended by itself, or where
     that could not be had."""
-
-    def add_stack(self, stack: str) -> None:
-        """Set `stack`, and print it with the traceback of this error."""
-        _add_stack(self, stack)
 
     def __init__(
         self, message: str, *, worker: str, exit_code: int | None, stderr: str = "", reason: str | None = None

@@ -29,7 +29,7 @@ from pool_monitor.service import app as app_module
 from pool_monitor.service import client as client_module
 from pool_monitor.service import server as server_module
 from pool_monitor.service.app import VIEWERS_MAX, make_app
-from pool_monitor.service.client import Address, connected, fetch, follow, parse, resolve
+from pool_monitor.service.client import Address, connected, fetch, follow, open_client, parse, resolve
 from pool_monitor.service.discovery import services, socket_path
 from pool_monitor.service.listener import Listener
 from pool_monitor.service.server import serve
@@ -696,6 +696,14 @@ async def test_a_service_that_hangs_is_given_up_with_words(monkeypatch, runtime_
         address = resolve("hung")
         assert (await words(address)).startswith("hung: no answer in 0.05 s; its event loop is blocked, or")
         assert await last_words(address) == await words(address)
+
+
+async def test_a_service_that_hangs_while_it_samples_was_waited_for_longer(monkeypatch, runtime_dir):
+    monkeypatch.setattr(client_module, "_TIMEOUT", 0.05)
+    silent = listening(runtime_dir / f"hung-{os.getpid()}.sock")
+    with silent, pytest.raises(ConnectError, match=r"hung: no answer in 0\.2 s; "):
+        async with open_client(resolve("hung")) as service:
+            await service.stack_samples("demo", "demo-0", 0.1)
 
 
 LISTENS = """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import json
 import os
 import pickle
 import signal
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from pool_monitor import (
     telemetry,
 )
 from pool_monitor.pool.transport import stack_text
+from pool_monitor.pool.transport.child.stacks import describe
 from pool_monitor.pool.transport.stacks import StackOffer, WorkerStacks
 from pool_monitor.service.stacks import StackReading, sample
 from pool_monitor.testing import InlinePool
@@ -198,7 +201,7 @@ async def test_an_answered_message_interrupts_the_worker_once() -> None:
         task = await running(pool, "spin")
         await stack(pool)
         transport = pool._roster.workers["stuck-0"].transport
-        again = transport.stacks._again  # type: ignore[union-attr]
+        again = transport.stacks._reminder  # type: ignore[union-attr]
         assert again.cancelled()
         await end(task)
 
@@ -358,7 +361,7 @@ async def test_c_code_that_takes_the_signal_is_left_alone_soon() -> None:
         assert any(line("take_in_c") in text for text in found)
         assert await task <= 3
         transport = pool._roster.workers["stuck-0"].transport
-        assert transport.stacks._taken  # type: ignore[union-attr]
+        assert transport.stacks._signal_taken  # type: ignore[union-attr]
 
 
 async def test_a_target_that_resets_every_signal_can_still_be_asked() -> None:
@@ -562,3 +565,21 @@ async def test_samples_of_a_known_load_are_on_the_known_line() -> None:
 @pytest.mark.gate
 async def test_five_seconds_of_a_known_load_are_on_the_known_line() -> None:
     assert await _share_of_the_known_line(5.0) >= 0.8
+
+
+def test_describing_stacks_keeps_nothing_of_the_target_alive() -> None:
+    class Held:
+        pass
+
+    def target() -> weakref.ref[Held]:
+        held = Held()
+        assert describe(None, ())
+        return weakref.ref(held)
+
+    was_enabled = gc.isenabled()
+    gc.disable()  # as in targets that cannot afford its pauses
+    try:
+        assert target()() is None
+    finally:
+        if was_enabled:
+            gc.enable()

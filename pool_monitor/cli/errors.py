@@ -8,13 +8,19 @@ import click
 import msgspec
 
 from pool_monitor.cli import text_width
-from pool_monitor.cli.options import moment
+from pool_monitor.cli.options import check_period, moment
 from pool_monitor.cli.output import print_json, print_text
-from pool_monitor.cli.report_sources import ReportQuery, from_to, is_store, nothing_recorded, period, recorded
+from pool_monitor.cli.report_sources import (
+    ReportQuery,
+    from_to,
+    is_store,
+    nothing_recorded,
+    period,
+    recorded,
+    seconds_back,
+)
 from pool_monitor.dashboard.terminal import stdout_glyphs
 from pool_monitor.errors import ConfigError
-from pool_monitor.metrics import WINDOWS
-from pool_monitor.metrics.timespan import seconds_of
 from pool_monitor.service.client import open_client, resolve
 from pool_monitor.snapshot import WINDOW_NAMES, ErrorReport
 from pool_monitor.storage import Reader
@@ -55,13 +61,9 @@ def command(
     the only service running here. STORE.db is the file of a history; its process need not run any more. Its period is
     by default the last 24 hours in the file.
     """
-    if sum(given is not None for given in (window, since, start)) > 1:
-        raise click.UsageError("--window, --since and --start all set the start of the period: give only one of them")
-    if start is not None and end is not None and end <= start:
-        raise click.UsageError("--end must be after --start")
+    check_period(window, since, start, end)
     if source is not None and is_store(source):
-        back = WINDOWS[window].seconds if window else seconds_of(since, "--since") if since is not None else None
-        report = _from_store(source, ReportQuery(None if back is None else int(back), start, end), pool)
+        report = _from_store(source, ReportQuery(seconds_back(window, since), start, end), pool)
     elif since is not None or start is not None or end is not None:
         raise click.UsageError("--since, --start and --end need a STORE.db: a running service has a --window")
     else:

@@ -9,13 +9,20 @@ import click
 import msgspec
 
 from pool_monitor.cli import text_width
-from pool_monitor.cli.options import moment
+from pool_monitor.cli.options import check_period, moment
 from pool_monitor.cli.output import print_bytes, print_json, print_text
-from pool_monitor.cli.report_sources import ReportData, ReportQuery, Step, from_service, from_store, is_store
+from pool_monitor.cli.report_sources import (
+    ReportData,
+    ReportQuery,
+    Step,
+    from_service,
+    from_store,
+    is_store,
+    seconds_back,
+)
 from pool_monitor.dashboard.terminal import stdout_glyphs
 from pool_monitor.export import hdr
 from pool_monitor.export.tabular import to_csv
-from pool_monitor.metrics import WINDOWS
 from pool_monitor.metrics.timespan import seconds_of
 from pool_monitor.snapshot import WINDOW_NAMES
 from pool_monitor.view import period_report
@@ -53,13 +60,9 @@ def command(
     json has everything, with a version. csv has one row per operation and measured step; its times are seconds since
     the epoch. hlog, only for a history, is a log for the HdrHistogram tools.
     """
-    if sum(given is not None for given in (window, since, start)) > 1:
-        raise click.UsageError("--window, --since and --start all set the start of the period: give only one of them")
-    if start is not None and end is not None and end <= start:
-        raise click.UsageError("--end must be after --start")
-    back = WINDOWS[window].seconds if window else seconds_of(since, "--since") if since is not None else None
+    check_period(window, since, start, end)
     query = ReportQuery(
-        since=None if back is None else int(back),
+        since=seconds_back(window, since),
         start=start,
         end=end,
         step=None if step is None else seconds_of(step, "--step"),

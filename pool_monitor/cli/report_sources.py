@@ -15,7 +15,7 @@ from pool_monitor.metrics.block import Block, merge
 from pool_monitor.metrics.gauges import LEVELS, resource_range
 from pool_monitor.metrics.queries import Selection
 from pool_monitor.metrics.recording import Recording, TimedBlock
-from pool_monitor.metrics.timespan import TimeSpan, time_span
+from pool_monitor.metrics.timespan import TimeSpan, seconds_of, time_span
 from pool_monitor.service.client import Client, open_client, resolve
 from pool_monitor.snapshot import CallStats, Range, ResourceRange, Snapshot, Summary
 from pool_monitor.storage import Reader
@@ -133,6 +133,13 @@ def _window(now: Snapshot, query: ReportQuery) -> str:
 
 
 # -- from a file ------------------------------------------------------------------------------------------------------
+
+
+def seconds_back(window: str | None, since: str | None) -> int | None:
+    """Return the seconds that ``--window`` or ``--since`` gives. None: neither was given. Raises ConfigError."""
+    if window is not None:
+        return int(WINDOWS[window].seconds)
+    return None if since is None else seconds_of(since, "--since")
 
 
 def is_store(source: str) -> bool:

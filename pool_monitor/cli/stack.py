@@ -15,8 +15,8 @@ from pool_monitor.cli import EXIT_FAILED
 from pool_monitor.cli.output import print_bytes, print_json, print_text, remark, stderr_is_terminal
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.metrics.timespan import seconds_of
-from pool_monitor.service.client import Client, open_client, resolve
-from pool_monitor.service.stacks import SAMPLED_AT_ONCE, SECONDS_MAX, StackSamples
+from pool_monitor.service.client import open_client, resolve
+from pool_monitor.service.stacks import SAMPLED_AT_ONCE, SECONDS_MAX
 from pool_monitor.snapshot import Snapshot, WorkerView
 from pool_monitor.view import flame_graph
 from pool_monitor.view import format as fmt
@@ -123,7 +123,7 @@ async def _flame(asked: str | None, address: str | None, seconds: float, output:
             slots = slots[:SAMPLED_AT_ONCE]
         if stderr_is_terminal():
             remark(f"sampling {fmt.plural(len(slots), 'worker')} for {seconds:g} s ...")
-        sampled = await asyncio.gather(*(_samples(service, slot, seconds) for slot in slots))
+        sampled = await asyncio.gather(*(service.stack_samples(slot.pool, slot.worker.id, seconds) for slot in slots))
     folded: Counter[str] = Counter()
     for slot, samples in zip(slots, sampled, strict=True):
         prefix = f"{slot.worker.id};" if len(slots) > 1 else ""
@@ -141,10 +141,6 @@ async def _flame(asked: str | None, address: str | None, seconds: float, output:
         body = flame_graph.text(folded).encode()
     _put(output, body, as_json=as_json)
     return all(samples.samples for samples in sampled)
-
-
-async def _samples(service: Client, slot: _Slot, seconds: float) -> StackSamples:
-    return await service.stack_samples(slot.pool, slot.worker.id, seconds)
 
 
 def _chosen(snapshot: Snapshot, asked: str | None) -> list[_Slot]:

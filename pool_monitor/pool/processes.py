@@ -14,7 +14,7 @@ from pool_monitor import emit
 from pool_monitor.errors import PoolError, ProtocolError, StartError, WorkerDied
 from pool_monitor.log import logger
 from pool_monitor.pool import stacks
-from pool_monitor.pool.kernel_kills import Ending, KernelKillWatch
+from pool_monitor.pool.kernel_kills import KernelKillWatch
 from pool_monitor.pool.policy.health import Health
 from pool_monitor.pool.policy.lifecycle import State
 from pool_monitor.pool.policy.operation_offers import merge_offers
@@ -119,11 +119,9 @@ class ProcessControl:
 
     def _start_failure(self, process: WorkerProcess, failure: StartError) -> StartError:
         """Return *failure*, or, if the kernel killed the process for want of memory, an error that says so."""
-        ending = (
-            Ending("no", None)
-            if process.end_reason
-            else self._kernel_kills.judge(process.exit_code, self._running_pids)
-        )
+        if process.end_reason is not None:
+            return failure
+        ending = self._kernel_kills.judge(process.exit_code, self._running_pids)
         if ending.text is None:
             return failure
         return StartError(f"{failure}\nIt was {ending.text}.", cause=ending.text)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from pool_monitor.errors import OperationTimeout, UnknownName, WorkerDied
+from pool_monitor.errors import OperationTimeout, UnknownName, WorkerDied, add_stack
 from pool_monitor.pool.transport import stack_text
 from pool_monitor.pool.transport.interface import StackAnswer
 
@@ -73,7 +73,7 @@ class _Waiting:
 def with_stack(error: BaseException, text: str | None) -> None:
     """Put the stack *text* into *error*, if it has a place for it."""
     if text and isinstance(error, OperationTimeout | WorkerDied):
-        error.add_stack(text)
+        add_stack(error, text)
 
 
 def _cut(answer: StackAnswer) -> str | None:

@@ -26,9 +26,6 @@ _TIMEOUT = 5.0  # seconds without a byte after which a service counts as gone; i
 _decode_snapshot = msgspec.json.Decoder(Snapshot).decode
 
 
-_REFUSED = (httpx.codes.BAD_REQUEST, httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND)
-
-
 class _Version(msgspec.Struct):
     version: int
 
@@ -161,21 +158,11 @@ class Client:
         return _decoded(await self._post(path, patience, seconds=seconds), StackSamples)
 
     async def _post(self, path: str, patience: float, **query: Any) -> bytes:
-        response = await self._http.post(path, params=query, timeout=patience)
-        if response.status_code in _REFUSED:
-            raise ConfigError(_decoded(response.content, dict[str, str])["error"])
-        _check_status(response, response.text)
-        return response.content
+        return _accepted(await self._http.post(path, params=query, timeout=patience))
 
     async def _get(self, path: str, **query: Any) -> bytes:
-        response = await self._http.get(
-            path, params={name: value for name, value in query.items() if value is not None}
-        )
-        refusal = _refusal(response)
-        if refusal is not None:
-            raise ConfigError(refusal)
-        _check_status(response, response.text)
-        return response.content
+        given = {name: value for name, value in query.items() if value is not None}
+        return _accepted(await self._http.get(path, params=given))
 
 
 @asynccontextmanager
@@ -237,12 +224,23 @@ def _decoded(body: bytes, kind: type[T]) -> T:
         raise ConnectError(f"the answer is not a {kind.__name__}: {error}") from error
 
 
+def _accepted(response: httpx.Response) -> bytes:
+    """The body of *response*. Raises ConfigError if the service refuses the query, ConnectError for other errors."""
+    refusal = _refusal(response)
+    if refusal is not None:
+        raise ConfigError(refusal)
+    _check_status(response, response.text)
+    return response.content
+
+
 def _refusal(response: httpx.Response) -> str | None:
     """Why the service refuses a query; None if it does not, or if the answer is not one of a service."""
     if response.status_code == httpx.codes.BAD_REQUEST:
         return _decoded(response.content, dict[str, str])["error"]
-    if response.status_code == httpx.codes.NOT_FOUND and response.headers.get("Content-Type") == "application/json":
-        return _decoded(response.content, dict[str, str]).get("error")  # a name that was not measured
+    # Not allowed here, or a name that is unknown.
+    refused = response.status_code in (httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND)
+    if refused and response.headers.get("Content-Type") == "application/json":
+        return _decoded(response.content, dict[str, str]).get("error")
     return None
 
 
@@ -261,8 +259,8 @@ def _translated_errors(address: Address) -> Iterator[None]:
     try:
         yield
     except httpx.TimeoutException as error:
-        why = why_silent(address.socket)
-        raise ConnectError(f"{address.name}: no answer in {_TIMEOUT:g} s; {why}") from error
+        seconds = error.request.extensions["timeout"]["read"]  # longer where stacks are sampled first
+        raise ConnectError(f"{address.name}: no answer in {seconds:g} s; {why_silent(address.socket)}") from error
     except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
         raise ConnectError(f"{address.name}: the service is gone: {str(error) or type(error).__name__}") from error
     except httpx.HTTPError as error:

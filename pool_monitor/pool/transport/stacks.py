@@ -94,12 +94,12 @@ class WorkerStacks:
         self._fd: int | None = None  # of the file, while a signal is unanswered
         self._looks = 0  # into the file, since the last signal
         self._sent = 0  # signals for the request under way
-        self._taken = False  # by the target: signals arrive, and nothing is written
+        self._signal_taken = False  # by the target: signals arrive, and nothing is written
         self._main: list[Frame] | None = None  # of the main thread, from the signal
-        self._why = ""  # there is no answer
+        self._why = ""  # why the signal told nothing, in words
         self._token = 0
         self._unanswered: set[int] = set()
-        self._again: asyncio.TimerHandle | None = None  # interrupts the worker for the last message again
+        self._reminder: asyncio.TimerHandle | None = None  # interrupts the worker for the last message again
 
     def take(self, patience: float) -> asyncio.Future[StackAnswer]:
         """Take the stacks now, or share the request under way, with its patience. The future has the answer after at
@@ -124,8 +124,8 @@ class WorkerStacks:
             raise FrameError(f"stacks for token {short_repr(token)}, which were not asked for")
         traces = stack_text.parse_traces(found)
         self._unanswered.discard(token)
-        if token == self._token and self._again is not None:
-            self._again.cancel()  # it would interrupt the target for nothing
+        if token == self._token and self._reminder is not None:
+            self._reminder.cancel()  # it would interrupt the target for nothing
         if self._under_way is not None and self._fd is None and token == self._token:
             self._finish(traces)
 
@@ -156,7 +156,7 @@ class WorkerStacks:
         number, fd, inode = self._offer
         if number is None or not status:
             return "its interpreter or system does not let it be asked by a signal"
-        if self._taken or not _has(status["SigCgt"], number) or _has(status["SigBlk"], number):
+        if self._signal_taken or not _has(status["SigCgt"], number) or _has(status["SigBlk"], number):
             return f"its target uses signal {number}: choose another stack_signal"
         path = f"/proc/{self._process.pid}/fd/{fd}"
         try:
@@ -193,7 +193,7 @@ class WorkerStacks:
         elsewhere = stack_text.is_of_another_thread(dump)
         if not stack_text.is_complete(dump) and not late:
             if elsewhere or (not dump and self._looks >= _EMPTY_LOOKS and self._has_arrived()):
-                self._ask_again(elsewhere)
+                self._signal_again(elsewhere)
             else:
                 self._look_again()
             return
@@ -212,7 +212,7 @@ class WorkerStacks:
         assert number is not None
         return bool(status) and status["State"] in (b"R", b"S") and not _is_pending(status, number)
 
-    def _ask_again(self, elsewhere: bool) -> None:
+    def _signal_again(self, elsewhere: bool) -> None:
         """Send the signal again, because nothing of the main thread is in the file: a thread has got it (*elsewhere*: a
         thread of Python), or the target. After `_SENDS` of them, ask by message instead.
         """
@@ -224,7 +224,7 @@ class WorkerStacks:
             self._send_signal(number)
             self._look_again()
             return
-        self._taken = not elsewhere
+        self._signal_taken = not elsewhere
         self._why = "another thread takes its signal" if elsewhere else f"its target uses signal {number}"
         self._close_file()
         self._send_message()
@@ -259,7 +259,7 @@ class WorkerStacks:
         self._token += 1
         self._unanswered.add(self._token)
         self._timer = self._loop.call_later(left, self._finish, [])
-        self._again = self._ask(self._token)
+        self._reminder = self._ask(self._token)
 
     # -- the end --------------------------------------------------------------------------------------------------
 

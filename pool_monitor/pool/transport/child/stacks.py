@@ -132,10 +132,11 @@ def _add_threads(found: List[List[Any]], room: List[int]) -> None:
     threading: Any = sys.modules["threading"]
     active = dict(threading._active)
     main = threading.main_thread().ident
-    for ident, innermost in list(sys._current_frames().items())[:_THREADS]:
-        if ident != main:
-            name = getattr(active.get(ident), "name", "") or "%d" % ident
-            _add(found, room, "thread", name, _frames_of(innermost))
+    # No name here may stay at the frame of this function: that cycle would keep what the target's frames hold alive.
+    others = [entry for entry in list(sys._current_frames().items())[:_THREADS] if entry[0] != main]
+    for ident, innermost in others:
+        name = getattr(active.get(ident), "name", "") or "%d" % ident
+        _add(found, room, "thread", name, _frames_of(innermost))
     frame: Optional[types.FrameType] = sys._current_frames().get(main)
     while frame is not None and os.path.dirname(frame.f_code.co_filename) == _HERE:
         frame = frame.f_back  # what answers this message
