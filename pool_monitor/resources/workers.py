@@ -15,13 +15,13 @@ from pool_monitor import run_token
 from pool_monitor.events import RESOURCE_PROCESS, RESOURCE_WORKER
 from pool_monitor.resources import proc
 from pool_monitor.resources.proc import Identity
+from pool_monitor.resources.rates import GAP
 from pool_monitor.resources.sample import UNREADABLE, Execution, Moment, Reading, Slot
 
 _START_NS = 60_000_000_000  # a worker may wait so long for its process: for the zygote to import what it preloads
 _MOST_PROCESSES = 10_000
 _SELDOM = 10
 _TABLE_SHARE = 0.005
-_GAP = 3.0
 _MOST_ZOMBIES = 1_000
 _EMPTY: Mapping[int, proc.Stat] = {}
 
@@ -148,15 +148,13 @@ class WorkerSampler:
         passed = None if known.at_ns is None else now_ns - known.at_ns
         if passed is None:
             found.missing["cpu_ratio"] = "needs two readings"
-        elif passed <= 0 or passed > _GAP * self._interval_ns:
+        elif passed <= 0 or passed > GAP * self._interval_ns:
             found.missing["cpu_ratio"] = "the last reading is too long ago"
         else:
             found.values["cpu_ratio"] = max(stat.cpu_ns - known.cpu_ns, 0) / passed
         known.at_ns, known.cpu_ns = now_ns, stat.cpu_ns
         found.take("fds", lambda: proc.count_fds(pid))
-        found.take("read_bytes", lambda: proc.io_of(pid))
-        if "read_bytes" in found.values:
-            found.values["read_bytes"], found.values["written_bytes"] = found.values["read_bytes"]
+        found.take_all(("read_bytes", "written_bytes"), lambda: proc.io_of(pid))
         self._take_dear(found, known)
         family = self._families.get(pid)
         if family is not None:
