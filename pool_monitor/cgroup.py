@@ -204,8 +204,8 @@ class Cgroup:
     """The cgroup of this process. Below *root* are ``proc`` and the mount points.
 
     Making it finds the folders, which takes about 0.1 ms; it raises OSError where ``/proc`` cannot be read, and
-    ValueError where the mounts do not show the own cgroup. The
-    methods read the files now. They raise OSError or ValueError where a figure is there but cannot be had.
+    ValueError where the mounts do not show the own cgroup. The methods read the files now. They raise OSError or
+    ValueError where a figure is there but cannot be had.
     """
 
     def __init__(self, root: str = "/") -> None:
@@ -248,22 +248,17 @@ class Cgroup:
         Clean pages of files can be freed at once, and do not count; neither do, in version 2, the kernel's own caches.
         None: no limit.
         """
-        if "memory" in self._v1:
-            found = self._lowest(self._v1["memory"], "memory.limit_in_bytes")
-            if found is None:
-                return None
-            limit, folder = found
-            counts = parse_counts(read_text(f"{folder}/memory.stat"))
-            prefix = "total_" if "total_inactive_file" in counts else ""
-            used = int(read_text(f"{folder}/memory.usage_in_bytes"))
+        if v1 := "memory" in self._v1:
+            limit_file, used_file = "memory.limit_in_bytes", "memory.usage_in_bytes"
         else:
-            found = self._lowest(self._v2, "memory.max")
-            if found is None:
-                return None
-            limit, folder = found
-            counts, prefix = parse_counts(read_text(f"{folder}/memory.stat")), ""
-            used = int(read_text(f"{folder}/memory.current"))
-        return Used(limit, max(0, used - _reclaimable(counts, prefix)))
+            limit_file, used_file = "memory.max", "memory.current"
+        found = self._lowest(self._v1.get("memory", self._v2), limit_file)
+        if found is None:
+            return None
+        limit, folder = found
+        counts = parse_counts(read_text(f"{folder}/memory.stat"))
+        prefix = "total_" if v1 and "total_inactive_file" in counts else ""
+        return Used(limit, max(0, int(read_text(f"{folder}/{used_file}")) - _reclaimable(counts, prefix)))
 
     def swap(self) -> Used | None:
         """The lowest limit of swap, and the bytes that its cgroup has in swap. None: no limit, or version 1."""
@@ -286,8 +281,10 @@ class Cgroup:
             return None
         cpus, folder = lowest
         counts = parse_counts(read_text(f"{folder}/cpu.stat"))
-        usage = self._usage_v1(folder) if "cpu" in self._v1 else counts.get("usage_usec")
-        usage_ns = usage if usage is None or "cpu" in self._v1 else usage * 1000
+        if "cpu" in self._v1:
+            usage_ns = self._usage_v1(folder)
+        else:
+            usage_ns = counts["usage_usec"] * 1000 if "usage_usec" in counts else None
         return Quota(cpus, usage_ns, _needed(counts, "nr_periods"), _needed(counts, "nr_throttled"))
 
     def _quota_of(self, folder: str) -> float | None:

@@ -172,7 +172,7 @@ class PoolConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         if self.stack_signal is not None and 0 < self.stack_signal < 34:
             raise ConfigError(
-                f"PoolConfig: stack_signal={self.stack_signal}: is no real-time signal; give one from 34 to 64, or 0"
+                f"PoolConfig: stack_signal={self.stack_signal} is no real-time signal; give one from 34 to 64, or 0"
             )
         for name, value in self.env.items():
             if not name or set(name) & {"=", "\0"} or "\0" in value:

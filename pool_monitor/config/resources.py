@@ -16,7 +16,8 @@ class ResourcesConfig(Validated, frozen=True, kw_only=True, forbid_unknown_field
     enabled: bool = True
     """Measure the machine, the process, its event loop and the workers."""
     interval: Seconds | None = None
-    """Time between two samples; None: 1 s, and 2 s from 64 workers on."""
+    """Time between two samples; None: 1 s, and 2 s from 64 workers on. It is longer, up to 60 s, where sampling would
+    take more than 2 % of a processor."""
     lag_interval: Annotated[float, Meta(ge=0.01, le=10)] = 0.1
     """Time between two measurements of the event loop's lag."""
     blocked_after: Annotated[float, Meta(ge=0.05, le=3600)] = 0.5

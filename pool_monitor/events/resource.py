@@ -152,7 +152,7 @@ RESOURCE_LIMIT = declare(
         "kind": "str: what is wrong; the kinds are in pool_monitor/resources/faults.py",
         "state": "str: reached, changed (its level, or its figure by over a quarter) or left",
         "level": "str: warn or bad",
-        "subject": "str: host, process, loop, monitor, 'worker SLOT' or 'process PID'",
+        "subject": "str: host, process, loop, 'worker SLOT' or 'process PID'",
         "pool": "str?: the worker's pool",
         "worker": "str?: the slot",
         "reason": "str: in words, with figures",

@@ -21,9 +21,8 @@ class BoundedCalls:
 
     def __init__(self, name: str, timeout: float) -> None:
         self._name, self._timeout = name, timeout
-        self._asked: queue.SimpleQueue[tuple[int, Callable[[], Any]] | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
-        self._number = 0
+        self._asked: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
         self._began: float | None = None  # of a call without an answer
         self._thread: threading.Thread | None = None
         self.cpu_ns = 0
@@ -33,17 +32,17 @@ class BoundedCalls:
         """Return what *function* returns, or raise what it raises. Raises TimeoutError, with a text for a person, when
         it takes too long, and at once while an earlier function has not returned. Call from one thread only.
         """
-        if self._began is not None and not self._answered(self._number, 0):
+        if self._began is not None and not self._answered(0):
             raise TimeoutError(f"no answer for {time.monotonic() - self._began:.0f} s")
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=f"pool_monitor {self._name}", daemon=True)
             self._thread.start()
-        self._number, self._began = self._number + 1, time.monotonic()
-        self._asked.put((self._number, function))
-        answer = self._answered(self._number, self._timeout)
+        self._began = time.monotonic()
+        self._asked.put(function)
+        answer = self._answered(self._timeout)
         if answer is None:
             raise TimeoutError(f"no answer within {self._timeout:g} s")
-        _, value, error = answer
+        value, error = answer
         if error is not None:
             raise error
         return value
@@ -52,23 +51,22 @@ class BoundedCalls:
         """End the thread once its function has returned. Does not wait."""
         self._asked.put(None)
 
-    def _answered(self, number: int, timeout: float) -> tuple[int, Any, BaseException | None] | None:
+    def _answered(self, timeout: float) -> tuple[Any, BaseException | None] | None:
+        """Wait for the answer to the latest call. There is no other: the next call is made only after it."""
         try:
             answer = self._answers.get(timeout=timeout) if timeout else self._answers.get_nowait()
         except queue.Empty:
             return None
-        assert answer[0] == number  # the next one is asked only after the answer to this one
         self._began = None
         return answer
 
     def _work(self) -> None:
-        while (asked := self._asked.get()) is not None:
-            number, function = asked
-            answer: tuple[int, Any, BaseException | None]
+        while (function := self._asked.get()) is not None:
+            answer: tuple[Any, BaseException | None]
             try:
-                answer = number, function(), None
+                answer = function(), None
             except Exception as error:  # noqa: BLE001 - handed to the caller
-                answer = number, None, error.with_traceback(None)
+                answer = None, error.with_traceback(None)
             except BaseException as error:  # of a driver or of the interpreter's end: the thread ends, not the service
                 logger("resources").error("a thread of the monitor has ended", thread=self._name, error=repr(error))
                 raise

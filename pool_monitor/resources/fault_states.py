@@ -7,8 +7,8 @@ periods and that time.
 A figure that swings around its bound would begin and end a fault at every other sample. So a fault that gets worse soon
 after it has got better is *unsteady*: it next gets better, or ends, when its figure has been better for some time.
 
-A figure that is missing neither begins nor ends a fault, but the third time in a row it ends a
-fault as unknown: what is not measured must not be shown as the present state.
+A figure that is missing neither begins nor ends a fault, but the third time in a row it ends a fault as unknown: what
+is not measured must not be shown as the present state.
 """
 
 from __future__ import annotations
@@ -191,12 +191,15 @@ class FaultBook:
             if change is not None:
                 changes.append(change)
         for key in [key for key in self._faults if key not in seen]:
-            changes += self._end(key, "gone", f"{_named(key[1])} is gone")
+            change = self._end(key, "gone", f"{_named(key[1])} is gone")
+            if change is not None:
+                changes.append(change)
         return changes
 
     def close(self, reason: str) -> list[Change]:
         """Leave every fault, because of *reason*."""
-        return [change for key in list(self._faults) for change in self._end(key, "gone", reason)]
+        ended = [self._end(key, "gone", reason) for key in list(self._faults)]
+        return [change for change in ended if change is not None]
 
     def _look(self, now_s: float, key: tuple[str, Subject], judged: Judged) -> Change | None:
         fault = self._faults.get(key)
@@ -209,7 +212,7 @@ class FaultBook:
             elif level != "bad" and level != fault.level:
                 self._got_better(now_s, key)
         if level is None:
-            return next(iter(self._end(key, "within", judged.reason, judged)), None)
+            return self._end(key, "within", judged.reason, judged)
         if fault is None:
             if len(self._faults) >= 2 * MOST:
                 self.unreported += 1
@@ -241,23 +244,22 @@ class FaultBook:
         fault.missing += 1
         if fault.missing < UNKNOWN_AFTER:
             return None
-        return next(iter(self._end(key, "unknown", "the figure is not known any more, or does not apply")), None)
+        return self._end(key, "unknown", "the figure is not known any more, or does not apply")
 
-    def _end(
-        self, key: tuple[str, Subject], trigger: str, reason: str, judged: Judged | None = None
-    ) -> Iterable[Change]:
+    def _end(self, key: tuple[str, Subject], trigger: str, reason: str, judged: Judged | None = None) -> Change | None:
+        """Forget a fault. Return its end, if it was open."""
         fault = self._faults.pop(key, None)
         if fault is None:
-            return []
+            return None
         was, fault.state = fault.state, MACHINE.step(fault.state, trigger)
         if was is not FaultState.OPEN:
-            return []
+            return None
         self.open -= 1
         if judged is not None:
             fault.last = judged
         value = None if judged is None else judged.value
         limit = fault.last.bounds.limit(fault.level)
-        return [Change("left", key[0], key[1], fault.level, value, limit, reason)]
+        return Change("left", *key, fault.level, value, limit, reason)
 
     @staticmethod
     def _change(now_s: float, state: Literal["reached", "changed"], key: tuple[str, Subject], fault: _Open) -> Change:

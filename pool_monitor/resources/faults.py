@@ -193,7 +193,9 @@ thread, while the event loop cannot."""
 
 
 class FaultWatch:
-    """Judges samples by a table of conditions. Keeps what `FaultBook` keeps, and the lags of 30 s."""
+    """Judges samples by a table of conditions. Keeps what `FaultBook` keeps, the lags of 30 s (at most 3,100), and
+    when the kernel has killed within 60 s (the latest 100 samples).
+    """
 
     def __init__(self, conditions: Sequence[Condition] = CONDITIONS) -> None:
         self._by_about: dict[str, list[Condition]] = {}

@@ -18,7 +18,7 @@ from typing import Any
 
 from pool_monitor.events import RESOURCE_GPU
 from pool_monitor.resources.bounded import BoundedCalls
-from pool_monitor.resources.sample import Execution, Moment
+from pool_monitor.resources.sample import Execution, Moment, one_line
 
 GPUS_MAX = 64
 """More GPUs than this are not measured."""
@@ -89,11 +89,11 @@ class GpuSampler:
         except ImportError:
             raise Absent("nvidia-ml-py is not installed: pip install 'pool-monitor[gpu]'") from None
         except Exception as error:  # noqa: BLE001 - it is foreign code
-            raise Absent(f"nvidia-ml-py cannot be imported: {_words(repr(error), 200)}") from None
+            raise Absent(f"nvidia-ml-py cannot be imported: {one_line(repr(error), 200)}") from None
         try:
             nvml.nvmlInit()
         except Exception as error:  # noqa: BLE001 - it is foreign code
-            raise Absent(f"no driver of NVIDIA answers: {_words(str(error), 200)}") from None
+            raise Absent(f"no driver of NVIDIA answers: {one_line(str(error), 200)}") from None
         return nvml
 
 
@@ -169,12 +169,8 @@ def _name(value: Any) -> str:
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     if not isinstance(text, str) or not text.strip():
         raise ValueError("no name")
-    return _words(text, _NAME_MAX)
+    return one_line(text, _NAME_MAX)
 
 
 def _reason(error: Exception) -> str:
-    return _words(f"{type(error).__name__}: {error}", 200)
-
-
-def _words(text: str, most: int) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * most]).split())[:most]
+    return one_line(f"{type(error).__name__}: {error}", 200)

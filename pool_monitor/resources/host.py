@@ -133,23 +133,19 @@ class HostSampler:
     # -- memory, tasks, events ------------------------------------------------------------------------------------
 
     def _memory(self, found: Reading) -> None:
-        def memory() -> tuple[int, int]:
-            limited = self._limits().memory()
-            machine = self._meminfo("MemTotal", "MemAvailable")
-            return _lower(limited, Used(machine[0], machine[0] - machine[1]))
-
-        def swap() -> tuple[int, int]:
-            limited = self._limits().swap()
-            machine = self._meminfo("SwapTotal", "SwapFree")
-            return _lower(limited, Used(machine[0], machine[0] - machine[1]))
-
-        found.take_all(("memory_total", "memory_used"), memory)
+        found.take_all(("memory_total", "memory_used"), lambda: self._in_use(Cgroup.memory, "MemTotal", "MemAvailable"))
         total, used = found.values.get("memory_total"), found.values.get("memory_used")
         if total and used is not None:
             found.values["memory_ratio"] = used / total
         else:
             found.missing["memory_ratio"] = found.missing.get("memory_total", "the limit of memory is 0 bytes")
-        found.take_all(("swap_total", "swap_used"), swap)
+        found.take_all(("swap_total", "swap_used"), lambda: self._in_use(Cgroup.swap, "SwapTotal", "SwapFree"))
+
+    def _in_use(self, limited: Callable[[Cgroup], Used | None], total: str, free: str) -> Used:
+        """What the cgroup has, by *limited*, or the machine, by the names *total* and *free* of its memory."""
+        of_cgroup = limited(self._limits())
+        all_bytes, free_bytes = self._meminfo(total, free)
+        return _lower(of_cgroup, Used(all_bytes, all_bytes - free_bytes))
 
     def _meminfo(self, *names: str) -> list[int]:
         """Bytes of ``/proc/meminfo``. Raises Unknown where a name is not in it."""
@@ -164,7 +160,7 @@ class HostSampler:
             raise Unknown(f"/proc/meminfo has no {missing[0]}")
         return [counts[name] for name in names]
 
-    def _tasks(self) -> tuple[int, int]:
+    def _tasks(self) -> Used:
         """The kernel counts threads as tasks too, and so do all of these limits."""
         limited = self._limits().tasks()
         most = min(int(self._text(f"proc/sys/kernel/{name}")) for name in ("threads-max", "pid_max"))
@@ -200,9 +196,9 @@ def _raise_for(reading: Reading, *names: str) -> None:
             raise Unknown(reading.missing[name])
 
 
-def _lower(limited: Used | None, machine: Used) -> tuple[int, int]:
+def _lower(limited: Used | None, machine: Used) -> Used:
     """The limit and the use of the cgroup if it limits more than the machine does, else those of the machine."""
-    return tuple(limited if limited is not None and limited.limit < machine.limit else machine)  # type: ignore[return-value]
+    return limited if limited is not None and limited.limit < machine.limit else machine
 
 
 def _processor_time(text: str, processors: set[int]) -> tuple[int, int]:

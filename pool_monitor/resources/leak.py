@@ -77,10 +77,6 @@ class Leak(NamedTuple):
     """A leak, and when it reaches the limit if it goes on."""
 
     slope: Slope
-    level: float
-    """The envelope now."""
-    seen_s: float
-    """The stretch of time in which it was seen."""
     left_s: float | None = None
     """Seconds until the limit; None: there is no limit."""
     soonest_s: float | None = None
@@ -136,12 +132,12 @@ class LeakTrend:
         if slope is None or (not longest and not stands_out(times, values, slope.value, self._kind.grain)):
             return None
         if limit is None:
-            return Leak(slope, level, seen_s)
+            return Leak(slope)
         room = limit - level
         left_s = room / slope.value
         if left_s > farthest_s:
             return None
-        return Leak(slope, level, seen_s, left_s, room / slope.high, room / slope.low)
+        return Leak(slope, left_s, room / slope.high, room / slope.low)
 
 
 class Envelope:

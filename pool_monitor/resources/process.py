@@ -12,8 +12,6 @@ from pool_monitor.resources.garbage import GarbagePauses
 from pool_monitor.resources.rates import Counters, Seldom
 from pool_monitor.resources.sample import Execution, Moment, Reading, Unknown
 
-_MOST_FDS = 1 << 31
-
 
 class ProcessSampler:
     """Measures this process. *root* is where ``proc`` is; *pauses* measures the garbage collector.

@@ -27,7 +27,12 @@ def reason_of(error: BaseException) -> str:
         text = str(error)
     else:
         text = f"{type(error).__name__}: {error}"
-    return " ".join("".join(c if c.isprintable() else " " for c in text[:1000]).split())[:200] or type(error).__name__
+    return one_line(text, 200) or type(error).__name__
+
+
+def one_line(text: str, most: int) -> str:
+    """Return at most *most* printable characters of *text*, on one line. Of a long text, only the beginning is read."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text[: 5 * most]).split())[:most]
 
 
 class Slot(NamedTuple):

@@ -15,13 +15,13 @@ from pool_monitor import run_token
 from pool_monitor.events import RESOURCE_PROCESS, RESOURCE_WORKER
 from pool_monitor.resources import proc
 from pool_monitor.resources.proc import Identity
-from pool_monitor.resources.sample import UNREADABLE, Execution, Moment, Reading, Slot
+from pool_monitor.resources.rates import GAP
+from pool_monitor.resources.sample import UNREADABLE, Execution, Moment, Reading, Slot, Unknown, reason_of
 
 _START_NS = 60_000_000_000  # a worker may wait so long for its process: for the zygote to import what it preloads
 _MOST_PROCESSES = 10_000
 _SELDOM = 10
 _TABLE_SHARE = 0.005
-_GAP = 3.0
 _MOST_ZOMBIES = 1_000
 _EMPTY: Mapping[int, proc.Stat] = {}
 
@@ -123,20 +123,20 @@ class WorkerSampler:
                 self._take(found, known, stat, now_ns)
         except UNREADABLE as error:
             gone = isinstance(error, FileNotFoundError | ProcessLookupError)
-            found.missing["figures"] = "the process has ended" if gone else _words(error)
+            found.missing["figures"] = "the process has ended" if gone else reason_of(error)
         metadata: dict[str, Any] = {**slot.pool.worker(slot.worker.id), "pid": pid, "missing": found.missing}
         if letter is not None:
             metadata["state_letter"] = letter
         return Execution(RESOURCE_WORKER, found.values, metadata)
 
     def _identified(self, slot: Slot, pid: int, stat: proc.Stat) -> _Known:
-        """Return what is known of the process. Raises LookupError when the pid is not the worker's any more."""
+        """Return what is known of the process. Raises Unknown when the pid is not the worker's any more."""
         known = self._known.get(_key(slot))
         if known is not None and known.identity.pid == pid:
             if known.identity.start == stat.start:
                 return known
             if not _is_newer(slot.worker.age, known.identity):
-                raise _OtherProcessError("the pid belongs to another process now")
+                raise Unknown("the pid belongs to another process now")
         if pid != os.getpid():
             _check_owner(pid, stat, slot.worker.age)
         known = self._known[_key(slot)] = _Known(Identity(pid, stat.start))
@@ -148,15 +148,13 @@ class WorkerSampler:
         passed = None if known.at_ns is None else now_ns - known.at_ns
         if passed is None:
             found.missing["cpu_ratio"] = "needs two readings"
-        elif passed <= 0 or passed > _GAP * self._interval_ns:
+        elif passed <= 0 or passed > GAP * self._interval_ns:
             found.missing["cpu_ratio"] = "the last reading is too long ago"
         else:
             found.values["cpu_ratio"] = max(stat.cpu_ns - known.cpu_ns, 0) / passed
         known.at_ns, known.cpu_ns = now_ns, stat.cpu_ns
         found.take("fds", lambda: proc.count_fds(pid))
-        found.take("read_bytes", lambda: proc.io_of(pid))
-        if "read_bytes" in found.values:
-            found.values["read_bytes"], found.values["written_bytes"] = found.values["read_bytes"]
+        found.take_all(("read_bytes", "written_bytes"), lambda: proc.io_of(pid))
         self._take_dear(found, known)
         family = self._families.get(pid)
         if family is not None:
@@ -191,7 +189,7 @@ class WorkerSampler:
             self._table = proc.table()
             self._table_missing = None
         except OSError as error:
-            self._table, self._table_missing = _EMPTY, _words(error)
+            self._table, self._table_missing = _EMPTY, reason_of(error)
         self._count(now_ns, workers)
         self._table_due_ns = now_ns + round((time.thread_time_ns() - began) / _TABLE_SHARE)
 
@@ -213,13 +211,6 @@ class WorkerSampler:
         return Descendants(len(below), len(zombies), now_ns - min(seen) if seen else None)
 
 
-class _OtherProcessError(LookupError):
-    """The pid of a worker names another process."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
 def _key(slot: Slot) -> tuple[str, str]:
     return slot.pool.instance or slot.pool.name, slot.worker.id
 
@@ -230,7 +221,7 @@ def _is_newer(age_s: float | None, known: Identity) -> bool:
 
 
 def _check_owner(pid: int, stat: proc.Stat, age_s: float | None) -> None:
-    """Raise LookupError unless the process is the worker that the pool means. Called for the first reading.
+    """Raise Unknown unless the process is the worker that the pool means. Called for the first reading.
 
     A worker of a pool has the run token of this service. One that was started without it, because the program clears
     its environment or the environment cannot be read, is judged by its age: a process that has taken the pid later is
@@ -244,9 +235,9 @@ def _check_owner(pid: int, stat: proc.Stat, age_s: float | None) -> None:
         run = None
     if run is None:
         if proc.age_ns(stat.start) + _START_NS < age_s * 1e9:
-            raise _OtherProcessError("the pid belongs to another process now")
+            raise Unknown("the pid belongs to another process now")
     elif run != run_token.own_run():
-        raise _OtherProcessError("the process was started by another service")
+        raise Unknown("the process was started by another service")
 
 
 def _descendants(root: int, children: Mapping[int, Sequence[int]], without: frozenset[int]) -> list[int]:
@@ -260,7 +251,3 @@ def _descendants(root: int, children: Mapping[int, Sequence[int]], without: froz
                 found.append(pid)
                 todo.append(pid)
     return found
-
-
-def _words(error: BaseException) -> str:
-    return str(error) if isinstance(error, _OtherProcessError) else f"{type(error).__name__}: {error}"[:200]

@@ -142,7 +142,7 @@ class FaultView(Struct, frozen=True, kw_only=True):
     """What is wrong, such as ``leak``, ``hot_idle`` or ``memory``: the kinds of ``resource.limit``."""
     level: FaultLevel
     subject: str
-    """``host``, ``process``, ``loop``, ``monitor``, ``worker SLOT``, or ``process PID`` for an orphan."""
+    """``host``, ``process``, ``loop``, ``worker SLOT``, or ``process PID`` for an orphan."""
     pool: str | None = None
     worker: str | None = None
     value: float | None = None
