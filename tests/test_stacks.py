@@ -359,7 +359,7 @@ async def test_c_code_that_takes_the_signal_is_left_alone_soon() -> None:
         while not task.done():
             found.append(await pool.stack("stuck-0") or "")
         assert any(line("take_in_c") in text for text in found)
-        assert await task <= 3
+        assert 1 <= await task <= 3
         transport = pool._roster.workers["stuck-0"].transport
         assert transport.stacks._signal_taken  # type: ignore[union-attr]
 

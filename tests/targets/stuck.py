@@ -91,13 +91,14 @@ class Stuck:
 
     def take_in_c(self, number):
         """Take the signal as C code does, without Python's knowledge. Returns how often it came."""
-        came = []
-        handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(came.append)
-        ctypes.CDLL(None).signal(number, handler)
+        libc = ctypes.CDLL(None)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), number)  # each `dup(number)`, which the signal calls, makes one more
+        before = len(os.listdir("/proc/self/fd"))
+        libc.signal(number, ctypes.cast(libc.dup, ctypes.c_void_p))  # a Python function is not safe in a signal
         end = time.monotonic() + 0.3
         while time.monotonic() < end:
             sum(range(1000))  # take_in_c
-        return len(came)
+        return len(os.listdir("/proc/self/fd")) - before
 
     def reset_signals(self, number):
         signal(number, SIG_DFL)
