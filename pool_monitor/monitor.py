@@ -12,7 +12,7 @@ import platform
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from pool_monitor.alerts.manager import AlertManager
     from pool_monitor.metrics import Window
     from pool_monitor.service.stacks import StackReading
     from pool_monitor.snapshot import PoolDetail
@@ -115,10 +116,13 @@ class Monitor:
             know_errors=self._collector.errors.know,
             on_gauges=self._collector.on_gauges,
             asgi=self._local_app,
+            alerts=lambda: self.alerts,
+            history=lambda: self.history,
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),
             spent=self.work.add,
         )
+        self._context = context
         self._parts = {
             entry: PartRunner(entry.name, partial(entry.make, config, context), entry.view, context, entry.limits)
             for entry in PARTS
@@ -148,6 +152,13 @@ class Monitor:
         found: Path | None = self._from_part("socket", "address")
         return found
 
+    @cached_property
+    def alerts(self) -> AlertManager:
+        """The alerts: `add` and `remove` rules, `active`, `history`, `silence`, `ack`, `evaluate`."""
+        from pool_monitor.alerts.manager import AlertManager
+
+        return AlertManager(self.config, self._context)
+
     def _from_part(self, name: str, attribute: str) -> Any:
         part = next((runner.part for runner in self._parts.values() if runner.name == name), None)
         return getattr(part, attribute, None)
@@ -176,6 +187,7 @@ class Monitor:
             pools={name: found for name in self._pools.names if (found := self._detail(name, chosen)) is not None},
             monitor=self._self_view(),
             resources=self._collector.readings.view(chosen),
+            alerts=self.alerts.active(),
         )
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from pool_monitor.config import MonitorConfig
 from pool_monitor.parts import Context, Limits, Part
-from pool_monitor.snapshot import HistoryView, OtlpView, SamplingView
+from pool_monitor.snapshot import AlertingView, HistoryView, OtlpView, SamplingView
 
 
 class PartEntry(NamedTuple):
@@ -24,6 +24,12 @@ class PartEntry(NamedTuple):
     before_collecting: bool = False
     """Whether the part is entered before the collector begins, and left after its last second."""
     limits: Limits = Limits()
+
+
+def _alerts(config: MonitorConfig, context: Context) -> Part:
+    from pool_monitor.alerts.part import AlertsPart
+
+    return AlertsPart(context.alerts(), config.alerts.interval)
 
 
 def _history(config: MonitorConfig, context: Context) -> Part:
@@ -54,6 +60,7 @@ PARTS = (
     PartEntry("history", HistoryView, lambda config: config.history.path is not None, _history, before_collecting=True),
     PartEntry("otlp", OtlpView, lambda config: config.otlp.endpoint is not None, _otlp),
     PartEntry("resources", SamplingView, lambda config: config.resources.enabled, _resources),
+    PartEntry("alerts", AlertingView, lambda config: config.alerts.enabled, _alerts),
     PartEntry("socket", None, lambda config: config.service.socket, _socket),
 )
 """In the order of entering. Parts are left in the reverse order."""

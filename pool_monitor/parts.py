@@ -68,7 +68,8 @@ class Context(NamedTuple):
     monitor: str
     """The id of the monitor, for the events of the part."""
     clock: Clock
-    snapshot: Callable[[], Snapshot]
+    snapshot: Callable[..., Snapshot]
+    """`Monitor.snapshot`: the Snapshot now, of the window that is given, or of five minutes."""
     metrics: LiveMetrics
     """Queries of the last hour, in memory."""
     workers: Callable[[], Mapping[str, Sequence[WorkerView]]]
@@ -87,6 +88,10 @@ class Context(NamedTuple):
     """``degraded(part, reason)`` emits ``monitor.degrade`` and logs. Call it once when an outage begins."""
     recovered: Callable[[str, str], None]
     """``recovered(part, what)`` does the same when the outage is over. *what* describes what works again."""
+    alerts: Callable[[], Any]
+    """The `alerts.manager.AlertManager` of the monitor. It outlives the part that drives it."""
+    history: Callable[[], Any]
+    """`Monitor.history`: queries of the history on disk (`storage.HistoryMetrics`); None while there is none."""
     spent: Callable[[float], None]
     """Adds processor time that a thread of the part has spent, in seconds, to the monitor's own. For any thread."""
 

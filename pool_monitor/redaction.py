@@ -32,7 +32,7 @@ READ_BEYOND = 512
 """Characters read beyond a limit: a secret that begins before the limit must be seen whole to be recognised."""
 
 
-class Rule(NamedTuple):
+class RedactionRule(NamedTuple):
     """One kind of secret."""
 
     name: str
@@ -43,7 +43,7 @@ class Rule(NamedTuple):
     """What to put in place of a match: the match itself if a check shows that it is no secret."""
 
 
-def redact(text: str, rules: Iterable[Rule] | None = None) -> str:
+def redact(text: str, rules: Iterable[RedactionRule] | None = None) -> str:
     """Return *text* with a placeholder for each secret that *rules* (None: `RULES`) find.
 
     Redacting the result again changes nothing. The result may be longer than *text*, by at most eight times.
@@ -196,8 +196,8 @@ _BETWEEN = (
 _CALL = r"(?:[A-Za-z_][\w.]{0,40}+\()?+(?:[bBfFrRuU]{1,2}+)?+"
 """What may be before a string: SecretStr( and b."""
 
-RULES: tuple[Rule, ...] = (
-    Rule(
+RULES: tuple[RedactionRule, ...] = (
+    RedactionRule(
         "private key",
         ("private key",),
         re.compile(
@@ -207,7 +207,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _always(PRIVATE_KEY),
     ),
-    Rule(
+    RedactionRule(
         "password in a URL",
         ("://",),
         re.compile(
@@ -216,7 +216,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _always(SECRET),
     ),
-    Rule(
+    RedactionRule(
         "header of a request",
         ("authorization", "cookie"),
         re.compile(
@@ -226,13 +226,13 @@ RULES: tuple[Rule, ...] = (
         ),
         _part,
     ),
-    Rule(
+    RedactionRule(
         "credentials of a scheme",
         ("bearer", "basic"),
         re.compile(r"(?<![A-Za-z0-9])(?P<scheme>(?i:bearer|basic))[ \t]{1,3}(?P<value>[A-Za-z0-9._~+/=-]{8,4096}+)"),
         _bearer,
     ),
-    Rule(
+    RedactionRule(
         "JSON web token",
         ("eyj",),
         re.compile(
@@ -240,7 +240,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _if(is_jwt, JWT),
     ),
-    Rule(
+    RedactionRule(
         "key of a known form",
         (
             "sk-",
@@ -303,7 +303,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _always(SECRET),
     ),
-    Rule(
+    RedactionRule(
         "secret part of a URL",
         ("://",),
         re.compile(
@@ -312,7 +312,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _part,
     ),
-    Rule(
+    RedactionRule(
         "secret parameter of a URL",
         ("?", "&"),
         re.compile(
@@ -321,7 +321,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _part,
     ),
-    Rule(
+    RedactionRule(
         "value of a secret's name",
         _HINTS,
         re.compile(
@@ -331,7 +331,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _keyed,
     ),
-    Rule(
+    RedactionRule(
         "secret in a pair",
         ("(",),
         re.compile(
@@ -340,7 +340,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _keyed,
     ),
-    Rule(
+    RedactionRule(
         "secret in an option",
         ("--",),
         re.compile(
@@ -351,13 +351,13 @@ RULES: tuple[Rule, ...] = (
         ),
         _keyed,
     ),
-    Rule(
+    RedactionRule(
         "user and password of an option",
         ("-u ", "--user "),
         re.compile(r"(?<!\S)(?:-u|--user)[ \t][\"']?[^\s:\"'/<>]{1,64}+:(?P<value>(?!<secret>)[^\s\"']{1,256}+)"),
         _part,
     ),
-    Rule(
+    RedactionRule(
         "password in a sentence",
         ("password", "passphrase"),
         re.compile(
@@ -367,19 +367,19 @@ RULES: tuple[Rule, ...] = (
         ),
         _said,
     ),
-    Rule(
+    RedactionRule(
         "e-mail address",
         ("@",),
         re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}+@(?:[\w-]{1,63}+\.){1,8}[^\W\d_]{2,24}(?![\w-])"),
         _always(EMAIL),
     ),
-    Rule(
+    RedactionRule(
         "card number",
         (),
         re.compile(r"(?<![\w.+-])[0-9](?:[ -]?[0-9]){12,18}+(?![\w-])", re.ASCII),
         _if(is_card_number, CARD),
     ),
-    Rule(
+    RedactionRule(
         "IBAN",
         (),
         re.compile(
@@ -388,7 +388,7 @@ RULES: tuple[Rule, ...] = (
         ),
         _if(is_iban, IBAN),
     ),
-    Rule(
+    RedactionRule(
         "random token",
         (),
         re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{32,4096}+"),

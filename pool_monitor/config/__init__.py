@@ -2,9 +2,10 @@
 
 `Pool(..., **fields)` takes the fields of `PoolConfig`, and `Monitor(..., config=)` takes a `MonitorConfig`. `load`
 reads both from one TOML file. Its tables ``[pool]``, ``[service]``, ``[metrics]``, ``[telemetry]``, ``[resources]``,
-``[history]`` and ``[otlp]`` have the fields of the structs in this folder.
+``[history]``, ``[otlp]``, ``[state]`` and ``[alerts]`` have the fields of the structs in this folder.
 """
 
+from pool_monitor.config.alerts import AlertsConfig, StateConfig
 from pool_monitor.config.history import DEFAULT_TIERS, HistoryConfig, Tier
 from pool_monitor.config.metrics import MetricsConfig
 from pool_monitor.config.monitor import MonitorConfig
@@ -17,6 +18,7 @@ from pool_monitor.config.telemetry import TelemetryConfig
 
 __all__ = [
     "DEFAULT_TIERS",
+    "AlertsConfig",
     "HistoryConfig",
     "MetricsConfig",
     "MonitorConfig",
@@ -26,6 +28,7 @@ __all__ = [
     "ResourcesConfig",
     "ServiceConfig",
     "Settings",
+    "StateConfig",
     "TelemetryConfig",
     "Tier",
     "build",

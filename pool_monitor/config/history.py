@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from pool_monitor.config.fields import MIB, Seconds, Validated
+from pool_monitor.config.paths import path_of_file
 from pool_monitor.config.validation import FOREVER
 from pool_monitor.errors import ConfigError
 
@@ -50,7 +50,7 @@ class HistoryConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=
             msgspec.structs.force_setattr(self, "path", os.fspath(self.path))
         super().__post_init__()
         if self.path is not None:
-            msgspec.structs.force_setattr(self, "path", _path_of_file(self.path))
+            msgspec.structs.force_setattr(self, "path", path_of_file("HistoryConfig", self.path))
         for tier in self.tiers:
             if len(tier) != 2 or not 1 <= tier[0] <= tier[1] <= FOREVER:
                 raise ConfigError(
@@ -70,26 +70,3 @@ class HistoryConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=
         if not self.tiers:
             raise ConfigError("HistoryConfig: tiers: needs at least one tier, such as [[1, 900]]")
         msgspec.structs.force_setattr(self, "tiers", tuple(Tier(*tier) for tier in self.tiers))
-
-
-def _path_of_file(path: str) -> str:
-    """Return *path* with ``~`` replaced by a home directory.
-
-    Raises ConfigError for a path that means something else to SQLite or a shell, and would be an odd file name here.
-    """
-    found = os.path.expanduser(path)  # noqa: PTH111 - Path would normalise the rest
-    url = re.match(r"(file):|([a-z][a-z0-9+.-]*)://", path)
-    remedy = None
-    if path == ":memory:":
-        remedy = "needs the path of a file; for no history, leave it out"
-    elif url:
-        remedy = (
-            f"needs the path of a file, without '{url[1] or url[2]}:'; if its name begins like this, put ./ in front"
-        )
-    elif "\0" in path:
-        remedy = "needs to be without NUL"
-    elif path.startswith("~") and found == path:
-        remedy = "no such user on this machine; write the whole path, or put ./ in front if the name begins with '~'"
-    if remedy:
-        raise ConfigError(f"HistoryConfig: path={path!r}: {remedy}")
-    return found

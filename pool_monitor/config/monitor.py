@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pool_monitor.config.alerts import AlertsConfig, StateConfig
 from pool_monitor.config.fields import Validated
 from pool_monitor.config.history import HistoryConfig
 from pool_monitor.config.metrics import MetricsConfig
@@ -20,3 +21,5 @@ class MonitorConfig(Validated, frozen=True, kw_only=True):
     resources: ResourcesConfig = ResourcesConfig()
     history: HistoryConfig = HistoryConfig()
     otlp: OtlpConfig = OtlpConfig()
+    state: StateConfig = StateConfig()
+    alerts: AlertsConfig = AlertsConfig()

@@ -12,3 +12,6 @@ class ServiceConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=
     """Open the local Unix socket that ``pool-monitor dashboard`` and ``snapshot`` connect to."""
     name: Name | None = None
     """The name under which they find the service; None: the name of its first pool."""
+    actions: bool = False
+    """Allow actions through a mounted app, and through the command line and the dashboard those that change something.
+    """

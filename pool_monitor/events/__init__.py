@@ -62,10 +62,12 @@ from pool_monitor.events.resource import (
     RESOURCE_PROCESS,
     RESOURCE_WORKER,
 )
+from pool_monitor.events.alert import ALERT_TRANSITION
 # isort: on
 
 __all__ = [
     "ABSENT",
+    "ALERT_TRANSITION",
     "BREAKER_TRANSITION",
     "CATALOGUE",
     "HANDLER_FAILURE",

@@ -8,6 +8,14 @@ The JSON form has the fields of the structs. `SCHEMA_VERSION` grows only when a 
 Readers ignore fields that they do not know, so a new field does not change the version.
 """
 
+from pool_monitor.snapshot.alerts import (
+    Acknowledgement,
+    AlertingView,
+    AlertState,
+    AlertTransition,
+    AlertView,
+    SilenceView,
+)
 from pool_monitor.snapshot.calls import Bar, CallStats, Distribution, ErrorRate, OperationView, Trend
 from pool_monitor.snapshot.error_groups import ErrorGroup, ErrorReport, ErrorSample
 from pool_monitor.snapshot.monitor import HistoryView, MonitorMode, MonitorView, OtlpView, SamplingView, ServiceView
@@ -43,6 +51,11 @@ __all__ = [
     "SCHEMA_VERSION",
     "START_FAILED",
     "WINDOW_NAMES",
+    "Acknowledgement",
+    "AlertState",
+    "AlertTransition",
+    "AlertView",
+    "AlertingView",
     "Bar",
     "Breaker",
     "CallStats",
@@ -78,6 +91,7 @@ __all__ = [
     "ResourceView",
     "SamplingView",
     "ServiceView",
+    "SilenceView",
     "SlotCounts",
     "Snapshot",
     "Summary",

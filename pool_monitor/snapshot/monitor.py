@@ -6,6 +6,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from pool_monitor.snapshot.alerts import AlertingView
+
 MonitorMode = Literal["full", "sampled", "counters", "off"]
 """What the collector keeps of each call, from everything to nothing. It keeps less before it exceeds its memory budget.
 
@@ -125,6 +127,8 @@ class MonitorView(Struct, frozen=True, kw_only=True):
     """None: nothing is pushed."""
     resources: SamplingView | None = None
     """None: resources are not measured."""
+    alerts: AlertingView | None = None
+    """None: no rules are evaluated."""
     weights: dict[str, int] = {}
     """Weights of the events that Snapshots are made from and a filter reduces: how many executions each emitted one
     stands for, and is counted as. 0: none is emitted, so counts from that event do not change.
@@ -161,4 +165,5 @@ class MonitorView(Struct, frozen=True, kw_only=True):
     """How long it took to encode the last Snapshot for a viewer, and its size; None: none was encoded."""
     encode_bytes: int | None = None
     degraded: dict[str, str] = {}
-    """Why each degraded part is degraded, by part: collector, history, otlp, socket, resources, ticker."""
+    """Why each degraded part is degraded, by part: collector, history, otlp, socket, resources, alerts,
+    ticker."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from pool_monitor.snapshot.alerts import AlertView
 from pool_monitor.snapshot.monitor import MonitorView, ServiceView
 from pool_monitor.snapshot.pool import PoolDetail
 from pool_monitor.snapshot.resources import ResourceView
@@ -30,3 +31,5 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     monitor: MonitorView
     resources: ResourceView = ResourceView()
     """The machine, the process, its event loop, and GPUs."""
+    alerts: tuple[AlertView, ...] = ()
+    """The alerts that are pending, firing or recovering, and those resolved of late: firing first, the worst first."""

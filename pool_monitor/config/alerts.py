@@ -1,0 +1,54 @@
+"""The sections ``[alerts]`` and ``[state]``: which rules are evaluated, and what survives a restart."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from pool_monitor.config.fields import Validated
+from pool_monitor.config.paths import path_of_file
+
+_File = Annotated[str, Meta(min_length=1)]
+
+
+class AlertsConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The rules of alerts. Times are seconds."""
+
+    enabled: bool = True
+    """Evaluate the rules."""
+    rules: tuple[_File, ...] = ()
+    """Files with rules. A relative path starts at the folder of the configuration file, and, where the configuration is
+    made in code, at the working directory. They are read again on SIGHUP and when they change."""
+    default_rules: bool = True
+    """Also evaluate the rules that come with the package."""
+    disable: tuple[_File, ...] = ()
+    """Names of default rules that are switched off, such as ``WorkerLeak``."""
+    interval: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
+    """Time between two evaluations."""
+    log: bool = True
+    """Log each change of an alert's state."""
+    file: _File | None = None
+    """A file to which each change of an alert's state is appended, one JSON object a line; None: there is none."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.file, os.PathLike):
+            msgspec.structs.force_setattr(self, "file", os.fspath(self.file))
+        super().__post_init__()
+
+
+class StateConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What must survive a restart."""
+
+    path: _File | None = None
+    """A small SQLite file with the states of alerts, silences and acknowledgements. A relative path starts at the
+    working directory. None: they are kept in memory, and a restart forgets them."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.path, os.PathLike):
+            msgspec.structs.force_setattr(self, "path", os.fspath(self.path))
+        super().__post_init__()
+        if self.path is not None:
+            msgspec.structs.force_setattr(self, "path", path_of_file("StateConfig", self.path))

@@ -1,0 +1,130 @@
+"""The alerts in a Snapshot: what a rule found bad, for how long, and who has dealt with it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+AlertState = Literal["inactive", "pending", "firing", "recovering", "resolved"]
+"""``pending``: bad, but not for long enough yet. ``recovering``: good again, but still firing for a while
+(``keep_firing_for``); it is firing for receivers. ``resolved``: over, and shown for a while."""
+
+
+class Acknowledgement(Struct, frozen=True, kw_only=True):
+    """Somebody is dealing with an alert."""
+
+    author: str
+    comment: str
+    at: float
+    """Seconds since the epoch."""
+    until: float | None = None
+    """When it ends; None: when the alert is resolved."""
+
+
+class AlertView(Struct, frozen=True, kw_only=True):
+    """One alert: one rule and one instance, whatever the number of levels. Times are seconds since the epoch."""
+
+    alertname: str
+    labels: dict[str, str]
+    """The labels of the instance and of the rule, with ``severity``, without ``alertname``."""
+    state: AlertState
+    severity: str
+    """The highest level that is reached; of a pending alert, the level that would be."""
+    value: float | None
+    """The latest known value, in the base unit of its metric."""
+    since: float
+    """When its state began: pending or firing. Recovering goes on with the time of firing."""
+    summary: str = ""
+    runbook: str = ""
+    fingerprint: str = ""
+    """16 hexadecimal digits. Of the name and the labels without ``severity``, so a change of level keeps it."""
+    silenced: bool = False
+    inhibited: bool = False
+    acknowledged: bool = False
+    flapping: bool = False
+    muted: bool = False
+    """Whether a mute time of its rule lasts now."""
+    unknown: bool = False
+    """Whether its value is unknown now, or the evaluation of its rule fails."""
+    silences: tuple[str, ...] = ()
+    """The ids of the silences that match it."""
+    inhibited_by: tuple[str, ...] = ()
+    """The fingerprints of alerts that inhibit it."""
+    acknowledgement: Acknowledgement | None = None
+    unit: str = ""
+    """The unit of *value*: s, bytes, ratio, /s, count, or empty."""
+    value_text: str = ""
+    """The value in words, such as ``250ms`` or ``5%``."""
+    reason: str = ""
+    """Why its state began, if that is not its value: such as no_data or rule_removed."""
+    active_since: float | None = None
+    """When the value became bad: for a firing alert, when it became pending."""
+    annotations: dict[str, str] = {}
+    """All annotations, with their placeholders replaced."""
+
+
+class AlertTransition(Struct, frozen=True, kw_only=True, rename={"from_state": "from", "to_state": "to"}):
+    """One change of an alert: of its state, or, from firing to firing, of its level."""
+
+    seq: int
+    """Grows with each change of this service; survives a restart where a state is kept."""
+    at: float
+    """Seconds since the epoch."""
+    alert: str
+    """The name of the rule."""
+    labels: dict[str, str]
+    """As in `AlertView`: the labels after the change."""
+    fingerprint: str
+    from_state: AlertState
+    to_state: AlertState
+    severity: str
+    value: float | None = None
+    reason: str = ""
+    """Why, if it was not the value: no_data, rule_removed, rule_changed, error, restored or level."""
+    value_text: str = ""
+    summary: str = ""
+
+
+class SilenceView(Struct, frozen=True, kw_only=True):
+    """Alerts that match are not told to anybody. Times are seconds since the epoch."""
+
+    id: str
+    matchers: dict[str, str]
+    """Label -> what it must be, as text. A pattern begins with ``glob:``."""
+    starts_at: float
+    ends_at: float
+    author: str = ""
+    comment: str = ""
+
+
+class AlertingView(Struct, frozen=True, kw_only=True):
+    """The evaluation of rules: its cost, and what fails. Times are seconds."""
+
+    rules: int
+    interval: float
+    failing: dict[str, str] = {}
+    """Why the evaluation of a rule fails, by its name."""
+    states: dict[str, int] = {}
+    """Alerts by state."""
+    evaluations: int = 0
+    missed: int = 0
+    """Evaluations that were left out because the one before had not ended, or the machine or process was stopped."""
+    evaluation_seconds: float | None = None
+    """How long the latest evaluation took; None before the first."""
+    longest_hold: float | None = None
+    """The longest time that the latest evaluation held the event loop at once."""
+    evaluated_age: float | None = None
+    """Seconds since the latest evaluation; None before the first."""
+    reload_error: str | None = None
+    """Why the files could not be read again: the rules before stay in force. None: they were read."""
+    reloaded_age: float | None = None
+    state_path: str | None = None
+    """The file that keeps the states; None: a restart forgets them."""
+    state_degraded: str | None = None
+    """Why that file cannot be written now; None: it can be written, or there is none."""
+    silences: tuple[SilenceView, ...] = ()
+    transitions: int = 0
+    """Changes of alerts since the monitor was made."""
+    refused: int = 0
+    """Alerts that were not made because a rule has too many instances."""
