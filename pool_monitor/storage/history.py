@@ -36,7 +36,7 @@ from pool_monitor.storage.files import expanded
 from pool_monitor.storage.gauges import PendingGauges
 from pool_monitor.storage.pending import PendingBlock, with_pending
 from pool_monitor.storage.reader import Reader
-from pool_monitor.storage.schema import failure_reason
+from pool_monitor.storage.sqlite_file import failure_reason
 from pool_monitor.storage.store import FileUsage, Store
 
 RETRY_MAX_S = 60.0

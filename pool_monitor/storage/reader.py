@@ -21,7 +21,6 @@ from pool_monitor.metrics.gauges import TimedGauges
 from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.series import Names
 from pool_monitor.metrics.timespan import INSTANT_LIMIT
-from pool_monitor.storage import schema
 from pool_monitor.storage.block_encoding import TooLarge, unpacked
 from pool_monitor.storage.error_groups import first_seen, read_groups
 from pool_monitor.storage.files import check_beside, log_of, resolved
@@ -29,15 +28,19 @@ from pool_monitor.storage.gauges import GaugeQuery, gauge_query, timed_gauges
 from pool_monitor.storage.schema import (
     BODY,
     BODY_LIMIT,
-    DAMAGED,
     ERROR_GROUPS_SINCE,
     GAUGES_SINCE,
+    HISTORY,
     SOUND,
     TIME_LIMIT,
     StoredTier,
-    failure_reason,
     readable_version,
     tiers_of,
+)
+from pool_monitor.storage.sqlite_file import (
+    DAMAGED,
+    connected,
+    failure_reason,
     time_limited,
     transaction,
     yield_gil,
@@ -78,8 +81,8 @@ class Reader:
     empty log and its index beside the file.
 
     The constructor and all methods raise ConfigError for a file that cannot be read, is not a history, is too new, or
-    cannot be read within `schema.WORK_MAX_S`. For any content of the file, an answer takes no more memory than a few
-    times `ROOM_LIMIT`.
+    cannot be read within `sqlite_file.WORK_MAX_S`. For any content of the file, an answer takes no more memory than a
+    few times `ROOM_LIMIT`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -416,6 +419,6 @@ def _connection(path: Path, stack: ExitStack) -> sqlite3.Connection:
 
 
 def _reading(path: Path, how: str, stack: ExitStack) -> sqlite3.Connection:
-    connection = schema.connected(path, f"{path.as_uri()}?{how}", uri=True)
+    connection = connected(path, f"{path.as_uri()}?{how}", HISTORY, uri=True)
     stack.callback(connection.close)
     return connection

@@ -53,15 +53,12 @@ from pool_monitor.storage.files import disk_space, expanded, log_of, open_privat
 from pool_monitor.storage.gauges import GaugeTable, PendingGauges
 from pool_monitor.storage.lock import Lock
 from pool_monitor.storage.pending import PendingBlock
-from pool_monitor.storage.schema import (
-    BODY,
+from pool_monitor.storage.schema import BODY, HISTORY, SOUND, log_limit, open_for_writing
+from pool_monitor.storage.sqlite_file import (
     DAMAGED,
-    SOUND,
     check_header,
     connected,
     int_pragma,
-    log_limit,
-    open_for_writing,
     pragma,
     time_limited,
     transaction,
@@ -112,10 +109,10 @@ class Store:
         self._bytes: dict[int, int] = {}
         with ExitStack() as stack:
             stack.enter_context(closing(Lock(self._path)))
-            # SQLite gives the files beside it the same mode. The descriptor stays open, see `schema.connected`.
+            # SQLite gives the files beside it the same mode. The descriptor stays open, see `sqlite_file.connected`.
             self._file = open_private(self._path, os.O_RDWR)
             stack.callback(os.close, self._file)
-            check_header(self._path, self._file)
+            check_header(self._path, self._file, HISTORY)
             self.connection = stack.enter_context(closing(open_for_writing(self._path, config)))
             with time_limited(self.connection):
                 self._errors = ErrorGroupTables(self.connection, config)
@@ -322,7 +319,7 @@ class Store:
         """
         try:
             with (
-                closing(connected(self._path, f"{self._path.as_uri()}?mode=ro", uri=True)) as other,
+                closing(connected(self._path, f"{self._path.as_uri()}?mode=ro", HISTORY, uri=True)) as other,
                 time_limited(other),
             ):
                 return pragma(other, "quick_check(1)") == "ok"
