@@ -616,8 +616,7 @@ def made_by_hand(path: Path, *statements: str) -> Path:
         (lambda path: made_by_hand(path, "PRAGMA user_version = 7"), "is a database of another program"),
         (
             lambda path: made_by_hand(path, f"PRAGMA application_id = {schema.APPLICATION}", "PRAGMA user_version=99"),
-            "is a history of version 99, but this pool_monitor reads versions up to "
-            f"{len(schema.HISTORY.migrations)}; use the",
+            "is a history of version 99, but this pool_monitor reads versions up to",
         ),
         (
             lambda path: history_file(path, range(9), HistoryConfig(tiers=((1, 60), (5, 600)))),

@@ -20,7 +20,7 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.storage.files import check_beside
 from pool_monitor.storage.sqlite_file import (
     DAMAGED,
-    Kind,
+    FileKind,
     connected,
     int_pragma,
     migrate,
@@ -125,7 +125,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     _ERROR_GROUPS,
 )
-HISTORY = Kind("history", APPLICATION, _MIGRATIONS)
+HISTORY = FileKind("history", APPLICATION, _MIGRATIONS)
 GAUGES_SINCE = 2
 """The first version with gauges. All versions keep the counts of calls in the same tables."""
 ERROR_GROUPS_SINCE = 3

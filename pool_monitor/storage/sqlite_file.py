@@ -1,6 +1,6 @@
 """One SQLite file that a writer owns: opening it, checking what it is, transactions, and words for what fails.
 
-What kind of file it is, is a `Kind`: its tables and their migrations. A file may be damaged or crafted to do harm, so
+A `FileKind` says what the file is: its tables and their migrations. A file may be damaged or crafted to do harm, so
 nothing in it is trusted. Its tables must be exactly those of its kind, without views or triggers in their place. Every
 piece of work on a file has a time limit (`time_limited`), because a crafted tree of pages can have more rows than the
 file has bytes.
@@ -31,7 +31,7 @@ _STEPS_BETWEEN = 50_000
 """Steps of SQLite's virtual machine between two checks of the time limit: a few milliseconds."""
 
 
-class Kind(NamedTuple):
+class FileKind(NamedTuple):
     """A kind of file."""
 
     noun: str
@@ -68,7 +68,7 @@ def int_pragma(connection: sqlite3.Connection, name: str) -> int:
     return value
 
 
-def version_of(connection: sqlite3.Connection, path: Path, kind: Kind) -> int:
+def version_of(connection: sqlite3.Connection, path: Path, kind: FileKind) -> int:
     """The version of a file of this *kind*; 0 for an empty file.
 
     Raises ConfigError for a database of another program, a newer version, and tables that differ from those of its
@@ -92,7 +92,7 @@ def version_of(connection: sqlite3.Connection, path: Path, kind: Kind) -> int:
     return version
 
 
-def connected(path: Path, target: str | Path, kind: Kind, *, uri: bool = False) -> sqlite3.Connection:
+def connected(path: Path, target: str | Path, kind: FileKind, *, uri: bool = False) -> sqlite3.Connection:
     """A connection to *target*, which leads to the file *path*. Raises ConfigError for a file that is not a database.
 
     The file itself is only opened when connecting has failed. Closing it during another connection would drop the locks
@@ -111,14 +111,14 @@ def connected(path: Path, target: str | Path, kind: Kind, *, uri: bool = False) 
     return connection
 
 
-def check_header(path: Path, descriptor: int, kind: Kind, remedy: str | None = None) -> None:
+def check_header(path: Path, descriptor: int, kind: FileKind, remedy: str | None = None) -> None:
     """Raise ConfigError for a file that is not a database: SQLite would call it damaged, or write over it."""
     begin = os.pread(descriptor, len(_MAGIC), 0)
     if begin and begin != _MAGIC:
         raise ConfigError(f"{path}: is not a {kind.noun} file; {remedy or f'use another file for the {kind.noun}'}")
 
 
-def migrate(connection: sqlite3.Connection, version: int, kind: Kind) -> None:
+def migrate(connection: sqlite3.Connection, version: int, kind: FileKind) -> None:
     """Bring a file of *version* up to date, in the transaction of the caller."""
     for statements in kind.migrations[version:]:
         for statement in statements:
