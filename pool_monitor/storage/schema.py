@@ -78,6 +78,13 @@ _ERROR_GROUPS: tuple[str, ...] = (
     "CREATE TABLE error_tiers (step INTEGER PRIMARY KEY, gone INTEGER NOT NULL DEFAULT 0)",
 )
 
+# What the evaluations of alert rules read, and what followed, see `pool_monitor.storage.evaluations`.
+_EVALUATIONS: tuple[str, ...] = (
+    "CREATE TABLE evaluations (id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, body BLOB NOT NULL)",
+    "CREATE TABLE transitions (id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, body BLOB NOT NULL)",
+    "CREATE INDEX transitions_by_time ON transitions (at)",
+)
+
 _MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         # `rolled`: id of the last block of the next finer tier that is rolled up into this tier.
@@ -124,12 +131,15 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE gauge_marks (step INTEGER PRIMARY KEY, rolled INTEGER NOT NULL)",
     ),
     _ERROR_GROUPS,
+    _EVALUATIONS,
 )
 HISTORY = FileKind("history", APPLICATION, _MIGRATIONS)
 GAUGES_SINCE = 2
 """The first version with gauges. All versions keep the counts of calls in the same tables."""
 ERROR_GROUPS_SINCE = 3
 """The first version with error groups."""
+EVALUATIONS_SINCE = 4
+"""The first version with evaluations of alert rules."""
 
 
 def readable_version(connection: sqlite3.Connection, path: Path) -> int:
