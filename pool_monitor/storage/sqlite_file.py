@@ -10,20 +10,25 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from pool_monitor.errors import ConfigError
+from pool_monitor.storage.files import log_of
 
 DAMAGED = "it is damaged; move it away, and a new file is begun"
 BUSY_S = 2.0
 """How long to wait for a locked file."""
 WORK_MAX_S = 30.0
 """Longest time for one piece of work on a file, such as one query."""
+COPY_LIMIT = 4 * 2**30
+"""Most bytes to copy when a log cannot be read where it is."""
 _MAGIC = b"SQLite format 3\0"
 _WORDS_MAX = 300
 _OBJECTS_MAX = 64
@@ -108,6 +113,34 @@ def connected(path: Path, target: str | Path, kind: FileKind, *, uri: bool = Fal
             with path.open("rb") as file:
                 check_header(path, file.fileno(), kind, f"name the file of a {kind.noun}, or a service")
         raise
+    return connection
+
+
+def connected_for_reading(path: Path, kind: FileKind, stack: ExitStack) -> sqlite3.Connection:
+    """A connection that can read *path*, which must be `resolved`, wherever it lies. Leaving *stack* closes it."""
+    try:
+        return _reading(path, "mode=ro", kind, stack)
+    except sqlite3.OperationalError as error:
+        # Reading a log needs an index beside it, which cannot be made in a directory that is not writable.
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+    log = log_of(path)
+    if not log.exists():  # so no process has the file open for writing, and the file is complete
+        return _reading(path, "immutable=1", kind, stack)
+    if sum(file.stat().st_size for file in (path, log)) > COPY_LIMIT:
+        raise ConfigError(
+            f"{path}: its log cannot be read in this directory; copy both files to a writable directory, and read "
+            "the copy"
+        )
+    directory = Path(stack.enter_context(TemporaryDirectory(prefix="pool-monitor-")))
+    for file in (path, log):
+        shutil.copyfile(file, directory / file.name)
+    return _reading(directory / path.name, "mode=ro", kind, stack)
+
+
+def _reading(path: Path, how: str, kind: FileKind, stack: ExitStack) -> sqlite3.Connection:
+    connection = connected(path, f"{path.as_uri()}?{how}", kind, uri=True)
+    stack.callback(connection.close)
     return connection
 
 
