@@ -137,7 +137,7 @@ def _misfit(text: str, unit: Unit, of: str) -> str:
     if match is not None and (unit == "s" or unit == "bytes"):
         known = DURATIONS if unit == "s" else BYTES
         near = _nearest_unit(match[2], known)
-        hint = f"write {match[1]}{near}" if near else f"the units are {' '.join(reversed(known))}"
+        hint = f"write {match[1]}{near}" if near else f"the units are {' '.join(list(known)[::-1])}"
         return f"cannot be read; {needs}: {hint}"
     return f"cannot be read; {needs}, such as {family.example}"
 
@@ -151,7 +151,15 @@ def _nearest_unit(word: str, known: Mapping[str, float]) -> str | None:
     return None
 
 
-_WORDS = {"w": "week", "d": "day", "h": ("hour", "hr"), "m": "min", "s": "sec", "ms": ("milli", "msec"), "us": "micro"}
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    "w": ("week",),
+    "d": ("day",),
+    "h": ("hour", "hr"),
+    "m": ("min",),
+    "s": ("sec",),
+    "ms": ("milli", "msec"),
+    "us": ("micro",),
+}
 
 
 # -- printing ---------------------------------------------------------------------------------------------------------
@@ -198,15 +206,12 @@ def _scaled(value: float, units: list[tuple[float, str]]) -> str:
 def _duration(seconds: float) -> str:
     """Return at most two units, such as ``2d3h``; below a minute one, with up to three digits."""
     if seconds < 59.95:
-        if seconds == 0:
-            return "0s"
-        return _scaled(seconds, [(1.0, "s"), (1e-3, "ms"), (1e-6, "us")])
-    for (long, longer), (short, shorter) in (
-        (("m", 60), ("s", 1)),
-        (("h", 3600), ("m", 60)),
-        (("d", 86_400), ("h", 3600)),
-    ):
-        whole, rest = divmod(round(seconds / shorter), longer // shorter)
-        if long == "d" or whole * longer < {"m": 3600, "h": 86_400}[long]:
-            break
+        return _scaled(seconds, [(1.0, "s"), (1e-3, "ms"), (1e-6, "us")]) if seconds else "0s"
+    if round(seconds) < 3600:
+        grain, (long, short) = 1.0, "ms"
+    elif round(seconds / 60) < 24 * 60:
+        grain, (long, short) = 60.0, "hm"
+    else:
+        grain, (long, short) = 3600.0, "dh"
+    whole, rest = divmod(round(seconds / grain), round(DURATIONS[long] / grain))
     return f"{whole}{long}{rest}{short}" if rest else f"{whole}{long}"
