@@ -42,6 +42,8 @@ from msgspec import Meta, Struct, field
 
 WINDOW = 240
 """Values in a baseline: an hour, with a value each 15 s."""
+EVERY_S = 15.0
+"""Seconds between two values of a rule, at least."""
 ENOUGH = 60
 """Values that a baseline needs before it says anything."""
 LIMIT = 3.5
@@ -133,6 +135,23 @@ class AnomalyDetector(Protocol):
         ...
 
 
+class DetectorMaker(Protocol):
+    """What `DETECTORS` has."""
+
+    def __call__(self, *, every: float = 0.0) -> AnomalyDetector:
+        """Return a new detector, which ignores values that come less than *every* seconds after the last it took."""
+        ...
+
+
+def spacing(window: float) -> float:
+    """Return the *every* for values that are each from the last *window* seconds: a quarter, and `EVERY_S` at least.
+
+    Values of windows that overlap more depend on each other. So one odd minute would count as many values in a row:
+    with a value of the last minute each 5 s, healthy latencies have four anomalies a day; each 15 s, one in ten days.
+    """
+    return max(EVERY_S, window / 4)
+
+
 def deviation(ordered: Sequence[float], value: float) -> float:
     """Return how far *value* is from the median of *ordered*, in robust standard deviations. O(log n).
 
@@ -158,7 +177,7 @@ def _middle(ordered: Sequence[float], scale: Callable[[float], float]) -> tuple[
     low, high = 0, count - half - 1
     while low < high:
         at = (low + high) // 2
-        if median - scale(ordered[at]) > scale(ordered[at + half]) - median:
+        if median - scale(ordered[at]) > scale(ordered[at + half + 1]) - median:
             low = at + 1
         else:
             high = at
@@ -301,7 +320,8 @@ class RobustDetector:
     Bounded: twice `WINDOW` values. A value takes some microseconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, every: float = 0.0) -> None:
+        self._every = every
         self._window = SortedWindow()
         self._jumps = Jumps()
         self._recent = SortedWindow(QUIET)
@@ -335,16 +355,18 @@ class RobustDetector:
             self._deviation = self._basis = None
             return 0.0
         value = float(value)
-        now, passed = self._advance(timestamp)
+        now = self._now(timestamp)
+        if self._time is not None and 0 <= now - self._time < self._every:
+            return 0.0
+        passed = self._pass(now)
         self._deviation, self._basis = self._compare(now, value)
         self._confirm(0 if self._deviation is None else _side(self._deviation))
         if self._side:
             self._abnormal.append(value)
             self._abnormal_s += passed
-            if self._abnormal_s >= ACCEPT_S:
-                self._accept()
-        else:
-            self._learn(now, value)
+        self._learn(now, value)
+        if self._abnormal_s >= ACCEPT_S:
+            self._accept()
         return self._score(value)
 
     def _score(self, value: float) -> float:
@@ -354,15 +376,16 @@ class RobustDetector:
         self._recent.add(jump)
         return jump / (1 + jump) if news else 0.0
 
-    def _advance(self, timestamp: float | datetime) -> tuple[float, float]:
-        """Return the time in seconds since the epoch, and the seconds that count since the last value."""
+    def _now(self, timestamp: float | datetime) -> float:
         now = _seconds(timestamp)
-        if not abs(now) <= LATEST_S:
-            now = self._time or 0.0
+        return now if abs(now) <= LATEST_S else self._time or 0.0
+
+    def _pass(self, now: float) -> float:
+        """Go on to *now*. Return what this adds to the length of an anomaly, in seconds."""
         least, most = STEP_S
         passed = least if self._time is None else min(max(now - self._time, least), most)
         self._time = now
-        return now, passed
+        return passed
 
     def _compare(self, now: float, value: float) -> tuple[float, Basis] | tuple[None, None]:  # noqa: ARG002
         """Return the deviation of *value* from the baseline, and which baseline that is."""
@@ -378,7 +401,8 @@ class RobustDetector:
                 self._forget_anomaly()
 
     def _learn(self, now: float, value: float) -> None:  # noqa: ARG002
-        self._window.add(value)
+        if not self._side:
+            self._window.add(value)
 
     def _accept(self) -> None:
         """Make the values of the anomaly the baseline."""
@@ -437,8 +461,8 @@ class SeasonalDetector(RobustDetector):
     what `RobustDetector` and `Season` keep. `state` has up to 7,200 numbers.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, every: float = 0.0) -> None:
+        super().__init__(every=every)
         self._season = Season()
 
     def _compare(self, now: float, value: float) -> tuple[float, Basis] | tuple[None, None]:
@@ -447,11 +471,13 @@ class SeasonalDetector(RobustDetector):
 
     def _learn(self, now: float, value: float) -> None:
         super()._learn(now, value)
-        self._season.add(int(now // 60), value)
+        if not self._side or self._basis != "seasonal":  # a first night is abnormal to the robust baseline only
+            self._season.add(int(now // 60), value)
 
     def _accept(self) -> None:
         super()._accept()
-        self._season = Season()  # what was usual on the days before is usual no more
+        if self._basis == "seasonal":
+            self._season = Season()  # what was usual on the days before is usual no more
 
     def _days(self) -> list[tuple[int, list[float | None]]]:
         rows = self._season.days.items()
@@ -481,7 +507,5 @@ def _seconds(timestamp: float | datetime) -> float:
 Detector = RobustDetector
 """The detector of a rule that names none, and the one that benchmarks score."""
 
-DETECTORS: Mapping[str, Callable[[], AnomalyDetector]] = MappingProxyType(
-    {"robust": RobustDetector, "seasonal": SeasonalDetector}
-)
-"""The detectors that a rule can name. Each is made without arguments."""
+DETECTORS: Mapping[str, DetectorMaker] = MappingProxyType({"robust": RobustDetector, "seasonal": SeasonalDetector})
+"""The detectors that a rule can name."""
