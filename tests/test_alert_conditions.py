@@ -108,11 +108,15 @@ def test_conditions_nest():
         assert judged(kind, {A: errors}, {pool(): busy}) == {A: level}
 
 
-def test_the_value_is_that_of_the_first_condition_that_has_one():
-    kind = AllOf(conditions=(BUSY_90, LATENCY))
-    samples = {ERRORS: [Sample(A, 0.7)], BUSY: [Sample(pool(), 0.95)]}
-    assert Judge(rule(kind)).read(samples)[A].value == 0.95
-    assert Judge(rule(kind)).read(samples | {BUSY: []})[A].value == 0.7
+def test_the_value_is_that_of_the_first_condition_on_a_metric():
+    """Whatever is unknown: it is shown in the unit of that condition."""
+    crash = Input(metric="crash_loop", kind="finding")
+    found = FindingIs(kinds=("crash_loop",))
+    samples = {ERRORS: [Sample(A, 0.7)], BUSY: [Sample(pool(), 0.95)], crash: [Sample((), 4.0, None, (1,))]}
+    judge = Judge(rule(AllOf(conditions=(found, BUSY_90, LATENCY))))
+    assert judge.read(samples)[A].value == 0.95
+    assert judge.read(samples | {BUSY: []})[A].value is None
+    assert Judge(rule(AllOf(conditions=(AlertFires(alert="X"), found)))).read(samples)[()].value == 4.0
 
 
 def test_match_and_min_samples_apply_to_the_instances_of_a_composite_rule():

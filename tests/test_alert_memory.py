@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pool_monitor.alerts.engine import Engine
 from pool_monitor.alerts.evaluation.memory import LATCHED, LEARNED_EVERY_S, About, Memory, Remembered
-from pool_monitor.alerts.inputs import Judgement, Labels
+from pool_monitor.alerts.inputs import Inputs, Judgement, Labels, Sample, Samples
 from pool_monitor.alerts.rule import Absence, AlertFires, AllOf, Anomaly, FindingIs, Kind, Not, OwnBaseline
 from tests.helpers.judging import Judge, operation, pool, rule, threshold
 
@@ -179,3 +180,18 @@ def test_findings_are_remembered_while_they_are_there():
     judge = Judge(rule(FindingIs(kinds=("crash_loop",))))
     judge.levels({pool(): 1.0})
     assert restarted(judge).read({}) == {pool(): Judgement(pool(), 0)}
+
+
+def test_an_alert_that_was_resolved_without_data_begins_again_at_its_bound():
+    checked = rule(threshold(5, clear=(2,)))
+    engine = Engine(5.0)
+    engine.set_rules([checked], 0.0)
+    [wanted] = engine.wanted
+
+    def step(value: float | None) -> list[str]:
+        samples = Samples([] if value is None else [Sample(operation("a"), value)])
+        return [one.to_state for one in engine.step(Inputs(0.0, 5.0, {wanted: samples}))]
+
+    assert [step(value) for value in (6, 3)] == [["firing"], []]
+    assert [found for _ in range(5) for found in step(None)] == ["resolved"]
+    assert [step(value) for value in (3, 6, 3, 1)] == [[], ["firing"], [], ["resolved"]]

@@ -233,9 +233,11 @@ def test_a_forecast_needs_a_trend_that_leads_to_the_bound_in_time(value, more, l
     assert forecast(value, more).level == level
 
 
-def test_a_forecast_says_when_and_against_what():
-    assert forecast(400.0, (STEEP * 4, *SURE)) == Judgement(pool(), 1, 400.0, "in 90 min", 1000.0)
-    assert forecast(400.0, (STEEP * 2, *SURE)).note == "in 3 h"
+def test_the_value_of_a_forecast_is_the_time_that_is_left():
+    assert forecast(400.0, (STEEP * 4, *SURE)) == Judgement(pool(), 1, pytest.approx(1.5 * HOUR), "", 6 * HOUR)
+    assert forecast(400.0, (STEEP / 2, *SURE)).value == pytest.approx(12 * HOUR)
+    assert forecast(1000.0, ()).value == 0
+    assert forecast(400.0, (-STEEP, *SURE)).value is None
 
 
 @pytest.mark.parametrize(("limit", "level"), [(1000.0, 1), (5000.0, 0), (0.0, None), (800.0, 1)])
