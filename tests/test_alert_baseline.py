@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pool_monitor import Monitor
 from pool_monitor.alerts.evaluation.baseline import ENOUGH, OPEN_VALUES, SLOTS, Baseline, BaselineState
+from pool_monitor.alerts.rule import OwnBaseline
+from pool_monitor.clock import ManualClock
+from pool_monitor.config import AlertsConfig, MonitorConfig, ResourcesConfig, ServiceConfig
+from tests.helpers.judging import rule, threshold
+from tests.test_monitor import Gauges
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -154,3 +160,34 @@ def test_a_baseline_that_was_stored_goes_on_as_if_it_had_not_been(window: float,
         assert whole.learn(value, seconds, bad=bad) == second.learn(value, seconds, bad=bad)
         assert whole.median == second.median
     assert whole.saved() == second.saved()
+
+
+async def test_in_a_monitor_it_outlives_three_bad_hours_and_follows_a_shift_of_the_healthy_level():
+    own = OwnBaseline(2.0, 2 * HOUR)
+    clock, pool = ManualClock(), Gauges("texts")
+    config = MonitorConfig(
+        service=ServiceConfig(socket=False),
+        resources=ResourcesConfig(enabled=False),
+        alerts=AlertsConfig(default_rules=False, interval=60.0),
+    )
+    async with Monitor(pool, config=config, clock=clock) as monitor:
+        monitor.alerts.add(rule(threshold(own, metric="operation.latency.p50"), min_samples=5))
+
+        async def states(milliseconds: float, minutes: int) -> list[str]:
+            """Let calls take *milliseconds* for some minutes, and return the states in which the alert was."""
+            found = []
+            for _ in range(minutes):
+                clock.advance(50.0)
+                for _ in range(5):
+                    pool.call(milliseconds, "op")
+                clock.advance(10.0)
+                await monitor.alerts.evaluate()
+                found += [one.state for one in monitor.alerts.active() if one.state != "resolved"]
+            return found
+
+        assert await states(100.0, 120) == []
+        assert (await states(195.0, 1), await states(210.0, 1)) == ([], ["firing"])
+        assert await states(1000.0, 180) == ["firing"] * 180
+        assert (await states(195.0, 1), await states(210.0, 1)) == ([], ["firing"])
+        assert await states(150.0, 120) == []
+        assert (await states(290.0, 1), await states(310.0, 1)) == ([], ["firing"])
