@@ -45,7 +45,7 @@ class Alert(Struct, kw_only=True):
     good_for: float = -1.0
     """How long it has been good, while recovering; -1: it is not."""
     unknown_for: float = -1.0
-    """How long the value has been unknown; -1: it is known."""
+    """How long the value has been unknown, where something follows from it; -1: it is known, or is kept."""
     reason: str = ""
     severity: str = "warning"
     unknown: bool = False
