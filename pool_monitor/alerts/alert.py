@@ -56,7 +56,7 @@ class Alert(Struct, kw_only=True):
 
     def reached_for(self, seconds: float) -> int:
         """Return the highest level that has been reached for *seconds*."""
-        return sum(held >= seconds - SLACK for held in self.bad_for)
+        return len([held for held in self.bad_for if held >= seconds - SLACK])
 
     def advance(self, level: int, elapsed: float, for_: float, keep_firing_for: float) -> Phase:
         """Count *elapsed* seconds that ended with *level* reached (0: good). Return the phase that follows; the alert

@@ -407,9 +407,8 @@ class Engine:
         """Whether a restart has to know the timers of *alert*: they change its state some time, or a minute is over."""
         if alert.state is not Phase.FIRING:
             return alert.state in ACTIVE_PHASES
-        return any(held >= 0 for held in alert.bad_for[alert.level :]) or (
-            alert.bad_for[0] % _SAVED_EVERY < self.interval
-        )
+        level, bad_for = alert.level, alert.bad_for
+        return (level < len(bad_for) and bad_for[level] >= 0) or bad_for[0] % _SAVED_EVERY < self.interval
 
     def _mark(self, alert: Alert) -> None:
         key = _key(alert)

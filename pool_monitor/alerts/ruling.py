@@ -33,7 +33,18 @@ class Ruling:
     Where the rule is to fire for an instance that vanishes, the good instances are among the alerts, as inactive ones.
     """
 
-    __slots__ = ("after", "alerts", "inputs", "lower_is_worse", "measure", "memory", "refused", "rule", "watches")
+    __slots__ = (
+        "_matching",
+        "after",
+        "alerts",
+        "inputs",
+        "lower_is_worse",
+        "measure",
+        "memory",
+        "refused",
+        "rule",
+        "watches",
+    )
 
     def __init__(self, rule: CheckedRule, interval: float) -> None:
         self.rule = rule
@@ -48,6 +59,7 @@ class Ruling:
             isinstance(kind, RateOfChange) and kind.rises_by is None
         )
         self.refused = 0
+        self._matching = Matching(rule.match)
 
     def evaluate(self, inputs: Inputs, firing: Firing) -> Sequence[Judgement] | str:
         """Return what the rule says about each of its instances, or in words why it cannot be evaluated."""
@@ -78,7 +90,7 @@ class Ruling:
 
     def has(self, instance: Labels) -> bool:
         """Whether the rule matches *instance*."""
-        return Matching(self.rule.match)(instance)
+        return self._matching(instance)
 
     def restore(self, dump: Any) -> str | None:
         """Take over a memory that was dumped. Return why that is impossible; then the memory is empty."""
