@@ -71,10 +71,10 @@ class LiveMetrics:
     ) -> ResourceRange:
         """The figures of resources from *start* to *end* (None: now), step by step: mean and highest reading.
 
-        *subject* is ``host``, ``process``, ``loop``, ``gpu INDEX`` or ``worker SLOT``, *figure* a field of its view, such
-        as ``rss``; None: all. *step* is any multiple of 1 s for the last 5 minutes, of 10 s for the last hour; None:
-        the finest of them. Memory keeps less than an hour when there are hundreds of workers. Steps begin at multiples
-        of *step*.
+        *subject* is ``host``, ``process``, ``loop``, ``gpu INDEX`` or ``worker SLOT``, *figure* a field of its view,
+        such as ``rss``; None: all. *step* is any multiple of 1 s for the last 5 minutes, of 10 s for the last hour;
+        None: the finest of them. Memory keeps less than an hour when there are hundreds of workers. Steps begin at
+        multiples of *step*.
         """
         return self.deferred_resources(start, end, step, subject=subject, figure=figure)()
 
