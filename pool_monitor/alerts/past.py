@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from pool_monitor.alerts.catalogue import METRICS, Metric, Scope, figure_of, find
 from pool_monitor.alerts.getters import calls_getter
-from pool_monitor.alerts.inputs import Input, Labels, Sample
+from pool_monitor.alerts.inputs import Input, Labels, Sample, Samples
 from pool_monitor.alerts.instances import Instances, labels_for
 from pool_monitor.alerts.line import fit
 from pool_monitor.alerts.rule import DEFAULT_WINDOW
@@ -145,7 +145,7 @@ class Past:
             task.cancel()
             await asyncio.wait([task])
 
-    def samples(self, one: Input, instances: Instances) -> tuple[Sample, ...]:
+    def samples(self, one: Input, instances: Instances) -> Samples:
         """Return the samples of *one*, one for each instance that exists now, and for each operation that was called
         then. Raises LookupError with the reason why it could not be read.
         """
@@ -159,8 +159,8 @@ class Past:
         if age_s > 2 * self._lifetime(answer, stretch) + _LATE_S:
             raise LookupError(f"the history has not answered for {age_s:.0f} s")
         if isinstance(answer.found, Summary):
-            return tuple(_of_summary(one, metric, answer.found, stretch, instances))
-        return tuple(
+            return Samples(_of_summary(one, metric, answer.found, stretch, instances))
+        return Samples(
             Sample(labels, *answer.found.get(_name_of(metric, labels), _UNKNOWN))
             for labels, _view in instances.of(metric.scope)
         )

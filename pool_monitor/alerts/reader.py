@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 from pool_monitor.alerts.catalogue import find
 from pool_monitor.alerts.found import FindingReader
 from pool_monitor.alerts.getters import ABSENT, getters
-from pool_monitor.alerts.inputs import Input, Inputs, Sample
+from pool_monitor.alerts.inputs import Input, Inputs, Sample, Samples
 from pool_monitor.alerts.instances import Instances
 from pool_monitor.alerts.rule import DEFAULT_WINDOW
-from pool_monitor.errors import UnknownName
 from pool_monitor.metrics import WINDOWS
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class LiveReader:
     """Reads inputs from what a monitor knows now.
 
     *snapshot* makes the Snapshot of a window. *past* reads what lies in the past; None: such inputs are errors. It
-    keeps nothing of a Snapshot; `FindingReader` and `Past` have bounds of their own.
+    keeps nothing of a Snapshot; `Past` has a bound of its own.
     """
 
     def __init__(self, snapshot: Callable[[str], Snapshot], past: Past | None = None) -> None:
@@ -64,7 +63,7 @@ class LiveReader:
                 past.append(one)
             else:
                 by_window.setdefault(one.window or DEFAULT_WINDOW, []).append(one)
-        samples: dict[Input, tuple[Sample, ...]] = {}
+        samples: dict[Input, Samples] = {}
         errors: dict[Input, str] = {}
         since: list[float] = []
         # The longest window comes last: it has the operations of all, for the inputs of the past.
@@ -73,8 +72,8 @@ class LiveReader:
             since.append(self._since(instances.snapshot))
             for one in by_window.pop(window, ()):
                 try:
-                    samples[one] = tuple(self._samples(one, instances))
-                except UnknownName as error:
+                    samples[one] = Samples(self._samples(one, instances))
+                except LookupError as error:
                     errors[one] = str(error)
             yield None
         errors |= {one: f"there is no window {window!r:.20}" for window, some in by_window.items() for one in some}
