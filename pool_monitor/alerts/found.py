@@ -79,12 +79,8 @@ def _samples_of(finding: Finding, snapshot: Snapshot) -> Iterator[Sample]:
     more = (level,) if finding.limit is None else (level, float(finding.limit))
     value = None if finding.value is None else float(finding.value)
     slots = snapshot.pools[pool].workers if pool in snapshot.pools else {}
-    workers = [name for name in finding.names if name in slots]
-    if pool is None:
-        of = [()]
-    else:
-        of = [labels_for("worker", pool, slot) for slot in workers] or [labels_for("pool", pool)]
-    for labels in of:
+    of = [labels_for("worker", pool or "", name) for name in finding.names if name in slots]
+    for labels in of or [labels_for("pool", pool) if pool is not None else ()]:
         yield Sample(labels, value, None, more, _note(finding))
 
 

@@ -60,6 +60,8 @@ _CELL_S = 60.0
 are up to a minute apart."""
 _COVERED = 0.5
 """Least share of a stretch that must have been measured."""
+COURSES = frozenset(name for name, metric in METRICS.items() if metric.kept == "calls" and name != "pool.busy_ratio")
+"""Metrics of pools and calls that are known step by step."""
 
 
 class Stretch(NamedTuple):
@@ -71,6 +73,11 @@ class Stretch(NamedTuple):
     @property
     def reach(self) -> float:
         return self.back + self.length
+
+
+def is_past(one: Input) -> bool:
+    """Return whether *one* is about the past, and not of a Snapshot."""
+    return one.back > 0 or one.kind in ("calls", "fit")
 
 
 def stretch_of(one: Input) -> Stretch:

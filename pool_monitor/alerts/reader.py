@@ -14,11 +14,11 @@ from pool_monitor.alerts.found import FindingReader
 from pool_monitor.alerts.getters import ABSENT, getters
 from pool_monitor.alerts.inputs import Input, Inputs, Sample, Samples
 from pool_monitor.alerts.instances import Instances
+from pool_monitor.alerts.past import Past, is_past
 from pool_monitor.alerts.rule import DEFAULT_WINDOW
 from pool_monitor.metrics import WINDOWS
 
 if TYPE_CHECKING:
-    from pool_monitor.alerts.past import Past
     from pool_monitor.snapshot import Snapshot
 
 
@@ -105,8 +105,3 @@ class LiveReader:
         """Return the uptime since which *snapshot* knows of no gap. A full window knows of none in itself."""
         window, since = WINDOWS[snapshot.window], snapshot.uptime - snapshot.covered_seconds
         return since if snapshot.covered_seconds <= window.seconds - window.step else min(self._measured_since, since)
-
-
-def is_past(one: Input) -> bool:
-    """Return whether *one* is about the past, and not of a Snapshot."""
-    return one.back > 0 or one.kind in ("calls", "fit")
