@@ -7,7 +7,7 @@ in the docs are drawn from it. A file becomes nodes with their places (`yaml_tex
 
 from __future__ import annotations
 
-from pool_monitor.alerts.rule_file.code import check_together, checked_rule
+from pool_monitor.alerts.rule_file.code import Rule, check_together, checked_rule
 from pool_monitor.alerts.rule_file.file import RuleFile
 from pool_monitor.alerts.rule_file.files import CheckedFiles, RuleSet, check, check_files, load
 from pool_monitor.alerts.rule_file.nodes import Problem
@@ -17,6 +17,7 @@ from pool_monitor.alerts.rule_file.writing import fields_of
 __all__ = [
     "CheckedFiles",
     "Problem",
+    "Rule",
     "RuleFile",
     "RuleSet",
     "check",

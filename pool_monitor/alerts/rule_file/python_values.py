@@ -11,8 +11,9 @@ from pool_monitor.alerts.rule_file.nodes import ListNode, MapNode, Node, ScalarN
 from pool_monitor.alerts.rule_file.writing import fields_of_part
 from pool_monitor.alerts.rule_file.yaml_text import ALIASED_MAX, DEPTH_MAX
 
-_KEYWORDS = {"for_": "for", "not_": "not", "from_": "from", "continue_": "continue"}
-"""Keys that are words of Python, as arguments are called."""
+KEYWORDS = {"for": "for_", "not": "not_", "from": "from_", "continue": "continue_"}
+"""Keys that are words of Python, and what they are called as arguments."""
+_KEYS = {argument: key for key, argument in KEYWORDS.items()}
 
 
 def node_of(value: Any) -> Node:
@@ -47,4 +48,4 @@ class _Values:
     def _key(self, key: object) -> ScalarNode:
         if not isinstance(key, str):
             raise ValueError(f"{key!r:.60} cannot be a key; needs a text")
-        return ScalarNode(_KEYWORDS.get(key, key), plain=False, given=key)
+        return ScalarNode(_KEYS.get(key, key), plain=False, given=key)
