@@ -21,6 +21,7 @@ The time that counts for ``for`` and the like is the sum of the `Inputs.elapsed`
 of two clocks. So a suspended machine and a stepped clock cannot make an alert fire.
 """
 
+from pool_monitor.alerts.detectors import DETECTORS, THRESHOLD, AnomalyDetector, Detector
 from pool_monitor.alerts.rule_file import Rule
 
-__all__ = ["Rule"]
+__all__ = ["DETECTORS", "THRESHOLD", "AnomalyDetector", "Detector", "Rule"]

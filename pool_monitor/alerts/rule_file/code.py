@@ -19,7 +19,7 @@ from pool_monitor.errors import ConfigError
 
 
 class Rule:
-    """A rule of alerts that is made in code. Its fields are those of a rule file, see docs/ALERT_RULES.md:
+    """A rule of alerts that is made in code. Its fields are those of a rule file: see docs/ALERT_RULES.md.
 
         Rule(alert="FailingCalls", threshold={"metric": "operation.error_ratio", "above": "5%"}, for_="10s")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pool_monitor.alerts.catalogue import METRICS, Metric
+from pool_monitor.alerts.detectors import DETECTORS
 from pool_monitor.alerts.quantity import text_of
 from pool_monitor.alerts.rule import (
     DEFAULT_WINDOW,
@@ -119,7 +120,11 @@ ANOMALY = Table(
         _METRIC,
         _WINDOW,
         Key("direction", choice(("up", "down", "both"), "a direction"), "Which way it is bad. Default: `both`."),
-        Key("detector", choice(("robust", "seasonal"), "a detector"), "What decides. Default: the default detector."),
+        Key(
+            "detector",
+            choice(DETECTORS, "a detector"),
+            f"What decides: `{'`, `'.join(DETECTORS)}`. Default: the first.",
+        ),
     ),
     _anomaly,
 )
