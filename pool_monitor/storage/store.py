@@ -32,7 +32,6 @@ so that the loop never waits for longer than one piece.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -49,24 +48,24 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import HIGHEST_NUMBER, ROOM_LIMIT, Block, merge
 from pool_monitor.storage.block_encoding import packed, unpacked
 from pool_monitor.storage.error_groups import ErrorGroupTables
-from pool_monitor.storage.files import disk_space, expanded, log_of, open_private, resolved
+from pool_monitor.storage.evaluations import EvaluationTables, PendingEvaluation
+from pool_monitor.storage.files import disk_space, log_of
 from pool_monitor.storage.gauges import GaugeTable, PendingGauges
-from pool_monitor.storage.lock import Lock
+from pool_monitor.storage.owned_file import OwnedFile
 from pool_monitor.storage.pending import PendingBlock
-from pool_monitor.storage.schema import (
-    BODY,
+from pool_monitor.storage.schema import BODY, HISTORY, SOUND, log_limit, open_for_writing
+from pool_monitor.storage.sqlite_file import (
     DAMAGED,
-    SOUND,
-    check_header,
     connected,
     int_pragma,
-    log_limit,
-    open_for_writing,
     pragma,
     time_limited,
     transaction,
     yield_gil,
 )
+
+Pending: TypeAlias = PendingBlock | PendingGauges | PendingEvaluation
+"""What may wait to be written."""
 
 ROLLED_AT_ONCE = 128
 """Most blocks of a tier that one `Store.tidy` rolls up."""
@@ -105,17 +104,12 @@ class Store:
     """
 
     def __init__(self, path: Path, config: HistoryConfig) -> None:
-        self._given, self._path = expanded(path), resolved(path)
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._config, self._tiers = config, config.tiers
         self._blocks: dict[int, int] = {}
         self._bytes: dict[int, int] = {}
         with ExitStack() as stack:
-            stack.enter_context(closing(Lock(self._path)))
-            # SQLite gives the files beside it the same mode. The descriptor stays open, see `schema.connected`.
-            self._file = open_private(self._path, os.O_RDWR)
-            stack.callback(os.close, self._file)
-            check_header(self._path, self._file)
+            self._file = stack.enter_context(closing(OwnedFile(path, HISTORY)))
+            self._path = self._file.path
             self.connection = stack.enter_context(closing(open_for_writing(self._path, config)))
             with time_limited(self.connection):
                 self._errors = ErrorGroupTables(self.connection, config)
@@ -124,6 +118,7 @@ class Store:
                     [[self._blocks[step], size]] = self._rows(counted, (step,))
                     self._bytes[step] = int(size)
                 self._gauges = GaugeTable(self.connection, config, self._make_room)
+                self._evaluations = EvaluationTables(self.connection, config, self._make_room)
             self._note_sizes()
             self._open = stack.pop_all()
         self._page = int_pragma(self.connection, "page_size")
@@ -141,8 +136,10 @@ class Store:
     def close(self) -> None:
         self._open.close()
 
-    def write(self, blocks: Sequence[PendingBlock | PendingGauges], now: int) -> None:
-        """Add *blocks* to the finest tier, in the given order, and the failures in them to the error groups."""
+    def write(self, blocks: Sequence[Pending], now: int) -> None:
+        """Add *blocks* to the finest tier, in the given order, and the failures in them to the error groups. Also add
+        evaluations.
+        """
         self._check_files()
         self._check_log()
         finest = self._tiers[0].step
@@ -150,6 +147,8 @@ class Store:
             for pending in blocks:
                 if isinstance(pending, PendingGauges):
                     self._gauges.write(pending, now)
+                elif isinstance(pending, PendingEvaluation):
+                    self._evaluations.write(pending, now)
                 else:
                     self._errors.add(pending.start, pending.errors)
                     self._insert(finest, pending.start, pending.length, self._numbered(pending), now)
@@ -309,9 +308,7 @@ class Store:
 
         SQLite itself would notice only when it needs the missing pages, after writing more behind the gap.
         """
-        found = self._given.stat()
-        if not os.path.samestat(found, os.fstat(self._file)):
-            raise OSError("another file has replaced it")
+        found = self._file.check()
         if found.st_size < self._sizes[0] or (self._log_bytes() < self._sizes[1] and not self._has_everything()):
             raise OSError("another program has truncated the file or its log; blocks may be lost")
 
@@ -322,7 +319,7 @@ class Store:
         """
         try:
             with (
-                closing(connected(self._path, f"{self._path.as_uri()}?mode=ro", uri=True)) as other,
+                closing(connected(self._path, f"{self._path.as_uri()}?mode=ro", HISTORY, uri=True)) as other,
                 time_limited(other),
             ):
                 return pragma(other, "quick_check(1)") == "ok"
