@@ -12,7 +12,7 @@ A detector gets one value after another, and answers two questions about each:
   the jump is no larger than one that was news in the last `QUIET` values. A score is for people and programs that want
   to be told once: a long anomaly would be reported with each of its values otherwise.
 
-The baselines are in `pool_monitor.alerts.baselines`. The jump is measured in standard deviations from the mean of
+The baselines are in `pool_monitor.alerts.deviation`. The jump is measured in standard deviations from the mean of
 earlier jumps; both are exponentially weighted with `MEMORY` (Finch, Incremental calculation of weighted mean and
 variance, 2009).
 
@@ -36,7 +36,7 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 from msgspec import Meta, Struct, field
 
-from pool_monitor.alerts.baselines import (
+from pool_monitor.alerts.deviation import (
     DAY_MINUTES,
     FLOOR,
     RELATIVE_FLOOR,
