@@ -217,6 +217,7 @@ def test_many_alerts_leave_room_for_the_selected_one() -> None:
         assert details(shown).startswith(f"Rule{number:03} text/chat")
 
 
+moments = st.floats(-1e12, 1e12)
 labels = st.dictionaries(st.sampled_from(["pool", "operation", "worker", "x"]) | nasty_text(), nasty_text(), max_size=4)
 any_alert = st.builds(
     AlertView,
@@ -225,7 +226,7 @@ any_alert = st.builds(
     state=st.sampled_from(STATES),
     severity=nasty_text(),
     value=st.none() | st.floats(),
-    since=st.floats(-1e12, 1e12),
+    since=moments,
     summary=nasty_text(),
     runbook=nasty_text(),
     fingerprint=nasty_text(),
@@ -235,8 +236,7 @@ any_alert = st.builds(
     flapping=st.booleans(),
     silences=st.lists(nasty_text(), max_size=2).map(tuple),
     inhibited_by=st.lists(nasty_text(), max_size=2).map(tuple),
-    acknowledgement=st.none()
-    | st.builds(Acknowledgement, author=nasty_text(), comment=nasty_text(), at=st.floats(-1e12, 1e12)),
+    acknowledgement=st.none() | st.builds(Acknowledgement, author=nasty_text(), comment=nasty_text(), at=moments),
     unit=st.sampled_from(["s", "bytes", "ratio", "/s", "count", "", "odd"]),
     reason=nasty_text(),
     annotations=st.dictionaries(nasty_text(), nasty_text(), max_size=2),
