@@ -118,6 +118,7 @@ class Monitor:
             asgi=self._local_app,
             alerts=lambda: self.alerts,
             history=lambda: self.history,
+            record=lambda: self._from_part("history", "record"),
             degraded=partial(self._report, "degraded"),
             recovered=partial(self._report, "recovered"),
             spent=self.work.add,

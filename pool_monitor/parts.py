@@ -92,6 +92,8 @@ class Context(NamedTuple):
     """The `alerts.manager.AlertManager` of the monitor. It outlives the part that drives it."""
     history: Callable[[], Any]
     """`Monitor.history`: queries of the history on disk (`storage.HistoryMetrics`); None while there is none."""
+    record: Callable[[], Callable[..., None] | None]
+    """`storage.part.HistoryPart.record`, which keeps an evaluation of alert rules; None while no history is kept."""
     spent: Callable[[float], None]
     """Adds processor time that a thread of the part has spent, in seconds, to the monitor's own. For any thread."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pool_monitor.alerts.engine import Engine
 from pool_monitor.alerts.reader import LiveReader
+from pool_monitor.alerts.recording import Recorder, encode_transition
 from pool_monitor.events import ALERT_TRANSITION
 from pool_monitor.snapshot import AlertingView, AlertTransition, AlertView
 
@@ -30,6 +31,7 @@ class AlertManager:
         self._config, self._context = config, context
         self._engine = Engine(config.alerts.interval)
         self._reader = LiveReader(context.snapshot)
+        self._recorder = Recorder()
         self._history: deque[AlertTransition] = deque(maxlen=_HISTORY)
         self._evaluating = asyncio.Lock()
         self._evaluated_ns: int | None = None
@@ -61,9 +63,13 @@ class AlertManager:
             self._evaluated_ns = now_ns
             wanted = self._engine.wanted
             await self._reader.prepare(wanted)
-            for transition in self._engine.step(self._reader.inputs(wanted, elapsed)):
+            inputs = self._reader.inputs(wanted, elapsed)
+            transitions = self._engine.step(inputs)
+            for transition in transitions:
                 self._history.append(transition)
                 self._emit(transition)
+            if (record := self._context.record()) is not None:
+                record(inputs.at, self._recorder.encode(inputs), [*map(encode_transition, transitions)])
             self._views = tuple(
                 AlertView(
                     alertname=alert.alert,

@@ -32,12 +32,13 @@ from pool_monitor.metrics.recording import Recording
 from pool_monitor.metrics.series import Names
 from pool_monitor.snapshot import ErrorReport
 from pool_monitor.storage import error_groups
+from pool_monitor.storage.evaluations import PendingEvaluation
 from pool_monitor.storage.files import expanded
 from pool_monitor.storage.gauges import PendingGauges
 from pool_monitor.storage.pending import PendingBlock, with_pending
 from pool_monitor.storage.reader import Reader
 from pool_monitor.storage.schema import failure_reason
-from pool_monitor.storage.store import FileUsage, Store
+from pool_monitor.storage.store import FileUsage, Pending, Store
 
 RETRY_MAX_S = 60.0
 """Longest pause before a file that could not be written is tried again."""
@@ -96,7 +97,7 @@ class History:
     ) -> None:
         self.path, self.config = expanded(path), config
         self._clock, self._on_degrade, self._on_recover, self._spent = clock, on_degrade, on_recover, spent
-        self._held: deque[PendingBlock | PendingGauges] = deque()
+        self._held: deque[Pending] = deque()
         self._held_bytes = 0  # including the blocks that are being written
         self._dropped = self._damaged = 0
         self._usage: FileUsage | None = None
@@ -166,6 +167,11 @@ class History:
         """Queue the gauges of *length* seconds from *start* on. As `put`, but a loss of them is not counted."""
         if not self._closing:
             self._hold(PendingGauges(start, length, block))
+
+    def put_evaluation(self, at: float, body: bytes, transitions: Sequence[bytes] = ()) -> None:
+        """Queue one evaluation of alert rules to be written, and the changes that followed. As `put_gauges`."""
+        if not self._closing:
+            self._hold(PendingEvaluation(at, body, tuple(transitions)))
 
     async def flush(self) -> bool:
         """Write all blocks that were put before. Returns whether they are in the file."""
@@ -293,7 +299,7 @@ class History:
 
     async def _write(self) -> bool:
         """Write the blocks in memory, and tidy the file. Returns whether all of that succeeded."""
-        batch: list[PendingBlock | PendingGauges] = []
+        batch: list[Pending] = []
         try:
             if self._connection is None:
                 self._connection = await _connect(self.path, self.config)
@@ -328,7 +334,7 @@ class History:
     def _now(self) -> int:
         return self._clock.wall_ns() // 1_000_000_000
 
-    def _hold(self, pending: PendingBlock | PendingGauges) -> None:
+    def _hold(self, pending: Pending) -> None:
         self._held.append(pending)
         self._held_bytes += pending.nbytes
         self._trim()
@@ -425,7 +431,7 @@ async def _connect(path: Path, config: HistoryConfig) -> _Connection:
     return connection
 
 
-def _blocks(held: Iterable[PendingBlock | PendingGauges]) -> list[PendingBlock]:
+def _blocks(held: Iterable[Pending]) -> list[PendingBlock]:
     """The blocks of calls among *held*."""
     return [pending for pending in held if isinstance(pending, PendingBlock)]
 

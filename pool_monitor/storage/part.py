@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -52,6 +53,11 @@ class HistoryPart:
     def held_bytes(self) -> int:
         """Memory of the blocks that wait to be written or are being written. Read at every tick."""
         return 0 if self._history is None else self._history.held_bytes
+
+    def record(self, at: float, evaluation: bytes, transitions: Sequence[bytes] = ()) -> None:
+        """Keep one evaluation of alert rules, and the changes that followed. Never blocks."""
+        if self._history is not None:
+            self._history.put_evaluation(at, evaluation, transitions)
 
     def view(self) -> HistoryView | None:
         """The state of the history."""

@@ -24,6 +24,7 @@ from pool_monitor.metrics.timespan import INSTANT_LIMIT
 from pool_monitor.storage import schema
 from pool_monitor.storage.block_encoding import TooLarge, unpacked
 from pool_monitor.storage.error_groups import first_seen, read_groups
+from pool_monitor.storage.evaluations import read_evaluations, read_transitions
 from pool_monitor.storage.files import check_beside, log_of, resolved
 from pool_monitor.storage.gauges import GaugeQuery, gauge_query, timed_gauges
 from pool_monitor.storage.schema import (
@@ -31,6 +32,7 @@ from pool_monitor.storage.schema import (
     BODY_LIMIT,
     DAMAGED,
     ERROR_GROUPS_SINCE,
+    EVALUATIONS_SINCE,
     GAUGES_SINCE,
     SOUND,
     TIME_LIMIT,
@@ -177,6 +179,31 @@ class Reader:
             if self._version < ERROR_GROUPS_SINCE:
                 return start, end, {}
             return read_groups(self._connection, start, end, pool, self._check_time)
+
+    def evaluations(self, until: float = TIME_LIMIT) -> Iterator[tuple[float, bytes]]:
+        """The recorded evaluations of alert rules up to *until*, the oldest first: time and body. One at a time, so
+        they take little memory; the whole of it is one piece of work. Empty for a version that had none.
+        """
+        with self._work(), transaction(self._connection, "DEFERRED"):
+            if self._version >= EVALUATIONS_SINCE:
+                for row in read_evaluations(self._connection, until):
+                    self._check_time()
+                    yield row
+
+    def transitions(self, start: float, end: float) -> list[tuple[float, bytes]]:
+        """The recorded changes of alerts from *start* to before *end*, the oldest first: time and body."""
+        with self._work(), transaction(self._connection, "DEFERRED"):
+            if self._version < EVALUATIONS_SINCE:
+                return []
+            found: list[tuple[float, bytes]] = []
+            room = ROOM_LIMIT
+            for row in read_transitions(self._connection, start, end):
+                self._check_time()
+                found.append(row)
+                room -= len(row[1])
+                if room < 0:
+                    raise self._too_much("the changes of alerts take more memory than")
+            return found
 
     def errors_first_seen(self) -> dict[tuple[str, str], float]:
         """When each error group was first seen, in seconds since the epoch, by pool and fingerprint."""

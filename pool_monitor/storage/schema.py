@@ -82,6 +82,13 @@ _ERROR_GROUPS: tuple[str, ...] = (
     "CREATE TABLE error_tiers (step INTEGER PRIMARY KEY, gone INTEGER NOT NULL DEFAULT 0)",
 )
 
+# What the evaluations of alert rules read, and what followed, see `pool_monitor.storage.evaluations`.
+_EVALUATIONS: tuple[str, ...] = (
+    "CREATE TABLE evaluations (id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, body BLOB NOT NULL)",
+    "CREATE TABLE transitions (id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, body BLOB NOT NULL)",
+    "CREATE INDEX transitions_by_time ON transitions (at)",
+)
+
 # A migration never changes once it is released, not even in its blanks: `version_of` compares the text.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -129,12 +136,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE gauge_marks (step INTEGER PRIMARY KEY, rolled INTEGER NOT NULL)",
     ),
     _ERROR_GROUPS,
+    _EVALUATIONS,
 )
 """SQL that makes version ``index + 1`` of a file of version ``index``. Version 0 is an empty file."""
 GAUGES_SINCE = 2
 """The first version with gauges. All versions keep the counts of calls in the same tables."""
 ERROR_GROUPS_SINCE = 3
 """The first version with error groups."""
+EVALUATIONS_SINCE = 4
+"""The first version with evaluations of alert rules."""
 
 
 @contextmanager

@@ -49,6 +49,7 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import HIGHEST_NUMBER, ROOM_LIMIT, Block, merge
 from pool_monitor.storage.block_encoding import packed, unpacked
 from pool_monitor.storage.error_groups import ErrorGroupTables
+from pool_monitor.storage.evaluations import EvaluationTables, PendingEvaluation
 from pool_monitor.storage.files import disk_space, expanded, log_of, open_private, resolved
 from pool_monitor.storage.gauges import GaugeTable, PendingGauges
 from pool_monitor.storage.lock import Lock
@@ -67,6 +68,9 @@ from pool_monitor.storage.schema import (
     transaction,
     yield_gil,
 )
+
+Pending: TypeAlias = PendingBlock | PendingGauges | PendingEvaluation
+"""What may wait to be written."""
 
 ROLLED_AT_ONCE = 128
 """Most blocks of a tier that one `Store.tidy` rolls up."""
@@ -124,6 +128,7 @@ class Store:
                     [[self._blocks[step], size]] = self._rows(counted, (step,))
                     self._bytes[step] = int(size)
                 self._gauges = GaugeTable(self.connection, config, self._make_room)
+                self._evaluations = EvaluationTables(self.connection, config, self._make_room)
             self._note_sizes()
             self._open = stack.pop_all()
         self._page = int_pragma(self.connection, "page_size")
@@ -141,8 +146,10 @@ class Store:
     def close(self) -> None:
         self._open.close()
 
-    def write(self, blocks: Sequence[PendingBlock | PendingGauges], now: int) -> None:
-        """Add *blocks* to the finest tier, in the given order, and the failures in them to the error groups."""
+    def write(self, blocks: Sequence[Pending], now: int) -> None:
+        """Add *blocks* to the finest tier, in the given order, and the failures in them to the error groups. Also add
+        evaluations.
+        """
         self._check_files()
         self._check_log()
         finest = self._tiers[0].step
@@ -150,6 +157,8 @@ class Store:
             for pending in blocks:
                 if isinstance(pending, PendingGauges):
                     self._gauges.write(pending, now)
+                elif isinstance(pending, PendingEvaluation):
+                    self._evaluations.write(pending, now)
                 else:
                     self._errors.add(pending.start, pending.errors)
                     self._insert(finest, pending.start, pending.length, self._numbered(pending), now)

@@ -1,0 +1,140 @@
+"""The recorded form of what evaluations read, from which a replay does them again.
+
+A record holds only the inputs whose samples have changed since the record before, so a calm hour takes little room. The
+first record of a recorder, and each `WHOLE_EVERY`-th after it, is *whole*: it does not depend on earlier ones. A reader
+that meets a damaged record goes on at the next whole one.
+
+Numbers are stored as they are, so a replay computes with exactly the same ones.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from pool_monitor.alerts.inputs import Input, Inputs, Sample
+from pool_monitor.snapshot import AlertTransition
+
+WHOLE_EVERY = 60
+"""Every so many records, one is whole: at the default interval, once in five minutes."""
+ROOM_MAX = 16 * 2**20
+"""Most bytes of a record when it is expanded."""
+_VERSION = 1
+
+
+class _Record(Struct, array_like=True):
+    version: int
+    whole: bool
+    restarted: bool
+    """Whether the engine was made anew before this evaluation, from what the state file had."""
+    at: float
+    elapsed: float
+    covered: float
+    inputs: list[Input]
+    """Those that changed."""
+    samples: list[tuple[Sample, ...]]
+    gone: list[Input]
+    """Those that are not read any more."""
+    errors: list[tuple[Input, str]]
+
+
+class Recorded(NamedTuple):
+    """One recorded evaluation."""
+
+    inputs: Inputs
+    restarted: bool
+
+
+_encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(_Record).decode
+_decode_transition = msgspec.msgpack.Decoder(AlertTransition).decode
+
+
+class Recorder:
+    """Encodes evaluations, each as what changed since the one before. Keeps one `Inputs`."""
+
+    def __init__(self) -> None:
+        self._before: Mapping[Input, tuple[Sample, ...]] = {}
+        self._count = 0
+
+    def encode(self, inputs: Inputs) -> bytes:
+        """Return the record of *inputs*. The first one is marked as a restart."""
+        whole = self._count % WHOLE_EVERY == 0
+        before = {} if whole else self._before
+        changed = {one: found for one, found in inputs.samples.items() if before.get(one) != found or one not in before}
+        record = _Record(
+            version=_VERSION,
+            whole=whole,
+            restarted=self._count == 0,
+            at=inputs.at,
+            elapsed=inputs.elapsed,
+            covered=inputs.covered,
+            inputs=list(changed),
+            samples=list(changed.values()),
+            gone=[one for one in before if one not in inputs.samples],
+            errors=list(inputs.errors.items()),
+        )
+        self._before, self._count = inputs.samples, self._count + 1
+        return zlib.compress(_encode(record), 1)
+
+
+class Player:
+    """Decodes records in the order in which they were made. Keeps one `Inputs`."""
+
+    def __init__(self) -> None:
+        self.damaged = 0
+        """Records that could not be read, and those that depended on them."""
+        self._before: dict[Input, tuple[Sample, ...]] | None = None
+
+    def play(self, bodies: Iterable[bytes]) -> Iterator[Recorded]:
+        """Yield each evaluation. What cannot be read is left out and counted."""
+        for body in bodies:
+            try:
+                record = _record(body)
+            except ValueError:
+                self._before = None
+                self.damaged += 1
+                continue
+            if record.whole:
+                self._before = {}
+            elif self._before is None:
+                self.damaged += 1
+                continue
+            samples = {one: found for one, found in self._before.items() if one not in set(record.gone)}
+            samples |= zip(record.inputs, record.samples, strict=True)
+            self._before = samples
+            inputs = Inputs(record.at, record.elapsed, samples, record.covered, dict(record.errors))
+            yield Recorded(inputs, record.restarted)
+
+
+def _record(body: bytes) -> _Record:
+    """Raises ValueError for anything that `Recorder.encode` did not make."""
+    inflating = zlib.decompressobj()
+    try:
+        whole = inflating.decompress(body, ROOM_MAX)
+        if not inflating.eof:
+            raise ValueError("it is truncated or too large")
+        record = _decode(whole)
+        if record.version != _VERSION or len(record.inputs) != len(record.samples):
+            raise ValueError("it is of another version, or inconsistent")
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(f"not a valid record of an evaluation: {error}") from error
+    return record
+
+
+def encode_transition(transition: AlertTransition) -> bytes:
+    """The form in which a change of an alert is stored."""
+    return msgspec.msgpack.encode(transition)
+
+
+def decode_transition(body: bytes) -> AlertTransition:
+    """What `encode_transition` made *body* of. Raises ValueError for anything else."""
+    try:
+        return _decode_transition(body)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a valid change of an alert: {error}") from error
