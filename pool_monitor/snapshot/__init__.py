@@ -11,6 +11,7 @@ Readers ignore fields that they do not know, so a new field does not change the 
 from pool_monitor.snapshot.alerts import (
     Acknowledgement,
     AlertingView,
+    AlertReport,
     AlertState,
     AlertTransition,
     AlertView,
@@ -52,6 +53,7 @@ __all__ = [
     "START_FAILED",
     "WINDOW_NAMES",
     "Acknowledgement",
+    "AlertReport",
     "AlertState",
     "AlertTransition",
     "AlertView",

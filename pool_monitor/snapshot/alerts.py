@@ -62,6 +62,10 @@ class AlertView(Struct, frozen=True, kw_only=True):
     """When the value became bad: for a firing alert, when it became pending."""
     annotations: dict[str, str] = {}
     """All annotations, with their placeholders replaced."""
+    limit: float | None = None
+    """The bound that *value* was judged against, in the same unit; None: there is none."""
+    findings: tuple[str, ...] = ()
+    """The kinds of findings that its rule reads. Empty: it reads metrics."""
 
 
 class AlertTransition(Struct, frozen=True, kw_only=True, rename={"from_state": "from", "to_state": "to"}):
@@ -96,6 +100,14 @@ class SilenceView(Struct, frozen=True, kw_only=True):
     ends_at: float
     author: str = ""
     comment: str = ""
+
+
+class AlertReport(Struct, frozen=True, kw_only=True):
+    """The alerts of a service, the silences that are set or will begin, and the latest changes, the newest first."""
+
+    alerts: tuple[AlertView, ...]
+    silences: tuple[SilenceView, ...] = ()
+    transitions: tuple[AlertTransition, ...] = ()
 
 
 class AlertingView(Struct, frozen=True, kw_only=True):
