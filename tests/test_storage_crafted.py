@@ -26,7 +26,7 @@ from pool_monitor.metrics import block
 from pool_monitor.metrics.block import Block
 from pool_monitor.metrics.columns import PEAKS, POOL_SUMS
 from pool_monitor.metrics.series import Names
-from pool_monitor.storage import History, HistoryConfig, HistoryMetrics, Reader, reader, schema, store
+from pool_monitor.storage import History, HistoryConfig, HistoryMetrics, Reader, reader, sqlite_file, store
 from pool_monitor.storage.block_encoding import unpacked
 from pool_monitor.storage.pending import PendingBlock
 from pool_monitor.view import period_report
@@ -327,8 +327,8 @@ def test_a_table_with_too_many_rows_is_refused(tmp_path: Path, monkeypatch: pyte
 def test_what_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = history_file(tmp_path / "history.db", range(SECONDS))
     with Reader(path) as found:
-        monkeypatch.setattr(schema, "_STEPS_BETWEEN", 1)
-        monkeypatch.setattr(schema, "WORK_MAX_S", -1.0)
+        monkeypatch.setattr(sqlite_file, "_STEPS_BETWEEN", 1)
+        monkeypatch.setattr(sqlite_file, "WORK_MAX_S", -1.0)
         for ask in (found.extent, found.pools, found.tiers, lambda: found.read(T0, T0 + 16, 1), lambda: Reader(path)):
             with pytest.raises(ConfigError, match="it takes longer than -1 s; it is damaged, or the disk is very slow"):
                 ask()

@@ -21,7 +21,7 @@ import pytest
 from pool_monitor.clock import ManualClock
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics.block import merge
-from pool_monitor.storage import History, HistoryConfig, Reader, history, lock, schema
+from pool_monitor.storage import History, HistoryConfig, Reader, history, lock, schema, sqlite_file
 from tests.helpers import stores
 from tests.helpers.programs import ROOT, Program, short_dir
 from tests.helpers.stores import NAMES, SMALL, T0, calls, everything, history_file, marks, writing
@@ -188,8 +188,8 @@ async def full(opened: History, _tidy_up: ExitStack) -> Mend:
     assert connection is not None
 
     def fill() -> None:
-        pages = schema.int_pragma(connection.store.connection, "page_count")
-        schema.pragma(connection.store.connection, f"max_page_count = {pages}")
+        pages = sqlite_file.int_pragma(connection.store.connection, "page_count")
+        sqlite_file.pragma(connection.store.connection, f"max_page_count = {pages}")
 
     await connection.run(fill)
     return lambda: None
@@ -232,7 +232,7 @@ async def test_what_cannot_be_written_is_held_and_written_when_it_can(
     trouble: Callable[[History, ExitStack], Awaitable[Mend]],
     reason: str,
 ) -> None:
-    monkeypatch.setattr(schema, "BUSY_S", 0.01)
+    monkeypatch.setattr(sqlite_file, "BUSY_S", 0.01)
     await opened._connection.run(lambda: opened._connection.store.connection.execute("PRAGMA busy_timeout = 10"))  # type: ignore[union-attr]
     owner.put(opened, 9)
     assert await opened.flush()
@@ -289,7 +289,7 @@ async def test_a_log_that_another_program_moves_into_the_file_is_no_harm(owner: 
         owner.put(opened, 20)
         assert await opened.flush()
         with closing(sqlite3.connect(owner.path)) as other:
-            assert schema.pragma(other, "wal_checkpoint(TRUNCATE)") == 0
+            assert sqlite_file.pragma(other, "wal_checkpoint(TRUNCATE)") == 0
         assert owner.path.with_name("history.db-wal").stat().st_size == 0
     assert owner.told == []
 
@@ -616,7 +616,7 @@ def made_by_hand(path: Path, *statements: str) -> Path:
         (lambda path: made_by_hand(path, "PRAGMA user_version = 7"), "is a database of another program"),
         (
             lambda path: made_by_hand(path, f"PRAGMA application_id = {schema.APPLICATION}", "PRAGMA user_version=99"),
-            f"is a history of version 99, but this pool_monitor reads versions up to {len(schema.MIGRATIONS)}; use the",
+            "is a history of version 99, but this pool_monitor reads versions up to",
         ),
         (
             lambda path: history_file(path, range(9), HistoryConfig(tiers=((1, 60), (5, 600)))),
@@ -662,16 +662,18 @@ def test_an_empty_file_becomes_a_history(tmp_path: Path) -> None:
     assert marks_in(path) == sum(range(20))
 
 
+def migrate_too(monkeypatch: pytest.MonkeyPatch, *migrations: tuple[str, ...]) -> None:
+    """Have a history with *migrations* after those that it has."""
+    longer = schema.HISTORY._replace(migrations=schema.HISTORY.migrations + migrations)
+    monkeypatch.setattr(schema, "HISTORY", longer)
+
+
 def test_a_file_of_an_earlier_version_is_read_and_brought_up_to_date(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = history_file(tmp_path / "history.db", range(20))
-    current = len(schema.MIGRATIONS)
-    monkeypatch.setattr(
-        schema,
-        "MIGRATIONS",
-        (*schema.MIGRATIONS, ("CREATE TABLE alerts (id INTEGER)",), ("ALTER TABLE alerts ADD COLUMN name TEXT",)),
-    )
+    current = len(schema.HISTORY.migrations)
+    migrate_too(monkeypatch, ("CREATE TABLE alerts (id INTEGER)",), ("ALTER TABLE alerts ADD COLUMN name TEXT",))
     assert marks_in(path) == sum(range(20))
     history_file(path, range(20, 40))
     with closing(sqlite3.connect(path)) as connection:
@@ -682,10 +684,11 @@ def test_a_file_of_an_earlier_version_is_read_and_brought_up_to_date(
 
 def test_a_file_from_before_gauges_has_counts_and_no_gauges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as before:
-        before.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[: schema.GAUGES_SINCE - 1])
+        first = schema.HISTORY.migrations[: schema.GAUGES_SINCE - 1]
+        before.setattr(schema, "HISTORY", schema.HISTORY._replace(migrations=first))
         path = tmp_path / "history.db"
         with closing(sqlite3.connect(path)) as connection:
-            for statement in itertools.chain.from_iterable(schema.MIGRATIONS):
+            for statement in itertools.chain.from_iterable(first):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {schema.APPLICATION}")
             connection.execute("PRAGMA user_version = 1")
@@ -698,11 +701,11 @@ def test_a_file_from_before_gauges_has_counts_and_no_gauges(tmp_path: Path, monk
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = history_file(tmp_path / "history.db", range(20))
-    before = schema.MIGRATIONS
-    monkeypatch.setattr(schema, "MIGRATIONS", (*before, ("CREATE TABLE alerts (id INTEGER)", "INSERT INTO nowhere")))
+    before = schema.HISTORY
+    migrate_too(monkeypatch, ("CREATE TABLE alerts (id INTEGER)", "INSERT INTO nowhere"))
     with pytest.raises(sqlite3.OperationalError), writing(path):
         pass
-    monkeypatch.setattr(schema, "MIGRATIONS", before)
+    monkeypatch.setattr(schema, "HISTORY", before)
     assert marks_in(path) == sum(range(20))
     history_file(path, range(20, 30))
 
@@ -762,7 +765,7 @@ def test_a_copy_without_its_log_has_what_was_moved_into_the_file(tmp_path: Path)
     path = tmp_path / "history.db"
     with writing(path) as made:
         stores.write(made, range(50))
-        schema.pragma(made.connection, "wal_checkpoint(TRUNCATE)")
+        sqlite_file.pragma(made.connection, "wal_checkpoint(TRUNCATE)")
         stores.write(made, range(50, 60))
         copy = Path(shutil.copy(path, tmp_path / "copy.db"))
         assert marks_in(path) == sum(range(60))
@@ -780,7 +783,7 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
         (lambda path: None, "there is no such file; a monitor with a history creates it"),
         (lambda path: path.mkdir(), "is a directory; name the file in it"),
         (lambda path: path.write_text("dear diary"), "is not a history file"),
-        (lambda path: path.write_bytes(schema._MAGIC + b"?" * 9000), "it is damaged"),
+        (lambda path: path.write_bytes(sqlite_file._MAGIC + b"?" * 9000), "it is damaged"),
         (lambda path: made_by_hand(path, "CREATE TABLE bookmarks (url)"), "is a database of another program"),
     ],
 )

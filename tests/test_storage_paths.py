@@ -173,7 +173,7 @@ def test_a_home_directory_can_be_written_as_a_tilde(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        (":memory:", r"path=':memory:': needs the path of a file; for no history, leave it out"),
+        (":memory:", r"path=':memory:': needs the path of a file; for none, leave it out"),
         ("file:text.db?mode=ro", r"path='file:text.db\?mode=ro': needs the path of a file, without 'file:'"),
         ("file:///var/text.db", "needs the path of a file, without 'file:'"),
         ("sqlite:///text.db", "needs the path of a file, without 'sqlite:'"),

@@ -19,7 +19,8 @@ import numpy as np
 from pool_monitor.config import HistoryConfig, Tier
 from pool_monitor.metrics.gauges import SUBJECTS_MAX, GaugeBlock, TimedGauges, merged
 from pool_monitor.storage.block_encoding import deflated, inflated
-from pool_monitor.storage.schema import BODY, SOUND, StoredTier, yield_gil
+from pool_monitor.storage.schema import BODY, SOUND, StoredTier
+from pool_monitor.storage.sqlite_file import yield_gil
 
 SHARE = 4
 """The gauges take at most the size limit divided by this."""

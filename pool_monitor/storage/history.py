@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
-
-import aiosqlite
+from typing import Self, TypeVar
 
 from pool_monitor.clock import Clock, SystemClock
 from pool_monitor.config import HistoryConfig
@@ -32,20 +29,19 @@ from pool_monitor.metrics.recording import Recording
 from pool_monitor.metrics.series import Names
 from pool_monitor.snapshot import ErrorReport
 from pool_monitor.storage import error_groups
+from pool_monitor.storage.connection import CLOSE_MAX_S, FileConnection, connect
 from pool_monitor.storage.evaluations import PendingEvaluation
 from pool_monitor.storage.files import expanded
 from pool_monitor.storage.gauges import PendingGauges
 from pool_monitor.storage.pending import PendingBlock, with_pending
 from pool_monitor.storage.reader import Reader
-from pool_monitor.storage.schema import failure_reason
+from pool_monitor.storage.sqlite_file import failure_reason
 from pool_monitor.storage.store import FileUsage, Pending, Store
 
 RETRY_MAX_S = 60.0
 """Longest pause before a file that could not be written is tried again."""
 OPEN_MAX_S = 5.0
 """How long opening waits for a disk that does not answer. After that, the owner begins without the file."""
-CLOSE_MAX_S = 10.0
-"""How long closing waits for a disk that does not answer."""
 WRITTEN_AT_ONCE = 32
 """Blocks per transaction when many are held."""
 _EXPECTED = (sqlite3.Error, OSError, ConfigError, MemoryError)
@@ -104,7 +100,7 @@ class History:
         self._flush_s: float | None = None
         self._degraded: str | None = None
         self._failures = 0
-        self._connection: _Connection | None = None
+        self._connection: FileConnection[Store] | None = None
         self._file = asyncio.Lock()  # held while writing or reading: no block may be seen in the file and in memory
         self._wake = asyncio.Event()
         self._flushed: list[asyncio.Future[bool]] = []
@@ -302,7 +298,7 @@ class History:
         batch: list[Pending] = []
         try:
             if self._connection is None:
-                self._connection = await _connect(self.path, self.config)
+                self._connection = await connect(partial(Store, self.path, self.config))
                 self._connection.spent = self._spent
             store, run = self._connection.store, self._connection.run
             while self._held:
@@ -382,53 +378,6 @@ class History:
             return otherwise
         with reader:
             return query(reader)
-
-
-class _Connection(aiosqlite.Connection):
-    """A connection whose thread also runs functions of many statements, so that a write costs one hand-over."""
-
-    store: Store
-    stopped: asyncio.Future[Any] | None = None
-    spent: Callable[[float], object] = staticmethod(lambda _cpu_s: None)
-
-    def __init__(self, path: Path, config: HistoryConfig) -> None:
-        super().__init__(partial(self._open, path, config), iter_chunk_size=64)
-        self._thread.daemon = True  # a program that does not close the history can still end
-
-    async def run(self, job: Callable[[], T]) -> T:
-        """Run *job* in the thread and return its result. *job* runs to its end even when the caller is cancelled."""
-        result: T = await self._execute(partial(self._measured, job))  # type: ignore[no-untyped-call]
-        return result
-
-    def _measured(self, job: Callable[[], T]) -> T:
-        began = time.thread_time()
-        try:
-            return job()
-        finally:
-            self.spent(time.thread_time() - began)
-
-    def stop(self) -> asyncio.Future[Any] | None:
-        self.stopped = super().stop()
-        return self.stopped
-
-    def _open(self, path: Path, config: HistoryConfig) -> sqlite3.Connection:
-        self.store = Store(path, config)
-        # aiosqlite only closes this object, and closing the store closes everything. It is set here, so that aiosqlite
-        # also closes it when opening is cancelled.
-        self._connection = cast(sqlite3.Connection, self.store)
-        return self._connection
-
-
-async def _connect(path: Path, config: HistoryConfig) -> _Connection:
-    connection = _Connection(path, config)
-    try:
-        await connection
-    except BaseException:
-        # aiosqlite has asked its thread to stop but does not wait for it; the event loop could be closed before.
-        if connection.stopped is not None:
-            await asyncio.wait([connection.stopped], timeout=CLOSE_MAX_S)
-        raise
-    return connection
 
 
 def _blocks(held: Iterable[Pending]) -> list[PendingBlock]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -21,25 +19,28 @@ from pool_monitor.metrics.gauges import TimedGauges
 from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.series import Names
 from pool_monitor.metrics.timespan import INSTANT_LIMIT
-from pool_monitor.storage import schema
 from pool_monitor.storage.block_encoding import TooLarge, unpacked
 from pool_monitor.storage.error_groups import first_seen, read_groups
 from pool_monitor.storage.evaluations import read_evaluations, read_transitions
-from pool_monitor.storage.files import check_beside, log_of, resolved
+from pool_monitor.storage.files import check_beside, resolved
 from pool_monitor.storage.gauges import GaugeQuery, gauge_query, timed_gauges
 from pool_monitor.storage.schema import (
     BODY,
     BODY_LIMIT,
-    DAMAGED,
     ERROR_GROUPS_SINCE,
     EVALUATIONS_SINCE,
     GAUGES_SINCE,
+    HISTORY,
     SOUND,
     TIME_LIMIT,
     StoredTier,
-    failure_reason,
     readable_version,
     tiers_of,
+)
+from pool_monitor.storage.sqlite_file import (
+    DAMAGED,
+    connected_for_reading,
+    failure_reason,
     time_limited,
     transaction,
     yield_gil,
@@ -62,8 +63,6 @@ POOLS_LIMIT = 1000
 """Most pools in one answer: a report has a section for each."""
 NAMES_ROOM = 32 * 2**20
 """Most characters in the names of one answer."""
-COPY_LIMIT = 4 * 2**30
-"""Most bytes to copy when a log cannot be read where it is."""
 _NAMES_AT_ONCE = 500  # an SQLite built long ago takes no more than 999 values
 
 _ENDS = (
@@ -80,8 +79,8 @@ class Reader:
     empty log and its index beside the file.
 
     The constructor and all methods raise ConfigError for a file that cannot be read, is not a history, is too new, or
-    cannot be read within `schema.WORK_MAX_S`. For any content of the file, an answer takes no more memory than a few
-    times `ROOM_LIMIT`.
+    cannot be read within `sqlite_file.WORK_MAX_S`. For any content of the file, an answer takes no more memory than a
+    few times `ROOM_LIMIT`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -416,33 +415,6 @@ def _open(path: Path, stack: ExitStack) -> sqlite3.Connection:
     if not real.is_file():
         raise ConfigError(f"{path}: there is no such file; a monitor with a history creates it")
     check_beside(real, ours=False)
-    connection = _connection(real, stack)
+    connection = connected_for_reading(real, HISTORY, stack)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, BODY_LIMIT + 4096)
-    return connection
-
-
-def _connection(path: Path, stack: ExitStack) -> sqlite3.Connection:
-    try:
-        return _reading(path, "mode=ro", stack)
-    except sqlite3.OperationalError as error:
-        # Reading a log needs an index beside it, which cannot be made in a directory that is not writable.
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-            raise
-    log = log_of(path)
-    if not log.exists():  # so no process has the file open for writing, and the file is complete
-        return _reading(path, "immutable=1", stack)
-    if sum(file.stat().st_size for file in (path, log)) > COPY_LIMIT:
-        raise ConfigError(
-            f"{path}: its log cannot be read in this directory; copy both files to a writable directory, and read "
-            "the copy"
-        )
-    directory = Path(stack.enter_context(TemporaryDirectory(prefix="pool-monitor-")))
-    for file in (path, log):
-        shutil.copyfile(file, directory / file.name)
-    return _reading(directory / path.name, "mode=ro", stack)
-
-
-def _reading(path: Path, how: str, stack: ExitStack) -> sqlite3.Connection:
-    connection = schema.connected(path, f"{path.as_uri()}?{how}", uri=True)
-    stack.callback(connection.close)
     return connection

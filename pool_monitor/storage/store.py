@@ -32,7 +32,6 @@ so that the loop never waits for longer than one piece.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -50,19 +49,15 @@ from pool_monitor.metrics.block import HIGHEST_NUMBER, ROOM_LIMIT, Block, merge
 from pool_monitor.storage.block_encoding import packed, unpacked
 from pool_monitor.storage.error_groups import ErrorGroupTables
 from pool_monitor.storage.evaluations import EvaluationTables, PendingEvaluation
-from pool_monitor.storage.files import disk_space, expanded, log_of, open_private, resolved
+from pool_monitor.storage.files import disk_space, log_of
 from pool_monitor.storage.gauges import GaugeTable, PendingGauges
-from pool_monitor.storage.lock import Lock
+from pool_monitor.storage.owned_file import OwnedFile
 from pool_monitor.storage.pending import PendingBlock
-from pool_monitor.storage.schema import (
-    BODY,
+from pool_monitor.storage.schema import BODY, HISTORY, SOUND, log_limit, open_for_writing
+from pool_monitor.storage.sqlite_file import (
     DAMAGED,
-    SOUND,
-    check_header,
     connected,
     int_pragma,
-    log_limit,
-    open_for_writing,
     pragma,
     time_limited,
     transaction,
@@ -109,17 +104,12 @@ class Store:
     """
 
     def __init__(self, path: Path, config: HistoryConfig) -> None:
-        self._given, self._path = expanded(path), resolved(path)
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._config, self._tiers = config, config.tiers
         self._blocks: dict[int, int] = {}
         self._bytes: dict[int, int] = {}
         with ExitStack() as stack:
-            stack.enter_context(closing(Lock(self._path)))
-            # SQLite gives the files beside it the same mode. The descriptor stays open, see `schema.connected`.
-            self._file = open_private(self._path, os.O_RDWR)
-            stack.callback(os.close, self._file)
-            check_header(self._path, self._file)
+            self._file = stack.enter_context(closing(OwnedFile(path, HISTORY)))
+            self._path = self._file.path
             self.connection = stack.enter_context(closing(open_for_writing(self._path, config)))
             with time_limited(self.connection):
                 self._errors = ErrorGroupTables(self.connection, config)
@@ -318,9 +308,7 @@ class Store:
 
         SQLite itself would notice only when it needs the missing pages, after writing more behind the gap.
         """
-        found = self._given.stat()
-        if not os.path.samestat(found, os.fstat(self._file)):
-            raise OSError("another file has replaced it")
+        found = self._file.check()
         if found.st_size < self._sizes[0] or (self._log_bytes() < self._sizes[1] and not self._has_everything()):
             raise OSError("another program has truncated the file or its log; blocks may be lost")
 
@@ -331,7 +319,7 @@ class Store:
         """
         try:
             with (
-                closing(connected(self._path, f"{self._path.as_uri()}?mode=ro", uri=True)) as other,
+                closing(connected(self._path, f"{self._path.as_uri()}?mode=ro", HISTORY, uri=True)) as other,
                 time_limited(other),
             ):
                 return pragma(other, "quick_check(1)") == "ok"

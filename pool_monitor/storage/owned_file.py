@@ -1,0 +1,42 @@
+"""A database file that this process alone writes."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from pool_monitor.storage.files import expanded, open_private, resolved
+from pool_monitor.storage.lock import Lock
+from pool_monitor.storage.sqlite_file import FileKind, check_header
+
+
+class OwnedFile:
+    """Holds the lock of *path* and a descriptor of it, until it is closed. A missing file is made, for us alone.
+
+    Raises ConfigError when another process holds the lock, and for a file that must not be written or is of another
+    kind; OSError for failures of the disk.
+    """
+
+    def __init__(self, path: Path, kind: FileKind) -> None:
+        self._given = expanded(path)
+        self.path = resolved(path)
+        """The file that *path* leads to."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            stack.enter_context(closing(Lock(self.path)))
+            # SQLite gives the files beside it the same mode. The descriptor stays open, see `sqlite_file.connected`.
+            self._descriptor = open_private(self.path, os.O_RDWR)
+            stack.callback(os.close, self._descriptor)
+            check_header(self.path, self._descriptor, kind)
+            self._open = stack.pop_all()
+
+    def check(self) -> os.stat_result:
+        """Return what is known of the file. Raises OSError when it is gone, or another one has its name."""
+        found = self._given.stat()
+        if not os.path.samestat(found, os.fstat(self._descriptor)):
+            raise OSError("another file has replaced it")
+        return found
+
+    def close(self) -> None:
+        self._open.close()
