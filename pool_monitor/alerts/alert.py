@@ -1,11 +1,17 @@
-"""One alert as the engine keeps it and the state file stores it."""
+"""One alert as the engine keeps it and the state file stores it, and the counting of its time."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from msgspec import Struct
 
 from pool_monitor.alerts.inputs import Labels
-from pool_monitor.alerts.lifecycle import Phase
+from pool_monitor.alerts.lifecycle import FIRING_PHASES, LIFE, Phase
+
+SLACK = 1e-6
+"""Seconds. Sums of times may be short of an exact bound by rounding; an alert must not wait an evaluation for that."""
+_OFFSET, _PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, 0xFFFFFFFFFFFFFFFF
 
 
 class Alert(Struct, kw_only=True):
@@ -24,7 +30,7 @@ class Alert(Struct, kw_only=True):
     level: int = 0
     """The level that the alert has; while pending, the one that it would have. 0: none yet."""
     value: float | None = None
-    """The latest known value."""
+    """The latest known value. Of a resolved alert, the one that it was resolved at."""
     note: str = ""
     limit: float | None = None
     since: float = 0.0
@@ -34,7 +40,8 @@ class Alert(Struct, kw_only=True):
     fired_at: float | None = None
     resolved_at: float | None = None
     bad_for: list[float] = []
-    """For each level, how long it has been reached without a break; -1: it is not reached."""
+    """For each level, how long it has been reached without a break; -1: it is not reached. While the alert recovers,
+    the time of the levels that it has counts on."""
     good_for: float = -1.0
     """How long it has been good, while recovering; -1: it is not."""
     unknown_for: float = -1.0
@@ -44,3 +51,40 @@ class Alert(Struct, kw_only=True):
     unknown: bool = False
     peak: float | None = None
     """The worst value since it became bad."""
+    measure: str = ""
+    """What its rule measured when it was made (`ruling.measure_of`)."""
+
+    def reached_for(self, seconds: float) -> int:
+        """Return the highest level that has been reached for *seconds*."""
+        return sum(held >= seconds - SLACK for held in self.bad_for)
+
+    def advance(self, level: int, elapsed: float, for_: float, keep_firing_for: float) -> Phase:
+        """Count *elapsed* seconds that ended with *level* reached (0: good). Return the phase that follows; the alert
+        has its old one until the caller sets it.
+        """
+        firing = self.state in FIRING_PHASES
+        counted = level or (self.level if firing else 0)
+        self.bad_for = [
+            (held + elapsed if held >= 0 else 0.0) if number < counted else -1.0
+            for number, held in enumerate(self.bad_for)
+        ]
+        if level:
+            self.good_for = -1.0
+        else:
+            self.good_for = self.good_for + elapsed if self.good_for >= 0 else 0.0
+            if not firing or self.good_for >= keep_firing_for - SLACK:
+                return LIFE.step(self.state, "over")
+        held = self.bad_for[0] >= for_ - SLACK
+        return LIFE.step(self.state, "early" if not held else "held" if level else "good")
+
+
+def fingerprint_of(alert: str, labels: Mapping[str, str]) -> str:
+    """Return the fingerprint of an alert: FNV-1a with 64 bits over its names and values, as Alertmanager computes it.
+
+    *labels* are those without ``alertname`` and ``severity``. 16 hexadecimal digits.
+    """
+    digest = _OFFSET
+    for name, value in sorted({**labels, "alertname": alert}.items()):
+        for byte in b"%b\xff%b\xff" % (name.encode(errors="replace"), value.encode(errors="replace")):
+            digest = (digest ^ byte) * _PRIME & _MASK
+    return f"{digest:016x}"

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from pool_monitor.alerts.alert import Alert
-from pool_monitor.alerts.evaluation import Memory, evaluate, inputs_of
+from pool_monitor.alerts.alert import SLACK, Alert, fingerprint_of
+from pool_monitor.alerts.evaluation import Memory, evaluate
 from pool_monitor.alerts.inputs import Input, Inputs, Judgement, Labels
-from pool_monitor.alerts.lifecycle import Phase
+from pool_monitor.alerts.lifecycle import ACTIVE_PHASES, FIRING_PHASES, LIFE, Phase
 from pool_monitor.alerts.rule import CheckedRule
+from pool_monitor.alerts.ruling import Ruling, in_order
 from pool_monitor.snapshot import AlertTransition
+
+NO_DATA, ERROR, RULE_REMOVED, RULE_CHANGED, LEVEL = "no_data", "error", "rule_removed", "rule_changed", "level"
+"""Reasons of transitions."""
+SHOWN_FOR, SHOWN = 900.0, 1000
+"""Seconds for which a resolved alert is shown, and the most of them."""
+_SAVED_EVERY = 60.0
+"""Seconds after which an alert that only goes on firing is saved again."""
+_SLICE = 50
+"""Judgements between two moments at which others may work."""
+_WORDS = 500
+"""Characters of the reason why a rule fails."""
 
 
 class Key(NamedTuple):
@@ -18,76 +31,445 @@ class Key(NamedTuple):
     instance: Labels
 
 
+class Restored(NamedTuple):
+    """What `Engine.restore` found."""
+
+    transitions: list[AlertTransition]
+    """Ends of alerts whose rule is gone or changed."""
+    refused: list[str]
+    """What was saved and cannot be used, in words."""
+
+
 class Engine:
-    """All rules and all alerts of a service. *interval* is the time between evaluations, in seconds."""
+    """All rules and all alerts of a service. *interval* is the time between evaluations, in seconds.
+
+    It holds at most `CheckedRule.limit` active alerts of each rule and `SHOWN` resolved ones of all rules.
+    """
 
     def __init__(self, interval: float) -> None:
         self.interval = interval
         self.rules: dict[str, CheckedRule] = {}
-        self.alerts: dict[Key, Alert] = {}
-        """The alerts that are not inactive."""
         self.failing: dict[str, str] = {}
         """Why the evaluation of a rule fails, by its name."""
         self.seq = 0
         """The number of the latest transition."""
-        self._memory: dict[str, Memory] = {}
+        self.wanted: frozenset[Input] = frozenset()
+        """What the next step reads."""
+        self._rulings: dict[str, Ruling] = {}
+        """In the order of evaluation: a rule comes after those that it names."""
+        self._counted, self._at = 0.0, 0.0
+        self._resolved: dict[Key, float] = {}
+        """The resolved alerts, the oldest first, with the counted time at which they were."""
+        self._changed: dict[Key, Alert] = {}
+        self._removed: dict[Key, None] = {}
 
-    def set_rules(self, rules: Sequence[CheckedRule], at: float) -> list[AlertTransition]:  # noqa: ARG002
-        """Use *rules* from now on. Rules that are equal to one in force keep their alerts and timers; the alerts of a
-        rule that is gone are resolved with the reason ``rule_removed``.
-        """
-        self.rules = {rule.alert: rule for rule in rules}
-        self._memory = {name: self._memory.get(name, Memory()) for name in self.rules}
-        return []
+    # -- what it holds
 
     @property
-    def wanted(self) -> frozenset[Input]:
-        """What the next step reads."""
-        return frozenset(one for rule in self.rules.values() for one in inputs_of(rule))
+    def alerts(self) -> dict[Key, Alert]:
+        """The alerts that are not inactive, resolved ones for a while. Made at each call."""
+        return {
+            Key(name, instance): alert
+            for name, ruling in self._rulings.items()
+            for instance, alert in ruling.alerts.items()
+            if alert.state is not Phase.INACTIVE
+        }
+
+    @property
+    def refused(self) -> int:
+        """Bad instances that have no alert, because their rules have as many as `CheckedRule.limit` allows."""
+        return sum(ruling.refused for ruling in self._rulings.values())
+
+    def firing(self, alert: str) -> Iterable[Labels]:
+        """Return the instances at which the rule *alert* fires."""
+        ruling = self._rulings.get(alert)
+        if ruling is None:
+            return ()
+        return [instance for instance, found in ruling.alerts.items() if found.state in FIRING_PHASES]
+
+    # -- what survives a restart
+
+    def changed(self) -> list[Alert]:
+        """Return the alerts that have changed since the last call. They change on: encode them before the next step.
+
+        Inactive ones are among them where a rule has to fire for an instance that vanishes. An alert that only goes on
+        firing is among them once a minute.
+        """
+        found = list(self._changed.values())
+        self._changed.clear()
+        return found
+
+    def removed(self) -> list[Key]:
+        """Return the alerts that are gone since the last call and have not come back."""
+        found = list(self._removed)
+        self._removed.clear()
+        return found
+
+    def memories(self) -> dict[str, Memory]:
+        """The memory of each rule."""
+        return {name: ruling.memory for name, ruling in self._rulings.items()}
+
+    def restore(self, alerts: Iterable[Alert], memories: Mapping[str, Any], seq: int, at: float) -> Restored:
+        """Take over what an earlier life saved; *memories* are dumps, by rule. Call it once, after `set_rules`.
+
+        Timers go on where they were. The alerts of a rule that is gone, or that measures something else now, are
+        resolved. What does not fit is left out.
+        """
+        self.seq, self._at = max(self.seq, seq), at
+        result = Restored([], [])
+        for name, dump in memories.items():
+            ruling = self._rulings.get(name)
+            if ruling is not None and (why := ruling.restore(dump)):
+                result.refused.append(f"the memory of the rule {name} starts anew: {why}")
+        for alert in sorted(alerts, key=lambda one: one.resolved_at or 0.0):
+            if why := _misfit(alert):
+                result.refused.append(f"an alert of the rule {alert.alert} is left out: {why}")
+                self._removed[_key(alert)] = None
+            else:
+                result.transitions.extend(self._restore(alert))
+        return result
+
+    def _restore(self, alert: Alert) -> Iterator[AlertTransition]:
+        ruling = self._rulings.get(alert.alert)
+        if ruling is None or ruling.measure != alert.measure:
+            yield from self._end(alert, RULE_REMOVED if ruling is None else RULE_CHANGED)
+            return
+        ruling.alerts[alert.instance] = alert
+        if alert.state is Phase.RESOLVED:
+            if not 0 <= self._at - (alert.resolved_at or 0.0) < SHOWN_FOR:
+                self._remove(alert)
+                return
+            self._resolved[_key(alert)] = self._counted
+        yield from self._adapt(ruling, alert)
+
+    # -- rules
+
+    def set_rules(self, rules: Sequence[CheckedRule], at: float) -> list[AlertTransition]:
+        """Use *rules* from now on; it is *at* by the wall clock.
+
+        - A rule that is equal to one in force keeps everything.
+        - A changed rule that measures the same keeps its alerts and timers; the next step judges them by its new
+          bounds and times. If its labels changed, an alert ends under the old ones and goes on under the new ones,
+          because who was told the old ones has to be told their end.
+        - The alerts of a rule that is gone, or that measures something else, are resolved with the reason
+          ``rule_removed`` or ``rule_changed``.
+        """
+        self._at = at
+        before = self._rulings
+        self.rules = {rule.alert: rule for rule in rules}
+        self._rulings = {name: self._ruling(before.get(name), self.rules[name]) for name in in_order(self.rules)}
+        self.wanted = frozenset().union(*(ruling.inputs for ruling in self._rulings.values()))
+        found: list[AlertTransition] = []
+        for name, old in before.items():
+            new = self._rulings.get(name)
+            if new is old:
+                continue
+            self.failing.pop(name, None)
+            for alert in list(old.alerts.values()):
+                if new is not None and new.alerts is old.alerts:
+                    found += self._adapt(new, alert)
+                else:
+                    found += self._end(alert, RULE_REMOVED if new is None else RULE_CHANGED)
+        return found
+
+    def _ruling(self, old: Ruling | None, rule: CheckedRule) -> Ruling:
+        if old is not None and old.rule == rule:
+            return old
+        new = Ruling(rule, self.interval)
+        if old is not None and old.measure == new.measure:
+            new.alerts, new.memory = old.alerts, old.memory
+        return new
+
+    def _adapt(self, ruling: Ruling, alert: Alert) -> Iterator[AlertTransition]:
+        """Make *alert*, of an earlier form of the rule, one of *ruling*."""
+        if not ruling.has(alert.instance):
+            yield from self._end(alert, RULE_CHANGED)
+        elif alert.state is Phase.INACTIVE and not ruling.watches:
+            self._remove(alert)
+        else:
+            ruling.fit(alert)
+            if (labels := ruling.labels(alert.instance)) != alert.labels:
+                yield from self._relabel(alert, labels)
+            self._mark(alert)
+
+    def _relabel(self, alert: Alert, labels: dict[str, str]) -> Iterator[AlertTransition]:
+        active = alert.state in ACTIVE_PHASES
+        if active:
+            yield self._transition(alert, alert.state, LIFE.step(alert.state, "over"), RULE_CHANGED, alert.value)
+        alert.labels, alert.fingerprint = labels, fingerprint_of(alert.alert, labels)
+        if active:
+            if alert.state is Phase.RECOVERING:
+                alert.state = Phase.FIRING  # A life does not begin with recovering. `good_for` goes on.
+            yield self._transition(alert, Phase.INACTIVE, alert.state, RULE_CHANGED, alert.value)
+
+    def _end(self, alert: Alert, reason: str) -> Iterator[AlertTransition]:
+        """End the life of *alert*, and leave nothing to show."""
+        before = alert.state
+        if before in ACTIVE_PHASES:
+            alert.state = LIFE.step(before, "over")
+            yield self._transition(alert, before, alert.state, reason, alert.value)
+        self._remove(alert)
+
+    # -- evaluation
 
     def step(self, inputs: Inputs) -> list[AlertTransition]:
         """Evaluate all rules on *inputs*, and return what has changed."""
         return [found for found in self.stepping(inputs) if found is not None]
 
     def stepping(self, inputs: Inputs) -> Iterator[AlertTransition | None]:
-        """Do what `step` does. Yields each transition, and None where the caller may let others work."""
-        for rule in self.rules.values():
-            for judgement in evaluate(rule, inputs, self._memory[rule.alert], self.firing):
-                yield from self._judge(rule, judgement, inputs)
+        """Do what `step` does. Yields each transition, and None where the caller may let others work.
+
+        A rule that `set_rules` changes meanwhile is not evaluated any more in this step.
+        """
+        self._at = inputs.at
+        self._counted += inputs.elapsed
+        for name, ruling in list(self._rulings.items()):
+            for found in self._evaluate(ruling, inputs) if self._rulings.get(name) is ruling else ():
+                yield found
+                if self._rulings.get(name) is not ruling:
+                    break
             yield None
+        self._forget()
 
-    def firing(self, alert: str) -> Iterable[Labels]:
-        """Return the instances at which the rule *alert* fires."""
-        firing = (Phase.FIRING, Phase.RECOVERING)
-        return [key.instance for key, found in self.alerts.items() if key.alert == alert and found.state in firing]
-
-    def _judge(self, rule: CheckedRule, judgement: Judgement, inputs: Inputs) -> Iterator[AlertTransition]:
-        key = Key(rule.alert, judgement.labels)
-        alert = self.alerts.get(key)
-        if alert is None:
-            if not judgement.level:
+    def _evaluate(self, ruling: Ruling, inputs: Inputs) -> Iterator[AlertTransition | None]:
+        rule, alerts = ruling.rule, ruling.alerts
+        why = _failure(ruling, inputs) if inputs.errors else None
+        judgements: Sequence[Judgement] = ()
+        if why is None:
+            try:
+                judgements = evaluate(rule, inputs, ruling.memory, self.firing)
+            except Exception as error:  # noqa: BLE001  a rule that fails must not stop the others
+                why = _failure(ruling, inputs) or f"{type(error).__name__}: {error}"
+        if why is not None:
+            self.failing[rule.alert] = why[:_WORDS]
+            yield from self._fail(ruling, inputs)
+            return
+        if self.failing:
+            self.failing.pop(rule.alert, None)
+        ruling.refused = 0
+        if not alerts and not ruling.watches:
+            judgements = [one for one in judgements if one.level]
+            if not judgements:  # Most rules, most of the time.
                 return
-            labels = dict(judgement.labels) | dict(rule.labels)
-            alert = Alert(alert=rule.alert, instance=judgement.labels, labels=labels, fingerprint="0" * 16)
-        before = alert.state
-        alert.state = Phase.FIRING if judgement.level else Phase.RESOLVED
-        alert.value, alert.level = judgement.value, judgement.level or 0
-        alert.severity = rule.severities[max(alert.level - 1, 0)]
-        if alert.state is Phase.RESOLVED:
-            self.alerts.pop(key, None)
+        judged = set()
+        for number, judgement in enumerate(judgements, 1):
+            labels = judgement.labels
+            judged.add(labels)
+            alert = alerts.get(labels) or self._new(ruling, judgement)
+            if alert is not None:
+                if judgement.level is None:
+                    yield self._unknown(ruling, alert, rule.on_no_data, NO_DATA, inputs)
+                else:
+                    yield self._known(ruling, alert, judgement, inputs)
+            elif number % _SLICE == 0:
+                yield None
+        for labels in alerts.keys() - judged:
+            yield self._gone(ruling, alerts[labels], inputs)
+
+    def _new(self, ruling: Ruling, judgement: Judgement) -> Alert | None:
+        """Return a new alert for *judgement*, if it needs one."""
+        labels = judgement.labels
+        if judgement.level:
+            if ruling.full():
+                ruling.refused += 1
+                return None
+        elif not ruling.watches or len(ruling.alerts) >= ruling.rule.limit:
+            return None
+        alert = ruling.alerts[labels] = ruling.make(labels)
+        self._mark(alert)
+        return alert
+
+    def _fail(self, ruling: Ruling, inputs: Inputs) -> Iterator[AlertTransition | None]:
+        """The rule cannot be evaluated: all its values are unknown."""
+        on_error = ruling.rule.on_error
+        if on_error == "fire" and not ruling.alerts:
+            alert = ruling.alerts[()] = ruling.make(())
+            alert.reason = ERROR
+        for alert in list(ruling.alerts.values()):
+            yield self._unknown(ruling, alert, on_error, ERROR, inputs)
+
+    def _gone(self, ruling: Ruling, alert: Alert, inputs: Inputs) -> AlertTransition | None:
+        """The rule was evaluated and says nothing about an instance that it had."""
+        if alert.reason != ERROR or alert.state is Phase.RESOLVED:
+            return self._unknown(ruling, alert, ruling.rule.on_no_data, NO_DATA, inputs)
+        if alert.state is Phase.INACTIVE:
+            self._remove(alert)
+            return None
+        return self._move(ruling, alert, LIFE.step(alert.state, "over"), 0, "")  # The error is over.
+
+    def _known(self, ruling: Ruling, alert: Alert, judgement: Judgement, inputs: Inputs) -> AlertTransition | None:
+        elapsed = inputs.elapsed
+        if alert.unknown:
+            alert.unknown, alert.unknown_for, elapsed = False, -1.0, 0.0
+            self._mark(alert)
+        value, level = judgement.value, min(judgement.level or 0, len(alert.bad_for))
+        if value is not None:
+            alert.value = value
+        if judgement.limit is not None:
+            alert.limit = judgement.limit
+        if level:
+            alert.note = judgement.note
+            if alert.state not in ACTIVE_PHASES:
+                alert.peak = value
+            elif alert.reason in (NO_DATA, ERROR):
+                alert.reason = ""  # It is bad by its value now.
+            if value is not None:
+                peak = value if alert.peak is None else alert.peak
+                alert.peak = min(peak, value) if ruling.lower_is_worse else max(peak, value)
+        rule = ruling.rule
+        phase = alert.advance(level, elapsed, rule.for_, rule.keep_firing_for)
+        return self._move(ruling, alert, phase, level, "", value)
+
+    def _unknown(
+        self, ruling: Ruling, alert: Alert, policy: str, reason: str, inputs: Inputs
+    ) -> AlertTransition | None:
+        """The value of *alert* is unknown: its state is held for a while, and then *policy* says what follows.
+
+        The time does not count, and the time after it begins when the value is known again.
+        """
+        if policy != "fire" and alert.state not in ACTIVE_PHASES:
+            return None
+        before = alert.unknown_for
+        if not alert.unknown:
+            alert.unknown, alert.unknown_for = True, max(before, 0.0)
+            self._mark(alert)
+        elif policy != "keep":
+            alert.unknown_for += inputs.elapsed
+            self._mark(alert)
+        if policy == "keep" or alert.unknown_for < ruling.after - SLACK:
+            return None
+        if policy == "resolve":
+            return self._move(ruling, alert, LIFE.step(alert.state, "over"), 0, reason)
+        level = alert.level if alert.state in FIRING_PHASES else 1
+        elapsed = inputs.elapsed if before >= ruling.after - SLACK else 0.0
+        rule = ruling.rule
+        phase = alert.advance(level, elapsed, rule.for_, rule.keep_firing_for)
+        return self._move(ruling, alert, phase, level, reason)
+
+    # -- changes of state
+
+    def _move(
+        self, ruling: Ruling, alert: Alert, phase: Phase, level: int, reason: str, value: float | None = None
+    ) -> AlertTransition | None:
+        """Put *alert* into *phase*, where *level* is reached. Return the transition, if it is one."""
+        before, had = alert.state, (alert.level, alert.severity)
+        if phase is Phase.FIRING:
+            alert.level = alert.reached_for(ruling.rule.for_)
+        elif phase is Phase.PENDING and level:
+            alert.level = level
+        if alert.level:
+            alert.severity = ruling.rule.severities[alert.level - 1]
+        if phase is before:
+            changed = phase is Phase.FIRING and had != (alert.level, alert.severity)
+            if changed or self._timers_run(alert):
+                self._mark(alert)
+            return self._transition(alert, before, phase, LEVEL, value) if changed else None
+        at = self._at
+        alert.state = phase
+        was_firing, is_firing = before in FIRING_PHASES, phase in FIRING_PHASES
+        if was_firing and phase is Phase.PENDING:  # Its rule asks for more time now.
+            alert.fired_at, alert.good_for, reason = None, -1.0, RULE_CHANGED
+        alert.reason = reason
+        if not (was_firing and is_firing):
+            alert.since = at
+        if before not in ACTIVE_PHASES:
+            alert.active_since, alert.resolved_at = at, None
+            self._resolved.pop(_key(alert), None)
+        if is_firing and not was_firing:
+            alert.fired_at = at
+        found = self._transition(alert, before, phase, reason, value)
+        if phase in ACTIVE_PHASES:
+            self._mark(alert)
         else:
-            self.alerts[key] = alert
-        if before is not alert.state:
-            self.seq += 1
-            alert.since = inputs.at
-            yield AlertTransition(
-                seq=self.seq,
-                at=inputs.at,
-                alert=rule.alert,
-                labels={**alert.labels, "severity": alert.severity},
-                fingerprint=alert.fingerprint,
-                from_state=before.value,
-                to_state=alert.state.value,
-                severity=alert.severity,
-                value=alert.value,
-            )
+            self._rest(ruling, alert)
+        return found
+
+    def _rest(self, ruling: Ruling, alert: Alert) -> None:
+        """The life of *alert* is over: it is shown as resolved, or kept to watch its instance, or removed."""
+        alert.bad_for, alert.good_for = [-1.0] * len(alert.bad_for), -1.0
+        if alert.state is Phase.RESOLVED:
+            alert.resolved_at = self._at
+            self._resolved[_key(alert)] = self._counted
+        elif ruling.watches and alert.reason != ERROR:
+            alert.level, alert.peak, alert.fired_at = 0, None, None
+        else:
+            self._remove(alert)
+            return
+        self._mark(alert)
+
+    def _forget(self) -> None:
+        """Drop the alerts that have been resolved for long enough."""
+        while self._resolved:
+            key, counted = next(iter(self._resolved.items()))
+            if len(self._resolved) <= SHOWN and self._counted - counted < SHOWN_FOR:
+                return
+            del self._resolved[key]
+            ruling = self._rulings[key.alert]
+            alert = ruling.alerts[key.instance]
+            alert.state = LIFE.step(alert.state, "forgotten")
+            self._rest(ruling, alert)
+
+    def _timers_run(self, alert: Alert) -> bool:
+        """Whether a restart has to know the timers of *alert*: they change its state some time, or a minute is over."""
+        if alert.state is not Phase.FIRING:
+            return alert.state in ACTIVE_PHASES
+        return any(held >= 0 for held in alert.bad_for[alert.level :]) or (
+            alert.bad_for[0] % _SAVED_EVERY < self.interval
+        )
+
+    def _mark(self, alert: Alert) -> None:
+        key = _key(alert)
+        self._changed[key] = alert
+        self._removed.pop(key, None)
+
+    def _remove(self, alert: Alert) -> None:
+        key = _key(alert)
+        ruling = self._rulings.get(alert.alert)
+        if ruling is not None and ruling.alerts.get(alert.instance) is alert:
+            del ruling.alerts[alert.instance]
+        self._resolved.pop(key, None)
+        self._changed.pop(key, None)
+        self._removed[key] = None
+
+    def _transition(
+        self, alert: Alert, before: Phase, after: Phase, reason: str, value: float | None
+    ) -> AlertTransition:
+        self.seq += 1
+        return AlertTransition(
+            seq=self.seq,
+            at=self._at,
+            alert=alert.alert,
+            labels={**alert.labels, "severity": alert.severity},
+            fingerprint=alert.fingerprint,
+            from_state=before.value,
+            to_state=after.value,
+            severity=alert.severity,
+            value=value,
+            reason=reason,
+        )
+
+
+def _key(alert: Alert) -> Key:
+    return Key(alert.alert, alert.instance)
+
+
+def _failure(ruling: Ruling, inputs: Inputs) -> str | None:
+    """Return why an input of the rule could not be read; None: all of them were."""
+    for one in ruling.inputs:
+        if one in inputs.errors:
+            return inputs.errors[one]
+        if one not in inputs.samples:
+            return f"{one.metric} was not read"
+    return None
+
+
+def _misfit(alert: Alert) -> str | None:
+    """Return why a saved alert cannot be one; None: it can."""
+    numbers = [alert.since, alert.active_since, alert.good_for, alert.unknown_for, *alert.bad_for]
+    if not all(map(math.isfinite, numbers)):
+        return "a time is not a number"
+    if alert.state in ACTIVE_PHASES and not (alert.level >= 1 and alert.bad_for and alert.bad_for[0] >= 0):
+        return f"it is {alert.state} without a level"
+    if alert.fingerprint != fingerprint_of(alert.alert, alert.labels):
+        return "its fingerprint is not that of its labels"
+    return None

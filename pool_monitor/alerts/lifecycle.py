@@ -15,16 +15,41 @@ class Phase(StrEnum):
     RESOLVED = "resolved"
 
 
+FIRING_PHASES = frozenset({Phase.FIRING, Phase.RECOVERING})
+"""The phases that are firing for receivers."""
+ACTIVE_PHASES = FIRING_PHASES | {Phase.PENDING}
+
 LIFE = StateMachine(
     "alert",
     Phase.INACTIVE,
     {
-        Phase.INACTIVE: {"bad": Phase.PENDING, "held": Phase.FIRING},
-        Phase.PENDING: {"good": Phase.INACTIVE, "held": Phase.FIRING},
-        Phase.FIRING: {"good": Phase.RECOVERING, "over": Phase.RESOLVED, "shortened": Phase.PENDING},
-        Phase.RECOVERING: {"bad": Phase.FIRING, "over": Phase.RESOLVED, "shortened": Phase.PENDING},
-        Phase.RESOLVED: {"bad": Phase.PENDING, "held": Phase.FIRING, "forgotten": Phase.INACTIVE},
+        Phase.INACTIVE: {"early": Phase.PENDING, "held": Phase.FIRING, "over": Phase.INACTIVE},
+        Phase.PENDING: {"early": Phase.PENDING, "held": Phase.FIRING, "over": Phase.INACTIVE},
+        Phase.FIRING: {
+            "early": Phase.PENDING,
+            "held": Phase.FIRING,
+            "good": Phase.RECOVERING,
+            "over": Phase.RESOLVED,
+        },
+        Phase.RECOVERING: {
+            "early": Phase.PENDING,
+            "held": Phase.FIRING,
+            "good": Phase.RECOVERING,
+            "over": Phase.RESOLVED,
+        },
+        Phase.RESOLVED: {
+            "early": Phase.PENDING,
+            "held": Phase.FIRING,
+            "over": Phase.RESOLVED,
+            "forgotten": Phase.INACTIVE,
+        },
     },
 )
-"""``held``: bad for as long as ``for`` asks. ``over``: good, and ``keep_firing_for`` has passed. ``shortened``: ``for``
-was raised beyond the time for which it has been bad."""
+"""What one evaluation finds, and the phase that follows:
+
+- ``early``: bad, for less than ``for``. A firing alert meets it only after ``for`` was raised.
+- ``held``: bad, for at least ``for``.
+- ``good``: not bad, and ``keep_firing_for`` has not passed yet.
+- ``over``: not bad, and nothing keeps it.
+- ``forgotten``: it was shown as resolved for long enough.
+"""

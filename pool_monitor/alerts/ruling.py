@@ -1,0 +1,143 @@
+"""One rule in force, and what follows from its kind: what it measures, and which rules come before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pool_monitor.alerts.alert import Alert, fingerprint_of
+from pool_monitor.alerts.evaluation import Memory, inputs_of
+from pool_monitor.alerts.inputs import Labels
+from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
+from pool_monitor.alerts.rule import (
+    AlertFires,
+    AllOf,
+    AnyOf,
+    CheckedRule,
+    Condition,
+    FindingIs,
+    Kind,
+    Not,
+    RateOfChange,
+    SloBurn,
+    Threshold,
+)
+
+
+class Ruling:
+    """One rule in force: what it reads, its memory, and its alerts by instance.
+
+    *alerts* holds at most ``rule.limit`` active alerts. Where the rule is to fire for an instance that vanishes, it
+    also holds the good instances, as inactive alerts: at most as many again.
+    """
+
+    __slots__ = ("after", "alerts", "inputs", "lower_is_worse", "measure", "memory", "refused", "rule", "watches")
+
+    def __init__(self, rule: CheckedRule, interval: float) -> None:
+        self.rule = rule
+        self.inputs = inputs_of(rule)
+        self.memory = Memory()
+        self.alerts: dict[Labels, Alert] = {}
+        self.measure = measure_of(rule.kind)
+        self.after = 3 * interval if rule.no_data_for is None else rule.no_data_for
+        self.watches = "fire" in {rule.on_no_data, rule.on_error}
+        kind = rule.kind
+        self.lower_is_worse = (isinstance(kind, Threshold) and not kind.above) or (
+            isinstance(kind, RateOfChange) and kind.rises_by is None
+        )
+        self.refused = 0
+
+    def labels(self, instance: Labels) -> dict[str, str]:
+        return {**dict(instance), **{name: value for name, value in self.rule.labels if name != "severity"}}
+
+    def make(self, instance: Labels) -> Alert:
+        """Return a new alert, which is inactive."""
+        labels = self.labels(instance)
+        return Alert(
+            alert=self.rule.alert,
+            instance=instance,
+            labels=labels,
+            fingerprint=fingerprint_of(self.rule.alert, labels),
+            bad_for=[-1.0] * len(self.rule.severities),
+            measure=self.measure,
+        )
+
+    def has(self, instance: Labels) -> bool:
+        """Whether the rule matches *instance*."""
+        labels = dict(instance)
+        return all(matcher.matches(labels) for matcher in self.rule.match)
+
+    def restore(self, dump: Any) -> str | None:
+        """Take over a memory that was dumped. Return why that is impossible; then the memory is empty."""
+        try:
+            self.memory.restore(dump)
+        except ValueError as error:
+            self.memory = Memory()
+            return str(error)
+        return None
+
+    def full(self) -> bool:
+        """Whether the rule has as many active alerts as it may have."""
+        if len(self.alerts) < self.rule.limit:
+            return False
+        return sum(alert.state in ACTIVE_PHASES for alert in self.alerts.values()) >= self.rule.limit
+
+    def fit(self, alert: Alert) -> None:
+        """Give *alert* as many levels as the rule has."""
+        levels = len(self.rule.severities)
+        alert.bad_for = (alert.bad_for + [-1.0] * levels)[:levels]
+        alert.level = min(alert.level, levels)
+        alert.measure = self.measure
+
+
+def measure_of(kind: Kind | Condition) -> str:
+    """Return what a rule of *kind* measures, without its bounds and windows, such as ``threshold(pool.rate)``.
+
+    A rule that measures something else than before starts anew: its alerts and its memory say nothing about it.
+    """
+    match kind:
+        case AllOf(conditions=conditions) | AnyOf(conditions=conditions):
+            inner = ", ".join(map(measure_of, conditions))
+        case Not(condition=condition):
+            inner = measure_of(condition)
+        case FindingIs(kinds=kinds):
+            inner = ", ".join(sorted(kinds))
+        case AlertFires(alert=alert):
+            inner = alert
+        case SloBurn(pool=pool, operation=operation):
+            inner = f"{pool}, {operation or ''}"
+        case _:
+            inner = kind.metric
+    return f"{kind.__struct_config__.tag}({inner})"
+
+
+def names_in(kind: Kind | Condition) -> frozenset[str]:
+    """Return the rules that *kind* names (`AlertFires`)."""
+    match kind:
+        case AllOf(conditions=conditions) | AnyOf(conditions=conditions):
+            return frozenset().union(*map(names_in, conditions))
+        case Not(condition=condition):
+            return names_in(condition)
+        case AlertFires(alert=alert):
+            return frozenset({alert})
+        case _:
+            return frozenset()
+
+
+def in_order(rules: dict[str, CheckedRule]) -> list[str]:
+    """Return the names of *rules* so that each comes after those that it names, and else as they are.
+
+    Names in a cycle are in some order; the checker refuses cycles.
+    """
+    done: dict[str, None] = {}
+    seen: set[str] = set()
+    for first in rules:
+        stack = [(first, False)]
+        while stack:
+            name, named_are_done = stack.pop()
+            if named_are_done:
+                done[name] = None
+            elif name in rules and name not in seen:
+                seen.add(name)
+                stack.append((name, True))
+                stack += ((named, False) for named in sorted(names_in(rules[name].kind), reverse=True))
+    return list(done)
