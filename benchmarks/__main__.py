@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from benchmarks import (
+    bench_anomaly,
     bench_cost,
     bench_loop,
     bench_metrics,
@@ -45,6 +46,10 @@ def telemetry(_options: argparse.Namespace) -> None:
     bench_telemetry.main()
 
 
+def anomaly(options: argparse.Namespace) -> None:
+    bench_anomaly.main(options.data, options.json, as_markdown=options.markdown)
+
+
 def _seconds(options: argparse.Namespace, otherwise: float) -> float:
     seconds: float | None = options.seconds
     return otherwise if seconds is None else seconds
@@ -58,7 +63,10 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "metrics": metrics,
     "loop": loop,
     "resources": resources,
+    "anomaly": anomaly,
 }
+NEEDS_DATA = "anomaly"
+"""Left out if no benchmark is named and no data are given."""
 CHOOSERS: dict[str, Callable[[Sequence[str] | None], Sequence[str]]] = {
     "peers": bench_peers.chosen,
     "metrics": bench_metrics.chosen,
@@ -74,12 +82,18 @@ def main() -> None:
         help=f"length of a slice in pool benchmarks (pool, peers: {speed.SECONDS:g}, cost: {bench_cost.SECONDS:g})",
     )
     parser.add_argument("--only", nargs="+", metavar="BEGINNING", help="only these pools (peers) or tables (metrics)")
+    parser.add_argument("--data", metavar="DIR", help="the data of the Numenta Anomaly Benchmark (anomaly)")
+    parser.add_argument("--json", metavar="OUT", help="also write the figures to this file (anomaly)")
     parser.add_argument("--markdown", action="store_true", help="print tables in the form of README.md")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
-    names = options.names or list(BENCHMARKS)
+    names = options.names or [name for name in BENCHMARKS if options.data or name != NEEDS_DATA]
+    if NEEDS_DATA in names:
+        bench_anomaly.check(options.data)
+    elif options.data or options.json:
+        parser.error(f"--data and --json need {NEEDS_DATA} before them")
     if options.only and not (len(names) == 1 and names[0] in CHOOSERS):
         parser.error(f"--only needs one of {', '.join(CHOOSERS)} before it")
     try:

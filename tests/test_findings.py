@@ -21,9 +21,14 @@ from pool_monitor.snapshot import (
     Snapshot,
 )
 from pool_monitor.view.notices import WORDS
-from tests.helpers import samples
+from tests.helpers import alert_samples, samples
 from tests.helpers.programs import ROOT
 from tests.helpers.samples import with_pool, with_worker
+
+TROUBLED_RULES = alert_samples.alerting(
+    failing={"Odd": "no metric of that name"}, reload_error="rules.yaml:3:1: unknown key", state_degraded="disk full",
+    evaluated_age=90.0, refused=2,
+)  # fmt: skip
 
 
 def everything() -> list[Snapshot]:
@@ -38,7 +43,7 @@ def everything() -> list[Snapshot]:
     kept = replace(history, degraded=None, file_bytes=95, size_limit=100, disk_free=4, disk_total=100)
     short = replace(
         base.monitor, collecting=False, mode="off", degraded={"collector": "no room", "otlp": "gone"}, series=500,
-        memory_bytes=90_000_000, history=kept,
+        memory_bytes=90_000_000, history=kept, alerts=TROUBLED_RULES,
     )  # fmt: skip
     bad = with_pool(base, rejected=900, errors=1770, error_ratio=0.5, deaths=9, waiting=64, queue_limit=64)
     troubles = {
@@ -214,6 +219,34 @@ def test_the_history_is_judged_at_its_limits(changes, expected) -> None:
     history = replace(HISTORY, **changes)
     degraded = {"history": history.degraded} if history.degraded else {}
     assert about_monitor(replace(BASE, history=history, degraded=degraded)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"failing": {"A": "no", "B": "no"}}, ["rules_failing"]),
+        ({"reload_error": "x"}, ["rules_stale"]),
+        ({"state_degraded": "x"}, ["state_degraded"]),
+        ({"refused": 1}, ["alerts_refused"]),
+        ({"evaluated_age": 89.9}, []),
+        ({"evaluated_age": 90.0}, ["rules_late"]),
+        ({"evaluated_age": 299.0, "interval": 60.0}, []),
+        ({"evaluated_age": 300.0, "interval": 60.0}, ["rules_late"]),
+        ({"evaluated_age": None}, []),
+        ({"evaluated_age": 300.0, "rules": 0}, []),
+    ],
+)
+def test_the_evaluation_of_rules_is_judged_at_its_limits(changes, expected) -> None:
+    found = about_monitor(replace(BASE, alerts=alert_samples.alerting(**changes)))
+    assert found == [(kind, "warn") for kind in expected]
+
+
+def test_a_state_file_that_cannot_be_written_is_told_once() -> None:
+    degraded = {"alerts": "disk full"}
+    assert about_monitor(replace(BASE, degraded=degraded)) == [("part_degraded", "warn")]
+    alerting = alert_samples.alerting(state_degraded="disk full")
+    assert about_monitor(replace(BASE, degraded=degraded, alerts=alerting)) == [("state_degraded", "warn")]
 
 
 def test_a_full_disk_is_told_once() -> None:

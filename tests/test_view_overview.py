@@ -431,7 +431,8 @@ def test_an_hour_has_its_times_at_its_axis_and_none_of_its_values_is_lost(size: 
 @pytest.mark.parametrize("pools", [("text",), ("text", "vision")])
 def test_the_keys_of_what_needs_attention_have_room_in_80_columns(pools: tuple[str, ...]) -> None:
     last = text(overview(samples.snapshot(pools=pools), (80, 24))).splitlines()[-1]
-    wanted = ["n notices", "e errors", "o ops", "1-4 window", *(["p pools", "tab next"] if len(pools) > 1 else [])]
+    wanted = ["n notices", "a alerts", "e errors", "1-4 window"]
+    wanted += ["p pools", "tab next"] if len(pools) > 1 else ["o ops", "r res"]
     assert all(f" {key} " in f"{last} " for key in wanted)
 
 

@@ -20,3 +20,7 @@ one walk:
 The time that counts for ``for`` and the like is the sum of the `Inputs.elapsed` of the evaluations, not the difference
 of two clocks. So a suspended machine and a stepped clock cannot make an alert fire.
 """
+
+from pool_monitor.alerts.detectors import DETECTORS, THRESHOLD, AnomalyDetector, Detector
+
+__all__ = ["DETECTORS", "THRESHOLD", "AnomalyDetector", "Detector"]

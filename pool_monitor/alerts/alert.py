@@ -79,12 +79,17 @@ class Alert(Struct, kw_only=True):
 
 
 def fingerprint_of(alert: str, labels: Mapping[str, str]) -> str:
-    """Return the fingerprint of an alert: FNV-1a with 64 bits over its names and values, as Alertmanager computes it.
+    """Return the fingerprint of an alert, as Alertmanager computes it: the signature of its labels with ``alertname``.
 
-    *labels* are those without ``alertname`` and ``severity``. 16 hexadecimal digits.
+    *labels* are those without ``severity``. 16 hexadecimal digits.
     """
+    return f"{signature_of({**labels, 'alertname': alert}):016x}"
+
+
+def signature_of(labels: Mapping[str, str]) -> int:
+    """Return FNV-1a with 64 bits over the names and values, ordered by name, each with a byte 255 after it."""
     digest = _OFFSET
-    for name, value in sorted({**labels, "alertname": alert}.items()):
+    for name, value in sorted(labels.items()):
         for byte in b"%b\xff%b\xff" % (name.encode(errors="replace"), value.encode(errors="replace")):
             digest = (digest ^ byte) * _PRIME & _MASK
-    return f"{digest:016x}"
+    return digest

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pool_monitor.alerts.alert import SLACK, Alert, fingerprint_of
-from pool_monitor.alerts.evaluation import Memory, evaluate
+from pool_monitor.alerts.evaluation import Memory
 from pool_monitor.alerts.inputs import Input, Inputs, Judgement, Labels
 from pool_monitor.alerts.lifecycle import ACTIVE_PHASES, FIRING_PHASES, LIFE, Phase
 from pool_monitor.alerts.rule import CheckedRule
@@ -22,8 +22,6 @@ _SAVED_EVERY = 60.0
 """Seconds after which an alert that only goes on firing is saved again."""
 _SLICE = 50
 """Judgements between two moments at which others may work."""
-_WORDS = 500
-"""Characters of the reason why a rule fails."""
 
 
 class Key(NamedTuple):
@@ -43,7 +41,8 @@ class Restored(NamedTuple):
 class Engine:
     """All rules and all alerts of a service. *interval* is the time between evaluations, in seconds.
 
-    It holds at most `CheckedRule.limit` active alerts of each rule and `SHOWN` resolved ones of all rules.
+    It holds at most `CheckedRule.limit` active alerts of each rule and `SHOWN` resolved ones of all rules. A rule that
+    fires for an instance that vanishes may have as many again, for the instances that it watches.
     """
 
     def __init__(self, interval: float) -> None:
@@ -61,6 +60,8 @@ class Engine:
         self._resolved: dict[Key, float] = {}
         """The resolved alerts, the oldest first, with the counted time at which they were."""
         self._changed: dict[Key, Alert] = {}
+        self._saved: set[Key] = set()
+        """Those that `changed` returned, or that were restored."""
         self._removed: dict[Key, None] = {}
 
     # -- what it holds
@@ -96,11 +97,12 @@ class Engine:
         firing is among them once a minute.
         """
         found = list(self._changed.values())
+        self._saved.update(self._changed)
         self._changed.clear()
         return found
 
     def removed(self) -> list[Key]:
-        """Return the alerts that are gone since the last call and have not come back."""
+        """Return the alerts that `changed` returned and that are gone since the last call."""
         found = list(self._removed)
         self._removed.clear()
         return found
@@ -122,9 +124,10 @@ class Engine:
             if ruling is not None and (why := ruling.restore(dump)):
                 result.refused.append(f"the memory of the rule {name} starts anew: {why}")
         for alert in sorted(alerts, key=lambda one: one.resolved_at or 0.0):
+            self._saved.add(_key(alert))
             if why := _misfit(alert):
                 result.refused.append(f"an alert of the rule {alert.alert} is left out: {why}")
-                self._removed[_key(alert)] = None
+                self._remove(alert)
             else:
                 result.transitions.extend(self._restore(alert))
         return result
@@ -232,52 +235,41 @@ class Engine:
         self._forget()
 
     def _evaluate(self, ruling: Ruling, inputs: Inputs) -> Iterator[AlertTransition | None]:
-        rule, alerts = ruling.rule, ruling.alerts
-        why = _failure(ruling, inputs) if inputs.errors else None
-        judgements: Sequence[Judgement] = ()
-        if why is None:
-            try:
-                judgements = evaluate(rule, inputs, ruling.memory, self.firing)
-            except Exception as error:  # noqa: BLE001  a rule that fails must not stop the others
-                why = _failure(ruling, inputs) or f"{type(error).__name__}: {error}"
-        if why is not None:
-            self.failing[rule.alert] = why[:_WORDS]
+        judgements = ruling.evaluate(inputs, self.firing)
+        if isinstance(judgements, str):
+            self.failing[ruling.rule.alert] = judgements
             yield from self._fail(ruling, inputs)
             return
         if self.failing:
-            self.failing.pop(rule.alert, None)
+            self.failing.pop(ruling.rule.alert, None)
         ruling.refused = 0
-        if not alerts and not ruling.watches:
+        if not ruling.alerts and not ruling.watches:
             judgements = [one for one in judgements if one.level]
-            if not judgements:  # Most rules, most of the time.
-                return
-        judged = set()
+        if ruling.alerts or judgements:  # Most rules have neither, most of the time.
+            yield from self._judge_all(ruling, judgements, inputs)
+
+    def _judge_all(
+        self, ruling: Ruling, judgements: Sequence[Judgement], inputs: Inputs
+    ) -> Iterator[AlertTransition | None]:
+        rule, alerts = ruling.rule, ruling.alerts
+        room = rule.limit - sum(alert.state in ACTIVE_PHASES for alert in alerts.values())
+        gone = dict(alerts)
         for number, judgement in enumerate(judgements, 1):
-            labels = judgement.labels
-            judged.add(labels)
-            alert = alerts.get(labels) or self._new(ruling, judgement)
+            alert = gone.pop(judgement.labels, None)
+            if judgement.level and (alert is None or alert.state not in ACTIVE_PHASES):
+                room -= 1
+                if room < 0:
+                    ruling.refused += 1
+                    continue
+            if alert is None and (judgement.level or (ruling.watches and len(alerts) < rule.limit)):
+                alert = alerts[judgement.labels] = ruling.make(judgement.labels)
+                self._mark(alert)
             if alert is not None:
-                if judgement.level is None:
-                    yield self._unknown(ruling, alert, rule.on_no_data, NO_DATA, inputs)
-                else:
-                    yield self._known(ruling, alert, judgement, inputs)
+                yield self._judge(ruling, alert, judgement, inputs)
             elif number % _SLICE == 0:
                 yield None
-        for labels in alerts.keys() - judged:
-            yield self._gone(ruling, alerts[labels], inputs)
-
-    def _new(self, ruling: Ruling, judgement: Judgement) -> Alert | None:
-        """Return a new alert for *judgement*, if it needs one."""
-        labels = judgement.labels
-        if judgement.level:
-            if ruling.full():
-                ruling.refused += 1
-                return None
-        elif not ruling.watches or len(ruling.alerts) >= ruling.rule.limit:
-            return None
-        alert = ruling.alerts[labels] = ruling.make(labels)
-        self._mark(alert)
-        return alert
+        for alert in gone.values():
+            yield self._gone(ruling, alert, inputs)
 
     def _fail(self, ruling: Ruling, inputs: Inputs) -> Iterator[AlertTransition | None]:
         """The rule cannot be evaluated: all its values are unknown."""
@@ -290,33 +282,33 @@ class Engine:
 
     def _gone(self, ruling: Ruling, alert: Alert, inputs: Inputs) -> AlertTransition | None:
         """The rule was evaluated and says nothing about an instance that it had."""
-        if alert.reason != ERROR or alert.state is Phase.RESOLVED:
+        if alert.reason != ERROR:
             return self._unknown(ruling, alert, ruling.rule.on_no_data, NO_DATA, inputs)
+        if alert.state in ACTIVE_PHASES:  # It stood for the error alone, which is over.
+            return self._move(ruling, alert, LIFE.step(alert.state, "over"), 0, ERROR)
         if alert.state is Phase.INACTIVE:
             self._remove(alert)
-            return None
-        return self._move(ruling, alert, LIFE.step(alert.state, "over"), 0, "")  # The error is over.
+        return None
 
-    def _known(self, ruling: Ruling, alert: Alert, judgement: Judgement, inputs: Inputs) -> AlertTransition | None:
-        elapsed = inputs.elapsed
+    def _judge(self, ruling: Ruling, alert: Alert, judgement: Judgement, inputs: Inputs) -> AlertTransition | None:
+        rule = ruling.rule
+        if judgement.level is None:
+            return self._unknown(ruling, alert, rule.on_no_data, NO_DATA, inputs)
+        value, level, elapsed = judgement.value, min(judgement.level, len(alert.bad_for)), inputs.elapsed
         if alert.unknown:
             alert.unknown, alert.unknown_for, elapsed = False, -1.0, 0.0
             self._mark(alert)
-        value, level = judgement.value, min(judgement.level or 0, len(alert.bad_for))
         if value is not None:
             alert.value = value
         if judgement.limit is not None:
             alert.limit = judgement.limit
+        if alert.reason in (NO_DATA, ERROR) and alert.state is not Phase.RESOLVED:
+            alert.reason = ""  # It is what its value says now.
         if level:
             alert.note = judgement.note
-            if alert.state not in ACTIVE_PHASES:
-                alert.peak = value
-            elif alert.reason in (NO_DATA, ERROR):
-                alert.reason = ""  # It is bad by its value now.
             if value is not None:
-                peak = value if alert.peak is None else alert.peak
+                peak = value if alert.peak is None or alert.state not in ACTIVE_PHASES else alert.peak
                 alert.peak = min(peak, value) if ruling.lower_is_worse else max(peak, value)
-        rule = ruling.rule
         phase = alert.advance(level, elapsed, rule.for_, rule.keep_firing_for)
         return self._move(ruling, alert, phase, level, "", value)
 
@@ -373,7 +365,7 @@ class Engine:
         if not (was_firing and is_firing):
             alert.since = at
         if before not in ACTIVE_PHASES:
-            alert.active_since, alert.resolved_at = at, None
+            alert.active_since, alert.fired_at, alert.resolved_at = at, None, None
             self._resolved.pop(_key(alert), None)
         if is_firing and not was_firing:
             alert.fired_at = at
@@ -420,7 +412,9 @@ class Engine:
     def _mark(self, alert: Alert) -> None:
         key = _key(alert)
         self._changed[key] = alert
-        self._removed.pop(key, None)
+        if key in self._removed:
+            del self._removed[key]
+            self._saved.add(key)
 
     def _remove(self, alert: Alert) -> None:
         key = _key(alert)
@@ -429,7 +423,9 @@ class Engine:
             del ruling.alerts[alert.instance]
         self._resolved.pop(key, None)
         self._changed.pop(key, None)
-        self._removed[key] = None
+        if key in self._saved:
+            self._saved.discard(key)
+            self._removed[key] = None
 
     def _transition(
         self, alert: Alert, before: Phase, after: Phase, reason: str, value: float | None
@@ -453,18 +449,10 @@ def _key(alert: Alert) -> Key:
     return Key(alert.alert, alert.instance)
 
 
-def _failure(ruling: Ruling, inputs: Inputs) -> str | None:
-    """Return why an input of the rule could not be read; None: all of them were."""
-    for one in ruling.inputs:
-        if one in inputs.errors:
-            return inputs.errors[one]
-        if one not in inputs.samples:
-            return f"{one.metric} was not read"
-    return None
-
-
 def _misfit(alert: Alert) -> str | None:
     """Return why a saved alert cannot be one; None: it can."""
+    if alert.instance != tuple(sorted(alert.instance)):
+        return "its labels are not in order"
     numbers = [alert.since, alert.active_since, alert.good_for, alert.unknown_for, *alert.bad_for]
     if not all(map(math.isfinite, numbers)):
         return "a time is not a number"

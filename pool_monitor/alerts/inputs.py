@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -14,7 +15,7 @@ Labels = tuple[tuple[str, str], ...]
 InputKind = Literal["value", "calls", "fit", "finding"]
 
 
-class Input(Struct, frozen=True, kw_only=True):
+class Input(Struct, frozen=True, kw_only=True, cache_hash=True):
     """One thing to read, for every instance that has it. Seconds, except *window*."""
 
     metric: str
@@ -41,9 +42,29 @@ class Sample(NamedTuple):
     """Calls that the value is from; None: it is not from calls."""
     more: tuple[float, ...] = ()
     """Of a fit: slope per second, standard error of the slope, share of the variance that the line explains, points.
-    Of ``calls``: calls, failed calls. Of a finding: its level (1 warn, 2 bad), and its limit if it has one."""
+    Of ``calls``: calls, failed calls, and for how many of the *over* seconds they were measured. Of a finding: its
+    level (1 warn, 2 bad), and its limit if it has one."""
     note: str = ""
     """Of a finding: its reason, or its names."""
+
+
+class Samples(tuple[Sample, ...]):  # noqa: SLOT001 - what is cached needs a place
+    """The samples of one input. What all rules need to know of them is computed once for all."""
+
+    @cached_property
+    def instances(self) -> tuple[Labels, ...]:
+        """The labels of each. The same object as long as the instances and their order stay the same."""
+        return _the_same(tuple([sample.labels for sample in self]))
+
+    @cached_property
+    def by_labels(self) -> dict[Labels, Sample]:
+        return {sample.labels: sample for sample in self}
+
+
+@lru_cache(maxsize=256)
+def _the_same(instances: tuple[Labels, ...]) -> tuple[Labels, ...]:
+    """Return the first tuple that was equal to *instances*, so that rules compare identities."""
+    return instances
 
 
 _NO_ERRORS: Mapping[Input, str] = MappingProxyType({})
@@ -57,7 +78,8 @@ class Inputs(NamedTuple):
     elapsed: float
     """Seconds since the evaluation before, as far as they count. 0 for the first, and after a gap."""
     samples: Mapping[Input, tuple[Sample, ...]]
-    """An input without an entry was not read. An instance without a sample does not exist now."""
+    """An input without an entry was not read. An instance without a sample does not exist now.
+    Readers give `Samples`."""
     covered: float = 0.0
     """For how many seconds the monitor has measured without a gap: windows reach back no further."""
     errors: Mapping[Input, str] = _NO_ERRORS

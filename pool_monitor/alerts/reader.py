@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor.alerts.catalogue import METRICS
-from pool_monitor.alerts.inputs import Input, Inputs, Labels, Sample
+from pool_monitor.alerts.inputs import Input, Inputs, Labels, Sample, Samples
 from pool_monitor.alerts.rule import DEFAULT_WINDOW
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class LiveReader:
             window = one.window or DEFAULT_WINDOW
             if window not in snapshots:
                 snapshots[window] = self._snapshot(window)
-            samples[one] = tuple(_samples(one, snapshots[window]))
+            samples[one] = Samples(_samples(one, snapshots[window]))
         any_of = next(iter(snapshots.values()), None) or self._snapshot(DEFAULT_WINDOW)
         return Inputs(any_of.taken_at, elapsed, samples, any_of.uptime)
 

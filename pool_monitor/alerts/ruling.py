@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pool_monitor.alerts.alert import Alert, fingerprint_of
-from pool_monitor.alerts.evaluation import Memory, inputs_of
-from pool_monitor.alerts.inputs import Labels
-from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
+from pool_monitor.alerts.evaluation import Firing, Memory, evaluate, inputs_of
+from pool_monitor.alerts.inputs import Inputs, Judgement, Labels
 from pool_monitor.alerts.rule import (
     AlertFires,
     AllOf,
@@ -22,12 +22,14 @@ from pool_monitor.alerts.rule import (
     Threshold,
 )
 
+_WORDS = 500
+"""Characters of the reason why a rule fails."""
+
 
 class Ruling:
     """One rule in force: what it reads, its memory, and its alerts by instance.
 
-    *alerts* holds at most ``rule.limit`` active alerts. Where the rule is to fire for an instance that vanishes, it
-    also holds the good instances, as inactive alerts: at most as many again.
+    Where the rule is to fire for an instance that vanishes, the good instances are among the alerts, as inactive ones.
     """
 
     __slots__ = ("after", "alerts", "inputs", "lower_is_worse", "measure", "memory", "refused", "rule", "watches")
@@ -45,6 +47,23 @@ class Ruling:
             isinstance(kind, RateOfChange) and kind.rises_by is None
         )
         self.refused = 0
+
+    def evaluate(self, inputs: Inputs, firing: Firing) -> Sequence[Judgement] | str:
+        """Return what the rule says about each of its instances, or in words why it cannot be evaluated."""
+        try:
+            if inputs.errors and (why := self._unread(inputs)):
+                return why
+            return evaluate(self.rule, inputs, self.memory, firing)
+        except Exception as error:  # noqa: BLE001  a rule that fails must not stop the others
+            return self._unread(inputs) or f"{type(error).__name__}: {error}"[:_WORDS]
+
+    def _unread(self, inputs: Inputs) -> str | None:
+        for one in self.inputs:
+            if one in inputs.errors:
+                return inputs.errors[one][:_WORDS]
+            if one not in inputs.samples:
+                return f"{one.metric} was not read"
+        return None
 
     def labels(self, instance: Labels) -> dict[str, str]:
         return {**dict(instance), **{name: value for name, value in self.rule.labels if name != "severity"}}
@@ -74,12 +93,6 @@ class Ruling:
             self.memory = Memory()
             return str(error)
         return None
-
-    def full(self) -> bool:
-        """Whether the rule has as many active alerts as it may have."""
-        if len(self.alerts) < self.rule.limit:
-            return False
-        return sum(alert.state in ACTIVE_PHASES for alert in self.alerts.values()) >= self.rule.limit
 
     def fit(self, alert: Alert) -> None:
         """Give *alert* as many levels as the rule has."""

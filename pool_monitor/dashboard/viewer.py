@@ -18,12 +18,14 @@ from pool_monitor.view import (
     PageName,
     PageState,
     WorkerStack,
+    alert_rows,
     draw,
     error_rows,
     help_page,
     levels,
     max_offset,
     pool_shown,
+    selected_alert,
     selected_row,
     sorted_workers,
     visible_workers,
@@ -67,6 +69,8 @@ class Viewer:
         self._scrolled = 0
         self._error: str | None = None
         """The key of the selected row on the page of errors. None: the first row."""
+        self._alert: str | None = None
+        """The fingerprint of the selected alert. None: the first row."""
         self._asked: StackQuestion | None = None
         self._answer: StackReading | None = None
         self._answered = now
@@ -108,6 +112,8 @@ class Viewer:
             )
         if self._arrows == "worker":
             self._scroll(snapshot, size)
+        elif self._arrows == "alert":
+            self._select_alert(0)
         elif self._arrows == "error":
             self._select_error(0)  # so that the text stays while counts change the order
         return draw(self.opened, snapshot, size, self._pool, self._state(now), self.glyphs)
@@ -152,17 +158,19 @@ class Viewer:
                 self.next_pool(step)
             case "error":
                 self._select_error(step)
+            case "alert":
+                self._select_alert(step)
             case "line":
                 self._scroll_lines(step, size, now)
 
     def move_page(self, step: int, size: tuple[int, int], now: float) -> None:
-        """Like `move`, by *step* screens. On the page of errors, scroll the text of the selected error."""
+        """Like `move`, by *step* screens. On the pages of errors and alerts, scroll the text below the list."""
         match self._arrows:
             case "worker":
                 self.select_page(step, size)
             case "pool":
                 self.next_pool(step)
-            case "error":
+            case "error" | "alert":
                 self._scroll_lines(step * max(size[1] // 2, 1), size, now)
             case "line":
                 self._scroll_lines(step * max(size[1] - 4, 1), size, now)
@@ -227,6 +235,7 @@ class Viewer:
             self._error,
             self._stack(now),
             self.frame_seconds,
+            self._alert,
         )
 
     def _stack(self, now: float) -> WorkerStack | None:
@@ -250,6 +259,13 @@ class Viewer:
         chosen = selected_row(rows, self._error)
         if chosen is not None:
             self._error = rows[min(max(rows.index(chosen) + step, 0), len(rows) - 1)].key
+            self._scrolled = 0 if step else self._scrolled
+
+    def _select_alert(self, step: int) -> None:
+        rows = alert_rows(self._shown) if self._shown else []
+        chosen = selected_alert(rows, self._alert)
+        if chosen is not None:
+            self._alert = rows[min(max(rows.index(chosen) + step, 0), len(rows) - 1)].fingerprint
             self._scrolled = 0 if step else self._scrolled
 
     @property

@@ -73,6 +73,11 @@ DOUBTS: dict[Kind, MonitorCheck] = {
     "memory_near": monitor.memory_near,
     "history_near": monitor.history_near,
     "history_disk": monitor.history_disk,
+    "rules_failing": monitor.rules_failing,
+    "rules_late": monitor.rules_late,
+    "rules_stale": monitor.rules_stale,
+    "state_degraded": monitor.state_degraded,
+    "alerts_refused": monitor.alerts_refused,
 }
 """The checks for what makes all numbers doubtful."""
 CAUSES: dict[Kind, PoolCheck] = {

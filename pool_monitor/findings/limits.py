@@ -68,8 +68,8 @@ def level_of(kind: Graded, share: float | None, before: Level | None = None) -> 
 
 
 def rejected_ratio(total: CallStats) -> float | None:
-    """Return refused calls per call offered in the window: calls that ended plus calls that were refused."""
-    return total.rejected / (total.calls + total.rejected) if total.rejected else None
+    """Return the share of offered calls that were refused in the window. None: none were."""
+    return total.rejected_ratio if total.rejected else None
 
 
 def rejected_share(total: CallStats) -> float | None:

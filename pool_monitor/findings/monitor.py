@@ -11,6 +11,10 @@ NEAR = 0.9
 """From this share of their limit on, series, the memory and the history's file are nearly used up."""
 DISK_LEFT = {"bad": 0.05, "warn": 0.10}
 """Below this share of the disk that is still free, it is nearly full."""
+LATE_INTERVALS, LATE_S = 5, 90.0
+"""Rules are evaluated late when this many intervals, and this many seconds, have passed since the last time. After a
+gap, such as a suspend, the evaluation waits on purpose for up to a minute, until windows have filled.
+"""
 
 
 def collecting_stopped(monitor: MonitorView) -> Iterator[Finding]:
@@ -81,9 +85,40 @@ def history_disk(monitor: MonitorView) -> Iterator[Finding]:
 
 def part_degraded(monitor: MonitorView) -> Iterator[Finding]:
     told = {"collector"} | ({"history"} if any(history_degraded(monitor)) else set())
+    told |= {"alerts"} if any(state_degraded(monitor)) else set()
     for part, reason in monitor.degraded.items():
         if part not in told:
             yield Finding("part_degraded", "warn", names=(part,), reason=reason)
+
+
+def rules_failing(monitor: MonitorView) -> Iterator[Finding]:
+    if monitor.alerts is not None and monitor.alerts.failing:
+        names, reasons = zip(*monitor.alerts.failing.items(), strict=True)
+        yield Finding("rules_failing", "warn", names=names, value=len(names), limit=0, reason=reasons[0])
+
+
+def rules_late(monitor: MonitorView) -> Iterator[Finding]:
+    alerting = monitor.alerts
+    if alerting is None or not alerting.rules or alerting.evaluated_age is None:
+        return
+    limit = max(LATE_INTERVALS * alerting.interval, LATE_S)
+    if alerting.evaluated_age >= limit:
+        yield Finding("rules_late", "warn", value=alerting.evaluated_age, limit=limit)
+
+
+def rules_stale(monitor: MonitorView) -> Iterator[Finding]:
+    if monitor.alerts is not None and monitor.alerts.reload_error is not None:
+        yield Finding("rules_stale", "warn", reason=monitor.alerts.reload_error)
+
+
+def state_degraded(monitor: MonitorView) -> Iterator[Finding]:
+    if monitor.alerts is not None and monitor.alerts.state_degraded is not None:
+        yield Finding("state_degraded", "warn", reason=monitor.alerts.state_degraded)
+
+
+def alerts_refused(monitor: MonitorView) -> Iterator[Finding]:
+    if monitor.alerts is not None and monitor.alerts.refused:
+        yield Finding("alerts_refused", "warn", value=monitor.alerts.refused, limit=0)
 
 
 def _near(kind: str, used: int | None, limit: int) -> Iterator[Finding]:

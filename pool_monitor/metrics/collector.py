@@ -29,6 +29,7 @@ from pool_monitor.metrics.intake import BUFFER_BYTES, Intake
 from pool_monitor.metrics.ladder import Mode, Rungs
 from pool_monitor.metrics.memory_watch import MemoryWatch
 from pool_monitor.metrics.pool_stats import PoolStats
+from pool_monitor.metrics.recent import RecentGrowth
 from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.resource_readings import ResourceReadings
 from pool_monitor.metrics.series import ROW_BYTES, Names, RowRegistry
@@ -126,6 +127,7 @@ class Collector:
         self._since_ns = now_ns
         self.memory.reset(now_ns)
         self._sampled_at: dict[str, int] = {}
+        self._recent = RecentGrowth(3)
         self._intake.reset()
         self.readings.reset()
         try:
@@ -167,6 +169,12 @@ class Collector:
         yield
         yield from self._stores.windows.tidy()
         self.memory.tick()
+        self._recent.sample(self._clock.now_ns() / SECOND_NS, self._grown())
+
+    def _grown(self) -> tuple[int, int, int]:
+        """The counters whose growth of late is shown."""
+        intake = self._intake
+        return intake.dropped + self.readings.dropped, intake.handler_failures, intake.overflowed
 
     def until_tick(self) -> float:
         """Seconds to the next full second of the collector's clock."""
@@ -314,6 +322,7 @@ class Collector:
         """The state of the collector, for a Snapshot."""
         buffered = self._intake.buffered  # before catch_up empties the buffer
         now_ns = self._intake.catch_up()
+        dropped, failures, overflowed = self._recent.growth(self._grown())
         return MonitorView(
             collecting=self.collecting,
             events=self._intake.events,
@@ -323,6 +332,9 @@ class Collector:
             series=len(self._registry) * len(DISTRIBUTIONS),
             series_limit=self.series_limit,
             overflowed=self._intake.overflowed,
+            dropped_recent=dropped,
+            handler_failures_recent=failures,
+            overflowed_recent=overflowed,
             memory_bytes=self.memory_bytes() + self.memory.elsewhere,
             memory_limit_bytes=self.memory_limit,
             viewers=viewers,

@@ -169,6 +169,8 @@ class Pool(PoolCaller):
             waiting=0 if calls is None else calls.waiting,
             queue_limit=self.config.queue_limit,
             sessions=len(self._sessions),
+            sessions_limit=self.config.session_limit,
+            wait_limit=min(self.config.max_wait or self.config.timeout, self.config.timeout),
             restarts=0 if self._supervisor is None else self._supervisor.restarts,
             completed=0 if calls is None else calls.completed,
             crash_loops=sum(worker.crash_loop for worker in self._roster.workers.values()),

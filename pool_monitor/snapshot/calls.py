@@ -77,6 +77,12 @@ class CallStats(Struct, frozen=True, kw_only=True):
     execution: Distribution = Distribution()
     """The time in the worker, for calls that succeeded."""
 
+    @property
+    def rejected_ratio(self) -> float | None:
+        """Refused calls per call offered: calls that ended plus calls that were refused. None without any."""
+        offered = self.calls + self.rejected
+        return self.rejected / offered if offered else None
+
 
 class OperationView(CallStats, frozen=True, kw_only=True):
     """One operation of a pool, over all its workers. ``other`` has the calls that exceed the limit on series."""

@@ -114,6 +114,12 @@ class MonitorView(Struct, frozen=True, kw_only=True):
     series_limit: int
     overflowed: int
     """Events that were counted under ``other``."""
+    dropped_recent: int = 0
+    """By how much `dropped` has grown in the last 5 minutes; *handler_failures_recent* and *overflowed_recent* are the
+    same for their counters. Alerts read these: the counters themselves never return to 0.
+    """
+    handler_failures_recent: int = 0
+    overflowed_recent: int = 0
     memory_bytes: int
     """Bytes that all stores of the monitor hold now, and the budget for them. The blocks that wait for a disk have a
     limit of their own (``[history] memory_limit``); only what they take beyond a quarter of the budget can exceed it.

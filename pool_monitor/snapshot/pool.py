@@ -114,6 +114,12 @@ class PoolView(Struct, frozen=True, kw_only=True):
     queue_limit: int
     sessions: int
     """Live sessions."""
+    sessions_limit: int | None = None
+    """Most sessions that are kept; None: not known."""
+    wait_limit: float | None = None
+    """Seconds that a call may wait at most, unless its options say otherwise: ``max_wait``, or the timeout of calls if
+    that is shorter; None: not known.
+    """
     restarts: int
     """Processes started after one ended unplanned, since the pool was entered; recycling does not count."""
     completed: int

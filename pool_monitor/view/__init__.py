@@ -4,6 +4,7 @@ The dashboard shows these lines, reports print them, and tests compare them with
 """
 
 from pool_monitor.findings import NO_LEVELS, Levels, levels
+from pool_monitor.view.alerts_page import alert_rows, selected_alert
 from pool_monitor.view.columns import sorted_workers
 from pool_monitor.view.errors_page import error_rows, selected_row
 from pool_monitor.view.freshness import LIVE, Freshness
@@ -32,6 +33,7 @@ __all__ = [
     "PageState",
     "Segment",
     "WorkerStack",
+    "alert_rows",
     "draw",
     "error_rows",
     "help_page",
@@ -42,6 +44,7 @@ __all__ = [
     "plain",
     "pool_shown",
     "report",
+    "selected_alert",
     "selected_row",
     "sorted_workers",
     "visible_workers",

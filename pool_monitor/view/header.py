@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pool_monitor.findings import NO_LEVELS, Level, Levels, rejected_ratio
 from pool_monitor.snapshot import CallStats, Distribution, PoolDetail, Snapshot, Trend, WorkerView
-from pool_monitor.view import chart, panels
+from pool_monitor.view import alert_words, chart, panels
 from pool_monitor.view import format as fmt
 from pool_monitor.view.columns import last_error_text
 from pool_monitor.view.freshness import Freshness
@@ -36,8 +36,8 @@ _MIN_NOTICE_CELLS = 24
 def header(
     snapshot: Snapshot, pool: PoolDetail | None, freshness: Freshness, cells: int, levels: Levels = NO_LEVELS
 ) -> Line:
-    """Return the header: product, service, pool and process; window, uptime, the pool's state unless it is running, and
-    the freshness. The last two are never left out. The symbol for the other pools is never left out either.
+    """Return the header: product, service, pool and process; window, uptime, the number of firing alerts, the pool's
+    state unless it is running, and the freshness. The last three and the symbol for the other pools are never left out.
     """
     service = snapshot.service
     names = [each.name for each in snapshot.pools.values()]
@@ -49,16 +49,21 @@ def header(
         _other_pools(snapshot, pool, levels),
         Segment(f"  pid {service.pid}@{clean(service.host)}", "bar"),
     ]
+    bad, warn = _loud_alerts(snapshot)
     state = f"{SYMBOLS['warn']} POOL {pool.state.upper()}  " if pool and pool.state != "running" else ""
     right = [
         Segment(f"last {clean(snapshot.window)}  ", "bar"),
         Segment(f"up {fmt.age(snapshot.uptime)}  ", "bar"),
+        Segment("alerts " if bad or warn else "", "bar"),
+        Segment(f"{SYMBOLS['bad']}{fmt.count(bad)} " if bad else "", "bar-bad"),
+        Segment(f"{SYMBOLS['warn']}{fmt.count(warn)} " if warn else "", "bar-warn"),
+        Segment(" " if bad or warn else "", "bar"),
         Segment(state, "bar-warn"),
         freshness.segment(),
         Segment(" ", "bar"),
     ]
-    # Left out on narrow screens, in this order: process, uptime, product, service, window, pool.
-    for part, index in ((left, 4), (right, 1), (left, 0), (left, 1), (right, 0), (left, 2)):
+    # Left out on narrow screens, in this order: process, uptime, product, the word "alerts", service, window, pool.
+    for part, index in ((left, 4), (right, 1), (left, 0), (right, 2), (left, 1), (right, 0), (left, 2)):
         if line_width(left) + line_width(right) + 2 <= cells:
             break
         part[index] = Segment("", "bar")
@@ -75,6 +80,12 @@ def _other_pools(snapshot: Snapshot, pool: PoolDetail | None, levels: Levels) ->
         return Segment("", "bar")
     level: Level = "bad" if "bad" in worst else "warn"
     return Segment(f" +{SYMBOLS[level]}", "bar-bad" if level == "bad" else "bar-warn")
+
+
+def _loud_alerts(snapshot: Snapshot) -> tuple[int, int]:
+    """Return how many alerts fire and are not quiet: those marked ✖, and those marked ▲."""
+    found = [alert_words.level_of(alert.severity) for alert in alert_words.loud(snapshot.alerts)]
+    return found.count("bad"), found.count("warn")
 
 
 def key_figures(pool: PoolDetail, cells: int, levels: Levels = NO_LEVELS) -> list[Line]:
@@ -163,7 +174,9 @@ def notice_line(
     """
     noticed = notices(snapshot, pool, freshness, levels)
     if not noticed:
-        return [Segment(f" {_nothing_to_notice(pool)}", "dim")]
+        quiet = alert_words.quiet_counts(snapshot.alerts)
+        words = f"nothing else needs attention; alerts: {', '.join(quiet)}: a" if quiet else _nothing_to_notice(pool)
+        return [Segment(f" {words}", "dim")]
     line: Line = []
     for index, notice in enumerate(noticed):
         text = Segment(f" {SYMBOLS[notice.level]} {headline(notice)} ", notice.level)

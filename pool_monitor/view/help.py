@@ -53,7 +53,8 @@ def help_page(size: tuple[int, int], *, glyphs: Glyphs = UNICODE) -> list[Line]:
     lines += [[], [Segment(" KEYS", "head")], *(_entry(name, text) for name, text in _KEYS)]
     lines += [[], [Segment(" NUMBERS", "head")], *(_entry(name, text) for name, text in _WORDS)]
     lines += [[], [Segment(" WORKERS", "head")], [Segment(f" {states}")]]
-    lines += [[Segment(" ▲", "warn"), Segment(" look soon   "), Segment("✖", "bad"), Segment(" look now")]]
+    marks = [Segment(" ▲", "warn"), Segment(" look soon   "), Segment("✖", "bad"), Segment(" look now   ")]
+    lines.append([*marks, Segment("alerts ✖2 ▲1: they fire, and nobody knows yet")])
     return fit_page(lines, size, glyphs)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pool_monitor.findings import Levels
 from pool_monitor.snapshot import PoolDetail, Snapshot
-from pool_monitor.view import columns
+from pool_monitor.view import alert_words, columns
 from pool_monitor.view.freshness import Freshness
 from pool_monitor.view.notices import SYMBOLS, Notice, notices, pool_notices
 from pool_monitor.view.page_frame import Content, PageState, page_content
@@ -43,6 +43,8 @@ def _notice_lines(snapshot: Snapshot, freshness: Freshness, levels: Levels, cell
         of_pool = [line for notice in pool_notices(snapshot, pool, levels) for line in _in_full(notice, cells)]
         if of_pool:
             lines += [[Segment(f" pool {clean(pool.name)}", "strong")], *of_pool]
+    if quiet := alert_words.quiet_counts(snapshot.alerts):
+        return [*lines, *paragraph(f"not shown here: alerts, {', '.join(quiet)}; see the page a", cells, "dim")]
     return lines or [[Segment(" nothing needs attention", "dim")]]
 
 

@@ -1,4 +1,6 @@
-"""The texts of notices. `pool_monitor.findings` decides what needs attention; this module words each finding."""
+"""The texts of notices. `pool_monitor.findings` and the rules of alerts decide what needs attention; this module words
+each finding and each alert.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,10 @@ from typing import NamedTuple
 
 from pool_monitor import findings
 from pool_monitor.findings import Finding, Kind, Level, Levels
-from pool_monitor.snapshot import PoolDetail, PoolSummary, Snapshot
+from pool_monitor.snapshot import AlertView, PoolDetail, PoolSummary, Snapshot
+from pool_monitor.view import alert_words
 from pool_monitor.view import format as fmt
+from pool_monitor.view.alert_findings import still_told, told_alerts
 from pool_monitor.view.freshness import Freshness
 from pool_monitor.view.text import clean, one_line
 
@@ -29,32 +33,34 @@ def notices(
     """Return all notices, worst first. *pool* is the pool that is shown; each other pool with findings gets one notice,
     its worst. *levels* are the levels of the shares; None computes them (`findings.levels`).
 
-    The order within a level: outdated numbers, what keeps calls from running, the other pools, the resources of the
-    service, what makes numbers doubtful, the effects, and the resources of the pool's workers. The first sentence of a
-    text is the headline; the rest is detail.
+    The order within a level: outdated numbers, what keeps calls from running, alerts, the other pools, the resources of
+    the service, what makes numbers doubtful, the effects, and the resources of the pool's workers. The first sentence
+    of a text is the headline; the rest is detail. `view.alert_findings` says what is told of alerts and findings.
     """
     levels = findings.levels(snapshot) if levels is None else levels
-    doubts = list(map(_notice, findings.doubts(snapshot)))
-    strains = list(map(_notice, findings.of_resources(snapshot)))
+    alerts = [_of_alert(alert) for alert in told_alerts(snapshot, levels)]
+    doubts = _told(snapshot, findings.doubts(snapshot))
+    strains = _told(snapshot, findings.of_resources(snapshot))
     if pool is None:
-        return _worst_first([*_freshness_notices(freshness), *strains, *doubts])
+        return _worst_first([*_freshness_notices(freshness), *alerts, *strains, *doubts])
     others = [other for other in snapshot.pools.values() if other is not pool]
     return _worst_first(
         [
             *_freshness_notices(freshness),
-            *map(_notice, findings.causes(snapshot, pool, levels)),
+            *_told(snapshot, findings.causes(snapshot, pool, levels)),
+            *alerts,
             *(notice for other in others for notice in _other_pool_notices(snapshot, other, levels)),
             *strains,
             *doubts,
-            *map(_notice, findings.effects(snapshot, pool, levels)),
-            *map(_notice, findings.of_resources(snapshot, pool.name)),
+            *_told(snapshot, findings.effects(snapshot, pool, levels)),
+            *_told(snapshot, findings.of_resources(snapshot, pool.name)),
         ]
     )
 
 
 def pool_notices(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> list[Notice]:
-    """Return the notices of one pool, worst first."""
-    return [_notice(finding) for finding in findings.of_pool(snapshot, pool, levels)]
+    """Return the notices of the findings of one pool, worst first."""
+    return _told(snapshot, findings.of_pool(snapshot, pool, levels))
 
 
 def notices_for_summary(pool: PoolSummary) -> list[Notice]:
@@ -69,6 +75,15 @@ def headline(notice: Notice) -> str:
 
 def _notice(finding: Finding) -> Notice:
     return Notice(finding.level, WORDS[finding.kind](finding))
+
+
+def _told(snapshot: Snapshot, found: Iterable[Finding]) -> list[Notice]:
+    return list(map(_notice, still_told(snapshot, found)))
+
+
+def _of_alert(alert: AlertView) -> Notice:
+    summary = f": {one_line(alert.summary)}" if alert.summary else ""
+    return Notice(alert_words.level_of(alert.severity), f"{alert_words.name(alert)}{summary}")
 
 
 def _worst_first(found: Iterable[Notice]) -> list[Notice]:
@@ -182,6 +197,13 @@ def _history_disk(finding: Finding) -> str:
     return f"the disk of the history has {left} left ({fmt.size(finding.counts['free'])})"
 
 
+def _rules_failing(finding: Finding) -> str:
+    number = len(finding.names)
+    named = _names(finding) if number <= NAMES_MAX else f"{clean(finding.names[0])}, …"
+    why = one_line(finding.reason or "")
+    return f"{fmt.plural(number, 'rule')} {'fails' if number == 1 else 'fail'}: {named}; {why}"
+
+
 _SUBJECTS = {"loop": "event loop", "process": "this service"}
 """The words for subjects of faults whose names alone do not say what they are."""
 
@@ -211,6 +233,11 @@ WORDS: dict[Kind, Callable[[Finding], str]] = {
     "memory_near": lambda finding: f"{_used(finding, fmt.size)} of the monitor's memory limit are used",
     "history_near": lambda finding: f"{_used(finding, fmt.size)} of the history's size limit are used",
     "history_disk": _history_disk,
+    "rules_failing": _rules_failing,
+    "rules_late": lambda finding: f"rules were last evaluated {fmt.whole_age(finding.value or 0.0)} ago",
+    "rules_stale": lambda finding: f"the rules were not read again: {one_line(finding.reason or '')}",
+    "state_degraded": lambda finding: f"states of alerts are not stored: {one_line(finding.reason or '')}",
+    "alerts_refused": _number("alert", "refused: a rule has too many instances"),
     "paused": lambda finding: f"pool is paused: {_waiting_calls(finding)}",
     "not_running": lambda finding: f"pool is {finding.reason}",
     "cannot_start": _cannot_start,

@@ -45,6 +45,8 @@ class PageState(NamedTuple):
     """What the page of the stack shows."""
     frame_seconds: float | None = None
     """How long drawing a frame of this screen takes; None: not measured."""
+    alert: str | None = None
+    """The fingerprint of the alert that is selected on the page of alerts."""
 
 
 class Content(NamedTuple):

@@ -13,6 +13,7 @@ from pool_monitor import findings
 from pool_monitor.findings import Levels
 from pool_monitor.snapshot import WINDOW_NAMES, PoolDetail, Snapshot
 from pool_monitor.view import header, listings
+from pool_monitor.view.alerts_page import alerts_page
 from pool_monitor.view.errors_page import errors_page
 from pool_monitor.view.freshness import LIVE, Freshness
 from pool_monitor.view.glyphs import UNICODE, Glyphs
@@ -32,9 +33,10 @@ from pool_monitor.view.stack_page import stack_page
 from pool_monitor.view.table import left_out
 from pool_monitor.view.text import Line, PageSize, Segment
 
-PageName = Literal["overview", "notices", "errors", "resources", "operations", "stack", "pools"]
-Arrows = Literal["worker", "line", "pool", "error"]
-"""What the arrow keys move: the selected worker, the lines of the page, the pool that is shown, or the selected error.
+PageName = Literal["overview", "notices", "alerts", "errors", "resources", "operations", "stack", "pools"]
+Arrows = Literal["worker", "line", "pool", "error", "alert"]
+"""What the arrow keys move: the selected worker, the lines of the page, the pool that is shown, the selected error, or
+the selected alert.
 """
 
 
@@ -59,8 +61,9 @@ PAGES: dict[PageName, Page] = {
     for page in (
         Page("overview", "", "", "", overview_page, arrows="worker", of_pool=True),
         Page("notices", "n", "notices", "all notices", listings.notices_page),
+        Page("alerts", "a", "alerts", "alerts and silences", alerts_page, arrows="alert"),
         Page("errors", "e", "errors", "errors, in groups", errors_page, arrows="error", of_pool=True),
-        Page("operations", "o", "ops", "all operations", listings.operations_page, of_pool=True),
+        Page("operations", "o", "ops", "operations", listings.operations_page, of_pool=True, later=True),
         Page("resources", "r", "res", "machine, process, loop, GPUs, monitor", resources_page, later=True),
         Page("stack", "s", "stack", "a worker's stack", stack_page, later=True),
         Page("pools", "p", "pools", "all pools at a glance", listings.pools_page, arrows="pool"),
@@ -156,19 +159,21 @@ def listing(
     levels: Levels | None = None,
     glyphs: Glyphs = UNICODE,
     error: str | None = None,
+    alert: str | None = None,
     stack: WorkerStack | None = None,
     frame_seconds: float | None = None,
 ) -> list[Line]:
     """Return the page *name* in exactly *size* columns and rows, from line *offset* on.
 
     The pages of errors, operations and the stack show *pool* (the first pool if None). The pages of notices and pools
-    show all pools. *error*, *stack* and *frame_seconds* are the fields of `PageState`.
+    show all pools. *error*, *alert*, *stack* and *frame_seconds* are the fields of `PageState`.
     """
     state = PageState(
         freshness,
         offset,
         levels=findings.levels(snapshot) if levels is None else levels,
         error=error,
+        alert=alert,
         stack=stack,
         frame_seconds=frame_seconds,
     )
@@ -180,7 +185,7 @@ def footer(page: Page, pools: int, cells: int) -> Line:
     if not page.key:
         return header.key_line(_keys_of_overview(pools), cells)
     shown = [("Esc", "back"), ("↑↓", {"line": "scroll"}.get(page.arrows, page.arrows))]
-    if page.arrows == "error":
+    if page.arrows in ("error", "alert"):
         shown.append(("PgUp PgDn", "scroll"))
     if page.of_pool:
         shown.append(("tab", "pool"))

@@ -1,50 +1,78 @@
-"""What a rule says about each of its instances: pure functions of the rule, its inputs, and the memory of the rule."""
+"""What a rule says about each of its instances: pure functions of the rule, its inputs, and the memory of the rule.
+
+Each kind of rule has a *plan*, a row of `_PLANS`. A plan is made once of a rule, and judges often. It looks at no
+clock: its time is the sum of `Inputs.elapsed`. So a live monitor, a replay and a test of rules come to the same
+judgements.
+
+Unknown stays unknown: a value that is not there, no number, or from too few calls is never judged as good or as 0. What
+kinds say about it beyond that stands with their plans.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from pool_monitor.alerts.inputs import Input, Inputs, Judgement, Labels
-from pool_monitor.alerts.rule import Absolute, CheckedRule, Threshold
+from pool_monitor.alerts.evaluation.absence import AbsencePlan
+from pool_monitor.alerts.evaluation.composite import CompositePlan
+from pool_monitor.alerts.evaluation.finding import FindingPlan
+from pool_monitor.alerts.evaluation.forecast import ForecastPlan
+from pool_monitor.alerts.evaluation.memory import Memory
+from pool_monitor.alerts.evaluation.plan import Firing, NotRead, Plan
+from pool_monitor.alerts.evaluation.rate_of_change import RateOfChangePlan
+from pool_monitor.alerts.evaluation.slo_burn import SloBurnPlan
+from pool_monitor.alerts.evaluation.threshold import ThresholdPlan
+from pool_monitor.alerts.inputs import Input, Inputs, Judgement
+from pool_monitor.alerts.rule import (
+    Absence,
+    AllOf,
+    AnyOf,
+    CheckedRule,
+    FindingIs,
+    Forecast,
+    Not,
+    RateOfChange,
+    SloBurn,
+    Threshold,
+)
 
-Firing = Callable[[str], Iterable[Labels]]
-"""Returns the instance labels of the firing alerts of the rule with a name. Rules that are named come first."""
+__all__ = ["Firing", "Memory", "NotRead", "evaluate", "inputs_of"]
 
-
-class Memory:
-    """What the evaluation of one rule keeps from one evaluation to the next: latches, baselines, detectors."""
-
-    def __init__(self) -> None:
-        self.levels: dict[Labels, int] = {}
-        """The level that each instance had, for bounds with hysteresis."""
-
-    def dump(self) -> Any:
-        """Return the memory as plain values, for `restore`."""
-        return [[list(map(list, labels)), level] for labels, level in self.levels.items()]
-
-    def restore(self, saved: Any) -> None:
-        """Take over what `dump` returned. Raises ValueError for anything else; then nothing has changed."""
-        self.levels = {tuple((str(k), str(v)) for k, v in labels): int(level) for labels, level in saved}
+_PLANS: Mapping[type, Callable[[CheckedRule, Any], Plan]] = MappingProxyType(
+    {
+        Threshold: ThresholdPlan,
+        RateOfChange: RateOfChangePlan,
+        Absence: AbsencePlan,
+        SloBurn: SloBurnPlan,
+        Forecast: ForecastPlan,
+        FindingIs: FindingPlan,
+        AllOf: CompositePlan,
+        AnyOf: CompositePlan,
+        Not: CompositePlan,
+    }
+)
 
 
 def inputs_of(rule: CheckedRule) -> frozenset[Input]:
     """Return what has to be read to evaluate *rule*."""
-    kind = rule.kind
-    if isinstance(kind, Threshold):
-        return frozenset({Input(metric=kind.metric, window=kind.window)})
-    raise NotImplementedError(type(kind).__name__)
+    return _plan(rule).reads
 
 
-def evaluate(rule: CheckedRule, inputs: Inputs, memory: Memory, firing: Firing) -> list[Judgement]:  # noqa: ARG001
-    """Return a judgement for each instance that *rule* matches in *inputs*."""
-    kind = rule.kind
-    assert isinstance(kind, Threshold)
-    found = []
-    for sample in inputs.samples[Input(metric=kind.metric, window=kind.window)]:
-        level: int | None = None
-        if sample.value is not None and (sample.calls is None or sample.calls >= rule.min_samples):
-            bounds = [one.bound.value for one in kind.levels if isinstance(one.bound, Absolute)]
-            level = sum(sample.value > bound if kind.above else sample.value < bound for bound in bounds)
-        found.append(Judgement(sample.labels, level, sample.value))
+def evaluate(rule: CheckedRule, inputs: Inputs, memory: Memory, firing: Firing) -> list[Judgement]:
+    """Return a judgement for each instance that *rule* matches in *inputs*, and at most one for each.
+
+    *memory* is that of the rule. It changes with each call, so a call is one evaluation. Raises NotRead when an input
+    is missing.
+    """
+    prepared, plan = memory.prepared
+    if prepared is not rule:
+        plan = _plan(rule)
+        memory.prepared = (rule, plan)
+    memory.begin(inputs.elapsed)
+    found: list[Judgement] = plan.judge(inputs, memory, firing)
     return found
+
+
+def _plan(rule: CheckedRule) -> Plan:
+    return _PLANS[type(rule.kind)](rule, rule.kind)

@@ -1,0 +1,90 @@
+"""Series without an anomaly, made up from a seed, and how often a detector finds one in them."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from typing import Protocol
+
+from pool_monitor.alerts import AnomalyDetector
+
+
+class Scorer(Protocol):
+    def handle(self, timestamp: float, value: float, /) -> float: ...
+
+
+STEP_S = 15.0
+DAY = 5_760
+"""Values in a day."""
+BEGIN_S = 1.7e9
+
+
+def gaussian(draw: random.Random, n: int) -> list[float]:
+    return [draw.gauss(100, 5) for _ in range(n)]
+
+
+def wandering(draw: random.Random, n: int) -> list[float]:
+    """AR(1): nine tenths of each value are from the one before."""
+    return list(accumulate((draw.gauss(0, 1) for _ in range(n)), lambda before, new: 0.9 * before + new))
+
+
+def log_normal(draw: random.Random, n: int) -> list[float]:
+    return [0.1 * math.exp(draw.gauss(0, 0.6)) for _ in range(n)]
+
+
+def pareto(draw: random.Random, n: int) -> list[float]:
+    """The variance of these latencies is infinite."""
+    return [0.1 * draw.paretovariate(2) for _ in range(n)]
+
+
+def daily(draw: random.Random, n: int) -> list[float]:
+    """A wave with a period of a day, three standard deviations high."""
+    return [100 + 15 * math.sin(2 * math.pi * at / DAY) + draw.gauss(0, 5) for at in range(n)]
+
+
+def in_buckets(draw: random.Random, n: int) -> list[float]:
+    """Latencies that differ by 1 %, as a histogram with 32 buckets to a factor of two shows them."""
+    return [2 ** (math.floor(math.log2(0.1 * (1 + draw.gauss(0, 0.01))) * 32) / 32) for _ in range(n)]
+
+
+def sliding(draw: random.Random, n: int) -> list[float]:
+    """Means of the last minute: four values overlap."""
+    means = [0.0] * 11 + [math.exp(draw.gauss(0, 0.6)) for _ in range(3 * n)]
+    sums = list(accumulate(means, initial=0.0))
+    return [(sums[at] - sums[at - 12]) / 12 for at in range(len(sums) - 3 * n, len(sums), 3)]
+
+
+SHAPES: dict[str, Callable[[random.Random, int], list[float]]] = {
+    "Gaussian": gaussian,
+    "AR(1)": wandering,
+    "log-normal": log_normal,
+    "Pareto": pareto,
+    "daily wave": daily,
+    "in buckets": in_buckets,
+    "sliding mean": sliding,
+}
+
+
+def made(shape: str, days: float, seed: int) -> list[float]:
+    return SHAPES[shape](random.Random(f"{shape} {seed}"), round(days * DAY))
+
+
+def timed(values: Sequence[float]) -> Iterator[tuple[float, float]]:
+    return ((BEGIN_S + at * STEP_S, value) for at, value in enumerate(values))
+
+
+def anomalies(detector: AnomalyDetector, values: Sequence[float]) -> int:
+    """Return how often an anomaly begins in *values*."""
+    found = 0
+    for at, value in timed(values):
+        before = detector.direction
+        detector.handle(at, value)
+        found += detector.direction is not None and detector.direction != before
+    return found
+
+
+def news(detector: Scorer, values: Sequence[float], threshold: float) -> int:
+    """Return how many scores of *values* reach *threshold*."""
+    return sum(detector.handle(at, value) >= threshold for at, value in timed(values))

@@ -1,0 +1,61 @@
+"""Rules of the kind absence."""
+
+from __future__ import annotations
+
+from pool_monitor.alerts.catalogue import METRICS
+from pool_monitor.alerts.evaluation.memory import About, Memory
+from pool_monitor.alerts.evaluation.plan import PATTERN, Firing, Matching, read, value_of
+from pool_monitor.alerts.inputs import Input, Inputs, Judgement, Labels, labels_of
+from pool_monitor.alerts.rule import Absence, CheckedRule
+from pool_monitor.metrics import timespan
+
+FORGET_S = 86_400.0
+"""How long an instance that is gone is bad, in seconds. Then it is forgotten, unless the rule names it."""
+START_S = 60.0
+"""How long a metric of one moment may have nothing to show after a start, in seconds."""
+_COUNTED = frozenset({"count", "/s"})
+
+
+class AbsencePlan:
+    """Bad where there is nothing to see: no instance, no known value, or, of a count or a rate, 0.
+
+    An instance is expected if it was there before, or if ``match`` names all of its labels without a pattern. Until the
+    monitor has measured for the length of the window, what is not there is unknown. So a start makes nothing fire.
+    """
+
+    def __init__(self, rule: CheckedRule, kind: Absence) -> None:
+        metric = METRICS[kind.metric]
+        self._input = Input(metric=kind.metric, window=kind.window)
+        self._start_s = float(timespan.seconds_of(kind.window)) if kind.window else START_S
+        self._counted = metric.unit in _COUNTED
+        self._min_samples = rule.min_samples
+        self._matching = Matching(rule.match)
+        texts = {one.label: one.value for one in rule.match if not (one.pattern and PATTERN & set(one.value))}
+        named = labels_of({label: texts.get(label, "") for label in metric.labels})
+        whole = texts.keys() >= set(metric.labels) and self._matching(named)
+        self._named: tuple[Labels, ...] = (named,) if whole else ()
+        self._what = f"{kind.metric} {kind.window or ''}"
+        self.reads = frozenset({self._input})
+
+    def judge(self, inputs: Inputs, memory: Memory, firing: Firing) -> list[Judgement]:  # noqa: ARG002
+        nothing = 1 if inputs.covered >= self._start_s else None
+        found: dict[Labels, Judgement] = {}
+        for sample in self._matching.choose(read(inputs, self._input)):
+            about = About(self._what, sample.labels)
+            if memory.seen.get(about) is None:
+                memory.changed()
+            memory.seen.put(about, memory.now)
+            value = value_of(sample, self._min_samples)
+            absent = value is None or (self._counted and value == 0)
+            found[sample.labels] = Judgement(sample.labels, nothing if absent else 0, value)
+        for about, at in memory.seen:
+            if about.what != self._what or about.instance in found:
+                continue
+            if memory.now - at <= FORGET_S:
+                found[about.instance] = Judgement(about.instance, nothing)
+            else:
+                memory.seen.drop(about)
+                memory.changed()
+        for named in self._named:
+            found.setdefault(named, Judgement(named, nothing))
+        return list(found.values())
