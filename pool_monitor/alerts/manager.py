@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from pool_monitor.alerts.engine import Engine
+from pool_monitor.alerts.past import Past
 from pool_monitor.alerts.reader import LiveReader
 from pool_monitor.alerts.recording import Recorder, encode_transition
 from pool_monitor.events import ALERT_TRANSITION
@@ -30,7 +31,10 @@ class AlertManager:
     def __init__(self, config: MonitorConfig, context: Context) -> None:
         self._config, self._context = config, context
         self._engine = Engine(config.alerts.interval)
-        self._reader = LiveReader(context.snapshot)
+        self._reader = LiveReader(
+            context.snapshot,
+            Past(context.metrics, context.history, context.clock, config.alerts.interval, config.history),
+        )
         self._recorder = Recorder()
         self._history: deque[AlertTransition] = deque(maxlen=_HISTORY)
         self._evaluating = asyncio.Lock()
