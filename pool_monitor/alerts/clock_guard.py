@@ -60,7 +60,7 @@ class ClockGuard:
             self._paused_until_ns = max(self._paused_until_ns, now_ns + round(min(step, PAUSE_MAX_S) * 1e9))
 
     def scheduled(self, now_ns: int) -> float | None:
-        """Return the seconds that count for an evaluation at its time; None: it is to be left out. `seen` comes first."""
+        """Return the seconds that count for an evaluation at its time; None: leave it out. `seen` comes first."""
         if now_ns < self._paused_until_ns:
             self._counted = 0.0
             return None
