@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,12 +14,16 @@ from pool_monitor.alerts.announcer import Announcer
 from pool_monitor.alerts.clock_guard import ClockGuard
 from pool_monitor.alerts.engine import Engine
 from pool_monitor.alerts.loading import RuleFiles
+from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
 from pool_monitor.alerts.outages import Outages
+from pool_monitor.alerts.overlays import Overlays
+from pool_monitor.alerts.past import Past
 from pool_monitor.alerts.reader import LiveReader
 from pool_monitor.alerts.recording import Recorder, encode_transition
 from pool_monitor.alerts.rule_book import RuleBook, where
 from pool_monitor.alerts.saving import Saving, decoded
 from pool_monitor.alerts.slices import Slices
+from pool_monitor.alerts.wording import texts_of
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.log import logger
 from pool_monitor.parts import retrieve_error
@@ -55,9 +60,12 @@ class AlertManager:
         self._config, self._context = config, context
         interval = config.alerts.interval
         self._engine, self._guard, self._recorder = Engine(interval), ClockGuard(interval), Recorder()
-        self._reader = LiveReader(context.snapshot)
+        past = Past(context.metrics, context.history, context.clock, interval, config.history)
+        self._reader = LiveReader(context.snapshot, past)
         self._book, self._files = RuleBook(), RuleFiles(config.alerts)
-        self._saving, self._state = Saving(), None  # type: tuple[Saving, State | None]
+        self._overlays = Overlays()
+        self._saving = Saving(self._engine, self._overlays)
+        self._state: State | None = None
         self._outages = Outages(context)
         self._announcer = Announcer(config.alerts, context, self._outages)
         self._thread = SideThread("alerts")
@@ -68,6 +76,7 @@ class AlertManager:
         self._whole = True  # whether all that there is has to be stored
         self._restored = False
         self._shown: tuple[AlertView, ...] = ()
+        self._states: dict[str, int] = {}
         self._reload_error: str | None = None
         self._reloaded_ns: int | None = None
         self._evaluated_ns: int | None = None
@@ -164,6 +173,66 @@ class AlertManager:
         """The latest changes, at most *limit* and `HISTORY`, the newest first."""
         return tuple(self._history)[-limit:][::-1] if limit > 0 else ()
 
+    # -- what people do -------------------------------------------------------------------------------------------
+
+    def silence(
+        self,
+        matchers: Mapping[str, str | Mapping[str, str]],
+        *,
+        duration: str | float,
+        comment: str = "",
+        author: str = "",
+        starts_in: str | float | None = None,
+    ) -> str:
+        """Tell nobody of alerts whose labels match, for *duration* (such as ``2h``, or seconds). Return an id.
+
+        *matchers*: label -> text that matches itself to the letter, or ``{"glob": "text*"}``, a shell pattern;
+        ``alertname`` and ``severity`` are labels too. *starts_in*: after how long it begins, for a maintenance window.
+        The state of the alerts does not change. Raises ConfigError.
+        """
+        wait = 0.0 if starts_in is None else _seconds(starts_in, "starts_in")
+        made = self._overlays.silence(
+            matchers,
+            duration=_seconds(duration, "duration"),
+            at=self._now(),
+            starts_in=wait,
+            author=author,
+            comment=comment,
+        )
+        self._overlays_changed()
+        return made
+
+    def unsilence(self, silence: str) -> None:
+        """End the silence with an id, also before it begins. Raises UnknownName."""
+        self._overlays.unsilence(silence, self._now())
+        self._overlays_changed()
+
+    def silences(self) -> tuple[SilenceView, ...]:
+        """The silences that last or will begin, the next to end first."""
+        return self._overlays.silences(self._now())
+
+    def ack(self, fingerprint: str, *, author: str = "", comment: str = "", duration: str | float | None = None) -> None:
+        """Acknowledge an alert: somebody deals with it, for *duration*, or until it is resolved. Its next life needs a
+        new acknowledgement. Raises UnknownName for a fingerprint that no active alert has, and ConfigError.
+        """
+        active = {one.fingerprint: one for one in self._engine.alerts.values() if one.state in ACTIVE_PHASES}
+        seconds = None if duration is None else _seconds(duration, "duration")
+        self._overlays.acknowledge(
+            fingerprint, active, at=self._now(), duration=seconds, author=author, comment=comment
+        )
+        self._overlays_changed()
+
+    def unack(self, fingerprint: str) -> None:
+        """Take an acknowledgement back. Raises UnknownName where there is none."""
+        self._overlays.unacknowledge(fingerprint)
+        self._overlays_changed()
+
+    def _overlays_changed(self) -> None:
+        """Show what somebody did, and store it soon. An evaluation that is under way shows it at its end."""
+        if not self._walking.locked():
+            self._show(view for view in self._laying() if view is not None)
+        self._settle_soon()
+
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     async def evaluate(self) -> None:
@@ -197,14 +266,16 @@ class AlertManager:
         wanted = self._engine.wanted
         await self._reader.prepare(wanted)
         slices = Slices()
-        inputs = self._reader.inputs(wanted, elapsed)
-        await slices.pause()
+        inputs: Inputs | None = None
+        for inputs in self._reader.reading(wanted, elapsed):
+            await slices.pause()
+        assert inputs is not None
         transitions: list[AlertTransition] = []
         for found in self._engine.stepping(inputs):
             if found is not None:
-                transitions.append(found)
+                transitions.append(self._worded(found))
             await slices.pause()
-        transitions = self._worded(transitions)
+        self._overlays.note(transitions, elapsed)
         self._untold += transitions
         self._record(inputs, transitions)
         await self._settle(slices)
@@ -224,14 +295,14 @@ class AlertManager:
         assert state is not None
         transitions = list(self._untold)
         whole, self._whole = self._whole, True  # if this is cancelled, nobody knows what was stored
-        changes = await self._saving.changes(self._engine, transitions, slices, whole=whole)
+        changes = await self._saving.changes(transitions, slices, whole=whole)
         slices.note()
         self._whole = False
         await state.commit(changes)  # takes the changes over before it waits
         slices.begin()
         del self._untold[: len(transitions)]
         self._history.extend(transitions)
-        self._lay()
+        await self._lay(slices)
         await self._announcer.tell(transitions, slices)
 
     def _settle_soon(self) -> None:
@@ -240,12 +311,27 @@ class AlertManager:
             self._settling = asyncio.get_running_loop().create_task(self.settled(), name="pool_monitor alerts settle")
             self._settling.add_done_callback(retrieve_error)
 
-    def _lay(self) -> None:
+    async def _lay(self, slices: Slices) -> None:
         """Make the views of all alerts."""
-        self._shown = tuple(map(_view, self._engine.alerts.values()))
+        shown = []
+        for view in self._laying():
+            if view is not None:
+                shown.append(view)
+            await slices.pause()
+        self._show(shown)
 
-    def _worded(self, transitions: list[AlertTransition]) -> list[AlertTransition]:
-        return transitions
+    def _laying(self) -> Iterator[AlertView | None]:
+        alerts = self._engine.alerts.values()
+        self._states = dict(Counter(one.state.value for one in alerts))
+        return self._overlays.laying(
+            alerts, self._engine.rules, self._book.loaded.inhibitions, self._now(), texts_of
+        )
+
+    def _worded(self, transition: AlertTransition) -> AlertTransition:
+        """Add the texts of its rule to *transition*."""
+        alert = self._engine.alert_of(transition)
+        texts = texts_of(self._engine.rules.get(transition.alert), alert)
+        return msgspec.structs.replace(transition, summary=texts.summary, value_text=texts.value_text)
 
     def _was_blocked(self, seconds: float) -> bool:
         """Whether the event loop was blocked for about *seconds*, as the watchdog of the loop has seen it. It does not
