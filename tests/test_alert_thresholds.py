@@ -42,7 +42,9 @@ def latched(values: list[float], bounds: list[float], clears: list[float]) -> li
     on = [False] * len(bounds)
     found = []
     for value in values:
-        on = [value > bound or (was and not value < clear) for was, bound, clear in zip(on, bounds, clears, strict=True)]
+        on = [
+            value > bound or (was and not value < clear) for was, bound, clear in zip(on, bounds, clears, strict=True)
+        ]
         found.append(max((level + 1 for level, is_on in enumerate(on) if is_on), default=0))
     return found
 

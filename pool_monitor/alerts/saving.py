@@ -81,7 +81,7 @@ def decoded(saved: SavedState) -> Saved:
     """Return what *saved* has. What cannot be read is left out and logged."""
     damaged: list[str] = []
     alerts = list(_values(saved.rows["alerts"], _decode_alert, damaged))
-    memories = {name: value for name, value in _pairs(saved.rows["memories"], msgspec.json.decode, damaged)}
+    memories = dict(_pairs(saved.rows["memories"], msgspec.json.decode, damaged))
     transitions = list(_values({str(one.seq): one.value for one in saved.transitions}, _decode_transition, damaged))
     if damaged:
         logger("alerts").warning(

@@ -8,13 +8,14 @@ from pool_monitor.alerts.quantity import text_of
 from pool_monitor.alerts.rule import CheckedRule
 from pool_monitor.alerts.rule_file.shape import unit_of
 from pool_monitor.alerts.template import expand
+from pool_monitor.snapshot import AlertTransition
 
 TEXT_MAX = 2000
 """Most characters of one annotation."""
 
 
-def texts_of(rule: CheckedRule | None, alert: Alert) -> Texts:
-    """Return the texts of *alert*. None for a rule that is gone: there are none."""
+def texts_of(rule: CheckedRule | None, alert: Alert | AlertTransition) -> Texts:
+    """Return the texts of *alert*, or of a change of it. *rule* is None if it is gone: then there are none."""
     if rule is None:
         return Texts()
     unit = unit_of(rule.kind)
