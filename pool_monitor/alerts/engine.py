@@ -443,6 +443,7 @@ class Engine:
             severity=alert.severity,
             value=value,
             reason=reason,
+            note=alert.note,
         )
 
 
