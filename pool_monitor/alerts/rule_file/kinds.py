@@ -188,7 +188,12 @@ FORECAST = Table(
     "a forecast",
     (
         _METRIC,
-        Key("reaches", BOUND, "The bound that it goes towards, from above or below.", required=True),
+        Key(
+            "reaches",
+            BOUND,
+            "The bound that it runs up to, or down to if less is worse, as of `host.disk_free`.",
+            required=True,
+        ),
         Key("within", LENGTH, "It is bad when the bound is reached within this time.", required=True),
         Key(
             "window",
