@@ -379,7 +379,7 @@ class Engine:
     def _rest(self, ruling: Ruling, alert: Alert) -> None:
         """The life of *alert* is over: it is shown as resolved, or kept to watch its instance, or removed."""
         alert.bad_for, alert.good_for = [-1.0] * len(alert.bad_for), -1.0
-        ruling.memory.forget(alert.instance)
+        ruling.memory.forget(alert.instance)  # The next life begins at the bound, not where this one would go on.
         if alert.state is Phase.RESOLVED:
             alert.resolved_at = self._at
             self._resolved[_key(alert)] = self._counted
@@ -442,6 +442,7 @@ class Engine:
             severity=alert.severity,
             value=value,
             reason=reason,
+            note=alert.note,
         )
 
 

@@ -16,6 +16,7 @@ from pool_monitor.alerts.rule import (
     CheckedRule,
     Condition,
     FindingIs,
+    Forecast,
     Kind,
     Not,
     RateOfChange,
@@ -55,8 +56,10 @@ class Ruling:
         self.after = 3 * interval if rule.no_data_for is None else rule.no_data_for
         self.watches = "fire" in {rule.on_no_data, rule.on_error}
         kind = rule.kind
-        self.lower_is_worse = (isinstance(kind, Threshold) and not kind.above) or (
-            isinstance(kind, RateOfChange) and kind.rises_by is None
+        self.lower_is_worse = (
+            isinstance(kind, Forecast)
+            or (isinstance(kind, Threshold) and not kind.above)
+            or (isinstance(kind, RateOfChange) and kind.rises_by is None)
         )
         self.refused = 0
         self._matching = Matching(rule.match)
