@@ -61,7 +61,7 @@ def growing(by: float) -> Callable[[int], None]:
     """Sample memory that grows by so many bytes per second."""
 
     def each(second: int) -> None:
-        if second % 10 == 0:
+        if second % 6 == 0:
             sampled(100 * MIB + second * by)
 
     return each
@@ -236,7 +236,7 @@ async def test_a_line_goes_through_the_figures_of_every_worker(rig: Rig) -> None
     slope, error, explained, points = found.more
     assert found.value == pytest.approx(100 * MIB + 600_000, rel=1e-4)
     assert slope == pytest.approx(1000, rel=0.01)
-    assert error < 1
+    assert error < 10  # figures have seven digits
     assert explained > 0.999
     assert 50 <= points <= past_module.POINTS
 
