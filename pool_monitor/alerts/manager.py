@@ -408,6 +408,7 @@ class AlertManager:
         finally:
             self._state = None
             try:
+                await self._reader.close()
                 await self._announcer.close()
             finally:
                 await state.close()
