@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pool_monitor.alerts.catalogue import METRICS, Metric, Unit
 from pool_monitor.alerts.quantity import FAMILIES
 from pool_monitor.alerts.rule import Absolute, Bound, Level, OfLimit, OwnBaseline
-from pool_monitor.alerts.rule_file.fields import Definitions, Fields, Invalid, Key, MapOf, Table
+from pool_monitor.alerts.rule_file.fields import Definitions, Entry, Fields, Invalid, MapOf, Section
 from pool_monitor.alerts.rule_file.nodes import ListNode, MapNode, Node, Problems, ScalarNode
 from pool_monitor.alerts.rule_file.scalars import (
     FACTOR,
@@ -61,13 +61,13 @@ def _relative(fields: Fields) -> Bound | None:
     return OwnBaseline(fields.get("times", 1.0), seconds)
 
 
-RELATIVE = Table(
+RELATIVE = Section(
     "relative_bound",
     "a relative bound",
     (
-        Key("times", FACTOR, "How many times the median of the instance's own values."),
-        Key("ratio", SHARE, "The share of the limit."),
-        Key(
+        Entry("times", FACTOR, "How many times the median of the instance's own values."),
+        Entry("ratio", SHARE, "The share of the limit."),
+        Entry(
             "of",
             text("limit, or such as own 24h median", check=_reference),
             "`limit`: the limit of the metric, where it has one. `own 24h median`: the median of the values of the same"
@@ -141,14 +141,18 @@ def _clear(fields: Fields, above: bool) -> Any:
 
 
 _SIDES = (
-    Key("above", BOUND, "Values above it are bad. Strict."),
-    Key("below", BOUND, "Values below it are bad. Strict."),
+    Entry("above", BOUND, "Values above it are bad. Strict."),
+    Entry("below", BOUND, "Values below it are bad. Strict."),
 )
 _CLEARS = (
-    Key("clear_below", BOUND, "With `above`: a value that was bad is good again only below this. Default: the bound."),
-    Key("clear_above", BOUND, "With `below`: a value that was bad is good again only above this. Default: the bound."),
+    Entry(
+        "clear_below", BOUND, "With `above`: a value that was bad is good again only below this. Default: the bound."
+    ),
+    Entry(
+        "clear_above", BOUND, "With `below`: a value that was bad is good again only above this. Default: the bound."
+    ),
 )
-LEVEL = Table("level", "a level", (*_SIDES, *_CLEARS), _level, one_of=("above", "below"), kinds="level")
+LEVEL = Section("level", "a level", (*_SIDES, *_CLEARS), _level, one_of=("above", "below"), kinds="level")
 
 
 class LevelType(BoundType):
@@ -168,7 +172,9 @@ class LevelType(BoundType):
 LEVELS = MapOf(LABEL_NAME, LevelType(), "levels, such as {warning: 5%, critical: 20%}", at_least=1, at_most=LEVELS_MAX)
 SIDES = (
     *_SIDES,
-    Key("levels", LEVELS, "Several bounds in place of one, by severity, the mildest first. Rising bounds mean above."),
+    Entry(
+        "levels", LEVELS, "Several bounds in place of one, by severity, the mildest first. Rising bounds mean above."
+    ),
     *_CLEARS,
 )
 

@@ -1,7 +1,7 @@
 """The grammar of rule files as data: what may stand where. The checker, the JSON Schema and the reference read it.
 
-A *type* reads a node into a value, and describes what it accepts. `Table` is a mapping with known keys. A type raises
-`Invalid` for a node that it does not accept; a table catches it, notes it, and goes on with the next key, so that all
+A *type* reads a node into a value, and describes what it accepts. `Section` is a mapping with known keys. A type raises
+`Invalid` for a node that it does not accept; a section catches it, notes it, and goes on with the next key, so that all
 problems of a file are found at once.
 """
 
@@ -155,8 +155,8 @@ class MapOf:
         return drawn | ({"minProperties": self._at_least} if self._at_least else {})
 
 
-class Key(NamedTuple):
-    """A known key of a table."""
+class Entry(NamedTuple):
+    """A known key of a section."""
 
     name: str
     type: Type
@@ -166,7 +166,7 @@ class Key(NamedTuple):
 
 
 class Fields:
-    """What a table has read: the values of those keys that are valid, and the nodes of all that are there."""
+    """What a section has read: the values of those keys that are valid, and the nodes of all that are there."""
 
     def __init__(self, node: MapNode, place: str, problems: Problems) -> None:
         self.node, self.place, self.problems = node, place, problems
@@ -187,12 +187,12 @@ class Fields:
         return any(name in self.nodes and name not in self.values for name in names)
 
     def wrong(self, name: str, message: str, *, at_key: bool = False, warning: bool = False) -> None:
-        """Note a problem at the value of a key, or of the whole table if *name* is empty."""
+        """Note a problem at the value of a key, or of the whole section if *name* is empty."""
         node = self.node if not name else self.keys[name] if at_key else self.nodes[name]
         self.problems.add(node, f"{self.place}.{name}" if name else self.place, message, warning=warning)
 
 
-class Table:
+class Section:
     """A mapping with known keys. *name* is what it is called in the schema and the reference.
 
     - *build* makes the value from the fields. It is called also where a field is bad, to find the problems of the
@@ -205,7 +205,7 @@ class Table:
         self,
         name: str,
         words: str,
-        keys: Iterable[Key],
+        keys: Iterable[Entry],
         build: Callable[[Fields], Any],
         *,
         one_of: tuple[str, ...] = (),
@@ -277,20 +277,20 @@ class Table:
 
 
 class Either:
-    """A scalar or a table: which of the two is seen from the node."""
+    """A scalar or a section: which of the two is seen from the node."""
 
-    def __init__(self, text: Type, table: Table) -> None:
-        self._text, self._table = text, table
+    def __init__(self, text: Type, section: Section) -> None:
+        self._text, self._section = text, section
 
     @property
     def words(self) -> str:
-        return f"{self._text.words}, or {self._table.words}"
+        return f"{self._text.words}, or {self._section.words}"
 
     def read(self, node: Node, place: str, problems: Problems) -> Any:
-        return (self._table if isinstance(node, MapNode) else self._text).read(node, place, problems)
+        return (self._section if isinstance(node, MapNode) else self._text).read(node, place, problems)
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
-        return {"anyOf": [self._text.schema(definitions), self._table.schema(definitions)]}
+        return {"anyOf": [self._text.schema(definitions), self._section.schema(definitions)]}
 
 
 class Later:

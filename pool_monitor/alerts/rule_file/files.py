@@ -14,7 +14,7 @@ from pool_monitor.alerts.routing import LOG, Receiver, Route
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
 from pool_monitor.alerts.rule_file.across import conflicts
 from pool_monitor.alerts.rule_file.fields import named
-from pool_monitor.alerts.rule_file.file import Reading, RuleFile, in_words, node_at
+from pool_monitor.alerts.rule_file.file import FileReading, RuleFile, in_words, node_at
 from pool_monitor.alerts.rule_file.nodes import ListNode, Node, Problem, ScalarNode
 from pool_monitor.alerts.rule_file.routes import misdirected, named_receivers
 from pool_monitor.alerts.rule_file.yaml_text import BYTES_MAX
@@ -56,7 +56,7 @@ def check(text: str | bytes, name: str, known: Sequence[CheckedRule] = ()) -> tu
 
     Returns what it says, None if it has an error, and its problems in the order of the file. Never raises.
     """
-    reading = Reading(name)
+    reading = FileReading(name)
     reading.read(text)
     _check_together([reading], known)
     problems = reading.problems
@@ -73,12 +73,12 @@ def check_files(
 
     *stdin* reads so many bytes, at most, of the file that is called ``-``.
     """
-    readings: list[Reading] = []
+    readings: list[FileReading] = []
     unread: dict[str, str] = {}
     for path in paths:
         name = os.fspath(path)
         piped = stdin is not None and name == "-"
-        reading = Reading(STDIN if piped else name)
+        reading = FileReading(STDIN if piped else name)
         try:
             data = stdin(BYTES_MAX + 1) if stdin is not None and piped else _contents(name)
         except (OSError, ValueError) as error:
@@ -127,7 +127,7 @@ def _contents(path: str) -> bytes:
         return file.read(BYTES_MAX + 1)
 
 
-def _check_together(readings: Sequence[Reading], known: Sequence[CheckedRule]) -> None:
+def _check_together(readings: Sequence[FileReading], known: Sequence[CheckedRule]) -> None:
     broken = any(one.problems.broken for one in readings)
     placed = [(reading, one) for reading in readings for one in reading.rules]
     unread = {name for reading in readings for name in reading.unread}
@@ -141,7 +141,7 @@ def _check_together(readings: Sequence[Reading], known: Sequence[CheckedRule]) -
         _check_receivers(readings)
 
 
-def _check_receivers(readings: Sequence[Reading]) -> None:
+def _check_receivers(readings: Sequence[FileReading]) -> None:
     """Note doubled receivers and routes, receivers that do not exist, and those that nobody names."""
     names = frozenset({LOG.name, *_unique_receivers(readings)})
     has_route = _unique_route(readings)
@@ -162,7 +162,7 @@ def _check_receivers(readings: Sequence[Reading]) -> None:
                 reading.problems.add(nearest or Node(1, 1), place, "no route names it", warning=True)
 
 
-def _unique_receivers(readings: Sequence[Reading]) -> dict[str, str]:
+def _unique_receivers(readings: Sequence[FileReading]) -> dict[str, str]:
     """Return the place of each receiver by its name, valid or not, and note those of a name that is used already."""
     first: dict[str, str] = {}
     for reading in readings:
@@ -179,7 +179,7 @@ def _unique_receivers(readings: Sequence[Reading]) -> dict[str, str]:
     return first
 
 
-def _unique_route(readings: Sequence[Reading]) -> bool:
+def _unique_route(readings: Sequence[FileReading]) -> bool:
     """Note each route beyond the first. Returns whether there is one."""
     first: str | None = None
     for reading in readings:
