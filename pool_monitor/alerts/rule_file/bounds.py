@@ -204,16 +204,14 @@ def levels_of(fields: Fields, metric: Metric | None) -> tuple[bool, tuple[Level,
 
 
 def _several(fields: Fields, metric: Metric | None) -> tuple[bool, tuple[Level, ...]] | None:
-    written = fields.get("levels")
-    if written is None:
-        return None
-    levels, sides = _written_levels(fields, metric, written)
-    above = None if len(levels) < len(written) else _side(fields, levels, sides)
+    levels, sides = _written_levels(fields, metric)
+    clears = {name: one_bound(fields, name, metric) for name in ("clear_below", "clear_above")}
+    above = _side(fields, levels, sides)
     if above is None:
         return None
     _clear(fields, above)
     name = "clear_below" if above else "clear_above"
-    clear = one_bound(fields, name, metric)
+    clear = clears[name]
     if clear is not None and levels[0].clear is not None:
         fields.wrong(name, f"stands beside that of the level {levels[0].severity}; write one of them", at_key=True)
     elif clear is not None:  # it ends the alert; the level above is left at its own bound
@@ -225,11 +223,11 @@ def _several(fields: Fields, metric: Metric | None) -> tuple[bool, tuple[Level, 
     return above, tuple(levels)
 
 
-def _written_levels(fields: Fields, metric: Metric | None, written: Any) -> tuple[list[Level], set[bool]]:
+def _written_levels(fields: Fields, metric: Metric | None) -> tuple[list[Level], set[bool]]:
     """Return the levels whose bounds are valid, and the sides that they name."""
-    nodes = {key.text: value for key, value in fields.nodes["levels"].pairs}  # type: ignore[attr-defined]
+    nodes = {key.text: value for key, value in getattr(fields.nodes["levels"], "pairs", ())}
     levels, sides = [], set()
-    for name, value in written:
+    for name, value in fields.get("levels", ()):
         one = value if isinstance(value, OneSided) else OneSided(None, value, None)
         where = nodes[name], f"{fields.place}.levels.{name}", fields.problems
         bound, clear = _resolved(one.bound, metric, *where), _resolved(one.clear, metric, *where)
@@ -241,7 +239,9 @@ def _written_levels(fields: Fields, metric: Metric | None, written: Any) -> tupl
 
 
 def _side(fields: Fields, levels: list[Level], sides: set[bool]) -> bool | None:
-    """Return whether values above are bad; None if the levels do not agree, which is noted."""
+    """Return whether values above are bad; None if there are no levels, or they do not agree, which is noted."""
+    if not levels:
+        return None
     ranks = [SEVERITIES.index(level.severity) for level in levels if level.severity in SEVERITIES]
     steps = [_compared(one.bound, other.bound) for one, other in pairwise(levels)]
     above = next(iter(sides)) if sides else (steps[0] or 0) > 0 if steps else "clear_above" not in fields

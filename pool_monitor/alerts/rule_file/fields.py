@@ -69,10 +69,24 @@ class Text:
 
 
 class ListOf:
-    """A list of one type. *single*: one value may stand for a list of one."""
+    """A list of one type.
 
-    def __init__(self, of: Type, words: str, *, at_least: int = 0, at_most: int = 1000, single: bool = False) -> None:
-        self.of, self.words, self._at_least, self._at_most, self._single = of, words, at_least, at_most, single
+    - *single*: one value may stand for a list of one.
+    - *named*: its items have names, which belong to the place of a problem. What is partial has None for a bad item.
+    """
+
+    def __init__(
+        self,
+        of: Type,
+        words: str,
+        *,
+        at_least: int = 0,
+        at_most: int = 1000,
+        single: bool = False,
+        named: bool = False,
+    ) -> None:
+        self.of, self.words = of, words
+        self._at_least, self._at_most, self._single, self._named = at_least, at_most, single, named
 
     def read(
         self, node: Node, place: str, problems: Problems, one: Callable[[Node, str], Any] | None = None
@@ -88,14 +102,15 @@ class ListOf:
             raise Invalid(f"has {len(node.items)} entries; {self._at_most} are the most", node.items[self._at_most])
         values, good = [], True
         for index, item in enumerate(node.items):
-            where = f"{place}[{index}]{named(item)}"
+            where = f"{place}[{index}]{name_of(item) if self._named else ''}"
             try:
                 values.append(self.of.read(item, where, problems) if one is None else one(item, where))
             except Invalid as error:
                 note(error, item, where, problems)
+                values.append(error.partial)
                 good = False
         if not good:
-            raise Invalid(None)
+            raise Invalid(None, partial=tuple(values) if self._named else None)
         return tuple(values)
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
@@ -144,7 +159,7 @@ class MapOf:
                 note(error, value, where, problems)
                 good = False
         if not good:
-            raise Invalid(None)
+            raise Invalid(None, partial=tuple(found.items()))
         return tuple(found.items())
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
@@ -166,17 +181,21 @@ class Entry(NamedTuple):
 
 
 class Fields:
-    """What a section has read: the values of those keys that are valid, and the nodes of all that are there."""
+    """What a section has read: the values of those keys that are valid, and the nodes of all that are there.
+
+    *partial* has what could be made of the values that are not valid.
+    """
 
     def __init__(self, node: MapNode, place: str, problems: Problems) -> None:
         self.node, self.place, self.problems = node, place, problems
         self.values: dict[str, Any] = {}
+        self.partial: dict[str, Any] = {}
         self.nodes: dict[str, Node] = {}
         self.keys: dict[str, Node] = {}
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the value of a key; *default* where it is absent or bad."""
-        return self.values.get(name, default)
+        """Return the value of a key, or what could be made of a bad one; *default* where there is nothing."""
+        return self.values.get(name, self.partial.get(name, default))
 
     def __contains__(self, name: str) -> bool:
         """Whether the key is there, valid or not."""
@@ -185,6 +204,12 @@ class Fields:
     def bad(self, *names: str) -> bool:
         """Whether one of the keys is there and not valid: what depends on it cannot be checked."""
         return any(name in self.nodes and name not in self.values for name in names)
+
+    def wrong_in(self, name: str, key: str, message: str) -> None:
+        """Note a problem at *key* of the mapping that is the value of the key *name*."""
+        pairs = getattr(self.nodes[name], "pairs", ())
+        node = next((one for one, _ in pairs if one.text == key), self.nodes[name])
+        self.problems.add(node, f"{self.place}.{name}.{key}", message)
 
     def wrong(self, name: str, message: str, *, at_key: bool = False, warning: bool = False) -> None:
         """Note a problem at the value of a key, or of the whole section if *name* is empty."""
@@ -233,6 +258,8 @@ class Section:
                 fields.values[name] = self.keys[name].type.read(value, where, problems)
             except Invalid as error:
                 note(error, value, where, problems)
+                if error.partial is not None:
+                    fields.partial[name] = error.partial
         self._check_keys(fields)
         built = self.build(fields)
         if problems.errors > before or not node.complete or fields.nodes.keys() - fields.values.keys():
@@ -287,6 +314,8 @@ class Either:
         return f"{self._text.words}, or {self._section.words}"
 
     def read(self, node: Node, place: str, problems: Problems) -> Any:
+        if not isinstance(node, MapNode | ScalarNode):
+            raise Invalid(_not_what(self.words, node))
         return (self._section if isinstance(node, MapNode) else self._text).read(node, place, problems)
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
@@ -328,7 +357,7 @@ def note(error: Invalid, node: Node, place: str, problems: Problems) -> None:
         problems.add(error.node or node, place, error.message)
 
 
-def named(node: Node) -> str:
+def name_of(node: Node) -> str:
     """Return the name of a rule or receiver for its place, such as `` "HighLatency"``; empty if it has none."""
     for key, value in node.pairs if isinstance(node, MapNode) else ():
         if isinstance(value, ScalarNode) and (

@@ -44,6 +44,7 @@ class FileReading:
         self.problems = Problems(name)
         self.root: Node | None = None
         self.file: RuleFile | None = None
+        """What it says. If there was an error, what could be read: None stands for what could not."""
         self.rules: list[PlacedRule] = []
         self.unread: set[str] = set()
 
@@ -58,6 +59,7 @@ class FileReading:
             self.file = file_section(self).read(self.root, "", self.problems)
         except Invalid as error:
             note(error, self.root, "", self.problems)
+            self.file = error.partial
 
 
 class _Rules:
@@ -95,7 +97,8 @@ class _Rules:
 
 
 def _file(fields: Fields) -> RuleFile:
-    if not fields.nodes.keys() - {"version"} and len(fields.node.pairs) == len(fields.nodes):
+    whole = fields.node.complete and len(fields.node.pairs) == len(fields.nodes)
+    if whole and not fields.nodes.keys() - {"version"}:
         fields.wrong("", _NOTHING)
     return RuleFile(
         rules=fields.get("rules", ()),

@@ -13,7 +13,7 @@ from msgspec import Struct
 from pool_monitor.alerts.routing import LOG, Receiver, Route
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
 from pool_monitor.alerts.rule_file.across import conflicts
-from pool_monitor.alerts.rule_file.fields import named
+from pool_monitor.alerts.rule_file.fields import name_of
 from pool_monitor.alerts.rule_file.file import FileReading, RuleFile, in_words, node_at
 from pool_monitor.alerts.rule_file.nodes import ListNode, Node, Problem, ScalarNode
 from pool_monitor.alerts.rule_file.routes import misdirected, named_receivers
@@ -147,8 +147,9 @@ def _check_receivers(readings: Sequence[FileReading]) -> None:
     has_route = _unique_route(readings)
     used: set[str] = set()
     for reading in readings:
-        if reading.file is None:
+        if reading.file is None or reading.problems.errors:
             used |= names  # what it uses is not known
+        if reading.file is None:
             continue
         used |= named_receivers(reading.file.route, reading.file.receivers)
         for path, message in misdirected(reading.file.route, reading.file.receivers, names):
@@ -156,25 +157,25 @@ def _check_receivers(readings: Sequence[FileReading]) -> None:
             reading.problems.add(nearest or Node(1, 1), in_words(path).removeprefix("."), message)
     for reading in readings if has_route else ():
         for index, receiver in enumerate(reading.file.receivers if reading.file else ()):
-            if receiver.name not in used:
+            if receiver is not None and receiver.name and receiver.name not in used:
                 _, nearest = node_at(reading.root, ("receivers", index, "name"))
                 place = f'receivers[{index}] "{receiver.name}"'
                 reading.problems.add(nearest or Node(1, 1), place, "no route names it", warning=True)
 
 
 def _unique_receivers(readings: Sequence[FileReading]) -> dict[str, str]:
-    """Return the place of each receiver by its name, valid or not, and note those of a name that is used already."""
+    """Return the place of each receiver by its name, whether the rest of it is valid or not, and note those of a name that is used already."""
     first: dict[str, str] = {}
     for reading in readings:
         node, _ = node_at(reading.root, ("receivers",))
         for index, item in enumerate(node.items if isinstance(node, ListNode) else ()):
             name, _ = node_at(item, ("name",))
-            if not isinstance(name, ScalarNode):
-                continue
+            if not isinstance(name, ScalarNode) or not name_of(item):
+                continue  # one that is not valid may be a secret
             where = f"{reading.problems.file}:{name.line}:{name.column}"
             before = first.setdefault(name.text, where)
             if before != where:
-                place = f"receivers[{index}]{named(item)}.name"
+                place = f"receivers[{index}]{name_of(item)}.name"
                 reading.problems.add(name, place, f"there is another receiver of this name; the first is in {before}")
     return first
 

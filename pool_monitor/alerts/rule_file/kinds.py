@@ -211,6 +211,8 @@ FINDING = Entry("finding", _FINDING, "Findings of the dashboard: of this kind, o
 
 def _condition(fields: Fields) -> Condition | None:
     """Return one condition of a composite rule."""
+    if sum(name in fields for name in ALTERNATIVES) != 1:
+        return None
     for name, build in COMPOSITES.items():
         if name in fields:
             _only(fields, name)

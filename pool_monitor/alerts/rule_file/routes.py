@@ -209,7 +209,7 @@ RECEIVER = Section(
     kinds="receiver",
     secret=True,
 )
-RECEIVERS = ListOf(RECEIVER, "a list of receivers", at_most=RECEIVERS_MAX)
+RECEIVERS = ListOf(RECEIVER, "a list of receivers", at_most=RECEIVERS_MAX, named=True)
 
 
 def _route(fields: Fields) -> Route:
@@ -230,7 +230,7 @@ def _route(fields: Fields) -> Route:
     )
 
 
-_ROUTES = ListOf(Later("a route", lambda: ROUTE), "a list of routes", at_most=200)
+_ROUTES = ListOf(Later("a route", lambda: ROUTE), "a list of routes", at_most=200, named=True)
 _GROUP_BY = ListOf(LABEL_NAME, "a list of labels, such as [alertname]", at_most=20)
 ROUTE: Section = Section(
     "route",
@@ -278,11 +278,11 @@ INHIBIT = ListOf(
 
 
 def misdirected(
-    route: Route | None, receivers: tuple[Receiver, ...], known: frozenset[str]
+    route: Route | None, receivers: tuple[Receiver | None, ...], known: frozenset[str]
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield each name of a receiver that does not exist, with its place: under ``route`` or ``receivers``.
 
-    *known* has the names of all receivers of the service.
+    *known* has the names of all receivers of the service. What could not be read is None.
     """
     missing = 'there is no receiver "{}"; the receivers are ' + ", ".join(sorted(known))
     if route is not None and route.receiver is None:
@@ -294,17 +294,18 @@ def misdirected(
             if name is not None and name not in known:
                 yield (*path, key), missing.format(name)
     for index, receiver in enumerate(receivers):
-        for number, name in enumerate(receiver.fallback):
+        for number, name in enumerate(receiver.fallback if receiver is not None else ()):
+            assert receiver is not None
             if name not in known:
                 yield ("receivers", index, "fallback", number), missing.format(name)
             elif name == receiver.name:
                 yield ("receivers", index, "fallback", number), "is the receiver itself; name another one"
 
 
-def named_receivers(route: Route | None, receivers: tuple[Receiver, ...]) -> set[str]:
+def named_receivers(route: Route | None, receivers: tuple[Receiver | None, ...]) -> set[str]:
     """Return the names of the receivers that are told of anything."""
     names = {name for _, one in _every((), route) for name in (one.receiver, one.escalate_to) if name is not None}
-    return names | {name for receiver in receivers for name in receiver.fallback}
+    return names | {name for receiver in receivers if receiver is not None for name in receiver.fallback}
 
 
 def _every(path: tuple[str | int, ...], route: Route | None) -> Iterator[tuple[tuple[str | int, ...], Route]]:

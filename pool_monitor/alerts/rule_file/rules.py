@@ -126,11 +126,11 @@ def _rule(fields: Fields) -> CheckedRule | None:
     kind = _kind(fields, found)
     labels = dict(fields.get("labels", ()))
     if "alertname" in labels:
-        fields.wrong("labels", "alertname is the name of the rule; choose another label")
+        fields.wrong_in("labels", "alertname", "is the name of the rule already; choose another label")
     severity = labels.pop("severity", None)
     own = severities(kind) if _has_levels(fields, found) else None
     if own is not None and severity is not None:
-        fields.wrong("labels", f"severity follows from the levels of this rule ({', '.join(own)}); remove it")
+        fields.wrong_in("labels", "severity", f"follows from the levels of this rule ({', '.join(own)}); remove it")
     if kind is None or fields.get("alert") is None:
         return None
     _check_samples(fields, kind)
@@ -219,4 +219,4 @@ RULE = Section(
     one_of=KINDS,
     kinds="rule",
 )
-RULES = ListOf(RULE, "a list of rules", at_most=RULES_MAX)
+RULES = ListOf(RULE, "a list of rules", at_most=RULES_MAX, named=True)
