@@ -46,7 +46,7 @@ from pool_monitor.metrics.series import Names, RowKey
 from pool_monitor.metrics.totals import Totals
 from pool_monitor.metrics.worker_readings import ProcessTotals
 from pool_monitor.snapshot import FaultView, GpuView, HistoryView, MonitorMode, MonitorView, Snapshot
-from tests.helpers import samples
+from tests.helpers import alert_samples, samples
 from tests.helpers.programs import ROOT
 from tests.helpers.prometheus_protobuf import created_of, metrics_of, native_buckets, read_protobuf
 from tests.helpers.support import eventually
@@ -208,9 +208,11 @@ def some_snapshot() -> Snapshot:
             path="h", degraded=None, held=45, dropped=46, file_bytes=47, size_limit=48, flush_seconds=3.5,
             held_bytes=49, disk_free=50, disk_total=51,
         ),
+        alerts=alert_samples.alerting(refused=52, failing={"Odd": "no"}, reload_error="rules.yaml:3:1: no such key"),
     )  # fmt: skip
     service = msgspec.structs.replace(snapshot.service, version="1.2.3")
-    return msgspec.structs.replace(snapshot, pools={**snapshot.pools, "text": text}, monitor=monitor, service=service)
+    pools, alerts = {**snapshot.pools, "text": text}, alert_samples.alerts()
+    return msgspec.structs.replace(snapshot, pools=pools, monitor=monitor, service=service, alerts=alerts)
 
 
 def expected(snapshot: Snapshot, totals: Totals) -> Page:
@@ -255,7 +257,7 @@ def expected(snapshot: Snapshot, totals: Totals) -> Page:
         sample("start_time_seconds"): snapshot.service.started_at,
         sample("service_info", service="articles", python="3.11.7", **version): 1,
     }
-    page |= _measured_of_monitor(monitor)
+    page |= _measured_of_monitor(monitor) | _of_alerts(snapshot)
     return {key: value for key, value in page.items() if value is not None}
 
 
@@ -305,6 +307,47 @@ def _measured_of_monitor(monitor: MonitorView) -> Page:
     owners = [(MEASURED, monitor), *([] if monitor.history is None else [(OF_HISTORY, monitor.history)])]
     found = {sample(name): getattr(owner, field) for fields, owner in owners for name, field in fields.items()}
     return {name: value for name, value in found.items() if value is not None}
+
+
+OF_ALERTING = {
+    "alert_rules": "rules", "alert_interval_seconds": "interval", "alert_evaluations_total": "evaluations",
+    "alert_evaluations_missed_total": "missed", "alert_evaluation_seconds": "evaluation_seconds",
+    "alert_evaluation_hold_seconds": "longest_hold", "alert_evaluation_age_seconds": "evaluated_age",
+    "alert_transitions_total": "transitions", "alerts_refused_total": "refused",
+}  # fmt: skip
+
+
+def _of_alerts(snapshot: Snapshot) -> Page:
+    alerting = snapshot.monitor.alerts
+    if alerting is None:
+        return {}
+    page: Page = {sample(name): getattr(alerting, field) for name, field in OF_ALERTING.items()}
+    for found in snapshot.alerts:
+        if found.state != "resolved":
+            key = sample("alerts", alertname=found.alertname, severity=found.severity, state=found.state)
+            page[key] = page.get(key, 0) + 1
+    quiet = {"silenced": 1, "acknowledged": 1, "inhibited": 1, "muted": 0}  # of `alert_samples.alerts`
+    page |= {sample("alerts_quiet", by=word): number for word, number in quiet.items()}
+    return page | {
+        sample("alert_rules_failing"): len(alerting.failing),
+        sample("alert_silences"): len(alerting.silences),
+        sample("alert_rules_reload_success"): int(alerting.reload_error is None),
+        sample("alert_state_stored"): int(alerting.state_degraded is None),
+    }
+
+
+def test_alerts_are_counted_by_rule_and_never_by_label() -> None:
+    many = [alert_samples.alert(number=number, labels={"pool": f"p{number}"}) for number in range(500)]
+    alerting = alert_samples.alerting(state_path=None)
+    changed = msgspec.structs.replace(
+        samples.snapshot(), alerts=tuple(many), monitor=msgspec.structs.replace(samples.monitor(), alerts=alerting)
+    )
+    lines = [
+        line for line in render(changed, totals({})).decode().splitlines() if line.startswith("pool_monitor_alert")
+    ]
+    assert 'pool_monitor_alerts{alertname="FailingCalls",severity="warning",state="firing"} 500' in lines
+    assert sum(line.startswith("pool_monitor_alerts{") for line in lines) == 1
+    assert not any("state_stored" in line for line in lines)
 
 
 def _beside_calls(totals: Totals) -> Page:

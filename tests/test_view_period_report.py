@@ -16,9 +16,10 @@ from rich.cells import cell_len
 
 from pool_monitor.snapshot import CallStats, Distribution, ErrorRate, PoolSummary, Range, Summary
 from pool_monitor.view import ASCII, UNICODE, Glyphs, plain, timeline
+from pool_monitor.view.alert_report import fired_alerts
 from pool_monitor.view.notices import Notice, notices_for_summary
-from pool_monitor.view.period_report import PeriodReport, markdown, text
-from tests.helpers import golden, samples
+from pool_monitor.view.period_report import CHANGES_MAX, PeriodReport, markdown, text
+from tests.helpers import alert_samples, golden, samples
 
 DASH = "\N{EN DASH}"
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -342,3 +343,73 @@ def test_a_summary_survives_json_and_is_the_same_report() -> None:
     assert back == there
     assert isinstance(back.summary, Summary)
     assert text(back, zone=UTC) == text(there, zone=UTC)
+
+
+# alerts
+
+
+def with_alerts(**changes: Any) -> PeriodReport:
+    """Return a report with the alerts of `alert_samples`."""
+    known: dict[str, Any] = {"alerts": alert_samples.alerts(), "transitions": alert_samples.transitions()[::-1]}
+    return replace(report(), **{**known, **changes})
+
+
+def test_alerts_and_their_changes_are_shown() -> None:
+    written = text(with_alerts(), width=160, zone=UTC)
+    assert (
+        "at the end: 4 firing, 1 recovering, 1 pending, 1 resolved, 1 acknowledged, 1 silenced, 1 inhibited" in written
+    )
+    assert "in that time: 1 alert fired" in written
+    assert "firing > recovering" in written
+    assert "▲ warning  firing     WorkerMemory" in written
+    shown = markdown(with_alerts(), zone=UTC)
+    assert "| ✖ critical | FailingCalls | text/chat | 1 | 8m50s | over |" in shown
+    assert "| firing \\> firing | 31% | level | 31% of chat fail |" in shown
+
+
+def test_alerts_that_are_not_known_are_left_out() -> None:
+    assert "alerts" not in text(report(), zone=UTC)
+    assert "at the end: none" in text(with_alerts(alerts=(), transitions=()), zone=UTC)
+    assert "at the end" not in text(with_alerts(alerts=None), zone=UTC)
+
+
+def test_only_the_latest_changes_are_shown() -> None:
+    first = alert_samples.transitions()[-1]
+    many = tuple(replace(first, seq=number, alert=f"Rule{number:03}") for number in range(100))
+    written = text(with_alerts(transitions=many), width=160, zone=UTC)
+    assert f"the latest {CHANGES_MAX} of 100 changes:" in written
+    assert "Rule069" not in written
+    assert "Rule070" in written
+    assert len(msgspec.json.decode(msgspec.json.encode(with_alerts(transitions=many)))["transitions"]) == 100
+
+
+CHANGES = [
+    ([], []),
+    ([("inactive", "pending", 10)], []),
+    ([("pending", "firing", 10)], [(1, 90.0, 10.0, True)]),
+    ([("pending", "firing", 10), ("firing", "resolved", 40)], [(1, 30.0, 10.0, False)]),
+    ([("firing", "recovering", 10), ("recovering", "resolved", 40)], [(0, 40.0, 0.0, False)]),
+    ([("firing", "recovering", 10), ("recovering", "firing", 40)], [(0, 100.0, 0.0, True)]),
+    (
+        [("inactive", "firing", 10), ("firing", "resolved", 20), ("resolved", "firing", 50), ("firing", "pending", 70)],
+        [(2, 30.0, 10.0, False)],
+    ),
+    ([("firing", "firing", 5)], [(0, 100.0, 0.0, True)]),
+]
+
+
+@pytest.mark.parametrize(("changes", "wanted"), CHANGES)
+def test_how_often_and_how_long_an_alert_fired_follows_from_its_changes(changes: Any, wanted: Any) -> None:
+    first = alert_samples.transitions()[-1]
+    made = [
+        replace(first, seq=seq, at=float(at), from_state=before, to_state=after)
+        for seq, (before, after, at) in enumerate(changes)
+    ]
+    for order in (made, made[::-1]):
+        found = fired_alerts(order, 0.0, 100.0)
+        assert [(one.times, one.seconds, one.first, one.fires_still) for one in found] == wanted
+
+
+def test_the_worst_severity_of_an_alert_that_fired_is_shown() -> None:
+    (fired,) = fired_alerts(alert_samples.transitions(), 0.0, alert_samples.NOW)
+    assert (fired.severity, fired.times, fired.seconds) == ("critical", 1, 530.0)

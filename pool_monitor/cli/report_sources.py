@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from math import ceil, floor
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
+from pool_monitor.alerts.recording import decode_transition
 from pool_monitor.errors import ConfigError, ConnectError
 from pool_monitor.metrics import WINDOWS, queries
 from pool_monitor.metrics.block import Block, merge
@@ -17,7 +20,7 @@ from pool_monitor.metrics.queries import Selection
 from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.timespan import TimeSpan, seconds_of, time_span
 from pool_monitor.service.client import Client, open_client, resolve
-from pool_monitor.snapshot import CallStats, Range, ResourceRange, Snapshot, Summary
+from pool_monitor.snapshot import AlertTransition, CallStats, Range, ResourceRange, Snapshot, Summary
 from pool_monitor.storage import Reader
 from pool_monitor.storage.error_groups import with_pending
 from pool_monitor.view import format as fmt
@@ -89,11 +92,12 @@ async def from_service(address: str | None, query: ReportQuery) -> ReportData:
     return ReportData(
         PeriodReport(
             source=f"{now.service.name}, pid {now.service.pid}@{now.service.host}, up {fmt.age(now.uptime)}",
-            doubts=tuple(notice.text for notice in notices(now, None, LIVE)),
+            doubts=tuple(notice.text for notice in notices(replace(now, alerts=()), None, LIVE)),
             summary=summary,
             courses=timelines,
             error_groups={name: pool.error_groups for name, pool in latest.pools.items() if pool.error_groups},
             figures=figures,
+            alerts=latest.alerts if latest.monitor.alerts is not None else None,
             resources=latest.resources if latest.resources.sampled_age is not None else None,
         ),
         steps,
@@ -164,6 +168,7 @@ def from_store(path: str, query: ReportQuery, now: float | None = None) -> Repor
         first, last = floor(start / grain) * grain, ceil(end / grain) * grain
         recording = reader.read(first, last, step)
         found = reader.error_groups(first, last)
+        changes = _stored_changes(reader, first, last, doubts)
         figures = _stored_figures(reader, time_span(first, last, step), doubts)
         if reader.damaged:
             doubts.append(f"{fmt.plural(reader.damaged, 'block')} of the file cannot be read: counts are lower bounds")
@@ -185,11 +190,28 @@ def from_store(path: str, query: ReportQuery, now: float | None = None) -> Repor
             summary=summary,
             courses=_timelines(recording, span, summary),
             error_groups=with_pending(found[2], (), max(found[1] - found[0], 1)),
+            transitions=changes,
             figures=figures,
         ),
         list(_steps_of_all(recording, span, summary)) if query.by_operation else [],
         recording,
     )
+
+
+def _stored_changes(reader: Reader, first: float, last: float, doubts: list[str]) -> tuple[AlertTransition, ...]:
+    """The changes of alerts from *first* to *last*. Those that cannot be read are left out, with a doubt."""
+    found, bad = [], 0
+    try:
+        for _at, body in reader.transitions(first, last):
+            try:
+                found.append(decode_transition(body))
+            except ValueError:
+                bad += 1
+    except ConfigError as error:
+        doubts.append(f"alerts are left out: {error}")
+    if bad:
+        doubts.append(f"{fmt.plural(bad, 'change')} of alerts cannot be read")
+    return tuple(found)
 
 
 def _stored_figures(reader: Reader, span: TimeSpan, doubts: list[str]) -> ResourceRange | None:

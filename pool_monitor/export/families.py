@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import get_args
 
 from pool_monitor.events import SESSION_KINDS
+from pool_monitor.export.alert_families import alert_families
 from pool_monitor.export.family import (
     PERCENTILES,
     PREFIX,
@@ -62,6 +63,7 @@ def _families(snapshot: Snapshot, totals: Totals) -> Iterator[Family | Histogram
     yield from _pools(list(snapshot.pools.values()))
     yield from _workers(snapshot)
     yield from resource_families(snapshot, totals)
+    yield from alert_families(snapshot)
     yield from _monitor(snapshot)
 
 

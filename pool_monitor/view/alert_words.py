@@ -5,8 +5,11 @@ them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from math import isfinite
+from math import isnan
+from typing import cast
 
+from pool_monitor.alerts.catalogue import Unit
+from pool_monitor.alerts.quantity import text_of
 from pool_monitor.findings import Level
 from pool_monitor.snapshot import AlertState, AlertTransition, AlertView, SilenceView
 from pool_monitor.view import format as fmt
@@ -84,22 +87,10 @@ def name(alert: AlertView | AlertTransition) -> str:
 
 
 def quantity(value: float | None, unit: str) -> str:
-    """Return *value* with its unit (`AlertView.unit`), in at most 7 cells."""
-    if value is None or not isfinite(value):
+    """Return *value* with its unit (`AlertView.unit`), as the texts of rules have it."""
+    if value is None or isnan(value):
         return fmt.UNKNOWN
-    if value < 0:
-        return f"-{quantity(-value, unit)}"
-    match unit:
-        case "s":
-            return fmt.axis_duration(value)
-        case "bytes":
-            return fmt.size(round(value))
-        case "ratio":
-            return fmt.percent(value).replace(".0%", "%")
-        case "/s":
-            return f"{fmt.rate(value)}/s"
-        case _:
-            return fmt.mean(value) if value < 1000 else fmt.count(round(value))
+    return text_of(value, cast("Unit", unit))
 
 
 def statuses(alert: AlertView, now: float) -> list[str]:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from pool_monitor.snapshot import (
+    AlertTransition,
+    AlertView,
     CallStats,
     ErrorGroup,
     ErrorRate,
@@ -24,8 +26,10 @@ from pool_monitor.snapshot import (
     ResourceView,
     Summary,
 )
-from pool_monitor.view import columns, timeline
+from pool_monitor.view import alert_words, columns, timeline
 from pool_monitor.view import format as fmt
+from pool_monitor.view.alert_report import change_columns, fired_alerts, fired_columns
+from pool_monitor.view.alerts_page import alert_columns
 from pool_monitor.view.errors_page import ERRORS, group_lines, group_row
 from pool_monitor.view.glyphs import UNICODE, Glyphs
 from pool_monitor.view.notices import SYMBOLS, notices_for_summary
@@ -38,6 +42,8 @@ from pool_monitor.view.text import width as cells
 
 REPORT_VERSION = 1
 """The version of the JSON form. It follows the rules of `snapshot.SCHEMA_VERSION`."""
+CHANGES_MAX = 30
+"""The most changes of alerts in a report as text or Markdown: the latest."""
 MARKDOWN_WIDTH = 100
 """The width of charts in Markdown, in columns."""
 
@@ -59,6 +65,10 @@ class PeriodReport(Struct, frozen=True, kw_only=True):
     """
     resources: ResourceView | None = None
     """The resources and faults at the end of that time. None: they are not known."""
+    alerts: tuple[AlertView, ...] | None = None
+    """The alerts at the end of that time. None: they are not known."""
+    transitions: tuple[AlertTransition, ...] = ()
+    """The changes of alerts in that time, the oldest first, as far as they are known."""
     figures: ResourceRange | None = None
     """The figures of resources in that time. None: they are not known."""
 
@@ -139,6 +149,7 @@ def _document(report: PeriodReport, zone: tzinfo | None, width: int) -> Iterator
         yield Heading(f"pool {clean(name)}", 2)
         yield from _pool_section(pool, report.courses.get(name), zone, width)
         yield from _errors(report.error_groups.get(name, ()), summary, width)
+    yield from _alerts(report, zone)
     if report.figures is not None and (rows := figure_rows(report.figures, zone)):
         yield Heading("resources", 2)
         yield Bullets(["mean of the readings, the highest of them, and when it was read"])
@@ -176,6 +187,24 @@ def _pool_section(pool: PoolSummary, pool_timeline: Range | None, zone: tzinfo |
     yield Table(CATEGORIES, list(pool.by_category.items()))
     if pool.by_session_kind.keys() - {"none"}:
         yield Table(SESSIONS, list(pool.by_session_kind.items()))
+
+
+def _alerts(report: PeriodReport, zone: tzinfo | None) -> Iterator[Element]:
+    """Yield the alerts now, those that fired in the time, and the latest changes."""
+    start, end, now = report.summary.start, report.summary.end, alert_words.in_order(report.alerts or ())
+    changes = report.transitions[-CHANGES_MAX:]
+    fired = fired_alerts(report.transitions, start, end)
+    if report.alerts is None and not changes:
+        return
+    yield Heading("alerts", 2)
+    counts = [*alert_words.counted(now), *alert_words.quiet_counts(now)]
+    yield Bullets([f"at the end: {', '.join(counts) or 'none'}"] if report.alerts is not None else [])
+    yield Table(alert_columns(end), now)
+    yield Bullets([f"in that time: {fmt.plural(len(fired), 'alert')} fired"])
+    yield Table(fired_columns(end - start, zone), fired)
+    if len(changes) < len(report.transitions):
+        yield Bullets([f"the latest {fmt.count(len(changes))} of {fmt.count(len(report.transitions))} changes:"])
+    yield Table(change_columns(lambda at: fmt.short_time(at, end - start, 1, zone)), changes)
 
 
 def _errors(groups: Sequence[ErrorGroup], summary: Summary, width: int) -> Iterator[Element]:

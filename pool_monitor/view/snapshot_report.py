@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from pool_monitor.snapshot import CallStats, PoolDetail, Snapshot
 from pool_monitor.view import columns
 from pool_monitor.view import format as fmt
+from pool_monitor.view.alerts_page import alert_columns, alert_rows, evaluation
 from pool_monitor.view.errors_page import ERRORS, group_lines, group_row
 from pool_monitor.view.freshness import LIVE
 from pool_monitor.view.glyphs import UNICODE, Glyphs
@@ -34,6 +35,7 @@ def report(snapshot: Snapshot, *, width: int = 100, glyphs: Glyphs = UNICODE) ->
         lines += _lines("no pool yet")
     for pool in snapshot.pools.values():
         lines += [[], *_pool(snapshot, pool, width)]
+    lines += _alerts(snapshot, width)
     if snapshot.resources.sampled_age is not None:
         lines += [[], *resource_lines(snapshot.resources, snapshot.taken_at, width)]
     monitor = snapshot.monitor
@@ -45,7 +47,7 @@ def report(snapshot: Snapshot, *, width: int = 100, glyphs: Glyphs = UNICODE) ->
 
 
 def _pool(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
-    total, alone = pool.total, replace(snapshot, pools={pool.name: pool})
+    total, alone = pool.total, replace(snapshot, pools={pool.name: pool}, alerts=())
     covered = min(snapshot.covered_seconds, snapshot.window_seconds)
     limit = f" of {pool.queue_limit}" if pool.queue_limit else ""
     lines = _lines(
@@ -65,6 +67,15 @@ def _pool(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
     if workers:
         lines += [[], *table(columns.worker_columns(pool), workers, width, len(workers) + 1)]
     return [*lines, *_errors(snapshot, pool, width)]
+
+
+def _alerts(snapshot: Snapshot, width: int) -> list[Line]:
+    """Return what is evaluated, and the alerts."""
+    if snapshot.monitor.alerts is None and "alerts" not in snapshot.monitor.degraded:
+        return []
+    rows = alert_rows(snapshot)
+    lines = [[], *_lines(f"ALERTS: {evaluation(snapshot)}")]
+    return lines + (table(alert_columns(snapshot.taken_at), rows, width, len(rows) + 1) if rows else [])
 
 
 def _errors(snapshot: Snapshot, pool: PoolDetail, width: int) -> list[Line]:
