@@ -75,7 +75,7 @@ class TestFalseAlarms:
             ("Pareto", 1, 9),
             ("daily wave", 0, 1),
             ("in buckets", 0, 0),
-            ("sliding mean", 0, 4),
+            ("sliding mean", 0, 7),
         ],
     )
     def test_two_healthy_days_have_about_no_anomaly(self, shape: str, begun: int, news: int):
