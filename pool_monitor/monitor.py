@@ -104,7 +104,8 @@ class Monitor:
             started_at=self._clock.wall_ns() / 1e9,
             version=__version__,
         )
-        context = Context(
+        # For the parts, and for the app.
+        self.context = context = Context(
             service=self._service.name,
             monitor=self._collector.monitor,
             clock=self._clock,
@@ -123,7 +124,6 @@ class Monitor:
             recovered=partial(self._report, "recovered"),
             spent=self.work.add,
         )
-        self._context = context
         self._parts = {
             entry: PartRunner(entry.name, partial(entry.make, config, context), entry.view, context, entry.limits)
             for entry in PARTS
@@ -158,7 +158,7 @@ class Monitor:
         """The alerts: `add` and `remove` rules, `active`, `history`, `silence`, `ack`, `evaluate`."""
         from pool_monitor.alerts.manager import AlertManager
 
-        return AlertManager(self.config, self._context)
+        return AlertManager(self.config, self.context)
 
     def _from_part(self, name: str, attribute: str) -> Any:
         part = next((runner.part for runner in self._parts.values() if runner.name == name), None)
@@ -188,7 +188,7 @@ class Monitor:
             pools={name: found for name in self._pools.names if (found := self._detail(name, chosen)) is not None},
             monitor=self._self_view(),
             resources=self._collector.readings.view(chosen),
-            alerts=self.alerts.active(),
+            alerts=self.alerts.shown(),
         )
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:

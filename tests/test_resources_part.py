@@ -142,7 +142,7 @@ async def test_leaving_ends_the_sampling_thread():
 
 
 async def test_a_monitor_that_is_left_in_its_first_sample_does_not_wait_for_answers(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pool_monitor.resources.sampling_thread.LEAVE_S", 600.0)
+    monkeypatch.setattr("pool_monitor.side_thread.LEAVE_S", 600.0)
     monkeypatch.setattr("pool_monitor.resources.host._DISK_TIMEOUT", 600.0)
     for _ in range(5):
         async with Monitor(Gauges(), config=config()):

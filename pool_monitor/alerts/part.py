@@ -3,44 +3,93 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import TYPE_CHECKING, Self
+import math
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
 
-from pool_monitor.parts import raise_if_ended
+from pool_monitor.alerts.hangup import Hangup
+from pool_monitor.parts import raise_if_ended, retrieve_error
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.manager import AlertManager
     from pool_monitor.snapshot import AlertingView
 
+POLL_S = 5.0
+"""Seconds between two looks at the files of rules. A change is used after the second look that finds it the same."""
+LEAVE_S = 5.0
+"""How long leaving waits for an evaluation that has begun."""
+
 
 class AlertsPart:
-    """Evaluates the rules of *manager* at its interval while entered."""
+    """Drives *manager* while entered: evaluates its rules at multiples of *interval* seconds, and has the files of rules
+    read again when they change, and on SIGHUP.
+    """
 
     def __init__(self, manager: AlertManager, interval: float) -> None:
         self._manager, self._interval = manager, interval
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._leaving = asyncio.Event()
+        self._hangup: Hangup | None = None
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="pool_monitor alerts")
+        await self._manager.open()
+        self._begin(self._evaluate(), "pool_monitor alerts")
+        if self._manager.has_files:
+            self._begin(self._watch(), "pool_monitor alerts files")
+            hangup = Hangup(self._manager.hang_up)
+            if hangup.install():
+                self._hangup = hangup
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        task = self._task
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        if self._hangup is not None:
+            self._hangup.remove()
+        self._leaving.set()
+        try:
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=LEAVE_S)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+        await self._manager.close()
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the alerts, in bytes."""
+        return self._manager.held_bytes
 
     def view(self) -> AlertingView:
         """The state of the evaluation."""
         return self._manager.view()
 
     def tick(self) -> None:
-        """Raise when the task that evaluates has ended."""
-        if self._task is not None:
-            raise_if_ended(self._task)
+        """Raise when a task has ended."""
+        self._manager.tick()
+        for task in self._tasks:
+            raise_if_ended(task)
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval)
-            await self._manager.evaluate()
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.add_done_callback(retrieve_error)
+        self._tasks.append(task)
+
+    async def _evaluate(self) -> None:
+        now, interval, before = asyncio.get_running_loop().time, self._interval, -math.inf
+        while not self._leaving.is_set():
+            due = (math.floor(now() / interval) + 1) * interval
+            if due <= before:  # a timer may be early by less than the clock tells
+                due = before + interval
+            self._manager.due = before = due
+            if not await self._left_within(due - now()):
+                await self._manager.evaluate_at_its_time()
+
+    async def _watch(self) -> None:
+        while not await self._left_within(POLL_S):
+            await self._manager.reload_if_changed()
+
+    async def _left_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(seconds, 0.0)):
+                await self._leaving.wait()
+        return self._leaving.is_set()

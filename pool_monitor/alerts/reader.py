@@ -1,66 +1,107 @@
-"""Reads what rules need from Snapshots, from memory and from the history."""
+"""Reads what rules need: the present from Snapshots, the past from memory or the history.
+
+All rules that use a metric share one reading of it: one pass over the instances of a Snapshot. There is one Snapshot
+for each window that rules use, and it is dropped when it has been read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pool_monitor.alerts.catalogue import METRICS
-from pool_monitor.alerts.inputs import Input, Inputs, Labels, Sample, Samples
+from pool_monitor.alerts.catalogue import find
+from pool_monitor.alerts.found import FindingReader
+from pool_monitor.alerts.getters import ABSENT, getters
+from pool_monitor.alerts.inputs import Input, Inputs, Sample, Samples
+from pool_monitor.alerts.instances import Instances
+from pool_monitor.alerts.past import Past, is_past
 from pool_monitor.alerts.rule import DEFAULT_WINDOW
+from pool_monitor.metrics import WINDOWS
 
 if TYPE_CHECKING:
-    from pool_monitor.snapshot import PoolDetail, Snapshot
+    from pool_monitor.snapshot import Snapshot
 
 
 class LiveReader:
-    """Reads inputs from what a monitor knows now."""
+    """Reads inputs from what a monitor knows now.
 
-    def __init__(self, snapshot: Callable[[str], Snapshot]) -> None:
-        self._snapshot = snapshot
+    *snapshot* makes the Snapshot of a window. *past* reads what lies in the past; None: such inputs are errors. It
+    keeps nothing of a Snapshot; `Past` has a bound of its own.
+    """
+
+    def __init__(self, snapshot: Callable[[str], Snapshot], past: Past | None = None) -> None:
+        self._snapshot, self._past = snapshot, past
+        self._findings = FindingReader()
+        self._measured_since = 0.0
+        """The uptime since which there has been no gap."""
 
     async def prepare(self, wanted: Iterable[Input]) -> None:
         """Read what of *wanted* lies in the past, from memory or the history. Never raises for an input that fails:
-        it becomes an error of the result.
+        it becomes an error of the result. Waits for a slow disk at most `past.PATIENCE_S`; after that, what was read
+        before is used for as long as it is not too old.
         """
+        if self._past is not None:
+            await self._past.prepare([one for one in wanted if is_past(one)])
+
+    async def close(self) -> None:
+        """End what `prepare` has begun. The reader can still be used."""
+        if self._past is not None:
+            await self._past.close()
 
     def inputs(self, wanted: Iterable[Input], elapsed: float) -> Inputs:
         """Read all *wanted* now. Does not block."""
-        snapshots: dict[str, Snapshot] = {}
-        samples: dict[Input, tuple[Sample, ...]] = {}
+        *_, found = self.reading(wanted, elapsed)
+        assert found is not None
+        return found
+
+    def reading(self, wanted: Iterable[Input], elapsed: float) -> Iterator[Inputs | None]:
+        """Do what `inputs` does. Yields None where the caller may let others work, and the inputs last."""
+        past: list[Input] = []
+        by_window: dict[str, list[Input]] = {}
         for one in wanted:
-            window = one.window or DEFAULT_WINDOW
-            if window not in snapshots:
-                snapshots[window] = self._snapshot(window)
-            samples[one] = Samples(_samples(one, snapshots[window]))
-        any_of = next(iter(snapshots.values()), None) or self._snapshot(DEFAULT_WINDOW)
-        return Inputs(any_of.taken_at, elapsed, samples, any_of.uptime)
+            if is_past(one):
+                past.append(one)
+            else:
+                by_window.setdefault(one.window or DEFAULT_WINDOW, []).append(one)
+        samples: dict[Input, Samples] = {}
+        errors: dict[Input, str] = {}
+        since: list[float] = []
+        # The longest window comes last: it has the operations of all, for the inputs of the past.
+        for window in [name for name in WINDOWS if name in by_window] or [DEFAULT_WINDOW]:
+            instances = Instances(self._snapshot(window))
+            since.append(self._since(instances.snapshot))
+            for one in by_window.pop(window, ()):
+                try:
+                    samples[one] = Samples(self._samples(one, instances))
+                except LookupError as error:
+                    errors[one] = str(error)
+            yield None
+        errors |= {one: f"there is no window {window!r:.20}" for window, some in by_window.items() for one in some}
+        self._measured_since = min(since)
+        for one in past:
+            try:
+                if self._past is None:
+                    raise LookupError("the past is not read here")
+                samples[one] = self._past.samples(one, instances)
+            except LookupError as error:
+                errors[one] = str(error)
+        snapshot = instances.snapshot
+        yield Inputs(snapshot.taken_at, elapsed, samples, max(snapshot.uptime - self._measured_since, 0.0), errors)
 
+    def _samples(self, one: Input, instances: Instances) -> Iterable[Sample]:
+        if one.kind == "finding":
+            return self._findings.samples(one.metric, instances.snapshot)
+        metric = find(one.metric)
+        value_of, calls_of = getters(metric)
+        found = []
+        for labels, view in instances.of(metric.scope):
+            value = value_of(view)
+            if value is not ABSENT:
+                calls = None if calls_of is None else calls_of(view)
+                found.append(Sample(labels, None if value is None else float(value), calls))
+        return found
 
-def _samples(one: Input, snapshot: Snapshot) -> Iterator[Sample]:
-    metric = METRICS[one.metric]
-    path = one.metric.split(".")[1:]
-    for labels, view in _instances(metric.scope, snapshot):
-        value: Any = view
-        for name in path:
-            value = getattr(value, name, None)
-        yield Sample(labels, None if value is None else float(value), getattr(view, "calls", None))
-
-
-def _instances(scope: str, snapshot: Snapshot) -> Iterator[tuple[Labels, Any]]:
-    for name, pool in snapshot.pools.items():
-        if scope == "pool":
-            yield (("pool", name),), _Pool(pool)
-        elif scope == "operation":
-            for operation, view in pool.operations.items():
-                yield (("operation", operation), ("pool", name)), view
-
-
-class _Pool:
-    """A pool, with the statistics of its calls as attributes of its own."""
-
-    def __init__(self, pool: PoolDetail) -> None:
-        self._views = (pool, pool.total)
-
-    def __getattr__(self, name: str) -> Any:
-        return next((getattr(view, name) for view in self._views if hasattr(view, name)), None)
+    def _since(self, snapshot: Snapshot) -> float:
+        """Return the uptime since which *snapshot* knows of no gap. A full window knows of none in itself."""
+        window, since = WINDOWS[snapshot.window], snapshot.uptime - snapshot.covered_seconds
+        return since if snapshot.covered_seconds <= window.seconds - window.step else min(self._measured_since, since)

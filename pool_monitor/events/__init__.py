@@ -51,7 +51,7 @@ from pool_monitor.events.operation import (
 )
 from pool_monitor.events.session import SESSION_AFFINITY, SESSION_END, SESSION_EXPIRE, SESSION_LIMIT, SESSION_START
 from pool_monitor.events.telemetry import HANDLER_FAILURE, TELEMETRY_FILTER
-from pool_monitor.events.monitor import MONITOR_DEGRADE, MONITOR_SELF
+from pool_monitor.events.monitor import MONITOR_ACTION, MONITOR_DEGRADE, MONITOR_SELF
 from pool_monitor.events.resource import (
     LOOP_LAG,
     LOOP_RESUME,
@@ -73,6 +73,7 @@ __all__ = [
     "HANDLER_FAILURE",
     "LOOP_LAG",
     "LOOP_RESUME",
+    "MONITOR_ACTION",
     "MONITOR_DEGRADE",
     "MONITOR_SELF",
     "OPERATION_EXCEPTION",

@@ -11,7 +11,7 @@ MONITOR_DEGRADE = declare(
     {
         **MONITOR_KEY,
         "service": "str: the monitor's service name",
-        "part": "str: the part concerned: collector, history, otlp, socket, resources or ticker",
+        "part": "str: the part concerned: collector, history, otlp, socket, resources, alerts or ticker",
         "state": "str: degraded or recovered",
         "reason": "str: why it is degraded, in words; for a recovery, what works again",
         "mode": "str?: of the collector: what it keeps of each call from now on: full, sampled, counters or off",
@@ -29,4 +29,21 @@ MONITOR_SELF = declare(
         "dropped": "count: events not counted, since the monitor was made",
     },
     {**MONITOR_KEY, "service": "str: the monitor's service name", "mode": "str: full, sampled, counters or off"},
+)
+MONITOR_ACTION = declare(
+    "monitor.action",
+    "Somebody changed something of a service through its HTTP interface. What is refused is not executed, and no event.",
+    {"system_time": "ns: wall clock"},
+    {
+        **MONITOR_KEY,
+        "service": "str: the monitor's service name",
+        "action": "str: its name, such as silence",
+        "subject": "str: what it was about, in words",
+        "outcome": "str: done or failed",
+        "reason": "str: why it failed, in words; else empty",
+        "author": "str: who did it, as they say themselves",
+        "origin": "str: where it came from: 'local socket', or the address of a client",
+        "uid": "int?: over the local socket, the user id of the process that asked",
+        "pid": "int?: the same: its process id",
+    },
 )

@@ -176,8 +176,10 @@ def step_reaching(first: float, now: float) -> int:
     return next((step for step, reach in LEVELS if first >= now - reach), LEVELS[-1][0])
 
 
-def resource_range(timed: Iterable[TimedGauges], asked: TimeSpan, subject: str | None) -> ResourceRange:
-    """The figures of *subject* (None: of all) in the steps of *asked*.
+def resource_range(
+    timed: Iterable[TimedGauges], asked: TimeSpan, subject: str | None, figure: str | None = None
+) -> ResourceRange:
+    """The figures of *subject* (None: of all) in the steps of *asked*, or that *figure* alone.
 
     Raises UnknownName when *subject* has no reading in that time, and ConfigError for more than `VALUES_MAX` values.
     """
@@ -197,6 +199,8 @@ def resource_range(timed: Iterable[TimedGauges], asked: TimeSpan, subject: str |
         wanted = block.counts > 0
         if subject is not None:
             wanted &= np.array([name == subject for name in block.subjects])[:, None]
+        if figure is not None:
+            wanted &= np.array([name == figure for name in block.figures])
         rows, columns = np.nonzero(wanted)
         names = ((block.subjects[row], block.figures[column]) for row, column in zip(rows, columns, strict=True))
         at = np.array([keys.setdefault(name, len(keys)) for name in names], np.intp)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -13,6 +14,7 @@ from pool_monitor.metrics.collector import Collector
 from pool_monitor.metrics.error_groups import ALL_SAMPLES
 from pool_monitor.metrics.gauges import LEVELS, resource_range, step_reaching
 from pool_monitor.metrics.queries import Selection, check_known, unknown_name
+from pool_monitor.metrics.recording import Recording
 from pool_monitor.metrics.timespan import TimeSpan, instant, time_span
 from pool_monitor.metrics.totals import Totals
 from pool_monitor.metrics.window import LONGEST, WINDOWS, Window, parse_window
@@ -53,7 +55,7 @@ class LiveMetrics:
             reaching = (window.step for window in WINDOWS.values() if first > now_s - window.seconds)
             step = next(reaching, LONGEST.step)
         asked = time_span(start, now_s if end is None else end, step)
-        recording = self._collector.recording(self._finest(asked, now_s))
+        recording = self._recording(asked)
         selection = Selection(pool, operation, worker)
         check_known(recording.names, selection)
         return queries.range_of(recording, asked, selection)
@@ -65,13 +67,27 @@ class LiveMetrics:
         step: str | float | None = None,
         *,
         subject: str | None = None,
+        figure: str | None = None,
     ) -> ResourceRange:
         """The figures of resources from *start* to *end* (None: now), step by step: mean and highest reading.
 
-        *subject* is ``host``, ``process``, ``loop``, ``gpu INDEX`` or ``worker SLOT``; None: all. *step* is any
-        multiple of 1 s for the last 5 minutes, of 10 s for the last hour; None: the finest of them. Memory keeps less
-        than an hour when there are hundreds of workers. Steps begin at multiples of *step*.
+        *subject* is ``host``, ``process``, ``loop``, ``gpu INDEX`` or ``worker SLOT``, *figure* a field of its view,
+        such as ``rss``; None: all. *step* is any multiple of 1 s for the last 5 minutes, of 10 s for the last hour;
+        None: the finest of them. Memory keeps less than an hour when there are hundreds of workers. Steps begin at
+        multiples of *step*.
         """
+        return self.deferred_resources(start, end, step, subject=subject, figure=figure)()
+
+    def deferred_resources(
+        self,
+        start: float | datetime,
+        end: float | datetime | None = None,
+        step: str | float | None = None,
+        *,
+        subject: str | None = None,
+        figure: str | None = None,
+    ) -> Callable[[], ResourceRange]:
+        """Return a function that computes `resources` from what is known now. Any thread may call it."""
         now_s = self._collector.wall_s()
         if step is None:
             step = step_reaching(instant(start, "start"), now_s)
@@ -82,7 +98,29 @@ class LiveMetrics:
                 f"resources(start={asked.start}, step={asked.step}): memory keeps steps of {kept_steps} (and multiples "
                 "of them); ask for a larger step or a later start, or let [history] keep more and ask monitor.history"
             )
-        return resource_range(self._collector.gauges(asked.start, asked.step), asked, subject)
+        return partial(resource_range, self._collector.gauges(asked.start, asked.step), asked, subject, figure)
+
+    def deferred_ranges(
+        self, start: float | datetime, end: float | datetime, step: str | float, *, by: queries.Group
+    ) -> Callable[[], dict[Selection, Range]]:
+        """Return a function that computes the `range` of every pool, operation or worker from what is known now, by
+        what selects it. Any thread may call it.
+        """
+        asked = time_span(start, end, step)
+        return partial(queries.ranges, self._recording(asked), asked, by)
+
+    def deferred_summary(self, start: float | datetime, end: float | datetime) -> Callable[[], Summary]:
+        """Return a function that computes a summary of every pool from *start* to *end*, from what is known now. Any
+        thread may call it.
+
+        The times are rounded to the nearest steps of the finest window that reaches back to *start*.
+        """
+        exact = time_span(start, end, 1)
+        window = self._finest(exact._replace(step=LONGEST.step), self._collector.wall_s())
+        first = round(exact.start / window.step) * window.step
+        length = max(round((exact.end - exact.start) / window.step), 1) * window.step
+        recording = self._collector.recording(window)
+        return partial(queries.summary_of, recording, TimeSpan(first, first + length, window.step))
 
     @property
     def since(self) -> float:
@@ -144,6 +182,9 @@ class LiveMetrics:
     def totals(self) -> Totals:
         """Everything counted since the monitor was entered, with full histograms: the source of all exports."""
         return self._collector.totals()
+
+    def _recording(self, asked: TimeSpan) -> Recording:
+        return self._collector.recording(self._finest(asked, self._collector.wall_s()))
 
     def _finest(self, asked: TimeSpan, now_s: float) -> Window:
         """The finest window whose steps add up to those of *asked* and which reaches back to the start of *asked*.

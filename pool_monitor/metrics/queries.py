@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.events import SESSION_KINDS
-from pool_monitor.metrics.block import Block
+from pool_monitor.metrics.block import Block, merge
 from pool_monitor.metrics.call_stats import busy_share, fields_of
 from pool_monitor.metrics.columns import (
     ACCEPTED,
@@ -37,6 +37,7 @@ from pool_monitor.metrics.timespan import TimeSpan
 from pool_monitor.snapshot import CallStats, ErrorRate, OperationView, Point, PoolSummary, Range, Summary
 
 BY = ("operation", "worker", "category", "session_kind")
+Group = Literal["pool", "operation", "worker"]
 
 
 class Selection(NamedTuple):
@@ -102,6 +103,18 @@ def range_of(recording: Recording, asked: TimeSpan, selection: Selection) -> Ran
     )
 
 
+def ranges(recording: Recording, asked: TimeSpan, by: Group) -> dict[Selection, Range]:
+    """The calls of each pool, operation or worker, step by step, by what selects it."""
+    if by == "pool":
+        return {Selection(pool): range_of(recording, asked, Selection(pool)) for pool in recording.names.pools}
+    keys = [
+        Selection(pool, operation) if by == "operation" else Selection(pool, worker=worker)
+        for pool, operation, worker in recording.names.rows
+    ]
+    wanted = [key for key in keys if key.operation is not None or key.worker is not None]
+    return {key: range_of(calls, asked, key) for key, calls in recording.by(keys, wanted).items()}
+
+
 def error_rates(block: Block, names: Names, by: str, pool: str | None = None) -> dict[str, ErrorRate]:
     """How many calls failed, per value of *by*. Raises ConfigError when *by* is not in `BY`."""
     if by in ("operation", "worker"):
@@ -117,6 +130,12 @@ def error_rates(block: Block, names: Names, by: str, pool: str | None = None) ->
     chosen = [pool in (None, names.pools[number]) for number in block.pools.tolist()]
     sums = block.pool_sums[chosen].sum(axis=0)
     return _by_category(sums) if by == "category" else _by_session_kind(sums)
+
+
+def summary_of(recording: Recording, asked: TimeSpan) -> Summary:
+    """A summary of every pool in the blocks of *asked*."""
+    inside = [timed.block for timed in recording.blocks if asked.start <= timed.start < asked.end]
+    return summary(merge(inside), recording.names, asked.start, asked.end)
 
 
 def summary(block: Block, names: Names, start: float, end: float) -> Summary:

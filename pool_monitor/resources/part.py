@@ -20,10 +20,10 @@ from pool_monitor.resources.gpu import GpuSampler
 from pool_monitor.resources.host import HostSampler, folder_to_measure
 from pool_monitor.resources.process import ProcessSampler
 from pool_monitor.resources.sample import Execution, Moment, Sampler, Slot
-from pool_monitor.resources.sampling_thread import SamplingThread
 from pool_monitor.resources.tasks import TaskCensus
 from pool_monitor.resources.watchdog import Watchdog
 from pool_monitor.resources.workers import WorkerSampler
+from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import SamplingView
 from pool_monitor.telemetry import describe
 
@@ -54,7 +54,7 @@ class ResourcesPart:
         if self._gpu is not None:
             self._samplers.append(self._gpu)
         self._diagnosis = Diagnosis(config, context.clock, config.interval or _INTERVAL, monitor=context.monitor)
-        self._thread = SamplingThread()
+        self._thread = SideThread("sampling")
         self._task: asyncio.Task[None] | None = None
         self._watchdog = Watchdog(config, context.monitor)
         self._cost = SamplingCost()

@@ -1,36 +1,42 @@
-"""The requests over HTTP that do something to a pool, and not only read what is known. They are answered over the local
-socket alone, which no other user can open; a mounted app refuses them.
+"""The requests over HTTP that do something, and not only read what is known.
+
+`ACTIONS` is the table of those that change something: they need ``[service] actions = true``. The stack of a worker
+changes nothing, but interrupts it: it is answered over the local socket alone, which no other user can open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pool_monitor.service.acting import Acting, Action, route_of
+from pool_monitor.service.alert_actions import ALERT_ACTIONS
 from pool_monitor.service.listener import Listener
 from pool_monitor.service.stacks import Samplings, StackReading, StackSamples, checked_seconds, sample
 
 if TYPE_CHECKING:
     Handler = Callable[[Request], Awaitable[Response]]
 
+ACTIONS: tuple[Action[Any], ...] = ALERT_ACTIONS
+"""Every action that changes something."""
 _encode = msgspec.json.Encoder().encode
 
 
-class StackTaker(Protocol):
+class Actor(Acting, Protocol):
     """What the actions need of a monitor."""
 
     async def stack(self, pool: str, slot: str) -> StackReading:
         """What a worker does now. Raises UnknownName."""
 
 
-def action_routes(source: StackTaker, *, local: bool) -> list[Route]:
-    """The routes of the actions. Unless *local*, each answers 403."""
+def action_routes(source: Actor, *, local: bool) -> list[Route]:
+    """The routes of the actions. *local*: they are served on the local socket."""
     samplings = Samplings()
 
     async def stack(request: Request) -> Response:
@@ -48,7 +54,10 @@ def action_routes(source: StackTaker, *, local: bool) -> list[Route]:
     def route(path: str, handler: Handler) -> Route:
         return Route(path, handler if local else _refusing(handler), methods=["POST"])
 
-    return [route("/v1/pools/{pool:path}/workers/{slot:path}/stack", stack)]
+    return [
+        route("/v1/pools/{pool:path}/workers/{slot:path}/stack", stack),
+        *(route_of(action, source, local=local) for action in ACTIONS),
+    ]
 
 
 def _wanted_by(request: Request) -> Callable[[], Awaitable[bool]]:

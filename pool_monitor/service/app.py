@@ -1,4 +1,4 @@
-"""The HTTP interface of a monitor: one small ASGI app. Where it is mounted, it only reads.
+"""The HTTP interface of a monitor: one small ASGI app. It only reads, unless ``[service] actions = true``.
 
 Mount it in a Starlette or FastAPI service, or let the monitor serve it on a Unix socket (server.py). The URLs are the
 same.
@@ -17,6 +17,17 @@ same.
                                  ``gpu INDEX``, ``worker SLOT``, or ``all``
     GET /v1/errors?window=5m&pool=
                                  an ErrorReport as JSON: the error groups of every pool, or of one
+    GET /v1/alerts?state=&limit= an AlertReport as JSON: the alerts, or those in a *state* (or several, with commas); the
+                                 silences; the latest changes, at most *limit* (100)
+    GET /v1/alerts/rules         the rules that are evaluated, as a list of RuleView
+    POST /v1/alerts/silences     silence alerts: ``{"matchers": {"alertname": "X", "pool": {"glob": "text*"}},
+                                 "duration": "2h", "comment": "", "author": "", "starts_in": null}``. Answers
+                                 ``{"id": ...}``. This and the next three only where ``[service] actions = true``; over
+                                 TCP, only from this machine
+    DELETE /v1/alerts/silences/ID                  end a silence
+    POST /v1/alerts/FINGERPRINT/ack                acknowledge an alert: ``{"comment": "", "author": "",
+                                 "duration": null}``
+    DELETE /v1/alerts/FINGERPRINT/ack              take that back
     GET /metrics?window=5m       everything counted since the monitor was entered, for Prometheus, with percentiles of
                                  the window
     POST /v1/pools/NAME/workers/SLOT/stack?seconds=
@@ -48,7 +59,8 @@ from pool_monitor.export import gzipped, prometheus
 from pool_monitor.metrics import LiveMetrics
 from pool_monitor.self_measuring import WorkMeter
 from pool_monitor.service import AGAIN, health
-from pool_monitor.service.actions import StackTaker, action_routes
+from pool_monitor.service.actions import Actor, action_routes
+from pool_monitor.service.alerts import alert_routes
 from pool_monitor.service.listener import Listener
 from pool_monitor.service.stacks import TooManySamplings
 from pool_monitor.snapshot import Range, Readiness, ResourceRange, Snapshot
@@ -69,7 +81,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _encode = msgspec.json.Encoder().encode
 
 
-class Source(StackTaker, Protocol):
+class Source(Actor, Protocol):
     """What the app needs of a monitor."""
 
     viewers: int
@@ -143,6 +155,7 @@ def make_app(source: Source, *, local: bool = False) -> Starlette:
         Route("/v1/summary", summary),
         Route("/v1/range", over_time),
         Route("/v1/errors", _errors_of(source)),
+        *alert_routes(source, _json),
         Route("/metrics", metrics),
         Route("/livez", livez),
         Route("/readyz", readyz),

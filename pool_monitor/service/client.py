@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -18,16 +18,30 @@ from pool_monitor.service import AGAIN
 from pool_monitor.service.discovery import Service, file_name, runtime_dir, services
 from pool_monitor.service.silence import why_silent
 from pool_monitor.service.stacks import StackReading, StackSamples
-from pool_monitor.snapshot import SCHEMA_VERSION, ErrorReport, Range, ResourceRange, Snapshot, Summary
+from pool_monitor.snapshot import (
+    SCHEMA_VERSION,
+    AlertReport,
+    ErrorReport,
+    Range,
+    ResourceRange,
+    RuleView,
+    Snapshot,
+    Summary,
+)
 
 T = TypeVar("T")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}(/.*)?", re.ASCII)
+_UNFIT = (httpx.codes.BAD_REQUEST, httpx.codes.REQUEST_ENTITY_TOO_LARGE, httpx.codes.UNSUPPORTED_MEDIA_TYPE)
 _TIMEOUT = 5.0  # seconds without a byte after which a service counts as gone; it sends a heartbeat every 2 s
 _decode_snapshot = msgspec.json.Decoder(Snapshot).decode
 
 
 class _Version(msgspec.Struct):
     version: int
+
+
+class _Made(msgspec.Struct):
+    id: str
 
 
 _decode_version = msgspec.json.Decoder(_Version).decode
@@ -157,6 +171,44 @@ class Client:
         path, patience = _stack_path(pool, slot), seconds + 2 * _TIMEOUT
         return _decoded(await self._post(path, patience, seconds=seconds), StackSamples)
 
+    async def alerts(self, state: str | None = None, limit: int = 100) -> AlertReport:
+        """The alerts, or those in a *state*, the silences, and the latest changes."""
+        return _decoded(await self._get("/v1/alerts", state=state, limit=limit), AlertReport)
+
+    async def rules(self) -> list[RuleView]:
+        """The rules that are evaluated."""
+        return _decoded(await self._get("/v1/alerts/rules"), list[RuleView])
+
+    async def silence(
+        self,
+        matchers: Mapping[str, str | Mapping[str, str]],
+        *,
+        duration: str,
+        comment: str = "",
+        author: str = "",
+        starts_in: str | None = None,
+    ) -> str:
+        """Silence alerts, and return the id of the silence. Arguments as of `AlertManager.silence`."""
+        body = {"matchers": matchers, "duration": duration, "comment": comment, "author": author}
+        answer = await self._act("POST", "/v1/alerts/silences", body | {"starts_in": starts_in})
+        return _decoded(answer, _Made).id
+
+    async def unsilence(self, silence: str) -> None:
+        """End a silence."""
+        await self._act("DELETE", f"/v1/alerts/silences/{quote(silence, safe='')}")
+
+    async def ack(self, fingerprint: str, *, author: str = "", comment: str = "", duration: str | None = None) -> None:
+        """Acknowledge an alert, for *duration* or until it is resolved."""
+        body = {"author": author, "comment": comment, "duration": duration}
+        await self._act("POST", f"/v1/alerts/{quote(fingerprint, safe='')}/ack", body)
+
+    async def unack(self, fingerprint: str) -> None:
+        """Take an acknowledgement back."""
+        await self._act("DELETE", f"/v1/alerts/{quote(fingerprint, safe='')}/ack")
+
+    async def _act(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        return _accepted(await self._http.request(method, path, json=body))
+
     async def _post(self, path: str, patience: float, **query: Any) -> bytes:
         return _accepted(await self._http.post(path, params=query, timeout=patience))
 
@@ -221,7 +273,11 @@ def _decoded(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ConnectError(f"the answer is not a {kind.__name__}: {error}") from error
+        raise ConnectError(f"the answer is not {_named(kind)}: {error}") from error
+
+
+def _named(kind: Any) -> str:
+    return f"a {kind.__name__}" if isinstance(kind, type) else str(kind)
 
 
 def _accepted(response: httpx.Response) -> bytes:
@@ -235,7 +291,7 @@ def _accepted(response: httpx.Response) -> bytes:
 
 def _refusal(response: httpx.Response) -> str | None:
     """Why the service refuses a query; None if it does not, or if the answer is not one of a service."""
-    if response.status_code == httpx.codes.BAD_REQUEST:
+    if response.status_code in _UNFIT:
         return _decoded(response.content, dict[str, str])["error"]
     # Not allowed here, or a name that is unknown.
     refused = response.status_code in (httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND)

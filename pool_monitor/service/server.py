@@ -21,6 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from pool_monitor.after_fork import keep_from_children
+from pool_monitor.service.caller import PEER, peer_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -70,6 +71,7 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.app_state[PEER] = peer_of(transport.get_extra_info("socket"))
         self._schedule_check()
 
     def connection_lost(self, exc: Exception | None) -> None:

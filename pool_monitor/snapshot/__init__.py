@@ -15,6 +15,7 @@ from pool_monitor.snapshot.alerts import (
     AlertState,
     AlertTransition,
     AlertView,
+    RuleView,
     SilenceView,
 )
 from pool_monitor.snapshot.calls import Bar, CallStats, Distribution, ErrorRate, OperationView, Trend
@@ -91,6 +92,7 @@ __all__ = [
     "Readiness",
     "ResourceRange",
     "ResourceView",
+    "RuleView",
     "SamplingView",
     "ServiceView",
     "SilenceView",

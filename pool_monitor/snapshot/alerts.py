@@ -110,6 +110,28 @@ class AlertReport(Struct, frozen=True, kw_only=True):
     transitions: tuple[AlertTransition, ...] = ()
 
 
+class RuleView(Struct, frozen=True, kw_only=True):
+    """One rule that is evaluated. Times are seconds."""
+
+    alertname: str
+    kind: str
+    """Such as threshold."""
+    state: AlertState | None
+    """The worst state of its alerts; None: it was not evaluated yet."""
+    alerts: int = 0
+    """Its alerts that are pending, firing or recovering."""
+    severities: tuple[str, ...] = ()
+    """Its levels, the lowest first."""
+    failing: str | None = None
+    """Why its evaluation fails."""
+    default: bool = False
+    """Whether it comes with the package."""
+    origin: str = ""
+    """Where it stands, such as ``rules.yaml:12``; empty: it was added by the program."""
+    next_in: float | None = None
+    """When it is evaluated next; None: it is not, because the alerts are off or degraded."""
+
+
 class AlertingView(Struct, frozen=True, kw_only=True):
     """The evaluation of rules: its cost, and what fails. Times are seconds."""
 
@@ -140,3 +162,7 @@ class AlertingView(Struct, frozen=True, kw_only=True):
     """Changes of alerts since the monitor was made."""
     refused: int = 0
     """Alerts that were not made because a rule has too many instances."""
+    paused: float | None = None
+    """For how long nothing is evaluated yet, because the machine or the process was stopped before; None: it is not."""
+    file_degraded: str | None = None
+    """Why the changes of alerts cannot be appended to ``[alerts] file``; None: they can, or there is none."""

@@ -67,6 +67,7 @@ class HistoryMetrics:
         step: str | float = "1m",
         *,
         subject: str | None = None,
+        figure: str | None = None,
     ) -> ResourceRange:
         """The figures of resources from *start* to *end* (None: now), step by step, as `LiveMetrics.resources`.
 
@@ -74,7 +75,15 @@ class HistoryMetrics:
         """
         asked = time_span(start, self._now() if end is None else end, step)
         found = await self._history.read_gauges(asked.start, asked.end, asked.step)
-        return await asyncio.to_thread(resource_range, found, asked, subject)
+        return await asyncio.to_thread(resource_range, found, asked, subject, figure)
+
+    async def ranges(
+        self, start: float | datetime, end: float | datetime, step: str | float, *, by: queries.Group
+    ) -> dict[Selection, Range]:
+        """The `range` of every pool, operation or worker, by what selects it."""
+        asked = time_span(start, end, step)
+        recording = await self._history.read(asked.start, asked.end, asked.step)
+        return await asyncio.to_thread(queries.ranges, recording, asked, by)
 
     async def summary(self, start: float | datetime = 0.0, end: float | datetime | None = None) -> Summary:
         """A summary of every pool from *start* (0: the beginning) to *end* (None: now), as `LiveMetrics.summary`.

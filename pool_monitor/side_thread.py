@@ -1,4 +1,4 @@
-"""A thread for samples, which an event loop waits for and the end of the program does not."""
+"""A thread for work that may hang, which an event loop waits for and the end of the program does not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 T = TypeVar("T")
 
 LEAVE_S = 1.0
-"""How long `SamplingThread.close` waits for a function that runs."""
+"""How long `SideThread.close` waits for a function that runs."""
 
 
 class _Asked(NamedTuple):
@@ -22,14 +22,16 @@ class _Asked(NamedTuple):
     last: bool = False
 
 
-class SamplingThread:
+class SideThread:
     """Runs functions one after the other in one daemon thread, which starts with the first.
 
-    The threads of asyncio's and anyio's pools are joined when the program ends: a sample that hangs, as in a file of
-    /proc that the file system of a container does not answer for, would keep the service from ending.
+    The threads of asyncio's and anyio's pools are joined when the program ends: a function that hangs, as in a file of
+    /proc that the file system of a container does not answer for, or on a network disk, would keep the service from
+    ending. *name* is part of the thread's name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._asked: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -38,7 +40,7 @@ class SamplingThread:
         goes on, and its result is dropped. Raises RuntimeError when the system refuses a thread.
         """
         if self._thread is None:
-            thread = threading.Thread(target=self._work, name="pool_monitor sampling", daemon=True)
+            thread = threading.Thread(target=self._work, name=f"pool_monitor {self._name}", daemon=True)
             thread.start()
             self._thread = thread
         result: T = await self._ask(function)
@@ -63,7 +65,7 @@ class SamplingThread:
             try:
                 value = function()
             except BaseException as raised:  # noqa: BLE001 - handed to the caller
-                error = raised if isinstance(raised, Exception) else RuntimeError(f"a sample was ended by {raised!r}")
+                error = raised if isinstance(raised, Exception) else RuntimeError(f"it was ended by {raised!r}")
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(_answer, answer, value, error)
             del loop, answer, function, value, error  # while it waits, the thread keeps no monitor alive

@@ -1,0 +1,74 @@
+"""Acknowledgements: somebody deals with an alert. One ends with the life of its alert, or after a duration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from pool_monitor.alerts.overlays.silences import TEXT_MAX
+from pool_monitor.errors import ConfigError, UnknownName
+from pool_monitor.snapshot import Acknowledgement
+
+
+class Acknowledgements:
+    """The acknowledgements of a monitor, by the fingerprint of an alert. Bound: one for each alert that is not over."""
+
+    def __init__(self) -> None:
+        self._given: dict[str, Acknowledgement] = {}
+        self._changed: dict[str, bytes | None] = {}
+
+    def give(self, fingerprint: str, acknowledgement: Acknowledgement) -> None:
+        """Acknowledge an alert, in place of an earlier acknowledgement. Raises ConfigError.
+
+        The caller knows that the alert is there.
+        """
+        for name, text in (("author", acknowledgement.author), ("comment", acknowledgement.comment)):
+            if len(text) > TEXT_MAX:
+                raise ConfigError(f"the {name} of an acknowledgement must have at most {TEXT_MAX} characters")
+        until = acknowledgement.until
+        if until is not None and not until > acknowledgement.at:
+            raise ConfigError("an acknowledgement must end in the future")
+        self._given[fingerprint] = acknowledgement
+        self._changed[fingerprint] = msgspec.json.encode(acknowledgement)
+
+    def take_back(self, fingerprint: str) -> None:
+        """End the acknowledgement of an alert. Raises UnknownName when it has none."""
+        if fingerprint not in self._given:
+            raise UnknownName(f"the alert {fingerprint!r:.100} is not acknowledged")
+        self.forget(fingerprint)
+
+    def of(self, fingerprint: str, at: float) -> Acknowledgement | None:
+        """Return the acknowledgement of an alert at the wall-clock time *at*."""
+        given = self._given.get(fingerprint)
+        return None if given is None or (given.until is not None and given.until <= at) else given
+
+    def forget(self, fingerprint: str) -> None:
+        """End the acknowledgement of an alert that is over. Its next life needs a new one."""
+        if self._given.pop(fingerprint, None) is not None:
+            self._changed[fingerprint] = None
+
+    def rows(self) -> dict[str, bytes]:
+        """Return all rows of the state file."""
+        return {fingerprint: msgspec.json.encode(given) for fingerprint, given in self._given.items()}
+
+    def take_changes(self) -> dict[str, bytes | None]:
+        """Return what has changed since the last call, for the state file."""
+        changed, self._changed = self._changed, {}
+        return changed
+
+    def restore(self, rows: Mapping[str, bytes], active: Iterable[str]) -> list[str]:
+        """Take over the rows of a state file. Those of alerts that are not *active* (fingerprints) are forgotten.
+
+        Returns the fingerprints of those that cannot be used, which are left out.
+        """
+        unusable, there = [], set(active)
+        for fingerprint, value in rows.items():
+            if fingerprint not in there:
+                self._changed[fingerprint] = None
+                continue
+            try:
+                self._given[fingerprint] = msgspec.json.decode(value, type=Acknowledgement)
+            except ValueError:
+                unusable.append(fingerprint)
+        return unusable

@@ -1,0 +1,112 @@
+"""Flapping: an alert that fires and resolves again and again.
+
+Each change between firing and not firing adds 1 to the score of its alert, and the score halves in `HALF_LIFE`. An
+alert flaps from a score of `START` on until it falls to `STOP`. Between the two nothing changes, so flapping itself
+does not flap. With a change every three minutes the score settles at 7.7, every six at 4.1, every ten at 2.7, which
+never starts. Routers treat a route that comes and goes in the same way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from msgspec import Struct
+
+from pool_monitor.snapshot import AlertTransition
+
+HALF_LIFE = 15 * 60.0
+"""Seconds of counted time (`inputs.Inputs.elapsed`) in which a score halves."""
+START = 4.0
+STOP = 1.5
+SCORE_MAX = 16.0
+"""Highest score, so that flapping is over within an hour after the last change."""
+SCORES_MAX = 10_000
+"""Most scores. A new one beyond that takes the place of the alert that has not changed for longest."""
+_FORGOTTEN_AFTER = 6 * HALF_LIFE  # then even the highest score is 0.25
+_FIRING = ("firing", "recovering")
+
+
+class FlapScore(Struct, kw_only=True):
+    """How often an alert has changed lately."""
+
+    score: float
+    """At the counted time *at*."""
+    at: float
+    flapping: bool = False
+    """Whether it flapped then."""
+
+    def flaps(self, at: float) -> bool:
+        """Whether it flaps at the counted time *at*, if nothing has changed since."""
+        return self.flapping and self.now(at) > STOP
+
+    def now(self, at: float) -> float:
+        """Return the score at the counted time *at*."""
+        return self.score * math.exp2(-max(at - self.at, 0.0) / HALF_LIFE)
+
+
+class Flapping:
+    """The scores of alerts, by fingerprint. Bound: `SCORES_MAX`. Time is counted time, so a suspended machine does not
+    let a score fall.
+    """
+
+    def __init__(self) -> None:
+        self._scores: dict[str, FlapScore] = {}
+        self._changed: dict[str, bytes | None] = {}
+        self._at = 0.0
+
+    def note(self, transitions: Iterable[AlertTransition], elapsed: float) -> None:
+        """Let *elapsed* seconds of counted time pass, and then count *transitions*."""
+        self._at += elapsed
+        while self._scores and self._at - next(iter(self._scores.values())).at > _FORGOTTEN_AFTER:
+            self._drop(next(iter(self._scores)))
+        for transition in transitions:
+            if (transition.from_state in _FIRING) != (transition.to_state in _FIRING):
+                self._count(transition.fingerprint)
+
+    def __contains__(self, fingerprint: str) -> bool:
+        """Whether the alert flaps."""
+        found = self._scores.get(fingerprint)
+        return found is not None and found.flaps(self._at)
+
+    def rows(self) -> dict[str, bytes]:
+        """Return all rows of the state file."""
+        return {fingerprint: msgspec.json.encode(found) for fingerprint, found in self._scores.items()}
+
+    def take_changes(self) -> dict[str, bytes | None]:
+        """Return what has changed since the last call, for the state file."""
+        changed, self._changed = self._changed, {}
+        return changed
+
+    def restore(self, rows: Mapping[str, bytes]) -> list[str]:
+        """Take over the rows of a state file. Returns the keys of those that cannot be used, which are left out.
+
+        Counted time goes on from the latest row: time without a service does not let a score fall.
+        """
+        unusable, scores = [], {}
+        for fingerprint, value in rows.items():
+            try:
+                found = msgspec.json.decode(value, type=FlapScore)
+                if not (0 <= found.score <= SCORE_MAX and found.at >= 0):
+                    raise ValueError(found)
+            except ValueError:
+                unusable.append(fingerprint)
+            else:
+                scores[fingerprint] = found
+        self._scores = dict(sorted(scores.items(), key=lambda pair: pair[1].at)[-SCORES_MAX:])
+        self._at = max([self._at, *(one.at for one in self._scores.values())])
+        return unusable
+
+    def _count(self, fingerprint: str) -> None:
+        before = self._scores.pop(fingerprint, None)  # so that the scores are in the order of their latest changes
+        score = min(1.0 + (0.0 if before is None else before.now(self._at)), SCORE_MAX)
+        if len(self._scores) >= SCORES_MAX:
+            self._drop(next(iter(self._scores)))
+        flapping = score >= START or (before is not None and before.flaps(self._at))
+        found = self._scores[fingerprint] = FlapScore(score=score, at=self._at, flapping=flapping)
+        self._changed[fingerprint] = msgspec.json.encode(found)
+
+    def _drop(self, fingerprint: str) -> None:
+        del self._scores[fingerprint]
+        self._changed[fingerprint] = None

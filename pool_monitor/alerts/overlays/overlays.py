@@ -1,0 +1,169 @@
+"""The overlays of one monitor: what its owner does with them, and what the state file keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from pool_monitor.alerts.alert import Alert
+from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
+from pool_monitor.alerts.overlays.acknowledgements import Acknowledgements
+from pool_monitor.alerts.overlays.flapping import Flapping
+from pool_monitor.alerts.overlays.inhibition import Inhibitors
+from pool_monitor.alerts.overlays.mute import local_time
+from pool_monitor.alerts.overlays.silences import Silences
+from pool_monitor.alerts.overlays.views import Covers, Texts, laying, no_texts
+from pool_monitor.alerts.rule import CheckedRule, Inhibition
+from pool_monitor.errors import UnknownName
+from pool_monitor.snapshot import Acknowledgement, AlertTransition, AlertView, SilenceView
+
+Rows = dict[str, dict[str, bytes | None]]
+"""By table of the state file and key; None: the row is gone."""
+
+
+class Overlays:
+    """Silences, acknowledgements and flapping. They are laid over the states of alerts and never change them.
+
+    Methods take the wall-clock time as *at*, seconds since the epoch. None of them blocks. Each part states its bound.
+    """
+
+    def __init__(self) -> None:
+        self._silences = Silences()
+        self._acknowledgements = Acknowledgements()
+        self._flapping = Flapping()
+
+    # -- what people do
+
+    def silence(
+        self,
+        matchers: Mapping[str, object],
+        *,
+        duration: float,
+        at: float,
+        starts_in: float = 0.0,
+        author: str = "",
+        comment: str = "",
+    ) -> str:
+        """Silence alerts that match for *duration* seconds, from *starts_in* seconds on. Return the id of the silence.
+
+        *matchers*: label -> text that matches itself to the letter, or ``{"glob": "text*"}``, a shell pattern;
+        ``alertname`` and ``severity`` are labels too. Raises ConfigError, also if no matcher is there or one is empty.
+        """
+        begins = at + max(starts_in, 0.0)
+        made = self._silences.add(
+            matchers, starts_at=begins, ends_at=begins + duration, at=at, author=author, comment=comment
+        )
+        return made.id
+
+    def unsilence(self, silence: str, at: float) -> None:
+        """End the silence with this id. Raises UnknownName when no such silence lasts or is to come."""
+        self._silences.end(silence, at)
+
+    def acknowledge(
+        self,
+        fingerprint: str,
+        active: Mapping[str, Alert],
+        *,
+        at: float,
+        duration: float | None = None,
+        author: str = "",
+        comment: str = "",
+    ) -> Acknowledgement:
+        """Acknowledge an alert for *duration* seconds; None: until it is resolved.
+
+        *active*: the alerts that are pending, firing or recovering, by fingerprint. Raises UnknownName for another
+        fingerprint, and ConfigError.
+        """
+        if fingerprint not in active:
+            known = ", ".join(sorted(active)[:10]) or "none"
+            raise UnknownName(f"no alert {fingerprint!r:.100} is pending or firing; those that are: {known}")
+        until = None if duration is None else at + duration
+        given = Acknowledgement(author=author, comment=comment, at=at, until=until)
+        self._acknowledgements.give(fingerprint, given)
+        return given
+
+    def unacknowledge(self, fingerprint: str) -> None:
+        """Take an acknowledgement back. Raises UnknownName when there is none."""
+        self._acknowledgements.take_back(fingerprint)
+
+    # -- what happens
+
+    def note(self, transitions: Sequence[AlertTransition], elapsed: float) -> None:
+        """Take account of *transitions*, after *elapsed* seconds of counted time. Call it for each evaluation."""
+        self._flapping.note(transitions, elapsed)
+        for transition in transitions:
+            if transition.to_state not in ACTIVE_PHASES:
+                self._acknowledgements.forget(transition.fingerprint)
+
+    # -- what is shown
+
+    def silences(self, at: float) -> tuple[SilenceView, ...]:
+        """Return the silences that last or are to come, the next to end first."""
+        return self._silences.views(at)
+
+    def laying(
+        self,
+        alerts: Iterable[Alert],
+        rules: Mapping[str, CheckedRule],
+        inhibitions: Sequence[Inhibition],
+        at: float,
+        texts: Callable[[CheckedRule | None, Alert], Texts] = no_texts,
+    ) -> Iterator[AlertView | None]:
+        """Yield a view of each alert with what lies over it, as `views.laying` does. Call it after each evaluation and
+        each action, not for each Snapshot.
+        """
+        covers = Covers(
+            self._silences.lasting(at),
+            self._acknowledgements,
+            Inhibitors(inhibitions),
+            self._flapping,
+            at,
+            local_time(at),
+        )
+        return laying(alerts, rules, covers, texts)
+
+    def lay(
+        self,
+        alerts: Iterable[Alert],
+        rules: Mapping[str, CheckedRule],
+        inhibitions: Sequence[Inhibition],
+        at: float,
+        texts: Callable[[CheckedRule | None, Alert], Texts] = no_texts,
+    ) -> tuple[AlertView, ...]:
+        """Do what `laying` does at once."""
+        return tuple(view for view in self.laying(alerts, rules, inhibitions, at, texts) if view is not None)
+
+    # -- what survives a restart
+
+    def take_changes(self) -> Rows:
+        """Return the rows of the state file that have changed since the last call."""
+        rows: Rows = {
+            "silences": self._silences.take_changes(),
+            "acknowledgements": self._acknowledgements.take_changes(),
+            "flapping": self._flapping.take_changes(),
+        }
+        return {table: found for table, found in rows.items() if found}
+
+    def all_rows(self) -> Rows:
+        """Return all rows, for a state file that is to have nothing else."""
+        return {
+            "silences": dict(self._silences.rows()),
+            "acknowledgements": dict(self._acknowledgements.rows()),
+            "flapping": dict(self._flapping.rows()),
+        }
+
+    def restore(self, rows: Mapping[str, Mapping[str, bytes]], active: Iterable[str]) -> list[str]:
+        """Take over the rows of a state file, of an earlier life. Call it once, at the beginning.
+
+        *active*: the fingerprints of the alerts that go on; acknowledgements of others are forgotten. Returns what
+        cannot be used, in words; it is left out.
+        """
+        unusable = {
+            "silence": self._silences.restore(rows.get("silences", {})),
+            "acknowledgement": self._acknowledgements.restore(rows.get("acknowledgements", {}), active),
+            "flap score": self._flapping.restore(rows.get("flapping", {})),
+        }
+        return [
+            f"the saved {noun} {key!r:.100} is left out: it is damaged"
+            for noun, keys in unusable.items()
+            for key in keys
+        ]

@@ -1,0 +1,120 @@
+"""Alerts as a Snapshot shows them: the state beneath, with what lies over it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import attrgetter
+from typing import NamedTuple
+
+from pool_monitor.alerts.alert import Alert
+from pool_monitor.alerts.lifecycle import FIRING_PHASES, Phase
+from pool_monitor.alerts.overlays.acknowledgements import Acknowledgements
+from pool_monitor.alerts.overlays.flapping import Flapping
+from pool_monitor.alerts.overlays.inhibition import Inhibitors
+from pool_monitor.alerts.overlays.matching import all_labels
+from pool_monitor.alerts.overlays.mute import LocalTime, is_muted
+from pool_monitor.alerts.overlays.silences import LastingSilences
+from pool_monitor.alerts.rule import CheckedRule, FindingIs
+from pool_monitor.snapshot import AlertView
+
+VIEWS_MAX = 1000
+"""Most alerts that are shown. `AlertingView.states` counts all of them."""
+_AT_ONCE = 50  # alerts between two pauses: below a millisecond
+_ORDER = {Phase.FIRING: 0, Phase.RECOVERING: 0, Phase.PENDING: 1, Phase.RESOLVED: 2, Phase.INACTIVE: 3}
+_WORST_FIRST = {"critical": 0, "page": 0, "error": 1, "warning": 2, "info": 4, "none": 5}
+_OTHER_SEVERITY = 3
+
+
+class Texts(NamedTuple):
+    """What a rule says about one of its alerts."""
+
+    summary: str = ""
+    runbook: str = ""
+    annotations: Mapping[str, str] = {}
+    value_text: str = ""
+    unit: str = ""
+
+
+def no_texts(_rule: CheckedRule | None, _alert: Alert) -> Texts:
+    """Return no texts."""
+    return Texts()
+
+
+class Covers(NamedTuple):
+    """What lies over the states of alerts at one moment."""
+
+    silences: LastingSilences
+    acknowledgements: Acknowledgements
+    inhibitors: Inhibitors
+    """To which nothing has been added."""
+    flapping: Flapping
+    at: float
+    """Wall-clock time."""
+    local: LocalTime
+
+
+def laying(
+    alerts: Iterable[Alert],
+    rules: Mapping[str, CheckedRule],
+    covers: Covers,
+    texts: Callable[[CheckedRule | None, Alert], Texts],
+) -> Iterator[AlertView | None]:
+    """Yield a view of each alert, at most `VIEWS_MAX`, and None where the caller may let others work.
+
+    Firing alerts come first, then pending, then resolved ones; of those the worst, and of those the oldest. All of
+    *alerts* must be there: one that is not shown inhibits too.
+    """
+    groups: defaultdict[tuple[int, int], list[Alert]] = defaultdict(list)
+    for count, alert in enumerate(alerts, 1):
+        groups[_ORDER[alert.state], _WORST_FIRST.get(alert.severity, _OTHER_SEVERITY)].append(alert)
+        if alert.state in FIRING_PHASES:
+            covers.inhibitors.add(alert.fingerprint, all_labels(alert))
+        if not count % _AT_ONCE:
+            yield None
+    shown = 0
+    for _order, group in sorted(groups.items()):
+        for alert in sorted(group, key=attrgetter("since")):
+            if shown == VIEWS_MAX:
+                return
+            rule = rules.get(alert.alert)
+            yield _view(alert, rule, covers, texts(rule, alert))
+            shown += 1
+            if not shown % _AT_ONCE:
+                yield None
+        yield None
+
+
+def _view(alert: Alert, rule: CheckedRule | None, covers: Covers, texts: Texts) -> AlertView:
+    labels = all_labels(alert)
+    silences = covers.silences.of(labels)
+    inhibited_by = covers.inhibitors.of(labels) if alert.state is not Phase.RESOLVED else ()
+    acknowledgement = covers.acknowledgements.of(alert.fingerprint, covers.at)
+    del labels["alertname"]
+    return AlertView(
+        alertname=alert.alert,
+        labels=labels,
+        state=alert.state.value,
+        severity=alert.severity,
+        value=alert.value,
+        since=alert.since,
+        summary=texts.summary,
+        runbook=texts.runbook,
+        fingerprint=alert.fingerprint,
+        silenced=bool(silences),
+        inhibited=bool(inhibited_by),
+        acknowledged=acknowledgement is not None,
+        flapping=alert.fingerprint in covers.flapping,
+        muted=rule is not None and is_muted(rule.mute, covers.local),
+        unknown=alert.unknown,
+        silences=silences,
+        inhibited_by=inhibited_by,
+        acknowledgement=acknowledgement,
+        unit=texts.unit,
+        value_text=texts.value_text,
+        reason=alert.reason,
+        active_since=alert.active_since,
+        annotations=dict(texts.annotations),
+        limit=alert.limit,
+        findings=rule.kind.kinds if rule is not None and isinstance(rule.kind, FindingIs) else (),
+    )

@@ -1,0 +1,78 @@
+"""All rules of a monitor: those that come with the package, those of files, and those that the program has added."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from pool_monitor.alerts.rule import CheckedRule, Inhibition
+from pool_monitor.errors import ConfigError, UnknownName
+
+
+class Loaded(NamedTuple):
+    """What was read from all files."""
+
+    rules: tuple[CheckedRule, ...] = ()
+    inhibitions: tuple[Inhibition, ...] = ()
+
+
+class RuleBook:
+    """Knows the rules in force. A rule that the program has removed stays away when the files are read again; one that
+    it has added stays.
+    """
+
+    def __init__(self) -> None:
+        self.loaded = Loaded()
+        self._added: dict[str, CheckedRule] = {}
+        self._removed: set[str] = set()
+
+    @property
+    def rules(self) -> dict[str, CheckedRule]:
+        """The rules in force, by name."""
+        files = {rule.alert: rule for rule in self.loaded.rules if rule.alert not in self._removed}
+        return files | self._added
+
+    def add(self, rule: CheckedRule) -> None:
+        """Add *rule*. Raises ConfigError if there is one of its name."""
+        there = self.rules.get(rule.alert)
+        if there is not None:
+            raise ConfigError(
+                f"there is a rule {rule.alert!r} already, {where(there)}; remove it first, or use another name"
+            )
+        self._added[rule.alert] = rule
+
+    def remove(self, alert: str) -> None:
+        """Remove the rule *alert*. Raises UnknownName."""
+        rules = self.rules
+        if alert not in rules:
+            raise UnknownName(f"there is no rule {alert!r}; {nearest(alert, rules)}")
+        if self._added.pop(alert, None) is None:
+            self._removed.add(alert)
+
+    def take(self, loaded: Loaded) -> None:
+        """Use what was read from the files. Raises ConfigError, and changes nothing, if a rule has a name that a rule
+        of the program has.
+        """
+        twice = [rule for rule in loaded.rules if rule.alert in self._added]
+        if twice:
+            raise ConfigError(
+                "\n".join(f"{rule.alert!r}, {where(rule)}: the program has added a rule of this name" for rule in twice)
+            )
+        self.loaded = loaded
+
+
+def where(rule: CheckedRule) -> str:
+    """Return where *rule* comes from, in words."""
+    if rule.default:
+        return "which comes with the package ([alerts] disable switches it off)"
+    return "added by the program" if rule.origin is None else f"at {rule.origin.file}:{rule.origin.line}"
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return a hint at what *name* should have been."""
+    there: Sequence[str] = list(names)
+    near = difflib.get_close_matches(name, there, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"there are {', '.join(there[:20])}{', ...' if len(there) > 20 else ''}" if there else "there are none"
