@@ -17,6 +17,7 @@ from pool_monitor.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from pool_monitor import telemetry
+    from pool_monitor.alerts import Rule
     from pool_monitor.config import MonitorConfig, PoolConfig
     from pool_monitor.errors import (
         CircuitOpen,
@@ -68,6 +69,7 @@ __all__ = [
     "ProtocolError",
     "QueueTimeout",
     "Rejected",
+    "Rule",
     "Session",
     "SessionLost",
     "Snapshot",
@@ -84,6 +86,7 @@ _HOMES = {
     "pool.pool": ["DrainResult", "Pool"],
     "pool.caller": ["CallResult", "Caller", "Session"],
     "snapshot": ["PoolView", "Snapshot"],
+    "alerts": ["Rule"],
     "config": ["MonitorConfig", "PoolConfig"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

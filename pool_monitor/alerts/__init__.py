@@ -22,5 +22,6 @@ of two clocks. So a suspended machine and a stepped clock cannot make an alert f
 """
 
 from pool_monitor.alerts.detectors import DETECTORS, THRESHOLD, AnomalyDetector, Detector
+from pool_monitor.alerts.rule_file import Rule
 
-__all__ = ["DETECTORS", "THRESHOLD", "AnomalyDetector", "Detector"]
+__all__ = ["DETECTORS", "THRESHOLD", "AnomalyDetector", "Detector", "Rule"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pool_monitor.alerts.transition_file import TransitionFile
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 10_000
 """Changes that wait to be written at most. Of more, the oldest are not written."""
+WRITTEN_AT_ONCE = 500
 LOGGED_AT_ONCE = 50
 """Lines of the log for one evaluation. Of more changes, their number is logged."""
 RETRY_S = (1.0, 60.0)
@@ -34,7 +36,9 @@ _FILE = "file"
 
 
 class Announcer:
-    """Tells changes, in their order. A file that cannot be written delays nothing else: what waits for it is bounded."""
+    """Tells changes, in their order. A file that cannot be written delays nothing else; what waits for it is bounded by
+    `BACKLOG`.
+    """
 
     def __init__(self, config: AlertsConfig, context: Context, outages: Outages) -> None:
         self._log, self._context, self._outages = config.log, context, outages
@@ -156,8 +160,8 @@ class Announcer:
 
     async def _write_all(self, file: TransitionFile) -> None:
         while self._backlog:
-            some = list(self._backlog)[:500]
-            await self._thread.run(lambda: list(file.append(some)))
+            some = list(self._backlog)[:WRITTEN_AT_ONCE]
+            await self._thread.run(partial(file.append, some))
             while self._backlog and self._backlog[0].seq <= some[-1].seq:
                 self._backlog.popleft()
 

@@ -442,6 +442,7 @@ class Engine:
             severity=alert.severity,
             value=value,
             reason=reason,
+            note=alert.note,
         )
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from pool_monitor.alerts.file_watch import FileWatch
+from pool_monitor.alerts.reach import check_reach
 from pool_monitor.alerts.rule_book import Loaded, nearest
+from pool_monitor.alerts.rule_file import RuleSet, load
 from pool_monitor.errors import ConfigError
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.rule import CheckedRule
-    from pool_monitor.config import AlertsConfig
+    from pool_monitor.config import AlertsConfig, HistoryConfig
 
 DEFAULT_RULES = Path(__file__).with_name("default_rules.yaml")
 
@@ -23,8 +24,8 @@ DEFAULT_RULES = Path(__file__).with_name("default_rules.yaml")
 class RuleFiles:
     """The files of *config* and the rules that come with the package. Methods block on the disk."""
 
-    def __init__(self, config: AlertsConfig) -> None:
-        self._config = config
+    def __init__(self, config: AlertsConfig, history: HistoryConfig) -> None:
+        self._config, self._history = config, history
         self._watch = FileWatch(config.rules)
 
     @property
@@ -36,44 +37,43 @@ class RuleFiles:
         """Whether a file has changed since it was read, as `FileWatch.changed`."""
         return self._watch.changed(self._watch.look())
 
-    def read(self) -> Loaded:
-        """Return what the files have. Raises ConfigError with the problems of all of them, one a line."""
+    def read(self, added: Sequence[CheckedRule]) -> Loaded:
+        """Return what the files have. *added*: the rules that there are besides. Raises ConfigError with the problems
+        of all files, one a line.
+        """
         found = self._watch.look()  # what changes while they are read has changed afterwards
         try:
-            return self._read()
+            return self._read(added)
         finally:
             self._watch.read(found)
 
-    def _read(self) -> Loaded:
+    def _read(self, added: Sequence[CheckedRule]) -> Loaded:
         problems: list[str] = []
-        defaults = list(self._defaults(problems)) if self._config.default_rules and DEFAULT_RULES.exists() else []
-        loaded: Any = None
+        defaults = self._defaults(problems)
+        loaded = RuleSet()
         try:
-            loaded = _load(self._config.rules)
+            loaded = load(self._config.rules, [*defaults, *added])
         except ConfigError as error:
             problems.append(str(error))
-        ours = {rule.alert for rule in defaults}
-        for rule in () if loaded is None else loaded.rules:
-            if rule.alert in ours:
-                place = "" if rule.origin is None else f"{rule.origin.file}:{rule.origin.line}:{rule.origin.column}: "
-                problems.append(
-                    f"{place}a rule that comes with the package is called {rule.alert!r}; use another name, or switch it "
-                    f'off: [alerts] disable = ["{rule.alert}"]'
-                )
+        problems += map(str, check_reach(loaded.rules, self._history))
         if problems:
             raise ConfigError("\n".join(problems))
-        return Loaded((*defaults, *loaded.rules), tuple(loaded.inhibitions))
+        return Loaded(
+            (*defaults, *loaded.rules), loaded.inhibit, tuple(map(str, loaded.warnings)), bool(loaded.receivers)
+        )
 
-    def _defaults(self, problems: list[str]) -> Iterator[CheckedRule]:
-        rules = {rule.alert: rule for rule in _load((str(DEFAULT_RULES),)).rules}
-        for name in self._config.disable:
-            if rules.pop(name, None) is None:
-                problems.append(f"[alerts] disable: there is no default rule {name!r}; {nearest(name, rules)}")
-        for rule in rules.values():
-            yield msgspec.structs.replace(rule, default=True)
-
-
-def _load(paths: tuple[str, ...]) -> Any:
-    if not paths:
-        return Loaded()
-    return importlib.import_module("pool_monitor.alerts.rule_file").load(paths)
+    def _defaults(self, problems: list[str]) -> list[CheckedRule]:
+        """Return the default rules in force. One that looks further back than what is kept is not among them."""
+        if not self._config.default_rules:
+            return []
+        rules = {}
+        if DEFAULT_RULES.exists():
+            rules = {rule.alert: msgspec.structs.replace(rule, default=True) for rule in load([DEFAULT_RULES]).rules}
+        problems += [
+            f"[alerts] disable: there is no default rule {name!r}; {nearest(name, rules)}"
+            for name in self._config.disable
+            if name not in rules
+        ]
+        wanted = [rule for name, rule in rules.items() if name not in self._config.disable]
+        too_far = {problem.rule.alert for problem in check_reach(wanted, self._history)}
+        return [rule for rule in wanted if rule.alert not in too_far]

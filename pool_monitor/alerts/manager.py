@@ -5,29 +5,36 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from pool_monitor.alerts.announcer import Announcer
 from pool_monitor.alerts.clock_guard import ClockGuard
 from pool_monitor.alerts.engine import Engine
+from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
 from pool_monitor.alerts.loading import RuleFiles
 from pool_monitor.alerts.outages import Outages
+from pool_monitor.alerts.overlays import Overlays
+from pool_monitor.alerts.past import Past
+from pool_monitor.alerts.quantity import checked, parse
+from pool_monitor.alerts.reach import check_reach
 from pool_monitor.alerts.reader import LiveReader
 from pool_monitor.alerts.recording import Recorder, encode_transition
-from pool_monitor.alerts.rule_book import RuleBook, where
+from pool_monitor.alerts.rule_book import RuleBook
 from pool_monitor.alerts.saving import Saving, decoded
 from pool_monitor.alerts.slices import Slices
+from pool_monitor.alerts.wording import texts_of
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.log import logger
 from pool_monitor.parts import retrieve_error
 from pool_monitor.side_thread import SideThread
-from pool_monitor.snapshot import AlertingView, AlertTransition, AlertView, RuleView
-from pool_monitor.telemetry import describe
+from pool_monitor.snapshot import AlertingView, AlertState, AlertTransition, AlertView, RuleView, SilenceView
 
 if TYPE_CHECKING:
-    from pool_monitor.alerts.alert import Alert
     from pool_monitor.alerts.inputs import Inputs
     from pool_monitor.alerts.rule import CheckedRule
     from pool_monitor.config import MonitorConfig
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
 
 HISTORY = 10_000
 """Changes that `AlertManager.history` has at most."""
-_WORST = {"firing": 4, "recovering": 3, "pending": 2, "resolved": 1, "inactive": 0}
+_WORST: dict[AlertState, int] = {"firing": 4, "recovering": 3, "pending": 2, "resolved": 1, "inactive": 0}
 _ACTIVE = frozenset({"pending", "firing", "recovering"})
 
 
@@ -55,9 +62,12 @@ class AlertManager:
         self._config, self._context = config, context
         interval = config.alerts.interval
         self._engine, self._guard, self._recorder = Engine(interval), ClockGuard(interval), Recorder()
-        self._reader = LiveReader(context.snapshot)
-        self._book, self._files = RuleBook(), RuleFiles(config.alerts)
-        self._saving, self._state = Saving(), None  # type: tuple[Saving, State | None]
+        past = Past(context.metrics, context.history, context.clock, interval, config.history)
+        self._reader = LiveReader(context.snapshot, past)
+        self._book, self._files = RuleBook(), RuleFiles(config.alerts, config.history)
+        self._overlays = Overlays()
+        self._saving = Saving(self._engine, self._overlays)
+        self._state: State | None = None
         self._outages = Outages(context)
         self._announcer = Announcer(config.alerts, context, self._outages)
         self._thread = SideThread("alerts")
@@ -68,6 +78,7 @@ class AlertManager:
         self._whole = True  # whether all that there is has to be stored
         self._restored = False
         self._shown: tuple[AlertView, ...] = ()
+        self._states: dict[str, int] = {}
         self._reload_error: str | None = None
         self._reloaded_ns: int | None = None
         self._evaluated_ns: int | None = None
@@ -79,13 +90,18 @@ class AlertManager:
 
     # -- rules ----------------------------------------------------------------------------------------------------
 
-    def add(self, rule: CheckedRule) -> None:
+    def add(self, rule: Any) -> None:
         """Evaluate *rule* too: a `Rule`, or a mapping with the fields of the file. It stays when files are read again.
 
-        It may be added before the monitor is entered. Raises ConfigError for a rule that is wrong, and for a name that
-        a rule has already.
+        It may be added before the monitor is entered. Raises ConfigError for a rule that is wrong, that looks further
+        back than what is kept, or that has the name of another one.
         """
-        self._book.add(rule)
+        from pool_monitor.alerts.rule_file import checked_rule
+
+        made = checked_rule(rule)
+        if problems := check_reach([made], self._config.history):
+            raise ConfigError(str(problems[0]))
+        self._book.add(made, complete=self._state is not None)
         self._use_rules()
 
     def remove(self, alert: str) -> None:
@@ -98,16 +114,16 @@ class AlertManager:
     def rules(self) -> tuple[RuleView, ...]:
         """The rules that are evaluated."""
         due = None if self.due is None or self._state is None else self.due - asyncio.get_running_loop().time()
-        states: dict[str, list[str]] = {}
+        states: dict[str, list[AlertState]] = {}
         for one in self._shown:
             states.setdefault(one.alertname, []).append(one.state)
         found = []
         for rule in self._book.rules.values():
             mine = states.get(rule.alert, [])
-            state = max(mine, key=_WORST.__getitem__, default="inactive")
+            state: AlertState = max(mine, key=_WORST.__getitem__, default="inactive")
             view = RuleView(
                 alertname=rule.alert,
-                kind=rule.kind.__struct_config__.tag,
+                kind=str(rule.kind.__struct_config__.tag),
                 state=state if self._evaluations else None,
                 alerts=sum(one in _ACTIVE for one in mine),
                 severities=rule.severities,
@@ -126,8 +142,7 @@ class AlertManager:
         """
         async with self._reloading:
             try:
-                loaded = await self._thread.run(self._files.read)
-                self._book.take(loaded)
+                self._book.take(await self._thread.run(partial(self._files.read, self._book.added)))
             except ConfigError as error:
                 if str(error) != self._reload_error:
                     logger("alerts").error("the rules could not be read; those before stay", reason=str(error))
@@ -146,8 +161,10 @@ class AlertManager:
 
     def _use_rules(self) -> None:
         if self._state is not None:
-            rules = list(self._book.rules.values())
-            self._untold += self._worded(self._engine.set_rules(rules, self._now()))
+            known = dict(self._engine.rules)
+            changed = self._engine.set_rules(list(self._book.rules.values()), self._now())
+            known |= self._engine.rules
+            self._untold += [_worded(one, known) for one in changed]
             self._settle_soon()
 
     # -- alerts ---------------------------------------------------------------------------------------------------
@@ -163,6 +180,68 @@ class AlertManager:
     def history(self, limit: int = 100) -> tuple[AlertTransition, ...]:
         """The latest changes, at most *limit* and `HISTORY`, the newest first."""
         return tuple(self._history)[-limit:][::-1] if limit > 0 else ()
+
+    # -- what people do -------------------------------------------------------------------------------------------
+
+    def silence(
+        self,
+        matchers: Mapping[str, str | Mapping[str, str]],
+        *,
+        duration: str | float,
+        comment: str = "",
+        author: str = "",
+        starts_in: str | float | None = None,
+    ) -> str:
+        """Tell nobody of alerts whose labels match, for *duration* (such as ``2h``, or seconds). Return an id.
+
+        *matchers*: label -> text that matches itself to the letter, or ``{"glob": "text*"}``, a shell pattern;
+        ``alertname`` and ``severity`` are labels too. *starts_in*: after how long it begins, for a maintenance window.
+        The state of the alerts does not change. Raises ConfigError.
+        """
+        wait = 0.0 if starts_in is None else _seconds(starts_in, "starts_in")
+        made = self._overlays.silence(
+            matchers,
+            duration=_seconds(duration, "duration"),
+            at=self._now(),
+            starts_in=wait,
+            author=author,
+            comment=comment,
+        )
+        self._overlays_changed()
+        return made
+
+    def unsilence(self, silence: str) -> None:
+        """End the silence with an id, also before it begins. Raises UnknownName."""
+        self._overlays.unsilence(silence, self._now())
+        self._overlays_changed()
+
+    def silences(self) -> tuple[SilenceView, ...]:
+        """The silences that last or will begin, the next to end first."""
+        return self._overlays.silences(self._now())
+
+    def ack(
+        self, fingerprint: str, *, author: str = "", comment: str = "", duration: str | float | None = None
+    ) -> None:
+        """Acknowledge an alert: somebody deals with it, for *duration*, or until it is resolved. Its next life needs a
+        new acknowledgement. Raises UnknownName for a fingerprint that no active alert has, and ConfigError.
+        """
+        active = {one.fingerprint: one for one in self._engine.alerts.values() if one.state in ACTIVE_PHASES}
+        seconds = None if duration is None else _seconds(duration, "duration")
+        self._overlays.acknowledge(
+            fingerprint, active, at=self._now(), duration=seconds, author=author, comment=comment
+        )
+        self._overlays_changed()
+
+    def unack(self, fingerprint: str) -> None:
+        """Take an acknowledgement back. Raises UnknownName where there is none."""
+        self._overlays.unacknowledge(fingerprint)
+        self._overlays_changed()
+
+    def _overlays_changed(self) -> None:
+        """Show what somebody did, and store it soon. An evaluation that is under way shows it at its end."""
+        if not self._walking.locked():
+            self._shown = tuple(view for view in self._laying() if view is not None)
+        self._settle_soon()
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 
@@ -197,14 +276,17 @@ class AlertManager:
         wanted = self._engine.wanted
         await self._reader.prepare(wanted)
         slices = Slices()
-        inputs = self._reader.inputs(wanted, elapsed)
-        await slices.pause()
+        inputs: Inputs | None = None
+        for read in self._reader.reading(wanted, elapsed):
+            inputs = read
+            await slices.pause()
+        assert inputs is not None
         transitions: list[AlertTransition] = []
         for found in self._engine.stepping(inputs):
             if found is not None:
-                transitions.append(found)
+                transitions.append(_worded(found, self._engine.rules))
             await slices.pause()
-        transitions = self._worded(transitions)
+        self._overlays.note(transitions, elapsed)
         self._untold += transitions
         self._record(inputs, transitions)
         await self._settle(slices)
@@ -224,14 +306,14 @@ class AlertManager:
         assert state is not None
         transitions = list(self._untold)
         whole, self._whole = self._whole, True  # if this is cancelled, nobody knows what was stored
-        changes = await self._saving.changes(self._engine, transitions, slices, whole=whole)
+        changes = await self._saving.changes(transitions, slices, whole=whole)
         slices.note()
         self._whole = False
         await state.commit(changes)  # takes the changes over before it waits
         slices.begin()
         del self._untold[: len(transitions)]
         self._history.extend(transitions)
-        self._lay()
+        await self._lay(slices)
         await self._announcer.tell(transitions, slices)
 
     def _settle_soon(self) -> None:
@@ -240,12 +322,19 @@ class AlertManager:
             self._settling = asyncio.get_running_loop().create_task(self.settled(), name="pool_monitor alerts settle")
             self._settling.add_done_callback(retrieve_error)
 
-    def _lay(self) -> None:
+    async def _lay(self, slices: Slices) -> None:
         """Make the views of all alerts."""
-        self._shown = tuple(map(_view, self._engine.alerts.values()))
+        shown = []
+        for view in self._laying():
+            if view is not None:
+                shown.append(view)
+            await slices.pause()
+        self._shown = tuple(shown)
 
-    def _worded(self, transitions: list[AlertTransition]) -> list[AlertTransition]:
-        return transitions
+    def _laying(self) -> Iterator[AlertView | None]:
+        alerts = self._engine.alerts.values()
+        self._states = dict(Counter(one.state.value for one in alerts))
+        return self._overlays.laying(alerts, self._engine.rules, self._book.loaded.inhibitions, self._now(), texts_of)
 
     def _was_blocked(self, seconds: float) -> bool:
         """Whether the event loop was blocked for about *seconds*, as the watchdog of the loop has seen it. It does not
@@ -263,17 +352,19 @@ class AlertManager:
         self._walking, self._reloading, self._thread = asyncio.Lock(), asyncio.Lock(), SideThread("alerts")
         state = await self._opened_state()
         try:
-            saved = decoded(state.load())
+            loaded = state.load()
+            saved, rows = decoded(loaded), {str(table): found for table, found in loaded.rows.items()}
             await self._read_rules()
             self._state = state
             self._use_rules()
             if not self._restored:
                 self._restored = True
                 restored = self._engine.restore(saved.alerts, saved.memories, saved.seq, self._now())
-                self._saving.restored(self._engine)
+                self._saving.restored()
                 self._history.extend(saved.transitions)
-                self._untold += self._worded(restored.transitions)
-                for why in restored.refused:
+                self._untold += [_worded(one, self._engine.rules) for one in restored.transitions]
+                going_on = [one.fingerprint for one in self._engine.alerts.values() if one.state in ACTIVE_PHASES]
+                for why in [*restored.refused, *self._overlays.restore(rows, going_on)]:
                     logger("alerts").warning("something saved cannot be used", reason=why)
             self._whole = True
             self._guard.restart()
@@ -356,7 +447,7 @@ class AlertManager:
             rules=len(self._engine.rules),
             interval=self._engine.interval,
             failing=dict(self._engine.failing),
-            states=dict(Counter(one.state for one in self._shown)),
+            states=dict(self._states),
             evaluations=self._evaluations,
             missed=self._guard.missed,
             evaluation_seconds=self._took,
@@ -366,6 +457,7 @@ class AlertManager:
             reloaded_age=_age(now_ns, self._reloaded_ns),
             state_path=None if state is None or state.path is None else str(state.path),
             state_degraded=None if state is None else state.degraded,
+            silences=self.silences(),
             transitions=self._announcer.told,
             refused=self._engine.refused,
             paused=pause or None,
@@ -388,13 +480,15 @@ def _age(now_ns: int, then_ns: int | None) -> float | None:
     return None if then_ns is None else max(now_ns - then_ns, 0) / 1e9
 
 
-def _view(alert: Alert) -> AlertView:
-    return AlertView(
-        alertname=alert.alert,
-        labels={**alert.labels, "severity": alert.severity},
-        state=alert.state.value,
-        severity=alert.severity,
-        value=alert.value,
-        since=alert.since,
-        fingerprint=alert.fingerprint,
-    )
+def _worded(transition: AlertTransition, rules: Mapping[str, CheckedRule]) -> AlertTransition:
+    """Add the texts of its rule to *transition*."""
+    texts = texts_of(rules.get(transition.alert), transition)
+    return msgspec.structs.replace(transition, summary=texts.summary, value_text=texts.value_text)
+
+
+def _seconds(value: str | float, name: str) -> float:
+    """Return a duration that somebody gave, in seconds. Raises ConfigError."""
+    try:
+        return parse(value, "s") if isinstance(value, str) else checked(float(value), "s")
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name}={value!r:.80}: {error}") from None

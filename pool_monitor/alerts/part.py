@@ -22,8 +22,8 @@ LEAVE_S = 5.0
 
 
 class AlertsPart:
-    """Drives *manager* while entered: evaluates its rules at multiples of *interval* seconds, and has the files of rules
-    read again when they change, and on SIGHUP.
+    """Drives *manager* while entered: has the rules evaluated at multiples of *interval* seconds, and the files
+    of rules read again when they change and on SIGHUP.
     """
 
     def __init__(self, manager: AlertManager, interval: float) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
+from pool_monitor.alerts.rule_file import check_together
 from pool_monitor.errors import ConfigError, UnknownName
 
 
@@ -15,6 +16,10 @@ class Loaded(NamedTuple):
 
     rules: tuple[CheckedRule, ...] = ()
     inhibitions: tuple[Inhibition, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What is odd in the files, one line each."""
+    receivers: bool = False
+    """Whether they name somebody to tell."""
 
 
 class RuleBook:
@@ -33,32 +38,38 @@ class RuleBook:
         files = {rule.alert: rule for rule in self.loaded.rules if rule.alert not in self._removed}
         return files | self._added
 
-    def add(self, rule: CheckedRule) -> None:
-        """Add *rule*. Raises ConfigError if there is one of its name."""
-        there = self.rules.get(rule.alert)
+    @property
+    def added(self) -> tuple[CheckedRule, ...]:
+        """The rules that the program has added."""
+        return tuple(self._added.values())
+
+    def add(self, rule: CheckedRule, *, complete: bool) -> None:
+        """Add *rule*. *complete*: the rules of the files are known, so what it names must be there. Raises ConfigError,
+        also if there is a rule of its name.
+        """
+        rules = self.rules
+        there = rules.get(rule.alert)
         if there is not None:
             raise ConfigError(
                 f"there is a rule {rule.alert!r} already, {where(there)}; remove it first, or use another name"
             )
+        if complete:
+            check_together([*rules.values(), rule])
         self._added[rule.alert] = rule
 
     def remove(self, alert: str) -> None:
-        """Remove the rule *alert*. Raises UnknownName."""
+        """Remove the rule *alert*. Raises UnknownName, and ConfigError if another rule names it."""
         rules = self.rules
         if alert not in rules:
             raise UnknownName(f"there is no rule {alert!r}; {nearest(alert, rules)}")
+        check_together([rule for rule in rules.values() if rule.alert != alert])
         if self._added.pop(alert, None) is None:
             self._removed.add(alert)
 
     def take(self, loaded: Loaded) -> None:
-        """Use what was read from the files. Raises ConfigError, and changes nothing, if a rule has a name that a rule
-        of the program has.
-        """
-        twice = [rule for rule in loaded.rules if rule.alert in self._added]
-        if twice:
-            raise ConfigError(
-                "\n".join(f"{rule.alert!r}, {where(rule)}: the program has added a rule of this name" for rule in twice)
-            )
+        """Use what was read from the files. Raises ConfigError, and changes nothing, if they do not fit together."""
+        rules = [rule for rule in loaded.rules if rule.alert not in self._removed | self._added.keys()]
+        check_together([*rules, *self._added.values()])
         self.loaded = loaded
 
 

@@ -12,10 +12,11 @@ from pool_monitor.alerts.slices import Slices
 from pool_monitor.log import logger
 from pool_monitor.snapshot import AlertTransition
 from pool_monitor.storage.state import Changes
-from pool_monitor.storage.state_store import SavedState, SavedTransition, Table
+from pool_monitor.storage.state_store import SavedState, SavedTransition
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.engine import Engine
+    from pool_monitor.alerts.overlays import Overlays
 
 _encode = msgspec.json.Encoder().encode
 _decode_alert = msgspec.json.Decoder(Alert).decode
@@ -36,14 +37,16 @@ class Saved(NamedTuple):
 class Saving:
     """Knows what is in the state: which version of each memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine, overlays: Overlays) -> None:
+        self._engine, self._overlays = engine, overlays
         self._versions: dict[str, int] = {}
 
-    async def changes(
-        self, engine: Engine, transitions: Sequence[AlertTransition], slices: Slices, *, whole: bool = False
-    ) -> Changes:
-        """Return what has changed in *engine* since the last call, with *transitions*; *whole*: all that it has."""
-        rows: dict[Table, dict[str, bytes | None]] = {"alerts": {}, "memories": {}}
+    async def changes(self, transitions: Sequence[AlertTransition], slices: Slices, *, whole: bool = False) -> Changes:
+        """Return what has changed since the last call, with *transitions*; *whole*: all that there is."""
+        engine = self._engine
+        changed_overlays = self._overlays.take_changes()
+        overlays = self._overlays.all_rows() if whole else changed_overlays
+        rows: dict[str, dict[str, bytes | None]] = {"alerts": {}, "memories": {}, **overlays}
         changed = engine.changed()
         gone = engine.removed()
         if whole:
@@ -67,18 +70,18 @@ class Saving:
         for one in transitions:
             encoded.append(SavedTransition(one.seq, one.at, _encode(one)))
             await slices.pause()
-        return Changes({table: found for table, found in rows.items() if found}, encoded, whole)
+        return Changes({table: found for table, found in rows.items() if found}, encoded, whole)  # type: ignore[misc]
 
-    def restored(self, engine: Engine) -> None:
-        """The memories of *engine* are those of the state."""
-        self._versions = {name: memory.version for name, memory in engine.memories().items()}
+    def restored(self) -> None:
+        """The memories of the engine are those of the state."""
+        self._versions = {name: memory.version for name, memory in self._engine.memories().items()}
 
 
 def decoded(saved: SavedState) -> Saved:
     """Return what *saved* has. What cannot be read is left out and logged."""
     damaged: list[str] = []
     alerts = list(_values(saved.rows["alerts"], _decode_alert, damaged))
-    memories = {name: value for name, value in _pairs(saved.rows["memories"], msgspec.json.decode, damaged)}
+    memories = dict(_pairs(saved.rows["memories"], msgspec.json.decode, damaged))
     transitions = list(_values({str(one.seq): one.value for one in saved.transitions}, _decode_transition, damaged))
     if damaged:
         logger("alerts").warning(

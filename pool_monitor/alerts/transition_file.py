@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -14,8 +14,6 @@ from pool_monitor.snapshot import AlertTransition
 
 _TAIL = 256 * 1024
 """Bytes at the end of the file in which its last line is looked for. A line is a few hundred bytes long."""
-_AT_ONCE = 500
-"""Lines that are written together."""
 _BEGINNING = b'{"seq":'
 """How each line begins."""
 _encode = msgspec.json.Encoder().encode
@@ -47,12 +45,9 @@ class TransitionFile:
                 return None
         return None
 
-    def append(self, transitions: Sequence[AlertTransition]) -> Iterator[int]:
-        """Append *transitions* piece by piece. Yields the number of the last one that is in the file."""
-        for start in range(0, len(transitions), _AT_ONCE):
-            some = transitions[start : start + _AT_ONCE]
-            self._write(b"".join(_encode(one) + b"\n" for one in some))
-            yield some[-1].seq
+    def append(self, transitions: Iterable[AlertTransition]) -> None:
+        """Append *transitions*: all of them or, if it raises, none."""
+        self._write(b"".join(_encode(one) + b"\n" for one in transitions))
 
     def close(self) -> None:
         """Close the file. The next use opens it again."""

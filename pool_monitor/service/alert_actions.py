@@ -44,7 +44,7 @@ async def _silence(monitor: Acting, _params: dict[str, str], body: SilenceBody) 
     )
     await monitor.alerts.settled()
     words = ", ".join(
-        f"{label} {'like' if isinstance(value, Pattern) else 'is'} {value.glob if isinstance(value, Pattern) else value}"
+        f"{label} is like {value.glob}" if isinstance(value, Pattern) else f"{label} is {value}"
         for label, value in body.matchers.items()
     )
     return Done(f"{made}: alerts whose {words}, for {body.duration}", {"id": made})

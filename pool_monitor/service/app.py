@@ -17,8 +17,8 @@ same.
                                  ``gpu INDEX``, ``worker SLOT``, or ``all``
     GET /v1/errors?window=5m&pool=
                                  an ErrorReport as JSON: the error groups of every pool, or of one
-    GET /v1/alerts?state=&limit= an AlertReport as JSON: the alerts, or those in a *state* (or several, with commas); the
-                                 silences; the latest changes, at most *limit* (100)
+    GET /v1/alerts?state=&limit= an AlertReport as JSON: the alerts, or those in a *state* (or several, with commas),
+                                 the silences, and the latest changes, at most *limit* (100)
     GET /v1/alerts/rules         the rules that are evaluated, as a list of RuleView
     POST /v1/alerts/silences     silence alerts: ``{"matchers": {"alertname": "X", "pool": {"glob": "text*"}},
                                  "duration": "2h", "comment": "", "author": "", "starts_in": null}``. Answers

@@ -88,6 +88,8 @@ class AlertTransition(Struct, frozen=True, kw_only=True, rename={"from_state": "
     """Why, if it was not the value: no_data, rule_removed, rule_changed, error, restored or level."""
     value_text: str = ""
     summary: str = ""
+    note: str = ""
+    """Of a rule that reads findings: their reason, or their names."""
 
 
 class SilenceView(Struct, frozen=True, kw_only=True):

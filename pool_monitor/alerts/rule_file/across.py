@@ -1,0 +1,134 @@
+"""What can be checked only when all rules of a service are known: the rules that they name, and their labels."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from pool_monitor.alerts.rule import AllOf, AnyOf, CheckedRule, FindingIs, Not
+from pool_monitor.alerts.rule_file.shape import LabelNames, Path, alerts_named, conditions, instance_labels
+from pool_monitor.alerts.template import placeholders
+
+ALWAYS = ("value", "severity", "alertname")
+"""The placeholders that every rule has, besides the labels of its instance."""
+OF_FINDINGS = ("reason", "names")
+"""Those of a rule that reads findings."""
+
+
+class Conflict(NamedTuple):
+    """Something in one rule that does not fit to the others, or to itself."""
+
+    rule: int
+    """Which of the rules."""
+    path: Path
+    """Where it is in the rule."""
+    message: str
+    at_key: bool = False
+
+
+def conflicts(rules: Sequence[CheckedRule], unread: Collection[str] | None = ()) -> Iterator[Conflict]:
+    """Yield what does not fit together in *rules*, which are all rules of a service.
+
+    *unread* names rules that exist, but could not be read; None: there may be others of any name.
+    """
+    known = {rule.alert: rule for rule in reversed(rules)}
+    order, circles = _in_order(known)
+    labels: dict[str, LabelNames | None] = {}
+    for name in order:
+        labels[name] = instance_labels(known[name].kind, labels.get)
+    yield from _doubled(rules)
+    for number, rule in enumerate(rules):
+        names = labels[rule.alert] if known[rule.alert] is rule else None
+        for one in (*_named(rule, known, unread), *_scopes(rule, labels), *_misfits(rule, names)):
+            yield one._replace(rule=number)
+    for circle in circles:
+        number = min(number for number, rule in enumerate(rules) if rule.alert in circle)
+        head = circle.index(rules[number].alert)
+        turned = [*circle[head:], *circle[: head + 1]]
+        path = next(path for path, alert in alerts_named(rules[number].kind) if alert == turned[1])
+        yield Conflict(number, path, f"the rules depend on each other: {' -> '.join(turned)}")
+
+
+def _in_order(rules: Mapping[str, CheckedRule]) -> tuple[list[str], list[list[str]]]:
+    """Return the names of the rules, those that others depend on first, and each circle of them once.
+
+    Without recursion: a chain of rules may be long.
+    """
+    order: dict[str, None] = {}
+    circles: list[list[str]] = []
+    for start in rules:
+        trail: dict[str, Iterator[str]] = {}
+        below = iter([start])
+        while True:
+            name = next(below, None)
+            if name is None:
+                if not trail:
+                    break
+                order[trail.popitem()[0]] = None
+                below = next(reversed(trail.values())) if trail else iter(())
+            elif name in trail:
+                names = list(trail)
+                circles.append(names[names.index(name) :])
+            elif name in rules and name not in order:
+                below = trail[name] = iter([alert for _, alert in alerts_named(rules[name].kind)])
+    return list(order), circles
+
+
+def _doubled(rules: Sequence[CheckedRule]) -> Iterator[Conflict]:
+    first: dict[str, CheckedRule] = {}
+    for number, rule in enumerate(rules):
+        before = first.setdefault(rule.alert, rule)
+        if before is not rule:
+            origin = before.origin
+            where = f"; the first is in {origin.file}:{origin.line}:{origin.column}" if origin else ""
+            yield Conflict(number, ("alert",), f"there is another rule of this name{where}; a name is used once")
+
+
+def _named(rule: CheckedRule, known: dict[str, CheckedRule], unread: Collection[str] | None) -> Iterator[Conflict]:
+    if unread is None:
+        return
+    for path, alert in alerts_named(rule.kind):
+        if alert not in known and alert not in unread:
+            near = difflib.get_close_matches(alert, [name for name in known if name != rule.alert], n=1)
+            hint = f"did you mean {near[0]}?" if near else "a rule of this name must be in one of the files"
+            yield Conflict(0, path, f'there is no rule "{alert}"; {hint}')
+
+
+def _scopes(rule: CheckedRule, labels: Mapping[str, LabelNames | None]) -> Iterator[Conflict]:
+    """Yield a conflict if no condition has the labels of all others, so that there is nothing to pair them by."""
+    if not isinstance(rule.kind, AllOf | AnyOf | Not):
+        return
+    found: list[tuple[Path, LabelNames]] = []
+    for path, leaf in conditions(rule.kind):
+        names = frozenset({"pool"}) if isinstance(leaf, FindingIs) else instance_labels(leaf, labels.get)  # type: ignore[arg-type]
+        found.append((path, names or frozenset()))
+    widest = max((names for _, names in found), key=len, default=frozenset())
+    for path, names in found:
+        if not names <= widest:
+            mine, others = (" and ".join(sorted(one)) for one in (names, widest))
+            text = f"is about each {mine}, and another condition about each {others}: they cannot be paired"
+            yield Conflict(0, path, text)
+            return
+
+
+def _misfits(rule: CheckedRule, names: LabelNames | None) -> Iterator[Conflict]:
+    """Yield labels of ``match``, labels and placeholders that the instances of *rule* do not have. *names* None: they
+    are not known.
+    """
+    has = f"has {', '.join(sorted(names))}" if names else "has none"
+    for one in rule.match if names is not None else ():
+        if one.label not in (names or ()):
+            text = f'"{one.label}" is not a label of what this rule measures, which {has}'
+            yield Conflict(0, ("match", one.label), text, at_key=True)
+    for label, _ in rule.labels:
+        if label in (names or ()):
+            yield Conflict(0, ("labels", label), f'"{label}" is a label of the instance already', at_key=True)
+    more = OF_FINDINGS if isinstance(rule.kind, FindingIs) else ()
+    for key, text in rule.annotations:
+        for name in placeholders(text):
+            if names is not None and name not in (*ALWAYS, *more, *names):
+                known = ", ".join(f"{{{one}}}" for one in (*ALWAYS, *more, *sorted(names)))
+                yield Conflict(
+                    0, ("annotations", key), f"{{{name}}} is not a placeholder of this rule; they are {known}"
+                )

@@ -1,0 +1,312 @@
+"""Routes, receivers and inhibitions, as they stand in a file.
+
+A value of a receiver may be a secret. No message here repeats one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from pool_monitor.alerts.routing import (
+    LOG,
+    AlertmanagerApi,
+    Channel,
+    Email,
+    FileChannel,
+    LogChannel,
+    Receiver,
+    Route,
+    Secret,
+    Webhook,
+)
+from pool_monitor.alerts.rule import Inhibition
+from pool_monitor.alerts.rule_file.fields import Either, Fields, Key, Later, ListOf, MapOf, Table
+from pool_monitor.alerts.rule_file.nodes import MapNode, Node, Problems
+from pool_monitor.alerts.rule_file.rules import MATCH, MUTE, matchers
+from pool_monitor.alerts.rule_file.scalars import DURATION, ENVIRONMENT, FLAG, LABEL_NAME, LENGTH, NAME, choice, text
+
+RECEIVERS_MAX = 200
+_METADATA = {"metadata.google.internal", "metadata", "instance-data", "metadata.azure.internal"}
+_METADATA_ADDRESSES = {"fd00:ec2::254", "100.100.100.200", "192.0.0.192"}
+
+
+def _url(value: str) -> None:
+    """Raise ValueError for a URL that no message could be sent to. Nothing of it is repeated."""
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("is not a URL; needs one such as https://hooks.example/alerts") from None
+    if parts.scheme not in ("http", "https") or not host or re.search(r"\s", value):
+        raise ValueError("is not a URL of http or https; needs one such as https://hooks.example/alerts")
+    if host.lower().rstrip(".") in _METADATA or _is_metadata(host):
+        raise ValueError("is the address of a machine's metadata service, which is never told anything")
+
+
+def _is_metadata(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return mapped.is_link_local or str(mapped) in _METADATA_ADDRESSES
+
+
+URL = text("a URL, such as https://hooks.example/alerts", most=2048, check=_url)
+_SECRET = text("a text", most=2048, secret=True)
+_HEADER = Either(
+    _SECRET,
+    Table(
+        "header_variable",
+        "the name of an environment variable",
+        (Key("env", ENVIRONMENT, "The environment variable that has the value.", required=True),),
+        lambda fields: fields.get("env"),
+        secret=True,
+    ),
+)
+
+
+class _Header:
+    """A value, or ``{env: NAME}``."""
+
+    words = "a text, or an environment variable: {env: NAME}"
+
+    def read(self, node: Node, place: str, problems: Problems) -> Secret:
+        value = _HEADER.read(node, place, problems)
+        return Secret(variable=value) if isinstance(node, MapNode) else Secret(value)
+
+    def schema(self, definitions: dict[str, Any]) -> dict[str, Any]:
+        return _HEADER.schema(definitions)
+
+
+HEADERS = MapOf(
+    text("the name of a header", r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", most=100, secret=True),
+    _Header(),
+    "a mapping of headers, such as {Authorization: {env: OPS_TOKEN}}",
+    secret=True,
+)
+_URL_KEYS = (
+    Key("url", URL, "Where messages go. It is never shown."),
+    Key("url_env", ENVIRONMENT, "The environment variable that has the URL."),
+)
+_HEADERS_KEY = Key("headers", HEADERS, "More headers; a value is a text or `{env: NAME}`.")
+
+
+def _secret_url(fields: Fields) -> Secret:
+    return Secret(fields.get("url"), fields.get("url_env"))
+
+
+def _webhook(fields: Fields) -> Webhook:
+    return Webhook(
+        url=_secret_url(fields),
+        format=fields.get("format", "native"),
+        secret_env=fields.get("secret_env"),
+        headers=fields.get("headers", ()),
+    )
+
+
+WEBHOOK = Table(
+    "webhook",
+    "a webhook",
+    (
+        *_URL_KEYS,
+        Key(
+            "format",
+            choice(("native", "alertmanager", "slack", "pagerduty"), secret=True),
+            "The body: `native` (default), `alertmanager`, `slack` or `pagerduty`.",
+        ),
+        Key("secret_env", ENVIRONMENT, "The environment variable that has the key which signs the body."),
+        _HEADERS_KEY,
+    ),
+    _webhook,
+    one_of=("url", "url_env"),
+    kinds="webhook",
+    secret=True,
+)
+ALERTMANAGER = Table(
+    "alertmanager",
+    "a running Alertmanager",
+    (*_URL_KEYS, _HEADERS_KEY),
+    lambda fields: AlertmanagerApi(url=_secret_url(fields), headers=fields.get("headers", ())),
+    one_of=("url", "url_env"),
+    kinds="receiver of this kind",
+    secret=True,
+)
+_ADDRESS = text("an address of e-mail, such as ops@example.org", r"[^@\s]+@[^@\s]+", most=254, secret=True)
+_SERVER = text("a host and a port, such as smtp.example.org:587", r"[^\s:@/]+:[0-9]{1,5}", most=260, secret=True)
+
+
+def _email(fields: Fields) -> Email:
+    host, _, port = fields.get("smtp", "localhost:25").rpartition(":")
+    if not 1 <= int(port) <= 65_535:
+        fields.wrong("smtp", "has a port that does not exist; needs 1 to 65535")
+    if ("user_env" in fields) is not ("password_env" in fields):
+        fields.wrong("", "has one of user_env and password_env; needs both, or none")
+    return Email(
+        to=fields.get("to", ()),
+        host=host,
+        port=int(port),
+        sender=fields.get("from"),
+        user_env=fields.get("user_env"),
+        password_env=fields.get("password_env"),
+    )
+
+
+EMAIL = Table(
+    "email",
+    "an e-mail",
+    (
+        Key("to", ListOf(_ADDRESS, "a list of addresses", at_least=1, at_most=50), "Who gets it.", required=True),
+        Key("smtp", _SERVER, "The server: its host and port.", required=True),
+        Key("from", _ADDRESS, "The sender. Default: the first of `to`."),
+        Key("user_env", ENVIRONMENT, "The environment variable that has the user of the server."),
+        Key("password_env", ENVIRONMENT, "The environment variable that has its password."),
+    ),
+    _email,
+    secret=True,
+)
+CHANNELS = ("webhook", "email", "alertmanager", "file", "log")
+
+
+def _receiver(fields: Fields) -> Receiver:
+    channel: Channel = next((fields.get(name) for name in CHANNELS[:3] if fields.get(name) is not None), LogChannel())
+    if "file" in fields:
+        channel = FileChannel(path=fields.get("file", ""))
+    if fields.get("log") is False:
+        fields.wrong("log", "is false; leave it out, and name another channel")
+    if fields.get("name") == LOG.name:
+        fields.wrong("name", "log is the receiver that is always there; choose another name")
+    return Receiver(
+        name=fields.get("name", ""),
+        channel=channel,
+        fallback=fields.get("fallback", ()),
+        page=fields.get("page", False),
+    )
+
+
+_NAMES = ListOf(NAME, "a list of receivers, such as [log]", at_most=10, single=True)
+RECEIVER = Table(
+    "receiver",
+    "a receiver",
+    (
+        Key("name", NAME, "Its name for routes. `log` is always there.", required=True),
+        Key("webhook", WEBHOOK, "Messages go to a URL."),
+        Key("email", EMAIL, "Messages go by e-mail."),
+        Key("alertmanager", ALERTMANAGER, "Alerts go to a running Alertmanager."),
+        Key("file", text("the path of a file", most=1024), "Messages are appended to a file, one JSON object a line."),
+        Key("log", FLAG, "Messages go to the log of the service."),
+        Key("fallback", _NAMES, "The receivers that are told when this one cannot be."),
+        Key("page", FLAG, "Its messages are never put together to a digest. Default: `false`."),
+    ),
+    _receiver,
+    one_of=CHANNELS,
+    kinds="receiver",
+    secret=True,
+)
+RECEIVERS = ListOf(RECEIVER, "a list of receivers", at_most=RECEIVERS_MAX)
+
+
+def _route(fields: Fields) -> Route:
+    if ("escalate_after" in fields) is not ("escalate_to" in fields):
+        fields.wrong("", "has one of escalate_after and escalate_to; needs both, or none")
+    return Route(
+        receiver=fields.get("receiver"),
+        match=matchers(fields.get("match", ())),
+        group_by=fields.get("group_by"),
+        group_wait=fields.get("group_wait"),
+        group_interval=fields.get("group_interval"),
+        repeat_interval=fields.get("repeat_interval"),
+        escalate_after=fields.get("escalate_after"),
+        escalate_to=fields.get("escalate_to"),
+        mute=fields.get("mute", ()),
+        goes_on=fields.get("continue", False),
+        routes=fields.get("routes", ()),
+    )
+
+
+_ROUTES = ListOf(Later("a route", lambda: ROUTE), "a list of routes", at_most=200)
+_GROUP_BY = ListOf(LABEL_NAME, "a list of labels, such as [alertname]", at_most=20)
+ROUTE: Table = Table(
+    "route",
+    "a route",
+    (
+        Key("receiver", NAME, "Who is told. Default: the receiver of the route above."),
+        Key("match", MATCH, "Shell patterns for labels: the alerts that it is for. The first route has none."),
+        Key("group_by", _GROUP_BY, "Alerts with the same values of these labels are told together."),
+        Key("group_wait", DURATION, "How long the first message waits for more alerts. Default: `30s`."),
+        Key("group_interval", LENGTH, "Least time between two messages about changes. Default: `5m`."),
+        Key("repeat_interval", LENGTH, "After how long it is told again. Default: `4h`."),
+        Key("escalate_after", LENGTH, "After how long without an acknowledgement another receiver is told."),
+        Key("escalate_to", NAME, "That receiver."),
+        Key("mute", MUTE, "Times of the week in which nothing is told."),
+        Key("continue", FLAG, "Whether the routes after it are tried too. Default: `false`."),
+        Key("routes", _ROUTES, "Routes for some of the alerts. The first that matches is taken."),
+    ),
+    _route,
+)
+
+
+def _inhibition(fields: Fields) -> Inhibition:
+    return Inhibition(
+        one=matchers(fields.get("source", ())),
+        target=matchers(fields.get("target", ())),
+        equal=fields.get("equal", ()),
+    )
+
+
+_SOME = MapOf(MATCH.key, MATCH.of, "a mapping of labels and patterns, such as {severity: critical}", at_least=1)
+INHIBIT = ListOf(
+    Table(
+        "inhibition",
+        "an inhibition",
+        (
+            Key("source", _SOME, "An alert that fires and matches this inhibits others.", required=True),
+            Key("target", _SOME, "Those that match this are inhibited.", required=True),
+            Key("equal", _GROUP_BY, "Labels whose values must agree. One that both do not have agrees."),
+        ),
+        _inhibition,
+    ),
+    "a list of inhibitions",
+    at_most=200,
+)
+
+
+def misdirected(
+    route: Route | None, receivers: tuple[Receiver, ...], known: frozenset[str]
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield each name of a receiver that does not exist, with its place: under ``route`` or ``receivers``.
+
+    *known* has the names of all receivers of the service.
+    """
+    missing = 'there is no receiver "{}"; the receivers are ' + ", ".join(sorted(known))
+    if route is not None and route.receiver is None:
+        yield ("route",), "has no receiver; the first route needs one"
+    if route is not None and route.match:
+        yield ("route", "match"), "the first route is for every alert and has no match; put it into one of its routes"
+    for path, one in _every(("route",), route):
+        for key, name in (("receiver", one.receiver), ("escalate_to", one.escalate_to)):
+            if name is not None and name not in known:
+                yield (*path, key), missing.format(name)
+    for index, receiver in enumerate(receivers):
+        for number, name in enumerate(receiver.fallback):
+            if name not in known:
+                yield ("receivers", index, "fallback", number), missing.format(name)
+            elif name == receiver.name:
+                yield ("receivers", index, "fallback", number), "is the receiver itself; name another one"
+
+
+def named_receivers(route: Route | None, receivers: tuple[Receiver, ...]) -> set[str]:
+    """Return the names of the receivers that are told of anything."""
+    names = {name for _, one in _every((), route) for name in (one.receiver, one.escalate_to) if name is not None}
+    return names | {name for receiver in receivers for name in receiver.fallback}
+
+
+def _every(path: tuple[str | int, ...], route: Route | None) -> Iterator[tuple[tuple[str | int, ...], Route]]:
+    if route is not None:
+        yield path, route
+        for index, one in enumerate(route.routes):
+            yield from _every((*path, "routes", index), one)
