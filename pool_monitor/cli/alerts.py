@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
@@ -15,6 +14,7 @@ from pool_monitor.alerts.recording import decode_transition
 from pool_monitor.cli import text_width
 from pool_monitor.cli.output import print_json, print_text, remark
 from pool_monitor.cli.report_sources import is_store
+from pool_monitor.dashboard.alert_actions import user
 from pool_monitor.dashboard.terminal import stdout_glyphs
 from pool_monitor.errors import ConfigError
 from pool_monitor.service.client import open_client, resolve
@@ -135,14 +135,6 @@ def _print_json(rows: Sequence[AlertView] | Sequence[AlertTransition]) -> None:
 # -- acting -----------------------------------------------------------------------------------------------------------
 
 
-def _user() -> str:
-    """The name of the user, for the author of what is done. Empty: it has none, as in some containers."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return ""
-
-
 def _duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     """The callback of an option that is a duration: it is checked here, and the service gets its text."""
     try:
@@ -177,7 +169,7 @@ def silence(
     Prints the id of the silence, which `unsilence` takes.
     """
     asked = _matchers(matchers, glob=glob)
-    by = _user() if author is None else author
+    by = user() if author is None else author
     print_text(f"{asyncio.run(_silence(address, asked, duration, comment, by))}\n")
 
 
@@ -205,7 +197,7 @@ def ack(
 
     FINGERPRINT is what `alerts list` prints below the table; its first digits are enough.
     """
-    by = _user() if author is None else author
+    by = user() if author is None else author
     alert = asyncio.run(_ack(address, fingerprint, None if undo else (by, comment, duration)))
     print_text(f"{'not acknowledged any more' if undo else 'acknowledged'}: {alert_words.name(alert)}\n")
 
