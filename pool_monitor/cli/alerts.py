@@ -92,7 +92,9 @@ def history(source: str | None, limit: int, as_json: bool) -> None:
     if as_json:
         _print_json(list(changes))
     elif changes:
-        print_text(_table(change_columns(fmt.timestamp), changes, text_width()))
+        length = changes[0].at - changes[-1].at
+        columns = change_columns(lambda at: fmt.short_time(at, length, 1))
+        print_text(f"{_table(columns, changes, text_width())}\n")
     else:
         print_text("no alert has changed yet\n")
 
