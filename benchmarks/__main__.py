@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from benchmarks import (
+    bench_alerts,
     bench_anomaly,
     bench_cost,
     bench_loop,
@@ -42,6 +43,10 @@ def resources(options: argparse.Namespace) -> None:
     bench_resources.main(as_markdown=options.markdown)
 
 
+def alerts(options: argparse.Namespace) -> None:
+    bench_alerts.main(as_markdown=options.markdown)
+
+
 def telemetry(_options: argparse.Namespace) -> None:
     bench_telemetry.main()
 
@@ -63,6 +68,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "metrics": metrics,
     "loop": loop,
     "resources": resources,
+    "alerts": alerts,
     "anomaly": anomaly,
 }
 NEEDS_DATA = "anomaly"

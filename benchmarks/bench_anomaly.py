@@ -89,9 +89,12 @@ def healthy_table(days: float = DAYS, seeds: int = SEEDS) -> Table:
     for shape in healthy.SHAPES:
         found: Counter[str] = Counter()
         for values in (healthy.made(shape, days, seed) for seed in range(seeds)):
-            found.update({name: healthy.anomalies(make(), values) for name, make in DETECTORS.items()})
-            found["news"] += healthy.news(Detector(), values, THRESHOLD)
-            found[PLAIN] += healthy.news(PlainZ(), values, PLAIN_THRESHOLD)
+            for name, make in DETECTORS.items():
+                seen = healthy.watch(make(), values)
+                found[name] += seen.anomalies
+                found["news"] += seen.news if make is Detector else 0
+            peer = PlainZ()
+            found[PLAIN] += sum(peer.handle(at, value) >= PLAIN_THRESHOLD for at, value in healthy.timed(values))
         rows.append([shape, *(f"{found[name] / (days * seeds):.2f}" for name in (*DETECTORS, "news", PLAIN))])
     about = (
         f"Anomalies a day that begin in series without one, with a value each {healthy.STEP_S:g} s; {seeds} seeds, "

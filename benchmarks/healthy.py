@@ -6,14 +6,9 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple
 
-from pool_monitor.alerts import AnomalyDetector
-
-
-class Scorer(Protocol):
-    def handle(self, timestamp: float, value: float, /) -> float: ...
-
+from pool_monitor.alerts import THRESHOLD, AnomalyDetector
 
 STEP_S = 15.0
 DAY = 5_760
@@ -75,16 +70,17 @@ def timed(values: Sequence[float]) -> Iterator[tuple[float, float]]:
     return ((BEGIN_S + at * STEP_S, value) for at, value in enumerate(values))
 
 
-def anomalies(detector: AnomalyDetector, values: Sequence[float]) -> int:
-    """Return how often an anomaly begins in *values*."""
-    found = 0
+class Found(NamedTuple):
+    anomalies: int
+    """How often one began."""
+    news: int
+    """How many scores reached the threshold."""
+
+
+def watch(detector: AnomalyDetector, values: Sequence[float]) -> Found:
+    begun = news = 0
     for at, value in timed(values):
         before = detector.direction
-        detector.handle(at, value)
-        found += detector.direction is not None and detector.direction != before
-    return found
-
-
-def news(detector: Scorer, values: Sequence[float], threshold: float) -> int:
-    """Return how many scores of *values* reach *threshold*."""
-    return sum(detector.handle(at, value) >= threshold for at, value in timed(values))
+        news += detector.handle(at, value) >= THRESHOLD
+        begun += detector.direction is not None and detector.direction != before
+    return Found(begun, news)

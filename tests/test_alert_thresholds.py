@@ -234,13 +234,13 @@ BEFORE = Input(metric="pool.rate", window="5m", back=3600.0)
 
 
 @pytest.mark.parametrize(
-    ("now", "before", "level", "limit"),
+    ("now", "before", "level", "change"),
     [
-        ((49, 900), (100, 900), 1, 50),
-        ((50, 900), (100, 900), 0, 200),
-        ((200, 900), (100, 900), 0, 200),
-        ((201, 900), (100, 900), 1, 200),
-        ((0, 900), (100, 900), 1, 50),
+        ((49, 900), (100, 900), 1, -0.51),
+        ((50, 900), (100, 900), 0, -0.5),
+        ((200, 900), (100, 900), 0, 1.0),
+        ((201, 900), (100, 900), 1, 1.01),
+        ((0, 900), (100, 900), 1, -1.0),
         ((50, 900), (0, 900), None, None),
         ((50, 19), (100, 900), None, None),
         ((50, 900), (100, 19), None, None),
@@ -251,11 +251,12 @@ BEFORE = Input(metric="pool.rate", window="5m", back=3600.0)
         ((50, 900), None, None, None),
     ],
 )
-def test_a_rate_of_change_is_a_share_of_what_was(now, before, level, limit):
+def test_a_rate_of_change_is_a_share_of_what_was(now, before, level, change):
     kind = RateOfChange(metric="pool.rate", window="5m", against=3600.0, falls_by=0.5, rises_by=1.0)
     samples = {NOW: [Sample(pool(), *now)], BEFORE: [] if before is None else [Sample(pool(), *before)]}
     found = Judge(rule(kind, min_samples=20)).read(samples)[pool()]
-    assert (found.level, found.limit) == (level, limit)
+    assert (found.level, found.value) == (level, change)
+    assert found.limit == (None if change is None else -0.5 if change < -0.5 else 1.0)
 
 
 def test_a_rate_of_change_looks_to_one_side_only_if_asked_to():

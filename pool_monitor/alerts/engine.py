@@ -255,7 +255,8 @@ class Engine:
         room = rule.limit - sum(alert.state in ACTIVE_PHASES for alert in alerts.values())
         gone = dict(alerts)
         for number, judgement in enumerate(judgements, 1):
-            alert = gone.pop(judgement.labels, None)
+            gone.pop(judgement.labels, None)
+            alert = alerts.get(judgement.labels)
             if judgement.level and (alert is None or alert.state not in ACTIVE_PHASES):
                 room -= 1
                 if room < 0:
@@ -321,14 +322,14 @@ class Engine:
         """
         if policy != "fire" and alert.state not in ACTIVE_PHASES:
             return None
+        if policy != "keep" or not alert.unknown:
+            self._mark(alert)
+        alert.unknown = True
+        if policy == "keep":
+            return None
         before = alert.unknown_for
-        if not alert.unknown:
-            alert.unknown, alert.unknown_for = True, max(before, 0.0)
-            self._mark(alert)
-        elif policy != "keep":
-            alert.unknown_for += inputs.elapsed
-            self._mark(alert)
-        if policy == "keep" or alert.unknown_for < ruling.after - SLACK:
+        alert.unknown_for = before + inputs.elapsed if before >= 0 else 0.0
+        if alert.unknown_for < ruling.after - SLACK:
             return None
         if policy == "resolve":
             return self._move(ruling, alert, LIFE.step(alert.state, "over"), 0, reason)
@@ -379,6 +380,7 @@ class Engine:
     def _rest(self, ruling: Ruling, alert: Alert) -> None:
         """The life of *alert* is over: it is shown as resolved, or kept to watch its instance, or removed."""
         alert.bad_for, alert.good_for = [-1.0] * len(alert.bad_for), -1.0
+        ruling.memory.forget(alert.instance)  # The next life begins at the bound, not where this one would go on.
         if alert.state is Phase.RESOLVED:
             alert.resolved_at = self._at
             self._resolved[_key(alert)] = self._counted
@@ -405,9 +407,8 @@ class Engine:
         """Whether a restart has to know the timers of *alert*: they change its state some time, or a minute is over."""
         if alert.state is not Phase.FIRING:
             return alert.state in ACTIVE_PHASES
-        return any(held >= 0 for held in alert.bad_for[alert.level :]) or (
-            alert.bad_for[0] % _SAVED_EVERY < self.interval
-        )
+        level, bad_for = alert.level, alert.bad_for
+        return (level < len(bad_for) and bad_for[level] >= 0) or bad_for[0] % _SAVED_EVERY < self.interval
 
     def _mark(self, alert: Alert) -> None:
         key = _key(alert)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pool_monitor.snapshot import Snapshot
 
 
+_ROUNDING_S = 1e-6
+
+
 class LiveReader:
     """Reads inputs from what a monitor knows now.
 
@@ -103,5 +106,6 @@ class LiveReader:
 
     def _since(self, snapshot: Snapshot) -> float:
         """Return the uptime since which *snapshot* knows of no gap. A full window knows of none in itself."""
-        window, since = WINDOWS[snapshot.window], snapshot.uptime - snapshot.covered_seconds
-        return since if snapshot.covered_seconds <= window.seconds - window.step else min(self._measured_since, since)
+        window, covered = WINDOWS[snapshot.window], snapshot.covered_seconds
+        since = snapshot.uptime - covered
+        return since if covered < window.seconds - window.step - _ROUNDING_S else min(self._measured_since, since)

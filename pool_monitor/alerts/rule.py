@@ -5,8 +5,6 @@ All values are in base units: seconds, bytes, shares from 0 to 1, counts, and ra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
@@ -172,11 +170,6 @@ class Matcher(Struct, frozen=True):
     value: str
     pattern: bool = True
     """Whether *value* is a shell pattern, or matches itself alone."""
-
-    def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether *labels* match."""
-        found = labels.get(self.label, "")
-        return fnmatchcase(found, self.value) if self.pattern else found == self.value
 
 
 class CheckedRule(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pool_monitor.alerts.alert import Alert, fingerprint_of
-from pool_monitor.alerts.evaluation import Firing, Memory, evaluate, inputs_of
+from pool_monitor.alerts.evaluation import Firing, Memory, NotRead, evaluate, inputs_of
+from pool_monitor.alerts.evaluation.plan import Matching
 from pool_monitor.alerts.inputs import Inputs, Judgement, Labels
 from pool_monitor.alerts.rule import (
     AlertFires,
@@ -15,6 +16,7 @@ from pool_monitor.alerts.rule import (
     CheckedRule,
     Condition,
     FindingIs,
+    Forecast,
     Kind,
     Not,
     RateOfChange,
@@ -32,7 +34,18 @@ class Ruling:
     Where the rule is to fire for an instance that vanishes, the good instances are among the alerts, as inactive ones.
     """
 
-    __slots__ = ("after", "alerts", "inputs", "lower_is_worse", "measure", "memory", "refused", "rule", "watches")
+    __slots__ = (
+        "_matching",
+        "after",
+        "alerts",
+        "inputs",
+        "lower_is_worse",
+        "measure",
+        "memory",
+        "refused",
+        "rule",
+        "watches",
+    )
 
     def __init__(self, rule: CheckedRule, interval: float) -> None:
         self.rule = rule
@@ -43,27 +56,25 @@ class Ruling:
         self.after = 3 * interval if rule.no_data_for is None else rule.no_data_for
         self.watches = "fire" in {rule.on_no_data, rule.on_error}
         kind = rule.kind
-        self.lower_is_worse = (isinstance(kind, Threshold) and not kind.above) or (
-            isinstance(kind, RateOfChange) and kind.rises_by is None
+        self.lower_is_worse = (
+            isinstance(kind, Forecast)
+            or (isinstance(kind, Threshold) and not kind.above)
+            or (isinstance(kind, RateOfChange) and kind.rises_by is None)
         )
         self.refused = 0
+        self._matching = Matching(rule.match)
 
     def evaluate(self, inputs: Inputs, firing: Firing) -> Sequence[Judgement] | str:
         """Return what the rule says about each of its instances, or in words why it cannot be evaluated."""
-        try:
-            if inputs.errors and (why := self._unread(inputs)):
-                return why
-            return evaluate(self.rule, inputs, self.memory, firing)
-        except Exception as error:  # noqa: BLE001  a rule that fails must not stop the others
-            return self._unread(inputs) or f"{type(error).__name__}: {error}"[:_WORDS]
-
-    def _unread(self, inputs: Inputs) -> str | None:
-        for one in self.inputs:
+        for one in self.inputs if inputs.errors else ():
             if one in inputs.errors:
                 return inputs.errors[one][:_WORDS]
-            if one not in inputs.samples:
-                return f"{one.metric} was not read"
-        return None
+        try:
+            return evaluate(self.rule, inputs, self.memory, firing)
+        except NotRead as error:
+            return str(error)[:_WORDS]
+        except Exception as error:  # noqa: BLE001  a rule that fails must not stop the others
+            return f"{type(error).__name__}: {error}"[:_WORDS]
 
     def labels(self, instance: Labels) -> dict[str, str]:
         return {**dict(instance), **{name: value for name, value in self.rule.labels if name != "severity"}}
@@ -82,8 +93,7 @@ class Ruling:
 
     def has(self, instance: Labels) -> bool:
         """Whether the rule matches *instance*."""
-        labels = dict(instance)
-        return all(matcher.matches(labels) for matcher in self.rule.match)
+        return self._matching(instance)
 
     def restore(self, dump: Any) -> str | None:
         """Take over a memory that was dumped. Return why that is impossible; then the memory is empty."""

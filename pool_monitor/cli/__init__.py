@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import io
 import shutil
 import sys
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pool_monitor.cli import output
+from pool_monitor.cli.lazy_group import LazyGroup
 
 if TYPE_CHECKING:
     from pool_monitor.errors import PoolError
@@ -26,6 +26,7 @@ COMMANDS = {
     "stack": "Print what a worker is doing: its stack, or a flame graph.",
     "alerts": "Show, silence and acknowledge the alerts of a running service.",
     "report": "Report what happened, from a running service or a history.",
+    "rules": "Check rule files, and see what rules can measure.",
 }
 """Command -> its help in one line. The module of that name defines ``command``."""
 
@@ -46,40 +47,12 @@ def text_width() -> int:
     return shutil.get_terminal_size((100, 24)).columns
 
 
-class _Lazy(click.Group):
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        found: click.Command = importlib.import_module(f"pool_monitor.cli.{name}").command
-        return found
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(name, COMMANDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"valid names: {', '.join(COMMANDS)}"
-            ctx.fail(f"No such command {name!r}; {hint}")
-        return super().resolve_command(ctx, args)
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError as error:  # click would turn it into exit code 1
-            raise output.ReaderGone from error
-
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    commands_of="pool_monitor.cli",
+    table=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="pool-monitor", message="%(prog)s %(version)s")
 def cli() -> None:
     """Run and monitor a pool of worker processes."""

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pool_monitor.alerts.evaluation.absence import AbsencePlan
+from pool_monitor.alerts.evaluation.anomaly import AnomalyPlan
 from pool_monitor.alerts.evaluation.composite import CompositePlan
 from pool_monitor.alerts.evaluation.finding import FindingPlan
 from pool_monitor.alerts.evaluation.forecast import ForecastPlan
@@ -27,6 +28,7 @@ from pool_monitor.alerts.inputs import Input, Inputs, Judgement
 from pool_monitor.alerts.rule import (
     Absence,
     AllOf,
+    Anomaly,
     AnyOf,
     CheckedRule,
     FindingIs,
@@ -43,6 +45,7 @@ _PLANS: Mapping[type, Callable[[CheckedRule, Any], Plan]] = MappingProxyType(
     {
         Threshold: ThresholdPlan,
         RateOfChange: RateOfChangePlan,
+        Anomaly: AnomalyPlan,
         Absence: AbsencePlan,
         SloBurn: SloBurnPlan,
         Forecast: ForecastPlan,

@@ -17,7 +17,7 @@ those of the findings and alerts that are there, and one without labels if there
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from pool_monitor.alerts.catalogue import METRICS
@@ -127,8 +127,8 @@ def negated(truth: Truth) -> Truth:
 
 
 class CompositePlan:
-    """Combines what conditions say. See the top of the file. The value of a judgement is that of the first condition
-    that has one.
+    """Combines what conditions say. See the top of the file. The value of a judgement is that of the first condition on
+    a metric; without one, of the first finding that has one.
     """
 
     def __init__(self, rule: CheckedRule, kind: AllOf | AnyOf | Not) -> None:
@@ -141,6 +141,9 @@ class CompositePlan:
             place for place, leaf in enumerate(self._leaves) if leaf.labels is not None and len(leaf.labels) == most
         ]
         """The conditions whose instances are those of the rule."""
+        self._shown = next(
+            (slice(at, at + 1) for at, leaf in enumerate(self._leaves) if leaf.labels is not None), slice(None)
+        )
         self.reads = frozenset(one for leaf in self._leaves for one in leaf.reads)
 
     def _prepare(self, condition: Condition) -> Combine:
@@ -172,14 +175,11 @@ class CompositePlan:
         asked = [leaf.ask(inputs, memory, firing) for leaf in self._leaves]
         asks = [ask for _, ask in asked]
         if self._leading:
-            instances = {instance for place in self._leading for instance in asked[place][0]}
+            instances = dict.fromkeys(instance for place in self._leading for instance in asked[place][0])
             return [self._judge_one(one, asks) for one in instances if self._matching(one)]
-        there = {instance for instances, _ in asked for instance in instances}
-        judged = [
-            self._judge_one(one, asks)
-            for one in _most_labels(there) | set(memory.holding(_ITSELF)) or {()}
-            if self._matching(one)
-        ]
+        there = dict.fromkeys(instance for instances, _ in asked for instance in instances)
+        known = [*_most_labels(there), *memory.holding(_ITSELF)] or [()]
+        judged = [self._judge_one(one, asks) for one in dict.fromkeys(known) if self._matching(one)]
         for one in judged:
             memory.hold(_ITSELF, one.labels, one.level or 0)
         return judged
@@ -187,7 +187,7 @@ class CompositePlan:
     def _judge_one(self, instance: Labels, asks: Sequence[Ask]) -> Judgement:
         answers = [ask(instance) for ask in asks]
         truth = self._combine(answers)
-        value = next((answer.value for answer in answers if answer.value is not None), None)
+        value = next((answer.value for answer in answers[self._shown] if answer.value is not None), None)
         return Judgement(instance, None if truth is None else int(truth), value)
 
 
@@ -196,6 +196,7 @@ _ITSELF = "itself"
 unknown, when the findings and alerts are there no more."""
 
 
-def _most_labels(instances: set[Labels]) -> set[Labels]:
+def _most_labels(instances: Collection[Labels]) -> list[Labels]:
     """Return *instances* without those whose labels are a part of another's."""
-    return {one for one in instances if not any(set(one) < set(other) for other in instances)}
+    sets = [frozenset(one) for one in instances]
+    return [one for one, labels in zip(instances, sets, strict=True) if not any(labels < other for other in sets)]

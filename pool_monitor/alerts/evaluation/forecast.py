@@ -27,8 +27,8 @@ class ForecastPlan:
     leads away from the bound, it is not bad. With fewer than `LEAST_POINTS` points it is unknown, unless the value is
     beyond the bound already.
 
-    The value of a judgement is where the line is now, in the unit of the metric. Its limit is the bound, and its note
-    says when the line reaches it.
+    The value of a judgement is the time that is left, in seconds: 0 beyond the bound, None without a trend. Its limit
+    is *within*.
     """
 
     def __init__(self, rule: CheckedRule, kind: Forecast) -> None:
@@ -49,19 +49,18 @@ class ForecastPlan:
     def _judge_one(self, sample: Sample, limit: Sample | None) -> Judgement:
         value, bound = value_of(sample, 0), self._bound_at(limit)
         if value is None or bound is None:
-            return Judgement(sample.labels, None, value, "", bound)
+            return Judgement(sample.labels, None)
         left = self._sign * (bound - value)
         if left <= 0:
-            return Judgement(sample.labels, 1, value, "", bound)
+            return Judgement(sample.labels, 1, 0.0, "", self._within)
         if len(sample.more) < 4 or sample.more[3] < LEAST_POINTS:
-            return Judgement(sample.labels, None, value, "", bound)
+            return Judgement(sample.labels, None)
         slope, error, explained, _ = sample.more
         towards = self._sign * slope
         trend = towards > 0 and (explained >= LEAST_EXPLAINED or towards > CERTAIN * error)
         seconds = left / towards if trend else math.inf
-        if seconds > self._within:
-            return Judgement(sample.labels, 0, value, "", bound)
-        return Judgement(sample.labels, 1, value, f"in {_words(seconds)}", bound)
+        value = seconds if seconds < math.inf else None
+        return Judgement(sample.labels, int(seconds <= self._within), value, "", self._within)
 
     def _bound_at(self, limit: Sample | None) -> float | None:
         match self._bound:
@@ -78,8 +77,3 @@ def _limit_of(kind: Forecast) -> str:
     limit = METRICS[kind.metric].limit
     assert limit is not None, "the checker refuses this"
     return limit
-
-
-def _words(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"

@@ -14,13 +14,14 @@ class RateOfChangePlan:
     It is bad when the value has fallen, or risen, by more than the share that the rule names, of the value before. It
     is unknown where either value is, or the value before is not above 0: nothing is a share of zero.
 
-    The value of a judgement is that of the metric now; its limit is the value from which on it would be bad.
+    The value of a judgement is the change as a share: -0.6 is a fall by 60 %. Its limit is a share too.
     """
 
     def __init__(self, rule: CheckedRule, kind: RateOfChange) -> None:
         self._now = Input(metric=kind.metric, window=kind.window)
         self._before = Input(metric=kind.metric, window=kind.window, back=kind.against)
-        self._falls_by, self._rises_by = kind.falls_by, kind.rises_by
+        self._lowest = None if kind.falls_by is None else -kind.falls_by
+        self._highest = kind.rises_by
         self._min_samples = rule.min_samples
         self._matching = Matching(rule.match)
         self.reads = frozenset({self._now, self._before})
@@ -33,10 +34,9 @@ class RateOfChangePlan:
         value = value_of(now, self._min_samples)
         base = value_of(before, self._min_samples) if before else None
         if value is None or base is None or base <= 0:
-            return Judgement(now.labels, None, value)
-        lowest = None if self._falls_by is None else base * (1 - self._falls_by)
-        highest = None if self._rises_by is None else base * (1 + self._rises_by)
-        if lowest is not None and value < lowest:
-            return Judgement(now.labels, 1, value, "", lowest)
-        limit = lowest if highest is None else highest
-        return Judgement(now.labels, int(highest is not None and value > highest), value, "", limit)
+            return Judgement(now.labels, None)
+        change = (value - base) / base
+        if self._lowest is not None and change < self._lowest:
+            return Judgement(now.labels, 1, change, "", self._lowest)
+        bad = self._highest is not None and change > self._highest
+        return Judgement(now.labels, int(bad), change, "", self._lowest if self._highest is None else self._highest)

@@ -68,16 +68,18 @@ def checked_rule(value: Rule | CheckedRule | Mapping[str, Any]) -> CheckedRule:
     place = f"Rule {shown(name)}" if isinstance(name, str) else "Rule"
     if not isinstance(value, CheckedRule | Mapping):
         raise ConfigError(f"{value!r:.80} is not a rule; needs a Rule, or a mapping with the fields of one")
+    rule: CheckedRule | None = None
     try:
-        node = node_of(value)
-        rule: CheckedRule = RULE.read(node, place, problems)
+        rule = RULE.read(node_of(value), place, problems)
     except ValueError as error:
         raise ConfigError(f"{place}: {error}") from None
     except Invalid as error:
         note(error, Node(0, 0), place, problems)
-        raise error_of([str(one) for one in problems.found if one.level == "error"]) from None
-    wrong = [f"{place}{in_words(one.path)}: {one.message}" for one in conflicts([rule], None)]
-    if wrong:
+        rule = error.partial
+    wrong = [str(one) for one in problems.found if one.level == "error"]
+    if rule is not None:
+        wrong += [f"{place}{in_words(one.path)}: {one.message}" for one in conflicts([rule], None)]
+    if wrong or rule is None:
         raise error_of(wrong)
     if isinstance(value, CheckedRule):
         return structs.replace(rule, default=value.default, origin=value.origin)

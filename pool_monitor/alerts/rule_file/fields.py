@@ -19,11 +19,14 @@ Definitions = dict[str, dict[str, Any]]
 
 
 class Invalid(Exception):
-    """A node is not what it should be. *message* None: the problem was noted already."""
+    """A node is not what it should be. *message* None: the problem was noted already.
 
-    def __init__(self, message: str | None, node: Node | None = None) -> None:
+    *partial* is what could be made of it, for more checks.
+    """
+
+    def __init__(self, message: str | None, node: Node | None = None, partial: Any = None) -> None:
         super().__init__(message)
-        self.message, self.node = message, node
+        self.message, self.node, self.partial = message, node, partial
 
 
 class Type(Protocol):
@@ -233,7 +236,7 @@ class Table:
         self._check_keys(fields)
         built = self.build(fields)
         if problems.errors > before or not node.complete or fields.nodes.keys() - fields.values.keys():
-            raise Invalid(None)
+            raise Invalid(None, partial=built)
         return built
 
     def _check_keys(self, fields: Fields) -> None:

@@ -30,7 +30,7 @@ _NOTHING = "says nothing; needs rules, and where there are none: rules: []"
 
 
 class PlacedRule(NamedTuple):
-    """A valid rule, and where it stands."""
+    """A rule, or what could be read of one that is not valid, and where it stands."""
 
     rule: CheckedRule
     node: MapNode
@@ -61,7 +61,7 @@ class Reading:
 
 
 class _Rules:
-    """The rules of a file. One that is bad does not hide those that are valid from the checks across rules."""
+    """The rules of a file. What could be read of a bad one takes part in the checks across rules."""
 
     words = RULES.words
 
@@ -78,7 +78,12 @@ class _Rules:
             name = node_at(item, ("alert",))[0]
             if isinstance(name, ScalarNode):
                 reading.unread.add(name.text)
-            rule: CheckedRule = RULE.read(item, where, problems)
+            try:
+                rule: CheckedRule = RULE.read(item, where, problems)
+            except Invalid as error:
+                if isinstance(error.partial, CheckedRule) and isinstance(item, MapNode):
+                    reading.rules.append(PlacedRule(error.partial, item, where))
+                raise
             assert isinstance(item, MapNode)
             reading.rules.append(PlacedRule(rule, item, where))
             return rule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ from pool_monitor.alerts.rule_file.routes import misdirected, named_receivers
 from pool_monitor.alerts.rule_file.yaml_text import BYTES_MAX
 from pool_monitor.errors import ConfigError
 
+STDIN = "<stdin>"
+"""What a file from stdin is called."""
 SHOWN_MAX = 100
 """Most problems in the text of one error."""
 
@@ -61,15 +63,24 @@ def check(text: str | bytes, name: str, known: Sequence[CheckedRule] = ()) -> tu
     return (None if problems.errors else reading.file), problems.in_order()
 
 
-def check_files(paths: Iterable[str | FilePath], known: Sequence[CheckedRule] = ()) -> CheckedFiles:
-    """Check all rule files of a service, which also has the rules *known*. Blocks on the disk."""
+def check_files(
+    paths: Iterable[str | FilePath],
+    known: Sequence[CheckedRule] = (),
+    *,
+    stdin: Callable[[int], bytes] | None = None,
+) -> CheckedFiles:
+    """Check all rule files of a service, which also has the rules *known*. Blocks on the disk.
+
+    *stdin* reads so many bytes, at most, of the file that is called ``-``.
+    """
     readings: list[Reading] = []
     unread: dict[str, str] = {}
     for path in paths:
         name = os.fspath(path)
-        reading = Reading(name)
+        piped = stdin is not None and name == "-"
+        reading = Reading(STDIN if piped else name)
         try:
-            data = _contents(name)
+            data = stdin(BYTES_MAX + 1) if stdin is not None and piped else _contents(name)
         except (OSError, ValueError) as error:
             unread[name] = getattr(error, "strerror", None) or str(error)
             reading.problems.broken = True  # what others name may be in it

@@ -105,6 +105,9 @@ RATE_OF_CHANGE = Table(
 )
 
 
+_DETECTORS = ", ".join(f"`{name}`" for name in DETECTORS)
+
+
 def _anomaly(fields: Fields) -> Anomaly | None:
     metric, window = _measured(fields)
     if metric is None:
@@ -123,7 +126,7 @@ ANOMALY = Table(
         Key(
             "detector",
             choice(DETECTORS, "a detector"),
-            f"What decides: `{'`, `'.join(DETECTORS)}`. Default: the first.",
+            f"What decides: {_DETECTORS}. Default: the first.",
         ),
     ),
     _anomaly,

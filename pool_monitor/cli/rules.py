@@ -1,0 +1,18 @@
+"""``pool-monitor rules``: the commands about rules of alerts."""
+
+from __future__ import annotations
+
+import click
+
+from pool_monitor.cli.lazy_group import LazyGroup
+
+COMMANDS = {
+    "check": "Check rule files: all errors in one run.",
+    "schema": "Print the JSON Schema of rule files.",
+}
+"""Command -> its help in one line. The module ``rules_`` and that name defines ``command``."""
+
+
+@click.group("rules", cls=LazyGroup, commands_of="pool_monitor.cli.rules_", table=COMMANDS)
+def command() -> None:
+    """Check rule files, and see what rules can measure."""
