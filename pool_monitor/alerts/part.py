@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pool_monitor.alerts.hangup import Hangup
 from pool_monitor.errors import ConfigError
-from pool_monitor.parts import raise_if_ended, retrieve_error
+from pool_monitor.parts import PartUnavailable, raise_if_ended, retrieve_error
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.manager import AlertManager
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 POLL_S = 5.0
 """Seconds between two looks at the files of rules. A change is used after the second look that finds it the same."""
+HANG_TICKS = 30
+"""An evaluation that has not ended after so many ticks hangs. Ticks are counted: they pause with the process."""
 LEAVE_S = 5.0
 """How long leaving waits for an evaluation that has begun."""
 
@@ -33,6 +35,7 @@ class AlertsPart:
         self._watching: list[asyncio.Task[None]] = []
         self._leaving, self._asked = asyncio.Event(), asyncio.Event()
         self._hangup: Hangup | None = None
+        self._busy, self._busy_ticks = False, 0
 
     async def __aenter__(self) -> Self:
         await self._manager.open()
@@ -71,8 +74,11 @@ class AlertsPart:
         return self._manager.view()
 
     def tick(self) -> None:
-        """Raise when a task has ended."""
+        """Raise when a task has ended, or an evaluation hangs."""
         self._manager.tick()
+        self._busy_ticks = self._busy_ticks + 1 if self._busy else 0
+        if self._busy_ticks > HANG_TICKS:
+            raise PartUnavailable("an evaluation of the rules has not ended for half a minute")
         for task in (self._evaluating, *self._watching):
             if task is not None:
                 raise_if_ended(task)
@@ -85,7 +91,9 @@ class AlertsPart:
                 due = before + interval
             self._manager.due = before = due
             if not await self._left_within(due - now()):
+                self._busy, self._busy_ticks = True, 0
                 await self._manager.evaluate_at_its_time()
+                self._busy = False
 
     async def _watch(self) -> None:
         while True:
