@@ -8,6 +8,7 @@ from pool_monitor.cli.lazy_group import LazyGroup
 
 COMMANDS = {
     "check": "Check rule files: all errors in one run.",
+    "replay": "Say what rules would have done in the time that a history has.",
     "metrics": "List the metrics that rules may name.",
     "schema": "Print the JSON Schema of rule files.",
 }
