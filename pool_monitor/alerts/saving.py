@@ -50,7 +50,7 @@ class Saving:
         changed = engine.changed()
         gone = engine.removed()
         if whole:
-            changed, gone, self._versions = list(engine.alerts.values()), [], {}
+            changed, gone, self._versions = engine.kept(), [], {}
         for alert in changed:
             rows["alerts"][_row(alert.alert, alert.instance)] = _encode(alert)
             await slices.pause()
