@@ -102,8 +102,15 @@ class Engine:
         return found
 
     def kept(self) -> list[Alert]:
-        """Return all alerts that a restart has to know, also those that `changed` returned before."""
-        return [alert for ruling in self._rulings.values() for alert in ruling.alerts.values()]
+        """Return all alerts that a restart has to know. The next `changed` and `removed` say what changes from here on.
+
+        Inactive ones are among them, as in `changed`.
+        """
+        found = [alert for ruling in self._rulings.values() for alert in ruling.alerts.values()]
+        self._saved = set(map(_key, found))
+        self._changed.clear()
+        self._removed.clear()
+        return found
 
     def removed(self) -> list[AlertKey]:
         """Return the alerts that `changed` returned and that are gone since the last call."""
