@@ -2,7 +2,7 @@
 
 Theory of operation
 -------------------
-An input of the past is about a *stretch*: its *length* in seconds, which ended *back* seconds ago. Summaries of calls
+An input of the past is about a stretch: its *length* in seconds, which ended *back* seconds ago. Summaries of calls
 are read once for a stretch, whatever the number of metrics; everything else is read once for an input. An answer is
 used again for `max(interval, length / 240)` seconds, because it hardly changes in less.
 
@@ -64,7 +64,7 @@ COURSES = frozenset(name for name, metric in METRICS.items() if metric.kept == "
 """Metrics of pools and calls that are known step by step."""
 
 
-class Stretch(NamedTuple):
+class Lookback(NamedTuple):
     """Seconds: a time in the past, relative to the evaluation."""
 
     back: float
@@ -80,14 +80,14 @@ def is_past(one: Input) -> bool:
     return one.back > 0 or one.kind in ("calls", "fit")
 
 
-def stretch_of(one: Input) -> Stretch:
+def stretch_of(one: Input) -> Lookback:
     """Return the time that *one*, an input of the past, is about."""
     if one.kind in ("calls", "fit"):
-        return Stretch(one.back, one.over)
-    return Stretch(one.back, WINDOWS[one.window].seconds if one.window in WINDOWS else _MOMENT_S)
+        return Lookback(one.back, one.over)
+    return Lookback(one.back, WINDOWS[one.window].seconds if one.window in WINDOWS else _MOMENT_S)
 
 
-_Key: TypeAlias = Stretch | Input
+_Key: TypeAlias = Lookback | Input
 
 
 class _Value(NamedTuple):
@@ -172,13 +172,13 @@ class Past:
             for labels, _view in instances.of(metric.scope)
         )
 
-    def _lifetime(self, answer: _Answer, stretch: Stretch) -> float:
+    def _lifetime(self, answer: _Answer, stretch: Lookback) -> float:
         lifetime = max(self._interval, stretch.length / POINTS)
         return min(lifetime, max(self._interval, _RETRY_S)) if isinstance(answer.found, str) else lifetime
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    async def _read_all(self, due: Sequence[tuple[_Key, Stretch]]) -> None:
+    async def _read_all(self, due: Sequence[tuple[_Key, Lookback]]) -> None:
         for key, stretch in due:
             at_s = self._clock.monotonic_ns() / 1e9
             try:
@@ -189,14 +189,14 @@ class Past:
                 found = f"it could not be read: {describe(error)}"
             self._answers[key] = _Answer(at_s, found)
 
-    async def _read(self, key: _Key, stretch: Stretch) -> Any:
+    async def _read(self, key: _Key, stretch: Lookback) -> Any:
         now = self._clock.wall_ns() / 1e9
         start, end = now - stretch.reach, now - stretch.back
         history = self._history()
         in_memory = stretch.reach <= MEMORY_S and (history is None or self._metrics.since <= start)
         if not in_memory and history is None:
             return f"it reaches back {stretch.reach:.0f} s, and there is no history"
-        if isinstance(key, Stretch):
+        if isinstance(key, Lookback):
             if in_memory:
                 return await asyncio.to_thread(self._metrics.deferred_summary(start, end))
             assert history is not None
@@ -228,7 +228,7 @@ class Past:
             ranges = await history.ranges(start, end, step, by=by)
         return await asyncio.to_thread(_of_ranges, key, metric, ranges, stretch, now)
 
-    def _tier_step(self, stretch: Stretch) -> int:
+    def _tier_step(self, stretch: Lookback) -> int:
         return next((step for step, kept in self._kept.tiers if kept >= stretch.reach), self._kept.tiers[-1].step)
 
 
@@ -241,7 +241,7 @@ def _key(one: Input) -> _Key:
     return one
 
 
-def _step(stretch: Stretch, kept: Iterable[tuple[int, int]]) -> int:
+def _step(stretch: Lookback, kept: Iterable[tuple[int, int]]) -> int:
     """Return the step for at most `POINTS` points of *stretch*: a multiple of the finest step that is *kept* for as
     long. *kept* has steps, and for how many seconds each of them is kept, ascending.
     """
@@ -254,7 +254,7 @@ def _step(stretch: Stretch, kept: Iterable[tuple[int, int]]) -> int:
 # -- from answers to samples ------------------------------------------------------------------------------------------
 
 
-def _of_summary(one: Input, metric: Metric, found: Summary, stretch: Stretch, instances: Instances) -> Iterator[Sample]:
+def _of_summary(one: Input, metric: Metric, found: Summary, stretch: Lookback, instances: Instances) -> Iterator[Sample]:
     value_of, calls_of = _summary_getter(metric), calls_getter(metric)
     least_s = _COVERED * stretch.length
     for labels, view in _summarised(metric.scope, found, instances):
@@ -301,7 +301,7 @@ def _busy_share(view: Any) -> float | None:
 
 
 def _of_figures(
-    one: Input, metric: Metric, found: ResourceRange, stretch: Stretch, now: float
+    one: Input, metric: Metric, found: ResourceRange, stretch: Lookback, now: float
 ) -> dict[str | Labels, _Value]:
     figure, statistic = figure_of(metric.scope, metric.path) or ("", "mean")
     answer: dict[str | Labels, _Value] = {}
@@ -315,7 +315,7 @@ def _of_figures(
 
 
 def _of_ranges(
-    one: Input, metric: Metric, found: Mapping[Selection, Range], stretch: Stretch, now: float
+    one: Input, metric: Metric, found: Mapping[Selection, Range], stretch: Lookback, now: float
 ) -> dict[str | Labels, _Value]:
     path = metric.path[1:] if metric.path[0] == "total" else metric.path
     value_of: Callable[[Any], Any] = _busy_share if path == ("utilisation",) else attrgetter(".".join(path))
@@ -334,7 +334,7 @@ def _of_ranges(
     return answer
 
 
-def _points(start: float, step: float, values: Iterable[float | None], stretch: Stretch) -> list[tuple[float, float]]:
+def _points(start: float, step: float, values: Iterable[float | None], stretch: Lookback) -> list[tuple[float, float]]:
     """Return the known values with the seconds from now to the middle of their steps, within *stretch*."""
     times = ((start + step * (number + 0.5), value) for number, value in enumerate(values))
     return [
@@ -344,7 +344,7 @@ def _points(start: float, step: float, values: Iterable[float | None], stretch: 
     ]
 
 
-def _is_measured(points: Iterable[tuple[float, float]], stretch: Stretch) -> bool:
+def _is_measured(points: Iterable[tuple[float, float]], stretch: Lookback) -> bool:
     """Return whether enough of *stretch* has readings."""
     cells = max(min(_CELLS, int(stretch.length // _CELL_S)), 1)
     known = {min(max(int((time + stretch.reach) / stretch.length * cells), 0), cells - 1) for time, _ in points}
