@@ -30,7 +30,8 @@ from pool_monitor.alerts.rule import DEFAULT_WINDOW
 from pool_monitor.errors import PoolError
 from pool_monitor.metrics import WINDOWS
 from pool_monitor.metrics.gauges import LEVELS
-from pool_monitor.snapshot import CallStats, PoolSummary, Summary
+from pool_monitor.metrics.queries import PoolCounts
+from pool_monitor.snapshot import CallStats, ErrorRate, Summary
 from pool_monitor.telemetry import describe
 
 if TYPE_CHECKING:
@@ -101,12 +102,14 @@ class _Value(NamedTuple):
 class _Answer(NamedTuple):
     at_s: float
     """When it was read, on the monotonic clock."""
-    found: Summary | dict[str | Labels, _Value] | str
-    """A text: why it could not be read."""
+    found: Any
+    """A Summary, `PoolCounts` by pool, or values by what `_name_of` returns; a text: why it could not be read."""
 
 
 _UNKNOWN = _Value(None)
 _NO_CALLS = CallStats(rate=0.0)
+"""No calls while it was measured are no calls."""
+_NOTHING = PoolCounts(0.0, ErrorRate(calls=0, errors=0, error_ratio=None), {})
 
 
 class Past:
@@ -166,7 +169,9 @@ class Past:
         if age_s > 2 * self._lifetime(answer, stretch) + _LATE_S:
             raise LookupError(f"the history has not answered for {age_s:.0f} s")
         if isinstance(answer.found, Summary):
-            return Samples(_of_summary(one, metric, answer.found, stretch, instances))
+            return Samples(_of_summary(metric, answer.found, stretch, instances))
+        if one.kind == "calls":
+            return Samples(_of_counts(metric.scope, answer.found, stretch, instances))
         return Samples(
             Sample(labels, *answer.found.get(_name_of(metric, labels), _UNKNOWN))
             for labels, _view in instances.of(metric.scope)
@@ -195,14 +200,17 @@ class Past:
         history = self._history()
         in_memory = stretch.reach <= MEMORY_S and (history is None or self._metrics.since <= start)
         if not in_memory and history is None:
-            return f"it reaches back {stretch.reach:.0f} s, and there is no history"
+            return f"it reaches back {stretch.reach:.0f} s, and there is no history now"
         if isinstance(key, Lookback):
             if in_memory:
                 return await asyncio.to_thread(self._metrics.deferred_summary(start, end))
             assert history is not None
-            step = self._tier_step(stretch)
-            first = round(start / step) * step
-            return await history.summary(first, first + max(round(stretch.length / step), 1) * step)
+            return await history.summary(*self._aligned(start, stretch))
+        if key.kind == "calls":
+            if in_memory:
+                return await asyncio.to_thread(self._metrics.deferred_counts(start, end))
+            assert history is not None
+            return await history.counts(*self._aligned(start, stretch))
         metric = find(key.metric)
         figure = figure_of(metric.scope, metric.path)
         if figure is not None:
@@ -228,17 +236,20 @@ class Past:
             ranges = await history.ranges(start, end, step, by=by)
         return await asyncio.to_thread(_of_ranges, key, metric, ranges, stretch, now)
 
-    def _tier_step(self, stretch: Lookback) -> int:
-        return next((step for step, kept in self._kept.tiers if kept >= stretch.reach), self._kept.tiers[-1].step)
+    def _aligned(self, start: float, stretch: Lookback) -> tuple[float, float]:
+        """Return the steps of the history that come nearest to *stretch*, and together are as long."""
+        kept = self._kept.tiers
+        step = next((step for step, retention in kept if retention >= stretch.reach), kept[-1].step)
+        first = round(start / step) * step
+        return first, first + max(round(stretch.length / step), 1) * step
 
 
 def _key(one: Input) -> _Key:
-    """Return what is read for *one*: the stretch alone, where a summary of it has the answer."""
-    if one.kind != "fit":
-        metric = METRICS.get(one.metric)
-        if one.kind == "calls" or (metric is not None and metric.kept == "calls"):
-            return stretch_of(one)
-    return one
+    """Return what is read for *one*: where several inputs have one answer, the same for all of them."""
+    if one.kind == "calls":
+        return Input(metric="", kind="calls", back=one.back, over=one.over)
+    metric = METRICS.get(one.metric)
+    return stretch_of(one) if one.kind == "value" and metric is not None and metric.kept == "calls" else one
 
 
 def _step(stretch: Lookback, kept: Iterable[tuple[int, int]]) -> int:
@@ -254,37 +265,39 @@ def _step(stretch: Lookback, kept: Iterable[tuple[int, int]]) -> int:
 # -- from answers to samples ------------------------------------------------------------------------------------------
 
 
-def _of_summary(one: Input, metric: Metric, found: Summary, stretch: Lookback, instances: Instances) -> Iterator[Sample]:
+def _of_summary(metric: Metric, found: Summary, stretch: Lookback, instances: Instances) -> Iterator[Sample]:
     value_of, calls_of = _summary_getter(metric), calls_getter(metric)
-    least_s = _COVERED * stretch.length
-    for labels, view in _summarised(metric.scope, found, instances):
-        if view is None:
-            yield Sample(labels, None)
-            continue
-        pool = found.pools[dict(labels)["pool"]]
-        covered_s = min(pool.covered_seconds, stretch.length)
-        if one.kind == "calls":
-            stats = view.total if isinstance(view, PoolSummary) else view
-            value = stats.error_ratio if covered_s >= least_s else None
-            yield Sample(labels, value, stats.calls, (stats.calls, stats.errors, covered_s))
-        else:
-            value = value_of(view) if covered_s >= least_s else None
-            yield Sample(labels, None if value is None else float(value), None if calls_of is None else calls_of(view))
-
-
-def _summarised(scope: Scope, found: Summary, instances: Instances) -> Iterator[tuple[Labels, Any]]:
-    """Yield the instances and what *found* has of them; None: nothing. No calls while it was measured are no calls."""
     for name, now in instances.snapshot.pools.items():
         pool = found.pools.get(name)
-        if scope == "pool":
-            yield labels_for("pool", name), pool
-            continue
-        then: Mapping[str, CallStats] = {}
-        if pool is not None:
-            then = pool.operations if scope == "operation" else pool.workers
-        names = dict.fromkeys((*now.operations, *then) if scope == "operation" else now.workers)
-        for one in names:
-            yield labels_for(scope, name, one), None if pool is None else then.get(one, _NO_CALLS)
+        views: dict[Labels, Any] = {}
+        if metric.scope == "pool":
+            views[labels_for("pool", name)] = pool
+        elif metric.scope == "operation":
+            then = {} if pool is None else pool.operations
+            views = {labels_for("operation", name, one): then.get(one, _NO_CALLS) for one in (*now.operations, *then)}
+        else:
+            slots = {} if pool is None else pool.workers
+            views = {labels_for("worker", name, slot): slots.get(slot, _NO_CALLS) for slot in now.workers}
+        known = pool is not None and pool.covered_seconds >= _COVERED * stretch.length
+        for labels, view in views.items():
+            value = value_of(view) if known else None
+            calls = None if calls_of is None or pool is None else calls_of(view)
+            yield Sample(labels, None if value is None else float(value), calls)
+
+
+def _of_counts(
+    scope: Scope, found: Mapping[str, PoolCounts], stretch: Lookback, instances: Instances
+) -> Iterator[Sample]:
+    for name, now in instances.snapshot.pools.items():
+        pool = found.get(name, _NOTHING)
+        covered_s = min(pool.covered_s, stretch.length)
+        rates = {labels_for("pool", name): pool.total}
+        if scope == "operation":
+            names = dict.fromkeys((*now.operations, *pool.operations))
+            rates = {labels_for("operation", name, one): pool.operations.get(one, _NOTHING.total) for one in names}
+        for labels, rate in rates.items():
+            value = rate.error_ratio if covered_s >= _COVERED * stretch.length else None
+            yield Sample(labels, value, rate.calls, (float(rate.calls), float(rate.errors), covered_s))
 
 
 def _summary_getter(metric: Metric) -> Callable[[Any], float | None]:
