@@ -81,7 +81,7 @@ def test_the_message_names_the_unit_that_is_expected_and_the_remedy(text, unit, 
         parse(text, unit, "operation.latency.p95")
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 1e300])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, 1e300, 10**400, -(10**400)])
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_number_from_code_is_checked_too(value, unit):
     with pytest.raises(ValueError, match=r"not finite|negative|the most"):

@@ -84,6 +84,8 @@ def parse(text: str, unit: Unit, of: str = "") -> float:
 
 def checked(value: float, unit: Unit) -> float:
     """Return the number *value*, which is in the base *unit* already. Raises ValueError as `parse` does."""
+    if abs(value) > 1e30 and value != float("inf"):  # a whole number may be too large for a float
+        raise ValueError(f"the number is more than {text_of(FAMILIES[unit].most, unit)}, the most that is accepted")
     return _bounded(float(value), unit, repr(value))
 
 
