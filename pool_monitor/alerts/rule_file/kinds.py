@@ -188,7 +188,12 @@ FORECAST = Section(
     "a forecast",
     (
         _METRIC,
-        Entry("reaches", BOUND, "The bound that it goes towards, from above or below.", required=True),
+        Entry(
+            "reaches",
+            BOUND,
+            "The bound that it runs up to, or down to if less is worse, as of `host.disk_free`.",
+            required=True,
+        ),
         Entry("within", LENGTH, "It is bad when the bound is reached within this time.", required=True),
         Entry(
             "window",
