@@ -164,8 +164,8 @@ def _check_receivers(readings: Sequence[FileReading]) -> None:
 
 
 def _unique_receivers(readings: Sequence[FileReading]) -> dict[str, str]:
-    """Return the place of each receiver by its name, whether the rest of it is valid or not. Note those of a name that is
-    used already.
+    """Return the place of each receiver by its name, whether the rest of it is valid or not. Note those of a name that
+    is used already.
     """
     first: dict[str, str] = {}
     for reading in readings:
