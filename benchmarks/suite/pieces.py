@@ -21,7 +21,12 @@ from benchmarks import bench_alerts
 from benchmarks.calls import PAST, Past, done, emit_ended
 from benchmarks.metrics_queries import watched
 from pool_monitor import Monitor, MonitorConfig, Pool, telemetry
+from pool_monitor.alerts.catalogue import METRICS
+from pool_monitor.alerts.inputs import Input
+from pool_monitor.alerts.line import fit
+from pool_monitor.alerts.reader import LiveReader
 from pool_monitor.config import ServiceConfig
+from pool_monitor.findings import CONDITIONS
 from pool_monitor.view import overview
 
 Work = Callable[[], object]
@@ -205,6 +210,29 @@ def evaluation() -> Iterator[Work]:
 
 
 @contextmanager
+def alert_inputs(past: Past = PAST) -> Iterator[Work]:
+    """Read all metrics and findings from a Snapshot of five minutes."""
+    with watched(WORKERS * OPERATIONS * 3, 200, WORKERS, past) as one:
+        snapshot = one.monitor.snapshot()
+    reader = LiveReader(lambda _window: snapshot)
+    wanted = [Input(metric=name, window="5m" if metric.windowed else None) for name, metric in METRICS.items()]
+    wanted += [Input(metric=kind, kind="finding") for kind in CONDITIONS]
+    yield lambda: reader.inputs(wanted, 5.0)
+
+
+@contextmanager
+def line() -> Iterator[Work]:
+    """Draw 64 lines through 240 points each: a forecast of the memory of as many workers."""
+    points = [(float(second), 1e8 + second % 7) for second in range(-3600, 0, 15)]
+
+    def work() -> None:
+        for _ in range(64):
+            fit(points)
+
+    yield work
+
+
+@contextmanager
 def judging(bound: float) -> Iterator[Work]:
     """Judge 100 rules with ten instances each by what was read once."""
     with bench_alerts.evaluation(bench_alerts.rules(10, bound, 100), past=((1, 20, 5),)) as now:
@@ -268,6 +296,8 @@ PIECES: dict[str, Piece] = {
     "frame 80x24": Piece(partial(frame, 80, 24), 1, "frame", "interpreter"),
     "frame 160x50": Piece(partial(frame, 160, 50), 1, "frame", "interpreter"),
     "alert evaluation": Piece(evaluation, 1, "evaluation", "interpreter"),
+    "alert inputs": Piece(alert_inputs, 1, "reading", "interpreter"),
+    "alert lines": Piece(line, 64, "line", "interpreter"),
     "calls one after the other": Piece(partial(pool, one_after_the_other), 50, "call", "interpreter"),
     "calls at once": Piece(partial(pool, at_once), 500, "call", "interpreter"),
     "calls at once, monitored": Piece(partial(pool, at_once, monitored=True), 500, "call", "interpreter"),

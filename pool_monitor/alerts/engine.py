@@ -276,10 +276,9 @@ class Engine:
             if alert is None and (judgement.level or (ruling.watches and len(alerts) < rule.limit)):
                 alert = alerts[judgement.labels] = ruling.make(judgement.labels)
                 self._mark(alert)
-            if alert is not None:
-                yield self._judge(ruling, alert, judgement, inputs)
-            elif number % _SLICE == 0:
-                yield None
+            found = None if alert is None else self._judge(ruling, alert, judgement, inputs)
+            if found is not None or number % _SLICE == 0:
+                yield found
         for alert in gone.values():
             yield self._gone(ruling, alert, inputs)
 

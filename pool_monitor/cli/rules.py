@@ -8,6 +8,7 @@ from pool_monitor.cli.lazy_group import LazyGroup
 
 COMMANDS = {
     "check": "Check rule files: all errors in one run.",
+    "metrics": "List the metrics that rules may name.",
     "schema": "Print the JSON Schema of rule files.",
 }
 """Command -> its help in one line. The module ``rules_`` and that name defines ``command``."""
