@@ -15,7 +15,7 @@ from pool_monitor.alerts.loading import RuleFiles
 from pool_monitor.alerts.outages import Outages
 from pool_monitor.alerts.quantity import checked, parse
 from pool_monitor.alerts.reach import check_reach
-from pool_monitor.alerts.rule_book import RuleBook
+from pool_monitor.alerts.rule_book import RuleBook, view_of
 from pool_monitor.alerts.rule_file import checked_rule
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.log import logger
@@ -23,12 +23,9 @@ from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import AlertingView, AlertState, AlertTransition, AlertView, RuleView, SilenceView
 
 if TYPE_CHECKING:
-    from pool_monitor.alerts.rule import CheckedRule
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
     from pool_monitor.storage.state import State
-
-_WORST: dict[AlertState, int] = {"firing": 4, "recovering": 3, "pending": 2, "resolved": 1, "inactive": 0}
 
 
 class AlertManager:
@@ -84,20 +81,10 @@ class AlertManager:
         states: dict[str, list[AlertState]] = {}
         for one in self._evaluator.engine.alerts.values():
             states.setdefault(one.alert, []).append(one.state.value)
-        return tuple(self._rule_view(rule, states.get(name, []), next_in) for name, rule in self._book.rules.items())
-
-    def _rule_view(self, rule: CheckedRule, states: list[AlertState], next_in: float | None) -> RuleView:
-        worst: AlertState = max(states, key=lambda one: _WORST[one], default="inactive")
-        return RuleView(
-            alertname=rule.alert,
-            kind=str(rule.kind.__struct_config__.tag),
-            state=worst if self._evaluator.evaluations else None,
-            alerts=sum(one in ACTIVE_PHASES for one in states),
-            severities=rule.severities,
-            failing=self._evaluator.engine.failing.get(rule.alert),
-            default=rule.default,
-            origin="" if rule.origin is None else f"{rule.origin.file}:{rule.origin.line}",
-            next_in=next_in,
+        failing, evaluated = self._evaluator.engine.failing, self._evaluator.evaluations > 0
+        return tuple(
+            view_of(rule, states.get(name, []) if evaluated else None, failing.get(name), next_in)
+            for name, rule in self._book.rules.items()
         )
 
     async def reload(self) -> None:
