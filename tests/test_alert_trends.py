@@ -276,6 +276,7 @@ def healthy(made: random.Random) -> float:
 
 def test_an_anomaly_is_unknown_until_the_detector_knows_what_is_usual():
     judge, made = anomaly(), random.Random(1)
+    judge.interval = spacing(60)
     assert [one(judge, healthy(made)) for _ in range(ENOUGH + 1)] == [None] * ENOUGH + [0]
 
 

@@ -164,7 +164,9 @@ def _check_receivers(readings: Sequence[FileReading]) -> None:
 
 
 def _unique_receivers(readings: Sequence[FileReading]) -> dict[str, str]:
-    """Return the place of each receiver by its name, whether the rest of it is valid or not, and note those of a name that is used already."""
+    """Return the place of each receiver by its name, whether the rest of it is valid or not. Note those of a name that
+    is used already.
+    """
     first: dict[str, str] = {}
     for reading in readings:
         node, _ = node_at(reading.root, ("receivers",))
