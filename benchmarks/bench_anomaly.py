@@ -84,7 +84,7 @@ def _cells(result: nab.Result, judge: nab.Judge) -> list[str]:
     return [f"{result.score:.2f}", at, f"{result.found}/{judge.windows}", f"{false:.2f}"]
 
 
-def healthy_table(days: float = DAYS, seeds: int = SEEDS) -> Table:
+def healthy_table(days: float, seeds: int) -> Table:
     rows = []
     for shape in healthy.SHAPES:
         found: Counter[str] = Counter()
@@ -104,7 +104,7 @@ def healthy_table(days: float = DAYS, seeds: int = SEEDS) -> Table:
     return Table("false alarms a day", about, ["", *DETECTORS, "news", "plain z-score over 3.5"], rows)
 
 
-def cost_table(days: float = 5, rounds: int = ROUNDS) -> Table:
+def cost_table(days: float, rounds: int) -> Table:
     """Each round begins with another detector, so that other load on the machine affects all alike."""
     values = list(healthy.timed(healthy.made("log-normal", days, 0)))
     makers: dict[str, Callable[[], Any]] = {PLAIN: PlainZ, **DETECTORS}
@@ -149,8 +149,8 @@ def main(data: str, out: str | None, *, as_markdown: bool) -> None:
 
     def made() -> Iterator[Table]:
         yield scores
-        yield healthy_table()
-        yield cost_table()
+        yield healthy_table(DAYS, SEEDS)
+        yield cost_table(DAYS, ROUNDS)
 
     if out is not None:
         try:

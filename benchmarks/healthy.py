@@ -45,10 +45,9 @@ def in_buckets(draw: random.Random, n: int) -> list[float]:
 
 
 def sliding(draw: random.Random, n: int) -> list[float]:
-    """Means of the last minute: four values overlap."""
-    means = [0.0] * 11 + [math.exp(draw.gauss(0, 0.6)) for _ in range(3 * n)]
-    sums = list(accumulate(means, initial=0.0))
-    return [(sums[at] - sums[at - 12]) / 12 for at in range(len(sums) - 3 * n, len(sums), 3)]
+    """Means of windows that overlap by half, as those that a rule compares."""
+    sums = list(accumulate((math.exp(draw.gauss(0, 0.6)) for _ in range(3 * n + 6)), initial=0.0))
+    return [(sums[at + 6] - sums[at]) / 6 for at in range(0, 3 * n, 3)]
 
 
 SHAPES: dict[str, Callable[[random.Random, int], list[float]]] = {

@@ -18,6 +18,7 @@ import draw_imports
 from msgspec import Struct
 
 from pool_monitor.alerts.catalogue import DURATIONS, METRICS, Metric
+from pool_monitor.alerts.lifecycle import LIFE
 from pool_monitor.config import MonitorConfig, PoolConfig
 from pool_monitor.events import CATALOGUE
 from pool_monitor.metrics.ladder import MODES
@@ -41,6 +42,11 @@ def lifecycle() -> str:
 def breaker() -> str:
     """Return the circuit breaker's transitions as a Mermaid diagram."""
     return _diagram(BREAKER)
+
+
+def alert_life() -> str:
+    """Return the transitions of an alert."""
+    return _diagram(LIFE)
 
 
 def modes() -> str:
@@ -182,6 +188,7 @@ GENERATED = {
     "retries": retries,
     "lifecycle": lifecycle,
     "modes": modes,
+    "alert_life": alert_life,
     "pool_config": pool_config,
     "monitor_config": monitor_config,
     "events": events,
@@ -190,6 +197,7 @@ GENERATED = {
     "inside_pool": lambda: draw_imports.inside("pool_monitor.pool"),
     "inside_transport": lambda: draw_imports.inside("pool_monitor.pool.transport"),
     "inside_metrics": lambda: draw_imports.inside("pool_monitor.metrics"),
+    "inside_alerts": lambda: draw_imports.inside("pool_monitor.alerts"),
 }
 
 

@@ -8,10 +8,16 @@ from statistics import median
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pool_monitor import Monitor
 from pool_monitor.alerts.evaluation.baseline import ENOUGH, OPEN_VALUES, SLOTS, Baseline, BaselineState
+from pool_monitor.alerts.rule import OwnBaseline
+from pool_monitor.clock import ManualClock
+from pool_monitor.config import AlertsConfig, MonitorConfig, ResourcesConfig, ServiceConfig
+from tests.helpers.judging import rule, threshold
+from tests.test_monitor import Gauges
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -119,9 +125,10 @@ def test_the_median_of_medians_is_near_the_median_of_heavy_tailed_values():
     assert baseline.median == pytest.approx(median(values), rel=0.05)
 
 
+@settings(max_examples=40)
 @given(
     window=st.sampled_from(WINDOWS),
-    steps=st.lists(st.tuples(st.floats(0, 1e9), st.floats(0.1, 1e6), st.booleans(), st.integers(1, 100)), max_size=8),
+    steps=st.lists(st.tuples(st.floats(0, 1e9), st.floats(0.1, 1e6), st.booleans(), st.integers(1, 30)), max_size=8),
 )
 def test_it_keeps_a_bounded_number_of_values_and_only_such_that_it_was_given(window, steps):
     baseline = Baseline(window)
@@ -137,14 +144,15 @@ def test_it_keeps_a_bounded_number_of_values_and_only_such_that_it_was_given(win
     assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(saved)), BaselineState) == saved
 
 
+@settings(max_examples=40)
 @given(
     window=st.sampled_from(WINDOWS),
     seed=st.integers(0, 1000),
-    cut=st.integers(0, 300),
+    cut=st.integers(0, 120),
 )
 def test_a_baseline_that_was_stored_goes_on_as_if_it_had_not_been(window: float, seed: int, cut: int):
     made = random.Random(seed)
-    steps = [(made.lognormvariate(0, 1), made.choice([5.0, 60.0, 900.0]), made.random() < 0.4) for _ in range(300)]
+    steps = [(made.lognormvariate(0, 1), made.choice([5.0, 60.0, 900.0]), made.random() < 0.4) for _ in range(120)]
     whole, first = Baseline(window), Baseline(window)
     for value, seconds, bad in steps[:cut]:
         whole.learn(value, seconds, bad=bad)
@@ -154,3 +162,34 @@ def test_a_baseline_that_was_stored_goes_on_as_if_it_had_not_been(window: float,
         assert whole.learn(value, seconds, bad=bad) == second.learn(value, seconds, bad=bad)
         assert whole.median == second.median
     assert whole.saved() == second.saved()
+
+
+async def test_in_a_monitor_it_outlives_three_bad_hours_and_follows_a_shift_of_the_healthy_level():
+    own = OwnBaseline(2.0, 2 * HOUR)
+    clock, pool = ManualClock(), Gauges("texts")
+    config = MonitorConfig(
+        service=ServiceConfig(socket=False),
+        resources=ResourcesConfig(enabled=False),
+        alerts=AlertsConfig(default_rules=False, interval=60.0),
+    )
+    async with Monitor(pool, config=config, clock=clock) as monitor:
+        monitor.alerts.add(rule(threshold(own, metric="operation.latency.p50"), min_samples=5))
+
+        async def states(milliseconds: float, minutes: int) -> list[str]:
+            """Let calls take *milliseconds* for some minutes, and return the states in which the alert was."""
+            found = []
+            for _ in range(minutes):
+                clock.advance(50.0)
+                for _ in range(5):
+                    pool.call(milliseconds, "op")
+                clock.advance(10.0)
+                await monitor.alerts.evaluate()
+                found += [one.state for one in monitor.alerts.active() if one.state != "resolved"]
+            return found
+
+        assert await states(100.0, 120) == []
+        assert (await states(195.0, 1), await states(210.0, 1)) == ([], ["firing"])
+        assert await states(1000.0, 180) == ["firing"] * 180
+        assert (await states(195.0, 1), await states(210.0, 1)) == ([], ["firing"])
+        assert await states(150.0, 120) == []
+        assert (await states(290.0, 1), await states(310.0, 1)) == ([], ["firing"])

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool_monitor.alerts.evaluation.absence import FORGET_S, START_S
@@ -47,6 +47,7 @@ def test_what_is_unknown_stays_so_under_not():
     assert [negated(one) for one in TRUTHS] == [False, True, None]
 
 
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(TRUTHS), max_size=6))
 def test_an_unknown_value_is_one_that_could_be_either(truths: list[bool | None]):
     """The logic says true or false exactly where all that the unknown ones could be agree."""
@@ -211,6 +212,7 @@ def plainly(condition: Condition, errors: float | None, busy: float | None, fire
     return None if value is None else value > bound
 
 
+@settings(max_examples=40)
 @given(
     CONDITIONS.filter(lambda one: not hasattr(one, "metric") and not isinstance(one, AlertFires)),
     st.sampled_from([0.1, 0.9, None]),

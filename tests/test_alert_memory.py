@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import random
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool_monitor.alerts.engine import Engine
@@ -43,13 +44,13 @@ def told(found: dict[Labels, Judgement]) -> dict[Labels, Judgement]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: type(kind).__name__)
-@pytest.mark.parametrize("cut", [0, 1, 150, 399])
+@pytest.mark.parametrize("cut", [1, 150])
 def test_a_rule_says_the_same_after_a_restart_as_without_one(kind: Kind, cut: int):
     made = random.Random(cut)
     judge = Judge(rule(kind), interval=15.0)
     steps: list[tuple[dict[Labels, float | None], list[Labels]]] = []
-    for number in range(500):
-        spread = 6 if 200 < number < 280 else 1
+    for number in range(300):
+        spread = 6 if 120 < number < 200 else 1
         values = {operation(name): spread * made.lognormvariate(-1, 0.2) for name in "abc" if made.random() < 0.95}
         steps.append((dict(values), [operation("a")] if made.random() < 0.3 else []))
     for values, fires in steps[:cut]:
@@ -65,7 +66,8 @@ def test_a_rule_says_the_same_after_a_restart_as_without_one(kind: Kind, cut: in
     assert again.memory.dump() == judge.memory.dump()
 
 
-def full() -> dict[str, Any]:
+@functools.cache
+def _full() -> bytes:
     judge = Judge(rule(threshold(OWN, clear=(OwnBaseline(1.5, 3600),))))
     for _ in range(100):
         judge.level(1.0)
@@ -76,7 +78,13 @@ def full() -> dict[str, Any]:
         watch.level(1.0)
     [(about, found)] = watch.memory.watches
     judge.memory.watches.put(about, found)
-    return judge.memory.dump()
+    return msgspec.msgpack.encode(judge.memory.dump())
+
+
+def full() -> dict[str, Any]:
+    """A dump that has everything."""
+    found: dict[str, Any] = msgspec.msgpack.decode(_full())
+    return found
 
 
 @pytest.mark.parametrize(
@@ -101,7 +109,6 @@ def test_what_is_no_memory_is_refused_and_changes_nothing(place: tuple[Any, ...]
     saved, before = full(), memory.dump()
     inner: Any = saved
     for step in place[:-1]:
-        inner[step] = list(inner[step]) if isinstance(inner[step], tuple) else inner[step]
         inner = inner[step]
     inner[place[-1]] = wrong
     with pytest.raises(ValueError, match=r"."):
@@ -155,6 +162,7 @@ def test_levels_are_remembered_of_a_bounded_number_of_instances():
     assert len(memory.latches) == LATCHED
 
 
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=30))
 def test_what_is_in_use_never_gives_way(turns: list[list[int]]):
     remembered: Remembered[int] = Remembered(4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool_monitor.alerts.evaluation import NotRead, evaluate
@@ -49,6 +49,7 @@ def latched(values: list[float], bounds: list[float], clears: list[float]) -> li
     return found
 
 
+@settings(max_examples=40)
 @given(
     values=st.lists(VALUES, max_size=30),
     bounds=st.lists(st.floats(-5, 5), min_size=1, max_size=3).map(sorted),
@@ -117,6 +118,7 @@ def test_match_follows_instances_that_come_go_and_move():
         assert sorted(found) == sorted(operation(name) for name in names if name.startswith("a"))
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(VALUES, VALUES), max_size=20))
 def test_rules_without_relative_bounds_and_hysteresis_are_a_plain_loop(values: list[tuple[float, float]]):
     judge = Judge(rule(threshold(1, 2)))

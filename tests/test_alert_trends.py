@@ -7,7 +7,7 @@ import random
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool_monitor.alerts.detectors import DETECTORS, ENOUGH, Detector, spacing
@@ -33,6 +33,7 @@ def test_windows_follow_the_period_and_factors_stay(days: int):
         assert row == pytest.approx((level, long * days / 30, short * days / 30, factor))
 
 
+@settings(max_examples=40)
 @given(st.floats(HOUR, 365 * DAY))
 def test_every_row_stands_for_its_share_of_the_budget(period: float):
     for row, share in zip(rows_of(period), (0.02, 0.05, 0.1, 0.1), strict=True):
@@ -164,6 +165,7 @@ def test_operations_are_instances_of_their_own():
     assert {labels: one.level for labels, one in judge.read(samples).items()} == {operation("a"): 2}
 
 
+@settings(max_examples=40)
 @given(
     counts=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 100)), min_size=7, max_size=7),
     objective=st.sampled_from([Fraction(9, 10), Fraction(99, 100), Fraction(999, 1000)]),
@@ -274,6 +276,7 @@ def healthy(made: random.Random) -> float:
 
 def test_an_anomaly_is_unknown_until_the_detector_knows_what_is_usual():
     judge, made = anomaly(), random.Random(1)
+    judge.interval = spacing(60)
     assert [one(judge, healthy(made)) for _ in range(ENOUGH + 1)] == [None] * ENOUGH + [0]
 
 

@@ -548,15 +548,15 @@ async def test_a_stack_that_cannot_be_had_is_a_reason_and_no_failure(
 
 
 async def test_a_stack_that_never_comes_is_given_up_and_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pool_monitor.dashboard.app.STACK_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("pool_monitor.dashboard.asking.TIMEOUT_S", 0.01)
     app = dashboard(AskedFeed(samples.snapshot()))
     async with app.run_test(size=SIZE) as pilot:
         await until(lambda: "LIVE" in shown(app), app)
         await pilot.press("s")
         await until(lambda: "not available: no answer in 0.01 s" in shown(app), app)
-        monkeypatch.setattr("pool_monitor.dashboard.app.STACK_TIMEOUT_S", 60.0)
+        monkeypatch.setattr("pool_monitor.dashboard.asking.TIMEOUT_S", 60.0)
         await pilot.press("s")
-    assert not [task for task in asyncio.all_tasks() if "stack" in task.get_name()]
+    assert not [task for task in asyncio.all_tasks() if "question" in task.get_name()]
 
 
 async def test_a_feed_without_stacks_says_so() -> None:

@@ -622,7 +622,7 @@ def made_by_hand(path: Path, *statements: str) -> Path:
             lambda path: history_file(path, range(9), HistoryConfig(tiers=((1, 60), (5, 600)))),
             "has steps of 1, 5 s, but 1, 4, 16 s are configured; use the steps of the file, or another file",
         ),
-        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.mkdir(), "is a directory"),
     ],
 )  # fmt: skip
 async def test_a_file_that_is_not_ours_to_write_is_left_as_it_is(

@@ -64,17 +64,16 @@ class Alert(Struct, kw_only=True):
         """
         firing = self.state in FIRING_PHASES
         counted = level or (self.level if firing else 0)
-        self.bad_for = [
-            (held + elapsed if held >= 0 else 0.0) if number < counted else -1.0
-            for number, held in enumerate(self.bad_for)
-        ]
+        bad_for = self.bad_for
+        for number, held in enumerate(bad_for):
+            bad_for[number] = -1.0 if number >= counted else 0.0 if held < 0 else held + elapsed
         if level:
             self.good_for = -1.0
         else:
             self.good_for = self.good_for + elapsed if self.good_for >= 0 else 0.0
             if not firing or self.good_for >= keep_firing_for - SLACK:
                 return LIFE.step(self.state, "over")
-        held = self.bad_for[0] >= for_ - SLACK
+        held = bad_for[0] >= for_ - SLACK
         return LIFE.step(self.state, "early" if not held else "held" if level else "good")
 
 

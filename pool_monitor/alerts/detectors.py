@@ -8,9 +8,9 @@ A detector gets one value after another, and answers two questions about each:
   is more than `LIMIT` robust standard deviations from the median of the baseline. One deviating value is no anomaly,
   because healthy latencies are heavy-tailed: `CONFIRM` values in a row, on one side, begin one, and as many in a row
   that do not deviate end it.
-- *Is it news?* The score that `AnomalyDetector.handle` returns: how far the value jumped from the one before, and 0 if
-  the jump is no larger than one that was news in the last `QUIET` values. A score is for people and programs that want
-  to be told once: a long anomaly would be reported with each of its values otherwise.
+- *Is it news?* The score that `AnomalyDetector.handle` returns: how far the value jumped from the one before, and 0
+  unless that is the largest jump of the last `QUIET`. A score is for people and programs that want to be told once: a
+  long anomaly would be reported with each of its values otherwise.
 
 The baselines are in `pool_monitor.alerts.deviation`. The jump is measured in standard deviations from the mean of
 earlier jumps; both are exponentially weighted with `MEMORY` (Finch, Incremental calculation of weighted mean and
@@ -31,7 +31,7 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -49,8 +49,8 @@ from pool_monitor.alerts.deviation import (
 
 EVERY_S = 15.0
 """Seconds between two values of a rule, at least."""
-ENOUGH = 60
-"""Values that a baseline needs before it says anything."""
+ENOUGH = 30
+"""Values that a baseline needs before it says anything: a quarter of an hour, for windows of a minute."""
 LIMIT = 3.5
 """Robust standard deviations from the median beyond which a value deviates."""
 CONFIRM = 4
@@ -72,10 +72,9 @@ THRESHOLD = JUMP / (1 + JUMP)
 MEMORY = 0.002
 """Weight of the latest jump in the mean and variance of jumps."""
 QUIET = 300
-"""Values during which a jump is news only if it is larger than the last that was news."""
+"""Jumps of which the largest is news."""
 JUMPS_ENOUGH = 30
 """Jumps before the first score."""
-
 
 Direction = Literal["up", "down"]
 Basis = Literal["robust", "seasonal"]
@@ -87,10 +86,10 @@ class AnomalyDetector(Protocol):
     """
 
     def handle(self, timestamp: float | datetime, value: float) -> float:
-        """Take *value*, and return its score: from 0 to below 1; from `THRESHOLD` on, an anomaly is declared.
+        """Take *value*, and return its score: from 0 to 1; from `THRESHOLD` on, an anomaly is declared.
 
-        The score is ``d / (1 + d)`` for a deviation *d*, so it has no end that large deviations reach: those of 1,000
-        and 1,001 differ in the sixth digit. *timestamp* is in seconds since the epoch; a datetime without a time zone
+        The score is ``d / (1 + d)`` for a deviation *d*, so it keeps apart what is very odd: deviations of 1,000 and
+        1,001 differ in the sixth digit. *timestamp* is in seconds since the epoch; a datetime without a time zone
         is in UTC. NaN, infinity and numbers beyond `LARGEST` are unknown values: the score is 0, and nothing is
         learned.
         """
@@ -125,7 +124,12 @@ class AnomalyDetector(Protocol):
 
 
 class DetectorMaker(Protocol):
-    """What `DETECTORS` has."""
+    """What `DETECTORS` has: the class of a detector."""
+
+    @property
+    def name(self) -> str:
+        """What rules call it."""
+        ...
 
     def __call__(self, *, every: float = 0.0) -> AnomalyDetector:
         """Return a new detector, which ignores values that come less than *every* seconds after the last it took."""
@@ -133,12 +137,13 @@ class DetectorMaker(Protocol):
 
 
 def spacing(window: float) -> float:
-    """Return the *every* for values that are each from the last *window* seconds: a quarter, and `EVERY_S` at least.
+    """Return the *every* for values that are each from the last *window* seconds: a half, and `EVERY_S` at least.
 
-    Values of windows that overlap more depend on each other. So one odd minute would count as many values in a row:
-    with a value of the last minute each 5 s, healthy latencies have four anomalies a day; each 15 s, one in ten days.
+    Values of windows that overlap depend on each other, and one odd minute counts as many values in a row. With a value
+    of the last minute each 5 s, healthy latencies have four anomalies a day; each 15 s, one in four days; each 30 s,
+    none in 56 days.
     """
-    return max(EVERY_S, window / 4)
+    return max(EVERY_S, window / 2)
 
 
 _Known = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
@@ -213,8 +218,10 @@ class _Saved(Struct, forbid_unknown_fields=True):
 class RobustDetector:
     """Compares with the last `WINDOW` values that were normal. See the top of the file.
 
-    Bounded: twice `WINDOW` values. A value takes some microseconds.
+    Bounded: twice `WINDOW` values and `QUIET` jumps. A value takes some microseconds.
     """
+
+    name: ClassVar[str] = "robust"
 
     def __init__(self, *, every: float = 0.0) -> None:
         self._every = every
@@ -354,8 +361,10 @@ class SeasonalDetector(RobustDetector):
     not enough of them. `basis` says which.
 
     It is for what is different at night. On other series it is less exact, because fewer values are compared. Bounded:
-    what `RobustDetector` and `Season` keep. `state` has up to 7,200 numbers.
+    what `RobustDetector` and `Season` keep. `state` has up to 8,000 numbers.
     """
+
+    name: ClassVar[str] = "seasonal"
 
     def __init__(self, *, every: float = 0.0) -> None:
         super().__init__(every=every)

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 WINDOW = 240
-"""Values in a baseline: an hour, with a value each 15 s."""
+"""Values in a baseline: two hours of values each 30 s."""
 RELATIVE_FLOOR = 0.01
 """The least MAD, as a share of the median. A duration is known to 1 %: it is the estimate for a bucket of a histogram,
 and the next bucket is 2 % away. With this floor, a change of less than 5 % is no anomaly."""

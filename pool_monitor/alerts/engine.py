@@ -101,6 +101,17 @@ class Engine:
         self._changed.clear()
         return found
 
+    def kept(self) -> list[Alert]:
+        """Return all alerts that a restart has to know. The next `changed` and `removed` say what changes from here on.
+
+        Inactive ones are among them, as in `changed`.
+        """
+        found = [alert for ruling in self._rulings.values() for alert in ruling.alerts.values()]
+        self._saved = set(map(_key, found))
+        self._changed.clear()
+        self._removed.clear()
+        return found
+
     def removed(self) -> list[Key]:
         """Return the alerts that `changed` returned and that are gone since the last call."""
         found = list(self._removed)
@@ -265,10 +276,9 @@ class Engine:
             if alert is None and (judgement.level or (ruling.watches and len(alerts) < rule.limit)):
                 alert = alerts[judgement.labels] = ruling.make(judgement.labels)
                 self._mark(alert)
-            if alert is not None:
-                yield self._judge(ruling, alert, judgement, inputs)
-            elif number % _SLICE == 0:
-                yield None
+            found = None if alert is None else self._judge(ruling, alert, judgement, inputs)
+            if found is not None or number % _SLICE == 0:
+                yield found
         for alert in gone.values():
             yield self._gone(ruling, alert, inputs)
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from pool_monitor.alerts.hangup import Hangup
-from pool_monitor.parts import raise_if_ended, retrieve_error
+from pool_monitor.errors import ConfigError
+from pool_monitor.parts import PartUnavailable, raise_if_ended, retrieve_error
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.manager import AlertManager
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 POLL_S = 5.0
 """Seconds between two looks at the files of rules. A change is used after the second look that finds it the same."""
+HANG_TICKS = 30
+"""An evaluation that has not ended after so many ticks hangs. Ticks are counted: they pause with the process."""
 LEAVE_S = 5.0
 """How long leaving waits for an evaluation that has begun."""
 
@@ -28,16 +31,21 @@ class AlertsPart:
 
     def __init__(self, manager: AlertManager, interval: float) -> None:
         self._manager, self._interval = manager, interval
-        self._tasks: list[asyncio.Task[None]] = []
-        self._leaving = asyncio.Event()
+        self._evaluating: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
+        self._leaving, self._asked = asyncio.Event(), asyncio.Event()
         self._hangup: Hangup | None = None
+        self._busy, self._busy_ticks = False, 0
 
     async def __aenter__(self) -> Self:
         await self._manager.open()
-        self._begin(self._evaluate(), "pool_monitor alerts")
+        self._evaluating = _task(self._evaluate(), "pool_monitor alerts")
         if self._manager.has_files:
-            self._begin(self._watch(), "pool_monitor alerts files")
-            hangup = Hangup(self._manager.hang_up)
+            self._watching = [
+                _task(self._watch(), "pool_monitor alerts files"),
+                _task(self._reload_when_asked(), "pool_monitor alerts reload"),
+            ]
+            hangup = Hangup(self._asked.set)
             if hangup.install():
                 self._hangup = hangup
         return self
@@ -45,14 +53,16 @@ class AlertsPart:
     async def __aexit__(self, *_: object) -> None:
         if self._hangup is not None:
             self._hangup.remove()
+        for task in self._watching:
+            task.cancel()
         self._leaving.set()
+        evaluating = self._evaluating
         try:
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=LEAVE_S)
+            if evaluating is not None:
+                await asyncio.wait([evaluating], timeout=LEAVE_S)
+                evaluating.cancel()
         finally:
-            for task in self._tasks:
-                task.cancel()
-        await self._manager.close()
+            await self._manager.close()
 
     @property
     def held_bytes(self) -> int:
@@ -64,15 +74,14 @@ class AlertsPart:
         return self._manager.view()
 
     def tick(self) -> None:
-        """Raise when a task has ended."""
+        """Raise when a task has ended, or an evaluation hangs."""
         self._manager.tick()
-        for task in self._tasks:
-            raise_if_ended(task)
-
-    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        task.add_done_callback(retrieve_error)
-        self._tasks.append(task)
+        self._busy_ticks = self._busy_ticks + 1 if self._busy else 0
+        if self._busy_ticks > HANG_TICKS:
+            raise PartUnavailable("an evaluation of the rules has not ended for half a minute")
+        for task in (self._evaluating, *self._watching):
+            if task is not None:
+                raise_if_ended(task)
 
     async def _evaluate(self) -> None:
         now, interval, before = asyncio.get_running_loop().time, self._interval, -math.inf
@@ -82,14 +91,33 @@ class AlertsPart:
                 due = before + interval
             self._manager.due = before = due
             if not await self._left_within(due - now()):
+                self._busy, self._busy_ticks = True, 0
                 await self._manager.evaluate_at_its_time()
+                self._busy = False
 
     async def _watch(self) -> None:
-        while not await self._left_within(POLL_S):
-            await self._manager.reload_if_changed()
+        while True:
+            await asyncio.sleep(POLL_S)
+            with suppress(ConfigError):  # the manager shows and logs it
+                await self._manager.reload_if_changed()
+
+    async def _reload_when_asked(self) -> None:
+        """Do what SIGHUP asks for. Several at once count once."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            self._manager.reopen_file()
+            with suppress(ConfigError):
+                await self._manager.reload()
 
     async def _left_within(self, seconds: float) -> bool:
         with suppress(TimeoutError):
             async with asyncio.timeout(max(seconds, 0.0)):
                 await self._leaving.wait()
         return self._leaving.is_set()
+
+
+def _task(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    task.add_done_callback(retrieve_error)
+    return task

@@ -40,7 +40,7 @@ BYTES: Mapping[str, float] = {
 }
 
 
-class Family(NamedTuple):
+class UnitFamily(NamedTuple):
     """What the quantities of one unit are called, and how they are written."""
 
     noun: str
@@ -49,13 +49,13 @@ class Family(NamedTuple):
     """The largest quantity that is believed to be meant."""
 
 
-FAMILIES: Mapping[Unit, Family] = {
-    "s": Family("a duration", "250ms", 1e9),
-    "bytes": Family("a number of bytes", "512MiB", 2.0**60),
-    "ratio": Family("a share", "5%", 1e6),
-    "/s": Family("a rate per second", "20", 1e15),
-    "count": Family("a number", "20", 1e15),
-    "": Family("a number", "2.5", 1e15),
+FAMILIES: Mapping[Unit, UnitFamily] = {
+    "s": UnitFamily("a duration", "250ms", 1e9),
+    "bytes": UnitFamily("a number of bytes", "512MiB", 2.0**60),
+    "ratio": UnitFamily("a share", "5%", 1e6),
+    "/s": UnitFamily("a rate per second", "20", 1e15),
+    "count": UnitFamily("a number", "20", 1e15),
+    "": UnitFamily("a number", "2.5", 1e15),
 }
 
 _NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,18})?"

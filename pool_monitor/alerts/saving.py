@@ -47,10 +47,10 @@ class Saving:
         changed_overlays = self._overlays.take_changes()
         overlays = self._overlays.all_rows() if whole else changed_overlays
         rows: dict[str, dict[str, bytes | None]] = {"alerts": {}, "memories": {}, **overlays}
-        changed = engine.changed()
-        gone = engine.removed()
         if whole:
-            changed, gone, self._versions = list(engine.alerts.values()), [], {}
+            changed, gone, self._versions = engine.kept(), [], {}
+        else:
+            changed, gone = engine.changed(), engine.removed()
         for alert in changed:
             rows["alerts"][_row(alert.alert, alert.instance)] = _encode(alert)
             await slices.pause()
@@ -59,7 +59,7 @@ class Saving:
             await slices.pause()
         memories = engine.memories()
         for name, memory in memories.items():
-            if self._versions.get(name, 0) != memory.version:
+            if self._versions.get(name) != memory.version:
                 self._versions[name] = memory.version
                 rows["memories"][name] = _encode(memory.dump())
                 await slices.pause()
@@ -71,10 +71,6 @@ class Saving:
             encoded.append(SavedTransition(one.seq, one.at, _encode(one)))
             await slices.pause()
         return Changes({table: found for table, found in rows.items() if found}, encoded, whole)  # type: ignore[misc]
-
-    def restored(self) -> None:
-        """The memories of the engine are those of the state."""
-        self._versions = {name: memory.version for name, memory in self._engine.memories().items()}
 
 
 def decoded(saved: SavedState) -> Saved:

@@ -24,6 +24,7 @@ COMMANDS = {
     "snapshot": "Print the state of a running service, as JSON.",
     "errors": "Show which few errors the failures are.",
     "stack": "Print what a worker is doing: its stack, or a flame graph.",
+    "alerts": "Show, silence and acknowledge the alerts of a running service.",
     "report": "Report what happened, from a running service or a history.",
     "rules": "Check rule files, and see what rules can measure.",
 }

@@ -33,6 +33,8 @@ STEPS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21_600, DAY)
 """Default steps."""
 ROWS_LIMIT = 1_000_000
 """The most rows, one per operation and step, of a report."""
+CHANGES_ASKED = 10_000
+"""The most changes of alerts that a service is asked for."""
 CLOCKS_DIFFER_S = 60
 """Blocks that begin more than this many seconds from now are in the future: another machine may have written them."""
 MANY = 150
@@ -85,6 +87,7 @@ async def from_service(address: str | None, query: ReportQuery) -> ReportData:
         step = query.step or step_for(length, grains)
         timelines = {name: await _timeline(service, summary, step, name) for name in summary.pools}
         figures = await _figures(service, summary, length)
+        changes = await _changes(service, summary)
         steps: list[Step] = []
         if query.by_operation:
             for pool, operation in _operations(summary):
@@ -97,12 +100,22 @@ async def from_service(address: str | None, query: ReportQuery) -> ReportData:
             courses=timelines,
             error_groups={name: pool.error_groups for name, pool in latest.pools.items() if pool.error_groups},
             figures=figures,
+            transitions=changes,
             alerts=latest.alerts if latest.monitor.alerts is not None else None,
             resources=latest.resources if latest.resources.sampled_age is not None else None,
         ),
         steps,
         None,
     )
+
+
+async def _changes(service: Client, summary: Summary) -> tuple[AlertTransition, ...]:
+    """The changes of alerts in the time of *summary*, the oldest first, as far as the service has them in memory."""
+    try:
+        found = (await service.alerts(limit=CHANGES_ASKED)).transitions
+    except (ConfigError, ConnectError):  # it is of a version that has none
+        return ()
+    return tuple(change for change in reversed(found) if summary.start <= change.at <= summary.end)
 
 
 async def _figures(service: Client, summary: Summary, length: float) -> ResourceRange | None:

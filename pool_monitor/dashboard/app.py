@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from anyio import CancelScope
 from rich.segment import Segment as RichSegment
@@ -28,14 +29,14 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
+from pool_monitor.dashboard.alert_actions import AlertActionName
+from pool_monitor.dashboard.asking import outcome_of, stack_of
 from pool_monitor.dashboard.driver import Driver
-from pool_monitor.dashboard.feed import StackFeed
 from pool_monitor.dashboard.frame_times import FrameTimes
 from pool_monitor.dashboard.style import STYLES
 from pool_monitor.dashboard.terminal import glyphs_for, restoring_process
-from pool_monitor.dashboard.viewer import StackQuestion, Viewer
+from pool_monitor.dashboard.viewer import Viewer
 from pool_monitor.errors import PoolError
-from pool_monitor.service.stacks import StackReading
 from pool_monitor.snapshot import WINDOW_NAMES
 from pool_monitor.view import PAGES
 from pool_monitor.view.text import PageSize, Segment, clean, fit_line
@@ -48,8 +49,7 @@ if TYPE_CHECKING:
     from pool_monitor.view import Line, PageName
 
 
-STACK_TIMEOUT_S = 10.0
-"""Seconds after which a worker's stack is not awaited any longer."""
+Answer = TypeVar("Answer")
 
 
 class PageWidget(Widget):
@@ -113,6 +113,9 @@ class Dashboard(App[None]):
         _key("pageup", "select_page(-1)"),
         _key("question_mark", "help"),
         _key("escape", "go_back"),
+        _key("A", "ask_to('ack')"),
+        _key("S", "ask_to('silence')"),
+        _key("y", "confirm"),
         _key("enter", "leave_page"),
     ]
 
@@ -146,7 +149,7 @@ class Dashboard(App[None]):
         )
         self.page = PageWidget()
         self._following: asyncio.Task[None] | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self._asking: set[asyncio.Task[None]] = set()
         self._one_window = CancelScope()
         self._room = self._page_size(self.size)
         self._painted_freshness = self.viewer.freshness(self._now())
@@ -163,7 +166,7 @@ class Dashboard(App[None]):
         self._following.add_done_callback(self._feed_ended)
 
     async def on_unmount(self) -> None:
-        tasks = {task for task in (self._following, self._asking) if task is not None}
+        tasks = {task for task in (self._following, *self._asking) if task is not None}
         for task in tasks:
             task.cancel()
         if tasks:
@@ -216,22 +219,30 @@ class Dashboard(App[None]):
     def action_stack(self) -> None:
         question = self.viewer.ask_for_stack()
         if question is not None:
-            self._asking = asyncio.create_task(self._ask(question), name="pool-monitor dashboard stack")
+            self._ask(
+                partial(stack_of, self.feed, *question), lambda answer: self.viewer.receive_stack(answer, self._now())
+            )
         self.repaint()
 
-    async def _ask(self, question: StackQuestion) -> None:
-        """Ask for a stack, for a limited time. Whatever the feed does wrong is the answer's reason."""
-        try:
-            async with asyncio.timeout(STACK_TIMEOUT_S):
-                if isinstance(self.feed, StackFeed):
-                    answer = await self.feed.stack(*question)
-                else:
-                    answer = StackReading(stack=None, reason="the source of these numbers cannot ask workers")
-        except TimeoutError:
-            answer = StackReading(stack=None, reason=f"no answer in {STACK_TIMEOUT_S:g} s")
-        except Exception as error:  # noqa: BLE001 - a feed is foreign code
-            answer = StackReading(stack=None, reason=str(error) or type(error).__name__)
-        self.viewer.receive_stack(answer, self._now())
+    def _ask(self, asked: Callable[[], Awaitable[Answer]], take: Callable[[Answer], object]) -> None:
+        """Wait for an answer in a task of its own, give it to *take*, and show it."""
+
+        async def answered() -> None:
+            take(await asked())
+            self.repaint()
+
+        task = asyncio.create_task(answered(), name="pool-monitor dashboard question")
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    def action_ask_to(self, action: AlertActionName) -> None:
+        self.viewer.ask_to(action)
+        self.repaint()
+
+    def action_confirm(self) -> None:
+        request = self.viewer.prompt.confirm()
+        if request is not None:
+            self._ask(partial(outcome_of, self.feed, request), partial(self.viewer.prompt.answer, request))
         self.repaint()
 
     def action_select(self, step: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from pool_monitor.dashboard.alert_actions import AlertRequest
 from pool_monitor.service.stacks import StackReading
 from pool_monitor.snapshot import Snapshot
 
@@ -39,6 +40,19 @@ class StackFeed(Protocol):
 
     async def stack(self, pool: str, slot: str) -> StackReading:
         """Return what the worker in *slot* of *pool* is running.
+
+        It may take seconds and may raise: the dashboard waits for it in a task of its own, for a limited time, and
+        shows an exception as the reason.
+        """
+        ...
+
+
+@runtime_checkable
+class AlertFeed(Protocol):
+    """A feed that can also acknowledge and silence alerts. A feed need not be one: then the dashboard says so."""
+
+    async def act(self, request: AlertRequest) -> str:
+        """Do what is asked, and return what was done, in words.
 
         It may take seconds and may raise: the dashboard waits for it in a task of its own, for a limited time, and
         shows an exception as the reason.

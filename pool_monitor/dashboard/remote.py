@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
+from pool_monitor.dashboard.alert_actions import SILENCE_FOR, AlertRequest
 from pool_monitor.dashboard.feed import Frame, Lost
 from pool_monitor.errors import ConnectError
 from pool_monitor.service.client import follow, open_client, resolve
@@ -35,6 +36,15 @@ class RemoteFeed:
                 yield Lost(str(error), _RETRY)
                 pause = _RETRY
             await asyncio.sleep(pause)
+
+    async def act(self, request: AlertRequest) -> str:
+        """See `AlertFeed.act`. Raises ConnectError and, where the service refuses it, ConfigError."""
+        async with open_client(resolve(self.address)) as service:
+            if request.action == "ack":
+                await service.ack(request.alert.fingerprint, author=request.author)
+                return "acknowledged"
+            silence = await service.silence(request.matchers, duration=SILENCE_FOR, author=request.author)
+            return f"silenced for {SILENCE_FOR}; to end it: pool-monitor alerts unsilence {silence}"
 
     async def stack(self, pool: str, slot: str) -> StackReading:
         """See `StackFeed.stack`. Raises ConnectError and, where the service refuses the question, ConfigError."""

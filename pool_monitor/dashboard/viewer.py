@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pool_monitor.dashboard.alert_actions import AlertActionName, AlertPrompt
 from pool_monitor.dashboard.feed import Frame, Lost
 from pool_monitor.service.stacks import StackReading
 from pool_monitor.snapshot import WINDOW_NAMES, Snapshot
@@ -71,6 +72,8 @@ class Viewer:
         """The key of the selected row on the page of errors. None: the first row."""
         self._alert: str | None = None
         """The fingerprint of the selected alert. None: the first row."""
+        self.prompt = AlertPrompt()
+        """What is done to the selected alert."""
         self._asked: StackQuestion | None = None
         self._answer: StackReading | None = None
         self._answered = now
@@ -146,6 +149,7 @@ class Viewer:
 
     def open(self, name: PageName) -> None:
         """Open the page *name*. If it is open already, return to the overview."""
+        self.prompt.cancel()
         self.opened = "overview" if self.opened == name and not self.helping else name
         self.helping, self._scrolled = False, 0
 
@@ -218,9 +222,11 @@ class Viewer:
             self.select(step * max(visible_workers(self._shown, size, self._pool, self.selected), 1))
 
     def go_back(self) -> None:
-        """Close the help, else the open page, else clear the selection."""
+        """Close the help, else take back a question, else close the open page, else clear the selection."""
         if self.helping:
             self.helping = False
+        elif self.prompt.cancel():
+            pass
         elif self.opened != "overview":
             self.opened = "overview"
         else:
@@ -236,6 +242,7 @@ class Viewer:
             self._stack(now),
             self.frame_seconds,
             self._alert,
+            self.prompt.text(self._alert),
         )
 
     def _stack(self, now: float) -> WorkerStack | None:
@@ -260,6 +267,13 @@ class Viewer:
         if chosen is not None:
             self._error = rows[min(max(rows.index(chosen) + step, 0), len(rows) - 1)].key
             self._scrolled = 0 if step else self._scrolled
+
+    def ask_to(self, action: AlertActionName) -> None:
+        """On the page of alerts, ask whether to do *action* to the selected alert."""
+        chosen = selected_alert(alert_rows(self._shown) if self._shown else [], self._alert)
+        if chosen is not None and self.opened == "alerts" and not self.helping:
+            self._alert = chosen.fingerprint
+            self.prompt.ask(action, chosen)
 
     def _select_alert(self, step: int) -> None:
         rows = alert_rows(self._shown) if self._shown else []

@@ -277,7 +277,7 @@ def _decoded(body: bytes, kind: type[T]) -> T:
 
 
 def _named(kind: Any) -> str:
-    return f"a {kind.__name__}" if isinstance(kind, type) else str(kind)
+    return f"a {kind.__name__}" if hasattr(kind, "__name__") else str(kind)
 
 
 def _accepted(response: httpx.Response) -> bytes:

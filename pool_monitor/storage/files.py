@@ -16,6 +16,7 @@ from pool_monitor.errors import ConfigError
 BESIDE = ("-wal", "-shm", "-journal")
 """Suffixes of the files that SQLite itself opens beside a database."""
 _ROOT = 0
+_IS_A_DIRECTORY = "{}: is a directory; name the file in it"
 
 
 def expanded(path: str | Path) -> Path:
@@ -47,6 +48,8 @@ def open_private(path: str | Path, flags: int) -> int:
     """
     if Path(path).is_symlink():
         raise ConfigError(f"{path}: is a symbolic link, but must be a file; remove it")
+    if Path(path).is_dir():
+        raise ConfigError(_IS_A_DIRECTORY.format(path))
     descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     try:
         check_ours(path, os.fstat(descriptor))
@@ -84,7 +87,7 @@ def check_beside(path: Path, *, ours: bool) -> None:
 
 def _check_regular(path: str | Path, found: os.stat_result) -> None:
     if stat.S_ISDIR(found.st_mode):
-        raise ConfigError(f"{path}: is a directory; name the file in it")
+        raise ConfigError(_IS_A_DIRECTORY.format(path))
     if not stat.S_ISREG(found.st_mode):
         raise ConfigError(f"{path}: is not a regular file; remove it, or use another path for the history")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
-from pool_monitor.storage.files import expanded, open_private, resolved
+from pool_monitor.storage.files import expanded, log_of, open_private, resolved
 from pool_monitor.storage.lock import Lock
 from pool_monitor.storage.sqlite_file import FileKind, check_header
 
@@ -30,13 +30,31 @@ class OwnedFile:
             stack.callback(os.close, self._descriptor)
             check_header(self.path, self._descriptor, kind)
             self._open = stack.pop_all()
+        self._log: os.stat_result | None = None
 
     def check(self) -> os.stat_result:
-        """Return what is known of the file. Raises OSError when it is gone, or another one has its name."""
+        """Return what is known of the file. Raises OSError when it is gone, or another one has its name.
+
+        Call it before each write, and first when the file has its log.
+        """
         found = self._given.stat()
-        if not os.path.samestat(found, os.fstat(self._descriptor)):
+        if not self._is_ours(found):
             raise OSError("another file has replaced it")
+        with suppress(FileNotFoundError):
+            self._log = log_of(self.path).lstat()
         return found
 
     def close(self) -> None:
+        """Let others write the file. The connection must be closed."""
+        with suppress(OSError):
+            self._remove_stale_log()
         self._open.close()
+
+    def _remove_stale_log(self) -> None:
+        """Remove our log when another file has the name of ours: SQLite would apply the log to that file."""
+        log = log_of(self.path)
+        if self._log is not None and not self._is_ours(self.path.stat()) and os.path.samestat(log.lstat(), self._log):
+            log.unlink()
+
+    def _is_ours(self, found: os.stat_result) -> bool:
+        return os.path.samestat(found, os.fstat(self._descriptor))

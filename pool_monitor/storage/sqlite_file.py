@@ -121,11 +121,13 @@ def connected_for_reading(path: Path, kind: FileKind, stack: ExitStack) -> sqlit
     try:
         return _reading(path, "mode=ro", kind, stack)
     except sqlite3.OperationalError as error:
-        # Reading a log needs an index beside it, which cannot be made in a directory that is not writable.
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        # Reading needs an index beside the file, which cannot be made in a directory that is not writable, nor on a
+        # full disk.
+        no_index = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
+        if error.sqlite_errorcode & 0xFF not in no_index:
             raise
     log = log_of(path)
-    if not log.exists():  # so no process has the file open for writing, and the file is complete
+    if not (log.exists() and log.stat().st_size):  # so the file is complete
         return _reading(path, "immutable=1", kind, stack)
     if sum(file.stat().st_size for file in (path, log)) > COPY_LIMIT:
         raise ConfigError(
@@ -210,6 +212,7 @@ def failure_reason(path: Path, error: BaseException) -> str:
     remedies = {
         "SQLITE_CORRUPT": DAMAGED,
         "SQLITE_NOTADB": DAMAGED,
+        "SQLITE_TOOBIG": DAMAGED,
         "SQLITE_FULL": "free space on the disk",
         "SQLITE_BUSY": "another program holds it locked",
         "SQLITE_READONLY": "this process may not write to it",

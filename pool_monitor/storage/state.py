@@ -45,6 +45,7 @@ COMMIT_MAX_S = 5.0
 """How long a commit waits for a disk that does not answer."""
 RETRY_MAX_S = 60.0
 """Longest pause before a file that could not be written is tried again."""
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG)
 _EXPECTED = (sqlite3.Error, OSError, ConfigError, MemoryError)
 
 
@@ -218,9 +219,12 @@ class StateFile:
         if not await self._catch_up(self._noted):
             logger("storage").warning("the state was not written", path=str(self._path), reason=self._degraded)
         self._ended = True
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-        await self._disconnect()
+        if self._task is None or self._task.done():
+            await self._disconnect()
+            return
+        self._task.cancel()
+        if self._connection is not None:
+            self._connection.stop()  # takes effect once the hanging thread goes on
 
     # -- what is kept ---------------------------------------------------------------------------------------------
 
@@ -368,13 +372,9 @@ class StateFile:
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        if self._hung:
-            connection.stop()  # takes effect once the hanging thread goes on
-            return
-        with suppress(*_EXPECTED):
-            await connection.close()
+        if connection is not None:
+            with suppress(*_EXPECTED):
+                await connection.close()
 
 
 def _check_same(store: StateStore, path: Path, own_id: str, seq: int) -> None:
@@ -388,8 +388,7 @@ def _check_same(store: StateStore, path: Path, own_id: str, seq: int) -> None:
 
 def _raise_if_damaged(path: Path, error: Exception) -> None:
     damaged = isinstance(error, sqlite3.DatabaseError) and (
-        getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-        or str(error) == DAMAGED
+        getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED or str(error) == DAMAGED
     )
     if damaged:
         raise ConfigError(failure_reason(path, error)) from error

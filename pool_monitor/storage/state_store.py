@@ -10,10 +10,10 @@ has something to keep adds a table to `TABLES` and a migration.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from pool_monitor.errors import ConfigError
 from pool_monitor.storage.files import check_beside, log_of, resolved
@@ -45,6 +45,7 @@ TRANSITION_LIMIT = 16 * 1024
 """Most bytes of one transition."""
 ROWS_LIMIT = 64 * 2**20
 """Most bytes of all named rows together."""
+_VALUE = f"CASE WHEN typeof(value) = 'blob' AND length(value) <= {ROW_LIMIT} THEN value END"
 _LOG_LIMIT = 16 * 2**20  # a reader that blocks the clearing of the log must not fill the disk
 _LOG_PAGES = 256
 _SEQ_DIGITS = 15  # so that JSON keeps them
@@ -126,6 +127,7 @@ class StateStore:
             self.connection = stack.enter_context(closing(connected(path, self._file.path, STATE)))
             with time_limited(self.connection):
                 self._bring_up_to_date(path, new_id)
+            self._file.check()
             self._open = stack.pop_all()
 
     def _bring_up_to_date(self, path: Path, new_id: str) -> None:
@@ -206,38 +208,29 @@ def read_state(path: Path) -> SavedState:
 
 def _load(connection: sqlite3.Connection) -> SavedState:
     connection.text_factory = _text
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, ROWS_LIMIT)
     state, room, unusable = nothing_saved(), ROWS_LIMIT, 0
     for table, rows in state.rows.items():
-        for key, value in _bounded(connection, f"SELECT key, value FROM {table}"):  # noqa: S608
-            size = len(key) + len(value) if isinstance(key, str) and isinstance(value, bytes) else ROWS_LIMIT + 1
-            if size > min(room, ROW_LIMIT):
+        for key, value in connection.execute(f"SELECT key, {_VALUE} FROM {table}"):  # noqa: S608
+            if isinstance(key, str) and isinstance(value, bytes) and len(key) + len(value) <= room:
+                rows[key] = value
+                room -= len(key) + len(value)
+            else:
                 unusable += 1
-                continue
-            rows[key] = value
-            room -= size
-    newest = f"SELECT seq, at, value FROM transitions ORDER BY seq DESC LIMIT {TRANSITIONS_MAX}"  # noqa: S608
-    for seq, at, value in _bounded(connection, newest):
+    newest = f"SELECT seq, at, {_VALUE} FROM transitions ORDER BY seq DESC LIMIT {TRANSITIONS_MAX}"  # noqa: S608
+    for seq, at, value in connection.execute(newest):
         if 0 < seq < _SEQ_LIMIT and isinstance(at, float) and at == at and isinstance(value, bytes):
             state.transitions.append(SavedTransition(seq, at, value))
         else:
             unusable += 1
     state.transitions.reverse()
-    meta = dict(_bounded(connection, "SELECT key, value FROM meta LIMIT 16"))
+    meta = dict(connection.execute("SELECT key, value FROM meta LIMIT 16").fetchall())
     kept = str(meta.get("seq", ""))
     seq = max(
         int(kept) if kept.isdecimal() and kept.isascii() and len(kept) <= _SEQ_DIGITS else 0,
         state.transitions[-1].seq if state.transitions else 0,
     )
     return state._replace(seq=seq, unusable=unusable, id=str(meta.get("id", "")))
-
-
-def _bounded(connection: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
-    """Run *query*. A value of more than `ROW_LIMIT` bytes is an error of SQLite, and takes no memory."""
-    before = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, ROW_LIMIT + 4096)
-    try:
-        yield from connection.execute(query)
-    finally:
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
 
 
 def _text(value: bytes) -> str:

@@ -83,6 +83,7 @@ def alerts_page(snapshot: Snapshot, _pool: PoolDetail | None, size: PageSize, st
         offset = max(0, rows.index(chosen) - rows_shown(len(rows), height) // 2)
         head += table(alert_columns(now), rows, size.width, height, offset=offset, selected=chosen)
         head.append([Segment("─" * size.width, "frame")])
+        head += paragraph(state.prompt, size.width, "key") if state.prompt else []
         below = [*alert_lines(chosen, snapshot, size.width), *below]
     return page_content(head, [*below, *_silences(snapshot, size.width)], state)
 

@@ -47,6 +47,8 @@ class PageState(NamedTuple):
     """How long drawing a frame of this screen takes; None: not measured."""
     alert: str | None = None
     """The fingerprint of the alert that is selected on the page of alerts."""
+    prompt: str = ""
+    """What is asked about that alert, or what became of it."""
 
 
 class Content(NamedTuple):

@@ -187,6 +187,8 @@ def footer(page: Page, pools: int, cells: int) -> Line:
     shown = [("Esc", "back"), ("↑↓", {"line": "scroll"}.get(page.arrows, page.arrows))]
     if page.arrows in ("error", "alert"):
         shown.append(("PgUp PgDn", "scroll"))
+    if page.arrows == "alert":
+        shown += [("A", "acknowledge"), ("S", "silence")]
     if page.of_pool:
         shown.append(("tab", "pool"))
     return header.key_line([*shown, ("q", "quit"), ("?", "help")], cells)

@@ -22,7 +22,7 @@ _Value = Annotated[float, Meta(ge=-1e300, le=1e300)]
 _Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 
 
-class Stretch(Struct, forbid_unknown_fields=True):
+class SlotValues(Struct, forbid_unknown_fields=True):
     """Values by time: the median of each ended slot, and the values of the open one."""
 
     medians: Annotated[list[_Value], Meta(max_length=SLOTS)] = []
@@ -40,15 +40,15 @@ class Stretch(Struct, forbid_unknown_fields=True):
 class BaselineState(Struct, forbid_unknown_fields=True):
     """A `Baseline` outside of it."""
 
-    good: Stretch
-    bad: Stretch
+    good: SlotValues
+    bad: SlotValues
     bad_s: _Seconds
 
 
 class _Slots:
     """The last *width* x `SLOTS` seconds of values. Bounded: `SLOTS` and `OPEN_VALUES` numbers."""
 
-    def __init__(self, width: float, saved: Stretch) -> None:
+    def __init__(self, width: float, saved: SlotValues) -> None:
         self._width = width
         self.medians = array("d", saved.medians)
         self._values = list(saved.values)
@@ -75,8 +75,8 @@ class _Slots:
         self._values, self._every, self._offered = [], 1, 0
         return True
 
-    def saved(self) -> Stretch:
-        return Stretch(
+    def saved(self) -> SlotValues:
+        return SlotValues(
             medians=list(self.medians),
             values=list(self._values),
             open_s=self._open_s,
@@ -101,7 +101,7 @@ class Baseline:
     """
 
     def __init__(self, seconds: float, saved: BaselineState | None = None) -> None:
-        saved = saved or BaselineState(good=Stretch(), bad=Stretch(), bad_s=0.0)
+        saved = saved or BaselineState(good=SlotValues(), bad=SlotValues(), bad_s=0.0)
         self.seconds = seconds
         self._width = seconds / SLOTS
         self._accept_s = max(ACCEPT_S, seconds / 2)
@@ -135,7 +135,7 @@ class Baseline:
         return BaselineState(good=self._good.saved(), bad=self._bad.saved(), bad_s=self._bad_s)
 
     def _forget_bad(self) -> None:
-        self._bad, self._bad_s = _Slots(self._width, Stretch()), 0.0
+        self._bad, self._bad_s = _Slots(self._width, SlotValues()), 0.0
 
     def _compute(self) -> None:
         good = self._good

@@ -16,16 +16,17 @@ LEAST_EXPLAINED = 0.5
 """The least share of the variance that a line must explain to be a trend, unless its slope is certain."""
 CERTAIN = 3.0
 """From how many standard errors on a slope is certain."""
-_DOWN = ("free", "available")
+_DOWN = ("_free", "time_to_limit")
+"""The ends of the names of metrics of which less is worse."""
 
 
 class ForecastPlan:
     """Bad when the straight line through the last *window* seconds reaches the bound *within* seconds, or is there.
 
-    A metric that ends in ``free`` or ``available`` runs down to its bound, any other runs up. The line is a trend if
-    it explains half of the variance, or if its slope is beyond three standard errors. Without a trend, or with one that
-    leads away from the bound, it is not bad. With fewer than `LEAST_POINTS` points it is unknown, unless the value is
-    beyond the bound already.
+    A metric that ends in ``_free`` or ``time_to_limit`` runs down to its bound, any other runs up. The line is a trend
+    if it explains half of the variance, or if its slope is beyond three standard errors. Without a trend, or with one
+    that leads away from the bound, it is not bad. With fewer than `LEAST_POINTS` points it is unknown, unless the value
+    is beyond the bound already. A bound relative to the own past of an instance is unknown: no baseline is kept for it.
 
     The value of a judgement is the time that is left, in seconds: 0 beyond the bound, None without a trend. Its limit
     is *within*.

@@ -65,24 +65,27 @@ class Levels:
 
     def judge(self, samples: Iterable[Sample], inputs: Inputs, memory: Memory) -> list[Judgement]:
         """Return a judgement for each of *samples*."""
-        if not (self._latching or self._limit or self._windows):
-            return self._judge_fixed(samples)
+        if not (self._limit or self._windows):
+            return self._judge_fixed(samples, inputs, memory)
         if self._limit is None:
             return [self._judge_one(sample, None, inputs, memory) for sample in samples]
         pairs = each(samples, read(inputs, self._limit))
         return [self._judge_one(sample, limit and value_of(limit, 0), inputs, memory) for sample, limit in pairs]
 
-    def _judge_fixed(self, samples: Iterable[Sample]) -> list[Judgement]:
-        """Judge by bounds that depend on nothing. Most rules have such bounds."""
+    def _judge_fixed(self, samples: Iterable[Sample], inputs: Inputs, memory: Memory) -> list[Judgement]:
+        """Judge by bounds that depend on nothing. Most rules have such bounds, and most values are not bad."""
         found = []
+        latching, latches = self._latching, memory.latches
         above, least, bounds = self._above, self._min_samples, self._fixed
         first = bounds[0]
         for sample in samples:
             value = value_of(sample, least)
             if value is None:
                 found.append(Judgement(sample.labels, None))
-            elif value <= first if above else value >= first:
+            elif (value <= first if above else value >= first) and not (latches and sample.labels in latches):
                 found.append(Judgement(sample.labels, 0, value, "", first))
+            elif latching:
+                found.append(self._judge_one(sample, None, inputs, memory))
             else:
                 level = sum([value > bound if above else value < bound for bound in bounds])
                 found.append(Judgement(sample.labels, level, value, "", bounds[level - 1]))

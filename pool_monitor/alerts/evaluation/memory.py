@@ -190,16 +190,17 @@ class Memory:
             for what, of, name, every, state in found.watches
             if name in DETECTORS
         ]
-        self.__init__()  # type: ignore[misc]
-        self.now = self._versioned_at = found.now
+        new = Memory()
+        new.now = new._versioned_at = found.now
         for what, instance, level in found.latches:
-            self.latches.setdefault(instance, {})[what] = level
+            new.latches.setdefault(instance, {})[what] = level
         for about, baseline in baselines:
-            self.baselines.put(about, baseline)
+            new.baselines.put(about, baseline)
         for about, watch in watches:
-            self.watches.put(about, watch)
+            new.watches.put(about, watch)
         for what, instance, at in found.seen:
-            self.seen.put(About(what, instance), at)
+            new.seen.put(About(what, instance), at)
+        vars(self).update(vars(new))
 
 
 def _watch(name: str, every: float, state: Any) -> Watch:

@@ -26,7 +26,7 @@ LEAST_BAD = 2
 """The least failed calls of a long window: one failure must wake nobody."""
 
 
-class Row(NamedTuple):
+class BurnRow(NamedTuple):
     """One row of the table. Windows are seconds."""
 
     level: int
@@ -41,7 +41,7 @@ _BUDGETS = ((2, 3600.0, 0.02), (2, 6 * 3600.0, 0.05), (1, 86_400.0, 0.1), (1, 3 
 """Level, long window for a period of 30 days, and the share of the budget that this window may use."""
 
 
-def rows_of(period: float) -> tuple[Row, ...]:
+def rows_of(period: float) -> tuple[BurnRow, ...]:
     """Return the table for an objective over *period* seconds.
 
     Windows grow and shrink with the period, so factors stay those of the workbook: 14.4, 6, 3 and 1. Only where the
@@ -50,7 +50,7 @@ def rows_of(period: float) -> tuple[Row, ...]:
     rows = []
     for level, window, budget in _BUDGETS:
         long = max(window * period / _MONTH, 12 * SHORTEST_S)
-        rows.append(Row(level, long, long / 12, budget * period / long))
+        rows.append(BurnRow(level, long, long / 12, budget * period / long))
     return tuple(rows)
 
 
@@ -107,7 +107,7 @@ class SloBurnPlan:
         long = burns[row.long]
         return Judgement(labels, level, long.rate if long else None, "", row.factor)
 
-    def _reached(self, row: Row, burns: Mapping[float, _Burn | None]) -> bool | None:
+    def _reached(self, row: BurnRow, burns: Mapping[float, _Burn | None]) -> bool | None:
         long, short = burns[row.long], burns[row.short]
         if long is None or long.calls < self._least:
             return None

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pool_monitor.alerts.catalogue import METRICS, Metric, Unit
 from pool_monitor.alerts.quantity import FAMILIES
 from pool_monitor.alerts.rule import Absolute, Bound, Level, OfLimit, OwnBaseline
-from pool_monitor.alerts.rule_file.fields import Definitions, Fields, Invalid, Key, MapOf, Table
+from pool_monitor.alerts.rule_file.fields import Definitions, Entry, Fields, Invalid, MapOf, Section
 from pool_monitor.alerts.rule_file.nodes import ListNode, MapNode, Node, Problems, ScalarNode
 from pool_monitor.alerts.rule_file.scalars import (
     FACTOR,
@@ -61,13 +61,13 @@ def _relative(fields: Fields) -> Bound | None:
     return OwnBaseline(fields.get("times", 1.0), seconds)
 
 
-RELATIVE = Table(
+RELATIVE = Section(
     "relative_bound",
     "a relative bound",
     (
-        Key("times", FACTOR, "How many times the median of the instance's own values."),
-        Key("ratio", SHARE, "The share of the limit."),
-        Key(
+        Entry("times", FACTOR, "How many times the median of the instance's own values."),
+        Entry("ratio", SHARE, "The share of the limit."),
+        Entry(
             "of",
             text("limit, or such as own 24h median", check=_reference),
             "`limit`: the limit of the metric, where it has one. `own 24h median`: the median of the values of the same"
@@ -141,14 +141,18 @@ def _clear(fields: Fields, above: bool) -> Any:
 
 
 _SIDES = (
-    Key("above", BOUND, "Values above it are bad. Strict."),
-    Key("below", BOUND, "Values below it are bad. Strict."),
+    Entry("above", BOUND, "Values above it are bad. Strict."),
+    Entry("below", BOUND, "Values below it are bad. Strict."),
 )
 _CLEARS = (
-    Key("clear_below", BOUND, "With `above`: a value that was bad is good again only below this. Default: the bound."),
-    Key("clear_above", BOUND, "With `below`: a value that was bad is good again only above this. Default: the bound."),
+    Entry(
+        "clear_below", BOUND, "With `above`: a value that was bad is good again only below this. Default: the bound."
+    ),
+    Entry(
+        "clear_above", BOUND, "With `below`: a value that was bad is good again only above this. Default: the bound."
+    ),
 )
-LEVEL = Table("level", "a level", (*_SIDES, *_CLEARS), _level, one_of=("above", "below"), kinds="level")
+LEVEL = Section("level", "a level", (*_SIDES, *_CLEARS), _level, one_of=("above", "below"), kinds="level")
 
 
 class LevelType(BoundType):
@@ -168,7 +172,9 @@ class LevelType(BoundType):
 LEVELS = MapOf(LABEL_NAME, LevelType(), "levels, such as {warning: 5%, critical: 20%}", at_least=1, at_most=LEVELS_MAX)
 SIDES = (
     *_SIDES,
-    Key("levels", LEVELS, "Several bounds in place of one, by severity, the mildest first. Rising bounds mean above."),
+    Entry(
+        "levels", LEVELS, "Several bounds in place of one, by severity, the mildest first. Rising bounds mean above."
+    ),
     *_CLEARS,
 )
 
@@ -198,16 +204,14 @@ def levels_of(fields: Fields, metric: Metric | None) -> tuple[bool, tuple[Level,
 
 
 def _several(fields: Fields, metric: Metric | None) -> tuple[bool, tuple[Level, ...]] | None:
-    written = fields.get("levels")
-    if written is None:
-        return None
-    levels, sides = _written_levels(fields, metric, written)
-    above = None if len(levels) < len(written) else _side(fields, levels, sides)
+    levels, sides = _written_levels(fields, metric)
+    clears = {name: one_bound(fields, name, metric) for name in ("clear_below", "clear_above")}
+    above = _side(fields, levels, sides)
     if above is None:
         return None
     _clear(fields, above)
     name = "clear_below" if above else "clear_above"
-    clear = one_bound(fields, name, metric)
+    clear = clears[name]
     if clear is not None and levels[0].clear is not None:
         fields.wrong(name, f"stands beside that of the level {levels[0].severity}; write one of them", at_key=True)
     elif clear is not None:  # it ends the alert; the level above is left at its own bound
@@ -219,11 +223,11 @@ def _several(fields: Fields, metric: Metric | None) -> tuple[bool, tuple[Level, 
     return above, tuple(levels)
 
 
-def _written_levels(fields: Fields, metric: Metric | None, written: Any) -> tuple[list[Level], set[bool]]:
+def _written_levels(fields: Fields, metric: Metric | None) -> tuple[list[Level], set[bool]]:
     """Return the levels whose bounds are valid, and the sides that they name."""
-    nodes = {key.text: value for key, value in fields.nodes["levels"].pairs}  # type: ignore[attr-defined]
+    nodes = {key.text: value for key, value in getattr(fields.nodes["levels"], "pairs", ())}
     levels, sides = [], set()
-    for name, value in written:
+    for name, value in fields.get("levels", ()):
         one = value if isinstance(value, OneSided) else OneSided(None, value, None)
         where = nodes[name], f"{fields.place}.levels.{name}", fields.problems
         bound, clear = _resolved(one.bound, metric, *where), _resolved(one.clear, metric, *where)
@@ -235,7 +239,9 @@ def _written_levels(fields: Fields, metric: Metric | None, written: Any) -> tupl
 
 
 def _side(fields: Fields, levels: list[Level], sides: set[bool]) -> bool | None:
-    """Return whether values above are bad; None if the levels do not agree, which is noted."""
+    """Return whether values above are bad; None if there are no levels, or they do not agree, which is noted."""
+    if not levels:
+        return None
     ranks = [SEVERITIES.index(level.severity) for level in levels if level.severity in SEVERITIES]
     steps = [_compared(one.bound, other.bound) for one, other in pairwise(levels)]
     above = next(iter(sides)) if sides else (steps[0] or 0) > 0 if steps else "clear_above" not in fields

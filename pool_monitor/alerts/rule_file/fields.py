@@ -1,7 +1,7 @@
 """The grammar of rule files as data: what may stand where. The checker, the JSON Schema and the reference read it.
 
-A *type* reads a node into a value, and describes what it accepts. `Table` is a mapping with known keys. A type raises
-`Invalid` for a node that it does not accept; a table catches it, notes it, and goes on with the next key, so that all
+A *type* reads a node into a value, and describes what it accepts. `Section` is a mapping with known keys. A type raises
+`Invalid` for a node that it does not accept; a section catches it, notes it, and goes on with the next key, so that all
 problems of a file are found at once.
 """
 
@@ -69,10 +69,24 @@ class Text:
 
 
 class ListOf:
-    """A list of one type. *single*: one value may stand for a list of one."""
+    """A list of one type.
 
-    def __init__(self, of: Type, words: str, *, at_least: int = 0, at_most: int = 1000, single: bool = False) -> None:
-        self.of, self.words, self._at_least, self._at_most, self._single = of, words, at_least, at_most, single
+    - *single*: one value may stand for a list of one.
+    - *named*: its items have names, which belong to the place of a problem. What is partial has None for a bad item.
+    """
+
+    def __init__(
+        self,
+        of: Type,
+        words: str,
+        *,
+        at_least: int = 0,
+        at_most: int = 1000,
+        single: bool = False,
+        named: bool = False,
+    ) -> None:
+        self.of, self.words = of, words
+        self._at_least, self._at_most, self._single, self._named = at_least, at_most, single, named
 
     def read(
         self, node: Node, place: str, problems: Problems, one: Callable[[Node, str], Any] | None = None
@@ -88,14 +102,15 @@ class ListOf:
             raise Invalid(f"has {len(node.items)} entries; {self._at_most} are the most", node.items[self._at_most])
         values, good = [], True
         for index, item in enumerate(node.items):
-            where = f"{place}[{index}]{named(item)}"
+            where = f"{place}[{index}]{name_of(item) if self._named else ''}"
             try:
                 values.append(self.of.read(item, where, problems) if one is None else one(item, where))
             except Invalid as error:
                 note(error, item, where, problems)
+                values.append(error.partial)
                 good = False
         if not good:
-            raise Invalid(None)
+            raise Invalid(None, partial=tuple(values) if self._named else None)
         return tuple(values)
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
@@ -144,7 +159,7 @@ class MapOf:
                 note(error, value, where, problems)
                 good = False
         if not good:
-            raise Invalid(None)
+            raise Invalid(None, partial=tuple(found.items()))
         return tuple(found.items())
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
@@ -155,8 +170,8 @@ class MapOf:
         return drawn | ({"minProperties": self._at_least} if self._at_least else {})
 
 
-class Key(NamedTuple):
-    """A known key of a table."""
+class Entry(NamedTuple):
+    """A known key of a section."""
 
     name: str
     type: Type
@@ -166,17 +181,21 @@ class Key(NamedTuple):
 
 
 class Fields:
-    """What a table has read: the values of those keys that are valid, and the nodes of all that are there."""
+    """What a section has read: the values of those keys that are valid, and the nodes of all that are there.
+
+    *partial* has what could be made of the values that are not valid.
+    """
 
     def __init__(self, node: MapNode, place: str, problems: Problems) -> None:
         self.node, self.place, self.problems = node, place, problems
         self.values: dict[str, Any] = {}
+        self.partial: dict[str, Any] = {}
         self.nodes: dict[str, Node] = {}
         self.keys: dict[str, Node] = {}
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the value of a key; *default* where it is absent or bad."""
-        return self.values.get(name, default)
+        """Return the value of a key, or what could be made of a bad one; *default* where there is nothing."""
+        return self.values.get(name, self.partial.get(name, default))
 
     def __contains__(self, name: str) -> bool:
         """Whether the key is there, valid or not."""
@@ -186,13 +205,19 @@ class Fields:
         """Whether one of the keys is there and not valid: what depends on it cannot be checked."""
         return any(name in self.nodes and name not in self.values for name in names)
 
+    def wrong_in(self, name: str, key: str, message: str) -> None:
+        """Note a problem at *key* of the mapping that is the value of the key *name*."""
+        pairs = getattr(self.nodes[name], "pairs", ())
+        node = next((one for one, _ in pairs if one.text == key), self.nodes[name])
+        self.problems.add(node, f"{self.place}.{name}.{key}", message)
+
     def wrong(self, name: str, message: str, *, at_key: bool = False, warning: bool = False) -> None:
-        """Note a problem at the value of a key, or of the whole table if *name* is empty."""
+        """Note a problem at the value of a key, or of the whole section if *name* is empty."""
         node = self.node if not name else self.keys[name] if at_key else self.nodes[name]
         self.problems.add(node, f"{self.place}.{name}" if name else self.place, message, warning=warning)
 
 
-class Table:
+class Section:
     """A mapping with known keys. *name* is what it is called in the schema and the reference.
 
     - *build* makes the value from the fields. It is called also where a field is bad, to find the problems of the
@@ -205,7 +230,7 @@ class Table:
         self,
         name: str,
         words: str,
-        keys: Iterable[Key],
+        keys: Iterable[Entry],
         build: Callable[[Fields], Any],
         *,
         one_of: tuple[str, ...] = (),
@@ -233,6 +258,8 @@ class Table:
                 fields.values[name] = self.keys[name].type.read(value, where, problems)
             except Invalid as error:
                 note(error, value, where, problems)
+                if error.partial is not None:
+                    fields.partial[name] = error.partial
         self._check_keys(fields)
         built = self.build(fields)
         if problems.errors > before or not node.complete or fields.nodes.keys() - fields.values.keys():
@@ -277,20 +304,22 @@ class Table:
 
 
 class Either:
-    """A scalar or a table: which of the two is seen from the node."""
+    """A scalar or a section: which of the two is seen from the node."""
 
-    def __init__(self, text: Type, table: Table) -> None:
-        self._text, self._table = text, table
+    def __init__(self, text: Type, section: Section) -> None:
+        self._text, self._section = text, section
 
     @property
     def words(self) -> str:
-        return f"{self._text.words}, or {self._table.words}"
+        return f"{self._text.words}, or {self._section.words}"
 
     def read(self, node: Node, place: str, problems: Problems) -> Any:
-        return (self._table if isinstance(node, MapNode) else self._text).read(node, place, problems)
+        if not isinstance(node, MapNode | ScalarNode):
+            raise Invalid(_not_what(self.words, node))
+        return (self._section if isinstance(node, MapNode) else self._text).read(node, place, problems)
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
-        return {"anyOf": [self._text.schema(definitions), self._table.schema(definitions)]}
+        return {"anyOf": [self._text.schema(definitions), self._section.schema(definitions)]}
 
 
 class Later:
@@ -328,7 +357,7 @@ def note(error: Invalid, node: Node, place: str, problems: Problems) -> None:
         problems.add(error.node or node, place, error.message)
 
 
-def named(node: Node) -> str:
+def name_of(node: Node) -> str:
     """Return the name of a rule or receiver for its place, such as `` "HighLatency"``; empty if it has none."""
     for key, value in node.pairs if isinstance(node, MapNode) else ():
         if isinstance(value, ScalarNode) and (

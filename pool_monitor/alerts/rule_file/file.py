@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from pool_monitor.alerts.routing import Receiver, Route
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
-from pool_monitor.alerts.rule_file.fields import Fields, Invalid, Key, Table, note
+from pool_monitor.alerts.rule_file.fields import Entry, Fields, Invalid, Section, note
 from pool_monitor.alerts.rule_file.nodes import ListNode, MapNode, Node, Problems, ScalarNode
 from pool_monitor.alerts.rule_file.routes import INHIBIT, RECEIVERS, ROUTE
 from pool_monitor.alerts.rule_file.rules import RULE, RULES
@@ -37,13 +37,14 @@ class PlacedRule(NamedTuple):
     place: str
 
 
-class Reading:
+class FileReading:
     """One file: its problems, what of it is valid, and the names of what is not."""
 
     def __init__(self, name: str) -> None:
         self.problems = Problems(name)
         self.root: Node | None = None
         self.file: RuleFile | None = None
+        """What it says. If there was an error, what could be read: None stands for what could not."""
         self.rules: list[PlacedRule] = []
         self.unread: set[str] = set()
 
@@ -55,9 +56,10 @@ class Reading:
                 self.problems.add(Node(1, 1), "", f"the file {_NOTHING}")
             return
         try:
-            self.file = file_table(self).read(self.root, "", self.problems)
+            self.file = file_section(self).read(self.root, "", self.problems)
         except Invalid as error:
             note(error, self.root, "", self.problems)
+            self.file = error.partial
 
 
 class _Rules:
@@ -65,7 +67,7 @@ class _Rules:
 
     words = RULES.words
 
-    def __init__(self, reading: Reading | None) -> None:
+    def __init__(self, reading: FileReading | None) -> None:
         self._reading = reading
 
     def read(self, node: Node, place: str, problems: Problems) -> tuple[CheckedRule, ...]:
@@ -95,7 +97,8 @@ class _Rules:
 
 
 def _file(fields: Fields) -> RuleFile:
-    if not fields.nodes.keys() - {"version"} and len(fields.node.pairs) == len(fields.nodes):
+    whole = fields.node.complete and len(fields.node.pairs) == len(fields.nodes)
+    if whole and not fields.nodes.keys() - {"version"}:
         fields.wrong("", _NOTHING)
     return RuleFile(
         rules=fields.get("rules", ()),
@@ -105,17 +108,17 @@ def _file(fields: Fields) -> RuleFile:
     )
 
 
-def file_table(reading: Reading | None = None) -> Table:
+def file_section(reading: FileReading | None = None) -> Section:
     """Return the grammar of a file. *reading* gets the rules that are valid."""
-    return Table(
+    return Section(
         "file",
         "a rule file",
         (
-            Key("version", whole("1, the only version there is", 1, 1), "The version of the format. Default: `1`."),
-            Key("rules", _Rules(reading), "What is measured, and when it is bad."),
-            Key("route", ROUTE, "Which receiver is told of which alerts."),
-            Key("inhibit", INHIBIT, "Alerts that are not told while another one fires."),
-            Key("receivers", RECEIVERS, "Who is told, and how."),
+            Entry("version", whole("1, the only version there is", 1, 1), "The version of the format. Default: `1`."),
+            Entry("rules", _Rules(reading), "What is measured, and when it is bad."),
+            Entry("route", ROUTE, "Which receiver is told of which alerts."),
+            Entry("inhibit", INHIBIT, "Alerts that are not told while another one fires."),
+            Entry("receivers", RECEIVERS, "Who is told, and how."),
         ),
         _file,
     )

@@ -13,8 +13,8 @@ from msgspec import Struct
 from pool_monitor.alerts.routing import LOG, Receiver, Route
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
 from pool_monitor.alerts.rule_file.across import conflicts
-from pool_monitor.alerts.rule_file.fields import named
-from pool_monitor.alerts.rule_file.file import Reading, RuleFile, in_words, node_at
+from pool_monitor.alerts.rule_file.fields import name_of
+from pool_monitor.alerts.rule_file.file import FileReading, RuleFile, in_words, node_at
 from pool_monitor.alerts.rule_file.nodes import ListNode, Node, Problem, ScalarNode
 from pool_monitor.alerts.rule_file.routes import misdirected, named_receivers
 from pool_monitor.alerts.rule_file.yaml_text import BYTES_MAX
@@ -56,7 +56,7 @@ def check(text: str | bytes, name: str, known: Sequence[CheckedRule] = ()) -> tu
 
     Returns what it says, None if it has an error, and its problems in the order of the file. Never raises.
     """
-    reading = Reading(name)
+    reading = FileReading(name)
     reading.read(text)
     _check_together([reading], known)
     problems = reading.problems
@@ -73,12 +73,12 @@ def check_files(
 
     *stdin* reads so many bytes, at most, of the file that is called ``-``.
     """
-    readings: list[Reading] = []
+    readings: list[FileReading] = []
     unread: dict[str, str] = {}
     for path in paths:
         name = os.fspath(path)
         piped = stdin is not None and name == "-"
-        reading = Reading(STDIN if piped else name)
+        reading = FileReading(STDIN if piped else name)
         try:
             data = stdin(BYTES_MAX + 1) if stdin is not None and piped else _contents(name)
         except (OSError, ValueError) as error:
@@ -127,7 +127,7 @@ def _contents(path: str) -> bytes:
         return file.read(BYTES_MAX + 1)
 
 
-def _check_together(readings: Sequence[Reading], known: Sequence[CheckedRule]) -> None:
+def _check_together(readings: Sequence[FileReading], known: Sequence[CheckedRule]) -> None:
     broken = any(one.problems.broken for one in readings)
     placed = [(reading, one) for reading in readings for one in reading.rules]
     unread = {name for reading in readings for name in reading.unread}
@@ -141,14 +141,15 @@ def _check_together(readings: Sequence[Reading], known: Sequence[CheckedRule]) -
         _check_receivers(readings)
 
 
-def _check_receivers(readings: Sequence[Reading]) -> None:
+def _check_receivers(readings: Sequence[FileReading]) -> None:
     """Note doubled receivers and routes, receivers that do not exist, and those that nobody names."""
     names = frozenset({LOG.name, *_unique_receivers(readings)})
     has_route = _unique_route(readings)
     used: set[str] = set()
     for reading in readings:
-        if reading.file is None:
+        if reading.file is None or reading.problems.errors:
             used |= names  # what it uses is not known
+        if reading.file is None:
             continue
         used |= named_receivers(reading.file.route, reading.file.receivers)
         for path, message in misdirected(reading.file.route, reading.file.receivers, names):
@@ -156,30 +157,32 @@ def _check_receivers(readings: Sequence[Reading]) -> None:
             reading.problems.add(nearest or Node(1, 1), in_words(path).removeprefix("."), message)
     for reading in readings if has_route else ():
         for index, receiver in enumerate(reading.file.receivers if reading.file else ()):
-            if receiver.name not in used:
+            if receiver is not None and receiver.name and receiver.name not in used:
                 _, nearest = node_at(reading.root, ("receivers", index, "name"))
                 place = f'receivers[{index}] "{receiver.name}"'
                 reading.problems.add(nearest or Node(1, 1), place, "no route names it", warning=True)
 
 
-def _unique_receivers(readings: Sequence[Reading]) -> dict[str, str]:
-    """Return the place of each receiver by its name, valid or not, and note those of a name that is used already."""
+def _unique_receivers(readings: Sequence[FileReading]) -> dict[str, str]:
+    """Return the place of each receiver by its name, whether the rest of it is valid or not. Note those of a name that
+    is used already.
+    """
     first: dict[str, str] = {}
     for reading in readings:
         node, _ = node_at(reading.root, ("receivers",))
         for index, item in enumerate(node.items if isinstance(node, ListNode) else ()):
             name, _ = node_at(item, ("name",))
-            if not isinstance(name, ScalarNode):
-                continue
+            if not isinstance(name, ScalarNode) or not name_of(item):
+                continue  # one that is not valid may be a secret
             where = f"{reading.problems.file}:{name.line}:{name.column}"
             before = first.setdefault(name.text, where)
             if before != where:
-                place = f"receivers[{index}]{named(item)}.name"
+                place = f"receivers[{index}]{name_of(item)}.name"
                 reading.problems.add(name, place, f"there is another receiver of this name; the first is in {before}")
     return first
 
 
-def _unique_route(readings: Sequence[Reading]) -> bool:
+def _unique_route(readings: Sequence[FileReading]) -> bool:
     """Note each route beyond the first. Returns whether there is one."""
     first: str | None = None
     for reading in readings:

@@ -24,7 +24,7 @@ from pool_monitor.alerts.rule import (
     Threshold,
 )
 from pool_monitor.alerts.rule_file.bounds import BOUND, SIDES, levels_of, one_bound
-from pool_monitor.alerts.rule_file.fields import Fields, Key, Later, ListOf, Table
+from pool_monitor.alerts.rule_file.fields import Entry, Fields, Later, ListOf, Section
 from pool_monitor.alerts.rule_file.scalars import ALERT_NAME, DURATION, LENGTH, METRIC, PATTERN, SHARE, WINDOW, choice
 from pool_monitor.findings import CONDITIONS
 
@@ -34,8 +34,8 @@ LOOK_AHEAD_MAX = 24
 """How many times the length of the past a forecast may look ahead."""
 WINDOW_SECONDS = {"1m": 60.0, "5m": 300.0, "15m": 900.0, "1h": 3600.0}
 
-_METRIC = Key("metric", METRIC, "What is measured: see `pool-monitor rules metrics`.", required=True)
-_WINDOW = Key(
+_METRIC = Entry("metric", METRIC, "What is measured: see `pool-monitor rules metrics`.", required=True)
+_WINDOW = Entry(
     "window",
     WINDOW,
     f"The time that a metric over calls covers: `1m`, `5m`, `15m` or `1h`. Default: `{DEFAULT_WINDOW}`. A metric of the"
@@ -64,7 +64,7 @@ def _threshold(fields: Fields) -> Threshold | None:
     return Threshold(metric=metric.name, window=window, above=found[0], levels=found[1])
 
 
-THRESHOLD = Table(
+THRESHOLD = Section(
     "threshold",
     "a threshold",
     (_METRIC, _WINDOW, *SIDES),
@@ -91,15 +91,15 @@ def _rate_of_change(fields: Fields) -> RateOfChange | None:
     return RateOfChange(metric=metric.name, window=window, against=against, falls_by=falls_by, rises_by=rises_by)
 
 
-RATE_OF_CHANGE = Table(
+RATE_OF_CHANGE = Section(
     "rate_of_change",
     "a rate of change",
     (
         _METRIC,
         _WINDOW,
-        Key("against", LENGTH, "How long ago the value was that it is compared with.", required=True),
-        Key("falls_by", SHARE, "It is bad when the value has fallen by more than this share of what it was."),
-        Key("rises_by", SHARE, "It is bad when the value has risen by more than this share of what it was."),
+        Entry("against", LENGTH, "How long ago the value was that it is compared with.", required=True),
+        Entry("falls_by", SHARE, "It is bad when the value has fallen by more than this share of what it was."),
+        Entry("rises_by", SHARE, "It is bad when the value has risen by more than this share of what it was."),
     ),
     _rate_of_change,
 )
@@ -116,14 +116,14 @@ def _anomaly(fields: Fields) -> Anomaly | None:
     return Anomaly(metric=metric.name, window=window, direction=direction, detector=fields.get("detector"))
 
 
-ANOMALY = Table(
+ANOMALY = Section(
     "anomaly",
     "an anomaly",
     (
         _METRIC,
         _WINDOW,
-        Key("direction", choice(("up", "down", "both"), "a direction"), "Which way it is bad. Default: `both`."),
-        Key(
+        Entry("direction", choice(("up", "down", "both"), "a direction"), "Which way it is bad. Default: `both`."),
+        Entry(
             "detector",
             choice(DETECTORS, "a detector"),
             f"What decides: {_DETECTORS}. Default: the first.",
@@ -138,7 +138,7 @@ def _absence(fields: Fields) -> Absence | None:
     return None if metric is None else Absence(metric=metric.name, window=window)
 
 
-ABSENCE = Table("absence", "an absence", (_METRIC, _WINDOW), _absence)
+ABSENCE = Section("absence", "an absence", (_METRIC, _WINDOW), _absence)
 
 
 def _slo_burn(fields: Fields) -> SloBurn | None:
@@ -153,14 +153,14 @@ def _slo_burn(fields: Fields) -> SloBurn | None:
     return SloBurn(pool=pool, operation=operation, objective=objective, period=period)
 
 
-SLO_BURN = Table(
+SLO_BURN = Section(
     "slo_burn",
     "an objective",
     (
-        Key("pool", PATTERN, "The pool, or a shell pattern.", required=True),
-        Key("operation", PATTERN, "The operation, or a shell pattern. Default: all calls of the pool together."),
-        Key("objective", SHARE, "The share of calls that must succeed.", required=True),
-        Key("period", DURATION, "The time over which the objective holds. Default: `30d`."),
+        Entry("pool", PATTERN, "The pool, or a shell pattern.", required=True),
+        Entry("operation", PATTERN, "The operation, or a shell pattern. Default: all calls of the pool together."),
+        Entry("objective", SHARE, "The share of calls that must succeed.", required=True),
+        Entry("period", DURATION, "The time over which the objective holds. Default: `30d`."),
     ),
     _slo_burn,
 )
@@ -183,14 +183,19 @@ def _forecast(fields: Fields) -> Forecast | None:
     return Forecast(metric=metric.name, reaches=reaches, within=within, window=window)
 
 
-FORECAST = Table(
+FORECAST = Section(
     "forecast",
     "a forecast",
     (
         _METRIC,
-        Key("reaches", BOUND, "The bound that it goes towards, from above or below.", required=True),
-        Key("within", LENGTH, "It is bad when the bound is reached within this time.", required=True),
-        Key(
+        Entry(
+            "reaches",
+            BOUND,
+            "The bound that it runs up to, or down to if less is worse, as of `host.disk_free`.",
+            required=True,
+        ),
+        Entry("within", LENGTH, "It is bad when the bound is reached within this time.", required=True),
+        Entry(
             "window",
             LENGTH,
             f"The past that the line is drawn through. Default: `1h`, or 1/{LOOK_AHEAD_MAX} of `within` if longer.",
@@ -206,11 +211,13 @@ _FINDING = ListOf(
     at_most=len(CONDITIONS),
     single=True,
 )
-FINDING = Key("finding", _FINDING, "Findings of the dashboard: of this kind, or of one of these.")
+FINDING = Entry("finding", _FINDING, "Findings of the dashboard: of this kind, or of one of these.")
 
 
 def _condition(fields: Fields) -> Condition | None:
     """Return one condition of a composite rule."""
+    if sum(name in fields for name in ALTERNATIVES) != 1:
+        return None
     for name, build in COMPOSITES.items():
         if name in fields:
             _only(fields, name)
@@ -248,18 +255,18 @@ ALTERNATIVES = ("metric", "alert", "finding", *COMPOSITES)
 _NESTED = Later("a condition, such as {metric: pool.utilisation, above: 95%}", lambda: CONDITION)
 _SEVERAL = ListOf(_NESTED, "a list of conditions", at_least=1, at_most=CONDITIONS_MAX)
 COMPOSITE_KEYS = (
-    Key("all", _SEVERAL, "Conditions that must all hold."),
-    Key("any", _SEVERAL, "Conditions of which one must hold."),
-    Key("not", _NESTED, "A condition that must not hold."),
+    Entry("all", _SEVERAL, "Conditions that must all hold."),
+    Entry("any", _SEVERAL, "Conditions of which one must hold."),
+    Entry("not", _NESTED, "A condition that must not hold."),
 )
-CONDITION: Table = Table(
+CONDITION: Section = Section(
     "condition",
     "a condition",
     (
         _METRIC._replace(required=False),
         _WINDOW,
         *(key for key in SIDES if key.name != "levels"),
-        Key("alert", ALERT_NAME, "Another rule that must have a firing alert with the same values of shared labels."),
+        Entry("alert", ALERT_NAME, "Another rule that must have a firing alert with the same values of shared labels."),
         FINDING,
         *COMPOSITE_KEYS,
     ),

@@ -24,7 +24,7 @@ from pool_monitor.alerts.routing import (
     Webhook,
 )
 from pool_monitor.alerts.rule import Inhibition
-from pool_monitor.alerts.rule_file.fields import Either, Fields, Key, Later, ListOf, MapOf, Table
+from pool_monitor.alerts.rule_file.fields import Either, Entry, Fields, Later, ListOf, MapOf, Section
 from pool_monitor.alerts.rule_file.nodes import MapNode, Node, Problems
 from pool_monitor.alerts.rule_file.rules import MATCH, MUTE, matchers
 from pool_monitor.alerts.rule_file.scalars import DURATION, ENVIRONMENT, FLAG, LABEL_NAME, LENGTH, NAME, choice, text
@@ -60,10 +60,10 @@ URL = text("a URL, such as https://hooks.example/alerts", most=2048, check=_url)
 _SECRET = text("a text", most=2048, secret=True)
 _HEADER = Either(
     _SECRET,
-    Table(
+    Section(
         "header_variable",
         "the name of an environment variable",
-        (Key("env", ENVIRONMENT, "The environment variable that has the value.", required=True),),
+        (Entry("env", ENVIRONMENT, "The environment variable that has the value.", required=True),),
         lambda fields: fields.get("env"),
         secret=True,
     ),
@@ -90,10 +90,10 @@ HEADERS = MapOf(
     secret=True,
 )
 _URL_KEYS = (
-    Key("url", URL, "Where messages go. It is never shown."),
-    Key("url_env", ENVIRONMENT, "The environment variable that has the URL."),
+    Entry("url", URL, "Where messages go. It is never shown."),
+    Entry("url_env", ENVIRONMENT, "The environment variable that has the URL."),
 )
-_HEADERS_KEY = Key("headers", HEADERS, "More headers; a value is a text or `{env: NAME}`.")
+_HEADERS_KEY = Entry("headers", HEADERS, "More headers; a value is a text or `{env: NAME}`.")
 
 
 def _secret_url(fields: Fields) -> Secret:
@@ -109,17 +109,17 @@ def _webhook(fields: Fields) -> Webhook:
     )
 
 
-WEBHOOK = Table(
+WEBHOOK = Section(
     "webhook",
     "a webhook",
     (
         *_URL_KEYS,
-        Key(
+        Entry(
             "format",
             choice(("native", "alertmanager", "slack", "pagerduty"), secret=True),
             "The body: `native` (default), `alertmanager`, `slack` or `pagerduty`.",
         ),
-        Key("secret_env", ENVIRONMENT, "The environment variable that has the key which signs the body."),
+        Entry("secret_env", ENVIRONMENT, "The environment variable that has the key which signs the body."),
         _HEADERS_KEY,
     ),
     _webhook,
@@ -127,7 +127,7 @@ WEBHOOK = Table(
     kinds="webhook",
     secret=True,
 )
-ALERTMANAGER = Table(
+ALERTMANAGER = Section(
     "alertmanager",
     "a running Alertmanager",
     (*_URL_KEYS, _HEADERS_KEY),
@@ -156,15 +156,15 @@ def _email(fields: Fields) -> Email:
     )
 
 
-EMAIL = Table(
+EMAIL = Section(
     "email",
     "an e-mail",
     (
-        Key("to", ListOf(_ADDRESS, "a list of addresses", at_least=1, at_most=50), "Who gets it.", required=True),
-        Key("smtp", _SERVER, "The server: its host and port.", required=True),
-        Key("from", _ADDRESS, "The sender. Default: the first of `to`."),
-        Key("user_env", ENVIRONMENT, "The environment variable that has the user of the server."),
-        Key("password_env", ENVIRONMENT, "The environment variable that has its password."),
+        Entry("to", ListOf(_ADDRESS, "a list of addresses", at_least=1, at_most=50), "Who gets it.", required=True),
+        Entry("smtp", _SERVER, "The server: its host and port.", required=True),
+        Entry("from", _ADDRESS, "The sender. Default: the first of `to`."),
+        Entry("user_env", ENVIRONMENT, "The environment variable that has the user of the server."),
+        Entry("password_env", ENVIRONMENT, "The environment variable that has its password."),
     ),
     _email,
     secret=True,
@@ -189,25 +189,27 @@ def _receiver(fields: Fields) -> Receiver:
 
 
 _NAMES = ListOf(NAME, "a list of receivers, such as [log]", at_most=10, single=True)
-RECEIVER = Table(
+RECEIVER = Section(
     "receiver",
     "a receiver",
     (
-        Key("name", NAME, "Its name for routes. `log` is always there.", required=True),
-        Key("webhook", WEBHOOK, "Messages go to a URL."),
-        Key("email", EMAIL, "Messages go by e-mail."),
-        Key("alertmanager", ALERTMANAGER, "Alerts go to a running Alertmanager."),
-        Key("file", text("the path of a file", most=1024), "Messages are appended to a file, one JSON object a line."),
-        Key("log", FLAG, "Messages go to the log of the service."),
-        Key("fallback", _NAMES, "The receivers that are told when this one cannot be."),
-        Key("page", FLAG, "Its messages are never put together to a digest. Default: `false`."),
+        Entry("name", NAME, "Its name for routes. `log` is always there.", required=True),
+        Entry("webhook", WEBHOOK, "Messages go to a URL."),
+        Entry("email", EMAIL, "Messages go by e-mail."),
+        Entry("alertmanager", ALERTMANAGER, "Alerts go to a running Alertmanager."),
+        Entry(
+            "file", text("the path of a file", most=1024), "Messages are appended to a file, one JSON object a line."
+        ),
+        Entry("log", FLAG, "Messages go to the log of the service."),
+        Entry("fallback", _NAMES, "The receivers that are told when this one cannot be."),
+        Entry("page", FLAG, "Its messages are never put together to a digest. Default: `false`."),
     ),
     _receiver,
     one_of=CHANNELS,
     kinds="receiver",
     secret=True,
 )
-RECEIVERS = ListOf(RECEIVER, "a list of receivers", at_most=RECEIVERS_MAX)
+RECEIVERS = ListOf(RECEIVER, "a list of receivers", at_most=RECEIVERS_MAX, named=True)
 
 
 def _route(fields: Fields) -> Route:
@@ -228,23 +230,23 @@ def _route(fields: Fields) -> Route:
     )
 
 
-_ROUTES = ListOf(Later("a route", lambda: ROUTE), "a list of routes", at_most=200)
+_ROUTES = ListOf(Later("a route", lambda: ROUTE), "a list of routes", at_most=200, named=True)
 _GROUP_BY = ListOf(LABEL_NAME, "a list of labels, such as [alertname]", at_most=20)
-ROUTE: Table = Table(
+ROUTE: Section = Section(
     "route",
     "a route",
     (
-        Key("receiver", NAME, "Who is told. Default: the receiver of the route above."),
-        Key("match", MATCH, "Shell patterns for labels: the alerts that it is for. The first route has none."),
-        Key("group_by", _GROUP_BY, "Alerts with the same values of these labels are told together."),
-        Key("group_wait", DURATION, "How long the first message waits for more alerts. Default: `30s`."),
-        Key("group_interval", LENGTH, "Least time between two messages about changes. Default: `5m`."),
-        Key("repeat_interval", LENGTH, "After how long it is told again. Default: `4h`."),
-        Key("escalate_after", LENGTH, "After how long without an acknowledgement another receiver is told."),
-        Key("escalate_to", NAME, "That receiver."),
-        Key("mute", MUTE, "Times of the week in which nothing is told."),
-        Key("continue", FLAG, "Whether the routes after it are tried too. Default: `false`."),
-        Key("routes", _ROUTES, "Routes for some of the alerts. The first that matches is taken."),
+        Entry("receiver", NAME, "Who is told. Default: the receiver of the route above."),
+        Entry("match", MATCH, "Shell patterns for labels: the alerts that it is for. The first route has none."),
+        Entry("group_by", _GROUP_BY, "Alerts with the same values of these labels are told together."),
+        Entry("group_wait", DURATION, "How long the first message waits for more alerts. Default: `30s`."),
+        Entry("group_interval", LENGTH, "Least time between two messages about changes. Default: `5m`."),
+        Entry("repeat_interval", LENGTH, "After how long it is told again. Default: `4h`."),
+        Entry("escalate_after", LENGTH, "After how long without an acknowledgement another receiver is told."),
+        Entry("escalate_to", NAME, "That receiver."),
+        Entry("mute", MUTE, "Times of the week in which nothing is told."),
+        Entry("continue", FLAG, "Whether the routes after it are tried too. Default: `false`."),
+        Entry("routes", _ROUTES, "Routes for some of the alerts. The first that matches is taken."),
     ),
     _route,
 )
@@ -260,13 +262,13 @@ def _inhibition(fields: Fields) -> Inhibition:
 
 _SOME = MapOf(MATCH.key, MATCH.of, "a mapping of labels and patterns, such as {severity: critical}", at_least=1)
 INHIBIT = ListOf(
-    Table(
+    Section(
         "inhibition",
         "an inhibition",
         (
-            Key("source", _SOME, "An alert that fires and matches this inhibits others.", required=True),
-            Key("target", _SOME, "Those that match this are inhibited.", required=True),
-            Key("equal", _GROUP_BY, "Labels whose values must agree. One that both do not have agrees."),
+            Entry("source", _SOME, "An alert that fires and matches this inhibits others.", required=True),
+            Entry("target", _SOME, "Those that match this are inhibited.", required=True),
+            Entry("equal", _GROUP_BY, "Labels whose values must agree. One that both do not have agrees."),
         ),
         _inhibition,
     ),
@@ -276,11 +278,11 @@ INHIBIT = ListOf(
 
 
 def misdirected(
-    route: Route | None, receivers: tuple[Receiver, ...], known: frozenset[str]
+    route: Route | None, receivers: tuple[Receiver | None, ...], known: frozenset[str]
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield each name of a receiver that does not exist, with its place: under ``route`` or ``receivers``.
 
-    *known* has the names of all receivers of the service.
+    *known* has the names of all receivers of the service. What could not be read is None.
     """
     missing = 'there is no receiver "{}"; the receivers are ' + ", ".join(sorted(known))
     if route is not None and route.receiver is None:
@@ -292,17 +294,18 @@ def misdirected(
             if name is not None and name not in known:
                 yield (*path, key), missing.format(name)
     for index, receiver in enumerate(receivers):
-        for number, name in enumerate(receiver.fallback):
+        for number, name in enumerate(receiver.fallback if receiver is not None else ()):
+            assert receiver is not None
             if name not in known:
                 yield ("receivers", index, "fallback", number), missing.format(name)
             elif name == receiver.name:
                 yield ("receivers", index, "fallback", number), "is the receiver itself; name another one"
 
 
-def named_receivers(route: Route | None, receivers: tuple[Receiver, ...]) -> set[str]:
+def named_receivers(route: Route | None, receivers: tuple[Receiver | None, ...]) -> set[str]:
     """Return the names of the receivers that are told of anything."""
     names = {name for _, one in _every((), route) for name in (one.receiver, one.escalate_to) if name is not None}
-    return names | {name for receiver in receivers for name in receiver.fallback}
+    return names | {name for receiver in receivers if receiver is not None for name in receiver.fallback}
 
 
 def _every(path: tuple[str | int, ...], route: Route | None) -> Iterator[tuple[tuple[str | int, ...], Route]]:

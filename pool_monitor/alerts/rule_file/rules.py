@@ -23,7 +23,7 @@ from pool_monitor.alerts.rule import (
     SloBurn,
     Threshold,
 )
-from pool_monitor.alerts.rule_file.fields import Fields, Key, ListOf, MapOf, Table
+from pool_monitor.alerts.rule_file.fields import Entry, Fields, ListOf, MapOf, Section
 from pool_monitor.alerts.rule_file.kinds import (
     ABSENCE,
     ANOMALY,
@@ -75,17 +75,17 @@ def _mute(fields: Fields) -> MuteTime:
 
 _TIME = text("a time of the day, such as 22:00", _CLOCK.pattern)
 MUTE = ListOf(
-    Table(
+    Section(
         "mute_time",
         "a mute time",
         (
-            Key(
+            Entry(
                 "days",
                 ListOf(choice(DAYS, "a day"), "a list of days, such as [sat, sun]", at_least=1, at_most=7, single=True),
                 f"The days on which it begins: `{'`, `'.join(DAYS)}`. Default: every day.",
             ),
-            Key("from", _TIME, "When it begins, in the time zone of the machine. Default: `00:00`."),
-            Key("to", _TIME, "When it ends; before `from` means on the next day. Default: `24:00`."),
+            Entry("from", _TIME, "When it begins, in the time zone of the machine. Default: `00:00`."),
+            Entry("to", _TIME, "When it ends; before `from` means on the next day. Default: `24:00`."),
         ),
         _mute,
     ),
@@ -101,10 +101,10 @@ ANNOTATIONS = MapOf(
 )
 NO_DATA = ("resolve", "keep", "fire")
 ON_ERROR = ("keep", "resolve", "fire")
-KIND_TABLES: dict[str, Table] = {
-    table.name: table for table in (THRESHOLD, RATE_OF_CHANGE, ANOMALY, ABSENCE, SLO_BURN, FORECAST)
+KIND_SECTIONS: dict[str, Section] = {
+    one.name: one for one in (THRESHOLD, RATE_OF_CHANGE, ANOMALY, ABSENCE, SLO_BURN, FORECAST)
 }
-KINDS = (*KIND_TABLES, FINDING.name, *COMPOSITES)
+KINDS = (*KIND_SECTIONS, FINDING.name, *COMPOSITES)
 """The keys that say what kind a rule is of."""
 _MEANINGS = {
     "threshold": "A metric is beyond a bound.",
@@ -126,11 +126,11 @@ def _rule(fields: Fields) -> CheckedRule | None:
     kind = _kind(fields, found)
     labels = dict(fields.get("labels", ()))
     if "alertname" in labels:
-        fields.wrong("labels", "alertname is the name of the rule; choose another label")
+        fields.wrong_in("labels", "alertname", "is the name of the rule already; choose another label")
     severity = labels.pop("severity", None)
     own = severities(kind) if _has_levels(fields, found) else None
     if own is not None and severity is not None:
-        fields.wrong("labels", f"severity follows from the levels of this rule ({', '.join(own)}); remove it")
+        fields.wrong_in("labels", "severity", f"follows from the levels of this rule ({', '.join(own)}); remove it")
     if kind is None or fields.get("alert") is None:
         return None
     _check_samples(fields, kind)
@@ -195,28 +195,28 @@ def _check_samples(fields: Fields, kind: Kind) -> None:
         fields.wrong("min_samples", text, at_key=True, warning=True)
 
 
-RULE = Table(
+RULE = Section(
     "rule",
     "a rule",
     (
-        Key("alert", ALERT_NAME, "The name of the rule and of its alerts: unique over all files.", required=True),
-        *(Key(name, table, _MEANINGS[name]) for name, table in KIND_TABLES.items()),
+        Entry("alert", ALERT_NAME, "The name of the rule and of its alerts: unique over all files.", required=True),
+        *(Entry(name, section, _MEANINGS[name]) for name, section in KIND_SECTIONS.items()),
         FINDING,
         *COMPOSITE_KEYS,
-        Key("match", MATCH, "Shell patterns for labels. Every instance that matches has an alert of its own."),
-        Key("for", DURATION, "How long it must be bad before the alert fires. Default: `0s`."),
-        Key("keep_firing_for", DURATION, "How long the alert still fires when it is good again. Default: `0s`."),
-        Key("min_samples", whole("a whole number", 0, 10**9), "A value from fewer calls is unknown. Default: 0."),
-        Key("on_no_data", choice(NO_DATA), "What an unknown value means: `resolve` (default), `keep` or `fire`."),
-        Key("no_data_for", LENGTH, "After how long unknown it means that. Default: three intervals of evaluation."),
-        Key("on_error", choice(ON_ERROR), "What a failed evaluation means: `keep` (default), `resolve` or `fire`."),
-        Key("labels", LABELS, "Labels of its alerts. `severity` is one, unless the rule has levels."),
-        Key("annotations", ANNOTATIONS, "Texts with `{placeholders}`: `value`, `severity`, `alertname`, labels."),
-        Key("mute", MUTE, "Times of the week in which its alerts are not told."),
-        Key("limit", whole("a whole number from 1 to 100000", 1, 100_000), "Most alerts at once. Default: 1000."),
+        Entry("match", MATCH, "Shell patterns for labels. Every instance that matches has an alert of its own."),
+        Entry("for", DURATION, "How long it must be bad before the alert fires. Default: `0s`."),
+        Entry("keep_firing_for", DURATION, "How long the alert still fires when it is good again. Default: `0s`."),
+        Entry("min_samples", whole("a whole number", 0, 10**9), "A value from fewer calls is unknown. Default: 0."),
+        Entry("on_no_data", choice(NO_DATA), "What an unknown value means: `resolve` (default), `keep` or `fire`."),
+        Entry("no_data_for", LENGTH, "After how long unknown it means that. Default: three intervals of evaluation."),
+        Entry("on_error", choice(ON_ERROR), "What a failed evaluation means: `keep` (default), `resolve` or `fire`."),
+        Entry("labels", LABELS, "Labels of its alerts. `severity` is one, unless the rule has levels."),
+        Entry("annotations", ANNOTATIONS, "Texts with `{placeholders}`: `value`, `severity`, `alertname`, labels."),
+        Entry("mute", MUTE, "Times of the week in which its alerts are not told."),
+        Entry("limit", whole("a whole number from 1 to 100000", 1, 100_000), "Most alerts at once. Default: 1000."),
     ),
     _rule,
     one_of=KINDS,
     kinds="rule",
 )
-RULES = ListOf(RULE, "a list of rules", at_most=RULES_MAX)
+RULES = ListOf(RULE, "a list of rules", at_most=RULES_MAX, named=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pool_monitor.alerts.rule_file.fields import Definitions
-from pool_monitor.alerts.rule_file.file import file_table
+from pool_monitor.alerts.rule_file.file import file_section
 
 
 def schema() -> dict[str, Any]:
@@ -15,7 +15,7 @@ def schema() -> dict[str, Any]:
     in a wrong order are for the checker.
     """
     definitions: Definitions = {}
-    reference = file_table().schema(definitions)
+    reference = file_section().schema(definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Rules of alerts for pool-monitor",

@@ -1,0 +1,232 @@
+"""One evaluation after the other: reads, judges, stores, shows and tells."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pool_monitor.alerts.engine import Engine
+from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
+from pool_monitor.alerts.overlays import Overlays
+from pool_monitor.alerts.past import Past
+from pool_monitor.alerts.reader import LiveReader
+from pool_monitor.alerts.recording import Recorder, encode_transition
+from pool_monitor.alerts.saving import Saving, decoded
+from pool_monitor.alerts.slices import Slices
+from pool_monitor.alerts.wording import texts_of
+from pool_monitor.log import logger
+from pool_monitor.parts import retrieve_error
+
+if TYPE_CHECKING:
+    from pool_monitor.alerts.announcer import Announcer
+    from pool_monitor.alerts.inputs import Inputs
+    from pool_monitor.alerts.rule import CheckedRule, Inhibition
+    from pool_monitor.config import MonitorConfig
+    from pool_monitor.parts import Context
+    from pool_monitor.snapshot import AlertTransition, AlertView
+    from pool_monitor.storage.state import State
+
+HISTORY = 10_000
+"""Changes that are kept at most."""
+_MEASURED = 20
+
+
+class Evaluator:
+    """Has the engine and what is around it, and does what the docstring of the package calls a walk.
+
+    What changes an alert is stored first, then shown, and then told. Nothing holds the event loop for long: the work
+    is done in slices (slices.py). It keeps `HISTORY` changes; the engine, the overlays and the reader have bounds of
+    their own.
+    """
+
+    def __init__(self, config: MonitorConfig, context: Context, announcer: Announcer) -> None:
+        interval = config.alerts.interval
+        past = Past(context.metrics, context.history, context.clock, interval, config.history)
+        self.engine, self.overlays = Engine(interval), Overlays()
+        self._context, self._announcer = context, announcer
+        self._reader, self._recorder = LiveReader(context.snapshot, past), Recorder()
+        self._saving = Saving(self.engine, self.overlays)
+        self._inhibitions: Sequence[Inhibition] = ()
+        self._state: State | None = None
+        self._restored = False
+        self._whole = True  # whether all that there is has to be stored
+        self._untold: list[AlertTransition] = []  # made, but neither stored nor told yet
+        self._walking = asyncio.Lock()
+        self._settling: asyncio.Task[None] | None = None
+        self.history: deque[AlertTransition] = deque(maxlen=HISTORY)
+        """The changes that are stored, the oldest first."""
+        self.shown: tuple[AlertView, ...] = ()
+        """The alerts as Snapshots show them."""
+        self.states: dict[str, int] = {}
+        """The number of alerts in each state."""
+        self.evaluations = 0
+        self.evaluated_ns: int | None = None
+        """When the latest evaluation ended, by the monotonic clock."""
+        self.took: float | None = None
+        self.longest_hold: float | None = None
+        """How long the latest evaluation took, and for how long at most it held the event loop, in seconds."""
+
+    @property
+    def state(self) -> State | None:
+        """What keeps the state; None: it is not open."""
+        return self._state
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    async def open(self, state: State, rules: Sequence[CheckedRule], inhibitions: Sequence[Inhibition]) -> None:
+        """Begin with *rules*, and with what *state* has of an earlier life. If this was open before, it goes on with
+        what it had.
+        """
+        self._walking = asyncio.Lock()
+        loaded, self._state = state.load(), state
+        self.use(rules, inhibitions)
+        if not self._restored:
+            self._restored = True
+            saved, rows = decoded(loaded), {str(table): found for table, found in loaded.rows.items()}
+            restored = self.engine.restore(saved.alerts, saved.memories, saved.seq, self._now())
+            self.history.extend(saved.transitions)
+            self._untold += [_worded(one, self.engine.rules) for one in restored.transitions]
+            going_on = [one.fingerprint for one in self.engine.alerts.values() if one.state in ACTIVE_PHASES]
+            for why in [*restored.refused, *self.overlays.restore(rows, going_on)]:
+                logger("alerts").warning("something saved cannot be used", reason=why)
+        self._whole = True
+        await self._announcer.open(list(self.history), self.history[-1].seq if self.history else loaded.seq)
+        await self.settled()
+
+    async def close(self) -> None:
+        """End, and store what is not stored yet."""
+        state = self._state
+        if state is None:
+            return
+        try:
+            await self.settled()
+        finally:
+            self._state = None
+            try:
+                await self._announcer.close()
+            finally:
+                await state.close()
+                await self._reader.close()
+
+    def use(self, rules: Sequence[CheckedRule], inhibitions: Sequence[Inhibition]) -> None:
+        """Use *rules* from now on. The alerts and timers of those that have not changed stay."""
+        known = dict(self.engine.rules)
+        changed = self.engine.set_rules(rules, self._now())
+        known |= self.engine.rules
+        self._inhibitions = inhibitions
+        self._untold += [_worded(one, known) for one in changed]
+        self.settle_soon()
+
+    # -- evaluation -----------------------------------------------------------------------------------------------
+
+    def walking(self) -> asyncio.Lock:
+        """The lock of the evaluation: `walk` is for its holder."""
+        return self._walking
+
+    async def walk(self, elapsed: float) -> None:
+        """Evaluate all rules, *elapsed* seconds of counted time after the evaluation before."""
+        began = time.perf_counter()
+        wanted = self.engine.wanted
+        await self._reader.prepare(wanted)
+        slices = Slices()
+        inputs: Inputs | None = None
+        for read in self._reader.reading(wanted, elapsed):
+            inputs = read
+            await slices.pause()
+        assert inputs is not None
+        transitions = []
+        for found in self.engine.stepping(inputs):
+            if found is not None:
+                transitions.append(_worded(found, self.engine.rules))
+                self._untold.append(transitions[-1])
+            await slices.pause()
+        self.overlays.note(transitions, elapsed)
+        record = self._context.record()
+        if record is not None:
+            record(inputs.at, self._recorder.encode(inputs), [*map(encode_transition, transitions)])
+        await self._settle(slices)
+        slices.note()
+        self.evaluations += 1
+        self.evaluated_ns = self._context.clock.monotonic_ns()
+        self.took, self.longest_hold = time.perf_counter() - began, slices.longest
+
+    async def settled(self) -> None:
+        """Wait until everything that was changed before is stored, shown and told."""
+        async with self._walking:
+            await self._settle(Slices())
+
+    def settle_soon(self) -> None:
+        """Store, show and tell what has changed outside an evaluation."""
+        if self._state is not None and (self._settling is None or self._settling.done()):
+            self._settling = asyncio.get_running_loop().create_task(self.settled(), name="pool_monitor alerts settle")
+            self._settling.add_done_callback(retrieve_error)
+
+    def overlays_changed(self) -> None:
+        """Show what somebody did now, and store it soon. An evaluation that is under way shows it at its end."""
+        if not self._walking.locked():
+            self.shown = tuple(view for view in self._laying() if view is not None)
+        self.settle_soon()
+
+    async def _settle(self, slices: Slices) -> None:
+        state = self._state
+        if state is None:
+            return
+        transitions = list(self._untold)
+        whole, self._whole = self._whole, True  # if this is cancelled, nobody knows what was stored
+        changes = await self._saving.changes(transitions, slices, whole=whole)
+        slices.note()
+        self._whole = False
+        await state.commit(changes)  # takes the changes over before it waits
+        slices.begin()
+        del self._untold[: len(transitions)]
+        self.history.extend(transitions)
+        shown = []
+        for view in self._laying():
+            if view is not None:
+                shown.append(view)
+            await slices.pause()
+        self.shown = tuple(shown)
+        await self._announcer.tell(transitions, slices)
+
+    def _laying(self) -> Iterator[AlertView | None]:
+        alerts = self.engine.alerts.values()
+        self.states = dict(Counter(one.state.value for one in alerts))
+        return self.overlays.laying(alerts, self.engine.rules, self._inhibitions, self._now(), texts_of)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the alerts and changes that are kept, in bytes, from the size of some of each."""
+        alerts = sum(self.states.values())
+        return _room(self.shown, alerts + len(self.shown)) + _room(self.history, len(self.history))
+
+    def _now(self) -> float:
+        return self._context.clock.wall_ns() / 1e9
+
+
+def _worded(transition: AlertTransition, rules: Mapping[str, CheckedRule]) -> AlertTransition:
+    """Add the texts of its rule to *transition*."""
+    texts = texts_of(rules.get(transition.alert), transition)
+    return msgspec.structs.replace(transition, summary=texts.summary, value_text=texts.value_text)
+
+
+def _room(items: Sequence[msgspec.Struct], count: int) -> int:
+    """The memory of *count* items like the first of *items*."""
+    some = list(islice(items, _MEASURED))
+    return round(sum(map(_size, some)) / len(some) * count) if some else 0
+
+
+def _size(thing: Any) -> int:
+    """The memory of a value and of what is in it."""
+    size = sys.getsizeof(thing)
+    if isinstance(thing, msgspec.Struct):
+        return size + sum(_size(getattr(thing, name)) for name in thing.__struct_fields__)
+    if isinstance(thing, dict):
+        return size + sum(map(_size, thing)) + sum(map(_size, thing.values()))
+    return size + sum(map(_size, thing)) if isinstance(thing, tuple) else size
