@@ -17,6 +17,7 @@ from typing import Any
 import draw_imports
 from msgspec import Struct
 
+from pool_monitor.alerts.catalogue import DURATIONS, METRICS, Metric
 from pool_monitor.alerts.lifecycle import LIFE
 from pool_monitor.config import MonitorConfig, PoolConfig
 from pool_monitor.events import CATALOGUE
@@ -92,6 +93,44 @@ def events() -> str:
     return "\n\n".join("\n\n".join([f"## `{group}.*`", *parts]) for group, parts in groups.items())
 
 
+def metrics() -> str:
+    """Return the metrics of alert rules, a table for each scope. The statistics of durations share a row."""
+    tables: dict[str, dict[str, list[Metric]]] = {}
+    for metric in METRICS.values():
+        *before, _field = metric.name.split(".")
+        family = ".".join(before) if len(before) > 1 and before[-1] in DURATIONS else metric.name
+        tables.setdefault(metric.scope, {}).setdefault(family, []).append(metric)
+    return "\n\n".join(
+        "\n".join(
+            [
+                f"### `{scope}`",
+                "",
+                "| metric | unit | covers | past | limit | meaning |",
+                "|---|---|---|---|---|---|",
+                *(_metric_row(family, some) for family, some in families.items()),
+            ]
+        )
+        for scope, families in tables.items()
+    )
+
+
+def _metric_row(family: str, some: list[Metric]) -> str:
+    first, last = some[0], some[-1]
+    if len(some) == 1:
+        name, unit, meaning = f"`{first.name}`", first.unit or "number", first.meaning
+    else:
+        fields = ", ".join(f"`.{metric.path[-1]}`" for metric in some)
+        name, unit = f"`{family}`: {fields}", f"{last.unit}, `.count` a number"
+        meaning = f"{DURATIONS[family.rpartition('.')[2]].capitalize()}."
+    past = (
+        "yes"
+        if all(metric.kept for metric in some)
+        else ", ".join(f"`.{metric.path[-1]}`" for metric in some if metric.kept and len(some) > 1)
+    )
+    limit = f"`{first.limit}`" if first.limit else ""
+    return f"| {name} | {unit} | {'window' if first.windowed else 'now'} | {past} | {limit} | {meaning} |"
+
+
 def headings(text: str) -> list[tuple[int, str, str]]:
     """Return the headings of a Markdown document: level, text and anchor.
 
@@ -153,6 +192,7 @@ GENERATED = {
     "pool_config": pool_config,
     "monitor_config": monitor_config,
     "events": events,
+    "metrics": metrics,
     "floors": draw_imports.floors,
     "inside_pool": lambda: draw_imports.inside("pool_monitor.pool"),
     "inside_transport": lambda: draw_imports.inside("pool_monitor.pool.transport"),

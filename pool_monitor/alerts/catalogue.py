@@ -172,12 +172,13 @@ MEANINGS = {
 }
 """What a metric means, where the docstring of its field does not say it. The keys are those of `UNITS`; the name of a
 field counts only where it has no docstring."""
-_DURATIONS = {
+DURATIONS = {
     "latency": "the time from the start of a call to its end",
     "queue": "the time from the start of a call to its hand-over to a worker",
     "execution": "the time of a call in the worker",
     "lag": "the delay with which the event loop ran a callback that was due",
 }
+"""What the durations of a `Distribution` are, by its field."""
 _STATISTICS = {"mean": "Mean of", "max": "Maximum of", "p50": "Median of", "p999": "99.9th percentile of"}
 _POOL_PAST = frozenset({"size", "busy", "waiting", "utilisation", "busy_ratio", "deaths"})
 """What the blocks of the windows have of a pool beside its calls."""
@@ -300,7 +301,7 @@ def figure_of(scope: Scope, names: tuple[str, ...]) -> tuple[str, Literal["mean"
 
 def _meaning(metric: Metric) -> str:
     *before, field = metric.path
-    duration = _DURATIONS.get(before[-1]) if before else None
+    duration = DURATIONS.get(before[-1]) if before else None
     if duration is not None:
         whose = "" if before[-1] == "lag" else ", of the calls that succeeded"
         if field == "count":
