@@ -24,7 +24,7 @@ _SLICE = 50
 """Judgements between two moments at which others may work."""
 
 
-class Key(NamedTuple):
+class AlertKey(NamedTuple):
     alert: str
     instance: Labels
 
@@ -57,20 +57,20 @@ class Engine:
         self._rulings: dict[str, Ruling] = {}
         """In the order of evaluation: a rule comes after those that it names."""
         self._counted, self._at = 0.0, 0.0
-        self._resolved: dict[Key, float] = {}
+        self._resolved: dict[AlertKey, float] = {}
         """The resolved alerts, the oldest first, with the counted time at which they were."""
-        self._changed: dict[Key, Alert] = {}
-        self._saved: set[Key] = set()
+        self._changed: dict[AlertKey, Alert] = {}
+        self._saved: set[AlertKey] = set()
         """Those that `changed` returned, or that were restored."""
-        self._removed: dict[Key, None] = {}
+        self._removed: dict[AlertKey, None] = {}
 
     # -- what it holds
 
     @property
-    def alerts(self) -> dict[Key, Alert]:
+    def alerts(self) -> dict[AlertKey, Alert]:
         """The alerts that are not inactive, resolved ones for a while. Made at each call."""
         return {
-            Key(name, instance): alert
+            AlertKey(name, instance): alert
             for name, ruling in self._rulings.items()
             for instance, alert in ruling.alerts.items()
             if alert.state is not Phase.INACTIVE
@@ -112,7 +112,7 @@ class Engine:
         self._removed.clear()
         return found
 
-    def removed(self) -> list[Key]:
+    def removed(self) -> list[AlertKey]:
         """Return the alerts that `changed` returned and that are gone since the last call."""
         found = list(self._removed)
         self._removed.clear()
@@ -457,8 +457,8 @@ class Engine:
         )
 
 
-def _key(alert: Alert) -> Key:
-    return Key(alert.alert, alert.instance)
+def _key(alert: Alert) -> AlertKey:
+    return AlertKey(alert.alert, alert.instance)
 
 
 def _misfit(alert: Alert) -> str | None:

@@ -84,6 +84,8 @@ def parse(text: str, unit: Unit, of: str = "") -> float:
 
 def checked(value: float, unit: Unit) -> float:
     """Return the number *value*, which is in the base *unit* already. Raises ValueError as `parse` does."""
+    if abs(value) > 1e30 and value != float("inf"):  # a whole number may be too large for a float
+        raise ValueError(f"the number is more than {text_of(FAMILIES[unit].most, unit)}, the most that is accepted")
     return _bounded(float(value), unit, repr(value))
 
 
@@ -197,16 +199,16 @@ def _digits(value: float) -> str:
 
 
 def _scaled(value: float, units: list[tuple[float, str]]) -> str:
-    for size, name in units:
-        if value >= size * 0.9995:
-            return f"{_digits(value / size)}{name}"
-    return f"{_digits(value / units[-1][0])}{units[-1][1]}"
+    """Return *value* in the largest of *units* that it fills, and what is too little for the smallest as zero."""
+    size, name = next(((size, name) for size, name in units if value >= size * 0.9995), units[-1])
+    digits = _digits(value / size)
+    return f"0{next(name for size, name in units if size == 1.0)}" if digits == "0" else f"{digits}{name}"
 
 
 def _duration(seconds: float) -> str:
     """Return at most two units, such as ``2d3h``; below a minute one, with up to three digits."""
     if seconds < 59.95:
-        return _scaled(seconds, [(1.0, "s"), (1e-3, "ms"), (1e-6, "us")]) if seconds else "0s"
+        return _scaled(seconds, [(1.0, "s"), (1e-3, "ms"), (1e-6, "us")])
     if round(seconds) < 3600:
         grain, (long, short) = 1.0, "ms"
     elif round(seconds / 60) < 24 * 60:
