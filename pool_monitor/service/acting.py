@@ -13,7 +13,7 @@ from starlette.routing import Route
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.events import MONITOR_ACTION
 from pool_monitor.log import logger, plain
-from pool_monitor.service.caller import Caller, caller_of, why_refused
+from pool_monitor.service.caller import Requester, caller_of, why_refused
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -126,13 +126,13 @@ def _decoded(raw: bytes, kind: type[BodyT]) -> BodyT:
         raise ConfigError(f"the body does not fit: {error}") from None
 
 
-def _named(body: BodyT, caller: Caller) -> BodyT:
+def _named(body: BodyT, caller: Requester) -> BodyT:
     if body.author or caller.peer is None:
         return body
     return msgspec.structs.replace(body, author=f"uid {caller.peer.uid}")
 
 
-def _note(context: Context, action: str, caller: Caller, author: str, subject: str, failed: str | None) -> None:
+def _note(context: Context, action: str, caller: Requester, author: str, subject: str, failed: str | None) -> None:
     """Emit and log an action that was executed."""
     about: dict[str, Any] = {
         "action": action,
