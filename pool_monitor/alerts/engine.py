@@ -76,6 +76,13 @@ class Engine:
             if alert.state is not Phase.INACTIVE
         }
 
+    def each(self) -> Iterator[Alert]:
+        """Yield the same alerts one by one. If rules are set meanwhile, an alert that is gone by then may come too."""
+        for ruling in list(self._rulings.values()):
+            for alert in list(ruling.alerts.values()):
+                if alert.state is not Phase.INACTIVE:
+                    yield alert
+
     @property
     def refused(self) -> int:
         """Bad instances that have no alert, because their rules have as many as `CheckedRule.limit` allows."""
