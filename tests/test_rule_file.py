@@ -35,6 +35,7 @@ from pool_monitor.alerts.rule_file.schema import schema
 from pool_monitor.alerts.rule_file.yaml_text import ALIASED_MAX, BYTES_MAX, DEPTH_MAX
 from pool_monitor.errors import ConfigError
 from tests.helpers import golden
+from tests.helpers.programs import ROOT
 
 CORPUS = sorted((Path(__file__).parent / "rules_corpus").glob("*.yaml"))
 EXAMPLE = Path(__file__).parent / "rules_corpus" / "good" / "documented.yaml"
@@ -248,6 +249,17 @@ def test_the_documented_file_is_read_as_it_stands():
     assert rules["NoTraffic"].kind == Absence(metric="pool.rate", window="5m")
     assert rules["BudgetBurns"].kind == SloBurn(pool="text", objective=pytest.approx(0.999), period=30 * 86_400.0)
     assert rules["MemoryRunsOut"].kind == Forecast(metric="worker.rss", reaches=Absolute(2.0**30), within=6 * 3600.0)
+
+
+def test_the_reference_shows_a_valid_file_the_true_messages_and_every_section():
+    reference = (ROOT / "docs" / "ALERT_RULES.md").read_text()
+    example = re.search(r"```yaml\n# rules.yaml\n(.*?)```", reference, re.DOTALL)
+    assert example is not None
+    assert read(f"# rules.yaml\n{example[1]}").rules
+    damaged = example[1].replace("warning: 5%", "warning: 250ms").replace("pool.utilisation", "pool.utilization")
+    assert "\n".join(errors(f"# rules.yaml\n{damaged}")) in reference
+    sections = set(schema()["$defs"]) - {"quantity"}
+    assert reference.count("| key | value | meaning |") == len(sections)
 
 
 @pytest.mark.parametrize("text", ["rules: []", "rules:", "version: 1\nrules: []\n", "{rules: []}", '{"rules": []}'])

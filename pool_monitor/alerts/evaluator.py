@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from pool_monitor.alerts.reader import LiveReader
 from pool_monitor.alerts.recording import Recorder, encode_transition
 from pool_monitor.alerts.saving import Saving, decoded
 from pool_monitor.alerts.slices import Slices
-from pool_monitor.alerts.wording import texts_of
+from pool_monitor.alerts.wording import texts_of, worded
 from pool_monitor.log import logger
 from pool_monitor.parts import retrieve_error
 
@@ -52,7 +52,9 @@ class Evaluator:
         past = Past(context.metrics, context.history, context.clock, interval, config.history)
         self.engine, self.overlays = Engine(interval), Overlays()
         self._context, self._announcer = context, announcer
-        self._reader, self._recorder = LiveReader(context.snapshot, past), Recorder()
+        self._reader = LiveReader(context.snapshot, past)
+        self._recorder = Recorder(interval, keeps_state=config.state.path is not None)
+        self._unrecorded: list[AlertTransition] = []  # made outside an evaluation
         self._saving = Saving(self.engine, self.overlays)
         self._inhibitions: Sequence[Inhibition] = ()
         self._state: State | None = None
@@ -93,7 +95,9 @@ class Evaluator:
             saved, rows = decoded(loaded), {str(table): found for table, found in loaded.rows.items()}
             restored = self.engine.restore(saved.alerts, saved.memories, saved.seq, self._now())
             self.history.extend(saved.transitions)
-            self._untold += [_worded(one, self.engine.rules) for one in restored.transitions]
+            ended = [worded(one, self.engine.rules) for one in restored.transitions]
+            self._untold += ended
+            self._unrecorded += ended
             going_on = [one.fingerprint for one in self.engine.alerts.values() if one.state in ACTIVE_PHASES]
             for why in [*restored.refused, *self.overlays.restore(rows, going_on)]:
                 logger("alerts").warning("something saved cannot be used", reason=why)
@@ -122,7 +126,9 @@ class Evaluator:
         changed = self.engine.set_rules(rules, self._now())
         known |= self.engine.rules
         self._inhibitions = inhibitions
-        self._untold += [_worded(one, known) for one in changed]
+        ended = [worded(one, known) for one in changed]
+        self._untold += ended
+        self._unrecorded += ended
         self.settle_soon()
 
     # -- evaluation -----------------------------------------------------------------------------------------------
@@ -145,7 +151,7 @@ class Evaluator:
         transitions = []
         for found in self.engine.stepping(inputs):
             if found is not None:
-                transitions.append(_worded(found, self.engine.rules))
+                transitions.append(worded(found, self.engine.rules))
                 self._untold.append(transitions[-1])
             await slices.pause()
         self.overlays.note((), elapsed)
@@ -160,11 +166,13 @@ class Evaluator:
         self.took, self.longest_hold = time.perf_counter() - began, slices.longest
 
     async def _record(self, inputs: Inputs, transitions: Sequence[AlertTransition], slices: Slices) -> None:
+        """Keep the evaluation in the history, with the changes that were made since the one before."""
+        changes, self._unrecorded = [*self._unrecorded, *transitions], []
         record = self._context.record()
         if record is None:
             return
         encoded = []
-        for one in transitions:
+        for one in changes:
             encoded.append(encode_transition(one))
             await slices.pause()
         record(inputs.at, self._recorder.encode(inputs), encoded)
@@ -225,12 +233,6 @@ class Evaluator:
 
     def _now(self) -> float:
         return self._context.clock.wall_ns() / 1e9
-
-
-def _worded(transition: AlertTransition, rules: Mapping[str, CheckedRule]) -> AlertTransition:
-    """Add the texts of its rule to *transition*."""
-    texts = texts_of(rules.get(transition.alert), transition)
-    return msgspec.structs.replace(transition, summary=texts.summary, value_text=texts.value_text)
 
 
 def _room(items: Sequence[msgspec.Struct], count: int) -> int:

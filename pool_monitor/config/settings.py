@@ -54,8 +54,8 @@ def build(kind: type[ConfigT], base: ConfigT | None, fields: Mapping[str, Any]) 
 def load(path: str | Path) -> Settings:
     """Read a TOML file and return its settings. Blocks on the disk.
 
-    Relative paths of ``[alerts] rules`` start at the folder of the file. A ``~`` at the beginning of *path* is replaced by a home directory. Raises ConfigError, which names the file and
-    what is wrong in it.
+    Relative paths of ``[alerts] rules`` start at the folder of the file. A ``~`` at the beginning of *path* is replaced
+    by a home directory. Raises ConfigError, which names the file and what is wrong in it.
     """
     try:
         file = Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for an unknown user

@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pool_monitor.alerts.catalogue import METRICS, Unit
+from pool_monitor.alerts.catalogue import Unit, find
 from pool_monitor.alerts.quantity import FAMILIES, checked, parse
 from pool_monitor.alerts.rule_file.fields import Text
 from pool_monitor.alerts.rule_file.nodes import ScalarNode, shown
+from pool_monitor.errors import UnknownName
 from pool_monitor.snapshot import WINDOW_NAMES
 
 TEXT_MAX = 4096
@@ -133,12 +134,10 @@ def _printable(value: str) -> None:
 
 
 def _metric(node: ScalarNode) -> str:
-    name = string(node)
-    if name in METRICS:
-        return name
-    near = difflib.get_close_matches(name, METRICS, n=1)
-    hint = f"did you mean {near[0]}?" if near else "pool-monitor rules metrics lists them"
-    raise ValueError(f"{shown(name)} is not a metric; {hint}")
+    try:
+        return find(string(node)).name
+    except UnknownName as error:
+        raise ValueError(str(error)) from None
 
 
 DURATION = measured("s", "a duration, such as 10s, 5m or 1h30m")
