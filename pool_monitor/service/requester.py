@@ -43,7 +43,7 @@ def peer_of(connection: Any) -> Peer | None:
     return Peer(pid, uid)
 
 
-def caller_of(request: Request, *, local: bool) -> Requester:
+def requester_of(request: Request, *, local: bool) -> Requester:
     """Return who sent *request*. *local*: it came over the local socket."""
     if local:
         return Requester(LOCAL, request.scope.get("state", {}).get(PEER))
