@@ -25,13 +25,14 @@ from pool_monitor.log import logger
 from pool_monitor.parts import retrieve_error
 
 if TYPE_CHECKING:
+    from pool_monitor.alerts.alert import Alert
     from pool_monitor.alerts.announcer import Announcer
     from pool_monitor.alerts.inputs import Inputs
     from pool_monitor.alerts.rule import CheckedRule, Inhibition
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
     from pool_monitor.snapshot import AlertTransition, AlertView
-    from pool_monitor.storage.state import State
+    from pool_monitor.storage.state import Keeper
 
 HISTORY = 10_000
 """Changes that are kept at most."""
@@ -56,7 +57,7 @@ class Evaluator:
         self._unrecorded: list[AlertTransition] = []  # made outside an evaluation
         self._saving = Saving(self.engine, self.overlays)
         self._inhibitions: Sequence[Inhibition] = ()
-        self._state: State | None = None
+        self._state: Keeper | None = None
         self._restored = False
         self._whole = True  # whether all that there is has to be stored
         self._untold: list[AlertTransition] = []  # made, but neither stored nor told yet
@@ -76,13 +77,13 @@ class Evaluator:
         """How long the latest evaluation took, and for how long at most it held the event loop, in seconds."""
 
     @property
-    def state(self) -> State | None:
+    def state(self) -> Keeper | None:
         """What keeps the state; None: it is not open."""
         return self._state
 
     # -- life -----------------------------------------------------------------------------------------------------
 
-    async def open(self, state: State, rules: Sequence[CheckedRule], inhibitions: Sequence[Inhibition]) -> None:
+    async def open(self, state: Keeper, rules: Sequence[CheckedRule], inhibitions: Sequence[Inhibition]) -> None:
         """Begin with *rules*, and with what *state* has of an earlier life. If this was open before, it goes on with
         what it had.
         """
@@ -153,20 +154,28 @@ class Evaluator:
                 transitions.append(worded(found, self.engine.rules))
                 self._untold.append(transitions[-1])
             await slices.pause()
-        self.overlays.note(transitions, elapsed)
-        self._record(inputs, transitions)
+        self.overlays.note((), elapsed)
+        for one in transitions:
+            self.overlays.note((one,), 0.0)
+            await slices.pause()
+        await self._record(inputs, transitions, slices)
         await self._settle(slices)
         slices.note()
         self.evaluations += 1
         self.evaluated_ns = self._context.clock.monotonic_ns()
         self.took, self.longest_hold = time.perf_counter() - began, slices.longest
 
-    def _record(self, inputs: Inputs, transitions: Sequence[AlertTransition]) -> None:
+    async def _record(self, inputs: Inputs, transitions: Sequence[AlertTransition], slices: Slices) -> None:
         """Keep the evaluation in the history, with the changes that were made since the one before."""
         changes, self._unrecorded = [*self._unrecorded, *transitions], []
         record = self._context.record()
-        if record is not None:
-            record(inputs.at, self._recorder.encode(inputs), [*map(encode_transition, changes)])
+        if record is None:
+            return
+        encoded = []
+        for one in changes:
+            encoded.append(encode_transition(one))
+            await slices.pause()
+        record(inputs.at, self._recorder.encode(inputs), encoded)
 
     async def settled(self) -> None:
         """Wait until everything that was changed before is stored, shown and told."""
@@ -182,7 +191,7 @@ class Evaluator:
     def overlays_changed(self) -> None:
         """Show what somebody did now, and store it soon. An evaluation that is under way shows it at its end."""
         if not self._walking.locked():
-            self.shown = tuple(view for view in self._laying() if view is not None)
+            self.shown = tuple(view for view in self._laying(Counter()) if view is not None)
         self.settle_soon()
 
     async def _settle(self, slices: Slices) -> None:
@@ -198,18 +207,23 @@ class Evaluator:
         slices.begin()
         del self._untold[: len(transitions)]
         self.history.extend(transitions)
-        shown = []
-        for view in self._laying():
+        shown, states = [], Counter[str]()
+        for view in self._laying(states):
             if view is not None:
                 shown.append(view)
             await slices.pause()
-        self.shown = tuple(shown)
+        self.shown, self.states = tuple(shown), dict(states)
         await self._announcer.tell(transitions, slices)
 
-    def _laying(self) -> Iterator[AlertView | None]:
-        alerts = self.engine.alerts.values()
-        self.states = dict(Counter(one.state.value for one in alerts))
-        return self.overlays.laying(alerts, self.engine.rules, self._inhibitions, self._now(), texts_of)
+    def _laying(self, states: Counter[str]) -> Iterator[AlertView | None]:
+        """Make the views. Counts the *states* of all alerts, also of those that are not shown."""
+
+        def counted() -> Iterator[Alert]:
+            for alert in self.engine.each():
+                states[alert.state.value] += 1
+                yield alert
+
+        return self.overlays.laying(counted(), self.engine.rules, self._inhibitions, self._now(), texts_of)
 
     @property
     def held_bytes(self) -> int:
