@@ -16,7 +16,7 @@ from pool_monitor.snapshot import WINDOW_NAMES
 
 TEXT_MAX = 4096
 """Most characters of a text."""
-_PATTERNS: Mapping[Unit, str] = {
+PATTERNS: Mapping[Unit, str] = {
     "s": r"^([0-9]+(\.[0-9]+)?(w|d|h|m|s|ms|us|µs))+$",
     "bytes": r"^[0-9]+(\.[0-9]+)? ?(B|[kMGT]B|[KMGT]iB)$",
     "ratio": r"^[0-9]+(\.[0-9]+)? ?%$",
@@ -24,6 +24,7 @@ _PATTERNS: Mapping[Unit, str] = {
     "count": r"^[0-9]+(\.[0-9]+)?$",
     "": r"^[0-9]+(\.[0-9]+)?$",
 }
+"""How quantities of a unit are written, for the JSON Schema."""
 
 
 def quantity(node: ScalarNode, unit: Unit, of: str = "") -> float:
@@ -37,7 +38,7 @@ def quantity(node: ScalarNode, unit: Unit, of: str = "") -> float:
 
 def quantity_schema(unit: Unit) -> dict[str, Any]:
     """Return the JSON Schema of a quantity: YAML reads one without a unit as a number."""
-    text = {"type": "string", "pattern": _PATTERNS[unit]}
+    text = {"type": "string", "pattern": PATTERNS[unit]}
     return text if unit in ("s", "bytes", "ratio") else {"anyOf": [{"type": "number", "minimum": 0}, text]}
 
 
