@@ -64,7 +64,8 @@ UNITS: dict[str, Unit] = {
             "reloaded_age", "oldest_task", "time_to_limit", "relative_time", "gc_pause", "blocked", "lag", "lag_median",
             "tick_late", "tick_seconds", "snapshot_seconds", "encode_seconds", "flush_seconds", "off_seconds",
             "evaluation_seconds", "longest_hold", "interval", "wanted_interval", "sample_cpu", "sample_seconds",
-            "overdue", "held", "mean", "max", "p50", "p90", "p95", "p99", "p999", "monitor.history.dropped",
+            "overdue", "held", "paused", "wait_limit", "mean", "max", "p50", "p90", "p95", "p99", "p999",
+            "monitor.history.dropped",
         ),
         "s",
     ),
@@ -78,8 +79,8 @@ UNITS: dict[str, Unit] = {
     ),
     **dict.fromkeys(
         (
-            "error_ratio", "busy_ratio", "cpu_ratio", "throttled_ratio", "memory_ratio", "gc_ratio", "utilisation",
-            "host.pressure.cpu", "host.pressure.memory", "host.pressure.io",
+            "error_ratio", "rejected_ratio", "busy_ratio", "cpu_ratio", "throttled_ratio", "memory_ratio", "gc_ratio",
+            "utilisation", "host.pressure.cpu", "host.pressure.memory", "host.pressure.io",
         ),
         "ratio",
     ),
@@ -87,12 +88,12 @@ UNITS: dict[str, Unit] = {
     **dict.fromkeys(
         (
             "calls", "ok", "errors", "timeouts", "workers_lost", "cancelled", "rejected", "count", "size", "busy",
-            "idle", "starting", "draining", "dead", "waiting", "queue_limit", "sessions", "restarts", "completed",
-            "crash_loops", "retries_refused", "deaths", "calls_held", "fds", "fds_limit", "threads", "threads_limit",
-            "user_threads", "children", "zombies", "tasks", "processes", "processes_limit", "oom_kills", "blocks",
+            "idle", "starting", "draining", "dead", "waiting", "queue_limit", "sessions", "sessions_limit", "restarts",
+            "completed", "crash_loops", "retries_refused", "deaths", "calls_held", "fds", "fds_limit", "threads",
+            "threads_limit", "user_threads", "children", "zombies", "tasks", "processes", "processes_limit", "oom_kills", "blocks",
             "events", "dropped", "clamped", "handler_failures", "series", "series_limit", "overflowed", "viewers",
             "buffered", "buffer_limit", "exported", "failed", "workers", "rules", "evaluations", "missed",
-            "transitions", "refused",
+            "transitions", "refused", "dropped_recent", "handler_failures_recent", "overflowed_recent",
         ),
         "count",
     ),
@@ -101,11 +102,13 @@ UNITS: dict[str, Unit] = {
 """The unit of each field, by its name, or by the name of the metric where fields of one name differ."""
 NO_METRICS = frozenset({"pid", "shares_name", "trend"})
 """Fields that are no quantity, or that other fields summarise."""
-_WINDOWED = frozenset({*CallStats.__struct_fields__, "busy_ratio", "deaths", "gc_pause"})
+_WINDOWED = frozenset({*CallStats.__struct_fields__, "rejected_ratio", "busy_ratio", "deaths", "gc_pause"})
 """Fields that cover the window of a Snapshot, and `LoopView.lag`."""
 LIMITS: dict[str, str] = {
     "pool.waiting": "pool.queue_limit",
     "pool.busy": "pool.size",
+    "pool.sessions": "pool.sessions_limit",
+    **{f"pool.queue.{name}": "pool.wait_limit" for name in ("mean", "max", "p50", "p90", "p95", "p99", "p999")},
     "worker.rss": "worker.rss_limit",
     "worker.fds": "worker.fds_limit",
     "host.memory_used": "host.memory_total",
@@ -135,6 +138,8 @@ MEANINGS = {
     "busy": "Workers on calls.",
     "idle": "Workers that are free.",
     "pool.queue_limit": "The most calls that the queue holds.",
+    "handler_failures_recent": "By how much handler_failures has grown in the last 5 minutes.",
+    "overflowed_recent": "By how much overflowed has grown in the last 5 minutes.",
     "fds": "Open descriptors.",
     "threads": "Threads.",
     "worker.read_bytes": "Bytes read from disks since the process was started.",
