@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from pool_monitor.alerts.routing import LOG, Receiver, Route
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
-from pool_monitor.alerts.rule_file.across import conflicts
+from pool_monitor.alerts.rule_file.across import conflicts, not_replaced
 from pool_monitor.alerts.rule_file.fields import name_of
 from pool_monitor.alerts.rule_file.file import FileReading, RuleFile, in_words, node_at
 from pool_monitor.alerts.rule_file.nodes import ListNode, Node, Problem, ScalarNode
@@ -95,8 +95,9 @@ def check_files(
 def load(paths: Iterable[str | FilePath], known: Sequence[CheckedRule] = ()) -> RuleSet:
     """Return what the rule files of a service say together. Blocks on the disk.
 
-    *known* has the rules that the service has besides: the files may name them, and may not use their names. Raises one
-    ConfigError whose text has a line for each error of each file.
+    *known* has the rules that the service has besides: the files may name them, and may not use their names, except
+    those of default rules, which they replace. Raises one ConfigError whose text has a line for each error of each
+    file.
     """
     checked = check_files(paths, known)
     files = [one for one in checked.files if one is not None]
@@ -130,6 +131,7 @@ def _contents(path: str) -> bytes:
 def _check_together(readings: Sequence[FileReading], known: Sequence[CheckedRule]) -> None:
     broken = any(one.problems.broken for one in readings)
     placed = [(reading, one) for reading in readings for one in reading.rules]
+    known = not_replaced(known, [one.rule for _, one in placed])
     unread = {name for reading in readings for name in reading.unread}
     for conflict in conflicts([*known, *(one.rule for _, one in placed)], None if broken else unread):
         if conflict.rule < len(known):
