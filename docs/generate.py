@@ -17,7 +17,14 @@ from typing import Any
 import draw_imports
 from msgspec import Struct
 
+from pool_monitor.alerts.catalogue import DURATIONS, METRICS, Metric
 from pool_monitor.alerts.lifecycle import LIFE
+from pool_monitor.alerts.rule_file.bounds import LEVEL, RELATIVE
+from pool_monitor.alerts.rule_file.fields import Section
+from pool_monitor.alerts.rule_file.file import file_section
+from pool_monitor.alerts.rule_file.kinds import CONDITION
+from pool_monitor.alerts.rule_file.routes import ALERTMANAGER, EMAIL, HEADER, INHIBITION, RECEIVER, ROUTE, WEBHOOK
+from pool_monitor.alerts.rule_file.rules import KIND_SECTIONS, MUTE_TIME, RULE
 from pool_monitor.config import MonitorConfig, PoolConfig
 from pool_monitor.events import CATALOGUE
 from pool_monitor.metrics.ladder import MODES
@@ -26,6 +33,11 @@ from pool_monitor.pool.policy.lifecycle import LIFECYCLE
 from pool_monitor.pool.policy.retry import RETRIES
 from pool_monitor.state_machine import StateMachine
 
+RULE_FILE = (
+    *(file_section(), RULE, *KIND_SECTIONS.values(), LEVEL, RELATIVE, CONDITION, MUTE_TIME, ROUTE, RECEIVER),
+    *(WEBHOOK, HEADER, EMAIL, ALERTMANAGER, INHIBITION),
+)
+"""The sections of a rule file, in the order of the reference."""
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(<!-- (generated|golden): (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 CONTENTS = re.compile(r"(<!-- contents -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -92,6 +104,57 @@ def events() -> str:
     return "\n\n".join("\n\n".join([f"## `{group}.*`", *parts]) for group, parts in groups.items())
 
 
+def rule_file() -> str:
+    """Return the keys of each section of a rule file, as tables."""
+    return "\n\n".join(_keys(section) for section in RULE_FILE)
+
+
+def _keys(section: Section) -> str:
+    rows = []
+    for key in section.keys.values():
+        words = key.type.words.replace("|", "\\|")
+        rows.append(f"| `{key.name}` | {words}{'; required' if key.required else ''} | {key.meaning} |")
+    return "\n".join([f"### {section.words.capitalize()}", "", "| key | value | meaning |", "|---|---|---|", *rows])
+
+
+def metrics() -> str:
+    """Return the metrics of alert rules, a table for each scope. The statistics of durations share a row."""
+    tables: dict[str, dict[str, list[Metric]]] = {}
+    for metric in METRICS.values():
+        *before, _field = metric.name.split(".")
+        family = ".".join(before) if len(before) > 1 and before[-1] in DURATIONS else metric.name
+        tables.setdefault(metric.scope, {}).setdefault(family, []).append(metric)
+    return "\n\n".join(
+        "\n".join(
+            [
+                f"### `{scope}`",
+                "",
+                "| metric | unit | covers | past | limit | meaning |",
+                "|---|---|---|---|---|---|",
+                *(_metric_row(family, some) for family, some in families.items()),
+            ]
+        )
+        for scope, families in tables.items()
+    )
+
+
+def _metric_row(family: str, some: list[Metric]) -> str:
+    first, last = some[0], some[-1]
+    if len(some) == 1:
+        name, unit, meaning = f"`{first.name}`", first.unit or "number", first.meaning
+    else:
+        fields = ", ".join(f"`.{metric.path[-1]}`" for metric in some)
+        name, unit = f"`{family}`: {fields}", f"{last.unit}, `.count` a number"
+        meaning = f"{DURATIONS[family.rpartition('.')[2]].capitalize()}."
+    past = (
+        "yes"
+        if all(metric.kept for metric in some)
+        else ", ".join(f"`.{metric.path[-1]}`" for metric in some if metric.kept and len(some) > 1)
+    )
+    limit = f"`{first.limit}`" if first.limit else ""
+    return f"| {name} | {unit} | {'window' if first.windowed else 'now'} | {past} | {limit} | {meaning} |"
+
+
 def headings(text: str) -> list[tuple[int, str, str]]:
     """Return the headings of a Markdown document: level, text and anchor.
 
@@ -153,6 +216,8 @@ GENERATED = {
     "pool_config": pool_config,
     "monitor_config": monitor_config,
     "events": events,
+    "rule_file": rule_file,
+    "metrics": metrics,
     "floors": draw_imports.floors,
     "inside_pool": lambda: draw_imports.inside("pool_monitor.pool"),
     "inside_transport": lambda: draw_imports.inside("pool_monitor.pool.transport"),

@@ -15,11 +15,11 @@ class Rig:
     """A guard that is asked every *interval*, and sees the loop once a second, as the manager does it."""
 
     def __init__(self, *, interval: float = INTERVAL) -> None:
-        self.guard, self.interval, self.now, self.blocked = ClockGuard(interval), interval, 0.0, False
+        self.guard, self.interval, self.now, self.blocked = ClockGuard(interval), interval, 0.0, 0.0
         self.elapsed: list[float | None] = []
 
     def see(self) -> None:
-        self.guard.seen(round(self.now * 1e9), lambda _seconds: self.blocked)
+        self.guard.seen(round(self.now * 1e9), self.blocked)
 
     def evaluate(self) -> float | None:
         self.see()
@@ -36,9 +36,9 @@ class Rig:
         self.evaluate()
 
     def gap(self, seconds: float, *, blocked: bool = False) -> None:
-        self.now, self.blocked = self.now + seconds, blocked
+        self.now, self.blocked = self.now + seconds, 0.9 * seconds if blocked else 0.0
         self.evaluate()
-        self.blocked = False
+        self.blocked = 0.0
 
 
 def started() -> Rig:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +23,8 @@ from pool_monitor.config import HistoryConfig
 from pool_monitor.config.history import Tier
 from pool_monitor.errors import ConfigError
 from pool_monitor.metrics import Collector, LiveMetrics
+from pool_monitor.metrics.queries import PoolCounts
+from pool_monitor.snapshot import ErrorRate, Summary
 from pool_monitor.storage import History, HistoryMetrics
 from tests.helpers import samples
 from tests.helpers.stores import T0
@@ -211,9 +212,21 @@ async def test_calls_are_counted_with_the_time_that_was_measured(rig: Rig) -> No
     assert (found.value, found.more[0]) == (None, 2400)
 
 
+def test_counts_are_those_of_a_summary(rig: Rig) -> None:
+    rig.live(90, lambda second: call(fails=second % 3 == 0, operation=f"work {second % 4}"))
+    end = rig.clock.wall_ns() / 1e9
+    [counted] = rig.metrics.deferred_counts(end - 60, end)().values()
+    [whole] = rig.metrics.deferred_summary(end - 60, end)().pools.values()
+    assert (counted.covered_s, counted.total.calls) == (whole.covered_seconds, whole.total.calls)
+    assert counted.total.error_ratio == whole.total.error_ratio
+    assert {name: (rate.calls, rate.errors) for name, rate in counted.operations.items()} == {
+        name: (view.calls, view.errors) for name, view in whole.operations.items()
+    }
+
+
 async def test_more_than_an_hour_needs_a_history(rig: Rig) -> None:
     rig.live(10, steps(1, 1, at=0))
-    with pytest.raises(LookupError, match="there is no history"):
+    with pytest.raises(LookupError, match="there is no history now"):
         await rig.read(Input(metric="pool.error_ratio", kind="calls", over=7200.0))
 
 
@@ -316,12 +329,16 @@ class Disk:
         self.answers = asyncio.Event()
         self.error: Exception | None = None
 
-    async def summary(self, _start: float, _end: float) -> Any:
+    async def summary(self, _start: float, _end: float) -> Summary:
+        self.asked += 1
+        return samples.summary("text")
+
+    async def counts(self, _start: float, _end: float) -> dict[str, PoolCounts]:
         self.asked += 1
         await self.answers.wait()
         if self.error is not None:
             raise self.error
-        return samples.summary("text")
+        return {"text": PoolCounts(7200.0, ErrorRate(calls=9, errors=1, error_ratio=1 / 9), {})}
 
 
 LONG = Input(metric="pool.error_ratio", kind="calls", over=7200.0)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from pool_monitor import Monitor, findings
 from pool_monitor.alerts.catalogue import METRICS
 from pool_monitor.alerts.inputs import Input, Inputs, Labels, Sample
+from pool_monitor.alerts.past import Past
 from pool_monitor.alerts.reach import check_reach
 from pool_monitor.alerts.reader import LiveReader
 from pool_monitor.alerts.rule import (
@@ -293,7 +294,8 @@ async def test_a_monitor_reads_the_present_and_the_past_of_its_pools() -> None:
             gauges.call()
             clock.advance(1)
             monitor.snapshot("1m")
-        reader = monitor.alerts._reader
+        past = Past(monitor.metrics, lambda: monitor.history, clock, 5.0, config.history)
+        reader = LiveReader(monitor.snapshot, past)
         await reader.prepare([now, before])
         found = reader.inputs([now, before], 5.0)
         assert dict(found.errors) == {}

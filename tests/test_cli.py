@@ -331,7 +331,7 @@ def test_snapshot_on_a_terminal_is_indented(service: Callable[..., Program], ter
     service()
     screen = terminal("snapshot")
     assert screen.ended() == 0
-    screen.shows(r'\n    "sampled_age": .*\n(    .*\n)*  }\n}')
+    screen.shows(r'\n    "sampled_age": .*\n(    .*\n)*  },\n  "alerts": \[(.*\n)*}')
 
 
 # -- run on a terminal ------------------------------------------------------------------------------------------------

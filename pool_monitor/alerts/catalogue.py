@@ -64,8 +64,8 @@ UNITS: dict[str, Unit] = {
             "reloaded_age", "oldest_task", "time_to_limit", "relative_time", "gc_pause", "blocked", "lag", "lag_median",
             "tick_late", "tick_seconds", "snapshot_seconds", "encode_seconds", "flush_seconds", "off_seconds",
             "evaluation_seconds", "longest_hold", "interval", "wanted_interval", "sample_cpu", "sample_seconds",
-            "overdue", "held", "paused", "wait_limit", "mean", "max", "p50", "p90", "p95", "p99", "p999",
-            "monitor.history.dropped",
+            "overdue", "held", "mean", "max", "p50", "p90", "p95", "p99", "p999", "monitor.history.dropped",
+            "wait_limit", "paused",
         ),
         "s",
     ),
@@ -79,8 +79,8 @@ UNITS: dict[str, Unit] = {
     ),
     **dict.fromkeys(
         (
-            "error_ratio", "rejected_ratio", "busy_ratio", "cpu_ratio", "throttled_ratio", "memory_ratio", "gc_ratio",
-            "utilisation", "host.pressure.cpu", "host.pressure.memory", "host.pressure.io",
+            "error_ratio", "busy_ratio", "cpu_ratio", "throttled_ratio", "memory_ratio", "gc_ratio", "utilisation",
+            "host.pressure.cpu", "host.pressure.memory", "host.pressure.io",
         ),
         "ratio",
     ),
@@ -90,10 +90,11 @@ UNITS: dict[str, Unit] = {
             "calls", "ok", "errors", "timeouts", "workers_lost", "cancelled", "rejected", "count", "size", "busy",
             "idle", "starting", "draining", "dead", "waiting", "queue_limit", "sessions", "sessions_limit", "restarts",
             "completed", "crash_loops", "retries_refused", "deaths", "calls_held", "fds", "fds_limit", "threads",
-            "threads_limit", "user_threads", "children", "zombies", "tasks", "processes", "processes_limit", "oom_kills", "blocks",
-            "events", "dropped", "clamped", "handler_failures", "series", "series_limit", "overflowed", "viewers",
+            "threads_limit", "user_threads", "children", "zombies", "tasks", "processes", "processes_limit",
+            "oom_kills", "blocks", "events", "dropped", "dropped_recent", "handler_failures_recent",
+            "overflowed_recent", "clamped", "handler_failures", "series", "series_limit", "overflowed", "viewers",
             "buffered", "buffer_limit", "exported", "failed", "workers", "rules", "evaluations", "missed",
-            "transitions", "refused", "dropped_recent", "handler_failures_recent", "overflowed_recent",
+            "transitions", "refused",
         ),
         "count",
     ),
@@ -102,13 +103,13 @@ UNITS: dict[str, Unit] = {
 """The unit of each field, by its name, or by the name of the metric where fields of one name differ."""
 NO_METRICS = frozenset({"pid", "shares_name", "trend"})
 """Fields that are no quantity, or that other fields summarise."""
-_WINDOWED = frozenset({*CallStats.__struct_fields__, "rejected_ratio", "busy_ratio", "deaths", "gc_pause"})
+_WINDOWED = frozenset({*CallStats.__struct_fields__, "busy_ratio", "deaths", "gc_pause"})
 """Fields that cover the window of a Snapshot, and `LoopView.lag`."""
 LIMITS: dict[str, str] = {
     "pool.waiting": "pool.queue_limit",
     "pool.busy": "pool.size",
     "pool.sessions": "pool.sessions_limit",
-    **{f"pool.queue.{name}": "pool.wait_limit" for name in ("mean", "max", "p50", "p90", "p95", "p99", "p999")},
+    **{f"pool.queue.{field}": "pool.wait_limit" for field in ("mean", "max", "p50", "p90", "p95", "p99", "p999")},
     "worker.rss": "worker.rss_limit",
     "worker.fds": "worker.fds_limit",
     "host.memory_used": "host.memory_total",
@@ -138,8 +139,6 @@ MEANINGS = {
     "busy": "Workers on calls.",
     "idle": "Workers that are free.",
     "pool.queue_limit": "The most calls that the queue holds.",
-    "handler_failures_recent": "By how much handler_failures has grown in the last 5 minutes.",
-    "overflowed_recent": "By how much overflowed has grown in the last 5 minutes.",
     "fds": "Open descriptors.",
     "threads": "Threads.",
     "worker.read_bytes": "Bytes read from disks since the process was started.",
@@ -158,6 +157,9 @@ MEANINGS = {
     "host.pressure.io": "Share of the last 10 s in which some task waited for a disk.",
     "loop.stack_age": "Seconds since the latest stack of the blocked event loop was taken.",
     "monitor.collecting": "1 while events are counted, 0 when no count changes any more.",
+    "monitor.dropped_recent": "By how much monitor.dropped has grown in the last 5 minutes.",
+    "monitor.handler_failures_recent": "By how much monitor.handler_failures has grown in the last 5 minutes.",
+    "monitor.overflowed_recent": "By how much monitor.overflowed has grown in the last 5 minutes.",
     "monitor.series": "Histogram series in use.",
     "monitor.series_limit": "Most histogram series.",
     "monitor.memory_bytes": "Bytes that all stores of the monitor hold now.",
@@ -177,12 +179,13 @@ MEANINGS = {
 }
 """What a metric means, where the docstring of its field does not say it. The keys are those of `UNITS`; the name of a
 field counts only where it has no docstring."""
-_DURATIONS = {
+DURATIONS = {
     "latency": "the time from the start of a call to its end",
     "queue": "the time from the start of a call to its hand-over to a worker",
     "execution": "the time of a call in the worker",
     "lag": "the delay with which the event loop ran a callback that was due",
 }
+"""What the durations of a `Distribution` are, by its field."""
 _STATISTICS = {"mean": "Mean of", "max": "Maximum of", "p50": "Median of", "p999": "99.9th percentile of"}
 _POOL_PAST = frozenset({"size", "busy", "waiting", "utilisation", "busy_ratio", "deaths"})
 """What the blocks of the windows have of a pool beside its calls."""
@@ -305,7 +308,7 @@ def figure_of(scope: Scope, names: tuple[str, ...]) -> tuple[str, Literal["mean"
 
 def _meaning(metric: Metric) -> str:
     *before, field = metric.path
-    duration = _DURATIONS.get(before[-1]) if before else None
+    duration = DURATIONS.get(before[-1]) if before else None
     if duration is not None:
         whose = "" if before[-1] == "lag" else ", of the calls that succeeded"
         if field == "count":

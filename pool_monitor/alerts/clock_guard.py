@@ -18,8 +18,6 @@ Only a monotonic clock is read. A step of the wall clock is not seen here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 PAUSE_MAX_S = 60.0
 """The longest pause after a gap."""
 
@@ -45,15 +43,17 @@ class ClockGuard:
         self._seen_ns = self._evaluated_ns = None
         self._counted, self._paused_until_ns = 0.0, 0
 
-    def seen(self, now_ns: int, was_blocked: Callable[[float], bool]) -> None:
-        """The event loop runs. ``was_blocked(seconds)`` is called for a gap: whether the loop was blocked in it."""
+    def seen(self, now_ns: int, blocked: float = 0.0) -> None:
+        """The event loop runs. *blocked*: for how many seconds it was blocked since the last call, without the time in
+        which the process did not run.
+        """
         before, self._seen_ns = self._seen_ns, now_ns
         if before is None:
             return
         step = (now_ns - before) / 1e9
         if step <= self.allowed:
             self._counted += step
-        elif was_blocked(step):
+        elif blocked >= step / 2:
             self._counted += self.allowed
         else:
             self._counted = 0.0

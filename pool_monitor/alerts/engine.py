@@ -24,7 +24,7 @@ _SLICE = 50
 """Judgements between two moments at which others may work."""
 
 
-class Key(NamedTuple):
+class AlertKey(NamedTuple):
     alert: str
     instance: Labels
 
@@ -57,24 +57,31 @@ class Engine:
         self._rulings: dict[str, Ruling] = {}
         """In the order of evaluation: a rule comes after those that it names."""
         self._counted, self._at = 0.0, 0.0
-        self._resolved: dict[Key, float] = {}
+        self._resolved: dict[AlertKey, float] = {}
         """The resolved alerts, the oldest first, with the counted time at which they were."""
-        self._changed: dict[Key, Alert] = {}
-        self._saved: set[Key] = set()
+        self._changed: dict[AlertKey, Alert] = {}
+        self._saved: set[AlertKey] = set()
         """Those that `changed` returned, or that were restored."""
-        self._removed: dict[Key, None] = {}
+        self._removed: dict[AlertKey, None] = {}
 
     # -- what it holds
 
     @property
-    def alerts(self) -> dict[Key, Alert]:
+    def alerts(self) -> dict[AlertKey, Alert]:
         """The alerts that are not inactive, resolved ones for a while. Made at each call."""
         return {
-            Key(name, instance): alert
+            AlertKey(name, instance): alert
             for name, ruling in self._rulings.items()
             for instance, alert in ruling.alerts.items()
             if alert.state is not Phase.INACTIVE
         }
+
+    def each(self) -> Iterator[Alert]:
+        """Yield the same alerts one by one. If rules are set meanwhile, an alert that is gone by then may come too."""
+        for ruling in list(self._rulings.values()):
+            for alert in list(ruling.alerts.values()):
+                if alert.state is not Phase.INACTIVE:
+                    yield alert
 
     @property
     def refused(self) -> int:
@@ -90,29 +97,24 @@ class Engine:
 
     # -- what survives a restart
 
-    def changed(self) -> list[Alert]:
+    def changed(self, *, whole: bool = False) -> list[Alert]:
         """Return the alerts that have changed since the last call. They change on: encode them before the next step.
+        *whole*: return all that a restart has to know; nothing is removed before this call.
 
         Inactive ones are among them where a rule has to fire for an instance that vanishes. An alert that only goes on
         firing is among them once a minute.
         """
-        found = list(self._changed.values())
-        self._saved.update(self._changed)
+        if whole:
+            found = [alert for ruling in self._rulings.values() for alert in ruling.alerts.values()]
+            self._saved = set(map(_key, found))
+            self._removed.clear()
+        else:
+            found = list(self._changed.values())
+            self._saved.update(self._changed)
         self._changed.clear()
         return found
 
-    def kept(self) -> list[Alert]:
-        """Return all alerts that a restart has to know. The next `changed` and `removed` say what changes from here on.
-
-        Inactive ones are among them, as in `changed`.
-        """
-        found = [alert for ruling in self._rulings.values() for alert in ruling.alerts.values()]
-        self._saved = set(map(_key, found))
-        self._changed.clear()
-        self._removed.clear()
-        return found
-
-    def removed(self) -> list[Key]:
+    def removed(self) -> list[AlertKey]:
         """Return the alerts that `changed` returned and that are gone since the last call."""
         found = list(self._removed)
         self._removed.clear()
@@ -457,8 +459,8 @@ class Engine:
         )
 
 
-def _key(alert: Alert) -> Key:
-    return Key(alert.alert, alert.instance)
+def _key(alert: Alert) -> AlertKey:
+    return AlertKey(alert.alert, alert.instance)
 
 
 def _misfit(alert: Alert) -> str | None:

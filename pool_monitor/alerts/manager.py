@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pool_monitor import telemetry
 from pool_monitor.alerts.announcer import Announcer
 from pool_monitor.alerts.clock_guard import ClockGuard
 from pool_monitor.alerts.evaluator import Evaluator
@@ -15,20 +16,18 @@ from pool_monitor.alerts.loading import RuleFiles
 from pool_monitor.alerts.outages import Outages
 from pool_monitor.alerts.quantity import checked, parse
 from pool_monitor.alerts.reach import check_reach
-from pool_monitor.alerts.rule_book import RuleBook
+from pool_monitor.alerts.rule_book import RuleBook, view_of
 from pool_monitor.alerts.rule_file import checked_rule
 from pool_monitor.errors import ConfigError, PoolError
+from pool_monitor.events import LOOP_RESUME
 from pool_monitor.log import logger
 from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import AlertingView, AlertState, AlertTransition, AlertView, RuleView, SilenceView
 
 if TYPE_CHECKING:
-    from pool_monitor.alerts.rule import CheckedRule
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
-    from pool_monitor.storage.state import State
-
-_WORST: dict[AlertState, int] = {"firing": 4, "recovering": 3, "pending": 2, "resolved": 1, "inactive": 0}
+    from pool_monitor.storage.state import Keeper
 
 
 class AlertManager:
@@ -50,6 +49,8 @@ class AlertManager:
         self._evaluator = Evaluator(config, context, self._announcer)
         self._guard = ClockGuard(config.alerts.interval)
         self._thread, self._reloading = SideThread("alerts"), asyncio.Lock()
+        self._handler = f"pool_monitor alerts {context.monitor}"
+        self._blocked_s = 0.0  # since the last tick
         self._reload_error: str | None = None
         self._reloaded_ns: int | None = None
         self.due: float | None = None
@@ -84,20 +85,10 @@ class AlertManager:
         states: dict[str, list[AlertState]] = {}
         for one in self._evaluator.engine.alerts.values():
             states.setdefault(one.alert, []).append(one.state.value)
-        return tuple(self._rule_view(rule, states.get(name, []), next_in) for name, rule in self._book.rules.items())
-
-    def _rule_view(self, rule: CheckedRule, states: list[AlertState], next_in: float | None) -> RuleView:
-        worst: AlertState = max(states, key=lambda one: _WORST[one], default="inactive")
-        return RuleView(
-            alertname=rule.alert,
-            kind=str(rule.kind.__struct_config__.tag),
-            state=worst if self._evaluator.evaluations else None,
-            alerts=sum(one in ACTIVE_PHASES for one in states),
-            severities=rule.severities,
-            failing=self._evaluator.engine.failing.get(rule.alert),
-            default=rule.default,
-            origin="" if rule.origin is None else f"{rule.origin.file}:{rule.origin.line}",
-            next_in=next_in,
+        failing, evaluated = self._evaluator.engine.failing, self._evaluator.evaluations > 0
+        return tuple(
+            view_of(rule, states.get(name, []) if evaluated else None, failing.get(name), next_in)
+            for name, rule in self._book.rules.items()
         )
 
     async def reload(self) -> None:
@@ -249,12 +240,13 @@ class AlertManager:
                     raise
             await self._evaluator.open(state, list(self._book.rules.values()), self._book.loaded.inhibitions)
             self._guard.restart()
+            telemetry.attach(self._handler, LOOP_RESUME.name, self._note_block)
         except BaseException:
             await self.close()
             await state.close()
             raise
 
-    async def _opened_state(self) -> State:
+    async def _opened_state(self) -> Keeper:
         from pool_monitor.storage.state import MemoryState, StateFile
 
         path = self._config.state.path
@@ -271,6 +263,7 @@ class AlertManager:
     async def close(self) -> None:
         """End. What has changed is stored, within the limits of the part."""
         self.due = None
+        telemetry.detach(self._handler)
         try:
             await self._evaluator.close()
         finally:
@@ -278,7 +271,16 @@ class AlertManager:
 
     def tick(self) -> None:
         """The event loop runs. Called about once a second."""
-        self._guard.seen(self._context.clock.monotonic_ns(), self._was_blocked)
+        blocked, self._blocked_s = self._blocked_s, 0.0
+        self._guard.seen(self._context.clock.monotonic_ns(), blocked)
+
+    def _note_block(self, _event: object, measurements: Mapping[str, Any], about: Mapping[str, Any], _: object) -> None:
+        """The handler of ``resource.loop_resume``: the watchdog of this monitor says for how long the loop was blocked.
+
+        That does not count the time in which the machine was suspended or the process stopped.
+        """
+        if about["monitor"] == self._context.monitor:
+            self._blocked_s += measurements["duration"] / 1e9
 
     def reopen_file(self) -> None:
         """Another program may have rotated the file of changes: look now."""
@@ -292,14 +294,6 @@ class AlertManager:
     @property
     def _is_open(self) -> bool:
         return self._evaluator.state is not None
-
-    def _was_blocked(self, seconds: float) -> bool:
-        """Whether the event loop was blocked for about *seconds*, as the watchdog of the loop has seen it. It does not
-        count the time in which the machine was suspended or the process stopped.
-        """
-        loop = self._context.snapshot("1m").resources.loop
-        longest = None if loop is None else loop.lag.max
-        return longest is not None and longest >= seconds / 2
 
     # -- what is shown of it --------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 Theory of operation
 -------------------
-An input of the past is about a *stretch*: its *length* in seconds, which ended *back* seconds ago. Summaries of calls
+An input of the past is about a stretch: its *length* in seconds, which ended *back* seconds ago. Summaries of calls
 are read once for a stretch, whatever the number of metrics; everything else is read once for an input. An answer is
 used again for `max(interval, length / 240)` seconds, because it hardly changes in less.
 
@@ -30,7 +30,8 @@ from pool_monitor.alerts.rule import DEFAULT_WINDOW
 from pool_monitor.errors import PoolError
 from pool_monitor.metrics import WINDOWS
 from pool_monitor.metrics.gauges import LEVELS
-from pool_monitor.snapshot import CallStats, PoolSummary, Summary
+from pool_monitor.metrics.queries import PoolCounts
+from pool_monitor.snapshot import CallStats, ErrorRate, Summary
 from pool_monitor.telemetry import describe
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ COURSES = frozenset(name for name, metric in METRICS.items() if metric.kept == "
 """Metrics of pools and calls that are known step by step."""
 
 
-class Stretch(NamedTuple):
+class Lookback(NamedTuple):
     """Seconds: a time in the past, relative to the evaluation."""
 
     back: float
@@ -80,14 +81,14 @@ def is_past(one: Input) -> bool:
     return one.back > 0 or one.kind in ("calls", "fit")
 
 
-def stretch_of(one: Input) -> Stretch:
+def stretch_of(one: Input) -> Lookback:
     """Return the time that *one*, an input of the past, is about."""
     if one.kind in ("calls", "fit"):
-        return Stretch(one.back, one.over)
-    return Stretch(one.back, WINDOWS[one.window].seconds if one.window in WINDOWS else _MOMENT_S)
+        return Lookback(one.back, one.over)
+    return Lookback(one.back, WINDOWS[one.window].seconds if one.window in WINDOWS else _MOMENT_S)
 
 
-_Key: TypeAlias = Stretch | Input
+_Key: TypeAlias = Lookback | Input
 
 
 class _Value(NamedTuple):
@@ -101,12 +102,14 @@ class _Value(NamedTuple):
 class _Answer(NamedTuple):
     at_s: float
     """When it was read, on the monotonic clock."""
-    found: Summary | dict[str | Labels, _Value] | str
-    """A text: why it could not be read."""
+    found: Any
+    """A Summary, `PoolCounts` by pool, or values by what `_name_of` returns; a text: why it could not be read."""
 
 
 _UNKNOWN = _Value(None)
 _NO_CALLS = CallStats(rate=0.0)
+"""No calls while it was measured are no calls."""
+_NOTHING = PoolCounts(0.0, ErrorRate(calls=0, errors=0, error_ratio=None), {})
 
 
 class Past:
@@ -166,19 +169,21 @@ class Past:
         if age_s > 2 * self._lifetime(answer, stretch) + _LATE_S:
             raise LookupError(f"the history has not answered for {age_s:.0f} s")
         if isinstance(answer.found, Summary):
-            return Samples(_of_summary(one, metric, answer.found, stretch, instances))
+            return Samples(_of_summary(metric, answer.found, stretch, instances))
+        if one.kind == "calls":
+            return Samples(_of_counts(metric.scope, answer.found, stretch, instances))
         return Samples(
             Sample(labels, *answer.found.get(_name_of(metric, labels), _UNKNOWN))
             for labels, _view in instances.of(metric.scope)
         )
 
-    def _lifetime(self, answer: _Answer, stretch: Stretch) -> float:
+    def _lifetime(self, answer: _Answer, stretch: Lookback) -> float:
         lifetime = max(self._interval, stretch.length / POINTS)
         return min(lifetime, max(self._interval, _RETRY_S)) if isinstance(answer.found, str) else lifetime
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    async def _read_all(self, due: Sequence[tuple[_Key, Stretch]]) -> None:
+    async def _read_all(self, due: Sequence[tuple[_Key, Lookback]]) -> None:
         for key, stretch in due:
             at_s = self._clock.monotonic_ns() / 1e9
             try:
@@ -189,20 +194,23 @@ class Past:
                 found = f"it could not be read: {describe(error)}"
             self._answers[key] = _Answer(at_s, found)
 
-    async def _read(self, key: _Key, stretch: Stretch) -> Any:
+    async def _read(self, key: _Key, stretch: Lookback) -> Any:
         now = self._clock.wall_ns() / 1e9
         start, end = now - stretch.reach, now - stretch.back
         history = self._history()
         in_memory = stretch.reach <= MEMORY_S and (history is None or self._metrics.since <= start)
         if not in_memory and history is None:
-            return f"it reaches back {stretch.reach:.0f} s, and there is no history"
-        if isinstance(key, Stretch):
+            return f"it reaches back {stretch.reach:.0f} s, and there is no history now"
+        if isinstance(key, Lookback):
             if in_memory:
                 return await asyncio.to_thread(self._metrics.deferred_summary(start, end))
             assert history is not None
-            step = self._tier_step(stretch)
-            first = round(start / step) * step
-            return await history.summary(first, first + max(round(stretch.length / step), 1) * step)
+            return await history.summary(*self._aligned(start, stretch))
+        if key.kind == "calls":
+            if in_memory:
+                return await asyncio.to_thread(self._metrics.deferred_counts(start, end))
+            assert history is not None
+            return await history.counts(*self._aligned(start, stretch))
         metric = find(key.metric)
         figure = figure_of(metric.scope, metric.path)
         if figure is not None:
@@ -228,20 +236,23 @@ class Past:
             ranges = await history.ranges(start, end, step, by=by)
         return await asyncio.to_thread(_of_ranges, key, metric, ranges, stretch, now)
 
-    def _tier_step(self, stretch: Stretch) -> int:
-        return next((step for step, kept in self._kept.tiers if kept >= stretch.reach), self._kept.tiers[-1].step)
+    def _aligned(self, start: float, stretch: Lookback) -> tuple[float, float]:
+        """Return the steps of the history that come nearest to *stretch*, and together are as long."""
+        kept = self._kept.tiers
+        step = next((step for step, retention in kept if retention >= stretch.reach), kept[-1].step)
+        first = round(start / step) * step
+        return first, first + max(round(stretch.length / step), 1) * step
 
 
 def _key(one: Input) -> _Key:
-    """Return what is read for *one*: the stretch alone, where a summary of it has the answer."""
-    if one.kind != "fit":
-        metric = METRICS.get(one.metric)
-        if one.kind == "calls" or (metric is not None and metric.kept == "calls"):
-            return stretch_of(one)
-    return one
+    """Return what is read for *one*: where several inputs have one answer, the same for all of them."""
+    if one.kind == "calls":
+        return Input(metric="", kind="calls", back=one.back, over=one.over)
+    metric = METRICS.get(one.metric)
+    return stretch_of(one) if one.kind == "value" and metric is not None and metric.kept == "calls" else one
 
 
-def _step(stretch: Stretch, kept: Iterable[tuple[int, int]]) -> int:
+def _step(stretch: Lookback, kept: Iterable[tuple[int, int]]) -> int:
     """Return the step for at most `POINTS` points of *stretch*: a multiple of the finest step that is *kept* for as
     long. *kept* has steps, and for how many seconds each of them is kept, ascending.
     """
@@ -254,37 +265,39 @@ def _step(stretch: Stretch, kept: Iterable[tuple[int, int]]) -> int:
 # -- from answers to samples ------------------------------------------------------------------------------------------
 
 
-def _of_summary(one: Input, metric: Metric, found: Summary, stretch: Stretch, instances: Instances) -> Iterator[Sample]:
+def _of_summary(metric: Metric, found: Summary, stretch: Lookback, instances: Instances) -> Iterator[Sample]:
     value_of, calls_of = _summary_getter(metric), calls_getter(metric)
-    least_s = _COVERED * stretch.length
-    for labels, view in _summarised(metric.scope, found, instances):
-        if view is None:
-            yield Sample(labels, None)
-            continue
-        pool = found.pools[dict(labels)["pool"]]
-        covered_s = min(pool.covered_seconds, stretch.length)
-        if one.kind == "calls":
-            stats = view.total if isinstance(view, PoolSummary) else view
-            value = stats.error_ratio if covered_s >= least_s else None
-            yield Sample(labels, value, stats.calls, (stats.calls, stats.errors, covered_s))
-        else:
-            value = value_of(view) if covered_s >= least_s else None
-            yield Sample(labels, None if value is None else float(value), None if calls_of is None else calls_of(view))
-
-
-def _summarised(scope: Scope, found: Summary, instances: Instances) -> Iterator[tuple[Labels, Any]]:
-    """Yield the instances and what *found* has of them; None: nothing. No calls while it was measured are no calls."""
     for name, now in instances.snapshot.pools.items():
         pool = found.pools.get(name)
-        if scope == "pool":
-            yield labels_for("pool", name), pool
-            continue
-        then: Mapping[str, CallStats] = {}
-        if pool is not None:
-            then = pool.operations if scope == "operation" else pool.workers
-        names = dict.fromkeys((*now.operations, *then) if scope == "operation" else now.workers)
-        for one in names:
-            yield labels_for(scope, name, one), None if pool is None else then.get(one, _NO_CALLS)
+        views: dict[Labels, Any] = {}
+        if metric.scope == "pool":
+            views[labels_for("pool", name)] = pool
+        elif metric.scope == "operation":
+            then = {} if pool is None else pool.operations
+            views = {labels_for("operation", name, one): then.get(one, _NO_CALLS) for one in (*now.operations, *then)}
+        else:
+            slots = {} if pool is None else pool.workers
+            views = {labels_for("worker", name, slot): slots.get(slot, _NO_CALLS) for slot in now.workers}
+        known = pool is not None and pool.covered_seconds >= _COVERED * stretch.length
+        for labels, view in views.items():
+            value = value_of(view) if known else None
+            calls = None if calls_of is None or pool is None else calls_of(view)
+            yield Sample(labels, None if value is None else float(value), calls)
+
+
+def _of_counts(
+    scope: Scope, found: Mapping[str, PoolCounts], stretch: Lookback, instances: Instances
+) -> Iterator[Sample]:
+    for name, now in instances.snapshot.pools.items():
+        pool = found.get(name, _NOTHING)
+        covered_s = min(pool.covered_s, stretch.length)
+        rates = {labels_for("pool", name): pool.total}
+        if scope == "operation":
+            names = dict.fromkeys((*now.operations, *pool.operations))
+            rates = {labels_for("operation", name, one): pool.operations.get(one, _NOTHING.total) for one in names}
+        for labels, rate in rates.items():
+            value = rate.error_ratio if covered_s >= _COVERED * stretch.length else None
+            yield Sample(labels, value, rate.calls, (float(rate.calls), float(rate.errors), covered_s))
 
 
 def _summary_getter(metric: Metric) -> Callable[[Any], float | None]:
@@ -301,7 +314,7 @@ def _busy_share(view: Any) -> float | None:
 
 
 def _of_figures(
-    one: Input, metric: Metric, found: ResourceRange, stretch: Stretch, now: float
+    one: Input, metric: Metric, found: ResourceRange, stretch: Lookback, now: float
 ) -> dict[str | Labels, _Value]:
     figure, statistic = figure_of(metric.scope, metric.path) or ("", "mean")
     answer: dict[str | Labels, _Value] = {}
@@ -315,7 +328,7 @@ def _of_figures(
 
 
 def _of_ranges(
-    one: Input, metric: Metric, found: Mapping[Selection, Range], stretch: Stretch, now: float
+    one: Input, metric: Metric, found: Mapping[Selection, Range], stretch: Lookback, now: float
 ) -> dict[str | Labels, _Value]:
     path = metric.path[1:] if metric.path[0] == "total" else metric.path
     value_of: Callable[[Any], Any] = _busy_share if path == ("utilisation",) else attrgetter(".".join(path))
@@ -334,7 +347,7 @@ def _of_ranges(
     return answer
 
 
-def _points(start: float, step: float, values: Iterable[float | None], stretch: Stretch) -> list[tuple[float, float]]:
+def _points(start: float, step: float, values: Iterable[float | None], stretch: Lookback) -> list[tuple[float, float]]:
     """Return the known values with the seconds from now to the middle of their steps, within *stretch*."""
     times = ((start + step * (number + 0.5), value) for number, value in enumerate(values))
     return [
@@ -344,7 +357,7 @@ def _points(start: float, step: float, values: Iterable[float | None], stretch: 
     ]
 
 
-def _is_measured(points: Iterable[tuple[float, float]], stretch: Stretch) -> bool:
+def _is_measured(points: Iterable[tuple[float, float]], stretch: Lookback) -> bool:
     """Return whether enough of *stretch* has readings."""
     cells = max(min(_CELLS, int(stretch.length // _CELL_S)), 1)
     known = {min(max(int((time + stretch.reach) / stretch.length * cells), 0), cells - 1) for time, _ in points}

@@ -84,6 +84,8 @@ def parse(text: str, unit: Unit, of: str = "") -> float:
 
 def checked(value: float, unit: Unit) -> float:
     """Return the number *value*, which is in the base *unit* already. Raises ValueError as `parse` does."""
+    if abs(value) > 1e30 and value != float("inf"):  # a whole number may be too large for a float
+        raise ValueError(f"the number is more than {text_of(FAMILIES[unit].most, unit)}, the most that is accepted")
     return _bounded(float(value), unit, repr(value))
 
 
@@ -105,15 +107,21 @@ def _value(text: str, unit: Unit) -> float | None:
         parts = [part for part in match.groups() if part is not None] if match else []
         if match is None or not parts or any("." in part for part in parts[:-1]):
             return None
-        return sum(float(part) * size for part, size in zip(match.groups(), DURATIONS.values(), strict=True) if part)
+        return sum(_seconds(part, name) for part, name in zip(match.groups(), DURATIONS, strict=True) if part)
     if unit == "bytes":
         match = _BYTES.fullmatch(text)
         return float(match[1]) * BYTES[match[2]] if match else None
     if unit == "ratio":
         match = _SHARE.fullmatch(text)
-        return float(match[1]) / 100 if match else None
+        return float(f"{match[1]}e-2") if match else None  # 99.9 / 100 is not 0.999
     match = _PLAIN.fullmatch(text) or (_RATE.fullmatch(text) if unit == "/s" else None)
     return float(match[match.re.groups]) if match else None
+
+
+def _seconds(number: str, unit: str) -> float:
+    """Return a duration of one unit. Below a second, the power of ten is read with the number, which rounds once."""
+    power = {"ms": "e-3", "us": "e-6"}.get(unit)
+    return float(number) * DURATIONS[unit] if power is None else float(f"{number}{power}")
 
 
 def _misfit(text: str, unit: Unit, of: str) -> str:
@@ -197,16 +205,16 @@ def _digits(value: float) -> str:
 
 
 def _scaled(value: float, units: list[tuple[float, str]]) -> str:
-    for size, name in units:
-        if value >= size * 0.9995:
-            return f"{_digits(value / size)}{name}"
-    return f"{_digits(value / units[-1][0])}{units[-1][1]}"
+    """Return *value* in the largest of *units* that it fills, and what is too little for the smallest as zero."""
+    size, name = next(((size, name) for size, name in units if value >= size * 0.9995), units[-1])
+    digits = _digits(value / size)
+    return f"0{next(name for size, name in units if size == 1.0)}" if digits == "0" else f"{digits}{name}"
 
 
 def _duration(seconds: float) -> str:
     """Return at most two units, such as ``2d3h``; below a minute one, with up to three digits."""
     if seconds < 59.95:
-        return _scaled(seconds, [(1.0, "s"), (1e-3, "ms"), (1e-6, "us")]) if seconds else "0s"
+        return _scaled(seconds, [(1.0, "s"), (1e-3, "ms"), (1e-6, "us")])
     if round(seconds) < 3600:
         grain, (long, short) = 1.0, "ms"
     elif round(seconds / 60) < 24 * 60:

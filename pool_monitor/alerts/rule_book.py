@@ -6,9 +6,13 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
 from pool_monitor.alerts.rule_file import check_together
 from pool_monitor.errors import ConfigError, UnknownName
+from pool_monitor.snapshot import AlertState, RuleView
+
+_WORST: tuple[AlertState, ...] = ("inactive", "resolved", "pending", "recovering", "firing")
 
 
 class Loaded(NamedTuple):
@@ -72,6 +76,26 @@ class RuleBook:
         rules = [rule for rule in loaded.rules if rule.alert not in self._removed | self._added.keys()]
         check_together([*rules, *self._added.values()])
         self.loaded = loaded
+
+
+def view_of(
+    rule: CheckedRule,
+    states: Sequence[AlertState] | None = None,
+    failing: str | None = None,
+    next_in: float | None = None,
+) -> RuleView:
+    """Return *rule* as people see it. *states*: of its alerts; None: it was not evaluated yet."""
+    return RuleView(
+        alertname=rule.alert,
+        kind=str(rule.kind.__struct_config__.tag),
+        state=None if states is None else max(states, key=_WORST.index, default="inactive"),
+        alerts=sum(one in ACTIVE_PHASES for one in states or ()),
+        severities=rule.severities,
+        failing=failing,
+        default=rule.default,
+        origin="" if rule.origin is None else f"{rule.origin.file}:{rule.origin.line}",
+        next_in=next_in,
+    )
 
 
 def where(rule: CheckedRule) -> str:

@@ -8,6 +8,7 @@ from pool_monitor.cli.lazy_group import LazyGroup
 
 COMMANDS = {
     "check": "Check rule files: all errors in one run.",
+    "list": "List the rules of a service, or of files.",
     "metrics": "List the metrics that rules may name.",
     "schema": "Print the JSON Schema of rule files.",
 }

@@ -54,8 +54,8 @@ def build(kind: type[ConfigT], base: ConfigT | None, fields: Mapping[str, Any]) 
 def load(path: str | Path) -> Settings:
     """Read a TOML file and return its settings. Blocks on the disk.
 
-    A ``~`` at the beginning of *path* is replaced by a home directory. Raises ConfigError, which names the file and
-    what is wrong in it.
+    Relative paths of ``[alerts] rules`` start at the folder of the file. A ``~`` at the beginning of *path* is replaced
+    by a home directory. Raises ConfigError, which names the file and what is wrong in it.
     """
     try:
         file = Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for an unknown user
@@ -71,7 +71,10 @@ def load(path: str | Path) -> Settings:
             hint = f"it belongs in the table [{homes[0]}]" if homes else _nearest(name, kinds)
             hint = f"it is a table: [{name}]" if name in kinds else hint
             raise ConfigError(f"{path}: there is no {'table' if isinstance(table, dict) else 'key'} {name!r}; {hint}")
-    return Settings(**{name: _from_table(path, name, kinds[name], table) for name, table in tables.items()})
+    settings = Settings(**{name: _from_table(path, name, kinds[name], table) for name, table in tables.items()})
+    folder = file.parent.absolute()
+    rules = tuple(str(folder / os.path.expanduser(rule)) for rule in settings.alerts.rules)  # noqa: PTH111 - as above
+    return msgspec.structs.replace(settings, alerts=msgspec.structs.replace(settings.alerts, rules=rules))
 
 
 def _from_table(path: str | Path, where: str, kind: type[ConfigT], table: dict[str, Any]) -> ConfigT:

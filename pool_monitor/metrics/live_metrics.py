@@ -115,12 +115,20 @@ class LiveMetrics:
 
         The times are rounded to the nearest steps of the finest window that reaches back to *start*.
         """
+        return partial(queries.summary_of, *self._between(start, end))
+
+    def deferred_counts(
+        self, start: float | datetime, end: float | datetime
+    ) -> Callable[[], dict[str, queries.PoolCounts]]:
+        """Return a function that counts the calls of every pool from *start* to *end*, as `deferred_summary` does."""
+        return partial(queries.counts, queries.between(*self._between(start, end)))
+
+    def _between(self, start: float | datetime, end: float | datetime) -> tuple[Recording, TimeSpan]:
         exact = time_span(start, end, 1)
         window = self._finest(exact._replace(step=LONGEST.step), self._collector.wall_s())
         first = round(exact.start / window.step) * window.step
         length = max(round((exact.end - exact.start) / window.step), 1) * window.step
-        recording = self._collector.recording(window)
-        return partial(queries.summary_of, recording, TimeSpan(first, first + length, window.step))
+        return self._collector.recording(window), TimeSpan(first, first + length, window.step)
 
     @property
     def since(self) -> float:

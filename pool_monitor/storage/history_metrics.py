@@ -94,6 +94,10 @@ class HistoryMetrics:
             start, end, lambda asked, recording: queries.summary(*_merged(recording), asked.start, asked.end)
         )
 
+    async def counts(self, start: float | datetime, end: float | datetime) -> dict[str, queries.PoolCounts]:
+        """The calls of every pool from *start* to *end*, counted. The times are rounded to whole steps."""
+        return await self._answer_whole(start, end, lambda _asked, recording: queries.counts(recording))
+
     async def error_rates(
         self,
         by: str = "operation",

@@ -64,7 +64,7 @@ NOTHING = Changes()
 """No changes."""
 
 
-class State(Protocol):
+class Keeper(Protocol):
     """Keeps rows and transitions."""
 
     path: Path | None
@@ -238,7 +238,8 @@ class StateFile:
         for table, rows in changes.rows.items():
             changed = self._changed.setdefault(table, {})
             for name, value in rows.items():
-                key = name.encode("utf-8", "backslashreplace").decode()  # a lone surrogate has no UTF-8 form
+                # A lone surrogate has no UTF-8 form.
+                key = name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
                 changed[key] = self._keep(self._rows[table], key, value)
         for transition in changes.transitions:
             self._seq = max(self._seq, transition.seq)

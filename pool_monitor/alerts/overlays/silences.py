@@ -46,13 +46,11 @@ class Silence(Struct, frozen=True, kw_only=True):
 class LastingSilences:
     """The silences that last at one moment, by a label and value that an alert must have to match."""
 
-    def __init__(self, silences: Iterable[Silence]) -> None:
+    def __init__(self, silences: Iterable[tuple[str, LabelMatch]]) -> None:
         self._by_label: defaultdict[tuple[str, str], list[tuple[str, LabelMatch]]] = defaultdict(list)
         self._others: list[tuple[str, LabelMatch]] = []
-        for silence in silences:
-            match = LabelMatch(silence.matchers)
-            by_label = self._by_label[match.exact[0]] if match.exact else self._others
-            by_label.append((silence.id, match))
+        for name, match in silences:
+            (self._by_label[match.exact[0]] if match.exact else self._others).append((name, match))
 
     def of(self, labels: Mapping[str, str]) -> tuple[str, ...]:
         """Return the ids of the silences that match *labels*."""
@@ -68,6 +66,7 @@ class Silences:
 
     def __init__(self) -> None:
         self._silences: dict[str, Silence] = {}
+        self._matches: dict[str, LabelMatch] = {}
         self._changed: dict[str, bytes | None] = {}
 
     def add(
@@ -110,7 +109,7 @@ class Silences:
 
     def lasting(self, at: float) -> LastingSilences:
         """Return those that last now."""
-        return LastingSilences(one for one in self._silences.values() if one.lasts(at))
+        return LastingSilences((name, self._matches[name]) for name, one in self._silences.items() if one.lasts(at))
 
     def views(self, at: float) -> tuple[SilenceView, ...]:
         """Return `upcoming` as a Snapshot shows it."""
@@ -143,7 +142,7 @@ class Silences:
                 silence = msgspec.json.decode(value, type=Silence)
                 if silence.id != name or not silence.matchers:
                     raise ValueError(name)
-                LabelMatch(silence.matchers)
+                self._matches[name] = LabelMatch(silence.matchers)
             except ValueError:
                 unusable.append(name)
             else:
@@ -152,6 +151,7 @@ class Silences:
 
     def _put(self, silence: Silence) -> None:
         self._silences[silence.id] = silence
+        self._matches[silence.id] = LabelMatch(silence.matchers)
         self._changed[silence.id] = msgspec.json.encode(silence)
 
     def _make_room(self, at: float) -> None:
@@ -161,7 +161,7 @@ class Silences:
         if not over:
             raise ConfigError(f"there are {SILENCES_MAX} silences already; end one, or give it a wider matcher")
         oldest = min(over, key=lambda one: one.ends_at).id
-        del self._silences[oldest]
+        del self._silences[oldest], self._matches[oldest]
         self._changed[oldest] = None
 
 

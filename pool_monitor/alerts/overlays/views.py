@@ -21,7 +21,7 @@ from pool_monitor.snapshot import AlertView
 
 VIEWS_MAX = 1000
 """Most alerts that are shown. `AlertingView.states` counts all of them."""
-_AT_ONCE = 50  # alerts between two pauses: below a millisecond
+_AT_ONCE = 50  # alerts between two steps: below a millisecond
 _ORDER = {Phase.FIRING: 0, Phase.RECOVERING: 0, Phase.PENDING: 1, Phase.RESOLVED: 2, Phase.INACTIVE: 3}
 _WORST_FIRST = {"critical": 0, "page": 0, "error": 1, "warning": 2, "info": 4, "none": 5}
 _OTHER_SEVERITY = 3
@@ -61,7 +61,7 @@ def laying(
     covers: Covers,
     texts: Callable[[CheckedRule | None, Alert], Texts],
 ) -> Iterator[AlertView | None]:
-    """Yield a view of each alert, at most `VIEWS_MAX`, and None where the caller may let others work.
+    """Yield a view of each alert, at most `VIEWS_MAX`. The caller may let others work at each step; None is one too.
 
     Firing alerts come first, then pending, then resolved ones; of those the worst, and of those the oldest. All of
     *alerts* must be there: one that is not shown inhibits too.
@@ -81,8 +81,6 @@ def laying(
             rule = rules.get(alert.alert)
             yield _view(alert, rule, covers, texts(rule, alert))
             shown += 1
-            if not shown % _AT_ONCE:
-                yield None
         yield None
 
 

@@ -97,7 +97,7 @@ def _named(rule: CheckedRule, known: dict[str, CheckedRule], unread: Collection[
     for path, alert in alerts_named(rule.kind):
         if alert not in known and alert not in unread:
             near = difflib.get_close_matches(alert, [name for name in known if name != rule.alert], n=1)
-            hint = f"did you mean {near[0]}?" if near else "a rule of this name must be in one of the files"
+            hint = f"did you mean {near[0]}?" if near else "add it, or correct the name"
             yield Conflict(0, path, f'there is no rule "{alert}"; {hint}')
 
 

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from pool_monitor.alerts.catalogue import METRICS, Metric, Unit
+from pool_monitor.alerts.catalogue import METRICS, Metric
 from pool_monitor.alerts.quantity import FAMILIES
 from pool_monitor.alerts.rule import Absolute, Bound, Level, OfLimit, OwnBaseline
 from pool_monitor.alerts.rule_file.fields import Definitions, Entry, Fields, Invalid, MapOf, Section
@@ -14,9 +14,9 @@ from pool_monitor.alerts.rule_file.nodes import ListNode, MapNode, Node, Problem
 from pool_monitor.alerts.rule_file.scalars import (
     FACTOR,
     LABEL_NAME,
+    PATTERNS,
     SHARE,
     quantity,
-    quantity_schema,
     string,
     text,
 )
@@ -101,17 +101,8 @@ class BoundType:
         return Written(node, place)
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
-        units: tuple[Unit, ...] = ("s", "bytes", "ratio", "count", "/s")
-        texts = "|".join(quantity_schema(unit)["pattern"] for unit in units[:3])
-        rate = quantity_schema("/s")["anyOf"][1]["pattern"]
-        number = quantity_schema("count")["anyOf"][0]
-        known = {
-            "anyOf": [
-                number,
-                {"type": "string", "pattern": f"{texts}|{rate}|{quantity_schema('count')['anyOf'][1]['pattern']}"},
-            ]
-        }
-        definitions["quantity"] = known
+        text = {"type": "string", "pattern": "|".join(dict.fromkeys(PATTERNS.values()))}
+        definitions["quantity"] = {"anyOf": [{"type": "number", "minimum": 0}, text]}
         return {"anyOf": [{"$ref": "#/$defs/quantity"}, RELATIVE.schema(definitions)]}
 
 

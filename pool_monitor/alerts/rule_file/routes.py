@@ -58,16 +58,14 @@ def _is_metadata(host: str) -> bool:
 
 URL = text("a URL, such as https://hooks.example/alerts", most=2048, check=_url)
 _SECRET = text("a text", most=2048, secret=True)
-_HEADER = Either(
-    _SECRET,
-    Section(
-        "header_variable",
-        "the name of an environment variable",
-        (Entry("env", ENVIRONMENT, "The environment variable that has the value.", required=True),),
-        lambda fields: fields.get("env"),
-        secret=True,
-    ),
+HEADER = Section(
+    "header_variable",
+    "the name of an environment variable",
+    (Entry("env", ENVIRONMENT, "The environment variable that has the value.", required=True),),
+    lambda fields: fields.get("env"),
+    secret=True,
 )
+_HEADER = Either(_SECRET, HEADER)
 
 
 class _Header:
@@ -261,20 +259,17 @@ def _inhibition(fields: Fields) -> Inhibition:
 
 
 _SOME = MapOf(MATCH.key, MATCH.of, "a mapping of labels and patterns, such as {severity: critical}", at_least=1)
-INHIBIT = ListOf(
-    Section(
-        "inhibition",
-        "an inhibition",
-        (
-            Entry("source", _SOME, "An alert that fires and matches this inhibits others.", required=True),
-            Entry("target", _SOME, "Those that match this are inhibited.", required=True),
-            Entry("equal", _GROUP_BY, "Labels whose values must agree. One that both do not have agrees."),
-        ),
-        _inhibition,
+INHIBITION = Section(
+    "inhibition",
+    "an inhibition",
+    (
+        Entry("source", _SOME, "An alert that fires and matches this inhibits others.", required=True),
+        Entry("target", _SOME, "Those that match this are inhibited.", required=True),
+        Entry("equal", _GROUP_BY, "Labels whose values must agree. One that both do not have agrees."),
     ),
-    "a list of inhibitions",
-    at_most=200,
+    _inhibition,
 )
+INHIBIT = ListOf(INHIBITION, "a list of inhibitions", at_most=200)
 
 
 def misdirected(

@@ -74,24 +74,21 @@ def _mute(fields: Fields) -> MuteTime:
 
 
 _TIME = text("a time of the day, such as 22:00", _CLOCK.pattern)
-MUTE = ListOf(
-    Section(
-        "mute_time",
-        "a mute time",
-        (
-            Entry(
-                "days",
-                ListOf(choice(DAYS, "a day"), "a list of days, such as [sat, sun]", at_least=1, at_most=7, single=True),
-                f"The days on which it begins: `{'`, `'.join(DAYS)}`. Default: every day.",
-            ),
-            Entry("from", _TIME, "When it begins, in the time zone of the machine. Default: `00:00`."),
-            Entry("to", _TIME, "When it ends; before `from` means on the next day. Default: `24:00`."),
+MUTE_TIME = Section(
+    "mute_time",
+    "a mute time",
+    (
+        Entry(
+            "days",
+            ListOf(choice(DAYS, "a day"), "a list of days, such as [sat, sun]", at_least=1, at_most=7, single=True),
+            f"The days on which it begins: `{'`, `'.join(DAYS)}`. Default: every day.",
         ),
-        _mute,
+        Entry("from", _TIME, "When it begins, in the time zone of the machine. Default: `00:00`."),
+        Entry("to", _TIME, "When it ends; before `from` means on the next day. Default: `24:00`."),
     ),
-    "a list of mute times, such as [{days: [sat, sun]}]",
-    at_most=100,
+    _mute,
 )
+MUTE = ListOf(MUTE_TIME, "a list of mute times, such as [{days: [sat, sun]}]", at_most=100)
 MATCH = MapOf(LABEL_NAME, PATTERN, "a mapping of labels and patterns, such as {pool: text}")
 LABELS = MapOf(LABEL_NAME, LABEL_VALUE, "a mapping of labels, such as {team: search}")
 ANNOTATIONS = MapOf(

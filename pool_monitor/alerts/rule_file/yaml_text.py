@@ -61,7 +61,7 @@ def nodes_of(text: str, problems: Problems) -> Node | None:
         problems.add(builder.failed.node, "", builder.failed.message)
         problems.broken = True
         item = builder.broken_item()
-        if item is None or parsed > PARSED_MAX:
+        if item is None or item.start + 1 in broken or parsed > PARSED_MAX:
             break
         lines = text.splitlines(keepends=True)
         indent = len(lines[item.start]) - len(lines[item.start].lstrip(" "))
@@ -146,7 +146,7 @@ class _Builder:
                 if self._documents > 1:
                     raise _Stop(Node(line, column), "a second document begins here; a file has one: remove the ---")
             case "ScalarEvent":
-                node = ScalarNode(event.value, line, column, plain=event.style is None)
+                node = ScalarNode(event.value, line, column, plain=not event.style)
                 self._tag(event, node)
                 self._add(node)
                 self._anchor(event.anchor, node, 1, 0)
