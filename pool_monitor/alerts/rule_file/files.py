@@ -135,9 +135,8 @@ def _check_together(
     broken = any(one.problems.broken for one in readings)
     placed = [(reading, one) for reading in readings for one in reading.rules]
     unread = {*possible, *(name for reading in readings for name in reading.unread)}
-    for conflict in conflicts([*known, *(one.rule for _, one in placed)], None if broken else unread):
-        if conflict.rule < len(known):
-            continue
+    rules = [*known, *(one.rule for _, one in placed)]
+    for conflict in conflicts(rules, None if broken else unread, in_force=len(known)):
         reading, one = placed[conflict.rule - len(known)]
         _, node = node_at(one.node, conflict.path, at_key=conflict.at_key)
         reading.problems.add(node or one.node, f"{one.place}{in_words(conflict.path)}", conflict.message)
