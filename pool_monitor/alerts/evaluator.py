@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
     from pool_monitor.snapshot import AlertTransition, AlertView
-    from pool_monitor.storage.state import State
+    from pool_monitor.storage.state import Keeper
 
 HISTORY = 10_000
 """Changes that are kept at most."""
@@ -57,7 +57,7 @@ class Evaluator:
         self._unrecorded: list[AlertTransition] = []  # made outside an evaluation
         self._saving = Saving(self.engine, self.overlays)
         self._inhibitions: Sequence[Inhibition] = ()
-        self._state: State | None = None
+        self._state: Keeper | None = None
         self._restored = False
         self._whole = True  # whether all that there is has to be stored
         self._untold: list[AlertTransition] = []  # made, but neither stored nor told yet
@@ -77,13 +77,13 @@ class Evaluator:
         """How long the latest evaluation took, and for how long at most it held the event loop, in seconds."""
 
     @property
-    def state(self) -> State | None:
+    def state(self) -> Keeper | None:
         """What keeps the state; None: it is not open."""
         return self._state
 
     # -- life -----------------------------------------------------------------------------------------------------
 
-    async def open(self, state: State, rules: Sequence[CheckedRule], inhibitions: Sequence[Inhibition]) -> None:
+    async def open(self, state: Keeper, rules: Sequence[CheckedRule], inhibitions: Sequence[Inhibition]) -> None:
         """Begin with *rules*, and with what *state* has of an earlier life. If this was open before, it goes on with
         what it had.
         """

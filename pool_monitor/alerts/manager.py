@@ -27,7 +27,7 @@ from pool_monitor.snapshot import AlertingView, AlertState, AlertTransition, Ale
 if TYPE_CHECKING:
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
-    from pool_monitor.storage.state import State
+    from pool_monitor.storage.state import Keeper
 
 
 class AlertManager:
@@ -246,7 +246,7 @@ class AlertManager:
             await state.close()
             raise
 
-    async def _opened_state(self) -> State:
+    async def _opened_state(self) -> Keeper:
         from pool_monitor.storage.state import MemoryState, StateFile
 
         path = self._config.state.path

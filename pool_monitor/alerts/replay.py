@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from pool_monitor.alerts.alert import Alert
-from pool_monitor.alerts.engine import Engine, Key
+from pool_monitor.alerts.engine import AlertKey, Engine
 from pool_monitor.alerts.evaluation import inputs_of
 from pool_monitor.alerts.inputs import Input
 from pool_monitor.alerts.recording import Recorded
@@ -36,14 +36,14 @@ class _State:
     """What the state file of the service would have. Bounded as the engine is."""
 
     def __init__(self) -> None:
-        self._alerts: dict[Key, bytes] = {}
+        self._alerts: dict[AlertKey, bytes] = {}
         self._memories: dict[str, bytes] = {}
         self._versions: dict[str, int] = {}
 
     def note(self, engine: Engine) -> None:
         """Keep what has changed. Called after each evaluation, as the service does."""
         for alert in engine.changed():
-            self._alerts[Key(alert.alert, alert.instance)] = _encode(alert)
+            self._alerts[AlertKey(alert.alert, alert.instance)] = _encode(alert)
         for key in engine.removed():
             self._alerts.pop(key, None)
         memories = engine.memories()
