@@ -117,6 +117,14 @@ def test_no_error_of_syntax_or_structure_repeats_one_either(text):
     assert "hunter2" not in "\n".join(errors(text))
 
 
+def test_a_message_is_one_line_and_cannot_control_a_terminal():
+    odd = '"{\\e[2J\\u202e\\n}"'
+    text = f"rules: [{{alert: {odd}, absence: {{metric: {odd}, {odd}: 1}}, for: {odd}, annotations: {{a: {odd}}}}}]"
+    found = errors(text)
+    assert len(found) == 5
+    assert all(line.isprintable() for line in found)
+
+
 @pytest.mark.parametrize(
     ("data", "place", "words"),
     [
