@@ -133,9 +133,8 @@ def _check_together(readings: Sequence[FileReading], known: Sequence[CheckedRule
     placed = [(reading, one) for reading in readings for one in reading.rules]
     known = not_replaced(known, [one.rule for _, one in placed])
     unread = {name for reading in readings for name in reading.unread}
-    for conflict in conflicts([*known, *(one.rule for _, one in placed)], None if broken else unread):
-        if conflict.rule < len(known):
-            continue
+    rules = [*known, *(one.rule for _, one in placed)]
+    for conflict in conflicts(rules, None if broken else unread, in_force=len(known)):
         reading, one = placed[conflict.rule - len(known)]
         _, node = node_at(one.node, conflict.path, at_key=conflict.at_key)
         reading.problems.add(node or one.node, f"{one.place}{in_words(conflict.path)}", conflict.message)
