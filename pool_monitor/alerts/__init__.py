@@ -17,8 +17,8 @@ one walk:
 6. The evaluator (`evaluator.Evaluator`) does these steps, in slices that do not hold the event loop. It stores what
    changed, shows it then, and has it told then (`announcer.Announcer`).
 
-The manager (`manager.AlertManager`) is what users see: it has the rules (`rule_book`, `loading`) and decides how much time
-counts (`clock_guard`). The part (`part.AlertsPart`) drives it: at an interval, on SIGHUP, and when files change.
+The manager (`manager.AlertManager`) is what users see: it has the rules (`rule_book`, `loading`) and decides how much
+time counts (`clock_guard`). The part (`part.AlertsPart`) drives it: at an interval, on SIGHUP, and when files change.
 
 The time that counts for ``for`` and the like is the sum of the `Inputs.elapsed` of the evaluations, not the difference
 of two clocks. So a suspended machine and a stepped clock cannot make an alert fire.
