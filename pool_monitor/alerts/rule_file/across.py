@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pool_monitor.alerts.rule import AllOf, AnyOf, CheckedRule, FindingIs, Not
@@ -25,6 +25,12 @@ class Conflict(NamedTuple):
     """Where it is in the rule."""
     message: str
     at_key: bool = False
+
+
+def not_replaced(rules: Sequence[CheckedRule], others: Iterable[CheckedRule]) -> list[CheckedRule]:
+    """Return *rules* without the default rules that one of *others* replaces: it has the name."""
+    names = {rule.alert for rule in others}
+    return [rule for rule in rules if not (rule.default and rule.alert in names)]
 
 
 def conflicts(rules: Sequence[CheckedRule], unread: Collection[str] | None = ()) -> Iterator[Conflict]:
