@@ -80,7 +80,7 @@ def check_files(
         piped = stdin is not None and name == "-"
         reading = FileReading(STDIN if piped else name)
         try:
-            data = stdin(BYTES_MAX + 1) if stdin is not None and piped else _contents(name)
+            data = stdin(BYTES_MAX + 1) if stdin is not None and piped else contents(name)
         except (OSError, ValueError) as error:
             unread[name] = getattr(error, "strerror", None) or str(error)
             reading.problems.broken = True  # what others name may be in it
@@ -119,7 +119,7 @@ def error_of(lines: Sequence[str]) -> ConfigError:
     return ConfigError("\n".join([*lines[:SHOWN_MAX], *more]))
 
 
-def _contents(path: str) -> bytes:
+def contents(path: str) -> bytes:
     """Return the bytes of a file, or enough of them to see that it is too large."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO without a writer would block
     with os.fdopen(descriptor, "rb") as file:
