@@ -51,6 +51,7 @@ class Lives:
         if killed:
             while sum(line[0] == "step" for line in lines) < steps:
                 lines.append(self._line())
+                assert lines[-1] != ["dead"], "it has ended by itself"
             time.sleep(delay)  # any moment is as good as the other
             os.kill(pid, signal.SIGKILL)
         while (line := self._line()) != ["dead"]:

@@ -119,11 +119,12 @@ def lower_is_worse(kind: Kind) -> bool:
 def measure_of(kind: Kind | Condition) -> str:
     """Return what a rule of *kind* measures, without its bounds and windows, such as ``threshold(pool.rate)``.
 
-    A rule that measures something else than before starts anew: its alerts and its memory say nothing about it.
+    A rule that measures something else than before starts anew: its alerts and its memory say nothing about it. The
+    order of conditions means nothing.
     """
     match kind:
         case AllOf(conditions=conditions) | AnyOf(conditions=conditions):
-            inner = ", ".join(map(measure_of, conditions))
+            inner = ", ".join(sorted(map(measure_of, conditions)))
         case Not(condition=condition):
             inner = measure_of(condition)
         case FindingIs(kinds=kinds):

@@ -66,7 +66,7 @@ class ScriptedReader:
         yield Inputs(self._clock.wall_ns() / 1e9, elapsed, dict.fromkeys(wanted, samples), 1e6)
 
 
-def manager_of(state: Path, clock: ManualClock, step: int) -> AlertManager:
+def manager_of(state: Path, clock: ManualClock, reader: ScriptedReader) -> AlertManager:
     context: Any = SimpleNamespace(
         clock=clock,
         service="service",
@@ -83,7 +83,7 @@ def manager_of(state: Path, clock: ManualClock, step: int) -> AlertManager:
     made = AlertManager(MonitorConfig(alerts=alerts, state=StateConfig(path=str(state))), context)
     for rule in rules():
         made.add(rule)
-    made._reader = ScriptedReader(clock, step)  # type: ignore[assignment]
+    made._evaluator._reader = reader  # type: ignore[assignment]
     return made
 
 
@@ -94,7 +94,8 @@ async def live(path: Path, step: int, wall: float, last: int) -> None:
     say(f"pid {os.getpid()}")
     telemetry.attach("told", ("alert", "transition"), tell)
     clock = ManualClock(wall)
-    manager = manager_of(path, clock, step)
+    reader = ScriptedReader(clock, step)
+    manager = manager_of(path, clock, reader)
     await manager.open()
     silence = manager.silence({"alertname": "Rule5"}, duration="1h", comment=f"life from step {step}")
     await manager.settled()
@@ -109,7 +110,7 @@ async def live(path: Path, step: int, wall: float, last: int) -> None:
             say("ack")
         if done == last:
             break
-        manager._reader.step += 1  # type: ignore[attr-defined]
+        reader.step += 1
     await manager.close()
 
 

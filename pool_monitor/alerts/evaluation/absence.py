@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pool_monitor.alerts.catalogue import METRICS
 from pool_monitor.alerts.evaluation.memory import About, Memory
-from pool_monitor.alerts.evaluation.plan import PATTERN, Firing, Matching, read, value_of
+from pool_monitor.alerts.evaluation.plan import Firing, Matching, read, value_of
 from pool_monitor.alerts.inputs import Input, Inputs, Judgement, Labels, labels_of
+from pool_monitor.alerts.pattern import is_pattern
 from pool_monitor.alerts.rule import Absence, CheckedRule
 from pool_monitor.metrics import timespan
 
@@ -30,7 +31,7 @@ class AbsencePlan:
         self._counted = metric.unit in _COUNTED
         self._min_samples = rule.min_samples
         self._matching = Matching(rule.match)
-        texts = {one.label: one.value for one in rule.match if not (one.pattern and PATTERN & set(one.value))}
+        texts = {one.label: one.value for one in rule.match if not is_pattern(one)}
         named = labels_of({label: texts.get(label, "") for label in metric.labels})
         whole = texts.keys() >= set(metric.labels) and self._matching(named)
         self._named: tuple[Labels, ...] = (named,) if whole else ()
