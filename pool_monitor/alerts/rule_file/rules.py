@@ -41,7 +41,6 @@ from pool_monitor.alerts.rule_file.scalars import (
     DURATION,
     LABEL_NAME,
     LABEL_VALUE,
-    LENGTH,
     PATTERN,
     choice,
     text,
