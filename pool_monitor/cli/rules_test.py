@@ -51,7 +51,7 @@ def command(files: tuple[str, ...], with_coverage: bool, junit: str | None, as_j
     if junit is not None:
         _write(junit, junit_xml(_for_junit(results)))
     if as_json:
-        encoded = msgspec.json.encode({"files": results, "coverage": list(coverage.rules())})
+        encoded = msgspec.json.encode({"files": [*map(_as_json, results)], "coverage": list(coverage.rules())})
         print_json(encoded, msgspec.json.format(encoded, indent=2))
     else:
         for result in results:
@@ -111,6 +111,11 @@ def _write(path: str, data: bytes) -> None:
         Path(path).write_bytes(data)
     except OSError as error:
         raise PoolError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _as_json(result: _Result) -> dict[str, object]:
+    tests = [{"name": one.name, "failures": one.failures, "seconds": one.seconds} for one in result.cases]
+    return {"file": result.file, "good": result.good, "problems": result.problems, "tests": tests}
 
 
 # -- words ------------------------------------------------------------------------------------------------------------
