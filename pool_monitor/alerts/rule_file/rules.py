@@ -218,7 +218,7 @@ RULE = Section(
         Entry("keep_firing_for", DURATION, "How long the alert still fires when it is good again. Default: `0s`."),
         Entry("min_samples", whole("a whole number", 0, 10**9), "A value from fewer calls is unknown. Default: 0."),
         Entry("on_no_data", choice(NO_DATA), "What an unknown value means: `resolve` (default), `keep` or `fire`."),
-        Entry("no_data_for", LENGTH, "After how long unknown it means that. Default: three intervals of evaluation."),
+        Entry("no_data_for", DURATION, "After how long unknown it means that. Default: three intervals of evaluation."),
         Entry("on_error", choice(ON_ERROR), "What a failed evaluation means: `keep` (default), `resolve` or `fire`."),
         Entry("labels", LABELS, "Labels of its alerts. `severity` is one, unless the rule has levels."),
         Entry("annotations", ANNOTATIONS, "Texts with `{placeholders}`: `value`, `severity`, `alertname`, labels."),
