@@ -706,7 +706,7 @@ def test_everything_that_was_saved_bit_by_bit_is_what_the_engine_has():
             del saved[key]
         shown = {key: alert for key, alert in saved.items() if alert.state is not Phase.INACTIVE}
         assert shown == script.engine.alerts
-        assert list(saved.values()) == sorted(script.engine.kept(), key=list(saved.values()).index)
+        assert list(saved.values()) == sorted(script.engine.changed(whole=True), key=list(saved.values()).index)
 
 
 # -- order

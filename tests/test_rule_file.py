@@ -370,6 +370,14 @@ def test_mute_times_are_read():
             "rules: []\nroute: {receiver: log}\nreceivers: [{name: a, log: true}]\n",
             '3:20: warning: receivers[0] "a": no route',
         ),
+        (
+            "rules:\n  - {alert: A, absence: {metric: pool.rate},\n     annotations: {a: '{pool} {{ $labels.pool }}'}}",
+            '3:20: warning: rules[0] "A".annotations.a: {{ $labels.pool }} stays as it is',
+        ),
+        (
+            "rules:\n  - {alert: A, absence: {metric: pool.rate}, labels: {team: '{pool}'}}",
+            '2:55: warning: rules[0] "A".labels.team: has braces, which are not replaced',
+        ),
     ],
 )
 def test_a_warning_does_not_make_a_file_wrong(text, warning):
@@ -377,6 +385,12 @@ def test_a_warning_does_not_make_a_file_wrong(text, warning):
     assert file is not None
     assert [problem.level for problem in problems] == ["warning"]
     assert str(problems[0]).startswith(f"rules.yaml:{warning}")
+
+
+@pytest.mark.parametrize("text", ["{{{value}}}", "{{}}", "a {{b c}} {value}", "{{1}} {{"])
+def test_braces_that_nobody_takes_for_placeholders_are_no_warning(text: str):
+    _, problems = check(f"rules: [{{alert: A, absence: {{metric: pool.rate}}, annotations: {{a: '{text}'}}}}]", "a")
+    assert list(problems) == []
 
 
 # -- the files of a service --------------------------------------------------------------------------------------------

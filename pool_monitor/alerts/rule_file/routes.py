@@ -6,7 +6,6 @@ A value of a receiver may be a secret. No message here repeats one.
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
