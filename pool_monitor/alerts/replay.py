@@ -87,6 +87,19 @@ class Replay:
         """All that the rules read."""
         return frozenset().union(*self._needs.values())
 
+    def needs(self, name: str) -> frozenset[Input]:
+        """What the rule *name* reads, and those that it names."""
+        return self._needs[name]
+
+    def missing(self, name: str) -> frozenset[Input]:
+        """What the rule *name* reads and the latest evaluation does not have."""
+        return self._needs[name] - self._readable
+
+    @property
+    def alerts(self) -> Iterable[Alert]:
+        """The alerts after the latest evaluation."""
+        return () if self._engine is None else self._engine.alerts.values()
+
     def run(self, recorded: Iterable[Recorded]) -> Iterator[list[AlertTransition]]:
         """Yield the transitions of each evaluation."""
         for one in recorded:

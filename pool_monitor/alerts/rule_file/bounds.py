@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from pool_monitor.alerts.catalogue import METRICS, Metric
+from pool_monitor.alerts.catalogue import Metric
 from pool_monitor.alerts.quantity import FAMILIES
 from pool_monitor.alerts.rule import Absolute, Bound, Level, OfLimit, OwnBaseline
 from pool_monitor.alerts.rule_file.fields import Definitions, Entry, Fields, Invalid, MapOf, Section
@@ -279,8 +279,7 @@ def _compared(one: Bound, other: Bound) -> float | None:
 def _resolved(value: Any, metric: Metric | None, node: Node, place: str, problems: Problems) -> Bound | None:
     if isinstance(value, Absolute | OwnBaseline | OfLimit):
         if isinstance(value, OfLimit) and metric is not None and metric.limit is None:
-            limited = ", ".join([name for name, one in METRICS.items() if one.limit is not None][:6])
-            text = f"{metric.name} has no limit that is known; needs a quantity. Metrics with one: {limited} ..."
+            text = f"{metric.name} has no limit; needs a quantity. pool-monitor rules metrics says which have one"
             problems.add(node, place, text)
             return None
         return value
