@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+import signal
 from collections import Counter
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -11,21 +14,26 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from pool_monitor import emit, telemetry
+from pool_monitor import Pool, telemetry
 from pool_monitor.alerts import ruling
 from pool_monitor.alerts.defaults import MEASURED, UNALERTED, default_rules, findings_of
 from pool_monitor.alerts.rule import CheckedRule, Threshold
-from pool_monitor.config import MetricsConfig
+from pool_monitor.config import HistoryConfig, MetricsConfig
 from pool_monitor.config.alerts import StateConfig
-from pool_monitor.errors import ConfigError
+from pool_monitor.errors import ConfigError, OperationError
 from pool_monitor.findings import CONDITIONS
 from pool_monitor.resources.orphans import Orphan
 from pool_monitor.resources.proc import Identity
 from pool_monitor.run_token import ServiceRun
+from pool_monitor.snapshot import HistoryView
 from pool_monitor.storage.state_store import StateStore
+from pool_monitor.storage.store import Store
 from tests.helpers.default_faults import FIRED
 from tests.helpers.programs import ROOT
 from tests.helpers.simulated import GIB, Load, Service, SimulatedPool, service
+from tests.helpers.support import eventually, pid_of
+from tests.test_degradation import ROWS
+from tests.test_degradation import Load as Overload
 from tests.test_docs import generate
 
 __all__ = ["generate"]
@@ -72,7 +80,7 @@ async def healthy(seed: int, seconds: int) -> None:
 
 
 async def test_minutes_of_healthy_load_fire_nothing():
-    await healthy(1, 300)
+    await healthy(1, 200)
 
 
 @pytest.mark.slow
@@ -102,7 +110,6 @@ SIMULATED = {
     "WorkerMemory", "WorkerLeak", "DescriptorLeak", "WorkerHotIdle", "WorkerStopped", "Zombies", "Orphan", "HostMemory",
     "HostCpu", "Throttled", "OutOfMemory", "Disk", "SharedMemory", "Descriptors", "Processes", "Threads", "LoopLag",
     "LoopBlocked", "TelemetryDropped", "HandlerDetached", "SeriesOverflow", "SeriesNear", "MonitorDegraded",
-    "WorkerDied",
 }  # fmt: skip
 
 
@@ -135,10 +142,6 @@ class Faults:
         made.monitor.context.degraded("otlp", "the receiver does not answer")
         telemetry.attach("test.broken", ("test", "event"), lambda *_: 1 / 0)
         telemetry.execute(("test", "event"), {}, {})
-        emit.worker_crash(
-            self.text.identity, "text-0", uptime=1, pid=1, exit_code=-9, reason="signal 9", out_of_memory="no",
-            stderr="", operation=None,
-        )  # fmt: skip
 
     def second(self, made: Service, began: int) -> None:
         passed = made.seconds - began
@@ -194,6 +197,8 @@ def shortened(alert: str, kind: dict[str, Any] | None = None, **fields: Any) -> 
     return structs.replace(rule, kind=structs.replace(rule.kind, **(kind or {})), **fields)
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 async def test_rules_that_compare_with_the_past_fire_and_end():
     slow = RULES["SlowCalls"].kind
     assert isinstance(slow, Threshold)
@@ -204,18 +209,81 @@ async def test_rules_that_compare_with_the_past_fire_and_end():
     )
     async with service(alerts={"default_rules": False}) as made:
         made.monitor.alerts.add(shortened("SlowCalls", {"levels": levels}, for_=20.0))
-        made.monitor.alerts.add(shortened("ThroughputFell", {"against": 600.0}, for_=20.0))
+        made.monitor.alerts.add(shortened("ThroughputFell", {"against": 300.0}, for_=20.0))
 
         def calls(seconds: float, number: int) -> None:
             for _ in range(number):
                 made.pool.ended("op", seconds)
 
-        await made.go_on(620, lambda: calls(0.1, 10))
+        await made.go_on(320, lambda: calls(0.1, 5))
         assert made.active() == {}
-        await made.go_on(320, lambda: calls(1.0, 2))
+        await made.go_on(310, lambda: calls(1.0, 1))
         assert made.fired().keys() == {"SlowCalls", "ThroughputFell"}
-        await made.go_on(640, lambda: calls(0.1, 10))
+        await made.go_on(340, lambda: calls(0.1, 5))
         assert check(made) == {"SlowCalls", "ThroughputFell"}
+
+
+TARGET = """
+import os
+if os.path.exists({flag!r}):
+    raise RuntimeError("no licence")
+
+class Target:
+    def echo(self, value):
+        return value
+
+    def fail(self):
+        raise ValueError("as asked")
+"""
+
+
+async def test_rules_about_a_real_pool_fire_and_end(tmp_path: Path):
+    flag, target = tmp_path / "flag", tmp_path / "target.py"
+    target.write_text(TARGET.format(flag=str(flag)))
+    pool = Pool(f"{target}:Target", name="real", size=1, backoff_min=0.02, backoff_max=0.1, restart_period=0.3)
+    async with pool, service(pool) as made:
+
+        async def killed() -> None:
+            """Kill the worker, and wait until the pool has seen it."""
+            deaths = made.monitor.snapshot().pools["real"].deaths
+            os.kill(pid_of(pool), signal.SIGKILL)
+            await eventually(lambda: made.monitor.snapshot().pools["real"].deaths > deaths)
+
+        await made.go_on(10)
+        assert made.active() == {}
+        for _ in range(70):
+            with pytest.raises(OperationError):
+                await pool.run("fail")
+        await made.go_on(40)
+        assert made.active() == {"FailingCalls": "firing"}
+
+        await pool.pause()
+        waiting = asyncio.ensure_future(pool.run("echo", 1))
+        await eventually(lambda: pool.status().waiting)
+        await made.go_on(40)
+        assert made.active()["PoolPaused"] == "firing"
+        await pool.resume()
+        assert await waiting == 1
+
+        await killed()
+        await eventually(lambda: pool.status().idle)
+        await made.go_on(5)
+        assert made.active()["WorkerDied"] == "firing"
+        flag.touch()
+        await killed()
+        await eventually(lambda: pool.status().breaker == "open")
+        await made.go_on(20)
+        assert made.active().keys() >= {"CannotStart", "NoWorker", "BreakerOpen"}
+        flag.unlink()
+        await eventually(lambda: pool.status().idle and not pool.status().crash_loops)
+        for number in range(5):
+            assert await pool.run("echo", number) == number
+        assert pool.status().breaker == "closed"
+        await made.go_on(330)
+        # A worker that starts may be seen starting.
+        assert check(made, "WorkersMissing") == {
+            "FailingCalls", "PoolPaused", "WorkerDied", "CannotStart", "NoWorker", "BreakerOpen",
+        }  # fmt: skip
 
 
 # -- rules about the monitor ------------------------------------------------------------------------------------------
@@ -224,9 +292,12 @@ async def test_rules_that_compare_with_the_past_fire_and_end():
 async def test_rules_about_the_monitor_fire_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     rules = tmp_path / "rules.yaml"
     rules.write_text("rules: []")
-    several = SimulatedPool(1, "one"), SimulatedPool(1, "two")
     async with service(
-        *several, alerts={"rules": (str(rules),)}, state=StateConfig(path=str(tmp_path / "state.db"))
+        SimulatedPool(1, "one"),
+        SimulatedPool(1, "two"),
+        alerts={"rules": (str(rules),)},
+        state=StateConfig(path=str(tmp_path / "state.db")),
+        metrics=MetricsConfig(series_limit=3 * ROWS, memory_limit=10_000_000),
     ) as made:
         await made.go_on(10)
         assert made.active() == {}
@@ -251,9 +322,12 @@ async def test_rules_about_the_monitor_fire_and_end(tmp_path: Path, monkeypatch:
         [part] = [runner.part for runner in made.monitor._parts.values() if runner.name == "alerts"]
         limit = made.monitor.snapshot().monitor.memory_limit_bytes
         monkeypatch.setattr(type(part), "held_bytes", property(lambda _: elsewhere.held_bytes))
-        for share in (0.93, 3.0):
-            elsewhere.held_bytes = round(share * limit)
-            await made.go_on(60, lambda: several[0].ended("op", 0.01))
+        elsewhere.held_bytes = round(0.93 * limit)
+        await made.go_on(60)
+        elsewhere.held_bytes = 0
+        overload = Overload("one")
+        await made.go_on(12, lambda: overload.second(2000))
+        await made.go_on(60)
         monkeypatch.undo()
         made.monitor.alerts.remove("Odd")
         made.monitor.alerts.remove("Many")
@@ -271,3 +345,63 @@ async def test_rules_about_the_monitor_fire_and_end(tmp_path: Path, monkeypatch:
             "RuleFailing", "RulesNotReloaded", "AlertsRefused", "StateNotKept", "CollectingStopped", "MonitorMemory",
             "MonitorReduced",
         }  # fmt: skip
+
+
+async def test_rules_about_the_history_fire_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    history = HistoryConfig(path=str(tmp_path / "history.db"), size_limit=8 * 2**20, flush_interval=0.02)
+    usage, write = Store.usage, Store.write
+    small = {"file_bytes": 8 * 2**20 - 1000, "disk_free": 4, "disk_total": 100}
+    async with service(history=history) as made:
+
+        def view() -> HistoryView:
+            found = made.monitor.snapshot().monitor.history
+            assert found is not None
+            return found
+
+        await eventually(lambda: view().file_bytes)
+        monkeypatch.setattr(Store, "usage", lambda store: usage(store)._replace(**small))
+        await eventually(lambda: view().disk_free == 4)
+        await made.go_on(45)
+
+        def full(*_: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Store, "write", full)
+        made.pool.ended("op", 0.01)
+        await made.go_on(2)
+        await eventually(lambda: view().degraded)
+        await made.go_on(45)
+        monkeypatch.setattr(Store, "write", write)
+        monkeypatch.setattr(Store, "usage", usage)
+        await eventually(lambda: view().degraded is None and view().disk_free != 4)
+        await made.go_on(40)
+        assert check(made) == {"HistoryNear", "HistoryDisk", "HistoryDegraded"}
+
+
+# -- rules of the same name -------------------------------------------------------------------------------------------
+
+
+async def test_a_rule_of_the_same_name_takes_the_place_of_a_default_one(tmp_path: Path):
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "rules:\n"
+        "  - {alert: PoolBusy, threshold: {metric: pool.busy, above: 3}}\n"
+        "  - {alert: Both, all: [{alert: PoolBusy}, {alert: Sessions}]}\n"
+    )
+    async with service(alerts={"rules": (str(rules),), "disable": ("WorkerLeak",)}) as made:
+
+        def origins() -> dict[str, bool]:
+            return {one.alertname: one.default for one in made.monitor.alerts.rules()}
+
+        names = origins()
+        assert (names["PoolBusy"], names["Both"], names["Sessions"]) == (False, False, True)
+        assert names.keys() == RULES.keys() - {"WorkerLeak", "ThroughputFell"} | {"Both"}  # there is no history
+        made.monitor.alerts.add({"alert": "Zombies", "finding": "zombie", "for": "1h"})
+        assert origins()["Zombies"] is False
+        with pytest.raises(ConfigError, match="PoolBusy"):
+            made.monitor.alerts.add({"alert": "PoolBusy", "threshold": {"metric": "pool.busy", "above": 1}})
+        await made.monitor.alerts.reload()
+        assert origins() == names | {"Zombies": False}
+        made.monitor.alerts.remove("Zombies")
+        await made.monitor.alerts.reload()
+        assert "Zombies" not in origins()

@@ -18,7 +18,7 @@ from unittest import mock
 
 import msgspec
 
-from pool_monitor import Monitor, telemetry
+from pool_monitor import Monitor, Pool, telemetry
 from pool_monitor.alerts.part import AlertsPart
 from pool_monitor.clock import ManualClock
 from pool_monitor.config import MonitorConfig, ResourcesConfig, ServiceConfig
@@ -116,10 +116,11 @@ def _times(seconds: float, waited: float) -> dict[str, Any]:
 
 
 class Service:
-    """A monitored *pool* on simulated time. Make it with `service`."""
+    """Monitored pools on simulated time. Make it with `service`. Real ones among them live in real time."""
 
-    def __init__(self, monitor: Monitor, pools: Sequence[SimulatedPool], clock: ManualClock) -> None:
-        self.monitor, self.pools, self.pool, self.clock = monitor, pools, pools[0], clock
+    def __init__(self, monitor: Monitor, pools: Sequence[SimulatedPool | Pool], clock: ManualClock) -> None:
+        self.monitor, self.clock = monitor, clock
+        self.pools = [pool for pool in pools if isinstance(pool, SimulatedPool)]
         self.host, self.process = dict(HOST), dict(PROCESS)
         self.workers: dict[str, dict[str, Any]] = {}
         """Figures of workers, by slot, that are other than usual."""
@@ -132,6 +133,10 @@ class Service:
         self._about = {"monitor": monitor_id, "missing": {}}
         scan: Any = SimpleNamespace(look=lambda _now_ns: self.orphans)
         self._diagnosis = Diagnosis(ResourcesConfig(), clock, 1.0, monitor=monitor_id, orphans=scan)
+
+    @property
+    def pool(self) -> SimulatedPool:
+        return self.pools[0]
 
     @staticmethod
     def fine() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -198,7 +203,7 @@ async def _until_left(part: AlertsPart) -> None:
 
 
 @asynccontextmanager
-async def service(*pools: SimulatedPool, **config: Any) -> AsyncIterator[Service]:
+async def service(*pools: SimulatedPool | Pool, **config: Any) -> AsyncIterator[Service]:
     """A service whose machine is not measured and whose rules are not evaluated unless the test does so."""
     pools = pools or (SimulatedPool(),)
     clock = ManualClock()
