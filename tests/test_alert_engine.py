@@ -9,7 +9,7 @@ import pytest
 from pool_monitor.alerts import ruling
 from pool_monitor.alerts.alert import Alert, fingerprint_of, signature_of
 from pool_monitor.alerts.engine import SHOWN, SHOWN_FOR
-from pool_monitor.alerts.inputs import Input, Inputs, Judgement
+from pool_monitor.alerts.inputs import Input, Inputs, Judgement, Sample
 from pool_monitor.alerts.lifecycle import LIFE, Phase
 from pool_monitor.alerts.rule import (
     Absence,
@@ -17,12 +17,13 @@ from pool_monitor.alerts.rule import (
     AlertFires,
     AllOf,
     AnyOf,
+    FindingIs,
     Level,
     Matcher,
     Not,
     Threshold,
 )
-from tests.helpers.alert_scripts import INTERVAL, Script, instance, rule, threshold, told
+from tests.helpers.alert_scripts import INTERVAL, START, Script, instance, rule, threshold, told
 
 GOOD, BAD, WORSE = 5.0, 15.0, 25.0
 
@@ -272,6 +273,36 @@ def test_a_recovering_alert_whose_instance_is_gone_is_resolved():
     script.play(BAD, GOOD)
     assert seen(script, 3, **GONE) == []
     assert seen(script, 1, **GONE) == ["recovering>resolved w no_data"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        FindingIs(kinds=("crash_loop",)),
+        AllOf(conditions=(FindingIs(kinds=("crash_loop",)), Not(condition=FindingIs(kinds=("paused",))))),
+        AnyOf(conditions=(FindingIs(kinds=("crash_loop",)), AlertFires(alert="B"))),
+    ],
+    ids=["finding", "all", "any"],
+)
+@pytest.mark.parametrize("on_no_data", ["resolve", "keep", "fire"])
+def test_a_finding_that_is_gone_is_good_and_no_missing_value(kind: Any, on_no_data: Any):
+    script = Script(rule(kind=kind, keep_firing_for=20, on_no_data=on_no_data))
+    crash = Input(metric="crash_loop", kind="finding")
+    found: list[str] = []
+    for there in [True, False, False, True, *[False] * 12]:
+        script.at += INTERVAL
+        samples = dict.fromkeys(script.engine.wanted, ()) | {crash: (Sample(instance("p"), 4.0, None, (1.0,)),) * there}
+        found += map(told, script.engine.step(Inputs(script.at, INTERVAL, samples)))
+        if found[-1].startswith("recovering>resolved"):
+            break
+    assert found == [
+        "inactive>firing w",
+        "firing>recovering w",
+        "recovering>firing w",
+        "firing>recovering w",
+        "recovering>resolved w",
+    ]
+    assert script.at == START + 9 * INTERVAL
 
 
 def test_the_latest_known_value_stays_when_it_is_unknown_and_the_transition_has_none():
