@@ -19,6 +19,12 @@ from msgspec import Struct
 
 from pool_monitor.alerts.catalogue import DURATIONS, METRICS, Metric
 from pool_monitor.alerts.lifecycle import LIFE
+from pool_monitor.alerts.rule_file.bounds import LEVEL, RELATIVE
+from pool_monitor.alerts.rule_file.fields import Section
+from pool_monitor.alerts.rule_file.file import file_section
+from pool_monitor.alerts.rule_file.kinds import CONDITION
+from pool_monitor.alerts.rule_file.routes import ALERTMANAGER, EMAIL, HEADER, INHIBITION, RECEIVER, ROUTE, WEBHOOK
+from pool_monitor.alerts.rule_file.rules import KIND_SECTIONS, MUTE_TIME, RULE
 from pool_monitor.config import MonitorConfig, PoolConfig
 from pool_monitor.events import CATALOGUE
 from pool_monitor.metrics.ladder import MODES
@@ -27,6 +33,11 @@ from pool_monitor.pool.policy.lifecycle import LIFECYCLE
 from pool_monitor.pool.policy.retry import RETRIES
 from pool_monitor.state_machine import StateMachine
 
+RULE_FILE = (
+    *(file_section(), RULE, *KIND_SECTIONS.values(), LEVEL, RELATIVE, CONDITION, MUTE_TIME, ROUTE, RECEIVER),
+    *(WEBHOOK, HEADER, EMAIL, ALERTMANAGER, INHIBITION),
+)
+"""The sections of a rule file, in the order of the reference."""
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(<!-- (generated|golden): (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 CONTENTS = re.compile(r"(<!-- contents -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -91,6 +102,19 @@ def events() -> str:
         part = "\n".join([f"### `{spec.dotted}`", "", spec.meaning, "", "| key | meaning |", "|---|---|", *keys])
         groups.setdefault(".".join(name[: 2 if name[0] == "pool" and len(name) > 2 else 1]), []).append(part)
     return "\n\n".join("\n\n".join([f"## `{group}.*`", *parts]) for group, parts in groups.items())
+
+
+def rule_file() -> str:
+    """Return the keys of each section of a rule file, as tables."""
+    return "\n\n".join(_keys(section) for section in RULE_FILE)
+
+
+def _keys(section: Section) -> str:
+    rows = []
+    for key in section.keys.values():
+        words = key.type.words.replace("|", "\\|")
+        rows.append(f"| `{key.name}` | {words}{'; required' if key.required else ''} | {key.meaning} |")
+    return "\n".join([f"### {section.words.capitalize()}", "", "| key | value | meaning |", "|---|---|---|", *rows])
 
 
 def metrics() -> str:
@@ -192,6 +216,7 @@ GENERATED = {
     "pool_config": pool_config,
     "monitor_config": monitor_config,
     "events": events,
+    "rule_file": rule_file,
     "metrics": metrics,
     "floors": draw_imports.floors,
     "inside_pool": lambda: draw_imports.inside("pool_monitor.pool"),

@@ -222,7 +222,7 @@ class Monitor:
         )
 
     def asgi(self) -> Starlette:
-        """The read-only HTTP interface as an ASGI app, to be mounted in the user's service (see service/app.py)."""
+        """The HTTP interface as an ASGI app, to be mounted in the user's service (see service/app.py)."""
         from pool_monitor.service.app import make_app
 
         return make_app(self)

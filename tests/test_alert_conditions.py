@@ -266,6 +266,20 @@ def test_a_start_makes_nothing_absent(kind: Absence, start: float):
         assert judge.read({one: [Sample(pool(), 2.0)]})[pool()].level == 0
 
 
+def test_what_was_absent_before_a_start_is_absent_until_it_is_there_again():
+    judge = Judge(rule(NO_TRAFFIC))
+    assert judge.levels({pool("p"): 0.0, pool("q"): 1.0, pool("gone"): 1.0}) == {
+        pool("p"): 1, pool("q"): 0, pool("gone"): 0,
+    }  # fmt: skip
+    assert judge.levels({pool("p"): 0.0, pool("q"): 1.0})[pool("gone")] == 1
+    again, dump = Judge(rule(NO_TRAFFIC)), judge.memory.dump()
+    again.memory.restore(dump)
+    again.covered = 0.0
+    assert again.levels({pool("p"): 0.0, pool("q"): 0.0}) == {pool("p"): 1, pool("q"): None, pool("gone"): 1}
+    assert again.levels({pool("p"): 1.0, pool("q"): 0.0}) == {pool("p"): 0, pool("q"): None, pool("gone"): 1}
+    assert again.levels({pool("p"): 0.0, pool("q"): 0.0}) == {pool("p"): None, pool("q"): None, pool("gone"): 1}
+
+
 def test_an_instance_that_was_there_is_missed_for_a_day():
     judge = Judge(rule(NO_TRAFFIC), interval=600)
     assert judge.read({}) == {}
@@ -275,6 +289,7 @@ def test_an_instance_that_was_there_is_missed_for_a_day():
         missed += 1
     assert missed * 600 == FORGET_S
     assert judge.read({}) == {}
+    assert judge.memory.latches == {}
 
 
 @pytest.mark.parametrize(

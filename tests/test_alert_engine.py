@@ -11,7 +11,17 @@ from pool_monitor.alerts.alert import Alert, fingerprint_of, signature_of
 from pool_monitor.alerts.engine import SHOWN, SHOWN_FOR
 from pool_monitor.alerts.inputs import Input, Inputs, Judgement
 from pool_monitor.alerts.lifecycle import LIFE, Phase
-from pool_monitor.alerts.rule import Absence, AlertFires, AllOf, Matcher, Not
+from pool_monitor.alerts.rule import (
+    Absence,
+    Absolute,
+    AlertFires,
+    AllOf,
+    AnyOf,
+    Level,
+    Matcher,
+    Not,
+    Threshold,
+)
 from tests.helpers.alert_scripts import INTERVAL, Script, instance, rule, threshold, told
 
 GOOD, BAD, WORSE = 5.0, 15.0, 25.0
@@ -460,6 +470,19 @@ def test_a_changed_rule_that_measures_the_same_keeps_its_timers(changed: dict[st
     assert [told(found) for found in script.see({"p": BAD})] == ["pending>firing w"]
 
 
+@pytest.mark.parametrize("combined", [AllOf, AnyOf])
+def test_conditions_in_another_order_are_the_same_rule(combined: type[AllOf | AnyOf]):
+    def above(metric: str, bound: float, clear: float | None = None) -> Threshold:
+        level = Level("warning", Absolute(bound), None if clear is None else Absolute(clear))
+        return Threshold(metric=metric, window=None, above=True, levels=(level,))
+
+    conditions = (above("pool.size", 1 if combined is AllOf else 99), above("pool.waiting", 10, 2))
+    script = Script(rule(kind=combined(conditions=conditions), for_=10))
+    assert script.play(BAD) == ["inactive>pending w"]
+    assert script.rules(rule(kind=combined(conditions=conditions[::-1]), for_=10)) == []
+    assert script.play(GOOD, GOOD) == ["pending>firing w"]  # beyond what clears it
+
+
 def test_a_changed_bound_is_judged_anew():
     script = Script(rule())
     script.play(WORSE)
@@ -683,7 +706,7 @@ def test_everything_that_was_saved_bit_by_bit_is_what_the_engine_has():
             del saved[key]
         shown = {key: alert for key, alert in saved.items() if alert.state is not Phase.INACTIVE}
         assert shown == script.engine.alerts
-        assert list(saved.values()) == sorted(script.engine.kept(), key=list(saved.values()).index)
+        assert list(saved.values()) == sorted(script.engine.changed(whole=True), key=list(saved.values()).index)
 
 
 # -- order

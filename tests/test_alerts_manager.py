@@ -34,6 +34,7 @@ rules:
     for: 10m
     annotations: {summary: "{value} wait in {pool}", runbook: "https://runbooks.example/waiting"}
 """
+EXTRA = "  - {{alert: Extra{n}, threshold: {{metric: pool.waiting, above: 3}}}}\n"
 BUSY: dict[str, Any] = {"alert": "Busy", "threshold": {"metric": "pool.busy", "above": 0}}
 
 
@@ -390,6 +391,33 @@ async def test_sighup_has_the_rules_read_again_beside_the_handler_of_the_service
         await eventually(lambda: len(heard) == 2)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+async def test_receivers_are_accepted_and_it_is_said_once_that_nothing_is_sent_to_them(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+):
+    rig.rules.write_text(WAITING + "receivers: [{name: ops, log: true}]\nroute: {receiver: ops}\n")
+    async with rig.monitor() as monitor:
+        await monitor.alerts.reload()
+    assert sum("not sent to the receivers" in record.message for record in caplog.records) == 1
+
+
+async def test_rules_may_be_read_again_while_they_are_evaluated(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pool_monitor.alerts.slices.SLICE_S", 0.0)  # others work after every piece
+    async with rig.monitor() as monitor:
+        rig.waiting(6)
+        for turn in range(10):
+            rig.rules.write_text("".join([WAITING, *(EXTRA.format(n=n) for n in range(turn % 3 * 5))]))
+            await asyncio.gather(monitor.alerts.evaluate(), monitor.alerts.reload(), monitor.alerts.evaluate())
+            rig.clock.advance(1)
+        await rig.evaluate(monitor)
+        assert [one.seq for one in monitor.alerts.history(1000)][::-1] == list(
+            range(1, len(monitor.alerts.history(1000)) + 1)
+        )
+        assert states(monitor) == {"Waiting": "pending"}
+        assert [(one.from_state, one.to_state) for one in monitor.alerts.history(1000) if one.alert == "Waiting"] == [
+            ("inactive", "pending")
+        ]
 
 
 # -- silences and acknowledgements ------------------------------------------------------------------------------------

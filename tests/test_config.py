@@ -295,3 +295,11 @@ def test_a_file_that_is_missing_or_not_text_is_refused_naming_it(tmp_path: Path)
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"binary\.toml: not valid TOML"):
         load(tmp_path / "binary.toml")
+
+
+def test_relative_rule_files_start_at_the_folder_of_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "conf").mkdir()
+    absolute = tmp_path / "other.yaml"
+    (tmp_path / "conf" / "pm.toml").write_text(f'[alerts]\nrules = ["rules.yaml", "{absolute}"]\n')
+    monkeypatch.chdir(tmp_path)
+    assert load("conf/pm.toml").alerts.rules == (str(tmp_path / "conf" / "rules.yaml"), str(absolute))

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from pool_monitor import Monitor, Rule
+from pool_monitor.config import AlertsConfig, MonitorConfig, ResourcesConfig, ServiceConfig
 from pool_monitor.dashboard.alert_actions import AlertRequest
+from pool_monitor.dashboard.remote import RemoteFeed
 from pool_monitor.dashboard.viewer import Viewer
+from pool_monitor.errors import ConfigError
 from pool_monitor.snapshot import Snapshot
 from pool_monitor.view import plain
 from tests.helpers import alert_samples
+from tests.helpers.programs import Program
 from tests.test_dashboard_app import SIZE, HandFeed, dashboard, shown, until
+from tests.test_monitor import Gauges
 
 pytestmark = pytest.mark.usefixtures("utf8")
 ASKED = "acknowledge FailingCalls text/chat until it is resolved as anna?   y yes   Esc no"
@@ -159,3 +168,49 @@ async def test_a_feed_that_only_shows_says_so() -> None:
         await until(lambda: "LIVE" in shown(app), app)
         await pilot.press("a", "S", "y")
         await until(lambda: "not done: this dashboard only shows" in shown(app), app)
+
+
+@asynccontextmanager
+async def waiting(*, actions: bool) -> AsyncIterator[Monitor]:
+    """A monitor over its socket, with one alert that fires."""
+    pool = Gauges("text")
+    pool.of_pool["waiting"] = 5
+    config = MonitorConfig(
+        service=ServiceConfig(actions=actions),
+        resources=ResourcesConfig(enabled=False),
+        alerts=AlertsConfig(interval=3600.0, default_rules=False, log=False),
+    )
+    async with Monitor(pool, config=config) as monitor:
+        monitor.alerts.add(Rule(alert="Waiting", threshold={"metric": "pool.waiting", "above": 3}))
+        await monitor.alerts.evaluate()
+        yield monitor
+
+
+async def test_a_service_does_what_the_dashboard_and_the_command_ask(
+    runtime_dir: Path, pool_monitor: Callable[..., Program]
+) -> None:
+    async with waiting(actions=True) as monitor:
+        (alert,) = monitor.alerts.active()
+        feed = RemoteFeed(str(monitor.address))
+        assert await feed.act(AlertRequest("ack", alert, "anna")) == "acknowledged"
+        (acknowledged,) = monitor.alerts.active()
+        assert acknowledged.acknowledgement is not None
+        assert acknowledged.acknowledgement.author == "anna"
+        words = await feed.act(AlertRequest("silence", alert, "anna"))
+        (silence,) = monitor.alerts.silences()
+        assert words.endswith(f"pool-monitor alerts unsilence {silence.id}")
+        assert monitor.alerts.active()[0].silenced
+        ended = pool_monitor("alerts", "unsilence", silence.id, "--address", str(monitor.address))
+        assert (await asyncio.to_thread(ended.ended)).code == 0
+        assert not monitor.alerts.active()[0].silenced
+        shown_now = monitor.snapshot()
+        assert [found.limit for found in shown_now.alerts] == [3.0]
+        assert shown_now.monitor.alerts is not None
+        assert shown_now.monitor.alerts.rules == 1
+
+
+async def test_a_service_that_takes_no_actions_refuses_in_words(runtime_dir: Path) -> None:
+    async with waiting(actions=False) as monitor:
+        with pytest.raises(ConfigError, match=r"\[service\] actions = true"):
+            await RemoteFeed(str(monitor.address)).act(AlertRequest("ack", monitor.alerts.active()[0], "anna"))
+        assert not monitor.alerts.active()[0].acknowledged

@@ -112,7 +112,9 @@ def again(overlays: Overlays, *active: Alert) -> Overlays:
         ({"pool": "text", "severity": "warning"}, {"pool": "text"}, True),
         ({"pool": "text", "severity": "critical"}, {"pool": "text"}, False),
         ({"team": "search"}, {"pool": "text"}, False),
-        ({"team": {"glob": "*"}}, {"pool": "text"}, True),
+        ({"team": {"glob": "*"}}, {"pool": "text", "team": "search"}, True),
+        ({"team": {"glob": "*"}}, {"pool": "text"}, False),
+        ({"pol": {"glob": "**"}}, {"pool": "text"}, False),
     ],
 )
 def test_a_silence_matches(matchers: Mapping[str, object], labels: dict[str, str], matches: bool) -> None:
@@ -286,11 +288,14 @@ inhibitions = st.lists(
 
 
 def by_definition(firing: Mapping[str, Mapping[str, str]], target: str, rules: list[Inhibition]) -> list[str]:
-    """The sources of an alert, as Alertmanager's documentation says it, alert by alert."""
+    """The sources of an alert, as Alertmanager's documentation says it, alert by alert; but patterns need a label."""
 
     def match(matchers: tuple[Matcher, ...], labels: Mapping[str, str]) -> bool:
         found = [(labels.get(one.label, ""), one) for one in matchers]
-        return all(fnmatchcase(text, one.value) if one.pattern else text == one.value for text, one in found)
+        return all(
+            fnmatchcase(text, one.value) and bool(text or not one.value) if one.pattern else text == one.value
+            for text, one in found
+        )
 
     labels, found = firing[target], set()
     for one in rules:

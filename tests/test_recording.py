@@ -39,7 +39,7 @@ evaluated = st.builds(
 
 @given(st.lists(evaluated, max_size=8))
 def test_what_is_played_is_what_was_recorded(all_inputs):
-    recorder, player = Recorder(), Player()
+    recorder, player = Recorder(5.0, keeps_state=True), Player()
     played = list(player.play([recorder.encode(inputs) for inputs in all_inputs]))
     assert [found.inputs for found in played] == all_inputs
     assert [found.restarted for found in played] == [number == 0 for number in range(len(all_inputs))]
@@ -49,9 +49,9 @@ def test_what_is_played_is_what_was_recorded(all_inputs):
 @given(st.lists(evaluated, min_size=3, max_size=8), st.integers(0, 7), st.binary(max_size=20))
 def test_a_damaged_record_costs_those_up_to_the_next_whole_one(all_inputs, where, junk):
     where %= len(all_inputs)
-    recorder, player = Recorder(), Player()
+    recorder, player = Recorder(5.0, keeps_state=True), Player()
     bodies = [recorder.encode(inputs) for inputs in all_inputs]
-    second = Recorder()
+    second = Recorder(5.0, keeps_state=True)
     bodies = [*bodies[:where], junk, *bodies[where + 1 :], *map(second.encode, all_inputs)]
     played = [found.inputs for found in player.play(bodies)]
     assert played == [*all_inputs[:where], *all_inputs]
@@ -68,7 +68,7 @@ def test_a_record_that_expands_beyond_its_bound_is_damaged(monkeypatch):
 def test_a_calm_evaluation_takes_few_bytes():
     labels = [(("pool", "p"), ("worker", f"p-{n}")) for n in range(64)]
     inputs = Inputs(1e9, 5.0, {one: tuple(Sample(found, 0.5) for found in labels) for one in INPUTS}, 600.0)
-    recorder = Recorder()
+    recorder = Recorder(5.0, keeps_state=True)
     whole, calm = len(recorder.encode(inputs)), len(recorder.encode(inputs._replace(at=1e9 + 5)))
     assert calm < 100 < whole
 

@@ -115,7 +115,7 @@ async def test_a_request_that_is_cancelled_ends() -> None:
         await asking
 
 
-async def test_a_mounted_app_only_reads() -> None:
+async def test_a_mounted_app_takes_no_stacks() -> None:
     import httpx
 
     async with stuck_pool() as pool, Monitor(pool) as monitor:
@@ -123,7 +123,7 @@ async def test_a_mounted_app_only_reads() -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://mounted") as http:
             answer = await http.post(STACK)
             assert answer.status_code == 403
-            assert "a mounted app only reads" in answer.json()["error"]
+            assert "a mounted app takes no stacks" in answer.json()["error"]
 
 
 class OtherPool:

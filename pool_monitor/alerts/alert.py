@@ -14,7 +14,7 @@ SLACK = 1e-6
 _OFFSET, _PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, 0xFFFFFFFFFFFFFFFF
 
 
-class Alert(Struct, kw_only=True):
+class Alert(Struct, kw_only=True, gc=False):
     """One rule and one instance. Durations are seconds of counted time (`inputs.Inputs.elapsed`), not of a clock; they
     are what a restart continues.
     """

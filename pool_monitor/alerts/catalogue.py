@@ -79,8 +79,8 @@ UNITS: dict[str, Unit] = {
     ),
     **dict.fromkeys(
         (
-            "error_ratio", "busy_ratio", "cpu_ratio", "throttled_ratio", "memory_ratio", "gc_ratio", "utilisation",
-            "host.pressure.cpu", "host.pressure.memory", "host.pressure.io",
+            "error_ratio", "rejected_ratio", "busy_ratio", "cpu_ratio", "throttled_ratio", "memory_ratio", "gc_ratio",
+            "utilisation", "host.pressure.cpu", "host.pressure.memory", "host.pressure.io",
         ),
         "ratio",
     ),
@@ -103,7 +103,7 @@ UNITS: dict[str, Unit] = {
 """The unit of each field, by its name, or by the name of the metric where fields of one name differ."""
 NO_METRICS = frozenset({"pid", "shares_name", "trend"})
 """Fields that are no quantity, or that other fields summarise."""
-_WINDOWED = frozenset({*CallStats.__struct_fields__, "busy_ratio", "deaths", "gc_pause"})
+_WINDOWED = frozenset({*CallStats.__struct_fields__, "rejected_ratio", "busy_ratio", "deaths", "gc_pause"})
 """Fields that cover the window of a Snapshot, and `LoopView.lag`."""
 LIMITS: dict[str, str] = {
     "pool.waiting": "pool.queue_limit",

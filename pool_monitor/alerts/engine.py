@@ -76,6 +76,13 @@ class Engine:
             if alert.state is not Phase.INACTIVE
         }
 
+    def each(self) -> Iterator[Alert]:
+        """Yield the same alerts one by one. If rules are set meanwhile, an alert that is gone by then may come too."""
+        for ruling in list(self._rulings.values()):
+            for alert in list(ruling.alerts.values()):
+                if alert.state is not Phase.INACTIVE:
+                    yield alert
+
     @property
     def refused(self) -> int:
         """Bad instances that have no alert, because their rules have as many as `CheckedRule.limit` allows."""
@@ -90,26 +97,21 @@ class Engine:
 
     # -- what survives a restart
 
-    def changed(self) -> list[Alert]:
+    def changed(self, *, whole: bool = False) -> list[Alert]:
         """Return the alerts that have changed since the last call. They change on: encode them before the next step.
+        *whole*: return all that a restart has to know; nothing is removed before this call.
 
         Inactive ones are among them where a rule has to fire for an instance that vanishes. An alert that only goes on
         firing is among them once a minute.
         """
-        found = list(self._changed.values())
-        self._saved.update(self._changed)
+        if whole:
+            found = [alert for ruling in self._rulings.values() for alert in ruling.alerts.values()]
+            self._saved = set(map(_key, found))
+            self._removed.clear()
+        else:
+            found = list(self._changed.values())
+            self._saved.update(self._changed)
         self._changed.clear()
-        return found
-
-    def kept(self) -> list[Alert]:
-        """Return all alerts that a restart has to know. The next `changed` and `removed` say what changes from here on.
-
-        Inactive ones are among them, as in `changed`.
-        """
-        found = [alert for ruling in self._rulings.values() for alert in ruling.alerts.values()]
-        self._saved = set(map(_key, found))
-        self._changed.clear()
-        self._removed.clear()
         return found
 
     def removed(self) -> list[AlertKey]:

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +20,19 @@ from pool_monitor.alerts.reader import LiveReader
 from pool_monitor.alerts.recording import Recorder, encode_transition
 from pool_monitor.alerts.saving import Saving, decoded
 from pool_monitor.alerts.slices import Slices
-from pool_monitor.alerts.wording import texts_of
+from pool_monitor.alerts.wording import texts_of, worded
 from pool_monitor.log import logger
 from pool_monitor.parts import retrieve_error
 
 if TYPE_CHECKING:
+    from pool_monitor.alerts.alert import Alert
     from pool_monitor.alerts.announcer import Announcer
     from pool_monitor.alerts.inputs import Inputs
     from pool_monitor.alerts.rule import CheckedRule, Inhibition
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
     from pool_monitor.snapshot import AlertTransition, AlertView
-    from pool_monitor.storage.state import State
+    from pool_monitor.storage.state import Keeper
 
 HISTORY = 10_000
 """Changes that are kept at most."""
@@ -51,10 +52,12 @@ class Evaluator:
         past = Past(context.metrics, context.history, context.clock, interval, config.history)
         self.engine, self.overlays = Engine(interval), Overlays()
         self._context, self._announcer = context, announcer
-        self._reader, self._recorder = LiveReader(context.snapshot, past), Recorder()
+        self._reader = LiveReader(context.snapshot, past)
+        self._recorder = Recorder(interval, keeps_state=config.state.path is not None)
+        self._unrecorded: list[AlertTransition] = []  # made outside an evaluation
         self._saving = Saving(self.engine, self.overlays)
         self._inhibitions: Sequence[Inhibition] = ()
-        self._state: State | None = None
+        self._state: Keeper | None = None
         self._restored = False
         self._whole = True  # whether all that there is has to be stored
         self._untold: list[AlertTransition] = []  # made, but neither stored nor told yet
@@ -74,13 +77,13 @@ class Evaluator:
         """How long the latest evaluation took, and for how long at most it held the event loop, in seconds."""
 
     @property
-    def state(self) -> State | None:
+    def state(self) -> Keeper | None:
         """What keeps the state; None: it is not open."""
         return self._state
 
     # -- life -----------------------------------------------------------------------------------------------------
 
-    async def open(self, state: State, rules: Sequence[CheckedRule], inhibitions: Sequence[Inhibition]) -> None:
+    async def open(self, state: Keeper, rules: Sequence[CheckedRule], inhibitions: Sequence[Inhibition]) -> None:
         """Begin with *rules*, and with what *state* has of an earlier life. If this was open before, it goes on with
         what it had.
         """
@@ -92,7 +95,9 @@ class Evaluator:
             saved, rows = decoded(loaded), {str(table): found for table, found in loaded.rows.items()}
             restored = self.engine.restore(saved.alerts, saved.memories, saved.seq, self._now())
             self.history.extend(saved.transitions)
-            self._untold += [_worded(one, self.engine.rules) for one in restored.transitions]
+            ended = [worded(one, self.engine.rules) for one in restored.transitions]
+            self._untold += ended
+            self._unrecorded += ended
             going_on = [one.fingerprint for one in self.engine.alerts.values() if one.state in ACTIVE_PHASES]
             for why in [*restored.refused, *self.overlays.restore(rows, going_on)]:
                 logger("alerts").warning("something saved cannot be used", reason=why)
@@ -121,7 +126,9 @@ class Evaluator:
         changed = self.engine.set_rules(rules, self._now())
         known |= self.engine.rules
         self._inhibitions = inhibitions
-        self._untold += [_worded(one, known) for one in changed]
+        ended = [worded(one, known) for one in changed]
+        self._untold += ended
+        self._unrecorded += ended
         self.settle_soon()
 
     # -- evaluation -----------------------------------------------------------------------------------------------
@@ -144,18 +151,31 @@ class Evaluator:
         transitions = []
         for found in self.engine.stepping(inputs):
             if found is not None:
-                transitions.append(_worded(found, self.engine.rules))
+                transitions.append(worded(found, self.engine.rules))
                 self._untold.append(transitions[-1])
             await slices.pause()
-        self.overlays.note(transitions, elapsed)
-        record = self._context.record()
-        if record is not None:
-            record(inputs.at, self._recorder.encode(inputs), [*map(encode_transition, transitions)])
+        self.overlays.note((), elapsed)
+        for one in transitions:
+            self.overlays.note((one,), 0.0)
+            await slices.pause()
+        await self._record(inputs, transitions, slices)
         await self._settle(slices)
         slices.note()
         self.evaluations += 1
         self.evaluated_ns = self._context.clock.monotonic_ns()
         self.took, self.longest_hold = time.perf_counter() - began, slices.longest
+
+    async def _record(self, inputs: Inputs, transitions: Sequence[AlertTransition], slices: Slices) -> None:
+        """Keep the evaluation in the history, with the changes that were made since the one before."""
+        changes, self._unrecorded = [*self._unrecorded, *transitions], []
+        record = self._context.record()
+        if record is None:
+            return
+        encoded = []
+        for one in changes:
+            encoded.append(encode_transition(one))
+            await slices.pause()
+        record(inputs.at, self._recorder.encode(inputs), encoded)
 
     async def settled(self) -> None:
         """Wait until everything that was changed before is stored, shown and told."""
@@ -171,7 +191,7 @@ class Evaluator:
     def overlays_changed(self) -> None:
         """Show what somebody did now, and store it soon. An evaluation that is under way shows it at its end."""
         if not self._walking.locked():
-            self.shown = tuple(view for view in self._laying() if view is not None)
+            self.shown = tuple(view for view in self._laying(Counter()) if view is not None)
         self.settle_soon()
 
     async def _settle(self, slices: Slices) -> None:
@@ -187,18 +207,23 @@ class Evaluator:
         slices.begin()
         del self._untold[: len(transitions)]
         self.history.extend(transitions)
-        shown = []
-        for view in self._laying():
+        shown, states = [], Counter[str]()
+        for view in self._laying(states):
             if view is not None:
                 shown.append(view)
             await slices.pause()
-        self.shown = tuple(shown)
+        self.shown, self.states = tuple(shown), dict(states)
         await self._announcer.tell(transitions, slices)
 
-    def _laying(self) -> Iterator[AlertView | None]:
-        alerts = self.engine.alerts.values()
-        self.states = dict(Counter(one.state.value for one in alerts))
-        return self.overlays.laying(alerts, self.engine.rules, self._inhibitions, self._now(), texts_of)
+    def _laying(self, states: Counter[str]) -> Iterator[AlertView | None]:
+        """Make the views. Counts the *states* of all alerts, also of those that are not shown."""
+
+        def counted() -> Iterator[Alert]:
+            for alert in self.engine.each():
+                states[alert.state.value] += 1
+                yield alert
+
+        return self.overlays.laying(counted(), self.engine.rules, self._inhibitions, self._now(), texts_of)
 
     @property
     def held_bytes(self) -> int:
@@ -208,12 +233,6 @@ class Evaluator:
 
     def _now(self) -> float:
         return self._context.clock.wall_ns() / 1e9
-
-
-def _worded(transition: AlertTransition, rules: Mapping[str, CheckedRule]) -> AlertTransition:
-    """Add the texts of its rule to *transition*."""
-    texts = texts_of(rules.get(transition.alert), transition)
-    return msgspec.structs.replace(transition, summary=texts.summary, value_text=texts.value_text)
 
 
 def _room(items: Sequence[msgspec.Struct], count: int) -> int:

@@ -12,6 +12,7 @@ from pool_monitor.snapshot import CallStats
 
 ABSENT = object()
 """There is no such thing: a part of the view is None, such as the history of a monitor without one."""
+_OF_CALLS = frozenset({*CallStats.__struct_fields__, "rejected_ratio"})
 
 
 class Getters(NamedTuple):
@@ -49,12 +50,12 @@ def calls_getter(metric: Metric) -> Callable[[Any], int] | None:
     path = metric.path
     base = path[:1] if path[0] == "total" else ()
     field, *statistic = path[len(base) :]
-    if metric.scope not in ("pool", "operation", "worker") or field not in CallStats.__struct_fields__:
+    if metric.scope not in ("pool", "operation", "worker") or field not in _OF_CALLS:
         return None
     if statistic:
         return attrgetter(".".join((*base, field, "count")))
     calls: Callable[[Any], int] = attrgetter(".".join((*base, "calls")))
-    if field != "rejected":
+    if field not in ("rejected", "rejected_ratio"):
         return calls
-    rejected = attrgetter(".".join(path))
+    rejected = attrgetter(".".join((*base, "rejected")))
     return lambda view: calls(view) + rejected(view)  # refused calls are not among the calls

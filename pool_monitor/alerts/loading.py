@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from pool_monitor.alerts.defaults import default_rules
 from pool_monitor.alerts.file_watch import FileWatch
 from pool_monitor.alerts.reach import check_reach
 from pool_monitor.alerts.rule_book import Loaded, nearest
-from pool_monitor.alerts.rule_file import RuleSet, load
+from pool_monitor.alerts.rule_file import RuleSet, load, not_replaced
 from pool_monitor.errors import ConfigError
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.rule import CheckedRule
     from pool_monitor.config import AlertsConfig, HistoryConfig
-
-DEFAULT_RULES = Path(__file__).with_name("default_rules.yaml")
 
 
 class RuleFiles:
@@ -59,16 +55,17 @@ class RuleFiles:
         if problems:
             raise ConfigError("\n".join(problems))
         return Loaded(
-            (*defaults, *loaded.rules), loaded.inhibit, tuple(map(str, loaded.warnings)), bool(loaded.receivers)
+            (*not_replaced(defaults, loaded.rules), *loaded.rules),
+            loaded.inhibit,
+            tuple(map(str, loaded.warnings)),
+            bool(loaded.receivers),
         )
 
     def _defaults(self, problems: list[str]) -> list[CheckedRule]:
         """Return the default rules in force. One that looks further back than what is kept is not among them."""
         if not self._config.default_rules:
             return []
-        rules = {}
-        if DEFAULT_RULES.exists():
-            rules = {rule.alert: msgspec.structs.replace(rule, default=True) for rule in load([DEFAULT_RULES]).rules}
+        rules = {rule.alert: rule for rule in default_rules()}
         problems += [
             f"[alerts] disable: there is no default rule {name!r}; {nearest(name, rules)}"
             for name in self._config.disable

@@ -27,7 +27,7 @@ from pool_monitor.snapshot import AlertingView, AlertState, AlertTransition, Ale
 if TYPE_CHECKING:
     from pool_monitor.config import MonitorConfig
     from pool_monitor.parts import Context
-    from pool_monitor.storage.state import State
+    from pool_monitor.storage.state import Keeper
 
 
 class AlertManager:
@@ -230,7 +230,7 @@ class AlertManager:
         """Begin: read the state and the rules. Raises ConfigError for either; then nothing has begun."""
         again = self._reloaded_ns is not None
         self._outages.forget()
-        self._thread, self._reloading = SideThread("alerts"), asyncio.Lock()
+        self._reloading = asyncio.Lock()
         state = await self._opened_state()
         try:
             try:
@@ -246,7 +246,7 @@ class AlertManager:
             await state.close()
             raise
 
-    async def _opened_state(self) -> State:
+    async def _opened_state(self) -> Keeper:
         from pool_monitor.storage.state import MemoryState, StateFile
 
         path = self._config.state.path
@@ -267,7 +267,8 @@ class AlertManager:
         try:
             await self._evaluator.close()
         finally:
-            await self._thread.close()
+            thread, self._thread = self._thread, SideThread("alerts")
+            await thread.close()
 
     def tick(self) -> None:
         """The event loop runs. Called about once a second."""

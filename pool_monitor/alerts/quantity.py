@@ -107,15 +107,21 @@ def _value(text: str, unit: Unit) -> float | None:
         parts = [part for part in match.groups() if part is not None] if match else []
         if match is None or not parts or any("." in part for part in parts[:-1]):
             return None
-        return sum(float(part) * size for part, size in zip(match.groups(), DURATIONS.values(), strict=True) if part)
+        return sum(_seconds(part, name) for part, name in zip(match.groups(), DURATIONS, strict=True) if part)
     if unit == "bytes":
         match = _BYTES.fullmatch(text)
         return float(match[1]) * BYTES[match[2]] if match else None
     if unit == "ratio":
         match = _SHARE.fullmatch(text)
-        return float(match[1]) / 100 if match else None
+        return float(f"{match[1]}e-2") if match else None  # 99.9 / 100 is not 0.999
     match = _PLAIN.fullmatch(text) or (_RATE.fullmatch(text) if unit == "/s" else None)
     return float(match[match.re.groups]) if match else None
+
+
+def _seconds(number: str, unit: str) -> float:
+    """Return a duration of one unit. Below a second, the power of ten is read with the number, which rounds once."""
+    power = {"ms": "e-3", "us": "e-6"}.get(unit)
+    return float(number) * DURATIONS[unit] if power is None else float(f"{number}{power}")
 
 
 def _misfit(text: str, unit: Unit, of: str) -> str:

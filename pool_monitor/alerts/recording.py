@@ -1,8 +1,9 @@
 """The recorded form of what evaluations read, from which a replay does them again.
 
 A record holds only the inputs whose samples have changed since the record before, so a calm hour takes little room. The
-first record of a recorder, and each `WHOLE_EVERY`-th after it, is *whole*: it does not depend on earlier ones. A reader
-that meets a damaged record goes on at the next whole one.
+first record of a recorder, and each `WHOLE_EVERY`-th after it, is *whole*: it does not depend on earlier ones. Records
+have numbers, so that one that is missing is seen. A reader goes on at the next whole record behind one that is damaged
+or missing.
 
 Numbers are stored as they are, so a replay computes with exactly the same ones.
 """
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from pool_monitor.alerts.inputs import Input, Inputs, Sample
+from pool_monitor.alerts.inputs import Input, Inputs, Sample, Samples
 from pool_monitor.snapshot import AlertTransition
 
 WHOLE_EVERY = 60
@@ -28,9 +29,11 @@ _VERSION = 1
 
 class _Record(Struct, array_like=True):
     version: int
+    number: int
+    """0 for the first one of a recorder."""
     whole: bool
-    restarted: bool
-    """Whether the engine was made anew before this evaluation, from what the state file had."""
+    interval: float
+    keeps_state: bool
     at: float
     elapsed: float
     covered: float
@@ -47,6 +50,11 @@ class Recorded(NamedTuple):
 
     inputs: Inputs
     restarted: bool
+    """Whether the engine was made anew before this evaluation: the service was started."""
+    interval: float
+    """The seconds between two evaluations of the service."""
+    keeps_state: bool
+    """Whether the service has a state file, from which the engine was made when it was made anew."""
 
 
 _encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(_Record).decode
@@ -54,9 +62,13 @@ _decode_transition = msgspec.msgpack.Decoder(AlertTransition).decode
 
 
 class Recorder:
-    """Encodes evaluations, each as what changed since the one before. Keeps one `Inputs`."""
+    """Encodes evaluations, each as what changed since the one before. Keeps one `Inputs`.
 
-    def __init__(self) -> None:
+    *interval* and *keeps_state* are what `Recorded` says of the service.
+    """
+
+    def __init__(self, interval: float, *, keeps_state: bool) -> None:
+        self._interval, self._keeps_state = interval, keeps_state
         self._before: Mapping[Input, tuple[Sample, ...]] = {}
         self._count = 0
 
@@ -67,8 +79,10 @@ class Recorder:
         changed = {one: found for one, found in inputs.samples.items() if before.get(one) != found or one not in before}
         record = _Record(
             version=_VERSION,
+            number=self._count,
             whole=whole,
-            restarted=self._count == 0,
+            interval=self._interval,
+            keeps_state=self._keeps_state,
             at=inputs.at,
             elapsed=inputs.elapsed,
             covered=inputs.covered,
@@ -86,8 +100,11 @@ class Player:
 
     def __init__(self) -> None:
         self.damaged = 0
-        """Records that could not be read, and those that depended on them."""
+        """Records that could not be read, and those that depended on them or on missing ones. Those before the first
+        whole one are not among them: the beginning of a recording is deleted in time."""
         self._before: dict[Input, tuple[Sample, ...]] | None = None
+        self._number = -1
+        self._begun = False
 
     def play(self, bodies: Iterable[bytes]) -> Iterator[Recorded]:
         """Yield each evaluation. What cannot be read is left out and counted."""
@@ -95,19 +112,23 @@ class Player:
             try:
                 record = _record(body)
             except ValueError:
-                self._before = None
+                self._before, self._begun = None, True
                 self.damaged += 1
                 continue
             if record.whole:
-                self._before = {}
-            elif self._before is None:
-                self.damaged += 1
+                self._before, self._begun = {}, True
+            elif self._before is None or record.number != self._number + 1:
+                self._before = None
+                self.damaged += self._begun
                 continue
-            samples = {one: found for one, found in self._before.items() if one not in set(record.gone)}
-            samples |= zip(record.inputs, record.samples, strict=True)
+            self._number = record.number
+            samples = dict(self._before)
+            for one in record.gone:
+                samples.pop(one, None)
+            samples |= zip(record.inputs, map(Samples, record.samples), strict=True)
             self._before = samples
             inputs = Inputs(record.at, record.elapsed, samples, record.covered, dict(record.errors))
-            yield Recorded(inputs, record.restarted)
+            yield Recorded(inputs, record.number == 0, record.interval, record.keeps_state)
 
 
 def _record(body: bytes) -> _Record:

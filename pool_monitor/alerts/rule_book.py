@@ -49,16 +49,16 @@ class RuleBook:
 
     def add(self, rule: CheckedRule, *, complete: bool) -> None:
         """Add *rule*. *complete*: the rules of the files are known, so what it names must be there. Raises ConfigError,
-        also if there is a rule of its name.
+        also if there is a rule of its name that is not a default one, which it would replace.
         """
         rules = self.rules
         there = rules.get(rule.alert)
-        if there is not None:
+        if there is not None and not there.default:
             raise ConfigError(
                 f"there is a rule {rule.alert!r} already, {where(there)}; remove it first, or use another name"
             )
         if complete:
-            check_together([*rules.values(), rule])
+            check_together([*(rules | {rule.alert: rule}).values()])
         self._added[rule.alert] = rule
 
     def remove(self, alert: str) -> None:
@@ -67,7 +67,8 @@ class RuleBook:
         if alert not in rules:
             raise UnknownName(f"there is no rule {alert!r}; {nearest(alert, rules)}")
         check_together([rule for rule in rules.values() if rule.alert != alert])
-        if self._added.pop(alert, None) is None:
+        self._added.pop(alert, None)
+        if any(rule.alert == alert for rule in self.loaded.rules):
             self._removed.add(alert)
 
     def take(self, loaded: Loaded) -> None:
@@ -99,8 +100,6 @@ def view_of(
 
 def where(rule: CheckedRule) -> str:
     """Return where *rule* comes from, in words."""
-    if rule.default:
-        return "which comes with the package ([alerts] disable switches it off)"
     return "added by the program" if rule.origin is None else f"at {rule.origin.file}:{rule.origin.line}"
 
 

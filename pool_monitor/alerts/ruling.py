@@ -55,12 +55,7 @@ class Ruling:
         self.measure = measure_of(rule.kind)
         self.after = 3 * interval if rule.no_data_for is None else rule.no_data_for
         self.watches = "fire" in {rule.on_no_data, rule.on_error}
-        kind = rule.kind
-        self.lower_is_worse = (
-            isinstance(kind, Forecast)
-            or (isinstance(kind, Threshold) and not kind.above)
-            or (isinstance(kind, RateOfChange) and kind.rises_by is None)
-        )
+        self.lower_is_worse = lower_is_worse(rule.kind)
         self.refused = 0
         self._matching = Matching(rule.match)
 
@@ -112,14 +107,24 @@ class Ruling:
         alert.measure = self.measure
 
 
+def lower_is_worse(kind: Kind) -> bool:
+    """Whether the lowest value of a rule of *kind* is the worst one."""
+    return (
+        isinstance(kind, Forecast)
+        or (isinstance(kind, Threshold) and not kind.above)
+        or (isinstance(kind, RateOfChange) and kind.rises_by is None)
+    )
+
+
 def measure_of(kind: Kind | Condition) -> str:
     """Return what a rule of *kind* measures, without its bounds and windows, such as ``threshold(pool.rate)``.
 
-    A rule that measures something else than before starts anew: its alerts and its memory say nothing about it.
+    A rule that measures something else than before starts anew: its alerts and its memory say nothing about it. The
+    order of conditions means nothing.
     """
     match kind:
         case AllOf(conditions=conditions) | AnyOf(conditions=conditions):
-            inner = ", ".join(map(measure_of, conditions))
+            inner = ", ".join(sorted(map(measure_of, conditions)))
         case Not(condition=condition):
             inner = measure_of(condition)
         case FindingIs(kinds=kinds):

@@ -48,9 +48,8 @@ class Saving:
         overlays = self._overlays.all_rows() if whole else changed_overlays
         rows: dict[str, dict[str, bytes | None]] = {"alerts": {}, "memories": {}, **overlays}
         if whole:
-            changed, gone, self._versions = engine.kept(), [], {}
-        else:
-            changed, gone = engine.changed(), engine.removed()
+            self._versions = {}
+        changed, gone = engine.changed(whole=whole), engine.removed()
         for alert in changed:
             rows["alerts"][_row(alert.alert, alert.instance)] = _encode(alert)
             await slices.pause()

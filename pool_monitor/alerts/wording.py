@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import msgspec
+
 from pool_monitor.alerts.alert import Alert
 from pool_monitor.alerts.overlays import Texts
 from pool_monitor.alerts.quantity import text_of
@@ -36,3 +40,9 @@ def texts_of(rule: CheckedRule | None, alert: Alert | AlertTransition) -> Texts:
         value_text=value,
         unit=unit,
     )
+
+
+def worded(transition: AlertTransition, rules: Mapping[str, CheckedRule]) -> AlertTransition:
+    """Return *transition* with the texts of its rule."""
+    texts = texts_of(rules.get(transition.alert), transition)
+    return msgspec.structs.replace(transition, summary=texts.summary, value_text=texts.value_text)

@@ -10,6 +10,8 @@ COMMANDS = {
     "check": "Check rule files: all errors in one run.",
     "list": "List the rules of a service, or of files.",
     "metrics": "List the metrics that rules may name.",
+    "replay": "Say what rules would have done in the time that a history has.",
+    "test": "Run tests of rules.",
     "schema": "Print the JSON Schema of rule files.",
 }
 """Command -> its help in one line. The module ``rules_`` and that name defines ``command``."""

@@ -7,8 +7,8 @@ import sys
 import click
 import msgspec
 
-from pool_monitor.alerts.loading import DEFAULT_RULES
-from pool_monitor.alerts.rule_file import check_files, load
+from pool_monitor.alerts.defaults import default_rules
+from pool_monitor.alerts.rule_file import check_files
 from pool_monitor.alerts.rule_file.files import STDIN
 from pool_monitor.cli import EXIT_FAILED, EXIT_USAGE
 from pool_monitor.cli.output import print_json, print_text, remark
@@ -25,8 +25,7 @@ def command(files: tuple[str, ...], as_json: bool) -> None:
 
     Exit codes: 0 no error, there may be warnings; 1 an error; 2 a file cannot be read.
     """
-    defaults = {rule.alert for rule in load([DEFAULT_RULES]).rules} if DEFAULT_RULES.exists() else set()
-    checked = check_files(files, possible=defaults, stdin=sys.stdin.buffer.read)
+    checked = check_files(files, default_rules(), stdin=sys.stdin.buffer.read)
     for name, why in checked.unread.items():
         remark(f"Error: {name}: cannot be read: {why}")
     if as_json:

@@ -25,7 +25,7 @@ _COLUMNS: tuple[Column[RuleView], ...] = (
     Column("STATE", lambda rule: "failing" if rule.failing else rule.state or "-", 10, "left"),
     Column("ALERTS", lambda rule: fmt.count(rule.alerts) if rule.state else "-", 6),
     Column("KIND", lambda rule: rule.kind.replace("_", " "), 14, "left"),
-    Column("NEXT", lambda rule: fmt.age(rule.next_in), 5),
+    Column("NEXT", lambda rule: fmt.age(rule.next_in), 6),
     Column("LEVELS", lambda rule: clean(", ".join(rule.severities)), 17, "left"),
     Column("FROM", lambda rule: clean(rule.origin) or "the program", 20, "left", grow=60, keep_end=True),
 )

@@ -31,12 +31,15 @@ class AlertsConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=T
     log: bool = True
     """Log each change of an alert's state."""
     file: _File | None = None
-    """A file to which each change of an alert's state is appended, one JSON object a line; None: there is none."""
+    """A file to which each change of an alert's state is appended, one JSON object a line. A relative path starts at
+    the working directory. None: there is none."""
 
     def __post_init__(self) -> None:
         if isinstance(self.file, os.PathLike):
             msgspec.structs.force_setattr(self, "file", os.fspath(self.file))
         super().__post_init__()
+        if self.file is not None:
+            msgspec.structs.force_setattr(self, "file", path_of_file("AlertsConfig", self.file, "file"))
 
 
 class StateConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""Checks the path of a database file that a setting names."""
+"""Checks the path of a file that a setting names."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import re
 from pool_monitor.errors import ConfigError
 
 
-def path_of_file(owner: str, path: str) -> str:
-    """Return *path*, the field of *owner*, with ``~`` replaced by a home directory.
+def path_of_file(owner: str, path: str, field: str = "path") -> str:
+    """Return *path*, the *field* of *owner*, with ``~`` replaced by a home directory.
 
     Raises ConfigError for a path that means something else to SQLite or a shell, and would be an odd file name here.
     """
@@ -27,5 +27,5 @@ def path_of_file(owner: str, path: str) -> str:
     elif path.startswith("~") and found == path:
         remedy = "no such user on this machine; write the whole path, or put ./ in front if the name begins with '~'"
     if remedy:
-        raise ConfigError(f"{owner}: path={path!r}: {remedy}")
+        raise ConfigError(f"{owner}: {field}={path!r}: {remedy}")
     return found

@@ -11,6 +11,7 @@ A new kind needs a check in a file of this folder, a row in a table here, and a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
 from pool_monitor.findings import calls, monitor, pool, resources, workers
 from pool_monitor.findings.finding import Finding, Kind, Level
@@ -39,6 +40,7 @@ __all__ = [
     "LIMITS",
     "NO_LEVELS",
     "STRAINS",
+    "VALUES",
     "Finding",
     "Graded",
     "Kind",
@@ -105,6 +107,16 @@ STRAINS: dict[Kind, SnapshotCheck] = {kind: resources.check(kind) for kind in re
 """The checks for resources that are at their limit, or that a worker misuses."""
 CONDITIONS: dict[Kind, MonitorCheck | PoolCheck | SnapshotCheck] = {**DOUBTS, **CAUSES, **EFFECTS, **STRAINS}
 """Every kind of finding, and its check."""
+VALUES: dict[Kind, Literal["ratio", "s", "count"]] = {
+    **dict.fromkeys(("rejected", "failed", "waiting", "series_near", "memory_near", "history_near"), "ratio"),
+    **dict.fromkeys(("history_disk", "memory", "cpu", "throttled", "disk", "shm", "fds", "processes"), "ratio"),
+    **dict.fromkeys(("threads", "hot_idle"), "ratio"),
+    **dict.fromkeys(("held", "rules_late", "blocked", "lag", "leak", "fd_leak", "zombie"), "s"),
+    **dict.fromkeys(("paused", "dead", "degraded", "starting", "events_dropped", "handlers_detached"), "count"),
+    **dict.fromkeys(("events_filtered_out", "series_overflowed", "rules_failing", "alerts_refused", "oom"), "count"),
+}
+"""What the value of a finding is: a share, seconds or a count. A kind that is not here has no value, or a plain number.
+"""
 
 
 def doubts(snapshot: Snapshot) -> list[Finding]:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.events import MONITOR_ACTION
 from pool_monitor.log import logger, plain
-from pool_monitor.service.caller import Caller, caller_of, why_refused
+from pool_monitor.service.requester import Requester, requester_of, why_refused
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -83,15 +83,15 @@ def route_of(action: Action[Any], monitor: Acting, *, local: bool) -> Route:
         problem, raw = await _read(request)
         if problem is not None:
             return problem
-        caller = caller_of(request, local=local)
-        body = _named(_decoded(raw, action.body), caller)
+        requester = requester_of(request, local=local)
+        body = _named(_decoded(raw, action.body), requester)
         params = {name: str(value) for name, value in request.path_params.items()}
         try:
             done = await action.run(monitor, params, body)
         except PoolError as error:
-            _note(monitor.context, action.name, caller, body.author, ", ".join(params.values()), str(error))
+            _note(monitor.context, action.name, requester, body.author, ", ".join(params.values()), str(error))
             raise
-        _note(monitor.context, action.name, caller, body.author, done.subject, None)
+        _note(monitor.context, action.name, requester, body.author, done.subject, None)
         answer = {} if done.answer is msgspec.UNSET else done.answer
         return Response(_encode(answer), media_type="application/json")
 
@@ -129,13 +129,13 @@ def _decoded(raw: bytes, kind: type[BodyT]) -> BodyT:
         raise ConfigError(f"the body does not fit: {error}") from None
 
 
-def _named(body: BodyT, caller: Caller) -> BodyT:
-    if body.author or caller.peer is None:
+def _named(body: BodyT, requester: Requester) -> BodyT:
+    if body.author or requester.peer is None:
         return body
-    return msgspec.structs.replace(body, author=f"uid {caller.peer.uid}")
+    return msgspec.structs.replace(body, author=f"uid {requester.peer.uid}")
 
 
-def _note(context: Context, action: str, caller: Caller, author: str, subject: str, failed: str | None) -> None:
+def _note(context: Context, action: str, requester: Requester, author: str, subject: str, failed: str | None) -> None:
     """Emit and log an action that was executed."""
     about: dict[str, Any] = {
         "action": action,
@@ -143,10 +143,10 @@ def _note(context: Context, action: str, caller: Caller, author: str, subject: s
         "outcome": "done" if failed is None else "failed",
         "reason": plain(failed or "")[:WORDS_MAX],
         "author": plain(author)[:WORDS_MAX],
-        "origin": caller.origin,
+        "origin": requester.origin,
     }
-    if caller.peer is not None:
-        about |= {"uid": caller.peer.uid, "pid": caller.peer.pid}
+    if requester.peer is not None:
+        about |= {"uid": requester.peer.uid, "pid": requester.peer.pid}
     logger("monitor").warning("an action was taken" if failed is None else "an action failed", **about)
     MONITOR_ACTION.event.emit(
         {"system_time": context.clock.wall_ns()}, {"monitor": context.monitor, "service": context.service, **about}

@@ -75,7 +75,7 @@ def _wanted_by(request: Request) -> Callable[[], Awaitable[bool]]:
 def _refusing(handler: Handler) -> Handler:
     @wraps(handler)
     async def refuse(_request: Request) -> Response:
-        why = "a mounted app only reads: use the service's local socket, as the command line does"
+        why = "a mounted app takes no stacks: use the service's local socket, as the command line does"
         return JSONResponse({"error": why}, status_code=403)
 
     return refuse

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from pool_monitor.after_fork import keep_from_children
-from pool_monitor.service.caller import PEER, peer_of
+from pool_monitor.service.requester import PEER, peer_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

@@ -22,7 +22,7 @@ class Acknowledgement(Struct, frozen=True, kw_only=True):
     """When it ends; None: when the alert is resolved."""
 
 
-class AlertView(Struct, frozen=True, kw_only=True):
+class AlertView(Struct, frozen=True, kw_only=True, gc=False):
     """One alert: one rule and one instance, whatever the number of levels. Times are seconds since the epoch."""
 
     alertname: str
@@ -68,7 +68,7 @@ class AlertView(Struct, frozen=True, kw_only=True):
     """The kinds of findings that its rule reads. Empty: it reads metrics."""
 
 
-class AlertTransition(Struct, frozen=True, kw_only=True, rename={"from_state": "from", "to_state": "to"}):
+class AlertTransition(Struct, frozen=True, kw_only=True, gc=False, rename={"from_state": "from", "to_state": "to"}):
     """One change of an alert: of its state, or, from firing to firing, of its level."""
 
     seq: int

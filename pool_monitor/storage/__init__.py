@@ -1,4 +1,4 @@
-"""The history: counts on disk, so that they outlive the process.
+"""What outlives the process: the history, which is counts on disk, and the state file (`state`).
 
 `History` writes the file, in tiers that get coarser with age. `Reader` reads it, also after its process has died.
 `HistoryMetrics` answers queries of it; it is `Monitor.history`. Other names are internal to this package.

@@ -90,11 +90,13 @@ class EvaluationTables:
             self._transitions.insert(pending.at, transition)
 
 
-def read_evaluations(connection: sqlite3.Connection, until: float) -> Iterator[tuple[float, bytes]]:
-    """The evaluations up to *until* in the order of writing, the oldest first: time and body."""
+def read_evaluations(connection: sqlite3.Connection, after: int, until: float) -> Iterator[tuple[int, float, bytes]]:
+    """The evaluations up to the time *until* in the order of writing: number, time and body. Those with a number up to
+    *after* are left out.
+    """
     return connection.execute(
-        f"SELECT at, body FROM evaluations WHERE {_SOUND} AND at <= ? ORDER BY id",  # noqa: S608
-        (until,),
+        f"SELECT id, at, body FROM evaluations WHERE id > ? AND {_SOUND} AND at <= ? ORDER BY id",  # noqa: S608
+        (after, until),
     )
 
 

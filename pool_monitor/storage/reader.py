@@ -63,6 +63,9 @@ POOLS_LIMIT = 1000
 """Most pools in one answer: a report has a section for each."""
 NAMES_ROOM = 32 * 2**20
 """Most characters in the names of one answer."""
+EVALUATIONS_AT_ONCE = 500
+"""Most evaluations that are in memory at once."""
+_PIECE_BYTES = 8 * 2**20
 _NAMES_AT_ONCE = 500  # an SQLite built long ago takes no more than 999 values
 
 _ENDS = (
@@ -180,14 +183,23 @@ class Reader:
             return read_groups(self._connection, start, end, pool, self._check_time)
 
     def evaluations(self, until: float = TIME_LIMIT) -> Iterator[tuple[float, bytes]]:
-        """The recorded evaluations of alert rules up to *until*, the oldest first: time and body. One at a time, so
-        they take little memory; the whole of it is one piece of work. Empty for a version that had none.
+        """The recorded evaluations of alert rules up to *until*, the oldest first: time and body. They are read in
+        pieces of at most `EVALUATIONS_AT_ONCE`, however long the caller takes. Empty for a version that had none.
         """
-        with self._work(), transaction(self._connection, "DEFERRED"):
-            if self._version >= EVALUATIONS_SINCE:
-                for row in read_evaluations(self._connection, until):
+        after = 0 if self._version >= EVALUATIONS_SINCE else None
+        while after is not None:
+            piece: list[tuple[float, bytes]] = []
+            room = _PIECE_BYTES
+            with self._work(), transaction(self._connection, "DEFERRED"):
+                for number, at, body in read_evaluations(self._connection, after, until):
                     self._check_time()
-                    yield row
+                    piece.append((at, body))
+                    after, room = number, room - len(body)
+                    if len(piece) == EVALUATIONS_AT_ONCE or room < 0:
+                        break
+                else:
+                    after = None
+            yield from piece
 
     def transitions(self, start: float, end: float) -> list[tuple[float, bytes]]:
         """The recorded changes of alerts from *start* to before *end*, the oldest first: time and body."""

@@ -64,7 +64,7 @@ NOTHING = Changes()
 """No changes."""
 
 
-class State(Protocol):
+class Keeper(Protocol):
     """Keeps rows and transitions."""
 
     path: Path | None

@@ -7,7 +7,7 @@ or muted) is not told either: somebody knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from pool_monitor import findings
 from pool_monitor.findings import Finding, Levels
@@ -28,14 +28,18 @@ def same_fact(alert: AlertView, finding: Finding) -> bool:
 
 def still_told(snapshot: Snapshot, found: Iterable[Finding]) -> list[Finding]:
     """Return those of *found* that are told: all but those whose alerts are all quiet."""
-    quiet = [alert for alert in snapshot.alerts if alert.findings and fires(alert) and is_quiet(alert)]
-    return [finding for finding in found if not _is_quieted(snapshot, quiet, finding)] if quiet else list(found)
+    firing = [alert for alert in snapshot.alerts if alert.findings and fires(alert)]
+    quiet = [alert for alert in firing if is_quiet(alert)]
+    if not quiet:
+        return list(found)
+    others = [alert for alert in firing if not is_quiet(alert)]
+    return [finding for finding in found if not _is_quieted(quiet, others, finding)]
 
 
-def _is_quieted(snapshot: Snapshot, quiet: Sequence[AlertView], finding: Finding) -> bool:
-    """Whether the *quiet* alerts are about everything that *finding* names, and no other alert is."""
+def _is_quieted(quiet: Iterable[AlertView], others: Iterable[AlertView], finding: Finding) -> bool:
+    """Whether the *quiet* alerts are about everything that *finding* names, and none of the *others* is about it."""
     mine = [alert for alert in quiet if same_fact(alert, finding)]
-    if not mine or any(same_fact(alert, finding) for alert in loud(snapshot.alerts)):
+    if not mine or any(same_fact(alert, finding) for alert in others):
         return False
     workers = {alert.labels.get("worker") for alert in mine}
     return None in workers or workers >= set(finding.names)

@@ -23,7 +23,10 @@ class Acknowledgements:
 
         The caller knows that the alert is there.
         """
-        author, comment = checked_text("author", acknowledgement.author), checked_text("comment", acknowledgement.comment)
+        author, comment = (
+            checked_text("author", acknowledgement.author),
+            checked_text("comment", acknowledgement.comment),
+        )
         acknowledgement = msgspec.structs.replace(acknowledgement, author=author, comment=comment)
         until = acknowledgement.until
         if until is not None and not until > acknowledgement.at:

@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from pool_monitor.alerts.alert import Alert
+from pool_monitor.alerts.defaults import findings_of
 from pool_monitor.alerts.lifecycle import FIRING_PHASES, Phase
 from pool_monitor.alerts.overlays.acknowledgements import Acknowledgements
 from pool_monitor.alerts.overlays.flapping import Flapping
@@ -15,7 +16,7 @@ from pool_monitor.alerts.overlays.inhibition import Inhibitors
 from pool_monitor.alerts.overlays.matching import all_labels
 from pool_monitor.alerts.overlays.mute import LocalTime, is_muted
 from pool_monitor.alerts.overlays.silences import LastingSilences
-from pool_monitor.alerts.rule import CheckedRule, FindingIs
+from pool_monitor.alerts.rule import CheckedRule
 from pool_monitor.snapshot import AlertView
 
 VIEWS_MAX = 1000
@@ -114,5 +115,5 @@ def _view(alert: Alert, rule: CheckedRule | None, covers: Covers, texts: Texts) 
         active_since=alert.active_since,
         annotations=dict(texts.annotations),
         limit=alert.limit,
-        findings=rule.kind.kinds if rule is not None and isinstance(rule.kind, FindingIs) else (),
+        findings=() if rule is None else findings_of(rule),
     )

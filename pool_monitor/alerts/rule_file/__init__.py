@@ -7,6 +7,7 @@ in the docs are drawn from it. A file becomes nodes with their places (`yaml_tex
 
 from __future__ import annotations
 
+from pool_monitor.alerts.rule_file.across import not_replaced
 from pool_monitor.alerts.rule_file.code import Rule, check_together, checked_rule
 from pool_monitor.alerts.rule_file.file import RuleFile
 from pool_monitor.alerts.rule_file.files import CheckedFiles, RuleSet, check, check_files, load
@@ -26,5 +27,6 @@ __all__ = [
     "checked_rule",
     "fields_of",
     "load",
+    "not_replaced",
     "unit_of",
 ]

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from pool_monitor.alerts.catalogue import METRICS, Metric, Unit
+from pool_monitor.alerts.catalogue import Metric
 from pool_monitor.alerts.quantity import FAMILIES
 from pool_monitor.alerts.rule import Absolute, Bound, Level, OfLimit, OwnBaseline
 from pool_monitor.alerts.rule_file.fields import Definitions, Entry, Fields, Invalid, MapOf, Section
@@ -14,9 +14,9 @@ from pool_monitor.alerts.rule_file.nodes import ListNode, MapNode, Node, Problem
 from pool_monitor.alerts.rule_file.scalars import (
     FACTOR,
     LABEL_NAME,
+    PATTERNS,
     SHARE,
     quantity,
-    quantity_schema,
     string,
     text,
 )
@@ -101,17 +101,8 @@ class BoundType:
         return Written(node, place)
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
-        units: tuple[Unit, ...] = ("s", "bytes", "ratio", "count", "/s")
-        texts = "|".join(quantity_schema(unit)["pattern"] for unit in units[:3])
-        rate = quantity_schema("/s")["anyOf"][1]["pattern"]
-        number = quantity_schema("count")["anyOf"][0]
-        known = {
-            "anyOf": [
-                number,
-                {"type": "string", "pattern": f"{texts}|{rate}|{quantity_schema('count')['anyOf'][1]['pattern']}"},
-            ]
-        }
-        definitions["quantity"] = known
+        text = {"type": "string", "pattern": "|".join(dict.fromkeys(PATTERNS.values()))}
+        definitions["quantity"] = {"anyOf": [{"type": "number", "minimum": 0}, text]}
         return {"anyOf": [{"$ref": "#/$defs/quantity"}, RELATIVE.schema(definitions)]}
 
 
@@ -288,8 +279,7 @@ def _compared(one: Bound, other: Bound) -> float | None:
 def _resolved(value: Any, metric: Metric | None, node: Node, place: str, problems: Problems) -> Bound | None:
     if isinstance(value, Absolute | OwnBaseline | OfLimit):
         if isinstance(value, OfLimit) and metric is not None and metric.limit is None:
-            limited = ", ".join([name for name, one in METRICS.items() if one.limit is not None][:6])
-            text = f"{metric.name} has no limit that is known; needs a quantity. Metrics with one: {limited} ..."
+            text = f"{metric.name} has no limit; needs a quantity. pool-monitor rules metrics says which have one"
             problems.add(node, place, text)
             return None
         return value

@@ -209,11 +209,11 @@ class Fields:
         """Whether one of the keys is there and not valid: what depends on it cannot be checked."""
         return any(name in self.nodes and name not in self.values for name in names)
 
-    def wrong_in(self, name: str, key: str, message: str) -> None:
+    def wrong_in(self, name: str, key: str, message: str, *, warning: bool = False) -> None:
         """Note a problem at *key* of the mapping that is the value of the key *name*."""
         pairs = getattr(self.nodes[name], "pairs", ())
         node = next((one for one, _ in pairs if one.text == key), self.nodes[name])
-        self.problems.add(node, f"{self.place}.{name}.{key}", message)
+        self.problems.add(node, f"{self.place}.{name}.{key}", message, warning=warning)
 
     def wrong(self, name: str, message: str, *, at_key: bool = False, warning: bool = False) -> None:
         """Note a problem at the value of a key, or of the whole section if *name* is empty."""

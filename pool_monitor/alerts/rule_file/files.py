@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from pool_monitor.alerts.routing import LOG, Receiver, Route
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
-from pool_monitor.alerts.rule_file.across import conflicts
+from pool_monitor.alerts.rule_file.across import conflicts, not_replaced
 from pool_monitor.alerts.rule_file.fields import name_of
 from pool_monitor.alerts.rule_file.file import FileReading, RuleFile, in_words, node_at
 from pool_monitor.alerts.rule_file.nodes import ListNode, Node, Problem, ScalarNode
@@ -67,12 +67,10 @@ def check_files(
     paths: Iterable[str | FilePath],
     known: Sequence[CheckedRule] = (),
     *,
-    possible: Collection[str] = (),
     stdin: Callable[[int], bytes] | None = None,
 ) -> CheckedFiles:
-    """Check all rule files of a service, which also has the rules *known*. Blocks on the disk.
+    """Check all rule files of a service, which also has the rules *known* (see `load`). Blocks on the disk.
 
-    *possible* has the names of rules that it may have besides: the files may name them, and may use their names.
     *stdin* reads so many bytes, at most, of the file that is called ``-``.
     """
     readings: list[FileReading] = []
@@ -82,14 +80,14 @@ def check_files(
         piped = stdin is not None and name == "-"
         reading = FileReading(STDIN if piped else name)
         try:
-            data = stdin(BYTES_MAX + 1) if stdin is not None and piped else _contents(name)
+            data = stdin(BYTES_MAX + 1) if stdin is not None and piped else contents(name)
         except (OSError, ValueError) as error:
             unread[name] = getattr(error, "strerror", None) or str(error)
             reading.problems.broken = True  # what others name may be in it
         else:
             reading.read(data)
         readings.append(reading)
-    _check_together(readings, known, possible)
+    _check_together(readings, known)
     files = tuple(None if one.problems.errors or one.problems.file in unread else one.file for one in readings)
     return CheckedFiles(files, tuple(found for one in readings for found in one.problems.in_order()), unread)
 
@@ -97,8 +95,9 @@ def check_files(
 def load(paths: Iterable[str | FilePath], known: Sequence[CheckedRule] = ()) -> RuleSet:
     """Return what the rule files of a service say together. Blocks on the disk.
 
-    *known* has the rules that the service has besides: the files may name them, and may not use their names. Raises one
-    ConfigError whose text has a line for each error of each file.
+    *known* has the rules that the service has besides: the files may name them, and may not use their names, except
+    those of default rules, which they replace. Raises one ConfigError whose text has a line for each error of each
+    file.
     """
     checked = check_files(paths, known)
     files = [one for one in checked.files if one is not None]
@@ -120,7 +119,7 @@ def error_of(lines: Sequence[str]) -> ConfigError:
     return ConfigError("\n".join([*lines[:SHOWN_MAX], *more]))
 
 
-def _contents(path: str) -> bytes:
+def contents(path: str) -> bytes:
     """Return the bytes of a file, or enough of them to see that it is too large."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO without a writer would block
     with os.fdopen(descriptor, "rb") as file:
@@ -129,15 +128,13 @@ def _contents(path: str) -> bytes:
         return file.read(BYTES_MAX + 1)
 
 
-def _check_together(
-    readings: Sequence[FileReading], known: Sequence[CheckedRule], possible: Collection[str] = ()
-) -> None:
+def _check_together(readings: Sequence[FileReading], known: Sequence[CheckedRule]) -> None:
     broken = any(one.problems.broken for one in readings)
     placed = [(reading, one) for reading in readings for one in reading.rules]
-    unread = {*possible, *(name for reading in readings for name in reading.unread)}
-    for conflict in conflicts([*known, *(one.rule for _, one in placed)], None if broken else unread):
-        if conflict.rule < len(known):
-            continue
+    known = not_replaced(known, [one.rule for _, one in placed])
+    unread = {name for reading in readings for name in reading.unread}
+    rules = [*known, *(one.rule for _, one in placed)]
+    for conflict in conflicts(rules, None if broken else unread, in_force=len(known)):
         reading, one = placed[conflict.rule - len(known)]
         _, node = node_at(one.node, conflict.path, at_key=conflict.at_key)
         reading.problems.add(node or one.node, f"{one.place}{in_words(conflict.path)}", conflict.message)

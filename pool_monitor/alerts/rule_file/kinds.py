@@ -56,6 +56,11 @@ def _measured(fields: Fields) -> tuple[Metric | None, str | None]:
     return metric, fields.get("window", DEFAULT_WINDOW)
 
 
+def _check_past(fields: Fields, metric: Metric | None) -> None:
+    if metric is not None and not metric.kept:
+        fields.wrong("metric", f"{metric.name} has no past: its earlier values are not kept")
+
+
 def _threshold(fields: Fields) -> Threshold | None:
     metric, window = _measured(fields)
     found = levels_of(fields, metric)
@@ -76,6 +81,7 @@ THRESHOLD = Section(
 
 def _rate_of_change(fields: Fields) -> RateOfChange | None:
     metric, window = _measured(fields)
+    _check_past(fields, metric)
     falls_by, rises_by, against = fields.get("falls_by"), fields.get("rises_by"), fields.get("against")
     if falls_by is not None and falls_by > 1:
         fields.wrong("falls_by", "is more than 100%; nothing falls by more than all of it")
@@ -168,10 +174,7 @@ SLO_BURN = Section(
 
 def _forecast(fields: Fields) -> Forecast | None:
     metric = METRICS.get(fields.get("metric", ""))
-    if metric is not None and metric.windowed:
-        fields.wrong(
-            "metric", f"{metric.name} covers a window; a forecast needs a metric of the moment, such as worker.rss"
-        )
+    _check_past(fields, metric)
     reaches = one_bound(fields, "reaches", metric)
     within = fields.get("within")
     least = (within or 0.0) / LOOK_AHEAD_MAX

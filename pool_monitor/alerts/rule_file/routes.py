@@ -6,7 +6,6 @@ A value of a receiver may be a secret. No message here repeats one.
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -60,16 +59,14 @@ URL = text("a URL, such as https://hooks.example/alerts", most=2048, check=_url)
 _HEADER_VALUE = text(
     "a text in one line, without characters that cannot be printed", r"[ -~\u00a1-\u00ff]+", most=2048, secret=True
 )
-_HEADER = Either(
-    _HEADER_VALUE,
-    Section(
-        "header_variable",
-        "the name of an environment variable",
-        (Entry("env", ENVIRONMENT, "The environment variable that has the value.", required=True),),
-        lambda fields: fields.get("env"),
-        secret=True,
-    ),
+HEADER = Section(
+    "header_variable",
+    "the name of an environment variable",
+    (Entry("env", ENVIRONMENT, "The environment variable that has the value.", required=True),),
+    lambda fields: fields.get("env"),
+    secret=True,
 )
+_HEADER = Either(_HEADER_VALUE, HEADER)
 
 
 class _Header:
@@ -263,20 +260,17 @@ def _inhibition(fields: Fields) -> Inhibition:
 
 
 _SOME = MapOf(MATCH.key, MATCH.of, "a mapping of labels and patterns, such as {severity: critical}", at_least=1)
-INHIBIT = ListOf(
-    Section(
-        "inhibition",
-        "an inhibition",
-        (
-            Entry("source", _SOME, "An alert that fires and matches this inhibits others.", required=True),
-            Entry("target", _SOME, "Those that match this are inhibited.", required=True),
-            Entry("equal", _GROUP_BY, "Labels whose values must agree. One that both do not have agrees."),
-        ),
-        _inhibition,
+INHIBITION = Section(
+    "inhibition",
+    "an inhibition",
+    (
+        Entry("source", _SOME, "An alert that fires and matches this inhibits others.", required=True),
+        Entry("target", _SOME, "Those that match this are inhibited.", required=True),
+        Entry("equal", _GROUP_BY, "Labels whose values must agree. One that both do not have agrees."),
     ),
-    "a list of inhibitions",
-    at_most=200,
+    _inhibition,
 )
+INHIBIT = ListOf(INHIBITION, "a list of inhibitions", at_most=200)
 
 
 def misdirected(

@@ -7,15 +7,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pool_monitor.alerts.catalogue import METRICS, Unit
+from pool_monitor.alerts.catalogue import Unit, find
 from pool_monitor.alerts.quantity import FAMILIES, checked, parse
 from pool_monitor.alerts.rule_file.fields import Text
 from pool_monitor.alerts.rule_file.nodes import ScalarNode, shown
+from pool_monitor.errors import UnknownName
 from pool_monitor.snapshot import WINDOW_NAMES
 
 TEXT_MAX = 4096
 """Most characters of a text."""
-_PATTERNS: Mapping[Unit, str] = {
+PATTERNS: Mapping[Unit, str] = {
     "s": r"^([0-9]+(\.[0-9]+)?(w|d|h|m|s|ms|us|µs))+$",
     "bytes": r"^[0-9]+(\.[0-9]+)? ?(B|[kMGT]B|[KMGT]iB)$",
     "ratio": r"^[0-9]+(\.[0-9]+)? ?%$",
@@ -23,6 +24,7 @@ _PATTERNS: Mapping[Unit, str] = {
     "count": r"^[0-9]+(\.[0-9]+)?$",
     "": r"^[0-9]+(\.[0-9]+)?$",
 }
+"""How quantities of a unit are written, for the JSON Schema."""
 
 
 def quantity(node: ScalarNode, unit: Unit, of: str = "") -> float:
@@ -36,7 +38,7 @@ def quantity(node: ScalarNode, unit: Unit, of: str = "") -> float:
 
 def quantity_schema(unit: Unit) -> dict[str, Any]:
     """Return the JSON Schema of a quantity: YAML reads one without a unit as a number."""
-    text = {"type": "string", "pattern": _PATTERNS[unit]}
+    text = {"type": "string", "pattern": PATTERNS[unit]}
     return text if unit in ("s", "bytes", "ratio") else {"anyOf": [{"type": "number", "minimum": 0}, text]}
 
 
@@ -133,12 +135,10 @@ def _printable(value: str) -> None:
 
 
 def _metric(node: ScalarNode) -> str:
-    name = string(node)
-    if name in METRICS:
-        return name
-    near = difflib.get_close_matches(name, METRICS, n=1)
-    hint = f"did you mean {near[0]}?" if near else "pool-monitor rules metrics lists them"
-    raise ValueError(f"{shown(name)} is not a metric; {hint}")
+    try:
+        return find(string(node)).name
+    except UnknownName as error:
+        raise ValueError(str(error)) from None
 
 
 DURATION = measured("s", "a duration, such as 10s, 5m or 1h30m")

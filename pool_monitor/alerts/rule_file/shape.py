@@ -18,6 +18,7 @@ from pool_monitor.alerts.rule import (
     SloBurn,
     Threshold,
 )
+from pool_monitor.findings import VALUES
 
 Path = tuple[str | int, ...]
 """The keys that lead to a place in a rule, such as ``("all", 1, "alert")``."""
@@ -83,15 +84,19 @@ def unit_of(kind: Kind) -> Unit:
     """Return the unit of the value that an alert of *kind* has.
 
     A rate of change has a share; an objective the factor by which its budget burns too fast; a forecast the time that
-    is left; a composite rule the value of its first condition on a metric; a finding its own number.
+    is left; a composite rule the value of its first condition on a metric; a finding its own number, which has no unit
+    if the rule reads findings with different ones.
     """
     match kind:
         case RateOfChange():
             return "ratio"
         case Forecast():
             return "s"
-        case SloBurn() | FindingIs():
+        case SloBurn():
             return ""
+        case FindingIs():
+            units: set[Unit] = {VALUES.get(one, "") for one in kind.kinds}
+            return units.pop() if len(units) == 1 else ""
         case AllOf() | AnyOf() | Not():
             first = next((leaf for _, leaf in conditions(kind) if isinstance(leaf, Threshold)), None)
             return "" if first is None else METRICS[first.metric].unit

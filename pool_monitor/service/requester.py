@@ -24,7 +24,7 @@ class Peer(NamedTuple):
     uid: int
 
 
-class Caller(NamedTuple):
+class Requester(NamedTuple):
     """Who sent a request."""
 
     origin: str
@@ -43,12 +43,12 @@ def peer_of(connection: Any) -> Peer | None:
     return Peer(pid, uid)
 
 
-def caller_of(request: Request, *, local: bool) -> Caller:
+def requester_of(request: Request, *, local: bool) -> Requester:
     """Return who sent *request*. *local*: it came over the local socket."""
     if local:
-        return Caller(LOCAL, request.scope.get("state", {}).get(PEER))
+        return Requester(LOCAL, request.scope.get("state", {}).get(PEER))
     client = request.client
-    return Caller("unknown" if client is None else client.host)
+    return Requester("unknown" if client is None else client.host)
 
 
 def why_refused(request: Request, *, local: bool, allowed: bool) -> str | None:

@@ -1,0 +1,102 @@
+"""What became of each rule in a stretch of time: how often it fired, for how long, how much it flapped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from pool_monitor.alerts.alert import Alert
+from pool_monitor.alerts.lifecycle import FIRING_PHASES
+from pool_monitor.alerts.overlays.flapping import Flapping
+from pool_monitor.alerts.rule import CheckedRule
+from pool_monitor.alerts.ruling import lower_is_worse
+from pool_monitor.snapshot import AlertTransition
+
+
+@dataclass
+class RuleTally:
+    """One rule. Times are seconds."""
+
+    fired: int = 0
+    """How often one of its alerts began to fire."""
+    firing_for: float = 0.0
+    """For how long its alerts fired, all together."""
+    flapped: int = 0
+    """How often one of its alerts began to flap."""
+    pending: int = 0
+    """How often one of its alerts was pending and did not fire."""
+    firing: int = 0
+    """How many fired at the end."""
+    severities: dict[str, int] = field(default_factory=dict)
+    """How often each level was reached."""
+    worst: float | None = None
+    """The worst value of an alert that fired."""
+
+
+class Tally:
+    """The tallies of *rules* from *start* to *end* (seconds since the epoch). Bounded as the engine is."""
+
+    def __init__(self, rules: Iterable[CheckedRule], start: float, end: float) -> None:
+        self.start, self.end = start, end
+        self.rules = {rule.alert: RuleTally() for rule in rules}
+        self._lower = {rule.alert for rule in rules if lower_is_worse(rule.kind)}
+        self._flapping, self._flaps = Flapping(), set[str]()
+        self._since: dict[str, tuple[str, float]] = {}
+        """The alerts that fire, by fingerprint: the rule, and when they began."""
+
+    def note(
+        self,
+        at: float,
+        elapsed: float,
+        transitions: Sequence[AlertTransition],
+        alerts: Iterable[Alert],
+        restarted: bool,
+    ) -> None:
+        """Take in one evaluation. *alerts*: those that there are after it."""
+        inside = self.start <= at < self.end
+        self._flapping.note(transitions, elapsed)
+        if restarted:  # some may be forgotten
+            going_on = {one.fingerprint for one in alerts if one.state in FIRING_PHASES}
+            for fingerprint in self._since.keys() - going_on - {one.fingerprint for one in transitions}:
+                self._stop(fingerprint, at)
+        for one in transitions:
+            self._note(one, at, inside=inside)
+        if inside and self._since:
+            for alert in alerts:
+                if alert.state in FIRING_PHASES:
+                    self._worse(alert)
+
+    def finish(self, at: float) -> None:
+        """The last evaluation was at *at*."""
+        for fingerprint in list(self._since):
+            self.rules[self._since[fingerprint][0]].firing += 1
+            self._stop(fingerprint, min(at, self.end))
+
+    def _note(self, one: AlertTransition, at: float, *, inside: bool) -> None:
+        tally = self.rules[one.alert]
+        was, fires = one.from_state in FIRING_PHASES, one.to_state in FIRING_PHASES
+        if fires and not was:
+            self._since[one.fingerprint] = (one.alert, max(at, self.start))
+            tally.fired += inside
+        elif was and not fires:
+            self._stop(one.fingerprint, at)
+        tally.pending += inside and one.from_state == "pending" and not fires
+        if inside and fires and (not was or one.from_state == one.to_state):
+            tally.severities[one.severity] = tally.severities.get(one.severity, 0) + 1
+        if one.fingerprint in self._flapping:
+            tally.flapped += inside and one.fingerprint not in self._flaps
+            self._flaps.add(one.fingerprint)
+        else:
+            self._flaps.discard(one.fingerprint)
+
+    def _stop(self, fingerprint: str, at: float) -> None:
+        found = self._since.pop(fingerprint, None)
+        if found is not None:
+            alert, since = found
+            self.rules[alert].firing_for += max(min(at, self.end) - since, 0.0)
+
+    def _worse(self, alert: Alert) -> None:
+        tally, peak = self.rules[alert.alert], alert.peak
+        if peak is not None:
+            worse = min if alert.alert in self._lower else max
+            tally.worst = peak if tally.worst is None else worse(tally.worst, peak)
