@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool_monitor import Monitor
+from pool_monitor.alerts.defaults import default_rules
 from pool_monitor.alerts.engine import Engine
 from pool_monitor.alerts.inputs import Inputs, Sample
 from pool_monitor.alerts.recording import Player, Recorder, decode_transition
@@ -51,7 +52,7 @@ rules:
 class Service:
     """A service of one pool that is recorded. The test moves its clock and sets its gauges."""
 
-    def __init__(self, folder: Path, rules: str, *, state: bool = True) -> None:
+    def __init__(self, folder: Path, rules: str, *, state: bool = True, defaults: bool = False) -> None:
         self.clock, self.pool = ManualClock(), Gauges("text")
         self.rules, self.store = folder / "rules.yaml", folder / "history.db"
         self.rules.write_text(rules)
@@ -61,7 +62,7 @@ class Service:
             resources=ResourcesConfig(enabled=False),
             state=StateConfig(path=str(folder / "state.db") if state else None),
             history=HistoryConfig(path=str(self.store)),
-            alerts=AlertsConfig(rules=(str(self.rules),), interval=NEVER, default_rules=False),
+            alerts=AlertsConfig(rules=(str(self.rules),), interval=NEVER, default_rules=defaults),
         )
 
     async def live(self, evaluations: int, every: float = 15.0) -> list[AlertTransition]:
@@ -91,11 +92,11 @@ def replayed(store: Path, rules: Iterable[CheckedRule]) -> tuple[list[AlertTrans
 
 
 async def test_a_recorded_hour_is_replayed_transition_by_transition_over_restarts(tmp_path: Path) -> None:
-    service = Service(tmp_path, RULES)
-    lived = [one for evaluations in (130, 40, 110) for one in await service.live(evaluations)]
-    found, replay = replayed(service.store, load([service.rules]).rules)
+    service = Service(tmp_path, RULES, defaults=True)
+    lived = [one for evaluations in (55, 20, 45) for one in await service.live(evaluations, 30.0)]
+    found, replay = replayed(service.store, [*default_rules(), *load([service.rules]).rules])
     assert found == lived
-    assert (replay.evaluations, replay.restarts) == (280, 2)
+    assert (replay.evaluations, replay.restarts) == (120, 2)
     assert {one.alert for one in lived} >= {"Waiting", "Full", "Both", "Either", "Findings", "Silent", "Unusual"}
     assert {one.to_state for one in lived} == {"inactive", "pending", "firing", "recovering", "resolved"}
     with Reader(service.store) as reader:

@@ -125,6 +125,13 @@ def test_a_message_is_one_line_and_cannot_control_a_terminal():
     assert all(line.isprintable() for line in found)
 
 
+@pytest.mark.parametrize("value", [r"\r\nX-Other: y", r"\0", r"\e[31m"])
+@pytest.mark.parametrize("receiver", ['url: "https://x/V"', 'url: "https://x", headers: {A: "V"}'])
+def test_a_receiver_has_no_characters_that_would_split_its_message(receiver, value):
+    [found] = errors(f"receivers: [{{name: a, webhook: {{{receiver.replace('V', value)}}}}}]")
+    assert "is not a URL" in found or "in one line" in found
+
+
 @pytest.mark.parametrize(
     ("data", "place", "words"),
     [

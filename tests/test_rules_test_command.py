@@ -292,6 +292,14 @@ def test_a_long_test_is_refused_before_it_runs(tests: Tests, command: Command) -
     assert "1,000,000 are the most" in done.out
 
 
+def test_the_example_of_the_guide_passes(tmp_path: Path, command: Command) -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "RULE_TESTS.md").read_text()
+    (tmp_path / "suite.yaml").write_text(guide.split("```text\n")[1].split("```")[0])
+    (tmp_path / "rules.yaml").write_text(RULES.replace("alert: Failing", "alert: FailingCalls"))
+    done = command("rules", "test", str(tmp_path / "suite.yaml"))
+    assert (done.code, done.out.rpartition(": ")[2]) == (0, "1 test, all passed\n")
+
+
 # -- beside promtool --------------------------------------------------------------------------------------------------
 
 

@@ -141,7 +141,7 @@ def decoded(found: SavedState) -> list[dict[str, Any]]:
     return [json.loads(row) for row in found.rows["alerts"].values()]
 
 
-VERY_MANY = pytest.param(300, marks=[pytest.mark.slow, pytest.mark.gate, pytest.mark.timeout(300)])
+VERY_MANY = pytest.param(300, marks=[pytest.mark.slow, pytest.mark.gate, pytest.mark.timeout(600)])
 
 
 @pytest.mark.parametrize("kills", [6, VERY_MANY])

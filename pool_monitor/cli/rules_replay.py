@@ -12,6 +12,7 @@ from typing import NamedTuple
 import click
 import msgspec
 
+from pool_monitor.alerts.defaults import default_rules
 from pool_monitor.alerts.inputs import Input
 from pool_monitor.alerts.quantity import text_of
 from pool_monitor.alerts.reconstruction import Reconstruction, without_recording
@@ -49,9 +50,16 @@ def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> floa
 @click.option("--from", "start", callback=_time, metavar="TIME", help="Print what happened from then on; ISO 8601.")
 @click.option("--to", "end", callback=_time, metavar="TIME", help="Print what happened before then.")
 @click.option("--set", "settings", multiple=True, metavar="[NAME.]FIELD=VALUE", help="Change rules, as in for=10m.")
+@click.option("--default-rules", "defaults", is_flag=True, help="Replay the rules of the package too.")
 @click.option("--json", "as_json", is_flag=True, help="Print each transition as a line of JSON.")
 def command(
-    rules: str, store: str, start: float | None, end: float | None, settings: tuple[str, ...], as_json: bool
+    rules: str,
+    store: str,
+    start: float | None,
+    end: float | None,
+    settings: tuple[str, ...],
+    defaults: bool,
+    as_json: bool,
 ) -> None:
     """Say what the rules in the file RULES would have done, from what a service has recorded in its history STORE.db:
     how often each would have fired, for how long, how often it would have flapped.
@@ -66,7 +74,8 @@ def command(
     """
     if start is not None and end is not None and end <= start:
         raise click.UsageError("--to must be after --from")
-    loaded = load([rules]).rules
+    known = default_rules() if defaults else ()
+    loaded = (*known, *load([rules], known).rules)
     columns = [changed_rules(loaded, settings)] if settings else []
     if not as_json or not settings:
         columns.insert(0, loaded)
