@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,27 @@ from typing import Any
 import draw_imports
 from msgspec import Struct
 
-from pool_monitor.alerts.catalogue import DURATIONS, METRICS, Metric
+from pool_monitor.alerts.catalogue import DURATIONS, METRICS, Metric, Unit
+from pool_monitor.alerts.defaults import default_rules as rules_of_the_package
 from pool_monitor.alerts.lifecycle import LIFE
+from pool_monitor.alerts.quantity import text_of
+from pool_monitor.alerts.rule import (
+    Absolute,
+    Bound,
+    CheckedRule,
+    FindingIs,
+    OfLimit,
+    OwnBaseline,
+    RateOfChange,
+    Threshold,
+)
 from pool_monitor.alerts.rule_file.bounds import LEVEL, RELATIVE
 from pool_monitor.alerts.rule_file.fields import Section
 from pool_monitor.alerts.rule_file.file import file_section
 from pool_monitor.alerts.rule_file.kinds import CONDITION
 from pool_monitor.alerts.rule_file.routes import ALERTMANAGER, EMAIL, HEADER, INHIBITION, RECEIVER, ROUTE, WEBHOOK
 from pool_monitor.alerts.rule_file.rules import KIND_SECTIONS, MUTE_TIME, RULE
+from pool_monitor.alerts.rule_file.shape import conditions
 from pool_monitor.config import MonitorConfig, PoolConfig
 from pool_monitor.events import CATALOGUE
 from pool_monitor.metrics.ladder import MODES
@@ -184,6 +198,54 @@ def contents(text: str) -> str:
     return "\n".join(lines)
 
 
+def default_rules() -> str:
+    """Return the rules that come with the package: levels, time, what they read, how a test fires them, section."""
+    fired = runpy.run_path(str(ROOT / "tests" / "helpers" / "default_faults.py"))["FIRED"]
+    rows = []
+    for rule in rules_of_the_package():
+        section = dict(rule.annotations)["runbook"].partition("#")[2]
+        text = f"[{section.replace('-', ' ')}](#{section})"
+        severity, how = fired[rule.alert]
+        held = text_of(rule.for_, "s") if rule.for_ else ""
+        rows.append(f"| `{rule.alert}` | {_reads(rule)} | {held} | {text} | {severity}: {how} |")
+    head = "| rule | fires when | for | section | fired in the tests, and by what |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows])
+
+
+def _reads(rule: CheckedRule) -> str:
+    match rule.kind:
+        case Threshold():
+            side = ">" if rule.kind.above else "<"
+            unit = METRICS[rule.kind.metric].unit
+            levels = ", ".join(f"{one.severity} {side} {_bound(one.bound, unit)}" for one in rule.kind.levels)
+            window = f" {rule.kind.window}" if rule.kind.window else ""
+            least = f" (of {rule.min_samples} calls or more)" if rule.min_samples else ""
+            return f"`{rule.kind.metric}`{window}: {levels}{least}"
+        case FindingIs():
+            return f"the dashboard shows it: {', '.join(f'`{kind}`' for kind in rule.kind.kinds)}"
+        case RateOfChange():
+            change = f"falls by {text_of(rule.kind.falls_by or 0.0, 'ratio')} within {text_of(rule.kind.against, 's')}"
+            return f"`{rule.kind.metric}` {rule.kind.window} {change}"
+        case _:
+            parts = [part for _, part in conditions(rule.kind) if isinstance(part, Threshold)]
+            texts = (
+                f"`{part.metric}` {'>' if part.above else '<'} "
+                f"{_bound(part.levels[0].bound, METRICS[part.metric].unit)}"
+                for part in parts
+            )
+            return f"{rule.severities[0]}: {' and '.join(texts)}"
+
+
+def _bound(bound: Bound, unit: Unit) -> str:
+    match bound:
+        case Absolute():
+            return text_of(bound.value, unit)
+        case OfLimit():
+            return f"{text_of(bound.ratio, 'ratio')} of its limit"
+        case OwnBaseline():
+            return f"{bound.times:g} times its own {text_of(bound.seconds, 's')} median"
+
+
 def _field_docs(path: Path, class_name: str) -> dict[str, str]:
     """Return the docstring below each field of a class. Fields above one docstring share it."""
     found: dict[str, str] = {}
@@ -213,6 +275,7 @@ GENERATED = {
     "lifecycle": lifecycle,
     "modes": modes,
     "alert_life": alert_life,
+    "default_rules": default_rules,
     "pool_config": pool_config,
     "monitor_config": monitor_config,
     "events": events,

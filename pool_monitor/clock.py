@@ -65,6 +65,8 @@ class SteadyClock:
 class ManualClock:
     """A clock for tests, such as ``Monitor(clock=)``. It moves only when `advance` or `step_wall` is called.
 
+    For a monitor, a step of any length is time in which it ran and measured, and not one in which it was stopped.
+
     *wall_s* is where the wall clock begins, in seconds since the epoch. The deadlines of a pool's calls follow the
     event loop, not this clock.
     """

@@ -266,6 +266,20 @@ def test_a_start_makes_nothing_absent(kind: Absence, start: float):
         assert judge.read({one: [Sample(pool(), 2.0)]})[pool()].level == 0
 
 
+def test_what_was_absent_before_a_start_is_absent_until_it_is_there_again():
+    judge = Judge(rule(NO_TRAFFIC))
+    assert judge.levels({pool("p"): 0.0, pool("q"): 1.0, pool("gone"): 1.0}) == {
+        pool("p"): 1, pool("q"): 0, pool("gone"): 0,
+    }  # fmt: skip
+    assert judge.levels({pool("p"): 0.0, pool("q"): 1.0})[pool("gone")] == 1
+    again, dump = Judge(rule(NO_TRAFFIC)), judge.memory.dump()
+    again.memory.restore(dump)
+    again.covered = 0.0
+    assert again.levels({pool("p"): 0.0, pool("q"): 0.0}) == {pool("p"): 1, pool("q"): None, pool("gone"): 1}
+    assert again.levels({pool("p"): 1.0, pool("q"): 0.0}) == {pool("p"): 0, pool("q"): None, pool("gone"): 1}
+    assert again.levels({pool("p"): 0.0, pool("q"): 0.0}) == {pool("p"): None, pool("q"): None, pool("gone"): 1}
+
+
 def test_an_instance_that_was_there_is_missed_for_a_day():
     judge = Judge(rule(NO_TRAFFIC), interval=600)
     assert judge.read({}) == {}
@@ -275,6 +289,7 @@ def test_an_instance_that_was_there_is_missed_for_a_day():
         missed += 1
     assert missed * 600 == FORGET_S
     assert judge.read({}) == {}
+    assert judge.memory.latches == {}
 
 
 @pytest.mark.parametrize(
@@ -315,13 +330,10 @@ WORKER = (("pool", "p"), ("worker", "p-0"))
 
 def test_the_level_of_a_finding_is_that_of_the_rule():
     judge = Judge(rule(FindingIs(kinds=("crash_loop",))))
-    steps = [(1.0, 1), (2.0, 2), (None, 0), (1.0, 1)]
-    for more, level in steps:
-        samples = [] if more is None else [Sample(WORKER, 4.0, None, (more, 3.0), "4 restarts")]
-        one = judge.read({CRASH: samples})[WORKER]
-        assert one == (Judgement(WORKER, level, 4.0, "4 restarts", 3.0) if more else Judgement(WORKER, 0))
-    judge.read({})
-    assert judge.read({}) == {}, "a finding that is over is told as good once"
+    for more, level in [(1.0, 1), (2.0, 2), (1.0, 1)]:
+        one = judge.read({CRASH: [Sample(WORKER, 4.0, None, (more, 3.0), "4 restarts")]})[WORKER]
+        assert one == Judgement(WORKER, level, 4.0, "4 restarts", 3.0)
+    assert judge.read({CRASH: []}) == {}
 
 
 def test_a_rule_of_several_kinds_says_which():

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool_monitor import Monitor
+from pool_monitor.alerts.defaults import default_rules
 from pool_monitor.alerts.engine import Engine
 from pool_monitor.alerts.inputs import Inputs, Sample
 from pool_monitor.alerts.recording import Player, Recorder, decode_transition
@@ -51,7 +52,7 @@ rules:
 class Service:
     """A service of one pool that is recorded. The test moves its clock and sets its gauges."""
 
-    def __init__(self, folder: Path, rules: str, *, state: bool = True) -> None:
+    def __init__(self, folder: Path, rules: str, *, state: bool = True, defaults: bool = False) -> None:
         self.clock, self.pool = ManualClock(), Gauges("text")
         self.rules, self.store = folder / "rules.yaml", folder / "history.db"
         self.rules.write_text(rules)
@@ -61,7 +62,7 @@ class Service:
             resources=ResourcesConfig(enabled=False),
             state=StateConfig(path=str(folder / "state.db") if state else None),
             history=HistoryConfig(path=str(self.store)),
-            alerts=AlertsConfig(rules=(str(self.rules),), interval=NEVER, default_rules=False),
+            alerts=AlertsConfig(rules=(str(self.rules),), interval=NEVER, default_rules=defaults),
         )
 
     async def live(self, evaluations: int, every: float = 15.0) -> list[AlertTransition]:
@@ -90,12 +91,12 @@ def replayed(store: Path, rules: Iterable[CheckedRule]) -> tuple[list[AlertTrans
         return [one for some in changed for one in some], replay
 
 
-async def test_a_recorded_hour_is_replayed_transition_by_transition_over_restarts(tmp_path: Path):
-    service = Service(tmp_path, RULES)
-    lived = [one for evaluations in (130, 40, 110) for one in await service.live(evaluations)]
-    found, replay = replayed(service.store, load([service.rules]).rules)
+async def test_a_recorded_hour_is_replayed_transition_by_transition_over_restarts(tmp_path: Path) -> None:
+    service = Service(tmp_path, RULES, defaults=True)
+    lived = [one for evaluations in (55, 20, 45) for one in await service.live(evaluations, 30.0)]
+    found, replay = replayed(service.store, [*default_rules(), *load([service.rules]).rules])
     assert found == lived
-    assert (replay.evaluations, replay.restarts) == (280, 2)
+    assert (replay.evaluations, replay.restarts) == (120, 2)
     assert {one.alert for one in lived} >= {"Waiting", "Full", "Both", "Either", "Findings", "Silent", "Unusual"}
     assert {one.to_state for one in lived} == {"inactive", "pending", "firing", "recovering", "resolved"}
     with Reader(service.store) as reader:
@@ -103,7 +104,7 @@ async def test_a_recorded_hour_is_replayed_transition_by_transition_over_restart
     assert stored == lived
 
 
-async def test_without_a_state_file_a_restart_forgets_in_the_replay_too(tmp_path: Path):
+async def test_without_a_state_file_a_restart_forgets_in_the_replay_too(tmp_path: Path) -> None:
     service = Service(tmp_path, RULES, state=False)
     lived = [one for evaluations in (28, 30) for one in await service.live(evaluations)]
     found, _ = replayed(service.store, load([service.rules]).rules)
@@ -114,7 +115,7 @@ def _plain(changes: Sequence[AlertTransition]) -> list[Any]:
     return [(one.at, one.alert, one.labels, one.from_state, one.to_state, one.reason) for one in changes]
 
 
-async def test_a_rule_is_in_force_while_all_that_it_reads_is_recorded(tmp_path: Path):
+async def test_a_rule_is_in_force_while_all_that_it_reads_is_recorded(tmp_path: Path) -> None:
     service = Service(tmp_path, "rules: [{alert: A, threshold: {metric: pool.waiting, above: 3}}]")
     await service.live(25)
     service.rules.write_text("rules: [{alert: B, threshold: {metric: pool.busy, above: 0}}]")
@@ -142,7 +143,7 @@ rules = st.builds(
 
 
 @given(rules, values, st.lists(st.floats(0, 60), min_size=70, max_size=70))
-def test_what_is_recorded_of_any_rule_is_replayed(one: CheckedRule, frames: list[Any], elapsed: list[float]):
+def test_what_is_recorded_of_any_rule_is_replayed(one: CheckedRule, frames: list[Any], elapsed: list[float]) -> None:
     engine, recorder = Engine(5.0), Recorder(5.0, keeps_state=True)
     engine.set_rules([one], 0.0)
     lived, bodies, at = [], [], 1e9
@@ -157,7 +158,7 @@ def test_what_is_recorded_of_any_rule_is_replayed(one: CheckedRule, frames: list
 
 
 @pytest.mark.parametrize("interval", [5.0, 30.0])
-def test_the_interval_of_the_service_decides_when_values_are_unknown_for_too_long(interval: float):
+def test_the_interval_of_the_service_decides_when_values_are_unknown_for_too_long(interval: float) -> None:
     recorder, one = Recorder(interval, keeps_state=False), rule()
     bodies = []
     for number in range(8):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,7 +112,9 @@ def again(overlays: Overlays, *active: Alert) -> Overlays:
         ({"pool": "text", "severity": "warning"}, {"pool": "text"}, True),
         ({"pool": "text", "severity": "critical"}, {"pool": "text"}, False),
         ({"team": "search"}, {"pool": "text"}, False),
-        ({"team": {"glob": "*"}}, {"pool": "text"}, True),
+        ({"team": {"glob": "*"}}, {"pool": "text", "team": "search"}, True),
+        ({"team": {"glob": "*"}}, {"pool": "text"}, False),
+        ({"pol": {"glob": "**"}}, {"pool": "text"}, False),
     ],
 )
 def test_a_silence_matches(matchers: Mapping[str, object], labels: dict[str, str], matches: bool) -> None:
@@ -144,6 +147,25 @@ def test_a_matcher_that_says_nothing_is_refused(matchers: Mapping[str, object], 
         overlays.silence(matchers, duration=HOUR, at=T0)
     assert said in str(refused.value)
     assert overlays.silences(T0) == ()
+
+
+def test_what_has_no_utf8_form_is_escaped_as_in_a_snapshot() -> None:
+    overlays = Overlays()
+    overlays.silence({"operation": "odd\udcff"}, duration=HOUR, at=T0, author="\ud800", comment="\udfff")
+    [view] = overlays.silences(T0)
+    assert (view.matchers, view.author, view.comment) == ({"operation": r"odd\udcff"}, r"\ud800", r"\udfff")
+    given = overlays.acknowledge("f", {"f": alert()}, at=T0, author="\ud800")
+    assert given.author == r"\ud800"
+    assert msgspec.json.encode(overlays.all_rows())
+
+
+@pytest.mark.parametrize("author", [None, 5, b"me", ["me"]])
+def test_an_author_who_is_no_text_is_refused(author: object) -> None:
+    overlays, said = Overlays(), "author must be a text"
+    with pytest.raises(ConfigError, match=said):
+        overlays.silence({"operation": "x"}, duration=HOUR, at=T0, author=author)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=said):
+        overlays.acknowledge("f", {"f": alert()}, at=T0, author=author)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("duration", [0.0, -5.0, float("nan")])
@@ -266,11 +288,14 @@ inhibitions = st.lists(
 
 
 def by_definition(firing: Mapping[str, Mapping[str, str]], target: str, rules: list[Inhibition]) -> list[str]:
-    """The sources of an alert, as Alertmanager's documentation says it, alert by alert."""
+    """The sources of an alert, as Alertmanager's documentation says it, alert by alert; but patterns need a label."""
 
     def match(matchers: tuple[Matcher, ...], labels: Mapping[str, str]) -> bool:
         found = [(labels.get(one.label, ""), one) for one in matchers]
-        return all(fnmatchcase(text, one.value) if one.pattern else text == one.value for text, one in found)
+        return all(
+            fnmatchcase(text, one.value) and bool(text or not one.value) if one.pattern else text == one.value
+            for text, one in found
+        )
 
     labels, found = firing[target], set()
     for one in rules:

@@ -116,6 +116,8 @@ def test_all_errors_are_in_one_error_that_names_the_places():
         ({"alert": "A", "threshold": FAILING, "limit": True}, "is no quantity"),
         ({"alert": "A", "threshold": FAILING, "labels": {"a": 1}}, "is not a text"),
         ({"alert": "A", "threshold": FAILING, "labels": {1: "a"}}, "cannot be a key"),
+        ({"alert": "A", "threshold": FAILING, "labels": {"a": "\ud800"}}, "surrogate without its other half"),
+        ({"alert": "A", "threshold": FAILING, "match": {"pool": "\udcff*"}}, "surrogate without its other half"),
         ({"alert": "A", "threshold": FAILING, "labels": {"a": object()}}, "is no part of a rule"),
         ({"alert": "A", "all": [{"alert": "A"}]}, "depend on each other: A -> A"),
         (

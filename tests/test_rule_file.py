@@ -29,7 +29,8 @@ from pool_monitor.alerts.rule import (
     SloBurn,
     Threshold,
 )
-from pool_monitor.alerts.rule_file import check, check_files, load
+from pool_monitor.alerts.rule_file import check, check_files, checked_rule, load
+from pool_monitor.alerts.rule_file.across import CIRCLES_MAX
 from pool_monitor.alerts.rule_file.nodes import PROBLEMS_MAX
 from pool_monitor.alerts.rule_file.schema import schema
 from pool_monitor.alerts.rule_file.yaml_text import ALIASED_MAX, BYTES_MAX, DEPTH_MAX
@@ -114,6 +115,21 @@ def test_no_message_repeats_what_may_be_a_secret():
 )
 def test_no_error_of_syntax_or_structure_repeats_one_either(text):
     assert "hunter2" not in "\n".join(errors(text))
+
+
+def test_a_message_is_one_line_and_cannot_control_a_terminal():
+    odd = '"{\\e[2J\\u202e\\n}"'
+    text = f"rules: [{{alert: {odd}, absence: {{metric: {odd}, {odd}: 1}}, for: {odd}, annotations: {{a: {odd}}}}}]"
+    found = errors(text)
+    assert len(found) == 5
+    assert all(line.isprintable() for line in found)
+
+
+@pytest.mark.parametrize("value", [r"\r\nX-Other: y", r"\0", r"\e[31m"])
+@pytest.mark.parametrize("receiver", ['url: "https://x/V"', 'url: "https://x", headers: {A: "V"}'])
+def test_a_receiver_has_no_characters_that_would_split_its_message(receiver, value):
+    [found] = errors(f"receivers: [{{name: a, webhook: {{{receiver.replace('V', value)}}}}}]")
+    assert "is not a URL" in found or "in one line" in found
 
 
 @pytest.mark.parametrize(
@@ -361,6 +377,14 @@ def test_mute_times_are_read():
             "rules: []\nroute: {receiver: log}\nreceivers: [{name: a, log: true}]\n",
             '3:20: warning: receivers[0] "a": no route',
         ),
+        (
+            "rules:\n  - {alert: A, absence: {metric: pool.rate},\n     annotations: {a: '{pool} {{ $labels.pool }}'}}",
+            '3:20: warning: rules[0] "A".annotations.a: {{ $labels.pool }} stays as it is',
+        ),
+        (
+            "rules:\n  - {alert: A, absence: {metric: pool.rate}, labels: {team: '{pool}'}}",
+            '2:55: warning: rules[0] "A".labels.team: has braces, which are not replaced',
+        ),
     ],
 )
 def test_a_warning_does_not_make_a_file_wrong(text, warning):
@@ -368,6 +392,12 @@ def test_a_warning_does_not_make_a_file_wrong(text, warning):
     assert file is not None
     assert [problem.level for problem in problems] == ["warning"]
     assert str(problems[0]).startswith(f"rules.yaml:{warning}")
+
+
+@pytest.mark.parametrize("text", ["{{{value}}}", "{{}}", "a {{b c}} {value}", "{{1}} {{"])
+def test_braces_that_nobody_takes_for_placeholders_are_no_warning(text: str):
+    _, problems = check(f"rules: [{{alert: A, absence: {{metric: pool.rate}}, annotations: {{a: '{text}'}}}}]", "a")
+    assert list(problems) == []
 
 
 # -- the files of a service --------------------------------------------------------------------------------------------
@@ -423,3 +453,19 @@ def test_what_is_no_file_is_not_read_and_does_not_block(tmp_path: Path):
     found = check_files([tmp_path, tmp_path / "fifo"])
     assert not found.good
     assert len(found.unread) == 2
+
+
+def test_a_circle_through_a_rule_in_force_is_an_error_of_the_file(tmp_path: Path):
+    text = "rules:\n  - {alert: B, any: [{alert: A}]}\n"
+    known = [checked_rule({"alert": "A", "any": [{"alert": "B"}]})]
+    with pytest.raises(
+        ConfigError, match=r'rules\[0\] "B"\.any\[0\]\.alert: the rules depend on each other: B -> A -> B'
+    ):
+        load(written(tmp_path, a=text), known)
+
+
+def test_many_rules_in_many_circles_are_checked_and_their_circles_bounded():
+    links = [", ".join(f"{{alert: A{(n * 7 + step) % 300}}}" for step in range(10)) for n in range(300)]
+    found = errors("rules:\n" + "".join(f"  - {{alert: A{n}, any: [{link}]}}\n" for n, link in enumerate(links)))
+    assert len(found) == CIRCLES_MAX
+    assert max(map(len, found)) < 300

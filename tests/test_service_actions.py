@@ -185,6 +185,20 @@ async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatc
         assert answer.status_code == 408
 
 
+async def test_a_caller_who_leaves_in_the_middle_of_a_body_is_no_failure(caplog: pytest.LogCaptureFixture):
+    async with entered() as monitor, connected(at(monitor)) as http:
+        _, writer = await asyncio.open_unix_connection(monitor.address)
+        writer.write(f"POST {SILENCES} HTTP/1.1\r\nHost: it\r\nContent-Length: 50\r\n\r\n{{".encode())
+        await writer.drain()
+        await http.get("/livez")  # by then the beginning of the other request has been read
+        writer.close()
+        await writer.wait_closed()
+        for _ in range(5):
+            await http.get("/livez")
+        assert monitor.alerts.silences() == ()
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
 async def test_hostile_words_are_cleaned_and_bounded_where_people_read_them():
     with telemetry.capture(MONITOR_ACTION.name) as events:
         async with entered() as monitor, open_client(at(monitor)) as service:

@@ -45,11 +45,16 @@ EACH = Grouping([str(row) for row in range(ROWS)], list(range(ROWS)))
 class Ledger:
     """The same windows, kept as a list of calls and computed by definition."""
 
-    def __init__(self, now_ns: int, limit: int = PLENTY) -> None:
+    def __init__(self, now_ns: int, limit: int = PLENTY, *, gapless: bool = False) -> None:
         self.closed: list[tuple[int, Block]] = []
         self.tidy = False
         self.windows = Windows(
-            now_ns, ROWS, pools=1, limit_bytes=limit, closed=lambda second, block: self.closed.append((second, block))
+            now_ns,
+            ROWS,
+            pools=1,
+            limit_bytes=limit,
+            closed=lambda second, block: self.closed.append((second, block)),
+            gapless=gapless,
         )
         self.calls: list[tuple[int, tuple[int, str, int, int, int]]] = []
         self.now_ns = now_ns
@@ -172,6 +177,15 @@ def test_a_second_says_how_much_of_it_was_measured_and_a_long_silence_was_not() 
         ledger.add(after_s, [])
     assert [(second, block.pool_sums[0, MEASURED_NS] / 1e9) for second, block in ledger.closed] == [
         (0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (64, 1)
+    ]  # fmt: skip
+
+
+def test_the_steps_of_a_clock_for_tests_are_measured() -> None:
+    ledger = Ledger(0, gapless=True)
+    for after_s in (1, 60, 600, 1):
+        ledger.add(after_s, [])
+    assert [(second, block.pool_sums[0, MEASURED_NS] / 1e9) for second, block in ledger.closed] == [
+        (0, 1), (1, 60), (61, 600), (661, 1)
     ]  # fmt: skip
 
 

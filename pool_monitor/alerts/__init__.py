@@ -14,8 +14,11 @@ one walk:
    returns the transitions.
 5. Overlays (silences, acknowledgements, inhibition, mute times, flapping) are laid over the states when they are shown.
    They never change the state beneath.
-6. The manager (`manager.AlertManager`) does the I/O: it reads files, calls the steps above at an interval, stores
-   transitions and states, and then emits them.
+6. The evaluator (`evaluator.Evaluator`) does these steps, in slices that do not hold the event loop. It stores what
+   changed, shows it then, and has it told then (`announcer.Announcer`).
+
+The manager (`manager.AlertManager`) is what users see: it has the rules (`rule_book`, `loading`) and decides how much
+time counts (`clock_guard`). The part (`part.AlertsPart`) drives it: at an interval, on SIGHUP, and when files change.
 
 The time that counts for ``for`` and the like is the sum of the `Inputs.elapsed` of the evaluations, not the difference
 of two clocks. So a suspended machine and a stepped clock cannot make an alert fire.

@@ -9,7 +9,7 @@ may have been blocked. `ClockGuard.seen` is called about once a second. A time b
 
 - After a suspended machine or a stopped process, the windows hold what was measured before the gap, and calls that
   seem to have taken as long as it. The gap counts nothing, and nothing is evaluated for as long as the gap was, at most
-  `PAUSE_MAX_S`: until the windows are filled with what happened after it.
+  `PAUSE_MAX_S`: until there is something to see of what happened after it. A longer window still holds such calls.
 - A loop that was blocked is itself what rules look for, and the figures are true. The gap counts as much as the longest
   time that is no gap, and evaluation goes on. So a loop that is blocked again and again is still reported.
 

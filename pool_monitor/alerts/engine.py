@@ -298,6 +298,8 @@ class Engine:
     def _gone(self, ruling: Ruling, alert: Alert, inputs: Inputs) -> AlertTransition | None:
         """The rule was evaluated and says nothing about an instance that it had."""
         if alert.reason != ERROR:
+            if ruling.silence_is_good:
+                return self._judge(ruling, alert, Judgement(alert.instance, 0), inputs)
             return self._unknown(ruling, alert, ruling.rule.on_no_data, NO_DATA, inputs)
         if alert.state in ACTIVE_PHASES:  # It stood for the error alone, which is over.
             return self._move(ruling, alert, LIFE.step(alert.state, "over"), 0, ERROR)

@@ -61,7 +61,7 @@ class Samples(tuple[Sample, ...]):  # noqa: SLOT001 - what is cached needs a pla
         return {sample.labels: sample for sample in self}
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)  # a few scopes; where instances come and go, all of these are different
 def _the_same(instances: tuple[Labels, ...]) -> tuple[Labels, ...]:
     """Return the first tuple that was equal to *instances*, so that rules compare identities."""
     return instances

@@ -148,6 +148,11 @@ class Past:
             self._task = asyncio.get_running_loop().create_task(self._read_all(due), name="pool_monitor alerts past")
             await asyncio.wait([self._task], timeout=PATIENCE_S)
 
+    async def settled(self) -> None:
+        """Wait until the reading that goes on has ended, however long it takes."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
     async def close(self) -> None:
         """End the reading that goes on."""
         task, self._task = self._task, None

@@ -87,6 +87,10 @@ class Replay:
         """All that the rules read."""
         return frozenset().union(*self._needs.values())
 
+    def needs(self, name: str) -> frozenset[Input]:
+        """What the rule *name* reads, and those that it names."""
+        return self._needs[name]
+
     def missing(self, name: str) -> frozenset[Input]:
         """What the rule *name* reads and the latest evaluation does not have."""
         return self._needs[name] - self._readable

@@ -164,7 +164,7 @@ class MuteTime(Struct, frozen=True, kw_only=True):
 
 
 class Matcher(Struct, frozen=True):
-    """A label must match a text. A label that is absent is the empty text."""
+    """A label must match a text: see `pattern.matching`. A label that is absent is the empty text."""
 
     label: str
     value: str

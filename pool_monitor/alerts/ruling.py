@@ -44,6 +44,7 @@ class Ruling:
         "memory",
         "refused",
         "rule",
+        "silence_is_good",
         "watches",
     )
 
@@ -56,6 +57,7 @@ class Ruling:
         self.after = 3 * interval if rule.no_data_for is None else rule.no_data_for
         self.watches = "fire" in {rule.on_no_data, rule.on_error}
         self.lower_is_worse = lower_is_worse(rule.kind)
+        self.silence_is_good = not _measures(rule.kind)
         self.refused = 0
         self._matching = Matching(rule.match)
 
@@ -119,11 +121,12 @@ def lower_is_worse(kind: Kind) -> bool:
 def measure_of(kind: Kind | Condition) -> str:
     """Return what a rule of *kind* measures, without its bounds and windows, such as ``threshold(pool.rate)``.
 
-    A rule that measures something else than before starts anew: its alerts and its memory say nothing about it.
+    A rule that measures something else than before starts anew: its alerts and its memory say nothing about it. The
+    order of conditions means nothing.
     """
     match kind:
         case AllOf(conditions=conditions) | AnyOf(conditions=conditions):
-            inner = ", ".join(map(measure_of, conditions))
+            inner = ", ".join(sorted(map(measure_of, conditions)))
         case Not(condition=condition):
             inner = measure_of(condition)
         case FindingIs(kinds=kinds):
@@ -135,6 +138,19 @@ def measure_of(kind: Kind | Condition) -> str:
         case _:
             inner = kind.metric
     return f"{kind.__struct_config__.tag}({inner})"
+
+
+def _measures(kind: Kind | Condition) -> bool:
+    """Whether *kind* reads metrics. Findings and alerts are there only while something is bad: that one is not there is
+    no missing value.
+    """
+    match kind:
+        case AllOf(conditions=conditions) | AnyOf(conditions=conditions):
+            return any(map(_measures, conditions))
+        case Not(condition=condition):
+            return _measures(condition)
+        case _:
+            return not isinstance(kind, FindingIs | AlertFires)
 
 
 def names_in(kind: Kind | Condition) -> frozenset[str]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 VALUE_MAX = 512
 """Most characters that one value puts into a text. The rest is cut off."""
 _PARTS = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
+_DOUBLED = re.compile(r"[$.][A-Za-z]|^\s*[A-Za-z_]\w*\s*$")
 _NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -27,6 +28,17 @@ def placeholders(template: str) -> list[str]:
             raise ValueError(f"{what}; a placeholder is a name such as {{value}}, and {{{{ and }}}} stand for braces")
         names.append(match[1])
     return names
+
+
+def doubled(template: str) -> str | None:
+    """Return what looks like a placeholder in double braces, as Prometheus and Grafana write it, such as
+    ``{{ $value }}``. None: there is none.
+    """
+    parts = _PARTS.split(template)
+    for opened, text, closed in zip(parts, parts[1:], parts[2:], strict=False):
+        if (opened, closed) == ("{{", "}}") and _DOUBLED.search(text):
+            return f"{{{{{text}}}}}"
+    return None
 
 
 def expand(template: str, values: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from pool_monitor.cli.lazy_group import LazyGroup
 
 COMMANDS = {
     "check": "Check rule files: all errors in one run.",
+    "test": "Run tests of rules.",
     "list": "List the rules of a service, or of files.",
     "metrics": "List the metrics that rules may name.",
     "replay": "Say what rules would have done in the time that a history has.",
@@ -18,4 +19,4 @@ COMMANDS = {
 
 @click.group("rules", cls=LazyGroup, commands_of="pool_monitor.cli.rules_", table=COMMANDS)
 def command() -> None:
-    """Check rule files, and see what rules can measure."""
+    """Check, test and replay rules, and see what they can measure."""

@@ -12,7 +12,10 @@ from typing import NamedTuple
 import click
 import msgspec
 
+from pool_monitor.alerts.defaults import default_rules
+from pool_monitor.alerts.inputs import Input
 from pool_monitor.alerts.quantity import text_of
+from pool_monitor.alerts.reconstruction import Reconstruction, without_recording
 from pool_monitor.alerts.recording import Player, Recorded
 from pool_monitor.alerts.replay import Replay
 from pool_monitor.alerts.rule import CheckedRule
@@ -47,9 +50,16 @@ def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> floa
 @click.option("--from", "start", callback=_time, metavar="TIME", help="Print what happened from then on; ISO 8601.")
 @click.option("--to", "end", callback=_time, metavar="TIME", help="Print what happened before then.")
 @click.option("--set", "settings", multiple=True, metavar="[NAME.]FIELD=VALUE", help="Change rules, as in for=10m.")
+@click.option("--default-rules", "defaults", is_flag=True, help="Replay the rules of the package too.")
 @click.option("--json", "as_json", is_flag=True, help="Print each transition as a line of JSON.")
 def command(
-    rules: str, store: str, start: float | None, end: float | None, settings: tuple[str, ...], as_json: bool
+    rules: str,
+    store: str,
+    start: float | None,
+    end: float | None,
+    settings: tuple[str, ...],
+    defaults: bool,
+    as_json: bool,
 ) -> None:
     """Say what the rules in the file RULES would have done, from what a service has recorded in its history STORE.db:
     how often each would have fired, for how long, how often it would have flapped.
@@ -64,7 +74,8 @@ def command(
     """
     if start is not None and end is not None and end <= start:
         raise click.UsageError("--to must be after --from")
-    loaded = load([rules]).rules
+    known = default_rules() if defaults else ()
+    loaded = (*known, *load([rules], known).rules)
     columns = [changed_rules(loaded, settings)] if settings else []
     if not as_json or not settings:
         columns.insert(0, loaded)
@@ -93,14 +104,24 @@ class _Column:
     def __init__(self, rules: Sequence[CheckedRule], period: _Period) -> None:
         self.rules = rules
         self.replay, self.tally = Replay(rules), Tally(rules, *period)
+        self.reconstructed: frozenset[Input] = frozenset()
+        self.step = 0.0
 
 
 def _play(reader: Reader, store: str, columns: Sequence[_Column], period: _Period) -> Iterator[list[bytes]]:
     """Replay the recording with each of *columns*. Yields the transitions of the first in the period, encoded."""
     player = Player()
-    recorded: Iterator[Recorded] = player.play(body for _at, body in reader.evaluations())
-    with _progress() as show:
-        for one in recorded:
+    played: Iterator[Recorded] = player.play(body for _at, body in reader.evaluations())
+    first = next(played, None)
+    if first is None:
+        remark(f"{store}: has no recorded evaluations; everything is reconstructed from its calls and figures")
+        recorded = without_recording(reader)
+    else:
+        recorded = chain([first], played)
+    wanted = frozenset().union(*(column.replay.wanted for column in columns))
+    with Reconstruction(reader, wanted) as reconstruction, _progress() as show:
+        for read in recorded:
+            one = reconstruction.filled(read)
             at = one.inputs.at
             if at >= period.end:
                 break
@@ -113,11 +134,11 @@ def _play(reader: Reader, store: str, columns: Sequence[_Column], period: _Perio
             show(column.replay.evaluations, at)
             yield lines
     if columns[0].replay.last is None:
-        raise ConfigError(
-            f"{store}: has no recorded evaluations of alert rules; a service records them while [history] has a path"
-        )
+        raise ConfigError(f"{store}: has nothing recorded that could be replayed")
     for column in columns:
         column.tally.finish(column.replay.last or 0.0)
+        column.reconstructed = frozenset(reconstruction.used)
+        column.step = reconstruction.step
     if player.damaged:
         remark(f"{plural(player.damaged, 'evaluation')} cannot be read: alerts around them may differ from what was")
 
@@ -183,15 +204,21 @@ def _remarks(column: _Column) -> Iterator[str]:
     replay = column.replay
     for name, evaluated in replay.evaluated.items():
         if not evaluated:
-            yield f"{name}: not replayed, because {_missing(replay, name)} was not recorded"
+            yield f"{name}: not replayed, because {_missing(replay, name)} was neither recorded, nor is its past kept"
         elif evaluated < replay.evaluations:
             yield (
                 f"{name}: replayed in {evaluated:,} of {replay.evaluations:,} evaluations; in the others, what it "
                 "reads was not recorded"
+            )
+        if not_exact := sorted({one.metric for one in replay.needs(name) & column.reconstructed}):
+            yield (
+                f"{name}: {', '.join(not_exact)} was not recorded, and is reconstructed each {column.step:g} s: "
+                "what happened may differ a little"
             )
         if name in replay.failed:
             yield f"{name}: failed at times: {replay.failed[name]}"
 
 
 def _missing(replay: Replay, name: str) -> str:
-    return ", ".join(sorted({one.metric for one in replay.missing(name)}))
+    names = {f"the finding {one.metric}" if one.kind == "finding" else one.metric for one in replay.missing(name)}
+    return ", ".join(sorted(names))

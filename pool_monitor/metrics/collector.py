@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from pool_monitor import telemetry
-from pool_monitor.clock import Clock, SteadyClock
+from pool_monitor.clock import Clock, ManualClock, SteadyClock
 from pool_monitor.errors import ConfigError
 from pool_monitor.events import OPERATION_STOP, EventSpec
 from pool_monitor.metrics import pool_stats
@@ -99,7 +99,8 @@ class Collector:
             )
         self._shared = self.memory_limit - fixed
         """The memory that the windows and the readings of resources share."""
-        self._stores = Stores(self._registry.pools, rows, self._shared, error_groups)
+        gapless = isinstance(clock, ManualClock)  # a test lets time pass in steps of any length; the process ran in it
+        self._stores = Stores(self._registry.pools, rows, self._shared, error_groups, gapless=gapless)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
         self.readings = ResourceReadings(self._clock, self._registry.is_collected, unmeasured, self.monitor)
         """The latest readings of resources, for Snapshots."""

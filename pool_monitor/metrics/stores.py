@@ -20,7 +20,7 @@ class Stores:
     """The stores of *pools*, with at most *rows* rows, and *groups* error groups of a pool. The attributes exist only
     after the first `reset`.
 
-    The windows take at most *windows_limit* bytes, the others at most `bytes_beside_windows`.
+    The windows take at most *windows_limit* bytes, the others at most `bytes_beside_windows`. *gapless*: see `Windows`.
     """
 
     windows: Windows
@@ -30,8 +30,9 @@ class Stores:
     last_errors: LastErrors
     error_groups: ErrorGroups
 
-    def __init__(self, pools: Sequence[str], rows: int, windows_limit: int, groups: int) -> None:
+    def __init__(self, pools: Sequence[str], rows: int, windows_limit: int, groups: int, *, gapless: bool) -> None:
         self._pools, self._rows, self.windows_limit, self._groups = pools, rows, windows_limit, groups
+        self._gapless = gapless
 
     @staticmethod
     def bytes_beside_windows(rows: int, pools: int, groups: int) -> int:
@@ -64,4 +65,4 @@ class Stores:
         self.error_groups.know(known)  # it comes from the history, which is opened before collecting begins
         self.trend = TrendRing(number)
         self.__dict__.pop("windows", None)  # free the old windows first: both at once would take twice the memory
-        self.windows = Windows(now_ns, self._rows, number, self.windows_limit, closed)
+        self.windows = Windows(now_ns, self._rows, number, self.windows_limit, closed, gapless=self._gapless)

@@ -298,7 +298,8 @@ class Windows:
 
     The limit must be at least `least_bytes`. Histograms take at most half of what fixed arrays leave of it;
     `has_room` returns whether more durations fit. *now_ns* must never decrease from one method call to the next.
-    *closed* is called with the number and the block of every second that closes.
+    *closed* is called with the number and the block of every second that closes. *gapless*: no gap is a time in which
+    nothing was measured; all of it counts in the second before it.
     """
 
     def __init__(
@@ -308,8 +309,11 @@ class Windows:
         pools: int,
         limit_bytes: int,
         closed: Callable[[int, Block], object] = lambda _second, _block: None,
+        *,
+        gapless: bool = False,
     ) -> None:
         self.limit_bytes = limit_bytes
+        self._gapless = gapless
         self.capacity = Capacity(rows, pools)
         self.pages = HistogramPages(rows)
         self.totals = Sums(self.pages, self.capacity, np.int64)
@@ -374,7 +378,7 @@ class Windows:
         if second > self.second:
             silent = second - self.second > SILENCE
             for over in range(self.second, self.second + 1 if silent else second):
-                self._measure((over + 1) * SECOND_NS)
+                self._measure((second if silent and self._gapless else over + 1) * SECOND_NS)
                 self._close(over)
             self.second = second
             if silent:

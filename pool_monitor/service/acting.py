@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -108,6 +109,8 @@ async def _read(request: Request) -> tuple[Response | None, bytes]:
                     return _error(413, f"the body is longer than {BODY_MAX // 1024} KiB"), b""
     except TimeoutError:
         return _error(408, f"the body has not come within {BODY_S:g} s"), b""
+    except ClientDisconnect:
+        return _error(400, "the caller has gone before the whole body had come"), b""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if raw and kind != "application/json":  # no web page of another site may send this type without being asked for it
         return _error(415, "the body must be JSON: send it with Content-Type: application/json"), b""

@@ -89,7 +89,7 @@ def _check_regular(path: str | Path, found: os.stat_result) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise ConfigError(_IS_A_DIRECTORY.format(path))
     if not stat.S_ISREG(found.st_mode):
-        raise ConfigError(f"{path}: is not a regular file; remove it, or use another path for the history")
+        raise ConfigError(f"{path}: is not a regular file; remove it, or use another path")
 
 
 def disk_space(path: Path) -> tuple[int | None, int | None]:

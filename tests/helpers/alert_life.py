@@ -10,7 +10,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +20,7 @@ from pool_monitor import telemetry
 from pool_monitor.alerts.alert import fingerprint_of
 from pool_monitor.alerts.inputs import Input, Inputs, Sample
 from pool_monitor.alerts.manager import AlertManager
+from pool_monitor.alerts.rule_file import Rule
 from pool_monitor.clock import ManualClock
 from pool_monitor.config import AlertsConfig, MonitorConfig, StateConfig
 
@@ -32,16 +33,19 @@ FOR_ETERNITY = "1000d"
 ETERNAL_FINGERPRINT = fingerprint_of(ETERNAL, {"pool": "p0"})
 
 
-def rules() -> Iterator[dict[str, Any]]:
-    for number in range(RULES):
-        held = FOR_ETERNITY if not number else f"{number * 50}s" if number <= SLOW else f"{number % 4 * 5}s"
-        yield {
-            "alert": f"Rule{number}",
-            "threshold": {"metric": "pool.waiting", "levels": {"warning": {"above": 10}, "critical": {"above": 20}}},
-            "match": {"pool": f"p{number}"},
-            "for": held,
-            "keep_firing_for": f"{number % 3 * 5}s",
-        }
+METRICS = ("pool.waiting", "pool.busy", "pool.idle", "pool.dead", "pool.sessions")
+"""Each has the instances of a fifth of the rules."""
+
+
+def rule(number: int) -> Rule:
+    held = FOR_ETERNITY if not number else f"{number * 50}s" if number <= SLOW else f"{number % 4 * 5}s"
+    return Rule(
+        alert=f"Rule{number}",
+        threshold={"metric": METRICS[number % 5], "levels": {"warning": {"above": 10}, "critical": {"above": 20}}},
+        match={"pool": f"p{number}"},
+        for_=held,
+        keep_firing_for=f"{number % 3 * 5}s",
+    )
 
 
 def value(number: int, step: int) -> float:
@@ -61,12 +65,19 @@ class ScriptedReader:
     async def prepare(self, wanted: Iterable[Input]) -> None:
         """Nothing has to be prepared."""
 
+    async def close(self) -> None:
+        """Nothing has to be closed."""
+
     def reading(self, wanted: Iterable[Input], elapsed: float) -> Iterator[Inputs | None]:
-        samples = tuple(Sample((("pool", f"p{number}"),), value(number, self.step)) for number in range(RULES))
-        yield Inputs(self._clock.wall_ns() / 1e9, elapsed, dict.fromkeys(wanted, samples), 1e6)
+        samples = {one: self._samples(METRICS.index(one.metric)) for one in wanted}
+        yield Inputs(self._clock.wall_ns() / 1e9, elapsed, samples, 1e6)
+
+    def _samples(self, first: int) -> tuple[Sample, ...]:
+        numbers = range(first, RULES, len(METRICS))
+        return tuple(Sample((("pool", f"p{number}"),), value(number, self.step)) for number in numbers)
 
 
-def manager_of(state: Path, clock: ManualClock, reader: ScriptedReader) -> AlertManager:
+def manager_of(state: Path, clock: ManualClock, reader: ScriptedReader, rules: Sequence[Rule]) -> AlertManager:
     context: Any = SimpleNamespace(
         clock=clock,
         service="service",
@@ -81,13 +92,13 @@ def manager_of(state: Path, clock: ManualClock, reader: ScriptedReader) -> Alert
     )
     alerts = AlertsConfig(interval=INTERVAL, default_rules=False, log=False, file=str(state.with_suffix(".jsonl")))
     made = AlertManager(MonitorConfig(alerts=alerts, state=StateConfig(path=str(state))), context)
-    for rule in rules():
-        made.add(rule)
+    for one in rules:
+        made.add(one)
     made._evaluator._reader = reader  # type: ignore[assignment]
     return made
 
 
-async def live(path: Path, step: int, wall: float, last: int) -> None:
+async def live(path: Path, step: int, wall: float, last: int, rules: Sequence[Rule]) -> None:
     """Evaluate at once again and again, and tell every change, every step, and a silence. *last*: after so many steps,
     end as a service does; 0: never.
     """
@@ -95,7 +106,7 @@ async def live(path: Path, step: int, wall: float, last: int) -> None:
     telemetry.attach("told", ("alert", "transition"), tell)
     clock = ManualClock(wall)
     reader = ScriptedReader(clock, step)
-    manager = manager_of(path, clock, reader)
+    manager = manager_of(path, clock, reader, rules)
     await manager.open()
     silence = manager.silence({"alertname": "Rule5"}, duration="1h", comment=f"life from step {step}")
     await manager.settled()
@@ -130,17 +141,18 @@ def start() -> subprocess.Popen[str]:
 
 
 def nursery() -> None:
-    """For every line ``PATH STEP WALL LAST`` on stdin, fork a child that lives from there on, and print when it is
-    dead. It forks because the imports of a new interpreter would take longer than a life.
+    """For every line ``PATH STEP WALL LAST`` on stdin, fork a child that lives from there on, and print how it has
+    ended. It forks because the imports of a new interpreter would take longer than a life.
     """
+    rules = [rule(number) for number in range(RULES)]
     for line in sys.stdin:
         path, step, wall, last = line.split()
         child = os.fork()
         if not child:
-            asyncio.run(live(Path(path), int(step), float(wall), int(last)))
+            asyncio.run(live(Path(path), int(step), float(wall), int(last), rules))
             os._exit(0)
-        os.waitpid(child, 0)
-        say("dead")
+        _pid, status = os.waitpid(child, 0)
+        say("dead" if os.WIFSIGNALED(status) else f"ended {os.waitstatus_to_exitcode(status)}")
 
 
 def say(text: str) -> None:

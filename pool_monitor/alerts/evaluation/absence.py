@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pool_monitor.alerts.catalogue import METRICS
 from pool_monitor.alerts.evaluation.memory import About, Memory
-from pool_monitor.alerts.evaluation.plan import PATTERN, Firing, Matching, read, value_of
+from pool_monitor.alerts.evaluation.plan import Firing, Matching, read, value_of
 from pool_monitor.alerts.inputs import Input, Inputs, Judgement, Labels, labels_of
+from pool_monitor.alerts.pattern import is_pattern
 from pool_monitor.alerts.rule import Absence, CheckedRule
 from pool_monitor.metrics import timespan
 
@@ -20,7 +21,8 @@ class AbsencePlan:
     """Bad where there is nothing to see: no instance, no known value, or, of a count or a rate, 0.
 
     An instance is expected if it was there before, or if ``match`` names all of its labels without a pattern. Until the
-    monitor has measured for the length of the window, what is not there is unknown. So a start makes nothing fire.
+    monitor has measured for the length of the window, what is not there is as it was before: absent, or else unknown.
+    So a start makes nothing fire, and ends nothing.
     """
 
     def __init__(self, rule: CheckedRule, kind: Absence) -> None:
@@ -30,7 +32,7 @@ class AbsencePlan:
         self._counted = metric.unit in _COUNTED
         self._min_samples = rule.min_samples
         self._matching = Matching(rule.match)
-        texts = {one.label: one.value for one in rule.match if not (one.pattern and PATTERN & set(one.value))}
+        texts = {one.label: one.value for one in rule.match if not is_pattern(one)}
         named = labels_of({label: texts.get(label, "") for label in metric.labels})
         whole = texts.keys() >= set(metric.labels) and self._matching(named)
         self._named: tuple[Labels, ...] = (named,) if whole else ()
@@ -38,24 +40,33 @@ class AbsencePlan:
         self.reads = frozenset({self._input})
 
     def judge(self, inputs: Inputs, memory: Memory, firing: Firing) -> list[Judgement]:  # noqa: ARG002
-        nothing = 1 if inputs.covered >= self._start_s else None
+        measured = inputs.covered >= self._start_s
         found: dict[Labels, Judgement] = {}
+
+        def judge_one(instance: Labels, *, absent: bool, value: float | None = None) -> None:
+            level = (1 if measured or memory.held(self._what, instance) else None) if absent else 0
+            memory.hold(self._what, instance, level or 0)
+            found[instance] = Judgement(instance, level, value)
+
         for sample in self._matching.choose(read(inputs, self._input)):
             about = About(self._what, sample.labels)
             if memory.seen.get(about) is None:
                 memory.changed()
             memory.seen.put(about, memory.now)
             value = value_of(sample, self._min_samples)
-            absent = value is None or (self._counted and value == 0)
-            found[sample.labels] = Judgement(sample.labels, nothing if absent else 0, value)
+            judge_one(sample.labels, absent=value is None or (self._counted and value == 0), value=value)
         for about, at in memory.seen:
             if about.what != self._what or about.instance in found:
                 continue
             if memory.now - at <= FORGET_S:
-                found[about.instance] = Judgement(about.instance, nothing)
+                judge_one(about.instance, absent=True)
             else:
                 memory.seen.drop(about)
                 memory.changed()
         for named in self._named:
-            found.setdefault(named, Judgement(named, nothing))
+            if named not in found:
+                judge_one(named, absent=True)
+        for held in memory.holding(self._what):
+            if held not in found:
+                memory.hold(self._what, held, 0)
         return list(found.values())

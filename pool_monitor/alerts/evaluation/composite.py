@@ -17,6 +17,7 @@ those of the findings and alerts that are there, and one without labels if there
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -134,6 +135,7 @@ class CompositePlan:
     def __init__(self, rule: CheckedRule, kind: AllOf | AnyOf | Not) -> None:
         self._min_samples = rule.min_samples
         self._leaves: list[_Leaf] = []
+        self._looks: Counter[tuple[str, str | None, bool]] = Counter()
         self._combine = self._prepare(kind)
         self._matching = Matching(rule.match)
         most = max((len(leaf.labels) for leaf in self._leaves if leaf.labels is not None), default=None)
@@ -165,11 +167,19 @@ class CompositePlan:
     def _leaf(self, condition: Threshold | FindingIs | AlertFires) -> _Leaf:
         match condition:
             case Threshold():
-                return _Measured(condition, self._min_samples, str(len(self._leaves)))
+                return _Measured(condition, self._min_samples, self._name(condition))
             case FindingIs():
                 return _Found(condition)
             case AlertFires():
                 return _Fires(condition)
+
+    def _name(self, condition: Threshold) -> str:
+        """Return what tells *condition* apart from others that look at the same. It stays when conditions are put into
+        another order.
+        """
+        same = (condition.metric, condition.window, condition.above)
+        self._looks[same] += 1
+        return f" {self._looks[same]}"
 
     def judge(self, inputs: Inputs, memory: Memory, firing: Firing) -> list[Judgement]:
         asked = [leaf.ask(inputs, memory, firing) for leaf in self._leaves]

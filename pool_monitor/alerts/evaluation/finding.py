@@ -9,8 +9,8 @@ from pool_monitor.alerts.rule import CheckedRule, FindingIs
 
 
 class FindingPlan:
-    """A finding that is there is bad: ``warn`` is the first level, ``bad`` the second. One that was there and is there
-    no more is good. A rule of several kinds has the label ``finding``.
+    """A finding that is there is bad: ``warn`` is the first level, ``bad`` the second. Nothing is said about one that is
+    not there, which is good (`Ruling.silence_is_good`). A rule of several kinds has the label ``finding``.
     """
 
     def __init__(self, rule: CheckedRule, kind: FindingIs) -> None:
@@ -26,20 +26,12 @@ class FindingPlan:
                 labels = sample.labels if len(self._inputs) == 1 else _with(sample.labels, one.metric)
                 if self._matching(labels):
                     found[labels] = self._judge_one(labels, sample)
-        for gone in memory.holding(_THERE):
-            found.setdefault(gone, Judgement(gone, 0))
-        for labels, judgement in found.items():
-            memory.hold(_THERE, labels, judgement.level or 0)
         return list(found.values())
 
     def _judge_one(self, labels: Labels, sample: Sample) -> Judgement:
         level = int(sample.more[0]) if sample.more else 1
         limit = sample.more[1] if len(sample.more) > 1 else None
         return Judgement(labels, min(level, self._most), sample.value, sample.note, limit)
-
-
-_THERE = "there"
-"""What is remembered of a finding: its level while it is there."""
 
 
 def _with(labels: Labels, kind: str) -> Labels:

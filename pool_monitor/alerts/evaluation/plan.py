@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
 from typing import Protocol
 
 from pool_monitor.alerts.evaluation.memory import Memory
 from pool_monitor.alerts.inputs import Input, Inputs, Judgement, Labels, Sample, Samples
+from pool_monitor.alerts.pattern import matching
 from pool_monitor.alerts.rule import Matcher
 
 Firing = Callable[[str], Iterable[Labels]]
 """Returns the instances at which the rule of a name fires. Rules that others name are evaluated before them."""
-PATTERN = frozenset("*?[")
-"""What makes a shell pattern of a text."""
 
 
 class NotRead(LookupError):
@@ -55,7 +51,7 @@ class Matching:
     """Which instances the matchers of a rule choose. What it found is kept for as long as the instances stay."""
 
     def __init__(self, matchers: Sequence[Matcher]) -> None:
-        self._tests = tuple([(one.label, _test(one)) for one in matchers])
+        self._tests = tuple([(one.label, matching(one)) for one in matchers])
         self._seen: tuple[Labels, ...] = ()
         self._chosen: tuple[int, ...] = ()
 
@@ -75,18 +71,6 @@ class Matching:
             self._seen = instances
             self._chosen = tuple([place for place, instance in enumerate(instances) if self(instance)])
         return [samples[place] for place in self._chosen]
-
-
-def _test(one: Matcher) -> Callable[[str], object]:
-    if one.pattern and PATTERN & set(one.value):
-        return _compiled(one.value).match
-    return one.value.__eq__
-
-
-@lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    """Return a shell pattern made ready: that takes as long as an evaluation of many rules, and many rules share it."""
-    return re.compile(fnmatch.translate(pattern))
 
 
 def joined(instance: Labels, names: frozenset[str]) -> Labels:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from pool_monitor.alerts.overlays.silences import TEXT_MAX
+from pool_monitor.alerts.overlays.silences import checked_text
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.snapshot import Acknowledgement
 
@@ -23,9 +23,11 @@ class Acknowledgements:
 
         The caller knows that the alert is there.
         """
-        for name, text in (("author", acknowledgement.author), ("comment", acknowledgement.comment)):
-            if len(text) > TEXT_MAX:
-                raise ConfigError(f"the {name} of an acknowledgement must have at most {TEXT_MAX} characters")
+        author, comment = (
+            checked_text("author", acknowledgement.author),
+            checked_text("comment", acknowledgement.comment),
+        )
+        acknowledgement = msgspec.structs.replace(acknowledgement, author=author, comment=comment)
         until = acknowledgement.until
         if until is not None and not until > acknowledgement.at:
             raise ConfigError("an acknowledgement must end in the future")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
+
+from pool_monitor.alerts.pattern import matching
 
 if TYPE_CHECKING:
     from pool_monitor.alerts.alert import Alert
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class LabelMatch:
-    """Says whether labels match all of *matchers*. A pattern is a shell pattern, case-sensitive, of the whole value."""
+    """Says whether labels match all of *matchers* (`pattern.matching`)."""
 
     __slots__ = ("exact", "patterns")
 
     def __init__(self, matchers: Iterable[Matcher]) -> None:
         matchers = list(matchers)
         self.exact = [(one.label, one.value) for one in matchers if not one.pattern]
-        self.patterns = [(one.label, re.compile(fnmatch.translate(one.value)).match) for one in matchers if one.pattern]
+        self.patterns = [(one.label, matching(one)) for one in matchers if one.pattern]
 
     def __call__(self, labels: Mapping[str, str]) -> bool:
         return all(labels.get(label, "") == value for label, value in self.exact) and all(

@@ -13,6 +13,7 @@ from pool_monitor.alerts.overlays.matching import LabelMatch
 from pool_monitor.alerts.rule import Matcher
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.snapshot import SilenceView
+from pool_monitor.snapshot.validation import plain_text
 
 SILENCES_MAX = 1000
 """Most silences. The oldest that is over gives way to a new one; while none is over, a new one is refused."""
@@ -78,8 +79,7 @@ class Silences:
         """
         if not ends_at > max(starts_at, at):
             raise ConfigError("a silence must end after it begins, and in the future")
-        for name, text in (("author", author), ("comment", comment)):
-            _check_text(name, text)
+        author, comment = checked_text("author", author), checked_text("comment", comment)
         checked = checked_matchers(matchers)
         self._make_room(at)
         name = secrets.token_hex(4)
@@ -182,17 +182,18 @@ def checked_matchers(matchers: Mapping[str, object]) -> tuple[Matcher, ...]:
 def _checked_matcher(label: object, wanted: object) -> Matcher:
     if not isinstance(label, str) or not label:
         raise ConfigError(f"the matcher {label!r:.100} needs the name of a label")
-    _check_text("label", label)
+    label = checked_text("label", label)
     pattern = isinstance(wanted, Mapping)
     value = wanted.get("glob") if isinstance(wanted, Mapping) and len(wanted) == 1 else wanted
     if not isinstance(value, str):
         raise ConfigError(f"the matcher of {label!r} must be a text, or a pattern such as {{'glob': 'text*'}}")
     if not value:
         raise ConfigError(f"the matcher of {label!r} is empty, so alerts without this label would match; give a value")
-    _check_text(f"matcher of {label!r:.100}", value)
-    return Matcher(label, value, pattern)
+    return Matcher(label, checked_text(f"matcher of {label!r:.100}", value), pattern)
 
 
-def _check_text(name: str, text: object) -> None:
+def checked_text(name: str, text: object) -> str:
+    """Return what somebody wrote, with lone surrogates escaped as in the labels of a Snapshot. Raises ConfigError."""
     if not isinstance(text, str) or len(text) > TEXT_MAX:
-        raise ConfigError(f"the {name} of a silence must be a text of at most {TEXT_MAX} characters")
+        raise ConfigError(f"the {name} must be a text of at most {TEXT_MAX} characters")
+    return plain_text(text)

@@ -10,6 +10,8 @@ from pool_monitor.alerts.rule import AllOf, AnyOf, CheckedRule, FindingIs, Not
 from pool_monitor.alerts.rule_file.shape import LabelNames, Path, alerts_named, conditions, instance_labels
 from pool_monitor.alerts.template import placeholders
 
+CIRCLES_MAX = 20
+"""Most circles that are found: there may be more of them than rules."""
 ALWAYS = ("value", "severity", "alertname")
 """The placeholders that every rule has, besides the labels of its instance."""
 OF_FINDINGS = ("reason", "names")
@@ -33,31 +35,38 @@ def not_replaced(rules: Sequence[CheckedRule], others: Iterable[CheckedRule]) ->
     return [rule for rule in rules if not (rule.default and rule.alert in names)]
 
 
-def conflicts(rules: Sequence[CheckedRule], unread: Collection[str] | None = ()) -> Iterator[Conflict]:
+def conflicts(
+    rules: Sequence[CheckedRule], unread: Collection[str] | None = (), *, in_force: int = 0
+) -> Iterator[Conflict]:
     """Yield what does not fit together in *rules*, which are all rules of a service.
 
-    *unread* names rules that exist, but could not be read; None: there may be others of any name.
+    *unread* names rules that exist, but could not be read; None: there may be others of any name. The first *in_force*
+    rules have been checked before: a conflict is always in another one.
     """
     known = {rule.alert: rule for rule in reversed(rules)}
     order, circles = _in_order(known)
     labels: dict[str, LabelNames | None] = {}
     for name in order:
         labels[name] = instance_labels(known[name].kind, labels.get)
-    yield from _doubled(rules)
-    for number, rule in enumerate(rules):
+    yield from _doubled(rules, in_force)
+    for number, rule in list(enumerate(rules))[in_force:]:
         names = labels[rule.alert] if known[rule.alert] is rule else None
         for one in (*_named(rule, known, unread), *_scopes(rule, labels), *_misfits(rule, names)):
             yield one._replace(rule=number)
     for circle in circles:
-        number = min(number for number, rule in enumerate(rules) if rule.alert in circle)
-        head = circle.index(rules[number].alert)
+        names_of = set(circle)
+        found = next((number for number in range(in_force, len(rules)) if rules[number].alert in names_of), None)
+        if found is None:
+            continue
+        head = circle.index(rules[found].alert)
         turned = [*circle[head:], *circle[: head + 1]]
-        path = next(path for path, alert in alerts_named(rules[number].kind) if alert == turned[1])
-        yield Conflict(number, path, f"the rules depend on each other: {' -> '.join(turned)}")
+        path = next(path for path, alert in alerts_named(rules[found].kind) if alert == turned[1])
+        shown = turned if len(turned) <= 12 else [*turned[:10], f"{len(turned) - 11} more", turned[-1]]
+        yield Conflict(found, path, f"the rules depend on each other: {' -> '.join(shown)}")
 
 
 def _in_order(rules: Mapping[str, CheckedRule]) -> tuple[list[str], list[list[str]]]:
-    """Return the names of the rules, those that others depend on first, and each circle of them once.
+    """Return the names of the rules, those that others depend on first, and `CIRCLES_MAX` of their circles.
 
     Without recursion: a chain of rules may be long.
     """
@@ -74,18 +83,19 @@ def _in_order(rules: Mapping[str, CheckedRule]) -> tuple[list[str], list[list[st
                 order[trail.popitem()[0]] = None
                 below = next(reversed(trail.values())) if trail else iter(())
             elif name in trail:
-                names = list(trail)
-                circles.append(names[names.index(name) :])
+                if len(circles) < CIRCLES_MAX:
+                    names = list(trail)
+                    circles.append(names[names.index(name) :])
             elif name in rules and name not in order:
                 below = trail[name] = iter([alert for _, alert in alerts_named(rules[name].kind)])
     return list(order), circles
 
 
-def _doubled(rules: Sequence[CheckedRule]) -> Iterator[Conflict]:
+def _doubled(rules: Sequence[CheckedRule], in_force: int) -> Iterator[Conflict]:
     first: dict[str, CheckedRule] = {}
     for number, rule in enumerate(rules):
         before = first.setdefault(rule.alert, rule)
-        if before is not rule:
+        if before is not rule and number >= in_force:
             origin = before.origin
             where = f"; the first is in {origin.file}:{origin.line}:{origin.column}" if origin else ""
             yield Conflict(number, ("alert",), f"there is another rule of this name{where}; a name is used once")

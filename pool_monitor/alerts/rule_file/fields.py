@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Protocol
 
 from pool_monitor.alerts.rule_file.nodes import BrokenNode, ListNode, MapNode, Node, Problems, ScalarNode, shown
 
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""A text with one has no UTF-8 form. Python makes them from odd file names, and a YAML parser from escapes."""
 Definitions = dict[str, dict[str, Any]]
 """The ``$defs`` of a JSON Schema that is being drawn."""
 
@@ -59,6 +61,8 @@ class Text:
             raise Invalid(_not_what(self.words, node))
         if not node.text and not (self._empty and not node.plain):
             raise Invalid(f"is empty; needs {self.words}")
+        if _LONE_SURROGATE.search(node.text):
+            raise Invalid("has a surrogate without its other half, such as \\ud800, which is not a character")
         try:
             return self._parse(node)
         except ValueError as error:
@@ -205,11 +209,11 @@ class Fields:
         """Whether one of the keys is there and not valid: what depends on it cannot be checked."""
         return any(name in self.nodes and name not in self.values for name in names)
 
-    def wrong_in(self, name: str, key: str, message: str) -> None:
+    def wrong_in(self, name: str, key: str, message: str, *, warning: bool = False) -> None:
         """Note a problem at *key* of the mapping that is the value of the key *name*."""
         pairs = getattr(self.nodes[name], "pairs", ())
         node = next((one for one, _ in pairs if one.text == key), self.nodes[name])
-        self.problems.add(node, f"{self.place}.{name}.{key}", message)
+        self.problems.add(node, f"{self.place}.{name}.{key}", message, warning=warning)
 
     def wrong(self, name: str, message: str, *, at_key: bool = False, warning: bool = False) -> None:
         """Note a problem at the value of a key, or of the whole section if *name* is empty."""

@@ -80,7 +80,7 @@ def check_files(
         piped = stdin is not None and name == "-"
         reading = FileReading(STDIN if piped else name)
         try:
-            data = stdin(BYTES_MAX + 1) if stdin is not None and piped else _contents(name)
+            data = stdin(BYTES_MAX + 1) if stdin is not None and piped else contents(name)
         except (OSError, ValueError) as error:
             unread[name] = getattr(error, "strerror", None) or str(error)
             reading.problems.broken = True  # what others name may be in it
@@ -119,7 +119,7 @@ def error_of(lines: Sequence[str]) -> ConfigError:
     return ConfigError("\n".join([*lines[:SHOWN_MAX], *more]))
 
 
-def _contents(path: str) -> bytes:
+def contents(path: str) -> bytes:
     """Return the bytes of a file, or enough of them to see that it is too large."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO without a writer would block
     with os.fdopen(descriptor, "rb") as file:
@@ -133,9 +133,8 @@ def _check_together(readings: Sequence[FileReading], known: Sequence[CheckedRule
     placed = [(reading, one) for reading in readings for one in reading.rules]
     known = not_replaced(known, [one.rule for _, one in placed])
     unread = {name for reading in readings for name in reading.unread}
-    for conflict in conflicts([*known, *(one.rule for _, one in placed)], None if broken else unread):
-        if conflict.rule < len(known):
-            continue
+    rules = [*known, *(one.rule for _, one in placed)]
+    for conflict in conflicts(rules, None if broken else unread, in_force=len(known)):
         reading, one = placed[conflict.rule - len(known)]
         _, node = node_at(one.node, conflict.path, at_key=conflict.at_key)
         reading.problems.add(node or one.node, f"{one.place}{in_words(conflict.path)}", conflict.message)

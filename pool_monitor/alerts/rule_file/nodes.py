@@ -103,8 +103,14 @@ class MapNode(Node):
 def shown(text: str) -> str:
     """Return *text* in quotes for a message: in one line, and not longer than anybody reads."""
     clipped = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
-    escaped = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in clipped)
-    return f'"{escaped}"'
+    return f'"{_printable(clipped)}"'
+
+
+def _printable(text: str) -> str:
+    """Return *text* with escapes for what controls a terminal or breaks the line of a message."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 class Problems:
@@ -119,13 +125,13 @@ class Problems:
         """Whether an error of syntax hides a part of the file. What seems to be missing may be in that part."""
 
     def add(self, node: Node, place: str, message: str, *, warning: bool = False) -> None:
-        """Note a problem at *node*."""
+        """Note a problem at *node*. What a message repeats of the file cannot control a terminal."""
         self.errors += not warning
         if len(self.found) >= PROBLEMS_MAX:
             self.left_out += 1
             return
         level: Literal["error", "warning"] = "warning" if warning else "error"
-        self.found.append(Problem(self.file, node.line, node.column, place, message, level))
+        self.found.append(Problem(self.file, node.line, node.column, _printable(place), _printable(message), level))
 
     def in_order(self) -> list[Problem]:
         """Return them in the order of the file."""

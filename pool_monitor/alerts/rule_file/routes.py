@@ -6,7 +6,6 @@ A value of a receiver may be a secret. No message here repeats one.
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,7 +40,7 @@ def _url(value: str) -> None:
         host, _ = parts.hostname, parts.port
     except ValueError:
         raise ValueError("is not a URL; needs one such as https://hooks.example/alerts") from None
-    if parts.scheme not in ("http", "https") or not host or re.search(r"\s", value):
+    if parts.scheme not in ("http", "https") or not host or not value.isprintable() or " " in value:
         raise ValueError("is not a URL of http or https; needs one such as https://hooks.example/alerts")
     if host.lower().rstrip(".") in _METADATA or _is_metadata(host):
         raise ValueError("is the address of a machine's metadata service, which is never told anything")
@@ -57,7 +56,9 @@ def _is_metadata(host: str) -> bool:
 
 
 URL = text("a URL, such as https://hooks.example/alerts", most=2048, check=_url)
-_SECRET = text("a text", most=2048, secret=True)
+_HEADER_VALUE = text(
+    "a text in one line, without characters that cannot be printed", r"[ -~\u00a1-\u00ff]+", most=2048, secret=True
+)
 HEADER = Section(
     "header_variable",
     "the name of an environment variable",
@@ -65,7 +66,7 @@ HEADER = Section(
     lambda fields: fields.get("env"),
     secret=True,
 )
-_HEADER = Either(_SECRET, HEADER)
+_HEADER = Either(_HEADER_VALUE, HEADER)
 
 
 class _Header:

@@ -41,14 +41,13 @@ from pool_monitor.alerts.rule_file.scalars import (
     DURATION,
     LABEL_NAME,
     LABEL_VALUE,
-    LENGTH,
     PATTERN,
     choice,
     text,
     whole,
 )
 from pool_monitor.alerts.rule_file.shape import TWO_LEVELS, conditions
-from pool_monitor.alerts.template import placeholders
+from pool_monitor.alerts.template import doubled, placeholders
 
 RULES_MAX = 10_000
 """Most rules of one file."""
@@ -131,6 +130,7 @@ def _rule(fields: Fields) -> CheckedRule | None:
     if kind is None or fields.get("alert") is None:
         return None
     _check_samples(fields, kind)
+    _check_braces(fields)
     names = own or (severity or "warning",)
     if isinstance(kind, Threshold):
         levels = tuple(Level(name, one.bound, one.clear) for name, one in zip(names, kind.levels, strict=True))
@@ -192,6 +192,18 @@ def _check_samples(fields: Fields, kind: Kind) -> None:
         fields.wrong("min_samples", text, at_key=True, warning=True)
 
 
+def _check_braces(fields: Fields) -> None:
+    """Note, as warnings, braces that stay as they are where somebody may mean placeholders."""
+    for key, value in fields.get("annotations", ()):
+        if found := doubled(value):
+            shown = f"{found} stays as it is, with single braces; a placeholder is a name such as {{value}}"
+            fields.wrong_in("annotations", key, shown, warning=True)
+    for key, value in fields.get("labels", ()):
+        if "{" in value and "}" in value:
+            shown = "has braces, which are not replaced in labels: only annotations have placeholders"
+            fields.wrong_in("labels", key, shown, warning=True)
+
+
 RULE = Section(
     "rule",
     "a rule",
@@ -205,7 +217,7 @@ RULE = Section(
         Entry("keep_firing_for", DURATION, "How long the alert still fires when it is good again. Default: `0s`."),
         Entry("min_samples", whole("a whole number", 0, 10**9), "A value from fewer calls is unknown. Default: 0."),
         Entry("on_no_data", choice(NO_DATA), "What an unknown value means: `resolve` (default), `keep` or `fire`."),
-        Entry("no_data_for", LENGTH, "After how long unknown it means that. Default: three intervals of evaluation."),
+        Entry("no_data_for", DURATION, "After how long unknown it means that. Default: three intervals of evaluation."),
         Entry("on_error", choice(ON_ERROR), "What a failed evaluation means: `keep` (default), `resolve` or `fire`."),
         Entry("labels", LABELS, "Labels of its alerts. `severity` is one, unless the rule has levels."),
         Entry("annotations", ANNOTATIONS, "Texts with `{placeholders}`: `value`, `severity`, `alertname`, labels."),
