@@ -77,9 +77,7 @@ class Overlays:
             known = ", ".join(sorted(active)[:10]) or "none"
             raise UnknownName(f"no alert {fingerprint!r:.100} is pending or firing; those that are: {known}")
         until = None if duration is None else at + duration
-        given = Acknowledgement(author=author, comment=comment, at=at, until=until)
-        self._acknowledgements.give(fingerprint, given)
-        return given
+        return self._acknowledgements.give(fingerprint, author=author, comment=comment, at=at, until=until)
 
     def unacknowledge(self, fingerprint: str) -> None:
         """Take an acknowledgement back. Raises UnknownName when there is none."""
