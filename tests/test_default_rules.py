@@ -39,7 +39,7 @@ from tests.test_degradation import Load as Overload
 from tests.test_docs import generate
 
 __all__ = ["generate"]
-pytestmark = pytest.mark.usefixtures("no_leaks")
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(240)]
 RULES = {rule.alert: rule for rule in default_rules()}
 
 
@@ -87,7 +87,6 @@ async def test_minutes_of_healthy_load_fire_nothing():
 
 @pytest.mark.slow
 @pytest.mark.gate
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_an_hour_of_healthy_load_fires_nothing(seed: int):
     await healthy(seed, 3600)
@@ -178,7 +177,6 @@ class Faults:
                 self.text.ended(operation, 0.01)
 
 
-@pytest.mark.timeout(120)
 async def test_rules_about_pools_and_resources_fire_and_end():
     faults = Faults()
     async with service(*faults.pools, metrics=MetricsConfig(series_limit=60)) as made:
