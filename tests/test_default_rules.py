@@ -134,7 +134,7 @@ class Faults:
             "disk_free": 4 * GIB, "shm_free": GIB // 20, "fds": 95_000, "processes": 7_800, "oom_kills": 2,
         }  # fmt: skip
         made.process |= {"user_threads": 95, "threads_limit": 100}
-        made.lag_s = 1.2
+        made.lag_s = 2.5
         made.workers["dead-1"] = {"state_letter": "T"}
         made.workers["held-0"] = {"zombies": 1, "zombie_duration": 11 * 10**9}
         made.workers["dead-2"] = {"cpu_ratio": 0.9}
