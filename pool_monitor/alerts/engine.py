@@ -460,6 +460,7 @@ class Engine:
             to_state=after.value,
             severity=alert.severity,
             value=value,
+            last_value=alert.value,
             reason=reason,
             note=alert.note,
         )
