@@ -67,12 +67,14 @@ class Service:
         """Occupy the worker, and let *calls* wait."""
         self.waiting = [asyncio.create_task(self.pool.run("wait")) for _ in range(calls + 1)]
         while self.pool.status().waiting < calls:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     async def release(self) -> None:
         for task in self.waiting:
             task.cancel()
         await asyncio.gather(*self.waiting, return_exceptions=True)
+        while self.pool.status().busy:
+            await asyncio.sleep(0.001)
 
     def states(self) -> dict[str, tuple[str, str]]:
         return {one.alertname: (one.state, one.severity) for one in self.alerts.active()}
@@ -297,6 +299,7 @@ async def test_silences_match_to_the_letter_or_by_a_pattern(tmp_path: Path) -> N
         assert one.alerts.active()[0].acknowledged
         await one.release()
         await one.after(5)
+        assert one.states() == {}
         await one.hold(1)
         await one.after(5)
         assert not one.alerts.active()[0].acknowledged, "a new life needs a new acknowledgement"
