@@ -191,7 +191,7 @@ class Evaluator:
     def overlays_changed(self) -> None:
         """Show what somebody did now, and store it soon. An evaluation that is under way shows it at its end."""
         if not self._walking.locked():
-            self.shown = tuple(view for view in self._laying(Counter()) if view is not None)
+            self.shown = self.overlays.laid_again(self.shown, self._now())
         self.settle_soon()
 
     async def _settle(self, slices: Slices) -> None:

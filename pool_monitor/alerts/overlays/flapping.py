@@ -9,6 +9,7 @@ never starts. Routers treat a route that comes and goes in the same way.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -52,7 +53,7 @@ class Flapping:
     """
 
     def __init__(self) -> None:
-        self._scores: dict[str, FlapScore] = {}
+        self._scores: OrderedDict[str, FlapScore] = OrderedDict()  # of a dict, the first one is slow to find
         self._changed: dict[str, bytes | None] = {}
         self._at = 0.0
 
@@ -94,7 +95,7 @@ class Flapping:
                 unusable.append(fingerprint)
             else:
                 scores[fingerprint] = found
-        self._scores = dict(sorted(scores.items(), key=lambda pair: pair[1].at)[-SCORES_MAX:])
+        self._scores = OrderedDict(sorted(scores.items(), key=lambda pair: pair[1].at)[-SCORES_MAX:])
         self._at = max([self._at, *(one.at for one in self._scores.values())])
         return unusable
 

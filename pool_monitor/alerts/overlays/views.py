@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import NamedTuple
 
+import msgspec
+
 from pool_monitor.alerts.alert import Alert
 from pool_monitor.alerts.defaults import findings_of
 from pool_monitor.alerts.lifecycle import FIRING_PHASES, Phase
@@ -17,7 +19,7 @@ from pool_monitor.alerts.overlays.matching import all_labels
 from pool_monitor.alerts.overlays.mute import LocalTime, is_muted
 from pool_monitor.alerts.overlays.silences import LastingSilences
 from pool_monitor.alerts.rule import CheckedRule
-from pool_monitor.snapshot import AlertView
+from pool_monitor.snapshot import Acknowledgement, AlertView
 
 VIEWS_MAX = 1000
 """Most alerts that are shown. `AlertingView.states` counts all of them."""
@@ -82,6 +84,19 @@ def laying(
             yield _view(alert, rule, covers, texts(rule, alert))
             shown += 1
         yield None
+
+
+def covered(view: AlertView, silences: tuple[str, ...], acknowledgement: Acknowledgement | None) -> AlertView:
+    """Return *view* with these silences and this acknowledgement over it."""
+    if (silences, acknowledgement) == (view.silences, view.acknowledgement):
+        return view
+    return msgspec.structs.replace(
+        view,
+        silenced=bool(silences),
+        silences=silences,
+        acknowledged=acknowledgement is not None,
+        acknowledgement=acknowledgement,
+    )
 
 
 def _view(alert: Alert, rule: CheckedRule | None, covers: Covers, texts: Texts) -> AlertView:
