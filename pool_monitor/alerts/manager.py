@@ -340,5 +340,7 @@ def _seconds(value: str | float, name: str) -> float:
     """Return a duration that somebody gave, in seconds. Raises ConfigError."""
     try:
         return parse(value, "s") if isinstance(value, str) else checked(float(value), "s")
-    except (TypeError, ValueError) as error:
+    except TypeError:
+        raise ConfigError(f"{name}={value!r:.80}: needs a duration, such as 2h, or seconds") from None
+    except ValueError as error:
         raise ConfigError(f"{name}={value!r:.80}: {error}") from None
