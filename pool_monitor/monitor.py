@@ -125,7 +125,9 @@ class Monitor:
             spent=self.work.add,
         )
         self._parts = {
-            entry: PartRunner(entry.name, partial(entry.make, config, context), entry.view, context, entry.limits)
+            entry: PartRunner(
+                entry.name, partial(entry.make, config, context), entry.view, context, entry.limits, entry.modules
+            )
             for entry in PARTS
             if entry.wanted(config)
         }
@@ -188,7 +190,7 @@ class Monitor:
             pools={name: found for name in self._pools.names if (found := self._detail(name, chosen)) is not None},
             monitor=self._self_view(),
             resources=self._collector.readings.view(chosen),
-            alerts=self.alerts.shown(),
+            alerts=self.alerts.shown() if "alerts" in self.__dict__ else (),  # without them, nothing is imported
         )
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:
