@@ -52,7 +52,7 @@ class Evaluator:
         past = Past(context.metrics, context.history, context.clock, interval, config.history)
         self.engine, self.overlays = Engine(interval), Overlays()
         self._context, self._announcer = context, announcer
-        self._reader = LiveReader(context.snapshot, past)
+        self._reader = LiveReader(context.snapshot_in_steps, past)
         self._recorder = Recorder(interval, keeps_state=config.state.path is not None)
         self._unrecorded: list[AlertTransition] = []  # made outside an evaluation
         self._saving = Saving(self.engine, self.overlays)
