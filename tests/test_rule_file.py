@@ -29,7 +29,7 @@ from pool_monitor.alerts.rule import (
     SloBurn,
     Threshold,
 )
-from pool_monitor.alerts.rule_file import check, check_files, checked_rule, load
+from pool_monitor.alerts.rule_file import across, check, check_files, checked_rule, load
 from pool_monitor.alerts.rule_file.across import CIRCLES_MAX
 from pool_monitor.alerts.rule_file.nodes import PROBLEMS_MAX
 from pool_monitor.alerts.rule_file.schema import schema
@@ -469,3 +469,10 @@ def test_many_rules_in_many_circles_are_checked_and_their_circles_bounded():
     found = errors("rules:\n" + "".join(f"  - {{alert: A{n}, any: [{link}]}}\n" for n, link in enumerate(links)))
     assert len(found) == CIRCLES_MAX
     assert max(map(len, found)) < 300
+
+
+def test_many_rules_that_name_what_does_not_exist_are_not_all_compared(monkeypatch: pytest.MonkeyPatch):
+    rules = "".join(f"  - {{alert: Failing{n}, any: [{{alert: Failling{n}}}]}}\n" for n in range(20))
+    monkeypatch.setattr(across, "COMPARED_MAX", 60)
+    hinted = ["did you mean Failing" in line for line in errors(f"rules:\n{rules}")]
+    assert hinted == [True] * 3 + [False] * 17

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from pool_monitor.alerts.overlays.silences import checked_text
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.snapshot import Acknowledgement
 
@@ -23,11 +22,6 @@ class Acknowledgements:
 
         The caller knows that the alert is there.
         """
-        author, comment = (
-            checked_text("author", acknowledgement.author),
-            checked_text("comment", acknowledgement.comment),
-        )
-        acknowledgement = msgspec.structs.replace(acknowledgement, author=author, comment=comment)
         until = acknowledgement.until
         if until is not None and not until > acknowledgement.at:
             raise ConfigError("an acknowledgement must end in the future")

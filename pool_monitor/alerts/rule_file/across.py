@@ -16,6 +16,22 @@ ALWAYS = ("value", "severity", "alertname")
 """The placeholders that every rule has, besides the labels of its instance."""
 OF_FINDINGS = ("reason", "names")
 """Those of a rule that reads findings."""
+COMPARED_MAX = 100_000
+"""Most names that are compared to find those that were meant: some tenths of a second."""
+
+
+class Hints:
+    """Finds the one of *names* that was meant. Says nothing more once it has compared `COMPARED_MAX` names."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = list(names)
+        self._left = COMPARED_MAX
+
+    def near(self, name: str, but: str = "") -> str | None:
+        """Return the name that is most like *name*, and is not *but*; None: there is none."""
+        self._left -= len(self._names)
+        found = difflib.get_close_matches(name, self._names, n=2) if self._left >= 0 else ()
+        return next((one for one in found if one != but), None)
 
 
 class Conflict(NamedTuple):
@@ -49,9 +65,10 @@ def conflicts(
     for name in order:
         labels[name] = instance_labels(known[name].kind, labels.get)
     yield from _doubled(rules, in_force)
+    hints = Hints(known)
     for number, rule in list(enumerate(rules))[in_force:]:
         names = labels[rule.alert] if known[rule.alert] is rule else None
-        for one in (*_named(rule, known, unread), *_scopes(rule, labels), *_misfits(rule, names)):
+        for one in (*_named(rule, known, unread, hints), *_scopes(rule, labels), *_misfits(rule, names)):
             yield one._replace(rule=number)
     for circle in circles:
         names_of = set(circle)
@@ -101,13 +118,15 @@ def _doubled(rules: Sequence[CheckedRule], in_force: int) -> Iterator[Conflict]:
             yield Conflict(number, ("alert",), f"there is another rule of this name{where}; a name is used once")
 
 
-def _named(rule: CheckedRule, known: dict[str, CheckedRule], unread: Collection[str] | None) -> Iterator[Conflict]:
+def _named(
+    rule: CheckedRule, known: Collection[str], unread: Collection[str] | None, hints: Hints
+) -> Iterator[Conflict]:
     if unread is None:
         return
     for path, alert in alerts_named(rule.kind):
         if alert not in known and alert not in unread:
-            near = difflib.get_close_matches(alert, [name for name in known if name != rule.alert], n=1)
-            hint = f"did you mean {near[0]}?" if near else "add it, or correct the name"
+            near = hints.near(alert, but=rule.alert)
+            hint = f"did you mean {near}?" if near else "add it, or correct the name"
             yield Conflict(0, path, f'there is no rule "{alert}"; {hint}')
 
 
