@@ -71,13 +71,12 @@ class LiveReader:
         since: list[float] = []
         # The longest window comes last: it has the operations of all, for the inputs of the past.
         for window in [name for name in WINDOWS if name in by_window] or [DEFAULT_WINDOW]:
-            snapshot = None
-            for made in self._snapshot(window):
-                snapshot = made
+            made = None
+            for made in self._snapshot(window):  # noqa: B007
                 yield None
-            assert snapshot is not None
-            instances = Instances(snapshot)
-            since.append(self._since(snapshot))
+            assert made is not None
+            instances = Instances(made)
+            since.append(self._since(made))
             for one in by_window.pop(window, ()):
                 try:
                     samples[one] = Samples(self._samples(one, instances))
@@ -93,6 +92,7 @@ class LiveReader:
                 samples[one] = self._past.samples(one, instances)
             except LookupError as error:
                 errors[one] = str(error)
+        snapshot = instances.snapshot
         yield Inputs(snapshot.taken_at, elapsed, samples, max(snapshot.uptime - self._measured_since, 0.0), errors)
 
     def _samples(self, one: Input, instances: Instances) -> Iterable[Sample]:
