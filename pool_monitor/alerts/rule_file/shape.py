@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from pool_monitor.alerts.catalogue import METRICS, Unit
+from pool_monitor.alerts.catalogue import LABELS_OF, METRICS, Unit
 from pool_monitor.alerts.rule import (
     AlertFires,
     AllOf,
@@ -23,6 +23,8 @@ from pool_monitor.findings import VALUES
 Path = tuple[str | int, ...]
 """The keys that lead to a place in a rule, such as ``("all", 1, "alert")``."""
 LabelNames = frozenset[str]
+INSTANCE_LABELS: LabelNames = frozenset().union(*LABELS_OF.values(), ("finding",))
+"""Every label that an instance may have."""
 TWO_LEVELS = ("warning", "critical")
 """The severities of the kinds that know two by themselves: findings and objectives."""
 
