@@ -8,6 +8,7 @@ from msgspec import structs
 
 from pool_monitor.alerts.catalogue import METRICS
 from pool_monitor.alerts.rule import (
+    DAYS,
     Anomaly,
     CheckedRule,
     FindingIs,
@@ -48,7 +49,6 @@ from pool_monitor.alerts.template import doubled, placeholders
 
 RULES_MAX = 10_000
 """Most rules of one file."""
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])|24:00")
 
 
