@@ -238,6 +238,7 @@ class AlertManager:
             except ConfigError:
                 if not again:
                     raise
+            await self._evaluator.restore(state, list(self._book.rules.values()), self._thread)
             await self._evaluator.open(state, list(self._book.rules.values()), self._book.loaded.inhibitions)
             self._guard.restart()
             telemetry.attach(self._handler, LOOP_RESUME.name, self._note_block)
@@ -340,5 +341,7 @@ def _seconds(value: str | float, name: str) -> float:
     """Return a duration that somebody gave, in seconds. Raises ConfigError."""
     try:
         return parse(value, "s") if isinstance(value, str) else checked(float(value), "s")
-    except (TypeError, ValueError) as error:
+    except TypeError:
+        raise ConfigError(f"{name}={value!r:.80}: needs a duration, such as 2h, or seconds") from None
+    except ValueError as error:
         raise ConfigError(f"{name}={value!r:.80}: {error}") from None
