@@ -78,6 +78,13 @@ def test_the_rules_of_a_file_are_listed_without_a_service(rules: Path, command: 
     assert [line.split()[:2] for line in done.out.splitlines()[1:]] == [["Waiting", "-"], ["Odd", "-"]]
 
 
+def test_a_file_may_name_a_default_rule(tmp_path: Path, command: Any):
+    path = tmp_path / "mine.yaml"
+    path.write_text("rules: [{alert: Mine, any: [{alert: CrashLoop}]}]")
+    done = command("rules", "list", "--file", path)
+    assert (done.code, [line.split()[0] for line in done.out.splitlines()[1:]]) == (0, ["Mine"])
+
+
 def test_a_wrong_file_no_service_and_both_at_once_are_explained(tmp_path: Path, rules: Path, command: Any):
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("rules: [{alert: A}]")

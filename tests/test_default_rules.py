@@ -39,7 +39,7 @@ from tests.test_degradation import Load as Overload
 from tests.test_docs import generate
 
 __all__ = ["generate"]
-pytestmark = pytest.mark.usefixtures("no_leaks")
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(240)]
 RULES = {rule.alert: rule for rule in default_rules()}
 
 
@@ -87,7 +87,6 @@ async def test_minutes_of_healthy_load_fire_nothing():
 
 @pytest.mark.slow
 @pytest.mark.gate
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_an_hour_of_healthy_load_fires_nothing(seed: int):
     await healthy(seed, 3600)
@@ -135,7 +134,7 @@ class Faults:
             "disk_free": 4 * GIB, "shm_free": GIB // 20, "fds": 95_000, "processes": 7_800, "oom_kills": 2,
         }  # fmt: skip
         made.process |= {"user_threads": 95, "threads_limit": 100}
-        made.lag_s = 1.2
+        made.lag_s = 2.5
         made.workers["dead-1"] = {"state_letter": "T"}
         made.workers["held-0"] = {"zombies": 1, "zombie_duration": 11 * 10**9}
         made.workers["dead-2"] = {"cpu_ratio": 0.9}
@@ -178,7 +177,6 @@ class Faults:
                 self.text.ended(operation, 0.01)
 
 
-@pytest.mark.timeout(120)
 async def test_rules_about_pools_and_resources_fire_and_end():
     faults = Faults()
     async with service(*faults.pools, metrics=MetricsConfig(series_limit=60)) as made:

@@ -41,6 +41,7 @@ from tests.helpers.programs import ROOT
 CORPUS = sorted((Path(__file__).parent / "rules_corpus").glob("*.yaml"))
 EXAMPLE = Path(__file__).parent / "rules_corpus" / "good" / "documented.yaml"
 RULE = "  - {alert: A, threshold: {metric: pool.rate, above: 3}}\n"
+TEAM = "  - {alert: A, absence: {metric: pool.rate}, labels: {team: a}}\n"
 
 
 def read(text: str):
@@ -385,6 +386,26 @@ def test_mute_times_are_read():
             "rules:\n  - {alert: A, absence: {metric: pool.rate}, labels: {team: '{pool}'}}",
             '2:55: warning: rules[0] "A".labels.team: has braces, which are not replaced',
         ),
+        (
+            "rules: []\ninhibit: [{source: {a: b}, target: {pool: b}, equal: [pool]}]",
+            '2:21: warning: inhibit[0].source.a: no rule has the label "a"; add it to a rule, or correct the name',
+        ),
+        (
+            "rules: []\ninhibit: [{source: {pool: a}, target: {operatio: b}, equal: [worker]}]",
+            '2:40: warning: inhibit[0].target.operatio: no rule has the label "operatio"; did you mean operation?',
+        ),
+        (
+            "rules: []\ninhibit: [{source: {severity: a}, target: {severity: b}, equal: [finding, alertnam]}]",
+            '2:75: warning: inhibit[0].equal[1]: no rule has the label "alertnam"; did you mean alertname?',
+        ),
+        (
+            f"rules:\n{TEAM}route: {{receiver: log, routes: [{{match: {{team: a, taem: b}}}}]}}",
+            '3:51: warning: route.routes[0].match.taem: no rule has the label "taem"; did you mean team?',
+        ),
+        (
+            f"rules:\n{TEAM}route: {{receiver: log, group_by: [team, teem]}}",
+            '3:41: warning: route.group_by[1]: no rule has the label "teem"; did you mean team?',
+        ),
     ],
 )
 def test_a_warning_does_not_make_a_file_wrong(text, warning):
@@ -429,6 +450,19 @@ def test_a_route_may_name_a_receiver_of_another_file_and_there_is_one_route(tmp_
     assert load(paths[:2]).receivers[0].name == "ops"
     with pytest.raises(ConfigError, match=r"c\.yaml:1:8: route: there is another route in .*a\.yaml:1:8"):
         load(paths)
+
+
+def test_a_label_may_be_one_of_any_rule_also_of_one_that_is_wrong(tmp_path: Path):
+    by_team = "inhibit: [{source: {team: a}, target: {team: b}, equal: [team]}]\n"
+    [alone, team, wrong] = written(
+        tmp_path, a=by_team, b=f"rules:\n{TEAM}", c=f"rules:\n{TEAM.replace('rate', 'rat')}"
+    )
+    assert len(load([alone]).warnings) == 3
+    assert load([alone, team]).warnings == ()
+    assert load([alone], known=load([team]).rules).warnings == ()
+    assert [one.level for one in check_files([alone, wrong]).problems] == ["error"]
+    cut = written(tmp_path, d="rules:\n  - {alert: A\n")
+    assert "warning" not in {one.level for one in check_files([alone, *cut]).problems}
 
 
 def test_all_errors_of_all_files_are_in_one_error(tmp_path: Path):

@@ -125,6 +125,7 @@ def test_without_recorded_evaluations_everything_is_reconstructed(
         (["--set", "Waiting.above=3"], "name one, such as Waiting.levels.warning.above"),
         (["--from", "yesterday"], "needs a date and a time"),
         (["--from", "2024-01-01", "--to", "2023-01-01"], "--to must be after --from"),
+        (["--from", "2999-01-01"], "nothing recorded from then on"),
     ],
 )
 def test_what_cannot_be_done_is_said(command: Command, service: Service, options: list[str], why: str) -> None:
@@ -190,3 +191,11 @@ def test_a_setting_without_a_name_changes_all_rules_that_have_the_field() -> Non
     assert [one.for_ for one in found] == [60.0, 60.0]
     with pytest.raises(ConfigError, match="no rule has 'objective'"):
         changed_rules([FALL, other], ["objective=99%"])
+
+
+def test_a_rule_takes_the_place_of_the_default_rule_of_its_name(command: Command, service: Service) -> None:
+    own = "rules: [{alert: QueueFull, threshold: {metric: pool.waiting, above: 0}}]"
+    done = replay(command, service, "--default-rules", rules=own)
+    assert done.code == 0, done.err
+    assert sum(line.startswith("QueueFull ") for line in done.out.splitlines()) == 1
+    assert replay(command, service, "--default-rules", "--set", "QueueFull.above=1", rules=own).code == 0

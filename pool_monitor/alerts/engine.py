@@ -183,6 +183,8 @@ class Engine:
             if new is old:
                 continue
             self.failing.pop(name, None)
+            if new is not None and new.alerts is old.alerts and new.suits_alerts_of(old):
+                continue  # There may be thousands.
             for alert in list(old.alerts.values()):
                 if new is not None and new.alerts is old.alerts:
                     found += self._adapt(new, alert)
@@ -460,6 +462,7 @@ class Engine:
             to_state=after.value,
             severity=alert.severity,
             value=value,
+            last_value=alert.value,
             reason=reason,
             note=alert.note,
         )

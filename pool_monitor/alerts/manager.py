@@ -238,6 +238,7 @@ class AlertManager:
             except ConfigError:
                 if not again:
                     raise
+            await self._evaluator.restore(state, list(self._book.rules.values()), self._thread)
             await self._evaluator.open(state, list(self._book.rules.values()), self._book.loaded.inhibitions)
             self._guard.restart()
             telemetry.attach(self._handler, LOOP_RESUME.name, self._note_block)

@@ -226,11 +226,7 @@ class Past:
                 assert history is not None
                 found = await history.resources(start, end, step, figure=figure[0])
             return await asyncio.to_thread(_of_figures, key, metric, found, stretch, now)
-        if (
-            metric.kept != "calls"
-            or metric.name == "pool.busy_ratio"
-            or metric.scope not in ("pool", "operation", "worker")
-        ):
+        if metric.name not in COURSES:
             return f"the course of {metric.name} is not kept"
         by: Any = metric.scope
         step = _step(stretch, _WINDOW_STEPS if in_memory else self._kept.tiers)

@@ -149,6 +149,10 @@ Kind = Threshold | RateOfChange | Anomaly | Absence | SloBurn | Forecast | Findi
 # -- mute times -------------------------------------------------------------------------------------------------------
 
 
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+"""The days as a file names them."""
+
+
 class MuteTime(Struct, frozen=True, kw_only=True):
     """A time of the week in which alerts are not told, in the time zone of the service's machine."""
 

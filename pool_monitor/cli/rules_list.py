@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 import msgspec
 
+from pool_monitor.alerts.defaults import default_rules
 from pool_monitor.alerts.rule_book import view_of
 from pool_monitor.alerts.rule_file import load
 from pool_monitor.cli import text_width
@@ -43,7 +44,7 @@ def command(address: str | None, files: tuple[str, ...], as_json: bool) -> None:
     """
     if address is not None and files:
         raise click.UsageError("give an ADDRESS or --file, not both")
-    rules = [view_of(rule) for rule in load(files).rules] if files else asyncio.run(_of_service(address))
+    rules = [view_of(rule) for rule in load(files, default_rules()).rules] if files else asyncio.run(_of_service(address))
     if as_json:
         encoded = msgspec.json.encode(rules)
         print_json(encoded, msgspec.json.format(encoded, indent=2))

@@ -19,7 +19,7 @@ from pool_monitor.alerts.reconstruction import Reconstruction, without_recording
 from pool_monitor.alerts.recording import Player, Recorded
 from pool_monitor.alerts.replay import Replay
 from pool_monitor.alerts.rule import CheckedRule
-from pool_monitor.alerts.rule_file import load, unit_of
+from pool_monitor.alerts.rule_file import load, not_replaced, unit_of
 from pool_monitor.alerts.tally import RuleTally, Tally
 from pool_monitor.alerts.what_if import changed_rules
 from pool_monitor.cli.options import moment
@@ -75,7 +75,8 @@ def command(
     if start is not None and end is not None and end <= start:
         raise click.UsageError("--to must be after --from")
     known = default_rules() if defaults else ()
-    loaded = (*known, *load([rules], known).rules)
+    own = load([rules], known).rules
+    loaded = (*not_replaced(known, own), *own)
     columns = [changed_rules(loaded, settings)] if settings else []
     if not as_json or not settings:
         columns.insert(0, loaded)
@@ -133,8 +134,10 @@ def _play(reader: Reader, store: str, columns: Sequence[_Column], period: _Perio
                     lines = [msgspec.json.encode(change) + b"\n" for change in changes]
             show(column.replay.evaluations, at)
             yield lines
-    if columns[0].replay.last is None:
-        raise ConfigError(f"{store}: has nothing recorded that could be replayed")
+    last = columns[0].replay.last
+    if last is None or last < period.start:
+        when = "" if last is None else f" from then on: what is recorded ends at {timestamp(last)}"
+        raise ConfigError(f"{store}: has nothing recorded{when or ' that could be replayed'}")
     for column in columns:
         column.tally.finish(column.replay.last or 0.0)
         column.reconstructed = frozenset(reconstruction.used)

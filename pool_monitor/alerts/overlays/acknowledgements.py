@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from pool_monitor.alerts.overlays.silences import checked_text
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.snapshot import Acknowledgement
 
@@ -17,16 +18,19 @@ class Acknowledgements:
         self._given: dict[str, Acknowledgement] = {}
         self._changed: dict[str, bytes | None] = {}
 
-    def give(self, fingerprint: str, acknowledgement: Acknowledgement) -> None:
-        """Acknowledge an alert, in place of an earlier acknowledgement. Raises ConfigError.
+    def give(self, fingerprint: str, *, author: str, comment: str, at: float, until: float | None) -> Acknowledgement:
+        """Acknowledge an alert, in place of an earlier acknowledgement, and return what is kept. Raises ConfigError.
 
         The caller knows that the alert is there.
         """
-        until = acknowledgement.until
-        if until is not None and not until > acknowledgement.at:
+        acknowledgement = Acknowledgement(
+            author=checked_text("author", author), comment=checked_text("comment", comment), at=at, until=until
+        )
+        if until is not None and not until > at:
             raise ConfigError("an acknowledgement must end in the future")
         self._given[fingerprint] = acknowledgement
         self._changed[fingerprint] = msgspec.json.encode(acknowledgement)
+        return acknowledgement
 
     def take_back(self, fingerprint: str) -> None:
         """End the acknowledgement of an alert. Raises UnknownName when it has none."""

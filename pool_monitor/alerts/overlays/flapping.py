@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Struct
 
+from pool_monitor.alerts.lifecycle import FIRING_PHASES
 from pool_monitor.snapshot import AlertTransition
 
 HALF_LIFE = 15 * 60.0
@@ -26,7 +27,6 @@ SCORE_MAX = 16.0
 SCORES_MAX = 10_000
 """Most scores. A new one beyond that takes the place of the alert that has not changed for longest."""
 _FORGOTTEN_AFTER = 6 * HALF_LIFE  # then even the highest score is 0.25
-_FIRING = ("firing", "recovering")
 
 
 class FlapScore(Struct, kw_only=True):
@@ -63,7 +63,7 @@ class Flapping:
         while self._scores and self._at - next(iter(self._scores.values())).at > _FORGOTTEN_AFTER:
             self._drop(next(iter(self._scores)))
         for transition in transitions:
-            if (transition.from_state in _FIRING) != (transition.to_state in _FIRING):
+            if (transition.from_state in FIRING_PHASES) != (transition.to_state in FIRING_PHASES):
                 self._count(transition.fingerprint)
 
     def __contains__(self, fingerprint: str) -> bool:

@@ -10,7 +10,7 @@ from pool_monitor.alerts.overlays.acknowledgements import Acknowledgements
 from pool_monitor.alerts.overlays.flapping import Flapping
 from pool_monitor.alerts.overlays.inhibition import Inhibitors
 from pool_monitor.alerts.overlays.mute import local_time
-from pool_monitor.alerts.overlays.silences import Silences, checked_text
+from pool_monitor.alerts.overlays.silences import Silences
 from pool_monitor.alerts.overlays.views import Covers, Texts, covered, laying, no_texts
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
 from pool_monitor.errors import UnknownName
@@ -77,10 +77,7 @@ class Overlays:
             known = ", ".join(sorted(active)[:10]) or "none"
             raise UnknownName(f"no alert {fingerprint!r:.100} is pending or firing; those that are: {known}")
         until = None if duration is None else at + duration
-        author, comment = checked_text("author", author), checked_text("comment", comment)
-        given = Acknowledgement(author=author, comment=comment, at=at, until=until)
-        self._acknowledgements.give(fingerprint, given)
-        return given
+        return self._acknowledgements.give(fingerprint, author=author, comment=comment, at=at, until=until)
 
     def unacknowledge(self, fingerprint: str) -> None:
         """Take an acknowledgement back. Raises UnknownName when there is none."""

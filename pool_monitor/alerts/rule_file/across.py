@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pool_monitor.alerts.rule import AllOf, AnyOf, CheckedRule, FindingIs, Not
-from pool_monitor.alerts.rule_file.shape import LabelNames, Path, alerts_named, conditions, instance_labels
+from pool_monitor.alerts.rule import CheckedRule, FindingIs
+from pool_monitor.alerts.rule_file.shape import LabelNames, Path, alerts_named, instance_labels, leaves
 from pool_monitor.alerts.template import placeholders
 
 CIRCLES_MAX = 20
@@ -132,11 +132,9 @@ def _named(
 
 def _scopes(rule: CheckedRule, labels: Mapping[str, LabelNames | None]) -> Iterator[Conflict]:
     """Yield a conflict if no condition has the labels of all others, so that there is nothing to pair them by."""
-    if not isinstance(rule.kind, AllOf | AnyOf | Not):
-        return
     found: list[tuple[Path, LabelNames]] = []
-    for path, leaf in conditions(rule.kind):
-        names = frozenset({"pool"}) if isinstance(leaf, FindingIs) else instance_labels(leaf, labels.get)  # type: ignore[arg-type]
+    for path, leaf in leaves(rule.kind):
+        names = frozenset({"pool"}) if isinstance(leaf, FindingIs) else instance_labels(leaf, labels.get)
         found.append((path, names or frozenset()))
     widest = max((names for _, names in found), key=len, default=frozenset())
     for path, names in found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import NamedTuple
 
@@ -12,11 +12,12 @@ from msgspec import Struct
 
 from pool_monitor.alerts.routing import LOG, Receiver, Route
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
-from pool_monitor.alerts.rule_file.across import conflicts, not_replaced
+from pool_monitor.alerts.rule_file.across import Hints, conflicts, not_replaced
 from pool_monitor.alerts.rule_file.fields import name_of
 from pool_monitor.alerts.rule_file.file import FileReading, RuleFile, in_words, node_at
-from pool_monitor.alerts.rule_file.nodes import ListNode, Node, Problem, ScalarNode
-from pool_monitor.alerts.rule_file.routes import misdirected, named_receivers
+from pool_monitor.alerts.rule_file.nodes import ListNode, MapNode, Node, Problem, ScalarNode
+from pool_monitor.alerts.rule_file.routes import labels_named, misdirected, named_receivers
+from pool_monitor.alerts.rule_file.shape import INSTANCE_LABELS
 from pool_monitor.alerts.rule_file.yaml_text import BYTES_MAX
 from pool_monitor.errors import ConfigError
 
@@ -140,6 +141,7 @@ def _check_together(readings: Sequence[FileReading], known: Sequence[CheckedRule
         reading.problems.add(node or one.node, f"{one.place}{in_words(conflict.path)}", conflict.message)
     if not broken:
         _check_receivers(readings)
+        _check_labels(readings, known)
 
 
 def _check_receivers(readings: Sequence[FileReading]) -> None:
@@ -162,6 +164,30 @@ def _check_receivers(readings: Sequence[FileReading]) -> None:
                 _, nearest = node_at(reading.root, ("receivers", index, "name"))
                 place = f'receivers[{index}] "{receiver.name}"'
                 reading.problems.add(nearest or Node(1, 1), place, "no route names it", warning=True)
+
+
+def _check_labels(readings: Sequence[FileReading], known: Sequence[CheckedRule]) -> None:
+    """Warn of labels of routes and inhibitions that no alert has: a misspelt one in ``equal`` always agrees."""
+    names = {"alertname", "severity", *INSTANCE_LABELS}
+    names |= {label for rule in known for label, _ in rule.labels}
+    names |= {label for reading in readings for label in _labels_written(reading.root)}
+    hints = Hints(sorted(names))
+    for reading in readings:
+        for path, label in labels_named(reading.file.route, reading.file.inhibit) if reading.file else ():
+            if label not in names:
+                _, nearest = node_at(reading.root, path, at_key=True)
+                near = hints.near(label)
+                hint = f"did you mean {near}?" if near else "add it to a rule, or correct the name"
+                text = f'no rule has the label "{label}"; {hint}'
+                reading.problems.add(nearest or Node(1, 1), in_words(path).removeprefix("."), text, warning=True)
+
+
+def _labels_written(root: Node | None) -> Iterator[str]:
+    """Yield the labels of the rules of a file, also of those that are not valid."""
+    rules, _ = node_at(root, ("rules",))
+    for rule in rules.items if isinstance(rules, ListNode) else ():
+        labels, _ = node_at(rule, ("labels",))
+        yield from (key.text for key, _ in labels.pairs) if isinstance(labels, MapNode) else ()
 
 
 def _unique_receivers(readings: Sequence[FileReading]) -> dict[str, str]:

@@ -304,6 +304,17 @@ def named_receivers(route: Route | None, receivers: tuple[Receiver | None, ...])
     return names | {name for receiver in receivers if receiver is not None for name in receiver.fallback}
 
 
+def labels_named(route: Route | None, inhibit: tuple[Inhibition, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield each label that is matched, grouped by or compared, with its place: under ``route`` or ``inhibit``."""
+    for path, one in _every(("route",), route):
+        yield from (((*path, "match", matcher.label), matcher.label) for matcher in one.match)
+        yield from (((*path, "group_by", number), label) for number, label in enumerate(one.group_by or ()))
+    for index, inhibition in enumerate(inhibit):
+        for key, some in (("source", inhibition.one), ("target", inhibition.target)):
+            yield from ((("inhibit", index, key, matcher.label), matcher.label) for matcher in some)
+        yield from ((("inhibit", index, "equal", number), label) for number, label in enumerate(inhibition.equal))
+
+
 def _every(path: tuple[str | int, ...], route: Route | None) -> Iterator[tuple[tuple[str | int, ...], Route]]:
     if route is not None:
         yield path, route

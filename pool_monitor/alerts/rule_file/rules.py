@@ -8,16 +8,14 @@ from msgspec import structs
 
 from pool_monitor.alerts.catalogue import METRICS
 from pool_monitor.alerts.rule import (
-    AllOf,
+    DAYS,
     Anomaly,
-    AnyOf,
     CheckedRule,
     FindingIs,
     Kind,
     Level,
     Matcher,
     MuteTime,
-    Not,
     Origin,
     RateOfChange,
     SloBurn,
@@ -46,12 +44,11 @@ from pool_monitor.alerts.rule_file.scalars import (
     text,
     whole,
 )
-from pool_monitor.alerts.rule_file.shape import TWO_LEVELS, conditions
+from pool_monitor.alerts.rule_file.shape import TWO_LEVELS, leaves
 from pool_monitor.alerts.template import doubled, placeholders
 
 RULES_MAX = 10_000
 """Most rules of one file."""
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])|24:00")
 
 
@@ -181,11 +178,10 @@ def severities(kind: Kind | None) -> tuple[str, ...] | None:
 
 def _check_samples(fields: Fields, kind: Kind) -> None:
     """Note, as a warning, a ``min_samples`` that asks for calls where none are counted."""
-    parts = [leaf for _, leaf in conditions(kind)] if isinstance(kind, AllOf | AnyOf | Not) else [kind]
     counts = any(
         isinstance(part, SloBurn)
         or (isinstance(part, Threshold | RateOfChange | Anomaly) and METRICS[part.metric].windowed)
-        for part in parts
+        for _, part in leaves(kind)
     )
     if fields.get("min_samples") and not counts:
         text = "has no effect: what this rule measures is not taken from calls"

@@ -44,15 +44,13 @@ def quantity_schema(unit: Unit) -> dict[str, Any]:
     return text if unit in ("s", "bytes", "ratio") else {"anyOf": [{"type": "number", "minimum": 0}, text]}
 
 
-def measured(unit: Unit, words: str, *, above_zero: bool = False, most: float | None = None) -> Text:
-    """Return the type of quantities of one *unit*, with bounds in that unit."""
+def measured(unit: Unit, words: str, *, above_zero: bool = False) -> Text:
+    """Return the type of quantities of one *unit*."""
 
     def read(node: ScalarNode) -> float:
         value = quantity(node, unit)
         if above_zero and not value:
             raise ValueError(f"{node.shown} is zero; needs {words}")
-        if most is not None and value > most:
-            raise ValueError(f"{node.shown} is too large; needs {words}")
         return value
 
     return Text(words, read, quantity_schema(unit))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from pool_monitor.alerts.catalogue import METRICS, Unit
+from pool_monitor.alerts.catalogue import LABELS_OF, METRICS, Unit
 from pool_monitor.alerts.rule import (
+    Absence,
     AlertFires,
     AllOf,
+    Anomaly,
     AnyOf,
     Condition,
     FindingIs,
@@ -23,42 +25,41 @@ from pool_monitor.findings import VALUES
 Path = tuple[str | int, ...]
 """The keys that lead to a place in a rule, such as ``("all", 1, "alert")``."""
 LabelNames = frozenset[str]
+INSTANCE_LABELS: LabelNames = frozenset().union(*LABELS_OF.values(), ("finding",))
+"""Every label that an instance may have."""
 TWO_LEVELS = ("warning", "critical")
 """The severities of the kinds that know two by themselves: findings and objectives."""
 
 
-def conditions(kind: Kind) -> Iterator[tuple[Path, Condition]]:
-    """Yield every condition of a composite rule that has none within it, with its place."""
+def leaves(kind: Kind | Condition) -> Iterator[tuple[Path, Kind | Condition]]:
+    """Yield every condition within *kind* that has none within it, with its place. A kind that has none is the only
+    one.
+    """
     match kind:
         case AllOf() | AnyOf():
             name = "all" if isinstance(kind, AllOf) else "any"
             for index, one in enumerate(kind.conditions):
-                yield from (((name, index, *path), leaf) for path, leaf in _leaves(one))
+                yield from (((name, index, *path), leaf) for path, leaf in leaves(one))
         case Not():
-            yield from ((("not", *path), leaf) for path, leaf in _leaves(kind.condition))
-
-
-def _leaves(condition: Condition) -> Iterator[tuple[Path, Condition]]:
-    if isinstance(condition, AllOf | AnyOf | Not):
-        yield from conditions(condition)
-    else:
-        yield (), condition
+            yield from ((("not", *path), leaf) for path, leaf in leaves(kind.condition))
+        case _:
+            yield (), kind
 
 
 def alerts_named(kind: Kind) -> Iterator[tuple[Path, str]]:
     """Yield the names of the rules that *kind* depends on, with their places."""
-    for path, leaf in conditions(kind):
+    for path, leaf in leaves(kind):
         if isinstance(leaf, AlertFires):
             yield (*path, "alert"), leaf.alert
 
 
-def instance_labels(kind: Kind, of_alert: Callable[[str], LabelNames | None]) -> LabelNames | None:
+def instance_labels(kind: Kind | Condition, of_alert: Callable[[str], LabelNames | None]) -> LabelNames | None:
     """Return the names of the labels that the instances of *kind* have; None if that is not known.
 
     *of_alert* returns those of another rule, by name.
     """
     found: LabelNames = frozenset()
-    for _, leaf in conditions(kind) if isinstance(kind, AllOf | AnyOf | Not) else [((), kind)]:
+    for _, leaf in leaves(kind):
         names = _labels_of(leaf, of_alert)
         if names is None:
             return None
@@ -74,10 +75,9 @@ def _labels_of(kind: Kind | Condition, of_alert: Callable[[str], LabelNames | No
             return frozenset(("pool", "worker", "finding") if len(kind.kinds) > 1 else ("pool", "worker"))
         case SloBurn():
             return frozenset(("pool",) if kind.operation is None else ("pool", "operation"))
-        case AllOf() | AnyOf() | Not():
-            return instance_labels(kind, of_alert)
-        case _:
+        case Threshold() | RateOfChange() | Anomaly() | Absence() | Forecast():
             return frozenset(METRICS[kind.metric].labels)
+    raise AssertionError(f"{kind!r:.80} has conditions within it")
 
 
 def unit_of(kind: Kind) -> Unit:
@@ -98,7 +98,7 @@ def unit_of(kind: Kind) -> Unit:
             units: set[Unit] = {VALUES.get(one, "") for one in kind.kinds}
             return units.pop() if len(units) == 1 else ""
         case AllOf() | AnyOf() | Not():
-            first = next((leaf for _, leaf in conditions(kind) if isinstance(leaf, Threshold)), None)
+            first = next((leaf for _, leaf in leaves(kind) if isinstance(leaf, Threshold)), None)
             return "" if first is None else METRICS[first.metric].unit
         case _:
             return METRICS[kind.metric].unit

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from pool_monitor.alerts.rule import (
+    DAYS,
     Absence,
     Absolute,
     AlertFires,
@@ -29,7 +30,6 @@ from pool_monitor.alerts.rule import (
     Threshold,
 )
 
-DAY_NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DEFAULTS = {
     "keep_firing_for": 0.0,
     "min_samples": 0,
@@ -86,7 +86,7 @@ def fields_of_part(part: Struct) -> Any:
         case Matcher():
             return {part.label: part.value}
         case MuteTime():
-            return {"days": [DAY_NAMES[day] for day in part.days]} | (
+            return {"days": [DAYS[day] for day in part.days]} | (
                 {} if part.end - part.start == 24 * 60 else {"from": _time(part.start), "to": _time(part.end)}
             )
         case Threshold() | RateOfChange() | Anomaly() | Absence() | SloBurn() | Forecast():
