@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from pool_monitor import telemetry
-from pool_monitor.clock import Clock, WakefulClock
+from pool_monitor.clock import Clock, ManualClock, WakefulClock
 from pool_monitor.config import MonitorConfig, Settings, TelemetryConfig, load
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.events import MONITOR_DEGRADE, MONITOR_SELF
@@ -90,6 +90,8 @@ class Monitor:
             error_groups=config.metrics.error_groups,
             unmeasured=None if config.resources.enabled else "[resources] enabled = false",
         )
+        if isinstance(self._clock, ManualClock):
+            self._clock.before_advance(self._collector.fold)
         self._collector.memory.listener = self._report_mode
         self.metrics = LiveMetrics(self._collector, self.snapshot)
         """Queries of the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
