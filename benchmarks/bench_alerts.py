@@ -65,7 +65,7 @@ def evaluation(chosen: list[CheckedRule], series: int = SERIES, past: Past = PAS
         engine = Engine(INTERVAL)
         engine.set_rules(chosen, 0.0)
         gc.collect()
-        yield Evaluation(engine, LiveReader(one.monitor.snapshot), one)
+        yield Evaluation(engine, LiveReader(one.monitor.context.snapshot_in_steps), one)
 
 
 class Took(NamedTuple):

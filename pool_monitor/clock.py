@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
+from weakref import WeakMethod
 
 
 class Clock(Protocol):
@@ -71,11 +73,12 @@ class ManualClock:
     event loop, not this clock.
     """
 
-    __slots__ = ("_monotonic_ns", "_offset_ns")
+    __slots__ = ("_before", "_monotonic_ns", "_offset_ns")
 
     def __init__(self, wall_s: float = 1_700_000_000.0) -> None:
         self._monotonic_ns = 0
         self._offset_ns = round(wall_s * 1e9)
+        self._before: list[WeakMethod[Callable[[], object]]] = []
 
     def monotonic_ns(self) -> int:
         return self._monotonic_ns
@@ -85,7 +88,17 @@ class ManualClock:
 
     def advance(self, seconds: float) -> None:
         """Let *seconds* pass on both clocks."""
+        for reference in self._before:
+            if (method := reference()) is not None:
+                method()
         self._monotonic_ns += round(seconds * 1e9)
+
+    def before_advance(self, method: Callable[[], object]) -> None:
+        """Call the bound *method* before time passes, as long as its object exists. It is for what has happened by then
+        and waits to be counted: no time passes meanwhile for who waits in real time.
+        """
+        self._before = [reference for reference in self._before if reference() is not None]
+        self._before.append(WeakMethod(method))
 
     def step_wall(self, seconds: float) -> None:
         """Step the wall clock, as NTP or an operator does. The monotonic clock stays where it is."""

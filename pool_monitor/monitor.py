@@ -110,6 +110,7 @@ class Monitor:
             monitor=self._collector.monitor,
             clock=self._clock,
             snapshot=self.snapshot,
+            snapshot_in_steps=self._snapshot_in_steps,
             metrics=self.metrics,
             workers=self._pools.workers,
             pool_instances=self._pools.instances,
@@ -125,7 +126,9 @@ class Monitor:
             spent=self.work.add,
         )
         self._parts = {
-            entry: PartRunner(entry.name, partial(entry.make, config, context), entry.view, context, entry.limits)
+            entry: PartRunner(
+                entry.name, partial(entry.make, config, context), entry.view, context, entry.limits, entry.modules
+            )
             for entry in PARTS
             if entry.wanted(config)
         }
@@ -171,11 +174,24 @@ class Monitor:
         gauges cannot be read, or differ in type from `PoolView` and `WorkerView`; the reason is logged. Text in gauges
         is cut after 1000 characters, and characters without a UTF-8 form are escaped.
         """
-        chosen = parse_window(window)
-        with self.work.measure("snapshot"):
-            return self._snapshot(chosen)
+        *_, found = self._snapshot_in_steps(window)
+        assert found is not None
+        return found
 
-    def _snapshot(self, chosen: Window) -> Snapshot:
+    def _snapshot_in_steps(self, window: str = "5m") -> Iterator[Snapshot | None]:
+        """Do what `snapshot` does. Yields None after each pool, where others may work, and the Snapshot last."""
+        chosen = parse_window(window)
+        pools = {}
+        for number, name in enumerate(self._pools.names):
+            with self.work.measure("snapshot", goes_on=number > 0):
+                if (found := self._detail(name, chosen)) is not None:
+                    pools[name] = found
+            yield None
+        with self.work.measure("snapshot", goes_on=True):
+            snapshot = self._snapshot(chosen, pools)
+        yield snapshot
+
+    def _snapshot(self, chosen: Window, pools: dict[str, PoolDetail]) -> Snapshot:
         self._seq += 1
         return Snapshot(
             seq=self._seq,
@@ -185,10 +201,10 @@ class Monitor:
             window_seconds=chosen.seconds,
             covered_seconds=self._collector.covered_seconds(chosen),
             service=msgspec.structs.replace(self._service, started_at=self._collector.since_s),
-            pools={name: found for name in self._pools.names if (found := self._detail(name, chosen)) is not None},
+            pools=pools,
             monitor=self._self_view(),
             resources=self._collector.readings.view(chosen),
-            alerts=self.alerts.shown(),
+            alerts=self.alerts.shown() if "alerts" in self.__dict__ else (),  # without them, nothing is imported
         )
 
     def _detail(self, name: str, window: Window) -> PoolDetail | None:

@@ -16,10 +16,13 @@ is slow as many times in a row, is not read again until a pause is over; the par
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
+import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -28,6 +31,7 @@ from msgspec import Struct
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.log import logger
 from pool_monitor.parts import Context, Limits, Part, PartUnavailable, error_of, retrieve_error
+from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot.validation import checked
 from pool_monitor.telemetry import FAILURES, describe, pass_on
 
@@ -42,12 +46,13 @@ class PartRunner:
         view_kind: type[Struct] | None,
         context: Context,
         limits: Limits,
+        modules: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.part: Part | None = None
         """The part, while it is entered and has not failed."""
         self._make, self._view_kind, self._context = make, view_kind, context
-        self._limits = limits
+        self._limits, self._modules = limits, modules
         self._life: asyncio.Task[None] | None = None  # enters the part, waits, and leaves it
         self._leave = asyncio.Event()
         self._restart: asyncio.Task[None] | None = None
@@ -161,6 +166,7 @@ class PartRunner:
 
     async def _live(self, entered: asyncio.Future[Part], leave: asyncio.Event) -> None:
         owner = os.getpid()
+        await _imported(self._modules)
         part = self._make()
         await part.__aenter__()
         try:
@@ -244,3 +250,19 @@ class PartRunner:
         self._report("view", error)
         self._view_again_at = time.monotonic() + self._view_pause
         self._view_pause = min(self._view_pause * 2, self._limits.pause_max)
+
+
+async def _imported(modules: Iterable[str]) -> None:
+    """Import *modules* in a thread, because it takes a tenth of a second, for which an event loop must not stand still.
+
+    If the system refuses a thread, the part imports them itself.
+    """
+    missing = [name for name in modules if name not in sys.modules]
+    if not missing:
+        return
+    thread = SideThread("imports")
+    try:
+        with suppress(RuntimeError):
+            await thread.run(lambda: [importlib.import_module(name) for name in missing])
+    finally:
+        await thread.close()

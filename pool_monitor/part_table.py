@@ -24,6 +24,8 @@ class PartEntry(NamedTuple):
     before_collecting: bool = False
     """Whether the part is entered before the collector begins, and left after its last second."""
     limits: Limits = Limits()
+    modules: tuple[str, ...] = ()
+    """What *make* imports."""
 
 
 def _alerts(config: MonitorConfig, context: Context) -> Part:
@@ -56,11 +58,33 @@ def _socket(_config: MonitorConfig, context: Context) -> Part:
     return SocketPart(context)
 
 
+_HERE = "pool_monitor."
 PARTS = (
-    PartEntry("history", HistoryView, lambda config: config.history.path is not None, _history, before_collecting=True),
-    PartEntry("otlp", OtlpView, lambda config: config.otlp.endpoint is not None, _otlp),
-    PartEntry("resources", SamplingView, lambda config: config.resources.enabled, _resources),
-    PartEntry("alerts", AlertingView, lambda config: config.alerts.enabled, _alerts),
-    PartEntry("socket", None, lambda config: config.service.socket, _socket),
+    PartEntry(
+        "history",
+        HistoryView,
+        lambda config: config.history.path is not None,
+        _history,
+        before_collecting=True,
+        modules=(_HERE + "storage.part",),
+    ),
+    PartEntry(
+        "otlp", OtlpView, lambda config: config.otlp.endpoint is not None, _otlp, modules=(_HERE + "export.part",)
+    ),
+    PartEntry(
+        "resources",
+        SamplingView,
+        lambda config: config.resources.enabled,
+        _resources,
+        modules=(_HERE + "resources.part",),
+    ),
+    PartEntry(
+        "alerts",
+        AlertingView,
+        lambda config: config.alerts.enabled,
+        _alerts,
+        modules=(_HERE + "alerts.part", _HERE + "alerts.manager"),
+    ),
+    PartEntry("socket", None, lambda config: config.service.socket, _socket, modules=(_HERE + "service.part",)),
 )
 """In the order of entering. Parts are left in the reverse order."""

@@ -8,7 +8,7 @@ show the part, a field of `MonitorView`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from msgspec import Struct
@@ -70,6 +70,9 @@ class Context(NamedTuple):
     clock: Clock
     snapshot: Callable[..., Snapshot]
     """`Monitor.snapshot`: the Snapshot now, of the window that is given, or of five minutes."""
+    snapshot_in_steps: Callable[[str], Iterator[Snapshot | None]]
+    """The same, where the pools need not be of one moment: yields None where others may work, and the Snapshot last.
+    With ten pools, a Snapshot at once holds the event loop for 5 ms and more."""
     metrics: LiveMetrics
     """Queries of the last hour, in memory."""
     workers: Callable[[], Mapping[str, Sequence[WorkerView]]]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pool_monitor.alerts.evaluation import composite
 from pool_monitor.alerts.evaluation.absence import FORGET_S, START_S
 from pool_monitor.alerts.evaluation.composite import all_of, any_of, negated
-from pool_monitor.alerts.inputs import Input, Judgement, Labels, Sample
+from pool_monitor.alerts.inputs import Input, Judgement, Labels, Sample, labels_of
 from pool_monitor.alerts.rule import Absence, AlertFires, AllOf, AnyOf, Condition, FindingIs, Kind, Matcher, Not
 from tests.helpers.judging import BAD_VALUES, Judge, operation, pool, rule, threshold
 
@@ -149,6 +151,43 @@ def test_an_alert_is_true_where_the_labels_that_both_have_agree(fires: list[Labe
     judge.firing = {"X": fires}
     judgements = judge.read({ERRORS: [Sample(A, 0.9), Sample(B, 0.9)]})
     assert {labels: one.level for labels, one in judgements.items()} == found
+
+
+LABELLINGS = st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy")).map(labels_of)
+
+
+@given(st.dictionaries(LABELLINGS, st.none() | st.floats(0, 9), max_size=8), st.lists(LABELLINGS, max_size=5))
+def test_what_is_looked_up_is_the_first_that_agrees(there: dict[Labels, float | None], instances: list[Labels]):
+    ask = composite._agreeing(there)
+    for instance in instances:
+        agree = [
+            value for one, value in there.items() if not [1 for pair in one if dict(instance).get(*pair) != pair[1]]
+        ]
+        assert ask(instance) == ((True, agree[0]) if agree else (False, None))
+
+
+@given(st.lists(LABELLINGS, unique=True, max_size=8))
+def test_instances_that_are_a_part_of_another_are_left_out(instances: list[Labels]):
+    whole = [one for one in instances if not any(set(one) < set(other) for other in instances)]
+    assert composite._most_labels(instances) == whole
+
+
+def test_many_instances_are_not_compared_with_each_alert():
+    class Counting(dict[Labels, Any]):
+        iterations = 0
+
+        def __iter__(self) -> Iterator[Labels]:
+            self.iterations += 1
+            return super().__iter__()
+
+        def items(self) -> Any:
+            self.iterations += 1
+            return super().items()
+
+    there = Counting({pool(f"p{number}"): None for number in range(20)})
+    ask = composite._agreeing(there)
+    assert [ask(operation(f"o{number}", "p19")).truth for number in range(20)] == [True] * 20
+    assert there.iterations <= 2
 
 
 def test_a_rule_of_alerts_alone_has_their_instances_and_is_good_when_they_end():

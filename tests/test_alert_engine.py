@@ -23,6 +23,7 @@ from pool_monitor.alerts.rule import (
     Not,
     Threshold,
 )
+from pool_monitor.alerts.wording import worded
 from tests.helpers.alert_scripts import INTERVAL, START, Script, instance, rule, threshold, told
 
 GOOD, BAD, WORSE = 5.0, 15.0, 25.0
@@ -311,7 +312,15 @@ def test_the_latest_known_value_stays_when_it_is_unknown_and_the_transition_has_
     (found,) = script.see({"p": None})
     alert = script.alert()
     assert alert is not None
-    assert (found.value, alert.value, alert.reason) == (None, BAD, "no_data")
+    assert (found.value, found.last_value, alert.value, alert.reason) == (None, BAD, BAD, "no_data")
+
+
+def test_the_summary_of_a_change_is_about_the_latest_known_value():
+    script = Script(rule(annotations=(("summary", "{value} calls wait"),)))
+    script.play(BAD, None, None, None)
+    (found,) = script.see({"p": None})
+    text = worded(found, script.engine.rules)
+    assert (text.summary, text.value_text) == ("15 calls wait", "unknown")
 
 
 def test_an_alert_that_fires_without_data_is_that_of_its_value_when_it_is_bad():

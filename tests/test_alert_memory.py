@@ -184,10 +184,21 @@ def test_what_is_in_use_never_gives_way(turns: list[list[int]]):
         assert len(remembered) <= 4
 
 
-def test_findings_are_remembered_while_they_are_there():
+def test_a_finding_that_went_while_the_service_was_down_is_good_and_nothing_is_stored_for_it():
     judge = Judge(rule(FindingIs(kinds=("crash_loop",))))
     judge.levels({pool(): 1.0})
-    assert restarted(judge).read({}) == {pool(): Judgement(pool(), 0)}
+    assert judge.memory.version == 0
+    assert restarted(judge).read({}) == {}
+
+    checked = rule(FindingIs(kinds=("crash_loop",)))
+    first, second = Engine(5.0), Engine(5.0)
+    first.set_rules([checked], 0.0)
+    [one] = first.wanted
+    first.step(Inputs(0.0, 5.0, {one: Samples([Sample(pool(), 1.0)])}))
+    second.set_rules([checked], 0.0)
+    second.restore(first.changed(), {name: found.dump() for name, found in first.memories().items()}, first.seq, 0.0)
+    [ended] = second.step(Inputs(5.0, 0.0, {one: Samples()}))
+    assert (ended.from_state, ended.to_state, ended.reason) == ("firing", "resolved", "")
 
 
 def test_an_alert_that_was_resolved_without_data_begins_again_at_its_bound():

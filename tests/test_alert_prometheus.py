@@ -7,7 +7,7 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from pool_monitor.alerts import alert as alert_module
 from pool_monitor.alerts import engine as engine_module
 from pool_monitor.alerts.alert import Alert
+from pool_monitor.alerts.engine import AlertKey
 from pool_monitor.alerts.lifecycle import LIFE, Phase
 from pool_monitor.alerts.rule import Absolute, CheckedRule, Level, Threshold
 from tests.helpers.alert_scripts import START, Script, instance
@@ -72,14 +73,14 @@ class Pair:
                     self.draw(name)
             self.load()
         self.script.see(self.values, chance.choice(STEPS))
-        return sum(self.compare(name) for name in self.bounds)
+        ours = self.script.engine.alerts
+        return sum(self.compare(name, ours) for name in self.bounds)
 
-    def compare(self, name: str) -> int:
+    def compare(self, name: str, ours: Mapping[AlertKey, Alert]) -> int:
         reference, bound, now = self.reference[name], self.bounds[name], self.script.at
         reference.evaluate(now, {pool for pool, value in self.values.items() if value > bound})
-        ours = self.script.engine.alerts
         for pool in POOLS:
-            expected, found = reference.instances.get(pool), ours.get((name, instance(pool)))  # type: ignore[call-overload]
+            expected, found = reference.instances.get(pool), ours.get(AlertKey(name, instance(pool)))
             assert self.seen(found) == (
                 ("inactive", None, None)
                 if expected is None or expected.state == "inactive"

@@ -150,6 +150,17 @@ def test_a_silence_has_its_matchers_duration_and_author(
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("name", "words"), [("s-7", "it matches 1 alert now"), ("s-8", "it matches no alert now")])
+def test_a_new_silence_says_how_many_alerts_it_matches(
+    command: Command, service: StandIn, address: str, name: str, words: str
+) -> None:
+    alert = alert_samples.alert("FailingCalls", silenced=True, silences=(name,))
+    service.report = AlertReport(alerts=(alert, alert_samples.alert("SlowCalls", 2)))
+    done = command("alerts", "silence", "alertname=FailingCalls", "--duration", "2h", "--address", address)
+    assert (done.code, done.out) == (0, "s-7\n")
+    assert words in done.err
+
+
 def test_the_author_is_the_user(command: Command, service: StandIn, address: str, monkeypatch: Any) -> None:
     monkeypatch.setenv("LOGNAME", "anna")
     command("alerts", "ack", "0000000000000001", "--address", address)

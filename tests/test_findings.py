@@ -283,6 +283,8 @@ def test_a_summary_is_judged_by_the_same_shares() -> None:
         ("died", "bad", "text"),
         ("failed", "bad", "text"),
     ]
+    (died,) = [one for one in found if one.kind == "died"]
+    assert (died.value, died.limit) == (9, 8), "deaths, not deaths per worker: people read it as the value of an alert"
 
 
 def test_the_faults_of_a_kind_are_one_finding_per_pool_the_worst_first() -> None:

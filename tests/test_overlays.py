@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool_monitor.alerts.alert import Alert, fingerprint_of
@@ -307,6 +307,7 @@ def by_definition(firing: Mapping[str, Mapping[str, str]], target: str, rules: l
     return sorted(found)
 
 
+@settings(max_examples=50)
 @given(st.lists(all_labels, max_size=8), inhibitions, st.randoms())
 def test_inhibition_is_what_its_definition_says_in_any_order(
     labels: list[dict[str, str]], rules: list[Inhibition], order: random.Random

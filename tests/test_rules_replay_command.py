@@ -125,6 +125,7 @@ def test_without_recorded_evaluations_everything_is_reconstructed(
         (["--set", "Waiting.above=3"], "name one, such as Waiting.levels.warning.above"),
         (["--from", "yesterday"], "needs a date and a time"),
         (["--from", "2024-01-01", "--to", "2023-01-01"], "--to must be after --from"),
+        (["--from", "2999-01-01"], "nothing recorded from then on"),
     ],
 )
 def test_what_cannot_be_done_is_said(command: Command, service: Service, options: list[str], why: str) -> None:

@@ -24,12 +24,31 @@ from pool_monitor.errors import ConfigError
 from pool_monitor.storage import state, state_store
 from pool_monitor.storage.sqlite_file import int_pragma, pragma
 from pool_monitor.storage.state import Changes, MemoryState, StateFile
-from pool_monitor.storage.state_store import STATE, TABLES, SavedState, SavedTransition, Table, nothing_saved
+from pool_monitor.storage.state_store import (
+    STATE,
+    TABLES,
+    SavedState,
+    SavedTransition,
+    StateStore,
+    Table,
+    nothing_saved,
+)
 from tests.helpers.stores import history_file
 from tests.helpers.support import eventually
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 T0 = 1_700_000_000.0
+
+
+@pytest.fixture(autouse=True)
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave syncs out: they would take most of the time of these tests, and nothing here cuts the power."""
+
+    def run(connection: sqlite3.Connection, text: str) -> int | str | None:
+        pragma(connection, "synchronous = OFF")
+        return None if text == "synchronous = FULL" else pragma(connection, text)
+
+    monkeypatch.setattr(state_store, "pragma", run)
 
 
 @pytest.fixture
@@ -97,6 +116,13 @@ async def test_what_was_committed_is_there_after_a_restart(owner: Owner) -> None
     assert (found.rows["alerts"], found.rows["silences"], found.rows["memories"]) == ({"b": b"4"}, {"s": b"3"}, {})
     assert found.transitions == transitions(1, 2, 3)
     assert (found.seq, found.unusable) == (3, 0)
+
+
+def test_each_transaction_is_synced_to_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_store, "pragma", pragma)
+    with closing(StateStore(path, "id")) as store:
+        assert int_pragma(store.connection, "synchronous") == 2
+        assert pragma(store.connection, "journal_mode") == "wal"
 
 
 row_changes: st.SearchStrategy[Mapping[Table, Mapping[str, bytes | None]]] = st.dictionaries(

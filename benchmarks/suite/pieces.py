@@ -214,7 +214,7 @@ def alert_inputs(past: Past = PAST) -> Iterator[Work]:
     """Read all metrics and findings from a Snapshot of five minutes."""
     with watched(WORKERS * OPERATIONS * 3, 200, WORKERS, past) as one:
         snapshot = one.monitor.snapshot()
-    reader = LiveReader(lambda _window: snapshot)
+    reader = LiveReader(lambda _window: iter([snapshot]))
     wanted = [Input(metric=name, window="5m" if metric.windowed else None) for name, metric in METRICS.items()]
     wanted += [Input(metric=kind, kind="finding") for kind in CONDITIONS]
     yield lambda: reader.inputs(wanted, 5.0)

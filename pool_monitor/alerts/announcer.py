@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pool_monitor.alerts.lifecycle import FIRING_PHASES
 from pool_monitor.alerts.transition_file import TransitionFile
 from pool_monitor.events import ALERT_TRANSITION
 from pool_monitor.log import logger
@@ -168,7 +169,7 @@ class Announcer:
 
 def _log(one: AlertTransition) -> None:
     """Log a change. What begins or ends for those who are told is a warning."""
-    heard = one.to_state == "firing" or (one.from_state in ("firing", "recovering") and one.to_state != "recovering")
+    heard = one.to_state == "firing" or (one.from_state in FIRING_PHASES and one.to_state != "recovering")
     log = logger("alerts").warning if heard else logger("alerts").info
     more: dict[str, Any] = {"reason": one.reason} if one.reason else {}
     if one.value_text:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 from pool_monitor.alerts.alert import SLACK, Alert, fingerprint_of
@@ -57,7 +59,7 @@ class Engine:
         self._rulings: dict[str, Ruling] = {}
         """In the order of evaluation: a rule comes after those that it names."""
         self._counted, self._at = 0.0, 0.0
-        self._resolved: dict[AlertKey, float] = {}
+        self._resolved: OrderedDict[AlertKey, float] = OrderedDict()  # of a dict, the first one is slow to find
         """The resolved alerts, the oldest first, with the counted time at which they were."""
         self._changed: dict[AlertKey, Alert] = {}
         self._saved: set[AlertKey] = set()
@@ -181,6 +183,8 @@ class Engine:
             if new is old:
                 continue
             self.failing.pop(name, None)
+            if new is not None and new.alerts is old.alerts and new.suits_alerts_of(old):
+                continue  # There may be thousands.
             for alert in list(old.alerts.values()):
                 if new is not None and new.alerts is old.alerts:
                     found += self._adapt(new, alert)
@@ -245,7 +249,7 @@ class Engine:
                 if self._rulings.get(name) is not ruling:
                     break
             yield None
-        self._forget()
+        yield from self._forget()
 
     def _evaluate(self, ruling: Ruling, inputs: Inputs) -> Iterator[AlertTransition | None]:
         judgements = ruling.evaluate(inputs, self.firing)
@@ -405,17 +409,19 @@ class Engine:
             return
         self._mark(alert)
 
-    def _forget(self) -> None:
-        """Drop the alerts that have been resolved for long enough."""
-        while self._resolved:
-            key, counted = next(iter(self._resolved.items()))
-            if len(self._resolved) <= SHOWN and self._counted - counted < SHOWN_FOR:
+    def _forget(self) -> Iterator[None]:
+        """Drop the alerts that have been resolved for long enough. Yields where others may work."""
+        for number in count(1):
+            key, counted = next(iter(self._resolved.items()), (None, 0.0))
+            if key is None or (len(self._resolved) <= SHOWN and self._counted - counted < SHOWN_FOR):
                 return
-            del self._resolved[key]
+            self._resolved.popitem(last=False)
             ruling = self._rulings[key.alert]
             alert = ruling.alerts[key.instance]
             alert.state = LIFE.step(alert.state, "forgotten")
             self._rest(ruling, alert)
+            if number % _SLICE == 0:
+                yield None
 
     def _timers_run(self, alert: Alert) -> bool:
         """Whether a restart has to know the timers of *alert*: they change its state some time, or a minute is over."""
@@ -456,6 +462,7 @@ class Engine:
             to_state=after.value,
             severity=alert.severity,
             value=value,
+            last_value=alert.value,
             reason=reason,
             note=alert.note,
         )

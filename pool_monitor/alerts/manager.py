@@ -83,7 +83,7 @@ class AlertManager:
         if self.due is not None and self._is_open:
             next_in = max(self.due - asyncio.get_running_loop().time(), 0.0)
         states: dict[str, list[AlertState]] = {}
-        for one in self._evaluator.engine.alerts.values():
+        for one in self._evaluator.engine.each():
             states.setdefault(one.alert, []).append(one.state.value)
         failing, evaluated = self._evaluator.engine.failing, self._evaluator.evaluations > 0
         return tuple(
@@ -182,7 +182,7 @@ class AlertManager:
         """Acknowledge an alert: somebody deals with it, for *duration*, or until it is resolved. Its next life needs a
         new acknowledgement. Raises UnknownName for a fingerprint that no active alert has, and ConfigError.
         """
-        active = {one.fingerprint: one for one in self._evaluator.engine.alerts.values() if one.state in ACTIVE_PHASES}
+        active = {one.fingerprint: one for one in self._evaluator.engine.each() if one.state in ACTIVE_PHASES}
         seconds = None if duration is None else _seconds(duration, "duration")
         self._evaluator.overlays.acknowledge(
             fingerprint, active, at=self._now(), duration=seconds, author=author, comment=comment
@@ -238,6 +238,7 @@ class AlertManager:
             except ConfigError:
                 if not again:
                     raise
+            await self._evaluator.restore(state, list(self._book.rules.values()), self._thread)
             await self._evaluator.open(state, list(self._book.rules.values()), self._book.loaded.inhibitions)
             self._guard.restart()
             telemetry.attach(self._handler, LOOP_RESUME.name, self._note_block)
@@ -340,5 +341,7 @@ def _seconds(value: str | float, name: str) -> float:
     """Return a duration that somebody gave, in seconds. Raises ConfigError."""
     try:
         return parse(value, "s") if isinstance(value, str) else checked(float(value), "s")
-    except (TypeError, ValueError) as error:
+    except TypeError:
+        raise ConfigError(f"{name}={value!r:.80}: needs a duration, such as 2h, or seconds") from None
+    except ValueError as error:
         raise ConfigError(f"{name}={value!r:.80}: {error}") from None

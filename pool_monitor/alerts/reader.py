@@ -28,11 +28,11 @@ _ROUNDING_S = 1e-6
 class LiveReader:
     """Reads inputs from what a monitor knows now.
 
-    *snapshot* makes the Snapshot of a window. *past* reads what lies in the past; None: such inputs are errors. It
-    keeps nothing of a Snapshot; `Past` has a bound of its own.
+    *snapshot* makes the Snapshot of a window: it yields None where others may work, and the Snapshot last. *past* reads
+    what lies in the past; None: such inputs are errors. It keeps nothing of a Snapshot; `Past` has a bound of its own.
     """
 
-    def __init__(self, snapshot: Callable[[str], Snapshot], past: Past | None = None) -> None:
+    def __init__(self, snapshot: Callable[[str], Iterator[Snapshot | None]], past: Past | None = None) -> None:
         self._snapshot, self._past = snapshot, past
         self._findings = FindingReader()
         self._measured_since = 0.0
@@ -71,8 +71,12 @@ class LiveReader:
         since: list[float] = []
         # The longest window comes last: it has the operations of all, for the inputs of the past.
         for window in [name for name in WINDOWS if name in by_window] or [DEFAULT_WINDOW]:
-            instances = Instances(self._snapshot(window))
-            since.append(self._since(instances.snapshot))
+            made = None
+            for made in self._snapshot(window):  # noqa: B007
+                yield None
+            assert made is not None
+            instances = Instances(made)
+            since.append(self._since(made))
             for one in by_window.pop(window, ()):
                 try:
                     samples[one] = Samples(self._samples(one, instances))

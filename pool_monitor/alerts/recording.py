@@ -10,6 +10,7 @@ Numbers are stored as they are, so a replay computes with exactly the same ones.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -141,6 +142,9 @@ def _record(body: bytes) -> _Record:
         record = _decode(whole)
         if record.version != _VERSION or len(record.inputs) != len(record.samples):
             raise ValueError("it is of another version, or inconsistent")
+        times = (record.at, record.elapsed, record.covered, record.interval)
+        if not all(map(math.isfinite, times)) or min(record.elapsed, record.number) < 0 or record.interval <= 0:
+            raise ValueError("it has a time that is none")
     except MemoryError:
         raise
     except Exception as error:

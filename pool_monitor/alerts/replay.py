@@ -48,7 +48,7 @@ class _State:
             self._alerts.pop(key, None)
         memories = engine.memories()
         for name, memory in memories.items():
-            if self._versions.get(name, 0) != memory.version:
+            if self._versions.get(name) != memory.version:
                 self._versions[name] = memory.version
                 self._memories[name] = _encode(memory.dump())
         for name in self._versions.keys() - memories.keys():
@@ -58,7 +58,7 @@ class _State:
     def restore(self, engine: Engine, seq: int, at: float) -> list[AlertTransition]:
         memories: Mapping[str, Any] = {name: msgspec.json.decode(dump) for name, dump in self._memories.items()}
         found = engine.restore(map(_decode_alert, self._alerts.values()), memories, seq, at)
-        self._versions = {name: memory.version for name, memory in engine.memories().items()}
+        self._versions = {}  # a service stores everything anew when it begins
         return found.transitions
 
 

@@ -101,6 +101,16 @@ class Ruling:
             return str(error)
         return None
 
+    def suits_alerts_of(self, old: Ruling) -> bool:
+        """Whether the alerts of *old*, which measures the same, can stay as they are. Bounds and times may differ."""
+        new, before = self.rule, old.rule
+        return (new.match, new.labels, len(new.severities), self.watches) == (
+            before.match,
+            before.labels,
+            len(before.severities),
+            old.watches,
+        )
+
     def fit(self, alert: Alert) -> None:
         """Give *alert* as many levels as the rule has."""
         levels = len(self.rule.severities)

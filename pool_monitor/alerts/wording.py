@@ -22,10 +22,9 @@ def texts_of(rule: CheckedRule | None, alert: Alert | AlertTransition) -> Texts:
     """Return the texts of *alert*, or of a change of it. *rule* is None if it is gone: then there are none."""
     if rule is None:
         return Texts()
-    unit = unit_of(rule.kind)
-    value = "" if alert.value is None and alert.note else text_of(alert.value, unit)
+    unit, value = unit_of(rule.kind), _text_of(rule, alert, alert.value)
     values = {
-        "value": value,
+        "value": _text_of(rule, alert, alert.last_value) if isinstance(alert, AlertTransition) else value,
         "severity": alert.severity,
         "alertname": alert.alert,
         "reason": alert.note,
@@ -40,6 +39,10 @@ def texts_of(rule: CheckedRule | None, alert: Alert | AlertTransition) -> Texts:
         value_text=value,
         unit=unit,
     )
+
+
+def _text_of(rule: CheckedRule, alert: Alert | AlertTransition, value: float | None) -> str:
+    return "" if value is None and alert.note else text_of(value, unit_of(rule.kind))
 
 
 def worded(transition: AlertTransition, rules: Mapping[str, CheckedRule]) -> AlertTransition:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import click
 
 from pool_monitor.cli.alert_options import ADDRESS_OPTION, AUTHOR_OPTION, COMMENT_OPTION, duration_of
-from pool_monitor.cli.output import print_text
+from pool_monitor.cli.output import print_text, remark
 from pool_monitor.dashboard.alert_actions import user
 from pool_monitor.service.client import open_client, resolve
+from pool_monitor.view.format import plural
 
 
 @click.command("silence")
@@ -30,11 +31,17 @@ def command(
     An alert has the labels alertname and severity, those of its instance (pool, operation, worker) and those of its
     rule. Without --glob, a value matches itself to the letter. All of LABEL=VALUE must match.
 
-    Prints the id of the silence, which `unsilence` takes.
+    Prints the id of the silence, which `unsilence` takes, and on stderr how many alerts it matches now.
     """
     asked = _matchers(matchers, glob=glob)
     by = user() if author is None else author
-    print_text(f"{asyncio.run(_silence(address, asked, duration, comment, by))}\n")
+    name, number = asyncio.run(_silence(address, asked, duration, comment, by))
+    print_text(f"{name}\n")
+    remark(
+        f"it matches {plural(number, 'alert')} now"
+        if number
+        else "it matches no alert now: see pool-monitor alerts list"
+    )
 
 
 def _matchers(given: Sequence[str], *, glob: bool) -> dict[str, str | Mapping[str, str]]:
@@ -52,6 +59,9 @@ def _matchers(given: Sequence[str], *, glob: bool) -> dict[str, str | Mapping[st
 
 async def _silence(
     address: str | None, matchers: Mapping[str, str | Mapping[str, str]], duration: str, comment: str, author: str
-) -> str:
+) -> tuple[str, int]:
+    """Return the id of the silence, and how many alerts it matches now."""
     async with open_client(resolve(address)) as service:
-        return await service.silence(matchers, duration=duration, comment=comment, author=author)
+        name = await service.silence(matchers, duration=duration, comment=comment, author=author)
+        alerts = (await service.alerts(limit=1)).alerts
+    return name, sum(name in alert.silences for alert in alerts)

@@ -134,8 +134,10 @@ def _play(reader: Reader, store: str, columns: Sequence[_Column], period: _Perio
                     lines = [msgspec.json.encode(change) + b"\n" for change in changes]
             show(column.replay.evaluations, at)
             yield lines
-    if columns[0].replay.last is None:
-        raise ConfigError(f"{store}: has nothing recorded that could be replayed")
+    last = columns[0].replay.last
+    if last is None or last < period.start:
+        when = "" if last is None else f" from then on: what is recorded ends at {timestamp(last)}"
+        raise ConfigError(f"{store}: has nothing recorded{when or ' that could be replayed'}")
     for column in columns:
         column.tally.finish(column.replay.last or 0.0)
         column.reconstructed = frozenset(reconstruction.used)

@@ -24,7 +24,7 @@ from pool_monitor.cli.output import log_as_remarks, pools_started, remark, scree
 from pool_monitor.cli.progress import Progress
 from pool_monitor.cli.result_file import ResultFile
 from pool_monitor.cli.streams import Stream, open_stream
-from pool_monitor.config import PoolConfig, Settings, load
+from pool_monitor.config import MonitorConfig, PoolConfig, Settings, load
 from pool_monitor.errors import ConfigError
 from pool_monitor.monitor import Monitor
 from pool_monitor.pool.pool import Pool
@@ -103,7 +103,8 @@ def command(
         dashboard = not (no_dashboard or input_stream.is_terminal or output_stream.is_terminal) and can_run()
         batch = BatchRun(pool, operation, input_stream.name, result_file, idempotent=idempotent)
         run = Run(batch, input_stream, output_stream, Progress(batch, input_stream.path))
-        return asyncio.run(run.work(Monitor(pool, config=settings.monitor), dashboard=dashboard, text=text))
+        monitor = Monitor(pool, config=_batch_monitor(settings.monitor))
+        return asyncio.run(run.work(monitor, dashboard=dashboard, text=text))
 
 
 def _batch_config(config: PoolConfig, given: set[str], **flags: Any) -> PoolConfig:
@@ -113,6 +114,12 @@ def _batch_config(config: PoolConfig, given: set[str], **flags: Any) -> PoolConf
     needed = {"retry_budget": 1.0, "breaker_failures": 0}
     fields = {name: value for name, value in needed.items() if name not in given}
     return msgspec.structs.replace(config, **fields, **{name: flag for name, flag in flags.items() if flag is not None})
+
+
+def _batch_monitor(config: MonitorConfig) -> MonitorConfig:
+    """Return *config* without the default rules about busy workers: a batch keeps all of them busy on purpose."""
+    disable = tuple(dict.fromkeys((*config.alerts.disable, "PoolBusy", "AllWorkersHeld")))
+    return msgspec.structs.replace(config, alerts=msgspec.structs.replace(config.alerts, disable=disable))
 
 
 def _fields_in_file(settings_file: str | None) -> set[str]:

@@ -23,7 +23,7 @@ class AlertsConfig(Validated, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Files with rules. A relative path starts at the folder of the configuration file, and, where the configuration is
     made in code, at the working directory. They are read again on SIGHUP and when they change."""
     default_rules: bool = True
-    """Also evaluate the rules that come with the package."""
+    """Also evaluate the rules that come with the package. A rule of the same name takes the place of one."""
     disable: tuple[_File, ...] = ()
     """Names of default rules that are switched off, such as ``WorkerLeak``."""
     interval: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0

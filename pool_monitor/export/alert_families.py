@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
 from pool_monitor.export.family import Family, Labels, family_of, labels, read_family
 from pool_monitor.snapshot import AlertingView, AlertView, Snapshot
 
-ACTIVE = ("pending", "firing", "recovering")
 _QUIET = ("silenced", "acknowledged", "inhibited", "muted")
 
 _ALERTING = (
@@ -42,7 +42,7 @@ def alert_families(snapshot: Snapshot) -> Iterator[Family]:
     An alert is counted by the name of its rule, not by its labels: there are at most as many series as rules, levels
     and states.
     """
-    active = [alert for alert in snapshot.alerts if alert.state in ACTIVE]
+    active = [alert for alert in snapshot.alerts if alert.state in ACTIVE_PHASES]
     yield family_of(
         "alerts",
         "Alerts by rule, severity and state: pending, firing or recovering.",

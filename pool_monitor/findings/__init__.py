@@ -112,7 +112,7 @@ VALUES: dict[Kind, Literal["ratio", "s", "count"]] = {
     **dict.fromkeys(("history_disk", "memory", "cpu", "throttled", "disk", "shm", "fds", "processes"), "ratio"),
     **dict.fromkeys(("threads", "hot_idle"), "ratio"),
     **dict.fromkeys(("held", "rules_late", "blocked", "lag", "leak", "fd_leak", "zombie"), "s"),
-    **dict.fromkeys(("paused", "dead", "degraded", "starting", "events_dropped", "handlers_detached"), "count"),
+    **dict.fromkeys(("paused", "dead", "died", "degraded", "starting", "events_dropped", "handlers_detached"), "count"),
     **dict.fromkeys(("events_filtered_out", "series_overflowed", "rules_failing", "alerts_refused", "oom"), "count"),
 }
 """What the value of a finding is: a share, seconds or a count. A kind that is not here has no value, or a plain number.

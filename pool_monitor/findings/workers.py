@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
 from pool_monitor.findings.finding import Finding, Level
-from pool_monitor.findings.limits import HELD_S, LIMITS, Levels, died_share
+from pool_monitor.findings.limits import HELD_S, LIMITS, Levels
 from pool_monitor.snapshot import CRASHED, START_FAILED, PoolDetail, Snapshot, WorkerState, WorkerView
 
 
@@ -88,8 +88,8 @@ def died(snapshot: Snapshot, pool: PoolDetail, levels: Levels) -> Iterator[Findi
 
 def deaths(pool: str | None, level: Level, number: int, size: float) -> Finding:
     """Return the finding of *number* deaths in a pool of *size* workers."""
-    share, limit = died_share(number, size), LIMITS["died"].of(level)
-    return Finding("died", level, pool, value=share, limit=limit, counts={"deaths": number})
+    limit = LIMITS["died"].of(level) * max(size, 1)
+    return Finding("died", level, pool, value=number, limit=limit, counts={"deaths": number})
 
 
 # -- slots without a living process -----------------------------------------------------------------------------------

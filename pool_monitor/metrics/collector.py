@@ -99,9 +99,12 @@ class Collector:
             )
         self._shared = self.memory_limit - fixed
         """The memory that the windows and the readings of resources share."""
-        gapless = isinstance(clock, ManualClock)  # a test lets time pass in steps of any length; the process ran in it
+        # A test lets time pass in steps of any length. The process ran in it, and counts what happened before the step.
+        gapless = isinstance(clock, ManualClock)
         self._stores = Stores(self._registry.pools, rows, self._shared, error_groups, gapless=gapless)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
+        if isinstance(clock, ManualClock):
+            clock.before_advance(self._intake.fold)
         self.readings = ResourceReadings(self._clock, self._registry.is_collected, unmeasured, self.monitor)
         """The latest readings of resources, for Snapshots."""
         self.errors = GroupReader(self._stores, self._registry.pools, self._intake.catch_up, self._drift_s)

@@ -146,14 +146,15 @@ class Intake:
     def catch_up(self) -> int:
         """Bring windows and chart up to now. Returns now in ns, as the collector's clock counts it."""
         now_ns = self._clock.now_ns()
-        self._fold()
+        self.fold()
         if self.mode is Mode.OFF:
             self._stores.windows.skip(now_ns)
         else:
             self._stores.windows.advance(now_ns)
         return now_ns
 
-    def _fold(self) -> None:
+    def fold(self) -> None:
+        """Count the calls in the buffer, all at the time of the first of them."""
         if not self._buffer:
             return
         if self._weights is None:
@@ -236,7 +237,7 @@ class Intake:
                 self._stamp_ns = now_ns()
             extend((code, duration, queue, execution))
             if len(buffer) >= _FULL:
-                self._fold()
+                self.fold()
 
         return record
 
@@ -251,7 +252,7 @@ class Intake:
             self._stamp_ns = self._clock.now_ns()
         self._buffer += (code + more, duration, queue, execution)
         if len(self._buffer) >= _FULL:
-            self._fold()
+            self.fold()
         return True
 
     def _drop(self, error: BaseException) -> None:

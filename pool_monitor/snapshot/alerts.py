@@ -84,6 +84,9 @@ class AlertTransition(Struct, frozen=True, kw_only=True, gc=False, rename={"from
     to_state: AlertState
     severity: str
     value: float | None = None
+    """None: unknown, or of a finding that is over."""
+    last_value: float | None = None
+    """The latest known value. The summary is about it."""
     reason: str = ""
     """Why, if it was not the value: no_data, rule_removed, rule_changed, error, restored or level."""
     value_text: str = ""

@@ -236,17 +236,31 @@ class StateFile:
             return
         self._noted += 1
         for table, rows in changes.rows.items():
-            changed = self._changed.setdefault(table, {})
-            for name, value in rows.items():
-                # A lone surrogate has no UTF-8 form.
-                key = name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
-                changed[key] = self._keep(self._rows[table], key, value)
-        for transition in changes.transitions:
-            self._seq = max(self._seq, transition.seq)
-            if len(transition.value) <= TRANSITION_LIMIT:
-                self._transitions.append(transition)
-            else:
+            found = rows if all(map(str.isascii, rows)) else {_key(name): value for name, value in rows.items()}
+            self._changed.setdefault(table, {}).update(self._kept(self._rows[table], found))
+        transitions = changes.transitions
+        if any(len(transition.value) > TRANSITION_LIMIT for transition in transitions):
+            transitions = [one for one in transitions if len(one.value) <= TRANSITION_LIMIT]
+            for _ in range(len(changes.transitions) - len(transitions)):
                 self._leave_out()
+        self._transitions.extend(transitions)
+        self._seq = max([self._seq, *(one.seq for one in changes.transitions[-1:])])
+
+    def _kept(self, kept: dict[str, bytes], rows: Mapping[str, bytes | None]) -> Mapping[str, bytes | None]:
+        """Replace *rows* among those that are *kept*, and return them with None for those that there is no room for.
+
+        Thousands may come at once, in the event loop. Where all of them have room, nothing is done for each of them.
+        """
+        there = {name: value for name, value in rows.items() if value is not None}
+        size, longest = _size(there), max(map(len, there.values()), default=0) + max(map(len, there), default=0)
+        if longest <= ROW_LIMIT and self._bytes + size <= ROWS_LIMIT:
+            replaced = kept.keys() & rows.keys()
+            self._bytes += size - _size({name: kept[name] for name in replaced})
+            for name in replaced - there.keys():
+                del kept[name]
+            kept.update(there)
+            return rows
+        return {name: self._keep(kept, name, value) for name, value in rows.items()}
 
     def _keep(self, rows: dict[str, bytes], key: str, value: bytes | None) -> bytes | None:
         """Replace a row. Returns what is kept: None when there is no room for *value*."""
@@ -290,7 +304,7 @@ class StateFile:
             self._saved, self._seq, self._left_out = saved, saved.seq, saved.unusable
             self._id = saved.id or self._id
             self._rows = {table: dict(rows) for table, rows in saved.rows.items()}
-            self._bytes = sum(len(key) + len(value) for rows in saved.rows.values() for key, value in rows.items())
+            self._bytes = sum(map(_size, saved.rows.values()))
         else:
             self._ended = True
             await self._disconnect()
@@ -376,6 +390,16 @@ class StateFile:
         if connection is not None:
             with suppress(*_EXPECTED):
                 await connection.close()
+
+
+def _key(name: str) -> str:
+    """Return the key of the row *name*. A lone surrogate has no UTF-8 form."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _size(rows: Mapping[str, bytes]) -> int:
+    """The bytes of *rows*."""
+    return sum(map(len, rows)) + sum(map(len, rows.values()))
 
 
 def _check_same(store: StateStore, path: Path, own_id: str, seq: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import tzinfo
 from typing import NamedTuple
 
+from pool_monitor.alerts.lifecycle import FIRING_PHASES
 from pool_monitor.snapshot import AlertTransition
 from pool_monitor.view import alert_words as words
 from pool_monitor.view import format as fmt
@@ -42,10 +43,10 @@ def fired_alerts(transitions: Iterable[AlertTransition], start: float, end: floa
 
 def _fired(changes: Sequence[AlertTransition], start: float, end: float) -> FiredAlert | None:
     """Return what one alert did. *changes* are its own, the oldest first."""
-    since = start if changes[0].from_state in words.FIRING else None
+    since = start if changes[0].from_state in FIRING_PHASES else None
     first, times, seconds, severity = since, 0, 0.0, changes[0].severity if since is not None else ""
     for change in changes:
-        if change.to_state in words.FIRING:
+        if change.to_state in FIRING_PHASES:
             if since is None:
                 since, times = change.at, times + 1
                 first = change.at if first is None else first

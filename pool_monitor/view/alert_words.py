@@ -9,6 +9,7 @@ from math import isnan
 from typing import cast
 
 from pool_monitor.alerts.catalogue import Unit
+from pool_monitor.alerts.lifecycle import ACTIVE_PHASES, FIRING_PHASES
 from pool_monitor.alerts.quantity import text_of
 from pool_monitor.findings import Level
 from pool_monitor.snapshot import AlertState, AlertTransition, AlertView, SilenceView
@@ -17,8 +18,6 @@ from pool_monitor.view.text import clean, one_line
 
 SEVERE = frozenset({"critical", "page", "emergency", "fatal"})
 """The severities that are marked ✖. All others are marked ▲."""
-FIRING = frozenset({"firing", "recovering"})
-"""The states of an alert that fires. A recovering one is still firing for everybody who was told."""
 STATES: tuple[AlertState, ...] = ("firing", "recovering", "pending", "resolved", "inactive")
 """In the order of lists."""
 OLD_ACK_S = 8 * 3600.0
@@ -33,8 +32,8 @@ def level_of(severity: str) -> Level:
 
 
 def fires(alert: AlertView) -> bool:
-    """Whether *alert* fires."""
-    return alert.state in FIRING
+    """Whether *alert* fires. A recovering one is still firing for everybody who was told."""
+    return alert.state in FIRING_PHASES
 
 
 def is_quiet(alert: AlertView) -> bool:
@@ -53,7 +52,7 @@ def in_order(alerts: Iterable[AlertView]) -> list[AlertView]:
 
 
 def _rank(alert: AlertView) -> tuple[object, ...]:
-    over = alert.state not in ("firing", "recovering", "pending")
+    over = alert.state not in ACTIVE_PHASES
     return (
         STATES.index(alert.state),
         -alert.since if over else 0.0,

@@ -18,6 +18,13 @@ from pool_monitor.view.text import Line, Meaning, PageSize, Segment, clean, one_
 _LIST_SHARE = 2
 """The list of alerts gets one line of this many, and the selected alert the others."""
 _LIST_LEAST = 4
+_REASONS = {
+    "no_data": "its value has been unknown for too long (no_data)",
+    "error": "its rule cannot be evaluated (error)",
+    "rule_removed": "its rule is no longer in force (rule_removed)",
+    "rule_changed": "its rule was changed (rule_changed)",
+}
+"""Why the state of an alert began, in words."""
 _NOWHERE = "a restart forgets them: [state] path is not set"
 
 
@@ -148,7 +155,8 @@ def _story(alert: AlertView, now: float) -> str:
     """Return the severity, the state and its age, and the value against its bound."""
     parts = [f"{one_line(alert.severity)}, {alert.state} for {words.age(now, alert.since)}"]
     if alert.active_since is not None and alert.since - alert.active_since >= 1:
-        parts.append(f"bad for {words.age(now, alert.active_since)}")
+        over = alert.state == "resolved"
+        parts.append(f"{'was ' if over else ''}bad for {words.age(alert.since if over else now, alert.active_since)}")
     bound = "" if alert.limit is None else f", bound {words.quantity(alert.limit, alert.unit)}"
     latest = "unknown now, was " if alert.unknown else ""
     parts.append(f"value {latest}{words.quantity(alert.value, alert.unit)}{bound}")
@@ -159,7 +167,7 @@ def _details(alert: AlertView, snapshot: Snapshot) -> Iterator[str]:
     if alert.summary:
         yield one_line(alert.summary)
     if alert.reason:
-        yield f"reason: {one_line(alert.reason)}"
+        yield f"reason: {_REASONS.get(alert.reason) or one_line(alert.reason)}"
     for told in (_acknowledged, _silenced, _inhibited):
         yield from told(alert, snapshot)
     if alert.muted:

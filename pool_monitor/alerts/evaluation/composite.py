@@ -98,16 +98,46 @@ class _Fires:
 
 
 def _agreeing(there: Mapping[Labels, float | None]) -> Ask:
-    """Return a function that answers whether one of *there* agrees with an instance."""
+    """Return a function that answers whether one of *there* agrees with an instance, with the value of the first one.
+
+    They are looked up by the labels that both have. To compare each instance with each of them would hold the event
+    loop for seconds where thousands meet thousands.
+    """
+    groups = _by_names(there)
+    if not groups:
+        return lambda _: _FALSE
+    places = {one: place for place, one in enumerate(there)}
+    indexes: dict[tuple[str, ...], list[tuple[frozenset[str], dict[Labels, Labels]]]] = {}
 
     def ask(instance: Labels) -> _Answer:
-        labels = dict(instance)
-        for one, value in there.items():
-            if all(labels.get(label, text) == text for label, text in one):
-                return _Answer(truth=True, value=value)
-        return _FALSE
+        names = _names(instance)
+        index = indexes.get(names)
+        if index is None:
+            index = indexes[names] = [_first_by(frozenset(names).intersection(of), some) for of, some in groups.items()]
+        agreeing = [first[key] for shared, first in index if (key := joined(instance, shared)) in first]
+        return _Answer(truth=True, value=there[min(agreeing, key=places.__getitem__)]) if agreeing else _FALSE
 
-    return ask if there else lambda _: _FALSE
+    return ask
+
+
+def _names(labels: Labels) -> tuple[str, ...]:
+    return tuple([name for name, _ in labels])
+
+
+def _by_names(instances: Iterable[Labels]) -> dict[tuple[str, ...], list[Labels]]:
+    """Return *instances* by the names of their labels."""
+    groups: dict[tuple[str, ...], list[Labels]] = {}
+    for one in instances:
+        groups.setdefault(_names(one), []).append(one)
+    return groups
+
+
+def _first_by(names: frozenset[str], instances: Iterable[Labels]) -> tuple[frozenset[str], dict[Labels, Labels]]:
+    """Return *names*, and the first of *instances* for each combination of the values of these labels."""
+    first: dict[Labels, Labels] = {}
+    for one in instances:
+        first.setdefault(joined(one, names), one)
+    return names, first
 
 
 Combine = Callable[[Sequence[_Answer]], Truth]
@@ -208,5 +238,12 @@ unknown, when the findings and alerts are there no more."""
 
 def _most_labels(instances: Collection[Labels]) -> list[Labels]:
     """Return *instances* without those whose labels are a part of another's."""
-    sets = [frozenset(one) for one in instances]
-    return [one for one, labels in zip(instances, sets, strict=True) if not any(labels < other for other in sets)]
+    groups = _by_names(instances)
+    parts = {
+        joined(one, frozenset(names))
+        for names in groups
+        for more, some in groups.items()
+        if frozenset(names) < frozenset(more)
+        for one in some
+    }
+    return [one for one in instances if one not in parts]

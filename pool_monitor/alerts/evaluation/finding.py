@@ -9,8 +9,8 @@ from pool_monitor.alerts.rule import CheckedRule, FindingIs
 
 
 class FindingPlan:
-    """A finding that is there is bad: ``warn`` is the first level, ``bad`` the second. Nothing is said about one that is
-    not there, which is good (`Ruling.silence_is_good`). A rule of several kinds has the label ``finding``.
+    """A finding that is there is bad: ``warn`` is the first level, ``bad`` the second. Nothing is said about one that
+    is not there, which is good (`Ruling.silence_is_good`). A rule of several kinds has the label ``finding``.
     """
 
     def __init__(self, rule: CheckedRule, kind: FindingIs) -> None:

@@ -18,21 +18,19 @@ class Acknowledgements:
         self._given: dict[str, Acknowledgement] = {}
         self._changed: dict[str, bytes | None] = {}
 
-    def give(self, fingerprint: str, acknowledgement: Acknowledgement) -> None:
-        """Acknowledge an alert, in place of an earlier acknowledgement. Raises ConfigError.
+    def give(self, fingerprint: str, *, author: str, comment: str, at: float, until: float | None) -> Acknowledgement:
+        """Acknowledge an alert, in place of an earlier acknowledgement, and return what is kept. Raises ConfigError.
 
         The caller knows that the alert is there.
         """
-        author, comment = (
-            checked_text("author", acknowledgement.author),
-            checked_text("comment", acknowledgement.comment),
+        acknowledgement = Acknowledgement(
+            author=checked_text("author", author), comment=checked_text("comment", comment), at=at, until=until
         )
-        acknowledgement = msgspec.structs.replace(acknowledgement, author=author, comment=comment)
-        until = acknowledgement.until
-        if until is not None and not until > acknowledgement.at:
+        if until is not None and not until > at:
             raise ConfigError("an acknowledgement must end in the future")
         self._given[fingerprint] = acknowledgement
         self._changed[fingerprint] = msgspec.json.encode(acknowledgement)
+        return acknowledgement
 
     def take_back(self, fingerprint: str) -> None:
         """End the acknowledgement of an alert. Raises UnknownName when it has none."""

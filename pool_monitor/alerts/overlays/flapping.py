@@ -9,11 +9,13 @@ never starts. Routers treat a route that comes and goes in the same way.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec import Struct
 
+from pool_monitor.alerts.lifecycle import FIRING_PHASES
 from pool_monitor.snapshot import AlertTransition
 
 HALF_LIFE = 15 * 60.0
@@ -25,7 +27,6 @@ SCORE_MAX = 16.0
 SCORES_MAX = 10_000
 """Most scores. A new one beyond that takes the place of the alert that has not changed for longest."""
 _FORGOTTEN_AFTER = 6 * HALF_LIFE  # then even the highest score is 0.25
-_FIRING = ("firing", "recovering")
 
 
 class FlapScore(Struct, kw_only=True):
@@ -52,7 +53,7 @@ class Flapping:
     """
 
     def __init__(self) -> None:
-        self._scores: dict[str, FlapScore] = {}
+        self._scores: OrderedDict[str, FlapScore] = OrderedDict()  # of a dict, the first one is slow to find
         self._changed: dict[str, bytes | None] = {}
         self._at = 0.0
 
@@ -62,7 +63,7 @@ class Flapping:
         while self._scores and self._at - next(iter(self._scores.values())).at > _FORGOTTEN_AFTER:
             self._drop(next(iter(self._scores)))
         for transition in transitions:
-            if (transition.from_state in _FIRING) != (transition.to_state in _FIRING):
+            if (transition.from_state in FIRING_PHASES) != (transition.to_state in FIRING_PHASES):
                 self._count(transition.fingerprint)
 
     def __contains__(self, fingerprint: str) -> bool:
@@ -94,7 +95,7 @@ class Flapping:
                 unusable.append(fingerprint)
             else:
                 scores[fingerprint] = found
-        self._scores = dict(sorted(scores.items(), key=lambda pair: pair[1].at)[-SCORES_MAX:])
+        self._scores = OrderedDict(sorted(scores.items(), key=lambda pair: pair[1].at)[-SCORES_MAX:])
         self._at = max([self._at, *(one.at for one in self._scores.values())])
         return unusable
 

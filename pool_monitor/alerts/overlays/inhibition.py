@@ -7,7 +7,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 
-from pool_monitor.alerts.overlays.matching import LabelMatch
+from pool_monitor.alerts.pattern import LabelMatch
 from pool_monitor.alerts.rule import Inhibition
 
 NAMED_MAX = 10

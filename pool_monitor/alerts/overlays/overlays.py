@@ -11,7 +11,7 @@ from pool_monitor.alerts.overlays.flapping import Flapping
 from pool_monitor.alerts.overlays.inhibition import Inhibitors
 from pool_monitor.alerts.overlays.mute import local_time
 from pool_monitor.alerts.overlays.silences import Silences
-from pool_monitor.alerts.overlays.views import Covers, Texts, laying, no_texts
+from pool_monitor.alerts.overlays.views import Covers, Texts, covered, laying, no_texts
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
 from pool_monitor.errors import UnknownName
 from pool_monitor.snapshot import Acknowledgement, AlertTransition, AlertView, SilenceView
@@ -77,9 +77,7 @@ class Overlays:
             known = ", ".join(sorted(active)[:10]) or "none"
             raise UnknownName(f"no alert {fingerprint!r:.100} is pending or firing; those that are: {known}")
         until = None if duration is None else at + duration
-        given = Acknowledgement(author=author, comment=comment, at=at, until=until)
-        self._acknowledgements.give(fingerprint, given)
-        return given
+        return self._acknowledgements.give(fingerprint, author=author, comment=comment, at=at, until=until)
 
     def unacknowledge(self, fingerprint: str) -> None:
         """Take an acknowledgement back. Raises UnknownName when there is none."""
@@ -131,6 +129,20 @@ class Overlays:
     ) -> tuple[AlertView, ...]:
         """Do what `laying` does at once."""
         return tuple(view for view in self.laying(alerts, rules, inhibitions, at, texts) if view is not None)
+
+    def laid_again(self, shown: Iterable[AlertView], at: float) -> tuple[AlertView, ...]:
+        """Return *shown* with the silences and acknowledgements of now. The rest is as it was: an action changes no
+        more, and to lay everything again takes as long as there are alerts.
+        """
+        silences = self._silences.lasting(at)
+        return tuple(
+            covered(
+                view,
+                silences.of({**view.labels, "alertname": view.alertname}),
+                self._acknowledgements.of(view.fingerprint, at),
+            )
+            for view in shown
+        )
 
     # -- what survives a restart
 

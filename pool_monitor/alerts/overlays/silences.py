@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Struct
 
-from pool_monitor.alerts.overlays.matching import LabelMatch
+from pool_monitor.alerts.pattern import LabelMatch
 from pool_monitor.alerts.rule import Matcher
 from pool_monitor.errors import ConfigError, UnknownName
 from pool_monitor.snapshot import SilenceView

@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import NamedTuple
 
+import msgspec
+
 from pool_monitor.alerts.alert import Alert
 from pool_monitor.alerts.defaults import findings_of
 from pool_monitor.alerts.lifecycle import FIRING_PHASES, Phase
 from pool_monitor.alerts.overlays.acknowledgements import Acknowledgements
 from pool_monitor.alerts.overlays.flapping import Flapping
 from pool_monitor.alerts.overlays.inhibition import Inhibitors
-from pool_monitor.alerts.overlays.matching import all_labels
 from pool_monitor.alerts.overlays.mute import LocalTime, is_muted
 from pool_monitor.alerts.overlays.silences import LastingSilences
 from pool_monitor.alerts.rule import CheckedRule
-from pool_monitor.snapshot import AlertView
+from pool_monitor.snapshot import Acknowledgement, AlertView
 
 VIEWS_MAX = 1000
 """Most alerts that are shown. `AlertingView.states` counts all of them."""
@@ -70,7 +71,7 @@ def laying(
     for count, alert in enumerate(alerts, 1):
         groups[_ORDER[alert.state], _WORST_FIRST.get(alert.severity, _OTHER_SEVERITY)].append(alert)
         if alert.state in FIRING_PHASES:
-            covers.inhibitors.add(alert.fingerprint, all_labels(alert))
+            covers.inhibitors.add(alert.fingerprint, _all_labels(alert))
         if not count % _AT_ONCE:
             yield None
     shown = 0
@@ -84,8 +85,26 @@ def laying(
         yield None
 
 
+def covered(view: AlertView, silences: tuple[str, ...], acknowledgement: Acknowledgement | None) -> AlertView:
+    """Return *view* with these silences and this acknowledgement over it."""
+    if (silences, acknowledgement) == (view.silences, view.acknowledgement):
+        return view
+    return msgspec.structs.replace(
+        view,
+        silenced=bool(silences),
+        silences=silences,
+        acknowledged=acknowledgement is not None,
+        acknowledgement=acknowledgement,
+    )
+
+
+def _all_labels(alert: Alert) -> dict[str, str]:
+    """Return the labels of *alert* with ``alertname`` and ``severity``: what silences and inhibitions match."""
+    return {**alert.labels, "alertname": alert.alert, "severity": alert.severity}
+
+
 def _view(alert: Alert, rule: CheckedRule | None, covers: Covers, texts: Texts) -> AlertView:
-    labels = all_labels(alert)
+    labels = _all_labels(alert)
     silences = covers.silences.of(labels)
     inhibited_by = covers.inhibitors.of(labels) if alert.state is not Phase.RESOLVED else ()
     acknowledgement = covers.acknowledgements.of(alert.fingerprint, covers.at)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from pool_monitor.alerts.rule_file.misplaced import belongs
 from pool_monitor.alerts.rule_file.nodes import BrokenNode, ListNode, MapNode, Node, Problems, ScalarNode, shown
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -286,8 +287,9 @@ class Section:
     def _unknown(self, name: str) -> str:
         if name == "<<":
             return "the key << (merge) is not read; write the keys out, or use an alias for a whole value"
-        near = difflib.get_close_matches(name, self.keys, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"its keys are {', '.join(self.keys)}"
+        near = difflib.get_close_matches(name, self.keys, n=1, cutoff=0.6)
+        named = f"did you mean {near[0]}?" if near else f"its keys are {', '.join(self.keys)}"
+        hint = belongs(self.name, name) or named
         shows = not self._secret or re.fullmatch(r"[a-z]+(_[a-z]+){0,3}", name) is not None
         return f"unknown key {shown(name)}; {hint}" if shows else f"unknown key; {hint}"
 

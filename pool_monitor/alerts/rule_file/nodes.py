@@ -126,12 +126,15 @@ class Problems:
 
     def add(self, node: Node, place: str, message: str, *, warning: bool = False) -> None:
         """Note a problem at *node*. What a message repeats of the file cannot control a terminal."""
-        self.errors += not warning
-        if len(self.found) >= PROBLEMS_MAX:
-            self.left_out += 1
-            return
         level: Literal["error", "warning"] = "warning" if warning else "error"
-        self.found.append(Problem(self.file, node.line, node.column, _printable(place), _printable(message), level))
+        problem = Problem(self.file, node.line, node.column, _printable(place), _printable(message), level)
+        self.errors += not warning
+        if self.found and self.found[-1] == problem:
+            return  # The parser met it again behind it.
+        if len(self.found) < PROBLEMS_MAX:
+            self.found.append(problem)
+        else:
+            self.left_out += 1
 
     def in_order(self) -> list[Problem]:
         """Return them in the order of the file."""

@@ -16,6 +16,8 @@ from pool_monitor.snapshot import WINDOW_NAMES
 
 TEXT_MAX = 4096
 """Most characters of a text."""
+_LISTED = 12
+"""Most values of a choice that are always listed where none of them is given."""
 PATTERNS: Mapping[Unit, str] = {
     "s": r"^([0-9]+(\.[0-9]+)?(w|d|h|m|s|ms|us|µs))+$",
     "bytes": r"^[0-9]+(\.[0-9]+)? ?(B|[kMGT]B|[KMGT]iB)$",
@@ -114,7 +116,8 @@ def choice(values: Iterable[str], noun: str = "", *, secret: bool = False) -> Te
     def read(node: ScalarNode) -> str:
         if node.text in known:
             return node.text
-        near = difflib.get_close_matches(node.text, known, n=1)
+        # A short list says more than a guess: what is nearest to 10m is 1m, and nobody means that.
+        near = difflib.get_close_matches(node.text, known, n=1) if len(known) > _LISTED else ()
         hint = f"did you mean {near[0]}?" if near else f"needs {words}"
         raise ValueError(hint if secret else f"{node.shown} is not {noun or 'known'}; {hint}")
 

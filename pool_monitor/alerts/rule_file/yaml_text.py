@@ -233,7 +233,7 @@ class _Builder:
         if "expected key" in problem and before.rstrip().endswith(("}", "]", '"', "'")):
             remedy = "a text that goes on behind a bracket or quote needs quotes around all of it"
         elif opened is not None and not remedy:
-            remedy = "a text with any of { } [ ] , needs quotes"
+            remedy = "a text with any of { } [ ] , or with a colon and a space, needs quotes"
         words = re.sub(r"'[^']{12,}'", "a text", problem)  # may be a secret
         text = f"not valid YAML: {words}{f' ({context})' if context else ''}{f'; {remedy}' if remedy else ''}"
         return _Stop(Node(mark.line + 1, column), text)
@@ -275,6 +275,8 @@ _BEGINNINGS = ("while scanning a simple key", "while scanning a quoted scalar")
 _REMEDIES = (
     ("unknown escape", "write two backslashes for one, or use single quotes"),
     ("cannot start any token", "a text that begins so needs quotes; indent with spaces, not tabs"),
+    ("scanning an alias", "a text that begins with * needs quotes"),
+    ("scanning an anchor", "a text that begins with & needs quotes"),
     ("tab", "indent with spaces, not tabs"),
     ("could not find expected ':'", "a key needs a colon and a space after it"),
     ("quoted scalar", "the quote that begins here is not closed"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from pool_monitor.alerts.engine import Engine
-from pool_monitor.alerts.lifecycle import ACTIVE_PHASES
+from pool_monitor.alerts.lifecycle import ACTIVE_PHASES, FIRING_PHASES
 from pool_monitor.alerts.overlays import Overlays
 from pool_monitor.alerts.rule import CheckedRule, Inhibition
 from pool_monitor.alerts.rule_book import nearest
@@ -20,7 +20,6 @@ from pool_monitor.snapshot import AlertView
 
 _FOREVER_S = 1e9
 _SLACK = 1e-6
-_FIRING = ("firing", "recovering")
 
 
 class CaseResult(NamedTuple):
@@ -116,7 +115,7 @@ class _Run:
             texts_of,
         )
         self._coverage.expect(check)
-        states = {*_FIRING, *(one.state for one in check.expected if one.state is not None)}
+        states = {*FIRING_PHASES, *(one.state for one in check.expected if one.state is not None)}
         got = [view for view in views if view.alertname == check.alertname and view.state in states]
         missing: list[ExpectedAlert] = []
         for one in check.expected:
@@ -144,7 +143,7 @@ def _differences(expected: ExpectedAlert, view: AlertView) -> list[str]:
     found += _of_mappings("label", wanted, labels)
     if expected.annotations is not None:
         found += _of_mappings("annotation", expected.annotations, view.annotations)
-    if view.state not in (_FIRING if expected.state is None else (expected.state,)):
+    if view.state not in (FIRING_PHASES if expected.state is None else {expected.state}):
         found.append(f"state: expected {expected.state or 'firing'}, got {view.state}")
     for name, flag in expected.flags.items():
         if getattr(view, name) is not flag:

@@ -35,7 +35,7 @@ class SeriesName(NamedTuple):
     labels: dict[str, str]
 
 
-class Run(NamedTuple):
+class PointRun(NamedTuple):
     """Points that follow one another: *first*, and *number* of them. The n-th has the value ``value + n * step``."""
 
     first: int
@@ -48,7 +48,7 @@ class Run(NamedTuple):
 class Course:
     """The points of one series, *interval* seconds apart, from 0 on. At most `RUNS_MAX` runs."""
 
-    def __init__(self, runs: list[Run], interval: float) -> None:
+    def __init__(self, runs: list[PointRun], interval: float) -> None:
         self.interval = interval
         self._runs = runs
         self._firsts = [run.first for run in runs]
@@ -95,7 +95,7 @@ def course_of(text: str, interval: float, unit: Unit) -> Course:
 
     Raises ValueError with what is wrong and the remedy.
     """
-    runs: list[Run] = []
+    runs: list[PointRun] = []
     first = 0
     for number, item in enumerate(text.split(), 1):
         for run in _runs(item, number, first, unit):
@@ -108,11 +108,11 @@ def course_of(text: str, interval: float, unit: Unit) -> Course:
     return Course(runs, interval)
 
 
-def _runs(item: str, number: int, first: int, unit: Unit) -> Iterator[Run]:
+def _runs(item: str, number: int, first: int, unit: Unit) -> Iterator[PointRun]:
     if nothing := _NOTHING.fullmatch(item):
         count = int(nothing[2] or 1)
         if count:
-            yield Run(first, count, 0.0, 0.0, "missing" if nothing[1] == "_" else "stale")
+            yield PointRun(first, count, 0.0, 0.0, "missing" if nothing[1] == "_" else "stale")
         return
     match = _ITEM.fullmatch(item)
     if match is None:
@@ -122,7 +122,7 @@ def _runs(item: str, number: int, first: int, unit: Unit) -> Iterator[Run]:
     value, step = _number(match[1], number, unit), _number(match[2], number, unit) if match[2] else 0.0
     if match[2] and match[3] is None:
         raise ValueError(f"item {number}, {shown(item)}, does not say how often it grows; write {item}x5")
-    yield Run(first, int(match[3] or 0) + 1, value, step, "value")
+    yield PointRun(first, int(match[3] or 0) + 1, value, step, "value")
 
 
 def _number(text: str, number: int, unit: Unit) -> float:

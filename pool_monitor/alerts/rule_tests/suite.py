@@ -32,10 +32,10 @@ from pool_monitor.alerts.rule_tests.written import FINDING, WrittenSeries
 from pool_monitor.findings import CONDITIONS
 from pool_monitor.snapshot import WINDOW_NAMES
 
-State = Literal["pending", "firing", "recovering"]
+ExpectedState = Literal["pending", "firing", "recovering"]
 EVALUATIONS_MAX = 1_000_000
 """Most evaluations of one test."""
-_STATES: tuple[State, ...] = ("pending", "firing", "recovering")
+_STATES: tuple[ExpectedState, ...] = ("pending", "firing", "recovering")
 _MANY = 10_000
 _FLAGS = ("silenced", "inhibited", "acknowledged", "muted", "flapping", "unknown")
 
@@ -47,7 +47,7 @@ class ExpectedAlert(Struct, frozen=True, kw_only=True):
     """All of its labels, without ``alertname``. Where ``severity`` is not given, any will do."""
     annotations: dict[str, str] | None = None
     """All of its annotations; None: any."""
-    state: State | None = None
+    state: ExpectedState | None = None
     """None: it fires, or recovers."""
     flags: dict[str, bool] = {}
     """The overlays that are said to be there or not, by the names of the fields of `AlertView`."""
