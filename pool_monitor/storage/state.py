@@ -406,10 +406,10 @@ def _size(rows: Mapping[str, bytes]) -> int:
 
 def _check_same(store: StateStore, path: Path, own_id: str, seq: int) -> None:
     """Raise ConfigError when the file is not the one that was opened first, or somebody else has written to it."""
-    found = store.load()
-    if found.id != own_id:
+    found_id, found_seq = store.identity()
+    if found_id != own_id:
         raise ConfigError(f"{path}: another file has replaced it; restart the service to use what it has")
-    if found.seq > seq:
+    if found_seq > seq:
         raise ConfigError(f"{path}: another process has written to it; restart the service to use what it has")
 
 
