@@ -149,6 +149,11 @@ class StateStore:
         with time_limited(self.connection), transaction(self.connection, "DEFERRED"):
             return _load(self.connection)
 
+    def identity(self) -> tuple[str, int]:
+        """Return the id of the file and its ``seq``, as ``meta`` has them: without reading the rows."""
+        with time_limited(self.connection), transaction(self.connection, "DEFERRED"):
+            return _identity(self.connection)
+
     def write(self, batch: Batch, now: float) -> None:
         """Write *batch* in one transaction, and delete transitions that are too many or, at the time *now*, too old."""
         self._file.check()
@@ -207,8 +212,7 @@ def read_state(path: Path) -> SavedState:
 
 
 def _load(connection: sqlite3.Connection) -> SavedState:
-    connection.text_factory = _text
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, ROWS_LIMIT)
+    own_id, highest = _identity(connection)
     state, room, unusable = nothing_saved(), ROWS_LIMIT, 0
     for table, rows in state.rows.items():
         for key, value in connection.execute(f"SELECT key, {_VALUE} FROM {table}"):  # noqa: S608
@@ -224,13 +228,19 @@ def _load(connection: sqlite3.Connection) -> SavedState:
         else:
             unusable += 1
     state.transitions.reverse()
+    if state.transitions:
+        highest = max(highest, state.transitions[-1].seq)
+    return state._replace(seq=highest, unusable=unusable, id=own_id)
+
+
+def _identity(connection: sqlite3.Connection) -> tuple[str, int]:
+    """Return what ``meta`` has, and make *connection* ready to read values that may be crafted."""
+    connection.text_factory = _text
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, ROWS_LIMIT)
     meta = dict(connection.execute("SELECT key, value FROM meta LIMIT 16").fetchall())
     kept = str(meta.get("seq", ""))
-    seq = max(
-        int(kept) if kept.isdecimal() and kept.isascii() and len(kept) <= _SEQ_DIGITS else 0,
-        state.transitions[-1].seq if state.transitions else 0,
-    )
-    return state._replace(seq=seq, unusable=unusable, id=str(meta.get("id", "")))
+    seq = int(kept) if kept.isdecimal() and kept.isascii() and len(kept) <= _SEQ_DIGITS else 0
+    return str(meta.get("id", "")), seq
 
 
 def _text(value: bytes) -> str:
