@@ -87,8 +87,11 @@ class Service:
 def replayed(store: Path, rules: Iterable[CheckedRule]) -> tuple[list[AlertTransition], Replay]:
     replay = Replay(rules)
     with Reader(store) as reader:
-        changed = replay.run(Player().play(body for _at, body in reader.evaluations()))
-        return [one for some in changed for one in some], replay
+        return changes(replay, (body for _at, body in reader.evaluations())), replay
+
+
+def changes(replay: Replay, bodies: Iterable[bytes]) -> list[AlertTransition]:
+    return [change for recorded in Player().play(bodies) for change in replay.step(recorded)]
 
 
 async def test_a_recorded_hour_is_replayed_transition_by_transition_over_restarts(tmp_path: Path) -> None:
@@ -153,7 +156,7 @@ def test_what_is_recorded_of_any_rule_is_replayed(one: CheckedRule, frames: list
         inputs = Inputs(at, seconds, dict.fromkeys(engine.wanted, samples))
         lived += engine.step(inputs)
         bodies.append(recorder.encode(inputs))
-    found = [change for some in Replay([one]).run(Player().play(bodies)) for change in some]
+    found = changes(Replay([one]), bodies)
     assert _plain(found) == _plain(lived)
 
 
@@ -165,6 +168,6 @@ def test_the_interval_of_the_service_decides_when_values_are_unknown_for_too_lon
         samples = (Sample(instance("p"), 15.0 if number < 2 else None),)
         inputs = Inputs(1e9 + 20 * number, 20.0, dict.fromkeys(Replay([one]).wanted, samples))
         bodies.append(recorder.encode(inputs))
-    found = [change for some in Replay([one]).run(Player().play(bodies)) for change in some]
+    found = changes(Replay([one]), bodies)
     assert [(change.to_state, change.reason) for change in found] == [("firing", ""), ("resolved", "no_data")]
     assert found[1].at == 1e9 + (20 * 3 if interval == 5.0 else 20 * 7)

@@ -13,7 +13,7 @@ same transitions as in the service, to the last one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -100,23 +100,15 @@ class Replay:
         """The alerts after the latest evaluation."""
         return () if self._engine is None else self._engine.alerts.values()
 
-    def run(self, recorded: Iterable[Recorded]) -> Iterator[list[AlertTransition]]:
-        """Yield the transitions of each evaluation."""
-        for one in recorded:
-            yield self.step(one)
-
     def step(self, one: Recorded) -> list[AlertTransition]:
         """Evaluate the rules that are in force, and return what has changed."""
-        inputs = one.inputs
-        changed: list[AlertTransition] = []
-        if self._engine is None or one.restarted:
-            changed += self._begin(one)
-        engine = self._engine
-        assert engine is not None
+        inputs, engine = one.inputs, self._engine
         readable = frozenset(inputs.samples) | inputs.errors.keys()
-        if readable != self._readable:
-            self._readable = readable
-            changed += self._use(engine, inputs.at)
+        changed: list[AlertTransition] = []
+        if engine is None or one.restarted:
+            engine, changed = self._begun(one, readable)
+        elif readable != self._readable:
+            changed = self._use(engine, readable, inputs.at)
         changed += engine.step(inputs)
         self._state.note(engine)
         self.evaluations += 1
@@ -127,21 +119,22 @@ class Replay:
         self.failed |= engine.failing
         return [worded(found, self.rules) for found in changed]
 
-    def _begin(self, one: Recorded) -> list[AlertTransition]:
+    def _begun(self, one: Recorded, readable: frozenset[Input]) -> tuple[Engine, list[AlertTransition]]:
         """Make the engine anew."""
         before, at = self._engine, one.inputs.at
         self.restarts += before is not None
-        self._engine = Engine(one.interval)
-        self._readable = frozenset(one.inputs.samples) | one.inputs.errors.keys()
-        changed = self._use(self._engine, at)
+        self._engine = engine = Engine(one.interval)
+        changed = self._use(engine, readable, at)
         if before is not None and one.keeps_state:
-            return changed + self._state.restore(self._engine, before.seq, at)
-        self._state = _State()
-        return changed
+            changed += self._state.restore(engine, before.seq, at)
+        else:
+            self._state = _State()
+        return engine, changed
 
-    def _use(self, engine: Engine, at: float) -> list[AlertTransition]:
-        """Put the rules in force whose inputs are there."""
-        self._force = [name for name, needs in self._needs.items() if needs <= self._readable]
+    def _use(self, engine: Engine, readable: frozenset[Input], at: float) -> list[AlertTransition]:
+        """Put the rules in force that read *readable* alone."""
+        self._readable = readable
+        self._force = [name for name, needs in self._needs.items() if needs <= readable]
         return engine.set_rules([self.rules[name] for name in self._force], at)
 
 
