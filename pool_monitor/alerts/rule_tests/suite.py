@@ -129,23 +129,25 @@ def _start(node: ScalarNode) -> float:
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
-def _refused(node: ScalarNode) -> None:  # noqa: ARG001
-    raise ValueError("there is no PromQL here; test alerts with alert_rule_test")
+class _Anything:
+    """What is not read. With *why_not*, it must not be there."""
 
+    words = "anything"
 
-class _NoPromQL(Text):
-    def read(self, node: Node, place: str, problems: Problems) -> Any:  # noqa: ARG002
-        raise Invalid("is not read: there is no PromQL here; test alerts with alert_rule_test")
+    def __init__(self, why_not: str | None = None) -> None:
+        self._why_not = why_not
 
+    def read(self, node: Node, place: str, problems: Problems) -> None:  # noqa: ARG002
+        if self._why_not is not None:
+            raise Invalid(f"is not read: {self._why_not}")
 
-class _Anything(Text):
-    def read(self, node: Node, place: str, problems: Problems) -> Any:  # noqa: ARG002
-        return None
+    def schema(self, definitions: Mapping[str, object]) -> dict[str, Any]:  # noqa: ARG002
+        return {}
 
 
 _MOMENT = Text("a time after the beginning, such as 10m", _moment, {"type": "string"})
 _LINE = text("a text")
-_IGNORED = _Anything("anything", _refused, {})
+_NO_PROMQL = "there is no PromQL here; test alerts with alert_rule_test"
 _LABELS = MapOf(LABEL_NAME, LABEL_VALUE, "a mapping of labels")
 _TEXTS = MapOf(LABEL_NAME, text("a text", empty=True), "a mapping of annotations")
 
@@ -377,7 +379,7 @@ _CASE = Section(
         Entry("silences", _list_of(_SILENCE, "silences"), "Silences that are set."),
         Entry("acknowledgements", _list_of(_ACKNOWLEDGEMENT, "acknowledgements"), "What somebody acknowledges."),
         Entry("start_timestamp", Text("a time", _start, {"type": "string"}), "When it begins. Default: 1970."),
-        Entry("promql_expr_test", _NoPromQL("nothing", _refused, {}), "Not read."),
+        Entry("promql_expr_test", _Anything(_NO_PROMQL), "Not read."),
         Entry("external_labels", _LABELS, "Read and not used."),
         Entry("external_url", _LINE, "Read and not used."),
     ),
@@ -409,7 +411,7 @@ _SUITE = Section(
         Entry("rule_files", _RULE_FILES, "The rules; * and ? stand for others.", required=True),
         Entry("evaluation_interval", _SECONDS, "Between two evaluations. Default: `1m`."),
         Entry("tests", _list_of(_CASE, "tests"), "The tests.", required=True),
-        Entry("group_eval_order", _IGNORED, "Not used: a rule comes after those that it names."),
+        Entry("group_eval_order", _Anything(), "Not used: a rule comes after those that it names."),
         Entry("fuzzy_compare", FLAG, "Read and not used: no numbers are compared."),
     ),
     _suite,
