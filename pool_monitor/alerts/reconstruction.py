@@ -44,9 +44,7 @@ class Reconstruction(AbstractContextManager["Reconstruction"]):
     """
 
     def __init__(self, reader: Reader, wanted: Iterable[Input]) -> None:
-        self._wanted = frozenset(wanted)
-        self.possible = frozenset(filter(_is_kept, self._wanted))
-        """What of *wanted* can be reconstructed."""
+        self._possible = sorted(filter(_is_kept, frozenset(wanted)), key=repr)
         self.used: set[Input] = set()
         """What was reconstructed."""
         self._reader = reader
@@ -62,12 +60,12 @@ class Reconstruction(AbstractContextManager["Reconstruction"]):
     def filled(self, recorded: Recorded) -> Recorded:
         """Return *recorded* with what can be reconstructed."""
         inputs = recorded.inputs
-        missing = {one for one in self.possible if one not in inputs.samples and one not in inputs.errors}
+        missing = [one for one in self._possible if one not in inputs.samples and one not in inputs.errors]
         if not missing:
             return recorded
-        self.used |= missing
+        self.used.update(missing)
         self._clock.at = inputs.at
-        samples, errors = self._runner.run(self._read(sorted(missing, key=repr), recorded.interval))
+        samples, errors = self._runner.run(self._read(missing, recorded.interval))
         whole = inputs._replace(samples={**inputs.samples, **samples}, errors={**inputs.errors, **errors})
         return recorded._replace(inputs=whole)
 
