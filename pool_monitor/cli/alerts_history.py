@@ -11,19 +11,19 @@ from pool_monitor.cli import text_width
 from pool_monitor.cli.alert_options import JSON_OPTION, print_rows, table_text
 from pool_monitor.cli.output import print_text, remark
 from pool_monitor.cli.report_sources import is_store
+from pool_monitor.service import TRANSITIONS_MAX
 from pool_monitor.service.client import open_client, resolve
 from pool_monitor.snapshot import AlertReport, AlertTransition
 from pool_monitor.storage import Reader
 from pool_monitor.view import format as fmt
 from pool_monitor.view.alert_report import change_columns
 
-HISTORY_MAX = 10_000
-"""The most changes of one answer."""
-
 
 @click.command("history")
 @click.argument("source", required=False, metavar="[ADDRESS|STORE.db]")
-@click.option("--limit", type=click.IntRange(1, HISTORY_MAX), default=100, show_default=True, help="The most changes.")
+@click.option(
+    "--limit", type=click.IntRange(1, TRANSITIONS_MAX), default=100, show_default=True, help="The most changes."
+)
 @JSON_OPTION
 def command(source: str | None, limit: int, as_json: bool) -> None:
     """List the latest changes of alerts, the newest first.

@@ -19,6 +19,7 @@ from pool_monitor.metrics.gauges import LEVELS, resource_range
 from pool_monitor.metrics.queries import Selection
 from pool_monitor.metrics.recording import Recording, TimedBlock
 from pool_monitor.metrics.timespan import TimeSpan, seconds_of, time_span
+from pool_monitor.service import TRANSITIONS_MAX
 from pool_monitor.service.client import Client, open_client, resolve
 from pool_monitor.snapshot import AlertTransition, CallStats, Range, ResourceRange, Snapshot, Summary
 from pool_monitor.storage import Reader
@@ -33,8 +34,6 @@ STEPS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21_600, DAY)
 """Default steps."""
 ROWS_LIMIT = 1_000_000
 """The most rows, one per operation and step, of a report."""
-CHANGES_ASKED = 10_000
-"""The most changes of alerts that a service is asked for."""
 CLOCKS_DIFFER_S = 60
 """Blocks that begin more than this many seconds from now are in the future: another machine may have written them."""
 MANY = 150
@@ -112,7 +111,7 @@ async def from_service(address: str | None, query: ReportQuery) -> ReportData:
 async def _changes(service: Client, summary: Summary) -> tuple[AlertTransition, ...]:
     """The changes of alerts in the time of *summary*, the oldest first, as far as the service has them in memory."""
     try:
-        found = (await service.alerts(limit=CHANGES_ASKED)).transitions
+        found = (await service.alerts(limit=TRANSITIONS_MAX)).transitions
     except (ConfigError, ConnectError):  # it is of a version that has none
         return ()
     return tuple(change for change in reversed(found) if summary.start <= change.at <= summary.end)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 from starlette.routing import Route
 
 from pool_monitor.errors import ConfigError
+from pool_monitor.service import TRANSITIONS_MAX
 from pool_monitor.snapshot import AlertReport, AlertState
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 TRANSITIONS = 100
 """Changes in an answer, unless a number is asked for."""
-TRANSITIONS_MAX = 10_000
 _STATES = get_args(AlertState)
 
 
