@@ -12,13 +12,12 @@ from pool_monitor.alerts.defaults import default_rules
 from pool_monitor.alerts.rule_book import view_of
 from pool_monitor.alerts.rule_file import load
 from pool_monitor.cli import text_width
+from pool_monitor.cli.alert_options import table_text
 from pool_monitor.cli.output import print_json, print_text
-from pool_monitor.dashboard.terminal import stdout_glyphs
 from pool_monitor.service.client import open_client, resolve
 from pool_monitor.snapshot import RuleView
 from pool_monitor.view import format as fmt
-from pool_monitor.view import plain
-from pool_monitor.view.table import Column, table
+from pool_monitor.view.table import Column
 from pool_monitor.view.text import clean
 
 _COLUMNS: tuple[Column[RuleView], ...] = (
@@ -63,8 +62,6 @@ async def _of_service(address: str | None) -> list[RuleView]:
 
 
 def _text(rules: Sequence[RuleView]) -> str:
-    glyphs = stdout_glyphs()
     shown = [msgspec.structs.replace(rule, origin="the package") if rule.default else rule for rule in rules]
-    text = plain(glyphs.draw(line) for line in table(_COLUMNS, shown, text_width(), len(rules) + 1))
     failing = [f"{clean(rule.alertname)} fails: {clean(rule.failing)}" for rule in rules if rule.failing]
-    return "\n".join([text.rstrip("\n"), *failing, ""])
+    return "\n".join([table_text(_COLUMNS, shown, text_width()), *failing, ""])
