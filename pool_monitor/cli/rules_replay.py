@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import NamedTuple
@@ -38,10 +38,8 @@ def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> floa
     try:
         seconds = float(value or "")
     except ValueError:
-        return moment(ctx, param, value)
-    if not math.isfinite(seconds):
-        return moment(ctx, param, value)
-    return seconds
+        seconds = math.nan
+    return seconds if math.isfinite(seconds) else moment(ctx, param, value)
 
 
 @click.command("replay")
@@ -77,21 +75,20 @@ def command(
     known = default_rules() if defaults else ()
     own = load([rules], known).rules
     loaded = (*not_replaced(known, own), *own)
-    columns = [changed_rules(loaded, settings)] if settings else []
+    variants = [changed_rules(loaded, settings)] if settings else []
     if not as_json or not settings:
-        columns.insert(0, loaded)
+        variants.insert(0, loaded)
     period = _Period(-math.inf if start is None else start, math.inf if end is None else end)
+    columns = [_Column(variant, period) for variant in variants]
     with Reader(store) as reader:
         if as_json:
-            [only] = [_Column(rules, period) for rules in columns]
-            print_bytes(chain.from_iterable(_play(reader, store, [only], period)))
-            for line in _remarks(only):
+            print_bytes(chain.from_iterable(_play(reader, store, columns, period)))
+            for line in _remarks(columns[0]):
                 remark(line)
             return
-        compared = [_Column(rules, period) for rules in columns]
-        for _ in _play(reader, store, compared, period):
+        for _ in _play(reader, store, columns, period):
             pass
-    print_text("".join(f"{line}\n" for line in _report(rules, store, compared, period)))
+    print_text("".join(f"{line}\n" for line in _report(rules, store, columns, period)))
 
 
 class _Period(NamedTuple):
@@ -139,7 +136,7 @@ def _play(reader: Reader, store: str, columns: Sequence[_Column], period: _Perio
         when = "" if last is None else f" from then on: what is recorded ends at {timestamp(last)}"
         raise ConfigError(f"{store}: has nothing recorded{when or ' that could be replayed'}")
     for column in columns:
-        column.tally.finish(column.replay.last or 0.0)
+        column.tally.finish(last)
         column.reconstructed = frozenset(reconstruction.used)
         column.step = reconstruction.step
     if player.damaged:
@@ -147,7 +144,7 @@ def _play(reader: Reader, store: str, columns: Sequence[_Column], period: _Perio
 
 
 @contextmanager
-def _progress() -> Iterator:  # type: ignore[type-arg]
+def _progress() -> Iterator[Callable[[int, float], None]]:
     """Show how far a replay is, on a terminal."""
     shown = stderr_is_terminal()
     due = time.monotonic() + _PROGRESS_S
