@@ -38,7 +38,7 @@ from pool_monitor.alerts.rule_file.file import file_section
 from pool_monitor.alerts.rule_file.kinds import CONDITION
 from pool_monitor.alerts.rule_file.routes import ALERTMANAGER, EMAIL, HEADER, INHIBITION, RECEIVER, ROUTE, WEBHOOK
 from pool_monitor.alerts.rule_file.rules import KIND_SECTIONS, MUTE_TIME, RULE
-from pool_monitor.alerts.rule_file.shape import conditions
+from pool_monitor.alerts.rule_file.shape import leaves
 from pool_monitor.config import MonitorConfig, PoolConfig
 from pool_monitor.events import CATALOGUE
 from pool_monitor.metrics.ladder import MODES
@@ -227,7 +227,7 @@ def _reads(rule: CheckedRule) -> str:
             change = f"falls by {text_of(rule.kind.falls_by or 0.0, 'ratio')} within {text_of(rule.kind.against, 's')}"
             return f"`{rule.kind.metric}` {rule.kind.window} {change}"
         case _:
-            parts = [part for _, part in conditions(rule.kind) if isinstance(part, Threshold)]
+            parts = [part for _, part in leaves(rule.kind) if isinstance(part, Threshold)]
             texts = (
                 f"`{part.metric}` {'>' if part.above else '<'} "
                 f"{_bound(part.levels[0].bound, METRICS[part.metric].unit)}"

@@ -7,9 +7,11 @@ history, push, socket (part_table.py). It owns its tasks, and no failure of the 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import platform
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import cached_property, partial
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from pool_monitor import telemetry
-from pool_monitor.clock import Clock, WakefulClock
+from pool_monitor.clock import Clock, ManualClock, WakefulClock
 from pool_monitor.config import MonitorConfig, Settings, TelemetryConfig, load
 from pool_monitor.errors import ConfigError, PoolError
 from pool_monitor.events import MONITOR_DEGRADE, MONITOR_SELF
@@ -29,6 +31,7 @@ from pool_monitor.part_runner import PartRunner
 from pool_monitor.part_table import PARTS
 from pool_monitor.parts import Context
 from pool_monitor.self_measuring import WorkMeter
+from pool_monitor.side_thread import SideThread
 from pool_monitor.snapshot import MonitorView, Readiness, ServiceView, Snapshot, pool_readiness
 from pool_monitor.snapshot.validation import plain_text
 from pool_monitor.ticker import Ticker
@@ -87,6 +90,8 @@ class Monitor:
             error_groups=config.metrics.error_groups,
             unmeasured=None if config.resources.enabled else "[resources] enabled = false",
         )
+        if isinstance(self._clock, ManualClock):
+            self._clock.before_advance(self._collector.fold)
         self._collector.memory.listener = self._report_mode
         self.metrics = LiveMetrics(self._collector, self.snapshot)
         """Queries of the last hour: `range`, `worker`, `error_rates`, `summary`, `totals`."""
@@ -299,6 +304,8 @@ class Monitor:
             stack.callback(_contained, self._sample)
             stack.push_async_callback(self._ticker.stop)
             self._ticker.start()
+            if self.config.alerts.enabled:
+                await _imported("pool_monitor.alerts.manager")
             await self._start_parts(stack, before_collecting=False)
             stack.callback(self._release_viewers)  # runs first: the server waits for its viewers when it stops
             self._stack = stack.pop_all()
@@ -413,6 +420,16 @@ def _monitor_config(config: MonitorConfig | str | Path | None) -> MonitorConfig:
     if not isinstance(config, MonitorConfig):
         raise ConfigError(f"Monitor(config={config!r:.80}): needs a MonitorConfig, the path of a TOML file, or None")
     return config.monitor if isinstance(config, Settings) else config
+
+
+async def _imported(module: str) -> None:
+    """Import *module* beside the event loop: it takes a tenth of a second, which would delay the service's calls."""
+    if module not in sys.modules:
+        thread = SideThread("imports")
+        try:
+            await thread.run(partial(importlib.import_module, module))
+        finally:
+            await thread.close()
 
 
 @contextmanager

@@ -156,6 +156,7 @@ def test_an_alert_is_true_where_the_labels_that_both_have_agree(fires: list[Labe
 LABELLINGS = st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy")).map(labels_of)
 
 
+@settings(max_examples=30)
 @given(st.dictionaries(LABELLINGS, st.none() | st.floats(0, 9), max_size=8), st.lists(LABELLINGS, max_size=5))
 def test_what_is_looked_up_is_the_first_that_agrees(there: dict[Labels, float | None], instances: list[Labels]):
     ask = composite._agreeing(there)
@@ -166,6 +167,7 @@ def test_what_is_looked_up_is_the_first_that_agrees(there: dict[Labels, float | 
         assert ask(instance) == ((True, agree[0]) if agree else (False, None))
 
 
+@settings(max_examples=30)
 @given(st.lists(LABELLINGS, unique=True, max_size=8))
 def test_instances_that_are_a_part_of_another_are_left_out(instances: list[Labels]):
     whole = [one for one in instances if not any(set(one) < set(other) for other in instances)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -464,6 +465,27 @@ def test_at_most_so_many_resolved_alerts_are_shown():
     script.see({str(number): GOOD for number in range(SHOWN + 10)})
     assert len(script.engine.alerts) == SHOWN
     assert instance("9") not in {key.instance for key in script.engine.alerts}
+
+
+def test_others_may_work_while_many_resolved_alerts_are_forgotten() -> None:
+    script = Script(rule(limit=SHOWN + 500))
+    names = [str(number) for number in range(SHOWN + 500)]
+    script.see(dict.fromkeys(names, BAD))
+    stepping = script.engine.stepping(script.inputs(dict.fromkeys(names, GOOD)))
+    shown = [len(script.engine.alerts) for _ in stepping]
+    assert max(before - after for before, after in pairwise([*shown, len(script.engine.alerts)])) <= 50
+    assert len(script.engine.alerts) == SHOWN
+
+
+def test_a_reload_that_changes_bounds_alone_leaves_the_alerts_as_they_are() -> None:
+    """A thousand changed rules with ten thousand alerts must not hold the event loop."""
+    script = Script(rule())
+    script.see({"p": BAD})
+    script.engine.changed()
+    assert script.rules(rule(kind=threshold(above=True, levels=2), for_=10.0)) == []
+    assert script.engine.changed() == []
+    assert script.rules(rule(labels=(("team", "a"),))) != []
+    assert len(script.engine.changed()) == 1
 
 
 def test_good_instances_leave_nothing_behind():

@@ -15,7 +15,7 @@ from pool_monitor import Monitor
 from pool_monitor.alerts.defaults import default_rules
 from pool_monitor.alerts.engine import Engine
 from pool_monitor.alerts.inputs import Inputs, Sample
-from pool_monitor.alerts.recording import Player, Recorder, decode_transition
+from pool_monitor.alerts.recording import Player, Recorder, decode_transitions
 from pool_monitor.alerts.replay import Replay
 from pool_monitor.alerts.rule import CheckedRule
 from pool_monitor.alerts.rule_file import load
@@ -100,8 +100,8 @@ async def test_a_recorded_hour_is_replayed_transition_by_transition_over_restart
     assert {one.alert for one in lived} >= {"Waiting", "Full", "Both", "Either", "Findings", "Silent", "Unusual"}
     assert {one.to_state for one in lived} == {"inactive", "pending", "firing", "recovering", "resolved"}
     with Reader(service.store) as reader:
-        stored = [decode_transition(body) for _at, body in reader.transitions(0, 2e9)]
-    assert stored == lived
+        stored = decode_transitions(body for _at, body in reader.transitions(0, 2e9))
+    assert stored == (lived, 0)
 
 
 async def test_without_a_state_file_a_restart_forgets_in_the_replay_too(tmp_path: Path) -> None:

@@ -1025,9 +1025,9 @@ def test_windows_that_begin_anew_do_not_take_up_room_beside_the_old_ones(monkeyp
     alive: weakref.WeakSet[Windows] = weakref.WeakSet()
 
     class Counted(Windows):
-        def __init__(self, *arguments: Any) -> None:
+        def __init__(self, *arguments: Any, gapless: bool) -> None:
             assert not alive
-            super().__init__(*arguments)
+            super().__init__(*arguments, gapless=gapless)
             alive.add(self)
 
     monkeypatch.setattr("pool_monitor.metrics.stores.Windows", Counted)

@@ -92,6 +92,20 @@ def again(overlays: Overlays, *active: Alert) -> Overlays:
     return made
 
 
+def test_what_somebody_does_shows_at_once_as_it_does_after_the_next_evaluation() -> None:
+    overlays, alerts = Overlays(), [alert(pool=pool) for pool in ("a", "b", "c")]
+    before = laid(overlays, *alerts)
+    ended = overlays.silence({"pool": "a"}, duration=60, at=T0)
+    overlays.silence({"pool": {"glob": "[bc]"}}, duration=60, at=T0)
+    overlays.unsilence(ended, T0)
+    active = {one.fingerprint: one for one in alerts}
+    overlays.acknowledge(alerts[0].fingerprint, active, at=T0, author="ann")
+    now = list(overlays.laid_again(before, T0))
+    assert now == laid(overlays, *alerts) != before
+    overlays.unacknowledge(alerts[0].fingerprint)
+    assert list(overlays.laid_again(now, T0 + 60)) == laid(overlays, *alerts, at=T0 + 60) == before
+
+
 # -- silences -----------------------------------------------------------------------------------------------------
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
+import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Self
 
 import msgspec
@@ -554,3 +558,21 @@ async def test_a_socket_whose_directory_is_cleared_is_opened_anew(tmp_path, monk
             await eventually(lambda: monitor.address is not None and monitor.address.is_socket())
             await eventually(lambda: states(events, "socket") == ["degraded", "recovered"])
     assert list(place.iterdir()) == []
+
+
+async def test_the_modules_of_a_part_are_imported_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imports take a tenth of a second, for which the event loop must not stand still."""
+    (tmp_path / "slow_part.py").write_text("import threading\nthread = threading.current_thread().name\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("pool_monitor.monitor.PARTS", [entry("otlp", Fine)._replace(modules=("slow_part",))])
+    try:
+        async with Monitor(Gauges(), config=QUIET) as monitor:
+            assert monitor.snapshot().monitor.otlp == VIEW
+        assert sys.modules["slow_part"].thread != threading.main_thread().name
+    finally:
+        sys.modules.pop("slow_part", None)
+
+
+def test_what_a_part_imports_is_named() -> None:
+    """Otherwise the import happens in the event loop."""
+    assert all(part.modules and all(map(find_spec, part.modules)) for part in PARTS)

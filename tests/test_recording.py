@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pool_monitor.alerts import recording
 from pool_monitor.alerts.inputs import Input, Inputs, Sample
-from pool_monitor.alerts.recording import Player, Recorder, decode_transition, encode_transition
+from pool_monitor.alerts.recording import Player, Recorder, decode_transitions, encode_transition
 from pool_monitor.config import HistoryConfig
 from pool_monitor.snapshot import AlertTransition
 from pool_monitor.storage import evaluations
@@ -87,7 +87,7 @@ async def test_evaluations_and_changes_are_read_back_from_the_file(tmp_path):
         assert list(reader.evaluations(until=7)) == [(5.0, b"one")]
         [(at, body)] = reader.transitions(0, 10)
         assert reader.transitions(6, 10) == []
-    assert (at, decode_transition(body)) == (5.0, change)
+    assert (at, decode_transitions([body, b"junk"])) == (5.0, ([change], 1))
 
 
 async def test_the_evaluations_in_a_file_are_bounded_by_number_and_by_size(tmp_path, monkeypatch):

@@ -454,9 +454,7 @@ def test_a_route_may_name_a_receiver_of_another_file_and_there_is_one_route(tmp_
 
 def test_a_label_may_be_one_of_any_rule_also_of_one_that_is_wrong(tmp_path: Path):
     by_team = "inhibit: [{source: {team: a}, target: {team: b}, equal: [team]}]\n"
-    [alone, team, wrong] = written(
-        tmp_path, a=by_team, b=f"rules:\n{TEAM}", c=f"rules:\n{TEAM.replace('rate', 'rat')}"
-    )
+    [alone, team, wrong] = written(tmp_path, a=by_team, b=f"rules:\n{TEAM}", c=f"rules:\n{TEAM.replace('rate', 'rat')}")
     assert len(load([alone]).warnings) == 3
     assert load([alone, team]).warnings == ()
     assert load([alone], known=load([team]).rules).warnings == ()

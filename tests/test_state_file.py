@@ -206,6 +206,18 @@ async def test_old_transitions_are_deleted_and_a_clock_that_is_ahead_deletes_onl
     assert [one.seq for one in (await saved_in(owner.path)).transitions] == [17, 18, 19, 20, 21]
 
 
+async def test_the_bytes_of_rows_are_counted_however_they_change(owner: Owner) -> None:
+    opened = await owner.open()
+    there: dict[str, bytes | None] = {}
+    for number in range(30):
+        some = {f"k{(number * 7 + row) % 11}": None if (number + row) % 3 == 0 else bytes(number) for row in range(5)}
+        there |= some
+        assert await opened.commit(Changes({"alerts": some}))
+        kept = {name: value for name, value in there.items() if value is not None}
+        assert opened.held_bytes == sum(len(name) + len(value) for name, value in kept.items())
+    await opened.close()
+
+
 async def test_what_is_too_large_is_left_out_and_counted_and_the_rest_is_kept(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,7 +65,7 @@ UNITS: dict[str, Unit] = {
             "tick_late", "tick_seconds", "snapshot_seconds", "encode_seconds", "flush_seconds", "off_seconds",
             "evaluation_seconds", "longest_hold", "interval", "wanted_interval", "sample_cpu", "sample_seconds",
             "overdue", "held", "mean", "max", "p50", "p90", "p95", "p99", "p999", "monitor.history.dropped",
-            "wait_limit", "paused",
+            "wait_limit", "paused", "longest_block",
         ),
         "s",
     ),
@@ -103,7 +103,9 @@ UNITS: dict[str, Unit] = {
 """The unit of each field, by its name, or by the name of the metric where fields of one name differ."""
 NO_METRICS = frozenset({"pid", "shares_name", "trend"})
 """Fields that are no quantity, or that other fields summarise."""
-_WINDOWED = frozenset({*CallStats.__struct_fields__, "rejected_ratio", "busy_ratio", "deaths", "gc_pause"})
+_WINDOWED = frozenset(
+    {*CallStats.__struct_fields__, "rejected_ratio", "busy_ratio", "deaths", "gc_pause", "longest_block"}
+)
 """Fields that cover the window of a Snapshot, and `LoopView.lag`."""
 LIMITS: dict[str, str] = {
     "pool.waiting": "pool.queue_limit",

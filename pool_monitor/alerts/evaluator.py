@@ -72,6 +72,8 @@ class Evaluator:
         """The alerts as Snapshots show them."""
         self.states: dict[str, int] = {}
         """The number of alerts in each state."""
+        self.held_bytes = 0
+        """Memory of the alerts and changes that are kept, in bytes, from the size of some of each."""
         self.evaluations = 0
         self.evaluated_ns: int | None = None
         """When the latest evaluation ended, by the monotonic clock."""
@@ -229,6 +231,9 @@ class Evaluator:
                 shown.append(view)
             await slices.pause()
         self.shown, self.states = tuple(shown), dict(states)
+        # Measured when it changes: the monitor reads it every second.
+        alerts = sum(self.states.values())
+        self.held_bytes = _room(self.shown, alerts + len(self.shown)) + _room(self.history, len(self.history))
         await self._announcer.tell(transitions, slices)
 
     def _laying(self, states: Counter[str]) -> Iterator[AlertView | None]:
@@ -240,12 +245,6 @@ class Evaluator:
                 yield alert
 
         return self.overlays.laying(counted(), self.engine.rules, self._inhibitions, self._now(), texts_of)
-
-    @property
-    def held_bytes(self) -> int:
-        """Memory of the alerts and changes that are kept, in bytes, from the size of some of each."""
-        alerts = sum(self.states.values())
-        return _room(self.shown, alerts + len(self.shown)) + _room(self.history, len(self.history))
 
     def _now(self) -> float:
         return self._context.clock.wall_ns() / 1e9

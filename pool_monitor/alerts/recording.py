@@ -157,9 +157,12 @@ def encode_transition(transition: AlertTransition) -> bytes:
     return msgspec.msgpack.encode(transition)
 
 
-def decode_transition(body: bytes) -> AlertTransition:
-    """What `encode_transition` made *body* of. Raises ValueError for anything else."""
-    try:
-        return _decode_transition(body)
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"not a valid change of an alert: {error}") from error
+def decode_transitions(bodies: Iterable[bytes]) -> tuple[list[AlertTransition], int]:
+    """Return the changes of alerts that `encode_transition` made *bodies* of, and how many cannot be read."""
+    found, bad = [], 0
+    for body in bodies:
+        try:
+            found.append(_decode_transition(body))
+        except msgspec.MsgspecError:
+            bad += 1
+    return found, bad

@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from pool_monitor.alerts.recording import decode_transition
+from pool_monitor.alerts.recording import decode_transitions
 from pool_monitor.cli import text_width
 from pool_monitor.cli.alert_options import JSON_OPTION, print_rows, table_text
 from pool_monitor.cli.output import print_text, remark
@@ -52,13 +52,8 @@ async def _report(address: str | None, limit: int) -> AlertReport:
 def _stored(path: str, limit: int) -> list[AlertTransition]:
     """The latest changes in a history. Those that cannot be read are left out, with a remark."""
     with Reader(path) as reader:
-        bodies = [body for _at, body in reader.transitions(0.0, float(2**40))][-limit:]
-    found, bad = [], 0
-    for body in reversed(bodies):
-        try:
-            found.append(decode_transition(body))
-        except ValueError:
-            bad += 1
+        newest = reversed(reader.transitions(0.0, float(2**40))[-limit:])
+    found, bad = decode_transitions(body for _at, body in newest)
     if bad:
         remark(f"{path}: {fmt.plural(bad, 'change')} cannot be read, and left out")
     return found

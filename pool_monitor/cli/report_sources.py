@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from pool_monitor.alerts.recording import decode_transition
+from pool_monitor.alerts.recording import decode_transitions
 from pool_monitor.errors import ConfigError, ConnectError
 from pool_monitor.metrics import WINDOWS, queries
 from pool_monitor.metrics.block import Block, merge
@@ -213,15 +213,11 @@ def from_store(path: str, query: ReportQuery, now: float | None = None) -> Repor
 
 def _stored_changes(reader: Reader, first: float, last: float, doubts: list[str]) -> tuple[AlertTransition, ...]:
     """The changes of alerts from *first* to *last*. Those that cannot be read are left out, with a doubt."""
-    found, bad = [], 0
     try:
-        for _at, body in reader.transitions(first, last):
-            try:
-                found.append(decode_transition(body))
-            except ValueError:
-                bad += 1
+        found, bad = decode_transitions(body for _at, body in reader.transitions(first, last))
     except ConfigError as error:
         doubts.append(f"alerts are left out: {error}")
+        return ()
     if bad:
         doubts.append(f"{fmt.plural(bad, 'change')} of alerts cannot be read")
     return tuple(found)

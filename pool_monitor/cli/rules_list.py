@@ -44,7 +44,10 @@ def command(address: str | None, files: tuple[str, ...], as_json: bool) -> None:
     """
     if address is not None and files:
         raise click.UsageError("give an ADDRESS or --file, not both")
-    rules = [view_of(rule) for rule in load(files, default_rules()).rules] if files else asyncio.run(_of_service(address))
+    if files:
+        rules = [view_of(rule) for rule in load(files, default_rules()).rules]
+    else:
+        rules = asyncio.run(_of_service(address))
     if as_json:
         encoded = msgspec.json.encode(rules)
         print_json(encoded, msgspec.json.format(encoded, indent=2))

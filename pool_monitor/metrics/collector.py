@@ -99,12 +99,10 @@ class Collector:
             )
         self._shared = self.memory_limit - fixed
         """The memory that the windows and the readings of resources share."""
-        # A test lets time pass in steps of any length. The process ran in it, and counts what happened before the step.
+        # A test lets time pass in steps of any length, and the process ran in it.
         gapless = isinstance(clock, ManualClock)
         self._stores = Stores(self._registry.pools, rows, self._shared, error_groups, gapless=gapless)
         self._intake = Intake(self.id, self._registry, self._stores, self._clock)
-        if isinstance(clock, ManualClock):
-            clock.before_advance(self._intake.fold)
         self.readings = ResourceReadings(self._clock, self._registry.is_collected, unmeasured, self.monitor)
         """The latest readings of resources, for Snapshots."""
         self.errors = GroupReader(self._stores, self._registry.pools, self._intake.catch_up, self._drift_s)
@@ -209,6 +207,10 @@ class Collector:
     def on_gauges(self, listener: Callable[[int, GaugeBlock], object] | None) -> None:
         """Call *listener* for every second with readings of resources, as `on_second` does, with these readings."""
         self._gauge_listener = listener
+
+    def fold(self) -> None:
+        """Count the calls that wait, all at the time of the first of them."""
+        self._intake.fold()
 
     def finish(self) -> None:
         """Close the open second, so that the listener receives it too."""

@@ -104,7 +104,7 @@ class ResourceReadings:
     have theirs; `GPUS_MAX` GPUs; `LAGS_MAX` measurements of lag that wait to be counted.
     """
 
-    FIXED_BYTES = LoopLag.FIXED_BYTES + Peaks.NBYTES + LAGS_MAX * 9
+    FIXED_BYTES = LoopLag.FIXED_BYTES + 2 * Peaks.NBYTES + LAGS_MAX * 9
     """Bytes held at all times."""
 
     def __init__(
@@ -128,7 +128,7 @@ class ResourceReadings:
         self._block: _Block | None = None
         self._blocks: int | None = None
         self._lags = array("q")
-        self._lag, self._gc_pauses = LoopLag(), Peaks()
+        self._lag, self._gc_pauses, self._block_peaks = LoopLag(), Peaks(), Peaks()
         self._workers, self._faults = WorkerReadings(), OpenFaults()
         self._open, self._store = OpenGauges(), GaugeStore(GAUGE_BYTES)
 
@@ -250,8 +250,10 @@ class ResourceReadings:
         self._block = _Block(now_ns - duration, stack, stack_at_ns, over=False)
 
     def _on_resume(self, measurements: Measurements, _metadata: Metadata) -> None:
-        if not is_duration(measurements["duration"]):
+        duration = measurements["duration"]
+        if not is_duration(duration):
             raise ValueError("no duration")
+        self._block_peaks.add(duration / 1e9, self._clock.now_ns())
         self._end_block()
 
     # May run in the thread of the watchdog.
@@ -369,10 +371,12 @@ class ResourceReadings:
 
     def _loop(self, window: Window, now_ns: int) -> LoopView:
         block, lag = self._block, self._lag.distribution(window, now_ns)
+        longest = None if self._blocks is None else self._block_peaks.highest(window, now_ns) or 0.0
         if block is None:
-            return LoopView(lag=lag, blocks=self._blocks)
+            return LoopView(lag=lag, longest_block=longest, blocks=self._blocks)
         return LoopView(
             lag=lag,
+            longest_block=longest,
             blocked=None if block.over else max(now_ns - block.began_ns, 0) / 1e9,
             stack=block.stack,
             stack_age=None if block.stack is None else max(now_ns - block.stack_at_ns, 0) / 1e9,

@@ -114,6 +114,10 @@ class LoopView(Struct, frozen=True, kw_only=True):
     """What the loop ran when it was last found blocked, innermost frame last; None: never blocked."""
     stack_age: float | None = None
     """Seconds since that stack was taken."""
+    longest_block: float | None = None
+    """The longest block that ended in the window, in seconds; 0: none did. Other than `lag`, it leaves out the time
+    in which the process was stopped or had no processor. None: the loop is not watched.
+    """
     blocks: int | None = None
     """Times that the loop was blocked since the monitor was entered; None: it is not watched."""
 

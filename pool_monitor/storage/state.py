@@ -244,7 +244,8 @@ class StateFile:
             for _ in range(len(changes.transitions) - len(transitions)):
                 self._leave_out()
         self._transitions.extend(transitions)
-        self._seq = max([self._seq, *(one.seq for one in changes.transitions[-1:])])
+        if changes.transitions:
+            self._seq = max(self._seq, changes.transitions[-1].seq)
 
     def _kept(self, kept: dict[str, bytes], rows: Mapping[str, bytes | None]) -> Mapping[str, bytes | None]:
         """Replace *rows* among those that are *kept*, and return them with None for those that there is no room for.
@@ -254,10 +255,11 @@ class StateFile:
         there = {name: value for name, value in rows.items() if value is not None}
         size, longest = _size(there), max(map(len, there.values()), default=0) + max(map(len, there), default=0)
         if longest <= ROW_LIMIT and self._bytes + size <= ROWS_LIMIT:
-            replaced = kept.keys() & rows.keys()
-            self._bytes += size - _size({name: kept[name] for name in replaced})
-            for name in replaced - there.keys():
-                del kept[name]
+            replaced = {name: old for name in rows if (old := kept.get(name)) is not None}
+            self._bytes += size - _size(replaced)
+            if len(there) < len(rows):
+                for name in rows.keys() - there.keys():
+                    kept.pop(name, None)
             kept.update(there)
             return rows
         return {name: self._keep(kept, name, value) for name, value in rows.items()}

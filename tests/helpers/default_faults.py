@@ -38,7 +38,7 @@ FIRED = {
     "Processes": ("critical", "figures of the machine, at the sensor"),
     "Threads": ("critical", "figures of the service, at the sensor"),
     "LoopLag": ("critical", "lags of the event loop, as events"),
-    "LoopBlocked": ("warning", "lags of the event loop, as events"),
+    "LoopBlocked": ("warning", "blocks of the event loop, as events"),
     "CollectingStopped": ("critical", "a handler of the monitor that is detached"),
     "TelemetryDropped": ("warning", "events that are malformed"),
     "HandlerDetached": ("warning", "a real handler that raises"),

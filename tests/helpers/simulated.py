@@ -24,7 +24,7 @@ from pool_monitor.clock import ManualClock
 from pool_monitor.config import MonitorConfig, ResourcesConfig, ServiceConfig
 from pool_monitor.config.alerts import AlertsConfig
 from pool_monitor.emit import PoolIdentity
-from pool_monitor.events import LOOP_LAG, RESOURCE_HOST, RESOURCE_PROCESS, RESOURCE_WORKER
+from pool_monitor.events import LOOP_LAG, LOOP_RESUME, RESOURCE_HOST, RESOURCE_PROCESS, RESOURCE_WORKER
 from pool_monitor.resources.diagnosis import Diagnosis
 from pool_monitor.resources.orphans import Orphan
 from pool_monitor.resources.sample import Execution, Moment, Slot
@@ -178,6 +178,8 @@ class Service:
         if LOOP_LAG.event.on:
             for _ in range(2):
                 LOOP_LAG.event.emit({"duration": round(self.lag_s * 1e9)}, {"monitor": self._about["monitor"]})
+        if self.lag_s >= 0.5:
+            LOOP_RESUME.event.emit({"duration": round(self.lag_s * 1e9)}, {"monitor": self._about["monitor"]})
         slots = [Slot(pool.identity, one) for pool in self.pools for one in pool.workers()]
         found = [
             Execution(RESOURCE_HOST, self.host, {**self._about, "disk_path": "/var"}),
