@@ -179,7 +179,7 @@ class Faults:
 
 async def test_rules_about_pools_and_resources_fire_and_end():
     faults = Faults()
-    async with service(*faults.pools, metrics=MetricsConfig(series_limit=60)) as made:
+    async with service(*faults.pools, pace=2, metrics=MetricsConfig(series_limit=60)) as made:
         await made.go_on(20, faults.well)
         assert made.active() == {}
         faults.begin(made)

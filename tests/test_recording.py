@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool_monitor.alerts import recording
@@ -37,7 +37,8 @@ evaluated = st.builds(
 )
 
 
-@given(st.lists(evaluated, max_size=8))
+@settings(max_examples=40)
+@given(st.lists(evaluated, max_size=5))
 def test_what_is_played_is_what_was_recorded(all_inputs):
     recorder, player = Recorder(5.0, keeps_state=True), Player()
     played = list(player.play([recorder.encode(inputs) for inputs in all_inputs]))
@@ -46,7 +47,8 @@ def test_what_is_played_is_what_was_recorded(all_inputs):
     assert not player.damaged
 
 
-@given(st.lists(evaluated, min_size=3, max_size=8), st.integers(0, 7), st.binary(max_size=20))
+@settings(max_examples=30)
+@given(st.lists(evaluated, min_size=3, max_size=5), st.integers(0, 4), st.binary(max_size=20))
 def test_a_damaged_record_costs_those_up_to_the_next_whole_one(all_inputs, where, junk):
     where %= len(all_inputs)
     recorder, player = Recorder(5.0, keeps_state=True), Player()

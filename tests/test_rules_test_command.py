@@ -303,6 +303,8 @@ def test_the_example_of_the_guide_passes(tmp_path: Path, command: Command) -> No
 # -- beside promtool --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 @pytest.mark.parametrize("stale", [True, False])  # what is gone is not kept firing here, and is there
 def test_promtool_says_the_same_of_the_same_file(tmp_path: Path, command: Command, stale: bool) -> None:

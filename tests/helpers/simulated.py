@@ -116,10 +116,13 @@ def _times(seconds: float, waited: float) -> dict[str, Any]:
 
 
 class Service:
-    """Monitored pools on simulated time. Make it with `service`. Real ones among them live in real time."""
+    """Monitored pools on simulated time. Make it with `service`. Real ones among them live in real time.
 
-    def __init__(self, monitor: Monitor, pools: Sequence[SimulatedPool | Pool], clock: ManualClock) -> None:
-        self.monitor, self.clock = monitor, clock
+    Sensors measure and the monitor ticks every *pace* seconds.
+    """
+
+    def __init__(self, monitor: Monitor, pools: Sequence[SimulatedPool | Pool], clock: ManualClock, pace: int) -> None:
+        self.monitor, self.clock, self.pace = monitor, clock, pace
         self.pools = [pool for pool in pools if isinstance(pool, SimulatedPool)]
         self.host, self.process = dict(HOST), dict(PROCESS)
         self.workers: dict[str, dict[str, Any]] = {}
@@ -132,7 +135,7 @@ class Service:
         monitor_id = monitor.context.monitor
         self._about = {"monitor": monitor_id, "missing": {}}
         scan: Any = SimpleNamespace(look=lambda _now_ns: self.orphans)
-        self._diagnosis = Diagnosis(ResourcesConfig(), clock, 1.0, monitor=monitor_id, orphans=scan)
+        self._diagnosis = Diagnosis(ResourcesConfig(), clock, float(pace), monitor=monitor_id, orphans=scan)
 
     @property
     def pool(self) -> SimulatedPool:
@@ -156,11 +159,12 @@ class Service:
         return found
 
     async def second(self) -> None:
-        """Let a second pass: sensors measure, the monitor ticks, and every fifth second rules are evaluated."""
+        """Let a second pass. Every fifth second, rules are evaluated."""
         self.clock.advance(1.0)
         self.seconds += 1
-        self._measure()
-        await self.monitor._tick()
+        if self.seconds % self.pace == 0:
+            self._measure()
+            await self.monitor._tick()
         if self.seconds % INTERVAL == 0:
             await self.monitor.alerts.evaluate()
             now = self.clock.wall_ns() / 1e9
@@ -176,7 +180,7 @@ class Service:
 
     def _measure(self) -> None:
         if LOOP_LAG.event.on:
-            for _ in range(2):
+            for _ in range(2 * self.pace):
                 LOOP_LAG.event.emit({"duration": round(self.lag_s * 1e9)}, {"monitor": self._about["monitor"]})
         if self.lag_s >= 0.5:
             LOOP_RESUME.event.emit({"duration": round(self.lag_s * 1e9)}, {"monitor": self._about["monitor"]})
@@ -205,7 +209,7 @@ async def _until_left(part: AlertsPart) -> None:
 
 
 @asynccontextmanager
-async def service(*pools: SimulatedPool | Pool, **config: Any) -> AsyncIterator[Service]:
+async def service(*pools: SimulatedPool | Pool, pace: int = 1, **config: Any) -> AsyncIterator[Service]:
     """A service whose machine is not measured and whose rules are not evaluated unless the test does so."""
     pools = pools or (SimulatedPool(),)
     clock = ManualClock()
@@ -218,7 +222,7 @@ async def service(*pools: SimulatedPool | Pool, **config: Any) -> AsyncIterator[
         del monitor._parts[entry]
     with mock.patch.object(AlertsPart, "_evaluate", _until_left):
         async with monitor:
-            made = Service(monitor, pools, clock)
+            made = Service(monitor, pools, clock, pace)
             made._diagnosis.attach()
             try:
                 yield made
