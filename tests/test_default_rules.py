@@ -241,7 +241,7 @@ async def test_rules_about_a_real_pool_fire_and_end(tmp_path: Path):
     flag, target = tmp_path / "flag", tmp_path / "target.py"
     target.write_text(TARGET.format(flag=str(flag)))
     pool = Pool(f"{target}:Target", name="real", size=1, backoff_min=0.02, backoff_max=0.1, restart_period=0.3)
-    async with pool, service(pool) as made:
+    async with pool, service(pool, pace=2) as made:
 
         async def killed() -> None:
             """Kill the worker, and wait until the pool has seen it."""
@@ -295,6 +295,7 @@ async def test_rules_about_the_monitor_fire_and_end(tmp_path: Path, monkeypatch:
     async with service(
         SimulatedPool(1, "one"),
         SimulatedPool(1, "two"),
+        pace=2,
         alerts={"rules": (str(rules),)},
         state=StateConfig(path=str(tmp_path / "state.db")),
         metrics=MetricsConfig(series_limit=3 * ROWS, memory_limit=10_000_000),
@@ -351,7 +352,7 @@ async def test_rules_about_the_history_fire_and_end(tmp_path: Path, monkeypatch:
     history = HistoryConfig(path=str(tmp_path / "history.db"), size_limit=8 * 2**20, flush_interval=0.02)
     usage, write = Store.usage, Store.write
     small = {"file_bytes": 8 * 2**20 - 1000, "disk_free": 4, "disk_total": 100}
-    async with service(history=history) as made:
+    async with service(pace=5, history=history) as made:
 
         def view() -> HistoryView:
             found = made.monitor.snapshot().monitor.history
